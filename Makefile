@@ -1,0 +1,64 @@
+# The project's commands; `make` alone lists them. Written for GNU make 3.81 (macOS) and newer.
+
+ifeq ($(wildcard pyproject.toml),)
+$(error Run make in the project's folder, or name the folder: make -C path/to/project)
+endif
+
+.DEFAULT_GOAL := help
+.SUFFIXES:
+
+# The commands run as in the activated environment: kedro-mlflow looks for `mlflow` on PATH.
+IN_VENV := exec env VIRTUAL_ENV="$$PWD/.venv" PATH="$$PWD/.venv/bin:$$PATH"
+
+# No usage statistics to third parties; MLflow understands only the word "true".
+export DO_NOT_TRACK := true
+
+# HOST counts on the command line only: many shells export it as the machine's name.
+ADDRESS := $(if $(filter command,$(origin HOST)),--host "$(HOST)") $(if $(PORT),--port "$(PORT)")
+
+.PHONY: help setup run serve viz ui test lint format clean distclean
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo 'Every command but clean first makes or updates the environment in .venv. Variables:'
+	@echo '  PYTHON=               the interpreter for .venv: 3.11, 3.12, 3.13 or a path'
+	@echo '  HOST= PORT= WORKERS=  where serve, viz and ui listen; how many processes serve'
+	@echo '  RUN_ARGS=             passed on to kedro run: make run RUN_ARGS="--pipeline training"'
+	@echo '  PYTEST_ARGS=          passed on to pytest: make test PYTEST_ARGS="-k contract"'
+
+setup: ## Make or update the environment and do nothing else
+	@scripts/setup.sh
+
+run: setup ## Run all pipelines, from the source to a deployed release, and sum up
+	@$(IN_VENV) .venv/bin/kedro run $(RUN_ARGS)
+	@$(IN_VENV) .venv/bin/kedro model summary
+
+serve: setup ## Serve the deployed release (port 8000)
+	@$(IN_VENV) .venv/bin/kedro serve $(ADDRESS) $(if $(WORKERS),--workers "$(WORKERS)")
+
+viz: setup ## Look at the pipelines in Kedro-Viz (port 4141)
+	@$(IN_VENV) .venv/bin/kedro viz run $(ADDRESS)
+
+# MLflow's job runner would start fourteen more processes, of which nothing here makes use.
+ui: setup ## Look at experiments and models in MLflow (port 5000)
+	@$(IN_VENV) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/kedro mlflow ui $(ADDRESS)
+
+test: lint ## Check the code as lint does, then run the tests
+	@$(IN_VENV) .venv/bin/pytest $(PYTEST_ARGS)
+
+lint: setup ## Check style, types and the architecture's import rules
+	@$(IN_VENV) .venv/bin/ruff check
+	@$(IN_VENV) .venv/bin/ruff format --check
+	@$(IN_VENV) .venv/bin/mypy
+	@$(IN_VENV) .venv/bin/lint-imports
+
+format: setup ## Put the code into the project's style
+	@$(IN_VENV) .venv/bin/ruff check --fix-only
+	@$(IN_VENV) .venv/bin/ruff format
+
+clean: ## Stop the embedded database and remove all that was generated; keep .venv
+	@scripts/clean.sh
+
+distclean: clean ## Do clean, then remove .venv and .tools too
+	@rm -rf .venv .tools

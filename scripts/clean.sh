@@ -1,0 +1,33 @@
+#!/bin/sh
+# Removes what the project has generated. Stays away from .venv and .tools, and from what is a
+# person's own: conf/local, data/01_raw and any .env file.
+set -eu
+
+cd "$(dirname "$0")/.."
+
+if [ -x .venv/bin/kedro ] && [ -e data/postgres ]; then
+    # Without it the commands mean the embedded server, never somebody's external one.
+    unset DATABASE_URL
+    .venv/bin/kedro db stop
+    .venv/bin/kedro db destroy --yes
+elif [ -e data/postgres ]; then
+    echo 'make: data/postgres is kept, as stopping its server needs the environment: call make' \
+        'setup, then make clean.' >&2
+fi
+
+if [ -d data ]; then
+    (
+        cd data
+        find . \( -path ./01_raw -o -path ./postgres \) -prune -o \
+            ! -type d ! -name .gitkeep -exec rm -f {} +
+        find . -depth -type d -empty ! -path . ! -path './01_raw*' ! -path './postgres*' \
+            -exec rmdir {} +
+    )
+fi
+
+find . \( -path ./.venv -o -path ./.tools -o -path ./.git -o -path ./data -o -path ./conf/local \) \
+    -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints -o -name '*.egg-info' \) \
+    -prune -exec rm -rf {} +
+rm -rf .benchmarks .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
+    .pytest_cache .ruff_cache .viz build coverage.xml dist htmlcov info.log mlartifacts \
+    mlflow.db mlruns

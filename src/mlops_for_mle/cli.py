@@ -1,0 +1,32 @@
+"""The project's commands, which `kedro` offers beside its own."""
+
+import copy
+from typing import Any
+
+import click
+from kedro.framework.cli.project import run as kedro_run
+
+from mlops_for_mle.commands.database import database_commands
+from mlops_for_mle.commands.friendly import friendly
+from mlops_for_mle.commands.model import model_commands
+from mlops_for_mle.commands.serve import serve
+from mlops_for_mle.commands.stream import stream
+
+
+@click.group(name=__file__)
+def cli() -> None:
+    """Commands of the project."""
+
+
+def _friendly_run() -> click.Command:
+    """Kedro's own `run`, which shows a person's mistake as a sentence instead of a traceback."""
+    command = copy.copy(kedro_run)
+    callback: Any = kedro_run.callback
+    command.callback = friendly(callback)
+    return command
+
+
+run = _friendly_run()
+
+for command in (run, database_commands, model_commands, serve, stream):
+    cli.add_command(command)

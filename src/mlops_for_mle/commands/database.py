@@ -1,0 +1,127 @@
+"""`kedro db`: the embedded server and the project's tables."""
+
+import os
+import shutil
+import sys
+
+import click
+from kedro.framework.startup import ProjectMetadata
+
+from mlops_for_mle import database
+from mlops_for_mle.commands.friendly import friendly
+from mlops_for_mle.commands.options import env_option
+from mlops_for_mle.errors import UserError
+
+
+@click.group(name="db")
+def database_commands() -> None:
+    """The database: start, stop, look into it, upgrade it."""
+
+
+@database_commands.command()
+@friendly
+def start() -> None:
+    """Start the embedded server and keep it running until `kedro db stop`."""
+    _require_embedded("start")
+    from mlops_for_mle import embedded_postgres
+
+    embedded_postgres.keep_running(
+        database.embedded_home(), databases=(database.DATABASE_NAME, database.MLFLOW_DATABASE_NAME)
+    )
+    state = embedded_postgres.status(database.embedded_home())
+    click.echo(f"PostgreSQL runs on 127.0.0.1:{state.port}; stop it with `kedro db stop`.")
+
+
+@database_commands.command()
+@friendly
+def stop() -> None:
+    """Stop the embedded server, also when other processes use it."""
+    _require_embedded("stop")
+    from mlops_for_mle import embedded_postgres
+
+    stopped = embedded_postgres.stop(database.embedded_home())
+    click.echo("PostgreSQL was stopped." if stopped else "PostgreSQL was not running.")
+
+
+@database_commands.command()
+@friendly
+def url() -> None:
+    """Print the database's URL for this moment; the password stands in a file it names."""
+    if not database.is_embedded():
+        click.echo(database.database_url())
+        return
+    from mlops_for_mle import embedded_postgres
+
+    if not embedded_postgres.status(database.embedded_home()).running:
+        raise UserError("PostgreSQL is not running: start it with `kedro db start`.")
+    click.echo(database.database_url())
+
+
+@database_commands.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@friendly
+def psql(arguments: tuple[str, ...]) -> None:
+    """Open psql on the project's database; arguments are passed on to it."""
+    from sqlalchemy.engine import make_url
+
+    program = shutil.which("psql")
+    if program is None and database.is_embedded():
+        from mlops_for_mle import embedded_postgres
+
+        program = str(embedded_postgres.binary("psql"))
+    if program is None:
+        raise UserError("psql is not installed: install PostgreSQL's client programs.")
+    target = make_url(database.database_url()).set(drivername="postgresql")
+    environment = {**os.environ}
+    if target.password is not None:
+        # Kept out of the arguments, which everybody on the machine can read.
+        environment["PGPASSWORD"] = str(target.password)
+        target = target.set(password=None)
+    import subprocess
+
+    finished = subprocess.run(
+        [program, target.render_as_string(hide_password=False), *arguments],
+        env=environment,
+        check=False,
+    )
+    sys.exit(finished.returncode)
+
+
+@database_commands.command()
+@env_option
+@click.pass_obj
+@friendly
+def upgrade(metadata: ProjectMetadata, env: str | None) -> None:
+    """Bring the tables to this program's revision."""
+    from mlops_for_mle.commands.project import read_project
+
+    contract = read_project(metadata.project_path, env).contract
+    target = database.database_url()
+    changed = database.upgrade(target)
+    made = database.ensure_observation_table(target, contract)
+    click.echo(
+        f"Tables are at revision {database.HEAD_REVISION}"
+        f"{'' if changed else ' already'}; {contract.table} "
+        f"{'was made' if made else 'is there'}."
+    )
+
+
+@database_commands.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@friendly
+def destroy(yes: bool) -> None:
+    """Delete the embedded server's data for good."""
+    _require_embedded("destroy")
+    if not yes:
+        click.confirm("Delete all rows, runs and models of the embedded server?", abort=True)
+    from mlops_for_mle import embedded_postgres
+
+    embedded_postgres.destroy(database.embedded_home())
+    click.echo("The embedded server's data was deleted.")
+
+
+def _require_embedded(verb: str) -> None:
+    if not database.is_embedded():
+        raise UserError(
+            f"DATABASE_URL names an external database, so there is no embedded one to {verb}."
+        )

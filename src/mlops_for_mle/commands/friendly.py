@@ -1,0 +1,38 @@
+"""Shows errors that a person can mend as one sentence."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar
+
+import click
+
+from mlops_for_mle.errors import UserError
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def friendly(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Turn a ``UserError`` anywhere in the chain of causes into a message and exit code 1."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Parameters.args, **options: Parameters.kwargs) -> Result:
+        try:
+            return function(*args, **options)
+        except Exception as error:
+            for cause in causes(error):
+                if isinstance(cause, UserError):
+                    raise click.ClickException(str(cause)) from error
+            raise
+
+    return wrapped
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and everything that led to it."""
+    seen: set[int] = set()
+    following: BaseException | None = error
+    while following is not None and id(following) not in seen:
+        seen.add(id(following))
+        yield following
+        following = following.__cause__ or following.__context__

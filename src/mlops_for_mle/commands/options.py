@@ -1,0 +1,31 @@
+"""Options that several commands share."""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import click
+
+env_option = click.option(
+    "--env", "-e", default=None, help="A folder of conf; the default is local."
+)
+reason_option = click.option("--reason", required=True, help="Why; recorded in the audit trail.")
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class Duration(click.ParamType[timedelta]):
+    """A duration such as 250ms, 1s, 5m or 1h."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """Read a number with a unit."""
+        if isinstance(value, timedelta):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)", str(value).strip())
+        if match is None:
+            self.fail(f"expected a number with ms, s, m or h, such as 1s (found {value!r})")
+        return timedelta(seconds=float(match[1]) * _UNITS[match[2]])

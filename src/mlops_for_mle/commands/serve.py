@@ -1,0 +1,43 @@
+"""`kedro serve`: replaces itself by the prediction API."""
+
+import os
+import sys
+
+import click
+from kedro.framework.startup import ProjectMetadata
+
+from mlops_for_mle.commands.friendly import friendly
+from mlops_for_mle.commands.options import env_option
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@env_option
+@click.option("--host", default=None, help="Address to listen on; the default is 127.0.0.1.")
+@click.option("--port", default=None, type=int, help="Port to listen on; the default is 8000.")
+@click.option("--workers", default=None, type=int, help="Number of processes; the default is 1.")
+@click.pass_obj
+@friendly
+def serve(
+    metadata: ProjectMetadata,
+    env: str | None,
+    host: str | None,
+    port: int | None,
+    workers: int | None,
+) -> None:
+    """Serve the deployed release over HTTP."""
+    from mlops_for_mle.commands.project import read_project
+    from mlops_for_mle.resolvers import release_store
+
+    contract = read_project(metadata.project_path, env).contract
+    environment = {
+        **os.environ,
+        "MLOPS_MODEL": contract.name,
+        "MLOPS_RELEASE_STORE": release_store(),
+        "MLOPS_PROJECT_PATH": str(metadata.project_path),
+    }
+    arguments = [sys.executable, "-m", "mlops_for_mle.serving"]
+    for name, value in (("--host", host), ("--port", port), ("--workers", workers)):
+        if value is not None:
+            arguments += [name, str(value)]
+    # The process is replaced, so that the server carries nothing of Kedro and gets every signal.
+    os.execve(sys.executable, arguments, environment)  # noqa: S606  (no shell is involved)

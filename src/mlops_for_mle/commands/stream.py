@@ -1,0 +1,71 @@
+"""`kedro stream`: the tutorial's data generator, one random row a second unless told otherwise."""
+
+import functools
+import logging
+import signal
+import threading
+from datetime import timedelta
+from types import FrameType
+
+import click
+from kedro.framework.startup import ProjectMetadata
+
+from mlops_for_mle.commands.friendly import friendly
+from mlops_for_mle.commands.options import Duration, env_option
+
+
+@click.command()
+@env_option
+@click.option("--rows", default=1, show_default=True, type=click.IntRange(1, 1_000_000))
+@click.option("--every", default="1s", show_default=True, type=Duration(), help="Such as 250ms.")
+@click.option("--batches", default=None, type=click.IntRange(1), help="Stop after so many batches.")
+@click.option("--seed", default=None, type=click.IntRange(0), help="Draw the same rows again.")
+@click.pass_obj
+@friendly
+def stream(
+    metadata: ProjectMetadata,
+    env: str | None,
+    rows: int,
+    every: timedelta,
+    batches: int | None,
+    seed: int | None,
+) -> None:
+    """Write random rows into the table of observations until stopped with Ctrl-C."""
+    from kedro.io import DataCatalog
+
+    from mlops_for_mle import database
+    from mlops_for_mle.commands.project import read_project
+    from mlops_for_mle.configuration import parse_configuration
+    from mlops_for_mle.pipelines.data_ingestion.nodes import sort_rows, standardise_columns
+    from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+    from mlops_for_mle.streaming import StreamPlan, stream_batches
+
+    project = read_project(metadata.project_path, env)
+    contract = project.contract
+    options = parse_configuration(
+        IngestionOptions, project.parameters.get("ingestion"), "ingestion"
+    )
+    entry = project.loader["catalog"]["stream_rows"]
+    source_rows = DataCatalog.from_config({"stream_rows": entry}).load("stream_rows")
+    standardised = standardise_columns(source_rows, contract, options)
+    database.prepare(database.database_url(), contract)
+
+    stopping = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    logging.getLogger("mlops_for_mle").setLevel(logging.INFO)
+    click.echo(f"Writing {rows} row(s) every {every.total_seconds():g} s into {contract.table}.")
+    written = stream_batches(
+        contract,
+        standardised,
+        functools.partial(sort_rows, contract=contract, ingestion=options),
+        database.database_url,
+        StreamPlan(rows, every, batches, seed),
+        stopping,
+    )
+    click.echo(f"Stopped after {written} row(s).")

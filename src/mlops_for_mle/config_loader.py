@@ -1,0 +1,18 @@
+"""Kedro's configuration loader, with the contract known to the catalog."""
+
+from typing import Any
+
+from kedro.config import OmegaConfigLoader
+
+
+class ProjectConfigLoader(OmegaConfigLoader):
+    """Adds ``${parameters:block}``, so that catalog entries can be given a block of parameters."""
+
+    def __init__(
+        self, *args: Any, custom_resolvers: dict[str, Any] | None = None, **options: Any
+    ) -> None:
+        resolvers = {**(custom_resolvers or {}), "parameters": self._parameter_block}
+        super().__init__(*args, custom_resolvers=resolvers, **options)
+
+    def _parameter_block(self, name: str) -> Any:
+        return self["parameters"].get(name)

@@ -1,0 +1,74 @@
+"""Turns raw configuration into frozen, typed objects with errors that name the key."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mlops_for_mle.errors import ConfigurationError
+
+
+class Configuration(BaseModel):
+    """Base of every configuration object: immutable, and strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __str__(self) -> str:
+        """Compact JSON, which is what MLflow shows of a parameter that is an object."""
+        return self.model_dump_json(exclude_none=True)
+
+
+ConfigurationType = TypeVar("ConfigurationType", bound=Configuration)
+
+
+def parse_configuration(
+    kind: type[ConfigurationType], raw: Mapping[str, Any] | None, prefix: str
+) -> ConfigurationType:
+    """Validate a block of configuration.
+
+    Args:
+        kind: The class that describes the block.
+        raw: The block as read from YAML or JSON.
+        prefix: Where the block stands, for example ``contract``.
+
+    Raises:
+        ConfigurationError: One line for each wrong key: the key, what was found, what is allowed.
+    """
+    try:
+        return kind.model_validate(raw if raw is not None else {})
+    except ValidationError as error:
+        raise ConfigurationError("\n".join(explain_errors(error, prefix, kind))) from None
+
+
+def explain_errors(
+    error: ValidationError, prefix: str, kind: type[BaseModel] | None = None
+) -> Iterator[str]:
+    """Yield one sentence for each problem that Pydantic found."""
+    for problem in error.errors(include_url=False):
+        parts = [str(part) for part in problem["loc"] if not str(part).startswith("function-")]
+        key = ".".join([prefix, *parts]) if prefix else ".".join(parts)
+        if problem["type"] == "missing":
+            yield f"{key}: is missing"
+            continue
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            known = _known_keys(kind, [str(part) for part in problem["loc"][:-1]])
+            message = "unknown key" + (f"; allowed: {', '.join(known)}" if known else "")
+        found = _shorten(problem["input"])
+        yield f"{key}: {message[0].lower() + message[1:]} (found {found})"
+
+
+def _known_keys(kind: type[BaseModel] | None, path: list[str]) -> list[str]:
+    """Names the fields of the model that stands directly at ``path``, when that is plain to see."""
+    for part in path:
+        field = kind.model_fields.get(part) if kind is not None else None
+        annotation = field.annotation if field is not None else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        kind = annotation
+    return list(kind.model_fields) if kind is not None else []
+
+
+def _shorten(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

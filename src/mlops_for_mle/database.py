@@ -1,0 +1,297 @@
+"""The one place that knows where the database is and that its tables are there."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, create_engine, inspect, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, OperationalError
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.errors import ConfigurationError, PrerequisiteError, UserError
+from mlops_for_mle.tables import observation_table
+
+DATABASE_NAME = "mlops"
+MLFLOW_DATABASE_NAME = "mlflow"
+SUPPORTED_SERVERS = range(15, 19)
+
+# Kept here so that an up-to-date database is recognised without importing Alembic (0.3 s).
+HEAD_REVISION = "0001"
+
+_DRIVER = "postgresql+psycopg2"
+_SCHEMA_LOCK = 7_210_001
+_MLFLOW_LOCK = 7_210_002
+
+
+class DatabaseUnavailableError(UserError):
+    """The database does not answer."""
+
+
+def project_path() -> Path:
+    """The project's folder: ``MLOPS_PROJECT_PATH``, else the folder that holds ``src``."""
+    configured = os.environ.get("MLOPS_PROJECT_PATH")
+    return Path(configured).resolve() if configured else Path(__file__).resolve().parents[2]
+
+
+def embedded_home() -> Path:
+    """Where the embedded server keeps its cluster."""
+    return project_path() / "data" / "postgres"
+
+
+def is_embedded() -> bool:
+    """Whether no external database is configured."""
+    return not os.environ.get("DATABASE_URL", "").strip()
+
+
+def database_url() -> str:
+    """The SQLAlchemy URL of the project's database.
+
+    ``DATABASE_URL`` where it is set; else the embedded server, which is started when it is not
+    running and which this process then keeps running until it ends.
+
+    Raises:
+        ConfigurationError: ``DATABASE_URL`` is not the URL of a PostgreSQL database.
+    """
+    configured = os.environ.get("DATABASE_URL", "").strip()
+    if configured:
+        return normalise_url(configured, "DATABASE_URL")
+    from mlops_for_mle import embedded_postgres
+
+    server = embedded_postgres.acquire(
+        embedded_home(), databases=(DATABASE_NAME, MLFLOW_DATABASE_NAME)
+    )
+    return server.url(DATABASE_NAME)
+
+
+def normalise_url(raw: str, variable: str) -> str:
+    """Give a PostgreSQL URL the driver that is installed.
+
+    Raises:
+        ConfigurationError: It is not a PostgreSQL URL with a database name. The message shows
+            neither user nor password.
+    """
+    form = f"{variable}: expected postgresql://user:password@host:port/database"
+    try:
+        url = make_url(raw)
+    except ArgumentError:
+        raise ConfigurationError(f"{form}, found text that is no URL") from None
+    if url.get_backend_name() not in {"postgresql", "postgres"}:
+        raise ConfigurationError(f"{form}, found the scheme {url.drivername!r}")
+    if not url.database:
+        raise ConfigurationError(f"{form}, found no database name")
+    return url.set(drivername=_DRIVER).render_as_string(hide_password=False)
+
+
+@lru_cache(maxsize=8)
+def engine_for(url: str) -> Engine:
+    """The process's one engine for a URL; connections are checked before they are used."""
+    return create_engine(
+        url,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": 5, "application_name": "mlops-for-mle"},
+    )
+
+
+@contextmanager
+def reachable(url: str) -> Iterator[Engine]:
+    """Give the engine, and turn a refused connection into one sentence.
+
+    Raises:
+        DatabaseUnavailableError: The server does not answer or refuses the login.
+    """
+    try:
+        yield engine_for(url)
+    except OperationalError as error:
+        parts = make_url(url)
+        reason = " ".join(str(error.orig).split())
+        raise DatabaseUnavailableError(
+            f"The database {parts.database!r} at {parts.host}:{parts.port or 5432} "
+            f"is not available: {reason}"
+        ) from error
+
+
+@contextmanager
+def advisory_lock(connection: Connection, number: int) -> Iterator[None]:
+    """Hold a session lock of the database, so that two processes take turns."""
+    connection.execute(text("SELECT pg_advisory_lock(:number)"), {"number": number})
+    connection.commit()
+    try:
+        yield
+    finally:
+        connection.rollback()
+        connection.execute(text("SELECT pg_advisory_unlock(:number)"), {"number": number})
+        connection.commit()
+
+
+def upgrade(url: str) -> bool:
+    """Bring the project's own tables to the newest revision; safe in several processes at once.
+
+    Returns:
+        Whether anything was changed.
+
+    Raises:
+        DatabaseUnavailableError: The server does not answer.
+        UserError: The server is older than supported, or newer revisions were applied before.
+    """
+    with reachable(url) as engine, engine.connect() as connection:
+        if current_revision(connection) == HEAD_REVISION:
+            return False
+        _check_server(connection)
+        with advisory_lock(connection, _SCHEMA_LOCK):
+            found = current_revision(connection)
+            if found == HEAD_REVISION:
+                return False
+            if found is not None and found > HEAD_REVISION:
+                raise UserError(
+                    f"The database is at revision {found}, newer than this program's "
+                    f"{HEAD_REVISION}: update the program."
+                )
+            from mlops_for_mle.migrations import run_migrations
+
+            run_migrations(connection)
+    return True
+
+
+def current_revision(connection: Connection) -> str | None:
+    """The revision that the database's tables are at; None in an empty database."""
+    present = connection.scalar(text("SELECT to_regclass('alembic_version')"))
+    revision = (
+        connection.scalar(text("SELECT version_num FROM alembic_version")) if present else None
+    )
+    connection.rollback()
+    return str(revision) if revision is not None else None
+
+
+def ensure_observation_table(url: str, contract: Contract) -> bool:
+    """Make the contract's table where it is missing; check its columns where it is there.
+
+    Returns:
+        Whether the table was made.
+
+    Raises:
+        UserError: The table is there but lacks a column of the contract.
+    """
+    table = observation_table(contract)
+    with reachable(url) as engine, engine.connect() as connection:
+        missing = _missing_columns(connection, contract)
+        if missing is None:
+            with advisory_lock(connection, _SCHEMA_LOCK):
+                made = not inspect(connection).has_table(contract.table)
+                table.create(connection, checkfirst=True)
+                connection.commit()
+            return made
+        if missing:
+            raise UserError(
+                f"Table {contract.table} lacks the column(s) {', '.join(missing)} that "
+                f"contract {contract.name} names: add them, or name another contract.table."
+            )
+    return False
+
+
+def prepare(url: str, contract: Contract) -> None:
+    """Make sure that every table which the pipelines use is there."""
+    upgrade(url)
+    ensure_observation_table(url, contract)
+
+
+def require_tables(url: str) -> None:
+    """Check, changing nothing, that the tables are at this program's revision.
+
+    Raises:
+        PrerequisiteError: They are not.
+    """
+    with reachable(url) as engine, engine.connect() as connection:
+        found = current_revision(connection)
+    if found != HEAD_REVISION:
+        raise PrerequisiteError(
+            f"The database is at revision {found}, this program needs {HEAD_REVISION}: "
+            "run `kedro db upgrade` first."
+        )
+
+
+def mlflow_store_url(url: str) -> str:
+    """The URL of MLflow's backend store: the database ``mlflow`` beside the project's own.
+
+    Creates the database where the login may, and makes its tables in one process at a time,
+    because two MLflow clients on an empty store collide.
+
+    Raises:
+        UserError: The database is missing and this login may not create it.
+    """
+    store = make_url(url).set(database=MLFLOW_DATABASE_NAME)
+    rendered = store.render_as_string(hide_password=False)
+    with reachable(url) as engine, engine.connect() as connection:
+        if not _database_exists(connection, MLFLOW_DATABASE_NAME):
+            with advisory_lock(connection, _MLFLOW_LOCK):
+                if not _database_exists(connection, MLFLOW_DATABASE_NAME):
+                    _create_database(connection, store)
+    with reachable(rendered) as engine, engine.connect() as connection:
+        if current_revision(connection) is None:
+            with advisory_lock(connection, _MLFLOW_LOCK):
+                if current_revision(connection) is None:
+                    _create_mlflow_tables(rendered)
+    return rendered
+
+
+def _missing_columns(connection: Connection, contract: Contract) -> list[str] | None:
+    """The contract's columns that its table lacks; None where there is no such table."""
+    rows = connection.execute(
+        text(
+            "SELECT attname FROM pg_attribute "
+            "WHERE attrelid = to_regclass(quote_ident(:table)) AND attnum > 0 AND NOT attisdropped"
+        ),
+        {"table": contract.table},
+    )
+    present = {row.attname for row in rows}
+    connection.rollback()
+    if not present:
+        return None
+    wanted = (contract.key, contract.timestamp, *contract.data_columns)
+    return [column for column in wanted if column not in present]
+
+
+def _check_server(connection: Connection) -> None:
+    number = int(connection.scalar(text("SHOW server_version_num")) or 0)
+    connection.rollback()
+    if number // 10_000 < SUPPORTED_SERVERS.start:
+        raise UserError(
+            f"The server is PostgreSQL {number // 10_000}; versions "
+            f"{SUPPORTED_SERVERS.start} to {SUPPORTED_SERVERS.stop - 1} are supported."
+        )
+
+
+def _database_exists(connection: Connection, name: str) -> bool:
+    found = connection.scalar(text("SELECT 1 FROM pg_database WHERE datname = :n"), {"n": name})
+    connection.rollback()
+    return found is not None
+
+
+def _create_database(connection: Connection, store: URL) -> None:
+    allowed = connection.scalar(
+        text("SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user")
+    )
+    connection.rollback()
+    if not allowed:
+        raise UserError(
+            f"MLflow needs the database {store.database!r} at {store.host} and this login may "
+            "not create it: create it, or set MLFLOW_TRACKING_URI to an MLflow server."
+        )
+    with connection.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as other:
+        other.execute(text(f'CREATE DATABASE "{store.database}"'))
+
+
+def _create_mlflow_tables(url: str) -> None:
+    import logging
+
+    from mlflow.store.db.utils import _initialize_tables
+
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    engine = create_engine(url)
+    try:
+        _initialize_tables(engine)
+    finally:
+        engine.dispose()

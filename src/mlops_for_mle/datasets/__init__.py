@@ -1,0 +1,1 @@
+"""Catalog entries of our own: every input and output that the pipelines have."""

@@ -1,0 +1,108 @@
+"""Writes a batch into Postgres: rows, rejects and the ledger in one transaction."""
+
+import io
+from typing import cast
+
+import pandas as pd
+import pyarrow as pa
+from psycopg2 import extensions, sql
+from psycopg2.extras import execute_values
+from pyarrow import csv
+from sqlalchemy import Engine
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.records import Batch, BatchReceipt
+
+_LEDGER_INSERT = """
+INSERT INTO ingestion_batches (table_name, source, content_sha256, row_count, rejected_count)
+VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT ON CONSTRAINT ingestion_batches_content_key DO NOTHING
+RETURNING id
+"""
+_LEDGER_LOOKUP = """
+SELECT id, row_count, rejected_count FROM ingestion_batches
+WHERE table_name = %s AND source = %s AND content_sha256 = %s
+"""
+_REJECTS_INSERT = """
+INSERT INTO rejected_rows (batch_id, table_name, source, row_number, reason, row_data)
+VALUES %s
+"""
+
+
+def write_batch(engine: Engine, contract: Contract, batch: Batch) -> BatchReceipt:
+    """Write a batch unless the ledger has it already.
+
+    Everything is one transaction: a process that is killed leaves nothing, and a second process
+    with the same batch waits for the first one's outcome.
+    """
+    identity = (contract.table, batch.source, batch.content_sha256)
+    counts = (len(batch.accepted), len(batch.rejected))
+    pooled = engine.raw_connection()
+    connection = cast(extensions.connection, pooled)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(_LEDGER_INSERT, (*identity, *counts))
+            inserted = cursor.fetchone()
+            if inserted is None:
+                cursor.execute(_LEDGER_LOOKUP, identity)
+                number, row_count, rejected_count = cursor.fetchall()[0]
+                connection.rollback()
+                return BatchReceipt(number, batch.source, row_count, rejected_count, is_new=False)
+            number = inserted[0]
+            if not batch.accepted.empty:
+                _copy_rows(cursor, contract, batch.accepted, number)
+            if not batch.rejected.empty:
+                _insert_rejects(cursor, contract.table, batch, number)
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+    finally:
+        pooled.close()
+    return BatchReceipt(number, batch.source, *counts, is_new=True)
+
+
+def _copy_rows(
+    cursor: extensions.cursor, contract: Contract, rows: pd.DataFrame, batch_id: int
+) -> None:
+    columns = sql.SQL(", ").join(map(sql.Identifier, rows.columns))
+    cursor.execute(
+        sql.SQL(
+            "CREATE TEMPORARY TABLE staged_rows ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA"
+        ).format(columns, sql.Identifier(contract.table))
+    )
+    cursor.copy_expert("COPY staged_rows FROM STDIN WITH (FORMAT csv)", _as_csv(rows))
+    has_time = contract.timestamp in rows.columns
+    time_column = [] if has_time else [sql.Identifier(contract.timestamp)]
+    time_value = [] if has_time else [sql.SQL("timezone('utc', now())")]
+    cursor.execute(
+        sql.SQL(
+            "WITH inserted AS ("
+            "INSERT INTO {table} ({names}) SELECT {values} FROM staged_rows RETURNING {key}) "
+            "UPDATE ingestion_batches SET first_id = bounds.low, last_id = bounds.high FROM "
+            "(SELECT min({key}) AS low, max({key}) AS high FROM inserted) AS bounds "
+            "WHERE id = {batch}"
+        ).format(
+            table=sql.Identifier(contract.table),
+            names=sql.SQL(", ").join([*time_column, columns]),
+            values=sql.SQL(", ").join([*time_value, columns]),
+            key=sql.Identifier(contract.key),
+            batch=sql.Literal(batch_id),
+        )
+    )
+
+
+def _insert_rejects(cursor: extensions.cursor, table: str, batch: Batch, batch_id: int) -> None:
+    rows = (
+        (batch_id, table, batch.source, *row)
+        for row in batch.rejected[["row_number", "reason", "row_data"]].itertuples(index=False)
+    )
+    execute_values(cursor, _REJECTS_INSERT, rows, page_size=1_000)
+
+
+def _as_csv(rows: pd.DataFrame) -> io.BytesIO:
+    buffer = io.BytesIO()
+    table = pa.Table.from_pandas(rows, preserve_index=False)
+    csv.write_csv(table, buffer, csv.WriteOptions(include_header=False))
+    buffer.seek(0)
+    return buffer

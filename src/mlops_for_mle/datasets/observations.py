@@ -1,0 +1,196 @@
+"""The contract's table as two catalog entries: batches are appended, windows are read."""
+
+import logging
+from typing import Any, NoReturn
+
+import pandas as pd
+from kedro.io import AbstractDataset
+from psycopg2.errors import LockNotAvailable
+from sqlalchemy import ColumnClause, Engine, Select, column, func, select, table, text
+from sqlalchemy.exc import OperationalError
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.database import reachable
+from mlops_for_mle.datasets.batch_writer import write_batch
+from mlops_for_mle.datasets.sources import CsvSourceDataset
+from mlops_for_mle.errors import PrerequisiteError, UserError
+from mlops_for_mle.records import Batch, BatchReceipt, Window
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class ObservationBatchDataset(AbstractDataset[Batch, BatchReceipt]):
+    """Appends batches to the contract's table; safe to replay."""
+
+    def __init__(
+        self,
+        contract: dict[str, Any],
+        credentials: dict[str, Any],
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Take the parameters block ``contract`` and credentials with the key ``con``."""
+        self._contract = Contract.from_parameters(contract)
+        self._url: str = credentials["con"]
+        self._receipt: BatchReceipt | None = None
+        self.metadata = metadata
+
+    def save(self, data: Batch) -> None:
+        """Write the batch in one transaction, unless the ledger has it."""
+        with reachable(self._url) as engine:
+            self._receipt = receipt = write_batch(engine, self._contract, data)
+        if receipt.is_new:
+            _LOGGER.info(
+                "batch=%d source=%s: %d rows into %s, %d rejected",
+                receipt.batch_id,
+                receipt.source,
+                receipt.row_count,
+                self._contract.table,
+                receipt.rejected_count,
+            )
+        else:
+            _LOGGER.info(
+                "batch=%d source=%s: ingested before, nothing written",
+                receipt.batch_id,
+                receipt.source,
+            )
+        if receipt.rejected_count:
+            _LOGGER.warning(
+                "batch=%d: %d row(s) were rejected; see their reasons in table rejected_rows",
+                receipt.batch_id,
+                receipt.rejected_count,
+            )
+
+    def load(self) -> BatchReceipt:
+        """What the ledger says of the batch that this process wrote last."""
+        if self._receipt is None:
+            raise PrerequisiteError(
+                "No batch was ingested yet: run `kedro run --pipeline data_ingestion` first."
+            )
+        return self._receipt
+
+    def _describe(self) -> dict[str, Any]:
+        return {"table": self._contract.table}
+
+
+class ObservationWindowDataset(AbstractDataset[None, Window]):
+    """Reads the newest rows of the contract's table up to a watermark, or a CSV file."""
+
+    def __init__(
+        self,
+        contract: dict[str, Any],
+        credentials: dict[str, Any],
+        row_limit: int | None = None,
+        watermark: int | None = None,
+        csv_path: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Say which rows.
+
+        Args:
+            contract: The parameters block ``contract``.
+            credentials: With the key ``con``, a URL.
+            row_limit: At most this many rows, the newest; None reads all.
+            watermark: The largest key to read; None reads up to the newest row of now.
+            csv_path: Read this file instead of the table.
+            metadata: For Kedro-Viz.
+        """
+        self._contract = Contract.from_parameters(contract)
+        self._url: str = credentials["con"]
+        self._row_limit = row_limit
+        self._watermark = watermark
+        self._csv_path = csv_path
+        self.metadata = metadata
+
+    def load(self) -> Window:
+        """The rows in ascending order of their key.
+
+        Raises:
+            PrerequisiteError: The table has no rows yet.
+        """
+        if self._csv_path:
+            return Window(self._csv_path, self._read_csv(self._csv_path))
+        with reachable(self._url) as engine:
+            watermark = self._watermark or self._newest_key(engine)
+            rows = self._read_rows(engine, watermark, self._row_limit)
+        if rows.empty:
+            raise PrerequisiteError(
+                f"Table {self._contract.table} has no rows to train on: "
+                "run `kedro run --pipeline data_ingestion` first."
+            )
+        return Window(self._contract.table, rows)
+
+    def preview(self, nrows: int = 10) -> Any:
+        """The newest rows, for Kedro-Viz."""
+        from kedro_datasets._typing import TablePreview
+
+        with reachable(self._url) as engine:
+            rows = self._read_rows(engine, self._newest_key(engine), nrows)
+        return TablePreview(rows.to_dict(orient="split"))
+
+    def save(self, data: None) -> NoReturn:
+        """Not possible.
+
+        Raises:
+            NotImplementedError: Always; rows are appended by the batch entry.
+        """
+        raise NotImplementedError("windows are read-only")
+
+    def _read_csv(self, path: str) -> pd.DataFrame:
+        rows = CsvSourceDataset(path).load()
+        missing = [name for name in self._contract.data_columns if name not in rows.columns]
+        if missing:
+            raise UserError(
+                f"{path}: missing column(s) {', '.join(missing)}; found {', '.join(rows.columns)}"
+            )
+        chosen = rows.loc[:, list(self._contract.data_columns)]
+        chosen = chosen.tail(self._row_limit) if self._row_limit else chosen
+        try:
+            return chosen.astype("float64").reset_index(drop=True)
+        except ValueError as error:
+            raise UserError(
+                f"{path}: {error}; ingest the file to sort out rows that do not fit"
+            ) from None
+
+    def _newest_key(self, engine: Engine) -> int:
+        # A transaction that still runs may commit smaller keys than the newest one seen; the
+        # lock waits for such writers, so that the same watermark always means the same rows.
+        name = engine.dialect.identifier_preparer.quote(self._contract.table)
+        key: ColumnClause[int] = column(self._contract.key)
+        try:
+            with engine.begin() as connection:
+                connection.execute(text("SET LOCAL lock_timeout = '30s'"))
+                connection.execute(text(f"LOCK TABLE {name} IN SHARE MODE"))
+                newest = connection.scalar(
+                    select(func.max(key)).select_from(table(self._contract.table, key))
+                )
+        except OperationalError as error:
+            if isinstance(error.orig, LockNotAvailable):
+                raise UserError(
+                    f"Table {self._contract.table}: another program has been writing to it in one "
+                    "transaction for more than 30 s; try again when it has ended."
+                ) from None
+            raise
+        return int(newest or 0)
+
+    def _read_rows(self, engine: Engine, watermark: int, row_limit: int | None) -> pd.DataFrame:
+        contract = self._contract
+        names = [contract.key, contract.timestamp, *contract.data_columns]
+        key: ColumnClause[int] = column(contract.key)
+        query: Select[Any] = (
+            select(*[column(name) for name in names])
+            .select_from(table(contract.table))
+            .where(key <= watermark)
+            .order_by(key.desc())
+            .limit(row_limit)
+        )
+        with engine.connect() as connection:
+            rows = pd.read_sql_query(query, connection)
+        return rows.iloc[::-1].reset_index(drop=True)
+
+    def _describe(self) -> dict[str, Any]:
+        return {
+            "table": self._contract.table,
+            "row_limit": self._row_limit,
+            "watermark": self._watermark,
+            "csv_path": self._csv_path,
+        }

@@ -1,0 +1,64 @@
+"""What happens around every Kedro session: parameters are checked, tables are made ready."""
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from kedro.framework.hooks import hook_impl
+
+from mlops_for_mle.configuration import Configuration, parse_configuration
+from mlops_for_mle.contract import Contract
+
+if TYPE_CHECKING:
+    from kedro.framework.context import KedroContext
+    from kedro.pipeline.node import Node
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class ProjectHooks:
+    """Hooks of the project."""
+
+    def __init__(self) -> None:
+        self._contract: Contract | None = None
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self, context: "KedroContext") -> None:
+        """Check the parameters before anything starts.
+
+        Raises:
+            ConfigurationError: A parameter is wrong; the message names each.
+        """
+        raw = context.config_loader["parameters"]
+        for name, kind in parameter_blocks().items():
+            parsed = parse_configuration(kind, raw.get(name), name)
+            if isinstance(parsed, Contract):
+                self._contract = parsed
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
+        """Bring the tables up to date before the first node runs."""
+        del run_params
+        if self._contract is None:
+            return
+        from mlops_for_mle.database import database_url, prepare
+
+        prepare(database_url(), self._contract)
+
+    @hook_impl
+    def after_node_run(self, node: "Node") -> None:
+        """Say which step is done, in one short line."""
+        _LOGGER.info("%s: done", node.name)
+
+
+def parameter_blocks() -> dict[str, type[Configuration]]:
+    """The blocks of parameters and the class that describes each."""
+    from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+    from mlops_for_mle.pipelines.registry.options import GateOptions
+    from mlops_for_mle.pipelines.training.options import TrainingOptions
+
+    return {
+        "contract": Contract,
+        "ingestion": IngestionOptions,
+        "training": TrainingOptions,
+        "gates": GateOptions,
+    }

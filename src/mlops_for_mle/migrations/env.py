@@ -1,0 +1,9 @@
+"""Alembic's entry point: runs the revisions on the connection that the caller holds."""
+
+from alembic import context
+
+from mlops_for_mle.tables import metadata
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,1 @@
+"""The project's pipelines: pure node functions, and wiring apart from them."""

@@ -1,0 +1,1 @@
+"""From a source to validated rows in the table of observations."""

@@ -1,0 +1,147 @@
+"""Pure functions of ingestion: rows of a source in, a batch of good and bad rows out."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.errors import SourceError
+from mlops_for_mle.frames import digest
+from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+from mlops_for_mle.records import Batch
+
+
+def standardise_columns(
+    source_rows: pd.DataFrame, contract: Contract, ingestion: IngestionOptions
+) -> pd.DataFrame:
+    """Give the columns the contract's names and order; leave out columns it does not know.
+
+    Raises:
+        SourceError: There are no rows, or a column of the contract is missing or there twice.
+    """
+    rows = source_rows.rename(columns=ingestion.rename)
+    twice = sorted(set(rows.columns[rows.columns.duplicated()]) & set(contract.data_columns))
+    if twice:
+        raise SourceError(f"Source {ingestion.source}: column(s) {', '.join(twice)} twice")
+    missing = [name for name in contract.data_columns if name not in rows.columns]
+    if missing:
+        raise SourceError(
+            f"Source {ingestion.source}: missing column(s) {', '.join(missing)}; "
+            f"found {', '.join(map(str, source_rows.columns)) or 'none'}"
+        )
+    if rows.empty:
+        raise SourceError(f"Source {ingestion.source}: has no rows")
+    optional = [contract.timestamp] if contract.timestamp in rows.columns else []
+    return rows.loc[:, [*contract.data_columns, *optional]].reset_index(drop=True)
+
+
+def sort_rows(rows: pd.DataFrame, contract: Contract, ingestion: IngestionOptions) -> Batch:
+    """Sort rows into those that fit the contract and those that do not, with the reasons.
+
+    Args:
+        rows: Columns of the contract as read, text or typed.
+        contract: What each column may hold.
+        ingestion: Names the source and says how many bad rows are too many.
+    """
+    typed, unreadable = read_values(rows, contract)
+    reasons = [*unreadable, *find_violations(typed, contract)]
+    by_row: dict[int, list[str]] = {}
+    for row, reason in reasons:
+        by_row.setdefault(row, []).append(reason)
+    too_many = len(by_row) > ingestion.maximum_rejected_fraction * len(rows)
+    if too_many:
+        share = f"{len(by_row)} of {len(rows)} rows of this batch are bad"
+        for row in range(len(rows)):
+            by_row.setdefault(row, [f"batch: {share}, so all were held back"])
+    bad = sorted(by_row)
+    accepted = typed.drop(index=typed.index[bad]).reset_index(drop=True)
+    return Batch(
+        source=ingestion.source,
+        content_sha256=digest(rows),
+        accepted=_with_contract_types(accepted, contract),
+        rejected=pd.DataFrame(
+            {
+                "row_number": [row + 1 for row in bad],
+                "reason": ["; ".join(by_row[row]) for row in bad],
+                "row_data": [_as_read(rows.iloc[row]) for row in bad],
+            }
+        ),
+    )
+
+
+def read_values(
+    rows: pd.DataFrame, contract: Contract
+) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
+    """Read numbers and times from what may be text.
+
+    Returns:
+        The rows with numbers as float64 and times as datetime64, missing where there is none
+        or none could be read; and for each value that could not be read its row and reason.
+    """
+    typed = pd.DataFrame(index=rows.index)
+    problems: list[tuple[int, str]] = []
+    for name in rows.columns:
+        raw = rows[name]
+        blank = raw.isna() | (raw.astype(str).str.strip() == "")
+        if name == contract.timestamp:
+            parsed: pd.Series[Any] = pd.to_datetime(
+                raw.mask(blank), errors="coerce", format="ISO8601", utc=True
+            ).dt.tz_localize(None)
+            expected = "no ISO 8601 time"
+        else:
+            parsed = pd.to_numeric(raw.mask(blank), errors="coerce").astype(np.float64)
+            expected = "not a number"
+        typed[name] = parsed
+        unread = parsed.isna() & ~blank
+        problems += [
+            (int(row), f"{name}: {expected}: {raw[row]!r}") for row in unread[unread].index
+        ]
+        if name != contract.timestamp:
+            problems += [(int(row), f"{name}: is missing") for row in blank[blank].index]
+    return typed, problems
+
+
+def find_violations(typed: pd.DataFrame, contract: Contract) -> list[tuple[int, str]]:
+    """Check values against the contract's types, ranges and classes.
+
+    Returns:
+        Row and reason of each violation; missing values are left to ``read_values``.
+    """
+    from pandera.errors import SchemaErrors
+
+    from mlops_for_mle.validation import contract_schema
+
+    columns = typed.loc[:, list(contract.data_columns)]
+    try:
+        contract_schema(contract, nullable=True).validate(columns, lazy=True)
+    except SchemaErrors as errors:
+        cases = errors.failure_cases
+        return [
+            (int(index), f"{column}: {check}, found {value:g}")
+            for index, column, check, value in zip(
+                cases["index"], cases["column"], cases["check"], cases["failure_case"], strict=True
+            )
+        ]
+    return []
+
+
+def _with_contract_types(rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    types = {name: "int64" for name, one in contract.features.items() if one.type == "integer"}
+    if contract.target.task == "classification":
+        types[contract.target.column] = "int64"
+    return rows.astype(types)
+
+
+def _as_read(row: "pd.Series[Any]") -> str:
+    values = {str(name): _plain(value) for name, value in row.items()}
+    return json.dumps(values, default=str, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON can hold: infinity as text, missing as null."""
+    if pd.isna(value):
+        return None
+    plain = value.item() if isinstance(value, np.generic) else value
+    return str(plain) if isinstance(plain, float) and not np.isfinite(plain) else plain

@@ -1,0 +1,20 @@
+"""The parameters of ingestion."""
+
+from pydantic import Field
+
+from mlops_for_mle.configuration import Configuration
+
+
+class IngestionOptions(Configuration):
+    """How rows of a source become rows of the contract.
+
+    Attributes:
+        source: Names the source in the ledger of batches.
+        rename: The contract's column name for each column that is called otherwise in the source.
+        maximum_rejected_fraction: When more rows than this share are bad, nothing is accepted:
+            all rows go to the rejects, because the source rather than a row is wrong.
+    """
+
+    source: str = Field(min_length=1)
+    rename: dict[str, str] = Field(default_factory=dict)
+    maximum_rejected_fraction: float = Field(default=0.5, ge=0, le=1)

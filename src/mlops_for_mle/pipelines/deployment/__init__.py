@@ -1,0 +1,1 @@
+"""From the champion to a verified release that servers follow."""

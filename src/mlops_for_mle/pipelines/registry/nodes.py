@@ -1,0 +1,107 @@
+"""Pure functions of the registry: confirm a candidate, compare it, decide."""
+
+import math
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.errors import ConfigurationError, UserError
+from mlops_for_mle.pipelines.registry.options import GateOptions
+from mlops_for_mle.records import Candidate, Decision, Incumbent, ModelVersion
+
+REPRODUCTION_TOLERANCE = 1e-9
+
+
+def register_candidate(candidate: Candidate) -> Candidate:
+    """Hand the candidate on to the registry; saving it there makes the version."""
+    return candidate
+
+
+def confirm_metrics(
+    version: ModelVersion, contract: Contract
+) -> tuple[ModelVersion, dict[str, float]]:
+    """Measure the model that was loaded back and confirm the metrics that training recorded.
+
+    Returns:
+        The version and its metrics on its validation rows.
+
+    Raises:
+        UserError: They differ, so the version in the registry is not the model that was trained.
+    """
+    from mlops_for_mle.pipelines.metrics import measure
+
+    found = measure(version.model, version.validation, contract)
+    for name, value in found.items():
+        recorded = version.passport.metrics.get(f"validation_{name}", math.nan)
+        if not math.isclose(value, recorded, rel_tol=0, abs_tol=REPRODUCTION_TOLERANCE):
+            raise UserError(
+                f"Version {version.version} of {version.name}: loaded back, its validation {name} "
+                f"is {value:.6f}, but its training recorded {recorded:.6f}; it is not promoted. "
+                "Train again: `kedro run --pipeline training`."
+            )
+    return version, found
+
+
+def decide(
+    version: ModelVersion,
+    candidate_metrics: dict[str, float],
+    incumbent: Incumbent,
+    contract: Contract,
+    gates: GateOptions,
+) -> Decision:
+    """Apply the gates to a candidate, comparing it with the champion on the same rows.
+
+    Raises:
+        ConfigurationError: The deciding metric is not one that is measured for the task.
+    """
+    if gates.metric not in candidate_metrics:
+        raise ConfigurationError(
+            f"gates.metric: expected one of {', '.join(candidate_metrics)} (found {gates.metric!r})"
+        )
+    sign = 1.0 if gates.greater_is_better else -1.0
+    value = candidate_metrics[gates.metric]
+    reached = sign * (value - gates.threshold) >= 0
+    reasons = [
+        f"validation {gates.metric} {value:.4f} "
+        f"{'meets' if reached else 'misses'} the threshold {gates.threshold:.4f}"
+    ]
+    champion = incumbent.champion
+    if champion is None:
+        reasons.append("there is no champion to compare with")
+        champion_metrics = None
+        kept_up = True
+    elif champion.version == version.version:
+        reasons.append("it is the champion already")
+        champion_metrics = candidate_metrics
+        kept_up = True
+    else:
+        champion_metrics = _measure_champion(champion, version, contract)
+        rival = champion_metrics[gates.metric]
+        kept_up = sign * (value - rival) >= -gates.tolerance - REPRODUCTION_TOLERANCE
+        reasons.append(
+            f"champion version {champion.version} has {rival:.4f} on the same rows: "
+            f"{'no worse' if kept_up else 'worse'} within the tolerance {gates.tolerance:.4f}"
+        )
+    return Decision(
+        name=version.name,
+        version=version.version,
+        run_id=version.run_id,
+        promote=reached and kept_up,
+        reasons=tuple(reasons),
+        candidate_metrics=candidate_metrics,
+        champion_version=champion.version if champion is not None else None,
+        champion_metrics=champion_metrics,
+    )
+
+
+def _measure_champion(
+    champion: ModelVersion, version: ModelVersion, contract: Contract
+) -> dict[str, float]:
+    from mlops_for_mle.pipelines.metrics import measure
+
+    then, now = champion.passport.contract, contract
+    if then.feature_names != now.feature_names or then.target.column != now.target.column:
+        raise UserError(
+            f"Champion version {champion.version} of {version.name} was trained for other columns "
+            f"({', '.join(then.feature_names)}), so it cannot be compared on the same rows. Give "
+            "the changed contract a new contract.name."
+        )
+    return measure(champion.model, version.validation, contract)

@@ -1,0 +1,1 @@
+"""From the table of observations to a logged candidate model."""

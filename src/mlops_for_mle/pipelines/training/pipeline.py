@@ -1,0 +1,64 @@
+"""Wiring of the pipeline training."""
+
+from kedro.pipeline import Pipeline, node
+
+from mlops_for_mle.pipelines.training import nodes
+
+
+def create_pipeline() -> Pipeline:
+    """The table of observations to a logged candidate."""
+    return Pipeline(
+        [
+            node(
+                nodes.take_snapshot,
+                inputs=["observations@window", "params:contract"],
+                outputs="snapshot",
+                name="take_snapshot",
+            ),
+            node(
+                nodes.split_snapshot,
+                inputs=["snapshot", "params:contract", "params:training"],
+                outputs=["training_rows", "validation_rows"],
+                name="split_snapshot",
+            ),
+            node(
+                nodes.train_model,
+                inputs=["training_rows", "params:contract", "params:training"],
+                outputs=["model", "model_parameters"],
+                name="train_model",
+            ),
+            node(
+                nodes.evaluate_model,
+                inputs=["model", "training_rows", "validation_rows", "params:contract"],
+                outputs="metrics",
+                name="evaluate_model",
+            ),
+            node(
+                nodes.export_model,
+                inputs=["model", "snapshot", "params:contract"],
+                outputs="onnx_export",
+                name="export_model",
+            ),
+            node(
+                nodes.draw_plots,
+                inputs=["model", "validation_rows", "params:contract"],
+                outputs=["confusion_matrix", "class_report"],
+                name="draw_plots",
+            ),
+            node(
+                nodes.assemble_candidate,
+                inputs=[
+                    "model",
+                    "model_parameters",
+                    "onnx_export",
+                    "metrics",
+                    "snapshot",
+                    "validation_rows",
+                    "params:contract",
+                ],
+                outputs="candidate@trained",
+                name="assemble_candidate",
+            ),
+        ],
+        tags="training",
+    )

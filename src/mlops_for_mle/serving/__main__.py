@@ -1,0 +1,52 @@
+"""``python -m mlops_for_mle.serving``: the prediction API."""
+
+import argparse
+import logging.config
+import sys
+from collections.abc import Sequence
+
+from mlops_for_mle.errors import ConfigurationError, UserError
+from mlops_for_mle.serving.server import log_configuration, run_server
+from mlops_for_mle.serving.settings import PREFIX, ServingSettings
+
+OPTIONS = ("host", "port", "workers", "model", "release_store", "cache", "log_level")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until told to stop.
+
+    Returns:
+        The exit status: 0 after an orderly end, 1 when it cannot serve, 2 for wrong settings.
+    """
+    options = vars(_parser().parse_args(arguments))
+    try:
+        settings = ServingSettings.load(options)
+        logging.config.dictConfig(log_configuration(settings.log_level))
+        run_server(settings)
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)  # noqa: T201  (the answer to a person's mistake)
+        return 2
+    except UserError as error:
+        print(error, file=sys.stderr)  # noqa: T201  (the answer to a person's mistake)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m mlops_for_mle.serving",
+        description="Answer predictions by the release that was deployed last.",
+        epilog="Every setting is also a variable; options come before variables.",
+    )
+    for name in OPTIONS:
+        field = ServingSettings.model_fields[name]
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            metavar=name.upper(),
+            help=f"{field.description} [{PREFIX}{name.upper()}]",
+        )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

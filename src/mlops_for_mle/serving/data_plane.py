@@ -1,0 +1,73 @@
+"""Rows in, predictions out: the one way to an answer, whatever protocol asked for it."""
+
+import time
+
+import numpy as np
+
+from mlops_for_mle.predictor import Rows
+from mlops_for_mle.serving.identifiers import new_prediction_id
+from mlops_for_mle.serving.problems import FieldError, not_ready, unprocessable
+from mlops_for_mle.serving.recording import (
+    AnsweredPredictions,
+    PredictionRecorder,
+    ServingMetrics,
+)
+from mlops_for_mle.serving.served_release import ReleaseSlot, ServedRelease
+
+
+class DataPlane:
+    """Answers rows by the release in service and records what it answered."""
+
+    def __init__(
+        self, slot: ReleaseSlot, recorder: PredictionRecorder, metrics: ServingMetrics
+    ) -> None:
+        """Join the release in service to what is told of its answers."""
+        self._slot = slot
+        self._recorder = recorder
+        self._metrics = metrics
+
+    def release(self) -> ServedRelease:
+        """The release in service; take it once a request.
+
+        Raises:
+            ProblemError: 503, none is loaded yet.
+        """
+        served = self._slot.current
+        if served is None:
+            raise not_ready(self._slot.obstacle())
+        return served
+
+    def predict(
+        self, served: ServedRelease, rows: Rows, started: float, request_id: str | None = None
+    ) -> AnsweredPredictions:
+        """Answer rows and record the answers.
+
+        Args:
+            served: The release, as ``release`` gave it.
+            rows: Shape (rows, features), checked by the release's reader.
+            started: ``time.perf_counter()`` at the arrival of the request.
+            request_id: The client's name for the request.
+
+        Raises:
+            ProblemError: 422, the model has no finite answer for these rows; 503, the recorder
+                can keep no more.
+        """
+        predictions = served.predictor.predict(rows)
+        probabilities = predictions.probabilities
+        numbers = predictions.values if probabilities is None else probabilities
+        if not np.isfinite(numbers).all():
+            raise unprocessable(
+                [FieldError("", "the model has no finite answer", None, "values it was trained on")]
+            )
+        answered = AnsweredPredictions(
+            prediction_id=new_prediction_id(),
+            answered_at=time.time_ns(),
+            manifest=served.manifest,
+            rows=rows,
+            predictions=predictions,
+            latency_seconds=time.perf_counter() - started,
+            request_id=request_id,
+        )
+        self._recorder.record(answered)
+        self._metrics.answered(answered)
+        return answered

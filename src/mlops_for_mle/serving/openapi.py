@@ -1,0 +1,58 @@
+"""The OpenAPI document: FastAPI's own routes and the hot routes, for the release in service."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from mlops_for_mle.serving.routes.predict import PATH as PREDICT_PATH
+from mlops_for_mle.serving.routes.predict import predict_operation
+from mlops_for_mle.serving.services import Services
+
+_PROBLEM_SCHEMA: dict[str, Any] = {
+    "title": "Problem",
+    "description": "Why a request was not answered (RFC 9457).",
+    "type": "object",
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "path": {"type": "string", "description": "Where it stands in the request"},
+                    "message": {"type": "string", "description": "What is wrong"},
+                    "given": {"type": ["string", "null"], "description": "The value, shortened"},
+                    "allowed": {"type": "string", "description": "What would be right"},
+                },
+                "required": ["path", "message", "given", "allowed"],
+            },
+        },
+    },
+    "required": ["type", "title", "status", "detail"],
+}
+
+
+class OpenApiDocument:
+    """Makes the document when it is asked for, so that it describes the contract in service."""
+
+    def __init__(self, application: FastAPI, services: Services) -> None:
+        """Describe the routes of an application and its services."""
+        self._application = application
+        self._services = services
+
+    def __call__(self) -> dict[str, Any]:
+        """The document."""
+        served = self._services.slot.current
+        document = get_openapi(
+            title=self._application.title,
+            version=self._application.version,
+            description=self._application.description,
+            routes=self._application.routes,
+        )
+        document["paths"][PREDICT_PATH] = {"post": predict_operation(served)}
+        document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = _PROBLEM_SCHEMA
+        return document

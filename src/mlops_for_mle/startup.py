@@ -1,0 +1,47 @@
+"""Runs before Kedro loads its plugins: decides what third parties may say and send.
+
+Registered as the entry point ``kedro.init``; everything here is cheap and imports nothing heavy.
+"""
+
+import os
+import warnings
+from typing import TextIO
+
+# Kedro's telemetry edits pyproject.toml and waits for a server; MLflow's job workers would be
+# fourteen more processes behind `kedro mlflow ui`.
+ENVIRONMENT = {
+    "DO_NOT_TRACK": "1",
+    "KEDRO_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
+
+# Kedro and MLflow set their own filters for these, so they can only be dropped where they are
+# shown: kedro-mlflow 2.0 defines a model class without the type hints that MLflow asks for, and
+# Kedro 1.7 announces that `--pipeline` will one day be called `--pipelines`.
+_DROPPED = ("Add type hints to the `predict` method", "Option '--pipeline' is deprecated")
+
+_show_warning_as_before = warnings.showwarning
+
+
+def prepare_process() -> None:
+    """Set defaults that a person may override, and drop warnings that only plugins can mend."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    # Kedro 1.7 and kedro-mlflow 2.0 still call OmegaConf's former name of this function.
+    warnings.filterwarnings("ignore", message=r"register_new_resolver\(\) is deprecated")
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    if not any(text in str(message) for text in _DROPPED):
+        _show_warning_as_before(message, category, filename, lineno, file, line)

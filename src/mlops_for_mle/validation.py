@@ -1,0 +1,96 @@
+"""Pandera schemas that are made from a contract, and the catalog's validator built on them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+from pandera.errors import SchemaErrors
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.errors import UserError
+from mlops_for_mle.records import Window
+
+
+def contract_schema(contract: Contract, nullable: bool = False) -> pa.DataFrameSchema:
+    """The schema of a contract's features and target.
+
+    Args:
+        contract: What each column may hold.
+        nullable: Whether missing values pass, because somebody else reports them.
+    """
+    columns = {
+        name: pa.Column(
+            checks=[
+                *_range_checks(feature.minimum, feature.maximum),
+                *([_whole()] if feature.type == "integer" else []),
+            ],
+            nullable=nullable,
+        )
+        for name, feature in contract.features.items()
+    }
+    target = contract.target
+    if target.task == "classification":
+        allowed = ", ".join(f"{one.value} ({one.label})" for one in target.classes)
+        checks = [pa.Check.isin(list(target.class_values), error=f"is none of {allowed}")]
+    else:
+        checks = _range_checks(target.minimum, target.maximum)
+    columns[target.column] = pa.Column(checks=checks, nullable=nullable)
+    return pa.DataFrameSchema(columns, strict=False)
+
+
+class ContractValidator:
+    """The catalog's ``validator:`` for rows that are about to be trained on.
+
+    Rows that this project ingested always pass; rows that another program wrote to the table
+    may not.
+    """
+
+    def __init__(self, contract: Mapping[str, Any]) -> None:
+        """Take the parameters block ``contract``."""
+        self._contract = Contract.from_parameters(contract)
+
+    def validate(self, data: Window) -> Window:
+        """Give the rows back unchanged.
+
+        Raises:
+            UserError: Rows do not fit the contract; names the first of them and how many.
+        """
+        try:
+            contract_schema(self._contract).validate(data.rows, lazy=True)
+        except SchemaErrors as errors:
+            cases = errors.failure_cases
+            first = cases.iloc[0]
+            where = ""
+            if self._contract.key in data.rows and first["index"] is not None:
+                key = data.rows.loc[first["index"], self._contract.key]
+                where = f" (first: {self._contract.key} {key})"
+            raise UserError(
+                f"{data.source}: {len(cases)} value(s) do not fit contract {self._contract.name}"
+                f"{where}: {first['column']}: {first['check']}, found {first['failure_case']}. "
+                "Correct or delete these rows, or widen the contract."
+            ) from None
+        return data
+
+
+def _range_checks(minimum: float | None, maximum: float | None) -> list[pa.Check]:
+    checks = [pa.Check(_is_finite, error="is not finite")]
+    if minimum is not None:
+        checks.append(pa.Check.ge(minimum, error=f"is below {minimum:g}"))
+    if maximum is not None:
+        checks.append(pa.Check.le(maximum, error=f"is above {maximum:g}"))
+    return checks
+
+
+def _whole() -> pa.Check:
+    return pa.Check(_is_whole, error="is no whole number")
+
+
+def _is_finite(values: "pd.Series[float]") -> "pd.Series[bool]":
+    return pd.Series(np.isfinite(values.to_numpy(dtype=np.float64)), index=values.index)
+
+
+def _is_whole(values: "pd.Series[float]") -> "pd.Series[bool]":
+    whole = np.mod(values.to_numpy(dtype=np.float64), 1) == 0
+    return pd.Series(whole, index=values.index)

@@ -1,0 +1,249 @@
+import asyncio
+import json
+from uuid import UUID
+
+import httpx
+import numpy as np
+import pytest
+
+from mlops_for_mle.predictor import Predictor
+from mlops_for_mle.release import Release
+from mlops_for_mle.serving.app import create_app
+from mlops_for_mle.serving.problems import not_ready
+from mlops_for_mle.serving.recording import AnsweredPredictions, NoRecorder
+from mlops_for_mle.serving.services import Services, build_services
+from tests.serving.conftest import IRIS_ROW, serve
+
+
+class ListRecorder(NoRecorder):
+    """Keeps what was answered in a list, or refuses to."""
+
+    def __init__(self) -> None:
+        self.kept: list[AnsweredPredictions] = []
+        self.is_full = False
+
+    def record(self, answered: AnsweredPredictions) -> None:
+        if self.is_full:
+            raise not_ready("The prediction log is full")
+        self.kept.append(answered)
+
+
+@pytest.fixture
+def recorder() -> ListRecorder:
+    return ListRecorder()
+
+
+@pytest.fixture
+def services(settings, recorder) -> Services:
+    return build_services(settings, recorder=recorder)
+
+
+def call(services: Services, method: str, path: str, **options) -> httpx.Response:
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(create_app(services.settings, services))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.request(method, path, **options)
+
+    return asyncio.run(ask())
+
+
+def test_one_row_is_answered_as_the_tutorial_does_with_everything_else_beside_it(
+    services, iris: Release
+):
+    services.slot.serve(serve(iris))
+
+    answer = call(services, "POST", "/predict", json=IRIS_ROW)
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    body = answer.json()
+    assert body["iris_class"] == 2
+    assert body["label"] == "virginica"
+    assert body["model_version"] == 1
+    assert body["release"] == iris.manifest.release
+    assert UUID(body["prediction_id"]).version == 7
+    expected = Predictor(iris).predict(np.array([list(IRIS_ROW.values())])).probabilities
+    assert expected is not None
+    assert list(body["probabilities"]) == ["setosa", "versicolor", "virginica"]
+    assert list(body["probabilities"].values()) == pytest.approx(expected[0].tolist())
+
+
+def test_a_regression_answers_a_number_alone(services, houses: Release):
+    services.slot.serve(serve(houses))
+
+    body = call(services, "POST", "/predict", json={"방 수": 3, "area m2": 100}).json()
+
+    assert body["price"] == pytest.approx(230, rel=1e-3)
+    assert set(body) == {"price", "prediction_id", "model_version", "release"}
+
+
+def test_an_answer_is_recorded_before_it_leaves(services, recorder, iris: Release):
+    services.slot.serve(serve(iris))
+
+    body = call(
+        services, "POST", "/predict", json=IRIS_ROW, headers={"X-Request-ID": "mine"}
+    ).json()
+
+    (kept,) = recorder.kept
+    assert kept.prediction_id == body["prediction_id"]
+    assert kept.request_id == "mine"
+    assert kept.rows.tolist() == [list(IRIS_ROW.values())]
+    assert kept.predictions.values.tolist() == [2]
+    assert kept.manifest.release == iris.manifest.release
+    assert 0 < kept.latency_seconds < 1
+
+
+def test_a_request_that_cannot_be_recorded_is_not_answered(services, recorder, iris: Release):
+    services.slot.serve(serve(iris))
+    recorder.is_full = True
+
+    answer = call(services, "POST", "/predict", json=IRIS_ROW)
+
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_another_contract_changes_the_validation_without_a_restart(
+    services, iris: Release, houses: Release
+):
+    services.slot.serve(serve(iris))
+    assert call(services, "POST", "/predict", json=IRIS_ROW).status_code == 200
+
+    services.slot.serve(serve(houses))
+
+    assert call(services, "POST", "/predict", json=IRIS_ROW).status_code == 422
+    assert call(services, "POST", "/predict", json={"방 수": 3, "area m2": 9}).status_code == 200
+
+
+def test_a_wrong_row_is_a_problem_document(services, iris: Release):
+    services.slot.serve(serve(iris))
+
+    answer = call(services, "POST", "/predict", json=IRIS_ROW | {"petal_width": 20})
+
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json() == {
+        "type": "about:blank",
+        "title": answer.json()["title"],
+        "status": 422,
+        "detail": "petal_width: is too large, found 20; allowed: a number from 0 to 10",
+        "errors": [
+            {
+                "path": "petal_width",
+                "message": "is too large",
+                "given": "20",
+                "allowed": "a number from 0 to 10",
+            }
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json", "application/json; charset=UTF-8", "application/vnd.me+json", None],
+)
+def test_json_is_taken_under_each_of_its_names(services, iris: Release, content_type):
+    services.slot.serve(serve(iris))
+    headers = {} if content_type is None else {"content-type": content_type}
+
+    answer = call(
+        services, "POST", "/predict", content=json.dumps(IRIS_ROW).encode(), headers=headers
+    )
+
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["text/csv", "application/x-www-form-urlencoded", "application/json; charset=euc-kr"],
+)
+def test_another_content_type_is_refused(services, iris: Release, content_type):
+    services.slot.serve(serve(iris))
+
+    answer = call(
+        services, "POST", "/predict", content=b"{}", headers={"content-type": content_type}
+    )
+
+    assert answer.status_code == 415
+    assert content_type in answer.json()["detail"]
+
+
+def test_a_large_body_is_refused_whether_its_length_is_declared_or_not(services, iris: Release):
+    services.slot.serve(serve(iris))
+    large = b" " * (services.settings.max_body_bytes + 1)
+
+    async def parts():
+        for start in range(0, len(large), 1 << 20):
+            yield large[start : start + (1 << 20)]
+
+    assert call(services, "POST", "/predict", content=large).status_code == 413
+    assert call(services, "POST", "/predict", content=parts()).status_code == 413
+
+
+def test_a_failure_of_the_server_says_nothing_of_its_inside(services, recorder, iris: Release):
+    services.slot.serve(serve(iris))
+
+    def fail(_: AnsweredPredictions) -> None:
+        raise RuntimeError("a secret")
+
+    recorder.record = fail
+
+    answer = call(services, "POST", "/predict", json=IRIS_ROW)
+
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+
+
+def test_wrong_methods_and_paths_are_problem_documents(services):
+    wrong_method = call(services, "GET", "/predict")
+    assert wrong_method.status_code == 405
+    assert wrong_method.headers["allow"] == "POST"
+    for answer in (
+        wrong_method,
+        call(services, "GET", "/nowhere"),
+        call(services, "PUT", "/model"),
+    ):
+        assert answer.status_code in {404, 405}
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["status"] == answer.status_code
+
+
+def test_without_a_release_the_process_is_live_and_not_ready(services):
+    assert call(services, "GET", "/health/live").json() == {"status": "live"}
+    for method, path in (("GET", "/health/ready"), ("GET", "/model"), ("POST", "/predict")):
+        answer = call(services, method, path, json=IRIS_ROW if method == "POST" else None)
+        assert answer.status_code == 503, path
+        assert "has not asked the database yet" in answer.json()["detail"]
+
+
+def test_the_model_in_service_is_described(services, iris: Release):
+    services.slot.serve(serve(iris))
+
+    body = call(services, "GET", "/model").json()
+
+    assert body["release"] == iris.manifest.release
+    assert body["model"]["run_id"] == "run-1"
+    assert body["model"]["metrics"] == {"validation_accuracy": 0.97}
+    assert list(body["contract"]["features"]) == list(IRIS_ROW)
+    assert body["deployment"]["id"] == 1
+
+
+def test_the_openapi_document_follows_the_release_in_service(
+    services, iris: Release, houses: Release
+):
+    def predict_schemas() -> tuple[dict, dict]:
+        operation = call(services, "GET", "/openapi.json").json()["paths"]["/predict"]["post"]
+        request = operation["requestBody"]["content"]["application/json"]["schema"]
+        answer = operation["responses"]["200"]["content"]["application/json"]["schema"]
+        return request, answer
+
+    services.slot.serve(serve(iris))
+    request, answer = predict_schemas()
+    assert request["required"] == list(IRIS_ROW)
+    assert request["properties"]["petal_width"]["maximum"] == 10
+    assert answer["properties"]["iris_class"]["enum"] == [0, 1, 2]
+
+    services.slot.serve(serve(houses))
+    request, answer = predict_schemas()
+    assert request["properties"]["방 수"]["type"] == "integer"
+    assert answer["required"] == ["price", "prediction_id", "model_version", "release"]

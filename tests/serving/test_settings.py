@@ -1,0 +1,81 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.serving.settings import ServingSettings
+
+
+def test_every_setting_is_described():
+    for name, field in ServingSettings.model_fields.items():
+        assert field.description, name
+
+
+def test_the_server_answers_only_to_this_machine_unless_told_otherwise():
+    assert ServingSettings.load().host == "127.0.0.1"
+
+
+def test_folders_are_those_of_the_project_unless_they_are_set(monkeypatch, tmp_path):
+    monkeypatch.setenv("MLOPS_PROJECT_PATH", str(tmp_path))
+    monkeypatch.setenv("MLOPS_CACHE", "/elsewhere")
+
+    settings = ServingSettings.load()
+
+    assert settings.release_store == str(tmp_path / "data" / "releases")
+    assert settings.cache == Path("/elsewhere")
+
+
+def test_options_come_before_variables(monkeypatch):
+    monkeypatch.setenv("MLOPS_PORT", "9000")
+
+    assert ServingSettings.load().port == 9000
+    assert ServingSettings.load({"port": "9001"}).port == 9001
+
+
+def test_exported_settings_are_read_back_the_same(monkeypatch, tmp_path):
+    monkeypatch.setattr("os.environ", {})
+    settings = ServingSettings.load({"project_path": tmp_path, "model": "iris", "poll_seconds": 2})
+
+    settings.export()
+
+    assert ServingSettings.load() == settings
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("MLOPS_PORT", "99999", "65535"),
+        ("MLOPS_PORT", "http", "integer"),
+        ("MLOPS_WORKERS", "0", "1"),
+        ("MLOPS_MODEL", "No Name", "a-z"),
+        ("MLOPS_LOG_LEVEL", "loud", "warning"),
+    ],
+)
+def test_a_wrong_variable_is_named_with_its_value_and_what_is_allowed(
+    monkeypatch, variable, value, allowed
+):
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(ConfigurationError) as caught:
+        ServingSettings.load()
+
+    message = str(caught.value)
+    assert message.startswith(f"{variable}: ")
+    assert repr(value) in message
+    assert allowed in message
+
+
+def test_a_wrong_option_ends_the_program_with_status_2_and_no_traceback():
+    ended = subprocess.run(
+        [sys.executable, "-m", "mlops_for_mle.serving", "--port", "http"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("--port: ")
+    assert "'http'" in ended.stderr
+    assert "Traceback" not in ended.stderr
