@@ -21,7 +21,7 @@ if [ -d data ]; then
         find . \( -path ./01_raw -o -path ./postgres \) -prune -o \
             ! -type d ! -name .gitkeep -exec rm -f {} +
         find . -depth -type d -empty ! -path . ! -path './01_raw*' ! -path './postgres*' \
-            -exec rmdir {} +
+            -exec rmdir {} \;
     )
 fi
 

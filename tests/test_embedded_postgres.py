@@ -102,34 +102,41 @@ def processes_about(folder: Path) -> str:
     return "\n".join(line for line in listing.stdout.split("\n") if str(folder) in line)
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that the server's user can reach, unlike the private one of pytest."""
-    folder = Path(tempfile.mkdtemp(prefix="embedded-postgres-"))
-    folder.chmod(0o755)
-    yield folder
+def stop_and_look_around(folder: Path) -> None:
     for lock in folder.rglob("start.lock"):
         embedded_postgres.stop(lock.parent)
     assert eventually(lambda: not processes_about(folder)), processes_about(folder)
+
+
+def reachable_folder() -> Path:
+    """A folder that the server's user can reach, unlike the private one of pytest."""
+    folder = Path(tempfile.mkdtemp(prefix="embedded-postgres-"))
+    folder.chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    folder = reachable_folder()
+    yield folder
+    stop_and_look_around(folder)
     shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
-def stopped_home() -> Iterator[Path]:
-    """A home whose cluster was made once; making one takes a second."""
-    folder = Path(tempfile.mkdtemp(prefix="embedded-postgres-"))
-    folder.chmod(0o755)
+def shared_folder() -> Iterator[Path]:
+    folder = reachable_folder()
     Holder(folder / "postgres").end()
-    assert eventually(lambda: server_is_gone(folder / "postgres"))
-    yield folder / "postgres"
+    yield folder
     shutil.rmtree(folder)
 
 
 @pytest.fixture
-def home(stopped_home: Path, folder: Path) -> Path:
-    """A home with a cluster and no server."""
-    subprocess.run(["cp", "-a", stopped_home, folder], check=True)
-    return folder / "postgres"
+def home(shared_folder: Path) -> Iterator[Path]:
+    """A home with a cluster, made once because that takes a second, and no server."""
+    stop_and_look_around(shared_folder)
+    yield shared_folder / "postgres"
+    stop_and_look_around(shared_folder)
 
 
 @pytest.fixture
@@ -158,13 +165,13 @@ def test_two_processes_that_start_at_once_on_an_empty_home_get_one_server(empty_
 
 def test_killing_the_only_holder_stops_the_server_and_keeps_committed_rows(home: Path) -> None:
     holder = Holder(home)
-    query(holder.answer["url"], "CREATE TABLE kept AS SELECT 7 AS x")
+    query(holder.answer["url"], "CREATE TABLE committed AS SELECT 7 AS x")
     holder.kill()
     assert eventually(lambda: server_is_gone(home))
 
     again = Holder(home)
     assert again.answer["port"] == holder.answer["port"]
-    assert query(again.answer["url"], "SELECT x FROM kept") == 7
+    assert query(again.answer["url"], "SELECT x FROM committed") == 7
     again.end()
 
 
@@ -413,16 +420,15 @@ os._exit(0)
 
 
 def test_a_failed_start_quotes_the_log_and_leaves_no_process(home: Path) -> None:
-    holder = Holder(home)
-    data = embedded_postgres.status(home).data_directory
-    assert holder.answer
-    holder.end()
-    assert eventually(lambda: server_is_gone(home))
-    with (data / "postgresql.conf").open("a") as configuration:
-        configuration.write("shared_bufers = 1GB\n")
-    # In this process: a refused start must not leave a lease behind.
-    with pytest.raises(EmbeddedPostgresError, match=r"(?s)does not start.*shared_bufers"):
-        embedded_postgres.acquire(home)
+    configuration = embedded_postgres.status(home).data_directory / "postgresql.conf"
+    content = configuration.read_text()
+    configuration.write_text(f"{content}shared_bufers = 1GB\n")
+    try:
+        # In this process: a refused start must not leave a lease behind.
+        with pytest.raises(EmbeddedPostgresError, match=r"(?s)does not start.*shared_bufers"):
+            embedded_postgres.acquire(home)
+    finally:
+        configuration.write_text(content)
     assert eventually(lambda: not processes_about(home))
 
 

@@ -45,9 +45,9 @@ class ProjectHooks:
         prepare(database_url(), self._contract)
 
     @hook_impl
-    def after_node_run(self, node: "Node") -> None:
-        """Say which step is done, in one short line."""
-        _LOGGER.info("%s: done", node.name)
+    def before_node_run(self, node: "Node") -> None:
+        """Say which step begins, in one short line."""
+        _LOGGER.info("%s …", node.name)
 
 
 def parameter_blocks() -> dict[str, type[Configuration]]:

@@ -96,7 +96,7 @@ def alter(store, release: Release) -> None:
     (Path(folder) / MODEL_FILE).write_bytes(b"altered")
 
 
-def with_manifest(release: Release, **changes) -> Release:
+def with_manifest(release: Release, /, **changes) -> Release:
     return Release(manifest=release.manifest.model_copy(update=changes), model=release.model)
 
 

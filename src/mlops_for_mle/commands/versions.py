@@ -94,7 +94,7 @@ def version_table(registry: Registry) -> str:
         release = releases.get(number, "")
         table.add_row(
             str(number),
-            version.tags.get(f"mlops.{registry.metric}", ""),
+            _metric(version, registry.metric).rpartition(" ")[2],
             version.tags.get(DECISION_TAG, "undecided"),
             alias,
             f"{release} (served)" if is_served else release,
@@ -222,7 +222,7 @@ def roll_back(registry: Registry, wanted: str | None, reason: str) -> str:
 
 
 def _give_alias_back(registry: Registry, manifest: Manifest) -> str:
-    """Move the alias to the version that is served; the rollback stands even when MLflow is away."""
+    """Move the alias to the served version; the rollback stands even when MLflow is away."""
     from mlflow.exceptions import MlflowException
 
     from mlops_for_mle.datasets.model_registry import CHAMPION
@@ -267,4 +267,5 @@ def _count_rows(registry: Registry) -> tuple[int, int]:
 
 
 def _metric(version: Any, metric: str) -> str:
-    return f"validation {metric} {version.tags.get(f'mlops.{metric}', 'not measured')}"
+    value = version.tags.get(f"mlops.{metric}")
+    return f"validation {metric} {float(value):.4f}" if value else f"{metric} not measured"

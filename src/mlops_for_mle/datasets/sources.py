@@ -1,10 +1,14 @@
 """Where rows come from: scikit-learn's tables, samples of them, and CSV files."""
 
+import io
+import os
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import fsspec
 import pandas as pd
 from kedro.io import AbstractDataset
-from kedro_datasets.pandas import CSVDataset
 
 from mlops_for_mle.errors import ConfigurationError, SourceError
 
@@ -17,6 +21,7 @@ class SklearnTableDataset(AbstractDataset[None, pd.DataFrame]):
         loader: str,
         sample_rows: int | None = None,
         seed: int | None = None,
+        cache: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Name the table.
@@ -25,16 +30,19 @@ class SklearnTableDataset(AbstractDataset[None, pd.DataFrame]):
             loader: A function of ``sklearn.datasets``, such as ``load_iris``.
             sample_rows: Draw this many rows with replacement; None gives the whole table.
             seed: The same seed draws the same rows.
+            cache: A folder where the table is kept, because importing scikit-learn takes longer
+                than the rest of an ingestion.
             metadata: For Kedro-Viz.
         """
         self._loader = loader
         self._sample_rows = sample_rows
         self._seed = seed
+        self._cache = Path(cache) if cache else None
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
         """Features and a column ``target``, under scikit-learn's names."""
-        rows = load_sklearn_table(self._loader)
+        rows = self._load_cached() if self._cache else load_sklearn_table(self._loader)
         return rows if self._sample_rows is None else sample(rows, self._sample_rows, self._seed)
 
     def save(self, data: None) -> None:
@@ -45,21 +53,28 @@ class SklearnTableDataset(AbstractDataset[None, pd.DataFrame]):
         """
         raise NotImplementedError("scikit-learn's tables are read-only")
 
+    def _load_cached(self) -> pd.DataFrame:
+        name = f"{self._loader}-scikit-learn-{version('scikit-learn')}.parquet"
+        path = (self._cache or Path()) / name
+        if not path.exists():
+            rows = load_sklearn_table(self._loader)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f"{name}.{os.getpid()}")
+            rows.to_parquet(partial, index=False)
+            partial.replace(path)
+        return pd.read_parquet(path)
+
     def _describe(self) -> dict[str, Any]:
         return {"loader": self._loader, "sample_rows": self._sample_rows, "seed": self._seed}
 
 
-class CsvSourceDataset(CSVDataset):  # type: ignore[misc]
+class CsvSourceDataset(AbstractDataset[None, pd.DataFrame]):
     """A CSV file that a person made: read as text, so that validation sees what it says."""
 
     def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         """Name the file: a path or any URL that fsspec opens."""
-        super().__init__(
-            filepath=filepath,
-            load_args={"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"},
-            metadata=metadata,
-        )
-        self._path_as_given = filepath
+        self._filepath = filepath
+        self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
         """Every column as text; an empty field is an empty text.
@@ -67,13 +82,21 @@ class CsvSourceDataset(CSVDataset):  # type: ignore[misc]
         Raises:
             SourceError: The file is missing, empty, no UTF-8 text or no CSV.
         """
-        where = self._path_as_given
+        where = self._filepath
         try:
-            rows = super().load()
+            with fsspec.open(where, "rb") as file:
+                content = file.read()
+            if b"\x00" in content:
+                raise SourceError(f"{where}: holds NUL bytes, expected a CSV file of text")
+            return pd.read_csv(
+                io.BytesIO(content), dtype=str, keep_default_na=False, encoding="utf-8-sig"
+            )
         except FileNotFoundError:
             raise SourceError(f"{where}: there is no such file") from None
         except IsADirectoryError:
             raise SourceError(f"{where}: is a folder, expected a CSV file") from None
+        except PermissionError:
+            raise SourceError(f"{where}: this user may not read it") from None
         except pd.errors.EmptyDataError:
             raise SourceError(f"{where}: is empty, expected CSV with a header line") from None
         except UnicodeDecodeError as error:
@@ -83,9 +106,17 @@ class CsvSourceDataset(CSVDataset):  # type: ignore[misc]
         except pd.errors.ParserError as error:
             reason = str(error).removeprefix("Error tokenizing data. C error: ").strip()
             raise SourceError(f"{where}: is no well-formed CSV file: {reason}") from None
-        if any("\x00" in str(name) for name in rows.columns) or _holds_nul(rows):
-            raise SourceError(f"{where}: holds NUL bytes, expected a CSV file of text")
-        return rows
+
+    def save(self, data: None) -> None:
+        """Not possible.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError("sources are read-only")
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath}
 
 
 def load_sklearn_table(loader: str) -> pd.DataFrame:
@@ -109,7 +140,3 @@ def load_sklearn_table(loader: str) -> pd.DataFrame:
 def sample(rows: pd.DataFrame, row_count: int, seed: int | None) -> pd.DataFrame:
     """Draw rows with replacement, the same for the same seed."""
     return rows.sample(n=row_count, replace=True, random_state=seed).reset_index(drop=True)
-
-
-def _holds_nul(rows: pd.DataFrame) -> bool:
-    return any(rows[name].str.contains("\x00", regex=False).any() for name in rows.columns)

@@ -144,7 +144,11 @@ class TrainedModelDataset(AbstractDataset[TrainedModel, None]):
             "run=%s candidate %s (%s, ONNX %s, %d points compared)",
             run.info.run_id,
             passport.estimator,
-            ", ".join(f"{name} {value:.4f}" for name, value in passport.metrics.items()),
+            ", ".join(
+                f"{name} {value:.4f}"
+                for name, value in passport.metrics.items()
+                if name.startswith("validation_")
+            ),
             passport.precision,
             passport.parity.point_count,
         )

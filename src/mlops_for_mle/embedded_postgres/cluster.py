@@ -40,6 +40,8 @@ PORT_FILE = "port"
 START_SECONDS = 120.0
 LOG_LIMIT_BYTES = 10_000_000
 LAUNCH_ATTEMPTS = 10
+# A killed server's processes notice it and end within moments.
+UNSEEN_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -140,18 +142,21 @@ def ensure_running(cluster: Cluster) -> int:
     home, data = cluster.home, cluster.data
     log = open_log(home)
     attempts, log_start = 0, os.fstat(log).st_size
-    deadline = time.monotonic() + START_SECONDS
+    now = time.monotonic()
+    deadline, unseen_deadline = now + START_SECONDS, now + UNSEEN_SECONDS
     lock = open_in_home(home, SERVER_LOCK)
     try:
-        while time.monotonic() < deadline:
+        while (now := time.monotonic()) < deadline:
             found = find_postmaster(data)
-            if found and found.state in ("ready", "standby"):
-                write_in_home(home, PORT_FILE, f"{found.port}\n")
-                return found.port
+            if found:
+                unseen_deadline = now + UNSEEN_SECONDS
+                if found.state in ("ready", "standby"):
+                    write_in_home(home, PORT_FILE, f"{found.port}\n")
+                    return found.port
             # The lock is free only when no process of an earlier server is left.
-            if found is None and try_lock(lock, fcntl.LOCK_EX):
-                reason = _read_from(home / LOG_FILE, log_start) if attempts else ""
+            elif try_lock(lock, fcntl.LOCK_EX):
                 if attempts:
+                    reason = _read_from(home / LOG_FILE, log_start)
                     _check_worth_another_attempt(cluster, reason, attempts)
                 attempts += 1
                 log_start = os.fstat(log).st_size
@@ -159,19 +164,21 @@ def ensure_running(cluster: Cluster) -> int:
                 _launch(cluster, _choose_port(home, attempts), log, lock)
                 os.close(lock)
                 lock = open_in_home(home, SERVER_LOCK)
+            elif now > unseen_deadline:
+                break
             time.sleep(POLL_SECONDS)
     finally:
         os.close(lock)
         os.close(log)
     found = find_postmaster(data)
-    state = (
-        f"is still {found.state or 'starting'} (process {found.pid})"
+    problem = (
+        f"is still {found.state or 'starting'} after {START_SECONDS:.0f} s (process {found.pid})"
         if found
-        else "is used by processes that cannot be seen from here (of another container?)"
+        else "is in use by processes that cannot be seen from here (of another container?)"
     )
     raise EmbeddedPostgresError(
-        f"The PostgreSQL of {data} {state} after {START_SECONDS:.0f} s. The end of its log "
-        f"{home / LOG_FILE}:\n{_last_lines(_read_from(home / LOG_FILE, log_start))}"
+        f"The PostgreSQL of {data} {problem}. The end of its log {home / LOG_FILE}:\n"
+        f"{_last_lines(_read_from(home / LOG_FILE, log_start))}"
     )
 
 
