@@ -219,8 +219,10 @@ def _choose_port(home: Path, attempt: int) -> int:
 
 
 def _check_worth_another_attempt(cluster: Cluster, reason: str, attempts: int) -> None:
-    collisions = ("could not bind", "could not create any TCP/IP sockets", "shared memory block")
-    if attempts < LAUNCH_ATTEMPTS and any(text in reason for text in collisions):
+    passing = ("could not bind", "could not create any TCP/IP sockets", "shared memory block")
+    # A server that gives no reason was killed, perhaps in the midst of its recovery.
+    was_killed = "FATAL" not in reason and "PANIC" not in reason
+    if attempts < LAUNCH_ATTEMPTS and (was_killed or any(text in reason for text in passing)):
         time.sleep(0.05 * attempts)
         return
     raise EmbeddedPostgresError(
