@@ -32,7 +32,6 @@ setup: ## Make or update the environment and do nothing else
 
 run: setup ## Run all pipelines, from the source to a deployed release, and sum up
 	@$(IN_VENV) .venv/bin/kedro run $(RUN_ARGS)
-	@$(IN_VENV) .venv/bin/kedro model summary
 
 serve: setup ## Serve the deployed release (port 8000)
 	@$(IN_VENV) .venv/bin/kedro serve $(ADDRESS) $(if $(WORKERS),--workers "$(WORKERS)")

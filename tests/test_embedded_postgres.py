@@ -446,6 +446,23 @@ def test_status_and_stop_of_a_server_that_never_was_create_nothing(folder: Path)
     assert not (folder / "none").exists()
 
 
+def test_destroy_deletes_the_databases_and_a_new_start_makes_empty_ones(empty_home: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+from mlops_for_mle import embedded_postgres as ep
+from sqlalchemy import create_engine, text
+home = Path(sys.argv[1])
+for _ in range(2):
+    with create_engine(ep.acquire(home).url("mlops")).begin() as connection:
+        connection.execute(text("CREATE TABLE only_once (x int)"))
+    ep.destroy(home)
+    ep.destroy(home)
+"""
+    subprocess.run([sys.executable, "-c", script, str(empty_home)], check=True)
+    assert {path.suffix for path in empty_home.iterdir()} == {".lock"}
+
+
 def test_psql_logs_in_with_the_server_environment(home: Path) -> None:
     holder = Holder(home)
     passfile = home / "pgpass"
@@ -522,7 +539,8 @@ print(server.data_directory, placement.installation())
         home = locked / "project" / "postgres"
         modes = {path: path.stat() for path in (folder, locked, site, package)}
 
-        environment = {**os.environ, "PYTHONPATH": str(site)}
+        search_path = os.pathsep.join([str(site), *filter(None, sys.path)])
+        environment = {**os.environ, "PYTHONPATH": search_path}
         result = self.run(home, outside, env=environment)
         assert result.stdout.startswith(f"{outside}/"), result.stderr
         assert str(site) in result.stdout
@@ -545,6 +563,11 @@ print(server.data_directory, placement.installation())
         moved = home.rename(locked / "moved")
         assert self.run(moved, outside, env=environment).stdout == result.stdout
         assert eventually(lambda: server_is_gone(moved))
+
+        embedded_postgres.destroy(copied)
+        assert data.exists()
+        embedded_postgres.destroy(moved)
+        assert not data.parent.exists()
 
     def test_root_runs_a_cluster_as_its_owner_and_leaves_files_to_the_owner_of_home(
         self, empty_home: Path

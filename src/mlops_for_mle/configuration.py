@@ -1,7 +1,7 @@
 """Turns raw configuration into frozen, typed objects with errors that name the key."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -55,18 +55,29 @@ def explain_errors(
             known = _known_keys(kind, [str(part) for part in problem["loc"][:-1]])
             message = "unknown key" + (f"; allowed: {', '.join(known)}" if known else "")
         found = _shorten(problem["input"])
-        yield f"{key}: {message[0].lower() + message[1:]} (found {found})"
+        where = f"{key}: " if key else ""
+        yield f"{where}{message[0].lower() + message[1:]} (found {found})"
 
 
 def _known_keys(kind: type[BaseModel] | None, path: list[str]) -> list[str]:
-    """Names the fields of the model that stands directly at ``path``, when that is plain to see."""
+    """Names the fields of the model that stands at ``path``, inside mappings and lists too."""
+    is_key_of_collection = False
     for part in path:
+        if is_key_of_collection:
+            is_key_of_collection = False
+            continue
         field = kind.model_fields.get(part) if kind is not None else None
         annotation = field.annotation if field is not None else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        kind = annotation
+        kind = _model_in(annotation)
+        is_key_of_collection = get_origin(annotation) in (dict, list, tuple)
     return list(kind.model_fields) if kind is not None else []
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that an annotation is, holds or allows."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)
 
 
 def _shorten(value: object, limit: int = 80) -> str:

@@ -16,6 +16,10 @@ from mlops_for_mle.configuration import Configuration, parse_configuration
 FeatureType = Literal["float", "integer"]
 Task = Literal["classification", "regression"]
 
+RESERVED_RESPONSE_NAMES = frozenset(
+    {"label", "probabilities", "prediction_id", "model_version", "release"}
+)
+
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 
 
@@ -68,6 +72,15 @@ class Target(Configuration):
     classes: tuple[TargetClass, ...] = ()
     minimum: float | None = Field(default=None, allow_inf_nan=False)
     maximum: float | None = Field(default=None, allow_inf_nan=False)
+
+    @field_validator("response_name")
+    @classmethod
+    def _response_name_is_free(cls, name: str) -> str:
+        if name in RESERVED_RESPONSE_NAMES:
+            raise ValueError(
+                f"an answer has other fields named {', '.join(sorted(RESERVED_RESPONSE_NAMES))}"
+            )
+        return name
 
     @model_validator(mode="after")
     def _classes_fit_the_task(self) -> Self:

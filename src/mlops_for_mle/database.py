@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 from sqlalchemy.engine import URL, make_url
@@ -12,6 +11,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import ConfigurationError, PrerequisiteError, UserError
+from mlops_for_mle.paths import embedded_home
 from mlops_for_mle.tables import observation_table
 
 DATABASE_NAME = "mlops"
@@ -28,17 +28,6 @@ _MLFLOW_LOCK = 7_210_002
 
 class DatabaseUnavailableError(UserError):
     """The database does not answer."""
-
-
-def project_path() -> Path:
-    """The project's folder: ``MLOPS_PROJECT_PATH``, else the folder that holds ``src``."""
-    configured = os.environ.get("MLOPS_PROJECT_PATH")
-    return Path(configured).resolve() if configured else Path(__file__).resolve().parents[2]
-
-
-def embedded_home() -> Path:
-    """Where the embedded server keeps its cluster."""
-    return project_path() / "data" / "postgres"
 
 
 def is_embedded() -> bool:
@@ -91,7 +80,15 @@ def engine_for(url: str) -> Engine:
     return create_engine(
         url,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": 5, "application_name": "mlops-for-mle"},
+        connect_args={
+            "application_name": "mlops-for-mle",
+            "connect_timeout": 5,
+            # Otherwise a connection that a network dropped silently would block for minutes.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 30_000,
+        },
     )
 
 

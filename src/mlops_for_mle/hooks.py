@@ -20,6 +20,7 @@ class ProjectHooks:
 
     def __init__(self) -> None:
         self._contract: Contract | None = None
+        self._metric = ""
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: "KedroContext") -> None:
@@ -33,6 +34,7 @@ class ProjectHooks:
             parsed = parse_configuration(kind, raw.get(name), name)
             if isinstance(parsed, Contract):
                 self._contract = parsed
+        self._metric = raw["gates"]["metric"]
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
@@ -48,6 +50,19 @@ class ProjectHooks:
     def before_node_run(self, node: "Node") -> None:
         """Say which step begins, in one short line."""
         _LOGGER.info("%s …", node.name)
+
+    @hook_impl
+    def after_pipeline_run(self, run_params: dict[str, Any]) -> None:
+        """Sum up after the whole line has run."""
+        names = run_params.get("pipeline_names") or [run_params.get("pipeline_name")]
+        if self._contract is None or not {None, "__default__"} & set(names):
+            return
+        import click
+
+        from mlops_for_mle.commands.versions import Registry, project_summary
+        from mlops_for_mle.database import database_url
+
+        click.echo(project_summary(Registry(self._contract, self._metric, database_url())))
 
 
 def parameter_blocks() -> dict[str, type[Configuration]]:

@@ -32,7 +32,7 @@ def mlflow_artifact_location() -> str | None:
     configured = os.environ.get("MLOPS_ARTIFACT_LOCATION", "").strip()
     if configured:
         return configured
-    from mlops_for_mle.database import project_path
+    from mlops_for_mle.paths import project_path
 
     return (project_path() / "data" / "mlflow" / "artifacts").as_uri()
 
@@ -42,7 +42,7 @@ def release_store() -> str:
     configured = os.environ.get("MLOPS_RELEASE_STORE", "").strip()
     if configured:
         return configured
-    from mlops_for_mle.database import project_path
+    from mlops_for_mle.paths import project_path
 
     return str(project_path() / "data" / "releases")
 

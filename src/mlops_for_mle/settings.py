@@ -1,14 +1,17 @@
 """Kedro's settings of the project."""
 
-from mlops_for_mle.config_loader import ProjectConfigLoader
-from mlops_for_mle.hooks import ProjectHooks
-from mlops_for_mle.resolvers import RESOLVERS
 from mlops_for_mle.startup import prepare_process
-from mlops_for_mle.tracking import DeferredMlflowHook
 
 prepare_process()
 
-# Replaced by DeferredMlflowHook; telemetry would edit pyproject.toml and wait for a server.
+# Only now, because importing kedro-mlflow imports MLflow, which reads its environment.
+from mlops_for_mle.config_loader import ProjectConfigLoader  # noqa: E402
+from mlops_for_mle.hooks import ProjectHooks  # noqa: E402
+from mlops_for_mle.resolvers import RESOLVERS  # noqa: E402
+from mlops_for_mle.tracking import DeferredMlflowHook  # noqa: E402
+
+# kedro-mlflow's hook is replaced by ours; telemetry would edit pyproject.toml and wait for a
+# server.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-telemetry")
 HOOKS = (ProjectHooks(), DeferredMlflowHook())
 

@@ -10,7 +10,7 @@ from typing import TextIO
 # Kedro's telemetry edits pyproject.toml and waits for a server; MLflow's job workers would be
 # fourteen more processes behind `kedro mlflow ui`.
 ENVIRONMENT = {
-    "DO_NOT_TRACK": "1",
+    "DO_NOT_TRACK": "true",
     "KEDRO_DISABLE_TELEMETRY": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -19,9 +19,15 @@ ENVIRONMENT = {
 }
 
 # Kedro and MLflow set their own filters for these, so they can only be dropped where they are
-# shown: kedro-mlflow 2.0 defines a model class without the type hints that MLflow asks for, and
-# Kedro 1.7 announces that `--pipeline` will one day be called `--pipelines`.
-_DROPPED = ("Add type hints to the `predict` method", "Option '--pipeline' is deprecated")
+# shown: kedro-mlflow 2.0 defines a model class without the type hints that MLflow asks for,
+# Kedro 1.7 announces that `--pipeline` will one day be called `--pipelines`, Kedro-Viz 12 imports
+# a class that FastAPI deprecates, and in a notebook MLflow looks for a progress bar's widget.
+_DROPPED = (
+    "Add type hints to the `predict` method",
+    "Option '--pipeline' is deprecated",
+    "ORJSONResponse is deprecated",
+    "IProgress not found",
+)
 
 _show_warning_as_before = warnings.showwarning
 

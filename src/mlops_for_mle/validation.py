@@ -12,6 +12,9 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.records import Window
 
+# From here on two whole numbers can have the same float64.
+_EXACT_BELOW = 2.0**53
+
 
 def contract_schema(contract: Contract, nullable: bool = False) -> pa.DataFrameSchema:
     """The schema of a contract's features and target.
@@ -24,7 +27,7 @@ def contract_schema(contract: Contract, nullable: bool = False) -> pa.DataFrameS
         name: pa.Column(
             checks=[
                 *_range_checks(feature.minimum, feature.maximum),
-                *([_whole()] if feature.type == "integer" else []),
+                *(_integer_checks() if feature.type == "integer" else []),
             ],
             nullable=nullable,
         )
@@ -83,8 +86,11 @@ def _range_checks(minimum: float | None, maximum: float | None) -> list[pa.Check
     return checks
 
 
-def _whole() -> pa.Check:
-    return pa.Check(_is_whole, error="is no whole number")
+def _integer_checks() -> list[pa.Check]:
+    return [
+        pa.Check(_is_whole, error="is no whole number"),
+        pa.Check(_is_exact, error="is too large to be kept exactly"),
+    ]
 
 
 def _is_finite(values: "pd.Series[float]") -> "pd.Series[bool]":
@@ -92,5 +98,13 @@ def _is_finite(values: "pd.Series[float]") -> "pd.Series[bool]":
 
 
 def _is_whole(values: "pd.Series[float]") -> "pd.Series[bool]":
-    whole = np.mod(values.to_numpy(dtype=np.float64), 1) == 0
+    numbers = values.to_numpy(dtype=np.float64)
+    whole = np.trunc(numbers) == numbers
     return pd.Series(whole, index=values.index)
+
+
+def _is_exact(values: "pd.Series[float]") -> "pd.Series[bool]":
+    # Infinity is reported as not finite, once.
+    numbers = np.abs(values.to_numpy(dtype=np.float64))
+    exact = (numbers < _EXACT_BELOW) | np.isinf(numbers)
+    return pd.Series(exact, index=values.index)

@@ -11,6 +11,7 @@ from mlops_for_mle import database
 from mlops_for_mle.commands.friendly import friendly
 from mlops_for_mle.commands.options import env_option
 from mlops_for_mle.errors import UserError
+from mlops_for_mle.paths import embedded_home
 
 
 @click.group(name="db")
@@ -26,9 +27,9 @@ def start() -> None:
     from mlops_for_mle import embedded_postgres
 
     embedded_postgres.keep_running(
-        database.embedded_home(), databases=(database.DATABASE_NAME, database.MLFLOW_DATABASE_NAME)
+        embedded_home(), databases=(database.DATABASE_NAME, database.MLFLOW_DATABASE_NAME)
     )
-    state = embedded_postgres.status(database.embedded_home())
+    state = embedded_postgres.status(embedded_home())
     click.echo(f"PostgreSQL runs on 127.0.0.1:{state.port}; stop it with `kedro db stop`.")
 
 
@@ -39,7 +40,7 @@ def stop() -> None:
     _require_embedded("stop")
     from mlops_for_mle import embedded_postgres
 
-    stopped = embedded_postgres.stop(database.embedded_home())
+    stopped = embedded_postgres.stop(embedded_home())
     click.echo("PostgreSQL was stopped." if stopped else "PostgreSQL was not running.")
 
 
@@ -52,7 +53,7 @@ def url() -> None:
         return
     from mlops_for_mle import embedded_postgres
 
-    if not embedded_postgres.status(database.embedded_home()).running:
+    if not embedded_postgres.status(embedded_home()).running:
         raise UserError("PostgreSQL is not running: start it with `kedro db start`.")
     click.echo(database.database_url())
 
@@ -116,7 +117,7 @@ def destroy(yes: bool) -> None:
         click.confirm("Delete all rows, runs and models of the embedded server?", abort=True)
     from mlops_for_mle import embedded_postgres
 
-    embedded_postgres.destroy(database.embedded_home())
+    embedded_postgres.destroy(embedded_home())
     click.echo("The embedded server's data was deleted.")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from mlops_for_mle import deployments
-from mlops_for_mle.commands.project import ProjectConfiguration, connect_mlflow, read_project
+from mlops_for_mle.commands.project import connect_mlflow, read_project
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import database_url, reachable, require_tables
 from mlops_for_mle.errors import PrerequisiteError, UserError
@@ -23,10 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Registry:
-    """A contract's versions, releases and deployments."""
+    """A contract's versions, releases and deployments.
 
-    project: ProjectConfiguration
+    Attributes:
+        contract: Its name is the registered model's.
+        metric: The metric that decides.
+        url: The project's database.
+    """
+
     contract: Contract
+    metric: str
     url: str
 
     @cached_property
@@ -41,11 +47,6 @@ class Registry:
     def store(self) -> ReleaseStore:
         """Where the releases are."""
         return ReleaseStore(release_store())
-
-    @property
-    def metric(self) -> str:
-        """The metric that decides."""
-        return str(self.project.parameters["gates"]["metric"])
 
     def served(self) -> deployments.DeploymentRow | None:
         """The deployment that servers follow."""
@@ -67,7 +68,7 @@ def open_registry(path: Path, env: str | None) -> Registry:
         raise PrerequisiteError(
             "The project has no tables yet: run `kedro run` (or `kedro db upgrade`) first."
         ) from None
-    return Registry(project, project.contract, url)
+    return Registry(project.contract, project.parameters["gates"]["metric"], url)
 
 
 def version_table(registry: Registry) -> str:

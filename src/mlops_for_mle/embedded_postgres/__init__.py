@@ -8,7 +8,14 @@ A process replaced by `exec` loses its lease; the new program has to call `acqui
 child shares its parent's lease and keeps it alive.
 """
 
-from mlops_for_mle.embedded_postgres.lease import Status, acquire, keep_running, status, stop
+from mlops_for_mle.embedded_postgres.lease import (
+    Status,
+    acquire,
+    destroy,
+    keep_running,
+    status,
+    stop,
+)
 from mlops_for_mle.embedded_postgres.placement import EmbeddedPostgresError, binary
 from mlops_for_mle.embedded_postgres.server import Server
 
@@ -18,6 +25,7 @@ __all__ = [
     "Status",
     "acquire",
     "binary",
+    "destroy",
     "keep_running",
     "status",
     "stop",

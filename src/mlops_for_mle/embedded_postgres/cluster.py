@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlops_for_mle.embedded_postgres.guard import (
+    LOCATION_FILE,
     POLL_SECONDS,
     SERVER_LOCK,
+    data_directory,
     find_postmaster,
     open_in_home,
     try_lock,
 )
 from mlops_for_mle.embedded_postgres.placement import (
-    LOCATION_FILE,
     EmbeddedPostgresError,
     SystemUser,
     can_enter,
     claim_location,
-    data_directory,
     environment,
     identity,
     installation,
@@ -84,6 +84,22 @@ def prepare(home: Path) -> Cluster:
             f"the database in {data}. Restore it, or delete both to begin with an empty database."
         )
     return cluster
+
+
+def remove(home: Path) -> None:
+    """Delete the cluster and what belongs to it; the caller holds `start.lock`, and nothing runs.
+
+    The lock files stay, because other processes may be waiting for them.
+    """
+    data = data_directory(home)
+    if data.parent != home and data.exists():
+        claim_location(home, data)
+        shutil.rmtree(data.parent)
+    for folder in (home / "cluster", *home.glob("initialising-*")):
+        if folder.exists():
+            shutil.rmtree(folder)
+    for name in (LOCATION_FILE, PASSWORD_FILE, PORT_FILE, LOG_FILE, f"{LOG_FILE}.1"):
+        (home / name).unlink(missing_ok=True)
 
 
 def _initialise(cluster: Cluster) -> None:

@@ -27,6 +27,8 @@ LEASE_LOCK = "lease.lock"
 GUARD_LOCK = "guard.lock"
 KEEPER_LOCK = "keeper.lock"
 SERVER_LOCK = "server.lock"
+# Its first line names the data directory where that is not in the home directory.
+LOCATION_FILE = "cluster-location.txt"
 
 POLL_SECONDS = 0.005
 # Fast shutdown writes a checkpoint, which may take long on a slow disk; immediate does not.
@@ -82,6 +84,14 @@ def is_locked(path: Path) -> bool:
         os.close(descriptor)
 
 
+def data_directory(home: Path) -> Path:
+    """Where the cluster of a home directory lies or will lie; it need not exist."""
+    try:
+        return Path((home / LOCATION_FILE).read_text().split("\n")[0])
+    except FileNotFoundError:
+        return home / "cluster"
+
+
 def find_postmaster(data: Path) -> Postmaster | None:
     """The live postmaster of a data directory; a stale `postmaster.pid` does not count."""
     try:
@@ -122,13 +132,13 @@ def _command_by_ps(pid: int) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
-def stop_postmaster(home: Path, data: Path) -> None:
-    """Stop the server of a data directory and wait for its end; the caller holds `start.lock`.
+def stop_postmaster(home: Path) -> None:
+    """Stop the server of a home directory and wait for its end; the caller holds `start.lock`.
 
     Raises:
         TimeoutError: if it neither stops fast nor at once.
     """
-    deadline = time.monotonic() + 60
+    data, deadline = data_directory(home), time.monotonic() + 60
     # A held server.lock without a postmaster: one that was just launched or killed; wait for it.
     while (found := find_postmaster(data)) is None and is_locked(home / SERVER_LOCK):
         if time.monotonic() > deadline:
@@ -149,7 +159,7 @@ def stop_postmaster(home: Path, data: Path) -> None:
     raise TimeoutError(f"PostgreSQL (process {found.pid}, {data}) does not stop")
 
 
-def guard(home: Path, data: Path, guard_lock: int) -> None:
+def guard(home: Path, guard_lock: int) -> None:
     """Wait until nobody holds a lease, then stop the server."""
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
@@ -163,7 +173,7 @@ def guard(home: Path, data: Path, guard_lock: int) -> None:
             break
         fcntl.flock(start, fcntl.LOCK_UN)
     try:
-        stop_postmaster(home, data)
+        stop_postmaster(home)
     finally:
         # In this order: whoever gets start.lock next must not take this guard for a live one.
         for descriptor in (guard_lock, lease, start):
@@ -178,6 +188,6 @@ def keep() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "guard":
-        guard(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
+        guard(Path(sys.argv[2]), int(sys.argv[3]))
     else:
         keep()

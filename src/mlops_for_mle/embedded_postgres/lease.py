@@ -17,6 +17,7 @@ from mlops_for_mle.embedded_postgres.cluster import (
     Cluster,
     ensure_running,
     prepare,
+    remove,
     rotate_log,
 )
 from mlops_for_mle.embedded_postgres.guard import (
@@ -26,6 +27,7 @@ from mlops_for_mle.embedded_postgres.guard import (
     POLL_SECONDS,
     SERVER_LOCK,
     START_LOCK,
+    data_directory,
     find_postmaster,
     is_locked,
     open_in_home,
@@ -35,7 +37,6 @@ from mlops_for_mle.embedded_postgres.guard import (
 )
 from mlops_for_mle.embedded_postgres.placement import (
     EmbeddedPostgresError,
-    data_directory,
     user_name,
 )
 from mlops_for_mle.embedded_postgres.processes import (
@@ -192,10 +193,31 @@ def stop(home: Path) -> Status:
         with _turn(home):
             before = status(home)
             end_keeper(home)
-            stop_postmaster(home, before.data_directory)
+            stop_postmaster(home)
     if before.running and before.holders:
         logger.warning("Stopped PostgreSQL while %d processes leased it.", before.holders)
     return before
+
+
+def destroy(home: Path) -> None:
+    """Stop the server and delete its databases for good; only the empty lock files stay.
+
+    Raises:
+        EmbeddedPostgresError: If the server does not stop, or belongs to somebody else.
+    """
+    home = home.expanduser().resolve()
+    with _process_lock, _explained(home):
+        _check_owner(home)
+        if not (home / START_LOCK).exists():
+            return
+        with _turn(home):
+            end_keeper(home)
+            stop_postmaster(home)
+            remove(home)
+        lease = _leases.get(home)
+        if lease is not None:
+            # Otherwise the next acquire would take databases for existing that are gone.
+            lease.databases.clear()
 
 
 def _join_or_start(home: Path, databases: tuple[str, ...], lease: int) -> Server:
@@ -210,7 +232,7 @@ def _join_or_start(home: Path, databases: tuple[str, ...], lease: int) -> Server
         if not is_locked(home / SERVER_LOCK):
             rotate_log(home)
         cluster = prepare(home)
-        ensure_guard(home, cluster.data)
+        ensure_guard(home)
         server, existing = _start(cluster)
         for database in sorted(set(databases) - existing):
             create_database(server, database)

@@ -16,9 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mlops_for_mle.embedded_postgres.guard import open_in_home
+from mlops_for_mle.embedded_postgres.guard import LOCATION_FILE, data_directory, open_in_home
 
-LOCATION_FILE = "cluster-location.txt"
 OUTSIDE = Path("/var/lib/mlops-for-mle")
 
 
@@ -76,14 +75,6 @@ def binary(name: str) -> Path:
         programs = ", ".join(sorted(program.name for program in path.parent.iterdir()))
         raise EmbeddedPostgresError(f"There is no PostgreSQL program {name!r}, only {programs}.")
     return path
-
-
-def data_directory(home: Path) -> Path:
-    """Where the cluster of a home directory lies or will lie; it need not exist."""
-    try:
-        return Path((home / LOCATION_FILE).read_text().split("\n")[0])
-    except FileNotFoundError:
-        return home / "cluster"
 
 
 def server_user(data: Path) -> SystemUser:

@@ -51,13 +51,13 @@ def spawn_detached(
     )
 
 
-def ensure_guard(home: Path, data: Path) -> None:
+def ensure_guard(home: Path) -> None:
     """Start a guard unless one lives; the caller holds `start.lock` and a lease."""
     lock = open_in_home(home, GUARD_LOCK)
     try:
         if not is_locked(home / GUARD_LOCK):
             _claim(lock, home / GUARD_LOCK)
-            _spawn_program(home, "guard", str(home), str(data), str(lock), inherited=(lock,))
+            _spawn_program(home, "guard", str(home), str(lock), inherited=(lock,))
     finally:
         os.close(lock)
 

@@ -86,10 +86,8 @@ def read_values(
         raw = rows[name]
         blank = raw.isna() | (raw.astype(str).str.strip() == "")
         if name == contract.timestamp:
-            parsed: pd.Series[Any] = pd.to_datetime(
-                raw.mask(blank), errors="coerce", format="ISO8601", utc=True
-            ).dt.tz_localize(None)
-            expected = "no ISO 8601 time"
+            parsed: pd.Series[Any] = _read_times(raw.mask(blank))
+            expected = "no ISO 8601 time of the years 1 to 9999"
         else:
             parsed = pd.to_numeric(raw.mask(blank), errors="coerce").astype(np.float64)
             expected = "not a number"
@@ -125,6 +123,17 @@ def find_violations(typed: pd.DataFrame, contract: Contract) -> list[tuple[int, 
             )
         ]
     return []
+
+
+def _read_times(raw: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Read times as UTC without a zone, missing where there is none."""
+    text = raw.astype("string")
+    # pandas also knows "now"; a finer fraction than Postgres keeps would narrow the range of years.
+    text = text.where(text.str.match(r"\s*[0-9]{4}")).str.replace(
+        r"(\.[0-9]{6})[0-9]+", r"\1", regex=True
+    )
+    times = pd.to_datetime(text, errors="coerce", format="ISO8601", utc=True).dt.tz_localize(None)
+    return times.where(times.dt.year.between(1, 9999))
 
 
 def _with_contract_types(rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:

@@ -23,37 +23,50 @@ from mlops_for_mle.release import Parity, Precision
 
 TOLERANCE = 1e-4
 GRID_POINTS = 20_000
-PRECISIONS: tuple[Precision, ...] = ("float32", "float64")
+# The third form rounds to float32 between scaler and estimator, as scikit-learn's trees do.
+FORMS: tuple[tuple[Precision, bool], ...] = (
+    ("float32", False),
+    ("float64", False),
+    ("float64", True),
+)
 
 
 def export(model: SklearnPipeline, rows: pd.DataFrame, contract: Contract) -> OnnxExport:
-    """Convert to the smallest precision that answers as the model does on every checked point.
+    """Convert to the first of ``FORMS`` that answers as the model does on every checked point.
 
     Checked are all rows of the snapshot and a dense grid over the contract's ranges.
 
     Raises:
-        UserError: The estimator cannot be converted, or answers differ in both precisions.
+        UserError: The estimator cannot be converted, or answers differ in every form.
     """
     points = np.vstack([model_input(rows, contract).to_numpy(), grid(rows, contract)])
     expected = trained_answers(model, points, contract)
     failures = []
-    for precision in PRECISIONS:
-        graph = convert(model, contract, precision)
+    for precision, is_rounded in FORMS:
+        graph = convert(model, contract, precision, is_rounded)
         parity, failure = compare(OnnxModel(graph, contract), expected, points, contract)
         if failure is None:
             return OnnxExport(graph, precision, parity)
-        failures.append(f"{precision}: {failure}")
+        failures.append(f"{precision}{' rounded to float32' * is_rounded}: {failure}")
     raise UserError(
         f"The ONNX form of {estimator_name(model)} answers otherwise than the model itself "
         f"({'; '.join(failures)}). Choose another training.estimator."
     )
 
 
-def convert(model: SklearnPipeline, contract: Contract, precision: Precision) -> bytes:
+def convert(
+    model: SklearnPipeline, contract: Contract, precision: Precision, is_rounded: bool = False
+) -> bytes:
     """Make the ONNX graph: one matrix in, predictions and, where there are any, probabilities out.
 
+    Args:
+        model: The fitted pipeline.
+        contract: Names the graph and says how many features there are.
+        precision: The element type of the graph's input.
+        is_rounded: Whether the estimator, which is the last step, is handed float32.
+
     Raises:
-        UserError: skl2onnx has no converter for the estimator.
+        UserError: skl2onnx cannot convert the estimator.
     """
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
@@ -61,6 +74,8 @@ def convert(model: SklearnPipeline, contract: Contract, precision: Precision) ->
 
     kind = FloatTensorType if precision == "float32" else DoubleTensorType
     is_classifier = contract.target.task == "classification"
+    if is_rounded:
+        model = _round_before_last_step(model)
     try:
         with warnings.catch_warnings():
             # skl2onnx 1.20 reads attributes of SVC that scikit-learn 1.9 deprecates.
@@ -77,6 +92,12 @@ def convert(model: SklearnPipeline, contract: Contract, precision: Precision) ->
             "training.estimator one that skl2onnx supports, such as sklearn.svm.SVC, "
             "sklearn.linear_model.LogisticRegression or sklearn.ensemble.RandomForestClassifier."
         ) from None
+    except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error.__cause__ or error).partition("\n")[0]
+        raise UserError(
+            f"skl2onnx cannot convert {type(model.steps[-1][1]).__name__} as it is configured, so "
+            f"it cannot be served: {reason}. Choose another training.estimator or parameters."
+        ) from error
     names = [PREDICTION_OUTPUT]
     if is_classifier and hasattr(model, "predict_proba"):
         names.append(PROBABILITY_OUTPUT)
@@ -138,6 +159,13 @@ def grid(rows: pd.DataFrame, contract: Contract, point_count: int = GRID_POINTS)
 def estimator_name(model: SklearnPipeline) -> str:
     """The class of the pipeline's estimator."""
     return type(model.named_steps[STEP]).__name__
+
+
+def _round_before_last_step(model: SklearnPipeline) -> SklearnPipeline:
+    from skl2onnx.sklapi import CastTransformer
+
+    *before, last = model.steps
+    return SklearnPipeline([*before, ("round", CastTransformer(dtype=np.float32)), last])
 
 
 def _keep_outputs(model: Any, names: list[str]) -> Any:

@@ -39,7 +39,8 @@ def split_rows(
     ranks = np.array([_rank(values, seed) for values in features.to_numpy()[first_of_group]])
     strata = _strata(rows[contract.target.column], groups, contract)
     held_back: set[int] = set()
-    for stratum in np.unique(strata):
+    is_regression = contract.target.task == "regression"
+    for stratum in np.unique(strata if is_regression else rows[contract.target.column]):
         members = np.flatnonzero(strata == stratum)
         if len(members) < 2:
             raise UserError(

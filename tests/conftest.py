@@ -1,0 +1,77 @@
+"""What the tests share: a real server, a fresh database for each test, the shipped contract."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from sqlalchemy.engine import make_url
+
+from mlops_for_mle import database, embedded_postgres
+from mlops_for_mle.contract import Contract
+from tests.integration.servers import DatabaseServer, ExternalPostgres, reachable_folder
+
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def contract() -> Contract:
+    """The contract that the project ships."""
+    raw = yaml.safe_load((PROJECT / "conf/base/parameters_contract.yml").read_text("utf-8"))
+    return Contract.from_parameters(raw["contract"])
+
+
+@pytest.fixture(scope="session")
+def embedded_server() -> Iterator[DatabaseServer]:
+    """One embedded PostgreSQL 18 for the whole session."""
+    folder = reachable_folder("embedded-server-")
+    home = folder / "postgres"
+    yield DatabaseServer(embedded_postgres.acquire(home, databases=("mlops",)).url("mlops"))
+    embedded_postgres.stop(home)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def external_server() -> Iterator[ExternalPostgres]:
+    """One PostgreSQL 16 of somebody else for the whole session."""
+    server = ExternalPostgres()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(params=["embedded_server", "external_server"], ids=["18", "16"])
+def server(request: pytest.FixtureRequest) -> DatabaseServer:
+    """Each supported end of the range of PostgreSQL versions that can be started here."""
+    found: DatabaseServer = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def empty_database(server: DatabaseServer) -> Iterator[str]:
+    """The URL of a database without any table."""
+    url = server.create_database()
+    yield url
+    _forget(server, url)
+
+
+@pytest.fixture(scope="session")
+def migrated_template(embedded_server: DatabaseServer, contract: Contract) -> str:
+    """The name of a database that has all tables and no row, for copying."""
+    url = embedded_server.create_database()
+    database.prepare(url, contract)
+    database.engine_for(url).dispose()
+    return str(make_url(url).database)
+
+
+@pytest.fixture
+def database_url(embedded_server: DatabaseServer, migrated_template: str) -> Iterator[str]:
+    """The URL of a database of its own, with all tables and no row."""
+    url = embedded_server.create_database(migrated_template)
+    yield url
+    _forget(embedded_server, url)
+
+
+def _forget(server: DatabaseServer, url: str) -> None:
+    database.engine_for(url).dispose()
+    server.drop_database(url)

@@ -1,0 +1,1 @@
+"""The project's parts against real servers, within this process."""

