@@ -564,7 +564,14 @@ print(server.data_directory, placement.installation())
         assert self.run(moved, outside, env=environment).stdout == result.stdout
         assert eventually(lambda: server_is_gone(moved))
 
-        embedded_postgres.destroy(copied)
+        for function in (
+            embedded_postgres.status,
+            embedded_postgres.stop,
+            embedded_postgres.destroy,
+        ):
+            with pytest.raises(EmbeddedPostgresError, match="is a copy of"):
+                function(copied)
+        (copied / "start.lock").unlink()
         assert data.exists()
         embedded_postgres.destroy(moved)
         assert not data.parent.exists()

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 from uuid import uuid4
 
 import fsspec
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from mlops_for_mle.configuration import Configuration, explain_errors
 from mlops_for_mle.contract import Contract
@@ -103,6 +103,18 @@ class Manifest(Configuration):
     example: Example
     model_sha256: str
     model_bytes: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _example_fits_the_contract(self) -> Self:
+        example, target = self.example, self.contract.target
+        answers = [example.predictions, *filter(None, [example.probabilities])]
+        if any(len(answer) != len(example.rows) for answer in answers):
+            raise ValueError("the example needs one prediction and one list of probabilities a row")
+        if {len(row) for row in example.rows} != {len(self.contract.features)}:
+            raise ValueError("each row of the example needs one value for each feature")
+        if {len(row) for row in example.probabilities or ()} - {len(target.classes)}:
+            raise ValueError("the example needs one probability for each class")
+        return self
 
     @classmethod
     def from_json(cls, raw: bytes | str, where: str) -> Self:

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import numpy as np
 import pandas as pd
+import psycopg2
 from sqlalchemy.exc import DBAPIError
 
 from mlops_for_mle.contract import Contract
@@ -99,7 +100,7 @@ def _write_until_known(
     while True:
         try:
             write_batch(engine_for(url), contract, batch)
-        except (DBAPIError, *_driver_errors()) as error:
+        except (DBAPIError, psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             _LOGGER.warning(
                 "the database does not answer (%s); trying again in %.1f s",
                 " ".join(str(error).split())[:160],
@@ -114,9 +115,3 @@ def _write_until_known(
             url = normalise_url(find_database(), "DATABASE_URL")
         except DatabaseUnavailableError as error:
             _LOGGER.warning("%s", error)
-
-
-def _driver_errors() -> tuple[type[Exception], ...]:
-    import psycopg2
-
-    return (psycopg2.OperationalError, psycopg2.InterfaceError)

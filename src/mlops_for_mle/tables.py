@@ -4,6 +4,7 @@ Observations live in a table of their own for each contract, see ``observation_t
 """
 
 from sqlalchemy import (
+    REAL,
     BigInteger,
     CheckConstraint,
     Column,
@@ -18,8 +19,9 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
+    text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from mlops_for_mle.contract import Contract
 
@@ -84,6 +86,63 @@ deployments = Table(
         "event IN ('deploy', 'rollback', 'load_failed')", name="deployments_event_check"
     ),
     Index("deployments_contract_id_idx", "contract", "id"),
+)
+
+# Several million rows are usual, so the columns stand in an order that wastes no padding.
+predictions = Table(
+    "predictions",
+    metadata,
+    # Version 7 UUIDs as text, with "-<row>" where a request had several rows. They begin with
+    # their time: in byte order, new ones go to the end of the index.
+    Column("prediction_id", Text(collation="C"), primary_key=True),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    # A class value or a number.
+    Column("prediction", Double, nullable=False),
+    Column("model_version", Integer, nullable=False),
+    Column("latency_ms", REAL, nullable=False),
+    Column("contract", Text, nullable=False),
+    Column("release", Text, nullable=False),
+    # The name of the predicted class; null for a regression.
+    Column("label", Text),
+    # By name, as the request gave them.
+    Column("features", JSONB, nullable=False),
+    # In the order of the contract's classes; null where the model has none.
+    Column("probabilities", ARRAY(Double)),
+    Column("request_id", Text),
+    Index("predictions_contract_created_at_idx", "contract", "created_at"),
+)
+
+# The true label of a prediction is the row without superseded_at; the others are its history.
+# There is no foreign key, since a label may arrive before its prediction was shipped.
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("prediction_id", Text(collation="C"), primary_key=True),
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    Column("contract", Text, nullable=False),
+    Column("target", Double, nullable=False),
+    Column("label", Text),
+    _created_at(),
+    Column("superseded_at", DateTime(timezone=True)),
+    Index(
+        "feedback_current_key",
+        "prediction_id",
+        unique=True,
+        postgresql_where=text("superseded_at IS NULL"),
+    ),
+    Index("feedback_contract_created_at_idx", "contract", "created_at"),
+)
+
+# The answers to requests that a client may repeat, written with what the request changed.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("table_name", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("request_sha256", Text, nullable=False),
+    Column("response", Text),
+    _created_at(),
+    Index("idempotency_keys_created_at_idx", "created_at"),
 )
 
 _COLUMN_TYPES = {"float": Double, "integer": BigInteger}

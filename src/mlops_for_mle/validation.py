@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaErrors
@@ -99,7 +100,7 @@ def _is_finite(values: "pd.Series[float]") -> "pd.Series[bool]":
 
 def _is_whole(values: "pd.Series[float]") -> "pd.Series[bool]":
     numbers = values.to_numpy(dtype=np.float64)
-    whole = np.trunc(numbers) == numbers
+    whole: npt.NDArray[np.bool_] = np.equal(np.trunc(numbers), numbers)
     return pd.Series(whole, index=values.index)
 
 

@@ -131,9 +131,7 @@ def test_a_failure_in_the_middle_leaves_nothing(database_url: str, contract: Con
 def test_a_connection_that_is_cut_in_the_middle_leaves_nothing(
     database_url: str, contract: Contract
 ) -> None:
-    batch = batch_of(
-        contract, observations(contract, *[GOOD_ROW] * 500, (99.0, 3.0, 1.4, 0.2, 0))
-    )
+    batch = batch_of(contract, observations(contract, *[GOOD_ROW] * 500, (99.0, 3.0, 1.4, 0.2, 0)))
     engine = engine_for(database_url)
     with connection_to(database_url) as other, ThreadPoolExecutor(1) as pool:
         other.execute(text("LOCK TABLE iris_data IN SHARE MODE"))
@@ -154,9 +152,7 @@ def test_a_connection_that_is_cut_in_the_middle_leaves_nothing(
     assert counts(database_url) == (500, 1, 1)
 
 
-def test_rejects_keep_the_row_as_it_was_read_and_why(
-    database_url: str, contract: Contract
-) -> None:
+def test_rejects_keep_the_row_as_it_was_read_and_why(database_url: str, contract: Contract) -> None:
     rows = observations(
         contract,
         ("5.1", "3.5", "1.4", "0.2", "0"),
@@ -201,9 +197,7 @@ def test_a_batch_of_bad_rows_only_is_recorded_and_writes_no_row(
     assert query(database_url, "SELECT first_id, last_id FROM ingestion_batches") == [(None, None)]
 
 
-def test_too_many_bad_rows_hold_the_whole_batch_back(
-    database_url: str, contract: Contract
-) -> None:
+def test_too_many_bad_rows_hold_the_whole_batch_back(database_url: str, contract: Contract) -> None:
     rows = observations(contract, GOOD_ROW, ("x", 1, 1, 1, 0), ("y", 1, 1, 1, 0))
     batch = batch_of(contract, rows, tolerated=0.5)
     write_batch(engine_for(database_url), contract, batch)
@@ -222,7 +216,9 @@ def test_ids_follow_the_order_of_the_source_and_the_ledger_knows_the_ends(
         rows = numbered_observations(contract, begin + 3_000)[begin:]
         write_batch(engine, contract, batch_of(contract, rows))
 
-    lengths = [row[0] for row in query(database_url, "SELECT sepal_length FROM iris_data ORDER BY id")]
+    lengths = [
+        row[0] for row in query(database_url, "SELECT sepal_length FROM iris_data ORDER BY id")
+    ]
     assert lengths == numbered_observations(contract, 6_000)["sepal_length"].tolist()
     ledger = query(
         database_url,
@@ -270,6 +266,6 @@ def test_a_table_and_columns_that_need_quoting_are_written(
     receipt = write_batch(engine_for(database_url), odd, batch_of(odd, rows))
 
     assert (receipt.row_count, receipt.rejected_count) == (1, 1)
-    assert query(database_url, 'SELECT "방 수", "Area %%" FROM "odd ""table"') == [(3, 1.5)]
+    assert query(database_url, 'SELECT "방 수", "Area %" FROM "odd ""table"') == [(3, 1.5)]
     reason = scalar(database_url, "SELECT reason FROM rejected_rows")
     assert reason == "방 수: is no whole number, found 2.5"

@@ -40,8 +40,8 @@ def stop() -> None:
     _require_embedded("stop")
     from mlops_for_mle import embedded_postgres
 
-    stopped = embedded_postgres.stop(embedded_home())
-    click.echo("PostgreSQL was stopped." if stopped else "PostgreSQL was not running.")
+    before = embedded_postgres.stop(embedded_home())
+    click.echo("PostgreSQL was stopped." if before.running else "PostgreSQL was not running.")
 
 
 @database_commands.command()

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 import pandas as pd
 from kedro.io import AbstractDataset
 from psycopg2.errors import LockNotAvailable
-from sqlalchemy import ColumnClause, Engine, Select, column, func, select, table, text
+from sqlalchemy import ColumnClause, Engine, column, func, select, table, text
 from sqlalchemy.exc import OperationalError
 
 from mlops_for_mle.contract import Contract

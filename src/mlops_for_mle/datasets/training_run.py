@@ -9,6 +9,7 @@ from kedro.io import AbstractDataset
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.datasets.model_files import temporary_folder, write_model_files
+from mlops_for_mle.datasets.provenance import code_revision, environment
 from mlops_for_mle.errors import PrerequisiteError
 from mlops_for_mle.records import Candidate, Snapshot, TrainedModel
 from mlops_for_mle.release import SnapshotFacts
@@ -134,8 +135,10 @@ class TrainedModelDataset(AbstractDataset[TrainedModel, None]):
                 extra_files=write_model_files(Path(folder), data),
             )
         mlflow.log_metrics(passport.metrics, model_id=logged.model_id)
+        mlflow.log_dict(environment(), "environment.json")
         mlflow.set_tags(
             {
+                **code_revision(),
                 CONTRACT_TAG: passport.contract.name,
                 CANDIDATE_TAG: f"models:/{logged.model_id}",
             }

@@ -37,6 +37,7 @@ from mlops_for_mle.embedded_postgres.guard import (
 )
 from mlops_for_mle.embedded_postgres.placement import (
     EmbeddedPostgresError,
+    check_not_a_copy,
     user_name,
 )
 from mlops_for_mle.embedded_postgres.processes import (
@@ -123,6 +124,7 @@ def acquire(home: Path, databases: tuple[str, ...] = ("mlops",)) -> Server:
                 lease.databases |= set(databases)
             return lease.server
         _make_home(home)
+        check_not_a_copy(home)
         descriptor = open_in_home(home, LEASE_LOCK)
         try:
             server = _join_or_start(home, databases, descriptor)
@@ -142,6 +144,7 @@ def status(home: Path) -> Status:
     home = home.expanduser().resolve()
     with _explained(home):
         _check_owner(home)
+        check_not_a_copy(home)
         data, kept = data_directory(home), is_locked(home / KEEPER_LOCK)
         found = find_postmaster(data)
         state: State
@@ -188,6 +191,7 @@ def stop(home: Path) -> Status:
     home = home.expanduser().resolve()
     with _process_lock, _explained(home):
         _check_owner(home)
+        check_not_a_copy(home)
         if not (home / START_LOCK).exists():
             return status(home)
         with _turn(home):
@@ -208,6 +212,7 @@ def destroy(home: Path) -> None:
     home = home.expanduser().resolve()
     with _process_lock, _explained(home):
         _check_owner(home)
+        check_not_a_copy(home)
         if not (home / START_LOCK).exists():
             return
         with _turn(home):

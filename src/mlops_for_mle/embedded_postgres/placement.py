@@ -180,22 +180,36 @@ def location_outside(home: Path) -> Path:
     return folder / "cluster"
 
 
-def claim_location(home: Path, data: Path) -> None:
-    """Make sure that a cluster outside its home belongs to this home and not to a copy of it."""
+def check_not_a_copy(home: Path) -> None:
+    """Make sure that a cluster outside does not belong to the home that this one was copied from.
+
+    Raises:
+        EmbeddedPostgresError: if it does.
+    """
+    data = data_directory(home)
     note = data.parent / "home"
-    if not note.exists():
-        raise EmbeddedPostgresError(
-            f"{home / LOCATION_FILE} says that the database lies in {data}, which is gone. Restore "
-            "it, or delete the former to begin with an empty database."
-        )
-    first = Path(note.read_text().strip())
-    if first == home:
+    if data.parent == home or not note.exists():
         return
-    if data_directory(first) == data:
+    first = Path(note.read_text().strip())
+    if first != home and data_directory(first) == data:
         raise EmbeddedPostgresError(
             f"{home} is a copy of {first}, and the database in {data} belongs to the latter. "
             f"Delete {home} to begin with an empty database."
         )
+
+
+def claim_location(home: Path, data: Path) -> None:
+    """Take over a cluster outside its home, which may have been moved since.
+
+    Raises:
+        EmbeddedPostgresError: if the cluster is gone or belongs to another home.
+    """
+    if not (data.parent / "home").exists():
+        raise EmbeddedPostgresError(
+            f"{home / LOCATION_FILE} says that the database lies in {data}, which is gone. Restore "
+            "it, or delete the former to begin with an empty database."
+        )
+    check_not_a_copy(home)
     write_in_home(data.parent, "home", f"{home}\n")
 
 

@@ -1,0 +1,49 @@
+"""Which code and which environment made a model."""
+
+import platform
+import subprocess
+import sys
+from importlib.metadata import distributions
+from typing import Any
+
+from mlops_for_mle.paths import project_path
+
+
+def code_revision() -> dict[str, str]:
+    """Tags that name the git commit, and whether the files differed from it.
+
+    Empty where the project is no git checkout or git is not installed.
+    """
+    commit = _git("rev-parse", "HEAD")
+    if commit is None:
+        return {}
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "mlflow.source.git.commit": commit,
+        "mlops.code_is_committed": "no" if changes else "yes",
+    }
+
+
+def environment() -> dict[str, Any]:
+    """The interpreter, the platform and every installed package with its version."""
+    packages = {found.metadata["Name"]: found.version for found in distributions()}
+    return {
+        "python": sys.version.split()[0],
+        "implementation": platform.python_implementation(),
+        "platform": platform.platform(),
+        "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        finished = subprocess.run(
+            ["git", "-C", str(project_path()), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return finished.stdout.strip()

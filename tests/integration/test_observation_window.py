@@ -1,0 +1,173 @@
+"""Windows of observations: what is read, and that the same watermark reads the same again."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pandas.testing import assert_frame_equal
+from sqlalchemy import text
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.database import engine_for
+from mlops_for_mle.datasets.batch_writer import write_batch
+from mlops_for_mle.datasets.observations import ObservationBatchDataset, ObservationWindowDataset
+from mlops_for_mle.errors import PrerequisiteError, UserError
+from mlops_for_mle.frames import digest
+from tests.integration.expectations import refused
+from tests.integration.observations import batch_of, numbered_observations
+from tests.integration.servers import connection_to, eventually, query, scalar, waiting_for_a_lock
+
+pytestmark = pytest.mark.integration
+
+INSERT = text("INSERT INTO iris_data VALUES (DEFAULT, now(), :length, 3, 1, 0.2, 0) RETURNING id")
+
+
+def window_of(url: str, contract: Contract, **options: Any) -> ObservationWindowDataset:
+    return ObservationWindowDataset(
+        contract.model_dump(mode="json"), credentials={"con": url}, **options
+    )
+
+
+def fill(url: str, contract: Contract, count: int) -> None:
+    batch = batch_of(contract, numbered_observations(contract, count))
+    write_batch(engine_for(url), contract, batch)
+
+
+def test_a_window_gives_all_rows_in_the_order_of_their_key(
+    database_url: str, contract: Contract
+) -> None:
+    fill(database_url, contract, 30)
+    window = window_of(database_url, contract).load()
+    assert window.source == "iris_data"
+    assert list(window.rows.columns) == ["id", "timestamp", *contract.data_columns]
+    assert window.rows["id"].tolist() == list(range(1, 31))
+    written = numbered_observations(contract, 30)
+    assert window.rows["sepal_length"].tolist() == written["sepal_length"].tolist()
+    assert window.rows["target"].dtype == "int64"
+
+
+def test_a_row_limit_keeps_the_newest_rows(database_url: str, contract: Contract) -> None:
+    fill(database_url, contract, 30)
+    window = window_of(database_url, contract, row_limit=7).load()
+    assert window.rows["id"].tolist() == list(range(24, 31))
+
+
+def test_a_row_limit_larger_than_the_table_gives_the_table(
+    database_url: str, contract: Contract
+) -> None:
+    fill(database_url, contract, 3)
+    assert len(window_of(database_url, contract, row_limit=100).load().rows) == 3
+
+
+def test_the_same_watermark_gives_the_same_rows_when_more_have_come(
+    database_url: str, contract: Contract
+) -> None:
+    fill(database_url, contract, 20)
+    before = window_of(database_url, contract, row_limit=10).load().rows
+    query(database_url, "INSERT INTO iris_data VALUES (DEFAULT, now(), 5, 3, 1, 0.2, 0)")
+
+    again = window_of(database_url, contract, watermark=20, row_limit=10).load().rows
+    assert_frame_equal(again, before)
+    assert digest(again) == digest(before)
+    assert digest(window_of(database_url, contract, row_limit=10).load().rows) != digest(before)
+
+
+def test_a_window_waits_for_a_slow_writer_whose_row_comes_before_the_newest(
+    database_url: str, contract: Contract
+) -> None:
+    with connection_to(database_url) as slow, ThreadPoolExecutor(1) as pool:
+        early = slow.scalar(INSERT, {"length": 4.0})
+        with connection_to(database_url) as quick:
+            late = quick.scalar(INSERT, {"length": 5.0})
+            quick.commit()
+        assert early < late
+        loading = pool.submit(window_of(database_url, contract).load)
+        assert eventually(lambda: waiting_for_a_lock(database_url) == 1)
+        assert not loading.done()
+        slow.commit()
+        rows = loading.result(timeout=20).rows
+
+    assert rows["id"].tolist() == [early, late]
+    assert_frame_equal(window_of(database_url, contract, watermark=late).load().rows, rows)
+
+
+def test_a_slow_writer_that_gives_up_leaves_a_gap_that_stays(
+    database_url: str, contract: Contract
+) -> None:
+    with connection_to(database_url) as slow, ThreadPoolExecutor(1) as pool:
+        slow.scalar(INSERT, {"length": 4.0})
+        with connection_to(database_url) as quick:
+            late = quick.scalar(INSERT, {"length": 5.0})
+            quick.commit()
+        loading = pool.submit(window_of(database_url, contract).load)
+        assert eventually(lambda: waiting_for_a_lock(database_url) == 1)
+        slow.rollback()
+        assert loading.result(timeout=20).rows["id"].tolist() == [late]
+
+
+def test_reading_a_window_blocks_no_reader_and_leaves_no_lock(
+    database_url: str, contract: Contract
+) -> None:
+    fill(database_url, contract, 5)
+    with connection_to(database_url) as reader:
+        reader.execute(text("SELECT * FROM iris_data"))
+        assert len(window_of(database_url, contract).load().rows) == 5
+    locks = "SELECT count(*) FROM pg_locks WHERE relation = 'iris_data'::regclass"
+    assert scalar(database_url, locks) == 0
+
+
+def test_an_empty_table_names_the_pipeline_to_run_first(
+    database_url: str, contract: Contract
+) -> None:
+    with refused(PrerequisiteError) as refusal:
+        window_of(database_url, contract).load()
+    assert refusal.message == (
+        "Table iris_data has no rows to train on: run `kedro run --pipeline data_ingestion` first."
+    )
+
+
+def test_a_csv_file_can_stand_in_for_the_table(
+    database_url: str, contract: Contract, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.csv"
+    numbered_observations(contract, 9).assign(note="x").to_csv(path, index=False)
+    window = window_of(database_url, contract, csv_path=str(path), row_limit=4).load()
+    assert window.source == str(path)
+    assert list(window.rows.columns) == list(contract.data_columns)
+    assert window.rows["sepal_length"].tolist() == [4.005, 4.006, 4.007, 4.008]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("sepal_length,target\n5.1,0\n", "missing column(s) sepal_width, petal_length"),
+        (
+            "sepal_length,sepal_width,petal_length,petal_width,target\n5.1,wide,1,1,0\n",
+            "could not convert string to float: 'wide'",
+        ),
+    ],
+)
+def test_a_csv_file_that_does_not_fit_is_refused_in_one_sentence(
+    database_url: str, contract: Contract, tmp_path: Path, content: str, message: str
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(content)
+    with refused(UserError) as refusal:
+        window_of(database_url, contract, csv_path=str(path)).load()
+    assert refusal.message.startswith(f"{path}: ")
+    assert message in refusal.message
+
+
+def test_the_batch_entry_gives_the_receipt_of_what_it_wrote(
+    database_url: str, contract: Contract
+) -> None:
+    entry = ObservationBatchDataset(
+        contract.model_dump(mode="json"), credentials={"con": database_url}
+    )
+    with refused(PrerequisiteError) as refusal:
+        entry.load()
+    assert "run `kedro run --pipeline data_ingestion` first" in refusal.message
+    entry.save(batch_of(contract, numbered_observations(contract, 4)))
+    receipt = entry.load()
+    assert (receipt.row_count, receipt.is_new) == (4, True)
