@@ -10,6 +10,7 @@ from sqlalchemy.engine import make_url
 
 from mlops_for_mle import database, embedded_postgres
 from mlops_for_mle.contract import Contract
+from tests.integration.projects import copy_project
 from tests.integration.servers import DatabaseServer, ExternalPostgres, reachable_folder
 
 PROJECT = Path(__file__).parents[1]
@@ -70,6 +71,23 @@ def database_url(embedded_server: DatabaseServer, migrated_template: str) -> Ite
     url = embedded_server.create_database(migrated_template)
     yield url
     _forget(embedded_server, url)
+
+
+@pytest.fixture(scope="module")
+def module_database_url(embedded_server: DatabaseServer, migrated_template: str) -> Iterator[str]:
+    """As ``database_url``, shared by the tests of a module."""
+    url = embedded_server.create_database(migrated_template)
+    yield url
+    _forget(embedded_server, url)
+
+
+@pytest.fixture(scope="module")
+def project_folder() -> Iterator[Path]:
+    """A throw-away Kedro project with the shipped configuration, shared by a module's tests."""
+    folder = reachable_folder("project-")
+    copy_project(PROJECT, folder)
+    yield folder
+    shutil.rmtree(folder)
 
 
 def _forget(server: DatabaseServer, url: str) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from kedro.config import OmegaConfigLoader
+from omegaconf import OmegaConf
 
 
 class ProjectConfigLoader(OmegaConfigLoader):
@@ -12,6 +13,8 @@ class ProjectConfigLoader(OmegaConfigLoader):
         self, *args: Any, custom_resolvers: dict[str, Any] | None = None, **options: Any
     ) -> None:
         resolvers = {**(custom_resolvers or {}), "parameters": self._parameter_block}
+        # Kedro keeps the first loader's resolver of a process, which would give that one's parameters.
+        OmegaConf.clear_resolver("parameters")
         super().__init__(*args, custom_resolvers=resolvers, **options)
 
     def _parameter_block(self, name: str) -> Any:

@@ -4,7 +4,9 @@ Registered as the entry point ``kedro.init``; everything here is cheap and impor
 """
 
 import os
+import sys
 import warnings
+from pathlib import Path
 from typing import TextIO
 
 # Kedro's telemetry edits pyproject.toml and waits for a server; MLflow's job workers would be
@@ -25,9 +27,9 @@ ENVIRONMENT = {
 _DROPPED = (
     "Add type hints to the `predict` method",
     "Option '--pipeline' is deprecated",
-    "ORJSONResponse is deprecated",
     "IProgress not found",
 )
+_FOR_CHILDREN = "ignore:ORJSONResponse is deprecated"
 
 _show_warning_as_before = warnings.showwarning
 
@@ -36,6 +38,14 @@ def prepare_process() -> None:
     """Set defaults that a person may override, and drop warnings that only plugins can mend."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    # kedro-mlflow starts `mlflow` by its name, which must work without an activated environment.
+    programs = str(Path(sys.executable).parent)
+    if programs not in os.environ.get("PATH", "").split(os.pathsep):
+        os.environ["PATH"] = os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
+    # Kedro-Viz serves from a child process, which inherits nothing but the environment.
+    given = os.environ.get("PYTHONWARNINGS", "")
+    if _FOR_CHILDREN not in given:
+        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [given, _FOR_CHILDREN]))
     # Kedro 1.7 and kedro-mlflow 2.0 still call OmegaConf's former name of this function.
     warnings.filterwarnings("ignore", message=r"register_new_resolver\(\) is deprecated")
     warnings.showwarning = _show_warning

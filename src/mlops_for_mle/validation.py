@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaErrors
@@ -95,17 +94,17 @@ def _integer_checks() -> list[pa.Check]:
 
 
 def _is_finite(values: "pd.Series[float]") -> "pd.Series[bool]":
-    return pd.Series(np.isfinite(values.to_numpy(dtype=np.float64)), index=values.index)
+    finite = np.isfinite(values.to_numpy(dtype=np.float64))
+    return pd.Series(finite, index=values.index, dtype="bool")
 
 
 def _is_whole(values: "pd.Series[float]") -> "pd.Series[bool]":
     numbers = values.to_numpy(dtype=np.float64)
-    whole: npt.NDArray[np.bool_] = np.equal(np.trunc(numbers), numbers)
-    return pd.Series(whole, index=values.index)
+    return pd.Series(numbers == np.trunc(numbers), index=values.index, dtype="bool")
 
 
 def _is_exact(values: "pd.Series[float]") -> "pd.Series[bool]":
     # Infinity is reported as not finite, once.
     numbers = np.abs(values.to_numpy(dtype=np.float64))
     exact = (numbers < _EXACT_BELOW) | np.isinf(numbers)
-    return pd.Series(exact, index=values.index)
+    return pd.Series(exact, index=values.index, dtype="bool")

@@ -91,9 +91,12 @@ def test_any_block_is_read_or_refused_with_sentences(raw: Any) -> None:
     try:
         found = parse_configuration(Outer, raw, "block")
     except ConfigurationError as error:
-        assert str(error).startswith("block")
+        problem = str(error)
     else:
+        problem = "block: none"
         assert Outer.model_validate(found.model_dump()) == found
+
+    assert problem.startswith("block")
 
 
 def test_the_text_of_a_configuration_is_compact_json_without_what_is_not_set() -> None:

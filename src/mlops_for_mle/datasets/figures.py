@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset
+from kedro_datasets._typing import ImagePreview
 
 from mlops_for_mle.errors import PrerequisiteError
 
@@ -40,10 +41,8 @@ class FigureDataset(AbstractDataset["Figure", bytes]):
             )
         return self._filepath.read_bytes()
 
-    def preview(self) -> Any:
+    def preview(self) -> ImagePreview:
         """The picture, for Kedro-Viz."""
-        from kedro_datasets._typing import ImagePreview
-
         return ImagePreview(base64.b64encode(self.load()).decode())
 
     def _exists(self) -> bool:

@@ -5,6 +5,7 @@ from typing import Any, NoReturn
 
 import pandas as pd
 from kedro.io import AbstractDataset
+from kedro_datasets._typing import TablePreview
 from psycopg2.errors import LockNotAvailable
 from sqlalchemy import ColumnClause, Engine, column, func, select, table, text
 from sqlalchemy.exc import OperationalError
@@ -119,10 +120,8 @@ class ObservationWindowDataset(AbstractDataset[None, Window]):
             )
         return Window(self._contract.table, rows)
 
-    def preview(self, nrows: int = 10) -> Any:
+    def preview(self, nrows: int = 10) -> TablePreview:
         """The newest rows, for Kedro-Viz."""
-        from kedro_datasets._typing import TablePreview
-
         with reachable(self._url) as engine:
             rows = self._read_rows(engine, self._newest_key(engine), nrows)
         return TablePreview(rows.to_dict(orient="split"))
@@ -176,8 +175,9 @@ class ObservationWindowDataset(AbstractDataset[None, Window]):
         contract = self._contract
         names = [contract.key, contract.timestamp, *contract.data_columns]
         key: ColumnClause[int] = column(contract.key)
-        query: Select[Any] = (
-            select(*[column(name) for name in names])
+        chosen: list[ColumnClause[Any]] = [column(name) for name in names]
+        query = (
+            select(*chosen)
             .select_from(table(contract.table))
             .where(key <= watermark)
             .order_by(key.desc())

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from kedro.io import AbstractDataset
+from kedro_datasets._typing import TablePreview
 from sqlalchemy import text
 
 from mlops_for_mle import deployments
@@ -108,10 +109,8 @@ class DeploymentDataset(AbstractDataset[Deployment | NothingToDeploy, Any]):
                 text("SELECT * FROM deployments ORDER BY id DESC LIMIT 1000"), connection
             )
 
-    def preview(self, nrows: int = 10) -> Any:
+    def preview(self, nrows: int = 10) -> TablePreview:
         """The newest rows, for Kedro-Viz."""
-        from kedro_datasets._typing import TablePreview
-
         rows = self.load().head(nrows).astype(str)
         return TablePreview(rows.to_dict(orient="split"))
 

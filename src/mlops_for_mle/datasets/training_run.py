@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 import pandas as pd
 from kedro.io import AbstractDataset
+from kedro_datasets._typing import TablePreview
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.datasets.model_files import temporary_folder, write_model_files
@@ -76,10 +77,8 @@ class SnapshotDataset(AbstractDataset[Snapshot, Snapshot]):
         facts = SnapshotFacts.model_validate_json(self._facts_path.read_text("utf-8"))
         return Snapshot(facts, pd.read_parquet(self._filepath))
 
-    def preview(self, nrows: int = 10) -> Any:
+    def preview(self, nrows: int = 10) -> TablePreview:
         """The first rows, for Kedro-Viz."""
-        from kedro_datasets._typing import TablePreview
-
         return TablePreview(self.load().rows.head(nrows).to_dict(orient="split"))
 
     @property

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from mlops_for_mle.embedded_postgres.guard import LOCATION_FILE, data_directory, open_in_home
+from mlops_for_mle.errors import UserError
 
 OUTSIDE = Path("/var/lib/mlops-for-mle")
 
 
-class EmbeddedPostgresError(RuntimeError):
+class EmbeddedPostgresError(UserError):
     """The embedded PostgreSQL cannot do what was asked; the message is written for people."""
 
 

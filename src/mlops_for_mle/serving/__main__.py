@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from mlops_for_mle.errors import ConfigurationError, UserError
-from mlops_for_mle.serving.server import log_configuration, run_server
+from mlops_for_mle.serving.logs import log_configuration
+from mlops_for_mle.serving.server import run_server
 from mlops_for_mle.serving.settings import PREFIX, ServingSettings
 
 OPTIONS = ("host", "port", "workers", "model", "release_store", "cache", "log_level")
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(_parser().parse_args(arguments))
     try:
         settings = ServingSettings.load(options)
-        logging.config.dictConfig(log_configuration(settings.log_level))
+        logging.config.dictConfig(log_configuration(settings.log_level, settings.log_format))
         run_server(settings)
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201  (the answer to a person's mistake)

@@ -1,18 +1,23 @@
 """The few pieces of ASGI that the hot routes need, without a framework in between."""
 
+import asyncio
+import json
 import logging
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import NamedTuple
 
-import msgspec
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mlops_for_mle.serving.problems import PROBLEM_TYPE, ProblemError, problem_document
+from mlops_for_mle.serving.bodies import Headers, decode_body, is_encoded, read_body
+from mlops_for_mle.serving.problems import PROBLEM_TYPE, ProblemError
 from mlops_for_mle.serving.recording import ServingMetrics
+from mlops_for_mle.serving.request_gate import RequestGate, body_timed_out, timed_out
 
-JSON_TYPE = b"application/json"
+# What is larger is read and answered in a thread; about a hundred rows.
+_LARGEST_INLINE_BODY = 32 * 1024
 
 Middleware = Callable[[ASGIApp], ASGIApp]
 
@@ -23,13 +28,15 @@ class HotRequest(NamedTuple):
     """What a hot route knows of a request.
 
     Attributes:
-        body: The whole body.
+        path: The path, decoded.
+        body: The whole body, decompressed.
         headers: The last value of each header, by its name in lower case.
         started: ``time.perf_counter()`` at its arrival.
     """
 
+    path: str
     body: bytes
-    headers: Mapping[bytes, bytes]
+    headers: Headers
     started: float
 
     @property
@@ -43,51 +50,109 @@ class HotAnswer(NamedTuple):
     """What a hot route answers."""
 
     body: bytes
-    content_type: bytes = JSON_TYPE
+    content_type: bytes = b"application/json"
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
+def problem_answer(problem: ProblemError) -> HotAnswer:
+    """A problem as a problem document (RFC 9457)."""
+    return HotAnswer(
+        json_bytes(problem.document()),
+        PROBLEM_TYPE.encode(),
+        problem.status,
+        header_pairs(problem),
+    )
+
+
+def json_bytes(document: object) -> bytes:
+    """JSON of what may repeat a client's text, which may be no Unicode."""
+    return json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def header_pairs(problem: ProblemError) -> tuple[tuple[bytes, bytes], ...]:
+    """The headers of a problem."""
+    return tuple((name.encode(), value.encode()) for name, value in problem.headers.items())
+
+
 class HotRoute:
-    """An ASGI endpoint for one method of one path: reads the body, calls the handler, answers."""
+    """An ASGI endpoint for one method: reads the body, calls the handler, answers."""
+
+    method = "POST"
 
     def __init__(
         self,
         path: str,
-        method: str,
         handler: Callable[[HotRequest], HotAnswer],
+        gate: RequestGate,
         max_body_bytes: int,
         metrics: ServingMetrics,
+        write_problem: Callable[[ProblemError], HotAnswer] = problem_answer,
     ) -> None:
-        """Name the route and what answers it."""
+        """Name the route and what answers it.
+
+        Args:
+            path: May have parts in braces, which stand for anything but a slash.
+            handler: Called in the event loop, or in a thread for large bodies.
+            gate: Bounds how many requests are answered at once, and how long.
+            max_body_bytes: The largest body, before and after decompression.
+            metrics: Told of every answer.
+            write_problem: How the route's protocol words an error.
+        """
         self.path = path
-        self._method = method
         self._handler = handler
+        self._gate = gate
         self._max_body_bytes = max_body_bytes
         self._metrics = metrics
+        self._write_problem = write_problem
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; nothing but the end of the connection leaves as an exception."""
         started = time.perf_counter()
+        gate = self._gate
+        task: asyncio.Task[object] | None = None
+        body: bytes | None = None
         try:
-            if scope["method"] != self._method:
-                raise ProblemError(
-                    HTTPStatus.METHOD_NOT_ALLOWED,
-                    f"{self.path} takes {self._method}, not {scope['method']}",
-                    headers={"Allow": self._method},
-                )
+            if scope["method"] != self.method:
+                raise self._wrong_method(scope["method"])
+            task = gate.enter(started)
             headers = dict(scope["headers"])
             body = await read_body(receive, headers, self._max_body_bytes)
-            answer = self._handler(HotRequest(body, headers, started))
+            request = HotRequest(scope["path"], body, headers, started)
+            if b"content-encoding" in headers and is_encoded(headers):
+                answer = await gate.run(self._decode_and_handle, request)
+            elif len(body) > _LARGEST_INLINE_BODY:
+                answer = await gate.run(self._handler, request)
+            else:
+                answer = self._handler(request)
         except ProblemError as problem:
-            answer = problem_answer(problem)
+            answer = self._write_problem(problem)
+        except asyncio.CancelledError:
+            if task is None or not gate.has_expired(task):
+                raise
+            late = body_timed_out if body is None else timed_out
+            answer = self._write_problem(late(gate.timeout_seconds))
         except Exception:
-            logger.exception("%s %s failed", self._method, self.path)
-            answer = problem_answer(
+            logger.exception("%s %s failed", self.method, self.path)
+            answer = self._write_problem(
                 ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "The server has failed; see its log")
             )
+        finally:
+            if task is not None:
+                gate.leave(task)
         await send_answer(send, answer)
         self._metrics.requested(self.path, answer.status, time.perf_counter() - started)
+
+    def _decode_and_handle(self, request: HotRequest) -> HotAnswer:
+        body = decode_body(request.body, request.headers, self._max_body_bytes)
+        return self._handler(request._replace(body=body))
+
+    def _wrong_method(self, method: str) -> ProblemError:
+        return ProblemError(
+            HTTPStatus.METHOD_NOT_ALLOWED,
+            f"{self.path} takes {self.method}, not {method}",
+            headers={"Allow": self.method},
+        )
 
 
 class HotRoutes:
@@ -95,95 +160,39 @@ class HotRoutes:
 
     def __init__(self, routes: list[HotRoute], others: ASGIApp) -> None:
         """Join the hot routes and the application for everything else."""
-        self._routes = {route.path: route for route in routes}
+        self._fixed = {route.path: route for route in routes if "{" not in route.path}
+        self._patterns = [
+            (re.compile(re.sub(r"\{\w+\}", "[^/]+", route.path)), route)
+            for route in routes
+            if "{" in route.path
+        ]
         self._others = others
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Find the endpoint by the path alone."""
-        endpoint = self._routes.get(scope["path"]) if scope["type"] == "http" else None
-        await (endpoint or self._others)(scope, receive, send)
+        if scope["type"] != "http":
+            await self._others(scope, receive, send)
+            return
+        endpoint = self._fixed.get(scope["path"]) or self._find(scope["path"])
+        await endpoint(scope, receive, send)
 
-
-async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
-    """Read the whole body.
-
-    Raises:
-        ProblemError: 413, it is larger than the limit; 400, the client left in the middle.
-    """
-    declared = headers.get(b"content-length")
-    if declared is not None and declared.isdigit() and int(declared) > limit:
-        raise _too_large(limit)
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if message.get("more_body"):
-        parts = [body]
-        size = len(body)
-        while message.get("more_body"):
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ProblemError(HTTPStatus.BAD_REQUEST, "The body ended early")
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > limit:
-                raise _too_large(limit)
-        body = b"".join(parts)
-    if len(body) > limit:
-        raise _too_large(limit)
-    return body
-
-
-def require_json(headers: Mapping[bytes, bytes]) -> None:
-    """Check the type that the client says its body has; saying nothing is fine.
-
-    Raises:
-        ProblemError: 415, it is something other than JSON in UTF-8.
-    """
-    declared = headers.get(b"content-type")
-    if declared is None or declared == JSON_TYPE:
-        return
-    kind, _, parameters = declared.decode("latin-1").lower().partition(";")
-    kind = kind.strip()
-    encoding = parameters.partition("charset=")[2].partition(";")[0].strip(' "') or "utf-8"
-    is_json = kind == "application/json" or (
-        kind.startswith("application/") and kind.endswith("+json")
-    )
-    if not is_json or encoding not in {"utf-8", "utf8", "us-ascii"}:
-        raise ProblemError(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"Content-Type is {declared.decode('latin-1')!r}; allowed: application/json in UTF-8",
-            headers={"Accept": "application/json"},
-        )
+    def _find(self, path: str) -> ASGIApp:
+        for pattern, route in self._patterns:
+            if pattern.fullmatch(path):
+                return route
+        return self._others
 
 
 async def send_answer(send: Send, answer: HotAnswer) -> None:
     """Send an answer with its length and type."""
-    await send(
-        {
-            "type": "http.response.start",
-            "status": answer.status,
-            "headers": [
-                (b"content-length", b"%d" % len(answer.body)),
-                (b"content-type", answer.content_type),
-                *answer.headers,
-            ],
-        }
-    )
+    start: Message = {
+        "type": "http.response.start",
+        "status": answer.status,
+        "headers": [
+            (b"content-length", b"%d" % len(answer.body)),
+            (b"content-type", answer.content_type),
+            *answer.headers,
+        ],
+    }
+    await send(start)
     await send({"type": "http.response.body", "body": answer.body})
-
-
-def problem_answer(problem: ProblemError) -> HotAnswer:
-    """A problem as an answer."""
-    return HotAnswer(
-        msgspec.json.encode(problem_document(problem.status, problem.detail, problem.errors)),
-        PROBLEM_TYPE.encode(),
-        problem.status,
-        tuple((name.encode(), value.encode()) for name, value in problem.headers.items()),
-    )
-
-
-def _too_large(limit: int) -> ProblemError:
-    return ProblemError(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        f"The body is too large; allowed are {limit} bytes (MLOPS_MAX_BODY_BYTES)",
-        headers={"Connection": "close"},
-    )

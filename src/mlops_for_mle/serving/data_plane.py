@@ -12,6 +12,7 @@ from mlops_for_mle.serving.recording import (
     PredictionRecorder,
     ServingMetrics,
 )
+from mlops_for_mle.serving.request_gate import timed_out
 from mlops_for_mle.serving.served_release import ReleaseSlot, ServedRelease
 
 
@@ -19,12 +20,24 @@ class DataPlane:
     """Answers rows by the release in service and records what it answered."""
 
     def __init__(
-        self, slot: ReleaseSlot, recorder: PredictionRecorder, metrics: ServingMetrics
+        self,
+        slot: ReleaseSlot,
+        recorder: PredictionRecorder,
+        metrics: ServingMetrics,
+        timeout_seconds: float,
     ) -> None:
-        """Join the release in service to what is told of its answers."""
+        """Join the release in service to what is told of its answers.
+
+        Args:
+            slot: Holds the release in service.
+            recorder: Keeps every answer.
+            metrics: Counts every answer.
+            timeout_seconds: What took longer than this is not recorded, since nobody waits for it.
+        """
         self._slot = slot
         self._recorder = recorder
         self._metrics = metrics
+        self._timeout_seconds = timeout_seconds
 
     def release(self) -> ServedRelease:
         """The release in service; take it once a request.
@@ -50,7 +63,7 @@ class DataPlane:
 
         Raises:
             ProblemError: 422, the model has no finite answer for these rows; 503, the recorder
-                can keep no more.
+                can keep no more; 504, it took too long.
         """
         predictions = served.predictor.predict(rows)
         probabilities = predictions.probabilities
@@ -59,13 +72,16 @@ class DataPlane:
             raise unprocessable(
                 [FieldError("", "the model has no finite answer", None, "values it was trained on")]
             )
+        latency = time.perf_counter() - started
+        if latency > self._timeout_seconds:
+            raise timed_out(self._timeout_seconds)
         answered = AnsweredPredictions(
             prediction_id=new_prediction_id(),
             answered_at=time.time_ns(),
             manifest=served.manifest,
             rows=rows,
             predictions=predictions,
-            latency_seconds=time.perf_counter() - started,
+            latency_seconds=latency,
             request_id=request_id,
         )
         self._recorder.record(answered)

@@ -44,6 +44,20 @@ class DeploymentLog:
             row = deployments.current(connection, contract)
         return FollowedDeployment.model_validate(row._asdict()) if row is not None else None
 
+    def earlier(self, than: FollowedDeployment, limit: int) -> list[FollowedDeployment]:
+        """Earlier deployments of other releases, the newest first, each release once."""
+        with self._connection() as connection:
+            if connection is None:
+                return []
+            from mlops_for_mle import deployments
+
+            rows = deployments.history(connection, than.contract, limit=limit)
+        newest: dict[str, FollowedDeployment] = {}
+        for row in rows:
+            if row.id < than.id and row.release != than.release and row.release not in newest:
+                newest[row.release] = FollowedDeployment.model_validate(row._asdict())
+        return list(newest.values())
+
     def record_failure(self, deployment: FollowedDeployment, reason: str) -> bool:
         """Append that a deployment could not be loaded, once for each deployment.
 

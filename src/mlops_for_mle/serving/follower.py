@@ -21,6 +21,7 @@ from mlops_for_mle.serving.served_release import (
 from mlops_for_mle.serving.settings import ServingSettings
 
 _FIRST_RETRY_SECONDS = 0.25
+_EARLIER_DEPLOYMENTS = 20
 
 logger = logging.getLogger(__name__)
 
@@ -152,8 +153,24 @@ class DeploymentFollower:
         except Exception as error:  # noqa: BLE001  (the old release outlives every failure)
             attempts = failure.attempts + 1 if is_retry and failure is not None else 1
             self._loading_failed(deployment, error, attempts)
+            if self._slot.current is None:
+                self._fall_back(deployment)
         else:
             self._keep(release, deployment)
+
+    def _fall_back(self, broken: FollowedDeployment) -> None:
+        """Serve the newest earlier deployment that works, while nothing else is in service."""
+        failure = self._slot.status.failure
+        for deployment in self._log.earlier(broken, _EARLIER_DEPLOYMENTS):
+            try:
+                release, origin = self._fetch(deployment)
+                served = ServedRelease(release, deployment, origin)
+            except Exception as error:  # noqa: BLE001  (the next one may work)
+                logger.warning("Release %s cannot be served either: %s", deployment.release, error)
+                continue
+            self._take_over(served, failure)
+            self._keep(release, deployment)
+            return
 
     def _fetch(self, deployment: FollowedDeployment) -> tuple[Release, Origin]:
         try:
@@ -170,8 +187,8 @@ class DeploymentFollower:
             return release, "cache"
         return release, "store"
 
-    def _take_over(self, served: ServedRelease) -> None:
-        self._slot.serve(served)
+    def _take_over(self, served: ServedRelease, failure: LoadFailure | None = None) -> None:
+        self._slot.serve(served, failure)
         self._metrics.release_loaded(served.manifest)
         logger.info(
             "Serving release %s (deployment %d, from the %s)",

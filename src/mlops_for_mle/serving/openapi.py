@@ -5,8 +5,11 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from mlops_for_mle.serving.routes.predict import PATH as PREDICT_PATH
-from mlops_for_mle.serving.routes.predict import predict_operation
+from mlops_for_mle.serving.access import describe_security
+from mlops_for_mle.serving.routes import invocations, open_inference, predict
+from mlops_for_mle.serving.routes.open_inference_document import infer_operation
+from mlops_for_mle.serving.routes.preview import PATH as PREVIEW_PATH
+from mlops_for_mle.serving.routes.preview import preview_operation
 from mlops_for_mle.serving.services import Services
 
 _PROBLEM_SCHEMA: dict[str, Any] = {
@@ -53,6 +56,15 @@ class OpenApiDocument:
             description=self._application.description,
             routes=self._application.routes,
         )
-        document["paths"][PREDICT_PATH] = {"post": predict_operation(served)}
-        document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = _PROBLEM_SCHEMA
+        document["paths"][PREVIEW_PATH] = {"post": preview_operation(served)}
+        paths = document["paths"]
+        paths[predict.PATH] = {"post": predict.predict_operation(served)}
+        paths[invocations.PATH] = {"post": invocations.invocations_operation(served)}
+        for path in open_inference.INFER_PATHS:
+            paths[path] = {"post": infer_operation(path, served)}
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = _PROBLEM_SCHEMA
+        schemas["MlflowError"] = invocations.ERROR_SCHEMA
+        schemas["InferenceError"] = open_inference.ERROR_SCHEMA
+        describe_security(document)
         return document

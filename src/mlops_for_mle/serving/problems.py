@@ -62,12 +62,18 @@ def problem_document(status: int, detail: str, errors: Sequence[FieldError] = ()
     return document
 
 
-def unprocessable(errors: Sequence[FieldError]) -> ProblemError:
-    """The answer 422, with the first error in its sentence."""
+def unprocessable(errors: Sequence[FieldError], count: int | None = None) -> ProblemError:
+    """The answer 422, with the first error in its sentence.
+
+    Args:
+        errors: What is wrong.
+        count: How many errors there are, where not all of them are given.
+    """
+    count = len(errors) if count is None else count
     first = errors[0]
     where = f"{first.path}: " if first.path else ""
     found = f", found {first.given}" if first.given is not None else ""
-    others = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
+    others = f" ({count - 1} more)" if count > 1 else ""
     return ProblemError(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         f"{where}{first.message}{found}; allowed: {first.allowed}{others}",

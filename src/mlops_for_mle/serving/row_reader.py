@@ -1,23 +1,43 @@
-"""Reads the rows of a request by a release's contract.
+"""Reads the rows of ``POST /predict`` by a release's contract.
+
+A body is one row as an object, a list of such rows, or ``{"columns": {feature: [values]}}``.
 
 There are two ways to the same result. The short way lets msgspec decode and check a body that is
-right, in a microsecond. Whatever it refuses goes the long way, which finds every error and says
-for each where it is, what was given and what is allowed.
+right, at the speed of its parser. Whatever it refuses goes the long way, which finds every error
+and says for each where it is, what was given and what is allowed.
 """
 
-import math
-from typing import Annotated, Any
+from enum import Enum
+from itertools import chain
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from mlops_for_mle.contract import Contract, Feature
+from mlops_for_mle.contract import Contract
 from mlops_for_mle.release import Precision
-from mlops_for_mle.serving.documents import DuplicateKey, parse_json
-from mlops_for_mle.serving.problems import FieldError, shown, unprocessable
+from mlops_for_mle.serving.documents import parse_json
+from mlops_for_mle.serving.feature_checks import FeatureChecks, Faults, Matrix, describe
 
-Matrix = npt.NDArray[np.float64]
+COLUMNS_KEY = "columns"
+
+_REFUSALS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_as_tuple = msgspec.structs.astuple
+
+
+class RowsForm(Enum):
+    """How rows were given, which is how they are answered."""
+
+    ONE = "one"
+    LIST = "list"
+    COLUMNS = "columns"
+
+
+class GivenRows(NamedTuple):
+    """The rows of a request: shape (rows, features), in the order of the contract."""
+
+    rows: Matrix
+    form: RowsForm
 
 
 class RowReader:
@@ -25,136 +45,144 @@ class RowReader:
 
     def __init__(self, contract: Contract, precision: Precision) -> None:
         """Prepare for the rows of a contract and a model that computes in this precision."""
-        self._limit = float(np.finfo(precision).max)
+        self.checks = FeatureChecks(contract, precision)
         self._features = contract.features
-        self._decoder = msgspec.json.Decoder(self._row_type(contract))
-        self._quote_count = 2 * len(contract.features)
+        self._width = len(contract.features)
+        row, columns = self._types()
+        self._row_decoder = msgspec.json.Decoder(row)
+        self._rows_decoder = msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
+        self._columns_decoder = msgspec.json.Decoder(columns)
+        self._quotes_of_a_row = 2 * self._width
 
-    def read_row(self, body: bytes) -> Matrix:
-        """Read one row, given as an object; the result has the shape (1, features).
+    def read(self, body: bytes) -> GivenRows:
+        """Read the rows of a body.
 
         Raises:
-            ProblemError: 422, the body is no such row; names every field that is wrong.
+            ProblemError: 422, the body holds no such rows; names every field that is wrong.
         """
         # msgspec takes the last of equal keys. A body of numbers has quotes only around its
         # keys, so more quotes than expected send it the long way, where equal keys are found.
-        if body.count(b'"') == self._quote_count:
-            try:
-                row = self._decoder.decode(body)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                pass
-            else:
-                return np.array([msgspec.structs.astuple(row)], dtype=np.float64)
-        return self._explain_row(parse_json(body))
+        quotes = body.count(b'"')
+        try:
+            if quotes == self._quotes_of_a_row and body[:1] == b"{":
+                row = self._row_decoder.decode(body)
+                return GivenRows(np.array((_as_tuple(row),), np.float64), RowsForm.ONE)
+            if quotes == self._quotes_of_a_row + 2:
+                columns = _as_tuple(self._columns_decoder.decode(body).columns)
+                if len(columns[0]) and len(set(map(len, columns))) == 1:
+                    return GivenRows(np.array(columns, np.float64).T, RowsForm.COLUMNS)
+            elif quotes and quotes % self._quotes_of_a_row == 0:
+                rows = self._rows_decoder.decode(body)
+                if len(rows) * self._quotes_of_a_row == quotes:
+                    return GivenRows(self._matrix(rows), RowsForm.LIST)
+        except _REFUSALS:
+            pass
+        return self.explain(parse_json(body))
 
-    def describe(self, name: str) -> str:
-        """What a feature may hold, in words."""
-        return _describe(self._features[name])
+    def explain(self, document: Any) -> GivenRows:
+        """Read the rows of a parsed body, with a reason for everything that is wrong.
 
-    def _explain_row(self, document: Any) -> Matrix:
-        if not isinstance(document, dict):
-            fields = ", ".join(self._features)
-            raise unprocessable(
-                [FieldError("", "is no object", shown(document), f"an object with {fields}")]
-            )
-        errors: list[FieldError] = []
-        values = [
-            self._value(name, feature, document, errors) for name, feature in self._features.items()
+        Raises:
+            ProblemError: 422.
+        """
+        faults = Faults()
+        if isinstance(document, list):
+            rows = self._explain_list(document, faults)
+            form = RowsForm.LIST
+        elif self._has_columns(document):
+            rows = self._explain_columns(document[COLUMNS_KEY], faults)
+            form = RowsForm.COLUMNS
+        else:
+            rows = [self._explain_row(document, "", faults)]
+            form = RowsForm.ONE
+        faults.raise_if_any()
+        return GivenRows(np.array(rows, dtype=np.float64), form)
+
+    def _has_columns(self, document: Any) -> bool:
+        if not isinstance(document, dict) or list(document) != [COLUMNS_KEY]:
+            return False
+        return COLUMNS_KEY not in self._features or isinstance(document[COLUMNS_KEY], dict)
+
+    def _explain_list(self, document: list[Any], faults: Faults) -> list[list[float]]:
+        if not document:
+            faults.add("", "has no rows", document, "at least one row")
+        return [
+            self._explain_row(row, f"[{index}]", faults) for index, row in enumerate(document)
         ]
+
+    def _explain_row(self, row: Any, path: str, faults: Faults) -> list[float]:
+        if not isinstance(row, dict):
+            faults.add(path, "is no object", row, f"an object with {', '.join(self._features)}")
+            return []
+        prefix = f"{path}." if path else ""
+        values = []
+        for name, feature in self._features.items():
+            if name not in row:
+                faults.add_missing(prefix + name, "is missing", describe(feature))
+                continue
+            message = self.checks.fault(row[name], feature)
+            if message is not None:
+                faults.add(prefix + name, message, row[name], describe(feature))
+                continue
+            values.append(float(row[name]))
+        self._refuse_unknown(row, prefix, faults)
+        return values
+
+    def _explain_columns(self, columns: Any, faults: Faults) -> list[list[float]]:
+        if not isinstance(columns, dict):
+            allowed = f"an object with a list for each of {', '.join(self._features)}"
+            faults.add(COLUMNS_KEY, "is no object", columns, allowed)
+            return []
+        values: dict[str, list[float]] = {}
+        for name, feature in self._features.items():
+            path = f"{COLUMNS_KEY}.{name}"
+            allowed = f"a list in which each is {describe(feature)}"
+            if name not in columns:
+                faults.add_missing(path, "is missing", allowed)
+            elif not isinstance(columns[name], list):
+                faults.add(path, "is no list", columns[name], allowed)
+            else:
+                values[name] = columns[name]
+                for index, value in enumerate(columns[name]):
+                    message = self.checks.fault(value, feature)
+                    if message is not None:
+                        faults.add(f"{path}[{index}]", message, value, describe(feature))
+        self._refuse_unknown(columns, f"{COLUMNS_KEY}.", faults)
+        lengths = {name: len(column) for name, column in values.items()}
+        if len(set(lengths.values())) > 1:
+            found = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+            faults.add_missing(COLUMNS_KEY, "differ in length", "lists of one length", found)
+        elif lengths and not any(lengths.values()):
+            faults.add_missing(COLUMNS_KEY, "has no rows", "at least one row")
+        faults.raise_if_any()
+        return [[float(value) for value in row] for row in zip(*values.values(), strict=True)]
+
+    def _refuse_unknown(self, given: dict[str, Any], prefix: str, faults: Faults) -> None:
+        if given.keys() <= self._features.keys():
+            return
         allowed = ", ".join(self._features)
-        errors.extend(
-            FieldError(name, "is an unknown field", _shown(value), allowed)
-            for name, value in document.items()
-            if name not in self._features
-        )
-        if errors:
-            raise unprocessable(errors)
-        return np.array([values], dtype=np.float64)
+        for name, value in given.items():
+            if name not in self._features:
+                faults.add(prefix + name[:80], "is an unknown field", value, allowed)
 
-    def _value(
-        self, name: str, feature: Feature, document: dict[str, Any], errors: list[FieldError]
-    ) -> float:
-        allowed = _describe(feature)
-        if name not in document:
-            errors.append(FieldError(name, "is missing", None, allowed))
-            return math.nan
-        value = document[name]
-        message = self._fault(value, feature)
-        if message is not None:
-            errors.append(FieldError(name, message, _shown(value), allowed))
-            return math.nan
-        return float(value)
+    def _matrix(self, rows: list[Any]) -> Matrix:
+        values = chain.from_iterable(map(_as_tuple, rows))
+        size = len(rows) * self._width
+        return np.fromiter(values, np.float64, size).reshape(-1, self._width)
 
-    def _fault(self, value: Any, feature: Feature) -> str | None:
-        """What is wrong with a value, or None."""
-        if isinstance(value, DuplicateKey):
-            return "is given more than once"
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return "is no number"
-        # Integers may be too large for float(), which the comparison is not afraid of.
-        if not -self._limit <= value <= self._limit:
-            return "is not finite" if _is_not_finite(value) else "is beyond what the model computes"
-        if feature.minimum is not None and value < feature.minimum:
-            return "is too small"
-        if feature.maximum is not None and value > feature.maximum:
-            return "is too large"
-        is_broken = feature.type == "integer" and value % 1 != 0
-        return "is no whole number" if is_broken else None
-
-    def _row_type(self, contract: Contract) -> type[msgspec.Struct]:
-        fields = []
+    def _types(self) -> tuple[type[msgspec.Struct], type[msgspec.Struct]]:
+        """The types of a row and of columns."""
+        values: list[tuple[str, Any]] = []
+        lists: list[tuple[str, Any]] = []
         names = {}
-        for index, (name, feature) in enumerate(contract.features.items()):
-            limits = msgspec.Meta(
-                ge=-self._limit if feature.minimum is None else feature.minimum,
-                le=self._limit if feature.maximum is None else feature.maximum,
-                multiple_of=1.0 if feature.type == "integer" else None,
-            )
-            fields.append((f"field_{index}", Annotated[float, limits]))
+        for index, (name, feature) in enumerate(self._features.items()):
+            lower, upper = self.checks.bounds(feature)
+            step = 1.0 if feature.type == "integer" else None
+            value = Annotated[float, msgspec.Meta(ge=lower, le=upper, multiple_of=step)]
+            values.append((f"field_{index}", value))
+            lists.append((f"field_{index}", list[value]))  # type: ignore[valid-type]
             names[f"field_{index}"] = name
-        return msgspec.defstruct("Row", fields, rename=names, forbid_unknown_fields=True, gc=False)
-
-
-def _is_not_finite(value: float) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
-
-
-def _describe(feature: Feature) -> str:
-    kind = "a whole number" if feature.type == "integer" else "a number"
-    if feature.minimum is not None and feature.maximum is not None:
-        return f"{kind} from {feature.minimum:g} to {feature.maximum:g}"
-    if feature.minimum is not None:
-        return f"{kind} of at least {feature.minimum:g}"
-    if feature.maximum is not None:
-        return f"{kind} of at most {feature.maximum:g}"
-    return kind
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, DuplicateKey):
-        return " and ".join(shown(one) for one in value.values[:3])
-    return shown(value)
-
-
-def row_schema(contract: Contract) -> dict[str, Any]:
-    """The JSON schema of one row."""
-    properties = {}
-    for name, feature in contract.features.items():
-        facts = {
-            "type": "integer" if feature.type == "integer" else "number",
-            "minimum": feature.minimum,
-            "maximum": feature.maximum,
-            "description": _documentation(feature),
-        }
-        properties[name] = {key: value for key, value in facts.items() if value is not None}
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-def _documentation(feature: Feature) -> str | None:
-    unit = f"in {feature.unit}" if feature.unit else None
-    return ", ".join(part for part in (feature.description, unit) if part) or None
+        row = msgspec.defstruct("Row", values, rename=names, forbid_unknown_fields=True, gc=False)
+        inner = msgspec.defstruct("Columns", lists, rename=names, forbid_unknown_fields=True)
+        outer = msgspec.defstruct("ByColumns", [(COLUMNS_KEY, inner)], forbid_unknown_fields=True)
+        return row, outer

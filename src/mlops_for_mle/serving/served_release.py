@@ -8,7 +8,10 @@ from mlops_for_mle.configuration import Configuration
 from mlops_for_mle.predictor import Predictor
 from mlops_for_mle.release import Release
 from mlops_for_mle.serving.answers import AnswerWriter
+from mlops_for_mle.serving.invocation_reader import InvocationReader
 from mlops_for_mle.serving.row_reader import RowReader
+from mlops_for_mle.serving.tensor_reader import TensorReader
+from mlops_for_mle.serving.tensor_writer import TensorWriter
 
 Origin = Literal["store", "cache"]
 
@@ -39,7 +42,11 @@ class ServedRelease:
         self.predictor = Predictor(release)
         self.manifest = release.manifest
         self.contract = release.manifest.contract
-        self.reader = RowReader(self.contract, self.manifest.model.precision)
+        precision = self.manifest.model.precision
+        self.reader = RowReader(self.contract, precision)
+        self.invocation_reader = InvocationReader(self.contract, precision)
+        self.tensor_reader = TensorReader(self.contract, precision)
+        self.tensor_writer = TensorWriter(self.manifest)
         self.writer = AnswerWriter(self.manifest)
         self.deployment = deployment
         self.origin: Origin = origin
@@ -95,10 +102,10 @@ class ReleaseSlot:
         self.current: ServedRelease | None = None
         self.status = FollowStatus()
 
-    def serve(self, served: ServedRelease) -> None:
-        """Put a release into service."""
+    def serve(self, served: ServedRelease, failure: LoadFailure | None = None) -> None:
+        """Put a release into service; ``failure`` says why it is not the one to serve."""
         self.current = served
-        self.update(contract=served.contract.name, waiting_for=None, failure=None)
+        self.update(contract=served.contract.name, waiting_for=None, failure=failure)
 
     def obstacle(self) -> str:
         """Why there is no release in service, as a sentence."""

@@ -8,6 +8,9 @@ from types import FrameType
 from typing import Any
 
 from mlops_for_mle.errors import UserError
+from mlops_for_mle.serving.exposure import require_keys_for
+from mlops_for_mle.serving.logs import log_configuration
+from mlops_for_mle.serving.metrics_folder import shared_metrics_folder
 from mlops_for_mle.serving.settings import ServingSettings
 
 APPLICATION = "mlops_for_mle.serving.worker:create_worker"
@@ -19,15 +22,17 @@ def run_server(settings: ServingSettings) -> None:
     """Answer requests until SIGTERM or SIGINT, finish those that are being answered, return.
 
     Raises:
+        ConfigurationError: Others can reach the address and there is no API key.
         UserError: The address is taken or not ours.
     """
+    require_keys_for(settings)
     listening = bind(settings.host, settings.port)
     settings.export()
     options: dict[str, Any] = {
         "app": APPLICATION,
         "factory": True,
         "log_level": settings.log_level,
-        "log_config": log_configuration(settings.log_level),
+        "log_config": log_configuration(settings.log_level, settings.log_format),
         "access_log": False,
         "server_header": False,
         "timeout_graceful_shutdown": settings.shutdown_seconds,
@@ -55,7 +60,8 @@ def run_server(settings: ServingSettings) -> None:
 
     config = uvicorn.Config(**options, workers=settings.workers)
     _announce(listening)
-    Multiprocess(config, sockets=[listening]).run()
+    with shared_metrics_folder():
+        Multiprocess(config, sockets=[listening]).run()
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -82,21 +88,6 @@ def bind(host: str, port: int) -> socket.socket:
         ) from None
     listening.set_inheritable(True)
     return listening
-
-
-def log_configuration(level: str) -> dict[str, Any]:
-    """The configuration of logging: one line a message on standard error."""
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"line": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-        "loggers": {
-            "uvicorn": {"level": "WARNING"},
-            "mlops_for_mle": {"level": level.upper()},
-        },
-        "root": {"level": "WARNING", "handlers": ["stderr"]},
-    }
 
 
 def _announce(listening: socket.socket) -> None:

@@ -12,6 +12,7 @@ from mlops_for_mle.serving.recording import (
     PredictionRecorder,
     ServingMetrics,
 )
+from mlops_for_mle.serving.request_gate import RequestGate
 from mlops_for_mle.serving.served_release import ReleaseSlot
 from mlops_for_mle.serving.settings import ServingSettings
 
@@ -25,6 +26,7 @@ class Services:
         slot: The release in service and what the follower last saw.
         follower: Replaces the release when another is deployed.
         data_plane: Answers rows.
+        gate: Bounds how many requests are answered at once, and how long.
         recorder: Keeps answered predictions.
         metrics: Counts what happens.
         deployment_log: The audit trail in the database.
@@ -34,6 +36,7 @@ class Services:
     slot: ReleaseSlot
     follower: DeploymentFollower
     data_plane: DataPlane
+    gate: RequestGate
     recorder: PredictionRecorder
     metrics: ServingMetrics
     deployment_log: DeploymentLog
@@ -46,9 +49,14 @@ class Services:
         self.follower.start()
 
     def stop(self) -> None:
-        """Stop following and write out what the recorder keeps, within the configured time."""
-        deadline = time.monotonic() + self.settings.shutdown_seconds
-        self.follower.stop(timeout_seconds=min(1.0, self.settings.shutdown_seconds))
+        """Stop following and write out what the recorder keeps.
+
+        Takes at most half of the configured time; requests had the other half.
+        """
+        seconds = self.settings.shutdown_seconds / 2
+        deadline = time.monotonic() + seconds
+        self.gate.stop()
+        self.follower.stop(timeout_seconds=min(1.0, seconds))
         self.recorder.stop(timeout_seconds=max(0.0, deadline - time.monotonic()))
 
 
@@ -66,7 +74,8 @@ def build_services(
         settings=settings,
         slot=slot,
         follower=DeploymentFollower(settings, slot, log, metrics),
-        data_plane=DataPlane(slot, recorder, metrics),
+        data_plane=DataPlane(slot, recorder, metrics, settings.request_timeout_seconds),
+        gate=RequestGate(settings.max_concurrency, settings.request_timeout_seconds),
         recorder=recorder,
         metrics=metrics,
         deployment_log=log,

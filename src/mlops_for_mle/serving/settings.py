@@ -10,14 +10,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mlops_for_mle.configuration import explain_errors
 from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.paths import project_path as default_project_path
 
 PREFIX = "MLOPS_"
 
 LogLevel = Literal["critical", "error", "warning", "info", "debug"]
-
-
-def _source_tree() -> Path:
-    return Path(__file__).resolve().parents[3]
+LogFormat = Literal["json", "text"]
+AccessLog = Literal["off", "errors", "all"]
+SpoolPolicy = Literal["refuse", "drop"]
+SpoolSync = Literal["never", "every_second", "always"]
 
 
 class ServingSettings(BaseSettings):
@@ -28,7 +29,7 @@ class ServingSettings(BaseSettings):
     )
 
     project_path: Path = Field(
-        default_factory=_source_tree,
+        default_factory=default_project_path,
         description="The project's folder; the defaults of the folders below are under it.",
     )
     host: str = Field(
@@ -79,7 +80,21 @@ class ServingSettings(BaseSettings):
         default=10,
         ge=1,
         le=3600,
-        description="How long requests that are being answered may take after SIGTERM, in seconds.",
+        description="How long the end may take after SIGTERM, in seconds: half of it for requests "
+        "that are being answered, the rest for writing out the prediction log.",
+    )
+    max_concurrency: int = Field(
+        default=128,
+        ge=1,
+        description="How many requests one process works on at once; one more is answered with "
+        "429.",
+    )
+    request_timeout_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        le=3600,
+        description="How long one request may take, in seconds; a longer one is answered with "
+        "504, and with 408 when its body has not arrived by then.",
     )
     max_body_bytes: int = Field(
         default=16 * 1024 * 1024,
@@ -87,17 +102,67 @@ class ServingSettings(BaseSettings):
         description="The largest request body that is read, in bytes; a larger one is answered "
         "with 413.",
     )
+    spool: Path = Field(
+        default=Path(),
+        description="The folder that keeps answered predictions until the database has them; on a "
+        "local disk, shared by all workers. Default: data/serving_spool.",
+    )
+    spool_max_bytes: int = Field(
+        default=1024**3,
+        ge=65536,
+        description="The most that the spool folder may hold, in bytes; one row of four features "
+        "takes about 200.",
+    )
+    spool_when_full: SpoolPolicy = Field(
+        default="refuse",
+        description="What happens to a prediction that cannot be kept: refuse answers 503, drop "
+        "answers it and counts it.",
+    )
+    spool_sync: SpoolSync = Field(
+        default="every_second",
+        description="When the disk is told to keep what was spooled: never, every_second or "
+        "always (before each answer). The end of the process loses nothing in any case; a power "
+        "failure loses up to half a minute, a second or nothing.",
+    )
+    ship_seconds: float = Field(
+        default=0.5,
+        ge=0.05,
+        le=3600,
+        description="How often spooled predictions are written to the database, in seconds.",
+    )
     log_level: LogLevel = Field(
         default="info", description="The least severe messages that are logged."
+    )
+    log_format: LogFormat | None = Field(
+        default=None,
+        description="How log lines look: json or text. Unset: text for a terminal, else json.",
+    )
+    access_log: AccessLog = Field(
+        default="errors",
+        description="Which requests are logged: off, errors (answers from 500 on, ten a second at "
+        "most) or all, which costs about as much as a prediction.",
+    )
+    api_keys_file: Path = Field(
+        default=Path(),
+        description="The file of API keys, see `python -m mlops_for_mle.serving.keys`. Default: "
+        "conf/local/api_keys.json.",
+    )
+    cors_origins: str = Field(
+        default="",
+        pattern=r"^(\*|https?://[^\s,/]+(\s*,\s*https?://[^\s,/]+)*)?$",
+        description="Origins whose pages may call the API from a browser, with commas between "
+        "them, such as https://shop.example; * for all. Unset: none.",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _folders_of_the_project(cls, given: Any) -> Any:
-        project = Path(given.get("project_path") or _source_tree())
+        project = Path(given.get("project_path") or default_project_path())
         folders = {
             "release_store": str(project / "data" / "releases"),
             "cache": project / "data" / "serving_cache",
+            "api_keys_file": project / "conf" / "local" / "api_keys.json",
+            "spool": project / "data" / "serving_spool",
         }
         return {**folders, **given}
 
@@ -114,6 +179,11 @@ class ServingSettings(BaseSettings):
         except ValidationError as error:
             lines = [_as_written(line, given) for line in explain_errors(error, "", cls)]
             raise ConfigurationError("\n".join(lines)) from None
+
+    @property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """The origins of ``cors_origins``."""
+        return tuple(one.strip() for one in self.cors_origins.split(",") if one.strip())
 
     def export(self) -> None:
         """Put the settings into the environment, so that worker processes read the same ones."""

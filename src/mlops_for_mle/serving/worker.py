@@ -6,6 +6,9 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
+from mlops_for_mle.serving.metrics import PrometheusMetrics
+from mlops_for_mle.serving.metrics_folder import metrics_folder
+from mlops_for_mle.serving.prediction_recorder import SpoolingRecorder
 from mlops_for_mle.serving.services import build_services
 from mlops_for_mle.serving.settings import ServingSettings
 
@@ -20,12 +23,17 @@ def create_worker() -> "ASGIApp":
     in the meantime.
     """
     settings = ServingSettings.load()
-    services = build_services(settings)
+    services = build_services(
+        settings,
+        recorder=SpoolingRecorder(settings),
+        metrics=PrometheusMetrics(metrics_folder()),
+    )
     services.start()
     _stop_with_the_supervisor()
     from mlops_for_mle.serving.app import create_app
+    from mlops_for_mle.serving.protection import protective_middleware
 
-    return create_app(settings, services)
+    return create_app(settings, services, protective_middleware(settings, services.metrics))
 
 
 def _stop_with_the_supervisor() -> None:

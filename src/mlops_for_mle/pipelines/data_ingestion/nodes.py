@@ -22,7 +22,8 @@ def standardise_columns(
         SourceError: There are no rows, or a column of the contract is missing or there twice.
     """
     rows = source_rows.rename(columns=ingestion.rename)
-    twice = sorted(set(rows.columns[rows.columns.duplicated()]) & set(contract.data_columns))
+    known = {*contract.data_columns, contract.timestamp}
+    twice = sorted(known & set(rows.columns[rows.columns.duplicated()]))
     if twice:
         raise SourceError(f"Source {ingestion.source}: column(s) {', '.join(twice)} twice")
     missing = [name for name in contract.data_columns if name not in rows.columns]

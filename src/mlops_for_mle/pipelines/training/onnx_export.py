@@ -92,7 +92,7 @@ def convert(
             "training.estimator one that skl2onnx supports, such as sklearn.svm.SVC, "
             "sklearn.linear_model.LogisticRegression or sklearn.ensemble.RandomForestClassifier."
         ) from None
-    except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+    except (NameError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error.__cause__ or error).partition("\n")[0]
         raise UserError(
             f"skl2onnx cannot convert {type(model.steps[-1][1]).__name__} as it is configured, so "

@@ -1,14 +1,28 @@
-"""``POST /predict``: one row in, its prediction out."""
+"""``POST /predict``: rows in, their predictions out, in the same form."""
 
 from typing import Any
 
-from mlops_for_mle.serving.answers import answer_schema
-from mlops_for_mle.serving.asgi import HotAnswer, HotRequest, HotRoute, require_json
-from mlops_for_mle.serving.row_reader import row_schema
+from mlops_for_mle.serving.asgi import HotAnswer, HotRequest, HotRoute
+from mlops_for_mle.serving.bodies import require_json
+from mlops_for_mle.serving.responses import problem_responses
+from mlops_for_mle.serving.row_reader import COLUMNS_KEY
+from mlops_for_mle.serving.schemas import (
+    answer_schema,
+    columns_answer_schema,
+    columns_schema,
+    row_schema,
+)
 from mlops_for_mle.serving.served_release import ServedRelease
 from mlops_for_mle.serving.services import Services
 
 PATH = "/predict"
+
+_DESCRIPTION = """Rows are answered in the form in which they are given:
+
+- one row as an object is answered by an object,
+- a list of rows is answered by a list of such objects, in the same order,
+- rows by columns are answered by columns; this is the quickest form for many rows.
+"""
 
 
 def predict_route(services: Services) -> HotRoute:
@@ -18,55 +32,64 @@ def predict_route(services: Services) -> HotRoute:
     def answer(request: HotRequest) -> HotAnswer:
         require_json(request.headers)
         served = plane.release()
-        rows = served.reader.read_row(request.body)
+        rows, form = served.reader.read(request.body)
         answered = plane.predict(served, rows, request.started, request.request_id)
-        return HotAnswer(served.writer.one(answered))
+        return HotAnswer(served.writer.write(answered, form))
 
-    return HotRoute(PATH, "POST", answer, services.settings.max_body_bytes, services.metrics)
+    return HotRoute(PATH, answer, services.gate, services.settings.max_body_bytes, services.metrics)
 
 
 def predict_operation(served: ServedRelease | None) -> dict[str, Any]:
     """What the OpenAPI document says of the route, for the release in service."""
-    row: dict[str, Any] = {"type": "object"}
-    answer: dict[str, Any] = {"type": "object"}
-    example: dict[str, Any] = {}
+    request: dict[str, Any] = {"description": "What a row holds depends on the release in service"}
+    answer: dict[str, Any] = {}
+    examples: dict[str, Any] = {}
     if served is not None:
-        row = row_schema(served.contract)
-        answer = answer_schema(served.contract, served.manifest.model.has_probabilities)
-        values = served.manifest.example.rows[0]
-        example = {"example": dict(zip(served.contract.feature_names, values, strict=True))}
+        contract = served.contract
+        has_probabilities = served.manifest.model.has_probabilities
+        row, one = row_schema(contract), answer_schema(contract, has_probabilities)
+        many = {"type": "array", "items": row, "minItems": 1}
+        request = {"oneOf": [row, many, columns_schema(contract)]}
+        by_columns = columns_answer_schema(contract, has_probabilities)
+        answer = {"oneOf": [one, {"type": "array", "items": one}, by_columns]}
+        examples = {"examples": _examples(served)}
     return {
         "tags": ["prediction"],
-        "summary": "Predict one row",
+        "summary": "Predict one row or many",
+        "description": _DESCRIPTION,
         "operationId": "predict",
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": row, **example}},
+            "content": {"application/json": {"schema": request, **examples}},
         },
         "responses": {
             "200": {
-                "description": "The prediction",
+                "description": "The predictions",
                 "content": {"application/json": {"schema": answer}},
             },
             **problem_responses(
                 {
+                    "400": "The client left in the middle of the body",
+                    "408": "The body did not arrive in time",
                     "413": "The body is too large",
-                    "415": "The body is not JSON",
-                    "422": "The row does not fit the contract; names every field that is wrong",
-                    "503": "No release is loaded",
+                    "415": "The body is not JSON, or compressed by something unknown",
+                    "422": "A row does not fit the contract; names every field that is wrong",
+                    "429": "The server works on as many requests as it may",
+                    "503": "No release is loaded, or the prediction log can keep no more",
+                    "504": "The prediction took too long",
                 }
             ),
         },
     }
 
 
-def problem_responses(descriptions: dict[str, str]) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses that are problem documents."""
-    schema = {"$ref": "#/components/schemas/Problem"}
+def _examples(served: ServedRelease) -> dict[str, Any]:
+    names = served.contract.feature_names
+    given = served.manifest.example.rows[:3]
+    rows = [dict(zip(names, row, strict=True)) for row in given]
+    columns = {name: [row[name] for row in rows] for name in names}
     return {
-        status: {
-            "description": description,
-            "content": {"application/problem+json": {"schema": schema}},
-        }
-        for status, description in descriptions.items()
+        "one row": {"value": rows[0]},
+        "a list of rows": {"value": rows},
+        "columns": {"value": {COLUMNS_KEY: columns}},
     }

@@ -1,0 +1,212 @@
+"""API keys: ``python -m mlops_for_mle.serving.keys create NAME --scope predict``.
+
+A key is 256 random bits, so its plain SHA-256 digest tells nothing about it; only the digest is
+kept, in a file that its owner alone can read.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, get_args
+from uuid import uuid4
+
+from pydantic import Field, ValidationError
+
+from mlops_for_mle.configuration import Configuration, explain_errors
+from mlops_for_mle.errors import ConfigurationError, UserError
+
+Scope = Literal["predict", "write", "admin"]
+
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+PREFIX = "mlops_"
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,47}")
+
+
+class ApiKey(Configuration):
+    """What is kept of a key.
+
+    Attributes:
+        name: Who uses it; stands in the audit trail.
+        scopes: What it allows; ``admin`` allows everything.
+        sha256: Digest of the key, in hexadecimal.
+        created_at: When it was made.
+    """
+
+    name: str
+    scopes: tuple[Scope, ...] = Field(min_length=1)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    created_at: datetime
+
+    def allows(self, scope: Scope) -> bool:
+        """Whether the key may do what needs this scope."""
+        return scope in self.scopes or "admin" in self.scopes
+
+
+class KeyDocument(Configuration):
+    """The content of the file."""
+
+    format: Literal[1] = 1
+    keys: tuple[ApiKey, ...] = ()
+
+
+class KeyFile:
+    """The file of API keys; every change replaces it as a whole."""
+
+    def __init__(self, path: Path) -> None:
+        """Name the file; it is made with the first key."""
+        self.path = path
+
+    def read(self) -> tuple[ApiKey, ...] | None:
+        """The keys; None when there is no file.
+
+        Raises:
+            ConfigurationError: The file cannot be read or is not of the expected form.
+        """
+        try:
+            raw = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ConfigurationError(
+                f"The API keys in {self.path} cannot be read: {error.strerror}"
+            ) from None
+        try:
+            return KeyDocument.model_validate_json(raw).keys
+        except ValidationError as error:
+            reasons = "; ".join(
+                line.partition(" (found")[0] for line in explain_errors(error, "", KeyDocument)
+            )
+            raise ConfigurationError(f"The API keys in {self.path} are not valid: {reasons}") from (
+                None
+            )
+
+    def create(self, name: str, scopes: Sequence[Scope]) -> str:
+        """Add a key and give it; it cannot be shown again.
+
+        Raises:
+            UserError: The name is not allowed or taken.
+        """
+        if not _NAME.fullmatch(name):
+            raise UserError(
+                f"A key cannot be named {name!r}: allowed are 1 to 48 characters out of a-z, 0-9, "
+                "'.', '_' and '-', starting with a letter or a digit."
+            )
+        key = PREFIX + secrets.token_urlsafe(32)
+        with self._locked():
+            keys = self.read() or ()
+            if any(one.name == name for one in keys):
+                raise UserError(f"There is a key named {name} already: revoke it, or take another.")
+            added = ApiKey(
+                name=name,
+                scopes=tuple(scope for scope in SCOPES if scope in scopes),
+                sha256=digest(key.encode()).hex(),
+                created_at=datetime.now(UTC).replace(microsecond=0),
+            )
+            self._write((*keys, added))
+        return key
+
+    def revoke(self, name: str) -> None:
+        """Take a key away; running servers refuse it within a second.
+
+        Raises:
+            UserError: There is no such key.
+        """
+        with self._locked():
+            keys = self.read() or ()
+            kept = tuple(one for one in keys if one.name != name)
+            if len(kept) == len(keys):
+                known = ", ".join(one.name for one in keys) or "none"
+                raise UserError(f"There is no key named {name!r}; there are: {known}.")
+            self._write(kept)
+
+    def _write(self, keys: tuple[ApiKey, ...]) -> None:
+        partial = self.path.with_name(f".{self.path.name}.{uuid4().hex}")
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(KeyDocument(keys=keys).model_dump_json(indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.path)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold a lock on the folder, so that two changes never lose one of them."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
+
+def digest(key: bytes) -> bytes:
+    """What is kept of a key."""
+    return hashlib.sha256(key).digest()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Create, list or revoke keys.
+
+    Returns:
+        The exit status: 0, or 2 for a person's mistake.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        from mlops_for_mle.serving.settings import ServingSettings
+
+        file = KeyFile(options.file or ServingSettings.load().api_keys_file)
+        if options.command == "create":
+            _say(file.create(options.name, options.scope))
+            print(  # noqa: T201  (the answer to a person, beside the key itself)
+                f"Kept as a digest in {file.path}; the key is not shown again.", file=sys.stderr
+            )
+        elif options.command == "revoke":
+            file.revoke(options.name)
+            _say(f"Revoked {options.name}.")
+        else:
+            for one in file.read() or ():
+                _say(f"{one.name:<24} {','.join(one.scopes):<20} {one.created_at.isoformat()}")
+    except (UserError, OSError) as error:
+        print(error, file=sys.stderr)  # noqa: T201  (the answer to a person's mistake)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m mlops_for_mle.serving.keys", description="Manage the server's API keys."
+    )
+    parser.add_argument("--file", type=Path, help="The file of keys [MLOPS_API_KEYS_FILE]")
+    commands = parser.add_subparsers(dest="command", required=True)
+    create = commands.add_parser("create", help="make a key and print it, once")
+    create.add_argument("name", help="who will use it, such as web-shop or kim")
+    create.add_argument(
+        "--scope",
+        action="append",
+        required=True,
+        choices=SCOPES,
+        help="predict: predictions and facts on the model; write: observations, feedback and "
+        "logged predictions; admin: everything, rollback included; may be repeated",
+    )
+    commands.add_parser("list", help="show names, scopes and dates")
+    revoke = commands.add_parser("revoke", help="take a key away")
+    revoke.add_argument("name")
+    return parser
+
+
+def _say(line: str) -> None:
+    print(line)  # noqa: T201  (a command's output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""Structured logs: one JSON object a line, or one line of text for people."""
+
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from mlops_for_mle.serving.request_context import current_request
+from mlops_for_mle.serving.settings import LogFormat
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_SECRETS = re.compile(
+    r"(?P<url>://[^\s:/@\"']*:)[^\s@\"']+(?=@)"
+    r"|(?P<bearer>\bbearer\s+)[A-Za-z0-9._~+/=-]+"
+    r"|(?P<key>\bmlops_)[A-Za-z0-9_-]{43}\b",
+    re.IGNORECASE,
+)
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one JSON object.
+
+    Fields: ``time``, ``level``, ``logger``, ``message``; ``request_id`` and ``prediction_id``
+    inside a request; what was given as ``extra``; ``exception`` with the traceback.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Give the line."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line.update(_request())
+        line.update({name: value for name, value in vars(record).items() if name not in _STANDARD})
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return without_secrets(msgspec.json.encode(line, enc_hook=str).decode())
+
+
+class TextFormatter(logging.Formatter):
+    """A record as one line for people, with the request's id where there is one."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
+        """Give the line without its traceback."""
+        ids = " ".join(f"{name}={value}" for name, value in _request().items())
+        return super().formatMessage(record) + (f" [{ids}]" if ids else "")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Give the line."""
+        return without_secrets(super().format(record))
+
+
+def without_secrets(line: str) -> str:
+    """Hide passwords in URLs, bearer tokens and API keys."""
+    return _SECRETS.sub(lambda found: f"{found[found.lastgroup or 0]}***", line)
+
+
+def log_configuration(level: str, form: LogFormat | None = None) -> dict[str, Any]:
+    """The configuration of logging, on standard error.
+
+    Args:
+        level: The least severe messages of this project.
+        form: How lines look; None takes text for a terminal and JSON for everything else.
+    """
+    if form is None:
+        form = "text" if sys.stderr.isatty() else "json"
+    formatter = JsonFormatter if form == "json" else TextFormatter
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"()": formatter}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "loggers": {
+            "uvicorn": {"level": "WARNING"},
+            "mlops_for_mle": {"level": level.upper()},
+        },
+        "root": {"level": "WARNING", "handlers": ["stderr"]},
+    }
+
+
+def _request() -> dict[str, str]:
+    facts = current_request.get()
+    if facts is None:
+        return {}
+    named = {"request_id": facts.request_id}
+    if facts.prediction_id is not None:
+        named["prediction_id"] = facts.prediction_id
+    return named

@@ -1,0 +1,165 @@
+"""The records of a spooled segment and how they stand in a file.
+
+A segment is a sequence of frames: the payload's length and its CRC-32, four little-endian bytes
+each, and the payload, a MessagePack array. A release is described once in each segment, before the
+first predictions that it made, so that a segment can be shipped by a process that never loaded
+that release.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from mlops_for_mle.serving.recording import AnsweredPredictions
+
+_HEADER = struct.Struct("<II")
+_LONGEST_REQUEST_ID = 200
+
+
+ValueType = Literal["integer", "float"]
+
+
+class FrameError(Exception):
+    """A segment does not go on as it should.
+
+    Attributes:
+        offset: Where the first frame begins that cannot be read.
+        is_torn: Whether the file merely ends too early, as it does when its writer was killed.
+    """
+
+    def __init__(self, path: Path, offset: int, is_torn: bool) -> None:
+        """Say where reading ended and how."""
+        reason = "ends within a frame" if is_torn else "holds a frame with a wrong checksum"
+        super().__init__(f"{path} {reason} at byte {offset}")
+        self.offset = offset
+        self.is_torn = is_torn
+
+
+class ReleaseFrame(msgspec.Struct, array_like=True, tag="release", frozen=True):
+    """What the rows of a release mean.
+
+    Attributes:
+        release: Its name.
+        contract: The contract's name.
+        model_version: Its version in the registry.
+        features: Their names, in the order of the rows.
+        labels: The name of each class value; empty for a regression.
+        value_type: What a prediction is: a class value (int64) or a number (float64).
+    """
+
+    release: str
+    contract: str
+    model_version: int
+    features: tuple[str, ...]
+    labels: dict[int, str]
+    value_type: ValueType
+
+
+class PredictionFrame(msgspec.Struct, array_like=True, tag="predictions", frozen=True, gc=False):
+    """The answered rows of one request; matrices as their float64 elements, row by row.
+
+    Attributes:
+        release: The release that answered, described earlier in the segment.
+        prediction_id: The id of the request's predictions.
+        answered_at: Microseconds since 1970, UTC.
+        latency_seconds: From the request's arrival to its prediction.
+        request_id: The client's name for the request.
+        rows: Rows by features.
+        values: One prediction a row, of the release's value type.
+        probabilities: Rows by classes.
+    """
+
+    release: str
+    prediction_id: str
+    answered_at: int
+    latency_seconds: float
+    request_id: str | None
+    rows: bytes
+    values: bytes
+    probabilities: bytes | None
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(ReleaseFrame | PredictionFrame).decode
+
+
+def release_frame(answered: AnsweredPredictions) -> bytes:
+    """The frame that describes the release which has answered."""
+    manifest = answered.manifest
+    contract = manifest.contract
+    is_integer = answered.predictions.values.dtype == np.int64
+    return _framed(
+        _encode(
+            ReleaseFrame(
+                release=manifest.release,
+                contract=contract.name,
+                model_version=manifest.model.version,
+                features=contract.feature_names,
+                labels=contract.target.labels,
+                value_type="integer" if is_integer else "float",
+            )
+        )
+    )
+
+
+def prediction_frame(answered: AnsweredPredictions) -> bytes:
+    """The frame of one request's predictions."""
+    predictions = answered.predictions
+    rows, probabilities = answered.rows, predictions.probabilities
+    if rows.dtype != np.float64:
+        rows = rows.astype(np.float64)
+    request_id = answered.request_id
+    return _framed(
+        _encode(
+            PredictionFrame(
+                answered.manifest.release,
+                answered.prediction_id,
+                answered.answered_at // 1000,
+                answered.latency_seconds,
+                _storable(request_id) if request_id is not None else None,
+                rows.tobytes(),
+                predictions.values.tobytes(),
+                probabilities.tobytes() if probabilities is not None else None,
+            )
+        )
+    )
+
+
+def read_frames(path: Path) -> Iterator[ReleaseFrame | PredictionFrame]:
+    """Read a segment from its beginning.
+
+    Raises:
+        FrameError: After the last frame that can be read, when there is more in the file.
+    """
+    content = memoryview(path.read_bytes())
+    size, offset = len(content), 0
+    while offset < size:
+        start = offset + _HEADER.size
+        if start > size:
+            raise FrameError(path, offset, is_torn=True)
+        length, checksum = _HEADER.unpack_from(content, offset)
+        end = start + length
+        if end > size:
+            raise FrameError(path, offset, is_torn=True)
+        payload = content[start:end]
+        # No payload is empty; after a power failure a file may end with zeros.
+        if not length or zlib.crc32(payload) != checksum:
+            raise FrameError(path, offset, is_torn=False)
+        yield _decode(payload)
+        offset = end
+
+
+def _framed(payload: bytes) -> bytes:
+    return _HEADER.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def _storable(text: str) -> str:
+    """A client's text as the table takes it: no control characters and of a modest length."""
+    if text.isprintable() and len(text) <= _LONGEST_REQUEST_ID:
+        return text
+    return "".join(one if one.isprintable() else "�" for one in text[:_LONGEST_REQUEST_ID])

@@ -1,0 +1,20 @@
+"""The routes for people and for the operation of the server, joined."""
+
+from fastapi import APIRouter, FastAPI
+
+from mlops_for_mle.serving.metrics import PrometheusMetrics
+from mlops_for_mle.serving.routes.deployments import deployments_router
+from mlops_for_mle.serving.routes.docs import docs_router
+from mlops_for_mle.serving.routes.metrics import CountRequests, metrics_router
+from mlops_for_mle.serving.routes.page import page_router
+from mlops_for_mle.serving.services import Services
+
+
+def add_operation(application: FastAPI, services: Services) -> None:
+    """Add the page, its data, the documentation and the metrics."""
+    routers: list[APIRouter] = [deployments_router(services), page_router(), docs_router()]
+    if isinstance(services.metrics, PrometheusMetrics):
+        routers.append(metrics_router(services, services.metrics))
+    for router in routers:
+        application.include_router(router)
+    application.add_middleware(CountRequests, metrics=services.metrics)

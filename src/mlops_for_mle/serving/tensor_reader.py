@@ -1,0 +1,238 @@
+"""Reads the requests of the Open Inference Protocol, version 2, over REST.
+
+Tensors stand in the JSON or, by the binary tensor data extension, behind it. The rows are one
+tensor of rows by features, or one tensor of values for each feature by its name.
+"""
+
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.predictor import INPUT_NAME
+from mlops_for_mle.release import Precision
+from mlops_for_mle.serving.feature_checks import FeatureChecks, Faults, Matrix, describe
+from mlops_for_mle.serving.problems import FieldError, shown, unprocessable
+
+# Element types of the protocol by their names; binary data is little-endian.
+ELEMENT_TYPES = {
+    "FP64": "<f8",
+    "FP32": "<f4",
+    "FP16": "<f2",
+    "INT64": "<i8",
+    "INT32": "<i4",
+    "INT16": "<i2",
+    "INT8": "<i1",
+    "UINT64": "<u8",
+    "UINT32": "<u4",
+    "UINT16": "<u2",
+    "UINT8": "<u1",
+}
+
+_SHARED_MEMORY = "shared_memory_region"
+_CLASSIFICATION = "classification"
+
+
+class InputTensor(msgspec.Struct):
+    """One tensor of a request, as it stands in the JSON."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    parameters: dict[str, Any] = {}  # noqa: RUF012  (msgspec copies it)
+
+
+class OutputRequest(msgspec.Struct):
+    """One tensor that a client asks for."""
+
+    name: str
+    parameters: dict[str, Any] = {}  # noqa: RUF012  (msgspec copies it)
+
+
+class InferenceRequest(msgspec.Struct):
+    """A request, as it stands in the JSON; unknown fields are ignored, as the protocol wants."""
+
+    inputs: list[InputTensor]
+    id: str = ""
+    parameters: dict[str, Any] = {}  # noqa: RUF012  (msgspec copies it)
+    outputs: list[OutputRequest] = []  # noqa: RUF012  (msgspec copies it)
+
+
+class ReadRequest(NamedTuple):
+    """A request with its rows: shape (rows, features), in the order of the contract."""
+
+    request: InferenceRequest
+    rows: Matrix
+
+
+_decode_request = msgspec.json.Decoder(InferenceRequest).decode
+_decode_flat = msgspec.json.Decoder(list[float]).decode
+_decode_nested = msgspec.json.Decoder(list[list[float]]).decode
+
+
+class TensorReader:
+    """Turns requests into matrices of rows by features."""
+
+    def __init__(self, contract: Contract, precision: Precision) -> None:
+        """Prepare for the rows of a contract and a model that computes in this precision."""
+        self._features = contract.features
+        self._width = len(contract.features)
+        self._checks = FeatureChecks(contract, precision)
+
+    def read(self, body: bytes, header_length: bytes | None) -> ReadRequest:
+        """Read a request.
+
+        Args:
+            body: JSON, with binary tensor data behind it if there is any.
+            header_length: The header ``Inference-Header-Content-Length``: the bytes of the JSON.
+
+        Raises:
+            ProblemError: 422, it is no request of the protocol or does not fit the contract.
+        """
+        length = _header_length(header_length, len(body))
+        try:
+            request = _decode_request(body[:length] if length < len(body) else body)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise _refused("", f"is no inference request: {error}", None, "JSON tensors") from None
+        except RecursionError:
+            raise _refused("", "is nested too deeply", None, "JSON tensors") from None
+        _refuse_extensions(request)
+        tensors = _decode_tensors(request.inputs, memoryview(body)[length:])
+        rows = self._rows(tensors)
+        if not self._checks.accept(rows):
+            self._explain(rows)
+        return ReadRequest(request, rows)
+
+    def _rows(self, tensors: dict[str, npt.NDArray[Any]]) -> Matrix:
+        if len(tensors) == 1:
+            (tensor,) = tensors.values()
+            if tensor.ndim == 2 and tensor.shape[1] == self._width:
+                return tensor.astype(np.float64)
+        names = ", ".join(self._features)
+        allowed = (
+            f"one tensor {INPUT_NAME} of shape [rows, {self._width}], or a tensor of shape [rows] "
+            f"for each of {names}"
+        )
+        faults = Faults()
+        for name in self._features:
+            if name not in tensors:
+                faults.add_missing(f"inputs.{name}", "is missing", allowed)
+        for name, tensor in tensors.items():
+            shape = list(tensor.shape)
+            if name not in self._features:
+                faults.add_missing(f"inputs.{name}", "is unknown", allowed, f"shape {shape}")
+            elif tensor.ndim != 1 and shape[1:] != [1]:
+                faults.add_missing(f"inputs.{name}", "has another shape", allowed, str(shape))
+        faults.raise_if_any()
+        columns = [tensors[name].reshape(-1).astype(np.float64) for name in self._features]
+        lengths = {len(column) for column in columns}
+        if len(lengths) > 1:
+            found = ", ".join(map(str, sorted(lengths)))
+            raise _refused("inputs", "differ in length", found, "tensors of one length")
+        return np.array(columns).T
+
+    def _explain(self, rows: Matrix) -> None:
+        faults = Faults()
+        for index, row in enumerate(rows.tolist()):
+            for value, (name, feature) in zip(row, self._features.items(), strict=True):
+                message = self._checks.fault(value, feature)
+                if message is not None:
+                    faults.add(f"inputs[{index}].{name}", message, value, describe(feature))
+        faults.raise_if_any()
+
+
+def _header_length(given: bytes | None, size: int) -> int:
+    if given is None:
+        return size
+    text = given.decode("latin-1").strip()
+    if not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) > size:
+        raise _refused(
+            "Inference-Header-Content-Length",
+            "does not fit the body",
+            shown(text),
+            f"the number of bytes of the JSON, at most {size}",
+        )
+    return int(text)
+
+
+def _refuse_extensions(request: InferenceRequest) -> None:
+    for kind, tensors in (("inputs", request.inputs), ("outputs", request.outputs)):
+        for tensor in tensors:
+            for name in (_SHARED_MEMORY, _CLASSIFICATION):
+                if name in tensor.parameters:
+                    where = f"{kind}.{tensor.name}.parameters.{name}"
+                    raise _refused(where, "is an extension that is not there", None, "JSON tensors")
+
+
+def _decode_tensors(
+    inputs: list[InputTensor], binary: memoryview
+) -> dict[str, npt.NDArray[Any]]:
+    """The tensors by their names.
+
+    Raises:
+        ProblemError: 422.
+    """
+    tensors: dict[str, npt.NDArray[Any]] = {}
+    offset = 0
+    for tensor in inputs:
+        where = f"inputs.{tensor.name}"
+        if tensor.name in tensors:
+            raise _refused(where, "is given more than once", None, "each name once")
+        if tensor.datatype not in ELEMENT_TYPES:
+            allowed = ", ".join(ELEMENT_TYPES)
+            raise _refused(f"{where}.datatype", "is no number", shown(tensor.datatype), allowed)
+        if not tensor.shape or min(tensor.shape) < 1 or len(tensor.shape) > 8:
+            raise _refused(f"{where}.shape", "is no shape", shown(tensor.shape), "[rows, features] with at least one row")
+        size = tensor.parameters.get("binary_data_size")
+        if size is None:
+            values = _json_values(tensor, where)
+        else:
+            values = _binary_values(tensor, where, size, binary[offset:])
+            offset += size
+        tensors[tensor.name] = values
+    if offset != len(binary):
+        found = f"{len(binary)} bytes"
+        raise _refused("", "has other binary data than its tensors", found, f"{offset} bytes")
+    return tensors
+
+
+def _binary_values(
+    tensor: InputTensor, where: str, size: Any, binary: memoryview
+) -> npt.NDArray[Any]:
+    element = np.dtype(ELEMENT_TYPES[tensor.datatype])
+    expected = _count(tensor.shape) * element.itemsize
+    if type(size) is not int or size != expected or size > len(binary):
+        allowed = f"{expected}, the bytes of shape {str(tensor.shape)[:80]}, all of them behind the JSON"
+        raise _refused(f"{where}.parameters.binary_data_size", "does not fit", shown(size), allowed)
+    return np.frombuffer(binary[:size], element).reshape(tensor.shape)
+
+
+def _json_values(tensor: InputTensor, where: str) -> npt.NDArray[Any]:
+    if isinstance(tensor.data, msgspec.UnsetType):
+        raise _refused(f"{where}.data", "is missing", None, "numbers, in row-major order")
+    try:
+        try:
+            values = np.array(_decode_flat(tensor.data), np.float64)
+        except msgspec.ValidationError:
+            values = np.array(_decode_nested(tensor.data), np.float64).reshape(-1)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise _refused(f"{where}.data", f"is no list of numbers: {error}", None, "numbers") from None
+    expected = _count(tensor.shape)
+    if len(values) != expected:
+        allowed = f"{expected}, as its shape {str(tensor.shape)[:80]} says"
+        raise _refused(f"{where}.data", "has another size", str(len(values)), allowed)
+    return values.reshape(tensor.shape)
+
+
+def _count(shape: list[int]) -> int:
+    count = 1
+    for extent in shape:
+        count *= extent
+    return count
+
+
+def _refused(path: str, message: str, given: str | None, allowed: str) -> Exception:
+    return unprocessable([FieldError(path or "the body", message, given, allowed)])

@@ -1,0 +1,139 @@
+"""Writes the answers of the Open Inference Protocol, version 2, over REST."""
+
+import struct
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from mlops_for_mle.predictor import INPUT_NAME, PROBABILITY_OUTPUT
+from mlops_for_mle.release import Manifest
+from mlops_for_mle.serving.problems import FieldError, unprocessable
+from mlops_for_mle.serving.recording import AnsweredPredictions
+from mlops_for_mle.serving.tensor_reader import InferenceRequest
+
+LABEL_OUTPUT = "label"
+
+_encode = msgspec.json.Encoder().encode
+
+
+class OutputKind(NamedTuple):
+    """What the model metadata says of one output; -1 stands for the number of rows."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+class WrittenAnswer(NamedTuple):
+    """The body of an answer; ``json_bytes`` is the length of its JSON where more follows."""
+
+    body: bytes
+    json_bytes: int | None
+
+
+class TensorWriter:
+    """Turns predictions into tensors."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        """Prepare for the answers of a release."""
+        contract = manifest.contract
+        target = contract.target
+        self._model = {
+            "model_name": contract.name,
+            "model_version": str(manifest.model.version),
+        }
+        self._release = manifest.release
+        self._labels = target.labels
+        is_classifier = target.task == "classification"
+        self._name = target.response_name
+        self.input_names = contract.feature_names
+        self.outputs = [OutputKind(self._name, "INT64" if is_classifier else "FP64", (-1,))]
+        if self._labels:
+            self.outputs.append(OutputKind(LABEL_OUTPUT, "BYTES", (-1,)))
+        if manifest.model.has_probabilities:
+            shape = (-1, len(self._labels))
+            self.outputs.append(OutputKind(PROBABILITY_OUTPUT, "FP64", shape))
+        self._kinds = {kind.name: kind for kind in self.outputs}
+
+    def metadata(self) -> dict[str, Any]:
+        """The model metadata of the protocol."""
+        return {
+            "name": self._model["model_name"],
+            "versions": [self._model["model_version"]],
+            "platform": "onnxruntime_onnx",
+            "inputs": [
+                {"name": INPUT_NAME, "datatype": "FP64", "shape": [-1, len(self.input_names)]}
+            ],
+            "outputs": [kind._asdict() for kind in self.outputs],
+            "parameters": {"features": list(self.input_names), "release": self._release},
+        }
+
+    def check_outputs(self, request: InferenceRequest) -> None:
+        """Refuse outputs that the model does not have, before anything is predicted.
+
+        Raises:
+            ProblemError: 422.
+        """
+        for index, output in enumerate(request.outputs):
+            if output.name not in self._kinds:
+                where = f"outputs[{index}].name"
+                raise unprocessable(
+                    [FieldError(where, "is unknown", output.name[:80], ", ".join(self._kinds))]
+                )
+
+    def write(self, request: InferenceRequest, answered: AnsweredPredictions) -> WrittenAnswer:
+        """The answer, with the outputs and in the encoding that the request asks for."""
+        by_default = request.parameters.get("binary_data_output") is True
+        wanted = [
+            (self._kinds[one.name], one.parameters.get("binary_data", by_default) is True)
+            for one in request.outputs
+        ] or [(kind, by_default) for kind in self.outputs]
+        tensors = []
+        parts: list[bytes] = []
+        for kind, is_binary in wanted:
+            tensor: dict[str, Any] = {
+                "name": kind.name,
+                "datatype": kind.datatype,
+                "shape": [len(answered.rows), *kind.shape[1:]],
+            }
+            if is_binary:
+                parts.append(self._binary(kind, answered))
+                tensor["parameters"] = {"binary_data_size": len(parts[-1])}
+            else:
+                tensor["data"] = self._list(kind, answered)
+            tensors.append(tensor)
+        document = {
+            **self._model,
+            "id": request.id or answered.prediction_id,
+            "parameters": {"prediction_id": answered.prediction_id, "release": self._release},
+            "outputs": tensors,
+        }
+        head = _encode(document)
+        if not parts:
+            return WrittenAnswer(head, None)
+        return WrittenAnswer(b"".join((head, *parts)), len(head))
+
+    def _list(self, kind: OutputKind, answered: AnsweredPredictions) -> list[Any]:
+        predictions = answered.predictions
+        if kind.name == LABEL_OUTPUT and self._labels:
+            return [self._labels[value] for value in predictions.values.tolist()]
+        if kind.name == PROBABILITY_OUTPUT and predictions.probabilities is not None:
+            flat: list[Any] = predictions.probabilities.reshape(-1).tolist()
+            return flat
+        return list(predictions.values.tolist())
+
+    def _binary(self, kind: OutputKind, answered: AnsweredPredictions) -> bytes:
+        predictions = answered.predictions
+        if kind.datatype == "BYTES":
+            labels = {value: _length_prefixed(name) for value, name in self._labels.items()}
+            return b"".join(labels[value] for value in predictions.values.tolist())
+        if kind.name == PROBABILITY_OUTPUT and predictions.probabilities is not None:
+            return predictions.probabilities.astype("<f8").tobytes()
+        element = np.dtype("<i8" if kind.datatype == "INT64" else "<f8")
+        return predictions.values.astype(element).tobytes()
+
+
+def _length_prefixed(text: str) -> bytes:
+    encoded = text.encode()
+    return struct.pack("<I", len(encoded)) + encoded

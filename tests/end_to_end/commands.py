@@ -1,0 +1,152 @@
+"""Runs the project's commands as processes, and looks at what they leave behind."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import make_url
+
+from mlops_for_mle import embedded_postgres
+from tests.integration.servers import eventually, query
+
+HOLD = """
+import sys
+from pathlib import Path
+from mlops_for_mle import embedded_postgres
+print(embedded_postgres.acquire(Path(sys.argv[1])).url("mlops"), flush=True)
+sys.stdin.read()
+"""
+
+# What would decide where the project keeps its data, if the caller's environment had it.
+DECIDING = ("DATABASE_URL", "MLFLOW_TRACKING_URI", "KEDRO_ENV", "PYTHONDONTWRITEBYTECODE")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended."""
+
+    code: int
+    output: str
+    errors: str
+
+    @property
+    def text(self) -> str:
+        """All that it said."""
+        return f"{self.output}\n{self.errors}"
+
+
+@dataclass
+class Project:
+    """A throw-away project and the environment in which its commands run."""
+
+    folder: Path
+    variables: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def home(self) -> Path:
+        """Where its embedded server would be."""
+        return self.folder / "data/postgres"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in DECIDING and not name.startswith("MLOPS_")
+        }
+        return {**inherited, "MLOPS_PROJECT_PATH": str(self.folder), **self.variables}
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start `kedro` with some arguments."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "kedro", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def kedro(self, *arguments: str) -> Finished:
+        """Run `kedro` with some arguments to its end."""
+        return finish(self.start(*arguments))
+
+    def succeed(self, *arguments: str) -> Finished:
+        """Run `kedro`, which must do what it is told."""
+        finished = self.kedro(*arguments)
+        assert finished.code == 0, finished.text
+        assert "Traceback" not in finished.text
+        return finished
+
+    def refuse(self, *arguments: str) -> str:
+        """Run `kedro`, which must refuse, and give the one sentence that a person sees."""
+        finished = self.kedro(*arguments)
+        assert finished.code == 1, finished.text
+        assert "Traceback" not in finished.text
+        said = [line for line in finished.errors.splitlines() if line.startswith("Error: ")]
+        assert len(said) == 1, finished.text
+        assert finished.errors.rstrip().endswith(said[0]), finished.text
+        return said[0].removeprefix("Error: ")
+
+    def query(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
+        """Ask its database, starting the server for the moment if it is not running."""
+        with self.held() as url:
+            return query(url, statement, **values)
+
+    @contextmanager
+    def held(self) -> Iterator[str]:
+        """Keep the embedded server running by a process beside this one; gives the URL."""
+        holder = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(self.home)],
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert holder.stdout is not None
+            url = holder.stdout.readline().strip()
+            assert url, holder.communicate()
+            yield url
+        finally:
+            holder.communicate(timeout=30)
+
+    def url_without_lease(self) -> str:
+        """The URL of the running server; connecting to it does not keep it running."""
+        found = embedded_postgres.status(self.home)
+        assert found.running
+        url = make_url("postgresql+psycopg2://mlops@127.0.0.1/mlops")
+        url = url.set(port=found.port, query={"passfile": str(self.home / "pgpass")})
+        return url.render_as_string(hide_password=False)
+
+    def leaves_nothing_running(self) -> bool:
+        """Whether, within some seconds, no process is left that has to do with its folder."""
+        return eventually(lambda: not self.processes())
+
+    def processes(self) -> list[str]:
+        """The running processes whose command line names its folder, or its cluster's."""
+        listing = subprocess.run(
+            ["ps", "-eww", "-o", "pid=,args="], check=True, capture_output=True, text=True
+        )
+        places = {str(self.folder), str(embedded_postgres.status(self.home).data_directory)}
+        return [
+            line for line in listing.stdout.splitlines() if any(place in line for place in places)
+        ]
+
+
+def finish(process: subprocess.Popen[str], seconds: float = 180) -> Finished:
+    """Wait for the end of a command."""
+    try:
+        output, errors = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, errors = process.communicate()
+        raise AssertionError(f"no end after {seconds} s:\n{output}\n{errors}") from None
+    return Finished(process.returncode, output, errors)

@@ -1,0 +1,63 @@
+"""An empty project: whatever is run too early says in one sentence what to run first."""
+
+import pytest
+
+from tests.end_to_end.commands import Project
+
+pytestmark = pytest.mark.end_to_end
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first"),
+    [
+        (("model", "list"), "run `kedro run` (or `kedro db upgrade`) first"),
+        (("run", "--pipeline", "training"), "run `kedro run --pipeline data_ingestion` first"),
+        (("run", "--pipeline", "registry"), "run `kedro run --pipeline training` first"),
+        (("run", "--pipeline", "deployment"), "run `kedro run --pipeline registry` first"),
+        (("model", "rollback", "--reason", "x"), "run `kedro run` first"),
+    ],
+    ids=["model list", "training", "registry", "deployment", "model rollback"],
+)
+def test_what_is_run_too_early_names_what_to_run_first(
+    project: Project, arguments: tuple[str, ...], first: str
+) -> None:
+    assert first in project.refuse(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "key", "allowed"),
+    [
+        ("source=kafka", "source", "dataset, generator, csv"),
+        ("training.validation_fraction=1.5", "training.validation_fraction", "less than 1"),
+        ("gates.minimum=0.9", "gates.minimum", "metric, greater_is_better, threshold, tolerance"),
+        ("contract.target.task=ranking", "contract.target.task", "'classification'"),
+    ],
+)
+def test_a_wrong_parameter_is_named_with_what_is_allowed(
+    project: Project, parameters: str, key: str, allowed: str
+) -> None:
+    said = project.refuse("run", "--pipeline", "data_ingestion", "--params", parameters)
+    assert said.startswith(f"{key}: ")
+    assert allowed in said
+
+
+def test_a_database_url_of_another_kind_is_refused_without_showing_its_password(
+    project: Project,
+) -> None:
+    other = Project(project.folder, {"DATABASE_URL": "mysql://owner:secret-word@db/rows"})
+    said = other.refuse("run", "--pipeline", "data_ingestion")
+    assert said.startswith("DATABASE_URL: expected postgresql://")
+    assert "secret-word" not in said
+
+
+def test_a_database_that_does_not_answer_is_named_without_showing_its_password(
+    project: Project,
+) -> None:
+    url = "postgresql://owner:secret-word@127.0.0.1:1/rows"
+    said = Project(project.folder, {"DATABASE_URL": url}).refuse("run")
+    assert "'rows' at 127.0.0.1:1 is not available" in said
+    assert "secret-word" not in said
+
+
+def test_nothing_is_left_running(project: Project) -> None:
+    assert project.leaves_nothing_running(), project.processes()

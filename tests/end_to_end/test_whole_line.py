@@ -1,0 +1,132 @@
+"""`kedro run`, once and again, whole and in parts, in one project from the empty folder on."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mlops_for_mle.predictor import Predictor
+from mlops_for_mle.release import ReleaseStore
+from tests.end_to_end.commands import Project
+
+pytestmark = pytest.mark.end_to_end
+
+STATE = """
+SELECT (SELECT count(*) FROM iris_data), (SELECT count(*) FROM ingestion_batches),
+       (SELECT count(*) FROM rejected_rows), (SELECT count(*) FROM deployments),
+       (SELECT model_version FROM deployments ORDER BY id DESC LIMIT 1)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def first_run(project: Project) -> str:
+    """What the first `kedro run` of an empty project says."""
+    return project.succeed("run").output
+
+
+def test_the_first_run_ends_with_a_summary(first_run: str) -> None:
+    for said in (
+        "150 in iris_data, 0 rejected",
+        "version 1, validation accuracy 0.9",
+        "promoted: validation accuracy 0.9",
+        "iris-v1-",
+        "make serve",
+    ):
+        assert said in first_run
+    assert len(first_run.strip().splitlines()) <= 12
+
+
+def test_the_first_run_leaves_a_release_that_predicts(project: Project) -> None:
+    assert project.query(STATE) == [(150, 1, 0, 1, 1)]
+    ((release, run_id),) = project.query("SELECT release, run_id FROM deployments")
+
+    fetched = ReleaseStore(str(project.folder / "data/releases")).fetch("iris", release)
+    assert fetched.manifest.model.run_id == run_id
+    assert fetched.manifest.model.metrics["validation_accuracy"] >= 0.93
+    import numpy as np
+
+    answer = Predictor(fetched).predict(np.array([[6.7, 3.3, 5.7, 2.1]]))
+    assert answer.values.tolist() == [2]
+
+
+def test_a_second_run_doubles_no_row_and_decides_against_the_champion(project: Project) -> None:
+    said = project.succeed("run").output
+
+    assert "version 2, validation accuracy 0.9" in said
+    assert "champion version 1 has 0.9" in said
+    assert "no worse within the tolerance" in said
+    assert project.query(STATE) == [(150, 1, 0, 2, 2)]
+    assert project.leaves_nothing_running(), project.processes()
+
+
+def test_each_pipeline_runs_alone_in_a_later_process(project: Project) -> None:
+    project.succeed(
+        "run", "--pipeline", "data_ingestion", "--params", "source=generator,rows=60,seed=7"
+    )
+    assert project.query(STATE) == [(210, 2, 0, 2, 2)]
+    project.succeed("run", "--pipeline", "training")
+    metrics = json.loads((project.folder / "data/08_reporting/metrics.json").read_text("utf-8"))
+    assert metrics["validation_accuracy"] >= 0.93
+    project.succeed("run", "--pipeline", "registry")
+    assert project.query(STATE) == [(210, 2, 0, 2, 2)]
+    project.succeed("run", "--pipeline", "deployment")
+    assert project.query(STATE) == [(210, 2, 0, 3, 3)]
+    project.succeed("run", "--pipeline", "deployment")
+    assert project.query(STATE) == [(210, 2, 0, 3, 3)]
+
+
+def test_a_rejected_candidate_is_a_successful_run_with_a_clear_message(project: Project) -> None:
+    finished = project.succeed("run", "--pipeline", "registry", "--params", "gates.threshold=0.999")
+    assert "rejected: validation accuracy" in finished.text
+    assert "misses the threshold 0.9990" in finished.text
+
+
+def test_every_version_is_listed_with_alias_metric_and_release(project: Project) -> None:
+    table = project.succeed("model", "list").output
+    for number, row in zip((3, 2, 1), _rows(table), strict=True):
+        assert row[0] == str(number)
+        assert 0.9 <= float(row[1]) <= 1
+    newest = _rows(table)[0]
+    assert newest[3] == "champion"
+    assert "iris-v3-" in newest[4]
+    assert "(served)" in newest[4]
+
+
+def test_a_version_is_downloaded_into_a_folder_of_its_own(project: Project, tmp_path: Path) -> None:
+    folder = tmp_path / "champion"
+    said = project.succeed("model", "download", "champion", str(folder)).output
+    assert str(folder) in said
+    found = {path.name for path in folder.rglob("*") if path.is_file()}
+    assert {"MLmodel", "model.onnx", "passport.json"} <= found
+
+    assert "is not empty" in project.refuse("model", "download", "1", str(folder))
+    assert "versions: 1, 2, 3" in project.refuse("model", "download", "9", str(tmp_path / "b"))
+
+
+def test_a_rollback_serves_the_release_before_and_is_on_record(project: Project) -> None:
+    said = project.succeed("model", "rollback", "--reason", "too many false alarms").output
+    assert "Rolled back from iris-v3-" in said
+    assert "to iris-v2-" in said
+    assert "version 2 is champion again" in said
+    newest = "SELECT event, model_version, reason FROM deployments ORDER BY id DESC LIMIT 1"
+    assert project.query(newest) == [("rollback", 2, "too many false alarms")]
+
+    ((first,),) = project.query("SELECT release FROM deployments ORDER BY id LIMIT 1")
+    project.succeed("model", "rollback", first, "--reason", "back to the beginning")
+    assert project.query(newest) == [("rollback", 1, "back to the beginning")]
+
+    said = project.refuse("model", "rollback", "iris-v9-00000000", "--reason", "x")
+    assert "expected one of iris-v" in said
+
+
+def test_a_person_may_promote_any_version(project: Project) -> None:
+    said = project.succeed("model", "promote", "3", "--reason", "after a review").output
+    assert "Version 3 is champion; release iris-v3-" in said
+    newest = "SELECT event, model_version, reason FROM deployments ORDER BY id DESC LIMIT 1"
+    assert project.query(newest) == [("deploy", 3, "after a review")]
+
+
+def _rows(table: str) -> list[list[str]]:
+    """The cells of a table that was drawn for a terminal."""
+    lines = [line for line in table.splitlines() if line.startswith("│")]
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]

@@ -1,0 +1,73 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf.errors import InterpolationResolutionError
+
+from mlops_for_mle.commands.friendly import causes
+from mlops_for_mle.config_loader import ProjectConfigLoader
+from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.resolvers import one_of
+
+PARAMETERS = """
+contract:
+  name: iris
+  features: {a: {type: float}}
+"""
+
+CATALOG = """
+table: {type: pandas.CSVDataset, contract: "${parameters:contract}"}
+nothing: {type: pandas.CSVDataset, contract: "${parameters:absent}"}
+"""
+
+
+@pytest.fixture
+def configuration(tmp_path: Path) -> Path:
+    for name in ("base", "local", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "base" / "parameters.yml").write_text(PARAMETERS)
+    (tmp_path / "base" / "catalog.yml").write_text(CATALOG)
+    return tmp_path
+
+
+def load(folder: Path, **options: Any) -> ProjectConfigLoader:
+    return ProjectConfigLoader(str(folder), base_env="base", default_run_env="local", **options)
+
+
+def test_a_catalog_entry_is_given_a_block_of_parameters(configuration: Path) -> None:
+    entry = load(configuration)["catalog"]["table"]
+
+    assert entry["contract"] == {"name": "iris", "features": {"a": {"type": "float"}}}
+
+
+def test_a_block_that_is_not_there_is_nothing(configuration: Path) -> None:
+    assert load(configuration)["catalog"]["nothing"]["contract"] is None
+
+
+def test_the_block_is_that_of_the_loaders_own_environment(configuration: Path) -> None:
+    (configuration / "other" / "parameters.yml").write_text("contract: {name: wine}")
+
+    assert load(configuration, env="other")["catalog"]["table"]["contract"] == {"name": "wine"}
+    assert load(configuration)["catalog"]["table"]["contract"]["name"] == "iris"
+
+
+def test_parameters_of_the_command_line_reach_the_catalog(configuration: Path) -> None:
+    (configuration / "base" / "parameters.yml").write_text(
+        "contract: {name: '${runtime_params:name,iris}'}"
+    )
+
+    entry = load(configuration, runtime_params={"name": "wine"})["catalog"]["table"]
+
+    assert entry["contract"] == {"name": "wine"}
+
+
+def test_resolvers_of_the_project_work_beside_it(configuration: Path) -> None:
+    (configuration / "base" / "catalog.yml").write_text(
+        "table: {type: pandas.CSVDataset, filepath: '${one_of:source,tabel,table,csv}'}"
+    )
+
+    with pytest.raises(InterpolationResolutionError) as caught:
+        load(configuration, custom_resolvers={"one_of": one_of})["catalog"]
+
+    told = [str(error) for error in causes(caught.value) if isinstance(error, ConfigurationError)]
+    assert told == ["source: expected one of table, csv (found 'tabel')"]

@@ -1,0 +1,54 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from mlops_for_mle.startup import ENVIRONMENT
+
+SHOW_ENVIRONMENT = """
+import os, sys
+from mlops_for_mle.startup import ENVIRONMENT, prepare_process
+prepare_process()
+prepare_process()
+print({name: os.environ[name] for name in ENVIRONMENT})
+heavy = {"kedro", "mlflow", "pandas", "numpy", "sklearn", "pydantic"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+WARN = """
+import warnings
+from mlops_for_mle.startup import prepare_process
+prepare_process()
+prepare_process()
+warnings.warn("Option '--pipeline' is deprecated and more", DeprecationWarning, stacklevel=1)
+warnings.warn("Add type hints to the `predict` method of this class", UserWarning, stacklevel=1)
+warnings.warn("a warning of the person's own", UserWarning, stacklevel=1)
+"""
+
+
+def run(code: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
+    return subprocess.run(
+        [sys.executable, "-W", "always", "-c", code],
+        env=environment | variables,
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_defaults_are_set_a_persons_choice_stays_and_nothing_heavy_is_imported(
+    tmp_path: Path,
+) -> None:
+    found = run(SHOW_ENVIRONMENT, tmp_path, MLFLOW_LOGGING_LEVEL="DEBUG")
+
+    assert found.stdout.strip() == str(ENVIRONMENT | {"MLFLOW_LOGGING_LEVEL": "DEBUG"})
+
+
+def test_only_the_warnings_that_plugins_must_mend_are_dropped(tmp_path: Path) -> None:
+    shown = run(WARN, tmp_path).stderr
+
+    assert shown.count("a warning of the person's own") == 1
+    assert "--pipeline" not in shown
+    assert "type hints" not in shown
