@@ -13,7 +13,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
         self, *args: Any, custom_resolvers: dict[str, Any] | None = None, **options: Any
     ) -> None:
         resolvers = {**(custom_resolvers or {}), "parameters": self._parameter_block}
-        # Kedro keeps the first loader's resolver of a process, which would give that one's parameters.
+        # Kedro would keep the resolver of the process's first loader, and with it its parameters.
         OmegaConf.clear_resolver("parameters")
         super().__init__(*args, custom_resolvers=resolvers, **options)
 

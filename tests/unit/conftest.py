@@ -15,7 +15,7 @@ from mlops_for_mle.release import Release
 from tests.releases import HOUSE_CONTRACT, IRIS_CONTRACT, house_release, iris_release
 
 settings.register_profile(
-    "unit", max_examples=40, deadline=None, derandomize=True, database=None, print_blob=True
+    "unit", max_examples=20, deadline=None, derandomize=True, database=None, print_blob=True
 )
 settings.load_profile("unit")
 

@@ -9,6 +9,9 @@ from mlops_for_mle.config_loader import ProjectConfigLoader
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.resolvers import one_of
 
+# Kedro 1.7 still calls OmegaConf's former name of this function.
+pytestmark = pytest.mark.filterwarnings("ignore:register_new_resolver")
+
 PARAMETERS = """
 contract:
   name: iris

@@ -28,4 +28,7 @@ class Duration(click.ParamType[timedelta]):
         match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)", str(value).strip())
         if match is None:
             self.fail(f"expected a number with ms, s, m or h, such as 1s (found {value!r})")
-        return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+        try:
+            return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+        except OverflowError:
+            self.fail("is longer than a clock can tell")

@@ -72,9 +72,11 @@ def _copy_rows(
         ).format(columns, sql.Identifier(contract.table))
     )
     cursor.copy_expert("COPY staged_rows FROM STDIN WITH (FORMAT csv)", _as_csv(rows))
-    has_time = contract.timestamp in rows.columns
-    time_column = [] if has_time else [sql.Identifier(contract.timestamp)]
-    time_value = [] if has_time else [sql.SQL("timezone('utc', now())")]
+    data_columns = [name for name in rows.columns if name != contract.timestamp]
+    values = sql.SQL(", ").join(map(sql.Identifier, data_columns))
+    clock = sql.SQL("timezone('utc', now())")
+    if contract.timestamp in rows.columns:
+        clock = sql.SQL("COALESCE({}, {})").format(sql.Identifier(contract.timestamp), clock)
     cursor.execute(
         sql.SQL(
             "WITH inserted AS ("
@@ -84,8 +86,8 @@ def _copy_rows(
             "WHERE id = {batch}"
         ).format(
             table=sql.Identifier(contract.table),
-            names=sql.SQL(", ").join([*time_column, columns]),
-            values=sql.SQL(", ").join([*time_value, columns]),
+            names=sql.SQL(", ").join([sql.Identifier(contract.timestamp), values]),
+            values=sql.SQL(", ").join([clock, values]),
             key=sql.Identifier(contract.key),
             batch=sql.Literal(batch_id),
         )

@@ -77,7 +77,7 @@ class CsvSourceDataset(AbstractDataset[None, pd.DataFrame]):
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
-        """Every column as text; an empty field is an empty text.
+        """Every column as text; a field that is empty or not there is an empty text.
 
         Raises:
             SourceError: The file is missing, empty, no UTF-8 text or no CSV.
@@ -88,8 +88,14 @@ class CsvSourceDataset(AbstractDataset[None, pd.DataFrame]):
                 content = file.read()
             if b"\x00" in content:
                 raise SourceError(f"{where}: holds NUL bytes, expected a CSV file of text")
-            return pd.read_csv(
-                io.BytesIO(content), dtype=str, keep_default_na=False, encoding="utf-8-sig"
+            # Given the header, pandas would rename a repeated column and take surplus fields at
+            # the start of the rows for an index.
+            lines = pd.read_csv(
+                io.BytesIO(content),
+                header=None,
+                dtype=str,
+                keep_default_na=False,
+                encoding="utf-8-sig",
             )
         except FileNotFoundError:
             raise SourceError(f"{where}: there is no such file") from None
@@ -106,6 +112,9 @@ class CsvSourceDataset(AbstractDataset[None, pd.DataFrame]):
         except pd.errors.ParserError as error:
             reason = str(error).removeprefix("Error tokenizing data. C error: ").strip()
             raise SourceError(f"{where}: is no well-formed CSV file: {reason}") from None
+        return (
+            lines.iloc[1:].set_axis(lines.iloc[0].tolist(), axis="columns").reset_index(drop=True)
+        )
 
     def save(self, data: None) -> None:
         """Not possible.

@@ -208,7 +208,7 @@ def test_a_model_that_no_form_reproduces_is_refused() -> None:
 def test_the_grid_covers_the_range_of_every_feature(width: int) -> None:
     names = [f"f{number}" for number in range(width)]
     contract = Contract.model_validate(
-        LINE_CONTRACT.model_dump() | {"features": dict.fromkeys(names, {})}
+        LINE_CONTRACT.model_dump() | {"features": {name: {} for name in names}}
     )
     rows = pd.DataFrame(np.random.default_rng(1).normal(size=(30, width)), columns=names)
 

@@ -1,0 +1,135 @@
+"""The rules of the house: who may import whom, and in which order the pipelines run."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlops_for_mle.paths import project_path
+from mlops_for_mle.pipeline_registry import register_pipelines
+
+SOURCE = project_path() / "src" / "mlops_for_mle"
+SIDE_EFFECTS = {"fastapi", "kedro", "mlflow", "sqlalchemy"}
+NODES = sorted(SOURCE.glob("pipelines/*/nodes.py"))
+
+IMPORT_SERVING = """
+import sys
+import mlops_for_mle.serving
+import mlops_for_mle.serving.app
+import mlops_for_mle.serving.server
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def imported_packages(path: Path) -> set[str]:
+    """Every package that a file imports anywhere, inside functions too."""
+    found: set[str] = set()
+    for part in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(part, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in part.names}
+        elif isinstance(part, ast.ImportFrom) and part.module:
+            found.add(part.module.partition(".")[0])
+    return found
+
+
+def names_of(pipeline: str) -> set[str]:
+    return {node.name for node in register_pipelines()[pipeline].nodes}
+
+
+def everything_before(name: str) -> set[str]:
+    """All nodes that must have run before this one in the default pipeline."""
+    dependencies = {
+        node.name: {parent.name for parent in parents}
+        for node, parents in register_pipelines()["__default__"].node_dependencies.items()
+    }
+    found: set[str] = set()
+    waiting = set(dependencies[name])
+    while waiting:
+        found |= waiting
+        waiting = {before for one in waiting for before in dependencies[one]} - found
+    return found
+
+
+def test_the_import_contracts_hold() -> None:
+    result = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=project_path(),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("path", NODES, ids=lambda path: path.parent.name)
+def test_nodes_import_nothing_with_side_effects(path: Path) -> None:
+    assert not imported_packages(path) & SIDE_EFFECTS
+
+
+def test_every_pipeline_has_its_nodes_checked() -> None:
+    assert {path.parent.name for path in NODES} == set(register_pipelines()) - {"__default__"}
+
+
+def test_serving_starts_without_the_packages_of_the_pipelines(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", IMPORT_SERVING],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+    loaded = set(result.stdout.split())
+    assert {"fastapi", "onnxruntime"} <= loaded
+    assert not loaded & {
+        "kedro",
+        "mlflow",
+        "pandas",
+        "sklearn",
+        "matplotlib",
+        "skl2onnx",
+        "alembic",
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("sort_rows", "take_snapshot"),
+        ("assemble_candidate", "register_candidate"),
+        ("decide", "build_release"),
+        ("build_release", "plan_deployment"),
+        ("confirm_metrics", "decide"),
+    ],
+)
+def test_a_step_waits_for_what_it_builds_on(before: str, after: str) -> None:
+    assert before in everything_before(after)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [("data_ingestion", "training"), ("training", "registry"), ("registry", "deployment")],
+)
+def test_no_step_of_a_pipeline_can_run_before_the_pipeline_in_front_of_it(
+    earlier: str, later: str
+) -> None:
+    free = [name for name in names_of(later) if not everything_before(name) & names_of(earlier)]
+
+    assert not free
+
+
+def test_the_default_pipeline_holds_every_node_once() -> None:
+    pipelines = register_pipelines()
+    names = [node.name for node in pipelines["__default__"].nodes]
+
+    assert len(set(names)) == len(names)
+    assert set(names) == set().union(*(names_of(name) for name in pipelines if name[0] != "_"))
+
+
+def test_no_name_outside_the_catalog_is_a_free_input_of_the_whole_line() -> None:
+    free = register_pipelines()["__default__"].inputs()
+
+    assert {name for name in free if not name.startswith("params:")} == {"source_rows", "incumbent"}

@@ -1,0 +1,154 @@
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.pipeline import Pipeline
+
+from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.pipelines.training.estimator import (
+    build_estimator,
+    fit,
+    model_input,
+    search_parameters,
+)
+from mlops_for_mle.pipelines.training.options import EstimatorOptions, SearchOptions
+from tests.unit.conftest import IRIS_CONTRACT, LINE_CONTRACT, iris_rows, line_rows
+
+
+def build(class_path: str, scale: bool = True, contract=IRIS_CONTRACT, **parameters: Any):
+    options = EstimatorOptions(class_path=class_path, parameters=parameters, scale=scale)
+    return build_estimator(options, contract, seed=7)
+
+
+def search(model: Pipeline, seed: int = 1, **options: Any) -> tuple[dict[str, Any], list[Any]]:
+    """Search on iris; gives the best combination and those that were tried."""
+    tried: list[Any] = []
+
+    def progress(trials: Iterable[Any], total: int) -> Iterable[Any]:
+        tried.extend(trials)
+        assert len(tried) == total
+        return tried
+
+    settings = SearchOptions.model_validate({"folds": 3, "scoring": "accuracy"} | options)
+    best = search_parameters(model, iris_rows(), IRIS_CONTRACT, settings, seed, progress)
+    return best, tried
+
+
+def test_a_scaler_stands_in_front_where_it_is_wanted() -> None:
+    assert [name for name, _ in build("sklearn.svm.SVC").steps] == ["scaler", "estimator"]
+    assert [name for name, _ in build("sklearn.svm.SVC", scale=False).steps] == ["estimator"]
+
+
+def test_the_seed_is_given_to_estimators_that_take_one_unless_one_is_configured() -> None:
+    forest = "sklearn.ensemble.RandomForestClassifier"
+
+    assert build(forest).named_steps["estimator"].random_state == 7
+    assert build(forest, random_state=3).named_steps["estimator"].random_state == 3
+    assert "random_state" not in build("sklearn.naive_bayes.GaussianNB").get_params()
+
+
+@pytest.mark.parametrize(
+    "class_path",
+    [
+        "sklearn.svm.SVM",
+        "sklearn.nowhere.SVC",
+        "sklearn.svm",
+        "sklearn.datasets.load_iris",
+        "sklearn.exceptions.NotFittedError",
+    ],
+)
+def test_what_is_no_estimator_is_refused(class_path: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        build(class_path)
+
+    assert str(caught.value).startswith("training.estimator.class_path: ")
+    assert class_path in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("class_path", "contract", "task"),
+    [
+        ("sklearn.svm.SVR", IRIS_CONTRACT, "classification"),
+        ("sklearn.svm.SVC", LINE_CONTRACT, "regression"),
+        ("sklearn.preprocessing.StandardScaler", LINE_CONTRACT, "regression"),
+    ],
+)
+def test_an_estimator_for_another_task_is_refused(
+    class_path: str, contract: Any, task: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"needs a model for {task} .found {class_path}"):
+        build(class_path, contract=contract)
+
+
+def test_an_unknown_parameter_is_refused_with_those_that_are_allowed() -> None:
+    with pytest.raises(ConfigurationError, match="SVC has no parameter D, c; allowed: C, break"):
+        build("sklearn.svm.SVC", c=1, D=2)
+
+
+def test_a_value_that_the_estimator_refuses_is_told() -> None:
+    with pytest.raises(ConfigurationError, match=r"training\.estimator\.parameters: .*'C'"):
+        fit(build("sklearn.svm.SVC", C=-1), iris_rows(), IRIS_CONTRACT)
+
+
+def test_features_are_taken_by_name_in_the_contracts_order() -> None:
+    rows = iris_rows(with_key=True)
+
+    found = model_input(rows[list(reversed(rows.columns))], IRIS_CONTRACT)
+
+    assert tuple(found.columns) == IRIS_CONTRACT.feature_names
+    assert set(found.dtypes) == {np.dtype("float64")}
+
+
+@pytest.mark.parametrize(
+    "class_path", ["sklearn.svm.SVC", "sklearn.ensemble.RandomForestClassifier"]
+)
+def test_the_same_rows_and_seed_give_the_same_model(class_path: str) -> None:
+    first, second = (fit(build(class_path), iris_rows(), IRIS_CONTRACT) for _ in range(2))
+    points = model_input(iris_rows(), IRIS_CONTRACT) + 0.37
+
+    np.testing.assert_array_equal(first.predict(points), second.predict(points))
+
+
+def test_the_best_combination_of_the_space_is_found() -> None:
+    best, tried = search(build("sklearn.svm.SVC"), space={"C": [1e-6, 1.0], "kernel": ["rbf"]})
+
+    assert best == {"C": 1.0, "kernel": "rbf"}
+    assert len(tried) == 2
+
+
+def test_random_combinations_are_as_many_as_wanted_and_the_same_for_a_seed() -> None:
+    space = {"C": [0.1, 0.2, 0.4, 0.8, 1.6], "gamma": [0.1, 1.0]}
+
+    first, second = (
+        search(build("sklearn.svm.SVC"), seed=5, space=space, maximum_trials=3) for _ in range(2)
+    )
+
+    assert first == second
+    assert len(first[1]) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"space": {"C": [1.0], "depth": [3]}}, "Invalid parameter 'depth'"),
+        ({"space": {"C": [-1.0]}}, "'C'"),
+        ({"space": {"C": [1.0]}, "scoring": "beauty"}, "beauty"),
+    ],
+)
+def test_a_mistake_in_the_search_is_told(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"training\.search") as caught:
+        search(build("sklearn.svm.SVC"), **options)
+
+    assert message in str(caught.value)
+
+
+def test_a_regression_is_searched_too() -> None:
+    options = SearchOptions(space={"alpha": [1e6, 0.1]}, folds=3, scoring="r2")
+    model = build("sklearn.linear_model.Ridge", contract=LINE_CONTRACT)
+
+    best = search_parameters(
+        model, line_rows(), LINE_CONTRACT, options, 1, lambda trials, total: trials
+    )
+
+    assert best == {"alpha": 0.1}
