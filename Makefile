@@ -16,14 +16,16 @@ export DO_NOT_TRACK := true
 # HOST counts on the command line only: many shells export it as the machine's name.
 ADDRESS := $(if $(filter command,$(origin HOST)),--host "$(HOST)") $(if $(PORT),--port "$(PORT)")
 
-.PHONY: help setup run serve viz ui test lint format clean distclean
+.PHONY: help setup run serve viz ui up demo logs down test lint format clean distclean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@echo
-	@echo 'Every command but clean first makes or updates the environment in .venv. Variables:'
+	@echo 'Every command but clean and those with Docker first updates the environment in .venv. Variables:'
 	@echo '  PYTHON=               the interpreter for .venv: 3.11, 3.12, 3.13 or a path'
 	@echo '  HOST= PORT= WORKERS=  where serve, viz and ui listen; how many processes serve'
+	@echo '  PROFILE=              for up, demo, logs and down: tutorial, observability or "tutorial observability"'
+	@echo '  VOLUMES=1             make down deletes the data, too'
 	@echo '  RUN_ARGS=             passed on to kedro run: make run RUN_ARGS="--pipeline training"'
 	@echo '  PYTEST_ARGS=          passed on to pytest: make test PYTEST_ARGS="-k contract"'
 
@@ -42,6 +44,18 @@ viz: setup ## Look at the pipelines in Kedro-Viz (port 4141)
 # MLflow's job runner would start fourteen more processes, of which nothing here makes use.
 ui: setup ## Look at experiments and models in MLflow (port 5000)
 	@$(IN_VENV) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/kedro mlflow ui $(ADDRESS)
+
+up: ## Start the whole stack on separate servers, in Docker
+	@scripts/stack.sh up
+
+demo: ## Start the stack in Docker, run the pipelines in it and predict
+	@scripts/stack.sh demo
+
+logs: ## Follow what the stack in Docker says
+	@scripts/stack.sh logs
+
+down: ## Stop the stack in Docker; its data stays
+	@scripts/stack.sh down
 
 test: lint ## Check the code as lint does, then run the tests
 	@$(IN_VENV) .venv/bin/pytest $(PYTEST_ARGS)

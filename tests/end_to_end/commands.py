@@ -118,6 +118,10 @@ class Project:
         finally:
             holder.communicate(timeout=30)
 
+    def is_running(self) -> bool:
+        """Whether its embedded server takes connections."""
+        return embedded_postgres.status(self.home).running
+
     def url_without_lease(self) -> str:
         """The URL of the running server; connecting to it does not keep it running."""
         found = embedded_postgres.status(self.home)

@@ -14,9 +14,8 @@ pytestmark = pytest.mark.end_to_end
         (("run", "--pipeline", "training"), "run `kedro run --pipeline data_ingestion` first"),
         (("run", "--pipeline", "registry"), "run `kedro run --pipeline training` first"),
         (("run", "--pipeline", "deployment"), "run `kedro run --pipeline registry` first"),
-        (("model", "rollback", "--reason", "x"), "run `kedro run` first"),
     ],
-    ids=["model list", "training", "registry", "deployment", "model rollback"],
+    ids=["model list", "training", "registry", "deployment"],
 )
 def test_what_is_run_too_early_names_what_to_run_first(
     project: Project, arguments: tuple[str, ...], first: str
@@ -28,8 +27,6 @@ def test_what_is_run_too_early_names_what_to_run_first(
     ("parameters", "key", "allowed"),
     [
         ("source=kafka", "source", "dataset, generator, csv"),
-        ("training.validation_fraction=1.5", "training.validation_fraction", "less than 1"),
-        ("gates.minimum=0.9", "gates.minimum", "metric, greater_is_better, threshold, tolerance"),
         ("contract.target.task=ranking", "contract.target.task", "'classification'"),
     ],
 )

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mlops_for_mle.predictor import Predictor
@@ -43,8 +44,6 @@ def test_the_first_run_leaves_a_release_that_predicts(project: Project) -> None:
     fetched = ReleaseStore(str(project.folder / "data/releases")).fetch("iris", release)
     assert fetched.manifest.model.run_id == run_id
     assert fetched.manifest.model.metrics["validation_accuracy"] >= 0.93
-    import numpy as np
-
     answer = Predictor(fetched).predict(np.array([[6.7, 3.3, 5.7, 2.1]]))
     assert answer.values.tolist() == [2]
 
@@ -68,9 +67,6 @@ def test_each_pipeline_runs_alone_in_a_later_process(project: Project) -> None:
     metrics = json.loads((project.folder / "data/08_reporting/metrics.json").read_text("utf-8"))
     assert metrics["validation_accuracy"] >= 0.93
     project.succeed("run", "--pipeline", "registry")
-    assert project.query(STATE) == [(210, 2, 0, 2, 2)]
-    project.succeed("run", "--pipeline", "deployment")
-    assert project.query(STATE) == [(210, 2, 0, 3, 3)]
     project.succeed("run", "--pipeline", "deployment")
     assert project.query(STATE) == [(210, 2, 0, 3, 3)]
 
@@ -99,9 +95,6 @@ def test_a_version_is_downloaded_into_a_folder_of_its_own(project: Project, tmp_
     found = {path.name for path in folder.rglob("*") if path.is_file()}
     assert {"MLmodel", "model.onnx", "passport.json"} <= found
 
-    assert "is not empty" in project.refuse("model", "download", "1", str(folder))
-    assert "versions: 1, 2, 3" in project.refuse("model", "download", "9", str(tmp_path / "b"))
-
 
 def test_a_rollback_serves_the_release_before_and_is_on_record(project: Project) -> None:
     said = project.succeed("model", "rollback", "--reason", "too many false alarms").output
@@ -114,9 +107,6 @@ def test_a_rollback_serves_the_release_before_and_is_on_record(project: Project)
     ((first,),) = project.query("SELECT release FROM deployments ORDER BY id LIMIT 1")
     project.succeed("model", "rollback", first, "--reason", "back to the beginning")
     assert project.query(newest) == [("rollback", 1, "back to the beginning")]
-
-    said = project.refuse("model", "rollback", "iris-v9-00000000", "--reason", "x")
-    assert "expected one of iris-v" in said
 
 
 def test_a_person_may_promote_any_version(project: Project) -> None:

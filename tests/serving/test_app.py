@@ -12,6 +12,7 @@ from mlops_for_mle.serving.app import create_app
 from mlops_for_mle.serving.problems import not_ready
 from mlops_for_mle.serving.recording import AnsweredPredictions, NoRecorder
 from mlops_for_mle.serving.services import Services, build_services
+from tests.releases import IRIS_CONTRACT
 from tests.serving.conftest import IRIS_ROW, serve
 
 
@@ -101,6 +102,77 @@ def test_a_request_that_cannot_be_recorded_is_not_answered(services, recorder, i
 
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"
+
+
+def test_a_list_of_rows_is_answered_by_a_list_of_the_same_answers(services, iris: Release):
+    services.slot.serve(serve(iris))
+    rows = [IRIS_ROW, dict.fromkeys(IRIS_ROW, 1)]
+
+    answers = call(services, "POST", "/predict", json=rows).json()
+
+    alone = [call(services, "POST", "/predict", json=row).json() for row in rows]
+    ids = [answer.pop("prediction_id") for answer in answers]
+    for answer, other in zip(answers, alone, strict=True):
+        del other["prediction_id"]
+        assert answer.pop("probabilities") == pytest.approx(other.pop("probabilities"))
+        assert answer == other
+    request_id = ids[0].removesuffix("-0")
+    assert UUID(request_id).version == 7
+    assert ids == [f"{request_id}-0", f"{request_id}-1"]
+
+
+def test_a_list_is_answered_whatever_characters_the_names_have(services, iris: Release):
+    contract = IRIS_CONTRACT.model_dump()
+    contract["target"]["response_name"] = 'a%b"c'
+    contract["target"]["classes"][0]["label"] = '100 %s "한글"'
+    manifest = iris.manifest.model_copy(update={"contract": type(IRIS_CONTRACT)(**contract)})
+    services.slot.serve(serve(Release(manifest=manifest, model=iris.model)))
+    rows = [dict.fromkeys(IRIS_ROW, 1), IRIS_ROW]
+
+    answers = call(services, "POST", "/predict", json=rows).json()
+
+    for answer, row in zip(answers, rows, strict=True):
+        alone = call(services, "POST", "/predict", json=row).json()
+        for one in (answer, alone):
+            del one["prediction_id"]
+        assert answer == alone
+
+
+def test_a_list_of_numbers_is_answered_by_a_regression(services, houses: Release):
+    services.slot.serve(serve(houses))
+    rows = [{"방 수": 3, "area m2": 100}, {"방 수": 1, "area m2": 50}]
+
+    answers = call(services, "POST", "/predict", json=rows).json()
+
+    assert [one["price"] for one in answers] == pytest.approx([230, 110], rel=1e-3)
+    assert list(answers[0]) == ["price", "prediction_id", "model_version", "release"]
+
+
+def test_a_list_of_one_row_has_the_plain_id(services, recorder, iris: Release):
+    services.slot.serve(serve(iris))
+
+    (answer,) = call(services, "POST", "/predict", json=[IRIS_ROW]).json()
+
+    assert answer["prediction_id"] == recorder.kept[0].prediction_id
+
+
+def test_columns_are_answered_by_columns(services, recorder, iris: Release):
+    services.slot.serve(serve(iris))
+    rows = [IRIS_ROW, dict.fromkeys(IRIS_ROW, 1)]
+    columns = {name: [row[name] for row in rows] for name in IRIS_ROW}
+
+    body = call(services, "POST", "/predict", json={"columns": columns}).json()
+
+    listed = call(services, "POST", "/predict", json=rows).json()
+    assert body["columns"]["iris_class"] == [one["iris_class"] for one in listed]
+    assert body["columns"]["label"] == [one["label"] for one in listed]
+    for label, column in body["columns"]["probabilities"].items():
+        assert column == [one["probabilities"][label] for one in listed]
+    assert list(listed[0]) == list(call(services, "POST", "/predict", json=IRIS_ROW).json())
+    assert body["prediction_id"] == recorder.kept[0].prediction_id
+    assert recorder.kept[0].rows.tolist() == [list(row.values()) for row in rows]
+    assert body["model_version"] == 1
+    assert body["release"] == iris.manifest.release
 
 
 def test_another_contract_changes_the_validation_without_a_restart(
@@ -235,7 +307,7 @@ def test_the_openapi_document_follows_the_release_in_service(
         operation = call(services, "GET", "/openapi.json").json()["paths"]["/predict"]["post"]
         request = operation["requestBody"]["content"]["application/json"]["schema"]
         answer = operation["responses"]["200"]["content"]["application/json"]["schema"]
-        return request, answer
+        return request["oneOf"][0], answer["oneOf"][0]
 
     services.slot.serve(serve(iris))
     request, answer = predict_schemas()

@@ -148,6 +148,43 @@ def test_a_release_that_fails_is_recorded_once_and_the_old_one_stays(
     assert [row.event for row in older] == ["deploy", "deploy"]
 
 
+def test_without_a_cache_the_newest_earlier_deployment_that_works_is_served(
+    services, database, store, iris, iris_second
+):
+    broken = iris_release(3)
+    for release in (iris, iris_second, broken):
+        store.publish(release)
+    alter(store, iris_second)
+    alter(store, broken)
+    earliest = database.deploy(iris)
+    for release in (iris_second, broken, iris_second, broken):
+        newest = database.deploy(release)
+
+    services.start()
+    wait_for_release(services, iris)
+
+    assert services.slot.current.deployment.id == earliest
+    assert "was altered" in wait_for_failure(services, newest)
+    wait_until(lambda: services.slot.status.failure.attempts >= 2, what="another attempt")
+    assert served(services) == iris.manifest.release
+    assert database.history()[0].event == "load_failed"
+
+
+def test_after_a_fall_back_the_newest_release_is_served_once_it_heals(
+    services, database, store, iris, iris_second
+):
+    store.publish(iris)
+    database.deploy(iris)
+    database.deploy(iris_second)
+    services.start()
+    wait_for_release(services, iris)
+
+    store.publish(iris_second)
+
+    wait_for_release(services, iris_second)
+    assert services.slot.status.failure is None
+
+
 def test_two_processes_record_the_same_failure_once(services, settings, database, iris):
     deployment = database.deploy(iris)
     other = build_services(settings)

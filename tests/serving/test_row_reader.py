@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlops_for_mle.contract import Contract
 from mlops_for_mle.serving.documents import parse_json
 from mlops_for_mle.serving.problems import ProblemError
-from mlops_for_mle.serving.row_reader import RowReader
+from mlops_for_mle.serving.row_reader import GivenRows, RowReader, RowsForm
 from tests.releases import HOUSE_CONTRACT, IRIS_CONTRACT
 from tests.serving.conftest import IRIS_ROW
 
@@ -19,7 +20,7 @@ HOUSES = RowReader(HOUSE_CONTRACT, "float32")
 
 def refusal(reader: RowReader, body: bytes | str) -> ProblemError:
     with pytest.raises(ProblemError) as caught:
-        reader.read_row(body.encode() if isinstance(body, str) else body)
+        reader.read(body.encode() if isinstance(body, str) else body)
     assert caught.value.status == 422
     return caught.value
 
@@ -27,15 +28,15 @@ def refusal(reader: RowReader, body: bytes | str) -> ProblemError:
 def test_values_stand_in_the_order_of_the_contract_whatever_the_order_of_the_fields():
     reversed_row = json.dumps(dict(reversed(IRIS_ROW.items()))).encode()
 
-    assert IRIS.read_row(reversed_row).tolist() == [[6.7, 3.3, 5.7, 2.1]]
+    assert IRIS.read(reversed_row).rows.tolist() == [[6.7, 3.3, 5.7, 2.1]]
 
 
 def test_names_with_spaces_and_korean_letters_are_read():
-    assert HOUSES.read_row('{"방 수": 3, "area m2": 80.5}'.encode()).tolist() == [[3, 80.5]]
+    assert HOUSES.read('{"방 수": 3, "area m2": 80.5}'.encode()).rows.tolist() == [[3, 80.5]]
 
 
 def test_an_escaped_name_is_the_same_name():
-    assert HOUSES.read_row(b'{"\\ubc29 \\uc218": 3.0, "area m2": 80}').tolist() == [[3, 80]]
+    assert HOUSES.read(b'{"\\ubc29 \\uc218": 3.0, "area m2": 80}').rows.tolist() == [[3, 80]]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_what_a_float32_model_cannot_hold_is_refused_and_a_float64_model_takes_i
     body = '{"방 수": 2, "area m2": 1e39}'
 
     assert "beyond what the model computes" in refusal(HOUSES, body).errors[0].message
-    assert RowReader(HOUSE_CONTRACT, "float64").read_row(body.encode())[0, 1] == 1e39
+    assert RowReader(HOUSE_CONTRACT, "float64").read(body.encode()).rows[0, 1] == 1e39
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,8 @@ def test_what_a_float32_model_cannot_hold_is_refused_and_a_float64_model_takes_i
         (b'{"sepal_length\xff": 1}', "the body is not UTF-8"),
         ("\ufeff{}".encode(), "the body is not JSON"),
         (json.dumps(IRIS_ROW).encode("utf-16"), "the body is not UTF-8"),
-        (b"[]", "is no object"),
+        (b"[]", "has no rows"),
+        (b"[3]", "is no object"),
         (b"3", "is no object"),
         (b'"\\ud800"', "is no object"),
     ],
@@ -124,10 +126,10 @@ def test_a_body_that_is_no_object_is_refused_in_one_sentence(body, message):
     json.dumps(problem.document()).encode()
 
 
-def outcome(read: Callable[[bytes], np.ndarray], body: bytes) -> Any:
+def outcome(read: Callable[[bytes], GivenRows], body: bytes) -> Any:
     """The row, or what was said against it."""
     try:
-        return read(body).tolist()
+        return read(body).rows.tolist()
     except ProblemError as problem:
         return problem.errors
 
@@ -142,14 +144,12 @@ names = st.sampled_from([*IRIS_CONTRACT.feature_names, "other"])
 def test_the_short_and_the_long_way_agree(row):
     body = json.dumps(row).encode()
 
-    assert outcome(IRIS.read_row, body) == outcome(
-        lambda same: IRIS._explain_row(parse_json(same)), body
-    )
+    assert outcome(IRIS.read, body) == outcome(lambda same: IRIS.explain(parse_json(same)), body)
 
 
 @given(st.dictionaries(st.sampled_from(IRIS_CONTRACT.feature_names), st.floats(0, 10), min_size=4))
 def test_every_row_within_the_contract_is_read_exactly(row):
-    read = IRIS.read_row(json.dumps(row).encode())
+    read = IRIS.read(json.dumps(row).encode()).rows
 
     assert read.tolist() == [[row[name] for name in IRIS_CONTRACT.feature_names]]
 
@@ -157,3 +157,97 @@ def test_every_row_within_the_contract_is_read_exactly(row):
 @given(st.binary(max_size=200))
 def test_no_bytes_make_anything_but_a_refusal(body):
     assert refusal(IRIS, body).status == 422
+
+
+ROWS = [IRIS_ROW, IRIS_ROW | {"petal_width": 0.2}, IRIS_ROW | {"sepal_length": 5}]
+COLUMNS = {name: [row[name] for row in ROWS] for name in IRIS_ROW}
+MATRIX = [[row[name] for name in IRIS_ROW] for row in ROWS]
+
+
+@pytest.mark.parametrize(
+    ("document", "form"),
+    [(ROWS, RowsForm.LIST), (ROWS[:1], RowsForm.LIST), ({"columns": COLUMNS}, RowsForm.COLUMNS)],
+)
+@pytest.mark.parametrize("encode", [json.dumps, lambda one: json.dumps(one, indent=2)])
+def test_many_rows_are_read_as_a_list_and_by_columns(document, form, encode):
+    read = IRIS.read(encode(document).encode())
+
+    assert read.rows.tolist() == (MATRIX if document != ROWS[:1] else MATRIX[:1])
+    assert read.form is form
+
+
+def test_columns_stand_in_the_order_of_the_contract_whatever_their_order():
+    body = json.dumps({"columns": dict(reversed(COLUMNS.items()))}).encode()
+
+    assert IRIS.read(body).rows.tolist() == MATRIX
+
+
+def test_a_wrong_value_among_many_rows_is_named_with_its_place():
+    rows = [*ROWS, IRIS_ROW | {"petal_width": 11}, IRIS_ROW | {"petal_length": None}]
+    columns = {name: [row[name] for row in rows] for name in IRIS_ROW}
+
+    by_rows = refusal(IRIS, json.dumps(rows)).errors
+    by_columns = refusal(IRIS, json.dumps({"columns": columns})).errors
+
+    assert [error.path for error in by_rows] == ["[3].petal_width", "[4].petal_length"]
+    assert {error.path for error in by_columns} == {
+        "columns.petal_width[3]",
+        "columns.petal_length[4]",
+    }
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (COLUMNS | {"petal_width": [1]}, "differ in length"),
+        ({name: [] for name in IRIS_ROW}, "has no rows"),
+        (COLUMNS | {"petal_width": 1}, "is no list"),
+        (COLUMNS | {"other": [1, 2, 3]}, "is an unknown field"),
+        ({"petal_width": [1]}, "is missing"),
+        ([1], "is no object"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused(columns, message):
+    assert refusal(IRIS, json.dumps({"columns": columns})).errors[0].message == message
+
+
+def test_a_column_given_twice_is_refused():
+    body = json.dumps({"columns": COLUMNS})[:-2] + ', "petal_width": [1, 2, 3]}}'
+
+    assert refusal(IRIS, body).errors[0].message == "is no list"
+
+
+def test_a_row_of_a_list_with_a_field_given_twice_is_refused():
+    body = "[" + json.dumps(IRIS_ROW) + "," + json.dumps(IRIS_ROW)[:-1] + ', "petal_width": 2}]'
+
+    (error,) = refusal(IRIS, body).errors
+    assert (error.path, error.message) == ("[1].petal_width", "is given more than once")
+
+
+def test_a_thousand_faults_are_counted_and_only_the_first_are_told():
+    problem = refusal(IRIS, json.dumps([{}] * 250))
+
+    assert len(problem.errors) == 50
+    assert "(999 more)" in problem.detail
+
+
+def test_one_feature_may_be_named_columns():
+    contract = Contract.model_validate(
+        HOUSE_CONTRACT.model_dump() | {"features": {"columns": {"minimum": 0}}}
+    )
+    reader = RowReader(contract, "float64")
+
+    assert reader.read(b'{"columns": 3}') == GivenRows(np.array([[3.0]]), RowsForm.ONE)
+    assert reader.read(b'{"columns": {"columns": [1, 2]}}').rows.tolist() == [[1], [2]]
+    assert reader.read(b'[{"columns": 1}, {"columns": 2}]').rows.tolist() == [[1], [2]]
+
+
+@given(st.lists(st.dictionaries(names, numbers, min_size=4), max_size=4))
+def test_the_short_and_the_long_way_agree_on_many_rows(rows):
+    by_columns = {name: [row.get(name) for row in rows] for name in IRIS_CONTRACT.feature_names}
+    for document in (rows, {"columns": by_columns}):
+        body = json.dumps(document).encode()
+
+        assert outcome(IRIS.read, body) == outcome(
+            lambda same: IRIS.explain(parse_json(same)), body
+        )

@@ -4,6 +4,7 @@ import io
 from typing import cast
 
 import pandas as pd
+import psycopg2
 import pyarrow as pa
 from psycopg2 import extensions, sql
 from psycopg2.extras import execute_values
@@ -34,6 +35,9 @@ def write_batch(engine: Engine, contract: Contract, batch: Batch) -> BatchReceip
 
     Everything is one transaction: a process that is killed leaves nothing, and a second process
     with the same batch waits for the first one's outcome.
+
+    Raises:
+        psycopg2.OperationalError: The connection was lost; the ledger knows the outcome.
     """
     identity = (contract.table, batch.source, batch.content_sha256)
     counts = (len(batch.accepted), len(batch.rejected))
@@ -54,8 +58,12 @@ def write_batch(engine: Engine, contract: Contract, batch: Batch) -> BatchReceip
             if not batch.rejected.empty:
                 _insert_rejects(cursor, contract.table, batch, number)
         connection.commit()
-    except BaseException:
-        connection.rollback()
+    except BaseException as error:
+        is_lost = bool(connection.closed)
+        # Closes it, which rolls back too, and works on a connection that is broken.
+        pooled.invalidate()
+        if is_lost and isinstance(error, psycopg2.Error):
+            raise psycopg2.OperationalError(str(error)) from error
         raise
     finally:
         pooled.close()
@@ -74,7 +82,7 @@ def _copy_rows(
     cursor.copy_expert("COPY staged_rows FROM STDIN WITH (FORMAT csv)", _as_csv(rows))
     data_columns = [name for name in rows.columns if name != contract.timestamp]
     values = sql.SQL(", ").join(map(sql.Identifier, data_columns))
-    clock = sql.SQL("timezone('utc', now())")
+    clock: sql.Composable = sql.SQL("timezone('utc', now())")
     if contract.timestamp in rows.columns:
         clock = sql.SQL("COALESCE({}, {})").format(sql.Identifier(contract.timestamp), clock)
     cursor.execute(

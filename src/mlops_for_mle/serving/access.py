@@ -28,6 +28,7 @@ _OPEN_PATHS = frozenset(
         "/",
         "/docs",
         "/favicon.ico",
+        "/health",
         "/health/live",
         "/health/ready",
         "/openapi.json",
@@ -74,7 +75,7 @@ class KeyRing:
         """
         self._file = file
         self._is_public = is_public
-        self._keys: dict[bytes, ApiKey] = {}
+        self._keys: dict[bytes, tuple[bytes, ApiKey]] = {}
         self._mark = self._look()
         self._check_at = time.monotonic() + _RELOAD_SECONDS
         self._has_file = False
@@ -92,8 +93,8 @@ class KeyRing:
     def find(self, presented: bytes) -> ApiKey | None:
         """The key with these characters."""
         found = digest(presented)
-        key = self._keys.get(found)
-        return key if key is not None and hmac.compare_digest(found.hex(), key.sha256) else None
+        known = self._keys.get(found)
+        return known[1] if known is not None and hmac.compare_digest(found, known[0]) else None
 
     def _reload(self) -> None:
         self._check_at = time.monotonic() + _RELOAD_SECONDS
@@ -109,7 +110,8 @@ class KeyRing:
             logger.info("Read %d API key(s) from %s", len(self._keys), self._file.path)
 
     def _take(self, keys: tuple[ApiKey, ...] | None) -> None:
-        self._keys = {bytes.fromhex(one.sha256): one for one in keys or ()}
+        digests = [(bytes.fromhex(one.sha256), one) for one in keys or ()]
+        self._keys = {known[0]: known for known in digests}
         self._has_file = self._has_file or keys is not None
 
     def _look(self) -> tuple[int, int, int] | None:

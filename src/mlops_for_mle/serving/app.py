@@ -12,9 +12,11 @@ from mlops_for_mle.serving.asgi import HotRoutes, Middleware
 from mlops_for_mle.serving.framework_errors import answer_errors
 from mlops_for_mle.serving.framework_guard import FrameworkGuard
 from mlops_for_mle.serving.openapi import OpenApiDocument
+from mlops_for_mle.serving.routes.feedback import feedback_router
 from mlops_for_mle.serving.routes.health import health_router
 from mlops_for_mle.serving.routes.invocations import invocations_route, mlflow_router
 from mlops_for_mle.serving.routes.model import model_router
+from mlops_for_mle.serving.routes.observations import observations_router
 from mlops_for_mle.serving.routes.open_inference import infer_routes, open_inference_router
 from mlops_for_mle.serving.routes.operation import add_operation
 from mlops_for_mle.serving.routes.predict import predict_route
@@ -73,6 +75,8 @@ def _framework(services: Services) -> FastAPI:
     application.include_router(model_router(services))
     application.include_router(mlflow_router(services))
     application.include_router(open_inference_router(services))
+    application.include_router(observations_router(services))
+    application.include_router(feedback_router(services))
     add_operation(application, services)
     application.openapi = OpenApiDocument(application, services)  # type: ignore[method-assign]
     answer_errors(application)

@@ -25,7 +25,7 @@ async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes:
     declared = headers.get(b"content-length")
     if declared is not None and declared.isdigit() and int(declared) > limit:
         raise _too_large(limit)
-    parts = []
+    parts: list[bytes] = []
     size = 0
     while True:
         message = await receive()

@@ -1,6 +1,7 @@
 """Rows in, predictions out: the one way to an answer, whatever protocol asked for it."""
 
 import time
+from math import isfinite
 
 import numpy as np
 
@@ -68,7 +69,8 @@ class DataPlane:
         predictions = served.predictor.predict(rows)
         probabilities = predictions.probabilities
         numbers = predictions.values if probabilities is None else probabilities
-        if not np.isfinite(numbers).all():
+        # What is not finite makes the sum so too; the sum alone may also be too large.
+        if not isfinite(numbers.sum()) and not np.isfinite(numbers).all():
             raise unprocessable(
                 [FieldError("", "the model has no finite answer", None, "values it was trained on")]
             )

@@ -1,14 +1,18 @@
-"""The audit trail for people: what was deployed, how good it was, and the way back."""
+"""The audit trail for people: what was deployed, how good it was, and the way back.
+
+SQLAlchemy is imported when somebody asks, so that it never delays the first answer.
+"""
 
 from typing import TYPE_CHECKING
 
-from mlops_for_mle.deployments import SERVING_EVENTS, DeploymentRow, append, current, history
 from mlops_for_mle.errors import ReleaseError, UserError
 from mlops_for_mle.release import Manifest, ReleaseStore
 from mlops_for_mle.serving.deployment_log import DeploymentLog
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+    from mlops_for_mle.deployments import DeploymentRow
 
 _REMEMBERED_MANIFESTS = 100
 
@@ -26,7 +30,7 @@ class DeploymentHistory(DeploymentLog):
         self._store = store
         self._manifests: dict[tuple[str, str], Manifest] = {}
 
-    def rows(self, contract: str, limit: int, before: int | None = None) -> list[DeploymentRow]:
+    def rows(self, contract: str, limit: int, before: int | None = None) -> "list[DeploymentRow]":
         """Rows of all events, the newest first.
 
         Args:
@@ -39,6 +43,7 @@ class DeploymentHistory(DeploymentLog):
         """
         from sqlalchemy import select
 
+        from mlops_for_mle.deployments import DeploymentRow
         from mlops_for_mle.tables import deployments
 
         table = deployments.c
@@ -53,12 +58,14 @@ class DeploymentHistory(DeploymentLog):
             found = connection.execute(statement.order_by(table.id.desc()).limit(limit))
             return [DeploymentRow(*row) for row in found]
 
-    def current_row(self, contract: str) -> DeploymentRow | None:
+    def current_row(self, contract: str) -> "DeploymentRow | None":
         """The deployment that servers follow; None before any.
 
         Raises:
             UserError: The database is not available.
         """
+        from mlops_for_mle.deployments import current
+
         with self._connection() as connection:
             return current(connection, contract) if connection is not None else None
 
@@ -91,7 +98,7 @@ class DeploymentHistory(DeploymentLog):
         current_deployment: int | None,
         reason: str,
         actor: str,
-    ) -> DeploymentRow:
+    ) -> "DeploymentRow":
         """Append a row that names an earlier release; servers follow it within their poll time.
 
         Args:
@@ -108,12 +115,14 @@ class DeploymentHistory(DeploymentLog):
             ReleaseError: The release is no longer whole in the store.
             UserError: The database is not available.
         """
+        from mlops_for_mle.deployments import append, current, history
+
         with self._connection() as connection:
             if connection is None:
                 raise RollbackRefusedError(f"Contract {contract} was never deployed")
             # Read again under the lock that every deployment takes.
             _lock(connection, contract)
-            rows = history(connection, contract, SERVING_EVENTS)
+            rows = history(connection, contract)
             chosen = _choose(rows, contract, release, current_deployment)
             self._manifests.pop((contract, chosen), None)
             manifest = self.manifest(contract, chosen)
@@ -135,7 +144,7 @@ class DeploymentHistory(DeploymentLog):
 
 
 def _choose(
-    rows: list[DeploymentRow], contract: str, wanted: str | None, current_deployment: int | None
+    rows: "list[DeploymentRow]", contract: str, wanted: str | None, current_deployment: int | None
 ) -> str:
     if not rows:
         raise RollbackRefusedError(f"Contract {contract} was never deployed")

@@ -8,6 +8,7 @@ signature, columns are found by their names and never by their positions.
 import csv
 import io
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.release import Precision
 from mlops_for_mle.serving.documents import parse_json
-from mlops_for_mle.serving.feature_checks import FeatureChecks, Faults, Matrix, describe
+from mlops_for_mle.serving.feature_checks import Faults, FeatureChecks, Matrix, describe
 from mlops_for_mle.serving.problems import FieldError, unprocessable
 
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -74,7 +75,9 @@ class InvocationReader:
                 [FieldError("", "the body is not UTF-8", None, "CSV in UTF-8")]
             ) from None
         try:
-            lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
+            lines = [
+                line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line
+            ]
         except csv.Error as error:
             raise unprocessable([FieldError("", f"is no CSV: {error}", None, "CSV")]) from None
         if not lines:
@@ -173,7 +176,7 @@ class InvocationReader:
                 return rows
         for name, feature in self._features.items():
             for index, value in enumerate(columns[name]):
-                self._explain(value, feature, lambda at=index, of=name: path_of(of, at), faults)
+                self._explain(value, feature, partial(path_of, name, index), faults)
         faults.raise_if_any()
         return np.array(
             [[float(value) for value in columns[name]] for name in self._names], np.float64

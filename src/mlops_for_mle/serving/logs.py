@@ -11,7 +11,12 @@ import msgspec
 from mlops_for_mle.serving.request_context import current_request
 from mlops_for_mle.serving.settings import LogFormat
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
+    "asctime",
+    "color_message",
+    "message",
+    "taskName",
+}
 _SECRETS = re.compile(
     r"(?P<url>://[^\s:/@\"']*:)[^\s@\"']+(?=@)"
     r"|(?P<bearer>\bbearer\s+)[A-Za-z0-9._~+/=-]+"

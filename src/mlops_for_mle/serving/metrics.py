@@ -84,6 +84,17 @@ class Snapshot(msgspec.Struct):
     recent: RecentView
 
 
+class _ServedCounts:
+    """What one release has predicted; holds its manifest, so that its identity stays its own."""
+
+    __slots__ = ("counts", "is_classifier", "manifest")
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.is_classifier = manifest.contract.target.task == "classification"
+        self.counts: dict[int | None, int] = {}
+
+
 class PrometheusMetrics:
     """Implements ``recording.ServingMetrics``; safe in several threads."""
 
@@ -96,8 +107,8 @@ class PrometheusMetrics:
         self._folder = folder
         self._lock = threading.Lock()
         self._requests: dict[tuple[str, int], list[float]] = {}
-        self._predictions: dict[tuple[int, int | None], int] = {}
-        self._versions: dict[int, Manifest] = {}
+        # By identity, since hashing a whole manifest takes longer than a prediction.
+        self._served: dict[int, _ServedCounts] = {}
         self._readers: dict[str, tuple[str, Callable[[], float], Combine, bool]] = {}
         self._recent = RecentPredictions()
         self._model: ModelInfo | None = None
@@ -125,10 +136,10 @@ class PrometheusMetrics:
         facts = current_request.get()
         if facts is not None:
             facts.prediction_id = answered.prediction_id
+        served = self._served.get(id(answered.manifest)) or self._remember(answered.manifest)
         values = answered.predictions.values
-        manifest = answered.manifest
         counts: dict[int | None, int]
-        if manifest.contract.target.task != "classification":
+        if not served.is_classifier:
             counts = {None: len(values)}
         elif len(values) == 1:
             counts = {int(values.item()): 1}
@@ -136,11 +147,8 @@ class PrometheusMetrics:
             found, numbers = np.unique(values, return_counts=True)
             counts = dict(zip(found.tolist(), numbers.tolist(), strict=True))
         with self._lock:
-            # By identity, since hashing a whole manifest takes longer than a prediction.
-            self._versions.setdefault(id(manifest), manifest)
             for value, count in counts.items():
-                key = (id(manifest), value)
-                self._predictions[key] = self._predictions.get(key, 0) + count
+                served.counts[value] = served.counts.get(value, 0) + count
             self._recent.add(answered, counts)
 
     def requested(self, route: str, status: int, seconds: float) -> None:
@@ -217,8 +225,9 @@ class PrometheusMetrics:
                     for (route, status), cell in self._requests.items()
                 ],
                 predictions=[
-                    self._prediction_count(self._versions[number], value, count)
-                    for (number, value), count in self._predictions.items()
+                    _prediction_count(served.manifest, value, count)
+                    for served in self._served.values()
+                    for value, count in served.counts.items()
                 ],
                 readings=readings,
                 model=self._model,
@@ -227,12 +236,9 @@ class PrometheusMetrics:
                 recent=self._recent.view(),
             )
 
-    def _prediction_count(
-        self, manifest: Manifest, value: int | None, count: int
-    ) -> PredictionCount:
-        labels = manifest.contract.target.labels
-        label = "" if value is None else labels.get(value, str(value))
-        return PredictionCount(manifest.contract.name, manifest.model.version, value, label, count)
+    def _remember(self, manifest: Manifest) -> _ServedCounts:
+        with self._lock:
+            return self._served.setdefault(id(manifest), _ServedCounts(manifest))
 
     def _run(self) -> None:
         while not self._stopping.wait(_PUBLISH_SECONDS):
@@ -245,6 +251,12 @@ class PrometheusMetrics:
         partial = self._file.with_suffix(f".{threading.get_ident()}")
         partial.write_bytes(content)
         partial.replace(self._file)
+
+
+def _prediction_count(manifest: Manifest, value: int | None, count: int) -> PredictionCount:
+    labels = manifest.contract.target.labels
+    label = "" if value is None else labels.get(value, str(value))
+    return PredictionCount(manifest.contract.name, manifest.model.version, value, label, count)
 
 
 def _is_running(pid: int) -> bool:

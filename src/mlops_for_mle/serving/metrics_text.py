@@ -49,6 +49,9 @@ def _requests(snapshots: list[Snapshot]) -> Iterator[Metric]:
     for snapshot in snapshots:
         for one in snapshot.requests:
             method, _, route = one.route.rpartition(" ")
+            if route.startswith("/"):
+                # The hot routes, which take one method, do not name it.
+                method = method or "POST"
             key = (route, method, str(one.status))
             buckets[key] = [a + b for a, b in zip(buckets[key], one.buckets, strict=True)]
             seconds[key] += one.seconds

@@ -6,7 +6,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from mlops_for_mle.serving.access import describe_security
+from mlops_for_mle.serving.observation_models import observation_schemas
 from mlops_for_mle.serving.routes import invocations, open_inference, predict
+from mlops_for_mle.serving.routes.feedback import FEEDBACK_SCHEMA, new_feedback_schema
 from mlops_for_mle.serving.routes.open_inference_document import infer_operation
 from mlops_for_mle.serving.routes.preview import PATH as PREVIEW_PATH
 from mlops_for_mle.serving.routes.preview import preview_operation
@@ -66,5 +68,9 @@ class OpenApiDocument:
         schemas["Problem"] = _PROBLEM_SCHEMA
         schemas["MlflowError"] = invocations.ERROR_SCHEMA
         schemas["InferenceError"] = open_inference.ERROR_SCHEMA
+        contract = served.contract if served is not None else None
+        schemas.update(observation_schemas(contract))
+        schemas["NewFeedback"] = new_feedback_schema(contract)
+        schemas["Feedback"] = FEEDBACK_SCHEMA
         describe_security(document)
         return document

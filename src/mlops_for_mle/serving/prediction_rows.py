@@ -3,7 +3,6 @@
 from array import array
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 
@@ -40,8 +39,8 @@ _encode = msgspec.json.Encoder().encode
 
 def line_writer(release: ReleaseFrame) -> LineWriter:
     """A function that gives one line for each row that a release has answered."""
-    width = len(release.features)
-    row_type = _row_type(release.features)
+    names = release.features
+    width = len(names)
     labels = {value: _quoted(label) for value, label in release.labels.items()}
     value_code = "q" if release.value_type == "integer" else "d"
     common = (
@@ -74,7 +73,9 @@ def line_writer(release: ReleaseFrame) -> LineWriter:
                     middle,
                     _encode(value),
                     labels.get(value, b""),
-                    _encode(row_type(*rows[index * width : (index + 1) * width])),
+                    _encode(
+                        dict(zip(names, rows[index * width : (index + 1) * width], strict=True))
+                    ),
                     _encode(probabilities[index * classes : (index + 1) * classes]).translate(
                         _TO_ARRAY
                     )
@@ -99,13 +100,6 @@ class _Clock:
             self._second = second
             self._text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S").encode()
         return b"%b.%06d+00" % (self._text, rest)
-
-
-def _row_type(features: tuple[str, ...]) -> Callable[..., Any]:
-    """A structure that is encoded as an object with the features' names."""
-    fields = [(f"field_{index}", float) for index in range(len(features))]
-    names = {field: name for (field, _), name in zip(fields, features, strict=True)}
-    return msgspec.defstruct("Row", fields, rename=names, gc=False)
 
 
 def _quoted(text: str) -> bytes:

@@ -120,20 +120,23 @@ class PredictionShipper:
         Raises:
             UserError: The database is not available or lacks the table.
         """
-        from psycopg2 import errors
+        import psycopg2
 
-        from mlops_for_mle.database import database_url, reachable
+        from mlops_for_mle.database import DatabaseUnavailableError, database_url, reachable
 
         try:
             self._url = self._url or database_url()
-            with reachable(self._url) as engine:
-                pooled = engine.raw_connection()
-            try:
-                yield cast("Connection", pooled)
-            finally:
-                # Rolls back whatever is under way.
-                pooled.close()
-        except errors.UndefinedTable:
+            with reachable(self._url) as engine, engine.connect() as borrowed:
+                try:
+                    yield cast("Connection", borrowed.connection)
+                except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+                    # Not to be lent again.
+                    borrowed.invalidate(error)
+                    reason = " ".join(str(error).split())
+                    raise DatabaseUnavailableError(
+                        f"The database has ended the connection: {reason}"
+                    ) from error
+        except psycopg2.errors.UndefinedTable:
             raise UserError(
                 "The database has no table predictions: run `kedro db upgrade`."
             ) from None

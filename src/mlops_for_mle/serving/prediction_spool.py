@@ -115,10 +115,12 @@ class PredictionSpool:
     def own_segments(self) -> list[Path]:
         """The sealed segments of this process, the oldest first."""
         with self._lock:
-            if self._folder is None:
-                return []
-            found = self._folder.segments()
-            return found[:-1] if self._descriptor is not None else found
+            folder = self._folder
+            sealed = self._segment_number - (self._descriptor is not None)
+        if folder is None:
+            return []
+        last = _segment_name(sealed)
+        return [path for path in folder.segments() if path.name <= last]
 
     def adopted_segments(self) -> list[Path]:
         """The segments of processes that have ended."""
@@ -193,7 +195,7 @@ class PredictionSpool:
 
     def _begin_segment(self, folder: SpoolFolder) -> int:
         self._segment_number += 1
-        path = folder.path / f"{self._segment_number:010d}{SEGMENT_SUFFIX}"
+        path = folder.path / _segment_name(self._segment_number)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         if self._sync != "never":
             _sync_folder(folder.path)
@@ -244,6 +246,10 @@ class PredictionSpool:
         for folder in [one for one in self._adopted if not one.segments()]:
             self._adopted.remove(folder)
             folder.release()
+
+
+def _segment_name(number: int) -> str:
+    return f"{number:010d}{SEGMENT_SUFFIX}"
 
 
 def _sync_and_close(descriptors: list[int]) -> None:

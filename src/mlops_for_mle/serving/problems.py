@@ -98,5 +98,5 @@ def shown(value: object) -> str:
         return f"a list of {len(value)}"
     elif isinstance(value, dict):
         return f"an object of {len(value)} fields"
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -131,8 +130,7 @@ def _first_rows(answered: AnsweredPredictions) -> AnsweredPredictions:
     """A few rows of many, as copies, so that a large request does not stay in memory."""
     predictions, count = answered.predictions, _ROWS_OF_A_REQUEST
     probabilities = predictions.probabilities
-    return replace(
-        answered,
+    return answered._replace(
         rows=answered.rows[:count].copy(),
         predictions=Predictions(
             predictions.values[:count].copy(),

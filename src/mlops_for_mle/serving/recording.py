@@ -1,14 +1,12 @@
 """What an answered request leaves behind: the prediction log and the metrics plug in here."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mlops_for_mle.predictor import Predictions, Rows
 from mlops_for_mle.release import Manifest
 
 
-@dataclass(frozen=True, slots=True)
-class AnsweredPredictions:
+class AnsweredPredictions(NamedTuple):
     """The rows of one request with their answers.
 
     Attributes:

@@ -14,11 +14,10 @@ from mlops_for_mle.serving.settings import AccessLog
 API_POLICY = b"default-src 'none'; frame-ancestors 'none'"
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
-_HEADERS = (
-    (b"content-security-policy", API_POLICY),
-    (b"cache-control", b"no-store"),
-)
 _ALWAYS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+_UNLESS_GIVEN = ((b"content-security-policy", API_POLICY), (b"cache-control", b"no-store"))
+_GIVEN = frozenset(name for name, _ in _UNLESS_GIVEN)
+_ALL: tuple[tuple[bytes, bytes], ...] = (*_ALWAYS, *_UNLESS_GIVEN)
 _LINES_PER_SECOND = 10
 
 logger = logging.getLogger("mlops_for_mle.serving.access")
@@ -84,12 +83,14 @@ class RequestContext:
         async def complete(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                headers = list(message.get("headers", ()))
-                present = [name for name, _ in headers]
-                headers += _ALWAYS
-                headers += [header for header in _HEADERS if header[0] not in present]
-                headers.append((b"x-request-id", request_id))
-                message["headers"] = headers
+                given_headers = message.get("headers", ())
+                added = _ALL
+                for name, _ in given_headers:
+                    if name in _GIVEN:
+                        present = {one for one, _ in given_headers}
+                        added = tuple(one for one in _ALL if one[0] not in present)
+                        break
+                message["headers"] = [*given_headers, *added, (b"x-request-id", request_id)]
                 status = message["status"]
             await send(message)
 

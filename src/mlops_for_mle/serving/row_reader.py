@@ -17,7 +17,7 @@ import numpy as np
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.release import Precision
 from mlops_for_mle.serving.documents import parse_json
-from mlops_for_mle.serving.feature_checks import FeatureChecks, Faults, Matrix, describe
+from mlops_for_mle.serving.feature_checks import Faults, FeatureChecks, Matrix, describe
 
 COLUMNS_KEY = "columns"
 
@@ -68,9 +68,13 @@ class RowReader:
                 row = self._row_decoder.decode(body)
                 return GivenRows(np.array((_as_tuple(row),), np.float64), RowsForm.ONE)
             if quotes == self._quotes_of_a_row + 2:
-                columns = _as_tuple(self._columns_decoder.decode(body).columns)
-                if len(columns[0]) and len(set(map(len, columns))) == 1:
-                    return GivenRows(np.array(columns, np.float64).T, RowsForm.COLUMNS)
+                columns = _as_tuple(getattr(self._columns_decoder.decode(body), COLUMNS_KEY))
+                count = len(columns[0])
+                if count and all(len(column) == count for column in columns):
+                    flat = np.fromiter(
+                        chain.from_iterable(columns), np.float64, count * len(columns)
+                    )
+                    return GivenRows(flat.reshape(-1, count).T, RowsForm.COLUMNS)
             elif quotes and quotes % self._quotes_of_a_row == 0:
                 rows = self._rows_decoder.decode(body)
                 if len(rows) * self._quotes_of_a_row == quotes:
@@ -106,9 +110,7 @@ class RowReader:
     def _explain_list(self, document: list[Any], faults: Faults) -> list[list[float]]:
         if not document:
             faults.add("", "has no rows", document, "at least one row")
-        return [
-            self._explain_row(row, f"[{index}]", faults) for index, row in enumerate(document)
-        ]
+        return [self._explain_row(row, f"[{index}]", faults) for index, row in enumerate(document)]
 
     def _explain_row(self, row: Any, path: str, faults: Faults) -> list[float]:
         if not isinstance(row, dict):
@@ -180,7 +182,7 @@ class RowReader:
             step = 1.0 if feature.type == "integer" else None
             value = Annotated[float, msgspec.Meta(ge=lower, le=upper, multiple_of=step)]
             values.append((f"field_{index}", value))
-            lists.append((f"field_{index}", list[value]))  # type: ignore[valid-type]
+            lists.append((f"field_{index}", list[value]))
             names[f"field_{index}"] = name
         row = msgspec.defstruct("Row", values, rename=names, forbid_unknown_fields=True, gc=False)
         inner = msgspec.defstruct("Columns", lists, rename=names, forbid_unknown_fields=True)

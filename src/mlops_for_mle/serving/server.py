@@ -15,6 +15,9 @@ from mlops_for_mle.serving.settings import ServingSettings
 
 APPLICATION = "mlops_for_mle.serving.worker:create_worker"
 
+# Longer than a load balancer keeps idle connections, so that it is never the server who ends one.
+_KEEP_ALIVE_SECONDS = 75
+
 logger = logging.getLogger(__name__)
 
 
@@ -35,7 +38,10 @@ def run_server(settings: ServingSettings) -> None:
         "log_config": log_configuration(settings.log_level, settings.log_format),
         "access_log": False,
         "server_header": False,
-        "timeout_graceful_shutdown": settings.shutdown_seconds,
+        # The rest of the time is for writing out the prediction log, see Services.stop.
+        "timeout_graceful_shutdown": settings.shutdown_seconds / 2,
+        "http": "mlops_for_mle.serving.http_protocol:ServingProtocol",
+        "timeout_keep_alive": _KEEP_ALIVE_SECONDS,
     }
     if settings.workers == 1:
         # After an orderly end uvicorn raises the signal again, which would be the exit status.

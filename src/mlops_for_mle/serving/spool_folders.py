@@ -31,7 +31,9 @@ class SpoolFolder:
     def release(self) -> None:
         """Own the folder no more; it is removed when nothing is left in it."""
         with _turn(self.path.parent):
-            if all(entry.name == _LOCK_NAME for entry in self.path.iterdir()):
+            # A person may have removed it.
+            is_there = self.path.is_dir()
+            if is_there and all(entry.name == _LOCK_NAME for entry in self.path.iterdir()):
                 (self.path / _LOCK_NAME).unlink(missing_ok=True)
                 self.path.rmdir()
             os.close(self._lock)

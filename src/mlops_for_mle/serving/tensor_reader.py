@@ -13,7 +13,7 @@ import numpy.typing as npt
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.predictor import INPUT_NAME
 from mlops_for_mle.release import Precision
-from mlops_for_mle.serving.feature_checks import FeatureChecks, Faults, Matrix, describe
+from mlops_for_mle.serving.feature_checks import Faults, FeatureChecks, Matrix, describe
 from mlops_for_mle.serving.problems import FieldError, shown, unprocessable
 
 # Element types of the protocol by their names; binary data is little-endian.
@@ -42,14 +42,14 @@ class InputTensor(msgspec.Struct):
     shape: list[int]
     datatype: str
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    parameters: dict[str, Any] = {}  # noqa: RUF012  (msgspec copies it)
+    parameters: dict[str, Any] = {}
 
 
 class OutputRequest(msgspec.Struct):
     """One tensor that a client asks for."""
 
     name: str
-    parameters: dict[str, Any] = {}  # noqa: RUF012  (msgspec copies it)
+    parameters: dict[str, Any] = {}
 
 
 class InferenceRequest(msgspec.Struct):
@@ -57,8 +57,8 @@ class InferenceRequest(msgspec.Struct):
 
     inputs: list[InputTensor]
     id: str = ""
-    parameters: dict[str, Any] = {}  # noqa: RUF012  (msgspec copies it)
-    outputs: list[OutputRequest] = []  # noqa: RUF012  (msgspec copies it)
+    parameters: dict[str, Any] = {}
+    outputs: list[OutputRequest] = []
 
 
 class ReadRequest(NamedTuple):
@@ -167,9 +167,7 @@ def _refuse_extensions(request: InferenceRequest) -> None:
                     raise _refused(where, "is an extension that is not there", None, "JSON tensors")
 
 
-def _decode_tensors(
-    inputs: list[InputTensor], binary: memoryview
-) -> dict[str, npt.NDArray[Any]]:
+def _decode_tensors(inputs: list[InputTensor], binary: memoryview) -> dict[str, npt.NDArray[Any]]:
     """The tensors by their names.
 
     Raises:
@@ -185,7 +183,8 @@ def _decode_tensors(
             allowed = ", ".join(ELEMENT_TYPES)
             raise _refused(f"{where}.datatype", "is no number", shown(tensor.datatype), allowed)
         if not tensor.shape or min(tensor.shape) < 1 or len(tensor.shape) > 8:
-            raise _refused(f"{where}.shape", "is no shape", shown(tensor.shape), "[rows, features] with at least one row")
+            allowed = "[rows, features] with at least one row"
+            raise _refused(f"{where}.shape", "is no shape", str(tensor.shape)[:80], allowed)
         size = tensor.parameters.get("binary_data_size")
         if size is None:
             values = _json_values(tensor, where)
@@ -205,7 +204,7 @@ def _binary_values(
     element = np.dtype(ELEMENT_TYPES[tensor.datatype])
     expected = _count(tensor.shape) * element.itemsize
     if type(size) is not int or size != expected or size > len(binary):
-        allowed = f"{expected}, the bytes of shape {str(tensor.shape)[:80]}, all of them behind the JSON"
+        allowed = f"{expected} bytes, as the shape says, all of them behind the JSON"
         raise _refused(f"{where}.parameters.binary_data_size", "does not fit", shown(size), allowed)
     return np.frombuffer(binary[:size], element).reshape(tensor.shape)
 
@@ -219,10 +218,11 @@ def _json_values(tensor: InputTensor, where: str) -> npt.NDArray[Any]:
         except msgspec.ValidationError:
             values = np.array(_decode_nested(tensor.data), np.float64).reshape(-1)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise _refused(f"{where}.data", f"is no list of numbers: {error}", None, "numbers") from None
+        message = f"is no list of numbers: {error}"
+        raise _refused(f"{where}.data", message, None, "numbers") from None
     expected = _count(tensor.shape)
     if len(values) != expected:
-        allowed = f"{expected}, as its shape {str(tensor.shape)[:80]} says"
+        allowed = f"{expected}, as the shape says"
         raise _refused(f"{where}.data", "has another size", str(len(values)), allowed)
     return values.reshape(tensor.shape)
 

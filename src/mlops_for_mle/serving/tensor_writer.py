@@ -3,18 +3,18 @@
 import struct
 from typing import Any, NamedTuple
 
-import msgspec
-import numpy as np
+import numpy.typing as npt
 
 from mlops_for_mle.predictor import INPUT_NAME, PROBABILITY_OUTPUT
 from mlops_for_mle.release import Manifest
+from mlops_for_mle.serving.answers import encode
 from mlops_for_mle.serving.problems import FieldError, unprocessable
 from mlops_for_mle.serving.recording import AnsweredPredictions
 from mlops_for_mle.serving.tensor_reader import InferenceRequest
 
 LABEL_OUTPUT = "label"
 
-_encode = msgspec.json.Encoder().encode
+_WRITTEN_TYPES = {"INT64": "<i8", "FP64": "<f8", "FP32": "<f4"}
 
 
 class OutputKind(NamedTuple):
@@ -53,7 +53,8 @@ class TensorWriter:
             self.outputs.append(OutputKind(LABEL_OUTPUT, "BYTES", (-1,)))
         if manifest.model.has_probabilities:
             shape = (-1, len(self._labels))
-            self.outputs.append(OutputKind(PROBABILITY_OUTPUT, "FP64", shape))
+            kind = "FP32" if manifest.model.precision == "float32" else "FP64"
+            self.outputs.append(OutputKind(PROBABILITY_OUTPUT, kind, shape))
         self._kinds = {kind.name: kind for kind in self.outputs}
 
     def metadata(self) -> dict[str, Any]:
@@ -109,29 +110,29 @@ class TensorWriter:
             "parameters": {"prediction_id": answered.prediction_id, "release": self._release},
             "outputs": tensors,
         }
-        head = _encode(document)
+        head = encode(document)
         if not parts:
             return WrittenAnswer(head, None)
         return WrittenAnswer(b"".join((head, *parts)), len(head))
 
-    def _list(self, kind: OutputKind, answered: AnsweredPredictions) -> list[Any]:
+    def _values(self, kind: OutputKind, answered: AnsweredPredictions) -> npt.NDArray[Any]:
         predictions = answered.predictions
-        if kind.name == LABEL_OUTPUT and self._labels:
-            return [self._labels[value] for value in predictions.values.tolist()]
         if kind.name == PROBABILITY_OUTPUT and predictions.probabilities is not None:
-            flat: list[Any] = predictions.probabilities.reshape(-1).tolist()
-            return flat
-        return list(predictions.values.tolist())
+            values: npt.NDArray[Any] = predictions.probabilities
+        else:
+            values = predictions.values
+        return values.reshape(-1).astype(_WRITTEN_TYPES[kind.datatype])
+
+    def _list(self, kind: OutputKind, answered: AnsweredPredictions) -> Any:
+        if kind.datatype == "BYTES":
+            return [self._labels[value] for value in answered.predictions.values.tolist()]
+        return self._values(kind, answered)
 
     def _binary(self, kind: OutputKind, answered: AnsweredPredictions) -> bytes:
-        predictions = answered.predictions
         if kind.datatype == "BYTES":
             labels = {value: _length_prefixed(name) for value, name in self._labels.items()}
-            return b"".join(labels[value] for value in predictions.values.tolist())
-        if kind.name == PROBABILITY_OUTPUT and predictions.probabilities is not None:
-            return predictions.probabilities.astype("<f8").tobytes()
-        element = np.dtype("<i8" if kind.datatype == "INT64" else "<f8")
-        return predictions.values.astype(element).tobytes()
+            return b"".join(labels[value] for value in answered.predictions.values.tolist())
+        return self._values(kind, answered).tobytes()
 
 
 def _length_prefixed(text: str) -> bytes:

@@ -2,12 +2,11 @@
 
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlops_for_mle.deployments import SERVING_EVENTS, DeploymentRow
 from mlops_for_mle.errors import ReleaseError, UserError
 from mlops_for_mle.release import ReleaseStore
 from mlops_for_mle.serving.access import KEY_IN_STATE
@@ -16,7 +15,11 @@ from mlops_for_mle.serving.problems import ProblemError, not_ready
 from mlops_for_mle.serving.responses import problem_responses
 from mlops_for_mle.serving.services import Services
 
+if TYPE_CHECKING:
+    from mlops_for_mle.deployments import DeploymentRow
+
 _SHOWN_RELEASES = 8
+_FAILURE = "load_failed"
 
 
 class DeploymentEntry(BaseModel):
@@ -85,7 +88,7 @@ class Rollback(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     release: str | None = Field(default=None, min_length=1, max_length=200)
-    reason: str = Field(min_length=1, max_length=500, pattern=r"^[^\x00]*\S[^\x00]*$")
+    reason: str = Field(min_length=1, max_length=500, pattern=r"^[^\x00]*[^\s\x00][^\x00]*$")
     current_deployment: int | None = Field(default=None, ge=1, le=2**63 - 1)
 
 
@@ -164,22 +167,22 @@ def _contract(services: Services) -> str:
     return contract
 
 
-def _entry(row: DeploymentRow) -> DeploymentEntry:
+def _entry(row: "DeploymentRow") -> DeploymentEntry:
     facts = row._asdict()
     del facts["contract"]
     return DeploymentEntry(**facts)
 
 
 def _releases(
-    history: DeploymentHistory, rows: list[DeploymentRow], current: DeploymentRow | None
+    history: DeploymentHistory, rows: "list[DeploymentRow]", current: "DeploymentRow | None"
 ) -> list[ReleaseEntry]:
-    latest = {row.release: row for row in reversed(rows) if row.event in SERVING_EVENTS}
+    latest = {row.release: row for row in reversed(rows) if row.event != _FAILURE}
     found = sorted(latest.values(), key=lambda row: row.id, reverse=True)[:_SHOWN_RELEASES]
     return [_release(history, row, current) for row in found]
 
 
 def _release(
-    history: DeploymentHistory, row: DeploymentRow, current: DeploymentRow | None
+    history: DeploymentHistory, row: "DeploymentRow", current: "DeploymentRow | None"
 ) -> ReleaseEntry:
     entry = ReleaseEntry(
         release=row.release,

@@ -7,12 +7,12 @@ rather than the model, such as 413 or 429, is added to them.
 from http import HTTPStatus
 from typing import Any
 
-import msgspec
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 
 from mlops_for_mle import __version__
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.serving.answers import encode
 from mlops_for_mle.serving.asgi import HotAnswer, HotRequest, HotRoute, header_pairs, json_bytes
 from mlops_for_mle.serving.bodies import media_type, unsupported_type
 from mlops_for_mle.serving.problems import ProblemError
@@ -42,8 +42,6 @@ _ERROR_CODES = {
     HTTPStatus.GATEWAY_TIMEOUT: "DEADLINE_EXCEEDED",
 }
 
-_encode = msgspec.json.Encoder().encode
-
 
 def invocations_route(services: Services) -> HotRoute:
     """The endpoint for predictions."""
@@ -60,7 +58,7 @@ def invocations_route(services: Services) -> HotRoute:
             raise unsupported_type(request.headers, "application/json and text/csv, in UTF-8")
         answered = plane.predict(served, rows, request.started, request.request_id)
         return HotAnswer(
-            _encode({"predictions": answered.predictions.values.tolist()}),
+            encode({"predictions": answered.predictions.values}),
             headers=(
                 (b"x-prediction-id", answered.prediction_id.encode()),
                 (b"x-model-version", b"%d" % served.manifest.model.version),

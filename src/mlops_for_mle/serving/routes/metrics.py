@@ -13,7 +13,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlops_for_mle.serving.metrics import PrometheusMetrics
-from mlops_for_mle.serving.metrics_text import exposition
 from mlops_for_mle.serving.prediction_recorder import SpoolingRecorder
 from mlops_for_mle.serving.recent import INTERVAL_SECONDS, merge
 from mlops_for_mle.serving.recording import ServingMetrics
@@ -105,6 +104,9 @@ def metrics_router(services: Services, metrics: PrometheusMetrics) -> APIRouter:
         },
     )
     async def scrape(request: Request) -> Response:
+        # Prometheus' client takes longer to import than a server has before its first answer.
+        from mlops_for_mle.serving.metrics_text import exposition
+
         accept = request.headers.get("accept", "")
         content, content_type = await run_in_threadpool(exposition, metrics, accept)
         return Response(content, headers={"Content-Type": content_type})

@@ -1,0 +1,88 @@
+# Two images from one lock file: `pipeline` runs Kedro and MLflow, `api` only serves.
+ARG PYTHON_IMAGE=python:3.12.13-slim-bookworm
+ARG UV_IMAGE=ghcr.io/astral-sh/uv:0.13.9
+
+FROM ${UV_IMAGE} AS uv
+
+FROM ${PYTHON_IMAGE} AS builder
+COPY --from=uv /uv /usr/local/bin/uv
+ENV UV_COMPILE_BYTECODE=1 \
+    UV_LINK_MODE=copy \
+    UV_NO_DEV=1 \
+    UV_PYTHON=/usr/local/bin/python \
+    UV_PYTHON_DOWNLOADS=never
+WORKDIR /app
+
+# Dependencies are a layer of their own, which a change of the code leaves as it is.
+FROM builder AS api-dependencies
+RUN --mount=type=cache,target=/root/.cache/uv \
+    --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
+    --mount=type=bind,source=uv.lock,target=uv.lock \
+    uv sync --locked --no-install-project --extra s3
+
+FROM builder AS pipeline-dependencies
+RUN --mount=type=cache,target=/root/.cache/uv \
+    --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
+    --mount=type=bind,source=uv.lock,target=uv.lock \
+    uv sync --locked --no-install-project --extra pipelines --extra s3 --extra tracking-server
+
+# Only the package itself: its dependencies come from the layers above.
+FROM builder AS package
+COPY pyproject.toml README.md ./
+COPY src src
+RUN --mount=type=cache,target=/root/.cache/uv \
+    uv build --wheel --out-dir /wheels
+
+FROM ${PYTHON_IMAGE} AS runtime
+RUN groupadd --gid 10001 app \
+    && useradd --uid 10001 --gid app --no-create-home --home-dir /tmp --shell /usr/sbin/nologin app \
+    && install --directory --owner app --group app /app/data
+ENV PATH=/app/bin:/app/.venv/bin:$PATH \
+    HOME=/tmp \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    MLOPS_PROJECT_PATH=/app \
+    ORT_DISABLE_TELEMETRY=1
+WORKDIR /app
+ARG VERSION=0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="mlops-for-mle" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+
+FROM runtime AS pipeline
+LABEL org.opencontainers.image.description="Kedro pipelines, data generator and MLflow server of mlops-for-mle"
+ENV DO_NOT_TRACK=true \
+    GIT_PYTHON_REFRESH=quiet \
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR=false \
+    MLFLOW_DISABLE_TELEMETRY=true \
+    MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+    MPLCONFIGDIR=/tmp/matplotlib
+# A named volume that is mounted for the first time takes its owner from these folders. Kedro wants
+# the source folder that pyproject.toml names to exist; the package itself is installed.
+RUN install --directory --owner app --group app /volumes/s3 /volumes/api \
+    && mkdir -p src conf/local
+COPY --from=pipeline-dependencies /app/.venv .venv
+RUN --mount=type=bind,from=uv,source=/uv,target=/usr/local/bin/uv \
+    --mount=type=bind,from=package,source=/wheels,target=/wheels \
+    uv pip install --no-cache --no-deps --offline --compile-bytecode --python .venv /wheels/*.whl
+COPY pyproject.toml ./
+COPY conf conf
+COPY deploy/bin bin
+ARG REVISION=unknown
+ENV MLOPS_CODE_REVISION=${REVISION}
+USER 10001:10001
+CMD ["schedule.py"]
+
+FROM runtime AS api
+LABEL org.opencontainers.image.description="Prediction API of mlops-for-mle"
+COPY --from=api-dependencies /app/.venv .venv
+RUN --mount=type=bind,from=uv,source=/uv,target=/usr/local/bin/uv \
+    --mount=type=bind,from=package,source=/wheels,target=/wheels \
+    uv pip install --no-cache --no-deps --offline --compile-bytecode --python .venv /wheels/*.whl
+COPY deploy/bin/http_health.py bin/http_health.py
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["http_health.py", "http://127.0.0.1:8000/health/ready"]
+CMD ["python", "-m", "mlops_for_mle.serving"]

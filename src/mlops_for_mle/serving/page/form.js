@@ -1,0 +1,218 @@
+// The form that the contract describes, and the answer that follows each change.
+import { ask, byId, drawn, element, number, percent } from "./shared.js";
+import { text } from "./texts.js";
+
+const PAUSE_MILLISECONDS = 200;
+
+export class PredictionForm {
+  constructor(onKept, onProblem) {
+    this.contract = null;
+    this.inputs = new Map();
+    this.onKept = onKept;
+    this.onProblem = onProblem;
+    this.answer = null;
+    this.keptId = null;
+    this.timer = 0;
+    this.pending = null;
+    byId("form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.keep();
+    });
+  }
+
+  // Shows the fields of a contract; values that were typed stay where the names stay.
+  show(contract, example) {
+    const typed = new Map([...this.inputs].map(([name, input]) => [name, input.value]));
+    this.contract = contract;
+    this.inputs.clear();
+    const fields = Object.entries(contract.features).map(([name, feature], index) => {
+      const value = typed.get(name) ?? example[name] ?? feature.minimum ?? feature.maximum ?? 0;
+      return this.field(name, feature, value, `field-${index}`);
+    });
+    byId("fields").replaceChildren(...fields);
+    this.preview();
+  }
+
+  field(name, feature, value, id) {
+    const range = rangeText(feature);
+    const hint = [feature.description, range].filter(Boolean).join(" · ");
+    const input = element("input", {
+      id,
+      type: "number",
+      inputmode: feature.type === "integer" ? "numeric" : "decimal",
+      step: feature.type === "integer" ? 1 : "any",
+      min: feature.minimum,
+      max: feature.maximum,
+      required: true,
+      "aria-describedby": `${id}-hint ${id}-error`,
+    });
+    input.value = typeof value === "number" ? Number(value.toPrecision(6)) : value;
+    this.inputs.set(name, input);
+    const slider = this.slider(name, feature, input);
+    input.addEventListener("input", () => {
+      if (slider) slider.value = input.value;
+      this.changed();
+    });
+    return element(
+      "div",
+      { class: "field" },
+      element("label", { for: id }, name),
+      element("span", { class: "value" }, input, element("span", { class: "unit" }, feature.unit ?? "")),
+      slider,
+      element("p", { class: "hint", id: `${id}-hint` }, hint),
+      element("p", { class: "error", id: `${id}-error` }),
+    );
+  }
+
+  slider(name, feature, input) {
+    if (feature.minimum === null || feature.maximum === null) return null;
+    const step = feature.type === "integer" ? 1 : niceStep((feature.maximum - feature.minimum) / 200);
+    const slider = element("input", {
+      type: "range",
+      // Steps count from here, so that the slider stops at round numbers.
+      min: Math.floor(feature.minimum / step) * step,
+      max: feature.maximum,
+      step,
+      "aria-label": name,
+      tabindex: -1,
+    });
+    slider.value = input.value;
+    slider.addEventListener("input", () => {
+      const value = Math.max(feature.minimum, Math.min(feature.maximum, Number(slider.value)));
+      input.value = String(Number(value.toPrecision(8)));
+      this.changed();
+    });
+    return slider;
+  }
+
+  changed() {
+    this.keptId = null;
+    byId("kept").textContent = "";
+    byId("answer").classList.add("stale");
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.preview(), PAUSE_MILLISECONDS);
+  }
+
+  // The row, or null when a field is wrong; marks the wrong fields.
+  row() {
+    const row = {};
+    let isRight = true;
+    for (const [name, input] of this.inputs) {
+      const message = fault(this.contract.features[name], input.value);
+      this.mark(name, message);
+      if (message) isRight = false;
+      row[name] = Number(input.value);
+    }
+    return isRight ? row : null;
+  }
+
+  mark(name, message) {
+    const input = this.inputs.get(name);
+    if (!input) return;
+    input.setAttribute("aria-invalid", message ? "true" : "false");
+    byId(`${input.id}-error`).textContent = message ?? "";
+  }
+
+  async preview() {
+    this.pending?.abort();
+    const row = this.row();
+    if (row === null) {
+      this.render(null);
+      return;
+    }
+    this.pending = new AbortController();
+    await this.ask("/predict/preview", row, { signal: this.pending.signal });
+  }
+
+  async keep() {
+    clearTimeout(this.timer);
+    this.pending?.abort();
+    const row = this.row();
+    if (row === null) return;
+    const headers = { "X-Request-ID": `page-${crypto.getRandomValues(new Uint32Array(2)).join("-")}` };
+    const answer = await this.ask("/predict", row, { headers });
+    if (answer) {
+      this.keptId = answer.prediction_id;
+      byId("kept").textContent = text("kept", { id: this.keptId });
+      this.onKept();
+    }
+  }
+
+  async ask(path, row, options) {
+    try {
+      const answer = await ask(path, { ...options, body: row });
+      this.render(answer);
+      return answer;
+    } catch (error) {
+      if (error.name === "AbortError") return null;
+      this.render(null);
+      for (const one of error.errors ?? []) this.mark(one.path, `${one.message}: ${one.allowed}`);
+      if (!error.errors?.length) this.onProblem(error);
+      return null;
+    }
+  }
+
+  render(answer) {
+    this.answer = answer;
+    const place = byId("answer");
+    place.classList.remove("stale");
+    if (answer === null) {
+      place.replaceChildren(element("p", { class: "hint" }, text("noAnswer")));
+      return;
+    }
+    const target = this.contract.target;
+    const value = answer[target.response_name];
+    const shown = answer.label ?? number(value, 6);
+    const parts = [
+      element("p", { class: "hint" }, target.response_name),
+      element("p", { class: "big", id: "prediction" }, shown),
+    ];
+    if (answer.probabilities) parts.push(bars(answer.probabilities));
+    place.replaceChildren(...parts);
+  }
+
+  // Says the same in the other language.
+  relabel() {
+    if (!this.contract) return;
+    this.show(this.contract, {});
+    byId("kept").textContent = this.keptId ? text("kept", { id: this.keptId }) : "";
+  }
+}
+
+function bars(probabilities) {
+  const rows = Object.entries(probabilities).flatMap(([label, value], index) => [
+    element("span", {}, label),
+    drawn(
+      "svg",
+      { viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" },
+      drawn("rect", { width: 100, height: 10, class: "track" }),
+      drawn("rect", { width: value * 100, height: 10, class: `fill-${index % 6}` }),
+    ),
+    element("span", { class: "number" }, percent(value)),
+  ]);
+  return element("div", { class: "bars" }, ...rows);
+}
+
+function rangeText({ minimum, maximum }) {
+  const low = minimum === null ? null : number(minimum);
+  const high = maximum === null ? null : number(maximum);
+  if (low !== null && high !== null) return text("range", { low, high });
+  if (low !== null) return text("atLeast", { low });
+  return high === null ? "" : text("atMost", { high });
+}
+
+function fault(feature, typed) {
+  const value = Number(typed);
+  if (typed.trim() === "" || !Number.isFinite(value)) return text("needNumber");
+  if (feature.type === "integer" && !Number.isInteger(value)) return text("needWhole");
+  const isLow = feature.minimum !== null && value < feature.minimum;
+  const isHigh = feature.maximum !== null && value > feature.maximum;
+  return isLow || isHigh ? text("needRange", { range: rangeText(feature) }) : null;
+}
+
+// The largest of 1, 2, 5 times a power of ten that is not above the given step.
+function niceStep(rough) {
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const factor = [5, 2, 1].find((one) => one * power <= rough * 1.0001);
+  return Number((factor * power).toPrecision(3));
+}

@@ -1,0 +1,248 @@
+// Joins the parts: asks the server again and again, and shows what it says.
+import { draw } from "./chart.js";
+import { Deployments } from "./deployments.js";
+import { PredictionForm } from "./form.js";
+import {
+  ask, byId, clock, element, moment, number, percent, refreshMoments, storeKey, storedKey, swatch,
+  whole,
+} from "./shared.js";
+import { currentLanguage, switchLanguage, text } from "./texts.js";
+
+const READY_MILLISECONDS = 3000;
+const RECENT_MILLISECONDS = 2000;
+const DEPLOYMENTS_MILLISECONDS = 10000;
+const MOMENT_MILLISECONDS = 10000;
+const SHOWN_ROWS = 10;
+const GOOD_NEWS_MILLISECONDS = 8000;
+
+const page = { readiness: null, model: null, recent: null, problem: null, news: null };
+
+const form = new PredictionForm(() => updateRecent(), showProblem);
+const deployments = new Deployments((release) => {
+  page.news = release;
+  setTimeout(() => { page.news = null; showNotices(); }, GOOD_NEWS_MILLISECONDS);
+  showNotices();
+  updateDeployments();
+});
+
+async function updateReadiness() {
+  let found;
+  try {
+    found = await ask("/health/ready", { accept: [503] });
+  } catch {
+    found = null;
+  }
+  const before = page.readiness;
+  page.readiness = found;
+  showStatus();
+  showNotices();
+  const isOther = found?.deployment?.id !== before?.deployment?.id || page.model === null;
+  if (found?.status === "ready" && isOther) await updateModel();
+  if (before && isOther) await updateDeployments();
+}
+
+async function updateModel() {
+  try {
+    page.model = await ask("/model");
+    const example = await exampleRow();
+    page.problem = null;
+    form.show(page.model.contract, example);
+  } catch (error) {
+    showProblem(error);
+  }
+  showService();
+  showRecent();
+  showNotices();
+}
+
+// The first row of the release's own example, as the API's document gives it.
+async function exampleRow() {
+  const document = await ask("/openapi.json");
+  const content = document.paths["/predict"].post.requestBody.content["application/json"];
+  const examples = Object.values(content.examples ?? {}).map((one) => one.value);
+  return examples.find((one) => !Array.isArray(one) && typeof one === "object") ?? {};
+}
+
+async function updateRecent() {
+  try {
+    page.recent = await ask("/predictions/recent");
+    showRecent();
+  } catch (error) {
+    page.recent = null;
+    byId("chart").replaceChildren();
+    byId("legend").replaceChildren();
+    byId("recent").replaceChildren(element("p", { class: "empty" }, explained(error, "write")));
+  }
+}
+
+async function updateDeployments() {
+  try {
+    deployments.show(await ask("/deployments"));
+  } catch (error) {
+    deployments.clear(explained(error, "predict"));
+  }
+}
+
+function explained(error, scope) {
+  if (error.status === 401) return text("needKey");
+  if (error.status === 403) return text("needScope", { scope });
+  return error.status ? text("unavailable", { reason: error.message }) : text("away");
+}
+
+function showProblem(error) {
+  page.problem = error;
+  showNotices();
+}
+
+function showStatus() {
+  const status = byId("status");
+  const state = page.readiness === null ? "away" : page.readiness.status === "ready" ? "ready" : "waiting";
+  status.dataset.state = state;
+  const shown = text(state === "waiting" ? "notReady" : state);
+  if (status.textContent !== shown) status.textContent = shown;
+}
+
+function showNotices() {
+  const notices = [];
+  const { readiness, problem, news } = page;
+  if (news) notices.push(element("p", { class: "notice good" }, text("rolledBack", { release: news })));
+  if (readiness?.detail) notices.push(element("p", { class: "notice" }, readiness.detail));
+  const failure = readiness?.failure;
+  if (failure && !readiness.detail) {
+    const values = { id: failure.deployment, release: failure.release, reason: failure.reason };
+    notices.push(element("p", { class: "notice", id: "failure" }, text("failed", values)));
+  }
+  if (readiness?.database?.error && !readiness.detail) {
+    const reason = readiness.database.error;
+    notices.push(element("p", { class: "notice" }, text("databaseAway", { reason })));
+  }
+  if (problem?.status === 401) {
+    const open = element("button", { type: "button", class: "small", onclick: openKey }, text("key"));
+    notices.push(element("p", { class: "notice", id: "need-key" }, `${text("needKey")} `, open));
+  } else if (problem && readiness?.status === "ready") {
+    notices.push(element("p", { class: "notice" }, explained(problem, "predict")));
+  }
+  const place = byId("notices");
+  const now = notices.map((one) => one.textContent).join("\n");
+  // Unchanged words stay, so that a screen reader does not say them again.
+  if (place.dataset.shown !== now) {
+    place.dataset.shown = now;
+    place.replaceChildren(...notices);
+  }
+}
+
+function showService() {
+  const { model } = page;
+  if (model === null) {
+    byId("service").replaceChildren(element("p", { class: "empty" }, text("nothing")));
+    return;
+  }
+  const { deployment, contract, snapshot } = model;
+  byId("name").textContent = contract.name;
+  document.title = `${contract.name} · mlops-for-mle`;
+  const minor = (...children) => element("span", { class: "minor" }, ...children);
+  const cached = model.origin === "cache" ? ` ${text("fromCache")}` : "";
+  const facts = [
+    [text("release"), [model.release, element("br"), minor(model.model.estimator)]],
+    [text("since"), [moment(deployment.created_at), element("br"), minor(text("by", { actor: deployment.actor }))]],
+    [text("why"), [deployment.reason]],
+    [text("trained"), [text("rows", { count: whole(snapshot.row_count), source: snapshot.source })]],
+    [text("loaded"), [moment(model.loaded_at), cached]],
+    [text("precision"), [model.model.precision]],
+  ];
+  const items = facts.map(([name, value]) =>
+    element("div", {}, element("dt", {}, name), element("dd", {}, ...value)),
+  );
+  byId("service").replaceChildren(
+    element("p", { class: "lead", id: "in-service" }, `${model.model.name}, ${text("versionNumber", { number: model.model.version })}`),
+    element("dl", {}, ...items),
+  );
+}
+
+function showRecent() {
+  const { recent, model } = page;
+  if (recent === null || model === null) return;
+  const { target } = model.contract;
+  const { figure, legend, total } = draw(recent, target, Math.max(280, byId("chart").clientWidth));
+  byId("chart").replaceChildren(figure);
+  byId("legend").replaceChildren(...legend);
+  const rows = recent.predictions.slice(0, SHOWN_ROWS);
+  const table = rows.length ? recentTable(rows, target) : null;
+  const empty = total ? null : element("p", { class: "empty" }, text("noneYet"));
+  byId("recent").replaceChildren(...[empty, table].filter((one) => one !== null));
+}
+
+function recentTable(rows, target) {
+  const features = Object.keys(rows[0].features);
+  const head = [text("time"), text("prediction"), ...features, text("version")];
+  const body = rows.map((one) => {
+    const index = target.classes.findIndex((each) => each.value === one.value);
+    const probability = one.probability === null ? "" : ` ${percent(one.probability)}`;
+    const shown = one.label === null ? [number(one.value, 6)] : [swatch(index), one.label, element("span", { class: "difference" }, probability)];
+    return element(
+      "tr",
+      { title: one.prediction_id },
+      element("td", {}, clock(new Date(one.answered_at * 1000))),
+      element("td", {}, ...shown),
+      ...features.map((name) => element("td", { class: "number" }, number(one.features[name] ?? NaN))),
+      element("td", { class: "number" }, String(one.model_version)),
+    );
+  });
+  const isNumber = (index) => index >= 2;
+  const headings = head.map((name, index) =>
+    element("th", { scope: "col", class: isNumber(index) ? "number" : null }, name),
+  );
+  return element("table", {}, element("thead", {}, element("tr", {}, ...headings)), element("tbody", {}, ...body));
+}
+
+function openKey() {
+  byId("key-value").value = storedKey();
+  byId("key-dialog").showModal();
+}
+
+function showTexts() {
+  document.documentElement.lang = currentLanguage();
+  for (const one of document.querySelectorAll("[data-text]")) one.textContent = text(one.dataset.text);
+  byId("language").textContent = text("otherLanguage");
+  byId("language").lang = currentLanguage() === "ko" ? "en" : "ko";
+}
+
+function showAll() {
+  showTexts();
+  showStatus();
+  showNotices();
+  showService();
+  showRecent();
+  form.relabel();
+  if (deployments.list) deployments.show(deployments.list);
+}
+
+// Asks again after each answer, and not at all while nobody looks.
+async function repeat(update, milliseconds) {
+  if (document.visibilityState === "visible") await update();
+  setTimeout(() => repeat(update, milliseconds), milliseconds);
+}
+
+byId("language").addEventListener("click", () => {
+  switchLanguage();
+  showAll();
+});
+byId("key-button").addEventListener("click", openKey);
+byId("key-dialog").querySelector("form").addEventListener("submit", () => {
+  storeKey(byId("key-value").value.trim());
+  page.problem = null;
+  updateModel();
+  updateRecent();
+  updateDeployments();
+});
+for (const button of document.querySelectorAll("[data-close]")) {
+  button.addEventListener("click", () => button.closest("dialog").close());
+}
+setInterval(refreshMoments, MOMENT_MILLISECONDS);
+new ResizeObserver(showRecent).observe(byId("chart"));
+
+showTexts();
+byId("status").textContent = text("waiting");
+repeat(updateReadiness, READY_MILLISECONDS);
+repeat(updateRecent, RECENT_MILLISECONDS);
+repeat(updateDeployments, DEPLOYMENTS_MILLISECONDS);

@@ -1,0 +1,98 @@
+import json
+import os
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from mlops_for_mle.errors import ConfigurationError, UserError
+from mlops_for_mle.serving.keys import KeyFile
+
+
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mlops_for_mle.serving.keys", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | variables,
+    )
+
+
+def test_a_key_is_printed_once_and_kept_as_a_digest_for_its_owner_alone(tmp_path):
+    path = tmp_path / "new" / "keys.json"
+
+    made = run("create", "web-shop", "--scope", "predict", MLOPS_API_KEYS_FILE=str(path))
+
+    assert made.returncode == 0
+    key = made.stdout.strip()
+    assert key.startswith("mlops_")
+    assert len(key) == 49
+    assert key not in path.read_text()
+    assert key not in made.stderr
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    (kept,) = json.loads(path.read_text())["keys"]
+    assert (kept["name"], kept["scopes"]) == ("web-shop", ["predict"])
+
+
+def test_the_file_is_in_the_local_configuration_of_the_project_unless_it_is_set(tmp_path):
+    run("create", "kim", "--scope", "admin", "--scope", "predict", MLOPS_PROJECT_PATH=str(tmp_path))
+
+    (kept,) = KeyFile(tmp_path / "conf" / "local" / "api_keys.json").read()
+    assert kept.scopes == ("predict", "admin")
+
+
+def test_keys_are_listed_without_their_digests_and_revoked_by_name(tmp_path):
+    file = KeyFile(tmp_path / "keys.json")
+    file.create("one", ["predict"])
+    file.create("two", ["write"])
+
+    listed = run("--file", str(file.path), "list").stdout
+    assert [line.split()[:2] for line in listed.splitlines()] == [
+        ["one", "predict"],
+        ["two", "write"],
+    ]
+    assert file.read()[0].sha256 not in listed
+    assert run("--file", str(file.path), "revoke", "one").returncode == 0
+    assert [one.name for one in file.read()] == ["two"]
+
+
+@pytest.mark.parametrize("name", ["", "Kim", "a b", "-a", "a" * 49, "kim\n"])
+def test_a_name_that_is_not_allowed_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match="allowed are 1 to 48 characters"):
+        KeyFile(tmp_path / "keys.json").create(name, ["predict"])
+
+
+def test_mistakes_are_one_sentence_and_status_2(tmp_path):
+    file = KeyFile(tmp_path / "keys.json")
+    file.create("one", ["predict"])
+
+    twice = run("--file", str(file.path), "create", "one", "--scope", "predict")
+    unknown = run("--file", str(file.path), "revoke", "two")
+
+    assert twice.returncode == unknown.returncode == 2
+    assert twice.stderr.strip() == ("There is a key named one already: revoke it, or take another.")
+    assert unknown.stderr.strip() == "There is no key named 'two'; there are: one."
+
+
+def test_a_file_that_is_not_valid_is_named_and_its_content_is_not_shown(tmp_path):
+    path = tmp_path / "keys.json"
+    path.write_text('{"keys": [{"name": "a", "scopes": ["root"], "sha256": "mlops_secret"}]}')
+
+    with pytest.raises(ConfigurationError) as caught:
+        KeyFile(path).read()
+
+    assert str(path) in str(caught.value)
+    assert "keys.0.scopes.0" in str(caught.value)
+    assert "mlops_secret" not in str(caught.value)
+
+
+def test_keys_made_at_the_same_time_are_all_kept(tmp_path):
+    file = KeyFile(tmp_path / "keys.json")
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda n: file.create(f"key-{n}", ["predict"]), range(40)))
+
+    assert {one.name for one in file.read()} == {f"key-{n}" for n in range(40)}

@@ -1,0 +1,65 @@
+"""Reads the stack's files as Docker Compose does, for tests that need no Docker."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PROJECT = Path(__file__).parents[2]
+COMPOSE = PROJECT / "docker-compose.yaml"
+TUTORIAL = PROJECT / "docker-compose.tutorial.yaml"
+EXAMPLE = PROJECT / ".env.example"
+TUTORIAL_ENVIRONMENT = PROJECT / "deploy" / "tutorial.env"
+
+# $$ is a dollar sign; ${NAME}, ${NAME:-default} and ${NAME:?message} are what these files use.
+VARIABLE = re.compile(r"\$\$|\$\{(?P<name>\w+)(?::(?P<kind>[-?])(?P<rest>[^}]*))?\}")
+
+
+def variables_of(path: Path) -> dict[str, str | None]:
+    """The variables that a file uses, with their defaults."""
+    found: dict[str, str | None] = {}
+    for match in VARIABLE.finditer(path.read_text("utf-8")):
+        if match["name"]:
+            default = match["rest"] if match["kind"] == "-" else None
+            found[match["name"]] = found.get(match["name"]) or default
+    return found
+
+
+def environment_file(path: Path) -> dict[str, str]:
+    """The settings of an .env file."""
+    lines = path.read_text("utf-8").splitlines()
+    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
+    return {name: value for name, _, value in pairs}
+
+
+def interpolate(text: str, values: Mapping[str, str]) -> str:
+    """Put values in place of variables, as Compose does."""
+
+    def replace(match: re.Match[str]) -> str:
+        if match[0] == "$$":
+            return "$"
+        found = values.get(match["name"], "")
+        if not found and match["kind"] == "?":
+            raise ValueError(f"{match['name']}: {match['rest']}")
+        return found or (match["rest"] if match["kind"] == "-" else "")
+
+    return VARIABLE.sub(replace, text)
+
+
+def services(values: Mapping[str, str]) -> dict[str, Any]:
+    """The services with all variables replaced."""
+    found = yaml.safe_load(COMPOSE.read_text("utf-8"))["services"]
+    return dict(_interpolate_within(found, values))
+
+
+def _interpolate_within(part: Any, values: Mapping[str, str]) -> Any:
+    """Replace variables after the YAML was read, so that an empty value stays a text."""
+    if isinstance(part, str):
+        return interpolate(part, values)
+    if isinstance(part, dict):
+        return {key: _interpolate_within(value, values) for key, value in part.items()}
+    if isinstance(part, list):
+        return [_interpolate_within(value, values) for value in part]
+    return part

@@ -1,0 +1,170 @@
+"""The stack's services as plain processes, wired by the variables of the compose file."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+from sqlalchemy.engine import make_url
+
+from tests.integration.servers import DatabaseServer, eventually, free_port
+from tests.stack.compose_file import EXAMPLE, PROJECT, environment_file, services
+
+SECRETS = {
+    "MINIO_ROOT_PASSWORD": "k1-3f9c2a7d51e84b60a1",
+    "MLOPS_API_KEY": "mlops_k2-3f9c2a7d51e84b60a1",
+}
+# Where the images set variables and the tests' machine has none.
+IMAGE = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+
+
+class LocalStack:
+    """S3, MLflow, pipelines and API on free ports of this machine, in one folder."""
+
+    def __init__(self, folder: Path, server: DatabaseServer) -> None:
+        self.folder = folder
+        self.ports = {name: free_port() for name in ("s3", "mlflow", "api")}
+        self.databases = {
+            "project": server.create_database("template0"),
+            "mlflow": server.create_database("template0"),
+        }
+        self._server = server
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def environment(self, service: str) -> dict[str, str]:
+        """The variables that the compose file gives to a service, with this machine's addresses."""
+        values = environment_file(EXAMPLE) | SECRETS
+        found = {
+            name: str(value) for name, value in services(values)[service]["environment"].items()
+        }
+        for name in ("s3", "mlflow"):
+            for variable, value in found.items():
+                port = 9000 if name == "s3" else 5000
+                address = f"http://127.0.0.1:{self.ports[name]}"
+                found[variable] = value.replace(f"http://{name}:{port}", address)
+        for variable, database in (
+            ("DATABASE_URL", "project"),
+            ("MLFLOW_BACKEND_STORE_URI", "mlflow"),
+        ):
+            if variable in found:
+                found[variable] = self.databases[database]
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        return {
+            "PATH": path,
+            "HOME": str(self.folder),
+            "MLOPS_PROJECT_PATH": str(self.folder),
+            **IMAGE,
+            **found,
+        }
+
+    def start_s3(self) -> None:
+        """rclone's S3 server, with the logins that the compose file gives to MinIO's successor."""
+        login = environment_file(EXAMPLE) | SECRETS
+        buckets = self.folder / "s3"
+        buckets.mkdir(exist_ok=True)
+        self._start(
+            "s3",
+            ["rclone", "serve", "s3", "--config", "", buckets, "--addr", self._address("s3")],
+            {
+                "PATH": os.environ["PATH"] + os.pathsep + str(Path(sys.executable).parent),
+                "HOME": str(self.folder),
+                # In quotes, because rclone reads a list with commas between its elements.
+                "RCLONE_AUTH_KEY": f'"{login["MINIO_ROOT_USER"]},{login["MINIO_ROOT_PASSWORD"]}"',
+            },
+        )
+        url = f"http://{self._address('s3')}/"
+        assert eventually(lambda: _status(url) is not None, 30)
+
+    def migrate(self) -> None:
+        """The one-shot service of the same name."""
+        self.run("migrate", [sys.executable, PROJECT / "deploy/bin/migrate.py"])
+
+    def start_mlflow(self) -> None:
+        """The tracking server, with the options that the environment gives."""
+        environment = self.environment("mlflow")
+        environment["MLFLOW_EXPOSE_PROMETHEUS"] = str(self.folder / "mlflow-metrics")
+        options = ["--host", "127.0.0.1", "--port", str(self.ports["mlflow"]), "--workers", "1"]
+        self._start("mlflow", ["mlflow", "server", *options], environment)
+        assert eventually(lambda: _status(f"{self.url('mlflow')}/health") == 200, 120)
+
+    def start_api(self) -> None:
+        """The API; other than in a container it listens on this machine only."""
+        environment = self.environment("api") | {
+            "MLOPS_HOST": "127.0.0.1",
+            "MLOPS_PORT": str(self.ports["api"]),
+            "MLOPS_API_KEYS_FILE": str(self.folder / "api_keys.json"),
+        }
+        self._start("api", [sys.executable, "-m", "mlops_for_mle.serving"], environment)
+        assert eventually(lambda: _status(f"{self.url('api')}/health/ready") == 200, 30)
+
+    def run(self, service: str, command: list[Any]) -> str:
+        """Run a command as a service would and give what it said."""
+        finished = subprocess.run(
+            [*map(str, command)],
+            env=self.environment(service),
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert finished.returncode == 0, finished.stdout
+        return finished.stdout
+
+    def stop(self, name: str, number: signal.Signals = signal.SIGTERM) -> int:
+        """End a process and give its exit status."""
+        process = self._running.pop(name)
+        os.killpg(process.pid, number)
+        return process.wait(30)
+
+    def remove(self) -> None:
+        """End everything and drop the databases."""
+        for name in list(self._running):
+            self.stop(name, signal.SIGKILL)
+        for url in self.databases.values():
+            self._server.drop_database(url)
+
+    def url(self, name: str) -> str:
+        return f"http://{self._address(name)}"
+
+    def predict(self, row: dict[str, float]) -> httpx.Response:
+        """Ask the API as the demo does."""
+        key = {"X-API-Key": SECRETS["MLOPS_API_KEY"]}
+        return httpx.post(f"{self.url('api')}/predict", json=row, headers=key, timeout=10)
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text("utf-8", errors="replace")
+
+    def password(self) -> str:
+        return str(make_url(self.databases["project"]).password)
+
+    def _address(self, name: str) -> str:
+        return f"127.0.0.1:{self.ports[name]}"
+
+    def _start(self, name: str, command: list[Any], environment: dict[str, str]) -> None:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self._running[name] = subprocess.Popen(
+                [*map(str, command)],
+                env=environment,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+
+def _status(url: str) -> int | None:
+    try:
+        return httpx.get(url, timeout=2).status_code
+    except httpx.TransportError:
+        return None

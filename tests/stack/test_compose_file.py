@@ -1,0 +1,169 @@
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.stack.compose_file import (
+    COMPOSE,
+    EXAMPLE,
+    PROJECT,
+    TUTORIAL,
+    TUTORIAL_ENVIRONMENT,
+    environment_file,
+    services,
+    variables_of,
+)
+
+ONE_SHOT = {"preflight", "migrate"}
+SECRETS = [name for name, value in environment_file(EXAMPLE).items() if value == "change-me"]
+STACK = services(environment_file(EXAMPLE))
+SERVICES = pytest.mark.parametrize("service", STACK.values(), ids=STACK.keys())
+
+
+@pytest.mark.parametrize("path", [COMPOSE, TUTORIAL], ids=lambda path: path.name)
+def test_the_file_follows_the_compose_specification(path: Path) -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    found = subprocess.run([*command, path], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout
+
+
+def test_docker_compose_accepts_the_file_and_its_overrides() -> None:
+    if (
+        shutil.which("docker") is None
+        or subprocess.run(
+            ["docker", "compose", "version"], capture_output=True, check=False
+        ).returncode
+    ):
+        pytest.skip("Docker's Compose plugin is not installed")
+    for environment, files in (
+        (EXAMPLE, [COMPOSE]),
+        (TUTORIAL_ENVIRONMENT, [COMPOSE, TUTORIAL]),
+    ):
+        options = [text for path in files for text in ("--file", str(path))]
+        command = ["docker", "compose", "--env-file", str(environment), *options, "config", "-q"]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (found.returncode, found.stderr) == (0, "")
+
+
+def test_every_variable_stands_in_the_example_with_the_default_of_the_file() -> None:
+    example = environment_file(EXAMPLE)
+    used = variables_of(COMPOSE)
+    assert set(used) == set(example)
+    differing = {
+        name: (default, example[name])
+        for name, default in used.items()
+        if default is not None and default != example[name]
+    }
+    assert differing == {}
+
+
+def test_the_tutorial_sets_every_secret_and_no_variable_that_is_not_known() -> None:
+    tutorial = environment_file(TUTORIAL_ENVIRONMENT)
+    assert set(SECRETS) <= set(tutorial)
+    assert set(tutorial) - set(environment_file(EXAMPLE)) == {"COMPOSE_PROJECT_NAME"}
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_the_stack_does_not_start_without_a_secret(name: str) -> None:
+    values = environment_file(EXAMPLE) | {name: ""}
+    with pytest.raises(ValueError, match=f"{name}: run `make up`"):
+        services(values)
+
+
+def test_no_secret_of_the_tutorial_stands_anywhere_else() -> None:
+    tutorial = environment_file(TUTORIAL_ENVIRONMENT)
+    for name in SECRETS:
+        found = subprocess.run(
+            ["git", "grep", "--files-with-matches", "--fixed-strings", "-e", tutorial[name]],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout.splitlines()
+        others = [
+            path
+            for path in found
+            if path != "deploy/tutorial.env" and not path.startswith(("docs/", "notebooks/"))
+        ]
+        assert others == []
+
+
+@SERVICES
+def test_a_container_is_confined(service: dict[str, Any]) -> None:
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["init"] is True
+    limits = service["deploy"]["resources"]["limits"]
+    assert set(limits) == {"cpus", "memory"}
+    assert set(service["logging"]["options"]) == {"max-size", "max-file"}
+
+
+@SERVICES
+def test_a_container_does_not_run_as_root(service: dict[str, Any]) -> None:
+    if service["image"].startswith("mlops-for-mle/"):
+        assert "user" not in service
+    else:
+        assert str(service["user"]).split(":")[0] not in {"0", "root"}
+
+
+@pytest.mark.parametrize("name", STACK)
+def test_a_service_is_checked_and_comes_back(name: str) -> None:
+    if name in ONE_SHOT:
+        assert STACK[name]["restart"] == "no"
+        assert "healthcheck" not in STACK[name]
+    else:
+        assert STACK[name]["restart"] == "unless-stopped"
+        assert {"test", "interval", "timeout", "retries"} <= set(STACK[name]["healthcheck"])
+
+
+@pytest.mark.parametrize("name", STACK)
+def test_a_service_starts_after_what_it_needs(name: str) -> None:
+    for needed, how in STACK[name].get("depends_on", {}).items():
+        finished = "service_completed_successfully"
+        assert how["condition"] == (finished if needed in ONE_SHOT else "service_healthy")
+    assert name == "preflight" or "preflight" in _all_before(name)
+
+
+@SERVICES
+def test_ports_are_published_on_this_machine_only(service: dict[str, Any]) -> None:
+    for port in service.get("ports", []):
+        assert port.startswith("127.0.0.1:")
+
+
+def test_the_tutorial_publishes_on_this_machine_only() -> None:
+    override = yaml.safe_load(TUTORIAL.read_text("utf-8"))["services"]
+    published = [port for service in override.values() for port in service.get("ports", [])]
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+@SERVICES
+def test_an_image_is_pinned(service: dict[str, Any]) -> None:
+    tag = service["image"].partition(":")[2]
+    assert (
+        tag == "local" if service["image"].startswith("mlops-for-mle/") else re.search(r"\d", tag)
+    )
+
+
+def test_the_image_has_the_uv_that_make_setup_installs() -> None:
+    setup = (PROJECT / "scripts/setup_environment.py").read_text("utf-8")
+    version = re.search(r'^UV_VERSION = "(.+)"', setup, re.MULTILINE)
+    assert version is not None
+    assert environment_file(EXAMPLE)["UV_IMAGE"].endswith(f":{version[1]}")
+
+
+def test_the_dockerfile_has_the_defaults_of_the_example() -> None:
+    dockerfile = (PROJECT / "Dockerfile").read_text("utf-8")
+    for name in ("PYTHON_IMAGE", "UV_IMAGE"):
+        assert f"ARG {name}={environment_file(EXAMPLE)[name]}\n" in dockerfile
+
+
+def _all_before(name: str) -> set[str]:
+    needed = set(STACK[name].get("depends_on", {}))
+    return needed.union(*(_all_before(one) for one in needed)) if needed else needed
