@@ -30,10 +30,8 @@ def test_the_server_is_started_looked_into_and_stopped(project: Project) -> None
     assert "was not running" in project.succeed("db", "stop").output
 
 
-def test_destroying_deletes_the_data_but_not_without_a_yes(project: Project) -> None:
+def test_destroying_deletes_the_data(project: Project) -> None:
     data = embedded_postgres.status(project.home).data_directory
-    assert data.exists()
-    assert project.kedro("db", "destroy").code == 1
     assert data.exists()
     project.succeed("db", "destroy", "--yes")
     assert not data.exists()

@@ -38,15 +38,6 @@ def test_a_wrong_parameter_is_named_with_what_is_allowed(
     assert allowed in said
 
 
-def test_a_database_url_of_another_kind_is_refused_without_showing_its_password(
-    project: Project,
-) -> None:
-    other = Project(project.folder, {"DATABASE_URL": "mysql://owner:secret-word@db/rows"})
-    said = other.refuse("run", "--pipeline", "data_ingestion")
-    assert said.startswith("DATABASE_URL: expected postgresql://")
-    assert "secret-word" not in said
-
-
 def test_a_database_that_does_not_answer_is_named_without_showing_its_password(
     project: Project,
 ) -> None:

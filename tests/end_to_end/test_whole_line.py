@@ -1,7 +1,6 @@
 """`kedro run`, once and again, whole and in parts, in one project from the empty folder on."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,14 +87,6 @@ def test_every_version_is_listed_with_alias_metric_and_release(project: Project)
     assert "(served)" in newest[4]
 
 
-def test_a_version_is_downloaded_into_a_folder_of_its_own(project: Project, tmp_path: Path) -> None:
-    folder = tmp_path / "champion"
-    said = project.succeed("model", "download", "champion", str(folder)).output
-    assert str(folder) in said
-    found = {path.name for path in folder.rglob("*") if path.is_file()}
-    assert {"MLmodel", "model.onnx", "passport.json"} <= found
-
-
 def test_a_rollback_serves_the_release_before_and_is_on_record(project: Project) -> None:
     said = project.succeed("model", "rollback", "--reason", "too many false alarms").output
     assert "Rolled back from iris-v3-" in said
@@ -103,10 +94,6 @@ def test_a_rollback_serves_the_release_before_and_is_on_record(project: Project)
     assert "version 2 is champion again" in said
     newest = "SELECT event, model_version, reason FROM deployments ORDER BY id DESC LIMIT 1"
     assert project.query(newest) == [("rollback", 2, "too many false alarms")]
-
-    ((first,),) = project.query("SELECT release FROM deployments ORDER BY id LIMIT 1")
-    project.succeed("model", "rollback", first, "--reason", "back to the beginning")
-    assert project.query(newest) == [("rollback", 1, "back to the beginning")]
 
 
 def test_a_person_may_promote_any_version(project: Project) -> None:

@@ -1,8 +1,16 @@
+import ast
+import re
 import subprocess
+import sys
 import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 from tests.stack.compose_file import PROJECT
+
+SERVING = PROJECT / "src/mlops_for_mle/serving"
+BROUGHT_BY_FASTAPI = {"starlette"}
 
 
 def test_hadolint_has_nothing_to_say() -> None:
@@ -41,3 +49,41 @@ def test_shell_scripts_are_plain_sh(tmp_path: Path) -> None:
             ["sh", "-n", PROJECT / path], cwd=tmp_path, capture_output=True, text=True, check=False
         )
         assert (found.returncode, found.stderr) == (0, "")
+
+
+def test_the_api_image_has_every_package_that_serving_imports() -> None:
+    """Here the packages of the pipelines are installed too, so that importing proves nothing."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = {re.split(r"[\[<>=]", line)[0] for line in project["dependencies"]}
+    distributions = packages_distributions()
+    waiting, seen, missing = ["mlops_for_mle.serving.__main__"], set[str](), dict[str, str]()
+    waiting += [
+        f"mlops_for_mle.serving.{'.'.join(path.relative_to(SERVING).with_suffix('').parts)}"
+        for path in SERVING.rglob("*.py")
+    ]
+    while waiting:
+        module = waiting.pop()
+        path = PROJECT / "src" / f"{module.replace('.', '/')}.py"
+        if module in seen or not path.is_file():
+            continue
+        seen.add(module)
+        for name in _imported_at_start(path):
+            top = name.partition(".")[0]
+            if top == "mlops_for_mle":
+                waiting.append(name)
+            elif top not in sys.stdlib_module_names:
+                found = {one.lower().replace("_", "-") for one in distributions[top]}
+                if not found & (declared | BROUGHT_BY_FASTAPI):
+                    missing[top] = module
+    assert len(seen) > 20
+    assert missing == {}
+
+
+def _imported_at_start(path: Path) -> Iterator[str]:
+    """The modules that are imported when this one is; those inside functions are left out."""
+    for statement in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(statement, ast.Import):
+            yield from (alias.name for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom) and statement.module:
+            yield statement.module
+            yield from (f"{statement.module}.{alias.name}" for alias in statement.names)

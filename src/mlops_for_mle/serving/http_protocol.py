@@ -79,7 +79,6 @@ class JoiningTransport:
 
     def _flush(self) -> None:
         if self._held:
-            joined = b"".join(self._held)
-            self._held.clear()
+            held, self._held = self._held, []
             self._held_bytes = 0
-            self._transport.write(joined)
+            self._transport.writelines(held)
