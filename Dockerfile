@@ -44,14 +44,8 @@ ENV PATH=/app/bin:/app/.venv/bin:$PATH \
     MLOPS_PROJECT_PATH=/app \
     ORT_DISABLE_TELEMETRY=1
 WORKDIR /app
-ARG VERSION=0
-ARG REVISION=unknown
-LABEL org.opencontainers.image.title="mlops-for-mle" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
 
 FROM runtime AS pipeline
-LABEL org.opencontainers.image.description="Kedro pipelines, data generator and MLflow server of mlops-for-mle"
 ENV DO_NOT_TRACK=true \
     GIT_PYTHON_REFRESH=quiet \
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR=false \
@@ -69,13 +63,18 @@ RUN --mount=type=bind,from=uv,source=/uv,target=/usr/local/bin/uv \
 COPY pyproject.toml ./
 COPY conf conf
 COPY deploy/bin bin
-ARG REVISION=unknown
-ENV MLOPS_CODE_REVISION=${REVISION}
 USER 10001:10001
 CMD ["schedule.py"]
+# Last, because a new revision would make all layers after it anew.
+ARG VERSION=0
+ARG REVISION=unknown
+ENV MLOPS_CODE_REVISION=${REVISION}
+LABEL org.opencontainers.image.title="mlops-for-mle" \
+      org.opencontainers.image.description="Kedro pipelines, data generator and MLflow server" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 
 FROM runtime AS api
-LABEL org.opencontainers.image.description="Prediction API of mlops-for-mle"
 COPY --from=api-dependencies /app/.venv .venv
 RUN --mount=type=bind,from=uv,source=/uv,target=/usr/local/bin/uv \
     --mount=type=bind,from=package,source=/wheels,target=/wheels \
@@ -86,3 +85,9 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["http_health.py", "http://127.0.0.1:8000/health/ready"]
 CMD ["python", "-m", "mlops_for_mle.serving"]
+ARG VERSION=0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="mlops-for-mle" \
+      org.opencontainers.image.description="Prediction API" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"

@@ -102,8 +102,11 @@ demo() {
 case ${1:-} in
     up) up ;;
     demo) demo ;;
-    # Profiles are all named, so that nothing of an earlier `up` stays behind.
-    down) profiles='--profile observability' && compose down --remove-orphans ${VOLUMES:+--volumes} ;;
+    down)
+        # Whatever profiles an earlier `up` had: nothing of it stays behind.
+        profiles='--profile observability --profile data-generator'
+        compose down --remove-orphans ${VOLUMES:+--volumes}
+        ;;
     logs) compose logs --follow --tail "${TAIL:-100}" ;;
     *) fail 'expected up, down, logs or demo.' ;;
 esac

@@ -98,7 +98,7 @@ class OnnxExport:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model with all that is logged beside it."""
+    """A model with all that is logged beside it; the parameters are MLflow's, by name."""
 
     model: Any
     onnx: bytes = field(repr=False)

@@ -119,10 +119,7 @@ class TrainedModelDataset(AbstractDataset[TrainedModel, None]):
         features = pd.DataFrame(
             list(passport.example.rows), columns=list(passport.contract.feature_names)
         )
-        mlflow.log_params(
-            {f"estimator.{name}": value for name, value in data.parameters.items()}
-            | {"estimator": passport.estimator, "onnx_precision": passport.precision}
-        )
+        mlflow.log_params(data.parameters)
         with temporary_folder() as folder:
             logged = mlflow.sklearn.log_model(
                 data.model,

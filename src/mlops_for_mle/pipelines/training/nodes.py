@@ -127,6 +127,7 @@ def assemble_candidate(
     snapshot: Snapshot,
     validation_rows: pd.DataFrame,
     contract: Contract,
+    training: TrainingOptions,
 ) -> TrainedModel:
     """Put together everything that is logged with the model."""
     from mlops_for_mle.pipelines.training.estimator import model_input
@@ -148,4 +149,12 @@ def assemble_candidate(
             probabilities=None if answers.probabilities is None else answers.probabilities.tolist(),
         ),
     )
-    return TrainedModel(model, export.graph, passport, validation_rows, parameters)
+    settings = {
+        "estimator": passport.estimator,
+        "onnx_precision": passport.precision,
+        "validation_fraction": training.validation_fraction,
+        "seed": training.seed,
+        "scale": training.estimator.scale,
+        **{f"estimator.{name}": value for name, value in parameters.items()},
+    }
+    return TrainedModel(model, export.graph, passport, validation_rows, settings)

@@ -55,6 +55,7 @@ def create_pipeline() -> Pipeline:
                     "snapshot",
                     "validation_rows",
                     "params:contract",
+                    "params:training",
                 ],
                 outputs="candidate@trained",
                 name="assemble_candidate",

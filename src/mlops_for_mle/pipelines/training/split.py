@@ -61,7 +61,8 @@ def _strata(target: "pd.Series[float]", groups: np.ndarray, contract: Contract) 
     if contract.target.task == "regression":
         return np.zeros(int(groups.max()) + 1, dtype=np.int64)
     counts = pd.crosstab(groups, target.to_numpy())
-    return counts.columns.to_numpy()[counts.to_numpy().argmax(axis=1)].astype(np.int64)
+    majority = counts.to_numpy().argmax(axis=1)
+    return np.asarray(counts.columns.to_numpy()[majority], dtype=np.int64)
 
 
 def _rank(values: np.ndarray, seed: int) -> bytes:

@@ -25,7 +25,7 @@ def run_training(rows: pd.DataFrame) -> TrainedModel:
     metrics = nodes.evaluate_model(model, training, validation, IRIS_CONTRACT)
     export = nodes.export_model(model, snapshot, IRIS_CONTRACT)
     return nodes.assemble_candidate(
-        model, parameters, export, metrics, snapshot, validation, IRIS_CONTRACT
+        model, parameters, export, metrics, snapshot, validation, IRIS_CONTRACT, options
     )
 
 
