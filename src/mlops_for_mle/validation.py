@@ -1,16 +1,27 @@
 """Pandera schemas that are made from a contract, and the catalog's validator built on them."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pandera.pandas as pa
-from pandera.errors import SchemaErrors
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.records import Window
+
+# Pandera imports Hypothesis where it is installed, to generate data, which nothing here does; it
+# brings pytest and trio and takes half a second. None makes that import fail as if it were absent.
+_is_hidden = sys.modules.setdefault("hypothesis", None) is None  # type: ignore[arg-type]
+try:
+    import pandera.pandas as pa
+    from pandera.errors import SchemaErrors
+finally:
+    if _is_hidden:
+        del sys.modules["hypothesis"]
+
+__all__ = ["ContractValidator", "SchemaErrors", "contract_schema"]
 
 # From here on two whole numbers can have the same float64.
 _EXACT_BELOW = 2.0**53

@@ -108,9 +108,7 @@ def find_violations(typed: pd.DataFrame, contract: Contract) -> list[tuple[int, 
     Returns:
         Row and reason of each violation; missing values are left to ``read_values``.
     """
-    from pandera.errors import SchemaErrors
-
-    from mlops_for_mle.validation import contract_schema
+    from mlops_for_mle.validation import SchemaErrors, contract_schema
 
     columns = typed.loc[:, list(contract.data_columns)]
     try:

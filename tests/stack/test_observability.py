@@ -1,0 +1,110 @@
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mlops_for_mle.serving.metrics import PrometheusMetrics
+from mlops_for_mle.serving.metrics_text import exposition
+from tests.stack.compose_file import EXAMPLE, PROJECT, environment_file, services
+
+STACK = services(environment_file(EXAMPLE))
+PROMETHEUS = PROJECT / "deploy/prometheus"
+GRAFANA = PROJECT / "deploy/grafana"
+RULES = yaml.safe_load((PROMETHEUS / "rules/serving.yml").read_text("utf-8"))["groups"]
+DASHBOARD = json.loads((GRAFANA / "dashboards/serving.json").read_text("utf-8"))
+ALERTS = [rule for group in RULES for rule in group["rules"] if "alert" in rule]
+RECORDED = {rule["record"] for group in RULES for rule in group["rules"] if "record" in rule}
+
+
+def _expressions() -> list[str]:
+    panels = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+    return panels + [rule["expr"] for group in RULES for rule in group["rules"]]
+
+
+def _exposed() -> set[str]:
+    """The families that the server exposes before its first request, and the recorder's own."""
+    text = exposition(PrometheusMetrics(), "text/plain")[0].decode()
+    families = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
+    recorder = (PROJECT / "src/mlops_for_mle/serving/prediction_recorder.py").read_text("utf-8")
+    shipper = (PROJECT / "src/mlops_for_mle/serving/prediction_shipper.py").read_text("utf-8")
+    return families | set(re.findall(r'"(mlops_spool_\w+)"', recorder + shipper))
+
+
+def test_rules_and_dashboard_ask_only_for_metrics_that_exist() -> None:
+    asked = {
+        name
+        for expression in _expressions()
+        for name in re.findall(r"\bmlops(?::\w+)+|\bmlops_\w+", expression)
+    }
+    exposed = _exposed()
+    unknown = {
+        name
+        for name in asked - RECORDED
+        if name not in exposed and re.sub(r"_(bucket|sum|count|total)$", "", name) not in exposed
+    }
+    assert {"mlops_requests_total", "mlops_model_info", "mlops_spool_depth"} <= asked
+    assert unknown == set()
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
+def test_an_alert_says_how_bad_it_is_and_what_to_do(alert: dict[str, Any]) -> None:
+    assert alert["labels"]["severity"] in {"critical", "warning"}
+    assert set(alert["annotations"]) == {"summary", "action"}
+
+
+def test_prometheus_asks_services_of_the_stack_at_their_ports() -> None:
+    configuration = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text("utf-8"))
+    asked = {
+        job["job_name"]: job["static_configs"][0]["targets"][0]
+        for job in configuration["scrape_configs"]
+    }
+    assert asked.pop("prometheus") == "localhost:9090"
+    for name, address in asked.items():
+        host, port = address.split(":")
+        assert host == name
+        assert STACK[name]["ports"][0].endswith(f":{port}")
+
+
+def test_a_folder_that_a_configuration_names_is_mounted_there() -> None:
+    mounted = {
+        volume.split(":")[1]: PROJECT / volume.split(":")[0]
+        for name in ("prometheus", "grafana")
+        for volume in STACK[name]["volumes"]
+        if volume.startswith("./")
+    }
+    (provider,) = yaml.safe_load(
+        (GRAFANA / "provisioning/dashboards/files.yml").read_text("utf-8")
+    )["providers"]
+    home = STACK["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    for inside in (provider["options"]["path"], home, "/etc/prometheus/rules/serving.yml"):
+        (root,) = (one for one in mounted if inside == one or inside.startswith(f"{one}/"))
+        assert (mounted[root] / Path(inside).relative_to(root)).exists()
+
+
+def test_every_panel_asks_the_provisioned_data_source() -> None:
+    (source,) = yaml.safe_load(
+        (GRAFANA / "provisioning/datasources/prometheus.yml").read_text("utf-8")
+    )["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    for panel in DASHBOARD["panels"]:
+        for part in (panel, *panel["targets"]):
+            assert part["datasource"] == {"type": source["type"], "uid": source["uid"]}
+
+
+def test_panels_have_identities_and_do_not_overlap() -> None:
+    identities = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(set(identities)) == len(identities)
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken
+        taken |= cells
