@@ -6,8 +6,12 @@ from typing import Any
 import pytest
 import yaml
 
+from mlops_for_mle.serving.app import create_app
 from mlops_for_mle.serving.metrics import PrometheusMetrics
 from mlops_for_mle.serving.metrics_text import exposition
+from mlops_for_mle.serving.prediction_recorder import SpoolingRecorder
+from mlops_for_mle.serving.services import build_services
+from mlops_for_mle.serving.settings import ServingSettings
 from tests.stack.compose_file import EXAMPLE, PROJECT, environment_file, services
 
 STACK = services(environment_file(EXAMPLE))
@@ -24,28 +28,28 @@ def _expressions() -> list[str]:
     return panels + [rule["expr"] for group in RULES for rule in group["rules"]]
 
 
-def _exposed() -> set[str]:
-    """The families that the server exposes before its first request, and the recorder's own."""
-    text = exposition(PrometheusMetrics(), "text/plain")[0].decode()
-    families = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
-    recorder = (PROJECT / "src/mlops_for_mle/serving/prediction_recorder.py").read_text("utf-8")
-    shipper = (PROJECT / "src/mlops_for_mle/serving/prediction_shipper.py").read_text("utf-8")
-    return families | set(re.findall(r'"(mlops_spool_\w+)"', recorder + shipper))
+def _exposed(folder: Path) -> set[str]:
+    """The families that a server exposes before its first request."""
+    settings = ServingSettings.load({"project_path": folder})
+    metrics = PrometheusMetrics()
+    create_app(settings, build_services(settings, SpoolingRecorder(settings), metrics))
+    text = exposition(metrics, "text/plain")[0].decode()
+    return set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
 
 
-def test_rules_and_dashboard_ask_only_for_metrics_that_exist() -> None:
+def test_rules_and_dashboard_ask_only_for_metrics_that_exist(tmp_path: Path) -> None:
     asked = {
         name
         for expression in _expressions()
         for name in re.findall(r"\bmlops(?::\w+)+|\bmlops_\w+", expression)
     }
-    exposed = _exposed()
+    exposed = _exposed(tmp_path)
     unknown = {
         name
         for name in asked - RECORDED
         if name not in exposed and re.sub(r"_(bucket|sum|count|total)$", "", name) not in exposed
     }
-    assert {"mlops_requests_total", "mlops_model_info", "mlops_spool_depth"} <= asked
+    assert {"mlops_requests_total", "mlops_model_info", "mlops_spool_bytes"} <= asked
     assert unknown == set()
 
 
