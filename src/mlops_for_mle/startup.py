@@ -18,6 +18,7 @@ ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "ORT_DISABLE_TELEMETRY": "1",
 }
 
 # Kedro and MLflow set their own filters for these, so they can only be dropped where they are

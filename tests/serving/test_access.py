@@ -60,6 +60,22 @@ def test_without_keys_each_name_of_this_machine_is_answered(settings, iris, host
     assert Client(settings, iris)("POST", "/predict", host=host, json=IRIS_ROW).status_code == 200
 
 
+def test_names_set_as_keyless_are_answered_on_any_address_but_administer_nothing(settings, iris):
+    client = Client(settings, iris, host="0.0.0.0", keyless_hosts="localhost, API-with-model")
+
+    for host in ("localhost", "api-with-model:8000"):
+        assert client("POST", "/predict", host=host, json=IRIS_ROW).status_code == 200
+    assert client("POST", "/predict", host="evil.example", json=IRIS_ROW).status_code == 421
+    assert client("POST", "/deployments/rollback", json={"reason": "x"}).status_code == 401
+
+
+def test_a_key_file_counts_although_keyless_names_are_set(settings, iris):
+    client = Client(settings, iris, host="0.0.0.0", keyless_hosts="localhost")
+    client.keys.create("application", ["predict"])
+
+    wait_until(lambda: client("POST", "/predict", json=IRIS_ROW).status_code == 401)
+
+
 def test_with_keys_a_request_needs_one_and_health_does_not(settings, iris):
     key = KeyFile(settings.api_keys_file).create("shop", ["predict"])
     client = Client(settings, iris)
@@ -181,6 +197,19 @@ def test_a_public_address_without_keys_is_refused_in_one_sentence(tmp_path):
         "`python -m mlops_for_mle.serving.keys create NAME --scope predict`, "
         "or listen on 127.0.0.1."
     )
+
+
+def test_a_public_address_with_keyless_names_is_served_under_these_alone(start_server):
+    server = start_server(
+        "--host",
+        "0.0.0.0",
+        DATABASE_URL="postgresql://x@127.0.0.1:1/x",
+        MLOPS_KEYLESS_HOSTS="127.0.0.1",
+    )
+    url = server.url.replace("0.0.0.0", "127.0.0.1")
+
+    assert httpx.get(f"{url}/metrics").status_code == 200
+    assert httpx.get(f"{url}/metrics", headers={"Host": "evil.example"}).status_code == 421
 
 
 def test_a_public_address_with_a_key_is_served(start_server, tmp_path):

@@ -1,5 +1,6 @@
 """Which code and which environment made a model."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -12,11 +13,14 @@ from mlops_for_mle.paths import project_path
 def code_revision() -> dict[str, str]:
     """Tags that name the git commit, and whether the files differed from it.
 
-    Empty where the project is no git checkout or git is not installed.
+    In an image there is no checkout; its build leaves the commit in ``MLOPS_CODE_REVISION``.
+    Empty where neither tells.
     """
     commit = _git("rev-parse", "HEAD")
     if commit is None:
-        return {}
+        built_from = os.environ.get("MLOPS_CODE_REVISION", "").strip()
+        known = built_from not in {"", "unknown"}
+        return {"mlflow.source.git.commit": built_from} if known else {}
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "mlflow.source.git.commit": commit,

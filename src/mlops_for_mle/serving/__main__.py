@@ -2,6 +2,7 @@
 
 import argparse
 import logging.config
+import os
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 after an orderly end, 1 when it cannot serve, 2 for wrong settings.
     """
+    # onnxruntime would otherwise report its use to others.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     options = vars(_parser().parse_args(arguments))
     try:
         settings = ServingSettings.load(options)

@@ -129,8 +129,15 @@ class AccessControl:
     be this machine too, or any page in it could reach the API under a name of its own.
     """
 
-    def __init__(self, application: ASGIApp, keys: KeyRing, metrics: ServingMetrics) -> None:
-        """Guard an application."""
+    def __init__(
+        self,
+        application: ASGIApp,
+        keys: KeyRing,
+        metrics: ServingMetrics,
+        names: frozenset[str] = frozenset(),
+    ) -> None:
+        """Guard an application; ``names`` are answered without a key like this machine's own."""
+        self._names = names
         self._application = application
         self._keys = keys
         self._metrics = metrics
@@ -181,7 +188,8 @@ class AccessControl:
         if host is None or host in self._local_hosts:
             return
         name = host.decode("latin-1")
-        if not is_loopback_name(_without_port(name)):
+        bare = _without_port(name)
+        if not is_loopback_name(bare) and bare.lower() not in self._names:
             raise ProblemError(
                 HTTPStatus.MISDIRECTED_REQUEST,
                 f"Without API keys only this machine is answered, under the name localhost; "

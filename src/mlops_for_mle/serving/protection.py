@@ -21,7 +21,10 @@ def protective_middleware(settings: ServingSettings, metrics: ServingMetrics) ->
     Raises:
         ConfigurationError: The file of API keys is not valid.
     """
-    keys = KeyRing(KeyFile(settings.api_keys_file), is_public=not is_loopback(settings.host))
+    keys = KeyRing(
+        KeyFile(settings.api_keys_file),
+        is_public=not (settings.keyless_names or is_loopback(settings.host)),
+    )
     found: list[Middleware] = [partial(RequestContext, access_log=settings.access_log)]
     if tracing.is_wanted() and (provider := tracing.make_provider()) is not None:
         found.append(partial(tracing.Tracing, provider=provider))
@@ -38,5 +41,5 @@ def protective_middleware(settings: ServingSettings, metrics: ServingMetrics) ->
                 expose_headers=list(_ANSWER_HEADERS),
             )
         )
-    found.append(partial(AccessControl, keys=keys, metrics=metrics))
+    found.append(partial(AccessControl, keys=keys, metrics=metrics, names=settings.keyless_names))
     return found

@@ -147,6 +147,14 @@ class ServingSettings(BaseSettings):
         description="The file of API keys, see `python -m mlops_for_mle.serving.keys`. Default: "
         "conf/local/api_keys.json.",
     )
+    keyless_hosts: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9.-]*(\s*,\s*[A-Za-z0-9.-]+)*$",
+        description="Names, with commas between them, under which the server answers without an "
+        "API key on any address, such as localhost,api. Only for a port that nobody but this "
+        "machine reaches, like a container's that is published on 127.0.0.1. Operations that need "
+        "the scope admin keep needing a key. Unset: none.",
+    )
     cors_origins: str = Field(
         default="",
         pattern=r"^(\*|https?://[^\s,/]+(\s*,\s*https?://[^\s,/]+)*)?$",
@@ -165,6 +173,11 @@ class ServingSettings(BaseSettings):
             "spool": project / "data" / "serving_spool",
         }
         return {**folders, **given}
+
+    @property
+    def keyless_names(self) -> frozenset[str]:
+        """``keyless_hosts``, in lower case."""
+        return frozenset(filter(None, self.keyless_hosts.lower().replace(",", " ").split()))
 
     @classmethod
     def load(cls, options: Mapping[str, Any] | None = None) -> Self:
