@@ -13,6 +13,9 @@ IN_VENV := exec env VIRTUAL_ENV="$$PWD/.venv" PATH="$$PWD/.venv/bin:$$PATH"
 # No usage statistics to third parties; MLflow understands only the word "true".
 export DO_NOT_TRACK := true
 
+# Every command is a process of its own; without cached bytecode each would take seconds more.
+unexport PYTHONDONTWRITEBYTECODE
+
 # HOST counts on the command line only: many shells export it as the machine's name.
 ADDRESS := $(if $(filter command,$(origin HOST)),--host "$(HOST)") $(if $(PORT),--port "$(PORT)")
 
