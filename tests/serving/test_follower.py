@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 
 from mlops_for_mle.release import MODEL_FILE, Example, Release
+from mlops_for_mle.serving.release_cache import ReleaseCache
 from mlops_for_mle.serving.services import Services, build_services
 from tests.releases import IRIS_CONTRACT, house_release, iris_release
-from tests.serving.conftest import wait_until
+from tests.serving.conftest import deployment_of, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -247,6 +248,18 @@ def test_the_cached_release_is_served_while_the_database_is_away(
         assert served(restarted) == iris.manifest.release
     finally:
         restarted.stop()
+
+
+def test_a_second_start_does_not_put_what_another_process_cached_in_service(
+    settings, services, database, iris
+):
+    services.start()
+    wait_until(lambda: services.slot.status.checked_at)
+    ReleaseCache(settings.cache).keep(iris, deployment_of(iris))
+
+    services.start()
+
+    assert served(services) is None
 
 
 def test_a_new_contract_of_the_same_name_comes_with_its_release(services, database, store, iris):

@@ -143,7 +143,8 @@ def test_every_worker_follows(start_server, database, store, iris, iris_second):
         )
 
     wait_until(all_follow, timeout=20)
-    assert server.output().count(f"Serving release {iris_second.manifest.release}") == 2
+    output = server.output()
+    assert output.count(f"Serving release {iris_second.manifest.release}") == 2, output
     assert server.stop() == 0
 
 

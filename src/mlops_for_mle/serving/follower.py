@@ -75,12 +75,16 @@ class DeploymentFollower:
         return True
 
     def start(self) -> None:
-        """Begin to follow, unless that was done."""
-        if self._thread is None:
-            self._thread = threading.Thread(
-                target=self._run, name="deployment-follower", daemon=True
-            )
-            self._thread.start()
+        """Serve the cached release, if any, and begin to follow; a second call changes nothing.
+
+        The cache is read before the thread runs: later it could put an older release in service.
+        """
+        if self._thread is not None:
+            return
+        if self._slot.current is None:
+            self.load_cached()
+        self._thread = threading.Thread(target=self._run, name="deployment-follower", daemon=True)
+        self._thread.start()
 
     def stop(self, timeout_seconds: float) -> None:
         """Stop following; waits for a step that is under way, but no longer than told."""

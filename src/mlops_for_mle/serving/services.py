@@ -44,8 +44,6 @@ class Services:
     def start(self) -> None:
         """Serve the cached release, if any, and follow the deployments; doing it twice is fine."""
         self.recorder.start()
-        if self.slot.current is None:
-            self.follower.load_cached()
         self.follower.start()
 
     def stop(self) -> None:
