@@ -15,6 +15,7 @@ from mlops_for_mle.serving.prediction_spool import PredictionSpool, SpoolFullErr
 from mlops_for_mle.serving.problems import not_ready
 from mlops_for_mle.serving.recording import AnsweredPredictions
 from mlops_for_mle.serving.settings import ServingSettings
+from mlops_for_mle.serving.shipping_pace import ShippingPace
 
 REJECTS_FILE = "rejected.jsonl"
 
@@ -58,7 +59,10 @@ class SpoolingRecorder:
         self._settings = settings
         self._root = settings.spool
         self._spool = PredictionSpool(self._root, settings.spool_max_bytes, settings.spool_sync)
-        self._shipper = PredictionShipper(self._root / REJECTS_FILE, self._count_shipped)
+        self._pace = ShippingPace(self._is_half_full)
+        self._shipper = PredictionShipper(
+            self._root / REJECTS_FILE, self._count_shipped, self._pace.rest_after
+        )
         self._counters = threading.Lock()
         self._recorded = self._shipped = self._refused = self._dropped = 0
         self._complained_at = -_COMPLAINT_SECONDS
@@ -101,6 +105,7 @@ class SpoolingRecorder:
         except SpoolFullError as error:
             self._not_kept(answered, str(error))
         else:
+            self._pace.answered(answered.answered_at)
             with self._counters:
                 self._recorded += len(answered.rows)
 
@@ -209,6 +214,9 @@ class SpoolingRecorder:
             # Such a request was never answered.
             logger.info("%s; its writer was killed", failure)
         self._spool.discard(segment)
+
+    def _is_half_full(self) -> bool:
+        return self._spool.stored_bytes * 2 > self._settings.spool_max_bytes
 
     def _count_shipped(self, rows: int) -> None:
         with self._counters:

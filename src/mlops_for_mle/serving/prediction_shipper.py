@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 
 _ROWS_A_TRANSACTION = 5_000
 
-# Between pieces of about this size the thread sleeps for a moment, so that the requests of this
-# process never wait long for the interpreter's lock.
+# Between pieces of about this size the thread rests, so that the requests of this process never
+# wait long for the interpreter's lock.
 _ROWS_A_PIECE = 100
-_PAUSE_SECONDS = 0.0002
 
 _NAMES = ", ".join(COLUMNS)
 _COPY = f"COPY predictions ({_NAMES}) FROM STDIN WITH {COPY_FORMAT}"
@@ -39,15 +38,19 @@ logger = logging.getLogger(__name__)
 class PredictionShipper:
     """Writes segments in batches; what was written before is recognised by its prediction id."""
 
-    def __init__(self, rejects: Path, written: Callable[[int], None]) -> None:
+    def __init__(
+        self, rejects: Path, written: Callable[[int], None], rest_after: Callable[[float], float]
+    ) -> None:
         """Nothing is connected before the first segment.
 
         Args:
             rejects: The file that takes rows which the database refuses for what they hold.
             written: Called after each transaction with the number of its rows.
+            rest_after: Gives the seconds to rest after so many seconds of work.
         """
         self._rejects = rejects
         self._written = written
+        self._rest_after = rest_after
         self._url: str | None = None
 
     def check(self) -> None:
@@ -67,8 +70,10 @@ class PredictionShipper:
             Exception: The database is not available; some rows may have been written.
         """
         with self._connection() as connection:
-            for lines in _batches(segment):
+            for lines in self._batches(segment):
+                started = time.perf_counter()
                 self._write(connection, lines)
+                self._rest_since(started)
 
     def _write(self, connection: "Connection", lines: Sequence[bytes]) -> None:
         """Write rows in one transaction; where one is refused, all others are still written."""
@@ -113,6 +118,48 @@ class PredictionShipper:
         with self._rejects.open("ab") as file:
             file.write(line + b"\n")
 
+    def _batches(self, segment: Path) -> Iterator[list[bytes]]:
+        """The lines of a segment, in pieces that fit into a transaction.
+
+        Raises:
+            FrameError: After the last line that can be read.
+        """
+        writers: dict[str, LineWriter] = {}
+        lines: list[bytes] = []
+        pause_at = _ROWS_A_PIECE
+        started = time.perf_counter()
+        frames = read_frames(segment)
+        failure: FrameError | None = None
+        while True:
+            try:
+                frame = next(frames, None)
+            except FrameError as error:
+                frame, failure = None, error
+            if frame is None:
+                break
+            if isinstance(frame, ReleaseFrame):
+                writers[frame.release] = line_writer(frame)
+                continue
+            for line in writers[frame.release](frame):
+                lines.append(line)
+                if len(lines) == pause_at:
+                    started = self._rest_since(started)
+                    pause_at += _ROWS_A_PIECE
+                if len(lines) == _ROWS_A_TRANSACTION:
+                    yield lines
+                    lines = []
+                    pause_at = _ROWS_A_PIECE
+                    started = time.perf_counter()
+        if lines:
+            yield lines
+        if failure is not None:
+            raise failure
+
+    def _rest_since(self, started: float) -> float:
+        """Rest for the work since a time; gives the time at which work goes on."""
+        time.sleep(self._rest_after(time.perf_counter() - started))
+        return time.perf_counter()
+
     @contextmanager
     def _connection(self) -> "Iterator[Connection]":
         """Borrow a connection.
@@ -144,39 +191,3 @@ class PredictionShipper:
             # The embedded server may come back at another port.
             self._url = None
             raise
-
-
-def _batches(segment: Path) -> Iterator[list[bytes]]:
-    """The lines of a segment, in pieces that fit into a transaction.
-
-    Raises:
-        FrameError: After the last line that can be read.
-    """
-    writers: dict[str, LineWriter] = {}
-    lines: list[bytes] = []
-    pause_at = _ROWS_A_PIECE
-    frames = read_frames(segment)
-    failure: FrameError | None = None
-    while True:
-        try:
-            frame = next(frames, None)
-        except FrameError as error:
-            frame, failure = None, error
-        if frame is None:
-            break
-        if isinstance(frame, ReleaseFrame):
-            writers[frame.release] = line_writer(frame)
-            continue
-        for line in writers[frame.release](frame):
-            lines.append(line)
-            if len(lines) == pause_at:
-                time.sleep(_PAUSE_SECONDS)
-                pause_at += _ROWS_A_PIECE
-            if len(lines) == _ROWS_A_TRANSACTION:
-                yield lines
-                lines = []
-                pause_at = _ROWS_A_PIECE
-    if lines:
-        yield lines
-    if failure is not None:
-        raise failure
