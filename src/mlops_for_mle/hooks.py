@@ -68,12 +68,16 @@ class ProjectHooks:
 def parameter_blocks() -> dict[str, type[Configuration]]:
     """The blocks of parameters and the class that describes each."""
     from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+    from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
     from mlops_for_mle.pipelines.registry.options import GateOptions
+    from mlops_for_mle.pipelines.training.data_checks import DataCheckOptions
     from mlops_for_mle.pipelines.training.options import TrainingOptions
 
     return {
         "contract": Contract,
         "ingestion": IngestionOptions,
         "training": TrainingOptions,
+        "data_checks": DataCheckOptions,
         "gates": GateOptions,
+        "monitoring": MonitoringOptions,
     }

@@ -11,6 +11,7 @@ import pandas as pd
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.frames import digest
+from mlops_for_mle.pipelines.training.data_checks import DataCheckOptions, check, require_good
 from mlops_for_mle.pipelines.training.options import TrainingOptions
 from mlops_for_mle.progress import show_progress
 from mlops_for_mle.records import (
@@ -49,6 +50,23 @@ def take_snapshot(window: Window, contract: Contract) -> Snapshot:
         source=window.source, sha256=digest(rows), watermark=watermark, row_count=len(rows)
     )
     return Snapshot(facts, rows)
+
+
+def check_snapshot(
+    snapshot: Snapshot, contract: Contract, data_checks: DataCheckOptions
+) -> dict[str, Any]:
+    """Look whether the snapshot is fit to train on."""
+    return check(snapshot.rows, contract, data_checks)
+
+
+def admit_snapshot(snapshot: Snapshot, data_quality: dict[str, Any]) -> Snapshot:
+    """Hand the snapshot on if it is fit to train on.
+
+    Raises:
+        UserError: It is not; the message says why and what to do.
+    """
+    require_good(data_quality, snapshot.facts.source)
+    return snapshot
 
 
 def split_snapshot(

@@ -16,8 +16,20 @@ def create_pipeline() -> Pipeline:
                 name="take_snapshot",
             ),
             node(
+                nodes.check_snapshot,
+                inputs=["snapshot", "params:contract", "params:data_checks"],
+                outputs="data_quality",
+                name="check_snapshot",
+            ),
+            node(
+                nodes.admit_snapshot,
+                inputs=["snapshot", "data_quality"],
+                outputs="admitted_snapshot",
+                name="admit_snapshot",
+            ),
+            node(
                 nodes.split_snapshot,
-                inputs=["snapshot", "params:contract", "params:training"],
+                inputs=["admitted_snapshot", "params:contract", "params:training"],
                 outputs=["training_rows", "validation_rows"],
                 name="split_snapshot",
             ),
@@ -35,7 +47,7 @@ def create_pipeline() -> Pipeline:
             ),
             node(
                 nodes.export_model,
-                inputs=["model", "snapshot", "params:contract"],
+                inputs=["model", "admitted_snapshot", "params:contract"],
                 outputs="onnx_export",
                 name="export_model",
             ),
