@@ -29,8 +29,7 @@ class DataCheckOptions(Configuration):
         minimum_rows: Distinct rows, in all.
         minimum_rows_per_class: Distinct rows of each class.
         maximum_single_feature_score: How well one feature alone may tell the target in
-            cross-validation: balanced accuracy for classes, R2 for numbers. More is taken for
-            leakage.
+            cross-validation: balanced accuracy for classes, R2 for numbers. More counts as leakage.
         allowed_predictors: Features that may tell the target alone.
         maximum_label_noise: The share of rows whose label contradicts those of like rows.
     """
@@ -92,8 +91,10 @@ def single_feature_scores(
     """How well each column alone tells the target: a tree, cross-validated.
 
     Equal values stand in one fold, so that a column of identifiers tells nothing. Scores are
-    balanced accuracy for classes (0.5 for two classes is chance) and R2 for numbers.
+    balanced accuracy for classes (0.5 for two classes is chance) and, for numbers, R2 or the
+    square of the rank correlation, whichever is larger.
     """
+    from scipy.stats import spearmanr
     from sklearn.metrics import balanced_accuracy_score, r2_score
     from sklearn.model_selection import GroupKFold, cross_val_predict
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -112,7 +113,10 @@ def single_feature_scores(
         tree = kind(random_state=0)
         cut = GroupKFold(folds, shuffle=True, random_state=0)
         predicted = cross_val_predict(tree, column, target, groups=groups, cv=cut)
-        scores[str(name)] = round(float(score(target, predicted)), 6)
+        value = float(score(target, predicted))
+        if not is_classifier:
+            value = max(value, float(spearmanr(column[name], target, nan_policy="omit")[0]) ** 2)
+        scores[str(name)] = round(value, 6)
     return scores
 
 

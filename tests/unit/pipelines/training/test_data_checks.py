@@ -68,8 +68,10 @@ def test_a_class_with_too_few_rows_is_named():
 def test_a_feature_that_holds_the_answer_is_leakage(task):
     rows = table()
     if task == "regression":
-        rows["kind"] = np.round(rows.width + rows.height)
-    rows["height"] = rows.kind * 2.0 + 1 + np.linspace(0, 0.1, len(rows))
+        rows["kind"] = rows.width + rows.height
+        rows["height"] = rows.kind * 2.0 + 1
+    else:
+        rows["height"] = rows.kind * 2.0 + np.linspace(0, 0.1, len(rows))
 
     (problem,) = problems(rows, task)
 
