@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pandas as pd
+from pydantic import Field
 
 from mlops_for_mle.configuration import Configuration
 from mlops_for_mle.contract import Contract
@@ -75,6 +76,7 @@ class ModelPassport(Configuration):
         snapshot: The rows that it was trained and validated on.
         parity: How the ONNX graph compared with the trained model.
         example: Rows with the trained model's answers.
+        training: The parameters of its training, from which it can be trained again.
     """
 
     contract: Contract
@@ -85,6 +87,7 @@ class ModelPassport(Configuration):
     snapshot: SnapshotFacts
     parity: Parity
     example: Example
+    training: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)

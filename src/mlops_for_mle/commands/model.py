@@ -11,7 +11,7 @@ from mlops_for_mle.commands.options import env_option, reason_option
 
 @click.group(name="model")
 def model_commands() -> None:
-    """Model versions: list, download, promote, roll back."""
+    """Model versions: list, download, reproduce, promote, roll back."""
 
 
 @model_commands.command(name="list")
@@ -48,6 +48,25 @@ def download(metadata: ProjectMetadata, wanted: str, folder: Path, env: str | No
 
     path = download_version(open_registry(metadata.project_path, env), wanted, folder)
     click.echo(f"Downloaded to {path}.")
+
+
+@model_commands.command()
+@click.argument("wanted")
+@env_option
+@click.pass_context
+@friendly
+def reproduce(context: click.Context, wanted: str, env: str | None) -> None:
+    """Train the version WANTED again and say whether it becomes the same model.
+
+    It is trained from its recorded rows, options and code revision. The exit code is 1 when
+    metrics or predictions differ.
+    """
+    from mlops_for_mle.commands.reproduce import reproduce as train_again
+    from mlops_for_mle.commands.versions import open_registry
+
+    outcome = train_again(open_registry(context.obj.project_path, env), wanted)
+    click.echo(outcome.report)
+    context.exit(0 if outcome.is_identical else 1)
 
 
 @model_commands.command()

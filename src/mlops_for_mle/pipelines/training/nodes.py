@@ -166,6 +166,7 @@ def assemble_candidate(
             predictions=answers.values.tolist(),
             probabilities=None if answers.probabilities is None else answers.probabilities.tolist(),
         ),
+        training=training.model_dump(mode="json"),
     )
     settings = {
         "estimator": passport.estimator,
