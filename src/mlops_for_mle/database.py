@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
@@ -19,7 +19,7 @@ MLFLOW_DATABASE_NAME = "mlflow"
 SUPPORTED_SERVERS = range(15, 19)
 
 # Kept here so that an up-to-date database is recognised without importing Alembic (0.3 s).
-HEAD_REVISION = "0002"
+HEAD_REVISION = "0004"
 
 _DRIVER = "postgresql+psycopg2"
 _SCHEMA_LOCK = 7_210_001
@@ -121,6 +121,30 @@ def advisory_lock(connection: Connection, number: int) -> Iterator[None]:
         connection.rollback()
         connection.execute(text("SELECT pg_advisory_unlock(:number)"), {"number": number})
         connection.commit()
+
+
+@contextmanager
+def only_one(engine: Engine, name: str) -> Iterator[bool]:
+    """Take a name for as long as the context lasts; gives whether nobody else has it.
+
+    The name is free again when the process ends, however it does.
+    """
+    with engine.connect() as connection:
+        key = {"name": name}
+        statement = text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
+        is_mine = bool(connection.scalar(statement, key))
+        connection.commit()
+        try:
+            yield is_mine
+        finally:
+            if is_mine:
+                # With the connection, the server has given up the lock too.
+                with suppress(OperationalError):
+                    connection.rollback()
+                    connection.execute(
+                        text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))"), key
+                    )
+                    connection.commit()
 
 
 def upgrade(url: str) -> bool:

@@ -53,16 +53,22 @@ class ProjectHooks:
 
     @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any]) -> None:
-        """Sum up after the whole line has run."""
-        names = run_params.get("pipeline_names") or [run_params.get("pipeline_name")]
-        if self._contract is None or not {None, "__default__"} & set(names):
+        """Sum up after the whole line or monitoring has run."""
+        names = set(run_params.get("pipeline_names") or [run_params.get("pipeline_name")])
+        if self._contract is None or not names & {None, "__default__", "monitoring"}:
             return
         import click
 
-        from mlops_for_mle.commands.versions import Registry, project_summary
         from mlops_for_mle.database import database_url
 
-        click.echo(project_summary(Registry(self._contract, self._metric, database_url())))
+        if "monitoring" in names:
+            from mlops_for_mle.commands.monitoring import newest_summary
+
+            click.echo(newest_summary(database_url(), self._contract.name))
+        if names & {None, "__default__"}:
+            from mlops_for_mle.commands.versions import Registry, project_summary
+
+            click.echo(project_summary(Registry(self._contract, self._metric, database_url())))
 
 
 def parameter_blocks() -> dict[str, type[Configuration]]:
@@ -70,8 +76,10 @@ def parameter_blocks() -> dict[str, type[Configuration]]:
     from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
     from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
     from mlops_for_mle.pipelines.registry.options import GateOptions
+    from mlops_for_mle.pipelines.retraining.options import RetrainingOptions
     from mlops_for_mle.pipelines.training.data_checks import DataCheckOptions
     from mlops_for_mle.pipelines.training.options import TrainingOptions
+    from mlops_for_mle.scoring.batch_options import ScoringOptions
 
     return {
         "contract": Contract,
@@ -79,5 +87,7 @@ def parameter_blocks() -> dict[str, type[Configuration]]:
         "training": TrainingOptions,
         "data_checks": DataCheckOptions,
         "gates": GateOptions,
+        "retraining": RetrainingOptions,
         "monitoring": MonitoringOptions,
+        "scoring": ScoringOptions,
     }

@@ -3,9 +3,12 @@
 Observations live in a table of their own for each contract, see ``observation_table``.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     REAL,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -24,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.errors import ConfigurationError
 
 metadata = MetaData()
 
@@ -145,6 +149,110 @@ idempotency_keys = Table(
     Index("idempotency_keys_created_at_idx", "created_at"),
 )
 
+# Every look at the deployed release: which predictions, how they were judged and why.
+monitoring_runs = Table(
+    "monitoring_runs",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("contract", Text, nullable=False),
+    Column("release", Text, nullable=False),
+    Column("model_version", Integer, nullable=False),
+    # When the first and the last prediction of the window were answered.
+    Column("window_from", DateTime(timezone=True)),
+    Column("window_to", DateTime(timezone=True)),
+    Column("prediction_count", BigInteger, nullable=False),
+    Column("labelled_count", BigInteger, nullable=False),
+    Column("status", Text, nullable=False),
+    # A list of sentences.
+    Column("reasons", JSONB, nullable=False),
+    _created_at(),
+    CheckConstraint(
+        "status IN ('insufficient', 'healthy', 'warning', 'alarm')",
+        name="monitoring_runs_status_check",
+    ),
+    Index("monitoring_runs_contract_id_idx", "contract", "id"),
+)
+
+monitoring_metrics = Table(
+    "monitoring_metrics",
+    metadata,
+    Column(
+        "run_id",
+        BigInteger,
+        ForeignKey("monitoring_runs.id", name="monitoring_metrics_run_id_fkey"),
+        primary_key=True,
+    ),
+    Column("area", Text, primary_key=True),
+    # A feature's name, or what else was looked at, such as ``prediction`` or ``table``.
+    Column("subject", Text, primary_key=True),
+    Column("metric", Text, primary_key=True),
+    Column("value", Double),
+    # The ends of the confidence interval.
+    Column("lower", Double),
+    Column("upper", Double),
+    # What the value was compared with.
+    Column("threshold", Double),
+    # Corrected for all tests of the run.
+    Column("p_value", Double),
+    Column("is_alarm", Boolean, nullable=False),
+    CheckConstraint(
+        "area IN ('data_quality', 'drift', 'performance', 'calibration')",
+        name="monitoring_metrics_area_check",
+    ),
+)
+
+retraining_decisions = Table(
+    "retraining_decisions",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("contract", Text, nullable=False),
+    # The newest run that the decision looked at; null where there was none.
+    Column(
+        "monitoring_run_id",
+        BigInteger,
+        ForeignKey("monitoring_runs.id", name="retraining_decisions_monitoring_run_id_fkey"),
+    ),
+    Column("decision", Text, nullable=False),
+    # A list of sentences.
+    Column("reasons", JSONB, nullable=False),
+    # When the first of the predictions was answered that speak for the decision.
+    Column("evidence_from", DateTime(timezone=True)),
+    # When a retraining ended that this decision called for, and how.
+    Column("acted_at", DateTime(timezone=True)),
+    Column("outcome", Text),
+    _created_at(),
+    CheckConstraint(
+        "decision IN ('none', 'investigate', 'retrain')",
+        name="retraining_decisions_decision_check",
+    ),
+    Index("retraining_decisions_contract_id_idx", "contract", "id"),
+)
+
+# Rows of observation tables that wait to be scored; triggers on those tables fill it, and whoever
+# scores a row deletes it in the same transaction. See ``scoring.row_queue``.
+scoring_queue = Table(
+    "scoring_queue",
+    metadata,
+    Column("contract", Text(collation="C"), primary_key=True),
+    # The key of the row in the contract's table.
+    Column("source_id", BigInteger, primary_key=True, autoincrement=False),
+)
+
+# Rows and messages that do not fit the contract of the release that was to score them.
+scoring_rejects = Table(
+    "scoring_rejects",
+    metadata,
+    Column("contract", Text, primary_key=True),
+    # As in the contract's table of predictions.
+    Column("source", Text, primary_key=True),
+    Column("source_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("release", Text, nullable=False),
+    Column("model_version", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("row_data", JSONB, nullable=False),
+    _created_at(),
+)
+
 _COLUMN_TYPES = {"float": Double, "integer": BigInteger}
 
 
@@ -154,7 +262,6 @@ def observation_table(contract: Contract) -> Table:
     A serial key, a timestamp, one column a feature and the target; for the shipped contract
     exactly the columns of the tutorial's table.
     """
-    target_type = Integer if contract.target.task == "classification" else Double
     return Table(
         contract.table,
         MetaData(),
@@ -164,5 +271,52 @@ def observation_table(contract: Contract) -> Table:
             Column(name, _COLUMN_TYPES[one.type], nullable=False)
             for name, one in contract.features.items()
         ),
-        Column(contract.target.column, target_type, nullable=False),
+        Column(contract.target.column, _target_type(contract), nullable=False),
     )
+
+
+def prediction_table(contract: Contract) -> Table:
+    """Describe the table of a contract's stream predictions, which is named after the contract.
+
+    The first three columns are those of the tutorial's table. Its own programs write only these,
+    so the others may be null: where the row came from (a table, or a part of a topic) and its
+    number there, which together are never there twice; its key in the table of observations,
+    which a message may not have; and what scored it when.
+
+    Raises:
+        ConfigurationError: The prediction's name is that of another column.
+    """
+    name = prediction_table_name(contract)
+    prediction = contract.target.response_name
+    facts: list[Column[Any]] = [
+        Column("source", Text),
+        Column("source_id", BigInteger),
+        Column("row_key", BigInteger),
+        Column("model_version", Integer),
+        Column("release", Text),
+        Column("scored_at", DateTime(timezone=True)),
+    ]
+    taken = ["id", "timestamp", *(column.name for column in facts)]
+    if prediction in taken:
+        raise ConfigurationError(
+            f"contract.target.response_name: table {name} has other columns named "
+            f"{', '.join(taken)} (found {prediction!r})"
+        )
+    return Table(
+        name,
+        MetaData(),
+        Column("id", Integer, primary_key=True, autoincrement=True),
+        Column("timestamp", DateTime(timezone=False)),
+        Column(prediction, _target_type(contract)),
+        *facts,
+        Index(f"{name}_source_key", "source", "source_id", unique=True),
+    )
+
+
+def prediction_table_name(contract: Contract) -> str:
+    """The name of the table of a contract's stream predictions."""
+    return f"{contract.name}_prediction"
+
+
+def _target_type(contract: Contract) -> type[Integer] | type[Double[float]]:
+    return Integer if contract.target.task == "classification" else Double

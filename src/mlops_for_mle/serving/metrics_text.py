@@ -12,6 +12,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from mlops_for_mle.monitoring_run import MonitoringRun
 from mlops_for_mle.serving.metrics import (
     LATENCY_BOUNDS,
     Combine,
@@ -19,27 +20,38 @@ from mlops_for_mle.serving.metrics import (
     Reading,
     Snapshot,
 )
+from mlops_for_mle.serving.monitoring_gauges import monitoring_families
 
 _BOUND_NAMES = [*(str(bound) for bound in LATENCY_BOUNDS), "+Inf"]
 
 
-def exposition(metrics: PrometheusMetrics, accept: str) -> tuple[bytes, str]:
-    """The numbers of all processes in the text form that the scraper prefers, and its type."""
+def exposition(
+    metrics: PrometheusMetrics, accept: str, monitored: MonitoringRun | None = None
+) -> tuple[bytes, str]:
+    """The numbers in the text form that the scraper prefers, and its type.
+
+    Args:
+        metrics: Those of all processes of this server.
+        accept: The scraper's header.
+        monitored: The newest monitoring run.
+    """
     encode, content_type = choose_encoder(accept)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collected(metrics.snapshots()))
+    registry.register(_Collected(metrics.snapshots(), monitored))
     return encode(registry), content_type
 
 
 class _Collected(Collector):
-    def __init__(self, snapshots: list[Snapshot]) -> None:
+    def __init__(self, snapshots: list[Snapshot], monitored: MonitoringRun | None) -> None:
         self._snapshots = snapshots
+        self._monitored = monitored
 
     def collect(self) -> Iterator[Metric]:
         yield from _requests(self._snapshots)
         yield _predictions(self._snapshots)
         yield from _releases(self._snapshots)
         yield from _readings(self._snapshots)
+        yield from monitoring_families(self._monitored)
 
 
 def _requests(snapshots: list[Snapshot]) -> Iterator[Metric]:

@@ -2,6 +2,7 @@
 import { draw } from "./chart.js";
 import { Deployments } from "./deployments.js";
 import { PredictionForm } from "./form.js";
+import { clearMonitoring, showMonitoring } from "./monitoring.js";
 import {
   ask, byId, clock, element, moment, number, percent, refreshMoments, storeKey, storedKey, swatch,
   whole,
@@ -11,11 +12,14 @@ import { currentLanguage, switchLanguage, text } from "./texts.js";
 const READY_MILLISECONDS = 3000;
 const RECENT_MILLISECONDS = 2000;
 const DEPLOYMENTS_MILLISECONDS = 10000;
+const MONITORING_MILLISECONDS = 15000;
 const MOMENT_MILLISECONDS = 10000;
 const SHOWN_ROWS = 10;
 const GOOD_NEWS_MILLISECONDS = 8000;
 
-const page = { readiness: null, model: null, recent: null, problem: null, news: null };
+const page = {
+  readiness: null, model: null, recent: null, monitoring: null, problem: null, news: null,
+};
 
 const form = new PredictionForm(() => updateRecent(), showProblem);
 const deployments = new Deployments((release) => {
@@ -80,6 +84,16 @@ async function updateDeployments() {
     deployments.show(await ask("/deployments"));
   } catch (error) {
     deployments.clear(explained(error, "predict"));
+  }
+}
+
+async function updateMonitoring() {
+  try {
+    page.monitoring = await ask("/monitoring");
+    showMonitoring(page.monitoring);
+  } catch (error) {
+    page.monitoring = null;
+    clearMonitoring(explained(error, "predict"));
   }
 }
 
@@ -215,6 +229,7 @@ function showAll() {
   showRecent();
   form.relabel();
   if (deployments.list) deployments.show(deployments.list);
+  if (page.monitoring) showMonitoring(page.monitoring);
 }
 
 // Asks again after each answer, and not at all while nobody looks.
@@ -234,6 +249,7 @@ byId("key-dialog").querySelector("form").addEventListener("submit", () => {
   updateModel();
   updateRecent();
   updateDeployments();
+  updateMonitoring();
 });
 for (const button of document.querySelectorAll("[data-close]")) {
   button.addEventListener("click", () => button.closest("dialog").close());
@@ -246,3 +262,4 @@ byId("status").textContent = text("waiting");
 repeat(updateReadiness, READY_MILLISECONDS);
 repeat(updateRecent, RECENT_MILLISECONDS);
 repeat(updateDeployments, DEPLOYMENTS_MILLISECONDS);
+repeat(updateMonitoring, MONITORING_MILLISECONDS);

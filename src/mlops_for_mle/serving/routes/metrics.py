@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlops_for_mle.serving.metrics import PrometheusMetrics
+from mlops_for_mle.serving.monitoring_store import NewestRun
 from mlops_for_mle.serving.prediction_recorder import SpoolingRecorder
 from mlops_for_mle.serving.recent import INTERVAL_SECONDS, merge
 from mlops_for_mle.serving.recording import ServingMetrics
@@ -77,7 +78,9 @@ class LatestPredictions(BaseModel):
     predictions: list[Prediction]
 
 
-def metrics_router(services: Services, metrics: PrometheusMetrics) -> APIRouter:
+def metrics_router(
+    services: Services, metrics: PrometheusMetrics, newest_run: NewestRun
+) -> APIRouter:
     """The routes."""
 
     @asynccontextmanager
@@ -98,7 +101,8 @@ def metrics_router(services: Services, metrics: PrometheusMetrics) -> APIRouter:
         response_class=Response,
         responses={
             200: {
-                "description": "The numbers of all worker processes, summed",
+                "description": "The numbers of all worker processes, summed, and those of the "
+                "newest monitoring run",
                 "content": {"text/plain": {"schema": {"type": "string"}}},
             }
         },
@@ -108,7 +112,8 @@ def metrics_router(services: Services, metrics: PrometheusMetrics) -> APIRouter:
         from mlops_for_mle.serving.metrics_text import exposition
 
         accept = request.headers.get("accept", "")
-        content, content_type = await run_in_threadpool(exposition, metrics, accept)
+        monitored = await run_in_threadpool(newest_run)
+        content, content_type = await run_in_threadpool(exposition, metrics, accept, monitored)
         return Response(content, headers={"Content-Type": content_type})
 
     @router.get(

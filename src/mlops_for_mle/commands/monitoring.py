@@ -1,0 +1,40 @@
+"""What a person is told of the newest monitoring run."""
+
+from datetime import datetime
+
+from mlops_for_mle import monitoring_log
+from mlops_for_mle.database import reachable
+from mlops_for_mle.monitoring_run import MonitoringRun
+
+REPORT = "data/08_reporting/monitoring.html"
+
+
+def newest_summary(url: str, contract: str) -> str:
+    """Say in a few lines how the deployed release does; nothing before the first run."""
+    with reachable(url) as engine, engine.connect() as connection:
+        run = monitoring_log.newest(connection, contract)
+    return "" if run is None else summarise(run)
+
+
+def summarise(run: MonitoringRun) -> str:
+    """The lines for one run."""
+    window = f"{run.prediction_count} predictions, {run.labelled_count} with a true label"
+    if run.window_from is not None and run.window_to is not None:
+        first, last = (
+            one.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+            for one in (run.window_from, run.window_to)
+        )
+        window += f", {first} to {last}"
+    lines = [
+        ("status", run.status),
+        *(("", reason) for reason in run.reasons),
+        ("release", run.release),
+        ("window", window),
+        ("report", REPORT),
+    ]
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"  {name:<{width}}  {value}" for name, value in lines)
+
+
+def _told(moment: datetime) -> str:
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,66 @@
+"""The record of monitoring runs. Rows are only appended."""
+
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from mlops_for_mle.monitoring_run import MonitoringMetric, MonitoringRun
+from mlops_for_mle.tables import monitoring_metrics, monitoring_runs
+
+_GENERATED = ("id", "created_at")
+_COLUMNS = [name for name in MonitoringRun._fields if name != "metrics"]
+
+
+def append(connection: Connection, run: MonitoringRun) -> MonitoringRun:
+    """Append a run with its metrics; the caller commits.
+
+    Returns:
+        The run with its id and time.
+    """
+    values: dict[str, Any] = {
+        name: getattr(run, name) for name in _COLUMNS if name not in _GENERATED
+    }
+    values["reasons"] = list(run.reasons)
+    table = monitoring_runs.c
+    made = connection.execute(
+        insert(monitoring_runs).values(values).returning(table.id, table.created_at)
+    ).one()
+    if run.metrics:
+        connection.execute(
+            insert(monitoring_metrics),
+            [{"run_id": made.id, **metric._asdict()} for metric in run.metrics],
+        )
+    return run._replace(id=made.id, created_at=made.created_at)
+
+
+def newest(connection: Connection, contract: str) -> MonitoringRun | None:
+    """The newest run of a contract with its metrics; None before any."""
+    run = next(iter(history(connection, contract, limit=1)), None)
+    if run is None:
+        return None
+    table = monitoring_metrics.c
+    rows = connection.execute(
+        select(*(table[name] for name in MonitoringMetric._fields))
+        .where(table.run_id == run.id)
+        .order_by(table.area, table.subject, table.metric)
+    )
+    return run._replace(metrics=tuple(MonitoringMetric(*row) for row in rows))
+
+
+def history(
+    connection: Connection, contract: str, limit: int | None = None, before: int | None = None
+) -> list[MonitoringRun]:
+    """Runs of a contract without their metrics, the newest first.
+
+    Args:
+        connection: To the project's database.
+        contract: Whose runs.
+        limit: How many at most; None gives all.
+        before: Only runs with a smaller id.
+    """
+    table = monitoring_runs.c
+    statement = select(*(table[name] for name in _COLUMNS)).where(table.contract == contract)
+    if before is not None:
+        statement = statement.where(table.id < before)
+    rows = connection.execute(statement.order_by(table.id.desc()).limit(limit))
+    return [MonitoringRun(**{**row._mapping, "reasons": tuple(row.reasons)}) for row in rows]

@@ -1,0 +1,1 @@
+"""Compares what the deployed release is asked and answers with what it was trained on."""

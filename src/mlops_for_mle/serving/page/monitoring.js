@@ -1,0 +1,91 @@
+// How the deployed release does: the newest monitoring run, and the ones before it.
+import { byId, element, moment, number, percent, whole } from "./shared.js";
+import { text } from "./texts.js";
+
+const STATUS = {
+  healthy: "monitoringHealthy",
+  warning: "monitoringWarning",
+  alarm: "monitoringAlarm",
+  insufficient: "monitoringInsufficient",
+};
+
+const METRICS = {
+  accuracy: "monitoringAccuracy",
+  rmse: "monitoringRmse",
+  mae: "monitoringMae",
+  population_stability_index: "monitoringDrift",
+  expected_calibration_error: "monitoringCalibration",
+  missing_fraction: "monitoringMissing",
+  wrong_type_fraction: "monitoringWrongType",
+  out_of_range_fraction: "monitoringOutOfRange",
+  unknown_fraction: "monitoringUnknown",
+};
+
+const AREAS = ["performance", "drift", "calibration", "data_quality"];
+
+export function showMonitoring(found) {
+  const { newest, runs } = found;
+  if (newest === null) {
+    clearMonitoring(text("monitoringNone"));
+    return;
+  }
+  const window = {
+    predictions: whole(newest.prediction_count),
+    labelled: whole(newest.labelled_count),
+    release: newest.release,
+  };
+  const reasons = newest.reasons.map((one) => element("li", {}, one));
+  byId("monitoring").replaceChildren(
+    element(
+      "p",
+      { class: "state" },
+      element("span", { class: "badge", id: "monitoring-status", "data-status": newest.status }, text(STATUS[newest.status])),
+      element("span", { class: "hint" }, moment(newest.created_at), ` · ${text("monitoringWindow", window)}`),
+    ),
+    element("ul", { class: "reasons", id: "monitoring-reasons" }, ...reasons),
+    history(runs),
+    element("div", { class: "scroll" }, table(newest.metrics)),
+  );
+}
+
+export function clearMonitoring(message) {
+  byId("monitoring").replaceChildren(element("p", { class: "empty" }, message));
+}
+
+// One square a run, the oldest first.
+function history(runs) {
+  const squares = [...runs].reverse().map((run) => {
+    const said = `${text(STATUS[run.status])} · ${run.release} · ${run.reasons.join(" ")}`;
+    return element("li", { "data-status": run.status, title: said, "aria-label": said });
+  });
+  return element("ol", { class: "squares", "aria-label": text("monitoringRuns", { count: whole(runs.length) }) }, ...squares);
+}
+
+function table(metrics) {
+  const shown = metrics
+    .filter((one) => one.metric in METRICS && (one.area !== "data_quality" || one.value > 0))
+    .filter((one) => one.area !== "calibration" || one.metric === "expected_calibration_error")
+    .sort((a, b) => AREAS.indexOf(a.area) - AREAS.indexOf(b.area));
+  const heads = ["monitoringOf", "monitoringMeasure", "monitoringValue", "monitoringInterval", "monitoringLimit"];
+  const head = heads.map((name, index) =>
+    element("th", { scope: "col", class: index > 1 ? "number" : null }, text(name)),
+  );
+  const rows = shown.map((one) =>
+    element(
+      "tr",
+      { class: one.is_alarm ? "alarm" : null },
+      element("th", { scope: "row" }, one.subject),
+      element("td", {}, text(METRICS[one.metric])),
+      element("td", { class: "number" }, valueOf(one, one.value)),
+      element("td", { class: "number" }, one.lower === null ? "" : `${valueOf(one, one.lower)} – ${valueOf(one, one.upper)}`),
+      element("td", { class: "number" }, valueOf(one, one.threshold)),
+    ),
+  );
+  return element("table", {}, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows));
+}
+
+function valueOf(metric, value) {
+  if (value === null) return "";
+  const isShare = metric.metric === "accuracy" || metric.metric.endsWith("_fraction");
+  return isShare ? percent(value) : number(value, 3);
+}

@@ -1,0 +1,354 @@
+"""What is counted of the prediction log, and what monitoring makes of simulated traffic."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlops_for_mle import database
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.release import Release
+from tests.integration.monitoring_steps import look
+from tests.integration.servers import query
+from tests.integration.traffic import Traffic, iris_source
+from tests.releases import HOUSE_CONTRACT, house_release, iris_release
+
+pytestmark = pytest.mark.integration
+
+START = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def iris() -> Release:
+    return iris_release(1)
+
+
+@pytest.fixture(scope="module")
+def houses() -> Release:
+    return house_release(1)
+
+
+def house_rows(count: int = 150, seed: int = 7) -> pd.DataFrame:
+    random = np.random.default_rng(seed)
+    rooms, area = random.integers(1, 9, count), random.uniform(20, 200, count)
+    noise = random.normal(0, 5, count)
+    return pd.DataFrame({"방 수": rooms, "area m2": area, "price": 10 * rooms + 2 * area + noise})
+
+
+def log(
+    url: str,
+    release: Release,
+    features: Any,
+    prediction: float = 0.0,
+    at: datetime = START,
+    identifier: str | None = None,
+    **changes: Any,
+) -> str:
+    """Write one prediction as a foreign program might; ``features`` may be JSON text."""
+    manifest = release.manifest
+    row = {
+        "id": identifier or f"p{query(url, 'SELECT count(*) FROM predictions')[0][0]:06}",
+        "contract": manifest.contract.name,
+        "release": manifest.release,
+        "at": at,
+        "prediction": prediction,
+        "features": features if isinstance(features, str) else json.dumps(features),
+    } | changes
+    query(
+        url,
+        "INSERT INTO predictions (prediction_id, contract, release, model_version, created_at, "
+        "latency_ms, prediction, features) VALUES (:id, :contract, :release, 1, :at, 1, "
+        ":prediction, CAST(:features AS jsonb))",
+        **row,
+    )
+    return str(row["id"])
+
+
+def label(
+    url: str, prediction_id: str, target: float, revision: int = 1, old: bool = False
+) -> None:
+    query(
+        url,
+        "INSERT INTO feedback (prediction_id, revision, contract, target, superseded_at) "
+        "VALUES (:id, :revision, 'any', :target, CASE WHEN :old THEN now() END)",
+        id=prediction_id,
+        revision=revision,
+        target=target,
+        old=old,
+    )
+
+
+def test_twenty_windows_without_drift_raise_no_alarm(database_url: str, iris: Release) -> None:
+    traffic = Traffic(database_url, iris, seed=11, start=START)
+    # This release is right more often than it says, which is a warning of its own.
+    options = {"window": {"rows": 250}, "calibration": {"maximum_error": 0.2}}
+    statuses = []
+    for _ in range(20):
+        traffic.serve(250, noise=0.05)
+        seen = look(database_url, iris, iris_source(), **options)
+        assert seen.run.prediction_count == seen.run.labelled_count == 250
+        statuses.append((seen.run.status, seen.run.reasons))
+
+    assert [one for one in statuses if one[0] != "healthy"] == []
+
+
+def test_a_shift_of_one_standard_deviation_is_an_alarm_within_a_window(
+    database_url: str, iris: Release
+) -> None:
+    traffic = Traffic(database_url, iris, seed=12, start=START)
+    traffic.serve(1000)
+    assert look(database_url, iris, iris_source()).run.status == "healthy"
+
+    traffic.serve(500, shift={"petal_length": 1.0}, labelled=0)
+
+    seen = look(database_url, iris, iris_source())
+    assert seen.run.status == "alarm"
+    drifted = {subject for subject, metric in seen.alarms if "stability" in metric}
+    assert drifted & {"petal_length"}
+    assert not drifted & {"sepal_length", "sepal_width", "petal_width"}
+    shift = seen.value("drift", "petal_length", "mean_shift")
+    assert shift == pytest.approx(1.0, abs=0.15)
+
+
+def test_changed_labels_are_an_alarm_of_performance_and_not_of_drift(
+    database_url: str, iris: Release
+) -> None:
+    traffic = Traffic(database_url, iris, seed=13, start=START)
+    traffic.serve(500, flip_labels=0.3)
+
+    seen = look(database_url, iris, iris_source())
+
+    assert seen.run.status == "alarm"
+    assert seen.alarms == {("prediction", "accuracy")}
+    accuracy = seen.value("performance", "prediction", "accuracy")
+    assert accuracy == pytest.approx(0.68, abs=0.06)
+
+
+def test_what_was_asked_is_counted_by_what_is_wrong_with_it(
+    database_url: str, houses: Release
+) -> None:
+    rows = [
+        {"방 수": 3, "area m2": 100.5},
+        {"방 수": 3.0, "area m2": 100.5},
+        {"방 수": 2.5, "area m2": 0.5},
+        {"방 수": 25, "area m2": None},
+        {"방 수": "3", "area m2": [1]},
+        {"area m2": 100},
+        '{"방 수": 1e400, "area m2": -1e308}',
+        '{"방 수": -9, "area m2": 1e200, "unheard of": 1}',
+        "[1, 2]",
+    ]
+    for row in rows:
+        log(database_url, houses, row, prediction=230.0)
+
+    seen = look(database_url, houses, house_rows(), window={"rows": None})
+
+    assert seen.window.row_count == 9
+    assert seen.window.duplicates == 1
+    rooms, area = seen.window.features["방 수"], seen.window.features["area m2"]
+    assert (rooms.missing, rooms.wrong_type, rooms.out_of_range) == (2, 3, 2)
+    assert (rooms.least, rooms.largest) == (-9, 25)
+    assert (area.missing, area.wrong_type, area.out_of_range) == (2, 3, 1)
+    assert sum(rooms.counts) == sum(area.counts) == 4
+    assert area.mean == pytest.approx((100.5 + 100.5 + 0.5 + 100) / 4)
+    assert area.deviation == pytest.approx(np.std([100.5, 100.5, 0.5, 100]))
+    assert sum(seen.window.prediction.counts) == 9
+    assert seen.run.status == "insufficient"
+
+
+def test_counts_are_those_of_pandas(database_url: str, iris: Release) -> None:
+    traffic = Traffic(database_url, iris, seed=14, start=START)
+    served = traffic.serve(400, noise=0.3, labelled=0.5)
+
+    seen = look(database_url, iris, iris_source(), window={"rows": None})
+
+    for one in seen.reference.features:
+        name, edges = one.column.name, one.column.edges
+        values = served.rows[name].to_numpy()
+        expected = np.bincount(
+            np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1
+        )
+        counts = seen.window.features[name]
+        assert list(counts.counts) == expected.tolist()
+        assert counts.mean == pytest.approx(values.mean())
+        assert counts.deviation == pytest.approx(values.std())
+        assert (counts.least, counts.largest) == (values.min(), values.max())
+    assert list(seen.window.prediction.counts) == np.bincount(served.predictions).tolist()
+    truth = served.rows["target"].to_numpy()[served.is_labelled]
+    hits = served.predictions[served.is_labelled] == truth
+    assert seen.run.labelled_count == served.is_labelled.sum()
+    assert seen.value("performance", "prediction", "accuracy") == pytest.approx(hits.mean())
+
+
+def test_probabilities_are_compared_with_how_often_the_answers_were_right(
+    database_url: str, iris: Release
+) -> None:
+    from mlops_for_mle.predictor import Predictor
+
+    served = Traffic(database_url, iris, seed=15, start=START).serve(300, noise=0.4)
+    rows = served.rows.loc[:, list(iris.manifest.contract.feature_names)].to_numpy()
+    probabilities = Predictor(iris).predict(rows).probabilities
+    assert probabilities is not None
+    truth = served.rows["target"].to_numpy()
+    told = np.eye(3)[truth]
+    sure = probabilities[np.arange(300), served.predictions]
+    right = served.predictions == truth
+    steps = np.minimum((sure * 10).astype(int), 9)
+    error = sum(
+        abs(sure[steps == step].mean() - right[steps == step].mean()) * (steps == step).mean()
+        for step in np.unique(steps)
+    )
+
+    seen = look(database_url, iris, iris_source())
+
+    area = "calibration"
+    brier = ((probabilities - told) ** 2).sum(axis=1).mean()
+    assert seen.value(area, "prediction", "brier_score") == pytest.approx(brier, rel=1e-6)
+    assert seen.value(area, "prediction", "mean_confidence") == pytest.approx(sure.mean())
+    found = seen.value(area, "prediction", "expected_calibration_error")
+    assert found == pytest.approx(error, rel=1e-6)
+
+
+def test_errors_of_a_regression_are_measured_with_their_intervals(
+    database_url: str, houses: Release
+) -> None:
+    source = house_rows(400)
+    served = Traffic(database_url, houses, seed=16, source=source, start=START).serve(400)
+    errors = served.predictions - served.rows["price"].to_numpy()
+
+    seen = look(database_url, houses, source, performance={"limit": 4.0})
+
+    assert seen.value("performance", "prediction", "mae") == pytest.approx(np.abs(errors).mean())
+    rmse = float(np.sqrt((errors**2).mean()))
+    assert seen.value("performance", "prediction", "rmse") == pytest.approx(rmse, rel=1e-6)
+    explained = (
+        1 - (errors**2).sum() / ((served.rows["price"] - served.rows["price"].mean()) ** 2).sum()
+    )
+    assert seen.value("performance", "prediction", "r2") == pytest.approx(explained, rel=1e-6)
+    assert seen.alarms == {("prediction", "rmse")}
+    (found,) = (one for one in seen.run.metrics if one.metric == "rmse")
+    assert found.lower is not None
+    assert found.upper is not None
+    assert found.lower < rmse < found.upper
+    assert found.threshold == 4.0
+    healthy = look(database_url, houses, source, performance={"limit": 6.0})
+    assert healthy.run.status == "healthy", healthy.run.reasons
+
+
+def test_the_window_begins_within_a_request_of_many_rows(
+    database_url: str, houses: Release
+) -> None:
+    for number in range(30):
+        at = START + timedelta(seconds=number // 10)
+        log(database_url, houses, {"방 수": number, "area m2": 50}, 150.0, at, f"r-{number:02}")
+
+    seen = look(
+        database_url,
+        houses,
+        house_rows(),
+        window={"rows": 25, "minimum_rows": 20, "minimum_labelled": 10},
+    )
+
+    assert seen.run.prediction_count == 25
+    assert seen.window.features["방 수"].least == 5
+    assert seen.run.window_from == START
+    late = look(database_url, houses, house_rows(), window={"until": START, "hours": 1.0})
+    assert late.run.prediction_count == 10
+    nothing = look(database_url, houses, house_rows(), window={"until": START - timedelta(hours=1)})
+    assert (nothing.run.prediction_count, nothing.run.window_from) == (0, None)
+
+
+def test_only_current_labels_of_the_release_count_however_late_they_come(
+    database_url: str, houses: Release
+) -> None:
+    other = house_release(2)
+    for number in range(60):
+        found = log(
+            database_url,
+            houses if number % 2 else other,
+            {"방 수": 3, "area m2": 50},
+            prediction=130.0,
+            at=START + timedelta(seconds=number),
+        )
+        if number < 30:
+            label(database_url, found, 500.0, old=True)
+            label(database_url, found, 131.0, revision=2)
+
+    seen = look(
+        database_url,
+        houses,
+        house_rows(),
+        window={"rows": 20, "minimum_rows": 20, "minimum_labelled": 10},
+    )
+
+    # The newest 20 answers have no labels; the newest that have are measured.
+    assert (seen.run.prediction_count, seen.run.labelled_count) == (20, 15)
+    assert seen.value("performance", "prediction", "mae") == pytest.approx(1.0)
+
+
+def test_names_and_values_are_data_and_never_sql(database_url: str) -> None:
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import Pipeline
+
+    from tests.releases import make_release
+
+    names = ['a "b"', "it's; DROP TABLE predictions;--", "100% :x %(y)s", "prediction", "{1}"]
+    contract = Contract.model_validate(
+        HOUSE_CONTRACT.model_dump()
+        | {"name": "odd", "table": "odd", "features": {name: {} for name in names}}
+    )
+    random = np.random.default_rng(3)
+    matrix = random.normal(size=(150, len(names)))
+    model = Pipeline([("model", LinearRegression())]).fit(matrix, matrix.sum(axis=1))
+    release = make_release(model, contract, matrix[:3])
+    snapshot = pd.DataFrame(matrix, columns=names).assign(price=matrix.sum(axis=1))
+    database.ensure_observation_table(database_url, contract)
+    traffic = Traffic(database_url, release, seed=5, source=snapshot, start=START)
+    served = traffic.serve(200, shift={"100% :x %(y)s": 2.0})
+
+    seen = look(database_url, release, snapshot)
+
+    assert seen.run.prediction_count == 200
+    for name in names:
+        assert seen.window.features[name].mean == pytest.approx(served.rows[name].mean())
+    assert ("100% :x %(y)s", "population_stability_index") in seen.alarms
+    # The feature and the answer are told apart.
+    subjects = {one.subject for one in seen.run.metrics if one.area == "drift"}
+    assert {"prediction", "(prediction)"} <= subjects
+    assert "<title>below" in seen.report(START).html
+
+
+def test_the_newest_rows_of_the_table_are_looked_at(
+    database_url: str, iris: Release, contract: Contract
+) -> None:
+    insert = (
+        "INSERT INTO iris_data (timestamp, sepal_length, sepal_width, petal_length, petal_width, "
+        "target) VALUES (localtimestamp - interval '2 hours', :a, 3, :c, 1, :t)"
+    )
+    for index in range(30):
+        query(database_url, insert, a=5 + index / 10, c=4, t=index % 3)
+    query(database_url, insert, a="NaN", c=4, t=1)
+    query(database_url, insert, a=5, c=99, t=7)
+    query(database_url, insert, a=5, c=99, t=7)
+
+    seen = look(
+        database_url, iris, iris_source(), window={"minimum_rows": 20, "minimum_labelled": 10}
+    )
+
+    table = seen.window.table
+    assert table is not None
+    assert (table.row_count, table.duplicates) == (33, 1)
+    assert table.age_seconds == pytest.approx(7200, abs=60)
+    assert table.out_of_range == {
+        "sepal_length": 1,
+        "sepal_width": 0,
+        "petal_length": 2,
+        "petal_width": 0,
+        "target": 2,
+    }
+    assert set(table.missing.values()) == {0}
+    assert seen.run.status == "warning"
+    assert "column petal_length of table iris_data do not fit" in seen.run.reasons[0]
