@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 
 class ProjectConfigLoader(OmegaConfigLoader):
-    """Adds ``${parameters:block}``, so that catalog entries can be given a block of parameters."""
+    """Adds ``${parameters:block}``, so that catalog entries can be given parameters."""
 
     def __init__(
         self, *args: Any, custom_resolvers: dict[str, Any] | None = None, **options: Any
@@ -17,5 +17,8 @@ class ProjectConfigLoader(OmegaConfigLoader):
         OmegaConf.clear_resolver("parameters")
         super().__init__(*args, custom_resolvers=resolvers, **options)
 
-    def _parameter_block(self, name: str) -> Any:
-        return self["parameters"].get(name)
+    def _parameter_block(self, path: str) -> Any:
+        found: Any = self["parameters"]
+        for name in path.split("."):
+            found = found.get(name) if isinstance(found, dict) else None
+        return found

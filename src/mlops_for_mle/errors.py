@@ -19,3 +19,7 @@ class SourceError(UserError):
 
 class ReleaseError(UserError):
     """A release is missing, incomplete, altered or does not answer its own example."""
+
+
+class NotCalledForError(UserError):
+    """What was asked for is not needed now; the message says why. No failure."""

@@ -23,6 +23,8 @@ class DeferredMlflowHook(MlflowHook):  # type: ignore[misc]
         import mlflow
 
         self._context = context
+        # kedro-mlflow would open the run of this process's last session again, node by node.
+        self.run_id = None
         self._already_active_mlflow = mlflow.active_run() is not None
         self.mlflow_config = KedroMlflowConfig.model_validate(context.config_loader["mlflow"])
         object.__setattr__(context, "mlflow", self.mlflow_config)

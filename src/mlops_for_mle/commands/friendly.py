@@ -6,14 +6,17 @@ from typing import ParamSpec, TypeVar
 
 import click
 
-from mlops_for_mle.errors import UserError
+from mlops_for_mle.errors import NotCalledForError, UserError
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
 def friendly(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Turn a ``UserError`` anywhere in the chain of causes into a message and exit code 1."""
+    """Turn a ``UserError`` anywhere in the chain of causes into a message and exit code 1.
+
+    What is merely not called for ends with exit code 0.
+    """
 
     @functools.wraps(function)
     def wrapped(*args: Parameters.args, **options: Parameters.kwargs) -> Result:
@@ -21,6 +24,9 @@ def friendly(function: Callable[Parameters, Result]) -> Callable[Parameters, Res
             return function(*args, **options)
         except Exception as error:
             for cause in causes(error):
+                if isinstance(cause, NotCalledForError):
+                    click.echo(str(cause))
+                    raise click.exceptions.Exit(0) from error
                 if isinstance(cause, UserError):
                     raise click.ClickException(str(cause)) from error
             raise

@@ -88,6 +88,13 @@ def champion_version(client: MlflowClient, name: str) -> Any | None:
         raise
 
 
+def newest_decision(client: MlflowClient, name: str) -> str:
+    """What was decided on the newest version, in a sentence."""
+    newest = client.get_model_version(name, versions(client, name)[0].version)
+    decision = newest.tags.get(DECISION_TAG, "undecided")
+    return f"version {newest.version} {decision}: {newest.tags.get(REASONS_TAG, '')}"
+
+
 def find_version(client: MlflowClient, name: str, wanted: str) -> Any:
     """Find a version by its number, an alias or the run that trained it.
 

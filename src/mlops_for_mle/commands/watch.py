@@ -1,0 +1,101 @@
+"""`kedro watch`: monitors the deployed release and retrains it when that is called for."""
+
+import logging
+import signal
+import threading
+from datetime import timedelta
+from types import FrameType
+from typing import Any
+
+import click
+from kedro.framework.startup import ProjectMetadata
+
+from mlops_for_mle.commands.friendly import causes, friendly
+from mlops_for_mle.commands.options import Duration, env_option
+from mlops_for_mle.errors import UserError
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@click.command()
+@env_option
+@click.option("--every", default="10m", show_default=True, type=Duration(), help="Between rounds.")
+@click.option(
+    "--rounds", default=None, type=click.IntRange(1), help="Stop after so many; without, go on."
+)
+@click.option("--monitor-only", is_flag=True, help="Decide, but never retrain.")
+@click.pass_obj
+@friendly
+def watch(
+    metadata: ProjectMetadata,
+    env: str | None,
+    every: timedelta,
+    rounds: int | None,
+    monitor_only: bool,
+) -> None:
+    """Monitor the deployed release, decide, and retrain when that is called for.
+
+    Each round runs the pipeline monitoring and, if its decision says so, the pipeline retrain.
+    Two of these never run at once for one contract. What fails is tried again, more and more
+    seldom. Ctrl-C or SIGTERM ends it after the round that is under way.
+    """
+    from mlops_for_mle.commands.project import read_project
+    from mlops_for_mle.rounds import repeat
+
+    project = read_project(metadata.project_path, env)
+    contract = project.contract
+    stopping = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    logging.getLogger("mlops_for_mle").setLevel(logging.INFO)
+
+    def work() -> None:
+        watch_once(metadata, env, contract.name, may_retrain=not monitor_only)
+
+    click.echo(f"Watching {contract.name} every {every.total_seconds():g} s.")
+    failed = repeat(work, every, stopping, rounds)
+    if rounds is not None and failed == rounds:
+        raise click.ClickException("No round succeeded.")
+
+
+def watch_once(
+    metadata: ProjectMetadata, env: str | None, contract: str, *, may_retrain: bool
+) -> None:
+    """Do one round.
+
+    Raises:
+        UserError: A person has to do something first; the message says what.
+        Exception: A pipeline failed for another reason.
+    """
+    from mlops_for_mle import database, retraining_log
+
+    url = database.database_url()
+    with database.reachable(url) as engine, database.only_one(engine, f"watch/{contract}") as mine:
+        if not mine:
+            _LOGGER.info("contract=%s is watched by another process; skipped", contract)
+            return
+        _run(metadata, env, "monitoring")
+        with engine.connect() as connection:
+            decision = retraining_log.newest(connection, contract)
+        if may_retrain and decision is not None and decision.is_pending:
+            _run(metadata, env, "retrain")
+
+
+def _run(metadata: ProjectMetadata, env: str | None, pipeline: str) -> None:
+    """Run a pipeline in a session of its own; shows a person's mistake as what it is."""
+    from kedro.framework.session import KedroSession
+
+    try:
+        session: Any
+        with KedroSession.create(project_path=metadata.project_path, env=env) as session:
+            session.run(pipeline_names=[pipeline])
+    except Exception as error:
+        for cause in causes(error):
+            if isinstance(cause, UserError):
+                raise cause from error
+        raise

@@ -1,0 +1,108 @@
+"""Pure functions of retraining: what monitoring found in, what to do and on which rows out."""
+
+from collections.abc import Sequence
+from typing import get_args
+
+import pandas as pd
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.errors import UserError
+from mlops_for_mle.monitoring_run import Area, MonitoringRun
+from mlops_for_mle.pipelines.retraining.options import RetrainingOptions
+from mlops_for_mle.records import Window
+from mlops_for_mle.records_retraining import (
+    Action,
+    MonitoringHistory,
+    RetrainingDecision,
+    WindowFinding,
+)
+
+_MOST_URGENT_FIRST: tuple[Action, ...] = ("retrain", "investigate", "none")
+
+
+def decide(
+    run: MonitoringRun, history: MonitoringHistory, retraining: RetrainingOptions
+) -> RetrainingDecision:
+    """Say what is to be done about the deployed release.
+
+    An area counts when it was an alarm in enough of the newest windows, so that one bad window
+    changes nothing.
+
+    Args:
+        run: The newest look at the release.
+        history: What monitoring has found since the release was deployed or last retrained.
+        retraining: How many alarms in how many windows, and what they call for.
+    """
+    windows = separate_windows(history.findings)[: retraining.windows]
+    decision: Action = "none"
+    reasons: list[str] = []
+    evidence: list[WindowFinding] = []
+    for area in get_args(Area):
+        alarms = [window for window in windows if area in window.alarms]
+        if not alarms:
+            continue
+        is_enough = len(alarms) >= retraining.alarms
+        action = retraining.actions.of(area) if is_enough else "none"
+        reasons.append(
+            f"{area}: alarm in {len(alarms)} of the last {len(windows)} windows (runs "
+            f"{', '.join(str(one.run_id) for one in reversed(alarms))}); "
+            f"{retraining.alarms} in {retraining.windows} call for "
+            f"{retraining.actions.of(area)}."
+        )
+        if action == "none":
+            continue
+        evidence += alarms
+        if _MOST_URGENT_FIRST.index(action) < _MOST_URGENT_FIRST.index(decision):
+            decision = action
+    if not reasons:
+        reasons.append(f"{history.release}: no alarm in the last {len(windows)} windows.")
+    return RetrainingDecision(
+        contract=run.contract,
+        monitoring_run_id=run.id or 0,
+        decision=decision,
+        reasons=tuple(reasons),
+        evidence_from=min((one.window_from for one in evidence), default=None),
+    )
+
+
+def separate_windows(findings: Sequence[WindowFinding]) -> list[WindowFinding]:
+    """The newest findings whose windows do not overlap, the newest first.
+
+    A window that shares predictions with a newer one would repeat its alarm.
+    """
+    separate: list[WindowFinding] = []
+    for finding in findings:
+        if not separate or finding.window_to < separate[-1].window_from:
+            separate.append(finding)
+    return separate
+
+
+def choose_rows(
+    labelled: Window, observations: Window, contract: Contract, retraining: RetrainingOptions
+) -> Window:
+    """The rows that a retraining learns from.
+
+    Raises:
+        UserError: There is neither a labelled prediction nor an observation.
+    """
+    options = retraining.rows
+    is_enough = len(labelled.rows) >= options.minimum_labelled and _has_every_class(
+        labelled.rows, contract
+    )
+    if is_enough and options.include == "labelled":
+        return labelled
+    columns = list(contract.data_columns)
+    parts = [part.loc[:, columns] for part in (observations.rows, labelled.rows) if len(part)]
+    if not parts:
+        raise UserError(
+            f"Neither {labelled.source} nor {observations.source} has rows to learn from: ingest "
+            "observations, or send labels to POST /feedback."
+        )
+    rows = pd.concat(parts, ignore_index=True)
+    return Window(f"{observations.source} and {labelled.source}", rows)
+
+
+def _has_every_class(rows: pd.DataFrame, contract: Contract) -> bool:
+    if contract.target.task != "classification":
+        return True
+    return set(contract.target.class_values) <= set(rows[contract.target.column])

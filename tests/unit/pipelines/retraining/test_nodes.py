@@ -1,0 +1,146 @@
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlops_for_mle.errors import UserError
+from mlops_for_mle.monitoring_run import MonitoringRun
+from mlops_for_mle.pipelines.retraining.nodes import choose_rows, decide, separate_windows
+from mlops_for_mle.pipelines.retraining.options import RetrainingOptions
+from mlops_for_mle.records import Window
+from mlops_for_mle.records_retraining import (
+    MonitoringHistory,
+    RetrainingDecision,
+    WindowFinding,
+)
+from tests.unit.conftest import IRIS_CONTRACT, LINE_CONTRACT, iris_rows, line_rows
+
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def at(hour: float) -> datetime:
+    return BEGIN + timedelta(hours=hour)
+
+
+def finding(number: int, *alarms: str, hours: float = 0.9) -> WindowFinding:
+    """The window of an hour, numbered."""
+    return WindowFinding(number, at(number), at(number + hours), frozenset(alarms))  # type: ignore[arg-type]
+
+
+def decision(*oldest_first: WindowFinding, **options: object) -> RetrainingDecision:
+    run = MonitoringRun(
+        id=99,
+        contract="iris",
+        release="iris-v1",
+        model_version=1,
+        window_from=None,
+        window_to=None,
+        prediction_count=0,
+        labelled_count=0,
+        status="healthy",
+        reasons=(),
+    )
+    history = MonitoringHistory("iris", "iris-v1", tuple(reversed(oldest_first)))
+    return decide(run, history, RetrainingOptions.model_validate(options))
+
+
+def test_without_alarms_there_is_nothing_to_do():
+    found = decision(finding(1), finding(2))
+
+    assert (found.decision, found.monitoring_run_id) == ("none", 99)
+    assert found.reasons == ("iris-v1: no alarm in the last 2 windows.",)
+    assert found.evidence_from is None
+
+
+def test_one_bad_window_changes_nothing_and_is_told():
+    found = decision(finding(1), finding(2, "performance"), finding(3))
+
+    assert found.decision == "none"
+    assert found.reasons == (
+        "performance: alarm in 1 of the last 3 windows (runs 2); 2 in 3 call for retrain.",
+    )
+
+
+def test_enough_bad_windows_call_for_what_the_area_says_since_the_first_of_them():
+    found = decision(finding(1, "performance"), finding(2), finding(3, "performance"))
+
+    assert found.decision == "retrain"
+    assert found.evidence_from == at(1)
+
+
+def test_old_alarms_are_forgotten():
+    windows = (finding(1, "performance"), finding(2, "performance"), finding(3), finding(4))
+    assert decision(*windows, windows=3).decision == "none"
+
+
+def test_the_most_urgent_action_wins_whatever_the_order_of_areas():
+    windows = [finding(number, "drift", "performance", "data_quality") for number in (1, 2)]
+
+    assert decision(*windows).decision == "retrain"
+    assert decision(*windows, actions={"performance": "none"}).decision == "investigate"
+    assert decision(*windows, actions={"drift": "retrain"}).evidence_from == at(1)
+
+
+def test_windows_that_overlap_count_once():
+    overlapping = [finding(number, "performance", hours=10) for number in range(1, 6)]
+    assert decision(*overlapping).decision == "none"
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 100), st.floats(0.1, 30)), max_size=30),
+)
+def test_separate_windows_never_overlap_and_begin_with_the_newest(spans):
+    ends = sorted((begin + length, begin) for begin, length in spans)
+    newest_first = [
+        WindowFinding(index, at(begin), at(end), frozenset())
+        for index, (end, begin) in reversed(list(enumerate(ends)))
+    ]
+
+    chosen = separate_windows(newest_first)
+
+    assert chosen[:1] == newest_first[:1]
+    for newer, older in pairwise(chosen):
+        assert older.window_to < newer.window_from
+
+
+def rows(contract, count, source):
+    made = iris_rows() if contract is IRIS_CONTRACT else line_rows()
+    return Window(source, made.head(count).loc[:, list(contract.data_columns)])
+
+
+def chosen(labelled: int, observations: int = 150, contract=IRIS_CONTRACT, **options) -> Window:
+    return choose_rows(
+        rows(contract, labelled, "labels"),
+        rows(contract, observations, "table"),
+        contract,
+        RetrainingOptions.model_validate({"rows": options}),
+    )
+
+
+def test_enough_labelled_predictions_are_learned_from_alone():
+    found = chosen(150, minimum_labelled=100)
+    assert (found.source, len(found.rows)) == ("labels", 150)
+
+
+def test_the_table_joins_in_where_labels_are_few_or_a_class_is_missing_or_it_is_wanted():
+    assert len(chosen(150, minimum_labelled=151).rows) == 300
+    assert len(chosen(100, minimum_labelled=100).rows) == 250
+    assert len(chosen(150, minimum_labelled=100, include="all").rows) == 300
+    assert chosen(150, include="all").source == "table and labels"
+
+
+def test_a_regression_needs_no_classes():
+    found = chosen(30, contract=LINE_CONTRACT, minimum_labelled=30)
+    assert found.source == "labels"
+
+
+def test_without_any_row_it_says_where_rows_come_from():
+    with pytest.raises(UserError, match="Neither labels nor table has rows to learn from"):
+        chosen(0, 0)
+
+
+def test_the_union_keeps_whole_numbers_whole():
+    assert pd.api.types.is_integer_dtype(chosen(10).rows[IRIS_CONTRACT.target.column])

@@ -1,0 +1,41 @@
+import threading
+from datetime import timedelta
+
+from mlops_for_mle.errors import UserError
+from mlops_for_mle.rounds import pause_after, repeat
+
+AT_ONCE = timedelta(0)
+
+
+def test_the_pause_doubles_with_every_failure_up_to_a_bound():
+    minute = timedelta(minutes=1)
+
+    assert pause_after(0, minute) == minute
+    assert pause_after(3, minute) == timedelta(minutes=8)
+    assert pause_after(1000, minute) == timedelta(hours=6)
+    assert pause_after(1000, timedelta(days=1)) == timedelta(days=1)
+
+
+def test_a_round_that_fails_does_not_end_the_loop(caplog):
+    outcomes = [UserError("no server"), ValueError("a fault"), None]
+
+    def work() -> None:
+        outcome = outcomes.pop(0)
+        if outcome is not None:
+            raise outcome
+
+    assert repeat(work, AT_ONCE, threading.Event(), limit=3) == 2
+    assert outcomes == []
+    assert "no server" in caplog.text
+    assert "ValueError: a fault" in caplog.text
+
+
+def test_stopping_ends_the_loop_after_the_round_under_way():
+    stopping, done = threading.Event(), []
+
+    def work() -> None:
+        stopping.set()
+        done.append(1)
+
+    assert repeat(work, timedelta(hours=1), stopping) == 0
+    assert done == [1]
