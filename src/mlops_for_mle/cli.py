@@ -9,8 +9,11 @@ from kedro.framework.cli.project import run as kedro_run
 from mlops_for_mle.commands.database import database_commands
 from mlops_for_mle.commands.friendly import friendly
 from mlops_for_mle.commands.model import model_commands
+from mlops_for_mle.commands.score import score
+from mlops_for_mle.commands.score_topic import score_topic
 from mlops_for_mle.commands.serve import serve
 from mlops_for_mle.commands.stream import stream
+from mlops_for_mle.commands.watch import watch
 
 
 @click.group(name=__file__)
@@ -28,5 +31,14 @@ def _friendly_run() -> click.Command:
 
 run = _friendly_run()
 
-for command in (run, database_commands, model_commands, serve, stream):
+for command in (
+    run,
+    database_commands,
+    model_commands,
+    score,
+    score_topic,
+    serve,
+    stream,
+    watch,
+):
     cli.add_command(command)

@@ -1,0 +1,1 @@
+"""Any table, query or file of rows to a table or file of predictions."""

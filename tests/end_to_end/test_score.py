@@ -1,0 +1,104 @@
+"""`kedro score`: what a person who scores a table sees, and how it ends."""
+
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from mlops_for_mle.contract import Contract
+from tests.end_to_end.commands import Finished, Project, finish
+from tests.integration.scoring import INSERT, Stage
+from tests.integration.servers import eventually, query, scalar
+from tests.releases import iris_release
+
+pytestmark = pytest.mark.end_to_end
+
+SCORED = "SELECT count(*) FROM iris_prediction"
+
+
+@pytest.fixture
+def url(project: Project) -> Iterator[str]:
+    with project.held() as found:
+        yield found
+
+
+def insert(url: str, count: int) -> None:
+    query(url, INSERT, count=count)
+
+
+def stop(process: "subprocess.Popen[str]", number: signal.Signals) -> Finished:
+    process.send_signal(number)
+    finished = finish(process, seconds=60)
+    assert finished.code == 0, finished.text
+    assert "Traceback" not in finished.text
+    return finished
+
+
+def scored(finished: Finished) -> int:
+    match = re.search(r"Scored (\d+) row\(s\)", finished.output)
+    assert match is not None, finished.text
+    return int(match[1])
+
+
+def test_a_first_use_from_nothing_to_predictions(
+    project: Project, contract: Contract, url: str
+) -> None:
+    project.succeed("db", "upgrade")
+    insert(url, 5)
+    assert "never deployed: run `kedro run` first" in project.refuse("score")
+    Stage(url, contract, str(project.folder / "data/releases")).deploy(iris_release(1))
+    said = project.succeed("score", "--from-start").output
+    assert said == "Queued 5 row(s) that had no prediction.\nScored 5 row(s).\n"
+    query(url, "INSERT INTO iris_data VALUES (100, now(), 'NaN', 3, 1, 1, 0)")
+    insert(url, 2)
+    said = project.succeed("score").output
+    assert "Scored 2 row(s), rejected 1 (see scoring_rejects)." in said
+    assert scalar(url, SCORED) == 7
+
+    assert "queued no longer; 0 waited" in project.succeed("score", "--uninstall").output
+    insert(url, 3)
+    said = project.succeed("score").output
+    assert "those that are there already are scored by `kedro score --from-start`" in said
+    assert "Scored 0 row(s)." in said
+
+
+def test_options_that_contradict_each_other_are_refused(project: Project) -> None:
+    finished = project.kedro("score", "--uninstall", "--follow")
+    assert finished.code == 2
+    assert "--uninstall goes with neither --follow nor --from-start" in finished.errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_two_workers_after_their_batch(
+    project: Project, url: str, number: signal.Signals
+) -> None:
+    query(url, "TRUNCATE iris_data, iris_prediction, scoring_queue")
+    process = project.start("score", "--follow", "--workers", "2", "--report-every", "200ms")
+    before = scalar(url, "SELECT count(*) FROM scoring_queue")
+    insert(url, 400)
+    assert eventually(lambda: scalar(url, SCORED) == before + 400, seconds=60)
+    finished = stop(process, number)
+
+    assert scored(finished) == scalar(url, SCORED)
+    assert re.search(r"worker=[12] scored=\d+ rate=\d+/s rejected=0 waiting=\d+", finished.errors)
+
+
+def test_it_outlives_a_stop_of_its_server(project: Project, contract: Contract) -> None:
+    with project.held() as url:
+        query(url, "TRUNCATE iris_data, iris_prediction, scoring_queue")
+    process = project.start("score", "--follow")
+    assert process.stdout is not None
+    process.stdout.readline()
+    insert(project.url_without_lease(), 10)
+    assert eventually(lambda: scalar(project.url_without_lease(), SCORED) == 10, seconds=30)
+    assert "was stopped" in project.succeed("db", "stop").output
+    assert eventually(project.is_running, seconds=30)
+    insert(project.url_without_lease(), 10)
+    assert eventually(lambda: scalar(project.url_without_lease(), SCORED) == 20, seconds=30)
+    finished = stop(process, signal.SIGTERM)
+
+    assert scored(finished) == 20
+    assert "scoring is interrupted: the database does not answer" in finished.errors
+    assert project.leaves_nothing_running(), project.processes()
