@@ -20,7 +20,7 @@ class Client:
 
     def __init__(self, settings, release=None, **changes):
         self.settings = settings.model_copy(update=changes)
-        services = build_services(self.settings)
+        services = self.services = build_services(self.settings)
         if release is not None:
             services.slot.serve(serve(release))
         middleware = protective_middleware(self.settings, services.metrics)

@@ -319,3 +319,34 @@ def test_the_openapi_document_follows_the_release_in_service(
     request, answer = predict_schemas()
     assert request["properties"]["방 수"]["type"] == "integer"
     assert answer["required"] == ["price", "prediction_id", "model_version", "release"]
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("values", [(0, 1, 4), (0, 1, 3), (-1, 0, 1)])
+def test_a_class_that_the_contract_does_not_have_is_never_answered_or_recorded(
+    services, recorder, iris: Release, caplog, rows, values
+):
+    # The graph knows the classes 0, 1 and 2; its example shows only those that the contract has.
+    raw = iris.manifest.model_dump()
+    for one, value in zip(raw["contract"]["target"]["classes"], values, strict=True):
+        one["value"] = value
+    example = raw["example"]
+    shown = [index for index, value in enumerate(example["predictions"]) if value in values]
+    raw["example"] = {name: [given[index] for index in shown] for name, given in example.items()}
+    manifest = type(iris.manifest).model_validate(raw)
+    services.slot.serve(serve(Release(manifest=manifest, model=iris.model)))
+    body = [IRIS_ROW] * rows if rows > 1 else IRIS_ROW
+
+    for path, content in (
+        ("/predict", body),
+        ("/invocations", {"instances": [IRIS_ROW] * rows}),
+        ("/predict/preview", IRIS_ROW),
+    ):
+        answer = call(services, "POST", path, json=content)
+
+        assert answer.status_code == 500
+        detail = answer.json().get("detail") or answer.json()["message"]
+        assert "predicted 2, which is none of the classes of contract iris" in detail
+    assert not recorder.kept
+    (record,) = caplog.records
+    assert "predicted 2" in record.message

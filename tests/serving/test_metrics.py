@@ -14,7 +14,9 @@ from mlops_for_mle.serving.metrics import PrometheusMetrics
 from mlops_for_mle.serving.metrics_text import exposition
 from mlops_for_mle.serving.recent import SHOWN_PREDICTIONS, merge
 from mlops_for_mle.serving.recording import AnsweredPredictions
-from tests.serving.conftest import IRIS_ROW, wait_until
+from mlops_for_mle.serving.services import build_services
+from tests.serving.conftest import IRIS_ROW, serve, wait_until
+from tests.serving.requests import call
 
 
 def read(text: str) -> dict[tuple, float]:
@@ -233,3 +235,13 @@ def test_two_workers_answer_a_scrape_as_one(start_server, database, store, iris)
     recent = httpx.get(f"{server.url}/predictions/recent").json()
     assert sum(one["counts"]["2"] for one in recent["intervals"]) == 60
     assert server.stop() == 0
+
+
+def test_requests_for_the_openapi_document_are_counted_by_its_route(settings, iris):
+    services = build_services(settings, metrics=PrometheusMetrics())
+    services.slot.serve(serve(iris))
+
+    assert call(services, "GET", "/openapi.json").json()["openapi"].startswith("3.")
+
+    labels = (("method", "GET"), ("route", "/openapi.json"), ("status", "200"))
+    assert samples(services.metrics)["mlops_requests_total", *labels] == 1

@@ -18,6 +18,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from mlops_for_mle.serving.keys import KeyFile
 from mlops_for_mle.serving.routes.page import FOLDER
 from tests.serving.conftest import IRIS_ROW, ServerProcess, wait_until
+from tests.serving.monitored import record_run
 from tests.serving.test_access import Client, bearer
 
 CHROMIUM = next(
@@ -368,3 +369,38 @@ def test_the_page_needs_no_key_and_its_data_does(settings, iris):
     assert client("GET", "/").status_code == 200
     assert client("GET", "/predictions/recent").status_code == 401
     assert client("GET", "/model", headers=bearer(key)).status_code == 200
+
+
+@needs_chromium
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en-US", ("Monitoring", "Alarm", "500 predictions of", "Drift (stability index)")),
+        ("ko-KR", ("모니터링", "경보", "예측 500건", "드리프트 (안정성 지수)")),
+    ],
+)
+def test_the_state_that_monitoring_has_found_is_shown(browse, server, database, language, words):
+    title, status, window, drift = words
+    database.run("TRUNCATE monitoring_runs, monitoring_metrics, retraining_decisions")
+    page = browse(language)
+    page.open(server)
+    page.until("#monitoring-title", title)
+    page.until("#monitoring", "kedro run --pipeline monitoring")
+    for state in ("healthy", "warning", "insufficient"):
+        record_run(database, status=state, metrics=())
+    record_run(database, reasons=("Feature <b>petal_length</b> has drifted.",))
+    page.driver.refresh()
+
+    page.until("#monitoring-status", status)
+
+    assert window in page.text("#monitoring")
+    assert page.text("#monitoring-reasons") == "Feature <b>petal_length</b> has drifted."
+    assert drift in page.text("#monitoring tr.alarm")
+    squares = page.driver.execute_script(
+        "return [...document.querySelectorAll('#monitoring .squares li')]"
+        ".map((one) => one.dataset.status)"
+    )
+    assert squares == ["healthy", "warning", "insufficient", "alarm"]
+    assert page.complaints() == []
+    database.run("TRUNCATE monitoring_runs, monitoring_metrics, retraining_decisions")

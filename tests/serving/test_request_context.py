@@ -111,3 +111,38 @@ def test_a_traceback_is_part_of_the_object():
 
     assert "RuntimeError" in json.loads(line)["exception"]
     assert "hunter2" not in line
+
+
+def test_a_probe_that_waits_for_the_first_release_is_logged_once_a_state(settings, iris, caplog):
+    client = Client(settings)
+    probes = ("/health/ready", "/ping", "/health", "/v2/health/ready")
+
+    for _ in range(5):
+        for path in probes:
+            assert client("GET", path).status_code == 503
+    assert [record.path for record in caplog.records] == list(probes)
+
+    ready = Client(settings, iris)
+    caplog.clear()
+    for services_change in (None, ready.services.slot.current, None):
+        ready.services.slot.current = services_change
+        for _ in range(3):
+            ready("GET", "/health/ready")
+    assert [record.status for record in caplog.records] == [503, 503]
+
+
+def test_lines_about_a_large_body_have_the_request_id(settings, iris, caplog):
+    client = Client(settings, iris)
+    seen: list[RequestFacts | None] = []
+    predictor = client.services.slot.current.predictor
+    predict = predictor.predict
+
+    def noting(rows):
+        seen.append(current_request.get())
+        return predict(rows)
+
+    predictor.predict = noting
+    answer = client("POST", "/predict", json=[IRIS_ROW] * 1000, headers={"X-Request-ID": "large-1"})
+
+    assert answer.status_code == 200
+    assert [facts.request_id for facts in seen] == ["large-1"]

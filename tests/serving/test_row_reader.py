@@ -251,3 +251,21 @@ def test_the_short_and_the_long_way_agree_on_many_rows(rows):
         assert outcome(IRIS.read, body) == outcome(
             lambda same: IRIS.explain(parse_json(same)), body
         )
+
+
+@pytest.mark.parametrize("name", ['a "quoted" name', "back\\slash", "two\nlines", "tab\t"])
+def test_names_that_json_escapes_are_read(name):
+    contract = Contract.model_validate(
+        IRIS_CONTRACT.model_dump() | {"features": {name: {"minimum": 0}, "b": {}}}
+    )
+    reader = RowReader(contract, "float32")
+    row = {name: 1, "b": 2}
+
+    assert reader.read(json.dumps(row).encode()).rows.tolist() == [[1, 2]]
+    assert reader.read(json.dumps([row, row]).encode()).rows.tolist() == [[1, 2], [1, 2]]
+    columns = {"columns": {name: [1, 3], "b": [2, 4]}}
+    assert reader.read(json.dumps(columns).encode()).rows.tolist() == [[1, 2], [3, 4]]
+    key = json.dumps(name)
+    said = refusal(reader, f'{{{key}: 1, "b": 2, {key}: 3}}')
+    assert [(one.path, one.message) for one in said.errors] == [(name, "is given more than once")]
+    assert refusal(reader, json.dumps(row | {name: -1})).errors[0].message == "is too small"

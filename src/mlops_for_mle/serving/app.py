@@ -68,6 +68,7 @@ def _framework(services: Services) -> FastAPI:
         version=__version__,
         description="Predictions by the release that was deployed last.",
         lifespan=lifespan,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
     )

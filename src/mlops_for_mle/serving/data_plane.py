@@ -63,8 +63,9 @@ class DataPlane:
             request_id: The client's name for the request.
 
         Raises:
-            ProblemError: 422, the model has no finite answer for these rows; 503, the recorder
-                can keep no more; 504, it took too long.
+            ProblemError: 422, the model has no finite answer for these rows; 500, it answers with
+                a class that the contract does not have; 503, the recorder can keep no more; 504,
+                it took too long.
         """
         predictions = served.predictor.predict(rows)
         probabilities = predictions.probabilities
@@ -74,6 +75,7 @@ class DataPlane:
             raise unprocessable(
                 [FieldError("", "the model has no finite answer", None, "values it was trained on")]
             )
+        served.class_check.check(predictions)
         latency = time.perf_counter() - started
         if latency > self._timeout_seconds:
             raise timed_out(self._timeout_seconds)

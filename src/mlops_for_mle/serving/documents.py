@@ -6,8 +6,11 @@ from typing import Any
 
 from mlops_for_mle.serving.problems import FieldError, shown, unprocessable
 
+_KEPT_FAULTS = 50
 # Python refuses to parse longer integers; no feature holds a number of that size anyway.
 _LONGEST_INTEGER = 400
+_SHOWN_NAME = 80
+_HOLDERS = (dict, list)
 
 
 class DuplicateKey:
@@ -41,6 +44,29 @@ def parse_json(body: bytes) -> Any:
         raise unprocessable(
             [FieldError("", "the body is nested too deeply", None, "JSON of a few levels")]
         ) from None
+
+
+def refuse_repeated_keys(document: Any) -> None:
+    """Refuse a document, as ``parse_json`` gave it, in which an object has a key twice.
+
+    Raises:
+        ProblemError: 422; names where.
+    """
+    faults: list[FieldError] = []
+    # A list of what is left, since documents may be nested deeper than functions can be.
+    left: list[tuple[str, Any]] = [("", document)]
+    while left:
+        path, value = left.pop()
+        if isinstance(value, DuplicateKey):
+            faults.append(FieldError(path, "is given more than once", None, "each name once"))
+        elif isinstance(value, dict):
+            prefix = f"{path}." if path else ""
+            left += [(prefix + name[:_SHOWN_NAME], one) for name, one in reversed(value.items())]
+        elif isinstance(value, list):
+            held = [(number, one) for number, one in enumerate(value) if isinstance(one, _HOLDERS)]
+            left += [(f"{path}[{number}]", one) for number, one in reversed(held)]
+    if faults:
+        raise unprocessable(faults[:_KEPT_FAULTS], len(faults))
 
 
 def _read_object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

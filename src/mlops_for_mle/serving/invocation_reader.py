@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.release import Precision
-from mlops_for_mle.serving.documents import parse_json
+from mlops_for_mle.serving.documents import parse_json, refuse_repeated_keys
 from mlops_for_mle.serving.feature_checks import Faults, FeatureChecks, Matrix, describe
 from mlops_for_mle.serving.problems import FieldError, unprocessable
 
@@ -47,7 +47,11 @@ class InvocationReader:
         try:
             document = msgspec.json.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            document = None
+        # msgspec takes the last of equal keys, which leaves the quotes of the others unexplained.
+        if document is None or _quotes_of(document) != body.count(b'"'):
             document = parse_json(body)
+            refuse_repeated_keys(document)
         name = _format_of(document)
         given = document[name]
         if name == "dataframe_split":
@@ -214,6 +218,22 @@ def _cast_column(column: list[Any]) -> npt.NDArray[np.float64]:
     if kinds == {str}:
         return np.array(list(map(float, column)), np.float64)
     raise ValueError
+
+
+def _quotes_of(document: Any) -> int:
+    """How many quotes the usual bodies have around keys and names of columns; others have more."""
+    if not isinstance(document, dict):
+        return 0
+    strings = len(document)
+    for given in document.values():
+        if isinstance(given, dict):
+            columns = given.get("columns")
+            strings += len(given)
+            if isinstance(columns, list):
+                strings += sum(isinstance(one, str) for one in columns)
+        elif isinstance(given, list) and set(map(type, given)) == {dict}:
+            strings += sum(map(len, given))
+    return 2 * strings
 
 
 def _format_of(document: Any) -> str:

@@ -130,10 +130,12 @@ def observation_schemas(contract: Contract | None) -> dict[str, Any]:
     if contract is None:
         return {name: {"type": "object"} for name in names}
     models = ObservationModels(contract)
-    return {
+    schemas = {
         name: model.model_json_schema(by_alias=True)
         for name, model in zip(names, (models.new, models.change, models.stored), strict=True)
     }
+    schemas["ObservationChange"]["minProperties"] = 1
+    return schemas
 
 
 def _model(title: str, kinds: Mapping[str, Any], required: tuple[str, ...]) -> type[BaseModel]:

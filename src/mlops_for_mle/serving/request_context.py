@@ -19,6 +19,8 @@ _UNLESS_GIVEN = ((b"content-security-policy", API_POLICY), (b"cache-control", b"
 _GIVEN = frozenset(name for name, _ in _UNLESS_GIVEN)
 _ALL: tuple[tuple[bytes, bytes], ...] = (*_ALWAYS, *_UNLESS_GIVEN)
 _LINES_PER_SECOND = 10
+# What asks these asks again and again, and the answer 503 is what it asks for.
+_PROBES = frozenset({"/health/ready", "/health", "/ping", "/v2/health/ready"})
 
 logger = logging.getLogger("mlops_for_mle.serving.access")
 
@@ -50,14 +52,16 @@ class RequestContext:
 
         Args:
             application: What answers.
-            access_log: ``errors`` logs answers from 500 on, at most ten a second; ``all`` logs
-                every one, which costs about as much as a prediction does.
+            access_log: ``errors`` logs answers from 500 on, at most ten a second and those of a
+                probe once until it succeeds; ``all`` logs every one, which costs about as much as
+                a prediction does.
         """
         self._application = application
         self._logs_all = access_log == "all"
         self._logs_errors = access_log == "errors"
         self._second = 0
         self._lines = 0
+        self._failing_probes: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -95,7 +99,9 @@ class RequestContext:
             await send(message)
 
         await self._application(scope, receive, complete)
-        if self._logs_all or (status >= 500 and self._logs_errors and self._may_log()):
+        if self._failing_probes and status < 500:
+            self._failing_probes.discard(scope["path"])
+        if self._logs_all or (status >= 500 and self._logs_errors and self._is_news(scope["path"])):
             self._log(scope, status, time.perf_counter() - started)
 
     def _log(self, scope: Scope, status: int, seconds: float) -> None:
@@ -114,6 +120,14 @@ class RequestContext:
                 "client": client[0] if client else None,
             },
         )
+
+    def _is_news(self, path: str) -> bool:
+        """Whether an answer from 500 on is worth a line: of a probe only the first in a row is."""
+        if path in self._failing_probes:
+            return False
+        if path in _PROBES:
+            self._failing_probes.add(path)
+        return self._may_log()
 
     def _may_log(self) -> bool:
         """Whether another line is allowed in this second, so that an overload fills no disk."""

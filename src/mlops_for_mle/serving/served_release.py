@@ -8,6 +8,7 @@ from mlops_for_mle.configuration import Configuration
 from mlops_for_mle.predictor import Predictor
 from mlops_for_mle.release import Release
 from mlops_for_mle.serving.answers import AnswerWriter
+from mlops_for_mle.serving.class_check import ClassCheck
 from mlops_for_mle.serving.invocation_reader import InvocationReader
 from mlops_for_mle.serving.row_reader import RowReader
 from mlops_for_mle.serving.tensor_reader import TensorReader
@@ -48,6 +49,7 @@ class ServedRelease:
         self.tensor_reader = TensorReader(self.contract, precision)
         self.tensor_writer = TensorWriter(self.manifest)
         self.writer = AnswerWriter(self.manifest)
+        self.class_check = ClassCheck(self.manifest)
         self.deployment = deployment
         self.origin: Origin = origin
         self.loaded_at = datetime.now(UTC)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.predictor import INPUT_NAME
 from mlops_for_mle.release import Precision
+from mlops_for_mle.serving.documents import parse_json, refuse_repeated_keys
 from mlops_for_mle.serving.feature_checks import Faults, FeatureChecks, Matrix, describe
 from mlops_for_mle.serving.problems import FieldError, shown, unprocessable
 
@@ -30,6 +31,8 @@ ELEMENT_TYPES = {
     "UINT16": "<u2",
     "UINT8": "<u1",
 }
+
+_LARGE_DATA_BYTES = 256
 
 _SHARED_MEMORY = "shared_memory_region"
 _CLASSIFICATION = "classification"
@@ -93,12 +96,17 @@ class TensorReader:
             ProblemError: 422, it is no request of the protocol or does not fit the contract.
         """
         length = _header_length(header_length, len(body))
+        document = body[:length] if length < len(body) else body
         try:
-            request = _decode_request(body[:length] if length < len(body) else body)
+            request = _decode_request(document)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            refuse_repeated_keys(parse_json(document))
             raise _refused("", f"is no inference request: {error}", None, "JSON tensors") from None
         except RecursionError:
             raise _refused("", "is nested too deeply", None, "JSON tensors") from None
+        # msgspec takes the last of equal keys, which leaves the quotes of the others unexplained.
+        if _quotes_of(request) != document.count(b'"'):
+            refuse_repeated_keys(parse_json(_without_data(document, request.inputs)))
         _refuse_extensions(request)
         tensors = _decode_tensors(request.inputs, memoryview(body)[length:])
         rows = self._rows(tensors)
@@ -142,6 +150,32 @@ class TensorReader:
                 if message is not None:
                     faults.add(f"inputs[{index}].{name}", message, value, describe(feature))
         faults.raise_if_any()
+
+
+def _quotes_of(request: InferenceRequest) -> int:
+    """How many quotes are around the keys and texts of a usual request; others have more."""
+    strings = 1 + (2 if request.id else 0) + _strings_of(request.parameters)
+    for tensor in request.inputs:
+        strings += 5 + (tensor.data is not msgspec.UNSET) + _strings_of(tensor.parameters)
+    for output in request.outputs:
+        strings += 2 + _strings_of(output.parameters)
+    return 2 * (strings + bool(request.outputs))
+
+
+def _strings_of(parameters: dict[str, Any]) -> int:
+    if not parameters:
+        return 0
+    return 1 + len(parameters) + sum(isinstance(one, str) for one in parameters.values())
+
+
+def _without_data(document: bytes, inputs: list[InputTensor]) -> bytes:
+    """The JSON without the numbers of large tensors, which are most of it."""
+    for tensor in inputs:
+        if tensor.data is not msgspec.UNSET:
+            data = bytes(tensor.data)
+            if len(data) > _LARGE_DATA_BYTES:
+                document = document.replace(data, b"0", 1)
+    return document
 
 
 def _header_length(given: bytes | None, size: int) -> int:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 
 from mlops_for_mle.serving.problems import ProblemError
 from mlops_for_mle.serving.static_files import StaticFile
@@ -33,6 +34,11 @@ def docs_router() -> APIRouter:
     @router.api_route("/docs", methods=["GET", "HEAD"])
     async def docs(request: Request) -> Response:
         return _file("index.html").response(request, headers)
+
+    # FastAPI's own route for it would be counted as an unknown one.
+    @router.get("/openapi.json")
+    async def document(request: Request) -> JSONResponse:
+        return JSONResponse(request.app.openapi())
 
     @router.api_route("/docs/{name}", methods=["GET", "HEAD"])
     async def file(name: str, request: Request) -> Response:

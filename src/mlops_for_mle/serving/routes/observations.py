@@ -79,7 +79,10 @@ def observations_router(services: Services) -> APIRouter:
         document: JsonBody,
         idempotency_key: Annotated[
             str | None,
-            Header(description="Names the request: 1 to 255 visible characters of ASCII"),
+            Header(
+                description="Names the request: 1 to 255 visible characters of ASCII",
+                json_schema_extra={"pattern": f"^{_KEY.pattern}$"},
+            ),
         ] = None,
     ) -> Response:
         if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
