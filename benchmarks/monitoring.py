@@ -19,12 +19,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sqlalchemy import text
-
-from mlops_for_mle import database, embedded_postgres
 from tests.integration.monitoring_steps import look
 from tests.integration.servers import reachable_folder
 from tests.integration.traffic import iris_source
 from tests.releases import IRIS_CONTRACT, iris_release
+
+from mlops_for_mle import database, embedded_postgres
 
 FILL = """
 INSERT INTO predictions (prediction_id, contract, release, model_version, created_at, latency_ms,
@@ -67,9 +67,8 @@ def main() -> None:
 
 
 def compare_sizes(url: str, sizes: list[int], labelled: float) -> None:
-    print(
-        f"{'rows':>10} {'labels':>10} {'seconds':>8} {'s/million':>10} {'peak MB':>8} {'grown MB':>9}"
-    )
+    heads = (("rows", 10), ("labels", 10), ("seconds", 8), ("s/million", 10), ("peak MB", 8))
+    print(*(f"{name:>{width}}" for name, width in heads), f"{'grown MB':>9}")
     present = 0
     for size in sizes:
         fill(url, present + 1, size, labelled)

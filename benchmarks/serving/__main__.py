@@ -91,7 +91,7 @@ def main() -> int:
     for file in report.write(options.output or options.cache / "results"):
         print(f"wrote {file}")
     has_failed = any(cell.errors for cell in cells if cell.server == OURS)
-    return int(has_failed or not all(one.is_reached for one in judge(cells)))
+    return int(has_failed or not all(one.is_reached for one in judge(cells, plan.generator)))
 
 
 def _install(

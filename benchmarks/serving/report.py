@@ -69,7 +69,7 @@ class Report:
             "left_out": self.left_out,
             "targets": [
                 _plain(asdict(one.target)) | {"measured": one.measured, "reached": one.is_reached}
-                for one in judge(self.cells)
+                for one in judge(self.cells, self.plan.generator)
             ],
             "cells": [_plain(asdict(cell)) for cell in self.cells],
             "measurements": [_plain(asdict(one)) for one in self.measurements],
@@ -108,7 +108,7 @@ class Report:
 
     def _targets(self) -> str:
         lines = []
-        for one in judge(self.cells):
+        for one in judge(self.cells, self.plan.generator):
             target = one.target
             lines.append(
                 f"  {'reached' if one.is_reached else 'MISSED':8s}"

@@ -1,18 +1,22 @@
 """What is counted of the prediction log, and what monitoring makes of simulated traffic."""
 
 import json
+import secrets
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from sqlalchemy import text
 
 from mlops_for_mle import database
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.datasets.monitoring_window import count_window
+from mlops_for_mle.records_monitoring import CategoryColumn, ReferenceColumn, WindowPlan
 from mlops_for_mle.release import Release
 from tests.integration.monitoring_steps import look
-from tests.integration.servers import query
 from tests.integration.traffic import Traffic, iris_source
 from tests.releases import HOUSE_CONTRACT, house_release, iris_release
 
@@ -45,19 +49,18 @@ def log(
     prediction: float = 0.0,
     at: datetime = START,
     identifier: str | None = None,
-    **changes: Any,
 ) -> str:
     """Write one prediction as a foreign program might; ``features`` may be JSON text."""
     manifest = release.manifest
     row = {
-        "id": identifier or f"p{query(url, 'SELECT count(*) FROM predictions')[0][0]:06}",
+        "id": identifier or secrets.token_hex(8),
         "contract": manifest.contract.name,
         "release": manifest.release,
         "at": at,
         "prediction": prediction,
         "features": features if isinstance(features, str) else json.dumps(features),
-    } | changes
-    query(
+    }
+    write(
         url,
         "INSERT INTO predictions (prediction_id, contract, release, model_version, created_at, "
         "latency_ms, prediction, features) VALUES (:id, :contract, :release, 1, :at, 1, "
@@ -67,18 +70,21 @@ def log(
     return str(row["id"])
 
 
-def label(
-    url: str, prediction_id: str, target: float, revision: int = 1, old: bool = False
-) -> None:
-    query(
+def label(url: str, prediction_id: str, target: float, revision: int, is_old: bool) -> None:
+    write(
         url,
         "INSERT INTO feedback (prediction_id, revision, contract, target, superseded_at) "
-        "VALUES (:id, :revision, 'any', :target, CASE WHEN :old THEN now() END)",
+        "VALUES (:id, :revision, 'any', :target, CASE WHEN :is_old THEN now() END)",
         id=prediction_id,
         revision=revision,
         target=target,
-        old=old,
+        is_old=is_old,
     )
+
+
+def write(url: str, statement: str, **values: Any) -> None:
+    with database.engine_for(url).begin() as connection:
+        connection.execute(text(statement), values)
 
 
 def test_twenty_windows_without_drift_raise_no_alarm(database_url: str, iris: Release) -> None:
@@ -157,6 +163,26 @@ def test_what_was_asked_is_counted_by_what_is_wrong_with_it(
     assert area.deviation == pytest.approx(np.std([100.5, 100.5, 0.5, 100]))
     assert sum(seen.window.prediction.counts) == 9
     assert seen.run.status == "insufficient"
+
+
+def test_categories_are_counted_by_their_texts_and_others_as_unknown(
+    database_url: str, houses: Release
+) -> None:
+    colours = ("red", "3", "true", "it's")
+    for value in (
+        '"red"', '"red"', "3", "3.0", '"3"', "true", '"it\'s"', '"blue"', "4", "null", "[1]", "{}",
+    ):  # fmt: skip
+        log(database_url, houses, f'{{"colour": {value}}}')
+    log(database_url, houses, "{}")
+    profile = look(database_url, houses, house_rows()).reference
+    column = ReferenceColumn(CategoryColumn("colour", colours), (1, 1, 1, 1))
+    plan = WindowPlan(replace(profile, features=(column,)), None, None, None, 10)
+
+    with database.engine_for(database_url).connect() as connection:
+        found = count_window(connection, plan).features["colour"]
+
+    assert found.counts == (2, 3, 1, 1)
+    assert (found.unknown, found.missing, found.wrong_type) == (2, 2, 2)
 
 
 def test_counts_are_those_of_pandas(database_url: str, iris: Release) -> None:
@@ -274,8 +300,8 @@ def test_only_current_labels_of_the_release_count_however_late_they_come(
             at=START + timedelta(seconds=number),
         )
         if number < 30:
-            label(database_url, found, 500.0, old=True)
-            label(database_url, found, 131.0, revision=2)
+            label(database_url, found, 500.0, revision=1, is_old=True)
+            label(database_url, found, 131.0, revision=2, is_old=False)
 
     seen = look(
         database_url,
@@ -329,10 +355,10 @@ def test_the_newest_rows_of_the_table_are_looked_at(
         "target) VALUES (localtimestamp - interval '2 hours', :a, 3, :c, 1, :t)"
     )
     for index in range(30):
-        query(database_url, insert, a=5 + index / 10, c=4, t=index % 3)
-    query(database_url, insert, a="NaN", c=4, t=1)
-    query(database_url, insert, a=5, c=99, t=7)
-    query(database_url, insert, a=5, c=99, t=7)
+        write(database_url, insert, a=5 + index / 10, c=4, t=index % 3)
+    write(database_url, insert, a="NaN", c=4, t=1)
+    write(database_url, insert, a=5, c=99, t=7)
+    write(database_url, insert, a=5, c=99, t=7)
 
     seen = look(
         database_url, iris, iris_source(), window={"minimum_rows": 20, "minimum_labelled": 10}

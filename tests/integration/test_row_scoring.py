@@ -521,7 +521,11 @@ def test_dead_entries_at_the_start_of_the_queue_are_not_read_again_for_every_row
     """While a transaction elsewhere keeps the vacuum from removing them."""
     stage.deploy(first)
     entries = "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE relname = 'scoring_queue'"
-    with connect(stage.url) as old, old.cursor() as cursor, stage.following(poll_seconds=60):
+    with (
+        connect(stage.url) as old,
+        old.cursor() as cursor,
+        stage.following(poll_seconds=60, report_seconds=60),
+    ):
         old.set_session(isolation_level=psycopg2.extensions.ISOLATION_LEVEL_REPEATABLE_READ)
         cursor.execute("SELECT 1")
         stage.insert(10_000)

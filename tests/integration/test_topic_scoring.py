@@ -212,7 +212,11 @@ def test_messages_outlast_brokers_that_are_away(topic: TopicStage) -> None:
     assert sorted(topic.positions()) == sorted(sent)
 
 
-def test_dead_letters_wait_for_brokers_that_are_away(topic: TopicStage) -> None:
+@pytest.mark.parametrize("delivery_seconds", [0.5, 30])
+def test_dead_letters_wait_for_brokers_that_are_away(
+    topic: TopicStage, delivery_seconds: float
+) -> None:
+    topic.settings = {"delivery_timeout_seconds": delivery_seconds}
     with topic.following() as scorer:
         topic.broker.send(topic.topic, [bare(0)])
         assert eventually(lambda: topic.count() == 1, 30)
@@ -221,6 +225,7 @@ def test_dead_letters_wait_for_brokers_that_are_away(topic: TopicStage) -> None:
             assert eventually(lambda: waiting_for_a_lock(topic.stage.url) > 0)
             topic.broker.relay.cut()
         assert eventually(lambda: topic.count() == 2, 30)
+        time.sleep(2)
         topic.broker.relay.mend()
         assert eventually(lambda: scorer.totals.dead_letters == 1, 60)
     letters = topic.broker.read(topic.dead_letter_topic)

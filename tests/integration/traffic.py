@@ -15,7 +15,7 @@ from uuid import UUID
 
 import numpy as np
 import pandas as pd
-from psycopg2.extensions import connection as PsycopgConnection  # noqa: N812  (a class of C code)
+from psycopg2 import extensions
 
 from mlops_for_mle import deployments
 from mlops_for_mle.database import engine_for
@@ -233,7 +233,7 @@ class Traffic:
 
     def _copy(self, statement: str, content: bytes) -> None:
         with engine_for(self._url).connect() as borrowed:
-            connection = cast("PsycopgConnection", borrowed.connection.driver_connection)
+            connection = cast("extensions.connection", borrowed.connection.driver_connection)
             with connection.cursor() as cursor:
                 cursor.copy_expert(statement, io.BytesIO(content))
             connection.commit()

@@ -164,8 +164,12 @@ def test_ratios_compare_servers_within_each_round() -> None:
 @pytest.mark.parametrize(("rate", "is_reached"), [(340.0, False), (360.0, True)])
 def test_a_target_is_reached_at_its_ratio(rate: float, is_reached: bool) -> None:
     cells = summarise([measured(OURS, 0, rate, 1.0), measured(NOOP, 0, 1000.0, 1.0)])
-    judged = [one for one in judge(cells) if one.target.server == NOOP]
-    assert [one.is_reached for one in judged] == [is_reached]
+    assert [one.is_reached for one in judge(cells, "wrk")] == [is_reached]
+
+
+def test_a_limit_that_the_load_generator_does_not_reach_is_no_target() -> None:
+    cells = summarise([measured(OURS, 0, 900.0, 1.0), measured(NOOP, 0, 1000.0, 1.0)])
+    assert judge(cells, "own") == []
 
 
 def test_growth_of_memory_is_told_from_noise() -> None:

@@ -16,7 +16,6 @@ _ANSWER_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 5.0
 _REPEAT_SECONDS = 60.0
-_DELIVERY_SECONDS = 30
 
 # What brokers send that give topics no identities.
 _NO_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAA"
@@ -112,7 +111,7 @@ class Brokers:
             self._properties()
             | {
                 "acks": "all",
-                "message.timeout.ms": _DELIVERY_SECONDS * 1000,
+                "message.timeout.ms": int(self._settings.delivery_timeout_seconds * 1000),
             },
             logger=_ClientLog(),
         )

@@ -10,7 +10,6 @@ from mlops_for_mle.scoring.kafka.messages import written_at
 
 HEADER_PREFIX = "dead_letter."
 
-_DELIVERY_SECONDS = 35.0
 _REASON_BYTES = 4096
 
 _LOGGER = logging.getLogger(__name__)
@@ -63,12 +62,8 @@ class DeadLetterWriter:
         failures: list[tuple[DeadLetter, KafkaError]] = []
         for letter in letters:
             self._produce(letter, with_values, failures)
-        left = self._producer.flush(_DELIVERY_SECONDS)
-        if left:
-            # What still waits would otherwise be written beside the next attempt.
-            self._producer.purge()
-            self._producer.flush(1.0)
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{left} dead letter(s) wait"))
+        # Each message is delivered or has failed when its time is over.
+        self._producer.flush()
         too_large = []
         for letter, error in failures:
             if not with_values or error.code() != KafkaError.MSG_SIZE_TOO_LARGE:

@@ -56,6 +56,12 @@ class KafkaSettings(BaseSettings):
         description="After how many seconds without a sign of life the partitions of a member go "
         "to the others. Brokers allow 6 to 1800 unless told otherwise.",
     )
+    delivery_timeout_seconds: float = Field(
+        default=30.0,
+        ge=0.1,
+        le=3600,
+        description="How long the brokers may take for a dead letter before it is sent anew.",
+    )
     security_protocol: SecurityProtocol = Field(
         default="plaintext",
         description="How brokers are spoken to: plaintext, ssl, sasl_plaintext or sasl_ssl.",

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 import psycopg2
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from pydantic import Field
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 
@@ -258,13 +258,17 @@ class TopicScorer:
     def _hold(self, consumer: Consumer, batch: MessageBatch, seconds: float) -> None:
         """Wait with a batch in hand, as a live member of the group that reads no more."""
         until = time.monotonic() + seconds
+        paused: set[int] = set()
         while (left := until - time.monotonic()) > 0 and not self._stopping.is_set():
             # Again each time, since partitions that were assigned meanwhile are not paused.
-            consumer.pause(consumer.assignment())
+            assigned = consumer.assignment()
+            consumer.pause(assigned)
+            paused |= {one.partition for one in assigned}
             message = consumer.poll(min(left, _POLL_SECONDS))
             if message is not None and self._has_row(message):
                 batch.add(message)
-        consumer.resume(consumer.assignment())
+        # Those that were lost meanwhile too, which would come back paused.
+        consumer.resume([TopicPartition(self._plan.topic, one) for one in paused])
         batch.keep(self._partitions.still_mine)
 
     def _find_database_again(self) -> None:

@@ -32,7 +32,8 @@ def test_windows_without_drift_are_significant_as_rarely_as_they_should_be() -> 
         ]
         corrected = holm([one.p_value for one in found])
         wrong += any(p < 0.05 for p in corrected)
-        alarms += any(p < 0.05 and one.index >= 0.25 for p, one in zip(corrected, found, strict=True))
+        judged = zip(corrected, found, strict=True)
+        alarms += any(p < 0.05 and one.index >= 0.25 for p, one in judged)
 
     # 0.05 with three standard errors.
     assert wrong / rounds < 0.05 + 3 * (0.05 * 0.95 / rounds) ** 0.5
