@@ -113,8 +113,9 @@ def draw_plots(model: Any, validation_rows: pd.DataFrame, contract: Contract) ->
     """Draw the confusion matrix and the report by class (for regression, their counterparts)."""
     from mlops_for_mle.pipelines.training.estimator import model_input
     from mlops_for_mle.pipelines.training.plots import plot_errors, plot_report
+    from mlops_for_mle.target import encode_target
 
-    truth = validation_rows[contract.target.column].to_numpy()
+    truth = encode_target(validation_rows[contract.target.column], contract.target)
     found = model.predict(model_input(validation_rows, contract))
     return plot_errors(truth, found, contract), plot_report(truth, found, contract)
 
@@ -130,11 +131,13 @@ def assemble_candidate(
     training: TrainingOptions,
 ) -> TrainedModel:
     """Put together everything that is logged with the model."""
-    from mlops_for_mle.pipelines.training.estimator import model_input
+    from mlops_for_mle.encoding import encoding_of
+    from mlops_for_mle.pipelines.training.estimator import choose
     from mlops_for_mle.pipelines.training.onnx_export import estimator_name, trained_answers
 
-    example_rows = model_input(validation_rows.head(EXAMPLE_ROWS), contract).to_numpy()
-    answers = trained_answers(model, example_rows, contract)
+    encoding = encoding_of(contract)
+    example_rows = encoding.plain_rows(validation_rows.head(EXAMPLE_ROWS))
+    answers = trained_answers(model, encoding.rows(example_rows), contract)
     passport = ModelPassport(
         contract=contract,
         estimator=estimator_name(model),
@@ -144,7 +147,7 @@ def assemble_candidate(
         snapshot=snapshot.facts,
         parity=export.parity,
         example=Example(
-            rows=example_rows.tolist(),
+            rows=tuple(map(tuple, example_rows)),
             predictions=answers.values.tolist(),
             probabilities=None if answers.probabilities is None else answers.probabilities.tolist(),
         ),
@@ -154,7 +157,7 @@ def assemble_candidate(
         "onnx_precision": passport.precision,
         "validation_fraction": training.validation_fraction,
         "seed": training.seed,
-        "scale": training.estimator.scale,
+        "scale": choose(training.estimator, contract, "training.estimator").is_scaled,
         **{f"estimator.{name}": value for name, value in parameters.items()},
     }
     return TrainedModel(model, export.graph, passport, validation_rows, settings)
