@@ -62,7 +62,8 @@ class ProjectHooks:
         from mlops_for_mle.commands.versions import Registry, project_summary
         from mlops_for_mle.database import database_url
 
-        click.echo(project_summary(Registry(self._contract, self._metric, database_url())))
+        registry = Registry(self._contract, self._metric, database_url(), run_params.get("env"))
+        click.echo(project_summary(registry))
 
 
 def parameter_blocks() -> dict[str, type[Configuration]]:

@@ -150,9 +150,8 @@ def _purity(values: "pd.Series[Any]", target: "pd.Series[Any]") -> float:
 
 def _splits_classes(known: pd.DataFrame) -> bool:
     """Whether each class has a range of the values for itself."""
-    ordered = known.sort_values("value", kind="stable")
-    bounds = ordered.groupby("target", observed=True)["value"].agg(["min", "max"])
-    bounds = bounds.sort_values("min")
-    lower, upper = bounds["min"].to_numpy(), bounds["max"].to_numpy()
-    has_classes = len(bounds) >= 2 and ordered.groupby("target", observed=True).size().min() >= 5
-    return bool(has_classes and (lower[1:] > upper[:-1]).all())
+    classes = known.groupby("target", observed=True)["value"].agg(["min", "max", "size"])
+    classes = classes.sort_values("min")
+    lower, upper = classes["min"].to_numpy(), classes["max"].to_numpy()
+    is_frequent = len(classes) >= 2 and classes["size"].min() >= _FEWEST_ROWS / 4
+    return bool(is_frequent and (lower[1:] > upper[:-1]).all())

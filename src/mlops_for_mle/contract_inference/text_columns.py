@@ -10,6 +10,8 @@ from mlops_for_mle.contract_inference.column import Column, Kind, count, or_leav
 
 # A column with so few different values may hold categories that look like numbers ("1", "2", "3+").
 _FEW_VALUES = 20
+# Fewer numbers of eight digits could all be days of the calendar by chance.
+_FEWEST_COMPACT_DATES = 3
 _ROWS_A_VALUE = 5
 _SHARE_OF_A_MISTAKE = 0.05
 _SHARE_OF_A_KIND = 0.2
@@ -28,25 +30,25 @@ def profile_text(name: str, values: "pd.Series[Any]", find_booleans: bool) -> Co
     booleans = text_values.read_booleans(distinct)
     if find_booleans and booleans.notna().all():
         return Column(name, "boolean", text_values.read_booleans(values.astype("string")))
-    if text_values.are_codes(distinct) and not _are_compact_dates(distinct):
-        return Column(name, "text", values)
-    formats = distinct.map(text_values.date_format)
     numbers = text_values.read_numbers(distinct)
-    is_date = formats.notna() & (numbers.isna() | _are_compact_dates(distinct))
-    if is_date.all():
-        return _dates(name, values, distinct, formats)
     if numbers.notna().all():
-        is_whole = text_values.are_whole_numbers(distinct)
-        kind: Kind = "integer" if is_whole else "float"
-        return Column(name, kind, text_values.read_numbers(values))
+        return _digits(name, values, distinct)
+    formats = distinct.map(text_values.date_format).where(numbers.isna())
+    if formats.notna().all():
+        return _dates(name, values, distinct, formats)
     return Column(name, "text", values, _mixture(name, present, distinct, numbers, formats))
 
 
-def _are_compact_dates(distinct: "pd.Series[Any]") -> bool:
-    is_compact = distinct.map(text_values.date_format) == "YYYYMMDD"
-    if not is_compact.all() or len(distinct) < 3:
-        return False
-    return bool(text_values.read_times(distinct).notna().all())
+def _digits(name: str, values: "pd.Series[Any]", distinct: "pd.Series[Any]") -> Column:
+    """Text of which every value reads as a number: numbers, codes, or dates such as 20240131."""
+    if distinct.str.fullmatch(r"\d{8}").all() and len(distinct) >= _FEWEST_COMPACT_DATES:
+        formats = distinct.map(text_values.date_format)
+        if formats.notna().all() and text_values.read_times(distinct).notna().all():
+            return _dates(name, values, distinct, formats)
+    if text_values.are_codes(distinct):
+        return Column(name, "text", values)
+    kind: Kind = "integer" if text_values.are_whole_numbers(distinct) else "float"
+    return Column(name, kind, text_values.read_numbers(values))
 
 
 def _dates(
@@ -93,11 +95,11 @@ def _mixture(
 ) -> str | None:
     """Say what is wrong with text of which a part looks like something else."""
     counts = present.value_counts()
-    decorated = distinct.map(text_values.is_decorated_number)
+    decorated = numbers.isna() & distinct.map(text_values.is_decorated_number)
     for what, fits in (
         ("numbers", numbers.notna()),
         ("numbers", decorated | numbers.notna()),
-        ("dates", formats.notna() & numbers.isna()),
+        ("dates", formats.notna()),
     ):
         fitting = set(distinct[fits])
         share = float(counts[counts.index.isin(fitting)].sum()) / len(present)

@@ -6,26 +6,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-_TIME = r"([T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?(\s?(Z|[+-]\d{2}:?\d{2}))?)?"
-_MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+_TIME = r"(?:[T ]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:\s?(?:Z|[+-]\d{2}:?\d{2}))?)?"
+_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 
-# The order counts: the first format that fits is the value's.
-DATE_FORMATS: dict[str, re.Pattern[str]] = {
-    name: re.compile(pattern + _TIME, re.IGNORECASE)
-    for name, pattern in {
-        "YYYY-MM-DD": r"[12]\d{3}-\d{1,2}-\d{1,2}",
-        "YYYY/MM/DD": r"[12]\d{3}/\d{1,2}/\d{1,2}",
-        "YYYY.MM.DD": r"[12]\d{3}\.\d{1,2}\.\d{1,2}",
-        "YYYY. M. D.": r"[12]\d{3}\. ?\d{1,2}\. ?\d{1,2}\.",
-        "YYYYMMDD": r"[12]\d{3}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])",
-        "DD/MM/YYYY or MM/DD/YYYY": r"\d{1,2}/\d{1,2}/[12]\d{3}",
-        "DD-MM-YYYY or MM-DD-YYYY": r"\d{1,2}-\d{1,2}-[12]\d{3}",
-        "DD.MM.YYYY": r"\d{1,2}\.\d{1,2}\.[12]\d{3}",
-        "YYYY년 M월 D일": r"[12]\d{3}년 ?\d{1,2}월 ?\d{1,2}일",
-        "D Month YYYY": rf"\d{{1,2}}[ -]{_MONTH}[ -][12]\d{{3}}",
-        "Month D, YYYY": rf"{_MONTH} \d{{1,2}},? [12]\d{{3}}",
-    }.items()
+_DATE_PATTERNS = {
+    "YYYY-MM-DD": r"[12]\d{3}-\d{1,2}-\d{1,2}",
+    "YYYY/MM/DD": r"[12]\d{3}/\d{1,2}/\d{1,2}",
+    "YYYY.MM.DD": r"[12]\d{3}\.\d{1,2}\.\d{1,2}",
+    "YYYY. M. D.": r"[12]\d{3}\. ?\d{1,2}\. ?\d{1,2}\.",
+    "YYYYMMDD": r"[12]\d{3}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])",
+    "DD/MM/YYYY or MM/DD/YYYY": r"\d{1,2}/\d{1,2}/[12]\d{3}",
+    "DD-MM-YYYY or MM-DD-YYYY": r"\d{1,2}-\d{1,2}-[12]\d{3}",
+    "DD.MM.YYYY": r"\d{1,2}\.\d{1,2}\.[12]\d{3}",
+    "YYYY년 M월 D일": r"[12]\d{3}년 ?\d{1,2}월 ?\d{1,2}일",
+    "D Month YYYY": rf"\d{{1,2}}[ -]{_MONTH}[ -][12]\d{{3}}",
+    "Month D, YYYY": rf"{_MONTH} \d{{1,2}},? [12]\d{{3}}",
 }
+_DATE_FORMATS = tuple(_DATE_PATTERNS)
+_DATE = re.compile(
+    "(?:" + "|".join(f"({pattern})" for pattern in _DATE_PATTERNS.values()) + f"){_TIME}",
+    re.IGNORECASE,
+)
 READABLE_DATE_FORMATS = frozenset({"YYYY-MM-DD", "YYYY/MM/DD", "YYYY.MM.DD", "YYYYMMDD"})
 """The formats that ingestion reads; in the others the month may be taken for the day."""
 
@@ -57,10 +58,8 @@ def read_times(text: "pd.Series[Any]") -> "pd.Series[Any]":
 
 def date_format(text: str) -> str | None:
     """The name of the format of a date or time; None where it is none."""
-    for name, pattern in DATE_FORMATS.items():
-        if pattern.fullmatch(text):
-            return name
-    return None
+    found = _DATE.fullmatch(text)
+    return None if found is None else _DATE_FORMATS[(found.lastindex or 1) - 1]
 
 
 def has_time(text: "pd.Series[Any]") -> bool:
