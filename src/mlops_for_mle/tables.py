@@ -3,11 +3,15 @@
 Observations live in a table of their own for each contract, see ``observation_table``.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     REAL,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     Double,
     ForeignKey,
@@ -15,6 +19,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    Numeric,
     Table,
     Text,
     UniqueConstraint,
@@ -22,8 +27,9 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.types import TypeEngine
 
-from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract import Contract, Feature, Target
 
 metadata = MetaData()
 
@@ -96,7 +102,7 @@ predictions = Table(
     # their time: in byte order, new ones go to the end of the index.
     Column("prediction_id", Text(collation="C"), primary_key=True),
     Column("created_at", DateTime(timezone=True), nullable=False),
-    # A class value or a number.
+    # A class value, its place in the contract where that is text, or a number.
     Column("prediction", Double, nullable=False),
     Column("model_version", Integer, nullable=False),
     Column("latency_ms", REAL, nullable=False),
@@ -145,24 +151,45 @@ idempotency_keys = Table(
     Index("idempotency_keys_created_at_idx", "created_at"),
 )
 
-_COLUMN_TYPES = {"float": Double, "integer": BigInteger}
+_COLUMN_TYPES: dict[str, type[TypeEngine[Any]]] = {
+    "float": Double,
+    "integer": BigInteger,
+    "decimal": Numeric,
+    "boolean": Boolean,
+    "date": Date,
+    "timestamp": DateTime,
+}
 
 
 def observation_table(contract: Contract) -> Table:
     """Describe the table of a contract's observations.
 
     A serial key, a timestamp, one column a feature and the target; for the shipped contract
-    exactly the columns of the tutorial's table.
+    exactly the columns of the tutorial's table. Only features that may be missing may be null.
     """
-    target_type = Integer if contract.target.task == "classification" else Double
     return Table(
         contract.table,
         MetaData(),
         Column(contract.key, Integer, primary_key=True, autoincrement=True),
         Column(contract.timestamp, DateTime(timezone=False), server_default=func.now()),
         *(
-            Column(name, _COLUMN_TYPES[one.type], nullable=False)
+            Column(name, _feature_type(one), nullable=one.is_optional)
             for name, one in contract.features.items()
         ),
-        Column(contract.target.column, target_type, nullable=False),
+        Column(contract.target.column, _target_type(contract.target), nullable=False),
     )
+
+
+def _feature_type(feature: Feature) -> type[TypeEngine[Any]]:
+    if feature.type == "category":
+        return BigInteger if feature.has_integer_categories else Text
+    return _COLUMN_TYPES[feature.type]
+
+
+def _target_type(target: Target) -> type[TypeEngine[Any]]:
+    if target.task == "regression":
+        return Double
+    if target.has_text_classes:
+        return Text
+    # The tutorial's type, unless a class needs more.
+    return Integer if all(abs(code) < 2**31 for code in target.class_codes) else BigInteger
