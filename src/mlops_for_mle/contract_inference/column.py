@@ -32,12 +32,14 @@ class Column:
         values: The values read as that kind, missing where they are; codes of categories and
             other text stay text.
         problem: Why it cannot be ingested as it is, with the remedy; None where it can.
+        date_format: How dates are written, in the codes of strptime; None for ISO 8601.
     """
 
     name: str
     kind: Kind
     values: "pd.Series[Any]"
     problem: str | None = None
+    date_format: str | None = None
 
     @property
     def row_count(self) -> int:

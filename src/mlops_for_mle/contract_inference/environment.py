@@ -64,15 +64,19 @@ def _globals(proposal: Proposal, source: Mapping[str, Any]) -> str:
 
 
 def _ingestion(proposal: Proposal) -> str:
-    rename = "".join(
-        f"\n    {yaml_key(old)}: {yaml_value(new)}" for old, new in proposal.rename.items()
-    )
     return f"""ingestion:
   source: ${{runtime_params:source, ${{globals:source}}}}
   # The source's column names: the contract's.
-  rename:{rename or " {}"}
+  rename:{_block(proposal.rename)}
+  # How dates are written in the source, where that is not ISO 8601: codes of strptime.
+  date_formats:{_block(proposal.date_formats)}
   maximum_rejected_fraction: 0.5
 """
+
+
+def _block(values: Mapping[str, str]) -> str:
+    lines = "".join(f"\n    {yaml_key(key)}: {yaml_value(one)}" for key, one in values.items())
+    return lines or " {}"
 
 
 def _training(proposal: Proposal) -> str:

@@ -96,7 +96,7 @@ def _objects(name: str, raw: "pd.Series[Any]", find_booleans: bool) -> Column:
         return Column(name, "empty", values)
     if str in classes and classes <= _SPREADSHEET_CLASSES:
         # Numbers beside text come out of spreadsheets: as they would stand in a CSV file.
-        text = values.where(values.isna(), values.astype(str).str.strip())
+        text = values.where(values.isna(), values.astype(str))
         return profile_text(name, text, find_booleans)
     return _typed_objects(name, values, classes)
 

@@ -67,6 +67,7 @@ class Proposal:
         timestamp: The contract's column for when a row was observed.
         key: The contract's own serial key.
         rename: The contract's name for columns whose own name a table cannot have.
+        date_formats: How dates are written by the contract's name, where that is not ISO 8601.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Proposal:
     timestamp: str
     key: str
     rename: dict[str, str] = field(default_factory=dict)
+    date_formats: dict[str, str] = field(default_factory=dict)
 
     def raw_contract(self) -> dict[str, Any]:
         """The parameters block ``contract``."""
@@ -158,6 +160,11 @@ def propose(
             source_names[one]: one
             for one in sorted(used | {timestamp})
             if source_names.get(one, one) != one
+        },
+        date_formats={
+            new_names[one.name]: one.date_format
+            for one in columns
+            if one.date_format is not None and new_names[one.name] in {*used, timestamp}
         },
     )
     proposal.contract()

@@ -141,7 +141,7 @@ def _classes(column: Column) -> dict[int | str, int]:
 
 
 def _plain(value: Any) -> int | str:
-    """A class as the contract holds it; booleans become their words."""
+    """A class as the contract holds it; booleans become the text that ingestion makes of them."""
     if pd.api.types.is_bool(value):
-        return "true" if value else "false"
+        return str(bool(value))
     return value if isinstance(value, str) else int(value)

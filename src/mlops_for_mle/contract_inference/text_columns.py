@@ -22,7 +22,7 @@ def profile_text(name: str, values: "pd.Series[Any]", find_booleans: bool) -> Co
 
     Args:
         name: Its name in the source.
-        values: Text without spaces around it, missing where it is blank; at least one is there.
+        values: Text as it stands in the source, missing where it is blank; at least one is there.
         find_booleans: Whether the words true and false are booleans rather than text.
     """
     present = values.dropna().astype(str)
@@ -43,7 +43,7 @@ def _digits(name: str, values: "pd.Series[Any]", distinct: "pd.Series[Any]") -> 
     """Text of which every value reads as a number: numbers, codes, or dates such as 20240131."""
     if distinct.str.fullmatch(r"\d{8}").all() and len(distinct) >= _FEWEST_COMPACT_DATES:
         formats = distinct.map(text_values.date_format)
-        if formats.notna().all() and text_values.read_times(distinct).notna().all():
+        if formats.notna().all() and text_values.time_codes("YYYYMMDD", distinct):
             return _dates(name, values, distinct, formats)
     if text_values.are_codes(distinct):
         return Column(name, "text", values)
@@ -66,24 +66,35 @@ def _dates(
             f"Column {name!r} has dates in {len(found)} formats ({examples}): write all of them "
             f"as YYYY-MM-DD{or_leave_out(name)}",
         )
-    if found[0] not in text_values.READABLE_DATE_FORMATS:
+    codes = text_values.time_codes(found[0], distinct)
+    if len(codes) > 1:
         return Column(
             name,
             "text",
             values,
-            f"Column {name!r} has dates as {examples}: write them as YYYY-MM-DD, because day and "
-            f"month may be taken for one another{or_leave_out(name)}",
+            f"Column {name!r} has dates as {examples} in which day and month could be taken for "
+            f"one another: write them as YYYY-MM-DD{or_leave_out(name)}",
         )
-    times = text_values.read_times(values)
-    unread = values[times.isna() & values.notna()]
-    problem = None
-    if len(unread):
-        problem = (
-            f"Column {name!r} has {count(len(unread), 'date')} that no calendar has, such as "
-            f"{_where(unread)}: correct them{or_leave_out(name)}"
-        )
+    if not codes:
+        return Column(name, "text", values, _no_calendar(name, values, found[0]))
+    times = text_values.read_times(values, codes[0])
     kind: Kind = "timestamp" if text_values.has_time(distinct) else "date"
-    return Column(name, kind, times, problem)
+    return Column(name, kind, times, date_format=codes[0])
+
+
+def _no_calendar(name: str, values: "pd.Series[Any]", form: str) -> str:
+    """Say which dates could not be read."""
+    present = values.dropna()
+    unread = present[~text_values.are_dates(form, present)]
+    if unread.empty:
+        return (
+            f"Column {name!r} writes its dates in more than one way, such as "
+            f"{_where(present)}: write them as YYYY-MM-DD{or_leave_out(name)}"
+        )
+    return (
+        f"Column {name!r} has {count(len(unread), 'date')} that no calendar has, such as "
+        f"{_where(unread)}: correct them{or_leave_out(name)}"
+    )
 
 
 def _mixture(

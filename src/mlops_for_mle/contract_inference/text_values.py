@@ -1,6 +1,7 @@
 """What the values of a text column look like: numbers, booleans, or dates in which format."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -27,13 +28,23 @@ _DATE = re.compile(
     "(?:" + "|".join(f"({pattern})" for pattern in _DATE_PATTERNS.values()) + f"){_TIME}",
     re.IGNORECASE,
 )
-READABLE_DATE_FORMATS = frozenset({"YYYY-MM-DD", "YYYY/MM/DD", "YYYY.MM.DD", "YYYYMMDD"})
-"""The formats that ingestion reads; in the others the month may be taken for the day."""
+_READABLE = frozenset({"YYYY-MM-DD", "YYYY/MM/DD", "YYYY.MM.DD", "YYYYMMDD"})
+# What each of the other formats may be in the codes of strptime.
+_CODES: dict[str, tuple[str, ...]] = {
+    "YYYY. M. D.": ("%Y. %m. %d.", "%Y.%m.%d."),
+    "DD/MM/YYYY or MM/DD/YYYY": ("%d/%m/%Y", "%m/%d/%Y"),
+    "DD-MM-YYYY or MM-DD-YYYY": ("%d-%m-%Y", "%m-%d-%Y"),
+    "DD.MM.YYYY": ("%d.%m.%Y",),
+    "YYYY년 M월 D일": ("%Y년 %m월 %d일", "%Y년%m월%d일"),
+    "D Month YYYY": ("%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%d-%B-%Y"),
+    "Month D, YYYY": ("%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y"),
+}
+_TIME_CODES = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S")
 
 _GROUPED_NUMBER = r"[-+]?[₩$€£¥]? ?\d{1,3}(,\d{3})+(\.\d+)?(%|원)?"
 _UNIT_NUMBER = r"[-+]?[₩$€£¥] ?\d+(\.\d+)?|[-+]?\d+(\.\d+)?( ?%|원)"
 _DECORATED_NUMBER = re.compile(rf"{_GROUPED_NUMBER}|{_UNIT_NUMBER}")
-_WHOLE_NUMBER = r"[+-]?\d+"
+_WHOLE_NUMBER = r"\s*[+-]?\d+\s*"
 _PADDED_CODE = r"0\d+"
 _BOOLEANS = {"true": True, "false": False}
 _EXACT_BELOW = 2.0**53
@@ -47,13 +58,50 @@ def read_numbers(text: "pd.Series[Any]") -> "pd.Series[Any]":
 
 def read_booleans(text: "pd.Series[Any]") -> "pd.Series[Any]":
     """True and false by their English words in any case; missing where it is neither."""
-    return text.str.lower().map(_BOOLEANS).astype("boolean")
+    return text.str.strip().str.lower().map(_BOOLEANS).astype("boolean")
 
 
-def read_times(text: "pd.Series[Any]") -> "pd.Series[Any]":
-    """Times in a readable format, in UTC without a zone; missing where there is none."""
-    times = pd.to_datetime(text, errors="coerce", format="ISO8601", utc=True)
+def read_times(text: "pd.Series[Any]", code: str | None = None) -> "pd.Series[Any]":
+    """Times in UTC without a zone; missing where there is none.
+
+    Args:
+        text: What is read.
+        code: The format in the codes of strptime; None for those with the year in front.
+    """
+    times = pd.to_datetime(text, errors="coerce", format=code or "ISO8601", utc=True)
     return times.dt.tz_localize(None)
+
+
+def time_codes(name: str, distinct: "pd.Series[Any]") -> list[str | None]:
+    """How dates of a format can be read, all of them, in the codes of strptime.
+
+    Returns:
+        None for what needs no code; nothing where no code reads all; several where day and month
+        could be taken for one another.
+    """
+    if name in _READABLE:
+        return [None] if read_times(distinct).notna().all() else []
+    found: dict[tuple[Any, ...], str | None] = {}
+    for code in _all_codes(name):
+        times = read_times(distinct, code)
+        if times.notna().all():
+            # Codes that read the same days are the same.
+            found.setdefault(tuple(times.head(1_000)), code)
+    return list(found.values())
+
+
+def are_dates(name: str, text: "pd.Series[Any]") -> "pd.Series[bool]":
+    """Which texts are days of the calendar in one of the ways of writing a format."""
+    readable = read_times(text).notna() if name in _READABLE else text.isna()
+    for code in _all_codes(name):
+        readable |= read_times(text, code).notna()
+    return readable
+
+
+def _all_codes(name: str) -> Iterator[str]:
+    for date in _CODES.get(name, ()):
+        for time in _TIME_CODES:
+            yield date + time
 
 
 def date_format(text: str) -> str | None:

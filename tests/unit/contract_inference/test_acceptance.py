@@ -21,7 +21,12 @@ ROWS = 40
 def ingest(rows: pd.DataFrame, proposal: Proposal) -> Batch:
     """What ingestion does with the rows, with the options that the inference writes."""
     contract = proposal.contract()
-    options = IngestionOptions(source="test", rename=proposal.rename, maximum_rejected_fraction=1.0)
+    options = IngestionOptions(
+        source="test",
+        rename=proposal.rename,
+        date_formats=proposal.date_formats,
+        maximum_rejected_fraction=1.0,
+    )
     return sort_rows(standardise_columns(rows, contract, options), contract, options)
 
 
@@ -109,3 +114,24 @@ def test_a_value_far_outside_what_was_seen_is_rejected_by_its_range() -> None:
     rows.loc[3, "items"] = "1000"
 
     assert ingest(rows, proposal).rejected["row_number"].tolist() == [4]
+
+
+@pytest.mark.parametrize(
+    ("days", "code"),
+    [
+        (("31/01/2024", "01/02/2024"), "%d/%m/%Y"),
+        (("01/31/2024", "01/02/2024"), "%m/%d/%Y"),
+        (("1.2.2024", "31.1.2024"), "%d.%m.%Y"),
+        (("2024년 1월 2일", "2024년 12월 31일"), "%Y년 %m월 %d일"),
+        (("2024. 1. 2.", "2024. 12. 31."), "%Y. %m. %d."),
+        (("Jan 2, 2024", "Dec 31, 2024"), "%b %d, %Y"),
+        (("2 May 2024 10:30", "31 May 2024 09:00"), "%d %b %Y %H:%M"),
+    ],
+)
+def test_dates_in_one_format_that_can_only_be_read_in_one_way_are_accepted(
+    days: tuple[str, str], code: str
+) -> None:
+    rows = pd.DataFrame({"day": np.resize(days, ROWS), "y": np.resize(["a", "a", "b"], ROWS)})
+
+    assert propose(rows, "things", "y", "things.csv").date_formats == {"day": code}
+    assert_accepted(rows, "y")
