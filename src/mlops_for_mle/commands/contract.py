@@ -17,8 +17,8 @@ def contract_commands() -> None:
 @contract_commands.command()
 @click.option("--csv", default=None, help="A CSV file with a header, or a URL of one.")
 @click.option("--parquet", default=None, help="A Parquet file, or a URL of one.")
-@click.option("--table", default=None, help="A table of the database, SCHEMA.TABLE where needed.")
-@click.option("--query", default=None, help="A SELECT on the database.")
+@click.option("--table", default=None, help="A table or view, SCHEMA.TABLE where needed.")
+@click.option("--query", default=None, help="One SELECT.")
 @click.option("--target", required=True, help="The column to predict.")
 @click.option("--name", required=True, help="Names the model, its table and its experiment.")
 @click.option("--env", "-e", default=None, help="The folder of conf to write; default: the name.")
@@ -42,7 +42,8 @@ def infer(
 
     Reads the rows, decides types, ranges, categories and what to do where values are missing,
     leaves out identifiers and columns that give the target away, and writes conf/ENV with its
-    reasons as comments. Nothing is overwritten without --force.
+    reasons as comments. Nothing is overwritten without --force. A table or query is one of the
+    database that SOURCE_DATABASE_URL names, else of the project's own.
     """
     from mlops_for_mle.commands.inference import InferenceRequest, infer_environment
 

@@ -17,6 +17,7 @@ from mlops_for_mle.contract_inference.environment import (
 from mlops_for_mle.contract_inference.proposal import Proposal, Wishes, propose
 from mlops_for_mle.errors import ConfigurationError, UserError
 
+_FILE_KEYS = {"csv": "csv_path", "parquet": "parquet_path"}
 _ENVIRONMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -65,6 +66,11 @@ def infer_environment(project: Path, request: InferenceRequest) -> str:
     """
     folder = _environment_folder(project, request.environment)
     _check_contract_name(project, request)
+    if request.kind == "table" and request.place == f"{request.name}_data":
+        raise ConfigurationError(
+            f"--name: contract {request.name!r} would write its rows into {request.place}, the "
+            "table that it reads; name another."
+        )
     existing = [name for name in ENVIRONMENT_FILES if (folder / name).exists()]
     if existing and not request.force:
         raise UserError(
@@ -74,7 +80,7 @@ def infer_environment(project: Path, request: InferenceRequest) -> str:
     rows, source = read_source(project, request)
     wishes = Wishes(request.leave_out, request.include, request.time, request.task)
     proposal = propose(rows, request.name, request.target, _described(request), wishes)
-    files = environment_files(proposal, source)
+    files = environment_files(proposal, source, request.environment)
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         partial = folder / f"{name}.partial"
@@ -89,10 +95,21 @@ def read_source(project: Path, request: InferenceRequest) -> tuple[Any, dict[str
     Returns:
         The rows, and how ``globals.yml`` names where they come from.
     """
-    from mlops_for_mle.datasets.sources import CsvSourceDataset
+    if request.kind in _FILE_KEYS:
+        from mlops_for_mle.datasets.sources import CsvSourceDataset, ParquetSourceDataset
 
-    place = _place(project, request)
-    return CsvSourceDataset(place).load(), {"source": "csv", "csv_path": place}
+        place = _place(project, request)
+        reader = CsvSourceDataset if request.kind == "csv" else ParquetSourceDataset
+        # Kedro takes the path for one of the project's; this command may be called elsewhere.
+        found = place if "://" in place else str(project / place)
+        rows = reader(found).load()
+        return rows, {"source": request.kind, _FILE_KEYS[request.kind]: place}
+    from mlops_for_mle.database import database_url
+    from mlops_for_mle.datasets.postgres_source import PostgresSourceDataset
+
+    table, query = (request.place, None) if request.kind == "table" else (None, request.place)
+    rows = PostgresSourceDataset({"con": database_url()}, table, query).load()
+    return rows, {"source": request.kind, f"source_{request.kind}": request.place}
 
 
 def summary(proposal: Proposal, env: str) -> str:

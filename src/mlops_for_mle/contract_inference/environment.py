@@ -33,16 +33,19 @@ _MENU: Mapping[Task, tuple[str, ...]] = {
 _TOLERANCE = 0.02
 
 
-def environment_files(proposal: Proposal, source: Mapping[str, Any]) -> dict[str, str]:
+def environment_files(
+    proposal: Proposal, source: Mapping[str, Any], env: str | None = None
+) -> dict[str, str]:
     """The files of the environment by name.
 
     Args:
         proposal: The contract.
         source: Where the rows come from, as ``globals.yml`` says it.
+        env: The environment's name; None takes the contract's.
     """
     contents = (
         contract_document(proposal),
-        _globals(proposal, source),
+        _globals(proposal, {**source, "data_folder": f"data/{env or proposal.name}"}),
         _ingestion(proposal),
         _training(proposal),
         _gates(proposal),
@@ -58,8 +61,8 @@ def deciding_metric(proposal: Proposal) -> str:
     return "accuracy" if max(counts) <= _BALANCED_SHARE * sum(counts) else "balanced_accuracy"
 
 
-def _globals(proposal: Proposal, source: Mapping[str, Any]) -> str:
-    lines = [f"{yaml_key(key)}: {yaml_value(value)}" for key, value in source.items()]
+def _globals(proposal: Proposal, choices: Mapping[str, Any]) -> str:
+    lines = [f"{yaml_key(key)}: {yaml_value(value)}" for key, value in choices.items()]
     return "\n".join([*lines, f"experiment: {proposal.name}", ""])
 
 
