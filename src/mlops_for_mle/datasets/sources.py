@@ -27,7 +27,7 @@ class SklearnTableDataset(AbstractDataset[None, pd.DataFrame]):
         """Name the table.
 
         Args:
-            loader: A function of ``sklearn.datasets``, such as ``load_iris``.
+            loader: A function of ``sklearn.datasets``, such as ``load_wine``.
             sample_rows: Draw this many rows with replacement; None gives the whole table.
             seed: The same seed draws the same rows.
             cache: A folder where the table is kept, because importing scikit-learn takes longer

@@ -39,7 +39,7 @@ class Prediction(BaseModel):
     value: float
     label: str | None
     probability: float | None
-    features: dict[str, float]
+    features: dict[str, Any]
     model_version: int
 
 
