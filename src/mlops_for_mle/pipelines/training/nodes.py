@@ -29,7 +29,7 @@ def take_snapshot(window: Window, contract: Contract) -> Snapshot:
     """Fix the rows of this run: their digest, their watermark and their number.
 
     Raises:
-        UserError: A class of the contract has no row.
+        UserError: A class of the contract has no row, or a number to be learned never differs.
     """
     rows = window.rows
     if contract.target.task == "classification":
@@ -44,6 +44,11 @@ def take_snapshot(window: Window, contract: Contract) -> Snapshot:
                 f"{window.source}: {len(rows)} rows and none of class {', '.join(absent)}; "
                 "ingest rows of every class of the contract before training."
             )
+    elif rows[contract.target.column].nunique() < 2:
+        raise UserError(
+            f"{window.source}: {contract.target.column} has the same value in all {len(rows)} "
+            "rows, so there is nothing to learn; ingest other rows or choose another target."
+        )
     watermark = int(rows[contract.key].max()) if contract.key in rows.columns else None
     facts = SnapshotFacts(
         source=window.source, sha256=digest(rows), watermark=watermark, row_count=len(rows)
