@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.encoding import encoding_of
+from mlops_for_mle.frame_encoding import plain_rows
 from mlops_for_mle.pipelines.training.estimator import build_estimator, fit
 from mlops_for_mle.pipelines.training.onnx_export import convert
 from mlops_for_mle.pipelines.training.options import EstimatorOptions
@@ -85,7 +86,7 @@ def mixed_release(version: int = 1, **options: Any) -> Release:
     rows = mixed_rows(300, seed=version)
     model = build_estimator(EstimatorOptions(name="logistic"), MIXED_CONTRACT, seed=1)
     fit(model, rows, MIXED_CONTRACT)
-    examples = encoding_of(MIXED_CONTRACT).plain_rows(rows.head(3))
+    examples = plain_rows(rows.head(3), MIXED_CONTRACT)
     return make_release(model, MIXED_CONTRACT, examples, version, **options)
 
 

@@ -1,6 +1,7 @@
 """From raw values of a contract to the one matrix of numbers that its model takes.
 
-This is the only place that knows the encoding, which follows from the contract alone:
+This module and its form for frames, ``frame_encoding``, are all that knows the encoding, which
+follows from the contract alone:
 
 - a number is itself, a boolean 0 or 1,
 - a category is its place in the contract's list; one that is not listed is -1; where missing is a
@@ -16,16 +17,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.feature import DatePart, Feature
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 UNKNOWN_CODE = -1.0
 
@@ -115,29 +113,12 @@ class Encoding:
                     for part in feature.date_parts
                 )
             elif feature.type == "category":
-                codes = _codes(feature)
+                codes = codes_of(feature)
                 parts.append([codes.get(one, UNKNOWN_CODE) for one in values])
             else:
                 # NumPy makes NaN of None.
                 parts.append(values)
         return np.array([np.array(part, np.float64) for part in parts]).T
-
-    def frame(self, rows: "pd.DataFrame") -> "pd.DataFrame":
-        """Encode a frame that has the contract's columns, as float64 under the matrix's names."""
-        import pandas as pd
-
-        if self.is_identity:
-            return rows.loc[:, list(self._features)].astype(np.float64)
-        columns: dict[str, Any] = {}
-        for column in self.columns:
-            feature = self._features[column.source]
-            columns[column.name] = _encode_series(rows[column.source], feature, column.part)
-        return pd.DataFrame(columns, index=rows.index)
-
-    def plain_rows(self, rows: "pd.DataFrame") -> list[list[Any]]:
-        """The features of a frame as plain values, row by row."""
-        columns = [_plain_series(rows[name], one) for name, one in self._features.items()]
-        return [list(row) for row in zip(*columns, strict=True)]
 
 
 @lru_cache(maxsize=16)
@@ -204,7 +185,7 @@ def _encoder(feature: Feature) -> Callable[[Any, list[float]], None]:
 
         return encode_time
     if feature.type == "category":
-        codes = _codes(feature)
+        codes = codes_of(feature)
 
         def encode_category(value: Any, row: list[float]) -> None:
             row.append(codes.get(value, UNKNOWN_CODE))
@@ -217,7 +198,8 @@ def _encoder(feature: Feature) -> Callable[[Any, list[float]], None]:
     return encode_number
 
 
-def _codes(feature: Feature) -> dict[Any, float]:
+def codes_of(feature: Feature) -> dict[Any, float]:
+    """The code of each known category, and under None that of a missing one."""
     codes: dict[Any, float] = {value: float(code) for value, code in feature.category_codes.items()}
     codes[None] = float(len(feature.categories)) if feature.missing == "separate" else _NAN
     return codes
@@ -231,56 +213,6 @@ def _part(time: datetime, part: DatePart) -> float:
             return float(time.isoweekday())
         case _:
             return float(getattr(time, part))
-
-
-def _encode_series(
-    column: "pd.Series[Any]", feature: Feature, part: DatePart | None
-) -> npt.NDArray[np.float64]:
-    import pandas as pd
-
-    if part is not None:
-        times = _naive_times(column)
-        if part == "days_since_1970":
-            days = times.to_numpy().astype("datetime64[D]")
-            encoded = days.astype(np.int64).astype(np.float64)
-            return np.where(np.isnat(days), np.nan, encoded)
-        if part == "day_of_week":
-            return np.asarray(times.dt.day_of_week.to_numpy(np.float64) + 1)
-        return np.asarray(getattr(times.dt, part).to_numpy(np.float64))
-    if feature.type == "category":
-        codes = _codes(feature)
-        missing = codes.pop(None)
-        known = column.map(codes).to_numpy(np.float64, na_value=np.nan)
-        encoded = np.where(np.isnan(known), UNKNOWN_CODE, known)
-        return np.where(column.isna().to_numpy(), missing, encoded)
-    if feature.type == "boolean":
-        return np.asarray(column.astype("boolean").to_numpy(np.float64, na_value=np.nan))
-    return np.asarray(pd.to_numeric(column).to_numpy(np.float64, na_value=np.nan))
-
-
-def _naive_times(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    import pandas as pd
-
-    times = pd.to_datetime(column)
-    return times.dt.tz_convert(None) if times.dt.tz is not None else times
-
-
-def _plain_series(column: "pd.Series[Any]", feature: Feature) -> list[Any]:
-    present = column.notna().tolist()
-    if feature.is_time:
-        length = len("2026-01-31") if feature.type == "date" else None
-        return [
-            one.isoformat()[:length] if here else None
-            for one, here in zip(_naive_times(column), present, strict=True)
-        ]
-    plain: Callable[[Any], Any] = float
-    if feature.type == "integer" or feature.has_integer_categories:
-        plain = int
-    elif feature.type == "boolean":
-        plain = bool
-    elif feature.type == "category":
-        plain = str
-    return [plain(one) if here else None for one, here in zip(column, present, strict=True)]
 
 
 def _describe(column: EncodedColumn, feature: Feature) -> str:

@@ -11,8 +11,8 @@ from mlops_for_mle.database import engine_for
 from mlops_for_mle.datasets.batch_writer import write_batch
 from mlops_for_mle.datasets.observations import ObservationWindowDataset
 from mlops_for_mle.datasets.postgres_source import PostgresSourceDataset
-from mlops_for_mle.encoding import encoding_of
 from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.frame_encoding import encode_frame
 from mlops_for_mle.pipelines.training.nodes import take_snapshot
 from mlops_for_mle.validation import ContractValidator
 from tests.integration.observations import batch_of
@@ -80,7 +80,7 @@ def test_names_that_look_alike_keep_their_values_apart(database_url: str) -> Non
     found = window_of(database_url, AWKWARD_CONTRACT)
 
     assert found[list(names)].iloc[0].tolist() == list(range(len(names)))
-    assert encoding_of(AWKWARD_CONTRACT).frame(found).shape == (1, 8)
+    assert encode_frame(found, AWKWARD_CONTRACT).shape == (1, 8)
 
 
 @pytest.mark.parametrize(

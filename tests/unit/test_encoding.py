@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.encoding import Encoding, encoding_of, read_time
 from mlops_for_mle.feature import Feature
+from mlops_for_mle.frame_encoding import encode_frame, plain_rows
 from tests.unit.conftest import SMALL_CONTRACT
 
 FEATURES: dict[str, dict[str, Any]] = {
@@ -80,7 +81,7 @@ def test_all_forms_of_the_encoding_agree(rows: list[tuple[Any, ...]]) -> None:
 
     assert by_row.shape == (len(rows), encoding.width)
     np.testing.assert_array_equal(by_row, encoding.by_columns(columns))
-    np.testing.assert_array_equal(by_row, encoding.frame(frame_of(rows)).to_numpy())
+    np.testing.assert_array_equal(by_row, encode_frame(frame_of(rows), CONTRACT).to_numpy())
     np.testing.assert_array_equal(by_row[0], encoding.row(rows[0]))
 
 
@@ -89,9 +90,9 @@ def test_plain_values_of_a_frame_are_encoded_as_the_frame_is(rows: list[tuple[An
     encoding = encoding_of(CONTRACT)
     frame = frame_of(rows)
 
-    plain = encoding.plain_rows(frame)
+    plain = plain_rows(frame, CONTRACT)
 
-    np.testing.assert_array_equal(encoding.rows(plain), encoding.frame(frame).to_numpy())
+    np.testing.assert_array_equal(encoding.rows(plain), encode_frame(frame, CONTRACT).to_numpy())
 
 
 def test_each_kind_of_value_has_its_documented_code() -> None:
@@ -134,7 +135,7 @@ def test_a_contract_of_plain_numbers_is_encoded_as_it_is() -> None:
 
     assert encoding.is_identity
     assert encoding.names == SMALL_CONTRACT.feature_names
-    assert encoding.frame(frame).to_numpy().tolist() == [[0.1, 3.0]]
+    assert encode_frame(frame, SMALL_CONTRACT).to_numpy().tolist() == [[0.1, 3.0]]
     assert encoding.rows([(0.1, 3)]).tolist() == [[0.1, 3.0]]
 
 

@@ -7,8 +7,8 @@ import pandas as pd
 from sklearn import metrics
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.encoding import encoding_of
 from mlops_for_mle.errors import UserError
+from mlops_for_mle.frame_encoding import encode_frame
 from mlops_for_mle.target import encode_target
 
 
@@ -24,7 +24,7 @@ def measure(model: Any, rows: pd.DataFrame, contract: Contract) -> dict[str, flo
     Raises:
         UserError: There are too few rows for ``r2``, which needs two.
     """
-    features = encoding_of(contract).frame(rows)
+    features = encode_frame(rows, contract)
     truth = encode_target(rows[contract.target.column], contract.target)
     found = model.predict(features)
     if contract.target.task == "regression":

@@ -18,8 +18,8 @@ from sklearn.model_selection import (
 from sklearn.pipeline import Pipeline as SklearnPipeline
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.encoding import encoding_of
 from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.frame_encoding import encode_frame
 from mlops_for_mle.frames import row_groups
 from mlops_for_mle.pipelines.training.menu import DEFAULTS, MENU, names_for
 from mlops_for_mle.pipelines.training.options import EstimatorOptions, SearchOptions
@@ -163,7 +163,7 @@ def fit(model: SklearnPipeline, rows: pd.DataFrame, contract: Contract) -> Sklea
 
 def model_input(rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     """The features as the model takes them: the contract's encoding, as float64."""
-    return encoding_of(contract).frame(rows)
+    return encode_frame(rows, contract)
 
 
 def _find_class(class_path: str, key: str) -> Any:

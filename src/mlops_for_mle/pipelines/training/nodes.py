@@ -137,11 +137,12 @@ def assemble_candidate(
 ) -> TrainedModel:
     """Put together everything that is logged with the model."""
     from mlops_for_mle.encoding import encoding_of
+    from mlops_for_mle.frame_encoding import plain_rows
     from mlops_for_mle.pipelines.training.estimator import choose
     from mlops_for_mle.pipelines.training.onnx_export import estimator_name, trained_answers
 
     encoding = encoding_of(contract)
-    example_rows = encoding.plain_rows(validation_rows.head(EXAMPLE_ROWS))
+    example_rows = plain_rows(validation_rows.head(EXAMPLE_ROWS), contract)
     answers = trained_answers(model, encoding.rows(example_rows), contract)
     passport = ModelPassport(
         contract=contract,

@@ -8,6 +8,7 @@ import pandas as pd
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.encoding import EncodedColumn, Encoding, encoding_of
 from mlops_for_mle.feature import Feature
+from mlops_for_mle.frame_encoding import encode_frame
 
 GRID_POINTS = 20_000
 # Rarely enough to leave most points complete, often enough to meet every column many times.
@@ -23,7 +24,7 @@ def grid(rows: pd.DataFrame, contract: Contract, point_count: int = GRID_POINTS)
     may be.
     """
     encoding = encoding_of(contract)
-    values = encoding.frame(rows).to_numpy()
+    values = encode_frame(rows, contract).to_numpy()
     are_plain = encoding.is_identity and all(
         one.type != "integer" for one in contract.features.values()
     )

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.encoding import encoding_of
 from mlops_for_mle.errors import UserError
+from mlops_for_mle.frame_encoding import encode_frame
 from mlops_for_mle.frames import row_groups
 from mlops_for_mle.target import encode_target
 
@@ -35,7 +35,7 @@ def split_rows(
     Raises:
         UserError: A class has fewer than two distinct rows, so it cannot stand on both sides.
     """
-    features = encoding_of(contract).frame(rows)
+    features = encode_frame(rows, contract)
     target = encode_target(rows[contract.target.column], contract.target)
     groups = row_groups(features).to_numpy()
     first_of_group = pd.Series(groups).drop_duplicates().index.to_numpy()

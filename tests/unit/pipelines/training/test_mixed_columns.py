@@ -9,6 +9,7 @@ import pytest
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.encoding import encoding_of
 from mlops_for_mle.errors import ConfigurationError, UserError
+from mlops_for_mle.frame_encoding import encode_frame
 from mlops_for_mle.pipelines.metrics import measure
 from mlops_for_mle.pipelines.training import nodes, onnx_export
 from mlops_for_mle.pipelines.training.estimator import build_estimator, fit
@@ -98,20 +99,19 @@ def test_missing_values_are_replaced_by_statistics_of_the_training_rows() -> Non
     one = ROWS.head(1).assign(**{"Usage (GB)": ROWS["Usage (GB)"].mean(), "월 요금": np.nan})
     gap = one.assign(**{"Usage (GB)": np.nan, "월 요금": ROWS["월 요금"].median()})
 
-    first, second = (
-        model.predict_proba(encoding_of(MIXED_CONTRACT).frame(rows)) for rows in (one, gap)
-    )
+    first, second = (model.predict_proba(encode_frame(rows, MIXED_CONTRACT)) for rows in (one, gap))
 
     np.testing.assert_allclose(first, second)
 
 
 def test_an_unknown_category_counts_as_none_of_the_known_ones() -> None:
     model = fit(build_estimator(options(None).estimator, MIXED_CONTRACT, 1), ROWS, MIXED_CONTRACT)
-    encoding = encoding_of(MIXED_CONTRACT)
     rows = ROWS.head(2).assign(channel=["phone", "fax"])
 
-    transformed = model.named_steps["columns"].transform(encoding.frame(rows))
-    known = model.named_steps["columns"].transform(encoding.frame(rows.assign(channel="web")))
+    transformed = model.named_steps["columns"].transform(encode_frame(rows, MIXED_CONTRACT))
+    known = model.named_steps["columns"].transform(
+        encode_frame(rows.assign(channel="web"), MIXED_CONTRACT)
+    )
 
     changed = ~np.isclose(transformed, known)
     assert changed.sum(axis=1).tolist() == [1, 1]
