@@ -4,13 +4,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.encoding import encoding_of
+from mlops_for_mle.frame_encoding import plain_rows
+from mlops_for_mle.pipelines.training.estimator import build_estimator, fit
 from mlops_for_mle.pipelines.training.onnx_export import convert
+from mlops_for_mle.pipelines.training.options import EstimatorOptions
 from mlops_for_mle.release import (
     Example,
     Manifest,
@@ -22,6 +27,7 @@ from mlops_for_mle.release import (
     release_name,
     sha256_of,
 )
+from tests.mixed import MIXED_CONTRACT, mixed_rows
 
 IRIS_CONTRACT = Contract.model_validate(
     {
@@ -75,10 +81,19 @@ def house_release(version: int = 1, **options: Any) -> Release:
     return make_release(model, HOUSE_CONTRACT, rows[:3], version, **options)
 
 
+def mixed_release(version: int = 1, **options: Any) -> Release:
+    """A release of the menu's logistic regression on every type of column."""
+    rows = mixed_rows(300, seed=version)
+    model = build_estimator(EstimatorOptions(name="logistic"), MIXED_CONTRACT, seed=1)
+    fit(model, rows, MIXED_CONTRACT)
+    examples = plain_rows(rows.head(3), MIXED_CONTRACT)
+    return make_release(model, MIXED_CONTRACT, examples, version, **options)
+
+
 def make_release(
     model: Pipeline,
     contract: Contract,
-    examples: np.ndarray,
+    examples: Any,
     version: int = 1,
     *,
     precision: Precision = "float32",
@@ -86,6 +101,10 @@ def make_release(
     **manifest: Any,
 ) -> Release:
     """Convert a fitted pipeline; ``manifest`` replaces parts of the manifest."""
+    given = examples.tolist() if isinstance(examples, np.ndarray) else examples
+    encoding = encoding_of(contract)
+    encoded = pd.DataFrame(encoding.rows(given), columns=list(encoding.names))
+    examples = encoded if hasattr(model, "feature_names_in_") else encoded.to_numpy()
     graph = convert(model, contract, precision)
     is_classifier = contract.target.task == "classification"
     has_probabilities = is_classifier and with_probabilities
@@ -98,7 +117,7 @@ def make_release(
             name=contract.name,
             version=version,
             run_id=f"run-{version}",
-            estimator=type(model.named_steps["model"]).__name__,
+            estimator=type(model.steps[-1][1]).__name__,
             precision=precision,
             has_probabilities=has_probabilities,
             metrics={"validation_accuracy": 0.97},
@@ -108,7 +127,7 @@ def make_release(
         ),
         "parity": Parity(point_count=100, largest_difference=1e-6),
         "example": Example(
-            rows=examples.tolist(),
+            rows=given,
             predictions=model.predict(examples).tolist(),
             probabilities=probabilities,
         ),

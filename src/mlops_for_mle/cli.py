@@ -6,6 +6,7 @@ from typing import Any
 import click
 from kedro.framework.cli.project import run as kedro_run
 
+from mlops_for_mle.commands.contract import contract_commands
 from mlops_for_mle.commands.database import database_commands
 from mlops_for_mle.commands.friendly import friendly
 from mlops_for_mle.commands.model import model_commands
@@ -33,6 +34,7 @@ run = _friendly_run()
 
 for command in (
     run,
+    contract_commands,
     database_commands,
     model_commands,
     score,

@@ -45,7 +45,8 @@ def explain_errors(
 ) -> Iterator[str]:
     """Yield one sentence for each problem that Pydantic found."""
     for problem in error.errors(include_url=False):
-        parts = [str(part) for part in problem["loc"] if not str(part).startswith("function-")]
+        named = [str(part) for part in problem["loc"] if part != "[key]"]
+        parts = [part for part in named if not part.startswith("function-")]
         key = ".".join([prefix, *parts]) if prefix else ".".join(parts)
         if problem["type"] == "missing":
             yield f"{key}: is missing"

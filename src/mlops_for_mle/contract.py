@@ -7,14 +7,18 @@ monitoring all derive from it, so no other module names a column.
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from mlops_for_mle.configuration import Configuration, parse_configuration
+from mlops_for_mle.feature import DiscreteValue, Feature, FeatureType, checked_name
 
-FeatureType = Literal["float", "integer"]
+__all__ = ["Contract", "Feature", "FeatureType", "Target", "TargetClass"]
+
 Task = Literal["classification", "regression"]
+
+ColumnName = Annotated[str, AfterValidator(checked_name)]
 
 RESERVED_RESPONSE_NAMES = frozenset(
     {"label", "probabilities", "prediction_id", "model_version", "release"}
@@ -23,35 +27,23 @@ RESERVED_RESPONSE_NAMES = frozenset(
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 
 
-class Feature(Configuration):
-    """One input column of the model.
+class TargetClass(Configuration):
+    """One class of a classification target.
 
     Attributes:
-        type: ``float`` (double precision in the table) or ``integer`` (bigint).
-        unit: Shown to people; not used in computation.
-        minimum: Smallest value that is accepted, inclusive.
-        maximum: Largest value that is accepted, inclusive.
-        description: Shown in the API's documentation and on its page.
+        value: What the table holds: a whole number or text.
+        label: Its name for people; the value itself where none is given.
     """
 
-    type: FeatureType = "float"
-    unit: str | None = None
-    minimum: float | None = Field(default=None, allow_inf_nan=False)
-    maximum: float | None = Field(default=None, allow_inf_nan=False)
-    description: str | None = None
-
-    @model_validator(mode="after")
-    def _range_is_ordered(self) -> Self:
-        if self.minimum is not None and self.maximum is not None and self.minimum >= self.maximum:
-            raise ValueError(f"minimum {self.minimum:g} must be below maximum {self.maximum:g}")
-        return self
-
-
-class TargetClass(Configuration):
-    """One class of a classification target: the value stored in the table and its name."""
-
-    value: int
+    value: DiscreteValue
     label: str = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _label_is_the_value_by_default(cls, raw: Any) -> Any:
+        if isinstance(raw, Mapping) and "value" in raw and raw.get("label") is None:
+            return {**raw, "label": str(raw["value"])}
+        return raw
 
 
 class Target(Configuration):
@@ -61,12 +53,13 @@ class Target(Configuration):
         column: Its name in the table.
         task: ``classification`` or ``regression``.
         response_name: The name of the prediction in an answer of the API.
-        classes: All classes of a classification target; empty for regression.
+        classes: All classes of a classification target; empty for regression. Their values are
+            all whole numbers, in ascending order, or all text, in any order.
         minimum: Smallest accepted value of a regression target, inclusive.
         maximum: Largest accepted value of a regression target, inclusive.
     """
 
-    column: str = Field(min_length=1)
+    column: ColumnName
     task: Task = "classification"
     response_name: str = Field(min_length=1)
     classes: tuple[TargetClass, ...] = ()
@@ -90,22 +83,58 @@ class Target(Configuration):
             raise ValueError("classification needs at least two classes")
         if self.task == "regression" and values:
             raise ValueError("regression takes no classes")
-        if len(set(labels)) != len(labels) or sorted(set(values)) != values:
+        if len({type(value) for value in values}) > 1:
+            raise ValueError(
+                "classes must have values that are all text or all whole numbers; put numbers in "
+                "quotes to make them text"
+            )
+        has_text = bool(values) and isinstance(values[0], str)
+        if len(set(labels)) != len(labels) or len(set(values)) != len(values):
+            raise ValueError(
+                f"classes must have distinct labels and values, found {self._described_classes()}"
+            )
+        if not has_text and values != sorted(values):
             raise ValueError(
                 "classes must have distinct labels and values in ascending order, found "
-                f"{', '.join(f'{one.value} ({one.label})' for one in self.classes)}"
+                f"{self._described_classes()}"
             )
         return self
 
     @cached_property
-    def class_values(self) -> tuple[int, ...]:
-        """The values of the classes, in the contract's order."""
+    def has_text_classes(self) -> bool:
+        """Whether the table holds the classes as text."""
+        return bool(self.classes) and isinstance(self.classes[0].value, str)
+
+    @cached_property
+    def class_values(self) -> tuple[int | str, ...]:
+        """The values of the classes as the table holds them, in the contract's order."""
         return tuple(one.value for one in self.classes)
 
     @cached_property
+    def class_codes(self) -> tuple[int, ...]:
+        """What the model answers for each class: its value, or its place where that is text."""
+        return tuple(
+            place if isinstance(one.value, str) else one.value
+            for place, one in enumerate(self.classes)
+        )
+
+    @cached_property
+    def codes(self) -> dict[int | str, int]:
+        """The model's answer for each value of the table."""
+        return dict(zip(self.class_values, self.class_codes, strict=True))
+
+    @cached_property
+    def values(self) -> dict[int, int | str]:
+        """The table's value for each answer of the model."""
+        return dict(zip(self.class_codes, self.class_values, strict=True))
+
+    @cached_property
     def labels(self) -> dict[int, str]:
-        """The name of each class by its value."""
-        return {one.value: one.label for one in self.classes}
+        """The name of the class for each answer of the model."""
+        return {code: one.label for code, one in zip(self.class_codes, self.classes, strict=True)}
+
+    def _described_classes(self) -> str:
+        return ", ".join(f"{one.value} ({one.label})" for one in self.classes)
 
 
 class Contract(Configuration):
@@ -121,10 +150,10 @@ class Contract(Configuration):
     """
 
     name: str
-    table: str = Field(min_length=1, max_length=63)
-    key: str = Field(default="id", min_length=1)
-    timestamp: str = Field(default="timestamp", min_length=1)
-    features: dict[str, Feature] = Field(min_length=1)
+    table: ColumnName
+    key: ColumnName = "id"
+    timestamp: ColumnName = "timestamp"
+    features: dict[ColumnName, Feature] = Field(min_length=1)
     target: Target
 
     @field_validator("name")

@@ -1,7 +1,7 @@
 """The one place that knows where the database is and that its tables are there."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 
@@ -11,6 +11,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import ConfigurationError, PrerequisiteError, UserError
+from mlops_for_mle.observation_tables import TableChange, apply_changes, find_differences
 from mlops_for_mle.paths import embedded_home
 from mlops_for_mle.tables import observation_table
 
@@ -82,6 +83,8 @@ def engine_for(url: str) -> Engine:
         pool_pre_ping=True,
         connect_args={
             "application_name": "mlops-for-mle",
+            # Else names and text depend on how somebody has made the database.
+            "client_encoding": "utf8",
             "connect_timeout": 5,
             # Otherwise a connection that a network dropped silently would block for minutes.
             "keepalives_idle": 10,
@@ -186,30 +189,54 @@ def current_revision(connection: Connection) -> str | None:
     return str(revision) if revision is not None else None
 
 
-def ensure_observation_table(url: str, contract: Contract) -> bool:
-    """Make the contract's table where it is missing; check its columns where it is there.
+def ensure_observation_table(
+    url: str,
+    contract: Contract,
+    may_change: Callable[[tuple[TableChange, ...]], bool] = lambda changes: False,
+) -> bool:
+    """Make the contract's table where it is missing; compare its columns where it is there.
+
+    Args:
+        url: The database.
+        contract: Whose table.
+        may_change: Asked for leave when the table needs changes, all of which only add or loosen.
 
     Returns:
-        Whether the table was made.
+        Whether the table was made or changed.
 
     Raises:
-        UserError: The table is there but lacks a column of the contract.
+        UserError: The table is there and does not fit the contract; says what would have to
+            change.
     """
     table = observation_table(contract)
     with reachable(url) as engine, engine.connect() as connection:
-        missing = _missing_columns(connection, contract)
-        if missing is None:
+        differences = find_differences(connection, contract)
+        if differences is None:
             with advisory_lock(connection, _SCHEMA_LOCK):
                 made = not inspect(connection).has_table(contract.table)
                 table.create(connection, checkfirst=True)
                 connection.commit()
             return made
-        if missing:
+        if differences.obstacles:
             raise UserError(
-                f"Table {contract.table} lacks the column(s) {', '.join(missing)} that "
-                f"contract {contract.name} names: add them, or name another contract.table."
+                f"Table {contract.table} does not fit contract {contract.name}: "
+                f"{'; '.join(differences.obstacles)}. Nothing was changed: correct the contract, "
+                "change the table yourself, or name another contract.table."
             )
-    return False
+        if not differences.changes:
+            return False
+        if not may_change(differences.changes):
+            described = "; ".join(change.description for change in differences.changes)
+            raise UserError(
+                f"Table {contract.table} needs changes for contract {contract.name}: {described}. "
+                "Make them with `kedro db upgrade --yes` (and the same --env), or name another "
+                "contract.table."
+            )
+        with advisory_lock(connection, _SCHEMA_LOCK):
+            # Another process may have made them meanwhile.
+            found = find_differences(connection, contract)
+            apply_changes(connection, found.changes if found is not None else ())
+    return True
 
 
 def prepare(url: str, contract: Contract) -> None:
@@ -255,23 +282,6 @@ def mlflow_store_url(url: str) -> str:
                 if current_revision(connection) is None:
                     _create_mlflow_tables(rendered)
     return rendered
-
-
-def _missing_columns(connection: Connection, contract: Contract) -> list[str] | None:
-    """The contract's columns that its table lacks; None where there is no such table."""
-    rows = connection.execute(
-        text(
-            "SELECT attname FROM pg_attribute "
-            "WHERE attrelid = to_regclass(quote_ident(:table)) AND attnum > 0 AND NOT attisdropped"
-        ),
-        {"table": contract.table},
-    )
-    present = {row.attname for row in rows}
-    connection.rollback()
-    if not present:
-        return None
-    wanted = (contract.key, contract.timestamp, *contract.data_columns)
-    return [column for column in wanted if column not in present]
 
 
 def _check_server(connection: Connection) -> None:

@@ -68,7 +68,8 @@ class ProjectHooks:
         if names & {None, "__default__"}:
             from mlops_for_mle.commands.versions import Registry, project_summary
 
-            click.echo(project_summary(Registry(self._contract, self._metric, database_url())))
+            registry = Registry(self._contract, self._metric, database_url(), run_params.get("env"))
+            click.echo(project_summary(registry))
 
 
 def parameter_blocks() -> dict[str, type[Configuration]]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.encoding import encoding_of
 from mlops_for_mle.errors import ReleaseError
 from mlops_for_mle.release import Manifest, Release
 
@@ -26,7 +27,7 @@ class Predictions:
     """The answers for some rows.
 
     Attributes:
-        values: One class value (int64) or number (float64) a row.
+        values: One class code (int64) or number (float64) a row.
         probabilities: Rows by classes in the contract's order, or None.
     """
 
@@ -35,7 +36,7 @@ class Predictions:
 
 
 class OnnxModel:
-    """An ONNX graph with one matrix of rows by features as its input."""
+    """An ONNX graph with one matrix of rows by encoded features as its input."""
 
     def __init__(self, model: bytes, contract: Contract) -> None:
         """Load the graph for one thread, since requests are what runs in parallel.
@@ -67,7 +68,7 @@ class OnnxModel:
         """Answer rows.
 
         Args:
-            rows: Shape (rows, features), in the order of the contract's features.
+            rows: Shape (rows, columns), as the contract's encoding gives them.
         """
         results = self._session.run(
             self._outputs, {INPUT_NAME: np.ascontiguousarray(rows, dtype=self.dtype)}
@@ -80,7 +81,7 @@ class OnnxModel:
 
     def _check_signature(self) -> type[np.float32] | type[np.float64]:
         inputs = self._session.get_inputs()
-        width = len(self._contract.features)
+        width = encoding_of(self._contract).width
         kinds: dict[str, Any] = {"tensor(float)": np.float32, "tensor(double)": np.float64}
         fits = (
             len(inputs) == 1
@@ -114,12 +115,12 @@ class Predictor:
         self._probe()
 
     def predict(self, rows: Rows) -> Predictions:
-        """Answer rows of shape (rows, features), in the order of the contract's features."""
+        """Answer rows of shape (rows, columns), as the contract's encoding gives them."""
         return self.model.predict(rows)
 
     def _probe(self) -> None:
         example = self.manifest.example
-        answers = self.predict(np.asarray(example.rows, dtype=np.float64))
+        answers = self.predict(encoding_of(self.manifest.contract).rows(example.rows))
         expected = np.asarray(example.predictions, dtype=np.float64)
         if self.manifest.contract.target.task == "classification":
             same = np.array_equal(answers.values, expected)

@@ -31,6 +31,7 @@ class NumericColumn:
         minimum: The smallest value that the contract allows.
         maximum: The largest.
         is_whole: Whether only whole numbers are allowed.
+        is_time: Whether the log holds dates or times as text; they count in seconds since 1970.
     """
 
     name: str
@@ -40,6 +41,7 @@ class NumericColumn:
     minimum: float | None = None
     maximum: float | None = None
     is_whole: bool = False
+    is_time: bool = False
 
 
 @dataclass(frozen=True)

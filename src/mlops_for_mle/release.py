@@ -24,6 +24,7 @@ MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
 
 Precision = Literal["float32", "float64"]
+PlainValue = bool | int | float | str | None
 
 
 class ModelFacts(Configuration):
@@ -34,7 +35,7 @@ class ModelFacts(Configuration):
         version: Its version in the registry.
         run_id: The MLflow run that trained it.
         estimator: The class of the estimator, for people.
-        precision: The element type of the model's one input, a matrix of rows by features.
+        precision: The element type of the model's one input, a matrix of rows by encoded columns.
         has_probabilities: Whether the model has a second output, rows by classes.
         metrics: The metrics that were recorded when it was trained.
     """
@@ -80,12 +81,13 @@ class Example(Configuration):
     """Rows with the answers that the trained model gave; a loaded release must repeat them.
 
     Attributes:
-        rows: One list a row, in the order of the contract's features.
-        predictions: One class value or number a row.
+        rows: One list of plain values a row, in the order of the contract's features; None where
+            a value is missing, dates and times as ISO 8601.
+        predictions: One class code or number a row.
         probabilities: One list a row, in the order of the contract's classes, or None.
     """
 
-    rows: tuple[tuple[float, ...], ...] = Field(min_length=1)
+    rows: tuple[tuple[PlainValue, ...], ...] = Field(min_length=1)
     predictions: tuple[float, ...]
     probabilities: tuple[tuple[float, ...], ...] | None = None
 

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     Double,
     ForeignKey,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    Numeric,
     Table,
     Text,
     UniqueConstraint,
@@ -25,8 +27,9 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.types import TypeEngine
 
-from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract import Contract, Feature, Target
 from mlops_for_mle.errors import ConfigurationError
 
 metadata = MetaData()
@@ -100,7 +103,7 @@ predictions = Table(
     # their time: in byte order, new ones go to the end of the index.
     Column("prediction_id", Text(collation="C"), primary_key=True),
     Column("created_at", DateTime(timezone=True), nullable=False),
-    # A class value or a number.
+    # A class value, its place in the contract where that is text, or a number.
     Column("prediction", Double, nullable=False),
     Column("model_version", Integer, nullable=False),
     Column("latency_ms", REAL, nullable=False),
@@ -253,14 +256,21 @@ scoring_rejects = Table(
     _created_at(),
 )
 
-_COLUMN_TYPES = {"float": Double, "integer": BigInteger}
+_COLUMN_TYPES: dict[str, type[TypeEngine[Any]]] = {
+    "float": Double,
+    "integer": BigInteger,
+    "decimal": Numeric,
+    "boolean": Boolean,
+    "date": Date,
+    "timestamp": DateTime,
+}
 
 
 def observation_table(contract: Contract) -> Table:
     """Describe the table of a contract's observations.
 
     A serial key, a timestamp, one column a feature and the target; for the shipped contract
-    exactly the columns of the tutorial's table.
+    exactly the columns of the tutorial's table. Only features that may be missing may be null.
     """
     return Table(
         contract.table,
@@ -268,10 +278,10 @@ def observation_table(contract: Contract) -> Table:
         Column(contract.key, Integer, primary_key=True, autoincrement=True),
         Column(contract.timestamp, DateTime(timezone=False), server_default=func.now()),
         *(
-            Column(name, _COLUMN_TYPES[one.type], nullable=False)
+            Column(name, _feature_type(one), nullable=one.is_optional)
             for name, one in contract.features.items()
         ),
-        Column(contract.target.column, _target_type(contract), nullable=False),
+        Column(contract.target.column, _target_type(contract.target), nullable=False),
     )
 
 
@@ -307,7 +317,7 @@ def prediction_table(contract: Contract) -> Table:
         MetaData(),
         Column("id", Integer, primary_key=True, autoincrement=True),
         Column("timestamp", DateTime(timezone=False)),
-        Column(prediction, _target_type(contract)),
+        Column(prediction, _target_type(contract.target)),
         *facts,
         Index(f"{name}_source_key", "source", "source_id", unique=True),
     )
@@ -318,5 +328,16 @@ def prediction_table_name(contract: Contract) -> str:
     return f"{contract.name}_prediction"
 
 
-def _target_type(contract: Contract) -> type[Integer] | type[Double[float]]:
-    return Integer if contract.target.task == "classification" else Double
+def _feature_type(feature: Feature) -> type[TypeEngine[Any]]:
+    if feature.type == "category":
+        return BigInteger if feature.has_integer_categories else Text
+    return _COLUMN_TYPES[feature.type]
+
+
+def _target_type(target: Target) -> type[TypeEngine[Any]]:
+    if target.task == "regression":
+        return Double
+    if target.has_text_classes:
+        return Text
+    # The tutorial's type, unless a class needs more.
+    return Integer if all(abs(code) < 2**31 for code in target.class_codes) else BigInteger

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.records import Window
 
@@ -25,6 +25,7 @@ __all__ = ["ContractValidator", "SchemaErrors", "contract_schema"]
 
 # From here on two whole numbers can have the same float64.
 _EXACT_BELOW = 2.0**53
+_SHOWN_CATEGORIES = 12
 
 
 def contract_schema(contract: Contract, nullable: bool = False) -> pa.DataFrameSchema:
@@ -35,13 +36,7 @@ def contract_schema(contract: Contract, nullable: bool = False) -> pa.DataFrameS
         nullable: Whether missing values pass, because somebody else reports them.
     """
     columns = {
-        name: pa.Column(
-            checks=[
-                *_range_checks(feature.minimum, feature.maximum),
-                *(_integer_checks() if feature.type == "integer" else []),
-            ],
-            nullable=nullable,
-        )
+        name: pa.Column(checks=_checks(feature), nullable=nullable or feature.is_optional)
         for name, feature in contract.features.items()
     }
     target = contract.target
@@ -88,6 +83,41 @@ class ContractValidator:
         return data
 
 
+def _checks(feature: Feature) -> list[pa.Check]:
+    if feature.type == "boolean":
+        return [pa.Check.isin([True, False], error="is neither true nor false")]
+    if feature.type == "category":
+        if feature.unknown == "other":
+            return []
+        few = ", ".join(map(str, feature.categories[:_SHOWN_CATEGORIES]))
+        more = len(feature.categories) - _SHOWN_CATEGORIES
+        known = f"{few} and {more} more" if more > 0 else few
+        return [
+            pa.Check.isin(
+                list(feature.categories),
+                error=f"is no known category; known: {known} (add it to categories, or set "
+                "unknown: other)",
+            )
+        ]
+    if feature.is_time:
+        return _time_checks(feature)
+    return [
+        *_range_checks(feature.minimum, feature.maximum),
+        *(_integer_checks() if feature.type == "integer" else []),
+    ]
+
+
+def _time_checks(feature: Feature) -> list[pa.Check]:
+    checks = []
+    if feature.earliest is not None:
+        earliest = pd.Timestamp(feature.earliest)
+        checks.append(pa.Check.ge(earliest, error=f"is before {feature.earliest}"))
+    if feature.latest is not None:
+        latest = pd.Timestamp(feature.latest)
+        checks.append(pa.Check.le(latest, error=f"is after {feature.latest}"))
+    return checks
+
+
 def _range_checks(minimum: float | None, maximum: float | None) -> list[pa.Check]:
     checks = [pa.Check(_is_finite, error="is not finite")]
     if minimum is not None:
@@ -105,17 +135,18 @@ def _integer_checks() -> list[pa.Check]:
 
 
 def _is_finite(values: "pd.Series[float]") -> "pd.Series[bool]":
-    finite = np.isfinite(values.to_numpy(dtype=np.float64))
+    # What is missing is reported as such, or allowed.
+    finite = ~np.isinf(values.to_numpy(dtype=np.float64, na_value=np.nan))
     return pd.Series(finite, index=values.index, dtype="bool")
 
 
 def _is_whole(values: "pd.Series[float]") -> "pd.Series[bool]":
-    numbers = values.to_numpy(dtype=np.float64)
+    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
     return pd.Series(numbers == np.trunc(numbers), index=values.index, dtype="bool")
 
 
 def _is_exact(values: "pd.Series[float]") -> "pd.Series[bool]":
     # Infinity is reported as not finite, once.
-    numbers = np.abs(values.to_numpy(dtype=np.float64))
+    numbers = np.abs(values.to_numpy(dtype=np.float64, na_value=np.nan))
     exact = (numbers < _EXACT_BELOW) | np.isinf(numbers)
     return pd.Series(exact, index=values.index, dtype="bool")

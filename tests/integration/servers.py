@@ -128,7 +128,8 @@ def scalar(url: str | URL, statement: str, **values: Any) -> Any:
 @contextmanager
 def connection_to(url: str | URL) -> Iterator[Any]:
     """A connection of its own, outside the project's pool."""
-    engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 10})
+    options = {"connect_timeout": 10, "client_encoding": "utf8"}
+    engine = create_engine(url, poolclass=NullPool, connect_args=options)
     with engine.connect() as connection:
         yield connection
 

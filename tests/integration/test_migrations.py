@@ -16,6 +16,8 @@ from mlops_for_mle.errors import PrerequisiteError, UserError
 from mlops_for_mle.migrations import head_revision
 from mlops_for_mle.tables import metadata
 from tests.integration.servers import connection_to, query, scalar
+from tests.mixed import MIXED_CONTRACT
+from tests.unit.conftest import SMALL_CONTRACT
 
 pytestmark = pytest.mark.integration
 
@@ -154,6 +156,86 @@ def test_a_table_that_lacks_a_column_of_the_contract_is_refused_in_one_sentence(
         assert column in message
     assert "sepal_length" not in message
     assert scalar(empty_database, "SELECT count(*) FROM iris_data") == 0
+
+
+def columns_of(url: str, table: str) -> dict[str, tuple[str, str]]:
+    rows = query(
+        url,
+        "SELECT column_name, data_type, is_nullable FROM information_schema.columns "
+        f"WHERE table_name = '{table}' ORDER BY ordinal_position",
+    )
+    return {name: (kind, nullable) for name, kind, nullable in rows}
+
+
+def test_a_table_of_every_type_and_free_names_is_made(empty_database: str) -> None:
+    assert database.ensure_observation_table(empty_database, MIXED_CONTRACT) is True
+    assert database.ensure_observation_table(empty_database, MIXED_CONTRACT) is False
+
+    assert columns_of(empty_database, MIXED_CONTRACT.table) == {
+        "id": ("integer", "NO"),
+        "timestamp": ("timestamp without time zone", "YES"),
+        "월 요금": ("numeric", "YES"),
+        "Usage (GB)": ("double precision", "YES"),
+        "select": ("bigint", "YES"),
+        "is new": ("boolean", "YES"),
+        'the "plan"': ("text", "NO"),
+        "channel": ("text", "YES"),
+        "region code": ("bigint", "YES"),
+        "가입일": ("date", "NO"),
+        "last seen": ("timestamp without time zone", "YES"),
+        "left?": ("text", "NO"),
+    }
+
+
+def test_a_changed_contract_says_what_would_change_and_changes_nothing_unasked(
+    empty_database: str,
+) -> None:
+    raw = MIXED_CONTRACT.model_dump()
+    features = {name: one for name, one in raw["features"].items() if name != "Usage (GB)"}
+    features["select"] = features["select"] | {"missing": "reject", "constant": None}
+    before = Contract.model_validate(raw | {"features": features})
+    database.ensure_observation_table(empty_database, before)
+    query(empty_database, 'ALTER TABLE "Churn 데이터" ADD COLUMN "100% note" text NOT NULL')
+    columns = columns_of(empty_database, MIXED_CONTRACT.table)
+
+    with pytest.raises(UserError) as raised:
+        database.prepare(empty_database, MIXED_CONTRACT)
+
+    message = str(raised.value)
+    assert "column Usage (GB) would be added (double precision)" in message
+    assert "column select would no longer be NOT NULL (the contract allows missing" in message
+    assert "column 100% note would no longer be NOT NULL (the contract does not know" in message
+    assert "kedro db upgrade --yes" in message
+    assert columns_of(empty_database, MIXED_CONTRACT.table) == columns
+
+    assert database.ensure_observation_table(empty_database, MIXED_CONTRACT, bool) is True
+    changed = columns_of(empty_database, MIXED_CONTRACT.table)
+    assert changed["Usage (GB)"] == ("double precision", "YES")
+    assert changed["select"] == ("bigint", "YES")
+    assert changed["100% note"] == ("text", "YES")
+    assert database.ensure_observation_table(empty_database, MIXED_CONTRACT) is False
+
+
+def test_a_column_of_another_type_is_left_to_its_owner(empty_database: str) -> None:
+    database.ensure_observation_table(empty_database, MIXED_CONTRACT)
+    query(empty_database, 'ALTER TABLE "Churn 데이터" ALTER COLUMN "select" TYPE text')
+
+    with pytest.raises(UserError, match="column select has the type text, the contract needs big"):
+        database.ensure_observation_table(empty_database, MIXED_CONTRACT, bool)
+
+    assert columns_of(empty_database, MIXED_CONTRACT.table)["select"] == ("text", "YES")
+
+
+def test_rows_that_are_there_stay_when_a_column_is_added(empty_database: str) -> None:
+    query(
+        empty_database,
+        "CREATE TABLE small_data (id serial PRIMARY KEY, timestamp timestamp, width float8, "
+        "kind int); INSERT INTO small_data (width, kind) VALUES (1, 0)",
+    )
+
+    assert database.ensure_observation_table(empty_database, SMALL_CONTRACT, bool) is True
+
+    assert query(empty_database, "SELECT width, count, kind FROM small_data") == [(1.0, None, 0)]
 
 
 def test_a_table_with_more_columns_than_the_contract_is_taken_as_it_is(

@@ -144,7 +144,7 @@ def test_a_csv_file_can_stand_in_for_the_table(
         ("sepal_length,target\n5.1,0\n", "missing column(s) sepal_width, petal_length"),
         (
             "sepal_length,sepal_width,petal_length,petal_width,target\n5.1,wide,1,1,0\n",
-            "could not convert string to float: 'wide'",
+            "sepal_width: not a number: 'wide'",
         ),
     ],
 )

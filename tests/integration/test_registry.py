@@ -100,13 +100,21 @@ def test_deciding_again_on_the_champion_keeps_it(steps: RegistrySteps, good: Can
     assert second.reasons[1] == "it is the champion already"
 
 
-def test_an_error_as_metric_gets_better_downwards(
+def test_an_error_as_metric_gets_better_downwards(steps: RegistrySteps, poor: Candidate) -> None:
+    assert not steps.decide_on(poor, metric="brier", threshold=0.0).promote
+    assert steps.decide_on(poor, metric="brier", threshold=2.0).promote
+
+
+def test_a_champion_without_the_metric_is_told(
     steps: RegistrySteps, good: Candidate, poor: Candidate
 ) -> None:
-    """The direction is the gates' own: read upside down, the worse candidate wins."""
-    steps.decide_on(good)
-    decision = steps.decide_on(poor, greater_is_better=False, threshold=0.9)
-    assert decision.promote
+    champion = steps.decide_on(good)
+    with refused(UserError) as refusal:
+        steps.decide_on(poor, metric="brier", threshold=2.0)
+    assert refusal.message == (
+        f"Champion version {champion.version} of iris has no brier, only accuracy, "
+        "balanced_accuracy, macro_f1: choose one of them for gates.metric."
+    )
 
 
 def test_the_decision_is_recorded_with_its_reasons(
@@ -127,9 +135,10 @@ def test_a_metric_that_is_not_measured_is_refused_with_those_that_are(
     steps: RegistrySteps, good: Candidate
 ) -> None:
     with refused(UserError) as refusal:
-        steps.decide_on(good, metric="precision")
+        steps.decide_on(good, metric="log_loss")
     assert refusal.message == (
-        "gates.metric: expected one of accuracy, balanced_accuracy, macro_f1 (found 'precision')"
+        "gates.metric: expected one of accuracy, balanced_accuracy, macro_f1, which were measured "
+        "on the validation rows of this model (found 'log_loss')"
     )
 
 

@@ -99,7 +99,7 @@ def test_each_row_of_a_request_has_its_own_id(make_recorder, table, houses):
 
 
 def test_names_and_labels_may_be_any_text(make_recorder, table, iris):
-    name, label = '100% "of" it\'s\\ a\tfield,{0} %s', "50%\n'x' \\. \x01\x02"
+    name, label = '100% "of" it\'s\\ a field,{0} %s', "50%\n'x' \\. \x01\x02"
     raw = iris.manifest.contract.model_dump()
     features = dict(zip((name, "b", "c", "d"), raw["features"].values(), strict=True))
     target = raw["target"] | {

@@ -1,4 +1,5 @@
-from typing import Any
+from datetime import datetime
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -6,39 +7,63 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mlops_for_mle.contract import RESERVED_RESPONSE_NAMES, Contract
+from mlops_for_mle.contract import RESERVED_RESPONSE_NAMES, Contract, FeatureType
 from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.feature import DATE_PARTS, MISSING_POLICIES, NUMBER_TYPES, TIME_TYPES
 from mlops_for_mle.paths import project_path
 
-COLUMNS = st.lists(st.text(min_size=1, max_size=12), min_size=3, max_size=8, unique=True)
+NAMES = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=15
+) | st.sampled_from(["select", "구독 기간", 'say "hi"', "it's", "a.b", "%s", ":x", "UPPER", "null"])
+COLUMNS = st.lists(NAMES, min_size=3, max_size=8, unique=True)
+VALUES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=9).filter(
+    str.strip
+)
 BOUNDS = st.none() | st.floats(-1e6, 1e6)
 
 
 @st.composite
 def features(draw: st.DrawFn) -> dict[str, Any]:
-    low, high = draw(BOUNDS), draw(BOUNDS)
-    if low is not None and high is not None:
-        low, high = min(low, high), max(low, high) + 1
-    return {
-        "type": draw(st.sampled_from(["float", "integer"])),
+    kind = draw(st.sampled_from(get_args(FeatureType)))
+    feature: dict[str, Any] = {
+        "type": kind,
         "unit": draw(st.none() | st.text(max_size=5)),
-        "minimum": low,
-        "maximum": high,
+        "missing": draw(
+            st.sampled_from([one for one in MISSING_POLICIES[kind] if one != "constant"])
+        ),
     }
+    if kind in NUMBER_TYPES:
+        low, high = draw(BOUNDS), draw(BOUNDS)
+        if low is not None and high is not None:
+            low, high = min(low, high), max(low, high) + 1
+        feature |= {"minimum": low, "maximum": high}
+    elif kind == "category":
+        values = draw(st.sampled_from([VALUES, st.integers(-9, 9)]))
+        feature["categories"] = draw(st.lists(values, min_size=1, max_size=4, unique=True))
+        feature["unknown"] = draw(st.sampled_from(["reject", "other"]))
+    elif kind in TIME_TYPES:
+        feature["earliest"] = draw(st.none() | st.datetimes())
+        parts = [one for one in DATE_PARTS if kind == "timestamp" or one != "hour"]
+        feature["parts"] = draw(st.lists(st.sampled_from(parts), max_size=3, unique=True))
+    return feature
 
 
 @st.composite
 def contracts(draw: st.DrawFn) -> dict[str, Any]:
     names = draw(COLUMNS.filter(lambda found: not {"id", "timestamp"} & set(found)))
     target: dict[str, Any] = {"column": names[0], "response_name": "answer"}
-    if draw(st.booleans()):
+    form = draw(st.sampled_from(["whole", "text", "regression"]))
+    if form == "whole":
         values = sorted(draw(st.sets(st.integers(-99, 99), min_size=2, max_size=5)))
         target["classes"] = [{"value": value, "label": f"class {value}"} for value in values]
+    elif form == "text":
+        words = draw(st.lists(VALUES, min_size=2, max_size=5, unique=True))
+        target["classes"] = [{"value": word} for word in words]
     else:
         target |= {"task": "regression", "minimum": draw(BOUNDS)}
     return {
         "name": draw(st.from_regex(r"[a-z][a-z0-9_]{0,47}", fullmatch=True)),
-        "table": draw(st.text(min_size=1, max_size=63)),
+        "table": draw(NAMES),
         "features": {name: draw(features()) for name in names[1:]},
         "target": target,
     }
@@ -56,6 +81,10 @@ def raw_contract(**changes: Any) -> dict[str, Any]:
 def with_target(**changes: Any) -> dict[str, Any]:
     raw = raw_contract()
     return raw | {"target": raw["target"] | changes}
+
+
+def with_feature(**facts: Any) -> dict[str, Any]:
+    return raw_contract(features={"a": facts})
 
 
 @given(contracts())
@@ -81,6 +110,35 @@ def test_labels_are_found_by_class_value() -> None:
     assert target.labels == {0: "no", 1: "yes"}
 
 
+def test_text_classes_are_answered_by_their_place_and_named_by_themselves() -> None:
+    raw = with_target(classes=[{"value": "yes"}, {"value": "no", "label": "stays"}])
+
+    target = Contract.from_parameters(raw).target
+
+    assert target.class_values == ("yes", "no")
+    assert target.class_codes == (0, 1)
+    assert target.codes == {"yes": 0, "no": 1}
+    assert target.values == {0: "yes", 1: "no"}
+    assert target.labels == {0: "yes", 1: "stays"}
+
+
+def test_bounds_of_dates_are_utc() -> None:
+    raw = with_feature(type="timestamp", earliest="2026-01-01T09:00:00+09:00")
+
+    feature = Contract.from_parameters(raw).features["a"]
+
+    assert feature.earliest == datetime.fromisoformat("2026-01-01")
+
+
+def test_a_date_gives_the_model_sensible_parts_unless_told_otherwise() -> None:
+    features = {"a": {"type": "date"}, "b": {"type": "timestamp", "parts": ["hour"]}}
+
+    read = Contract.from_parameters(raw_contract(features=features)).features
+
+    assert read["a"].date_parts == ("days_since_1970", "month", "day", "day_of_week")
+    assert read["b"].date_parts == ("hour",)
+
+
 def test_a_contract_cannot_be_changed() -> None:
     contract = Contract.from_parameters(raw_contract())
 
@@ -95,11 +153,12 @@ def test_a_contract_cannot_be_changed() -> None:
         (raw_contract(name="Iris Table"), "contract.name: allowed are 1 to 48 characters"),
         (raw_contract(name="a" * 49), "contract.name: allowed are 1 to 48 characters"),
         (raw_contract(name="iris\n"), "contract.name: allowed are 1 to 48 characters"),
-        (raw_contract(table="t" * 64), "contract.table: string should have at most 63"),
+        (raw_contract(table="t" * 64), "contract.table: a name has 1 to 63 bytes"),
         (raw_contract(features={}), "contract.features: "),
         (
             raw_contract(features={"a": {"type": "text"}}),
-            "contract.features.a.type: input should be 'float' or 'integer' (found 'text')",
+            "contract.features.a.type: input should be 'float', 'integer', 'decimal', 'boolean', "
+            "'category', 'date' or 'timestamp' (found 'text')",
         ),
         (
             raw_contract(features={"a": {"minimum": 2, "maximum": 1}}),
@@ -112,7 +171,49 @@ def test_a_contract_cannot_be_changed() -> None:
         (
             raw_contract(features={"a": {"mimimum": 1}}),
             "contract.features.a.mimimum: unknown key; "
-            "allowed: type, unit, minimum, maximum, description (found 1)",
+            "allowed: type, unit, minimum, maximum, earliest, latest, description, categories, "
+            "unknown, missing, constant, parts (found 1)",
+        ),
+        (with_feature(type="category"), "contract.features.a: a category needs categories"),
+        (
+            with_feature(type="category", categories=["x", 1]),
+            "categories must be all text or all whole numbers",
+        ),
+        (with_feature(type="category", categories=["x", "x"]), "categories has x twice"),
+        (
+            with_feature(type="category", categories=[True, "no"]),
+            "contract.features.a.categories.0: expected a whole number or text; YAML reads yes, "
+            "no, on, off, true and false as booleans, so put the value in quotes (found True)",
+        ),
+        (
+            with_feature(type="category", categories=[str(one) for one in range(1001)]),
+            "1001 categories, at most 1000 are allowed: list the frequent ones and set unknown",
+        ),
+        (with_feature(categories=["x"]), "categories does not go with type float"),
+        (with_feature(type="date", minimum=1), "minimum does not go with type date"),
+        (with_feature(type="date", parts=["hour"]), "a date has no hour; use type timestamp"),
+        (
+            with_feature(type="date", earliest="2026-02-01", latest="2026-01-01"),
+            "earliest 2026-02-01 00:00:00 must be before latest 2026-01-01 00:00:00",
+        ),
+        (
+            with_feature(type="boolean", missing="mean"),
+            "missing: mean does not go with type boolean; allowed: reject, most_frequent, constant",
+        ),
+        (with_feature(constant=1), "constant goes only with missing: constant"),
+        (
+            with_feature(missing="constant", constant=5, maximum=4),
+            "missing: constant needs constant, a number within minimum and maximum (found 5)",
+        ),
+        (
+            with_feature(type="integer", missing="constant", constant=1.5),
+            "missing: constant needs constant, a whole number within",
+        ),
+        (raw_contract(features={"가" * 22: {}}), "bytes in UTF-8 (a Hangul syllable takes 3)"),
+        (raw_contract(features={"a\tb": {}}), "a name cannot hold control characters"),
+        (
+            raw_contract(features={"ctid": {}}),
+            "features.ctid: is a system column of every PostgreSQL table",
         ),
         (raw_contract(features={"id": {}}), "twice: ['id']"),
         (raw_contract(features={"kind": {}}), "twice: ['kind']"),
@@ -125,6 +226,11 @@ def test_a_contract_cannot_be_changed() -> None:
             with_target(classes=[{"value": 1, "label": "a"}, {"value": 0, "label": "b"}]),
             "values in ascending order, found 1 (a), 0 (b)",
         ),
+        (
+            with_target(classes=[{"value": 0}, {"value": "yes"}]),
+            "classes must have values that are all text or all whole numbers",
+        ),
+        (with_target(classes=[{"value": "a"}, {"value": "a"}]), "distinct labels and values"),
         (
             with_target(classes=[{"value": 0, "label": "a"}, {"value": 1, "label": "a"}]),
             "classes must have distinct labels",

@@ -11,6 +11,7 @@ from mlops_for_mle import database
 from mlops_for_mle.commands.friendly import friendly
 from mlops_for_mle.commands.options import env_option
 from mlops_for_mle.errors import UserError
+from mlops_for_mle.observation_tables import TableChange
 from mlops_for_mle.paths import embedded_home
 
 
@@ -90,20 +91,35 @@ def psql(arguments: tuple[str, ...]) -> None:
 
 @database_commands.command()
 @env_option
+@click.option("--yes", is_flag=True, help="Change the table of observations without asking.")
 @click.pass_obj
 @friendly
-def upgrade(metadata: ProjectMetadata, env: str | None) -> None:
-    """Bring the tables to this program's revision."""
+def upgrade(metadata: ProjectMetadata, env: str | None, yes: bool) -> None:
+    """Bring the tables to this program's revision and to the contract.
+
+    Where the table of observations differs from the contract, it is said what would change.
+    Columns are only added or loosened, never dropped.
+    """
     from mlops_for_mle.commands.project import read_project
 
     contract = read_project(metadata.project_path, env).contract
     target = database.database_url()
     changed = database.upgrade(target)
-    made = database.ensure_observation_table(target, contract)
+    outcome = "was made"
+
+    def may_change(changes: tuple[TableChange, ...]) -> bool:
+        nonlocal outcome
+        outcome = "was changed"
+        click.echo(f"Table {contract.table} differs from contract {contract.name}:")
+        for change in changes:
+            click.echo(f"  {change.description}")
+        return yes or click.confirm("Change the table?", abort=True)
+
+    made = database.ensure_observation_table(target, contract, may_change)
     click.echo(
         f"Tables are at revision {database.HEAD_REVISION}"
         f"{'' if changed else ' already'}; {contract.table} "
-        f"{'was made' if made else 'is there'}."
+        f"{outcome if made else 'is there'}."
     )
 
 

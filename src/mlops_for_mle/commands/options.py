@@ -7,7 +7,11 @@ from typing import Any
 import click
 
 env_option = click.option(
-    "--env", "-e", default=None, help="A folder of conf; the default is local."
+    "--env",
+    "-e",
+    default=None,
+    envvar="KEDRO_ENV",
+    help="A folder of conf; the default is KEDRO_ENV, else local.",
 )
 reason_option = click.option("--reason", required=True, help="Why; recorded in the audit trail.")
 

@@ -24,14 +24,17 @@ def serve(
     port: int | None,
     workers: int | None,
 ) -> None:
-    """Serve the deployed release over HTTP."""
+    """Serve the deployed release of an environment's contract over HTTP.
+
+    Without --env it is that of MLOPS_MODEL where it is set, else of the default environment.
+    """
     from mlops_for_mle.commands.project import read_project
     from mlops_for_mle.resolvers import release_store
 
-    contract = read_project(metadata.project_path, env).contract
+    configured = os.environ.get("MLOPS_MODEL", "").strip() if env is None else ""
     environment = {
         **os.environ,
-        "MLOPS_MODEL": contract.name,
+        "MLOPS_MODEL": configured or read_project(metadata.project_path, env).contract.name,
         "MLOPS_RELEASE_STORE": release_store(),
         "MLOPS_PROJECT_PATH": str(metadata.project_path),
     }

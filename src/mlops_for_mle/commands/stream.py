@@ -46,7 +46,8 @@ def stream(
         IngestionOptions, project.parameters.get("ingestion"), "ingestion"
     )
     entry = project.loader["catalog"]["stream_rows"]
-    source_rows = DataCatalog.from_config({"stream_rows": entry}).load("stream_rows")
+    catalog = DataCatalog.from_config({"stream_rows": entry}, project.loader["credentials"])
+    source_rows = catalog.load("stream_rows")
     standardised = standardise_columns(source_rows, contract, options)
     database.prepare(database.database_url(), contract)
 

@@ -29,11 +29,13 @@ class Registry:
         contract: Its name is the registered model's.
         metric: The metric that decides.
         url: The project's database.
+        env: The folder of ``conf`` that the contract stands in; None is the default one.
     """
 
     contract: Contract
     metric: str
     url: str
+    env: str | None = None
 
     @cached_property
     def client(self) -> "MlflowClient":
@@ -68,7 +70,7 @@ def open_registry(path: Path, env: str | None) -> Registry:
         raise PrerequisiteError(
             "The project has no tables yet: run `kedro run` (or `kedro db upgrade`) first."
         ) from None
-    return Registry(project.contract, project.parameters["gates"]["metric"], url)
+    return Registry(project.contract, project.parameters["gates"]["metric"], url, env)
 
 
 def version_table(registry: Registry) -> str:
@@ -139,7 +141,8 @@ def project_summary(registry: Registry) -> str:
     else:
         since = served.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
         lines.append(("release", f"{served.release}, deployed {since}"))
-        lines.append(("serve it", "make serve, then http://127.0.0.1:8000"))
+        command = f"kedro serve --env {registry.env}" if registry.env else "make serve"
+        lines.append(("serve it", f"{command}, then http://127.0.0.1:8000"))
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"  {name:<{width}}  {value}" for name, value in lines)
 

@@ -43,6 +43,9 @@ MISSING, WRONG_TYPE, UNKNOWN = -1, -2, 0
 # Larger numbers are no measurements, and their squares could not be summed up.
 _LARGEST = 1e100
 
+# What the API takes for a date or time begins like this.
+_TIME = "^[0-9]{4}-[0-9]{2}-[0-9]{2}"
+
 _P = predictions.c
 
 
@@ -132,6 +135,7 @@ def numeric_counts(span: Span, columns: Sequence[NumericColumn]) -> Executable:
         column("minimum", Double),
         column("maximum", Double),
         column("is_whole", Boolean),
+        column("is_time", Boolean),
         column("centre", Double),
         column("scale", Double),
         name="described",
@@ -144,6 +148,7 @@ def numeric_counts(span: Span, columns: Sequence[NumericColumn]) -> Executable:
                 cast(one.minimum, Double),
                 cast(one.maximum, Double),
                 one.is_whole,
+                one.is_time,
                 cast(one.centre, Double),
                 cast(one.scale, Double),
             )
@@ -154,11 +159,17 @@ def numeric_counts(span: Span, columns: Sequence[NumericColumn]) -> Executable:
     cell = cells.c.cell
     is_number = func.jsonb_typeof(cell) == "number"
     is_usual = func.abs(cast(cell, Numeric)) < _LARGEST
+    words = cell.op("#>>", return_type=Text())(cast([], ARRAY(Text)))
+    is_time = words.regexp_match(_TIME)
+    seconds = cast(func.extract("epoch", cast(words, DateTime(timezone=True))), Double)
     numbers = (
         select(
             *(one for one in cells.c if one is not cell),
             or_(cell.is_(null()), func.jsonb_typeof(cell) == "null").label("is_missing"),
-            case((is_number, case((is_usual, cast(cell, Double))))).label("number"),
+            case(
+                (cells.c.is_time, case((is_time, seconds))),
+                (is_number, case((is_usual, cast(cell, Double)))),
+            ).label("number"),
         )
         # Keeps Postgres from repeating the conversion wherever the number is used.
         .offset(0)

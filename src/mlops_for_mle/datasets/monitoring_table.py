@@ -65,13 +65,13 @@ def _unfit(rows: FromClause, plan: WindowPlan) -> dict[str, ColumnElement[bool]]
     """For each column, which values the contract does not allow."""
     found: dict[str, ColumnElement[bool]] = {}
     for one in plan.reference.features:
-        if isinstance(one.column, NumericColumn):
+        if isinstance(one.column, NumericColumn) and not one.column.is_time:
             limits = (one.column.minimum, one.column.maximum)
             found[one.column.name] = _outside(rows.c[one.column.name], *limits)
     target = plan.reference.contract.target
     values = rows.c[target.column]
     found[target.column] = (
-        cast(values, Double).not_in(plan.reference.class_codes)
+        values.not_in(target.class_values)
         if plan.reference.class_codes
         else _outside(values, target.minimum, target.maximum)
     )

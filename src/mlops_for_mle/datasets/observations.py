@@ -10,11 +10,13 @@ from psycopg2.errors import LockNotAvailable
 from sqlalchemy import ColumnClause, Engine, column, func, select, table, text
 from sqlalchemy.exc import OperationalError
 
+from mlops_for_mle.column_values import read_rows, with_contract_types
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import reachable
 from mlops_for_mle.datasets.batch_writer import write_batch
 from mlops_for_mle.datasets.sources import CsvSourceDataset
 from mlops_for_mle.errors import PrerequisiteError, UserError
+from mlops_for_mle.observation_tables import execute_plainly, quoted
 from mlops_for_mle.records import Batch, BatchReceipt, Window
 
 _LOGGER = logging.getLogger(__name__)
@@ -56,9 +58,10 @@ class ObservationBatchDataset(AbstractDataset[Batch, BatchReceipt]):
             )
         if receipt.rejected_count:
             _LOGGER.warning(
-                "batch=%d: %d row(s) were rejected; see their reasons in table rejected_rows",
+                "batch=%d: %d row(s) were rejected%s; see their reasons in table rejected_rows",
                 receipt.batch_id,
                 receipt.rejected_count,
+                _main_reason(data),
             )
 
     def load(self) -> BatchReceipt:
@@ -144,7 +147,7 @@ class ObservationWindowDataset(AbstractDataset[None, Window]):
         chosen = rows.loc[:, list(self._contract.data_columns)]
         chosen = chosen.tail(self._row_limit) if self._row_limit else chosen
         try:
-            return chosen.astype("float64").reset_index(drop=True)
+            return read_rows(chosen.reset_index(drop=True), self._contract)
         except ValueError as error:
             raise UserError(
                 f"{path}: {error}; ingest the file to sort out rows that do not fit"
@@ -153,12 +156,13 @@ class ObservationWindowDataset(AbstractDataset[None, Window]):
     def _newest_key(self, engine: Engine) -> int:
         # A transaction that still runs may commit smaller keys than the newest one seen; the
         # lock waits for such writers, so that the same watermark always means the same rows.
-        name = engine.dialect.identifier_preparer.quote(self._contract.table)
         key: ColumnClause[int] = column(self._contract.key)
         try:
             with engine.begin() as connection:
                 connection.execute(text("SET LOCAL lock_timeout = '30s'"))
-                connection.execute(text(f"LOCK TABLE {name} IN SHARE MODE"))
+                execute_plainly(
+                    connection, f"LOCK TABLE {quoted(self._contract.table)} IN SHARE MODE"
+                )
                 newest = connection.scalar(
                     select(func.max(key)).select_from(table(self._contract.table, key))
                 )
@@ -185,7 +189,7 @@ class ObservationWindowDataset(AbstractDataset[None, Window]):
         )
         with engine.connect() as connection:
             rows = pd.read_sql_query(query, connection)
-        return rows.iloc[::-1].reset_index(drop=True)
+        return with_contract_types(rows.iloc[::-1].reset_index(drop=True), contract)
 
     def _describe(self) -> dict[str, Any]:
         return {
@@ -194,3 +198,12 @@ class ObservationWindowDataset(AbstractDataset[None, Window]):
             "watermark": self._watermark,
             "csv_path": self._csv_path,
         }
+
+
+def _main_reason(batch: Batch) -> str:
+    """The reason that most rejected rows have first, as part of a sentence."""
+    if batch.rejected.empty:
+        return ""
+    reasons = batch.rejected["reason"].str.partition("; ")[0]
+    known = reasons[~reasons.str.startswith("batch: ")]
+    return f" (most often: {known.value_counts().index[0]})" if len(known) else ""

@@ -7,13 +7,13 @@ import statistics
 import time
 from typing import Any
 
-import numpy as np
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import TablePreview
 from sqlalchemy import text
 
 from mlops_for_mle import deployments
 from mlops_for_mle.database import reachable
+from mlops_for_mle.encoding import encoding_of
 from mlops_for_mle.errors import PrerequisiteError, ReleaseError
 from mlops_for_mle.predictor import Predictor
 from mlops_for_mle.records import Deployment, NothingToDeploy
@@ -128,7 +128,7 @@ def verify_release(release: Release, maximum_latency_ms: float) -> float:
         ReleaseError: It answers wrongly or too slowly.
     """
     predictor = Predictor(release)
-    row = np.asarray(release.manifest.example.rows[:1], dtype=np.float64)
+    row = encoding_of(release.manifest.contract).rows(release.manifest.example.rows[:1])
     durations = []
     for _ in range(_PROBE_CALLS):
         begin = time.perf_counter()

@@ -8,6 +8,7 @@ from kedro.io import AbstractDataset
 from sqlalchemy import Connection, text
 
 from mlops_for_mle import deployments, retraining_log
+from mlops_for_mle.column_values import read_rows
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import reachable
 from mlops_for_mle.errors import PrerequisiteError
@@ -136,6 +137,7 @@ class LabelledPredictionsDataset(_ContractDataset, AbstractDataset[None, Window]
             {"contract": self._contract.name, "since": since, "row_limit": self._row_limit},
         ).all()
         target = self._contract.target
-        as_target = int if target.task == "classification" else float
+        as_target = target.values.get if target.task == "classification" else float
         rows = [{**row.features, target.column: as_target(row.target)} for row in reversed(found)]
-        return pd.DataFrame(rows, columns=list(self._contract.data_columns))
+        frame = pd.DataFrame(rows, columns=list(self._contract.data_columns), dtype=object)
+        return read_rows(frame, self._contract)

@@ -1,4 +1,4 @@
-"""Where rows come from: scikit-learn's tables, samples of them, and CSV files."""
+"""Where rows come from: scikit-learn's tables, samples of them, CSV and Parquet files."""
 
 import io
 import os
@@ -27,7 +27,7 @@ class SklearnTableDataset(AbstractDataset[None, pd.DataFrame]):
         """Name the table.
 
         Args:
-            loader: A function of ``sklearn.datasets``, such as ``load_iris``.
+            loader: A function of ``sklearn.datasets``, such as ``load_wine``.
             sample_rows: Draw this many rows with replacement; None gives the whole table.
             seed: The same seed draws the same rows.
             cache: A folder where the table is kept, because importing scikit-learn takes longer
@@ -115,6 +115,51 @@ class CsvSourceDataset(AbstractDataset[None, pd.DataFrame]):
         return (
             lines.iloc[1:].set_axis(lines.iloc[0].tolist(), axis="columns").reset_index(drop=True)
         )
+
+    def save(self, data: None) -> None:
+        """Not possible.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError("sources are read-only")
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath}
+
+
+class ParquetSourceDataset(AbstractDataset[None, pd.DataFrame]):
+    """A Parquet file that another program made."""
+
+    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        """Name the file: a path or any URL that fsspec opens."""
+        self._filepath = filepath
+        self.metadata = metadata
+
+    def load(self) -> pd.DataFrame:
+        """The file's columns with its types.
+
+        Raises:
+            SourceError: The file is missing or no Parquet file.
+        """
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        where = self._filepath
+        try:
+            with fsspec.open(where, "rb") as file:
+                table = parquet.read_table(file)
+        except FileNotFoundError:
+            raise SourceError(f"{where}: there is no such file") from None
+        except IsADirectoryError:
+            raise SourceError(f"{where}: is a folder, expected a Parquet file") from None
+        except PermissionError:
+            raise SourceError(f"{where}: this user may not read it") from None
+        except pa.ArrowInvalid as error:
+            reason = str(error).partition("\n")[0]
+            raise SourceError(f"{where}: is no Parquet file: {reason}") from None
+        frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+        return frame
 
     def save(self, data: None) -> None:
         """Not possible.

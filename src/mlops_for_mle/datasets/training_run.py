@@ -11,8 +11,9 @@ from kedro_datasets._typing import TablePreview
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.datasets.model_files import temporary_folder, write_model_files
 from mlops_for_mle.datasets.provenance import code_revision, environment
+from mlops_for_mle.encoding import encoding_of
 from mlops_for_mle.errors import PrerequisiteError
-from mlops_for_mle.records import Candidate, Snapshot, TrainedModel
+from mlops_for_mle.records import Candidate, ModelPassport, Snapshot, TrainedModel
 from mlops_for_mle.release import SnapshotFacts
 
 _LOGGER = logging.getLogger(__name__)
@@ -116,9 +117,8 @@ class TrainedModelDataset(AbstractDataset[TrainedModel, None]):
                 "No MLflow run is active: train with `kedro run --pipeline training`."
             )
         passport = data.passport
-        features = pd.DataFrame(
-            list(passport.example.rows), columns=list(passport.contract.feature_names)
-        )
+        encoding = encoding_of(passport.contract)
+        features = pd.DataFrame(encoding.rows(passport.example.rows), columns=list(encoding.names))
         mlflow.log_params(data.parameters)
         with temporary_folder() as folder:
             logged = mlflow.sklearn.log_model(
@@ -129,6 +129,7 @@ class TrainedModelDataset(AbstractDataset[TrainedModel, None]):
                 pip_requirements=_requirements(),
                 skops_trusted_types=_trusted_types(data.model),
                 extra_files=write_model_files(Path(folder), data),
+                metadata={"inputs": encoding.describe(), "answers": _describe_answers(passport)},
             )
         mlflow.log_metrics(passport.metrics, model_id=logged.model_id)
         mlflow.log_dict(environment(), "environment.json")
@@ -206,6 +207,14 @@ class CandidateDataset(AbstractDataset[None, Candidate]):
 
     def _describe(self) -> dict[str, Any]:
         return {"contract": self._contract.name}
+
+
+def _describe_answers(passport: ModelPassport) -> dict[str, str]:
+    """What the numbers mean that the model answers."""
+    target = passport.contract.target
+    if not target.classes:
+        return {target.column: "a number"}
+    return {str(code): target.labels[code] for code in target.class_codes}
 
 
 def _requirements() -> list[str]:

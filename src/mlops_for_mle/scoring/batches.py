@@ -97,10 +97,13 @@ class ScoredBatch:
                 f"{self.manifest.release} needs them; found {', '.join(names) or 'none'}"
             )
         is_classifier = target.task == "classification"
+        kind = pa.int64() if is_classifier else pa.float64()
+        if target.has_text_classes:
+            kind = pa.string()
         fields = [
             pa.field("row_number", pa.int64()),
             *(self.source.schema.field(name) for name in self.kept),
-            pa.field(target.response_name, pa.int64() if is_classifier else pa.float64()),
+            pa.field(target.response_name, kind),
         ]
         if is_classifier:
             fields.append(pa.field("label", pa.string()))
@@ -140,7 +143,7 @@ class ScoredBatch:
         columns = {
             **{name: chosen[name] for name in self.kept},
             "row_number": scored.positions + first,
-            target.response_name: scored.values,
+            target.response_name: scored.answers,
             "label": scored.labels,
             "model_version": np.full(count, self.manifest.model.version),
             "release": [self.manifest.release] * count,

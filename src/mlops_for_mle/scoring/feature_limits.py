@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops_for_mle.contract import Feature
+from mlops_for_mle.feature_words import describe
 from mlops_for_mle.release import Precision
 
 Column = npt.NDArray[np.float64]
@@ -45,12 +46,4 @@ class FeatureLimits:
 
     def describe(self) -> str:
         """What the feature may hold, in words."""
-        kind = "a whole number" if self._is_whole else "a number"
-        minimum, maximum = self._feature.minimum, self._feature.maximum
-        if minimum is not None and maximum is not None:
-            return f"{kind} from {minimum:g} to {maximum:g}"
-        if minimum is not None:
-            return f"{kind} of at least {minimum:g}"
-        if maximum is not None:
-            return f"{kind} of at most {maximum:g}"
-        return kind
+        return describe(self._feature)

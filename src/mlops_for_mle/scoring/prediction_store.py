@@ -57,6 +57,7 @@ class PredictionStore:
                 or is dropped.
         """
         prediction = identifier(contract.target.response_name)
+        self._as_array = text_array if contract.target.has_text_classes else number_array
         column = prediction_table(contract).columns[contract.target.response_name]
         on_conflict = sql.SQL(_REPLACE).format(prediction=prediction)
         self._contract = contract.name
@@ -101,7 +102,7 @@ class PredictionStore:
                 "version": scored.manifest.model.version,
                 "release": scored.manifest.release,
                 "times": text_array([times[position] for position in positions]),
-                "predictions": number_array(scored.values.tolist()),
+                "predictions": self._as_array(scored.answers),
                 "ids": number_array([source_ids[position] for position in positions]),
                 "keys": number_array([keys[position] for position in positions]),
             },

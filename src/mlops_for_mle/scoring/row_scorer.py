@@ -22,7 +22,7 @@ class ScoredRows:
     Attributes:
         manifest: Of the release that scored them.
         positions: For each prediction, where its row stood among the rows that were given.
-        values: One class value (int64) or number (float64) a prediction.
+        values: One answer of the model a prediction: a class's code (int64) or a number (float64).
         labels: The name of each predicted class; None for a regression.
         probabilities: Predictions by classes in the contract's order, or None.
         rejected: The rows that were not scored.
@@ -34,6 +34,12 @@ class ScoredRows:
     labels: tuple[str | None, ...]
     probabilities: npt.NDArray[np.float64] | None
     rejected: tuple[RejectedRow, ...]
+
+    @property
+    def answers(self) -> list[Any]:
+        """The predictions as a table holds them: the values of classes, or numbers."""
+        target, answers = self.manifest.contract.target, self.values.tolist()
+        return [target.values[code] for code in answers] if target.has_text_classes else answers
 
     def __len__(self) -> int:
         """How many rows were scored."""

@@ -38,6 +38,7 @@ class AnswerWriter:
             )
         self._name = target.response_name
         self._labels = target.labels
+        self._texts = target.values if target.has_text_classes else None
         self._has_probabilities = manifest.model.has_probabilities
         self._label_order = tuple(target.labels.values())
         # A float32 model knows no more digits; they would only make answers longer.
@@ -55,7 +56,7 @@ class AnswerWriter:
 
     def _row(self, answered: AnsweredPredictions) -> dict[str, Any]:
         value: Any = answered.predictions.values.item(0)
-        answer: dict[str, Any] = {self._name: value}
+        answer: dict[str, Any] = {self._name: self._texts[value] if self._texts else value}
         if self._labels:
             answer["label"] = self._labels[value]
         probabilities = answered.predictions.probabilities
@@ -69,26 +70,29 @@ class AnswerWriter:
     def _rows(self, answered: AnsweredPredictions) -> bytes:
         """A list of what ``_row`` gives, put together from texts: objects would take six times."""
         values = answered.predictions.values
-        texts = [encode(values)[1:-1].split(b",")]
+        # The text of a class stands in its template.
+        texts = [] if self._texts else [encode(values)[1:-1].split(b",")]
         probabilities = answered.predictions.probabilities
         if probabilities is not None:
             by_class = np.ascontiguousarray(probabilities.T, self._precision)
             texts.extend(encode(column)[1:-1].split(b",") for column in by_class)
         templates: Iterable[bytes] = repeat(self._template(None))
         if self._labels:
-            by_value = {value: self._template(label) for value, label in self._labels.items()}
+            by_value = {value: self._template(value) for value in self._labels}
             templates = [by_value[value] for value in values.tolist()]
         prefix = answered.prediction_id.encode()
         numbers = [b"%d" % row for row in range(len(values))]
         rows = zip(*texts, repeat(prefix), numbers, strict=False)
         return b"[%b]" % b",".join(map(operator.mod, templates, rows))
 
-    def _template(self, label: str | None) -> bytes:
+    def _template(self, code: int | None) -> bytes:
         """The answer to a row with slots for its prediction, probabilities, id and number."""
         slot = orjson.Fragment(_SLOT)
         answer: dict[str, Any] = {self._name: slot}
-        if label is not None:
-            answer["label"] = label
+        if code is not None:
+            if self._texts:
+                answer[self._name] = self._texts[code]
+            answer["label"] = self._labels[code]
         if self._has_probabilities:
             answer["probabilities"] = dict.fromkeys(self._label_order, slot)
         answer["prediction_id"] = orjson.Fragment(b'"%b-%b"' % (_SLOT, _SLOT))
@@ -97,6 +101,8 @@ class AnswerWriter:
     def _columns(self, answered: AnsweredPredictions) -> dict[str, Any]:
         values = answered.predictions.values
         columns: dict[str, Any] = {self._name: values}
+        if self._texts:
+            columns[self._name] = [self._texts[code] for code in values.tolist()]
         if self._labels:
             columns["label"] = [self._labels[value] for value in values.tolist()]
         probabilities = answered.predictions.probabilities

@@ -23,7 +23,7 @@ class ClassCheck:
     def __init__(self, manifest: Manifest) -> None:
         """Prepare for the answers of a release; a regression has no classes to check."""
         self._manifest = manifest
-        known = manifest.contract.target.class_values
+        known = sorted(manifest.contract.target.class_codes)
         self._known = frozenset(known)
         # Nearly always the classes are 0, 1, 2 and so on, which two quick looks can tell.
         self._is_range = bool(known) and known[-1] - known[0] == len(known) - 1

@@ -1,7 +1,9 @@
 """Rows in, predictions out: the one way to an answer, whatever protocol asked for it."""
 
 import time
+from collections.abc import Sequence
 from math import isfinite
+from typing import Any
 
 import numpy as np
 
@@ -52,15 +54,21 @@ class DataPlane:
         return served
 
     def predict(
-        self, served: ServedRelease, rows: Rows, started: float, request_id: str | None = None
+        self,
+        served: ServedRelease,
+        rows: Rows,
+        started: float,
+        request_id: str | None = None,
+        given: Sequence[Sequence[Any]] | None = None,
     ) -> AnsweredPredictions:
         """Answer rows and record the answers.
 
         Args:
             served: The release, as ``release`` gave it.
-            rows: Shape (rows, features), checked by the release's reader.
+            rows: Shape (rows, columns), checked and encoded by the release's reader.
             started: ``time.perf_counter()`` at the arrival of the request.
             request_id: The client's name for the request.
+            given: The rows' plain values, where the matrix does not hold them.
 
         Raises:
             ProblemError: 422, the model has no finite answer for these rows; 500, it answers with
@@ -87,6 +95,7 @@ class DataPlane:
             predictions=predictions,
             latency_seconds=latency,
             request_id=request_id,
+            given=given,
         )
         self._recorder.record(answered)
         self._metrics.answered(answered)

@@ -1,17 +1,19 @@
 """What a contract demands of values, for one value with its reasons and for whole matrices."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from mlops_for_mle.contract import Contract, Feature
+from mlops_for_mle.encoding import Matrix, encoding_of
+from mlops_for_mle.feature_words import describe
 from mlops_for_mle.release import Precision
 from mlops_for_mle.serving.documents import DuplicateKey
 from mlops_for_mle.serving.problems import FieldError, shown, unprocessable
+from mlops_for_mle.value_faults import fault_of
 
-Matrix = npt.NDArray[np.float64]
+__all__ = ["Faults", "FeatureChecks", "Matrix", "ReadRows", "describe", "plain", "shown_value"]
 
 _KEPT_FAULTS = 50
 
@@ -45,11 +47,19 @@ class Faults:
 
 
 class FeatureChecks:
-    """The limits of a contract's features and of the precision in which the model computes."""
+    """The limits of a contract's features and of the precision in which the model computes.
+
+    Attributes:
+        features: The contract's features by name.
+        are_plain: Whether all are numbers that may not be missing, so that a matrix holds them.
+        encoding: How their values become the model's matrix.
+    """
 
     def __init__(self, contract: Contract, precision: Precision) -> None:
         """Prepare for a contract and a model of this precision."""
         self.features = contract.features
+        self.encoding = encoding_of(contract)
+        self.are_plain = self.encoding.is_identity
         self._limit = float(np.finfo(precision).max)
         bounds = [self.bounds(feature) for feature in contract.features.values()]
         self._lower = np.array([lower for lower, _ in bounds])
@@ -64,7 +74,7 @@ class FeatureChecks:
         return lower, upper
 
     def accept(self, rows: Matrix) -> bool:
-        """Whether every value of a matrix of rows by features is one that the contract allows."""
+        """Whether every value of a matrix of plain numbers is one that the contract allows."""
         if not ((rows >= self._lower) & (rows <= self._upper)).all():
             return False
         return not self._has_whole or bool((rows[:, self._whole] % 1 == 0).all())
@@ -73,6 +83,17 @@ class FeatureChecks:
         """What is wrong with a value, or None."""
         if isinstance(value, DuplicateKey):
             return "is given more than once"
+        if value is None and feature.is_optional:
+            return None
+        return self._number_fault(value, feature) if feature.is_number else fault_of(value, feature)
+
+    def read_rows(self, rows: list[list[Any]]) -> "ReadRows":
+        """Rows of values that were checked, with the matrix that the model takes."""
+        if self.are_plain:
+            return ReadRows(np.array(rows, dtype=np.float64))
+        return ReadRows(self.encoding.rows(rows), rows)
+
+    def _number_fault(self, value: Any, feature: Feature) -> str | None:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return "is no number"
         # Integers may be too large for float(), which the comparison is not afraid of.
@@ -86,16 +107,25 @@ class FeatureChecks:
         return "is no whole number" if is_broken else None
 
 
-def describe(feature: Feature) -> str:
-    """What a feature may hold, in words."""
-    kind = "a whole number" if feature.type == "integer" else "a number"
-    if feature.minimum is not None and feature.maximum is not None:
-        return f"{kind} from {feature.minimum:g} to {feature.maximum:g}"
-    if feature.minimum is not None:
-        return f"{kind} of at least {feature.minimum:g}"
-    if feature.maximum is not None:
-        return f"{kind} of at most {feature.maximum:g}"
-    return kind
+class ReadRows(NamedTuple):
+    """The rows of a request.
+
+    Attributes:
+        matrix: As the contract's encoding gives them.
+        given: Their plain values in the order of the contract; None where the matrix holds them.
+    """
+
+    matrix: Matrix
+    given: list[list[Any]] | None = None
+
+
+def plain(value: Any, feature: Feature) -> Any:
+    """A value that was checked, in the form in which it is encoded and logged."""
+    if value is None or feature.type in ("boolean", "date", "timestamp"):
+        return value
+    if feature.type == "integer" or feature.has_integer_categories:
+        return int(value)
+    return value if feature.type == "category" else float(value)
 
 
 def shown_value(value: Any) -> str:

@@ -18,8 +18,15 @@ import numpy.typing as npt
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.release import Precision
 from mlops_for_mle.serving.documents import parse_json, refuse_repeated_keys
-from mlops_for_mle.serving.feature_checks import Faults, FeatureChecks, Matrix, describe
+from mlops_for_mle.serving.feature_checks import (
+    Faults,
+    FeatureChecks,
+    ReadRows,
+    describe,
+    plain,
+)
 from mlops_for_mle.serving.problems import FieldError, unprocessable
+from mlops_for_mle.serving.value_casts import cast
 
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
@@ -38,7 +45,7 @@ class InvocationReader:
         self._names = contract.feature_names
         self._checks = FeatureChecks(contract, precision)
 
-    def read_json(self, body: bytes) -> Matrix:
+    def read_json(self, body: bytes) -> ReadRows:
         """Read a body of JSON.
 
         Raises:
@@ -66,7 +73,7 @@ class InvocationReader:
             return self._read_records(given, name)
         raise _refused(name, "is neither a list nor an object", "rows or columns with names")
 
-    def read_csv(self, body: bytes) -> Matrix:
+    def read_csv(self, body: bytes) -> ReadRows:
         """Read a body of CSV whose first line names the columns.
 
         Raises:
@@ -88,7 +95,7 @@ class InvocationReader:
             raise unprocessable([FieldError("", "the body is empty", None, "CSV with a header")])
         return self._read_table(lines[0], lines[1:], "rows")
 
-    def _read_split(self, given: Any) -> Matrix:
+    def _read_split(self, given: Any) -> ReadRows:
         name = "dataframe_split"
         if not isinstance(given, dict):
             raise _refused(name, "is no object", "an object with columns and data")
@@ -112,7 +119,7 @@ class InvocationReader:
             raise _refused(f"{name}.columns", "is no list of names", ", ".join(self._names))
         return self._read_table(columns, data, f"{name}.data")
 
-    def _read_table(self, header: list[str], rows: list[Any], where: str) -> Matrix:
+    def _read_table(self, header: list[str], rows: list[Any], where: str) -> ReadRows:
         width = len(header)
         faults = Faults()
         for index, row in enumerate(rows):
@@ -132,7 +139,7 @@ class InvocationReader:
         }
         return self._matrix(columns, len(rows), where, lambda name, row: f"{where}[{row}].{name}")
 
-    def _read_records(self, records: list[Any], where: str) -> Matrix:
+    def _read_records(self, records: list[Any], where: str) -> ReadRows:
         faults = Faults()
         for index, record in enumerate(records):
             if not isinstance(record, dict):
@@ -144,7 +151,7 @@ class InvocationReader:
             columns, len(records), where, lambda name, row: f"{where}[{row}].{name}"
         )
 
-    def _read_columns(self, columns: Mapping[str, Any], where: str) -> Matrix:
+    def _read_columns(self, columns: Mapping[str, Any], where: str) -> ReadRows:
         known = {name: columns[name] for name in self._names if name in columns}
         if known and not any(isinstance(column, list) for column in known.values()):
             known = {name: [value] for name, value in known.items()}
@@ -162,29 +169,57 @@ class InvocationReader:
 
     def _matrix(
         self, columns: Mapping[str, list[Any]], count: int, where: str, path_of: _PathOf
-    ) -> Matrix:
+    ) -> ReadRows:
         faults = Faults()
         for name in self._names:
-            if name not in columns:
+            if name not in columns and not self._features[name].is_optional:
                 allowed = describe(self._features[name])
                 faults.add_missing(f"{where}.{name}", "is missing", allowed)
         faults.raise_if_any()
         if not count:
             raise _refused(where, "has no rows", "at least one row")
+        if not self._checks.are_plain:
+            return self._read_values(columns, count, path_of)
         try:
             rows = np.array([_cast_column(columns[name]) for name in self._names]).T
         except (ValueError, OverflowError):
             pass
         else:
             if self._checks.accept(rows):
-                return rows
+                return ReadRows(rows)
         for name, feature in self._features.items():
             for index, value in enumerate(columns[name]):
                 self._explain(value, feature, partial(path_of, name, index), faults)
         faults.raise_if_any()
-        return np.array(
-            [[float(value) for value in columns[name]] for name in self._names], np.float64
-        ).T
+        return ReadRows(
+            np.array(
+                [[float(value) for value in columns[name]] for name in self._names], np.float64
+            ).T
+        )
+
+    def _read_values(
+        self, columns: Mapping[str, list[Any]], count: int, path_of: _PathOf
+    ) -> ReadRows:
+        """Rows of a contract that has more than plain numbers."""
+        faults = Faults()
+        complete: list[list[Any]] = []
+        for name, feature in self._features.items():
+            values = [
+                None if one is _MISSING else cast(one, feature)
+                for one in columns.get(name, [None] * count)
+            ]
+            for index, value in enumerate(values):
+                message = self._checks.fault(value, feature)
+                if message is not None:
+                    faults.add(path_of(name, index), message, value, describe(feature))
+            complete.append(values)
+        faults.raise_if_any()
+        features = self._features.values()
+        rows = [
+            [plain(value, feature) for value, feature in zip(row, features, strict=True)]
+            for row in zip(*complete, strict=True)
+        ]
+        return self._checks.read_rows(rows)
 
     def _explain(
         self, value: Any, feature: Feature, path: Callable[[], str], faults: Faults

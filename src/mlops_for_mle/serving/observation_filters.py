@@ -1,11 +1,11 @@
-"""Reads the filters of a list of observations, such as ``petal_length>=4.5``."""
+"""Reads the filters of a list of observations, such as ``length>=4.5``."""
 
 import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.serving.problems import FieldError, shown, unprocessable
 from mlops_for_mle.serving.target_values import describe_target, read_target
 
@@ -50,7 +50,7 @@ def read_filters(contract: Contract, given: Sequence[str]) -> list[Filter]:
         read, allowed = readers[column]
         try:
             found.append(Filter(column, operator, read(value)))
-        except (ValueError, OverflowError):
+        except (KeyError, ValueError, OverflowError):
             message = f"compares {column} with something else"
             errors.append(FieldError("filter", message, shown(value), allowed))
     if errors:
@@ -71,8 +71,9 @@ def _split(text: str, names: Sequence[str]) -> tuple[str, str, str] | None:
 def _readers(contract: Contract) -> dict[str, tuple[Callable[[str], Any], str]]:
     target = contract.target
 
-    def read_class(text: str) -> int | float:
-        if target.task == "classification" and text.lstrip("-").isdecimal():
+    def read_class(text: str) -> int | float | str:
+        is_code = target.classes and not target.has_text_classes and text.lstrip("-").isdecimal()
+        if is_code:
             return read_target(target, int(text))
         return read_target(target, text if target.classes else float(text))
 
@@ -80,12 +81,21 @@ def _readers(contract: Contract) -> dict[str, tuple[Callable[[str], Any], str]]:
         contract.key: (_integer, "a whole number"),
         contract.timestamp: (_time, "a time such as 2026-01-31T12:00:00Z"),
     }
-    readers |= {
-        name: (_integer, "a whole number") if one.type == "integer" else (_number, "a number")
-        for name, one in contract.features.items()
-    }
+    readers |= {name: _reader(one) for name, one in contract.features.items()}
     readers[target.column] = (read_class, describe_target(target))
     return readers
+
+
+def _reader(feature: Feature) -> tuple[Callable[[str], Any], str]:
+    if feature.type == "integer" or feature.has_integer_categories:
+        return _integer, "a whole number"
+    if feature.type == "boolean":
+        return {"true": True, "false": False}.__getitem__, "true or false"
+    if feature.type == "category":
+        return str, "text"
+    if feature.is_time:
+        return _time, "a date or time such as 2026-01-31T12:00:00Z"
+    return _number, "a number"
 
 
 def _integer(text: str) -> int:

@@ -5,7 +5,7 @@ their aliases.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
 from pydantic import (
@@ -18,11 +18,14 @@ from pydantic import (
     create_model,
 )
 
-from mlops_for_mle.contract import Contract, Feature
+from mlops_for_mle.contract import Contract, Feature, Target
+from mlops_for_mle.encoding import read_time
 from mlops_for_mle.serving.documents import DuplicateKey
-from mlops_for_mle.serving.feature_checks import describe, shown_value
+from mlops_for_mle.serving.feature_checks import describe, plain, shown_value
 from mlops_for_mle.serving.problems import FieldError, shown, unprocessable
+from mlops_for_mle.serving.schemas import feature_schema
 from mlops_for_mle.serving.target_values import describe_target, read_target, target_schema
+from mlops_for_mle.value_faults import fault_of
 
 _TIME = "a time such as 2026-01-31T12:00:00Z; without an offset it is UTC"
 _LARGEST_BIGINT = 2**63 - 1
@@ -52,17 +55,22 @@ class ObservationModels:
         self.contract = contract
         target = contract.target
 
-        def checked_target(value: Any) -> int | float:
+        def checked_target(value: Any) -> int | float | str:
             return read_target(target, value)
 
         kinds: dict[str, Any] = {contract.timestamp: _time_type()}
         kinds |= {name: _feature_type(feature) for name, feature in contract.features.items()}
         kinds[target.column] = Annotated[
-            int if target.classes else float,
+            _target_type(target),
             BeforeValidator(checked_target),
             WithJsonSchema(target_schema(target)),
         ]
-        self.new = _model("NewObservation", kinds, required=contract.data_columns)
+        required = [
+            name
+            for name in contract.data_columns
+            if name == target.column or not contract.features[name].is_optional
+        ]
+        self.new = _model("NewObservation", kinds, required=tuple(required))
         self.change = _model("ObservationChange", kinds, required=())
         self.stored = _stored_model(contract)
         self._allowed = {contract.timestamp: _TIME, target.column: describe_target(target)}
@@ -161,15 +169,50 @@ def _without_null_defaults(schema: dict[str, Any]) -> None:
 
 def _stored_model(contract: Contract) -> type[BaseModel]:
     kinds: dict[str, Any] = {contract.key: int, contract.timestamp: datetime | None}
-    kinds |= {
-        name: int | None if feature.type == "integer" else float | None
-        for name, feature in contract.features.items()
-    }
-    kinds[contract.target.column] = int | None if contract.target.classes else float | None
+    kinds |= {name: _stored_type(feature) for name, feature in contract.features.items()}
+    kinds[contract.target.column] = _target_type(contract.target) | None
     return _model("Observation", kinds, required=tuple(kinds))
 
 
+def _target_type(target: Target) -> Any:
+    if target.has_text_classes:
+        return str
+    return int if target.classes else float
+
+
+def _stored_type(feature: Feature) -> Any:
+    kinds: dict[str, Any] = {
+        "integer": int,
+        "boolean": bool,
+        "category": int if feature.has_integer_categories else str,
+        "date": date,
+        "timestamp": datetime,
+    }
+    return kinds.get(feature.type, float) | None
+
+
 def _feature_type(feature: Feature) -> Any:
+    if not feature.is_number:
+        return _checked_type(feature)
+    kind = _number_type(feature)
+    return kind | None if feature.is_optional else kind
+
+
+def _checked_type(feature: Feature) -> Any:
+    """A type whose values are checked as those of a prediction are."""
+
+    def check(value: Any) -> Any:
+        reason = None if value is None and feature.is_optional else fault_of(value, feature)
+        if reason is not None:
+            raise ValueError(reason)
+        if value is None or not feature.is_time:
+            return plain(value, feature)
+        return read_time(value).date() if feature.type == "date" else read_time(value)
+
+    return Annotated[Any, BeforeValidator(check), WithJsonSchema(feature_schema(feature))]
+
+
+def _number_type(feature: Feature) -> Any:
     described = ", ".join(
         filter(None, (feature.description, f"in {feature.unit}" if feature.unit else None))
     )

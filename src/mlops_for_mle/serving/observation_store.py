@@ -21,6 +21,7 @@ _LARGEST_KEY = 2**31 - 1
 _KEPT_DAYS = 7
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
+_encode_row = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class Observation(NamedTuple):
@@ -258,7 +259,7 @@ def _observation(contract: Contract, row: Mapping[Any, Any]) -> Observation:
         name: f"{value.isoformat()}Z" if isinstance(value, datetime) else value
         for name, value in row.items()
     }
-    body = msgspec.json.encode(shown)
+    body = _encode_row(shown)
     return Observation(int(row[contract.key]), body, _tag(body))
 
 

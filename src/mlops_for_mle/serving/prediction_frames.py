@@ -48,8 +48,8 @@ class ReleaseFrame(msgspec.Struct, array_like=True, tag="release", frozen=True):
         contract: The contract's name.
         model_version: Its version in the registry.
         features: Their names, in the order of the rows.
-        labels: The name of each class value; empty for a regression.
-        value_type: What a prediction is: a class value (int64) or a number (float64).
+        labels: The name of each class code; empty for a regression.
+        value_type: What a prediction is: a class code (int64) or a number (float64).
     """
 
     release: str
@@ -69,9 +69,10 @@ class PredictionFrame(msgspec.Struct, array_like=True, tag="predictions", frozen
         answered_at: Microseconds since 1970, UTC.
         latency_seconds: From the request's arrival to its prediction.
         request_id: The client's name for the request.
-        rows: Rows by features.
+        rows: Rows by features; empty where ``given`` holds them.
         values: One prediction a row, of the release's value type.
         probabilities: Rows by classes.
+        given: The rows as JSON, a list of values each, where they are more than numbers.
     """
 
     release: str
@@ -82,6 +83,7 @@ class PredictionFrame(msgspec.Struct, array_like=True, tag="predictions", frozen
     rows: bytes
     values: bytes
     probabilities: bytes | None
+    given: bytes | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -111,6 +113,7 @@ def prediction_frame(answered: AnsweredPredictions) -> bytes:
     """The frame of one request's predictions."""
     predictions = answered.predictions
     rows, probabilities = answered.rows, predictions.probabilities
+    given = None if answered.given is None else msgspec.json.encode(answered.given)
     if rows.dtype != np.float64:
         rows = rows.astype(np.float64)
     request_id = answered.request_id
@@ -122,9 +125,10 @@ def prediction_frame(answered: AnsweredPredictions) -> bytes:
                 answered.answered_at // 1000,
                 answered.latency_seconds,
                 _storable(request_id) if request_id is not None else None,
-                rows.tobytes(),
+                rows.tobytes() if given is None else b"",
                 predictions.values.tobytes(),
                 probabilities.tobytes() if probabilities is not None else None,
+                given,
             )
         )
     )

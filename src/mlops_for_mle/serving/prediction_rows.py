@@ -52,7 +52,11 @@ def line_writer(release: ReleaseFrame) -> LineWriter:
     tell_time = _Clock()
 
     def lines(frame: PredictionFrame) -> Iterator[bytes]:
-        rows = array("d", frame.rows).tolist()
+        if frame.given is None:
+            flat = array("d", frame.rows).tolist()
+            rows = [flat[start : start + width] for start in range(0, len(flat), width)]
+        else:
+            rows = msgspec.json.decode(frame.given)
         values = array(value_code, frame.values).tolist()
         probabilities = array("d", frame.probabilities or b"").tolist()
         count = len(values)
@@ -73,9 +77,7 @@ def line_writer(release: ReleaseFrame) -> LineWriter:
                     middle,
                     _encode(value),
                     labels.get(value, b""),
-                    _encode(
-                        dict(zip(names, rows[index * width : (index + 1) * width], strict=True))
-                    ),
+                    _encode(dict(zip(names, rows[index], strict=True))),
                     _encode(probabilities[index * classes : (index + 1) * classes]).translate(
                         _TO_ARRAY
                     )

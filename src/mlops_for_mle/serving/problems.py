@@ -15,7 +15,7 @@ class FieldError(NamedTuple):
     """What is wrong with one part of a request.
 
     Attributes:
-        path: Where it stands, such as ``petal_length``; empty for the body as a whole.
+        path: Where it stands, such as ``length``; empty for the body as a whole.
         message: What is wrong, as the rest of a sentence about it.
         given: The value as JSON, shortened; None where there is no value.
         allowed: What would be right.

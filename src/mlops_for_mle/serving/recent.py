@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -22,7 +23,7 @@ class RecentPrediction(msgspec.Struct):
     Attributes:
         prediction_id: Its id in the prediction log.
         answered_at: Seconds since 1970, UTC.
-        value: The predicted class value or number.
+        value: The predicted class code or number.
         label: The name of the class; None for a regression.
         probability: Of the predicted class, where the model has probabilities.
         features: What was asked, by name.
@@ -34,7 +35,7 @@ class RecentPrediction(msgspec.Struct):
     value: float
     label: str | None
     probability: float | None
-    features: dict[str, float]
+    features: dict[str, Any]
     model_version: int
 
 
@@ -137,6 +138,7 @@ def _first_rows(answered: AnsweredPredictions) -> AnsweredPredictions:
             probabilities[:count].copy() if probabilities is not None else None,
         ),
         prediction_id=answered.prediction_id + "-",
+        given=answered.given[:count] if answered.given is not None else None,
     )
 
 
@@ -144,7 +146,8 @@ def _rows(answered: AnsweredPredictions) -> Iterable[RecentPrediction]:
     manifest = answered.manifest
     names, labels = manifest.contract.feature_names, manifest.contract.target.labels
     probabilities = answered.predictions.probabilities
-    for index, row in enumerate(answered.rows.tolist()):
+    rows = answered.rows.tolist() if answered.given is None else answered.given
+    for index, row in enumerate(rows):
         value = answered.predictions.values.item(index)
         one = answered.prediction_id
         yield RecentPrediction(

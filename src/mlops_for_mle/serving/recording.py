@@ -1,6 +1,7 @@
 """What an answered request leaves behind: the prediction log and the metrics plug in here."""
 
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 from mlops_for_mle.predictor import Predictions, Rows
 from mlops_for_mle.release import Manifest
@@ -14,10 +15,12 @@ class AnsweredPredictions(NamedTuple):
             row ``i`` of several has the id ``<prediction_id>-<i>``, counted from 0.
         answered_at: Nanoseconds since 1970, UTC.
         manifest: The release that answered.
-        rows: Shape (rows, features), float64, in the order of the contract's features.
+        rows: Shape (rows, columns), float64, as the contract's encoding gives them.
         predictions: One answer a row.
         latency_seconds: From the arrival of the request to its prediction.
         request_id: The client's ``X-Request-ID``, if any.
+        given: The rows' plain values, in the order of the contract's features; None where the
+            matrix holds them.
     """
 
     prediction_id: str
@@ -27,6 +30,7 @@ class AnsweredPredictions(NamedTuple):
     predictions: Predictions
     latency_seconds: float
     request_id: str | None
+    given: Sequence[Sequence[Any]] | None = None
 
 
 class PredictionRecorder(Protocol):

@@ -15,10 +15,10 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 import numpy as np
 
-from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.release import Precision
 from mlops_for_mle.serving.documents import parse_json
-from mlops_for_mle.serving.feature_checks import Faults, FeatureChecks, Matrix, describe
+from mlops_for_mle.serving.feature_checks import Faults, FeatureChecks, Matrix, describe, plain
 
 COLUMNS_KEY = "columns"
 
@@ -36,23 +36,34 @@ class RowsForm(Enum):
 
 
 class GivenRows(NamedTuple):
-    """The rows of a request: shape (rows, features), in the order of the contract."""
+    """The rows of a request.
+
+    Attributes:
+        rows: As the contract's encoding gives them.
+        form: How they were given.
+        given: Their plain values; None where the matrix holds them.
+    """
 
     rows: Matrix
     form: RowsForm
+    given: list[list[Any]] | None = None
 
 
 class RowReader:
-    """Turns bodies into matrices of rows by features, in the order of the contract."""
+    """Turns bodies into rows, in the order of the contract.
+
+    Only contracts of plain numbers have the short way.
+    """
 
     def __init__(self, contract: Contract, precision: Precision) -> None:
         """Prepare for the rows of a contract and a model that computes in this precision."""
         self.checks = FeatureChecks(contract, precision)
         self._features = contract.features
         self._width = len(contract.features)
+        self._are_plain = self.checks.are_plain
         self._quotes_of_a_row = 2 * self._width
         # msgspec knows no fields with names that JSON escapes.
-        self._has_short_way = not any(map(_ESCAPED.search, contract.features))
+        self._has_short_way = self._are_plain and not any(map(_ESCAPED.search, contract.features))
         if self._has_short_way:
             row, columns = self._types()
             self._row_decoder = msgspec.json.Decoder(row)
@@ -107,46 +118,52 @@ class RowReader:
             rows = [self._explain_row(document, "", faults)]
             form = RowsForm.ONE
         faults.raise_if_any()
-        return GivenRows(np.array(rows, dtype=np.float64), form)
+        read = self.checks.read_rows(rows)
+        return GivenRows(read.matrix, form, read.given)
 
     def _has_columns(self, document: Any) -> bool:
         if not isinstance(document, dict) or list(document) != [COLUMNS_KEY]:
             return False
         return COLUMNS_KEY not in self._features or isinstance(document[COLUMNS_KEY], dict)
 
-    def _explain_list(self, document: list[Any], faults: Faults) -> list[list[float]]:
+    def _explain_list(self, document: list[Any], faults: Faults) -> list[list[Any]]:
         if not document:
             faults.add("", "has no rows", document, "at least one row")
         return [self._explain_row(row, f"[{index}]", faults) for index, row in enumerate(document)]
 
-    def _explain_row(self, row: Any, path: str, faults: Faults) -> list[float]:
+    def _explain_row(self, row: Any, path: str, faults: Faults) -> list[Any]:
         if not isinstance(row, dict):
             faults.add(path, "is no object", row, f"an object with {', '.join(self._features)}")
             return []
         prefix = f"{path}." if path else ""
-        values = []
+        values: list[Any] = []
         for name, feature in self._features.items():
             if name not in row:
-                faults.add_missing(prefix + name, "is missing", describe(feature))
+                if feature.is_optional:
+                    values.append(None)
+                else:
+                    faults.add_missing(prefix + name, "is missing", describe(feature))
                 continue
             message = self.checks.fault(row[name], feature)
             if message is not None:
                 faults.add(prefix + name, message, row[name], describe(feature))
                 continue
-            values.append(float(row[name]))
+            values.append(self._plain(row[name], feature))
         self._refuse_unknown(row, prefix, faults)
         return values
 
-    def _explain_columns(self, columns: Any, faults: Faults) -> list[list[float]]:
+    def _explain_columns(self, columns: Any, faults: Faults) -> list[list[Any]]:
         if not isinstance(columns, dict):
             allowed = f"an object with a list for each of {', '.join(self._features)}"
             faults.add(COLUMNS_KEY, "is no object", columns, allowed)
             return []
-        values: dict[str, list[float]] = {}
+        values: dict[str, list[Any]] = {}
         for name, feature in self._features.items():
             path = f"{COLUMNS_KEY}.{name}"
             allowed = f"a list in which each is {describe(feature)}"
             if name not in columns:
+                if feature.is_optional:
+                    continue
                 faults.add_missing(path, "is missing", allowed)
             elif not isinstance(columns[name], list):
                 faults.add(path, "is no list", columns[name], allowed)
@@ -164,7 +181,20 @@ class RowReader:
         elif lengths and not any(lengths.values()):
             faults.add_missing(COLUMNS_KEY, "has no rows", "at least one row")
         faults.raise_if_any()
-        return [[float(value) for value in row] for row in zip(*values.values(), strict=True)]
+        if not values:
+            faults.add(COLUMNS_KEY, "has no column", columns, "at least one list")
+            faults.raise_if_any()
+        count = next(iter(lengths.values()))
+        complete = [
+            [self._plain(value, feature) for value in values[name]]
+            if name in values
+            else [None] * count
+            for name, feature in self._features.items()
+        ]
+        return [list(row) for row in zip(*complete, strict=True)]
+
+    def _plain(self, value: Any, feature: Feature) -> Any:
+        return float(value) if self._are_plain else plain(value, feature)
 
     def _refuse_unknown(self, given: dict[str, Any], prefix: str, faults: Faults) -> None:
         if given.keys() <= self._features.keys():

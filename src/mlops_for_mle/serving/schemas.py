@@ -5,6 +5,15 @@ from typing import Any
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.serving.row_reader import COLUMNS_KEY
 
+_TYPES = {
+    "integer": "integer",
+    "boolean": "boolean",
+    "category": "string",
+    "date": "string",
+    "timestamp": "string",
+}
+_FORMATS = {"date": "date", "timestamp": "date-time"}
+
 PREDICTION_ID = {
     "type": "string",
     "description": "Names the prediction in the log and for feedback: a UUID of version 7; row i "
@@ -14,16 +23,19 @@ PREDICTION_ID = {
 
 def row_schema(contract: Contract) -> dict[str, Any]:
     """One row of a request."""
-    return _object({name: _feature_schema(one) for name, one in contract.features.items()})
+    properties = {name: feature_schema(one) for name, one in contract.features.items()}
+    return _object(properties, _required(contract))
 
 
 def columns_schema(contract: Contract) -> dict[str, Any]:
     """Many rows of a request, by columns."""
     columns = {
-        name: {"type": "array", "items": _feature_schema(one), "minItems": 1}
+        name: {"type": "array", "items": feature_schema(one), "minItems": 1}
         for name, one in contract.features.items()
     }
-    inner = _object(columns) | {"description": "Lists of one length, one value a row"}
+    inner = _object(columns, _required(contract)) | {
+        "description": "Lists of one length, one value a row"
+    }
     return _object({COLUMNS_KEY: inner})
 
 
@@ -62,7 +74,10 @@ def _prediction_schemas(contract: Contract, has_probabilities: bool) -> dict[str
         return {target.response_name: {"type": "number"}}
     labels = list(target.labels.values())
     schemas: dict[str, Any] = {
-        target.response_name: {"type": "integer", "enum": list(target.class_values)},
+        target.response_name: {
+            "type": "string" if target.has_text_classes else "integer",
+            "enum": list(target.class_values),
+        },
         "label": {"type": "string", "enum": labels},
     }
     if has_probabilities:
@@ -75,26 +90,38 @@ def _release_schemas() -> dict[str, Any]:
     return {"model_version": {"type": "integer", "minimum": 1}, "release": {"type": "string"}}
 
 
-def _feature_schema(feature: Feature) -> dict[str, Any]:
+def feature_schema(feature: Feature) -> dict[str, Any]:
+    """One value of a feature."""
     unit = f"in {feature.unit}" if feature.unit else None
     described = ", ".join(part for part in (feature.description, unit) if part)
+    kind = _TYPES.get(feature.type, "number")
+    if feature.has_integer_categories:
+        kind = "integer"
+    known = feature.categories if feature.unknown == "reject" else ()
     facts = {
-        "type": "integer" if feature.type == "integer" else "number",
+        "type": [kind, "null"] if feature.is_optional else kind,
+        "format": _FORMATS.get(feature.type),
+        "enum": [*known, *([None] if feature.is_optional else [])] if known else None,
         "minimum": feature.minimum,
         "maximum": feature.maximum,
         "description": described or None,
+        "examples": list(feature.categories[:5]) if feature.categories and not known else None,
     }
     return {key: value for key, value in facts.items() if value is not None}
+
+
+def _required(contract: Contract) -> list[str]:
+    return [name for name, one in contract.features.items() if not one.is_optional]
 
 
 def _list_of(schema: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": schema}
 
 
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
+def _object(properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": properties,
-        "required": list(properties),
+        "required": list(properties) if required is None else required,
         "additionalProperties": False,
     }

@@ -1,7 +1,8 @@
 """Reads the requests of the Open Inference Protocol, version 2, over REST.
 
 Tensors stand in the JSON or, by the binary tensor data extension, behind it. The rows are one
-tensor of rows by features, or one tensor of values for each feature by its name.
+tensor of rows by features, or one tensor of values for each feature by its name; only the latter
+where a contract has more than plain numbers.
 """
 
 from typing import Any, NamedTuple
@@ -15,37 +16,14 @@ from mlops_for_mle.predictor import INPUT_NAME
 from mlops_for_mle.release import Precision
 from mlops_for_mle.serving.documents import parse_json, refuse_repeated_keys
 from mlops_for_mle.serving.feature_checks import Faults, FeatureChecks, Matrix, describe
+from mlops_for_mle.serving.feature_tensors import read_feature_tensors
 from mlops_for_mle.serving.problems import FieldError, shown, unprocessable
-
-# Element types of the protocol by their names; binary data is little-endian.
-ELEMENT_TYPES = {
-    "FP64": "<f8",
-    "FP32": "<f4",
-    "FP16": "<f2",
-    "INT64": "<i8",
-    "INT32": "<i4",
-    "INT16": "<i2",
-    "INT8": "<i1",
-    "UINT64": "<u8",
-    "UINT32": "<u4",
-    "UINT16": "<u2",
-    "UINT8": "<u1",
-}
+from mlops_for_mle.serving.tensor_elements import ELEMENT_TYPES, InputTensor, count_of
 
 _LARGE_DATA_BYTES = 256
 
 _SHARED_MEMORY = "shared_memory_region"
 _CLASSIFICATION = "classification"
-
-
-class InputTensor(msgspec.Struct):
-    """One tensor of a request, as it stands in the JSON."""
-
-    name: str
-    shape: list[int]
-    datatype: str
-    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    parameters: dict[str, Any] = {}
 
 
 class OutputRequest(msgspec.Struct):
@@ -65,10 +43,17 @@ class InferenceRequest(msgspec.Struct):
 
 
 class ReadRequest(NamedTuple):
-    """A request with its rows: shape (rows, features), in the order of the contract."""
+    """A request with its rows.
+
+    Attributes:
+        request: As it stands in the JSON.
+        rows: As the contract's encoding gives them.
+        given: Their plain values; None where the matrix holds them.
+    """
 
     request: InferenceRequest
     rows: Matrix
+    given: list[list[Any]] | None = None
 
 
 _decode_request = msgspec.json.Decoder(InferenceRequest).decode
@@ -108,6 +93,9 @@ class TensorReader:
         if _quotes_of(request) != document.count(b'"'):
             refuse_repeated_keys(parse_json(_without_data(document, request.inputs)))
         _refuse_extensions(request)
+        if not self._checks.are_plain:
+            read = read_feature_tensors(request.inputs, memoryview(body)[length:], self._checks)
+            return ReadRequest(request, read.matrix, read.given)
         tensors = _decode_tensors(request.inputs, memoryview(body)[length:])
         rows = self._rows(tensors)
         if not self._checks.accept(rows):
@@ -236,7 +224,7 @@ def _binary_values(
     tensor: InputTensor, where: str, size: Any, binary: memoryview
 ) -> npt.NDArray[Any]:
     element = np.dtype(ELEMENT_TYPES[tensor.datatype])
-    expected = _count(tensor.shape) * element.itemsize
+    expected = count_of(tensor.shape) * element.itemsize
     if type(size) is not int or size != expected or size > len(binary):
         allowed = f"{expected} bytes, as the shape says, all of them behind the JSON"
         raise _refused(f"{where}.parameters.binary_data_size", "does not fit", shown(size), allowed)
@@ -254,18 +242,11 @@ def _json_values(tensor: InputTensor, where: str) -> npt.NDArray[Any]:
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         message = f"is no list of numbers: {error}"
         raise _refused(f"{where}.data", message, None, "numbers") from None
-    expected = _count(tensor.shape)
+    expected = count_of(tensor.shape)
     if len(values) != expected:
         allowed = f"{expected}, as the shape says"
         raise _refused(f"{where}.data", "has another size", str(len(values)), allowed)
     return values.reshape(tensor.shape)
-
-
-def _count(shape: list[int]) -> int:
-    count = 1
-    for extent in shape:
-        count *= extent
-    return count
 
 
 def _refused(path: str, message: str, given: str | None, allowed: str) -> Exception:

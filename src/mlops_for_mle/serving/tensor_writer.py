@@ -5,9 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.encoding import encoding_of
 from mlops_for_mle.predictor import INPUT_NAME, PROBABILITY_OUTPUT
 from mlops_for_mle.release import Manifest
 from mlops_for_mle.serving.answers import encode
+from mlops_for_mle.serving.feature_tensors import datatype_of
 from mlops_for_mle.serving.problems import FieldError, unprocessable
 from mlops_for_mle.serving.recording import AnsweredPredictions
 from mlops_for_mle.serving.tensor_reader import InferenceRequest
@@ -48,7 +51,10 @@ class TensorWriter:
         is_classifier = target.task == "classification"
         self._name = target.response_name
         self.input_names = contract.feature_names
-        self.outputs = [OutputKind(self._name, "INT64" if is_classifier else "FP64", (-1,))]
+        self._texts = target.values if target.has_text_classes else None
+        kind = "INT64" if is_classifier else "FP64"
+        self.outputs = [OutputKind(self._name, "BYTES" if self._texts else kind, (-1,))]
+        self._inputs = _inputs(contract)
         if self._labels:
             self.outputs.append(OutputKind(LABEL_OUTPUT, "BYTES", (-1,)))
         if manifest.model.has_probabilities:
@@ -63,9 +69,7 @@ class TensorWriter:
             "name": self._model["model_name"],
             "versions": [self._model["model_version"]],
             "platform": "onnxruntime_onnx",
-            "inputs": [
-                {"name": INPUT_NAME, "datatype": "FP64", "shape": [-1, len(self.input_names)]}
-            ],
+            "inputs": self._inputs,
             "outputs": [kind._asdict() for kind in self.outputs],
             "parameters": {"features": list(self.input_names), "release": self._release},
         }
@@ -125,14 +129,30 @@ class TensorWriter:
 
     def _list(self, kind: OutputKind, answered: AnsweredPredictions) -> Any:
         if kind.datatype == "BYTES":
-            return [self._labels[value] for value in answered.predictions.values.tolist()]
+            texts = self._texts_of(kind)
+            return [texts[value] for value in answered.predictions.values.tolist()]
         return self._values(kind, answered)
 
     def _binary(self, kind: OutputKind, answered: AnsweredPredictions) -> bytes:
         if kind.datatype == "BYTES":
-            labels = {value: _length_prefixed(name) for value, name in self._labels.items()}
-            return b"".join(labels[value] for value in answered.predictions.values.tolist())
+            texts = {value: _length_prefixed(text) for value, text in self._texts_of(kind).items()}
+            return b"".join(texts[value] for value in answered.predictions.values.tolist())
         return self._values(kind, answered).tobytes()
+
+    def _texts_of(self, kind: OutputKind) -> dict[int, str]:
+        if kind.name == self._name and self._texts:
+            return {code: str(text) for code, text in self._texts.items()}
+        return self._labels
+
+
+def _inputs(contract: Contract) -> list[dict[str, Any]]:
+    if encoding_of(contract).is_identity:
+        shape = [-1, len(contract.features)]
+        return [{"name": INPUT_NAME, "datatype": "FP64", "shape": shape}]
+    return [
+        {"name": name, "datatype": datatype_of(feature), "shape": [-1]}
+        for name, feature in contract.features.items()
+    ]
 
 
 def _length_prefixed(text: str) -> bytes:

@@ -1,11 +1,22 @@
 """Pure functions of ingestion: rows of a source in, a batch of good and bad rows out."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mlops_for_mle.column_values import (
+    NO_TIME,
+    blank,
+    expected,
+    read_discrete,
+    read_feature,
+    read_numbers,
+    read_times,
+    with_contract_types,
+)
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import SourceError
 from mlops_for_mle.frames import digest
@@ -46,7 +57,7 @@ def sort_rows(rows: pd.DataFrame, contract: Contract, ingestion: IngestionOption
         contract: What each column may hold.
         ingestion: Names the source and says how many bad rows are too many.
     """
-    typed, unreadable = read_values(rows, contract)
+    typed, unreadable = read_values(rows, contract, ingestion.date_formats)
     reasons = [*unreadable, *find_violations(typed, contract)]
     by_row: dict[int, list[str]] = {}
     for row, reason in reasons:
@@ -61,7 +72,7 @@ def sort_rows(rows: pd.DataFrame, contract: Contract, ingestion: IngestionOption
     return Batch(
         source=ingestion.source,
         content_sha256=digest(rows),
-        accepted=_with_contract_types(accepted, contract),
+        accepted=with_contract_types(accepted, contract),
         rejected=pd.DataFrame(
             {
                 "row_number": [row + 1 for row in bad],
@@ -73,9 +84,9 @@ def sort_rows(rows: pd.DataFrame, contract: Contract, ingestion: IngestionOption
 
 
 def read_values(
-    rows: pd.DataFrame, contract: Contract
+    rows: pd.DataFrame, contract: Contract, date_formats: Mapping[str, str] | None = None
 ) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
-    """Read numbers and times from what may be text.
+    """Read the contract's types from what may be text.
 
     Returns:
         The rows with numbers as float64 and times as datetime64, missing where there is none
@@ -85,20 +96,23 @@ def read_values(
     problems: list[tuple[int, str]] = []
     for name in rows.columns:
         raw = rows[name]
-        blank = raw.isna() | (raw.astype(str).str.strip() == "")
-        if name == contract.timestamp:
-            parsed: pd.Series[Any] = _read_times(raw.mask(blank))
-            expected = "no ISO 8601 time of the years 1 to 9999"
+        form = (date_formats or {}).get(name)
+        is_blank = blank(raw)
+        feature = contract.features.get(name)
+        if feature is not None:
+            parsed, wanted = read_feature(raw, feature, form), expected(feature, form)
+        elif name == contract.timestamp:
+            parsed, wanted = read_times(raw.mask(is_blank), form), NO_TIME
+        elif contract.target.has_text_classes:
+            parsed, wanted = read_discrete(raw.mask(is_blank), has_integers=False), "no text"
         else:
-            parsed = pd.to_numeric(raw.mask(blank), errors="coerce").astype(np.float64)
-            expected = "not a number"
+            parsed, wanted = read_numbers(raw.mask(is_blank)), "not a number"
         typed[name] = parsed
-        unread = parsed.isna() & ~blank
-        problems += [
-            (int(row), f"{name}: {expected}: {raw[row]!r}") for row in unread[unread].index
-        ]
-        if name != contract.timestamp:
-            problems += [(int(row), f"{name}: is missing") for row in blank[blank].index]
+        unread = parsed.isna() & ~is_blank
+        problems += [(int(row), f"{name}: {wanted}: {raw[row]!r}") for row in unread[unread].index]
+        may_be_missing = name == contract.timestamp or (feature is not None and feature.is_optional)
+        if not may_be_missing:
+            problems += [(int(row), f"{name}: is missing") for row in is_blank[is_blank].index]
     return typed, problems
 
 
@@ -116,7 +130,7 @@ def find_violations(typed: pd.DataFrame, contract: Contract) -> list[tuple[int, 
     except SchemaErrors as errors:
         cases = errors.failure_cases
         return [
-            (int(index), f"{column}: {check}, found {value:g}")
+            (int(index), f"{column}: {check}, found {_shown(value)}")
             for index, column, check, value in zip(
                 cases["index"], cases["column"], cases["check"], cases["failure_case"], strict=True
             )
@@ -124,22 +138,8 @@ def find_violations(typed: pd.DataFrame, contract: Contract) -> list[tuple[int, 
     return []
 
 
-def _read_times(raw: "pd.Series[Any]") -> "pd.Series[Any]":
-    """Read times as UTC without a zone, missing where there is none."""
-    text = raw.astype("string")
-    # pandas also knows "now"; a finer fraction than Postgres keeps would narrow the range of years.
-    text = text.where(text.str.match(r"\s*[0-9]{4}")).str.replace(
-        r"(\.[0-9]{6})[0-9]+", r"\1", regex=True
-    )
-    times = pd.to_datetime(text, errors="coerce", format="ISO8601", utc=True).dt.tz_localize(None)
-    return times.where(times.dt.year.between(1, 9999))
-
-
-def _with_contract_types(rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    types = {name: "int64" for name, one in contract.features.items() if one.type == "integer"}
-    if contract.target.task == "classification":
-        types[contract.target.column] = "int64"
-    return rows.astype(types)
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _as_read(row: "pd.Series[Any]") -> str:

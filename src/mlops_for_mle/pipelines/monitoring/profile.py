@@ -1,5 +1,8 @@
 """The reference: how the rows that the deployed release was trained on lie in each column."""
 
+import json
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -7,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mlops_for_mle.contract import Contract, Feature, FeatureType, Target
+from mlops_for_mle.frame_encoding import encode_frame, naive_times, plain_column
 from mlops_for_mle.predictor import Predictor
 from mlops_for_mle.records_monitoring import (
     CategoryColumn,
@@ -24,6 +28,11 @@ Numbers = npt.NDArray[np.float64]
 _KINDS: dict[FeatureType, Literal["numeric", "category"]] = {
     "float": "numeric",
     "integer": "numeric",
+    "decimal": "numeric",
+    "boolean": "category",
+    "category": "category",
+    "date": "numeric",
+    "timestamp": "numeric",
 }
 
 
@@ -66,7 +75,7 @@ def describe(deployed: DeployedRelease, bins: int) -> ReferenceProfile:
 
 def class_codes(target: Target) -> tuple[float, ...]:
     """The classes as they stand in the prediction log; empty for regression."""
-    return tuple(float(value) for value in target.class_values)
+    return tuple(map(float, target.class_codes))
 
 
 def describe_feature(
@@ -74,8 +83,9 @@ def describe_feature(
 ) -> ReferenceColumn:
     """Sort a feature's values into bins or categories, by its type."""
     if _KINDS[feature.type] == "category":
-        return describe_categories(name, values)
-    column = describe_numbers(name, _numbers(values), bins)
+        return describe_categories(name, plain_column(values, feature))
+    numbers = _seconds(values) if feature.is_time else _numbers(values)
+    column = describe_numbers(name, numbers, bins)
     numeric = column.column
     if not isinstance(numeric, NumericColumn):
         raise TypeError("numbers are described as such")
@@ -85,17 +95,18 @@ def describe_feature(
             "minimum": feature.minimum,
             "maximum": feature.maximum,
             "is_whole": feature.type == "integer",
+            "is_time": feature.is_time,
         }
     )
     return ReferenceColumn(bounded, column.counts)
 
 
-def describe_categories(name: str, values: "pd.Series[Any]") -> ReferenceColumn:
-    """Count each category that the values have; missing values do not count."""
-    found = values.dropna().astype(str).value_counts().sort_index()
-    return ReferenceColumn(
-        CategoryColumn(name, tuple(map(str, found.index))), tuple(map(int, found.to_list()))
-    )
+def describe_categories(name: str, values: Iterable[Any]) -> ReferenceColumn:
+    """Count each category that plain values have; missing values do not count."""
+    present = (one for one in values if not (one is None or one != one))  # noqa: PLR0124  (NaN)
+    texts = Counter(one if isinstance(one, str) else json.dumps(one) for one in present)
+    names = sorted(texts)
+    return ReferenceColumn(CategoryColumn(name, tuple(names)), tuple(texts[one] for one in names))
 
 
 def describe_numbers(name: str, values: Numbers, bins: int) -> ReferenceColumn:
@@ -136,14 +147,20 @@ def bin_edges(values: Numbers, bins: int) -> Numbers:
 
 
 def _answers(deployed: DeployedRelease) -> Numbers:
-    names = list(deployed.release.manifest.contract.feature_names)
-    rows = deployed.snapshot.loc[:, names].to_numpy(dtype=np.float64)
+    contract = deployed.release.manifest.contract
+    rows = encode_frame(deployed.snapshot, contract).to_numpy(dtype=np.float64)
     return Predictor(deployed.release).predict(rows).values.astype(np.float64)
 
 
 def _numbers(values: "pd.Series[Any]") -> Numbers:
-    found = values.to_numpy(dtype=np.float64)
+    found = values.to_numpy(dtype=np.float64, na_value=np.nan)
     return found[np.isfinite(found)]
+
+
+def _seconds(values: "pd.Series[Any]") -> Numbers:
+    """Times as seconds since 1970, as the prediction log's text is counted."""
+    times = naive_times(values.dropna()).to_numpy().astype("datetime64[us]")
+    return times.astype(np.int64).astype(np.float64) / 1e6
 
 
 def _deviation(values: Numbers) -> float:

@@ -54,15 +54,20 @@ def decide(
     """
     if gates.metric not in candidate_metrics:
         raise ConfigurationError(
-            f"gates.metric: expected one of {', '.join(candidate_metrics)} (found {gates.metric!r})"
+            f"gates.metric: expected one of {', '.join(candidate_metrics)}, which were measured on "
+            f"the validation rows of this model (found {gates.metric!r})"
         )
-    sign = 1.0 if gates.greater_is_better else -1.0
+    sign = 1.0 if gates.is_greater_better else -1.0
     value = candidate_metrics[gates.metric]
-    reached = sign * (value - gates.threshold) >= 0
-    reasons = [
-        f"validation {gates.metric} {value:.4f} "
-        f"{'meets' if reached else 'misses'} the threshold {gates.threshold:.4f}"
-    ]
+    if gates.threshold is None:
+        reached = True
+        reasons = [f"validation {gates.metric} {value:.4f}, no threshold is set"]
+    else:
+        reached = sign * (value - gates.threshold) >= 0
+        reasons = [
+            f"validation {gates.metric} {value:.4f} "
+            f"{'meets' if reached else 'misses'} the threshold {gates.threshold:.4f}"
+        ]
     champion = incumbent.champion
     if champion is None:
         reasons.append("there is no champion to compare with")
@@ -74,6 +79,11 @@ def decide(
         kept_up = True
     else:
         champion_metrics = _measure_champion(champion, version, contract)
+        if gates.metric not in champion_metrics:
+            raise UserError(
+                f"Champion version {champion.version} of {version.name} has no {gates.metric}, "
+                f"only {', '.join(champion_metrics)}: choose one of them for gates.metric."
+            )
         rival = champion_metrics[gates.metric]
         kept_up = sign * (value - rival) >= -gates.tolerance - REPRODUCTION_TOLERANCE
         reasons.append(
@@ -98,10 +108,16 @@ def _measure_champion(
     from mlops_for_mle.pipelines.metrics import measure
 
     then, now = champion.passport.contract, contract
-    if then.feature_names != now.feature_names or then.target.column != now.target.column:
+    same_answers = (
+        then.target.column == now.target.column
+        and then.target.task == now.target.task
+        and then.target.codes == now.target.codes
+    )
+    if then.feature_names != now.feature_names or not same_answers:
         raise UserError(
             f"Champion version {champion.version} of {version.name} was trained for other columns "
-            f"({', '.join(then.feature_names)}), so it cannot be compared on the same rows. Give "
-            "the changed contract a new contract.name."
+            f"or classes ({', '.join(then.data_columns)}), so it cannot be compared on the same "
+            "rows. Give the changed contract a new contract.name."
         )
-    return measure(champion.model, version.validation, contract)
+    # By its own contract: a category that is new since then was unknown to it.
+    return measure(champion.model, version.validation, then)

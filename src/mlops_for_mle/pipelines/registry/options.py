@@ -1,21 +1,44 @@
 """The parameters of the registry's gates."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from mlops_for_mle.configuration import Configuration
+from mlops_for_mle.metric_names import ALL_METRICS
 
 
 class GateOptions(Configuration):
     """What a candidate must show to become champion.
 
     Attributes:
-        metric: The metric that decides, such as ``accuracy``; see ``pipelines.metrics.measure``.
-        greater_is_better: False for errors such as ``rmse``.
-        threshold: The candidate must reach it on its validation rows.
+        metric: The metric that decides. For classification ``accuracy``, ``balanced_accuracy``,
+            ``macro_f1``, and of models with probabilities ``log_loss``, ``roc_auc``, ``brier``;
+            for regression ``rmse``, ``mae``, ``r2``.
+        greater_is_better: Follows from the metric; it may be said as well, but not otherwise.
+        threshold: The candidate must reach it on its validation rows; None sets no such bound.
         tolerance: By how much the candidate may be worse than the champion on the same rows.
     """
 
     metric: str
-    greater_is_better: bool = True
-    threshold: float
+    greater_is_better: bool | None = None
+    threshold: float | None = None
     tolerance: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _metric_is_known(self) -> Self:
+        if self.metric not in ALL_METRICS:
+            raise ValueError(
+                f"metric {self.metric!r} is unknown; allowed: {', '.join(ALL_METRICS)}"
+            )
+        if self.greater_is_better not in (None, self.is_greater_better):
+            better = "greater" if self.is_greater_better else "smaller"
+            raise ValueError(
+                f"greater_is_better: of {self.metric} {better} is better; leave the key out"
+            )
+        return self
+
+    @property
+    def is_greater_better(self) -> bool:
+        """Whether more of the metric is better."""
+        return ALL_METRICS[self.metric]

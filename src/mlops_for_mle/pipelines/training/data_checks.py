@@ -9,8 +9,10 @@ from pydantic import Field
 
 from mlops_for_mle.configuration import Configuration
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.encoding import encoding_of
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.frames import row_groups
+from mlops_for_mle.target import encode_target
 
 # Estimates need no more rows than these, whatever the table has.
 LARGEST_SAMPLE = 5_000
@@ -56,7 +58,7 @@ def check(rows: pd.DataFrame, contract: Contract, options: DataCheckOptions) -> 
     found: dict[str, Any] = {"rows": len(rows), "distinct_rows": int(distinct.sum())}
     problems = [*_check_counts(found, target[distinct], contract, options)]
     sample = _sample(len(rows))
-    values, truth = features.iloc[sample], target.iloc[sample].to_numpy()
+    values, truth = features.iloc[sample], encode_target(target.iloc[sample], contract.target)
     if len(sample) >= SMALLEST_SAMPLE and not problems:
         scores = single_feature_scores(values, truth, contract)
         found["single_feature_scores"] = scores
@@ -88,7 +90,7 @@ def require_good(found: dict[str, Any], source: str) -> None:
 def single_feature_scores(
     features: pd.DataFrame, target: npt.NDArray[Any], contract: Contract
 ) -> dict[str, float]:
-    """How well each column alone tells the target: a tree, cross-validated.
+    """How well each feature alone tells the target: a tree, cross-validated.
 
     Equal values stand in one fold, so that a column of identifiers tells nothing. Scores are
     balanced accuracy for classes (0.5 for two classes is chance) and, for numbers, R2 or the
@@ -103,20 +105,24 @@ def single_feature_scores(
     kind = DecisionTreeClassifier if is_classifier else DecisionTreeRegressor
     score = balanced_accuracy_score if is_classifier else r2_score
     scores = {}
-    for name in features.columns:
-        column = features[[name]]
+    columns: dict[str, list[str]] = {}
+    for one in encoding_of(contract).columns:
+        columns.setdefault(one.source, []).append(one.name)
+    for name, parts in columns.items():
+        column = features[parts]
         groups = row_groups(column)
         folds = min(_FOLDS, groups.nunique())
         if folds < 2:
-            scores[str(name)] = 0.0
+            scores[name] = 0.0
             continue
         tree = kind(random_state=0)
         cut = GroupKFold(folds, shuffle=True, random_state=0)
         predicted = cross_val_predict(tree, column, target, groups=groups, cv=cut)
         value = float(score(target, predicted))
-        if not is_classifier:
-            value = max(value, float(spearmanr(column[name], target, nan_policy="omit")[0]) ** 2)
-        scores[str(name)] = round(value, 6)
+        if not is_classifier and len(parts) == 1:
+            ranks = spearmanr(column[parts[0]], target, nan_policy="omit")
+            value = max(value, float(np.nan_to_num(ranks[0])) ** 2)
+        scores[name] = round(value, 6)
     return scores
 
 

@@ -30,7 +30,7 @@ def take_snapshot(window: Window, contract: Contract) -> Snapshot:
     """Fix the rows of this run: their digest, their watermark and their number.
 
     Raises:
-        UserError: A class of the contract has no row.
+        UserError: A class of the contract has no row, or a number to be learned never differs.
     """
     rows = window.rows
     if contract.target.task == "classification":
@@ -45,6 +45,11 @@ def take_snapshot(window: Window, contract: Contract) -> Snapshot:
                 f"{window.source}: {len(rows)} rows and none of class {', '.join(absent)}; "
                 "ingest rows of every class of the contract before training."
             )
+    elif rows[contract.target.column].nunique() < 2:
+        raise UserError(
+            f"{window.source}: {contract.target.column} has the same value in all {len(rows)} "
+            "rows, so there is nothing to learn; ingest other rows or choose another target."
+        )
     watermark = int(rows[contract.key].max()) if contract.key in rows.columns else None
     facts = SnapshotFacts(
         source=window.source, sha256=digest(rows), watermark=watermark, row_count=len(rows)
@@ -131,8 +136,9 @@ def draw_plots(model: Any, validation_rows: pd.DataFrame, contract: Contract) ->
     """Draw the confusion matrix and the report by class (for regression, their counterparts)."""
     from mlops_for_mle.pipelines.training.estimator import model_input
     from mlops_for_mle.pipelines.training.plots import plot_errors, plot_report
+    from mlops_for_mle.target import encode_target
 
-    truth = validation_rows[contract.target.column].to_numpy()
+    truth = encode_target(validation_rows[contract.target.column], contract.target)
     found = model.predict(model_input(validation_rows, contract))
     return plot_errors(truth, found, contract), plot_report(truth, found, contract)
 
@@ -148,11 +154,14 @@ def assemble_candidate(
     training: TrainingOptions,
 ) -> TrainedModel:
     """Put together everything that is logged with the model."""
-    from mlops_for_mle.pipelines.training.estimator import model_input
+    from mlops_for_mle.encoding import encoding_of
+    from mlops_for_mle.frame_encoding import plain_rows
+    from mlops_for_mle.pipelines.training.estimator import choose
     from mlops_for_mle.pipelines.training.onnx_export import estimator_name, trained_answers
 
-    example_rows = model_input(validation_rows.head(EXAMPLE_ROWS), contract).to_numpy()
-    answers = trained_answers(model, example_rows, contract)
+    encoding = encoding_of(contract)
+    example_rows = plain_rows(validation_rows.head(EXAMPLE_ROWS), contract)
+    answers = trained_answers(model, encoding.rows(example_rows), contract)
     passport = ModelPassport(
         contract=contract,
         estimator=estimator_name(model),
@@ -162,7 +171,7 @@ def assemble_candidate(
         snapshot=snapshot.facts,
         parity=export.parity,
         example=Example(
-            rows=example_rows.tolist(),
+            rows=tuple(map(tuple, example_rows)),
             predictions=answers.values.tolist(),
             probabilities=None if answers.probabilities is None else answers.probabilities.tolist(),
         ),
@@ -173,7 +182,7 @@ def assemble_candidate(
         "onnx_precision": passport.precision,
         "validation_fraction": training.validation_fraction,
         "seed": training.seed,
-        "scale": training.estimator.scale,
+        "scale": choose(training.estimator, contract, "training.estimator").is_scaled,
         **{f"estimator.{name}": value for name, value in parameters.items()},
     }
     return TrainedModel(model, export.graph, passport, validation_rows, settings)

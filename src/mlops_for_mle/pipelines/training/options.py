@@ -1,24 +1,41 @@
 """The parameters of training."""
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mlops_for_mle.configuration import Configuration
+from mlops_for_mle.pipelines.training.menu import EstimatorName
 
 
 class EstimatorOptions(Configuration):
     """Which scikit-learn estimator is trained.
 
+    With neither ``name`` nor ``class_path`` it is ``logistic`` for classification and ``ridge``
+    for regression.
+
     Attributes:
+        name: A short name: ``logistic``, ``ridge``, ``svc``, ``random_forest``,
+            ``histogram_gradient_boosting`` or ``mlp``. ``svc`` takes long on more than about
+            10,000 rows.
         class_path: A classifier or regressor of scikit-learn, such as ``sklearn.svm.SVC``.
-        parameters: Its parameters; those left out keep scikit-learn's defaults.
-        scale: Whether a StandardScaler stands in front of it.
+        parameters: Its parameters; those left out keep the defaults.
+        scale: Whether numbers are scaled; None means wherever the estimator gains from it.
     """
 
-    class_path: str = Field(pattern=r"^sklearn(\.\w+)+$")
+    name: EstimatorName | None = None
+    class_path: str | None = Field(default=None, pattern=r"^sklearn(\.\w+)+$")
     parameters: dict[str, Any] = Field(default_factory=dict)
-    scale: bool = True
+    scale: bool | None = None
+
+    @model_validator(mode="after")
+    def _there_is_one_estimator(self) -> Self:
+        if self.name is not None and self.class_path is not None:
+            raise ValueError(
+                f"name {self.name} and class_path {self.class_path} are both given; "
+                "leave one of them out"
+            )
+        return self
 
 
 class SearchOptions(Configuration):
@@ -49,5 +66,5 @@ class TrainingOptions(Configuration):
 
     validation_fraction: float = Field(default=0.25, gt=0, lt=1)
     seed: int = Field(default=2022, ge=0)
-    estimator: EstimatorOptions
+    estimator: EstimatorOptions = EstimatorOptions()
     search: SearchOptions | None = None

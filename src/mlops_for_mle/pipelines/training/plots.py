@@ -12,7 +12,7 @@ def plot_errors(truth: np.ndarray, found: np.ndarray, contract: Contract) -> Fig
     """Draw the confusion matrix, or predicted against true values for regression."""
     if contract.target.task == "regression":
         return _plot_predicted_against_true(truth, found, contract)
-    values = list(contract.target.class_values)
+    values = list(contract.target.class_codes)
     names = [contract.target.labels[value] for value in values]
     counts = confusion_matrix(truth, found, labels=values)
     figure = Figure(figsize=(5.2, 4.6), layout="constrained")
@@ -33,7 +33,7 @@ def plot_report(truth: np.ndarray, found: np.ndarray, contract: Contract) -> Fig
     """Draw precision, recall and F1 by class, or the residuals for regression."""
     if contract.target.task == "regression":
         return _plot_residuals(truth, found)
-    values = list(contract.target.class_values)
+    values = list(contract.target.class_codes)
     scores = precision_recall_fscore_support(truth, found, labels=values, zero_division=0)
     table = pd.DataFrame(
         dict(zip(("precision", "recall", "F1"), scores[:3], strict=True)),

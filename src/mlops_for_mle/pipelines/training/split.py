@@ -8,7 +8,9 @@ import pandas as pd
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
+from mlops_for_mle.frame_encoding import encode_frame
 from mlops_for_mle.frames import row_groups
+from mlops_for_mle.target import encode_target
 
 
 def split_rows(
@@ -33,14 +35,15 @@ def split_rows(
     Raises:
         UserError: A class has fewer than two distinct rows, so it cannot stand on both sides.
     """
-    features = rows.loc[:, list(contract.feature_names)].astype(np.float64)
+    features = encode_frame(rows, contract)
+    target = encode_target(rows[contract.target.column], contract.target)
     groups = row_groups(features).to_numpy()
     first_of_group = pd.Series(groups).drop_duplicates().index.to_numpy()
     ranks = np.array([_rank(values, seed) for values in features.to_numpy()[first_of_group]])
-    strata = _strata(rows[contract.target.column], groups, contract)
+    strata = _strata(target, groups, contract)
     held_back: set[int] = set()
     is_regression = contract.target.task == "regression"
-    for stratum in np.unique(strata if is_regression else rows[contract.target.column]):
+    for stratum in np.unique(strata if is_regression else target):
         members = np.flatnonzero(strata == stratum)
         if len(members) < 2:
             raise UserError(
@@ -56,11 +59,11 @@ def split_rows(
     )
 
 
-def _strata(target: "pd.Series[float]", groups: np.ndarray, contract: Contract) -> np.ndarray:
+def _strata(target: np.ndarray, groups: np.ndarray, contract: Contract) -> np.ndarray:
     """The class of each group, by majority; one stratum for regression."""
     if contract.target.task == "regression":
         return np.zeros(int(groups.max()) + 1, dtype=np.int64)
-    counts = pd.crosstab(groups, target.to_numpy())
+    counts = pd.crosstab(groups, target)
     majority = counts.to_numpy().argmax(axis=1)
     return np.asarray(counts.columns.to_numpy()[majority], dtype=np.int64)
 
@@ -74,4 +77,4 @@ def _rank(values: np.ndarray, seed: int) -> bytes:
 def _name_of(stratum: int, contract: Contract) -> str:
     if contract.target.task == "regression":
         return "The table"
-    return f"Class {stratum} ({contract.target.labels.get(stratum, 'unknown')})"
+    return f"Class {contract.target.values[stratum]} ({contract.target.labels[stratum]})"

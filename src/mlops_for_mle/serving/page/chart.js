@@ -1,5 +1,5 @@
 // The live chart: columns by class, or the course of a regression's answers.
-import { clock, drawn, element, number, swatch, whole } from "./shared.js";
+import { codeOf, clock, drawn, element, number, swatch, whole } from "./shared.js";
 import { text } from "./texts.js";
 
 const HEIGHT = 170;
@@ -40,7 +40,7 @@ function makeScale(recent, width) {
 function countClasses(intervals, target) {
   const named = target.task === "regression"
     ? [{ key: "", label: target.response_name }]
-    : target.classes.map((one) => ({ key: String(one.value), label: one.label }));
+    : target.classes.map((one, place) => ({ key: String(codeOf(one, place)), label: one.label }));
   return named.map(({ key, label }) => ({
     label,
     count: intervals.reduce((sum, one) => sum + (one.counts[key] ?? 0), 0),
@@ -77,7 +77,7 @@ function columns(intervals, scale, target, step, width) {
     const x = scale.x(Math.max(one.start, scale.start));
     const wide = Math.max(1, scale.x(one.start + step) - x - 1);
     return target.classes.map(({ value, label }, index) => {
-      const count = one.counts[String(value)] ?? 0;
+      const count = one.counts[String(codeOf({ value }, index))] ?? 0;
       if (count === 0) return null;
       const from = below;
       below += count;

@@ -26,7 +26,7 @@ export class PredictionForm {
     this.contract = contract;
     this.inputs.clear();
     const fields = Object.entries(contract.features).map(([name, feature], index) => {
-      const value = typed.get(name) ?? example[name] ?? feature.minimum ?? feature.maximum ?? 0;
+      const value = typed.get(name) ?? (name in example ? example[name] : defaultOf(feature));
       return this.field(name, feature, value, `field-${index}`);
     });
     byId("fields").replaceChildren(...fields);
@@ -34,21 +34,12 @@ export class PredictionForm {
   }
 
   field(name, feature, value, id) {
-    const range = rangeText(feature);
-    const hint = [feature.description, range].filter(Boolean).join(" · ");
-    const input = element("input", {
-      id,
-      type: "number",
-      inputmode: feature.type === "integer" ? "numeric" : "decimal",
-      step: feature.type === "integer" ? 1 : "any",
-      min: feature.minimum,
-      max: feature.maximum,
-      required: true,
-      "aria-describedby": `${id}-hint ${id}-error`,
-    });
-    input.value = typeof value === "number" ? Number(value.toPrecision(6)) : value;
+    const hint = [feature.description, rangeText(feature)].filter(Boolean).join(" · ");
+    const shared = { id, required: !isOptional(feature), "aria-describedby": `${id}-hint ${id}-error` };
+    const input = inputOf(feature, shared);
+    input.value = shownValue(feature, value);
     this.inputs.set(name, input);
-    const slider = this.slider(name, feature, input);
+    const slider = isNumber(feature) ? this.slider(name, feature, input) : null;
     input.addEventListener("input", () => {
       if (slider) slider.value = input.value;
       this.changed();
@@ -101,7 +92,7 @@ export class PredictionForm {
       const message = fault(this.contract.features[name], input.value);
       this.mark(name, message);
       if (message) isRight = false;
-      row[name] = Number(input.value);
+      row[name] = valueOf(this.contract.features[name], input.value);
     }
     return isRight ? row : null;
   }
@@ -193,17 +184,92 @@ function bars(probabilities) {
   return element("div", { class: "bars" }, ...rows);
 }
 
-function rangeText({ minimum, maximum }) {
-  const low = minimum === null ? null : number(minimum);
-  const high = maximum === null ? null : number(maximum);
+const isNumber = (feature) => ["float", "integer", "decimal"].includes(feature.type);
+const isOptional = (feature) => feature.missing !== "reject";
+const isTime = (feature) => feature.type === "date" || feature.type === "timestamp";
+const hasChoices = (feature) =>
+  feature.type === "boolean" || (feature.type === "category" && feature.unknown === "reject");
+
+// The input that suits a feature: what may be missing can be left empty.
+function inputOf(feature, shared) {
+  if (hasChoices(feature)) {
+    const values = feature.type === "boolean" ? [true, false] : feature.categories;
+    const options = values.map((one) => element("option", { value: String(one) }, choiceText(one)));
+    if (isOptional(feature)) options.unshift(element("option", { value: "" }, text("missing")));
+    return element("select", shared, ...options);
+  }
+  if (isTime(feature)) {
+    const length = feature.type === "date" ? 10 : 19;
+    return element("input", {
+      ...shared,
+      type: feature.type === "date" ? "date" : "datetime-local",
+      step: feature.type === "date" ? null : 1,
+      min: feature.earliest?.slice(0, length) ?? null,
+      max: feature.latest?.slice(0, length) ?? null,
+    });
+  }
+  if (feature.type === "category") {
+    const isWhole = typeof feature.categories[0] === "number";
+    return element("input", { ...shared, type: "text", inputmode: isWhole ? "numeric" : "text" });
+  }
+  return element("input", {
+    ...shared,
+    type: "number",
+    inputmode: feature.type === "integer" ? "numeric" : "decimal",
+    step: feature.type === "integer" ? 1 : "any",
+    min: feature.minimum,
+    max: feature.maximum,
+  });
+}
+
+function choiceText(value) {
+  if (typeof value !== "boolean") return String(value);
+  return text(value ? "yes" : "no");
+}
+
+function defaultOf(feature) {
+  if (isOptional(feature)) return null;
+  if (feature.type === "boolean") return false;
+  if (feature.type === "category") return feature.categories[0];
+  if (isTime(feature)) return feature.latest ?? new Date().toISOString().slice(0, 19);
+  return feature.minimum ?? feature.maximum ?? 0;
+}
+
+function shownValue(feature, value) {
+  if (value === null || value === undefined) return "";
+  if (typeof value === "number" && isNumber(feature)) return Number(value.toPrecision(6));
+  if (isTime(feature)) return String(value).slice(0, feature.type === "date" ? 10 : 19);
+  return String(value);
+}
+
+// What a request holds for what was typed; what is empty is missing.
+function valueOf(feature, typed) {
+  if (typed.trim() === "") return null;
+  if (feature.type === "boolean") return typed === "true";
+  if (feature.type === "category") {
+    return typeof feature.categories[0] === "number" ? Number(typed) : typed;
+  }
+  return isTime(feature) ? typed : Number(typed);
+}
+
+function rangeText({ minimum, maximum, earliest, latest, type }) {
+  const isDate = type === "date" || type === "timestamp";
+  const shown = (value) => (isDate ? value.replace("T", " ").replace(/ 00:00:00$/, "") : number(value));
+  const [first, last] = isDate ? [earliest, latest] : [minimum, maximum];
+  const low = (first ?? null) === null ? null : shown(first);
+  const high = (last ?? null) === null ? null : shown(last);
   if (low !== null && high !== null) return text("range", { low, high });
   if (low !== null) return text("atLeast", { low });
   return high === null ? "" : text("atMost", { high });
 }
 
 function fault(feature, typed) {
+  if (typed.trim() === "") return isOptional(feature) ? null : text(isNumber(feature) ? "needNumber" : "needValue");
+  const isWholeCategory = feature.type === "category" && typeof feature.categories[0] === "number";
+  if (isWholeCategory && !Number.isInteger(Number(typed))) return text("needWhole");
+  if (!isNumber(feature)) return null;
   const value = Number(typed);
-  if (typed.trim() === "" || !Number.isFinite(value)) return text("needNumber");
+  if (!Number.isFinite(value)) return text("needNumber");
   if (feature.type === "integer" && !Number.isInteger(value)) return text("needWhole");
   const isLow = feature.minimum !== null && value < feature.minimum;
   const isHigh = feature.maximum !== null && value > feature.maximum;

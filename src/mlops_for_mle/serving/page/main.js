@@ -4,6 +4,7 @@ import { Deployments } from "./deployments.js";
 import { PredictionForm } from "./form.js";
 import { clearMonitoring, showMonitoring } from "./monitoring.js";
 import {
+  codeOf,
   ask, byId, clock, element, moment, number, percent, refreshMoments, storeKey, storedKey, swatch,
   whole,
 } from "./shared.js";
@@ -186,11 +187,16 @@ function showRecent() {
   byId("recent").replaceChildren(...[empty, table].filter((one) => one !== null));
 }
 
+function featureText(value) {
+  if (value === null || value === undefined) return "–";
+  return typeof value === "number" ? number(value) : String(value);
+}
+
 function recentTable(rows, target) {
   const features = Object.keys(rows[0].features);
   const head = [text("time"), text("prediction"), ...features, text("version")];
   const body = rows.map((one) => {
-    const index = target.classes.findIndex((each) => each.value === one.value);
+    const index = target.classes.findIndex((each, place) => codeOf(each, place) === one.value);
     const probability = one.probability === null ? "" : ` ${percent(one.probability)}`;
     const shown = one.label === null ? [number(one.value, 6)] : [swatch(index), one.label, element("span", { class: "difference" }, probability)];
     return element(
@@ -198,7 +204,7 @@ function recentTable(rows, target) {
       { title: one.prediction_id },
       element("td", {}, clock(new Date(one.answered_at * 1000))),
       element("td", {}, ...shown),
-      ...features.map((name) => element("td", { class: "number" }, number(one.features[name] ?? NaN))),
+      ...features.map((name) => element("td", { class: "number" }, featureText(one.features[name]))),
       element("td", { class: "number" }, String(one.model_version)),
     );
   });

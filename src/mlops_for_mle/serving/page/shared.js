@@ -25,6 +25,9 @@ function filled(made, attributes, children) {
   return made;
 }
 
+// How predictions name a class: by its value, or by its place where that is text.
+export const codeOf = (one, place) => (typeof one.value === "string" ? place : one.value);
+
 export function swatch(index) {
   const square = drawn("rect", { width: 10, height: 10, rx: 3, class: `fill-${index % 6}` });
   return drawn("svg", { viewBox: "0 0 10 10", "aria-hidden": "true" }, square);

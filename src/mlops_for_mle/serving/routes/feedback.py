@@ -21,7 +21,12 @@ from mlops_for_mle.serving.routes.json_bodies import (
     json_request,
 )
 from mlops_for_mle.serving.services import Services
-from mlops_for_mle.serving.target_values import describe_target, read_target, target_schema
+from mlops_for_mle.serving.target_values import (
+    describe_target,
+    read_target,
+    target_code,
+    target_schema,
+)
 
 PATH = "/feedback"
 
@@ -45,7 +50,7 @@ FEEDBACK_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
         "prediction_id": {"type": "string"},
-        "value": {"type": "number", "description": "The class value or number"},
+        "value": {"type": ["number", "string"], "description": "The class value or number"},
         "label": {"type": ["string", "null"], "description": "The name of the class"},
         "revision": {"type": "integer", "minimum": 1, "description": "1, and 1 more a correction"},
         "created_at": {"type": "string", "format": "date-time"},
@@ -87,7 +92,8 @@ def feedback_router(services: Services) -> APIRouter:
     def feedback(document: JsonBody) -> Response:
         contract = services.data_plane.release().contract
         prediction_id, value, is_correction = _read(contract, document)
-        kept = store.keep(contract, prediction_id, value, is_correction)
+        code = target_code(contract.target, value)
+        kept = store.keep(contract, prediction_id, code, is_correction)
         return Response(_body(contract, kept), _status(kept), media_type="application/json")
 
     return router
@@ -116,7 +122,7 @@ def new_feedback_schema(contract: Contract | None) -> dict[str, Any]:
     }
 
 
-def _read(contract: Contract, document: Any) -> tuple[str, int | float, bool]:
+def _read(contract: Contract, document: Any) -> tuple[str, int | float | str, bool]:
     """Check the body.
 
     Raises:
@@ -155,7 +161,7 @@ def _read(contract: Contract, document: Any) -> tuple[str, int | float, bool]:
     is_correction = document.get("correction", False)
     if not isinstance(is_correction, bool):
         refuse("correction", "is neither true nor false")
-    value: int | float = 0
+    value: int | float | str = 0
     try:
         value = read_target(target, document["label"])
     except ValueError as error:
@@ -166,9 +172,12 @@ def _read(contract: Contract, document: Any) -> tuple[str, int | float, bool]:
 
 
 def _body(contract: Contract, kept: KeptFeedback) -> bytes:
+    value: int | float | str = kept.value
+    if contract.target.classes:
+        value = contract.target.values.get(int(kept.value), int(kept.value))
     document = {
         "prediction_id": kept.prediction_id,
-        "value": int(kept.value) if contract.target.classes else kept.value,
+        "value": value,
         "label": kept.label,
         "revision": kept.revision,
         "created_at": kept.created_at,

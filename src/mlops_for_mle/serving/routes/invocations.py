@@ -12,6 +12,7 @@ from fastapi.responses import PlainTextResponse
 
 from mlops_for_mle import __version__
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.encoding import encoding_of
 from mlops_for_mle.serving.answers import encode
 from mlops_for_mle.serving.asgi import HotAnswer, HotRequest, HotRoute, header_pairs, json_bytes
 from mlops_for_mle.serving.bodies import media_type, unsupported_type
@@ -56,9 +57,15 @@ def invocations_route(services: Services) -> HotRoute:
             rows = served.invocation_reader.read_csv(request.body)
         else:
             raise unsupported_type(request.headers, "application/json and text/csv, in UTF-8")
-        answered = plane.predict(served, rows, request.started, request.request_id)
+        answered = plane.predict(
+            served, rows.matrix, request.started, request.request_id, rows.given
+        )
+        values: Any = answered.predictions.values
+        target = served.contract.target
+        if target.has_text_classes:
+            values = [target.values[code] for code in values.tolist()]
         return HotAnswer(
-            encode({"predictions": answered.predictions.values}),
+            encode({"predictions": values}),
             headers=(
                 (b"x-prediction-id", answered.prediction_id.encode()),
                 (b"x-model-version", b"%d" % served.manifest.model.version),
@@ -120,7 +127,9 @@ def invocations_operation(served: ServedRelease | None) -> dict[str, Any]:
     request: dict[str, Any] = {"type": "object"}
     examples: dict[str, Any] = {}
     if served is not None:
-        kind = "integer" if served.contract.target.task == "classification" else "number"
+        kind = "number"
+        if served.contract.target.task == "classification":
+            kind = "string" if served.contract.target.has_text_classes else "integer"
         prediction = {"type": kind}
         request = _request_schema(served.contract)
         examples = {"examples": _examples(served)}
@@ -172,7 +181,8 @@ def invocations_operation(served: ServedRelease | None) -> dict[str, Any]:
 def _request_schema(contract: Contract) -> dict[str, Any]:
     # Numbers as text and unknown columns are taken too, as MLflow does; nobody should rely on it.
     row = row_schema(contract) | {"additionalProperties": True}
-    number = {"type": "number"}
+    are_plain = encoding_of(contract).is_identity
+    number: dict[str, Any] = {"type": "number"} if are_plain else {}
     names = list(contract.feature_names)
     records = {"type": "array", "items": row, "minItems": 1}
     columns = {
@@ -181,7 +191,7 @@ def _request_schema(contract: Contract) -> dict[str, Any]:
             name: {"type": "array", "items": one, "minItems": 1}
             for name, one in row["properties"].items()
         },
-        "required": names,
+        "required": row["required"],
     }
     split = {
         "type": "object",

@@ -40,7 +40,7 @@ class Prediction(BaseModel):
     value: float
     label: str | None
     probability: float | None
-    features: dict[str, float]
+    features: dict[str, Any]
     model_version: int
 
 

@@ -127,7 +127,7 @@ def observations_router(services: Services) -> APIRouter:
                 alias="filter",
                 max_length=20,
                 description="A condition on a column: its name, one of = != < <= > >=, a value, "
-                "such as `petal_length>=4.5`. All conditions must hold.",
+                "such as `length>=4.5`. All conditions must hold.",
             ),
         ] = None,
         limit: Annotated[int, Query(ge=1, le=1000, description="How many rows")] = 50,

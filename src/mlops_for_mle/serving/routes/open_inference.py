@@ -107,7 +107,7 @@ def infer_routes(services: Services) -> list[HotRoute]:
             request.body, request.headers.get(_HEADER_LENGTH.lower().encode())
         )
         served.tensor_writer.check_outputs(read.request)
-        answered = plane.predict(served, read.rows, request.started, request.request_id)
+        answered = plane.predict(served, read.rows, request.started, request.request_id, read.given)
         written = served.tensor_writer.write(read.request, answered)
         if written.json_bytes is None:
             return HotAnswer(written.body)

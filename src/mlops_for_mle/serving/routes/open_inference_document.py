@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from mlops_for_mle.serving.feature_tensors import DATATYPES
 from mlops_for_mle.serving.responses import error_responses
 from mlops_for_mle.serving.served_release import ServedRelease
-from mlops_for_mle.serving.tensor_reader import ELEMENT_TYPES
 
 _BINARY: dict[str, Any] = {
     "schema": {
@@ -77,13 +77,13 @@ def _example_of(name: str, served: ServedRelease) -> str:
 
 
 def _request_schema() -> dict[str, Any]:
-    numbers = {"type": "array", "items": {"type": "number"}}
+    numbers = {"type": "array", "items": {"type": ["number", "string", "boolean", "null"]}}
     tensor = {
         "type": "object",
         "properties": {
             "name": {"type": "string"},
             "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1},
-            "datatype": {"type": "string", "enum": list(ELEMENT_TYPES)},
+            "datatype": {"type": "string", "enum": list(DATATYPES)},
             "parameters": _PARAMETERS,
             "data": {"oneOf": [numbers, {"type": "array", "items": numbers}]},
         },
@@ -142,16 +142,16 @@ def _examples(served: ServedRelease | None) -> dict[str, Any]:
     if served is None:
         return {}
     rows = [list(row) for row in served.manifest.example.rows[:3]]
-    (tensor,) = served.tensor_writer.metadata()["inputs"]
+    tensors = served.tensor_writer.metadata()["inputs"]
     names = served.contract.feature_names
+    are_plain = [one["name"] for one in tensors] != list(names)
+    kinds = ["FP64"] * len(names) if are_plain else [one["datatype"] for one in tensors]
     by_feature = [
-        {"name": name, "shape": [len(rows)], "datatype": "FP64", "data": [row[at] for row in rows]}
-        for at, name in enumerate(names)
+        {"name": name, "shape": [len(rows)], "datatype": kind, "data": [row[at] for row in rows]}
+        for at, (name, kind) in enumerate(zip(names, kinds, strict=True))
     ]
-    matrix = tensor | {"shape": [len(rows), len(names)], "data": rows}
-    return {
-        "examples": {
-            "one tensor": {"value": {"inputs": [matrix]}},
-            "a tensor for each feature": {"value": {"inputs": by_feature}},
-        }
-    }
+    examples = {"a tensor for each feature": {"value": {"inputs": by_feature}}}
+    if are_plain:
+        matrix = tensors[0] | {"shape": [len(rows), len(names)], "data": rows}
+        examples = {"one tensor": {"value": {"inputs": [matrix]}}} | examples
+    return {"examples": examples}

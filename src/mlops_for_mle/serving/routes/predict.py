@@ -32,8 +32,8 @@ def predict_route(services: Services) -> HotRoute:
     def answer(request: HotRequest) -> HotAnswer:
         require_json(request.headers)
         served = plane.release()
-        rows, form = served.reader.read(request.body)
-        answered = plane.predict(served, rows, request.started, request.request_id)
+        rows, form, given = served.reader.read(request.body)
+        answered = plane.predict(served, rows, request.started, request.request_id, given)
         return HotAnswer(served.writer.write(answered, form))
 
     return HotRoute(PATH, answer, services.gate, services.settings.max_body_bytes, services.metrics)

@@ -33,12 +33,12 @@ def preview_route(services: Services) -> HotRoute:
     def answer(request: HotRequest) -> HotAnswer:
         require_json(request.headers)
         served = plane.release()
-        rows, form = served.reader.read(request.body)
+        rows, form, given = served.reader.read(request.body)
         if form is not RowsForm.ONE:
             raise ProblemError(
                 HTTPStatus.UNPROCESSABLE_ENTITY, f"{PATH} takes one row as an object, not many"
             )
-        answered = plane.predict(served, rows, request.started)
+        answered = plane.predict(served, rows, request.started, given=given)
         document = msgspec.json.decode(served.writer.write(answered, form))
         del document["prediction_id"]
         return HotAnswer(msgspec.json.encode(document))

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlops_for_mle.configuration import parse_configuration
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.metrics import measure
@@ -111,18 +112,24 @@ def test_the_champion_as_candidate_stays_champion() -> None:
 
 
 @settings(max_examples=15)
-@given(candidate=SHARES, threshold=SHARES, tolerance=SHARES, greater=st.booleans())
+@given(
+    candidate=SHARES,
+    threshold=SHARES,
+    tolerance=SHARES,
+    metric=st.sampled_from(["accuracy", "brier"]),
+)
 def test_a_decision_follows_from_threshold_and_tolerance(
-    candidate: float, threshold: float, tolerance: float, greater: bool
+    candidate: float, threshold: float, tolerance: float, metric: str
 ) -> None:
-    rival = 1 / 3  # what the champion that guesses reaches on iris
-    sign = 1 if greater else -1
-    options = gates(threshold=threshold, tolerance=tolerance, greater_is_better=greater)
+    champion = model_version(1, good=False)
+    rival = measured(champion.model)[metric]
+    sign = 1 if metric == "accuracy" else -1
+    options = gates(threshold=threshold, tolerance=tolerance, metric=metric)
 
     found = decide(
         model_version(2, good=False),
-        {"accuracy": candidate},
-        Incumbent(model_version(1, good=False)),
+        {metric: candidate},
+        Incumbent(champion),
         IRIS_CONTRACT,
         options,
     )
@@ -138,8 +145,31 @@ def test_a_metric_that_is_not_measured_is_refused() -> None:
         decision(model_version(), metric="rmse")
 
     assert str(caught.value) == (
-        "gates.metric: expected one of accuracy, balanced_accuracy, macro_f1 (found 'rmse')"
+        "gates.metric: expected one of accuracy, balanced_accuracy, macro_f1, log_loss, brier, "
+        "roc_auc, which were measured on the validation rows of this model (found 'rmse')"
     )
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"metric": "beauty"}, "metric 'beauty' is unknown; allowed: accuracy, balanced_accuracy"),
+        ({"metric": "rmse", "greater_is_better": True}, "of rmse smaller is better"),
+        ({"metric": "r2", "greater_is_better": False}, "of r2 greater is better"),
+    ],
+)
+def test_gates_know_every_metric_and_its_direction(raw: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_configuration(GateOptions, raw, "gates")
+
+    assert message in str(caught.value)
+
+
+def test_without_a_threshold_only_the_champion_is_to_be_reached() -> None:
+    found = decision(model_version(good=False), threshold=None)
+
+    assert found.promote
+    assert found.reasons[0] == "validation accuracy 0.3333, no threshold is set"
 
 
 def test_a_champion_of_other_columns_cannot_be_compared() -> None:
@@ -147,5 +177,5 @@ def test_a_champion_of_other_columns_cannot_be_compared() -> None:
     features = {"length": {}, "width": {}}
     champion = model_version(1, contract=Contract.model_validate(raw | {"features": features}))
 
-    with pytest.raises(UserError, match=r"trained for other columns \(length, width\)"):
+    with pytest.raises(UserError, match=r"for other columns or classes \(length, width, target\)"):
         decision(model_version(2), Incumbent(champion))

@@ -93,6 +93,11 @@ def test_a_class_without_rows_is_told_before_training() -> None:
     )
 
 
+def test_a_number_that_never_differs_is_told_before_training() -> None:
+    with pytest.raises(UserError, match="y has the same value in all 120 rows"):
+        nodes.take_snapshot(Window("t", line_rows().assign(y=1.0)), LINE_CONTRACT)
+
+
 def test_a_regression_needs_no_classes() -> None:
     assert nodes.take_snapshot(Window("t", line_rows()), LINE_CONTRACT).facts.row_count == 120
 

@@ -1,0 +1,58 @@
+"""`kedro contract`: from a table to a configuration that runs."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from kedro.framework.startup import ProjectMetadata
+
+from mlops_for_mle.commands.friendly import friendly
+
+
+@click.group(name="contract")
+def contract_commands() -> None:
+    """The contract of a table: infer it from rows."""
+
+
+@contract_commands.command()
+@click.option("--csv", default=None, help="A CSV file with a header, or a URL of one.")
+@click.option("--parquet", default=None, help="A Parquet file, or a URL of one.")
+@click.option("--table", default=None, help="A table or view, SCHEMA.TABLE where needed.")
+@click.option("--query", default=None, help="One SELECT.")
+@click.option("--target", required=True, help="The column to predict.")
+@click.option("--name", required=True, help="Names the model, its table and its experiment.")
+@click.option("--env", "-e", default=None, help="The folder of conf to write; default: the name.")
+@click.option("--task", type=click.Choice(["classification", "regression"]), default=None)
+@click.option("--time", default=None, help="The column that says when a row was observed.")
+@click.option("--leave-out", multiple=True, help="A column that is no feature; may be repeated.")
+@click.option("--include", multiple=True, help="A feature although it may leak; may be repeated.")
+@click.option("--force", is_flag=True, help="Overwrite the environment's files.")
+@click.pass_obj
+@friendly
+def infer(
+    metadata: ProjectMetadata,
+    /,
+    csv: str | None,
+    parquet: str | None,
+    table: str | None,
+    query: str | None,
+    **options: Any,
+) -> None:
+    """Propose the contract of a table, and an environment that runs with it.
+
+    Reads the rows, decides types, ranges, categories and what to do where values are missing,
+    leaves out identifiers and columns that give the target away, and writes conf/ENV with its
+    reasons as comments. Nothing is overwritten without --force. A table or query is one of the
+    database that SOURCE_DATABASE_URL names, else of the project's own.
+    """
+    from mlops_for_mle.commands.inference import InferenceRequest, infer_environment
+
+    sources = {"csv": csv, "parquet": parquet, "table": table, "query": query}
+    given = {kind: place for kind, place in sources.items() if place is not None}
+    if len(given) != 1:
+        raise click.UsageError(
+            f"Give exactly one of --csv, --parquet, --table and --query (found {len(given)})."
+        )
+    ((kind, place),) = given.items()
+    request = InferenceRequest(kind=kind, place=place, **options)
+    click.echo(infer_environment(Path(metadata.project_path), request))

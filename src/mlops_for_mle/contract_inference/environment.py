@@ -1,0 +1,108 @@
+"""The files of an environment with which ``kedro run --env`` does the whole line."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlops_for_mle.contract import Task
+from mlops_for_mle.contract_inference.document import contract_document
+from mlops_for_mle.contract_inference.proposal import Proposal
+from mlops_for_mle.contract_inference.yaml_text import yaml_key, yaml_value
+
+CONTRACT_FILE = "parameters_contract.yml"
+ENVIRONMENT_FILES = (
+    CONTRACT_FILE,
+    "globals.yml",
+    "parameters_data_ingestion.yml",
+    "parameters_training.yml",
+    "parameters_registry.yml",
+)
+# A class with a larger share would make the accuracy of a model that knows nothing look good.
+_BALANCED_SHARE = 0.6
+# The first one suits most tables; svc takes long on many rows.
+_MENU: Mapping[Task, tuple[str, ...]] = {
+    "classification": (
+        "logistic",
+        "svc",
+        "random_forest",
+        "histogram_gradient_boosting",
+        "mlp",
+    ),
+    "regression": ("ridge", "random_forest", "histogram_gradient_boosting", "mlp"),
+}
+# As a share of all answers, or of the target's standard deviation.
+_TOLERANCE = 0.02
+
+
+def environment_files(
+    proposal: Proposal, source: Mapping[str, Any], env: str | None = None
+) -> dict[str, str]:
+    """The files of the environment by name.
+
+    Args:
+        proposal: The contract.
+        source: Where the rows come from, as ``globals.yml`` says it.
+        env: The environment's name; None takes the contract's.
+    """
+    contents = (
+        contract_document(proposal),
+        _globals(proposal, {**source, "data_folder": f"data/{env or proposal.name}"}),
+        _ingestion(proposal),
+        _training(proposal),
+        _gates(proposal),
+    )
+    return dict(zip(ENVIRONMENT_FILES, contents, strict=True))
+
+
+def deciding_metric(proposal: Proposal) -> str:
+    """The metric that the gates look at."""
+    counts = proposal.target.counts.values()
+    if proposal.target.task == "regression":
+        return "rmse"
+    return "accuracy" if max(counts) <= _BALANCED_SHARE * sum(counts) else "balanced_accuracy"
+
+
+def _globals(proposal: Proposal, choices: Mapping[str, Any]) -> str:
+    lines = [f"{yaml_key(key)}: {yaml_value(value)}" for key, value in choices.items()]
+    return "\n".join([*lines, f"experiment: {proposal.name}", ""])
+
+
+def _ingestion(proposal: Proposal) -> str:
+    return f"""ingestion:
+  source: ${{runtime_params:source, ${{globals:source}}}}
+  # The source's column names: the contract's.
+  rename:{_block(proposal.rename)}
+  # How dates are written in the source, where that is not ISO 8601: codes of strptime.
+  date_formats:{_block(proposal.date_formats)}
+  maximum_rejected_fraction: 0.5
+"""
+
+
+def _block(values: Mapping[str, str]) -> str:
+    lines = "".join(f"\n    {yaml_key(key)}: {yaml_value(one)}" for key, one in values.items())
+    return lines or " {}"
+
+
+def _training(proposal: Proposal) -> str:
+    task = proposal.target.task
+    return f"""training:
+  validation_fraction: 0.25
+  seed: 42
+  estimator:
+    # One of {", ".join(_MENU[task])}; or class_path: any of scikit-learn's.
+    name: {_MENU[task][0]}
+    parameters: {{}}
+  search: null
+"""
+
+
+def _gates(proposal: Proposal) -> str:
+    metric, tolerance = deciding_metric(proposal), _TOLERANCE
+    if metric == "rmse":
+        # An error is in the target's own unit.
+        tolerance *= float(proposal.target.column.present.std())
+    return f"""gates:
+  metric: {metric}
+  # A candidate must reach it; null lets the first one pass and compares later ones with it.
+  threshold: null
+  tolerance: {tolerance:.3g}
+"""

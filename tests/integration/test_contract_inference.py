@@ -1,0 +1,183 @@
+"""`kedro contract infer` on real files, a real database and real folders."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+import pytest
+import yaml
+from click.testing import CliRunner
+from sqlalchemy import text
+
+from mlops_for_mle.commands.contract import contract_commands
+from mlops_for_mle.commands.friendly import friendly
+from mlops_for_mle.commands.inference import InferenceRequest, infer_environment
+from mlops_for_mle.commands.project import read_project
+from mlops_for_mle.database import engine_for
+from mlops_for_mle.errors import UserError
+from tests.conftest import PROJECT
+from tests.integration.projects import copy_project
+from tests.mixed_rows import TARGET, mixed_rows
+
+pytestmark = pytest.mark.integration
+
+ROWS = 400
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with the shipped configuration and a CSV file, as the working folder."""
+    copy_project(PROJECT, tmp_path)
+    for example in ("wine", "diabetes", "subscriptions"):
+        shutil.rmtree(tmp_path / "conf" / example)
+    mixed_rows(ROWS).to_csv(tmp_path / "orders.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def infer(folder: Path, kind: str = "csv", place: str = "orders.csv", **changes: Any) -> str:
+    request = {"target": TARGET, "name": "orders"} | changes
+    return infer_environment(folder, InferenceRequest(kind=kind, place=place, **request))
+
+
+def complaint(folder: Path, *source: str, **changes: Any) -> str:
+    """The sentence that a person sees."""
+    with pytest.raises(click.ClickException) as caught:
+        friendly(infer)(folder, *source, **changes)
+    return caught.value.message
+
+
+def globals_of(folder: Path, env: str = "orders") -> Any:
+    return yaml.safe_load((folder / "conf" / env / "globals.yml").read_text("utf-8"))
+
+
+def test_a_csv_file_becomes_an_environment_that_kedro_reads(folder: Path) -> None:
+    said = infer(folder, env="new")
+
+    assert globals_of(folder, "new") == {
+        "source": "csv",
+        "csv_path": "orders.csv",
+        "data_folder": "data/new",
+        "experiment": "orders",
+    }
+    contract = read_project(folder, "new").contract
+    assert contract.table == "orders_data"
+    assert len(contract.features) == 16
+    assert "kedro run --env new" in said
+    assert "refund is missing or not depending on the target" in said
+
+
+def test_a_parquet_file_gives_the_types_that_it_has(folder: Path) -> None:
+    rows = pd.DataFrame(
+        {
+            "amount": pd.Series(range(ROWS), dtype="int64") % 37,
+            "is open": pd.Series([True, False, None, True] * (ROWS // 4), dtype="boolean"),
+            "day": pd.date_range("2024-01-01", periods=ROWS).date,
+            TARGET: [True, False] * (ROWS // 2),
+        }
+    )
+    rows.to_parquet(folder / "orders.parquet")
+
+    infer(folder, "parquet", "orders.parquet")
+
+    features = read_project(folder, "orders").contract.features
+    assert {name: one.type for name, one in features.items()} == {
+        "amount": "integer",
+        "is open": "boolean",
+        "day": "date",
+    }
+    assert globals_of(folder)["parquet_path"] == "orders.parquet"
+
+
+@pytest.fixture
+def shop(database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database with a table of somebody else's, under a name that needs quotes."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    rows = mixed_rows(ROWS).assign(price=lambda one: one["price"].astype(float))
+    with engine_for(database_url).begin() as connection:
+        connection.execute(text('CREATE SCHEMA "My Shop"'))
+        rows.to_sql("Orders", connection, schema="My Shop", index=False)
+    return database_url
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [
+        ("table", "My Shop.Orders"),
+        ("query", 'SELECT * FROM "My Shop"."Orders"\nWHERE price > 0 AND size LIKE \'%\''),
+    ],
+)
+def test_a_table_or_a_query_becomes_an_environment(
+    folder: Path, shop: str, kind: str, place: str
+) -> None:
+    del shop
+    said = infer(folder, kind, place)
+
+    assert f"{ROWS} from {'table My Shop.Orders' if kind == 'table' else 'the query'}" in said
+    assert globals_of(folder)[f"source_{kind}"] == place
+    assert read_project(folder, "orders").contract.features["price"].type == "float"
+
+
+def test_nothing_that_a_person_wrote_is_overwritten_unless_forced(folder: Path) -> None:
+    infer(folder)
+    reviewed = folder / "conf/orders/parameters_registry.yml"
+    reviewed.write_text("# reviewed\n" + reviewed.read_text("utf-8"), "utf-8")
+    (folder / "conf/orders/parameters_contract.yml").unlink()
+
+    with pytest.raises(UserError, match=r"has globals\.yml, .* overwrite with --force"):
+        infer(folder)
+
+    assert reviewed.read_text("utf-8").startswith("# reviewed")
+    assert not (folder / "conf/orders/parameters_contract.yml").exists()
+    infer(folder, force=True)
+    assert not reviewed.read_text("utf-8").startswith("# reviewed")
+
+
+@pytest.mark.parametrize(
+    ("request_of", "said"),
+    [
+        ({"place": "nowhere.csv"}, "nowhere.csv: there is no such file"),
+        ({"name": "iris"}, "--name: conf/base has a contract 'iris' already"),
+        ({"env": "base"}, "--env: conf/base is the shipped example"),
+        ({"env": "../new"}, "--env: expected letters, digits"),
+        ({"name": "Big Name", "env": "new"}, "contract.name: allowed are 1 to 48"),
+        ({"target": "return"}, "did you mean 'returned'?"),
+        ({"kind": "parquet"}, "orders.csv: is no Parquet file"),
+        ({"kind": "table", "place": "orders_data"}, "the table that it reads; name another."),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_refused_and_writes_nothing(
+    folder: Path, request_of: dict[str, Any], said: str
+) -> None:
+    before = sorted(folder.rglob("*"))
+
+    assert said in complaint(folder, **request_of)
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "said"),
+    [
+        ("table", "Nowhere", "there is no table or view 'Nowhere'"),
+        ("query", "SELEKT 1", "the database refuses it: syntax error"),
+        ("query", "DELETE FROM deployments", "a source is only read"),
+        ("query", "SELECT 1 AS a, 2 AS a, 3 AS returned", "'a' 2 times among its columns"),
+        ("query", "SELECT 1 AS a, 2 AS returned WHERE false", "the query has no rows"),
+    ],
+)
+def test_a_database_that_refuses_is_quoted(
+    folder: Path, shop: str, kind: str, place: str, said: str
+) -> None:
+    del shop
+    assert said in complaint(folder, kind, place)
+
+
+def test_one_source_is_needed_and_only_one() -> None:
+    for sources in ((), ("--csv", "a.csv", "--table", "b")):
+        result = CliRunner().invoke(
+            contract_commands, ["infer", "--target", "y", "--name", "x", *sources], obj=object()
+        )
+        assert result.exit_code == 2
+        assert "Give exactly one of --csv, --parquet, --table and --query" in result.output

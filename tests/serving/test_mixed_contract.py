@@ -1,0 +1,357 @@
+"""A release with every type of column, over every protocol, down to the tables."""
+
+import json
+import struct
+import time
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.database import engine_for, ensure_observation_table
+from mlops_for_mle.release import Release
+from mlops_for_mle.serving.prediction_recorder import SpoolingRecorder
+from mlops_for_mle.serving.recent import RecentPredictions
+from mlops_for_mle.serving.schemas import row_schema
+from mlops_for_mle.serving.services import Services, build_services
+from tests.mixed import MIXED_CONTRACT
+from tests.releases import mixed_release
+from tests.serving.conftest import serve, wait_until
+from tests.serving.requests import call
+
+pytestmark = pytest.mark.integration
+
+ROW: dict[str, Any] = {
+    "월 요금": 59000.5,
+    "Usage (GB)": 12.25,
+    "select": 3,
+    "is new": True,
+    'the "plan"': "plus",
+    "channel": "fax",
+    "region code": 20,
+    "가입일": "2025-03-01",
+    "last seen": "2025-12-31T22:10:00+09:00",
+}
+REQUIRED = {name: ROW[name] for name in ('the "plan"', "가입일")}
+
+
+@pytest.fixture(scope="module")
+def mixed() -> Release:
+    return mixed_release()
+
+
+@pytest.fixture
+def services(settings, database, mixed):
+    database.run("TRUNCATE predictions, feedback, idempotency_keys")
+    recorder = SpoolingRecorder(settings.model_copy(update={"ship_seconds": 0.05}))
+    made = build_services(settings, recorder=recorder)
+    made.slot.serve(serve(mixed))
+    recorder.start()
+    yield made
+    recorder.stop(5)
+
+
+def post(services: Services, path: str, body: Any) -> httpx.Response:
+    return call(services, "POST", path, json=body)
+
+
+def query(url: str, statement: str) -> list[tuple[Any, ...]]:
+    with engine_for(url).connect() as connection:
+        return [tuple(row) for row in connection.execute(text(statement))]
+
+
+def paths_of(answer: httpx.Response) -> list[str]:
+    assert answer.status_code == 422, answer.text
+    return [error["path"] for error in answer.json()["errors"]]
+
+
+def test_one_row_is_answered_with_its_class_as_text_and_logged_as_it_was_given(services, database):
+    answer = post(services, "/predict", ROW)
+
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert body["churn"] in ("stays", "leaves")
+    assert body["label"] == {"stays": "유지", "leaves": "해지"}[body["churn"]]
+    assert set(body["probabilities"]) == {"유지", "해지"}
+    wait_until(lambda: query(database.url, "SELECT 1 FROM predictions"))
+    ((features, prediction, label),) = query(
+        database.url, "SELECT features, prediction, label FROM predictions"
+    )
+    assert features == ROW
+    assert (prediction, label) == (["stays", "leaves"].index(body["churn"]), body["label"])
+
+
+def test_what_may_be_missing_may_be_null_or_left_out(services):
+    absent = post(services, "/predict", REQUIRED)
+    null = post(services, "/predict", dict.fromkeys(ROW) | REQUIRED)
+
+    assert absent.status_code == null.status_code == 200
+    assert absent.json()["probabilities"] == null.json()["probabilities"]
+
+
+def test_every_protocol_gives_the_same_answer(services):
+    one = post(services, "/predict", ROW).json()
+    listed = post(services, "/predict", [ROW, ROW]).json()
+    columns = post(services, "/predict", {"columns": {name: [v] for name, v in ROW.items()}}).json()
+    records = post(services, "/invocations", {"dataframe_records": [ROW]}).json()
+    split = post(
+        services,
+        "/invocations",
+        {"dataframe_split": {"columns": list(ROW), "data": [list(ROW.values())]}},
+    ).json()
+    header = ",".join('"' + name.replace('"', '""') + '"' for name in ROW)
+    line = ",".join(str(value) for value in ROW.values())
+    csv = call(
+        services,
+        "POST",
+        "/invocations",
+        content=f"{header}\n{line}\n".encode(),
+        headers={"Content-Type": "text/csv"},
+    ).json()
+
+    assert listed[1]["probabilities"] == one["probabilities"]
+    assert [row["churn"] for row in listed] == [one["churn"]] * 2
+    assert columns["columns"]["churn"] == [one["churn"]]
+    assert columns["columns"]["probabilities"]["해지"] == [one["probabilities"]["해지"]]
+    assert records == split == csv == {"predictions": [one["churn"]]}
+
+
+def tensors() -> list[dict[str, Any]]:
+    kinds = dict.fromkeys(ROW, "BYTES") | {
+        "월 요금": "FP64",
+        "Usage (GB)": "FP64",
+        "select": "INT64",
+        "is new": "BOOL",
+        "region code": "INT64",
+    }
+    return [
+        {"name": name, "datatype": kinds[name], "shape": [1], "data": [value]}
+        for name, value in ROW.items()
+    ]
+
+
+def test_tensors_of_each_feature_are_answered_in_json_and_binary(services):
+    one = post(services, "/predict", ROW).json()
+    path = "/v2/models/churn/infer"
+    binary = [dict(tensor) for tensor in tensors()]
+    packed = []
+    for tensor in binary:
+        value = tensor.pop("data")[0]
+        codes = {"FP64": "<d", "INT64": "<q", "BOOL": "<?"}
+        if tensor["datatype"] == "BYTES":
+            encoded = str(value).encode()
+            packed.append(struct.pack("<I", len(encoded)) + encoded)
+        else:
+            packed.append(struct.pack(codes[tensor["datatype"]], value))
+        tensor["parameters"] = {"binary_data_size": len(packed[-1])}
+    head = json.dumps({"inputs": binary}).encode()
+
+    plain = post(services, path, {"inputs": tensors()})
+    packed_answer = call(
+        services,
+        "POST",
+        path,
+        content=head + b"".join(packed),
+        headers={"Inference-Header-Content-Length": str(len(head))},
+    )
+
+    for answer in (plain, packed_answer):
+        assert answer.status_code == 200, answer.text
+        outputs = {output["name"]: output["data"] for output in answer.json()["outputs"]}
+        assert outputs["churn"] == [one["churn"]]
+        assert outputs["label"] == [one["label"]]
+    inputs = call(services, "GET", "/v2/models/churn").json()["inputs"]
+    assert inputs[0] == {"name": "월 요금", "datatype": "FP64", "shape": [-1]}
+    assert inputs[3] == {"name": "is new", "datatype": "BOOL", "shape": [-1]}
+    assert inputs[4] == {"name": 'the "plan"', "datatype": "BYTES", "shape": [-1]}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"datatype": "FP128"},
+        {"data": "plus"},
+        {"data": ["gold"]},
+        {"data": ["plus", "plus"]},
+        {"data": [None]},
+        {"data": [["plus", "plus"]]},
+        {"shape": [0]},
+        {"shape": [1, 2]},
+        {"name": "plan"},
+        {"parameters": {"binary_data_size": 99}},
+        {"parameters": {"binary_data_size": -1}},
+    ],
+)
+def test_a_wrong_tensor_is_refused(services, changes):
+    inputs = tensors()
+    inputs[4] = inputs[4] | changes
+
+    answer = post(services, "/v2/models/churn/infer", {"inputs": inputs})
+
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ('the "plan"', "gold", "is no known category"),
+        ('the "plan"', None, "is no text"),
+        ('the "plan"', 1, "is no text"),
+        ("channel", " ", "is blank; a missing value is null"),
+        ("channel", "\x00", "is no text that can be kept"),
+        ("channel", "x" * 1001, "is too long"),
+        ("region code", 7, "is no known category"),
+        ("region code", "20", "is no whole number"),
+        ("region code", True, "is no whole number"),
+        ("region code", 1e400, "is no whole number"),
+        ("is new", 1, "is neither true nor false"),
+        ("가입일", "1999-12-31", "is too early"),
+        ("가입일", "2025-03-01T10:00", "has a time of day"),
+        ("가입일", "yesterday", "is no date"),
+        ("last seen", 5, "is no time"),
+        ("월 요금", "12", "is no number"),
+        ("월 요금", -1, "is too small"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_reason(services, name, value, message):
+    body = json.dumps(ROW | {name: value}).replace("Infinity", "1e400")
+
+    answers = [
+        call(services, "POST", "/predict", content=body),
+        call(services, "POST", "/predict", content=f"[{body}]"),
+    ]
+
+    for answer, prefix in zip(answers, ("", "[0]."), strict=True):
+        assert paths_of(answer) == [prefix + name]
+        assert answer.json()["errors"][0]["message"] == message
+
+
+def test_a_lone_surrogate_and_a_repeated_field_are_refused(services):
+    body = json.dumps(ROW)
+
+    surrogate = call(services, "POST", "/predict", content=body.replace('"fax"', '"\\ud800"'))
+    repeated = call(services, "POST", "/predict", content=body[:-1] + ', "select": 4}')
+
+    assert paths_of(surrogate) == ["channel"]
+    assert paths_of(repeated) == ["select"]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{}, {"channel": ["web"]}, {"channel": [], 'the "plan"': [], "가입일": []}, {"select": 1}],
+)
+def test_columns_that_make_no_rows_are_refused(services, columns):
+    assert post(services, "/predict", {"columns": columns}).status_code == 422
+
+
+def test_a_preview_answers_the_row_and_recent_predictions_show_it(services):
+    assert post(services, "/predict/preview", ROW).json()["churn"] in ("stays", "leaves")
+    plane = services.data_plane
+    served = plane.release()
+    read = served.reader.read(json.dumps([ROW, ROW]).encode())
+    answered = plane.predict(served, read.rows, time.perf_counter(), given=read.given)
+    recent = RecentPredictions()
+
+    recent.add(answered, {0: 2})
+
+    assert [one.features for one in recent.view().predictions] == [ROW, ROW]
+
+
+def test_feedback_takes_the_classes_text_or_name(services, database):
+    first, second = (post(services, "/predict", ROW).json()["prediction_id"] for _ in range(2))
+    wait_until(lambda: len(query(database.url, "SELECT 1 FROM predictions")) == 2)
+
+    by_value = post(services, "/feedback", {"prediction_id": first, "label": "leaves"})
+    by_label = post(services, "/feedback", {"prediction_id": second, "label": "해지"})
+    wrong = post(services, "/feedback", {"prediction_id": second, "label": 1})
+
+    for answer in (by_value, by_label):
+        assert answer.status_code == 201, answer.text
+        assert (answer.json()["value"], answer.json()["label"]) == ("leaves", "해지")
+    assert query(database.url, "SELECT DISTINCT target, label FROM feedback") == [(1.0, "해지")]
+    assert paths_of(wrong) == ["label"]
+
+
+def test_observations_are_created_changed_filtered_and_read(services, database):
+    database.run(f'DROP TABLE IF EXISTS "{MIXED_CONTRACT.table}"')
+    ensure_observation_table(database.url, MIXED_CONTRACT)
+
+    created = post(services, "/observations", ROW | {"left?": "해지"})
+    sparse = post(services, "/observations", REQUIRED | {"left?": "stays"})
+
+    assert created.status_code == 201, created.text
+    assert sparse.status_code == 201, sparse.text
+    body = created.json()
+    expected = ROW | {"left?": "leaves", "last seen": "2025-12-31T13:10:00Z"}
+    assert {name: body[name] for name in expected} == expected
+    assert sparse.json()["월 요금"] is None
+    changed = call(
+        services,
+        "PATCH",
+        created.headers["location"],
+        json={"is new": None, "가입일": "2024-01-01", "월 요금": 1.5},
+        headers={"If-Match": "*"},
+    )
+    assert changed.status_code == 200, changed.text
+    assert (changed.json()["is new"], changed.json()["월 요금"]) == (None, 1.5)
+    for condition, count in (
+        ("가입일<2025-01-01", 1),
+        ('the "plan"=plus', 2),
+        ("left?=leaves", 1),
+        ("is new=true", 0),
+        ("select>2", 1),
+    ):
+        listed = call(services, "GET", "/observations", params={"filter": condition})
+        assert listed.status_code == 200, listed.text
+        assert len(listed.json()["observations"]) == count, condition
+    refused = post(services, "/observations", ROW | {"left?": "?", "가입일": "x", "is new": "no"})
+    assert paths_of(refused) == ["is new", "가입일", "left?"]
+
+
+def test_observations_with_names_that_look_alike_keep_their_values_apart(services, database, mixed):
+    names = ("a b", "a_b", "a.b", "a%b", ":x", "%s", "(y)", "A B", "select")
+    contract = Contract.model_validate(
+        {
+            "name": "awkward",
+            "table": '50% of "it"',
+            "features": {name: {} for name in names},
+            "target": {"column": "order", "task": "regression", "response_name": "order"},
+        }
+    )
+    from mlops_for_mle.serving.observation_store import ObservationStore
+    from mlops_for_mle.serving.route_database import RouteDatabase
+
+    database.run('DROP TABLE IF EXISTS "50% of ""it"""')
+    ensure_observation_table(database.url, contract)
+    values = {name: float(place) for place, name in enumerate(contract.data_columns)}
+    store = ObservationStore(RouteDatabase())
+
+    created = store.create(contract, values, None).observation
+    changed = store.change(contract, created.key, {"a b": 70.0, "a_b": 80.0}, frozenset({"*"}))
+
+    stored = json.loads(created.body)
+    assert {name: stored[name] for name in values} == values
+    assert json.loads(changed.body)["a b"] == 70
+    assert json.loads(changed.body)["a_b"] == 80
+
+
+def test_the_openapi_document_describes_the_types(services):
+    schema = row_schema(MIXED_CONTRACT)
+    document = call(services, "GET", "/openapi.json").json()
+
+    assert schema["required"] == ['the "plan"', "가입일"]
+    assert schema["properties"]['the "plan"'] == {
+        "type": "string",
+        "enum": ["기본", "plus", "it's max"],
+    }
+    assert schema["properties"]["is new"] == {"type": ["boolean", "null"]}
+    assert schema["properties"]["가입일"] == {"type": "string", "format": "date"}
+    assert (
+        schema
+        in document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"][
+            "schema"
+        ]["oneOf"]
+    )

@@ -1,0 +1,65 @@
+"""The example table of subscriptions: made by its script, described by its contract."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract_inference.proposal import Proposal, propose
+from mlops_for_mle.datasets.sources import CsvSourceDataset
+from mlops_for_mle.pipelines.data_ingestion.nodes import sort_rows, standardise_columns
+from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+from tests.conftest import PROJECT
+
+TABLE = PROJECT / "data/01_raw/subscriptions.csv"
+
+
+@pytest.fixture(scope="module")
+def rows() -> pd.DataFrame:
+    return CsvSourceDataset(str(TABLE)).load()
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Contract:
+    path = PROJECT / "conf/subscriptions/parameters_contract.yml"
+    return Contract.from_parameters(yaml.safe_load(path.read_text("utf-8"))["contract"])
+
+
+@pytest.fixture(scope="module")
+def proposed(rows: pd.DataFrame) -> Proposal:
+    return propose(rows, "subscriptions", "해지", TABLE.name)
+
+
+def test_the_script_makes_the_shipped_table(tmp_path: Path) -> None:
+    made = tmp_path / "made.csv"
+    script = PROJECT / "scripts/make_subscriptions.py"
+
+    subprocess.run([sys.executable, script, "--output", made], check=True)
+
+    assert made.read_bytes() == TABLE.read_bytes()
+
+
+def test_the_shipped_contract_is_the_proposed_one_reviewed(
+    shipped: Contract, proposed: Proposal
+) -> None:
+    found = proposed.contract()
+
+    assert shipped.feature_names == found.feature_names
+    for name, feature in shipped.features.items():
+        assert feature.missing == found.features[name].missing
+        assert feature.categories == found.features[name].categories
+    assert shipped.target.class_values == found.target.class_values
+    assert [one.name for one in proposed.left_out] == ["고객번호", "해지일"]
+
+
+def test_the_shipped_contract_accepts_every_row(rows: pd.DataFrame, shipped: Contract) -> None:
+    options = IngestionOptions(source="csv")
+
+    batch = sort_rows(standardise_columns(rows, shipped, options), shipped, options)
+
+    assert batch.rejected.empty
+    assert len(batch.accepted) == 600
