@@ -153,14 +153,15 @@ def _answers(deployed: DeployedRelease) -> Numbers:
 
 
 def _numbers(values: "pd.Series[Any]") -> Numbers:
-    found = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    found: Numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
     return found[np.isfinite(found)]
 
 
 def _seconds(values: "pd.Series[Any]") -> Numbers:
     """Times as seconds since 1970, as the prediction log's text is counted."""
     times = naive_times(values.dropna()).to_numpy().astype("datetime64[us]")
-    return times.astype(np.int64).astype(np.float64) / 1e6
+    seconds: Numbers = times.astype(np.int64).astype(np.float64) / 1e6
+    return seconds
 
 
 def _deviation(values: Numbers) -> float:
