@@ -74,7 +74,7 @@ def compare_sizes(url: str, sizes: list[int], labelled: float) -> None:
         fill(url, present + 1, size, labelled)
         present = size
         command = [sys.executable, __file__, "--look-at", url]
-        finished = subprocess.run(command, check=True, capture_output=True, text=True)
+        finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         found = json.loads(finished.stdout)
         assert found["rows"] == size
         print(

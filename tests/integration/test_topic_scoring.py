@@ -233,14 +233,22 @@ def test_dead_letters_wait_for_brokers_that_are_away(
     assert topic.count() == 2
 
 
-def test_messages_outlast_a_database_that_is_away(
+@pytest.fixture
+def own_database(
     broker: KafkaBroker, external_server: ExternalPostgres, contract: Contract, tmp_path: Path
-) -> None:
+) -> TopicStage:
+    """A topic beside a table on a server that the test may stop."""
     url = external_server.create_database()
     prepare_scoring(url, contract)
     stage = Stage(url, contract, str(tmp_path / "releases"))
     stage.deploy(iris_release())
-    topic = TopicStage(broker, stage, broker.make_topic(2))
+    return TopicStage(broker, stage, broker.make_topic(2))
+
+
+def test_messages_outlast_a_database_that_is_away(
+    own_database: TopicStage, external_server: ExternalPostgres
+) -> None:
+    topic, broker = own_database, own_database.broker
     with topic.following(batch_size=20):
         sent = broker.send(topic.topic, [bare(number) for number in range(100)])
         assert eventually(lambda: topic.count() > 0, 30)
@@ -251,6 +259,27 @@ def test_messages_outlast_a_database_that_is_away(
         assert eventually(lambda: topic.count() >= 200, 40)
     assert sorted(topic.positions()) == sorted(sent)
     assert broker.committed(topic.topic, topic.group) == {0: 100, 1: 100}
+
+
+def test_messages_outlast_a_membership_that_is_lost_while_the_database_is_away(
+    own_database: TopicStage, external_server: ExternalPostgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "mlops_for_mle")
+    topic, broker = own_database, own_database.broker
+    with topic.following(batch_size=20):
+        sent = broker.send(topic.topic, [bare(0)])
+        assert eventually(lambda: topic.count() == 1, 30)
+        external_server.stop("immediate")
+        sent += broker.send(topic.topic, [bare(number) for number in range(100)])
+        assert eventually(lambda: "cannot be finished" in caplog.text, 30)
+        broker.relay.cut()
+        # Longer than the session, so that the broker gives the partitions to nobody.
+        time.sleep(4)
+        broker.relay.mend()
+        assert eventually(lambda: "were lost" in caplog.text, 30)
+        external_server.start()
+        assert eventually(lambda: topic.count() >= 101, 60)
+    assert sorted(topic.positions()) == sorted(sent)
 
 
 @contextmanager
