@@ -6,9 +6,6 @@ from mlops_for_mle import monitoring_log
 from mlops_for_mle.database import reachable
 from mlops_for_mle.monitoring_run import MonitoringRun
 
-REPORT = "data/08_reporting/monitoring.html"
-
-
 def newest_summary(url: str, contract: str) -> str:
     """Say in a few lines how the deployed release does; nothing before the first run."""
     with reachable(url) as engine, engine.connect() as connection:
@@ -30,7 +27,6 @@ def summarise(run: MonitoringRun) -> str:
         *(("", reason) for reason in run.reasons),
         ("release", run.release),
         ("window", window),
-        ("report", REPORT),
     ]
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"  {name:<{width}}  {value}" for name, value in lines)

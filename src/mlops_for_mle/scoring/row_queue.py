@@ -22,6 +22,13 @@ from mlops_for_mle.tables import prediction_table_name
 _TRIGGER_LOCK = 7_210_005
 _COUNTED_AT_MOST = 1_000_000
 
+# Postgres's dates and times reach beyond the years that Python knows, and one such row must not
+# hold up the others.
+_DATE, _TIMESTAMP, _TIMESTAMP_WITH_ZONE = 1082, 1114, 1184
+_TIMES_AS_TEXT = extensions.new_type(
+    (_DATE, _TIMESTAMP, _TIMESTAMP_WITH_ZONE), "TIMES_AS_TEXT", lambda value, _: value
+)
+
 SMALLEST_ID = -(2**63)
 
 _KEY_TYPE = """
@@ -203,6 +210,7 @@ class RowQueue:
 
     def configure(self, cursor: extensions.cursor) -> None:
         """Set up a session that takes rows and is told on ``connection.notifies`` of new ones."""
+        extensions.register_type(_TIMES_AS_TEXT, cursor.connection)
         cursor.execute(_PLANNER)
         # Times are told without their zone.
         cursor.execute("SET TIME ZONE 'UTC'")
