@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import pandas as pd
 import pytest
+import yaml
 
+from mlops_for_mle.contract import Contract
 from mlops_for_mle.paths import project_path
 from tests.end_to_end.api import predict, served
 from tests.end_to_end.commands import Project
@@ -137,3 +140,37 @@ def test_the_course_of_a_disease_is_predicted(project: Project) -> None:
 
     assert 140 < usual < 165
     assert heavy > usual + 40
+
+
+COUNTS = """
+SELECT (SELECT count(*) FROM {env}_data), (SELECT count(*) FROM {env}_prediction),
+       (SELECT count(*) FROM scoring_queue), (SELECT count(*) FROM scoring_rejects)
+"""
+
+
+@pytest.mark.parametrize("env", ["wine", "diabetes", "subscriptions"])
+def test_each_is_monitored_and_scored_without_a_line_of_code(project: Project, env: str) -> None:
+    path = project.folder / f"conf/{env}/parameters_contract.yml"
+    contract = Contract.from_parameters(yaml.safe_load(path.read_text("utf-8"))["contract"])
+    with served(project, "--env", env) as client:
+        rows = client.get("/observations", params={"limit": 120}).json()["observations"]
+        given = [{name: row[name] for name in contract.features} for row in rows]
+        for row, answer in zip(rows, predict(client, given), strict=True):
+            body = {
+                "prediction_id": answer["prediction_id"],
+                "label": row[contract.target.column],
+            }
+            told = client.post("/feedback", json=body)
+            assert told.status_code < 300, told.text
+
+    said = project.succeed("run", "--env", env, "--pipeline", "monitoring").output
+    assert "120 predictions, 120 with a true label" in said
+    assert "insufficient" not in said
+
+    project.succeed("score", "--env", env, "--from-start")
+    ((row_count, scored, waiting, rejected),) = project.query(COUNTS.format(env=env))
+    assert (scored, waiting, rejected) == (row_count, 0, 0)
+
+    project.succeed("run", "--env", env, "--pipeline", "scoring")
+    output = project.folder / f"data/{env}/07_model_output/predictions.parquet"
+    assert len(pd.read_parquet(output)) == row_count

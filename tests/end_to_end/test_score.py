@@ -64,6 +64,20 @@ def test_a_first_use_from_nothing_to_predictions(
     assert "Scored 0 row(s)." in said
 
 
+def test_a_whole_table_in_one_batch(project: Project, url: str) -> None:
+    rows = scalar(url, "SELECT count(*) FROM iris_data")
+    said = project.succeed(
+        "run", "--pipeline", "scoring", "--params", "scoring.output=scores,scoring.chunk_rows=4"
+    )
+
+    assert re.search(rf"scored={rows - 1} rejected=1 release=iris-v1-\w+: table", said.errors)
+    assert scalar(url, "SELECT count(*) FROM scores") == rows - 1
+    assert query(url, "SELECT reason FROM scores_rejects")[0][0].startswith("sepal_length: is")
+    assert "scoring.chunk_rows: input should be greater" in project.refuse(
+        "run", "--pipeline", "scoring", "--params", "scoring.chunk_rows=0"
+    )
+
+
 def test_options_that_contradict_each_other_are_refused(project: Project) -> None:
     finished = project.kedro("score", "--uninstall", "--follow")
     assert finished.code == 2

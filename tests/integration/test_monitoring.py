@@ -81,8 +81,6 @@ def test_traffic_like_the_training_rows_is_healthy_and_recorded_with_its_numbers
     said = capsys.readouterr().out
     assert "status   healthy" in said
     assert "500 predictions, 500 with a true label" in said
-    assert "data/08_reporting/monitoring.html" in said
-
     assert run.status == "healthy", run.reasons
     assert run.reasons == ("500 predictions look like the 150 rows of the training snapshot.",)
     assert (run.prediction_count, run.labelled_count) == (500, 500)

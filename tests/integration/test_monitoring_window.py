@@ -13,8 +13,18 @@ from sqlalchemy import text
 
 from mlops_for_mle import database
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.datasets.monitoring_statements import MISSING, WRONG_TYPE, Span, time_counts
 from mlops_for_mle.datasets.monitoring_window import count_window
-from mlops_for_mle.records_monitoring import CategoryColumn, ReferenceColumn, WindowPlan
+from mlops_for_mle.encoding import read_time
+from mlops_for_mle.pipelines.monitoring.drift import check_drift
+from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
+from mlops_for_mle.pipelines.monitoring.profile import describe_feature
+from mlops_for_mle.records_monitoring import (
+    CategoryColumn,
+    NumericColumn,
+    ReferenceColumn,
+    WindowPlan,
+)
 from mlops_for_mle.release import Release
 from tests.integration.monitoring_steps import look
 from tests.integration.traffic import Traffic, iris_source
@@ -183,6 +193,115 @@ def test_categories_are_counted_by_their_texts_and_others_as_unknown(
 
     assert found.counts == (2, 3, 1, 1)
     assert (found.unknown, found.missing, found.wrong_type) == (2, 2, 2)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Seoul"])
+def test_times_are_read_as_the_api_reads_them_and_nonsense_is_counted(
+    database_url: str, houses: Release, zone: str
+) -> None:
+    times = (
+        "2026-05-01",
+        "2024-02-29",
+        "20260501",
+        "2026-05-01T10:20:30",
+        "2026-05-01 10:20",
+        "2026-05-01_23:59:59.123456",
+        "2026-05-01T10:20:30,5Z",
+        "2026-05-01T10:20:30+09:00",
+        "2026-05-01T10:20:30-0330",
+        "1969-12-31T23:59:59",
+        "0001-01-01",
+        "9999-12-31",
+        "2026-05-01T10",
+    )
+    nonsense = ("2026-02-30", "2023-02-29", "2026-13-01", "2026-05-01T25:00", "0000-01-01", "soon")
+    nonsense += ("2026-05-01T10:61", "", "infinity", "2026-05-01 10:20:30 Mars/Olympus")
+    for one in (*times, *nonsense):
+        log(database_url, houses, {"since": one})
+    log(database_url, houses, {"since": 1777000000})
+    log(database_url, houses, {"since": None})
+    column = NumericColumn("since", (0.0, 1.7e9), 0.0, 1.0, is_time=True)
+    expected = [read_time(one).replace(tzinfo=UTC).timestamp() for one in times]
+
+    with database.engine_for(database_url).begin() as connection:
+        connection.execute(text(f"SET LOCAL TIME ZONE '{zone}'"))
+        span = Span("houses", houses.manifest.release)
+        rows = connection.execute(time_counts(span, [column])).all()
+
+    counts = {row.bucket: row.count for row in rows}
+    assert counts.pop(WRONG_TYPE) == len(nonsense) + 1
+    assert counts.pop(MISSING) == 1
+    bins = np.searchsorted([0.0, 1.7e9], expected, side="right")
+    assert counts == dict(zip(*np.unique(bins, return_counts=True), strict=True))
+    total = sum(row.sum for row in rows if row.bucket >= 0)
+    assert total == pytest.approx(sum(expected), abs=1e-3)
+    assert min(row.least for row in rows if row.bucket >= 0) == min(expected)
+
+
+def test_a_mixed_table_is_compared_column_by_column(database_url: str, iris: Release) -> None:
+    contract = Contract.model_validate(
+        {
+            "name": "iris",
+            "table": "mixed",
+            "features": {
+                "색": {"type": "category", "categories": ["red", "blue"], "unknown": "other"},
+                "is new": {"type": "boolean"},
+                "day": {"type": "date", "earliest": "2026-01-01T00:00:00"},
+                "size": {"missing": "median"},
+            },
+            "target": iris.manifest.contract.target.model_dump(),
+        }
+    )
+    random = np.random.default_rng(8)
+    snapshot = pd.DataFrame(
+        {
+            "색": random.choice(["red", "blue"], 200),
+            "is new": random.random(200) < 0.5,
+            "day": pd.Timestamp("2026-03-01") + pd.to_timedelta(random.integers(0, 60, 200), "D"),
+            "size": np.where(random.random(200) < 0.1, np.nan, random.normal(size=200)),
+        }
+    )
+    features = tuple(
+        describe_feature(name, feature, snapshot[name], 10)
+        for name, feature in contract.features.items()
+    )
+    for row in snapshot.itertuples(index=False):
+        color, is_new, day, size = row
+        log(
+            database_url,
+            iris,
+            {
+                "색": "green" if color == "red" else "red",
+                "is new": bool(is_new),
+                "day": (day + timedelta(days=30)).date().isoformat(),
+                "size": None if np.isnan(size) else size,
+            },
+        )
+    profile = look(database_url, iris, iris_source()).reference
+    options = MonitoringOptions.model_validate({"drift": {"ignore": ["day"]}})
+    changed = replace(profile, contract=contract, features=features)
+
+    with database.engine_for(database_url).connect() as connection:
+        counts = count_window(connection, WindowPlan(changed, None, None, None, 10))
+    found = check_drift(changed, counts, options)
+
+    severities = {one.subject: one.severity for one in found.checks if "index" in one.metric}
+    assert severities == {
+        "색": "alarm",
+        "is new": "none",
+        "day": "none",
+        "size": "none",
+        "prediction": "alarm",
+    }
+    assert counts.features["색"].unknown == (snapshot["색"] == "red").sum()
+    assert counts.features["size"].missing == snapshot["size"].isna().sum()
+    shift = next(one.value for one in found.checks if one.metric == "mean_shift")
+    days = (snapshot["day"] - pd.Timestamp("1970-01-01")).dt.days
+    assert shift == pytest.approx(30 / days.std(ddof=0))
+    day = features[2].column
+    assert isinstance(day, NumericColumn)
+    assert day.minimum == datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+    assert counts.features["day"].wrong_type == 0
 
 
 def test_counts_are_those_of_pandas(database_url: str, iris: Release) -> None:

@@ -29,8 +29,12 @@ class TopicStage:
     broker: KafkaBroker
     stage: Stage
     topic: str
-    group: str = "scorers"
+    group: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Of its own, since a group remembers members that were cut off for a while.
+        self.group = self.group or f"{self.topic}-scorers"
 
     @property
     def dead_letter_topic(self) -> str:

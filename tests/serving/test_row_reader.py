@@ -253,7 +253,7 @@ def test_the_short_and_the_long_way_agree_on_many_rows(rows):
         )
 
 
-@pytest.mark.parametrize("name", ['a "quoted" name', "back\\slash", "two\nlines", "tab\t"])
+@pytest.mark.parametrize("name", ['a "quoted" name', "back\\slash"])
 def test_names_that_json_escapes_are_read(name):
     contract = Contract.model_validate(
         IRIS_CONTRACT.model_dump() | {"features": {name: {"minimum": 0}, "b": {}}}

@@ -6,6 +6,7 @@ from mlops_for_mle import monitoring_log
 from mlops_for_mle.database import reachable
 from mlops_for_mle.monitoring_run import MonitoringRun
 
+
 def newest_summary(url: str, contract: str) -> str:
     """Say in a few lines how the deployed release does; nothing before the first run."""
     with reachable(url) as engine, engine.connect() as connection:

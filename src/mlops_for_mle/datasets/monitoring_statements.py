@@ -34,6 +34,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from mlops_for_mle.datasets.monitoring_times import read_times
 from mlops_for_mle.records_monitoring import CategoryColumn, NumericColumn
 from mlops_for_mle.tables import predictions
 
@@ -42,9 +43,6 @@ MISSING, WRONG_TYPE, UNKNOWN = -1, -2, 0
 
 # Larger numbers are no measurements, and their squares could not be summed up.
 _LARGEST = 1e100
-
-# What the API takes for a date or time begins like this.
-_TIME = "^[0-9]{4}-[0-9]{2}-[0-9]{2}"
 
 _P = predictions.c
 
@@ -128,67 +126,26 @@ def distinct_rows(span: Span) -> Executable:
 
 def numeric_counts(span: Span, columns: Sequence[NumericColumn]) -> Executable:
     """Features of numbers: one row for each bucket of each column that has values."""
-    described = values(
-        column("position", Integer),
-        column("name", Text),
-        column("edges", ARRAY(Double)),
-        column("minimum", Double),
-        column("maximum", Double),
-        column("is_whole", Boolean),
-        column("is_time", Boolean),
-        column("centre", Double),
-        column("scale", Double),
-        name="described",
-    ).data(
-        [
-            (
-                position,
-                one.name,
-                doubles(one.edges),
-                cast(one.minimum, Double),
-                cast(one.maximum, Double),
-                one.is_whole,
-                one.is_time,
-                cast(one.centre, Double),
-                cast(one.scale, Double),
-            )
-            for position, one in enumerate(columns)
-        ]
-    )
-    cells = _cells(span, described)
+    cells = _cells(span, _described(columns))
     cell = cells.c.cell
     is_number = func.jsonb_typeof(cell) == "number"
     is_usual = func.abs(cast(cell, Numeric)) < _LARGEST
-    words = cell.op("#>>", return_type=Text())(cast([], ARRAY(Text)))
-    is_time = words.regexp_match(_TIME)
-    seconds = cast(func.extract("epoch", cast(words, DateTime(timezone=True))), Double)
     numbers = (
         select(
             *(one for one in cells.c if one is not cell),
             or_(cell.is_(null()), func.jsonb_typeof(cell) == "null").label("is_missing"),
-            case(
-                (cells.c.is_time, case((is_time, seconds))),
-                (is_number, case((is_usual, cast(cell, Double)))),
-            ).label("number"),
+            case((is_number, case((is_usual, cast(cell, Double))))).label("number"),
         )
         # Keeps Postgres from repeating the conversion wherever the number is used.
         .offset(0)
         .subquery("numbers")
     )
-    number = numbers.c.number
-    bucket = case(
-        (numbers.c.is_missing, MISSING),
-        (number.is_(None), WRONG_TYPE),
-        (and_(numbers.c.is_whole, number != func.trunc(number)), WRONG_TYPE),
-        else_=func.width_bucket(number, numbers.c.edges),
-    ).label("bucket")
-    is_outside = or_(number < numbers.c.minimum, number > numbers.c.maximum)
-    return select(
-        numbers.c.position,
-        bucket,
-        *_sums(number, numbers.c.centre, numbers.c.scale),
-        func.count().filter(is_outside).label("out_of_range"),
-    ).group_by(numbers.c.position, bucket)
+    return _bucketed(numbers)
+
+
+def time_counts(span: Span, columns: Sequence[NumericColumn]) -> Executable:
+    """Features of dates and times: as ``numeric_counts``, in seconds since 1970."""
+    return _bucketed(read_times(_cells(span, _described(columns))))
 
 
 def category_counts(span: Span, columns: Sequence[CategoryColumn]) -> Executable:
@@ -238,6 +195,52 @@ def answer_counts(span: Span, answers: NumericColumn) -> Executable:
     ).label("bucket")
     sums = _sums(number, cast(answers.centre, Double), cast(answers.scale, Double))
     return select(bucket, *sums).where(span.condition()).group_by(bucket)
+
+
+def _described(columns: Sequence[NumericColumn]) -> Values:
+    return values(
+        column("position", Integer),
+        column("name", Text),
+        column("edges", ARRAY(Double)),
+        column("minimum", Double),
+        column("maximum", Double),
+        column("is_whole", Boolean),
+        column("centre", Double),
+        column("scale", Double),
+        name="described",
+    ).data(
+        [
+            (
+                position,
+                one.name,
+                doubles(one.edges),
+                cast(one.minimum, Double),
+                cast(one.maximum, Double),
+                one.is_whole,
+                cast(one.centre, Double),
+                cast(one.scale, Double),
+            )
+            for position, one in enumerate(columns)
+        ]
+    )
+
+
+def _bucketed(numbers: Subquery) -> Executable:
+    """Count numbers that were read, by position and bin."""
+    number = numbers.c.number
+    bucket = case(
+        (numbers.c.is_missing, MISSING),
+        (number.is_(None), WRONG_TYPE),
+        (and_(numbers.c.is_whole, number != func.trunc(number)), WRONG_TYPE),
+        else_=func.width_bucket(number, numbers.c.edges),
+    ).label("bucket")
+    is_outside = or_(number < numbers.c.minimum, number > numbers.c.maximum)
+    return select(
+        numbers.c.position,
+        bucket,
+        *_sums(number, numbers.c.centre, numbers.c.scale),
+        func.count().filter(is_outside).label("out_of_range"),
+    ).group_by(numbers.c.position, bucket)
 
 
 def _cells(span: Span, described: Values) -> Subquery:

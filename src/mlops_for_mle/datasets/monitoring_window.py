@@ -102,9 +102,12 @@ def _count_features(
     numeric = [one for one in columns if isinstance(one, NumericColumn)]
     categorical = [one for one in columns if isinstance(one, CategoryColumn)]
     found: dict[str, ColumnCounts] = {}
-    if numeric:
-        rows = connection.execute(statements.numeric_counts(span, numeric)).all()
-        for position, number in enumerate(numeric):
+    for read, numbers in (
+        (statements.numeric_counts, [one for one in numeric if not one.is_time]),
+        (statements.time_counts, [one for one in numeric if one.is_time]),
+    ):
+        rows = connection.execute(read(span, numbers)).all() if numbers else []
+        for position, number in enumerate(numbers):
             buckets = [row for row in rows if row.position == position]
             found[number.name] = _numbers(number, buckets)
     if categorical:

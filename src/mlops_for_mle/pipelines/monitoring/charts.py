@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from math import ceil
 
 from mlops_for_mle.pipelines.monitoring.calibration import ReliabilityBin
 from mlops_for_mle.records_monitoring import MonitoredColumn, NumericColumn
 
 WIDTH, HEIGHT = 340, 130
 SQUARE = 220
+
+_TWO_DAYS = 2 * 86_400
 
 _BASE = 104
 _TOP = 8
@@ -80,11 +84,19 @@ def bin_names(column: MonitoredColumn) -> list[str]:
     """The bins for people."""
     if not isinstance(column, NumericColumn):
         return list(column.categories)
-    edges = [f"{edge:.4g}" for edge in column.edges]
+    edges = [tell_value(column, edge) for edge in column.edges]
     if not edges:
         return ["all"]
     between = [f"{low} to {high}" for low, high in pairwise(edges)]
     return [f"below {edges[0]}", *between, f"from {edges[-1]}"]
+
+
+def tell_value(column: MonitoredColumn, value: float) -> str:
+    """A value of a column of numbers for people; dates and times as such."""
+    if not isinstance(column, NumericColumn) or not column.is_time:
+        return f"{value:.4g}"
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=value)
+    return moment.strftime("%Y-%m-%d" if column.scale > _TWO_DAYS else "%m-%d %H:%M")
 
 
 def draw_reliability(bins: Sequence[ReliabilityBin]) -> list[Dot]:
@@ -115,9 +127,10 @@ def draw_reliability(bins: Sequence[ReliabilityBin]) -> list[Dot]:
 def _labels(column: MonitoredColumn, names: list[str], step: float) -> list[Label]:
     if isinstance(column, NumericColumn):
         # Below the borders of the bins, every other one where there are many.
-        every = 1 if len(column.edges) <= 6 else 2
+        letters = max((len(tell_value(column, edge)) for edge in column.edges), default=1)
+        every = max(1, ceil(letters * 7 / step))
         return [
-            Label(_LEFT + step * (index + 1), f"{edge:.4g}")
+            Label(_LEFT + step * (index + 1), tell_value(column, edge))
             for index, edge in enumerate(column.edges)
             if index % every == 0
         ]

@@ -1,12 +1,13 @@
 """Whether two samples that were counted in the same bins differ, and how much."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import chi2_contingency
 
+from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.pipelines.monitoring.checks import Check, Findings, Severity, share
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.profile import PREDICTION, free_subject
@@ -35,12 +36,12 @@ class Comparison:
 
     Attributes:
         p_value: Of Pearson's chi-square test that both come from one distribution; the sampling
-            error of both counts.
+            error of both counts. None where the difference is to be ignored.
         index: The population stability index, less what sampling alone would give; never below 0.
         bins: How many bins were compared, after small ones were joined.
     """
 
-    p_value: float
+    p_value: float | None
     index: float
     bins: int
 
@@ -67,7 +68,18 @@ def compare(reference: Sequence[int], current: Sequence[int], *, is_ordered: boo
 def check_drift(
     reference: ReferenceProfile, window: WindowCounts, options: MonitoringOptions
 ) -> Findings:
-    """Compare each feature and the predictions with the reference."""
+    """Compare each feature and the predictions with the reference.
+
+    Raises:
+        ConfigurationError: A feature that is to be ignored is none of the contract.
+    """
+    features = reference.contract.features
+    unknown = [name for name in options.drift.ignore if name not in features]
+    if unknown:
+        raise ConfigurationError(
+            f"monitoring.drift.ignore: expected features of contract {reference.contract.name}, "
+            f"which are {', '.join(features)} (found {', '.join(unknown)})"
+        )
     needed = options.window.minimum_rows
     if window.row_count < needed:
         return Findings(gap=f"{window.row_count} of the {needed} predictions that drift needs")
@@ -93,7 +105,10 @@ def _check_column(
     found = compare(reference.counts, current.counts, is_ordered=is_numeric)
     levels = options.drift
     severity: Severity = "none"
-    if found.index >= levels.alarm:
+    if subject in levels.ignore:
+        # Shown, and not one of the run's tests.
+        found = replace(found, p_value=None)
+    elif found.index >= levels.alarm:
         severity = "alarm"
     elif found.index >= levels.warning:
         severity = "warning"

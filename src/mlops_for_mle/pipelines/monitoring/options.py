@@ -47,11 +47,14 @@ class DriftOptions(Configuration):
         bins: Into how many bins of about equally many rows the reference's numbers are sorted.
         warning: From this index on a significant difference is a warning.
         alarm: From this index on it is an alarm.
+        ignore: Features that are expected to differ, such as the date of an order; their index
+            is shown and never counts.
     """
 
     bins: int = Field(default=10, ge=2, le=100)
     warning: float = Field(default=0.1, ge=0)
     alarm: float = Field(default=0.25, gt=0)
+    ignore: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _levels_are_ordered(self) -> Self:

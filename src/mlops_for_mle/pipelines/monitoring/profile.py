@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import numpy as np
@@ -92,8 +93,8 @@ def describe_feature(
     bounded = NumericColumn(
         **{
             **vars(numeric),
-            "minimum": feature.minimum,
-            "maximum": feature.maximum,
+            "minimum": _moment(feature.earliest) if feature.is_time else feature.minimum,
+            "maximum": _moment(feature.latest) if feature.is_time else feature.maximum,
             "is_whole": feature.type == "integer",
             "is_time": feature.is_time,
         }
@@ -162,6 +163,10 @@ def _seconds(values: "pd.Series[Any]") -> Numbers:
     times = naive_times(values.dropna()).to_numpy().astype("datetime64[us]")
     seconds: Numbers = times.astype(np.int64).astype(np.float64) / 1e6
     return seconds
+
+
+def _moment(limit: datetime | None) -> float | None:
+    return None if limit is None else limit.replace(tzinfo=UTC).timestamp()
 
 
 def _deviation(values: Numbers) -> float:

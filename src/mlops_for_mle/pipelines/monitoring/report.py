@@ -14,6 +14,7 @@ from mlops_for_mle.pipelines.monitoring.charts import (
     BinChart,
     draw_bins,
     draw_reliability,
+    tell_value,
 )
 from mlops_for_mle.pipelines.monitoring.drift import INDEX, MEAN_SHIFT
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
@@ -101,9 +102,10 @@ def _view(
     shift = found.get(MEAN_SHIFT)
     summary = ""
     if counts.mean is not None and counts.least is not None and counts.largest is not None:
-        summary = (
-            f"mean {_number(counts.mean)}, {_number(counts.least)} to {_number(counts.largest)}"
+        mean, least, largest = (
+            tell_value(one.column, value) for value in (counts.mean, counts.least, counts.largest)
         )
+        summary = f"mean {mean}, {least} to {largest}"
     return ColumnView(
         name=f"prediction of {contract.target.response_name}" if is_prediction else name,
         unit="" if is_prediction else contract.features[name].unit or "",

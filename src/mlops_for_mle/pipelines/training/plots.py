@@ -2,18 +2,31 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.pipelines.training.plot_fonts import drawable, families
 
 
 def plot_errors(truth: np.ndarray, found: np.ndarray, contract: Contract) -> Figure:
     """Draw the confusion matrix, or predicted against true values for regression."""
+    with rc_context({"font.family": families()}):
+        return _plot_errors(truth, found, contract)
+
+
+def plot_report(truth: np.ndarray, found: np.ndarray, contract: Contract) -> Figure:
+    """Draw precision, recall and F1 by class, or the residuals for regression."""
+    with rc_context({"font.family": families()}):
+        return _plot_report(truth, found, contract)
+
+
+def _plot_errors(truth: np.ndarray, found: np.ndarray, contract: Contract) -> Figure:
     if contract.target.task == "regression":
         return _plot_predicted_against_true(truth, found, contract)
     values = list(contract.target.class_codes)
-    names = [contract.target.labels[value] for value in values]
+    names = _class_names(contract)
     counts = confusion_matrix(truth, found, labels=values)
     figure = Figure(figsize=(5.2, 4.6), layout="constrained")
     axes = figure.subplots()
@@ -29,8 +42,7 @@ def plot_errors(truth: np.ndarray, found: np.ndarray, contract: Contract) -> Fig
     return figure
 
 
-def plot_report(truth: np.ndarray, found: np.ndarray, contract: Contract) -> Figure:
-    """Draw precision, recall and F1 by class, or the residuals for regression."""
+def _plot_report(truth: np.ndarray, found: np.ndarray, contract: Contract) -> Figure:
     if contract.target.task == "regression":
         return _plot_residuals(truth, found)
     values = list(contract.target.class_codes)
@@ -38,8 +50,8 @@ def plot_report(truth: np.ndarray, found: np.ndarray, contract: Contract) -> Fig
     table = pd.DataFrame(
         dict(zip(("precision", "recall", "F1"), scores[:3], strict=True)),
         index=[
-            f"{contract.target.labels[value]}\n({count} rows)"
-            for value, count in zip(values, scores[3], strict=True)
+            f"{name}\n({count} rows)"
+            for name, count in zip(_class_names(contract), scores[3], strict=True)
         ],
     )
     figure = Figure(figsize=(max(5.2, 1.4 * len(values)), 3.8), layout="constrained")
@@ -55,6 +67,10 @@ def plot_report(truth: np.ndarray, found: np.ndarray, contract: Contract) -> Fig
     return figure
 
 
+def _class_names(contract: Contract) -> list[str]:
+    return drawable([one.label for one in contract.target.classes], "class")
+
+
 def _plot_predicted_against_true(
     truth: np.ndarray, found: np.ndarray, contract: Contract
 ) -> Figure:
@@ -63,7 +79,8 @@ def _plot_predicted_against_true(
     axes.scatter(truth, found, s=12, alpha=0.6)
     ends = [min(truth.min(), found.min()), max(truth.max(), found.max())]
     axes.plot(ends, ends, linewidth=1, color="grey")
-    axes.set_xlabel(f"true {contract.target.column}")
+    (column,) = drawable([contract.target.column], "target")
+    axes.set_xlabel(f"true {column}")
     axes.set_ylabel("predicted")
     axes.set_title(f"{len(truth)} validation rows")
     return figure

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.pipelines.monitoring.checks import holm
 from mlops_for_mle.pipelines.monitoring.drift import Comparison, check_drift, compare
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
@@ -129,3 +130,15 @@ def test_with_too_few_predictions_nothing_is_said() -> None:
 
     assert found.checks == ()
     assert found.gap == "99 of the 100 predictions that drift needs"
+
+
+def test_a_feature_that_is_expected_to_differ_is_shown_and_does_not_count() -> None:
+    options = MonitoringOptions.model_validate({"drift": {"ignore": ["width"]}})
+    feature = check_drift(reference(), window((5, 5, 20, 170)), options).checks[0]
+    assert (feature.severity, feature.p_value) == ("none", None)
+    assert feature.value is not None
+    assert feature.value > 1
+
+    unknown = MonitoringOptions.model_validate({"drift": {"ignore": ["height"]}})
+    with pytest.raises(ConfigurationError, match=r"contract small, which are width \(found height"):
+        check_drift(reference(), window(), unknown)

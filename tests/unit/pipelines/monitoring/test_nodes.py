@@ -7,12 +7,14 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.monitoring_run import MonitoringRun
 from mlops_for_mle.pipelines.monitoring import nodes
+from mlops_for_mle.pipelines.monitoring.charts import bin_names
 from mlops_for_mle.pipelines.monitoring.checks import Check, Findings
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.records_monitoring import (
     CategoryColumn,
     ClassifiedCell,
     ColumnCounts,
+    NumericColumn,
     ReferenceColumn,
     WindowCounts,
 )
@@ -199,3 +201,12 @@ def test_a_report_can_be_written_of_an_empty_window() -> None:
     assert found.status == "insufficient"
     html = nodes.write_report(found, reference(), empty, MonitoringOptions()).html
     assert "0 predictions have a true label; 50 are needed." in html
+
+
+def test_bins_of_dates_are_named_by_dates() -> None:
+    day = 86_400.0
+    days = NumericColumn("since", (20_000 * day, 20_010 * day), 20_005 * day, 6 * day, is_time=True)
+    hours = NumericColumn("since", (20_000.5 * day,), 20_000 * day, 0.2 * day, is_time=True)
+
+    assert bin_names(days) == ["below 2024-10-04", "2024-10-04 to 2024-10-14", "from 2024-10-14"]
+    assert bin_names(hours) == ["below 10-04 12:00", "from 10-04 12:00"]

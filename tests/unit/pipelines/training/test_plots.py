@@ -1,10 +1,12 @@
 import io
+import warnings
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mlops_for_mle.pipelines.training.plot_fonts import drawable
 from mlops_for_mle.pipelines.training.plots import plot_errors, plot_report
 from tests.unit.conftest import IRIS_CONTRACT, LINE_CONTRACT
 
@@ -61,3 +63,17 @@ def test_every_picture_can_be_written(draw, contract) -> None:
     with Image.open(content) as image:
         assert min(image.size) > 200
         assert len(image.convert("L").getcolors()) > 10
+
+
+def test_names_that_no_font_has_are_drawn_as_their_place_and_without_a_warning():
+    unknown = "\U0001f9ff"
+    assert drawable(["setosa", unknown], "class") == ["setosa", "class 1"]
+
+    raw = IRIS_CONTRACT.model_dump(mode="json")
+    raw["target"]["classes"][1]["label"] = unknown
+    contract = type(IRIS_CONTRACT).model_validate(raw)
+    truth = np.array([0, 1, 2, 1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for figure in (plot_errors(truth, truth, contract), plot_report(truth, truth, contract)):
+            figure.savefig(io.BytesIO())
