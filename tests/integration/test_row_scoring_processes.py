@@ -105,17 +105,17 @@ def test_workers_that_are_killed_at_random_moments_score_each_row_once(stage: St
     chance = random.Random(7)
     plan = stage.plan(follow=True, batch_size=50, poll_seconds=0.2)
     workers = [Worker(plan) for _ in range(2)]
-    kills = 0
-    with inserting(stage, ROWS) as writer:
-        assert eventually(lambda: stage.scored() > 0, seconds=60)
-        while writer.is_alive() or stage.scored() < ROWS:
-            time.sleep(chance.uniform(0.1, 0.6))
+    kills, seen = 0, 0
+    with inserting(stage, ROWS):
+        while kills < max(6, ROWS // 1000) and stage.scored() < ROWS:
+            # A worker that was just started must not be killed before it has done anything.
+            assert eventually(lambda seen=seen: stage.scored() > seen, seconds=60)
+            time.sleep(chance.uniform(0.0, 0.3))
             number = chance.randrange(len(workers))
             workers[number].kill()
             workers[number] = Worker(plan)
             kills += 1
-            if kills >= 6:
-                break
+            seen = stage.scored()
         assert eventually(lambda: stage.scored() >= ROWS, seconds=240)
     for worker in workers:
         worker.stop()

@@ -152,7 +152,7 @@ class ServerProcess:
     @property
     def url(self) -> str:
         if self._url is None:
-            self._url = wait_until(self._announced, what="the announcement")
+            self._url = wait_until(self._announced, timeout=30, what="the announcement")
         return self._url
 
     def _announced(self) -> str | None:
@@ -179,7 +179,7 @@ class ServerProcess:
             return found if release in (None, found["release"]) else None
 
         try:
-            return wait_until(ready, what=f"readiness with {release or 'any release'}")
+            return wait_until(ready, timeout=30, what=f"readiness with {release or 'any release'}")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.output()}") from None
 

@@ -18,11 +18,7 @@ def summarise(run: MonitoringRun) -> str:
     """The lines for one run."""
     window = f"{run.prediction_count} predictions, {run.labelled_count} with a true label"
     if run.window_from is not None and run.window_to is not None:
-        first, last = (
-            one.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-            for one in (run.window_from, run.window_to)
-        )
-        window += f", {first} to {last}"
+        window += f", {_told(run.window_from)} to {_told(run.window_to)}"
     lines = [
         ("status", run.status),
         *(("", reason) for reason in run.reasons),

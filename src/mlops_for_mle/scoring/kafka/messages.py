@@ -13,9 +13,9 @@ from typing import Any
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.scoring.kafka.connect_types import EPOCH, ConnectTypeError, plain_values
 
 _ENVELOPE = frozenset({"schema", "payload"})
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (times are kept in UTC without saying so)
 _BIGINT = range(-(2**63), 2**63)
 _SHOWN_CHARACTERS = 80
 
@@ -62,14 +62,24 @@ class MessageReader:
             raise BadMessageError("has no value (it is a tombstone)")
         document = _parse(value)
         if self._may_be_wrapped and "payload" in document and document.keys() <= _ENVELOPE:
-            document = document["payload"]
-            if not isinstance(document, dict):
-                raise BadMessageError(f"payload: is no object, found {_shown(document)}")
+            document = _unwrap(document)
         return MessageRow(
             _read_key(self._key, document.get(self._key)),
             _read_timestamp(self._timestamp, document.get(self._timestamp)),
             document,
         )
+
+
+def _unwrap(envelope: dict[str, Any]) -> dict[str, Any]:
+    payload = envelope["payload"]
+    if not isinstance(payload, dict):
+        raise BadMessageError(f"payload: is no object, found {_shown(payload)}")
+    try:
+        return plain_values(envelope.get("schema"), payload)
+    except ConnectTypeError as error:
+        raise BadMessageError(
+            f"{error.field}: is no {error.expected} of Kafka Connect, found {_shown(error.value)}"
+        ) from None
 
 
 def written_at(message: Message) -> datetime | None:
@@ -78,7 +88,7 @@ def written_at(message: Message) -> datetime | None:
     if kind == TIMESTAMP_NOT_AVAILABLE:
         return None
     try:
-        return _EPOCH + timedelta(milliseconds=milliseconds)
+        return EPOCH + timedelta(milliseconds=milliseconds)
     except OverflowError:
         return None
 
@@ -134,7 +144,7 @@ def _read_timestamp(name: str, value: Any) -> datetime | None:
             found = datetime.fromisoformat(value)
             return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
         if isinstance(value, int) and not isinstance(value, bool):
-            return _EPOCH + timedelta(milliseconds=value)
+            return EPOCH + timedelta(milliseconds=value)
     except (ValueError, OverflowError):
         pass
     raise BadMessageError(

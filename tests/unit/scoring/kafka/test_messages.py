@@ -2,6 +2,7 @@
 
 import json
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.scoring.feature_matrix import FeatureReader
 from mlops_for_mle.scoring.kafka.messages import BadMessageError, MessageReader, MessageRow
+from tests.mixed import MIXED_CONTRACT
 from tests.releases import IRIS_CONTRACT
 
 READER = MessageReader(IRIS_CONTRACT)
@@ -45,6 +48,92 @@ def test_the_payload_of_kafka_connects_envelope_is_a_row() -> None:
     assert row.values == columns
     assert row.key == 7
     assert row.timestamp == datetime.fromisoformat("2026-01-31 12:30:00.5")
+
+
+def connect_field(name: str, kind: str, **more: Any) -> dict[str, Any]:
+    return {"field": name, "name": f"org.apache.kafka.connect.data.{kind}", **more}
+
+
+def enveloped(fields: list[Any], **columns: Any) -> bytes:
+    return json.dumps({"schema": {"fields": fields}, "payload": {**ROW, **columns}}).encode()
+
+
+def test_the_types_of_kafka_connect_are_read_by_their_schema() -> None:
+    fields = [
+        connect_field("timestamp", "Timestamp", type="int64"),
+        connect_field("seen", "Timestamp", type="int64"),
+        connect_field("joined", "Date", type="int32"),
+        connect_field("fee", "Decimal", type="bytes", parameters={"scale": "2"}),
+        connect_field("debt", "Decimal", type="bytes", parameters={"scale": "1"}),
+        connect_field("number", "Decimal", type="bytes"),
+        connect_field("nothing", "Date"),
+        {"field": "sepal_length", "type": "double"},
+    ]
+    value = enveloped(
+        fields,
+        timestamp=1_769_862_600_500,
+        seen=0,
+        joined=20_484,
+        fee="AwM=",
+        debt="/w==",
+        number=3.5,
+        nothing=None,
+    )
+
+    row = READER.read(value)
+
+    assert row.timestamp == datetime.fromisoformat("2026-01-31T12:30:00.5")
+    assert row.values["seen"] == "1970-01-01T00:00:00"
+    assert row.values["joined"] == "2026-01-31"
+    assert row.values["fee"] == Decimal("7.71")
+    assert row.values["debt"] == Decimal("-0.1")
+    assert row.values["number"] == 3.5
+    assert row.values["nothing"] is None
+    assert row.values["sepal_length"] == ROW["sepal_length"]
+
+
+def test_a_row_of_every_type_of_column_fits_its_contract() -> None:
+    fields = [
+        connect_field("월 요금", "Decimal", parameters={"scale": "2"}),
+        connect_field("가입일", "Date"),
+        connect_field("last seen", "Timestamp"),
+    ]
+    payload = {
+        "월 요금": "AwM=",
+        "Usage (GB)": 1.5,
+        "select": None,
+        "is new": True,
+        'the "plan"': "plus",
+        "channel": "phone",
+        "region code": 10,
+        "가입일": 20_484,
+        "last seen": 1_769_862_600_500,
+        "left?": None,
+    }
+    value = json.dumps({"schema": {"fields": fields}, "payload": payload}).encode()
+
+    row = MessageReader(MIXED_CONTRACT).read(value)
+
+    read = FeatureReader(MIXED_CONTRACT, "float32").read([row.values])
+    assert read.rejected == ()
+    assert read.values[0, 0] == pytest.approx(7.71)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [("Date", "tomorrow"), ("Date", 10**12), ("Timestamp", True), ("Decimal", "no base64!")],
+)
+def test_a_value_that_contradicts_its_schema_is_refused(kind: str, wrong: Any) -> None:
+    said = reason(enveloped([connect_field("joined", kind)], joined=wrong))
+
+    assert said == f"joined: is no {kind} of Kafka Connect, found {json.dumps(wrong)}"
+
+
+@pytest.mark.parametrize("schema", [None, 1, [], {}, {"fields": None}, {"fields": [1, {}]}])
+def test_a_schema_that_says_nothing_is_no_obstacle(schema: Any) -> None:
+    value = json.dumps({"schema": schema, "payload": ROW}).encode()
+
+    assert READER.read(value).values == ROW
 
 
 def test_a_payload_is_a_column_where_the_contract_has_one_of_that_name() -> None:
