@@ -78,7 +78,9 @@ def test_a_person_without_brokers_is_told_so(topic: TopicStage, project: Project
     assert said.startswith("The brokers 127.0.0.1:1 do not answer")
 
 
-def test_no_password_is_said(topic: TopicStage, project: Project) -> None:
+def test_a_login_that_is_refused_is_said_without_its_password(
+    topic: TopicStage, project: Project
+) -> None:
     project.variables |= {
         "KAFKA_SECURITY_PROTOCOL": "sasl_plaintext",
         "KAFKA_SASL_MECHANISM": "PLAIN",
@@ -89,5 +91,6 @@ def test_no_password_is_said(topic: TopicStage, project: Project) -> None:
     finished = project.kedro("score-topic", topic.topic)
 
     assert finished.code == 1
+    assert "do not answer: sasl_plaintext://" in finished.errors
     assert "Traceback" not in finished.text
     assert PASSWORD not in finished.text

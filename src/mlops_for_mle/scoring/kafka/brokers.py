@@ -41,26 +41,32 @@ class BrokerTroubles:
         """Take the servers as they were configured."""
         self._servers = servers
         self._reason: str | None = None
-        self._said_at = 0.0
+        self._said_at: float | None = None
+        self._are_all_down = False
 
     def note(self, error: KafkaError) -> None:
         """Take an error that a client had; the clients themselves go on trying."""
-        # How many brokers are down is said as well, but not why they are.
-        if error.code() == KafkaError._ALL_BROKERS_DOWN and self._reason is not None:
+        code = error.code()
+        if code == KafkaError._ALL_BROKERS_DOWN:
+            self._are_all_down = True
+        else:
+            self._reason = error.str()
+        # One broker of several may be away, and that all of them are is no reason by itself.
+        if self._reason is None or (code == KafkaError._TRANSPORT and not self._are_all_down):
             return
         now = time.monotonic()
-        if self._reason is None or now - self._said_at > _REPEAT_SECONDS:
+        if self._said_at is None or now - self._said_at > _REPEAT_SECONDS:
             self._said_at = now
             _LOGGER.warning(
-                "brokers=%s do not answer (%s); trying again", self._servers, error.str()
+                "brokers=%s do not answer (%s); trying again", self._servers, self._reason
             )
-        self._reason = error.str()
 
     def over(self) -> None:
         """Note that a broker has answered."""
-        if self._reason is not None:
+        if self._said_at is not None:
             _LOGGER.info("brokers=%s answer again", self._servers)
-        self._reason = None
+        self._reason = self._said_at = None
+        self._are_all_down = False
 
     @property
     def reason(self) -> str | None:
@@ -195,6 +201,8 @@ class Brokers:
     def _raise_unless_patient(self, exception: KafkaException, patiently: bool) -> None:
         error = exception.args[0]
         servers = self._settings.bootstrap_servers
+        # Has the client tell what it knows, such as that a login was refused.
+        self._admin.poll(0)
         self.raise_if_refused(error, f"use the brokers {servers}")
         reason = self.troubles.reason or error.str()
         if not patiently:
