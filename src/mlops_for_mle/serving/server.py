@@ -17,6 +17,8 @@ APPLICATION = "mlops_for_mle.serving.worker:create_worker"
 
 # Longer than a load balancer keeps idle connections, so that it is never the server who ends one.
 _KEEP_ALIVE_SECONDS = 75
+# What uvicorn itself would take.
+_BACKLOG = 2048
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +88,9 @@ def bind(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind(address)
+        # From here on clients wait for the first answer instead of being refused, and a second
+        # server is told that the address is taken.
+        listening.listen(_BACKLOG)
     except OSError as error:
         listening.close()
         raise UserError(
