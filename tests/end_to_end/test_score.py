@@ -96,7 +96,6 @@ def test_a_signal_ends_two_workers_after_their_batch(
     finished = stop(process, number)
 
     assert scored(finished) == scalar(url, SCORED)
-    assert re.search(r"worker=[12] scored=\d+ rate=\d+/s rejected=0 waiting=\d+", finished.errors)
 
 
 def test_it_outlives_a_stop_of_its_server(project: Project, contract: Contract) -> None:

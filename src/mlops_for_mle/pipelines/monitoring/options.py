@@ -97,7 +97,7 @@ class QualityOptions(Configuration):
     table of observations are a warning.
 
     Attributes:
-        maximum_missing: The largest fraction of missing values.
+        maximum_missing: The largest fraction of missing values, beyond what the reference has.
         maximum_wrong_type: The largest fraction of values of another type.
         maximum_out_of_range: The largest fraction outside of the contract's range.
         maximum_unknown: The largest fraction of categories that the reference does not have.

@@ -26,7 +26,8 @@ def check_quality(
     is_judged = window.row_count >= options.window.minimum_rows
     checks = _check_rows(reference, window, options)
     for one in reference.features:
-        checks += _check_feature(one.column, window, limits, is_judged)
+        gaps = fraction(reference.row_count - sum(one.counts), reference.row_count) or 0.0
+        checks += _check_feature(one.column, window, limits, gaps, is_judged)
     if window.table is not None:
         checks += _check_table(reference, window.table, limits, options.window.minimum_rows)
     gap = "" if is_judged else f"{window.row_count} of {options.window.minimum_rows} predictions"
@@ -34,11 +35,22 @@ def check_quality(
 
 
 def _check_feature(
-    column: MonitoredColumn, window: WindowCounts, limits: QualityOptions, is_judged: bool
+    column: MonitoredColumn,
+    window: WindowCounts,
+    limits: QualityOptions,
+    gaps: float,
+    is_judged: bool,
 ) -> list[Check]:
+    """Look at one feature; ``gaps`` is the fraction of values that the reference lacks."""
     counts, rows, name = window.features[column.name], window.row_count, column.name
+    allowed = limits.maximum_missing
     measured = [
-        ("missing_fraction", counts.missing, limits.maximum_missing, "are missing"),
+        (
+            "missing_fraction",
+            counts.missing,
+            None if allowed is None else min(1.0, allowed + gaps),
+            "are missing",
+        ),
         (
             "wrong_type_fraction",
             counts.wrong_type,

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from mlops_for_mle.pipelines.monitoring.checks import Check
@@ -38,6 +40,19 @@ def test_bad_values_of_a_feature_are_an_alarm_beyond_their_limit(counts, metric,
     lenient = options(maximum_missing=None, maximum_wrong_type=0.1, maximum_out_of_range=0.02)
     found = checks(check_quality(reference(), bad, lenient))
     assert {one.severity for one in found.values()} == {"none"}
+
+
+def test_gaps_that_the_reference_has_too_are_no_alarm() -> None:
+    column = replace(reference().features[0], counts=(20, 20, 20, 20))
+    gappy = reference(features=(column,), row_count=100)
+    limits = options(maximum_missing=0.05)
+
+    def severity(missing: int) -> str:
+        seen = window(features={"width": ColumnCounts((40, 40, 40, 40), missing=missing)})
+        return checks(check_quality(gappy, seen, limits))["width", "missing_fraction"].severity
+
+    assert severity(missing=48) == "none"
+    assert severity(missing=52) == "alarm"
 
 
 def test_unknown_categories_are_counted_for_categories_only() -> None:
