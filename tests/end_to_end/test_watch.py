@@ -17,7 +17,8 @@ def test_without_a_deployment_it_says_what_to_run_first(project: Project) -> Non
     finished = project.kedro("watch", "--rounds", "1")
 
     assert finished.code == 1
-    assert "iris was never deployed: run `kedro run` first." in finished.errors
+    assert "Nothing of iris is deployed yet" in finished.errors
+    assert "run `kedro run` first" in finished.errors
     assert "Traceback" not in finished.text
 
 

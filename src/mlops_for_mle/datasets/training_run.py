@@ -30,7 +30,6 @@ class SnapshotDataset(AbstractDataset[Snapshot, Snapshot]):
     def save(self, data: Snapshot) -> None:
         """Write the files and log them to the active run."""
         import mlflow
-        from mlflow.data.sources import CodeDatasetSource
 
         self._filepath.parent.mkdir(parents=True, exist_ok=True)
         data.rows.to_parquet(self._filepath, index=False)
@@ -40,20 +39,7 @@ class SnapshotDataset(AbstractDataset[Snapshot, Snapshot]):
         for path in (self._filepath, self._facts_path):
             mlflow.log_artifact(str(path), artifact_path="snapshot")
         facts = data.facts
-        mlflow.log_input(
-            mlflow.data.from_pandas(
-                data.rows.astype(
-                    dict.fromkeys(data.rows.select_dtypes(include="integer").columns, "float64")
-                ),
-                source=CodeDatasetSource(
-                    {"rows_of": facts.source, "watermark": str(facts.watermark)}
-                ),
-                name=facts.source,
-                digest=facts.sha256[:36],
-            ),
-            context="training",
-            tags={"watermark": str(facts.watermark), "row_count": str(facts.row_count)},
-        )
+        _log_input(data)
         mlflow.set_tags(
             {
                 "mlops.snapshot_sha256": facts.sha256,
@@ -215,6 +201,45 @@ def _describe_answers(passport: ModelPassport) -> dict[str, str]:
     if not target.classes:
         return {target.column: "a number"}
     return {str(code): target.labels[code] for code in target.class_codes}
+
+
+def _log_input(snapshot: Snapshot) -> None:
+    """Log a snapshot as the dataset input of the active run.
+
+    MLflow looks whether it knows the dataset before it adds it, so that two runs on the same rows
+    at the same moment collide; the second attempt finds what the other run has added. Only that
+    one may show what MLflow writes of the collision.
+    """
+    import mlflow
+    from mlflow.data.sources import CodeDatasetSource
+    from mlflow.exceptions import MlflowException
+
+    facts, rows = snapshot.facts, snapshot.rows
+    store_log = logging.getLogger("mlflow.store.db.utils")
+    for is_last in (False, True):
+        store_log.disabled = not is_last
+        try:
+            mlflow.log_input(
+                mlflow.data.from_pandas(
+                    rows.astype(
+                        dict.fromkeys(rows.select_dtypes(include="integer").columns, "float64")
+                    ),
+                    source=CodeDatasetSource(
+                        {"rows_of": facts.source, "watermark": str(facts.watermark)}
+                    ),
+                    name=facts.source,
+                    digest=facts.sha256[:36],
+                ),
+                context="training",
+                tags={"watermark": str(facts.watermark), "row_count": str(facts.row_count)},
+            )
+        except MlflowException:
+            if is_last:
+                raise
+        else:
+            return
+        finally:
+            store_log.disabled = False
 
 
 def _requirements() -> list[str]:
