@@ -7,6 +7,7 @@ from mlops_for_mle.records_monitoring import (
     CategoryColumn,
     MonitoredColumn,
     NumericColumn,
+    ReferenceColumn,
     ReferenceProfile,
     TableCounts,
     WindowCounts,
@@ -26,12 +27,16 @@ def check_quality(
     is_judged = window.row_count >= options.window.minimum_rows
     checks = _check_rows(reference, window, options)
     for one in reference.features:
-        gaps = fraction(reference.row_count - sum(one.counts), reference.row_count) or 0.0
-        checks += _check_feature(one.column, window, limits, gaps, is_judged)
+        checks += _check_feature(one.column, window, limits, _gaps(one, reference), is_judged)
     if window.table is not None:
         checks += _check_table(reference, window.table, limits, options.window.minimum_rows)
     gap = "" if is_judged else f"{window.row_count} of {options.window.minimum_rows} predictions"
     return Findings(tuple(checks), gap)
+
+
+def _gaps(column: ReferenceColumn, reference: ReferenceProfile) -> float:
+    """The fraction of values that a column lacks in the reference."""
+    return fraction(reference.row_count - sum(column.counts), reference.row_count) or 0.0
 
 
 def _check_feature(
@@ -142,8 +147,14 @@ def _check_table(
             f"of the newest rows of table {table.table} repeat another one",
         ),
     ]
+    # Only what is missing beyond the reference's gaps counts.
+    expected = {one.column.name: _gaps(one, reference) for one in reference.features}
+    missing = {
+        name: max(0, count - round(expected.get(name, 0.0) * table.row_count))
+        for name, count in table.missing.items()
+    }
     for metric, counts, limit, what in (
-        ("missing_fraction", table.missing, limits.maximum_missing, "are missing"),
+        ("missing_fraction", missing, limits.maximum_missing, "are missing"),
         (
             "out_of_range_fraction",
             table.out_of_range,
