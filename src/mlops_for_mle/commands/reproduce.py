@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from mlops_for_mle.commands.versions import Registry
+from mlops_for_mle.datasets.provenance import git
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.frames import digest
-from mlops_for_mle.paths import project_path
 from mlops_for_mle.predictor import Predictions
 from mlops_for_mle.records import ModelVersion
 from mlops_for_mle.reproduction import Outcome, answers_for, read_outcome, write_task
@@ -112,21 +112,21 @@ def code_of(tags: dict[str, str]) -> Iterator[tuple[Path | None, str]]:
     if commit is None:
         yield None, "as it is now; which revision trained it was not recorded"
         return
-    present = _git("rev-parse", "HEAD")
+    present = git("rev-parse", "HEAD")
     short = commit[:12]
     if tags.get(_IS_COMMITTED_TAG) == "no":
         yield None, f"as it is now; it was trained with changes to {short} that were not committed"
         return
-    is_changed = bool(_git("status", "--porcelain", "--untracked-files=no", "--", "src"))
+    is_changed = bool(git("status", "--porcelain", "--untracked-files=no", "--", "src"))
     if present == commit and not is_changed:
         yield None, f"revision {short}, which is the present one"
         return
-    if present is None or _git("cat-file", "-e", f"{commit}^{{commit}}") is None:
+    if present is None or git("cat-file", "-e", f"{commit}^{{commit}}") is None:
         yield None, f"as it is now; revision {short} is not in this checkout"
         return
     with temporary_folder() as folder:
         tree = Path(folder) / "revision"
-        if _git("worktree", "add", "--detach", str(tree), commit) is None:
+        if git("worktree", "add", "--detach", str(tree), commit, seconds=60) is None:
             raise UserError(f"Git cannot check out revision {short} beside the project.")
         try:
             if not (tree / "src" / "mlops_for_mle" / "reproduction.py").exists():
@@ -134,7 +134,7 @@ def code_of(tags: dict[str, str]) -> Iterator[tuple[Path | None, str]]:
             else:
                 yield tree / "src", f"revision {short}, checked out for this"
         finally:
-            _git("worktree", "remove", "--force", str(tree))
+            git("worktree", "remove", "--force", str(tree))
 
 
 def _train_again(version: ModelVersion, rows: pd.DataFrame, source: Path | None) -> Outcome:
@@ -215,18 +215,3 @@ def _differences(client: Any, version: ModelVersion) -> list[str]:
         if recorded.get(name, "none") != now:
             changed.append(f"{name} {recorded.get(name, 'none')} then, {now} now")
     return [f"  packages     {'; '.join(changed) or 'as then'}"]
-
-
-def _git(*arguments: str) -> str | None:
-    """What git says in the project's folder; None when it fails."""
-    try:
-        finished = subprocess.run(
-            ["git", "-C", str(project_path()), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return finished.stdout.strip()

@@ -16,12 +16,12 @@ def code_revision() -> dict[str, str]:
     In an image there is no checkout; its build leaves the commit in ``MLOPS_CODE_REVISION``.
     Empty where neither tells.
     """
-    commit = _git("rev-parse", "HEAD")
+    commit = git("rev-parse", "HEAD")
     if commit is None:
         built_from = os.environ.get("MLOPS_CODE_REVISION", "").strip()
         known = built_from not in {"", "unknown"}
         return {"mlflow.source.git.commit": built_from} if known else {}
-    changes = _git("status", "--porcelain", "--untracked-files=no")
+    changes = git("status", "--porcelain", "--untracked-files=no")
     return {
         "mlflow.source.git.commit": commit,
         "mlops.code_is_committed": "no" if changes else "yes",
@@ -39,13 +39,14 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _git(*arguments: str) -> str | None:
+def git(*arguments: str, seconds: float = 10) -> str | None:
+    """What git says in the project's folder; None when it fails or takes longer."""
     try:
         finished = subprocess.run(
             ["git", "-C", str(project_path()), *arguments],
             capture_output=True,
             text=True,
-            timeout=10,
+            timeout=seconds,
             check=True,
         )
     except (OSError, subprocess.SubprocessError):
