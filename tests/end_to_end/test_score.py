@@ -3,6 +3,7 @@
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -93,9 +94,15 @@ def test_a_signal_ends_two_workers_after_their_batch(
     before = scalar(url, "SELECT count(*) FROM scoring_queue")
     insert(url, 400)
     assert eventually(lambda: scalar(url, SCORED) == before + 400, seconds=60)
+    # Whoever scores this row has not reported for longer than the time between two lines.
+    time.sleep(0.3)
+    insert(url, 1)
+    assert eventually(lambda: scalar(url, SCORED) == before + 401)
+    time.sleep(0.3)
     finished = stop(process, number)
 
     assert scored(finished) == scalar(url, SCORED)
+    assert re.search(r"worker=[12] scored=\d+ rate=\d+/s rejected=0 waiting=\d+", finished.errors)
 
 
 def test_it_outlives_a_stop_of_its_server(project: Project, contract: Contract) -> None:
