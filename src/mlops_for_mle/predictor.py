@@ -1,8 +1,7 @@
 """A loaded release: answers rows by onnxruntime, as the trained model would."""
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +21,7 @@ _TOLERANCE = 1e-4
 Rows = npt.NDArray[np.float64] | npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class Predictions:
+class Predictions(NamedTuple):
     """The answers for some rows.
 
     Attributes:
@@ -33,6 +31,15 @@ class Predictions:
 
     values: npt.NDArray[np.int64] | npt.NDArray[np.float64]
     probabilities: npt.NDArray[np.float64] | None
+
+    def part(self, start: int, end: int) -> "Predictions":
+        """The answers for the rows from ``start`` to before ``end``, as views."""
+        if start == 0 and end == len(self.values):
+            return self
+        probabilities = self.probabilities
+        return Predictions(
+            self.values[start:end], None if probabilities is None else probabilities[start:end]
+        )
 
 
 class OnnxModel:

@@ -5,11 +5,9 @@ release itself, and the rows are written by the recorder's own code.
 """
 
 import io
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import cast
 from uuid import UUID
 
@@ -22,13 +20,8 @@ from mlops_for_mle.database import engine_for
 from mlops_for_mle.datasets.sources import load_sklearn_table
 from mlops_for_mle.predictor import Predictions, Predictor
 from mlops_for_mle.release import Release, ReleaseStore
-from mlops_for_mle.serving.prediction_frames import (
-    ReleaseFrame,
-    prediction_frame,
-    read_frames,
-    release_frame,
-)
-from mlops_for_mle.serving.prediction_rows import COLUMNS, COPY_FORMAT, line_writer
+from mlops_for_mle.serving.prediction_frames import describe_release
+from mlops_for_mle.serving.prediction_rows import COLUMNS, COPY_FORMAT, LineWriter
 from mlops_for_mle.serving.recording import AnsweredPredictions
 
 _COPY = f"COPY predictions ({', '.join(COLUMNS)}) FROM STDIN WITH {COPY_FORMAT}"
@@ -199,7 +192,8 @@ class Traffic:
         self, matrix: np.ndarray, values: np.ndarray, probabilities: np.ndarray | None
     ) -> list[str]:
         manifest = self.release.manifest
-        identifiers, frames = [], []
+        writer = LineWriter(describe_release(manifest))
+        identifiers, lines = [], []
         for index in range(len(matrix)):
             milliseconds = int(self._clock.timestamp() * 1000)
             self._count += 1
@@ -216,11 +210,9 @@ class Traffic:
                 latency_seconds=0.0005,
                 request_id=None,
             )
-            if not frames:
-                frames.append(release_frame(answered))
-            frames.append(prediction_frame(answered))
+            lines.append(writer.line(answered))
             self._clock += self._step
-        self._copy(_COPY, b"\n".join(_lines(b"".join(frames))) + b"\n")
+        self._copy(_COPY, b"\n".join(lines) + b"\n")
         return identifiers
 
     def _write_labels(self, identifiers: list[str], target: np.ndarray) -> None:
@@ -237,19 +229,6 @@ class Traffic:
             with connection.cursor() as cursor:
                 cursor.copy_expert(statement, io.BytesIO(content))
             connection.commit()
-
-
-def _lines(segment: bytes) -> Iterator[bytes]:
-    """What the recorder's segment becomes on its way to the database."""
-    with tempfile.NamedTemporaryFile(prefix="segment-") as file:
-        file.write(segment)
-        file.flush()
-        write = None
-        for frame in read_frames(Path(file.name)):
-            if isinstance(frame, ReleaseFrame):
-                write = line_writer(frame)
-            elif write is not None:
-                yield from write(frame)
 
 
 def _identifier(milliseconds: int, count: int) -> str:

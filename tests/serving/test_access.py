@@ -10,7 +10,7 @@ from mlops_for_mle.serving.access import needed
 from mlops_for_mle.serving.app import create_app
 from mlops_for_mle.serving.exposure import is_loopback, is_loopback_name
 from mlops_for_mle.serving.keys import KeyFile
-from mlops_for_mle.serving.protection import protective_middleware
+from mlops_for_mle.serving.protection import Protection
 from mlops_for_mle.serving.services import build_services
 from tests.serving.conftest import IRIS_ROW, serve, wait_until
 
@@ -23,8 +23,8 @@ class Client:
         services = self.services = build_services(self.settings)
         if release is not None:
             services.slot.serve(serve(release))
-        middleware = protective_middleware(self.settings, services.metrics)
-        self.application = create_app(self.settings, services, middleware)
+        protection = Protection(self.settings, services.metrics)
+        self.application = create_app(self.settings, services, protection)
         self.keys = KeyFile(self.settings.api_keys_file)
 
     def __call__(self, method: str, path: str, host="localhost", **options) -> httpx.Response:

@@ -23,10 +23,10 @@ class ListRecorder(NoRecorder):
         self.kept: list[AnsweredPredictions] = []
         self.is_full = False
 
-    def record(self, answered: AnsweredPredictions) -> None:
+    def record(self, *answered: AnsweredPredictions) -> None:
         if self.is_full:
             raise not_ready("The prediction log is full")
-        self.kept.append(answered)
+        self.kept.extend(answered)
 
 
 @pytest.fixture

@@ -32,8 +32,8 @@ class Counting(NoRecorder):
     def __init__(self) -> None:
         self.count = 0
 
-    def record(self, answered: AnsweredPredictions) -> None:
-        self.count += 1
+    def record(self, *answered: AnsweredPredictions) -> None:
+        self.count += len(answered)
 
 
 class SlowPredictor:

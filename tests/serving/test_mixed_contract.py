@@ -12,6 +12,7 @@ from sqlalchemy import text
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import engine_for, ensure_observation_table
 from mlops_for_mle.release import Release
+from mlops_for_mle.serving.data_plane import Question
 from mlops_for_mle.serving.prediction_recorder import SpoolingRecorder
 from mlops_for_mle.serving.recent import RecentPredictions
 from mlops_for_mle.serving.schemas import row_schema
@@ -252,7 +253,8 @@ def test_a_preview_answers_the_row_and_recent_predictions_show_it(services):
     plane = services.data_plane
     served = plane.release()
     read = served.reader.read(json.dumps([ROW, ROW]).encode())
-    answered = plane.predict(served, read.rows, time.perf_counter(), given=read.given)
+    question = Question(served, read.rows, time.perf_counter(), given=read.given)
+    answered = plane.predict(question)
     recent = RecentPredictions()
 
     recent.add(answered, {0: 2})

@@ -11,12 +11,16 @@ from sqlalchemy import text
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import engine_for
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.serving.prediction_frames import prediction_frame, release_frame
 from mlops_for_mle.serving.prediction_recorder import SpoolingRecorder
 from mlops_for_mle.serving.problems import ProblemError
 from mlops_for_mle.serving.settings import ServingSettings
 from tests.serving.conftest import wait_until
-from tests.serving.test_prediction_spool import answered, append
+from tests.serving.test_prediction_spool import (
+    answered,
+    append,
+    prediction_frame,
+    release_frame,
+)
 
 pytestmark = pytest.mark.integration
 

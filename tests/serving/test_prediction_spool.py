@@ -13,13 +13,15 @@ from mlops_for_mle.serving.prediction_frames import (
     FrameError,
     PredictionFrame,
     ReleaseFrame,
-    prediction_frame,
+    describe_predictions,
+    describe_release,
+    framed,
     read_frames,
-    release_frame,
 )
-from mlops_for_mle.serving.prediction_rows import line_writer
+from mlops_for_mle.serving.prediction_rows import COLUMNS, LineWriter
 from mlops_for_mle.serving.prediction_spool import PredictionSpool, SpoolFullError
 from mlops_for_mle.serving.recording import AnsweredPredictions
+from tests.releases import mixed_release
 from tests.serving.conftest import wait_until
 
 MEGABYTE = 1024 * 1024
@@ -44,8 +46,16 @@ def answered(release, rows=1, request_id=None, **changes) -> AnsweredPredictions
     return AnsweredPredictions(**(facts | changes))
 
 
+def release_frame(one: AnsweredPredictions) -> bytes:
+    return framed(describe_release(one.manifest))
+
+
+def prediction_frame(one: AnsweredPredictions) -> bytes:
+    return framed(describe_predictions(one))
+
+
 def append(spool: PredictionSpool, one: AnsweredPredictions) -> None:
-    spool.append(one.manifest.release, lambda: release_frame(one), prediction_frame(one))
+    spool.append(one.manifest.release, release_frame(one), prediction_frame(one))
 
 
 def fill(spool: PredictionSpool, release) -> None:
@@ -205,7 +215,7 @@ from pathlib import Path
 from mlops_for_mle.serving.prediction_spool import PredictionSpool
 spool = PredictionSpool(Path(sys.argv[1]), 1 << 20, "never")
 spool.open()
-spool.append("release", lambda: b"described ", b"appended")
+spool.append("release", b"described ", b"appended")
 print("done", flush=True)
 time.sleep(60)
 """
@@ -271,7 +281,7 @@ def test_a_line_is_written_for_each_row(spool, houses):
     spool.seal()
     release, predictions = read_frames(spool.own_segments()[0])
 
-    lines = [line.split(b"\x02") for line in line_writer(release)(predictions)]
+    lines = [line.split(b"\x02") for line in LineWriter(release).lines(predictions)]
 
     assert [line[0].decode() for line in lines] == [
         f"{predictions.prediction_id}-{index}" for index in range(2)
@@ -280,3 +290,17 @@ def test_a_line_is_written_for_each_row(spool, houses):
     assert {line[5] for line in lines} == {b"1.2"}
     assert all('{"방 수":'.encode() in line[9] for line in lines)
     assert {line[10] for line in lines} == {b""}
+
+
+@pytest.mark.parametrize("name", ["iris", "houses", "mixed"])
+def test_a_request_of_one_row_has_the_same_line_as_a_frame_of_that_row(name, request):
+    release = mixed_release() if name == "mixed" else request.getfixturevalue(name)
+    one = answered(release, request_id="order \x02 17")
+    if name == "mixed":
+        one = one._replace(given=[list(release.manifest.example.rows[0])])
+    writer = LineWriter(describe_release(release.manifest))
+
+    line = writer.line(one)
+
+    assert [line] == list(writer.lines(describe_predictions(one)))
+    assert line.count(b"\x02") == len(COLUMNS) - 1

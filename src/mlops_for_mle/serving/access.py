@@ -4,13 +4,14 @@ import hmac
 import logging
 import os
 import time
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, Final, Literal
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlops_for_mle.errors import ConfigurationError
-from mlops_for_mle.serving.asgi import problem_answer, send_answer
+from mlops_for_mle.serving.asgi import HotAnswer, problem_answer, send_answer
 from mlops_for_mle.serving.exposure import is_loopback_name
 from mlops_for_mle.serving.keys import ApiKey, KeyFile, digest
 from mlops_for_mle.serving.keys import Scope as KeyScope
@@ -147,16 +148,29 @@ class AccessControl:
         """Pass the request on, or answer 401, 403 or 421."""
         if scope["type"] == "http":
             try:
-                self._check(scope)
+                key = self.check(needed(scope["method"], scope["path"]), scope["headers"])
             except ProblemError as problem:
-                await send_answer(send, problem_answer(problem))
-                self._metrics.requested(REFUSED_ROUTE, problem.status, 0.0)
+                await send_answer(send, self.refusal(problem))
                 return
+            if key is not None:
+                scope.setdefault("state", {})[KEY_IN_STATE] = key
         await self._application(scope, receive, send)
 
-    def _check(self, scope: Scope) -> None:
+    def check(self, need: Need, headers: Iterable[tuple[bytes, bytes]]) -> ApiKey | None:
+        """Find out whether a request is let through.
+
+        Args:
+            need: What it must present, as ``needed`` says.
+            headers: Its headers, their names in lower case.
+
+        Returns:
+            The key that it has presented, where it needs one.
+
+        Raises:
+            ProblemError: 401, 403 or 421, it is not.
+        """
         host = presented = None
-        for name, value in scope["headers"]:
+        for name, value in headers:
             if name == b"authorization":
                 if value[:7].lower() == b"bearer ":
                     presented = value[7:].strip()
@@ -164,13 +178,12 @@ class AccessControl:
                 presented = value
             elif name == b"host":
                 host = value
-        need = needed(scope["method"], scope["path"])
         if not self._keys.is_required():
             self._check_host(host)
             if need != "admin":
-                return
+                return None
         if need == "nothing":
-            return
+            return None
         if presented is None:
             raise _unauthorized(_explain(need))
         key = self._keys.find(presented)
@@ -182,7 +195,12 @@ class AccessControl:
                 f"The API key {key.name} has the scope {', '.join(key.scopes)}; "
                 f"this needs the scope {need}",
             )
-        scope.setdefault("state", {})[KEY_IN_STATE] = key
+        return key
+
+    def refusal(self, problem: ProblemError) -> HotAnswer:
+        """The answer to a request that is not let through; counts it."""
+        self._metrics.requested(REFUSED_ROUTE, problem.status, 0.0)
+        return problem_answer(problem)
 
     def _check_host(self, host: bytes | None) -> None:
         if host is None or host in self._local_hosts:

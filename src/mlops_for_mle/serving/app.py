@@ -1,6 +1,6 @@
 """Builds the application from its settings and services."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -8,10 +8,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp
 
 from mlops_for_mle import __version__
-from mlops_for_mle.serving.asgi import HotRoutes, Middleware
 from mlops_for_mle.serving.framework_errors import answer_errors
 from mlops_for_mle.serving.framework_guard import FrameworkGuard
+from mlops_for_mle.serving.hot_routes import HotRoutes
 from mlops_for_mle.serving.openapi import OpenApiDocument
+from mlops_for_mle.serving.protection import Protection
 from mlops_for_mle.serving.routes.feedback import feedback_router
 from mlops_for_mle.serving.routes.health import health_router
 from mlops_for_mle.serving.routes.invocations import invocations_route, mlflow_router
@@ -28,7 +29,7 @@ from mlops_for_mle.serving.settings import ServingSettings
 def create_app(
     settings: ServingSettings,
     services: Services | None = None,
-    middleware: Sequence[Middleware] = (),
+    protection: Protection | None = None,
 ) -> ASGIApp:
     """Make the ASGI application.
 
@@ -36,7 +37,7 @@ def create_app(
         settings: What the person has set.
         services: The parts to use; made from the settings when they are not given. They are
             started and stopped with the application.
-        middleware: Wrapped around all routes, hot ones included; the first is the outermost.
+        protection: What stands in front of all routes, hot ones included; None for nothing.
     """
     services = services or build_services(settings)
     hot_routes = [
@@ -46,10 +47,8 @@ def create_app(
         *infer_routes(services),
     ]
     others = FrameworkGuard(_framework(services), services.gate, settings.max_body_bytes)
-    application: ASGIApp = HotRoutes(hot_routes, others)
-    for wrap in reversed(middleware):
-        application = wrap(application)
-    return application
+    routes = HotRoutes(hot_routes, others)
+    return routes if protection is None else protection.around(routes)
 
 
 def _framework(services: Services) -> FastAPI:

@@ -131,25 +131,19 @@ class PrometheusMetrics:
             self._thread.join(1)
             self._publish()
 
-    def answered(self, answered: AnsweredPredictions) -> None:
-        """Rows were predicted."""
+    def answered(self, *answered: AnsweredPredictions) -> None:
+        """Rows of some requests were predicted by one release."""
         facts = current_request.get()
         if facts is not None:
-            facts.prediction_id = answered.prediction_id
-        served = self._served.get(id(answered.manifest)) or self._remember(answered.manifest)
-        values = answered.predictions.values
-        counts: dict[int | None, int]
-        if not served.is_classifier:
-            counts = {None: len(values)}
-        elif len(values) == 1:
-            counts = {int(values.item()): 1}
-        else:
-            found, numbers = np.unique(values, return_counts=True)
-            counts = dict(zip(found.tolist(), numbers.tolist(), strict=True))
+            facts.prediction_id = answered[0].prediction_id
+        manifest = answered[0].manifest
+        served = self._served.get(id(manifest)) or self._remember(manifest)
+        counts = [_counts(one, served.is_classifier) for one in answered]
         with self._lock:
-            for value, count in counts.items():
-                served.counts[value] = served.counts.get(value, 0) + count
-            self._recent.add(answered, counts)
+            for one, found in zip(answered, counts, strict=True):
+                for value, count in found.items():
+                    served.counts[value] = served.counts.get(value, 0) + count
+                self._recent.add(one, found)
 
     def requested(self, route: str, status: int, seconds: float) -> None:
         """A request was answered; ``route`` may begin with its method."""
@@ -251,6 +245,17 @@ class PrometheusMetrics:
         partial = self._file.with_suffix(f".{threading.get_ident()}")
         partial.write_bytes(content)
         partial.replace(self._file)
+
+
+def _counts(answered: AnsweredPredictions, is_classifier: bool) -> dict[int | None, int]:
+    """How often each class was predicted; all rows of a regression count together."""
+    values = answered.predictions.values
+    if not is_classifier:
+        return {None: len(values)}
+    if len(values) == 1:
+        return {int(values.item()): 1}
+    found, numbers = np.unique(values, return_counts=True)
+    return dict(zip(found.tolist(), numbers.tolist(), strict=True))
 
 
 def _prediction_count(manifest: Manifest, value: int | None, count: int) -> PredictionCount:

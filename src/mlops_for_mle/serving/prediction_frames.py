@@ -1,9 +1,10 @@
 """The records of a spooled segment and how they stand in a file.
 
 A segment is a sequence of frames: the payload's length and its CRC-32, four little-endian bytes
-each, and the payload, a MessagePack array. A release is described once in each segment, before the
-first predictions that it made, so that a segment can be shipped by a process that never loaded
-that release.
+each, and the payload, a MessagePack array. A request of one row is kept as the line that the
+database takes, one of many as matrices, which are written much faster. A release is described once
+in each segment, before the first predictions that it made, so that a segment can be shipped by a
+process that never loaded that release.
 """
 
 import struct
@@ -15,11 +16,11 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from mlops_for_mle.release import Manifest
 from mlops_for_mle.serving.recording import AnsweredPredictions
 
 _HEADER = struct.Struct("<II")
 _LONGEST_REQUEST_ID = 200
-
 
 ValueType = Literal["integer", "float"]
 
@@ -86,55 +87,58 @@ class PredictionFrame(msgspec.Struct, array_like=True, tag="predictions", frozen
     given: bytes | None = None
 
 
+class LineFrame(msgspec.Struct, array_like=True, tag="line", frozen=True, gc=False):
+    """The answered row of a request of one row, as ``prediction_rows`` writes it."""
+
+    line: bytes
+
+
+Frame = ReleaseFrame | PredictionFrame | LineFrame
+
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(ReleaseFrame | PredictionFrame).decode
+_decode = msgspec.msgpack.Decoder(Frame).decode
 
 
-def release_frame(answered: AnsweredPredictions) -> bytes:
-    """The frame that describes the release which has answered."""
-    manifest = answered.manifest
+def describe_release(manifest: Manifest) -> ReleaseFrame:
+    """What the log says of a release."""
     contract = manifest.contract
-    is_integer = answered.predictions.values.dtype == np.int64
-    return _framed(
-        _encode(
-            ReleaseFrame(
-                release=manifest.release,
-                contract=contract.name,
-                model_version=manifest.model.version,
-                features=contract.feature_names,
-                labels=contract.target.labels,
-                value_type="integer" if is_integer else "float",
-            )
-        )
+    return ReleaseFrame(
+        release=manifest.release,
+        contract=contract.name,
+        model_version=manifest.model.version,
+        features=contract.feature_names,
+        labels=contract.target.labels,
+        value_type="integer" if contract.target.task == "classification" else "float",
     )
 
 
-def prediction_frame(answered: AnsweredPredictions) -> bytes:
-    """The frame of one request's predictions."""
+def framed(frame: Frame) -> bytes:
+    """A frame as it stands in the file."""
+    payload = _encode(frame)
+    return _HEADER.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def describe_predictions(answered: AnsweredPredictions) -> PredictionFrame:
+    """What the log keeps of a request of many rows."""
     predictions = answered.predictions
     rows, probabilities = answered.rows, predictions.probabilities
     given = None if answered.given is None else msgspec.json.encode(answered.given)
     if rows.dtype != np.float64:
         rows = rows.astype(np.float64)
-    request_id = answered.request_id
-    return _framed(
-        _encode(
-            PredictionFrame(
-                answered.manifest.release,
-                answered.prediction_id,
-                answered.answered_at // 1000,
-                answered.latency_seconds,
-                _storable(request_id) if request_id is not None else None,
-                rows.tobytes() if given is None else b"",
-                predictions.values.tobytes(),
-                probabilities.tobytes() if probabilities is not None else None,
-                given,
-            )
-        )
+    return PredictionFrame(
+        answered.manifest.release,
+        answered.prediction_id,
+        answered.answered_at // 1000,
+        answered.latency_seconds,
+        storable(answered.request_id),
+        rows.tobytes() if given is None else b"",
+        predictions.values.tobytes(),
+        probabilities.tobytes() if probabilities is not None else None,
+        given,
     )
 
 
-def read_frames(path: Path) -> Iterator[ReleaseFrame | PredictionFrame]:
+def read_frames(path: Path) -> Iterator[Frame]:
     """Read a segment from its beginning.
 
     Raises:
@@ -158,12 +162,8 @@ def read_frames(path: Path) -> Iterator[ReleaseFrame | PredictionFrame]:
         offset = end
 
 
-def _framed(payload: bytes) -> bytes:
-    return _HEADER.pack(len(payload), zlib.crc32(payload)) + payload
-
-
-def _storable(text: str) -> str:
+def storable(text: str | None) -> str | None:
     """A client's text as the table takes it: no control characters and of a modest length."""
-    if text.isprintable() and len(text) <= _LONGEST_REQUEST_ID:
+    if text is None or (text.isprintable() and len(text) <= _LONGEST_REQUEST_ID):
         return text
     return "".join(one if one.isprintable() else "�" for one in text[:_LONGEST_REQUEST_ID])

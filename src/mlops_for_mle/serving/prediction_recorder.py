@@ -4,12 +4,20 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.serving.prediction_frames import FrameError, prediction_frame, release_frame
+from mlops_for_mle.release import Manifest
+from mlops_for_mle.serving.prediction_frames import (
+    FrameError,
+    LineFrame,
+    describe_predictions,
+    describe_release,
+    framed,
+)
+from mlops_for_mle.serving.prediction_rows import LineWriter
 from mlops_for_mle.serving.prediction_shipper import PredictionShipper
 from mlops_for_mle.serving.prediction_spool import PredictionSpool, SpoolFullError
 from mlops_for_mle.serving.problems import not_ready
@@ -51,6 +59,18 @@ class RecorderStatus:
     database_error: str | None
 
 
+class _KnownRelease:
+    """A release that has answered; holds its manifest, so that its identity stays its own."""
+
+    __slots__ = ("description", "manifest", "writer")
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        release = describe_release(manifest)
+        self.description = framed(release)
+        self.writer = LineWriter(release)
+
+
 class SpoolingRecorder:
     """Keeps every answered prediction until the table ``predictions`` has it, exactly once."""
 
@@ -63,6 +83,8 @@ class SpoolingRecorder:
         self._shipper = PredictionShipper(
             self._root / REJECTS_FILE, self._count_shipped, self._pace.rest_after
         )
+        # By identity, since hashing a whole manifest takes longer than a prediction.
+        self._known: dict[int, _KnownRelease] = {}
         self._counters = threading.Lock()
         self._recorded = self._shipped = self._refused = self._dropped = 0
         self._complained_at = -_COMPLAINT_SECONDS
@@ -90,24 +112,30 @@ class SpoolingRecorder:
         if self._settings.spool_sync == "every_second":
             self._run_thread("prediction-sync", self._sync_until_stopped)
 
-    def record(self, answered: AnsweredPredictions) -> None:
-        """Spool the predictions of one request.
+    def record(self, *answered: AnsweredPredictions) -> None:
+        """Spool the predictions of some requests of one release, all or none.
 
         Raises:
             ProblemError: 503, the spool is full and the policy is to refuse.
         """
-
-        def describe() -> bytes:
-            return release_frame(answered)
-
+        manifest = answered[0].manifest
+        known = self._known.get(id(manifest)) or self._remember(manifest)
+        frames = [
+            framed(
+                LineFrame(known.writer.line(one))
+                if len(one.rows) == 1
+                else describe_predictions(one)
+            )
+            for one in answered
+        ]
         try:
-            self._spool.append(answered.manifest.release, describe, prediction_frame(answered))
+            self._spool.append(manifest.release, known.description, b"".join(frames))
         except SpoolFullError as error:
             self._not_kept(answered, str(error))
         else:
-            self._pace.answered(answered.answered_at)
+            self._pace.answered(answered[0].answered_at)
             with self._counters:
-                self._recorded += len(answered.rows)
+                self._recorded += _count_rows(answered)
 
     def status(self) -> RecorderStatus:
         """What was done until now."""
@@ -136,18 +164,21 @@ class SpoolingRecorder:
             return
         self._spool.close()
 
+    def _remember(self, manifest: Manifest) -> "_KnownRelease":
+        return self._known.setdefault(id(manifest), _KnownRelease(manifest))
+
     def _run_thread(self, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def _not_kept(self, answered: AnsweredPredictions, reason: str) -> None:
+    def _not_kept(self, answered: Sequence[AnsweredPredictions], reason: str) -> None:
         is_refused = self._settings.spool_when_full == "refuse"
         with self._counters:
             if is_refused:
-                self._refused += 1
+                self._refused += len(answered)
             else:
-                self._dropped += len(answered.rows)
+                self._dropped += _count_rows(answered)
             now = time.monotonic()
             is_silent = now - self._complained_at < _COMPLAINT_SECONDS
             if not is_silent:
@@ -246,3 +277,7 @@ class SpoolingRecorder:
                 logger.exception("The prediction log cannot be synchronised with the disk")
             if is_last:
                 return
+
+
+def _count_rows(answered: Sequence[AnsweredPredictions]) -> int:
+    return sum(len(one.rows) for one in answered)

@@ -1,12 +1,14 @@
 """Writes spooled predictions as lines that Postgres copies into the table ``predictions``."""
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
-from mlops_for_mle.serving.prediction_frames import PredictionFrame, ReleaseFrame
+from mlops_for_mle.serving.prediction_frames import PredictionFrame, ReleaseFrame, storable
+from mlops_for_mle.serving.recording import AnsweredPredictions
 
 COLUMNS = (
     "prediction_id",
@@ -31,77 +33,107 @@ COPY_FORMAT = "(FORMAT csv, DELIMITER E'\\x02', QUOTE E'\\x01')"
 # A list of JSON becomes an array of Postgres.
 _TO_ARRAY = bytes.maketrans(b"[]", b"{}")
 
-LineWriter = Callable[[PredictionFrame], Iterator[bytes]]
-
 # Writes floats ten times as fast as Python's own formatting does.
 _encode = msgspec.json.Encoder().encode
 
 
-def line_writer(release: ReleaseFrame) -> LineWriter:
-    """A function that gives one line for each row that a release has answered."""
-    names = release.features
-    width = len(names)
-    labels = {value: _quoted(label) for value, label in release.labels.items()}
-    value_code = "q" if release.value_type == "integer" else "d"
-    common = (
-        _quoted(release.contract),
-        _quoted(release.release),
-        str(release.model_version).encode(),
-    )
-    separator = _SEPARATOR
-    tell_time = _Clock()
+class LineWriter:
+    """Writes one line for each row that a release has answered."""
 
-    def lines(frame: PredictionFrame) -> Iterator[bytes]:
+    def __init__(self, release: ReleaseFrame) -> None:
+        """Prepare for the rows of a release."""
+        self._names = release.features
+        self._labels: dict[float, bytes] = {
+            value: _quoted(label) for value, label in release.labels.items()
+        }
+        self._value_code = "q" if release.value_type == "integer" else "d"
+        self._common = _SEPARATOR.join(
+            (
+                _quoted(release.contract),
+                _quoted(release.release),
+                str(release.model_version).encode(),
+            )
+        )
+        self._tell_time = _Clock()
+
+    def line(self, answered: AnsweredPredictions) -> bytes:
+        """The line of a request of one row."""
+        probabilities = answered.predictions.probabilities
+        return self._line(
+            answered.prediction_id.encode(),
+            self._middle(
+                answered.answered_at // 1000,
+                answered.latency_seconds,
+                storable(answered.request_id),
+            ),
+            answered.predictions.values.item(0),
+            answered.rows.tolist()[0] if answered.given is None else answered.given[0],
+            () if probabilities is None else probabilities.tolist()[0],
+        )
+
+    def lines(self, frame: PredictionFrame) -> Iterator[bytes]:
+        """The lines of a request of any number of rows."""
         if frame.given is None:
-            flat = array("d", frame.rows).tolist()
+            flat, width = array("d", frame.rows).tolist(), len(self._names)
             rows = [flat[start : start + width] for start in range(0, len(flat), width)]
         else:
             rows = msgspec.json.decode(frame.given)
-        values = array(value_code, frame.values).tolist()
+        values = array(self._value_code, frame.values).tolist()
         probabilities = array("d", frame.probabilities or b"").tolist()
         count = len(values)
         classes = len(probabilities) // count
         name = frame.prediction_id.encode()
-        middle = separator.join(
-            (
-                *common,
-                tell_time(frame.answered_at),
-                b"%.6g" % (frame.latency_seconds * 1000),
-                (frame.request_id or "").encode(),
-            )
-        )
+        middle = self._middle(frame.answered_at, frame.latency_seconds, frame.request_id)
         for index, value in enumerate(values):
-            yield separator.join(
-                (
-                    name if count == 1 else b"%b-%d" % (name, index),
-                    middle,
-                    _encode(value),
-                    labels.get(value, b""),
-                    _encode(dict(zip(names, rows[index], strict=True))),
-                    _encode(probabilities[index * classes : (index + 1) * classes]).translate(
-                        _TO_ARRAY
-                    )
-                    if classes
-                    else b"",
-                )
+            yield self._line(
+                name if count == 1 else b"%b-%d" % (name, index),
+                middle,
+                value,
+                rows[index],
+                probabilities[index * classes : (index + 1) * classes],
             )
 
-    return lines
+    def _middle(self, answered_at: int, latency_seconds: float, request_id: str | None) -> bytes:
+        """What the rows of a request have in common."""
+        return b"%b\x02%b\x02%.6g\x02%b" % (
+            self._common,
+            self._tell_time(answered_at),
+            latency_seconds * 1000,
+            b"" if request_id is None else request_id.encode(),
+        )
+
+    def _line(
+        self,
+        prediction_id: bytes,
+        middle: bytes,
+        value: float,
+        row: Sequence[Any],
+        probabilities: Sequence[float],
+    ) -> bytes:
+        return b"%b\x02%b\x02%b\x02%b\x02%b\x02%b" % (
+            prediction_id,
+            middle,
+            _encode(value),
+            self._labels.get(value, b""),
+            _encode(dict(zip(self._names, row, strict=True))),
+            _encode(probabilities).translate(_TO_ARRAY) if probabilities else b"",
+        )
 
 
 class _Clock:
     """Writes times; those within one second differ only in their end."""
 
     def __init__(self) -> None:
-        self._second = -1
-        self._text = b""
+        # Replaced as a whole, since several threads may ask.
+        self._known = (-1, b"")
 
     def __call__(self, microseconds: int) -> bytes:
         second, rest = divmod(microseconds, 1_000_000)
-        if second != self._second:
-            self._second = second
-            self._text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S").encode()
-        return b"%b.%06d+00" % (self._text, rest)
+        known, text = self._known
+        if second != known:
+            text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S").encode()
+            self._known = (second, text)
+        return b"%b.%06d+00" % (text, rest)
 
 
 def _quoted(text: str) -> bytes:

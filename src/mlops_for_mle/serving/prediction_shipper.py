@@ -3,14 +3,19 @@
 import io
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.serving.prediction_frames import FrameError, ReleaseFrame, read_frames
-from mlops_for_mle.serving.prediction_rows import COLUMNS, COPY_FORMAT, LineWriter, line_writer
+from mlops_for_mle.serving.prediction_frames import (
+    FrameError,
+    LineFrame,
+    ReleaseFrame,
+    read_frames,
+)
+from mlops_for_mle.serving.prediction_rows import COLUMNS, COPY_FORMAT, LineWriter
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812  (a class of C code)
@@ -138,9 +143,13 @@ class PredictionShipper:
             if frame is None:
                 break
             if isinstance(frame, ReleaseFrame):
-                writers[frame.release] = line_writer(frame)
+                writers[frame.release] = LineWriter(frame)
                 continue
-            for line in writers[frame.release](frame):
+            if isinstance(frame, LineFrame):
+                found: Iterable[bytes] = (frame.line,)
+            else:
+                found = writers[frame.release].lines(frame)
+            for line in found:
                 lines.append(line)
                 if len(lines) == pause_at:
                     started = self._rest_since(started)

@@ -74,12 +74,12 @@ class PredictionSpool:
             self._folder = new_folder(self._root)
             self.count_others()
 
-    def append(self, release: str, describe: Callable[[], bytes], frame: bytes) -> None:
+    def append(self, release: str, description: bytes, frame: bytes) -> None:
         """Write a frame.
 
         Args:
             release: The release that the frame belongs to.
-            describe: Gives the frame that describes it, which goes before its first one.
+            description: The frame that describes it, which goes before its first one.
             frame: What to write.
 
         Raises:
@@ -91,7 +91,7 @@ class PredictionSpool:
             if self._descriptor is not None and self._segment_size >= self._segment_bytes:
                 self._end_segment()
             if release not in self._described:
-                frame = describe() + frame
+                frame = description + frame
             if self._own_bytes + self._other_bytes + len(frame) > self._max_bytes:
                 raise SpoolFullError(
                     f"the prediction log holds {self.stored_bytes} of at most {self._max_bytes} "

@@ -14,6 +14,7 @@ SHOWN_PREDICTIONS = 50
 INTERVAL_SECONDS = 5
 INTERVALS = 60
 
+_INTERVAL_NANOSECONDS = INTERVAL_SECONDS * 1_000_000_000
 _ROWS_OF_A_REQUEST = 5
 
 
@@ -71,14 +72,14 @@ class RecentPredictions:
         """Start empty."""
         self._answered: deque[AnsweredPredictions] = deque(maxlen=SHOWN_PREDICTIONS)
         self._intervals: deque[Interval] = deque(maxlen=INTERVALS)
-        self._start = 0
+        self._next_interval = 0
 
     def add(self, answered: AnsweredPredictions, counts: Mapping[int | None, int]) -> None:
         """Take note of the rows of a request."""
-        start = answered.answered_at // (INTERVAL_SECONDS * 1_000_000_000) * INTERVAL_SECONDS
-        if start > self._start:
-            self._start = start
-            self._intervals.append(Interval(start, {}))
+        if answered.answered_at >= self._next_interval:
+            number = answered.answered_at // _INTERVAL_NANOSECONDS
+            self._next_interval = (number + 1) * _INTERVAL_NANOSECONDS
+            self._intervals.append(Interval(number * INTERVAL_SECONDS, {}))
         interval = self._intervals[-1]
         for value, count in counts.items():
             key = "" if value is None else str(value)

@@ -43,8 +43,8 @@ class PredictionRecorder(Protocol):
     def start(self) -> None:
         """Begin, in the process that answers."""
 
-    def record(self, answered: AnsweredPredictions) -> None:
-        """Keep the predictions of one request."""
+    def record(self, *answered: AnsweredPredictions) -> None:
+        """Keep the predictions of some requests of one release: all of them or none."""
 
     def stop(self, timeout_seconds: float) -> None:
         """Write out what is kept, within the time."""
@@ -53,8 +53,8 @@ class PredictionRecorder(Protocol):
 class ServingMetrics(Protocol):
     """Counts what happens; called on the hot path, so each call takes microseconds."""
 
-    def answered(self, answered: AnsweredPredictions) -> None:
-        """Rows were predicted."""
+    def answered(self, *answered: AnsweredPredictions) -> None:
+        """Rows of some requests were predicted by one release."""
 
     def requested(self, route: str, status: int, seconds: float) -> None:
         """A request was answered, with whatever status."""
@@ -72,7 +72,7 @@ class NoRecorder:
     def start(self) -> None:
         """Do nothing."""
 
-    def record(self, answered: AnsweredPredictions) -> None:
+    def record(self, *answered: AnsweredPredictions) -> None:
         """Do nothing."""
 
     def stop(self, timeout_seconds: float) -> None:
@@ -82,7 +82,7 @@ class NoRecorder:
 class NoMetrics:
     """Counts nothing."""
 
-    def answered(self, answered: AnsweredPredictions) -> None:
+    def answered(self, *answered: AnsweredPredictions) -> None:
         """Do nothing."""
 
     def requested(self, route: str, status: int, seconds: float) -> None:

@@ -17,7 +17,8 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 _ALWAYS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 _UNLESS_GIVEN = ((b"content-security-policy", API_POLICY), (b"cache-control", b"no-store"))
 _GIVEN = frozenset(name for name, _ in _UNLESS_GIVEN)
-_ALL: tuple[tuple[bytes, bytes], ...] = (*_ALWAYS, *_UNLESS_GIVEN)
+PROTECTIVE_HEADERS: tuple[tuple[bytes, bytes], ...] = (*_ALWAYS, *_UNLESS_GIVEN)
+REQUEST_ID = b"x-request-id"
 _LINES_PER_SECOND = 10
 # What asks these asks again and again, and the answer 503 is what it asks for.
 _PROBES = frozenset({"/health/ready", "/health", "/ping", "/v2/health/ready"})
@@ -39,6 +40,13 @@ class RequestFacts:
         """Name the request."""
         self.request_id = request_id
         self.prediction_id: str | None = None
+
+
+def request_id_for(given: bytes | None) -> bytes:
+    """What the client calls its request, or a new id where it says nothing or something odd."""
+    if given is not None and _SANE_ID.fullmatch(given):
+        return given
+    return b"%032x" % getrandbits(128)
 
 
 current_request: ContextVar[RequestFacts | None] = ContextVar("current_request", default=None)
@@ -70,15 +78,11 @@ class RequestContext:
             return
         given: bytes | None = None
         for name, value in scope["headers"]:
-            if name == b"x-request-id":
+            if name == REQUEST_ID:
                 given = value
-        if given is None:
-            request_id = b"%032x" % getrandbits(128)
-        elif _SANE_ID.fullmatch(given):
-            request_id = given
-        else:
-            request_id = b"%032x" % getrandbits(128)
-            scope["headers"] = [one for one in scope["headers"] if one[0] != b"x-request-id"]
+        request_id = request_id_for(given)
+        if given is not None and given is not request_id:
+            scope["headers"] = [one for one in scope["headers"] if one[0] != REQUEST_ID]
         facts = RequestFacts(request_id.decode("ascii"))
         current_request.set(facts)
         started = time.perf_counter()
@@ -88,21 +92,25 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 given_headers = message.get("headers", ())
-                added = _ALL
+                added = PROTECTIVE_HEADERS
                 for name, _ in given_headers:
                     if name in _GIVEN:
                         present = {one for one, _ in given_headers}
-                        added = tuple(one for one in _ALL if one[0] not in present)
+                        added = tuple(one for one in added if one[0] not in present)
                         break
-                message["headers"] = [*given_headers, *added, (b"x-request-id", request_id)]
+                message["headers"] = [*given_headers, *added, (REQUEST_ID, request_id)]
                 status = message["status"]
             await send(message)
 
         await self._application(scope, receive, complete)
+        self.answered(scope, status, time.perf_counter() - started)
+
+    def answered(self, scope: Scope, status: int, seconds: float) -> None:
+        """Log a request that was answered, if that is wanted."""
         if self._failing_probes and status < 500:
             self._failing_probes.discard(scope["path"])
         if self._logs_all or (status >= 500 and self._logs_errors and self._is_news(scope["path"])):
-            self._log(scope, status, time.perf_counter() - started)
+            self._log(scope, status, seconds)
 
     def _log(self, scope: Scope, status: int, seconds: float) -> None:
         client = scope.get("client")

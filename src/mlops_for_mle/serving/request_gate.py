@@ -33,6 +33,11 @@ class RequestGate:
         self._is_sweeping = False
         self._threads: ThreadPoolExecutor | None = None
 
+    @property
+    def is_full(self) -> bool:
+        """Whether as many as are allowed are inside."""
+        return len(self._inside) >= self._max_concurrency
+
     def enter(self, started: float) -> "asyncio.Task[object]":
         """Let the current task in; it must leave.
 
@@ -42,7 +47,7 @@ class RequestGate:
         Raises:
             ProblemError: 429, as many as are allowed are inside.
         """
-        if len(self._inside) >= self._max_concurrency:
+        if self.is_full:
             raise ProblemError(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 f"The server is working on {self._max_concurrency} requests and takes no more "

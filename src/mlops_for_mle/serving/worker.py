@@ -31,9 +31,9 @@ def create_worker() -> "ASGIApp":
     services.start()
     _stop_with_the_supervisor()
     from mlops_for_mle.serving.app import create_app
-    from mlops_for_mle.serving.protection import protective_middleware
+    from mlops_for_mle.serving.protection import Protection
 
-    return create_app(settings, services, protective_middleware(settings, services.metrics))
+    return create_app(settings, services, Protection(settings, services.metrics))
 
 
 def _stop_with_the_supervisor() -> None:

@@ -14,9 +14,12 @@ from mlops_for_mle import __version__
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.encoding import encoding_of
 from mlops_for_mle.serving.answers import encode
-from mlops_for_mle.serving.asgi import HotAnswer, HotRequest, HotRoute, header_pairs, json_bytes
+from mlops_for_mle.serving.asgi import HotAnswer, HotRequest, header_pairs, json_bytes
 from mlops_for_mle.serving.bodies import media_type, unsupported_type
+from mlops_for_mle.serving.data_plane import Question
+from mlops_for_mle.serving.hot_routes import Asked, HotRoute
 from mlops_for_mle.serving.problems import ProblemError
+from mlops_for_mle.serving.recording import AnsweredPredictions
 from mlops_for_mle.serving.responses import error_responses, problem_responses
 from mlops_for_mle.serving.schemas import row_schema
 from mlops_for_mle.serving.served_release import ServedRelease
@@ -48,7 +51,20 @@ def invocations_route(services: Services) -> HotRoute:
     """The endpoint for predictions."""
     plane = services.data_plane
 
-    def answer(request: HotRequest) -> HotAnswer:
+    def write(answered: AnsweredPredictions) -> HotAnswer:
+        values: Any = answered.predictions.values
+        target = answered.manifest.contract.target
+        if target.has_text_classes:
+            values = [target.values[code] for code in values.tolist()]
+        return HotAnswer(
+            encode({"predictions": values}),
+            headers=(
+                (b"x-prediction-id", answered.prediction_id.encode()),
+                (b"x-model-version", b"%d" % answered.manifest.model.version),
+            ),
+        )
+
+    def ask(request: HotRequest) -> Asked:
         kind = media_type(request.headers)
         served = plane.release()
         if kind in {None, "application/json"}:
@@ -57,29 +73,11 @@ def invocations_route(services: Services) -> HotRoute:
             rows = served.invocation_reader.read_csv(request.body)
         else:
             raise unsupported_type(request.headers, "application/json and text/csv, in UTF-8")
-        answered = plane.predict(
-            served, rows.matrix, request.started, request.request_id, rows.given
-        )
-        values: Any = answered.predictions.values
-        target = served.contract.target
-        if target.has_text_classes:
-            values = [target.values[code] for code in values.tolist()]
-        return HotAnswer(
-            encode({"predictions": values}),
-            headers=(
-                (b"x-prediction-id", answered.prediction_id.encode()),
-                (b"x-model-version", b"%d" % served.manifest.model.version),
-            ),
+        return Asked(
+            Question(served, rows.matrix, request.started, request.request_id, rows.given), write
         )
 
-    return HotRoute(
-        PATH,
-        answer,
-        services.gate,
-        services.settings.max_body_bytes,
-        services.metrics,
-        mlflow_problem,
-    )
+    return HotRoute(PATH, ask, services, mlflow_problem)
 
 
 def mlflow_problem(problem: ProblemError) -> HotAnswer:

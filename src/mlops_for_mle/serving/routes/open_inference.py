@@ -12,9 +12,12 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from mlops_for_mle import __version__
-from mlops_for_mle.serving.asgi import HotAnswer, HotRequest, HotRoute, header_pairs, json_bytes
+from mlops_for_mle.serving.asgi import HotAnswer, HotRequest, header_pairs, json_bytes
 from mlops_for_mle.serving.bodies import media_type, unsupported_type
+from mlops_for_mle.serving.data_plane import Question
+from mlops_for_mle.serving.hot_routes import Asked, HotRoute
 from mlops_for_mle.serving.problems import ProblemError
+from mlops_for_mle.serving.recording import AnsweredPredictions
 from mlops_for_mle.serving.responses import error_responses
 from mlops_for_mle.serving.served_release import ServedRelease
 from mlops_for_mle.serving.services import Services
@@ -97,7 +100,7 @@ def infer_routes(services: Services) -> list[HotRoute]:
     """The endpoints for inference."""
     plane = services.data_plane
 
-    def answer(request: HotRequest) -> HotAnswer:
+    def ask(request: HotRequest) -> Asked:
         kind = media_type(request.headers)
         if kind not in {None, "application/json", "application/octet-stream"}:
             raise unsupported_type(request.headers, "application/json, application/octet-stream")
@@ -107,24 +110,19 @@ def infer_routes(services: Services) -> list[HotRoute]:
             request.body, request.headers.get(_HEADER_LENGTH.lower().encode())
         )
         served.tensor_writer.check_outputs(read.request)
-        answered = plane.predict(served, read.rows, request.started, request.request_id, read.given)
-        written = served.tensor_writer.write(read.request, answered)
-        if written.json_bytes is None:
-            return HotAnswer(written.body)
-        length = (_HEADER_LENGTH.lower().encode(), b"%d" % written.json_bytes)
-        return HotAnswer(written.body, b"application/octet-stream", headers=(length,))
 
-    return [
-        HotRoute(
-            path,
-            answer,
-            services.gate,
-            services.settings.max_body_bytes,
-            services.metrics,
-            inference_problem,
+        def write(answered: AnsweredPredictions) -> HotAnswer:
+            written = served.tensor_writer.write(read.request, answered)
+            if written.json_bytes is None:
+                return HotAnswer(written.body)
+            length = (_HEADER_LENGTH.lower().encode(), b"%d" % written.json_bytes)
+            return HotAnswer(written.body, b"application/octet-stream", headers=(length,))
+
+        return Asked(
+            Question(served, read.rows, request.started, request.request_id, read.given), write
         )
-        for path in INFER_PATHS
-    ]
+
+    return [HotRoute(path, ask, services, inference_problem) for path in INFER_PATHS]
 
 
 def inference_problem(problem: ProblemError) -> HotAnswer:

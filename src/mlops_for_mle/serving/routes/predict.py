@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from mlops_for_mle.serving.asgi import HotAnswer, HotRequest, HotRoute
+from mlops_for_mle.serving.asgi import HotAnswer, HotRequest
 from mlops_for_mle.serving.bodies import require_json
+from mlops_for_mle.serving.data_plane import Question
+from mlops_for_mle.serving.hot_routes import Asked, HotRoute
 from mlops_for_mle.serving.responses import problem_responses
 from mlops_for_mle.serving.row_reader import COLUMNS_KEY
 from mlops_for_mle.serving.schemas import (
@@ -29,14 +31,16 @@ def predict_route(services: Services) -> HotRoute:
     """The endpoint."""
     plane = services.data_plane
 
-    def answer(request: HotRequest) -> HotAnswer:
+    def ask(request: HotRequest) -> Asked:
         require_json(request.headers)
         served = plane.release()
         rows, form, given = served.reader.read(request.body)
-        answered = plane.predict(served, rows, request.started, request.request_id, given)
-        return HotAnswer(served.writer.write(answered, form))
+        return Asked(
+            Question(served, rows, request.started, request.request_id, given),
+            lambda answered: HotAnswer(served.writer.write(answered, form)),
+        )
 
-    return HotRoute(PATH, answer, services.gate, services.settings.max_body_bytes, services.metrics)
+    return HotRoute(PATH, ask, services)
 
 
 def predict_operation(served: ServedRelease | None) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 
-from mlops_for_mle.serving.asgi import HotAnswer, HotRequest, HotRoute
+from mlops_for_mle.serving.asgi import HotAnswer, HotRequest
 from mlops_for_mle.serving.bodies import require_json
-from mlops_for_mle.serving.data_plane import DataPlane
+from mlops_for_mle.serving.data_plane import DataPlane, Question
+from mlops_for_mle.serving.hot_routes import Asked, HotRoute
 from mlops_for_mle.serving.problems import ProblemError
-from mlops_for_mle.serving.recording import NoMetrics, NoRecorder
+from mlops_for_mle.serving.recording import AnsweredPredictions, NoMetrics, NoRecorder
 from mlops_for_mle.serving.responses import problem_responses
 from mlops_for_mle.serving.row_reader import RowsForm
 from mlops_for_mle.serving.schemas import answer_schema, row_schema
@@ -25,12 +26,10 @@ PATH = "/predict/preview"
 
 def preview_route(services: Services) -> HotRoute:
     """The endpoint."""
-    settings = services.settings
-    plane = DataPlane(
-        services.slot, NoRecorder(), NoMetrics(), timeout_seconds=settings.request_timeout_seconds
-    )
+    seconds = services.settings.request_timeout_seconds
+    plane = DataPlane(services.slot, NoRecorder(), NoMetrics(), timeout_seconds=seconds)
 
-    def answer(request: HotRequest) -> HotAnswer:
+    def ask(request: HotRequest) -> Asked:
         require_json(request.headers)
         served = plane.release()
         rows, form, given = served.reader.read(request.body)
@@ -38,12 +37,15 @@ def preview_route(services: Services) -> HotRoute:
             raise ProblemError(
                 HTTPStatus.UNPROCESSABLE_ENTITY, f"{PATH} takes one row as an object, not many"
             )
-        answered = plane.predict(served, rows, request.started, given=given)
-        document = msgspec.json.decode(served.writer.write(answered, form))
-        del document["prediction_id"]
-        return HotAnswer(msgspec.json.encode(document))
 
-    return HotRoute(PATH, answer, services.gate, settings.max_body_bytes, services.metrics)
+        def write(answered: AnsweredPredictions) -> HotAnswer:
+            document = msgspec.json.decode(served.writer.write(answered, form))
+            del document["prediction_id"]
+            return HotAnswer(msgspec.json.encode(document))
+
+        return Asked(Question(served, rows, request.started, given=given), write)
+
+    return HotRoute(PATH, ask, services, plane=plane)
 
 
 def preview_operation(served: ServedRelease | None) -> dict[str, Any]:
