@@ -20,8 +20,8 @@ from mlops_for_mle.database import engine_for
 from mlops_for_mle.datasets.sources import load_sklearn_table
 from mlops_for_mle.predictor import Predictions, Predictor
 from mlops_for_mle.release import Release, ReleaseStore
-from mlops_for_mle.serving.prediction_frames import describe_release
-from mlops_for_mle.serving.prediction_rows import COLUMNS, COPY_FORMAT, LineWriter
+from mlops_for_mle.serving.prediction_log.frames import describe_release
+from mlops_for_mle.serving.prediction_log.lines import COLUMNS, COPY_FORMAT, LineWriter
 from mlops_for_mle.serving.recording import AnsweredPredictions
 
 _COPY = f"COPY predictions ({', '.join(COLUMNS)}) FROM STDIN WITH {COPY_FORMAT}"

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from mlops_for_mle import deployments, embedded_postgres
 from mlops_for_mle.database import engine_for, normalise_url, upgrade
 from mlops_for_mle.release import Release, ReleaseStore
-from mlops_for_mle.serving.served_release import FollowedDeployment, ServedRelease
+from mlops_for_mle.serving.releases.served_release import FollowedDeployment, ServedRelease
 from mlops_for_mle.serving.settings import ServingSettings
 from tests.releases import house_release, iris_release
 

@@ -9,7 +9,7 @@ import pytest
 from mlops_for_mle.predictor import Predictor
 from mlops_for_mle.release import Release
 from mlops_for_mle.serving.app import create_app
-from mlops_for_mle.serving.problems import not_ready
+from mlops_for_mle.serving.http.problems import not_ready
 from mlops_for_mle.serving.recording import AnsweredPredictions, NoRecorder
 from mlops_for_mle.serving.services import Services, build_services
 from tests.releases import IRIS_CONTRACT

@@ -13,9 +13,9 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import engine_for, ensure_observation_table
 from mlops_for_mle.release import Release
 from mlops_for_mle.serving.data_plane import Question
-from mlops_for_mle.serving.prediction_recorder import SpoolingRecorder
-from mlops_for_mle.serving.recent import RecentPredictions
-from mlops_for_mle.serving.schemas import row_schema
+from mlops_for_mle.serving.formats.schemas import row_schema
+from mlops_for_mle.serving.metrics.recent import RecentPredictions
+from mlops_for_mle.serving.prediction_log.recorder import SpoolingRecorder
 from mlops_for_mle.serving.services import Services, build_services
 from tests.mixed import MIXED_CONTRACT
 from tests.releases import mixed_release
@@ -323,8 +323,8 @@ def test_observations_with_names_that_look_alike_keep_their_values_apart(service
             "target": {"column": "order", "task": "regression", "response_name": "order"},
         }
     )
-    from mlops_for_mle.serving.observation_store import ObservationStore
-    from mlops_for_mle.serving.route_database import RouteDatabase
+    from mlops_for_mle.serving.stores.observation_store import ObservationStore
+    from mlops_for_mle.serving.stores.route_database import RouteDatabase
 
     database.run('DROP TABLE IF EXISTS "50% of ""it"""')
     ensure_observation_table(database.url, contract)

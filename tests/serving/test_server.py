@@ -29,7 +29,7 @@ def loaded_after(program: str) -> set[str]:
         "import mlops_for_mle.serving",
         "import mlops_for_mle.serving.__main__",
         "import mlops_for_mle.serving.app, mlops_for_mle.serving.worker",
-        "import mlops_for_mle.serving.deployment_log as log\n"
+        "import mlops_for_mle.serving.releases.deployment_log as log\n"
         "try: log.DeploymentLog().contracts()\n"
         "except Exception: pass",
     ],

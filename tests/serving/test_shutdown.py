@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from mlops_for_mle.release import Release
-from mlops_for_mle.serving.release_cache import ReleaseCache
+from mlops_for_mle.serving.releases.release_cache import ReleaseCache
 from tests.serving.conftest import IRIS_ROW, ServerProcess, deployment_of
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from mlops_for_mle.serving.app import create_app
-from mlops_for_mle.serving.metrics import PrometheusMetrics
-from mlops_for_mle.serving.metrics_text import exposition
-from mlops_for_mle.serving.prediction_recorder import SpoolingRecorder
+from mlops_for_mle.serving.metrics.exposition import exposition
+from mlops_for_mle.serving.metrics.prometheus import PrometheusMetrics
+from mlops_for_mle.serving.prediction_log.recorder import SpoolingRecorder
 from mlops_for_mle.serving.services import build_services
 from mlops_for_mle.serving.settings import ServingSettings
 from tests.stack.compose_file import EXAMPLE, PROJECT, environment_file, services

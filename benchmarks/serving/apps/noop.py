@@ -26,7 +26,7 @@ if __name__ == "__main__":
         port=int(sys.argv[1]),
         lifespan="off",
         loop="uvloop",
-        http="mlops_for_mle.serving.http_protocol:ServingProtocol",
+        http="mlops_for_mle.serving.http.protocol:ServingProtocol",
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -8,11 +8,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp
 
 from mlops_for_mle import __version__
-from mlops_for_mle.serving.framework_errors import answer_errors
-from mlops_for_mle.serving.framework_guard import FrameworkGuard
-from mlops_for_mle.serving.hot_routes import HotRoutes
+from mlops_for_mle.serving.guards.protection import Protection
+from mlops_for_mle.serving.http.framework_errors import answer_errors
+from mlops_for_mle.serving.http.framework_guard import FrameworkGuard
+from mlops_for_mle.serving.http.hot_routes import HotRoutes
 from mlops_for_mle.serving.openapi import OpenApiDocument
-from mlops_for_mle.serving.protection import Protection
 from mlops_for_mle.serving.routes.feedback import feedback_router
 from mlops_for_mle.serving.routes.health import health_router
 from mlops_for_mle.serving.routes.invocations import invocations_route, mlflow_router

@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlops_for_mle.predictor import Predictions, Rows
+from mlops_for_mle.serving.http.problems import FieldError, not_ready, unprocessable
+from mlops_for_mle.serving.http.request_gate import timed_out
 from mlops_for_mle.serving.identifiers import new_prediction_id
-from mlops_for_mle.serving.problems import FieldError, not_ready, unprocessable
 from mlops_for_mle.serving.recording import (
     AnsweredPredictions,
     PredictionRecorder,
     ServingMetrics,
 )
-from mlops_for_mle.serving.request_gate import timed_out
-from mlops_for_mle.serving.served_release import ReleaseSlot, ServedRelease
+from mlops_for_mle.serving.releases.served_release import ReleaseSlot, ServedRelease
 
 
 class Question(NamedTuple):

@@ -5,14 +5,14 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from mlops_for_mle.serving.access import describe_security
-from mlops_for_mle.serving.observation_models import observation_schemas
+from mlops_for_mle.serving.guards.access import describe_security
 from mlops_for_mle.serving.routes import invocations, open_inference, predict
 from mlops_for_mle.serving.routes.feedback import FEEDBACK_SCHEMA, new_feedback_schema
 from mlops_for_mle.serving.routes.open_inference_document import infer_operation
 from mlops_for_mle.serving.routes.preview import PATH as PREVIEW_PATH
 from mlops_for_mle.serving.routes.preview import preview_operation
 from mlops_for_mle.serving.services import Services
+from mlops_for_mle.serving.stores.observation_models import observation_schemas
 
 _PROBLEM_SCHEMA: dict[str, Any] = {
     "title": "Problem",

@@ -8,9 +8,9 @@ from types import FrameType
 from typing import Any
 
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.serving.exposure import require_keys_for
+from mlops_for_mle.serving.guards.exposure import require_keys_for
 from mlops_for_mle.serving.logs import log_configuration
-from mlops_for_mle.serving.metrics_folder import shared_metrics_folder
+from mlops_for_mle.serving.metrics.folder import shared_metrics_folder
 from mlops_for_mle.serving.settings import ServingSettings
 
 APPLICATION = "mlops_for_mle.serving.worker:create_worker"
@@ -42,7 +42,7 @@ def run_server(settings: ServingSettings) -> None:
         "server_header": False,
         # The rest of the time is for writing out the prediction log, see Services.stop.
         "timeout_graceful_shutdown": settings.shutdown_seconds / 2,
-        "http": "mlops_for_mle.serving.http_protocol:ServingProtocol",
+        "http": "mlops_for_mle.serving.http.protocol:ServingProtocol",
         "timeout_keep_alive": _KEEP_ALIVE_SECONDS,
     }
     if settings.workers == 1:

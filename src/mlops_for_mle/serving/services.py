@@ -4,16 +4,16 @@ import time
 from dataclasses import dataclass
 
 from mlops_for_mle.serving.data_plane import DataPlane
-from mlops_for_mle.serving.deployment_log import DeploymentLog
-from mlops_for_mle.serving.follower import DeploymentFollower
+from mlops_for_mle.serving.http.request_gate import RequestGate
 from mlops_for_mle.serving.recording import (
     NoMetrics,
     NoRecorder,
     PredictionRecorder,
     ServingMetrics,
 )
-from mlops_for_mle.serving.request_gate import RequestGate
-from mlops_for_mle.serving.served_release import ReleaseSlot
+from mlops_for_mle.serving.releases.deployment_log import DeploymentLog
+from mlops_for_mle.serving.releases.follower import DeploymentFollower
+from mlops_for_mle.serving.releases.served_release import ReleaseSlot
 from mlops_for_mle.serving.settings import ServingSettings
 
 

@@ -6,9 +6,9 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
-from mlops_for_mle.serving.metrics import PrometheusMetrics
-from mlops_for_mle.serving.metrics_folder import metrics_folder
-from mlops_for_mle.serving.prediction_recorder import SpoolingRecorder
+from mlops_for_mle.serving.metrics.folder import metrics_folder
+from mlops_for_mle.serving.metrics.prometheus import PrometheusMetrics
+from mlops_for_mle.serving.prediction_log.recorder import SpoolingRecorder
 from mlops_for_mle.serving.services import build_services
 from mlops_for_mle.serving.settings import ServingSettings
 
@@ -31,7 +31,7 @@ def create_worker() -> "ASGIApp":
     services.start()
     _stop_with_the_supervisor()
     from mlops_for_mle.serving.app import create_app
-    from mlops_for_mle.serving.protection import Protection
+    from mlops_for_mle.serving.guards.protection import Protection
 
     return create_app(settings, services, Protection(settings, services.metrics))
 

@@ -9,9 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mlops_for_mle.errors import ReleaseError, UserError
 from mlops_for_mle.release import ReleaseStore
-from mlops_for_mle.serving.access import KEY_IN_STATE
-from mlops_for_mle.serving.deployment_history import DeploymentHistory, RollbackRefusedError
-from mlops_for_mle.serving.problems import ProblemError, not_ready
+from mlops_for_mle.serving.guards.access import KEY_IN_STATE
+from mlops_for_mle.serving.http.problems import ProblemError, not_ready
+from mlops_for_mle.serving.releases.deployment_history import (
+    DeploymentHistory,
+    RollbackRefusedError,
+)
 from mlops_for_mle.serving.responses import problem_responses
 from mlops_for_mle.serving.services import Services
 

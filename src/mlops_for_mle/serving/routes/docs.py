@@ -12,8 +12,8 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from mlops_for_mle.serving.problems import ProblemError
-from mlops_for_mle.serving.static_files import StaticFile
+from mlops_for_mle.serving.http.problems import ProblemError
+from mlops_for_mle.serving.http.static_files import StaticFile
 
 # Swagger UI sets style attributes and draws its icons from data URLs.
 POLICY = (

@@ -8,12 +8,16 @@ import msgspec
 from fastapi import APIRouter, Response
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.serving.documents import DuplicateKey
-from mlops_for_mle.serving.feature_checks import shown_value
-from mlops_for_mle.serving.feedback_store import FeedbackStore, KeptFeedback
-from mlops_for_mle.serving.problems import FieldError, shown, unprocessable
+from mlops_for_mle.serving.formats.documents import DuplicateKey
+from mlops_for_mle.serving.formats.feature_checks import shown_value
+from mlops_for_mle.serving.formats.target_values import (
+    describe_target,
+    read_target,
+    target_code,
+    target_schema,
+)
+from mlops_for_mle.serving.http.problems import FieldError, shown, unprocessable
 from mlops_for_mle.serving.responses import problem_responses
-from mlops_for_mle.serving.route_database import RouteDatabase
 from mlops_for_mle.serving.routes.json_bodies import (
     JsonBody,
     component,
@@ -21,12 +25,8 @@ from mlops_for_mle.serving.routes.json_bodies import (
     json_request,
 )
 from mlops_for_mle.serving.services import Services
-from mlops_for_mle.serving.target_values import (
-    describe_target,
-    read_target,
-    target_code,
-    target_schema,
-)
+from mlops_for_mle.serving.stores.feedback_store import FeedbackStore, KeptFeedback
+from mlops_for_mle.serving.stores.route_database import RouteDatabase
 
 PATH = "/feedback"
 

@@ -7,7 +7,7 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from mlops_for_mle.serving.served_release import FollowedDeployment, LoadFailure, Origin
+from mlops_for_mle.serving.releases.served_release import FollowedDeployment, LoadFailure, Origin
 from mlops_for_mle.serving.services import Services
 
 

@@ -13,16 +13,16 @@ from fastapi.responses import PlainTextResponse
 from mlops_for_mle import __version__
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.encoding import encoding_of
-from mlops_for_mle.serving.answers import encode
-from mlops_for_mle.serving.asgi import HotAnswer, HotRequest, header_pairs, json_bytes
-from mlops_for_mle.serving.bodies import media_type, unsupported_type
 from mlops_for_mle.serving.data_plane import Question
-from mlops_for_mle.serving.hot_routes import Asked, HotRoute
-from mlops_for_mle.serving.problems import ProblemError
+from mlops_for_mle.serving.formats.answers import encode
+from mlops_for_mle.serving.formats.schemas import row_schema
+from mlops_for_mle.serving.http.asgi import HotAnswer, HotRequest, header_pairs, json_bytes
+from mlops_for_mle.serving.http.bodies import media_type, unsupported_type
+from mlops_for_mle.serving.http.hot_routes import Asked, HotRoute
+from mlops_for_mle.serving.http.problems import ProblemError
 from mlops_for_mle.serving.recording import AnsweredPredictions
+from mlops_for_mle.serving.releases.served_release import ServedRelease
 from mlops_for_mle.serving.responses import error_responses, problem_responses
-from mlops_for_mle.serving.schemas import row_schema
-from mlops_for_mle.serving.served_release import ServedRelease
 from mlops_for_mle.serving.services import Services
 
 PATH = "/invocations"

@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from mlops_for_mle.serving.bodies import require_json
-from mlops_for_mle.serving.documents import parse_json
+from mlops_for_mle.serving.formats.documents import parse_json
+from mlops_for_mle.serving.http.bodies import require_json
 
 
 async def _read_json(request: Request) -> Any:

@@ -12,12 +12,12 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mlops_for_mle.serving.metrics import PrometheusMetrics
-from mlops_for_mle.serving.monitoring_store import NewestRun
-from mlops_for_mle.serving.prediction_recorder import SpoolingRecorder
-from mlops_for_mle.serving.recent import INTERVAL_SECONDS, merge
+from mlops_for_mle.serving.metrics.prometheus import PrometheusMetrics
+from mlops_for_mle.serving.metrics.recent import INTERVAL_SECONDS, merge
+from mlops_for_mle.serving.prediction_log.recorder import SpoolingRecorder
 from mlops_for_mle.serving.recording import ServingMetrics
 from mlops_for_mle.serving.services import Services
+from mlops_for_mle.serving.stores.monitoring_store import NewestRun
 
 _STATM = Path("/proc/self/statm")
 
@@ -109,7 +109,7 @@ def metrics_router(
     )
     async def scrape(request: Request) -> Response:
         # Prometheus' client takes longer to import than a server has before its first answer.
-        from mlops_for_mle.serving.metrics_text import exposition
+        from mlops_for_mle.serving.metrics.exposition import exposition
 
         accept = request.headers.get("accept", "")
         monitored = await run_in_threadpool(newest_run)

@@ -7,8 +7,8 @@ from pydantic import BaseModel
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.release import ModelFacts, Parity, SnapshotFacts
+from mlops_for_mle.serving.releases.served_release import FollowedDeployment, Origin
 from mlops_for_mle.serving.responses import problem_responses
-from mlops_for_mle.serving.served_release import FollowedDeployment, Origin
 from mlops_for_mle.serving.services import Services
 
 

@@ -7,10 +7,10 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from mlops_for_mle.monitoring_run import Area, MonitoringRun, Status
-from mlops_for_mle.serving.monitoring_store import MonitoringStore
-from mlops_for_mle.serving.problems import not_ready
+from mlops_for_mle.serving.http.problems import not_ready
 from mlops_for_mle.serving.responses import problem_responses
 from mlops_for_mle.serving.services import Services
+from mlops_for_mle.serving.stores.monitoring_store import MonitoringStore
 
 
 class MonitoringNumber(BaseModel):

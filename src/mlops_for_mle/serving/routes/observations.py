@@ -9,12 +9,8 @@ import msgspec
 from fastapi import APIRouter, Header, Path, Query, Response
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.serving.observation_filters import read_filters
-from mlops_for_mle.serving.observation_models import ObservationModels
-from mlops_for_mle.serving.observation_store import Observation, ObservationStore
-from mlops_for_mle.serving.problems import FieldError, ProblemError, unprocessable
+from mlops_for_mle.serving.http.problems import FieldError, ProblemError, unprocessable
 from mlops_for_mle.serving.responses import problem_responses
-from mlops_for_mle.serving.route_database import RouteDatabase
 from mlops_for_mle.serving.routes.json_bodies import (
     JsonBody,
     component,
@@ -22,6 +18,10 @@ from mlops_for_mle.serving.routes.json_bodies import (
     json_request,
 )
 from mlops_for_mle.serving.services import Services
+from mlops_for_mle.serving.stores.observation_filters import read_filters
+from mlops_for_mle.serving.stores.observation_models import ObservationModels
+from mlops_for_mle.serving.stores.observation_store import Observation, ObservationStore
+from mlops_for_mle.serving.stores.route_database import RouteDatabase
 
 PREFIX = "/observations"
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from mlops_for_mle.serving.feature_tensors import DATATYPES
+from mlops_for_mle.serving.formats.feature_tensors import DATATYPES
+from mlops_for_mle.serving.releases.served_release import ServedRelease
 from mlops_for_mle.serving.responses import error_responses
-from mlops_for_mle.serving.served_release import ServedRelease
 
 _BINARY: dict[str, Any] = {
     "schema": {

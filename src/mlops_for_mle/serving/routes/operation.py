@@ -2,15 +2,15 @@
 
 from fastapi import APIRouter, FastAPI
 
-from mlops_for_mle.serving.metrics import PrometheusMetrics
-from mlops_for_mle.serving.monitoring_store import MonitoringStore, NewestRun
-from mlops_for_mle.serving.route_database import RouteDatabase
+from mlops_for_mle.serving.metrics.prometheus import PrometheusMetrics
 from mlops_for_mle.serving.routes.deployments import deployments_router
 from mlops_for_mle.serving.routes.docs import docs_router
 from mlops_for_mle.serving.routes.metrics import CountRequests, metrics_router
 from mlops_for_mle.serving.routes.monitoring import monitoring_router
 from mlops_for_mle.serving.routes.page import page_router
 from mlops_for_mle.serving.services import Services
+from mlops_for_mle.serving.stores.monitoring_store import MonitoringStore, NewestRun
+from mlops_for_mle.serving.stores.route_database import RouteDatabase
 
 
 def add_operation(application: FastAPI, services: Services) -> None:

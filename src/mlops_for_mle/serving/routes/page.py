@@ -5,8 +5,8 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
-from mlops_for_mle.serving.problems import ProblemError
-from mlops_for_mle.serving.static_files import read_folder
+from mlops_for_mle.serving.http.problems import ProblemError
+from mlops_for_mle.serving.http.static_files import read_folder
 
 FOLDER = Path(__file__).resolve().parents[1] / "page"
 

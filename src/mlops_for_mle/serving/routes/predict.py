@@ -2,19 +2,19 @@
 
 from typing import Any
 
-from mlops_for_mle.serving.asgi import HotAnswer, HotRequest
-from mlops_for_mle.serving.bodies import require_json
 from mlops_for_mle.serving.data_plane import Question
-from mlops_for_mle.serving.hot_routes import Asked, HotRoute
-from mlops_for_mle.serving.responses import problem_responses
-from mlops_for_mle.serving.row_reader import COLUMNS_KEY
-from mlops_for_mle.serving.schemas import (
+from mlops_for_mle.serving.formats.row_reader import COLUMNS_KEY
+from mlops_for_mle.serving.formats.schemas import (
     answer_schema,
     columns_answer_schema,
     columns_schema,
     row_schema,
 )
-from mlops_for_mle.serving.served_release import ServedRelease
+from mlops_for_mle.serving.http.asgi import HotAnswer, HotRequest
+from mlops_for_mle.serving.http.bodies import require_json
+from mlops_for_mle.serving.http.hot_routes import Asked, HotRoute
+from mlops_for_mle.serving.releases.served_release import ServedRelease
+from mlops_for_mle.serving.responses import problem_responses
 from mlops_for_mle.serving.services import Services
 
 PATH = "/predict"

@@ -9,16 +9,16 @@ from typing import Any
 
 import msgspec
 
-from mlops_for_mle.serving.asgi import HotAnswer, HotRequest
-from mlops_for_mle.serving.bodies import require_json
 from mlops_for_mle.serving.data_plane import DataPlane, Question
-from mlops_for_mle.serving.hot_routes import Asked, HotRoute
-from mlops_for_mle.serving.problems import ProblemError
+from mlops_for_mle.serving.formats.row_reader import RowsForm
+from mlops_for_mle.serving.formats.schemas import answer_schema, row_schema
+from mlops_for_mle.serving.http.asgi import HotAnswer, HotRequest
+from mlops_for_mle.serving.http.bodies import require_json
+from mlops_for_mle.serving.http.hot_routes import Asked, HotRoute
+from mlops_for_mle.serving.http.problems import ProblemError
 from mlops_for_mle.serving.recording import AnsweredPredictions, NoMetrics, NoRecorder
+from mlops_for_mle.serving.releases.served_release import ServedRelease
 from mlops_for_mle.serving.responses import problem_responses
-from mlops_for_mle.serving.row_reader import RowsForm
-from mlops_for_mle.serving.schemas import answer_schema, row_schema
-from mlops_for_mle.serving.served_release import ServedRelease
 from mlops_for_mle.serving.services import Services
 
 PATH = "/predict/preview"

@@ -1,0 +1,1 @@
+"""The release in service: followed, loaded, probed, cached and swapped."""

@@ -1,0 +1,1 @@
+"""What the ordinary routes read and write in the database."""
