@@ -150,9 +150,9 @@ def _export(project: Path) -> None:
     import mlflow
     import pandas as pd
 
-    from mlops_for_mle import database
+    from mlops_for_mle import database, mlflow_store
 
-    mlflow.set_tracking_uri(database.mlflow_store_url(database.database_url()))
+    mlflow.set_tracking_uri(mlflow_store.mlflow_store_url(database.database_url()))
     mlflow.artifacts.download_artifacts(
         artifact_uri="models:/iris@champion", dst_path=str(project / "model")
     )

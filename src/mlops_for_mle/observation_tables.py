@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateColumn
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.tables import observation_table
+from mlops_for_mle.contract_tables import observation_table
 
 _WHOLE = ("bigint", "integer", "smallint")
 _NUMBERS = ("double precision", "numeric", "real", *_WHOLE)

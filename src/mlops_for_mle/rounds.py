@@ -1,12 +1,12 @@
 """Does something again and again: at a steady pace, and more seldom while it fails."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
 
 from mlops_for_mle.errors import UserError
+from mlops_for_mle.stop_signal import Stopping
 
 _LONGEST_PAUSE = timedelta(hours=6)
 
@@ -24,7 +24,7 @@ def pause_after(failures: int, every: timedelta) -> timedelta:
 def repeat(
     work: Callable[[], None],
     every: timedelta,
-    stopping: threading.Event,
+    stopping: Stopping,
     limit: int | None = None,
 ) -> int:
     """Do rounds of work until ``stopping`` is set or the limit is reached.

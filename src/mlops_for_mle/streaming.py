@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from mlops_for_mle.database import DatabaseUnavailableError, engine_for, normali
 from mlops_for_mle.datasets.batch_writer import write_batch
 from mlops_for_mle.datasets.sources import sample
 from mlops_for_mle.records import Batch
+from mlops_for_mle.stop_signal import Stopping
 
 _LOGGER = logging.getLogger(__name__)
 _LONGEST_WAIT = 15.0
@@ -47,7 +47,7 @@ def stream_batches(
     make_batch: Callable[[pd.DataFrame], Batch],
     find_database: Callable[[], str],
     plan: StreamPlan,
-    stopping: threading.Event,
+    stopping: Stopping,
 ) -> int:
     """Write batches until ``stopping`` is set or the limit is reached.
 
@@ -89,7 +89,7 @@ def _write_until_known(
     batch: Batch,
     url: str,
     find_database: Callable[[], str],
-    stopping: threading.Event,
+    stopping: Stopping,
 ) -> str | None:
     """Write a batch, trying again while the database is away.
 

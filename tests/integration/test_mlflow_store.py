@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy.engine import make_url
 
-from mlops_for_mle.database import engine_for, mlflow_store_url, normalise_url
+from mlops_for_mle.database import engine_for, normalise_url
 from mlops_for_mle.errors import ConfigurationError, UserError
+from mlops_for_mle.mlflow_store import mlflow_store_url
 from tests.integration.servers import ExternalPostgres, query, scalar
 
 pytestmark = pytest.mark.integration

@@ -16,7 +16,7 @@ from mlops_for_mle.scoring.kafka.progress import Totals
 from mlops_for_mle.scoring.kafka.settings import KafkaSettings
 from mlops_for_mle.scoring.kafka.topic_scorer import TopicPlan, TopicScorer
 from mlops_for_mle.scoring.scorer import ReleaseScorer
-from mlops_for_mle.scoring.stop_signal import StopSignal
+from mlops_for_mle.stop_signal import StopSignal
 from tests.integration.kafka_broker import KafkaBroker, Sent
 from tests.integration.scoring import Stage
 from tests.integration.servers import query

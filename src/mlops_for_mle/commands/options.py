@@ -36,3 +36,22 @@ class Duration(click.ParamType[timedelta]):
             return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
         except OverflowError:
             self.fail("is longer than a clock can tell")
+
+
+follow_option = click.option(
+    "--follow", is_flag=True, help="Go on with what arrives, until Ctrl-C."
+)
+batch_size_option = click.option(
+    "--batch-size",
+    default=500,
+    show_default=True,
+    type=click.IntRange(1, 100_000),
+    help="At most so many rows a transaction.",
+)
+report_every_option = click.option(
+    "--report-every",
+    default="10s",
+    show_default=True,
+    type=Duration(),
+    help="Time between two lines of progress.",
+)

@@ -7,32 +7,25 @@ import click
 from kedro.framework.startup import ProjectMetadata
 
 from mlops_for_mle.commands.friendly import friendly
-from mlops_for_mle.commands.options import Duration, env_option
+from mlops_for_mle.commands.options import (
+    batch_size_option,
+    env_option,
+    follow_option,
+    report_every_option,
+)
 
 
 @click.command()
 @env_option
-@click.option("--follow", is_flag=True, help="Go on with rows as they arrive, until Ctrl-C.")
+@follow_option
 @click.option(
     "--from-start",
     is_flag=True,
     help="Also score rows from before scoring was first used, and those rejected so far.",
 )
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64))
-@click.option(
-    "--batch-size",
-    default=500,
-    show_default=True,
-    type=click.IntRange(1, 100_000),
-    help="At most so many rows a transaction.",
-)
-@click.option(
-    "--report-every",
-    default="10s",
-    show_default=True,
-    type=Duration(),
-    help="Time between two lines of progress.",
-)
+@batch_size_option
+@report_every_option
 @click.option(
     "--uninstall",
     is_flag=True,
@@ -58,14 +51,14 @@ def score(
     """
     from mlops_for_mle import database
     from mlops_for_mle.commands.project import read_project
+    from mlops_for_mle.contract_tables import prediction_table_name
     from mlops_for_mle.resolvers import release_store
     from mlops_for_mle.scoring.plan import ScoringPlan
     from mlops_for_mle.scoring.preparation import prepare_scoring
     from mlops_for_mle.scoring.row_queue import RowQueue
-    from mlops_for_mle.scoring.stop_signal import StopSignal
     from mlops_for_mle.scoring.worker import ScoringWorker
     from mlops_for_mle.scoring.workers import WorkerProcesses
-    from mlops_for_mle.tables import prediction_table_name
+    from mlops_for_mle.stop_signal import StopSignal
 
     contract = read_project(metadata.project_path, env).contract
     url = database.database_url()

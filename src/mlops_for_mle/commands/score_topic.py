@@ -8,30 +8,23 @@ import click
 from kedro.framework.startup import ProjectMetadata
 
 from mlops_for_mle.commands.friendly import friendly
-from mlops_for_mle.commands.options import Duration, env_option
+from mlops_for_mle.commands.options import (
+    batch_size_option,
+    env_option,
+    follow_option,
+    report_every_option,
+)
 
 
 @click.command(name="score-topic")
 @click.argument("topic")
 @env_option
-@click.option("--follow", is_flag=True, help="Go on with messages as they arrive, until stopped.")
+@follow_option
 @click.option("--group-id", default=None, help="The consumer group; or KAFKA_GROUP_ID.")
 @click.option("--bootstrap-servers", default=None, help="Or KAFKA_BOOTSTRAP_SERVERS.")
 @click.option("--dead-letter-topic", default=None, help="The default is TOPIC.dead-letter.")
-@click.option(
-    "--batch-size",
-    default=500,
-    show_default=True,
-    type=click.IntRange(1, 100_000),
-    help="At most so many messages a transaction.",
-)
-@click.option(
-    "--report-every",
-    default="10s",
-    show_default=True,
-    type=Duration(),
-    help="Time between two lines of progress.",
-)
+@batch_size_option
+@report_every_option
 @click.pass_obj
 @friendly
 def score_topic(
@@ -65,7 +58,7 @@ def score_topic(
     from mlops_for_mle.scoring.kafka.topic_scorer import TopicPlan, TopicScorer
     from mlops_for_mle.scoring.preparation import prepare_scoring
     from mlops_for_mle.scoring.scorer import ReleaseScorer
-    from mlops_for_mle.scoring.stop_signal import StopSignal
+    from mlops_for_mle.stop_signal import StopSignal
 
     settings = KafkaSettings.load(options)
     contract = read_project(metadata.project_path, env).contract

@@ -2,10 +2,7 @@
 
 import functools
 import logging
-import signal
-import threading
 from datetime import timedelta
-from types import FrameType
 
 import click
 from kedro.framework.startup import ProjectMetadata
@@ -38,6 +35,7 @@ def stream(
     from mlops_for_mle.configuration import parse_configuration
     from mlops_for_mle.pipelines.data_ingestion.nodes import sort_rows, standardise_columns
     from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+    from mlops_for_mle.stop_signal import StopSignal
     from mlops_for_mle.streaming import StreamPlan, stream_batches
 
     project = read_project(metadata.project_path, env)
@@ -51,14 +49,8 @@ def stream(
     standardised = standardise_columns(source_rows, contract, options)
     database.prepare(database.database_url(), contract)
 
-    stopping = threading.Event()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        stopping.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    stopping = StopSignal()
+    stopping.catch_signals()
     logging.getLogger("mlops_for_mle").setLevel(logging.INFO)
     click.echo(f"Writing {rows} row(s) every {every.total_seconds():g} s into {contract.table}.")
     written = stream_batches(

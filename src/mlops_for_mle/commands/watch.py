@@ -1,10 +1,7 @@
 """`kedro watch`: monitors the deployed release and retrains it when that is called for."""
 
 import logging
-import signal
-import threading
 from datetime import timedelta
-from types import FrameType
 from typing import Any
 
 import click
@@ -41,17 +38,12 @@ def watch(
     """
     from mlops_for_mle.commands.project import read_project
     from mlops_for_mle.rounds import repeat
+    from mlops_for_mle.stop_signal import StopSignal
 
     project = read_project(metadata.project_path, env)
     contract = project.contract
-    stopping = threading.Event()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        stopping.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    stopping = StopSignal()
+    stopping.catch_signals()
     logging.getLogger("mlops_for_mle").setLevel(logging.INFO)
 
     def work() -> None:

@@ -1,14 +1,14 @@
 """The deployed release with the snapshot that its model was trained on, as a catalog entry."""
 
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pandas as pd
-from kedro.io import AbstractDataset
 
 from mlops_for_mle import deployments
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import reachable
+from mlops_for_mle.datasets.base import ReadOnlyDataset
 from mlops_for_mle.datasets.model_files import temporary_folder
 from mlops_for_mle.errors import PrerequisiteError, UserError
 from mlops_for_mle.frames import digest
@@ -18,7 +18,7 @@ from mlops_for_mle.release import ReleaseStore
 _SNAPSHOT_FOLDER = "snapshot"
 
 
-class DeployedReleaseDataset(AbstractDataset[None, DeployedRelease]):
+class DeployedReleaseDataset(ReadOnlyDataset[DeployedRelease]):
     """Reads what is served now: the audit trail, the release store and MLflow's run."""
 
     def __init__(
@@ -68,14 +68,6 @@ class DeployedReleaseDataset(AbstractDataset[None, DeployedRelease]):
                 "cannot be compared with it."
             )
         return DeployedRelease(release, snapshot)
-
-    def save(self, data: None) -> NoReturn:
-        """Not possible.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError("what is deployed is written by the pipeline deployment")
 
     def _describe(self) -> dict[str, Any]:
         return {"contract": self._contract, "url": self._store.url}

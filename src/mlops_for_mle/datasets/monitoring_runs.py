@@ -9,8 +9,8 @@ from kedro.io import AbstractDataset
 from kedro_datasets._typing import HTMLPreview, TablePreview
 
 from mlops_for_mle import monitoring_log
-from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import reachable
+from mlops_for_mle.datasets.base import ContractTables
 from mlops_for_mle.datasets.model_files import temporary_folder
 from mlops_for_mle.errors import PrerequisiteError
 from mlops_for_mle.experiment import ensure_experiment
@@ -31,19 +31,8 @@ _NOT_IN_A_NAME = re.compile(r"[^/\w.\- :]")
 _LOGGER = logging.getLogger(__name__)
 
 
-class MonitoringRunDataset(AbstractDataset[MonitoringRun, MonitoringRun]):
+class MonitoringRunDataset(ContractTables, AbstractDataset[MonitoringRun, MonitoringRun]):
     """Records a run with its metrics in one transaction."""
-
-    def __init__(
-        self,
-        contract: dict[str, Any],
-        credentials: dict[str, Any],
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        """Take the parameters block ``contract`` and credentials with the key ``con``."""
-        self._contract = Contract.from_parameters(contract).name
-        self._url: str = credentials["con"]
-        self.metadata = metadata
 
     def save(self, data: MonitoringRun) -> None:
         """Append the run."""
@@ -67,7 +56,7 @@ class MonitoringRunDataset(AbstractDataset[MonitoringRun, MonitoringRun]):
             PrerequisiteError: There is none.
         """
         with reachable(self._url) as engine, engine.connect() as connection:
-            found = monitoring_log.newest(connection, self._contract)
+            found = monitoring_log.newest(connection, self._contract.name)
         if found is None:
             raise PrerequisiteError(_RUN_FIRST)
         return found
@@ -76,7 +65,7 @@ class MonitoringRunDataset(AbstractDataset[MonitoringRun, MonitoringRun]):
         """The newest runs, for Kedro-Viz."""
         names = ["id", "created_at", "status", "release", "prediction_count", "labelled_count"]
         with reachable(self._url) as engine, engine.connect() as connection:
-            runs = monitoring_log.history(connection, self._contract, nrows)
+            runs = monitoring_log.history(connection, self._contract.name, nrows)
         return TablePreview(
             {
                 "index": list(range(len(runs))),
@@ -89,7 +78,7 @@ class MonitoringRunDataset(AbstractDataset[MonitoringRun, MonitoringRun]):
         )
 
     def _describe(self) -> dict[str, Any]:
-        return {"contract": self._contract, "table": "monitoring_runs"}
+        return super()._describe() | {"table": "monitoring_runs"}
 
 
 class MonitoringReportDataset(AbstractDataset[MonitoringReport, str]):

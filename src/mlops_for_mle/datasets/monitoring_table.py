@@ -19,8 +19,8 @@ from sqlalchemy import (
 from sqlalchemy import inspect as inspect_database
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract_tables import observation_table
 from mlops_for_mle.records_monitoring import NumericColumn, TableCounts, WindowPlan
-from mlops_for_mle.tables import observation_table
 
 
 def count_table(connection: Connection, plan: WindowPlan) -> TableCounts | None:

@@ -1,7 +1,7 @@
 """The contract's table as two catalog entries: batches are appended, windows are read."""
 
 import logging
-from typing import Any, NoReturn
+from typing import Any
 
 import pandas as pd
 from kedro.io import AbstractDataset
@@ -11,8 +11,8 @@ from sqlalchemy import ColumnClause, Engine, column, func, select, table, text
 from sqlalchemy.exc import OperationalError
 
 from mlops_for_mle.column_values import read_rows, with_contract_types
-from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import reachable
+from mlops_for_mle.datasets.base import ContractTables, ReadOnlyDataset
 from mlops_for_mle.datasets.batch_writer import write_batch
 from mlops_for_mle.datasets.sources import CsvSourceDataset
 from mlops_for_mle.errors import PrerequisiteError, UserError
@@ -22,20 +22,10 @@ from mlops_for_mle.records import Batch, BatchReceipt, Window
 _LOGGER = logging.getLogger(__name__)
 
 
-class ObservationBatchDataset(AbstractDataset[Batch, BatchReceipt]):
+class ObservationBatchDataset(ContractTables, AbstractDataset[Batch, BatchReceipt]):
     """Appends batches to the contract's table; safe to replay."""
 
-    def __init__(
-        self,
-        contract: dict[str, Any],
-        credentials: dict[str, Any],
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        """Take the parameters block ``contract`` and credentials with the key ``con``."""
-        self._contract = Contract.from_parameters(contract)
-        self._url: str = credentials["con"]
-        self._receipt: BatchReceipt | None = None
-        self.metadata = metadata
+    _receipt: BatchReceipt | None = None
 
     def save(self, data: Batch) -> None:
         """Write the batch in one transaction, unless the ledger has it."""
@@ -76,7 +66,7 @@ class ObservationBatchDataset(AbstractDataset[Batch, BatchReceipt]):
         return {"table": self._contract.table}
 
 
-class ObservationWindowDataset(AbstractDataset[None, Window]):
+class ObservationWindowDataset(ContractTables, ReadOnlyDataset[Window]):
     """Reads the newest rows of the contract's table up to a watermark, or a CSV file."""
 
     def __init__(
@@ -98,12 +88,10 @@ class ObservationWindowDataset(AbstractDataset[None, Window]):
             csv_path: Read this file instead of the table.
             metadata: For Kedro-Viz.
         """
-        self._contract = Contract.from_parameters(contract)
-        self._url: str = credentials["con"]
+        super().__init__(contract, credentials, metadata)
         self._row_limit = row_limit
         self._watermark = watermark
         self._csv_path = csv_path
-        self.metadata = metadata
 
     def load(self) -> Window:
         """The rows in ascending order of their key.
@@ -128,14 +116,6 @@ class ObservationWindowDataset(AbstractDataset[None, Window]):
         with reachable(self._url) as engine:
             rows = self._read_rows(engine, self._newest_key(engine), nrows)
         return TablePreview(rows.to_dict(orient="split"))
-
-    def save(self, data: None) -> NoReturn:
-        """Not possible.
-
-        Raises:
-            NotImplementedError: Always; rows are appended by the batch entry.
-        """
-        raise NotImplementedError("windows are read-only")
 
     def _read_csv(self, path: str) -> pd.DataFrame:
         rows = CsvSourceDataset(path).load()

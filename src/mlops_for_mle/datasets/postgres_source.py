@@ -4,19 +4,19 @@ import os
 from typing import Any
 
 import pandas as pd
-from kedro.io import AbstractDataset
 from psycopg2 import errors
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from mlops_for_mle.database import normalise_url, reachable
+from mlops_for_mle.datasets.base import ReadOnlyDataset
 from mlops_for_mle.errors import ConfigurationError, SourceError
 from mlops_for_mle.observation_tables import quoted
 
 URL_VARIABLE = "SOURCE_DATABASE_URL"
 
 
-class PostgresSourceDataset(AbstractDataset[None, pd.DataFrame]):
+class PostgresSourceDataset(ReadOnlyDataset[pd.DataFrame]):
     """A table or the result of a query, read in one read-only transaction."""
 
     def __init__(
@@ -77,14 +77,6 @@ class PostgresSourceDataset(AbstractDataset[None, pd.DataFrame]):
         if frame.empty:
             return pd.DataFrame(columns=names)
         return frame.set_axis(names, axis="columns")
-
-    def save(self, data: None) -> None:
-        """Not possible.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError("sources are read-only")
 
     def _select(self, connection: Connection, name: str) -> str:
         schema, _, table = name.partition(".")

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 from kedro.io import AbstractDataset
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.datasets.base import ReadOnlyDataset
 from mlops_for_mle.errors import PrerequisiteError
 from mlops_for_mle.records import (
     Candidate,
@@ -22,8 +23,6 @@ _LOGGER = logging.getLogger(__name__)
 
 class _RegistryDataset:
     """What the entries of the registry share: the contract, whose name is the model's."""
-
-    _READ_ONLY = "this entry of the registry is read-only"
 
     def __init__(self, contract: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
         """Take the parameters block ``contract``."""
@@ -64,7 +63,7 @@ class ModelVersionDataset(_RegistryDataset, AbstractDataset[Candidate, ModelVers
         return load_version(self._name, find_version(client, self._name, str(number)))
 
 
-class IncumbentDataset(_RegistryDataset, AbstractDataset[None, Incumbent]):
+class IncumbentDataset(_RegistryDataset, ReadOnlyDataset[Incumbent]):
     """The champion before the decision, or none."""
 
     def load(self) -> Incumbent:
@@ -75,14 +74,6 @@ class IncumbentDataset(_RegistryDataset, AbstractDataset[None, Incumbent]):
 
         version = champion_version(MlflowClient(), self._name)
         return Incumbent(None if version is None else load_version(self._name, version))
-
-    def save(self, data: None) -> NoReturn:
-        """Not possible.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError(self._READ_ONLY)
 
 
 class DecisionDataset(_RegistryDataset, AbstractDataset[Decision, Decision]):
@@ -117,9 +108,7 @@ class DecisionDataset(_RegistryDataset, AbstractDataset[Decision, Decision]):
         raise NotImplementedError("the champion is read by its own entry")
 
 
-class ChampionBundleDataset(
-    _RegistryDataset, AbstractDataset[None, ChampionBundle | NothingToDeploy]
-):
+class ChampionBundleDataset(_RegistryDataset, ReadOnlyDataset[ChampionBundle | NothingToDeploy]):
     """The champion's files for a release."""
 
     def load(self) -> ChampionBundle | NothingToDeploy:
@@ -142,11 +131,3 @@ class ChampionBundleDataset(
                 "first."
             )
         return NothingToDeploy(f"every candidate of {self._name} was rejected so far")
-
-    def save(self, data: None) -> NoReturn:
-        """Not possible.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError(self._READ_ONLY)

@@ -1,7 +1,7 @@
 """What the decision on retraining reads and writes, and the rows that a retraining learns from."""
 
 import logging
-from typing import Any, NoReturn
+from typing import Any
 
 import pandas as pd
 from kedro.io import AbstractDataset
@@ -9,8 +9,8 @@ from sqlalchemy import Connection, text
 
 from mlops_for_mle import deployments, retraining_log
 from mlops_for_mle.column_values import read_rows
-from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import reachable
+from mlops_for_mle.datasets.base import ContractTables, ReadOnlyDataset
 from mlops_for_mle.errors import PrerequisiteError
 from mlops_for_mle.records import Window
 from mlops_for_mle.records_retraining import MonitoringHistory, RetrainingDecision
@@ -29,25 +29,7 @@ _LABELLED = text(
 _LOGGER = logging.getLogger(__name__)
 
 
-class _ContractDataset:
-    """What all of them need: the contract and the database."""
-
-    def __init__(
-        self,
-        contract: dict[str, Any],
-        credentials: dict[str, Any],
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        """Take the parameters block ``contract`` and credentials with the key ``con``."""
-        self._contract = Contract.from_parameters(contract)
-        self._url: str = credentials["con"]
-        self.metadata = metadata
-
-    def _describe(self) -> dict[str, Any]:
-        return {"contract": self._contract.name}
-
-
-class MonitoringHistoryDataset(_ContractDataset, AbstractDataset[None, MonitoringHistory]):
+class MonitoringHistoryDataset(ContractTables, ReadOnlyDataset[MonitoringHistory]):
     """What monitoring has found of the deployed release and no retraining has answered."""
 
     def load(self) -> MonitoringHistory:
@@ -63,17 +45,9 @@ class MonitoringHistoryDataset(_ContractDataset, AbstractDataset[None, Monitorin
                 raise PrerequisiteError(f"{name} was never deployed: run `kedro run` first.")
             return retraining_log.unanswered(connection, name, served.release)
 
-    def save(self, data: None) -> NoReturn:
-        """Not possible.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError("the history is written by monitoring")
-
 
 class RetrainingDecisionDataset(
-    _ContractDataset, AbstractDataset[RetrainingDecision, RetrainingDecision]
+    ContractTables, AbstractDataset[RetrainingDecision, RetrainingDecision]
 ):
     """Records decisions on retraining."""
 
@@ -99,7 +73,7 @@ class RetrainingDecisionDataset(
         return found
 
 
-class LabelledPredictionsDataset(_ContractDataset, AbstractDataset[None, Window]):
+class LabelledPredictionsDataset(ContractTables, ReadOnlyDataset[Window]):
     """Answered predictions whose true label is known, as rows to learn from."""
 
     def __init__(
@@ -122,14 +96,6 @@ class LabelledPredictionsDataset(_ContractDataset, AbstractDataset[None, Window]
             rows = self._read(connection, since)
         told = f" since {since:%Y-%m-%d %H:%M:%S %Z}" if since is not None else ""
         return Window(f"labelled predictions{told}", rows)
-
-    def save(self, data: None) -> NoReturn:
-        """Not possible.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError("labels are written by the API")
 
     def _read(self, connection: Connection, since: Any) -> pd.DataFrame:
         found = connection.execute(

@@ -1,19 +1,18 @@
 """The release that a batch is scored with, as a catalog entry."""
 
-from typing import Any, NoReturn
-
-from kedro.io import AbstractDataset
+from typing import Any
 
 from mlops_for_mle import deployments
 from mlops_for_mle.configuration import parse_configuration
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import reachable
+from mlops_for_mle.datasets.base import ReadOnlyDataset
 from mlops_for_mle.errors import PrerequisiteError
 from mlops_for_mle.release import Release, ReleaseStore
 from mlops_for_mle.scoring.batch_options import ScoringOptions
 
 
-class ScoringReleaseDataset(AbstractDataset[None, Release]):
+class ScoringReleaseDataset(ReadOnlyDataset[Release]):
     """Fetches the release that is deployed, or the one that the parameters name."""
 
     def __init__(
@@ -49,14 +48,6 @@ class ScoringReleaseDataset(AbstractDataset[None, Release]):
             ReleaseError: It is not in the store, incomplete or altered.
         """
         return self._store.fetch(self._contract, self._named or self._deployed())
-
-    def save(self, data: None) -> NoReturn:
-        """Not possible.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError("releases are written by the pipeline deployment")
 
     def _deployed(self) -> str:
         with reachable(self._url) as engine, engine.connect() as connection:

@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 import fsspec
 import psycopg2
 import pyarrow as pa
-from kedro.io import AbstractDataset
 from psycopg2 import sql
 from pyarrow import parquet
 
 from mlops_for_mle.configuration import parse_configuration
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import reachable
+from mlops_for_mle.datasets.base import ReadOnlyDataset
 from mlops_for_mle.errors import SourceError
 from mlops_for_mle.scoring.batch_options import ScoringOptions, place_of
 from mlops_for_mle.scoring.batches import RowSource
@@ -37,7 +37,7 @@ _TYPES = {
 _TEXT = (pa.string(), "::text")
 
 
-class ScoringSourceDataset(AbstractDataset[None, RowSource]):
+class ScoringSourceDataset(ReadOnlyDataset[RowSource]):
     """Names the rows that a batch scores; they are read while they are scored."""
 
     def __init__(
@@ -70,14 +70,6 @@ class ScoringSourceDataset(AbstractDataset[None, RowSource]):
         table = sql.Identifier(*self._source.split(".", 1))
         order = self._contract.key if self._source == self._contract.table else None
         return DatabaseRows(self._url, f"table {self._source}", table, order)
-
-    def save(self, data: None) -> NoReturn:
-        """Not possible.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError("rows to be scored are read-only")
 
     def _describe(self) -> dict[str, Any]:
         return {"source": self._source}

@@ -8,12 +8,12 @@ from typing import Any
 
 import fsspec
 import pandas as pd
-from kedro.io import AbstractDataset
 
+from mlops_for_mle.datasets.base import ReadOnlyDataset
 from mlops_for_mle.errors import ConfigurationError, SourceError
 
 
-class SklearnTableDataset(AbstractDataset[None, pd.DataFrame]):
+class SklearnTableDataset(ReadOnlyDataset[pd.DataFrame]):
     """A table out of ``sklearn.datasets``, whole or as a random sample of it."""
 
     def __init__(
@@ -45,14 +45,6 @@ class SklearnTableDataset(AbstractDataset[None, pd.DataFrame]):
         rows = self._load_cached() if self._cache else load_sklearn_table(self._loader)
         return rows if self._sample_rows is None else sample(rows, self._sample_rows, self._seed)
 
-    def save(self, data: None) -> None:
-        """Not possible.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError("scikit-learn's tables are read-only")
-
     def _load_cached(self) -> pd.DataFrame:
         name = f"{self._loader}-scikit-learn-{version('scikit-learn')}.parquet"
         path = (self._cache or Path()) / name
@@ -68,7 +60,7 @@ class SklearnTableDataset(AbstractDataset[None, pd.DataFrame]):
         return {"loader": self._loader, "sample_rows": self._sample_rows, "seed": self._seed}
 
 
-class CsvSourceDataset(AbstractDataset[None, pd.DataFrame]):
+class CsvSourceDataset(ReadOnlyDataset[pd.DataFrame]):
     """A CSV file that a person made: read as text, so that validation sees what it says."""
 
     def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
@@ -116,19 +108,11 @@ class CsvSourceDataset(AbstractDataset[None, pd.DataFrame]):
             lines.iloc[1:].set_axis(lines.iloc[0].tolist(), axis="columns").reset_index(drop=True)
         )
 
-    def save(self, data: None) -> None:
-        """Not possible.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError("sources are read-only")
-
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}
 
 
-class ParquetSourceDataset(AbstractDataset[None, pd.DataFrame]):
+class ParquetSourceDataset(ReadOnlyDataset[pd.DataFrame]):
     """A Parquet file that another program made."""
 
     def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
@@ -160,14 +144,6 @@ class ParquetSourceDataset(AbstractDataset[None, pd.DataFrame]):
             raise SourceError(f"{where}: is no Parquet file: {reason}") from None
         frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
         return frame
-
-    def save(self, data: None) -> None:
-        """Not possible.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError("sources are read-only")
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}

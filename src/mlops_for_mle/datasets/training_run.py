@@ -9,6 +9,7 @@ from kedro.io import AbstractDataset
 from kedro_datasets._typing import TablePreview
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.datasets.base import ReadOnlyDataset
 from mlops_for_mle.datasets.model_files import temporary_folder, write_model_files
 from mlops_for_mle.datasets.provenance import code_revision, environment
 from mlops_for_mle.encoding import encoding_of
@@ -151,7 +152,7 @@ class TrainedModelDataset(AbstractDataset[TrainedModel, None]):
         return {"name": self._name}
 
 
-class CandidateDataset(AbstractDataset[None, Candidate]):
+class CandidateDataset(ReadOnlyDataset[Candidate]):
     """The candidate of the active run, else the one that was logged last."""
 
     def __init__(
@@ -182,14 +183,6 @@ class CandidateDataset(AbstractDataset[None, Candidate]):
             if CANDIDATE_TAG in tags:
                 return Candidate(active.info.run_id, tags[CANDIDATE_TAG])
         return newest_candidate(client, self._contract.name, self._experiment)
-
-    def save(self, data: None) -> NoReturn:
-        """Not possible.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError("candidates are written by training")
 
     def _describe(self) -> dict[str, Any]:
         return {"contract": self._contract.name}

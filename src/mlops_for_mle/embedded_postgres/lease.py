@@ -3,11 +3,8 @@
 import fcntl
 import logging
 import os
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -35,11 +32,15 @@ from mlops_for_mle.embedded_postgres.guard import (
     try_lock,
     wait_for_lock,
 )
-from mlops_for_mle.embedded_postgres.placement import (
-    EmbeddedPostgresError,
-    check_not_a_copy,
-    user_name,
+from mlops_for_mle.embedded_postgres.home import (
+    check_owner,
+    count_holders,
+    explained,
+    file_of,
+    make_home,
+    turn,
 )
+from mlops_for_mle.embedded_postgres.placement import EmbeddedPostgresError, check_not_a_copy
 from mlops_for_mle.embedded_postgres.processes import (
     LOG_FILE,
     end_keeper,
@@ -54,9 +55,6 @@ from mlops_for_mle.embedded_postgres.server import (
     create_database,
     existing_databases,
 )
-
-# Long enough for another process to start a server in crash recovery, or to stop a busy one.
-TURN_SECONDS = START_SECONDS + 60
 
 State = Literal["running", "starting", "stopping", "not answering", "stopped"]
 
@@ -116,14 +114,14 @@ def acquire(home: Path, databases: tuple[str, ...] = ("mlops",)) -> Server:
         EmbeddedPostgresError: If there is no server to be had; the message says why.
     """
     home = home.expanduser().resolve()
-    with _process_lock, _explained(home):
+    with _process_lock, explained(home):
         lease = _leases.get(home)
         if lease is not None and _is_valid(lease, home):
             if not lease.databases >= set(databases) or not is_locked(home / SERVER_LOCK):
                 lease.server = _join_or_start(home, databases, lease.descriptor)
                 lease.databases |= set(databases)
             return lease.server
-        _make_home(home)
+        make_home(home)
         check_not_a_copy(home)
         descriptor = open_in_home(home, LEASE_LOCK)
         try:
@@ -131,7 +129,7 @@ def acquire(home: Path, databases: tuple[str, ...] = ("mlops",)) -> Server:
         except BaseException:
             os.close(descriptor)
             raise
-        _leases[home] = _Lease(descriptor, _file_of(descriptor), server, set(databases))
+        _leases[home] = _Lease(descriptor, file_of(descriptor), server, set(databases))
         return server
 
 
@@ -142,8 +140,8 @@ def status(home: Path) -> Status:
         EmbeddedPostgresError: If the home directory belongs to somebody else.
     """
     home = home.expanduser().resolve()
-    with _explained(home):
-        _check_owner(home)
+    with explained(home):
+        check_owner(home)
         check_not_a_copy(home)
         data, kept = data_directory(home), is_locked(home / KEEPER_LOCK)
         found = find_postmaster(data)
@@ -160,7 +158,7 @@ def status(home: Path) -> Status:
             pid=found.pid if found else None,
             data_directory=data,
             log_file=home / LOG_FILE,
-            holders=_count_holders(home, kept),
+            holders=count_holders(home, kept),
             kept=kept,
         )
 
@@ -174,7 +172,7 @@ def keep_running(home: Path, databases: tuple[str, ...] = ("mlops",)) -> Server:
     with _process_lock:
         server = acquire(home, databases)
         home = home.expanduser().resolve()
-        with _explained(home), _turn(home):
+        with explained(home), turn(home):
             ensure_keeper(home)
     return server
 
@@ -189,12 +187,12 @@ def stop(home: Path) -> Status:
         EmbeddedPostgresError: If it does not stop, or belongs to somebody else.
     """
     home = home.expanduser().resolve()
-    with _process_lock, _explained(home):
-        _check_owner(home)
+    with _process_lock, explained(home):
+        check_owner(home)
         check_not_a_copy(home)
         if not (home / START_LOCK).exists():
             return status(home)
-        with _turn(home):
+        with turn(home):
             before = status(home)
             end_keeper(home)
             stop_postmaster(home)
@@ -210,12 +208,12 @@ def destroy(home: Path) -> None:
         EmbeddedPostgresError: If the server does not stop, or belongs to somebody else.
     """
     home = home.expanduser().resolve()
-    with _process_lock, _explained(home):
-        _check_owner(home)
+    with _process_lock, explained(home):
+        check_owner(home)
         check_not_a_copy(home)
         if not (home / START_LOCK).exists():
             return
-        with _turn(home):
+        with turn(home):
             end_keeper(home)
             stop_postmaster(home)
             remove(home)
@@ -230,7 +228,7 @@ def _join_or_start(home: Path, databases: tuple[str, ...], lease: int) -> Server
         server = _running_server(home)
         if server is not None and _answers(server, set(databases)):
             return server
-    with _turn(home):
+    with turn(home):
         # A guard may hold it for a moment, before it waits for the turn that is ours now.
         if not wait_for_lock(lease, fcntl.LOCK_SH, 10):
             raise EmbeddedPostgresError(f"Another program has locked {home / LEASE_LOCK}.")
@@ -281,78 +279,10 @@ def _server(home: Path, data: Path, port: int) -> Server:
     return Server(port, USER, home / PASSWORD_FILE, data, home / LOG_FILE)
 
 
-def _make_home(home: Path) -> None:
-    if not home.exists():
-        home.mkdir(parents=True, exist_ok=True)
-        # Root's server runs as another user, who has to pass; what is secret in there is 0600.
-        home.chmod(0o711 if os.geteuid() == 0 else 0o700)
-    _check_owner(home)
-
-
-def _check_owner(home: Path) -> None:
-    me = os.geteuid()
-    for path in (home, home / "cluster"):
-        if me == 0 or not path.exists() or path.stat().st_uid == me:
-            continue
-        owner = user_name(path.stat().st_uid)
-        raise EmbeddedPostgresError(
-            f"{path} belongs to {owner}, and you are {user_name(me)}. Run this as "
-            f"{user_name(home.stat().st_uid)}, or remove {home} to begin with an empty database, "
-            "or set DATABASE_URL to a PostgreSQL of your own."
-        )
-
-
-@contextmanager
-def _explained(home: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise EmbeddedPostgresError(f"The embedded PostgreSQL in {home} failed: {error}") from error
-
-
-@contextmanager
-def _turn(home: Path) -> Iterator[None]:
-    """Be the only process that starts or stops the server."""
-    descriptor = open_in_home(home, START_LOCK)
-    try:
-        if not wait_for_lock(descriptor, fcntl.LOCK_EX, TURN_SECONDS):
-            raise EmbeddedPostgresError(
-                f"Another process has been starting or stopping the PostgreSQL in {home} for more "
-                f"than {TURN_SECONDS:.0f} s; see {home / LOG_FILE}."
-            )
-        yield
-    finally:
-        # Said explicitly: a descriptor copied by a fork would hold the lock beyond the close.
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
-
-
-def _file_of(descriptor: int) -> tuple[int, int]:
-    found = os.fstat(descriptor)
-    return found.st_dev, found.st_ino
-
-
 def _is_valid(lease: _Lease, home: Path) -> bool:
     """Whether nobody has closed the lease's descriptor or removed the home directory."""
     try:
         named = (home / LEASE_LOCK).stat()
-        return _file_of(lease.descriptor) == lease.file == (named.st_dev, named.st_ino)
+        return file_of(lease.descriptor) == lease.file == (named.st_dev, named.st_ino)
     except OSError:
         return False
-
-
-def _count_holders(home: Path, kept: bool) -> int | None:
-    if sys.platform != "linux":
-        return None
-    try:
-        inode = str((home / LEASE_LOCK).stat().st_ino)
-    except FileNotFoundError:
-        return 0
-    try:
-        lines = Path("/proc/locks").read_text().split("\n")
-    except OSError:
-        return None
-    # `1: FLOCK ADVISORY READ <pid> <major>:<minor>:<inode> 0 EOF`; `->` comes before what waits.
-    fields = [line.split() for line in lines]
-    held = [field[5].split(":")[-1] for field in fields if field[1:4:2] == ["FLOCK", "READ"]]
-    return max(0, held.count(inode) - kept)

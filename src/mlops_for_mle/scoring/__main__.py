@@ -12,7 +12,7 @@ import sys
 import threading
 
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.scoring.stop_signal import StopSignal
+from mlops_for_mle.stop_signal import StopSignal
 
 
 def main() -> int:

@@ -1,11 +1,10 @@
-"""What a contract demands of feature values: for whole columns at once, and in words."""
-
-import math
+"""What a contract demands of a feature's values: for whole columns at once, and in words."""
 
 import numpy as np
 import numpy.typing as npt
 
 from mlops_for_mle.contract import Feature
+from mlops_for_mle.feature_limits import bounds, number_fault
 from mlops_for_mle.feature_words import describe
 from mlops_for_mle.release import Precision
 
@@ -17,11 +16,9 @@ class FeatureLimits:
 
     def __init__(self, feature: Feature, precision: Precision) -> None:
         """Prepare for a feature of the contract and the precision of the model's input."""
-        limit = float(np.finfo(precision).max)
-        self._computable = limit
         self._feature = feature
-        self._lower = -limit if feature.minimum is None else max(feature.minimum, -limit)
-        self._upper = limit if feature.maximum is None else min(feature.maximum, limit)
+        self._precision: Precision = precision
+        self._lower, self._upper = bounds(feature, precision)
         self._is_whole = feature.type == "integer"
 
     def violations(self, column: Column) -> npt.NDArray[np.intp]:
@@ -34,15 +31,7 @@ class FeatureLimits:
 
     def fault(self, value: float) -> str | None:
         """What is wrong with a number, or None."""
-        if not math.isfinite(value):
-            return "is not finite"
-        if abs(value) > self._computable:
-            return "is beyond what the model computes"
-        if value < self._lower:
-            return "is too small"
-        if value > self._upper:
-            return "is too large"
-        return "is no whole number" if self._is_whole and value % 1 != 0 else None
+        return number_fault(value, self._feature, self._precision)
 
     def describe(self) -> str:
         """What the feature may hold, in words."""

@@ -8,9 +8,9 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812  (a class of C co
 from sqlalchemy import URL
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract_tables import prediction_table, prediction_table_name
 from mlops_for_mle.scoring.row_json import row_as_json
 from mlops_for_mle.scoring.row_scorer import ScoredRows
-from mlops_for_mle.tables import prediction_table, prediction_table_name
 
 _DIALECT = URL.create("postgresql+psycopg2").get_dialect()()
 

@@ -5,8 +5,8 @@ from sqlalchemy.schema import CreateColumn
 
 from mlops_for_mle import database
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract_tables import prediction_table
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.tables import prediction_table
 
 _TABLE_LOCK = 7_210_004
 

@@ -14,10 +14,10 @@ import psycopg2
 from psycopg2 import extensions, sql
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract_tables import prediction_table_name
 from mlops_for_mle.database import reachable
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.scoring.prediction_store import identifier
-from mlops_for_mle.tables import prediction_table_name
 
 _TRIGGER_LOCK = 7_210_005
 _COUNTED_AT_MOST = 1_000_000

@@ -18,7 +18,7 @@ from mlops_for_mle.scoring.plan import ScoringPlan
 from mlops_for_mle.scoring.prediction_store import PredictionStore
 from mlops_for_mle.scoring.row_queue import SMALLEST_ID, RowQueue
 from mlops_for_mle.scoring.scorer import ReleaseScorer
-from mlops_for_mle.scoring.stop_signal import StopSignal
+from mlops_for_mle.stop_signal import StopSignal
 
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 15.0

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.scoring.plan import ScoringPlan
-from mlops_for_mle.scoring.stop_signal import StopSignal
 from mlops_for_mle.scoring.worker import Totals
+from mlops_for_mle.stop_signal import StopSignal
 
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 15.0

@@ -10,7 +10,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from mlops_for_mle.errors import PrerequisiteError, UserError
 from mlops_for_mle.scoring.kafka.settings import KafkaSettings
-from mlops_for_mle.scoring.stop_signal import StopSignal
+from mlops_for_mle.stop_signal import StopSignal
 
 _ANSWER_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS = 0.2

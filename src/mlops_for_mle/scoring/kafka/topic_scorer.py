@@ -19,7 +19,7 @@ from mlops_for_mle.scoring.kafka.dead_letters import DeadLetterWriter
 from mlops_for_mle.scoring.kafka.partitions import Partitions
 from mlops_for_mle.scoring.kafka.progress import Progress, Totals
 from mlops_for_mle.scoring.scorer import ReleaseScorer
-from mlops_for_mle.scoring.stop_signal import StopSignal
+from mlops_for_mle.stop_signal import StopSignal
 
 _POLL_SECONDS = 0.5
 # How long a batch waits to become full once it has a message.

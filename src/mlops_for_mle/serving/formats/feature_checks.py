@@ -1,12 +1,12 @@
 """What a contract demands of values, for one value with its reasons and for whole matrices."""
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.encoding import Matrix, encoding_of
+from mlops_for_mle.feature_limits import bounds, number_fault
 from mlops_for_mle.feature_words import describe
 from mlops_for_mle.release import Precision
 from mlops_for_mle.serving.formats.documents import DuplicateKey
@@ -60,18 +60,16 @@ class FeatureChecks:
         self.features = contract.features
         self.encoding = encoding_of(contract)
         self.are_plain = self.encoding.is_identity
-        self._limit = float(np.finfo(precision).max)
-        bounds = [self.bounds(feature) for feature in contract.features.values()]
-        self._lower = np.array([lower for lower, _ in bounds])
-        self._upper = np.array([upper for _, upper in bounds])
+        self._precision: Precision = precision
+        limits = [self.bounds(feature) for feature in contract.features.values()]
+        self._lower = np.array([lower for lower, _ in limits])
+        self._upper = np.array([upper for _, upper in limits])
         self._whole = np.array([one.type == "integer" for one in contract.features.values()])
         self._has_whole = bool(self._whole.any())
 
     def bounds(self, feature: Feature) -> tuple[float, float]:
         """The smallest and the largest value of a feature, inclusive."""
-        lower = -self._limit if feature.minimum is None else max(feature.minimum, -self._limit)
-        upper = self._limit if feature.maximum is None else min(feature.maximum, self._limit)
-        return lower, upper
+        return bounds(feature, self._precision)
 
     def accept(self, rows: Matrix) -> bool:
         """Whether every value of a matrix of plain numbers is one that the contract allows."""
@@ -96,15 +94,7 @@ class FeatureChecks:
     def _number_fault(self, value: Any, feature: Feature) -> str | None:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return "is no number"
-        # Integers may be too large for float(), which the comparison is not afraid of.
-        if not -self._limit <= value <= self._limit:
-            return "is not finite" if _is_not_finite(value) else "is beyond what the model computes"
-        if feature.minimum is not None and value < feature.minimum:
-            return "is too small"
-        if feature.maximum is not None and value > feature.maximum:
-            return "is too large"
-        is_broken = feature.type == "integer" and value % 1 != 0
-        return "is no whole number" if is_broken else None
+        return number_fault(value, feature, self._precision)
 
 
 class ReadRows(NamedTuple):
@@ -133,7 +123,3 @@ def shown_value(value: Any) -> str:
     if isinstance(value, DuplicateKey):
         return " and ".join(shown(one) for one in value.values[:3])
     return shown(value)
-
-
-def _is_not_finite(value: float) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)

@@ -274,6 +274,6 @@ def _table(contract: Contract) -> "Table":
 @lru_cache(maxsize=8)
 def _table_of(contract: str) -> "Table":
     """The same object for the same contract, so that SQLAlchemy compiles its statements once."""
-    from mlops_for_mle.tables import observation_table
+    from mlops_for_mle.contract_tables import observation_table
 
     return observation_table(Contract.model_validate_json(contract))

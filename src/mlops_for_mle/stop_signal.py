@@ -4,6 +4,17 @@ import os
 import select
 import signal
 from types import FrameType
+from typing import Protocol
+
+
+class Stopping(Protocol):
+    """A request to stop, as somebody who works sees it: this or ``threading.Event``."""
+
+    def is_set(self) -> bool:
+        """Whether somebody has asked."""
+
+    def wait(self, seconds: float, /) -> bool:
+        """Sleep, but no longer than until the request; whether there was one."""
 
 
 class StopSignal:
