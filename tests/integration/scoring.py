@@ -16,8 +16,8 @@ from mlops_for_mle.release import Release, ReleaseStore
 from mlops_for_mle.scoring.plan import ScoringPlan
 from mlops_for_mle.scoring.preparation import prepare_scoring
 from mlops_for_mle.scoring.row_queue import RowQueue
-from mlops_for_mle.stop_signal import StopSignal
 from mlops_for_mle.scoring.worker import ScoringWorker, Totals
+from mlops_for_mle.stop_signal import StopSignal
 from tests.integration.servers import query, scalar
 
 INSERT = """

@@ -309,6 +309,8 @@ def test_observations_are_created_changed_filtered_and_read(services, database):
         listed = call(services, "GET", "/observations", params={"filter": condition})
         assert listed.status_code == 200, listed.text
         assert len(listed.json()["observations"]) == count, condition
+    nul = call(services, "GET", "/observations", params={"filter": 'the "plan"=\x00'})
+    assert nul.status_code == 422, nul.text
     refused = post(services, "/observations", ROW | {"left?": "?", "가입일": "x", "is new": "no"})
     assert paths_of(refused) == ["is new", "가입일", "left?"]
 

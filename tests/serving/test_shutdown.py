@@ -12,7 +12,9 @@ import pytest
 from mlops_for_mle.release import Release
 from mlops_for_mle.serving.releases.release_cache import ReleaseCache
 from tests.serving.conftest import IRIS_ROW, ServerProcess, deployment_of
+from tests.serving.http.raw import request
 
+REQUEST = b"".join(request())
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 
 
@@ -99,3 +101,35 @@ def test_a_client_that_never_finishes_does_not_hold_up_the_end(server: ServerPro
         assert server.stop() == 0
 
     assert 2 < time.monotonic() - started < 8
+
+
+def test_clients_that_connect_anew_for_each_request_are_answered_or_refused(server: ServerProcess):
+    host, port = server.url.removeprefix("http://").split(":")
+    statuses: Counter[str] = Counter()
+
+    def ask() -> None:
+        while True:
+            try:
+                channel = socket.create_connection((host, int(port)), timeout=10)
+            except ConnectionRefusedError:
+                return
+            with channel:
+                try:
+                    channel.sendall(REQUEST)
+                    statuses[channel.recv(65536)[9:12].decode()] += 1
+                except ConnectionError as error:
+                    statuses[type(error).__name__] += 1
+
+    threads = [threading.Thread(target=ask) for _ in range(24)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+
+    assert server.stop() == 0
+
+    for thread in threads:
+        thread.join(15)
+    answered = statuses.pop("200")
+    assert answered > 100
+    # Who connects in the moment between the last look and the end cannot be helped.
+    assert sum(statuses.values()) <= 1, statuses

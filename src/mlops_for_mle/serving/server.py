@@ -43,6 +43,7 @@ def run_server(settings: ServingSettings) -> None:
         # The rest of the time is for writing out the prediction log, see Services.stop.
         "timeout_graceful_shutdown": settings.shutdown_seconds / 2,
         "http": "mlops_for_mle.serving.http.protocol:ServingProtocol",
+        "ws": "none",
         "timeout_keep_alive": _KEEP_ALIVE_SECONDS,
     }
     if settings.workers == 1:
@@ -55,10 +56,12 @@ def run_server(settings: ServingSettings) -> None:
         application = create_worker()
         import uvicorn
 
+        from mlops_for_mle.serving.http.patient_server import PatientServer
+
         options |= {"app": application, "factory": False}
         config = uvicorn.Config(**options)
         _announce(listening)
-        server = uvicorn.Server(config)
+        server = PatientServer(config)
         server.run(sockets=[listening])
         if not server.started:
             sys.exit(1)

@@ -126,6 +126,7 @@ def test_a_wrong_field_is_named_with_what_is_allowed(services, changes, path, me
         b"\xff",
         b"[" * 100_000,
         b'{"target":1,"target":2}',
+        b'{"\\ud800":1}',
     ],
 )
 def test_a_body_that_is_no_observation_is_422(services, body):

@@ -9,7 +9,13 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from mlops_for_mle.serving.http.asgi import HotAnswer, problem_answer
-from mlops_for_mle.serving.http.problems import FieldError, ProblemError, shown, unprocessable
+from mlops_for_mle.serving.http.problems import (
+    FieldError,
+    ProblemError,
+    our_failure,
+    shown,
+    unprocessable,
+)
 from mlops_for_mle.serving.routes.open_inference import PREFIX, inference_problem
 
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
@@ -49,7 +55,7 @@ def answer_errors(application: FastAPI) -> None:
 
     @application.exception_handler(Exception)
     async def on_failure(request: Request, _: Exception) -> Response:
-        return _response(request, ProblemError(500, "The server has failed; see its log"))
+        return _response(request, our_failure())
 
 
 def _methods(application: FastAPI, request: Request) -> list[str]:

@@ -1,14 +1,17 @@
 """Puts the bounds of the hot routes around the ordinary ones that change something."""
 
 import asyncio
+import logging
 import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlops_for_mle.serving.http.asgi import problem_answer, send_answer
 from mlops_for_mle.serving.http.bodies import decode_body, is_encoded, read_body
-from mlops_for_mle.serving.http.problems import ProblemError
+from mlops_for_mle.serving.http.problems import ProblemError, our_failure
 from mlops_for_mle.serving.http.request_gate import RequestGate, body_timed_out, timed_out
+
+logger = logging.getLogger(__name__)
 
 # Requests without a body may be long on purpose, such as a stream of events.
 _UNBOUNDED = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -25,7 +28,7 @@ class FrameworkGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http" or scope["method"] in _UNBOUNDED:
+        if scope["type"] != "http":
             await self._application(scope, receive, send)
             return
         task: asyncio.Task[object] | None = None
@@ -38,6 +41,9 @@ class FrameworkGuard:
             await send(message)
 
         try:
+            if scope["method"] in _UNBOUNDED:
+                await self._application(scope, receive, noting_send)
+                return
             task = self._gate.enter(time.perf_counter())
             body = await self._body(scope, receive)
             await self._application(scope, _replay(body, receive), noting_send)
@@ -48,6 +54,12 @@ class FrameworkGuard:
                 raise
             late = body_timed_out if body is None else timed_out
             await send_answer(send, problem_answer(late(self._gate.timeout_seconds)))
+        except Exception:
+            # The framework has answered and raises again, upon which uvicorn would end the
+            # connection without a word.
+            logger.exception("%s %s failed", scope["method"], scope["path"])
+            if not has_begun:
+                await send_answer(send, problem_answer(our_failure()))
         finally:
             if task is not None:
                 self._gate.leave(task)

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mlops_for_mle.serving.data_plane import DataPlane, Question
 from mlops_for_mle.serving.http.asgi import HotAnswer, HotRequest, problem_answer, send_answer
 from mlops_for_mle.serving.http.bodies import decode_body, is_encoded, read_body
-from mlops_for_mle.serving.http.problems import ProblemError
+from mlops_for_mle.serving.http.problems import ProblemError, our_failure
 from mlops_for_mle.serving.http.request_gate import body_timed_out, timed_out
 from mlops_for_mle.serving.recording import AnsweredPredictions
 from mlops_for_mle.serving.services import Services
@@ -95,21 +95,20 @@ class HotRoute:
             if task is not None:
                 gate.leave(task)
         await send_answer(send, answer)
-        self.count(answer.status, started)
+        self.count(answer.status, started, scope["method"])
 
     def takes_at_once(self, body: bytes) -> bool:
         """Whether a body is small enough to be answered without waiting, and there is room."""
         return len(body) <= self._largest_at_once and not self._gate.is_full
 
-    def count(self, status: int, started: float) -> None:
+    def count(self, status: int, started: float, method: str = method) -> None:
         """Take note of an answer to a request that has arrived at that time."""
-        self._metrics.requested(self.path, status, time.perf_counter() - started)
+        route = self.path if method == self.method else f"{method} {self.path}"
+        self._metrics.requested(route, status, time.perf_counter() - started)
 
     def failure(self) -> HotAnswer:
         """The answer to a failure of ours."""
-        return self.write_problem(
-            ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "The server has failed; see its log")
-        )
+        return self.write_problem(our_failure())
 
     def _answer(self, request: HotRequest) -> HotAnswer:
         question, write = self.ask(request)

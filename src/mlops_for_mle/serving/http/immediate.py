@@ -32,6 +32,7 @@ from mlops_for_mle.serving.http.hot_routes import Asked, HotRoute, HotRoutes
 from mlops_for_mle.serving.http.problems import ProblemError
 
 _REMEMBERED_URLS = 256
+_LONGEST_REMEMBERED = 256
 
 # A body with one of them is not what it seems, or is still waited for.
 _NOT_PLAIN = frozenset({b"content-encoding", b"transfer-encoding", b"expect"})
@@ -95,7 +96,7 @@ class ImmediateAnswers:
         self._routes = routes
         self._access = access
         self._context = context
-        self._targets: dict[bytes, _Target | None] = {}
+        self._targets: dict[bytes, _Target] = {}
         self._waiting: list[_Waiting] = []
 
     def take(self, request: WholeRequest) -> bool:
@@ -106,7 +107,7 @@ class ImmediateAnswers:
         """
         started = time.perf_counter()
         url = request.url
-        target = self._targets[url] if url in self._targets else self._look_up(url)
+        target = self._targets.get(url) or self._look_up(url)
         if target is None or not target.route.takes_at_once(request.body):
             return False
         headers = dict(request.headers)
@@ -136,7 +137,11 @@ class ImmediateAnswers:
         """Answer what waits, now."""
         waiting, self._waiting = self._waiting, []
         for group in _groups(waiting):
-            self._answer(group)
+            try:
+                self._answer(group)
+            except Exception:
+                # Whatever it was, the other groups are answered.
+                logger.exception("%d requests could not be answered", len(group))
 
     def _answer(self, group: Sequence[_Waiting]) -> None:
         plane = group[0].taken.target.route.plane
@@ -193,13 +198,14 @@ class ImmediateAnswers:
 
     def _look_up(self, url: bytes) -> _Target | None:
         """The route of a URL that stands for its path letter by letter."""
-        found = None
-        if url.isascii() and b"?" not in url and b"%" not in url:
-            path = url.decode("ascii")
-            route = self._routes.find(path)
-            if route is not None:
-                found = _Target(route, path, needed(route.method, path))
-        if len(self._targets) < _REMEMBERED_URLS:
+        if not url.isascii() or any(mark in url for mark in (b"?", b"%", b"#")):
+            return None
+        path = url.decode("ascii")
+        route = self._routes.find(path)
+        if route is None:
+            return None
+        found = _Target(route, path, needed(route.method, path))
+        if len(url) <= _LONGEST_REMEMBERED and len(self._targets) < _REMEMBERED_URLS:
             self._targets[url] = found
         return found
 

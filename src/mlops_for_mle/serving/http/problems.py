@@ -62,6 +62,11 @@ def problem_document(status: int, detail: str, errors: Sequence[FieldError] = ()
     return document
 
 
+def our_failure() -> ProblemError:
+    """500: what has failed stands in the log only."""
+    return ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "The server has failed; see its log")
+
+
 def unprocessable(errors: Sequence[FieldError], count: int | None = None) -> ProblemError:
     """The answer 422, with the first error in its sentence.
 

@@ -1,10 +1,10 @@
-"""uvicorn's HTTP/1.1 with three changes: a short way, whole answers in one write, patience.
+"""uvicorn's HTTP/1.1 with a short way, whole answers in one write, limits of heads, and patience.
 
 A request that has arrived whole, with a small body, may be answered at once: the application that
 offers ``immediate`` answers is asked for them first. Everything else becomes an ASGI task.
 
-uvicorn writes the head and the body of an answer separately, which are two system calls and two
-packets; most of the time of a small answer goes there.
+The head of a request is bounded in size and time, and so is silence. What asks for another protocol
+is answered in this one, as RFC 9110 (section 7.8) allows; some clients always ask for HTTP/2.
 
 When it stops, uvicorn closes idle connections at once. A client that has just sent its next
 request on one then sees a reset instead of an answer, and may not repeat a POST. So an idle
@@ -15,13 +15,20 @@ connection stays open for a moment; what arrives in that moment is answered, wit
 import asyncio
 from typing import Any, cast
 
+import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from mlops_for_mle.serving.http.immediate import ImmediateAnswers, WholeRequest
+from mlops_for_mle.serving.http.joining_transport import JoiningTransport
 
+# Beside what arrives in one read, which uvloop makes 256 KiB at most.
+_LARGEST_HEAD = 64 * 1024
+_HEAD_SECONDS = 30.0
 _LINGER_SECONDS = 0.5
-_HELD_BYTES = 64 * 1024
+
+# What a client says when it would rather speak another protocol.
+_UPGRADE_HEADERS = frozenset({b"upgrade", b"http2-settings"})
 
 
 class ServingProtocol(HttpToolsProtocol):
@@ -32,6 +39,9 @@ class ServingProtocol(HttpToolsProtocol):
     _is_waiting = False
     # The body of a request that may be answered at once; None while there is no such request.
     _withheld: bytes | None = None
+    # When the head that is being read began, by the clock of the event loop; None outside of one.
+    _head_began: float | None = None
+    _head_bytes = 0
 
     def __init__(self, config: Config, *arguments: Any, **options: Any) -> None:
         """Prepare for a connection."""
@@ -43,19 +53,59 @@ class ServingProtocol(HttpToolsProtocol):
         """Take a new connection."""
         self._joining = JoiningTransport(transport, self.loop)
         super().connection_made(cast(asyncio.Transport, self._joining))
+        self._limit_silence()
 
     def data_received(self, data: bytes) -> None:
         """Take what has arrived; a request that has not arrived whole goes the ordinary way."""
-        super().data_received(data)
-        if self._withheld is not None and not self.transport.is_closing():
-            self._go_the_ordinary_way()
+        self._unset_keepalive_if_required()
+        if self._head_began is not None:
+            self._head_bytes += len(data)
+        try:
+            self._feed(data)
+            if self._withheld is not None:
+                self._go_the_ordinary_way()
+        except (httptools.HttpParserError, AttributeError, ValueError):
+            # The parser's own words, and what it makes of a URL that is none.
+            self._refuse(400, "Invalid HTTP request received.")
+            return
+        if self._head_began is not None and self._head_bytes > _LARGEST_HEAD:
+            self._refuse(431, f"The head of the request is larger than {_LARGEST_HEAD} bytes.")
+            return
+        self._limit_silence()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more; what it has asked is still answered.
+
+        Returns:
+            Whether the connection stays open for that.
+        """
+        if self._immediate is not None and self._is_waiting:
+            self._immediate.flush()
+        self._joining.flush()
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or cycle.more_body:
+            return False
+        cycle.keep_alive = False
+        return True
+
+    def on_message_begin(self) -> None:
+        """Begin to read a head."""
+        super().on_message_begin()
+        self._head_began = self.loop.time()
+        self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
         """Begin to answer a request, or wait whether its body is there too."""
+        self._head_began = None
+        # What comes behind a chunked body is no header, least of all one that says what is in it.
+        self.headers = []
         if self._immediate is not None and self._is_waiting:
             # Answers leave in the order of the requests.
             self._immediate.flush()
-        if self._immediate is not None and self._is_plain_post():
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise httptools.HttpParserError("this is no proxy")
+        elif self._immediate is not None and self._is_plain_post():
             self._withheld = b""
         else:
             self._begin()
@@ -69,12 +119,49 @@ class ServingProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Take note that the request is whole."""
+        if self.parser.should_upgrade():
+            return
         if self._withheld is not None:
             if self._is_taken(self._withheld):
                 self._withheld = None
                 return
             self._go_the_ordinary_way()
         super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """End the connection after the request that is being answered or may be on its way."""
+        self._is_draining = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+            return
+        self.loop.call_later(_LINGER_SECONDS, self._close_if_idle)
+
+    def _feed(self, data: bytes) -> None:
+        """Let the parser read; where it stops for another protocol, it begins anew without it."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                # As uvicorn does, so that a request behind one that closes is refused in order.
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            else:
+                return
+
+    def _head_without_upgrade(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)]
+        for name, value in self.scope["headers"]:
+            if name in _UPGRADE_HEADERS:
+                continue
+            if name == b"connection":
+                tokens = [one.strip() for one in value.split(b",")]
+                value = b", ".join(  # noqa: PLW2901  (what is left of it)
+                    one for one in tokens if one.lower() not in _UPGRADE_HEADERS
+                )
+            lines.append(b"%b: %b\r\n" % (name, value))
+        return b"".join([*lines, b"\r\n"])
 
     def _is_plain_post(self) -> bool:
         """Whether nothing about the request or the connection needs the ordinary way."""
@@ -83,8 +170,7 @@ class ServingProtocol(HttpToolsProtocol):
             parser.get_method() == b"POST"
             and parser.get_http_version() == "1.1"
             and parser.should_keep_alive()
-            and not (parser.should_upgrade() or self.expect_100_continue)
-            and not (self._is_draining or self.flow.write_paused)
+            and not (self.expect_100_continue or self._is_draining or self.flow.write_paused)
             and (self.cycle is None or self.cycle.response_complete)
         )
 
@@ -93,7 +179,7 @@ class ServingProtocol(HttpToolsProtocol):
             return False
         request = WholeRequest(
             self.url,
-            self.headers,
+            cast(list[tuple[bytes, bytes]], self.scope["headers"]),
             body,
             self.client,
             self._lines_of_the_server(),
@@ -128,16 +214,43 @@ class ServingProtocol(HttpToolsProtocol):
 
     def _begin(self) -> None:
         super().on_headers_complete()
+        # An answer that was given at once before this request has armed it.
+        self._unset_keepalive_if_required()
         if self._is_draining and self.cycle is not None:
             self.cycle.keep_alive = False
 
-    def shutdown(self) -> None:
-        """End the connection after the request that is being answered or may be on its way."""
-        self._is_draining = True
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.keep_alive = False
+    def _limit_silence(self) -> None:
+        """Close the connection in a while, unless somebody works on it."""
+        is_busy = self._is_waiting or (self.cycle is not None and not self.cycle.response_complete)
+        if is_busy or self.timeout_keep_alive_task is not None or self.transport.is_closing():
             return
-        self.loop.call_later(_LINGER_SECONDS, self._close_if_idle)
+        seconds: float = self.timeout_keep_alive
+        if self._head_began is not None:
+            seconds = max(0.0, self._head_began + _HEAD_SECONDS - self.loop.time())
+        self.timeout_keep_alive_task = self.loop.call_later(
+            seconds, self.timeout_keep_alive_handler
+        )
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer what is no request, after what was asked before it, and close."""
+        self._withheld = None
+        self.logger.warning(message)
+        if self._immediate is not None and self._is_waiting:
+            self._immediate.flush()
+        cycle = self.cycle
+        if cycle is not None and not (cycle.response_complete or cycle.more_body):
+            # What comes first is answered first, and is the last.
+            cycle.keep_alive = False
+            return
+        if self.transport.is_closing():
+            return
+        content = message.encode("ascii")
+        self.transport.write(
+            b"%b%bcontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n"
+            b"connection: close\r\n\r\n%b"
+            % (STATUS_LINE[status], self._lines_of_the_server(), len(content), content)
+        )
+        self.transport.close()
 
     def _close_if_idle(self) -> None:
         if self.cycle is None or self.cycle.response_complete:
@@ -152,45 +265,3 @@ def immediate_answers(application: Any) -> ImmediateAnswers | None:
             return found
         application = getattr(application, "app", None)
     return None
-
-
-class JoiningTransport:
-    """A transport that joins what is written within one turn of the event loop."""
-
-    __slots__ = ("_held", "_held_bytes", "_loop", "_transport")
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        """Wrap the transport of a connection."""
-        self._transport = transport
-        self._loop = loop
-        self._held: list[bytes] = []
-        self._held_bytes = 0
-
-    def __getattr__(self, name: str) -> Any:
-        """Everything else is the transport's own."""
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        """Write soon; at once when it is much, so that the writer notices a slow reader."""
-        if not self._held:
-            self._loop.call_soon(self._flush)
-        self._held.append(data)
-        self._held_bytes += len(data)
-        if self._held_bytes > _HELD_BYTES:
-            self._flush()
-
-    def write_whole(self, data: bytes) -> None:
-        """Write an answer that is complete, after what is held."""
-        self._flush()
-        self._transport.write(data)
-
-    def close(self) -> None:
-        """Write what is held and close."""
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        if self._held:
-            held, self._held = self._held, []
-            self._held_bytes = 0
-            self._transport.writelines(held)

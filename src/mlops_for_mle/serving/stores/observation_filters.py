@@ -92,10 +92,17 @@ def _reader(feature: Feature) -> tuple[Callable[[str], Any], str]:
     if feature.type == "boolean":
         return {"true": True, "false": False}.__getitem__, "true or false"
     if feature.type == "category":
-        return str, "text"
+        return _text, "text without NUL"
     if feature.is_time:
         return _time, "a date or time such as 2026-01-31T12:00:00Z"
     return _number, "a number"
+
+
+def _text(text: str) -> str:
+    # Postgres holds none.
+    if "\x00" in text:
+        raise ValueError
+    return text
 
 
 def _integer(text: str) -> int:

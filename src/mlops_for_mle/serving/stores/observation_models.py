@@ -120,7 +120,8 @@ class ObservationModels:
         return read.model_dump(by_alias=True, exclude_unset=True)
 
     def _explain(self, problem: Mapping[str, Any], names: str) -> FieldError:
-        name = str(problem["loc"][0])
+        # A name that is no Unicode has no place.
+        name = str(problem["loc"][0]) if problem["loc"] else ""
         kind = problem["type"]
         if kind == "value_error":
             message = str(problem["msg"]).removeprefix("Value error, ")
