@@ -247,3 +247,13 @@ def test_requests_for_the_openapi_document_are_counted_by_its_route(settings, ir
 
     labels = (("method", "GET"), ("route", "/openapi.json"), ("status", "200"))
     assert samples(services.metrics)["mlops_requests_total", *labels] == 1
+
+
+def test_a_method_that_a_hot_route_does_not_take_is_counted_by_its_own_name(settings, iris):
+    services = build_services(settings, metrics=PrometheusMetrics())
+    services.slot.serve(serve(iris))
+
+    assert call(services, "PUT", "/predict", json=IRIS_ROW).status_code == 405
+
+    labels = (("method", "PUT"), ("route", "/predict"), ("status", "405"))
+    assert samples(services.metrics)["mlops_requests_total", *labels] == 1
