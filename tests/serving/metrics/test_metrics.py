@@ -211,14 +211,17 @@ def test_two_workers_answer_a_scrape_as_one(start_server, database, store, iris)
     database.deploy(iris)
     server = start_server("--workers", "2", DATABASE_URL=database.url)
     server.wait_until_ready()
+
+    def scrape() -> dict[tuple, float]:
+        return read(httpx.get(f"{server.url}/metrics").text)
+
+    # The one that has answered is ready; the other one says so with its numbers.
+    wait_until(lambda: scrape().get(("mlops_workers_ready",)) == 2)
     for _ in range(60):
         # A new connection each time, so that both processes take some.
         assert httpx.post(f"{server.url}/predict", json=IRIS_ROW).status_code == 200
     httpx.post(f"{server.url}/predict", json={})
     httpx.get(f"{server.url}/model")
-
-    def scrape() -> dict[tuple, float]:
-        return read(httpx.get(f"{server.url}/metrics").text)
 
     labels = (("method", "POST"), ("route", "/predict"))
     counted = ("mlops_requests_total", *labels, ("status", "200"))
