@@ -49,6 +49,6 @@ def test_defaults_are_set_a_persons_choice_stays_and_nothing_heavy_is_imported(
 def test_only_the_warnings_that_plugins_must_mend_are_dropped(tmp_path: Path) -> None:
     shown = run(WARN, tmp_path).stderr
 
-    assert shown.count("a warning of the person's own") == 1
+    assert shown.count("UserWarning: a warning of the person's own") == 1
     assert "--pipeline" not in shown
     assert "type hints" not in shown

@@ -23,6 +23,10 @@ class Duration(click.ParamType[timedelta]):
 
     name = "duration"
 
+    def __init__(self, least: timedelta = timedelta()) -> None:
+        """Allow durations from ``least`` on."""
+        self._least = least
+
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> timedelta:
@@ -33,9 +37,12 @@ class Duration(click.ParamType[timedelta]):
         if match is None:
             self.fail(f"expected a number with ms, s, m or h, such as 1s (found {value!r})")
         try:
-            return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+            duration = timedelta(seconds=float(match[1]) * _UNITS[match[2]])
         except OverflowError:
             self.fail("is longer than a clock can tell")
+        if duration < self._least:
+            self.fail(f"expected at least {self._least.total_seconds():g}s (found {value!r})")
+        return duration
 
 
 follow_option = click.option(

@@ -16,7 +16,13 @@ _LOGGER = logging.getLogger(__name__)
 
 @click.command()
 @env_option
-@click.option("--every", default="10m", show_default=True, type=Duration(), help="Between rounds.")
+@click.option(
+    "--every",
+    default="10m",
+    show_default=True,
+    type=Duration(timedelta(seconds=1)),
+    help="Between rounds; at least 1s.",
+)
 @click.option(
     "--rounds", default=None, type=click.IntRange(1), help="Stop after so many; without, go on."
 )

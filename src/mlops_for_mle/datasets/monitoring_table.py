@@ -107,9 +107,5 @@ def _count_new(
 
 
 def _local(moment: Any) -> ColumnElement[Any]:
-    """A moment as the table's clock shows it, which has no zone: that of the session."""
-    return (
-        func.localtimestamp()
-        if moment is None
-        else func.timezone(func.current_setting("TimeZone"), literal(moment))
-    )
+    """A moment as the table's clock shows it, which has no zone and means UTC; None is now."""
+    return func.timezone("UTC", func.now() if moment is None else literal(moment))

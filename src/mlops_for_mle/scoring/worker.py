@@ -256,4 +256,6 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error)
     original = error.orig if isinstance(error, DBAPIError) else error
-    return f"the database does not answer ({' '.join(str(original).split())[:160]})"
+    is_away = isinstance(original, psycopg2.OperationalError | psycopg2.InterfaceError)
+    what = "does not answer" if is_away else "refuses it"
+    return f"the database {what} ({' '.join(str(original).split())[:160]})"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import chi2_contingency
+from scipy.stats import chi2_contingency, random_table
 
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.pipelines.monitoring.checks import Check, Findings, Severity, share
@@ -22,8 +22,13 @@ from mlops_for_mle.records_monitoring import (
 INDEX = "population_stability_index"
 MEAN_SHIFT = "mean_shift"
 
+# A bin of both samples together that holds fewer rows is joined to the next.
+_LEAST_ROWS = 5.0
 # The chi-square approximation holds where no smaller count is expected in any cell.
 _LEAST_EXPECTED = 5.0
+# Where it does not hold, as many tables with the same margins are drawn; the smallest p-value is
+# then about 0.0001.
+_DRAWN_TABLES = 9_999
 
 _PSEUDO_COUNT = 0.5
 
@@ -36,7 +41,8 @@ class Comparison:
 
     Attributes:
         p_value: Of Pearson's chi-square test that both come from one distribution; the sampling
-            error of both counts. None where the difference is to be ignored.
+            error of both counts. By simulation where few rows are expected in a bin, as where the
+            reference is much larger than the window. None where the difference is to be ignored.
         index: The population stability index, less what sampling alone would give; never below 0.
         bins: How many bins were compared, after small ones were joined.
     """
@@ -61,8 +67,7 @@ def compare(reference: Sequence[int], current: Sequence[int], *, is_ordered: boo
     bins = joined.shape[1]
     if bins < 2:
         return Comparison(1.0, 0.0, bins)
-    p_value = float(chi2_contingency(joined, correction=False).pvalue)
-    return Comparison(p_value, _stability_index(joined), bins)
+    return Comparison(_p_value(joined), _stability_index(joined), bins)
 
 
 def check_drift(
@@ -153,6 +158,19 @@ def _tell_shares(reference: ReferenceColumn, current: ColumnCounts) -> str:
     return f"{column.categories[most]} makes up {share(now[most])} instead of {share(before[most])}"
 
 
+def _p_value(table: Counts) -> float:
+    """Of the test that both rows of counts come from one distribution."""
+    by_row, by_column = table.sum(axis=1), table.sum(axis=0)
+    expected = np.outer(by_row, by_column) / table.sum()
+    if expected.min() >= _LEAST_EXPECTED:
+        return float(chi2_contingency(table, correction=False).pvalue)
+    statistic = ((table - expected) ** 2 / expected).sum()
+    drawn = random_table(by_row, by_column, seed=0).rvs(_DRAWN_TABLES)
+    statistics = ((drawn - expected) ** 2 / expected).sum(axis=(1, 2))
+    as_extreme = int((statistics >= statistic - 1e-9).sum())
+    return (1 + as_extreme) / (1 + _DRAWN_TABLES)
+
+
 def _stability_index(table: Counts) -> float:
     """The index of two rows of counts.
 
@@ -168,9 +186,7 @@ def _stability_index(table: Counts) -> float:
 
 
 def _join_small(table: Counts, is_ordered: bool) -> Counts:
-    """Join bins until each is expected to hold enough of either sample."""
-    sizes = [float(row.sum()) for row in table]
-    smallest_share = min(sizes) / sum(sizes)
+    """Join bins until each holds enough rows."""
     columns = list(table.T)
     if not is_ordered:
         columns.sort(key=lambda column: float(column.sum()))
@@ -178,7 +194,7 @@ def _join_small(table: Counts, is_ordered: bool) -> Counts:
     growing: Counts = np.zeros(2)
     for column in columns:
         growing = growing + column
-        if growing.sum() * smallest_share >= _LEAST_EXPECTED:
+        if growing.sum() >= _LEAST_ROWS:
             joined.append(growing)
             growing = np.zeros(2)
     if growing.any():

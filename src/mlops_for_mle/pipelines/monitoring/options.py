@@ -21,8 +21,8 @@ class WindowOptions(Configuration):
         minimum_labelled: With fewer labelled predictions nothing is said about performance.
     """
 
-    rows: int | None = Field(default=500, ge=1)
-    hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    rows: int | None = Field(default=500, ge=1, le=1_000_000_000)
+    hours: float | None = Field(default=None, gt=0, le=876_000, allow_inf_nan=False)
     until: AwareDatetime | None = None
     minimum_rows: int = Field(default=100, ge=20)
     minimum_labelled: int = Field(default=50, ge=10)
@@ -76,6 +76,12 @@ class PerformanceOptions(Configuration):
     metric: PerformanceMetric | None = None
     limit: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     tolerance: float | None = Field(default=0.1, ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _accuracy_can_be_reached(self) -> Self:
+        if self.metric == "accuracy" and self.limit is not None and self.limit > 1:
+            raise ValueError(f"limit {self.limit:g} must not be above 1, the best accuracy")
+        return self
 
 
 class CalibrationOptions(Configuration):

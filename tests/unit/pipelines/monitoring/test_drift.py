@@ -92,7 +92,7 @@ def test_small_bins_are_joined_and_only_with_their_neighbours_where_order_counts
     # Rare values at both ends; joined across the middle they would cancel out.
     one, other = [4, 96, 0], [0, 96, 4]
     assert compare(one, other, is_ordered=True).bins == 1
-    assert compare([50, 2, 1, 1, 46], [48, 1, 2, 1, 48], is_ordered=False).bins == 2
+    assert compare([50, 2, 1, 1, 46], [48, 1, 2, 1, 48], is_ordered=False).bins == 3
     assert compare([1, 0], [0, 1], is_ordered=True) == Comparison(1.0, 0.0, 1)
     assert compare([0, 0], [5, 5], is_ordered=True).p_value == 1
 
@@ -142,3 +142,35 @@ def test_a_feature_that_is_expected_to_differ_is_shown_and_does_not_count() -> N
     unknown = MonitoringOptions.model_validate({"drift": {"ignore": ["height"]}})
     with pytest.raises(ConfigurationError, match=r"contract small, which are width \(found height"):
         check_drift(reference(), window(), unknown)
+
+
+@pytest.mark.parametrize(
+    ("reference", "current"),
+    [
+        ([100_000, 0], [0, 500]),
+        ([0, 100_000, 0], [0, 0, 500]),
+        ([99_900, 100], [50, 450]),
+        ([19_900, 100], [425, 75]),
+        ([9_900, 100], [80, 20]),
+    ],
+)
+def test_what_was_rare_in_a_large_reference_and_is_frequent_now_has_drifted(reference, current):
+    found = compare(reference, current, is_ordered=True)
+
+    assert found.p_value is not None
+    assert found.p_value < 0.001
+    assert found.index > 0.25
+
+
+def test_chance_alone_is_seldom_significant_beside_a_large_reference():
+    random = np.random.default_rng(7)
+    shares = [0.994, 0.003, 0.002, 0.001]
+    found = [
+        compare(
+            random.multinomial(50_000, shares), random.multinomial(500, shares), is_ordered=False
+        )
+        for _ in range(200)
+    ]
+
+    assert sum(one.p_value < 0.05 for one in found) <= 20
+    assert max(one.index for one in found) < 0.25

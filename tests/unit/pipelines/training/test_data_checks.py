@@ -80,6 +80,32 @@ def test_a_feature_that_holds_the_answer_is_leakage(task):
     assert problems(rows, task, maximum_single_feature_score=None) == []
 
 
+@pytest.mark.parametrize("values", [(0.0, 1.0), (7.0, 3.0)])
+def test_a_copy_of_the_target_is_leakage_though_it_has_few_values(values):
+    rows = table()
+    rows["height"] = np.where(rows.kind == 1, *values)
+
+    (problem,) = problems(rows)
+
+    assert problem.startswith("height alone tells kind (cross-validated score 1.0000)")
+
+
+def test_equal_features_with_another_label_are_another_row():
+    rows = table()
+    both = pd.concat([rows.assign(kind=0), rows.assign(kind=1)], ignore_index=True)
+
+    found = check(both, contract(), DataCheckOptions(maximum_label_noise=None))
+
+    assert found["distinct_rows_by_class"] == {"a": len(rows), "b": len(rows)}
+
+
+def test_rows_of_a_rare_class_that_look_like_the_others_are_not_taken_for_wrong_labels():
+    rows = table(2_000)
+    rows["kind"] = (np.random.default_rng(3).random(len(rows)) < 0.2).astype(int)
+
+    assert problems(rows) == []
+
+
 def test_a_column_of_identifiers_is_no_leakage():
     rows = table()
     rows["height"] = np.arange(len(rows), dtype=float)
