@@ -1,9 +1,12 @@
 """Kedro's configuration loader, with the contract known to the catalog."""
 
+from pathlib import Path
 from typing import Any
 
 from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
+
+from mlops_for_mle.errors import ConfigurationError
 
 
 class ProjectConfigLoader(OmegaConfigLoader):
@@ -16,6 +19,22 @@ class ProjectConfigLoader(OmegaConfigLoader):
         # Kedro would keep the resolver of the process's first loader, and with it its parameters.
         OmegaConf.clear_resolver("parameters")
         super().__init__(*args, custom_resolvers=resolvers, **options)
+        self._require_environment()
+
+    def _require_environment(self) -> None:
+        """Check that the environment which somebody has named is there.
+
+        Raises:
+            ConfigurationError: Names those that are.
+        """
+        conf = Path(self.conf_source)
+        if not self.env or not conf.is_dir() or (conf / self.env).is_dir():
+            return
+        known = sorted(one.name for one in conf.iterdir() if one.is_dir() and one.name != "base")
+        raise ConfigurationError(
+            f"--env or KEDRO_ENV: expected a folder of conf, which are {', '.join(known)} "
+            f"(found {self.env!r})"
+        )
 
     def _parameter_block(self, path: str) -> Any:
         found: Any = self["parameters"]

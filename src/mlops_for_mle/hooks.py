@@ -62,9 +62,9 @@ class ProjectHooks:
         from mlops_for_mle.database import database_url
 
         if "monitoring" in names:
-            from mlops_for_mle.commands.monitoring import newest_summary
+            from mlops_for_mle.commands.monitoring import last_summary
 
-            click.echo(newest_summary(database_url(), self._contract.name))
+            click.echo(last_summary(database_url(), self._contract.name))
         if names & {None, "__default__"}:
             from mlops_for_mle.commands.versions import Registry, project_summary
 

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Select, exists, insert, select
 
 from mlops_for_mle.monitoring_run import MonitoringMetric, MonitoringRun
 from mlops_for_mle.tables import monitoring_metrics, monitoring_runs
 
 _GENERATED = ("id", "created_at")
 _COLUMNS = [name for name in MonitoringRun._fields if name != "metrics"]
+_SELECTED = [monitoring_runs.c[name] for name in _COLUMNS]
 
 
 def append(connection: Connection, run: MonitoringRun) -> MonitoringRun:
@@ -34,10 +35,21 @@ def append(connection: Connection, run: MonitoringRun) -> MonitoringRun:
 
 
 def newest(connection: Connection, contract: str) -> MonitoringRun | None:
-    """The newest run of a contract with its metrics; None before any."""
-    run = next(iter(history(connection, contract, limit=1)), None)
-    if run is None:
+    """The newest run of a contract with its metrics; None before any.
+
+    A run that looks back, at a window that ended before one that was seen earlier, is none.
+    """
+    runs, earlier = monitoring_runs.c, monitoring_runs.alias("earlier").c
+    looks_back = exists().where(
+        earlier.contract == runs.contract,
+        earlier.release == runs.release,
+        earlier.id < runs.id,
+        earlier.window_to > runs.window_to,
+    )
+    found = _read(connection, select(*_SELECTED).where(runs.contract == contract, ~looks_back), 1)
+    if not found:
         return None
+    run = found[0]
     table = monitoring_metrics.c
     rows = connection.execute(
         select(*(table[name] for name in MonitoringMetric._fields))
@@ -59,8 +71,12 @@ def history(
         before: Only runs with a smaller id.
     """
     table = monitoring_runs.c
-    statement = select(*(table[name] for name in _COLUMNS)).where(table.contract == contract)
+    statement = select(*_SELECTED).where(table.contract == contract)
     if before is not None:
         statement = statement.where(table.id < before)
-    rows = connection.execute(statement.order_by(table.id.desc()).limit(limit))
+    return _read(connection, statement, limit)
+
+
+def _read(connection: Connection, statement: Select[Any], limit: int | None) -> list[MonitoringRun]:
+    rows = connection.execute(statement.order_by(monitoring_runs.c.id.desc()).limit(limit))
     return [MonitoringRun(**{**row._mapping, "reasons": tuple(row.reasons)}) for row in rows]

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 PIPELINE = "retrain"
 
+# The options of `kedro run` that leave nodes out.
+_CHOOSING = ("tags", "from_nodes", "to_nodes", "node_names", "from_inputs", "to_outputs")
+
 
 class RetrainingHooks:
     """Hooks around the pipeline retrain; others are not touched."""
@@ -50,9 +53,8 @@ class RetrainingHooks:
 
     @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any]) -> None:
-        """Record how the retraining ended."""
-        del run_params
-        if self._decision is None or self._decision.id is None:
+        """Record how the retraining ended; a part of it ends nothing."""
+        if self._decision is None or self._decision.id is None or _is_partial(run_params):
             return
         from mlflow import MlflowClient
 
@@ -66,6 +68,10 @@ class RetrainingHooks:
 
 def _names(run_params: dict[str, Any]) -> list[str | None]:
     return list(run_params.get("pipeline_names") or [run_params.get("pipeline_name")])
+
+
+def _is_partial(run_params: dict[str, Any]) -> bool:
+    return any(run_params.get(name) for name in _CHOOSING)
 
 
 def _why_not(decision: "RetrainingDecision | None") -> str:

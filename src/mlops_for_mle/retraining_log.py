@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, text, update
 
 from mlops_for_mle.records_retraining import (
     MonitoringHistory,
@@ -48,6 +48,7 @@ def conclude(connection: Connection, decision_id: int, outcome: str) -> None:
 
 def unanswered(connection: Connection, contract: str, release: str) -> MonitoringHistory:
     """What monitoring has found of a release since a retraining was last acted on."""
+    runs_seen = monitoring_runs.alias("seen")
     runs, metrics, decisions = (
         monitoring_runs.c,
         monitoring_metrics.c,
@@ -56,6 +57,13 @@ def unanswered(connection: Connection, contract: str, release: str) -> Monitorin
     answered = (
         select(func.coalesce(func.max(decisions.monitoring_run_id), 0))
         .where(decisions.contract == contract, decisions.acted_at.is_not(None))
+        .scalar_subquery()
+    )
+    # A window that the last retraining has answered, in part or whole, is no new evidence.
+    seen = runs_seen.c
+    answered_until = (
+        select(func.coalesce(func.max(seen.window_to), text("'-infinity'::timestamptz")))
+        .where(seen.id == answered)
         .scalar_subquery()
     )
     alarms = func.array_remove(func.array_agg(metrics.area.distinct()), None)
@@ -68,6 +76,7 @@ def unanswered(connection: Connection, contract: str, release: str) -> Monitorin
             runs.status != "insufficient",
             runs.window_from.is_not(None),
             runs.id > answered,
+            runs.window_from > answered_until,
         )
         .group_by(runs.id)
         .order_by(runs.id.desc())

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kedro.framework.session import KedroSession
 
 from mlops_for_mle.errors import NotCalledForError
 from mlops_for_mle.release import ReleaseStore
@@ -61,6 +62,11 @@ def test_a_changed_world_is_noticed_learned_and_told_by_the_tables(project: Path
     assert monitor(project) == ("alarm", "none")
     traffic.serve(500, noise=0.1, relabel=SWAPPED)
     assert monitor(project) == ("alarm", "retrain")
+
+    with KedroSession.create(project_path=project) as session:
+        session.run(pipeline_names=["retrain"], node_names=["choose_rows"])
+    ((acted_at,),) = table("SELECT acted_at FROM retraining_decisions ORDER BY id DESC LIMIT 1")
+    assert acted_at is None, "a part of the pipeline ends nothing"
 
     run_session(project, "retrain")
     with refused(NotCalledForError) as refusal:

@@ -189,8 +189,11 @@ def test_a_window_of_the_past_is_looked_at_as_it_was(
     traffic.serve(500, shift={"petal_length": 2.0}, labelled=0)
 
     assert monitor(steps, url).status == "alarm"
-    past = monitor(steps, url, until=until.isoformat())
+    newest = monitor(steps, url, until=until.isoformat())
+    with engine_for(url).connect() as connection:
+        past, present, *_ = monitoring_log.history(connection, "iris")
 
+    assert newest.id == present.id, "looking back changes nothing about the present"
     assert past.status == "healthy"
     assert past.window_to is not None
     assert past.window_to <= until

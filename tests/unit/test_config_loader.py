@@ -74,3 +74,11 @@ def test_resolvers_of_the_project_work_beside_it(configuration: Path) -> None:
 
     told = [str(error) for error in causes(caught.value) if isinstance(error, ConfigurationError)]
     assert told == ["source: expected one of table, csv (found 'tabel')"]
+
+
+def test_an_environment_that_is_not_there_is_refused_with_those_that_are(
+    configuration: Path,
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"are local, other \(found 'nope'\)"):
+        load(configuration, env="nope")
+    load(configuration, env="other")

@@ -79,6 +79,11 @@ def psql(arguments: tuple[str, ...]) -> None:
         # Kept out of the arguments, which everybody on the machine can read.
         environment["PGPASSWORD"] = str(target.password)
         target = target.set(password=None)
+    passfile = target.query.get("passfile")
+    if isinstance(passfile, str):
+        # libpq would take the plus for a space in a URL literally.
+        environment["PGPASSFILE"] = passfile
+        target = target.difference_update_query(["passfile"])
     import subprocess
 
     finished = subprocess.run(

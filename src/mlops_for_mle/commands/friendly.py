@@ -8,6 +8,9 @@ import click
 
 from mlops_for_mle.errors import NotCalledForError, UserError
 
+# How Kedro begins what it says of names that it does not know.
+_KEDROS_REFUSALS = ("Failed to find the pipeline", "Pipeline does not contain")
+
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
@@ -29,9 +32,22 @@ def friendly(function: Callable[Parameters, Result]) -> Callable[Parameters, Res
                     raise click.exceptions.Exit(0) from error
                 if isinstance(cause, UserError):
                     raise click.ClickException(str(cause)) from error
+                if _is_a_persons_mistake(cause):
+                    raise click.ClickException(" ".join(str(cause).split())) from error
             raise
 
     return wrapped
+
+
+def _is_a_persons_mistake(error: BaseException) -> bool:
+    """Whether others refuse the configuration, or the names of pipelines and nodes."""
+    from kedro.validation.exceptions import ParameterValidationError
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    if isinstance(error, ParameterValidationError | OmegaConfBaseException | YAMLError):
+        return True
+    return isinstance(error, ValueError) and str(error).startswith(_KEDROS_REFUSALS)
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -1,4 +1,4 @@
-"""What a person is told of the newest monitoring run."""
+"""What a person is told of the last monitoring run."""
 
 from datetime import datetime
 
@@ -7,11 +7,11 @@ from mlops_for_mle.database import reachable
 from mlops_for_mle.monitoring_run import MonitoringRun
 
 
-def newest_summary(url: str, contract: str) -> str:
-    """Say in a few lines how the deployed release does; nothing before the first run."""
+def last_summary(url: str, contract: str) -> str:
+    """Say in a few lines what was found last, looking back or not; nothing before the first run."""
     with reachable(url) as engine, engine.connect() as connection:
-        run = monitoring_log.newest(connection, contract)
-    return "" if run is None else summarise(run)
+        runs = monitoring_log.history(connection, contract, limit=1)
+    return summarise(runs[0]) if runs else ""
 
 
 def summarise(run: MonitoringRun) -> str:

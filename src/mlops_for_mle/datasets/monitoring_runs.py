@@ -34,10 +34,12 @@ _LOGGER = logging.getLogger(__name__)
 class MonitoringRunDataset(ContractTables, AbstractDataset[MonitoringRun, MonitoringRun]):
     """Records a run with its metrics in one transaction."""
 
+    _recorded: MonitoringRun | None = None
+
     def save(self, data: MonitoringRun) -> None:
         """Append the run."""
         with reachable(self._url) as engine, engine.begin() as connection:
-            recorded = monitoring_log.append(connection, data)
+            self._recorded = recorded = monitoring_log.append(connection, data)
         level = logging.INFO if data.status in {"healthy", "insufficient"} else logging.WARNING
         _LOGGER.log(
             level,
@@ -50,11 +52,13 @@ class MonitoringRunDataset(ContractTables, AbstractDataset[MonitoringRun, Monito
         )
 
     def load(self) -> MonitoringRun:
-        """The newest run, with its metrics.
+        """The run that this session has recorded, else the newest, with its metrics.
 
         Raises:
             PrerequisiteError: There is none.
         """
+        if self._recorded is not None:
+            return self._recorded
         with reachable(self._url) as engine, engine.connect() as connection:
             found = monitoring_log.newest(connection, self._contract.name)
         if found is None:

@@ -91,6 +91,14 @@ WITH enqueued AS (
 )
 SELECT count(*) FROM enqueued
 """
+# In a statement of its own, which sees what workers have committed while the first one waited.
+_FORGET_SCORED = """
+DELETE FROM scoring_queue AS queued
+WHERE queued.contract = %(contract)s AND EXISTS (
+    SELECT FROM {predictions} AS scored
+    WHERE scored.source = %(source)s AND scored.source_id = queued.source_id
+)
+"""
 _HAS_ROWS = "SELECT EXISTS (SELECT FROM {table})"
 
 
@@ -190,7 +198,9 @@ class RowQueue:
         """
         with _session(url) as cursor:
             cursor.execute(sql.SQL(_ENQUEUE_UNSCORED).format(**self._names), self._values)
-            return int(_one(cursor))
+            enqueued = int(_one(cursor))
+            cursor.execute(sql.SQL(_FORGET_SCORED).format(**self._names), self._values)
+            return max(0, enqueued - cursor.rowcount)
 
     def has_rows(self, url: str) -> bool:
         """Whether the table has any row at all."""

@@ -1,6 +1,8 @@
 import click
 import pytest
 from click.testing import CliRunner
+from kedro.validation.exceptions import ParameterValidationError
+from omegaconf.errors import InterpolationKeyError
 
 from mlops_for_mle.commands.friendly import causes, friendly
 from mlops_for_mle.errors import ConfigurationError, UserError
@@ -25,6 +27,8 @@ def caused_by(error: Exception, cause: Exception) -> Exception:
     [
         ConfigurationError("key: is missing"),
         caused_by(ValueError("wrapped"), ConfigurationError("key: is missing")),
+        caused_by(ValueError("wrapped"), ParameterValidationError("key:\n  is missing")),
+        InterpolationKeyError("key: is missing"),
         caused_by(
             OSError("outer"), caused_by(ValueError("inner"), ConfigurationError("key: is missing"))
         ),

@@ -46,3 +46,11 @@ def test_anything_else_is_refused_with_what_was_found(text: str) -> None:
 def test_a_duration_beyond_all_clocks_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter):
         read(text)
+
+
+def test_a_duration_below_the_least_is_refused() -> None:
+    kind = Duration(timedelta(seconds=1))
+
+    assert kind.convert("1s", None, None) == timedelta(seconds=1)
+    with pytest.raises(click.BadParameter, match="at least 1s"):
+        kind.convert("999ms", None, None)

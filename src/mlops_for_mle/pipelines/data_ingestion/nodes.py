@@ -1,7 +1,7 @@
 """Pure functions of ingestion: rows of a source in, a batch of good and bad rows out."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,9 @@ from mlops_for_mle.frames import digest
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
 from mlops_for_mle.records import Batch
 
+_MOST_NAMES = 20
+_LONGEST_NAME = 80
+
 
 def standardise_columns(
     source_rows: pd.DataFrame, contract: Contract, ingestion: IngestionOptions
@@ -41,7 +44,7 @@ def standardise_columns(
     if missing:
         raise SourceError(
             f"Source {ingestion.source}: missing column(s) {', '.join(missing)}; "
-            f"found {', '.join(map(str, source_rows.columns)) or 'none'}"
+            f"found {_listed(source_rows.columns)}"
         )
     if rows.empty:
         raise SourceError(f"Source {ingestion.source}: has no rows")
@@ -153,3 +156,10 @@ def _plain(value: Any) -> Any:
         return None
     plain = value.item() if isinstance(value, np.generic) else value
     return str(plain) if isinstance(plain, float) and not np.isfinite(plain) else plain
+
+
+def _listed(names: Iterable[object]) -> str:
+    """Names for a person, in quotes, since blanks count; not more than can be read."""
+    found = [repr(str(name)[:_LONGEST_NAME]) for name in names]
+    more = f" and {len(found) - _MOST_NAMES} more" if len(found) > _MOST_NAMES else ""
+    return f"{', '.join(found[:_MOST_NAMES])}{more}" if found else "none"

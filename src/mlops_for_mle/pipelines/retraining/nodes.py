@@ -71,7 +71,9 @@ def separate_windows(findings: Sequence[WindowFinding]) -> list[WindowFinding]:
     A window that shares predictions with a newer one would repeat its alarm.
     """
     separate: list[WindowFinding] = []
-    for finding in findings:
+    # Who looks back makes a new finding of an old window.
+    by_end = sorted(findings, key=lambda one: (one.window_to, one.run_id), reverse=True)
+    for finding in by_end:
         if not separate or finding.window_to < separate[-1].window_from:
             separate.append(finding)
     return separate

@@ -67,7 +67,10 @@ def convert(
     names = [PREDICTION_OUTPUT]
     if is_classifier and hasattr(model, "predict_proba"):
         names.append(PROBABILITY_OUTPUT)
-    return bytes(_keep_outputs(converted, names).SerializeToString())
+    graph = _keep_outputs(converted, names)
+    # Their order comes from a set of names; with it, the same model would have several digests.
+    graph.opset_import.sort(key=lambda one: one.domain)
+    return bytes(graph.SerializeToString())
 
 
 def estimator_name(model: SklearnPipeline) -> str:

@@ -65,6 +65,6 @@ class TrainingOptions(Configuration):
     """
 
     validation_fraction: float = Field(default=0.25, gt=0, lt=1)
-    seed: int = Field(default=2022, ge=0)
+    seed: int = Field(default=42, ge=0, le=2**32 - 1)
     estimator: EstimatorOptions = EstimatorOptions()
     search: SearchOptions | None = None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import psycopg2
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from pydantic import Field
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from mlops_for_mle.configuration import Configuration
 from mlops_for_mle.contract import Contract
@@ -32,12 +32,8 @@ _LONGEST_PAUSE_SECONDS = 15.0
 _PASSING = (
     DatabaseUnavailableError,
     KafkaException,
-    InterfaceError,
-    InternalError,
-    OperationalError,
-    psycopg2.InterfaceError,
-    psycopg2.InternalError,
-    psycopg2.OperationalError,
+    DBAPIError,
+    psycopg2.Error,
 )
 _TOPIC_MAY_BE_ANOTHER = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.UNKNOWN_TOPIC_ID, KafkaError._UNKNOWN_TOPIC}

@@ -191,7 +191,8 @@ class SpoolingRecorder:
             )
         if is_refused:
             raise not_ready(
-                "Predictions cannot be recorded at the moment: the prediction log is full",
+                "Predictions cannot be recorded at the moment: the prediction log is full, or "
+                "cannot be written",
                 _RETRY_AFTER_SECONDS,
             )
 

@@ -222,7 +222,7 @@ def test_a_time_is_taken_along_when_the_source_has_one() -> None:
     [
         (
             one_row().drop(columns=["kind", "width"]),
-            r"missing column\(s\) width, kind; found count",
+            r"missing column\(s\) width, kind; found 'count'",
         ),
         (pd.DataFrame(), r"missing column\(s\) width, count, kind; found none"),
         (one_row().head(0), "has no rows"),

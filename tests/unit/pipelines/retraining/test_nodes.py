@@ -144,3 +144,12 @@ def test_without_any_row_it_says_where_rows_come_from():
 
 def test_the_union_keeps_whole_numbers_whole():
     assert pd.api.types.is_integer_dtype(chosen(10).rows[IRIS_CONTRACT.target.column])
+
+
+def test_who_looks_back_hides_no_newer_window():
+    alarms = (finding(1, "performance"), finding(2, "performance"))
+    look_back = WindowFinding(3, at(0), at(0.5), frozenset())
+
+    found = decision(*alarms, look_back)
+
+    assert found.decision == "retrain"

@@ -165,6 +165,16 @@ def test_float32_is_preferred_and_the_graph_has_no_other_outputs_and_no_idle_par
     assert {weight.name for weight in graph.initializer} <= used
 
 
+def test_the_operator_sets_stand_in_one_order_whatever_the_process() -> None:
+    rows = iris_rows()
+    export = onnx_export.export(train("svm.SVC", rows, IRIS_CONTRACT), rows, IRIS_CONTRACT)
+
+    domains = [one.domain for one in onnx.load_from_string(export.graph).opset_import]
+
+    assert len(domains) > 1
+    assert domains == sorted(domains)
+
+
 def test_an_answer_that_differs_is_found() -> None:
     rows = iris_rows()
     model = train("linear_model.LogisticRegression", rows, IRIS_CONTRACT)
