@@ -10,6 +10,9 @@ from mlops_for_mle.configuration import Configuration
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.release import Example, Parity, Precision, SnapshotFacts
 
+# How the reason of a row begins that is rejected only because too many others are.
+HELD_BACK = "batch: "
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -17,7 +17,9 @@ from mlops_for_mle.datasets.batch_writer import write_batch
 from mlops_for_mle.datasets.sources import CsvSourceDataset
 from mlops_for_mle.errors import PrerequisiteError, UserError
 from mlops_for_mle.observation_tables import execute_plainly, quoted
-from mlops_for_mle.records import Batch, BatchReceipt, Window
+from mlops_for_mle.records import HELD_BACK, Batch, BatchReceipt, Window
+
+_LONGEST_REASON = 200
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -48,10 +50,11 @@ class ObservationBatchDataset(ContractTables, AbstractDataset[Batch, BatchReceip
             )
         if receipt.rejected_count:
             _LOGGER.warning(
-                "batch=%d: %d row(s) were rejected%s; see their reasons in table rejected_rows",
+                "batch=%d: %d row(s) were rejected%s%s; see their reasons in table rejected_rows",
                 receipt.batch_id,
                 receipt.rejected_count,
-                _main_reason(data),
+                "" if receipt.is_new else " when it was ingested",
+                _main_reason(data) if receipt.is_new else "",
             )
 
     def load(self) -> BatchReceipt:
@@ -181,9 +184,13 @@ class ObservationWindowDataset(ContractTables, ReadOnlyDataset[Window]):
 
 
 def _main_reason(batch: Batch) -> str:
-    """The reason that most rejected rows have first, as part of a sentence."""
+    """Why all were held back, if they were, and the reason that most rejected rows have first."""
     if batch.rejected.empty:
         return ""
     reasons = batch.rejected["reason"].str.partition("; ")[0]
-    known = reasons[~reasons.str.startswith("batch: ")]
-    return f" (most often: {known.value_counts().index[0]})" if len(known) else ""
+    is_held_back = reasons.str.startswith(HELD_BACK)
+    why = f": {reasons[is_held_back].iloc[0].removeprefix(HELD_BACK)}" if is_held_back.any() else ""
+    known = reasons[~is_held_back]
+    if known.empty:
+        return why
+    return f"{why} (most often: {known.value_counts().index[0][:_LONGEST_REASON]})"

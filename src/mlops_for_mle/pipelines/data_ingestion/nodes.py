@@ -21,7 +21,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import SourceError
 from mlops_for_mle.frames import digest
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
-from mlops_for_mle.records import Batch
+from mlops_for_mle.records import HELD_BACK, Batch
 
 _MOST_NAMES = 20
 _LONGEST_NAME = 80
@@ -69,7 +69,7 @@ def sort_rows(rows: pd.DataFrame, contract: Contract, ingestion: IngestionOption
     if too_many:
         share = f"{len(by_row)} of {len(rows)} rows of this batch are bad"
         for row in range(len(rows)):
-            by_row.setdefault(row, [f"batch: {share}, so all were held back"])
+            by_row.setdefault(row, [f"{HELD_BACK}{share}, so all were held back"])
     bad = sorted(by_row)
     accepted = typed.drop(index=typed.index[bad]).reset_index(drop=True)
     return Batch(
