@@ -29,8 +29,8 @@ from tests.releases import IRIS_CONTRACT, iris_release
 from mlops_for_mle import database, embedded_postgres
 from mlops_for_mle.datasets.batch_writer import write_batch
 from mlops_for_mle.records import Batch
-from mlops_for_mle.stop_signal import StopSignal
 from mlops_for_mle.scoring.workers import WorkerProcesses
+from mlops_for_mle.stop_signal import StopSignal
 
 NOTIFY = """
 CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$
