@@ -26,14 +26,16 @@ def friendly(function: Callable[Parameters, Result]) -> Callable[Parameters, Res
         try:
             return function(*args, **options)
         except Exception as error:
-            for cause in causes(error):
+            chain = list(causes(error))
+            for cause in chain:
                 if isinstance(cause, NotCalledForError):
                     click.echo(str(cause))
                     raise click.exceptions.Exit(0) from error
                 if isinstance(cause, UserError):
                     raise click.ClickException(str(cause)) from error
-                if _is_a_persons_mistake(cause):
-                    raise click.ClickException(" ".join(str(cause).split())) from error
+            # Others wrap our sentences in theirs, so these come last.
+            for cause in filter(_is_a_persons_mistake, chain):
+                raise click.ClickException(" ".join(str(cause).split())) from error
             raise
 
     return wrapped

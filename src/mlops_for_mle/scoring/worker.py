@@ -256,6 +256,9 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error)
     original = error.orig if isinstance(error, DBAPIError) else error
-    is_away = isinstance(original, psycopg2.OperationalError | psycopg2.InterfaceError)
-    what = "does not answer" if is_away else "refuses it"
+    # Only a server that is there gives a code; some of the codes say that it is leaving.
+    is_there = getattr(original, "pgcode", None) and not isinstance(
+        original, psycopg2.OperationalError
+    )
+    what = "refuses it" if is_there else "does not answer"
     return f"the database {what} ({' '.join(str(original).split())[:160]})"

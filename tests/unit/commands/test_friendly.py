@@ -29,6 +29,7 @@ def caused_by(error: Exception, cause: Exception) -> Exception:
         caused_by(ValueError("wrapped"), ConfigurationError("key: is missing")),
         caused_by(ValueError("wrapped"), ParameterValidationError("key:\n  is missing")),
         InterpolationKeyError("key: is missing"),
+        caused_by(InterpolationKeyError("wrapped"), ConfigurationError("key: is missing")),
         caused_by(
             OSError("outer"), caused_by(ValueError("inner"), ConfigurationError("key: is missing"))
         ),
