@@ -129,7 +129,11 @@ def with_contract_types(rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
             typed[target.column] = column.astype("int64")
         else:
             typed[target.column] = column.astype("float64")
-    return rows.assign(**typed)
+    given = rows.copy()
+    # One by one, since a column may be called like an argument of pandas' functions.
+    for name, column in typed.items():
+        given[name] = column
+    return given
 
 
 def _typed(column: "pd.Series[Any]", feature: Feature) -> "pd.Series[Any]":

@@ -69,7 +69,7 @@ def test_a_candidate_that_is_worse_than_the_champion_is_rejected(
     assert decision.champion_version == champion.version
     assert decision.champion_metrics is not None
     assert decision.champion_metrics["accuracy"] > decision.candidate_metrics["accuracy"]
-    assert "worse within the tolerance" in decision.reasons[1]
+    assert "worse by more than the tolerance" in decision.reasons[1]
     assert steps.champion() == champion.version
 
 

@@ -42,8 +42,9 @@ _CODES: dict[str, tuple[str, ...]] = {
 _TIME_CODES = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S")
 
 _GROUPED_NUMBER = r"[-+]?[₩$€£¥]? ?\d{1,3}(,\d{3})+(\.\d+)?(%|원)?"
-_UNIT_NUMBER = r"[-+]?[₩$€£¥] ?\d+(\.\d+)?|[-+]?\d+(\.\d+)?( ?%|원)"
-_DECORATED_NUMBER = re.compile(rf"{_GROUPED_NUMBER}|{_UNIT_NUMBER}")
+_UNIT_NUMBER = r"[-+]?[₩$€£¥] ?\d+(\.\d+)?|[-+]?\d+(\.\d+)? ?(%|원)"
+_COMMA_NUMBER = r"[-+]?\d+,\d+|[-+]?\d{1,3}(\.\d{3})+,\d+"
+_DECORATED_NUMBER = re.compile(rf"{_GROUPED_NUMBER}|{_UNIT_NUMBER}|{_COMMA_NUMBER}")
 _WHOLE_NUMBER = r"\s*[+-]?\d+\s*"
 _PADDED_CODE = r"0\d+"
 _BOOLEANS = {"true": True, "false": False}

@@ -232,3 +232,8 @@ def test_an_unreadable_target_is_not_told_to_be_left_out() -> None:
     assert "mixes" in said
     assert "--leave-out" not in said
     assert isinstance(SourceError(said), UserError)
+
+
+@pytest.mark.parametrize("mark", ["69,5", "6.934,00", "41821 원"])
+def test_a_decimal_comma_and_a_unit_behind_a_blank_are_named_too(mark: str) -> None:
+    assert f"{mark!r}" in complaint(table(price=[mark] * 150 + ["3"] * 50))

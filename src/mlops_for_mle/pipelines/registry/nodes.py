@@ -88,7 +88,8 @@ def decide(
         kept_up = sign * (value - rival) >= -gates.tolerance - REPRODUCTION_TOLERANCE
         reasons.append(
             f"champion version {champion.version} has {rival:.4f} on the same rows: "
-            f"{'no worse' if kept_up else 'worse'} within the tolerance {gates.tolerance:.4f}"
+            f"{'no worse within' if kept_up else 'worse by more than'} the tolerance "
+            f"{gates.tolerance:.4f}"
         )
     return Decision(
         name=version.name,

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlops_for_mle.column_values import with_contract_types
+from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import SourceError
 from mlops_for_mle.pipelines.data_ingestion.nodes import sort_rows, standardise_columns
 from mlops_for_mle.validation import contract_schema
@@ -242,3 +244,18 @@ def test_two_times_in_one_table_are_refused() -> None:
 
     with pytest.raises(SourceError, match=r"column\(s\) timestamp twice"):
         standardise_columns(rows, SMALL_CONTRACT, OPTIONS)
+
+
+def test_a_column_may_be_called_like_an_argument_of_pandas() -> None:
+    contract = Contract.from_parameters(
+        {
+            "name": "odd",
+            "table": "odd",
+            "features": {"self": {}},
+            "target": {"column": "y", "task": "regression", "response_name": "found"},
+        }
+    )
+
+    rows = with_contract_types(pd.DataFrame({"self": [1], "y": [2]}), contract)
+
+    assert rows.dtypes.astype(str).to_dict() == {"self": "float64", "y": "float64"}

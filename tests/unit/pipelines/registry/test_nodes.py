@@ -96,7 +96,7 @@ def test_a_candidate_that_is_worse_than_the_champion_is_rejected_with_the_reason
     assert not found.promote
     assert found.champion_version == 1
     assert found.reasons[1] == (
-        "champion version 1 has 0.9600 on the same rows: worse within the tolerance 0.0000"
+        "champion version 1 has 0.9600 on the same rows: worse by more than the tolerance 0.0000"
     )
 
 
