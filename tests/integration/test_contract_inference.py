@@ -157,6 +157,22 @@ def test_a_request_that_cannot_be_met_is_refused_and_writes_nothing(
     assert sorted(folder.rglob("*")) == before
 
 
+def test_a_query_of_the_table_that_the_contract_would_write_is_refused(
+    folder: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    with engine_for(database_url).begin() as connection:
+        connection.execute(text("CREATE TABLE mine_data (x float8, returned int)"))
+        connection.execute(
+            text("INSERT INTO mine_data SELECT random(), n % 2 FROM generate_series(1, 200) AS n")
+        )
+    for kind, place in (("query", "SELECT * FROM mine_data"), ("table", "public.mine_data")):
+        said = complaint(folder, kind, place, name="mine", target="returned")
+
+        assert "a table that holds rows of others; name another" in said
+    assert not (folder / "conf" / "mine").exists()
+
+
 @pytest.mark.parametrize(
     ("kind", "place", "said"),
     [

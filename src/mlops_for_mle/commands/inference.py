@@ -109,7 +109,38 @@ def read_source(project: Path, request: InferenceRequest) -> tuple[Any, dict[str
 
     table, query = (request.place, None) if request.kind == "table" else (None, request.place)
     rows = PostgresSourceDataset({"con": database_url()}, table, query).load()
+    _require_own_table(database_url(), request.name)
     return rows, {"source": request.kind, f"source_{request.kind}": request.place}
+
+
+def _require_own_table(url: str, contract: str) -> None:
+    """Check that the contract's table is not one that somebody else has filled.
+
+    A query may read that very table, and each run would write its rows into it once more.
+
+    Raises:
+        ConfigurationError: It is.
+    """
+    from sqlalchemy import inspect, text
+
+    from mlops_for_mle.database import reachable
+    from mlops_for_mle.observation_tables import quoted
+
+    name = f"{contract}_data"
+    with reachable(url) as engine, engine.connect() as connection:
+        known = inspect(connection)
+        if not known.has_table(name):
+            return
+        is_filled = connection.scalar(text(f"SELECT EXISTS (SELECT FROM {quoted(name)})"))  # noqa: S608
+        is_ours = known.has_table("ingestion_batches") and connection.scalar(
+            text("SELECT EXISTS (SELECT FROM ingestion_batches WHERE table_name = :name)"),
+            {"name": name},
+        )
+    if is_filled and not is_ours:
+        raise ConfigurationError(
+            f"--name: contract {contract!r} would write its rows into {name}, a table that holds "
+            "rows of others; name another."
+        )
 
 
 def summary(proposal: Proposal, env: str) -> str:
