@@ -18,8 +18,21 @@ class ProjectConfigLoader(OmegaConfigLoader):
         resolvers = {**(custom_resolvers or {}), "parameters": self._parameter_block}
         # Kedro would keep the resolver of the process's first loader, and with it its parameters.
         OmegaConf.clear_resolver("parameters")
+        self._parameters: dict[str, Any] | None = None
         super().__init__(*args, custom_resolvers=resolvers, **options)
         self._require_environment()
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        """Configuration files of a kind, merged; what they ask of the parameters is read once.
+
+        Raises:
+            KeyError, MissingConfigException: As Kedro's loader does.
+        """
+        before, self._parameters = self._parameters, None
+        try:
+            return super().__getitem__(key)
+        finally:
+            self._parameters = before
 
     def _require_environment(self) -> None:
         """Check that the environment which somebody has named is there.
@@ -37,7 +50,9 @@ class ProjectConfigLoader(OmegaConfigLoader):
         )
 
     def _parameter_block(self, path: str) -> Any:
-        found: Any = self["parameters"]
+        if self._parameters is None:
+            self._parameters = self["parameters"]
+        found: Any = self._parameters
         for name in path.split("."):
             found = found.get(name) if isinstance(found, dict) else None
         return found

@@ -7,48 +7,70 @@ together that is half of the start-up time of a pipeline that logs nothing.
 from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
-from kedro_mlflow.config.kedro_mlflow_config import KedroMlflowConfig
-from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
 
 
-class DeferredMlflowHook(MlflowHook):  # type: ignore[misc]
-    """Names the tracking server at once, and connects when a tracked pipeline runs."""
+class DeferredMlflowHook:
+    """Names the tracking server at once, and connects when a tracked pipeline runs.
+
+    Everything around a tracked run is kedro-mlflow's own hook, which is made for each session and
+    imported only then: whatever Kedro imports together with its settings slows every command.
+    """
+
+    def __init__(self) -> None:
+        self._context: KedroContext | None = None
+        self._hook: Any = None
 
     @hook_impl
     def after_context_created(self, context: "KedroContext") -> None:
         """Read ``mlflow.yml`` and point MLflow's client at its server, without asking it."""
         import mlflow
+        from kedro_mlflow.config.kedro_mlflow_config import KedroMlflowConfig
+        from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 
         self._context = context
-        # kedro-mlflow would open the run of this process's last session again, node by node.
-        self.run_id = None
-        self._already_active_mlflow = mlflow.active_run() is not None
-        self.mlflow_config = KedroMlflowConfig.model_validate(context.config_loader["mlflow"])
-        object.__setattr__(context, "mlflow", self.mlflow_config)
-        if not self._already_active_mlflow:
-            mlflow.set_tracking_uri(self.mlflow_config.server.mlflow_tracking_uri)
-
-    @hook_impl
-    def after_catalog_created(self, catalog: Any) -> None:
-        """Nothing to do: this catalog has no metric entries that lack a name."""
+        # A hook of its own: it would open the run of this process's last session again.
+        self._hook = MlflowHook()
+        self._hook._already_active_mlflow = mlflow.active_run() is not None
+        self._hook.mlflow_config = KedroMlflowConfig.model_validate(context.config_loader["mlflow"])
+        object.__setattr__(context, "mlflow", self._hook.mlflow_config)
+        if mlflow.active_run() is None:
+            mlflow.set_tracking_uri(self._hook.mlflow_config.server.mlflow_tracking_uri)
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
         """Connect and open the run, if the pipeline is tracked."""
         single = run_params.get("pipeline_name")
         names = [single] if single else run_params.get("pipeline_names") or ["__default__"]
-        untracked = set(self.mlflow_config.tracking.disable_tracking.pipelines)
-        if not set(names) <= untracked:
+        options = self._hook.mlflow_config
+        if not set(names) <= set(options.tracking.disable_tracking.pipelines):
             from mlops_for_mle.experiment import ensure_experiment
 
-            options = self.mlflow_config
             ensure_experiment(
                 options.server.mlflow_tracking_uri,
                 options.tracking.experiment.name,
                 options.tracking.experiment.create_experiment_kwargs.artifact_location,
             )
-            super().after_context_created(self._context)
-        super().before_pipeline_run(run_params, pipeline, catalog)
+            self._hook.after_context_created(self._context)
+        self._hook.before_pipeline_run(run_params, pipeline, catalog)
+
+    @hook_impl
+    def before_node_run(
+        self, node: Any, catalog: Any, inputs: dict[str, Any], is_async: bool
+    ) -> None:
+        """Log the parameters of the node, if the pipeline is tracked."""
+        self._hook.before_node_run(node, catalog, inputs, is_async)
+
+    @hook_impl
+    def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
+        """Close the run."""
+        self._hook.after_pipeline_run(run_params, pipeline, catalog)
+
+    @hook_impl
+    def on_pipeline_error(
+        self, error: Exception, run_params: dict[str, Any], pipeline: Any, catalog: Any
+    ) -> None:
+        """Close the run as failed."""
+        self._hook.on_pipeline_error(error, run_params, pipeline, catalog)

@@ -15,6 +15,8 @@ from mlops_for_mle.records import Window
 # brings pytest and trio and takes half a second. None makes that import fail as if it were absent.
 _is_hidden = sys.modules.setdefault("hypothesis", None) is None  # type: ignore[arg-type]
 try:
+    # The first check would import it later, where nothing is hidden.
+    import pandera.backends.pandas.builtin_checks  # noqa: F401
     import pandera.pandas as pa
     from pandera.errors import SchemaErrors
 finally:

@@ -47,6 +47,26 @@ def test_a_block_that_is_not_there_is_nothing(configuration: Path) -> None:
     assert load(configuration)["catalog"]["nothing"]["contract"] is None
 
 
+def test_the_parameters_are_read_once_for_all_entries_and_again_for_the_next_reading(
+    configuration: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    original = ProjectConfigLoader._read_raw_config
+
+    def counted(loader: ProjectConfigLoader, key: str) -> Any:
+        read.append(key)
+        return original(loader, key)
+
+    monkeypatch.setattr(ProjectConfigLoader, "_read_raw_config", counted)
+    loader = load(configuration)
+    read.clear()
+
+    loader["catalog"]
+    assert sorted(read) == ["catalog", "parameters"]
+    (configuration / "base" / "parameters.yml").write_text("contract: {name: wine}")
+    assert loader["catalog"]["table"]["contract"] == {"name": "wine"}
+
+
 def test_the_block_is_that_of_the_loaders_own_environment(configuration: Path) -> None:
     (configuration / "other" / "parameters.yml").write_text("contract: {name: wine}")
 

@@ -52,3 +52,37 @@ def test_only_the_warnings_that_plugins_must_mend_are_dropped(tmp_path: Path) ->
     assert shown.count("UserWarning: a warning of the person's own") == 1
     assert "--pipeline" not in shown
     assert "type hints" not in shown
+
+
+def test_the_settings_bring_neither_mlflow_nor_pandas(tmp_path: Path) -> None:
+    run(
+        "import sys, mlops_for_mle.settings\n"
+        "heavy = {'mlflow', 'kedro_mlflow', 'pandas', 'sklearn', 'sqlalchemy'} & set(sys.modules)\n"
+        "assert not heavy, heavy",
+        tmp_path,
+    )
+
+
+def test_validating_rows_does_not_bring_hypothesis_and_leaves_it_to_others(tmp_path: Path) -> None:
+    run(
+        "import sys, pandas, pandera.pandas as pa, mlops_for_mle.validation\n"
+        "pa.DataFrameSchema({'a': pa.Column(checks=[pa.Check.ge(0)])}).validate("
+        "pandas.DataFrame({'a': [1.0]}))\n"
+        "assert 'hypothesis' not in sys.modules\n"
+        "import hypothesis.strategies",
+        tmp_path,
+    )
+
+
+def test_garbage_is_collected_less_often_unless_a_person_chose_otherwise(tmp_path: Path) -> None:
+    code = (
+        "import gc; from mlops_for_mle.startup import prepare_process\n"
+        "{}prepare_process(); print(gc.get_threshold()[0])"
+    )
+
+    chosen = [
+        run(code.format(first), tmp_path).stdout.strip()
+        for first in ("", "gc.set_threshold(0); ", "gc.set_threshold(90_000); ")
+    ]
+
+    assert chosen == ["50000", "0", "90000"]
