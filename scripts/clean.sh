@@ -5,10 +5,17 @@ set -eu
 
 cd "$(dirname "$0")/.."
 
+# A server of predictions holds these locks as long as it runs, whichever database it uses.
+for lock in data/serving_spool/*/lock; do
+    if [ -e "$lock" ] && command -v flock >/dev/null && ! flock --nonblock "$lock" true; then
+        echo 'make: a server of this project runs, such as make serve: end it first.' >&2
+        exit 1
+    fi
+done
+
 if [ -x .venv/bin/kedro ] && [ -e data/postgres ]; then
     # Without it the commands mean the embedded server, never somebody's external one.
     unset DATABASE_URL
-    .venv/bin/kedro db stop
     .venv/bin/kedro db destroy --yes
 elif [ -e data/postgres ]; then
     echo 'make: data/postgres is kept, as stopping its server needs the environment: call make' \

@@ -9,6 +9,7 @@ from kedro.framework.cli.project import run as kedro_run
 from mlops_for_mle.commands.contract import contract_commands
 from mlops_for_mle.commands.database import database_commands
 from mlops_for_mle.commands.friendly import friendly
+from mlops_for_mle.commands.mlflow import mlflow_commands
 from mlops_for_mle.commands.model import model_commands
 from mlops_for_mle.commands.score import score
 from mlops_for_mle.commands.score_topic import score_topic
@@ -36,6 +37,7 @@ for command in (
     run,
     contract_commands,
     database_commands,
+    mlflow_commands,
     model_commands,
     score,
     score_topic,

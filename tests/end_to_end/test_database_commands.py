@@ -30,9 +30,17 @@ def test_the_server_is_started_looked_into_and_stopped(project: Project) -> None
     assert "was not running" in project.succeed("db", "stop").output
 
 
-def test_destroying_deletes_the_data(project: Project) -> None:
+def test_destroying_deletes_the_data_but_not_while_a_process_uses_it_unless_forced(
+    project: Project,
+) -> None:
     data = embedded_postgres.status(project.home).data_directory
-    assert data.exists()
+    with project.held() as url:
+        assert "1 process uses the embedded server" in project.refuse("db", "destroy", "--yes")
+        assert query(url, "SELECT 1") == [(1,)]
+        project.succeed("db", "destroy", "--yes", "--force")
+        assert not data.exists()
+    with project.held():
+        assert data.exists()
     project.succeed("db", "destroy", "--yes")
     assert not data.exists()
 

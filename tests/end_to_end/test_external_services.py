@@ -8,8 +8,9 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from sqlalchemy.engine import make_url
 
-from tests.end_to_end.commands import Project
+from tests.end_to_end.commands import Project, finish
 from tests.integration.servers import ExternalPostgres, eventually, free_port, query
 
 pytestmark = pytest.mark.end_to_end
@@ -94,6 +95,32 @@ def test_mlflow_away_is_one_sentence(project: Project, external_url: str) -> Non
     }
     said = Project(project.folder, variables).refuse("run", "--pipeline", "training")
     assert "MLFLOW_TRACKING_URI" in said
+
+
+def test_mlflows_page_shows_the_store_and_no_argument_shows_its_password(
+    project: Project, external_url: str
+) -> None:
+    plain = external_url.replace("+psycopg2", "")
+    password = make_url(plain).password
+    assert password
+    port = free_port()
+    process = Project(project.folder, {"DATABASE_URL": plain}).start(
+        *("mlflow", "ui", "--port", str(port))
+    )
+    try:
+        assert eventually(lambda: _answers(f"http://127.0.0.1:{port}"), seconds=60)
+        arguments = subprocess.run(
+            ["ps", "-eww", "-o", "args="], check=True, capture_output=True, text=True
+        )
+        assert f"--port {port}" in arguments.stdout
+        assert password not in arguments.stdout
+    finally:
+        process.terminate()
+    ended = finish(process)
+    assert ended.code == 0, ended.text
+    assert "Traceback" not in ended.text
+    assert "Warning" not in ended.text
+    assert eventually(lambda: not _answers(f"http://127.0.0.1:{port}"))
 
 
 def _answers(address: str) -> bool:

@@ -130,14 +130,21 @@ def upgrade(metadata: ProjectMetadata, env: str | None, yes: bool) -> None:
 
 @database_commands.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="Also while processes use the server.")
 @friendly
-def destroy(yes: bool) -> None:
+def destroy(yes: bool, force: bool) -> None:
     """Delete the embedded server's data for good."""
     _require_embedded("destroy")
-    if not yes:
-        click.confirm("Delete all rows, runs and models of the embedded server?", abort=True)
     from mlops_for_mle import embedded_postgres
 
+    users = embedded_postgres.status(embedded_home()).holders
+    if users and not force:
+        raise UserError(
+            f"{users} {'process uses' if users == 1 else 'processes use'} the embedded server, "
+            "such as `kedro serve`: end what runs, or add --force."
+        )
+    if not yes:
+        click.confirm("Delete all rows, runs and models of the embedded server?", abort=True)
     embedded_postgres.destroy(embedded_home())
     click.echo("The embedded server's data was deleted.")
 
