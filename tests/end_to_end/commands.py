@@ -78,10 +78,11 @@ class Project:
         return finish(self.start(*arguments))
 
     def succeed(self, *arguments: str) -> Finished:
-        """Run `kedro`, which must do what it is told."""
+        """Run `kedro`, which must do what it is told, calmly."""
         finished = self.kedro(*arguments)
         assert finished.code == 0, finished.text
         assert "Traceback" not in finished.text
+        assert "Warning:" not in finished.text, finished.text
         return finished
 
     def refuse(self, *arguments: str) -> str:
