@@ -64,9 +64,13 @@ class ServingProtocol(HttpToolsProtocol):
             self._feed(data)
             if self._withheld is not None:
                 self._go_the_ordinary_way()
-        except (httptools.HttpParserError, AttributeError, ValueError):
-            # The parser's own words, and what it makes of a URL that is none.
-            self._refuse(400, "Invalid HTTP request received.")
+        except httptools.HttpParserError as error:
+            failure = _failure_behind(error)
+            if failure is None:
+                self._refuse(400, "Invalid HTTP request received.")
+            else:
+                self.logger.exception("A request could not be read.", exc_info=failure)
+                self._refuse(500, "The server failed to read this request.")
             return
         if self._head_began is not None and self._head_bytes > _LARGEST_HEAD:
             self._refuse(431, f"The head of the request is larger than {_LARGEST_HEAD} bytes.")
@@ -213,6 +217,9 @@ class ServingProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def _begin(self) -> None:
+        path = httptools.parse_url(self.url).path
+        if path is None or not path.isascii():
+            raise httptools.HttpParserInvalidURLError("this URL has no path")
         super().on_headers_complete()
         # An answer that was given at once before this request has armed it.
         self._unset_keepalive_if_required()
@@ -255,6 +262,13 @@ class ServingProtocol(HttpToolsProtocol):
     def _close_if_idle(self) -> None:
         if self.cycle is None or self.cycle.response_complete:
             self.transport.close()
+
+
+def _failure_behind(error: httptools.HttpParserError) -> BaseException | None:
+    """What went wrong in this program while the parser called it; None where the request is bad."""
+    cause = error.__context__
+    is_ours = isinstance(error, httptools.HttpParserCallbackError)
+    return cause if is_ours and not isinstance(cause, httptools.HttpParserError) else None
 
 
 def immediate_answers(application: Any) -> ImmediateAnswers | None:

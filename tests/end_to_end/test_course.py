@@ -1,0 +1,59 @@
+"""The course is true: its commands run, its outputs appear, both languages say the same."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT
+from tests.end_to_end.commands import Project
+from tests.end_to_end.course import COURSE, blocks, chapters, missing_lines, run_chapter
+from tests.integration.kafka_broker import KafkaBroker
+from tests.integration.servers import free_port
+
+pytestmark = pytest.mark.end_to_end
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    broker = KafkaBroker(tmp_path_factory.mktemp("broker"))
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(scope="module")
+def learner(project: Project, broker: KafkaBroker, port: int) -> Project:
+    """The project as a learner has it after `make setup`."""
+    for folder in ("scripts", "data/01_raw"):
+        shutil.copytree(PROJECT / folder, project.folder / folder, dirs_exist_ok=True)
+    variables = {"MLOPS_PORT": str(port), "KAFKA_BOOTSTRAP_SERVERS": broker.servers}
+    return Project(project.folder, variables)
+
+
+@pytest.mark.parametrize("chapter", chapters(), ids=lambda path: path.stem)
+def test_a_chapters_commands_show_what_it_says(chapter: Path, learner: Project, port: int) -> None:
+    run_chapter(chapter, learner, port)
+
+
+@pytest.mark.parametrize("chapter", chapters(), ids=lambda path: path.stem)
+def test_the_korean_chapter_has_the_same_commands_and_outputs(chapter: Path) -> None:
+    assert blocks(chapter.with_suffix(".ko.md")) == blocks(chapter)
+
+
+@pytest.mark.parametrize("page", sorted(COURSE.glob("*.md")), ids=lambda path: path.name)
+def test_what_a_page_links_to_is_there(page: Path) -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8"))
+
+    assert targets
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_a_shown_line_that_did_not_appear_is_found() -> None:
+    assert missing_lines("a … c\n  d  e\nf", "x a b c y\nd e\n") == ["f"]
