@@ -8,6 +8,9 @@ from mlops_for_mle.monitoring_run import Area
 
 Action = Literal["none", "investigate", "retrain"]
 
+# More windows than these are never looked at.
+MOST_WINDOWS = 100
+
 
 class WindowFinding(NamedTuple):
     """What one monitoring run has found in its window.
@@ -32,7 +35,8 @@ class MonitoringHistory:
     Attributes:
         contract: Whose release.
         release: The one that is deployed.
-        findings: The newest first; without the runs that had too few rows to tell.
+        findings: Of the newest windows that do not overlap, the newest first and no more than
+            ``MOST_WINDOWS``; without the runs that had too few rows to tell.
     """
 
     contract: str

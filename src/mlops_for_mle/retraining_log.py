@@ -1,10 +1,12 @@
 """The record of decisions on retraining. Rows are appended, and told once how they ended."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, func, insert, literal, select, true, update
 
 from mlops_for_mle.records_retraining import (
+    MOST_WINDOWS,
     MonitoringHistory,
     RetrainingDecision,
     WindowFinding,
@@ -12,7 +14,7 @@ from mlops_for_mle.records_retraining import (
 from mlops_for_mle.tables import monitoring_metrics, monitoring_runs, retraining_decisions
 
 _GIVEN = ("contract", "monitoring_run_id", "decision", "reasons", "evidence_from")
-_LONGEST_HISTORY = 1_000
+_RUNS = monitoring_runs.c
 
 
 def append(connection: Connection, decision: RetrainingDecision) -> int:
@@ -48,41 +50,52 @@ def conclude(connection: Connection, decision_id: int, outcome: str) -> None:
 
 def unanswered(connection: Connection, contract: str, release: str) -> MonitoringHistory:
     """What monitoring has found of a release since a retraining was last acted on."""
-    runs_seen = monitoring_runs.alias("seen")
-    runs, metrics, decisions = (
-        monitoring_runs.c,
-        monitoring_metrics.c,
-        retraining_decisions.c,
-    )
-    answered = (
-        select(func.coalesce(func.max(decisions.monitoring_run_id), 0))
+    decisions = retraining_decisions.c
+    answered = connection.execute(
+        select(func.max(_RUNS.id).label("run_id"), func.max(_RUNS.window_to).label("window_to"))
+        .join(retraining_decisions, decisions.monitoring_run_id == _RUNS.id)
         .where(decisions.contract == contract, decisions.acted_at.is_not(None))
-        .scalar_subquery()
+    ).one()
+    candidates = [_RUNS.contract == contract, _RUNS.release == release]
+    candidates += [_RUNS.status != "insufficient", _RUNS.window_from.is_not(None)]
+    if answered.run_id is not None:
+        candidates.append(_RUNS.id > answered.run_id)
+    if answered.window_to is not None:
+        # What the last retraining has answered, in part or whole, is no new evidence.
+        candidates.append(_RUNS.window_from > answered.window_to)
+    return MonitoringHistory(contract, release, _separate(connection, candidates))
+
+
+def _separate(
+    connection: Connection, candidates: Sequence[ColumnElement[bool]]
+) -> tuple[WindowFinding, ...]:
+    """The newest windows that do not overlap, the newest first.
+
+    A window that shares predictions with a newer one would repeat its alarm. Postgres chooses them,
+    since many thousands of runs may look at one window while there is little traffic.
+    """
+    # Who looks back makes a new run of an old window, so the number of a run is no order.
+    newest = (
+        select(_RUNS.id, _RUNS.window_from, _RUNS.window_to)
+        .where(*candidates)
+        .order_by(_RUNS.window_to.desc(), _RUNS.id.desc())
+        .limit(1)
     )
-    # A window that the last retraining has answered, in part or whole, is no new evidence.
-    seen = runs_seen.c
-    answered_until = (
-        select(func.coalesce(func.max(seen.window_to), text("'-infinity'::timestamptz")))
-        .where(seen.id == answered)
-        .scalar_subquery()
+    first = newest.subquery("first")
+    chosen = select(first, literal(1).label("number")).cte("chosen", recursive=True)
+    earlier = newest.where(_RUNS.window_to < chosen.c.window_from).lateral("earlier")
+    chosen = chosen.union_all(
+        select(earlier, chosen.c.number + 1)
+        .select_from(chosen.join(earlier, true()))
+        .where(chosen.c.number < MOST_WINDOWS)
     )
-    alarms = func.array_remove(func.array_agg(metrics.area.distinct()), None)
+    metrics = monitoring_metrics.c
+    alarms = select(metrics.area.distinct()).where(metrics.run_id == chosen.c.id, metrics.is_alarm)
     rows = connection.execute(
-        select(runs.id, runs.window_from, runs.window_to, alarms.label("alarms"))
-        .outerjoin(monitoring_metrics, (metrics.run_id == runs.id) & metrics.is_alarm)
-        .where(
-            runs.contract == contract,
-            runs.release == release,
-            runs.status != "insufficient",
-            runs.window_from.is_not(None),
-            runs.id > answered,
-            runs.window_from > answered_until,
+        select(chosen, func.array(alarms.scalar_subquery()).label("alarms")).order_by(
+            chosen.c.number
         )
-        .group_by(runs.id)
-        .order_by(runs.id.desc())
-        .limit(_LONGEST_HISTORY)
     )
-    findings = tuple(
+    return tuple(
         WindowFinding(row.id, row.window_from, row.window_to, frozenset(row.alarms)) for row in rows
     )
-    return MonitoringHistory(contract, release, findings)

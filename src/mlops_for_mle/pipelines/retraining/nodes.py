@@ -1,6 +1,5 @@
 """Pure functions of retraining: what monitoring found in, what to do and on which rows out."""
 
-from collections.abc import Sequence
 from typing import get_args
 
 import pandas as pd
@@ -33,7 +32,7 @@ def decide(
         history: What monitoring has found since the release was deployed or last retrained.
         retraining: How many alarms in how many windows, and what they call for.
     """
-    windows = separate_windows(history.findings)[: retraining.windows]
+    windows = history.findings[: retraining.windows]
     decision: Action = "none"
     reasons: list[str] = []
     evidence: list[WindowFinding] = []
@@ -63,20 +62,6 @@ def decide(
         reasons=tuple(reasons),
         evidence_from=min((one.window_from for one in evidence), default=None),
     )
-
-
-def separate_windows(findings: Sequence[WindowFinding]) -> list[WindowFinding]:
-    """The newest findings whose windows do not overlap, the newest first.
-
-    A window that shares predictions with a newer one would repeat its alarm.
-    """
-    separate: list[WindowFinding] = []
-    # Who looks back makes a new finding of an old window.
-    by_end = sorted(findings, key=lambda one: (one.window_to, one.run_id), reverse=True)
-    for finding in by_end:
-        if not separate or finding.window_to < separate[-1].window_from:
-            separate.append(finding)
-    return separate
 
 
 def choose_rows(

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from mlops_for_mle.configuration import Configuration
 from mlops_for_mle.monitoring_run import Area
-from mlops_for_mle.records_retraining import Action
+from mlops_for_mle.records_retraining import MOST_WINDOWS, Action
 
 
 class AreaActions(Configuration):
@@ -66,7 +66,7 @@ class RetrainingOptions(Configuration):
         rows: What a retraining learns from.
     """
 
-    windows: int = Field(default=3, ge=1, le=100)
+    windows: int = Field(default=3, ge=1, le=MOST_WINDOWS)
     alarms: int = Field(default=2, ge=1)
     actions: AreaActions = AreaActions()
     rows: TrainingRowsOptions = TrainingRowsOptions()

@@ -1,14 +1,11 @@
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.monitoring_run import MonitoringRun
-from mlops_for_mle.pipelines.retraining.nodes import choose_rows, decide, separate_windows
+from mlops_for_mle.pipelines.retraining.nodes import choose_rows, decide
 from mlops_for_mle.pipelines.retraining.options import RetrainingOptions
 from mlops_for_mle.records import Window
 from mlops_for_mle.records_retraining import (
@@ -25,9 +22,9 @@ def at(hour: float) -> datetime:
     return BEGIN + timedelta(hours=hour)
 
 
-def finding(number: int, *alarms: str, hours: float = 0.9) -> WindowFinding:
+def finding(number: int, *alarms: str) -> WindowFinding:
     """The window of an hour, numbered."""
-    return WindowFinding(number, at(number), at(number + hours), frozenset(alarms))  # type: ignore[arg-type]
+    return WindowFinding(number, at(number), at(number + 0.9), frozenset(alarms))  # type: ignore[arg-type]
 
 
 def decision(*oldest_first: WindowFinding, **options: object) -> RetrainingDecision:
@@ -84,28 +81,6 @@ def test_the_most_urgent_action_wins_whatever_the_order_of_areas():
     assert decision(*windows, actions={"drift": "retrain"}).evidence_from == at(1)
 
 
-def test_windows_that_overlap_count_once():
-    overlapping = [finding(number, "performance", hours=10) for number in range(1, 6)]
-    assert decision(*overlapping).decision == "none"
-
-
-@given(
-    st.lists(st.tuples(st.floats(0, 100), st.floats(0.1, 30)), max_size=30),
-)
-def test_separate_windows_never_overlap_and_begin_with_the_newest(spans):
-    ends = sorted((begin + length, begin) for begin, length in spans)
-    newest_first = [
-        WindowFinding(index, at(begin), at(end), frozenset())
-        for index, (end, begin) in reversed(list(enumerate(ends)))
-    ]
-
-    chosen = separate_windows(newest_first)
-
-    assert chosen[:1] == newest_first[:1]
-    for newer, older in pairwise(chosen):
-        assert older.window_to < newer.window_from
-
-
 def rows(contract, count, source):
     made = iris_rows() if contract is IRIS_CONTRACT else line_rows()
     return Window(source, made.head(count).loc[:, list(contract.data_columns)])
@@ -144,12 +119,3 @@ def test_without_any_row_it_says_where_rows_come_from():
 
 def test_the_union_keeps_whole_numbers_whole():
     assert pd.api.types.is_integer_dtype(chosen(10).rows[IRIS_CONTRACT.target.column])
-
-
-def test_who_looks_back_hides_no_newer_window():
-    alarms = (finding(1, "performance"), finding(2, "performance"))
-    look_back = WindowFinding(3, at(0), at(0.5), frozenset())
-
-    found = decision(*alarms, look_back)
-
-    assert found.decision == "retrain"
