@@ -20,7 +20,7 @@ MLFLOW_DATABASE_NAME = "mlflow"
 SUPPORTED_SERVERS = range(15, 19)
 
 # Kept here so that an up-to-date database is recognised without importing Alembic (0.3 s).
-HEAD_REVISION = "0004"
+HEAD_REVISION = "0005"
 
 _DRIVER = "postgresql+psycopg2"
 _SCHEMA_LOCK = 7_210_001

@@ -17,7 +17,7 @@ class WindowFinding(NamedTuple):
 
     Attributes:
         run_id: The run's number.
-        window_from: When the first prediction of the window was answered.
+        window_from: When the first of the predictions was answered that were looked at.
         window_to: When the last one was.
         alarms: The areas in which something was an alarm.
     """
@@ -37,11 +37,15 @@ class MonitoringHistory:
         release: The one that is deployed.
         findings: Of the newest windows that do not overlap, the newest first and no more than
             ``MOST_WINDOWS``; without the runs that had too few rows to tell.
+        labelled_findings: The same of the labelled predictions by which performance was judged.
+            They are windows of their own: labels come late, and one set of them may be the newest
+            in many windows of predictions.
     """
 
     contract: str
     release: str
     findings: tuple[WindowFinding, ...]
+    labelled_findings: tuple[WindowFinding, ...]
 
 
 class RetrainingDecision(NamedTuple):

@@ -1,9 +1,21 @@
 """The record of decisions on retraining. Rows are appended, and told once how they ended."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, insert, literal, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    case,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    true,
+    update,
+)
 
 from mlops_for_mle.records_retraining import (
     MOST_WINDOWS,
@@ -14,7 +26,9 @@ from mlops_for_mle.records_retraining import (
 from mlops_for_mle.tables import monitoring_metrics, monitoring_runs, retraining_decisions
 
 _GIVEN = ("contract", "monitoring_run_id", "decision", "reasons", "evidence_from")
-_RUNS = monitoring_runs.c
+_RUNS, _METRICS = monitoring_runs.c, monitoring_metrics.c
+
+Moment = ColumnElement[datetime]
 
 
 def append(connection: Connection, decision: RetrainingDecision) -> int:
@@ -51,23 +65,39 @@ def conclude(connection: Connection, decision_id: int, outcome: str) -> None:
 def unanswered(connection: Connection, contract: str, release: str) -> MonitoringHistory:
     """What monitoring has found of a release since a retraining was last acted on."""
     decisions = retraining_decisions.c
-    answered = connection.execute(
-        select(func.max(_RUNS.id).label("run_id"), func.max(_RUNS.window_to).label("window_to"))
+    # Where a run has noted no time for its labels, none were later than its window.
+    labelled_to = case(
+        (_RUNS.labelled_count > 0, func.coalesce(_RUNS.labelled_to, _RUNS.window_to))
+    )
+    run_id, window_to, labelled_to = connection.execute(
+        select(func.max(_RUNS.id), func.max(_RUNS.window_to), func.max(labelled_to))
         .join(retraining_decisions, decisions.monitoring_run_id == _RUNS.id)
         .where(decisions.contract == contract, decisions.acted_at.is_not(None))
     ).one()
-    candidates = [_RUNS.contract == contract, _RUNS.release == release]
-    candidates += [_RUNS.status != "insufficient", _RUNS.window_from.is_not(None)]
-    if answered.run_id is not None:
-        candidates.append(_RUNS.id > answered.run_id)
-    if answered.window_to is not None:
-        # What the last retraining has answered, in part or whole, is no new evidence.
-        candidates.append(_RUNS.window_from > answered.window_to)
-    return MonitoringHistory(contract, release, _separate(connection, candidates))
+    newer = [_RUNS.contract == contract, _RUNS.release == release, _RUNS.id > (run_id or 0)]
+    is_judged = exists().where(_METRICS.run_id == _RUNS.id, _METRICS.area == "performance")
+    windows = _separate(
+        connection,
+        _RUNS.window_from,
+        _RUNS.window_to,
+        [*newer, _after(_RUNS.window_from, window_to), _RUNS.status != "insufficient"],
+    )
+    labelled = _separate(
+        connection,
+        _RUNS.labelled_from,
+        _RUNS.labelled_to,
+        [*newer, _after(_RUNS.labelled_from, labelled_to), is_judged],
+    )
+    return MonitoringHistory(contract, release, windows, labelled)
+
+
+def _after(begin: Moment, answered: datetime | None) -> ColumnElement[bool]:
+    """Whether a window holds nothing that the last retraining has answered."""
+    return begin.is_not(None) if answered is None else begin > answered
 
 
 def _separate(
-    connection: Connection, candidates: Sequence[ColumnElement[bool]]
+    connection: Connection, begin: Moment, end: Moment, candidates: Sequence[ColumnElement[bool]]
 ) -> tuple[WindowFinding, ...]:
     """The newest windows that do not overlap, the newest first.
 
@@ -76,26 +106,28 @@ def _separate(
     """
     # Who looks back makes a new run of an old window, so the number of a run is no order.
     newest = (
-        select(_RUNS.id, _RUNS.window_from, _RUNS.window_to)
+        select(_RUNS.id, begin.label("begin"), end.label("end"))
         .where(*candidates)
-        .order_by(_RUNS.window_to.desc(), _RUNS.id.desc())
+        .order_by(end.desc(), _RUNS.id.desc())
         .limit(1)
     )
     first = newest.subquery("first")
     chosen = select(first, literal(1).label("number")).cte("chosen", recursive=True)
-    earlier = newest.where(_RUNS.window_to < chosen.c.window_from).lateral("earlier")
+    earlier = newest.where(end < chosen.c.begin).lateral("earlier")
     chosen = chosen.union_all(
         select(earlier, chosen.c.number + 1)
         .select_from(chosen.join(earlier, true()))
         .where(chosen.c.number < MOST_WINDOWS)
     )
-    metrics = monitoring_metrics.c
-    alarms = select(metrics.area.distinct()).where(metrics.run_id == chosen.c.id, metrics.is_alarm)
+    alarms = select(_METRICS.area.distinct()).where(
+        _METRICS.run_id == chosen.c.id, _METRICS.is_alarm
+    )
     rows = connection.execute(
-        select(chosen, func.array(alarms.scalar_subquery()).label("alarms")).order_by(
-            chosen.c.number
-        )
+        select(
+            chosen.c.id, chosen.c.begin, chosen.c.end, func.array(alarms.scalar_subquery())
+        ).order_by(chosen.c.number)
     )
     return tuple(
-        WindowFinding(row.id, row.window_from, row.window_to, frozenset(row.alarms)) for row in rows
+        WindowFinding(run_id, since, until, frozenset(areas))
+        for run_id, since, until, areas in rows
     )

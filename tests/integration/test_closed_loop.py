@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +106,21 @@ def test_a_changed_world_is_noticed_learned_and_told_by_the_tables(project: Path
         (first.manifest.release, 1),
         (second.manifest.release, 2),
     ]
+
+
+def test_labels_that_stay_the_newest_start_no_retraining_until_others_say_the_same(
+    project: Path,
+) -> None:
+    url, store = os.environ["DATABASE_URL"], ReleaseStore(release_store())
+    begin = datetime.now(UTC) - timedelta(hours=12)
+    traffic = Traffic(url, deployed_release(url, store, "iris"), seed=8, start=begin)
+
+    traffic.serve(500, noise=0.1, flip_labels=0.6)
+    assert monitor(project) == ("alarm", "none")
+    traffic.serve(600, noise=0.1, labelled=0)
+    assert monitor(project) == ("alarm", "none")
+    traffic.serve(600, noise=0.1, labelled=0)
+    assert monitor(project) == ("alarm", "none")
+
+    traffic.serve(500, noise=0.1, flip_labels=0.6)
+    assert monitor(project) == ("alarm", "retrain")

@@ -31,8 +31,9 @@ def record(
     *metrics: MonitoringMetric,
     status: Status = "healthy",
     release: str = RELEASE,
+    labelled: tuple[float, float] | None = None,
 ) -> int:
-    """Record a run whose window lies between two hours; gives its number."""
+    """Record a run whose window, and whose labels, lie between two hours; gives its number."""
     run = MonitoringRun(
         id=None,
         contract="iris",
@@ -41,9 +42,11 @@ def record(
         window_from=at(begin),
         window_to=at(end),
         prediction_count=500,
-        labelled_count=0,
+        labelled_count=200 if labelled else 0,
         status=status,
         reasons=(),
+        labelled_from=at(labelled[0]) if labelled else None,
+        labelled_to=at(labelled[1]) if labelled else None,
         metrics=metrics,
     )
     recorded = monitoring_log.append(connection, run)
@@ -153,3 +156,61 @@ def test_what_a_retraining_has_answered_is_no_new_evidence(database_url: str) ->
 
         newer = record(connection, 4, 5, BAD, status="alarm")
         assert numbers(connection) == [newer]
+
+
+def labelled(connection: Connection) -> list[tuple[int, datetime, datetime]]:
+    found = retraining_log.unanswered(connection, "iris", RELEASE).labelled_findings
+    return [(one.run_id, one.window_from, one.window_to) for one in found]
+
+
+def test_a_set_of_labels_counts_once_in_however_many_windows_it_is_the_newest(
+    database_url: str,
+) -> None:
+    with engine_for(database_url).begin() as connection:
+        for hour in (0, 2, 4, 6):
+            record(connection, hour, hour + 1, BAD, labelled=(0, 1), status="alarm")
+        last = record(connection, 8, 9, BAD, labelled=(0, 1), status="alarm")
+        assert len(findings(connection)) == 5
+        assert labelled(connection) == [(last, at(0), at(1))]
+
+        newer = record(connection, 10, 11, BAD, labelled=(0.5, 2), status="alarm")
+        assert labelled(connection) == [(newer, at(0.5), at(2))]
+
+        newest = record(connection, 12, 13, BAD, labelled=(2.5, 4), status="alarm")
+        expected = [(newest, at(2.5), at(4)), (newer, at(0.5), at(2))]
+        assert labelled(connection) == expected
+
+
+def test_labels_by_which_performance_was_not_judged_do_not_count(database_url: str) -> None:
+    drift = MonitoringMetric("drift", "width", "population_stability_index", 0.1)
+    good = MonitoringMetric("performance", "prediction", "accuracy", 0.9)
+    with engine_for(database_url).begin() as connection:
+        record(connection, 0, 1, drift, labelled=(0, 1))
+        few = record(connection, 2, 3, good, labelled=(2, 3), status="insufficient")
+
+        assert labelled(connection) == [(few, at(2), at(3))]
+
+
+def test_labels_that_a_retraining_has_answered_are_no_new_evidence(database_url: str) -> None:
+    with engine_for(database_url).begin() as connection:
+        act(connection, record(connection, 4, 5, BAD, labelled=(0, 1), status="alarm"))
+        record(connection, 6, 7, BAD, labelled=(0, 1), status="alarm")
+        record(connection, 8, 9, BAD, labelled=(0.5, 2), status="alarm")
+        assert labelled(connection) == []
+
+        late = record(connection, 8, 9, BAD, labelled=(1.5, 3), status="alarm")
+        assert labelled(connection) == [(late, at(1.5), at(3))]
+
+
+def test_runs_that_noted_no_time_for_their_labels_are_answered_with_their_windows(
+    database_url: str,
+) -> None:
+    with engine_for(database_url).begin() as connection:
+        act(connection, record(connection, 4, 5, BAD, labelled=(0, 1), status="alarm"))
+        connection.exec_driver_sql(
+            "UPDATE monitoring_runs SET labelled_from = NULL, labelled_to = NULL"
+        )
+        record(connection, 6, 7, BAD, labelled=(2, 3), status="alarm")
+        assert labelled(connection) == []
+        newer = record(connection, 8, 9, BAD, labelled=(6, 7), status="alarm")
+        assert labelled(connection) == [(newer, at(6), at(7))]

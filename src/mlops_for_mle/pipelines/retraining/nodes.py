@@ -25,25 +25,29 @@ def decide(
     """Say what is to be done about the deployed release.
 
     An area counts when it was an alarm in enough of the newest windows, so that one bad window
-    changes nothing.
+    changes nothing. Live performance is a matter of labels, so its windows are those of labelled
+    predictions: labels that are the newest for long count once.
 
     Args:
         run: The newest look at the release.
         history: What monitoring has found since the release was deployed or last retrained.
         retraining: How many alarms in how many windows, and what they call for.
     """
-    windows = history.findings[: retraining.windows]
     decision: Action = "none"
     reasons: list[str] = []
     evidence: list[WindowFinding] = []
     for area in get_args(Area):
+        is_labelled = area == "performance"
+        found = history.labelled_findings if is_labelled else history.findings
+        windows = found[: retraining.windows]
         alarms = [window for window in windows if area in window.alarms]
         if not alarms:
             continue
         is_enough = len(alarms) >= retraining.alarms
         action = retraining.actions.of(area) if is_enough else "none"
         reasons.append(
-            f"{area}: alarm in {len(alarms)} of the last {len(windows)} windows (runs "
+            f"{area}: alarm in {len(alarms)} of the last {len(windows)} "
+            f"{'labelled windows' if is_labelled else 'windows'} (runs "
             f"{', '.join(str(one.run_id) for one in reversed(alarms))}); "
             f"{retraining.alarms} in {retraining.windows} call for "
             f"{retraining.actions.of(area)}."
@@ -54,7 +58,8 @@ def decide(
         if _MOST_URGENT_FIRST.index(action) < _MOST_URGENT_FIRST.index(decision):
             decision = action
     if not reasons:
-        reasons.append(f"{history.release}: no alarm in the last {len(windows)} windows.")
+        looked_at = len(history.findings[: retraining.windows])
+        reasons.append(f"{history.release}: no alarm in the last {looked_at} windows.")
     return RetrainingDecision(
         contract=run.contract,
         monitoring_run_id=run.id or 0,

@@ -27,7 +27,12 @@ def finding(number: int, *alarms: str) -> WindowFinding:
     return WindowFinding(number, at(number), at(number + 0.9), frozenset(alarms))  # type: ignore[arg-type]
 
 
-def decision(*oldest_first: WindowFinding, **options: object) -> RetrainingDecision:
+def decision(
+    *oldest_first: WindowFinding,
+    labelled: tuple[WindowFinding, ...] | None = None,
+    **options: object,
+) -> RetrainingDecision:
+    """Decide on windows of predictions, all labelled unless told otherwise."""
     run = MonitoringRun(
         id=99,
         contract="iris",
@@ -40,7 +45,10 @@ def decision(*oldest_first: WindowFinding, **options: object) -> RetrainingDecis
         status="healthy",
         reasons=(),
     )
-    history = MonitoringHistory("iris", "iris-v1", tuple(reversed(oldest_first)))
+    windows = tuple(reversed(oldest_first))
+    history = MonitoringHistory(
+        "iris", "iris-v1", windows, windows if labelled is None else labelled
+    )
     return decide(run, history, RetrainingOptions.model_validate(options))
 
 
@@ -57,12 +65,31 @@ def test_one_bad_window_changes_nothing_and_is_told():
 
     assert found.decision == "none"
     assert found.reasons == (
-        "performance: alarm in 1 of the last 3 windows (runs 2); 2 in 3 call for retrain.",
+        "performance: alarm in 1 of the last 3 labelled windows (runs 2); 2 in 3 call for retrain.",
     )
 
 
 def test_enough_bad_windows_call_for_what_the_area_says_since_the_first_of_them():
     found = decision(finding(1, "performance"), finding(2), finding(3, "performance"))
+
+    assert found.decision == "retrain"
+    assert found.evidence_from == at(1)
+
+
+def test_labels_that_are_the_newest_in_several_windows_count_once():
+    windows = [finding(number, "performance") for number in (3, 4, 5)]
+
+    found = decision(*windows, labelled=(finding(1, "performance"),))
+
+    assert found.decision == "none"
+    assert found.reasons[0].startswith("performance: alarm in 1 of the last 1 labelled windows")
+
+
+def test_a_retraining_on_live_performance_learns_since_the_first_of_its_labels():
+    windows = [finding(number) for number in (3, 4, 5)]
+    labels = (finding(2, "performance"), finding(1, "performance"))
+
+    found = decision(*windows, labelled=labels)
 
     assert found.decision == "retrain"
     assert found.evidence_from == at(1)
