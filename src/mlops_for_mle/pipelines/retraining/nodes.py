@@ -8,6 +8,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.monitoring_run import Area, MonitoringRun
 from mlops_for_mle.pipelines.retraining.options import RetrainingOptions
+from mlops_for_mle.pipelines.training.data_checks import DataCheckOptions, scarce_classes
 from mlops_for_mle.records import Window
 from mlops_for_mle.records_retraining import (
     Action,
@@ -70,16 +71,21 @@ def decide(
 
 
 def choose_rows(
-    labelled: Window, observations: Window, contract: Contract, retraining: RetrainingOptions
+    labelled: Window,
+    observations: Window,
+    contract: Contract,
+    retraining: RetrainingOptions,
+    data_checks: DataCheckOptions,
 ) -> Window:
     """The rows that a retraining learns from.
 
     Raises:
-        UserError: There is neither a labelled prediction nor an observation.
+        UserError: There is neither a labelled prediction nor an observation, or a class has too
+            few of both.
     """
     options = retraining.rows
-    is_enough = len(labelled.rows) >= options.minimum_labelled and _has_every_class(
-        labelled.rows, contract
+    is_enough = len(labelled.rows) >= options.minimum_labelled and not scarce_classes(
+        labelled.rows, contract, data_checks
     )
     if is_enough and options.include == "labelled":
         return labelled
@@ -91,10 +97,13 @@ def choose_rows(
             "observations, or send labels to POST /feedback."
         )
     rows = pd.concat(parts, ignore_index=True)
-    return Window(f"{observations.source} and {labelled.source}", rows)
-
-
-def _has_every_class(rows: pd.DataFrame, contract: Contract) -> bool:
-    if contract.target.task != "classification":
-        return True
-    return set(contract.target.class_values) <= set(rows[contract.target.column])
+    source = f"{observations.source} and {labelled.source}"
+    scarce = scarce_classes(rows, contract, data_checks)
+    if scarce:
+        told = "; ".join(f"class {label} has {found}" for label, found in scarce.items())
+        raise UserError(
+            f"The retraining waits for labels: {source} have too few rows of a class ({told}). "
+            "Send labels to POST /feedback, ingest observations, or lower "
+            "data_checks.minimum_rows_per_class."
+        )
+    return Window(source, rows)

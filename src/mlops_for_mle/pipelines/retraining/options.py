@@ -38,7 +38,8 @@ class TrainingRowsOptions(Configuration):
         include: ``labelled`` takes the predictions that were answered since the first alarm and
             whose true label is known; ``all`` takes the table of observations too. With too few
             labels it is always both.
-        minimum_labelled: So many labelled predictions, every class among them, are enough.
+        minimum_labelled: So many labelled predictions are enough, where no class has fewer rows
+            among them than ``data_checks`` asks for.
         maximum_labelled: The newest so many are taken.
     """
 

@@ -7,6 +7,7 @@ from mlops_for_mle.errors import UserError
 from mlops_for_mle.monitoring_run import MonitoringRun
 from mlops_for_mle.pipelines.retraining.nodes import choose_rows, decide
 from mlops_for_mle.pipelines.retraining.options import RetrainingOptions
+from mlops_for_mle.pipelines.training.data_checks import DataCheckOptions
 from mlops_for_mle.records import Window
 from mlops_for_mle.records_retraining import (
     MonitoringHistory,
@@ -15,6 +16,7 @@ from mlops_for_mle.records_retraining import (
 )
 from tests.unit.conftest import IRIS_CONTRACT, LINE_CONTRACT, iris_rows, line_rows
 
+CHECKS = DataCheckOptions()
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -113,12 +115,19 @@ def rows(contract, count, source):
     return Window(source, made.head(count).loc[:, list(contract.data_columns)])
 
 
-def chosen(labelled: int, observations: int = 150, contract=IRIS_CONTRACT, **options) -> Window:
+def chosen(
+    labelled: int,
+    observations: int = 150,
+    contract=IRIS_CONTRACT,
+    checks=CHECKS,
+    **options,
+) -> Window:
     return choose_rows(
         rows(contract, labelled, "labels"),
         rows(contract, observations, "table"),
         contract,
         RetrainingOptions.model_validate({"rows": options}),
+        checks,
     )
 
 
@@ -142,6 +151,25 @@ def test_a_regression_needs_no_classes():
 def test_without_any_row_it_says_where_rows_come_from():
     with pytest.raises(UserError, match="Neither labels nor table has rows to learn from"):
         chosen(0, 0)
+
+
+def test_the_table_joins_in_where_a_class_has_few_distinct_labelled_rows():
+    # Rows 100 and 101 are the first of the third class.
+    assert chosen(102, minimum_labelled=100).source == "table and labels"
+    few = DataCheckOptions(minimum_rows_per_class=None)
+    assert chosen(102, minimum_labelled=100, checks=few).source == "labels"
+    assert chosen(101, minimum_labelled=100, checks=few).source == "table and labels"
+
+
+def test_too_few_rows_of_a_class_are_named_before_anything_is_trained():
+    with pytest.raises(UserError) as raised:
+        chosen(102, 103, minimum_labelled=100)
+
+    assert str(raised.value) == (
+        "The retraining waits for labels: table and labels have too few rows of a class (class "
+        "virginica has 3 distinct rows of the 5 needed). Send labels to POST /feedback, ingest "
+        "observations, or lower data_checks.minimum_rows_per_class."
+    )
 
 
 def test_the_union_keeps_whole_numbers_whole():
