@@ -25,8 +25,8 @@ def test_without_a_deployment_it_says_what_to_run_first(project: Project) -> Non
 def test_one_watches_at_a_time_and_stops_when_told(project: Project) -> None:
     project.succeed("run")
     with project.held() as url:
-        with only_one(engine_for(url), "watch/iris") as is_mine:
-            assert is_mine
+        with only_one(engine_for(url), "watch/iris") as held:
+            assert held is not None
             skipped = project.succeed("watch", "--rounds", "1")
         assert "is watched by another process; skipped" in skipped.errors
         assert query(url, RUNS) == [(0,)]

@@ -100,17 +100,19 @@ def watch_once(
     from mlops_for_mle import database, retraining_log
 
     url = database.database_url()
-    with database.reachable(url) as engine, database.only_one(engine, f"watch/{contract}") as mine:
-        if not mine:
+    with database.reachable(url) as engine, database.only_one(engine, f"watch/{contract}") as held:
+        if held is None:
             _LOGGER.info("contract=%s is watched by another process; skipped", contract)
             return
         _run(metadata, env, "monitoring")
+        held.keep()
         with engine.connect() as connection:
             decision = retraining_log.newest(connection, contract)
         if retraining is None:
             return
         if decision is not None and decision.is_pending:
             retraining.work()
+            held.keep()
         else:
             retraining.forget()
 
