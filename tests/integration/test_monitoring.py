@@ -197,7 +197,7 @@ def test_a_window_of_the_past_is_looked_at_as_it_was(
     assert past.status == "healthy"
     assert past.window_to is not None
     assert past.window_to <= until
-    assert monitor(steps, url, rows=None).prediction_count == 1000
+    assert monitor(steps, url, rows=None, hours=1000).prediction_count == 1000
 
 
 def test_a_limit_that_does_not_fit_the_task_is_refused_before_anything_is_recorded(
@@ -209,6 +209,7 @@ def test_a_limit_that_does_not_fit_the_task_is_refused_before_anything_is_record
         ({"window": {"until": "2026-05-01 00:00:00"}}, "monitoring.window.until"),
         ({"window": {"rows": 50}}, "must not be below minimum_rows 100"),
         ({"drift": {"test": "ks"}}, "allowed: bins, warning, alarm"),
+        ({"window": {"rows": None}}, "retraining.alarms (found 2) can never be reached"),
     ):
         with refused(UserError) as refusal:
             run_session(steps.folder, "monitoring", monitoring=parameters)

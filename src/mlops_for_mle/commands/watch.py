@@ -47,11 +47,11 @@ def watch(
     the round that is under way.
     """
     from mlops_for_mle.commands.project import read_project
+    from mlops_for_mle.parameters import check_parameters
     from mlops_for_mle.rounds import repeat
     from mlops_for_mle.stop_signal import StopSignal
 
-    project = read_project(metadata.project_path, env)
-    contract = project.contract
+    contract = check_parameters(read_project(metadata.project_path, env).parameters)
     stopping = StopSignal()
     stopping.catch_signals()
     logging.getLogger("mlops_for_mle").setLevel(logging.INFO)

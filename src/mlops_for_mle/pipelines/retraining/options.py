@@ -5,7 +5,9 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from mlops_for_mle.configuration import Configuration
+from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.monitoring_run import Area
+from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.records_retraining import MOST_WINDOWS, Action
 
 
@@ -77,3 +79,18 @@ class RetrainingOptions(Configuration):
         if self.alarms > self.windows:
             raise ValueError(f"alarms {self.alarms} must not be above windows {self.windows}")
         return self
+
+
+def require_decidable(monitoring: MonitoringOptions, retraining: RetrainingOptions) -> None:
+    """Check that there can be as many windows as a decision needs.
+
+    Raises:
+        ConfigurationError: Each window would hold all predictions, so that all of them overlap.
+    """
+    window = monitoring.window
+    if window.rows is None and window.hours is None and retraining.alarms > 1:
+        raise ConfigurationError(
+            "monitoring.window: rows and hours are both null, so every window holds all "
+            "predictions, and windows that overlap count once: retraining.alarms (found "
+            f"{retraining.alarms}) can never be reached; set rows or hours, or retraining.alarms: 1"
+        )
