@@ -1,12 +1,10 @@
 """Pure functions of retraining: what monitoring found in, what to do and on which rows out."""
 
-from typing import get_args
-
 import pandas as pd
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.monitoring_run import Area, MonitoringRun
+from mlops_for_mle.monitoring_run import MonitoringRun
 from mlops_for_mle.pipelines.retraining.options import RetrainingOptions
 from mlops_for_mle.pipelines.training.data_checks import DataCheckOptions, scarce_classes
 from mlops_for_mle.records import Window
@@ -37,7 +35,7 @@ def decide(
     decision: Action = "none"
     reasons: list[str] = []
     evidence: list[WindowFinding] = []
-    for area in get_args(Area):
+    for area, wanted in retraining.actions.by_area().items():
         is_labelled = area == "performance"
         found = history.labelled_findings if is_labelled else history.findings
         windows = found[: retraining.windows]
@@ -45,13 +43,12 @@ def decide(
         if not alarms:
             continue
         is_enough = len(alarms) >= retraining.alarms
-        action = retraining.actions.of(area) if is_enough else "none"
+        action = wanted if is_enough else "none"
         reasons.append(
             f"{area}: alarm in {len(alarms)} of the last {len(windows)} "
             f"{'labelled windows' if is_labelled else 'windows'} (runs "
             f"{', '.join(str(one.run_id) for one in reversed(alarms))}); "
-            f"{retraining.alarms} in {retraining.windows} call for "
-            f"{retraining.actions.of(area)}."
+            f"{retraining.alarms} in {retraining.windows} call for {wanted}."
         )
         if action == "none":
             continue

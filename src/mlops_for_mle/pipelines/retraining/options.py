@@ -12,25 +12,26 @@ from mlops_for_mle.records_retraining import MOST_WINDOWS, Action
 
 
 class AreaActions(Configuration):
-    """What repeated alarms of each area call for.
+    """What repeated alarms of each area call for; calibration is never more than a warning.
 
     Attributes:
         performance: Labelled predictions are worse than they may be.
         drift: Features or predictions are distributed otherwise; without labels this is no proof
             that the model is worse.
         data_quality: Values are missing, of a wrong type or out of range.
-        calibration: Probabilities are not true.
     """
 
     performance: Action = "retrain"
     drift: Action = "investigate"
     data_quality: Action = "investigate"
-    calibration: Action = "investigate"
 
-    def of(self, area: Area) -> Action:
-        """What an area calls for."""
-        action: Action = getattr(self, area)
-        return action
+    def by_area(self) -> dict[Area, Action]:
+        """What each area calls for."""
+        return {
+            "data_quality": self.data_quality,
+            "drift": self.drift,
+            "performance": self.performance,
+        }
 
 
 class TrainingRowsOptions(Configuration):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mlops_for_mle.configuration import parse_configuration
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.retraining.options import RetrainingOptions, require_decidable
@@ -32,3 +33,15 @@ def test_windows_that_move_on_are_taken(window: dict[str, object]):
 
 def test_one_window_of_all_predictions_is_enough_where_one_alarm_is():
     require({"rows": None}, alarms=1)
+
+
+def test_calibration_calls_for_nothing_since_it_is_never_an_alarm():
+    raw = {"actions": {"calibration": "retrain"}}
+
+    with pytest.raises(ConfigurationError) as raised:
+        parse_configuration(RetrainingOptions, raw, "retraining")
+
+    assert str(raised.value) == (
+        "retraining.actions.calibration: unknown key; allowed: performance, drift, data_quality "
+        "(found 'retrain')"
+    )
