@@ -11,6 +11,7 @@ from mlops_for_mle.database import reachable
 from mlops_for_mle.datasets.base import ReadOnlyDataset
 from mlops_for_mle.datasets.model_files import temporary_folder
 from mlops_for_mle.errors import PrerequisiteError, UserError
+from mlops_for_mle.file_stores import usable
 from mlops_for_mle.frames import digest
 from mlops_for_mle.records_monitoring import DeployedRelease
 from mlops_for_mle.release import ReleaseStore
@@ -48,7 +49,8 @@ class DeployedReleaseDataset(ReadOnlyDataset[DeployedRelease]):
 
         Raises:
             PrerequisiteError: Nothing is deployed.
-            UserError: The snapshot is not in MLflow any more, or is another one.
+            UserError: The release store cannot be used; or the snapshot is not in MLflow any
+                more, or is another one.
         """
         with reachable(self._url) as engine, engine.connect() as connection:
             row = deployments.current(connection, self._contract)
@@ -57,7 +59,8 @@ class DeployedReleaseDataset(ReadOnlyDataset[DeployedRelease]):
                 f"Nothing of {self._contract} is deployed yet, so there is nothing to monitor: "
                 "run `kedro run` first."
             )
-        release = self._store.fetch(self._contract, row.release)
+        with usable(self._store.url):
+            release = self._store.fetch(self._contract, row.release)
         snapshot = read_snapshot(row.run_id, row.release)
         expected = release.manifest.snapshot.sha256
         found = digest(snapshot)
