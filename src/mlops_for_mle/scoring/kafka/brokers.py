@@ -8,14 +8,15 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from mlops_for_mle.errors import PrerequisiteError, UserError
-from mlops_for_mle.scoring.kafka.settings import KafkaSettings
+from mlops_for_mle.errors import ConfigurationError, PrerequisiteError, UserError
+from mlops_for_mle.scoring.kafka.settings import PREFIX, KafkaSettings
 from mlops_for_mle.stop_signal import StopSignal
 
 _ANSWER_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 5.0
 _REPEAT_SECONDS = 60.0
+_POLL_INTERVAL_MILLISECONDS = 300_000
 
 # What brokers send that give topics no identities.
 _NO_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAA"
@@ -87,10 +88,22 @@ class Brokers:
     """Makes clients and answers questions about topics."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        """Nothing is connected before the first question."""
+        """Nothing is connected before the first question.
+
+        Raises:
+            ConfigurationError: The client refuses its settings, such as a file that is no
+                certificate.
+        """
         self.troubles = BrokerTroubles(settings.bootstrap_servers)
         self._settings = settings
-        self._admin = AdminClient(self._properties(), logger=_ClientLog())
+        try:
+            self._admin = AdminClient(self._properties(), logger=_ClientLog())
+        except KafkaException as exception:
+            # The words are librdkafka's, which name its property.
+            reason = exception.args[0].str().removeprefix("Failed to create admin client: ")
+            raise ConfigurationError(
+                f"{PREFIX}… is refused by Kafka's client: {reason}"
+            ) from exception
 
     def consumer(self, group: str) -> Consumer:
         """Make a member of a group, which commits offsets only when it is told to."""
@@ -104,6 +117,8 @@ class Brokers:
                 "enable.partition.eof": True,
                 "auto.offset.reset": settings.auto_offset_reset,
                 "session.timeout.ms": timeout,
+                # The client refuses a session that is longer than this, whose default is 300 s.
+                "max.poll.interval.ms": max(_POLL_INTERVAL_MILLISECONDS, timeout),
                 "heartbeat.interval.ms": min(3000, timeout // 3),
                 "allow.auto.create.topics": False,
                 "topic.metadata.refresh.interval.ms": 30_000,
