@@ -11,7 +11,7 @@ from mlops_for_mle.database import reachable
 from mlops_for_mle.datasets.base import ReadOnlyDataset
 from mlops_for_mle.datasets.model_files import temporary_folder
 from mlops_for_mle.errors import PrerequisiteError, UserError
-from mlops_for_mle.file_stores import usable
+from mlops_for_mle.foreign_errors import reason_of, usable
 from mlops_for_mle.frames import digest
 from mlops_for_mle.records_monitoring import DeployedRelease
 from mlops_for_mle.release import ReleaseStore
@@ -83,15 +83,14 @@ def read_snapshot(run_id: str, release: str) -> pd.DataFrame:
         UserError: The run or its snapshot is gone, or MLflow does not answer.
     """
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
     with temporary_folder() as folder:
         try:
             MlflowClient().download_artifacts(run_id, _SNAPSHOT_FOLDER, folder)
-        except (MlflowException, OSError) as error:
+        except Exception as error:  # Each kind of store has its own errors.
             raise UserError(
                 f"The training snapshot of release {release} cannot be read from MLflow run "
-                f"{run_id}: {' '.join(str(error).split())}"
+                f"{run_id}: {reason_of(error)}"
             ) from error
         paths = sorted(Path(folder, _SNAPSHOT_FOLDER).glob("*.parquet"))
         if not paths:

@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 from pyarrow import parquet
 
 from mlops_for_mle.errors import SourceError, UserError
-from mlops_for_mle.file_stores import usable
+from mlops_for_mle.foreign_errors import usable
 from mlops_for_mle.scoring.batch_options import rejects_beside
 from mlops_for_mle.scoring.batches import REJECT_SCHEMA, ScoredChunk
 

@@ -15,7 +15,7 @@ from mlops_for_mle import deployments
 from mlops_for_mle.database import reachable
 from mlops_for_mle.encoding import encoding_of
 from mlops_for_mle.errors import PrerequisiteError, ReleaseError
-from mlops_for_mle.file_stores import usable
+from mlops_for_mle.foreign_errors import usable
 from mlops_for_mle.predictor import Predictor
 from mlops_for_mle.records import Deployment, NothingToDeploy
 from mlops_for_mle.release import Manifest, Release, ReleaseStore

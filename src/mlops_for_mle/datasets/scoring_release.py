@@ -8,7 +8,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import reachable
 from mlops_for_mle.datasets.base import ReadOnlyDataset
 from mlops_for_mle.errors import PrerequisiteError
-from mlops_for_mle.file_stores import usable
+from mlops_for_mle.foreign_errors import usable
 from mlops_for_mle.release import Release, ReleaseStore
 from mlops_for_mle.scoring.batch_options import ScoringOptions
 
