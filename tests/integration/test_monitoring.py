@@ -1,6 +1,7 @@
 """The monitoring pipeline on a trained and deployed release, with simulated traffic."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from datetime import timedelta
@@ -124,6 +125,8 @@ def test_the_report_stands_in_the_project_and_in_an_mlflow_run_of_its_own(
     assert logged.info.status == "FINISHED"
     assert logged.data.tags["mlops.monitoring_run"] == str(run.id)
     assert logged.data.metrics["drift/petal_length/population_stability_index"] > 1
+    assert logged.info.artifact_uri.startswith((steps.folder / "data/mlflow/artifacts").as_uri())
+    assert "MLFLOW_TRACKING_URI" not in os.environ, "that is what a person has set"
     artifact = steps.client.download_artifacts(logged.info.run_id, "monitoring.html")
     assert Path(artifact).read_text("utf-8") == html
     assert CandidateDataset(steps.raw_contract, steps.experiment).load() == candidate
