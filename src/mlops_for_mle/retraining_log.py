@@ -66,9 +66,7 @@ def unanswered(connection: Connection, contract: str, release: str) -> Monitorin
     """What monitoring has found of a release since a retraining was last acted on."""
     decisions = retraining_decisions.c
     # Where a run has noted no time for its labels, none were later than its window.
-    judged_to = case(
-        (_RUNS.labelled_count > 0, func.coalesce(_RUNS.labelled_to, _RUNS.window_to))
-    )
+    judged_to = case((_RUNS.labelled_count > 0, func.coalesce(_RUNS.labelled_to, _RUNS.window_to)))
     run_id, window_to, labelled_to = connection.execute(
         select(func.max(_RUNS.id), func.max(_RUNS.window_to), func.max(judged_to))
         .join(retraining_decisions, decisions.monitoring_run_id == _RUNS.id)

@@ -99,11 +99,8 @@ class Brokers:
         try:
             self._admin = AdminClient(self._properties(), logger=_ClientLog())
         except KafkaException as exception:
-            # The words are librdkafka's, which name its property.
             reason = exception.args[0].str().removeprefix("Failed to create admin client: ")
-            raise ConfigurationError(
-                f"{PREFIX}… is refused by Kafka's client: {reason}"
-            ) from exception
+            raise ConfigurationError(_named(reason, settings)) from exception
 
     def consumer(self, group: str) -> Consumer:
         """Make a member of a group, which commits offsets only when it is told to."""
@@ -239,3 +236,13 @@ class Brokers:
 
     def _properties(self) -> dict[str, Any]:
         return self._settings.client_properties() | {"error_cb": self.troubles.note}
+
+
+def _named(reason: str, settings: KafkaSettings) -> str:
+    """What librdkafka refuses, under the name that the setting has here."""
+    name, _, words = reason.partition(" failed: ")
+    found = settings.client_properties().get(name)
+    if found is not None and name.endswith(".location"):
+        variable = PREFIX + name.replace(".", "_").upper()
+        return f"{variable}: Kafka's client cannot use the file: {words} (found {found!r})"
+    return f"{PREFIX}…: Kafka's client refuses the settings: {reason}"
