@@ -62,7 +62,8 @@ class Patience:
             return
         self.failures += 1
         pause = pause_after(self.failures, self._every).total_seconds()
-        self._due_at = started + pause
+        # It is asked for about every so often: a second too early is not another time too late.
+        self._due_at = started + pause - self._every.total_seconds() / 2
         _LOGGER.warning(
             "%s: %d failed in a row; it is tried again after %.0f s",
             self._name,
