@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import lru_cache
 
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract_tables import observation_table
 from mlops_for_mle.errors import ConfigurationError, PrerequisiteError, UserError
+from mlops_for_mle.held_name import HeldName
 from mlops_for_mle.observation_tables import TableChange, apply_changes, find_differences
 from mlops_for_mle.paths import embedded_home
 
@@ -20,7 +21,7 @@ MLFLOW_DATABASE_NAME = "mlflow"
 SUPPORTED_SERVERS = range(15, 19)
 
 # Kept here so that an up-to-date database is recognised without importing Alembic (0.3 s).
-HEAD_REVISION = "0004"
+HEAD_REVISION = "0005"
 
 _DRIVER = "postgresql+psycopg2"
 _SCHEMA_LOCK = 7_210_001
@@ -126,27 +127,16 @@ def advisory_lock(connection: Connection, number: int) -> Iterator[None]:
 
 
 @contextmanager
-def only_one(engine: Engine, name: str) -> Iterator[bool]:
-    """Take a name for as long as the context lasts; gives whether nobody else has it.
+def only_one(engine: Engine, name: str) -> Iterator[HeldName | None]:
+    """Take a name for as long as the context lasts; gives None where somebody else has it.
 
-    The name is free again when the process ends, however it does.
+    The name is free again when the process ends, however it does, or loses its connection.
     """
-    with engine.connect() as connection:
-        key = {"name": name}
-        statement = text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
-        is_mine = bool(connection.scalar(statement, key))
-        connection.commit()
-        try:
-            yield is_mine
-        finally:
-            if is_mine:
-                # With the connection, the server has given up the lock too.
-                with suppress(OperationalError):
-                    connection.rollback()
-                    connection.execute(
-                        text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))"), key
-                    )
-                    connection.commit()
+    held = HeldName(engine, name)
+    try:
+        yield held if held.take() else None
+    finally:
+        held.give()
 
 
 def upgrade(url: str) -> bool:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 
-from mlops_for_mle.configuration import Configuration, parse_configuration
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.parameters import check_parameters
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -30,10 +30,7 @@ class ProjectHooks:
             ConfigurationError: A parameter is wrong; the message names each.
         """
         raw = context.config_loader["parameters"]
-        for name, kind in parameter_blocks().items():
-            parsed = parse_configuration(kind, raw.get(name), name)
-            if isinstance(parsed, Contract):
-                self._contract = parsed
+        self._contract = check_parameters(raw)
         self._metric = raw["gates"]["metric"]
 
     @hook_impl
@@ -70,25 +67,3 @@ class ProjectHooks:
 
             registry = Registry(self._contract, self._metric, database_url(), run_params.get("env"))
             click.echo(project_summary(registry))
-
-
-def parameter_blocks() -> dict[str, type[Configuration]]:
-    """The blocks of parameters and the class that describes each."""
-    from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
-    from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
-    from mlops_for_mle.pipelines.registry.options import GateOptions
-    from mlops_for_mle.pipelines.retraining.options import RetrainingOptions
-    from mlops_for_mle.pipelines.training.data_checks import DataCheckOptions
-    from mlops_for_mle.pipelines.training.options import TrainingOptions
-    from mlops_for_mle.scoring.batch_options import ScoringOptions
-
-    return {
-        "contract": Contract,
-        "ingestion": IngestionOptions,
-        "training": TrainingOptions,
-        "data_checks": DataCheckOptions,
-        "gates": GateOptions,
-        "retraining": RetrainingOptions,
-        "monitoring": MonitoringOptions,
-        "scoring": ScoringOptions,
-    }

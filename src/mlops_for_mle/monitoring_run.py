@@ -49,6 +49,8 @@ class MonitoringRun(NamedTuple):
         status: ``insufficient`` when there were too few rows to say more.
         reasons: Sentences for people.
         created_at: When it was recorded; None before.
+        labelled_from: When the first of those labelled predictions was answered; None without any.
+        labelled_to: When the last one was.
         metrics: The numbers; empty where they were not asked for.
     """
 
@@ -63,4 +65,6 @@ class MonitoringRun(NamedTuple):
     status: Status
     reasons: tuple[str, ...]
     created_at: datetime | None = None
+    labelled_from: datetime | None = None
+    labelled_to: datetime | None = None
     metrics: tuple[MonitoringMetric, ...] = ()

@@ -227,6 +227,8 @@ class WindowCounts:
         prediction: What was answered.
         classified: Labelled predictions of a classification.
         regression: Labelled predictions of a regression.
+        labelled_from: When the first labelled prediction was answered.
+        labelled_to: When the last was.
         table: The contract's table; None where it is missing.
     """
 
@@ -239,6 +241,8 @@ class WindowCounts:
     prediction: ColumnCounts
     classified: tuple[ClassifiedCell, ...] = ()
     regression: RegressionSums = field(default_factory=RegressionSums)
+    labelled_from: datetime | None = None
+    labelled_to: datetime | None = None
     table: TableCounts | None = None
 
     @property

@@ -8,13 +8,16 @@ from mlops_for_mle.monitoring_run import Area
 
 Action = Literal["none", "investigate", "retrain"]
 
+# More windows than these are never looked at.
+MOST_WINDOWS = 100
+
 
 class WindowFinding(NamedTuple):
     """What one monitoring run has found in its window.
 
     Attributes:
         run_id: The run's number.
-        window_from: When the first prediction of the window was answered.
+        window_from: When the first of the predictions was answered that were looked at.
         window_to: When the last one was.
         alarms: The areas in which something was an alarm.
     """
@@ -32,12 +35,17 @@ class MonitoringHistory:
     Attributes:
         contract: Whose release.
         release: The one that is deployed.
-        findings: The newest first; without the runs that had too few rows to tell.
+        findings: Of the newest windows that do not overlap, the newest first and no more than
+            ``MOST_WINDOWS``; without the runs that had too few rows to tell.
+        labelled_findings: The same of the labelled predictions by which performance was judged.
+            They are windows of their own: labels come late, and one set of them may be the newest
+            in many windows of predictions.
     """
 
     contract: str
     release: str
     findings: tuple[WindowFinding, ...]
+    labelled_findings: tuple[WindowFinding, ...]
 
 
 class RetrainingDecision(NamedTuple):

@@ -1,10 +1,24 @@
 """The record of decisions on retraining. Rows are appended, and told once how they ended."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    case,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    true,
+    update,
+)
 
 from mlops_for_mle.records_retraining import (
+    MOST_WINDOWS,
     MonitoringHistory,
     RetrainingDecision,
     WindowFinding,
@@ -12,7 +26,9 @@ from mlops_for_mle.records_retraining import (
 from mlops_for_mle.tables import monitoring_metrics, monitoring_runs, retraining_decisions
 
 _GIVEN = ("contract", "monitoring_run_id", "decision", "reasons", "evidence_from")
-_LONGEST_HISTORY = 1_000
+_RUNS, _METRICS = monitoring_runs.c, monitoring_metrics.c
+
+Moment = ColumnElement[datetime]
 
 
 def append(connection: Connection, decision: RetrainingDecision) -> int:
@@ -48,41 +64,68 @@ def conclude(connection: Connection, decision_id: int, outcome: str) -> None:
 
 def unanswered(connection: Connection, contract: str, release: str) -> MonitoringHistory:
     """What monitoring has found of a release since a retraining was last acted on."""
-    runs_seen = monitoring_runs.alias("seen")
-    runs, metrics, decisions = (
-        monitoring_runs.c,
-        monitoring_metrics.c,
-        retraining_decisions.c,
-    )
-    answered = (
-        select(func.coalesce(func.max(decisions.monitoring_run_id), 0))
+    decisions = retraining_decisions.c
+    # Where a run has noted no time for its labels, none were later than its window.
+    judged_to = case((_RUNS.labelled_count > 0, func.coalesce(_RUNS.labelled_to, _RUNS.window_to)))
+    run_id, window_to, labelled_to = connection.execute(
+        select(func.max(_RUNS.id), func.max(_RUNS.window_to), func.max(judged_to))
+        .join(retraining_decisions, decisions.monitoring_run_id == _RUNS.id)
         .where(decisions.contract == contract, decisions.acted_at.is_not(None))
-        .scalar_subquery()
+    ).one()
+    newer = [_RUNS.contract == contract, _RUNS.release == release, _RUNS.id > (run_id or 0)]
+    is_judged = exists().where(_METRICS.run_id == _RUNS.id, _METRICS.area == "performance")
+    windows = _separate(
+        connection,
+        _RUNS.window_from,
+        _RUNS.window_to,
+        [*newer, _after(_RUNS.window_from, window_to), _RUNS.status != "insufficient"],
     )
-    # A window that the last retraining has answered, in part or whole, is no new evidence.
-    seen = runs_seen.c
-    answered_until = (
-        select(func.coalesce(func.max(seen.window_to), text("'-infinity'::timestamptz")))
-        .where(seen.id == answered)
-        .scalar_subquery()
+    labelled = _separate(
+        connection,
+        _RUNS.labelled_from,
+        _RUNS.labelled_to,
+        [*newer, _after(_RUNS.labelled_from, labelled_to), is_judged],
     )
-    alarms = func.array_remove(func.array_agg(metrics.area.distinct()), None)
+    return MonitoringHistory(contract, release, windows, labelled)
+
+
+def _after(begin: Moment, answered: datetime | None) -> ColumnElement[bool]:
+    """Whether a window holds nothing that the last retraining has answered."""
+    return begin.is_not(None) if answered is None else begin > answered
+
+
+def _separate(
+    connection: Connection, begin: Moment, end: Moment, candidates: Sequence[ColumnElement[bool]]
+) -> tuple[WindowFinding, ...]:
+    """The newest windows that do not overlap, the newest first.
+
+    A window that shares predictions with a newer one would repeat its alarm. Postgres chooses them,
+    since many thousands of runs may look at one window while there is little traffic.
+    """
+    # Who looks back makes a new run of an old window, so the number of a run is no order.
+    newest = (
+        select(_RUNS.id, begin.label("begin"), end.label("end"))
+        .where(*candidates)
+        .order_by(end.desc(), _RUNS.id.desc())
+        .limit(1)
+    )
+    first = newest.subquery("first")
+    chosen = select(first, literal(1).label("number")).cte("chosen", recursive=True)
+    earlier = newest.where(end < chosen.c.begin).lateral("earlier")
+    chosen = chosen.union_all(
+        select(earlier, chosen.c.number + 1)
+        .select_from(chosen.join(earlier, true()))
+        .where(chosen.c.number < MOST_WINDOWS)
+    )
+    alarms = select(_METRICS.area.distinct()).where(
+        _METRICS.run_id == chosen.c.id, _METRICS.is_alarm
+    )
     rows = connection.execute(
-        select(runs.id, runs.window_from, runs.window_to, alarms.label("alarms"))
-        .outerjoin(monitoring_metrics, (metrics.run_id == runs.id) & metrics.is_alarm)
-        .where(
-            runs.contract == contract,
-            runs.release == release,
-            runs.status != "insufficient",
-            runs.window_from.is_not(None),
-            runs.id > answered,
-            runs.window_from > answered_until,
-        )
-        .group_by(runs.id)
-        .order_by(runs.id.desc())
-        .limit(_LONGEST_HISTORY)
+        select(
+            chosen.c.id, chosen.c.begin, chosen.c.end, func.array(alarms.scalar_subquery())
+        ).order_by(chosen.c.number)
     )
-    findings = tuple(
-        WindowFinding(row.id, row.window_from, row.window_to, frozenset(row.alarms)) for row in rows
+    return tuple(
+        WindowFinding(run_id, since, until, frozenset(areas))
+        for run_id, since, until, areas in rows
     )
-    return MonitoringHistory(contract, release, findings)

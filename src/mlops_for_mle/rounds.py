@@ -21,6 +21,61 @@ def pause_after(failures: int, every: timedelta) -> timedelta:
     return min(doubled, longest)
 
 
+class Patience:
+    """Work that is asked for often and, while it fails, done more and more seldom."""
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[], None],
+        every: timedelta,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Fail nothing yet.
+
+        Args:
+            name: What it is, for people.
+            work: What is done.
+            every: The time between two tries before any has failed.
+            clock: Gives seconds that only grow.
+        """
+        self.failures = 0
+        self._name = name
+        self._work = work
+        self._every = every
+        self._clock = clock
+        self._due_at = 0.0
+
+    def work(self) -> None:
+        """Do the work, unless it has failed too short a time ago; a failure is logged."""
+        started = self._clock()
+        if self.failures and started < self._due_at:
+            _LOGGER.info(
+                "%s failed %d times in a row; it is tried again in %.0f s",
+                self._name,
+                self.failures,
+                self._due_at - started,
+            )
+            return
+        if _succeeds(self._work, self._name):
+            self.failures = 0
+            return
+        self.failures += 1
+        pause = pause_after(self.failures, self._every).total_seconds()
+        # It is asked for about every so often: a second too early is not another time too late.
+        self._due_at = started + pause - self._every.total_seconds() / 2
+        _LOGGER.warning(
+            "%s: %d failed in a row; it is tried again after %.0f s",
+            self._name,
+            self.failures,
+            pause,
+        )
+
+    def forget(self) -> None:
+        """Take the next work for another one, which has not failed yet."""
+        self.failures = 0
+
+
 def repeat(
     work: Callable[[], None],
     every: timedelta,
@@ -44,16 +99,7 @@ def repeat(
     failures = failed = done = 0
     while not stopping.is_set():
         started = time.monotonic()
-        try:
-            work()
-        except UserError as error:
-            failures += 1
-            _LOGGER.warning("%s", error)
-        except Exception:
-            failures += 1
-            _LOGGER.exception("the round failed")
-        else:
-            failures = 0
+        failures = 0 if _succeeds(work, "the round") else failures + 1
         failed += failures > 0
         done += 1
         if limit is not None and done >= limit:
@@ -63,3 +109,15 @@ def repeat(
             _LOGGER.warning("%d failed in a row; the next round begins in %.0f s", failures, pause)
         stopping.wait(max(0.0, started + pause - time.monotonic()))
     return failed
+
+
+def _succeeds(work: Callable[[], None], name: str) -> bool:
+    try:
+        work()
+    except UserError as error:
+        _LOGGER.warning("%s", error)
+    except Exception:
+        _LOGGER.exception("%s failed", name)
+    else:
+        return True
+    return False

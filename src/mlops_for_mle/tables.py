@@ -162,11 +162,16 @@ monitoring_runs = Table(
     # A list of sentences.
     Column("reasons", JSONB, nullable=False),
     _created_at(),
+    # When the first and the last of the labelled predictions was answered that were looked at.
+    Column("labelled_from", DateTime(timezone=True)),
+    Column("labelled_to", DateTime(timezone=True)),
     CheckConstraint(
         "status IN ('insufficient', 'healthy', 'warning', 'alarm')",
         name="monitoring_runs_status_check",
     ),
     Index("monitoring_runs_contract_id_idx", "contract", "id"),
+    Index("monitoring_runs_window_to_idx", "contract", "release", "window_to", "id"),
+    Index("monitoring_runs_labelled_to_idx", "contract", "release", "labelled_to", "id"),
 )
 
 monitoring_metrics = Table(

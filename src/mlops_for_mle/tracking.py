@@ -4,12 +4,34 @@ kedro-mlflow 2.0 opens the tracking store in every session and makes every datas
 together that is half of the start-up time of a pipeline that logs nothing.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
+
+
+_VARIABLE = "MLFLOW_TRACKING_URI"
+
+
+@contextmanager
+def variable_kept() -> Iterator[None]:
+    """Keep what a person has set or not set, while MLflow is pointed at its server.
+
+    MLflow would write the variable, and the next session would take that for a person's choice.
+    """
+    before = os.environ.get(_VARIABLE)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_VARIABLE, None)
+        else:
+            os.environ[_VARIABLE] = before
 
 
 class DeferredMlflowHook:
@@ -36,7 +58,9 @@ class DeferredMlflowHook:
         self._hook._already_active_mlflow = mlflow.active_run() is not None
         self._hook.mlflow_config = KedroMlflowConfig.model_validate(context.config_loader["mlflow"])
         object.__setattr__(context, "mlflow", self._hook.mlflow_config)
-        if mlflow.active_run() is None:
+        if mlflow.active_run() is not None:
+            return
+        with variable_kept():
             mlflow.set_tracking_uri(self._hook.mlflow_config.server.mlflow_tracking_uri)
 
     @hook_impl
@@ -53,7 +77,8 @@ class DeferredMlflowHook:
                 options.tracking.experiment.name,
                 options.tracking.experiment.create_experiment_kwargs.artifact_location,
             )
-            self._hook.after_context_created(self._context)
+            with variable_kept():
+                self._hook.after_context_created(self._context)
         self._hook.before_pipeline_run(run_params, pipeline, catalog)
 
     @hook_impl

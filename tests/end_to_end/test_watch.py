@@ -22,11 +22,20 @@ def test_without_a_deployment_it_says_what_to_run_first(project: Project) -> Non
     assert "Traceback" not in finished.text
 
 
+def test_what_can_never_call_for_a_retraining_is_refused_at_once(project: Project) -> None:
+    parameters = project.folder / "conf/local/parameters_monitoring.yml"
+    parameters.write_text("monitoring: {window: {rows: null}}\n")
+    try:
+        assert "monitoring.window: rows and hours are both null" in project.refuse("watch")
+    finally:
+        parameters.unlink()
+
+
 def test_one_watches_at_a_time_and_stops_when_told(project: Project) -> None:
     project.succeed("run")
     with project.held() as url:
-        with only_one(engine_for(url), "watch/iris") as is_mine:
-            assert is_mine
+        with only_one(engine_for(url), "watch/iris") as held:
+            assert held is not None
             skipped = project.succeed("watch", "--rounds", "1")
         assert "is watched by another process; skipped" in skipped.errors
         assert query(url, RUNS) == [(0,)]

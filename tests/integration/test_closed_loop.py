@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
 
+from mlops_for_mle.commands.watch import patient_retraining, watch_once
 from mlops_for_mle.errors import NotCalledForError
 from mlops_for_mle.release import ReleaseStore
 from mlops_for_mle.resolvers import release_store
@@ -105,3 +108,47 @@ def test_a_changed_world_is_noticed_learned_and_told_by_the_tables(project: Path
         (first.manifest.release, 1),
         (second.manifest.release, 2),
     ]
+
+
+def test_labels_that_stay_the_newest_start_no_retraining_until_others_say_the_same(
+    project: Path,
+) -> None:
+    url, store = os.environ["DATABASE_URL"], ReleaseStore(release_store())
+    begin = datetime.now(UTC) - timedelta(hours=12)
+    traffic = Traffic(url, deployed_release(url, store, "iris"), seed=8, start=begin)
+
+    traffic.serve(500, noise=0.1, flip_labels=0.6)
+    assert monitor(project) == ("alarm", "none")
+    traffic.serve(600, noise=0.1, labelled=0)
+    assert monitor(project) == ("alarm", "none")
+    traffic.serve(600, noise=0.1, labelled=0)
+    assert monitor(project) == ("alarm", "none")
+
+    traffic.serve(500, noise=0.1, flip_labels=0.6)
+    assert monitor(project) == ("alarm", "retrain")
+
+
+def test_a_retraining_that_cannot_succeed_waits_longer_and_monitoring_does_not(
+    project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, store = os.environ["DATABASE_URL"], ReleaseStore(release_store())
+    begin = datetime.now(UTC) - timedelta(hours=6)
+    traffic = Traffic(url, deployed_release(url, store, "iris"), seed=9, start=begin)
+    traffic.serve(500, noise=0.1, flip_labels=0.6)
+    monitor(project)
+    traffic.serve(500, noise=0.1, flip_labels=0.6)
+    ((before,),) = table("SELECT count(*) FROM monitoring_runs")
+    checks = project / "conf/local/parameters_training.yml"
+    checks.write_text("data_checks: {minimum_rows_per_class: 10000}\n")
+    metadata = bootstrap_project(project)
+    retraining = patient_retraining(metadata, None, timedelta(hours=1))
+    try:
+        for _ in range(3):
+            watch_once(metadata, None, "iris", retraining)
+    finally:
+        checks.unlink()
+
+    assert table("SELECT count(*) FROM monitoring_runs") == [(before + 3,)]
+    assert retraining.failures == 1
+    assert "too few rows of a class (class setosa has" in caplog.text
+    assert "Traceback" not in caplog.text

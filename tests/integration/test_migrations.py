@@ -6,14 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import CheckConstraint, text
 
-from mlops_for_mle import database
+from mlops_for_mle import database, monitoring_log, retraining_log
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import PrerequisiteError, UserError
-from mlops_for_mle.migrations import head_revision
+from mlops_for_mle.migrations import alembic_configuration, head_revision
 from mlops_for_mle.tables import metadata
 from tests.integration.servers import connection_to, query, scalar
 from tests.mixed import MIXED_CONTRACT
@@ -61,6 +62,29 @@ def test_migrations_make_exactly_the_tables_that_the_code_describes(empty_databa
         if isinstance(constraint, CheckConstraint)
     }
     assert {name for (name,) in checks} == described
+
+
+def test_monitoring_runs_of_the_revision_before_are_kept(empty_database: str) -> None:
+    with connection_to(empty_database) as connection:
+        configuration = alembic_configuration()
+        configuration.attributes["connection"] = connection
+        command.upgrade(configuration, "0004")
+        connection.commit()
+    query(
+        empty_database,
+        "INSERT INTO monitoring_runs (contract, release, model_version, prediction_count, "
+        "labelled_count, status, reasons) VALUES ('iris', 'iris-v1', 1, 500, 120, 'healthy', '[]')",
+    )
+
+    assert database.upgrade(empty_database) is True
+
+    with connection_to(empty_database) as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        run = monitoring_log.newest(connection, "iris")
+        assert run is not None
+        assert (run.labelled_count, run.labelled_from, run.labelled_to) == (120, None, None)
+        history = retraining_log.unanswered(connection, "iris", "iris-v1")
+        assert history.labelled_findings == ()
 
 
 def test_upgrading_again_changes_nothing(empty_database: str, contract: Contract) -> None:

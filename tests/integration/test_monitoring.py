@@ -1,6 +1,7 @@
 """The monitoring pipeline on a trained and deployed release, with simulated traffic."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from datetime import timedelta
@@ -124,6 +125,8 @@ def test_the_report_stands_in_the_project_and_in_an_mlflow_run_of_its_own(
     assert logged.info.status == "FINISHED"
     assert logged.data.tags["mlops.monitoring_run"] == str(run.id)
     assert logged.data.metrics["drift/petal_length/population_stability_index"] > 1
+    assert logged.info.artifact_uri.startswith((steps.folder / "data/mlflow/artifacts").as_uri())
+    assert "MLFLOW_TRACKING_URI" not in os.environ, "that is what a person has set"
     artifact = steps.client.download_artifacts(logged.info.run_id, "monitoring.html")
     assert Path(artifact).read_text("utf-8") == html
     assert CandidateDataset(steps.raw_contract, steps.experiment).load() == candidate
@@ -197,7 +200,7 @@ def test_a_window_of_the_past_is_looked_at_as_it_was(
     assert past.status == "healthy"
     assert past.window_to is not None
     assert past.window_to <= until
-    assert monitor(steps, url, rows=None).prediction_count == 1000
+    assert monitor(steps, url, rows=None, hours=1000).prediction_count == 1000
 
 
 def test_a_limit_that_does_not_fit_the_task_is_refused_before_anything_is_recorded(
@@ -209,6 +212,7 @@ def test_a_limit_that_does_not_fit_the_task_is_refused_before_anything_is_record
         ({"window": {"until": "2026-05-01 00:00:00"}}, "monitoring.window.until"),
         ({"window": {"rows": 50}}, "must not be below minimum_rows 100"),
         ({"drift": {"test": "ks"}}, "allowed: bins, warning, alarm"),
+        ({"window": {"rows": None}}, "retraining.alarms (found 2) can never be reached"),
     ):
         with refused(UserError) as refusal:
             run_session(steps.folder, "monitoring", monitoring=parameters)

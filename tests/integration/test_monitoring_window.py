@@ -304,6 +304,34 @@ def test_a_mixed_table_is_compared_column_by_column(database_url: str, iris: Rel
     assert counts.features["day"].wrong_type == 0
 
 
+def test_a_look_knows_which_labels_it_has_judged_however_old_they_are(
+    database_url: str, iris: Release
+) -> None:
+    traffic = Traffic(database_url, iris, seed=23, start=START)
+    options = {"window": {"rows": 200}}
+    traffic.serve(100)
+    traffic.serve(200)
+    traffic.serve(300, labelled=0)
+
+    late = look(database_url, iris, iris_source(), **options).run
+    traffic.serve(50)
+    newer = look(database_url, iris, iris_source(), **options).run
+
+    assert late.window_from == START + timedelta(seconds=400)
+    assert late.labelled_from == START + timedelta(seconds=100)
+    assert late.labelled_to == START + timedelta(seconds=299)
+    assert newer.labelled_from == START + timedelta(seconds=150)
+    assert newer.labelled_to == newer.window_to
+
+
+def test_without_labels_there_is_no_time_of_labels(database_url: str, iris: Release) -> None:
+    Traffic(database_url, iris, seed=24, start=START).serve(200, labelled=0)
+
+    run = look(database_url, iris, iris_source()).run
+
+    assert (run.labelled_count, run.labelled_from, run.labelled_to) == (0, None, None)
+
+
 def test_counts_are_those_of_pandas(database_url: str, iris: Release) -> None:
     traffic = Traffic(database_url, iris, seed=14, start=START)
     served = traffic.serve(400, noise=0.3, labelled=0.5)

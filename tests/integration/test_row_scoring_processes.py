@@ -143,9 +143,16 @@ def test_a_worker_ends_when_the_process_that_started_it_is_gone(stage: Stage) ->
     worker = Worker(stage.plan(follow=True))
     stage.insert(1)
     assert eventually(lambda: stage.scored() == 1, seconds=60)
-    assert worker.process.stdin is not None
-    worker.process.stdin.close()
-    assert worker.process.wait(30) == 0
+    process = worker.process
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    for stream in (process.stdout, process.stdin):
+        stream.close()
+    assert process.wait(30) == 0
+    said = process.stderr.read()
+    assert "Traceback" not in said
+    assert "BrokenPipe" not in said
 
 
 def test_several_workers_share_the_rows_and_end_when_none_is_left(stage: Stage) -> None:

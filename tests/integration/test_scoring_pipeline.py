@@ -278,6 +278,54 @@ def test_a_source_that_cannot_be_read_is_told_in_one_sentence(
         steps.source(source=source.format(folder=tmp_path))
 
 
+@pytest.fixture
+def without_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nobody has logged in to S3 on this machine."""
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "PROFILE"):
+        monkeypatch.delenv(f"AWS_{name}", raising=False)
+    for name in ("SHARED_CREDENTIALS_FILE", "CONFIG_FILE"):
+        monkeypatch.setenv(f"AWS_{name}", str(tmp_path / "absent"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+PLACES = [
+    ("s3://bucket/rows.parquet", "s3://bucket/rows.parquet cannot be used: Unable to locate cred"),
+    ("gs://bucket/rows.parquet", "gs://bucket/rows.parquet cannot be used: Please install gcsfs"),
+    ("foo://there/rows.parquet", "foo://there/rows.parquet cannot be used: Protocol not known"),
+]
+
+
+@pytest.mark.usefixtures("without_credentials")
+@pytest.mark.parametrize(("place", "said"), PLACES)
+def test_a_place_that_cannot_be_used_is_told_before_any_row_is_scored(
+    steps: Steps, release: Release, place: str, said: str
+) -> None:
+    class Untouched:
+        """Rows that nobody may read yet."""
+
+        name = "rows"
+        schema = pa.schema([(name, pa.float64()) for name in FEATURES])
+
+        def row_count(self) -> int:
+            return 1
+
+        def chunks(self, columns: Sequence[str], row_limit: int) -> Iterator[pa.Table]:
+            raise AssertionError("a row was read")
+
+    with refusing(UserError, said):
+        steps.source(source=place)
+    with refusing(UserError, said):
+        output = ScoredRowsDataset({"output": place}, {"con": "unused"})
+        output.save(ScoredBatch(Untouched(), release, (), 1_000))
+
+
+@pytest.mark.usefixtures("without_credentials")
+def test_a_store_of_releases_that_cannot_be_used_is_named(stage: Stage) -> None:
+    contract, credentials = stage.contract.model_dump(mode="json"), {"con": stage.url}
+    with refusing(UserError, "s3://bucket/releases cannot be used: Unable to locate credentials"):
+        ScoringReleaseDataset(contract, {}, credentials, "s3://bucket/releases").load()
+
+
 def test_a_source_that_lacks_a_feature_is_refused_before_anything_is_written(
     steps: Steps, tmp_path: Path
 ) -> None:

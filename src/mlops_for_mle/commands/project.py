@@ -52,5 +52,7 @@ def connect_mlflow() -> None:
     import mlflow
 
     from mlops_for_mle.resolvers import mlflow_tracking_uri
+    from mlops_for_mle.tracking import variable_kept
 
-    mlflow.set_tracking_uri(mlflow_tracking_uri())
+    with variable_kept():
+        mlflow.set_tracking_uri(mlflow_tracking_uri())

@@ -80,6 +80,15 @@ def regression_sums(span: Span, limit: int | None, centre: float, scale: float) 
     )
 
 
+def labelled_between(span: Span, limit: int | None) -> Executable:
+    """When the first and the last of the labelled predictions were answered."""
+    rows = _labelled(span, limit, _P.created_at)
+    answered_at = rows.c.created_at
+    return select(
+        func.min(answered_at).label("labelled_from"), func.max(answered_at).label("labelled_to")
+    )
+
+
 def _labelled(span: Span, limit: int | None, *columns: Any) -> Subquery:
     """The newest predictions whose true label has arrived."""
     return (

@@ -11,6 +11,7 @@ from mlops_for_mle.database import reachable
 from mlops_for_mle.datasets.base import ReadOnlyDataset
 from mlops_for_mle.datasets.model_files import temporary_folder
 from mlops_for_mle.errors import PrerequisiteError, UserError
+from mlops_for_mle.foreign_errors import reason_of, usable
 from mlops_for_mle.frames import digest
 from mlops_for_mle.records_monitoring import DeployedRelease
 from mlops_for_mle.release import ReleaseStore
@@ -48,7 +49,8 @@ class DeployedReleaseDataset(ReadOnlyDataset[DeployedRelease]):
 
         Raises:
             PrerequisiteError: Nothing is deployed.
-            UserError: The snapshot is not in MLflow any more, or is another one.
+            UserError: The release store cannot be used; or the snapshot is not in MLflow any
+                more, or is another one.
         """
         with reachable(self._url) as engine, engine.connect() as connection:
             row = deployments.current(connection, self._contract)
@@ -57,7 +59,8 @@ class DeployedReleaseDataset(ReadOnlyDataset[DeployedRelease]):
                 f"Nothing of {self._contract} is deployed yet, so there is nothing to monitor: "
                 "run `kedro run` first."
             )
-        release = self._store.fetch(self._contract, row.release)
+        with usable(self._store.url):
+            release = self._store.fetch(self._contract, row.release)
         snapshot = read_snapshot(row.run_id, row.release)
         expected = release.manifest.snapshot.sha256
         found = digest(snapshot)
@@ -80,15 +83,14 @@ def read_snapshot(run_id: str, release: str) -> pd.DataFrame:
         UserError: The run or its snapshot is gone, or MLflow does not answer.
     """
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
     with temporary_folder() as folder:
         try:
             MlflowClient().download_artifacts(run_id, _SNAPSHOT_FOLDER, folder)
-        except (MlflowException, OSError) as error:
+        except Exception as error:  # Each kind of store has its own errors.
             raise UserError(
                 f"The training snapshot of release {release} cannot be read from MLflow run "
-                f"{run_id}: {' '.join(str(error).split())}"
+                f"{run_id}: {reason_of(error)}"
             ) from error
         paths = sorted(Path(folder, _SNAPSHOT_FOLDER).glob("*.parquet"))
         if not paths:

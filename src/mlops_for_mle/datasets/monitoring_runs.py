@@ -14,6 +14,7 @@ from mlops_for_mle.datasets.base import ContractTables
 from mlops_for_mle.datasets.model_files import temporary_folder
 from mlops_for_mle.errors import PrerequisiteError
 from mlops_for_mle.experiment import ensure_experiment
+from mlops_for_mle.foreign_errors import usable
 from mlops_for_mle.monitoring_run import MonitoringRun
 from mlops_for_mle.records_monitoring import MonitoringReport
 
@@ -103,11 +104,12 @@ class MonitoringReportDataset(AbstractDataset[MonitoringReport, str]):
         """Write the file, then log the report and its numbers.
 
         Raises:
-            UserError: MLflow does not answer.
+            UserError: MLflow cannot be used; the file was written.
         """
         self._filepath.parent.mkdir(parents=True, exist_ok=True)
         self._filepath.write_text(data.html, encoding="utf-8")
-        run_id = _log_report(data, self._experiment)
+        with usable(f"{self._filepath} was written, but MLflow"):
+            run_id = _log_report(data, self._experiment)
         _LOGGER.info("report: %s and MLflow run %s", self._filepath, run_id)
 
     def load(self) -> str:

@@ -76,6 +76,7 @@ def count_window(connection: Connection, plan: WindowPlan) -> WindowCounts:
         classified=_count_classes(connection, everything, plan) if is_classifier else (),
         regression=RegressionSums() if is_classifier else _sum_errors(connection, everything, plan),
         table=count_table(connection, plan),
+        **connection.execute(labels.labelled_between(everything, plan.row_limit)).one()._mapping,
     )
 
 

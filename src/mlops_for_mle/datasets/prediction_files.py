@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,6 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 from pyarrow import parquet
 
 from mlops_for_mle.errors import SourceError, UserError
+from mlops_for_mle.foreign_errors import usable
 from mlops_for_mle.scoring.batch_options import rejects_beside
 from mlops_for_mle.scoring.batches import REJECT_SCHEMA, ScoredChunk
 
@@ -22,9 +23,14 @@ class PredictionFiles:
     """Two Parquet files, here or at any URL that fsspec opens."""
 
     def __init__(self, path: str) -> None:
-        """Name the file of predictions; its folder is made when it is written."""
+        """Name the file of predictions; its folder is made when it is written.
+
+        Raises:
+            UserError: Nothing that is installed opens such a URL.
+        """
         self._path = path
-        self._file_system, self._target = fsspec.core.url_to_fs(path)
+        with usable(path):
+            self._file_system, self._target = fsspec.core.url_to_fs(path)
 
     @contextmanager
     def writing(self, schema: pa.Schema) -> Iterator[Callable[[ScoredChunk], None]]:
@@ -41,6 +47,10 @@ class PredictionFiles:
                     folder = Path(self._target).parent
                     folder.mkdir(parents=True, exist_ok=True)
                 else:
+                    # Lack of credentials is told now, not when all rows are scored. Who may only
+                    # write is refused an answer, and goes on.
+                    with usable(self._path), suppress(OSError):
+                        self._file_system.exists(self._target)
                     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
                 partials = [folder / f".{uuid4().hex}.partial" for _ in range(2)]
                 for partial in partials:
@@ -72,7 +82,7 @@ class PredictionFiles:
             raise SourceError(
                 f"{self._path} is not there: run `kedro run --pipeline scoring` first"
             )
-        with self._file_system.open(self._target, "rb") as file:
+        with usable(self._path), self._file_system.open(self._target, "rb") as file:
             opened = parquet.ParquetFile(file)
             if row_limit is None:
                 return pd.DataFrame(opened.read().to_pandas())
@@ -81,8 +91,13 @@ class PredictionFiles:
             return pd.DataFrame(first.to_pandas())
 
     def exists(self) -> bool:
-        """Whether the file of predictions is there."""
-        return bool(self._file_system.exists(self._target))
+        """Whether the file of predictions is there.
+
+        Raises:
+            UserError: Its place cannot be used.
+        """
+        with usable(self._path):
+            return bool(self._file_system.exists(self._target))
 
     def _publish(self, partial: Path, target: str) -> None:
         if isinstance(self._file_system, LocalFileSystem):
@@ -90,4 +105,5 @@ class PredictionFiles:
                 os.fsync(file.fileno())
             partial.replace(target)
         else:
-            self._file_system.put_file(str(partial), target)
+            with usable(self._path):
+                self._file_system.put_file(str(partial), target)

@@ -15,6 +15,7 @@ from mlops_for_mle import deployments
 from mlops_for_mle.database import reachable
 from mlops_for_mle.encoding import encoding_of
 from mlops_for_mle.errors import PrerequisiteError, ReleaseError
+from mlops_for_mle.foreign_errors import usable
 from mlops_for_mle.predictor import Predictor
 from mlops_for_mle.records import Deployment, NothingToDeploy
 from mlops_for_mle.release import Manifest, Release, ReleaseStore
@@ -53,14 +54,16 @@ class ReleaseDataset(AbstractDataset[Release | NothingToDeploy, Manifest | Nothi
         Raises:
             ReleaseError: It does not answer its own example as the trained model did, or is too
                 slow; then nothing was published.
+            UserError: The store cannot be used.
         """
         if isinstance(data, NothingToDeploy):
             self._verified = data
             return
         manifest = data.manifest
         latency = verify_release(data, self._maximum_latency_ms)
-        is_new = self._store.publish(data)
-        stored = self._store.fetch(manifest.contract.name, manifest.release)
+        with usable(self._store.url):
+            is_new = self._store.publish(data)
+            stored = self._store.fetch(manifest.contract.name, manifest.release)
         Predictor(stored)
         self._verified = stored.manifest
         _LOGGER.info(

@@ -8,6 +8,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import reachable
 from mlops_for_mle.datasets.base import ReadOnlyDataset
 from mlops_for_mle.errors import PrerequisiteError
+from mlops_for_mle.foreign_errors import usable
 from mlops_for_mle.release import Release, ReleaseStore
 from mlops_for_mle.scoring.batch_options import ScoringOptions
 
@@ -46,8 +47,11 @@ class ScoringReleaseDataset(ReadOnlyDataset[Release]):
         Raises:
             PrerequisiteError: Nothing is deployed and no release is named.
             ReleaseError: It is not in the store, incomplete or altered.
+            UserError: The store cannot be used.
         """
-        return self._store.fetch(self._contract, self._named or self._deployed())
+        release = self._named or self._deployed()
+        with usable(self._store.url):
+            return self._store.fetch(self._contract, release)
 
     def _deployed(self) -> str:
         with reachable(self._url) as engine, engine.connect() as connection:

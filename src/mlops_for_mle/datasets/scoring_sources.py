@@ -15,6 +15,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import reachable
 from mlops_for_mle.datasets.base import ReadOnlyDataset
 from mlops_for_mle.errors import SourceError
+from mlops_for_mle.foreign_errors import usable
 from mlops_for_mle.scoring.batch_options import ScoringOptions, place_of
 from mlops_for_mle.scoring.batches import RowSource
 
@@ -170,6 +171,7 @@ class ParquetRows:
 
         Raises:
             SourceError: There is no such file, or it is no Parquet file.
+            UserError: Its place cannot be used.
         """
         self.name = path
         with self._opened() as file:
@@ -193,17 +195,20 @@ class ParquetRows:
     @contextmanager
     def _opened(self) -> Iterator[parquet.ParquetFile]:
         where = self.name
-        try:
-            with fsspec.open(where, "rb") as file:
-                yield parquet.ParquetFile(file, pre_buffer=False)
-        except FileNotFoundError:
-            raise SourceError(f"{where}: there is no such file") from None
-        except IsADirectoryError:
-            raise SourceError(f"{where}: is a folder, expected a Parquet file") from None
-        except PermissionError:
-            raise SourceError(f"{where}: this user may not read it") from None
-        except pa.ArrowException as error:
-            raise SourceError(f"{where}: is no Parquet file that can be read: {error}") from None
+        with usable(where):
+            try:
+                with fsspec.open(where, "rb") as file:
+                    yield parquet.ParquetFile(file, pre_buffer=False)
+            except FileNotFoundError:
+                raise SourceError(f"{where}: there is no such file") from None
+            except IsADirectoryError:
+                raise SourceError(f"{where}: is a folder, expected a Parquet file") from None
+            except PermissionError:
+                raise SourceError(f"{where}: this user may not read it") from None
+            except pa.ArrowException as error:
+                raise SourceError(
+                    f"{where}: is no Parquet file that can be read: {error}"
+                ) from None
 
 
 def _first_line(error: Exception) -> str:

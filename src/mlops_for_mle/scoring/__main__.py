@@ -40,8 +40,18 @@ def main() -> int:
         sys.stderr.write(f"Error: worker {sys.argv[1]}: {error}\n")
         return 1
     finally:
-        sys.stdout.write(json.dumps(dataclasses.asdict(worker.totals)))
+        _tell(json.dumps(dataclasses.asdict(worker.totals)))
     return 0
+
+
+def _tell(totals: str) -> None:
+    """Tell the process that started this one, unless it is gone."""
+    try:
+        sys.stdout.write(totals)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter tries once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _stop_at_end_of_input(stopping: StopSignal) -> None:

@@ -54,6 +54,8 @@ def judge(
         prediction_count=window.row_count,
         labelled_count=window.labelled_count,
         status=_status(severities, is_drift_judged="drift" not in gaps),
+        labelled_from=window.labelled_from,
+        labelled_to=window.labelled_to,
         reasons=tuple(reasons) + _rest(reasons, gaps, reference, window),
         metrics=tuple(_metric(*one) for one in judged),
     )

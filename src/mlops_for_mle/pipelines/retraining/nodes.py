@@ -1,14 +1,12 @@
 """Pure functions of retraining: what monitoring found in, what to do and on which rows out."""
 
-from collections.abc import Sequence
-from typing import get_args
-
 import pandas as pd
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.monitoring_run import Area, MonitoringRun
+from mlops_for_mle.monitoring_run import MonitoringRun
 from mlops_for_mle.pipelines.retraining.options import RetrainingOptions
+from mlops_for_mle.pipelines.training.data_checks import DataCheckOptions, scarce_classes
 from mlops_for_mle.records import Window
 from mlops_for_mle.records_retraining import (
     Action,
@@ -26,28 +24,31 @@ def decide(
     """Say what is to be done about the deployed release.
 
     An area counts when it was an alarm in enough of the newest windows, so that one bad window
-    changes nothing.
+    changes nothing. Live performance is a matter of labels, so its windows are those of labelled
+    predictions: labels that are the newest for long count once.
 
     Args:
         run: The newest look at the release.
         history: What monitoring has found since the release was deployed or last retrained.
         retraining: How many alarms in how many windows, and what they call for.
     """
-    windows = separate_windows(history.findings)[: retraining.windows]
     decision: Action = "none"
     reasons: list[str] = []
     evidence: list[WindowFinding] = []
-    for area in get_args(Area):
+    for area, wanted in retraining.actions.by_area().items():
+        is_labelled = area == "performance"
+        found = history.labelled_findings if is_labelled else history.findings
+        windows = found[: retraining.windows]
         alarms = [window for window in windows if area in window.alarms]
         if not alarms:
             continue
         is_enough = len(alarms) >= retraining.alarms
-        action = retraining.actions.of(area) if is_enough else "none"
+        action = wanted if is_enough else "none"
         reasons.append(
-            f"{area}: alarm in {len(alarms)} of the last {len(windows)} windows (runs "
+            f"{area}: alarm in {len(alarms)} of the last {len(windows)} "
+            f"{'labelled windows' if is_labelled else 'windows'} (runs "
             f"{', '.join(str(one.run_id) for one in reversed(alarms))}); "
-            f"{retraining.alarms} in {retraining.windows} call for "
-            f"{retraining.actions.of(area)}."
+            f"{retraining.alarms} in {retraining.windows} call for {wanted}."
         )
         if action == "none":
             continue
@@ -55,7 +56,8 @@ def decide(
         if _MOST_URGENT_FIRST.index(action) < _MOST_URGENT_FIRST.index(decision):
             decision = action
     if not reasons:
-        reasons.append(f"{history.release}: no alarm in the last {len(windows)} windows.")
+        looked_at = len(history.findings[: retraining.windows])
+        reasons.append(f"{history.release}: no alarm in the last {looked_at} windows.")
     return RetrainingDecision(
         contract=run.contract,
         monitoring_run_id=run.id or 0,
@@ -65,31 +67,22 @@ def decide(
     )
 
 
-def separate_windows(findings: Sequence[WindowFinding]) -> list[WindowFinding]:
-    """The newest findings whose windows do not overlap, the newest first.
-
-    A window that shares predictions with a newer one would repeat its alarm.
-    """
-    separate: list[WindowFinding] = []
-    # Who looks back makes a new finding of an old window.
-    by_end = sorted(findings, key=lambda one: (one.window_to, one.run_id), reverse=True)
-    for finding in by_end:
-        if not separate or finding.window_to < separate[-1].window_from:
-            separate.append(finding)
-    return separate
-
-
 def choose_rows(
-    labelled: Window, observations: Window, contract: Contract, retraining: RetrainingOptions
+    labelled: Window,
+    observations: Window,
+    contract: Contract,
+    retraining: RetrainingOptions,
+    data_checks: DataCheckOptions,
 ) -> Window:
     """The rows that a retraining learns from.
 
     Raises:
-        UserError: There is neither a labelled prediction nor an observation.
+        UserError: There is neither a labelled prediction nor an observation, or a class has too
+            few of both.
     """
     options = retraining.rows
-    is_enough = len(labelled.rows) >= options.minimum_labelled and _has_every_class(
-        labelled.rows, contract
+    is_enough = len(labelled.rows) >= options.minimum_labelled and not scarce_classes(
+        labelled.rows, contract, data_checks
     )
     if is_enough and options.include == "labelled":
         return labelled
@@ -101,10 +94,13 @@ def choose_rows(
             "observations, or send labels to POST /feedback."
         )
     rows = pd.concat(parts, ignore_index=True)
-    return Window(f"{observations.source} and {labelled.source}", rows)
-
-
-def _has_every_class(rows: pd.DataFrame, contract: Contract) -> bool:
-    if contract.target.task != "classification":
-        return True
-    return set(contract.target.class_values) <= set(rows[contract.target.column])
+    source = f"{observations.source} and {labelled.source}"
+    scarce = scarce_classes(rows, contract, data_checks)
+    if scarce:
+        told = "; ".join(f"class {label} has {found}" for label, found in scarce.items())
+        raise UserError(
+            f"The retraining waits for labels: {source} have too few rows of a class ({told}). "
+            "Send labels to POST /feedback, ingest observations, or lower "
+            "data_checks.minimum_rows_per_class."
+        )
+    return Window(source, rows)

@@ -5,30 +5,33 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from mlops_for_mle.configuration import Configuration
+from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.monitoring_run import Area
-from mlops_for_mle.records_retraining import Action
+from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
+from mlops_for_mle.records_retraining import MOST_WINDOWS, Action
 
 
 class AreaActions(Configuration):
-    """What repeated alarms of each area call for.
+    """What repeated alarms of each area call for; calibration is never more than a warning.
 
     Attributes:
         performance: Labelled predictions are worse than they may be.
         drift: Features or predictions are distributed otherwise; without labels this is no proof
             that the model is worse.
         data_quality: Values are missing, of a wrong type or out of range.
-        calibration: Probabilities are not true.
     """
 
     performance: Action = "retrain"
     drift: Action = "investigate"
     data_quality: Action = "investigate"
-    calibration: Action = "investigate"
 
-    def of(self, area: Area) -> Action:
-        """What an area calls for."""
-        action: Action = getattr(self, area)
-        return action
+    def by_area(self) -> dict[Area, Action]:
+        """What each area calls for."""
+        return {
+            "data_quality": self.data_quality,
+            "drift": self.drift,
+            "performance": self.performance,
+        }
 
 
 class TrainingRowsOptions(Configuration):
@@ -38,7 +41,8 @@ class TrainingRowsOptions(Configuration):
         include: ``labelled`` takes the predictions that were answered since the first alarm and
             whose true label is known; ``all`` takes the table of observations too. With too few
             labels it is always both.
-        minimum_labelled: So many labelled predictions, every class among them, are enough.
+        minimum_labelled: So many labelled predictions are enough, where no class has fewer rows
+            among them than ``data_checks`` asks for.
         maximum_labelled: The newest so many are taken.
     """
 
@@ -66,7 +70,7 @@ class RetrainingOptions(Configuration):
         rows: What a retraining learns from.
     """
 
-    windows: int = Field(default=3, ge=1, le=100)
+    windows: int = Field(default=3, ge=1, le=MOST_WINDOWS)
     alarms: int = Field(default=2, ge=1)
     actions: AreaActions = AreaActions()
     rows: TrainingRowsOptions = TrainingRowsOptions()
@@ -76,3 +80,18 @@ class RetrainingOptions(Configuration):
         if self.alarms > self.windows:
             raise ValueError(f"alarms {self.alarms} must not be above windows {self.windows}")
         return self
+
+
+def require_decidable(monitoring: MonitoringOptions, retraining: RetrainingOptions) -> None:
+    """Check that there can be as many windows as a decision needs.
+
+    Raises:
+        ConfigurationError: Each window would hold all predictions, so that all of them overlap.
+    """
+    window = monitoring.window
+    if window.rows is None and window.hours is None and retraining.alarms > 1:
+        raise ConfigurationError(
+            "monitoring.window: rows and hours are both null, so every window holds all "
+            "predictions, and windows that overlap count once: retraining.alarms (found "
+            f"{retraining.alarms}) can never be reached; set rows or hours, or retraining.alarms: 1"
+        )

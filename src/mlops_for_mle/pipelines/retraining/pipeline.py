@@ -34,6 +34,7 @@ def create_retraining_pipeline(training: Pipeline, others: Pipeline) -> Pipeline
             "observations@window",
             "params:contract",
             "params:retraining",
+            "params:data_checks",
         ],
         outputs="retraining_rows",
         name="choose_rows",

@@ -56,8 +56,7 @@ def check(rows: pd.DataFrame, contract: Contract, options: DataCheckOptions) -> 
 
     features = model_input(rows, contract)
     target = rows[contract.target.column]
-    # Equal features with another label are another row.
-    distinct = ~pd.DataFrame({"row": row_groups(features), "target": target}).duplicated()
+    distinct = _distinct(features, target)
     found: dict[str, Any] = {"rows": len(rows), "distinct_rows": int(distinct.sum())}
     problems = [*_check_counts(found, target[distinct], contract, options)]
     sample = _sample(len(rows))
@@ -76,6 +75,29 @@ def check(rows: pd.DataFrame, contract: Contract, options: DataCheckOptions) -> 
                     "data_checks.maximum_label_noise"
                 )
     return found | {"problems": problems}
+
+
+def scarce_classes(
+    rows: pd.DataFrame, contract: Contract, options: DataCheckOptions
+) -> dict[str, str]:
+    """What each class has that has too few distinct rows to be learned and validated.
+
+    Returns:
+        By the label of the class, the words ``3 distinct rows of the 5 needed``.
+    """
+    from mlops_for_mle.pipelines.training.estimator import model_input
+
+    if contract.target.task != "classification":
+        return {}
+    target = rows[contract.target.column]
+    counts = target[_distinct(model_input(rows, contract), target)].value_counts()
+    # The split needs one row to learn from and one to validate on.
+    needed = max(2, options.minimum_rows_per_class or 0)
+    return {
+        one.label: f"{counts.get(one.value, 0)} distinct rows of the {needed} needed"
+        for one in contract.target.classes
+        if counts.get(one.value, 0) < needed
+    }
 
 
 def require_good(found: dict[str, Any], source: str) -> None:
@@ -168,6 +190,11 @@ def label_noise(features: pd.DataFrame, target: npt.NDArray[Any]) -> float:
     shares = np.bincount(codes) / len(codes)
     needed = np.maximum(_CONFIDENT, (1 + shares) / 2)
     return round(float(np.mean((other >= needed).any(axis=1))), 6)
+
+
+def _distinct(features: pd.DataFrame, target: "pd.Series[Any]") -> "pd.Series[bool]":
+    # Equal features with another label are another row.
+    return ~pd.DataFrame({"row": row_groups(features), "target": target}).duplicated()
 
 
 def _check_counts(

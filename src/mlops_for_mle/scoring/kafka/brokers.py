@@ -8,14 +8,15 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from mlops_for_mle.errors import PrerequisiteError, UserError
-from mlops_for_mle.scoring.kafka.settings import KafkaSettings
+from mlops_for_mle.errors import ConfigurationError, PrerequisiteError, UserError
+from mlops_for_mle.scoring.kafka.settings import PREFIX, KafkaSettings
 from mlops_for_mle.stop_signal import StopSignal
 
 _ANSWER_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 5.0
 _REPEAT_SECONDS = 60.0
+_POLL_INTERVAL_MILLISECONDS = 300_000
 
 # What brokers send that give topics no identities.
 _NO_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAA"
@@ -87,10 +88,19 @@ class Brokers:
     """Makes clients and answers questions about topics."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        """Nothing is connected before the first question."""
+        """Nothing is connected before the first question.
+
+        Raises:
+            ConfigurationError: The client refuses its settings, such as a file that is no
+                certificate.
+        """
         self.troubles = BrokerTroubles(settings.bootstrap_servers)
         self._settings = settings
-        self._admin = AdminClient(self._properties(), logger=_ClientLog())
+        try:
+            self._admin = AdminClient(self._properties(), logger=_ClientLog())
+        except KafkaException as exception:
+            reason = exception.args[0].str().removeprefix("Failed to create admin client: ")
+            raise ConfigurationError(_named(reason, settings)) from exception
 
     def consumer(self, group: str) -> Consumer:
         """Make a member of a group, which commits offsets only when it is told to."""
@@ -104,6 +114,8 @@ class Brokers:
                 "enable.partition.eof": True,
                 "auto.offset.reset": settings.auto_offset_reset,
                 "session.timeout.ms": timeout,
+                # The client refuses a session that is longer than this, whose default is 300 s.
+                "max.poll.interval.ms": max(_POLL_INTERVAL_MILLISECONDS, timeout),
                 "heartbeat.interval.ms": min(3000, timeout // 3),
                 "allow.auto.create.topics": False,
                 "topic.metadata.refresh.interval.ms": 30_000,
@@ -224,3 +236,13 @@ class Brokers:
 
     def _properties(self) -> dict[str, Any]:
         return self._settings.client_properties() | {"error_cb": self.troubles.note}
+
+
+def _named(reason: str, settings: KafkaSettings) -> str:
+    """What librdkafka refuses, under the name that the setting has here."""
+    name, _, words = reason.partition(" failed: ")
+    found = settings.client_properties().get(name)
+    if found is not None and name.endswith(".location"):
+        variable = PREFIX + name.replace(".", "_").upper()
+        return f"{variable}: Kafka's client cannot use the file: {words} (found {found!r})"
+    return f"{PREFIX}…: Kafka's client refuses the settings: {reason}"

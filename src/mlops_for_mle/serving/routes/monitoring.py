@@ -50,6 +50,8 @@ class MonitoringEntry(BaseModel):
         window_to: When the last one was.
         prediction_count: How many.
         labelled_count: How many labelled predictions were looked at.
+        labelled_from: When the first of these was answered; None without any.
+        labelled_to: When the last one was.
         status: ``insufficient`` when there were too few rows to say more.
         reasons: Sentences for people.
         created_at: When the run was recorded.
@@ -62,6 +64,8 @@ class MonitoringEntry(BaseModel):
     window_to: datetime | None
     prediction_count: int
     labelled_count: int
+    labelled_from: datetime | None
+    labelled_to: datetime | None
     status: Status
     reasons: list[str]
     created_at: datetime

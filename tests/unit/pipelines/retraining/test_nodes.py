@@ -1,15 +1,13 @@
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.monitoring_run import MonitoringRun
-from mlops_for_mle.pipelines.retraining.nodes import choose_rows, decide, separate_windows
+from mlops_for_mle.pipelines.retraining.nodes import choose_rows, decide
 from mlops_for_mle.pipelines.retraining.options import RetrainingOptions
+from mlops_for_mle.pipelines.training.data_checks import DataCheckOptions
 from mlops_for_mle.records import Window
 from mlops_for_mle.records_retraining import (
     MonitoringHistory,
@@ -18,6 +16,7 @@ from mlops_for_mle.records_retraining import (
 )
 from tests.unit.conftest import IRIS_CONTRACT, LINE_CONTRACT, iris_rows, line_rows
 
+CHECKS = DataCheckOptions()
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -25,12 +24,17 @@ def at(hour: float) -> datetime:
     return BEGIN + timedelta(hours=hour)
 
 
-def finding(number: int, *alarms: str, hours: float = 0.9) -> WindowFinding:
+def finding(number: int, *alarms: str) -> WindowFinding:
     """The window of an hour, numbered."""
-    return WindowFinding(number, at(number), at(number + hours), frozenset(alarms))  # type: ignore[arg-type]
+    return WindowFinding(number, at(number), at(number + 0.9), frozenset(alarms))  # type: ignore[arg-type]
 
 
-def decision(*oldest_first: WindowFinding, **options: object) -> RetrainingDecision:
+def decision(
+    *oldest_first: WindowFinding,
+    labelled: tuple[WindowFinding, ...] | None = None,
+    **options: object,
+) -> RetrainingDecision:
+    """Decide on windows of predictions, all labelled unless told otherwise."""
     run = MonitoringRun(
         id=99,
         contract="iris",
@@ -43,7 +47,10 @@ def decision(*oldest_first: WindowFinding, **options: object) -> RetrainingDecis
         status="healthy",
         reasons=(),
     )
-    history = MonitoringHistory("iris", "iris-v1", tuple(reversed(oldest_first)))
+    windows = tuple(reversed(oldest_first))
+    history = MonitoringHistory(
+        "iris", "iris-v1", windows, windows if labelled is None else labelled
+    )
     return decide(run, history, RetrainingOptions.model_validate(options))
 
 
@@ -60,12 +67,31 @@ def test_one_bad_window_changes_nothing_and_is_told():
 
     assert found.decision == "none"
     assert found.reasons == (
-        "performance: alarm in 1 of the last 3 windows (runs 2); 2 in 3 call for retrain.",
+        "performance: alarm in 1 of the last 3 labelled windows (runs 2); 2 in 3 call for retrain.",
     )
 
 
 def test_enough_bad_windows_call_for_what_the_area_says_since_the_first_of_them():
     found = decision(finding(1, "performance"), finding(2), finding(3, "performance"))
+
+    assert found.decision == "retrain"
+    assert found.evidence_from == at(1)
+
+
+def test_labels_that_are_the_newest_in_several_windows_count_once():
+    windows = [finding(number, "performance") for number in (3, 4, 5)]
+
+    found = decision(*windows, labelled=(finding(1, "performance"),))
+
+    assert found.decision == "none"
+    assert found.reasons[0].startswith("performance: alarm in 1 of the last 1 labelled windows")
+
+
+def test_a_retraining_on_live_performance_learns_since_the_first_of_its_labels():
+    windows = [finding(number) for number in (3, 4, 5)]
+    labels = (finding(2, "performance"), finding(1, "performance"))
+
+    found = decision(*windows, labelled=labels)
 
     assert found.decision == "retrain"
     assert found.evidence_from == at(1)
@@ -84,39 +110,24 @@ def test_the_most_urgent_action_wins_whatever_the_order_of_areas():
     assert decision(*windows, actions={"drift": "retrain"}).evidence_from == at(1)
 
 
-def test_windows_that_overlap_count_once():
-    overlapping = [finding(number, "performance", hours=10) for number in range(1, 6)]
-    assert decision(*overlapping).decision == "none"
-
-
-@given(
-    st.lists(st.tuples(st.floats(0, 100), st.floats(0.1, 30)), max_size=30),
-)
-def test_separate_windows_never_overlap_and_begin_with_the_newest(spans):
-    ends = sorted((begin + length, begin) for begin, length in spans)
-    newest_first = [
-        WindowFinding(index, at(begin), at(end), frozenset())
-        for index, (end, begin) in reversed(list(enumerate(ends)))
-    ]
-
-    chosen = separate_windows(newest_first)
-
-    assert chosen[:1] == newest_first[:1]
-    for newer, older in pairwise(chosen):
-        assert older.window_to < newer.window_from
-
-
 def rows(contract, count, source):
     made = iris_rows() if contract is IRIS_CONTRACT else line_rows()
     return Window(source, made.head(count).loc[:, list(contract.data_columns)])
 
 
-def chosen(labelled: int, observations: int = 150, contract=IRIS_CONTRACT, **options) -> Window:
+def chosen(
+    labelled: int,
+    observations: int = 150,
+    contract=IRIS_CONTRACT,
+    checks=CHECKS,
+    **options,
+) -> Window:
     return choose_rows(
         rows(contract, labelled, "labels"),
         rows(contract, observations, "table"),
         contract,
         RetrainingOptions.model_validate({"rows": options}),
+        checks,
     )
 
 
@@ -142,14 +153,24 @@ def test_without_any_row_it_says_where_rows_come_from():
         chosen(0, 0)
 
 
+def test_the_table_joins_in_where_a_class_has_few_distinct_labelled_rows():
+    # Rows 100 and 101 are the first of the third class.
+    assert chosen(102, minimum_labelled=100).source == "table and labels"
+    few = DataCheckOptions(minimum_rows_per_class=None)
+    assert chosen(102, minimum_labelled=100, checks=few).source == "labels"
+    assert chosen(101, minimum_labelled=100, checks=few).source == "table and labels"
+
+
+def test_too_few_rows_of_a_class_are_named_before_anything_is_trained():
+    with pytest.raises(UserError) as raised:
+        chosen(102, 103, minimum_labelled=100)
+
+    assert str(raised.value) == (
+        "The retraining waits for labels: table and labels have too few rows of a class (class "
+        "virginica has 3 distinct rows of the 5 needed). Send labels to POST /feedback, ingest "
+        "observations, or lower data_checks.minimum_rows_per_class."
+    )
+
+
 def test_the_union_keeps_whole_numbers_whole():
     assert pd.api.types.is_integer_dtype(chosen(10).rows[IRIS_CONTRACT.target.column])
-
-
-def test_who_looks_back_hides_no_newer_window():
-    alarms = (finding(1, "performance"), finding(2, "performance"))
-    look_back = WindowFinding(3, at(0), at(0.5), frozenset())
-
-    found = decision(*alarms, look_back)
-
-    assert found.decision == "retrain"
