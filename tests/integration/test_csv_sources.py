@@ -31,12 +31,12 @@ def folder(project_folder: Path, database_url: str, monkeypatch: pytest.MonkeyPa
     return project_folder
 
 
-def ingest(folder: Path, content: bytes | str | None) -> None:
+def ingest(folder: Path, content: bytes | str | None, **parameters: Any) -> None:
     path = folder / "rows.csv"
     path.unlink(missing_ok=True)
     if content is not None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-    run_session(folder, "data_ingestion", source="csv", csv_path="rows.csv")
+    run_session(folder, "data_ingestion", source="csv", csv_path="rows.csv", **parameters)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +125,17 @@ def test_the_same_file_is_ingested_once(folder: Path, database_url: str) -> None
     ingest(folder, HEADER + GOOD)
     ingest(folder, "\ufeff" + HEADER + GOOD)
     assert query(database_url, COUNTS) == [(3, 0, 1)]
+
+
+def test_a_file_that_is_ingested_again_after_its_contract_was_corrected_gives_the_rest(
+    folder: Path, database_url: str
+) -> None:
+    content = HEADER + GOOD + "31,3.5,1.4,0.2,0\n99,3.5,1.4,0.2,0\n"
+    ingest(folder, content)
+    assert query(database_url, COUNTS) == [(3, 2, 1)]
+    for _ in range(2):
+        ingest(folder, content, contract={"features": {"sepal_length": {"maximum": 50}}})
+        assert query(database_url, COUNTS) == [(4, 1, 1)]
 
 
 def test_columns_that_the_contract_does_not_know_are_left_out(
