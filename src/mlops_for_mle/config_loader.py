@@ -6,6 +6,8 @@ from typing import Any
 from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
 
+from mlops_for_mle.choices import BLOCKS, RUNTIME_NAMES
+from mlops_for_mle.configuration import refuse_misspellings
 from mlops_for_mle.errors import ConfigurationError
 
 
@@ -27,12 +29,16 @@ class ProjectConfigLoader(OmegaConfigLoader):
 
         Raises:
             KeyError, MissingConfigException: As Kedro's loader does.
+            ConfigurationError: A parameter's name is nearly one that means something.
         """
         before, self._parameters = self._parameters, None
         try:
-            return super().__getitem__(key)
+            found = super().__getitem__(key)
         finally:
             self._parameters = before
+        if key == "parameters":
+            refuse_misspellings(found, (*BLOCKS, *RUNTIME_NAMES), key)
+        return found
 
     def _require_environment(self) -> None:
         """Check that the environment which somebody has named is there.

@@ -1,16 +1,21 @@
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf.errors import InterpolationResolutionError
 
+from mlops_for_mle.choices import BLOCKS, RUNTIME_NAMES
 from mlops_for_mle.commands.friendly import causes
 from mlops_for_mle.config_loader import ProjectConfigLoader
 from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.hooks import parameter_blocks
 from mlops_for_mle.resolvers import one_of
 
 # Kedro 1.7 still calls OmegaConf's former name of this function.
 pytestmark = pytest.mark.filterwarnings("ignore:register_new_resolver")
+
+PROJECT = Path(__file__).parents[2]
 
 PARAMETERS = """
 contract:
@@ -102,3 +107,31 @@ def test_an_environment_that_is_not_there_is_refused_with_those_that_are(
     with pytest.raises(ConfigurationError, match=r"are local, other \(found 'nope'\)"):
         load(configuration, env="nope")
     load(configuration, env="other")
+
+
+@pytest.mark.parametrize(
+    ("file", "given"),
+    [("trainig: {seed: 1}", {}), ("mine: 1", {"trainig": {"seed": 1}})],
+    ids=["in a file", "by --params"],
+)
+def test_a_misspelt_block_is_refused_wherever_it_stands(
+    configuration: Path, file: str, given: dict[str, Any]
+) -> None:
+    (configuration / "local" / "parameters.yml").write_text(file)
+    loader = load(configuration, runtime_params=given)
+
+    with pytest.raises(ConfigurationError, match=r"trainig: .*did you mean training"):
+        loader["parameters"]
+
+
+def test_parameters_of_ones_own_are_given_as_they_are(configuration: Path) -> None:
+    (configuration / "local" / "parameters.yml").write_text("mine: {colour: red}")
+
+    assert load(configuration)["parameters"]["mine"] == {"colour": "red"}
+
+
+def test_the_names_that_are_known_are_those_that_the_shipped_configuration_asks_for() -> None:
+    texts = [path.read_text("utf-8") for path in (PROJECT / "conf").glob("*/*.yml")]
+
+    assert set(BLOCKS) == set(parameter_blocks())
+    assert set(RUNTIME_NAMES) == set(re.findall(r"runtime_params:\s*(\w+)", "".join(texts)))
