@@ -82,6 +82,8 @@ def explain_errors(
             yield f"{key}: is missing"
             continue
         message = problem["msg"].removeprefix("Value error, ")
+        if message.startswith("Input should be a valid dictionary"):
+            message = "expected names with values"
         if problem["type"] == "extra_forbidden":
             known = _known_keys(kind, [str(part) for part in problem["loc"][:-1]])
             message = "unknown key" + (f"; allowed: {', '.join(known)}" if known else "")

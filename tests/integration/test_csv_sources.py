@@ -105,6 +105,8 @@ def test_a_bad_row_is_rejected_with_its_reason_and_the_good_ones_are_kept(
         ({"training": {"validation_fraction": 1.5}}, "training.validation_fraction: "),
         ({"gates": {"minimum": 0.9}}, "gates.minimum: unknown key; allowed: metric, greater_is"),
         ({"contract": {"features": {"sepal_length": {"minimum": 40}}}}, "must be below maximum 30"),
+        ({"row_limit": "abc"}, "row_limit: input should be a valid integer (found 'abc')"),
+        ({"gate": {"metric": "macro_f1"}}, "gate: unknown among the parameters; did you mean ga"),
     ],
 )
 def test_a_wrong_parameter_stops_the_run_before_anything_is_written(
@@ -113,6 +115,18 @@ def test_a_wrong_parameter_stops_the_run_before_anything_is_written(
     with refused(ConfigurationError) as refusal:
         run_session(folder, "data_ingestion", **parameters)
     assert message in refusal.message
+    assert query(database_url, COUNTS) == [(0, 0, 0)]
+
+
+def test_a_wrong_value_of_mlflows_file_is_named(folder: Path, database_url: str) -> None:
+    path = folder / "conf/local/mlflow.yml"
+    path.write_text("tracking: {experiment: {name: 5}}")
+    try:
+        with refused(ConfigurationError) as refusal:
+            run_session(folder, "data_ingestion")
+    finally:
+        path.unlink()
+    assert refusal.message.startswith("mlflow.tracking.experiment.name: input should be a valid")
     assert query(database_url, COUNTS) == [(0, 0, 0)]
 
 
