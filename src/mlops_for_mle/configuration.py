@@ -1,11 +1,15 @@
 """Turns raw configuration into frozen, typed objects with errors that name the key."""
 
-from collections.abc import Iterator, Mapping
+import difflib
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlops_for_mle.errors import ConfigurationError
+
+# Finds train and ingest for training and ingestion, and leaves tracking alone.
+_NEARLY = 0.76
 
 
 class Configuration(BaseModel):
@@ -40,6 +44,32 @@ def parse_configuration(
         raise ConfigurationError("\n".join(explain_errors(error, prefix, kind))) from None
 
 
+def refuse_misspellings(names: Iterable[object], known: Collection[str], place: str) -> None:
+    """Check that no name is nearly one that is known; any other may be somebody's own.
+
+    Args:
+        names: As found.
+        known: Those that mean something.
+        place: Where they stand, for example ``parameters``.
+
+    Raises:
+        ConfigurationError: One line for each name that is nearly a known one.
+    """
+    told = []
+    for name in names:
+        if name in known:
+            continue
+        plain = str(name).lower().replace("-", "_")
+        meant = difflib.get_close_matches(plain, known, n=1, cutoff=_NEARLY)
+        if meant:
+            told.append(
+                f"{name}: unknown among the {place}; did you mean {meant[0]}? "
+                "One of your own needs a name less like it."
+            )
+    if told:
+        raise ConfigurationError("\n".join(told))
+
+
 def explain_errors(
     error: ValidationError, prefix: str, kind: type[BaseModel] | None = None
 ) -> Iterator[str]:
@@ -52,6 +82,8 @@ def explain_errors(
             yield f"{key}: is missing"
             continue
         message = problem["msg"].removeprefix("Value error, ")
+        if message.startswith("Input should be a valid dictionary"):
+            message = "expected names with values"
         if problem["type"] == "extra_forbidden":
             known = _known_keys(kind, [str(part) for part in problem["loc"][:-1]])
             message = "unknown key" + (f"; allowed: {', '.join(known)}" if known else "")

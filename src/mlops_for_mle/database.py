@@ -66,7 +66,7 @@ def normalise_url(raw: str, variable: str) -> str:
     form = f"{variable}: expected postgresql://user:password@host:port/database"
     try:
         url = make_url(raw)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ConfigurationError(f"{form}, found text that is no URL") from None
     if url.get_backend_name() not in {"postgresql", "postgres"}:
         raise ConfigurationError(f"{form}, found the scheme {url.drivername!r}")

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
     from kedro.pipeline.node import Node
 
+    from mlops_for_mle.monitoring_run import MonitoringRun
+
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -21,6 +23,8 @@ class ProjectHooks:
     def __init__(self) -> None:
         self._contract: Contract | None = None
         self._metric = ""
+        self._version: int | None = None
+        self._monitored: MonitoringRun | None = None
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: "KedroContext") -> None:
@@ -37,6 +41,7 @@ class ProjectHooks:
     def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
         """Bring the tables up to date before the first node runs."""
         del run_params
+        self._version = self._monitored = None
         if self._contract is None:
             return
         from mlops_for_mle.database import database_url, prepare
@@ -49,6 +54,14 @@ class ProjectHooks:
         _LOGGER.info("%s …", node.name)
 
     @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
+        """Remember what this run decided and found; another may run at the same time."""
+        if dataset_name == "champion@decision":
+            self._version = data.version
+        elif dataset_name == "monitoring_runs":
+            self._monitored = data
+
+    @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any]) -> None:
         """Sum up after the whole line or monitoring has run."""
         names = set(run_params.get("pipeline_names") or [run_params.get("pipeline_name")])
@@ -59,11 +72,15 @@ class ProjectHooks:
         from mlops_for_mle.database import database_url
 
         if "monitoring" in names:
-            from mlops_for_mle.commands.monitoring import last_summary
+            from mlops_for_mle.commands.monitoring import last_summary, summarise
 
-            click.echo(last_summary(database_url(), self._contract.name))
+            click.echo(
+                last_summary(database_url(), self._contract.name)
+                if self._monitored is None
+                else summarise(self._monitored)
+            )
         if names & {None, "__default__"}:
             from mlops_for_mle.commands.versions import Registry, project_summary
 
             registry = Registry(self._contract, self._metric, database_url(), run_params.get("env"))
-            click.echo(project_summary(registry))
+            click.echo(project_summary(registry, self._version))

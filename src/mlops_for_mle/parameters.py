@@ -13,25 +13,35 @@ def check_parameters(raw: Mapping[str, Any]) -> Contract:
     Raises:
         ConfigurationError: A parameter is wrong; the message names each.
     """
+    from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
+    from mlops_for_mle.pipelines.retraining.options import RetrainingOptions, require_decidable
+
+    for name, kind in parameter_blocks().items():
+        parse_configuration(kind, raw.get(name), name)
+    require_decidable(
+        parse_configuration(MonitoringOptions, raw.get("monitoring"), "monitoring"),
+        parse_configuration(RetrainingOptions, raw.get("retraining"), "retraining"),
+    )
+    return Contract.from_parameters(raw.get("contract"))
+
+
+def parameter_blocks() -> dict[str, type[Configuration]]:
+    """The blocks of parameters and the class that describes each."""
     from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
     from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
     from mlops_for_mle.pipelines.registry.options import GateOptions
-    from mlops_for_mle.pipelines.retraining.options import RetrainingOptions, require_decidable
+    from mlops_for_mle.pipelines.retraining.options import RetrainingOptions
     from mlops_for_mle.pipelines.training.data_checks import DataCheckOptions
     from mlops_for_mle.pipelines.training.options import TrainingOptions
     from mlops_for_mle.scoring.batch_options import ScoringOptions
 
-    contract = Contract.from_parameters(raw.get("contract"))
-    others: dict[str, type[Configuration]] = {
+    return {
+        "contract": Contract,
         "ingestion": IngestionOptions,
         "training": TrainingOptions,
         "data_checks": DataCheckOptions,
         "gates": GateOptions,
+        "retraining": RetrainingOptions,
+        "monitoring": MonitoringOptions,
         "scoring": ScoringOptions,
     }
-    for name, kind in others.items():
-        parse_configuration(kind, raw.get(name), name)
-    retraining = parse_configuration(RetrainingOptions, raw.get("retraining"), "retraining")
-    monitoring = parse_configuration(MonitoringOptions, raw.get("monitoring"), "monitoring")
-    require_decidable(monitoring, retraining)
-    return contract

@@ -39,9 +39,10 @@ class BatchReceipt:
     Attributes:
         batch_id: Its number in the ledger.
         source: Where its rows came from.
-        row_count: How many rows were accepted.
-        rejected_count: How many rows were rejected.
-        is_new: False when the same content had been ingested before and nothing was written.
+        row_count: How many of its rows are accepted by now.
+        rejected_count: How many of its rows are rejected still.
+        is_new: False when the same content had been ingested before.
+        let_in: How many rows of a batch ingested before left the rejects just now.
     """
 
     batch_id: int
@@ -49,6 +50,7 @@ class BatchReceipt:
     row_count: int
     rejected_count: int
     is_new: bool
+    let_in: int = 0
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,13 @@ class ReleaseStore:
 
     @cached_property
     def _opened(self) -> tuple[Any, str]:
-        file_system, root = fsspec.core.url_to_fs(self.url, **self._options)
+        try:
+            file_system, root = fsspec.core.url_to_fs(self.url, **self._options)
+        except (ImportError, ValueError) as error:
+            raise ReleaseError(
+                f"MLOPS_RELEASE_STORE: expected a folder or a URL such as s3://bucket/prefix "
+                f"(found {self.url!r}: {error})"
+            ) from None
         return file_system, str(root).rstrip("/")
 
     def location(self, contract: str, release: str) -> str:

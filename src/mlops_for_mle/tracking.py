@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
+from pydantic import ValidationError
+
+from mlops_for_mle.configuration import explain_errors
+from mlops_for_mle.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -47,7 +51,11 @@ class DeferredMlflowHook:
 
     @hook_impl
     def after_context_created(self, context: "KedroContext") -> None:
-        """Read ``mlflow.yml`` and point MLflow's client at its server, without asking it."""
+        """Read ``mlflow.yml`` and point MLflow's client at its server, without asking it.
+
+        Raises:
+            ConfigurationError: A value of it is wrong; the message names each.
+        """
         import mlflow
         from kedro_mlflow.config.kedro_mlflow_config import KedroMlflowConfig
         from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
@@ -56,7 +64,11 @@ class DeferredMlflowHook:
         # A hook of its own: it would open the run of this process's last session again.
         self._hook = MlflowHook()
         self._hook._already_active_mlflow = mlflow.active_run() is not None
-        self._hook.mlflow_config = KedroMlflowConfig.model_validate(context.config_loader["mlflow"])
+        try:
+            config = KedroMlflowConfig.model_validate(context.config_loader["mlflow"])
+        except ValidationError as error:
+            raise ConfigurationError("\n".join(explain_errors(error, "mlflow"))) from None
+        self._hook.mlflow_config = config
         object.__setattr__(context, "mlflow", self._hook.mlflow_config)
         if mlflow.active_run() is not None:
             return

@@ -28,6 +28,7 @@ def test_what_is_run_too_early_names_what_to_run_first(
     [
         ("source=kafka", "source", "dataset, generator, csv"),
         ("contract.target.task=ranking", "contract.target.task", "'classification'"),
+        ("gate.metric=macro_f1", "gate", "did you mean gates?"),
     ],
 )
 def test_a_wrong_parameter_is_named_with_what_is_allowed(

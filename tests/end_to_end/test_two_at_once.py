@@ -1,5 +1,6 @@
 """Two `kedro run` on an empty project at the same time, and one that is killed half-way."""
 
+import re
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -31,6 +32,8 @@ def test_nothing_is_left_running_when_both_have_ended(project: Project) -> None:
 def test_both_end_well_and_nothing_is_doubled(project: Project, both_runs: list[str]) -> None:
     for output in both_runs:
         assert "150 in iris_data, 0 rejected" in output
+    said = [re.search(r"candidate +version (\d+)", output) for output in both_runs]
+    assert sorted(one[1] for one in said if one is not None) == ["1", "2"]
     state = """
         SELECT (SELECT count(*) FROM iris_data), (SELECT count(*) FROM ingestion_batches),
                (SELECT count(*) FROM deployments), (SELECT count(DISTINCT release) FROM deployments)

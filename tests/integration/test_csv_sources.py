@@ -31,12 +31,12 @@ def folder(project_folder: Path, database_url: str, monkeypatch: pytest.MonkeyPa
     return project_folder
 
 
-def ingest(folder: Path, content: bytes | str | None) -> None:
+def ingest(folder: Path, content: bytes | str | None, **parameters: Any) -> None:
     path = folder / "rows.csv"
     path.unlink(missing_ok=True)
     if content is not None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-    run_session(folder, "data_ingestion", source="csv", csv_path="rows.csv")
+    run_session(folder, "data_ingestion", source="csv", csv_path="rows.csv", **parameters)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +105,8 @@ def test_a_bad_row_is_rejected_with_its_reason_and_the_good_ones_are_kept(
         ({"training": {"validation_fraction": 1.5}}, "training.validation_fraction: "),
         ({"gates": {"minimum": 0.9}}, "gates.minimum: unknown key; allowed: metric, greater_is"),
         ({"contract": {"features": {"sepal_length": {"minimum": 40}}}}, "must be below maximum 30"),
+        ({"row_limit": "abc"}, "row_limit: input should be a valid integer (found 'abc')"),
+        ({"gate": {"metric": "macro_f1"}}, "gate: unknown among the parameters; did you mean ga"),
     ],
 )
 def test_a_wrong_parameter_stops_the_run_before_anything_is_written(
@@ -113,6 +115,18 @@ def test_a_wrong_parameter_stops_the_run_before_anything_is_written(
     with refused(ConfigurationError) as refusal:
         run_session(folder, "data_ingestion", **parameters)
     assert message in refusal.message
+    assert query(database_url, COUNTS) == [(0, 0, 0)]
+
+
+def test_a_wrong_value_of_mlflows_file_is_named(folder: Path, database_url: str) -> None:
+    path = folder / "conf/local/mlflow.yml"
+    path.write_text("tracking: {experiment: {name: 5}}")
+    try:
+        with refused(ConfigurationError) as refusal:
+            run_session(folder, "data_ingestion")
+    finally:
+        path.unlink()
+    assert refusal.message.startswith("mlflow.tracking.experiment.name: input should be a valid")
     assert query(database_url, COUNTS) == [(0, 0, 0)]
 
 
@@ -125,6 +139,17 @@ def test_the_same_file_is_ingested_once(folder: Path, database_url: str) -> None
     ingest(folder, HEADER + GOOD)
     ingest(folder, "\ufeff" + HEADER + GOOD)
     assert query(database_url, COUNTS) == [(3, 0, 1)]
+
+
+def test_a_file_that_is_ingested_again_after_its_contract_was_corrected_gives_the_rest(
+    folder: Path, database_url: str
+) -> None:
+    content = HEADER + GOOD + "31,3.5,1.4,0.2,0\n99,3.5,1.4,0.2,0\n"
+    ingest(folder, content)
+    assert query(database_url, COUNTS) == [(3, 2, 1)]
+    for _ in range(2):
+        ingest(folder, content, contract={"features": {"sepal_length": {"maximum": 50}}})
+        assert query(database_url, COUNTS) == [(4, 1, 1)]
 
 
 def test_columns_that_the_contract_does_not_know_are_left_out(

@@ -67,6 +67,7 @@ def test_every_usual_form_of_a_url_is_understood(scheme: str) -> None:
         ("sqlite:///secret-word.db", "found the scheme 'sqlite'"),
         ("postgresql://owner:secret-word@db", "found no database name"),
         ("owner secret-word", "found text that is no URL"),
+        ("postgresql://owner:secret-word@db:port/rows", "found text that is no URL"),
     ],
 )
 def test_another_url_is_refused_without_showing_its_password(raw: str, found: str) -> None:

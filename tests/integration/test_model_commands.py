@@ -1,6 +1,7 @@
 """What `kedro model` does, on a registry with two versions."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,17 @@ from mlops_for_mle.commands.versions import (
     Registry,
     download_version,
     open_registry,
+    project_summary,
     promote_version,
     roll_back,
     version_table,
 )
 from mlops_for_mle.errors import PrerequisiteError, UserError
+from mlops_for_mle.hooks import ProjectHooks
 from mlops_for_mle.records import Candidate
+from mlops_for_mle.settings import HOOKS
 from tests.integration.expectations import refused
+from tests.integration.projects import run_session
 from tests.integration.registry_steps import RegistrySteps
 from tests.integration.servers import query
 
@@ -68,6 +73,23 @@ def test_promoting_what_is_served_already_says_so(registry: Registry) -> None:
     promote_version(registry, "1", "first")
     said = promote_version(registry, "1", "again")
     assert said.endswith("is deployed already.")
+
+
+def test_a_run_sums_up_its_own_decision_when_another_has_registered_a_version_meanwhile(
+    registry: Registry, steps: RegistrySteps, good: Candidate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (hooks,) = (one for one in HOOKS if isinstance(one, ProjectHooks))
+    run_session(steps.folder, "registry")
+    name = registry.contract.name
+    other = steps.client.create_model_version(name, good.model_uri, good.run_id)
+    try:
+        hooks.after_pipeline_run({"pipeline_name": None, "env": None})
+        own = capsys.readouterr().out
+        newest = project_summary(registry)
+    finally:
+        steps.client.delete_model_version(name, other.version)
+    assert re.search(r"candidate +version 2, .*\n +decision +rejected: ", own)
+    assert re.search(rf"candidate +version {other.version}, .*\n +decision +undecided: ", newest)
 
 
 def test_the_table_shows_each_version_with_its_decision(registry: Registry) -> None:

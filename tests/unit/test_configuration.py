@@ -6,7 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
-from mlops_for_mle.configuration import Configuration, explain_errors, parse_configuration
+from mlops_for_mle.configuration import (
+    Configuration,
+    explain_errors,
+    parse_configuration,
+    refuse_misspellings,
+)
 from mlops_for_mle.errors import ConfigurationError
 
 JSON_VALUES = st.recursive(
@@ -106,3 +111,29 @@ def test_the_text_of_a_configuration_is_compact_json_without_what_is_not_set() -
         "by_name": {},
         "several": [],
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("trainig", "training"),
+        ("gate", "gates"),
+        ("Gates", "gates"),
+        ("data-checks", "data_checks"),
+        ("train", "training"),
+        ("rowlimit", "row_limit"),
+    ],
+)
+def test_a_name_that_is_nearly_a_known_one_is_refused_with_the_one_that_was_meant(
+    name: str, meant: str
+) -> None:
+    known = ("training", "gates", "data_checks", "row_limit")
+    with pytest.raises(ConfigurationError) as caught:
+        refuse_misspellings([name, "training", "mine"], known, "parameters")
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{name}: unknown among the parameters; did you mean {meant}?")
+
+
+@pytest.mark.parametrize("name", ["mine", "tracking", "thresholds", "model", 5, ""])
+def test_a_name_that_is_like_none_is_somebodys_own(name: object) -> None:
+    refuse_misspellings([name], ("training", "gates", "retraining", "rows"), "parameters")

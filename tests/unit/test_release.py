@@ -60,6 +60,11 @@ def test_a_published_release_is_fetched_as_it_was(store: ReleaseStore, published
     assert store.fetch("iris", manifest.release) == published
 
 
+def test_an_address_that_no_store_can_have_is_named_with_its_setting() -> None:
+    with pytest.raises(ReleaseError, match="MLOPS_RELEASE_STORE: expected a folder or a URL"):
+        ReleaseStore("nope://releases").has("iris", "iris-v1-00000000")
+
+
 def test_a_published_release_is_never_changed(store: ReleaseStore, published: Release) -> None:
     store.publish(published)
     other = changed(published, parity={"point_count": 1, "largest_difference": 0.5})

@@ -1,5 +1,6 @@
 """Shows errors that a person can mend as one sentence."""
 
+import errno
 import functools
 from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
@@ -8,8 +9,30 @@ import click
 
 from mlops_for_mle.errors import NotCalledForError, UserError
 
-# How Kedro begins what it says of names that it does not know.
-_KEDROS_REFUSALS = ("Failed to find the pipeline", "Pipeline does not contain")
+# Of what Kedro says, what is about names that it does not know, and about the catalog.
+_KEDROS_REFUSALS = (
+    "Failed to find the pipeline",
+    "Pipeline does not contain",
+    "Pipeline contains no nodes",
+    "are not found in the catalog",
+    "Duplicate keys found",
+    "is not a valid dataset configuration",
+    "An exception occurred when parsing config for dataset",
+    "must only contain arguments valid for the constructor",
+)
+
+# Of what MLflow says, what is about its server and where that is.
+_MLFLOWS_REFUSALS = ("API request to", "The filesystem tracking backend")
+
+# The disk is full, or where the configuration says nobody, or not this user, can write.
+_NO_WRITING = (
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+)
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -42,14 +65,25 @@ def friendly(function: Callable[Parameters, Result]) -> Callable[Parameters, Res
 
 
 def _is_a_persons_mistake(error: BaseException) -> bool:
-    """Whether others refuse the configuration, or the names of pipelines and nodes."""
+    """Whether others refuse the configuration, names of pipelines and nodes, or to write."""
+    from kedro.io import DatasetError
     from kedro.validation.exceptions import ParameterValidationError
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
     if isinstance(error, ParameterValidationError | OmegaConfBaseException | YAMLError):
         return True
-    return isinstance(error, ValueError) and str(error).startswith(_KEDROS_REFUSALS)
+    if isinstance(error, OSError) and error.errno in _NO_WRITING:
+        return True
+    # S3 without credentials or an answer, or MLflow; both are imported only where they are used.
+    where = type(error).__module__
+    if where == "botocore.exceptions":
+        return True
+    if where == "mlflow.exceptions":
+        return str(error).startswith(_MLFLOWS_REFUSALS)
+    return isinstance(error, DatasetError | ValueError) and any(
+        said in str(error) for said in _KEDROS_REFUSALS
+    )
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -108,8 +108,13 @@ def version_table(registry: Registry) -> str:
     return output.getvalue().rstrip()
 
 
-def project_summary(registry: Registry) -> str:
-    """Say in a few lines where the project stands."""
+def project_summary(registry: Registry, candidate: int | None = None) -> str:
+    """Say in a few lines where the project stands.
+
+    Args:
+        registry: The contract's.
+        candidate: The version whose decision is told; None is the newest.
+    """
     from mlops_for_mle.datasets.model_registry import (
         DECISION_TAG,
         REASONS_TAG,
@@ -124,10 +129,11 @@ def project_summary(registry: Registry) -> str:
     served = registry.served()
     lines = [("rows", f"{rows} in {contract.table}, {rejected} rejected")]
     if known:
-        newest = registry.client.get_model_version(contract.name, known[0].version)
-        decision = newest.tags.get(DECISION_TAG, "undecided")
-        lines.append(("candidate", f"version {newest.version}, {_metric(newest, metric)}"))
-        lines.append(("decision", f"{decision}: {newest.tags.get(REASONS_TAG, '')}"))
+        number = str(candidate or known[0].version)
+        told = registry.client.get_model_version(contract.name, number)
+        decision = told.tags.get(DECISION_TAG, "undecided")
+        lines.append(("candidate", f"version {told.version}, {_metric(told, metric)}"))
+        lines.append(("decision", f"{decision}: {told.tags.get(REASONS_TAG, '')}"))
     lines.append(
         (
             "champion",

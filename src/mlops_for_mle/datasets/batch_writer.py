@@ -1,8 +1,10 @@
 """Writes a batch into Postgres: rows, rejects and the ledger in one transaction."""
 
 import io
+from dataclasses import replace
 from typing import cast
 
+import numpy as np
 import pandas as pd
 import psycopg2
 import pyarrow as pa
@@ -20,9 +22,16 @@ VALUES (%s, %s, %s, %s, %s)
 ON CONFLICT ON CONSTRAINT ingestion_batches_content_key DO NOTHING
 RETURNING id
 """
+# The lock makes two processes take turns that let rows of the same batch in.
 _LEDGER_LOOKUP = """
 SELECT id, row_count, rejected_count FROM ingestion_batches
 WHERE table_name = %s AND source = %s AND content_sha256 = %s
+FOR NO KEY UPDATE
+"""
+_LEDGER_UPDATE = """
+UPDATE ingestion_batches
+SET row_count = row_count + %(let_in)s, rejected_count = rejected_count - %(let_in)s
+WHERE id = %(id)s
 """
 _REJECTS_INSERT = """
 INSERT INTO rejected_rows (batch_id, table_name, source, row_number, reason, row_data)
@@ -31,7 +40,7 @@ VALUES %s
 
 
 def write_batch(engine: Engine, contract: Contract, batch: Batch) -> BatchReceipt:
-    """Write a batch unless the ledger has it already.
+    """Write a batch; of one that the ledger has, let in the rejected rows that fit by now.
 
     Everything is one transaction: a process that is killed leaves nothing, and a second process
     with the same batch waits for the first one's outcome.
@@ -49,14 +58,13 @@ def write_batch(engine: Engine, contract: Contract, batch: Batch) -> BatchReceip
             inserted = cursor.fetchone()
             if inserted is None:
                 cursor.execute(_LEDGER_LOOKUP, identity)
-                number, row_count, rejected_count = cursor.fetchall()[0]
-                connection.rollback()
-                return BatchReceipt(number, batch.source, row_count, rejected_count, is_new=False)
-            number = inserted[0]
-            if not batch.accepted.empty:
-                _copy_rows(cursor, contract, batch.accepted, number)
-            if not batch.rejected.empty:
-                _insert_rejects(cursor, contract.table, batch, number)
+                number, row_count, rejected = cursor.fetchall()[0]
+                known = BatchReceipt(number, batch.source, row_count, rejected, is_new=False)
+                receipt = _let_in(cursor, contract, batch, known)
+            else:
+                receipt = BatchReceipt(inserted[0], batch.source, *counts, is_new=True)
+                _copy_rows(cursor, contract, batch.accepted, receipt.batch_id)
+                _insert_rejects(cursor, contract.table, batch.rejected, receipt)
         connection.commit()
     except BaseException as error:
         is_lost = bool(connection.closed)
@@ -67,12 +75,38 @@ def write_batch(engine: Engine, contract: Contract, batch: Batch) -> BatchReceip
         raise
     finally:
         pooled.close()
-    return BatchReceipt(number, batch.source, *counts, is_new=True)
+    return receipt
+
+
+def _let_in(
+    cursor: extensions.cursor, contract: Contract, batch: Batch, known: BatchReceipt
+) -> BatchReceipt:
+    """Move rows out of the rejects that this contract accepts; give those that stay its reasons."""
+    cursor.execute("SELECT row_number FROM rejected_rows WHERE batch_id = %s", (known.batch_id,))
+    waiting = [row[0] for row in cursor.fetchall()]
+    refused = batch.rejected["row_number"]
+    accepted = np.setdiff1d(np.arange(1, len(batch.accepted) + len(refused) + 1), list(refused))
+    fitting = batch.accepted[np.isin(accepted, waiting)]
+    if fitting.empty:
+        return known
+    cursor.execute("DELETE FROM rejected_rows WHERE batch_id = %s", (known.batch_id,))
+    _copy_rows(cursor, contract, fitting, known.batch_id)
+    _insert_rejects(cursor, contract.table, batch.rejected[refused.isin(waiting)], known)
+    let_in = len(fitting)
+    cursor.execute(_LEDGER_UPDATE, {"let_in": let_in, "id": known.batch_id})
+    return replace(
+        known,
+        row_count=known.row_count + let_in,
+        rejected_count=known.rejected_count - let_in,
+        let_in=let_in,
+    )
 
 
 def _copy_rows(
     cursor: extensions.cursor, contract: Contract, rows: pd.DataFrame, batch_id: int
 ) -> None:
+    if rows.empty:
+        return
     columns = sql.SQL(", ").join(map(sql.Identifier, rows.columns))
     cursor.execute(
         sql.SQL(
@@ -89,7 +123,8 @@ def _copy_rows(
         sql.SQL(
             "WITH inserted AS ("
             "INSERT INTO {table} ({names}) SELECT {values} FROM staged_rows RETURNING {key}) "
-            "UPDATE ingestion_batches SET first_id = bounds.low, last_id = bounds.high FROM "
+            "UPDATE ingestion_batches SET first_id = LEAST(first_id, bounds.low), "
+            "last_id = GREATEST(last_id, bounds.high) FROM "
             "(SELECT min({key}) AS low, max({key}) AS high FROM inserted) AS bounds "
             "WHERE id = {batch}"
         ).format(
@@ -102,10 +137,12 @@ def _copy_rows(
     )
 
 
-def _insert_rejects(cursor: extensions.cursor, table: str, batch: Batch, batch_id: int) -> None:
+def _insert_rejects(
+    cursor: extensions.cursor, table: str, rejected: pd.DataFrame, batch: BatchReceipt
+) -> None:
     rows = (
-        (batch_id, table, batch.source, *row)
-        for row in batch.rejected[["row_number", "reason", "row_data"]].itertuples(index=False)
+        (batch.batch_id, table, batch.source, *row)
+        for row in rejected[["row_number", "reason", "row_data"]].itertuples(index=False)
     )
     execute_values(cursor, _REJECTS_INSERT, rows, page_size=1_000)
 

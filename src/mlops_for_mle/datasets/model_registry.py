@@ -88,11 +88,11 @@ def champion_version(client: MlflowClient, name: str) -> Any | None:
         raise
 
 
-def newest_decision(client: MlflowClient, name: str) -> str:
-    """What was decided on the newest version, in a sentence."""
-    newest = client.get_model_version(name, versions(client, name)[0].version)
-    decision = newest.tags.get(DECISION_TAG, "undecided")
-    return f"version {newest.version} {decision}: {newest.tags.get(REASONS_TAG, '')}"
+def decision_in_words(client: MlflowClient, name: str, number: int | None) -> str:
+    """What was decided on a version, in a sentence; None takes the newest."""
+    version = client.get_model_version(name, str(number or versions(client, name)[0].version))
+    decision = version.tags.get(DECISION_TAG, "undecided")
+    return f"version {version.version} {decision}: {version.tags.get(REASONS_TAG, '')}"
 
 
 def find_version(client: MlflowClient, name: str, wanted: str) -> Any:

@@ -30,31 +30,26 @@ class ObservationBatchDataset(ContractTables, AbstractDataset[Batch, BatchReceip
     _receipt: BatchReceipt | None = None
 
     def save(self, data: Batch) -> None:
-        """Write the batch in one transaction, unless the ledger has it."""
+        """Write the batch in one transaction; of one in the ledger, only rejects that now fit."""
         with reachable(self._url) as engine:
             self._receipt = receipt = write_batch(engine, self._contract, data)
+        table, name = self._contract.table, f"batch={receipt.batch_id}"
         if receipt.is_new:
-            _LOGGER.info(
-                "batch=%d source=%s: %d rows into %s, %d rejected",
-                receipt.batch_id,
-                receipt.source,
-                receipt.row_count,
-                self._contract.table,
-                receipt.rejected_count,
+            did = f"{receipt.row_count} rows into {table}, {receipt.rejected_count} rejected"
+        elif receipt.let_in:
+            did = (
+                f"ingested before; {receipt.let_in} rejected row(s) fit the contract now and were "
+                f"let into {table}"
             )
         else:
-            _LOGGER.info(
-                "batch=%d source=%s: ingested before, nothing written",
-                receipt.batch_id,
-                receipt.source,
-            )
+            did = "ingested before, nothing written"
+        _LOGGER.info("%s source=%s: %s", name, receipt.source, did)
         if receipt.rejected_count:
             _LOGGER.warning(
-                "batch=%d: %d row(s) were rejected%s%s; see their reasons in table rejected_rows",
-                receipt.batch_id,
+                "%s: %d row(s) %s; see their reasons in table rejected_rows",
+                name,
                 receipt.rejected_count,
-                "" if receipt.is_new else " when it was ingested",
-                _main_reason(data) if receipt.is_new else "",
+                f"were rejected{_main_reason(data)}" if receipt.is_new else "are still rejected",
             )
 
     def load(self) -> BatchReceipt:

@@ -2,6 +2,8 @@
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -81,7 +83,7 @@ class CsvSourceDataset(ReadOnlyDataset[pd.DataFrame]):
         """
         where = self._filepath
         try:
-            with fsspec.open(where, "rb") as file:
+            with _opened(where, "CSV") as file:
                 content = file.read()
             if b"\x00" in content:
                 raise SourceError(f"{where}: holds NUL bytes, expected a CSV file of text")
@@ -94,12 +96,6 @@ class CsvSourceDataset(ReadOnlyDataset[pd.DataFrame]):
                 keep_default_na=False,
                 encoding="utf-8-sig",
             )
-        except FileNotFoundError:
-            raise SourceError(f"{where}: there is no such file") from None
-        except IsADirectoryError:
-            raise SourceError(f"{where}: is a folder, expected a CSV file") from None
-        except PermissionError:
-            raise SourceError(f"{where}: this user may not read it") from None
         except pd.errors.EmptyDataError:
             raise SourceError(f"{where}: is empty, expected CSV with a header line") from None
         except UnicodeDecodeError as error:
@@ -136,14 +132,8 @@ class ParquetSourceDataset(ReadOnlyDataset[pd.DataFrame]):
 
         where = self._filepath
         try:
-            with fsspec.open(where, "rb") as file:
+            with _opened(where, "Parquet") as file:
                 table = parquet.read_table(file)
-        except FileNotFoundError:
-            raise SourceError(f"{where}: there is no such file") from None
-        except IsADirectoryError:
-            raise SourceError(f"{where}: is a folder, expected a Parquet file") from None
-        except PermissionError:
-            raise SourceError(f"{where}: this user may not read it") from None
         except pa.ArrowInvalid as error:
             reason = str(error).partition("\n")[0]
             raise SourceError(f"{where}: is no Parquet file: {reason}") from None
@@ -152,6 +142,30 @@ class ParquetSourceDataset(ReadOnlyDataset[pd.DataFrame]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}
+
+
+@contextmanager
+def _opened(where: str, kind: str) -> Iterator[Any]:
+    """Open a file wherever fsspec can.
+
+    Raises:
+        SourceError: It cannot be opened or read; says why.
+    """
+    try:
+        file = fsspec.open(where, "rb")
+    except (ImportError, OSError, ValueError) as error:
+        raise SourceError(f"{where}: cannot be read: {error}") from None
+    try:
+        with file as opened:
+            yield opened
+    except FileNotFoundError:
+        raise SourceError(f"{where}: there is no such file") from None
+    except IsADirectoryError:
+        raise SourceError(f"{where}: is a folder, expected a {kind} file") from None
+    except PermissionError:
+        raise SourceError(f"{where}: this user may not read it") from None
+    except OSError as error:
+        raise SourceError(f"{where}: cannot be read: {error.strerror or error}") from None
 
 
 def load_sklearn_table(loader: str) -> pd.DataFrame:

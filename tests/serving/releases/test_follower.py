@@ -1,3 +1,4 @@
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,37 @@ def test_nothing_is_served_before_the_first_deployment(services, database, store
     database.deploy(iris)
 
     wait_for_release(services, iris)
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        ("iris", "Contract iris was never deployed: run `kedro run` first"),
+        (None, "Nothing was deployed yet: run `kedro run` first."),
+    ],
+)
+def test_a_server_without_a_deployment_warns_once_and_says_what_to_run(
+    settings, database, store, iris, caplog, model, sentence
+):
+    services = build_services(settings.model_copy(update={"model": model}))
+
+    def warnings() -> list[str]:
+        return [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+
+    try:
+        services.start()
+        wait_until(warnings)
+        seen = services.slot.status.checked_at
+        wait_until(lambda: services.slot.status.checked_at not in (None, seen), what="a later poll")
+        (told,) = warnings()
+        assert told.startswith(f"No deployment to follow: {sentence}")
+
+        store.publish(iris)
+        database.deploy(iris)
+        wait_for_release(services, iris)
+        assert len(warnings()) == 1
+    finally:
+        services.stop()
 
 
 def test_with_several_contracts_the_choice_is_asked_for(services, database, store, iris, houses):

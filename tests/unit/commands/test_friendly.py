@@ -1,7 +1,12 @@
+import errno
+
 import click
 import pytest
+from botocore.exceptions import NoCredentialsError
 from click.testing import CliRunner
+from kedro.io import DatasetError
 from kedro.validation.exceptions import ParameterValidationError
+from mlflow.exceptions import MlflowException
 from omegaconf.errors import InterpolationKeyError
 
 from mlops_for_mle.commands.friendly import causes, friendly
@@ -40,6 +45,41 @@ def test_a_persons_mistake_is_one_sentence_and_exit_code_1(error: Exception) -> 
 
     assert result.exit_code == 1
     assert result.output == "Error: key: is missing\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DatasetError("Catalog entry 'rows' is not a valid dataset configuration."),
+        DatasetError("An exception occurred when parsing config for dataset 'rows': no type"),
+        ValueError("Duplicate keys found in a.yml and b.yml: mine"),
+        ValueError("Pipeline contains no nodes after applying all provided filters."),
+        PermissionError(errno.EACCES, "Permission denied", "/data"),
+        OSError(errno.ENOSPC, "No space left on device", "/data/rows.parquet"),
+        MlflowException("API request to http://127.0.0.1:1/ failed"),
+        NoCredentialsError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_others_say_of_a_persons_mistake_is_shown_as_they_say_it(error: Exception) -> None:
+    result = CliRunner().invoke(command_that_raises(caused_by(DatasetError("outer"), error)))
+
+    assert result.output == f"Error: {error}\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DatasetError("Failed while loading data"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "/data/rows"),
+        MlflowException("Invalid parameter"),
+        ValueError("bug"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_may_be_a_mistake_in_the_code_keeps_its_traceback(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        CliRunner().invoke(command_that_raises(error), catch_exceptions=False)
 
 
 def test_an_error_raised_while_another_is_handled_is_found_too() -> None:

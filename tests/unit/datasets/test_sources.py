@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 from kedro.io import AbstractDataset, DatasetError
 
 from mlops_for_mle.commands.friendly import causes
-from mlops_for_mle.datasets.sources import CsvSourceDataset, SklearnTableDataset, load_sklearn_table
+from mlops_for_mle.datasets.sources import (
+    CsvSourceDataset,
+    ParquetSourceDataset,
+    SklearnTableDataset,
+    load_sklearn_table,
+)
 from mlops_for_mle.errors import UserError
 
 
@@ -112,6 +117,14 @@ def test_a_header_without_rows_gives_no_rows(tmp_path: Path) -> None:
 
     assert rows.empty
     assert list(rows.columns) == ["a", "b"]
+
+
+@pytest.mark.parametrize("source", [CsvSourceDataset, ParquetSourceDataset])
+@pytest.mark.parametrize("address", ["nope://rows", "ftp://127.0.0.1:1/rows"])
+def test_an_address_that_cannot_be_opened_is_told(
+    source: type[CsvSourceDataset | ParquetSourceDataset], address: str
+) -> None:
+    assert refusal(source(address)).startswith(f"{address}: cannot be read: ")
 
 
 def test_a_file_that_is_not_there_a_folder_and_a_forbidden_file_are_told(tmp_path: Path) -> None:

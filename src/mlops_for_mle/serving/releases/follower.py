@@ -116,9 +116,10 @@ class DeploymentFollower:
         self._record_failure()
         deployment = self._log.current(contract)
         if deployment is None:
-            self._slot.update(
-                contract=contract,
-                waiting_for=f"Contract {contract} was never deployed: run `kedro run` first.",
+            self._slot.update(contract=contract)
+            self._wait_for(
+                f"Contract {contract} was never deployed: run `kedro run` first, with the --env "
+                "of that contract if it has one."
             )
             return self._poll_seconds
         served = self._slot.current
@@ -139,12 +140,18 @@ class DeploymentFollower:
         deployed = self._log.contracts()
         if len(deployed) == 1:
             return deployed[0]
-        self._slot.update(
-            waiting_for=f"Several contracts are deployed: set MLOPS_MODEL to {_either(deployed)}."
+        self._wait_for(
+            f"Several contracts are deployed: set MLOPS_MODEL to {_either(deployed)}."
             if deployed
             else "Nothing was deployed yet: run `kedro run` first."
         )
         return None
+
+    def _wait_for(self, reason: str) -> None:
+        """Say why there is nothing to follow: in every answer, and once in the log."""
+        if self._slot.status.waiting_for != reason:
+            logger.warning("No deployment to follow: %s", reason)
+        self._slot.update(waiting_for=reason)
 
     def _try_to_load(self, deployment: FollowedDeployment) -> None:
         failure = self._slot.status.failure
