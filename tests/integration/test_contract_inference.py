@@ -16,6 +16,7 @@ from mlops_for_mle.commands.friendly import friendly
 from mlops_for_mle.commands.inference import InferenceRequest, infer_environment
 from mlops_for_mle.commands.project import read_project
 from mlops_for_mle.database import engine_for
+from mlops_for_mle.datasets.sources import CsvSourceDataset
 from mlops_for_mle.errors import UserError
 from tests.conftest import PROJECT
 from tests.integration.projects import copy_project
@@ -67,6 +68,20 @@ def test_a_csv_file_becomes_an_environment_that_kedro_reads(folder: Path) -> Non
     assert len(contract.features) == 16
     assert "kedro run --env new" in said
     assert "refund is missing or not depending on the target" in said
+
+
+def test_how_a_csv_file_is_written_is_recorded_for_ingestion(folder: Path) -> None:
+    rows = mixed_rows(ROWS).assign(길이=[str(n % 7) for n in range(ROWS)])
+    rows.to_csv(folder / "orders.csv.gz", index=False, sep=";", encoding="cp949")
+
+    said = infer(folder, place="orders.csv.gz")
+
+    assert "from orders.csv.gz, read as cp949, semicolon" in said
+    found = globals_of(folder)
+    assert (found["csv_encoding"], found["csv_separator"]) == ("cp949", "semicolon")
+    entry = read_project(folder, "orders").loader["catalog"]["source_rows"]
+    reader = CsvSourceDataset(entry["filepath"], entry["encoding"], entry["separator"])
+    assert reader.load()["길이"].tolist() == rows["길이"].tolist()
 
 
 def test_a_parquet_file_gives_the_types_that_it_has(folder: Path) -> None:
@@ -145,6 +160,9 @@ def test_nothing_that_a_person_wrote_is_overwritten_unless_forced(folder: Path) 
         ({"name": "Big Name", "env": "new"}, "contract.name: allowed are 1 to 48"),
         ({"target": "return"}, "did you mean 'returned'?"),
         ({"kind": "parquet"}, "orders.csv: is no Parquet file"),
+        ({"encoding": "utf-16-le"}, "orders.csv: is no UTF-16-LE text"),
+        ({"encoding": "klingon"}, "expected an encoding such as utf-8"),
+        ({"encoding": "utf-8", "kind": "parquet"}, "--encoding: is for --csv only"),
         ({"kind": "table", "place": "orders_data"}, "the table that it reads; name another."),
     ],
 )

@@ -31,12 +31,12 @@ def folder(project_folder: Path, database_url: str, monkeypatch: pytest.MonkeyPa
     return project_folder
 
 
-def ingest(folder: Path, content: bytes | str | None) -> None:
+def ingest(folder: Path, content: bytes | str | None, **parameters: Any) -> None:
     path = folder / "rows.csv"
     path.unlink(missing_ok=True)
     if content is not None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-    run_session(folder, "data_ingestion", source="csv", csv_path="rows.csv")
+    run_session(folder, "data_ingestion", source="csv", csv_path="rows.csv", **parameters)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +124,19 @@ def test_a_file_of_mostly_bad_rows_is_held_back_whole(folder: Path, database_url
 def test_the_same_file_is_ingested_once(folder: Path, database_url: str) -> None:
     ingest(folder, HEADER + GOOD)
     ingest(folder, "\ufeff" + HEADER + GOOD)
+    assert query(database_url, COUNTS) == [(3, 0, 1)]
+
+
+def test_a_file_is_read_as_the_parameters_say_it_is_written(
+    folder: Path, database_url: str
+) -> None:
+    content = (HEADER + GOOD).replace(",", ";")
+    with refused(SourceError) as refusal:
+        ingest(folder, content)
+    assert "set csv_separator: semicolon in globals.yml" in refusal.message
+
+    ingest(folder, content.encode("utf-16"), csv_separator="semicolon")
+
     assert query(database_url, COUNTS) == [(3, 0, 1)]
 
 

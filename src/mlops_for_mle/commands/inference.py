@@ -1,6 +1,7 @@
 """What `kedro contract infer` does: reads rows, proposes a contract, writes an environment."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class InferenceRequest:
         env: The folder of ``conf`` to write; None takes the name.
         task: What kind of prediction is wanted; None decides from the target.
         time: The column that says when a row was observed.
+        encoding: Of a CSV file; None tells it by the file.
         leave_out: Columns that are no features.
         include: Columns that are features although they look like leaks.
         force: Whether existing files are overwritten.
@@ -45,6 +47,7 @@ class InferenceRequest:
     env: str | None = None
     task: Task | None = None
     time: str | None = None
+    encoding: str | None = None
     leave_out: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     force: bool = False
@@ -86,7 +89,7 @@ def infer_environment(project: Path, request: InferenceRequest) -> str:
         partial = folder / f"{name}.partial"
         partial.write_text(content, "utf-8")
         partial.replace(folder / name)
-    return summary(proposal, request.environment)
+    return summary(proposal, request.environment, source)
 
 
 def read_source(project: Path, request: InferenceRequest) -> tuple[Any, dict[str, Any]]:
@@ -95,15 +98,14 @@ def read_source(project: Path, request: InferenceRequest) -> tuple[Any, dict[str
     Returns:
         The rows, and how ``globals.yml`` names where they come from.
     """
+    if request.kind != "csv" and request.encoding is not None:
+        raise UserError("--encoding: is for --csv only; other sources say it themselves.")
     if request.kind in _FILE_KEYS:
-        from mlops_for_mle.datasets.sources import CsvSourceDataset, ParquetSourceDataset
-
         place = _place(project, request)
-        reader = CsvSourceDataset if request.kind == "csv" else ParquetSourceDataset
         # Kedro takes the path for one of the project's; this command may be called elsewhere.
         found = place if "://" in place else str(project / place)
-        rows = reader(found).load()
-        return rows, {"source": request.kind, _FILE_KEYS[request.kind]: place}
+        rows, form = _read_file(found, request)
+        return rows, {"source": request.kind, _FILE_KEYS[request.kind]: place, **form}
     from mlops_for_mle.database import database_url
     from mlops_for_mle.datasets.postgres_source import PostgresSourceDataset
 
@@ -111,6 +113,25 @@ def read_source(project: Path, request: InferenceRequest) -> tuple[Any, dict[str
     rows = PostgresSourceDataset({"con": database_url()}, table, query).load()
     _require_own_table(database_url(), request.name)
     return rows, {"source": request.kind, f"source_{request.kind}": request.place}
+
+
+def _read_file(place: str, request: InferenceRequest) -> tuple[Any, dict[str, str]]:
+    """The rows of a file, and what ``globals.yml`` says of how it is written."""
+    from mlops_for_mle.datasets.csv_text import CsvForm, likely_form, parse
+    from mlops_for_mle.datasets.sources import ParquetSourceDataset, read_bytes
+
+    if request.kind == "parquet":
+        return ParquetSourceDataset(place).load(), {}
+    content, usual = read_bytes(place), CsvForm()
+    if request.encoding is not None:
+        CsvForm.checked(request.encoding, usual.separator)
+    form = likely_form(content, request.encoding)
+    unusual = {
+        f"csv_{key}": value
+        for (key, value), ordinary in zip(form._asdict().items(), usual, strict=True)
+        if value != ordinary
+    }
+    return parse(content, form, place), unusual
 
 
 def _require_own_table(url: str, contract: str) -> None:
@@ -143,8 +164,10 @@ def _require_own_table(url: str, contract: str) -> None:
         )
 
 
-def summary(proposal: Proposal, env: str) -> str:
+def summary(proposal: Proposal, env: str, source: Mapping[str, Any]) -> str:
     """Say in a few lines what was found and what to run."""
+    unusual = [source[key] for key in ("csv_encoding", "csv_separator") if key in source]
+    form = f", read as {', '.join(unusual)}" if unusual else ""
     target = proposal.target
     what = (
         f"{len(target.counts)} classes of {target.column.name}"
@@ -153,7 +176,7 @@ def summary(proposal: Proposal, env: str) -> str:
     )
     lines = [
         ("contract", f"conf/{env}/{CONTRACT_FILE}, to review"),
-        ("rows", f"{proposal.row_count:,} from {proposal.source}"),
+        ("rows", f"{proposal.row_count:,} from {proposal.source}{form}"),
         ("target", f"{what}, decided by {deciding_metric(proposal)}"),
         ("features", f"{len(proposal.features)}"),
         *(("left out", f"{one.name} {one.reason}") for one in proposal.left_out),
