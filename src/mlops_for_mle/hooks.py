@@ -7,6 +7,8 @@ from kedro.framework.hooks import hook_impl
 
 from mlops_for_mle.configuration import Configuration, parse_configuration
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.metric_names import GREATER_IS_BETTER
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -35,6 +37,8 @@ class ProjectHooks:
             if isinstance(parsed, Contract):
                 self._contract = parsed
         self._metric = raw["gates"]["metric"]
+        if self._contract is not None:
+            check_metric(self._metric, self._contract)
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
@@ -70,6 +74,20 @@ class ProjectHooks:
 
             registry = Registry(self._contract, self._metric, database_url(), run_params.get("env"))
             click.echo(project_summary(registry))
+
+
+def check_metric(metric: str, contract: Contract) -> None:
+    """Check that the gates' metric is one of the contract's task.
+
+    Raises:
+        ConfigurationError: It is not; a model would be trained and registered in vain.
+    """
+    task = contract.target.task
+    if metric not in GREATER_IS_BETTER[task]:
+        raise ConfigurationError(
+            f"gates.metric: contract {contract.name} is a {task}, allowed are "
+            f"{', '.join(GREATER_IS_BETTER[task])} (found {metric!r})"
+        )
 
 
 def parameter_blocks() -> dict[str, type[Configuration]]:

@@ -104,6 +104,7 @@ def test_a_bad_row_is_rejected_with_its_reason_and_the_good_ones_are_kept(
         ({"ingestion": {"sorce": "csv"}}, "ingestion.sorce: unknown key; allowed: source, rename"),
         ({"training": {"validation_fraction": 1.5}}, "training.validation_fraction: "),
         ({"gates": {"minimum": 0.9}}, "gates.minimum: unknown key; allowed: metric, greater_is"),
+        ({"gates": {"metric": "rmse"}}, "gates.metric: contract iris is a classification, allowed"),
         ({"contract": {"features": {"sepal_length": {"minimum": 40}}}}, "must be below maximum 30"),
     ],
 )

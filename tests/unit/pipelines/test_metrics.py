@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.metrics import measure
 from tests.unit.conftest import LINE_CONTRACT, SMALL_CONTRACT
 
@@ -24,6 +25,13 @@ def test_a_classifier_is_measured_with_every_class_weighing_the_same() -> None:
         "balanced_accuracy": 0.5,
         "macro_f1": pytest.approx((6 / 7 + 0) / 2),
     }
+
+
+def test_answers_that_are_not_finite_are_told() -> None:
+    rows = pd.DataFrame({"y": [1.0, 2.0, 3.0], "b": 0, "a": [1, np.inf, 6]})
+
+    with pytest.raises(UserError, match="1 of 3 rows with a number that is not finite"):
+        measure(FirstColumn(), rows, LINE_CONTRACT)
 
 
 def test_a_regressor_is_measured_by_its_errors() -> None:

@@ -21,6 +21,7 @@ _MOST_CATEGORIES = 50
 # With fewer, a feature can seem to tell the target by chance.
 SMALLEST_SAMPLE = 50
 
+_LARGEST = float(np.finfo(np.float32).max)
 _NEIGHBOURS = 10
 _FOLDS = 5
 _CONFIDENT = 0.8
@@ -59,7 +60,8 @@ def check(rows: pd.DataFrame, contract: Contract, options: DataCheckOptions) -> 
     # Equal features with another label are another row.
     distinct = ~pd.DataFrame({"row": row_groups(features), "target": target}).duplicated()
     found: dict[str, Any] = {"rows": len(rows), "distinct_rows": int(distinct.sum())}
-    problems = [*_check_counts(found, target[distinct], contract, options)]
+    problems = _check_counts(found, target[distinct], contract, options)
+    problems += _check_sizes(features, target, contract)
     sample = _sample(len(rows))
     values, truth = features.iloc[sample], encode_target(target.iloc[sample], contract.target)
     if len(sample) >= SMALLEST_SAMPLE and not problems:
@@ -124,7 +126,12 @@ def single_feature_scores(
         if groups.nunique() <= _MOST_CATEGORIES:
             cuts.append(KFold(_FOLDS, shuffle=True, random_state=0))
         value = max(
-            float(score(target, cross_val_predict(tree, column, target, groups=groups, cv=cut)))
+            float(
+                score(
+                    target,
+                    cross_val_predict(tree, column, target, cv=cut.split(column, groups=groups)),
+                )
+            )
             for cut in cuts
         )
         if not is_classifier and len(parts) == 1:
@@ -197,6 +204,20 @@ def _check_counts(
             if count < smallest
         ]
     return problems
+
+
+def _check_sizes(features: pd.DataFrame, target: "pd.Series[Any]", contract: Contract) -> list[str]:
+    """Trees, and the served form of most models, hold numbers in float32."""
+    columns = {one.source: features[one.name] for one in encoding_of(contract).columns}
+    if contract.target.task == "regression":
+        columns[contract.target.column] = target
+    return [
+        f"{name} holds {float(values.abs().max()):g}, which is beyond float32 ({_LARGEST:g}), in "
+        "which models compute: correct such rows, store it in a larger unit, or narrow its range "
+        "in the contract"
+        for name, values in columns.items()
+        if float(values.abs().max()) > _LARGEST
+    ]
 
 
 def _check_leakage(

@@ -7,7 +7,7 @@ from sklearn.pipeline import Pipeline as SklearnPipeline
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.encoding import encoding_of
 from mlops_for_mle.errors import ReleaseError, UserError
-from mlops_for_mle.pipelines.training.estimator import model_input
+from mlops_for_mle.pipelines.training.estimator import model_input, understood
 from mlops_for_mle.pipelines.training.menu import names_for
 from mlops_for_mle.pipelines.training.onnx_conversion import convert, estimator_name
 from mlops_for_mle.pipelines.training.parity_grid import grid
@@ -97,7 +97,12 @@ def _ties(expected: Predictions) -> np.ndarray:
 
 
 def trained_answers(model: SklearnPipeline, points: np.ndarray, contract: Contract) -> Predictions:
-    """What the scikit-learn model answers, in the form of a served answer."""
+    """What the scikit-learn model answers, in the form of a served answer.
+
+    Raises:
+        ConfigurationError: It cannot answer.
+    """
     frame = pd.DataFrame(points, columns=list(encoding_of(contract).names))
-    probabilities = model.predict_proba(frame) if hasattr(model, "predict_proba") else None
-    return Predictions(np.asarray(model.predict(frame)), probabilities)
+    with understood(estimator_name(model), contract):
+        probabilities = model.predict_proba(frame) if hasattr(model, "predict_proba") else None
+        return Predictions(np.asarray(model.predict(frame)), probabilities)

@@ -5,14 +5,19 @@ import numpy as np
 import pytest
 from sklearn.pipeline import Pipeline
 
-from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.configuration import parse_configuration
+from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.training.estimator import (
     build_estimator,
     fit,
     model_input,
     search_parameters,
 )
-from mlops_for_mle.pipelines.training.options import EstimatorOptions, SearchOptions
+from mlops_for_mle.pipelines.training.options import (
+    EstimatorOptions,
+    SearchOptions,
+    TrainingOptions,
+)
 from tests.unit.conftest import IRIS_CONTRACT, LINE_CONTRACT, iris_rows, line_rows
 
 
@@ -91,6 +96,34 @@ def test_a_value_that_the_estimator_refuses_is_told() -> None:
         fit(build("sklearn.svm.SVC", C=-1), iris_rows(), IRIS_CONTRACT)
 
 
+@pytest.mark.parametrize(
+    ("class_path", "parameters", "said"),
+    [
+        ("sklearn.linear_model.LogisticRegression", {"solver": "liblinear"}, "'liblinear' solver"),
+        ("sklearn.linear_model.LogisticRegression", {"class_weight": {"a": 1}}, "class_weight"),
+        ("sklearn.neural_network.MLPClassifier", {"hidden_layer_sizes": ["a"]}, "MLPClassifier"),
+        ("sklearn.naive_bayes.MultinomialNB", {}, "Negative values"),
+        (
+            "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+            {"shrinkage": "auto"},
+            "shrinkage not supported with 'svd' solver",
+        ),
+        ("sklearn.neighbors.KNeighborsClassifier", {"n_neighbors": 999}, "n_neighbors = 999"),
+        ("sklearn.ensemble.BaggingClassifier", {"estimator": "svc"}, "BaggingClassifier"),
+    ],
+)
+def test_what_does_not_go_with_the_rows_is_one_sentence_that_names_the_key(
+    class_path: str, parameters: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        fit(build(class_path, **parameters), iris_rows(), IRIS_CONTRACT)
+
+    assert str(caught.value).startswith("training.estimator: ")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "Change training.estimator.parameters, or choose" in str(caught.value)
+
+
 def test_features_are_taken_by_name_in_the_contracts_order() -> None:
     rows = iris_rows(with_key=True)
 
@@ -133,7 +166,9 @@ def test_random_combinations_are_as_many_as_wanted_and_the_same_for_a_seed() -> 
     [
         ({"space": {"C": [1.0], "depth": [3]}}, "Invalid parameter 'depth'"),
         ({"space": {"C": [-1.0]}}, "'C'"),
-        ({"space": {"C": [1.0]}, "scoring": "beauty"}, "beauty"),
+        ({"space": {"C": [1.0]}, "scoring": "beauty"}, "search.scoring: expected a name of"),
+        ({"space": {"C": [1.0]}, "scoring": "roc_auc_ovr"}, "predict_proba"),
+        ({"space": {"tol": [[1]]}}, "'tol'"),
     ],
 )
 def test_a_mistake_in_the_search_is_told(options: dict[str, Any], message: str) -> None:
@@ -141,6 +176,38 @@ def test_a_mistake_in_the_search_is_told(options: dict[str, Any], message: str) 
         search(build("sklearn.svm.SVC"), **options)
 
     assert message in str(caught.value)
+
+
+def test_more_combinations_than_there_are_are_all_tried() -> None:
+    _, tried = search(build("sklearn.svm.SVC"), space={"C": [0.1, 1.0]}, maximum_trials=9)
+
+    assert len(tried) == 2
+
+
+@pytest.mark.parametrize(
+    ("contract", "rows", "what"),
+    [
+        (IRIS_CONTRACT, iris_rows()[::8], "training rows of the most frequent class, there are 7:"),
+        (LINE_CONTRACT, line_rows()[:21], "distinct training rows, there are 21:"),
+    ],
+    ids=["classes", "numbers"],
+)
+def test_too_few_rows_for_the_folds_are_told(contract: Any, rows: Any, what: str) -> None:
+    options = SearchOptions(space={"C": [1.0]}, folds=22, scoring="r2")
+    kind = "SVR" if contract is LINE_CONTRACT else "SVC"
+    model = build(f"sklearn.svm.{kind}", contract=contract)
+
+    with pytest.raises(UserError, match=rf"training\.search\.folds: 22 folds need as many {what}"):
+        search_parameters(model, rows, contract, options, 1, lambda trials, total: trials)
+
+
+def test_a_search_needs_a_value_to_try() -> None:
+    with pytest.raises(ConfigurationError, match=r"training\.search\.space\.C: "):
+        parse_configuration(
+            TrainingOptions,
+            {"search": {"space": {"C": []}, "scoring": "accuracy"}},
+            "training",
+        )
 
 
 def test_a_regression_is_searched_too() -> None:
