@@ -271,10 +271,13 @@ def test_a_column_called_id_or_timestamp_does_not_clash_with_ours() -> None:
     assert {"id", "timestamp"} <= set(contract.features)
 
 
-def test_a_target_called_like_a_field_of_answers_gets_another_name_there() -> None:
-    target = infer(target="label", label=RANDOM.integers(0, 2, ROWS)).contract().target
+@pytest.mark.parametrize("name", ["label", "source", "id", "timestamp", "scored_at"])
+def test_a_target_called_like_a_column_of_answers_gets_another_name_there(name: str) -> None:
+    columns = {name: RANDOM.integers(0, 2, ROWS)}
 
-    assert (target.column, target.response_name) == ("label", "predicted_label")
+    target = infer(target=name, **columns).contract().target
+
+    assert (target.column, target.response_name) == (name, f"predicted_{name}")
 
 
 def test_names_that_postgres_cannot_have_are_renamed_and_stay_apart() -> None:
