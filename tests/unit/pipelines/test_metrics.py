@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from mlops_for_mle.errors import UserError
+from mlops_for_mle.metric_names import metric_text
 from mlops_for_mle.pipelines.metrics import measure
 from tests.unit.conftest import LINE_CONTRACT, SMALL_CONTRACT
 
@@ -44,3 +45,21 @@ def test_a_regressor_is_measured_by_its_errors() -> None:
         "mae": pytest.approx(1.0),
         "r2": pytest.approx(1 - 9 / 2),
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.9487, "0.9487"),
+        (0.0, "0.0000"),
+        (1.0, "1.0000"),
+        (53.12346, "53.1235"),
+        (0.001, "0.0010"),
+        (2.345678e-7, "2.34568e-07"),
+        (123456.789, "123457"),
+        (-1.234567e9, "-1.23457e+09"),
+        (float("nan"), "nan"),
+    ],
+)
+def test_a_metric_of_any_size_can_be_read(value: float, text: str) -> None:
+    assert metric_text(value) == text

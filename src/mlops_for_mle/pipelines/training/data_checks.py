@@ -12,6 +12,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.encoding import encoding_of
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.frames import row_groups
+from mlops_for_mle.metric_names import metric_text
 from mlops_for_mle.target import encode_target
 
 # Estimates need no more rows than these, whatever the table has.
@@ -227,9 +228,9 @@ def _check_leakage(
     if limit is None:
         return []
     return [
-        f"{name} alone tells {contract.target.column} (cross-validated score {score:.4f}), so it "
-        "probably holds the answer: leave it out of contract.features, or name it in "
-        "data_checks.allowed_predictors"
+        f"{name} alone tells {contract.target.column} (cross-validated score "
+        f"{metric_text(score)}), so it probably holds the answer: leave it out of "
+        "contract.features, or name it in data_checks.allowed_predictors"
         for name, score in scores.items()
         if score > limit and name not in options.allowed_predictors
     ]
