@@ -123,17 +123,12 @@ def single_feature_scores(
             scores[name] = 0.0
             continue
         tree = kind(random_state=0)
-        cuts: list[Any] = [GroupKFold(folds, shuffle=True, random_state=0)]
+        apart = GroupKFold(folds, shuffle=True, random_state=0).split(column, groups=groups)
+        cuts = [list(apart)]
         if groups.nunique() <= _MOST_CATEGORIES:
-            cuts.append(KFold(_FOLDS, shuffle=True, random_state=0))
+            cuts.append(list(KFold(_FOLDS, shuffle=True, random_state=0).split(column)))
         value = max(
-            float(
-                score(
-                    target,
-                    cross_val_predict(tree, column, target, cv=cut.split(column, groups=groups)),
-                )
-            )
-            for cut in cuts
+            float(score(target, cross_val_predict(tree, column, target, cv=cut))) for cut in cuts
         )
         if not is_classifier and len(parts) == 1:
             ranks = spearmanr(column[parts[0]], target, nan_policy="omit")

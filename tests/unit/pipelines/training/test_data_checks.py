@@ -38,6 +38,7 @@ def problems(rows: pd.DataFrame, task: str = "classification", **options: object
     return found
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_sound_table_passes_every_check():
     found = check(table(), contract(), DataCheckOptions())
 
@@ -54,6 +55,13 @@ def test_a_number_beyond_float32_is_named(column: str, task: str):
     (said,) = problems(rows if task == "regression" else rows.astype({"kind": int}), task)
 
     assert said.startswith(f"{column} holds 1e+39, which is beyond float32 (3.40282e+38)")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_feature_of_few_values_is_looked_at_without_a_warning():
+    rows = table()
+
+    assert problems(rows.assign(width=rows["width"].round())) == []
 
 
 def test_repeated_rows_count_once():
