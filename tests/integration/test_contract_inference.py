@@ -156,6 +156,8 @@ def test_nothing_that_a_person_wrote_is_overwritten_unless_forced(folder: Path) 
         ({"place": "nowhere.csv"}, "nowhere.csv: there is no such file"),
         ({"name": "iris"}, "--name: conf/base has a contract 'iris' already"),
         ({"env": "base"}, "--env: conf/base is the shipped example"),
+        ({"env": "local"}, "--env: conf/local is read by every command without --env; name"),
+        ({"env": "postgres"}, "--env: data/postgres, where its files would go, is a folder of"),
         ({"env": "../new"}, "--env: expected letters, digits"),
         ({"name": "Big Name", "env": "new"}, "contract.name: allowed are 1 to 48"),
         ({"target": "return"}, "did you mean 'returned'?"),
@@ -173,6 +175,29 @@ def test_a_request_that_cannot_be_met_is_refused_and_writes_nothing(
 
     assert said in complaint(folder, **request_of)
     assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"contract: {name: x\n  foo: [", "cannot be read as YAML (line 2), so it cannot be told"),
+        (b"\xff: 1", "cannot be read as YAML, so it cannot be told"),
+    ],
+)
+def test_a_broken_file_of_another_environment_is_named(
+    folder: Path, content: bytes, said: str
+) -> None:
+    (folder / "conf/other").mkdir()
+    (folder / "conf/other/parameters_contract.yml").write_bytes(content)
+
+    assert f"conf/other/parameters_contract.yml: {said}" in complaint(folder)
+
+
+def test_a_file_of_another_environment_without_a_contract_does_not_matter(folder: Path) -> None:
+    (folder / "conf/other").mkdir()
+    (folder / "conf/other/parameters_contract.yml").write_text("contract: [1, 2]\n", "utf-8")
+
+    assert "kedro run --env orders" in infer(folder)
 
 
 def test_a_query_of_the_table_that_the_contract_would_write_is_refused(

@@ -19,6 +19,17 @@ from mlops_for_mle.contract_inference.proposal import Proposal, Wishes, propose
 from mlops_for_mle.errors import ConfigurationError, UserError
 
 _FILE_KEYS = {"csv": "csv_path", "parquet": "parquet_path"}
+_TAKEN_ENVIRONMENTS = {
+    "base": "conf/base is the shipped example, which every environment builds on",
+    "local": "conf/local is read by every command without --env",
+    **{
+        name: f"data/{name}, where its files would go, is a folder of the project's own"
+        for name in (
+            *("01_raw", "02_intermediate", "05_model_input", "07_model_output", "08_reporting"),
+            *("mlflow", "postgres", "releases", "serving_cache", "serving_spool"),
+        )
+    },
+}
 _ENVIRONMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -193,10 +204,9 @@ def _environment_folder(project: Path, env: str) -> Path:
             f"--env: expected letters, digits, _ and - only, as the name of a folder of conf "
             f"(found {env!r})"
         )
-    if env == "base":
+    if env.lower() in _TAKEN_ENVIRONMENTS:
         raise ConfigurationError(
-            "--env: conf/base is the shipped example, which every environment builds on; name "
-            "another, such as the contract's name."
+            f"--env: {_TAKEN_ENVIRONMENTS[env.lower()]}; name another, such as the contract's name."
         )
     return project / "conf" / env
 
@@ -206,12 +216,26 @@ def _check_contract_name(project: Path, request: InferenceRequest) -> None:
     for path in sorted((project / "conf").glob(f"*/{CONTRACT_FILE}")):
         if path.parent.name == request.environment:
             continue
-        other = yaml.safe_load(path.read_text("utf-8")) or {}
-        if (other.get("contract") or {}).get("name") == request.name:
+        if _contract_name(path) == request.name:
             raise ConfigurationError(
                 f"--name: conf/{path.parent.name} has a contract {request.name!r} already, whose "
                 "table and model it would share; name another."
             )
+
+
+def _contract_name(path: Path) -> Any:
+    """The name in a file of somebody else's; None where there is none."""
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1})" if mark is not None else ""
+        raise ConfigurationError(
+            f"conf/{path.parent.name}/{path.name}: cannot be read as YAML{where}, so it cannot be "
+            "told whether it has a contract of this name; correct or remove it."
+        ) from None
+    contract = content.get("contract") if isinstance(content, dict) else None
+    return contract.get("name") if isinstance(contract, dict) else None
 
 
 def _described(request: InferenceRequest) -> str:
