@@ -63,7 +63,7 @@ def deciding_metric(proposal: Proposal) -> str:
 
 def _globals(proposal: Proposal, choices: Mapping[str, Any]) -> str:
     lines = [f"{yaml_key(key)}: {yaml_value(value)}" for key, value in choices.items()]
-    return "\n".join([*lines, f"experiment: {proposal.name}", ""])
+    return "\n".join([*lines, f"experiment: {yaml_value(proposal.name)}", ""])
 
 
 def _ingestion(proposal: Proposal) -> str:

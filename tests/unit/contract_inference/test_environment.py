@@ -40,6 +40,16 @@ def test_every_block_is_one_that_the_project_takes() -> None:
     assert blocks["csv_path"] == "a: b.csv"
 
 
+@pytest.mark.parametrize("name", ["off", "y", "null"])
+def test_a_name_that_yaml_takes_for_something_else_stays_a_name(name: str) -> None:
+    rows = pd.DataFrame({"a": np.linspace(0, 1, ROWS), "y": np.tile(["a", "b"], ROWS // 2)})
+
+    files = environment_files(propose(rows, name, "y", "rides.csv"), {"source": "csv"})
+
+    assert yaml.safe_load(files["parameters_contract.yml"])["contract"]["name"] == name
+    assert yaml.safe_load(files["globals.yml"])["experiment"] == name
+
+
 @pytest.mark.parametrize(
     ("target", "metric", "estimator"),
     [

@@ -1,6 +1,6 @@
 """Builds, searches and fits scikit-learn estimators by configuration."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import (
@@ -18,6 +19,7 @@ from sklearn.model_selection import (
     cross_val_score,
 )
 from sklearn.pipeline import Pipeline as SklearnPipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import InvalidParameterError
 
 from mlops_for_mle.contract import Contract
@@ -45,6 +47,7 @@ class Chosen(NamedTuple):
     class_path: str
     parameters: dict[str, Any]
     is_scaled: bool
+    is_target_scaled: bool = False
 
 
 def choose(options: EstimatorOptions, contract: Contract, key: str) -> Chosen:
@@ -64,13 +67,29 @@ def choose(options: EstimatorOptions, contract: Contract, key: str) -> Chosen:
             f"{', '.join(names_for(task))}, or a class_path (found {name!r})"
         )
     is_scaled = entry.is_scaled if options.scale is None else options.scale
-    return Chosen(entry.class_paths[task], {**entry.parameters, **options.parameters}, is_scaled)
+    return Chosen(
+        entry.class_paths[task],
+        {**entry.parameters, **options.parameters},
+        is_scaled,
+        is_target_scaled=entry.is_target_scaled and task == "regression",
+    )
 
 
 def build_estimator(
-    options: EstimatorOptions, contract: Contract, seed: int, key: str = "training.estimator"
+    options: EstimatorOptions,
+    contract: Contract,
+    seed: int,
+    key: str = "training.estimator",
+    search: SearchOptions | None = None,
 ) -> SklearnPipeline:
     """Make the unfitted pipeline: what the contract's columns need, then the estimator.
+
+    Args:
+        options: Which estimator.
+        contract: Names the columns and the task.
+        seed: For estimators that take one, unless one is configured.
+        key: Where the options stand in the configuration.
+        search: Other parameters that will be tried.
 
     Raises:
         ConfigurationError: There is no such class, it is of the wrong kind for the task, or it
@@ -100,6 +119,8 @@ def build_estimator(
     before = preprocessing_steps(contract, scale=chosen.is_scaled)
     if isinstance(estimator, _COMPARES_IN_FLOAT64):
         before.append(rounding_step())
+    if chosen.is_target_scaled and not _needs_positive_target(chosen.parameters, search):
+        estimator = TransformedTargetRegressor(estimator, transformer=StandardScaler())
     return SklearnPipeline([*before, (STEP, estimator)])
 
 
@@ -138,7 +159,8 @@ def search_parameters(
     scores = []
     for trial in progress(trials, len(trials)):
         try:
-            candidate = clone(model).set_params(**{f"{STEP}__{k}": v for k, v in trial.items()})
+            candidate = clone(model)
+            set_parameters(candidate, trial)
             values = cross_val_score(
                 candidate,
                 features,
@@ -155,6 +177,23 @@ def search_parameters(
     return best
 
 
+def inner_estimator(model: SklearnPipeline) -> Any:
+    """The pipeline's estimator itself, fitted or not, also where its target is scaled."""
+    last = model.steps[-1][1]
+    if isinstance(last, TransformedTargetRegressor):
+        return getattr(last, "regressor_", last.regressor)
+    return last
+
+
+def set_parameters(model: SklearnPipeline, values: Mapping[str, Any]) -> None:
+    """Set parameters of the pipeline's estimator.
+
+    Raises:
+        ValueError: It has no such parameter.
+    """
+    inner_estimator(model).set_params(**values)
+
+
 def fit(model: SklearnPipeline, rows: pd.DataFrame, contract: Contract) -> SklearnPipeline:
     """Fit the pipeline on training rows.
 
@@ -163,7 +202,7 @@ def fit(model: SklearnPipeline, rows: pd.DataFrame, contract: Contract) -> Sklea
     """
     features = model_input(rows, contract)
     target = encode_target(rows[contract.target.column], contract.target)
-    with understood(type(model.named_steps[STEP]).__name__, contract):
+    with understood(type(inner_estimator(model)).__name__, contract):
         fitted = model.fit(features, target)
         # Some see only now that a parameter does not go with the rows.
         fitted.predict(features.head(1))
@@ -197,6 +236,14 @@ def understood(name: str, contract: Contract, key: str = "training.estimator") -
 def model_input(rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     """The features as the model takes them: the contract's encoding, as float64."""
     return encode_frame(rows, contract)
+
+
+def _needs_positive_target(parameters: Mapping[str, Any], search: SearchOptions | None) -> bool:
+    space = search.space if search is not None else {}
+    wanted = [
+        one for key in ("loss", "criterion") for one in (parameters.get(key), *space.get(key, ()))
+    ]
+    return "poisson" in wanted or "gamma" in wanted
 
 
 def _find_class(class_path: str, key: str) -> Any:

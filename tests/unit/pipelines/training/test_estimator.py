@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import Pipeline
 
 from mlops_for_mle.configuration import parse_configuration
@@ -10,8 +11,10 @@ from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.training.estimator import (
     build_estimator,
     fit,
+    inner_estimator,
     model_input,
     search_parameters,
+    set_parameters,
 )
 from mlops_for_mle.pipelines.training.options import (
     EstimatorOptions,
@@ -124,6 +127,22 @@ def test_what_does_not_go_with_the_rows_is_one_sentence_that_names_the_key(
     assert "Change training.estimator.parameters, or choose" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("parameters", "space", "is_scaled"),
+    [({}, None, True), ({"loss": "poisson"}, None, False), ({}, {"loss": ["gamma"]}, False)],
+)
+def test_a_loss_that_needs_positive_numbers_is_given_the_target_as_it_is(
+    parameters: dict[str, Any], space: Any, is_scaled: bool
+) -> None:
+    options = EstimatorOptions(name="histogram_gradient_boosting", parameters=parameters)
+    search = None if space is None else SearchOptions(space=space, scoring="r2")
+
+    model = build_estimator(options, LINE_CONTRACT, 1, search=search)
+
+    assert isinstance(model.named_steps["estimator"], TransformedTargetRegressor) == is_scaled
+    assert type(inner_estimator(model)).__name__ == "HistGradientBoostingRegressor"
+
+
 def test_features_are_taken_by_name_in_the_contracts_order() -> None:
     rows = iris_rows(with_key=True)
 
@@ -199,6 +218,25 @@ def test_too_few_rows_for_the_folds_are_told(contract: Any, rows: Any, what: str
 
     with pytest.raises(UserError, match=rf"training\.search\.folds: 22 folds need as many {what}"):
         search_parameters(model, rows, contract, options, 1, lambda trials, total: trials)
+
+
+def test_an_estimator_whose_target_is_scaled_is_searched_by_its_own_parameters() -> None:
+    options = EstimatorOptions(name="random_forest", parameters={"n_estimators": 5})
+    space = {"max_depth": [1, 6]}
+    model = build_estimator(options, LINE_CONTRACT, 1)
+
+    best = search_parameters(
+        model,
+        line_rows(),
+        LINE_CONTRACT,
+        SearchOptions(space=space, folds=3, scoring="r2"),
+        1,
+        lambda trials, total: trials,
+    )
+    set_parameters(model, best)
+
+    assert best == {"max_depth": 6}
+    assert inner_estimator(fit(model, line_rows(), LINE_CONTRACT)).max_depth == 6
 
 
 def test_a_search_needs_a_value_to_try() -> None:
