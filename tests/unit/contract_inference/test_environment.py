@@ -67,6 +67,15 @@ def test_metric_and_estimator_suit_the_target(target: Any, metric: str, estimato
     assert blocks["training"]["estimator"]["name"] == estimator
 
 
+@pytest.mark.parametrize(("rare", "parameters"), [(2, {"class_weight": "balanced"}), (20, {})])
+def test_rare_classes_are_given_weight(rare: int, parameters: dict[str, Any]) -> None:
+    blocks = written(y=np.where(np.arange(ROWS) % (ROWS // rare) == 7 % (ROWS // rare), "b", "a"))
+
+    options = TrainingOptions.model_validate(blocks["training"])
+    assert options.estimator.parameters == parameters
+    assert blocks["gates"]["metric"] == "balanced_accuracy"
+
+
 def test_the_tolerance_of_an_error_is_in_the_targets_unit() -> None:
     target = np.random.default_rng(0).normal(0, 1_000, ROWS)
 
