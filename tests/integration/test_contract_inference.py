@@ -72,16 +72,19 @@ def test_a_csv_file_becomes_an_environment_that_kedro_reads(folder: Path) -> Non
 
 def test_how_a_csv_file_is_written_is_recorded_for_ingestion(folder: Path) -> None:
     rows = mixed_rows(ROWS).assign(길이=[str(n % 7) for n in range(ROWS)])
-    rows.to_csv(folder / "orders.csv.gz", index=False, sep=";", encoding="cp949")
+    written = rows.replace(r"^(-?\d+)\.(\d+)$", r"\1,\2", regex=True)
+    written.to_csv(folder / "orders.csv.gz", index=False, sep=";", encoding="cp949")
 
     said = infer(folder, place="orders.csv.gz")
 
-    assert "from orders.csv.gz, read as cp949, semicolon" in said
+    assert "read with csv_encoding: cp949, csv_separator: semicolon" in said
     found = globals_of(folder)
-    assert (found["csv_encoding"], found["csv_separator"]) == ("cp949", "semicolon")
+    forms = [found[f"csv_{key}"] for key in ("encoding", "separator", "decimal")]
+    assert forms == ["cp949", "semicolon", "comma"]
     entry = read_project(folder, "orders").loader["catalog"]["source_rows"]
-    reader = CsvSourceDataset(entry["filepath"], entry["encoding"], entry["separator"])
-    assert reader.load()["길이"].tolist() == rows["길이"].tolist()
+    keys = ("filepath", "encoding", "separator", "decimal")
+    reader = CsvSourceDataset(**{key: entry[key] for key in keys})
+    pd.testing.assert_frame_equal(reader.load(), rows, check_dtype=False)
 
 
 def test_a_parquet_file_gives_the_types_that_it_has(folder: Path) -> None:

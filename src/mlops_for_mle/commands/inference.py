@@ -135,7 +135,7 @@ def _read_file(place: str, request: InferenceRequest) -> tuple[Any, dict[str, st
         return ParquetSourceDataset(place).load(), {}
     content, usual = read_bytes(place), CsvForm()
     if request.encoding is not None:
-        CsvForm.checked(request.encoding, usual.separator)
+        CsvForm.checked(request.encoding, usual.separator, usual.decimal)
     form = likely_form(content, request.encoding)
     unusual = {
         f"csv_{key}": value
@@ -177,8 +177,9 @@ def _require_own_table(url: str, contract: str) -> None:
 
 def summary(proposal: Proposal, env: str, source: Mapping[str, Any]) -> str:
     """Say in a few lines what was found and what to run."""
-    unusual = [source[key] for key in ("csv_encoding", "csv_separator") if key in source]
-    form = f", read as {', '.join(unusual)}" if unusual else ""
+    keys = ("csv_encoding", "csv_separator", "csv_decimal")
+    unusual = [f"{key}: {source[key]}" for key in keys if key in source]
+    form = f", read with {', '.join(unusual)}" if unusual else ""
     target = proposal.target
     what = (
         f"{len(target.counts)} classes of {target.column.name}"

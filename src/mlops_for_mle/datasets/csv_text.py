@@ -3,19 +3,23 @@
 import codecs
 import io
 import re
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 import pandas as pd
 
 from mlops_for_mle.errors import ConfigurationError, SourceError
 
 Separator = Literal["comma", "semicolon", "tab", "pipe"]
+Decimal = Literal["point", "comma"]
 
 SEPARATORS: dict[Separator, str] = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 _KOREAN = "cp949"
 # Text of another encoding that happens to be valid CP949 has hardly any Hangul.
 _SHARE_OF_HANGUL = 0.5
+# How a file is written shows in its beginning.
+_SAMPLE = 2**20
 _UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_COMMA_NUMBER = r"[+-]?\d+,\d+"
 _ZIP_MARK = b"PK\x03\x04"
 
 
@@ -26,13 +30,15 @@ class CsvForm(NamedTuple):
         encoding: A name that Python knows; marks of UTF-8 and UTF-16 at the start of a file count
             more than ``utf-8``.
         separator: What stands between two fields, by its name.
+        decimal: What stands before the fraction of a number, by its name.
     """
 
     encoding: str = "utf-8"
     separator: Separator = "comma"
+    decimal: Decimal = "point"
 
     @classmethod
-    def checked(cls, encoding: str, separator: str) -> "CsvForm":
+    def checked(cls, encoding: str, separator: str, decimal: str) -> "CsvForm":
         """Take a form out of configuration.
 
         Raises:
@@ -45,12 +51,15 @@ class CsvForm(NamedTuple):
                 "csv_encoding: expected an encoding such as utf-8, utf-16, cp949 or cp1252 "
                 f"(found {encoding!r})"
             ) from None
-        found = next((one for one in get_args(Separator) if one == separator), None)
-        if found is None:
-            raise ConfigurationError(
-                f"csv_separator: expected one of {', '.join(SEPARATORS)} (found {separator!r})"
-            )
-        return cls(encoding, found)
+        for key, value, allowed in (
+            ("csv_separator", separator, get_args(Separator)),
+            ("csv_decimal", decimal, get_args(Decimal)),
+        ):
+            if value not in allowed:
+                raise ConfigurationError(
+                    f"{key}: expected one of {', '.join(allowed)} (found {value!r})"
+                )
+        return cls(encoding, cast("Separator", separator), cast("Decimal", decimal))
 
 
 def likely_form(content: bytes, encoding: str | None = None) -> CsvForm:
@@ -63,11 +72,14 @@ def likely_form(content: bytes, encoding: str | None = None) -> CsvForm:
     encoding = encoding or ("utf-8" if _is_text(content, "utf-8") else _other_encoding(content))
     form = CsvForm(encoding or "utf-8")
     try:
-        header = _header(_as_utf8(content, form.encoding))
+        text = _as_utf8(content, form.encoding)
     except UnicodeError:
         return form
+    header = _header(text)
     counts = {name: header.count(mark) for name, mark in SEPARATORS.items()}
-    return form._replace(separator=max(counts, key=lambda name: counts[name]))
+    separator = max(counts, key=lambda name: counts[name])
+    has_commas = separator != "comma" and _has_only_comma_numbers(text, SEPARATORS[separator])
+    return CsvForm(form.encoding, separator, "comma" if has_commas else "point")
 
 
 def parse(content: bytes, form: CsvForm, where: str) -> pd.DataFrame:
@@ -112,7 +124,10 @@ def parse(content: bytes, form: CsvForm, where: str) -> pd.DataFrame:
     except pd.errors.ParserError as error:
         reason = str(error).removeprefix("Error tokenizing data. C error: ").strip()
         raise SourceError(f"{where}: is no well-formed CSV file: {reason}") from None
-    return lines.iloc[1:].set_axis(lines.iloc[0].tolist(), axis="columns").reset_index(drop=True)
+    rows = lines.iloc[1:]
+    if form.decimal == "comma":
+        rows = rows.apply(_with_points)
+    return rows.set_axis(lines.iloc[0].tolist(), axis="columns").reset_index(drop=True)
 
 
 def _as_utf8(content: bytes, encoding: str) -> bytes:
@@ -141,7 +156,7 @@ def _is_text(content: bytes, encoding: str) -> bool:
 def _other_encoding(content: bytes) -> str | None:
     """CP949 where bytes that are no UTF-8 are mostly Hangul in it, else None."""
     try:
-        text = content.decode(_KOREAN)
+        text = content.decode(_KOREAN)[:_SAMPLE]
     except UnicodeError:
         return None
     foreign = sum(not one.isascii() for one in text)
@@ -151,8 +166,22 @@ def _other_encoding(content: bytes) -> str | None:
 
 def _header(text: bytes) -> str:
     """The first line that holds anything, without what stands in quotes."""
-    start = text.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")[: 2**20].decode(errors="ignore")
+    start = text.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")[:_SAMPLE].decode(errors="ignore")
     return re.sub(r'"[^"]*"', "", start).partition("\n")[0]
+
+
+def _with_points(column: "pd.Series[str]") -> "pd.Series[str]":
+    """A column in which numbers with a decimal comma have a point."""
+    is_number = column.str.fullmatch(rf"\s*{_COMMA_NUMBER}\s*")
+    return column.where(~is_number, column.str.replace(",", ".", regex=False))
+
+
+def _has_only_comma_numbers(text: bytes, separator: str) -> bool:
+    """Whether fields are numbers with a decimal comma, and none are numbers with a point."""
+    lines = text[:_SAMPLE].decode(errors="ignore").split("\n")[1:]
+    fields = {one.strip('"\r ') for line in lines for one in line.split(separator)}
+    has_points = any(re.fullmatch(r"[+-]?\d+\.\d+", one) for one in fields)
+    return not has_points and any(re.fullmatch(_COMMA_NUMBER, one) for one in fields)
 
 
 def _check_separator(header: str, form: CsvForm, where: str) -> None:

@@ -77,6 +77,7 @@ class CsvSourceDataset(ReadOnlyDataset[pd.DataFrame]):
         filepath: str,
         encoding: str = "utf-8",
         separator: str = "comma",
+        decimal: str = "point",
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Name the file.
@@ -86,13 +87,14 @@ class CsvSourceDataset(ReadOnlyDataset[pd.DataFrame]):
             encoding: A name that Python knows, such as ``cp949``; UTF-16 with its mark at the
                 start is read as it is, too.
             separator: ``comma``, ``semicolon``, ``tab`` or ``pipe``.
+            decimal: ``point`` or ``comma``; with it, text such as 1,5 is read as 1.5.
             metadata: For Kedro-Viz.
 
         Raises:
-            ConfigurationError: There is no such encoding or separator.
+            ConfigurationError: There is no such encoding, separator or decimal mark.
         """
         self._filepath = filepath
-        self._form = CsvForm.checked(encoding, separator)
+        self._form = CsvForm.checked(encoding, separator, decimal)
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:

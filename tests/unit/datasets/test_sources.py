@@ -145,6 +145,26 @@ def test_the_form_that_is_told_by_a_file_reads_it(encoding: str, separator: str)
     assert rows.to_dict("list") == {"a": ["1"], "길이": ["둘, 셋; 넷"]}
 
 
+@pytest.mark.parametrize(
+    ("values", "read"),
+    [
+        (["1,5", "-2,25", "3", ""], ["1.5", "-2.25", "3", ""]),
+        (["1,5", "2.5", "3", "x"], ["1,5", "2.5", "3", "x"]),
+        (["1,234,567", "a,b", "24.12.2025", "1,"], ["1,234,567", "a,b", "24.12.2025", "1,"]),
+    ],
+    ids=["decimal commas", "both marks", "other commas"],
+)
+def test_decimal_commas_are_told_and_read_where_they_are_meant(
+    values: list[str], read: list[str]
+) -> None:
+    content = "a;b\n" + "".join(f"{one};text, more\n" for one in values)
+
+    rows = parse(content.encode(), likely_form(content.encode()), "rows.csv")
+
+    assert rows["a"].tolist() == read
+    assert set(rows["b"]) == {"text, more"}
+
+
 def test_western_text_is_not_taken_for_korean() -> None:
     content = "größe,straße,Ärger\n1,2,3\n".encode("cp1252")
 
@@ -173,6 +193,7 @@ def test_a_packed_file_is_unpacked_and_a_damaged_one_is_told(tmp_path: Path) -> 
     [
         ({"encoding": "klingon"}, "csv_encoding: expected an encoding such as utf-8"),
         ({"encoding": "base64"}, "csv_encoding: expected an encoding such as utf-8"),
+        ({"decimal": ","}, "csv_decimal: expected one of point, comma (found ',')"),
         ({"separator": ";"}, "csv_separator: expected one of comma, semicolon, tab, pipe"),
     ],
 )
