@@ -48,6 +48,9 @@ class GlobalChoices(Configuration):
     dataset: Text
     generator: GeneratorChoices
     csv_path: Text
+    csv_encoding: Text
+    csv_separator: Text
+    csv_decimal: Text
     parquet_path: Text
     source_table: Text | None
     source_query: Text | None
@@ -68,6 +71,9 @@ class RuntimeChoices(Configuration):
     rows: Count = 1
     seed: Seed | None = None
     csv_path: Text = "rows.csv"
+    csv_encoding: Text = "utf-8"
+    csv_separator: Text = "comma"
+    csv_decimal: Text = "point"
     parquet_path: Text = "rows.parquet"
     source_table: Text | None = None
     source_query: Text | None = None

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from mlops_for_mle.configuration import Configuration, parse_configuration
+from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.feature import DiscreteValue, Feature, FeatureType, checked_name
 
 __all__ = ["Contract", "Feature", "FeatureType", "Target", "TargetClass"]
@@ -23,6 +24,21 @@ ColumnName = Annotated[str, AfterValidator(checked_name)]
 RESERVED_RESPONSE_NAMES = frozenset(
     {"label", "probabilities", "prediction_id", "model_version", "release"}
 )
+
+PREDICTION_COLUMNS = (
+    *("id", "timestamp", "source", "source_id", "row_key", "model_version", "release"),
+    *("scored_at", "row_number"),
+)
+"""What stands beside the prediction in the tables and files that scoring writes."""
+
+OWN_TABLES = frozenset(
+    {
+        *("alembic_version", "deployments", "feedback", "idempotency_keys", "ingestion_batches"),
+        *("monitoring_metrics", "monitoring_runs", "predictions", "rejected_rows"),
+        *("retraining_decisions", "scoring_queue", "scoring_rejects"),
+    }
+)
+"""Tables that every contract shares."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 
@@ -182,7 +198,31 @@ class Contract(Configuration):
         Raises:
             ConfigurationError: A key is missing or wrong; the message names it and what is allowed.
         """
-        return parse_configuration(cls, raw, "contract")
+        contract = parse_configuration(cls, raw, "contract")
+        # Only here: releases that were made before still load.
+        contract._check_names_in_own_tables()
+        return contract
+
+    def _check_names_in_own_tables(self) -> None:
+        name = self.target.response_name
+        if name in PREDICTION_COLUMNS:
+            raise ConfigurationError(
+                "contract.target.response_name: predictions have other columns named "
+                f"{', '.join(PREDICTION_COLUMNS)}; name another, such as predicted_{name} "
+                f"(found {name!r})"
+            )
+        try:
+            checked_name(name)
+        except ValueError as error:
+            raise ConfigurationError(
+                "contract.target.response_name: is also a column of a table, and "
+                f"{str(error).split(': rename')[0]} (found {name!r})"
+            ) from None
+        if self.table in {*OWN_TABLES, f"{self.name}_prediction"}:
+            raise ConfigurationError(
+                "contract.table: is a table that the project keeps for itself; name another, such "
+                f"as {self.name}_data (found {self.table!r})"
+            )
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:

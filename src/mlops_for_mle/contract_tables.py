@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from mlops_for_mle.contract import Contract, Feature, Target
-from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.feature import LONGEST_NAME
 
 _COLUMN_TYPES: dict[str, type[TypeEngine[Any]]] = {
     "float": Double,
@@ -58,9 +58,6 @@ def prediction_table(contract: Contract) -> Table:
     so the others may be null: where the row came from (a table, or a part of a topic) and its
     number there, which together are never there twice; its key in the table of observations,
     which a message may not have; and what scored it when.
-
-    Raises:
-        ConfigurationError: The prediction's name is that of another column.
     """
     name = prediction_table_name(contract)
     prediction = contract.target.response_name
@@ -72,12 +69,9 @@ def prediction_table(contract: Contract) -> Table:
         Column("release", Text),
         Column("scored_at", DateTime(timezone=True)),
     ]
-    taken = ["id", "timestamp", *(column.name for column in facts)]
-    if prediction in taken:
-        raise ConfigurationError(
-            f"contract.target.response_name: table {name} has other columns named "
-            f"{', '.join(taken)} (found {prediction!r})"
-        )
+    index = f"{name}_source_key"
+    if len(index) > LONGEST_NAME:
+        index = f"{contract.name}_predicted_key"
     return Table(
         name,
         MetaData(),
@@ -85,7 +79,7 @@ def prediction_table(contract: Contract) -> Table:
         Column("timestamp", DateTime(timezone=False)),
         Column(prediction, _target_type(contract.target)),
         *facts,
-        Index(f"{name}_source_key", "source", "source_id", unique=True),
+        Index(index, "source", "source_id", unique=True),
     )
 
 

@@ -4,6 +4,9 @@ Nothing is ever dropped: what can be mended by adding to a table, or by loosenin
 as a change; everything else is left to its owner.
 """
 
+import shlex
+from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import NamedTuple
 
 from sqlalchemy import Column, Connection, text
@@ -81,7 +84,10 @@ def find_differences(connection: Connection, contract: Contract) -> TableDiffere
             if column.name == contract.key:
                 obstacles.append(f"the key {column.name} is missing")
             else:
-                changes.append(_addition(contract.table, column, has_rows))
+                change = _addition(contract.table, column, has_rows)
+                left = [one for one in present.values() if one.name not in wanted]
+                hint = _renaming(contract.table, column, left)
+                changes.append(change._replace(description=change.description + hint))
         elif found.type not in _COMPATIBLE[_type_of(column)]:
             obstacles.append(
                 f"column {column.name} has the type {found.type}, the contract needs "
@@ -129,6 +135,17 @@ def _addition(table: str, column: "Column[object]", has_rows: bool) -> TableChan
         f"ALTER TABLE {quoted(table)} ADD COLUMN {definition}",
         f"column {column.name} would be added ({_type_of(column).lower()}{note})",
     )
+
+
+def _renaming(table: str, column: "Column[object]", left: Sequence[_ExistingColumn]) -> str:
+    """What to do where the column may be one of those that the contract no longer knows."""
+    fitting = [one.name for one in left if one.type in _COMPATIBLE[_type_of(column)]]
+    if not fitting:
+        return ""
+    (alike,) = get_close_matches(column.name, fitting, n=1, cutoff=0)
+    names = f"{quoted(alike)} TO {quoted(column.name)}"
+    statement = shlex.quote(f"ALTER TABLE {quoted(table)} RENAME COLUMN {names}")
+    return f"; if it is {alike} under a new name, rename that first: `kedro db psql -c {statement}`"
 
 
 def _loosening(table: str, column: str, reason: str) -> TableChange:

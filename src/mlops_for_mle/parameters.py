@@ -5,6 +5,8 @@ from typing import Any
 
 from mlops_for_mle.configuration import Configuration, parse_configuration
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.metric_names import GREATER_IS_BETTER
 
 
 def check_parameters(raw: Mapping[str, Any]) -> Contract:
@@ -22,7 +24,23 @@ def check_parameters(raw: Mapping[str, Any]) -> Contract:
         parse_configuration(MonitoringOptions, raw.get("monitoring"), "monitoring"),
         parse_configuration(RetrainingOptions, raw.get("retraining"), "retraining"),
     )
-    return Contract.from_parameters(raw.get("contract"))
+    contract = Contract.from_parameters(raw.get("contract"))
+    check_metric(raw["gates"]["metric"], contract)
+    return contract
+
+
+def check_metric(metric: str, contract: Contract) -> None:
+    """Check that the gates' metric is one of the contract's task.
+
+    Raises:
+        ConfigurationError: It is not; a model would be trained and registered in vain.
+    """
+    task = contract.target.task
+    if metric not in GREATER_IS_BETTER[task]:
+        raise ConfigurationError(
+            f"gates.metric: contract {contract.name} is a {task}, allowed are "
+            f"{', '.join(GREATER_IS_BETTER[task])} (found {metric!r})"
+        )
 
 
 def parameter_blocks() -> dict[str, type[Configuration]]:

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 from kedro.framework.hooks import hook_impl
 from pydantic import ValidationError
 
-from mlops_for_mle.configuration import explain_errors
+from mlops_for_mle.configuration import Configuration, explain_errors
 from mlops_for_mle.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
+
+_LONGEST_PARAMETER = 6_000
+"""Characters of a parameter that MLflow keeps."""
 
 
 _VARIABLE = "MLFLOW_TRACKING_URI"
@@ -48,6 +51,7 @@ class DeferredMlflowHook:
     def __init__(self) -> None:
         self._context: KedroContext | None = None
         self._hook: Any = None
+        self._logged_as_files: set[str] = set()
 
     @hook_impl
     def after_context_created(self, context: "KedroContext") -> None:
@@ -61,6 +65,7 @@ class DeferredMlflowHook:
         from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 
         self._context = context
+        self._logged_as_files = set()
         # A hook of its own: it would open the run of this process's last session again.
         self._hook = MlflowHook()
         self._hook._already_active_mlflow = mlflow.active_run() is not None
@@ -98,7 +103,28 @@ class DeferredMlflowHook:
         self, node: Any, catalog: Any, inputs: dict[str, Any], is_async: bool
     ) -> None:
         """Log the parameters of the node, if the pipeline is tracked."""
-        self._hook.before_node_run(node, catalog, inputs, is_async)
+        long = {
+            name: value
+            for name, value in inputs.items()
+            if name.startswith("params:")
+            and isinstance(value, Configuration)
+            and len(str(value)) > _LONGEST_PARAMETER
+        }
+        short = {name: value for name, value in inputs.items() if name not in long}
+        # It joins the thread of the node to the run.
+        self._hook.before_node_run(node, catalog, short, is_async)
+        if self._hook._is_mlflow_enabled:
+            self._log_as_files(long)
+
+    def _log_as_files(self, parameters: dict[str, Configuration]) -> None:
+        """Log what MLflow would cut off, such as the contract of a wide table, once a run."""
+        import mlflow
+
+        for name in sorted(parameters.keys() - self._logged_as_files):
+            mlflow.log_text(
+                str(parameters[name]), f"parameters/{name.removeprefix('params:')}.json"
+            )
+            self._logged_as_files.add(name)
 
     @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:

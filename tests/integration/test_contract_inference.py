@@ -16,6 +16,7 @@ from mlops_for_mle.commands.friendly import friendly
 from mlops_for_mle.commands.inference import InferenceRequest, infer_environment
 from mlops_for_mle.commands.project import read_project
 from mlops_for_mle.database import engine_for
+from mlops_for_mle.datasets.sources import CsvSourceDataset
 from mlops_for_mle.errors import UserError
 from tests.conftest import PROJECT
 from tests.integration.projects import copy_project
@@ -67,6 +68,23 @@ def test_a_csv_file_becomes_an_environment_that_kedro_reads(folder: Path) -> Non
     assert len(contract.features) == 16
     assert "kedro run --env new" in said
     assert "refund is missing or not depending on the target" in said
+
+
+def test_how_a_csv_file_is_written_is_recorded_for_ingestion(folder: Path) -> None:
+    rows = mixed_rows(ROWS).assign(길이=[str(n % 7) for n in range(ROWS)])
+    written = rows.replace(r"^(-?\d+)\.(\d+)$", r"\1,\2", regex=True)
+    written.to_csv(folder / "orders.csv.gz", index=False, sep=";", encoding="cp949")
+
+    said = infer(folder, place="orders.csv.gz")
+
+    assert "read with csv_encoding: cp949, csv_separator: semicolon" in said
+    found = globals_of(folder)
+    forms = [found[f"csv_{key}"] for key in ("encoding", "separator", "decimal")]
+    assert forms == ["cp949", "semicolon", "comma"]
+    entry = read_project(folder, "orders").loader["catalog"]["source_rows"]
+    keys = ("filepath", "encoding", "separator", "decimal")
+    reader = CsvSourceDataset(**{key: entry[key] for key in keys})
+    pd.testing.assert_frame_equal(reader.load(), rows, check_dtype=False)
 
 
 def test_a_parquet_file_gives_the_types_that_it_has(folder: Path) -> None:
@@ -141,10 +159,15 @@ def test_nothing_that_a_person_wrote_is_overwritten_unless_forced(folder: Path) 
         ({"place": "nowhere.csv"}, "nowhere.csv: there is no such file"),
         ({"name": "iris"}, "--name: conf/base has a contract 'iris' already"),
         ({"env": "base"}, "--env: conf/base is the shipped example"),
+        ({"env": "local"}, "--env: conf/local is read by every command without --env; name"),
+        ({"env": "postgres"}, "--env: data/postgres, where its files would go, is a folder of"),
         ({"env": "../new"}, "--env: expected letters, digits"),
         ({"name": "Big Name", "env": "new"}, "contract.name: allowed are 1 to 48"),
         ({"target": "return"}, "did you mean 'returned'?"),
         ({"kind": "parquet"}, "orders.csv: is no Parquet file"),
+        ({"encoding": "utf-16-le"}, "orders.csv: is no UTF-16-LE text"),
+        ({"encoding": "klingon"}, "expected an encoding such as utf-8"),
+        ({"encoding": "utf-8", "kind": "parquet"}, "--encoding: is for --csv only"),
         ({"kind": "table", "place": "orders_data"}, "the table that it reads; name another."),
     ],
 )
@@ -155,6 +178,29 @@ def test_a_request_that_cannot_be_met_is_refused_and_writes_nothing(
 
     assert said in complaint(folder, **request_of)
     assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"contract: {name: x\n  foo: [", "cannot be read as YAML (line 2), so it cannot be told"),
+        (b"\xff: 1", "cannot be read as YAML, so it cannot be told"),
+    ],
+)
+def test_a_broken_file_of_another_environment_is_named(
+    folder: Path, content: bytes, said: str
+) -> None:
+    (folder / "conf/other").mkdir()
+    (folder / "conf/other/parameters_contract.yml").write_bytes(content)
+
+    assert f"conf/other/parameters_contract.yml: {said}" in complaint(folder)
+
+
+def test_a_file_of_another_environment_without_a_contract_does_not_matter(folder: Path) -> None:
+    (folder / "conf/other").mkdir()
+    (folder / "conf/other/parameters_contract.yml").write_text("contract: [1, 2]\n", "utf-8")
+
+    assert "kedro run --env orders" in infer(folder)
 
 
 def test_a_query_of_the_table_that_the_contract_would_write_is_refused(

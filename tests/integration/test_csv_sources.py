@@ -104,6 +104,7 @@ def test_a_bad_row_is_rejected_with_its_reason_and_the_good_ones_are_kept(
         ({"ingestion": {"sorce": "csv"}}, "ingestion.sorce: unknown key; allowed: source, rename"),
         ({"training": {"validation_fraction": 1.5}}, "training.validation_fraction: "),
         ({"gates": {"minimum": 0.9}}, "gates.minimum: unknown key; allowed: metric, greater_is"),
+        ({"gates": {"metric": "rmse"}}, "gates.metric: contract iris is a classification, allowed"),
         ({"contract": {"features": {"sepal_length": {"minimum": 40}}}}, "must be below maximum 30"),
         ({"row_limit": "abc"}, "row_limit: input should be a valid integer (found 'abc')"),
         ({"gate": {"metric": "macro_f1"}}, "gate: unknown among the parameters; did you mean ga"),
@@ -150,6 +151,19 @@ def test_a_file_that_is_ingested_again_after_its_contract_was_corrected_gives_th
     for _ in range(2):
         ingest(folder, content, contract={"features": {"sepal_length": {"maximum": 50}}})
         assert query(database_url, COUNTS) == [(4, 1, 1)]
+
+
+def test_a_file_is_read_as_the_parameters_say_it_is_written(
+    folder: Path, database_url: str
+) -> None:
+    content = (HEADER + GOOD).replace(",", ";")
+    with refused(SourceError) as refusal:
+        ingest(folder, content)
+    assert "set csv_separator: semicolon in globals.yml" in refusal.message
+
+    ingest(folder, content.encode("utf-16"), csv_separator="semicolon")
+
+    assert query(database_url, COUNTS) == [(3, 0, 1)]
 
 
 def test_columns_that_the_contract_does_not_know_are_left_out(

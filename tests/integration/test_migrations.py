@@ -240,6 +240,27 @@ def test_a_changed_contract_says_what_would_change_and_changes_nothing_unasked(
     assert database.ensure_observation_table(empty_database, MIXED_CONTRACT) is False
 
 
+def test_a_column_that_may_have_been_renamed_is_named_with_the_statement_that_renames_it(
+    empty_database: str,
+) -> None:
+    database.ensure_observation_table(empty_database, SMALL_CONTRACT)
+    raw = SMALL_CONTRACT.model_dump()
+    features = {f"{name} (mm)": one for name, one in raw["features"].items()}
+    renamed = Contract.model_validate(raw | {"features": features})
+
+    with pytest.raises(UserError) as raised:
+        database.ensure_observation_table(empty_database, renamed)
+
+    statement = 'ALTER TABLE "small_data" RENAME COLUMN "width" TO "width (mm)"'
+    assert (
+        f"if it is width under a new name, rename that first: `kedro db psql -c '{statement}"
+        in (str(raised.value))
+    )
+    query(empty_database, statement)
+    query(empty_database, statement.replace("width", "count"))
+    assert database.ensure_observation_table(empty_database, renamed) is False
+
+
 def test_a_column_of_another_type_is_left_to_its_owner(empty_database: str) -> None:
     database.ensure_observation_table(empty_database, MIXED_CONTRACT)
     query(empty_database, 'ALTER TABLE "Churn 데이터" ALTER COLUMN "select" TYPE text')

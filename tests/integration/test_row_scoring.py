@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import engine_for
 from mlops_for_mle.datasets.batch_writer import write_batch
-from mlops_for_mle.errors import ConfigurationError, PrerequisiteError, UserError
+from mlops_for_mle.errors import PrerequisiteError, UserError
 from mlops_for_mle.predictor import Predictor
 from mlops_for_mle.release import Release
 from mlops_for_mle.scoring.preparation import ensure_prediction_table, prepare_scoring
@@ -473,14 +473,14 @@ def test_a_table_of_predictions_of_another_kind_is_refused(
         ensure_prediction_table(empty_database, contract)
 
 
-@pytest.mark.parametrize("name", ["id", "timestamp", "source", "source_id", "scored_at"])
-def test_a_prediction_that_is_called_as_another_column_is_refused(
-    empty_database: str, contract: Contract, name: str
+@pytest.mark.parametrize("length", [41, 42, 48])
+def test_a_contract_of_any_length_of_name_has_its_table(
+    empty_database: str, contract: Contract, length: int
 ) -> None:
-    raw = contract.model_dump(mode="json")
-    raw["target"]["response_name"] = name
-    with pytest.raises(ConfigurationError, match="response_name"):
-        ensure_prediction_table(empty_database, Contract.from_parameters(raw))
+    named = contract.model_copy(update={"name": "a" * length})
+
+    assert ensure_prediction_table(empty_database, named) is True
+    assert ensure_prediction_table(empty_database, named) is False
 
 
 def test_names_that_need_quoting_are_scored(database_url: str, tmp_path: Path) -> None:

@@ -142,3 +142,24 @@ def test_a_parameter_that_the_estimator_does_not_have_is_refused_with_those_it_h
         run_session(steps.folder, "training", training={"estimator": {"parameters": {"c": 1}}})
     assert refusal.message.startswith("training.estimator.parameters: sklearn.svm.SVC has no")
     assert "C, " in refusal.message
+
+
+def test_a_contract_that_is_longer_than_a_parameter_is_logged_whole_as_a_file(
+    steps: RegistrySteps, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    words = "so wide " * 850
+    contract = {"features": {"sepal_length": {"description": words}}}
+    with refused(ConfigurationError):
+        bad = {"estimator": {"parameters": {"c": 1}}}
+        run_session(steps.folder, "training", contract=contract, training=bad)
+
+    experiment = steps.client.get_experiment_by_name(steps.experiment)
+    (run,) = steps.client.search_runs([experiment.experiment_id], max_results=1)
+    path = download_artifacts(
+        run_id=run.info.run_id, artifact_path="parameters/contract.json", dst_path=str(tmp_path)
+    )
+    logged = json.loads(Path(path).read_text("utf-8"))
+    assert logged["features"]["sepal_length"]["description"] == words
+    assert "contract" not in run.data.params
+    assert "training" in run.data.params
+    assert "truncated" not in caplog.text

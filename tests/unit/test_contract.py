@@ -7,10 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mlops_for_mle.contract import RESERVED_RESPONSE_NAMES, Contract, FeatureType
+from mlops_for_mle.contract import (
+    OWN_TABLES,
+    PREDICTION_COLUMNS,
+    RESERVED_RESPONSE_NAMES,
+    Contract,
+    FeatureType,
+)
+from mlops_for_mle.contract_tables import prediction_table
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.feature import DATE_PARTS, MISSING_POLICIES, NUMBER_TYPES, TIME_TYPES
 from mlops_for_mle.paths import project_path
+from mlops_for_mle.tables import metadata
 
 NAMES = st.text(
     st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=15
@@ -246,6 +254,36 @@ def test_a_mistake_is_told_by_its_key(raw: dict[str, Any] | None, message: str) 
         Contract.from_parameters(raw)
 
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted({*PREDICTION_COLUMNS} - RESERVED_RESPONSE_NAMES))
+def test_a_prediction_cannot_be_called_as_what_stands_beside_it(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"response_name: .* such as predicted_{name} "):
+        Contract.from_parameters(with_target(response_name=name))
+
+    assert Contract.model_validate(with_target(response_name=name)).target.response_name == name
+
+
+@pytest.mark.parametrize("name", ["x" * 64, "a\tb", "ctid"])
+def test_a_prediction_needs_a_name_that_a_column_can_have(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="response_name: is also a column of a table"):
+        Contract.from_parameters(with_target(response_name=name))
+
+
+@pytest.mark.parametrize("table", [*sorted(OWN_TABLES), "small_prediction"])
+def test_a_table_of_our_own_cannot_be_the_contracts(table: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"contract\.table: .* such as small_data"):
+        Contract.from_parameters(raw_contract(table=table))
+
+
+def test_the_names_that_are_kept_are_those_of_our_tables() -> None:
+    contract = Contract.from_parameters(raw_contract())
+
+    assert {*metadata.tables, "alembic_version"} == OWN_TABLES
+    assert {*prediction_table(contract).columns.keys(), "row_number"} == {
+        *PREDICTION_COLUMNS,
+        "answer",
+    }
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED_RESPONSE_NAMES))

@@ -24,6 +24,7 @@ def contract_commands() -> None:
 @click.option("--env", "-e", default=None, help="The folder of conf to write; default: the name.")
 @click.option("--task", type=click.Choice(["classification", "regression"]), default=None)
 @click.option("--time", default=None, help="The column that says when a row was observed.")
+@click.option("--encoding", default=None, help="Of a CSV file; default: what it looks like.")
 @click.option("--leave-out", multiple=True, help="A column that is no feature; may be repeated.")
 @click.option("--include", multiple=True, help="A feature although it may leak; may be repeated.")
 @click.option("--force", is_flag=True, help="Overwrite the environment's files.")

@@ -1,6 +1,7 @@
 """What `kedro contract infer` does: reads rows, proposes a contract, writes an environment."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,17 @@ from mlops_for_mle.contract_inference.proposal import Proposal, Wishes, propose
 from mlops_for_mle.errors import ConfigurationError, UserError
 
 _FILE_KEYS = {"csv": "csv_path", "parquet": "parquet_path"}
+_TAKEN_ENVIRONMENTS = {
+    "base": "conf/base is the shipped example, which every environment builds on",
+    "local": "conf/local is read by every command without --env",
+    **{
+        name: f"data/{name}, where its files would go, is a folder of the project's own"
+        for name in (
+            *("01_raw", "02_intermediate", "05_model_input", "07_model_output", "08_reporting"),
+            *("mlflow", "postgres", "releases", "serving_cache", "serving_spool"),
+        )
+    },
+}
 _ENVIRONMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -33,6 +45,7 @@ class InferenceRequest:
         env: The folder of ``conf`` to write; None takes the name.
         task: What kind of prediction is wanted; None decides from the target.
         time: The column that says when a row was observed.
+        encoding: Of a CSV file; None tells it by the file.
         leave_out: Columns that are no features.
         include: Columns that are features although they look like leaks.
         force: Whether existing files are overwritten.
@@ -45,6 +58,7 @@ class InferenceRequest:
     env: str | None = None
     task: Task | None = None
     time: str | None = None
+    encoding: str | None = None
     leave_out: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     force: bool = False
@@ -86,7 +100,7 @@ def infer_environment(project: Path, request: InferenceRequest) -> str:
         partial = folder / f"{name}.partial"
         partial.write_text(content, "utf-8")
         partial.replace(folder / name)
-    return summary(proposal, request.environment)
+    return summary(proposal, request.environment, source)
 
 
 def read_source(project: Path, request: InferenceRequest) -> tuple[Any, dict[str, Any]]:
@@ -95,15 +109,14 @@ def read_source(project: Path, request: InferenceRequest) -> tuple[Any, dict[str
     Returns:
         The rows, and how ``globals.yml`` names where they come from.
     """
+    if request.kind != "csv" and request.encoding is not None:
+        raise UserError("--encoding: is for --csv only; other sources say it themselves.")
     if request.kind in _FILE_KEYS:
-        from mlops_for_mle.datasets.sources import CsvSourceDataset, ParquetSourceDataset
-
         place = _place(project, request)
-        reader = CsvSourceDataset if request.kind == "csv" else ParquetSourceDataset
         # Kedro takes the path for one of the project's; this command may be called elsewhere.
         found = place if "://" in place else str(project / place)
-        rows = reader(found).load()
-        return rows, {"source": request.kind, _FILE_KEYS[request.kind]: place}
+        rows, form = _read_file(found, request)
+        return rows, {"source": request.kind, _FILE_KEYS[request.kind]: place, **form}
     from mlops_for_mle.database import database_url
     from mlops_for_mle.datasets.postgres_source import PostgresSourceDataset
 
@@ -111,6 +124,25 @@ def read_source(project: Path, request: InferenceRequest) -> tuple[Any, dict[str
     rows = PostgresSourceDataset({"con": database_url()}, table, query).load()
     _require_own_table(database_url(), request.name)
     return rows, {"source": request.kind, f"source_{request.kind}": request.place}
+
+
+def _read_file(place: str, request: InferenceRequest) -> tuple[Any, dict[str, str]]:
+    """The rows of a file, and what ``globals.yml`` says of how it is written."""
+    from mlops_for_mle.datasets.csv_text import CsvForm, likely_form, parse
+    from mlops_for_mle.datasets.sources import ParquetSourceDataset, read_bytes
+
+    if request.kind == "parquet":
+        return ParquetSourceDataset(place).load(), {}
+    content, usual = read_bytes(place), CsvForm()
+    if request.encoding is not None:
+        CsvForm.checked(request.encoding, usual.separator, usual.decimal)
+    form = likely_form(content, request.encoding)
+    unusual = {
+        f"csv_{key}": value
+        for (key, value), ordinary in zip(form._asdict().items(), usual, strict=True)
+        if value != ordinary
+    }
+    return parse(content, form, place), unusual
 
 
 def _require_own_table(url: str, contract: str) -> None:
@@ -143,8 +175,11 @@ def _require_own_table(url: str, contract: str) -> None:
         )
 
 
-def summary(proposal: Proposal, env: str) -> str:
+def summary(proposal: Proposal, env: str, source: Mapping[str, Any]) -> str:
     """Say in a few lines what was found and what to run."""
+    keys = ("csv_encoding", "csv_separator", "csv_decimal")
+    unusual = [f"{key}: {source[key]}" for key in keys if key in source]
+    form = f", read with {', '.join(unusual)}" if unusual else ""
     target = proposal.target
     what = (
         f"{len(target.counts)} classes of {target.column.name}"
@@ -153,7 +188,7 @@ def summary(proposal: Proposal, env: str) -> str:
     )
     lines = [
         ("contract", f"conf/{env}/{CONTRACT_FILE}, to review"),
-        ("rows", f"{proposal.row_count:,} from {proposal.source}"),
+        ("rows", f"{proposal.row_count:,} from {proposal.source}{form}"),
         ("target", f"{what}, decided by {deciding_metric(proposal)}"),
         ("features", f"{len(proposal.features)}"),
         *(("left out", f"{one.name} {one.reason}") for one in proposal.left_out),
@@ -170,10 +205,9 @@ def _environment_folder(project: Path, env: str) -> Path:
             f"--env: expected letters, digits, _ and - only, as the name of a folder of conf "
             f"(found {env!r})"
         )
-    if env == "base":
+    if env.lower() in _TAKEN_ENVIRONMENTS:
         raise ConfigurationError(
-            "--env: conf/base is the shipped example, which every environment builds on; name "
-            "another, such as the contract's name."
+            f"--env: {_TAKEN_ENVIRONMENTS[env.lower()]}; name another, such as the contract's name."
         )
     return project / "conf" / env
 
@@ -183,12 +217,26 @@ def _check_contract_name(project: Path, request: InferenceRequest) -> None:
     for path in sorted((project / "conf").glob(f"*/{CONTRACT_FILE}")):
         if path.parent.name == request.environment:
             continue
-        other = yaml.safe_load(path.read_text("utf-8")) or {}
-        if (other.get("contract") or {}).get("name") == request.name:
+        if _contract_name(path) == request.name:
             raise ConfigurationError(
                 f"--name: conf/{path.parent.name} has a contract {request.name!r} already, whose "
                 "table and model it would share; name another."
             )
+
+
+def _contract_name(path: Path) -> Any:
+    """The name in a file of somebody else's; None where there is none."""
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1})" if mark is not None else ""
+        raise ConfigurationError(
+            f"conf/{path.parent.name}/{path.name}: cannot be read as YAML{where}, so it cannot be "
+            "told whether it has a contract of this name; correct or remove it."
+        ) from None
+    contract = content.get("contract") if isinstance(content, dict) else None
+    return contract.get("name") if isinstance(contract, dict) else None
 
 
 def _described(request: InferenceRequest) -> str:

@@ -13,6 +13,7 @@ from mlops_for_mle.commands.project import connect_mlflow, read_project
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import database_url, reachable, require_tables
 from mlops_for_mle.errors import PrerequisiteError, UserError
+from mlops_for_mle.metric_names import metric_text
 from mlops_for_mle.records import Deployment
 from mlops_for_mle.release import Manifest, ReleaseStore
 from mlops_for_mle.resolvers import release_store
@@ -278,4 +279,4 @@ def _count_rows(registry: Registry) -> tuple[int, int]:
 
 def _metric(version: Any, metric: str) -> str:
     value = version.tags.get(f"mlops.{metric}")
-    return f"validation {metric} {float(value):.4f}" if value else f"{metric} not measured"
+    return f"validation {metric} {metric_text(float(value))}" if value else f"{metric} not measured"

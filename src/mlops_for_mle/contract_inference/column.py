@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 Kind = Literal[
@@ -72,6 +73,14 @@ class Column:
     def is_number(self) -> bool:
         """Whether the values are numbers."""
         return self.kind in NUMBER_KINDS
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all values are whole numbers that a float64 keeps exactly, however written."""
+        if not self.is_number:
+            return False
+        values = self.present.to_numpy(np.float64)
+        return bool(((values == np.trunc(values)) & (np.abs(values) < 2.0**53)).all())
 
     @property
     def is_time(self) -> bool:

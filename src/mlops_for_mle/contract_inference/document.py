@@ -21,7 +21,7 @@ def _head(proposal: Proposal) -> Iterator[str]:
         "# time of a prediction, are the categories complete? What each key means stands in",
         "# src/mlops_for_mle/feature.py.",
         "contract:",
-        f"  name: {proposal.name}",
+        f"  name: {yaml_value(proposal.name)}",
         f"  table: {proposal.name}_data",
         "  # Our own serial number."
         + (f" The source tells its rows apart by {keys}." if keys else ""),

@@ -18,6 +18,8 @@ ENVIRONMENT_FILES = (
 )
 # A class with a larger share would make the accuracy of a model that knows nothing look good.
 _BALANCED_SHARE = 0.6
+# Beyond it, a model that is not told otherwise hardly ever answers another class.
+_RARE_OTHERS_SHARE = 0.9
 # The first one suits most tables; svc takes long on many rows.
 _MENU: Mapping[Task, tuple[str, ...]] = {
     "classification": (
@@ -55,15 +57,20 @@ def environment_files(
 
 def deciding_metric(proposal: Proposal) -> str:
     """The metric that the gates look at."""
-    counts = proposal.target.counts.values()
     if proposal.target.task == "regression":
         return "rmse"
-    return "accuracy" if max(counts) <= _BALANCED_SHARE * sum(counts) else "balanced_accuracy"
+    return "accuracy" if _largest_share(proposal) <= _BALANCED_SHARE else "balanced_accuracy"
+
+
+def _largest_share(proposal: Proposal) -> float:
+    """The share of the rows that the most frequent class has; 0 for a regression."""
+    counts = proposal.target.counts.values()
+    return max(counts, default=0) / (sum(counts) or 1)
 
 
 def _globals(proposal: Proposal, choices: Mapping[str, Any]) -> str:
     lines = [f"{yaml_key(key)}: {yaml_value(value)}" for key, value in choices.items()]
-    return "\n".join([*lines, f"experiment: {proposal.name}", ""])
+    return "\n".join([*lines, f"experiment: {yaml_value(proposal.name)}", ""])
 
 
 def _ingestion(proposal: Proposal) -> str:
@@ -84,13 +91,20 @@ def _block(values: Mapping[str, str]) -> str:
 
 def _training(proposal: Proposal) -> str:
     task = proposal.target.task
+    share, parameters = _largest_share(proposal), "    parameters: {}"
+    if share > _RARE_OTHERS_SHARE:
+        parameters = f"""\
+    # {100 * share:.3g} % of the rows are of one class. With balanced weights the others are
+    # found, at the price of probabilities that no longer are how often answers are right, of
+    # which monitoring warns; without, hardly any row is answered with them. mlp takes none.
+    parameters: {{class_weight: balanced}}"""
     return f"""training:
   validation_fraction: 0.25
   seed: 42
   estimator:
     # One of {", ".join(_MENU[task])}; or class_path: any of scikit-learn's.
     name: {_MENU[task][0]}
-    parameters: {{}}
+{parameters}
   search: null
 """
 
@@ -100,8 +114,10 @@ def _gates(proposal: Proposal) -> str:
     if metric == "rmse":
         # An error is in the target's own unit.
         tolerance *= float(proposal.target.column.present.std())
+    chance = f"{1 / len(proposal.target.counts):.2g}" if proposal.target.counts else ""
+    note = f"  # a model that knows nothing has {chance}" * (metric == "balanced_accuracy")
     return f"""gates:
-  metric: {metric}
+  metric: {metric}{note}
   # A candidate must reach it; null lets the first one pass and compares later ones with it.
   threshold: null
   tolerance: {tolerance:.3g}

@@ -62,7 +62,7 @@ def number_range(column: Column) -> dict[str, float | int]:
     """
     low, high = float(column.present.min()), float(column.present.max())
     is_whole = column.kind == "integer"
-    if is_whole and (low, high) == (0.0, 1.0):
+    if (low, high) == (0.0, 1.0) and column.is_whole:
         return {"minimum": 0, "maximum": 1}
     span = (high - low) or abs(high) or 1.0
     lower, upper = low - _MARGIN * span, high + _MARGIN * span

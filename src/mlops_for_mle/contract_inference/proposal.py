@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from mlops_for_mle.contract import RESERVED_RESPONSE_NAMES, Contract, Task
+from mlops_for_mle.contract import PREDICTION_COLUMNS, RESERVED_RESPONSE_NAMES, Contract, Task
 from mlops_for_mle.contract_inference import flags
 from mlops_for_mle.contract_inference.column import Column
 from mlops_for_mle.contract_inference.features import (
@@ -246,7 +246,7 @@ def _time_problem(column: Column) -> str | None:
 
 
 def _target_keys(target: InferredTarget, name: str) -> dict[str, Any]:
-    is_reserved = name in RESERVED_RESPONSE_NAMES
+    is_reserved = name in {*RESERVED_RESPONSE_NAMES, *PREDICTION_COLUMNS}
     keys: dict[str, Any] = {
         "column": name,
         "task": target.task,

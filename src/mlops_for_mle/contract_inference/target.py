@@ -54,8 +54,8 @@ def check_target_is_there(names: Sequence[str], wanted: str, source: str) -> Non
 def infer_target(column: Column, wanted_task: Task | None = None) -> InferredTarget:
     """Decide between classification and regression.
 
-    Text and booleans are classes, and so are whole numbers with few different values; other
-    numbers are a regression.
+    Text and booleans are classes, and so are whole numbers with few different values, even where
+    they are written as 0.0 and 1.0; other numbers are a regression.
 
     Args:
         column: The profile of the target's column.
@@ -78,8 +78,7 @@ def infer_target(column: Column, wanted_task: Task | None = None) -> InferredTar
             f"Target column {column.name!r} holds {column.kind}, but a regression needs numbers: "
             "leave out --task, or name another --target."
         )
-    is_discrete = not is_number or column.kind == "integer"
-    if wanted_task == "classification" and not is_discrete:
+    if wanted_task == "classification" and is_number and not column.is_whole:
         raise SourceError(
             f"Target column {column.name!r} holds numbers that are not whole, which are no "
             "classes: leave out --task, or name another --target."
@@ -114,10 +113,11 @@ def _check_values(column: Column) -> None:
 
 
 def _looks_like_classes(column: Column) -> bool:
-    if column.kind != "integer":
-        return not column.is_number
+    if not column.is_number:
+        return True
     return (
-        column.distinct_count <= _FEW_NUMBERS
+        column.is_whole
+        and column.distinct_count <= _FEW_NUMBERS
         and column.distinct_count * _ROWS_A_CLASS <= len(column.present)
         and int(column.counts.min()) >= _ROWS_A_CLASS
     )

@@ -47,7 +47,9 @@ def _digits(name: str, values: "pd.Series[Any]", distinct: "pd.Series[Any]") -> 
             return _dates(name, values, distinct, formats)
     if text_values.are_codes(distinct):
         return Column(name, "text", values)
-    kind: Kind = "integer" if text_values.are_whole_numbers(distinct) else "float"
+    # Where whole numbers have gaps, pandas writes them as floats.
+    written = text_values.without_zero_fraction(distinct) if values.isna().any() else distinct
+    kind: Kind = "integer" if text_values.are_whole_numbers(written) else "float"
     return Column(name, kind, text_values.read_numbers(values))
 
 

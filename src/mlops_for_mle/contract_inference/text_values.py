@@ -129,6 +129,11 @@ def are_whole_numbers(text: "pd.Series[Any]") -> bool:
     )
 
 
+def without_zero_fraction(text: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Texts without an ending such as ``.0``."""
+    return text.str.replace(r"\.0+(?=\s*$)", "", regex=True)
+
+
 def are_codes(text: "pd.Series[Any]") -> bool:
     """Whether all texts are digits that are codes rather than numbers, such as 00123."""
     is_digits = text.str.fullmatch(r"\d+")

@@ -91,7 +91,7 @@ class DecisionDataset(_RegistryDataset, AbstractDataset[Decision, Decision]):
         client.set_model_version_tag(data.name, number, DECISION_TAG, outcome)
         client.set_model_version_tag(data.name, number, REASONS_TAG, "; ".join(data.reasons))
         for name, value in data.candidate_metrics.items():
-            client.set_model_version_tag(data.name, number, f"mlops.{name}", f"{value:.6f}")
+            client.set_model_version_tag(data.name, number, f"mlops.{name}", f"{value:.9g}")
         client.log_dict(data.run_id, json.loads(data.model_dump_json()), "decision.json")
         if data.promote:
             client.set_registered_model_alias(data.name, CHAMPION, number)

@@ -1,17 +1,21 @@
 """Where rows come from: scikit-learn's tables, samples of them, CSV and Parquet files."""
 
-import io
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from gzip import BadGzipFile
 from importlib.metadata import version
+from lzma import LZMAError
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import fsspec
 import pandas as pd
 
 from mlops_for_mle.datasets.base import ReadOnlyDataset
+from mlops_for_mle.datasets.csv_text import CsvForm, parse
 from mlops_for_mle.errors import ConfigurationError, SourceError
 
 
@@ -70,47 +74,55 @@ class SklearnTableDataset(ReadOnlyDataset[pd.DataFrame]):
 class CsvSourceDataset(ReadOnlyDataset[pd.DataFrame]):
     """A CSV file that a person made: read as text, so that validation sees what it says."""
 
-    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        """Name the file: a path or any URL that fsspec opens."""
+    def __init__(
+        self,
+        filepath: str,
+        encoding: str = "utf-8",
+        separator: str = "comma",
+        decimal: str = "point",
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Name the file.
+
+        Args:
+            filepath: A path or any URL that fsspec opens; the ending ``.gz`` is unpacked.
+            encoding: A name that Python knows, such as ``cp949``; UTF-16 with its mark at the
+                start is read as it is, too.
+            separator: ``comma``, ``semicolon``, ``tab`` or ``pipe``.
+            decimal: ``point`` or ``comma``; with it, text such as 1,5 is read as 1.5.
+            metadata: For Kedro-Viz.
+
+        Raises:
+            ConfigurationError: There is no such encoding, separator or decimal mark.
+        """
         self._filepath = filepath
+        self._form = CsvForm.checked(encoding, separator, decimal)
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
         """Every column as text; a field that is empty or not there is an empty text.
 
         Raises:
-            SourceError: The file is missing, empty, no UTF-8 text or no CSV.
+            SourceError: The file is missing, empty, of another form or no CSV.
         """
-        where = self._filepath
-        try:
-            with _opened(where, "CSV") as file:
-                content = file.read()
-            if b"\x00" in content:
-                raise SourceError(f"{where}: holds NUL bytes, expected a CSV file of text")
-            # Given the header, pandas would rename a repeated column and take surplus fields at
-            # the start of the rows for an index.
-            lines = pd.read_csv(
-                io.BytesIO(content),
-                header=None,
-                dtype=str,
-                keep_default_na=False,
-                encoding="utf-8-sig",
-            )
-        except pd.errors.EmptyDataError:
-            raise SourceError(f"{where}: is empty, expected CSV with a header line") from None
-        except UnicodeDecodeError as error:
-            raise SourceError(
-                f"{where}: is no UTF-8 text (byte {error.start}), expected a CSV file"
-            ) from None
-        except pd.errors.ParserError as error:
-            reason = str(error).removeprefix("Error tokenizing data. C error: ").strip()
-            raise SourceError(f"{where}: is no well-formed CSV file: {reason}") from None
-        return (
-            lines.iloc[1:].set_axis(lines.iloc[0].tolist(), axis="columns").reset_index(drop=True)
-        )
+        return parse(read_bytes(self._filepath), self._form, self._filepath)
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath}
+        return {"filepath": self._filepath, **self._form._asdict()}
+
+
+def read_bytes(where: str) -> bytes:
+    """Read a CSV file, unpacked where its name says that it is packed.
+
+    Args:
+        where: A path or any URL that fsspec opens.
+
+    Raises:
+        SourceError: It is missing, a folder, forbidden or damaged.
+    """
+    with _opened(where, "CSV", compression="infer") as file:
+        content: bytes = file.read()
+    return content
 
 
 class ParquetSourceDataset(ReadOnlyDataset[pd.DataFrame]):
@@ -145,14 +157,14 @@ class ParquetSourceDataset(ReadOnlyDataset[pd.DataFrame]):
 
 
 @contextmanager
-def _opened(where: str, kind: str) -> Iterator[Any]:
+def _opened(where: str, kind: str, compression: str | None = None) -> Iterator[Any]:
     """Open a file wherever fsspec can.
 
     Raises:
         SourceError: It cannot be opened or read; says why.
     """
     try:
-        file = fsspec.open(where, "rb")
+        file = fsspec.open(where, "rb", compression=compression)
     except (ImportError, OSError, ValueError) as error:
         raise SourceError(f"{where}: cannot be read: {error}") from None
     try:
@@ -164,6 +176,8 @@ def _opened(where: str, kind: str) -> Iterator[Any]:
         raise SourceError(f"{where}: is a folder, expected a {kind} file") from None
     except PermissionError:
         raise SourceError(f"{where}: this user may not read it") from None
+    except (BadGzipFile, BadZipFile, EOFError, LZMAError, zlib.error) as error:
+        raise SourceError(f"{where}: cannot be unpacked: {error}") from None
     except OSError as error:
         raise SourceError(f"{where}: cannot be read: {error.strerror or error}") from None
 

@@ -14,6 +14,7 @@ from mlops_for_mle.datasets.model_files import temporary_folder, write_model_fil
 from mlops_for_mle.datasets.provenance import code_revision, environment
 from mlops_for_mle.encoding import encoding_of
 from mlops_for_mle.errors import PrerequisiteError
+from mlops_for_mle.metric_names import metric_text
 from mlops_for_mle.records import Candidate, ModelPassport, Snapshot, TrainedModel
 from mlops_for_mle.release import SnapshotFacts
 
@@ -132,7 +133,7 @@ class TrainedModelDataset(AbstractDataset[TrainedModel, None]):
             run.info.run_id,
             passport.estimator,
             ", ".join(
-                f"{name} {value:.4f}"
+                f"{name} {metric_text(value)}"
                 for name, value in passport.metrics.items()
                 if name.startswith("validation_")
             ),

@@ -22,7 +22,7 @@ def measure(model: Any, rows: pd.DataFrame, contract: Contract) -> dict[str, flo
         regression ``rmse``, ``mae`` and ``r2``.
 
     Raises:
-        UserError: There are too few rows for ``r2``, which needs two.
+        UserError: There are too few rows for ``r2``, which needs two, or an answer is not finite.
     """
     features = encode_frame(rows, contract)
     truth = encode_target(rows[contract.target.column], contract.target)
@@ -32,6 +32,12 @@ def measure(model: Any, rows: pd.DataFrame, contract: Contract) -> dict[str, flo
             raise UserError(
                 f"r2 cannot be measured on {len(rows)} row(s): ingest more rows, or choose a "
                 "training.validation_fraction that leaves at least 2 on each side."
+            )
+        if not np.isfinite(found).all():
+            raise UserError(
+                f"training.estimator: the model answers {int((~np.isfinite(found)).sum())} of "
+                f"{len(rows)} rows with a number that is not finite: choose another "
+                "training.estimator.name or other parameters."
             )
         return {
             "rmse": float(metrics.root_mean_squared_error(truth, found)),

@@ -98,6 +98,16 @@ def test_classes_of_each_form_are_accepted(target: list[Any]) -> None:
     assert_accepted(rows.infer_objects(), "y")
 
 
+def test_a_class_that_is_written_as_a_float_is_read_as_the_whole_number() -> None:
+    rows = pd.DataFrame({"a": np.linspace(0, 1, ROWS), "y": np.resize([0.0, 1.0], ROWS)})
+
+    for source in (rows, rows.astype(str)):
+        accepted = ingest(source, propose(source, "things", "y", "things.csv")).accepted
+
+        assert accepted["y"].dtype == np.int64
+        assert accepted["y"].tolist() == [0, 1] * (ROWS // 2)
+
+
 def test_rows_without_an_outcome_are_the_only_ones_that_are_rejected() -> None:
     rows = mixed_rows(500)
     rows.loc[[3, 77], TARGET] = ""

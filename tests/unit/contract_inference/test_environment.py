@@ -40,6 +40,16 @@ def test_every_block_is_one_that_the_project_takes() -> None:
     assert blocks["csv_path"] == "a: b.csv"
 
 
+@pytest.mark.parametrize("name", ["off", "y", "null"])
+def test_a_name_that_yaml_takes_for_something_else_stays_a_name(name: str) -> None:
+    rows = pd.DataFrame({"a": np.linspace(0, 1, ROWS), "y": np.tile(["a", "b"], ROWS // 2)})
+
+    files = environment_files(propose(rows, name, "y", "rides.csv"), {"source": "csv"})
+
+    assert yaml.safe_load(files["parameters_contract.yml"])["contract"]["name"] == name
+    assert yaml.safe_load(files["globals.yml"])["experiment"] == name
+
+
 @pytest.mark.parametrize(
     ("target", "metric", "estimator"),
     [
@@ -55,6 +65,15 @@ def test_metric_and_estimator_suit_the_target(target: Any, metric: str, estimato
     assert blocks["gates"]["metric"] == metric
     assert blocks["gates"]["threshold"] is None
     assert blocks["training"]["estimator"]["name"] == estimator
+
+
+@pytest.mark.parametrize(("rare", "parameters"), [(2, {"class_weight": "balanced"}), (20, {})])
+def test_rare_classes_are_given_weight(rare: int, parameters: dict[str, Any]) -> None:
+    blocks = written(y=np.where(np.arange(ROWS) % (ROWS // rare) == 7 % (ROWS // rare), "b", "a"))
+
+    options = TrainingOptions.model_validate(blocks["training"])
+    assert options.estimator.parameters == parameters
+    assert blocks["gates"]["metric"] == "balanced_accuracy"
 
 
 def test_the_tolerance_of_an_error_is_in_the_targets_unit() -> None:

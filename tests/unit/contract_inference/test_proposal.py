@@ -111,10 +111,12 @@ def test_ranges_have_a_margin_but_keep_their_sign(values: Any, low: float, high:
     assert (feature.minimum, feature.maximum) == (low, high)
 
 
-def test_flags_of_zero_and_one_stay_flags() -> None:
-    feature = infer(b=RANDOM.integers(0, 2, ROWS)).contract().features["b"]
+@pytest.mark.parametrize("kind", ["integer", "float"])
+def test_flags_of_zero_and_one_stay_flags(kind: str) -> None:
+    flags = RANDOM.integers(0, 2, ROWS)
+    feature = infer(b=flags.astype(float) if kind == "float" else flags).contract().features["b"]
 
-    assert (feature.type, feature.minimum, feature.maximum) == ("integer", 0, 1)
+    assert (feature.type, feature.minimum, feature.maximum) == (kind, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +152,9 @@ def test_typed_columns_keep_their_type(values: Any, kind: str) -> None:
         (["Y", "N"], "category"),
         (["1", "2"], "integer"),
         (["1.0", "2.5"], "float"),
+        (["1.0", "2.0"], "float"),
+        (["1.0", "2.0", ""], "integer"),
+        (["1.0", "2.5", ""], "float"),
         (["1e3", "-2"], "float"),
         (["007", "123"], "category"),
         (["2024-01-02", "2024-03-04"], "date"),
@@ -181,6 +186,31 @@ def test_the_target_decides_the_task(values: Any, task: str) -> None:
     assert target.task == task
     if task == "classification":
         assert {str(one) for one in target.class_values} == {str(value) for value in values}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pd.Series(RANDOM.integers(0, 3, ROWS), dtype=float),
+        pd.Series(RANDOM.integers(0, 3, ROWS), dtype=float).mask(IS_GAP),
+        pd.Series([Decimal(n % 3) for n in range(ROWS)]),
+    ],
+    ids=["floats", "floats with gaps", "decimals"],
+)
+@pytest.mark.parametrize("as_text", [True, False])
+def test_whole_numbers_written_as_floats_are_classes_like_others(
+    values: "pd.Series[Any]", as_text: bool
+) -> None:
+    written = values.astype(str).replace("nan", "") if as_text else values
+
+    target = infer(target="z", as_text=False, z=written).contract().target
+
+    assert (target.task, target.class_values) == ("classification", (0, 1, 2))
+
+
+@pytest.mark.parametrize("values", [np.arange(ROWS, dtype=float) * 3, RANDOM.random(ROWS) + 1])
+def test_many_or_fractional_floats_stay_a_regression(values: Any) -> None:
+    assert infer(target="z", z=values).contract().target.task == "regression"
 
 
 def test_the_task_can_be_wished() -> None:
@@ -241,10 +271,13 @@ def test_a_column_called_id_or_timestamp_does_not_clash_with_ours() -> None:
     assert {"id", "timestamp"} <= set(contract.features)
 
 
-def test_a_target_called_like_a_field_of_answers_gets_another_name_there() -> None:
-    target = infer(target="label", label=RANDOM.integers(0, 2, ROWS)).contract().target
+@pytest.mark.parametrize("name", ["label", "source", "id", "timestamp", "scored_at"])
+def test_a_target_called_like_a_column_of_answers_gets_another_name_there(name: str) -> None:
+    columns = {name: RANDOM.integers(0, 2, ROWS)}
 
-    assert (target.column, target.response_name) == ("label", "predicted_label")
+    target = infer(target=name, **columns).contract().target
+
+    assert (target.column, target.response_name) == (name, f"predicted_{name}")
 
 
 def test_names_that_postgres_cannot_have_are_renamed_and_stay_apart() -> None:

@@ -1,4 +1,6 @@
+import gzip
 import os
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -8,13 +10,14 @@ from hypothesis import strategies as st
 from kedro.io import AbstractDataset, DatasetError
 
 from mlops_for_mle.commands.friendly import causes
+from mlops_for_mle.datasets.csv_text import CsvForm, likely_form, parse
 from mlops_for_mle.datasets.sources import (
     CsvSourceDataset,
     ParquetSourceDataset,
     SklearnTableDataset,
     load_sklearn_table,
 )
-from mlops_for_mle.errors import UserError
+from mlops_for_mle.errors import ConfigurationError, UserError
 
 
 def refusal(dataset: AbstractDataset[None, pd.DataFrame]) -> str:
@@ -43,8 +46,17 @@ def test_every_field_is_text_as_it_stands(tmp_path: Path) -> None:
         "a,길이\n1,둘\n".encode("utf-8-sig"),
         "a,길이\r\n1,둘\r\n".encode(),
         '"a","길이"\n"1","둘"'.encode(),
+        "a,길이\n1,둘\n".encode("utf-16"),
+        b"\xfe\xff" + "a,길이\n1,둘\n".encode("utf-16-be"),
     ],
-    ids=["utf-8", "byte order mark", "carriage returns", "quotes, no last line end"],
+    ids=[
+        "utf-8",
+        "byte order mark",
+        "carriage returns",
+        "quotes, no last line end",
+        "utf-16",
+        "utf-16, the other order",
+    ],
 )
 def test_the_usual_forms_of_csv_are_read_alike(tmp_path: Path, content: bytes) -> None:
     assert load(tmp_path, content).to_dict("list") == {"a": ["1"], "길이": ["둘"]}
@@ -59,7 +71,8 @@ def test_the_usual_forms_of_csv_are_read_alike(tmp_path: Path, content: bytes) -
         (b'a,b\n1,"2\n', "is no well-formed CSV file: "),
         (b"a,b\n1,\xff\n", "is no UTF-8 text"),
         ("a,길이\n1,2\n".encode("cp949"), "is no UTF-8 text"),
-        ("a,b\n1,2\n".encode("utf-16"), "holds NUL bytes, expected a CSV file of text"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "holds NUL bytes, expected a CSV file of text"),
+        ("a,b\n1,2\n".encode("utf-16") + b"1", "is no UTF-8 text"),
         (b"\x7fELF\x02\x01\x01\x00\x00", "holds NUL bytes, expected a CSV file of text"),
         (b"a,b\n1,2,3\n4,5,6\n", "is no well-formed CSV file: "),
     ],
@@ -70,7 +83,8 @@ def test_the_usual_forms_of_csv_are_read_alike(tmp_path: Path, content: bytes) -
         "open quote",
         "stray byte",
         "cp949",
-        "utf-16",
+        "utf-16 without its mark",
+        "half a character of utf-16",
         "binary",
         "more fields than names",
     ],
@@ -100,6 +114,97 @@ def test_any_file_is_read_or_refused_in_one_sentence(tmp_path: Path, content: by
         assert all(isinstance(value, str) for value in values)
 
     assert told
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            "a,길이\n1,둘\n".encode("cp949"),
+            "(byte 2), it looks like CP949 (Korean): set csv_encoding: cp949",
+        ),
+        ("a,größe\n1,2\n".encode("cp1252"), "(byte 4): set csv_encoding: cp1252, for example"),
+        (b"a;b\n1,5;2\n", "no comma stands in its header, which looks separated by semicolon"),
+        (b"a\tb\n1\t2\n", "set csv_separator: tab"),
+        (b'"a, of x";b\n1;2\n', "set csv_separator: semicolon"),
+        (b"PK\x03\x04\x14\x00", "is an Excel workbook or another ZIP archive: save the sheet"),
+    ],
+    ids=["cp949", "cp1252", "semicolon", "tab", "comma in quotes", "workbook"],
+)
+def test_a_file_of_another_form_is_told_what_it_looks_like(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(content)
+
+    assert said in refusal(CsvSourceDataset(str(path)))
+
+
+@pytest.mark.parametrize("encoding", ["cp949", "euc-kr", "utf-16", "utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_the_form_that_is_told_by_a_file_reads_it(encoding: str, separator: str) -> None:
+    content = f'a{separator}길이\n1{separator}"둘, 셋; 넷"\n'.encode(encoding)
+
+    rows = parse(content, likely_form(content), "rows.csv")
+
+    assert rows.to_dict("list") == {"a": ["1"], "길이": ["둘, 셋; 넷"]}
+
+
+@pytest.mark.parametrize(
+    ("values", "read"),
+    [
+        (["1,5", "-2,25", "3", ""], ["1.5", "-2.25", "3", ""]),
+        (["1,5", "2.5", "3", "x"], ["1,5", "2.5", "3", "x"]),
+        (["1,234,567", "a,b", "24.12.2025", "1,"], ["1,234,567", "a,b", "24.12.2025", "1,"]),
+    ],
+    ids=["decimal commas", "both marks", "other commas"],
+)
+def test_decimal_commas_are_told_and_read_where_they_are_meant(
+    values: list[str], read: list[str]
+) -> None:
+    content = "a;b\n" + "".join(f"{one};text, more\n" for one in values)
+
+    rows = parse(content.encode(), likely_form(content.encode()), "rows.csv")
+
+    assert rows["a"].tolist() == read
+    assert set(rows["b"]) == {"text, more"}
+
+
+def test_western_text_is_not_taken_for_korean() -> None:
+    content = "größe,straße,Ärger\n1,2,3\n".encode("cp1252")
+
+    assert likely_form(content).encoding == "utf-8"
+    assert likely_form(content, "cp1252").encoding == "cp1252"
+    assert list(parse(content, CsvForm("cp1252"), "rows.csv").columns) == [
+        "größe",
+        "straße",
+        "Ärger",
+    ]
+
+
+def test_a_packed_file_is_unpacked_and_a_damaged_one_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv.gz"
+    packed = gzip.compress(b"a,b\n1,2\n")
+    path.write_bytes(packed)
+    assert CsvSourceDataset(str(path)).load().to_dict("list") == {"a": ["1"], "b": ["2"]}
+
+    for damaged in (packed[:-6], b"a,b\n1,2\n", packed[:14] + b"\xff\xff" + packed[16:]):
+        path.write_bytes(damaged)
+        assert f"{path}: cannot be unpacked: " in refusal(CsvSourceDataset(str(path)))
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ({"encoding": "klingon"}, "csv_encoding: expected an encoding such as utf-8"),
+        ({"encoding": "base64"}, "csv_encoding: expected an encoding such as utf-8"),
+        ({"decimal": ","}, "csv_decimal: expected one of point, comma (found ',')"),
+        ({"separator": ";"}, "csv_separator: expected one of comma, semicolon, tab, pipe"),
+    ],
+)
+def test_a_form_that_there_is_not_is_refused(form: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        CsvSourceDataset("rows.csv", **form)
 
 
 def test_a_column_that_is_there_twice_stays_so(tmp_path: Path) -> None:

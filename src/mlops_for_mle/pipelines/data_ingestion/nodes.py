@@ -95,7 +95,7 @@ def read_values(
         The rows with numbers as float64 and times as datetime64, missing where there is none
         or none could be read; and for each value that could not be read its row and reason.
     """
-    typed = pd.DataFrame(index=rows.index)
+    typed: dict[str, pd.Series[Any]] = {}
     problems: list[tuple[int, str]] = []
     for name in rows.columns:
         raw = rows[name]
@@ -116,7 +116,7 @@ def read_values(
         may_be_missing = name == contract.timestamp or (feature is not None and feature.is_optional)
         if not may_be_missing:
             problems += [(int(row), f"{name}: is missing") for row in is_blank[is_blank].index]
-    return typed, problems
+    return pd.DataFrame(typed, index=rows.index), problems
 
 
 def find_violations(typed: pd.DataFrame, contract: Contract) -> list[tuple[int, str]]:

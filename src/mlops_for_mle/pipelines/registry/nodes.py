@@ -4,6 +4,7 @@ import math
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import ConfigurationError, UserError
+from mlops_for_mle.metric_names import metric_text
 from mlops_for_mle.pipelines.registry.options import GateOptions
 from mlops_for_mle.records import Candidate, Decision, Incumbent, ModelVersion
 
@@ -31,10 +32,12 @@ def confirm_metrics(
     found = measure(version.model, version.validation, contract)
     for name, value in found.items():
         recorded = version.passport.metrics.get(f"validation_{name}", math.nan)
-        if not math.isclose(value, recorded, rel_tol=0, abs_tol=REPRODUCTION_TOLERANCE):
+        if not math.isclose(
+            value, recorded, rel_tol=REPRODUCTION_TOLERANCE, abs_tol=REPRODUCTION_TOLERANCE
+        ):
             raise UserError(
                 f"Version {version.version} of {version.name}: loaded back, its validation {name} "
-                f"is {value:.6f}, but its training recorded {recorded:.6f}; it is not promoted. "
+                f"is {value:.9g}, but its training recorded {recorded:.9g}; it is not promoted. "
                 "Train again: `kedro run --pipeline training`."
             )
     return version, found
@@ -61,12 +64,12 @@ def decide(
     value = candidate_metrics[gates.metric]
     if gates.threshold is None:
         reached = True
-        reasons = [f"validation {gates.metric} {value:.4f}, no threshold is set"]
+        reasons = [f"validation {gates.metric} {metric_text(value)}, no threshold is set"]
     else:
         reached = sign * (value - gates.threshold) >= 0
         reasons = [
-            f"validation {gates.metric} {value:.4f} "
-            f"{'meets' if reached else 'misses'} the threshold {gates.threshold:.4f}"
+            f"validation {gates.metric} {metric_text(value)} "
+            f"{'meets' if reached else 'misses'} the threshold {metric_text(gates.threshold)}"
         ]
     champion = incumbent.champion
     if champion is None:
@@ -85,11 +88,12 @@ def decide(
                 f"only {', '.join(champion_metrics)}: choose one of them for gates.metric."
             )
         rival = champion_metrics[gates.metric]
-        kept_up = sign * (value - rival) >= -gates.tolerance - REPRODUCTION_TOLERANCE
+        rounding = REPRODUCTION_TOLERANCE * max(1.0, abs(rival))
+        kept_up = sign * (value - rival) >= -gates.tolerance - rounding
         reasons.append(
-            f"champion version {champion.version} has {rival:.4f} on the same rows: "
+            f"champion version {champion.version} has {metric_text(rival)} on the same rows: "
             f"{'no worse within' if kept_up else 'worse by more than'} the tolerance "
-            f"{gates.tolerance:.4f}"
+            f"{metric_text(gates.tolerance)}"
         )
     return Decision(
         name=version.name,

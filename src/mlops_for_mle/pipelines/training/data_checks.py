@@ -12,6 +12,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.encoding import encoding_of
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.frames import row_groups
+from mlops_for_mle.metric_names import metric_text
 from mlops_for_mle.target import encode_target
 
 # Estimates need no more rows than these, whatever the table has.
@@ -21,6 +22,7 @@ _MOST_CATEGORIES = 50
 # With fewer, a feature can seem to tell the target by chance.
 SMALLEST_SAMPLE = 50
 
+_LARGEST = float(np.finfo(np.float32).max)
 _NEIGHBOURS = 10
 _FOLDS = 5
 _CONFIDENT = 0.8
@@ -58,7 +60,8 @@ def check(rows: pd.DataFrame, contract: Contract, options: DataCheckOptions) -> 
     target = rows[contract.target.column]
     distinct = _distinct(features, target)
     found: dict[str, Any] = {"rows": len(rows), "distinct_rows": int(distinct.sum())}
-    problems = [*_check_counts(found, target[distinct], contract, options)]
+    problems = _check_counts(found, target[distinct], contract, options)
+    problems += _check_sizes(features, target, contract)
     sample = _sample(len(rows))
     values, truth = features.iloc[sample], encode_target(target.iloc[sample], contract.target)
     if len(sample) >= SMALLEST_SAMPLE and not problems:
@@ -226,6 +229,20 @@ def _check_counts(
     return problems
 
 
+def _check_sizes(features: pd.DataFrame, target: "pd.Series[Any]", contract: Contract) -> list[str]:
+    """Trees, and the served form of most models, hold numbers in float32."""
+    columns = {one.source: features[one.name] for one in encoding_of(contract).columns}
+    if contract.target.task == "regression":
+        columns[contract.target.column] = target
+    return [
+        f"{name} holds {float(values.abs().max()):g}, which is beyond float32 ({_LARGEST:g}), in "
+        "which models compute: correct such rows, store it in a larger unit, or narrow its range "
+        "in the contract"
+        for name, values in columns.items()
+        if float(values.abs().max()) > _LARGEST
+    ]
+
+
 def _check_leakage(
     scores: dict[str, float], contract: Contract, options: DataCheckOptions
 ) -> list[str]:
@@ -233,9 +250,9 @@ def _check_leakage(
     if limit is None:
         return []
     return [
-        f"{name} alone tells {contract.target.column} (cross-validated score {score:.4f}), so it "
-        "probably holds the answer: leave it out of contract.features, or name it in "
-        "data_checks.allowed_predictors"
+        f"{name} alone tells {contract.target.column} (cross-validated score "
+        f"{metric_text(score)}), so it probably holds the answer: leave it out of "
+        "contract.features, or name it in data_checks.allowed_predictors"
         for name, score in scores.items()
         if score > limit and name not in options.allowed_predictors
     ]

@@ -17,11 +17,15 @@ class MenuEntry(NamedTuple):
         class_paths: The class for each task that the name is for.
         parameters: Set unless the configuration says otherwise.
         is_scaled: Whether numbers are scaled; trees do not need it.
+        is_target_scaled: Whether a regression learns its target scaled. Without, an MLP does not
+            learn numbers far from one, and the float32 that trees answer in the served form cannot
+            hold numbers that are far from zero and close to one another.
     """
 
     class_paths: Mapping[Task, str]
     parameters: Mapping[str, Any]
     is_scaled: bool
+    is_target_scaled: bool = False
 
 
 MENU: Mapping[EstimatorName, MenuEntry] = {
@@ -40,6 +44,7 @@ MENU: Mapping[EstimatorName, MenuEntry] = {
         # Fully grown trees over many rows would make a release of hundreds of megabytes.
         {"n_estimators": 100, "min_samples_leaf": 3, "max_depth": 16},
         is_scaled=False,
+        is_target_scaled=True,
     ),
     "histogram_gradient_boosting": MenuEntry(
         {
@@ -48,6 +53,7 @@ MENU: Mapping[EstimatorName, MenuEntry] = {
         },
         {},
         is_scaled=False,
+        is_target_scaled=True,
     ),
     "mlp": MenuEntry(
         {
@@ -56,6 +62,7 @@ MENU: Mapping[EstimatorName, MenuEntry] = {
         },
         {"hidden_layer_sizes": (64, 32), "early_stopping": True, "max_iter": 300},
         is_scaled=True,
+        is_target_scaled=True,
     ),
 }
 

@@ -92,19 +92,19 @@ def train_model(
         The fitted pipeline and the estimator's parameters that were set.
     """
     from mlops_for_mle.pipelines.training.estimator import (
-        STEP,
         build_estimator,
         fit,
         search_parameters,
+        set_parameters,
     )
 
-    model = build_estimator(training.estimator, contract, training.seed)
+    model = build_estimator(training.estimator, contract, training.seed, search=training.search)
     chosen = dict(training.estimator.parameters)
     if training.search is not None:
         best = search_parameters(
             model, training_rows, contract, training.search, training.seed, show_progress
         )
-        model.set_params(**{f"{STEP}__{name}": value for name, value in best.items()})
+        set_parameters(model, best)
         chosen |= best
     return fit(model, training_rows, contract), chosen
 

@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline as SklearnPipeline
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.encoding import encoding_of
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.pipelines.training.estimator import STEP
+from mlops_for_mle.pipelines.training.estimator import inner_estimator
 from mlops_for_mle.pipelines.training.menu import names_for
 from mlops_for_mle.pipelines.training.preprocessing import ROUND
 from mlops_for_mle.predictor import INPUT_NAME, PREDICTION_OUTPUT, PROBABILITY_OUTPUT
@@ -60,7 +60,7 @@ def convert(
     except (NameError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error.__cause__ or error).partition("\n")[0]
         raise UserError(
-            f"skl2onnx cannot convert {type(model.steps[-1][1]).__name__} as it is configured, so "
+            f"skl2onnx cannot convert {estimator_name(model)} as it is configured, so "
             f"it cannot be served: {reason}. Choose other training.estimator.parameters, or for "
             f"training.estimator.name one of {allowed}."
         ) from error
@@ -68,6 +68,9 @@ def convert(
     if is_classifier and hasattr(model, "predict_proba"):
         names.append(PROBABILITY_OUTPUT)
     graph = _keep_outputs(converted, names)
+    scaler = getattr(model.steps[-1][1], "transformer_", None)
+    if scaler is not None:
+        _restore_target(graph.graph, float(scaler.scale_[0]), float(scaler.mean_[0]))
     # Their order comes from a set of names; with it, the same model would have several digests.
     graph.opset_import.sort(key=lambda one: one.domain)
     return bytes(graph.SerializeToString())
@@ -75,14 +78,15 @@ def convert(
 
 def estimator_name(model: SklearnPipeline) -> str:
     """The class of the pipeline's estimator."""
-    return type(model.named_steps[STEP]).__name__
+    return type(inner_estimator(model)).__name__
 
 
 def _prepare(model: SklearnPipeline, is_rounded: bool) -> SklearnPipeline:
     """The pipeline with its rounding, if any, as skl2onnx understands it."""
     from skl2onnx.sklapi import CastTransformer
 
-    *before, (name, estimator) = model.steps
+    *before, (name, _) = model.steps
+    estimator = inner_estimator(model)
     kept = [step for step in before if step[0] != ROUND]
     if is_rounded:
         kept.append((ROUND, CastTransformer(dtype=np.float32)))
@@ -158,3 +162,24 @@ def _keep_outputs(model: Any, names: list[str]) -> Any:
         del collection[:]
         collection.extend(items)
     return model
+
+
+def _restore_target(graph: Any, scale: float, mean: float) -> None:
+    """Append what turns a scaled prediction back into the target's unit, in float64."""
+    from onnx import TensorProto, helper
+
+    (output,) = graph.output
+    scaled, wide, stretched = (f"{output.name}_{one}" for one in ("scaled", "wide", "stretched"))
+    for part in graph.node:
+        for index, slot in enumerate(part.output):
+            part.output[index] = scaled if slot == output.name else slot
+    for name, value in (("target_scale", scale), ("target_mean", mean)):
+        graph.initializer.append(helper.make_tensor(name, TensorProto.DOUBLE, [1], [value]))
+    graph.node.extend(
+        [
+            helper.make_node("Cast", [scaled], [wide], name="widen", to=TensorProto.DOUBLE),
+            helper.make_node("Mul", [wide, "target_scale"], [stretched], name="stretch"),
+            helper.make_node("Add", [stretched, "target_mean"], [output.name], name="shift"),
+        ]
+    )
+    output.type.tensor_type.elem_type = TensorProto.DOUBLE

@@ -7,7 +7,7 @@ from sklearn.pipeline import Pipeline as SklearnPipeline
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.encoding import encoding_of
 from mlops_for_mle.errors import ReleaseError, UserError
-from mlops_for_mle.pipelines.training.estimator import model_input
+from mlops_for_mle.pipelines.training.estimator import model_input, understood
 from mlops_for_mle.pipelines.training.menu import names_for
 from mlops_for_mle.pipelines.training.onnx_conversion import convert, estimator_name
 from mlops_for_mle.pipelines.training.parity_grid import grid
@@ -62,30 +62,36 @@ def compare(
 ) -> tuple[Parity, str | None]:
     """Compare the served form's answers with the trained model's.
 
-    Probabilities and numbers may differ by ``TOLERANCE`` (numbers beyond 1 relatively), classes
-    not at all; except that, where the trained model's two best probabilities are as close as
-    that, either class is right: a tie is decided by the last bit of rounding.
+    Probabilities may differ by ``TOLERANCE``, numbers by that share of the standard deviation of
+    the trained model's answers, classes not at all; except that, where the trained model's two
+    best probabilities are as close as that, either class is right: a tie is decided by the last
+    bit of rounding.
 
     Returns:
         What was measured, and what is wrong, if anything.
     """
     found = served.predict(points)
     if contract.target.task == "regression":
-        scale = np.maximum(1.0, np.abs(expected.values))
-        difference = float(np.max(np.abs(found.values - expected.values) / scale))
-        wrong = difference > TOLERANCE
+        difference = float(np.max(np.abs(found.values - expected.values)) / _spread(expected))
+        # An answer that is no number differs, too.
+        wrong = not difference <= TOLERANCE
     else:
         difference = 0.0
         if expected.probabilities is not None and found.probabilities is not None:
             difference = float(np.max(np.abs(found.probabilities - expected.probabilities)))
         different = int(np.count_nonzero((found.values != expected.values) & ~_ties(expected)))
-        wrong = different > 0 or difference > TOLERANCE
+        wrong = different > 0 or not difference <= TOLERANCE
         if different:
             return Parity(point_count=len(points), largest_difference=difference), (
                 f"{different} of {len(points)} predictions differ"
             )
     parity = Parity(point_count=len(points), largest_difference=difference)
     return parity, f"answers differ by up to {difference:.2g}" if wrong else None
+
+
+def _spread(expected: Predictions) -> float:
+    """How far answers lie apart, or how large they are where they are all the same."""
+    return float(np.std(expected.values)) or float(np.max(np.abs(expected.values))) or 1.0
 
 
 def _ties(expected: Predictions) -> np.ndarray:
@@ -97,7 +103,12 @@ def _ties(expected: Predictions) -> np.ndarray:
 
 
 def trained_answers(model: SklearnPipeline, points: np.ndarray, contract: Contract) -> Predictions:
-    """What the scikit-learn model answers, in the form of a served answer."""
+    """What the scikit-learn model answers, in the form of a served answer.
+
+    Raises:
+        ConfigurationError: It cannot answer.
+    """
     frame = pd.DataFrame(points, columns=list(encoding_of(contract).names))
-    probabilities = model.predict_proba(frame) if hasattr(model, "predict_proba") else None
-    return Predictions(np.asarray(model.predict(frame)), probabilities)
+    with understood(estimator_name(model), contract):
+        probabilities = model.predict_proba(frame) if hasattr(model, "predict_proba") else None
+        return Predictions(np.asarray(model.predict(frame)), probabilities)

@@ -1,6 +1,6 @@
 """The parameters of training."""
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -48,7 +48,7 @@ class SearchOptions(Configuration):
         scoring: A name of ``sklearn.metrics.get_scorer_names``.
     """
 
-    space: dict[str, list[Any]] = Field(min_length=1)
+    space: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(min_length=1)
     folds: int = Field(default=5, ge=2, le=50)
     maximum_trials: int | None = Field(default=None, ge=1)
     scoring: str

@@ -34,7 +34,11 @@ export function swatch(index) {
 }
 
 export function number(value, digits = 4) {
-  return new Intl.NumberFormat(currentLanguage(), { maximumSignificantDigits: digits }).format(value);
+  const size = Math.abs(value);
+  // Nobody counts that many zeros.
+  const notation = size !== 0 && (size < 1e-5 || size >= 1e12) ? "scientific" : "standard";
+  const options = { maximumSignificantDigits: digits, notation };
+  return new Intl.NumberFormat(currentLanguage(), options).format(value);
 }
 
 export function whole(value) {

@@ -259,3 +259,14 @@ def test_a_column_may_be_called_like_an_argument_of_pandas() -> None:
     rows = with_contract_types(pd.DataFrame({"self": [1], "y": [2]}), contract)
 
     assert rows.dtypes.astype(str).to_dict() == {"self": "float64", "y": "float64"}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_table_of_many_columns_is_read_without_a_warning() -> None:
+    names = [f"column {number}" for number in range(300)]
+    raw = LINE_CONTRACT.model_dump() | {"features": {name: {} for name in names}}
+    rows = pd.DataFrame({name: ["1.5", "2"] for name in [*names, "y"]})
+
+    batch = sort_rows(rows, Contract.from_parameters(raw), OPTIONS)
+
+    assert batch.accepted.shape == (2, 301)

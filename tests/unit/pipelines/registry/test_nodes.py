@@ -100,6 +100,15 @@ def test_a_candidate_that_is_worse_than_the_champion_is_rejected_with_the_reason
     )
 
 
+def test_metrics_of_any_size_are_told() -> None:
+    metrics = {"rmse": 2.5e9}
+    options = gates(metric="rmse", threshold=2.4e-7, tolerance=0.0)
+
+    found = decide(model_version(), metrics, NO_CHAMPION, IRIS_CONTRACT, options)
+
+    assert found.reasons[0] == "validation rmse 2.5e+09 misses the threshold 2.4e-07"
+
+
 def test_a_candidate_as_good_as_the_champion_takes_its_place() -> None:
     assert decision(model_version(2), Incumbent(model_version(1))).promote
 

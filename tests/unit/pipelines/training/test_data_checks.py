@@ -38,12 +38,30 @@ def problems(rows: pd.DataFrame, task: str = "classification", **options: object
     return found
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_sound_table_passes_every_check():
     found = check(table(), contract(), DataCheckOptions())
 
     assert found["problems"] == []
     assert found["distinct_rows_by_class"].keys() == {"a", "b"}
     require_good(found, "things")
+
+
+@pytest.mark.parametrize(("column", "task"), [("width", "classification"), ("kind", "regression")])
+def test_a_number_beyond_float32_is_named(column: str, task: str):
+    rows = table().astype(float)
+    rows.loc[3, column] = -1e39
+
+    (said,) = problems(rows if task == "regression" else rows.astype({"kind": int}), task)
+
+    assert said.startswith(f"{column} holds 1e+39, which is beyond float32 (3.40282e+38)")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_feature_of_few_values_is_looked_at_without_a_warning():
+    rows = table()
+
+    assert problems(rows.assign(width=rows["width"].round())) == []
 
 
 def test_repeated_rows_count_once():

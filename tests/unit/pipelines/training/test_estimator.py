@@ -3,16 +3,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import Pipeline
 
-from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.configuration import parse_configuration
+from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.training.estimator import (
     build_estimator,
     fit,
+    inner_estimator,
     model_input,
     search_parameters,
+    set_parameters,
 )
-from mlops_for_mle.pipelines.training.options import EstimatorOptions, SearchOptions
+from mlops_for_mle.pipelines.training.options import (
+    EstimatorOptions,
+    SearchOptions,
+    TrainingOptions,
+)
 from tests.unit.conftest import IRIS_CONTRACT, LINE_CONTRACT, iris_rows, line_rows
 
 
@@ -91,6 +99,50 @@ def test_a_value_that_the_estimator_refuses_is_told() -> None:
         fit(build("sklearn.svm.SVC", C=-1), iris_rows(), IRIS_CONTRACT)
 
 
+@pytest.mark.parametrize(
+    ("class_path", "parameters", "said"),
+    [
+        ("sklearn.linear_model.LogisticRegression", {"solver": "liblinear"}, "'liblinear' solver"),
+        ("sklearn.linear_model.LogisticRegression", {"class_weight": {"a": 1}}, "class_weight"),
+        ("sklearn.neural_network.MLPClassifier", {"hidden_layer_sizes": ["a"]}, "MLPClassifier"),
+        ("sklearn.naive_bayes.MultinomialNB", {}, "Negative values"),
+        (
+            "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+            {"shrinkage": "auto"},
+            "shrinkage not supported with 'svd' solver",
+        ),
+        ("sklearn.neighbors.KNeighborsClassifier", {"n_neighbors": 999}, "n_neighbors = 999"),
+        ("sklearn.ensemble.BaggingClassifier", {"estimator": "svc"}, "BaggingClassifier"),
+    ],
+)
+def test_what_does_not_go_with_the_rows_is_one_sentence_that_names_the_key(
+    class_path: str, parameters: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        fit(build(class_path, **parameters), iris_rows(), IRIS_CONTRACT)
+
+    assert str(caught.value).startswith("training.estimator: ")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "Change training.estimator.parameters, or choose" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "space", "is_scaled"),
+    [({}, None, True), ({"loss": "poisson"}, None, False), ({}, {"loss": ["gamma"]}, False)],
+)
+def test_a_loss_that_needs_positive_numbers_is_given_the_target_as_it_is(
+    parameters: dict[str, Any], space: Any, is_scaled: bool
+) -> None:
+    options = EstimatorOptions(name="histogram_gradient_boosting", parameters=parameters)
+    search = None if space is None else SearchOptions(space=space, scoring="r2")
+
+    model = build_estimator(options, LINE_CONTRACT, 1, search=search)
+
+    assert isinstance(model.named_steps["estimator"], TransformedTargetRegressor) == is_scaled
+    assert type(inner_estimator(model)).__name__ == "HistGradientBoostingRegressor"
+
+
 def test_features_are_taken_by_name_in_the_contracts_order() -> None:
     rows = iris_rows(with_key=True)
 
@@ -133,7 +185,9 @@ def test_random_combinations_are_as_many_as_wanted_and_the_same_for_a_seed() -> 
     [
         ({"space": {"C": [1.0], "depth": [3]}}, "Invalid parameter 'depth'"),
         ({"space": {"C": [-1.0]}}, "'C'"),
-        ({"space": {"C": [1.0]}, "scoring": "beauty"}, "beauty"),
+        ({"space": {"C": [1.0]}, "scoring": "beauty"}, "search.scoring: expected a name of"),
+        ({"space": {"C": [1.0]}, "scoring": "roc_auc_ovr"}, "predict_proba"),
+        ({"space": {"tol": [[1]]}}, "'tol'"),
     ],
 )
 def test_a_mistake_in_the_search_is_told(options: dict[str, Any], message: str) -> None:
@@ -141,6 +195,57 @@ def test_a_mistake_in_the_search_is_told(options: dict[str, Any], message: str) 
         search(build("sklearn.svm.SVC"), **options)
 
     assert message in str(caught.value)
+
+
+def test_more_combinations_than_there_are_are_all_tried() -> None:
+    _, tried = search(build("sklearn.svm.SVC"), space={"C": [0.1, 1.0]}, maximum_trials=9)
+
+    assert len(tried) == 2
+
+
+@pytest.mark.parametrize(
+    ("contract", "rows", "what"),
+    [
+        (IRIS_CONTRACT, iris_rows()[::8], "training rows of the most frequent class, there are 7:"),
+        (LINE_CONTRACT, line_rows()[:21], "distinct training rows, there are 21:"),
+    ],
+    ids=["classes", "numbers"],
+)
+def test_too_few_rows_for_the_folds_are_told(contract: Any, rows: Any, what: str) -> None:
+    options = SearchOptions(space={"C": [1.0]}, folds=22, scoring="r2")
+    kind = "SVR" if contract is LINE_CONTRACT else "SVC"
+    model = build(f"sklearn.svm.{kind}", contract=contract)
+
+    with pytest.raises(UserError, match=rf"training\.search\.folds: 22 folds need as many {what}"):
+        search_parameters(model, rows, contract, options, 1, lambda trials, total: trials)
+
+
+def test_an_estimator_whose_target_is_scaled_is_searched_by_its_own_parameters() -> None:
+    options = EstimatorOptions(name="random_forest", parameters={"n_estimators": 5})
+    space = {"max_depth": [1, 6]}
+    model = build_estimator(options, LINE_CONTRACT, 1)
+
+    best = search_parameters(
+        model,
+        line_rows(),
+        LINE_CONTRACT,
+        SearchOptions(space=space, folds=3, scoring="r2"),
+        1,
+        lambda trials, total: trials,
+    )
+    set_parameters(model, best)
+
+    assert best == {"max_depth": 6}
+    assert inner_estimator(fit(model, line_rows(), LINE_CONTRACT)).max_depth == 6
+
+
+def test_a_search_needs_a_value_to_try() -> None:
+    with pytest.raises(ConfigurationError, match=r"training\.search\.space\.C: "):
+        parse_configuration(
+            TrainingOptions,
+            {"search": {"space": {"C": []}, "scoring": "accuracy"}},
+            "training",
+        )
 
 
 def test_a_regression_is_searched_too() -> None:

@@ -30,6 +30,11 @@ histogram = pytest.param(
 histogram_regressor = pytest.param(
     "ensemble.HistGradientBoostingRegressor", {"max_iter": 8}, marks=histogram_converts
 )
+SMALL: dict[str, dict[str, Any]] = {
+    "random_forest": {"n_estimators": 8},
+    "histogram_gradient_boosting": {"max_iter": 8},
+    "mlp": {"hidden_layer_sizes": [8]},
+}
 converges = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
@@ -151,6 +156,42 @@ def test_features_far_from_zero_are_served_in_the_precision_that_they_need() -> 
 
     assert export.precision == "float64"
     assert OnnxModel(export.graph, LINE_CONTRACT).dtype is np.float64
+
+
+@pytest.mark.parametrize("name", ["ridge", "random_forest", "mlp", "histogram_gradient_boosting"])
+@pytest.mark.parametrize(
+    ("scale", "offset"),
+    [(1e6, 0.0), (1e12, 0.0), (1e-7, 0.0), (1.0, 1e9)],
+    ids=["1e6", "1e12", "1e-7", "1e9 ± 1"],
+)
+@converges
+def test_a_target_of_any_size_is_learned_and_served(
+    name: Any, scale: float, offset: float, request: pytest.FixtureRequest
+) -> None:
+    if name == "histogram_gradient_boosting":
+        request.applymarker(histogram_converts)
+    rows = line_rows()
+    rows["y"] = rows["y"] / rows["y"].std() * scale + offset
+    options = EstimatorOptions(name=name, parameters=SMALL.get(name, {}))
+    model = fit(build_estimator(options, LINE_CONTRACT, seed=1), rows, LINE_CONTRACT)
+
+    graph = onnx_export.export(model, rows, LINE_CONTRACT).graph
+
+    found = OnnxModel(graph, LINE_CONTRACT).predict(model_input(rows, LINE_CONTRACT).to_numpy())
+    expected = model.predict(model_input(rows, LINE_CONTRACT))
+    np.testing.assert_allclose(found.values, expected, rtol=0, atol=1e-4 * scale)
+    assert np.corrcoef(found.values, rows["y"])[0, 1] > 0.8
+
+
+def test_an_answer_that_is_no_number_is_no_parity() -> None:
+    rows = line_rows()
+    model = train("linear_model.LinearRegression", rows, LINE_CONTRACT)
+    points = model_input(rows, LINE_CONTRACT).to_numpy()
+    served = OnnxModel(onnx_export.convert(model, LINE_CONTRACT, "float32"), LINE_CONTRACT)
+    expected = onnx_export.trained_answers(model, points, LINE_CONTRACT)
+    broken = np.where(np.arange(len(points))[:, None] == 3, np.nan, points)
+
+    assert onnx_export.compare(served, expected, broken, LINE_CONTRACT)[1] is not None
 
 
 def test_float32_is_preferred_and_the_graph_has_no_other_outputs_and_no_idle_parts() -> None:
