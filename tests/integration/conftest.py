@@ -1,5 +1,6 @@
 """Candidates that real training has logged to a real MLflow store."""
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,3 +65,10 @@ def poor(steps: RegistrySteps, good: Candidate) -> Candidate:
     """A decision tree with one question, which can tell two of the classes; trained last."""
     del good
     return train(steps, training={"estimator": STUMP})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet_import() -> None:
+    """MLflow warns of a class of kedro-mlflow in the test that happens to import it first."""
+    with warnings.catch_warnings(record=True):
+        import kedro_mlflow.mlflow  # noqa: F401
