@@ -51,6 +51,7 @@ class DeferredMlflowHook:
     def __init__(self) -> None:
         self._context: KedroContext | None = None
         self._hook: Any = None
+        self._is_tracked = False
         self._logged_as_files: set[str] = set()
 
     @hook_impl
@@ -86,16 +87,19 @@ class DeferredMlflowHook:
         single = run_params.get("pipeline_name")
         names = [single] if single else run_params.get("pipeline_names") or ["__default__"]
         options = self._hook.mlflow_config
-        if not set(names) <= set(options.tracking.disable_tracking.pipelines):
-            from mlops_for_mle.experiment import ensure_experiment
+        self._is_tracked = not set(names) <= set(options.tracking.disable_tracking.pipelines)
+        if not self._is_tracked:
+            _stop_logging(pipeline, catalog)
+            return
+        from mlops_for_mle.experiment import ensure_experiment
 
-            ensure_experiment(
-                options.server.mlflow_tracking_uri,
-                options.tracking.experiment.name,
-                options.tracking.experiment.create_experiment_kwargs.artifact_location,
-            )
-            with variable_kept():
-                self._hook.after_context_created(self._context)
+        ensure_experiment(
+            options.server.mlflow_tracking_uri,
+            options.tracking.experiment.name,
+            options.tracking.experiment.create_experiment_kwargs.artifact_location,
+        )
+        with variable_kept():
+            self._hook.after_context_created(self._context)
         self._hook.before_pipeline_run(run_params, pipeline, catalog)
 
     @hook_impl
@@ -103,6 +107,8 @@ class DeferredMlflowHook:
         self, node: Any, catalog: Any, inputs: dict[str, Any], is_async: bool
     ) -> None:
         """Log the parameters of the node, if the pipeline is tracked."""
+        if not self._is_tracked:
+            return
         long = {
             name: value
             for name, value in inputs.items()
@@ -113,8 +119,7 @@ class DeferredMlflowHook:
         short = {name: value for name, value in inputs.items() if name not in long}
         # It joins the thread of the node to the run.
         self._hook.before_node_run(node, catalog, short, is_async)
-        if self._hook._is_mlflow_enabled:
-            self._log_as_files(long)
+        self._log_as_files(long)
 
     def _log_as_files(self, parameters: dict[str, Configuration]) -> None:
         """Log what MLflow would cut off, such as the contract of a wide table, once a run."""
@@ -129,11 +134,24 @@ class DeferredMlflowHook:
     @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
         """Close the run."""
-        self._hook.after_pipeline_run(run_params, pipeline, catalog)
+        if self._is_tracked:
+            self._hook.after_pipeline_run(run_params, pipeline, catalog)
 
     @hook_impl
     def on_pipeline_error(
         self, error: Exception, run_params: dict[str, Any], pipeline: Any, catalog: Any
     ) -> None:
         """Close the run as failed."""
-        self._hook.on_pipeline_error(error, run_params, pipeline, catalog)
+        if self._is_tracked:
+            self._hook.on_pipeline_error(error, run_params, pipeline, catalog)
+
+
+def _stop_logging(pipeline: Any, catalog: Any) -> None:
+    """Keep kedro-mlflow's entries of an untracked pipeline from opening a run.
+
+    kedro-mlflow would make every entry of the catalog, to look at each.
+    """
+    for name in pipeline.datasets():
+        dataset = catalog.get(name)
+        if type(dataset).__name__.startswith("Mlflow"):
+            dataset._logging_activated = False

@@ -50,3 +50,10 @@ def test_a_database_that_does_not_answer_is_named_without_showing_its_password(
 
 def test_nothing_is_left_running(project: Project) -> None:
     assert project.leaves_nothing_running(), project.processes()
+
+
+def test_a_runner_of_many_processes_is_refused_where_mlflow_takes_part(project: Project) -> None:
+    said = project.refuse("run", "--pipeline", "training", "--runner", "ParallelRunner")
+    assert "cannot be used with multiprocessing: ['candidate@trained', 'snapshot']" in said
+    project.succeed("run", "--pipeline", "data_ingestion", "--runner", "ParallelRunner")
+    assert "no attribute 'Nope'" in project.refuse("run", "--runner", "Nope")

@@ -19,6 +19,8 @@ _KEDROS_REFUSALS = (
     "is not a valid dataset configuration",
     "An exception occurred when parsing config for dataset",
     "must only contain arguments valid for the constructor",
+    "module 'kedro.runner' has no attribute",
+    "cannot be used with multiprocessing",
 )
 
 # Of what MLflow says, what is about its server and where that is.
@@ -81,7 +83,7 @@ def _is_a_persons_mistake(error: BaseException) -> bool:
         return True
     if where == "mlflow.exceptions":
         return str(error).startswith(_MLFLOWS_REFUSALS)
-    return isinstance(error, DatasetError | ValueError) and any(
+    return isinstance(error, AttributeError | DatasetError | ValueError) and any(
         said in str(error) for said in _KEDROS_REFUSALS
     )
 

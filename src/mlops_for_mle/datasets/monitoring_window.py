@@ -28,6 +28,9 @@ from mlops_for_mle.records_monitoring import (
 class PredictionWindowDataset(AbstractDataset[WindowPlan, WindowCounts]):
     """Counts the predictions of a window, their labels and the contract's newest rows, in SQL."""
 
+    # It remembers the plan.
+    _SINGLE_PROCESS = True
+
     def __init__(self, credentials: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
         """Take credentials with the key ``con``, a URL."""
         self._url: str = credentials["con"]

@@ -24,6 +24,9 @@ _LOGGER = logging.getLogger(__name__)
 class _RegistryDataset:
     """What the entries of the registry share: the contract, whose name is the model's."""
 
+    # MLflow's client is not made for processes that are forked.
+    _SINGLE_PROCESS = True
+
     def __init__(self, contract: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
         """Take the parameters block ``contract``."""
         self._name = Contract.from_parameters(contract).name

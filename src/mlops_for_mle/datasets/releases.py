@@ -28,6 +28,9 @@ _LOGGER = logging.getLogger(__name__)
 class ReleaseDataset(AbstractDataset[Release | NothingToDeploy, Manifest | NothingToDeploy]):
     """Verifies and publishes releases; loading gives the manifest of what was verified."""
 
+    # It remembers what it has verified.
+    _SINGLE_PROCESS = True
+
     def __init__(
         self,
         url: str,

@@ -24,6 +24,9 @@ _LOGGER = logging.getLogger(__name__)
 class SnapshotDataset(AbstractDataset[Snapshot, Snapshot]):
     """The rows of a run: Parquet on disk and in the run, and as the run's dataset input."""
 
+    # It belongs to MLflow's run, which is in this process.
+    _SINGLE_PROCESS = True
+
     def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         """Name the Parquet file; its facts stand beside it as JSON."""
         self._filepath = Path(filepath)
@@ -83,6 +86,9 @@ class SnapshotDataset(AbstractDataset[Snapshot, Snapshot]):
 
 class TrainedModelDataset(AbstractDataset[TrainedModel, None]):
     """Logs a trained model with its ONNX form, signature, example and passport to the run."""
+
+    # It belongs to MLflow's run, which is in this process.
+    _SINGLE_PROCESS = True
 
     def __init__(self, name: str, metadata: dict[str, Any] | None = None) -> None:
         """Name the logged model within its run."""
@@ -155,6 +161,9 @@ class TrainedModelDataset(AbstractDataset[TrainedModel, None]):
 
 class CandidateDataset(ReadOnlyDataset[Candidate]):
     """The candidate of the active run, else the one that was logged last."""
+
+    # It belongs to MLflow's run, which is in this process.
+    _SINGLE_PROCESS = True
 
     def __init__(
         self,
