@@ -20,7 +20,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 AT_ONCE = 100
-PAIR = 2
+NUMBERS = ("float", "integer", "decimal")
 
 
 def main() -> None:
@@ -47,7 +47,11 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--no-labels", action="store_true", help="tell no true labels")
     address = f"http://localhost:{os.environ.get('MLOPS_PORT', '8000')}"
     parser.add_argument("--url", default=address, help="where the server is; default: %(default)s")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.url = options.url.rstrip("/")
+    if options.rows < 1:
+        parser.error(f"--rows: expected at least 1 (found {options.rows})")
+    return options
 
 
 def observations(url: str) -> Iterator[dict[str, Any]]:
@@ -65,14 +69,16 @@ def send(
     target = model["target"]["column"]
     names = {one["value"]: one["label"] for one in model["target"].get("classes") or []}
     swapped = read_swap(options.swap, list(names.values()))
-    shift = read_shift(options.shift, list(model["features"]))
+    numbers = [name for name, one in model["features"].items() if one["type"] in NUMBERS]
+    shift = read_shift(options.shift, numbers)
     drawn = Random(options.seed).choices(known, k=options.rows)
     told = 0
     for begin in range(0, len(drawn), AT_ONCE):
         part = drawn[begin : begin + AT_ONCE]
         rows = [{name: row[name] for name in model["features"]} for row in part]
         for row, (name, amount) in product(rows, shift.items()):
-            row[name] += amount
+            if row[name] is not None:
+                row[name] += amount
         answers = ask(options.url, "/predict", rows)
         for row, answer in zip(part, answers, strict=True):
             if options.no_labels:
@@ -91,9 +97,11 @@ def read_swap(text: str | None, classes: list[Any]) -> dict[Any, Any]:
     if text is None:
         return {}
     pair = text.split(",")
-    if len(pair) != PAIR or not set(pair) <= set(classes):
-        sys.exit(f"--swap: expected two of {', '.join(map(str, classes))} (found {text!r})")
-    return {pair[0]: pair[1], pair[1]: pair[0]}
+    match pair:
+        case [one, other] if {one, other} <= set(classes):
+            return {one: other, other: one}
+    allowed = ", ".join(map(str, classes)) or "the classes, which a regression has not"
+    sys.exit(f"--swap: expected two of {allowed} (found {text!r})")
 
 
 def read_shift(text: str | None, features: list[str]) -> dict[str, float]:

@@ -1,10 +1,12 @@
 """What a person may choose in ``globals.yml`` and by ``--params``; the catalog takes it."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
 from mlops_for_mle.configuration import Configuration
+from mlops_for_mle.errors import ConfigurationError
 
 # The blocks of parameters; what may stand in each is said by the class that reads it.
 BLOCKS = (
@@ -94,3 +96,24 @@ class Credentials(Configuration):
     model_config = ConfigDict(extra="ignore")
 
     database: DatabaseCredentials
+
+
+def refuse_misplaced(choices: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+    """Check that names stand where they mean something.
+
+    Args:
+        choices: What ``globals.yml`` holds.
+        parameters: What ``--params`` gives.
+
+    Raises:
+        ConfigurationError: One would be ignored, because it belongs into the other.
+    """
+    anywhere = GlobalChoices.model_fields.keys() & RuntimeChoices.model_fields.keys()
+    for name in parameters.keys() & GlobalChoices.model_fields.keys() - anywhere:
+        raise ConfigurationError(
+            f"--params {name}: stands in globals.yml only; --params takes "
+            f"{', '.join(RuntimeChoices.model_fields)} and the blocks of parameters"
+        )
+    for name in choices.keys() & (RuntimeChoices.model_fields.keys() | set(BLOCKS)) - anywhere:
+        where = "a file conf/…/parameters*.yml" if name in BLOCKS else "--params"
+        raise ConfigurationError(f"globals.{name}: means nothing here; it belongs into {where}")

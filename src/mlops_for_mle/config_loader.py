@@ -8,7 +8,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from mlops_for_mle.choices import BLOCKS, Credentials, GlobalChoices, RuntimeChoices
+from mlops_for_mle.choices import (
+    BLOCKS,
+    Credentials,
+    GlobalChoices,
+    RuntimeChoices,
+    refuse_misplaced,
+)
 from mlops_for_mle.config_faults import require_mappings
 from mlops_for_mle.configuration import parse_configuration, refuse_misspellings
 from mlops_for_mle.errors import ConfigurationError
@@ -48,6 +54,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
         if self._globals:
             refuse_misspellings(self._globals, GlobalChoices.model_fields, "globals")
             parse_configuration(GlobalChoices, self._globals, "globals")
+            refuse_misplaced(self._globals, self.runtime_params)
         parse_configuration(RuntimeChoices, self.runtime_params, "")
 
     def __getitem__(self, key: str) -> dict[str, Any]:

@@ -19,7 +19,8 @@ def check_parameters(raw: Mapping[str, Any]) -> Contract:
     from mlops_for_mle.pipelines.retraining.options import RetrainingOptions, require_decidable
 
     for name, kind in parameter_blocks().items():
-        parse_configuration(kind, raw.get(name), name)
+        if kind not in (Contract, MonitoringOptions, RetrainingOptions):
+            parse_configuration(kind, raw.get(name), name)
     require_decidable(
         parse_configuration(MonitoringOptions, raw.get("monitoring"), "monitoring"),
         parse_configuration(RetrainingOptions, raw.get("retraining"), "retraining"),

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from mlops_for_mle.errors import UserError
+from mlops_for_mle.errors import NotCalledForError, UserError
 from mlops_for_mle.stop_signal import Stopping
 
 _LONGEST_PAUSE = timedelta(hours=6)
@@ -114,6 +114,10 @@ def repeat(
 def _succeeds(work: Callable[[], None], name: str) -> bool:
     try:
         work()
+    except NotCalledForError as error:
+        # Somebody else has done it.
+        _LOGGER.info("%s", error)
+        return True
     except UserError as error:
         _LOGGER.warning("%s", error)
     except Exception:

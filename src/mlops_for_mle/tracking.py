@@ -22,7 +22,7 @@ _LONGEST_PARAMETER = 6_000
 """Characters of a parameter that MLflow keeps."""
 
 
-_VARIABLE = "MLFLOW_TRACKING_URI"
+_TRACKING_URI_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
 @contextmanager
@@ -31,14 +31,14 @@ def variable_kept() -> Iterator[None]:
 
     MLflow would write the variable, and the next session would take that for a person's choice.
     """
-    before = os.environ.get(_VARIABLE)
+    before = os.environ.get(_TRACKING_URI_VARIABLE)
     try:
         yield
     finally:
         if before is None:
-            os.environ.pop(_VARIABLE, None)
+            os.environ.pop(_TRACKING_URI_VARIABLE, None)
         else:
-            os.environ[_VARIABLE] = before
+            os.environ[_TRACKING_URI_VARIABLE] = before
 
 
 class DeferredMlflowHook:

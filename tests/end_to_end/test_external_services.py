@@ -114,6 +114,8 @@ def test_mlflows_page_shows_the_store_and_no_argument_shows_its_password(
         )
         assert f"--port {port}" in arguments.stdout
         assert password not in arguments.stdout
+        other = Project(project.folder, {"DATABASE_URL": plain})
+        assert f"cannot listen on 127.0.0.1:{port}" in other.refuse("mlflow", "ui", "-p", str(port))
     finally:
         process.terminate()
     ended = finish(process)

@@ -138,6 +138,19 @@ def test_a_csv_file_can_stand_in_for_the_table(
     assert window.rows["sepal_length"].tolist() == [4.005, 4.006, 4.007, 4.008]
 
 
+def test_a_csv_file_of_another_form_can_stand_in_for_the_table(
+    database_url: str, contract: Contract, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.csv"
+    rows = numbered_observations(contract, 9)
+    rows.to_csv(path, index=False, sep=";", decimal=",", encoding="utf-16")
+    form = {"csv_encoding": "utf-16", "csv_separator": "semicolon", "csv_decimal": "comma"}
+
+    window = window_of(database_url, contract, csv_path=str(path), **form).load()
+
+    assert window.rows[list(contract.feature_names)].equals(rows[list(contract.feature_names)])
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

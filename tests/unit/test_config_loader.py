@@ -171,6 +171,8 @@ def test_a_globals_file_need_only_say_what_differs(shipped: Path) -> None:
         ("window: {row_limit: '5'}", "globals.window.row_limit: input should be a valid integer"),
         ("window: {watermark: 0}", "globals.window.watermark: input should be greater than"),
         ("window: {row_limt: 5}", "globals.window.row_limt: unknown key; allowed: row_limit"),
+        ("row_limit: 5", "globals.row_limit: means nothing here; it belongs into --params"),
+        ("contract: {name: a}", "globals.contract: means nothing here; it belongs into a file"),
         ("window: 5", "globals.window: expected names with values (found 5)"),
         ("window: []", "globals: a list stands where names with values are expected"),
         ("windw: {row_limit: 5}", "windw: unknown among the globals; did you mean window?"),
@@ -199,6 +201,8 @@ def test_a_wrong_choice_in_globals_is_named_with_what_is_allowed(
         ({"seed": 2**32}, "seed: input should be less than 4294967296 (found 4294967296)"),
         ({"watermark": 2.5}, "watermark: input should be a valid integer (found 2.5)"),
         ({"csv_path": None}, "csv_path: input should be a valid string (found None)"),
+        ({"dataset": "load_wine"}, "--params dataset: stands in globals.yml only; --params takes "),
+        ({"generator": {"rows": 7}}, "--params generator: stands in globals.yml only; --params"),
         ({"scoring": []}, "parameters: a list stands where names with values are expected"),
     ],
 )

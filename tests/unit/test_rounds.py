@@ -1,7 +1,7 @@
 import threading
 from datetime import timedelta
 
-from mlops_for_mle.errors import UserError
+from mlops_for_mle.errors import NotCalledForError, UserError
 from mlops_for_mle.rounds import Patience, pause_after, repeat
 
 AT_ONCE = timedelta(0)
@@ -79,3 +79,13 @@ def test_what_has_succeeded_or_is_another_work_is_done_at_once():
     patience.forget()
     patience.work()
     assert (patience.failures, outcomes) == (0, [])
+
+
+def test_what_somebody_else_has_done_meanwhile_is_no_failure():
+    def work() -> None:
+        raise NotCalledForError("acted on already")
+
+    patience = Patience("retraining", work, timedelta(seconds=10))
+    patience.work()
+
+    assert patience.failures == 0

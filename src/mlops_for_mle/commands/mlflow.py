@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -10,6 +11,7 @@ import click
 from kedro.framework.startup import ProjectMetadata
 
 from mlops_for_mle.commands.friendly import friendly
+from mlops_for_mle.errors import UserError
 
 # MLflow 3.17 imports a module that Starlette deprecates.
 _DROPPED = "ignore:starlette.middleware.wsgi is deprecated"
@@ -60,6 +62,7 @@ def ui(metadata: ProjectMetadata, env: str, host: str | None, port: str | None) 
         click.launch(store)
         return
     address, listening = host or options.ui.host, port or options.ui.port
+    _require_free(address, listening)
     server = subprocess.Popen(
         [
             *(sys.executable, "-m", "mlflow", "ui", "--host", address, "--port", listening),
@@ -77,8 +80,24 @@ def ui(metadata: ProjectMetadata, env: str, host: str | None, port: str | None) 
         # A Ctrl-C that reached it directly would end in a traceback.
         start_new_session=True,
     )
+    stopped = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopped
+        stopped = True
+        server.terminate()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: server.terminate())
+        signal.signal(number, stop)
     click.echo(f"MLflow's page will be at http://{address}:{listening} (Ctrl-C ends it)")
     code = server.wait()
-    sys.exit(0 if code == -signal.SIGTERM else code)
+    # MLflow's own code is 0 when its server has failed.
+    sys.exit(0 if stopped else code or 1)
+
+
+def _require_free(host: str, port: str) -> None:
+    try:
+        with socket.create_server((host, int(port))):
+            pass
+    except (OSError, OverflowError, ValueError) as error:
+        raise UserError(f"MLflow's page cannot listen on {host}:{port}: {error}") from None

@@ -19,7 +19,7 @@ _SHARE_OF_HANGUL = 0.5
 # How a file is written shows in its beginning.
 _SAMPLE = 2**20
 _UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_COMMA_NUMBER = r"[+-]?\d+,\d+"
+_COMMA_NUMBER = r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?"
 _ZIP_MARK = b"PK\x03\x04"
 
 
@@ -46,7 +46,7 @@ class CsvForm(NamedTuple):
         """
         try:
             "".encode(encoding)
-        except LookupError:
+        except (LookupError, ValueError):
             raise ConfigurationError(
                 "csv_encoding: expected an encoding such as utf-8, utf-16, cp949 or cp1252 "
                 f"(found {encoding!r})"
@@ -131,7 +131,10 @@ def parse(content: bytes, form: CsvForm, where: str) -> pd.DataFrame:
 
 
 def _as_utf8(content: bytes, encoding: str) -> bytes:
-    if content.startswith(_UTF_16_MARKS) and codecs.lookup(encoding).name == "utf-8":
+    # A mark at the start counts more than what somebody has said.
+    if content.startswith(codecs.BOM_UTF8):
+        encoding = "utf-8"
+    elif content.startswith(_UTF_16_MARKS) and not _is_wide(encoding):
         encoding = "utf-16"
     if codecs.lookup(encoding).name == "utf-8":
         # The bytes stay as they are; this is the fastest way to know that they are text.
@@ -140,9 +143,14 @@ def _as_utf8(content: bytes, encoding: str) -> bytes:
     return content.decode(encoding).encode()
 
 
+def _is_wide(encoding: str) -> bool:
+    return codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
+
+
 def _holds_nul(content: bytes, form: CsvForm) -> bool:
-    is_wide = codecs.lookup(form.encoding).name.startswith(("utf-16", "utf-32"))
-    return not is_wide and not content.startswith(_UTF_16_MARKS) and b"\x00" in content
+    return (
+        not _is_wide(form.encoding) and not content.startswith(_UTF_16_MARKS) and b"\x00" in content
+    )
 
 
 def _is_text(content: bytes, encoding: str) -> bool:

@@ -74,6 +74,9 @@ class ObservationWindowDataset(ContractTables, ReadOnlyDataset[Window]):
         row_limit: int | None = None,
         watermark: int | None = None,
         csv_path: str | None = None,
+        csv_encoding: str = "utf-8",
+        csv_separator: str = "comma",
+        csv_decimal: str = "point",
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Say which rows.
@@ -84,12 +87,16 @@ class ObservationWindowDataset(ContractTables, ReadOnlyDataset[Window]):
             row_limit: At most this many rows, the newest; None reads all.
             watermark: The largest key to read; None reads up to the newest row of now.
             csv_path: Read this file instead of the table.
+            csv_encoding: How that file is written, as ``CsvSourceDataset`` has it.
+            csv_separator: What stands between its fields.
+            csv_decimal: What stands before the fraction of its numbers.
             metadata: For Kedro-Viz.
         """
         super().__init__(contract, credentials, metadata)
         self._row_limit = row_limit
         self._watermark = watermark
         self._csv_path = csv_path
+        self._csv_form = (csv_encoding, csv_separator, csv_decimal)
 
     def load(self) -> Window:
         """The rows in ascending order of their key.
@@ -116,7 +123,7 @@ class ObservationWindowDataset(ContractTables, ReadOnlyDataset[Window]):
         return TablePreview(rows.to_dict(orient="split"))
 
     def _read_csv(self, path: str) -> pd.DataFrame:
-        rows = CsvSourceDataset(path).load()
+        rows = CsvSourceDataset(path, *self._csv_form).load()
         missing = [name for name in self._contract.data_columns if name not in rows.columns]
         if missing:
             raise UserError(

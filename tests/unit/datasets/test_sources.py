@@ -297,3 +297,23 @@ def test_a_table_that_scikit_learn_does_not_have_is_refused(loader: str) -> None
 
     assert "load_iris" in told
     assert told.endswith(f"(found {loader!r})")
+
+
+def test_decimal_commas_of_every_form_are_read() -> None:
+    rows = parse(b"a;b\n1,5e-05;,5\n2,5E+3;-0,25\n", CsvForm("utf-8", "semicolon", "comma"), "rows")
+
+    assert rows["a"].tolist() == ["1.5e-05", "2.5E+3"]
+    assert rows["b"].tolist() == [".5", "-0.25"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_mark_at_the_start_counts_more_than_what_was_said(encoding: str) -> None:
+    rows = parse("größe,b\n1,2\n".encode(encoding), CsvForm("cp1252"), "rows")
+
+    assert list(rows.columns) == ["größe", "b"]
+
+
+@pytest.mark.parametrize("encoding", ["undefined", "a\0b", "latin-99"])
+def test_an_encoding_that_is_none_is_refused(encoding: str) -> None:
+    with pytest.raises(ConfigurationError, match="csv_encoding: expected an encoding"):
+        CsvForm.checked(encoding, "comma", "point")

@@ -57,7 +57,7 @@ def convert(
             f"{estimator_name(model)} has no ONNX form, so it cannot be served. Choose for "
             f"training.estimator.name one of {allowed}, or a class_path that skl2onnx supports."
         ) from None
-    except (NameError, RuntimeError, TypeError, ValueError) as error:
+    except (KeyError, NameError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error.__cause__ or error).partition("\n")[0]
         raise UserError(
             f"skl2onnx cannot convert {estimator_name(model)} as it is configured, so "

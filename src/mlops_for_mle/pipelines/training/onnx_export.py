@@ -19,6 +19,8 @@ from mlops_for_mle.release import Parity, Precision
 __all__ = ["compare", "convert", "estimator_name", "export", "grid", "trained_answers"]
 
 TOLERANCE = 1e-4
+# Answers that lie closer together than this share of their size are all the same.
+_ROUNDING = 1e-13
 # The third form rounds to float32 between scaler and estimator, as scikit-learn's trees do.
 FORMS: tuple[tuple[Precision, bool], ...] = (
     ("float32", False),
@@ -90,8 +92,10 @@ def compare(
 
 
 def _spread(expected: Predictions) -> float:
-    """How far answers lie apart, or how large they are where they are all the same."""
-    return float(np.std(expected.values)) or float(np.max(np.abs(expected.values))) or 1.0
+    """How far answers lie apart, or how large they are where rounding alone tells them apart."""
+    size = float(np.max(np.abs(expected.values)))
+    spread = float(np.std(expected.values))
+    return spread if spread > _ROUNDING * size else size or 1.0
 
 
 def _ties(expected: Predictions) -> np.ndarray:

@@ -269,3 +269,18 @@ def test_the_grid_covers_the_range_of_every_feature(width: int) -> None:
     assert 1_000 < len(points) <= 2_500
     np.testing.assert_allclose(points.min(axis=0), rows.min())
     np.testing.assert_allclose(points.max(axis=0), rows.max())
+
+
+@pytest.mark.parametrize("offset", [0.0, 10.0, 1000.0])
+@pytest.mark.parametrize("count", [20, 59, 119])
+def test_a_regressor_that_always_answers_the_same_is_served(offset: float, count: int) -> None:
+    rows = line_rows().head(count)
+    rows = rows.assign(**{LINE_CONTRACT.target.column: rows[LINE_CONTRACT.target.column] + offset})
+    options = EstimatorOptions(
+        name="random_forest", parameters={"n_estimators": 10, "min_samples_leaf": 60}
+    )
+    model = fit(build_estimator(options, LINE_CONTRACT, seed=1), rows, LINE_CONTRACT)
+
+    export = onnx_export.export(model, rows, LINE_CONTRACT)
+
+    assert export.parity.largest_difference <= onnx_export.TOLERANCE
