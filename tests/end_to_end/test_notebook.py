@@ -35,6 +35,7 @@ def test_the_tour_runs_and_ends_with_a_prediction(
         if output.output_type == "execute_result"
     ]
     assert shown[-1] == "[2]"
+    assert not list(folder.iterdir()), "what it keeps belongs into data"
     assert project.query("SELECT event, model_version FROM deployments") == [("deploy", 1)]
 
 

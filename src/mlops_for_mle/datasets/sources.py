@@ -17,6 +17,7 @@ import pandas as pd
 from mlops_for_mle.datasets.base import ReadOnlyDataset
 from mlops_for_mle.datasets.csv_text import CsvForm, parse
 from mlops_for_mle.errors import ConfigurationError, SourceError
+from mlops_for_mle.paths import project_path
 
 
 class SklearnTableDataset(ReadOnlyDataset[pd.DataFrame]):
@@ -36,14 +37,15 @@ class SklearnTableDataset(ReadOnlyDataset[pd.DataFrame]):
             loader: A function of ``sklearn.datasets``, such as ``load_wine``.
             sample_rows: Draw this many rows with replacement; None gives the whole table.
             seed: The same seed draws the same rows.
-            cache: A folder where the table is kept, because importing scikit-learn takes longer
-                than the rest of an ingestion.
+            cache: A folder of the project where the table is kept, because importing scikit-learn
+                takes longer than the rest of an ingestion.
             metadata: For Kedro-Viz.
         """
         self._loader = loader
         self._sample_rows = sample_rows
         self._seed = seed
-        self._cache = Path(cache) if cache else None
+        # Kedro makes only paths of other names absolute, and a notebook is run in its own folder.
+        self._cache = project_path() / cache if cache else None
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
