@@ -45,12 +45,12 @@ class TrainingTurns:
             _LOGGER.info("another run trains in %s: waiting for its end …", self._folder)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
 
-    @hook_impl
+    @hook_impl(trylast=True)
     def after_pipeline_run(self) -> None:
-        """Let the next one train."""
+        """Let the next one train, after others have recorded how this one ended."""
         self._release()
 
-    @hook_impl
+    @hook_impl(trylast=True)
     def on_pipeline_error(self) -> None:
         """Let the next one train."""
         self._release()
