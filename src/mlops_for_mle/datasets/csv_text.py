@@ -27,8 +27,8 @@ class CsvForm(NamedTuple):
     """How a CSV file is written.
 
     Attributes:
-        encoding: A name that Python knows; marks of UTF-8 and UTF-16 at the start of a file count
-            more than ``utf-8``.
+        encoding: A name that Python knows; a mark of UTF-8 or UTF-16 at the start of a file counts
+            more.
         separator: What stands between two fields, by its name.
         decimal: What stands before the fraction of a number, by its name.
     """

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import fsspec
 import psycopg2
 import pyarrow as pa
 from psycopg2 import sql
@@ -14,6 +13,7 @@ from mlops_for_mle.configuration import parse_configuration
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import reachable
 from mlops_for_mle.datasets.base import ReadOnlyDataset
+from mlops_for_mle.datasets.files import opened
 from mlops_for_mle.errors import SourceError
 from mlops_for_mle.foreign_errors import usable
 from mlops_for_mle.scoring.batch_options import ScoringOptions, place_of
@@ -197,14 +197,8 @@ class ParquetRows:
         where = self.name
         with usable(where):
             try:
-                with fsspec.open(where, "rb") as file:
+                with opened(where, "Parquet") as file:
                     yield parquet.ParquetFile(file, pre_buffer=False)
-            except FileNotFoundError:
-                raise SourceError(f"{where}: there is no such file") from None
-            except IsADirectoryError:
-                raise SourceError(f"{where}: is a folder, expected a Parquet file") from None
-            except PermissionError:
-                raise SourceError(f"{where}: this user may not read it") from None
             except pa.ArrowException as error:
                 raise SourceError(
                     f"{where}: is no Parquet file that can be read: {error}"

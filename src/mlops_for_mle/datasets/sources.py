@@ -1,21 +1,15 @@
 """Where rows come from: scikit-learn's tables, samples of them, CSV and Parquet files."""
 
 import os
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from gzip import BadGzipFile
 from importlib.metadata import version
-from lzma import LZMAError
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
-import fsspec
 import pandas as pd
 
 from mlops_for_mle.datasets.base import ReadOnlyDataset
 from mlops_for_mle.datasets.csv_text import CsvForm, parse
+from mlops_for_mle.datasets.files import opened
 from mlops_for_mle.errors import ConfigurationError, SourceError
 from mlops_for_mle.paths import project_path
 
@@ -122,7 +116,7 @@ def read_bytes(where: str) -> bytes:
     Raises:
         SourceError: It is missing, a folder, forbidden or damaged.
     """
-    with _opened(where, "CSV", compression="infer") as file:
+    with opened(where, "CSV", compression="infer") as file:
         content: bytes = file.read()
     return content
 
@@ -146,7 +140,7 @@ class ParquetSourceDataset(ReadOnlyDataset[pd.DataFrame]):
 
         where = self._filepath
         try:
-            with _opened(where, "Parquet") as file:
+            with opened(where, "Parquet") as file:
                 table = parquet.read_table(file)
         except pa.ArrowInvalid as error:
             reason = str(error).partition("\n")[0]
@@ -156,32 +150,6 @@ class ParquetSourceDataset(ReadOnlyDataset[pd.DataFrame]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}
-
-
-@contextmanager
-def _opened(where: str, kind: str, compression: str | None = None) -> Iterator[Any]:
-    """Open a file wherever fsspec can.
-
-    Raises:
-        SourceError: It cannot be opened or read; says why.
-    """
-    try:
-        file = fsspec.open(where, "rb", compression=compression)
-    except (ImportError, OSError, ValueError) as error:
-        raise SourceError(f"{where}: cannot be read: {error}") from None
-    try:
-        with file as opened:
-            yield opened
-    except FileNotFoundError:
-        raise SourceError(f"{where}: there is no such file") from None
-    except IsADirectoryError:
-        raise SourceError(f"{where}: is a folder, expected a {kind} file") from None
-    except PermissionError:
-        raise SourceError(f"{where}: this user may not read it") from None
-    except (BadGzipFile, BadZipFile, EOFError, LZMAError, zlib.error) as error:
-        raise SourceError(f"{where}: cannot be unpacked: {error}") from None
-    except OSError as error:
-        raise SourceError(f"{where}: cannot be read: {error.strerror or error}") from None
 
 
 def load_sklearn_table(loader: str) -> pd.DataFrame:

@@ -229,7 +229,7 @@ def test_a_header_without_rows_gives_no_rows(tmp_path: Path) -> None:
 def test_an_address_that_cannot_be_opened_is_told(
     source: type[CsvSourceDataset | ParquetSourceDataset], address: str
 ) -> None:
-    assert refusal(source(address)).startswith(f"{address}: cannot be read: ")
+    assert refusal(source(address)).startswith(f"{address} cannot be used: ")
 
 
 def test_a_file_that_is_not_there_a_folder_and_a_forbidden_file_are_told(tmp_path: Path) -> None:
