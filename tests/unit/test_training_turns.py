@@ -1,10 +1,12 @@
 from kedro.framework.hooks.manager import _create_hook_manager
 
-from mlops_for_mle.settings import HOOKS
 from mlops_for_mle.training_turns import TrainingTurns
 
 
 def test_a_turn_begins_before_and_ends_after_whatever_other_hooks_do() -> None:
+    # Importing the settings changes the process, which is for Kedro's commands to do.
+    from mlops_for_mle.settings import HOOKS
+
     manager = _create_hook_manager()
     for hooks in HOOKS:
         manager.register(hooks)
