@@ -20,7 +20,7 @@ PROJECT = Path(__file__).parents[1]
 def contract() -> Contract:
     """The contract that the project ships."""
     raw = yaml.safe_load((PROJECT / "conf/base/parameters_contract.yml").read_text("utf-8"))
-    return Contract.from_parameters(raw["contract"])
+    return Contract.model_validate(raw["contract"])
 
 
 @pytest.fixture(scope="session")

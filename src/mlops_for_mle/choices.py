@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from mlops_for_mle.configuration import Configuration
+from mlops_for_mle.contract import Configuration
 from mlops_for_mle.errors import ConfigurationError
 
 # The blocks of parameters; what may stand in each is said by the class that reads it.

@@ -8,7 +8,6 @@ from kedro.framework.cli.project import run as kedro_run
 
 from mlops_for_mle.commands.contract import contract_commands
 from mlops_for_mle.commands.database import database_commands
-from mlops_for_mle.commands.friendly import friendly
 from mlops_for_mle.commands.mlflow import mlflow_commands
 from mlops_for_mle.commands.model import model_commands
 from mlops_for_mle.commands.score import score
@@ -16,6 +15,7 @@ from mlops_for_mle.commands.score_topic import score_topic
 from mlops_for_mle.commands.serve import serve
 from mlops_for_mle.commands.stream import stream
 from mlops_for_mle.commands.watch import watch
+from mlops_for_mle.errors import friendly
 
 
 @click.group(name=__file__)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.feature import Feature
+from mlops_for_mle.contract.model import Feature
 
 _TRUE = ("true", "t", "yes", "y", "on", "1", "1.0")
 _FALSE = ("false", "f", "no", "n", "off", "0", "0.0")
@@ -100,7 +100,7 @@ def read_rows(rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
         ValueError: A value cannot be read, or is missing where it may not be.
     """
     columns = {}
-    for name in contract.data_columns:
+    for name in contract.columns:
         raw, feature = rows[name], contract.features.get(name)
         if feature is not None:
             columns[name], wanted = read_feature(raw, feature), expected(feature)

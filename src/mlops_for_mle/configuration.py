@@ -4,22 +4,13 @@ import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
+from mlops_for_mle.contract import Configuration
 from mlops_for_mle.errors import ConfigurationError
 
 # Finds train and ingest for training and ingestion, and leaves tracking alone.
 _NEARLY = 0.76
-
-
-class Configuration(BaseModel):
-    """Base of every configuration object: immutable, and strict about unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def __str__(self) -> str:
-        """Compact JSON, which is what MLflow shows of a parameter that is an object."""
-        return self.model_dump_json(exclude_none=True)
 
 
 ConfigurationType = TypeVar("ConfigurationType", bound=Configuration)

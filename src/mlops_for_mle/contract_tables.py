@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from mlops_for_mle.contract import Contract, Feature, Target
-from mlops_for_mle.feature import LONGEST_NAME
+from mlops_for_mle.contract.model import LONGEST_NAME
 
 _COLUMN_TYPES: dict[str, type[TypeEngine[Any]]] = {
     "float": Double,

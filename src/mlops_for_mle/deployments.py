@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, insert, select
 
-from mlops_for_mle.tables import deployments
+from mlops_for_mle.database.tables import deployments
 
 SERVING_EVENTS = ("deploy", "rollback")
 

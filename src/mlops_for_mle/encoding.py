@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.feature import DatePart, Feature
+from mlops_for_mle.contract.model import DatePart, Feature
 
 UNKNOWN_CODE = -1.0
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from mlops_for_mle.feature import Feature
+from mlops_for_mle.contract.model import Feature
 from mlops_for_mle.release import Precision
 
 

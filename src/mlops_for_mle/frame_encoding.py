@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.model import DatePart, Feature
 from mlops_for_mle.encoding import UNKNOWN_CODE, codes_of, encoding_of
-from mlops_for_mle.feature import DatePart, Feature
 
 
 def encode_frame(rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:

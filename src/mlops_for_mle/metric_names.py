@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from mlops_for_mle.contract import Task
+from mlops_for_mle.contract.model import Task
 
 GREATER_IS_BETTER: Mapping[Task, Mapping[str, bool]] = {
     "classification": {

@@ -4,8 +4,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, exists, insert, select
 
+from mlops_for_mle.database.tables import monitoring_metrics, monitoring_runs
 from mlops_for_mle.monitoring_run import MonitoringMetric, MonitoringRun
-from mlops_for_mle.tables import monitoring_metrics, monitoring_runs
 
 _GENERATED = ("id", "created_at")
 _COLUMNS = [name for name in MonitoringRun._fields if name != "metrics"]

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mlops_for_mle.configuration import Configuration, parse_configuration
-from mlops_for_mle.contract import Contract
+from mlops_for_mle.configuration import parse_configuration
+from mlops_for_mle.contract import Configuration, Contract
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.metric_names import GREATER_IS_BETTER
 
@@ -25,7 +25,7 @@ def check_parameters(raw: Mapping[str, Any]) -> Contract:
         parse_configuration(MonitoringOptions, raw.get("monitoring"), "monitoring"),
         parse_configuration(RetrainingOptions, raw.get("retraining"), "retraining"),
     )
-    contract = Contract.from_parameters(raw.get("contract"))
+    contract = Contract.model_validate(raw.get("contract"))
     check_metric(raw["gates"]["metric"], contract)
     return contract
 

@@ -6,8 +6,7 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import Field
 
-from mlops_for_mle.configuration import Configuration
-from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract import Configuration, Contract
 from mlops_for_mle.release import Example, Parity, Precision, SnapshotFacts
 
 # How the reason of a row begins that is rejected only because too many others are.

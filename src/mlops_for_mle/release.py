@@ -16,8 +16,8 @@ from uuid import uuid4
 import fsspec
 from pydantic import Field, ValidationError, model_validator
 
-from mlops_for_mle.configuration import Configuration, explain_errors
-from mlops_for_mle.contract import Contract
+from mlops_for_mle.configuration import explain_errors
+from mlops_for_mle.contract import Configuration, Contract
 from mlops_for_mle.errors import ReleaseError
 
 MODEL_FILE = "model.onnx"

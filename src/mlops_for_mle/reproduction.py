@@ -87,7 +87,7 @@ def retrain(snapshot: Snapshot, contract: Contract, options: dict[str, Any]) -> 
 def main(folder: Path) -> None:
     """Do the task of a folder."""
     task = json.loads((folder / TASK_FILE).read_text("utf-8"))
-    contract = Contract.from_parameters(task["contract"])
+    contract = Contract.model_validate(task["contract"])
     facts = SnapshotFacts.model_validate(task["facts"])
     snapshot = Snapshot(facts, pd.read_parquet(folder / ROWS_FILE))
     outcome = retrain(snapshot, contract, task["training"])

@@ -20,7 +20,7 @@ def mlflow_tracking_uri() -> str:
     if configured:
         return configured
     from mlops_for_mle.database import database_url as resolve
-    from mlops_for_mle.mlflow_store import mlflow_store_url
+    from mlops_for_mle.database.schema import mlflow_store_url
 
     return mlflow_store_url(resolve())
 

@@ -30,7 +30,7 @@ class RetrainingHooks:
     def after_context_created(self, context: "KedroContext") -> None:
         """Take the contract."""
         raw = context.config_loader["parameters"].get("contract")
-        self._contract = Contract.from_parameters(raw)
+        self._contract = Contract.model_validate(raw)
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any]) -> None:

@@ -17,13 +17,13 @@ from sqlalchemy import (
     update,
 )
 
+from mlops_for_mle.database.tables import monitoring_metrics, monitoring_runs, retraining_decisions
 from mlops_for_mle.records_retraining import (
     MOST_WINDOWS,
     MonitoringHistory,
     RetrainingDecision,
     WindowFinding,
 )
-from mlops_for_mle.tables import monitoring_metrics, monitoring_runs, retraining_decisions
 
 _GIVEN = ("contract", "monitoring_run_id", "decision", "reasons", "evidence_from")
 _RUNS, _METRICS = monitoring_runs.c, monitoring_metrics.c

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from kedro.framework.hooks import hook_impl
 from pydantic import ValidationError
 
-from mlops_for_mle.configuration import Configuration, explain_errors
+from mlops_for_mle.configuration import explain_errors
+from mlops_for_mle.contract import Configuration
 from mlops_for_mle.errors import ConfigurationError
 
 if TYPE_CHECKING:

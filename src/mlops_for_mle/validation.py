@@ -60,7 +60,7 @@ class ContractValidator:
 
     def __init__(self, contract: Mapping[str, Any]) -> None:
         """Take the parameters block ``contract``."""
-        self._contract = Contract.from_parameters(contract)
+        self._contract = Contract.model_validate(contract)
 
     def validate(self, data: Window) -> Window:
         """Give the rows back unchanged.

@@ -31,7 +31,7 @@ def steps(
     from mlops_for_mle.resolvers import mlflow_tracking_uri
 
     rows = load_sklearn_table("load_iris")
-    rows.columns = list(contract.data_columns)
+    rows.columns = list(contract.columns)
     write_batch(engine_for(module_database_url), contract, batch_of(contract, rows))
     # The session's modules share MLflow's store, so each one has an experiment of its own.
     experiment = project_folder.name

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from mlops_for_mle.commands.friendly import causes
-from mlops_for_mle.errors import UserError
+from mlops_for_mle.errors import UserError, causes
 
 
 @dataclass

@@ -14,7 +14,7 @@ GOOD_ROW = (5.1, 3.5, 1.4, 0.2, 0)
 
 def observations(contract: Contract, *rows: tuple[Any, ...]) -> pd.DataFrame:
     """Rows under the contract's column names."""
-    return pd.DataFrame(rows, columns=list(contract.data_columns))
+    return pd.DataFrame(rows, columns=list(contract.columns))
 
 
 def numbered_observations(contract: Contract, count: int) -> pd.DataFrame:

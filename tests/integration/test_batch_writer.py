@@ -255,12 +255,12 @@ def test_times_of_the_source_are_kept_and_missing_ones_are_now_in_utc(
 def test_a_table_and_columns_that_need_quoting_are_written(
     database_url: str, contract: Contract
 ) -> None:
-    from mlops_for_mle.database import ensure_observation_table
+    from mlops_for_mle.database import ensure_observations
 
     raw = contract.model_dump(mode="json")
     raw |= {"table": 'odd "table', "features": {"방 수": {"type": "integer"}, "Area %": {}}}
-    odd = Contract.from_parameters(raw)
-    ensure_observation_table(database_url, odd)
+    odd = Contract.model_validate(raw)
+    ensure_observations(database_url, odd)
     rows = pd.DataFrame({"방 수": ["3", "2.5"], "Area %": [1.5, 2.0], "target": [0, 1]})
 
     receipt = write_batch(engine_for(database_url), odd, batch_of(odd, rows))

@@ -12,12 +12,11 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 from mlops_for_mle.commands.contract import contract_commands
-from mlops_for_mle.commands.friendly import friendly
 from mlops_for_mle.commands.inference import InferenceRequest, infer_environment
 from mlops_for_mle.commands.project import read_project
 from mlops_for_mle.database import engine_for
 from mlops_for_mle.datasets.sources import CsvSourceDataset
-from mlops_for_mle.errors import UserError
+from mlops_for_mle.errors import UserError, friendly
 from tests.conftest import PROJECT
 from tests.integration.projects import copy_project
 from tests.mixed_rows import TARGET, mixed_rows

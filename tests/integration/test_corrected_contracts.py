@@ -32,7 +32,7 @@ def corrected(
     raw["target"]["classes"] += [
         {"value": value, "label": f"class {value}"} for value in range(3, classes)
     ]
-    return Contract.from_parameters(raw)
+    return Contract.model_validate(raw)
 
 
 def lengths(contract: Contract, *values: float) -> pd.DataFrame:

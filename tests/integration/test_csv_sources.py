@@ -173,4 +173,4 @@ def test_columns_that_the_contract_does_not_know_are_left_out(
     ingest(folder, "\n".join(f"note,{line}" for line in lines))
     found = query(database_url, "SELECT petal_width, target FROM iris_data ORDER BY id")
     assert found == [(0.2, 0), (2.1, 2), (1.5, 1)]
-    assert len(contract.data_columns) == 5
+    assert len(contract.columns) == 5

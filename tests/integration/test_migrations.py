@@ -9,13 +9,13 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from mlops_for_mle.migrations import alembic_configuration, head_revision
 from sqlalchemy import CheckConstraint, text
 
 from mlops_for_mle import database, monitoring_log, retraining_log
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.database.tables import metadata
 from mlops_for_mle.errors import PrerequisiteError, UserError
-from mlops_for_mle.migrations import alembic_configuration, head_revision
-from mlops_for_mle.tables import metadata
 from tests.integration.servers import connection_to, query, scalar
 from tests.mixed import MIXED_CONTRACT
 from tests.unit.conftest import SMALL_CONTRACT
@@ -30,11 +30,11 @@ from mlops_for_mle import database
 from mlops_for_mle.contract import Contract
 
 url, contract = sys.argv[1:]
-parsed = Contract.from_parameters(yaml.safe_load(Path(contract).read_text("utf-8"))["contract"])
+parsed = Contract.model_validate(yaml.safe_load(Path(contract).read_text("utf-8"))["contract"])
 import mlops_for_mle.migrations
 print("ready", flush=True)
 sys.stdin.readline()
-print(database.upgrade(url), database.ensure_observation_table(url, parsed))
+print(database.upgrade(url), database.ensure_observations(url, parsed))
 """
 
 
@@ -92,7 +92,7 @@ def test_upgrading_again_changes_nothing(empty_database: str, contract: Contract
     query(empty_database, "INSERT INTO iris_data VALUES (DEFAULT, DEFAULT, 1, 1, 1, 1, 1)")
 
     assert database.upgrade(empty_database) is False
-    assert database.ensure_observation_table(empty_database, contract) is False
+    assert database.ensure_observations(empty_database, contract) is False
     assert scalar(empty_database, "SELECT count(*) FROM iris_data") == 1
 
 
@@ -102,7 +102,7 @@ def test_threads_that_upgrade_an_empty_database_at_once_make_the_tables_once(
     def upgrade(_: int) -> tuple[bool, bool]:
         return (
             database.upgrade(empty_database),
-            database.ensure_observation_table(empty_database, contract),
+            database.ensure_observations(empty_database, contract),
         )
 
     with ThreadPoolExecutor(4) as pool:
@@ -145,7 +145,7 @@ def test_processes_that_upgrade_an_empty_database_at_once_make_the_tables_once(
 def test_the_table_of_observations_has_the_columns_of_the_tutorial(
     empty_database: str, contract: Contract
 ) -> None:
-    assert database.ensure_observation_table(empty_database, contract) is True
+    assert database.ensure_observations(empty_database, contract) is True
 
     columns = query(
         empty_database,
@@ -192,8 +192,8 @@ def columns_of(url: str, table: str) -> dict[str, tuple[str, str]]:
 
 
 def test_a_table_of_every_type_and_free_names_is_made(empty_database: str) -> None:
-    assert database.ensure_observation_table(empty_database, MIXED_CONTRACT) is True
-    assert database.ensure_observation_table(empty_database, MIXED_CONTRACT) is False
+    assert database.ensure_observations(empty_database, MIXED_CONTRACT) is True
+    assert database.ensure_observations(empty_database, MIXED_CONTRACT) is False
 
     assert columns_of(empty_database, MIXED_CONTRACT.table) == {
         "id": ("integer", "NO"),
@@ -218,7 +218,7 @@ def test_a_changed_contract_says_what_would_change_and_changes_nothing_unasked(
     features = {name: one for name, one in raw["features"].items() if name != "Usage (GB)"}
     features["select"] = features["select"] | {"missing": "reject", "constant": None}
     before = Contract.model_validate(raw | {"features": features})
-    database.ensure_observation_table(empty_database, before)
+    database.ensure_observations(empty_database, before)
     query(empty_database, 'ALTER TABLE "Churn 데이터" ADD COLUMN "100% note" text NOT NULL')
     columns = columns_of(empty_database, MIXED_CONTRACT.table)
 
@@ -232,24 +232,24 @@ def test_a_changed_contract_says_what_would_change_and_changes_nothing_unasked(
     assert "kedro db upgrade --yes" in message
     assert columns_of(empty_database, MIXED_CONTRACT.table) == columns
 
-    assert database.ensure_observation_table(empty_database, MIXED_CONTRACT, bool) is True
+    assert database.ensure_observations(empty_database, MIXED_CONTRACT, bool) is True
     changed = columns_of(empty_database, MIXED_CONTRACT.table)
     assert changed["Usage (GB)"] == ("double precision", "YES")
     assert changed["select"] == ("bigint", "YES")
     assert changed["100% note"] == ("text", "YES")
-    assert database.ensure_observation_table(empty_database, MIXED_CONTRACT) is False
+    assert database.ensure_observations(empty_database, MIXED_CONTRACT) is False
 
 
 def test_a_column_that_may_have_been_renamed_is_named_with_the_statement_that_renames_it(
     empty_database: str,
 ) -> None:
-    database.ensure_observation_table(empty_database, SMALL_CONTRACT)
+    database.ensure_observations(empty_database, SMALL_CONTRACT)
     raw = SMALL_CONTRACT.model_dump()
     features = {f"{name} (mm)": one for name, one in raw["features"].items()}
     renamed = Contract.model_validate(raw | {"features": features})
 
     with pytest.raises(UserError) as raised:
-        database.ensure_observation_table(empty_database, renamed)
+        database.ensure_observations(empty_database, renamed)
 
     statement = 'ALTER TABLE "small_data" RENAME COLUMN "width" TO "width (mm)"'
     assert (
@@ -258,15 +258,15 @@ def test_a_column_that_may_have_been_renamed_is_named_with_the_statement_that_re
     )
     query(empty_database, statement)
     query(empty_database, statement.replace("width", "count"))
-    assert database.ensure_observation_table(empty_database, renamed) is False
+    assert database.ensure_observations(empty_database, renamed) is False
 
 
 def test_a_column_of_another_type_is_left_to_its_owner(empty_database: str) -> None:
-    database.ensure_observation_table(empty_database, MIXED_CONTRACT)
+    database.ensure_observations(empty_database, MIXED_CONTRACT)
     query(empty_database, 'ALTER TABLE "Churn 데이터" ALTER COLUMN "select" TYPE text')
 
     with pytest.raises(UserError, match="column select has the type text, the contract needs big"):
-        database.ensure_observation_table(empty_database, MIXED_CONTRACT, bool)
+        database.ensure_observations(empty_database, MIXED_CONTRACT, bool)
 
     assert columns_of(empty_database, MIXED_CONTRACT.table)["select"] == ("text", "YES")
 
@@ -278,7 +278,7 @@ def test_rows_that_are_there_stay_when_a_column_is_added(empty_database: str) ->
         "kind int); INSERT INTO small_data (width, kind) VALUES (1, 0)",
     )
 
-    assert database.ensure_observation_table(empty_database, SMALL_CONTRACT, bool) is True
+    assert database.ensure_observations(empty_database, SMALL_CONTRACT, bool) is True
 
     assert query(empty_database, "SELECT width, count, kind FROM small_data") == [(1.0, None, 0)]
 
@@ -286,10 +286,10 @@ def test_rows_that_are_there_stay_when_a_column_is_added(empty_database: str) ->
 def test_a_table_with_more_columns_than_the_contract_is_taken_as_it_is(
     empty_database: str, contract: Contract
 ) -> None:
-    database.ensure_observation_table(empty_database, contract)
+    database.ensure_observations(empty_database, contract)
     query(empty_database, "ALTER TABLE iris_data ADD COLUMN note text")
 
-    assert database.ensure_observation_table(empty_database, contract) is False
+    assert database.ensure_observations(empty_database, contract) is False
 
 
 def test_tables_of_a_newer_program_are_left_alone(empty_database: str) -> None:

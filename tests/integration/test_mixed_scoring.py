@@ -41,7 +41,7 @@ def stage(database_url: str, tmp_path: Path, release: Release) -> Stage:
 
 
 def ingest(stage: Stage) -> None:
-    rows = ROWS[list(MIXED_CONTRACT.data_columns)]
+    rows = ROWS[list(MIXED_CONTRACT.columns)]
     options = IngestionOptions(source="test")
     batch = sort_rows(rows, MIXED_CONTRACT, options)
     assert len(batch.accepted) == len(rows), batch.rejected.reason.tolist()

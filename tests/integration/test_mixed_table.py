@@ -47,13 +47,13 @@ def window_of(url: str, contract: Contract) -> pd.DataFrame:
 def test_every_type_comes_back_from_the_table_as_it_went_in(database_url: str, form: str) -> None:
     rows = mixed_rows(60).drop(columns="next bill")
     given = rows if form == "typed" else as_text(rows)
-    database.ensure_observation_table(database_url, MIXED_CONTRACT)
+    database.ensure_observations(database_url, MIXED_CONTRACT)
 
     receipt = write_batch(engine_for(database_url), MIXED_CONTRACT, batch_of(MIXED_CONTRACT, given))
     found = window_of(database_url, MIXED_CONTRACT)
 
     assert (receipt.row_count, receipt.rejected_count) == (60, 0)
-    pd.testing.assert_frame_equal(found[list(MIXED_CONTRACT.data_columns)], rows, check_dtype=True)
+    pd.testing.assert_frame_equal(found[list(MIXED_CONTRACT.columns)], rows, check_dtype=True)
     assert take_snapshot_digest(found) == take_snapshot_digest(
         window_of(database_url, MIXED_CONTRACT)
     )
@@ -72,9 +72,9 @@ def take_snapshot_digest(rows: pd.DataFrame) -> str:
 
 
 def test_names_that_look_alike_keep_their_values_apart(database_url: str) -> None:
-    names = AWKWARD_CONTRACT.data_columns
+    names = AWKWARD_CONTRACT.columns
     rows = pd.DataFrame([[float(place) for place, _ in enumerate(names)]], columns=list(names))
-    database.ensure_observation_table(database_url, AWKWARD_CONTRACT)
+    database.ensure_observations(database_url, AWKWARD_CONTRACT)
 
     write_batch(engine_for(database_url), AWKWARD_CONTRACT, batch_of(AWKWARD_CONTRACT, rows))
     found = window_of(database_url, AWKWARD_CONTRACT)
@@ -128,7 +128,7 @@ def test_dates_of_another_format_are_read_where_the_format_is_told() -> None:
 def test_a_table_and_a_query_of_a_database_are_sources(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database.ensure_observation_table(database_url, MIXED_CONTRACT)
+    database.ensure_observations(database_url, MIXED_CONTRACT)
     rows = mixed_rows(20).drop(columns="next bill")
     write_batch(engine_for(database_url), MIXED_CONTRACT, batch_of(MIXED_CONTRACT, rows))
     monkeypatch.setenv("SOURCE_DATABASE_URL", database_url)
@@ -145,7 +145,7 @@ def test_a_table_and_a_query_of_a_database_are_sources(
         batch = batch_of(MIXED_CONTRACT, found)
         assert batch.rejected.empty
         pd.testing.assert_frame_equal(
-            batch.accepted[list(MIXED_CONTRACT.data_columns)], rows, check_dtype=True
+            batch.accepted[list(MIXED_CONTRACT.columns)], rows, check_dtype=True
         )
 
 

@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from mlops_for_mle.database import engine_for, normalise_url
+from mlops_for_mle.database.schema import mlflow_store_url
 from mlops_for_mle.errors import ConfigurationError, UserError
-from mlops_for_mle.mlflow_store import mlflow_store_url
 from tests.integration.servers import ExternalPostgres, query, scalar
 
 pytestmark = pytest.mark.integration

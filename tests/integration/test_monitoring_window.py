@@ -478,7 +478,7 @@ def test_names_and_values_are_data_and_never_sql(database_url: str) -> None:
     model = Pipeline([("model", LinearRegression())]).fit(matrix, matrix.sum(axis=1))
     release = make_release(model, contract, matrix[:3])
     snapshot = pd.DataFrame(matrix, columns=names).assign(price=matrix.sum(axis=1))
-    database.ensure_observation_table(database_url, contract)
+    database.ensure_observations(database_url, contract)
     traffic = Traffic(database_url, release, seed=5, source=snapshot, start=START)
     served = traffic.serve(200, shift={"100% :x %(y)s": 2.0})
 

@@ -40,7 +40,7 @@ def test_a_window_gives_all_rows_in_the_order_of_their_key(
     fill(database_url, contract, 30)
     window = window_of(database_url, contract).load()
     assert window.source == "iris_data"
-    assert list(window.rows.columns) == ["id", "timestamp", *contract.data_columns]
+    assert list(window.rows.columns) == ["id", "timestamp", *contract.columns]
     assert window.rows["id"].tolist() == list(range(1, 31))
     written = numbered_observations(contract, 30)
     assert window.rows["sepal_length"].tolist() == written["sepal_length"].tolist()
@@ -134,7 +134,7 @@ def test_a_csv_file_can_stand_in_for_the_table(
     numbered_observations(contract, 9).assign(note="x").to_csv(path, index=False)
     window = window_of(database_url, contract, csv_path=str(path), row_limit=4).load()
     assert window.source == str(path)
-    assert list(window.rows.columns) == list(contract.data_columns)
+    assert list(window.rows.columns) == list(contract.columns)
     assert window.rows["sepal_length"].tolist() == [4.005, 4.006, 4.007, 4.008]
 
 

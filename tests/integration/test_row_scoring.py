@@ -407,7 +407,7 @@ def test_two_contracts_on_one_table_score_the_same_rows_each_for_itself(
     stage: Stage, first: Release
 ) -> None:
     raw = stage.contract.model_dump(mode="json") | {"name": "iris_two"}
-    other = Stage(stage.url, Contract.from_parameters(raw), stage.store)
+    other = Stage(stage.url, Contract.model_validate(raw), stage.store)
     other.prepare()
     stage.deploy(first)
     facts = first.manifest.model_dump(mode="json") | {"contract": raw}
@@ -424,14 +424,14 @@ def test_a_view_is_refused_with_what_to_do_instead(stage: Stage) -> None:
     query(stage.url, "CREATE VIEW seen AS SELECT * FROM iris_data")
     raw = stage.contract.model_dump(mode="json") | {"table": "seen"}
     with pytest.raises(UserError, match=r"seen is no table.*--pipeline scoring"):
-        Stage(stage.url, Contract.from_parameters(raw), stage.store).queue.install(stage.url)
+        Stage(stage.url, Contract.model_validate(raw), stage.store).queue.install(stage.url)
 
 
 def test_a_key_that_is_no_whole_number_is_refused(stage: Stage) -> None:
     query(stage.url, "CREATE TABLE named (id uuid PRIMARY KEY)")
     raw = stage.contract.model_dump(mode="json") | {"table": "named"}
     with pytest.raises(UserError, match="a key of whole numbers, and id is uuid"):
-        Stage(stage.url, Contract.from_parameters(raw), stage.store).queue.install(stage.url)
+        Stage(stage.url, Contract.model_validate(raw), stage.store).queue.install(stage.url)
 
 
 def test_a_login_that_may_not_make_a_trigger_is_told_so(stage: Stage, contract: Contract) -> None:

@@ -7,9 +7,8 @@ import pytest
 from omegaconf.errors import InterpolationResolutionError
 
 from mlops_for_mle.choices import BLOCKS, RuntimeChoices
-from mlops_for_mle.commands.friendly import causes
 from mlops_for_mle.config_loader import ProjectConfigLoader
-from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.errors import ConfigurationError, causes
 from mlops_for_mle.parameters import parameter_blocks
 from mlops_for_mle.resolvers import RESOLVERS, one_of
 

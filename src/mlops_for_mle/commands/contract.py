@@ -6,7 +6,7 @@ from typing import Any
 import click
 from kedro.framework.startup import ProjectMetadata
 
-from mlops_for_mle.commands.friendly import friendly
+from mlops_for_mle.errors import friendly
 
 
 @click.group(name="contract")

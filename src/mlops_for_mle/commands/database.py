@@ -8,10 +8,9 @@ import click
 from kedro.framework.startup import ProjectMetadata
 
 from mlops_for_mle import database
-from mlops_for_mle.commands.friendly import friendly
 from mlops_for_mle.commands.options import env_option
-from mlops_for_mle.errors import UserError
-from mlops_for_mle.observation_tables import TableChange
+from mlops_for_mle.contract.tables import TableChange
+from mlops_for_mle.errors import UserError, friendly
 from mlops_for_mle.paths import embedded_home
 
 
@@ -120,7 +119,7 @@ def upgrade(metadata: ProjectMetadata, env: str | None, yes: bool) -> None:
             click.echo(f"  {change.description}")
         return yes or click.confirm("Change the table?", abort=True)
 
-    made = database.ensure_observation_table(target, contract, may_change)
+    made = database.ensure_observations(target, contract, may_change)
     click.echo(
         f"Tables are at revision {database.HEAD_REVISION}"
         f"{'' if changed else ' already'}; {contract.table} "

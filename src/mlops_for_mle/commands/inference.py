@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from mlops_for_mle.contract import Task
+from mlops_for_mle.contract.model import Task
 from mlops_for_mle.contract_inference.environment import (
     CONTRACT_FILE,
     ENVIRONMENT_FILES,
@@ -155,8 +155,8 @@ def _require_own_table(url: str, contract: str) -> None:
     """
     from sqlalchemy import inspect, text
 
+    from mlops_for_mle.contract.tables import quoted
     from mlops_for_mle.database import reachable
-    from mlops_for_mle.observation_tables import quoted
 
     name = f"{contract}_data"
     with reachable(url) as engine, engine.connect() as connection:

@@ -10,8 +10,7 @@ from typing import Any
 import click
 from kedro.framework.startup import ProjectMetadata
 
-from mlops_for_mle.commands.friendly import friendly
-from mlops_for_mle.errors import UserError
+from mlops_for_mle.errors import UserError, friendly
 
 # MLflow 3.17 imports a module that Starlette deprecates.
 _DROPPED = "ignore:starlette.middleware.wsgi is deprecated"

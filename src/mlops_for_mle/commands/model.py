@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 from kedro.framework.startup import ProjectMetadata
 
-from mlops_for_mle.commands.friendly import friendly
 from mlops_for_mle.commands.options import env_option, reason_option
+from mlops_for_mle.errors import friendly
 
 
 @click.group(name="model")

@@ -21,7 +21,7 @@ class ProjectConfiguration:
     @property
     def contract(self) -> Contract:
         """The contract of the environment."""
-        return Contract.from_parameters(self.loader["parameters"].get("contract"))
+        return Contract.model_validate(self.loader["parameters"].get("contract"))
 
     @property
     def parameters(self) -> dict[str, Any]:

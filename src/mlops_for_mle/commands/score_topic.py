@@ -7,13 +7,13 @@ from datetime import timedelta
 import click
 from kedro.framework.startup import ProjectMetadata
 
-from mlops_for_mle.commands.friendly import friendly
 from mlops_for_mle.commands.options import (
     batch_size_option,
     env_option,
     follow_option,
     report_every_option,
 )
+from mlops_for_mle.errors import friendly
 
 
 @click.command(name="score-topic")

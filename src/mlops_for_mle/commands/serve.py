@@ -6,8 +6,8 @@ import sys
 import click
 from kedro.framework.startup import ProjectMetadata
 
-from mlops_for_mle.commands.friendly import friendly
 from mlops_for_mle.commands.options import env_option
+from mlops_for_mle.errors import friendly
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

@@ -7,8 +7,8 @@ from datetime import timedelta
 import click
 from kedro.framework.startup import ProjectMetadata
 
-from mlops_for_mle.commands.friendly import friendly
 from mlops_for_mle.commands.options import Duration, env_option
+from mlops_for_mle.errors import friendly
 
 
 @click.command()

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from kedro.framework.startup import ProjectMetadata
 
-from mlops_for_mle.commands.friendly import causes, friendly
 from mlops_for_mle.commands.options import Duration, env_option
-from mlops_for_mle.errors import UserError
+from mlops_for_mle.errors import UserError, causes, friendly
 
 if TYPE_CHECKING:
     from mlops_for_mle.rounds import Patience

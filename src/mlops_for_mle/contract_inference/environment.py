@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mlops_for_mle.contract import Task
+from mlops_for_mle.contract.model import Task
 from mlops_for_mle.contract_inference.document import contract_document
 from mlops_for_mle.contract_inference.proposal import Proposal
 from mlops_for_mle.contract_inference.yaml_text import yaml_key, yaml_value

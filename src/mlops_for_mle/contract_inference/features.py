@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from mlops_for_mle.contract.model import MISSING_POLICIES
 from mlops_for_mle.contract_inference.column import Column
-from mlops_for_mle.feature import MISSING_POLICIES
 
 LISTED_CATEGORIES = 100
 _RARE_CATEGORY_ROWS = 5

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mlops_for_mle.contract.model import MAXIMUM_CATEGORIES
 from mlops_for_mle.contract_inference.column import Column
-from mlops_for_mle.feature import MAXIMUM_CATEGORIES
 
 _FEWEST_ROWS = 20
 _IDENTIFIER_WORDS = frozenset(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mlops_for_mle.feature import LONGEST_NAME, checked_name
+from mlops_for_mle.contract.model import LONGEST_NAME, checked_name
 
 
 def contract_names(names: Sequence[str]) -> dict[str, str]:

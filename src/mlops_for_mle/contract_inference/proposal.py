@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from mlops_for_mle.contract import PREDICTION_COLUMNS, RESERVED_RESPONSE_NAMES, Contract, Task
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.model import RESERVED_ANSWER_NAMES, Task
 from mlops_for_mle.contract_inference import flags
 from mlops_for_mle.contract_inference.column import Column
 from mlops_for_mle.contract_inference.features import (
@@ -97,7 +98,7 @@ class Proposal:
 
     def contract(self) -> Contract:
         """The contract."""
-        return Contract.from_parameters(self.raw_contract())
+        return Contract.model_validate(self.raw_contract())
 
 
 def propose(
@@ -246,7 +247,7 @@ def _time_problem(column: Column) -> str | None:
 
 
 def _target_keys(target: InferredTarget, name: str) -> dict[str, Any]:
-    is_reserved = name in {*RESERVED_RESPONSE_NAMES, *PREDICTION_COLUMNS}
+    is_reserved = name in RESERVED_ANSWER_NAMES
     keys: dict[str, Any] = {
         "column": name,
         "task": target.task,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from mlops_for_mle.contract import Task
+from mlops_for_mle.contract.model import Task
 from mlops_for_mle.contract_inference.column import Column
 from mlops_for_mle.contract_inference.flags import identifier_reason
 from mlops_for_mle.errors import SourceError

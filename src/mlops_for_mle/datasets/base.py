@@ -31,7 +31,7 @@ class ContractTables:
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Take the parameters block ``contract`` and credentials with the key ``con``."""
-        self._contract = Contract.from_parameters(contract)
+        self._contract = Contract.model_validate(contract)
         self._url: str = credentials["con"]
         self.metadata = metadata
 

@@ -15,8 +15,8 @@ from sqlalchemy import (
     select,
 )
 
+from mlops_for_mle.database.tables import feedback, predictions
 from mlops_for_mle.datasets.monitoring_statements import Span, doubles
-from mlops_for_mle.tables import feedback, predictions
 
 _P = predictions.c
 

@@ -39,7 +39,7 @@ class DeployedReleaseDataset(ReadOnlyDataset[DeployedRelease]):
             storage_options: For fsspec.
             metadata: For Kedro-Viz.
         """
-        self._contract = Contract.from_parameters(contract).name
+        self._contract = Contract.model_validate(contract).name
         self._url: str = credentials["con"]
         self._store = ReleaseStore(url, storage_options)
         self.metadata = metadata

@@ -34,9 +34,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from mlops_for_mle.database.tables import predictions
 from mlops_for_mle.datasets.monitoring_times import read_times
 from mlops_for_mle.records_monitoring import CategoryColumn, NumericColumn
-from mlops_for_mle.tables import predictions
 
 # Buckets of what is in no bin. Categories are counted from 1, bins from 0.
 MISSING, WRONG_TYPE, UNKNOWN = -1, -2, 0

@@ -34,7 +34,7 @@ def count_table(connection: Connection, plan: WindowPlan) -> TableCounts | None:
     if not set(table.columns.keys()) <= present:
         return None
     key, timestamp = table.c[contract.key], table.c[contract.timestamp]
-    columns = [table.c[name] for name in contract.data_columns]
+    columns = [table.c[name] for name in contract.columns]
     newest = select(key, timestamp, *columns).order_by(key.desc()).limit(plan.row_limit)
     if plan.until is not None:
         newest = newest.where(timestamp <= _local(plan.until))
@@ -44,19 +44,19 @@ def count_table(connection: Connection, plan: WindowPlan) -> TableCounts | None:
         select(
             func.count(),
             func.extract("epoch", _local(plan.until) - func.max(rows.c[contract.timestamp])),
-            *(func.count().filter(rows.c[name].is_(None)) for name in contract.data_columns),
+            *(func.count().filter(rows.c[name].is_(None)) for name in contract.columns),
             *(func.count().filter(condition) for condition in bad.values()),
         ).select_from(rows)
     ).one()
     count, age, *others = measured
-    width = len(contract.data_columns)
+    width = len(contract.columns)
     return TableCounts(
         table=contract.table,
         row_count=count,
         new_rows=_count_new(connection, table, contract, plan.reference.watermark),
         age_seconds=None if age is None else max(0.0, float(age)),
         duplicates=count - _count_distinct(connection, rows, contract),
-        missing=dict(zip(contract.data_columns, others[:width], strict=True)),
+        missing=dict(zip(contract.columns, others[:width], strict=True)),
         out_of_range=dict(zip(bad, others[width:], strict=True)),
     )
 
@@ -90,7 +90,7 @@ def _outside(
 
 
 def _count_distinct(connection: Connection, rows: FromClause, contract: Contract) -> int:
-    columns = [rows.c[name] for name in contract.data_columns]
+    columns = [rows.c[name] for name in contract.columns]
     digest = func.hash_record_extended(func.row(*columns), 0).label("digest")
     hashed = select(digest).select_from(rows).group_by("digest").subquery()
     return connection.scalar(select(func.count()).select_from(hashed)) or 0

@@ -11,12 +11,13 @@ from sqlalchemy import ColumnClause, Engine, column, func, select, table, text
 from sqlalchemy.exc import OperationalError
 
 from mlops_for_mle.column_values import read_rows, with_contract_types
+from mlops_for_mle.contract.tables import quoted
 from mlops_for_mle.database import reachable
+from mlops_for_mle.database.engine import execute_plainly
 from mlops_for_mle.datasets.base import ContractTables, ReadOnlyDataset
 from mlops_for_mle.datasets.batch_writer import write_batch
 from mlops_for_mle.datasets.sources import CsvSourceDataset
 from mlops_for_mle.errors import PrerequisiteError, UserError
-from mlops_for_mle.observation_tables import execute_plainly, quoted
 from mlops_for_mle.records import HELD_BACK, Batch, BatchReceipt, Window
 
 _LONGEST_REASON = 200
@@ -124,12 +125,12 @@ class ObservationWindowDataset(ContractTables, ReadOnlyDataset[Window]):
 
     def _read_csv(self, path: str) -> pd.DataFrame:
         rows = CsvSourceDataset(path, *self._csv_form).load()
-        missing = [name for name in self._contract.data_columns if name not in rows.columns]
+        missing = [name for name in self._contract.columns if name not in rows.columns]
         if missing:
             raise UserError(
                 f"{path}: missing column(s) {', '.join(missing)}; found {', '.join(rows.columns)}"
             )
-        chosen = rows.loc[:, list(self._contract.data_columns)]
+        chosen = rows.loc[:, list(self._contract.columns)]
         chosen = chosen.tail(self._row_limit) if self._row_limit else chosen
         try:
             return read_rows(chosen.reset_index(drop=True), self._contract)
@@ -162,7 +163,7 @@ class ObservationWindowDataset(ContractTables, ReadOnlyDataset[Window]):
 
     def _read_rows(self, engine: Engine, watermark: int, row_limit: int | None) -> pd.DataFrame:
         contract = self._contract
-        names = [contract.key, contract.timestamp, *contract.data_columns]
+        names = [contract.key, contract.timestamp, *contract.columns]
         key: ColumnClause[int] = column(contract.key)
         chosen: list[ColumnClause[Any]] = [column(name) for name in names]
         query = (

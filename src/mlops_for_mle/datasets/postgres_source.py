@@ -8,10 +8,10 @@ from psycopg2 import errors
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from mlops_for_mle.contract.tables import quoted
 from mlops_for_mle.database import normalise_url, reachable
 from mlops_for_mle.datasets.base import ReadOnlyDataset
 from mlops_for_mle.errors import ConfigurationError, SourceError
-from mlops_for_mle.observation_tables import quoted
 
 URL_VARIABLE = "SOURCE_DATABASE_URL"
 

@@ -29,7 +29,7 @@ class _RegistryDataset:
 
     def __init__(self, contract: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
         """Take the parameters block ``contract``."""
-        self._name = Contract.from_parameters(contract).name
+        self._name = Contract.model_validate(contract).name
         self.metadata = metadata
 
     def _describe(self) -> dict[str, Any]:

@@ -105,5 +105,5 @@ class LabelledPredictionsDataset(ContractTables, ReadOnlyDataset[Window]):
         target = self._contract.target
         as_target = target.values.get if target.task == "classification" else float
         rows = [{**row.features, target.column: as_target(row.target)} for row in reversed(found)]
-        frame = pd.DataFrame(rows, columns=list(self._contract.data_columns), dtype=object)
+        frame = pd.DataFrame(rows, columns=list(self._contract.columns), dtype=object)
         return read_rows(frame, self._contract)

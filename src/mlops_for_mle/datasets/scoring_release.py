@@ -35,7 +35,7 @@ class ScoringReleaseDataset(ReadOnlyDataset[Release]):
             storage_options: For fsspec.
             metadata: For Kedro-Viz.
         """
-        self._contract = Contract.from_parameters(contract).name
+        self._contract = Contract.model_validate(contract).name
         self._named = parse_configuration(ScoringOptions, scoring, "scoring").release
         self._url: str = credentials["con"]
         self._store = ReleaseStore(url, storage_options)

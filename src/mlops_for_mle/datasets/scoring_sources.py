@@ -49,7 +49,7 @@ class ScoringSourceDataset(ReadOnlyDataset[RowSource]):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Take the parameters blocks ``contract`` and ``scoring`` and a URL by the key ``con``."""
-        self._contract = Contract.from_parameters(contract)
+        self._contract = Contract.model_validate(contract)
         options = parse_configuration(ScoringOptions, scoring, "scoring")
         self._source = options.source or self._contract.table
         self._url: str = credentials["con"]

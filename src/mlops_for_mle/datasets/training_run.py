@@ -172,7 +172,7 @@ class CandidateDataset(ReadOnlyDataset[Candidate]):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Take the parameters block ``contract`` and the experiment's name."""
-        self._contract = Contract.from_parameters(contract)
+        self._contract = Contract.model_validate(contract)
         self._experiment = experiment
         self.metadata = metadata
 

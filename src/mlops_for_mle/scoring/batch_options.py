@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from mlops_for_mle.configuration import Configuration
+from mlops_for_mle.contract import Configuration
 
 Place = Literal["table", "query", "file"]
 

@@ -6,9 +6,10 @@ from sqlalchemy.schema import CreateColumn
 from mlops_for_mle import database
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract_tables import prediction_table
+from mlops_for_mle.database.engine import lock
 from mlops_for_mle.errors import UserError
 
-_TABLE_LOCK = 7_210_004
+_TABLE_LOCK = "prediction tables"
 
 
 def prepare_scoring(url: str, contract: Contract) -> None:
@@ -35,11 +36,12 @@ def ensure_prediction_table(url: str, contract: Contract) -> bool:
     with database.reachable(url) as engine, engine.connect() as connection:
         if _is_complete(connection, wanted):
             return False
-        with database.advisory_lock(connection, _TABLE_LOCK):
-            if _is_complete(connection, wanted):
-                return False
-            _complete(connection, wanted)
-            connection.commit()
+        connection.rollback()
+        lock(connection, _TABLE_LOCK)
+        if _is_complete(connection, wanted):
+            return False
+        _complete(connection, wanted)
+        connection.commit()
     return True
 
 
@@ -54,7 +56,6 @@ def _is_complete(connection: Connection, wanted: Table) -> bool:
     columns = found.get_columns(wanted.name) if is_there else []
     present = {one["name"]: one["type"].compile(connection.dialect) for one in columns}
     indexes = {one["name"] for one in found.get_indexes(wanted.name)} if is_there else set()
-    connection.rollback()
     for column in wanted.columns:
         expected = column.type.compile(connection.dialect)
         actual = present.get(column.name, expected)

@@ -20,7 +20,8 @@ from uuid import uuid4
 
 from pydantic import Field, ValidationError
 
-from mlops_for_mle.configuration import Configuration, explain_errors
+from mlops_for_mle.configuration import explain_errors
+from mlops_for_mle.contract import Configuration
 from mlops_for_mle.errors import ConfigurationError, UserError
 
 Scope = Literal["predict", "write", "admin"]

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from mlops_for_mle.database import engine_for, ensure_observation_table
+from mlops_for_mle.database import engine_for, ensure_observations
 from mlops_for_mle.serving.services import Services, build_services
 from tests.releases import HOUSE_CONTRACT, IRIS_CONTRACT
 from tests.serving.conftest import IRIS_ROW, serve
@@ -21,7 +21,7 @@ VIRGINICA = IRIS_ROW | {"target": 2}
 def services(settings, database, iris) -> Services:
     for contract in (IRIS_CONTRACT, HOUSE_CONTRACT):
         database.run(f'DROP TABLE IF EXISTS "{contract.table}"')
-        ensure_observation_table(database.url, contract)
+        ensure_observations(database.url, contract)
     database.run("TRUNCATE idempotency_keys")
     made = build_services(settings)
     made.slot.serve(serve(iris))

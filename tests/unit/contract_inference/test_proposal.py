@@ -31,7 +31,7 @@ def infer(target: str = "y", as_text: bool = True, **columns: Any) -> Proposal:
 def read_back(proposal: Proposal) -> Contract:
     """The contract as Kedro would read it from the file."""
     raw: Any = OmegaConf.to_container(OmegaConf.create(contract_document(proposal)), resolve=True)
-    return Contract.from_parameters(raw["contract"])
+    return Contract.model_validate(raw["contract"])
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_what_was_left_out_can_be_put_back_by_its_line(orders: Proposal) -> None
     document = contract_document(orders).replace("    # refund: {", "    refund: {")
 
     raw: Any = OmegaConf.to_container(OmegaConf.create(document), resolve=True)
-    assert Contract.from_parameters(raw["contract"]).features["refund"].missing == "median"
+    assert Contract.model_validate(raw["contract"]).features["refund"].missing == "median"
 
 
 @pytest.mark.parametrize(

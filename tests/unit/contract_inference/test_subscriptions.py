@@ -26,7 +26,7 @@ def rows() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def shipped() -> Contract:
     path = PROJECT / "conf/subscriptions/parameters_contract.yml"
-    return Contract.from_parameters(yaml.safe_load(path.read_text("utf-8"))["contract"])
+    return Contract.model_validate(yaml.safe_load(path.read_text("utf-8"))["contract"])
 
 
 @pytest.fixture(scope="module")

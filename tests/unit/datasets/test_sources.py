@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kedro.io import AbstractDataset, DatasetError
 
-from mlops_for_mle.commands.friendly import causes
 from mlops_for_mle.datasets.csv_text import CsvForm, likely_form, parse
 from mlops_for_mle.datasets.sources import (
     CsvSourceDataset,
@@ -17,7 +16,7 @@ from mlops_for_mle.datasets.sources import (
     SklearnTableDataset,
     load_sklearn_table,
 )
-from mlops_for_mle.errors import ConfigurationError, UserError
+from mlops_for_mle.errors import ConfigurationError, UserError, causes
 
 
 def refusal(dataset: AbstractDataset[None, pd.DataFrame]) -> str:

@@ -36,11 +36,11 @@ def standardise_columns(
         SourceError: There are no rows, or a column of the contract is missing or there twice.
     """
     rows = source_rows.rename(columns=ingestion.rename)
-    known = {*contract.data_columns, contract.timestamp}
+    known = {*contract.columns, contract.timestamp}
     twice = sorted(known & set(rows.columns[rows.columns.duplicated()]))
     if twice:
         raise SourceError(f"Source {ingestion.source}: column(s) {', '.join(twice)} twice")
-    missing = [name for name in contract.data_columns if name not in rows.columns]
+    missing = [name for name in contract.columns if name not in rows.columns]
     if missing:
         raise SourceError(
             f"Source {ingestion.source}: missing column(s) {', '.join(missing)}; "
@@ -49,7 +49,7 @@ def standardise_columns(
     if rows.empty:
         raise SourceError(f"Source {ingestion.source}: has no rows")
     optional = [contract.timestamp] if contract.timestamp in rows.columns else []
-    return rows.loc[:, [*contract.data_columns, *optional]].reset_index(drop=True)
+    return rows.loc[:, [*contract.columns, *optional]].reset_index(drop=True)
 
 
 def sort_rows(rows: pd.DataFrame, contract: Contract, ingestion: IngestionOptions) -> Batch:
@@ -127,7 +127,7 @@ def find_violations(typed: pd.DataFrame, contract: Contract) -> list[tuple[int, 
     """
     from mlops_for_mle.validation import SchemaErrors, contract_schema
 
-    columns = typed.loc[:, list(contract.data_columns)]
+    columns = typed.loc[:, list(contract.columns)]
     try:
         contract_schema(contract, nullable=True).validate(columns, lazy=True)
     except SchemaErrors as errors:

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from mlops_for_mle.configuration import Configuration
+from mlops_for_mle.contract import Configuration
 
 
 class IngestionOptions(Configuration):

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from mlops_for_mle.configuration import Configuration
+from mlops_for_mle.contract import Configuration
 
 PerformanceMetric = Literal["accuracy", "rmse", "mae"]
 

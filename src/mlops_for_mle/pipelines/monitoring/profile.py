@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mlops_for_mle.contract import Contract, Feature, FeatureType, Target
+from mlops_for_mle.contract import Contract, Feature, Target
+from mlops_for_mle.contract.model import FeatureType
 from mlops_for_mle.frame_encoding import encode_frame, naive_times, plain_column
 from mlops_for_mle.predictor import Predictor
 from mlops_for_mle.records_monitoring import (

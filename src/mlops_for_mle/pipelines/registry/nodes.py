@@ -121,7 +121,7 @@ def _measure_champion(
     if then.feature_names != now.feature_names or not same_answers:
         raise UserError(
             f"Champion version {champion.version} of {version.name} was trained for other columns "
-            f"or classes ({', '.join(then.data_columns)}), so it cannot be compared on the same "
+            f"or classes ({', '.join(then.columns)}), so it cannot be compared on the same "
             "rows. Give the changed contract a new contract.name."
         )
     # By its own contract: a category that is new since then was unknown to it.

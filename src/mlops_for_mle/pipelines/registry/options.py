@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from mlops_for_mle.configuration import Configuration
+from mlops_for_mle.contract import Configuration
 from mlops_for_mle.metric_names import ALL_METRICS
 
 

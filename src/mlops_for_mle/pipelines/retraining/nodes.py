@@ -86,7 +86,7 @@ def choose_rows(
     )
     if is_enough and options.include == "labelled":
         return labelled
-    columns = list(contract.data_columns)
+    columns = list(contract.columns)
     parts = [part.loc[:, columns] for part in (observations.rows, labelled.rows) if len(part)]
     if not parts:
         raise UserError(

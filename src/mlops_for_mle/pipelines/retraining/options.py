@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from mlops_for_mle.configuration import Configuration
+from mlops_for_mle.contract import Configuration
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.monitoring_run import Area
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions

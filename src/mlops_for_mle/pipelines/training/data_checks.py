@@ -7,8 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
-from mlops_for_mle.configuration import Configuration
-from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract import Configuration, Contract
 from mlops_for_mle.encoding import encoding_of
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.frames import row_groups

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from mlops_for_mle.contract import Task
+from mlops_for_mle.contract.model import Task
 
 EstimatorName = Literal[
     "logistic", "ridge", "svc", "random_forest", "histogram_gradient_boosting", "mlp"

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from mlops_for_mle.configuration import Configuration
+from mlops_for_mle.contract import Configuration
 from mlops_for_mle.pipelines.training.menu import EstimatorName
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.model import Feature
 from mlops_for_mle.encoding import EncodedColumn, Encoding, encoding_of
-from mlops_for_mle.feature import Feature
 from mlops_for_mle.frame_encoding import encode_frame
 
 GRID_POINTS = 20_000

@@ -9,8 +9,8 @@ from sklearn.pipeline import Pipeline as SklearnPipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.model import Feature
 from mlops_for_mle.encoding import EncodedColumn, Encoding, encoding_of
-from mlops_for_mle.feature import Feature
 
 SCALER = "scaler"
 COLUMNS = "columns"

@@ -47,7 +47,7 @@ class MessageReader:
         self._key = contract.key
         self._timestamp = contract.timestamp
         # A table may have a column of this name, whose rows are then no envelope.
-        self._may_be_wrapped = _ENVELOPE.isdisjoint(contract.data_columns)
+        self._may_be_wrapped = _ENVELOPE.isdisjoint(contract.columns)
 
     def read(self, value: bytes | None) -> MessageRow:
         """Read the value of a message.

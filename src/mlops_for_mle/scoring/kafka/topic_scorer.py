@@ -9,8 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from pydantic import Field
 from sqlalchemy.exc import DBAPIError
 
-from mlops_for_mle.configuration import Configuration
-from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract import Configuration, Contract
 from mlops_for_mle.database import DatabaseUnavailableError, normalise_url
 from mlops_for_mle.errors import PrerequisiteError, UserError
 from mlops_for_mle.scoring.kafka.batch import BatchSteps, MessageBatch

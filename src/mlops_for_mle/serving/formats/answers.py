@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from mlops_for_mle.contract import RESERVED_RESPONSE_NAMES
+from mlops_for_mle.contract.model import RESERVED_ANSWER_NAMES
 from mlops_for_mle.errors import ReleaseError
 from mlops_for_mle.release import Manifest
 from mlops_for_mle.serving.formats.row_reader import COLUMNS_KEY, RowsForm
@@ -31,10 +31,10 @@ class AnswerWriter:
             ReleaseError: The contract's response name is one that every answer has.
         """
         target = manifest.contract.target
-        if target.response_name in RESERVED_RESPONSE_NAMES:
+        if target.response_name in RESERVED_ANSWER_NAMES:
             raise ReleaseError(
                 f"Release {manifest.release}: target.response_name {target.response_name!r} is "
-                f"taken; allowed is any name but {', '.join(sorted(RESERVED_RESPONSE_NAMES))}"
+                f"taken; allowed is any name but {', '.join(sorted(RESERVED_ANSWER_NAMES))}"
             )
         self._name = target.response_name
         self._labels = target.labels

@@ -43,8 +43,8 @@ class DeploymentHistory(DeploymentLog):
         """
         from sqlalchemy import select
 
+        from mlops_for_mle.database.tables import deployments
         from mlops_for_mle.deployments import DeploymentRow
-        from mlops_for_mle.tables import deployments
 
         table = deployments.c
         statement = select(*(table[name] for name in DeploymentRow._fields)).where(

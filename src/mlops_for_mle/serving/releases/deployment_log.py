@@ -29,7 +29,7 @@ class DeploymentLog:
                 return []
             from sqlalchemy import select
 
-            from mlops_for_mle.tables import deployments
+            from mlops_for_mle.database.tables import deployments
 
             statement = select(deployments.c.contract).distinct()
             return sorted(connection.scalars(statement))
@@ -69,7 +69,8 @@ class DeploymentLog:
                 return False
             from sqlalchemy import func, select
 
-            from mlops_for_mle import deployments, tables
+            from mlops_for_mle import deployments
+            from mlops_for_mle.database import tables
 
             table = tables.deployments
             prefix = f"deployment {deployment.id}: "
@@ -106,7 +107,7 @@ class DeploymentLog:
         from sqlalchemy import inspect
 
         from mlops_for_mle.database import DatabaseUnavailableError, database_url, reachable
-        from mlops_for_mle.tables import deployments
+        from mlops_for_mle.database.tables import deployments
 
         if self._url is None:
             self._url = database_url()

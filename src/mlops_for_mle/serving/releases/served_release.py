@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
-from mlops_for_mle.configuration import Configuration
+from mlops_for_mle.contract import Configuration
 from mlops_for_mle.predictor import Predictor
 from mlops_for_mle.release import Release
 from mlops_for_mle.serving.formats.answers import AnswerWriter

@@ -87,7 +87,7 @@ def _find_prediction(connection: "Connection", contract: Contract, prediction_id
     """Whether the prediction is in the log."""
     from sqlalchemy import select
 
-    from mlops_for_mle.tables import predictions
+    from mlops_for_mle.database.tables import predictions
 
     first_row = f"{prediction_id}-0"
     rows = connection.execute(
@@ -125,7 +125,7 @@ def _find_prediction(connection: "Connection", contract: Contract, prediction_id
 def _current(connection: "Connection", prediction_id: str) -> Any:
     from sqlalchemy import select
 
-    from mlops_for_mle.tables import feedback
+    from mlops_for_mle.database.tables import feedback
 
     return connection.execute(
         select(feedback)
@@ -139,7 +139,7 @@ def _insert(
 ) -> Any:
     from sqlalchemy.dialects.postgresql import insert
 
-    from mlops_for_mle.tables import feedback
+    from mlops_for_mle.database.tables import feedback
 
     statement = insert(feedback).values(
         prediction_id=prediction_id,
@@ -154,7 +154,7 @@ def _insert(
 def _supersede(connection: "Connection", prediction_id: str) -> None:
     from sqlalchemy import func, update
 
-    from mlops_for_mle.tables import feedback
+    from mlops_for_mle.database.tables import feedback
 
     connection.execute(
         update(feedback)

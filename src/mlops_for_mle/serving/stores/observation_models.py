@@ -67,7 +67,7 @@ class ObservationModels:
         ]
         required = [
             name
-            for name in contract.data_columns
+            for name in contract.columns
             if name == target.column or not contract.features[name].is_optional
         ]
         self.new = _model("NewObservation", kinds, required=tuple(required))

@@ -192,7 +192,7 @@ def _reserve(
     from sqlalchemy import select
     from sqlalchemy.dialects.postgresql import insert
 
-    from mlops_for_mle.tables import idempotency_keys as keys
+    from mlops_for_mle.database.tables import idempotency_keys as keys
 
     _forget_old_keys(connection)
     digest = hashlib.sha256(_encode(dict(values))).hexdigest()
@@ -231,7 +231,7 @@ def _complete(
 ) -> None:
     from sqlalchemy import update
 
-    from mlops_for_mle.tables import idempotency_keys as keys
+    from mlops_for_mle.database.tables import idempotency_keys as keys
 
     connection.execute(
         update(keys)

@@ -247,7 +247,7 @@ def test_two_times_in_one_table_are_refused() -> None:
 
 
 def test_a_column_may_be_called_like_an_argument_of_pandas() -> None:
-    contract = Contract.from_parameters(
+    contract = Contract.model_validate(
         {
             "name": "odd",
             "table": "odd",
@@ -267,6 +267,6 @@ def test_a_table_of_many_columns_is_read_without_a_warning() -> None:
     raw = LINE_CONTRACT.model_dump() | {"features": {name: {} for name in names}}
     rows = pd.DataFrame({name: ["1.5", "2"] for name in [*names, "y"]})
 
-    batch = sort_rows(rows, Contract.from_parameters(raw), OPTIONS)
+    batch = sort_rows(rows, Contract.model_validate(raw), OPTIONS)
 
     assert batch.accepted.shape == (2, 301)

@@ -112,7 +112,7 @@ def test_the_most_urgent_action_wins_whatever_the_order_of_areas():
 
 def rows(contract, count, source):
     made = iris_rows() if contract is IRIS_CONTRACT else line_rows()
-    return Window(source, made.head(count).loc[:, list(contract.data_columns)])
+    return Window(source, made.head(count).loc[:, list(contract.columns)])
 
 
 def chosen(

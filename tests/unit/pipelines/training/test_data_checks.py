@@ -10,7 +10,7 @@ CLASSES = [{"value": value, "label": label} for value, label in enumerate(("a", 
 
 
 def contract(task: str = "classification") -> Contract:
-    return Contract.from_parameters(
+    return Contract.model_validate(
         {
             "name": "things",
             "table": "things",

@@ -2,8 +2,7 @@
 
 from alembic import context
 
-from mlops_for_mle.tables import metadata
+from mlops_for_mle.database.tables import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
-with context.begin_transaction():
-    context.run_migrations()
+context.run_migrations()

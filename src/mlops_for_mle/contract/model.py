@@ -1,0 +1,401 @@
+"""The contract of a table: its columns, what they may hold, and the target.
+
+It is read once from the parameters block ``contract``. Ingestion, training, the API and monitoring
+all derive from it, so no other module names a column.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+FeatureType = Literal["float", "integer", "decimal", "boolean", "category", "date", "timestamp"]
+UnknownPolicy = Literal["reject", "other"]
+MissingPolicy = Literal["reject", "median", "mean", "most_frequent", "constant", "separate"]
+DatePart = Literal["days_since_1970", "year", "month", "day", "day_of_week", "hour"]
+Task = Literal["classification", "regression"]
+
+NUMBER_TYPES: frozenset[FeatureType] = frozenset({"float", "integer", "decimal"})
+TIME_TYPES: frozenset[FeatureType] = frozenset({"date", "timestamp"})
+MAXIMUM_CATEGORIES = 1000
+EXACT_BELOW = 2**53
+"""From here on two whole numbers can have the same float64."""
+LONGEST_NAME = 63
+"""Bytes in UTF-8; PostgreSQL cuts longer identifiers."""
+
+MISSING_POLICIES: Mapping[FeatureType, tuple[MissingPolicy, ...]] = {
+    **dict.fromkeys(NUMBER_TYPES, ("reject", "median", "mean", "most_frequent", "constant")),
+    "boolean": ("reject", "most_frequent", "constant"),
+    "category": ("reject", "most_frequent", "constant", "separate"),
+    **dict.fromkeys(TIME_TYPES, ("reject", "median", "most_frequent")),
+}
+
+RESERVED_ANSWER_NAMES = frozenset(
+    {
+        *("label", "probabilities", "prediction_id", "model_version", "release"),
+        *("id", "timestamp", "source", "source_id", "row_key", "scored_at", "row_number"),
+    }
+)
+"""What stands beside the prediction in answers of the API and in tables of predictions."""
+
+_DEFAULT_PARTS: Mapping[str, tuple[DatePart, ...]] = {
+    "date": ("days_since_1970", "month", "day", "day_of_week"),
+    "timestamp": ("days_since_1970", "month", "day", "day_of_week", "hour"),
+}
+_SYSTEM_COLUMNS = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
+
+
+class Configuration(BaseModel):
+    """Base of every configuration object: immutable, and strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __str__(self) -> str:
+        """Compact JSON, which is what MLflow shows of a parameter that is an object."""
+        return self.model_dump_json(exclude_none=True)
+
+
+def checked_name(name: str) -> str:
+    """A name that PostgreSQL takes for a column or table when it is quoted.
+
+    Raises:
+        ValueError: It is empty, too long, holds control characters or is reserved.
+    """
+    size = len(name.encode(errors="surrogatepass"))
+    if not 1 <= size <= LONGEST_NAME:
+        raise ValueError(
+            f"a name has 1 to {LONGEST_NAME} bytes in UTF-8 (a Hangul syllable takes 3), this one "
+            f"has {size}: rename it under ingestion.rename"
+        )
+    if any(ord(one) < 32 or ord(one) == 127 for one in name):
+        raise ValueError("a name cannot hold control characters such as tabs or line breaks")
+    if name in _SYSTEM_COLUMNS:
+        raise ValueError(
+            "is a system column of every PostgreSQL table: rename it under ingestion.rename"
+        )
+    return name
+
+
+def _whole_or_text(value: Any) -> int | str:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError(  # noqa: TRY004  (Pydantic takes no TypeError)
+            "expected a whole number or text; put yes, no, on, off, true and false in quotes, "
+            "which YAML reads as booleans"
+        )
+    if isinstance(value, str) and (not value.strip() or "\x00" in value):
+        raise ValueError("blank text stands for a missing value")
+    if isinstance(value, int) and abs(value) >= EXACT_BELOW:
+        raise ValueError("is too large to be kept exactly; put it in quotes to make it text")
+    return value
+
+
+def _as_utc(time: datetime | None) -> datetime | None:
+    has_zone = time is not None and time.tzinfo is not None
+    return time.astimezone(UTC).replace(tzinfo=None) if time is not None and has_zone else time
+
+
+ColumnName = Annotated[str, AfterValidator(checked_name)]
+DiscreteValue = Annotated[int | str, BeforeValidator(_whole_or_text)]
+"""A category or a class as the table holds it."""
+UtcTime = Annotated[datetime, AfterValidator(_as_utc)]
+"""A time in UTC and without a zone, as the table holds it."""
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Feature(Configuration):
+    """One input column of the model.
+
+    Attributes:
+        type: What the table holds: ``float`` (double precision), ``integer`` (bigint),
+            ``decimal`` (numeric; the model computes with its nearest double), ``boolean``,
+            ``category`` (text, or bigint for integer codes), ``date``, ``timestamp`` (without a
+            zone, UTC).
+        unit: Shown to people; not used in computation.
+        minimum: Smallest number that is accepted, inclusive.
+        maximum: Largest number that is accepted, inclusive.
+        earliest: First date or time that is accepted, inclusive.
+        latest: Last date or time that is accepted, inclusive.
+        description: Shown in the API's documentation and on its page.
+        categories: All known categories, in the order of the model's codes: all text or all
+            whole numbers.
+        unknown: What a category that is not listed does: ``reject`` refuses the row, ``other``
+            takes it as none of the known ones.
+        missing: What a missing value does. ``reject`` refuses the row. ``median``, ``mean`` and
+            ``most_frequent`` put the statistic of the training rows in its place, ``constant``
+            the value of ``constant``; ``separate`` makes it a category of its own.
+        constant: What ``missing: constant`` puts in the place of a missing value.
+        parts: Which numbers the model is given of a date or time. ``days_since_1970`` are whole
+            days, ``day_of_week`` is 1 for Monday to 7 for Sunday, ``hour`` is 0 to 23.
+    """
+
+    type: FeatureType = "float"
+    unit: str | None = None
+    minimum: Number | None = None
+    maximum: Number | None = None
+    earliest: UtcTime | None = None
+    latest: UtcTime | None = None
+    description: str | None = None
+    categories: tuple[DiscreteValue, ...] = Field(default=(), max_length=MAXIMUM_CATEGORIES)
+    unknown: UnknownPolicy = "reject"
+    missing: MissingPolicy = "reject"
+    constant: bool | int | float | str | None = None
+    parts: tuple[DatePart, ...] = ()
+
+    @model_validator(mode="after")
+    def _keys_fit_the_type(self) -> Self:
+        goes_with = {
+            ("minimum", "maximum"): self.is_number,
+            ("earliest", "latest", "parts"): self.is_time,
+            ("categories", "unknown"): self.type == "category",
+        }
+        given = self.model_fields_set
+        wrong = [
+            name
+            for names, fits in goes_with.items()
+            for name in names
+            if not fits and name in given and getattr(self, name) != _default_of(name)
+        ]
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)} does not go with type {self.type}")
+        if self.missing not in MISSING_POLICIES[self.type]:
+            raise ValueError(
+                f"missing: {self.missing} does not go with type {self.type}; allowed: "
+                f"{', '.join(MISSING_POLICIES[self.type])}"
+            )
+        if self.constant is not None and self.missing != "constant":
+            raise ValueError("constant goes only with missing: constant")
+        if "hour" in self.parts and self.type == "date":
+            raise ValueError("a date has no hour; use type timestamp")
+        if len(set(self.parts)) != len(self.parts):
+            raise ValueError(f"parts has one twice: {', '.join(self.parts)}")
+        return self
+
+    @model_validator(mode="after")
+    def _values_are_sound(self) -> Self:
+        if self.minimum is not None and self.maximum is not None and self.minimum >= self.maximum:
+            raise ValueError(f"minimum {self.minimum:g} must be below maximum {self.maximum:g}")
+        if self.earliest is not None and self.latest is not None and self.earliest >= self.latest:
+            raise ValueError(f"earliest {self.earliest} must be before latest {self.latest}")
+        if self.type == "category":
+            _check_discrete("categories", self.categories, at_least=1)
+        if self.missing == "constant" and not self._allows(self.constant):
+            raise ValueError(
+                "missing: constant needs constant, a value that the feature allows "
+                f"(found {self.constant!r})"
+            )
+        return self
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the model is given the value itself."""
+        return self.type in NUMBER_TYPES
+
+    @property
+    def is_time(self) -> bool:
+        """Whether the model is given parts of a date or time."""
+        return self.type in TIME_TYPES
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether a value may be missing."""
+        return self.missing != "reject"
+
+    @property
+    def has_integer_categories(self) -> bool:
+        """Whether categories are whole numbers rather than text."""
+        return bool(self.categories) and isinstance(self.categories[0], int)
+
+    @cached_property
+    def category_codes(self) -> dict[int | str, int]:
+        """The model's code of each category: its place in the list."""
+        return {value: code for code, value in enumerate(self.categories)}
+
+    @cached_property
+    def date_parts(self) -> tuple[DatePart, ...]:
+        """The parts of a date or time that the model is given; none for other types."""
+        return self.parts or _DEFAULT_PARTS.get(self.type, ())
+
+    def _allows(self, value: Any) -> bool:
+        if self.type in ("boolean", "category"):
+            allowed = (True, False) if self.type == "boolean" else self.categories
+            return any(value == one and type(value) is type(one) for one in allowed)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        low = self.minimum if self.minimum is not None else float("-inf")
+        high = self.maximum if self.maximum is not None else float("inf")
+        is_whole = self.type != "integer" or float(value).is_integer()
+        return is_whole and low <= value <= high and abs(value) != float("inf")
+
+
+class TargetClass(Configuration):
+    """One class of a classification target.
+
+    Attributes:
+        value: What the table holds: a whole number or text.
+        label: Its name for people; the value itself where none is given.
+    """
+
+    value: DiscreteValue
+    label: str = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _label_is_the_value_by_default(cls, raw: Any) -> Any:
+        if isinstance(raw, Mapping) and "value" in raw and raw.get("label") is None:
+            return {**raw, "label": str(raw["value"])}
+        return raw
+
+
+class Target(Configuration):
+    """The column that the model predicts.
+
+    Attributes:
+        column: Its name in the table.
+        task: ``classification`` or ``regression``.
+        response_name: The name of the prediction in an answer of the API.
+        classes: All classes of a classification target; empty for regression. Their values are
+            all whole numbers, in ascending order, or all text, in any order.
+        minimum: Smallest accepted value of a regression target, inclusive.
+        maximum: Largest accepted value of a regression target, inclusive.
+    """
+
+    column: ColumnName
+    task: Task = "classification"
+    response_name: ColumnName
+    classes: tuple[TargetClass, ...] = ()
+    minimum: Number | None = None
+    maximum: Number | None = None
+
+    @field_validator("response_name")
+    @classmethod
+    def _response_name_is_free(cls, name: str) -> str:
+        if name in RESERVED_ANSWER_NAMES:
+            raise ValueError(
+                f"{', '.join(sorted(RESERVED_ANSWER_NAMES))} stand beside the prediction; name "
+                f"another, such as predicted_{name}"
+            )
+        return name
+
+    @model_validator(mode="after")
+    def _classes_fit_the_task(self) -> Self:
+        if self.task == "regression":
+            if self.classes:
+                raise ValueError("regression takes no classes")
+            return self
+        values = self.class_values
+        _check_discrete("classes", values, at_least=2)
+        labels = [one.label for one in self.classes]
+        if len(set(labels)) != len(labels) or (
+            not self.has_text_classes and list(values) != sorted(values)
+        ):
+            found = ", ".join(f"{one.value} ({one.label})" for one in self.classes)
+            raise ValueError(
+                f"classes must have distinct labels, and numbers in ascending order, found {found}"
+            )
+        return self
+
+    @cached_property
+    def feature(self) -> Feature:
+        """What the column may hold, in the terms of a feature: its rules are the same."""
+        if self.task == "classification":
+            return Feature(type="category", categories=self.class_values)
+        return Feature(minimum=self.minimum, maximum=self.maximum)
+
+    @cached_property
+    def has_text_classes(self) -> bool:
+        """Whether the table holds the classes as text."""
+        return bool(self.classes) and isinstance(self.classes[0].value, str)
+
+    @cached_property
+    def class_values(self) -> tuple[int | str, ...]:
+        """The values of the classes as the table holds them, in the contract's order."""
+        return tuple(one.value for one in self.classes)
+
+    @cached_property
+    def class_codes(self) -> tuple[int, ...]:
+        """What the model answers for each class: its value, or its place where that is text."""
+        return tuple(
+            place if isinstance(one.value, str) else one.value
+            for place, one in enumerate(self.classes)
+        )
+
+    @cached_property
+    def codes(self) -> dict[int | str, int]:
+        """The model's answer for each value of the table."""
+        return dict(zip(self.class_values, self.class_codes, strict=True))
+
+    @cached_property
+    def values(self) -> dict[int, int | str]:
+        """The table's value for each answer of the model."""
+        return dict(zip(self.class_codes, self.class_values, strict=True))
+
+    @cached_property
+    def labels(self) -> dict[int, str]:
+        """The name of the class for each answer of the model."""
+        return {code: one.label for code, one in zip(self.class_codes, self.classes, strict=True)}
+
+
+class Contract(Configuration):
+    """What is known of one table and of the model that is trained on it.
+
+    Attributes:
+        name: Names the registered model, its releases and its rows in the audit tables.
+        table: The Postgres table of observations.
+        key: Its serial primary key.
+        timestamp: When a row was observed; the database's clock where a source has none.
+        features: The input columns by name, in the order in which the model takes them.
+        target: The column that is predicted.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
+    table: ColumnName
+    key: ColumnName = "id"
+    timestamp: ColumnName = "timestamp"
+    features: dict[ColumnName, Feature] = Field(min_length=1)
+    target: Target
+
+    @model_validator(mode="after")
+    def _columns_are_distinct(self) -> Self:
+        columns = [self.key, self.timestamp, *self.features, self.target.column]
+        twice = sorted({column for column in columns if columns.count(column) > 1})
+        if twice:
+            raise ValueError(
+                f"a column can be one of key, timestamp, feature and target; twice: {twice}"
+            )
+        return self
+
+    @cached_property
+    def feature_names(self) -> tuple[str, ...]:
+        """The names of the features, in the order in which the model takes them."""
+        return tuple(self.features)
+
+    @cached_property
+    def columns(self) -> dict[str, Feature]:
+        """The columns that a source must give: the features, then the target."""
+        return {**self.features, self.target.column: self.target.feature}
+
+
+def _default_of(name: str) -> Any:
+    return Feature.model_fields[name].default
+
+
+def _check_discrete(name: str, values: tuple[int | str, ...], at_least: int) -> None:
+    if len(values) < at_least:
+        raise ValueError(f"{name} needs at least {at_least}, the known ones")
+    if len({type(one) for one in values}) > 1:
+        raise ValueError(
+            f"{name} must be all text or all whole numbers; put numbers in quotes to make them text"
+        )
+    twice = sorted({str(one) for one in values if values.count(one) > 1})
+    if twice:
+        raise ValueError(f"{name} has {', '.join(twice)} twice")

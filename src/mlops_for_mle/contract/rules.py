@@ -1,0 +1,229 @@
+"""What a value of a feature may be: the one place that says so.
+
+The same rule has three forms, which a property test holds together: ``is_allowed`` for columns that
+were read, ``json_type`` for msgspec, which decodes and checks JSON at the speed of its parser, and
+``fault``, which says in words what is wrong with one value. A target is a feature, too, see
+``Target.feature``.
+
+Plain values are those of JSON: numbers, booleans, text and None; dates and times are ISO 8601.
+"""
+
+import json
+import math
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from mlops_for_mle.contract.model import EXACT_BELOW, Feature
+
+Precision = Literal["float32", "float64"]
+"""The element type in which a model computes."""
+Column = npt.NDArray[Any]
+
+LONGEST_TEXT = 1000
+_LONGEST_TIME = 64
+# PostgreSQL holds no NUL, and blank text stands for a missing value.
+_TEXT_PATTERN = r"^[^\x00]*[^\s\x00][^\x00]*$"
+_SHOWN_CATEGORIES = 20
+
+
+def bounds(feature: Feature, precision: Precision = "float64") -> tuple[float, float]:
+    """The smallest and the largest number of a feature, inclusive."""
+    limit = float(np.finfo(precision).max)
+    if feature.type == "integer":
+        limit = min(limit, EXACT_BELOW - 1.0)
+    lower = -limit if feature.minimum is None else max(feature.minimum, -limit)
+    upper = limit if feature.maximum is None else min(feature.maximum, limit)
+    return lower, upper
+
+
+def is_allowed(values: Column, feature: Feature, precision: Precision = "float64") -> Column:
+    """Which values of a column that was read are allowed.
+
+    Args:
+        values: float64 for numbers and NaN where one is missing; datetime64 and NaT; for booleans
+            and categories objects and None.
+        feature: What they may be.
+        precision: Of the model that is to take them.
+
+    Returns:
+        One boolean a value.
+    """
+    if feature.is_number:
+        lower, upper = bounds(feature, precision)
+        missing = np.isnan(values)
+        fits = (values >= lower) & (values <= upper)
+        if feature.type == "integer":
+            fits &= np.trunc(values) == values
+    elif feature.is_time:
+        missing = np.isnat(values)
+        fits = ~missing
+        if feature.type == "date":
+            fits &= values == values.astype("datetime64[D]")
+        if feature.earliest is not None:
+            fits &= values >= np.datetime64(feature.earliest)
+        if feature.latest is not None:
+            fits &= values <= np.datetime64(feature.latest)
+    else:
+        missing = np.fromiter((one is None for one in values), np.bool_, len(values))
+        fits = np.fromiter((_is_discrete(one, feature) for one in values), np.bool_, len(values))
+    return fits | missing if feature.is_optional else fits & ~missing
+
+
+def fault(value: Any, feature: Feature, precision: Precision = "float64") -> str | None:
+    """What is wrong with one plain value, as the end of a sentence; None where nothing is."""
+    if value is None:
+        return None if feature.is_optional else "is missing"
+    if feature.is_number:
+        return _number_fault(value, feature, precision)
+    if feature.is_time:
+        return _time_fault(value, feature)
+    if feature.type == "boolean":
+        return None if isinstance(value, bool) else "is neither true nor false"
+    unreadable = _code_fault(value) if feature.has_integer_categories else _text_fault(value)
+    return unreadable or (None if _is_discrete(value, feature) else "is no known category")
+
+
+def json_type(feature: Feature, precision: Precision = "float64") -> Any:
+    """The type by which msgspec decodes and checks a value of a JSON body.
+
+    What it refuses, ``fault`` explains. It is stricter in two ways, which ``fault`` then allows: a
+    whole number written as 1.0 is none of the integer categories. And looser in one: a date or
+    time is text of any form, which ``read_times`` has to take.
+    """
+    value: Any
+    if feature.is_number:
+        lower, upper = bounds(feature, precision)
+        step = 1.0 if feature.type == "integer" else None
+        value = Annotated[float, msgspec.Meta(ge=lower, le=upper, multiple_of=step)]
+    elif feature.is_time:
+        value = Annotated[str, msgspec.Meta(max_length=_LONGEST_TIME)]
+    elif feature.type == "boolean":
+        value = bool
+    elif feature.unknown == "reject":
+        value = Literal[feature.categories]
+    elif feature.has_integer_categories:
+        value = Annotated[int, msgspec.Meta(gt=-EXACT_BELOW, lt=EXACT_BELOW)]
+    else:
+        value = Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT, pattern=_TEXT_PATTERN)]
+    return value | None if feature.is_optional else value
+
+
+def describe(feature: Feature) -> str:
+    """What a feature may hold, in words."""
+    if feature.type == "boolean":
+        described = "true or false"
+    elif feature.type == "category":
+        described = _describe_categories(feature)
+    elif feature.is_time:
+        kind = "a date such as 2026-01-31"
+        if feature.type == "timestamp":
+            kind = "a time such as 2026-01-31T12:00:00Z; without an offset it is UTC"
+        first = f", from {feature.earliest.isoformat()}" if feature.earliest is not None else ""
+        last = f", until {feature.latest.isoformat()}" if feature.latest is not None else ""
+        described = kind + first + last
+    else:
+        kind = "a whole number" if feature.type == "integer" else "a number"
+        if feature.minimum is not None and feature.maximum is not None:
+            described = f"{kind} from {feature.minimum:g} to {feature.maximum:g}"
+        elif feature.minimum is not None:
+            described = f"{kind} of at least {feature.minimum:g}"
+        else:
+            most = f" of at most {feature.maximum:g}" if feature.maximum is not None else ""
+            described = kind + most
+    return f"{described}, or null" if feature.is_optional else described
+
+
+def read_time(value: str | date) -> datetime:
+    """A date or time in UTC and without an offset.
+
+    Raises:
+        ValueError: It is none of the years 1 to 9999 in ISO 8601.
+    """
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    if not isinstance(value, datetime):
+        return datetime(value.year, value.month, value.day)  # noqa: DTZ001  (the table has none)
+    try:
+        return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+    except OverflowError as error:
+        raise ValueError(str(error)) from None
+
+
+def _number_fault(value: Any, feature: Feature, precision: Precision) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "is no number"
+    # Integers may be too large for float(), which a comparison is not afraid of.
+    limit = float(np.finfo(precision).max)
+    if not -limit <= value <= limit:
+        is_number = isinstance(value, int) or math.isfinite(value)
+        return "is beyond what the model computes" if is_number else "is not finite"
+    if feature.type == "integer":
+        if value % 1:
+            return "is no whole number"
+        if abs(value) >= EXACT_BELOW:
+            return "is too large to be kept exactly"
+    lower, upper = bounds(feature, precision)
+    if value < lower:
+        return "is too small"
+    return "is too large" if value > upper else None
+
+
+def _time_fault(value: Any, feature: Feature) -> str | None:
+    try:
+        if not isinstance(value, str) or len(value) > _LONGEST_TIME:
+            raise ValueError
+        time = read_time(value)
+    except ValueError:
+        return "is no date" if feature.type == "date" else "is no time"
+    if feature.type == "date" and time != datetime(time.year, time.month, time.day):  # noqa: DTZ001
+        return "has a time of day"
+    if feature.earliest is not None and time < feature.earliest:
+        return "is too early"
+    return "is too late" if feature.latest is not None and time > feature.latest else None
+
+
+def _code_fault(value: Any) -> str | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value % 1:
+        return "is no whole number"
+    return "is too large" if abs(value) >= EXACT_BELOW else None
+
+
+def _text_fault(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return "is no text"
+    if not value.strip():
+        return "is blank; a missing value is null"
+    if len(value) > LONGEST_TEXT:
+        return "is too long"
+    return None if _is_text(value) else "is no text that can be kept"
+
+
+def _is_discrete(value: Any, feature: Feature) -> bool:
+    """Whether a boolean or category that was read, and is not missing, is allowed."""
+    if feature.type == "boolean":
+        return value is not None
+    if feature.unknown == "reject":
+        return value in feature.category_codes
+    return not isinstance(value, str) or (len(value) <= LONGEST_TEXT and _is_text(value))
+
+
+def _is_text(value: str) -> bool:
+    """Whether PostgreSQL can hold it: neither NUL nor half of a surrogate pair."""
+    try:
+        return "\x00" not in value and bool(value.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _describe_categories(feature: Feature) -> str:
+    if feature.unknown == "other":
+        return "a whole number" if feature.has_integer_categories else "text"
+    few = feature.categories[:_SHOWN_CATEGORIES]
+    shown = ", ".join(json.dumps(one, ensure_ascii=False) for one in few)
+    more = len(feature.categories) - len(few)
+    return f"one of {shown} and {more} more" if more else f"one of {shown}"

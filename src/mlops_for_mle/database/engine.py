@@ -1,0 +1,88 @@
+"""Where the project's database is, and the engine that connects to it."""
+
+import os
+from functools import lru_cache
+
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.paths import embedded_home
+
+DATABASE_NAME = "mlops"
+MLFLOW_DATABASE_NAME = "mlflow"
+
+_DRIVER = "postgresql+psycopg2"
+
+
+def is_embedded() -> bool:
+    """Whether no external database is configured."""
+    return not os.environ.get("DATABASE_URL", "").strip()
+
+
+def database_url() -> str:
+    """The SQLAlchemy URL of the project's database.
+
+    ``DATABASE_URL`` where it is set; else the embedded server, which is started when it is not
+    running and which this process then keeps running until it ends.
+
+    Raises:
+        ConfigurationError: ``DATABASE_URL`` is not the URL of a PostgreSQL database.
+    """
+    if not is_embedded():
+        return normalise_url(os.environ["DATABASE_URL"].strip(), "DATABASE_URL")
+    from mlops_for_mle import embedded_postgres as embedded
+
+    server = embedded.acquire(embedded_home(), databases=(DATABASE_NAME, MLFLOW_DATABASE_NAME))
+    return server.url(DATABASE_NAME)
+
+
+def normalise_url(raw: str, variable: str) -> str:
+    """Give a PostgreSQL URL the driver that is installed.
+
+    Raises:
+        ConfigurationError: It is not a PostgreSQL URL with a database name; shows no password.
+    """
+    try:
+        url: URL | None = make_url(raw)
+    except (ArgumentError, ValueError):
+        url = None
+    is_postgres = url is not None and url.get_backend_name() in {"postgresql", "postgres"}
+    if url is None or not is_postgres or not url.database:
+        raise ConfigurationError(
+            f"{variable}: expected postgresql://user:password@host:port/database"
+        )
+    return url.set(drivername=_DRIVER).render_as_string(hide_password=False)
+
+
+@lru_cache(maxsize=8)
+def engine_for(url: str) -> Engine:
+    """The process's one engine for a URL; connections are checked before they are used."""
+    return create_engine(
+        url,
+        pool_pre_ping=True,
+        connect_args={
+            "application_name": "mlops-for-mle",
+            # Else names and text depend on how somebody has made the database.
+            "client_encoding": "utf8",
+            "connect_timeout": 5,
+            # Otherwise a connection that a network dropped silently would block for minutes.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 30_000,
+        },
+    )
+
+
+def lock(connection: Connection, name: str) -> None:
+    """Take turns with everybody who locks the same name, until this transaction ends."""
+    connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name}
+    )
+
+
+def execute_plainly(connection: Connection, statement: str) -> None:
+    """Execute a statement as it stands: names in it may hold percent signs and colons."""
+    connection.exec_driver_sql(statement, execution_options={"no_parameters": True})

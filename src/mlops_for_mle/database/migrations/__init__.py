@@ -1,0 +1,1 @@
+"""The revisions of the project's own tables, run by Alembic."""

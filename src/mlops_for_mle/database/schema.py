@@ -1,0 +1,235 @@
+"""The project's tables and those of its contracts, made and brought up to date."""
+
+import re
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+from sqlalchemy import Connection, create_engine, inspect, text
+from sqlalchemy.engine import URL, make_url
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.tables import (
+    ExistingColumn,
+    TableChange,
+    TableDifferences,
+    create_observations,
+    find_differences,
+    prediction_table,
+    quoted,
+)
+from mlops_for_mle.database.engine import (
+    MLFLOW_DATABASE_NAME,
+    engine_for,
+    execute_plainly,
+    lock,
+)
+from mlops_for_mle.database.tables import metadata
+from mlops_for_mle.errors import PrerequisiteError, UserError
+
+OLDEST_SERVER = 15
+# Kept here so that an up-to-date database is recognised without importing Alembic (0.3 s).
+HEAD_REVISION = "0001"
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_LOCK = "schema of mlops-for-mle"
+_COLUMNS = """
+SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type, a.attnotnull AS is_required,
+       a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '' AS has_default
+FROM pg_attribute a
+WHERE a.attrelid = to_regclass(quote_ident(:table)) AND a.attnum > 0 AND NOT a.attisdropped
+"""
+
+
+def prepare(url: str, contract: Contract) -> None:
+    """Make sure that every table which the pipelines use is there."""
+    upgrade(url)
+    ensure_observations(url, contract)
+
+
+def upgrade(url: str) -> bool:
+    """Bring the project's own tables to the newest revision, all or nothing.
+
+    Safe in several processes at once: one does it, the others wait.
+
+    Returns:
+        Whether anything was changed.
+
+    Raises:
+        UserError: The server is older than supported.
+        CommandError: Alembic does not know the database's revision: it is newer than this program.
+    """
+    with engine_for(url).begin() as connection:
+        if _revision(connection) == HEAD_REVISION:
+            return False
+        number = int(connection.scalar(text("SHOW server_version_num")) or 0) // 10_000
+        if number < OLDEST_SERVER:
+            raise UserError(f"PostgreSQL {OLDEST_SERVER} or newer is needed, this is {number}.")
+        lock(connection, _LOCK)
+        if _revision(connection) == HEAD_REVISION:
+            return False
+        from alembic import command
+        from alembic.config import Config
+
+        configuration = Config()
+        configuration.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        configuration.set_main_option("path_separator", "os")
+        configuration.attributes["connection"] = connection
+        command.upgrade(configuration, "head")
+    return True
+
+
+def require_tables(url: str) -> None:
+    """Check, changing nothing, that the project's tables are there.
+
+    Raises:
+        PrerequisiteError: They are not.
+    """
+    with engine_for(url).connect() as connection:
+        if _revision(connection) != HEAD_REVISION:
+            raise PrerequisiteError(
+                "The project's tables are not there or of another revision: run `kedro run` or "
+                "`kedro db upgrade` first."
+            )
+
+
+def ensure_observations(
+    url: str,
+    contract: Contract,
+    may_change: Callable[[tuple[TableChange, ...]], bool] = lambda changes: False,
+) -> bool:
+    """Make the contract's table where it is missing; compare its columns where it is there.
+
+    Args:
+        url: The database.
+        contract: Whose table.
+        may_change: Asked for leave when the table needs changes, all of which only add or loosen.
+
+    Returns:
+        Whether the table was made or changed.
+
+    Raises:
+        UserError: The table does not fit the contract; says what would have to change.
+    """
+    if contract.table in {*metadata.tables, "alembic_version", prediction_table(contract)}:
+        raise UserError(
+            f"contract.table: {contract.table} is a table of the project's own; name another, such "
+            f"as {contract.name}_data."
+        )
+    with engine_for(url).connect() as connection:
+        differences = _compare(connection, contract)
+        connection.rollback()
+        if differences is None:
+            lock(connection, _LOCK)
+            is_new = not inspect(connection).has_table(contract.table)
+            execute_plainly(connection, create_observations(contract))
+            connection.commit()
+            return is_new
+        if differences.obstacles:
+            raise UserError(
+                f"Table {contract.table} does not fit contract {contract.name}: "
+                f"{'; '.join(differences.obstacles)}. Nothing was changed: correct the contract, "
+                "change the table yourself, or name another contract.table."
+            )
+        if not differences.changes:
+            return False
+        if not may_change(differences.changes):
+            described = "; ".join(change.description for change in differences.changes)
+            raise UserError(
+                f"Table {contract.table} needs changes for contract {contract.name}: {described}. "
+                "Make them with `kedro db upgrade --yes` (and the same --env), or name another "
+                "contract.table."
+            )
+        lock(connection, _LOCK)
+        # Another process may have made them meanwhile.
+        found = _compare(connection, contract)
+        for change in found.changes if found is not None else ():
+            execute_plainly(connection, change.statement)
+        connection.commit()
+    return True
+
+
+def mlflow_store_url(url: str) -> str:
+    """The URL of MLflow's backend store: the database ``mlflow`` beside the project's own.
+
+    Creates the database where the login may, and makes or upgrades its tables in one process at a
+    time, because two MLflow clients on an empty store collide and a newer MLflow refuses an older
+    store.
+
+    Raises:
+        UserError: The database is missing and this login may not create it.
+    """
+    store = make_url(url).set(database=MLFLOW_DATABASE_NAME)
+    rendered = store.render_as_string(hide_password=False)
+    with engine_for(url).connect() as connection:
+        if not _has_database(connection, MLFLOW_DATABASE_NAME):
+            lock(connection, _LOCK)
+            if not _has_database(connection, MLFLOW_DATABASE_NAME):
+                _create_database(connection, store)
+    with engine_for(rendered).begin() as connection:
+        if _is_behind_mlflow(connection):
+            lock(connection, _LOCK)
+            if _is_behind_mlflow(connection):
+                _make_mlflow_tables(rendered)
+    return rendered
+
+
+def _revision(connection: Connection) -> str | None:
+    if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
+        return None
+    found = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return None if found is None else str(found)
+
+
+def _compare(connection: Connection, contract: Contract) -> TableDifferences | None:
+    rows = connection.execute(text(_COLUMNS), {"table": contract.table})
+    present = {row.name: ExistingColumn(*row) for row in rows}
+    if not present:
+        return None
+    has_rows = connection.exec_driver_sql(
+        f"SELECT EXISTS (SELECT 1 FROM {quoted(contract.table)})",  # noqa: S608  (quoted)
+        execution_options={"no_parameters": True},
+    ).scalar()
+    return find_differences(contract, present, has_rows=bool(has_rows))
+
+
+def _has_database(connection: Connection, name: str) -> bool:
+    query = text("SELECT 1 FROM pg_database WHERE datname = :name")
+    return connection.scalar(query, {"name": name}) is not None
+
+
+def _create_database(connection: Connection, store: URL) -> None:
+    allowed = text("SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user")
+    if not connection.scalar(allowed):
+        raise UserError(
+            f"MLflow needs the database {store.database!r} at {store.host} and this login may "
+            "not create it: create it, or set MLFLOW_TRACKING_URI to an MLflow server."
+        )
+    with connection.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as other:
+        execute_plainly(other, f"CREATE DATABASE {quoted(str(store.database))}")
+
+
+def _is_behind_mlflow(connection: Connection) -> bool:
+    """Whether the store has no tables, or the installed MLflow has revisions after its own."""
+    revision = _revision(connection)
+    package = find_spec("mlflow")
+    if revision is None or package is None or package.origin is None:
+        return revision is None
+    versions = Path(package.origin).parent / "store" / "db_migrations" / "versions"
+    # Read as text: importing MLflow to ask it takes more than a second.
+    follows = re.compile(rf"^down_revision\s*=\s*.{revision}", re.MULTILINE)
+    return any(follows.search(path.read_text("utf-8")) for path in versions.glob("*.py"))
+
+
+def _make_mlflow_tables(url: str) -> None:
+    import logging
+
+    from mlflow.store.db.utils import _initialize_tables
+
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    engine = create_engine(url)
+    try:
+        _initialize_tables(engine)
+    finally:
+        engine.dispose()

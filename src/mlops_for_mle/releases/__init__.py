@@ -1,0 +1,1 @@
+"""Releases: what is served, where it lies, how it answers and what was deployed when."""

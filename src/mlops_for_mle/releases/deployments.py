@@ -1,0 +1,196 @@
+"""The audit trail of deployments: who serves what, since when and why. Rows are only appended.
+
+Deploying and rolling back take turns by a lock of the database, whoever does it: a pipeline, a
+command or the API.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import Connection, insert, select
+
+from mlops_for_mle.database.engine import lock
+from mlops_for_mle.database.tables import deployments
+from mlops_for_mle.errors import PrerequisiteError, UserError
+from mlops_for_mle.releases.manifest import Manifest
+from mlops_for_mle.releases.store import ReleaseStore
+
+Event = Literal["deploy", "rollback", "load_failed"]
+SERVING_EVENTS: tuple[Event, ...] = ("deploy", "rollback")
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One row of the audit trail."""
+
+    id: int
+    contract: str
+    event: Event
+    release: str
+    model_version: int
+    run_id: str
+    reason: str
+    actor: str
+    created_at: datetime
+
+
+_COLUMNS = [deployments.c[one.name] for one in fields(Deployment)]
+
+
+class RollbackRefusedError(UserError):
+    """There is nothing to go back to, or another deployment came in between."""
+
+
+def current(connection: Connection, contract: str) -> Deployment | None:
+    """The row that servers follow: the newest that deploys or rolls back; None before any."""
+    return next(iter(history(connection, contract, limit=1)), None)
+
+
+def history(
+    connection: Connection,
+    contract: str,
+    events: Sequence[Event] = SERVING_EVENTS,
+    limit: int | None = None,
+    before: int | None = None,
+) -> list[Deployment]:
+    """Rows of a contract, the newest first; with ``before`` only those with a smaller id."""
+    query = (
+        select(*_COLUMNS)
+        .where(deployments.c.contract == contract, deployments.c.event.in_(events))
+        .order_by(deployments.c.id.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        query = query.where(deployments.c.id < before)
+    return [Deployment(*row) for row in connection.execute(query)]
+
+
+def deploy(
+    connection: Connection, manifest: Manifest, *, reason: str, actor: str
+) -> Deployment | None:
+    """Have a release served, and commit; gives None where it is served already."""
+    _take_turn(connection, manifest.contract.name)
+    served = current(connection, manifest.contract.name)
+    if served is not None and served.release == manifest.release:
+        connection.rollback()
+        return None
+    row = _append(connection, "deploy", manifest, reason=reason, actor=actor)
+    connection.commit()
+    return row
+
+
+def roll_back(
+    connection: Connection,
+    store: ReleaseStore,
+    contract: str,
+    *,
+    reason: str,
+    actor: str,
+    release: str | None = None,
+    expected: int | None = None,
+) -> Deployment:
+    """Have an earlier release served again, and commit.
+
+    Args:
+        connection: To the project's database.
+        store: Where the release is checked to be whole.
+        contract: Whose release.
+        reason: Why, for the audit trail.
+        actor: Who.
+        release: Its name; None goes back to what was served before the present release was first
+            put in service, so that twice goes back twice.
+        expected: The id of the row that the caller takes for the current one.
+
+    Raises:
+        PrerequisiteError: Nothing was deployed yet.
+        RollbackRefusedError: There is no such release, or the current row is another by now.
+        ReleaseError: The release is no longer whole.
+    """
+    rows = history(connection, contract)
+    connection.rollback()
+    if not rows:
+        raise PrerequisiteError(f"Nothing of {contract} is deployed yet: run `kedro run` first.")
+    served = rows[0]
+    earlier = list(dict.fromkeys(one.release for one in rows if one.release != served.release))
+    chosen = release or _release_before(rows)
+    if chosen is None:
+        raise RollbackRefusedError(
+            f"{served.release} was the first release of {contract}; there is none to go back to."
+        )
+    if chosen not in earlier:
+        raise RollbackRefusedError(
+            f"Cannot roll back to {chosen!r}: expected one of {', '.join(earlier) or 'none'} "
+            f"({served.release} is served now)."
+        )
+    # Before the turn is taken: it may be a download.
+    manifest = store.fetch(contract, chosen).manifest
+    _take_turn(connection, contract)
+    now = current(connection, contract)
+    if now != served or expected not in (None, served.id):
+        connection.rollback()
+        raise RollbackRefusedError(
+            f"Another deployment has come in between: {now.release if now else 'nothing'} is "
+            "served now. Look again."
+        )
+    row = _append(connection, "rollback", manifest, reason=reason, actor=actor)
+    connection.commit()
+    return row
+
+
+def record_failure(connection: Connection, deployment: Deployment, reason: str) -> bool:
+    """Append that a deployment could not be loaded, once for each deployment, and commit.
+
+    Returns:
+        Whether this call appended it; other processes that serve the same may have.
+    """
+    _take_turn(connection, deployment.contract)
+    prefix = f"deployment {deployment.id}: "
+    known = history(connection, deployment.contract, ("load_failed",))
+    if any(one.reason.startswith(prefix) for one in known):
+        connection.rollback()
+        return False
+    _insert(
+        connection,
+        contract=deployment.contract,
+        event="load_failed",
+        release=deployment.release,
+        model_version=deployment.model_version,
+        run_id=deployment.run_id,
+        reason=prefix + reason,
+        actor="serving",
+    )
+    connection.commit()
+    return True
+
+
+def _append(
+    connection: Connection, event: Event, manifest: Manifest, *, reason: str, actor: str
+) -> Deployment:
+    return _insert(
+        connection,
+        contract=manifest.contract.name,
+        event=event,
+        release=manifest.release,
+        model_version=manifest.version,
+        run_id=manifest.run_id,
+        reason=reason,
+        actor=actor,
+    )
+
+
+def _take_turn(connection: Connection, contract: str) -> None:
+    lock(connection, f"deployments of {contract}")
+
+
+def _insert(connection: Connection, **values: object) -> Deployment:
+    row = connection.execute(insert(deployments).values(values).returning(*_COLUMNS)).one()
+    return Deployment(*row)
+
+
+def _release_before(rows: list[Deployment]) -> str | None:
+    """What was served before the newest row's release was first put in service."""
+    in_order = [one.release for one in reversed(rows)]
+    first = in_order.index(rows[0].release)
+    return in_order[first - 1] if first else None

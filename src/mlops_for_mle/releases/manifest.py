@@ -1,0 +1,160 @@
+"""What is known of a trained model, from its training to its service, in one document.
+
+Training logs a ``ModelDescription`` with the model. Deployment adds which version it became and
+calls it a ``Manifest``, which stands beside the model's bytes in a release.
+"""
+
+import hashlib
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from mlops_for_mle.contract import Configuration, Contract
+from mlops_for_mle.contract.rules import Precision
+from mlops_for_mle.errors import ReleaseError
+
+PlainValue = bool | int | float | str | None
+
+
+class SnapshotFacts(Configuration):
+    """The rows that the model was trained and validated on.
+
+    Attributes:
+        source: The table or file that they were read from.
+        sha256: Digest of their content, see ``contract.columns.frame_digest``.
+        watermark: The largest key among them; None for a file.
+        row_count: How many they are.
+    """
+
+    source: str
+    sha256: str
+    watermark: int | None
+    row_count: int = Field(ge=1)
+
+
+class Parity(Configuration):
+    """How the served model compared with the trained one before it was released.
+
+    Attributes:
+        point_count: On how many rows they were compared.
+        largest_difference: The largest absolute difference of probabilities or numbers.
+    """
+
+    point_count: int
+    largest_difference: float
+
+
+class Example(Configuration):
+    """Rows with the answers that the trained model gave; a loaded release must repeat them.
+
+    Attributes:
+        rows: One list of plain values a row, in the order of the contract's features.
+        predictions: One class code or number a row.
+        probabilities: One list a row, in the order of the contract's classes, or None.
+    """
+
+    rows: tuple[tuple[PlainValue, ...], ...] = Field(min_length=1)
+    predictions: tuple[float, ...]
+    probabilities: tuple[tuple[float, ...], ...] | None = None
+
+
+class ModelDescription(Configuration):
+    """A trained model.
+
+    Attributes:
+        contract: The contract that it was trained for.
+        estimator: The class of its estimator, for people.
+        precision: The element type of its one input, a matrix of rows by encoded columns.
+        metrics: Measured by its training, by names such as ``validation_accuracy``.
+        snapshot: The rows that it was trained and validated on.
+        parity: How the ONNX graph compared with the trained model.
+        example: Rows with the trained model's answers.
+        training: The parameters of its training, from which it can be trained again.
+        model_sha256: Digest of the ONNX graph.
+        model_bytes: Its size.
+    """
+
+    contract: Contract
+    estimator: str
+    precision: Precision
+    metrics: dict[str, float]
+    snapshot: SnapshotFacts
+    parity: Parity
+    example: Example
+    training: dict[str, Any] = Field(default_factory=dict)
+    model_sha256: str
+    model_bytes: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _example_fits_the_contract(self) -> Self:
+        example, target = self.example, self.contract.target
+        answers = [example.predictions, *filter(None, [example.probabilities])]
+        if any(len(answer) != len(example.rows) for answer in answers):
+            raise ValueError("the example needs one prediction and one list of probabilities a row")
+        if {len(row) for row in example.rows} != {len(self.contract.features)}:
+            raise ValueError("each row of the example needs one value for each feature")
+        if {len(row) for row in example.probabilities or ()} - {len(target.classes)}:
+            raise ValueError("the example needs one probability for each class")
+        return self
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether the model has a second output, rows by classes."""
+        return self.example.probabilities is not None
+
+
+class Manifest(ModelDescription):
+    """All that is to be known of a release beside the model's bytes.
+
+    Attributes:
+        release: Its name.
+        created_at: When the version was registered.
+        version: The version of the registered model, whose name is the contract's.
+        run_id: The MLflow run that trained it.
+    """
+
+    format: Literal[2] = 2
+    release: str
+    created_at: datetime
+    version: int = Field(ge=1)
+    run_id: str
+
+    def to_json(self) -> bytes:
+        """The content of ``manifest.json``."""
+        return self.model_dump_json(indent=2).encode() + b"\n"
+
+
+class Release(Configuration):
+    """A manifest together with the model's bytes, whose digest was checked."""
+
+    manifest: Manifest
+    model: bytes = Field(repr=False)
+
+    @classmethod
+    def checked(cls, manifest: Manifest, model: bytes) -> Self:
+        """Join the two.
+
+        Raises:
+            ReleaseError: The bytes are not those that the manifest was written for.
+        """
+        found = sha256_of(model)
+        if found != manifest.model_sha256:
+            raise ReleaseError(
+                f"Release {manifest.release} was altered: its model has the digest "
+                f"{found[:12]}…, its manifest says {manifest.model_sha256[:12]}…"
+            )
+        return cls(manifest=manifest, model=model)
+
+
+def sha256_of(content: bytes) -> str:
+    """The digest of some bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def release_name(contract: str, version: int, run_id: str) -> str:
+    """The name of a release.
+
+    It holds the run, so a version of another registry, whose numbers start at 1 again, has another.
+    """
+    return f"{contract}-v{version}-{run_id[:8]}"

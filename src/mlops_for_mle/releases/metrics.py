@@ -1,0 +1,102 @@
+"""The metrics that models are measured by: their names, which way is better, how they are shown.
+
+What is measured is the model as it is served, so a version's metrics can be confirmed by anybody
+who has its release and its validation rows.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlops_for_mle.contract.model import Target, Task
+from mlops_for_mle.errors import UserError
+from mlops_for_mle.releases.predictor import Predictions
+
+GREATER_IS_BETTER: Mapping[Task, Mapping[str, bool]] = {
+    "classification": {
+        "accuracy": True,
+        "balanced_accuracy": True,
+        "macro_f1": True,
+        "log_loss": False,
+        "roc_auc": True,
+        "brier": False,
+    },
+    "regression": {"rmse": False, "mae": False, "r2": True},
+}
+ALL_METRICS: Mapping[str, bool] = {
+    name: direction for metrics in GREATER_IS_BETTER.values() for name, direction in metrics.items()
+}
+
+_SMALLEST_WITH_DECIMALS = 0.001
+_LARGEST_WITH_DECIMALS = 1e5
+
+
+def measure(answers: Predictions, truth: npt.NDArray[Any], target: Target) -> dict[str, float]:
+    """Measure answers against the truth.
+
+    Args:
+        answers: Of a model, one a row.
+        truth: What it was to answer, as ``encode_target`` gives it.
+        target: What is predicted.
+
+    Returns:
+        For classification ``accuracy``, ``balanced_accuracy`` and ``macro_f1``, and of a model
+        with probabilities ``log_loss``, ``brier`` (halved for two classes) and, where every class
+        has a row, ``roc_auc`` (one against the rest, every class weighing the same); for
+        regression ``rmse``, ``mae`` and, of two rows or more, ``r2``.
+
+    Raises:
+        UserError: An answer is not finite.
+    """
+    from sklearn import metrics
+
+    found = answers.values
+    if target.task == "classification":
+        measured = {
+            "accuracy": float(metrics.accuracy_score(truth, found)),
+            "balanced_accuracy": float(metrics.balanced_accuracy_score(truth, found)),
+            "macro_f1": float(metrics.f1_score(truth, found, average="macro")),
+        }
+        if answers.probabilities is not None:
+            codes = np.array(target.class_codes)
+            measured |= _measure_probabilities(truth, answers.probabilities, codes)
+        return measured
+    if not np.isfinite(found).all():
+        raise UserError(
+            f"The model answers {int((~np.isfinite(found)).sum())} of {len(found)} rows with a "
+            "number that is not finite: choose another training.estimator or other parameters."
+        )
+    measured = {
+        "rmse": float(metrics.root_mean_squared_error(truth, found)),
+        "mae": float(metrics.mean_absolute_error(truth, found)),
+    }
+    return measured | ({"r2": float(metrics.r2_score(truth, found))} if len(truth) > 1 else {})
+
+
+def metric_text(value: float) -> str:
+    """A metric for people: four decimals, and six digits where these would say nothing."""
+    if value == 0 or _SMALLEST_WITH_DECIMALS <= abs(value) < _LARGEST_WITH_DECIMALS:
+        return f"{value:.4f}"
+    return f"{value:.6g}"
+
+
+def _measure_probabilities(
+    truth: npt.NDArray[Any], probabilities: npt.NDArray[np.float64], codes: npt.NDArray[Any]
+) -> dict[str, float]:
+    from sklearn import metrics
+
+    is_binary = len(codes) == 2
+    squares = float(np.mean(np.sum((probabilities - (truth[:, None] == codes)) ** 2, axis=1)))
+    # Probabilities of a float32 graph add up to 1 only nearly.
+    shares = probabilities / probabilities.sum(axis=1, keepdims=True)
+    measured = {
+        "log_loss": float(metrics.log_loss(truth, shares, labels=codes)),
+        "brier": squares / 2 if is_binary else squares,
+    }
+    if len(np.unique(truth)) == len(codes):
+        scores = probabilities[:, 1] if is_binary else shares
+        options = {} if is_binary else {"multi_class": "ovr", "labels": codes}
+        measured["roc_auc"] = float(metrics.roc_auc_score(truth, scores, **options))
+    return measured

@@ -1,0 +1,111 @@
+"""A model in service: answers rows by onnxruntime, as the trained model would."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.encoding import encode, encoded_columns
+from mlops_for_mle.errors import ReleaseError
+from mlops_for_mle.releases.manifest import Release
+
+INPUT_NAME = "features"
+PREDICTION_OUTPUT = "prediction"
+PROBABILITY_OUTPUT = "probabilities"
+
+_TOLERANCE = 1e-4
+_ELEMENT_TYPES: dict[str, Any] = {"tensor(float)": np.float32, "tensor(double)": np.float64}
+
+Rows = npt.NDArray[np.float64] | npt.NDArray[np.float32]
+
+
+class Predictions(NamedTuple):
+    """The answers for some rows.
+
+    Attributes:
+        values: One class code (int64) or number (float64) a row.
+        probabilities: Rows by classes in the contract's order, or None.
+    """
+
+    values: npt.NDArray[np.int64] | npt.NDArray[np.float64]
+    probabilities: npt.NDArray[np.float64] | None
+
+
+class Predictor:
+    """An ONNX graph with one matrix of rows by encoded columns as its input.
+
+    Attributes:
+        contract: What its rows are.
+        dtype: The element type in which it computes.
+        has_probabilities: Whether it gives probabilities beside predictions.
+    """
+
+    def __init__(self, model: bytes, contract: Contract) -> None:
+        """Load the graph for one thread, since requests are what runs in parallel.
+
+        Raises:
+            ReleaseError: onnxruntime refuses it, or its inputs or outputs do not fit the contract.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise ReleaseError(f"onnxruntime cannot load the model: {error}") from error
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        self.contract = contract
+        self.has_probabilities = PROBABILITY_OUTPUT in self._outputs
+        (first, *others) = self._session.get_inputs()
+        width = len(encoded_columns(contract))
+        is_known = self._outputs[:1] == [PREDICTION_OUTPUT] and first.name == INPUT_NAME
+        if others or not is_known or first.shape[1:] != [width] or first.type not in _ELEMENT_TYPES:
+            raise ReleaseError(
+                f"The model does not fit contract {contract.name}: expected one input "
+                f"{INPUT_NAME!r} of {width} columns, found {first.name!r} of {first.shape}"
+            )
+        self.dtype = _ELEMENT_TYPES[first.type]
+
+    def predict(self, rows: Rows) -> Predictions:
+        """Answer rows of shape (rows, columns), as the contract's encoding gives them."""
+        results = self._session.run(
+            self._outputs, {INPUT_NAME: np.ascontiguousarray(rows, dtype=self.dtype)}
+        )
+        values = results[0].reshape(-1)
+        if not self.contract.target.classes:
+            values = values.astype(np.float64)
+        probabilities = results[1].astype(np.float64) if self.has_probabilities else None
+        return Predictions(values, probabilities)
+
+
+def load(release: Release) -> Predictor:
+    """Load a release and let it answer its own example.
+
+    Raises:
+        ReleaseError: It cannot be loaded, does not fit its contract or answers otherwise than the
+            trained model did.
+    """
+    manifest = release.manifest
+    contract, example = manifest.contract, manifest.example
+    predictor = Predictor(release.model, contract)
+    columns = dict(zip(contract.features, zip(*example.rows, strict=True), strict=True))
+    answers = predictor.predict(encode(columns, contract))
+    expected = np.asarray(example.predictions)
+    # Answers near zero are no more exact than the largest.
+    size = 0.0 if contract.target.classes else max(1.0, float(np.abs(expected).max()))
+    same = np.allclose(answers.values, expected, rtol=0, atol=_TOLERANCE * size)
+    if example.probabilities is not None:
+        same &= answers.probabilities is not None and np.allclose(
+            answers.probabilities, example.probabilities, atol=_TOLERANCE
+        )
+    if not same or not np.isfinite(answers.values).all():
+        raise ReleaseError(
+            f"Release {manifest.release} answers its own example differently than the trained "
+            f"model: {answers.values.tolist()} instead of {expected.tolist()}"
+        )
+    return predictor

@@ -1,0 +1,108 @@
+"""Where releases lie: ``<store>/<contract>/<release>/`` holds a model and its manifest.
+
+The store is a folder or any URL that fsspec opens, such as ``s3://bucket/prefix``. The manifest is
+written last, so a release that has one is complete, and it is never changed afterwards.
+"""
+
+import os
+from functools import cached_property
+from typing import Any
+from uuid import uuid4
+
+import fsspec
+from pydantic import ValidationError
+
+from mlops_for_mle.errors import ReleaseError
+from mlops_for_mle.releases.manifest import Manifest, Release
+
+MODEL_FILE = "model.onnx"
+MANIFEST_FILE = "manifest.json"
+
+
+class ReleaseStore:
+    """Reads and writes the releases below one folder or bucket prefix."""
+
+    def __init__(self, url: str, options: dict[str, Any] | None = None) -> None:
+        """Name the store; ``options`` are passed to the file system of fsspec."""
+        self.url = url.rstrip("/")
+        self._options = options or {}
+
+    @cached_property
+    def _opened(self) -> tuple[Any, str]:
+        try:
+            file_system, root = fsspec.core.url_to_fs(self.url, **self._options)
+        except (ImportError, ValueError) as error:
+            raise ReleaseError(f"MLOPS_RELEASE_STORE: {self.url!r}: {error}") from None
+        return file_system, str(root).rstrip("/")
+
+    def publish(self, release: Release) -> bool:
+        """Write a release unless it is there already; one that was damaged is written again.
+
+        Returns:
+            Whether it was written.
+
+        Raises:
+            ReleaseError: Another release of this name is there.
+        """
+        manifest = release.manifest
+        contract, name = manifest.contract.name, manifest.release
+        try:
+            stored = self.fetch(contract, name).manifest
+        except ReleaseError:
+            file_system, root = self._opened
+            file_system.makedirs(f"{root}/{contract}/{name}", exist_ok=True)
+            self._write(contract, name, MODEL_FILE, release.model)
+            self._write(contract, name, MANIFEST_FILE, manifest.to_json())
+            return True
+        if stored != manifest:
+            raise ReleaseError(
+                f"{self.url}/{contract}/{name} holds another release, of run {stored.run_id}: give "
+                "this project a MLOPS_RELEASE_STORE of its own."
+            )
+        return False
+
+    def manifest(self, contract: str, name: str) -> Manifest:
+        """Read the manifest of a release, without its model.
+
+        Raises:
+            ReleaseError: The release is not there, or its manifest is none of this release.
+        """
+        try:
+            manifest = Manifest.model_validate_json(self._read(contract, name, MANIFEST_FILE))
+        except ValidationError as error:
+            raise ReleaseError(f"The manifest of {contract}/{name} is not valid: {error}") from None
+        if (manifest.contract.name, manifest.release) != (contract, name):
+            raise ReleaseError(
+                f"{self.url}/{contract}/{name} holds the manifest of "
+                f"{manifest.contract.name}/{manifest.release}"
+            )
+        return manifest
+
+    def fetch(self, contract: str, name: str) -> Release:
+        """Read a release and check its digest.
+
+        Raises:
+            ReleaseError: It is not there, incomplete or altered.
+        """
+        manifest = self.manifest(contract, name)
+        return Release.checked(manifest, self._read(contract, name, MODEL_FILE))
+
+    def _read(self, contract: str, name: str, file: str) -> bytes:
+        file_system, root = self._opened
+        try:
+            return bytes(file_system.cat_file(f"{root}/{contract}/{name}/{file}"))
+        except FileNotFoundError:
+            raise ReleaseError(f"{self.url}/{contract}/{name} has no {file}") from None
+
+    def _write(self, contract: str, name: str, file: str, content: bytes) -> None:
+        file_system, root = self._opened
+        path = f"{root}/{contract}/{name}/{file}"
+        if "file" not in file_system.protocol:
+            file_system.pipe_file(path, content)
+            return
+        partial = f"{path}.{uuid4().hex}"
+        with open(partial, "wb") as opened:  # noqa: PTH123  (fsspec gives paths as text)
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())
+        os.replace(partial, path)  # noqa: PTH105  (fsspec gives paths as text)

@@ -1,0 +1,150 @@
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlops_for_mle.contract import Feature
+from mlops_for_mle.contract.columns import (
+    check_columns,
+    frame_digest,
+    plain_rows,
+    read_column,
+    typed_columns,
+)
+from tests.mixed import MIXED_CONTRACT, mixed_rows
+
+NUMBERS = st.lists(st.floats(allow_nan=True), min_size=1, max_size=12)
+TEXTS = st.lists(st.none() | st.text(st.characters(exclude_categories=["Cs"])), min_size=1)
+
+
+def as_text(rows: pd.DataFrame) -> pd.DataFrame:
+    text = rows.copy()
+    for name in rows.columns:
+        text[name] = rows[name].astype(object).where(rows[name].notna(), "").map(str)
+    return text
+
+
+@pytest.mark.parametrize("form", [lambda rows: rows, as_text])
+def test_text_and_typed_columns_are_read_alike(form: Any) -> None:
+    rows = mixed_rows(300).loc[:, list(MIXED_CONTRACT.columns)]
+
+    read, faults = check_columns(form(rows), MIXED_CONTRACT.columns)
+
+    assert faults == {}
+    pd.testing.assert_frame_equal(read, rows)
+
+
+def test_every_fault_of_a_row_is_told_with_what_was_found_and_what_is_allowed() -> None:
+    features = {
+        "width": Feature(minimum=0, maximum=10),
+        "count": Feature(type="integer", missing="mean"),
+        "plan": Feature(type="category", categories=("a", "b")),
+        "since": Feature(type="date"),
+    }
+    rows = pd.DataFrame(
+        {
+            "width": ["1", "11", "x", "", "5"],
+            "count": ["", "2.5", "3", "1", "1"],
+            "plan": ["a", "b", "c", "a", "a"],
+            "since": ["2026-01-31", "2026-01-31", "31.1.2026", "2026-01-31 10:00", "2026-01-31"],
+        }
+    )
+
+    read, faults = check_columns(rows, features)
+
+    assert len(read) == 2
+    assert faults == {
+        1: "width: is too large, found '11'; allowed is a number from 0 to 10. "
+        "count: is no whole number, found '2.5'; allowed is a whole number, or null",
+        2: "width: is no number, found 'x'; allowed is a number from 0 to 10. "
+        'plan: is no known category, found \'c\'; allowed is one of "a", "b". '
+        "since: is no ISO 8601 date such as 2026-01-31, found '31.1.2026'; "
+        "allowed is a date such as 2026-01-31",
+        3: "width: is missing; allowed is a number from 0 to 10. "
+        "since: has a time of day, found '2026-01-31 10:00'; allowed is a date such as 2026-01-31",
+    }
+
+
+def test_a_date_is_read_in_the_form_that_is_said() -> None:
+    rows = pd.DataFrame({"since": ["31.01.2026", "2026-01-31"]})
+
+    read, faults = check_columns(rows, {"since": Feature(type="date")}, {"since": "%d.%m.%Y"})
+
+    assert read["since"].tolist() == [pd.Timestamp("2026-01-31")]
+    assert "does not have the format %d.%m.%Y, found '2026-01-31'" in faults[1]
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("2026-01-31T09:00:00+09:00", "2026-01-31"),
+        ("2026-01-31T00:00:00.1234567Z", "2026-01-31T00:00:00.123456"),
+        (" 2026-01-31", "2026-01-31"),
+        ("0001-01-01", "0001-01-01"),
+        ("now", None),
+        ("2026", "2026-01-01"),
+        ("99999-01-01", None),
+    ],
+)
+def test_times_are_utc(raw: str, expected: str | None) -> None:
+    (found,) = read_column(pd.Series([raw]), Feature(type="timestamp"))
+
+    assert found is pd.NaT if expected is None else found == np.datetime64(expected)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"), [("Yes", True), (" f ", False), ("1", True), ("0.0", False), ("2", None)]
+)
+def test_words_are_read_as_booleans(raw: str, expected: bool | None) -> None:
+    found = read_column(pd.Series([raw]), Feature(type="boolean")).astype(object)[0]
+
+    assert found is pd.NA if expected is None else found == expected
+
+
+def test_whole_numbers_that_a_gap_has_made_floats_are_categories_of_text() -> None:
+    feature = Feature(type="category", categories=("1", "2"), missing="most_frequent")
+
+    assert read_column(pd.Series([1.0, np.nan, 2.0]), feature).tolist() == ["1", None, "2"]
+
+
+def test_plain_values_are_those_of_json() -> None:
+    rows = mixed_rows(50)
+    (row, *_) = plain_rows(rows.dropna(), MIXED_CONTRACT)
+
+    assert [type(one) for one in row] == [float, float, int, bool, str, str, int, str, str]
+    assert len(row[7]) == len("2026-01-31")
+
+
+@given(NUMBERS, st.integers(0, 1000))
+def test_the_digest_does_not_see_the_index(values: list[float], start: int) -> None:
+    rows = pd.DataFrame({"a": values})
+
+    assert frame_digest(rows.set_axis(range(start, start + len(values)))) == frame_digest(rows)
+
+
+@given(TEXTS)
+def test_a_text_column_has_one_digest_whatever_its_storage(values: list[str | None]) -> None:
+    as_objects = pd.DataFrame({"a": pd.Series(values, dtype="object")})
+    as_strings = pd.DataFrame({"a": pd.Series(values, dtype="string")})
+
+    assert frame_digest(as_objects) == frame_digest(as_strings)
+
+
+@given(NUMBERS, st.data())
+def test_one_changed_value_changes_the_digest(values: list[float], data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(values) - 1))
+    changed = list(values)
+    changed[place] = 1.0 if np.isnan(values[place]) else np.nan
+
+    assert frame_digest(pd.DataFrame({"a": changed})) != frame_digest(pd.DataFrame({"a": values}))
+
+
+def test_checked_rows_always_have_the_same_types() -> None:
+    rows = mixed_rows(30)
+
+    again = typed_columns(rows.astype(object), MIXED_CONTRACT.columns)
+
+    assert again.dtypes.to_dict() == rows.dtypes.to_dict() | {"next bill": np.dtype(object)}

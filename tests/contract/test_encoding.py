@@ -1,0 +1,108 @@
+from datetime import datetime
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.columns import encode_rows, plain_rows, typed_columns
+from mlops_for_mle.contract.encoding import (
+    encode,
+    encode_target,
+    encoded_columns,
+    is_plain,
+    possible_codes,
+)
+from mlops_for_mle.contract.model import DatePart
+from tests.contract.strategies import allowed_values, contracts
+from tests.mixed import MIXED_CONTRACT, mixed_rows
+
+CONTRACTS = contracts().map(Contract.model_validate)
+
+
+def one_feature(**facts: Any) -> Contract:
+    raw = MIXED_CONTRACT.model_dump() | {"features": {"a": facts}}
+    return Contract.model_validate(raw)
+
+
+@given(st.data())
+def test_a_row_is_encoded_alone_as_among_others_and_from_a_frame(data: st.DataObject) -> None:
+    contract = data.draw(CONTRACTS)
+    rows = [
+        {name: data.draw(allowed_values(one)) for name, one in contract.features.items()}
+        for _ in range(data.draw(st.integers(1, 4)))
+    ]
+    together = encode({name: [row[name] for row in rows] for name in contract.features}, contract)
+    alone = [encode({name: [row[name]] for name in contract.features}, contract) for row in rows]
+    frame = pd.DataFrame({name: [row[name] for row in rows] for name in contract.features})
+    typed = typed_columns(_with_times(frame, contract), contract.features)
+
+    assert together.shape == (len(rows), len(encoded_columns(contract)))
+    np.testing.assert_array_equal(together, np.concatenate(alone))
+    np.testing.assert_array_equal(together, encode_rows(typed, contract))
+
+
+def _with_times(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    for name, feature in contract.features.items():
+        if feature.is_time:
+            frame[name] = pd.to_datetime(frame[name], format="ISO8601").astype("datetime64[us]")
+    return frame
+
+
+@given(st.datetimes())
+def test_the_parts_of_a_time_are_those_of_the_calendar(time: datetime) -> None:
+    contract = one_feature(type="timestamp", parts=get_args(DatePart))
+
+    row = encode({"a": [time.isoformat()]}, contract)[0].tolist()
+
+    days = time.toordinal() - datetime(1970, 1, 1).toordinal()  # noqa: DTZ001
+    assert row == [days, time.year, time.month, time.day, time.isoweekday(), time.hour]
+
+
+def test_an_offset_is_taken_into_account() -> None:
+    contract = one_feature(type="timestamp", parts=["day", "hour"])
+
+    assert encode({"a": ["2026-01-01T08:00:00+09:00"]}, contract).tolist() == [[31.0, 23.0]]
+
+
+def test_categories_and_what_is_missing_have_codes() -> None:
+    categories = {"type": "category", "categories": ["x", "y"], "unknown": "other"}
+    separate = one_feature(**categories, missing="separate")
+    most = one_feature(**categories, missing="most_frequent")
+
+    assert encode({"a": ["y", "new", None]}, separate).tolist() == [[1.0], [-1.0], [2.0]]
+    assert np.isnan(encode({"a": [None]}, most)).all()
+    (column,) = encoded_columns(separate)
+    assert possible_codes(column, separate.features["a"]) == (0.0, 1.0, 2.0, -1.0)
+
+
+def test_two_columns_of_the_matrix_never_have_one_name() -> None:
+    raw = MIXED_CONTRACT.model_dump() | {
+        "features": {"a.month": {}, "a": {"type": "date", "parts": ["month", "day"]}}
+    }
+
+    names = [one.name for one in encoded_columns(Contract.model_validate(raw))]
+
+    assert names == ["a.month", "a.month_", "a.day"]
+
+
+def test_plain_numbers_are_the_matrix_themselves() -> None:
+    assert is_plain(one_feature(type="integer"))
+    assert not is_plain(one_feature(missing="mean"))
+    assert encode({"a": [1, 2.5]}, one_feature()).tolist() == [[1.0], [2.5]]
+
+
+def test_rows_of_a_table_and_their_plain_values_are_encoded_alike() -> None:
+    rows = mixed_rows(200)
+    plain = plain_rows(rows, MIXED_CONTRACT)
+
+    columns = dict(zip(MIXED_CONTRACT.features, zip(*plain, strict=True), strict=True))
+
+    expected = encode_rows(rows, MIXED_CONTRACT)
+    np.testing.assert_array_equal(encode(columns, MIXED_CONTRACT), expected)
+
+
+def test_the_target_is_what_the_model_answers() -> None:
+    assert encode_target(["leaves", "stays"], MIXED_CONTRACT.target).tolist() == [1, 0]

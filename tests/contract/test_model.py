@@ -1,0 +1,214 @@
+from datetime import datetime
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from pydantic import ValidationError
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.model import RESERVED_ANSWER_NAMES
+from mlops_for_mle.contract.tables import PREDICTION_FACTS
+from mlops_for_mle.paths import project_path
+from tests.contract.strategies import contracts
+
+
+def raw_contract(**changes: Any) -> dict[str, Any]:
+    target = {
+        "column": "kind",
+        "response_name": "answer",
+        "classes": [{"value": 0, "label": "no"}, {"value": 1, "label": "yes"}],
+    }
+    return {"name": "small", "table": "t", "features": {"a": {}}, "target": target} | changes
+
+
+def with_target(**changes: Any) -> dict[str, Any]:
+    raw = raw_contract()
+    return raw | {"target": raw["target"] | changes}
+
+
+def with_feature(**facts: Any) -> dict[str, Any]:
+    return raw_contract(features={"a": facts})
+
+
+@given(contracts())
+def test_a_contract_survives_being_written_and_read(raw: dict[str, Any]) -> None:
+    contract = Contract.model_validate(raw)
+
+    assert Contract.model_validate(contract.model_dump()) == contract
+    assert Contract.model_validate_json(contract.model_dump_json()) == contract
+
+
+@given(contracts())
+def test_columns_keep_the_order_of_the_configuration(raw: dict[str, Any]) -> None:
+    contract = Contract.model_validate(raw)
+
+    assert contract.feature_names == tuple(raw["features"])
+    assert tuple(contract.columns) == (*raw["features"], raw["target"]["column"])
+
+
+def test_labels_are_found_by_class_value() -> None:
+    target = Contract.model_validate(raw_contract()).target
+
+    assert target.class_values == (0, 1)
+    assert target.labels == {0: "no", 1: "yes"}
+
+
+def test_text_classes_are_answered_by_their_place_and_named_by_themselves() -> None:
+    raw = with_target(classes=[{"value": "yes"}, {"value": "no", "label": "stays"}])
+
+    target = Contract.model_validate(raw).target
+
+    assert target.class_values == ("yes", "no")
+    assert target.class_codes == (0, 1)
+    assert target.codes == {"yes": 0, "no": 1}
+    assert target.values == {0: "yes", 1: "no"}
+    assert target.labels == {0: "yes", 1: "stays"}
+
+
+def test_bounds_of_dates_are_utc() -> None:
+    raw = with_feature(type="timestamp", earliest="2026-01-01T09:00:00+09:00")
+
+    feature = Contract.model_validate(raw).features["a"]
+
+    assert feature.earliest == datetime.fromisoformat("2026-01-01")
+
+
+def test_a_date_gives_the_model_sensible_parts_unless_told_otherwise() -> None:
+    features = {"a": {"type": "date"}, "b": {"type": "timestamp", "parts": ["hour"]}}
+
+    read = Contract.model_validate(raw_contract(features=features)).features
+
+    assert read["a"].date_parts == ("days_since_1970", "month", "day", "day_of_week")
+    assert read["b"].date_parts == ("hour",)
+
+
+def test_a_contract_cannot_be_changed() -> None:
+    contract = Contract.model_validate(raw_contract())
+
+    with pytest.raises(ValidationError, match="frozen"):
+        contract.table = "other"
+
+
+MISTAKES: list[tuple[str, str, Any]] = [
+    ("name", "should match pattern", raw_contract(name="Iris Table")),
+    ("name", "should match pattern", raw_contract(name="a" * 49)),
+    ("name", "should match pattern", raw_contract(name="iris\n")),
+    ("name", "Field required", {"table": "t"}),
+    ("table", "a name has 1 to 63 bytes", raw_contract(table="t" * 64)),
+    ("features", "at least 1 item", raw_contract(features={})),
+    ("features.a.type", "'category', 'date' or 'timestamp'", with_feature(type="text")),
+    ("features.a", "minimum 2 must be below maximum 1", with_feature(minimum=2, maximum=1)),
+    ("features.a.minimum", "should be a finite number", with_feature(minimum=float("inf"))),
+    ("features.a.mimimum", "not permitted", with_feature(mimimum=1)),
+    ("features.a", "categories needs at least 1", with_feature(type="category")),
+    (
+        "features.a",
+        "categories must be all text or all whole numbers",
+        with_feature(type="category", categories=["x", 1]),
+    ),
+    ("features.a", "categories has x twice", with_feature(type="category", categories=["x"] * 2)),
+    (
+        "features.a.categories.0",
+        "put yes, no, on, off, true and false in quotes",
+        with_feature(type="category", categories=[True, "no"]),
+    ),
+    (
+        "features.a.categories",
+        "at most 1000 items",
+        with_feature(type="category", categories=[str(one) for one in range(1001)]),
+    ),
+    ("features.a", "categories does not go with type float", with_feature(categories=["x"])),
+    ("features.a", "minimum does not go with type date", with_feature(type="date", minimum=1)),
+    ("features.a", "unknown does not go with type float", with_feature(unknown="other")),
+    ("features.a", "a date has no hour", with_feature(type="date", parts=["hour"])),
+    (
+        "features.a",
+        "earliest 2026-02-01 00:00:00 must be before latest 2026-01-01 00:00:00",
+        with_feature(type="date", earliest="2026-02-01", latest="2026-01-01"),
+    ),
+    (
+        "features.a",
+        "missing: mean does not go with type boolean; allowed: reject, most_frequent, constant",
+        with_feature(type="boolean", missing="mean"),
+    ),
+    ("features.a", "constant goes only with missing: constant", with_feature(constant=1)),
+    (
+        "features.a",
+        "missing: constant needs constant, a value that the feature allows (found 5)",
+        with_feature(missing="constant", constant=5, maximum=4),
+    ),
+    (
+        "features.a",
+        "a value that the feature allows (found 1.5)",
+        with_feature(type="integer", missing="constant", constant=1.5),
+    ),
+    ("features.a\tb.[key]", "cannot hold control characters", raw_contract(features={"a\tb": {}})),
+    ("features.ctid.[key]", "is a system column of every", raw_contract(features={"ctid": {}})),
+    (f"features.{'가' * 22}.[key]", "Hangul syllable", raw_contract(features={"가" * 22: {}})),
+    ("", "twice: ['id']", raw_contract(features={"id": {}})),
+    ("", "twice: ['kind']", raw_contract(features={"kind": {}})),
+    ("", "twice: ['timestamp']", raw_contract(key="timestamp")),
+    ("tabel", "not permitted", raw_contract(tabel="t")),
+    ("target", "classes needs at least 2", with_target(classes=[])),
+    ("target", "regression takes no classes", with_target(task="regression")),
+    ("target.task", "'classification' or 'regression'", with_target(task="ranking")),
+    (
+        "target",
+        "numbers in ascending order, found 1 (a), 0 (b)",
+        with_target(classes=[{"value": 1, "label": "a"}, {"value": 0, "label": "b"}]),
+    ),
+    (
+        "target",
+        "classes must be all text or all whole numbers",
+        with_target(classes=[{"value": 0}, {"value": "yes"}]),
+    ),
+    ("target", "classes has a twice", with_target(classes=[{"value": "a"}, {"value": "a"}])),
+    (
+        "target",
+        "classes must have distinct labels",
+        with_target(classes=[{"value": 0, "label": "a"}, {"value": 1, "label": "a"}]),
+    ),
+    (
+        "target.classes.1.name",
+        "not permitted",
+        with_target(classes=[{}, {"name": "b"}]),
+    ),
+    ("target.response_name", "a name has 1 to 63 bytes", with_target(response_name="x" * 64)),
+]
+
+
+@pytest.mark.parametrize(("place", "words", "raw"), MISTAKES)
+def test_a_mistake_is_told_by_its_key(place: str, words: str, raw: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Contract.model_validate(raw)
+
+    told = [(".".join(map(str, one["loc"])), one["msg"]) for one in caught.value.errors()]
+    assert any(found == place and words in message for found, message in told), told
+
+
+def test_the_names_that_stand_beside_a_prediction_in_its_table_are_reserved() -> None:
+    beside = {one.partition(" ")[0] for one in PREDICTION_FACTS}
+
+    assert beside | {"id", "timestamp"} <= RESERVED_ANSWER_NAMES
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED_ANSWER_NAMES))
+def test_the_prediction_cannot_take_the_name_of_another_field_of_an_answer(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"such as predicted_{name}"):
+        Contract.model_validate(with_target(response_name=name))
+
+
+def test_the_shipped_contract_is_valid_and_keeps_the_column_order_of_the_table() -> None:
+    text = (project_path() / "conf/base/parameters_contract.yml").read_text("utf-8")
+
+    contract = Contract.model_validate(yaml.safe_load(text)["contract"])
+
+    assert tuple(contract.columns) == (
+        "sepal_length",
+        "sepal_width",
+        "petal_length",
+        "petal_width",
+        "target",
+    )
+    assert contract.target.labels == {0: "setosa", 1: "versicolor", 2: "virginica"}

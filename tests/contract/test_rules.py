@@ -1,0 +1,122 @@
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlops_for_mle.contract import Feature
+from mlops_for_mle.contract.columns import read_column, to_array
+from mlops_for_mle.contract.encoding import read_times
+from mlops_for_mle.contract.rules import (
+    Precision,
+    describe,
+    fault,
+    is_allowed,
+    json_type,
+    read_time,
+)
+from tests.contract.strategies import any_values, features
+
+FEATURES = features().map(Feature.model_validate)
+
+
+def is_taken_by_msgspec(value: Any, feature: Feature) -> bool:
+    try:
+        found = msgspec.convert(value, json_type(feature))
+        if feature.is_time and found is not None:
+            return bool(is_allowed(read_times([found]), feature)[0])
+    except (msgspec.ValidationError, ValueError):
+        return False
+    return True
+
+
+@given(st.data())
+def test_one_value_and_json_are_held_to_the_same_rule(data: st.DataObject) -> None:
+    feature = data.draw(FEATURES)
+    value = data.draw(any_values(feature))
+    is_integral_float = isinstance(value, float) and feature.has_integer_categories
+
+    if not is_integral_float:
+        assert is_taken_by_msgspec(value, feature) == (fault(value, feature) is None)
+
+
+@given(st.data())
+def test_columns_are_held_to_the_rule_of_one_value(data: st.DataObject) -> None:
+    feature = data.draw(FEATURES)
+    values = data.draw(st.lists(any_values(feature), min_size=1, max_size=8))
+    # What is of another kind is not read; this test is about values that are.
+    values = [one for one in values if fault(one, feature) is None or _is_of_kind(one, feature)]
+    column = pd.Series(values, dtype=object)
+
+    allowed = is_allowed(to_array(read_column(column, feature), feature), feature)
+
+    assert allowed.tolist() == [fault(one, feature) is None for one in values]
+
+
+def _is_of_kind(value: Any, feature: Feature) -> bool:
+    if feature.is_number:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and abs(value) < 1e300
+    if feature.is_time:
+        try:
+            return isinstance(value, str) and read_time(value).year > 0
+        except ValueError:
+            return False
+    if feature.type == "boolean":
+        return isinstance(value, bool)
+    return isinstance(value, str) and not feature.has_integer_categories and bool(value.strip())
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (1e39, "is beyond what the model computes"),
+        (10**400, "is beyond what the model computes"),
+        (float("nan"), "is not finite"),
+        (-1, "is too small"),
+        (11, "is too large"),
+        (True, "is no number"),
+        ("5", "is no number"),
+        (None, "is missing"),
+        (5, None),
+    ],
+)
+def test_a_number_is_told_what_is_wrong_with_it(value: Any, expected: str | None) -> None:
+    assert fault(value, Feature(minimum=0, maximum=10), "float32") == expected
+
+
+@pytest.mark.parametrize(("precision", "largest"), [("float32", 3e38), ("float64", 1e308)])
+def test_a_number_must_be_one_that_the_model_can_compute_with(
+    precision: Precision, largest: float
+) -> None:
+    feature = Feature()
+
+    assert is_allowed(np.array([largest, -largest]), feature, precision).all()
+    assert not is_allowed(np.array([largest * 9, np.inf]), feature, precision).any()
+
+
+def test_whole_numbers_must_be_exact() -> None:
+    feature = Feature(type="integer")
+
+    assert is_allowed(np.array([2.0**53 - 1, 2.0**53, 0.5]), feature).tolist() == [1, 0, 0]
+    assert fault(2**53, feature) == "is too large to be kept exactly"
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"minimum": 0, "maximum": 2.5}, "a number from 0 to 2.5"),
+        ({"type": "integer", "minimum": 1}, "a whole number of at least 1"),
+        ({"maximum": 3, "missing": "mean"}, "a number of at most 3, or null"),
+        ({"type": "boolean"}, "true or false"),
+        ({"type": "date", "earliest": "2026-01-01"}, ", from 2026-01-01T00:00:00"),
+        ({"type": "category", "categories": ["가", "b"]}, 'one of "가", "b"'),
+        ({"type": "category", "categories": [*range(30)]}, "18, 19 and 10 more"),
+        ({"type": "category", "categories": ["b"], "unknown": "other"}, "text"),
+    ],
+)
+def test_what_is_allowed_is_said_in_words(facts: dict[str, Any], words: str) -> None:
+    assert words in describe(Feature.model_validate(facts))
