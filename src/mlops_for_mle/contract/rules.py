@@ -10,7 +10,8 @@ Plain values are those of JSON: numbers, booleans, text and None; dates and time
 
 import json
 import math
-from datetime import UTC, date, datetime
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -28,6 +29,7 @@ _LONGEST_TIME = 64
 # PostgreSQL holds no NUL, and blank text stands for a missing value.
 _TEXT_PATTERN = r"^[^\x00]*[^\s\x00][^\x00]*$"
 _SHOWN_CATEGORIES = 20
+_MIDNIGHT = time()
 
 
 def bounds(feature: Feature, precision: Precision = "float64") -> tuple[float, float]:
@@ -85,6 +87,22 @@ def fault(value: Any, feature: Feature, precision: Precision = "float64") -> str
         return None if isinstance(value, bool) else "is neither true nor false"
     unreadable = _code_fault(value) if feature.has_integer_categories else _text_fault(value)
     return unreadable or (None if _is_discrete(value, feature) else "is no known category")
+
+
+def read_allowed_times(values: Sequence[str | None], feature: Feature) -> list[datetime | None]:
+    """Read a column of dates or times.
+
+    Raises:
+        ValueError: One of them is none, or is not allowed; ``fault`` says which and why.
+    """
+    times = [None if one is None else read_time(one) for one in values]
+    present = [one for one in times if one is not None]
+    is_late = feature.latest is not None and present and max(present) > feature.latest
+    if is_late or (feature.earliest is not None and present and min(present) < feature.earliest):
+        raise ValueError("out of range")
+    if feature.type == "date" and any(one.time() != _MIDNIGHT for one in present):
+        raise ValueError("a time of day")
+    return times
 
 
 def json_type(feature: Feature, precision: Precision = "float64") -> Any:

@@ -5,36 +5,18 @@ command or the API.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from datetime import datetime
-from typing import Literal
+from dataclasses import fields
 
 from sqlalchemy import Connection, insert, select
 
 from mlops_for_mle.database.engine import lock
 from mlops_for_mle.database.tables import deployments
 from mlops_for_mle.errors import PrerequisiteError, UserError
-from mlops_for_mle.releases.manifest import Manifest
+from mlops_for_mle.releases.manifest import Deployment as Deployment
+from mlops_for_mle.releases.manifest import Event, Manifest
 from mlops_for_mle.releases.store import ReleaseStore
 
-Event = Literal["deploy", "rollback", "load_failed"]
 SERVING_EVENTS: tuple[Event, ...] = ("deploy", "rollback")
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """One row of the audit trail."""
-
-    id: int
-    contract: str
-    event: Event
-    release: str
-    model_version: int
-    run_id: str
-    reason: str
-    actor: str
-    created_at: datetime
-
 
 _COLUMNS = [deployments.c[one.name] for one in fields(Deployment)]
 

@@ -22,34 +22,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # onnxruntime would otherwise report its use to others.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    options = vars(_parser().parse_args(arguments))
-    try:
-        settings = ServingSettings.load(options)
-        logging.config.dictConfig(log_configuration(settings.log_level, settings.log_format))
-        run_server(settings)
-    except ConfigurationError as error:
-        print(error, file=sys.stderr)  # noqa: T201  (the answer to a person's mistake)
-        return 2
-    except UserError as error:
-        print(error, file=sys.stderr)  # noqa: T201  (the answer to a person's mistake)
-        return 1
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m mlops_for_mle.serving",
         description="Answer predictions by the release that was deployed last.",
         epilog="Every setting is also a variable; options come before variables.",
     )
     for name in OPTIONS:
-        field = ServingSettings.model_fields[name]
+        description = ServingSettings.model_fields[name].description
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             metavar=name.upper(),
-            help=f"{field.description} [{PREFIX}{name.upper()}]",
+            help=f"{description} [{PREFIX}{name.upper()}]",
         )
-    return parser
+    try:
+        settings = ServingSettings.load(vars(parser.parse_args(arguments)))
+        logging.config.dictConfig(log_configuration(settings.log_level, settings.log_format))
+        run_server(settings)
+    except UserError as error:
+        print(error, file=sys.stderr)  # noqa: T201  (the answer to a person's mistake)
+        return 2 if isinstance(error, ConfigurationError) else 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -16,18 +16,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
-from uuid import uuid4
 
 from pydantic import Field, ValidationError
 
-from mlops_for_mle.configuration import explain_errors
 from mlops_for_mle.contract import Configuration
 from mlops_for_mle.errors import ConfigurationError, UserError
 
 Scope = Literal["predict", "write", "admin"]
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
-PREFIX = "mlops_"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,47}")
 
@@ -73,22 +70,17 @@ class KeyFile:
             ConfigurationError: The file cannot be read or is not of the expected form.
         """
         try:
-            raw = self.path.read_bytes()
+            return KeyDocument.model_validate_json(self.path.read_bytes()).keys
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise ConfigurationError(
-                f"The API keys in {self.path} cannot be read: {error.strerror}"
-            ) from None
-        try:
-            return KeyDocument.model_validate_json(raw).keys
+            raise ConfigurationError(f"The API keys cannot be read: {error}") from None
         except ValidationError as error:
-            reasons = "; ".join(
-                line.partition(" (found")[0] for line in explain_errors(error, "", KeyDocument)
-            )
-            raise ConfigurationError(f"The API keys in {self.path} are not valid: {reasons}") from (
-                None
-            )
+            # Nothing of the content is shown: it may be a key.
+            reasons = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            raise ConfigurationError(
+                f"The API keys in {self.path} are not valid: {'; '.join(reasons)}"
+            ) from None
 
     def create(self, name: str, scopes: Sequence[Scope]) -> str:
         """Add a key and give it; it cannot be shown again.
@@ -101,7 +93,7 @@ class KeyFile:
                 f"A key cannot be named {name!r}: allowed are 1 to 48 characters out of a-z, 0-9, "
                 "'.', '_' and '-', starting with a letter or a digit."
             )
-        key = PREFIX + secrets.token_urlsafe(32)
+        key = "mlops_" + secrets.token_urlsafe(32)
         with self._locked():
             keys = self.read() or ()
             if any(one.name == name for one in keys):
@@ -130,7 +122,7 @@ class KeyFile:
             self._write(kept)
 
     def _write(self, keys: tuple[ApiKey, ...]) -> None:
-        partial = self.path.with_name(f".{self.path.name}.{uuid4().hex}")
+        partial = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(KeyDocument(keys=keys).model_dump_json(indent=2) + "\n")

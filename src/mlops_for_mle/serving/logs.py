@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from mlops_for_mle.serving.guards.request_context import current_request
+from mlops_for_mle.serving.context import current_request
 from mlops_for_mle.serving.settings import LogFormat
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {

@@ -1,19 +1,17 @@
 """Runs the application under uvicorn, in one process or several."""
 
 import logging
-import signal
 import socket
 import sys
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.serving.guards.exposure import require_keys_for
+from mlops_for_mle.serving.auth import require_keys_for
 from mlops_for_mle.serving.logs import log_configuration
-from mlops_for_mle.serving.metrics.folder import shared_metrics_folder
 from mlops_for_mle.serving.settings import ServingSettings
 
-APPLICATION = "mlops_for_mle.serving.worker:create_worker"
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 # Longer than a load balancer keeps idle connections, so that it is never the server who ends one.
 _KEEP_ALIVE_SECONDS = 75
@@ -34,7 +32,7 @@ def run_server(settings: ServingSettings) -> None:
     listening = bind(settings.host, settings.port)
     settings.export()
     options: dict[str, Any] = {
-        "app": APPLICATION,
+        "app": "mlops_for_mle.serving.server:create_worker",
         "factory": True,
         "log_level": settings.log_level,
         "log_config": log_configuration(settings.log_level, settings.log_format),
@@ -42,37 +40,31 @@ def run_server(settings: ServingSettings) -> None:
         "server_header": False,
         # The rest of the time is for writing out the prediction log, see Services.stop.
         "timeout_graceful_shutdown": settings.shutdown_seconds / 2,
-        "http": "mlops_for_mle.serving.http.protocol:ServingProtocol",
         "ws": "none",
         "timeout_keep_alive": _KEEP_ALIVE_SECONDS,
     }
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    logger.info("Listening on http://%s:%d (Ctrl+C stops)", shown, port)
+    import uvicorn
+
     if settings.workers == 1:
-        # After an orderly end uvicorn raises the signal again, which would be the exit status.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _stay_orderly)
-        # Loading the model and asking the database start before uvicorn is imported.
-        from mlops_for_mle.serving.worker import create_worker
-
-        application = create_worker()
-        import uvicorn
-
-        from mlops_for_mle.serving.http.patient_server import PatientServer
-
-        options |= {"app": application, "factory": False}
-        config = uvicorn.Config(**options)
-        _announce(listening)
-        server = PatientServer(config)
+        server = uvicorn.Server(uvicorn.Config(**options))
         server.run(sockets=[listening])
         if not server.started:
             sys.exit(1)
         return
-    import uvicorn
     from uvicorn.supervisors import Multiprocess
 
     config = uvicorn.Config(**options, workers=settings.workers)
-    _announce(listening)
-    with shared_metrics_folder():
-        Multiprocess(config, sockets=[listening]).run()
+    Multiprocess(config, sockets=[listening]).run()
+
+
+def create_worker() -> "ASGIApp":
+    """Make the application of one process from the environment."""
+    from mlops_for_mle.serving.app import create_app, make_services
+
+    return create_app(make_services(ServingSettings.load()))
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -102,13 +94,3 @@ def bind(host: str, port: int) -> socket.socket:
         ) from None
     listening.set_inheritable(True)
     return listening
-
-
-def _announce(listening: socket.socket) -> None:
-    host, port = listening.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    logger.info("Listening on http://%s:%d (Ctrl+C stops)", shown, port)
-
-
-def _stay_orderly(_: int, __: FrameType | None) -> None:
-    """Let the orderly end be the end."""

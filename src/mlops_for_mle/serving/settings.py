@@ -8,8 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from mlops_for_mle.configuration import explain_errors
-from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.errors import ConfigurationError, explain
 from mlops_for_mle.paths import project_path as default_project_path
 
 PREFIX = "MLOPS_"
@@ -190,7 +189,7 @@ class ServingSettings(BaseSettings):
         try:
             return cls(**given)
         except ValidationError as error:
-            lines = [_as_written(line, given) for line in explain_errors(error, "", cls)]
+            lines = [_as_written(line, given) for line in explain(error).splitlines()]
             raise ConfigurationError("\n".join(lines)) from None
 
     @property

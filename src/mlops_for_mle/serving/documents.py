@@ -1,0 +1,177 @@
+"""Reads the JSON of a body so that no body takes much memory or time, whatever is in it.
+
+Nothing is decoded as a whole but small bodies and what a type has described. Fields come as raw
+text, lists in pieces of some 64 KiB. msgspec takes the last of equal names and says nothing; but
+every name and every text has two quotes, so what was decoded tells how many quotes there must be.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from mlops_for_mle.serving.errors import FieldError, readable, refused, shown, unprocessable
+
+PIECE = 64 * 1024
+VALUES, ROWS, LISTS = (
+    re.compile(rb","),
+    re.compile(rb"(?<=})\s*,\s*(?={)"),
+    re.compile(rb"(?<=\])\s*,\s*(?=\[)"),
+)
+"""Where the text of a list may be cut, by what it holds."""
+REFUSALS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+Text = bytes | memoryview
+"""JSON as it stands in a body."""
+
+_BOM = b"\xef\xbb\xbf"
+_MOST_FIELDS = 5000
+# Python refuses to parse longer integers; no feature holds a number of that size anyway.
+_LONGEST_INTEGER = 400
+_KEY = re.compile(rb'"\s*:')
+_ESCAPED = re.compile(rb"\\.", re.DOTALL)
+_REST_OF_TEXT = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NO_NUMBER = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?(?:NaN|Infinity)', re.DOTALL)
+
+_decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class LongValue:
+    """Stands for a value whose text is too long to be looked at."""
+
+
+def json_text(body: Text) -> bytes:
+    """The JSON of a body: without a byte order mark, and null for NaN, which Python writes.
+
+    Raises:
+        ProblemError: 422, it is empty, not UTF-8, not JSON or nested too deeply.
+    """
+    text = bytes(body).removeprefix(_BOM).strip()
+    if not text:
+        raise refused("", "the body is empty", "JSON")
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        given = f"the byte 0x{text[error.start]:02x} at position {error.start}"
+        raise refused("", "the body is not UTF-8", "JSON", given) from None
+    if b"NaN" in text or b"Infinity" in text:
+        text = _NO_NUMBER.sub(_as_json, text)
+    try:
+        _decode_raw(text)
+    except RecursionError:
+        raise refused("", "the body is nested too deeply", "JSON of a few levels") from None
+    except msgspec.DecodeError as error:
+        reason = str(error).removeprefix("JSON is malformed: ")
+        raise refused("", f"the body is not JSON: {reason}", "JSON") from None
+    return text
+
+
+def fields(raw: Text, path: str = "") -> dict[str, memoryview]:
+    """The raw texts of an object's fields.
+
+    Raises:
+        ProblemError: 422, a name is given more than once, or there are very many.
+        MsgspecError: It is no object.
+    """
+    if (
+        len(raw) > PIECE
+        and sum(1 for _ in islice(_KEY.finditer(raw), _MOST_FIELDS)) >= _MOST_FIELDS
+    ):
+        raise refused(path, "has too many fields", f"at most {_MOST_FIELDS}")
+    found = {name: memoryview(one) for name, one in _decode_fields(raw).items()}
+    if 2 * len(found) + sum(map(quotes_in, found.values())) != quotes_in(raw):
+        raise unprocessable(*_repeated(raw, path))
+    return found
+
+
+def elements(raw: Text) -> list[memoryview]:
+    """The raw texts of the elements of a list that is no longer than some pieces."""
+    return list(map(memoryview, _decode_elements(raw)))
+
+
+def pieces(raw: Text, boundary: re.Pattern[bytes]) -> Iterator[Text]:
+    """Cut the text of a long list into texts of lists, between elements of one kind."""
+    start, end = 1, len(raw) - 1
+    if end <= PIECE:
+        yield raw
+        return
+    while start < end:
+        at, counted, is_inside = start + PIECE, start, True
+        while is_inside:
+            found = boundary.search(raw, at, end)
+            cut, following = found.span() if found else (end, end)
+            is_inside = found is not None and quotes_in(raw[counted:cut]) % 2 == 1
+            if is_inside:
+                # Nothing is cut inside of a text.
+                closed = _REST_OF_TEXT.match(raw, following, end)
+                at = counted = closed.end() if closed else end
+        yield b"[%b]" % raw[start:cut]
+        start = following
+
+
+def value(raw: Text) -> Any:
+    """One value of a body that is JSON."""
+    if len(raw) > PIECE:
+        return LongValue()
+    return json.loads(bytes(raw), parse_int=_read_integer)
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """The fields of a body that is one object.
+
+    Raises:
+        ProblemError: 422, it is none, or a name is given more than once.
+    """
+    text = json_text(body)
+    if text[:1] != b"{":
+        raise refused("", "the body is no object", "an object", shown(value(text)))
+    return {name: value(raw) for name, raw in fields(text).items()}
+
+
+def quotes_in(text: Text) -> int:
+    """How many quotes begin or end a name or a text."""
+    content = bytes(text)
+    return (_ESCAPED.sub(b"", content) if b"\\" in content else content).count(b'"')
+
+
+def quotes_of(document: Any) -> int:
+    """How many quotes there are around the names and texts of what was decoded."""
+    if isinstance(document, str):
+        return 2
+    if isinstance(document, Mapping):
+        return 2 * len(document) + sum(map(quotes_of, document.values()))
+    if isinstance(document, list):
+        return sum(map(quotes_of, document))
+    return quotes_in(memoryview(document)) if isinstance(document, msgspec.Raw) else 0
+
+
+def _repeated(raw: Text, path: str) -> Iterator[FieldError]:
+    allowed = "each name once"
+    if len(raw) > PIECE:
+        yield FieldError(path, "gives a name more than once", None, allowed)
+        return
+    given: dict[str, list[Any]] = {}
+    for name, one in json.loads(bytes(raw), parse_int=_read_integer, object_pairs_hook=list):
+        given.setdefault(name, []).append(one)
+    prefix = f"{path}." if path else ""
+    for name, values in given.items():
+        if len(values) > 1:
+            told = " and ".join(map(shown, values[:3]))
+            yield FieldError(prefix + readable(name), "is given more than once", told, allowed)
+
+
+def _as_json(found: re.Match[bytes]) -> bytes:
+    text = found[0]
+    if text[:1] == b'"':
+        return text
+    # Infinity becomes a number that is refused for its size.
+    return b"null" if text.endswith(b"NaN") else text.replace(b"Infinity", b"1e999")
+
+
+def _read_integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else float(digits)
