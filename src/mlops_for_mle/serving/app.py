@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Match
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlops_for_mle import __version__
 from mlops_for_mle.serving import health, metrics, model, predict
@@ -16,6 +17,7 @@ from mlops_for_mle.serving.auth import Access
 from mlops_for_mle.serving.context import Guard, RequestContext, Services, problem_answer
 from mlops_for_mle.serving.database import Database
 from mlops_for_mle.serving.errors import FieldError, ProblemError, shown, unprocessable
+from mlops_for_mle.serving.fast import FastWay
 from mlops_for_mle.serving.metrics import Metrics
 from mlops_for_mle.serving.predict import response
 from mlops_for_mle.serving.prediction_log import PredictionLog
@@ -24,6 +26,7 @@ from mlops_for_mle.serving.settings import ServingSettings
 
 # Each has a function `router(services)`; the document lists their routes in this order.
 ROUTERS = (predict, model, health, metrics)
+HOT_ROUTES = (predict.PREDICT, predict.PREVIEW)
 
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 _REQUEST_HEADERS = (
@@ -49,7 +52,7 @@ def make_services(settings: ServingSettings) -> Services:
     )
 
 
-def create_app(services: Services) -> FastAPI:
+def create_app(services: Services) -> "Application":
     """Make the application; it starts and stops the services."""
 
     @asynccontextmanager
@@ -72,18 +75,32 @@ def create_app(services: Services) -> FastAPI:
     for module in ROUTERS:
         application.include_router(module.router(services))
     _answer_errors(application)
-    application.add_middleware(Guard, services)
+    guard = Guard(application, services)
+    guarded: ASGIApp = guard
     if services.settings.allowed_origins:
         # In front of the keys, since a browser asks for permission without one.
-        application.add_middleware(
-            CORSMiddleware,
+        guarded = CORSMiddleware(
+            guard,
             allow_origins=services.settings.allowed_origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=_REQUEST_HEADERS,
             expose_headers=_ANSWER_HEADERS,
         )
-    application.add_middleware(RequestContext, services)
-    return application
+    context = RequestContext(guarded, services)
+    return Application(context, FastWay(services, context, guard, HOT_ROUTES))
+
+
+class Application:
+    """An ASGI application with a short way beside it, for the protocol that knows of it."""
+
+    def __init__(self, application: ASGIApp, fast_way: FastWay | None) -> None:
+        """Join the two; without the short way everything goes through the application."""
+        self._application = application
+        self.fast_way = fast_way
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer in the ordinary way."""
+        await self._application(scope, receive, send)
 
 
 def _answer_errors(application: FastAPI) -> None:

@@ -40,6 +40,7 @@ def run_server(settings: ServingSettings) -> None:
         "server_header": False,
         # The rest of the time is for writing out the prediction log, see Services.stop.
         "timeout_graceful_shutdown": settings.shutdown_seconds / 2,
+        "http": "mlops_for_mle.serving.protocol:ServingProtocol",
         "ws": "none",
         "timeout_keep_alive": _KEEP_ALIVE_SECONDS,
     }
