@@ -10,17 +10,16 @@ import pytest
 from sqlalchemy import text
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.database import engine_for, ensure_observations
-from mlops_for_mle.release import Release
+from mlops_for_mle.database import engine_for, ensure_observation_table
+from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.serving.data_plane import Question
 from mlops_for_mle.serving.formats.schemas import row_schema
 from mlops_for_mle.serving.metrics.recent import RecentPredictions
 from mlops_for_mle.serving.prediction_log.recorder import SpoolingRecorder
-from mlops_for_mle.serving.services import Services, build_services
+from mlops_for_mle.serving.context import Services
 from tests.mixed import MIXED_CONTRACT
-from tests.releases import mixed_release
+from tests.new_releases import mixed_release
 from tests.serving.conftest import serve, wait_until
-from tests.serving.requests import call
 
 pytestmark = pytest.mark.integration
 
@@ -279,7 +278,7 @@ def test_feedback_takes_the_classes_text_or_name(services, database):
 
 def test_observations_are_created_changed_filtered_and_read(services, database):
     database.run(f'DROP TABLE IF EXISTS "{MIXED_CONTRACT.table}"')
-    ensure_observations(database.url, MIXED_CONTRACT)
+    ensure_observation_table(database.url, MIXED_CONTRACT)
 
     created = post(services, "/observations", ROW | {"left?": "해지"})
     sparse = post(services, "/observations", REQUIRED | {"left?": "stays"})
@@ -329,8 +328,8 @@ def test_observations_with_names_that_look_alike_keep_their_values_apart(service
     from mlops_for_mle.serving.stores.route_database import RouteDatabase
 
     database.run('DROP TABLE IF EXISTS "50% of ""it"""')
-    ensure_observations(database.url, contract)
-    values = {name: float(place) for place, name in enumerate(contract.columns)}
+    ensure_observation_table(database.url, contract)
+    values = {name: float(place) for place, name in enumerate(contract.data_columns)}
     store = ObservationStore(RouteDatabase())
 
     created = store.create(contract, values, None).observation

@@ -89,20 +89,20 @@ def fault(value: Any, feature: Feature, precision: Precision = "float64") -> str
     return unreadable or (None if _is_discrete(value, feature) else "is no known category")
 
 
-def read_allowed_times(values: Sequence[str | None], feature: Feature) -> list[datetime | None]:
-    """Read a column of dates or times.
+def check_times(values: Sequence[str | None], feature: Feature) -> None:
+    """See that dates or times of a JSON body are such, and allowed.
 
     Raises:
-        ValueError: One of them is none, or is not allowed; ``fault`` says which and why.
+        ValueError: One of them is not; ``fault`` says which and why.
     """
-    times = [None if one is None else read_time(one) for one in values]
-    present = [one for one in times if one is not None]
-    is_late = feature.latest is not None and present and max(present) > feature.latest
-    if is_late or (feature.earliest is not None and present and min(present) < feature.earliest):
+    times = [read_time(one) for one in values if one is not None]
+    if not times:
+        return
+    is_late = feature.latest is not None and max(times) > feature.latest
+    if is_late or (feature.earliest is not None and min(times) < feature.earliest):
         raise ValueError("out of range")
-    if feature.type == "date" and any(one.time() != _MIDNIGHT for one in present):
+    if feature.type == "date" and any(one.time() != _MIDNIGHT for one in times):
         raise ValueError("a time of day")
-    return times
 
 
 def json_type(feature: Feature, precision: Precision = "float64") -> Any:
@@ -110,7 +110,7 @@ def json_type(feature: Feature, precision: Precision = "float64") -> Any:
 
     What it refuses, ``fault`` explains. It is stricter in two ways, which ``fault`` then allows: a
     whole number written as 1.0 is none of the integer categories. And looser in one: a date or
-    time is text of any form, which ``read_times`` has to take.
+    time is text of any form, which ``check_times`` looks at.
     """
     value: Any
     if feature.is_number:

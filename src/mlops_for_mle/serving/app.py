@@ -12,11 +12,21 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlops_for_mle import __version__
-from mlops_for_mle.serving import health, metrics, model, predict
+from mlops_for_mle.serving import (
+    health,
+    metrics,
+    mlflow,
+    model,
+    oip,
+    openapi,
+    page,
+    predict,
+    tracing,
+)
 from mlops_for_mle.serving.auth import Access
 from mlops_for_mle.serving.context import Guard, RequestContext, Services, problem_answer
 from mlops_for_mle.serving.database import Database
-from mlops_for_mle.serving.errors import FieldError, ProblemError, shown, unprocessable
+from mlops_for_mle.serving.errors import FieldError, ProblemError, our_failure, shown, unprocessable
 from mlops_for_mle.serving.fast import FastWay
 from mlops_for_mle.serving.metrics import Metrics
 from mlops_for_mle.serving.predict import response
@@ -25,8 +35,8 @@ from mlops_for_mle.serving.releases import Releases
 from mlops_for_mle.serving.settings import ServingSettings
 
 # Each has a function `router(services)`; the document lists their routes in this order.
-ROUTERS = (predict, model, health, metrics)
-HOT_ROUTES = (predict.PREDICT, predict.PREVIEW)
+ROUTERS = (predict, mlflow, oip, model, health, metrics, page)
+HOT_ROUTES = (predict.PREDICT, predict.PREVIEW, mlflow.INVOCATIONS, *oip.INFER)
 
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 _REQUEST_HEADERS = (
@@ -74,6 +84,7 @@ def create_app(services: Services) -> "Application":
     )
     for module in ROUTERS:
         application.include_router(module.router(services))
+    application.include_router(openapi.router(services, ROUTERS))
     _answer_errors(application)
     guard = Guard(application, services)
     guarded: ASGIApp = guard
@@ -87,6 +98,8 @@ def create_app(services: Services) -> "Application":
             expose_headers=_ANSWER_HEADERS,
         )
     context = RequestContext(guarded, services)
+    if tracing.is_wanted() and (traced := tracing.traced(context)) is not None:
+        return Application(traced, None)
     return Application(context, FastWay(services, context, guard, HOT_ROUTES))
 
 
@@ -127,6 +140,10 @@ def _answer_errors(application: FastAPI) -> None:
         return await on_problem(
             request, ProblemError(error.status_code, str(error.detail), headers=headers)
         )
+
+    @application.exception_handler(Exception)
+    async def on_failure(request: Request, _: Exception) -> Response:
+        return await on_problem(request, our_failure())
 
     @application.exception_handler(RequestValidationError)
     async def on_wrong_request(request: Request, error: RequestValidationError) -> Response:

@@ -6,8 +6,10 @@ where each fault is, what was given and what is allowed. Inside, rows are column
 one row, and of some thousand for large bodies, which are encoded piece by piece as they are read.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from itertools import chain, repeat
 from operator import mod
@@ -21,10 +23,10 @@ from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.encoding import Encoder, Matrix
 from mlops_for_mle.contract.rules import (
     Precision,
+    check_times,
     describe,
     fault,
     json_type,
-    read_allowed_times,
 )
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.releases.predictor import Predictions
@@ -46,15 +48,16 @@ from mlops_for_mle.serving.errors import Faults, FieldError, refused, shown
 COLUMNS_KEY = "columns"
 
 _ABSENT: Any = object()
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _BY_COLUMNS = re.compile(rb'\{\s*"columns"\s*:\s*')
 _LONGEST_EXPLAINED = 4 * PIECE
-_NUMBERS_A_TEXT = 5000
+_NUMBERS_A_TEXT = 20_000
 # Stands for what is filled in later; JSON text never holds this byte.
 _SLOT = msgspec.Raw(b"\x00")
 
 Columns = Sequence[Sequence[Any]]
-"""A column of plain values for each feature; dates and times may have been read."""
+"""A column of plain values for each feature."""
 
 encode = msgspec.json.Encoder().encode
 _values_of = msgspec.structs.astuple
@@ -125,8 +128,13 @@ class Codec:
             )
             for code in self._labels or [None]
         }
-        self._written = {encode(code): encode(one) for code, one in self._labels.items()}
-        self._written_values = {encode(code): encode(one) for code, one in target.values.items()}
+        shown = {"label": self._labels}
+        if target.has_text_classes:
+            shown = {self._name: target.values, **shown}
+        self._written = {
+            name: {encode(code): encode(one) for code, one in texts.items()}
+            for name, texts in shown.items()
+        }
 
     def read(self, body: Text) -> Rows:
         """Read a row as an object, a list of them, or ``{"columns": {feature: [values]}}``.
@@ -145,6 +153,73 @@ class Codec:
         except REFUSALS as error:
             raise refused("", f"does not fit: {error}", self._row_words) from None
 
+    def read_list(self, raw: Text, where: str = "", *, lenient: bool = False) -> Rows:
+        """Read a list of rows.
+
+        Args:
+            raw: Its JSON.
+            where: Where it stands in the body.
+            lenient: Whether unknown fields are ignored, and text and numbers are cast.
+
+        Raises:
+            ProblemError: 422.
+        """
+        faults = Faults()
+        parts = self._parts_of_rows(raw, where, faults, lenient=lenient)
+        rows = self.rows(parts) if lenient else self._joined(parts, raw, Form.LIST)
+        faults.raise_if_any()
+        if not rows.count:
+            raise refused(where, "has no rows", "at least one row")
+        return rows
+
+    def read_columns(
+        self, given: Mapping[str, Text | Sequence[Any]], where: str, text: Text | None = None
+    ) -> Rows:
+        """Read lists of one length, one value a row.
+
+        Args:
+            given: For each feature the JSON of its list, or the values themselves.
+            where: Where they stand in the body.
+            text: The JSON of all; None where unknown names are ignored and values are cast.
+
+        Raises:
+            ProblemError: 422.
+        """
+        faults, lenient = Faults(), text is None
+        if not lenient:
+            _refuse_unknown(given, self.features, f"{where}.", faults)
+        found: dict[str, Matrix] = {}
+        texts: dict[str, list[bytes]] = {}
+        for name, feature in self.features.items():
+            path, allowed = f"{where}.{name}", f"a list in which each is {describe(feature)}"
+            raw = given.get(name, b"")
+            if name in given and isinstance(raw, Text) and raw[:1] != b"[":
+                faults.add(path, "is no list", allowed, value(raw))
+            elif name in given:
+                encoded, texts[name] = [], []
+                for values in self._parts_of_column(name, raw, path, faults, lenient=lenient):
+                    encoded.append(self.encoder.feature(name, values))
+                    if lenient:
+                        texts[name].append(encode(values)[1:-1])
+                found[name] = np.concatenate(encoded, axis=1)
+            elif not feature.is_optional:
+                faults.add(path, "is missing", allowed)
+        lengths = {name: one.shape[1] for name, one in found.items()}
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+            faults.found.append(FieldError(where, "differ in length", told, "one length"))
+        elif not any(lengths.values()):
+            faults.add(where, "has no rows", "at least one row")
+        faults.raise_if_any()
+        count = max(lengths.values())
+        for name in self.features.keys() - found.keys():
+            found[name] = self.encoder.feature(name, [None] * count)
+        matrix = np.concatenate([found[name] for name in self.names]).T
+        for name in self.names if text is None else ():
+            texts.setdefault(name, [encode([None] * count)[1:-1]])
+        written = _object_of_lists(texts) if text is None else text
+        return Rows(count, written, Form.COLUMNS, None, matrix)
+
     def fit(
         self,
         given: Mapping[str, Sequence[Any]],
@@ -152,10 +227,10 @@ class Codec:
         path_of: Callable[[str, int], str],
         faults: Faults,
     ) -> Columns:
-        """Check columns of plain values that another protocol gave; an absent one is missing.
+        """Check columns of plain values that another protocol gave, cast where that is needed.
 
         Args:
-            given: Values by feature.
+            given: Values by feature; of one that is absent, all are missing.
             count: How many rows.
             path_of: Names the place of one value, from the name of its feature and its row.
             faults: Takes what is wrong.
@@ -169,21 +244,28 @@ class Codec:
             try:
                 values = msgspec.convert(values, self._lists[name])
                 if feature.is_time:
-                    read_allowed_times(values, feature)
+                    check_times(values, feature)
             except (msgspec.ValidationError, ValueError):
                 paths = (path_of(name, row) for row in range(count))
-                values = self._explain_values(values, feature, paths, faults)
+                values = self._explain(values, feature, paths, faults, lenient=True)
             checked.append(values)
         return checked
 
-    def rows(self, parts: Sequence[Columns]) -> Rows:
+    def rows(self, parts: Iterable[Columns]) -> Rows:
         """Join columns of allowed values, and write them for the prediction log."""
-        form = Form.ONE if sum(len(one[0]) for one in parts) == 1 else Form.COLUMNS
-        texts = {}
-        for place, name in enumerate(self.names):
-            text = b",".join(encode(one[place])[1:-1] for one in parts)
-            texts[name] = msgspec.Raw(text if form is Form.ONE else b"[%b]" % text)
-        return self._joined(map(self._with_times, parts), encode(texts), form)
+        texts: dict[str, list[bytes]] = {name: [] for name in self.names}
+
+        def written() -> Iterator[Columns]:
+            for columns in filter(None, parts):
+                for name, values in zip(self.names, columns, strict=True):
+                    texts[name].append(encode(values)[1:-1])
+                yield columns
+
+        rows = self._joined(written(), b"", Form.COLUMNS)
+        if rows.count != 1:
+            return rows._replace(text=_object_of_lists(texts))
+        row = {name: msgspec.Raw(b"".join(text)) for name, text in texts.items()}
+        return rows._replace(text=encode(row), form=Form.ONE)
 
     def matrix(self, given: Sequence[Rows]) -> Matrix:
         """Encode rows together."""
@@ -210,20 +292,27 @@ class Codec:
         name = prediction_id.encode()
         names = [name] if rows.count == 1 else [b"%b-%d" % (name, at) for at in range(rows.count)]
         # A class stands in its template.
-        slots = [one.split(b",") for one in (chances if self._labels else [values])]
-        keys = values.split(b",") if self._labels else repeat(b"")
+        slots = [one[1:-1].split(b",") for one in (chances if self._labels else [values])]
+        keys = values[1:-1].split(b",") if self._labels else repeat(b"")
         templates = map(self._templates.__getitem__, keys)
         answers = map(mod, templates, zip(*slots, names, strict=True))
         return next(answers) if rows.form is Form.ONE else b"[%b]" % b",".join(answers)
 
     def _read(self, body: Text) -> Rows:
         if body[:1] == b"[":
-            return self._read_list(body)
+            return self.read_list(body)
         if body[:1] != b"{":
             raise msgspec.DecodeError("is no object")
         found = _BY_COLUMNS.match(body)
         if found and (COLUMNS_KEY not in self.features or body[found.end() :][:1] == b"{"):
-            return self._read_columns(body)
+            outer, faults = fields(body), Faults()
+            raw = outer.pop(COLUMNS_KEY)
+            _refuse_unknown(outer, (COLUMNS_KEY,), "", faults)
+            faults.raise_if_any()
+            if raw[:1] != b"{":
+                allowed = f"an object with a list for each of {', '.join(self.names)}"
+                raise refused(COLUMNS_KEY, "is no object", allowed, shown(value(raw)))
+            return self.read_columns(fields(raw, COLUMNS_KEY), COLUMNS_KEY, raw)
         return self._read_one(body)
 
     def _read_one(self, body: Text) -> Rows:
@@ -233,80 +322,44 @@ class Codec:
             faults = Faults()
             explained = self._explain_row(body, "", faults)
             faults.raise_if_any()
-            columns = self._with_times([(one,) for one in explained])
+            columns = [(one,) for one in explained]
         return Rows(1, body, Form.ONE, columns)
 
-    def _read_list(self, body: Text) -> Rows:
-        faults = Faults()
-        rows = self._joined(self._parts_of_rows(body, faults), body, Form.LIST)
-        faults.raise_if_any()
-        if not rows.count:
-            raise refused("", "has no rows", "at least one row", "a list of 0")
-        return rows
-
-    def _parts_of_rows(self, body: Text, faults: Faults) -> Iterator[Columns]:
+    def _parts_of_rows(
+        self, raw: Text, where: str, faults: Faults, *, lenient: bool
+    ) -> Iterator[Columns]:
         start = 0
-        for piece in pieces(body, ROWS):
+        for piece in pieces(raw, ROWS):
             try:
                 columns = self._plain_columns(self._decode_rows(piece), piece)
             except (msgspec.ValidationError, ValueError) as error:
                 if len(piece) > _LONGEST_EXPLAINED:
-                    raise refused("", f"does not fit: {error}", self._row_words) from None
+                    raise refused(where, f"does not fit: {error}", self._row_words) from None
                 explained = [
-                    self._explain_row(raw, f"[{row}]", faults)
-                    for row, raw in enumerate(elements(piece), start)
+                    self._explain_row(one, f"{where}[{row}]", faults, lenient=lenient)
+                    for row, one in enumerate(elements(piece), start)
                 ]
-                columns = self._with_times(list(zip(*explained, strict=True)))
+                columns = list(zip(*explained, strict=True))
             start += len(columns[0]) if columns else 0
             yield columns
 
-    def _read_columns(self, body: Text) -> Rows:
-        faults = Faults()
-        outer = fields(body)
-        raw = outer.pop(COLUMNS_KEY)
-        _refuse_unknown(outer, (COLUMNS_KEY,), "", faults)
-        if raw[:1] != b"{":
-            allowed = f"an object with a list for each of {', '.join(self.names)}"
-            raise refused(COLUMNS_KEY, "is no object", allowed, shown(value(raw)))
-        given = fields(raw, COLUMNS_KEY)
-        _refuse_unknown(given, self.features, f"{COLUMNS_KEY}.", faults)
-        found: dict[str, Matrix] = {}
-        for name, feature in self.features.items():
-            path, allowed = f"{COLUMNS_KEY}.{name}", f"a list in which each is {describe(feature)}"
-            if name in given and given[name][:1] != b"[":
-                faults.add(path, "is no list", allowed, value(given[name]))
-            elif name in given:
-                parts = self._parts_of_column(name, given[name], faults)
-                encoded = [self.encoder.feature(name, one) for one in parts]
-                found[name] = np.concatenate(encoded, axis=1)
-            elif not feature.is_optional:
-                faults.add(path, "is missing", allowed)
-        lengths = {name: one.shape[1] for name, one in found.items()}
-        if len(set(lengths.values())) > 1:
-            told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-            faults.found.append(
-                FieldError(COLUMNS_KEY, "differ in length", told, "lists of one length")
-            )
-        elif not any(lengths.values()):
-            faults.add(COLUMNS_KEY, "has no rows", "at least one row")
-        faults.raise_if_any()
-        count = max(lengths.values())
-        for name in self.features.keys() - found.keys():
-            found[name] = self.encoder.feature(name, [None] * count)
-        matrix = np.concatenate([found[name] for name in self.names]).T
-        return Rows(count, raw, Form.COLUMNS, None, matrix)
-
-    def _parts_of_column(self, name: str, raw: Text, faults: Faults) -> Iterator[Sequence[Any]]:
+    def _parts_of_column(
+        self, name: str, raw: Text | Sequence[Any], path: str, faults: Faults, *, lenient: bool
+    ) -> Iterator[Sequence[Any]]:
         start, feature = 0, self.features[name]
-        for piece in pieces(raw, VALUES):
+        parts: Iterable[Any] = pieces(raw, VALUES) if isinstance(raw, Text) else [raw]
+        for part in parts:
             try:
-                values: Sequence[Any] = self._decode_list[name](piece)
+                if isinstance(part, Text):
+                    values: Sequence[Any] = self._decode_list[name](part)
+                else:
+                    values = msgspec.convert(part, self._lists[name])
                 if feature.is_time:
-                    values = read_allowed_times(values, feature)
+                    check_times(values, feature)
             except (msgspec.ValidationError, ValueError):
-                given = list(map(value, elements(piece)))
-                paths = (f"{COLUMNS_KEY}.{name}[{row}]" for row in range(start, start + len(given)))
-                values = self._explain_values(given, feature, paths, faults)
+                given = list(map(value, elements(part))) if isinstance(part, Text) else part
+                paths = (f"{path}[{row}]" for row in range(start, start + len(given)))
+                values = self._explain(given, feature, paths, faults, lenient=lenient)
             start += len(values)
             yield values
 
@@ -344,48 +397,49 @@ class Codec:
         names = len(rows) * len(columns) - absent
         if 2 * (names + texts) != quotes_in(text):
             raise ValueError("a name is given more than once")
-        return self._with_times(columns)
-
-    def _with_times(self, columns: Columns) -> Columns:
-        """Read the dates and times.
-
-        Raises:
-            ValueError: One of them is not allowed.
-        """
-        if not self._times or not columns:
-            return columns
-        read = list(columns)
         for place, feature in self._times:
-            read[place] = read_allowed_times(columns[place], feature)
-        return read
+            check_times(columns[place], feature)
+        return columns
 
-    def _explain_row(self, raw: Text, path: str, faults: Faults) -> list[Any]:
+    def _explain_row(
+        self, raw: Text, path: str, faults: Faults, *, lenient: bool = False
+    ) -> list[Any]:
         if raw[:1] != b"{":
             faults.add(path, "is no object", self._row_words, value(raw))
             return [None] * len(self.names)
         given = {name: value(one) for name, one in fields(raw, path).items()}
+        if lenient:
+            known = given.keys() & self.features.keys()
+            given = {name: _cast(given[name], self.features[name]) for name in known}
         found = check_fields(given, self.features, faults, path, self._precision)
         return [found.get(name) for name in self.names]
 
-    def _explain_values(
-        self, values: Iterable[Any], feature: Feature, paths: Iterable[str], faults: Faults
+    def _explain(
+        self,
+        values: Iterable[Any],
+        feature: Feature,
+        paths: Iterable[str],
+        faults: Faults,
+        *,
+        lenient: bool,
     ) -> Sequence[Any]:
         found = []
         for given, path in zip(values, paths, strict=True):
-            message = fault(given, feature, self._precision)
+            one = _cast(given, feature) if lenient else given
+            message = fault(one, feature, self._precision)
             if message is not None:
                 faults.add(path, message, describe(feature), given)
-            found.append(_plain(given, feature) if message is None else None)
+            found.append(_plain(one, feature) if message is None else None)
         return found
 
     def _answer_columns(self, values: bytes, chances: list[bytes], prediction_id: str) -> bytes:
-        columns: dict[str, Any] = {self._name: _raw_list(values)}
+        columns: dict[str, Any] = {self._name: msgspec.Raw(values)}
         if self._labels:
-            codes = values.split(b",")
-            for name, written in ((self._name, self._written_values), ("label", self._written)):
-                columns[name] = _raw_list(b",".join(map(written.__getitem__, codes)))
+            codes = values[1:-1].split(b",")
+            for name, written in self._written.items():
+                columns[name] = msgspec.Raw(b"[%b]" % b",".join(map(written.__getitem__, codes)))
         if chances:
-            by_class = map(_raw_list, chances)
+            by_class = map(msgspec.Raw, chances)
             columns["probabilities"] = dict(zip(self._labels.values(), by_class, strict=True))
         return encode({COLUMNS_KEY: columns, "prediction_id": prediction_id, **self._release})
 
@@ -440,6 +494,33 @@ def check_fields(
     return found
 
 
+def _cast(given: Any, feature: Feature) -> Any:
+    """A value of a protocol with fewer types as a feature holds it, as far as that is possible.
+
+    Blank text and NaN are missing values; text is read as what the feature holds; 0 and 1 are
+    booleans. What cannot be cast is given back, for the checks to refuse.
+    """
+    if isinstance(given, float) and math.isnan(given):
+        return None
+    if isinstance(given, str):
+        if not given.strip():
+            return None
+        if feature.type == "boolean":
+            return _BOOLEANS.get(given.lower(), given)
+        if feature.is_number or feature.has_integer_categories:
+            with suppress(ValueError):
+                return float(given)
+        return given
+    if feature.type == "boolean" and given in (0, 1):
+        return bool(given)
+    return float(given) if isinstance(given, bool) and feature.is_number else given
+
+
+def _object_of_lists(texts: Mapping[str, Sequence[bytes]]) -> bytes:
+    lists = {name: msgspec.Raw(b"[%b]" % b",".join(parts)) for name, parts in texts.items()}
+    return encode(lists)
+
+
 def _refuse_unknown(
     given: Mapping[str, Any], known: Iterable[str], prefix: str, faults: Faults
 ) -> None:
@@ -484,17 +565,16 @@ def _is_text(feature: Feature) -> bool:
 
 
 def texts_of(predictions: Predictions) -> list[bytes]:
-    """Answers as JSON with commas between them: the values, and the probabilities of each class."""
+    """Answers as JSON lists: the values, and the probabilities of each class."""
     chances = predictions.probabilities
     columns = [predictions.values, *(() if chances is None else chances.T)]
-    return [b",".join(_parts_of(one)) for one in columns]
+    return [_list_of(one) for one in columns]
 
 
-def _parts_of(numbers: Any) -> Iterator[bytes]:
-    """Written in parts, since Python's numbers are large."""
-    for start in range(0, len(numbers), _NUMBERS_A_TEXT):
-        yield encode(numbers[start : start + _NUMBERS_A_TEXT].tolist())[1:-1]
-
-
-def _raw_list(texts: bytes) -> msgspec.Raw:
-    return msgspec.Raw(b"[%b]" % texts)
+def _list_of(numbers: Any) -> bytes:
+    """The JSON of an array, written in parts, since Python's numbers are large."""
+    if len(numbers) <= _NUMBERS_A_TEXT:
+        return encode(numbers.tolist())
+    starts = range(0, len(numbers), _NUMBERS_A_TEXT)
+    parts = (encode(numbers[at : at + _NUMBERS_A_TEXT].tolist())[1:-1] for at in starts)
+    return b"[%b]" % b",".join(parts)

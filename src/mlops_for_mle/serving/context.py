@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mlops_for_mle.serving import tracing
 from mlops_for_mle.serving.auth import READING, Access, Headers, needed
 from mlops_for_mle.serving.errors import (
     JSON_TYPE,
@@ -204,8 +205,10 @@ class RequestContext:
             await send(message)
 
         await self._app(inner, receive, complete)
-        seconds = time.perf_counter() - started
-        self._services.metrics.requested(_route_of(inner), scope["method"], status, seconds)
+        seconds, route = time.perf_counter() - started, _route_of(inner)
+        self._services.metrics.requested(route, scope["method"], status, seconds)
+        if "span" in scope["state"]:
+            tracing.describe(scope["state"]["span"], scope["method"], route, facts)
         self.answered(scope["method"], scope["path"], scope.get("client"), status, seconds)
 
     def answered(self, method: str, path: str, client: Any, status: int, seconds: float) -> None:
@@ -266,11 +269,12 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path, has_begun = scope["path"], False
+        path, sent = scope["path"], ""
 
         async def noting(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
+            nonlocal sent
+            is_whole = message["type"] == "http.response.body" and not message.get("more_body")
+            sent = "whole" if is_whole else "begun"
             await send(message)
 
         try:
@@ -286,10 +290,11 @@ class Guard:
             return
         finally:
             scope["state"]["facts"].is_wanted = False
-        if has_begun:
-            # What was begun cannot be taken back: uvicorn ends the connection.
+        if not sent:
+            await send_answer(send, problem_answer(failure, path))
+        elif sent == "begun":
+            # It cannot be taken back: uvicorn ends the connection.
             raise failure
-        await send_answer(send, problem_answer(failure, path))
 
     async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]

@@ -166,15 +166,18 @@ class Metrics:
     def predicted(self, answered: Sequence["Answered"]) -> None:
         """Rows of some requests were predicted by one release."""
         manifest = answered[0].question.served.manifest
-        if manifest.contract.target.classes:
-            values: Tally[Any] = Tally()
-            for one in answered:
-                values.update(one.predictions.values.tolist())
-        else:
-            values = Tally({None: sum(len(one.predictions.values) for one in answered)})
-        for value, count in values.items():
-            child = self._classes.get((manifest.release, value))
-            (child or self._class(manifest, value)).inc(count)
+        has_classes = bool(manifest.contract.target.classes)
+        for one in answered:
+            values = one.predictions.values
+            if not has_classes:
+                counts = {None: len(values)}
+            elif len(values) == 1:
+                counts = {values.item(): 1}
+            else:
+                counts = Tally(values.tolist())
+            for value, count in counts.items():
+                child = self._classes.get((manifest.release, value))
+                (child or self._class(manifest, value)).inc(count)
 
     def release_loaded(self, manifest: Manifest) -> None:
         """A release took over."""

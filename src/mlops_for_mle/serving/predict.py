@@ -17,7 +17,7 @@ import numpy as np
 from uuid_utils import uuid7
 
 from mlops_for_mle.releases.predictor import Predictions
-from mlops_for_mle.serving.codec import Form, Rows, texts_of
+from mlops_for_mle.serving.codec import COLUMNS_KEY, Form, Rows, texts_of
 from mlops_for_mle.serving.context import (
     LARGEST_AT_ONCE,
     Answer,
@@ -28,7 +28,17 @@ from mlops_for_mle.serving.context import (
     work,
 )
 from mlops_for_mle.serving.errors import ProblemError, not_ready, refused
-from mlops_for_mle.serving.openapi import problems
+from mlops_for_mle.serving.openapi import (
+    Schema,
+    columns_of,
+    example_row,
+    json_answer,
+    json_request,
+    object_of,
+    prediction_schemas,
+    problems,
+    row_schema,
+)
 from mlops_for_mle.serving.releases import Served
 
 _ROWS_AT_ONCE = 10_000
@@ -47,6 +57,14 @@ FAILURES = {
     "429": "The server works on as many requests as it may",
     "503": "No release is loaded, or the prediction log can keep no more",
     "504": "The prediction took too long",
+}
+
+_PREDICTION_ID: dict[str, Schema] = {
+    "prediction_id": {
+        "type": "string",
+        "description": "Names the prediction in the log and for feedback: a UUID of version 7; row "
+        "i of several rows of one request is named <id>-<i>, counted from 0",
+    }
 }
 
 logger = logging.getLogger(__name__)
@@ -80,7 +98,7 @@ class Answered(NamedTuple):
         answered_at: Nanoseconds since 1970, UTC.
         latency_seconds: From the arrival of the request to its prediction.
         predictions: One answer a row.
-        texts: The same as JSON, with commas: the values, and the probabilities of each class.
+        texts: The same as JSON lists: the values, and the probabilities of each class.
     """
 
     question: Question
@@ -121,7 +139,7 @@ def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
     served = questions[0].served
     found = _predict(served, served.codec.matrix([one.rows for one in questions]))
     texts = texts_of(found)
-    tokens = [one.split(b",") for one in texts] if len(questions) > 1 else []
+    tokens = [one[1:-1].split(b",") for one in texts] if len(questions) > 1 else []
     seconds = services.settings.request_timeout_seconds
     now, answered_at, start = time.perf_counter(), time.time_ns(), 0
     answered = []
@@ -135,7 +153,7 @@ def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
             part = Predictions(
                 found.values[start:end], None if chances is None else chances[start:end]
             )
-            texts = [b",".join(column[start:end]) for column in tokens]
+            texts = [b"[%b]" % b",".join(column[start:end]) for column in tokens]
         one.request.facts.prediction_id = name = str(uuid7())
         answered.append(Answered(one, name, answered_at, latency, part, texts))
         start = end
@@ -275,3 +293,36 @@ def _predict(served: Served, matrix: np.ndarray) -> Predictions:
 def _complain(detail: str) -> None:
     """Say it once, not for every request."""
     logger.error("%s: deploy another release", detail)
+
+
+def describe(served: Served) -> dict[str, Schema]:
+    """What the document says of the routes, for a release."""
+    row = row_schema(served.contract, served.manifest.precision)
+    release = {"model_version": {"type": "integer"}, "release": {"type": "string"}}
+    of_row = prediction_schemas(served)
+    preview, one = object_of(of_row | release), object_of(of_row | _PREDICTION_ID | release)
+    lists = columns_of(object_of(of_row))["properties"]
+    if "probabilities" in lists:
+        lists["probabilities"] = columns_of(of_row["probabilities"])
+    columns = {COLUMNS_KEY: object_of(lists)}
+    forms = [row, {"type": "array", "items": row, "minItems": 1}]
+    answers = [one, {"type": "array", "items": one}]
+    given = example_row(served.contract)
+    return {
+        PREVIEW.path: {
+            "request": json_request(row),
+            "answer": json_answer("The prediction", preview),
+        },
+        PREDICT.path: {
+            "request": json_request(
+                {"oneOf": [*forms, object_of({COLUMNS_KEY: columns_of(row)})]},
+                one_row=given,
+                a_list_of_rows=[given, given],
+                columns={COLUMNS_KEY: {name: [value] for name, value in given.items()}},
+            ),
+            "answer": json_answer(
+                "The predictions",
+                {"oneOf": [*answers, object_of(columns | _PREDICTION_ID | release)]},
+            ),
+        },
+    }

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from uuid import uuid4
@@ -81,10 +82,11 @@ ON CONFLICT (prediction_id) DO NOTHING
 
 _SEGMENT_BYTES = 8 * 1024 * 1024
 _BATCH_BYTES = 1024 * 1024
+_JOINED_BYTES = 64 * 1024
 _LINES_A_PIECE = 200
 _STATEMENT_SECONDS, _BYTES_A_SECOND = 30, 100_000
 _LONGEST_RETRY_SECONDS = 4.0
-_REST_TO_WORK, _LONGEST_REST_SECONDS, _QUIET_SECONDS = 3.0, 0.5, 0.1
+_REST_TO_WORK, _LONGEST_WORK_SECONDS, _QUIET_SECONDS = 3.0, 0.25, 0.1
 _COMPLAINT_SECONDS = 60.0
 # Errors of the data, by the classes of their SQLSTATE; all others are the database's.
 _DATA_FAULTS = ("22", "23", "54")
@@ -186,7 +188,7 @@ class PredictionLog:
         """
         rows = sum(one.question.rows.count for one in answered)
         try:
-            self._append(b"".join(map(self._line, answered)))
+            self._append([part for one in answered for part in self._line(one)])
         except OSError as error:
             self._not_kept(len(answered), rows, str(error))
         else:
@@ -213,14 +215,17 @@ class PredictionLog:
             finally:
                 place.unlink(missing_ok=True)
 
-    def _append(self, lines: bytes) -> None:
+    def _append(self, parts: list[bytes]) -> None:
         """Write whole lines: all of them or none.
 
         Raises:
             OSError: The bound is reached, or the disk takes no more.
         """
+        size = sum(map(len, parts))
+        if size <= _JOINED_BYTES:
+            parts = [b"".join(parts)]
         with self._lock:
-            if self.stored_bytes + len(lines) > self.max_bytes:
+            if self.stored_bytes + size > self.max_bytes:
                 raise OSError(
                     f"it holds {self.stored_bytes} of at most {self.max_bytes} bytes that were "
                     "not shipped to the database (MLOPS_SPOOL_MAX_BYTES)"
@@ -228,7 +233,7 @@ class PredictionLog:
             try:
                 if self._size >= self._segment_bytes:
                     self._end_segment()
-                self._write(self._begin_segment(), lines)
+                self._write(self._begin_segment(), parts, size)
             except OSError:
                 self._has_failed = True
                 raise
@@ -246,11 +251,12 @@ class PredictionLog:
                 os.close(descriptor)
         return self._descriptor
 
-    def _write(self, descriptor: int, lines: bytes) -> None:
-        written = 0
+    def _write(self, descriptor: int, parts: list[bytes], size: int) -> None:
         try:
-            while written < len(lines):
-                written += os.write(descriptor, memoryview(lines)[written:])
+            for part in parts:
+                written = os.write(descriptor, part)
+                while written < len(part):
+                    written += os.write(descriptor, memoryview(part)[written:])
             if self._settings.spool_sync == "always":
                 _sync_file(descriptor)
         except OSError:
@@ -260,8 +266,8 @@ class PredictionLog:
             except OSError:
                 self._end_segment()
             raise
-        self._size += len(lines)
-        self._added += len(lines)
+        self._size += size
+        self._added += size
 
     def _end_segment(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
@@ -288,33 +294,44 @@ class PredictionLog:
                     logger.exception("The prediction log cannot be synchronised with the disk")
                 os.close(descriptor)
 
-    def _line(self, answered: "Answered") -> bytes:
+    def _line(self, answered: "Answered") -> list[bytes]:
+        """The parts of a line, which may be large."""
         question = answered.question
         rows, manifest = question.rows, question.served.manifest
         head = self._heads.get(manifest.release) or self._remember(manifest)
         given = question.request.headers.get(REQUEST_ID)
         name = question.request.facts.request_id
         values, *chances = answered.texts
-        label, labels, probabilities = rb"\N", head.labels, rb"\N"
+        label, labels, probabilities = rb"\N", head.labels, [rb"\N"]
         if rows.form is Form.ONE:
             label, labels = head.label_of.get(values, rb"\N"), rb"\N"
-            probabilities = b"{%b}" % b",".join(chances) if chances else rb"\N"
+            if chances:
+                probabilities = [b"{%b}" % b",".join(one[1:-1] for one in chances)]
         elif chances:
-            probabilities = b"[[%b]]" % b"],[".join(chances)
-        line = b"%b\t%b\t%d\t%.6g\t%b\t{%b}\t%b\t%b\t%b\t%b\t%b\n" % (
-            head.text,
-            answered.prediction_id.encode(),
-            answered.answered_at // 1000,
-            answered.latency_seconds * 1000,
-            given if given == name.encode() else rb"\N",
-            values,
-            label,
-            labels,
-            rows.form.name.encode(),
+            probabilities = [b"[", *chain.from_iterable((one, b",") for one in chances)]
+            probabilities[-1] = b"]"
+        parts = [
+            b"%b\t%b\t%d\t%.6g\t%b\t{%b}\t%b\t%b\t%b\t"
+            % (
+                head.text,
+                answered.prediction_id.encode(),
+                answered.answered_at // 1000,
+                answered.latency_seconds * 1000,
+                given if given == name.encode() else rb"\N",
+                values[1:-1],
+                label,
+                labels,
+                rows.form.name.encode(),
+            ),
             _copied(bytes(rows.text)),
-            probabilities,
-        )
-        return b"%08x\t%b" % (zlib.crc32(line), line)
+            b"\t",
+            *probabilities,
+            b"\n",
+        ]
+        checksum = 0
+        for part in parts:
+            checksum = zlib.crc32(part, checksum)
+        return [b"%08x\t" % checksum, *parts]
 
     def _remember(self, manifest: Manifest) -> "_Head":
         """Only texts are kept of a release, not the release."""
@@ -323,7 +340,7 @@ class PredictionLog:
         written = {str(code): label for code, label in labels.items()}
         head = self._heads[manifest.release] = _Head(
             b"\t".join(_copied(one.encode()) for one in facts),
-            {code.encode(): _copied(label.encode()) for code, label in written.items()},
+            {b"[%b]" % code.encode(): _copied(one.encode()) for code, one in written.items()},
             _copied(msgspec.json.encode(written)),
         )
         return head
@@ -402,36 +419,37 @@ class Shipper:
             if not _is_locked(file.fileno()):
                 return
             for lines in self._batches(file):
+                started = time.perf_counter()
                 self._insert(connection, lines)
+                self._rest(started)
             segment.unlink(missing_ok=True)
 
     def _batches(self, file: BinaryIO) -> Iterator[list[bytes]]:
         """The lines of a segment, in pieces that fit into a transaction."""
         lines: list[bytes] = []
-        size, started = 0, time.thread_time()
+        size, started = 0, time.perf_counter()
         for number, line in enumerate(file, 1):
-            for payload in self._payloads(line):
-                lines.append(payload)
-                size += len(payload)
+            lines += self._payloads(line)
+            size += len(line)
             if size >= _BATCH_BYTES:
                 yield lines
-                lines, size = [], 0
-            if number % _LINES_A_PIECE == 0 or not lines:
-                self._rest(time.thread_time() - started)
-                started = time.thread_time()
+                lines, size, started = [], 0, time.perf_counter()
+            elif number % _LINES_A_PIECE == 0:
+                self._rest(started)
+                started = time.perf_counter()
         if lines:
             yield lines
 
-    def _rest(self, worked: float) -> None:
-        """Let requests come first, which the interpreter's lock holds up while this works.
+    def _rest(self, started: float) -> None:
+        """Let requests come first: they need the interpreter's lock, and the same processors.
 
-        Only own work counts, not waiting for the database; once the spool is half full, shipping
-        no longer steps back.
+        A wait for the database counts as little work, and a spool that fills up ends all rests.
         """
         log = self._log
+        worked = min(time.perf_counter() - started, _LONGEST_WORK_SECONDS)
         is_busy = time.monotonic() - log.answered_at < _QUIET_SECONDS
         if is_busy and log.stored_bytes * 2 < log.max_bytes:
-            log.stopping.wait(min(worked * _REST_TO_WORK, _LONGEST_REST_SECONDS))
+            log.stopping.wait(worked * _REST_TO_WORK)
 
     def _payloads(self, line: bytes) -> Iterator[bytes]:
         """What COPY takes of a line; a flipped bit may have joined it with the next one."""

@@ -1,57 +1,30 @@
-import asyncio
+"""``POST /predict`` and what the routes beside it say of the release in service."""
+
 import json
 from uuid import UUID
 
-import httpx
 import numpy as np
 import pytest
 
-from mlops_for_mle.predictor import Predictor
-from mlops_for_mle.release import Release
-from mlops_for_mle.serving.app import create_app
-from mlops_for_mle.serving.http.problems import not_ready
-from mlops_for_mle.serving.recording import AnsweredPredictions, NoRecorder
-from mlops_for_mle.serving.services import Services, build_services
-from tests.releases import IRIS_CONTRACT
-from tests.serving.conftest import IRIS_ROW, serve
+from mlops_for_mle.releases.manifest import Release
+from mlops_for_mle.releases.predictor import load
+from mlops_for_mle.serving import predict
+from mlops_for_mle.serving.context import Services
+from tests.new_releases import IRIS_CONTRACT
+from tests.serving.conftest import IRIS_ROW, call, kept, make, serve
 
-
-class ListRecorder(NoRecorder):
-    """Keeps what was answered in a list, or refuses to."""
-
-    def __init__(self) -> None:
-        self.kept: list[AnsweredPredictions] = []
-        self.is_full = False
-
-    def record(self, *answered: AnsweredPredictions) -> None:
-        if self.is_full:
-            raise not_ready("The prediction log is full")
-        self.kept.extend(answered)
+JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture
-def recorder() -> ListRecorder:
-    return ListRecorder()
-
-
-@pytest.fixture
-def services(settings, recorder) -> Services:
-    return build_services(settings, recorder=recorder)
-
-
-def call(services: Services, method: str, path: str, **options) -> httpx.Response:
-    async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(create_app(services.settings, services))
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.request(method, path, **options)
-
-    return asyncio.run(ask())
+def services(settings) -> Services:
+    return make(settings)
 
 
 def test_one_row_is_answered_as_the_tutorial_does_with_everything_else_beside_it(
     services, iris: Release
 ):
-    services.slot.serve(serve(iris))
+    services.releases.serve(serve(iris))
 
     answer = call(services, "POST", "/predict", json=IRIS_ROW)
 
@@ -63,14 +36,14 @@ def test_one_row_is_answered_as_the_tutorial_does_with_everything_else_beside_it
     assert body["model_version"] == 1
     assert body["release"] == iris.manifest.release
     assert UUID(body["prediction_id"]).version == 7
-    expected = Predictor(iris).predict(np.array([list(IRIS_ROW.values())])).probabilities
+    expected = load(iris).predict(np.array([list(IRIS_ROW.values())])).probabilities
     assert expected is not None
     assert list(body["probabilities"]) == ["setosa", "versicolor", "virginica"]
     assert list(body["probabilities"].values()) == pytest.approx(expected[0].tolist())
 
 
 def test_a_regression_answers_a_number_alone(services, houses: Release):
-    services.slot.serve(serve(houses))
+    services.releases.serve(serve(houses))
 
     body = call(services, "POST", "/predict", json={"방 수": 3, "area m2": 100}).json()
 
@@ -78,34 +51,30 @@ def test_a_regression_answers_a_number_alone(services, houses: Release):
     assert set(body) == {"price", "prediction_id", "model_version", "release"}
 
 
-def test_an_answer_is_recorded_before_it_leaves(services, recorder, iris: Release):
-    services.slot.serve(serve(iris))
+def test_an_answer_is_recorded_before_it_leaves(services, iris: Release):
+    services.releases.serve(serve(iris))
+    headers = {"X-Request-ID": "mine"}
 
-    body = call(
-        services, "POST", "/predict", json=IRIS_ROW, headers={"X-Request-ID": "mine"}
-    ).json()
+    body = call(services, "POST", "/predict", json=IRIS_ROW, headers=headers).json()
 
-    (kept,) = recorder.kept
-    assert kept.prediction_id == body["prediction_id"]
-    assert kept.request_id == "mine"
-    assert kept.rows.tolist() == [list(IRIS_ROW.values())]
-    assert kept.predictions.values.tolist() == [2]
-    assert kept.manifest.release == iris.manifest.release
-    assert 0 < kept.latency_seconds < 1
+    ((contract, release, version, name, _, latency, request_id, values, *_, text, _),) = kept(services)
+    assert (contract, release, version) == ("iris", iris.manifest.release, "1")
+    assert (name, request_id, values) == (body["prediction_id"], "mine", "{2}")
+    assert json.loads(text) == IRIS_ROW
+    assert 0 < float(latency) < 1000
 
 
-def test_a_request_that_cannot_be_recorded_is_not_answered(services, recorder, iris: Release):
-    services.slot.serve(serve(iris))
-    recorder.is_full = True
+def test_a_request_that_cannot_be_recorded_is_not_answered(settings, iris: Release):
+    services = make(settings, iris, spool_max_bytes=100)
 
     answer = call(services, "POST", "/predict", json=IRIS_ROW)
 
     assert answer.status_code == 503
-    assert answer.headers["retry-after"] == "1"
+    assert answer.headers["retry-after"] == "5"
 
 
 def test_a_list_of_rows_is_answered_by_a_list_of_the_same_answers(services, iris: Release):
-    services.slot.serve(serve(iris))
+    services.releases.serve(serve(iris))
     rows = [IRIS_ROW, dict.fromkeys(IRIS_ROW, 1)]
 
     answers = call(services, "POST", "/predict", json=rows).json()
@@ -126,7 +95,7 @@ def test_a_list_is_answered_whatever_characters_the_names_have(services, iris: R
     contract["target"]["response_name"] = 'a%b"c'
     contract["target"]["classes"][0]["label"] = '100 %s "한글"'
     manifest = iris.manifest.model_copy(update={"contract": type(IRIS_CONTRACT)(**contract)})
-    services.slot.serve(serve(Release(manifest=manifest, model=iris.model)))
+    services.releases.serve(serve(Release(manifest=manifest, model=iris.model)))
     rows = [dict.fromkeys(IRIS_ROW, 1), IRIS_ROW]
 
     answers = call(services, "POST", "/predict", json=rows).json()
@@ -139,7 +108,7 @@ def test_a_list_is_answered_whatever_characters_the_names_have(services, iris: R
 
 
 def test_a_list_of_numbers_is_answered_by_a_regression(services, houses: Release):
-    services.slot.serve(serve(houses))
+    services.releases.serve(serve(houses))
     rows = [{"방 수": 3, "area m2": 100}, {"방 수": 1, "area m2": 50}]
 
     answers = call(services, "POST", "/predict", json=rows).json()
@@ -148,29 +117,30 @@ def test_a_list_of_numbers_is_answered_by_a_regression(services, houses: Release
     assert list(answers[0]) == ["price", "prediction_id", "model_version", "release"]
 
 
-def test_a_list_of_one_row_has_the_plain_id(services, recorder, iris: Release):
-    services.slot.serve(serve(iris))
+def test_a_list_of_one_row_has_the_plain_id(services, iris: Release):
+    services.releases.serve(serve(iris))
 
     (answer,) = call(services, "POST", "/predict", json=[IRIS_ROW]).json()
 
-    assert answer["prediction_id"] == recorder.kept[0].prediction_id
+    assert answer["prediction_id"] == kept(services)[0][3]
 
 
-def test_columns_are_answered_by_columns(services, recorder, iris: Release):
-    services.slot.serve(serve(iris))
+def test_columns_are_answered_by_columns(services, iris: Release):
+    services.releases.serve(serve(iris))
     rows = [IRIS_ROW, dict.fromkeys(IRIS_ROW, 1)]
     columns = {name: [row[name] for row in rows] for name in IRIS_ROW}
 
     body = call(services, "POST", "/predict", json={"columns": columns}).json()
 
+    (line,) = kept(services)
     listed = call(services, "POST", "/predict", json=rows).json()
     assert body["columns"]["iris_class"] == [one["iris_class"] for one in listed]
     assert body["columns"]["label"] == [one["label"] for one in listed]
     for label, column in body["columns"]["probabilities"].items():
         assert column == [one["probabilities"][label] for one in listed]
     assert list(listed[0]) == list(call(services, "POST", "/predict", json=IRIS_ROW).json())
-    assert body["prediction_id"] == recorder.kept[0].prediction_id
-    assert recorder.kept[0].rows.tolist() == [list(row.values()) for row in rows]
+    assert body["prediction_id"] == line[3]
+    assert json.loads(line[-2]) == columns
     assert body["model_version"] == 1
     assert body["release"] == iris.manifest.release
 
@@ -178,17 +148,17 @@ def test_columns_are_answered_by_columns(services, recorder, iris: Release):
 def test_another_contract_changes_the_validation_without_a_restart(
     services, iris: Release, houses: Release
 ):
-    services.slot.serve(serve(iris))
+    services.releases.serve(serve(iris))
     assert call(services, "POST", "/predict", json=IRIS_ROW).status_code == 200
 
-    services.slot.serve(serve(houses))
+    services.releases.serve(serve(houses))
 
     assert call(services, "POST", "/predict", json=IRIS_ROW).status_code == 422
     assert call(services, "POST", "/predict", json={"방 수": 3, "area m2": 9}).status_code == 200
 
 
 def test_a_wrong_row_is_a_problem_document(services, iris: Release):
-    services.slot.serve(serve(iris))
+    services.releases.serve(serve(iris))
 
     answer = call(services, "POST", "/predict", json=IRIS_ROW | {"petal_width": 20})
 
@@ -212,11 +182,11 @@ def test_a_wrong_row_is_a_problem_document(services, iris: Release):
 
 @pytest.mark.parametrize(
     "content_type",
-    ["application/json", "application/json; charset=UTF-8", "application/vnd.me+json", None],
+    ["application/json", "application/json; charset=UTF-8", "application/vnd.me+json"],
 )
 def test_json_is_taken_under_each_of_its_names(services, iris: Release, content_type):
-    services.slot.serve(serve(iris))
-    headers = {} if content_type is None else {"content-type": content_type}
+    services.releases.serve(serve(iris))
+    headers = {"content-type": content_type}
 
     answer = call(
         services, "POST", "/predict", content=json.dumps(IRIS_ROW).encode(), headers=headers
@@ -227,43 +197,39 @@ def test_json_is_taken_under_each_of_its_names(services, iris: Release, content_
 
 @pytest.mark.parametrize(
     "content_type",
-    ["text/csv", "application/x-www-form-urlencoded", "application/json; charset=euc-kr"],
+    ["text/csv", "application/x-www-form-urlencoded", "application/json; charset=euc-kr", None],
 )
 def test_another_content_type_is_refused(services, iris: Release, content_type):
-    services.slot.serve(serve(iris))
+    services.releases.serve(serve(iris))
 
-    answer = call(
-        services, "POST", "/predict", content=b"{}", headers={"content-type": content_type}
-    )
+    headers = {} if content_type is None else {"content-type": content_type}
+
+    answer = call(services, "POST", "/predict", content=json.dumps(IRIS_ROW), headers=headers)
 
     assert answer.status_code == 415
-    assert content_type in answer.json()["detail"]
+    assert (content_type or "missing") in answer.json()["detail"]
 
 
 def test_a_large_body_is_refused_whether_its_length_is_declared_or_not(services, iris: Release):
-    services.slot.serve(serve(iris))
+    services.releases.serve(serve(iris))
     large = b" " * (services.settings.max_body_bytes + 1)
 
     async def parts():
         for start in range(0, len(large), 1 << 20):
             yield large[start : start + (1 << 20)]
 
-    assert call(services, "POST", "/predict", content=large).status_code == 413
-    assert call(services, "POST", "/predict", content=parts()).status_code == 413
+    assert call(services, "POST", "/predict", content=large, headers=JSON).status_code == 413
+    assert call(services, "POST", "/predict", content=parts(), headers=JSON).status_code == 413
 
 
-def test_a_failure_of_the_server_says_nothing_of_its_inside(services, recorder, iris: Release):
-    services.slot.serve(serve(iris))
-
-    def fail(_: AnsweredPredictions) -> None:
-        raise RuntimeError("a secret")
-
-    recorder.record = fail
+def test_a_failure_of_the_server_says_nothing_of_its_inside(services, iris: Release, monkeypatch):
+    services.releases.serve(serve(iris))
+    monkeypatch.setattr(type(services.metrics), "predicted", None)
 
     answer = call(services, "POST", "/predict", json=IRIS_ROW)
 
     assert answer.status_code == 500
-    assert "secret" not in answer.text
+    assert "NoneType" not in answer.text
 
 
 def test_wrong_methods_and_paths_are_problem_documents(services):
@@ -273,7 +239,7 @@ def test_wrong_methods_and_paths_are_problem_documents(services):
     for answer in (
         wrong_method,
         call(services, "GET", "/nowhere"),
-        call(services, "PUT", "/model"),
+        call(services, "PUT", "/predict"),
     ):
         assert answer.status_code in {404, 405}
         assert answer.headers["content-type"] == "application/problem+json"
@@ -289,12 +255,12 @@ def test_without_a_release_the_process_is_live_and_not_ready(services):
 
 
 def test_the_model_in_service_is_described(services, iris: Release):
-    services.slot.serve(serve(iris))
+    services.releases.serve(serve(iris))
 
     body = call(services, "GET", "/model").json()
 
     assert body["release"] == iris.manifest.release
-    assert body["model"]["run_id"] == "run-1"
+    assert body["model"]["run_id"] == "run1"
     assert body["model"]["metrics"] == {"validation_accuracy": 0.97}
     assert list(body["contract"]["features"]) == list(IRIS_ROW)
     assert body["deployment"]["id"] == 1
@@ -309,23 +275,24 @@ def test_the_openapi_document_follows_the_release_in_service(
         answer = operation["responses"]["200"]["content"]["application/json"]["schema"]
         return request["oneOf"][0], answer["oneOf"][0]
 
-    services.slot.serve(serve(iris))
+    services.releases.serve(serve(iris))
     request, answer = predict_schemas()
     assert request["required"] == list(IRIS_ROW)
     assert request["properties"]["petal_width"]["maximum"] == 10
     assert answer["properties"]["iris_class"]["enum"] == [0, 1, 2]
 
-    services.slot.serve(serve(houses))
+    services.releases.serve(serve(houses))
     request, answer = predict_schemas()
-    assert request["properties"]["방 수"]["type"] == "integer"
+    assert request["properties"]["방 수"]["multipleOf"] == 1
     assert answer["required"] == ["price", "prediction_id", "model_version", "release"]
 
 
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("values", [(0, 1, 4), (0, 1, 3), (-1, 0, 1)])
 def test_a_class_that_the_contract_does_not_have_is_never_answered_or_recorded(
-    services, recorder, iris: Release, caplog, rows, values
+    services, iris: Release, caplog, rows, values
 ):
+    predict._complain.cache_clear()
     # The graph knows the classes 0, 1 and 2; its example shows only those that the contract has.
     raw = iris.manifest.model_dump()
     for one, value in zip(raw["contract"]["target"]["classes"], values, strict=True):
@@ -334,7 +301,7 @@ def test_a_class_that_the_contract_does_not_have_is_never_answered_or_recorded(
     shown = [index for index, value in enumerate(example["predictions"]) if value in values]
     raw["example"] = {name: [given[index] for index in shown] for name, given in example.items()}
     manifest = type(iris.manifest).model_validate(raw)
-    services.slot.serve(serve(Release(manifest=manifest, model=iris.model)))
+    services.releases.serve(serve(Release(manifest=manifest, model=iris.model)))
     body = [IRIS_ROW] * rows if rows > 1 else IRIS_ROW
 
     for path, content in (
@@ -347,6 +314,6 @@ def test_a_class_that_the_contract_does_not_have_is_never_answered_or_recorded(
         assert answer.status_code == 500
         detail = answer.json().get("detail") or answer.json()["message"]
         assert "predicted 2, which is none of the classes of contract iris" in detail
-    assert not recorder.kept
-    (record,) = caplog.records
+    assert not kept(services)
+    (record,) = (one for one in caplog.records if one.levelname == "ERROR")
     assert "predicted 2" in record.message
