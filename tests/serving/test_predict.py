@@ -57,7 +57,9 @@ def test_an_answer_is_recorded_before_it_leaves(services, iris: Release):
 
     body = call(services, "POST", "/predict", json=IRIS_ROW, headers=headers).json()
 
-    ((contract, release, version, name, _, latency, request_id, values, *_, text, _),) = kept(services)
+    ((contract, release, version, name, _, latency, request_id, values, *_, text, _),) = kept(
+        services
+    )
     assert (contract, release, version) == ("iris", iris.manifest.release, "1")
     assert (name, request_id, values) == (body["prediction_id"], "mine", "{2}")
     assert json.loads(text) == IRIS_ROW

@@ -1,5 +1,6 @@
 """Builds the application: every route is FastAPI's, behind what surrounds all of them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -68,7 +69,9 @@ def create_app(services: Services) -> "Application":
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         services.start()
+        counting = asyncio.create_task(services.metrics.keep_fresh(services))
         yield
+        counting.cancel()
         await run_in_threadpool(services.stop)
 
     application = FastAPI(

@@ -39,6 +39,7 @@ from mlops_for_mle.serving.documents import (
     elements,
     fields,
     json_text,
+    kind_of,
     pieces,
     quotes_in,
     value,
@@ -82,7 +83,7 @@ class Rows(NamedTuple):
         matrix: As the contract's encoding has them; None where they were not encoded yet.
     """
 
-    count: int
+    count: int  # type: ignore[assignment]
     text: Text
     form: Form
     columns: Columns | None
@@ -105,12 +106,13 @@ class Codec:
         self._precision: Precision = manifest.precision
         self._row_words = f"an object with {', '.join(self.names)}"
         types = {name: json_type(one, self._precision) for name, one in self.features.items()}
-        self._decode_row = self._decode_rows = _refuse
+        self._decode_row: Callable[[Text], Any] = _refuse
+        self._decode_rows: Callable[[Text], Any] = _refuse
         if not any(map(_ESCAPED.search, self.names)):
-            row = _row_type(types, self.features)
+            row: Any = _row_type(types, self.features)
             self._decode_row = msgspec.json.Decoder(row).decode
             self._decode_rows = msgspec.json.Decoder(list[row]).decode
-        self._lists: dict[str, Any] = {name: list[one] for name, one in types.items()}
+        self._lists: dict[str, Any] = {name: list[one] for name, one in types.items()}  # type: ignore[valid-type]
         self._decode_list = {
             name: msgspec.json.Decoder(one).decode for name, one in self._lists.items()
         }
@@ -128,12 +130,11 @@ class Codec:
             )
             for code in self._labels or [None]
         }
-        shown = {"label": self._labels}
-        if target.has_text_classes:
-            shown = {self._name: target.values, **shown}
+        texts: dict[str, Mapping[int, Any]] = {self._name: target.values, "label": self._labels}
         self._written = {
-            name: {encode(code): encode(one) for code, one in texts.items()}
-            for name, texts in shown.items()
+            name: {encode(code): encode(one) for code, one in by_code.items()}
+            for name, by_code in texts.items()
+            if name == "label" or target.has_text_classes
         }
 
     def read(self, body: Text) -> Rows:
@@ -146,7 +147,7 @@ class Codec:
             return self._read(body)
         except REFUSALS:
             text = json_text(body)
-        if text[:1] not in (b"{", b"["):
+        if kind_of(text) not in (b"{", b"["):
             raise refused("", "is no object", self._row_words, shown(value(text)))
         try:
             return self._read(text)
@@ -193,7 +194,7 @@ class Codec:
         for name, feature in self.features.items():
             path, allowed = f"{where}.{name}", f"a list in which each is {describe(feature)}"
             raw = given.get(name, b"")
-            if name in given and isinstance(raw, Text) and raw[:1] != b"[":
+            if name in given and isinstance(raw, Text) and kind_of(raw) != b"[":
                 faults.add(path, "is no list", allowed, value(raw))
             elif name in given:
                 encoded, texts[name] = [], []
@@ -299,17 +300,17 @@ class Codec:
         return next(answers) if rows.form is Form.ONE else b"[%b]" % b",".join(answers)
 
     def _read(self, body: Text) -> Rows:
-        if body[:1] == b"[":
+        if kind_of(body) == b"[":
             return self.read_list(body)
-        if body[:1] != b"{":
+        if kind_of(body) != b"{":
             raise msgspec.DecodeError("is no object")
         found = _BY_COLUMNS.match(body)
-        if found and (COLUMNS_KEY not in self.features or body[found.end() :][:1] == b"{"):
+        if found and (COLUMNS_KEY not in self.features or kind_of(body[found.end() :]) == b"{"):
             outer, faults = fields(body), Faults()
             raw = outer.pop(COLUMNS_KEY)
             _refuse_unknown(outer, (COLUMNS_KEY,), "", faults)
             faults.raise_if_any()
-            if raw[:1] != b"{":
+            if kind_of(raw) != b"{":
                 allowed = f"an object with a list for each of {', '.join(self.names)}"
                 raise refused(COLUMNS_KEY, "is no object", allowed, shown(value(raw)))
             return self.read_columns(fields(raw, COLUMNS_KEY), COLUMNS_KEY, raw)
@@ -365,7 +366,8 @@ class Codec:
 
     def _joined(self, parts: Iterable[Columns], text: Text, form: Form) -> Rows:
         """One part stays as it is, to be encoded with others' rows; of many each is encoded."""
-        count, first, encoded = 0, None, []
+        count, first = 0, None
+        encoded: list[Matrix] = []
         for columns in parts:
             count += len(columns[0]) if columns else 0
             if first is None:
@@ -404,7 +406,7 @@ class Codec:
     def _explain_row(
         self, raw: Text, path: str, faults: Faults, *, lenient: bool = False
     ) -> list[Any]:
-        if raw[:1] != b"{":
+        if kind_of(raw) != b"{":
             faults.add(path, "is no object", self._row_words, value(raw))
             return [None] * len(self.names)
         given = {name: value(one) for name, one in fields(raw, path).items()}

@@ -371,7 +371,8 @@ async def work(
     doing = loop.run_in_executor(services.threads, run, task)
     leaving = asyncio.ensure_future(receive())
     try:
-        await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {doing, leaving}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not doing.done():
             raise ProblemError(HTTPStatus.BAD_REQUEST, "The client has left")
         return doing.result()

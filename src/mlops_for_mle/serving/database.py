@@ -32,7 +32,18 @@ def own_connection(statement_seconds: float) -> "Psycopg":
     url = make_url(database_url())
     arguments, options = url.get_dialect()().create_connect_args(url)
     bound = {"options": f"-c statement_timeout={int(statement_seconds * 1000)}"}
-    return psycopg2.connect(*arguments, **(bound | CONNECT_ARGS | options))
+    connection: Psycopg = psycopg2.connect(*arguments, **{**bound, **CONNECT_ARGS, **options})
+    return connection
+
+
+def reason_of(error: BaseException) -> str:
+    """Why the database does not do what it is asked for, in its own words, on one line."""
+    original = getattr(error, "orig", None) or error
+    first = str(original).strip().partition("\nLINE ")[0]
+    # 42P01 and 42703 are missing tables and columns.
+    is_missing = getattr(original, "pgcode", None) in {"42P01", "42703"}
+    hint = " (run `kedro db upgrade`)" if is_missing else ""
+    return " ".join(first.split()) + hint
 
 
 class Database:

@@ -84,7 +84,7 @@ def fields(raw: Text, path: str = "", known: tuple[str, ...] = ()) -> dict[str, 
         ProblemError: 422, a name is given more than once, or there are very many.
         MsgspecError: It is no object.
     """
-    decode = _decode_fields
+    decode: Callable[[Text], dict[str, msgspec.Raw]] = _decode_fields
     if len(raw) > PIECE and known:
         decode = _decoder_of(known)
     elif len(raw) > PIECE and len(list(islice(_KEY.finditer(raw), _MOST_FIELDS))) == _MOST_FIELDS:
@@ -97,13 +97,15 @@ def fields(raw: Text, path: str = "", known: tuple[str, ...] = ()) -> dict[str, 
 
 @lru_cache(maxsize=8)
 def _decoder_of(names: tuple[str, ...]) -> Callable[[Text], dict[str, msgspec.Raw]]:
-    optional = dict.fromkeys(names, NotRequired[msgspec.Raw])
-    return msgspec.json.Decoder(TypedDict("Fields", optional)).decode  # type: ignore[misc,no-any-return]
+    optional: Any = dict.fromkeys(names, NotRequired[msgspec.Raw])
+    fields_type: Any = TypedDict("Fields", optional)  # type: ignore[misc]
+    decoder: Any = msgspec.json.Decoder(fields_type)
+    return decoder.decode  # type: ignore[no-any-return]
 
 
 def elements(raw: Text) -> list[memoryview]:
     """The raw texts of the elements of a list that is no longer than some pieces."""
-    return list(map(memoryview, _decode_elements(raw)))
+    return [memoryview(one) for one in _decode_elements(raw)]
 
 
 def pieces(raw: Text, boundary: re.Pattern[bytes]) -> Iterator[Text]:
@@ -122,8 +124,13 @@ def pieces(raw: Text, boundary: re.Pattern[bytes]) -> Iterator[Text]:
                 # Nothing is cut inside of a text.
                 closed = _REST_OF_TEXT.match(raw, following, end)
                 at = counted = closed.end() if closed else end
-        yield b"[%b]" % raw[start:cut]
+        yield b"[%b]" % bytes(raw[start:cut])
         start = following
+
+
+def kind_of(raw: Text) -> bytes:
+    """The first character of a value: ``{`` of an object, ``[`` of a list."""
+    return bytes(raw[:1])
 
 
 def first_of(raw: Text) -> bytes:

@@ -4,6 +4,7 @@
 a folder that all workers share, so that a scrape may reach any of them.
 """
 
+import asyncio
 import os
 import time
 from collections import Counter as Tally
@@ -25,14 +26,13 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from mlops_for_mle.releases.manifest import Manifest
+from mlops_for_mle.serving.server import METRICS_FOLDER, is_running
 
 if TYPE_CHECKING:
     from mlops_for_mle.serving.context import Services
     from mlops_for_mle.serving.predict import Answered
 
-disable_created_metrics()
-
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 # Seconds; the last bucket is everything beyond.
 _LATENCY_BOUNDS = (
@@ -48,6 +48,7 @@ _SPOOLED = {
     "damaged": "Lines of the spool that were set aside.",
     "torn": "Last lines of killed processes, which were not answered.",
 }
+_REFRESH_SECONDS = 0.5
 _STATM = Path("/proc/self/statm")
 
 
@@ -170,7 +171,7 @@ class Metrics:
         for one in answered:
             values = one.predictions.values
             if not has_classes:
-                counts = {None: len(values)}
+                counts: dict[Any, int] = {None: len(values)}
             elif len(values) == 1:
                 counts = {values.item(): 1}
             else:
@@ -198,11 +199,11 @@ class Metrics:
     def exposition(self, services: "Services", accept: str) -> tuple[bytes, str]:
         """The numbers of all processes in the text form that the scraper prefers, and its type."""
         self.refresh(services)
-        registry, folder = self._registry, os.environ.get(FOLDER)
+        registry, folder = self._registry, os.environ.get(METRICS_FOLDER)
         if folder:
             _forget_dead_processes(Path(folder))
             registry = CollectorRegistry()
-            multiprocess.MultiProcessCollector(registry, folder)
+            multiprocess.MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
         encode, content_type = choose_encoder(accept)
         shown = CollectorRegistry(auto_describe=False)
         shown.register(_Shown(registry))
@@ -216,6 +217,12 @@ class Metrics:
             counted = getattr(services.log.counts, name)
             counter.inc(counted - self._told[name])
             self._told[name] = counted
+
+    async def keep_fresh(self, services: "Services") -> None:
+        """Do so now and then where a scrape may reach another process."""
+        while METRICS_FOLDER in os.environ:
+            self.refresh(services)
+            await asyncio.sleep(_REFRESH_SECONDS)
 
     def _class(self, manifest: Manifest, value: Any) -> Counter:
         contract = manifest.contract
@@ -252,18 +259,8 @@ def _forget_dead_processes(folder: Path) -> None:
     """Leave out the gauges of workers that were killed; what they counted stays."""
     for path in folder.glob("gauge_live*.db"):
         pid = int(path.stem.rpartition("_")[2])
-        if not _is_running(pid):
-            multiprocess.mark_process_dead(pid, str(folder))
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+        if not is_running(pid):
+            multiprocess.mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
 
 
 def router(services: "Services") -> fastapi.APIRouter:

@@ -19,7 +19,16 @@ from mlops_for_mle.serving import documents
 from mlops_for_mle.serving.codec import Codec, Columns, Rows, encode
 from mlops_for_mle.serving.context import Answer, Services, media_type
 from mlops_for_mle.serving.context import Request as PlainRequest
-from mlops_for_mle.serving.documents import LISTS, PIECE, VALUES, Text, elements, fields, pieces
+from mlops_for_mle.serving.documents import (
+    LISTS,
+    PIECE,
+    VALUES,
+    Text,
+    elements,
+    fields,
+    kind_of,
+    pieces,
+)
 from mlops_for_mle.serving.errors import Faults, refused
 from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import (
@@ -131,35 +140,35 @@ def _read_json(codec: Codec, body: bytes) -> Rows:
     (name,) = found
     if name == "dataframe_split":
         return _read_split(codec, given[name], name)
-    if name == "dataframe_records" and given[name][:1] != b"[":
+    if name == "dataframe_records" and kind_of(given[name]) != b"[":
         raise refused(name, "is no list", "a list of objects, one a row")
     return _read_rows_or_columns(codec, given[name], name)
 
 
 def _read_rows_or_columns(codec: Codec, raw: Text, where: str) -> Rows:
-    if raw[:1] == b"[":
+    if kind_of(raw) == b"[":
         return codec.read_list(raw, where, lenient=True)
-    if raw[:1] != b"{":
+    if kind_of(raw) != b"{":
         raise refused(where, "is neither a list nor an object", "rows or columns with names")
     given = fields(raw, where)
-    if not any(given[name][:1] == b"[" for name in codec.names if name in given):
+    if not any(kind_of(given[name]) == b"[" for name in codec.names if name in given):
         # One row, as TensorFlow Serving has it.
-        raw = b"[%b]" % raw
+        raw = b"[%b]" % bytes(raw)
         return codec.read_list(raw, where, lenient=True)
     return codec.read_columns(given, where)
 
 
 def _read_split(codec: Codec, raw: Text, where: str) -> Rows:
-    if raw[:1] != b"{":
+    if kind_of(raw) != b"{":
         raise refused(where, "is no object", "an object with columns and data")
     given = fields(raw, where, _SPLIT)
     if "data" not in given or not given.keys() <= set(_SPLIT):
         found = ", ".join(sorted(given)) or "nothing"
         raise refused(where, "has other fields", ", ".join(_SPLIT), found)
     data, path = given["data"], f"{where}.data"
-    if data[:1] == b"{" or documents.first_of(data) == b"{":
+    if kind_of(data) == b"{" or documents.first_of(data) == b"{":
         return _read_rows_or_columns(codec, data, path)
-    if data[:1] != b"[":
+    if kind_of(data) != b"[":
         raise refused(path, "is no list", "a list of rows")
     try:
         header = msgspec.json.decode(given.get("columns", b""), type=list[str])
@@ -168,8 +177,8 @@ def _read_split(codec: Codec, raw: Text, where: str) -> Rows:
         raise refused(f"{where}.columns", "is no list of names", allowed) from None
     rows = _read_table(codec, header, map(_decode_lists, pieces(data, LISTS)), path)
     index = given.get("index", memoryview(b"null"))
-    if index != b"null":
-        is_list = index[:1] == b"["
+    if bytes(index[:5]) != b"null":
+        is_list = kind_of(index) == b"["
         if not is_list or sum(len(elements(one)) for one in pieces(index, VALUES)) != rows.count:
             raise refused(f"{where}.index", "does not fit data", "one entry for each row of data")
     return rows

@@ -15,7 +15,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from msgspec import UNSET, UnsetType
@@ -29,7 +28,7 @@ from mlops_for_mle.serving import documents
 from mlops_for_mle.serving.codec import Codec, Columns, Rows, encode
 from mlops_for_mle.serving.context import Answer, Services, media_type
 from mlops_for_mle.serving.context import Request as PlainRequest
-from mlops_for_mle.serving.documents import LISTS, REFUSALS, VALUES, pieces, quotes_in
+from mlops_for_mle.serving.documents import LISTS, REFUSALS, VALUES, kind_of, pieces, quotes_in
 from mlops_for_mle.serving.errors import Faults, ProblemError, refused, shown
 from mlops_for_mle.serving.health import obstacle
 from mlops_for_mle.serving.openapi import Schema, example_row, json_answer, json_request, problems
@@ -221,7 +220,7 @@ def _require_model(served: Served, model: str, version: str | None = None) -> No
     if version not in (None, found):
         raise ProblemError(
             HTTPStatus.NOT_FOUND,
-            f"There is no version {version[:80]!r} of {name}; in service is {found!r}",  # type: ignore[index]
+            f"There is no version {version[:80]!r} of {name}; in service is {found!r}",
         )
 
 
@@ -288,8 +287,8 @@ def _check_names(document: bytes) -> None:
     fields = documents.object_of(document, Inference.__struct_fields__)
     for kind in ("inputs", "outputs"):
         raw = fields.get(kind, memoryview(b""))
-        for place, tensor in enumerate(documents.elements(raw) if raw[:1] == b"[" else ()):
-            if tensor[:1] == b"{":
+        for place, tensor in enumerate(documents.elements(raw) if kind_of(raw) == b"[" else ()):
+            if kind_of(tensor) == b"{":
                 documents.fields(tensor, f"{kind}[{place}]", Tensor.__struct_fields__)
 
 
@@ -305,7 +304,7 @@ def _parameters(raw: msgspec.Raw | UnsetType, where: str) -> dict[str, Any]:
     if isinstance(raw, UnsetType):
         return {}
     path, text = f"{where}parameters", memoryview(raw)
-    if text[:1] != b"{" or len(text) > _LONGEST_PARAMETERS:
+    if kind_of(text) != b"{" or len(text) > _LONGEST_PARAMETERS:
         raise refused(path, "is no object", f"an object of at most {_LONGEST_PARAMETERS} bytes")
     found = {name: documents.value(one) for name, one in documents.fields(text, path).items()}
     for name in ("shared_memory_region", "classification"):

@@ -26,10 +26,11 @@ from uuid import uuid4
 
 import msgspec
 
-from mlops_for_mle.errors import UserError, explain
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.serving.codec import Form
 from mlops_for_mle.serving.context import REQUEST_ID
+from mlops_for_mle.serving.database import own_connection, reason_of
 from mlops_for_mle.serving.errors import not_ready
 from mlops_for_mle.serving.settings import ServingSettings
 
@@ -478,7 +479,8 @@ class Shipper:
                 cursor.execute(f"SET LOCAL statement_timeout = '{seconds}s'")
                 cursor.copy_expert("COPY staged FROM STDIN", io.BytesIO(content), size=1 << 16)
                 cursor.execute(_INSERT)
-                self._log.counts.shipped += cursor.rowcount
+                count = cursor.rowcount
+            self._log.counts.shipped += count
         except psycopg2.Error as error:
             if (error.pgcode or "")[:2] not in _DATA_FAULTS:
                 raise
@@ -500,8 +502,6 @@ class Shipper:
 
     def _connect(self) -> "Connection":
         if self._connection is None:
-            from mlops_for_mle.serving.database import own_connection
-
             self._connection = own_connection(_STATEMENT_SECONDS)
             with self._connection, self._connection.cursor() as cursor:
                 cursor.execute(_STAGE)
@@ -515,13 +515,13 @@ class Shipper:
 
     def _failed(self, error: Exception) -> float:
         self._failures += 1
-        self._log.database_error = " ".join(explain(error).split())
+        self._log.database_error = reason_of(error)
         if self._failures == 1:
             logger.warning(
                 "The prediction log cannot be shipped, it waits in the spool: %s",
                 self._log.database_error,
             )
-        return min(self._longest_retry, 0.25 * 2 ** min(self._failures - 1, 8))
+        return min(self._longest_retry, 0.25 * 2.0 ** min(self._failures - 1, 8))
 
 
 def _is_locked(descriptor: int) -> bool:

@@ -1,9 +1,18 @@
 """Runs the application under uvicorn, in one process or several."""
 
+import asyncio
 import logging
+import multiprocessing
+import os
+import shutil
+import signal
 import socket
 import sys
-from typing import TYPE_CHECKING, Any
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.serving.auth import require_keys_for
@@ -17,6 +26,8 @@ if TYPE_CHECKING:
 _KEEP_ALIVE_SECONDS = 75
 # What uvicorn itself would take.
 _BACKLOG = 2048
+# Where prometheus_client looks for the folder that all workers share.
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 logger = logging.getLogger(__name__)
 
@@ -51,20 +62,27 @@ def run_server(settings: ServingSettings) -> None:
 
     if settings.workers == 1:
         server = uvicorn.Server(uvicorn.Config(**options))
-        server.run(sockets=[listening])
+        with _patience(server, listening):
+            server.run(sockets=[listening])
         if not server.started:
             sys.exit(1)
         return
     from uvicorn.supervisors import Multiprocess
 
-    config = uvicorn.Config(**options, workers=settings.workers)
-    Multiprocess(config, sockets=[listening]).run()
+    with _metrics_folder(settings):
+        config = uvicorn.Config(**options, workers=settings.workers)
+        Multiprocess(config, sockets=[listening]).run()
 
 
 def create_worker() -> "ASGIApp":
     """Make the application of one process from the environment."""
     from mlops_for_mle.serving.app import create_app, make_services
+    from mlops_for_mle.serving.protocol import allow_many_connections
 
+    supervisor = multiprocessing.parent_process()
+    if supervisor is not None:
+        threading.Thread(target=_end_with, args=(supervisor,), daemon=True).start()
+    allow_many_connections()
     return create_app(make_services(ServingSettings.load()))
 
 
@@ -95,3 +113,61 @@ def bind(host: str, port: int) -> socket.socket:
         ) from None
     listening.set_inheritable(True)
     return listening
+
+
+@contextmanager
+def _patience(server: Any, listening: socket.socket) -> Iterator[None]:
+    """Have the connections taken that wait when the server is told to end, instead of reset.
+
+    For a server of one process: others that share the address go on accepting.
+    """
+    end = server.shutdown
+
+    async def shutdown(sockets: list[socket.socket] | None = None) -> None:
+        make = cast(Callable[..., asyncio.Protocol], server.config.http_protocol_class)
+        options = {"config": server.config, "server_state": server.server_state}
+        protocol = partial(make, **options, app_state=server.lifespan.state)
+        listening.setblocking(False)
+        with suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
+        # What comes between this and the last look is reset, all later is refused.
+        listening.shutdown(socket.SHUT_RDWR)
+        await end(sockets)
+
+    server.shutdown = shutdown
+    yield
+
+
+@contextmanager
+def _metrics_folder(settings: ServingSettings) -> Iterator[None]:
+    """Make the folder in which workers count, and remove those that killed servers have left."""
+    own = settings.spool / f"metrics-{os.getpid()}"
+    for folder in settings.spool.glob("metrics-*"):
+        if folder == own or not is_running(int(folder.name.rpartition("-")[2])):
+            shutil.rmtree(folder, ignore_errors=True)
+    own.mkdir(parents=True)
+    os.environ[METRICS_FOLDER] = str(own)
+    try:
+        yield
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _end_with(supervisor: Any) -> None:
+    """End this process when the one that started it is gone, however that ended."""
+    supervisor.join()
+    shutil.rmtree(os.environ[METRICS_FOLDER], ignore_errors=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
