@@ -7,23 +7,18 @@ import httpx
 import pytest
 
 from mlops_for_mle.serving.app import create_app
-from mlops_for_mle.serving.guards.access import needed
-from mlops_for_mle.serving.guards.exposure import is_loopback, is_loopback_name
-from mlops_for_mle.serving.guards.protection import Protection
+from mlops_for_mle.serving.auth import is_loopback, is_loopback_name, needed
 from mlops_for_mle.serving.keys import KeyFile
-from tests.serving.conftest import IRIS_ROW, serve, wait_until
+from tests.serving.conftest import IRIS_ROW, make, wait_until
 
 
 class Client:
-    """Asks the whole application, middleware included."""
+    """Asks one application again and again."""
 
     def __init__(self, settings, release=None, **changes):
-        self.settings = settings.model_copy(update=changes)
-        services = self.services = build_services(self.settings)
-        if release is not None:
-            services.slot.serve(serve(release))
-        protection = Protection(self.settings, services.metrics)
-        self.application = create_app(self.settings, services, protection)
+        self.services = make(settings, release, **changes)
+        self.settings = self.services.settings
+        self.application = create_app(self.services)
         self.keys = KeyFile(self.settings.api_keys_file)
 
     def __call__(self, method: str, path: str, host="localhost", **options) -> httpx.Response:
@@ -267,3 +262,68 @@ def test_the_api_document_says_which_key_an_operation_needs(settings, iris):
     assert paths["/health/ready"]["get"]["security"] == []
     assert paths["/deployments/rollback"]["post"]["security"] == [{"ApiKey": []}]
     assert {"401", "403", "421"} <= set(paths["/predict"]["post"]["responses"])
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://localhost:9999"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "http://localhost"}, 200),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://outside.example"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Origin": "https://shop.example", "Sec-Fetch-Site": "cross-site"}, 200),
+    ],
+)
+def test_a_page_of_another_site_changes_nothing(settings, iris, headers, status):
+    client = Client(settings, iris, cors_origins="https://shop.example")
+
+    assert client("POST", "/predict", json=IRIS_ROW, headers=headers).status_code == status
+    assert client("GET", "/model", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
+@pytest.mark.parametrize("path", ["/predict", "/predict/preview", "/invocations"])
+def test_what_a_page_can_send_without_asking_is_no_json(settings, iris, path, content_type):
+    headers = {} if content_type is None else {"Content-Type": content_type}
+
+    answer = Client(settings, iris)("POST", path, content=b"{}", headers=headers)
+
+    assert answer.status_code == 415
+
+
+def test_a_stranger_is_told_nothing_of_people_hosts_and_paths(settings, iris):
+    key = KeyFile(settings.api_keys_file).create("shop", ["predict"])
+    secret = "postgresql at db.internal:5432 and /srv/releases"
+    for release in (iris, None):
+        client = Client(settings, release)
+        client.services.releases.update(database_error=secret)
+        for path in ("/health/ready", "/ping", "/health", "/v2/health/ready", "/openapi.json"):
+            answer = client("GET", path)
+            assert answer.status_code == (200 if release or path == "/openapi.json" else 503)
+            assert not any(word in answer.text for word in ("db.internal", "/srv", '"actor":"test"'))
+            assert iris.manifest.release not in answer.text
+        known = client("GET", "/health/ready", headers=bearer(key))
+        assert "db.internal" in known.text
+
+
+def test_no_redirect_takes_its_host_from_the_request(settings, iris):
+    KeyFile(settings.api_keys_file).create("shop", ["admin"])
+    client = Client(settings, iris)
+
+    for path in ("/docs/", "/health/", "/model/", "/page"):
+        answer = client("GET", path, host="evil.example")
+        assert answer.status_code in {401, 404}
+        assert "location" not in answer.headers
+
+
+def test_the_api_document_holds_no_data(settings, iris):
+    document = Client(settings, iris)("GET", "/openapi.json")
+
+    shown = document.json()["paths"]["/predict"]["post"]["requestBody"]["content"]
+    example = shown["application/json"]["examples"]["one row"]["value"]
+    assert list(example) == list(IRIS_ROW)
+    assert list(example.values()) not in [list(one) for one in iris.manifest.example.rows]

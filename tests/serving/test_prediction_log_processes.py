@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import text
 
 from mlops_for_mle import embedded_postgres
-from mlops_for_mle.database import engine_for, normalise_url, upgrade
+from mlops_for_mle.database.engine import engine_for, normalise_url
+from mlops_for_mle.database.schema import upgrade
 from mlops_for_mle.releases.store import ReleaseStore
 from tests.serving.conftest import IRIS_ROW, Database, ServerProcess, wait_until
 
@@ -114,7 +115,7 @@ def test_no_answer_is_lost_when_the_database_stops_and_the_server_is_killed_unde
     # A request whose answer the kill has cut off may be logged too: one for each client.
     assert len(set(rows) - set(answered)) <= 4
     spool = tmp_path / "data" / "serving_spool"
-    assert not list(spool.rglob("*.segment"))
+    assert not list(spool.rglob("*.log"))
 
 
 def test_sigterm_under_load_leaves_nothing_in_the_spool(
@@ -132,7 +133,7 @@ def test_sigterm_under_load_leaves_nothing_in_the_spool(
 
     load.stop()
     assert sorted(logged(database.url)) == sorted(load.ids)
-    assert [path.name for path in (tmp_path / "data" / "serving_spool").iterdir()] == ["lock"]
+    assert [path.name for path in (tmp_path / "data" / "serving_spool").iterdir()] == []
 
 
 def test_a_living_worker_ships_what_a_killed_one_left(
@@ -147,14 +148,14 @@ def test_a_living_worker_ships_what_a_killed_one_left(
     spool = tmp_path / "data" / "serving_spool"
 
     def worker_with_segments() -> int | None:
-        found = [path.parent.name for path in spool.glob("*/*.segment") if path.stat().st_size]
-        return int(found[0].partition("-")[0]) if found else None
+        found = [path.name for path in spool.glob("*.log") if path.stat().st_size]
+        return int(found[0].split("-")[1]) if found else None
 
     load = Load(server)
     wait_until(lambda: len(load.ids) > 100)
     victim = wait_until(worker_with_segments)
     os.kill(victim, signal.SIGKILL)
-    wait_until(lambda: not any(path.name.startswith(f"{victim}-") for path in spool.iterdir()))
+    wait_until(lambda: not any(f"-{victim}-" in path.name for path in spool.iterdir()))
     load.stop()
     answered = list(load.ids)
     time.sleep(0.1)

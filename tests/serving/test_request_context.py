@@ -3,10 +3,10 @@ import logging
 
 import pytest
 
-from mlops_for_mle.serving.guards.request_context import RequestFacts, current_request
+from mlops_for_mle.serving.context import RequestFacts, current_request
 from mlops_for_mle.serving.logs import JsonFormatter, TextFormatter, without_secrets
 from tests.serving.conftest import IRIS_ROW
-from tests.serving.guards.test_access import Client
+from tests.serving.test_access import Client
 
 
 def test_a_sane_request_id_comes_back_and_others_are_replaced(settings, iris):
@@ -124,8 +124,8 @@ def test_a_probe_that_waits_for_the_first_release_is_logged_once_a_state(setting
 
     ready = Client(settings, iris)
     caplog.clear()
-    for services_change in (None, ready.services.slot.current, None):
-        ready.services.slot.current = services_change
+    for services_change in (None, ready.services.releases.current, None):
+        ready.services.releases.current = services_change
         for _ in range(3):
             ready("GET", "/health/ready")
     assert [record.status for record in caplog.records] == [503, 503]
@@ -134,7 +134,7 @@ def test_a_probe_that_waits_for_the_first_release_is_logged_once_a_state(setting
 def test_lines_about_a_large_body_have_the_request_id(settings, iris, caplog):
     client = Client(settings, iris)
     seen: list[RequestFacts | None] = []
-    predictor = client.services.slot.current.predictor
+    predictor = client.services.releases.current.predictor
     predict = predictor.predict
 
     def noting(rows):
@@ -146,3 +146,13 @@ def test_lines_about_a_large_body_have_the_request_id(settings, iris, caplog):
 
     assert answer.status_code == 200
     assert [facts.request_id for facts in seen] == ["large-1"]
+
+
+def test_the_text_log_writes_no_raw_control_characters():
+    record = make_record("GET /%s answered 404", status=404)
+    record.args = ("a\x1b[2J\rb\nc",)
+
+    line = TextFormatter().format(record)
+
+    assert line.isprintable()
+    assert "a\\x1b[2J\\rb\\nc" in line
