@@ -164,7 +164,7 @@ class Access:
             return
         name = host.decode("latin-1")
         bare = f"{name.partition(']')[0]}]" if name.startswith("[") else name.partition(":")[0]
-        if not _is_loopback_name(bare) and bare.lower() not in self._names:
+        if not is_loopback_name(bare) and bare.lower() not in self._names:
             raise ProblemError(
                 HTTPStatus.MISDIRECTED_REQUEST,
                 f"Without API keys only this machine is answered, under the name localhost; "
@@ -223,7 +223,7 @@ def is_loopback(host: str) -> bool:
     return all(ipaddress.ip_address(one[4][0]).is_loopback for one in found)
 
 
-def _is_loopback_name(name: str) -> bool:
+def is_loopback_name(name: str) -> bool:
     """Whether a name or an address in a URL always means this machine; asks no name server."""
     lowered = name.lower().rstrip(".")
     if lowered == "localhost" or lowered.endswith(".localhost"):

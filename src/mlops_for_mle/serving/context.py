@@ -204,13 +204,14 @@ class RequestContext:
                 present = {name for name, _ in given}
                 added = (one for one in PROTECTIVE_HEADERS if one[0] not in present)
                 message["headers"] = [*given, *added, (REQUEST_ID, request_id)]
+                if "span" in scope["state"]:
+                    span = scope["state"]["span"]
+                    tracing.describe(span, scope["method"], _route_of(inner), facts)
             await send(message)
 
         await self._app(inner, receive, complete)
         seconds, route = time.perf_counter() - started, _route_of(inner)
         self._services.metrics.requested(route, scope["method"], status, seconds)
-        if "span" in scope["state"]:
-            tracing.describe(scope["state"]["span"], scope["method"], route, facts)
         self.answered(scope["method"], scope["path"], scope.get("client"), status, seconds)
 
     def answered(self, method: str, path: str, client: Any, status: int, seconds: float) -> None:

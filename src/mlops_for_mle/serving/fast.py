@@ -35,9 +35,9 @@ from mlops_for_mle.serving.context import (
     request_id_for,
 )
 from mlops_for_mle.serving.errors import ProblemError, our_failure
-from mlops_for_mle.serving.predict import HotRoute, Question, answer
+from mlops_for_mle.serving.predict import HotRoute, Question, answer, ask
 
-_REMEMBERED_URLS = 256
+_REMEMBERED_URLS, _LONGEST_REMEMBERED = 256, 256
 # Compressed, still to come, or from a page, which is looked at by the ordinary way.
 _UNUSUAL = frozenset(
     {b"content-encoding", b"transfer-encoding", b"expect", b"origin", b"sec-fetch-site"}
@@ -129,7 +129,7 @@ class FastWay:
             self._finish(taken, problem_answer(problem, target.path), REFUSED_ROUTE)
             return True
         try:
-            question = target.route.read(self._services, taken.request)
+            question = ask(self._services, target.route, taken.request)
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
             self._finish(taken, _explain(taken, error))
             return True
@@ -192,7 +192,7 @@ class FastWay:
         if route is None:
             return None
         found = _Target(route, path, needed("POST", path))
-        if len(self._targets) < _REMEMBERED_URLS:
+        if len(url) <= _LONGEST_REMEMBERED and len(self._targets) < _REMEMBERED_URLS:
             self._targets[url] = found
         return found
 

@@ -56,7 +56,12 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
         """Give the line without its traceback."""
         ids = " ".join(f"{name}={value}" for name, value in _request().items())
-        return super().formatMessage(record) + (f" [{ids}]" if ids else "")
+        # A client's text may hold what a terminal would obey.
+        line = "".join(
+            one if one.isprintable() else one.encode("unicode_escape").decode()
+            for one in super().formatMessage(record)
+        )
+        return line + (f" [{ids}]" if ids else "")
 
     def format(self, record: logging.LogRecord) -> str:
         """Give the line."""

@@ -27,6 +27,7 @@ from mlops_for_mle.serving.context import (
     timed_out,
     work,
 )
+from mlops_for_mle.serving.documents import REFUSALS, json_text
 from mlops_for_mle.serving.errors import ProblemError, not_ready, refused
 from mlops_for_mle.serving.openapi import (
     Schema,
@@ -128,6 +129,20 @@ def served_by(services: Services) -> Served:
     return served
 
 
+def ask(services: Services, route: HotRoute, request: Request) -> Question:
+    """Read a question.
+
+    Raises:
+        ProblemError: It cannot be read.
+    """
+    try:
+        return route.read(services, request)
+    except REFUSALS:
+        # Something within is no text, or nested too deeply, which its raw form did not show.
+        json_text(request.body)
+        raise
+
+
 def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
     """Answer questions to one release; they leave afterwards.
 
@@ -224,7 +239,7 @@ def answer_one(services: Services, route: HotRoute, request: Request) -> Answer:
     Raises:
         ProblemError: It cannot be answered.
     """
-    return answer(services, [route.read(services, request)])[0]
+    return answer(services, [ask(services, route, request)])[0]
 
 
 def response(answer: Answer) -> fastapi.Response:

@@ -354,7 +354,8 @@ class PredictionLog:
     def _not_kept(self, requests: int, rows: int, reason: str) -> None:
         is_refused = self._settings.spool_when_full == "refuse"
         if is_refused:
-            self.counts.refused += requests
+            # Of several each is tried again alone.
+            self.counts.refused += requests == 1
         else:
             self.counts.dropped += rows
         now = time.monotonic()

@@ -36,6 +36,10 @@ def allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _most_connections() -> int:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _RESERVED_FILES
+
+
 class ServingProtocol(HttpToolsProtocol):
     """One connection."""
 
@@ -58,8 +62,7 @@ class ServingProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection, in the place of an idle one where there are very many."""
         super().connection_made(transport)
-        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _RESERVED_FILES
-        if len(self.connections) > most:
+        if len(self.connections) > _most_connections():
             others = (cast(ServingProtocol, one) for one in self.connections if one is not self)
             idle = next((one for one in others if not one.is_busy), self)
             idle.transport.abort()

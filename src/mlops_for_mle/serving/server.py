@@ -127,13 +127,15 @@ def _patience(server: Any, listening: socket.socket) -> Iterator[None]:
         make = cast(Callable[..., asyncio.Protocol], server.config.http_protocol_class)
         options = {"config": server.config, "server_state": server.server_state}
         protocol = partial(make, **options, app_state=server.lifespan.state)
+        waiting = []
         listening.setblocking(False)
         with suppress(OSError):
             while True:
-                connection, _ = listening.accept()
-                await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
+                waiting.append(listening.accept()[0])
         # What comes between this and the last look is reset, all later is refused.
         listening.shutdown(socket.SHUT_RDWR)
+        for connection in waiting:
+            await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
         await end(sockets)
 
     server.shutdown = shutdown

@@ -1,0 +1,134 @@
+"""The orderly end of the server: under load, with idle connections, with a stuck client."""
+
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+
+import httpx
+import pytest
+
+from mlops_for_mle.releases.manifest import Release
+from tests.serving.conftest import IRIS_ROW, ServerProcess
+from tests.serving.raw import request
+
+REQUEST = b"".join(request())
+
+
+@pytest.fixture
+def server(start_server, database, store, iris: Release) -> ServerProcess:
+    store.publish(iris)
+    database.deploy(iris)
+    started = start_server(DATABASE_URL=database.url, MLOPS_SHUTDOWN_SECONDS="6")
+    started.wait_until_ready()
+    return started
+
+
+class Load:
+    """Threads that ask over connections that they keep, until the server takes no more."""
+
+    def __init__(self, url: str, threads: int) -> None:
+        self.statuses: Counter[int] = Counter()
+        self.failures: list[Exception] = []
+        self._url = url
+        self._threads = [threading.Thread(target=self._ask) for _ in range(threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self) -> None:
+        with httpx.Client(base_url=self._url, timeout=10) as client:
+            while True:
+                try:
+                    self.statuses[client.post("/predict", json=IRIS_ROW).status_code] += 1
+                except httpx.ConnectError:
+                    return
+                except httpx.TransportError as error:
+                    self.failures.append(error)
+                    return
+
+    def wait(self) -> None:
+        for thread in self._threads:
+            thread.join(15)
+            assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_under_load_every_request_that_was_taken_is_answered(server: ServerProcess, number):
+    load = Load(server.url, threads=6)
+    time.sleep(1)
+
+    server.process.send_signal(number)
+
+    assert server.process.wait(timeout=10) == 0
+    load.wait()
+    assert load.failures == []
+    assert set(load.statuses) == {200}
+    assert load.statuses[200] > 20
+
+
+def test_a_request_on_an_idle_connection_is_answered_after_the_signal(server: ServerProcess):
+    with httpx.Client(base_url=server.url) as client:
+        client.get("/health/live")
+        server.process.terminate()
+        time.sleep(0.25)
+
+        answer = client.post("/predict", json=IRIS_ROW)
+
+    assert answer.status_code == 200
+    assert answer.headers["connection"] == "close"
+    assert server.process.wait(timeout=10) == 0
+
+
+def test_idle_connections_do_not_hold_up_the_end(server: ServerProcess):
+    with httpx.Client(base_url=server.url) as client:
+        client.get("/health/live")
+        started = time.monotonic()
+
+        assert server.stop() == 0
+
+    assert time.monotonic() - started < 4
+
+
+def test_a_client_that_never_finishes_does_not_hold_up_the_end(server: ServerProcess):
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as stuck:
+        stuck.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{")
+        time.sleep(0.3)
+        started = time.monotonic()
+
+        assert server.stop() == 0
+
+    assert 2 < time.monotonic() - started < 8
+
+
+def test_clients_that_connect_anew_for_each_request_are_answered_or_refused(server: ServerProcess):
+    host, port = server.url.removeprefix("http://").split(":")
+    statuses: Counter[str] = Counter()
+
+    def ask() -> None:
+        while True:
+            try:
+                channel = socket.create_connection((host, int(port)), timeout=10)
+            except ConnectionRefusedError:
+                return
+            with channel:
+                try:
+                    channel.sendall(REQUEST)
+                    statuses[channel.recv(65536)[9:12].decode()] += 1
+                except ConnectionError as error:
+                    statuses[type(error).__name__] += 1
+
+    threads = [threading.Thread(target=ask) for _ in range(24)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+
+    assert server.stop() == 0
+
+    for thread in threads:
+        thread.join(15)
+    answered = statuses.pop("200")
+    assert answered > 100
+    # Who connects in the moment between the last look and the end cannot be helped.
+    assert sum(statuses.values()) <= 1, statuses
