@@ -12,7 +12,8 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 
 from mlops_for_mle.contract import Contract, Target
-from mlops_for_mle.contract.rules import describe, fault
+from mlops_for_mle.contract.rules import describe as words_of
+from mlops_for_mle.contract.rules import fault
 from mlops_for_mle.serving.context import Services, json_body
 from mlops_for_mle.serving.errors import Faults, ProblemError, refused, shown
 from mlops_for_mle.serving.openapi import (
@@ -171,7 +172,7 @@ def label_fault(target: Target, value: Any) -> tuple[str, str] | None:
     if message is None:
         return None
     if not target.classes:
-        return message, describe(target.feature)
+        return message, words_of(target.feature)
     pairs = ((one.value, one.label) for one in target.classes)
     allowed = ", ".join(" or ".join(dict.fromkeys(map(shown, one))) for one in pairs)
     return message if value is None else "is no class", allowed

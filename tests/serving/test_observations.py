@@ -1,0 +1,404 @@
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from mlops_for_mle.database.schema import ensure_observations
+from mlops_for_mle.serving.context import Services
+from tests.new_releases import HOUSE_CONTRACT, IRIS_CONTRACT
+from tests.serving.conftest import IRIS_ROW, call, make, serve
+
+pytestmark = pytest.mark.integration
+
+VIRGINICA = IRIS_ROW | {"target": 2}
+
+
+@pytest.fixture
+def services(settings, database, iris) -> Services:
+    for contract in (IRIS_CONTRACT, HOUSE_CONTRACT):
+        database.run(f'DROP TABLE IF EXISTS "{contract.table}"')
+        ensure_observations(database.url, contract)
+    database.run("TRUNCATE idempotency_keys")
+    return make(settings, iris)
+
+
+def create(services: Services, body: Any = None, **headers: str) -> httpx.Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return call(services, "POST", "/observations", json=body or VIRGINICA, headers=named)
+
+
+def error_paths(answer: httpx.Response) -> list[str]:
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    return [error["path"] for error in answer.json()["errors"]]
+
+
+def count_rows(database, table: str = "iris_data") -> int:
+    return database.rows(f"SELECT count(*) FROM {table}")[0][0]
+
+
+def test_a_created_observation_can_be_read_at_its_location(services):
+    before = datetime.now(UTC)
+
+    created = create(services)
+
+    assert created.status_code == 201
+    body = created.json()
+    assert body["id"] == 1
+    assert {name: body[name] for name in VIRGINICA} == VIRGINICA
+    stamped = datetime.fromisoformat(body["timestamp"])
+    assert abs((stamped - before).total_seconds()) < 60
+    assert created.headers["location"] == "/observations/1"
+    read = call(services, "GET", created.headers["location"])
+    assert read.status_code == 200
+    assert read.json() == body
+    assert read.headers["etag"] == created.headers["etag"]
+
+
+def test_a_label_may_be_given_by_its_name_and_a_time_with_its_offset(services):
+    given = IRIS_ROW | {"target": "versicolor", "timestamp": "2026-01-31T21:00:00+09:00"}
+
+    body = create(services, given).json()
+
+    assert body["target"] == 1
+    assert body["timestamp"] == "2026-01-31T12:00:00Z"
+
+
+def test_columns_may_have_any_name(services, houses):
+    services.releases.serve(serve(houses))
+    row = {"방 수": 3.0, "area m2": 70.5, "price": 1e6}
+
+    created = create(services, row)
+
+    assert created.status_code == 201, created.text
+    assert created.json() | row == created.json()
+    wrong = create(services, {"방 수": 2.5, "area m2": 0, "price": "cheap"})
+    assert error_paths(wrong) == ["방 수", "area m2", "price"]
+    listed = call(services, "GET", "/observations", params={"filter": "방 수=3"}).json()
+    assert [one["id"] for one in listed["observations"]] == [1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "message"),
+    [
+        ({"petal_length": -1}, "petal_length", "is too small"),
+        ({"petal_length": 11}, "petal_length", "is too large"),
+        ({"petal_length": "5"}, "petal_length", "is no number"),
+        ({"petal_length": True}, "petal_length", "is no number"),
+        ({"petal_length": None}, "petal_length", "is missing"),
+        ({"petal_length": 10**400}, "petal_length", "is not finite"),
+        ({"target": 3}, "target", "is no class"),
+        ({"target": True}, "target", "is no class"),
+        ({"target": "rose"}, "target", "is no class"),
+        ({"target": [1]}, "target", "is no class"),
+        ({"timestamp": "yesterday"}, "timestamp", "is no time"),
+        ({"timestamp": 17}, "timestamp", "is no time"),
+        ({"timestamp": None}, "timestamp", "is missing"),
+        ({"colour": "red"}, "colour", "is an unknown field"),
+        ({"id": 7}, "id", "is an unknown field"),
+    ],
+)
+def test_a_wrong_field_is_named_with_what_is_allowed(services, changes, path, message):
+    answer = create(services, VIRGINICA | changes)
+
+    assert error_paths(answer) == [path]
+    [error] = answer.json()["errors"]
+    assert error["message"] == message
+    assert error["given"] is not None
+    assert error["allowed"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"7",
+        b'{"target": NaN}',
+        b"\xff",
+        b"[" * 100_000,
+        b'{"target":1,"target":2}',
+        b'{"\\ud800":1}',
+    ],
+)
+def test_a_body_that_is_no_observation_is_422(services, body):
+    answer = call(
+        services,
+        "POST",
+        "/observations",
+        content=body,
+        headers={"content-type": "application/json"},
+    )
+
+    error_paths(answer)
+
+
+def test_a_body_that_is_no_json_is_415(services):
+    answer = call(
+        services, "POST", "/observations", content=b"a,b", headers={"content-type": "text/csv"}
+    )
+
+    assert answer.status_code == 415
+
+
+def test_a_repeated_request_makes_one_row_and_is_answered_as_before(services, database):
+    first = create(services, Idempotency_Key="order-17")
+    call(services, "PATCH", "/observations/1", json={"target": 0}, headers={"If-Match": "*"})
+    again = create(services, Idempotency_Key="order-17")
+
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.content == first.content
+    assert again.headers["location"] == first.headers["location"]
+    assert again.headers["idempotency-replayed"] == "true"
+    assert "idempotency-replayed" not in first.headers
+    assert count_rows(database) == 1
+    other = create(services, VIRGINICA | {"target": 1}, Idempotency_Key="order-17")
+    assert error_paths(other) == ["Idempotency-Key"]
+    assert create(services, Idempotency_Key="order-18").json()["id"] != first.json()["id"]
+
+
+def test_the_same_request_many_times_at_once_makes_one_row(services, database):
+    answers: list[httpx.Response] = []
+
+    def send() -> None:
+        answers.append(create(services, Idempotency_Key="race"))
+
+    threads = [threading.Thread(target=send) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.content for answer in answers}) == 1
+    assert count_rows(database) == 1
+
+
+def test_a_refused_request_does_not_use_its_idempotency_key_up(services):
+    assert create(services, {"target": 1}, Idempotency_Key="retry").status_code == 422
+
+    assert create(services, Idempotency_Key="retry").status_code == 201
+    assert error_paths(create(services, Idempotency_Key="two words")) == ["Idempotency-Key"]
+
+
+def test_old_idempotency_keys_are_forgotten(services, database):
+    create(services, Idempotency_Key="old")
+    database.run("UPDATE idempotency_keys SET created_at = now() - interval '8 days'")
+
+    create(services, Idempotency_Key="new")
+
+    assert count_rows(database, "idempotency_keys") == 1
+
+
+def test_pages_give_every_row_once_even_while_rows_come_and_go(services):
+    for _ in range(7):
+        create(services)
+    seen = []
+    path: str | None = "/observations?limit=3"
+    while path is not None:
+        answer = call(services, "GET", path)
+        assert answer.status_code == 200
+        page = answer.json()
+        seen += [one["id"] for one in page["observations"]]
+        path = page["next"]
+        assert (path is not None) == ("link" in answer.headers)
+        if len(seen) == 3:
+            call(services, "DELETE", "/observations/2")
+
+    assert seen == [1, 2, 3, 4, 5, 6, 7]
+    newest = call(services, "GET", "/observations?limit=2&order=desc").json()
+    assert [one["id"] for one in newest["observations"]] == [7, 6]
+    assert "order=desc" in newest["next"]
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        (["petal_length>=5"], [2, 3]),
+        (["petal_length > 5"], [3]),
+        (["petal_length!=5"], [1, 3]),
+        (["target=virginica"], [3]),
+        (["target=0", "petal_length<2"], [1]),
+        (["timestamp>=2026-02-01T00:00:00Z"], [2, 3]),
+        (["timestamp<2026-02-01T09:00:00+09:00"], [1]),
+        (["id<=2"], [1, 2]),
+        (["id=99999999999"], []),
+    ],
+)
+def test_filters_hold_together(services, filters, expected):
+    for number, (length, target) in enumerate([(1.0, 0), (5.0, 1), (6.0, 2)], start=1):
+        create(
+            services,
+            IRIS_ROW
+            | {
+                "petal_length": length,
+                "target": target,
+                "timestamp": f"2026-0{number}-15T00:00:00Z",
+            },
+        )
+
+    answer = call(services, "GET", "/observations", params={"filter": filters})
+
+    assert answer.status_code == 200, answer.text
+    assert [one["id"] for one in answer.json()["observations"]] == expected
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"filter": "colour=1"},
+        {"filter": "petal_length"},
+        {"filter": "petal_length=long"},
+        {"filter": "petal_length=nan"},
+        {"filter": "target=rose"},
+        {"filter": "timestamp>now"},
+        {"filter": "id=1; DROP TABLE iris_data"},
+        {"limit": "0"},
+        {"limit": "1001"},
+        {"order": "random"},
+        {"after": "x"},
+    ],
+)
+def test_a_wrong_parameter_is_422(services, query):
+    error_paths(call(services, "GET", "/observations", params=query))
+
+
+def test_a_label_is_corrected_only_by_whom_has_seen_the_last_state(services):
+    created = create(services)
+    tag = created.headers["etag"]
+    path = created.headers["location"]
+
+    missing = call(services, "PATCH", path, json={"target": 1})
+    assert missing.status_code == 428
+    changed = call(
+        services, "PATCH", path, json={"target": "versicolor"}, headers={"If-Match": tag}
+    )
+    assert changed.status_code == 200
+    assert changed.json() == created.json() | {"target": 1}
+    late = call(services, "PATCH", path, json={"target": 0}, headers={"If-Match": tag})
+    assert late.status_code == 412
+    assert late.headers["etag"] == changed.headers["etag"] != tag
+    several = f'"other", {changed.headers["etag"]}'
+    again = call(services, "PATCH", path, json={"petal_width": 1}, headers={"If-Match": several})
+    assert again.status_code == 200
+    weak = f"W/{again.headers['etag']}"
+    assert (
+        call(services, "PATCH", path, json={"target": 0}, headers={"If-Match": weak}).status_code
+        == 412
+    )
+
+
+def test_of_two_changes_at_once_one_is_refused(services):
+    created = create(services)
+    statuses: list[int] = []
+
+    def send(target: int) -> None:
+        answer = call(
+            services,
+            "PATCH",
+            created.headers["location"],
+            json={"target": target},
+            headers={"If-Match": created.headers["etag"]},
+        )
+        statuses.append(answer.status_code)
+
+    threads = [threading.Thread(target=send, args=(target,)) for target in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(statuses) == [200, 412]
+
+
+@pytest.mark.parametrize("body", [{}, {"target": 9}, {"id": 3}, {"petal_length": None}])
+def test_a_wrong_change_is_422(services, body):
+    path = create(services).headers["location"]
+
+    error_paths(call(services, "PATCH", path, json=body, headers={"If-Match": "*"}))
+
+
+def test_a_read_of_what_is_known_is_304(services):
+    created = create(services)
+    path, tag = created.headers["location"], created.headers["etag"]
+
+    assert call(services, "GET", path, headers={"If-None-Match": f"W/{tag}"}).status_code == 304
+    assert call(services, "GET", path, headers={"If-None-Match": '"x"'}).status_code == 200
+
+
+def test_a_deleted_observation_is_gone(services):
+    path = create(services).headers["location"]
+
+    refused = call(services, "DELETE", path, headers={"If-Match": '"other"'})
+    deleted = call(services, "DELETE", path)
+
+    assert refused.status_code == 412
+    assert (deleted.status_code, deleted.content) == (204, b"")
+    for method, options in (
+        ("GET", {}),
+        ("DELETE", {}),
+        ("PATCH", {"json": {"target": 1}, "headers": {"If-Match": "*"}}),
+    ):
+        assert call(services, method, path, **options).status_code == 404
+
+
+@pytest.mark.parametrize("key", ["0", "-1", "99999999999999999999999"])
+def test_a_key_that_no_row_can_have_is_404(services, key):
+    assert call(services, "GET", f"/observations/{key}").status_code == 404
+
+
+def test_a_rule_of_the_table_is_409(services, database):
+    database.run("ALTER TABLE iris_data ADD CONSTRAINT thin CHECK (petal_width < 2)")
+
+    answer = create(services)
+
+    assert answer.status_code == 409
+    assert "thin" in answer.json()["detail"]
+
+
+def test_without_the_table_or_the_database_it_is_503(services, database, monkeypatch):
+    database.run("DROP TABLE iris_data")
+    answer = call(services, "GET", "/observations")
+    assert answer.status_code == 503
+    assert "kedro" in answer.json()["detail"]
+
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody:hidden@127.0.0.1:1/nothing")
+    other = make(services.settings)
+    other.releases.serve(services.releases.current)
+    for method, path, options in (
+        ("GET", "/observations", {}),
+        ("POST", "/observations", {"json": VIRGINICA}),
+        ("DELETE", "/observations/1", {}),
+    ):
+        answer = call(other, method, path, **options)
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"]
+        assert "hidden" not in answer.text
+
+
+def test_a_row_that_another_program_wrote_is_shown_as_it_is(services, database):
+    database.run(
+        "INSERT INTO iris_data (timestamp, sepal_length, sepal_width, petal_length, petal_width, "
+        "target) VALUES (NULL, 'NaN', 99, 1, 1, 7)"
+    )
+
+    body = call(services, "GET", "/observations/1").json()
+
+    assert body["timestamp"] is None
+    assert body["sepal_length"] is None
+    assert body["target"] == 7
+
+
+def test_the_document_describes_the_contract_in_service(services):
+    schemas = call(services, "GET", "/openapi.json").json()["components"]["schemas"]
+
+    new = schemas["NewObservation"]
+    assert list(new["properties"]) == ["timestamp", *VIRGINICA]
+    assert sorted(new["required"]) == sorted(VIRGINICA)
+    assert new["properties"]["petal_length"]["maximum"] == 10
+    assert new["additionalProperties"] is False
+    assert "required" not in schemas["ObservationChange"]
+    assert schemas["Observation"]["required"][0] == "id"
