@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -92,13 +94,98 @@ def test_only_an_earlier_release_that_is_whole_can_be_gone_back_to(
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"reason": " "}, {"reason": "a\x00"}, {"reason": "x", "to": 1}, [], 7]
+    "body",
+    [
+        {},
+        {"reason": " "},
+        {"reason": "a\x00"},
+        {"reason": "x", "to": 1},
+        {"reason": "\ud800"},
+        [],
+        7,
+    ],
 )
 def test_a_wrong_body_is_a_problem_document(client, admin, body):
-    answer = client("POST", "/deployments/rollback", json=body, headers=admin)
+    given = {"content": json.dumps(body), "headers": admin | {"content-type": "application/json"}}
+
+    answer = client("POST", "/deployments/rollback", **given)
 
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_the_history_is_told_without_the_models(client, admin, settings, iris, iris_second):
+    folder = Path(settings.release_store) / "iris"
+    for release in (iris, iris_second):
+        (folder / release.manifest.release / "model.onnx").unlink()
+
+    first = client("GET", "/deployments", headers=admin).json()
+    shutil.rmtree(folder)
+    again = client("GET", "/deployments", headers=admin).json()
+
+    assert again == first
+    assert [one["problem"] for one in first["releases"]] == [None, None]
+    assert [one["estimator"] for one in first["releases"]] == ["LogisticRegression"] * 2
+
+
+def test_a_release_that_cannot_be_read_says_why(client, admin, settings, iris):
+    path = Path(settings.release_store) / "iris" / iris.manifest.release / "manifest.json"
+    path.write_text("{")
+
+    body = client("GET", "/deployments", headers=admin).json()
+
+    assert "manifest" in body["releases"][1]["problem"]
+    assert body["releases"][0]["problem"] is None
+
+
+def test_a_failure_to_load_is_part_of_the_history(client, admin, database, iris):
+    database.deploy(iris, event="load_failed")
+
+    body = client("GET", "/deployments", headers=admin).json()
+
+    assert [one["event"] for one in body["deployments"]] == ["load_failed", "deploy", "deploy"]
+    assert body["current"] == 2
+    assert [one["is_current"] for one in body["releases"]] == [True, False]
+
+
+def test_without_its_table_the_history_is_not_available(client, admin, database):
+    database.run("ALTER TABLE deployments RENAME TO away")
+    try:
+        answer = client("GET", "/deployments", headers=admin)
+    finally:
+        database.run("ALTER TABLE away RENAME TO deployments")
+
+    assert answer.status_code == 503
+    assert "kedro db upgrade" in answer.json()["detail"]
+    assert "SELECT" not in answer.text
+
+
+def test_a_store_that_does_not_answer_is_told(client, admin, database, settings):
+    folder = Path(settings.release_store)
+    folder.rename(folder.with_name("elsewhere"))
+    folder.write_bytes(b"")
+
+    listed = client("GET", "/deployments", headers=admin)
+    refused = client("POST", "/deployments/rollback", json={"reason": "x"}, headers=admin)
+
+    assert listed.status_code == 200
+    assert all("cannot be read" in one["problem"] for one in listed.json()["releases"])
+    assert refused.status_code == 409
+    assert "cannot be read" in refused.json()["detail"]
+    assert len(database.history()) == 2
+
+
+def test_a_page_of_another_site_and_a_body_that_is_no_json_roll_nothing_back(
+    client, admin, database
+):
+    foreign = admin | {"content-type": "application/json", "origin": "https://evil.example"}
+
+    for headers, status in ((foreign, 403), (admin, 415)):
+        answer = client(
+            "POST", "/deployments/rollback", content=b'{"reason": "x"}', headers=headers
+        )
+        assert answer.status_code == status
+    assert len(database.history()) == 2
 
 
 def test_without_a_database_the_history_is_not_available(settings, iris, monkeypatch):

@@ -1,4 +1,5 @@
 import threading
+import time
 from typing import Any
 
 import httpx
@@ -175,7 +176,7 @@ def test_a_wrong_field_is_named(services, database, changes, path):
 
 
 def test_a_field_that_is_given_twice_is_named(services):
-    body = f'{{"prediction_id": "{str(uuid7())}", "label": 1, "label": 2}}'
+    body = f'{{"prediction_id": "{uuid7()}", "label": 1, "label": 2}}'
 
     answer = call(
         services,
@@ -187,6 +188,65 @@ def test_a_field_that_is_given_twice_is_named(services):
 
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["given"] == "1 and 2"
+
+
+def at(days: float) -> str:
+    """An id of a prediction that was answered so many days ago."""
+    milliseconds = f"{int((time.time() - days * 86_400) * 1000):012x}"
+    return f"{milliseconds[:8]}-{milliseconds[8:]}{str(uuid7())[13:]}"
+
+
+@pytest.mark.parametrize("days", [0.1, 400, -1])
+def test_an_id_that_the_log_should_have_is_refused(services, database, days):
+    answer = tell(services, at(days), 2)
+
+    assert answer.status_code == 422
+    [error] = answer.json()["errors"]
+    assert (error["path"], error["message"]) == ("prediction_id", "is not in the prediction log")
+    assert rows(database, "SELECT 1 FROM feedback") == []
+
+
+def test_a_label_for_what_still_waits_in_the_spool_is_kept_however_old_it_is(services, database):
+    services.log.stop(5)
+    waiting = services.log.root / f"{int((time.time() - 7 * 86_400) * 1e9):020d}-1-abcd.log"
+    waiting.touch()
+
+    assert tell(services, at(6), 2).status_code == 202
+    assert tell(services, at(9), 2).status_code == 422
+
+
+def test_a_row_that_its_request_did_not_have_is_refused_at_once(services, database):
+    one = predict(services, database)
+    many = call(services, "POST", "/predict", json=[IRIS_ROW] * 2).json()
+    wait_until(lambda: len(rows(database, "SELECT 1 FROM predictions")) == 3)
+
+    for unknown in (f"{one}-0", many[0]["prediction_id"].replace("-0", "-2")):
+        answer = tell(services, unknown, 2)
+        assert answer.status_code == 422, unknown
+        assert "is not in the prediction log" in answer.json()["detail"]
+    assert tell(services, many[1]["prediction_id"], 2).status_code == 201
+
+
+def test_faults_of_a_body_are_bounded(services):
+    large = {f"field {number}": 1 for number in range(400_000)}
+    small = {f"field {number}": 1 for number in range(2_000)}
+
+    for body, most in ((large, 1), (small, 50)):
+        answer = call(services, "POST", "/feedback", json=body)
+        assert answer.status_code == 422
+        assert 1 <= len(answer.json()["errors"]) <= most
+        assert len(answer.content) < 20_000
+
+
+def test_a_page_of_another_site_and_a_body_that_is_no_json_change_nothing(services, database):
+    body = f'{{"prediction_id": "{uuid7()}", "label": 1}}'
+    foreign = {"content-type": "application/json", "origin": "https://evil.example"}
+
+    refused = call(services, "POST", "/feedback", content=body, headers=foreign)
+    plain = call(services, "POST", "/feedback", content=body)
+
+    assert (refused.status_code, plain.status_code) == (403, 415)
+    assert rows(database, "SELECT 1 FROM feedback") == []
 
 
 def test_without_the_database_it_is_503_and_predictions_go_on(settings, iris, monkeypatch):

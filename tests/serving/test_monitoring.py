@@ -1,6 +1,5 @@
 import httpx
 import pytest
-
 from prometheus_client.parser import text_string_to_metric_families
 
 from mlops_for_mle.serving.monitoring import NewestRun

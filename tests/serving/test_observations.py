@@ -4,6 +4,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy.engine import make_url
 
 from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.serving.context import Services
@@ -402,3 +403,100 @@ def test_the_document_describes_the_contract_in_service(services):
     assert new["additionalProperties"] is False
     assert "required" not in schemas["ObservationChange"]
     assert schemas["Observation"]["required"][0] == "id"
+
+
+def test_a_time_with_a_zone_is_read_written_and_compared_in_utc(services, database, monkeypatch):
+    database.run("ALTER TABLE iris_data ALTER timestamp TYPE timestamptz")
+    # The session has another zone.
+    monkeypatch.setenv("DATABASE_URL", f"{database.url}?options=-ctimezone%3DAsia/Seoul")
+
+    created = create(services, VIRGINICA | {"timestamp": "2026-01-31T21:00:00+09:00"})
+    stamped = create(services)
+    change = {"json": {"timestamp": "2026-02-01T00:30:00"}, "headers": {"If-Match": "*"}}
+    changed = call(services, "PATCH", "/observations/1", **change)
+    query = {"filter": "timestamp<2026-02-01T00:30:01Z"}
+    earlier = call(services, "GET", "/observations", params=query)
+
+    assert created.json()["timestamp"] == "2026-01-31T12:00:00Z"
+    now = datetime.fromisoformat(stamped.json()["timestamp"])
+    assert abs((now - datetime.now(UTC)).total_seconds()) < 60
+    assert changed.json()["timestamp"] == "2026-02-01T00:30:00Z"
+    assert [one["id"] for one in earlier.json()["observations"]] == [1]
+    stored = database.rows("SELECT timestamp = '2026-02-01T00:30:00Z' FROM iris_data WHERE id = 1")
+    assert stored == [(True,)]
+
+
+def test_a_row_whose_key_is_large_is_found_changed_and_deleted(services, database):
+    database.run("ALTER TABLE iris_data ALTER id TYPE bigint")
+    database.run(
+        "INSERT INTO iris_data (id, sepal_length, sepal_width, petal_length, petal_width, target) "
+        "VALUES (5000000000, 1, 1, 1, 1, 1), (-7, 1, 1, 1, 1, 1)"
+    )
+
+    for key in (5_000_000_000, -7):
+        path = f"/observations/{key}"
+        assert call(services, "GET", path).json()["id"] == key
+        change = {"json": {"target": 2}, "headers": {"If-Match": "*"}}
+        assert call(services, "PATCH", path, **change).json()["target"] == 2
+    listed = call(services, "GET", "/observations?limit=1")
+    following = call(services, "GET", listed.json()["next"])
+    assert [one["id"] for one in following.json()["observations"]] == [5_000_000_000]
+    assert call(services, "DELETE", "/observations/5000000000").status_code == 204
+    assert count_rows(database) == 1
+
+
+def test_faults_of_a_body_are_bounded(services):
+    large = {f"field {number}": 1 for number in range(400_000)}
+    small = VIRGINICA | {f"field {number}": 1 for number in range(2_000)}
+
+    for body, most in ((large, 1), (small, 50)):
+        answer = create(services, body)
+        assert 1 <= len(error_paths(answer)) <= most
+        assert len(answer.content) < 20_000
+
+
+def test_a_page_of_another_site_and_a_body_that_is_no_json_change_nothing(services, database):
+    path = create(services).headers["location"]
+    foreign = {"origin": "https://evil.example", "if-match": "*"}
+    others = {"sec-fetch-site": "cross-site", "if-match": "*"}
+
+    for headers in (foreign, others):
+        for method, where in (("POST", "/observations"), ("PATCH", path), ("DELETE", path)):
+            options = {} if method == "DELETE" else {"json": VIRGINICA}
+            assert call(services, method, where, headers=headers, **options).status_code == 403
+    for method, where in (("POST", "/observations"), ("PATCH", path)):
+        answer = call(services, method, where, content=b"{}", headers={"if-match": "*"})
+        assert answer.status_code == 415
+    assert count_rows(database) == 1
+
+
+def test_what_a_column_of_another_type_cannot_hold_is_409(services, database):
+    database.run("ALTER TABLE iris_data ALTER sepal_length TYPE numeric(3, 2)")
+
+    answer = create(services, VIRGINICA | {"sepal_length": 10})
+
+    assert answer.status_code == 409
+    assert "numeric field overflow" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("login", "spoil"),
+    [
+        ("no_writer", "REVOKE INSERT ON iris_data FROM no_writer"),
+        ("no_changes", "ALTER ROLE no_changes SET default_transaction_read_only = on"),
+    ],
+)
+def test_a_login_that_may_only_read_is_told_so(services, database, monkeypatch, login, spoil):
+    database.run(f"CREATE ROLE {login} LOGIN PASSWORD 'secret'")
+    database.run(f"GRANT SELECT, INSERT ON iris_data TO {login}")
+    database.run(f"GRANT USAGE ON SEQUENCE iris_data_id_seq TO {login}")
+    database.run(spoil)
+    url = make_url(database.url).set(username=login, password="secret")
+    monkeypatch.setenv("DATABASE_URL", url.render_as_string(hide_password=False))
+
+    refused = create(services)
+
+    assert refused.status_code == 503
+    assert "iris_data" in refused.text or "read-only" in refused.text
+    assert "INSERT INTO" not in refused.text
+    assert call(services, "GET", "/observations").status_code == 200

@@ -1,12 +1,18 @@
+import gc
 import logging
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
+from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.database.schema import upgrade
 from mlops_for_mle.errors import ReleaseError
-from mlops_for_mle.releases.manifest import Example, Release
-from mlops_for_mle.releases.store import MODEL_FILE, ReleaseStore
+from mlops_for_mle.releases.manifest import Example, Manifest, Release
+from mlops_for_mle.releases.store import MODEL_FILE
 from mlops_for_mle.serving.app import make_services
 from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.releases import Cache
@@ -315,6 +321,174 @@ def test_a_new_contract_of_the_same_name_comes_with_its_release(services, databa
     wait_for_release(services, changed)
 
     assert services.releases.current.contract.features["petal_width"].maximum == 30
+
+
+@pytest.mark.parametrize(
+    ("login", "spoil"),
+    [
+        ("without_right", "REVOKE INSERT ON deployments FROM without_right"),
+        ("only_reading", "ALTER ROLE only_reading SET default_transaction_read_only = on"),
+    ],
+)
+def test_a_failure_that_cannot_be_recorded_ends_nothing(
+    services, database, store, iris, iris_second, monkeypatch, caplog, login, spoil
+):
+    database.run(f"CREATE ROLE {login} LOGIN PASSWORD 'secret'")
+    database.run(f"GRANT SELECT, INSERT ON deployments TO {login}")
+    database.run(spoil)
+    url = make_url(database.url).set(username=login, password="secret")
+    monkeypatch.setenv("DATABASE_URL", url.render_as_string(hide_password=False))
+    store.publish(iris)
+    broken = database.deploy(iris)
+    alter(store, iris)
+    services.start()
+    wait_for_failure(services, broken)
+    wait_until(lambda: services.releases.status.failure.attempts >= 2, what="another attempt")
+
+    store.publish(iris_second)
+    database.deploy(iris_second)
+
+    wait_for_release(services, iris_second)
+    assert services.releases.is_database_available
+    told = [one.getMessage() for one in caplog.records if "audit trail" in one.getMessage()]
+    assert len(told) == 1
+    assert "load_failed" not in {row.event for row in database.history()}
+
+
+def test_a_database_without_tables_is_looked_at_until_it_has_some(
+    services, database, store, iris, monkeypatch
+):
+    with (
+        engine_for(database.url)
+        .connect()
+        .execution_options(isolation_level="AUTOCOMMIT") as connection
+    ):
+        connection.exec_driver_sql("DROP DATABASE IF EXISTS bare")
+        connection.exec_driver_sql("CREATE DATABASE bare")
+    url = make_url(database.url).set(database="bare").render_as_string(hide_password=False)
+    monkeypatch.setenv("DATABASE_URL", url)
+    services.start()
+    wait_until(lambda: services.releases.status.checked_at)
+    assert services.releases.obstacle() == "Nothing was deployed yet: run `kedro run` first."
+    assert services.releases.status.database_error is None
+
+    upgrade(url)
+    store.publish(iris)
+    type(database)(url).deploy(iris)
+
+    wait_for_release(services, iris)
+
+
+def test_a_database_that_is_stuck_is_not_available_and_then_is_again(
+    services, database, store, iris, monkeypatch
+):
+    monkeypatch.setattr("mlops_for_mle.serving.releases._PATIENCE_SECONDS", 0.5)
+    store.publish(iris)
+    database.deploy(iris)
+    services.start()
+    wait_for_release(services, iris)
+    backends = database.rows(
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'mlops-for-mle follower'"
+    )
+    for (pid,) in backends:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: services.releases.is_database_available is False, what="the truth")
+        assert "No answer for" in services.releases.status.database_error
+        assert served(services) == iris.manifest.release
+    finally:
+        for (pid,) in backends:
+            os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: services.releases.is_database_available, what="the recovery")
+    assert services.releases.status.database_error is None
+
+
+def test_a_look_that_waits_for_a_lock_is_given_up(
+    services, database, store, iris, iris_second, monkeypatch
+):
+    monkeypatch.setattr("mlops_for_mle.serving.releases._STATEMENT_SECONDS", 0.3)
+    for release in (iris, iris_second):
+        store.publish(release)
+    database.deploy(iris)
+    services.start()
+    wait_for_release(services, iris)
+    with engine_for(database.url).begin() as connection:
+        connection.exec_driver_sql("LOCK TABLE deployments IN ACCESS EXCLUSIVE MODE")
+        wait_until(lambda: services.releases.is_database_available is False)
+        assert "statement timeout" in services.releases.status.database_error
+    database.deploy(iris_second)
+
+    wait_for_release(services, iris_second)
+
+
+def test_a_damaged_copy_in_the_cache_is_fetched_anew(
+    settings, services, database, store, iris, caplog
+):
+    store.publish(iris)
+    database.deploy(iris)
+    services.start()
+    wait_for_release(services, iris)
+    wait_until(lambda: list(settings.cache.glob("iris/current.json")))
+    services.stop()
+    cached = Cache(settings.cache)
+    alter(cached.store, iris)
+
+    restarted = make_services(settings)
+    restarted.start()
+    try:
+        wait_until(lambda: restarted.releases.current, what="a release")
+        assert restarted.releases.current.origin == "store"
+        wait_until(lambda: mended(cached, iris), what="the mended copy")
+    finally:
+        restarted.stop()
+    assert "The cached release of iris cannot be served" in caplog.text
+
+
+def mended(cache: Cache, release: Release) -> bool:
+    try:
+        return cache.last_served("iris")[0] == release
+    except ReleaseError:
+        return False
+
+
+def test_while_the_store_is_away_the_cached_copy_takes_over(
+    settings, services, database, store, iris, iris_second, caplog
+):
+    for release in (iris, iris_second):
+        store.publish(release)
+        database.deploy(release)
+        if services.releases.current is None:
+            services.start()
+        wait_for_release(services, release)
+    wait_until(lambda: "v2" in (settings.cache / "iris" / "current.json").read_text())
+    folder = Path(settings.release_store)
+    folder.rename(folder.with_name("elsewhere"))
+    # A store that cannot be read, not one without releases.
+    folder.write_bytes(b"")
+
+    database.deploy(iris, event="rollback")
+
+    wait_for_release(services, iris)
+    assert services.releases.current.origin == "cache"
+    assert "using the cached copy" in caplog.text
+
+
+def test_of_the_releases_that_were_served_none_is_remembered(services, database, store):
+    names = []
+    services.start()
+    for version in range(10, 18):
+        release = iris_release(version)
+        names.append(release.manifest.release)
+        store.publish(release)
+        database.deploy(release)
+        wait_for_release(services, release)
+    services.releases.stop(5)
+    del release
+
+    gc.collect()
+    left = {one.release for one in gc.get_objects() if isinstance(one, Manifest)}
+
+    assert left & set(names) == {names[-1]}
 
 
 def test_what_was_served_last_is_found_again(tmp_path, iris, iris_second):
