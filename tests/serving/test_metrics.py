@@ -7,13 +7,13 @@ import time
 import httpx
 import numpy as np
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
-
-from mlops_for_mle.predictor import Predictor
 from mlops_for_mle.serving.metrics.exposition import exposition
 from mlops_for_mle.serving.metrics.prometheus import PrometheusMetrics
 from mlops_for_mle.serving.metrics.recent import SHOWN_PREDICTIONS, merge
 from mlops_for_mle.serving.recording import AnsweredPredictions
+from prometheus_client.parser import text_string_to_metric_families
+
+from mlops_for_mle.predictor import Predictor
 from tests.serving.conftest import IRIS_ROW, serve, wait_until
 
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import httpx
 import pytest
+from mlops_for_mle.serving.data_plane import Question
+from mlops_for_mle.serving.formats.schemas import row_schema
+from mlops_for_mle.serving.metrics.recent import RecentPredictions
+from mlops_for_mle.serving.prediction_log.recorder import SpoolingRecorder
 from sqlalchemy import text
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import engine_for, ensure_observation_table
 from mlops_for_mle.releases.manifest import Release
-from mlops_for_mle.serving.data_plane import Question
-from mlops_for_mle.serving.formats.schemas import row_schema
-from mlops_for_mle.serving.metrics.recent import RecentPredictions
-from mlops_for_mle.serving.prediction_log.recorder import SpoolingRecorder
 from mlops_for_mle.serving.context import Services
 from tests.mixed import MIXED_CONTRACT
 from tests.new_releases import mixed_release
