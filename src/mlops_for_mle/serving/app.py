@@ -14,10 +14,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlops_for_mle import __version__
 from mlops_for_mle.serving import (
+    deployments,
+    feedback,
     health,
     metrics,
     mlflow,
     model,
+    monitoring,
+    observations,
     oip,
     openapi,
     page,
@@ -36,7 +40,10 @@ from mlops_for_mle.serving.releases import Releases
 from mlops_for_mle.serving.settings import ServingSettings
 
 # Each has a function `router(services)`; the document lists their routes in this order.
-ROUTERS = (predict, mlflow, oip, model, health, metrics, page)
+ROUTERS = (
+    *(predict, mlflow, oip, observations, feedback),
+    *(model, deployments, monitoring, health, metrics, page),
+)
 HOT_ROUTES = (predict.PREDICT, predict.PREVIEW, mlflow.INVOCATIONS, *oip.INFER)
 
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")

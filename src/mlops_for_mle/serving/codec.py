@@ -8,7 +8,7 @@ one row, and of some thousand for large bodies, which are encoded piece by piece
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from itertools import chain, repeat
@@ -463,7 +463,7 @@ def check_fields(
     path: str = "",
     precision: Precision = "float64",
     *,
-    is_partial: bool = False,
+    may_lack: Container[str] = (),
 ) -> dict[str, Any]:
     """Check the fields of one row.
 
@@ -473,7 +473,7 @@ def check_fields(
         faults: Takes what is wrong.
         path: Where the row stands.
         precision: Of the model that is to take them.
-        is_partial: Whether fields may be left out.
+        may_lack: Fields that may be left out, and then have no value.
 
     Returns:
         The values that are allowed; null for what was left out and may be missing.
@@ -488,9 +488,11 @@ def check_fields(
                 found[name] = _plain(one, feature)
             else:
                 faults.add(prefix + name, message, describe(feature), one)
-        elif not is_partial and feature.is_optional:
+        elif name in may_lack:
+            continue
+        elif feature.is_optional:
             found[name] = None
-        elif not is_partial:
+        else:
             faults.add(prefix + name, "is missing", describe(feature))
     _refuse_unknown(given, features, prefix, faults)
     return found

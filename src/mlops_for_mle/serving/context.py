@@ -11,7 +11,7 @@ import os
 import re
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -19,11 +19,13 @@ from http import HTTPStatus
 from random import getrandbits
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from starlette.requests import Request as HttpRequest
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlops_for_mle.serving import tracing
 from mlops_for_mle.serving.auth import READING, Access, Headers, needed
+from mlops_for_mle.serving.documents import read_object
 from mlops_for_mle.serving.errors import (
     JSON_TYPE,
     ProblemError,
@@ -406,6 +408,20 @@ def media_type(headers: Headers, *allowed: str, may_be_missing: bool = False) ->
         f"Content-Type is {found}; allowed: {', '.join(allowed)} in UTF-8",
         headers={"Accept": "application/json"},
     )
+
+
+def json_body(services: Services) -> Callable[[HttpRequest], Awaitable[dict[str, Any]]]:
+    """What a route depends on whose body is one JSON object; a large one is read in a thread."""
+
+    async def read(request: HttpRequest) -> dict[str, Any]:
+        media_type(dict(request.scope["headers"]), "application/json")
+        body = await request.body()
+        if len(body) <= LARGEST_AT_ONCE:
+            return read_object(body)
+        facts = request.scope["state"]["facts"]
+        return await work(services, lambda: read_object(body), facts, request.receive)
+
+    return read
 
 
 async def _read_body(headers: Headers, receive: Receive, limit: int) -> bytes:

@@ -1,19 +1,31 @@
-"""The database as the server uses it: one pool for requests, own connections for its threads.
+"""The database as the server uses it: for each kind of work its own connections and time limits.
 
 SQLAlchemy is imported with the first question, so that it never delays the first answer.
 """
 
+import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import copy_context
+from functools import lru_cache, wraps
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from threading import BoundedSemaphore, Thread
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.serving.errors import ProblemError, not_ready
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Psycopg  # noqa: N812  (a class of C code)
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+_CONNECTIONS, _REQUESTS, _SECONDS = 4, 32, 10.0
+_MISSING_TABLE, _MISSING_COLUMN, _NO_RIGHT, _READ_ONLY = "42P01", "42703", "42501", "25006"
 
 logger = logging.getLogger(__name__)
 
@@ -36,40 +48,143 @@ def own_connection(statement_seconds: float) -> "Psycopg":
     return connection
 
 
+@contextmanager
+def transaction(pool: str, size: int, statement_seconds: float) -> "Iterator[Connection]":
+    """A connection of a named pool; what is not committed at its end is rolled back.
+
+    Each of its transactions has the time limit, and UTC as its zone: columns with a zone and
+    those without are then read and written alike.
+
+    Raises:
+        Exception: The database does not answer.
+    """
+    from mlops_for_mle.database.engine import database_url
+
+    # Asked for each time: the embedded server may come back at another port.
+    with _engine(database_url(), pool, size, statement_seconds).connect() as connection:
+        yield connection
+
+
+@lru_cache(maxsize=16)
+def _engine(url: str, pool: str, size: int, statement_seconds: float) -> "Engine":
+    from sqlalchemy import Connection, create_engine, event
+
+    from mlops_for_mle.database.engine import CONNECT_ARGS
+
+    engine = create_engine(
+        url,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=_SECONDS,
+        pool_pre_ping=True,
+        connect_args=CONNECT_ARGS | {"application_name": f"mlops-for-mle {pool}"},
+    )
+    limits = (
+        f"SET LOCAL statement_timeout = {int(statement_seconds * 1000)}; SET LOCAL TIME ZONE 'UTC'"
+    )
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(limits)
+
+    return engine
+
+
 def reason_of(error: BaseException) -> str:
     """Why the database does not do what it is asked for, in its own words, on one line."""
     original = getattr(error, "orig", None) or error
     first = str(original).strip().partition("\nLINE ")[0]
-    # 42P01 and 42703 are missing tables and columns.
-    is_missing = getattr(original, "pgcode", None) in {"42P01", "42703"}
+    is_missing = getattr(original, "pgcode", None) in {_MISSING_TABLE, _MISSING_COLUMN}
     hint = " (run `kedro db upgrade`)" if is_missing else ""
     return " ".join(first.split()) + hint
 
 
-class Database:
-    """Hands out transactions to routes; made once a process, used from several threads."""
+class Lane:
+    """The threads and connections of one kind of request: no other kind waits for them."""
+
+    def __init__(self, name: str) -> None:
+        """Nothing is connected before the first transaction."""
+        self._name = name
+        self._places = BoundedSemaphore(_REQUESTS)
+        self._told: str | None = None
+
+    def endpoint(self, function: Callable[Given, Result]) -> Callable[Given, Awaitable[Result]]:
+        """Have the function of a route run in a thread of this lane."""
+
+        @wraps(function)
+        async def endpoint(*given: Given.args, **named: Given.kwargs) -> Result:
+            return await self._run(lambda: function(*given, **named))
+
+        return endpoint
 
     @contextmanager
     def begin(self) -> "Iterator[Connection]":
         """A transaction that is committed at its end and rolled back after an error.
 
         Raises:
-            ProblemError: 503, the database does not answer, takes too long or lacks a table; 409,
-                a rule of the table forbids the change.
+            ProblemError: 503, the database does not answer, takes too long, lacks a table or
+                refuses this login; 409, a rule of the table forbids the change.
         """
-        from sqlalchemy import exc, text
-
-        from mlops_for_mle.database.engine import database_url, engine_for
+        from sqlalchemy import exc
 
         try:
-            with engine_for(database_url()).begin() as connection:
-                connection.execute(text("SET LOCAL statement_timeout = '10s'"))
+            with transaction(self._name, _CONNECTIONS, _SECONDS) as connection:
                 yield connection
-        except exc.IntegrityError as error:
+                connection.commit()
+            self._told = None
+        except (exc.IntegrityError, exc.DataError) as error:
             reason = str(error.orig).partition("\n")[0].strip()
             raise ProblemError(
                 HTTPStatus.CONFLICT, f"The table does not allow the change: {reason}"
             ) from error
-        except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
-            logger.warning("The database does not answer a request: %s", error)
-            raise not_ready("The database does not answer at the moment", 5) from error
+        except (exc.DBAPIError, exc.TimeoutError, UserError) as error:
+            code = getattr(getattr(error, "orig", None), "pgcode", None)
+            is_ours = isinstance(error, exc.ProgrammingError | exc.InternalError)
+            if is_ours and code not in {_MISSING_TABLE, _MISSING_COLUMN, _NO_RIGHT, _READ_ONLY}:
+                raise
+            reason = reason_of(error)
+            if reason != self._told:
+                self._told = reason
+                logger.warning("The database does not answer a request: %s", reason)
+            raise not_ready(f"The database does not answer at the moment: {reason}", 5) from error
+
+    async def _run(self, task: Callable[[], Result]) -> Result:
+        if not self._places.acquire(blocking=False):
+            raise ProblemError(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                f"{_REQUESTS} such requests wait for the database already; try again later",
+                headers={"Retry-After": "1"},
+            )
+        future: Future[Result] = Future()
+        # From here on it cannot be cancelled, only be left alone.
+        future.set_running_or_notify_cancel()
+
+        def work() -> None:
+            try:
+                future.set_result(task())
+            except BaseException as error:  # noqa: BLE001  (the caller gets it)
+                future.set_exception(error)
+            finally:
+                self._places.release()
+
+        # A database that is stuck must not hold up the end of the process.
+        Thread(target=copy_context().run, args=(work,), name=self._name, daemon=True).start()
+        return await asyncio.wrap_future(future)
+
+
+class Database:
+    """The lanes of one process.
+
+    Attributes:
+        reading: For rows of the contract's table, which may be many and slow to find.
+        writing: For changes of them.
+        own: For the project's own tables, whose questions are small.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is connected before the first transaction."""
+        self.reading, self.writing, self.own = map(Lane, ("reading", "writing", "own tables"))
+
+    def begin(self) -> "AbstractContextManager[Connection]":
+        """A transaction on the project's own tables, see ``Lane.begin``."""
+        return self.own.begin()

@@ -26,6 +26,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from mlops_for_mle.releases.manifest import Manifest
+from mlops_for_mle.serving.monitoring import NewestRun
 from mlops_for_mle.serving.server import METRICS_FOLDER, is_running
 
 if TYPE_CHECKING:
@@ -196,7 +197,9 @@ class Metrics:
         """A deployed release could not be loaded."""
         self._failures.inc()
 
-    def exposition(self, services: "Services", accept: str) -> tuple[bytes, str]:
+    def exposition(
+        self, services: "Services", accept: str, others: Collector | None = None
+    ) -> tuple[bytes, str]:
         """The numbers of all processes in the text form that the scraper prefers, and its type."""
         self.refresh(services)
         registry, folder = self._registry, os.environ.get(METRICS_FOLDER)
@@ -207,6 +210,8 @@ class Metrics:
         encode, content_type = choose_encoder(accept)
         shown = CollectorRegistry(auto_describe=False)
         shown.register(_Shown(registry))
+        if others is not None:
+            shown.register(others)
         return encode(shown), content_type
 
     def refresh(self, services: "Services") -> None:
@@ -266,6 +271,7 @@ def _forget_dead_processes(folder: Path) -> None:
 def router(services: "Services") -> fastapi.APIRouter:
     """The route."""
     found = fastapi.APIRouter(tags=["operation"])
+    newest = NewestRun(services)
 
     @found.get(
         "/metrics",
@@ -281,7 +287,7 @@ def router(services: "Services") -> fastapi.APIRouter:
     )
     def scrape(request: fastapi.Request) -> fastapi.Response:
         accept = request.headers.get("accept", "")
-        content, content_type = services.metrics.exposition(services, accept)
+        content, content_type = services.metrics.exposition(services, accept, newest)
         return fastapi.Response(content, headers={"Content-Type": content_type})
 
     return found

@@ -152,6 +152,11 @@ class PredictionLog:
         """Whether predictions are refused or dropped at the moment."""
         return self._has_failed or self.stored_bytes + 4096 > self.max_bytes
 
+    def oldest_at(self) -> float | None:
+        """Since when the oldest prediction may wait, in seconds since 1970; None for none."""
+        names = [path.name for path in self.root.glob("*.log")]
+        return int(min(names).partition("-")[0]) / 1e9 if names else None
+
     def start(self) -> None:
         """Begin to keep and to ship, unless that was done.
 
