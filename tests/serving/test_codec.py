@@ -16,7 +16,7 @@ from mlops_for_mle.contract.encoding import encode, read_times
 from mlops_for_mle.contract.rules import fault
 from mlops_for_mle.serving import documents, mlflow, oip
 from mlops_for_mle.serving.codec import Codec, Form, Rows
-from mlops_for_mle.serving.context import RequestFacts, current_request
+from mlops_for_mle.serving.logs import RequestFacts, current_request
 from mlops_for_mle.serving.errors import MOST_FAULTS, ProblemError
 from tests.contract.strategies import allowed_values, any_values, contracts
 from tests.mixed import MIXED_CONTRACT

@@ -15,7 +15,6 @@ from typing import Any, NotRequired, TypedDict
 
 import msgspec
 
-from mlops_for_mle.serving.context import current_request
 from mlops_for_mle.serving.errors import (
     FieldError,
     ProblemError,
@@ -24,6 +23,7 @@ from mlops_for_mle.serving.errors import (
     shown,
     unprocessable,
 )
+from mlops_for_mle.serving.logs import current_request
 
 PIECE = 64 * 1024
 VALUES, ROWS, LISTS = (
