@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
-from mlops_for_mle.serving.routes.page import FOLDER
+from mlops_for_mle.serving.page import FOLDER
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -18,7 +18,7 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from mlops_for_mle.serving.keys import KeyFile
 from tests.serving.conftest import IRIS_ROW, ServerProcess, wait_until
-from tests.serving.guards.test_access import Client, bearer
+from tests.serving.test_access import Client, bearer
 from tests.serving.monitored import record_run
 
 CHROMIUM = next(

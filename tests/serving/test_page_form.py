@@ -9,7 +9,7 @@ from selenium.webdriver.support.select import Select
 
 from tests.new_releases import mixed_release
 from tests.serving.conftest import ServerProcess, wait_until
-from tests.serving.routes.test_page import Browser, needs_chromium
+from tests.serving.test_page import Browser, needs_chromium
 
 pytestmark = [pytest.mark.integration, needs_chromium]
 
