@@ -92,9 +92,9 @@ class Database:
         with engine_for(self.url).connect() as connection:
             return list(connection.execute(text(statement), values))
 
-    def deploy(self, release: Release, event: str = "deploy") -> int:
+    def deploy(self, release: Release, event: str = "deploy", **changes: str) -> int:
         """Append a row, whatever the newest one says."""
-        row = {name: value for name, value in vars(deployment_of(release, event=event)).items()}
+        row = vars(deployment_of(release, event=event)) | changes
         del row["id"], row["created_at"]
         with engine_for(self.url).begin() as connection:
             statement = deployments.deployments.insert().returning(deployments.deployments.c.id)

@@ -304,7 +304,9 @@ def test_a_stranger_is_told_nothing_of_people_hosts_and_paths(settings, iris):
         for path in ("/health/ready", "/ping", "/health", "/v2/health/ready", "/openapi.json"):
             answer = client("GET", path)
             assert answer.status_code == (200 if release or path == "/openapi.json" else 503)
-            assert not any(word in answer.text for word in ("db.internal", "/srv", '"actor":"test"'))
+            assert not any(
+                word in answer.text for word in ("db.internal", "/srv", '"actor":"test"')
+            )
             assert iris.manifest.release not in answer.text
         known = client("GET", "/health/ready", headers=bearer(key))
         assert "db.internal" in known.text

@@ -163,9 +163,7 @@ def test_what_arrives_together_is_answered_and_recorded_each_for_itself(settings
         probabilities = list(document["probabilities"].values())
         assert probabilities == pytest.approx(alone.probabilities[0].tolist(), abs=1e-6)
     lines = {line[3]: json.loads(line[-2]) for line in kept(server.services)}
-    assert lines == {
-        one["prediction_id"]: row for one, row in zip(documents, rows, strict=True)
-    }
+    assert lines == {one["prediction_id"]: row for one, row in zip(documents, rows, strict=True)}
 
 
 def test_what_is_wrong_with_one_request_is_not_the_fault_of_the_others(settings):
@@ -229,7 +227,9 @@ def test_each_answer_is_counted_by_route_and_status(settings, iris):
     counted = 'mlops_requests_total{method="POST",route="/predict",status="%s"} %s'
     assert counted % (200, 3.0) in text
     assert counted % (422, 1.0) in text
-    assert 'mlops_predictions_total{class="virginica",contract="iris",model_version="1"} 3.0' in text
+    assert (
+        'mlops_predictions_total{class="virginica",contract="iris",model_version="1"} 3.0' in text
+    )
 
 
 def test_a_client_that_has_left_disturbs_nobody(settings, iris):

@@ -19,7 +19,7 @@ from mlops_for_mle.serving.app import create_app
 from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.settings import ServingSettings
 from tests.serving.bad_bodies import INFER, bad_requests
-from tests.serving.conftest import IRIS_ROW, kept, serve
+from tests.serving.conftest import IRIS_ROW, kept
 from tests.serving.conftest import make as make_services
 
 PATHS = ("/predict", "/invocations", INFER)

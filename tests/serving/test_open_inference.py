@@ -10,10 +10,10 @@ import tritonclient.http as triton
 from fastapi.testclient import TestClient
 from tritonclient.utils import InferenceServerException
 
-from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.releases.manifest import Release
-from mlops_for_mle.serving.app import create_app
+from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.releases.store import ReleaseStore
+from mlops_for_mle.serving.app import create_app
 from tests.serving.conftest import IRIS_ROW, Database, ServerProcess, make
 
 NAMES = list(IRIS_ROW)

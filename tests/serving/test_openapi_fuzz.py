@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_for_mle.database import ensure_observation_table
+from mlops_for_mle.database import ensure_observations
 from mlops_for_mle.serving.keys import KeyFile
 from tests.new_releases import IRIS_CONTRACT
 
@@ -32,7 +32,7 @@ checks.negative_data_rejection.enabled = false
 def test_the_server_answers_as_its_openapi_document_says_and_never_fails(
     start_server, database, store, tmp_path: Path, iris, iris_second
 ) -> None:
-    ensure_observation_table(database.url, IRIS_CONTRACT)
+    ensure_observations(database.url, IRIS_CONTRACT)
     for release in (iris_second, iris):
         store.publish(release)
         database.deploy(release)

@@ -9,7 +9,7 @@ from selenium.webdriver.support.select import Select
 
 from tests.new_releases import mixed_release
 from tests.serving.conftest import ServerProcess, wait_until
-from tests.serving.routes.test_page import Browser, needs_chromium
+from tests.serving.test_page import Browser, needs_chromium
 
 pytestmark = [pytest.mark.integration, needs_chromium]
 
@@ -23,6 +23,7 @@ def page() -> Iterator[Browser]:
 
 @pytest.fixture
 def server(start_server: Callable[..., ServerProcess], database, store) -> ServerProcess:
+    database.run("TRUNCATE predictions")
     release = mixed_release()
     store.publish(release)
     database.deploy(release)
@@ -57,7 +58,8 @@ def test_each_type_has_its_own_field_and_what_is_empty_is_missing(page, server):
     page.find("#keep").click()
     page.until("#kept", "-7")
 
-    (kept,) = httpx.get(f"{server.url}/predictions/recent").json()["predictions"]
+    recent = f"{server.url}/predictions/recent"
+    (kept,) = wait_until(lambda: httpx.get(recent).json()["predictions"])
     features = kept["features"]
     assert features['the "plan"'] == "plus"
     assert features["is new"] is True

@@ -233,9 +233,7 @@ def test_urls_are_not_remembered_without_bound(server):
     assert server.application.fast_way._targets == {}
 
 
-def test_a_failure_of_an_ordinary_route_leaves_the_connection_open(
-    server, monkeypatch, caplog
-):
+def test_a_failure_of_an_ordinary_route_leaves_the_connection_open(server, monkeypatch, caplog):
     monkeypatch.setattr(type(server.services.releases), "obstacle", None)
     server.services.releases.current = None
     path = b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -308,7 +306,9 @@ def test_head_is_answered_as_get_without_the_body(server):
     def head_of(method: bytes, path: bytes) -> bytes:
         async def ask(server: Server) -> bytes:
             reader, writer = await asyncio.open_connection(*server.address)
-            writer.write(b"%b %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % (method, path))
+            writer.write(
+                b"%b %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % (method, path)
+            )
             return await until_closed(reader)
 
         return server.run(ask)

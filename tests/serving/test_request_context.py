@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from mlops_for_mle.serving.context import RequestFacts, current_request
+from mlops_for_mle.serving.logs import RequestFacts, current_request
 from mlops_for_mle.serving.logs import JsonFormatter, TextFormatter, without_secrets
 from tests.serving.conftest import IRIS_ROW
 from tests.serving.test_access import Client

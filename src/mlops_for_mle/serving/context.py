@@ -13,7 +13,6 @@ import time
 import zlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from random import getrandbits
@@ -33,6 +32,7 @@ from mlops_for_mle.serving.errors import (
     refused,
     worded,
 )
+from mlops_for_mle.serving.logs import RequestFacts, current_request
 from mlops_for_mle.serving.settings import AccessLog, ServingSettings
 
 if TYPE_CHECKING:
@@ -63,24 +63,6 @@ _LINES_PER_SECOND = 10
 _GZIP_OR_ZLIB = 47
 
 logger = logging.getLogger("mlops_for_mle.serving.access")
-
-
-@dataclass(slots=True)
-class RequestFacts:
-    """What is known of the request that is being answered, for log lines and traces.
-
-    Attributes:
-        request_id: The client's ``X-Request-ID``, or one that was made for it.
-        prediction_id: The id of its predictions, once there are any.
-        is_wanted: Whether somebody still waits for the answer.
-    """
-
-    request_id: str
-    prediction_id: str | None = None
-    is_wanted: bool = True
-
-
-current_request: ContextVar[RequestFacts | None] = ContextVar("current_request", default=None)
 
 
 class Request(NamedTuple):

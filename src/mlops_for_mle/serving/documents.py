@@ -9,12 +9,21 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
+from http import HTTPStatus
 from itertools import islice
 from typing import Any, NotRequired, TypedDict
 
 import msgspec
 
-from mlops_for_mle.serving.errors import FieldError, readable, refused, shown, unprocessable
+from mlops_for_mle.serving.errors import (
+    FieldError,
+    ProblemError,
+    readable,
+    refused,
+    shown,
+    unprocessable,
+)
+from mlops_for_mle.serving.logs import current_request
 
 PIECE = 64 * 1024
 VALUES, ROWS, LISTS = (
@@ -126,6 +135,9 @@ def pieces(raw: Text, boundary: re.Pattern[bytes]) -> Iterator[Text]:
                 at = counted = closed.end() if closed else end
         yield b"[%b]" % bytes(raw[start:cut])
         start = following
+        facts = current_request.get()
+        if facts is not None and not facts.is_wanted:
+            raise ProblemError(HTTPStatus.BAD_REQUEST, "The client has left")
 
 
 def kind_of(raw: Text) -> bytes:

@@ -28,13 +28,12 @@ from mlops_for_mle.serving.context import (
     Guard,
     Request,
     RequestContext,
-    RequestFacts,
     Services,
-    current_request,
     problem_answer,
     request_id_for,
 )
 from mlops_for_mle.serving.errors import ProblemError, our_failure
+from mlops_for_mle.serving.logs import RequestFacts, current_request
 from mlops_for_mle.serving.predict import HotRoute, Question, answer, ask
 
 _REMEMBERED_URLS, _LONGEST_REMEMBERED = 256, 256

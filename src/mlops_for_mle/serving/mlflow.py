@@ -246,7 +246,7 @@ def _checked(
         start += len(rows)
 
 
-def describe(served: Served) -> dict[str, Schema]:
+def operations(served: Served) -> dict[str, Schema]:
     """What the document says of the route, for a release."""
     # Numbers as text and unknown columns are taken too, as MLflow does; nobody should rely on it.
     row = row_schema(served.contract, served.manifest.precision) | {"additionalProperties": True}

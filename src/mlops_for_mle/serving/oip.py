@@ -492,7 +492,7 @@ def _packed(datatype: str, values: list[Any]) -> bytes:
     return b"".join(struct.pack("<I", len(one)) + one for one in encoded)
 
 
-def describe(served: Served) -> dict[str, Schema]:
+def operations(served: Served) -> dict[str, Schema]:
     """What the document says of inference, for a release."""
     parameters = {"type": "object"}
     text, numbers = {"type": "string"}, {"type": "array", "items": {"type": "integer"}}

@@ -3,6 +3,7 @@
 The types that read rows give their schemas. Examples are made of the contract, never of data.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from types import ModuleType
@@ -67,7 +68,7 @@ def router(services: "Services", modules: Sequence[ModuleType]) -> APIRouter:
 
     Args:
         services: Knows the release in service.
-        modules: Of the routes: ``describe(served)`` of one gives bodies and answers by path,
+        modules: Of the routes: ``operations(served)`` of one gives bodies and answers by path,
             ``schemas(contract)`` components.
     """
     found = APIRouter(include_in_schema=False)
@@ -200,8 +201,8 @@ def _document(app: FastAPI, served: "Served | None", modules: Sequence[ModuleTyp
     for module in modules:
         if hasattr(module, "schemas"):
             schemas.update(module.schemas(served and served.contract))
-        if hasattr(module, "describe") and served is not None:
-            for path, described in module.describe(served).items():
+        if hasattr(module, "operations") and served is not None:
+            for path, described in module.operations(served).items():
                 operation = document["paths"][path]["post"]
                 operation |= described["request"]
                 operation["responses"]["200"] = described["answer"]
@@ -215,6 +216,13 @@ def _document(app: FastAPI, served: "Served | None", modules: Sequence[ModuleTyp
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             _say_what_is_needed(operation, method.upper(), path)
+            known = operation.setdefault("parameters", [])
+            named = {one["name"] for one in known}
+            known += [
+                {"name": name, "in": "path", "required": True, "schema": _TEXT}
+                for name in re.findall(r"{(\w+)}", path)
+                if name not in named
+            ]
     return document
 
 

@@ -310,7 +310,7 @@ def _complain(detail: str) -> None:
     logger.error("%s: deploy another release", detail)
 
 
-def describe(served: Served) -> dict[str, Schema]:
+def operations(served: Served) -> dict[str, Schema]:
     """What the document says of the routes, for a release."""
     row = row_schema(served.contract, served.manifest.precision)
     release = {"model_version": {"type": "integer"}, "release": {"type": "string"}}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.types import ASGIApp
 
 if TYPE_CHECKING:
-    from mlops_for_mle.serving.context import RequestFacts
+    from mlops_for_mle.serving.logs import RequestFacts
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _EXPORTERS = ("otlp", "console", "none")
