@@ -408,7 +408,7 @@ def test_the_document_describes_the_contract_in_service(services):
 def test_a_time_with_a_zone_is_read_written_and_compared_in_utc(services, database, monkeypatch):
     database.run("ALTER TABLE iris_data ALTER timestamp TYPE timestamptz")
     # The session has another zone.
-    monkeypatch.setenv("DATABASE_URL", f"{database.url}?options=-ctimezone%3DAsia/Seoul")
+    monkeypatch.setenv("DATABASE_URL", f"{database.url}&options=-ctimezone%3DAsia/Seoul")
 
     created = create(services, VIRGINICA | {"timestamp": "2026-01-31T21:00:00+09:00"})
     stamped = create(services)
