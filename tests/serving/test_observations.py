@@ -455,6 +455,13 @@ def test_faults_of_a_body_are_bounded(services):
         assert len(answer.content) < 20_000
 
 
+def test_a_value_that_is_too_long_is_named_and_not_repeated(services):
+    answer = create(services, VIRGINICA | {"petal_length": "x" * 100_000})
+
+    assert error_paths(answer) == ["petal_length"]
+    assert answer.json()["errors"][0]["given"] == "a value of more than 64 KiB"
+
+
 def test_a_page_of_another_site_and_a_body_that_is_no_json_change_nothing(services, database):
     path = create(services).headers["location"]
     foreign = {"origin": "https://evil.example", "if-match": "*"}

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
+AWAY = {
+    "429": "Too many such requests wait already",
+    "503": "The database does not answer, or no release is loaded",
+}
+"""Statuses of every route that asks the database, for the document."""
+
 _CONNECTIONS, _REQUESTS, _SECONDS = 4, 32, 10.0
 _MISSING_TABLE, _MISSING_COLUMN, _NO_RIGHT, _READ_ONLY = "42P01", "42703", "42501", "25006"
 

@@ -15,6 +15,7 @@ from mlops_for_mle.contract import Contract, Target
 from mlops_for_mle.contract.rules import describe as words_of
 from mlops_for_mle.contract.rules import fault
 from mlops_for_mle.serving.context import Services, json_body
+from mlops_for_mle.serving.database import AWAY
 from mlops_for_mle.serving.errors import Faults, ProblemError, refused, shown
 from mlops_for_mle.serving.openapi import (
     Schema,
@@ -106,8 +107,7 @@ def router(services: Services) -> APIRouter:
                     "413": "The body is too large",
                     "415": "The body is not JSON",
                     "422": "The body does not fit the contract, or there is no such prediction",
-                    "429": "The server works on as many requests as it may",
-                    "503": "No release is loaded, or the database does not answer",
+                    **AWAY,
                 }
             ),
         },

@@ -17,6 +17,7 @@ from mlops_for_mle.contract import Contract, Feature, Target, rules
 from mlops_for_mle.contract.tables import UTC_NOW, quoted
 from mlops_for_mle.serving.codec import check_fields
 from mlops_for_mle.serving.context import Services, json_body
+from mlops_for_mle.serving.database import AWAY
 from mlops_for_mle.serving.errors import Faults, ProblemError, refused, shown
 from mlops_for_mle.serving.feedback import label_fault, read_label, target_schema
 from mlops_for_mle.serving.openapi import (
@@ -64,16 +65,12 @@ _COMPLETE = """
 UPDATE idempotency_keys SET response = :response WHERE table_name = :table AND key = :key
 """
 
-_AWAY = {
-    "429": "Too many such requests wait already",
-    "503": "No release is loaded, or the database does not answer",
-}
 _WRITING = {
     "409": "A rule of the table forbids it",
     "413": "The body is too large",
     "415": "The body is not JSON",
     "422": "It does not fit the contract; names every field that is wrong",
-    **_AWAY,
+    **AWAY,
 }
 _OF_ONE = {"404": "There is no such row", "412": "It was changed meanwhile"}
 _SHOWN: dict[str, Any] = {
@@ -166,7 +163,7 @@ def router(services: Services) -> APIRouter:
                 ),
                 Link="The next page",
             ),
-            **problems({"422": "A parameter is wrong", **_AWAY}),
+            **problems({"422": "A parameter is wrong", **AWAY}),
         },
     )
     @reading.endpoint
@@ -206,7 +203,7 @@ def router(services: Services) -> APIRouter:
         responses={
             200: json_answer("The row", **_SHOWN),
             304: {"description": "It is as the client has seen it (If-None-Match)"},
-            **problems({"404": _OF_ONE["404"], "422": "The key is no number", **_AWAY}),
+            **problems({"404": _OF_ONE["404"], "422": "The key is no number", **AWAY}),
         },
     )
     @reading.endpoint
