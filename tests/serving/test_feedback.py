@@ -220,7 +220,7 @@ def test_a_row_that_its_request_did_not_have_is_refused_at_once(services, databa
     many = call(services, "POST", "/predict", json=[IRIS_ROW] * 2).json()
     wait_until(lambda: len(rows(database, "SELECT 1 FROM predictions")) == 3)
 
-    for unknown in (f"{one}-0", many[0]["prediction_id"].replace("-0", "-2")):
+    for unknown in (f"{one}-0", many[0]["prediction_id"].removesuffix("0") + "2"):
         answer = tell(services, unknown, 2)
         assert answer.status_code == 422, unknown
         assert "is not in the prediction log" in answer.json()["detail"]

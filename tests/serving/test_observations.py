@@ -3,12 +3,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import Pipeline
 from sqlalchemy.engine import make_url
 
+from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.serving.context import Services
-from tests.new_releases import HOUSE_CONTRACT, IRIS_CONTRACT
+from tests.mixed import MIXED_CONTRACT
+from tests.new_releases import HOUSE_CONTRACT, IRIS_CONTRACT, make_release
 from tests.serving.conftest import IRIS_ROW, call, make, serve
 
 pytestmark = pytest.mark.integration
@@ -403,6 +408,94 @@ def test_the_document_describes_the_contract_in_service(services):
     assert new["additionalProperties"] is False
     assert "required" not in schemas["ObservationChange"]
     assert schemas["Observation"]["required"][0] == "id"
+
+
+ROW: dict[str, Any] = {
+    "월 요금": 59000.5,
+    "Usage (GB)": 12.25,
+    "select": 3,
+    "is new": True,
+    'the "plan"': "plus",
+    "channel": "fax",
+    "region code": 20,
+    "가입일": "2025-03-01",
+    "last seen": "2025-12-31T22:10:00+09:00",
+}
+
+
+@pytest.fixture
+def with_mixed(services, database, mixed) -> Services:
+    database.run(f'DROP TABLE IF EXISTS "{MIXED_CONTRACT.table}"')
+    ensure_observations(database.url, MIXED_CONTRACT)
+    services.releases.serve(serve(mixed))
+    assert create(services, ROW | {"left?": "해지"}).status_code == 201
+    return services
+
+
+@pytest.mark.parametrize(
+    ("condition", "count"),
+    [
+        ("region code=20", 1),
+        ("region code!=20", 0),
+        ("last seen>=2025-12-31T22:10:00+09:00", 1),
+        ("last seen>2025-12-31T13:10:00Z", 0),
+        ("left?=해지", 1),
+        ("월 요금<59000.6", 1),
+        ("is new=yes", None),
+        ("region code=ten", None),
+        ("left?=maybe", None),
+        ("가입일=soon", None),
+    ],
+)
+def test_each_type_of_column_is_compared_with_its_own(with_mixed, condition, count):
+    answer = call(with_mixed, "GET", "/observations", params={"filter": condition})
+
+    if count is None:
+        assert error_paths(answer) == ["filter"]
+    else:
+        assert len(answer.json()["observations"]) == count
+
+
+def test_a_wrong_label_is_told_the_values_and_names_of_the_classes(with_mixed):
+    answer = create(with_mixed, ROW | {"left?": "maybe"})
+
+    assert error_paths(answer) == ["left?"]
+    assert answer.json()["errors"][0]["allowed"] == '"stays" or "유지", "leaves" or "해지"'
+
+
+def test_a_number_that_is_none_is_shown_as_missing(with_mixed, database):
+    database.run(f"""UPDATE "{MIXED_CONTRACT.table}" SET "월 요금" = 'NaN'""")
+
+    assert call(with_mixed, "GET", "/observations/1").json()["월 요금"] is None
+
+
+def test_names_that_look_alike_keep_their_values_apart(services, database):
+    names = ("a b", "a_b", "a.b", "a%b", ":x", "%s", "(y)", "{z}", "A B", "select")
+    contract = Contract.model_validate(
+        {
+            "name": "awkward",
+            "table": '50% of "it" {row}',
+            "features": {name: {} for name in names},
+            "target": {"column": "order", "task": "regression", "response_name": "order"},
+        }
+    )
+    database.run('DROP TABLE IF EXISTS "50% of ""it"" {row}"')
+    ensure_observations(database.url, contract)
+    rows = np.eye(len(names))
+    model = Pipeline([("model", LinearRegression())]).fit(rows, rows[0])
+    services.releases.serve(serve(make_release(model, contract, rows[:2])))
+    values = {name: float(place) for place, name in enumerate(contract.columns)}
+
+    created = create(services, values)
+    changes = {"json": {"a b": 70, "a_b": 80}, "headers": {"If-Match": "*"}}
+    changed = call(services, "PATCH", created.headers["location"], **changes).json()
+    listed = call(services, "GET", "/observations").json()["observations"]
+    filtered = call(services, "GET", "/observations", params={"filter": ["a%b=3", "%s>4"]}).json()
+
+    assert {name: created.json()[name] for name in values} == values
+    assert {name: changed[name] for name in values} == values | {"a b": 70, "a_b": 80}
+    assert listed == filtered["observations"] == [changed]
+    assert call(services, "DELETE", "/observations/1").status_code == 204
 
 
 def test_a_time_with_a_zone_is_read_written_and_compared_in_utc(services, database, monkeypatch):

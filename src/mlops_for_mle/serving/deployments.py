@@ -128,6 +128,7 @@ def router(services: Services) -> APIRouter:
 
     @found.get(
         "",
+        name="deployments",
         summary="The audit trail of deployments",
         responses=problems({"422": "A parameter is wrong", **AWAY}),
     )

@@ -94,6 +94,7 @@ def router(services: Services) -> APIRouter:
 
     @found.post(
         "/feedback",
+        name="feedback",
         summary="Tell the true label of a prediction",
         description=_DESCRIPTION,
         status_code=HTTPStatus.CREATED,
