@@ -143,7 +143,9 @@ class Lane:
             raise ProblemError(
                 HTTPStatus.CONFLICT, f"The table does not allow the change: {reason}"
             ) from error
-        except (exc.DBAPIError, exc.TimeoutError, UserError) as error:
+        except exc.TimeoutError as error:
+            raise not_ready("Others wait for the database already", 5) from error
+        except (exc.DBAPIError, UserError) as error:
             code = getattr(getattr(error, "orig", None), "pgcode", None)
             is_ours = isinstance(error, exc.ProgrammingError | exc.InternalError)
             if is_ours and code not in {_MISSING_TABLE, _MISSING_COLUMN, _NO_RIGHT, _READ_ONLY}:
@@ -151,8 +153,8 @@ class Lane:
             reason = reason_of(error)
             if reason != self._told:
                 self._told = reason
-                logger.warning("The database does not answer a request: %s", reason)
-            raise not_ready(f"The database does not answer at the moment: {reason}", 5) from error
+                logger.warning("The database cannot be used by a request: %s", reason)
+            raise not_ready(f"The database cannot be used at the moment: {reason}", 5) from error
 
     async def _run(self, task: Callable[[], Result]) -> Result:
         if not self._places.acquire(blocking=False):
