@@ -16,8 +16,8 @@ from mlops_for_mle.contract.encoding import encode, read_times
 from mlops_for_mle.contract.rules import fault
 from mlops_for_mle.serving import documents, mlflow, oip
 from mlops_for_mle.serving.codec import Codec, Form, Rows
-from mlops_for_mle.serving.logs import RequestFacts, current_request
 from mlops_for_mle.serving.errors import MOST_FAULTS, ProblemError
+from mlops_for_mle.serving.logs import RequestFacts, current_request
 from tests.contract.strategies import allowed_values, any_values, contracts
 from tests.mixed import MIXED_CONTRACT
 from tests.new_releases import HOUSE_CONTRACT, IRIS_CONTRACT, iris_release
@@ -330,17 +330,17 @@ def test_every_protocol_gives_the_model_the_same_input(data: st.DataObject):
 
     values = [[row[name] for name in features] for row in rows]
     split = {"columns": list(features), "data": values}
-    tensors = [
-        oip.Tensor(name, [len(rows)], "BYTES", documents.msgspec.Raw(wire(values).encode()))
+    tensors = {
+        name: oip.Tensor([len(rows)], "BYTES", memoryview(wire(values).encode()))
         for name, values in columns.items()
-    ]
+    }
     found = [
         read(reader.read(wire(rows).encode())),
         read(reader.read(wire({"columns": columns}).encode())),
         read(mlflow._read_json(reader, wire({"dataframe_split": split}).encode())),
         read(mlflow._read_json(reader, wire({"dataframe_records": rows}).encode())),
         read(mlflow._read_json(reader, wire({"inputs": columns}).encode())),
-        read(oip._rows(reader, tensors, memoryview(b""))),
+        read(oip._rows(reader, tensors)),
         np.concatenate([read_one(reader, row) for row in rows]),
         reader.matrix([reader.read(wire(row).encode()) for row in rows]),
         encode(columns, contract),
@@ -354,9 +354,8 @@ def read_one(reader: Codec, row: dict[str, Any]) -> np.ndarray:
 
 
 def many(count: int, **changes: Any) -> list[dict[str, Any]]:
-    row = {
-        name: value
-        for name, value in zip(
+    row = dict(
+        zip(
             MIXED_CONTRACT.feature_names,
             (
                 59000.5,
@@ -371,7 +370,7 @@ def many(count: int, **changes: Any) -> list[dict[str, Any]]:
             ),
             strict=True,
         )
-    }
+    )
     return [row | changes for _ in range(count)]
 
 

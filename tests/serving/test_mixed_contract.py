@@ -219,8 +219,12 @@ def test_a_wrong_value_is_named_with_its_reason(services, name, value, message):
 def test_a_lone_surrogate_and_a_repeated_field_are_refused(services):
     body = json.dumps(ROW)
 
-    surrogate = call(services, "POST", "/predict", content=body.replace('"fax"', '"\\ud800"'), headers=JSON)
-    repeated = call(services, "POST", "/predict", content=body[:-1] + ', "select": 4}', headers=JSON)
+    surrogate = call(
+        services, "POST", "/predict", content=body.replace('"fax"', '"\\ud800"'), headers=JSON
+    )
+    repeated = call(
+        services, "POST", "/predict", content=body[:-1] + ', "select": 4}', headers=JSON
+    )
 
     assert paths_of(surrogate) == [""]
     assert paths_of(repeated) == ["select"]

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
-from mlops_for_mle.serving.page import FOLDER
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -17,9 +16,10 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from mlops_for_mle.serving.keys import KeyFile
+from mlops_for_mle.serving.page import FOLDER
 from tests.serving.conftest import IRIS_ROW, ServerProcess, wait_until
-from tests.serving.test_access import Client, bearer
 from tests.serving.monitored import record_run
+from tests.serving.test_access import Client, bearer
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

@@ -257,7 +257,7 @@ def test_who_never_reads_is_cut(server, monkeypatch):
     body = json.dumps([IRIS_ROW] * 300).encode()
 
     async def ask(server: Server) -> bool:
-        reader, writer = await asyncio.open_connection(*server.address, limit=1)
+        _reader, writer = await asyncio.open_connection(*server.address, limit=1)
         writer.transport.pause_reading()
         for _ in range(200):
             writer.write(b"".join(request(body)))

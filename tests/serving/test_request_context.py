@@ -3,8 +3,13 @@ import logging
 
 import pytest
 
-from mlops_for_mle.serving.logs import RequestFacts, current_request
-from mlops_for_mle.serving.logs import JsonFormatter, TextFormatter, without_secrets
+from mlops_for_mle.serving.logs import (
+    JsonFormatter,
+    RequestFacts,
+    TextFormatter,
+    current_request,
+    without_secrets,
+)
 from tests.serving.conftest import IRIS_ROW
 from tests.serving.test_access import Client
 

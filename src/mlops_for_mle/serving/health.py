@@ -23,13 +23,7 @@ class Liveness(BaseModel):
 
 
 class DatabaseHealth(BaseModel):
-    """Whether deployments can be followed.
-
-    Attributes:
-        available: Whether the database answered lately; None before the first time.
-        checked_at: When it last answered or refused.
-        error: Why it did not answer.
-    """
+    """Whether deployments can be followed: None before the first time that it was tried."""
 
     available: bool | None
     checked_at: datetime | None = None
@@ -39,19 +33,8 @@ class DatabaseHealth(BaseModel):
 class Readiness(BaseModel):
     """Whether predictions are answered, by what, and what stands in the way.
 
-    Without a key, where the server asks for one, it is told whether and nothing more.
-
-    Attributes:
-        status: ``ready`` when a release is loaded and its answers can be recorded.
-        detail: Why it is not ready.
-        contract: The contract that is served or waited for.
-        release: The release in service.
-        model_version: Its version in the registry.
-        loaded_at: When it took over in this process.
-        origin: Whether it came from the release store or the local cache.
-        deployment: The row of the audit trail that put it into service.
-        failure: A newer deployment that could not be loaded, while the old one stays.
-        database: Whether deployments can be followed.
+    ``failure`` is a newer deployment that could not be loaded, while the old one stays. Without a
+    key, where the server asks for one, it is told whether and nothing more.
     """
 
     status: Literal["ready", "not_ready"]

@@ -33,14 +33,12 @@ from mlops_for_mle.serving.errors import Faults, refused
 from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import (
     Schema,
-    columns_of,
     example_row,
     json_answer,
     json_request,
     object_of,
     prediction_schemas,
     problems,
-    row_schema,
 )
 from mlops_for_mle.serving.predict import (
     FAILURES,
@@ -247,38 +245,27 @@ def _checked(
 
 
 def operations(served: Served) -> dict[str, Schema]:
-    """What the document says of the route, for a release."""
-    # Numbers as text and unknown columns are taken too, as MLflow does; nobody should rely on it.
-    row = row_schema(served.contract, served.manifest.precision) | {"additionalProperties": True}
-    names = list(served.contract.feature_names)
-    records = {"type": "array", "items": row, "minItems": 1}
-    split = object_of(
-        {
-            "columns": {"type": "array", "items": {"type": "string"}, "examples": [names]},
-            "data": {"type": "array", "items": {"type": "array"}, "minItems": 1},
-            "index": {"type": "array"},
-        },
-        ["columns", "data"],
-    )
-    either = {"anyOf": [records, columns_of(row)]}
-    schemas = (split, records, either, either)
+    """What the document says of the route, for a release; MLflow itself says more."""
     given = example_row(served.contract)
-    request = json_request(
-        {
-            "oneOf": [
-                {"type": "object", "properties": {name: schema}, "required": [name]}
-                for name, schema in zip(FORMS, schemas, strict=True)
-            ]
-        },
-        dataframe_split={"dataframe_split": {"columns": names, "data": [list(given.values())]}},
-        dataframe_records={"dataframe_records": [given]},
-        inputs={"inputs": {name: [value] for name, value in given.items()}},
-    )
+    names, values = list(given), list(given.values())
+    forms = {
+        "dataframe_split": {"columns": names, "data": [values]},
+        "dataframe_records": [given],
+        "instances": [given],
+        "inputs": {name: [value] for name, value in given.items()},
+    }
+    schema = {
+        "oneOf": [
+            {"type": "object", "properties": {name: {}}, "required": [name]} for name in FORMS
+        ]
+    }
+    request = json_request(schema, **{name: {name: form} for name, form in forms.items()})
     request["requestBody"]["content"]["text/csv"] = {"schema": {"type": "string"}}
     value = next(iter(prediction_schemas(served).values()))
-    answer = object_of({"predictions": {"type": "array", "items": value}})
-    headers = {"X_Prediction_ID": "The id of the rows; row i of several is <id>-<i>"}
-    described = json_answer(
-        "One prediction a row", answer, **headers, X_Model_Version="Its version"
+    answer = json_answer(
+        "One prediction a row",
+        object_of({"predictions": {"type": "array", "items": value}}),
+        X_Prediction_ID="The id of the rows; row i of several is <id>-<i>",
+        X_Model_Version="The version that answered",
     )
-    return {INVOCATIONS.path: {"request": request, "answer": described}}
+    return {INVOCATIONS.path: {"request": request, "answer": answer}}

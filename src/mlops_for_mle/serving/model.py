@@ -14,17 +14,7 @@ from mlops_for_mle.serving.releases import Origin
 
 
 class ModelFacts(BaseModel):
-    """Where the model comes from.
-
-    Attributes:
-        name: The registered model.
-        version: Its version.
-        run_id: The MLflow run that trained it.
-        estimator: The class of its estimator.
-        precision: The element type in which it computes.
-        has_probabilities: Whether answers have probabilities.
-        metrics: Measured by its training.
-    """
+    """Where the model comes from, with the metrics of its training."""
 
     name: str
     version: int
@@ -36,20 +26,7 @@ class ModelFacts(BaseModel):
 
 
 class ModelDescription(BaseModel):
-    """The facts of the release in service.
-
-    Attributes:
-        release: Its name.
-        created_at: When it was made.
-        loaded_at: When it took over in this process.
-        origin: Whether it came from the release store or the local cache.
-        deployment: The row of the audit trail that put it into service.
-        contract: What requests hold and answers mean.
-        model: Where the model comes from, with its metrics.
-        snapshot: The rows that it was trained on.
-        parity: How the served form compared with the trained one.
-        model_sha256: Digest of the served form.
-    """
+    """The facts of the release in service; ``loaded_at`` is when this process took it over."""
 
     release: str
     created_at: datetime

@@ -8,16 +8,15 @@ tensor for each feature, which is what MLServer's pandas codec makes of a frame.
 
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from msgspec import UNSET, UnsetType
 from pydantic import BaseModel
 
 from mlops_for_mle import __version__
@@ -28,7 +27,7 @@ from mlops_for_mle.serving import documents
 from mlops_for_mle.serving.codec import Codec, Columns, Rows, encode
 from mlops_for_mle.serving.context import Answer, Services, media_type
 from mlops_for_mle.serving.context import Request as PlainRequest
-from mlops_for_mle.serving.documents import LISTS, REFUSALS, VALUES, kind_of, pieces, quotes_in
+from mlops_for_mle.serving.documents import LISTS, REFUSALS, VALUES, kind_of, pieces
 from mlops_for_mle.serving.errors import Faults, ProblemError, refused, shown
 from mlops_for_mle.serving.health import obstacle
 from mlops_for_mle.serving.openapi import Schema, example_row, json_answer, json_request, problems
@@ -53,32 +52,18 @@ _HEADER_LENGTH = b"inference-header-content-length"
 _OCTETS = "application/octet-stream"
 _ROWS_A_PART = 5000
 _LONGEST_PARAMETERS = 4096
+_FIELDS = ("id", "parameters", "inputs", "outputs")
+_TENSOR_FIELDS = ("name", "shape", "datatype", "parameters", "data")
+
+Found = TypeVar("Found")
 
 
-class Tensor(msgspec.Struct, gc=False):
-    """One tensor of a request, as it stands in the JSON."""
+class Tensor(NamedTuple):
+    """One tensor of a request; the values are JSON, or what the binary data holds."""
 
-    name: str
     shape: list[int]
     datatype: str
-    data: msgspec.Raw | UnsetType = UNSET
-    parameters: msgspec.Raw | UnsetType = UNSET
-
-
-class Output(msgspec.Struct, gc=False):
-    """One tensor that a client asks for."""
-
-    name: str
-    parameters: msgspec.Raw | UnsetType = UNSET
-
-
-class Inference(msgspec.Struct):
-    """A request; unknown fields are ignored, as the protocol wants."""
-
-    inputs: list[Tensor]
-    id: str | UnsetType = UNSET
-    parameters: msgspec.Raw | UnsetType = UNSET
-    outputs: list[Output] | UnsetType = UNSET
+    values: memoryview | list[Any]
 
 
 class TensorMetadata(BaseModel):
@@ -231,16 +216,22 @@ def _read(services: Services, request: PlainRequest) -> Question:
     _require_model(served, *request.path.split("/")[3:6:2])
     body = request.body
     length = _json_length(request.headers.get(_HEADER_LENGTH), len(body))
-    asked, outputs = _decode(body[:length])
+    asked = documents.object_of(body[:length], _FIELDS)
+    parameters = _parameters(asked, "")
+    given = _elements(asked, "inputs", _TENSOR_FIELDS)
+    rows = _rows(served.codec, _tensors(given, memoryview(body)[length:]))
     kinds = {one.name: one for one in _metadata(served).outputs}
-    by_default = outputs.pop("", False)
-    for place, name in enumerate(outputs):
+    by_default = parameters.get("binary_data_output") is True
+    wanted = []
+    for place, one in enumerate(_elements(asked, "outputs", _TENSOR_FIELDS)):
+        name = _value(one, "name", f"outputs[{place}]", str)
         if name not in kinds:
             raise refused(f"outputs[{place}].name", "is unknown", ", ".join(kinds), name[:80])
-    wanted = [(kinds[name], binary) for name, binary in outputs.items()]
+        is_binary = _parameters(one, f"outputs[{place}].").get("binary_data", by_default) is True
+        wanted.append((kinds[name], is_binary))
     wanted = wanted or [(one, by_default) for one in kinds.values()]
-    rows = _rows(served.codec, asked.inputs, memoryview(body)[length:])
-    return Question(served, rows, request, partial(_write, asked, wanted))
+    name = _value(asked, "id", "", str) if "id" in asked else ""
+    return Question(served, rows, request, partial(_write, name, wanted))
 
 
 INFER = (
@@ -261,49 +252,30 @@ def _json_length(given: bytes | None, size: int) -> int:
     return int(text)
 
 
-def _decode(document: bytes) -> tuple[Inference, dict[str, bool]]:
-    """A request, and whether each output that it asks for is binary; that of others under ''."""
+def _elements(
+    asked: Mapping[str, memoryview], kind: str, known: tuple[str, ...]
+) -> list[dict[str, memoryview]]:
+    raw = asked.get(kind, memoryview(b"[]"))
     try:
-        asked = _decode_inference(document)
+        found = documents.elements(raw)
+        return [documents.fields(one, f"{kind}[{at}]", known) for at, one in enumerate(found)]
     except REFUSALS as error:
-        _check_names(document)
-        raise refused("the body", f"is no inference request: {error}", "JSON tensors") from None
-    given = [] if isinstance(asked.outputs, UnsetType) else asked.outputs
-    if sum(map(_quotes_of, (asked, *asked.inputs, *given))) != quotes_in(document):
-        _check_names(document)
-    by_default = _parameters(asked.parameters, "").get("binary_data_output") is True
-    outputs = {"": by_default}
-    for one in given:
-        asked_for = _parameters(one.parameters, f"outputs.{one.name}.")
-        outputs[one.name] = asked_for.get("binary_data", by_default) is True
-    return asked, outputs
+        raise refused(kind, f"is no inference request: {error}", "a list of tensors") from None
 
 
-_decode_inference = msgspec.json.Decoder(Inference).decode
+def _value(given: Mapping[str, memoryview], name: str, where: str, kind: type[Found]) -> Found:
+    """A field of the protocol, which is no data."""
+    path = f"{where}.{name}" if where else name
+    if name not in given:
+        raise refused(path, "is missing, so it is no inference request", "a field")
+    try:
+        return msgspec.json.decode(given[name], type=kind)
+    except REFUSALS as error:
+        raise refused(path, f"is no inference request: {error}", "a field") from None
 
 
-def _check_names(document: bytes) -> None:
-    """Refuse a name that is given more than once; others than the protocol's are ignored."""
-    fields = documents.object_of(document, Inference.__struct_fields__)
-    for kind in ("inputs", "outputs"):
-        raw = fields.get(kind, memoryview(b""))
-        for place, tensor in enumerate(documents.elements(raw) if kind_of(raw) == b"[" else ()):
-            if kind_of(tensor) == b"{":
-                documents.fields(tensor, f"{kind}[{place}]", Tensor.__struct_fields__)
-
-
-def _quotes_of(asked: msgspec.Struct) -> int:
-    """The quotes of a usual request; one with other fields has more."""
-    values = [one for one in msgspec.structs.astuple(asked) if one is not UNSET]
-    texts = sum(isinstance(one, str) for one in values)
-    raws = (memoryview(one) for one in values if isinstance(one, msgspec.Raw))
-    return 2 * (len(values) + texts) + sum(map(quotes_in, raws))
-
-
-def _parameters(raw: msgspec.Raw | UnsetType, where: str) -> dict[str, Any]:
-    if isinstance(raw, UnsetType):
-        return {}
-    path, text = f"{where}parameters", memoryview(raw)
+def _parameters(given: Mapping[str, memoryview], where: str) -> dict[str, Any]:
+    path, text = f"{where}parameters", given.get("parameters", memoryview(b"{}"))
     if kind_of(text) != b"{" or len(text) > _LONGEST_PARAMETERS:
         raise refused(path, "is no object", f"an object of at most {_LONGEST_PARAMETERS} bytes")
     found = {name: documents.value(one) for name, one in documents.fields(text, path).items()}
@@ -313,56 +285,57 @@ def _parameters(raw: msgspec.Raw | UnsetType, where: str) -> dict[str, Any]:
     return found
 
 
-def _rows(codec: Codec, inputs: Sequence[Tensor], binary: memoryview) -> Rows:
-    given = _given(inputs, binary)
-    shapes = {one.name: one.shape for one in inputs}
-    width = len(codec.names)
-    if len(inputs) == 1 and inputs[0].shape[1:] == [width] and inputs[0].name not in codec.features:
-        return _matrix_rows(codec, inputs[0], given[inputs[0].name])
-    allowed = f"a tensor of shape [rows] for each of {', '.join(codec.names)}"
-    for name, shape in shapes.items():
+def _tensors(inputs: Sequence[Mapping[str, memoryview]], binary: memoryview) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    offset = 0
+    for place, one in enumerate(inputs):
+        name = _value(one, "name", f"inputs[{place}]", str)
+        where = f"inputs.{name}"
+        shape, datatype = (
+            _value(one, "shape", where, list[int]),
+            _value(one, "datatype", where, str),
+        )
+        if name in tensors:
+            raise refused(where, "is given more than once", "each name once")
+        if datatype not in DATATYPES:
+            raise refused(f"{where}.datatype", "is unknown", ", ".join(DATATYPES), shown(datatype))
+        if not shape or min(shape) < 1 or len(shape) > 8:
+            allowed = "[rows] or [rows, features], with at least one row"
+            raise refused(f"{where}.shape", "is no shape", allowed, str(shape)[:80])
+        size = _parameters(one, f"{where}.").get("binary_data_size")
+        if size is None and "data" not in one:
+            raise refused(f"{where}.data", "is missing", "values, in row-major order")
+        if size is None:
+            tensors[name] = Tensor(shape, datatype, one["data"])
+            continue
+        if type(size) is not int or not 0 <= size <= len(binary) - offset:
+            allowed = "the bytes of the tensor, all of them behind the JSON"
+            path = f"{where}.parameters.binary_data_size"
+            raise refused(path, "does not fit", allowed, shown(size))
+        values = _binary_values(datatype, where, binary[offset : offset + size])
+        _check_size(where, len(values), math.prod(shape))
+        tensors[name] = Tensor(shape, datatype, values)
+        offset += size
+    if offset != len(binary):
+        found, what = f"{len(binary)} bytes", "has other binary data than its tensors"
+        raise refused("the body", what, f"{offset} bytes", found)
+    return tensors
+
+
+def _rows(codec: Codec, tensors: Mapping[str, Tensor]) -> Rows:
+    for name, (shape, *_) in tensors.items():
+        if len(tensors) == 1 and shape[1:] == [len(codec.names)] and name not in codec.features:
+            return _matrix_rows(codec, f"inputs.{name}", tensors[name])
         if name not in codec.features:
+            allowed = f"a tensor of shape [rows] for each of {', '.join(codec.names)}"
             raise refused(f"inputs.{name}", "is unknown", allowed, f"shape {shape}")
         if shape[1:] not in ([], [1]):
             raise refused(f"inputs.{name}.shape", "is no shape", "[rows] or [rows, 1]", str(shape))
-    flat = {name: _flat(one, f"inputs.{name}") for name, one in given.items()}
-    rows = codec.read_columns(flat, "inputs")
-    for name, (count, *_) in shapes.items():
-        _check_size(f"inputs.{name}", rows.count, count)
+    given = {name: _flat(one.values, f"inputs.{name}") for name, one in tensors.items()}
+    rows = codec.read_columns(given, "inputs")
+    for name, one in tensors.items():
+        _check_size(f"inputs.{name}", rows.count, one.shape[0])
     return rows
-
-
-def _given(inputs: Sequence[Tensor], binary: memoryview) -> dict[str, Any]:
-    """The values of each tensor, or their JSON."""
-    given: dict[str, Any] = {}
-    offset = 0
-    for tensor in inputs:
-        where = f"inputs.{tensor.name}"
-        if tensor.name in given:
-            raise refused(where, "is given more than once", "each name once")
-        if tensor.datatype not in DATATYPES:
-            allowed = ", ".join(DATATYPES)
-            raise refused(f"{where}.datatype", "is unknown", allowed, shown(tensor.datatype))
-        if not tensor.shape or min(tensor.shape) < 1 or len(tensor.shape) > 8:
-            allowed = "[rows] or [rows, features], with at least one row"
-            raise refused(f"{where}.shape", "is no shape", allowed, str(tensor.shape)[:80])
-        size = _parameters(tensor.parameters, f"{where}.").get("binary_data_size")
-        if size is not None:
-            if type(size) is not int or not 0 <= size <= len(binary) - offset:
-                allowed = "the bytes of the tensor, all of them behind the JSON"
-                path = f"{where}.parameters.binary_data_size"
-                raise refused(path, "does not fit", allowed, shown(size))
-            given[tensor.name] = _binary_values(tensor, where, binary[offset : offset + size])
-            offset += size
-        elif isinstance(tensor.data, UnsetType):
-            raise refused(f"{where}.data", "is missing", "values, in row-major order")
-        else:
-            given[tensor.name] = memoryview(tensor.data)
-    if offset != len(binary):
-        found = f"{len(binary)} bytes"
-        what = "has other binary data than its tensors"
-        raise refused("the body", what, f"{offset} bytes", found)
-    return given
 
 
 def _check_size(where: str, found: int, expected: int) -> None:
@@ -386,9 +359,9 @@ _decode_numbers = msgspec.json.Decoder(list[float]).decode
 _decode_rows = msgspec.json.Decoder(list[list[float]]).decode
 
 
-def _matrix_rows(codec: Codec, tensor: Tensor, given: Any) -> Rows:
+def _matrix_rows(codec: Codec, where: str, tensor: Tensor) -> Rows:
     """Rows by features, which only numbers can be given as."""
-    where = f"inputs.{tensor.name}"
+    given: Any = tensor.values
     if tensor.datatype in {"BYTES", "BOOL"}:
         raise refused(f"{where}.datatype", "is no number", ", ".join(ELEMENT_TYPES))
     if isinstance(given, memoryview):
@@ -415,21 +388,20 @@ def _matrix_rows(codec: Codec, tensor: Tensor, given: Any) -> Rows:
     return rows
 
 
-def _binary_values(tensor: Tensor, where: str, data: memoryview) -> Any:
-    if tensor.datatype == "BYTES":
+def _binary_values(datatype: str, where: str, data: memoryview) -> list[Any]:
+    if datatype == "BYTES":
         try:
             values: list[Any] = list(_texts(data))
         except (struct.error, ValueError):
             allowed = "each text as UTF-8 behind its length, four little-endian bytes"
             raise refused(where, "is no binary data of BYTES", allowed) from None
     else:
-        element = np.dtype(ELEMENT_TYPES[tensor.datatype])
+        element = np.dtype(ELEMENT_TYPES[datatype])
         if len(data) % element.itemsize:
             raise refused(where, "is cut off", f"a multiple of {element.itemsize} bytes")
-        if tensor.datatype == "BOOL" and any(one > 1 for one in data):
+        if datatype == "BOOL" and any(one > 1 for one in data):
             raise refused(where, "is no binary data of BOOL", "one byte each, 0 or 1")
         values = np.frombuffer(data, element).tolist()
-    _check_size(where, len(values), math.prod(tensor.shape))
     return values
 
 
@@ -443,9 +415,7 @@ def _texts(data: memoryview) -> Iterator[str]:
         yield bytes(data[start:offset]).decode()
 
 
-def _write(
-    asked: Inference, wanted: Sequence[tuple[TensorMetadata, bool]], answered: Answered
-) -> Answer:
+def _write(name: str, wanted: Sequence[tuple[TensorMetadata, bool]], answered: Answered) -> Answer:
     served = answered.question.served
     tensors, parts = [], []
     for kind, is_binary in wanted:
@@ -461,7 +431,7 @@ def _write(
     document = {
         "model_name": served.contract.name,
         "model_version": str(served.manifest.version),
-        "id": answered.prediction_id if asked.id in (UNSET, "") else asked.id,
+        "id": name or answered.prediction_id,
         "parameters": {
             "prediction_id": answered.prediction_id,
             "release": served.manifest.release,
@@ -493,50 +463,18 @@ def _packed(datatype: str, values: list[Any]) -> bytes:
 
 
 def operations(served: Served) -> dict[str, Schema]:
-    """What the document says of inference, for a release."""
-    parameters = {"type": "object"}
-    text, numbers = {"type": "string"}, {"type": "array", "items": {"type": "integer"}}
-    values = {"type": "array", "items": {}}
-    tensor = {
-        "type": "object",
-        "properties": {
-            "name": text,
-            "shape": numbers | {"minItems": 1},
-            "datatype": {"enum": list(DATATYPES)},
-            "parameters": parameters,
-            "data": values,
-        },
-        "required": ["name", "shape", "datatype"],
-    }
-    output = {
-        "type": "object",
-        "properties": {"name": text, "parameters": parameters},
-        "required": ["name"],
-    }
-    fields = {"id": text, "parameters": parameters}
-    asked = {
-        "inputs": {"type": "array", "items": tensor, "minItems": 1},
-        "outputs": {"type": "array", "items": output},
-    }
-    answered = {"model_name": text, "model_version": text, **fields}
+    """What the document says of inference, for a release; the protocol itself says more."""
     given = example_row(served.contract)
     tensors = [
         {"name": name, "shape": [1], "datatype": datatype_of(one), "data": [given[name]]}
         for name, one in served.contract.features.items()
     ]
-    request = json_request(
-        {"type": "object", "properties": fields | asked, "required": ["inputs"]},
-        a_tensor_for_each_feature={"inputs": tensors},
-    )
-    answer = json_answer(
-        "The outputs",
-        {
-            "type": "object",
-            "properties": answered | {"outputs": {"type": "array", "items": tensor}},
-            "required": [*answered, "outputs"],
-        },
-        Inference_Header_Content_Length="The bytes of the JSON, where binary data follows it",
-    )
+    tensor_lists = {"type": "array", "items": {"type": "object"}, "minItems": 1}
+    schema = {"type": "object", "properties": {"inputs": tensor_lists}, "required": ["inputs"]}
+    outputs = {"type": "object", "properties": {"outputs": tensor_lists}, "required": ["outputs"]}
+    request = json_request(schema, a_tensor_for_each_feature={"inputs": tensors})
+    length = "The bytes of the JSON, where binary data follows it"
+    answer = json_answer("The outputs", outputs, Inference_Header_Content_Length=length)
     for one in (request["requestBody"], answer):
         one["content"][_OCTETS] = {"schema": {"type": "string", "format": "binary"}}
     return {one.path: {"request": request, "answer": answer} for one in INFER}
