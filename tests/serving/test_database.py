@@ -1,5 +1,7 @@
 """What is slow holds up nothing of another kind; checked with a server that runs as a process."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -72,25 +74,25 @@ def test_forty_slow_observations_hold_up_nothing_else(
 
 
 def test_a_database_that_is_stuck_holds_up_neither_predictions_nor_the_end(server, database):
-    import os
-    import signal
-
-    assert httpx.get(f"{server.url}/observations").status_code == 200
+    paths = ("/observations", "/predictions/recent", "/deployments", "/metrics")
+    for path in paths:
+        assert httpx.get(server.url + path).status_code == 200
     backends = database.rows(
         "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'mlops-for-mle %'"
     )
     for (pid,) in backends:
         os.kill(pid, signal.SIGSTOP)
     try:
-        with ThreadPoolExecutor(4) as asking:
-            for _ in range(4):
-                asking.submit(httpx.get, f"{server.url}/observations", timeout=60)
+        with ThreadPoolExecutor(200) as asking:
+            for path in paths * 50:
+                asking.submit(httpx.get, server.url + path, timeout=60)
             wait_until(
                 lambda: server.get("/health/ready").json()["database"]["available"] is False,
                 timeout=20,
                 what="the truth",
             )
             assert httpx.post(f"{server.url}/predict", json=IRIS_ROW).status_code == 200
+            assert httpx.get(f"{server.url}/openapi.json").status_code == 200
             assert server.get("/health/ready").status_code == 200
             server.process.terminate()
             assert server.process.wait(15) == 0
