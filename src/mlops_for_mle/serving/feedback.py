@@ -37,12 +37,9 @@ _ID_PATTERN = (
 )
 _PREDICTION_ID = re.compile(_ID_PATTERN)
 _LENGTH_OF_REQUEST = 36
-_ALLOWED = {
-    "prediction_id": "the prediction_id of an answer, with -<row> where a request had several rows",
-    "correction": "true or false",
-}
+_ALLOWED_ID = "the prediction_id of an answer, with -<row> where a request had several rows"
 # The log of another server may be late, and its clock another.
-_MAY_BE_ON_ITS_WAY_SECONDS = 3600
+_MAY_WAIT_SECONDS = 3600
 
 _DESCRIPTION = """The label is a class value or the name of a class; for a regression a number.
 
@@ -127,9 +124,7 @@ def router(services: Services) -> APIRouter:
         elif not is_joined:
             response.status_code = HTTPStatus.ACCEPTED
         value = contract.target.values.get(row.target, row.target)
-        if contract.target.classes and isinstance(value, float):
-            value = int(value)
-        return Feedback(**{**row._mapping, "value": value, "is_joined": is_joined})
+        return Feedback(**row._mapping, value=value, is_joined=is_joined)
 
     return found
 
@@ -140,7 +135,7 @@ def schemas(contract: Contract | None) -> dict[str, Schema]:
         "prediction_id": {
             "type": "string",
             "pattern": _ID_PATTERN,
-            "description": _ALLOWED["prediction_id"],
+            "description": _ALLOWED_ID,
         },
         "label": target_schema(contract.target) if contract is not None else {},
         "correction": {
@@ -186,22 +181,23 @@ def _read(target: Target, document: Mapping[str, Any]) -> tuple[str, float, bool
         ProblemError: 422, names every field that is wrong.
     """
     faults = Faults()
-    for name, given in document.items():
-        if name not in {"prediction_id", "label", "correction"}:
-            faults.add(name, "is an unknown field", "prediction_id, label, correction", given)
-    prediction_id = document.get("prediction_id")
-    if "prediction_id" not in document:
-        faults.add("prediction_id", "is missing", _ALLOWED["prediction_id"])
-    elif not isinstance(prediction_id, str) or not _PREDICTION_ID.fullmatch(prediction_id):
-        faults.add(
-            "prediction_id", "is no id of a prediction", _ALLOWED["prediction_id"], prediction_id
+
+    def refuse(name: str, message: str, allowed: str) -> None:
+        faults.add(name, message, allowed, document.get(name, msgspec.UNSET))
+
+    prediction_id, is_correction = document.get("prediction_id"), document.get("correction", False)
+    if not isinstance(prediction_id, str) or not _PREDICTION_ID.fullmatch(prediction_id):
+        is_there = "prediction_id" in document
+        refuse(
+            "prediction_id", "is no id of a prediction" if is_there else "is missing", _ALLOWED_ID
         )
-    is_correction = document.get("correction", False)
-    if not isinstance(is_correction, bool):
-        faults.add("correction", "is neither true nor false", _ALLOWED["correction"], is_correction)
     value = read_label(target, document.get("label"))
     if wrong := label_fault(target, value):
-        faults.add("label", *wrong, document.get("label", msgspec.UNSET))
+        refuse("label", *wrong)
+    if not isinstance(is_correction, bool):
+        refuse("correction", "is neither true nor false", "true or false")
+    for name in sorted(document.keys() - {"prediction_id", "label", "correction"}):
+        refuse(name, "is an unknown field", "prediction_id, label, correction")
     faults.raise_if_any()
     return str(prediction_id), float(target.codes.get(value, value)), is_correction
 
@@ -217,6 +213,8 @@ def _find(
     """
     from sqlalchemy import text
 
+    # Asked first: meanwhile it may be shipped.
+    may_wait = _may_wait(prediction_id, log)
     request = prediction_id[:_LENGTH_OF_REQUEST]
     given = {"id": prediction_id, "request": request, "first": f"{request}-0"}
     found = {row.prediction_id: row.contract for row in connection.execute(text(_FIND), given)}
@@ -230,20 +228,20 @@ def _find(
         message = "is that of a request with several rows"
         allowed = f"the id of one of them, such as {request}-0"
     # The rows of a request reach the log together.
-    elif found or not _may_be_on_its_way(prediction_id, log):
-        message, allowed = "is not in the prediction log", _ALLOWED["prediction_id"]
+    elif found or not may_wait:
+        message, allowed = "is not in the prediction log", _ALLOWED_ID
     else:
         return False
     raise refused("prediction_id", message, allowed, prediction_id)
 
 
-def _may_be_on_its_way(prediction_id: str, log: "PredictionLog") -> bool:
+def _may_wait(prediction_id: str, log: "PredictionLog") -> bool:
     """Whether the prediction may wait to be shipped, which its id's time and the spool tell."""
     made_at = int(prediction_id.replace("-", "")[:12], 16) / 1000
-    if abs(time.time() - made_at) <= _MAY_BE_ON_ITS_WAY_SECONDS:
+    if abs(time.time() - made_at) <= _MAY_WAIT_SECONDS:
         return True
     oldest = log.oldest_at()
-    return oldest is not None and oldest - _MAY_BE_ON_ITS_WAY_SECONDS < made_at < time.time()
+    return oldest is not None and oldest - _MAY_WAIT_SECONDS < made_at < time.time()
 
 
 def _keep(
