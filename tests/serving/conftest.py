@@ -188,6 +188,7 @@ class ServerProcess:
                 stderr=subprocess.STDOUT,
             )
         self._url: str | None = None
+        self.headers: dict[str, str] = {}
 
     @property
     def url(self) -> str:
@@ -206,7 +207,7 @@ class ServerProcess:
 
     def get(self, path: str) -> httpx.Response | None:
         try:
-            return httpx.get(self.url + path, timeout=5)
+            return httpx.get(self.url + path, headers=self.headers, timeout=5)
         except httpx.TransportError:
             return None
 

@@ -95,6 +95,8 @@ def roll_back(
     if not rows:
         raise PrerequisiteError(f"Nothing of {contract} is deployed yet: run `kedro run` first.")
     served = rows[0]
+    if expected not in (None, served.id):
+        raise _came_in_between(served)
     earlier = list(dict.fromkeys(one.release for one in rows if one.release != served.release))
     chosen = release or _release_before(rows)
     if chosen is None:
@@ -110,12 +112,9 @@ def roll_back(
     manifest = store.fetch(contract, chosen).manifest
     _take_turn(connection, contract)
     now = current(connection, contract)
-    if now != served or expected not in (None, served.id):
+    if now is None or now != served:
         connection.rollback()
-        raise RollbackRefusedError(
-            f"Another deployment has come in between: {now.release if now else 'nothing'} is "
-            "served now. Look again."
-        )
+        raise _came_in_between(now or served)
     row = _append(connection, "rollback", manifest, reason=reason, actor=actor)
     connection.commit()
     return row
@@ -169,6 +168,12 @@ def _take_turn(connection: Connection, contract: str) -> None:
 def _insert(connection: Connection, **values: object) -> Deployment:
     row = connection.execute(insert(deployments).values(values).returning(*_COLUMNS)).one()
     return Deployment(*row)
+
+
+def _came_in_between(served: Deployment) -> RollbackRefusedError:
+    return RollbackRefusedError(
+        f"Another deployment has come in between: {served.release} is served now. Look again."
+    )
 
 
 def _release_before(rows: list[Deployment]) -> str | None:

@@ -66,7 +66,7 @@ def make_services(settings: ServingSettings) -> Services:
         releases=Releases(settings, counts),
         log=PredictionLog(settings),
         metrics=counts,
-        database=Database(),
+        database=Database(settings.max_concurrency),
     )
 
 

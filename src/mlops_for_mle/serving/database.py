@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
-_CONNECTIONS, _REQUESTS, _SECONDS = 4, 32, 10.0
+AWAY = {
+    "429": "Too many such requests wait already",
+    "503": "The database does not answer, or no release is loaded",
+}
+"""Statuses of every route that asks the database, for the document."""
+
+_CONNECTIONS, _SECONDS = 4, 10.0
 _MISSING_TABLE, _MISSING_COLUMN, _NO_RIGHT, _READ_ONLY = "42P01", "42703", "42501", "25006"
 
 logger = logging.getLogger(__name__)
@@ -102,10 +108,10 @@ def reason_of(error: BaseException) -> str:
 class Lane:
     """The threads and connections of one kind of request: no other kind waits for them."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, most_requests: int) -> None:
         """Nothing is connected before the first transaction."""
-        self._name = name
-        self._places = BoundedSemaphore(_REQUESTS)
+        self._name, self._most = name, most_requests
+        self._places = BoundedSemaphore(most_requests)
         self._told: str | None = None
 
     def endpoint(self, function: Callable[Given, Result]) -> Callable[Given, Awaitable[Result]]:
@@ -137,7 +143,9 @@ class Lane:
             raise ProblemError(
                 HTTPStatus.CONFLICT, f"The table does not allow the change: {reason}"
             ) from error
-        except (exc.DBAPIError, exc.TimeoutError, UserError) as error:
+        except exc.TimeoutError as error:
+            raise not_ready("Others wait for the database already", 5) from error
+        except (exc.DBAPIError, UserError) as error:
             code = getattr(getattr(error, "orig", None), "pgcode", None)
             is_ours = isinstance(error, exc.ProgrammingError | exc.InternalError)
             if is_ours and code not in {_MISSING_TABLE, _MISSING_COLUMN, _NO_RIGHT, _READ_ONLY}:
@@ -145,14 +153,14 @@ class Lane:
             reason = reason_of(error)
             if reason != self._told:
                 self._told = reason
-                logger.warning("The database does not answer a request: %s", reason)
-            raise not_ready(f"The database does not answer at the moment: {reason}", 5) from error
+                logger.warning("The database cannot be used by a request: %s", reason)
+            raise not_ready(f"The database cannot be used at the moment: {reason}", 5) from error
 
     async def _run(self, task: Callable[[], Result]) -> Result:
         if not self._places.acquire(blocking=False):
             raise ProblemError(
                 HTTPStatus.TOO_MANY_REQUESTS,
-                f"{_REQUESTS} such requests wait for the database already; try again later",
+                f"{self._most} such requests wait for the database already; try again later",
                 headers={"Retry-After": "1"},
             )
         future: Future[Result] = Future()
@@ -181,9 +189,17 @@ class Database:
         own: For the project's own tables, whose questions are small.
     """
 
-    def __init__(self) -> None:
-        """Nothing is connected before the first transaction."""
-        self.reading, self.writing, self.own = map(Lane, ("reading", "writing", "own tables"))
+    def __init__(self, max_concurrency: int) -> None:
+        """Nothing is connected before the first transaction.
+
+        Args:
+            max_concurrency: How many requests the process works on at once; a quarter of them may
+                wait for each lane, so that predictions always find a place.
+        """
+        most = max(1, max_concurrency // 4)
+        self.reading, self.writing, self.own = (
+            Lane(name, most) for name in ("reading", "writing", "own tables")
+        )
 
     def begin(self) -> "AbstractContextManager[Connection]":
         """A transaction on the project's own tables, see ``Lane.begin``."""

@@ -14,6 +14,7 @@ from mlops_for_mle.errors import UserError
 from mlops_for_mle.releases.manifest import Deployment, Event
 from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.context import Services, json_body
+from mlops_for_mle.serving.database import AWAY
 from mlops_for_mle.serving.errors import MOST_FAULTS, ProblemError, not_ready
 from mlops_for_mle.serving.openapi import json_request, problems
 
@@ -127,14 +128,9 @@ def router(services: Services) -> APIRouter:
 
     @found.get(
         "",
+        name="deployments",
         summary="The audit trail of deployments",
-        responses=problems(
-            {
-                "422": "A parameter is wrong",
-                "429": "Too many such requests wait already",
-                "503": "The database is not available",
-            }
-        ),
+        responses=problems({"422": "A parameter is wrong", **AWAY}),
     )
     @lane.endpoint
     def history(limit: Limit = 50, before: Before = None) -> DeploymentList:
@@ -165,8 +161,7 @@ def router(services: Services) -> APIRouter:
                 "another deployment has come in between",
                 "415": "The body is not JSON",
                 "422": "The body is wrong",
-                "429": "Too many such requests wait already",
-                "503": "The database is not available",
+                **AWAY,
             }
         ),
     )

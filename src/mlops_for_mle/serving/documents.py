@@ -54,6 +54,10 @@ _decode_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 class LongValue:
     """Stands for a value whose text is too long to be looked at."""
 
+    def __str__(self) -> str:
+        """What an error shows of it."""
+        return "a value of more than 64 KiB"
+
 
 def json_text(body: Text) -> bytes:
     """The JSON of a body: without a byte order mark, and null for NaN, which Python writes.

@@ -12,8 +12,10 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 
 from mlops_for_mle.contract import Contract, Target
-from mlops_for_mle.contract.rules import describe, fault
+from mlops_for_mle.contract.rules import describe as words_of
+from mlops_for_mle.contract.rules import fault
 from mlops_for_mle.serving.context import Services, json_body
+from mlops_for_mle.serving.database import AWAY
 from mlops_for_mle.serving.errors import Faults, ProblemError, refused, shown
 from mlops_for_mle.serving.openapi import (
     Schema,
@@ -92,6 +94,7 @@ def router(services: Services) -> APIRouter:
 
     @found.post(
         "/feedback",
+        name="feedback",
         summary="Tell the true label of a prediction",
         description=_DESCRIPTION,
         status_code=HTTPStatus.CREATED,
@@ -105,8 +108,7 @@ def router(services: Services) -> APIRouter:
                     "413": "The body is too large",
                     "415": "The body is not JSON",
                     "422": "The body does not fit the contract, or there is no such prediction",
-                    "429": "The server works on as many requests as it may",
-                    "503": "No release is loaded, or the database does not answer",
+                    **AWAY,
                 }
             ),
         },
@@ -171,7 +173,7 @@ def label_fault(target: Target, value: Any) -> tuple[str, str] | None:
     if message is None:
         return None
     if not target.classes:
-        return message, describe(target.feature)
+        return message, words_of(target.feature)
     pairs = ((one.value, one.label) for one in target.classes)
     allowed = ", ".join(" or ".join(dict.fromkeys(map(shown, one))) for one in pairs)
     return message if value is None else "is no class", allowed

@@ -5,7 +5,7 @@ Prometheus gets the numbers of the newest run, from the database and so the same
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from pydantic import BaseModel
 
 from mlops_for_mle.serving.context import Services
+from mlops_for_mle.serving.database import AWAY
 from mlops_for_mle.serving.deployments import Before, Limit, followed_contract
 from mlops_for_mle.serving.errors import ProblemError
 from mlops_for_mle.serving.openapi import problems
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 Status = Literal["insufficient", "healthy", "warning", "alarm"]
 Area = Literal["data_quality", "drift", "performance", "calibration"]
+
+_Sample = tuple[tuple[str, ...], float]
 
 # Between two looks of a scraper at the database.
 _FRESH_SECONDS = 5.0
@@ -45,16 +48,11 @@ ORDER BY id DESC LIMIT :limit
 
 
 class MonitoringMetric(BaseModel):
-    """One number of a run.
+    """One number of a run: what it is about, the interval around it, what it was compared with.
 
     Attributes:
-        area: What it is about.
         subject: A feature's name, a class, or what else was looked at.
-        metric: What was measured.
         value: None where there was nothing to measure.
-        lower: The lower end of the confidence interval.
-        upper: Its upper end.
-        threshold: What the value was compared with.
         p_value: Of the test behind an alarm, corrected for all tests of the run.
         is_alarm: Whether the value alone makes the run an alarm.
     """
@@ -73,16 +71,10 @@ class MonitoringMetric(BaseModel):
 class MonitoringRun(BaseModel):
     """One look at the deployed release.
 
+    Times are those at which its predictions were answered, of the window and of the labelled ones
+    that were looked at; None where there was none.
+
     Attributes:
-        id: Its number.
-        release: The release whose predictions were looked at.
-        model_version: Its version in the registry.
-        window_from: When the first of them was answered; None without any.
-        window_to: When the last one was.
-        prediction_count: How many.
-        labelled_count: How many labelled predictions were looked at.
-        labelled_from: When the first of these was answered; None without any.
-        labelled_to: When the last one was.
         status: ``insufficient`` when there were too few rows to say more.
         reasons: Sentences for people.
         created_at: When the run was recorded.
@@ -109,13 +101,7 @@ class NewestMonitoring(MonitoringRun):
 
 
 class MonitoringHistory(BaseModel):
-    """What monitoring has found.
-
-    Attributes:
-        contract: Whose release.
-        newest: The newest run; None before the first.
-        runs: Runs without their numbers, the newest first.
-    """
+    """The newest run of a contract, None before the first, and runs without their numbers."""
 
     contract: str
     newest: NewestMonitoring | None
@@ -132,13 +118,7 @@ def router(services: Services) -> APIRouter:
         summary="How the deployed release does",
         description="The newest run of `kedro run --pipeline monitoring` with its numbers, and "
         "the runs before it.",
-        responses=problems(
-            {
-                "422": "A parameter is wrong",
-                "429": "Too many such requests wait already",
-                "503": "The database is not available",
-            }
-        ),
+        responses=problems({"422": "A parameter is wrong", **AWAY}),
     )
     @lane.endpoint
     def monitoring(limit: Limit = 50, before: Before = None) -> MonitoringHistory:
@@ -208,44 +188,45 @@ def _newest(connection: "Connection", contract: str) -> NewestMonitoring | None:
 
 
 def _families(contract: str, run: NewestMonitoring) -> Iterator[Metric]:
-    labels = ("contract", "area", "subject", "metric")
-    value = GaugeMetricFamily(
-        "mlops_monitoring_value", "What the newest monitoring run has measured.", labels=labels
+    def gauge(name: str, words: str, samples: Iterable[_Sample], *labels: str) -> Metric:
+        names = ("contract", *labels)
+        family = GaugeMetricFamily(f"mlops_monitoring_{name}", words, labels=names)
+        for values, number in samples:
+            family.add_metric((contract, *values), number)
+        return family
+
+    labels = ("area", "subject", "metric")
+    named = [((one.area, one.subject, one.metric), one) for one in run.metrics]
+    yield gauge(
+        "value",
+        "What the newest monitoring run has measured.",
+        [(name, one.value) for name, one in named if one.value is not None],
+        *labels,
     )
-    alarm = GaugeMetricFamily(
-        "mlops_monitoring_alarm",
+    yield gauge(
+        "alarm",
         "1 where the measured value is an alarm, 0 where it could be one.",
-        labels=labels,
+        [(name, float(one.is_alarm)) for name, one in named if one.threshold is not None],
+        *labels,
     )
-    for one in run.metrics:
-        named = (contract, one.area, one.subject, one.metric)
-        if one.value is not None:
-            value.add_metric(named, one.value)
-        if one.threshold is not None:
-            alarm.add_metric(named, float(one.is_alarm))
-    status = GaugeMetricFamily(
-        "mlops_monitoring_status",
+    yield gauge(
+        "status",
         "1 for the status of the newest monitoring run.",
-        labels=("contract", "release", "status"),
+        [((run.release, one), float(one == run.status)) for one in get_args(Status)],
+        *("release", "status"),
     )
-    for name in get_args(Status):
-        status.add_metric((contract, run.release, name), float(name == run.status))
-    yield from (value, alarm, status)
-    numbers = {
-        "timestamp_seconds": (
-            "When the newest monitoring run was recorded, seconds since 1970.",
-            run.created_at.timestamp(),
-        ),
-        "predictions": (
-            "Predictions in the window of the newest monitoring run.",
-            run.prediction_count,
-        ),
-        "labelled_predictions": (
-            "Labelled predictions that the newest monitoring run has looked at.",
-            run.labelled_count,
-        ),
-    }
-    for name, (description, number) in numbers.items():
-        family = GaugeMetricFamily(f"mlops_monitoring_{name}", description, labels=("contract",))
-        family.add_metric((contract,), number)
-        yield family
+    yield gauge(
+        "timestamp_seconds",
+        "When the newest monitoring run was recorded, seconds since 1970.",
+        [((), run.created_at.timestamp())],
+    )
+    yield gauge(
+        "predictions",
+        "Predictions in the window of the newest monitoring run.",
+        [((), run.prediction_count)],
+    )
+    yield gauge(
+        "labelled_predictions",
+        "Labelled predictions that the newest monitoring run has looked at.",
+        [((), run.labelled_count)],
+    )

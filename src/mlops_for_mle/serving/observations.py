@@ -13,11 +13,11 @@ from urllib.parse import urlencode
 import msgspec
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 
-from mlops_for_mle.contract import Contract, Feature, Target
-from mlops_for_mle.contract.rules import describe, read_time
+from mlops_for_mle.contract import Contract, Feature, Target, rules
 from mlops_for_mle.contract.tables import UTC_NOW, quoted
 from mlops_for_mle.serving.codec import check_fields
 from mlops_for_mle.serving.context import Services, json_body
+from mlops_for_mle.serving.database import AWAY
 from mlops_for_mle.serving.errors import Faults, ProblemError, refused, shown
 from mlops_for_mle.serving.feedback import label_fault, read_label, target_schema
 from mlops_for_mle.serving.openapi import (
@@ -36,32 +36,16 @@ if TYPE_CHECKING:
 
 _PREFIX, _JSON = "/observations", "application/json"
 _OPERATORS = (">=", "<=", "!=", "=", ">", "<")
-_MOST_FILTERS, _MOST_ROWS = 20, 1000
 _BIGINTS = 2**63
-_TAG = re.compile(r'(?:W/)?"[^"]*"')
-_TAG_WORDS = "The entity tag, for If-Match"
-_NAME = re.compile(r"[\x21-\x7e]{1,255}")
-_NAME_WORDS = "1 to 255 visible characters of ASCII"
-_TIME = Feature(type="timestamp")
-_STORED: Mapping[str, Any] = {"integer": int, "boolean": bool, "category": str}
+_TIMESTAMP = Feature(type="timestamp")
+_ETAG = re.compile(r'(?:W/)?"[^"]*"')
 _ANY_TAG = frozenset({"*"})
+_NAME, _NAME_WORDS = re.compile(r"[\x21-\x7e]{1,255}"), "1 to 255 visible characters of ASCII"
 
-_AWAY = {
-    "429": "Too many such requests wait already",
-    "503": "No release is loaded, or the database does not answer",
-}
-_WRITING = {
-    "409": "A rule of the table forbids it",
-    "413": "The body is too large",
-    "415": "The body is not JSON",
-    "422": "It does not fit the contract; names every field that is wrong",
-    **_AWAY,
-}
-_OF_ONE = {"404": "There is no such row", "412": "It was changed meanwhile"}
-
+# Names stand in these, values never do.
 _SELECT = "SELECT {row} FROM {table} WHERE {key} = %s {lock}"
 _LIST = "SELECT {row} FROM {table} WHERE {wanted} ORDER BY {key} {order} LIMIT {limit}"
-_INSERT = "INSERT INTO {table} ({columns}) VALUES ({values}) RETURNING {row}"
+_INSERT = "INSERT INTO {table} ({columns}) VALUES ({marks}) RETURNING {row}"
 _UPDATE = "UPDATE {table} SET {changes} WHERE {key} = %s RETURNING {row}"
 _DELETE = "DELETE FROM {table} WHERE {key} = %s RETURNING {row}"
 
@@ -81,8 +65,18 @@ _COMPLETE = """
 UPDATE idempotency_keys SET response = :response WHERE table_name = :table AND key = :key
 """
 
-_encode_values = msgspec.json.Encoder(order="deterministic").encode
-_encode_row = msgspec.json.Encoder(decimal_format="number").encode
+_WRITING = {
+    "409": "A rule of the table forbids it",
+    "413": "The body is too large",
+    "415": "The body is not JSON",
+    "422": "It does not fit the contract; names every field that is wrong",
+    **AWAY,
+}
+_OF_ONE = {"404": "There is no such row", "412": "It was changed meanwhile"}
+_SHOWN: dict[str, Any] = {
+    "schema": component("Observation"),
+    "ETag": "The entity tag, for If-Match",
+}
 
 Key = Annotated[int, Path(description="The row's primary key")]
 IfMatch = Annotated[
@@ -90,27 +84,24 @@ IfMatch = Annotated[
     Header(description="The entity tag that the client has seen, several of them, or *"),
 ]
 Order = Literal["asc", "desc"]
+Condition = tuple[str, str, Any]
+"""A column, an operator, a value."""
+
+_encode_values = msgspec.json.Encoder(order="deterministic").encode
+_encode_row = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class Observation(NamedTuple):
-    """A row as clients get it; the same content always has the same entity tag."""
+    """A row as clients get it: its key, its JSON and its entity tag, which the content tells."""
 
     key: int
     body: bytes
     tag: str
 
 
-class Condition(NamedTuple):
-    """One filter of a list."""
-
-    column: str
-    operator: str
-    value: Any
-
-
 def router(services: Services) -> APIRouter:
     """The routes."""
-    found = APIRouter(prefix=_PREFIX, tags=["observations"])
+    found = APIRouter(prefix=_PREFIX, tags=["observations"], default_response_class=Response)
     reading, writing = services.database.reading, services.database.writing
     body = Depends(json_body(services))
 
@@ -123,14 +114,12 @@ def router(services: Services) -> APIRouter:
         description="With an Idempotency-Key the same request can be sent again, for seven days, "
         "and is answered as it was the first time, without another row.",
         status_code=HTTPStatus.CREATED,
-        response_class=Response,
         openapi_extra=json_request(component("NewObservation")),
         responses={
             201: json_answer(
                 "The new row",
-                component("Observation"),
+                **_SHOWN,
                 Location="Its path",
-                ETag=_TAG_WORDS,
                 Idempotency_Replayed="true where an earlier request had made the row",
             ),
             **problems(_WRITING),
@@ -152,7 +141,7 @@ def router(services: Services) -> APIRouter:
         known = contract()
         values = _read(known, document, may_lack=(known.timestamp,))
         with writing.begin() as connection:
-            made, is_replayed = _create(connection, known, values, idempotency_key)
+            made, is_replayed = _Table(connection, known).create(values, idempotency_key)
         headers = {"Location": f"{_PREFIX}/{made.key}"}
         if is_replayed:
             headers["Idempotency-Replayed"] = "true"
@@ -163,7 +152,6 @@ def router(services: Services) -> APIRouter:
         summary="List observations",
         description="In the order of their keys. A page that is not the last one names the next "
         "one in `next` and in the header Link.",
-        response_class=Response,
         responses={
             200: json_answer(
                 "A page",
@@ -175,7 +163,7 @@ def router(services: Services) -> APIRouter:
                 ),
                 Link="The next page",
             ),
-            **problems({"422": "A parameter is wrong", **_AWAY}),
+            **problems({"422": "A parameter is wrong", **AWAY}),
         },
     )
     @reading.endpoint
@@ -184,12 +172,12 @@ def router(services: Services) -> APIRouter:
             list[str] | None,
             Query(
                 alias="filter",
-                max_length=_MOST_FILTERS,
+                max_length=20,
                 description="A condition on a column: its name, one of = != < <= > >=, a value, "
                 "such as `length>=4.5`. All conditions must hold.",
             ),
         ] = None,
-        limit: Annotated[int, Query(ge=1, le=_MOST_ROWS, description="How many rows")] = 50,
+        limit: Annotated[int, Query(ge=1, le=1000, description="How many rows")] = 50,
         order: Annotated[Order, Query(description="desc gives the newest first")] = "asc",
         after: Annotated[
             int | None,
@@ -203,27 +191,26 @@ def router(services: Services) -> APIRouter:
         known = contract()
         wanted = _read_conditions(known, conditions or ())
         if after is not None:
-            wanted.append(Condition(known.key, ">" if order == "asc" else "<", after))
+            wanted.append((known.key, ">" if order == "asc" else "<", after))
         with reading.begin() as connection:
             # One more, which tells whether another page follows.
-            rows = _page(connection, known, wanted, order, limit + 1)
+            rows = _Table(connection, known).page(wanted, order, limit + 1)
         return _listed(rows, conditions or (), limit, order)
 
     @found.get(
         "/{key}",
         summary="Read an observation",
-        response_class=Response,
         responses={
-            200: json_answer("The row", component("Observation"), ETag=_TAG_WORDS),
+            200: json_answer("The row", **_SHOWN),
             304: {"description": "It is as the client has seen it (If-None-Match)"},
-            **problems({"404": _OF_ONE["404"], "422": "The key is no number", **_AWAY}),
+            **problems({"404": _OF_ONE["404"], "422": "The key is no number", **AWAY}),
         },
     )
     @reading.endpoint
     def read(key: Key, if_none_match: Annotated[str | None, Header()] = None) -> Response:
         known = contract()
         with reading.begin() as connection:
-            one = _find(connection, known, key)
+            one = _Table(connection, known).find(key)
         if _matches(one, _tags(if_none_match, weak=True)):
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": one.tag})
         return _answer(one)
@@ -232,10 +219,9 @@ def router(services: Services) -> APIRouter:
         "/{key}",
         summary="Change an observation, for example correct its label",
         description="Fields that are left out stay as they are.",
-        response_class=Response,
         openapi_extra=json_request(component("ObservationChange")),
         responses={
-            200: json_answer("The row as it is now", component("Observation"), ETag=_TAG_WORDS),
+            200: json_answer("The row as it is now", **_SHOWN),
             **problems(_OF_ONE | {"428": "If-Match is missing"} | _WRITING),
         },
     )
@@ -248,12 +234,14 @@ def router(services: Services) -> APIRouter:
                 "nobody's change is lost",
             )
         known = contract()
-        changes = _read(known, document, may_lack=_columns(known))
+        columns = _columns(known)
+        changes = _read(known, document, may_lack=columns)
         if not changes:
-            raise refused("", "changes nothing", f"some of {', '.join(_columns(known))}", "{}")
+            raise refused("", "changes nothing", f"some of {', '.join(columns)}", "{}")
         with writing.begin() as connection:
-            _require(_find(connection, known, key, "FOR UPDATE"), _tags(if_match))
-            changed = _change(connection, known, key, changes)
+            table = _Table(connection, known)
+            _require(table.find(key, "FOR UPDATE"), _tags(if_match))
+            changed = table.change(key, changes)
         return _answer(changed)
 
     @found.delete(
@@ -261,16 +249,15 @@ def router(services: Services) -> APIRouter:
         summary="Delete an observation",
         description="With If-Match only as the client has seen it.",
         status_code=HTTPStatus.NO_CONTENT,
-        response_class=Response,
         responses={204: {"description": "It is gone"}, **problems(_OF_ONE | _WRITING)},
     )
     @writing.endpoint
     def delete(key: Key, if_match: IfMatch = None) -> Response:
         known = contract()
         with writing.begin() as connection:
-            seen = _ANY_TAG if if_match is None else _tags(if_match)
-            _require(_find(connection, known, key, "FOR UPDATE"), seen)
-            _execute(connection, known, _DELETE, [key])
+            table = _Table(connection, known)
+            _require(table.find(key, "FOR UPDATE"), _tags("*" if if_match is None else if_match))
+            table.rows(_DELETE, [key])
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
     return found
@@ -281,31 +268,33 @@ def schemas(contract: Contract | None) -> dict[str, Schema]:
     if contract is None:
         names = ("NewObservation", "ObservationChange", "Observation")
         return {name: {"type": "object"} for name in names}
-    new = {name: feature_schema(one) for name, one in _columns(contract).items()}
+    columns = _columns(contract)
+    new = {name: feature_schema(one) for name, one in columns.items()}
     new[contract.target.column] = target_schema(contract.target)
     required = [name for name, one in contract.columns.items() if not one.is_optional]
-    stored = {name: _stored_schema(one) for name, one in _columns(contract).items()}
     change = object_of(new) | {"minProperties": 1}
     del change["required"]
+    stored = {name: _stored_schema(one) for name, one in columns.items()}
     return {
         "NewObservation": object_of(new, required),
         "ObservationChange": change,
-        # Another program may have written it, so it says nothing of ranges.
         "Observation": object_of({contract.key: {"type": "integer"}, **stored}),
     }
 
 
 def _stored_schema(feature: Feature) -> Schema:
-    kind = int if feature.has_integer_categories else _STORED.get(feature.type, float)
-    if not feature.is_time:
-        return msgspec.json.schema(kind | None)
-    form = "date" if feature.type == "date" else "date-time"
-    return {"type": ["string", "null"], "format": form}
+    """The schema of what is read: another program may have written it, so there are no ranges."""
+    if feature.is_time:
+        form = "date" if feature.type == "date" else "date-time"
+        return {"type": ["string", "null"], "format": form}
+    kind = {"integer": "integer", "boolean": "boolean", "category": "string"}.get(feature.type)
+    kind = "integer" if feature.has_integer_categories else kind
+    return {"type": [kind or "number", "null"]}
 
 
 def _columns(contract: Contract) -> dict[str, Feature]:
     """What may be written, in the order of the table."""
-    return {contract.timestamp: _TIME, **contract.columns}
+    return {contract.timestamp: _TIMESTAMP, **contract.columns}
 
 
 def _read(
@@ -333,12 +322,10 @@ def _read(
 def _typed(value: Any, feature: Feature) -> Any:
     if value is None:
         return None
-    if feature.type == "integer":
-        return int(value)
     if feature.is_time:
-        time = read_time(value)
+        time = rules.read_time(value)
         return time.date() if feature.type == "date" else time
-    return value
+    return int(value) if feature.type == "integer" else value
 
 
 def _read_conditions(contract: Contract, given: Sequence[str]) -> list[Condition]:
@@ -347,33 +334,35 @@ def _read_conditions(contract: Contract, given: Sequence[str]) -> list[Condition
     Raises:
         ProblemError: 422, names each that is wrong.
     """
-    faults, found = Faults(), []
+    faults = Faults()
+    found: list[Condition] = []
     columns = {contract.key: Feature(type="integer"), **_columns(contract)}
     # The longest name first, since one may be the beginning of another.
     names = sorted(columns, key=len, reverse=True)
     for text in given:
         name = next((one for one in names if text.startswith(one)), "")
         rest = text[len(name) :].lstrip()
-        operator = next((one for one in _OPERATORS if rest.startswith(one)), None)
-        if not name or operator is None:
+        operator = next((one for one in _OPERATORS if rest.startswith(one)), "")
+        if not (name and operator):
             wanted = f"a column, one of {' '.join(_OPERATORS)}, a value; columns: "
             faults.add("filter", "is no condition", wanted + ", ".join(columns), text)
             continue
-        written = rest[len(operator) :].strip()
+        written, feature = rest[len(operator) :].strip(), columns[name]
         try:
             if name == contract.target.column:
-                value = _read_target(contract.target, written)
+                value = _read_target(written, contract.target)
             else:
-                value = _read_value(written, columns[name])
-            found.append(Condition(name, operator, value))
+                value = _read_value(written, feature)
         except (KeyError, ValueError):
-            allowed = describe(columns[name])
-            faults.add("filter", f"compares {name} with something else", allowed, written)
+            message = f"compares {name} with something else"
+            faults.add("filter", message, rules.describe(feature), written)
+        else:
+            found.append((name, operator, value))
     faults.raise_if_any()
     return found
 
 
-def _read_target(target: Target, text: str) -> Any:
+def _read_target(text: str, target: Target) -> Any:
     value = read_label(target, text)
     if value is text and not target.has_text_classes:
         value = _read_value(text, target.feature)
@@ -389,137 +378,122 @@ def _read_value(text: str, feature: Feature) -> Any:
         ValueError: It is of another type.
         KeyError: It is no boolean.
     """
-    if feature.type == "integer" or feature.has_integer_categories:
-        whole = int(text)
-        if not -_BIGINTS <= whole < _BIGINTS:
-            raise ValueError
-        return whole
     if feature.type == "boolean":
         return {"true": True, "false": False}[text]
     if feature.is_time:
         # A plus sign in a URL is a space, unless the client has written %2B.
-        return read_time(text.replace(" ", "+") if "T" in text else text)
-    if feature.is_number:
-        number = float(text)
-        if not math.isfinite(number):
-            raise ValueError
-        return number
-    # Postgres holds no NUL.
-    if "\x00" in text:
+        return rules.read_time(text.replace(" ", "+") if "T" in text else text)
+    if feature.type == "integer" or feature.has_integer_categories:
+        value: float | str = int(text)
+        is_allowed = -_BIGINTS <= int(text) < _BIGINTS
+    elif feature.is_number:
+        value = float(text)
+        is_allowed = math.isfinite(value)
+    else:
+        value, is_allowed = text, "\x00" not in text
+    if not is_allowed:
         raise ValueError
-    return text
+    return value
 
 
-def _create(
-    connection: "Connection", contract: Contract, values: Mapping[str, Any], name: str | None
-) -> tuple[Observation, bool]:
-    """Insert a row, at most once for an idempotency key; says whether an earlier request did.
+class _Table:
+    """The contract's table in one transaction."""
 
-    Raises:
-        ProblemError: 422, the key was used for another request.
-    """
-    from sqlalchemy import text
+    def __init__(self, connection: "Connection", contract: Contract) -> None:
+        self._connection, self._contract = connection, contract
+        self._names = (contract.key, *_columns(contract))
 
-    given = {"table": contract.table, "key": name}
-    if name is not None:
-        connection.execute(text(_FORGET))
-        digest = hashlib.sha256(_encode_values(values)).hexdigest()
-        # A second request with the same key waits here until the first one has ended.
-        if not connection.execute(text(_RESERVE), given | {"digest": digest}).rowcount:
-            kept = connection.execute(text(_RESERVED), given).one()
-            if kept.request_sha256 != digest:
-                raise refused("Idempotency-Key", "was used for another request", "a new key", name)
-            body = str(kept.response).encode()
-            return _observation(int(msgspec.json.decode(body)[contract.key]), body), True
-    made = _insert(connection, contract, values)
-    if name is not None:
-        connection.execute(text(_COMPLETE), given | {"response": made.body.decode()})
-    return made, False
+    def rows(self, statement: str, values: Sequence[Any], **parts: object) -> list[Observation]:
+        """What a statement gives."""
+        filled = statement.format(
+            table=_quoted(self._contract.table),
+            key=_quoted(self._contract.key),
+            row=", ".join(map(_quoted, self._names)),
+            **parts,
+        )
+        return [
+            _observation(row[0], _encode_row(dict(zip(self._names, map(_plain, row), strict=True))))
+            for row in self._connection.exec_driver_sql(filled, tuple(values))
+        ]
 
+    def find(self, key: int, lock: str = "") -> Observation:
+        """Read a row.
 
-def _insert(connection: "Connection", contract: Contract, values: Mapping[str, Any]) -> Observation:
-    columns, marks = [_quoted(one) for one in values], ["%s"] * len(values)
-    if contract.timestamp not in values:
-        columns.append(_quoted(contract.timestamp))
-        marks.append(UTC_NOW)
-    parts = {"columns": ", ".join(columns), "values": ", ".join(marks)}
-    return _execute(connection, contract, _INSERT, list(values.values()), **parts)[0]
-
-
-def _find(connection: "Connection", contract: Contract, key: int, lock: str = "") -> Observation:
-    """Read a row.
-
-    Raises:
-        ProblemError: 404, there is none with this key.
-    """
-    found = []
-    if -_BIGINTS <= key < _BIGINTS:
-        found = _execute(connection, contract, _SELECT, [key], lock=lock)
-    if not found:
+        Raises:
+            ProblemError: 404, there is none with this key.
+        """
+        is_possible = -_BIGINTS <= key < _BIGINTS
+        for found in self.rows(_SELECT, [key], lock=lock) if is_possible else ():
+            return found
+        contract = self._contract
         raise ProblemError(
             HTTPStatus.NOT_FOUND, f"{contract.table} has no row with {contract.key} {key}"
         )
-    return found[0]
 
+    def page(self, conditions: Sequence[Condition], order: Order, limit: int) -> list[Observation]:
+        """Rows in the order of their keys, at most so many."""
+        wanted = " AND ".join(f"{_quoted(name)} {operator} %s" for name, operator, _ in conditions)
+        values = [value for *_, value in conditions]
+        return self.rows(_LIST, values, wanted=wanted or "true", order=order, limit=limit)
 
-def _page(
-    connection: "Connection",
-    contract: Contract,
-    conditions: Sequence[Condition],
-    order: Order,
-    limit: int,
-) -> list[Observation]:
-    wanted = " AND ".join(f"{_quoted(one.column)} {one.operator} %s" for one in conditions)
-    parts = {"wanted": wanted or "true", "order": order, "limit": limit}
-    return _execute(connection, contract, _LIST, [one.value for one in conditions], **parts)
+    def change(self, key: int, changes: Mapping[str, Any]) -> Observation:
+        """Change columns of a row that is there."""
+        changed = ", ".join(f"{_quoted(name)} = %s" for name in changes)
+        return self.rows(_UPDATE, [*changes.values(), key], changes=changed)[0]
 
+    def create(self, values: Mapping[str, Any], name: str | None) -> tuple[Observation, bool]:
+        """Insert a row, at most once for an idempotency key; says whether it had been there.
 
-def _change(
-    connection: "Connection", contract: Contract, key: int, changes: Mapping[str, Any]
-) -> Observation:
-    changed = ", ".join(f"{_quoted(name)} = %s" for name in changes)
-    values = [*changes.values(), key]
-    return _execute(connection, contract, _UPDATE, values, changes=changed)[0]
+        Raises:
+            ProblemError: 422, the key was used for another request.
+        """
+        from sqlalchemy import text
 
-
-def _execute(
-    connection: "Connection",
-    contract: Contract,
-    statement: str,
-    values: Sequence[Any],
-    **parts: object,
-) -> list[Observation]:
-    """The rows that a statement gives; names stand in it, values never do."""
-    names = (contract.key, *_columns(contract))
-    filled = statement.format(
-        table=_quoted(contract.table),
-        key=_quoted(contract.key),
-        row=", ".join(map(_quoted, names)),
-        **parts,
-    )
-    return [
-        _observation(row[0], _encode_row(dict(zip(names, map(_plain, row), strict=True))))
-        for row in connection.exec_driver_sql(filled, tuple(values))
-    ]
+        execute, timestamp = self._connection.execute, self._contract.timestamp
+        given = {"table": self._contract.table, "key": name}
+        if name is not None:
+            execute(text(_FORGET))
+            digest = hashlib.sha256(_encode_values(values)).hexdigest()
+            # A second request with the same key waits here until the first one has ended.
+            if not execute(text(_RESERVE), given | {"digest": digest}).rowcount:
+                kept = execute(text(_RESERVED), given).one()
+                if kept.request_sha256 != digest:
+                    message = "was used for another request"
+                    raise refused("Idempotency-Key", message, "a new key", name)
+                body = str(kept.response).encode()
+                return _observation(msgspec.json.decode(body)[self._contract.key], body), True
+        columns, marks = list(values), ["%s"] * len(values)
+        if timestamp not in values:
+            columns.append(timestamp)
+            marks.append(UTC_NOW)
+        parts = {"columns": ", ".join(map(_quoted, columns)), "marks": ", ".join(marks)}
+        (made,) = self.rows(_INSERT, list(values.values()), **parts)
+        if name is not None:
+            execute(text(_COMPLETE), given | {"response": made.body.decode()})
+        return made, False
 
 
 def _quoted(name: str) -> str:
-    """A name of SQL in a statement with marks for values."""
+    """A name in a statement with marks for values."""
     return quoted(name).replace("%", "%%")
 
 
 def _plain(value: Any) -> Any:
+    """A value as JSON has it; times are UTC, which is the zone of the transaction."""
     if isinstance(value, datetime):
-        # With a zone in UTC, which is the zone of the transaction.
         time = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
         return f"{time.isoformat()}Z"
-    if isinstance(value, Decimal) and not value.is_finite():
-        return None
-    return value
+    return None if isinstance(value, Decimal) and not value.is_finite() else value
 
 
 def _observation(key: int, body: bytes) -> Observation:
     return Observation(key, body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+
+
+def _answer(
+    one: Observation, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
+) -> Response:
+    return Response(one.body, status, {"ETag": one.tag, **(headers or {})}, _JSON)
 
 
 def _listed(
@@ -536,17 +510,11 @@ def _listed(
     return Response(msgspec.json.encode(listed), media_type=_JSON, headers=headers)
 
 
-def _answer(
-    one: Observation, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
-) -> Response:
-    return Response(one.body, status, {"ETag": one.tag, **(headers or {})}, _JSON)
-
-
 def _tags(header: str | None, *, weak: bool = False) -> frozenset[str]:
     """The entity tags of a header; weak ones match only where that is allowed (RFC 9110)."""
     if header is not None and header.strip() == "*":
         return _ANY_TAG
-    found = _TAG.findall(header or "")
+    found = _ETAG.findall(header or "")
     return frozenset(one.removeprefix("W/") for one in found if weak or not one.startswith("W/"))
 
 

@@ -118,6 +118,7 @@ def router(services: Services) -> APIRouter:
         summary="What was predicted in the last minutes",
         responses=problems({"503": "No release is loaded, or the database does not answer"}),
     )
+    @services.database.own.endpoint
     def latest() -> LatestPredictions:
         return recent.read()
 

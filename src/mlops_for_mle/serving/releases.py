@@ -165,12 +165,6 @@ class Releases:
         self.current = served
         self._metrics.release_loaded(served.manifest)
         self.update(contract=served.contract.name, waiting_for=None, failure=failure)
-        logger.info(
-            "Serving release %s (deployment %d, from the %s)",
-            served.manifest.release,
-            served.deployment.id,
-            served.origin,
-        )
 
     @property
     def status(self) -> FollowStatus:
@@ -205,7 +199,7 @@ class Releases:
         try:
             found = self._cache.last_served(contract) if contract else None
             if found is not None:
-                self.serve(Served.load(*found, "cache"))
+                self._take_over(Served.load(*found, "cache"))
         except Exception as error:  # noqa: BLE001  (a damaged copy must not prevent the start)
             logger.warning("The cached release of %s cannot be served: %s", contract, error)
 
@@ -302,11 +296,20 @@ class Releases:
                 raise error from None
             logger.warning("%s: using the cached copy", error)
             origin = "cache"
-        self.serve(Served.load(release, deployment, origin), failure)
+        self._take_over(Served.load(release, deployment, origin), failure)
         try:
             self._cache.keep(release, deployment)
         except (OSError, UserError) as error:
             logger.warning("Release %s cannot be cached: %s", deployment.release, error)
+
+    def _take_over(self, served: Served, failure: LoadFailure | None = None) -> None:
+        self.serve(served, failure)
+        logger.info(
+            "Serving release %s (deployment %d, from the %s)",
+            served.manifest.release,
+            served.deployment.id,
+            served.origin,
+        )
 
     def _fall_back(self, broken: Deployment) -> None:
         """Serve the newest earlier deployment that works, while nothing else is in service."""
