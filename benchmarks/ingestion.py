@@ -18,8 +18,8 @@ from sqlalchemy import text
 
 from mlops_for_mle import database, embedded_postgres
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.datasets.batch_writer import write_batch
-from mlops_for_mle.records import Batch
+from mlops_for_mle.pipelines.data_ingestion.datasets import write_batch
+from mlops_for_mle.pipelines.data_ingestion.nodes import Batch
 
 CONTRACT = Contract.model_validate(
     {

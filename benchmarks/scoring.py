@@ -27,8 +27,8 @@ from tests.integration.servers import query, reachable_folder
 from tests.releases import IRIS_CONTRACT, iris_release
 
 from mlops_for_mle import database, embedded_postgres
-from mlops_for_mle.datasets.batch_writer import write_batch
-from mlops_for_mle.records import Batch
+from mlops_for_mle.pipelines.data_ingestion.datasets import write_batch
+from mlops_for_mle.pipelines.data_ingestion.nodes import Batch
 from mlops_for_mle.scoring.workers import WorkerProcesses
 from mlops_for_mle.stop_signal import StopSignal
 

@@ -106,7 +106,7 @@ def test_serving_starts_without_the_packages_of_the_pipelines(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("sort_rows", "take_snapshot"),
+        ("validate", "take_snapshot"),
         ("assemble_candidate", "register_candidate"),
         ("decide", "build_release"),
         ("build_release", "plan_deployment"),

@@ -9,48 +9,6 @@ from pydantic import Field
 from mlops_for_mle.contract import Configuration, Contract
 from mlops_for_mle.release import Example, Parity, Precision, SnapshotFacts
 
-# How the reason of a row begins that is rejected only because too many others are.
-HELD_BACK = "batch: "
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The rows of one source, sorted into good and bad, to be written in one transaction.
-
-    Attributes:
-        source: Where the rows come from; with the digest it makes the batch's identity.
-        content_sha256: Digest of the source's rows as they were read.
-        accepted: The rows that fit the contract, with its columns and types.
-        rejected: Columns ``row_number`` (1 is the first row of data), ``reason`` and
-            ``row_data`` (the row as read, a dictionary).
-    """
-
-    source: str
-    content_sha256: str
-    accepted: pd.DataFrame
-    rejected: pd.DataFrame
-
-
-@dataclass(frozen=True)
-class BatchReceipt:
-    """What the ledger says of a batch.
-
-    Attributes:
-        batch_id: Its number in the ledger.
-        source: Where its rows came from.
-        row_count: How many of its rows are accepted by now.
-        rejected_count: How many of its rows are rejected still.
-        is_new: False when the same content had been ingested before.
-        let_in: How many rows of a batch ingested before left the rejects just now.
-    """
-
-    batch_id: int
-    source: str
-    row_count: int
-    rejected_count: int
-    is_new: bool
-    let_in: int = 0
-
 
 @dataclass(frozen=True)
 class Window:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sklearn.datasets import load_iris
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import engine_for
-from mlops_for_mle.datasets.batch_writer import write_batch
-from mlops_for_mle.datasets.sources import load_sklearn_table
 from mlops_for_mle.datasets.training_run import CandidateDataset
+from mlops_for_mle.pipelines.data_ingestion.datasets import write_batch
 from mlops_for_mle.records import Candidate
 from tests.integration.observations import batch_of
 from tests.integration.projects import run_session
@@ -30,7 +30,7 @@ def steps(
     from mlops_for_mle.datasets.model_registry import versions
     from mlops_for_mle.resolvers import mlflow_tracking_uri
 
-    rows = load_sklearn_table("load_iris")
+    rows = load_iris(as_frame=True).frame
     rows.columns = list(contract.columns)
     write_batch(engine_for(module_database_url), contract, batch_of(contract, rows))
     # The session's modules share MLflow's store, so each one has an experiment of its own.

@@ -14,10 +14,10 @@ from uuid import UUID
 import numpy as np
 import pandas as pd
 from psycopg2 import extensions
+from sklearn.datasets import load_iris
 
 from mlops_for_mle import deployments
 from mlops_for_mle.database import engine_for
-from mlops_for_mle.datasets.sources import load_sklearn_table
 from mlops_for_mle.predictor import Predictions, Predictor
 from mlops_for_mle.release import Release, ReleaseStore
 from mlops_for_mle.serving.prediction_log.frames import describe_release
@@ -79,7 +79,7 @@ def deployed_release(database_url: str, store: ReleaseStore, contract: str) -> R
 
 def iris_source() -> pd.DataFrame:
     """The rows of iris under the contract's names."""
-    rows = load_sklearn_table("load_iris")
+    rows = load_iris(as_frame=True).frame
     rows.columns = ["sepal_length", "sepal_width", "petal_length", "petal_width", "target"]
     return rows
 

@@ -63,17 +63,6 @@ def test_the_settings_bring_neither_mlflow_nor_pandas(tmp_path: Path) -> None:
     )
 
 
-def test_validating_rows_does_not_bring_hypothesis_and_leaves_it_to_others(tmp_path: Path) -> None:
-    run(
-        "import sys, pandas, pandera.pandas as pa, mlops_for_mle.validation\n"
-        "pa.DataFrameSchema({'a': pa.Column(checks=[pa.Check.ge(0)])}).validate("
-        "pandas.DataFrame({'a': [1.0]}))\n"
-        "assert 'hypothesis' not in sys.modules\n"
-        "import hypothesis.strategies",
-        tmp_path,
-    )
-
-
 def test_garbage_is_collected_less_often_unless_a_person_chose_otherwise(tmp_path: Path) -> None:
     code = (
         "import gc; from mlops_for_mle.startup import prepare_process\n"

@@ -161,12 +161,12 @@ def frame_digest(frame: pd.DataFrame) -> str:
     for position, name in enumerate(frame.columns):
         column = frame.iloc[:, position]
         values = column.to_numpy()
-        is_number = values.dtype.kind in "biuf"
-        result.update(f"{name}\x00{values.dtype if is_number else 'text'}\x00".encode())
-        if is_number:
+        is_fixed = values.dtype.kind in "biufM"
+        result.update(f"{name}\x00{values.dtype if is_fixed else 'text'}\x00".encode())
+        if is_fixed:
             result.update(np.ascontiguousarray(values).tobytes())
             continue
-        for value, missing in zip(column, column.isna(), strict=True):
+        for value, missing in zip(values, column.isna().to_numpy(), strict=True):
             result.update(b"\x01" if missing else b"\x02" + str(value).encode() + b"\x00")
     return result.hexdigest()
 
@@ -227,5 +227,6 @@ def _unreadable(feature: Feature, date_format: str | None) -> str:
 
 
 def _shown(value: Any) -> str:
+    value = value.item() if isinstance(value, np.generic) else value
     text = f"{value:g}" if isinstance(value, float) else repr(value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
