@@ -2,6 +2,8 @@
 
 import io
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -140,12 +142,7 @@ class ObservationDataset(AbstractDataset[Batch, Window]):
         return TablePreview(shown.to_dict(orient="split"))
 
     def _describe(self) -> dict[str, Any]:
-        return {
-            "table": self._contract.table,
-            "row_limit": self._row_limit,
-            "watermark": self._watermark,
-            "csv_path": self._csv_path,
-        }
+        return {"table": self._contract.table, "csv_path": self._csv_path}
 
 
 def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
@@ -158,10 +155,44 @@ def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
         ConnectionLostError: Nothing of the batch was written, unless the ledger has it.
         UserError: The batch is in the ledger with another number of rows.
     """
+    with _transaction(engine, batch.source) as connection:
+        ledger, accepted, rejected = ingestion_batches, batch.accepted, batch.rejected
+        facts = {"table_name": contract.table, "source": batch.source}
+        identity = {**facts, "content_sha256": batch.content_sha256}
+        # Where somebody's column has a time zone, a time without one is UTC.
+        connection.execute(text("SET LOCAL timezone TO 'UTC'"))
+        batch_id = connection.scalar(
+            insert(ledger)
+            .values(**identity, row_count=len(accepted), rejected_count=len(rejected))
+            .on_conflict_do_nothing()
+            .returning(ledger.c.id)
+        )
+        is_new = batch_id is not None
+        if not is_new:
+            # The lock makes two processes take turns that let rows of the same batch in.
+            entry = select(ledger).filter_by(**identity).with_for_update(key_share=True)
+            known = connection.execute(entry).one()
+            batch_id = known.id
+            accepted, rejected = _still_waiting(connection, known, batch)
+            if accepted.empty:
+                return Receipt(batch_id, is_new, 0, known.rejected_count)
+            connection.execute(delete(rejected_rows).filter_by(batch_id=batch_id))
+            counts = {"row_count": known.row_count + len(accepted), "rejected_count": len(rejected)}
+            connection.execute(update(ledger).filter_by(id=batch_id).values(**counts))
+        if len(accepted):
+            _insert(connection, contract, accepted, batch_id)
+        if len(rejected):
+            _copy(connection, rejected_rows.name, rejected.assign(batch_id=batch_id, **facts))
+        return Receipt(batch_id, is_new, len(accepted), len(rejected))
+
+
+@contextmanager
+def _transaction(engine: Engine, source: str) -> Iterator[Connection]:
+    """Commit at the end; say in one sentence what to do where the connection was lost."""
     with engine.connect() as connection:
         session: Any = connection.connection.driver_connection
         try:
-            receipt = _write(connection, contract, batch)
+            yield connection
             connection.commit()
         except (psycopg2.Error, DBAPIError) as error:
             if not session.closed:
@@ -169,41 +200,9 @@ def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
             connection.invalidate()
             reason = " ".join(str(getattr(error, "orig", error)).split())
             raise ConnectionLostError(
-                f"The connection to the database was lost while a batch of {batch.source} was "
-                f"written: {reason}. A batch is written whole or not at all: run the same again."
+                f"The connection to the database was lost while a batch of {source} was written: "
+                f"{reason}. A batch is written whole or not at all: run the same again."
             ) from error
-    return receipt
-
-
-def _write(connection: Connection, contract: Contract, batch: Batch) -> Receipt:
-    ledger, accepted, rejected = ingestion_batches, batch.accepted, batch.rejected
-    facts = {"table_name": contract.table, "source": batch.source}
-    identity = {**facts, "content_sha256": batch.content_sha256}
-    # Where somebody's column has a time zone, a time without one is UTC.
-    connection.execute(text("SET LOCAL timezone TO 'UTC'"))
-    batch_id = connection.scalar(
-        insert(ledger)
-        .values(**identity, row_count=len(accepted), rejected_count=len(rejected))
-        .on_conflict_do_nothing()
-        .returning(ledger.c.id)
-    )
-    is_new = batch_id is not None
-    if not is_new:
-        # The lock makes two processes take turns that let rows of the same batch in.
-        entry = select(ledger).filter_by(**identity).with_for_update(key_share=True)
-        known = connection.execute(entry).one()
-        batch_id = known.id
-        accepted, rejected = _still_waiting(connection, known, batch)
-        if accepted.empty:
-            return Receipt(batch_id, is_new, 0, known.rejected_count)
-        connection.execute(delete(rejected_rows).filter_by(batch_id=batch_id))
-        counts = {"row_count": known.row_count + len(accepted), "rejected_count": len(rejected)}
-        connection.execute(update(ledger).filter_by(id=batch_id).values(**counts))
-    if len(accepted):
-        _insert(connection, contract, accepted, batch_id)
-    if len(rejected):
-        _copy(connection, rejected_rows.name, rejected.assign(batch_id=batch_id, **facts))
-    return Receipt(batch_id, is_new, len(accepted), len(rejected))
 
 
 def _still_waiting(

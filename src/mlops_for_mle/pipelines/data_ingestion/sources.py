@@ -27,7 +27,6 @@ from mlops_for_mle.paths import project_path
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 
 _KOREAN = "cp949"
-_WIDE = ("utf-16", "utf-32")
 # How a file is written shows in its beginning.
 _SAMPLE = 2**20
 _COMMA_NUMBER = r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*"
@@ -83,7 +82,8 @@ class FileSourceDataset(SourceDataset):
                 content = file.read()
             rows = read_csv(content, self._form) if self._form else read_parquet(content)
         except (OSError, EOFError, ValueError, zlib.error) as error:
-            raise SourceError(f"{self._filepath}: {str(error).strip()}") from error
+            reason = getattr(error, "strerror", None) or str(error).strip()
+            raise SourceError(f"{self._filepath}: {reason}") from error
         rows.attrs["sha256"] = hashlib.sha256(content.removeprefix(codecs.BOM_UTF8)).hexdigest()
         return rows
 
@@ -100,7 +100,13 @@ def read_csv(content: bytes, form: CsvForm, row_limit: int | None = None) -> pd.
     Raises:
         ValueError: It is no CSV file of this form; says what it looks like.
     """
-    text = _decoded(content, form.encoding)
+    if content.startswith(b"PK\x03\x04"):
+        raise ValueError("is an Excel workbook or another ZIP archive: save the sheet as CSV")
+    encoding = _encoding(content, form.encoding)
+    try:
+        text = content.decode(encoding)
+    except UnicodeError as error:
+        raise ValueError(f"is no {encoding.upper()} text ({error}){_advice(content)}") from None
     header = _header(text)
     others = [name for name, mark in SEPARATORS.items() if mark in header]
     if others and form.separator not in others:
@@ -126,10 +132,7 @@ def guess_csv_form(content: bytes, encoding: str | None = None) -> CsvForm:
     """Tell how a CSV file is written by its bytes; UTF-8 where its encoding cannot be told."""
     if encoding is None:
         encoding = _KOREAN if _is_korean(content) else "utf-8"
-    try:
-        text = _decoded(content, encoding)
-    except ValueError:
-        return CsvForm(encoding=encoding)
+    text = content.decode(_encoding(content, encoding), errors="replace")
     header = _header(text)
     separator = max(SEPARATORS, key=lambda name: header.count(SEPARATORS[name]))
     lines = text[:_SAMPLE].split("\n")[1:]
@@ -205,29 +208,25 @@ class SklearnTableDataset(SourceDataset):
         return {"loader": self._loader, "sample_rows": self._sample_rows, "seed": self._seed}
 
 
-def _decoded(content: bytes, encoding: str) -> str:
-    if content.startswith(b"PK\x03\x04"):
-        raise ValueError("is an Excel workbook or another ZIP archive: save the sheet as CSV")
-    # A mark at the start counts more than what somebody has said.
+def _encoding(content: bytes, encoding: str) -> str:
+    """The encoding of a file of which one was said: a mark at its start counts more."""
     if content.startswith(codecs.BOM_UTF8):
-        encoding = "utf-8-sig"
-    elif content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encoding = "utf-16"
-    if b"\x00" in content and not codecs.lookup(encoding).name.startswith(_WIDE):
+        return "utf-8-sig"
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if b"\x00" in content and not codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):
         raise ValueError(
             "holds NUL bytes, so it is no text (if it is UTF-16 without its mark, set "
             "csv_encoding: utf-16-le)"
         )
-    try:
-        return content.decode(encoding)
-    except UnicodeError as error:
-        is_korean = encoding != _KOREAN and _is_korean(content)
-        looks = ", it looks like Korean of Windows" if is_korean else ""
-        known = _KOREAN if is_korean else "cp1252, for example of Windows in western Europe,"
-        raise ValueError(
-            f"is no {encoding.upper()} text ({error}){looks}: set csv_encoding: {known} in "
-            "globals.yml, or give it by --params"
-        ) from None
+    return encoding
+
+
+def _advice(content: bytes) -> str:
+    looks, known = "", "cp1252, for example of Windows in western Europe,"
+    if _is_korean(content):
+        looks, known = ", it looks like Korean of Windows", _KOREAN
+    return f"{looks}: set csv_encoding: {known} in globals.yml, or give it by --params"
 
 
 def _is_korean(content: bytes) -> bool:
