@@ -6,7 +6,7 @@ from typing import Any
 from mlops_for_mle.configuration import parse_configuration
 from mlops_for_mle.contract import Configuration, Contract
 from mlops_for_mle.errors import ConfigurationError
-from mlops_for_mle.metric_names import GREATER_IS_BETTER
+from mlops_for_mle.releases.metrics import GREATER_IS_BETTER
 
 
 def check_parameters(raw: Mapping[str, Any]) -> Contract:
@@ -50,8 +50,7 @@ def parameter_blocks() -> dict[str, type[Configuration]]:
     from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
     from mlops_for_mle.pipelines.registry.options import GateOptions
     from mlops_for_mle.pipelines.retraining.options import RetrainingOptions
-    from mlops_for_mle.pipelines.training.data_checks import DataCheckOptions
-    from mlops_for_mle.pipelines.training.options import TrainingOptions
+    from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
     from mlops_for_mle.scoring.batch_options import ScoringOptions
 
     return {

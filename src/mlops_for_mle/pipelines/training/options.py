@@ -1,11 +1,14 @@
 """The parameters of training."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from mlops_for_mle.contract import Configuration
-from mlops_for_mle.pipelines.training.menu import EstimatorName
+
+EstimatorName = Literal[
+    "logistic", "ridge", "svc", "random_forest", "histogram_gradient_boosting", "mlp"
+]
 
 
 class EstimatorOptions(Configuration):
@@ -15,8 +18,7 @@ class EstimatorOptions(Configuration):
     for regression.
 
     Attributes:
-        name: A short name: ``logistic``, ``ridge``, ``svc``, ``random_forest``,
-            ``histogram_gradient_boosting`` or ``mlp``. ``svc`` takes long on more than about
+        name: A short name of the menu in ``estimators.py``. ``svc`` takes long on more than about
             10,000 rows.
         class_path: A classifier or regressor of scikit-learn, such as ``sklearn.svm.SVC``.
         parameters: Its parameters; those left out keep the defaults.
@@ -68,3 +70,22 @@ class TrainingOptions(Configuration):
     seed: int = Field(default=42, ge=0, le=2**32 - 1)
     estimator: EstimatorOptions = EstimatorOptions()
     search: SearchOptions | None = None
+
+
+class DataCheckOptions(Configuration):
+    """What stops a training; each of the limits may be null, which switches its check off.
+
+    Attributes:
+        minimum_rows: Distinct rows, in all.
+        minimum_rows_per_class: Distinct rows of each class.
+        maximum_single_feature_score: How well one feature alone may tell the target in
+            cross-validation: balanced accuracy for classes, R2 for numbers. More counts as leakage.
+        allowed_predictors: Features that may tell the target alone.
+        maximum_label_noise: The share of rows whose label contradicts those of like rows.
+    """
+
+    minimum_rows: int | None = Field(default=30, ge=1)
+    minimum_rows_per_class: int | None = Field(default=5, ge=1)
+    maximum_single_feature_score: float | None = Field(default=0.999, gt=0, le=1)
+    allowed_predictors: tuple[str, ...] = ()
+    maximum_label_noise: float | None = Field(default=0.1, ge=0, lt=1)
