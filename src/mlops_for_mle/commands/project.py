@@ -6,9 +6,8 @@ from typing import Any
 
 from kedro.framework.startup import bootstrap_project
 
-from mlops_for_mle.config_loader import ProjectConfigLoader
+from mlops_for_mle.config import RESOLVERS, ProjectConfigLoader
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.resolvers import RESOLVERS
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,8 @@ def connect_mlflow() -> None:
     """Point MLflow's client at the project's tracking server or store."""
     import mlflow
 
-    from mlops_for_mle.resolvers import mlflow_tracking_uri
-    from mlops_for_mle.tracking import variable_kept
+    from mlops_for_mle.config import mlflow_tracking_uri
+    from mlops_for_mle.hooks import tracking_variable_kept
 
-    with variable_kept():
+    with tracking_variable_kept():
         mlflow.set_tracking_uri(mlflow_tracking_uri())

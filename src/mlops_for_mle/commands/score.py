@@ -51,8 +51,8 @@ def score(
     """
     from mlops_for_mle import database
     from mlops_for_mle.commands.project import read_project
+    from mlops_for_mle.config import release_store
     from mlops_for_mle.contract_tables import prediction_table_name
-    from mlops_for_mle.resolvers import release_store
     from mlops_for_mle.scoring.plan import ScoringPlan
     from mlops_for_mle.scoring.preparation import prepare_scoring
     from mlops_for_mle.scoring.row_queue import RowQueue

@@ -52,7 +52,7 @@ def score_topic(
         )
     from mlops_for_mle import database
     from mlops_for_mle.commands.project import read_project
-    from mlops_for_mle.resolvers import release_store
+    from mlops_for_mle.config import release_store
     from mlops_for_mle.scoring.kafka.brokers import Brokers
     from mlops_for_mle.scoring.kafka.settings import KafkaSettings
     from mlops_for_mle.scoring.kafka.topic_scorer import TopicPlan, TopicScorer

@@ -29,7 +29,7 @@ def serve(
     Without --env it is that of MLOPS_MODEL where it is set, else of the default environment.
     """
     from mlops_for_mle.commands.project import read_project
-    from mlops_for_mle.resolvers import release_store
+    from mlops_for_mle.config import release_store
 
     configured = os.environ.get("MLOPS_MODEL", "").strip() if env is None else ""
     environment = {

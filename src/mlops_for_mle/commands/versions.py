@@ -10,13 +10,13 @@ from sqlalchemy import text
 
 from mlops_for_mle import deployments
 from mlops_for_mle.commands.project import connect_mlflow, read_project
+from mlops_for_mle.config import release_store
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import database_url, reachable, require_tables
 from mlops_for_mle.errors import PrerequisiteError, UserError
 from mlops_for_mle.metric_names import metric_text
 from mlops_for_mle.records import Deployment
 from mlops_for_mle.release import Manifest, ReleaseStore
-from mlops_for_mle.resolvers import release_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
