@@ -44,7 +44,7 @@ ALTER TABLE scoring_queue SET (
 
 def upgrade() -> None:
     """Make all tables."""
-    metadata.create_all(op.get_bind())
+    metadata.create_all(op.get_bind(), checkfirst=False)
     op.execute(_VACUUM_SOON)
     schema = op.get_bind().scalar(text("SELECT quote_ident(current_schema())"))
     op.execute(_FUNCTION.format(schema=schema))
