@@ -111,6 +111,14 @@ def test_a_short_name_for_another_task_is_refused_with_those_that_are_for_it(
         build_estimator(EstimatorOptions(name=name), contract, seed=1)
 
 
+def test_a_class_goes_before_a_name() -> None:
+    options = EstimatorOptions(name="logistic", class_path=SVC)
+
+    model = build_estimator(options, IRIS_CONTRACT, seed=1)
+
+    assert type(inner_estimator(model)).__name__ == "SVC"
+
+
 def test_an_unknown_parameter_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(ValueError, match=r"'D' for estimator SVC.*Valid parameters are: \['C'"):
         build(SVC, D=2)

@@ -20,6 +20,7 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
 
+from mlops_for_mle.config import mlflow_tracking_uri
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import frame_digest
 from mlops_for_mle.errors import explain
@@ -28,7 +29,6 @@ from mlops_for_mle.pipelines.training.split import hold_back, row_hashes
 from mlops_for_mle.releases.manifest import ModelDescription, sha256_of
 from mlops_for_mle.releases.metrics import measure
 from mlops_for_mle.releases.predictor import Predictor
-from mlops_for_mle.resolvers import mlflow_tracking_uri
 from tests.integration.servers import query
 from tests.pipelines.training.examples import encoded
 

@@ -1,8 +1,8 @@
 """The parameters of training."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from mlops_for_mle.contract import Configuration
 
@@ -20,7 +20,8 @@ class EstimatorOptions(Configuration):
     Attributes:
         name: A short name of the menu in ``estimators.py``. ``svc`` takes long on more than about
             10,000 rows.
-        class_path: A classifier or regressor of scikit-learn, such as ``sklearn.svm.SVC``.
+        class_path: A classifier or regressor of scikit-learn, such as ``sklearn.svm.SVC``; it goes
+            before a name, so that one command or environment can name it.
         parameters: Its parameters; those left out keep the defaults.
         scale: Whether numbers are scaled; None means wherever the estimator gains from it.
     """
@@ -29,15 +30,6 @@ class EstimatorOptions(Configuration):
     class_path: str | None = Field(default=None, pattern=r"^sklearn(\.\w+)+$")
     parameters: dict[str, Any] = Field(default_factory=dict)
     scale: bool | None = None
-
-    @model_validator(mode="after")
-    def _there_is_one_estimator(self) -> Self:
-        if self.name is not None and self.class_path is not None:
-            raise ValueError(
-                f"name {self.name} and class_path {self.class_path} are both given; "
-                "leave one of them out"
-            )
-        return self
 
 
 class SearchOptions(Configuration):
