@@ -83,7 +83,6 @@ MENU: Mapping[EstimatorName, Choice] = {
         is_target_scaled=True,
     ),
 }
-DEFAULTS: Mapping[Task, EstimatorName] = {"classification": "logistic", "regression": "ridge"}
 
 
 def names_for(task: Task) -> list[EstimatorName]:
@@ -94,7 +93,7 @@ def names_for(task: Task) -> list[EstimatorName]:
 def propose_estimator(task: Task, largest_share: float) -> EstimatorOptions:
     """What suits a table of whose rows the most frequent class has the largest share."""
     parameters = {"class_weight": "balanced"} if largest_share > _NEARLY_ALL else {}
-    return EstimatorOptions(name=DEFAULTS[task], parameters=parameters)
+    return EstimatorOptions(name=names_for(task)[0], parameters=parameters)
 
 
 def build_estimator(
@@ -114,7 +113,7 @@ def build_estimator(
     if options.class_path is not None:
         choice = Choice({task: options.class_path})
     else:
-        choice = MENU[options.name or DEFAULTS[task]]
+        choice = MENU[options.name or names_for(task)[0]]
     module, _, name = choice.class_paths.get(task, "sklearn.").rpartition(".")
     kind = getattr(import_module(module), name, None)
     mixin = ClassifierMixin if task == "classification" else RegressorMixin
@@ -224,10 +223,11 @@ def search_parameters(
     trials = pd.DataFrame(results["params"]).rename(columns=lambda name: name.removeprefix(prefix))
     if not is_scored.all():
         _LOGGER.warning(
-            "search: %d of %d combinations cannot be scored in every fold and do not count: %s",
+            "search: %d of %d combinations cannot be scored in every fold and do not count, such "
+            "as %s",
             (~is_scored).sum(),
             len(trials),
-            "; ".join(str(one) for one in trials[~is_scored].to_dict(orient="records")),
+            trials[~is_scored].iloc[0].to_dict(),
         )
     scores = [name for name in results if name.endswith("_test_score") or name == "mean_fit_time"]
     best = results["params"][searcher.best_index_]

@@ -1,4 +1,4 @@
-"""The served form of a fitted pipeline: an ONNX graph that was shown to answer as it does."""
+"""The served form of a fitted pipeline: an ONNX graph, and how it is shown to answer alike."""
 
 import copy
 import warnings
@@ -28,14 +28,17 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.encoding import Matrix, encoded_columns, is_plain, possible_codes
 from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.errors import ReleaseError, UserError
-from mlops_for_mle.pipelines.training.estimators import ROUND, inner_estimator, names_for
+from mlops_for_mle.pipelines.training.estimators import (
+    ROUND,
+    inner_estimator,
+    names_for,
+)
 from mlops_for_mle.releases.manifest import Parity
 from mlops_for_mle.releases.predictor import (
     INPUT_NAME,
     PREDICTION_OUTPUT,
     PROBABILITY_OUTPUT,
     Predictions,
-    Predictor,
 )
 
 TOLERANCE = 1e-4
@@ -54,31 +57,10 @@ class ServedForm(NamedTuple):
     parity: Parity
 
 
-def export(model: Pipeline, features: pd.DataFrame, contract: Contract) -> ServedForm:
-    """Convert to the first precision in which the graph answers as the model does.
-
-    Compared are all rows of the snapshot and a dense grid over their ranges and categories.
-
-    Raises:
-        UserError: The estimator cannot be converted, or answers differ in every precision.
-    """
-    points = np.vstack([features, grid(features.to_numpy(), contract)])
-    expected = trained_answers(model, pd.DataFrame(points, columns=features.columns))
+def precisions_for(model: Pipeline) -> tuple[Precision, ...]:
+    """Those to try, the quickest first."""
     # What is rounded to float32 behind scalers that compute in float64 has only one exact form.
-    precisions: tuple[Precision, ...] = ("float32", "float64")
-    failures = []
-    for precision in precisions[ROUND in model.named_steps :]:
-        graph = convert(model, contract, precision)
-        try:
-            found = Predictor(graph, contract).predict(points)
-            return ServedForm(graph, precision, compare(found, expected))
-        except ReleaseError as error:
-            failures.append(f"{precision}: {error}")
-    raise UserError(
-        f"The ONNX form of {type(inner_estimator(model)).__name__} answers otherwise than the "
-        f"model itself ({'; '.join(failures)}). Choose for training.estimator.name one of "
-        f"{', '.join(names_for(contract.target.task))}."
-    )
+    return ("float64",) if ROUND in model.named_steps else ("float32", "float64")
 
 
 def trained_answers(model: Pipeline, features: pd.DataFrame) -> Predictions:
