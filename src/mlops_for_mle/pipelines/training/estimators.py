@@ -144,9 +144,9 @@ def build_estimator(
 
 
 def inner_estimator(model: "Pipeline") -> Any:
-    """The pipeline's estimator itself, also where its target is scaled."""
+    """The pipeline's estimator itself, fitted or not, also where its target is scaled."""
     last = model.steps[-1][1]
-    return getattr(last, "regressor_", last)
+    return getattr(last, "regressor_", getattr(last, "regressor", last))
 
 
 def search_parameters(
