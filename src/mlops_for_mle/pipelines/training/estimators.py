@@ -202,13 +202,14 @@ def search_parameters(
         )
     if sys.stdout.isatty():
         searcher.set_callbacks(ProgressBar(max_propagation_depth=0))
+    failure = None
     with parallel_config(n_jobs=-1), warnings.catch_warnings():
         # It warns of combinations that cannot be scored, in several lines each; told below.
         warnings.simplefilter("ignore")
         try:
             searcher.fit(features, truth, groups=groups)
-        except ValueError:
-            is_scored = np.zeros(1, dtype=bool)
+        except ValueError as error:
+            failure, is_scored = error, np.zeros(1, dtype=bool)
         else:
             is_scored = np.isfinite(searcher.cv_results_["mean_test_score"])
     if not is_scored.any():
@@ -218,7 +219,7 @@ def search_parameters(
         raise UserError(
             f"training.search: {search.scoring} is not defined in every one of {search.folds} "
             "folds, so no combination can be chosen: choose fewer folds or another score."
-        )
+        ) from failure
     results = searcher.cv_results_
     trials = pd.DataFrame(results["params"]).rename(columns=lambda name: name.removeprefix(prefix))
     if not is_scored.all():

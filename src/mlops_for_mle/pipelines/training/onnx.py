@@ -28,11 +28,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.encoding import Matrix, encoded_columns, is_plain, possible_codes
 from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.errors import ReleaseError, UserError
-from mlops_for_mle.pipelines.training.estimators import (
-    ROUND,
-    inner_estimator,
-    names_for,
-)
+from mlops_for_mle.pipelines.training.estimators import ROUND, inner_estimator, names_for
 from mlops_for_mle.releases.manifest import Parity
 from mlops_for_mle.releases.predictor import (
     INPUT_NAME,
@@ -55,12 +51,6 @@ class ServedForm(NamedTuple):
     graph: bytes
     precision: Precision
     parity: Parity
-
-
-def precisions_for(model: Pipeline) -> tuple[Precision, ...]:
-    """Those to try, the quickest first."""
-    # What is rounded to float32 behind scalers that compute in float64 has only one exact form.
-    return ("float64",) if ROUND in model.named_steps else ("float32", "float64")
 
 
 def trained_answers(model: Pipeline, features: pd.DataFrame) -> Predictions:
