@@ -61,10 +61,13 @@ def read_outcome(folder: Path) -> Outcome:
 
 def answers_for(model: Any, rows: pd.DataFrame, contract: Contract) -> Predictions:
     """A scikit-learn model's answers for rows of the contract's table."""
-    from mlops_for_mle.pipelines.training.estimator import model_input
-    from mlops_for_mle.pipelines.training.onnx_export import trained_answers
+    from mlops_for_mle.contract.columns import encode_rows
+    from mlops_for_mle.contract.encoding import encoded_columns
 
-    return trained_answers(model, model_input(rows, contract).to_numpy(), contract)
+    names = [column.name for column in encoded_columns(contract)]
+    features = pd.DataFrame(encode_rows(rows, contract), columns=names)
+    probabilities = model.predict_proba(features) if hasattr(model, "predict_proba") else None
+    return Predictions(np.asarray(model.predict(features)), probabilities)
 
 
 def retrain(snapshot: Snapshot, contract: Contract, options: dict[str, Any]) -> Outcome:
@@ -75,12 +78,15 @@ def retrain(snapshot: Snapshot, contract: Contract, options: dict[str, Any]) -> 
     from mlops_for_mle.release import sha256_of
 
     training = parse_configuration(TrainingOptions, options, "training")
-    learned, held_back = nodes.split_snapshot(snapshot, contract, training)
-    model, _ = nodes.train_model(learned, contract, training)
+    rows = snapshot.rows
+    rows.attrs = dict(snapshot.facts)
+    examples, _ = nodes.split_snapshot(nodes.Examples.of(rows, contract), training)
+    fitted = nodes.train_model(examples, training)
+    trained = nodes.export_model(fitted)
     return Outcome(
-        metrics=nodes.evaluate_model(model, learned, held_back, contract),
-        onnx_sha256=sha256_of(nodes.export_model(model, snapshot, contract).graph),
-        answers=answers_for(model, snapshot.rows, contract),
+        metrics=nodes.evaluate_model(trained),
+        onnx_sha256=sha256_of(trained.served.graph),
+        answers=answers_for(fitted.model, rows, contract),
     )
 
 

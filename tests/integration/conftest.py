@@ -27,8 +27,8 @@ def steps(
     """A project on the session's server with the rows of iris and an MLflow store."""
     from mlflow import MlflowClient
 
+    from mlops_for_mle.config import mlflow_tracking_uri
     from mlops_for_mle.datasets.model_registry import versions
-    from mlops_for_mle.resolvers import mlflow_tracking_uri
 
     rows = load_iris(as_frame=True).frame
     rows.columns = list(contract.columns)

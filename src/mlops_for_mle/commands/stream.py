@@ -29,7 +29,8 @@ def stream(
     """Write random rows into the table of observations until stopped with Ctrl-C."""
     from kedro.io import DataCatalog
 
-    from mlops_for_mle.commands.project import read_project
+    from mlops_for_mle.commands.project import read_configuration
+    from mlops_for_mle.contract import Contract
     from mlops_for_mle.database.engine import database_url
     from mlops_for_mle.database.schema import prepare
     from mlops_for_mle.pipelines.data_ingestion.generator import stream_batches
@@ -37,11 +38,11 @@ def stream(
     from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
     from mlops_for_mle.stop_signal import StopSignal
 
-    project = read_project(metadata.project_path, env)
-    contract = project.contract
-    ingestion = IngestionOptions.model_validate(project.parameters.get("ingestion"))
-    entry = {"source_rows": project.loader["catalog"]["source_rows"]}
-    source_rows = DataCatalog.from_config(entry, project.loader["credentials"]).load("source_rows")
+    configuration = read_configuration(metadata.project_path, env)
+    contract = Contract.model_validate(configuration["parameters"]["contract"])
+    ingestion = IngestionOptions.model_validate(configuration["parameters"].get("ingestion"))
+    entry = {"source_rows": configuration["catalog"]["source_rows"]}
+    source_rows = DataCatalog.from_config(entry, configuration["credentials"]).load("source_rows")
     contract_rows, _ = to_contract(source_rows, contract, ingestion)
     prepare(database_url(), contract)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.errors import ConfigurationError, SourceError, explain
+from mlops_for_mle.errors import SourceError, explain
 from tests.integration.expectations import refused
 from tests.integration.projects import run_session
 from tests.integration.servers import query
@@ -100,35 +100,23 @@ def test_a_bad_row_is_rejected_with_its_reason_and_the_good_ones_are_kept(
 
 
 @pytest.mark.parametrize(
-    ("parameters", "message"),
+    ("parameters", "named"),
     [
-        ({"ingestion": {"sorce": "csv"}}, "ingestion.sorce: unknown key; allowed: source, rename"),
-        ({"training": {"validation_fraction": 1.5}}, "training.validation_fraction: "),
-        ({"gates": {"minimum": 0.9}}, "gates.minimum: unknown key; allowed: metric, greater_is"),
-        ({"gates": {"metric": "rmse"}}, "gates.metric: contract iris is a classification, allowed"),
-        ({"contract": {"features": {"sepal_length": {"minimum": 40}}}}, "must be below maximum 30"),
-        ({"row_limit": "abc"}, "row_limit: input should be a valid integer (found 'abc')"),
-        ({"gate": {"metric": "macro_f1"}}, "gate: unknown among the parameters; did you mean ga"),
+        ({"ingestion": {"sorce": "csv"}}, "sorce"),
+        ({"ingestion": {"maximum_rejected_fraction": 2}}, "maximum_rejected_fraction"),
+        ({"gates": {"metric": "rmse"}}, "gates.metric"),
+        ({"contract": {"features": {"sepal_length": {"minimum": 40}}}}, "sepal_length"),
+        ({"rows": "abc"}, "rows"),
+        ({"source": "cvs"}, "source"),
+        ({"ingestions": {}}, "ingestion"),
     ],
 )
 def test_a_wrong_parameter_stops_the_run_before_anything_is_written(
-    folder: Path, database_url: str, parameters: dict[str, Any], message: str
+    folder: Path, database_url: str, parameters: dict[str, Any], named: str
 ) -> None:
-    with pytest.raises(Exception, match="") as caught:
+    with pytest.raises(Exception, match=named) as caught:
         run_session(folder, "data_ingestion", **parameters)
-    assert message in explain(caught.value)
-    assert query(database_url, COUNTS) == [(0, 0, 0)]
-
-
-def test_a_wrong_value_of_mlflows_file_is_named(folder: Path, database_url: str) -> None:
-    path = folder / "conf/local/mlflow.yml"
-    path.write_text("tracking: {experiment: {name: 5}}")
-    try:
-        with refused(ConfigurationError) as refusal:
-            run_session(folder, "data_ingestion")
-    finally:
-        path.unlink()
-    assert refusal.message.startswith("mlflow.tracking.experiment.name: input should be a valid")
+    assert named in explain(caught.value)
     assert query(database_url, COUNTS) == [(0, 0, 0)]
 
 
@@ -188,7 +176,7 @@ def test_a_file_is_ingested_once_whatever_features_the_contract_has(
     raw = contract.model_dump(mode="json")
     features = {name: raw["features"].get(name, {"type": "float"}) for name in names}
     features["sepal_length"] |= {"maximum": 100}
-    changed = folder / "conf/local/parameters_contract.yml"
+    changed = folder / "conf/local/contract.yml"
     changed.write_text(json.dumps({"contract": raw | {"features": features}}))
 
     try:

@@ -24,7 +24,7 @@ def rows() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def shipped() -> Contract:
-    path = PROJECT / "conf/subscriptions/parameters_contract.yml"
+    path = PROJECT / "conf/subscriptions/contract.yml"
     return Contract.model_validate(yaml.safe_load(path.read_text("utf-8"))["contract"])
 
 
