@@ -54,7 +54,7 @@ def stream(
         contract_rows,
         contract,
         ingestion,
-        stopping,
+        stopping.wait,
         size=rows,
         every=every,
         batches=batches,

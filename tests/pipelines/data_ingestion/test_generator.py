@@ -24,7 +24,8 @@ def project_database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None
 def stream(contract: Contract, stopping: threading.Event | None = None, **plan: Any) -> int:
     rows, ingestion = numbered_observations(contract, 100), IngestionOptions(source="test")
     plan = {"every": timedelta(0), "seed": 1} | plan
-    return stream_batches(rows, contract, ingestion, stopping or threading.Event(), **plan)
+    wait = (stopping or threading.Event()).wait
+    return stream_batches(rows, contract, ingestion, wait, **plan)
 
 
 def lengths(url: str) -> "pd.Series[float]":
@@ -51,12 +52,20 @@ def test_a_seed_draws_the_same_rows_again_and_writes_them_again(
     assert found[:10].tolist() != found[10:20].tolist()
 
 
-def test_the_rate_is_kept(database_url: str, contract: Contract) -> None:
-    stream(contract, size=1, every=timedelta(milliseconds=200), batches=4)
-    ((took,),) = query(
-        database_url, "SELECT max(created_at) - min(created_at) FROM ingestion_batches"
-    )
-    assert took >= timedelta(milliseconds=550)
+def test_it_waits_until_the_next_batch_is_due(contract: Contract) -> None:
+    asked: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        asked.append(seconds)
+        return len(asked) == 2
+
+    rows, ingestion = numbered_observations(contract, 100), IngestionOptions(source="test")
+    every = timedelta(hours=1)
+    written = stream_batches(rows, contract, ingestion, wait, size=3, every=every)
+
+    assert written == 3
+    assert asked[0] == 0
+    assert 3_000 < asked[1] <= 3_600
 
 
 def test_a_stream_that_is_told_to_stop_before_it_begins_writes_nothing(

@@ -5,6 +5,7 @@ import itertools
 import logging
 import time
 import uuid
+from collections.abc import Callable
 from datetime import timedelta
 
 import numpy as np
@@ -17,7 +18,6 @@ from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.data_ingestion.datasets import write_batch
 from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, validate
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
-from mlops_for_mle.stop_signal import Stopping
 
 _LOGGER = logging.getLogger(__name__)
 _LONGEST_WAIT = 15.0
@@ -27,7 +27,7 @@ def stream_batches(
     contract_rows: pd.DataFrame,
     contract: Contract,
     ingestion: IngestionOptions,
-    stopping: Stopping,
+    wait: Callable[[float], bool],
     *,
     size: int,
     every: timedelta,
@@ -40,7 +40,7 @@ def stream_batches(
         contract_rows: What is drawn from with replacement, as ``to_contract`` gives it.
         contract: Names the table.
         ingestion: How rows are validated.
-        stopping: Ends the stream after the batch that is under way.
+        wait: Sleeps for some seconds, or until the stream is to end; says whether it is.
         size: Rows a batch.
         every: Time between the starts of two batches.
         batches: Stop after so many.
@@ -50,30 +50,30 @@ def stream_batches(
     options = ingestion.model_copy(update={"source": stream})
     written, due = 0, time.monotonic()
     for number in itertools.count() if batches is None else range(batches):
-        if stopping.wait(max(0.0, due - time.monotonic())):
+        if wait(max(0.0, due - time.monotonic())):
             break
         state = int(random.integers(2**32))
         rows = contract_rows.sample(size, replace=True, random_state=state, ignore_index=True)
         identity = hashlib.sha256(f"{stream}/{number}".encode()).hexdigest()
         batch = validate(rows, identity, contract, options)
-        if not _write_until_known(contract, batch, stopping):
+        if not _write_until_known(contract, batch, wait):
             break
         written += len(batch.accepted)
         due = max(due + every.total_seconds(), time.monotonic())
     return written
 
 
-def _write_until_known(contract: Contract, batch: Batch, stopping: Stopping) -> bool:
+def _write_until_known(contract: Contract, batch: Batch, wait: Callable[[float], bool]) -> bool:
     """Write a batch again while its outcome is unknown; False when stopped before it was known."""
-    wait = 0.2
+    seconds = 0.2
     while True:
         try:
             write_batch(engine_for(database_url()), contract, batch)
         except (OperationalError, UserError) as error:
             reason = " ".join(str(getattr(error, "orig", error)).split())[:200]
-            _LOGGER.warning("the database does not answer: %s; next try in %.1f s", reason, wait)
+            _LOGGER.warning("the database does not answer: %s; next try in %.1f s", reason, seconds)
         else:
             return True
-        if stopping.wait(wait):
+        if wait(seconds):
             return False
-        wait = min(wait * 2, _LONGEST_WAIT)
+        seconds = min(seconds * 2, _LONGEST_WAIT)
