@@ -22,7 +22,6 @@ from tests.integration.observations import (
     numbered_observations,
     observations,
 )
-from tests.integration.relay import Relay
 from tests.integration.servers import (
     ExternalPostgres,
     connection_to,
@@ -31,7 +30,7 @@ from tests.integration.servers import (
     scalar,
     waiting_for_a_lock,
 )
-from tests.pipelines.data_ingestion.windows import window_of
+from tests.pipelines.data_ingestion.tables import end_who_waits_for_a_lock, window_of
 
 pytestmark = pytest.mark.integration
 
@@ -57,28 +56,14 @@ def test_a_batch_that_is_replayed_writes_nothing(database_url: str, contract: Co
     assert counts(database_url) == (2, 1, 1)
 
 
-def test_the_same_rows_in_another_order_are_another_batch(
+def test_the_same_rows_in_another_order_or_from_another_source_are_another_batch(
     database_url: str, contract: Contract
 ) -> None:
     rows = numbered_observations(contract, 3)
-    engine = engine_for(database_url)
-
-    first = write_batch(engine, contract, batch_of(contract, rows))
-    second = write_batch(engine, contract, batch_of(contract, rows[::-1]))
-
-    assert first.is_new
-    assert second.is_new
-    assert counts(database_url) == (6, 0, 2)
-
-
-def test_the_same_rows_from_another_source_are_another_batch(
-    database_url: str, contract: Contract
-) -> None:
-    rows = numbered_observations(contract, 2)
-    engine = engine_for(database_url)
-    assert write_batch(engine, contract, batch_of(contract, rows, "a")).is_new
-    assert write_batch(engine, contract, batch_of(contract, rows, "b")).is_new
-    assert counts(database_url) == (4, 0, 2)
+    for given, source in ((rows, "a"), (rows[::-1], "a"), (rows, "b")):
+        batch = batch_of(contract, given, source)
+        assert write_batch(engine_for(database_url), contract, batch).is_new
+    assert counts(database_url) == (9, 0, 3)
 
 
 def test_the_same_batch_written_by_several_at_once_is_there_once(
@@ -144,12 +129,7 @@ def test_a_connection_that_is_lost_in_the_middle_leaves_nothing_and_says_so(
         other.execute(text(f"{statement} IN SHARE MODE"))
         writing = pool.submit(write_batch, engine, contract, batch)
         assert eventually(lambda: waiting_for_a_lock(database_url) == 1)
-        other.execute(
-            text(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            )
-        )
+        end_who_waits_for_a_lock(database_url)
         with pytest.raises(ConnectionLostError) as caught:
             writing.result(timeout=20)
         other.rollback()
@@ -162,32 +142,6 @@ def test_a_connection_that_is_lost_in_the_middle_leaves_nothing_and_says_so(
     assert counts(database_url) == (0, 0, 0)
     assert write_batch(engine, contract, batch).is_new
     assert counts(database_url) == (500, 1, 1)
-
-
-def test_a_network_that_breaks_during_copy_is_told_in_one_sentence(
-    external_server: ExternalPostgres, contract: Contract
-) -> None:
-    """The server is not there any more to say anything, as it could above."""
-    url = make_url(external_server.create_database())
-    prepare(url.render_as_string(hide_password=False), contract)
-    relay = Relay(int(url.port or 0))
-    through = url.set(port=relay.port).render_as_string(hide_password=False)
-    batch = batch_of(contract, numbered_observations(contract, 25_000))
-    with connection_to(url) as other, ThreadPoolExecutor(1) as pool:
-        other.execute(text("LOCK TABLE iris_data IN SHARE MODE"))
-        writing = pool.submit(write_batch, engine_for(through), contract, batch)
-        assert eventually(lambda: waiting_for_a_lock(url) == 1)
-        relay.cut()
-        with pytest.raises(ConnectionLostError, match="closed the connection unexpectedly"):
-            writing.result(timeout=20)
-        other.rollback()
-    relay.mend()
-
-    assert eventually(lambda: waiting_for_a_lock(url) == 0)
-    assert write_batch(engine_for(through), contract, batch)[1:] == (True, 25_000, 0)
-    engine_for(through).dispose()
-    relay.close()
-    external_server.drop_database(url.render_as_string(hide_password=False))
 
 
 def test_rejects_keep_the_row_as_it_was_read_and_why(database_url: str, contract: Contract) -> None:
@@ -249,17 +203,6 @@ def test_a_batch_of_bad_rows_only_is_recorded_and_writes_no_row(
     assert (receipt.written, receipt.rejected) == (0, 2)
     assert counts(database_url) == (0, 2, 1)
     assert query(database_url, "SELECT first_id, last_id FROM ingestion_batches") == [(None, None)]
-
-
-def test_too_many_bad_rows_hold_the_whole_batch_back(database_url: str, contract: Contract) -> None:
-    rows = observations(contract, GOOD_ROW, ("x", 1, 1, 1, 0), ("y", 1, 1, 1, 0))
-    batch = batch_of(contract, rows, tolerated=0.5)
-    write_batch(engine_for(database_url), contract, batch)
-    assert counts(database_url) == (0, 3, 1)
-    held_back = "SELECT reason FROM rejected_rows WHERE row_number = 1"
-    assert scalar(database_url, held_back) == (
-        "batch: 2 of 3 rows of this batch are bad, so all were held back"
-    )
 
 
 def test_ids_follow_the_order_of_the_source_and_the_ledger_knows_the_ends(

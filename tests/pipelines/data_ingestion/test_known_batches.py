@@ -19,7 +19,7 @@ from mlops_for_mle.pipelines.data_ingestion.datasets import write_batch
 from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 from tests.integration.observations import GOOD_ROW, batch_of, observations
 from tests.integration.servers import connection_to, eventually, query, waiting_for_a_lock
-from tests.pipelines.data_ingestion.windows import window_of
+from tests.pipelines.data_ingestion.tables import end_who_waits_for_a_lock, window_of
 
 pytestmark = pytest.mark.integration
 
@@ -175,12 +175,7 @@ def test_a_replay_that_is_cut_in_the_middle_changes_nothing_and_can_be_repeated(
         other.execute(text("LOCK TABLE iris_data IN SHARE MODE"))
         writing = pool.submit(write_batch, engine, wider, batch)
         assert eventually(lambda: waiting_for_a_lock(database_url) == 1)
-        other.execute(
-            text(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            )
-        )
+        end_who_waits_for_a_lock(database_url)
         assert writing.exception(timeout=20) is not None
         other.rollback()
     assert query(database_url, REJECTS) == before

@@ -16,7 +16,6 @@ from mlops_for_mle.pipelines.data_ingestion.datasets import write_batch
 from mlops_for_mle.pipelines.data_ingestion.nodes import to_contract
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
 from mlops_for_mle.pipelines.data_ingestion.postgres import PostgresSourceDataset
-from tests.integration.expectations import refused
 from tests.integration.observations import batch_of
 from tests.integration.servers import DatabaseServer, query, scalar
 from tests.mixed import MIXED_CONTRACT, mixed_rows
@@ -181,15 +180,3 @@ def test_only_the_first_rows_are_read_where_that_is_enough(shop: str) -> None:
     assert rows_of(shop, table="orders", row_limit=2)["id"].tolist() == [1, 2]
     many = "SELECT a, b, b FROM generate_series(1, 10000) a, generate_series(1, 10000) b -- endless"
     assert rows_of(shop, query=many, row_limit=2).shape == (2, 3)
-
-
-def test_a_database_that_is_away_is_told(contract: Contract) -> None:
-    del contract
-    with pytest.raises(DatasetError, match="Connection refused"):
-        rows_of("postgresql+psycopg2://nobody@127.0.0.1:1/absent", table="orders")
-
-
-def test_a_missing_column_names_the_source(shop: str, contract: Contract) -> None:
-    with refused(Exception) as refusal:
-        to_contract(rows_of(shop, table="orders"), contract, IngestionOptions(source="table"))
-    assert refusal.message.startswith("Source table: missing column(s) sepal_length")

@@ -19,7 +19,7 @@ from tests.integration.expectations import refused
 from tests.integration.observations import batch_of, numbered_observations
 from tests.integration.servers import connection_to, eventually, query, scalar, waiting_for_a_lock
 from tests.mixed import MIXED_CONTRACT, mixed_rows
-from tests.pipelines.data_ingestion.windows import window_of
+from tests.pipelines.data_ingestion.tables import window_of
 
 pytestmark = pytest.mark.integration
 
@@ -48,13 +48,7 @@ def test_a_row_limit_keeps_the_newest_rows(database_url: str, contract: Contract
     fill(database_url, contract, 30)
     window = window_of(database_url, contract, row_limit=7).load()
     assert window.rows["id"].tolist() == list(range(24, 31))
-
-
-def test_a_row_limit_larger_than_the_table_gives_the_table(
-    database_url: str, contract: Contract
-) -> None:
-    fill(database_url, contract, 3)
-    assert len(window_of(database_url, contract, row_limit=100).load().rows) == 3
+    assert len(window_of(database_url, contract, row_limit=100).load().rows) == 30
 
 
 def test_the_same_watermark_gives_the_same_rows_when_more_have_come(
