@@ -23,7 +23,7 @@ class ProjectHooks:
     def __init__(self) -> None:
         self._contract: Contract | None = None
         self._metric = ""
-        self._version: int | None = None
+        self._candidate: str | None = None
         self._monitored: MonitoringRun | None = None
 
     @hook_impl(tryfirst=True)
@@ -41,7 +41,7 @@ class ProjectHooks:
     def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
         """Bring the tables up to date before the first node runs."""
         del run_params
-        self._version = self._monitored = None
+        self._candidate = self._monitored = None
         if self._contract is None:
             return
         from mlops_for_mle.database import database_url, prepare
@@ -57,7 +57,7 @@ class ProjectHooks:
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
         """Remember what this run decided and found; another may run at the same time."""
         if dataset_name == "champion@decision":
-            self._version = data.version
+            self._candidate = data.run_id
         elif dataset_name == "monitoring_runs":
             self._monitored = data
 
@@ -80,7 +80,8 @@ class ProjectHooks:
                 else summarise(self._monitored)
             )
         if names & {None, "__default__"}:
-            from mlops_for_mle.commands.versions import Registry, project_summary
+            from mlops_for_mle.commands.model import project_summary
 
-            registry = Registry(self._contract, self._metric, database_url(), run_params.get("env"))
-            click.echo(project_summary(registry, self._version))
+            url, env = database_url(), run_params.get("env")
+            told = project_summary(self._contract, self._metric, url, env, self._candidate)
+            click.echo(told)
