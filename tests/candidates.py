@@ -150,7 +150,7 @@ def registry_project(
     """One project for the tests of a module; its experiment is its own."""
     import mlflow
 
-    from mlops_for_mle.resolvers import mlflow_artifact_location, mlflow_tracking_uri
+    from mlops_for_mle.config import mlflow_artifact_location, mlflow_tracking_uri
 
     experiment = project_folder.name
     (project_folder / "conf/local/globals.yml").write_text(f"experiment: {experiment}\n")

@@ -17,7 +17,6 @@ from mlops_for_mle.commands.stream import stream
 from mlops_for_mle.commands.watch import watch
 from mlops_for_mle.errors import friendly
 
-
 cli = LazyGroup(
     name=__file__,
     help="Commands of the project.",

@@ -17,8 +17,9 @@ from rich.table import Table
 from sqlalchemy import func, select, table
 
 from mlops_for_mle.commands.options import env_option, reason_option
-from mlops_for_mle.commands.project import connect_mlflow, read_project
+from mlops_for_mle.commands.project import connect_mlflow, read_configuration
 from mlops_for_mle.commands.reproduce import train_again
+from mlops_for_mle.config import release_store
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import database_url, engine_for
 from mlops_for_mle.database.schema import require_tables
@@ -30,7 +31,6 @@ from mlops_for_mle.pipelines.registry import datasets as registry
 from mlops_for_mle.releases import deployments
 from mlops_for_mle.releases.metrics import metric_text
 from mlops_for_mle.releases.store import ReleaseStore
-from mlops_for_mle.resolvers import release_store
 
 
 class Project(NamedTuple):
@@ -180,13 +180,13 @@ def rollback(metadata: ProjectMetadata, release: str | None, reason: str, env: s
 
 def open_project(path: Path, env: str | None) -> Project:
     """Read the project's configuration and find its tables, its MLflow and its releases."""
-    configuration = read_project(path, env)
+    parameters = read_configuration(path, env)["parameters"]
+    contract, metric = parameters["contract"], parameters["gates"]["metric"]
     url = database_url()
     require_tables(url)
     connect_mlflow()
-    metric = configuration.parameters["gates"]["metric"]
     store = ReleaseStore(release_store())
-    return Project(configuration.contract, metric, url, MlflowClient(), store)
+    return Project(Contract.model_validate(contract), metric, url, MlflowClient(), store)
 
 
 def project_summary(
