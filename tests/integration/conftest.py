@@ -26,7 +26,6 @@ def steps(
 ) -> Iterator[RegistrySteps]:
     """A project on the session's server with the rows of iris and an MLflow store."""
     from mlflow import MlflowClient
-
     from mlops_for_mle.datasets.model_registry import versions
     from mlops_for_mle.resolvers import mlflow_tracking_uri
 

@@ -11,7 +11,7 @@ from sklearn.svm import SVC
 from mlops_for_mle.contract.columns import encode_rows
 from mlops_for_mle.errors import PrerequisiteError, ReleaseError
 from mlops_for_mle.pipelines.deployment.datasets import DeploymentDataset
-from mlops_for_mle.pipelines.registry.datasets import CandidateDataset
+from mlops_for_mle.pipelines.registry.datasets import LoggedCandidateDataset
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.releases.store import ReleaseStore
 from tests.candidates import RegistryProject
@@ -57,7 +57,7 @@ def test_the_champion_becomes_a_release_that_answers_as_it_was_trained(
     assert stored.manifest.metrics["validation_accuracy"] > 0.9
     with mlflow.start_run(good):
         contract = project.contract.model_dump(mode="json")
-        rows = CandidateDataset(contract, project.experiment).load().validation
+        rows = LoggedCandidateDataset(contract, project.experiment).load().validation
     predictor = load(stored)
     answers = predictor.predict(encode_rows(rows, project.contract)).values
     assert np.mean(answers == rows["target"]) == stored.manifest.metrics["validation_accuracy"]

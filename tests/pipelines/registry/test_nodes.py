@@ -18,9 +18,9 @@ from sklearn.tree import DecisionTreeClassifier
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.registry.nodes import (
-    Candidate,
     Comparison,
     Decision,
+    LoggedCandidate,
     apply_gates,
     compare_models,
 )
@@ -42,10 +42,10 @@ MODELS = {
 }
 
 
-def candidate(kind: str = "good", run_id: str = "run2", **changes: Any) -> Candidate:
+def candidate(kind: str = "good", run_id: str = "run2", **changes: Any) -> LoggedCandidate:
     description, graph = described(kind)
     description = description.model_copy(update=changes)
-    return Candidate(run_id, "models:/m-2", description, graph, ROWS)
+    return LoggedCandidate(run_id, "models:/m-2", description, graph, ROWS)
 
 
 @cache
@@ -67,7 +67,7 @@ def gates(**changes: Any) -> GateOptions:
     return GateOptions.model_validate({"metric": "accuracy", "threshold": 0.9} | changes)
 
 
-def decision(given: Candidate, incumbent: Release | None = None, **changes: Any) -> Decision:
+def decision(given: LoggedCandidate, incumbent: Release | None = None, **changes: Any) -> Decision:
     return apply_gates(compare_models(given, incumbent), gates(**changes))
 
 
@@ -144,7 +144,7 @@ def test_a_number_has_to_be_told_better_than_by_the_mean(metric: str) -> None:
 
     for model, is_promoted in ((good, True), (useless, False)):
         description, graph = describe(model, price, rows)
-        given = Candidate("run", "models:/m-1", description, graph, rows)
+        given = LoggedCandidate("run", "models:/m-1", description, graph, rows)
         found = apply_gates(compare_models(given, None), options)
         assert found.promote == is_promoted, found.reasons
         assert "than always answering the mean, which has" in found.reasons[2]

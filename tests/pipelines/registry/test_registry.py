@@ -12,8 +12,8 @@ from sqlalchemy.exc import ProgrammingError
 
 from mlops_for_mle.errors import PrerequisiteError, UserError
 from mlops_for_mle.pipelines.registry.datasets import (
-    CandidateDataset,
     ChampionDataset,
+    LoggedCandidateDataset,
     find_version,
     load_version,
 )
@@ -33,8 +33,8 @@ def project(registry_project: RegistryProject, good: str, poor: str) -> Registry
     return registry_project
 
 
-def candidates(project: RegistryProject) -> CandidateDataset:
-    return CandidateDataset(project.contract.model_dump(mode="json"), project.experiment)
+def candidates(project: RegistryProject) -> LoggedCandidateDataset:
+    return LoggedCandidateDataset(project.contract.model_dump(mode="json"), project.experiment)
 
 
 def champions(project: RegistryProject) -> ChampionDataset:
@@ -183,7 +183,7 @@ def test_the_gates_may_be_applied_anew_in_a_later_process(
 
 def test_without_a_candidate_the_pipeline_to_run_first_is_named(project: RegistryProject) -> None:
     other = project.contract.model_copy(update={"name": "never_trained"})
-    entry = CandidateDataset(other.model_dump(mode="json"), project.experiment)
+    entry = LoggedCandidateDataset(other.model_dump(mode="json"), project.experiment)
     with refused(PrerequisiteError) as refusal:
         entry.load()
     assert (

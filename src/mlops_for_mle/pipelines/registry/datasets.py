@@ -19,7 +19,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for, lock
 from mlops_for_mle.errors import PrerequisiteError
-from mlops_for_mle.pipelines.registry.nodes import Candidate, Decision
+from mlops_for_mle.pipelines.registry.nodes import Decision, LoggedCandidate
 from mlops_for_mle.releases.manifest import Manifest, ModelDescription, Release, release_name
 
 CHAMPION = "champion"
@@ -30,7 +30,7 @@ _CANDIDATE_TAG = "mlops.candidate_model"
 _LOGGER = logging.getLogger(__name__)
 
 
-class CandidateDataset(AbstractDataset[None, Candidate]):
+class LoggedCandidateDataset(AbstractDataset[None, LoggedCandidate]):
     """The candidate that the active run has logged, else the newest one of the contract."""
 
     # The active run is this process's.
@@ -44,7 +44,7 @@ class CandidateDataset(AbstractDataset[None, Candidate]):
         self._experiment = experiment
         self.metadata = metadata
 
-    def load(self) -> Candidate:
+    def load(self) -> LoggedCandidate:
         """Find and read it.
 
         Raises:
@@ -69,7 +69,7 @@ class CandidateDataset(AbstractDataset[None, Candidate]):
             )
         uri = runs[0].data.tags[_CANDIDATE_TAG]
         files = client.get_logged_model(uri.removeprefix("models:/")).artifact_location
-        return Candidate(runs[0].info.run_id, uri, *_read_files(files))
+        return LoggedCandidate(runs[0].info.run_id, uri, *_read_files(files))
 
     def save(self, data: None) -> NoReturn:
         """Not possible: training logs it."""

@@ -26,7 +26,7 @@ _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class Candidate:
+class LoggedCandidate:
     """A model as training has logged it.
 
     Attributes:
@@ -70,7 +70,7 @@ class Decision(Comparison):
     reasons: tuple[str, ...]
 
 
-def compare_models(candidate: Candidate, incumbent: Release | None) -> Comparison:
+def compare_models(candidate: LoggedCandidate, incumbent: Release | None) -> Comparison:
     """Measure candidate, constant answer and champion, and confirm what training has recorded.
 
     Raises:
@@ -149,7 +149,7 @@ def apply_gates(comparison: Comparison, gates: GateOptions) -> Decision:
     )
 
 
-def _confirm(found: Mapping[str, float], candidate: Candidate) -> None:
+def _confirm(found: Mapping[str, float], candidate: LoggedCandidate) -> None:
     for name, value in found.items():
         recorded = candidate.description.metrics.get(f"validation_{name}", math.nan)
         if not math.isclose(value, recorded, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
