@@ -177,9 +177,7 @@ def test_a_run_sums_up_its_own_decision_when_another_has_registered_a_version_me
     with mlflow.start_run(good):
         project.run("registry")
     parameters = {"contract": project.contract, "gates.metric": "accuracy"}
-    catalog = DataCatalog(
-        {f"params:{name}": MemoryDataset(one) for name, one in parameters.items()}
-    )
+    entries = {f"params:{name}": MemoryDataset(one) for name, one in parameters.items()}
 
     hooks.after_pipeline_run({"pipeline_name": None, "env": None}, DataCatalog(entries))
 

@@ -12,13 +12,7 @@ from mlops_for_mle.contract.encoding import encode_target
 from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.registry.options import GateOptions
 from mlops_for_mle.releases.manifest import ModelDescription, Release
-from mlops_for_mle.releases.metrics import (
-    ALL_METRICS,
-    GREATER_IS_BETTER,
-    baseline,
-    measure,
-    metric_text,
-)
+from mlops_for_mle.releases.metrics import ALL_METRICS, baseline, measure, metric_text
 from mlops_for_mle.releases.predictor import Predictor
 
 # Metrics that lie closer together, relative to their size, are the same.
@@ -135,13 +129,8 @@ def apply_gates(comparison: Comparison, gates: GateOptions) -> Decision:
         )
 
     has_learned = sign * (value - constant) > _ROUNDING * abs(constant)
-    answer = (
-        "the mean" if gates.metric in GREATER_IS_BETTER["regression"] else "the most frequent class"
-    )
-    reasons.append(
-        f"{'better' if has_learned else 'no better'} than always answering {answer}, which has "
-        f"{metric_text(constant)}"
-    )
+    better = "better" if has_learned else "no better"
+    reasons.append(f"{better} than a constant answer, {metric_text(constant)}")
     return Decision(
         **comparison.model_dump(),
         promote=reached and kept_up and has_learned,
