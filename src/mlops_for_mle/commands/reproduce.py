@@ -144,7 +144,8 @@ def _train(folder: Path) -> None:
     then = ModelDescription.model_validate_json((folder / _THEN).read_bytes())
     training = TrainingOptions.model_validate(then.training)
     rows = pd.read_parquet(folder / _ROWS)
-    rows.attrs = then.snapshot.model_dump()
+    facts: dict[Any, Any] = then.snapshot.model_dump()
+    rows.attrs = facts
     examples, _ = nodes.split_snapshot(nodes.Examples.of(rows, then.contract), training)
     trained = nodes.export_model(nodes.train_model(examples, training))
     candidate = nodes.assemble_candidate(trained, nodes.evaluate_model(trained))
