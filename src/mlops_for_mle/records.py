@@ -1,6 +1,6 @@
 """What passes between the pure nodes and the catalog, where it is more than a frame."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -60,14 +60,6 @@ class Window:
     rows: pd.DataFrame
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """The rows of one training run, fixed."""
-
-    facts: SnapshotFacts
-    rows: pd.DataFrame
-
-
 class ModelPassport(Configuration):
     """What is stored with a model so that it can be checked, released and explained later.
 
@@ -92,31 +84,3 @@ class ModelPassport(Configuration):
     parity: Parity
     example: Example
     training: dict[str, Any] = Field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class OnnxExport:
-    """The served form of a model, and how it compared with the trained one."""
-
-    graph: bytes = field(repr=False)
-    precision: Precision
-    parity: Parity
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A model with all that is logged beside it; the parameters are MLflow's, by name."""
-
-    model: Any
-    onnx: bytes = field(repr=False)
-    passport: ModelPassport
-    validation: pd.DataFrame
-    parameters: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A model that a training run has logged."""
-
-    run_id: str
-    model_uri: str

@@ -6,7 +6,8 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.monitoring_run import MonitoringRun
 from mlops_for_mle.pipelines.retraining.options import RetrainingOptions
-from mlops_for_mle.pipelines.training.data_checks import DataCheckOptions, scarce_classes
+from mlops_for_mle.pipelines.training.options import DataCheckOptions
+from mlops_for_mle.pipelines.training.split import scarce_classes
 from mlops_for_mle.records import Window
 from mlops_for_mle.records_retraining import (
     Action,
