@@ -35,13 +35,13 @@ fi
 find . \( -path ./.venv -o -path ./.tools -o -path ./.git -o -path ./data -o -path ./conf/local \) \
     -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints -o -name '*.egg-info' \) \
     -prune -exec rm -rf {} +
-# The servers that the benchmarks are compared with, and their own project.
-if [ -e benchmarks/serving/.cache ]; then
-    for cluster in benchmarks/serving/.cache/*/data/postgres; do
+# What the benchmarks have made: peers, projects, files.
+if [ -e benchmarks/.cache ]; then
+    for cluster in benchmarks/.cache/projects/*/data/postgres; do
         [ -e "$cluster" ] || continue
         MLOPS_PROJECT_PATH=$(dirname "$(dirname "$cluster")") .venv/bin/kedro db destroy --yes
     done
-    rm -rf benchmarks/serving/.cache
+    rm -rf benchmarks/.cache
 fi
 rm -rf .benchmarks .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
     .pytest_cache .ruff_cache .viz build coverage.xml dist htmlcov info.log mlartifacts \
