@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import text
 
-from mlops_for_mle import database, embedded_postgres
+from mlops_for_mle import database
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.database import embedded
 from mlops_for_mle.datasets.batch_writer import write_batch
 from mlops_for_mle.records import Batch
 
@@ -48,10 +49,10 @@ def main() -> None:
     options = parser.parse_args()
     rows = make_rows(options.rows)
     with tempfile.TemporaryDirectory() as folder:
-        url = embedded_postgres.acquire(Path(folder) / "postgres").url("mlops")
+        url = embedded.acquire(Path(folder) / "postgres").url("mlops")
         database.prepare(url, CONTRACT)
         measure(url, rows, options.rounds)
-        embedded_postgres.stop(Path(folder) / "postgres")
+        embedded.stop(Path(folder) / "postgres")
 
 
 def measure(url: str, rows: pd.DataFrame, rounds: int) -> None:

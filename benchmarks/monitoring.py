@@ -24,7 +24,8 @@ from tests.integration.servers import reachable_folder
 from tests.integration.traffic import iris_source
 from tests.releases import IRIS_CONTRACT, iris_release
 
-from mlops_for_mle import database, embedded_postgres
+from mlops_for_mle import database
+from mlops_for_mle.database import embedded
 
 FILL = """
 INSERT INTO predictions (prediction_id, contract, release, model_version, created_at, latency_ms,
@@ -58,11 +59,11 @@ def main() -> None:
         return
     folder = reachable_folder("monitoring-benchmark-")
     try:
-        url = embedded_postgres.acquire(folder / "postgres", databases=("mlops",)).url("mlops")
+        url = embedded.acquire(folder / "postgres", databases=("mlops",)).url("mlops")
         database.prepare(url, IRIS_CONTRACT)
         compare_sizes(url, sorted(options.rows), options.labelled)
     finally:
-        embedded_postgres.stop(folder / "postgres")
+        embedded.stop(folder / "postgres")
         shutil.rmtree(folder)
 
 

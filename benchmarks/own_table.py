@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.integration.projects import copy_project
 from tests.mixed_rows import TARGET, mixed_rows
 
-from mlops_for_mle import embedded_postgres
+from mlops_for_mle.database import embedded
 
 PROJECT = Path(__file__).parents[1]
 
@@ -47,7 +47,7 @@ def main() -> None:
         measure(folder, options.rows, options.estimator)
     finally:
         if (folder / "data/postgres").exists():
-            embedded_postgres.destroy(folder / "data/postgres")
+            embedded.destroy(folder / "data/postgres")
         shutil.rmtree(folder)
 
 

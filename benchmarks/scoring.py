@@ -26,7 +26,8 @@ from tests.integration.scoring import Stage, connect
 from tests.integration.servers import query, reachable_folder
 from tests.releases import IRIS_CONTRACT, iris_release
 
-from mlops_for_mle import database, embedded_postgres
+from mlops_for_mle import database
+from mlops_for_mle.database import embedded
 from mlops_for_mle.datasets.batch_writer import write_batch
 from mlops_for_mle.records import Batch
 from mlops_for_mle.scoring.workers import WorkerProcesses
@@ -52,7 +53,7 @@ def main() -> None:
     options = parser.parse_args()
     folder = reachable_folder("scoring-benchmark-")
     try:
-        url = embedded_postgres.acquire(folder / "postgres", databases=("mlops",)).url("mlops")
+        url = embedded.acquire(folder / "postgres", databases=("mlops",)).url("mlops")
         os.environ["DATABASE_URL"] = url
         stage = Stage(url, IRIS_CONTRACT, tempfile.mkdtemp(dir=folder))
         stage.prepare()
@@ -65,7 +66,7 @@ def main() -> None:
                     measure_throughput(stage, workers, batch_size, options.rows)
         measure_latency(stage, options.inserts)
     finally:
-        embedded_postgres.stop(folder / "postgres")
+        embedded.stop(folder / "postgres")
         shutil.rmtree(folder)
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from benchmarks.serving.processes import ProcessTree
 from sqlalchemy import text
 
-from mlops_for_mle import embedded_postgres
-from mlops_for_mle.database import DATABASE_NAME, engine_for, normalise_url
+from mlops_for_mle.database import DATABASE_NAME, embedded, engine_for, normalise_url
 
 _SHIP_SECONDS = 600.0
 _LOOK_SECONDS = 0.2
@@ -24,10 +23,9 @@ class PredictionLog:
     def __init__(self, project: Path) -> None:
         """Start or join the project's embedded database."""
         home = project / "data" / "postgres"
-        server = embedded_postgres.acquire(home, databases=(DATABASE_NAME,))
+        server = embedded.acquire(home, databases=(DATABASE_NAME,))
         self._engine = engine_for(normalise_url(server.url(DATABASE_NAME), "embedded"))
-        pid = int((server.data_directory / "postmaster.pid").read_text().split()[0])
-        self.database = ProcessTree(pid)
+        self.database = ProcessTree(server.pid)
         self._seen = 0
         self.forget()
 

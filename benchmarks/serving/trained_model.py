@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.serving.bodies import FEATURES, Row, make_rows
 from benchmarks.serving.environments import PROJECT
 
-from mlops_for_mle import embedded_postgres
+from mlops_for_mle.database import embedded
 
 # Enough for the largest body.
 KNOWN_ROWS = 10_000
@@ -116,7 +116,7 @@ def _digest_of_sources() -> str:
 def _make_project(folder: Path) -> None:
     """The shipped configuration in a folder of its own; the code is the installed package."""
     if (home := folder / "data" / "postgres").exists():
-        embedded_postgres.destroy(home)
+        embedded.destroy(home)
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(PROJECT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
     (folder / "conf" / "local").mkdir()

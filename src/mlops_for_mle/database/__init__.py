@@ -48,11 +48,9 @@ def database_url() -> str:
     configured = os.environ.get("DATABASE_URL", "").strip()
     if configured:
         return normalise_url(configured, "DATABASE_URL")
-    from mlops_for_mle import embedded_postgres
+    from mlops_for_mle.database import embedded
 
-    server = embedded_postgres.acquire(
-        embedded_home(), databases=(DATABASE_NAME, MLFLOW_DATABASE_NAME)
-    )
+    server = embedded.acquire(embedded_home(), databases=(DATABASE_NAME, MLFLOW_DATABASE_NAME))
     return server.url(DATABASE_NAME)
 
 
