@@ -183,7 +183,7 @@ def _join_or_start(home: Path, users: IO[str], databases: set[str]) -> Server:
                 if try_lock(lock):
                     # Not once: the port may be taken, or the server be killed as it starts.
                     if launches == 3:
-                        said = log.read_text(errors="replace")[-1000:]
+                        said = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
                         raise EmbeddedPostgresError(f"PostgreSQL does not start ({log}):\n{said}")
                     _launch(home, lock, _free_port() if launches else None)
                     launches += 1
