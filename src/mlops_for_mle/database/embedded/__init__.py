@@ -244,8 +244,8 @@ def _spawn(home: Path, command: list[str], lock: IO[str], **options: Any) -> Non
 
 def _initialise(home: Path, programs: Path, identity: dict[str, Any], lock: IO[str]) -> None:
     """Make a cluster beside its place, and move it there when it is whole."""
-    if odd := sorted(set('"$`') & set(str(programs))):
-        raise EmbeddedPostgresError(f"initdb cannot be in {programs}, for its {odd}, {_INSTEAD}")
+    if odd := " or ".join(sorted(set('"$`') & set(str(programs)))):
+        raise EmbeddedPostgresError(f"initdb fails with {odd} in {programs}: move it, {_INSTEAD}")
     folder, outside = home, not _can(identity, 'cd -- "$1"', home)
     if outside:
         OUTSIDE.mkdir(mode=0o755, exist_ok=True)
