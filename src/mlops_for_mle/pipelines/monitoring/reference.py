@@ -1,0 +1,203 @@
+"""The reference: how the rows that the deployed release was trained on lie in each column."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mlops_for_mle.contract import Contract, Feature
+from mlops_for_mle.contract.columns import encode_rows, frame_digest, plain_column, to_array
+from mlops_for_mle.errors import UserError
+from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
+from mlops_for_mle.releases.manifest import Manifest, Release
+
+PREDICTION = "prediction"
+
+Numbers = npt.NDArray[np.float64]
+Kind = Literal["number", "whole", "time", "category", "class"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A feature, or the prediction, and the bins that its values are counted in.
+
+    Attributes:
+        name: The feature's name.
+        kind: How the log's values are read as numbers. Dates and times are seconds since 1970; a
+            category or class is its place among ``categories``, from 1, and 0 where it is none.
+        edges: Ascending; a value counts in the bin whose number is how many edges are at most as
+            large, so there is one bin more than edges and the outer ones are open.
+        counts: The reference's values, one count a bin.
+        missing: The fraction of the reference's rows without a value.
+        centre: The reference's mean; values are summed up relative to it.
+        scale: The reference's standard deviation, or 1 where that is 0.
+        minimum: The smallest value that the contract allows.
+        maximum: The largest.
+        categories: The texts of categories, or the labels of classes.
+    """
+
+    name: str
+    kind: Kind
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    missing: float = 0.0
+    centre: float = 0.0
+    scale: float = 1.0
+    minimum: float | None = None
+    maximum: float | None = None
+    categories: tuple[str, ...] = ()
+
+    @property
+    def is_number(self) -> bool:
+        """Whether its bins have an order."""
+        return self.kind in ("number", "whole", "time")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a window is compared with.
+
+    Attributes:
+        manifest: Of the deployed release.
+        features: The contract's features, in its order.
+        prediction: What the release answers for the rows of its snapshot.
+        target_scale: The standard deviation of a regression's target; 1 for classification.
+    """
+
+    manifest: Manifest
+    features: tuple[Column, ...]
+    prediction: Column
+    target_scale: float = 1.0
+
+    @property
+    def contract(self) -> Contract:
+        """The contract of the deployed release."""
+        return self.manifest.contract
+
+    def subject(self, name: str) -> str:
+        """A name for what is no feature, in parentheses where a feature is called like it."""
+        while name in self.contract.features:
+            name = f"({name})"
+        return name
+
+
+def describe_reference(
+    release: Release, snapshot: pd.DataFrame, monitoring: MonitoringOptions
+) -> Reference:
+    """Describe the rows that a release was trained on, and its answers for them.
+
+    Raises:
+        UserError: They are other rows.
+    """
+    from mlops_for_mle.releases.predictor import Predictor
+
+    manifest, contract = release.manifest, release.manifest.contract
+    found, expected = frame_digest(snapshot), manifest.snapshot.sha256
+    if found != expected:
+        raise UserError(
+            f"The snapshot of run {manifest.run_id} has the digest {found[:12]}…, release "
+            f"{manifest.release} was trained on {expected[:12]}…: it was altered, so the release "
+            "cannot be compared with it."
+        )
+    bins, target = monitoring.drift.bins, contract.target
+    answers = Predictor(release.model, contract).predict(encode_rows(snapshot, contract)).values
+    if target.classes:
+        labels = [target.labels[code] for code in answers.tolist()]
+        prediction = describe_categories(
+            PREDICTION, "class", labels, tuple(one.label for one in target.classes)
+        )
+        scale = 1.0
+    else:
+        prediction = describe_numbers(PREDICTION, "number", answers.astype(np.float64), bins)
+        scale = _deviation(to_array(snapshot[target.column], target.feature))
+    features = tuple(
+        describe_feature(name, one, snapshot[name], bins) for name, one in contract.features.items()
+    )
+    return Reference(manifest, features, prediction, scale)
+
+
+def describe_feature(name: str, feature: Feature, values: "pd.Series[Any]", bins: int) -> Column:
+    """Sort a feature's values into bins or categories, by its type."""
+    if feature.is_number:
+        kind: Kind = "whole" if feature.type == "integer" else "number"
+        limits = {"minimum": feature.minimum, "maximum": feature.maximum}
+        return describe_numbers(name, kind, to_array(values, feature), bins, **limits)
+    if feature.is_time:
+        times = to_array(values, feature).astype("datetime64[us]")
+        seconds = np.where(np.isnat(times), np.nan, times.astype(np.int64) / 1e6)
+        limits = {"minimum": _seconds(feature.earliest), "maximum": _seconds(feature.latest)}
+        return describe_numbers(name, "time", seconds, bins, **limits)
+    return describe_categories(name, "category", plain_column(values, feature))
+
+
+def describe_categories(
+    name: str, kind: Kind, values: list[Any], categories: tuple[str, ...] | None = None
+) -> Column:
+    """Count plain values by their text; the categories are those that occur, unless given."""
+    present = [one for one in values if one is not None]
+    counts = Counter(one if isinstance(one, str) else json.dumps(one) for one in present)
+    known = tuple(sorted(counts)) if categories is None else categories
+    return Column(
+        name,
+        kind,
+        edges=tuple(range(1, len(known) + 1)),
+        counts=(0, *(counts[one] for one in known)),
+        missing=1 - len(present) / max(1, len(values)),
+        categories=known,
+    )
+
+
+def describe_numbers(
+    name: str, kind: Kind, values: Numbers, bins: int, **limits: float | None
+) -> Column:
+    """Sort numbers into bins of about equally many; NaN is missing."""
+    present = values[np.isfinite(values)]
+    edges = bin_edges(present, bins)
+    places = np.searchsorted(edges, present, side="right")
+    return Column(
+        name,
+        kind,
+        edges=tuple(edges.tolist()),
+        counts=tuple(np.bincount(places, minlength=len(edges) + 1).tolist()),
+        missing=1 - len(present) / max(1, len(values)),
+        centre=float(present.mean()) if len(present) else 0.0,
+        scale=_deviation(present),
+        **limits,
+    )
+
+
+def bin_edges(values: Numbers, bins: int) -> Numbers:
+    """Edges between bins of about equally many values.
+
+    An edge lies half way between two values that occur, so that a value which was rounded on its
+    way, to 32 bits for example, stays in its bin. A single value has a narrow bin of its own.
+    """
+    distinct = np.unique(values)
+    if len(distinct) == 0:
+        return distinct
+    if len(distinct) == 1:
+        width = 1e-6 * max(1.0, abs(float(distinct[0])))
+        return np.array([distinct[0] - width, distinct[0] + width])
+    quantiles = np.quantile(values, np.arange(1, bins) / bins, method="inverted_cdf")
+    # Between the value at the quantile and the next larger one.
+    positions = np.unique(np.searchsorted(distinct, quantiles, side="right"))
+    positions = positions[positions < len(distinct)]
+    if len(positions) == 0:
+        # Nearly all values are the largest one.
+        positions = np.array([len(distinct) - 1])
+    middles: Numbers = distinct[positions - 1] / 2 + distinct[positions] / 2
+    return np.unique(middles)
+
+
+def _seconds(limit: datetime | None) -> float | None:
+    return None if limit is None else limit.replace(tzinfo=UTC).timestamp()
+
+
+def _deviation(values: Numbers) -> float:
+    found = float(values.std()) if len(values) else 0.0
+    return found if found > 0 else 1.0
