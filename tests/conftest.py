@@ -19,7 +19,7 @@ PROJECT = Path(__file__).parents[1]
 @pytest.fixture(scope="session")
 def contract() -> Contract:
     """The contract that the project ships."""
-    raw = yaml.safe_load((PROJECT / "conf/base/parameters_contract.yml").read_text("utf-8"))
+    raw = yaml.safe_load((PROJECT / "conf/base/contract.yml").read_text("utf-8"))
     return Contract.model_validate(raw["contract"])
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from mlops_for_mle.commands.contract import contract_commands
 from mlops_for_mle.commands.inference import InferenceRequest, infer_environment
-from mlops_for_mle.commands.project import read_project
+from mlops_for_mle.commands.project import read_configuration, read_contract
 from mlops_for_mle.database import engine_for
 from mlops_for_mle.datasets.sources import CsvSourceDataset
 from mlops_for_mle.errors import UserError, friendly
@@ -62,7 +62,7 @@ def test_a_csv_file_becomes_an_environment_that_kedro_reads(folder: Path) -> Non
         "data_folder": "data/new",
         "experiment": "orders",
     }
-    contract = read_project(folder, "new").contract
+    contract = read_contract(folder, "new")
     assert contract.table == "orders_data"
     assert len(contract.features) == 16
     assert "kedro run --env new" in said
@@ -80,7 +80,7 @@ def test_how_a_csv_file_is_written_is_recorded_for_ingestion(folder: Path) -> No
     found = globals_of(folder)
     forms = [found[f"csv_{key}"] for key in ("encoding", "separator", "decimal")]
     assert forms == ["cp949", "semicolon", "comma"]
-    entry = read_project(folder, "orders").loader["catalog"]["source_rows"]
+    entry = read_configuration(folder, "orders")["catalog"]["source_rows"]
     keys = ("filepath", "encoding", "separator", "decimal")
     reader = CsvSourceDataset(**{key: entry[key] for key in keys})
     pd.testing.assert_frame_equal(reader.load(), rows, check_dtype=False)
@@ -99,7 +99,7 @@ def test_a_parquet_file_gives_the_types_that_it_has(folder: Path) -> None:
 
     infer(folder, "parquet", "orders.parquet")
 
-    features = read_project(folder, "orders").contract.features
+    features = read_contract(folder, "orders").features
     assert {name: one.type for name, one in features.items()} == {
         "amount": "integer",
         "is open": "boolean",
@@ -134,7 +134,7 @@ def test_a_table_or_a_query_becomes_an_environment(
 
     assert f"{ROWS} from {'table My Shop.Orders' if kind == 'table' else 'the query'}" in said
     assert globals_of(folder)[f"source_{kind}"] == place
-    assert read_project(folder, "orders").contract.features["price"].type == "float"
+    assert read_contract(folder, "orders").features["price"].type == "float"
 
 
 def test_nothing_that_a_person_wrote_is_overwritten_unless_forced(folder: Path) -> None:

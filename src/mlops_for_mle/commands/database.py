@@ -104,9 +104,9 @@ def upgrade(metadata: ProjectMetadata, env: str | None, yes: bool) -> None:
     Where the table of observations differs from the contract, it is said what would change.
     Columns are only added or loosened, never dropped.
     """
-    from mlops_for_mle.commands.project import read_project
+    from mlops_for_mle.commands.project import read_contract
 
-    contract = read_project(metadata.project_path, env).contract
+    contract = read_contract(metadata.project_path, env)
     target = database.database_url()
     changed = database.upgrade(target)
     outcome = "was made"

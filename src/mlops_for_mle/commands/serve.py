@@ -28,13 +28,13 @@ def serve(
 
     Without --env it is that of MLOPS_MODEL where it is set, else of the default environment.
     """
-    from mlops_for_mle.commands.project import read_project
-    from mlops_for_mle.resolvers import release_store
+    from mlops_for_mle.commands.project import read_contract
+    from mlops_for_mle.config import release_store
 
     configured = os.environ.get("MLOPS_MODEL", "").strip() if env is None else ""
     environment = {
         **os.environ,
-        "MLOPS_MODEL": configured or read_project(metadata.project_path, env).contract.name,
+        "MLOPS_MODEL": configured or read_contract(metadata.project_path, env).name,
         "MLOPS_RELEASE_STORE": release_store(),
         "MLOPS_PROJECT_PATH": str(metadata.project_path),
     }

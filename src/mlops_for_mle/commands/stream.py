@@ -31,20 +31,21 @@ def stream(
     from kedro.io import DataCatalog
 
     from mlops_for_mle import database
-    from mlops_for_mle.commands.project import read_project
+    from mlops_for_mle.commands.project import read_configuration
     from mlops_for_mle.configuration import parse_configuration
+    from mlops_for_mle.contract import Contract
     from mlops_for_mle.pipelines.data_ingestion.nodes import sort_rows, standardise_columns
     from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
     from mlops_for_mle.stop_signal import StopSignal
     from mlops_for_mle.streaming import StreamPlan, stream_batches
 
-    project = read_project(metadata.project_path, env)
-    contract = project.contract
+    configuration = read_configuration(metadata.project_path, env)
+    contract = Contract.model_validate(configuration["parameters"]["contract"])
     options = parse_configuration(
-        IngestionOptions, project.parameters.get("ingestion"), "ingestion"
+        IngestionOptions, configuration["parameters"].get("ingestion"), "ingestion"
     )
-    entry = project.loader["catalog"]["stream_rows"]
-    catalog = DataCatalog.from_config({"stream_rows": entry}, project.loader["credentials"])
+    entry = configuration["catalog"]["stream_rows"]
+    catalog = DataCatalog.from_config({"stream_rows": entry}, configuration["credentials"])
     source_rows = catalog.load("stream_rows")
     standardised = standardise_columns(source_rows, contract, options)
     database.prepare(database.database_url(), contract)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from mlops_for_mle import deployments
-from mlops_for_mle.commands.project import connect_mlflow, read_project
+from mlops_for_mle.commands.project import connect_mlflow, read_configuration
+from mlops_for_mle.config import release_store
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import database_url, reachable, require_tables
 from mlops_for_mle.errors import PrerequisiteError, UserError
 from mlops_for_mle.metric_names import metric_text
 from mlops_for_mle.records import Deployment
 from mlops_for_mle.release import Manifest, ReleaseStore
-from mlops_for_mle.resolvers import release_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -63,7 +63,7 @@ def open_registry(path: Path, env: str | None) -> Registry:
     Raises:
         PrerequisiteError: The project's tables are not there yet.
     """
-    project = read_project(path, env)
+    project = read_configuration(path, env)["parameters"]
     url = database_url()
     try:
         require_tables(url)
@@ -71,7 +71,9 @@ def open_registry(path: Path, env: str | None) -> Registry:
         raise PrerequisiteError(
             "The project has no tables yet: run `kedro run` (or `kedro db upgrade`) first."
         ) from None
-    return Registry(project.contract, project.parameters["gates"]["metric"], url, env)
+    return Registry(
+        Contract.model_validate(project["contract"]), project["gates"]["metric"], url, env
+    )
 
 
 def version_table(registry: Registry) -> str:

@@ -45,12 +45,11 @@ def watch(
     seldom; while retraining fails, monitoring goes on at its pace. Ctrl-C or SIGTERM ends it after
     the round that is under way.
     """
-    from mlops_for_mle.commands.project import read_project
-    from mlops_for_mle.parameters import check_parameters
+    from mlops_for_mle.commands.project import read_contract
     from mlops_for_mle.rounds import repeat
     from mlops_for_mle.stop_signal import StopSignal
 
-    contract = check_parameters(read_project(metadata.project_path, env).parameters)
+    contract = read_contract(metadata.project_path, env)
     stopping = StopSignal()
     stopping.catch_signals()
     logging.getLogger("mlops_for_mle").setLevel(logging.INFO)

@@ -140,7 +140,7 @@ def _log_report(report: MonitoringReport, experiment: str) -> str:
     import mlflow
     from mlflow.entities import Metric, Param, RunTag
 
-    from mlops_for_mle.resolvers import mlflow_artifact_location
+    from mlops_for_mle.config import mlflow_artifact_location
 
     uri = mlflow.get_tracking_uri()
     ensure_experiment(uri, experiment, mlflow_artifact_location())

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from mlops_for_mle.startup import ENVIRONMENT
 
+PROJECT = Path(__file__).parents[2]
+
 SHOW_ENVIRONMENT = """
 import os, sys
 from mlops_for_mle.startup import ENVIRONMENT, prepare_process
@@ -63,15 +65,18 @@ def test_the_settings_bring_neither_mlflow_nor_pandas(tmp_path: Path) -> None:
     )
 
 
-def test_validating_rows_does_not_bring_hypothesis_and_leaves_it_to_others(tmp_path: Path) -> None:
-    run(
-        "import sys, pandas, pandera.pandas as pa, mlops_for_mle.validation\n"
-        "pa.DataFrameSchema({'a': pa.Column(checks=[pa.Check.ge(0)])}).validate("
-        "pandas.DataFrame({'a': [1.0]}))\n"
-        "assert 'hypothesis' not in sys.modules\n"
-        "import hypothesis.strategies",
-        tmp_path,
+def test_other_projects_of_the_environment_are_left_alone(tmp_path: Path) -> None:
+    code = (
+        "import os; from mlops_for_mle.startup import prepare_in_this_project\n"
+        "prepare_in_this_project(); print('DO_NOT_TRACK' in os.environ)"
     )
+    other = '[tool.kedro]\npackage_name = "other"\n'
+    (tmp_path / "pyproject.toml").write_text(other)
+    inner = tmp_path / "inner"
+    inner.mkdir()
+
+    assert run(code, inner).stdout.strip() == "False"
+    assert run(code, PROJECT / "notebooks").stdout.strip() == "True"
 
 
 def test_garbage_is_collected_less_often_unless_a_person_chose_otherwise(tmp_path: Path) -> None:
