@@ -1,27 +1,20 @@
-"""The parameters ``monitoring`` and ``retraining``."""
+"""The parameters ``monitoring`` and ``retraining``; ``conf/base/parameters.yml`` explains each."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
 from mlops_for_mle.contract import Configuration
 from mlops_for_mle.errors import ConfigurationError
-from mlops_for_mle.pipelines.monitoring.record import Action, Area
+from mlops_for_mle.pipelines.monitoring.record import Action
 
 MOST_WINDOWS = 100
-Fraction = float | None
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class WindowOptions(Configuration):
-    """Which predictions are looked at, all of them answered by the deployed release.
-
-    Attributes:
-        rows: The newest predictions, and the newest labelled ones; None takes all.
-        hours: Only those of the last hours before ``until``; None takes all.
-        until: The end of the window, for looking back; None is now.
-        minimum_rows: With fewer predictions nothing is said about them.
-        minimum_labelled: With fewer labelled predictions nothing is said about performance.
-    """
+    """Which predictions are looked at, all of them answered by the deployed release."""
 
     rows: int | None = Field(default=500, ge=1, le=1_000_000_000)
     hours: float | None = Field(default=None, gt=0, le=876_000, allow_inf_nan=False)
@@ -40,14 +33,7 @@ class WindowOptions(Configuration):
 
 
 class DriftOptions(Configuration):
-    """When another distribution of a feature or of the predictions counts.
-
-    Attributes:
-        bins: Into how many bins of about equally many rows the reference's numbers are sorted.
-        warning: From this population stability index on, a significant difference is a warning.
-        alarm: From this index on it is an alarm.
-        ignore: Features that are expected to differ; their index is shown and never counts.
-    """
+    """From which population stability index on a significant difference counts."""
 
     bins: int = Field(default=10, ge=2, le=100)
     warning: float = Field(default=0.1, ge=0)
@@ -64,11 +50,8 @@ class DriftOptions(Configuration):
 class PerformanceOptions(Configuration):
     """How good the answers must be, measured on labelled predictions.
 
-    Attributes:
-        metric: None takes accuracy or rmse, by the task.
-        limit: The least accuracy or the largest error; None sets no fixed limit.
-        tolerance: By how much live predictions may be worse than the release's validation rows:
-            an accuracy by this difference, an error by this fraction. None does not compare.
+    ``tolerance`` is by how much they may be worse than the release's validation rows: an accuracy
+    by this difference, an error by this fraction.
     """
 
     metric: Literal["accuracy", "rmse", "mae"] | None = None
@@ -85,44 +68,26 @@ class PerformanceOptions(Configuration):
 class CalibrationOptions(Configuration):
     """How true the probabilities must be; a larger expected calibration error is a warning."""
 
-    maximum_error: float = Field(default=0.1, ge=0, le=1)
+    maximum_error: Share = 0.1
 
 
 class QualityOptions(Configuration):
-    """What part of the values may be bad; None sets no limit.
+    """What part of a feature's values may be bad, and how repeated or old predictions may be.
 
-    More bad values of a feature are an alarm, the others a warning.
-
-    Attributes:
-        maximum_missing: The largest fraction of missing values, beyond what the reference has.
-        maximum_wrong_type: The largest fraction of values of another type.
-        maximum_out_of_range: The largest fraction outside of the contract's range, and of rows of
-            the contract's table that do not fit it.
-        maximum_unknown: The largest fraction of categories that the reference does not have.
-        maximum_duplicates: The largest fraction of rows that repeat another one.
-        maximum_age_hours: How old the newest prediction may be.
+    Missing values count beyond what the reference has, unknown categories are those that it has
+    not.
     """
 
-    maximum_missing: Fraction = Field(default=0.05, ge=0, le=1)
-    maximum_wrong_type: Fraction = Field(default=0.0, ge=0, le=1)
-    maximum_out_of_range: Fraction = Field(default=0.01, ge=0, le=1)
-    maximum_unknown: Fraction = Field(default=0.05, ge=0, le=1)
-    maximum_duplicates: Fraction = Field(default=None, ge=0, le=1)
+    maximum_missing: Share | None = 0.05
+    maximum_wrong_type: Share | None = 0.0
+    maximum_out_of_range: Share | None = 0.01
+    maximum_unknown: Share | None = 0.05
+    maximum_duplicates: Share | None = None
     maximum_age_hours: float | None = Field(default=None, gt=0)
 
 
 class MonitoringOptions(Configuration):
-    """How the deployed release is looked at.
-
-    Attributes:
-        window: Which predictions.
-        significance: The chance of any false alarm in a run, over all of its tests.
-        confidence: Of the intervals that are shown.
-        drift: When another distribution counts.
-        performance: How good the answers must be.
-        calibration: How true the probabilities must be.
-        quality: What part of the values may be bad.
-    """
+    """How the deployed release is looked at; ``significance`` is shared by all tests of a run."""
 
     window: WindowOptions = WindowOptions()
     significance: float = Field(default=0.01, gt=0, lt=0.5)
@@ -136,29 +101,13 @@ class MonitoringOptions(Configuration):
 class AreaActions(Configuration):
     """What repeated alarms of each area call for; calibration is never more than a warning."""
 
-    performance: Action = "retrain"
-    drift: Action = "investigate"
     data_quality: Action = "investigate"
-
-    def by_area(self) -> dict[Area, Action]:
-        """What each area calls for."""
-        return {
-            "data_quality": self.data_quality,
-            "drift": self.drift,
-            "performance": self.performance,
-        }
+    drift: Action = "investigate"
+    performance: Action = "retrain"
 
 
 class TrainingRowsOptions(Configuration):
-    """What a retraining learns from.
-
-    Attributes:
-        include: ``labelled`` takes the predictions that were answered since the first alarm and
-            whose true label is known; ``all`` takes the table of observations too. With too few
-            labels it is always both.
-        minimum_labelled: So many labelled predictions are enough.
-        maximum_labelled: The newest so many are taken.
-    """
+    """What a retraining learns from."""
 
     include: Literal["labelled", "all"] = "labelled"
     minimum_labelled: int = Field(default=200, ge=20)
@@ -175,14 +124,7 @@ class TrainingRowsOptions(Configuration):
 
 
 class RetrainingOptions(Configuration):
-    """When a release is trained anew, and on what.
-
-    Attributes:
-        windows: How many of the newest windows are looked at; windows that overlap count once.
-        alarms: In how many of them an area must be an alarm before anything is done.
-        actions: What each area calls for.
-        rows: What a retraining learns from.
-    """
+    """In how many of how many windows an area must be an alarm before anything is done."""
 
     windows: int = Field(default=3, ge=1, le=MOST_WINDOWS)
     alarms: int = Field(default=2, ge=1)
@@ -197,10 +139,10 @@ class RetrainingOptions(Configuration):
 
 
 def require_decidable(monitoring: MonitoringOptions, retraining: RetrainingOptions) -> None:
-    """Check that there can be as many windows as a decision needs.
+    """Refuse windows that all hold all predictions where a decision needs several.
 
     Raises:
-        ConfigurationError: Each window would hold all predictions, so that all of them overlap.
+        ConfigurationError: Such windows overlap, and those that overlap count once.
     """
     window = monitoring.window
     if window.rows is None and window.hours is None and retraining.alarms > 1:

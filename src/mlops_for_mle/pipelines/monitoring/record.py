@@ -15,8 +15,7 @@ class Metric:
 
     Attributes:
         area: What it is about.
-        subject: A feature's name, a class, ``prediction``, ``rows`` (all predictions of the
-            window) or ``table`` (the newest rows of the contract's table).
+        subject: A feature's name, a class, ``prediction`` or ``rows`` (all of the window).
         metric: What was measured, such as ``population_stability_index``.
         value: None where there was nothing to measure.
         lower: The lower end of the confidence interval.
@@ -39,23 +38,11 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class MonitoringRun:
-    """A row of ``monitoring_runs``: one look at the deployed release.
+    """A row of ``monitoring_runs``, one look at the deployed release, with its metrics.
 
-    Attributes:
-        contract: Whose release.
-        release: The release that answered the predictions.
-        model_version: Its version in the registry.
-        window_from: When the first prediction of the window was answered; None without any.
-        window_to: When the last one was.
-        prediction_count: How many predictions the window has.
-        labelled_count: How many predictions with a true label were looked at.
-        labelled_from: When the first of those was answered; None without any.
-        labelled_to: When the last one was.
-        status: ``insufficient`` when there were too few rows to say more.
-        reasons: Sentences for people.
-        id: Its number; None before it is recorded.
-        created_at: When it was recorded; None before.
-        metrics: The numbers, which have a table of their own.
+    Times are those at which predictions were answered, of the window and of the labelled
+    predictions that were looked at; None where there was none. What the database gives, the id and
+    the time of recording, is None before.
     """
 
     contract: str
@@ -79,13 +66,9 @@ class RetrainingDecision:
     """A row of ``retraining_decisions``: what is to be done about a release.
 
     Attributes:
-        contract: Whose release.
         monitoring_run_id: The newest run that was looked at.
-        decision: What is to be done.
-        reasons: Sentences for people.
         evidence_from: When the first of the predictions was answered that speak for it.
-        id: Its number; None before it is recorded.
-        created_at: When it was recorded; None before.
+        run_id: The MLflow run of the retraining that has taken it up last.
         acted_at: When a retraining ended that it called for; None before.
         outcome: How that ended.
     """
@@ -97,13 +80,9 @@ class RetrainingDecision:
     evidence_from: datetime | None = None
     id: int | None = None
     created_at: datetime | None = None
+    run_id: str | None = None
     acted_at: datetime | None = None
     outcome: str | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it calls for a retraining that has not ended yet."""
-        return self.decision == "retrain" and self.acted_at is None
 
 
 def summarise(run: MonitoringRun) -> str:
@@ -112,10 +91,6 @@ def summarise(run: MonitoringRun) -> str:
     if run.window_from is not None and run.window_to is not None:
         begin, end = (one.astimezone() for one in (run.window_from, run.window_to))
         window += f", {begin:%Y-%m-%d %H:%M:%S} to {end:%Y-%m-%d %H:%M:%S}"
-    lines = [
-        ("status", run.status),
-        *(("", reason) for reason in run.reasons),
-        ("release", run.release),
-        ("window", window),
-    ]
+    told = [("", reason) for reason in run.reasons]
+    lines = [("status", run.status), *told, ("release", run.release), ("window", window)]
     return "\n".join(f"  {name:<7}  {value}" for name, value in lines)

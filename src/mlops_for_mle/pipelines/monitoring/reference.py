@@ -19,7 +19,7 @@ from mlops_for_mle.releases.manifest import Manifest, Release
 PREDICTION = "prediction"
 
 Numbers = npt.NDArray[np.float64]
-Kind = Literal["number", "whole", "time", "category", "class"]
+Kind = Literal["number", "whole", "time", "category", "answer", "class"]
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,15 @@ class Column:
     """A feature, or the prediction, and the bins that its values are counted in.
 
     Attributes:
-        name: The feature's name.
-        kind: How the log's values are read as numbers. Dates and times are seconds since 1970; a
-            category or class is its place among ``categories``, from 1, and 0 where it is none.
+        kind: How a value is read as a number. Dates and times are seconds since 1970; a category
+            or predicted class is its place among ``categories``, from 1, and 0 where it is none.
         edges: Ascending; a value counts in the bin whose number is how many edges are at most as
             large, so there is one bin more than edges and the outer ones are open.
         counts: The reference's values, one count a bin.
         missing: The fraction of the reference's rows without a value.
         centre: The reference's mean; values are summed up relative to it.
         scale: The reference's standard deviation, or 1 where that is 0.
-        minimum: The smallest value that the contract allows.
+        minimum: The smallest number that the contract allows.
         maximum: The largest.
         categories: The texts of categories, or the labels of classes.
     """
@@ -55,19 +54,12 @@ class Column:
     @property
     def is_number(self) -> bool:
         """Whether its bins have an order."""
-        return self.kind in ("number", "whole", "time")
+        return self.kind not in ("category", "class")
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What a window is compared with.
-
-    Attributes:
-        manifest: Of the deployed release.
-        features: The contract's features, in its order.
-        prediction: What the release answers for the rows of its snapshot.
-        target_scale: The standard deviation of a regression's target; 1 for classification.
-    """
+    """What a window is compared with: the release's features, and its answers for its snapshot."""
 
     manifest: Manifest
     features: tuple[Column, ...]
@@ -76,7 +68,7 @@ class Reference:
 
     @property
     def contract(self) -> Contract:
-        """The contract of the deployed release."""
+        """The contract of the release."""
         return self.manifest.contract
 
     def subject(self, name: str) -> str:
@@ -104,16 +96,14 @@ def describe_reference(
             f"{manifest.release} was trained on {expected[:12]}…: it was altered, so the release "
             "cannot be compared with it."
         )
-    bins, target = monitoring.drift.bins, contract.target
+    bins, target, scale = monitoring.drift.bins, contract.target, 1.0
     answers = Predictor(release.model, contract).predict(encode_rows(snapshot, contract)).values
     if target.classes:
-        labels = [target.labels[code] for code in answers.tolist()]
-        prediction = describe_categories(
-            PREDICTION, "class", labels, tuple(one.label for one in target.classes)
-        )
-        scale = 1.0
+        answered = [target.labels[code] for code in answers.tolist()]
+        labels = tuple(one.label for one in target.classes)
+        prediction = describe_categories(PREDICTION, "class", answered, labels)
     else:
-        prediction = describe_numbers(PREDICTION, "number", answers.astype(np.float64), bins)
+        prediction = describe_numbers(PREDICTION, "answer", answers.astype(np.float64), bins)
         scale = _deviation(to_array(snapshot[target.column], target.feature))
     features = tuple(
         describe_feature(name, one, snapshot[name], bins) for name, one in contract.features.items()
@@ -123,16 +113,15 @@ def describe_reference(
 
 def describe_feature(name: str, feature: Feature, values: "pd.Series[Any]", bins: int) -> Column:
     """Sort a feature's values into bins or categories, by its type."""
-    if feature.is_number:
-        kind: Kind = "whole" if feature.type == "integer" else "number"
-        limits = {"minimum": feature.minimum, "maximum": feature.maximum}
-        return describe_numbers(name, kind, to_array(values, feature), bins, **limits)
+    if not feature.is_number and not feature.is_time:
+        return describe_categories(name, "category", plain_column(values, feature))
+    kind: Kind = "whole" if feature.type == "integer" else "number"
+    limits, numbers = (feature.minimum, feature.maximum), to_array(values, feature)
     if feature.is_time:
-        times = to_array(values, feature).astype("datetime64[us]")
-        seconds = np.where(np.isnat(times), np.nan, times.astype(np.int64) / 1e6)
-        limits = {"minimum": _seconds(feature.earliest), "maximum": _seconds(feature.latest)}
-        return describe_numbers(name, "time", seconds, bins, **limits)
-    return describe_categories(name, "category", plain_column(values, feature))
+        kind, limits = "time", (_seconds(feature.earliest), _seconds(feature.latest))
+        times = numbers.astype("datetime64[us]")
+        numbers = np.where(np.isnat(times), np.nan, times.astype(np.int64) / 1e6)
+    return describe_numbers(name, kind, numbers, bins, *limits)
 
 
 def describe_categories(
@@ -141,19 +130,20 @@ def describe_categories(
     """Count plain values by their text; the categories are those that occur, unless given."""
     present = [one for one in values if one is not None]
     counts = Counter(one if isinstance(one, str) else json.dumps(one) for one in present)
-    known = tuple(sorted(counts)) if categories is None else categories
-    return Column(
-        name,
-        kind,
-        edges=tuple(range(1, len(known) + 1)),
-        counts=(0, *(counts[one] for one in known)),
-        missing=1 - len(present) / max(1, len(values)),
-        categories=known,
-    )
+    known = categories or tuple(sorted(counts))
+    edges = tuple(float(place) for place in range(1, len(known) + 1))
+    missing = 1 - len(present) / max(1, len(values))
+    in_bins = (0, *(counts[one] for one in known))
+    return Column(name, kind, edges, in_bins, missing, categories=known)
 
 
 def describe_numbers(
-    name: str, kind: Kind, values: Numbers, bins: int, **limits: float | None
+    name: str,
+    kind: Kind,
+    values: Numbers,
+    bins: int,
+    minimum: float | None = None,
+    maximum: float | None = None,
 ) -> Column:
     """Sort numbers into bins of about equally many; NaN is missing."""
     present = values[np.isfinite(values)]
@@ -167,7 +157,8 @@ def describe_numbers(
         missing=1 - len(present) / max(1, len(values)),
         centre=float(present.mean()) if len(present) else 0.0,
         scale=_deviation(present),
-        **limits,
+        minimum=minimum,
+        maximum=maximum,
     )
 
 
@@ -178,11 +169,9 @@ def bin_edges(values: Numbers, bins: int) -> Numbers:
     way, to 32 bits for example, stays in its bin. A single value has a narrow bin of its own.
     """
     distinct = np.unique(values)
-    if len(distinct) == 0:
-        return distinct
-    if len(distinct) == 1:
-        width = 1e-6 * max(1.0, abs(float(distinct[0])))
-        return np.array([distinct[0] - width, distinct[0] + width])
+    if len(distinct) < 2:
+        width = 1e-6 * np.maximum(1.0, np.abs(distinct))
+        return np.concatenate([distinct - width, distinct + width])
     quantiles = np.quantile(values, np.arange(1, bins) / bins, method="inverted_cdf")
     # Between the value at the quantile and the next larger one.
     positions = np.unique(np.searchsorted(distinct, quantiles, side="right"))
