@@ -107,10 +107,10 @@ def test_serving_starts_without_the_packages_of_the_pipelines(tmp_path: Path) ->
     ("before", "after"),
     [
         ("sort_rows", "take_snapshot"),
-        ("assemble_candidate", "register_candidate"),
-        ("decide", "build_release"),
-        ("build_release", "plan_deployment"),
-        ("confirm_metrics", "decide"),
+        ("assemble_candidate", "compare_models"),
+        ("compare_models", "apply_gates"),
+        ("apply_gates", "release_champion"),
+        ("release_champion", "verify_release"),
     ],
 )
 def test_a_step_waits_for_what_it_builds_on(before: str, after: str) -> None:

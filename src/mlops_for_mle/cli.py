@@ -5,11 +5,11 @@ from typing import Any
 
 import click
 from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.cli.utils import LazyGroup
 
 from mlops_for_mle.commands.contract import contract_commands
 from mlops_for_mle.commands.database import database_commands
 from mlops_for_mle.commands.mlflow import mlflow_commands
-from mlops_for_mle.commands.model import model_commands
 from mlops_for_mle.commands.score import score
 from mlops_for_mle.commands.score_topic import score_topic
 from mlops_for_mle.commands.serve import serve
@@ -17,10 +17,12 @@ from mlops_for_mle.commands.stream import stream
 from mlops_for_mle.commands.watch import watch
 from mlops_for_mle.errors import friendly
 
-
-@click.group(name=__file__)
-def cli() -> None:
-    """Commands of the project."""
+cli = LazyGroup(
+    name=__file__,
+    help="Commands of the project.",
+    # Imported when it is called, because it imports MLflow.
+    lazy_subcommands={"model": "mlops_for_mle.commands.model.model_commands"},
+)
 
 
 def _friendly_run() -> click.Command:
@@ -38,7 +40,6 @@ for command in (
     contract_commands,
     database_commands,
     mlflow_commands,
-    model_commands,
     score,
     score_topic,
     serve,

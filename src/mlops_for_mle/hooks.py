@@ -78,11 +78,12 @@ class ProjectHooks:
             run = self._results.get("monitoring_runs")
             click.echo(summarise(run) if run else last_summary(url, contract.name))
         if "__default__" in names:
-            from mlops_for_mle.commands.versions import Registry, project_summary
+            from mlops_for_mle.commands.model import project_summary
 
+            metric, env = _gate_metric(catalog), run_params.get("env")
             decision = self._results.get("champion@decision")
-            registry = Registry(contract, _gate_metric(catalog), url, run_params.get("env"))
-            click.echo(project_summary(registry, decision.version if decision else None))
+            run_id = decision.run_id if decision else None
+            click.echo(project_summary(contract, metric, url, env, run_id))
 
 
 class MlflowHooks:

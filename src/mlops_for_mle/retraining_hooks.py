@@ -24,7 +24,7 @@ class RetrainingHooks:
     def __init__(self) -> None:
         self._contract: Contract | None = None
         self._decision: RetrainingDecision | None = None
-        self._version: int | None = None
+        self._candidate: str | None = None
 
     @hook_impl
     def after_context_created(self, context: "KedroContext") -> None:
@@ -39,7 +39,7 @@ class RetrainingHooks:
         Raises:
             NotCalledForError: It does not call for a retraining, or was acted on.
         """
-        self._decision = self._version = None
+        self._decision = self._candidate = None
         if PIPELINE not in _names(run_params) or self._contract is None:
             return
         from mlops_for_mle import database, retraining_log
@@ -54,21 +54,24 @@ class RetrainingHooks:
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
-        """Remember which version was decided on; another run may register one meanwhile."""
+        """Remember which run was decided on; another one may register a version meanwhile."""
         if dataset_name == "champion@decision":
-            self._version = data.version
+            self._candidate = data.run_id
 
     @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any]) -> None:
         """Record how the retraining ended; a part of it ends nothing."""
         if self._decision is None or self._decision.id is None or _is_partial(run_params):
             return
+        if self._candidate is None:
+            return
         from mlflow import MlflowClient
 
         from mlops_for_mle import database, retraining_log
-        from mlops_for_mle.datasets.model_registry import decision_in_words
+        from mlops_for_mle.pipelines.registry.datasets import decision_on, find_version
 
-        outcome = decision_in_words(MlflowClient(), self._decision.contract, self._version)
+        version = find_version(MlflowClient(), self._decision.contract, self._candidate)
+        outcome = f"version {version.version} {decision_on(version)}"
         with database.reachable(database.database_url()) as engine, engine.begin() as connection:
             retraining_log.conclude(connection, self._decision.id, outcome)
 

@@ -1,25 +1,29 @@
+"""A model in service: it answers as it was trained, and a release proves that when it is loaded."""
+
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.datasets import load_iris
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
 
+from mlops_for_mle.contract.columns import encode_rows
 from mlops_for_mle.errors import ReleaseError
-from mlops_for_mle.predictor import OnnxModel, Predictor
-from mlops_for_mle.release import Example, Release
-from tests.releases import make_release
-from tests.unit.conftest import HOUSE_CONTRACT, IRIS_CONTRACT, LINE_CONTRACT, iris_rows
+from mlops_for_mle.releases.manifest import Example, Release
+from mlops_for_mle.releases.predictor import Predictor, load
+from tests.mixed import MIXED_CONTRACT, mixed_rows
+from tests.new_releases import HOUSE_CONTRACT, IRIS_CONTRACT, make_release, mixed_release
 
 LENGTHS = st.floats(0.1, 10, allow_nan=False)
 ROWS = st.lists(st.tuples(LENGTHS, LENGTHS, LENGTHS, LENGTHS), min_size=1, max_size=20)
 
 
 @pytest.fixture(scope="module")
-def predictor(published: Release) -> Predictor:
-    return Predictor(published)
+def predictor(release: Release) -> Predictor:
+    return load(release)
 
 
 def with_example(release: Release, **changes: Any) -> Release:
@@ -63,25 +67,30 @@ def test_a_row_is_answered_alike_alone_and_among_others(
 @pytest.mark.parametrize("layout", ["transposed", "every second row", "float32"])
 def test_rows_may_lie_in_memory_as_they_like(predictor: Predictor, layout: str) -> None:
     rows = np.random.default_rng(0).uniform(0.1, 8, (10, 4))
-    given_rows = {
+    laid = {
         "transposed": np.asfortranarray(rows),
         "every second row": np.repeat(rows, 2, axis=0)[::2],
         "float32": rows.astype(np.float32),
     }[layout]
 
-    np.testing.assert_array_equal(
-        predictor.predict(given_rows).values, predictor.predict(rows).values
-    )
+    np.testing.assert_array_equal(predictor.predict(laid).values, predictor.predict(rows).values)
 
 
-def test_a_regression_is_answered_with_numbers_and_no_probabilities(
-    regression_release: Release,
-) -> None:
-    answers = Predictor(regression_release).predict(np.array([[3.0, 100.0]]))
+def test_a_regression_is_answered_with_numbers_and_no_probabilities(house: Release) -> None:
+    answers = load(house).predict(np.array([[3.0, 100.0]]))
 
     assert answers.probabilities is None
     assert answers.values.dtype == np.float64
     assert answers.values[0] == pytest.approx(230, rel=1e-4)
+
+
+def test_a_release_of_every_type_of_column_answers_its_rows() -> None:
+    rows = mixed_rows(50, seed=3)
+
+    answers = load(mixed_release()).predict(encode_rows(rows, MIXED_CONTRACT))
+
+    found = [MIXED_CONTRACT.target.values[int(one)] for one in answers.values]
+    assert np.mean(rows["left?"] == found) > 0.7
 
 
 @pytest.mark.parametrize(
@@ -92,41 +101,35 @@ def test_a_regression_is_answered_with_numbers_and_no_probabilities(
     ],
 )
 def test_a_release_that_answers_its_example_otherwise_is_refused(
-    published: Release, changes: dict[str, Any]
+    release: Release, changes: dict[str, Any]
 ) -> None:
     with pytest.raises(ReleaseError, match="answers its own example differently"):
-        Predictor(with_example(published, **changes))
+        load(with_example(release, **changes))
 
 
-def test_a_number_that_is_off_by_more_than_the_tolerance_is_refused(
-    regression_release: Release,
-) -> None:
-    predictions = [value * 1.001 for value in regression_release.manifest.example.predictions]
+def test_a_number_that_is_off_by_more_than_the_tolerance_is_refused(house: Release) -> None:
+    predictions = [value * 1.001 for value in house.manifest.example.predictions]
 
     with pytest.raises(ReleaseError, match="answers its own example differently"):
-        Predictor(with_example(regression_release, predictions=predictions))
+        load(with_example(house, predictions=predictions))
 
 
 def test_probabilities_that_the_graph_does_not_give_are_missed() -> None:
-    rows = iris_rows()
-    features, target = rows[list(IRIS_CONTRACT.feature_names)].to_numpy(), rows["target"]
+    features, target = load_iris(return_X_y=True)
     model = Pipeline([("model", SVC())]).fit(features, target)
     release = make_release(model, IRIS_CONTRACT, features[:1], with_probabilities=False)
 
-    assert Predictor(release).model.has_probabilities is False
+    assert load(release).has_probabilities is False
     with pytest.raises(ReleaseError, match="answers its own example differently"):
-        Predictor(with_example(release, probabilities=((1.0, 0.0, 0.0),)))
+        load(with_example(release, probabilities=((1.0, 0.0, 0.0),)))
 
 
 @pytest.mark.parametrize("model", [b"", b"no graph at all", b"\x08\x07"])
 def test_bytes_that_are_no_graph_are_refused(model: bytes) -> None:
     with pytest.raises(ReleaseError, match="onnxruntime cannot load the model"):
-        OnnxModel(model, IRIS_CONTRACT)
+        Predictor(model, IRIS_CONTRACT)
 
 
-@pytest.mark.parametrize("contract", [HOUSE_CONTRACT, LINE_CONTRACT])
-def test_a_graph_for_another_number_of_features_is_refused(
-    published: Release, contract: Any
-) -> None:
-    with pytest.raises(ReleaseError, match=r"signature does not fit .* expected one input"):
-        OnnxModel(published.model, contract)
+def test_a_graph_for_another_number_of_features_is_refused(release: Release) -> None:
+    with pytest.raises(ReleaseError, match=r"does not fit contract houses: expected one input"):
+        Predictor(release.model, HOUSE_CONTRACT)
