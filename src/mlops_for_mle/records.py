@@ -95,26 +95,6 @@ class ModelPassport(Configuration):
 
 
 @dataclass(frozen=True)
-class OnnxExport:
-    """The served form of a model, and how it compared with the trained one."""
-
-    graph: bytes = field(repr=False)
-    precision: Precision
-    parity: Parity
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A model with all that is logged beside it; the parameters are MLflow's, by name."""
-
-    model: Any
-    onnx: bytes = field(repr=False)
-    passport: ModelPassport
-    validation: pd.DataFrame
-    parameters: dict[str, Any]
-
-
-@dataclass(frozen=True)
 class Candidate:
     """A model that a training run has logged."""
 

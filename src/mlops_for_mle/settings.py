@@ -8,13 +8,11 @@ prepare_process()
 from mlops_for_mle.config import RESOLVERS, ProjectConfigLoader  # noqa: E402
 from mlops_for_mle.hooks import MlflowHooks, ProjectHooks  # noqa: E402
 from mlops_for_mle.retraining_hooks import RetrainingHooks  # noqa: E402
-from mlops_for_mle.training_turns import TrainingTurns  # noqa: E402
 
 # kedro-mlflow's hook is replaced by ours; telemetry would edit pyproject.toml and wait for a
 # server.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-telemetry")
-# The later ones come first.
-HOOKS = (ProjectHooks(), RetrainingHooks(), TrainingTurns(), MlflowHooks())
+HOOKS = (ProjectHooks(), RetrainingHooks(), MlflowHooks())
 
 CONFIG_LOADER_CLASS = ProjectConfigLoader
 CONFIG_LOADER_ARGS = {

@@ -11,9 +11,9 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from mlops_for_mle.commands.watch import patient_retraining, watch_once
+from mlops_for_mle.config import release_store
 from mlops_for_mle.errors import NotCalledForError
 from mlops_for_mle.release import ReleaseStore
-from mlops_for_mle.resolvers import release_store
 from tests.integration.expectations import refused
 from tests.integration.projects import run_session
 from tests.integration.servers import query

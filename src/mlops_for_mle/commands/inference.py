@@ -25,8 +25,8 @@ _TAKEN_ENVIRONMENTS = {
     **{
         name: f"data/{name}, where its files would go, is a folder of the project's own"
         for name in (
-            *("01_raw", "02_intermediate", "05_model_input", "07_model_output", "08_reporting"),
-            *("mlflow", "postgres", "releases", "serving_cache", "serving_spool"),
+            *("01_raw", "02_intermediate", "05_model_input", "06_models", "07_model_output"),
+            *("08_reporting", "mlflow", "postgres", "releases", "serving_cache", "serving_spool"),
         )
     },
 }

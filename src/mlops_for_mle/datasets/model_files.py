@@ -7,26 +7,12 @@ import pandas as pd
 
 from mlops_for_mle.configuration import parse_configuration
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.records import ModelPassport, TrainedModel
+from mlops_for_mle.records import ModelPassport
 from mlops_for_mle.release import MODEL_FILE
 
 PASSPORT_FILE = "passport.json"
 VALIDATION_FILE = "validation.parquet"
 FOLDER = "extra_files"
-
-
-def write_model_files(folder: Path, trained: TrainedModel) -> list[str]:
-    """Write ONNX graph, passport and validation rows, for MLflow to log with the model.
-
-    Returns:
-        The paths that were written.
-    """
-    (folder / MODEL_FILE).write_bytes(trained.onnx)
-    (folder / PASSPORT_FILE).write_text(
-        trained.passport.model_dump_json(indent=2), encoding="utf-8"
-    )
-    trained.validation.to_parquet(folder / VALIDATION_FILE, index=False)
-    return [str(folder / name) for name in (MODEL_FILE, PASSPORT_FILE, VALIDATION_FILE)]
 
 
 def read_passport(model_folder: Path, where: str) -> ModelPassport:

@@ -2,7 +2,16 @@
 
 from kedro.pipeline import Pipeline, node
 
-from mlops_for_mle.pipelines.training import nodes
+from mlops_for_mle.pipelines.training.nodes import (
+    assemble_candidate,
+    check_snapshot,
+    draw_plots,
+    evaluate_model,
+    export_model,
+    split_snapshot,
+    take_snapshot,
+    train_model,
+)
 
 
 def create_pipeline() -> Pipeline:
@@ -10,66 +19,31 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             node(
-                nodes.take_snapshot,
-                inputs=["observations@window", "params:contract"],
-                outputs="snapshot",
+                take_snapshot,
+                ["observations@window", "params:contract"],
+                "snapshot",
                 name="take_snapshot",
             ),
             node(
-                nodes.check_snapshot,
-                inputs=["snapshot", "params:contract", "params:data_checks"],
-                outputs="data_quality",
+                check_snapshot,
+                ["snapshot", "params:contract", "params:data_checks"],
+                ["checked_examples", "data_quality"],
                 name="check_snapshot",
             ),
             node(
-                nodes.admit_snapshot,
-                inputs=["snapshot", "data_quality"],
-                outputs="admitted_snapshot",
-                name="admit_snapshot",
-            ),
-            node(
-                nodes.split_snapshot,
-                inputs=["admitted_snapshot", "params:contract", "params:training"],
-                outputs=["training_rows", "validation_rows"],
+                split_snapshot,
+                ["checked_examples", "params:training"],
+                ["examples", "validation_rows"],
                 name="split_snapshot",
             ),
+            node(train_model, ["examples", "params:training"], "fitted", name="train_model"),
+            node(export_model, "fitted", "trained", name="export_model"),
+            node(evaluate_model, "trained", "metrics", name="evaluate_model"),
+            node(draw_plots, "trained", ["confusion_matrix", "class_report"], name="draw_plots"),
             node(
-                nodes.train_model,
-                inputs=["training_rows", "params:contract", "params:training"],
-                outputs=["model", "model_parameters"],
-                name="train_model",
-            ),
-            node(
-                nodes.evaluate_model,
-                inputs=["model", "training_rows", "validation_rows", "params:contract"],
-                outputs="metrics",
-                name="evaluate_model",
-            ),
-            node(
-                nodes.export_model,
-                inputs=["model", "admitted_snapshot", "params:contract"],
-                outputs="onnx_export",
-                name="export_model",
-            ),
-            node(
-                nodes.draw_plots,
-                inputs=["model", "validation_rows", "params:contract"],
-                outputs=["confusion_matrix", "class_report"],
-                name="draw_plots",
-            ),
-            node(
-                nodes.assemble_candidate,
-                inputs=[
-                    "model",
-                    "model_parameters",
-                    "onnx_export",
-                    "metrics",
-                    "snapshot",
-                    "validation_rows",
-                    "params:contract",
-                    "params:training",
-                ],
-                outputs="candidate@trained",
+                assemble_candidate,
+                ["trained", "metrics"],
+                "candidate@trained",
                 name="assemble_candidate",
             ),
         ],

@@ -7,7 +7,7 @@ from mlops_for_mle.errors import UserError
 from mlops_for_mle.monitoring_run import MonitoringRun
 from mlops_for_mle.pipelines.retraining.nodes import choose_rows, decide
 from mlops_for_mle.pipelines.retraining.options import RetrainingOptions
-from mlops_for_mle.pipelines.training.data_checks import DataCheckOptions
+from mlops_for_mle.pipelines.training.options import DataCheckOptions
 from mlops_for_mle.records import Window
 from mlops_for_mle.records_retraining import (
     MonitoringHistory,

@@ -1,10 +1,15 @@
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.pipelines.training.data_checks import DataCheckOptions, check, require_good
+from mlops_for_mle.pipelines.training import checks, nodes
+from mlops_for_mle.pipelines.training.options import DataCheckOptions
+from mlops_for_mle.pipelines.training.split import scarce_classes
+from tests.pipelines.training.examples import Window, encoded
 
 CLASSES = [{"value": value, "label": label} for value, label in enumerate(("a", "b"))]
 
@@ -33,18 +38,24 @@ def table(count: int = 400, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame({"width": width, "height": height, "kind": kind})
 
 
-def problems(rows: pd.DataFrame, task: str = "classification", **options: object) -> list[str]:
-    found: list[str] = check(rows, contract(task), DataCheckOptions(**options))["problems"]
-    return found
+def check(
+    rows: pd.DataFrame, task: str = "classification", **options: Any
+) -> tuple[dict[str, Any], list[str]]:
+    """What is found, and what is wrong."""
+    chosen = DataCheckOptions.model_validate(options)
+    return checks.check(*encoded(rows, contract(task)), contract(task), chosen)
+
+
+def problems(rows: pd.DataFrame, task: str = "classification", **options: Any) -> list[str]:
+    return check(rows, task, **options)[1]
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_sound_table_passes_every_check():
-    found = check(table(), contract(), DataCheckOptions())
+    found, wrong = check(table())
 
-    assert found["problems"] == []
+    assert wrong == []
     assert found["distinct_rows_by_class"].keys() == {"a", "b"}
-    require_good(found, "things")
 
 
 @pytest.mark.parametrize(("column", "task"), [("width", "classification"), ("kind", "regression")])
@@ -112,7 +123,7 @@ def test_equal_features_with_another_label_are_another_row():
     rows = table()
     both = pd.concat([rows.assign(kind=0), rows.assign(kind=1)], ignore_index=True)
 
-    found = check(both, contract(), DataCheckOptions(maximum_label_noise=None))
+    found, _ = check(both, maximum_label_noise=None)
 
     assert found["distinct_rows_by_class"] == {"a": len(rows), "b": len(rows)}
 
@@ -128,17 +139,17 @@ def test_a_column_of_identifiers_is_no_leakage():
     rows = table()
     rows["height"] = np.arange(len(rows), dtype=float)
 
-    assert check(rows, contract(), DataCheckOptions())["single_feature_scores"]["height"] < 0.7
+    assert check(rows)[0]["single_feature_scores"]["height"] < 0.7
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3])
 def test_the_share_of_wrong_labels_is_estimated(share):
     rows = table(2_000)
-    clean = check(rows, contract(), DataCheckOptions())["label_noise"]
+    clean = check(rows)[0]["label_noise"]
     flipped = np.random.default_rng(1).random(len(rows)) < share
     rows.loc[flipped, "kind"] = 1 - rows.kind[flipped]
 
-    noise = check(rows, contract(), DataCheckOptions(maximum_label_noise=None))["label_noise"]
+    noise = check(rows, maximum_label_noise=None)[0]["label_noise"]
 
     assert clean < 0.03
     assert share / 3 < noise < share * 1.3
@@ -148,7 +159,33 @@ def test_more_wrong_labels_than_allowed_stop_the_training():
     rows = table(1_000)
     flipped = np.random.default_rng(1).random(len(rows)) < 0.2
     rows.loc[flipped, "kind"] = 1 - rows.kind[flipped]
-    found = check(rows, contract(), DataCheckOptions(maximum_label_noise=0.05))
+    snapshot = nodes.take_snapshot(Window("things", rows), contract())
 
     with pytest.raises(UserError, match=r"things is not fit to train on: about \d+% of the labels"):
-        require_good(found, "things")
+        nodes.check_snapshot(snapshot, contract(), DataCheckOptions(maximum_label_noise=0.05))
+
+
+def test_a_number_that_never_differs_cannot_be_learned():
+    (said,) = problems(table().assign(kind=1.5), "regression")
+
+    assert said.startswith("kind has the same value in all 400 rows")
+
+
+@pytest.mark.filterwarnings("error")
+def test_more_rows_than_are_looked_at_closely_are_all_counted():
+    found, wrong = check(table(12_000))
+
+    assert wrong == []
+    assert found["rows"] == 12_000
+    assert sum(found["distinct_rows_by_class"].values()) == 12_000
+
+
+def test_classes_that_are_too_rare_to_be_trained_on_are_counted():
+    rows = table()
+    few = rows[(rows.kind == 0) | (rows.index < rows.index[rows.kind == 1][3])]
+
+    assert scarce_classes(rows, contract(), DataCheckOptions()) == {}
+    assert scarce_classes(few, contract(), DataCheckOptions()) == {
+        "b": "3 distinct rows of the 5 needed"
+    }
+    assert scarce_classes(rows, contract("regression"), DataCheckOptions()) == {}

@@ -6,9 +6,12 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mlops_for_mle.pipelines.training.plot_fonts import drawable
-from mlops_for_mle.pipelines.training.plots import plot_errors, plot_report
-from tests.unit.conftest import IRIS_CONTRACT, LINE_CONTRACT
+from mlops_for_mle.contract import Target
+from mlops_for_mle.pipelines.training.plots import draw, drawable
+from tests.new_releases import IRIS_CONTRACT
+from tests.pipelines.training.examples import LINE_CONTRACT
+
+IRIS, LINE = IRIS_CONTRACT.target, LINE_CONTRACT.target
 
 TRUTH = np.array([0, 0, 1, 1, 1, 2])
 FOUND = np.array([0, 1, 1, 1, 2, 2])
@@ -19,26 +22,27 @@ def texts(figure: Figure) -> list[str]:
 
 
 def test_the_confusion_matrix_shows_each_count_and_class() -> None:
-    figure = plot_errors(TRUTH, FOUND, IRIS_CONTRACT)
+    figure, _ = draw(TRUTH, FOUND, IRIS)
     axes = figure.axes[0]
 
     assert texts(figure) == ["1", "1", "0", "0", "2", "1", "0", "0", "1"]
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == ["setosa", "versicolor", "virginica"]
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("Predicted label", "True label")
     assert axes.get_title() == "Confusion matrix, 6 validation rows"
 
 
 def test_the_report_shows_the_scores_of_each_class() -> None:
-    figure = plot_report(TRUTH, FOUND, IRIS_CONTRACT)
+    _, figure = draw(TRUTH, FOUND, IRIS)
 
     assert texts(figure) == ["1.00", "0.67", "0.50", "0.50", "0.67", "1.00", "0.67", "0.67", "0.67"]
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
     assert labels == ["setosa\n(2 rows)", "versicolor\n(3 rows)", "virginica\n(1 rows)"]
+    assert figure.axes[0].get_title() == "Validation scores by class"
 
 
 def test_a_class_that_is_never_found_counts_as_zero() -> None:
-    figure = plot_report(np.array([0, 1, 2]), np.array([0, 1, 1]), IRIS_CONTRACT)
+    _, figure = draw(np.array([0, 1, 2]), np.array([0, 1, 1]), IRIS)
 
     assert texts(figure)[2::3] == ["0.00", "0.00", "0.00"]
 
@@ -46,34 +50,33 @@ def test_a_class_that_is_never_found_counts_as_zero() -> None:
 def test_a_regression_is_shown_by_its_values_and_residuals() -> None:
     truth, found = np.array([1.0, 2.0, 4.0]), np.array([1.5, 2.0, 3.0])
 
-    points = plot_errors(truth, found, LINE_CONTRACT).axes[0].collections[0].get_offsets()
-    bars = plot_report(truth, found, LINE_CONTRACT).axes[0].patches
+    values, residuals = (
+        np.asarray(figure.axes[0].collections[0].get_offsets()).tolist()
+        for figure in draw(truth, found, LINE)
+    )
 
-    assert np.asarray(points).tolist() == [[1.0, 1.5], [2.0, 2.0], [4.0, 3.0]]
-    assert sum(bar.get_height() for bar in bars) == 3
-
-
-@pytest.mark.parametrize("draw", [plot_errors, plot_report])
-@pytest.mark.parametrize("contract", [IRIS_CONTRACT, LINE_CONTRACT])
-def test_every_picture_can_be_written(draw, contract) -> None:
-    content = io.BytesIO()
-
-    draw(TRUTH, FOUND, contract).savefig(content, format="png")
-
-    with Image.open(content) as image:
-        assert min(image.size) > 200
-        assert len(image.convert("L").getcolors()) > 10
+    assert values == [[1.5, 1.0], [2.0, 2.0], [3.0, 4.0]]
+    assert residuals == [[1.5, -0.5], [2.0, 0.0], [3.0, 1.0]]
 
 
-def test_names_that_no_font_has_are_drawn_as_their_place_and_without_a_warning():
+@pytest.mark.parametrize("target", [IRIS, LINE])
+def test_every_picture_can_be_written(target: Target) -> None:
+    for figure in draw(TRUTH, FOUND, target):
+        content = io.BytesIO()
+        figure.savefig(content, format="png")
+
+        with Image.open(content) as image:
+            assert min(image.size) > 200
+            assert len(image.convert("L").getcolors()) > 10
+
+
+def test_names_that_no_font_has_are_drawn_as_their_place_and_without_a_warning() -> None:
     unknown = "\U0001f9ff"
     assert drawable(["setosa", unknown], "class") == ["setosa", "class 1"]
-
-    raw = IRIS_CONTRACT.model_dump(mode="json")
-    raw["target"]["classes"][1]["label"] = unknown
-    contract = type(IRIS_CONTRACT).model_validate(raw)
+    raw = IRIS.model_dump(mode="json")
+    raw["classes"][1]["label"] = unknown
     truth = np.array([0, 1, 2, 1])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for figure in (plot_errors(truth, truth, contract), plot_report(truth, truth, contract)):
+        for figure in draw(truth, truth, Target.model_validate(raw)):
             figure.savefig(io.BytesIO())

@@ -8,8 +8,25 @@ from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.pipelines.training.split import split_rows
-from tests.unit.conftest import IRIS_CONTRACT, LINE_CONTRACT, SMALL_CONTRACT, iris_rows, line_rows
+from mlops_for_mle.pipelines.training.split import hold_back, row_hashes
+from tests.new_releases import IRIS_CONTRACT
+from tests.pipelines.training.examples import LINE_CONTRACT, encoded, iris_rows, line_rows
+
+SMALL_CONTRACT = Contract.model_validate(
+    {
+        "name": "small",
+        "table": "small_data",
+        "features": {
+            "width": {"minimum": 0, "maximum": 10},
+            "count": {"type": "integer"},
+        },
+        "target": {
+            "column": "kind",
+            "response_name": "kind",
+            "classes": [{"value": 0, "label": "no"}, {"value": 1, "label": "yes"}],
+        },
+    }
+)
 
 # Few distinct values, so that equal rows and rows with contradicting classes are common.
 SMALL_ROWS = st.lists(
@@ -19,6 +36,16 @@ SMALL_ROWS = st.lists(
 )
 FRACTIONS = st.floats(0.05, 0.95)
 SEEDS = st.integers(0, 2**32)
+
+
+def split_rows(
+    rows: pd.DataFrame, contract: Contract, fraction: float, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Training and validation rows."""
+    features, truth = encoded(rows, contract)
+    is_validation = hold_back(row_hashes(features, seed), truth, fraction, contract.target)
+    first, second = (rows[chosen] for chosen in (~is_validation, is_validation))
+    return first.reset_index(drop=True), second.reset_index(drop=True)
 
 
 def small_table(rows: list[Any]) -> pd.DataFrame:
@@ -122,6 +149,12 @@ def test_most_rows_keep_their_side_when_the_table_grows() -> None:
 
     kept = distinct(before, LINE_CONTRACT) & distinct(after, LINE_CONTRACT)
     assert len(kept) >= 0.85 * len(before)
+
+
+def test_the_split_is_the_same_in_every_revision_of_the_code() -> None:
+    _, validation = split_rows(iris_rows(with_key=True), IRIS_CONTRACT, 0.05, 42)
+
+    assert validation["id"].tolist() == [18, 31, 41, 64, 69, 90, 116, 144]
 
 
 def test_a_regression_is_split_by_its_distinct_rows() -> None:
