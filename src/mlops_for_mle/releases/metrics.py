@@ -95,24 +95,6 @@ def baseline(truth: npt.NDArray[Any], target: Target) -> Predictions:
     return Predictions(constant, np.tile(shares, (len(truth), 1)))
 
 
-def baseline(truth: npt.NDArray[Any], target: Target) -> Predictions:
-    """What a model would answer that has learned nothing but how often each answer occurs.
-
-    Args:
-        truth: As ``encode_target`` gives it.
-        target: What is predicted.
-
-    Returns:
-        For each row the most frequent class with the shares of all, or the mean.
-    """
-    if target.task == "regression":
-        return Predictions(np.full(len(truth), truth.mean()), None)
-    codes = np.array(target.class_codes, np.int64)
-    shares = (truth[:, None] == codes).mean(axis=0)
-    constant = np.full(len(truth), codes[shares.argmax()])
-    return Predictions(constant, np.tile(shares, (len(truth), 1)))
-
-
 def metric_text(value: float) -> str:
     """A metric for people: four decimals, and six digits where these would say nothing."""
     if value == 0 or _SMALLEST_WITH_DECIMALS <= abs(value) < _LARGEST_WITH_DECIMALS:

@@ -107,9 +107,8 @@ def check_data_quality(
             said = "are categories that training has not seen"
             measured.append(("unknown_fraction", counts.bins[0], limits.maximum_unknown, said))
         for metric, count, limit, said in measured:
-            limit = limit if is_judged else None
-            said = f"of the values of {one.name} {said}"
-            checks.append(_at_most(one.name, metric, (count, rows), limit, said, "alarm"))
+            told, most = f"of the values of {one.name} {said}", limit if is_judged else None
+            checks.append(_at_most(one.name, metric, (count, rows), most, told, "alarm"))
     return tuple(checks)
 
 
@@ -313,9 +312,10 @@ def _check_errors(
     ):
         largest = limit if name == metric else None
         relative = None if largest is None else largest / scale
-        *scaled, p_value = mean_error(sums.count, total, squares, power, confidence, relative)
-        found = Estimate(*(scale * one for one in scaled), p_value)
-        is_worse = largest is not None and found.value > largest
+        found = mean_error(sums.count, total, squares, power, confidence, relative)
+        value, lower, upper = (scale * one for one in found[:3])
+        found = Estimate(value, lower, upper, found.p_value)
+        is_worse = largest is not None and value > largest
         yield _limited(subject, name, found, largest, sums.count, is_worse=is_worse)
     variation = sums.target_square - sums.target**2 / sums.count
     explained = 1 - sums.square / variation if variation > 0 else None

@@ -65,7 +65,7 @@ SELECT count(*) FROM (
 # One scan for all columns. A function in FROM is called once a row, so that each value is read
 # once, and lets Postgres work in parallel, as a subquery that keeps it from repeating would not.
 _COLUMNS = f"""
-SELECT position, bucket, count(*) AS count, sum(relative) AS sum,
+SELECT position, bucket, count(*) AS rows, sum(relative) AS sum,
        count(*) FILTER (WHERE number < minimum OR number > maximum) AS outside
 FROM (
     SELECT position, number, minimum, maximum, (number - centre) / scale AS relative,
@@ -206,8 +206,8 @@ def _count(connection: Connection, reference: Reference, window: WindowOptions) 
         prediction=prediction,
         cells=tuple(Cell(**one) for one in sums) if is_classifier else (),
         errors=ErrorSums() if is_classifier else ErrorSums(**sums[0]),
-        labelled_from=min((row.first for row in labelled if row.count), default=None),
-        labelled_to=max((row.last for row in labelled if row.count), default=None),
+        labelled_from=min((row.first for row in labelled if row.first), default=None),
+        labelled_to=max((row.last for row in labelled if row.first), default=None),
     )
 
 
@@ -272,9 +272,9 @@ def _read_time(words: str) -> str:
 
 
 def _column_counts(one: Column, rows: Sequence[Row[Any]]) -> ColumnCounts:
-    counts = {row.bucket: row.count for row in rows}
+    counts = {row.bucket: row.rows for row in rows}
     good = [row for row in rows if row.bucket >= 0]
-    total = sum(row.count for row in good)
+    total = sum(row.rows for row in good)
     has_mean = one.is_number and total
     return ColumnCounts(
         bins=tuple(counts.get(number, 0) for number in range(len(one.edges) + 1)),

@@ -4,6 +4,7 @@ SciPy is imported inside the functions, because every `kedro` command imports th
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -21,7 +22,8 @@ _PSEUDO_COUNT = 0.5
 Counts = npt.NDArray[np.float64]
 
 
-class Comparison(NamedTuple):
+@dataclass(frozen=True)
+class Comparison:
     """How two samples differ.
 
     Attributes:
@@ -80,7 +82,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def proportion(
     successes: int, trials: int, confidence: float, limit: float | None = None
 ) -> Estimate:
-    """A proportion with its interval (Wilson 1927), and the exact p-value that it reaches a limit."""
+    """A proportion, its interval (Wilson 1927), and the exact p-value that it reaches a limit."""
     from scipy.stats import binomtest
 
     interval = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
@@ -106,12 +108,14 @@ def mean_error(
     mean = total / count
     error = (max(0.0, squares / count - mean * mean) / max(1, count - 1)) ** 0.5
     reach = NormalDist().inv_cdf(0.5 + confidence / 2) * error
-    in_unit = [max(0.0, one) ** (1 / power) for one in (mean, mean - reach, mean + reach)]
+    value, lower, upper = (
+        max(0.0, one) ** (1 / power) for one in (mean, mean - reach, mean + reach)
+    )
     p_value = None
     if limit is not None:
         excess = mean - limit**power
         p_value = NormalDist().cdf(-excess / error) if error > 0 else float(excess <= 0)
-    return Estimate(*in_unit, p_value)
+    return Estimate(value, lower, upper, p_value)
 
 
 def spiegelhalter(total: float, variance: float) -> float:

@@ -79,15 +79,16 @@ class Reference:
 
 
 def describe_reference(
-    release: Release, snapshot: pd.DataFrame, monitoring: MonitoringOptions
+    deployed: tuple[Release, pd.DataFrame], monitoring: MonitoringOptions
 ) -> Reference:
-    """Describe the rows that a release was trained on, and its answers for them.
+    """Describe the rows that the deployed release was trained on, and its answers for them.
 
     Raises:
         UserError: They are other rows.
     """
     from mlops_for_mle.releases.predictor import Predictor
 
+    release, snapshot = deployed
     manifest, contract = release.manifest, release.manifest.contract
     found, expected = frame_digest(snapshot), manifest.snapshot.sha256
     if found != expected:

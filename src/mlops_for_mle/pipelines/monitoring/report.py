@@ -50,9 +50,7 @@ def write_report(
     metrics: dict[Area, list[Metric]] = {}
     for one in run.metrics:
         metrics.setdefault(one.area, []).append(one)
-    steps = [
-        one for one in metrics.get("calibration", []) if one.subject.startswith("confidence ")
-    ]
+    steps = [one for one in metrics.get("calibration", []) if one.subject.startswith("confidence ")]
     response = f"prediction of {contract.target.response_name}"
     columns = [
         (response, "", reference.subject(PREDICTION), reference.prediction, window.prediction),
@@ -162,7 +160,9 @@ def _svg(figure: Any) -> str:
         simplefilter("ignore")
         figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
     svg = drawn.getvalue()
-    return re.sub(r' id="(figure|axes|patch|matplotlib|text|line2d)[^"]*"', "", svg[svg.index("<svg") :])
+    return re.sub(
+        r' id="(figure|axes|patch|matplotlib|text|line2d)[^"]*"', "", svg[svg.index("<svg") :]
+    )
 
 
 def _quantity(metric: Metric, value: float | None) -> str:

@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+import pandas as pd
+
+from mlops_for_mle.contract import Contract
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, WindowOptions
 from mlops_for_mle.pipelines.monitoring.reference import Reference
 
@@ -110,6 +113,9 @@ class PredictionLog(Protocol):
 
     def count(self, reference: Reference, window: WindowOptions) -> Window:
         """Count the newest of the reference's release into the reference's bins."""
+
+    def labelled_rows(self, contract: Contract, since: datetime | None, most: int) -> pd.DataFrame:
+        """The newest whose true label is known, as rows of the contract's table."""
 
 
 def count_window(
