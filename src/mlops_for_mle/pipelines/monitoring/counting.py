@@ -120,7 +120,7 @@ FROM (
 _LABELLED_ROWS = f"""
 SELECT features, target FROM predictions JOIN feedback USING (prediction_id)
 WHERE predictions.contract = :contract AND superseded_at IS NULL
-  AND predictions.created_at >= coalesce(:since, '-infinity') AND predictions.created_at <= now()
+  AND predictions.created_at >= :since AND predictions.created_at <= now()
 {_NEWEST} LIMIT :most
 """
 
@@ -153,7 +153,7 @@ class PredictionTable:
         Returns:
             The contract's columns, in the order in which the rows were answered.
         """
-        found = {"contract": contract.name, "since": since, "most": most}
+        found = {"contract": contract.name, "since": since or "-infinity", "most": most}
         with engine_for(self._url).connect() as connection:
             rows = connection.execute(text(_LABELLED_ROWS), found).all()[::-1]
         target = contract.target

@@ -286,6 +286,21 @@ class RetrainingDecisionDataset(_ContractDataset):
             return newest_decision(connection, self._contract)
 
 
+class RetrainingOutcomeDataset(RetrainingDecisionDataset):
+    """How a retraining ended, in the row of the decision that it acted on."""
+
+    def save(self, data: RetrainingDecision) -> None:
+        """Conclude exactly that decision, unless it was concluded meanwhile."""
+        table = retraining_decisions
+        statement = update(table).where(table.c.id == data.id, table.c.acted_at.is_(None))
+        with engine_for(self._url).begin() as connection:
+            done = connection.execute(statement.values(acted_at=func.now(), outcome=data.outcome))
+        if done.rowcount:
+            _LOGGER.info("decision=%d concluded: %s", data.id, data.outcome)
+        else:
+            _LOGGER.warning("decision=%d was concluded by another run meanwhile", data.id)
+
+
 class OpenDecisionDataset(_ContractDataset):
     """The decision that this MLflow run acts on: taken up when it is first read."""
 
@@ -317,21 +332,6 @@ class OpenDecisionDataset(_ContractDataset):
                     "retraining_decisions."
                 )
             return decision
-
-
-class RetrainingOutcomeDataset(_ContractDataset):
-    """How a retraining ended, in the row of the decision that it acted on."""
-
-    def save(self, data: RetrainingDecision) -> None:
-        """Conclude exactly that decision, unless it was concluded meanwhile."""
-        table = retraining_decisions
-        statement = update(table).where(table.c.id == data.id, table.c.acted_at.is_(None))
-        with engine_for(self._url).begin() as connection:
-            done = connection.execute(statement.values(acted_at=func.now(), outcome=data.outcome))
-        if done.rowcount:
-            _LOGGER.info("decision=%d concluded: %s", data.id, data.outcome)
-        else:
-            _LOGGER.warning("decision=%d was concluded by another run meanwhile", data.id)
 
 
 class DeployedAtDataset(_ContractDataset):

@@ -201,7 +201,9 @@ def conclude_decision(
     """Say how the retraining ended that a decision has called for."""
     outcome = "promoted" if verdict.is_promoted else "rejected"
     told = f"version {verdict.version} {outcome}: {verdict.reasons}"
-    own = deployments[deployments["contract"] == decision.contract]
+    own = deployments[
+        (deployments["contract"] == decision.contract) & (deployments["event"] == "deploy")
+    ]
     if verdict.is_promoted and verdict.version not in set(own["model_version"]):
         told += "; not deployed, since another release was put in service meanwhile"
     return replace(decision, outcome=told)

@@ -1,14 +1,19 @@
+"""Statistics on counts: their laws, and what they say of samples whose truth is known."""
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_for_mle.errors import ConfigurationError
-from mlops_for_mle.pipelines.monitoring.checks import holm
-from mlops_for_mle.pipelines.monitoring.drift import Comparison, check_drift, compare
-from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
-from mlops_for_mle.pipelines.monitoring.profile import bin_edges
-from tests.unit.pipelines.monitoring.examples import reference, window
+from mlops_for_mle.pipelines.monitoring.inference import (
+    Comparison,
+    compare,
+    holm,
+    mean_error,
+    proportion,
+    spiegelhalter,
+)
+from mlops_for_mle.pipelines.monitoring.reference import bin_edges
 
 COUNTS = st.lists(st.integers(0, 500), min_size=2, max_size=12)
 
@@ -97,53 +102,6 @@ def test_small_bins_are_joined_and_only_with_their_neighbours_where_order_counts
     assert compare([0, 0], [5, 5], is_ordered=True).p_value == 1
 
 
-def test_a_drifted_feature_is_named_with_how_far_it_has_moved() -> None:
-    found = check_drift(reference(), window((5, 5, 20, 170), mean=3.5), MonitoringOptions())
-
-    feature, shift, prediction = found.checks
-    assert (feature.subject, feature.severity) == ("width", "alarm")
-    assert "feature width has drifted" in feature.message
-    assert "its mean is 1.50 standard deviations above the training data's" in feature.message
-    assert (shift.metric, shift.value) == ("mean_shift", 1.5)
-    assert (prediction.subject, prediction.severity) == ("prediction", "none")
-
-
-def test_drifted_predictions_are_told_by_the_class_that_has_changed_most() -> None:
-    found = check_drift(reference(), window(answers=(20, 180)), MonitoringOptions())
-
-    prediction = found.checks[-1]
-    assert prediction.severity == "alarm"
-    assert "the predicted kind has drifted" in prediction.message
-    assert "no makes up 10 % instead of 50 %" in prediction.message
-
-
-def test_a_small_significant_difference_is_a_warning() -> None:
-    counts = (1400, 800, 1000, 800)
-    found = check_drift(reference(), window(counts, answers=(2000, 2000)), MonitoringOptions())
-    assert found.checks[0].severity == "none"
-    options = MonitoringOptions.model_validate({"drift": {"warning": 0.001, "alarm": 0.5}})
-    assert check_drift(reference(), window(counts), options).checks[0].severity == "warning"
-
-
-def test_with_too_few_predictions_nothing_is_said() -> None:
-    found = check_drift(reference(), window((1, 1, 1, 1), answers=(9, 90)), MonitoringOptions())
-
-    assert found.checks == ()
-    assert found.gap == "99 of the 100 predictions that drift needs"
-
-
-def test_a_feature_that_is_expected_to_differ_is_shown_and_does_not_count() -> None:
-    options = MonitoringOptions.model_validate({"drift": {"ignore": ["width"]}})
-    feature = check_drift(reference(), window((5, 5, 20, 170)), options).checks[0]
-    assert (feature.severity, feature.p_value) == ("none", None)
-    assert feature.value is not None
-    assert feature.value > 1
-
-    unknown = MonitoringOptions.model_validate({"drift": {"ignore": ["height"]}})
-    with pytest.raises(ConfigurationError, match=r"contract small, which are width \(found height"):
-        check_drift(reference(), window(), unknown)
-
-
 @pytest.mark.parametrize(
     ("reference", "current"),
     [
@@ -157,7 +115,6 @@ def test_a_feature_that_is_expected_to_differ_is_shown_and_does_not_count() -> N
 def test_what_was_rare_in_a_large_reference_and_is_frequent_now_has_drifted(reference, current):
     found = compare(reference, current, is_ordered=True)
 
-    assert found.p_value is not None
     assert found.p_value < 0.001
     assert found.index > 0.25
 
@@ -174,3 +131,76 @@ def test_chance_alone_is_seldom_significant_beside_a_large_reference():
 
     assert sum(one.p_value < 0.05 for one in found) <= 20
     assert max(one.index for one in found) < 0.25
+
+
+def test_p_values_are_corrected_as_holm_has_written() -> None:
+    # The worked example of Holm's procedure: 4 * 0.005, 3 * 0.01, 2 * 0.03, then never smaller.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_corrected_p_values_keep_their_order_and_only_grow(p_values: list[float]) -> None:
+    corrected = holm(p_values)
+
+    assert all(0 <= p <= c <= 1 for p, c in zip(p_values, corrected, strict=True))
+    ranked = [c for _, c in sorted(zip(p_values, corrected, strict=True))]
+    assert ranked == sorted(ranked)
+
+
+@given(st.integers(1, 2000), st.data(), st.sampled_from([0.8, 0.95, 0.99]))
+def test_a_proportion_lies_in_its_interval_and_more_confidence_makes_it_wider(
+    trials: int, data: st.DataObject, confidence: float
+) -> None:
+    successes = data.draw(st.integers(0, trials))
+
+    found, sure = (proportion(successes, trials, one) for one in (confidence, 0.999))
+
+    assert 0 <= found.lower <= found.value + 1e-12
+    assert found.value <= found.upper + 1e-12 <= 1 + 1e-12
+    assert sure.lower <= found.lower <= found.upper <= sure.upper
+
+
+def test_the_interval_of_a_proportion_covers_the_truth_as_often_as_it_says() -> None:
+    drawn = np.random.default_rng(8).binomial(200, 0.9, size=500).tolist()
+    inside = [
+        found.lower <= 0.9 <= found.upper for found in (proportion(k, 200, 0.95) for k in drawn)
+    ]
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.03)
+
+
+def test_the_index_is_symmetric() -> None:
+    random = np.random.default_rng(9)
+    for _ in range(50):
+        one, other = random.integers(5, 500, 8).tolist(), random.integers(5, 500, 8).tolist()
+        there, back = (compare(*pair, is_ordered=True) for pair in ((one, other), (other, one)))
+        assert there.index == pytest.approx(back.index)
+        assert there.p_value == pytest.approx(back.p_value)
+
+
+def test_errors_are_measured_with_intervals_that_hold_the_truth() -> None:
+    random = np.random.default_rng(3)
+    rounds, inside, confirmed = 300, 0, 0
+    for _ in range(rounds):
+        errors = random.normal(0, 2.2, 400)
+        found = mean_error(400, float((errors**2).sum()), float((errors**4).sum()), 2, 0.95, 2.2)
+        assert found.value == pytest.approx(float(np.sqrt((errors**2).mean())))
+        assert found.p_value is not None
+        inside += found.lower <= 2.2 <= found.upper
+        confirmed += found.p_value < 0.05
+    assert inside / rounds == pytest.approx(0.95, abs=0.04)
+    # The true error is the limit itself, where a test is wrong as often as its level says.
+    assert confirmed / rounds == pytest.approx(0.05, abs=0.04)
+
+
+def test_true_probabilities_are_refused_as_rarely_as_the_level_says() -> None:
+    random = np.random.default_rng(4)
+    p_values = []
+    for _ in range(400):
+        p = random.uniform(0.5, 1, 300)
+        y = random.random(300) < p
+        total, variance = ((y - p) * (1 - 2 * p)).sum(), ((1 - 2 * p) ** 2 * p * (1 - p)).sum()
+        p_values.append(spiegelhalter(float(total), float(variance)))
+    assert np.mean(np.array(p_values) < 0.05) == pytest.approx(0.05, abs=0.03)
+    assert (spiegelhalter(0.0, 0.0), spiegelhalter(1.0, 0.0)) == (1.0, 0.0)

@@ -1,5 +1,6 @@
 """What is counted of the prediction log, and what monitoring makes of simulated traffic."""
 
+import html
 import json
 import secrets
 from dataclasses import replace
@@ -9,26 +10,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import Pipeline
 from sqlalchemy import text
 
-from mlops_for_mle import database
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.datasets.monitoring_statements import MISSING, WRONG_TYPE, Span, time_counts
-from mlops_for_mle.datasets.monitoring_window import count_window
-from mlops_for_mle.encoding import read_time
-from mlops_for_mle.pipelines.monitoring.drift import check_drift
-from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
-from mlops_for_mle.pipelines.monitoring.profile import describe_feature
-from mlops_for_mle.records_monitoring import (
-    CategoryColumn,
-    NumericColumn,
-    ReferenceColumn,
-    WindowPlan,
-)
-from mlops_for_mle.release import Release
-from tests.integration.monitoring_steps import look
-from tests.integration.traffic import Traffic, iris_source
-from tests.releases import HOUSE_CONTRACT, house_release, iris_release
+from mlops_for_mle.contract.rules import read_time
+from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.pipelines.monitoring.checks import check_drift
+from mlops_for_mle.pipelines.monitoring.counting import PredictionTable
+from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, WindowOptions
+from mlops_for_mle.pipelines.monitoring.reference import Column, Reference, describe_feature
+from mlops_for_mle.pipelines.monitoring.window import ColumnCounts, Window
+from mlops_for_mle.releases.manifest import Release
+from mlops_for_mle.releases.predictor import Predictor
+from tests.new_releases import HOUSE_CONTRACT, house_release, iris_release, make_release
+from tests.pipelines.monitoring.steps import look
+from tests.pipelines.monitoring.traffic import Traffic, iris_source, renamed
 
 pytestmark = pytest.mark.integration
 
@@ -93,7 +91,7 @@ def label(url: str, prediction_id: str, target: float, revision: int, is_old: bo
 
 
 def write(url: str, statement: str, **values: Any) -> None:
-    with database.engine_for(url).begin() as connection:
+    with engine_for(url).begin() as connection:
         connection.execute(text(statement), values)
 
 
@@ -166,13 +164,18 @@ def test_what_was_asked_is_counted_by_what_is_wrong_with_it(
     assert seen.window.duplicates == 1
     rooms, area = seen.window.features["방 수"], seen.window.features["area m2"]
     assert (rooms.missing, rooms.wrong_type, rooms.out_of_range) == (2, 3, 2)
-    assert (rooms.least, rooms.largest) == (-9, 25)
     assert (area.missing, area.wrong_type, area.out_of_range) == (2, 3, 1)
-    assert sum(rooms.counts) == sum(area.counts) == 4
+    assert sum(rooms.bins) == sum(area.bins) == 4
     assert area.mean == pytest.approx((100.5 + 100.5 + 0.5 + 100) / 4)
-    assert area.deviation == pytest.approx(np.std([100.5, 100.5, 0.5, 100]))
-    assert sum(seen.window.prediction.counts) == 9
+    assert sum(seen.window.prediction.bins) == 9
     assert seen.run.status == "insufficient"
+
+
+def counted(url: str, release: Release, *columns: Column) -> Window:
+    """Count the whole log of a release into other columns."""
+    answers = Column("prediction", "answer", (), ())
+    reference = Reference(release.manifest, columns, answers)
+    return PredictionTable(url).count(reference, WindowOptions(rows=None))
 
 
 def test_categories_are_counted_by_their_texts_and_others_as_unknown(
@@ -184,58 +187,64 @@ def test_categories_are_counted_by_their_texts_and_others_as_unknown(
     ):  # fmt: skip
         log(database_url, houses, f'{{"colour": {value}}}')
     log(database_url, houses, "{}")
-    profile = look(database_url, houses, house_rows()).reference
-    column = ReferenceColumn(CategoryColumn("colour", colours), (1, 1, 1, 1))
-    plan = WindowPlan(replace(profile, features=(column,)), None, None, None, 10)
+    column = Column("colour", "category", (1, 2, 3, 4), (0, 1, 1, 1, 1), categories=colours)
 
-    with database.engine_for(database_url).connect() as connection:
-        found = count_window(connection, plan).features["colour"]
+    found = counted(database_url, houses, column).features["colour"]
 
-    assert found.counts == (2, 3, 1, 1)
-    assert (found.unknown, found.missing, found.wrong_type) == (2, 2, 2)
+    assert found == ColumnCounts((2, 2, 3, 1, 1), missing=2, wrong_type=2)
+
+
+TIMES = (
+    "2026-05-01",
+    "2024-02-29",
+    "20260501",
+    "2026-05-01T10:20:30",
+    "2026-05-01 10:20",
+    "2026-05-01_23:59:59.123456",
+    "2026-05-01T10:20:30,5Z",
+    "2026-05-01T10:20:30+09:00",
+    "2026-05-01T10:20:30-0330",
+    "1969-12-31T23:59:59",
+    "0001-01-01",
+    "9999-12-31",
+    "2026-05-01T10",
+)
+NONSENSE = (
+    *("2026-02-30", "2023-02-29", "2026-13-01", "2026-05-00", "2026-05-01T25:00", "0000-01-01"),
+    *("2026-05-01T10:61", "soon", "", "infinity", "2026-05-01 10:20:30 Mars/Olympus"),
+)
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Seoul"])
 def test_times_are_read_as_the_api_reads_them_and_nonsense_is_counted(
     database_url: str, houses: Release, zone: str
 ) -> None:
-    times = (
-        "2026-05-01",
-        "2024-02-29",
-        "20260501",
-        "2026-05-01T10:20:30",
-        "2026-05-01 10:20",
-        "2026-05-01_23:59:59.123456",
-        "2026-05-01T10:20:30,5Z",
-        "2026-05-01T10:20:30+09:00",
-        "2026-05-01T10:20:30-0330",
-        "1969-12-31T23:59:59",
-        "0001-01-01",
-        "9999-12-31",
-        "2026-05-01T10",
-    )
-    nonsense = ("2026-02-30", "2023-02-29", "2026-13-01", "2026-05-01T25:00", "0000-01-01", "soon")
-    nonsense += ("2026-05-01T10:61", "", "infinity", "2026-05-01 10:20:30 Mars/Olympus")
-    for one in (*times, *nonsense):
+    write(database_url, f"ALTER ROLE CURRENT_USER SET TIME ZONE '{zone}'")
+    engine_for(database_url).dispose()
+    for one in (*TIMES, *NONSENSE, 1777000000, 20260501, None):
         log(database_url, houses, {"since": one})
-    log(database_url, houses, {"since": 1777000000})
-    log(database_url, houses, {"since": None})
-    column = NumericColumn("since", (0.0, 1.7e9), 0.0, 1.0, is_time=True)
-    expected = [read_time(one).replace(tzinfo=UTC).timestamp() for one in times]
+    edges = (0.0, 1.7e9)
 
-    with database.engine_for(database_url).begin() as connection:
-        connection.execute(text(f"SET LOCAL TIME ZONE '{zone}'"))
-        span = Span("houses", houses.manifest.release)
-        rows = connection.execute(time_counts(span, [column])).all()
+    try:
+        column = Column("since", "time", edges, (0, 0, 0), scale=1e9)
+        found = counted(database_url, houses, column).features["since"]
+    finally:
+        write(database_url, "ALTER ROLE CURRENT_USER RESET TIME ZONE")
 
-    counts = {row.bucket: row.count for row in rows}
-    assert counts.pop(WRONG_TYPE) == len(nonsense) + 1
-    assert counts.pop(MISSING) == 1
-    bins = np.searchsorted([0.0, 1.7e9], expected, side="right")
-    assert counts == dict(zip(*np.unique(bins, return_counts=True), strict=True))
-    total = sum(row.sum for row in rows if row.bucket >= 0)
-    assert total == pytest.approx(sum(expected), abs=1e-3)
-    assert min(row.least for row in rows if row.bucket >= 0) == min(expected)
+    expected = [read_time(one).replace(tzinfo=UTC).timestamp() for one in TIMES]
+    bins = np.bincount(np.searchsorted(edges, expected, side="right"), minlength=3)
+    assert found.bins == tuple(bins)
+    assert (found.wrong_type, found.missing) == (len(NONSENSE) + 2, 1)
+    assert found.mean == pytest.approx(np.mean(expected), abs=1e-3)
+
+
+def test_each_time_is_read_to_the_second(database_url: str, houses: Release) -> None:
+    for one in TIMES:
+        write(database_url, "TRUNCATE predictions")
+        log(database_url, houses, {"since": one})
+        found = counted(database_url, houses, Column("since", "time", (), (0,)))
+        expected = read_time(one).replace(tzinfo=UTC).timestamp()
+        assert found.features["since"].mean == pytest.approx(expected, abs=1e-3), one
 
 
 def test_a_mixed_table_is_compared_column_by_column(database_url: str, iris: Release) -> None:
@@ -265,8 +274,7 @@ def test_a_mixed_table_is_compared_column_by_column(database_url: str, iris: Rel
         describe_feature(name, feature, snapshot[name], 10)
         for name, feature in contract.features.items()
     )
-    for row in snapshot.itertuples(index=False):
-        color, is_new, day, size = row
+    for color, is_new, day, size in snapshot.itertuples(index=False):
         log(
             database_url,
             iris,
@@ -279,13 +287,13 @@ def test_a_mixed_table_is_compared_column_by_column(database_url: str, iris: Rel
         )
     profile = look(database_url, iris, iris_source()).reference
     options = MonitoringOptions.model_validate({"drift": {"ignore": ["day"]}})
-    changed = replace(profile, contract=contract, features=features)
+    manifest = profile.manifest.model_copy(update={"contract": contract})
+    changed = replace(profile, manifest=manifest, features=features)
 
-    with database.engine_for(database_url).connect() as connection:
-        counts = count_window(connection, WindowPlan(changed, None, None, None, 10))
+    counts = PredictionTable(database_url).count(changed, WindowOptions(rows=None))
     found = check_drift(changed, counts, options)
 
-    severities = {one.subject: one.severity for one in found.checks if "index" in one.metric}
+    severities = {one.subject: one.severity for one in found if "index" in one.metric}
     assert severities == {
         "색": "alarm",
         "is new": "none",
@@ -293,14 +301,12 @@ def test_a_mixed_table_is_compared_column_by_column(database_url: str, iris: Rel
         "size": "none",
         "prediction": "alarm",
     }
-    assert counts.features["색"].unknown == (snapshot["색"] == "red").sum()
+    assert counts.features["색"].bins[0] == (snapshot["색"] == "red").sum()
     assert counts.features["size"].missing == snapshot["size"].isna().sum()
-    shift = next(one.value for one in found.checks if one.metric == "mean_shift")
+    shift = next(one.value for one in found if one.metric == "mean_shift")
     days = (snapshot["day"] - pd.Timestamp("1970-01-01")).dt.days
     assert shift == pytest.approx(30 / days.std(ddof=0))
-    day = features[2].column
-    assert isinstance(day, NumericColumn)
-    assert day.minimum == datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+    assert features[2].minimum == datetime(2026, 1, 1, tzinfo=UTC).timestamp()
     assert counts.features["day"].wrong_type == 0
 
 
@@ -339,17 +345,15 @@ def test_counts_are_those_of_pandas(database_url: str, iris: Release) -> None:
     seen = look(database_url, iris, iris_source(), window={"rows": None})
 
     for one in seen.reference.features:
-        name, edges = one.column.name, one.column.edges
+        name, edges = one.name, one.edges
         values = served.rows[name].to_numpy()
         expected = np.bincount(
             np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1
         )
         counts = seen.window.features[name]
-        assert list(counts.counts) == expected.tolist()
+        assert list(counts.bins) == expected.tolist()
         assert counts.mean == pytest.approx(values.mean())
-        assert counts.deviation == pytest.approx(values.std())
-        assert (counts.least, counts.largest) == (values.min(), values.max())
-    assert list(seen.window.prediction.counts) == np.bincount(served.predictions).tolist()
+    assert list(seen.window.prediction.bins) == [0, *np.bincount(served.predictions).tolist()]
     truth = served.rows["target"].to_numpy()[served.is_labelled]
     hits = served.predictions[served.is_labelled] == truth
     assert seen.run.labelled_count == served.is_labelled.sum()
@@ -359,11 +363,9 @@ def test_counts_are_those_of_pandas(database_url: str, iris: Release) -> None:
 def test_probabilities_are_compared_with_how_often_the_answers_were_right(
     database_url: str, iris: Release
 ) -> None:
-    from mlops_for_mle.predictor import Predictor
-
     served = Traffic(database_url, iris, seed=15, start=START).serve(300, noise=0.4)
     rows = served.rows.loc[:, list(iris.manifest.contract.feature_names)].to_numpy()
-    probabilities = Predictor(iris).predict(rows).probabilities
+    probabilities = Predictor(iris.model, iris.manifest.contract).predict(rows).probabilities
     assert probabilities is not None
     truth = served.rows["target"].to_numpy()
     told = np.eye(3)[truth]
@@ -426,7 +428,7 @@ def test_the_window_begins_within_a_request_of_many_rows(
     )
 
     assert seen.run.prediction_count == 25
-    assert seen.window.features["방 수"].least == 5
+    assert seen.window.features["방 수"].mean == np.mean(range(5, 30))
     assert seen.run.window_from == START
     late = look(database_url, houses, house_rows(), window={"until": START, "hours": 1.0})
     assert late.run.prediction_count == 10
@@ -463,11 +465,6 @@ def test_only_current_labels_of_the_release_count_however_late_they_come(
 
 
 def test_names_and_values_are_data_and_never_sql(database_url: str) -> None:
-    from sklearn.linear_model import LinearRegression
-    from sklearn.pipeline import Pipeline
-
-    from tests.releases import make_release
-
     names = ['a "b"', "it's; DROP TABLE predictions;--", "100% :x %(y)s", "prediction", "{1}"]
     contract = Contract.model_validate(
         HOUSE_CONTRACT.model_dump()
@@ -478,7 +475,6 @@ def test_names_and_values_are_data_and_never_sql(database_url: str) -> None:
     model = Pipeline([("model", LinearRegression())]).fit(matrix, matrix.sum(axis=1))
     release = make_release(model, contract, matrix[:3])
     snapshot = pd.DataFrame(matrix, columns=names).assign(price=matrix.sum(axis=1))
-    database.ensure_observations(database_url, contract)
     traffic = Traffic(database_url, release, seed=5, source=snapshot, start=START)
     served = traffic.serve(200, shift={"100% :x %(y)s": 2.0})
 
@@ -491,37 +487,49 @@ def test_names_and_values_are_data_and_never_sql(database_url: str) -> None:
     # The feature and the answer are told apart.
     subjects = {one.subject for one in seen.run.metrics if one.area == "drift"}
     assert {"prediction", "(prediction)"} <= subjects
-    assert "<title>below" in seen.report(START).html
+    assert all(name in html.unescape(seen.report(START).html) for name in names)
 
 
-def test_the_newest_rows_of_the_table_are_looked_at(
-    database_url: str, iris: Release, contract: Contract
+def test_predictions_of_the_future_are_a_finding_and_in_no_window(
+    database_url: str, iris: Release
 ) -> None:
-    insert = (
-        "INSERT INTO iris_data (timestamp, sepal_length, sepal_width, petal_length, petal_width, "
-        "target) VALUES (localtimestamp - interval '2 hours', :a, 3, :c, 1, :t)"
-    )
-    for index in range(30):
-        write(database_url, insert, a=5 + index / 10, c=4, t=index % 3)
-    write(database_url, insert, a="NaN", c=4, t=1)
-    write(database_url, insert, a=5, c=99, t=7)
-    write(database_url, insert, a=5, c=99, t=7)
+    traffic = Traffic(database_url, iris, seed=31)
+    traffic.serve(200)
+    calm = look(database_url, iris, iris_source())
+    ahead = Traffic(database_url, iris, seed=32, start=datetime.now(UTC) + timedelta(days=3650))
+    ahead.serve(100, shift={"petal_length": 3.0}, flip_labels=0.9)
 
-    seen = look(
-        database_url, iris, iris_source(), window={"minimum_rows": 20, "minimum_labelled": 10}
-    )
+    seen = look(database_url, iris, iris_source())
+    late = look(database_url, iris, iris_source(), window={"until": ahead.now})
 
-    table = seen.window.table
-    assert table is not None
-    assert (table.row_count, table.duplicates) == (33, 1)
-    assert table.age_seconds == pytest.approx(7200, abs=60)
-    assert table.out_of_range == {
-        "sepal_length": 1,
-        "sepal_width": 0,
-        "petal_length": 2,
-        "petal_width": 0,
-        "target": 2,
-    }
-    assert set(table.missing.values()) == {0}
-    assert seen.run.status == "warning"
-    assert "column petal_length of table iris_data do not fit" in seen.run.reasons[0]
+    assert calm.value("data_quality", "rows", "future_count") == 0
+    for one in (seen, late):
+        assert (one.run.prediction_count, one.run.labelled_count) == (200, 200)
+        assert one.run.window_to == one.run.labelled_to == calm.run.window_to
+        assert one.value("data_quality", "rows", "future_count") == 100
+        assert one.run.status == "warning"
+        assert "100 predictions are dated ahead of the database's clock" in one.run.reasons[0]
+
+
+def test_labelled_predictions_are_rows_of_the_table_since_a_moment(
+    database_url: str, iris: Release
+) -> None:
+    contract = iris.manifest.contract
+    traffic = Traffic(database_url, iris, seed=33, start=START)
+    traffic.serve(20)
+    traffic.switch(renamed(iris, release="another"))
+    served = traffic.serve(30, labelled=0.5)
+    Traffic(database_url, iris, seed=34, start=datetime.now(UTC) + timedelta(days=1)).serve(5)
+    write(database_url, "UPDATE feedback SET superseded_at = now() WHERE prediction_id = "
+          "(SELECT max(prediction_id) FROM feedback JOIN predictions USING (prediction_id) "
+          "WHERE release = 'another')")  # fmt: skip
+    table = PredictionTable(database_url)
+
+    rows = table.labelled_rows(contract, START + timedelta(seconds=20), most=1000)
+
+    expected = served.rows[served.is_labelled].iloc[:-1].reset_index(drop=True)
+    pd.testing.assert_frame_equal(rows, expected.loc[:, list(contract.columns)])
+    assert len(table.labelled_rows(contract, None, most=1000)) == 20 + len(expected)
+    newest = table.labelled_rows(contract, None, most=3)
+    pd.testing.assert_frame_equal(newest, rows.tail(3).reset_index(drop=True))
+    assert table.labelled_rows(contract, datetime.now(UTC), most=10).empty
