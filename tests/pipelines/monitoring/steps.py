@@ -12,7 +12,7 @@ from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.record import MonitoringRun
 from mlops_for_mle.pipelines.monitoring.reference import Reference, describe_reference
 from mlops_for_mle.pipelines.monitoring.report import MonitoringReport, write_report
-from mlops_for_mle.pipelines.monitoring.window import Window, count_window
+from mlops_for_mle.pipelines.monitoring.window import Window
 from mlops_for_mle.releases.manifest import Release
 from tests.pipelines.monitoring.traffic import trained_on
 
@@ -48,7 +48,7 @@ def look(database_url: str, release: Release, snapshot: pd.DataFrame, **options:
     """Compare what a release was asked and has answered with the rows it was trained on."""
     monitoring = MonitoringOptions.model_validate(options)
     reference = describe_reference((trained_on(release, snapshot), snapshot), monitoring)
-    window = count_window(reference, PredictionTable(database_url), monitoring)
+    window = PredictionTable(database_url).count(reference, monitoring.window)
     return Look(reference, window, assess(reference, window, monitoring), monitoring)
 
 

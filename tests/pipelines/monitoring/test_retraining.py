@@ -74,7 +74,7 @@ def decision(
     windows = tuple(reversed(oldest_first))
     history = History(windows, windows if labelled is None else tuple(labelled))
     retraining = RetrainingOptions.model_validate(options)
-    return decide_on_retraining(run, history, MonitoringOptions(), retraining)
+    return decide_on_retraining(run, history, retraining)
 
 
 def test_without_alarms_there_is_nothing_to_do():
@@ -225,8 +225,8 @@ def test_only_a_promoted_candidate_is_deployed_and_only_where_nobody_else_has_de
 
     assert admit_champion(OPEN, promoted, at(8), champion) is champion
     assert admit_champion(OPEN, promoted, None, champion) is champion
-    assert admit_champion(OPEN, rejected, at(8), champion) is None
-    assert admit_champion(OPEN, promoted, at(9.5), champion) is None
+    assert admit_champion(OPEN, rejected, at(8), champion) == ()
+    assert admit_champion(OPEN, promoted, at(9.5), champion) == ()
 
 
 def test_a_decision_is_concluded_with_what_the_gates_said_and_whether_it_is_served():

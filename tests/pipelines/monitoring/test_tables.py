@@ -261,7 +261,7 @@ def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @contextmanager
 def mlflow_run(url: str) -> Iterator[str]:
     """An MLflow run whose process lives, as the hooks of a tracked pipeline have it."""
-    with connection_to(url) as alive, mlflow.start_run(nested=True) as run:
+    with connection_to(url) as alive, mlflow.start_run(experiment_id="0", nested=True) as run:
         alive.exec_driver_sql(
             "SELECT pg_advisory_lock(hashtextextended(%s, 0))", (f"run {run.info.run_id}",)
         )

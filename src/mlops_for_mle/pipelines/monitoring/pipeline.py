@@ -1,6 +1,9 @@
 """Wiring of the pipelines monitoring and retrain."""
 
-from kedro.pipeline import Pipeline, node
+from collections.abc import Callable
+from typing import Any
+
+from kedro.pipeline import Node, Pipeline, node
 
 from mlops_for_mle.pipelines.monitoring.checks import (
     check_calibration,
@@ -20,40 +23,30 @@ from mlops_for_mle.pipelines.monitoring.retraining import (
 )
 from mlops_for_mle.pipelines.monitoring.window import count_window
 
-_COUNTED = ["reference", "window", "params:monitoring"]
-
 
 def create_pipeline() -> Pipeline:
     """The deployed release and its predictions to a recorded run, a report and a decision."""
-    return Pipeline(
-        [
-            node(describe_reference, ["deployed_release", "params:monitoring"], "reference"),
-            node(count_window, ["reference", "prediction_log", "params:monitoring"], "window"),
-            node(check_data_quality, _COUNTED, "quality_checks"),
-            node(check_drift, _COUNTED, "drift_checks"),
-            node(check_performance, _COUNTED, "performance_checks"),
-            node(check_calibration, _COUNTED, "calibration_checks"),
-            node(
-                judge,
-                [
-                    *("reference", "window", "performance_checks", "drift_checks"),
-                    *("quality_checks", "calibration_checks", "params:monitoring"),
-                ],
-                "monitoring_runs",
-            ),
-            node(write_report, ["monitoring_runs", *_COUNTED], "monitoring_report"),
-            node(summarise, "monitoring_runs", "summary"),
-            node(
-                decide_on_retraining,
-                [
-                    *("monitoring_runs", "monitoring_history"),
-                    *("params:monitoring", "params:retraining"),
-                ],
-                "retraining_decision",
-            ),
-        ],
-        tags="monitoring",
-    )
+    options, counted = "params:monitoring", ["reference", "window", "params:monitoring"]
+    found = ["performance_checks", "drift_checks", "quality_checks", "calibration_checks"]
+    nodes = [
+        _node(describe_reference, ["deployed_release", options], "reference"),
+        _node(
+            count_window, ["reference", "prediction_log", options, "params:retraining"], "window"
+        ),
+        _node(check_performance, counted, "performance_checks"),
+        _node(check_drift, counted, "drift_checks"),
+        _node(check_data_quality, counted, "quality_checks"),
+        _node(check_calibration, counted, "calibration_checks"),
+        _node(judge, ["reference", "window", *found, options], "monitoring_runs"),
+        _node(write_report, ["monitoring_runs", *counted], "monitoring_report"),
+        _node(summarise, ["monitoring_runs"], "summary"),
+        _node(
+            decide_on_retraining,
+            ["monitoring_runs", "monitoring_history", "params:retraining"],
+            "retraining_decision",
+        ),
+    ]
+    return Pipeline(nodes, tags="monitoring")
 
 
 def create_retraining_pipeline(
@@ -66,27 +59,22 @@ def create_retraining_pipeline(
         registry: Tags the candidate's version with what the gates say.
         deployment: Is given the champion only where the candidate has become it.
     """
-    first = node(
-        choose_rows,
-        [
-            *("open_decision", "prediction_log", "observations@window", "params:contract"),
-            *("params:retraining", "params:data_checks.minimum_rows_per_class"),
-        ],
-        "retraining_rows",
-    )
-    admit = node(
-        admit_champion,
-        ["open_decision", "champion@verdict", "deployed_at", "champion@release"],
-        "admitted_champion",
-    )
-    last = node(
-        conclude_decision,
-        ["open_decision", "champion@verdict", "deployments"],
-        "retraining_outcome",
-    )
+    chosen_from = ["open_decision", "prediction_log", "observations@window"]
+    options = ["params:contract", "params:retraining", "params:data_checks.minimum_rows_per_class"]
+    admitted = ["open_decision", "champion@verdict", "deployed_at", "champion@release"]
+    ended = ["open_decision", "champion@verdict", "deployments"]
+    nodes = [
+        _node(choose_rows, [*chosen_from, *options], "retraining_rows"),
+        _node(admit_champion, admitted, "admitted_champion"),
+        _node(conclude_decision, ended, "retraining_outcome"),
+    ]
     return (
-        Pipeline([first, admit, last], tags="retraining")
+        Pipeline(nodes, tags="retraining")
         + Pipeline(training, inputs={"observations@window": "retraining_rows"})
         + registry
         + Pipeline(deployment, inputs={"champion@release": "admitted_champion"})
     )
+
+
+def _node(function: Callable[..., Any], inputs: list[str], output: str) -> Node:
+    return node(function, inputs, output, name=function.__name__)

@@ -8,11 +8,7 @@ import pandas as pd
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import NotCalledForError
-from mlops_for_mle.pipelines.monitoring.options import (
-    MonitoringOptions,
-    RetrainingOptions,
-    require_decidable,
-)
+from mlops_for_mle.pipelines.monitoring.options import RetrainingOptions
 from mlops_for_mle.pipelines.monitoring.record import (
     Action,
     Area,
@@ -78,21 +74,14 @@ class Observations(Protocol):
 
 
 def decide_on_retraining(
-    run: MonitoringRun,
-    history: History,
-    monitoring: MonitoringOptions,
-    retraining: RetrainingOptions,
+    run: MonitoringRun, history: History, retraining: RetrainingOptions
 ) -> RetrainingDecision:
     """Say what is to be done about the deployed release.
 
     An area counts when it was an alarm in enough of the newest windows, so that one bad window
     changes nothing. Live performance is a matter of labels, so its windows are those of labelled
     predictions: labels that are the newest for long count once.
-
-    Raises:
-        ConfigurationError: Windows would never be as many as are needed.
     """
-    require_decidable(monitoring, retraining)
     decision: Action = "none"
     reasons: list[str] = []
     evidence: list[datetime] = []
@@ -186,13 +175,14 @@ def admit_champion(
     verdict: Verdict,
     deployed_at: datetime | None,
     champion: Release | None,
-) -> Release | None:
+) -> Release | tuple[()]:
     """The champion, if this retraining has made it and nobody has deployed anything meanwhile.
 
     A person may have rolled back from the champion, which a rejected candidate does not change.
+    Nothing is an empty tuple, since Kedro hands on no None.
     """
-    is_undone = _is_after(deployed_at, decision.created_at)
-    return champion if verdict.is_promoted and not is_undone else None
+    is_passed_by = _is_after(deployed_at, decision.created_at)
+    return champion if champion and verdict.is_promoted and not is_passed_by else ()
 
 
 def conclude_decision(

@@ -7,7 +7,12 @@ from typing import Protocol
 import pandas as pd
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, WindowOptions
+from mlops_for_mle.pipelines.monitoring.options import (
+    MonitoringOptions,
+    RetrainingOptions,
+    WindowOptions,
+    require_decidable,
+)
 from mlops_for_mle.pipelines.monitoring.reference import Reference
 
 CONFIDENCE_BINS = 10
@@ -119,10 +124,17 @@ class PredictionLog(Protocol):
 
 
 def count_window(
-    reference: Reference, prediction_log: PredictionLog, monitoring: MonitoringOptions
+    reference: Reference,
+    prediction_log: PredictionLog,
+    monitoring: MonitoringOptions,
+    retraining: RetrainingOptions,
 ) -> Window:
     """Have the predictions of the deployed release counted, and no others.
 
     What an earlier version did is not laid to the new one's charge.
+
+    Raises:
+        ConfigurationError: Of such windows there would never be as many as a retraining needs.
     """
+    require_decidable(monitoring, retraining)
     return prediction_log.count(reference, monitoring.window)
