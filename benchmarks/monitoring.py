@@ -19,12 +19,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sqlalchemy import text
-from tests.integration.monitoring_steps import look
 from tests.integration.servers import reachable_folder
-from tests.integration.traffic import iris_source
-from tests.releases import IRIS_CONTRACT, iris_release
+from tests.new_releases import IRIS_CONTRACT, iris_release
+from tests.pipelines.monitoring.steps import look
+from tests.pipelines.monitoring.traffic import iris_source
 
-from mlops_for_mle import database, embedded_postgres
+from mlops_for_mle import embedded_postgres
+from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.database.schema import prepare
 
 FILL = """
 INSERT INTO predictions (prediction_id, contract, release, model_version, created_at, latency_ms,
@@ -59,7 +61,7 @@ def main() -> None:
     folder = reachable_folder("monitoring-benchmark-")
     try:
         url = embedded_postgres.acquire(folder / "postgres", databases=("mlops",)).url("mlops")
-        database.prepare(url, IRIS_CONTRACT)
+        prepare(url, IRIS_CONTRACT)
         compare_sizes(url, sorted(options.rows), options.labelled)
     finally:
         embedded_postgres.stop(folder / "postgres")
@@ -85,7 +87,7 @@ def compare_sizes(url: str, sizes: list[int], labelled: float) -> None:
 
 
 def fill(url: str, first: int, last: int, labelled: float) -> None:
-    engine = database.engine_for(url)
+    engine = engine_for(url)
     release = iris_release(1).manifest.release
     with engine.begin() as connection:
         connection.execute(text(FILL), {"first": first, "last": last, "release": release})

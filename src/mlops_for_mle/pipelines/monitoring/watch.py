@@ -89,4 +89,4 @@ def _tell(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome is not None else None
     pause = state.next_action.sleep if state.next_action is not None else 0.0
     if error is not None:
-        _LOGGER.warning("%s; tried again in %.0f s", explain(error), pause)
+        _LOGGER.warning("%s; tried again in %.0f s", " ".join(explain(error).split()), pause)
