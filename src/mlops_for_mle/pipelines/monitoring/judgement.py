@@ -85,20 +85,17 @@ def _rest(
     reference: Reference, window: Window, monitoring: MonitoringOptions, *, is_calm: bool
 ) -> tuple[str, ...]:
     """What could not be judged; where nothing is wrong, that."""
-    rows, least = window.row_count, monitoring.window
+    rows, needed = window.row_count, monitoring.window.minimum_rows
     told = []
-    if is_calm and rows >= least.minimum_rows:
+    if rows < needed:
+        told = [f"Drift is not judged: {rows} of the {needed} predictions that drift needs."]
+    elif is_calm:
         trained_on = reference.manifest.snapshot.row_count
-        told.append(f"{rows} predictions look like the {trained_on} rows of the training snapshot.")
-    for area, found, needed, what in (
-        ("Drift", rows, least.minimum_rows, "predictions that drift"),
-        (
-            "Performance",
-            window.labelled_count,
-            least.minimum_labelled,
-            "labelled predictions that performance",
-        ),
-    ):
-        if found < needed:
-            told.append(f"{area} is not judged: {found} of the {needed} {what} needs.")
+        told = [f"{rows} predictions look like the {trained_on} rows of the training snapshot."]
+    labelled, needed = window.labelled_count, monitoring.window.minimum_labelled
+    if labelled < needed:
+        told.append(
+            f"Performance is not judged: {labelled} of the {needed} labelled predictions that "
+            "performance needs."
+        )
     return tuple(told)

@@ -9,12 +9,7 @@ from pathlib import Path
 from typing import Any
 from warnings import catch_warnings, simplefilter
 
-from mlops_for_mle.pipelines.monitoring.checks import (
-    INDEX,
-    MEAN_SHIFT,
-    as_share,
-    confusion_matrix,
-)
+from mlops_for_mle.pipelines.monitoring.checks import as_share, confusion_matrix
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.record import Area, Metric, MonitoringRun
 from mlops_for_mle.pipelines.monitoring.reference import PREDICTION, Column, Reference
@@ -46,41 +41,27 @@ def write_report(
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(quantity=_quantity, words=_words)
     template = environment.from_string(_TEMPLATE.read_text("utf-8"))
-    contract = reference.contract
+    contract, classes = reference.contract, reference.contract.target.classes
     metrics: dict[Area, list[Metric]] = {}
     for one in run.metrics:
         metrics.setdefault(one.area, []).append(one)
     steps = [one for one in metrics.get("calibration", []) if one.subject.startswith("confidence ")]
     response = f"prediction of {contract.target.response_name}"
-    columns = [
-        (response, "", reference.subject(PREDICTION), reference.prediction, window.prediction),
-        *(
-            (one.name, contract.features[one.name].unit, one.name, one, window.features[one.name])
-            for one in reference.features
-        ),
-    ]
-    drift = {(one.subject, one.metric): one for one in metrics.get("drift", [])}
+    answered = draw_bins(reference.prediction, window.prediction)
+    charts = [(response, "", reference.subject(PREDICTION), answered)]
+    for column in reference.features:
+        chart = draw_bins(column, window.features[column.name])
+        charts.append((column.name, contract.features[column.name].unit or "", column.name, chart))
     html = template.render(
         run=run,
         reference=reference,
         options=monitoring,
         metrics=metrics,
-        columns=[
-            {
-                "name": name,
-                "unit": unit,
-                "index": drift.get((subject, INDEX)),
-                "shift": drift.get((subject, MEAN_SHIFT)),
-                "chart": draw_bins(column, counts),
-            }
-            for name, unit, subject, column, counts in columns
-        ],
-        classes=[*(one.label for one in contract.target.classes), "other"],
-        confusion=confusion_matrix(window.cells, len(contract.target.classes)).tolist()
-        if window.cells
-        else [],
+        charts=charts,
+        drift={(one.subject, one.metric): one for one in metrics.get("drift", [])},
+        classes=[*(one.label for one in classes), "other"],
+        confusion=confusion_matrix(window.cells, len(classes)).tolist() if window.cells else [],
         reliability=draw_reliability(steps) if steps else "",
-        steps=steps,
     )
     return MonitoringReport(run, html)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -47,7 +47,7 @@ class History(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Rows to learn from, as the pipeline training takes them, and where they come from."""
+    """Rows to learn from, with the contract's columns, and where they come from."""
 
     source: str
     rows: pd.DataFrame
@@ -59,18 +59,6 @@ class Verdict(NamedTuple):
     version: int
     is_promoted: bool
     reasons: str
-
-
-class Observations(Protocol):
-    """A window of the contract's table."""
-
-    @property
-    def source(self) -> str:
-        """Its name."""
-
-    @property
-    def rows(self) -> pd.DataFrame:
-        """The contract's columns and maybe others."""
 
 
 def decide_on_retraining(
@@ -149,7 +137,7 @@ def require_open(
 def choose_rows(
     decision: RetrainingDecision,
     prediction_log: PredictionLog,
-    observations: Observations,
+    observations: TrainingRows,
     contract: Contract,
     retraining: RetrainingOptions,
     minimum_rows_per_class: int | None,
