@@ -1,7 +1,7 @@
 """What passes between the pure nodes and the catalog, where it is more than a frame."""
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from pydantic import Field
@@ -60,14 +60,6 @@ class Window:
     rows: pd.DataFrame
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """The rows of one training run, fixed."""
-
-    facts: SnapshotFacts
-    rows: pd.DataFrame
-
-
 class ModelPassport(Configuration):
     """What is stored with a model so that it can be checked, released and explained later.
 
@@ -92,105 +84,3 @@ class ModelPassport(Configuration):
     parity: Parity
     example: Example
     training: dict[str, Any] = Field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A model that a training run has logged."""
-
-    run_id: str
-    model_uri: str
-
-
-@dataclass(frozen=True)
-class ModelVersion:
-    """A version of the registered model, loaded back.
-
-    Attributes:
-        name: The registered model.
-        version: The version's number.
-        run_id: The run that trained it.
-        model: The scikit-learn model.
-        passport: What was stored with it.
-        validation: The validation rows of its training run.
-    """
-
-    name: str
-    version: int
-    run_id: str
-    model: Any
-    passport: ModelPassport
-    validation: pd.DataFrame
-
-
-@dataclass(frozen=True)
-class Incumbent:
-    """The champion at the time of the decision, or none."""
-
-    champion: ModelVersion | None
-
-
-class Decision(Configuration):
-    """Whether a candidate becomes champion, and why.
-
-    Attributes:
-        name: The registered model.
-        version: The candidate's version.
-        run_id: The candidate's run.
-        promote: Whether the alias ``champion`` moves to it.
-        reasons: One sentence for each gate that was looked at.
-        candidate_metrics: Measured on the candidate's validation rows.
-        champion_version: The version it was compared with, if any.
-        champion_metrics: The champion's metrics on the same rows.
-    """
-
-    name: str
-    version: int
-    run_id: str
-    promote: bool
-    reasons: tuple[str, ...]
-    candidate_metrics: dict[str, float]
-    champion_version: int | None = None
-    champion_metrics: dict[str, float] | None = None
-
-
-@dataclass(frozen=True)
-class ChampionBundle:
-    """The champion's files and facts, as the registry has them.
-
-    Attributes:
-        name: The registered model.
-        version: The champion's version.
-        run_id: The run that trained it.
-        registered_at: When the version was made, milliseconds since 1970.
-        onnx: The ONNX graph.
-        passport: What was stored with it.
-    """
-
-    name: str
-    version: int
-    run_id: str
-    registered_at: int
-    onnx: bytes = field(repr=False)
-    passport: ModelPassport
-
-
-@dataclass(frozen=True)
-class NothingToDeploy:
-    """There is no champion, because every candidate so far was rejected."""
-
-    reason: str
-
-
-DeploymentEvent = Literal["deploy", "rollback"]
-
-
-class Deployment(Configuration):
-    """A row to be appended to the audit trail of deployments."""
-
-    contract: str
-    event: DeploymentEvent
-    release: str
-    model_version: int
-    run_id: str
-    reason: str

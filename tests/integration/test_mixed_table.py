@@ -7,13 +7,13 @@ from kedro.io import DatasetError
 
 from mlops_for_mle import database
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.columns import frame_digest
 from mlops_for_mle.database import engine_for
 from mlops_for_mle.datasets.batch_writer import write_batch
 from mlops_for_mle.datasets.observations import ObservationWindowDataset
 from mlops_for_mle.datasets.postgres_source import PostgresSourceDataset
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.frame_encoding import encode_frame
-from mlops_for_mle.pipelines.training.nodes import take_snapshot
 from mlops_for_mle.validation import ContractValidator
 from tests.integration.observations import batch_of
 from tests.integration.servers import query, scalar
@@ -54,21 +54,13 @@ def test_every_type_comes_back_from_the_table_as_it_went_in(database_url: str, f
 
     assert (receipt.row_count, receipt.rejected_count) == (60, 0)
     pd.testing.assert_frame_equal(found[list(MIXED_CONTRACT.columns)], rows, check_dtype=True)
-    assert take_snapshot_digest(found) == take_snapshot_digest(
-        window_of(database_url, MIXED_CONTRACT)
-    )
+    assert frame_digest(found) == frame_digest(window_of(database_url, MIXED_CONTRACT))
     kinds = query(
         database_url,
         'SELECT pg_typeof("월 요금")::text, pg_typeof("is new")::text, pg_typeof("가입일")::text '
         'FROM "Churn 데이터" LIMIT 1',
     )
     assert kinds == [("numeric", "boolean", "date")]
-
-
-def take_snapshot_digest(rows: pd.DataFrame) -> str:
-    from mlops_for_mle.records import Window
-
-    return take_snapshot(Window("t", rows), MIXED_CONTRACT).facts.sha256
 
 
 def test_names_that_look_alike_keep_their_values_apart(database_url: str) -> None:

@@ -12,7 +12,6 @@ from importlib.metadata import version as installed
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -144,9 +143,10 @@ def _train(folder: Path) -> None:
 
     then = ModelDescription.model_validate_json((folder / _THEN).read_bytes())
     training = TrainingOptions.model_validate(then.training)
-    window = SimpleNamespace(source=then.snapshot.source, rows=pd.read_parquet(folder / _ROWS))
-    snapshot = nodes.take_snapshot(window, then.contract)
-    examples, _ = nodes.split_snapshot(nodes.Examples.of(snapshot, then.contract), training)
+    rows = pd.read_parquet(folder / _ROWS)
+    facts: dict[Any, Any] = then.snapshot.model_dump()
+    rows.attrs = facts
+    examples, _ = nodes.split_snapshot(nodes.Examples.of(rows, then.contract), training)
     trained = nodes.export_model(nodes.train_model(examples, training))
     candidate = nodes.assemble_candidate(trained, nodes.evaluate_model(trained))
     (folder / _GRAPH).write_bytes(trained.served.graph)

@@ -68,8 +68,6 @@ rejected_rows = Table(
     _created_at(),
 )
 
-DEPLOYMENT_EVENTS = ("deploy", "rollback", "load_failed")
-
 deployments = Table(
     "deployments",
     metadata,

@@ -11,15 +11,18 @@ from sklearn.pipeline import Pipeline
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import ReleaseError, UserError
+from mlops_for_mle.pipelines.training import nodes
 from mlops_for_mle.pipelines.training import onnx as served_form
 from mlops_for_mle.pipelines.training.estimators import names_for
 from mlops_for_mle.pipelines.training.onnx import ServedForm, compare, convert, grid
+from mlops_for_mle.pipelines.training.options import TrainingOptions
 from mlops_for_mle.releases.predictor import Predictor
 from tests.mixed import MIXED_CONTRACT, MIXED_REGRESSION, mixed_rows
 from tests.new_releases import IRIS_CONTRACT
 from tests.pipelines.training.examples import (
     LINE_CONTRACT,
     SMALL,
+    Window,
     encoded,
     fit,
     iris_rows,
@@ -61,7 +64,10 @@ def train(
 
 
 def export(model: Pipeline, rows: pd.DataFrame, contract: Contract) -> ServedForm:
-    return served_form.export(model, encoded(rows, contract)[0], contract)
+    snapshot = nodes.take_snapshot(Window("a table", rows), contract)
+    examples = nodes.Examples.of(snapshot, contract)
+    fitted = nodes.Fitted(examples, TrainingOptions(), model, {}, None)
+    return nodes.export_model(fitted).served
 
 
 def check_parity(

@@ -92,13 +92,9 @@ class ChampionDataset(AbstractDataset[Decision, Release | None]):
         required: bool = False,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Take the parameters block ``contract``.
+        """Take the parameters block ``contract`` and credentials with the key ``con``, a URL.
 
-        Args:
-            contract: Names the registered model.
-            credentials: With the key ``con``, the database in which registrations take turns.
-            required: Whether it is a mistake to load before anything was registered.
-            metadata: For Kedro-Viz.
+        With ``required`` it is a mistake to load before anything was registered.
         """
         self._name = Contract.model_validate(contract).name
         self._url: str = credentials["con"]

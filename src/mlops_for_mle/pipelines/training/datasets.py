@@ -16,6 +16,7 @@ from mlops_for_mle.pipelines.training.nodes import Candidate, Examples
 from mlops_for_mle.releases.metrics import metric_text
 
 _MODEL_FILES = ("model.onnx", "description.json", "validation.parquet")
+_NEEDED_TO_LOAD = ("mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops")
 _COMMIT_TAG = "mlflow.source.git.commit"
 
 _LOGGER = logging.getLogger(__name__)
@@ -37,13 +38,7 @@ class RunFileDataset(AbstractDataset[Any, Any]):
         artifact_path: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Name the file.
-
-        Args:
-            dataset: The catalog's entry of the library's dataset, with a local ``filepath``.
-            artifact_path: The folder of the run's artifacts; None does not log the file.
-            metadata: For Kedro-Viz.
-        """
+        """Take the library's entry, with a local ``filepath``, and where the run logs the file."""
         self._config = dataset
         self._path = Path(dataset["filepath"])
         self._artifact_path = artifact_path
@@ -126,7 +121,7 @@ class CandidateDataset(AbstractDataset[Candidate, None]):
                 name=self._name,
                 signature=infer_signature(features, data.model.predict(features)),
                 input_example=features,
-                pip_requirements=_requirements(),
+                pip_requirements=[f"{one}=={version(one)}" for one in _NEEDED_TO_LOAD],
                 skops_trusted_types=_trusted_types(data.model),
                 extra_files=[str(folder / one) for one in _MODEL_FILES],
             )
@@ -153,11 +148,7 @@ class CandidateDataset(AbstractDataset[Candidate, None]):
         )
 
     def load(self) -> NoReturn:
-        """Not possible.
-
-        Raises:
-            NotImplementedError: Always; the registry finds what was logged.
-        """
+        """Not possible: the registry finds what was logged."""
         raise NotImplementedError("a logged candidate is read by its own entry")
 
     def _describe(self) -> dict[str, Any]:
@@ -220,12 +211,6 @@ def _log_input(examples: Examples) -> None:
         mlflow.log_input(used, context="training")
     finally:
         store_log.disabled = False
-
-
-def _requirements() -> list[str]:
-    """What loading the model needs, pinned to the versions that trained it."""
-    names = ("mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops")
-    return [f"{name}=={version(name)}" for name in names]
 
 
 def _trusted_types(model: Any) -> list[str]:

@@ -83,7 +83,6 @@ MENU: Mapping[EstimatorName, Choice] = {
         is_target_scaled=True,
     ),
 }
-DEFAULTS: Mapping[Task, EstimatorName] = {"classification": "logistic", "regression": "ridge"}
 
 
 def names_for(task: Task) -> list[EstimatorName]:
@@ -94,7 +93,7 @@ def names_for(task: Task) -> list[EstimatorName]:
 def propose_estimator(task: Task, largest_share: float) -> EstimatorOptions:
     """What suits a table of whose rows the most frequent class has the largest share."""
     parameters = {"class_weight": "balanced"} if largest_share > _NEARLY_ALL else {}
-    return EstimatorOptions(name=DEFAULTS[task], parameters=parameters)
+    return EstimatorOptions(name=names_for(task)[0], parameters=parameters)
 
 
 def build_estimator(
@@ -114,7 +113,7 @@ def build_estimator(
     if options.class_path is not None:
         choice = Choice({task: options.class_path})
     else:
-        choice = MENU[options.name or DEFAULTS[task]]
+        choice = MENU[options.name or names_for(task)[0]]
     module, _, name = choice.class_paths.get(task, "sklearn.").rpartition(".")
     kind = getattr(import_module(module), name, None)
     mixin = ClassifierMixin if task == "classification" else RegressorMixin
@@ -145,9 +144,9 @@ def build_estimator(
 
 
 def inner_estimator(model: "Pipeline") -> Any:
-    """The pipeline's estimator itself, also where its target is scaled."""
+    """The pipeline's estimator itself, fitted or not, also where its target is scaled."""
     last = model.steps[-1][1]
-    return getattr(last, "regressor_", last)
+    return getattr(last, "regressor_", getattr(last, "regressor", last))
 
 
 def search_parameters(
@@ -203,13 +202,14 @@ def search_parameters(
         )
     if sys.stdout.isatty():
         searcher.set_callbacks(ProgressBar(max_propagation_depth=0))
+    failure = None
     with parallel_config(n_jobs=-1), warnings.catch_warnings():
         # It warns of combinations that cannot be scored, in several lines each; told below.
         warnings.simplefilter("ignore")
         try:
             searcher.fit(features, truth, groups=groups)
-        except ValueError:
-            is_scored = np.zeros(1, dtype=bool)
+        except ValueError as error:
+            failure, is_scored = error, np.zeros(1, dtype=bool)
         else:
             is_scored = np.isfinite(searcher.cv_results_["mean_test_score"])
     if not is_scored.any():
@@ -219,15 +219,16 @@ def search_parameters(
         raise UserError(
             f"training.search: {search.scoring} is not defined in every one of {search.folds} "
             "folds, so no combination can be chosen: choose fewer folds or another score."
-        )
+        ) from failure
     results = searcher.cv_results_
     trials = pd.DataFrame(results["params"]).rename(columns=lambda name: name.removeprefix(prefix))
     if not is_scored.all():
         _LOGGER.warning(
-            "search: %d of %d combinations cannot be scored in every fold and do not count: %s",
+            "search: %d of %d combinations cannot be scored in every fold and do not count, such "
+            "as %s",
             (~is_scored).sum(),
             len(trials),
-            "; ".join(str(one) for one in trials[~is_scored].to_dict(orient="records")),
+            trials[~is_scored].iloc[0].to_dict(),
         )
     scores = [name for name in results if name.endswith("_test_score") or name == "mean_fit_time"]
     best = results["params"][searcher.best_index_]

@@ -16,7 +16,8 @@ import pandas as pd
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import encode_rows, frame_digest, plain_rows
 from mlops_for_mle.contract.encoding import encode_target, encoded_columns
-from mlops_for_mle.errors import UserError
+from mlops_for_mle.contract.rules import Precision
+from mlops_for_mle.errors import ReleaseError, UserError
 from mlops_for_mle.pipelines.training import estimators, split
 from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
 from mlops_for_mle.releases.manifest import Example, ModelDescription, SnapshotFacts, sha256_of
@@ -180,12 +181,35 @@ def train_model(examples: Examples, training: TrainingOptions) -> Fitted:
 
 
 def export_model(fitted: Fitted) -> Trained:
-    """Convert to ONNX, and compare both forms on the snapshot's rows and on a dense grid."""
+    """Convert to ONNX, in the first precision in which the graph answers as the model does.
+
+    Compared are all rows of the snapshot and a dense grid over their ranges and categories.
+
+    Raises:
+        UserError: The estimator cannot be converted, or answers differ in every precision.
+    """
     from mlops_for_mle.pipelines.training import onnx
 
-    examples = fitted.examples
-    served = onnx.export(fitted.model, examples.features, examples.contract)
-    return Trained(**vars(fitted), served=served)
+    contract, features, model = fitted.examples.contract, fitted.examples.features, fitted.model
+    points = np.vstack([features, onnx.grid(features.to_numpy(), contract)])
+    expected = onnx.trained_answers(model, pd.DataFrame(points, columns=features.columns))
+    # What is rounded to float32 behind scalers that compute in float64 has only one exact form.
+    is_rounded = estimators.ROUND in model.named_steps
+    precisions: tuple[Precision, ...] = ("float64",) if is_rounded else ("float32", "float64")
+    failures = []
+    for precision in precisions:
+        graph = onnx.convert(model, contract, precision)
+        try:
+            parity = onnx.compare(Predictor(graph, contract).predict(points), expected)
+            served = onnx.ServedForm(graph, precision, parity)
+            return Trained(**vars(fitted), served=served)
+        except ReleaseError as error:
+            failures.append(f"{precision}: {error}")
+    raise UserError(
+        f"The ONNX form of {type(estimators.inner_estimator(model)).__name__} answers otherwise "
+        f"than the model itself ({'; '.join(failures)}). Choose for training.estimator.name one "
+        f"of {', '.join(estimators.names_for(contract.target.task))}."
+    )
 
 
 def evaluate_model(trained: Trained) -> dict[str, float]:

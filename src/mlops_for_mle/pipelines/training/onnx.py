@@ -1,4 +1,4 @@
-"""The served form of a fitted pipeline: an ONNX graph that was shown to answer as it does."""
+"""The served form of a fitted pipeline: an ONNX graph, and how it is shown to answer alike."""
 
 import copy
 import warnings
@@ -35,7 +35,6 @@ from mlops_for_mle.releases.predictor import (
     PREDICTION_OUTPUT,
     PROBABILITY_OUTPUT,
     Predictions,
-    Predictor,
 )
 
 TOLERANCE = 1e-4
@@ -52,33 +51,6 @@ class ServedForm(NamedTuple):
     graph: bytes
     precision: Precision
     parity: Parity
-
-
-def export(model: Pipeline, features: pd.DataFrame, contract: Contract) -> ServedForm:
-    """Convert to the first precision in which the graph answers as the model does.
-
-    Compared are all rows of the snapshot and a dense grid over their ranges and categories.
-
-    Raises:
-        UserError: The estimator cannot be converted, or answers differ in every precision.
-    """
-    points = np.vstack([features, grid(features.to_numpy(), contract)])
-    expected = trained_answers(model, pd.DataFrame(points, columns=features.columns))
-    # What is rounded to float32 behind scalers that compute in float64 has only one exact form.
-    precisions: tuple[Precision, ...] = ("float32", "float64")
-    failures = []
-    for precision in precisions[ROUND in model.named_steps :]:
-        graph = convert(model, contract, precision)
-        try:
-            found = Predictor(graph, contract).predict(points)
-            return ServedForm(graph, precision, compare(found, expected))
-        except ReleaseError as error:
-            failures.append(f"{precision}: {error}")
-    raise UserError(
-        f"The ONNX form of {type(inner_estimator(model)).__name__} answers otherwise than the "
-        f"model itself ({'; '.join(failures)}). Choose for training.estimator.name one of "
-        f"{', '.join(names_for(contract.target.task))}."
-    )
 
 
 def trained_answers(model: Pipeline, features: pd.DataFrame) -> Predictions:
