@@ -151,13 +151,6 @@ def test_an_image_is_pinned(service: dict[str, Any]) -> None:
     )
 
 
-def test_the_image_has_the_uv_that_make_setup_installs() -> None:
-    setup = (PROJECT / "scripts/setup_environment.py").read_text("utf-8")
-    version = re.search(r'^UV_VERSION = "(.+)"', setup, re.MULTILINE)
-    assert version is not None
-    assert environment_file(EXAMPLE)["UV_IMAGE"].endswith(f":{version[1]}")
-
-
 def test_the_dockerfile_has_the_defaults_of_the_example() -> None:
     dockerfile = (PROJECT / "Dockerfile").read_text("utf-8")
     for name in ("PYTHON_IMAGE", "UV_IMAGE"):
