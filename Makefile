@@ -73,7 +73,7 @@ format: setup ## Put the code into the project's style
 	@$(IN_VENV) .venv/bin/ruff check --fix-only
 	@$(IN_VENV) .venv/bin/ruff format
 
-clean: ## Stop the embedded database and remove all that was generated; keep .venv
+clean: ## Stop the embedded database and remove what the project has written; keep .venv
 	@scripts/clean.sh
 
 distclean: clean ## Do clean, then remove .venv and .tools too
