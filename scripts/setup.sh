@@ -26,10 +26,8 @@ for folder in "${HOME:-}"/.pyenv/versions/3.*/bin; do PATH=$PATH:$folder; done
 
 # uv.lock has PyPI's addresses. Who uses another index gets the same files from it, by their hashes.
 user=${XDG_CONFIG_HOME:-${HOME:-}/.config}
-pip_index() {
-    sed -n 's/^ *index-url *[=:] *//p' "$user/pip/pip.conf" "${HOME:-}/.pip/pip.conf" /etc/pip.conf
-}
-index=${UV_DEFAULT_INDEX:-${UV_INDEX_URL:-${PIP_INDEX_URL:-$(pip_index 2>/dev/null | head -n 1)}}}
+index=${UV_DEFAULT_INDEX:-${UV_INDEX_URL:-${PIP_INDEX_URL:-$(sed -n 's/^ *index-url *[=:] *//p' \
+    "$user/pip/pip.conf" "${HOME:-}/.pip/pip.conf" /etc/pip.conf 2>/dev/null | head -n 1)}}}
 lock=--locked
 [ -z "$index" ] || export UV_DEFAULT_INDEX="$index" lock=--frozen
 
@@ -51,12 +49,11 @@ install_uv() {
         fi
         [ $# = 0 ] || break
     done
-    [ $# -gt 0 ] || fail 'No Python with venv or pip was found to install uv with: install one (Debian, Ubuntu: apt
-install python3-venv; macOS: brew install python) or uv itself.'
-    said=$("$@" "uv==$version" 2>&1) || fail "pip could not install uv $version. Check the network, or install \
-uv yourself. Its words:
-$said"
+    [ $# -gt 0 ] || fail "No Python with venv or pip was found to install uv with: install one (Debian, \
+Ubuntu: apt install python3-venv; macOS: brew install python) or uv itself."
+    said=$("$@" "uv==$version" 2>&1) || fail "pip could not install uv $version: $said"
     mv "$tools/partial" "$tools/uv-$version"
+    find_uv
 }
 
 is_complete() { [ "$(cat .venv/complete 2>/dev/null)" = "$PWD" ]; }
@@ -81,9 +78,6 @@ if command -v flock >/dev/null && ! flock -n 9; then
     echo 'Waiting for another make that sets up the environment.' >&2
     flock 9
 fi
-find_uv || {
-    install_uv
-    find_uv
-}
+find_uv || install_uv
 make_environment 2>&1 | sed '/^ [-+~D]/d' >&2
 is_complete || fail 'uv could not bring .venv in line with uv.lock; its words are above.'

