@@ -56,7 +56,7 @@ def test_the_first_candidate_that_reaches_the_threshold_becomes_champion(
 def test_a_candidate_below_the_threshold_is_rejected(steps: RegistrySteps, poor: Candidate) -> None:
     decision = steps.decide_on(poor)
     assert not decision.promote
-    assert "misses the threshold 0.9000" in decision.reasons[0]
+    assert "misses the threshold 0.8000" in decision.reasons[0]
     assert steps.champion() is None
 
 
