@@ -11,7 +11,6 @@ import pytest
 from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipeline_registry import register_pipelines
 
-SOURCE = project_path() / "src" / "mlops_for_mle"
 SIDE_EFFECTS = {"fastapi", "kedro", "mlflow", "psycopg2", "sqlalchemy"}
 # Wherever the functions of nodes stand.
 NODES = sorted(
