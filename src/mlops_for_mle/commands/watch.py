@@ -56,7 +56,7 @@ def watch(
     contract = parameters["contract"]["name"]
     logging.getLogger("mlops_for_mle").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    run = partial(_run, metadata, env)
+    run = partial(run_pipeline, metadata, env)
 
     def look() -> bool:
         run("monitoring")
@@ -78,8 +78,12 @@ def _calls_for_retraining(contract: str) -> bool:
     return decision is not None and decision.decision == "retrain" and decision.acted_at is None
 
 
-def _run(metadata: ProjectMetadata, env: str | None, pipeline: str) -> None:
-    """Run a pipeline in a session of its own."""
+def run_pipeline(metadata: ProjectMetadata, env: str | None, pipeline: str) -> None:
+    """Run a pipeline in a session of its own.
+
+    Raises:
+        NotCalledForError: It is not needed now.
+    """
     import mlflow
     from kedro.framework.session import KedroSession
 
