@@ -11,7 +11,7 @@ import click
 from kedro.framework.startup import ProjectMetadata
 
 from mlops_for_mle.commands.options import Duration, env_option
-from mlops_for_mle.errors import NotCalledForError, causes, friendly
+from mlops_for_mle.errors import NotCalledForError, causes
 
 
 @click.command()
@@ -28,7 +28,6 @@ from mlops_for_mle.errors import NotCalledForError, causes, friendly
 )
 @click.option("--monitor-only", is_flag=True, help="Decide, but never retrain.")
 @click.pass_obj
-@friendly
 def watch(
     metadata: ProjectMetadata,
     env: str | None,
