@@ -49,7 +49,7 @@ from mlops_for_mle.serving.errors import Faults, FieldError, refused, shown
 COLUMNS_KEY = "columns"
 
 _ABSENT: Any = object()
-_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+_BOOLEANS = {"true": True, "1": True, 1: True, "false": False, "0": False, 0: False}
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _BY_COLUMNS = re.compile(rb'\{\s*"columns"\s*:\s*')
 _LONGEST_EXPLAINED = 4 * PIECE
@@ -503,20 +503,18 @@ def _cast(given: Any, feature: Feature) -> Any:
     Blank text and NaN are missing values; text is read as what the feature holds; 0 and 1 are
     booleans. What cannot be cast is given back, for the checks to refuse.
     """
-    if isinstance(given, float) and math.isnan(given):
+    is_blank = isinstance(given, str) and not given.strip()
+    if is_blank or (isinstance(given, float) and math.isnan(given)):
         return None
-    if isinstance(given, str):
-        if not given.strip():
-            return None
-        if feature.type == "boolean":
-            return _BOOLEANS.get(given.lower(), given)
-        if feature.is_number or feature.has_integer_categories:
-            with suppress(ValueError):
-                return float(given)
-        return given
-    if feature.type == "boolean" and given in (0, 1):
-        return bool(given)
-    return float(given) if isinstance(given, bool) and feature.is_number else given
+    if feature.type == "boolean":
+        name = given.lower() if isinstance(given, str) else given
+        return _BOOLEANS.get(name, given) if isinstance(name, str | float | int) else given
+    if isinstance(given, bool) and feature.is_number:
+        return float(given)
+    if isinstance(given, str) and (feature.is_number or feature.has_integer_categories):
+        with suppress(ValueError):
+            return float(given)
+    return given
 
 
 def _object_of_lists(texts: Mapping[str, Sequence[bytes]]) -> bytes:
