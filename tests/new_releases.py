@@ -11,11 +11,11 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.columns import plain_rows
-from mlops_for_mle.contract.encoding import encode, encoded_columns
+from mlops_for_mle.contract.columns import encode_rows, plain_rows
+from mlops_for_mle.contract.encoding import encode, encode_target, encoded_columns
 from mlops_for_mle.contract.rules import Precision
-from mlops_for_mle.pipelines.training.estimator import build_estimator, fit
-from mlops_for_mle.pipelines.training.onnx_export import convert
+from mlops_for_mle.pipelines.training.estimators import build_estimator
+from mlops_for_mle.pipelines.training.onnx import convert
 from mlops_for_mle.pipelines.training.options import EstimatorOptions
 from mlops_for_mle.releases.manifest import (
     Example,
@@ -84,7 +84,10 @@ def mixed_release(version: int = 1, **options: Any) -> Release:
     """A release of the menu's logistic regression on every type of column."""
     rows = mixed_rows(300, seed=version)
     model = build_estimator(EstimatorOptions(name="logistic"), MIXED_CONTRACT, seed=1)
-    fit(model, rows, MIXED_CONTRACT)
+    names = [column.name for column in encoded_columns(MIXED_CONTRACT)]
+    features = pd.DataFrame(encode_rows(rows, MIXED_CONTRACT), columns=names)
+    target = MIXED_CONTRACT.target
+    model.fit(features, encode_target(rows[target.column], target))
     examples = plain_rows(rows.head(3), MIXED_CONTRACT)
     return make_release(model, MIXED_CONTRACT, examples, version, **options)
 

@@ -1,52 +1,54 @@
-"""What happens around every Kedro session: parameters are checked, tables are made ready."""
+"""What happens around every Kedro session: tables are made ready, MLflow's run is opened."""
 
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.parameters import check_parameters
+from mlops_for_mle.errors import ConfigurationError, NotCalledForError, causes
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
     from kedro.pipeline.node import Node
+    from sqlalchemy import Connection
 
-    from mlops_for_mle.monitoring_run import MonitoringRun
+_TRACKING_URI = "MLFLOW_TRACKING_URI"
+_HELD_TAG = "mlops.is_held"
 
 _LOGGER = logging.getLogger(__name__)
 
 
 class ProjectHooks:
-    """Hooks of the project."""
+    """Makes the tables ready before a run and sums up after it."""
 
     def __init__(self) -> None:
-        self._contract: Contract | None = None
-        self._metric = ""
-        self._version: int | None = None
-        self._monitored: MonitoringRun | None = None
+        self._results: dict[str, Any] = {}
 
     @hook_impl(tryfirst=True)
-    def after_context_created(self, context: "KedroContext") -> None:
-        """Check the parameters before anything starts.
+    def before_pipeline_run(self, run_params: dict[str, Any], catalog: Any) -> None:
+        """Check what pipelines have to agree on, and bring the tables up to date.
 
         Raises:
-            ConfigurationError: A parameter is wrong; the message names each.
+            ConfigurationError: The gates' metric is none of the contract's task, so that a model
+                would be trained in vain.
         """
-        raw = context.config_loader["parameters"]
-        self._contract = check_parameters(raw)
-        self._metric = raw["gates"]["metric"]
+        from mlops_for_mle.database.engine import database_url
+        from mlops_for_mle.database.schema import prepare
+        from mlops_for_mle.releases.metrics import GREATER_IS_BETTER
 
-    @hook_impl
-    def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
-        """Bring the tables up to date before the first node runs."""
-        del run_params
-        self._version = self._monitored = None
-        if self._contract is None:
-            return
-        from mlops_for_mle.database import database_url, prepare
-
-        prepare(database_url(), self._contract)
+        self._results = {}
+        contract, metric = _contract(catalog), _gate_metric(catalog)
+        allowed = GREATER_IS_BETTER[contract.target.task]
+        if metric not in allowed:
+            raise ConfigurationError(
+                f"gates.metric: contract {contract.name} is a {contract.target.task}, allowed are "
+                f"{', '.join(allowed)} (found {metric!r})"
+            )
+        prepare(database_url(), contract)
 
     @hook_impl
     def before_node_run(self, node: "Node") -> None:
@@ -56,31 +58,178 @@ class ProjectHooks:
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
         """Remember what this run decided and found; another may run at the same time."""
-        if dataset_name == "champion@decision":
-            self._version = data.version
-        elif dataset_name == "monitoring_runs":
-            self._monitored = data
+        if dataset_name in ("champion@decision", "summary"):
+            self._results[dataset_name] = data
 
     @hook_impl
-    def after_pipeline_run(self, run_params: dict[str, Any]) -> None:
-        """Sum up after the whole line or monitoring has run."""
-        names = set(run_params.get("pipeline_names") or [run_params.get("pipeline_name")])
-        if self._contract is None or not names & {None, "__default__", "monitoring"}:
-            return
+    def after_pipeline_run(self, run_params: dict[str, Any], catalog: Any) -> None:
+        """Say how a pipeline sums itself up, and sum up after the whole line."""
         import click
 
-        from mlops_for_mle.database import database_url
+        if "summary" in self._results:
+            click.echo(self._results["summary"])
+        if "__default__" in _pipeline_names(run_params):
+            from mlops_for_mle.commands.model import project_summary
+            from mlops_for_mle.database.engine import database_url
 
-        if "monitoring" in names:
-            from mlops_for_mle.commands.monitoring import last_summary, summarise
+            metric, env = _gate_metric(catalog), run_params.get("env")
+            decision = self._results.get("champion@decision")
+            run_id = decision.run_id if decision else None
+            told = project_summary(_contract(catalog), metric, database_url(), env, run_id)
+            click.echo(told)
 
-            click.echo(
-                last_summary(database_url(), self._contract.name)
-                if self._monitored is None
-                else summarise(self._monitored)
-            )
-        if names & {None, "__default__"}:
-            from mlops_for_mle.commands.versions import Registry, project_summary
 
-            registry = Registry(self._contract, self._metric, database_url(), run_params.get("env"))
-            click.echo(project_summary(registry, self._version))
+class MlflowHooks:
+    """kedro-mlflow's hook, which connects to MLflow only for pipelines that are tracked.
+
+    kedro-mlflow 2.0 opens the tracking store in every session and makes every dataset of the
+    catalog; together that is half of the start-up time of a pipeline that logs nothing.
+    """
+
+    def __init__(self) -> None:
+        self._context: KedroContext | None = None
+        self._hook: Any = None
+        self._is_tracked = False
+        self._alive: Connection | None = None
+
+    @hook_impl
+    def after_context_created(self, context: "KedroContext") -> None:
+        """Read ``mlflow.yml`` and point MLflow's client at its server, without asking it."""
+        import mlflow
+        from kedro_mlflow.config.kedro_mlflow_config import KedroMlflowConfig
+        from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
+
+        # A hook of its own: it would open the run of this process's last session again.
+        self._context, self._hook = context, MlflowHook()
+        config = KedroMlflowConfig.model_validate(context.config_loader["mlflow"])
+        object.__setattr__(context, "mlflow", config)
+        if mlflow.active_run() is None:
+            with tracking_variable_kept():
+                mlflow.set_tracking_uri(config.server.mlflow_tracking_uri)
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
+        """Connect and open the run, if the pipeline is tracked."""
+        options: Any = self._context.mlflow  # type: ignore[union-attr]
+        untracked = set(options.tracking.disable_tracking.pipelines)
+        self._is_tracked = not _pipeline_names(run_params) <= untracked
+        if not self._is_tracked:
+            return
+        experiment = options.tracking.experiment
+        _make_ready(experiment.name, experiment.create_experiment_kwargs.artifact_location)
+        with tracking_variable_kept():
+            self._hook.after_context_created(self._context)
+        self._hook.before_pipeline_run(run_params, pipeline, catalog)
+        self._alive = _hold(self._hook.run_id)
+
+    @hook_impl
+    def before_node_run(
+        self, node: Any, catalog: Any, inputs: dict[str, Any], is_async: bool
+    ) -> None:
+        """Log the parameters of the node, if the pipeline is tracked."""
+        if self._is_tracked:
+            self._hook.before_node_run(node, catalog, inputs, is_async)
+
+    @hook_impl
+    def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
+        """Close the run."""
+        if self._is_tracked:
+            self._hook.after_pipeline_run(run_params, pipeline, catalog)
+            self._end()
+
+    @hook_impl
+    def on_pipeline_error(
+        self, error: Exception, run_params: dict[str, Any], pipeline: Any, catalog: Any
+    ) -> None:
+        """Close the run as failed; what was not called for leaves none."""
+        if not self._is_tracked:
+            return
+        import mlflow
+
+        run = mlflow.active_run()
+        self._hook.on_pipeline_error(error, run_params, pipeline, catalog)
+        if run is not None and any(isinstance(one, NotCalledForError) for one in causes(error)):
+            mlflow.delete_run(run.info.run_id)
+        self._end()
+
+    def _end(self) -> None:
+        if self._alive is not None:
+            # Closed rather than given back, which gives back what it holds.
+            self._alive.invalidate()
+            self._alive.close()
+
+
+@contextmanager
+def tracking_variable_kept() -> Iterator[None]:
+    """Keep what a person has set or not set, while MLflow is pointed at its server.
+
+    MLflow would write the variable, and the next session would take that for a person's choice.
+    """
+    before = os.environ.get(_TRACKING_URI)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_TRACKING_URI, None)
+        else:
+            os.environ[_TRACKING_URI] = before
+
+
+def _contract(catalog: Any) -> Contract:
+    return Contract.model_validate(catalog.load("params:contract"))
+
+
+def _gate_metric(catalog: Any) -> str:
+    return str(catalog.load("params:gates.metric"))
+
+
+def _pipeline_names(run_params: dict[str, Any]) -> set[str]:
+    single = run_params.get("pipeline_name")
+    return {single} if single else set(run_params.get("pipeline_names") or ["__default__"])
+
+
+def _make_ready(name: str, artifact_location: str | None) -> None:
+    """Make the experiment where it is missing, and end its runs whose process was killed."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            client.create_experiment(name, artifact_location=artifact_location)
+        except MlflowException as error:
+            # Another process has made it just now.
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        return
+    held = f"attributes.status = 'RUNNING' AND tags.`{_HELD_TAG}` = 'yes'"
+    for run in client.search_runs([experiment.experiment_id], held):
+        connection = _try_to_hold(run.info.run_id)
+        if connection is not None:
+            client.set_terminated(run.info.run_id, "KILLED")
+            connection.invalidate()
+            connection.close()
+
+
+def _hold(run_id: str) -> "Connection | None":
+    """Hold a lock for as long as this process lives, by which others know that the run does."""
+    import mlflow
+
+    connection = _try_to_hold(run_id)
+    mlflow.set_tag(_HELD_TAG, "yes")
+    return connection
+
+
+def _try_to_hold(run_id: str) -> "Connection | None":
+    from sqlalchemy import text
+
+    from mlops_for_mle.database.engine import database_url, engine_for
+
+    connection = engine_for(database_url()).connect()
+    query = text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
+    if connection.scalar(query, {"name": f"run {run_id}"}):
+        connection.commit()
+        return connection
+    connection.close()
+    return None

@@ -5,23 +5,17 @@ from mlops_for_mle.startup import prepare_process
 prepare_process()
 
 # Only now, because importing kedro-mlflow imports MLflow, which reads its environment.
-from mlops_for_mle.config_loader import ProjectConfigLoader  # noqa: E402
-from mlops_for_mle.hooks import ProjectHooks  # noqa: E402
-from mlops_for_mle.resolvers import RESOLVERS  # noqa: E402
-from mlops_for_mle.retraining_hooks import RetrainingHooks  # noqa: E402
-from mlops_for_mle.tracking import DeferredMlflowHook  # noqa: E402
-from mlops_for_mle.training_turns import TrainingTurns  # noqa: E402
+from mlops_for_mle.config import RESOLVERS, ProjectConfigLoader  # noqa: E402
+from mlops_for_mle.hooks import MlflowHooks, ProjectHooks  # noqa: E402
 
 # kedro-mlflow's hook is replaced by ours; telemetry would edit pyproject.toml and wait for a
 # server.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-telemetry")
-# The later ones come first: whoever waited asks anew whether a retraining is called for.
-HOOKS = (ProjectHooks(), RetrainingHooks(), TrainingTurns(), DeferredMlflowHook())
+HOOKS = (ProjectHooks(), MlflowHooks())
 
 CONFIG_LOADER_CLASS = ProjectConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
     "custom_resolvers": RESOLVERS,
-    "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]},
 }

@@ -1,6 +1,6 @@
 """Runs before Kedro loads its plugins: decides what third parties may say and send.
 
-Registered as the entry point ``kedro.init``; everything here is cheap and imports nothing heavy.
+Everything here is cheap and imports nothing heavy.
 """
 
 import gc
@@ -40,6 +40,17 @@ _COLLECT_AFTER = 50_000
 _FOR_CHILDREN = "ignore:ORJSONResponse is deprecated"
 
 _show_warning_as_before = warnings.showwarning
+
+
+def prepare_in_this_project() -> None:
+    """The entry point ``kedro.init``, which Kedro calls in every project of the environment."""
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        file = folder / "pyproject.toml"
+        text = file.read_text("utf-8") if file.is_file() else ""
+        if "[tool.kedro]" in text:
+            if 'package_name = "mlops_for_mle"' in text:
+                prepare_process()
+            return
 
 
 def prepare_process() -> None:

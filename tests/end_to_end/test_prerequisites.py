@@ -10,7 +10,7 @@ pytestmark = pytest.mark.end_to_end
 @pytest.mark.parametrize(
     ("arguments", "first"),
     [
-        (("model", "list"), "run `kedro run` (or `kedro db upgrade`) first"),
+        (("model", "list"), "run `kedro run` or `kedro db upgrade` first"),
         (("run", "--pipeline", "training"), "run `kedro run --pipeline data_ingestion` first"),
         (("run", "--pipeline", "registry"), "run `kedro run --pipeline training` first"),
         (("run", "--pipeline", "deployment"), "run `kedro run --pipeline registry` first"),

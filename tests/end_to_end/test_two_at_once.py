@@ -1,6 +1,5 @@
 """Two `kedro run` on an empty project at the same time, and one that is killed half-way."""
 
-import fcntl
 import re
 from contextlib import ExitStack
 from pathlib import Path
@@ -47,23 +46,6 @@ def test_both_end_well_and_nothing_is_doubled(project: Project, both_runs: list[
     assert table.count("champion") == 1
     numbers = [line.split("│")[1].strip() for line in table.splitlines() if line.startswith("│")]
     assert numbers == ["2", "1"]
-
-
-def test_a_run_waits_while_another_one_trains_in_its_folder(project: Project) -> None:
-    kept = project.folder / "data/05_model_input/validation.parquet"
-    before = kept.stat().st_mtime_ns
-    with (project.folder / "data/.training.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        process = project.start("run", "--pipeline", "training")
-        assert process.stderr is not None
-        said = ""
-        while "waiting for its end" not in said:
-            said = process.stderr.readline()
-            assert said, "it did not wait"
-        assert kept.stat().st_mtime_ns == before
-    ended = finish(process)
-    assert ended.code == 0, ended.text
-    assert kept.stat().st_mtime_ns > before
 
 
 def test_a_run_that_is_killed_while_it_writes_leaves_no_half_batch_and_no_server(

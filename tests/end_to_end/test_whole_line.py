@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from mlops_for_mle.predictor import Predictor
-from mlops_for_mle.release import ReleaseStore
+from mlops_for_mle.releases.predictor import load
+from mlops_for_mle.releases.store import ReleaseStore
 from tests.end_to_end.commands import Project
 
 pytestmark = pytest.mark.end_to_end
@@ -29,6 +29,7 @@ def test_the_first_run_ends_with_a_summary(first_run: str) -> None:
         "150 in iris_data, 0 rejected",
         "version 1, validation accuracy 0.9",
         "promoted: validation accuracy 0.9",
+        "better than a constant answer, 0.3333",
         "iris-v1-",
         "make serve",
     ):
@@ -41,9 +42,10 @@ def test_the_first_run_leaves_a_release_that_predicts(project: Project) -> None:
     ((release, run_id),) = project.query("SELECT release, run_id FROM deployments")
 
     fetched = ReleaseStore(str(project.folder / "data/releases")).fetch("iris", release)
-    assert fetched.manifest.model.run_id == run_id
-    assert fetched.manifest.model.metrics["validation_accuracy"] >= 0.93
-    answer = Predictor(fetched).predict(np.array([[6.7, 3.3, 5.7, 2.1]]))
+    assert fetched.manifest.run_id == run_id
+    assert release == f"iris-v1-{run_id[:8]}"
+    assert fetched.manifest.metrics["validation_accuracy"] >= 0.93
+    answer = load(fetched).predict(np.array([[6.7, 3.3, 5.7, 2.1]]))
     assert answer.values.tolist() == [2]
 
 
@@ -70,6 +72,12 @@ def test_each_pipeline_runs_alone_in_a_later_process(project: Project) -> None:
     assert project.query(STATE) == [(210, 2, 0, 3, 3)]
 
 
+def test_registry_and_deployment_begin_at_any_node_whose_inputs_are_kept(project: Project) -> None:
+    for pipeline, node in (("registry", "compare_models"), ("deployment", "release_champion")):
+        project.succeed("run", "--pipeline", pipeline, "--from-nodes", node)
+    assert project.query(STATE) == [(210, 2, 0, 3, 3)]
+
+
 def test_a_rejected_candidate_is_a_successful_run_with_a_clear_message(project: Project) -> None:
     finished = project.succeed("run", "--pipeline", "registry", "--params", "gates.threshold=0.999")
     assert "rejected: validation accuracy" in finished.text
@@ -87,13 +95,16 @@ def test_every_version_is_listed_with_alias_metric_and_release(project: Project)
     assert "(served)" in newest[4]
 
 
-def test_a_rollback_serves_the_release_before_and_is_on_record(project: Project) -> None:
+def test_each_rollback_serves_the_release_before_and_is_on_record(project: Project) -> None:
     said = project.succeed("model", "rollback", "--reason", "too many false alarms").output
     assert "Rolled back from iris-v3-" in said
     assert "to iris-v2-" in said
     assert "version 2 is champion again" in said
     newest = "SELECT event, model_version, reason FROM deployments ORDER BY id DESC LIMIT 1"
     assert project.query(newest) == [("rollback", 2, "too many false alarms")]
+    again = project.succeed("model", "rollback", "--reason", "and these, too").output
+    assert "Rolled back from iris-v2-" in again
+    assert "version 1 is champion again" in again
 
 
 def test_a_person_may_promote_any_version(project: Project) -> None:

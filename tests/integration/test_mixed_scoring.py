@@ -8,16 +8,15 @@ import pandas as pd
 import pytest
 
 from mlops_for_mle.database import engine_for, prepare
-from mlops_for_mle.datasets.batch_writer import write_batch
 from mlops_for_mle.datasets.scoring_outputs import ScoredRowsDataset
 from mlops_for_mle.datasets.scoring_sources import ScoringSourceDataset
 from mlops_for_mle.encoding import encoding_of
 from mlops_for_mle.frame_encoding import plain_rows
-from mlops_for_mle.pipelines.data_ingestion.nodes import sort_rows
-from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+from mlops_for_mle.pipelines.data_ingestion.datasets import write_batch
 from mlops_for_mle.predictor import Predictor
 from mlops_for_mle.release import Release
 from mlops_for_mle.scoring.batches import ScoredBatch
+from tests.integration.observations import batch_of
 from tests.integration.scoring import Stage, connect
 from tests.mixed import MIXED_CONTRACT, mixed_rows
 from tests.releases import mixed_release
@@ -42,8 +41,7 @@ def stage(database_url: str, tmp_path: Path, release: Release) -> Stage:
 
 def ingest(stage: Stage) -> None:
     rows = ROWS[list(MIXED_CONTRACT.columns)]
-    options = IngestionOptions(source="test")
-    batch = sort_rows(rows, MIXED_CONTRACT, options)
+    batch = batch_of(MIXED_CONTRACT, rows)
     assert len(batch.accepted) == len(rows), batch.rejected.reason.tolist()
     write_batch(engine_for(stage.url), MIXED_CONTRACT, batch)
 

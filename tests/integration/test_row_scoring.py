@@ -14,8 +14,8 @@ from sqlalchemy.engine import make_url
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import engine_for
-from mlops_for_mle.datasets.batch_writer import write_batch
 from mlops_for_mle.errors import PrerequisiteError, UserError
+from mlops_for_mle.pipelines.data_ingestion.datasets import write_batch
 from mlops_for_mle.predictor import Predictor
 from mlops_for_mle.release import Release
 from mlops_for_mle.scoring.preparation import ensure_prediction_table, prepare_scoring

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from mlops_for_mle import embedded_postgres
+from mlops_for_mle.database import embedded
 from mlops_for_mle.database.engine import engine_for, normalise_url
 from mlops_for_mle.database.schema import upgrade
 from mlops_for_mle.releases import deployments
@@ -46,16 +46,18 @@ def houses() -> Release:
 
 
 @pytest.fixture(scope="session")
+@pytest.fixture(scope="session")
 def mixed() -> Release:
     return mixed_release(1)
 
 
 @pytest.fixture(scope="session")
-def server_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("postgres")
-    url = normalise_url(embedded_postgres.acquire(home, ("mlops",)).url("mlops"), "test")
+    url = normalise_url(embedded.acquire(home, ("mlops",)).url("mlops"), "test")
     upgrade(url)
-    return url
+    yield url
+    embedded.destroy(home)
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from sklearn.datasets import load_iris
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
-from mlops_for_mle.pipelines.training.options import EstimatorOptions, TrainingOptions
 from mlops_for_mle.release import Release
 from tests.releases import HOUSE_CONTRACT, IRIS_CONTRACT, house_release, iris_release
 
@@ -89,13 +88,3 @@ def ingestion_options(**changes: Any) -> IngestionOptions:
     return IngestionOptions.model_validate(
         {"source": "test", "maximum_rejected_fraction": 1.0} | changes
     )
-
-
-def training_options(
-    class_path: str = "sklearn.linear_model.LogisticRegression",
-    parameters: dict[str, Any] | None = None,
-    **changes: Any,
-) -> TrainingOptions:
-    """Options that train one estimator."""
-    estimator = EstimatorOptions(class_path=class_path, parameters=parameters or {})
-    return TrainingOptions.model_validate({"seed": 1, "estimator": estimator} | changes)

@@ -10,7 +10,7 @@ from kedro.framework.startup import ProjectMetadata
 from mlops_for_mle import database
 from mlops_for_mle.commands.options import env_option
 from mlops_for_mle.contract.tables import TableChange
-from mlops_for_mle.errors import UserError, friendly
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.paths import embedded_home
 
 
@@ -20,56 +20,51 @@ def database_commands() -> None:
 
 
 @database_commands.command()
-@friendly
 def start() -> None:
     """Start the embedded server and keep it running until `kedro db stop`."""
     _require_embedded("start")
-    from mlops_for_mle import embedded_postgres
+    from mlops_for_mle.database import embedded
 
-    embedded_postgres.keep_running(
+    server = embedded.keep_running(
         embedded_home(), databases=(database.DATABASE_NAME, database.MLFLOW_DATABASE_NAME)
     )
-    state = embedded_postgres.status(embedded_home())
-    click.echo(f"PostgreSQL runs on 127.0.0.1:{state.port}; stop it with `kedro db stop`.")
+    click.echo(f"PostgreSQL runs on 127.0.0.1:{server.port}; stop it with `kedro db stop`.")
 
 
 @database_commands.command()
-@friendly
 def stop() -> None:
     """Stop the embedded server, also when other processes use it."""
     _require_embedded("stop")
-    from mlops_for_mle import embedded_postgres
+    from mlops_for_mle.database import embedded
 
-    before = embedded_postgres.stop(embedded_home())
-    click.echo("PostgreSQL was stopped." if before.running else "PostgreSQL was not running.")
+    ran = embedded.stop(embedded_home())
+    click.echo("PostgreSQL was stopped." if ran else "PostgreSQL was not running.")
 
 
 @database_commands.command()
-@friendly
 def url() -> None:
     """Print the database's URL for this moment; the password stands in a file it names."""
     if not database.is_embedded():
         click.echo(database.database_url())
         return
-    from mlops_for_mle import embedded_postgres
+    from mlops_for_mle.database import embedded
 
-    if not embedded_postgres.status(embedded_home()).running:
+    if embedded.find(embedded_home()) is None:
         raise UserError("PostgreSQL is not running: start it with `kedro db start`.")
     click.echo(database.database_url())
 
 
 @database_commands.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@friendly
 def psql(arguments: tuple[str, ...]) -> None:
     """Open psql on the project's database; arguments are passed on to it."""
     from sqlalchemy.engine import make_url
 
     program = shutil.which("psql")
     if program is None and database.is_embedded():
-        from mlops_for_mle import embedded_postgres
+        from mlops_for_mle.database import embedded
 
-        program = str(embedded_postgres.binary("psql"))
+        program = str(embedded.binary("psql"))
     if program is None:
         raise UserError("psql is not installed: install PostgreSQL's client programs.")
     target = make_url(database.database_url()).set(drivername="postgresql")
@@ -97,16 +92,15 @@ def psql(arguments: tuple[str, ...]) -> None:
 @env_option
 @click.option("--yes", is_flag=True, help="Change the table of observations without asking.")
 @click.pass_obj
-@friendly
 def upgrade(metadata: ProjectMetadata, env: str | None, yes: bool) -> None:
     """Bring the tables to this program's revision and to the contract.
 
     Where the table of observations differs from the contract, it is said what would change.
     Columns are only added or loosened, never dropped.
     """
-    from mlops_for_mle.commands.project import read_project
+    from mlops_for_mle.commands.project import read_contract
 
-    contract = read_project(metadata.project_path, env).contract
+    contract = read_contract(metadata.project_path, env)
     target = database.database_url()
     changed = database.upgrade(target)
     outcome = "was made"
@@ -130,21 +124,19 @@ def upgrade(metadata: ProjectMetadata, env: str | None, yes: bool) -> None:
 @database_commands.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="Also while processes use the server.")
-@friendly
 def destroy(yes: bool, force: bool) -> None:
     """Delete the embedded server's data for good."""
     _require_embedded("destroy")
-    from mlops_for_mle import embedded_postgres
+    from mlops_for_mle.database import embedded
 
-    users = embedded_postgres.status(embedded_home()).holders
-    if users and not force:
+    if embedded.is_used(embedded_home()) and not force:
         raise UserError(
-            f"{users} {'process uses' if users == 1 else 'processes use'} the embedded server, "
-            "such as `kedro serve`: end what runs, or add --force."
+            "A process uses the embedded server, such as `kedro serve`: end what runs, or add "
+            "--force."
         )
     if not yes:
         click.confirm("Delete all rows, runs and models of the embedded server?", abort=True)
-    embedded_postgres.destroy(embedded_home())
+    embedded.destroy(embedded_home())
     click.echo("The embedded server's data was deleted.")
 
 

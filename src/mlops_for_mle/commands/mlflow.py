@@ -1,52 +1,28 @@
 """`kedro mlflow`: kedro-mlflow's commands, of which `ui` is told the database more discreetly."""
 
+import copy
 import os
 import signal
-import socket
 import subprocess
 import sys
 from typing import Any
 
 import click
 from kedro.framework.startup import ProjectMetadata
+from kedro_mlflow.framework.cli.cli import mlflow_commands as kedro_mlflow_commands
 
-from mlops_for_mle.errors import UserError, friendly
+from mlops_for_mle.commands.options import env_option
 
 # MLflow 3.17 imports a module that Starlette deprecates.
 _DROPPED = "ignore:starlette.middleware.wsgi is deprecated"
 
 
-class _MlflowCommands(click.Group):
-    """kedro-mlflow's group, with commands of ours in front."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names, in order."""
-        return sorted({*super().list_commands(ctx), *_theirs().list_commands(ctx)})
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Ours, else kedro-mlflow's."""
-        return super().get_command(ctx, cmd_name) or _theirs().get_command(ctx, cmd_name)
-
-
-def _theirs() -> click.Group:
-    from kedro_mlflow.framework.cli.cli import mlflow_commands
-
-    found: click.Group = mlflow_commands
-    return found
-
-
-@click.group(name="mlflow", cls=_MlflowCommands)
-def mlflow_commands() -> None:
-    """MLflow's page, and what else kedro-mlflow offers."""
-
-
-@mlflow_commands.command()
-@click.option("--env", "-e", default="local", envvar="KEDRO_ENV", help="A folder of conf.")
+@click.command()
+@env_option
 @click.option("--host", "-h", default=None, help="Address to listen on, as in mlflow.yml.")
 @click.option("--port", "-p", default=None, help="Port to listen on, as in mlflow.yml.")
 @click.pass_obj
-@friendly
-def ui(metadata: ProjectMetadata, env: str, host: str | None, port: str | None) -> None:
+def ui(metadata: ProjectMetadata, env: str | None, host: str | None, port: str | None) -> None:
     """Look at experiments, runs and models in MLflow's page.
 
     Where MLFLOW_TRACKING_URI names an MLflow server, that one has the page.
@@ -54,31 +30,26 @@ def ui(metadata: ProjectMetadata, env: str, host: str | None, port: str | None) 
     from kedro.framework.session import KedroSession
 
     context: Any = KedroSession.create(project_path=metadata.project_path, env=env).load_context()
-    options = context.mlflow
-    store = options.server.mlflow_tracking_uri
+    store = context.mlflow.server.mlflow_tracking_uri
     if store.startswith("http"):
         click.echo(f"MLflow's page is at {store}")
         click.launch(store)
         return
-    address, listening = host or options.ui.host, port or options.ui.port
-    _require_free(address, listening)
-    server = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "mlflow", "ui", "--host", address, "--port", listening),
-            # For one person; the page says what it is asked for, so the log need not.
-            *("--workers", "1", "--uvicorn-opts", "--log-level warning"),
-        ],
-        env={
-            **os.environ,
-            # kedro-mlflow would name the store, and with it an external database's password, among
-            # the arguments, which everybody on the machine can read.
-            "MLFLOW_BACKEND_STORE_URI": store,
-            "MLFLOW_REGISTRY_STORE_URI": store,
-            "PYTHONWARNINGS": ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), _DROPPED])),
-        },
-        # A Ctrl-C that reached it directly would end in a traceback.
-        start_new_session=True,
-    )
+    address, listening = host or context.mlflow.ui.host, port or context.mlflow.ui.port
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", address, "--port", listening]
+    # kedro-mlflow would name the store, and with it an external database's password, among the
+    # arguments, which everybody on the machine can read.
+    environment = {
+        **os.environ,
+        "MLFLOW_BACKEND_STORE_URI": store,
+        "MLFLOW_REGISTRY_STORE_URI": store,
+        "PYTHONWARNINGS": ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), _DROPPED])),
+    }
+    click.echo(f"MLflow's page will be at http://{address}:{listening} (Ctrl-C ends it)")
+    # For one person; the page says what it is asked for, so the log need not. In a session of its
+    # own, since a Ctrl-C that reached it directly would end in a traceback.
+    quiet = ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
+    server = subprocess.Popen([*command, *quiet], env=environment, start_new_session=True)
     stopped = False
 
     def stop(*_: object) -> None:
@@ -88,15 +59,10 @@ def ui(metadata: ProjectMetadata, env: str, host: str | None, port: str | None) 
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    click.echo(f"MLflow's page will be at http://{address}:{listening} (Ctrl-C ends it)")
     code = server.wait()
     # MLflow's own code is 0 when its server has failed.
     sys.exit(0 if stopped else code or 1)
 
 
-def _require_free(host: str, port: str) -> None:
-    try:
-        with socket.create_server((host, int(port))):
-            pass
-    except (OSError, OverflowError, ValueError) as error:
-        raise UserError(f"MLflow's page cannot listen on {host}:{port}: {error}") from None
+mlflow_commands = copy.copy(kedro_mlflow_commands)
+mlflow_commands.commands = {**kedro_mlflow_commands.commands, "ui": ui}

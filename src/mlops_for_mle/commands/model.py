@@ -1,12 +1,46 @@
-"""`kedro model`: versions and releases for people."""
+"""`kedro model`: versions, releases and deployments for people.
+
+Whatever changes something calls the functions of the pipelines.
+"""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 from kedro.framework.startup import ProjectMetadata
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import func, select, table
 
 from mlops_for_mle.commands.options import env_option, reason_option
-from mlops_for_mle.errors import friendly
+from mlops_for_mle.commands.project import connect_mlflow, read_configuration
+from mlops_for_mle.commands.reproduce import train_again
+from mlops_for_mle.config import release_store
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.database.engine import database_url, engine_for
+from mlops_for_mle.database.schema import require_tables
+from mlops_for_mle.database.tables import rejected_rows
+from mlops_for_mle.errors import PrerequisiteError, UserError
+from mlops_for_mle.pipelines.deployment.datasets import actor
+from mlops_for_mle.pipelines.deployment.nodes import release_champion, verify_release
+from mlops_for_mle.pipelines.registry import datasets as registry
+from mlops_for_mle.releases import deployments
+from mlops_for_mle.releases.metrics import metric_text
+from mlops_for_mle.releases.store import ReleaseStore
+
+
+class Project(NamedTuple):
+    """Whose models, what decides, and where everything is."""
+
+    contract: Contract
+    metric: str
+    url: str
+    client: MlflowClient
+    store: ReleaseStore
 
 
 @click.group(name="model")
@@ -17,23 +51,41 @@ def model_commands() -> None:
 @model_commands.command(name="list")
 @env_option
 @click.pass_obj
-@friendly
 def list_versions(metadata: ProjectMetadata, env: str | None) -> None:
-    """Show every version with its metrics, its alias and who serves it."""
-    from mlops_for_mle.commands.versions import open_registry, version_table
-
-    click.echo(version_table(open_registry(metadata.project_path, env)))
+    """Show every version with its metric, its alias and who serves it."""
+    project = open_project(metadata.project_path, env)
+    client, name = project.client, project.contract.name
+    known = registry.versions(client, name)
+    if not known:
+        raise PrerequisiteError(f"There is no version of {name} yet: run `kedro run` first.")
+    champion = registry.champion_version(client, name)
+    with engine_for(project.url).connect() as connection:
+        deployed = deployments.history(connection, name)
+    releases = {row.model_version: row.release for row in reversed(deployed)}
+    drawn = Table(title=f"Versions of {name}", title_justify="left")
+    for heading in ("version", project.metric, "decision", "alias", "release", "run"):
+        drawn.add_column(heading)
+    for version in known:
+        release = releases.get(int(version.version), "")
+        is_served = bool(deployed) and release == deployed[0].release
+        drawn.add_row(
+            str(version.version),
+            _metric(client, version, project.metric).rpartition(" ")[2],
+            version.tags.get(registry.DECISION_TAG, "undecided"),
+            "champion" if champion and champion.version == version.version else "",
+            f"{release} (served)" if is_served else release,
+            version.run_id,
+        )
+    Console(width=140).print(drawn)
 
 
 @model_commands.command()
 @env_option
 @click.pass_obj
-@friendly
 def summary(metadata: ProjectMetadata, env: str | None) -> None:
     """Show where the project stands: rows, candidate, champion, release, how to serve."""
-    from mlops_for_mle.commands.versions import open_registry, project_summary
-
-    click.echo(project_summary(open_registry(metadata.project_path, env)))
+    project = open_project(metadata.project_path, env)
+    click.echo(project_summary(project.contract, project.metric, project.url, env))
 
 
 @model_commands.command()
@@ -41,32 +93,32 @@ def summary(metadata: ProjectMetadata, env: str | None) -> None:
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @env_option
 @click.pass_obj
-@friendly
 def download(metadata: ProjectMetadata, wanted: str, folder: Path, env: str | None) -> None:
     """Download the version WANTED (a number, an alias or a run id) into FOLDER."""
-    from mlops_for_mle.commands.versions import download_version, open_registry
-
-    path = download_version(open_registry(metadata.project_path, env), wanted, folder)
-    click.echo(f"Downloaded to {path}.")
+    project = open_project(metadata.project_path, env)
+    version = registry.find_version(project.client, project.contract.name, wanted)
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty: name another folder, or empty it.")
+    folder.mkdir(parents=True, exist_ok=True)
+    uri = f"models:/{version.name}/{version.version}"
+    click.echo(f"Downloaded to {download_artifacts(uri, dst_path=str(folder))}.")
 
 
 @model_commands.command()
 @click.argument("wanted")
 @env_option
 @click.pass_context
-@friendly
 def reproduce(context: click.Context, wanted: str, env: str | None) -> None:
     """Train the version WANTED again and say whether it becomes the same model.
 
     It is trained from its recorded rows, options and code revision. The exit code is 1 when
     metrics or predictions differ.
     """
-    from mlops_for_mle.commands.reproduce import reproduce as train_again
-    from mlops_for_mle.commands.versions import open_registry
-
-    outcome = train_again(open_registry(context.obj.project_path, env), wanted)
-    click.echo(outcome.report)
-    context.exit(0 if outcome.is_identical else 1)
+    project = open_project(context.obj.project_path, env)
+    version = registry.find_version(project.client, project.contract.name, wanted)
+    is_identical, report = train_again(project.client, version)
+    click.echo(report)
+    context.exit(0 if is_identical else 1)
 
 
 @model_commands.command()
@@ -74,12 +126,23 @@ def reproduce(context: click.Context, wanted: str, env: str | None) -> None:
 @reason_option
 @env_option
 @click.pass_obj
-@friendly
 def promote(metadata: ProjectMetadata, wanted: str, reason: str, env: str | None) -> None:
     """Make the version WANTED champion and deploy it, whatever the gates said."""
-    from mlops_for_mle.commands.versions import open_registry, promote_version
-
-    click.echo(promote_version(open_registry(metadata.project_path, env), wanted, reason))
+    project = open_project(metadata.project_path, env)
+    client, name = project.client, project.contract.name
+    version = registry.find_version(client, name, wanted)
+    number = str(version.version)
+    releases, released = release_champion(registry.load_version(version))
+    for release in releases:
+        project.store.publish(release)
+    (manifest,) = verify_release(released, project.store.fetch)
+    client.set_model_version_tag(name, number, registry.DECISION_TAG, "promoted by hand")
+    client.set_model_version_tag(name, number, registry.REASONS_TAG, reason)
+    client.set_registered_model_alias(name, registry.CHAMPION, number)
+    with engine_for(project.url).connect() as connection:
+        row = deployments.deploy(connection, manifest, reason=reason, actor=actor())
+    already = " already" if row is None else ""
+    click.echo(f"Version {number} is champion; release {manifest.release} is deployed{already}.")
 
 
 @model_commands.command()
@@ -87,9 +150,80 @@ def promote(metadata: ProjectMetadata, wanted: str, reason: str, env: str | None
 @reason_option
 @env_option
 @click.pass_obj
-@friendly
 def rollback(metadata: ProjectMetadata, release: str | None, reason: str, env: str | None) -> None:
-    """Serve an earlier RELEASE again; without a name the one that was served before."""
-    from mlops_for_mle.commands.versions import open_registry, roll_back
+    """Serve an earlier RELEASE again; without a name the one before, and twice goes back twice."""
+    project = open_project(metadata.project_path, env)
+    name = project.contract.name
+    with engine_for(project.url).connect() as connection:
+        row = deployments.roll_back(
+            connection, project.store, name, reason=reason, actor=actor(), release=release
+        )
+        (before,) = deployments.history(connection, name, limit=1, before=row.id)
+    version = str(row.model_version)
+    alias = f"version {version} is champion again."
+    try:
+        project.client.set_registered_model_alias(name, registry.CHAMPION, version)
+    except MlflowException as error:
+        # What is served has changed all the same.
+        alias = (
+            f"but MLflow did not move the alias champion to version {version} ({error}): run "
+            f"`kedro model promote {version}` when it is back."
+        )
+    click.echo(f"Rolled back from {before.release} to {row.release}; {alias}")
 
-    click.echo(roll_back(open_registry(metadata.project_path, env), release, reason))
+
+def open_project(path: Path, env: str | None) -> Project:
+    """Read the project's configuration and find its tables, its MLflow and its releases."""
+    parameters = read_configuration(path, env)["parameters"]
+    contract, metric = parameters["contract"], parameters["gates"]["metric"]
+    url = database_url()
+    require_tables(url)
+    connect_mlflow()
+    store = ReleaseStore(release_store())
+    return Project(Contract.model_validate(contract), metric, url, MlflowClient(), store)
+
+
+def project_summary(
+    contract: Contract, metric: str, url: str, env: str | None, candidate: str | None = None
+) -> str:
+    """Say in a few lines where the project stands.
+
+    Args:
+        contract: The project's.
+        metric: The metric that decides.
+        url: The project's database.
+        env: The folder of ``conf`` that the contract stands in; None is the default one.
+        candidate: The run whose decision is told, or its version; None is the newest version.
+    """
+    client, name = MlflowClient(), contract.name
+    with engine_for(url).connect() as connection:
+        served = deployments.current(connection, name)
+        count = select(func.count())
+        rows = connection.scalar(count.select_from(table(contract.table)))
+        rejected = connection.scalar(count.where(rejected_rows.c.table_name == contract.table))
+    lines = {"rows": f"{rows} in {contract.table}, {rejected} rejected"}
+    known = registry.versions(client, name)[:1]
+    if candidate is not None:
+        known = [registry.find_version(client, name, candidate)]
+    for told in known:
+        lines["candidate"] = f"version {told.version}, {_metric(client, told, metric)}"
+        lines["decision"] = registry.decision_on(told)
+    champion = registry.champion_version(client, name)
+    lines["champion"] = "none yet"
+    if champion is not None:
+        lines["champion"] = f"version {champion.version}, {_metric(client, champion, metric)}"
+    lines["release"] = "none deployed yet"
+    if served is not None:
+        since = served.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+        lines["release"] = f"{served.release}, deployed {since}"
+        command = f"kedro serve --env {env}" if env else "make serve"
+        lines["serve it"] = f"{command}, then http://127.0.0.1:8000"
+    width = max(map(len, lines))
+    return "\n".join(f"  {heading:<{width}}  {value}" for heading, value in lines.items())
+
+
+def _metric(client: MlflowClient, version: ModelVersion, metric: str) -> str:
+    value = client.get_run(version.run_id).data.metrics.get(f"validation_{metric}")
+    return (
+        f"{metric} not measured" if value is None else f"validation {metric} {metric_text(value)}"
+    )

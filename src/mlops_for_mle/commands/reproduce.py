@@ -1,217 +1,157 @@
-"""What `kedro model reproduce` does: train a version again and compare."""
+"""`kedro model reproduce`: train a version again, with its rows, options and code, and compare.
+
+The training is a process of its own, ``python -m mlops_for_mle.commands.reproduce FOLDER``, so
+that it can run the code of another revision.
+"""
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import tarfile
+from importlib.metadata import version as installed
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts, load_dict
+from mlflow.entities.model_registry import ModelVersion
 
-from mlops_for_mle.commands.versions import Registry
-from mlops_for_mle.datasets.provenance import git
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.columns import encode_rows, frame_digest
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.frames import digest
-from mlops_for_mle.predictor import Predictions
-from mlops_for_mle.records import ModelVersion
-from mlops_for_mle.reproduction import Outcome, answers_for, read_outcome, write_task
+from mlops_for_mle.paths import project_path
+from mlops_for_mle.pipelines.registry.datasets import load_version
+from mlops_for_mle.releases.manifest import ModelDescription
+from mlops_for_mle.releases.predictor import Predictor
 
-_COMMIT_TAG = "mlflow.source.git.commit"
-_IS_COMMITTED_TAG = "mlops.code_is_committed"
-_LINES_OF_AN_ERROR = 5
-
-
-@dataclass(frozen=True)
-class Reproduction:
-    """How a version and its second training compare.
-
-    Attributes:
-        is_identical: Whether metrics and predictions are the same to the last bit.
-        report: What was done and found, for people.
-    """
-
-    is_identical: bool
-    report: str
+_ROWS, _THEN, _NOW, _GRAPH = "snapshot.parquet", "then.json", "now.json", "now.onnx"
+_PACKAGES = ("numpy", "pandas", "scikit-learn", "scipy", "skl2onnx")
 
 
-def reproduce(registry: Registry, wanted: str) -> Reproduction:
+def train_again(client: MlflowClient, version: ModelVersion) -> tuple[bool, str]:
     """Train a version again from its recorded snapshot, options and code revision.
 
-    Args:
-        registry: The contract's versions.
-        wanted: A number, an alias or a run id.
+    Returns:
+        Whether metrics and predictions are the same to the last bit, and what was done and found.
 
     Raises:
-        UserError: There is no such version, what it was made of is not there any more, or its
-            training fails now.
+        UserError: Its rows were altered, or its training fails now.
     """
-    from mlops_for_mle.datasets.model_registry import find_version, load_version
-
-    found = find_version(registry.client, registry.contract.name, wanted)
-    version = load_version(registry.contract.name, found)
-    if not version.passport.training:
-        raise UserError(
-            f"Version {version.version} of {version.name} was trained before its options were "
-            "recorded with it, so it cannot be trained again."
-        )
-    rows = _recorded_rows(version)
-    tags = registry.client.get_run(version.run_id).data.tags
-    with code_of(tags) as (source, code):
-        outcome = _train_again(version, rows, source)
-    facts = version.passport.snapshot
-    lines = [
-        f"Version {version.version} of {version.name}, run {version.run_id}",
-        f"  rows         {facts.row_count} of {facts.source}, sha256 {facts.sha256[:12]}…",
-        f"  code         {code}",
-        *_differences(registry.client, version),
-    ]
-    verdicts = _compare(version, rows, outcome)
-    lines += [f"  {name:<12} {verdict}" for name, _, verdict in verdicts]
-    is_identical = all(same for name, same, _ in verdicts if name != "ONNX graph")
-    lines.append(f"  {'reproduced: identical' if is_identical else 'not reproduced'}")
-    return Reproduction(is_identical, "\n".join(lines))
-
-
-def _recorded_rows(version: ModelVersion) -> pd.DataFrame:
-    from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
-
-    from mlops_for_mle.datasets.model_files import temporary_folder
-
-    where = f"The snapshot of version {version.version} of {version.name}"
-    with temporary_folder() as folder:
-        try:
-            path = download_artifacts(
-                run_id=version.run_id, artifact_path="snapshot/snapshot.parquet", dst_path=folder
-            )
-        except (MlflowException, OSError) as error:
-            raise UserError(f"{where} is not in run {version.run_id} any more: {error}") from error
-        rows = pd.read_parquet(path)
-    if digest(rows) != version.passport.snapshot.sha256:
-        raise UserError(f"{where} was altered: its digest is not the recorded one.")
-    return rows
+    run = client.get_run(version.run_id)
+    then = load_version(version)
+    described, facts = then.manifest, then.manifest.snapshot
+    title = f"Version {version.version} of {version.name}"
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        rows_of_run = f"{run.info.artifact_uri}/snapshot/{_ROWS}"
+        Path(download_artifacts(rows_of_run, dst_path=name)).rename(folder / _ROWS)
+        rows = pd.read_parquet(folder / _ROWS)
+        if frame_digest(rows) != facts.sha256:
+            raise UserError(f"{title}: its snapshot was altered, the digest is not that recorded.")
+        kept = set(ModelDescription.model_fields)
+        (folder / _THEN).write_text(described.model_dump_json(include=kept), "utf-8")
+        source, code = code_of(run.data.tags, folder)
+        _run(folder, source, title)
+        now = ModelDescription.model_validate_json((folder / _NOW).read_bytes())
+        graph = (folder / _GRAPH).read_bytes()
+    metrics = _differences(described.metrics, now.metrics)
+    answers = [_answers(one, described.contract, rows) for one in (then.model, graph)]
+    other = int((answers[0] != answers[1]).any(axis=1).sum())
+    recorded = load_dict(f"{run.info.artifact_uri}/environment.json")["packages"]
+    packages = _differences(
+        {one: recorded.get(one) for one in _PACKAGES}, {one: installed(one) for one in _PACKAGES}
+    )
+    is_same_graph = described.model_sha256 == now.model_sha256
+    found = {
+        "rows": f"{facts.row_count} of {facts.source}, sha256 {facts.sha256[:12]}…",
+        "code": code,
+        "packages": packages or "as then",
+        "metrics": metrics or f"identical ({len(now.metrics)})",
+        "predictions": f"{other} of {len(rows)} differ"
+        if other
+        else f"identical ({len(rows)} rows)",
+        "ONNX graph": "identical" if is_same_graph else "written differently",
+    }
+    is_identical = not metrics and not other
+    lines = [f"  {heading:<12} {text}" for heading, text in found.items()]
+    verdict = "reproduced: identical" if is_identical else "not reproduced"
+    return is_identical, "\n".join([f"{title}, run {version.run_id}", *lines, f"  {verdict}"])
 
 
-@contextmanager
-def code_of(tags: dict[str, str]) -> Iterator[tuple[Path | None, str]]:
-    """Check out the code that trained a run, while that is possible.
+def code_of(tags: dict[str, str], folder: Path) -> tuple[Path | None, str]:
+    """Get the code that trained a run, where the checkout has it.
 
     Args:
         tags: The run's.
+        folder: Where to put it.
 
-    Yields:
+    Returns:
         The source folder to train with, None for the present one, and what it is in words.
     """
-    from mlops_for_mle.datasets.model_files import temporary_folder
-
-    commit = tags.get(_COMMIT_TAG)
-    if commit is None:
-        yield None, "as it is now; which revision trained it was not recorded"
-        return
-    present = git("rev-parse", "HEAD")
-    short = commit[:12]
-    if tags.get(_IS_COMMITTED_TAG) == "no":
-        yield None, f"as it is now; it was trained with changes to {short} that were not committed"
-        return
-    is_changed = bool(git("status", "--porcelain", "--untracked-files=no", "--", "src"))
-    if present == commit and not is_changed:
-        yield None, f"revision {short}, which is the present one"
-        return
-    if present is None or git("cat-file", "-e", f"{commit}^{{commit}}") is None:
-        yield None, f"as it is now; revision {short} is not in this checkout"
-        return
-    with temporary_folder() as folder:
-        tree = Path(folder) / "revision"
-        if git("worktree", "add", "--detach", str(tree), commit, seconds=60) is None:
-            raise UserError(f"Git cannot check out revision {short} beside the project.")
-        try:
-            if not (tree / "src" / "mlops_for_mle" / "reproduction.py").exists():
-                yield None, f"as it is now; revision {short} could not yet be trained again"
-            else:
-                yield tree / "src", f"revision {short}, checked out for this"
-        finally:
-            git("worktree", "remove", "--force", str(tree))
-
-
-def _train_again(version: ModelVersion, rows: pd.DataFrame, source: Path | None) -> Outcome:
-    from mlops_for_mle.datasets.model_files import temporary_folder
-
-    environment = dict(os.environ)
-    if source is not None:
-        environment["PYTHONPATH"] = str(source)
-    with temporary_folder() as folder:
-        write_task(Path(folder), rows, version.passport)
-        finished = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "mlops_for_mle.reproduction", folder],
-            env=environment,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if finished.returncode:
-            said = finished.stderr.strip().splitlines()[-_LINES_OF_AN_ERROR:]
-            raise UserError(
-                f"Version {version.version} of {version.name} cannot be trained again: "
-                f"{' '.join(said) or f'exit code {finished.returncode}'}"
-            )
-        return read_outcome(Path(folder))
-
-
-def _compare(
-    version: ModelVersion, rows: pd.DataFrame, outcome: Outcome
-) -> list[tuple[str, bool, str]]:
-    recorded = version.passport.metrics
-    names = sorted(recorded.keys() | outcome.metrics.keys())
-    other = [name for name in names if recorded.get(name) != outcome.metrics.get(name)]
-    shown = "; ".join(f"{n} {recorded.get(n)} then, {outcome.metrics.get(n)} now" for n in other)
-    answers = answers_for(version.model, rows, version.passport.contract)
-    is_same_graph = outcome.onnx_sha256 == version.passport.onnx_sha256
-    different = _different_answers(answers, outcome.answers)
-    return [
-        ("metrics", not other, shown or f"identical ({len(names)})"),
-        (
-            "predictions",
-            different == 0,
-            f"{different} of {len(rows)} differ" if different else f"identical ({len(rows)} rows)",
-        ),
-        ("ONNX graph", is_same_graph, "identical" if is_same_graph else "written differently"),
-    ]
-
-
-def _different_answers(then: Predictions, now: Predictions) -> int:
-    """In how many rows the answers differ in any bit."""
-    if (then.probabilities is None) != (now.probabilities is None):
-        return len(then.values)
-    differs = np.asarray(then.values != now.values)
-    if then.probabilities is not None and now.probabilities is not None:
-        differs |= (then.probabilities != now.probabilities).any(axis=1)
-    return int(differs.sum())
-
-
-def _differences(client: Any, version: ModelVersion) -> list[str]:
-    """Packages of other versions than those that trained the model, one line if any."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed
-
-    from mlflow.artifacts import load_dict
-    from mlflow.exceptions import MlflowException
-
-    run = client.get_run(version.run_id)
+    commit = tags.get("mlflow.source.git.commit", "")
+    if not commit:
+        return None, "as it is now; which revision trained it was not recorded"
+    if tags.get("mlops.code_is_committed") == "no":
+        return None, f"as it is now; it was trained with changes to {commit[:12]}, not committed"
+    archive = ["git", "-C", str(project_path()), "archive", commit, "src"]
     try:
-        recorded = load_dict(f"{run.info.artifact_uri}/environment.json")["packages"]
-    except (MlflowException, OSError, KeyError):
-        return ["  packages     not recorded"]
-    changed = []
-    for name in ("numpy", "pandas", "scikit-learn", "scipy", "skl2onnx"):
-        try:
-            now = installed(name)
-        except PackageNotFoundError:
-            now = "none"
-        if recorded.get(name, "none") != now:
-            changed.append(f"{name} {recorded.get(name, 'none')} then, {now} now")
-    return [f"  packages     {'; '.join(changed) or 'as then'}"]
+        content = subprocess.run(archive, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None, f"as it is now; revision {commit[:12]} is not in this checkout"
+    with tarfile.open(fileobj=BytesIO(content)) as packed:
+        packed.extractall(folder, filter="data")
+    return folder / "src", f"revision {commit[:12]}"
+
+
+def _run(folder: Path, source: Path | None, title: str) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "mlops_for_mle.commands.reproduce", str(folder)],
+        env=os.environ | ({"PYTHONPATH": str(source)} if source else {}),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if finished.returncode or not (folder / _NOW).exists():
+        (*_, said) = finished.stderr.strip().splitlines() or [f"exit {finished.returncode}"]
+        raise UserError(f"{title} cannot be trained again: {said}")
+
+
+def _differences(then: dict[str, Any], now: dict[str, Any]) -> str:
+    names = sorted(then.keys() | now.keys())
+    return "; ".join(
+        f"{one} {then.get(one)} then, {now.get(one)} now"
+        for one in names
+        if then.get(one) != now.get(one)
+    )
+
+
+def _answers(graph: bytes, contract: Contract, rows: pd.DataFrame) -> np.ndarray:
+    """One row for each row, with the prediction and the probabilities."""
+    answers = Predictor(graph, contract).predict(encode_rows(rows, contract))
+    return np.column_stack([one for one in answers if one is not None])
+
+
+def _train(folder: Path) -> None:
+    """Train as the pipeline does, from a snapshot to a candidate that is not logged."""
+    from mlops_for_mle.pipelines.training import nodes
+    from mlops_for_mle.pipelines.training.options import TrainingOptions
+
+    then = ModelDescription.model_validate_json((folder / _THEN).read_bytes())
+    training = TrainingOptions.model_validate(then.training)
+    rows = pd.read_parquet(folder / _ROWS)
+    facts: dict[Any, Any] = then.snapshot.model_dump()
+    rows.attrs = facts
+    examples, _ = nodes.split_snapshot(nodes.Examples.of(rows, then.contract), training)
+    trained = nodes.export_model(nodes.train_model(examples, training))
+    candidate = nodes.assemble_candidate(trained, nodes.evaluate_model(trained))
+    (folder / _GRAPH).write_bytes(trained.served.graph)
+    (folder / _NOW).write_text(candidate.description.model_dump_json(), "utf-8")
+
+
+if __name__ == "__main__":
+    _train(Path(sys.argv[1]))

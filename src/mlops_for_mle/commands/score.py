@@ -12,7 +12,6 @@ from mlops_for_mle.commands.options import (
     follow_option,
     report_every_option,
 )
-from mlops_for_mle.errors import friendly
 
 
 @click.command()
@@ -32,7 +31,6 @@ from mlops_for_mle.errors import friendly
     help="Queue new rows no longer, and forget those that wait; predictions stay.",
 )
 @click.pass_obj
-@friendly
 def score(
     metadata: ProjectMetadata,
     env: str | None,
@@ -50,9 +48,9 @@ def score(
     scoring_rejects. Any number of these processes may run at once.
     """
     from mlops_for_mle import database
-    from mlops_for_mle.commands.project import read_project
+    from mlops_for_mle.commands.project import read_contract
+    from mlops_for_mle.config import release_store
     from mlops_for_mle.contract_tables import prediction_table_name
-    from mlops_for_mle.resolvers import release_store
     from mlops_for_mle.scoring.plan import ScoringPlan
     from mlops_for_mle.scoring.preparation import prepare_scoring
     from mlops_for_mle.scoring.row_queue import RowQueue
@@ -60,7 +58,7 @@ def score(
     from mlops_for_mle.scoring.workers import WorkerProcesses
     from mlops_for_mle.stop_signal import StopSignal
 
-    contract = read_project(metadata.project_path, env).contract
+    contract = read_contract(metadata.project_path, env)
     url = database.database_url()
     prepare_scoring(url, contract)
     queue = RowQueue(contract)

@@ -13,7 +13,6 @@ from mlops_for_mle.commands.options import (
     follow_option,
     report_every_option,
 )
-from mlops_for_mle.errors import friendly
 
 
 @click.command(name="score-topic")
@@ -26,7 +25,6 @@ from mlops_for_mle.errors import friendly
 @batch_size_option
 @report_every_option
 @click.pass_obj
-@friendly
 def score_topic(
     metadata: ProjectMetadata,
     /,
@@ -51,8 +49,8 @@ def score_topic(
             "Kafka's client is not installed: install this project with its extra `kafka`."
         )
     from mlops_for_mle import database
-    from mlops_for_mle.commands.project import read_project
-    from mlops_for_mle.resolvers import release_store
+    from mlops_for_mle.commands.project import read_contract
+    from mlops_for_mle.config import release_store
     from mlops_for_mle.scoring.kafka.brokers import Brokers
     from mlops_for_mle.scoring.kafka.settings import KafkaSettings
     from mlops_for_mle.scoring.kafka.topic_scorer import TopicPlan, TopicScorer
@@ -61,7 +59,7 @@ def score_topic(
     from mlops_for_mle.stop_signal import StopSignal
 
     settings = KafkaSettings.load(options)
-    contract = read_project(metadata.project_path, env).contract
+    contract = read_contract(metadata.project_path, env)
     plan = TopicPlan(
         contract=contract,
         topic=topic,

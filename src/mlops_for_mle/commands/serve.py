@@ -7,7 +7,6 @@ import click
 from kedro.framework.startup import ProjectMetadata
 
 from mlops_for_mle.commands.options import env_option
-from mlops_for_mle.errors import friendly
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -16,7 +15,6 @@ from mlops_for_mle.errors import friendly
 @click.option("--port", default=None, type=int, help="Port to listen on; the default is 8000.")
 @click.option("--workers", default=None, type=int, help="Number of processes; the default is 1.")
 @click.pass_obj
-@friendly
 def serve(
     metadata: ProjectMetadata,
     env: str | None,
@@ -28,13 +26,13 @@ def serve(
 
     Without --env it is that of MLOPS_MODEL where it is set, else of the default environment.
     """
-    from mlops_for_mle.commands.project import read_project
-    from mlops_for_mle.resolvers import release_store
+    from mlops_for_mle.commands.project import read_contract
+    from mlops_for_mle.config import release_store
 
     configured = os.environ.get("MLOPS_MODEL", "").strip() if env is None else ""
     environment = {
         **os.environ,
-        "MLOPS_MODEL": configured or read_project(metadata.project_path, env).contract.name,
+        "MLOPS_MODEL": configured or read_contract(metadata.project_path, env).name,
         "MLOPS_RELEASE_STORE": release_store(),
         "MLOPS_PROJECT_PATH": str(metadata.project_path),
     }

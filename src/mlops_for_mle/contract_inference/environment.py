@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mlops_for_mle.contract.model import Task
 from mlops_for_mle.contract_inference.document import contract_document
 from mlops_for_mle.contract_inference.proposal import Proposal
 from mlops_for_mle.contract_inference.yaml_text import yaml_key, yaml_value
+from mlops_for_mle.pipelines.training.estimators import names_for, propose_estimator
 
 CONTRACT_FILE = "parameters_contract.yml"
 ENVIRONMENT_FILES = (
@@ -18,19 +18,6 @@ ENVIRONMENT_FILES = (
 )
 # A class with a larger share would make the accuracy of a model that knows nothing look good.
 _BALANCED_SHARE = 0.6
-# Beyond it, a model that is not told otherwise hardly ever answers another class.
-_RARE_OTHERS_SHARE = 0.9
-# The first one suits most tables; svc takes long on many rows.
-_MENU: Mapping[Task, tuple[str, ...]] = {
-    "classification": (
-        "logistic",
-        "svc",
-        "random_forest",
-        "histogram_gradient_boosting",
-        "mlp",
-    ),
-    "regression": ("ridge", "random_forest", "histogram_gradient_boosting", "mlp"),
-}
 # As a share of all answers, or of the target's standard deviation.
 _TOLERANCE = 0.02
 
@@ -90,20 +77,20 @@ def _block(values: Mapping[str, str]) -> str:
 
 
 def _training(proposal: Proposal) -> str:
-    task = proposal.target.task
-    share, parameters = _largest_share(proposal), "    parameters: {}"
-    if share > _RARE_OTHERS_SHARE:
+    task, share = proposal.target.task, _largest_share(proposal)
+    proposed, parameters = propose_estimator(task, share), "    parameters: {}"
+    if proposed.parameters:
         parameters = f"""\
     # {100 * share:.3g} % of the rows are of one class. With balanced weights the others are
     # found, at the price of probabilities that no longer are how often answers are right, of
     # which monitoring warns; without, hardly any row is answered with them. mlp takes none.
-    parameters: {{class_weight: balanced}}"""
+    parameters: {yaml_value(proposed.parameters)}"""
     return f"""training:
   validation_fraction: 0.25
   seed: 42
   estimator:
-    # One of {", ".join(_MENU[task])}; or class_path: any of scikit-learn's.
-    name: {_MENU[task][0]}
+    # One of {", ".join(names_for(task))}; or class_path: any of scikit-learn's.
+    name: {proposed.name}
 {parameters}
   search: null
 """

@@ -36,8 +36,9 @@ _LOCK = "schema of mlops-for-mle"
 _COLUMNS = """
 SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type, a.attnotnull AS is_required,
        a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '' AS has_default
-FROM pg_attribute a
-WHERE a.attrelid = to_regclass(quote_ident(:table)) AND a.attnum > 0 AND NOT a.attisdropped
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+WHERE c.relname = :table AND pg_table_is_visible(c.oid) AND c.relkind IN ('r', 'p', 'f', 'v')
+      AND a.attnum > 0 AND NOT a.attisdropped
 """
 
 
@@ -175,7 +176,8 @@ def mlflow_store_url(url: str) -> str:
 
 
 def _revision(connection: Connection) -> str | None:
-    if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
+    # Not by to_regclass, which may remember what was so before a lock was waited for.
+    if not inspect(connection).has_table("alembic_version"):
         return None
     found = connection.scalar(text("SELECT version_num FROM alembic_version"))
     return None if found is None else str(found)

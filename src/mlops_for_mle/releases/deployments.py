@@ -12,8 +12,7 @@ from sqlalchemy import Connection, insert, select
 from mlops_for_mle.database.engine import lock
 from mlops_for_mle.database.tables import deployments
 from mlops_for_mle.errors import PrerequisiteError, UserError
-from mlops_for_mle.releases.manifest import Deployment as Deployment
-from mlops_for_mle.releases.manifest import Event, Manifest
+from mlops_for_mle.releases.manifest import Deployment, Event, Manifest
 from mlops_for_mle.releases.store import ReleaseStore
 
 SERVING_EVENTS: tuple[Event, ...] = ("deploy", "rollback")
@@ -58,9 +57,7 @@ def deploy(
     if served is not None and served.release == manifest.release:
         connection.rollback()
         return None
-    row = _append(connection, "deploy", manifest, reason=reason, actor=actor)
-    connection.commit()
-    return row
+    return _append(connection, "deploy", manifest, reason, actor)
 
 
 def roll_back(
@@ -115,9 +112,7 @@ def roll_back(
     if now is None or now != served:
         connection.rollback()
         raise _came_in_between(now or served)
-    row = _append(connection, "rollback", manifest, reason=reason, actor=actor)
-    connection.commit()
-    return row
+    return _append(connection, "rollback", manifest, reason, actor)
 
 
 def record_failure(connection: Connection, deployment: Deployment, reason: str) -> bool:
@@ -132,41 +127,32 @@ def record_failure(connection: Connection, deployment: Deployment, reason: str) 
     if any(one.reason.startswith(prefix) for one in known):
         connection.rollback()
         return False
-    _insert(
-        connection,
-        contract=deployment.contract,
-        event="load_failed",
-        release=deployment.release,
-        model_version=deployment.model_version,
-        run_id=deployment.run_id,
-        reason=prefix + reason,
-        actor="serving",
-    )
-    connection.commit()
+    _append(connection, "load_failed", deployment, prefix + reason, "serving")
     return True
-
-
-def _append(
-    connection: Connection, event: Event, manifest: Manifest, *, reason: str, actor: str
-) -> Deployment:
-    return _insert(
-        connection,
-        contract=manifest.contract.name,
-        event=event,
-        release=manifest.release,
-        model_version=manifest.version,
-        run_id=manifest.run_id,
-        reason=reason,
-        actor=actor,
-    )
 
 
 def _take_turn(connection: Connection, contract: str) -> None:
     lock(connection, f"deployments of {contract}")
 
 
-def _insert(connection: Connection, **values: object) -> Deployment:
-    row = connection.execute(insert(deployments).values(values).returning(*_COLUMNS)).one()
+def _append(
+    connection: Connection, event: Event, what: Manifest | Deployment, reason: str, actor: str
+) -> Deployment:
+    if isinstance(what, Manifest):
+        contract, version = what.contract.name, what.version
+    else:
+        contract, version = what.contract, what.model_version
+    statement = insert(deployments).values(
+        contract=contract,
+        event=event,
+        release=what.release,
+        model_version=version,
+        run_id=what.run_id,
+        reason=reason,
+        actor=actor,
+    )
+    row = connection.execute(statement.returning(*_COLUMNS)).one()
+    connection.commit()
     return Deployment(*row)
 
 

@@ -55,24 +55,44 @@ def measure(answers: Predictions, truth: npt.NDArray[Any], target: Target) -> di
     found = answers.values
     if target.task == "classification":
         measured = {
-            "accuracy": float(metrics.accuracy_score(truth, found)),
-            "balanced_accuracy": float(metrics.balanced_accuracy_score(truth, found)),
-            "macro_f1": float(metrics.f1_score(truth, found, average="macro")),
+            "accuracy": metrics.accuracy_score(truth, found),
+            "balanced_accuracy": metrics.balanced_accuracy_score(truth, found),
+            "macro_f1": metrics.f1_score(truth, found, average="macro"),
         }
         if answers.probabilities is not None:
-            codes = np.array(target.class_codes)
-            measured |= _measure_probabilities(truth, answers.probabilities, codes)
-        return measured
-    if not np.isfinite(found).all():
-        raise UserError(
-            f"The model answers {int((~np.isfinite(found)).sum())} of {len(found)} rows with a "
-            "number that is not finite: choose another training.estimator or other parameters."
-        )
-    measured = {
-        "rmse": float(metrics.root_mean_squared_error(truth, found)),
-        "mae": float(metrics.mean_absolute_error(truth, found)),
-    }
-    return measured | ({"r2": float(metrics.r2_score(truth, found))} if len(truth) > 1 else {})
+            measured |= _measure_probabilities(truth, answers.probabilities, target.class_codes)
+    else:
+        if not np.isfinite(found).all():
+            raise UserError(
+                f"The model answers {int((~np.isfinite(found)).sum())} of {len(found)} rows with "
+                "a number that is not finite: choose another training.estimator or other "
+                "parameters."
+            )
+        measured = {
+            "rmse": metrics.root_mean_squared_error(truth, found),
+            "mae": metrics.mean_absolute_error(truth, found),
+        }
+        if len(truth) > 1:
+            measured["r2"] = metrics.r2_score(truth, found)
+    return {name: float(value) for name, value in measured.items()}
+
+
+def baseline(truth: npt.NDArray[Any], target: Target) -> Predictions:
+    """What a model would answer that has learned nothing but how often each answer occurs.
+
+    Args:
+        truth: As ``encode_target`` gives it.
+        target: What is predicted.
+
+    Returns:
+        For each row the most frequent class with the shares of all, or the mean.
+    """
+    if target.task == "regression":
+        return Predictions(np.full(len(truth), truth.mean()), None)
+    codes = np.array(target.class_codes, np.int64)
+    shares = (truth[:, None] == codes).mean(axis=0)
+    constant = np.full(len(truth), codes[shares.argmax()])
+    return Predictions(constant, np.tile(shares, (len(truth), 1)))
 
 
 def metric_text(value: float) -> str:
@@ -83,20 +103,19 @@ def metric_text(value: float) -> str:
 
 
 def _measure_probabilities(
-    truth: npt.NDArray[Any], probabilities: npt.NDArray[np.float64], codes: npt.NDArray[Any]
-) -> dict[str, float]:
+    truth: npt.NDArray[Any], probabilities: npt.NDArray[np.float64], codes: tuple[int, ...]
+) -> dict[str, Any]:
     from sklearn import metrics
 
-    is_binary = len(codes) == 2
-    squares = float(np.mean(np.sum((probabilities - (truth[:, None] == codes)) ** 2, axis=1)))
     # Probabilities of a float32 graph add up to 1 only nearly.
     shares = probabilities / probabilities.sum(axis=1, keepdims=True)
     measured = {
-        "log_loss": float(metrics.log_loss(truth, shares, labels=codes)),
-        "brier": squares / 2 if is_binary else squares,
+        "log_loss": metrics.log_loss(truth, shares, labels=codes),
+        "brier": metrics.brier_score_loss(truth, shares, labels=codes),
     }
-    if len(np.unique(truth)) == len(codes):
-        scores = probabilities[:, 1] if is_binary else shares
-        options = {} if is_binary else {"multi_class": "ovr", "labels": codes}
-        measured["roc_auc"] = float(metrics.roc_auc_score(truth, scores, **options))
-    return measured
+    if len(np.unique(truth)) < len(codes):
+        return measured
+    if len(codes) == 2:
+        return measured | {"roc_auc": metrics.roc_auc_score(truth, probabilities[:, 1])}
+    score = metrics.roc_auc_score(truth, shares, multi_class="ovr", labels=codes)
+    return measured | {"roc_auc": score}

@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.encoding import encode, encoded_columns
@@ -48,6 +47,9 @@ class Predictor:
         Raises:
             ReleaseError: onnxruntime refuses it, or its inputs or outputs do not fit the contract.
         """
+        # Only now: every command of the project imports this module.
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1

@@ -4,8 +4,8 @@ The store is a folder or any URL that fsspec opens, such as ``s3://bucket/prefix
 written last, so a release that has one is complete, and it is never changed afterwards.
 """
 
-import os
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -26,15 +26,14 @@ class StoreError(UserError):
 class ReleaseStore:
     """Reads and writes the releases below one folder or bucket prefix."""
 
-    def __init__(self, url: str, options: dict[str, Any] | None = None) -> None:
-        """Name the store; ``options`` are passed to the file system of fsspec."""
+    def __init__(self, url: str) -> None:
+        """Name the store; its credentials come from the environment, as fsspec reads it."""
         self.url = url.rstrip("/")
-        self._options = options or {}
 
     @cached_property
     def _opened(self) -> tuple[Any, str]:
         try:
-            file_system, root = fsspec.core.url_to_fs(self.url, **self._options)
+            file_system, root = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
             raise ReleaseError(f"MLOPS_RELEASE_STORE: {self.url!r}: {error}") from None
         return file_system, str(root).rstrip("/")
@@ -53,12 +52,10 @@ class ReleaseStore:
         try:
             stored = self.fetch(contract, name).manifest
         except ReleaseError:
-            file_system, root = self._opened
-            file_system.makedirs(f"{root}/{contract}/{name}", exist_ok=True)
             self._write(contract, name, MODEL_FILE, release.model)
             self._write(contract, name, MANIFEST_FILE, manifest.to_json())
             return True
-        if stored != manifest:
+        if (stored.run_id, stored.model_sha256) != (manifest.run_id, manifest.model_sha256):
             raise ReleaseError(
                 f"{self.url}/{contract}/{name} holds another release, of run {stored.run_id}: give "
                 "this project a MLOPS_RELEASE_STORE of its own."
@@ -109,9 +106,7 @@ class ReleaseStore:
         if "file" not in file_system.protocol:
             file_system.pipe_file(path, content)
             return
-        partial = f"{path}.{uuid4().hex}"
-        with open(partial, "wb") as opened:  # noqa: PTH123  (fsspec gives paths as text)
-            opened.write(content)
-            opened.flush()
-            os.fsync(opened.fileno())
-        os.replace(partial, path)  # noqa: PTH105  (fsspec gives paths as text)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(f"{path}.{uuid4().hex}")
+        partial.write_bytes(content)
+        partial.replace(path)

@@ -49,7 +49,7 @@ from mlops_for_mle.serving.errors import Faults, FieldError, refused, shown
 COLUMNS_KEY = "columns"
 
 _ABSENT: Any = object()
-_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+_BOOLEANS = {"true": True, "1": True, 1: True, "false": False, "0": False, 0: False}
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _BY_COLUMNS = re.compile(rb'\{\s*"columns"\s*:\s*')
 _LONGEST_EXPLAINED = 4 * PIECE
@@ -130,12 +130,11 @@ class Codec:
             )
             for code in self._labels or [None]
         }
-        texts: dict[str, Mapping[int, Any]] = {self._name: target.values, "label": self._labels}
-        self._written = {
-            name: {encode(code): encode(one) for code, one in by_code.items()}
-            for name, by_code in texts.items()
-            if name == "label" or target.has_text_classes
-        }
+        # By the places of the codes, which are in ascending order.
+        self._codes = np.array(target.class_codes)
+        self._shown = {"label": np.array(list(self._labels.values()), object)}
+        if target.has_text_classes:
+            self._shown[self._name] = np.array(target.class_values, object)
 
     def read(self, body: Text) -> Rows:
         """Read a row as an object, a list of them, or ``{"columns": {feature: [values]}}``.
@@ -279,17 +278,28 @@ class Codec:
         by_feature = zip(*(one.columns or () for one in given), strict=True)
         return self.encoder([list(chain.from_iterable(one)) for one in by_feature])
 
-    def answer(self, rows: Rows, texts: Sequence[bytes], prediction_id: str) -> bytes:
+    def answer(
+        self, rows: Rows, predictions: Predictions, texts: Sequence[bytes], prediction_id: str
+    ) -> bytes:
         """The body that answers rows in the form in which they were given.
 
         Args:
             rows: What was asked.
-            texts: The answers, as ``texts_of`` gives them.
+            predictions: The answers.
+            texts: The same as ``texts_of`` writes them.
             prediction_id: The id of the request's predictions.
         """
         values, *chances = texts
         if rows.form is Form.COLUMNS:
-            return self._answer_columns(values, chances, prediction_id)
+            columns: dict[str, Any] = {self._name: msgspec.Raw(values)}
+            if self._labels:
+                places = np.searchsorted(self._codes, predictions.values)
+                columns |= {name: names[places].tolist() for name, names in self._shown.items()}
+            if chances:
+                by_class = map(msgspec.Raw, chances)
+                columns["probabilities"] = dict(zip(self._labels.values(), by_class, strict=True))
+            answer = {COLUMNS_KEY: columns, "prediction_id": prediction_id}
+            return encode(answer | self._release)
         name = prediction_id.encode()
         names = [name] if rows.count == 1 else [b"%b-%d" % (name, at) for at in range(rows.count)]
         # A class stands in its template.
@@ -434,17 +444,6 @@ class Codec:
             found.append(_plain(one, feature) if message is None else None)
         return found
 
-    def _answer_columns(self, values: bytes, chances: list[bytes], prediction_id: str) -> bytes:
-        columns: dict[str, Any] = {self._name: msgspec.Raw(values)}
-        if self._labels:
-            codes = values[1:-1].split(b",")
-            for name, written in self._written.items():
-                columns[name] = msgspec.Raw(b"[%b]" % b",".join(map(written.__getitem__, codes)))
-        if chances:
-            by_class = map(msgspec.Raw, chances)
-            columns["probabilities"] = dict(zip(self._labels.values(), by_class, strict=True))
-        return encode({COLUMNS_KEY: columns, "prediction_id": prediction_id, **self._release})
-
     def _template(self, code: int | None, *, has_probabilities: bool) -> bytes:
         """The answer to a row, with slots for its probabilities or number and for its id."""
         answer: dict[str, Any] = {self._name: _SLOT}
@@ -504,20 +503,18 @@ def _cast(given: Any, feature: Feature) -> Any:
     Blank text and NaN are missing values; text is read as what the feature holds; 0 and 1 are
     booleans. What cannot be cast is given back, for the checks to refuse.
     """
-    if isinstance(given, float) and math.isnan(given):
+    is_blank = isinstance(given, str) and not given.strip()
+    if is_blank or (isinstance(given, float) and math.isnan(given)):
         return None
-    if isinstance(given, str):
-        if not given.strip():
-            return None
-        if feature.type == "boolean":
-            return _BOOLEANS.get(given.lower(), given)
-        if feature.is_number or feature.has_integer_categories:
-            with suppress(ValueError):
-                return float(given)
-        return given
-    if feature.type == "boolean" and given in (0, 1):
-        return bool(given)
-    return float(given) if isinstance(given, bool) and feature.is_number else given
+    if feature.type == "boolean":
+        name = given.lower() if isinstance(given, str) else given
+        return _BOOLEANS.get(name, given) if isinstance(name, str | float | int) else given
+    if isinstance(given, bool) and feature.is_number:
+        return float(given)
+    if isinstance(given, str) and (feature.is_number or feature.has_integer_categories):
+        with suppress(ValueError):
+            return float(given)
+    return given
 
 
 def _object_of_lists(texts: Mapping[str, Sequence[bytes]]) -> bytes:

@@ -113,7 +113,7 @@ class Services:
     metrics: "Metrics"
     database: "Database"
     threads: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(min(4, (os.cpu_count() or 1) + 1), "large")
+        default_factory=lambda: ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 1)), "large")
     )
 
     def start(self) -> None:

@@ -152,18 +152,18 @@ def _document(problem: ProblemError) -> dict[str, Any]:
 
 def shown(value: object) -> str:
     """A value as JSON, shortened."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, Repeated):
-        return " and ".join(map(shown, value[:3]))
-    if isinstance(value, list):
-        return f"a list of {len(value)}"
-    if isinstance(value, dict):
-        return f"an object of {len(value)} fields"
-    if isinstance(value, str):
-        return msgspec.json.encode(readable(value)).decode()
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    match value:
+        case Repeated():
+            return " and ".join(map(shown, value[:3]))
+        case list():
+            return f"a list of {len(value)}"
+        case dict():
+            return f"an object of {len(value)} fields"
+        case None | bool() | str():
+            given = readable(value) if isinstance(value, str) else value
+            return msgspec.json.encode(given).decode()
+        case float() if not math.isfinite(value):
+            return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
     text = str(value)
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 

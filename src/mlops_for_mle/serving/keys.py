@@ -22,7 +22,7 @@ from pydantic import Field, ValidationError
 from mlops_for_mle.contract import Configuration
 from mlops_for_mle.errors import ConfigurationError, UserError
 
-Scope = Literal["predict", "write", "admin"]
+Scope = Literal["read", "predict", "write", "admin"]
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
@@ -165,8 +165,9 @@ def commands(context: click.Context, path: Path | None) -> None:
     type=click.Choice(SCOPES),
     multiple=True,
     required=True,
-    help="predict: predictions and facts on the model; write: observations, feedback and logged "
-    "predictions; admin: everything, rollback included; may be repeated",
+    help="read: what every key may read, such as /metrics; predict: predictions; write: "
+    "observations, feedback and logged predictions; admin: everything, rollback included; may be "
+    "repeated",
 )
 @click.pass_obj
 def create(file: KeyFile, name: str, scopes: Sequence[Scope]) -> None:

@@ -7,7 +7,6 @@ a folder that all workers share, so that a scrape may reach any of them.
 import asyncio
 import os
 import time
-from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,16 +167,8 @@ class Metrics:
     def predicted(self, answered: Sequence["Answered"]) -> None:
         """Rows of some requests were predicted by one release."""
         manifest = answered[0].question.served.manifest
-        has_classes = bool(manifest.contract.target.classes)
         for one in answered:
-            values = one.predictions.values
-            if not has_classes:
-                counts: dict[Any, int] = {None: len(values)}
-            elif len(values) == 1:
-                counts = {values.item(): 1}
-            else:
-                counts = Tally(values.tolist())
-            for value, count in counts.items():
+            for value, count in one.counts.items():
                 child = self._classes.get((manifest.release, value))
                 (child or self._class(manifest, value)).inc(count)
 

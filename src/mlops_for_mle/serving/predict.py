@@ -100,6 +100,7 @@ class Answered(NamedTuple):
         latency_seconds: From the arrival of the request to its prediction.
         predictions: One answer a row.
         texts: The same as JSON lists: the values, and the probabilities of each class.
+        counts: How often each class was predicted; of a regression the number of rows.
     """
 
     question: Question
@@ -108,6 +109,7 @@ class Answered(NamedTuple):
     latency_seconds: float
     predictions: Predictions
     texts: list[bytes]
+    counts: dict[int | None, int]
 
 
 class HotRoute(NamedTuple):
@@ -169,8 +171,9 @@ def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
                 found.values[start:end], None if chances is None else chances[start:end]
             )
             texts = [b"[%b]" % b",".join(column[start:end]) for column in tokens]
+        counts = _counts(served, part)
         one.request.facts.prediction_id = name = str(uuid7())
-        answered.append(Answered(one, name, answered_at, latency, part, texts))
+        answered.append(Answered(one, name, answered_at, latency, part, texts, counts))
         start = end
     answers = [one.question.write(one) for one in answered]
     kept = [one for one in answered if one.question.is_kept]
@@ -258,7 +261,9 @@ def _read_predict(services: Services, request: Request) -> Question:
 def _write_predict(answered: Answered) -> Answer:
     question = answered.question
     codec = question.served.codec
-    return Answer(codec.answer(question.rows, answered.texts, answered.prediction_id))
+    return Answer(
+        codec.answer(question.rows, answered.predictions, answered.texts, answered.prediction_id)
+    )
 
 
 def _read_preview(services: Services, request: Request) -> Question:
@@ -288,20 +293,36 @@ def _predict(served: Served, matrix: np.ndarray) -> Predictions:
         chances = [one.probabilities for one in parts if one.probabilities is not None]
         values = np.concatenate([one.values for one in parts])
         found = Predictions(values, np.concatenate(chances) if chances else None)
-    labels = served.contract.target.labels
     numbers = found.values if found.probabilities is None else found.probabilities
     if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
         raise refused("", "the model has no finite answer", "values it was trained on")
-    unknown = set(found.values.tolist()).difference(labels) if labels else ()
-    if unknown:
-        # A model of more classes passes every check when its example shows none of the others.
-        detail = (
-            f"Release {served.manifest.release} predicted {min(unknown)}, which is none of the "
-            f"classes of contract {served.contract.name}"
-        )
-        _complain(detail)
-        raise ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, detail)
     return found
+
+
+def _counts(served: Served, predictions: Predictions) -> dict[int | None, int]:
+    """How often each class was predicted.
+
+    Raises:
+        ProblemError: 500, one is none of the contract's; a model of more classes passes every
+            check when its example shows none of the others.
+    """
+    values, labels = predictions.values, served.contract.target.labels
+    if not labels:
+        return {None: len(values)}
+    if len(values) == 1:
+        counts: dict[int | None, int] = {int(values.item()): 1}
+    else:
+        found, numbers = np.unique(values, return_counts=True)
+        counts = dict(zip(found.tolist(), numbers.tolist(), strict=True))
+    for value in counts:
+        if value not in labels:
+            detail = (
+                f"Release {served.manifest.release} predicted {value}, which is none of the "
+                f"classes of contract {served.contract.name}"
+            )
+            _complain(detail)
+            raise ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, detail)
+    return counts
 
 
 @lru_cache(maxsize=8)

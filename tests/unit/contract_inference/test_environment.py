@@ -11,7 +11,7 @@ from mlops_for_mle.contract_inference.environment import environment_files
 from mlops_for_mle.contract_inference.proposal import propose
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
 from mlops_for_mle.pipelines.registry.options import GateOptions
-from mlops_for_mle.pipelines.training.menu import names_for
+from mlops_for_mle.pipelines.training.estimators import names_for
 from mlops_for_mle.pipelines.training.options import TrainingOptions
 
 ROWS = 100

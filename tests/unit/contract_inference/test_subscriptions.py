@@ -1,8 +1,4 @@
-"""The example table of subscriptions: made by its script, described by its contract."""
-
-import subprocess
-import sys
-from pathlib import Path
+"""The example table of subscriptions, as its contract describes it."""
 
 import pandas as pd
 import pytest
@@ -10,37 +6,27 @@ import yaml
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract_inference.proposal import Proposal, propose
-from mlops_for_mle.datasets.sources import CsvSourceDataset
-from mlops_for_mle.pipelines.data_ingestion.nodes import sort_rows, standardise_columns
-from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 from tests.conftest import PROJECT
+from tests.integration.observations import batch_of
 
 TABLE = PROJECT / "data/01_raw/subscriptions.csv"
 
 
 @pytest.fixture(scope="module")
 def rows() -> pd.DataFrame:
-    return CsvSourceDataset(str(TABLE)).load()
+    return FileSourceDataset("csv", str(TABLE)).load()
 
 
 @pytest.fixture(scope="module")
 def shipped() -> Contract:
-    path = PROJECT / "conf/subscriptions/parameters_contract.yml"
+    path = PROJECT / "conf/subscriptions/contract.yml"
     return Contract.model_validate(yaml.safe_load(path.read_text("utf-8"))["contract"])
 
 
 @pytest.fixture(scope="module")
 def proposed(rows: pd.DataFrame) -> Proposal:
     return propose(rows, "subscriptions", "해지", TABLE.name)
-
-
-def test_the_script_makes_the_shipped_table(tmp_path: Path) -> None:
-    made = tmp_path / "made.csv"
-    script = PROJECT / "scripts/make_subscriptions.py"
-
-    subprocess.run([sys.executable, script, "--output", made], check=True)
-
-    assert made.read_bytes() == TABLE.read_bytes()
 
 
 def test_the_shipped_contract_is_the_proposed_one_reviewed(
@@ -57,9 +43,7 @@ def test_the_shipped_contract_is_the_proposed_one_reviewed(
 
 
 def test_the_shipped_contract_accepts_every_row(rows: pd.DataFrame, shipped: Contract) -> None:
-    options = IngestionOptions(source="csv")
-
-    batch = sort_rows(standardise_columns(rows, shipped, options), shipped, options)
+    batch = batch_of(shipped, rows)
 
     assert batch.rejected.empty
     assert len(batch.accepted) == 600

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline, node
 
-from mlops_for_mle.pipelines.deployment import nodes
+from mlops_for_mle.pipelines.deployment.nodes import release_champion, verify_release
 
 
 def create_pipeline() -> Pipeline:
@@ -10,17 +10,12 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             node(
-                nodes.build_release,
-                inputs="champion@bundle",
-                outputs="release",
-                name="build_release",
+                release_champion,
+                "champion@release",
+                ["release", "released"],
+                name="release_champion",
             ),
-            node(
-                nodes.plan_deployment,
-                inputs="release",
-                outputs="deployments",
-                name="plan_deployment",
-            ),
+            node(verify_release, ["released", "release"], "deployments", name="verify_release"),
         ],
         tags="deployment",
     )

@@ -1,128 +1,168 @@
-"""Pure functions of the registry: confirm a candidate, compare it, decide."""
+"""Pure functions of the registry: measure a candidate and its rivals, then apply the gates."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from mlops_for_mle.contract import Contract
+import pandas as pd
+
+from mlops_for_mle.contract import Configuration, Contract
+from mlops_for_mle.contract.columns import encode_rows, to_array
+from mlops_for_mle.contract.encoding import encode_target
 from mlops_for_mle.errors import ConfigurationError, UserError
-from mlops_for_mle.metric_names import metric_text
 from mlops_for_mle.pipelines.registry.options import GateOptions
-from mlops_for_mle.records import Candidate, Decision, Incumbent, ModelVersion
+from mlops_for_mle.releases.manifest import ModelDescription, Release
+from mlops_for_mle.releases.metrics import ALL_METRICS, baseline, measure, metric_text
+from mlops_for_mle.releases.predictor import Predictor
 
-REPRODUCTION_TOLERANCE = 1e-9
-
-
-def register_candidate(candidate: Candidate) -> Candidate:
-    """Hand the candidate on to the registry; saving it there makes the version."""
-    return candidate
+# Metrics that lie closer together, relative to their size, are the same.
+_ROUNDING = 1e-6
 
 
-def confirm_metrics(
-    version: ModelVersion, contract: Contract
-) -> tuple[ModelVersion, dict[str, float]]:
-    """Measure the model that was loaded back and confirm the metrics that training recorded.
+@dataclass(frozen=True)
+class LoggedCandidate:
+    """A model as training has logged it.
 
-    Returns:
-        The version and its metrics on its validation rows.
+    Attributes:
+        run_id: The MLflow run that trained it.
+        model_uri: Where MLflow has it, such as ``models:/m-0123``.
+        description: What training says of it.
+        model: The ONNX graph.
+        validation: The rows that it was measured on, with the columns of its contract.
+    """
+
+    run_id: str
+    model_uri: str
+    description: ModelDescription
+    model: bytes = field(repr=False)
+    validation: pd.DataFrame = field(repr=False)
+
+
+class Comparison(Configuration):
+    """A candidate and what it has to beat, measured on the candidate's validation rows.
+
+    Attributes:
+        name: The registered model, which is called like the contract.
+        run_id: The candidate's run.
+        model_uri: The candidate.
+        champion_version: None where there is no champion.
+        metrics: Of ``candidate``, of ``baseline`` (a constant answer) and of ``champion``, where
+            that is another model.
+    """
+
+    name: str
+    run_id: str
+    model_uri: str
+    champion_version: int | None
+    metrics: dict[str, dict[str, float]]
+
+
+class Decision(Comparison):
+    """Whether the candidate becomes champion, with a sentence for each gate."""
+
+    promote: bool
+    reasons: tuple[str, ...]
+
+
+def compare_models(candidate: LoggedCandidate, incumbent: Release | None) -> Comparison:
+    """Measure candidate, constant answer and champion, and confirm what training has recorded.
 
     Raises:
-        UserError: They differ, so the version in the registry is not the model that was trained.
+        UserError: The candidate measures otherwise than in its training, or the champion was
+            trained for other columns.
     """
-    from mlops_for_mle.pipelines.metrics import measure
+    contract, rows = candidate.description.contract, candidate.validation
+    target = contract.target
+    truth = encode_target(to_array(rows[target.column], target.feature), target)
 
-    found = measure(version.model, version.validation, contract)
-    for name, value in found.items():
-        recorded = version.passport.metrics.get(f"validation_{name}", math.nan)
-        if not math.isclose(
-            value, recorded, rel_tol=REPRODUCTION_TOLERANCE, abs_tol=REPRODUCTION_TOLERANCE
-        ):
-            raise UserError(
-                f"Version {version.version} of {version.name}: loaded back, its validation {name} "
-                f"is {value:.9g}, but its training recorded {recorded:.9g}; it is not promoted. "
-                "Train again: `kedro run --pipeline training`."
-            )
-    return version, found
+    def measured(model: bytes, own: Contract) -> dict[str, float]:
+        return measure(Predictor(model, own).predict(encode_rows(rows, own)), truth, target)
+
+    metrics = {
+        "candidate": measured(candidate.model, contract),
+        "baseline": measure(baseline(truth, target), truth, target),
+    }
+    _confirm(metrics["candidate"], candidate)
+    champion = None if incumbent is None else incumbent.manifest
+    if incumbent is not None and champion is not None and champion.run_id != candidate.run_id:
+        _require_same_columns(champion.contract, contract, champion.version)
+        # By its own contract: a category that is new since then was unknown to it.
+        metrics["champion"] = measured(incumbent.model, champion.contract)
+    return Comparison(
+        name=contract.name,
+        run_id=candidate.run_id,
+        model_uri=candidate.model_uri,
+        champion_version=None if champion is None else champion.version,
+        metrics=metrics,
+    )
 
 
-def decide(
-    version: ModelVersion,
-    candidate_metrics: dict[str, float],
-    incumbent: Incumbent,
-    contract: Contract,
-    gates: GateOptions,
-) -> Decision:
-    """Apply the gates to a candidate, comparing it with the champion on the same rows.
+def apply_gates(comparison: Comparison, gates: GateOptions) -> Decision:
+    """Promote a candidate that reaches the threshold, keeps up with the champion and has learned.
 
     Raises:
-        ConfigurationError: The deciding metric is not one that is measured for the task.
+        ConfigurationError: The deciding metric was not measured.
     """
-    if gates.metric not in candidate_metrics:
-        raise ConfigurationError(
-            f"gates.metric: expected one of {', '.join(candidate_metrics)}, which were measured on "
-            f"the validation rows of this model (found {gates.metric!r})"
-        )
-    sign = 1.0 if gates.is_greater_better else -1.0
-    value = candidate_metrics[gates.metric]
+    sign = 1.0 if ALL_METRICS[gates.metric] else -1.0
+    measured = {of: _metric(found, of, gates.metric) for of, found in comparison.metrics.items()}
+    value, constant = measured["candidate"], measured["baseline"]
+    shown = f"validation {gates.metric} {metric_text(value)}"
+
+    reached = gates.threshold is None or sign * (value - gates.threshold) >= 0
     if gates.threshold is None:
-        reached = True
-        reasons = [f"validation {gates.metric} {metric_text(value)}, no threshold is set"]
+        reasons = [f"{shown}, no threshold is set"]
     else:
-        reached = sign * (value - gates.threshold) >= 0
-        reasons = [
-            f"validation {gates.metric} {metric_text(value)} "
-            f"{'meets' if reached else 'misses'} the threshold {metric_text(gates.threshold)}"
-        ]
-    champion = incumbent.champion
-    if champion is None:
+        verdict = "meets" if reached else "misses"
+        reasons = [f"{shown} {verdict} the threshold {metric_text(gates.threshold)}"]
+
+    rival = measured.get("champion", value)
+    kept_up = sign * (value - rival) >= -gates.tolerance - _ROUNDING * abs(rival)
+    if comparison.champion_version is None:
         reasons.append("there is no champion to compare with")
-        champion_metrics = None
-        kept_up = True
-    elif champion.version == version.version:
+    elif "champion" not in measured:
         reasons.append("it is the champion already")
-        champion_metrics = candidate_metrics
-        kept_up = True
     else:
-        champion_metrics = _measure_champion(champion, version, contract)
-        if gates.metric not in champion_metrics:
-            raise UserError(
-                f"Champion version {champion.version} of {version.name} has no {gates.metric}, "
-                f"only {', '.join(champion_metrics)}: choose one of them for gates.metric."
-            )
-        rival = champion_metrics[gates.metric]
-        rounding = REPRODUCTION_TOLERANCE * max(1.0, abs(rival))
-        kept_up = sign * (value - rival) >= -gates.tolerance - rounding
         reasons.append(
-            f"champion version {champion.version} has {metric_text(rival)} on the same rows: "
-            f"{'no worse within' if kept_up else 'worse by more than'} the tolerance "
+            f"champion version {comparison.champion_version} has {metric_text(rival)} on the same "
+            f"rows: {'no worse within' if kept_up else 'worse by more than'} the tolerance "
             f"{metric_text(gates.tolerance)}"
         )
+
+    has_learned = sign * (value - constant) > _ROUNDING * abs(constant)
+    better = "better" if has_learned else "no better"
+    reasons.append(f"{better} than a constant answer, {metric_text(constant)}")
     return Decision(
-        name=version.name,
-        version=version.version,
-        run_id=version.run_id,
-        promote=reached and kept_up,
+        **comparison.model_dump(),
+        promote=reached and kept_up and has_learned,
         reasons=tuple(reasons),
-        candidate_metrics=candidate_metrics,
-        champion_version=champion.version if champion is not None else None,
-        champion_metrics=champion_metrics,
     )
 
 
-def _measure_champion(
-    champion: ModelVersion, version: ModelVersion, contract: Contract
-) -> dict[str, float]:
-    from mlops_for_mle.pipelines.metrics import measure
+def _confirm(found: Mapping[str, float], candidate: LoggedCandidate) -> None:
+    for name, value in found.items():
+        recorded = candidate.description.metrics.get(f"validation_{name}", math.nan)
+        if not math.isclose(value, recorded, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
+            raise UserError(
+                f"The model of run {candidate.run_id}: loaded back, its validation {name} is "
+                f"{value:.9g}, but its training recorded {recorded:.9g}; it is not registered. "
+                "Train again: `kedro run --pipeline training`."
+            )
 
-    then, now = champion.passport.contract, contract
-    same_answers = (
-        then.target.column == now.target.column
-        and then.target.task == now.target.task
-        and then.target.codes == now.target.codes
-    )
-    if then.feature_names != now.feature_names or not same_answers:
+
+def _require_same_columns(then: Contract, now: Contract, version: int) -> None:
+    answers = [(one.target.column, one.target.task, one.target.codes) for one in (then, now)]
+    if then.feature_names != now.feature_names or answers[0] != answers[1]:
         raise UserError(
-            f"Champion version {champion.version} of {version.name} was trained for other columns "
-            f"or classes ({', '.join(then.columns)}), so it cannot be compared on the same "
-            "rows. Give the changed contract a new contract.name."
+            f"Champion version {version} of {now.name} was trained for other columns or classes "
+            f"({', '.join(then.columns)}), so it cannot be compared on the same rows. Give the "
+            "changed contract a new contract.name."
         )
-    # By its own contract: a category that is new since then was unknown to it.
-    return measure(champion.model, version.validation, then)
+
+
+def _metric(measured: Mapping[str, float], of: str, metric: str) -> float:
+    if metric not in measured:
+        raise ConfigurationError(
+            f"gates.metric: expected one of {', '.join(measured)}, which were measured on the "
+            f"validation rows of the {of} (found {metric!r})"
+        )
+    return measured[metric]

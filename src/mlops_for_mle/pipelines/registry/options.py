@@ -5,23 +5,21 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from mlops_for_mle.contract import Configuration
-from mlops_for_mle.metric_names import ALL_METRICS
+from mlops_for_mle.releases.metrics import ALL_METRICS
 
 
 class GateOptions(Configuration):
-    """What a candidate must show to become champion.
+    """What a candidate must show to become champion, besides that it has learned something.
 
     Attributes:
         metric: The metric that decides. For classification ``accuracy``, ``balanced_accuracy``,
             ``macro_f1``, and of models with probabilities ``log_loss``, ``roc_auc``, ``brier``;
             for regression ``rmse``, ``mae``, ``r2``.
-        greater_is_better: Follows from the metric; it may be said as well, but not otherwise.
         threshold: The candidate must reach it on its validation rows; None sets no such bound.
         tolerance: By how much the candidate may be worse than the champion on the same rows.
     """
 
     metric: str
-    greater_is_better: bool | None = None
     threshold: float | None = None
     tolerance: float = Field(default=0.0, ge=0)
 
@@ -31,14 +29,4 @@ class GateOptions(Configuration):
             raise ValueError(
                 f"metric {self.metric!r} is unknown; allowed: {', '.join(ALL_METRICS)}"
             )
-        if self.greater_is_better not in (None, self.is_greater_better):
-            better = "greater" if self.is_greater_better else "smaller"
-            raise ValueError(
-                f"greater_is_better: of {self.metric} {better} is better; leave the key out"
-            )
         return self
-
-    @property
-    def is_greater_better(self) -> bool:
-        """Whether more of the metric is better."""
-        return ALL_METRICS[self.metric]

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline, node
 
-from mlops_for_mle.pipelines.registry import nodes
+from mlops_for_mle.pipelines.registry.nodes import apply_gates, compare_models
 
 
 def create_pipeline() -> Pipeline:
@@ -10,28 +10,13 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             node(
-                nodes.register_candidate,
-                inputs="candidate@logged",
-                outputs="model_version",
-                name="register_candidate",
+                compare_models,
+                ["candidate@logged", "incumbent"],
+                "comparison",
+                name="compare_models",
             ),
             node(
-                nodes.confirm_metrics,
-                inputs=["model_version", "params:contract"],
-                outputs=["confirmed_version", "candidate_metrics"],
-                name="confirm_metrics",
-            ),
-            node(
-                nodes.decide,
-                inputs=[
-                    "confirmed_version",
-                    "candidate_metrics",
-                    "incumbent",
-                    "params:contract",
-                    "params:gates",
-                ],
-                outputs="champion@decision",
-                name="decide",
+                apply_gates, ["comparison", "params:gates"], "champion@decision", name="apply_gates"
             ),
         ],
         tags="registry",

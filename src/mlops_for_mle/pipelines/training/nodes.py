@@ -1,188 +1,270 @@
 """Pure functions of training: a window of rows in, a candidate with its evidence out.
 
-scikit-learn, matplotlib and ONNX are imported inside the functions, because every `kedro`
-command imports this module; that is why a model's type is not spelled out here either.
+Each step hands on what the one before it gave and adds something, so a later process can begin
+with any of the files that are kept. What imports scikit-learn, matplotlib or ONNX is imported
+inside the functions, because every command imports this module.
 """
 
-from typing import Any
+import logging
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.errors import UserError
-from mlops_for_mle.frames import digest
-from mlops_for_mle.pipelines.training.data_checks import DataCheckOptions, check, require_good
-from mlops_for_mle.pipelines.training.options import TrainingOptions
-from mlops_for_mle.progress import show_progress
-from mlops_for_mle.records import (
-    ModelPassport,
-    OnnxExport,
-    Snapshot,
-    TrainedModel,
-    Window,
-)
-from mlops_for_mle.release import Example, SnapshotFacts, sha256_of
+from mlops_for_mle.contract.columns import encode_rows, frame_digest, plain_rows
+from mlops_for_mle.contract.encoding import encode_target, encoded_columns
+from mlops_for_mle.contract.rules import Precision
+from mlops_for_mle.errors import ReleaseError, UserError
+from mlops_for_mle.pipelines.training import estimators, split
+from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
+from mlops_for_mle.releases.manifest import Example, ModelDescription, SnapshotFacts, sha256_of
+from mlops_for_mle.releases.metrics import baseline, measure
+from mlops_for_mle.releases.predictor import Predictor
+
+if TYPE_CHECKING:
+    from mlops_for_mle.pipelines.training.onnx import ServedForm
 
 EXAMPLE_ROWS = 5
 
+_LOGGER = logging.getLogger(__name__)
 
-def take_snapshot(window: Window, contract: Contract) -> Snapshot:
-    """Fix the rows of this run: their digest, their watermark and their number.
 
-    Raises:
-        UserError: A class of the contract has no row, or a number to be learned never differs.
+class Window(Protocol):
+    """Rows that were read for training, and where from."""
+
+    source: str
+    rows: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The rows of a snapshot as a model takes them.
+
+    Attributes:
+        contract: What the rows are.
+        facts: Where they come from, and their digest.
+        rows: As the table has them.
+        features: Encoded, under the names of the matrix's columns.
+        truth: What is to be answered for each row: class codes or numbers.
+        is_validation: Which rows are held back; empty before the split.
     """
-    rows = window.rows
-    if contract.target.task == "classification":
-        present = set(rows[contract.target.column].unique())
-        absent = [
-            f"{one.value} ({one.label})"
-            for one in contract.target.classes
-            if one.value not in present
-        ]
-        if absent:
-            raise UserError(
-                f"{window.source}: {len(rows)} rows and none of class {', '.join(absent)}; "
-                "ingest rows of every class of the contract before training."
-            )
-    elif rows[contract.target.column].nunique() < 2:
-        raise UserError(
-            f"{window.source}: {contract.target.column} has the same value in all {len(rows)} "
-            "rows, so there is nothing to learn; ingest other rows or choose another target."
+
+    contract: Contract
+    facts: SnapshotFacts
+    rows: pd.DataFrame
+    features: pd.DataFrame
+    truth: npt.NDArray[Any]
+    is_validation: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+
+    @classmethod
+    def of(cls, snapshot: pd.DataFrame, contract: Contract) -> Self:
+        """Encode a snapshot as ``take_snapshot`` gives it."""
+        names = [column.name for column in encoded_columns(contract)]
+        target = snapshot[contract.target.column].to_numpy()
+        return cls(
+            contract,
+            SnapshotFacts.model_validate(snapshot.attrs),
+            snapshot,
+            pd.DataFrame(encode_rows(snapshot, contract), columns=names),
+            encode_target(target, contract.target),
         )
-    watermark = int(rows[contract.key].max()) if contract.key in rows.columns else None
-    facts = SnapshotFacts(
-        source=window.source, sha256=digest(rows), watermark=watermark, row_count=len(rows)
-    )
-    return Snapshot(facts, rows)
 
 
-def check_snapshot(
-    snapshot: Snapshot, contract: Contract, data_checks: DataCheckOptions
-) -> dict[str, Any]:
-    """Look whether the snapshot is fit to train on."""
-    return check(snapshot.rows, contract, data_checks)
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted scikit-learn pipeline, and what it was fitted to.
 
-
-def admit_snapshot(snapshot: Snapshot, data_quality: dict[str, Any]) -> Snapshot:
-    """Hand the snapshot on if it is fit to train on.
-
-    Raises:
-        UserError: It is not; the message says why and what to do.
+    Attributes:
+        examples: All rows.
+        training: As it was configured.
+        model: The pipeline.
+        parameters: Of its estimator, as they were configured or found.
+        trials: What a search has tried, with its scores.
     """
-    require_good(data_quality, snapshot.facts.source)
+
+    examples: Examples
+    training: TrainingOptions
+    model: Any
+    parameters: dict[str, Any]
+    trials: pd.DataFrame | None
+
+
+@dataclass(frozen=True)
+class Trained(Fitted):
+    """A fitted pipeline with its served form."""
+
+    served: "ServedForm"
+
+
+@dataclass(frozen=True)
+class Candidate(Trained):
+    """A trained model with its description: what is logged."""
+
+    description: ModelDescription
+
+
+def take_snapshot(window: Window, contract: Contract) -> pd.DataFrame:
+    """Fix the rows of this run; their ``attrs`` are ``SnapshotFacts``."""
+    snapshot = window.rows.copy(deep=False)
+    facts = SnapshotFacts(
+        source=window.source,
+        sha256=frame_digest(snapshot),
+        watermark=int(snapshot[contract.key].max()) if contract.key in snapshot else None,
+        row_count=len(snapshot),
+    )
+    _LOGGER.info(
+        "snapshot of %s: %d rows, watermark=%s, sha256=%s…",
+        facts.source,
+        facts.row_count,
+        facts.watermark,
+        facts.sha256[:12],
+    )
+    snapshot.attrs = dict(facts)
     return snapshot
 
 
-def split_snapshot(
-    snapshot: Snapshot, contract: Contract, training: TrainingOptions
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Split into training and validation rows; equal rows fall on one side."""
-    from mlops_for_mle.pipelines.training.split import split_rows
-
-    return split_rows(snapshot.rows, contract, training.validation_fraction, training.seed)
-
-
-def train_model(
-    training_rows: pd.DataFrame, contract: Contract, training: TrainingOptions
-) -> tuple[Any, dict[str, Any]]:
-    """Search where that is wanted, then fit on the training rows.
+def check_snapshot(
+    snapshot: pd.DataFrame, contract: Contract, data_checks: DataCheckOptions
+) -> tuple[Examples, dict[str, Any]]:
+    """Encode the snapshot, and look whether it is fit to train on.
 
     Returns:
-        The fitted pipeline and the estimator's parameters that were set.
+        The encoded rows, and what was found.
+
+    Raises:
+        UserError: It is not; says all that is wrong, with remedies.
     """
-    from mlops_for_mle.pipelines.training.estimator import (
-        build_estimator,
-        fit,
-        search_parameters,
-        set_parameters,
+    from mlops_for_mle.pipelines.training import checks
+
+    examples = Examples.of(snapshot, contract)
+    found, problems = checks.check(examples.features, examples.truth, contract, data_checks)
+    if problems:
+        raise UserError(
+            f"{examples.facts.source} is not fit to train on: {'; '.join(problems)}. Nothing was "
+            "trained."
+        )
+    return examples, found
+
+
+def split_snapshot(examples: Examples, training: TrainingOptions) -> tuple[Examples, pd.DataFrame]:
+    """Choose the validation rows; equal rows fall on one side.
+
+    Returns:
+        All rows with the choice, and the validation rows as the table has them, for people.
+    """
+    hashes = split.row_hashes(examples.features, training.seed)
+    is_validation = split.hold_back(
+        hashes, examples.truth, training.validation_fraction, examples.contract.target
+    )
+    return replace(examples, is_validation=is_validation), examples.rows[is_validation]
+
+
+def train_model(examples: Examples, training: TrainingOptions) -> Fitted:
+    """Search where that is wanted, then fit on the training rows."""
+    features = examples.features[~examples.is_validation]
+    truth = examples.truth[~examples.is_validation]
+    model = estimators.build_estimator(
+        training.estimator, examples.contract, training.seed, training.search
+    )
+    parameters, trials = dict(training.estimator.parameters), None
+    if training.search is not None:
+        groups = split.row_hashes(features, training.seed)
+        best, trials = estimators.search_parameters(
+            model, features, truth, groups, training.search, training.seed
+        )
+        estimators.inner_estimator(model).set_params(**best)
+        parameters |= best
+    return Fitted(examples, training, model.fit(features, truth), parameters, trials)
+
+
+def export_model(fitted: Fitted) -> Trained:
+    """Convert to ONNX, in the first precision in which the graph answers as the model does.
+
+    Compared are all rows of the snapshot and a dense grid over their ranges and categories.
+
+    Raises:
+        UserError: The estimator cannot be converted, or answers differ in every precision.
+    """
+    from mlops_for_mle.pipelines.training import onnx
+
+    contract, features, model = fitted.examples.contract, fitted.examples.features, fitted.model
+    points = np.vstack([features, onnx.grid(features.to_numpy(), contract)])
+    expected = onnx.trained_answers(model, pd.DataFrame(points, columns=features.columns))
+    # What is rounded to float32 behind scalers that compute in float64 has only one exact form.
+    is_rounded = estimators.ROUND in model.named_steps
+    precisions: tuple[Precision, ...] = ("float64",) if is_rounded else ("float32", "float64")
+    failures = []
+    for precision in precisions:
+        graph = onnx.convert(model, contract, precision)
+        try:
+            parity = onnx.compare(Predictor(graph, contract).predict(points), expected)
+            served = onnx.ServedForm(graph, precision, parity)
+            return Trained(**vars(fitted), served=served)
+        except ReleaseError as error:
+            failures.append(f"{precision}: {error}")
+    raise UserError(
+        f"The ONNX form of {type(estimators.inner_estimator(model)).__name__} answers otherwise "
+        f"than the model itself ({'; '.join(failures)}). Choose for training.estimator.name one "
+        f"of {', '.join(estimators.names_for(contract.target.task))}."
     )
 
-    model = build_estimator(training.estimator, contract, training.seed, search=training.search)
-    chosen = dict(training.estimator.parameters)
-    if training.search is not None:
-        best = search_parameters(
-            model, training_rows, contract, training.search, training.seed, show_progress
-        )
-        set_parameters(model, best)
-        chosen |= best
-    return fit(model, training_rows, contract), chosen
+
+def evaluate_model(trained: Trained) -> dict[str, float]:
+    """Measure the served form on training and validation rows.
+
+    Returns:
+        Metrics by names such as ``validation_accuracy``, and ``baseline_accuracy``: what a constant
+        answer has on the validation rows.
+    """
+    examples, target = trained.examples, trained.examples.contract.target
+    predictor = Predictor(trained.served.graph, examples.contract)
+    metrics: dict[str, float] = {}
+    for part, chosen in (
+        ("training", ~examples.is_validation),
+        ("validation", examples.is_validation),
+    ):
+        truth = examples.truth[chosen]
+        answers = predictor.predict(examples.features[chosen].to_numpy())
+        measured = measure(answers, truth, target)
+        metrics |= {f"{part}_{name}": value for name, value in measured.items()}
+    constant = measure(baseline(truth, target), truth, target)
+    return metrics | {f"baseline_{name}": constant[name] for name in measured}
 
 
-def evaluate_model(
-    model: Any,
-    training_rows: pd.DataFrame,
-    validation_rows: pd.DataFrame,
-    contract: Contract,
-) -> dict[str, float]:
-    """Measure the model on training and validation rows."""
-    from mlops_for_mle.pipelines.metrics import measure
+def draw_plots(trained: Trained) -> tuple[Any, Any]:
+    """Draw the confusion matrix and the scores by class (for regression, their counterparts)."""
+    from mlops_for_mle.pipelines.training import plots
 
-    return {
-        f"{name}_{metric}": value
-        for name, rows in (("training", training_rows), ("validation", validation_rows))
-        for metric, value in measure(model, rows, contract).items()
-    }
+    examples = trained.examples
+    predictor = Predictor(trained.served.graph, examples.contract)
+    found = predictor.predict(examples.features[examples.is_validation].to_numpy()).values
+    return plots.draw(examples.truth[examples.is_validation], found, examples.contract.target)
 
 
-def export_model(model: Any, snapshot: Snapshot, contract: Contract) -> OnnxExport:
-    """Convert to ONNX and compare both forms on the snapshot's rows and on a dense grid."""
-    from mlops_for_mle.pipelines.training.onnx_export import export
+def assemble_candidate(trained: Trained, metrics: dict[str, float]) -> Candidate:
+    """Describe what is to be logged."""
+    from mlops_for_mle.pipelines.training.onnx import trained_answers
 
-    return export(model, snapshot.rows, contract)
-
-
-def draw_plots(model: Any, validation_rows: pd.DataFrame, contract: Contract) -> tuple[Any, Any]:
-    """Draw the confusion matrix and the report by class (for regression, their counterparts)."""
-    from mlops_for_mle.pipelines.training.estimator import model_input
-    from mlops_for_mle.pipelines.training.plots import plot_errors, plot_report
-    from mlops_for_mle.target import encode_target
-
-    truth = encode_target(validation_rows[contract.target.column], contract.target)
-    found = model.predict(model_input(validation_rows, contract))
-    return plot_errors(truth, found, contract), plot_report(truth, found, contract)
-
-
-def assemble_candidate(
-    model: Any,
-    parameters: dict[str, Any],
-    export: OnnxExport,
-    metrics: dict[str, float],
-    snapshot: Snapshot,
-    validation_rows: pd.DataFrame,
-    contract: Contract,
-    training: TrainingOptions,
-) -> TrainedModel:
-    """Put together everything that is logged with the model."""
-    from mlops_for_mle.encoding import encoding_of
-    from mlops_for_mle.frame_encoding import plain_rows
-    from mlops_for_mle.pipelines.training.estimator import choose
-    from mlops_for_mle.pipelines.training.onnx_export import estimator_name, trained_answers
-
-    encoding = encoding_of(contract)
-    example_rows = plain_rows(validation_rows.head(EXAMPLE_ROWS), contract)
-    answers = trained_answers(model, encoding.rows(example_rows), contract)
-    passport = ModelPassport(
-        contract=contract,
-        estimator=estimator_name(model),
-        precision=export.precision,
-        onnx_sha256=sha256_of(export.graph),
+    examples, served = trained.examples, trained.served
+    chosen = np.flatnonzero(examples.is_validation)[:EXAMPLE_ROWS]
+    answers = trained_answers(trained.model, examples.features.iloc[chosen])
+    description = ModelDescription(
+        contract=examples.contract,
+        estimator=type(estimators.inner_estimator(trained.model)).__name__,
+        precision=served.precision,
         metrics=metrics,
-        snapshot=snapshot.facts,
-        parity=export.parity,
+        snapshot=examples.facts,
+        parity=served.parity,
         example=Example(
-            rows=tuple(map(tuple, example_rows)),
+            rows=tuple(map(tuple, plain_rows(examples.rows.iloc[chosen], examples.contract))),
             predictions=answers.values.tolist(),
             probabilities=None if answers.probabilities is None else answers.probabilities.tolist(),
         ),
-        training=training.model_dump(mode="json"),
+        training=trained.training.model_dump(mode="json"),
+        model_sha256=sha256_of(served.graph),
+        model_bytes=len(served.graph),
     )
-    settings = {
-        "estimator": passport.estimator,
-        "onnx_precision": passport.precision,
-        "validation_fraction": training.validation_fraction,
-        "seed": training.seed,
-        "scale": choose(training.estimator, contract, "training.estimator").is_scaled,
-        **{f"estimator.{name}": value for name, value in parameters.items()},
-    }
-    return TrainedModel(model, export.graph, passport, validation_rows, settings)
+    return Candidate(**vars(trained), description=description)

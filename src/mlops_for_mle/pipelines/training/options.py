@@ -1,11 +1,14 @@
 """The parameters of training."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from mlops_for_mle.contract import Configuration
-from mlops_for_mle.pipelines.training.menu import EstimatorName
+
+EstimatorName = Literal[
+    "logistic", "ridge", "svc", "random_forest", "histogram_gradient_boosting", "mlp"
+]
 
 
 class EstimatorOptions(Configuration):
@@ -15,10 +18,10 @@ class EstimatorOptions(Configuration):
     for regression.
 
     Attributes:
-        name: A short name: ``logistic``, ``ridge``, ``svc``, ``random_forest``,
-            ``histogram_gradient_boosting`` or ``mlp``. ``svc`` takes long on more than about
+        name: A short name of the menu in ``estimators.py``. ``svc`` takes long on more than about
             10,000 rows.
-        class_path: A classifier or regressor of scikit-learn, such as ``sklearn.svm.SVC``.
+        class_path: A classifier or regressor of scikit-learn, such as ``sklearn.svm.SVC``; it goes
+            before a name, so that one command or environment can name it.
         parameters: Its parameters; those left out keep the defaults.
         scale: Whether numbers are scaled; None means wherever the estimator gains from it.
     """
@@ -27,15 +30,6 @@ class EstimatorOptions(Configuration):
     class_path: str | None = Field(default=None, pattern=r"^sklearn(\.\w+)+$")
     parameters: dict[str, Any] = Field(default_factory=dict)
     scale: bool | None = None
-
-    @model_validator(mode="after")
-    def _there_is_one_estimator(self) -> Self:
-        if self.name is not None and self.class_path is not None:
-            raise ValueError(
-                f"name {self.name} and class_path {self.class_path} are both given; "
-                "leave one of them out"
-            )
-        return self
 
 
 class SearchOptions(Configuration):
@@ -68,3 +62,22 @@ class TrainingOptions(Configuration):
     seed: int = Field(default=42, ge=0, le=2**32 - 1)
     estimator: EstimatorOptions = EstimatorOptions()
     search: SearchOptions | None = None
+
+
+class DataCheckOptions(Configuration):
+    """What stops a training; each of the limits may be null, which switches its check off.
+
+    Attributes:
+        minimum_rows: Distinct rows, in all.
+        minimum_rows_per_class: Distinct rows of each class.
+        maximum_single_feature_score: How well one feature alone may tell the target in
+            cross-validation: balanced accuracy for classes, R2 for numbers. More counts as leakage.
+        allowed_predictors: Features that may tell the target alone.
+        maximum_label_noise: The share of rows whose label contradicts those of like rows.
+    """
+
+    minimum_rows: int | None = Field(default=30, ge=1)
+    minimum_rows_per_class: int | None = Field(default=5, ge=1)
+    maximum_single_feature_score: float | None = Field(default=0.999, gt=0, le=1)
+    allowed_predictors: tuple[str, ...] = ()
+    maximum_label_noise: float | None = Field(default=0.1, ge=0, lt=1)

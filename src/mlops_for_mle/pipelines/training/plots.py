@@ -1,96 +1,91 @@
 """Pictures of a validation result for people."""
 
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
-from matplotlib import rc_context
+from matplotlib import font_manager, rc_context
 from matplotlib.figure import Figure
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from matplotlib.ft2font import FT2Font
+from sklearn.metrics import (
+    ConfusionMatrixDisplay,
+    PredictionErrorDisplay,
+    precision_recall_fscore_support,
+)
 
-from mlops_for_mle.contract import Contract
-from mlops_for_mle.pipelines.training.plot_fonts import drawable, families
+from mlops_for_mle.contract import Target
 
-
-def plot_errors(truth: np.ndarray, found: np.ndarray, contract: Contract) -> Figure:
-    """Draw the confusion matrix, or predicted against true values for regression."""
-    with rc_context({"font.family": families()}):
-        return _plot_errors(truth, found, contract)
-
-
-def plot_report(truth: np.ndarray, found: np.ndarray, contract: Contract) -> Figure:
-    """Draw precision, recall and F1 by class, or the residuals for regression."""
-    with rc_context({"font.family": families()}):
-        return _plot_report(truth, found, contract)
+# The usual font, then those with Hangul and other scripts of East Asia on Linux, macOS, Windows.
+_FONTS = (
+    *("DejaVu Sans", "Noto Sans CJK KR", "Noto Sans KR", "NanumGothic"),
+    *("Apple SD Gothic Neo", "AppleGothic", "Malgun Gothic", "UnDotum"),
+)
 
 
-def _plot_errors(truth: np.ndarray, found: np.ndarray, contract: Contract) -> Figure:
-    if contract.target.task == "regression":
-        return _plot_predicted_against_true(truth, found, contract)
-    values = list(contract.target.class_codes)
-    names = _class_names(contract)
-    counts = confusion_matrix(truth, found, labels=values)
-    figure = Figure(figsize=(5.2, 4.6), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(counts, cmap="Blues")
-    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    axes.set_title(f"Confusion matrix, {len(truth)} validation rows")
-    for (row, column), count in np.ndenumerate(counts):
-        colour = "white" if count > counts.max() / 2 else "black"
-        axes.text(column, row, str(count), ha="center", va="center", color=colour)
-    return figure
+def draw(truth: npt.NDArray[Any], found: npt.NDArray[Any], target: Target) -> tuple[Figure, Figure]:
+    """Draw the confusion matrix and the scores by class.
+
+    For a regression, true values and residuals against predicted values.
+    """
+    errors, report = (Figure(figsize=(5.2, 4.6), layout="constrained") for _ in range(2))
+    axes, report_axes = errors.subplots(), report.subplots()
+    rows = f"{len(truth)} validation rows"
+    with rc_context({"font.family": _families()}):
+        if target.task == "classification":
+            names = drawable([one.label for one in target.classes], "class")
+            ConfusionMatrixDisplay.from_predictions(
+                truth,
+                found,
+                labels=target.class_codes,
+                display_labels=names,
+                xticks_rotation=30,
+                cmap="Blues",
+                colorbar=False,
+                ax=axes,
+            )
+            axes.set_title(f"Confusion matrix, {rows}")
+            report.set_figwidth(max(5.2, 1.4 * len(names)))
+            scores = precision_recall_fscore_support(
+                truth, found, labels=target.class_codes, zero_division=0
+            )
+            _draw_scores(report_axes, names, scores)
+            return errors, report
+        (name,) = drawable([target.column], "target")
+        for place, kind in ((axes, "actual_vs_predicted"), (report_axes, "residual_vs_predicted")):
+            PredictionErrorDisplay.from_predictions(
+                truth, found, kind=kind, ax=place, random_state=0
+            )
+            place.set_title(f"{name}, {rows}")
+    return errors, report
 
 
-def _plot_report(truth: np.ndarray, found: np.ndarray, contract: Contract) -> Figure:
-    if contract.target.task == "regression":
-        return _plot_residuals(truth, found)
-    values = list(contract.target.class_codes)
-    scores = precision_recall_fscore_support(truth, found, labels=values, zero_division=0)
-    table = pd.DataFrame(
-        dict(zip(("precision", "recall", "F1"), scores[:3], strict=True)),
-        index=[
-            f"{name}\n({count} rows)"
-            for name, count in zip(_class_names(contract), scores[3], strict=True)
-        ],
-    )
-    figure = Figure(figsize=(max(5.2, 1.4 * len(values)), 3.8), layout="constrained")
-    axes = figure.subplots()
-    positions = np.arange(len(values))
-    for index, name in enumerate(table.columns):
-        bars = axes.bar(positions + (index - 1) * 0.27, table[name], width=0.25, label=name)
+def drawable(names: Sequence[str], fallback: str) -> list[str]:
+    """Names as the fonts here can draw them: themselves, or the fallback with their place."""
+    known = frozenset().union(*map(_characters, _families()))
+    return [
+        name if known.issuperset(map(ord, name)) else f"{fallback} {place}"
+        for place, name in enumerate(names)
+    ]
+
+
+def _draw_scores(axes: Any, names: list[str], scores: Sequence[Any]) -> None:
+    *by_class, counts = scores
+    index = [f"{name}\n({count} rows)" for name, count in zip(names, counts, strict=True)]
+    table = pd.DataFrame(np.transpose(by_class), index, columns=["precision", "recall", "F1"])
+    table.plot.bar(ax=axes, rot=0, width=0.8, ylim=(0, 1.12), title="Validation scores by class")
+    for bars in axes.containers:
         axes.bar_label(bars, fmt="%.2f", fontsize=8)
-    axes.set_xticks(positions, table.index)
-    axes.set_ylim(0, 1.12)
-    axes.set_title("Validation scores by class")
     axes.legend(ncols=3, loc="lower right")
-    return figure
 
 
-def _class_names(contract: Contract) -> list[str]:
-    return drawable([one.label for one in contract.target.classes], "class")
+def _families() -> list[str]:
+    present = {one.name for one in font_manager.fontManager.ttflist}
+    return [name for name in _FONTS if name in present]
 
 
-def _plot_predicted_against_true(
-    truth: np.ndarray, found: np.ndarray, contract: Contract
-) -> Figure:
-    figure = Figure(figsize=(5, 5), layout="constrained")
-    axes = figure.subplots()
-    axes.scatter(truth, found, s=12, alpha=0.6)
-    ends = [min(truth.min(), found.min()), max(truth.max(), found.max())]
-    axes.plot(ends, ends, linewidth=1, color="grey")
-    (column,) = drawable([contract.target.column], "target")
-    axes.set_xlabel(f"true {column}")
-    axes.set_ylabel("predicted")
-    axes.set_title(f"{len(truth)} validation rows")
-    return figure
-
-
-def _plot_residuals(truth: np.ndarray, found: np.ndarray) -> Figure:
-    figure = Figure(figsize=(5.2, 3.8), layout="constrained")
-    axes = figure.subplots()
-    axes.hist(found - truth, bins=30)
-    axes.set_xlabel("predicted minus true")
-    axes.set_ylabel("rows")
-    axes.set_title("Residuals")
-    return figure
+@cache
+def _characters(family: str) -> frozenset[int]:
+    return frozenset(FT2Font(font_manager.findfont(family)).get_charmap())

@@ -1,80 +1,92 @@
-"""The split into training and validation rows."""
+"""Distinct rows: how many there are, and their split into training and validation rows."""
 
 import hashlib
 import math
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract import Contract, Target
+from mlops_for_mle.contract.columns import encode_rows
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.frame_encoding import encode_frame
-from mlops_for_mle.frames import row_groups
-from mlops_for_mle.target import encode_target
+from mlops_for_mle.pipelines.training.options import DataCheckOptions
 
 
-def split_rows(
-    rows: pd.DataFrame, contract: Contract, fraction: float, seed: int
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Split rows so that rows with equal features fall on one side.
+def row_hashes(features: pd.DataFrame, seed: int) -> npt.NDArray[np.uint64]:
+    """A number for each row, salted with the seed; equal rows have equal ones."""
+    # Adding zero turns -0.0 into 0.0, which is the same value with other bytes.
+    rows = np.ascontiguousarray(features.to_numpy(np.float64) + 0.0)
+    key = str(seed).encode()
+    hashes = (hashlib.blake2b(row.data, digest_size=8, key=key).digest() for row in rows)
+    return np.frombuffer(b"".join(hashes), ">u8").astype(np.uint64)
 
-    Distinct feature rows are put in the order of a salted hash of their values, class by class,
-    and the first ``fraction`` of each class is held back. The split therefore depends on neither
-    the order of the rows nor on which other rows there are, beyond their number by class, and
-    most rows keep their side when the table grows.
 
-    Args:
-        rows: Columns of the contract.
-        contract: Names the features and the target.
-        fraction: The share of distinct rows that is held back.
-        seed: The salt.
+def hold_back(
+    hashes: npt.NDArray[np.uint64], truth: npt.NDArray[Any], fraction: float, target: Target
+) -> npt.NDArray[np.bool_]:
+    """Choose validation rows, so that equal rows fall on one side.
 
-    Returns:
-        Training rows and validation rows, each in the order of ``rows``.
+    Distinct rows are put in the order of their hashes, class by class, and the first ``fraction``
+    of each class is held back. The split therefore depends on neither the order of the rows nor on
+    which other rows there are, beyond their number by class, and most rows keep their side when
+    the table grows.
 
     Raises:
         UserError: A class has fewer than two distinct rows, so it cannot stand on both sides.
     """
-    features = encode_frame(rows, contract)
-    target = encode_target(rows[contract.target.column], contract.target)
-    groups = row_groups(features).to_numpy()
-    first_of_group = pd.Series(groups).drop_duplicates().index.to_numpy()
-    ranks = np.array([_rank(values, seed) for values in features.to_numpy()[first_of_group]])
-    strata = _strata(target, groups, contract)
-    held_back: set[int] = set()
-    is_regression = contract.target.task == "regression"
-    for stratum in np.unique(strata if is_regression else target):
-        members = np.flatnonzero(strata == stratum)
+    distinct, positions = np.unique(hashes, return_inverse=True)
+    strata = {"The table": np.arange(len(distinct))}
+    if target.task == "classification":
+        # Contradicting classes of equal rows are settled by majority.
+        counts = pd.crosstab(positions, truth).reindex(columns=target.class_codes, fill_value=0)
+        chosen = counts.to_numpy().argmax(axis=1)
+        strata = {
+            f"Class {one.value} ({one.label})": np.flatnonzero(chosen == place)
+            for place, one in enumerate(target.classes)
+        }
+    is_held_back = np.zeros(len(distinct), dtype=bool)
+    for name, members in strata.items():
         if len(members) < 2:
             raise UserError(
-                f"{_name_of(int(stratum), contract)} has {len(members)} distinct row(s); "
-                "training needs at least 2 of each, one to learn from and one to validate on."
+                f"{name} has {len(members)} distinct row(s); training needs at least 2 of each, "
+                "one to learn from and one to validate on."
             )
         count = min(max(1, math.floor(fraction * len(members) + 0.5)), len(members) - 1)
-        held_back.update(members[np.argsort(ranks[members], kind="stable")][:count].tolist())
-    is_validation = np.isin(groups, list(held_back))
-    return (
-        rows.loc[~is_validation].reset_index(drop=True),
-        rows.loc[is_validation].reset_index(drop=True),
-    )
+        is_held_back[members[:count]] = True
+    return is_held_back[positions]
 
 
-def _strata(target: np.ndarray, groups: np.ndarray, contract: Contract) -> np.ndarray:
-    """The class of each group, by majority; one stratum for regression."""
-    if contract.target.task == "regression":
-        return np.zeros(int(groups.max()) + 1, dtype=np.int64)
-    counts = pd.crosstab(groups, target)
-    majority = counts.to_numpy().argmax(axis=1)
-    return np.asarray(counts.columns.to_numpy()[majority], dtype=np.int64)
+def distinct_counts(
+    features: pd.DataFrame, truth: npt.NDArray[Any], target: Target
+) -> dict[str, int]:
+    """How many distinct rows there are, by the label of their class; in all for a regression."""
+    # Equal features with another label are another row.
+    is_first = ~pd.concat([features, pd.Series(truth, features.index)], axis=1).duplicated()
+    if target.task == "regression":
+        return {target.column: int(is_first.sum())}
+    counts = pd.Series(truth[is_first]).value_counts()
+    return {label: int(counts.get(code, 0)) for code, label in target.labels.items()}
 
 
-def _rank(values: np.ndarray, seed: int) -> bytes:
-    # Adding zero turns -0.0 into 0.0, which is the same value with other bytes.
-    content = np.ascontiguousarray(values + 0.0).tobytes()
-    return hashlib.blake2b(content, digest_size=8, key=str(seed).encode()).digest()
+def scarce_classes(
+    rows: pd.DataFrame, contract: Contract, options: DataCheckOptions
+) -> dict[str, str]:
+    """What each class has that has too few distinct rows to be learned and validated.
 
-
-def _name_of(stratum: int, contract: Contract) -> str:
-    if contract.target.task == "regression":
-        return "The table"
-    return f"Class {contract.target.values[stratum]} ({contract.target.labels[stratum]})"
+    Returns:
+        By the label of the class, the words ``3 distinct rows of the 5 needed``.
+    """
+    target = contract.target
+    if target.task == "regression":
+        return {}
+    codes = rows[target.column].map(target.codes).to_numpy()
+    counts = distinct_counts(pd.DataFrame(encode_rows(rows, contract)), codes, target)
+    # The split needs one row to learn from and one to validate on.
+    needed = max(2, options.minimum_rows_per_class or 0)
+    return {
+        label: f"{count} distinct rows of the {needed} needed"
+        for label, count in counts.items()
+        if count < needed
+    }

@@ -1,6 +1,7 @@
-"""The project's own tables, as ``database.tables`` defines them."""
+"""The project's own tables, as ``database.tables`` defines them, and what fills the queue."""
 
 from alembic import op
+from sqlalchemy import text
 
 from mlops_for_mle.database.tables import metadata
 
@@ -9,12 +10,47 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+# A trigger calls it once a statement, with a contract's name and the key column of its table. It
+# runs as its owner, since whoever may write observations need not be allowed to write the queue.
+_FUNCTION = """
+CREATE FUNCTION enqueue_for_scoring() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
+DECLARE
+    enqueued bigint;
+BEGIN
+    EXECUTE format(
+        'INSERT INTO scoring_queue (contract, source_id) SELECT %L, %I FROM inserted_rows '
+        'ON CONFLICT DO NOTHING',
+        TG_ARGV[0], TG_ARGV[1]
+    );
+    GET DIAGNOSTICS enqueued = ROW_COUNT;
+    IF enqueued > 0 THEN
+        PERFORM pg_notify('scoring_' || TG_ARGV[0], '');
+    END IF;
+    RETURN NULL;
+END
+$$
+"""
+
+# Every row of a queue dies young: without a vacuum at a fixed number of dead rows, a worker would
+# step over more and more of them.
+_VACUUM_SOON = """
+ALTER TABLE scoring_queue SET (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
+    autovacuum_vacuum_cost_delay = 0
+)
+"""
+
 
 def upgrade() -> None:
     """Make all tables."""
-    metadata.create_all(op.get_bind())
+    metadata.create_all(op.get_bind(), checkfirst=False)
+    op.execute(_VACUUM_SOON)
+    schema = op.get_bind().scalar(text("SELECT quote_ident(current_schema())"))
+    op.execute(_FUNCTION.format(schema=schema))
 
 
 def downgrade() -> None:
     """Drop all tables."""
+    op.execute("DROP FUNCTION enqueue_for_scoring() CASCADE")
     metadata.drop_all(op.get_bind())

@@ -1,0 +1,179 @@
+"""What ``conf`` holds and may ask for: globals, parameters, and where servers and stores are.
+
+An environment of ``conf`` says only what differs from ``conf/base``: globals and parameters are
+merged key by key. A contract is replaced as a whole, since features of two tables make no third.
+"""
+
+import difflib
+import os
+from collections.abc import Callable, Collection, Iterable
+from typing import Annotated, Any, Literal
+
+from kedro.config import OmegaConfigLoader
+from omegaconf import OmegaConf
+from pydantic import ConfigDict, Field
+
+from mlops_for_mle.contract import Configuration
+from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.paths import project_path
+
+BLOCKS = (
+    *("contract", "ingestion", "training", "data_checks", "gates"),
+    *("retraining", "monitoring", "scoring"),
+)
+"""The blocks of parameters; what may stand in each is said by the class that a node takes."""
+
+# Finds train and ingest for training and ingestion, and leaves tracking alone.
+_NEARLY = 0.76
+
+# Strict, since the catalog passes a value on as it stands.
+Text = Annotated[str, Field(strict=True, min_length=1)]
+Count = Annotated[int, Field(strict=True, ge=1, lt=2**63)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+
+
+class Globals(Configuration):
+    """What the catalog can be told by ``globals.yml`` and by ``--params``, which counts more.
+
+    Attributes:
+        source: Where ingestion reads from.
+        dataset: The table of ``sklearn.datasets`` that ``dataset`` and ``generator`` give.
+        rows: How many rows the generator draws.
+        seed: The same seed draws the same rows; None draws others in every run.
+        csv_path: A path or URL of a CSV file.
+        csv_encoding: How it is written, such as ``cp949``.
+        csv_separator: What stands between two fields, by its name.
+        csv_decimal: What stands before the fraction of a number, by its name.
+        parquet_path: A path or URL of a Parquet file.
+        source_table: In the database of ``SOURCE_DATABASE_URL``, else in the project's.
+        source_query: One SELECT, in that database.
+        row_limit: Train on the newest rows only.
+        watermark: Train on rows up to this key.
+        training_csv: Train on this file instead of the table.
+        experiment: MLflow's experiment.
+        data_folder: Where runs keep what people may look at.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    source: Literal["dataset", "generator", "csv", "parquet", "table", "query"]
+    dataset: Text
+    rows: Count
+    seed: Seed | None
+    csv_path: Text
+    csv_encoding: Text
+    csv_separator: Text
+    csv_decimal: Text
+    parquet_path: Text
+    source_table: Text | None
+    source_query: Text | None
+    row_limit: Count | None
+    watermark: Count | None
+    training_csv: Text | None
+    experiment: Text
+    data_folder: Text
+
+
+class ProjectConfigLoader(OmegaConfigLoader):
+    """Kedro's loader, with ``${parameters:block}`` for the catalog and checked globals."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """Read the globals.
+
+        Raises:
+            ValidationError: A value of the globals, or of what ``--params`` gives for them, is
+                wrong.
+            ConfigurationError: A name is nearly one that means something.
+        """
+        self._parameters: dict[str, Any] | None = None
+        options.setdefault("merge_strategy", {"globals": "soft", "parameters": "soft"})
+        patterns = {"contract": ["contract*"], "mlflow": ["mlflow*"]}
+        options["config_patterns"] = patterns | options.get("config_patterns", {})
+        super().__init__(*args, **options)
+        if self._globals:
+            known = Globals.model_fields
+            given = {name: one for name, one in self.runtime_params.items() if name in known}
+            _refuse_misspellings(self._globals, known)
+            self["globals"] = Globals.model_validate(self._globals | given).model_dump()
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        """Configuration files of a kind, merged.
+
+        Raises:
+            KeyError, MissingConfigException: As Kedro's loader does.
+            ConfigurationError: A block of parameters is nearly one that means something.
+        """
+        # Resolvers belong to the process: a loader of another environment may have come since.
+        for name, value in (("globals", self._get_globals_value), ("parameters", self._block)):
+            OmegaConf.register_resolver(name, value, replace=True)
+        # The entries of a catalog ask for the same parameters again and again.
+        self._parameters = self._read_parameters() if key in ("catalog", "parameters") else None
+        found: dict[str, Any] = self._parameters or {}
+        return found if key == "parameters" else super().__getitem__(key)
+
+    def _read_parameters(self) -> dict[str, Any]:
+        found: dict[str, Any] = super().__getitem__("parameters")
+        _refuse_misspellings(found, (*BLOCKS, *Globals.model_fields))
+        contract = super().__getitem__("contract")["contract"]
+        # What --params says of it adds to it.
+        merged: Any = OmegaConf.merge(contract, found.get("contract", {}))
+        return {**found, "contract": OmegaConf.to_container(merged, resolve=True)}
+
+    def _block(self, path: str) -> Any:
+        found: Any = self._parameters
+        for name in path.split("."):
+            found = found.get(name) if isinstance(found, dict) else None
+        return found
+
+
+def mlflow_tracking_uri() -> str:
+    """``${mlflow_tracking_uri:}``: ``MLFLOW_TRACKING_URI`` or a database beside the project's."""
+    configured = _variable("MLFLOW_TRACKING_URI")
+    if configured:
+        return configured
+    from mlops_for_mle.database.engine import database_url
+    from mlops_for_mle.database.schema import mlflow_store_url
+
+    return mlflow_store_url(database_url())
+
+
+def mlflow_artifact_location() -> str | None:
+    """``${mlflow_artifact_location:}``: a local folder, or what an MLflow server decides."""
+    if _variable("MLFLOW_TRACKING_URI"):
+        return None
+    default = (project_path() / "data" / "mlflow" / "artifacts").as_uri()
+    return _variable("MLOPS_ARTIFACT_LOCATION") or default
+
+
+def release_store() -> str:
+    """``${release_store:}``: ``MLOPS_RELEASE_STORE`` or a folder of the project."""
+    return _variable("MLOPS_RELEASE_STORE") or str(project_path() / "data" / "releases")
+
+
+def _database_url() -> str:
+    from mlops_for_mle.database.engine import database_url
+
+    return database_url()
+
+
+RESOLVERS: dict[str, Callable[..., Any]] = {
+    "database_url": _database_url,
+    "mlflow_tracking_uri": mlflow_tracking_uri,
+    "mlflow_artifact_location": mlflow_artifact_location,
+    "release_store": release_store,
+}
+
+
+def _variable(name: str) -> str:
+    return os.environ.get(name, "").strip()
+
+
+def _refuse_misspellings(names: Iterable[object], known: Collection[str]) -> None:
+    """Refuse a name that is nearly a known one; any other may be somebody's own."""
+    for name in names:
+        plain = str(name).lower().replace("-", "_")
+        meant = difflib.get_close_matches(plain, known, n=1, cutoff=_NEARLY)
+        if name not in known and meant:
+            raise ConfigurationError(
+                f"{name}: did you mean {meant[0]}? A name of your own needs to be less like it."
+            )

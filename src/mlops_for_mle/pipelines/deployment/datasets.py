@@ -1,0 +1,83 @@
+"""The release store and the audit trail of deployments as catalog entries."""
+
+import getpass
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+from kedro.io import AbstractDataset
+from kedro_datasets._typing import TablePreview
+
+from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.releases.deployments import deploy
+from mlops_for_mle.releases.manifest import Manifest, Release
+from mlops_for_mle.releases.store import ReleaseStore
+
+_SHOWN = 1000
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class ReleaseDataset(AbstractDataset[list[Release], Callable[[str, str], Release]]):
+    """A release store: saving publishes, loading gives the function that fetches by name."""
+
+    def __init__(self, url: str, metadata: dict[str, Any] | None = None) -> None:
+        """Take a folder or any URL that fsspec opens."""
+        self._store = ReleaseStore(url)
+        self.metadata = metadata
+
+    def save(self, data: list[Release]) -> None:
+        """Publish what is not there yet."""
+        for release in data:
+            is_new = self._store.publish(release)
+            said = "published" if is_new else "is in the store already"
+            _LOGGER.info("release=%s %s", release.manifest.release, said)
+
+    def load(self) -> Callable[[str, str], Release]:
+        """Give the store's ``fetch``."""
+        return self._store.fetch
+
+    def _describe(self) -> dict[str, Any]:
+        return {"url": self._store.url}
+
+
+class DeploymentDataset(AbstractDataset[list[Manifest], pd.DataFrame]):
+    """The audit trail that servers follow."""
+
+    def __init__(self, credentials: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
+        """Take credentials with the key ``con``, a URL."""
+        self._url: str = credentials["con"]
+        self.metadata = metadata
+
+    def save(self, data: list[Manifest]) -> None:
+        """Append what is not served already."""
+        if not data:
+            _LOGGER.warning("nothing deployed: no candidate was promoted")
+        for manifest in data:
+            with engine_for(self._url).connect() as connection:
+                row = deploy(connection, manifest, reason="champion", actor=actor())
+            said = "is deployed already" if row is None else "deployed (champion)"
+            _LOGGER.info("release=%s %s", manifest.release, said)
+
+    def load(self) -> pd.DataFrame:
+        """The newest rows first."""
+        query = f"SELECT * FROM deployments ORDER BY id DESC LIMIT {_SHOWN}"  # noqa: S608
+        with engine_for(self._url).connect() as connection:
+            return pd.read_sql_query(query, connection)
+
+    def preview(self, nrows: int = 10) -> TablePreview:
+        """The newest rows, for Kedro-Viz."""
+        return TablePreview(self.load().head(nrows).astype(str).to_dict(orient="split"))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"table": "deployments"}
+
+
+def actor() -> str:
+    """Who deploys, for the audit trail: ``MLOPS_ACTOR``, else the name of this user."""
+    try:
+        return os.environ.get("MLOPS_ACTOR") or getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"

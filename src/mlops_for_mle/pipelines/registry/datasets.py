@@ -1,0 +1,206 @@
+"""MLflow's runs and registry as catalog entries: the last candidate, and the champion.
+
+A registered model is called like its contract; versions, aliases and tags are MLflow's.
+"""
+
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NoReturn
+
+import mlflow
+import pandas as pd
+from kedro.io import AbstractDataset
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities.model_registry import ModelVersion
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.database.engine import engine_for, lock
+from mlops_for_mle.errors import PrerequisiteError
+from mlops_for_mle.pipelines.registry.nodes import Decision, LoggedCandidate
+from mlops_for_mle.releases.manifest import Manifest, ModelDescription, Release, release_name
+
+CHAMPION = "champion"
+DECISION_TAG = "mlops.decision"
+REASONS_TAG = "mlops.reasons"
+_CANDIDATE_TAG = "mlops.candidate_model"
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class LoggedCandidateDataset(AbstractDataset[None, LoggedCandidate]):
+    """The candidate that the active run has logged, else the newest one of the contract."""
+
+    # The active run is this process's.
+    _SINGLE_PROCESS = True
+
+    def __init__(
+        self, contract: dict[str, Any], experiment: str, metadata: dict[str, Any] | None = None
+    ) -> None:
+        """Take the parameters block ``contract`` and the experiment that training logs to."""
+        self._contract = Contract.model_validate(contract).name
+        self._experiment = experiment
+        self.metadata = metadata
+
+    def load(self) -> LoggedCandidate:
+        """Find and read it.
+
+        Raises:
+            PrerequisiteError: None was trained yet.
+        """
+        client = MlflowClient()
+        active = mlflow.active_run()
+        runs = [client.get_run(active.info.run_id)] if active else []
+        if not any(_CANDIDATE_TAG in run.data.tags for run in runs):
+            runs = mlflow.search_runs(
+                experiment_names=[self._experiment],
+                filter_string=f"tags.`mlops.contract` = '{self._contract}' AND "
+                f"tags.`{_CANDIDATE_TAG}` != ''",
+                order_by=["attributes.start_time DESC"],
+                max_results=1,
+                output_format="list",
+            )
+        if not runs:
+            raise PrerequisiteError(
+                f"No candidate was trained for {self._contract} yet: run `kedro run --pipeline "
+                "training` first."
+            )
+        uri = runs[0].data.tags[_CANDIDATE_TAG]
+        files = client.get_logged_model(uri.removeprefix("models:/")).artifact_location
+        return LoggedCandidate(runs[0].info.run_id, uri, *_read_files(files))
+
+    def save(self, data: None) -> NoReturn:
+        """Not possible: training logs it."""
+        raise NotImplementedError
+
+    def _describe(self) -> dict[str, Any]:
+        return {"contract": self._contract, "experiment": self._experiment}
+
+
+class ChampionDataset(AbstractDataset[Decision, Release | None]):
+    """The champion of a registered model; saving a decision may make another one of it."""
+
+    # MLflow's client is not made for processes that are forked.
+    _SINGLE_PROCESS = True
+
+    def __init__(
+        self,
+        contract: dict[str, Any],
+        credentials: dict[str, Any],
+        required: bool = False,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Take the parameters block ``contract`` and credentials with the key ``con``, a URL.
+
+        With ``required`` it is a mistake to load before anything was registered.
+        """
+        self._name = Contract.model_validate(contract).name
+        self._url: str = credentials["con"]
+        self._required = required
+        self.metadata = metadata
+
+    def save(self, data: Decision) -> None:
+        """Register the candidate once, tag its version with the decision, and move the alias.
+
+        Whoever saves a decision at the same time waits: MLflow lets two of them collide.
+        """
+        client, name = MlflowClient(), data.name
+        outcome, reasons = "promoted" if data.promote else "rejected", "; ".join(data.reasons)
+        with engine_for(self._url).begin() as connection:
+            lock(connection, f"versions of {name}")
+            number = _register(client, data)
+            client.set_model_version_tag(name, number, DECISION_TAG, outcome)
+            client.set_model_version_tag(name, number, REASONS_TAG, reasons)
+            client.log_dict(data.run_id, data.model_dump(mode="json"), "decision.json")
+            if data.promote:
+                client.set_registered_model_alias(name, CHAMPION, number)
+        _LOGGER.info("model=%s version=%s %s: %s", name, number, outcome, reasons)
+
+    def load(self) -> Release | None:
+        """Download the champion, if there is one.
+
+        Raises:
+            PrerequisiteError: Nothing was registered yet, although that is required.
+            ReleaseError: Its graph is not the one that training has logged.
+        """
+        client = MlflowClient()
+        champion = champion_version(client, self._name)
+        if champion is None and self._required and not versions(client, self._name):
+            raise PrerequisiteError(
+                f"Model {self._name} has no champion yet: run `kedro run --pipeline registry` "
+                "first."
+            )
+        return None if champion is None else load_version(champion)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"model": self._name}
+
+
+def versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+    """All versions of a registered model, the newest first; none when it does not exist."""
+    return list(client.search_model_versions(f"name = '{name}'", order_by=["version_number DESC"]))
+
+
+def champion_version(client: MlflowClient, name: str) -> ModelVersion | None:
+    """The version that has the alias ``champion``, or None."""
+    for model in client.search_registered_models(f"name = '{name}'"):
+        if CHAMPION in model.aliases:
+            return client.get_model_version(name, str(model.aliases[CHAMPION]))
+    return None
+
+
+def find_version(client: MlflowClient, name: str, wanted: str) -> ModelVersion:
+    """Find a version by its number, the run that trained it, or an alias."""
+    for version in versions(client, name):
+        if wanted in (str(version.version), version.run_id):
+            return version
+    return client.get_model_version_by_alias(name, wanted)
+
+
+def decision_on(version: ModelVersion) -> str:
+    """What was decided on a version, and why."""
+    decision = version.tags.get(DECISION_TAG, "undecided")
+    return f"{decision}: {version.tags.get(REASONS_TAG, '')}"
+
+
+def load_version(version: ModelVersion) -> Release:
+    """Download a version in its served form."""
+    description, model, _ = _read_files(f"models:/{version.name}/{version.version}")
+    manifest = Manifest(
+        **dict(description),
+        release=release_name(version.name, int(version.version), version.run_id),
+        created_at=datetime.fromtimestamp(version.creation_timestamp / 1000, tz=UTC),
+        version=int(version.version),
+        run_id=version.run_id,
+    )
+    return Release.checked(manifest, model)
+
+
+def _read_files(model: str) -> tuple[ModelDescription, bytes, pd.DataFrame]:
+    """Read what training has stored with a model: description, ONNX graph, validation rows."""
+    with TemporaryDirectory() as folder:
+        files = Path(download_artifacts(f"{model}/extra_files", dst_path=folder))
+        description = (files / "description.json").read_bytes()
+        return (
+            ModelDescription.model_validate_json(description),
+            (files / "model.onnx").read_bytes(),
+            pd.read_parquet(files / "validation.parquet"),
+        )
+
+
+def _register(client: MlflowClient, candidate: Decision) -> str:
+    """Make a version of a candidate; gives the number that it has already where it has one."""
+    name = candidate.name
+    own = f"name = '{name}' AND run_id = '{candidate.run_id}'"
+    for known in client.search_model_versions(own):
+        return str(known.version)
+    # Asked first, since a refused creation is an error in the log of the database.
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    uri = candidate.model_uri
+    model_id = uri.removeprefix("models:/")
+    version = client.create_model_version(name, uri, candidate.run_id, model_id=model_id).version
+    _LOGGER.info("model=%s version=%s run=%s registered", name, version, candidate.run_id)
+    return str(version)

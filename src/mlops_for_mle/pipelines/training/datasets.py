@@ -1,0 +1,221 @@
+"""What training writes: files of its MLflow run, of which ``data`` has those of the last run."""
+
+import logging
+import os
+import platform
+import subprocess
+from importlib.metadata import distributions, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NoReturn
+
+from kedro.io import AbstractDataset
+
+from mlops_for_mle.paths import project_path
+from mlops_for_mle.pipelines.training.nodes import Candidate, Examples
+from mlops_for_mle.releases.metrics import metric_text
+
+_MODEL_FILES = ("model.onnx", "description.json", "validation.parquet")
+_NEEDED_TO_LOAD = ("mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops")
+_COMMIT_TAG = "mlflow.source.git.commit"
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class RunFileDataset(AbstractDataset[Any, Any]):
+    """A file of a run, written by a library's dataset.
+
+    Runs at the same time share none: each writes and logs a file of its own, which then takes the
+    place of the last run's in one step, and reads what it has written itself.
+    """
+
+    # It belongs to MLflow's run, which is in this process.
+    _SINGLE_PROCESS = True
+
+    def __init__(
+        self,
+        dataset: dict[str, Any],
+        artifact_path: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Take the library's entry, with a local ``filepath``, and where the run logs the file."""
+        self._config = dataset
+        self._path = Path(dataset["filepath"])
+        self._artifact_path = artifact_path
+        self._dataset = self._dataset_at(self._path)
+        self._written: Any = None
+        self.metadata = metadata
+        if hasattr(self._dataset, "preview"):
+            self.preview = self._dataset.preview
+
+    def save(self, data: Any) -> None:
+        """Write the file, log it to the active run and put it in its place."""
+        import mlflow
+
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f"{self._path.stem}.", dir=self._path.parent) as folder:
+            written = Path(folder) / self._path.name
+            self._dataset_at(written).save(data)
+            if self._artifact_path is not None:
+                mlflow.log_artifact(str(written), self._artifact_path)
+            written.replace(self._path)
+        self._written = data
+
+    def load(self) -> Any:
+        """What this run has written, else the last run's file."""
+        return self._dataset.load() if self._written is None else self._written
+
+    def _dataset_at(self, path: Path) -> AbstractDataset[Any, Any]:
+        return AbstractDataset.from_config("file", {**self._config, "filepath": str(path)})
+
+    def _release(self) -> None:
+        self._written = None
+
+    def _exists(self) -> bool:
+        return self._path.exists()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._path), "artifact_path": self._artifact_path}
+
+
+class CandidateDataset(AbstractDataset[Candidate, None]):
+    """Logs a candidate to the active run: its model, snapshot, metrics, code and environment."""
+
+    # It belongs to MLflow's run, which is in this process.
+    _SINGLE_PROCESS = True
+
+    def __init__(self, name: str, metadata: dict[str, Any] | None = None) -> None:
+        """Name the logged model within its run."""
+        self._name = name
+        self.metadata = metadata
+
+    def save(self, data: Candidate) -> None:
+        """Log to the active run; the tags come last, by which others find the candidate."""
+        import mlflow
+        from mlflow.models import infer_signature
+
+        description, examples, training = data.description, data.examples, data.training
+        mlflow.log_params(
+            {
+                "estimator": description.estimator,
+                "onnx_precision": description.precision,
+                "validation_fraction": training.validation_fraction,
+                "seed": training.seed,
+                **{f"estimator.{name}": value for name, value in data.parameters.items()},
+            }
+        )
+        mlflow.log_dict(environment(), "environment.json")
+        if data.trials is not None:
+            mlflow.log_text(data.trials.to_csv(index=False), "search.csv")
+        features = examples.features[examples.is_validation].head(len(description.example.rows))
+        with TemporaryDirectory() as name:
+            folder = Path(name)
+            examples.rows.to_parquet(folder / "snapshot.parquet", index=False)
+            mlflow.log_artifact(str(folder / "snapshot.parquet"), "snapshot")
+            (folder / "model.onnx").write_bytes(data.served.graph)
+            (folder / "description.json").write_text(description.model_dump_json(indent=2), "utf-8")
+            held_back = examples.rows[examples.is_validation]
+            held_back.to_parquet(folder / "validation.parquet", index=False)
+            logged = mlflow.sklearn.log_model(
+                data.model,
+                name=self._name,
+                signature=infer_signature(features, data.model.predict(features)),
+                input_example=features,
+                pip_requirements=[f"{one}=={version(one)}" for one in _NEEDED_TO_LOAD],
+                skops_trusted_types=_trusted_types(data.model),
+                extra_files=[str(folder / one) for one in _MODEL_FILES],
+            )
+        _log_input(examples)
+        mlflow.log_metrics(description.metrics, model_id=logged.model_id)
+        mlflow.set_tags(
+            {
+                **code_revision(),
+                "mlops.contract": description.contract.name,
+                "mlops.candidate_model": f"models:/{logged.model_id}",
+            }
+        )
+        _LOGGER.info(
+            "run=%s candidate %s (%s, ONNX %s, %d points compared)",
+            logged.run_id,
+            description.estimator,
+            ", ".join(
+                f"{name} {metric_text(value)}"
+                for name, value in description.metrics.items()
+                if name.startswith("validation_")
+            ),
+            description.precision,
+            description.parity.point_count,
+        )
+
+    def load(self) -> NoReturn:
+        """Not possible: the registry finds what was logged."""
+        raise NotImplementedError("a logged candidate is read by its own entry")
+
+    def _describe(self) -> dict[str, Any]:
+        return {"name": self._name}
+
+
+def code_revision() -> dict[str, str]:
+    """Tags that name the git commit, and whether the files differed from it.
+
+    In an image there is no checkout; its build leaves the commit in ``MLOPS_CODE_REVISION``.
+    Empty where neither tells.
+    """
+    describe = ("git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
+    try:
+        found = subprocess.run(
+            describe, cwd=project_path(), capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        built_from = os.environ.get("MLOPS_CODE_REVISION", "").strip()
+        return {} if built_from in {"", "unknown"} else {_COMMIT_TAG: built_from}
+    commit = found.removesuffix("-dirty")
+    return {_COMMIT_TAG: commit, "mlops.code_is_committed": "yes" if commit == found else "no"}
+
+
+def environment() -> dict[str, Any]:
+    """The interpreter, the platform and every installed package with its version."""
+    packages = {found.metadata["Name"]: found.version for found in distributions()}
+    return {
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "platform": platform.platform(),
+        "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+    }
+
+
+def _log_input(examples: Examples) -> None:
+    """Log the snapshot as the dataset input of the active run.
+
+    MLflow looks whether it knows the dataset before it adds it, so that two runs on the same rows
+    at the same moment collide; the second attempt finds what the other run has added. Only that
+    one may show what MLflow writes of the collision.
+    """
+    import mlflow
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.exceptions import MlflowException
+
+    facts, rows = examples.facts, examples.rows
+    # MLflow warns of whole numbers, which cannot be missing.
+    whole = dict.fromkeys(rows.select_dtypes(include="integer").columns, "float64")
+    source = CodeDatasetSource({"rows_of": facts.source, "watermark": str(facts.watermark)})
+    used = mlflow.data.from_pandas(
+        rows.astype(whole), source=source, name=facts.source, digest=facts.sha256[:36]
+    )
+    store_log = logging.getLogger("mlflow.store.db.utils")
+    store_log.disabled = True
+    try:
+        mlflow.log_input(used, context="training")
+    except MlflowException:
+        store_log.disabled = False
+        mlflow.log_input(used, context="training")
+    finally:
+        store_log.disabled = False
+
+
+def _trusted_types(model: Any) -> list[str]:
+    """The types of scikit-learn and NumPy in this model, which loading it must be told to trust."""
+    import skops.io
+
+    untrusted: list[str] = skops.io.get_untrusted_types(data=skops.io.dumps(model))
+    return [name for name in untrusted if name.startswith(("sklearn.", "numpy.", "scipy."))]

@@ -1,0 +1,221 @@
+"""The served form of a fitted pipeline: an ONNX graph, and how it is shown to answer alike."""
+
+import copy
+import warnings
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from onnx import TensorProto
+from onnx.utils import Extractor
+from skl2onnx import convert_sklearn
+from skl2onnx.algebra.onnx_operator import OnnxSubEstimator
+from skl2onnx.algebra.onnx_ops import OnnxAdd, OnnxCast, OnnxIsNaN, OnnxMul, OnnxWhere
+from skl2onnx.common.data_types import (
+    DoubleTensorType,
+    FloatTensorType,
+    Int64TensorType,
+    guess_numpy_type,
+)
+from skl2onnx.sklapi import CastTransformer
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline
+from sklearn.utils.extmath import cartesian
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.encoding import Matrix, encoded_columns, is_plain, possible_codes
+from mlops_for_mle.contract.rules import Precision
+from mlops_for_mle.errors import ReleaseError, UserError
+from mlops_for_mle.pipelines.training.estimators import ROUND, inner_estimator, names_for
+from mlops_for_mle.releases.manifest import Parity
+from mlops_for_mle.releases.predictor import (
+    INPUT_NAME,
+    PREDICTION_OUTPUT,
+    PROBABILITY_OUTPUT,
+    Predictions,
+)
+
+TOLERANCE = 1e-4
+GRID_POINTS = 20_000
+# Rarely enough to leave most points complete, often enough to meet every column many times.
+_MISSING_SHARE = 0.05
+# Answers that lie closer together than this share of their size are all the same.
+_ROUNDING = 1e-13
+
+
+class ServedForm(NamedTuple):
+    """An ONNX graph, the element type of its input, and how it compared with the model."""
+
+    graph: bytes
+    precision: Precision
+    parity: Parity
+
+
+def trained_answers(model: Pipeline, features: pd.DataFrame) -> Predictions:
+    """What the scikit-learn model answers, in the form of a served answer."""
+    probabilities = model.predict_proba(features) if hasattr(model, "predict_proba") else None
+    return Predictions(np.asarray(model.predict(features)), probabilities)
+
+
+def compare(found: Predictions, expected: Predictions) -> Parity:
+    """Compare served answers with the trained model's.
+
+    Probabilities may differ by ``TOLERANCE``, numbers by that share of the standard deviation of
+    the trained model's answers, classes not at all; except that, where the trained model's two
+    best probabilities are as close as that, either class is right: a tie is decided by the last
+    bit of rounding.
+
+    Raises:
+        ReleaseError: They differ by more.
+    """
+    count, difference = len(expected.values), 0.0
+    if found.values.dtype.kind == "f":
+        size, spread = np.abs(expected.values).max(), expected.values.std()
+        unit = spread if spread > _ROUNDING * size else size or 1.0
+        difference = float(np.abs(found.values - expected.values).max() / unit)
+    else:
+        is_wrong = found.values != expected.values
+        if found.probabilities is not None and expected.probabilities is not None:
+            difference = float(np.abs(found.probabilities - expected.probabilities).max())
+            best = np.sort(expected.probabilities, axis=1)[:, -2:]
+            is_wrong &= best[:, 1] - best[:, 0] > TOLERANCE
+        if is_wrong.any():
+            raise ReleaseError(f"{is_wrong.sum()} of {count} predictions differ")
+    # An answer that is no number differs, too.
+    if not difference <= TOLERANCE:
+        raise ReleaseError(f"answers differ by up to {difference:.2g}")
+    return Parity(point_count=count, largest_difference=difference)
+
+
+def grid(values: Matrix, contract: Contract, point_count: int = GRID_POINTS) -> Matrix:
+    """Points that cover the range of each column of some rows, its ends included.
+
+    Of numbers a full lattice where few features allow one; otherwise every column's own evenly
+    spread values in a random order. Only what a request may hold is among them: whole numbers
+    where the contract has whole numbers, codes of categories, and what is missing only where it
+    may be.
+    """
+    columns = encoded_columns(contract)
+    features = [contract.features[column.source] for column in columns]
+    steps = int(point_count ** (1 / len(columns)))
+    if steps >= 3 and is_plain(contract) and all(one.type != "integer" for one in features):
+        low, high = values.min(axis=0), values.max(axis=0)
+        lattice: Matrix = cartesian(list(np.linspace(low, high, steps, axis=1)))
+        return lattice
+    random = np.random.default_rng(0)
+    points = np.zeros((point_count, len(columns)))
+    for place, (column, feature) in enumerate(zip(columns, features, strict=True)):
+        present = values[~np.isnan(values[:, place]), place]
+        if column.kind in ("boolean", "category"):
+            spread = np.resize(possible_codes(column, feature), point_count)
+        elif len(present):
+            spread = np.linspace(present.min(), present.max(), point_count)
+            is_whole = column.kind == "part" or feature.type == "integer"
+            spread = np.round(spread) if is_whole else spread
+        else:
+            continue
+        points[:, place] = random.permutation(spread)
+    for name, feature in contract.features.items():
+        if feature.is_optional and feature.missing != "separate":
+            # All parts of a date are missing together.
+            is_gone = random.random(point_count) < _MISSING_SHARE
+            for place, column in enumerate(columns):
+                points[is_gone & (column.source == name), place] = np.nan
+    return points
+
+
+def convert(model: Pipeline, contract: Contract, precision: Precision) -> bytes:
+    """Make the ONNX graph: one matrix in, predictions and, where there are any, probabilities out.
+
+    Raises:
+        UserError: skl2onnx cannot convert the estimator.
+    """
+    is_classifier = contract.target.task == "classification"
+    # With their types, because skl2onnx 1.20 mistakes those of some trees.
+    outputs = [(PREDICTION_OUTPUT, DoubleTensorType())]
+    if is_classifier:
+        outputs = [(PREDICTION_OUTPUT, Int64TensorType()), (PROBABILITY_OUTPUT, FloatTensorType())]
+    kind = FloatTensorType if precision == "float32" else DoubleTensorType
+    prepared = _prepared(model)
+    try:
+        with warnings.catch_warnings():
+            # skl2onnx 1.20 reads attributes of SVC that scikit-learn 1.9 deprecates.
+            warnings.filterwarnings("ignore", category=FutureWarning, module="sklearn")
+            converted = convert_sklearn(
+                prepared,
+                name=contract.name,
+                initial_types=[(INPUT_NAME, kind([None, len(encoded_columns(contract))]))],
+                final_types=outputs,
+                options={id(prepared): {"zipmap": False}} if is_classifier else None,
+                custom_conversion_functions={
+                    SimpleImputer: _convert_imputer,
+                    TransformedTargetRegressor: _convert_scaled_target,
+                },
+                custom_shape_calculators={
+                    SimpleImputer: _shape_of_imputed,
+                    TransformedTargetRegressor: _shape_of_target,
+                },
+            )
+    except (KeyError, NameError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise UserError(
+            f"{type(inner_estimator(model)).__name__} has no ONNX form as it is configured, so it "
+            f"cannot be served: {reason} Choose for training.estimator.name one of "
+            f"{', '.join(names_for(contract.target.task))}, or other parameters."
+        ) from error
+    if is_classifier and not hasattr(model, "predict_proba"):
+        # What decision functions answer are no probabilities.
+        converted = Extractor(converted).extract_model([INPUT_NAME], [PREDICTION_OUTPUT])
+    # Their order comes from a set of names; with it, the same model would have several digests.
+    converted.opset_import.sort(key=lambda one: one.domain)
+    return bytes(converted.SerializeToString())
+
+
+def _prepared(model: Pipeline) -> Pipeline:
+    """The model as skl2onnx understands its rounding, with thresholds that float32 can hold.
+
+    Thresholds of histogram gradient boosting are rounded down: for values that are float32 each
+    comparison then has the same outcome as before, while rounding to the nearest would send those
+    on a threshold to the other side.
+    """
+    if ROUND not in model.named_steps:
+        return model
+    prepared = copy.deepcopy(model).set_params(**{ROUND: CastTransformer(dtype=np.float32)})
+    for predictor in chain.from_iterable(getattr(inner_estimator(prepared), "_predictors", ())):
+        exact = predictor.nodes["num_threshold"]
+        nearest = exact.astype(np.float32)
+        below = np.nextafter(nearest, np.float32(-np.inf))
+        predictor.nodes["num_threshold"] = np.where(nearest > exact, below, nearest)
+    return prepared
+
+
+def _convert_imputer(scope: Any, operator: Any, container: Any) -> None:
+    """ONNX's own imputer keeps statistics in float32 and has no float64 form in onnxruntime."""
+    given, version = operator.inputs[0], container.target_opset
+    learned = operator.raw_operator.statistics_.astype(guess_numpy_type(given.type))
+    missing = OnnxIsNaN(given, op_version=version)
+    OnnxWhere(
+        missing, learned[None, :], given, op_version=version, output_names=operator.outputs[:1]
+    ).add_to(scope, container)
+
+
+def _shape_of_imputed(operator: Any) -> None:
+    given = operator.inputs[0].type
+    operator.outputs[0].type = type(given)([None, given.shape[1]])
+
+
+def _convert_scaled_target(scope: Any, operator: Any, container: Any) -> None:
+    """Turns a scaled prediction back into the target's unit, in float64."""
+    model, version = operator.raw_operator, container.target_opset
+    scaled = OnnxSubEstimator(model.regressor_, operator.inputs[0], op_version=version)
+    wide = OnnxCast(scaled, to=TensorProto.DOUBLE, op_version=version)
+    stretched = OnnxMul(wide, model.transformer_.scale_, op_version=version)
+    OnnxAdd(
+        stretched, model.transformer_.mean_, op_version=version, output_names=operator.outputs[:1]
+    ).add_to(scope, container)
+
+
+def _shape_of_target(operator: Any) -> None:
+    operator.outputs[0].type = DoubleTensorType([None, 1])

@@ -1,0 +1,410 @@
+"""The tables: made once, by whoever comes first, and as the code describes them."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+from sqlalchemy import CheckConstraint, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.database.engine import engine_for, normalise_url
+from mlops_for_mle.database.schema import (
+    HEAD_REVISION,
+    ensure_observations,
+    mlflow_store_url,
+    prepare,
+    require_tables,
+    upgrade,
+)
+from mlops_for_mle.database.tables import metadata
+from mlops_for_mle.errors import ConfigurationError, PrerequisiteError, UserError
+from tests.integration.servers import ExternalPostgres, connection_to, query, scalar
+from tests.mixed import MIXED_CONTRACT
+from tests.unit.conftest import SMALL_CONTRACT
+
+pytestmark = pytest.mark.integration
+
+PREPARE = """
+import sys
+from pathlib import Path
+import yaml
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.database.schema import ensure_observations, upgrade
+
+url, contract = sys.argv[1:]
+parsed = Contract.model_validate(yaml.safe_load(Path(contract).read_text("utf-8"))["contract"])
+import alembic.command
+print("ready", flush=True)
+sys.stdin.readline()
+print(upgrade(url), ensure_observations(url, parsed))
+"""
+
+
+def test_the_revision_that_the_code_expects_is_the_newest_migration() -> None:
+    folder = Path(sys.modules[prepare.__module__].__file__ or "").parent / "migrations"
+    assert ScriptDirectory(str(folder)).get_current_head() == HEAD_REVISION
+
+
+def test_migrations_make_exactly_the_tables_that_the_code_describes(empty_database: str) -> None:
+    assert upgrade(empty_database) is True
+
+    with connection_to(empty_database) as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, metadata) == []
+    checks = query(
+        empty_database,
+        "SELECT conname FROM pg_constraint WHERE contype = 'c' "
+        "AND connamespace = 'public'::regnamespace",
+    )
+    described = {
+        constraint.name
+        for table in metadata.tables.values()
+        for constraint in table.constraints
+        if isinstance(constraint, CheckConstraint)
+    }
+    assert {name for (name,) in checks} == described
+
+
+def test_upgrading_again_changes_nothing(empty_database: str, contract: Contract) -> None:
+    prepare(empty_database, contract)
+    query(empty_database, "INSERT INTO iris_data VALUES (DEFAULT, DEFAULT, 1, 1, 1, 1, 1)")
+
+    assert upgrade(empty_database) is False
+    assert ensure_observations(empty_database, contract) is False
+    assert scalar(empty_database, "SELECT count(*) FROM iris_data") == 1
+
+
+def test_threads_that_upgrade_an_empty_database_at_once_make_the_tables_once(
+    empty_database: str, contract: Contract
+) -> None:
+    def make(_: int) -> tuple[bool, bool]:
+        return (
+            upgrade(empty_database),
+            ensure_observations(empty_database, contract),
+        )
+
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = list(pool.map(make, range(4)))
+
+    assert sorted(changed for changed, _ in outcomes) == [False, False, False, True]
+    assert sorted(made for _, made in outcomes) == [False, False, False, True]
+    require_tables(empty_database)
+
+
+def test_processes_that_upgrade_an_empty_database_at_once_make_the_tables_once(
+    empty_database: str,
+) -> None:
+    contract = Path(__file__).parents[2] / "conf/base/contract.yml"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PREPARE, empty_database, contract],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    outputs = [process.communicate(timeout=60) for process in processes]
+
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    answers = [output.split() for output, _ in outputs]
+    assert sorted(changed for changed, _ in answers) == ["False", "True"]
+    assert sorted(made for _, made in answers) == ["False", "True"]
+
+
+def test_the_table_of_observations_has_the_columns_of_the_tutorial(
+    empty_database: str, contract: Contract
+) -> None:
+    assert ensure_observations(empty_database, contract) is True
+
+    columns = query(
+        empty_database,
+        "SELECT column_name, data_type, is_nullable FROM information_schema.columns "
+        "WHERE table_name = 'iris_data' ORDER BY ordinal_position",
+    )
+    assert columns == [
+        ("id", "integer", "NO"),
+        ("timestamp", "timestamp without time zone", "YES"),
+        ("sepal_length", "double precision", "NO"),
+        ("sepal_width", "double precision", "NO"),
+        ("petal_length", "double precision", "NO"),
+        ("petal_width", "double precision", "NO"),
+        ("target", "integer", "NO"),
+    ]
+    default = "SELECT pg_get_serial_sequence('iris_data', 'id')"
+    assert scalar(empty_database, default) == "public.iris_data_id_seq"
+
+
+def test_a_table_that_lacks_a_column_of_the_contract_is_refused_in_one_sentence(
+    empty_database: str, contract: Contract
+) -> None:
+    query(empty_database, "CREATE TABLE iris_data (id serial PRIMARY KEY, sepal_length float8)")
+
+    with pytest.raises(UserError) as raised:
+        prepare(empty_database, contract)
+
+    message = str(raised.value)
+    assert message.count("\n") == 0
+    assert "iris_data" in message
+    for column in ("timestamp", "sepal_width", "petal_length", "petal_width", "target"):
+        assert column in message
+    assert "sepal_length" not in message
+    assert scalar(empty_database, "SELECT count(*) FROM iris_data") == 0
+
+
+def columns_of(url: str, table: str) -> dict[str, tuple[str, str]]:
+    rows = query(
+        url,
+        "SELECT column_name, data_type, is_nullable FROM information_schema.columns "
+        f"WHERE table_name = '{table}' ORDER BY ordinal_position",
+    )
+    return {name: (kind, nullable) for name, kind, nullable in rows}
+
+
+def test_a_table_of_every_type_and_free_names_is_made(empty_database: str) -> None:
+    assert ensure_observations(empty_database, MIXED_CONTRACT) is True
+    assert ensure_observations(empty_database, MIXED_CONTRACT) is False
+
+    assert columns_of(empty_database, MIXED_CONTRACT.table) == {
+        "id": ("integer", "NO"),
+        "timestamp": ("timestamp without time zone", "YES"),
+        "월 요금": ("numeric", "YES"),
+        "Usage (GB)": ("double precision", "YES"),
+        "select": ("bigint", "YES"),
+        "is new": ("boolean", "YES"),
+        'the "plan"': ("text", "NO"),
+        "channel": ("text", "YES"),
+        "region code": ("bigint", "YES"),
+        "가입일": ("date", "NO"),
+        "last seen": ("timestamp without time zone", "YES"),
+        "left?": ("text", "NO"),
+    }
+
+
+def test_a_changed_contract_says_what_would_change_and_changes_nothing_unasked(
+    empty_database: str,
+) -> None:
+    raw = MIXED_CONTRACT.model_dump()
+    features = {name: one for name, one in raw["features"].items() if name != "Usage (GB)"}
+    features["select"] = features["select"] | {"missing": "reject", "constant": None}
+    before = Contract.model_validate(raw | {"features": features})
+    ensure_observations(empty_database, before)
+    query(empty_database, 'ALTER TABLE "Churn 데이터" ADD COLUMN "100% note" text NOT NULL')
+    columns = columns_of(empty_database, MIXED_CONTRACT.table)
+
+    with pytest.raises(UserError) as raised:
+        prepare(empty_database, MIXED_CONTRACT)
+
+    message = str(raised.value)
+    assert "column Usage (GB) would be added (double precision)" in message
+    assert "column select would no longer be NOT NULL (the contract allows missing" in message
+    assert "column 100% note would no longer be NOT NULL (the contract does not know" in message
+    assert "kedro db upgrade --yes" in message
+    assert columns_of(empty_database, MIXED_CONTRACT.table) == columns
+
+    assert ensure_observations(empty_database, MIXED_CONTRACT, bool) is True
+    changed = columns_of(empty_database, MIXED_CONTRACT.table)
+    assert changed["Usage (GB)"] == ("double precision", "YES")
+    assert changed["select"] == ("bigint", "YES")
+    assert changed["100% note"] == ("text", "YES")
+    assert ensure_observations(empty_database, MIXED_CONTRACT) is False
+
+
+def test_a_column_of_another_type_is_left_to_its_owner(empty_database: str) -> None:
+    ensure_observations(empty_database, MIXED_CONTRACT)
+    query(empty_database, 'ALTER TABLE "Churn 데이터" ALTER COLUMN "select" TYPE text')
+
+    with pytest.raises(UserError, match="column select has the type text, the contract needs big"):
+        ensure_observations(empty_database, MIXED_CONTRACT, bool)
+
+    assert columns_of(empty_database, MIXED_CONTRACT.table)["select"] == ("text", "YES")
+
+
+def test_rows_that_are_there_stay_when_a_column_is_added(empty_database: str) -> None:
+    query(
+        empty_database,
+        "CREATE TABLE small_data (id serial PRIMARY KEY, timestamp timestamp, width float8, "
+        "kind int); INSERT INTO small_data (width, kind) VALUES (1, 0)",
+    )
+
+    assert ensure_observations(empty_database, SMALL_CONTRACT, bool) is True
+
+    assert query(empty_database, "SELECT width, count, kind FROM small_data") == [(1.0, None, 0)]
+
+
+def test_a_table_with_more_columns_than_the_contract_is_taken_as_it_is(
+    empty_database: str, contract: Contract
+) -> None:
+    ensure_observations(empty_database, contract)
+    query(empty_database, "ALTER TABLE iris_data ADD COLUMN note text")
+
+    assert ensure_observations(empty_database, contract) is False
+
+
+def test_tables_of_a_newer_program_are_left_alone(empty_database: str) -> None:
+    upgrade(empty_database)
+    query(empty_database, "UPDATE alembic_version SET version_num = '9999'")
+
+    with pytest.raises(CommandError, match="9999"):
+        upgrade(empty_database)
+    assert scalar(empty_database, "SELECT version_num FROM alembic_version") == "9999"
+
+
+def test_missing_tables_are_reported_with_the_command_that_makes_them(empty_database: str) -> None:
+    with pytest.raises(PrerequisiteError, match="run `kedro run` or `kedro db upgrade` first"):
+        require_tables(empty_database)
+    with connection_to(empty_database) as connection:
+        assert connection.scalar(text("SELECT to_regclass('ingestion_batches')")) is None
+
+
+def test_an_upgrade_that_fails_half_way_leaves_no_table(empty_database: str) -> None:
+    query(empty_database, "CREATE TABLE deployments (note text)")
+
+    with pytest.raises(Exception, match="already exists"):
+        upgrade(empty_database)
+
+    tables = query(
+        empty_database,
+        "SELECT relname FROM pg_class WHERE relkind = 'r' "
+        "AND relnamespace = 'public'::regnamespace",
+    )
+    assert tables == [("deployments",)]
+    query(empty_database, "DROP TABLE deployments")
+    assert upgrade(empty_database) is True
+
+
+@pytest.mark.parametrize("table", ["deployments", "alembic_version", "iris_prediction"])
+def test_a_table_of_the_projects_own_cannot_be_the_contracts(
+    empty_database: str, contract: Contract, table: str
+) -> None:
+    with pytest.raises(UserError, match=f"contract.table: {table} .* such as iris_data"):
+        ensure_observations(empty_database, contract.model_copy(update={"table": table}))
+
+
+def test_the_time_of_a_row_is_utc_whatever_the_zone_of_the_session(
+    empty_database: str, contract: Contract
+) -> None:
+    ensure_observations(empty_database, contract)
+    name = make_url(empty_database).database
+    query(empty_database, f"ALTER DATABASE \"{name}\" SET timezone TO 'Asia/Seoul'")
+    engine_for(empty_database).dispose()
+
+    query(empty_database, "INSERT INTO iris_data VALUES (DEFAULT, DEFAULT, 1, 1, 1, 1, 1)")
+
+    age = "SELECT abs(extract(epoch FROM timezone('utc', now()) - timestamp)) FROM iris_data"
+    assert scalar(empty_database, "SHOW timezone") == "Asia/Seoul"
+    assert scalar(empty_database, age) < 60
+
+
+def test_a_server_that_does_not_answer_is_told_without_its_password() -> None:
+    with pytest.raises(OperationalError) as raised:
+        upgrade("postgresql+psycopg2://owner:secret-word@127.0.0.1:1/absent")
+
+    assert "127.0.0.1" in str(raised.value.orig)
+    assert "secret-word" not in str(raised.value)
+
+
+@pytest.fixture
+def without_store(external_server: ExternalPostgres) -> Iterator[str]:
+    """A database on a server that has none for MLflow."""
+    url = external_server.create_database()
+    yield url
+    engine_for(url).dispose()
+    external_server.drop_database(url)
+    if scalar(external_server.url, "SELECT count(*) FROM pg_database WHERE datname = 'mlflow'"):
+        store = make_url(url).set(database="mlflow").render_as_string(hide_password=False)
+        engine_for(store).dispose()
+        external_server.drop_database(store)
+
+
+def test_several_that_need_mlflows_store_at_once_make_it_once(without_store: str) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        (store,) = set(pool.map(lambda _: mlflow_store_url(without_store), range(3)))
+    from mlflow import MlflowClient
+
+    client = MlflowClient(store)
+    assert client.get_run(client.create_run("0").info.run_id).info.status == "RUNNING"
+
+
+def test_a_store_of_an_older_mlflow_is_upgraded(without_store: str) -> None:
+    from mlflow.store.db.utils import _get_alembic_config
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+
+    url = make_url(without_store).set(database="mlflow").render_as_string(hide_password=False)
+    with (
+        engine_for(without_store)
+        .connect()
+        .execution_options(isolation_level="AUTOCOMMIT") as connection
+    ):
+        connection.execute(text("CREATE DATABASE mlflow"))
+    configuration = _get_alembic_config(url)
+    script = ScriptDirectory.from_config(configuration)
+    newest = script.get_current_head()
+    older = script.get_revision(newest).down_revision
+    Base.metadata.create_all(engine_for(url))
+    with connection_to(url) as connection:
+        configuration.attributes["connection"] = connection
+        command.upgrade(configuration, older)
+        connection.commit()
+
+    mlflow_store_url(without_store)
+
+    assert scalar(url, "SELECT version_num FROM alembic_version") == newest != older
+
+
+def test_a_login_that_may_not_make_the_store_is_told_what_to_do(
+    without_store: str, external_server: ExternalPostgres
+) -> None:
+    query(external_server.url, "CREATE ROLE guest LOGIN PASSWORD 'secret-word'")
+    url = make_url(without_store).set(username="guest", password="secret-word")
+    try:
+        with pytest.raises(UserError, match="create it, or set MLFLOW_TRACKING_URI") as raised:
+            mlflow_store_url(url.render_as_string(hide_password=False))
+        engine_for(url.render_as_string(hide_password=False)).dispose()
+    finally:
+        query(external_server.url, "DROP ROLE guest")
+    assert "secret-word" not in str(raised.value)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg", "postgres"])
+def test_every_usual_form_of_a_url_is_understood(scheme: str) -> None:
+    found = normalise_url(f"{scheme}://owner:p%40ss@db:5433/rows?sslmode=require", "DATABASE_URL")
+    assert found == "postgresql+psycopg2://owner:p%40ss@db:5433/rows?sslmode=require"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "mysql://owner:secret-word@db/rows",
+        "sqlite:///secret-word.db",
+        "postgresql://owner:secret-word@db",
+        "owner secret-word",
+        "postgresql://owner:secret-word@db:port/rows",
+    ],
+)
+def test_another_url_is_refused_without_showing_its_password(raw: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"^DATABASE_URL: expected postgresql://"
+    ) as raised:
+        normalise_url(raw, "DATABASE_URL")
+    assert "secret-word" not in str(raised.value)

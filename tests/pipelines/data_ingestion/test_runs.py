@@ -1,0 +1,184 @@
+"""Runs of the pipeline on CSV files: a clear error or rejects, each row once, never half a file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.errors import SourceError, explain
+from tests.integration.expectations import refused
+from tests.integration.projects import run_session
+from tests.integration.servers import query
+
+pytestmark = pytest.mark.integration
+
+HEADER = "sepal_length,sepal_width,petal_length,petal_width,target\n"
+GOOD = "5.1,3.5,1.4,0.2,0\n6.7,3.3,5.7,2.1,2\n5.9,3.0,4.2,1.5,1\n"
+COUNTS = """
+SELECT (SELECT count(*) FROM iris_data), (SELECT count(*) FROM rejected_rows),
+       (SELECT count(*) FROM ingestion_batches)
+"""
+
+
+@pytest.fixture
+def folder(project_folder: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project on a database of its own."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (project_folder / "unused").as_uri())
+    monkeypatch.setenv("MLOPS_PROJECT_PATH", str(project_folder))
+    monkeypatch.chdir(project_folder)
+    return project_folder
+
+
+def ingest(folder: Path, content: bytes | str | None, **parameters: Any) -> None:
+    path = folder / "rows.csv"
+    path.unlink(missing_ok=True)
+    if content is not None:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    run_session(folder, "data_ingestion", source="csv", csv_path="rows.csv", **parameters)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file or directory"),
+        (HEADER, "has no rows"),
+        ("sepal_length,target\n5.1,0\n", "missing column(s) sepal_width, petal_length"),
+        (HEADER.replace("sepal_width", "sepal_length") + GOOD, "column(s) sepal_length twice"),
+        (HEADER + "5.1,3.5,1.4,0.2,0,9,9\n", "Expected 5 fields in line 2, saw 7"),
+    ],
+    ids=["missing", "header only", "missing columns", "column twice", "too many fields"],
+)
+def test_a_file_that_cannot_be_read_is_refused_and_nothing_is_written(
+    folder: Path, database_url: str, content: bytes | str | None, message: str
+) -> None:
+    with refused(SourceError) as refusal:
+        ingest(folder, content)
+    assert message in refusal.message
+    assert query(database_url, COUNTS) == [(0, 0, 0)]
+
+
+def test_bad_rows_are_rejected_with_their_reasons_and_the_good_ones_are_kept(
+    folder: Path, database_url: str
+) -> None:
+    ingest(folder, f"{HEADER}{GOOD}tall,3.5,1.4,0.2,0\n5.1,3.5,1.4,0.2,3\n")
+
+    assert query(database_url, COUNTS) == [(3, 2, 1)]
+    assert query(
+        database_url, "SELECT row_number, source, reason FROM rejected_rows ORDER BY id"
+    ) == [
+        (4, "csv", "sepal_length: is no number, found 'tall'; allowed is a number from 0.1 to 30"),
+        (5, "csv", "target: is no known category, found '3'; allowed is one of 0, 1, 2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "named"),
+    [
+        ({"ingestion": {"sorce": "csv"}}, "sorce"),
+        ({"ingestion": {"maximum_rejected_fraction": 2}}, "maximum_rejected_fraction"),
+        ({"gates": {"metric": "rmse"}}, "gates.metric"),
+        ({"contract": {"features": {"sepal_length": {"minimum": 40}}}}, "sepal_length"),
+        ({"rows": "abc"}, "rows"),
+        ({"source": "cvs"}, "source"),
+        ({"ingestions": {}}, "ingestion"),
+    ],
+)
+def test_a_wrong_parameter_stops_the_run_before_anything_is_written(
+    folder: Path, database_url: str, parameters: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(Exception, match=named) as caught:
+        run_session(folder, "data_ingestion", **parameters)
+    assert named in explain(caught.value)
+    assert query(database_url, COUNTS) == [(0, 0, 0)]
+
+
+def test_a_file_of_mostly_bad_rows_is_held_back_whole(folder: Path, database_url: str) -> None:
+    ingest(folder, HEADER + GOOD + "x,1,1,1,0\n" * 4)
+    assert query(database_url, COUNTS) == [(0, 7, 1)]
+
+
+def test_the_same_file_is_ingested_once(folder: Path, database_url: str) -> None:
+    ingest(folder, HEADER + GOOD)
+    ingest(folder, "\ufeff" + HEADER + GOOD)
+    assert query(database_url, COUNTS) == [(3, 0, 1)]
+
+
+def test_a_file_that_is_ingested_again_after_its_contract_was_corrected_gives_the_rest(
+    folder: Path, database_url: str
+) -> None:
+    content = HEADER + GOOD + "31,3.5,1.4,0.2,0\n99,3.5,1.4,0.2,0\n"
+    ingest(folder, content)
+    assert query(database_url, COUNTS) == [(3, 2, 1)]
+    for _ in range(2):
+        ingest(folder, content, contract={"features": {"sepal_length": {"maximum": 50}}})
+        assert query(database_url, COUNTS) == [(4, 1, 1)]
+
+
+def test_a_file_is_read_as_the_parameters_say_it_is_written(
+    folder: Path, database_url: str
+) -> None:
+    content = (HEADER + GOOD).replace(",", ";")
+    with refused(SourceError) as refusal:
+        ingest(folder, content)
+    assert "set csv_separator: semicolon in globals.yml" in refusal.message
+
+    ingest(folder, content.encode("utf-16"), csv_separator="semicolon")
+
+    assert query(database_url, COUNTS) == [(3, 0, 1)]
+
+
+FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
+BAD = "99,3.5,1.4,0.2,0\n"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [FEATURES[::-1], FEATURES[:3], (*FEATURES, "note")],
+    ids=["reordered", "one less", "one more"],
+)
+def test_a_file_is_ingested_once_whatever_features_the_contract_has(
+    folder: Path, database_url: str, contract: Contract, names: tuple[str, ...]
+) -> None:
+    lines = (HEADER + GOOD + BAD).splitlines()
+    content = "\n".join([f"{lines[0]},note", *(f"{line},7" for line in lines[1:])])
+    ingest(folder, content)
+    assert query(database_url, COUNTS) == [(3, 1, 1)]
+    query(database_url, "ALTER TABLE iris_data ADD note float8")
+    query(database_url, "ALTER TABLE iris_data ALTER petal_width DROP NOT NULL")
+    raw = contract.model_dump(mode="json")
+    features = {name: raw["features"].get(name, {"type": "float"}) for name in names}
+    features["sepal_length"] |= {"maximum": 100}
+    changed = folder / "conf/local/contract.yml"
+    changed.write_text(json.dumps({"contract": raw | {"features": features}}))
+
+    try:
+        for _ in range(2):
+            ingest(folder, content)
+    finally:
+        changed.unlink()
+
+    assert query(database_url, COUNTS) == [(4, 0, 1)]
+
+
+def test_a_file_that_is_read_in_a_corrected_form_doubles_no_row(
+    folder: Path, database_url: str
+) -> None:
+    content = (HEADER + GOOD).replace(",", ";") + "5,1;3,5;1,4;0,2;0\n"
+    ingest(folder, content, csv_separator="semicolon")
+    assert query(database_url, COUNTS) == [(3, 1, 1)]
+    for _ in range(2):
+        ingest(folder, content, csv_separator="semicolon", csv_decimal="comma")
+        assert query(database_url, COUNTS) == [(4, 0, 1)]
+
+
+def test_columns_that_the_contract_does_not_know_are_left_out(
+    folder: Path, database_url: str, contract: Contract
+) -> None:
+    lines = (HEADER + GOOD).splitlines()
+    ingest(folder, "\n".join(f"note,{line}" for line in lines))
+    found = query(database_url, "SELECT petal_width, target FROM iris_data ORDER BY id")
+    assert found == [(0.2, 0), (2.1, 2), (1.5, 1)]
+    assert len(contract.columns) == 5

@@ -1,0 +1,163 @@
+"""From the champion to a release that servers follow."""
+
+import json
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from sklearn.svm import SVC
+
+from mlops_for_mle.contract.columns import encode_rows
+from mlops_for_mle.errors import PrerequisiteError, ReleaseError
+from mlops_for_mle.pipelines.deployment.datasets import DeploymentDataset
+from mlops_for_mle.pipelines.registry.datasets import LoggedCandidateDataset
+from mlops_for_mle.releases.predictor import load
+from mlops_for_mle.releases.store import ReleaseStore
+from tests.candidates import RegistryProject
+from tests.integration.expectations import refused
+from tests.integration.servers import query
+
+pytestmark = pytest.mark.integration
+
+TRAIL = "SELECT event, release, model_version, run_id, reason, actor FROM deployments ORDER BY id"
+
+
+@pytest.fixture
+def project(
+    registry_project: RegistryProject,
+    good: str,
+    poor: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> RegistryProject:
+    """Each test begins with a good champion, an empty store and an empty audit trail."""
+    del poor
+    registry_project.forget()
+    monkeypatch.setenv("MLOPS_RELEASE_STORE", str(tmp_path))
+    monkeypatch.setenv("MLOPS_ACTOR", "ada")
+    register(registry_project, good)
+    return registry_project
+
+
+def register(project: RegistryProject, run_id: str, **gates: float) -> None:
+    with mlflow.start_run(run_id):
+        project.run("registry", gates=gates)
+
+
+def test_the_champion_becomes_a_release_that_answers_as_it_was_trained(
+    project: RegistryProject, good: str, tmp_path: Path
+) -> None:
+    project.run("deployment")
+
+    name = f"iris-v1-{good[:8]}"
+    assert query(project.url, TRAIL) == [("deploy", name, 1, good, "champion", "ada")]
+    stored = ReleaseStore(str(tmp_path)).fetch("iris", name)
+    assert stored.manifest.contract == project.contract
+    assert stored.manifest.metrics["validation_accuracy"] > 0.9
+    with mlflow.start_run(good):
+        contract = project.contract.model_dump(mode="json")
+        rows = LoggedCandidateDataset(contract, project.experiment).load().validation
+    predictor = load(stored)
+    answers = predictor.predict(encode_rows(rows, project.contract)).values
+    assert np.mean(answers == rows["target"]) == stored.manifest.metrics["validation_accuracy"]
+    assert predictor.predict(np.array([[6.7, 3.3, 5.7, 2.1]])).values.tolist() == [2]
+
+
+def test_what_is_served_already_is_not_deployed_again(
+    project: RegistryProject, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "mlops_for_mle"):
+        project.run("deployment")
+        assert "published" in caplog.text
+        assert "deployed (champion)" in caplog.text
+        project.run("deployment")
+    assert "is in the store already" in caplog.text
+    assert "is deployed already" in caplog.text
+    assert len(query(project.url, TRAIL)) == 1
+
+
+def test_a_release_that_was_damaged_in_the_store_is_published_again(
+    project: RegistryProject, good: str, tmp_path: Path
+) -> None:
+    project.run("deployment")
+    name = f"iris-v1-{good[:8]}"
+    path = tmp_path / "iris" / name / "model.onnx"
+    path.write_bytes(path.read_bytes()[:-10])
+
+    project.run("deployment", from_nodes=["release_champion"])
+
+    assert ReleaseStore(str(tmp_path)).fetch("iris", name).manifest.run_id == good
+
+
+def test_where_the_first_candidate_was_rejected_nothing_is_deployed_and_that_is_said(
+    project: RegistryProject, poor: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    project.forget()
+    register(project, poor)
+
+    project.run("deployment")
+
+    assert "nothing deployed: no candidate was promoted" in caplog.text
+    assert query(project.url, TRAIL) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_before_anything_was_registered_the_pipeline_to_run_first_is_named(
+    project: RegistryProject,
+) -> None:
+    project.forget()
+    with refused(PrerequisiteError) as refusal:
+        project.run("deployment")
+    assert refusal.message == (
+        "Model iris has no champion yet: run `kedro run --pipeline registry` first."
+    )
+
+
+@pytest.mark.parametrize("what", ["graph", "example"])
+def test_a_champion_that_is_not_what_was_trained_is_neither_published_nor_deployed(
+    project: RegistryProject, good: str, tmp_path: Path, what: str
+) -> None:
+    path = project.files(good) / ("model.onnx" if what == "graph" else "description.json")
+    original = path.read_bytes()
+    if what == "graph":
+        path.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
+    else:
+        description = json.loads(original)
+        description["example"]["predictions"][0] += 1
+        path.write_text(json.dumps(description))
+    try:
+        with refused(ReleaseError) as refusal:
+            project.run("deployment")
+    finally:
+        path.write_bytes(original)
+    assert ("was altered" if what == "graph" else "answers its own example") in refusal.message
+    assert query(project.url, TRAIL) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_database_beside_old_releases_gets_releases_of_its_own(
+    project: RegistryProject, good: str, tmp_path: Path
+) -> None:
+    """Versions begin at 1 again, and the same training gives the same graph."""
+    project.run("deployment")
+    project.forget()
+    again = project.log(SVC())
+    register(project, again)
+
+    project.run("deployment")
+
+    ((_, release, version, run_id, _, _),) = query(project.url, TRAIL)
+    assert (version, run_id) == (1, again)
+    store = ReleaseStore(str(tmp_path))
+    served, old = (store.manifest("iris", name) for name in (release, f"iris-v1-{good[:8]}"))
+    assert served.model_sha256 == old.model_sha256
+    assert (served.run_id, old.run_id) == (again, good)
+
+
+def test_the_audit_trail_can_be_looked_at(project: RegistryProject) -> None:
+    entry = DeploymentDataset(credentials={"con": project.url})
+    assert entry.load().empty
+    project.run("deployment")
+    assert entry.load()["reason"].tolist() == ["champion"]
+    assert len(dict(entry.preview())["data"]) == 1

@@ -1,0 +1,256 @@
+"""The nodes of the registry: what is measured and confirmed, and what the gates say to it."""
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from sklearn.linear_model import LinearRegression
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import Pipeline
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.errors import ConfigurationError, UserError
+from mlops_for_mle.pipelines.registry.nodes import (
+    Comparison,
+    Decision,
+    LoggedCandidate,
+    apply_gates,
+    compare_models,
+)
+from mlops_for_mle.pipelines.registry.options import GateOptions
+from mlops_for_mle.releases.manifest import Manifest, ModelDescription, Release, release_name
+from mlops_for_mle.releases.metrics import ALL_METRICS
+from tests.candidates import describe, iris_rows
+from tests.mixed import MIXED_REGRESSION, mixed_rows
+from tests.new_releases import IRIS_CONTRACT
+
+ROWS = iris_rows(IRIS_CONTRACT)
+SHARES = st.floats(0, 1)
+
+
+MODELS = {
+    "good": GaussianNB(),
+    "without probabilities": SVC(),
+    "useless": DecisionTreeClassifier(min_samples_leaf=len(ROWS)),
+}
+
+
+def candidate(kind: str = "good", run_id: str = "run2", **changes: Any) -> LoggedCandidate:
+    description, graph = described(kind)
+    description = description.model_copy(update=changes)
+    return LoggedCandidate(run_id, "models:/m-2", description, graph, ROWS)
+
+
+@cache
+def described(kind: str) -> tuple[ModelDescription, bytes]:
+    features = ROWS[list(IRIS_CONTRACT.feature_names)].to_numpy()
+    model = Pipeline([("model", MODELS[kind])]).fit(features, ROWS["target"])
+    return describe(model, IRIS_CONTRACT, ROWS)
+
+
+def champion(kind: str = "good", contract: Contract = IRIS_CONTRACT) -> Release:
+    description, graph = described(kind)
+    facts = dict(description) | {"contract": contract, "version": 1, "run_id": "run1"}
+    name = release_name("iris", 1, "run1")
+    manifest = Manifest(**facts, release=name, created_at="2026-01-01T00:00:00Z")
+    return Release(manifest=manifest, model=graph)
+
+
+def gates(**changes: Any) -> GateOptions:
+    return GateOptions.model_validate({"metric": "accuracy", "threshold": 0.9} | changes)
+
+
+def decision(given: LoggedCandidate, incumbent: Release | None = None, **changes: Any) -> Decision:
+    return apply_gates(compare_models(given, incumbent), gates(**changes))
+
+
+def test_candidate_champion_and_constant_answer_are_measured_on_the_same_rows() -> None:
+    found = compare_models(candidate(), champion("without probabilities"))
+
+    assert (found.name, found.run_id, found.champion_version) == ("iris", "run2", 1)
+    assert found.metrics["candidate"]["accuracy"] == pytest.approx(0.96)
+    assert found.metrics["champion"].keys() == {"accuracy", "balanced_accuracy", "macro_f1"}
+    assert found.metrics["baseline"]["accuracy"] == pytest.approx(1 / 3)
+    for name, value in found.metrics["candidate"].items():
+        assert candidate().description.metrics[f"validation_{name}"] == pytest.approx(value)
+
+
+@pytest.mark.parametrize("recorded", [0.5, float("nan"), None])
+def test_a_model_that_measures_otherwise_than_recorded_is_refused(recorded: float | None) -> None:
+    metrics = dict(candidate().description.metrics)
+    del metrics["validation_accuracy"]
+    if recorded is not None:
+        metrics["validation_accuracy"] = recorded
+
+    with pytest.raises(UserError, match=r"run run2: loaded back, its validation accuracy is 0\.96"):
+        compare_models(candidate(metrics=metrics), None)
+
+
+def test_rows_that_were_altered_are_found() -> None:
+    rows = ROWS.assign(target=(ROWS["target"] + 1) % 3)
+
+    with pytest.raises(UserError, match="it is not registered"):
+        compare_models(replace(candidate(), validation=rows), None)
+
+
+def test_the_first_good_candidate_becomes_champion_with_a_reason_for_each_gate() -> None:
+    found = decision(candidate())
+
+    assert found.promote
+    assert found.reasons == (
+        "validation accuracy 0.9600 meets the threshold 0.9000",
+        "there is no champion to compare with",
+        "better than a constant answer, 0.3333",
+    )
+    assert found.champion_version is None
+
+
+def test_a_candidate_below_the_threshold_is_rejected() -> None:
+    found = decision(candidate(), threshold=0.97)
+
+    assert not found.promote
+    assert found.reasons[0] == "validation accuracy 0.9600 misses the threshold 0.9700"
+
+
+def test_a_candidate_that_has_learned_nothing_is_rejected_even_without_a_threshold() -> None:
+    found = decision(candidate("useless"), threshold=None)
+
+    assert not found.promote
+    assert found.reasons == (
+        "validation accuracy 0.3333, no threshold is set",
+        "there is no champion to compare with",
+        "no better than a constant answer, 0.3333",
+    )
+
+
+@pytest.mark.parametrize("metric", ["rmse", "mae", "r2"])
+def test_a_number_has_to_be_told_better_than_by_the_mean(metric: str) -> None:
+    rows = mixed_rows(300)
+    price = Contract.model_validate(
+        MIXED_REGRESSION.model_dump() | {"features": {"월 요금": {}, "Usage (GB)": {}}}
+    )
+    rows = rows.dropna(subset=list(price.features), ignore_index=True)
+    features, truth = rows[list(price.features)].to_numpy(np.float64), rows["next bill"]
+    good = Pipeline([("model", LinearRegression())]).fit(features, truth)
+    useless = Pipeline([("model", LinearRegression())]).fit(features, truth.to_numpy()[::-1])
+    options = gates(metric=metric, threshold=None)
+
+    for model, is_promoted in ((good, True), (useless, False)):
+        description, graph = describe(model, price, rows)
+        given = LoggedCandidate("run", "models:/m-1", description, graph, rows)
+        found = apply_gates(compare_models(given, None), options)
+        assert found.promote == is_promoted, found.reasons
+        assert "than a constant answer," in found.reasons[2]
+
+
+def test_a_candidate_that_is_worse_than_the_champion_is_rejected() -> None:
+    found = decision(candidate("useless"), champion(), threshold=0.1)
+
+    assert not found.promote
+    assert found.reasons[1] == (
+        "champion version 1 has 0.9600 on the same rows: worse by more than the tolerance 0.0000"
+    )
+
+
+def test_a_candidate_as_good_as_the_champion_takes_its_place() -> None:
+    assert decision(candidate(), champion()).promote
+
+
+def test_the_champion_as_candidate_stays_champion() -> None:
+    found = decision(candidate(run_id="run1"), champion())
+
+    assert found.promote
+    assert found.reasons[1] == "it is the champion already"
+
+
+def test_metrics_of_any_size_are_told() -> None:
+    metrics = {"candidate": {"rmse": 2.5e9}, "baseline": {"rmse": 3e9}}
+    compared = Comparison(
+        name="x", run_id="r", model_uri="m", champion_version=None, metrics=metrics
+    )
+
+    found = apply_gates(compared, gates(metric="rmse", threshold=2.4e-7))
+
+    assert found.reasons[0] == "validation rmse 2.5e+09 misses the threshold 2.4e-07"
+
+
+@settings(max_examples=100)
+@given(SHARES, SHARES, SHARES, SHARES | st.none(), SHARES, st.sampled_from(["accuracy", "brier"]))
+def test_a_decision_follows_from_threshold_champion_and_baseline(
+    value: float,
+    rival: float,
+    constant: float,
+    threshold: float | None,
+    tolerance: float,
+    metric: str,
+) -> None:
+    sign = 1 if ALL_METRICS[metric] else -1
+    figures = {"candidate": value, "champion": rival, "baseline": constant}
+    compared = Comparison(
+        name="iris",
+        run_id="run2",
+        model_uri="models:/m-2",
+        champion_version=1,
+        metrics={of: {metric: figure} for of, figure in figures.items()},
+    )
+
+    found = apply_gates(compared, gates(metric=metric, threshold=threshold, tolerance=tolerance))
+
+    passed = [
+        threshold is None or sign * value >= sign * threshold,
+        sign * (value - rival) >= -tolerance - 1e-6 * rival,
+        sign * (value - constant) > 1e-6 * constant,
+    ]
+    failing = ("misses", "worse by more", "no better")
+    assert found.promote == all(passed)
+    for is_passed, words, reason in zip(passed, failing, found.reasons, strict=True):
+        assert is_passed == (words not in reason)
+
+
+@pytest.mark.parametrize(
+    ("given", "incumbent", "metric", "said"),
+    [
+        (
+            "without probabilities",
+            None,
+            "log_loss",
+            "gates.metric: expected one of accuracy, balanced_accuracy, macro_f1, which were "
+            "measured on the validation rows of the candidate (found 'log_loss')",
+        ),
+        ("good", "without probabilities", "brier", "of the champion (found 'brier')"),
+        ("good", None, "rmse", "log_loss, brier, roc_auc, which were measured"),
+    ],
+)
+def test_a_metric_that_is_not_measured_is_refused_with_those_that_are(
+    given: str, incumbent: str | None, metric: str, said: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        decision(candidate(given), incumbent and champion(incumbent), metric=metric)
+
+    assert said in str(caught.value)
+
+
+def test_gates_know_every_metric() -> None:
+    with pytest.raises(ValidationError, match="metric 'beauty' is unknown; allowed: accuracy, bal"):
+        gates(metric="beauty")
+
+
+def test_a_champion_of_other_columns_cannot_be_compared() -> None:
+    features = {name: {} for name in ("length", "width", "depth", "weight")}
+    other = Contract.model_validate(IRIS_CONTRACT.model_dump() | {"features": features})
+
+    with pytest.raises(UserError) as caught:
+        compare_models(candidate(), champion(contract=other))
+
+    assert str(caught.value) == (
+        "Champion version 1 of iris was trained for other columns or classes (length, width, "
+        "depth, weight, target), so it cannot be compared on the same rows. Give the "
+        "changed contract a new contract.name."
+    )

@@ -1,0 +1,204 @@
+"""From a logged candidate to a decision, on a real MLflow and a real PostgreSQL."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow.artifacts import download_artifacts
+from sqlalchemy.exc import ProgrammingError
+
+from mlops_for_mle.errors import PrerequisiteError, UserError
+from mlops_for_mle.pipelines.registry.datasets import (
+    ChampionDataset,
+    LoggedCandidateDataset,
+    find_version,
+    load_version,
+)
+from mlops_for_mle.pipelines.registry.nodes import Decision
+from tests.candidates import RegistryProject
+from tests.integration.expectations import refused
+from tests.integration.servers import query
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def project(registry_project: RegistryProject, good: str, poor: str) -> RegistryProject:
+    """Each test begins with two logged candidates, the poor one newer, and no version."""
+    del good, poor
+    registry_project.forget()
+    return registry_project
+
+
+def candidates(project: RegistryProject) -> LoggedCandidateDataset:
+    return LoggedCandidateDataset(project.contract.model_dump(mode="json"), project.experiment)
+
+
+def champions(project: RegistryProject) -> ChampionDataset:
+    contract = project.contract.model_dump(mode="json")
+    return ChampionDataset(contract, credentials={"con": project.url})
+
+
+def decide_on(project: RegistryProject, run_id: str, **gates: float) -> None:
+    """Run the pipeline as the last part of the run that has trained the candidate."""
+    with mlflow.start_run(run_id):
+        project.run("registry", gates=gates)
+
+
+def test_the_newest_candidate_is_registered_once(project: RegistryProject, poor: str) -> None:
+    project.run("registry")
+    project.run("registry")
+
+    (version,) = project.versions().values()
+    assert (version.run_id, int(version.version)) == (poor, 1)
+    assert version.tags["mlops.decision"] == "rejected"
+
+
+def test_the_candidate_of_the_active_run_comes_before_a_newer_one(
+    project: RegistryProject, good: str, poor: str
+) -> None:
+    assert candidates(project).load().run_id == poor
+    with mlflow.start_run(good):
+        assert candidates(project).load().run_id == good
+    # A run of `kedro run --from-nodes compare_models` has logged none.
+    with mlflow.start_run():
+        assert candidates(project).load().run_id == poor
+
+
+def test_a_candidate_is_registered_once_by_several_at_once(
+    project: RegistryProject, good: str
+) -> None:
+    decision = Decision(
+        name="iris",
+        run_id=good,
+        model_uri=project.client.get_run(good).data.tags["mlops.candidate_model"],
+        champion_version=None,
+        metrics={},
+        promote=True,
+        reasons=("first",),
+    )
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: champions(project).save(decision), range(4)))
+
+    assert len(project.client.search_model_versions("name = 'iris'")) == 1
+    assert project.champion() == good
+
+
+def test_a_good_candidate_becomes_champion_and_a_poor_one_does_not(
+    project: RegistryProject, good: str, poor: str
+) -> None:
+    decide_on(project, good)
+    assert project.champion() == good
+    decide_on(project, poor)
+    assert project.champion() == good
+    decide_on(project, poor, threshold=0.5, tolerance=0.5)
+    assert project.champion() == poor
+    decide_on(project, good)
+    assert project.champion() == good
+    assert sorted(int(one.version) for one in project.versions().values()) == [1, 2]
+
+
+def test_the_decision_is_recorded_with_its_reasons_and_figures(
+    project: RegistryProject, good: str, poor: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "mlops_for_mle"):
+        decide_on(project, good)
+        decide_on(project, poor)
+
+    version = project.versions()[poor]
+    assert version.tags["mlops.decision"] == "rejected"
+    reasons = version.tags["mlops.reasons"].split("; ")
+    assert reasons[0].endswith("misses the threshold 0.9000")
+    assert reasons[1].startswith("champion version 1 has 0.9")
+    assert reasons[1].endswith("worse by more than the tolerance 0.0200")
+    assert reasons[2].startswith("better than a constant answer,")
+    recorded = Path(download_artifacts(run_id=poor, artifact_path="decision.json"))
+    decision = json.loads(recorded.read_text("utf-8"))
+    assert decision["reasons"] == reasons
+    assert decision["metrics"].keys() == {"candidate", "baseline", "champion"}
+    for line in ("model=iris version=1 run=", "model=iris version=1 promoted: validation"):
+        assert line in caplog.text
+    assert "model=iris version=2 rejected: validation accuracy" in caplog.text
+
+
+def test_nothing_is_registered_when_the_rows_or_the_graph_were_altered(
+    project: RegistryProject, good: str
+) -> None:
+    path = project.files(good) / "validation.parquet"
+    original = path.read_bytes()
+    rows = pd.read_parquet(path)
+    rows.assign(target=(rows["target"] + 1) % 3).to_parquet(path, index=False)
+    try:
+        with refused(UserError) as refusal:
+            decide_on(project, good)
+    finally:
+        path.write_bytes(original)
+    assert "loaded back, its validation accuracy is 0.0" in refusal.message
+    assert project.versions() == {}
+
+
+def test_a_second_registration_is_no_error_in_the_log_of_the_database(
+    project: RegistryProject, good: str, poor: str
+) -> None:
+    decide_on(project, good)
+    ((data,),) = query(project.url, "SHOW data_directory")
+    (log,) = Path(data).parent.glob("*.log")
+    before = log.stat().st_size
+    decide_on(project, poor)
+    with pytest.raises(ProgrammingError):
+        query(project.url, "SELECT * FROM what_shows_that_this_is_the_log")
+
+    said = log.read_text("utf-8")[before:]
+    assert "what_shows_that_this_is_the_log" in said
+    assert "duplicate key" not in said
+
+
+def test_a_version_is_found_by_number_alias_and_run_and_read_in_its_served_form(
+    project: RegistryProject, good: str, poor: str
+) -> None:
+    decide_on(project, good)
+    decide_on(project, poor)
+
+    for wanted in ("1", "champion", good):
+        manifest = load_version(find_version(project.client, "iris", wanted)).manifest
+        assert (manifest.run_id, manifest.version) == (good, 1)
+        assert manifest.release == f"iris-v1-{good[:8]}"
+        assert manifest.contract == project.contract
+    assert find_version(project.client, "iris", poor).run_id == poor
+    with pytest.raises(mlflow.MlflowException, match="99 not found"):
+        find_version(project.client, "iris", "99")
+
+
+def test_the_gates_may_be_applied_anew_in_a_later_process(
+    project: RegistryProject, poor: str
+) -> None:
+    project.run("registry")
+    assert project.champion() is None
+    project.run("registry", from_nodes=["compare_models"], gates={"threshold": 0.5})
+    assert project.champion() == poor
+
+
+def test_without_a_candidate_the_pipeline_to_run_first_is_named(project: RegistryProject) -> None:
+    other = project.contract.model_copy(update={"name": "never_trained"})
+    entry = LoggedCandidateDataset(other.model_dump(mode="json"), project.experiment)
+    with refused(PrerequisiteError) as refusal:
+        entry.load()
+    assert (
+        "No candidate was trained for never_trained yet: run `kedro run --pipeline training`"
+        in (refusal.message)
+    )
+
+
+def test_a_model_that_other_code_has_logged_is_refused(project: RegistryProject, poor: str) -> None:
+    folder = project.files(poor)
+    hidden = folder.with_name("hidden")
+    folder.rename(hidden)
+    try:
+        with pytest.raises(Exception, match="extra_files"):
+            project.run("registry")
+    finally:
+        hidden.rename(folder)
+    assert project.versions() == {}

@@ -1,0 +1,82 @@
+"""Tables to train on, and the steps of a training by hand."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.datasets import load_iris
+from sklearn.pipeline import Pipeline
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.columns import encode_rows
+from mlops_for_mle.contract.encoding import encode_target, encoded_columns
+from mlops_for_mle.pipelines.training import nodes
+from mlops_for_mle.pipelines.training.estimators import build_estimator
+from mlops_for_mle.pipelines.training.options import EstimatorOptions, TrainingOptions
+from tests.new_releases import IRIS_CONTRACT
+
+LINE_CONTRACT = Contract.model_validate(
+    {
+        "name": "line",
+        "table": "line_data",
+        "features": {"a": {}, "b": {}},
+        "target": {"column": "y", "task": "regression", "response_name": "y"},
+    }
+)
+# Enough for a test of what is served.
+SMALL: dict[str, dict[str, Any]] = {
+    "random_forest": {"n_estimators": 8},
+    "histogram_gradient_boosting": {"max_iter": 8},
+    "mlp": {"hidden_layer_sizes": [8]},
+}
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows that were read for training, and where from."""
+
+    source: str
+    rows: pd.DataFrame
+
+
+def iris_rows(with_key: bool = False) -> pd.DataFrame:
+    """The whole iris table under the contract's names."""
+    features, target = load_iris(return_X_y=True)
+    rows = pd.DataFrame(features, columns=list(IRIS_CONTRACT.feature_names))
+    rows[IRIS_CONTRACT.target.column] = target
+    if with_key:
+        rows.insert(0, IRIS_CONTRACT.key, np.arange(1, len(rows) + 1))
+    return rows
+
+
+def line_rows(row_count: int = 120, seed: int = 0) -> pd.DataFrame:
+    """Rows of a linear relation with a little noise."""
+    random = np.random.default_rng(seed)
+    values = random.uniform(-3, 3, (row_count, 2))
+    rows = pd.DataFrame(values, columns=list(LINE_CONTRACT.feature_names))
+    rows["y"] = values @ [2.0, -1.0] + 5 + random.normal(0, 0.1, row_count)
+    return rows
+
+
+def encoded(rows: pd.DataFrame, contract: Contract) -> tuple[pd.DataFrame, np.ndarray]:
+    """Features and truth as a model takes them."""
+    names = [column.name for column in encoded_columns(contract)]
+    features = pd.DataFrame(encode_rows(rows, contract), columns=names)
+    return features, encode_target(rows[contract.target.column], contract.target)
+
+
+def fit(
+    estimator: dict[str, Any], rows: pd.DataFrame, contract: Contract, seed: int = 1
+) -> Pipeline:
+    """An estimator by configuration, fitted to all rows."""
+    options = EstimatorOptions.model_validate(estimator)
+    return build_estimator(options, contract, seed).fit(*encoded(rows, contract))
+
+
+def train(rows: pd.DataFrame, contract: Contract, **training: Any) -> nodes.Trained:
+    """The steps from rows to a model with its served form, without checks."""
+    options = TrainingOptions.model_validate(training)
+    snapshot = nodes.take_snapshot(Window("a table", rows), contract)
+    examples, _ = nodes.split_snapshot(nodes.Examples.of(snapshot, contract), options)
+    return nodes.export_model(nodes.train_model(examples, options))

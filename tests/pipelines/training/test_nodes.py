@@ -1,0 +1,245 @@
+"""The steps of a training, from rows to what is logged."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.columns import frame_digest
+from mlops_for_mle.contract.encoding import encode
+from mlops_for_mle.errors import UserError
+from mlops_for_mle.pipelines.training import nodes
+from mlops_for_mle.pipelines.training.options import DataCheckOptions
+from mlops_for_mle.releases.manifest import ModelDescription, sha256_of
+from mlops_for_mle.releases.predictor import Predictor
+from tests.mixed import MIXED_CONTRACT, MIXED_REGRESSION, mixed_rows
+from tests.new_releases import IRIS_CONTRACT
+from tests.pipelines.training.examples import (
+    LINE_CONTRACT,
+    Window,
+    encoded,
+    fit,
+    iris_rows,
+    line_rows,
+    train,
+)
+
+SVC = {"class_path": "sklearn.svm.SVC"}
+
+
+def assemble(rows: pd.DataFrame, contract: Contract, **training: Any) -> nodes.Candidate:
+    trained = train(rows, contract, **training)
+    return nodes.assemble_candidate(trained, nodes.evaluate_model(trained))
+
+
+@pytest.fixture(scope="module")
+def candidate() -> nodes.Candidate:
+    return assemble(iris_rows(with_key=True), IRIS_CONTRACT, estimator=SVC)
+
+
+def test_iris_is_learned_well_and_better_than_a_constant_answer(
+    candidate: nodes.Candidate,
+) -> None:
+    metrics = candidate.description.metrics
+
+    assert set(metrics) == {
+        f"{part}_{metric}"
+        for part in ("training", "validation", "baseline")
+        for metric in ("accuracy", "balanced_accuracy", "macro_f1")
+    }
+    assert metrics["validation_accuracy"] >= 0.93
+    assert metrics["baseline_accuracy"] == pytest.approx(1 / 3, abs=0.01)
+
+
+def test_the_same_rows_give_the_same_description_and_the_same_graph(
+    candidate: nodes.Candidate,
+) -> None:
+    again = assemble(iris_rows(with_key=True), IRIS_CONTRACT, estimator=SVC)
+
+    assert again.description == candidate.description
+    assert again.served.graph == candidate.served.graph
+
+
+def test_the_description_tells_of_the_graph_the_rows_and_how_to_train_it_again(
+    candidate: nodes.Candidate,
+) -> None:
+    description = candidate.description
+
+    assert description.model_sha256 == sha256_of(candidate.served.graph)
+    assert description.model_bytes == len(candidate.served.graph)
+    assert description.estimator == "SVC"
+    assert (description.snapshot.row_count, description.snapshot.watermark) == (150, 150)
+    assert ModelDescription.model_validate_json(description.model_dump_json()) == description
+    again = assemble(iris_rows(with_key=True), description.contract, **description.training)
+    assert again.description == description
+
+
+def test_what_is_measured_is_what_is_served(candidate: nodes.Candidate) -> None:
+    examples, served = candidate.examples, candidate.served
+    rows = examples.rows[examples.is_validation]
+
+    found = Predictor(served.graph, IRIS_CONTRACT).predict(
+        encoded(rows, IRIS_CONTRACT)[0].to_numpy()
+    )
+
+    accuracy = candidate.description.metrics["validation_accuracy"]
+    assert np.mean(found.values == rows["target"]) == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize(
+    ("contract", "estimator", "measured"),
+    [
+        (
+            MIXED_CONTRACT,
+            "LogisticRegression",
+            {"accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc", "brier"},
+        ),
+        (MIXED_REGRESSION, "Ridge", {"rmse", "mae", "r2"}),
+    ],
+    ids=["classes", "numbers"],
+)
+def test_a_table_of_all_types_is_trained_on_with_nothing_chosen(
+    contract: Contract, estimator: str, measured: set[str]
+) -> None:
+    candidate = assemble(mixed_rows(), contract)
+    nodes.draw_plots(candidate)
+
+    description = candidate.description
+    assert description.estimator == estimator
+    for part in ("training", "validation", "baseline"):
+        found = {name.removeprefix(f"{part}_") for name in description.metrics}
+        assert found >= measured
+    better = 1 if "accuracy" in measured else -1
+    metric = "accuracy" if better == 1 else "rmse"
+    gained = description.metrics[f"validation_{metric}"] - description.metrics[f"baseline_{metric}"]
+    assert better * gained > 0
+    columns = dict(zip(contract.features, zip(*description.example.rows, strict=True), strict=True))
+    served = Predictor(candidate.served.graph, contract)
+    answers = served.predict(encode(columns, contract))
+    assert len(description.example.rows) == nodes.EXAMPLE_ROWS
+    np.testing.assert_allclose(answers.values, description.example.predictions, rtol=1e-5)
+
+
+def test_a_snapshot_without_key_has_no_watermark() -> None:
+    rows = iris_rows()
+
+    facts = nodes.take_snapshot(Window("data.csv", rows), IRIS_CONTRACT).attrs
+
+    assert (facts["source"], facts["watermark"]) == ("data.csv", None)
+    assert facts["sha256"] == frame_digest(rows)
+    assert rows.attrs == {}
+
+
+def test_the_watermark_is_the_largest_key_in_whatever_order() -> None:
+    rows = iris_rows(with_key=True).sample(frac=1, random_state=1)
+
+    assert nodes.take_snapshot(Window("t", rows), IRIS_CONTRACT).attrs["watermark"] == 150
+
+
+@pytest.mark.parametrize(
+    ("rows", "contract", "message"),
+    [
+        (
+            iris_rows().query("target == 1").reset_index(drop=True),
+            IRIS_CONTRACT,
+            "a table is not fit to train on: class setosa has 0 distinct rows, 5 are needed: .*"
+            "class virginica has 0 distinct rows",
+        ),
+        (line_rows().assign(y=1.0), LINE_CONTRACT, "y has the same value in all 120 rows"),
+    ],
+    ids=["classes", "numbers"],
+)
+def test_rows_that_are_not_fit_are_told_before_training(
+    rows: pd.DataFrame, contract: Contract, message: str
+) -> None:
+    snapshot = nodes.take_snapshot(Window("a table", rows), contract)
+
+    with pytest.raises(UserError, match=message):
+        nodes.check_snapshot(snapshot, contract, DataCheckOptions())
+
+
+def test_what_was_found_of_the_rows_is_handed_on_with_them() -> None:
+    snapshot = nodes.take_snapshot(Window("a table", line_rows()), LINE_CONTRACT)
+
+    examples, found = nodes.check_snapshot(snapshot, LINE_CONTRACT, DataCheckOptions())
+
+    assert found["distinct_rows"] == 120
+    assert found["single_feature_scores"].keys() == {"a", "b"}
+    assert examples.facts.row_count == 120
+    assert examples.features.shape == (120, 2)
+
+
+def test_what_a_search_finds_is_recorded_with_what_was_configured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    estimator = SVC | {"parameters": {"kernel": "rbf", "C": 5.0}}
+    search = {"space": {"C": [1e-6, 1.0]}, "folds": 3, "scoring": "accuracy"}
+
+    candidate = assemble(iris_rows(), IRIS_CONTRACT, estimator=estimator, search=search)
+
+    assert candidate.parameters == {"kernel": "rbf", "C": 1.0}
+    assert candidate.model.named_steps["estimator"].C == 1.0
+    assert candidate.trials is not None
+    assert candidate.trials["C"].tolist() == [1e-6, 1.0]
+    assert candidate.description.training["estimator"]["parameters"] == {"kernel": "rbf", "C": 5.0}
+
+
+def test_what_a_search_finds_is_set_where_the_target_is_scaled_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    estimator = {"name": "random_forest", "parameters": {"n_estimators": 5}}
+    search = {"space": {"max_depth": [1, 6]}, "folds": 3, "scoring": "r2"}
+
+    trained = train(line_rows(), LINE_CONTRACT, estimator=estimator, search=search)
+
+    assert trained.parameters == {"n_estimators": 5, "max_depth": 6}
+    assert trained.model.named_steps["estimator"].regressor_.max_depth == 6
+
+
+def test_rare_classes_stand_on_both_sides_in_their_share() -> None:
+    rows = mixed_rows(2_000, seed=3)
+    rows["left?"] = np.where(rows.index % 50 == 0, "leaves", "stays")
+
+    examples = train(rows, MIXED_CONTRACT).examples
+
+    assert (rows["left?"][examples.is_validation] == "leaves").sum() == 10
+    assert (rows["left?"][~examples.is_validation] == "leaves").sum() == 30
+
+
+def test_missing_values_are_replaced_by_statistics_of_the_training_rows() -> None:
+    rows = mixed_rows()
+    model = fit({}, rows, MIXED_CONTRACT)
+    one = rows.head(1).assign(**{"Usage (GB)": rows["Usage (GB)"].mean(), "월 요금": np.nan})
+    gap = one.assign(**{"Usage (GB)": np.nan, "월 요금": rows["월 요금"].median()})
+
+    first, second = (model.predict_proba(encoded(part, MIXED_CONTRACT)[0]) for part in (one, gap))
+
+    np.testing.assert_allclose(first, second)
+
+
+def test_an_unknown_category_counts_as_none_of_the_known_ones() -> None:
+    rows = mixed_rows()
+    columns = fit({}, rows, MIXED_CONTRACT).named_steps["columns"]
+    unknown = rows.head(2).assign(channel=["phone", "fax"])
+
+    transformed = columns.transform(encoded(unknown, MIXED_CONTRACT)[0])
+    known = columns.transform(encoded(unknown.assign(channel="web"), MIXED_CONTRACT)[0])
+
+    assert (~np.isclose(transformed, known)).sum(axis=1).tolist() == [1, 1]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_wide_table_is_trained_on_without_a_warning() -> None:
+    names = [f"column {number}" for number in range(300)]
+    features = {name: {"missing": "median"} for name in names}
+    contract = Contract.model_validate(LINE_CONTRACT.model_dump() | {"features": features})
+    values = np.random.default_rng(0).normal(size=(200, 300))
+    rows = pd.DataFrame(values, columns=names).assign(y=values[:, :3].sum(axis=1))
+
+    candidate = assemble(rows, contract)
+
+    assert candidate.examples.features.shape == (200, 300)

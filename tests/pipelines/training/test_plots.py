@@ -1,0 +1,82 @@
+import io
+import warnings
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from mlops_for_mle.contract import Target
+from mlops_for_mle.pipelines.training.plots import draw, drawable
+from tests.new_releases import IRIS_CONTRACT
+from tests.pipelines.training.examples import LINE_CONTRACT
+
+IRIS, LINE = IRIS_CONTRACT.target, LINE_CONTRACT.target
+
+TRUTH = np.array([0, 0, 1, 1, 1, 2])
+FOUND = np.array([0, 1, 1, 1, 2, 2])
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_the_confusion_matrix_shows_each_count_and_class() -> None:
+    figure, _ = draw(TRUTH, FOUND, IRIS)
+    axes = figure.axes[0]
+
+    assert texts(figure) == ["1", "1", "0", "0", "2", "1", "0", "0", "1"]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["setosa", "versicolor", "virginica"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("Predicted label", "True label")
+    assert axes.get_title() == "Confusion matrix, 6 validation rows"
+
+
+def test_the_report_shows_the_scores_of_each_class() -> None:
+    _, figure = draw(TRUTH, FOUND, IRIS)
+
+    assert texts(figure) == ["1.00", "0.67", "0.50", "0.50", "0.67", "1.00", "0.67", "0.67", "0.67"]
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert labels == ["setosa\n(2 rows)", "versicolor\n(3 rows)", "virginica\n(1 rows)"]
+    assert figure.axes[0].get_title() == "Validation scores by class"
+
+
+def test_a_class_that_is_never_found_counts_as_zero() -> None:
+    _, figure = draw(np.array([0, 1, 2]), np.array([0, 1, 1]), IRIS)
+
+    assert texts(figure)[2::3] == ["0.00", "0.00", "0.00"]
+
+
+def test_a_regression_is_shown_by_its_values_and_residuals() -> None:
+    truth, found = np.array([1.0, 2.0, 4.0]), np.array([1.5, 2.0, 3.0])
+
+    values, residuals = (
+        np.asarray(figure.axes[0].collections[0].get_offsets()).tolist()
+        for figure in draw(truth, found, LINE)
+    )
+
+    assert values == [[1.5, 1.0], [2.0, 2.0], [3.0, 4.0]]
+    assert residuals == [[1.5, -0.5], [2.0, 0.0], [3.0, 1.0]]
+
+
+@pytest.mark.parametrize("target", [IRIS, LINE])
+def test_every_picture_can_be_written(target: Target) -> None:
+    for figure in draw(TRUTH, FOUND, target):
+        content = io.BytesIO()
+        figure.savefig(content, format="png")
+
+        with Image.open(content) as image:
+            assert min(image.size) > 200
+            assert len(image.convert("L").getcolors()) > 10
+
+
+def test_names_that_no_font_has_are_drawn_as_their_place_and_without_a_warning() -> None:
+    unknown = "\U0001f9ff"
+    assert drawable(["setosa", unknown], "class") == ["setosa", "class 1"]
+    raw = IRIS.model_dump(mode="json")
+    raw["classes"][1]["label"] = unknown
+    truth = np.array([0, 1, 2, 1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for figure in draw(truth, truth, Target.model_validate(raw)):
+            figure.savefig(io.BytesIO())

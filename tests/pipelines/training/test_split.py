@@ -1,0 +1,194 @@
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.errors import UserError
+from mlops_for_mle.pipelines.training.split import hold_back, row_hashes
+from tests.new_releases import IRIS_CONTRACT
+from tests.pipelines.training.examples import LINE_CONTRACT, encoded, iris_rows, line_rows
+
+SMALL_CONTRACT = Contract.model_validate(
+    {
+        "name": "small",
+        "table": "small_data",
+        "features": {
+            "width": {"minimum": 0, "maximum": 10},
+            "count": {"type": "integer"},
+        },
+        "target": {
+            "column": "kind",
+            "response_name": "kind",
+            "classes": [{"value": 0, "label": "no"}, {"value": 1, "label": "yes"}],
+        },
+    }
+)
+
+# Few distinct values, so that equal rows and rows with contradicting classes are common.
+SMALL_ROWS = st.lists(
+    st.tuples(st.sampled_from([0.0, -0.0, 0.5, 1.0]), st.integers(0, 4), st.integers(0, 1)),
+    min_size=4,
+    max_size=40,
+)
+FRACTIONS = st.floats(0.05, 0.95)
+SEEDS = st.integers(0, 2**32)
+
+
+def split_rows(
+    rows: pd.DataFrame, contract: Contract, fraction: float, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Training and validation rows."""
+    features, truth = encoded(rows, contract)
+    is_validation = hold_back(row_hashes(features, seed), truth, fraction, contract.target)
+    first, second = (rows[chosen] for chosen in (~is_validation, is_validation))
+    return first.reset_index(drop=True), second.reset_index(drop=True)
+
+
+def small_table(rows: list[Any]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["width", "count", "kind"]).assign(id=range(len(rows)))
+
+
+def try_split(
+    table: pd.DataFrame, fraction: float, seed: int, contract: Contract = SMALL_CONTRACT
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    try:
+        return split_rows(table, contract, fraction, seed)
+    except UserError:
+        assume(False)
+        raise
+
+
+def distinct(table: pd.DataFrame, contract: Contract = SMALL_CONTRACT) -> set[tuple[float, ...]]:
+    features = table.loc[:, list(contract.feature_names)].astype(float) + 0.0
+    return set(features.itertuples(index=False, name=None))
+
+
+@given(SMALL_ROWS, FRACTIONS, SEEDS)
+def test_equal_feature_rows_never_stand_on_both_sides(
+    rows: list[Any], fraction: float, seed: int
+) -> None:
+    training, validation = try_split(small_table(rows), fraction, seed)
+
+    assert not distinct(training) & distinct(validation)
+
+
+@given(SMALL_ROWS, FRACTIONS, SEEDS)
+def test_every_row_is_on_one_side_unchanged_and_in_order(
+    rows: list[Any], fraction: float, seed: int
+) -> None:
+    table = small_table(rows)
+
+    training, validation = try_split(table, fraction, seed)
+
+    together = pd.concat([training, validation]).sort_values("id").reset_index(drop=True)
+    pd.testing.assert_frame_equal(together, table)
+    assert training["id"].is_monotonic_increasing
+    assert validation["id"].is_monotonic_increasing
+
+
+@given(SMALL_ROWS, FRACTIONS, SEEDS)
+def test_every_class_is_on_both_sides(rows: list[Any], fraction: float, seed: int) -> None:
+    table = small_table(rows)
+
+    training, validation = try_split(table, fraction, seed)
+
+    assert set(training["kind"]) == set(validation["kind"]) == set(table["kind"])
+
+
+@given(SMALL_ROWS, FRACTIONS, SEEDS, st.randoms(use_true_random=False))
+def test_the_order_of_the_rows_does_not_matter(
+    rows: list[Any], fraction: float, seed: int, random: Any
+) -> None:
+    table = small_table(rows)
+    order = list(range(len(rows)))
+    random.shuffle(order)
+
+    _, validation = try_split(table, fraction, seed)
+    _, shuffled = split_rows(table.iloc[order], SMALL_CONTRACT, fraction, seed)
+
+    assert set(validation["id"]) == set(shuffled["id"])
+
+
+@given(st.sampled_from([0.1, 0.25, 0.3, 0.5, 0.9]), SEEDS)
+def test_the_share_of_each_class_is_held_back(fraction: float, seed: int) -> None:
+    rows = iris_rows().drop_duplicates(ignore_index=True)
+
+    training, validation = split_rows(rows, IRIS_CONTRACT, fraction, seed)
+
+    for value, count in rows["target"].value_counts().items():
+        assert (validation["target"] == value).sum() == pytest.approx(fraction * count, abs=0.5)
+    assert len(training) + len(validation) == len(rows)
+
+
+def test_another_seed_gives_another_split_and_the_same_seed_the_same() -> None:
+    rows = iris_rows()
+
+    first, second, other = (split_rows(rows, IRIS_CONTRACT, 0.25, seed)[1] for seed in (1, 1, 2))
+
+    pd.testing.assert_frame_equal(first, second)
+    assert not first.equals(other)
+
+
+def test_rows_drawn_with_replacement_do_not_leak_into_validation() -> None:
+    rows = iris_rows().sample(n=600, replace=True, random_state=0)
+
+    training, validation = split_rows(rows, IRIS_CONTRACT, 0.25, 42)
+
+    assert not distinct(training, IRIS_CONTRACT) & distinct(validation, IRIS_CONTRACT)
+
+
+def test_most_rows_keep_their_side_when_the_table_grows() -> None:
+    rows = line_rows(400)
+
+    _, before = split_rows(rows.iloc[:360], LINE_CONTRACT, 0.25, 7)
+    _, after = split_rows(rows, LINE_CONTRACT, 0.25, 7)
+
+    kept = distinct(before, LINE_CONTRACT) & distinct(after, LINE_CONTRACT)
+    assert len(kept) >= 0.85 * len(before)
+
+
+def test_the_split_is_the_same_in_every_revision_of_the_code() -> None:
+    _, validation = split_rows(iris_rows(with_key=True), IRIS_CONTRACT, 0.05, 42)
+
+    assert validation["id"].tolist() == [18, 31, 41, 64, 69, 90, 116, 144]
+
+
+def test_a_regression_is_split_by_its_distinct_rows() -> None:
+    rows = pd.concat([line_rows(100)] * 2, ignore_index=True)
+
+    training, validation = split_rows(rows, LINE_CONTRACT, 0.25, 3)
+
+    assert (len(training), len(validation)) == (150, 50)
+
+
+def test_an_index_with_gaps_and_repetitions_does_not_matter() -> None:
+    rows = iris_rows()
+    expected = split_rows(rows, IRIS_CONTRACT, 0.25, 1)
+
+    found = split_rows(rows.set_axis(np.repeat([5, 9, 2], 50)), IRIS_CONTRACT, 0.25, 1)
+
+    for one, other in zip(expected, found, strict=True):
+        pd.testing.assert_frame_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([(0, 1, 0), (0, 2, 0), (0, 3, 1)], r"Class 1 \(yes\) has 1 distinct row"),
+        ([(0, 1, 0), (0, 2, 0), (0, 3, 1), (0, 3, 1)], r"Class 1 \(yes\) has 1 distinct row"),
+        # Every row of class 1 has the features of a row of class 0.
+        ([(0, 1, 0), (0, 2, 0), (0, 1, 1), (0, 2, 1)], r"Class 1 \(yes\) has 0 distinct row"),
+    ],
+)
+def test_a_class_that_cannot_stand_on_both_sides_is_told(rows: list[Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        split_rows(small_table(rows), SMALL_CONTRACT, 0.5, 1)
+
+
+def test_a_table_of_equal_rows_is_told() -> None:
+    with pytest.raises(UserError, match="The table has 1 distinct row"):
+        split_rows(pd.concat([line_rows(1)] * 5), LINE_CONTRACT, 0.5, 1)

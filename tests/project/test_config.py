@@ -1,0 +1,151 @@
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+from pydantic import ValidationError
+
+from mlops_for_mle.config import BLOCKS, RESOLVERS, Globals, ProjectConfigLoader
+from mlops_for_mle.errors import ConfigurationError
+
+# Kedro 1.7 still calls OmegaConf's former name of this function.
+pytestmark = pytest.mark.filterwarnings("ignore:register_new_resolver")
+
+PROJECT = Path(__file__).parents[2]
+OTHER = {"contract": {"name": "other", "features": {"x": {}}}}
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    """The shipped configuration with an empty folder for a person's own, and another."""
+    shutil.copytree(PROJECT / "conf/base", tmp_path / "base")
+    for name in ("local", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "other/contract.yml").write_text(yaml.safe_dump(OTHER))
+    entries = "mine: {type: pandas.CSVDataset, contract: '${parameters:contract}'}"
+    (tmp_path / "local/catalog.yml").write_text(entries)
+    (tmp_path / "other/catalog.yml").write_text(entries)
+    OmegaConf.register_resolver("database_url", lambda: "postgresql://x/y", replace=True)
+    return tmp_path
+
+
+def load(folder: Path, **options: Any) -> ProjectConfigLoader:
+    resolvers = dict.fromkeys(RESOLVERS, lambda: "somewhere")
+    return ProjectConfigLoader(
+        str(folder),
+        base_env="base",
+        default_run_env="local",
+        custom_resolvers=resolvers,
+        **options,
+    )
+
+
+def test_an_environment_says_only_what_differs(conf: Path) -> None:
+    (conf / "local/parameters.yml").write_text("gates: {threshold: 0.5}\nmine: {colour: red}")
+    (conf / "local/globals.yml").write_text("row_limit: 100\nown: 1")
+
+    loader = load(conf)
+
+    gates = loader["parameters"]["gates"]
+    assert (gates["metric"], gates["threshold"]) == ("accuracy", 0.5)
+    assert loader["parameters"]["mine"] == {"colour": "red"}
+    assert (loader["globals"]["row_limit"], loader["globals"]["own"]) == (100, 1)
+    assert loader["globals"]["source"] == "dataset"
+
+
+def test_a_contract_is_replaced_as_a_whole(conf: Path) -> None:
+    assert load(conf, env="other")["parameters"]["contract"] == OTHER["contract"]
+
+
+def test_the_command_line_counts_more_than_files(conf: Path) -> None:
+    given = {
+        "source": "csv",
+        "csv_path": "a.csv",
+        "contract": {"table": "t"},
+        "training": {"seed": 1},
+    }
+
+    loader = load(conf, runtime_params=given)
+
+    assert loader["catalog"]["source_rows"]["filepath"] == "a.csv"
+    assert loader["parameters"]["contract"]["table"] == "t"
+    assert loader["parameters"]["contract"]["name"] == "iris"
+    assert loader["parameters"]["ingestion"]["source"] == "csv"
+    assert loader["parameters"]["training"] | {"seed": 1} == loader["parameters"]["training"]
+
+
+def test_two_environments_of_one_process_do_not_mix(conf: Path) -> None:
+    first, second = load(conf), load(conf, env="other", runtime_params={"rows": 7})
+
+    assert first["catalog"]["mine"]["contract"]["name"] == "iris"
+    assert second["catalog"]["mine"]["contract"]["name"] == "other"
+    assert first["catalog"]["mine"]["contract"]["name"] == "iris"
+    assert (first["globals"]["rows"], second["globals"]["rows"]) == (150, 7)
+
+
+def test_the_parameters_are_read_anew_for_each_catalog(conf: Path) -> None:
+    loader = load(conf, env="other")
+    before = loader["catalog"]["mine"]["contract"]["name"]
+    (conf / "other/contract.yml").write_text("contract: {name: third}")
+
+    assert (before, loader["catalog"]["mine"]["contract"]["name"]) == ("other", "third")
+
+
+@pytest.mark.parametrize(
+    ("where", "text", "given"),
+    [
+        ("parameters", "trainig: {seed: 1}", {}),
+        ("parameters", "", {"trainig": {"seed": 1}}),
+        ("globals", "csv_pth: a.csv", {}),
+        ("parameters", "", {"sources": "csv"}),
+    ],
+)
+def test_a_misspelt_name_is_refused_wherever_it_stands(
+    conf: Path, where: str, text: str, given: dict[str, Any]
+) -> None:
+    (conf / f"local/{where}.yml").write_text(text)
+
+    with pytest.raises(ConfigurationError, match=r"did you mean (training|csv_path|source)\?"):
+        load(conf, runtime_params=given)["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("source", "tabel"),
+        ("rows", 0),
+        ("rows", "abc"),
+        ("rows", True),
+        ("seed", -1),
+        ("row_limit", "5"),
+        ("csv_path", None),
+        ("experiment", ""),
+        ("data_folder", 5),
+    ],
+)
+def test_a_wrong_value_is_named_whether_it_stands_in_a_file_or_on_the_command_line(
+    conf: Path, name: str, value: Any
+) -> None:
+    with pytest.raises(ValidationError, match=name):
+        load(conf, runtime_params={name: value})
+    (conf / "local/globals.yml").write_text(yaml.safe_dump({name: value}))
+    with pytest.raises(ValidationError, match=name):
+        load(conf)
+
+
+def test_the_names_that_are_known_are_those_of_the_shipped_configuration() -> None:
+    def shipped(file: str) -> set[str]:
+        return set(yaml.safe_load((PROJECT / "conf/base" / file).read_text("utf-8")))
+
+    assert shipped("globals.yml") == set(Globals.model_fields)
+    assert shipped("parameters.yml") | shipped("contract.yml") == set(BLOCKS)
+
+
+@pytest.mark.parametrize("env", ["wine", "diabetes", "subscriptions"])
+def test_the_shipped_environments_can_be_read(env: str) -> None:
+    found = load(PROJECT / "conf", env=env)["parameters"]["contract"]
+
+    assert found["name"] == env
+    assert "sepal_length" not in found["features"]

@@ -1,0 +1,89 @@
+import errno
+
+import click
+import pytest
+from click.testing import CliRunner
+from kedro.framework.cli.utils import KedroCliError
+from kedro.io import DatasetError
+from mlflow.exceptions import MlflowException
+from pydantic import ValidationError
+
+from mlops_for_mle.cli import friendly
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.errors import ConfigurationError, NotCalledForError
+
+
+def command_that_raises(error: BaseException) -> click.Command:
+    @click.command()
+    @friendly
+    def command() -> None:
+        raise error
+
+    return command
+
+
+def caused_by(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigurationError("key: is missing"),
+        caused_by(ValueError("wrapped"), ConfigurationError("key: is missing")),
+        caused_by(
+            OSError("outer"), caused_by(ConfigurationError("key: is missing"), KeyError("key"))
+        ),
+    ],
+)
+def test_our_sentence_is_shown_wherever_it_stands_among_the_causes(error: Exception) -> None:
+    result = CliRunner().invoke(command_that_raises(error))
+
+    assert (result.exit_code, result.output) == (1, "Error: key: is missing\n")
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        ValueError("Pipeline contains no nodes after applying all provided filters."),
+        PermissionError(errno.EACCES, "Permission denied", "/data"),
+        MlflowException("API request to http://127.0.0.1:1/ failed"),
+    ],
+)
+def test_what_a_library_says_last_is_shown_without_a_traceback(last: Exception) -> None:
+    result = CliRunner().invoke(command_that_raises(caused_by(DatasetError("outer"), last)))
+
+    assert result.exit_code == 1
+    assert str(last) in result.output
+    assert "outer" not in result.output
+    assert "Traceback" not in result.output
+
+
+def test_each_field_that_pydantic_refuses_has_its_line() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Contract.model_validate({"name": "iris", "tabel": "t", "features": {"a": {"minimum": "x"}}})
+
+    result = CliRunner().invoke(command_that_raises(caught.value))
+
+    assert "features.a.minimum: Input should be a valid number" in result.output
+    assert "tabel: Extra inputs are not permitted (found 't')" in result.output
+
+
+def test_the_traceback_is_shown_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KedroCliError, "VERBOSE_ERROR", True)
+
+    result = CliRunner().invoke(command_that_raises(ValueError("inner")))
+
+    assert isinstance(result.exception, ValueError)
+
+
+def test_what_is_not_called_for_is_no_failure() -> None:
+    result = CliRunner().invoke(command_that_raises(NotCalledForError("nothing to do")))
+
+    assert (result.exit_code, result.output) == (0, "nothing to do\n")
+
+
+@pytest.mark.parametrize("error", [click.UsageError("no such option"), click.Abort()])
+def test_what_click_shows_itself_is_left_to_it(error: Exception) -> None:
+    assert CliRunner().invoke(command_that_raises(error)).exit_code in (1, 2)

@@ -1,0 +1,93 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from mlops_for_mle.startup import ENVIRONMENT
+
+PROJECT = Path(__file__).parents[2]
+
+SHOW_ENVIRONMENT = """
+import os, sys
+from mlops_for_mle.startup import ENVIRONMENT, prepare_process
+prepare_process()
+prepare_process()
+print({name: os.environ[name] for name in ENVIRONMENT})
+heavy = {"kedro", "mlflow", "pandas", "numpy", "sklearn", "pydantic"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+WARN = """
+import warnings
+from mlops_for_mle.startup import prepare_process
+prepare_process()
+prepare_process()
+warnings.warn("Option '--pipeline' is deprecated and more", DeprecationWarning, stacklevel=1)
+warnings.warn("Add type hints to the `predict` method of this class", UserWarning, stacklevel=1)
+warnings.warn("a warning of the person's own", UserWarning, stacklevel=1)
+"""
+
+
+def run(code: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
+    return subprocess.run(
+        [sys.executable, "-W", "always", "-c", code],
+        env=environment | variables,
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_defaults_are_set_a_persons_choice_stays_and_nothing_heavy_is_imported(
+    tmp_path: Path,
+) -> None:
+    found = run(SHOW_ENVIRONMENT, tmp_path, MLFLOW_LOGGING_LEVEL="DEBUG")
+
+    assert found.stdout.strip() == str(ENVIRONMENT | {"MLFLOW_LOGGING_LEVEL": "DEBUG"})
+
+
+def test_only_the_warnings_that_plugins_must_mend_are_dropped(tmp_path: Path) -> None:
+    shown = run(WARN, tmp_path).stderr
+
+    assert shown.count("UserWarning: a warning of the person's own") == 1
+    assert "--pipeline" not in shown
+    assert "type hints" not in shown
+
+
+def test_the_settings_bring_neither_mlflow_nor_pandas(tmp_path: Path) -> None:
+    run(
+        "import sys, mlops_for_mle.settings\n"
+        "heavy = {'mlflow', 'kedro_mlflow', 'pandas', 'sklearn', 'sqlalchemy'} & set(sys.modules)\n"
+        "assert not heavy, heavy",
+        tmp_path,
+    )
+
+
+def test_other_projects_of_the_environment_are_left_alone(tmp_path: Path) -> None:
+    code = (
+        "import os; from mlops_for_mle.startup import prepare_in_this_project\n"
+        "prepare_in_this_project(); print('DO_NOT_TRACK' in os.environ)"
+    )
+    other = '[tool.kedro]\npackage_name = "other"\n'
+    (tmp_path / "pyproject.toml").write_text(other)
+    inner = tmp_path / "inner"
+    inner.mkdir()
+
+    assert run(code, inner).stdout.strip() == "False"
+    assert run(code, PROJECT / "notebooks").stdout.strip() == "True"
+
+
+def test_garbage_is_collected_less_often_unless_a_person_chose_otherwise(tmp_path: Path) -> None:
+    code = (
+        "import gc; from mlops_for_mle.startup import prepare_process\n"
+        "{}prepare_process(); print(gc.get_threshold()[0])"
+    )
+
+    chosen = [
+        run(code.format(first), tmp_path).stdout.strip()
+        for first in ("", "gc.set_threshold(0); ", "gc.set_threshold(90_000); ")
+    ]
+
+    assert chosen == ["50000", "0", "90000"]

@@ -1,0 +1,73 @@
+"""Releases of real models, and the stores in which they lie: a folder and a real S3 server."""
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+import fsspec
+import pytest
+from hypothesis import settings
+
+from mlops_for_mle.releases.manifest import Release
+from mlops_for_mle.releases.store import ReleaseStore
+from tests.integration.servers import eventually, free_port
+from tests.new_releases import house_release, iris_release
+
+settings.register_profile("releases", max_examples=20, deadline=None, derandomize=True)
+settings.load_profile("releases")
+
+
+@pytest.fixture(scope="session")
+def release() -> Release:
+    return iris_release(1)
+
+
+@pytest.fixture(scope="session")
+def house() -> Release:
+    return house_release(1)
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A bucket that rclone serves by the protocol of S3."""
+    buckets = tmp_path_factory.mktemp("buckets")
+    key, secret, address = "key", secrets.token_hex(8), f"127.0.0.1:{free_port()}"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    server = subprocess.Popen(
+        ["rclone", "serve", "s3", "--config", "", buckets, "--addr", address],
+        env={"PATH": path, "HOME": str(buckets), "RCLONE_AUTH_KEY": f'"{key},{secret}"'},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{address}")
+        patch.setenv("AWS_ACCESS_KEY_ID", key)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        assert eventually(lambda: _answers(address), 30)
+        fsspec.filesystem("s3").mkdir("bucket")
+        yield "s3://bucket"
+    server.terminate()
+    server.wait(10)
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ReleaseStore:
+    if request.param == "folder":
+        return ReleaseStore(str(tmp_path / "releases"))
+    return ReleaseStore(f"{request.getfixturevalue('s3')}/{secrets.token_hex(4)}")
+
+
+def _answers(address: str) -> bool:
+    try:
+        urlopen(f"http://{address}/", timeout=2).close()
+    except HTTPError:
+        return True
+    except URLError:
+        return False
+    return True

@@ -1,0 +1,254 @@
+"""The audit trail of deployments: rows are only appended, in turns, and the newest one counts."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.errors import PrerequisiteError, ReleaseError
+from mlops_for_mle.releases.deployments import (
+    Deployment,
+    RollbackRefusedError,
+    current,
+    deploy,
+    history,
+    record_failure,
+    roll_back,
+)
+from mlops_for_mle.releases.manifest import Manifest, Release, release_name
+from mlops_for_mle.releases.store import ReleaseStore
+from tests.integration.servers import eventually, query, waiting_for_a_lock
+
+pytestmark = pytest.mark.integration
+
+Back = Callable[..., Deployment]
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[Connection]:
+    with engine_for(database_url).connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def releases(release: Release, tmp_path: Path) -> dict[str, Manifest]:
+    """Releases A to D of one contract, which lie in the store."""
+    store = ReleaseStore(str(tmp_path))
+    found = {}
+    for version, letter in enumerate("ABCD", 1):
+        run_id = letter * 8
+        facts = {"version": version, "run_id": run_id}
+        facts["release"] = release_name("iris", version, run_id)
+        manifest = release.manifest.model_copy(update=facts)
+        store.publish(Release(manifest=manifest, model=release.model))
+        found[letter] = manifest
+    return found
+
+
+@pytest.fixture
+def back(connection: Connection, tmp_path: Path) -> Back:
+    store = ReleaseStore(str(tmp_path))
+    return lambda **options: roll_back(
+        connection, store, "iris", reason="worse", actor="ada", **options
+    )
+
+
+def put_in_service(connection: Connection, releases: dict[str, Manifest], letters: str) -> None:
+    for letter in letters:
+        deploy(connection, releases[letter], reason=f"reason {letter}", actor="ada")
+
+
+def trail(connection: Connection) -> str:
+    """Which releases were served, the oldest first; a rollback is a small letter."""
+    letters = [
+        row.run_id[0].lower() if row.event == "rollback" else row.run_id[0]
+        for row in reversed(history(connection, "iris"))
+    ]
+    return "".join(letters)
+
+
+def test_nothing_is_served_before_the_first_deployment(connection: Connection) -> None:
+    assert current(connection, "iris") is None
+    assert history(connection, "iris") == []
+
+
+def test_the_newest_deployment_is_served_and_the_older_ones_stay(
+    connection: Connection, releases: dict[str, Manifest]
+) -> None:
+    put_in_service(connection, releases, "AB")
+
+    newest = current(connection, "iris")
+    assert newest is not None
+    assert (newest.event, newest.model_version, newest.actor) == ("deploy", 2, "ada")
+    assert (newest.release, newest.reason) == ("iris-v2-BBBBBBBB", "reason B")
+    assert newest.created_at.tzinfo is not None
+    assert trail(connection) == "AB"
+    assert [row.model_version for row in history(connection, "iris", before=newest.id)] == [1]
+
+
+def test_deploying_what_is_served_already_adds_no_row(
+    connection: Connection, releases: dict[str, Manifest]
+) -> None:
+    put_in_service(connection, releases, "A")
+    assert deploy(connection, releases["A"], reason="again", actor="ada") is None
+    assert trail(connection) == "A"
+
+
+def test_contracts_have_trails_of_their_own(
+    connection: Connection, releases: dict[str, Manifest], house: Release
+) -> None:
+    put_in_service(connection, releases, "AB")
+    deploy(connection, house.manifest, reason="champion", actor="ada")
+    assert trail(connection) == "AB"
+    assert [row.release for row in history(connection, "houses")] == ["houses-v1-run1"]
+
+
+@pytest.mark.parametrize(
+    ("deployed", "times", "expected"),
+    [
+        ("AB", 1, "ABa"),
+        ("ABC", 1, "ABCb"),
+        # Not back to C, which was found to be bad.
+        ("ABC", 2, "ABCba"),
+        ("ABCD", 3, "ABCDcba"),
+        # B was put in service again after A: what stood before its first time is A.
+        ("ABAB", 1, "ABABa"),
+    ],
+)
+def test_each_rollback_goes_back_one_more(
+    connection: Connection,
+    releases: dict[str, Manifest],
+    back: Back,
+    deployed: str,
+    times: int,
+    expected: str,
+) -> None:
+    put_in_service(connection, releases, deployed)
+
+    for _ in range(times):
+        row = back()
+        assert (row.event, row.reason, row.actor) == ("rollback", "worse", "ada")
+        assert current(connection, "iris") == row
+
+    assert trail(connection) == expected
+
+
+def test_after_a_rollback_the_next_deployment_is_gone_back_from_to_what_was_served(
+    connection: Connection, releases: dict[str, Manifest], back: Back
+) -> None:
+    put_in_service(connection, releases, "AB")
+    back()
+    put_in_service(connection, releases, "C")
+    back()
+    assert trail(connection) == "ABaCa"
+
+
+def test_any_earlier_release_may_be_named(
+    connection: Connection, releases: dict[str, Manifest], back: Back
+) -> None:
+    put_in_service(connection, releases, "ABC")
+    assert back(release="iris-v1-AAAAAAAA").model_version == 1
+    assert back(release="iris-v3-CCCCCCCC").model_version == 3
+
+
+def test_what_cannot_be_rolled_back_to_is_told(
+    connection: Connection, releases: dict[str, Manifest], back: Back
+) -> None:
+    with pytest.raises(PrerequisiteError, match="run `kedro run` first"):
+        back()
+    put_in_service(connection, releases, "A")
+    with pytest.raises(RollbackRefusedError, match="iris-v1-AAAAAAAA was the first release"):
+        back()
+    put_in_service(connection, releases, "B")
+    for name in ("iris-v4-DDDDDDDD", "iris-v2-BBBBBBBB"):
+        with pytest.raises(RollbackRefusedError, match="expected one of iris-v1-AAAAAAAA"):
+            back(release=name)
+    assert trail(connection) == "AB"
+
+
+def test_a_release_that_is_no_longer_whole_is_not_served_again(
+    connection: Connection, releases: dict[str, Manifest], back: Back, tmp_path: Path
+) -> None:
+    put_in_service(connection, releases, "AB")
+    (tmp_path / "iris/iris-v1-AAAAAAAA/model.onnx").write_bytes(b"?")
+    with pytest.raises(ReleaseError, match="was altered"):
+        back()
+    assert trail(connection) == "AB"
+
+
+def test_a_rollback_from_what_is_no_longer_served_is_refused(
+    connection: Connection, releases: dict[str, Manifest], back: Back
+) -> None:
+    put_in_service(connection, releases, "AB")
+    seen = current(connection, "iris")
+    assert seen is not None
+    put_in_service(connection, releases, "C")
+    with pytest.raises(RollbackRefusedError, match=r"iris-v3-CCCCCCCC is served now\. Look again"):
+        back(expected=seen.id)
+    assert trail(connection) == "ABC"
+
+
+def test_a_rollback_that_waited_for_a_deployment_is_refused(
+    database_url: str, releases: dict[str, Manifest], connection: Connection, back: Back
+) -> None:
+    put_in_service(connection, releases, "AB")
+    with engine_for(database_url).connect() as other, ThreadPoolExecutor(1) as pool:
+        # Takes its turn and keeps it, as a deployment does until it commits.
+        other.exec_driver_sql(
+            "SELECT pg_advisory_xact_lock(hashtextextended('deployments of iris', 0))"
+        )
+        waiting = pool.submit(back)
+        assert eventually(lambda: waiting_for_a_lock(database_url) == 1)
+        put_in_service(other, releases, "C")
+        with pytest.raises(RollbackRefusedError, match="has come in between"):
+            waiting.result(30)
+    assert trail(connection) == "ABC"
+
+
+def test_what_several_do_at_once_is_recorded_once(
+    database_url: str, releases: dict[str, Manifest], connection: Connection
+) -> None:
+    put_in_service(connection, releases, "AB")
+
+    def deploy_third(_: int) -> bool:
+        with engine_for(database_url).connect() as own:
+            return deploy(own, releases["C"], reason="champion", actor="ada") is not None
+
+    def fail(_: int) -> bool:
+        with engine_for(database_url).connect() as own:
+            served = current(own, "iris")
+            assert served is not None
+            return record_failure(own, served, "no graph")
+
+    for work in (deploy_third, fail):
+        with ThreadPoolExecutor(4) as pool:
+            assert sorted(pool.map(work, range(4))) == [False, False, False, True]
+    assert trail(connection) == "ABC"
+
+
+def test_a_failure_to_load_is_recorded_and_does_not_change_what_is_served(
+    connection: Connection, releases: dict[str, Manifest]
+) -> None:
+    put_in_service(connection, releases, "AB")
+    served = current(connection, "iris")
+    assert served is not None
+    assert record_failure(connection, served, "no graph")
+    assert not record_failure(connection, served, "no graph")
+
+    (failure,) = history(connection, "iris", ("load_failed",))
+    assert (failure.release, failure.actor) == (served.release, "serving")
+    assert failure.reason == f"deployment {served.id}: no graph"
+    assert current(connection, "iris") == served
+
+
+def test_an_event_that_is_none_of_the_allowed_is_refused(database_url: str) -> None:
+    with pytest.raises(IntegrityError, match="deployments_event_check"):
+        query(
+            database_url,
+            "INSERT INTO deployments (contract, event, release, model_version, run_id, reason, "
+            "actor) VALUES ('iris', 'replace', 'r', 1, 'r', 'r', 'a')",
+        )

@@ -1,0 +1,135 @@
+"""A model in service: it answers as it was trained, and a release proves that when it is loaded."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.datasets import load_iris
+from sklearn.pipeline import Pipeline
+from sklearn.svm import SVC
+
+from mlops_for_mle.contract.columns import encode_rows
+from mlops_for_mle.errors import ReleaseError
+from mlops_for_mle.releases.manifest import Example, Release
+from mlops_for_mle.releases.predictor import Predictor, load
+from tests.mixed import MIXED_CONTRACT, mixed_rows
+from tests.new_releases import HOUSE_CONTRACT, IRIS_CONTRACT, make_release, mixed_release
+
+LENGTHS = st.floats(0.1, 10, allow_nan=False)
+ROWS = st.lists(st.tuples(LENGTHS, LENGTHS, LENGTHS, LENGTHS), min_size=1, max_size=20)
+
+
+@pytest.fixture(scope="module")
+def predictor(release: Release) -> Predictor:
+    return load(release)
+
+
+def with_example(release: Release, **changes: Any) -> Release:
+    example = Example.model_validate(release.manifest.example.model_dump() | changes)
+    manifest = release.manifest.model_copy(update={"example": example})
+    return Release(manifest=manifest, model=release.model)
+
+
+def test_a_loaded_release_knows_iris(predictor: Predictor) -> None:
+    answers = predictor.predict(np.array([[6.7, 3.3, 5.7, 2.1], [5.1, 3.5, 1.4, 0.2]]))
+
+    assert answers.values.tolist() == [2, 0]
+    assert answers.values.dtype == np.int64
+
+
+@given(ROWS)
+def test_probabilities_sum_to_one_and_the_answer_is_the_likeliest_class(
+    predictor: Predictor, rows: list[Any]
+) -> None:
+    answers = predictor.predict(np.array(rows))
+
+    assert answers.probabilities is not None
+    assert answers.probabilities.shape == (len(rows), 3)
+    np.testing.assert_allclose(answers.probabilities.sum(axis=1), 1, atol=1e-5)
+    chosen = answers.probabilities[np.arange(len(rows)), answers.values]
+    np.testing.assert_array_equal(chosen, answers.probabilities.max(axis=1))
+
+
+@given(ROWS)
+def test_a_row_is_answered_alike_alone_and_among_others(
+    predictor: Predictor, rows: list[Any]
+) -> None:
+    together = predictor.predict(np.array(rows))
+
+    for index, row in enumerate(rows):
+        alone = predictor.predict(np.array([row]))
+        assert alone.values[0] == together.values[index]
+        np.testing.assert_allclose(alone.probabilities[0], together.probabilities[index], atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", ["transposed", "every second row", "float32"])
+def test_rows_may_lie_in_memory_as_they_like(predictor: Predictor, layout: str) -> None:
+    rows = np.random.default_rng(0).uniform(0.1, 8, (10, 4))
+    laid = {
+        "transposed": np.asfortranarray(rows),
+        "every second row": np.repeat(rows, 2, axis=0)[::2],
+        "float32": rows.astype(np.float32),
+    }[layout]
+
+    np.testing.assert_array_equal(predictor.predict(laid).values, predictor.predict(rows).values)
+
+
+def test_a_regression_is_answered_with_numbers_and_no_probabilities(house: Release) -> None:
+    answers = load(house).predict(np.array([[3.0, 100.0]]))
+
+    assert answers.probabilities is None
+    assert answers.values.dtype == np.float64
+    assert answers.values[0] == pytest.approx(230, rel=1e-4)
+
+
+def test_a_release_of_every_type_of_column_answers_its_rows() -> None:
+    rows = mixed_rows(50, seed=3)
+
+    answers = load(mixed_release()).predict(encode_rows(rows, MIXED_CONTRACT))
+
+    found = [MIXED_CONTRACT.target.values[int(one)] for one in answers.values]
+    assert np.mean(rows["left?"] == found) > 0.7
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"predictions": (2.0, 1.0, 0.0)},
+        {"probabilities": ((1.0, 0.0, 0.0),) * 3},
+    ],
+)
+def test_a_release_that_answers_its_example_otherwise_is_refused(
+    release: Release, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(ReleaseError, match="answers its own example differently"):
+        load(with_example(release, **changes))
+
+
+def test_a_number_that_is_off_by_more_than_the_tolerance_is_refused(house: Release) -> None:
+    predictions = [value * 1.001 for value in house.manifest.example.predictions]
+
+    with pytest.raises(ReleaseError, match="answers its own example differently"):
+        load(with_example(house, predictions=predictions))
+
+
+def test_probabilities_that_the_graph_does_not_give_are_missed() -> None:
+    features, target = load_iris(return_X_y=True)
+    model = Pipeline([("model", SVC())]).fit(features, target)
+    release = make_release(model, IRIS_CONTRACT, features[:1], with_probabilities=False)
+
+    assert load(release).has_probabilities is False
+    with pytest.raises(ReleaseError, match="answers its own example differently"):
+        load(with_example(release, probabilities=((1.0, 0.0, 0.0),)))
+
+
+@pytest.mark.parametrize("model", [b"", b"no graph at all", b"\x08\x07"])
+def test_bytes_that_are_no_graph_are_refused(model: bytes) -> None:
+    with pytest.raises(ReleaseError, match="onnxruntime cannot load the model"):
+        Predictor(model, IRIS_CONTRACT)
+
+
+def test_a_graph_for_another_number_of_features_is_refused(release: Release) -> None:
+    with pytest.raises(ReleaseError, match=r"does not fit contract houses: expected one input"):
+        Predictor(release.model, HOUSE_CONTRACT)

@@ -1,0 +1,141 @@
+"""The release store, in a folder and on a real S3 server."""
+
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mlops_for_mle.errors import ReleaseError
+from mlops_for_mle.releases.manifest import Manifest, Release, release_name, sha256_of
+from mlops_for_mle.releases.store import MANIFEST_FILE, MODEL_FILE, ReleaseStore
+
+SHARED_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def changed(release: Release, /, **changes: Any) -> Release:
+    manifest = Manifest.model_validate(release.manifest.model_dump() | changes)
+    return Release(manifest=manifest, model=release.model)
+
+
+def files_of(store: ReleaseStore, release: Release) -> tuple[Any, str]:
+    """The file system of a store, and the folder of a release in it."""
+    file_system, root = fsspec.core.url_to_fs(store.url)
+    return file_system, f"{root}/iris/{release.manifest.release}"
+
+
+def test_a_published_release_is_fetched_as_it_was_and_nothing_else_is_left(
+    store: ReleaseStore, release: Release
+) -> None:
+    assert store.publish(release)
+
+    assert store.fetch("iris", release.manifest.release) == release
+    assert store.manifest("iris", release.manifest.release) == release.manifest
+    file_system, folder = files_of(store, release)
+    names = {Path(path).name for path in file_system.ls(folder, detail=False)}
+    assert names == {MODEL_FILE, MANIFEST_FILE}
+
+
+def test_a_published_release_is_never_written_again(store: ReleaseStore, release: Release) -> None:
+    store.publish(release)
+
+    assert not store.publish(release)
+    # The same run may be registered anew, after its registered model was deleted.
+    assert not store.publish(changed(release, created_at="2001-01-01T00:00:00Z"))
+    assert store.fetch("iris", release.manifest.release) == release
+
+
+@pytest.mark.parametrize(
+    "changes", [{"run_id": "run1-of-another-project"}, {"model_sha256": "0" * 64}]
+)
+def test_two_projects_that_share_a_store_do_not_take_each_others_release(
+    store: ReleaseStore, release: Release, changes: dict[str, Any]
+) -> None:
+    store.publish(release)
+
+    with pytest.raises(ReleaseError, match=r"of run run1: give this project a MLOPS_RELEASE_STORE"):
+        store.publish(changed(release, **changes))
+
+    assert store.fetch("iris", release.manifest.release) == release
+
+
+def test_versions_of_a_new_registry_lie_beside_those_of_the_old_one(
+    store: ReleaseStore, release: Release
+) -> None:
+    """A new database counts versions from 1 again, and the same training gives the same bytes."""
+    store.publish(release)
+    run_id = "8c1f77aa00000000"
+    second = changed(release, run_id=run_id, release=release_name("iris", 1, run_id))
+
+    assert store.publish(second)
+    assert store.manifest("iris", second.manifest.release).run_id == run_id
+    assert store.manifest("iris", release.manifest.release).run_id == "run1"
+
+
+@pytest.mark.parametrize("name", [MODEL_FILE, MANIFEST_FILE])
+@pytest.mark.parametrize("damage", ["cut short", "gone"])
+def test_a_damaged_release_is_refused_and_published_again(
+    store: ReleaseStore, release: Release, name: str, damage: str
+) -> None:
+    store.publish(release)
+    file_system, folder = files_of(store, release)
+    path = f"{folder}/{name}"
+    if damage == "gone":
+        file_system.rm_file(path)
+    else:
+        file_system.pipe_file(path, file_system.cat_file(path)[:-9])
+
+    with pytest.raises(ReleaseError):
+        store.fetch("iris", release.manifest.release)
+    assert store.publish(release)
+    assert store.fetch("iris", release.manifest.release) == release
+
+
+@SHARED_FOLDER
+@given(place=st.integers(min_value=0), change=st.integers(1, 255))
+def test_one_altered_byte_is_refused(
+    place: int, change: int, release: Release, tmp_path: Path
+) -> None:
+    store = ReleaseStore(str(tmp_path))
+    store.publish(release)
+    content = bytearray(release.model)
+    content[place % len(content)] ^= change
+    (tmp_path / "iris" / release.manifest.release / MODEL_FILE).write_bytes(content)
+
+    with pytest.raises(ReleaseError, match="was altered: its model has the digest"):
+        store.fetch("iris", release.manifest.release)
+    store.publish(release)
+
+
+@SHARED_FOLDER
+@given(model=st.binary(min_size=1, max_size=300))
+def test_any_bytes_survive_publishing(model: bytes, release: Release, tmp_path: Path) -> None:
+    name = f"r-{sha256_of(model)[:16]}"
+    facts = {"release": name, "model_sha256": sha256_of(model), "model_bytes": len(model)}
+    manifest = release.manifest.model_copy(update=facts)
+    store = ReleaseStore(str(tmp_path))
+
+    store.publish(Release(manifest=manifest, model=model))
+
+    assert store.fetch("iris", name).model == model
+
+
+def test_a_release_under_another_name_is_refused(store: ReleaseStore, release: Release) -> None:
+    store.publish(release)
+    file_system, folder = files_of(store, release)
+    file_system.copy(folder, f"{Path(folder).parent}/copy", recursive=True)
+
+    with pytest.raises(ReleaseError, match=r"iris/copy holds the manifest of iris/iris-v1-run1"):
+        store.fetch("iris", "copy")
+
+
+def test_what_is_not_there_is_told(store: ReleaseStore) -> None:
+    with pytest.raises(ReleaseError, match=r"iris/nothing has no manifest\.json"):
+        store.fetch("iris", "nothing")
+
+
+def test_an_address_that_no_store_can_have_is_named_with_its_setting() -> None:
+    with pytest.raises(ReleaseError, match="MLOPS_RELEASE_STORE: 'nope://releases'"):
+        ReleaseStore("nope://releases").fetch("iris", "iris-v1-00000000")
