@@ -46,7 +46,6 @@ def houses() -> Release:
 
 
 @pytest.fixture(scope="session")
-@pytest.fixture(scope="session")
 def mixed() -> Release:
     return mixed_release(1)
 
