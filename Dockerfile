@@ -1,30 +1,33 @@
 # Two images from one lock file: `pipeline` runs Kedro and MLflow, `api` only serves.
 ARG PYTHON_IMAGE=python:3.12.13-slim-bookworm
-ARG UV_IMAGE=ghcr.io/astral-sh/uv:0.13.9
-
-FROM ${UV_IMAGE} AS uv
 
 FROM ${PYTHON_IMAGE} AS builder
-COPY --from=uv /uv /usr/local/bin/uv
+ARG PIP_INDEX_URL=
+ARG UV_DEFAULT_INDEX=${PIP_INDEX_URL}
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends binutils \
+    && rm -rf /var/lib/apt/lists/* \
+    && pip install --no-cache-dir --root-user-action=ignore uv==0.13.9
 ENV UV_COMPILE_BYTECODE=1 \
     UV_LINK_MODE=copy \
     UV_NO_DEV=1 \
-    UV_PYTHON=/usr/local/bin/python \
     UV_PYTHON_DOWNLOADS=never
 WORKDIR /app
+COPY deploy/install_dependencies.sh /usr/local/bin/
 
 # Dependencies are a layer of their own, which a change of the code leaves as it is.
 FROM builder AS api-dependencies
 RUN --mount=type=cache,target=/root/.cache/uv \
     --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
     --mount=type=bind,source=uv.lock,target=uv.lock \
-    uv sync --locked --no-install-project --extra s3
+    install_dependencies.sh --extra s3
 
 FROM builder AS pipeline-dependencies
 RUN --mount=type=cache,target=/root/.cache/uv \
     --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
     --mount=type=bind,source=uv.lock,target=uv.lock \
-    uv sync --locked --no-install-project --extra pipelines --extra s3 --extra tracking-server
+    install_dependencies.sh --extra pipelines --extra s3 --extra tracking-server
 
 # Only the package itself: its dependencies come from the layers above.
 FROM builder AS package
@@ -57,14 +60,14 @@ ENV DO_NOT_TRACK=true \
 RUN install --directory --owner app --group app /volumes/s3 /volumes/api \
     && mkdir -p src conf/local
 COPY --from=pipeline-dependencies /app/.venv .venv
-RUN --mount=type=bind,from=uv,source=/uv,target=/usr/local/bin/uv \
+RUN --mount=type=bind,from=builder,source=/usr/local/bin/uv,target=/usr/local/bin/uv \
     --mount=type=bind,from=package,source=/wheels,target=/wheels \
     uv pip install --no-cache --no-deps --offline --compile-bytecode --python .venv /wheels/*.whl
 COPY pyproject.toml ./
 COPY conf conf
-COPY deploy/bin bin
+COPY deploy/bin deploy/grants.sql bin/
 USER 10001:10001
-CMD ["schedule.py"]
+CMD ["pipeline"]
 # Last, because a new revision would make all layers after it anew.
 ARG VERSION=0
 ARG REVISION=unknown
@@ -76,14 +79,14 @@ LABEL org.opencontainers.image.title="mlops-for-mle" \
 
 FROM runtime AS api
 COPY --from=api-dependencies /app/.venv .venv
-RUN --mount=type=bind,from=uv,source=/uv,target=/usr/local/bin/uv \
+RUN --mount=type=bind,from=builder,source=/usr/local/bin/uv,target=/usr/local/bin/uv \
     --mount=type=bind,from=package,source=/wheels,target=/wheels \
     uv pip install --no-cache --no-deps --offline --compile-bytecode --python .venv /wheels/*.whl
-COPY deploy/bin/http_health.py bin/http_health.py
+COPY deploy/bin/healthy bin/healthy
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["http_health.py", "http://127.0.0.1:8000/health/ready"]
+    CMD ["healthy", "http://127.0.0.1:8000/health/ready"]
 CMD ["python", "-m", "mlops_for_mle.serving"]
 ARG VERSION=0
 ARG REVISION=unknown

@@ -25,7 +25,7 @@ help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo 'Every command but clean and those with Docker first updates the environment in .venv. Variables:'
-	@echo '  PYTHON=               the interpreter for .venv: 3.11, 3.12, 3.13 or a path'
+	@echo '  PYTHON=               the interpreter for .venv: a version from 3.11 to 3.14, or a path'
 	@echo '  HOST= PORT= WORKERS=  where serve, viz and ui listen; how many processes serve'
 	@echo '  PROFILE=              for up, demo, logs and down: tutorial, observability or "tutorial observability"'
 	@echo '  VOLUMES=1             make down deletes the data, too'
@@ -73,7 +73,7 @@ format: setup ## Put the code into the project's style
 	@$(IN_VENV) .venv/bin/ruff check --fix-only
 	@$(IN_VENV) .venv/bin/ruff format
 
-clean: ## Stop the embedded database and remove all that was generated; keep .venv
+clean: ## Stop the embedded database and remove what the project has written; keep .venv
 	@scripts/clean.sh
 
 distclean: clean ## Do clean, then remove .venv and .tools too

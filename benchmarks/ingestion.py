@@ -1,85 +1,42 @@
-"""COPY in one transaction against pandas' `to_sql`, on the same rows and the same server.
+"""Rows of a Parquet file into the table of observations: read, validated, written by COPY."""
 
-    python benchmarks/ingestion.py [--rows 200000] [--rounds 3]
-
-The ways are interleaved round by round, so that a noisy machine disturbs them alike; the ratios
-of the medians are what counts.
-"""
-
-import argparse
-import statistics
-import tempfile
 import time
-from pathlib import Path
+from argparse import Namespace
+from functools import partial
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import text
+from benchmarks.common import CACHE, Case, Checkout, Run, main
 
-from mlops_for_mle import database, embedded_postgres
-from mlops_for_mle.contract import Contract
-from mlops_for_mle.datasets.batch_writer import write_batch
-from mlops_for_mle.records import Batch
-
-CONTRACT = Contract.model_validate(
-    {
-        "name": "benchmark",
-        "table": "benchmark_rows",
-        "features": {f"feature_{index}": {"type": "float"} for index in range(4)},
-        "target": {
-            "column": "target",
-            "response_name": "answer",
-            "classes": [{"value": 0, "label": "no"}, {"value": 1, "label": "yes"}],
-        },
-    }
-)
+FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
+RANGES = ((4.3, 7.9), (2.0, 4.4), (1.0, 6.9), (0.1, 2.5))
 
 
-def make_rows(count: int) -> pd.DataFrame:
-    generator = np.random.default_rng(0)
-    rows = pd.DataFrame(generator.normal(size=(count, 4)), columns=list(CONTRACT.feature_names))
-    return rows.assign(target=generator.integers(0, 2, count))
+def cases(sides: list[Checkout], options: Namespace) -> list[Case]:
+    for side in sides:
+        side.deploy("iris")
+    sizes = (150, options.rows // 10, options.rows)
+    return [Case(f"{rows:,} rows", rows, partial(ingest, rows)) for rows in sizes]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    rows = make_rows(options.rows)
-    with tempfile.TemporaryDirectory() as folder:
-        url = embedded_postgres.acquire(Path(folder) / "postgres").url("mlops")
-        database.prepare(url, CONTRACT)
-        measure(url, rows, options.rounds)
-        embedded_postgres.stop(Path(folder) / "postgres")
+def ingest(rows: int, side: Checkout) -> Run:
+    """A file into the empty table; its rows are new, as what the ledger knows is left out."""
+    file = CACHE / "iris.parquet"
+    iris_rows(rows, seed=time.time_ns()).to_parquet(file)
+    side.sql("TRUNCATE iris_data")
+    parameters = f"source=parquet,parquet_path={file}"
+    run = side.kedro("run", "--pipeline", "data_ingestion", "--params", parameters)
+    assert side.sql("SELECT count(*) FROM iris_data") == rows
+    return run
 
 
-def measure(url: str, rows: pd.DataFrame, rounds: int) -> None:
-    engine = database.engine_for(url)
-    stamped = rows.assign(timestamp=pd.Timestamp("2026-01-01"))
-
-    def copy(number: int) -> None:
-        empty = pd.DataFrame({"row_number": [], "reason": [], "row_data": []})
-        write_batch(engine, CONTRACT, Batch("benchmark", str(number), rows, empty))
-
-    def to_sql(_: int) -> None:
-        stamped.to_sql(CONTRACT.table, engine, if_exists="append", index=False)
-
-    ways = {"COPY, one transaction": copy, "pandas to_sql": to_sql}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(rounds):
-        for name, way in ways.items():
-            with engine.begin() as connection:
-                connection.execute(text(f"TRUNCATE {CONTRACT.table}"))
-            begin = time.perf_counter()
-            way(number)
-            seconds[name].append(time.perf_counter() - begin)
-    base = statistics.median(seconds["COPY, one transaction"])
-    print(f"{len(rows)} rows of {rows.shape[1]} columns, median of {rounds} rounds")
-    for name, values in seconds.items():
-        median = statistics.median(values)
-        print(f"  {name:<22} {median:7.2f} s   {median / base:5.1f} x")
+def iris_rows(rows: int, seed: int) -> pd.DataFrame:
+    """Rows in the ranges of iris, with one decimal like it."""
+    random = np.random.default_rng(seed)
+    columns = [random.uniform(*limits, rows).round(1) for limits in RANGES]
+    made = pd.DataFrame(dict(zip(FEATURES, columns, strict=True)))
+    return made.assign(target=random.integers(0, 3, rows))
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, {"--rows": 1_000_000}, cases)

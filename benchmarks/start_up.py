@@ -1,49 +1,31 @@
-"""`kedro run --pipeline data_ingestion` against the imports that it cannot do without.
+"""`kedro run --pipeline data_ingestion` against the imports that it cannot do without."""
 
-    python benchmarks/start_up.py [--rounds 5]
-
-Runs in the project's folder, on its embedded server unless `DATABASE_URL` is set; the server is
-kept up meanwhile, and the first round, which fills caches, is not counted.
-"""
-
-import argparse
-import os
-import statistics
-import subprocess
 import sys
-import time
-from pathlib import Path
+from functools import partial
+from statistics import median
 
-from mlops_for_mle import database
+from benchmarks.common import checkouts, interleave, parser, ratio
 
-PROJECT = Path(__file__).parents[1]
-IMPORTS = [sys.executable, "-c", "import kedro.framework.cli, mlflow, pandas, sqlalchemy"]
-RUN = [sys.executable, "-m", "kedro", "run", "--pipeline", "data_ingestion"]
-
-
-def seconds(command: list[str]) -> float:
-    environment = {
-        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
-    }
-    begin = time.perf_counter()
-    subprocess.run(command, cwd=PROJECT, env=environment, check=True, capture_output=True)
-    return time.perf_counter() - begin
+IMPORTS = "import kedro.framework.cli, mlflow, pandas, sqlalchemy"
+LIMIT = 1.5
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    os.chdir(PROJECT)
-    # This process holds the server's lease, so that no run starts or stops it.
-    database.database_url()
-    rounds = [(seconds(IMPORTS), seconds(RUN)) for _ in range(options.rounds + 1)][1:]
-    imports, run = (statistics.median(column) for column in zip(*rounds, strict=True))
-    ratio = statistics.median(one / other for other, one in rounds)
-    print(f"Python {sys.version.split()[0]}, median of {options.rounds} rounds")
-    print(f"  imports         {imports:5.2f} s")
-    print(f"  data_ingestion  {run:5.2f} s   {ratio:4.2f} x")
+def main() -> int:
+    options = parser(__doc__).parse_args()
+    ways = {}
+    with checkouts(options.against) as sides:
+        for side in sides:
+            ways["imports", side.name] = partial(side.run, side.python, "-c", IMPORTS)
+            ways["run", side.name] = partial(side.kedro, "run", "--pipeline", "data_ingestion")
+        found = interleave(options.rounds, ways, lambda run: f"{run.seconds:.2f} s")
+    times = {way: [run.seconds for run in runs] for way, runs in found.items()}
+    used = {way: [run.processor for run in runs] for way, runs in found.items()}
+    for side in (side.name for side in sides):
+        for what, found_times in (("seconds", times), ("processor seconds", used)):
+            run, imports = found_times["run", side], found_times["imports", side]
+            print(f"{side:<6}{median(run):6.2f} {what}, {ratio(run, imports):.2f} x the imports")
+    return int(options.check and ratio(times["run", "this"], times["imports", "this"]) > LIMIT)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

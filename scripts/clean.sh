@@ -1,6 +1,6 @@
 #!/bin/sh
-# Removes what the project has generated. Stays away from .venv and .tools, and from what is a
-# person's own: conf/local, data/01_raw and any .env file.
+# Removes what the project itself has written and nothing else: neither a person's files in data,
+# nor conf/local, .env, .venv or .tools.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -13,36 +13,33 @@ for lock in data/serving_spool/*/lock; do
     fi
 done
 
-if [ -x .venv/bin/kedro ] && [ -e data/postgres ]; then
-    # Without it the commands mean the embedded server, never somebody's external one.
-    unset DATABASE_URL
-    .venv/bin/kedro db destroy --yes
-elif [ -e data/postgres ]; then
-    echo 'make: data/postgres is kept, as stopping its server needs the environment: call make' \
-        'setup, then make clean.' >&2
-fi
+# Stopping a server needs the environment; without DATABASE_URL the embedded one is meant.
+for cluster in data/postgres benchmarks/.cache/projects/*/data/postgres; do
+    # Its lock files stay.
+    [ -n "$(find "$cluster" ! -type d ! -name '*.lock' 2>/dev/null | head -n 1)" ] || continue
+    if [ ! -x .venv/bin/python ]; then
+        echo "make: $cluster is kept: call make setup, then make clean." >&2
+        continue
+    fi
+    env -u DATABASE_URL MLOPS_PROJECT_PATH="$PWD/${cluster%data/postgres}" \
+        .venv/bin/python -m kedro db destroy --yes
+done
 
-if [ -d data ]; then
-    (
-        cd data
-        find . \( -path ./01_raw -o -path ./postgres \) -prune -o \
-            ! -type d ! -name .gitkeep -exec rm -f {} +
-        find . -depth -type d -empty ! -path . ! -path './01_raw*' ! -path './postgres*' \
-            -exec rmdir {} \;
-    )
-fi
-
-find . \( -path ./.venv -o -path ./.tools -o -path ./.git -o -path ./data -o -path ./conf/local \) \
-    -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints -o -name '*.egg-info' \) \
-    -prune -exec rm -rf {} +
-# The servers that the benchmarks are compared with, and their own project.
-if [ -e benchmarks/serving/.cache ]; then
-    for cluster in benchmarks/serving/.cache/*/data/postgres; do
-        [ -e "$cluster" ] || continue
-        MLOPS_PROJECT_PATH=$(dirname "$(dirname "$cluster")") .venv/bin/kedro db destroy --yes
+# The datasets of the catalog; one may write a second file with another ending.
+catalog() {
+    sed -n 's/.*{globals:data_folder}\/\([[:alnum:]_/-]*\)\..*/\1/p' conf/*/catalog*.yml
+    printf '%s\n' 07_model_output/predictions 07_model_output/predictions_rejects
+}
+sed -n 's/^data_folder: *\([^#]*[^# ]\).*/\1/p' conf/*/globals.yml | tr -d "\"'" | sort -ru |
+    while IFS= read -r folder; do
+        catalog | while IFS= read -r stem; do rm -rf "$folder/$stem".*; done
+        rm -f "$folder/.training.lock"
+        rmdir "$folder"/0[5-8]_* "$folder" 2>/dev/null || true
     done
-    rm -rf benchmarks/serving/.cache
-fi
+rm -rf data/02_intermediate/load_*-scikit-learn-*.parquet data/mlflow data/releases \
+    data/serving_cache data/serving_spool
+rmdir data/02_intermediate 2>/dev/null || true
+
+find src tests benchmarks scripts -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 rm -rf .benchmarks .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
-    .pytest_cache .ruff_cache .viz build coverage.xml dist htmlcov info.log mlartifacts \
-    mlflow.db mlruns
+    .pytest_cache .ruff_cache .viz benchmarks/.cache

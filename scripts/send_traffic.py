@@ -1,41 +1,31 @@
 """Asks a running server to predict known rows, and tells it their true labels afterwards.
 
-    python scripts/send_traffic.py [--rows 300] [--seed 1] [--shift petal_length=1.5]
-        [--swap versicolor,virginica] [--no-labels] [--url http://localhost:8000]
-
 The rows are drawn from the server's own `/observations`, so it works for any contract. `--shift`
 changes a feature as a wrongly calibrated instrument would, `--swap` exchanges two classes in the
 labels as a changed world would: what monitoring is there to notice.
 """
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Iterator
-from itertools import product
 from random import Random
 from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+
+import httpx
 
 AT_ONCE = 100
-NUMBERS = ("float", "integer", "decimal")
 
 
 def main() -> None:
     options = read_options()
     try:
-        model = ask(options.url, "/model")["contract"]
-        known = list(observations(options.url))
-        if not known:
-            sys.exit("There are no observations to draw from: run `kedro run` first.")
-        sent, told = send(options, model, known)
-    except HTTPError as error:
-        sys.exit(f"{error.url} answered {error.code}: {error.read().decode()[:500]}")
-    except (URLError, ConnectionError) as error:
+        with httpx.Client(base_url=options.url, timeout=30) as server:
+            predicted, told = send(options, server)
+    except httpx.TransportError as error:
         sys.exit(f"No server answers at {options.url} ({error}): start one with `kedro serve`.")
-    print(f"{sent} rows were predicted, {told} true labels told.")
+    except httpx.HTTPStatusError as error:
+        sys.exit(f"{error}\n{error.response.text[:500]}")
+    print(f"{predicted} rows were predicted, {told} true labels told.")
 
 
 def read_options() -> argparse.Namespace:
@@ -47,80 +37,48 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--no-labels", action="store_true", help="tell no true labels")
     address = f"http://localhost:{os.environ.get('MLOPS_PORT', '8000')}"
     parser.add_argument("--url", default=address, help="where the server is; default: %(default)s")
-    options = parser.parse_args()
-    options.url = options.url.rstrip("/")
-    if options.rows < 1:
-        parser.error(f"--rows: expected at least 1 (found {options.rows})")
-    return options
+    return parser.parse_args()
 
 
-def observations(url: str) -> Iterator[dict[str, Any]]:
-    following = "/observations?limit=1000"
-    while following:
-        page = ask(url, following)
-        yield from page["observations"]
-        following = page["next"]
-
-
-def send(
-    options: argparse.Namespace, model: dict[str, Any], known: list[dict[str, Any]]
-) -> tuple[int, int]:
+def send(options: argparse.Namespace, server: httpx.Client) -> tuple[int, int]:
     """Predict a random sample of the known rows; gives how many rows and labels were sent."""
-    target = model["target"]["column"]
-    names = {one["value"]: one["label"] for one in model["target"].get("classes") or []}
-    swapped = read_swap(options.swap, list(names.values()))
-    numbers = [name for name, one in model["features"].items() if one["type"] in NUMBERS]
-    shift = read_shift(options.shift, numbers)
+    contract = ask(server, "GET", "/model")["contract"]
+    target = contract["target"]
+    labels = {one["value"]: one["label"] for one in target.get("classes") or []}
+    if options.swap:
+        labels = swapped(labels, options.swap)
+    shifted, _, amount = (options.shift or "").partition("=")
+    if shifted not in {"", *contract["features"]}:
+        sys.exit(f"--shift: expected one of {', '.join(contract['features'])} (found {shifted!r})")
+    known = ask(server, "GET", "/observations?limit=1000")["observations"]
+    if not known:
+        sys.exit("There are no observations to draw from: run `kedro run` first.")
     drawn = Random(options.seed).choices(known, k=options.rows)
     told = 0
     for begin in range(0, len(drawn), AT_ONCE):
         part = drawn[begin : begin + AT_ONCE]
-        rows = [{name: row[name] for name in model["features"]} for row in part]
-        for row, (name, amount) in product(rows, shift.items()):
-            if row[name] is not None:
-                row[name] += amount
-        answers = ask(options.url, "/predict", rows)
-        for row, answer in zip(part, answers, strict=True):
-            if options.no_labels:
-                continue
-            label = names.get(row[target], row[target])
-            body = {
-                "prediction_id": answer["prediction_id"],
-                "label": swapped.get(label, label),
-            }
-            ask(options.url, "/feedback", body)
+        rows = [{name: row[name] for name in contract["features"]} for row in part]
+        for row in rows:
+            if row.get(shifted) is not None:
+                row[shifted] += float(amount)
+        answers = ask(server, "POST", "/predict", rows)
+        for row, answer in zip(part, answers if not options.no_labels else [], strict=False):
+            label = labels.get(row[target["column"]], row[target["column"]])
+            body = {"prediction_id": answer["prediction_id"], "label": label}
+            ask(server, "POST", "/feedback", body)
             told += 1
     return len(drawn), told
 
 
-def read_swap(text: str | None, classes: list[Any]) -> dict[Any, Any]:
-    if text is None:
-        return {}
-    pair = text.split(",")
-    match pair:
-        case [one, other] if {one, other} <= set(classes):
-            return {one: other, other: one}
-    allowed = ", ".join(map(str, classes)) or "the classes, which a regression has not"
-    sys.exit(f"--swap: expected two of {allowed} (found {text!r})")
+def swapped(labels: dict[Any, Any], pair: str) -> dict[Any, Any]:
+    one, _, other = pair.partition(",")
+    if not {one, other} <= set(labels.values()):
+        sys.exit(f"--swap: expected two of {', '.join(labels.values())} (found {pair!r})")
+    return {value: {one: other, other: one}.get(label, label) for value, label in labels.items()}
 
 
-def read_shift(text: str | None, features: list[str]) -> dict[str, float]:
-    if text is None:
-        return {}
-    name, _, amount = text.partition("=")
-    try:
-        if name in features:
-            return {name: float(amount)}
-    except ValueError:
-        pass
-    sys.exit(f"--shift: expected NAME=NUMBER with one of {', '.join(features)} (found {text!r})")
-
-
-def ask(url: str, path: str, body: Any = None) -> Any:
-    data = None if body is None else json.dumps(body).encode()
-    request = Request(url + path, data=data, headers={"content-type": "application/json"})
-    with urlopen(request, timeout=30) as answer:
-        return json.load(answer)
+def ask(server: httpx.Client, method: str, path: str, body: Any = None) -> Any:
+    return server.request(method, path, json=body).raise_for_status().json()
 
 
 if __name__ == "__main__":

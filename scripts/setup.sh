@@ -1,65 +1,83 @@
 #!/bin/sh
-# Finds a suitable Python that is already on this machine and lets it bring .venv up to date.
-# Reads UV_PYTHON or PYTHON: a path or command, or a version such as 3.12.
-set -u
+# Brings .venv in line with uv.lock, by the uv on PATH or one that it installs into .tools once.
+# PYTHON or UV_PYTHON names the interpreter: a version such as 3.12, a command or a path.
+set -eu
 
-cd "$(dirname "$0")/.." || exit 1
-
-# Prints the version and the path of the interpreter if it is a CPython that uv.lock covers.
-check='
-import sys
-version = sys.version_info[:3]
-plain = sys.implementation.name == "cpython" and "t" not in sys.abiflags
-if (3, 11) <= version[:2] < (3, 14) and plain:
-    print("%d.%d.%d" % version + " " + (getattr(sys, "_base_executable", None) or sys.executable))
-'
-requested=${UV_PYTHON:-${PYTHON:-}}
-wanted_version=
-python=
+cd "$(dirname "$0")/.."
+version=0.13.9
+tools=$PWD/.tools
 
 fail() {
     printf 'make: %s\n' "$1" >&2
     exit 1
 }
 
-# A command on PATH proves nothing (version managers leave shims that fail), so it is really run.
-accept() {
-    answer=$("$1" -I -S -c "$check" 2>/dev/null </dev/null) || return 1
-    [ -n "$answer" ] || return 1
-    case ${answer%% *}. in
-        "$wanted_version".* | "$wanted_version") ;;
-        *) [ -z "$wanted_version" ] || return 1 ;;
-    esac
-    python=${answer#* }
-}
+# What the caller's shell may have for other projects.
+unset VIRTUAL_ENV PYTHONHOME UV_PROJECT UV_PROJECT_ENVIRONMENT UV_WORKING_DIRECTORY UV_FROZEN \
+    UV_LOCKED UV_NO_DEV PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_ROOT PIP_TARGET PIP_USER
+export UV_PYTHON="${UV_PYTHON:-${PYTHON:-}}" UV_PYTHON_DOWNLOADS="${UV_PYTHON_DOWNLOADS:-never}"
+[ -n "${UV_CACHE_DIR:-}" ] || [ -w "${HOME:-/none}" ] || export UV_CACHE_DIR="$tools/cache"
+# A network that inspects TLS has its certificate in the system's store, not in uv's.
+for bundle in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem; do
+    [ ! -r "$bundle" ] || export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-true}"
+done
+# uv looks for interpreters on PATH; pyenv keeps them elsewhere.
+for folder in "${HOME:-}"/.pyenv/versions/3.*/bin; do PATH=$PATH:$folder; done
 
-search() {
-    accept .venv/bin/python && return
-    for candidate in python3.12 python3.13 python3.11 python3 python \
-        "${HOME:-}"/.pyenv/versions/3.12*/bin/python \
-        "${HOME:-}"/.pyenv/versions/3.1[13]*/bin/python \
-        /opt/homebrew/bin/python3.1[123] /usr/local/bin/python3.1[123]; do
-        accept "$candidate" && return
+# uv.lock has PyPI's addresses. Who uses another index gets the same files from it, by their hashes.
+user=${XDG_CONFIG_HOME:-${HOME:-}/.config}
+index=${UV_DEFAULT_INDEX:-${UV_INDEX_URL:-${PIP_INDEX_URL:-$(sed -n 's/^ *index-url *[=:] *//p' \
+    "$user/pip/pip.conf" "${HOME:-}/.pip/pip.conf" /etc/pip.conf 2>/dev/null | head -n 1)}}}
+lock=--locked
+[ -z "$index" ] || export UV_DEFAULT_INDEX="$index" lock=--frozen
+
+find_uv() {
+    for uv in uv "$tools/uv-$version/bin/uv"; do
+        case $("$uv" --version 2>/dev/null) in '' | 'uv 0.'[0-7].*) ;; *) return ;; esac
     done
-    found=$("${UV:-uv}" python find --no-project --no-python-downloads \
-        "${wanted_version:->=3.11,<3.14}" 2>/dev/null </dev/null) && accept "$found"
+    false
 }
 
-case $requested in
-    '')
-        search || fail "No Python 3.11, 3.12 or 3.13 was found on PATH, under ~/.pyenv or by uv: install one \
-(Debian, Ubuntu: apt install python3 python3-venv; macOS: brew install python@3.12; with uv: \
-uv python install 3.12) or name one with make setup PYTHON=/path/to/python."
-        ;;
-    *[!0-9.]* | .*)
-        accept "$requested" || fail "UV_PYTHON or PYTHON is '$requested', which does not run as a CPython 3.11, \
-3.12 or 3.13: name a path, a command or a version such as 3.12, or unset it."
-        ;;
-    *)
-        wanted_version=$requested
-        search || fail "UV_PYTHON or PYTHON asks for version '$requested', which was not found on this machine \
-within the versions allowed (3.11, 3.12, 3.13): install it, name another or unset the variable."
-        ;;
-esac
+install_uv() {
+    echo "Installing uv $version into .tools (once)." >&2
+    for python in "${UV_PYTHON:-python3}" python3 python3.11 python3.12 python3.13 python3.14; do
+        rm -rf "$tools/partial"
+        if "$python" -m venv "$tools/partial" >/dev/null 2>&1; then
+            set -- "$tools/partial/bin/python" -m pip install
+        elif "$python" -m pip --version >/dev/null 2>&1; then
+            set -- "$python" -m pip install --target "$tools/partial"
+        fi
+        [ $# = 0 ] || break
+    done
+    [ $# -gt 0 ] || fail "No Python with venv or pip was found to install uv with: install one (Debian, \
+Ubuntu: apt install python3-venv; macOS: brew install python) or uv itself."
+    said=$("$@" "uv==$version" 2>&1) || fail "pip could not install uv $version: $said"
+    mv "$tools/partial" "$tools/uv-$version"
+    find_uv
+}
 
-UV_PYTHON=$python exec "$python" -I scripts/setup_environment.py
+is_complete() { [ "$(cat .venv/complete 2>/dev/null)" = "$PWD" ]; }
+
+make_environment() {
+    # uv takes a half-made environment for whole, and scripts of a moved one name the old place.
+    is_complete || [ ! -e .venv/pyvenv.cfg ] || rm -rf .venv
+    [ -e .venv ] || echo 'Making .venv; the first time takes minutes.'
+    rm -f .venv/complete
+    if [ "$lock" = --frozen ]; then
+        "$uv" export --frozen --quiet --no-emit-project --output-file "$tools/requirements.txt" &&
+            "$uv" venv --quiet --clear &&
+            "$uv" pip sync --python .venv --require-hashes "$tools/requirements.txt" || return
+    fi
+    "$uv" sync "$lock" --color never && pwd >.venv/complete
+}
+
+find_uv && is_complete && "$uv" sync "$lock" --check --quiet 2>/dev/null && exit
+mkdir -p "$tools"
+exec 9>"$tools/lock"
+if command -v flock >/dev/null && ! flock -n 9; then
+    echo 'Waiting for another make that sets up the environment.' >&2
+    flock 9
+fi
+find_uv || install_uv
+make_environment 2>&1 | sed '/^ [-+~D]/d' >&2
+is_complete || fail 'uv could not bring .venv in line with uv.lock; its words are above.'

@@ -8,8 +8,9 @@ import pytest
 import yaml
 from sqlalchemy.engine import make_url
 
-from mlops_for_mle import database, embedded_postgres
+from mlops_for_mle import database
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.database import embedded
 from tests.integration.projects import copy_project
 from tests.integration.servers import DatabaseServer, ExternalPostgres, reachable_folder
 
@@ -28,8 +29,8 @@ def embedded_server() -> Iterator[DatabaseServer]:
     """One embedded PostgreSQL 18 for the whole session."""
     folder = reachable_folder("embedded-server-")
     home = folder / "postgres"
-    yield DatabaseServer(embedded_postgres.acquire(home, databases=("mlops",)).url("mlops"))
-    embedded_postgres.stop(home)
+    yield DatabaseServer(embedded.acquire(home, databases=("mlops",)).url("mlops"))
+    embedded.stop(home)
     shutil.rmtree(folder)
 
 

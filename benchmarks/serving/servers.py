@@ -1,262 +1,206 @@
-"""The servers that are compared: how each is started and asked.
+"""The servers that are compared: how each is installed, started, asked and understood.
 
 Every server has one worker, answers on the loopback interface and writes no line per request. Where
-the documentation offers a choice, the quicker one is taken.
+the documentation offers a choice, the quicker one is taken. Ours is asked in the contract's own
+words: text, dates, gaps. The peers serve the training pipeline from MLflow, which takes the numbers
+that the contract makes of them, so that they have less to do.
 """
 
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from itertools import cycle, islice
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from benchmarks.serving.bodies import (
-    COLUMNS,
-    LISTS,
-    MLFLOW_COLUMNS,
-    MLFLOW_SPLIT,
-    OBJECT,
-    OBJECTS,
-    TENSOR,
-    BodySize,
-    Form,
-)
-from benchmarks.serving.environments import PROJECT
-from benchmarks.serving.processes import free_port
-from benchmarks.serving.trained_model import TrainedModel, own_environment
+import pandas as pd
+from benchmarks.common import CACHE, PROJECT, Checkout, Server, free_port
+from benchmarks.ingestion import iris_rows
+from benchmarks.scoring import mixed_rows, score
 
-APPS = Path(__file__).resolve().parent / "apps"
+HERE = Path(__file__).resolve().parent
+ROWS = 10_000
+RESPONSES = {"iris": "iris_class", "subscriptions": "해지"}
 
-OURS = "ours"
-NOOP = "noop"
+# Those that keep what they answer, and all of the project's own.
+LOGGED = ("ours", "other")
+OURS = (*LOGGED, "preview")
+
+# What peers are installed for: the project's own Python, which ours runs on, or one that uv finds.
+PYTHONS = (str(Path(sys.executable).resolve()), "3.12", "3.11", "3.13")
 
 
-@dataclass(frozen=True)
-class Start:
-    """What a server is started with.
+class Model:
+    """One contract's model, in the forms that the servers load.
 
     Attributes:
-        model: The trained model.
-        binaries: The folder of programs of the server's environment.
-        folder: A folder for whatever it needs.
-        port: Where it shall listen.
+        folder: The version as MLflow stores it, and the same pipeline in `model.joblib`.
+        rows: What ours is asked about, and `labels`, what batch scoring says to them.
+        data: What the peers are asked about, by `columns`, and `answers`, what scikit-learn says.
     """
 
-    model: TrainedModel
-    binaries: Path
-    folder: Path
-    port: int
+    def __init__(self, side: Checkout, contract: str) -> None:
+        side.deploy(contract)
+        self.side, self.contract = side, contract
+        self.folder = side.folder / "models" / contract
+        shutil.rmtree(self.folder, ignore_errors=True)
+        side.kedro("model", "download", "champion", str(self.folder), "--env", contract)
+        # The first subscriber has no gap, the second has.
+        rows = iris_rows(ROWS, 7) if contract == "iris" else mixed_rows(ROWS + 1)[1:]
+        rows.to_parquet(self.folder / "asked.parquet")
+        score(contract, self.folder / "asked.parquet", side)
+        scored = pd.read_parquet(side.folder / "scored/rows.parquet").sort_values("row_number")
+        self.labels: list[Any] = scored[RESPONSES[contract]].tolist()
+        if contract == "iris":
+            rows = rows.drop(columns="target")
+            inputs = rows.to_dict("split")
+        else:
+            seen = rows["마지막 접속"].dt.strftime("%Y-%m-%dT%H:%M:%S")
+            rows = rows.assign(**{"가입일": rows["가입일"].astype(str), "마지막 접속": seen})
+            rows = rows.drop(columns=["고객번호", "해지일", "해지"])
+            inputs = json.loads((self.folder / "input_example.json").read_text())
+        self.rows: list[dict[str, Any]] = json.loads(rows.to_json(orient="records"))
+        self.columns: list[str] = inputs["columns"]
+        # JSON has no NaN.
+        data = [[None if value != value else value for value in row] for row in inputs["data"]]
+        self.data: list[list[float | None]] = list(islice(cycle(data), ROWS))
+        document = {"columns": self.columns, "data": self.data}
+        (self.folder / "rows.json").write_text(json.dumps(document))
+        side.run(side.python, str(HERE / "apps/export.py"), str(self.folder))
+        self.answers: list[int] = json.loads((self.folder / "answers.json").read_text())
 
 
-@dataclass(frozen=True)
-class Command:
-    """How to start a server: program and arguments, variables to add, and where."""
+class Kind(NamedTuple):
+    """How a server is asked for so many rows (None where it cannot), understood and started."""
 
-    arguments: list[str]
-    variables: dict[str, str] = field(default_factory=dict)
-    folder: Path = APPS
-
-
-@dataclass(frozen=True)
-class Server:
-    """One competitor.
-
-    Attributes:
-        name: For options and files.
-        title: For people.
-        path: The route that predicts.
-        command: Makes the command from what it is started with.
-        one: How it is asked about one row.
-        many: How it is asked about many rows; None where it cannot be.
-        columns: Its quickest form for many rows.
-        requirements: The name of its file of pinned versions; None for the project's environment.
-        is_checked: Whether its answers are predictions.
-    """
-
-    name: str
-    title: str
     path: str
-    command: Callable[[Start], Command]
-    one: Form
-    many: Form | None
-    columns: Form | None
-    requirements: str | None = None
-    is_checked: bool = True
-
-    def form(self, size: BodySize) -> Form | None:
-        """How it is asked about a body of this size; None where it cannot be."""
-        if size.by_columns:
-            return self.columns
-        return self.one if size.row_count == 1 else self.many
+    body: Callable[[Model, int], Any]
+    read: Callable[[Any], list[Any]]
+    command: str = ""
 
 
-def start_facts(
-    server: Server, model: TrainedModel, environment: Path | None, cache: Path
-) -> Start:
-    """Choose a port and make an empty folder."""
-    folder = cache / "servers" / server.name
+def start(name: str, model: Model) -> Server:
+    """Install and start a server; raises `OSError` if it cannot be had here."""
+    if name in OURS:
+        return model.side.serve(model.contract)
+    folder = CACHE / "servers" / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    binaries = environment / "bin" if environment is not None else Path(sys.executable).parent
-    return Start(model, binaries, folder, free_port())
+    binaries = Path(model.side.python).parent if name == "noop" else install(name)
+    places = {"apps": HERE / "apps", "folder": folder, "model": model.folder}
+    places |= {"port": free_port(), "second": free_port(), "third": free_port()}
+    words = [word.format(**places) for word in KINDS[name].command.split()]
+    variables = dict(word.split("=", 1) for word in words if word.split("=")[0].isupper())
+    program, *arguments = words[len(variables) :]
+    path = os.pathsep.join([str(binaries), os.environ["PATH"]])
+    environment = model.side.environment | {"PATH": path, "MODEL": str(model.folder), **variables}
+    return Server([str(binaries / program), *arguments], environment, folder, places["port"])
 
 
-def environment_of(server: Server, start: Start, command: Command) -> dict[str, str]:
-    """All variables of a server's process."""
-    environment = own_environment(start.model.project)
-    if server.requirements is not None:
-        environment.pop("PYTHONPATH", None)
-    environment["PATH"] = os.pathsep.join([str(start.binaries), environment["PATH"]])
-    return environment | command.variables
+def install(name: str) -> Path:
+    """The programs of an environment with the versions of `requirements/<name>.txt`.
+
+    Raises:
+        OSError: No Python that the peer supports is here, or a package cannot be had.
+    """
+    requirements, folder = HERE / f"requirements/{name}.txt", CACHE / "peers" / name
+    # An environment that was moved no longer works.
+    wanted, stamp = f"{folder}\n{requirements.read_text()}", folder / "installed"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return folder / "bin"
+    print(f"installing {name} …", flush=True)
+    into = ("--python", str(folder / "bin/python"))
+    reasons = []
+    for python in PYTHONS:
+        try:
+            _uv("venv", "--clear", "--no-python-downloads", "--python", python, str(folder))
+            _uv("pip", "install", *into, "--requirements", str(requirements))
+        except OSError as error:
+            reasons.append(f"{python}: {error}")
+            continue
+        stamp.write_text(wanted)
+        return folder / "bin"
+    raise OSError("; ".join(reasons))
 
 
-def _ours(start: Start) -> Command:
-    arguments = ["-m", "mlops_for_mle.serving", "--port", str(start.port)]
-    # Half of what is free: large bodies are answered more quickly than a database takes them in.
-    bound = max(1 << 30, shutil.disk_usage(start.folder).free // 2)
-    return Command(
-        [str(start.binaries / "python"), *arguments],
-        {"MLOPS_SPOOL_MAX_BYTES": str(bound), "MLOPS_SPOOL": str(start.folder / "spool")},
-        PROJECT,
-    )
+def _uv(*arguments: str) -> None:
+    # The one that the project's set-up has brought, else the one on PATH.
+    brought = sorted(map(str, PROJECT.glob(".tools/uv-*/bin/uv")))
+    command = [*brought, "uv"][0], *arguments, "--quiet"
+    finished = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    if finished.returncode:
+        raise OSError(" ".join(finished.stderr.split()[-60:]))
 
 
-def _noop(start: Start) -> Command:
-    return Command([str(start.binaries / "python"), "noop.py", str(start.port)])
+def _own_form(model: Model, count: int) -> Any:
+    columns = {name: [row[name] for row in model.rows] for name in model.rows[0]}
+    return model.rows[0] if count == 1 else {"columns": columns}
 
 
-def _mlflow(start: Start) -> Command:
-    arguments = ["models", "serve", "--model-uri", str(start.model.mlflow_folder)]
-    arguments += ["--env-manager", "local", "--workers", "1"]
-    arguments += ["--host", "127.0.0.1", "--port", str(start.port)]
-    return Command(
-        [str(start.binaries / "mlflow"), *arguments],
-        {"UVICORN_ACCESS_LOG": "false", "MLFLOW_TRACKING_URI": str(start.folder)},
-        start.folder,
-    )
+def _row(model: Model, count: int) -> Any:
+    return model.rows[0] if count == 1 else None
 
 
-def _mlserver(start: Start) -> Command:
-    settings = {
-        "debug": False,
-        "host": "127.0.0.1",
-        "http_port": start.port,
-        "grpc_port": free_port(),
-        "metrics_port": free_port(),
-        # In one process, like ours: its pool of processes for inference is no quicker for a small
-        # model, and MLServer 1.7 cannot start it with uvloop 0.22 and newer.
-        "parallel_workers": 0,
-    }
-    model = {
-        "name": "iris",
-        "implementation": "mlserver_sklearn.SKLearnModel",
-        "parameters": {"uri": str(start.model.joblib_file)},
-    }
-    (start.folder / "settings.json").write_text(json.dumps(settings))
-    (start.folder / "model-settings.json").write_text(json.dumps(model))
-    return Command([str(start.binaries / "mlserver"), "start", "."], {}, start.folder)
+def _own_answer(answer: Any) -> list[Any]:
+    values = answer.get("columns", answer)
+    found = next(values[name] for name in RESPONSES.values() if name in values)
+    return found if isinstance(found, list) else [found]
 
 
-def _bentoml(start: Start) -> Command:
-    arguments = ["serve", "bentoml_service:Iris", "--host", "127.0.0.1", "--port", str(start.port)]
-    configuration = start.folder / "configuration.yaml"
-    configuration.write_text("services:\n  logging:\n    access:\n      enabled: false\n")
-    variables = {
-        "MODEL": str(start.model.joblib_file),
-        "BENTOML_HOME": str(start.folder),
-        "BENTOML_CONFIG": str(configuration),
-        "BENTOML_DO_NOT_TRACK": "True",
-    }
-    return Command([str(start.binaries / "bentoml"), *arguments], variables)
+def _columns(model: Model, count: int) -> Any:
+    values = zip(*model.data[:count], strict=True)
+    return {"inputs": dict(zip(model.columns, map(list, values), strict=True))}
 
 
-def _litserve(start: Start) -> Command:
-    arguments = ["litserve_app.py", str(start.port)]
-    return Command(
-        [str(start.binaries / "python"), *arguments],
-        {"MODEL": str(start.model.joblib_file)},
-    )
+def _record(model: Model, count: int) -> Any:
+    return dict(zip(model.columns, model.data[0], strict=True)) if count == 1 else None
 
 
-def _tutorial(start: Start) -> Command:
-    arguments = ["tutorial:app", "--host", "127.0.0.1", "--port", str(start.port)]
-    arguments += ["--no-access-log", "--log-level", "warning"]
-    return Command(
-        [str(start.binaries / "uvicorn"), *arguments],
-        {"MODEL": str(start.model.mlflow_folder)},
-    )
+def _tensor(model: Model, count: int) -> Any:
+    data = [value for row in model.data[:count] for value in row]
+    shape = [count, len(model.columns)]
+    return {"inputs": [{"name": "features", "datatype": "FP64", "shape": shape, "data": data}]}
 
 
-SERVERS = (
-    Server(
-        name=OURS,
-        title="ours",
-        path="/predict",
-        command=_ours,
-        one=OBJECT,
-        many=OBJECTS,
-        columns=COLUMNS,
+def _lists(model: Model, count: int) -> Any:
+    return {"rows": model.data[:count]}
+
+
+UVICORN = "--app-dir {apps} --port {port} --no-access-log --log-level warning"
+NOOP = f"uvicorn noop:application --loop uvloop --http httptools --lifespan off {UVICORN}"
+MLFLOW = """
+UVICORN_ACCESS_LOG=false MLFLOW_TRACKING_URI={folder}
+mlflow models serve --model-uri {model} --env-manager local --workers 1 --port {port}
+"""
+# In one process, like ours: MLServer's pool of processes is no quicker for a small model, and
+# MLServer 1.7 cannot start it with uvloop 0.22 and newer.
+MLSERVER = """
+MLSERVER_PARALLEL_WORKERS=0 MLSERVER_DEBUG=false MLSERVER_HOST=127.0.0.1 MLSERVER_HTTP_PORT={port}
+MLSERVER_GRPC_PORT={second} MLSERVER_METRICS_PORT={third} MLSERVER_MODEL_NAME=model
+MLSERVER_MODEL_IMPLEMENTATION=mlserver_sklearn.SKLearnModel
+MLSERVER_MODEL_URI={model}/model.joblib
+mlserver start {folder}
+"""
+BENTOML = """
+BENTOML_HOME={folder} BENTOML_DO_NOT_TRACK=True
+bentoml serve bentoml_service:Served --working-dir {apps} --host 127.0.0.1 --port {port}
+"""
+LITSERVE = "python {apps}/litserve_app.py {port}"
+TUTORIAL = f"uvicorn tutorial:app {UVICORN}"
+
+KINDS = {
+    "ours": Kind("/predict", _own_form, _own_answer),
+    "other": Kind("/predict", _own_form, _own_answer),
+    "preview": Kind("/predict/preview", _row, _own_answer),
+    "noop": Kind("/predict", _own_form, _own_answer, NOOP),
+    "mlflow": Kind("/invocations", _columns, lambda answer: answer["predictions"], MLFLOW),
+    "mlserver": Kind(
+        "/v2/models/model/infer", _tensor, lambda answer: answer["outputs"][0]["data"], MLSERVER
     ),
-    Server(
-        name=NOOP,
-        title="no-op ASGI",
-        path="/predict",
-        command=_noop,
-        one=OBJECT,
-        many=OBJECTS,
-        columns=COLUMNS,
-        is_checked=False,
-    ),
-    Server(
-        name="mlflow",
-        title="mlflow models serve",
-        path="/invocations",
-        command=_mlflow,
-        one=MLFLOW_COLUMNS,
-        many=MLFLOW_SPLIT,
-        columns=MLFLOW_COLUMNS,
-        requirements="mlflow",
-    ),
-    Server(
-        name="mlserver",
-        title="MLServer",
-        path="/v2/models/iris/infer",
-        command=_mlserver,
-        one=TENSOR,
-        many=TENSOR,
-        columns=TENSOR,
-        requirements="mlserver",
-    ),
-    Server(
-        name="bentoml",
-        title="BentoML",
-        path="/predict",
-        command=_bentoml,
-        one=LISTS,
-        many=LISTS,
-        columns=LISTS,
-        requirements="bentoml",
-    ),
-    Server(
-        name="litserve",
-        title="LitServe",
-        path="/predict",
-        command=_litserve,
-        one=LISTS,
-        many=LISTS,
-        columns=LISTS,
-        requirements="litserve",
-    ),
-    Server(
-        name="tutorial",
-        title="the tutorial's app",
-        path="/predict",
-        command=_tutorial,
-        one=OBJECT,
-        many=None,
-        columns=None,
-        requirements="tutorial",
-    ),
-)
+    "bentoml": Kind("/predict", _lists, list, BENTOML),
+    "litserve": Kind("/predict", _lists, list, LITSERVE),
+    "tutorial": Kind("/predict", _record, _own_answer, TUTORIAL),
+}

@@ -69,7 +69,9 @@ def explain(error: BaseException) -> str:
     ours = _ours(error)
     if ours is not None:
         return str(ours)
-    *_, last = causes(error)
+    # SQLAlchemy keeps the driver's error, beneath which only its own connection pool is found.
+    drivers = [getattr(one, "orig", None) for one in causes(error)]
+    *_, last = [one for one in drivers if isinstance(one, Exception)] or causes(error)
     if hasattr(last, "errors") and callable(last.errors):
         return "\n".join(_explain_fields(last.errors()))
     if isinstance(last, OSError):

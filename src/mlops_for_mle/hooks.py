@@ -58,32 +58,25 @@ class ProjectHooks:
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
         """Remember what this run decided and found; another may run at the same time."""
-        if dataset_name in ("champion@decision", "monitoring_runs"):
+        if dataset_name in ("champion@decision", "summary"):
             self._results[dataset_name] = data
 
     @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any], catalog: Any) -> None:
-        """Sum up after the whole line or monitoring has run."""
-        names = _pipeline_names(run_params)
-        if not names & {"__default__", "monitoring"}:
-            return
+        """Say how a pipeline sums itself up, and sum up after the whole line."""
         import click
 
-        from mlops_for_mle.database.engine import database_url
-
-        contract, url = _contract(catalog), database_url()
-        if "monitoring" in names:
-            from mlops_for_mle.commands.monitoring import last_summary, summarise
-
-            run = self._results.get("monitoring_runs")
-            click.echo(summarise(run) if run else last_summary(url, contract.name))
-        if "__default__" in names:
+        if "summary" in self._results:
+            click.echo(self._results["summary"])
+        if "__default__" in _pipeline_names(run_params):
             from mlops_for_mle.commands.model import project_summary
+            from mlops_for_mle.database.engine import database_url
 
             metric, env = _gate_metric(catalog), run_params.get("env")
             decision = self._results.get("champion@decision")
             run_id = decision.run_id if decision else None
-            click.echo(project_summary(contract, metric, url, env, run_id))
+            told = project_summary(_contract(catalog), metric, database_url(), env, run_id)
+            click.echo(told)
 
 
 class MlflowHooks:

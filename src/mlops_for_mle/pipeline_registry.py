@@ -5,11 +5,8 @@ from kedro.pipeline import Pipeline
 from mlops_for_mle.pipelines.data_ingestion.pipeline import create_pipeline as data_ingestion
 from mlops_for_mle.pipelines.deployment.pipeline import create_pipeline as deployment
 from mlops_for_mle.pipelines.monitoring.pipeline import create_pipeline as monitoring
+from mlops_for_mle.pipelines.monitoring.pipeline import create_retraining_pipeline
 from mlops_for_mle.pipelines.registry.pipeline import create_pipeline as registry
-from mlops_for_mle.pipelines.retraining.pipeline import (
-    create_decision_pipeline,
-    create_retraining_pipeline,
-)
 from mlops_for_mle.pipelines.scoring.pipeline import create_pipeline as scoring
 from mlops_for_mle.pipelines.training.pipeline import create_pipeline as training
 
@@ -23,9 +20,9 @@ def register_pipelines() -> dict[str, Pipeline]:
         "deployment": deployment(),
     }
     pipelines["__default__"] = sum(pipelines.values(), Pipeline([]))
-    pipelines["monitoring"] = monitoring() + create_decision_pipeline()
+    pipelines["monitoring"] = monitoring()
     pipelines["scoring"] = scoring()
     pipelines["retrain"] = create_retraining_pipeline(
-        pipelines["training"], pipelines["registry"] + pipelines["deployment"]
+        pipelines["training"], pipelines["registry"], pipelines["deployment"]
     )
     return pipelines

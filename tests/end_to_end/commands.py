@@ -9,16 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.engine import make_url
-
-from mlops_for_mle import embedded_postgres
+from mlops_for_mle.database import embedded
 from tests.integration.servers import eventually, query
 
 HOLD = """
 import sys
 from pathlib import Path
-from mlops_for_mle import embedded_postgres
-print(embedded_postgres.acquire(Path(sys.argv[1])).url("mlops"), flush=True)
+from mlops_for_mle.database import embedded
+print(embedded.acquire(Path(sys.argv[1])).url("mlops"), flush=True)
 sys.stdin.read()
 """
 
@@ -121,15 +119,13 @@ class Project:
 
     def is_running(self) -> bool:
         """Whether its embedded server takes connections."""
-        return embedded_postgres.status(self.home).running
+        return embedded.find(self.home) is not None
 
     def url_without_lease(self) -> str:
         """The URL of the running server; connecting to it does not keep it running."""
-        found = embedded_postgres.status(self.home)
-        assert found.running
-        url = make_url("postgresql+psycopg2://mlops@127.0.0.1/mlops")
-        url = url.set(port=found.port, query={"passfile": str(self.home / "pgpass")})
-        return url.render_as_string(hide_password=False)
+        server = embedded.find(self.home)
+        assert server is not None
+        return server.url("mlops")
 
     def leaves_nothing_running(self) -> bool:
         """Whether, within some seconds, no process is left that has to do with its folder."""
@@ -140,7 +136,7 @@ class Project:
         listing = subprocess.run(
             ["ps", "-eww", "-o", "pid=,args="], check=True, capture_output=True, text=True
         )
-        places = {str(self.folder), str(embedded_postgres.status(self.home).data_directory)}
+        places = {str(self.folder), str((self.home / "pgdata").resolve())}
         return [
             line for line in listing.stdout.splitlines() if any(place in line for place in places)
         ]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_for_mle import embedded_postgres
+from mlops_for_mle.database import embedded
 from tests.end_to_end.commands import Project
 
 
@@ -15,4 +15,4 @@ def project(project_folder: Path) -> Iterator[Project]:
     project = Project(project_folder)
     yield project
     if project.home.exists():
-        embedded_postgres.destroy(project.home)
+        embedded.destroy(project.home)

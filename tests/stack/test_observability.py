@@ -12,9 +12,9 @@ from mlops_for_mle.serving.metrics.prometheus import PrometheusMetrics
 from mlops_for_mle.serving.prediction_log.recorder import SpoolingRecorder
 from mlops_for_mle.serving.services import build_services
 from mlops_for_mle.serving.settings import ServingSettings
-from tests.stack.compose_file import EXAMPLE, PROJECT, environment_file, services
+from tests.stack.compose_file import PROJECT, SETTINGS, services
 
-STACK = services(environment_file(EXAMPLE))
+STACK = services(SETTINGS)
 PROMETHEUS = PROJECT / "deploy/prometheus"
 GRAFANA = PROJECT / "deploy/grafana"
 RULES = yaml.safe_load((PROMETHEUS / "rules/serving.yml").read_text("utf-8"))["groups"]

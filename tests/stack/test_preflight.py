@@ -1,82 +1,57 @@
 import json
 import os
 import subprocess
-import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from tests.stack.compose_file import EXAMPLE, PROJECT, TUTORIAL_ENVIRONMENT, environment_file
+from mlops_for_mle.serving.keys import KeyFile
+from tests.stack.compose_file import PROJECT
 
-SCRIPT = PROJECT / "deploy/bin/preflight.py"
-PLACEHOLDERS = [n for n, value in environment_file(EXAMPLE).items() if value == "change-me"]
-STRONG = {name: f"k{number}-3f9c2a7d51e84b60a1" for number, name in enumerate(PLACEHOLDERS)}
+ONE, OTHER = (sha256(text).hexdigest() for text in (b"one", b"other"))
 
 
-def preflight(
-    secrets: dict[str, str], folder: Path | None = None, **more: str
-) -> subprocess.CompletedProcess[str]:
+def preflight(folder: Path, stack: str = ONE, metrics: str = OTHER) -> int:
     return subprocess.run(
-        [sys.executable, SCRIPT, *([folder] if folder else [])],
-        env={"PATH": os.environ["PATH"], **secrets, **more},
+        [PROJECT / "deploy/bin/preflight", folder],
+        env={"PATH": os.environ["PATH"], "API_KEY_SHA256": stack, "METRICS_KEY_SHA256": metrics},
         capture_output=True,
-        text=True,
         check=False,
-    )
+    ).returncode
 
 
-def test_random_secrets_are_accepted() -> None:
-    found = preflight(STRONG)
-    assert (found.returncode, found.stderr) == (0, "")
-
-
-def test_the_example_is_refused_with_one_line_for_each_placeholder() -> None:
-    found = preflight(environment_file(EXAMPLE))
-    assert found.returncode == 2
-    complaints = [line for line in found.stderr.splitlines() if line.startswith("  ")]
-    assert [line.split()[0] for line in complaints] == list(STRONG)
-    assert "make up" in found.stderr
-
-
-@pytest.mark.parametrize(
-    "value", ["", "short-x7", "my-company-password-1", "with spaces in 3f9c2a7d51e8"]
-)
-def test_a_weak_secret_is_named_but_not_shown(value: str) -> None:
-    found = preflight(STRONG | {"MINIO_ROOT_PASSWORD": value})
-    assert found.returncode == 2
-    assert "MINIO_ROOT_PASSWORD" in found.stderr
-    assert not value or value not in found.stderr
-
-
-def test_the_tutorials_passwords_are_refused_unless_the_stack_is_declared_local() -> None:
-    tutorial = environment_file(TUTORIAL_ENVIRONMENT)
-    assert tutorial.pop("MLOPS_LOCAL") == "1"
-    assert preflight(tutorial).returncode == 2
-    assert preflight(tutorial, MLOPS_LOCAL="1").returncode == 0
-
-
-def test_the_api_key_is_kept_as_a_digest_that_its_owner_alone_can_read(tmp_path: Path) -> None:
-    assert preflight(STRONG, tmp_path).returncode == 0
+def test_the_keys_are_valid_ones_of_which_prometheus_only_reads(tmp_path: Path) -> None:
+    assert preflight(tmp_path) == 0
     path = tmp_path / "api_keys.json"
+    found = {key.name: key for key in KeyFile(path).read() or ()}
+    assert found["stack"].scopes == ("predict", "write")
+    assert found["metrics"].scopes == ("read",)
+    assert (found["stack"].sha256, found["metrics"].sha256) == (ONE, OTHER)
     assert path.stat().st_mode & 0o777 == 0o600
-    assert STRONG["MLOPS_API_KEY"] not in path.read_text("utf-8")
 
 
-def test_a_new_api_key_replaces_the_one_before_and_leaves_those_of_people(tmp_path: Path) -> None:
+def test_a_new_key_replaces_the_one_before_and_leaves_those_of_people(tmp_path: Path) -> None:
+    preflight(tmp_path)
     path = tmp_path / "api_keys.json"
-    preflight(STRONG, tmp_path)
-    command = [sys.executable, "-m", "mlops_for_mle.serving.keys", "--file", path]
-    subprocess.run(
-        [*command, "create", "kim", "--scope", "predict"], check=True, capture_output=True
-    )
-    before = _digests(path)
-    assert preflight(STRONG, tmp_path).stdout == ""
-    assert _digests(path) == before
-    preflight(STRONG | {"MLOPS_API_KEY": "mlops_another-8d1f0b7e6a"}, tmp_path)
-    after = _digests(path)
-    assert after["kim"] == before["kim"]
-    assert after["stack"] != before["stack"]
+    KeyFile(path).create("kim", ["predict"])
+    before = json.loads(path.read_text("utf-8"))
+    assert preflight(tmp_path) == 0
+    assert json.loads(path.read_text("utf-8")) == before
+    preflight(tmp_path, stack=OTHER)
+    after = {key["name"]: key for key in json.loads(path.read_text("utf-8"))["keys"]}
+    assert after["stack"]["sha256"] == OTHER
+    assert [key for key in before["keys"] if key["name"] != "stack"] == [
+        key for name, key in after.items() if name != "stack"
+    ]
 
 
-def _digests(path: Path) -> dict[str, str]:
-    return {key["name"]: key["sha256"] for key in json.loads(path.read_text("utf-8"))["keys"]}
+@pytest.mark.parametrize("digests", [{"stack": ""}, {"metrics": ""}, {"stack": "", "metrics": ""}])
+def test_without_digests_older_keys_stay_and_a_stack_without_any_does_not_start(
+    tmp_path: Path, digests: dict[str, str]
+) -> None:
+    assert preflight(tmp_path, **digests) == 1
+    preflight(tmp_path)
+    before = (tmp_path / "api_keys.json").read_bytes()
+    assert preflight(tmp_path, **digests) == 0
+    assert (tmp_path / "api_keys.json").read_bytes() == before

@@ -1,7 +1,4 @@
-"""The model as a BentoML service.
-
-MODEL=model.joblib bentoml serve bentoml_service:Iris
-"""
+"""The model as a BentoML service: MODEL=folder bentoml serve bentoml_service:Served"""
 
 import os
 
@@ -10,11 +7,11 @@ import joblib
 import numpy as np
 
 
-@bentoml.service(workers=1)
-class Iris:
+@bentoml.service(workers=1, logging={"access": {"enabled": False}})
+class Served:
     def __init__(self) -> None:
-        self.model = joblib.load(os.environ["MODEL"])
+        self.model = joblib.load(os.environ["MODEL"] + "/model.joblib")
 
     @bentoml.api
     def predict(self, rows: np.ndarray) -> np.ndarray:
-        return self.model.predict(rows)
+        return self.model.predict(rows.astype(float))

@@ -1,34 +1,24 @@
-"""The tutorial's prediction API, as its Part 6 describes it: one row, one DataFrame, one predict.
-
-    MODEL=folder uvicorn tutorial:app
-
-Answers one row a request, like the tutorial's; the model is MLflow's folder of the version.
-"""
+"""The tutorial's prediction API, of its Part 6: MODEL=folder uvicorn tutorial:app"""
 
 import os
 
 import mlflow
 import pandas as pd
 from fastapi import FastAPI
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
+
+model = mlflow.sklearn.load_model(os.environ["MODEL"])
+app = FastAPI()
+
+# With iris the four fields that the tutorial writes out.
+PredictIn = create_model("PredictIn", **dict.fromkeys(model.feature_names_in_, (float | None, ...)))
 
 
-class Measurements(BaseModel):
-    sepal_length: float
-    sepal_width: float
-    petal_length: float
-    petal_width: float
-
-
-class Prediction(BaseModel):
+class PredictOut(BaseModel):
     iris_class: int
 
 
-app = FastAPI()
-model = mlflow.sklearn.load_model(os.environ["MODEL"])
-
-
-@app.post("/predict", response_model=Prediction)
-def predict(measurements: Measurements) -> Prediction:
-    rows = pd.DataFrame([measurements.model_dump()])
-    return Prediction(iris_class=model.predict(rows).item())
+@app.post("/predict", response_model=PredictOut)
+def predict(data: PredictIn) -> PredictOut:
+    rows = pd.DataFrame([data.model_dump()], dtype=float)
+    return PredictOut(iris_class=model.predict(rows).item())

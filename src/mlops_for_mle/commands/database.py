@@ -24,13 +24,12 @@ def database_commands() -> None:
 def start() -> None:
     """Start the embedded server and keep it running until `kedro db stop`."""
     _require_embedded("start")
-    from mlops_for_mle import embedded_postgres
+    from mlops_for_mle.database import embedded
 
-    embedded_postgres.keep_running(
+    server = embedded.keep_running(
         embedded_home(), databases=(database.DATABASE_NAME, database.MLFLOW_DATABASE_NAME)
     )
-    state = embedded_postgres.status(embedded_home())
-    click.echo(f"PostgreSQL runs on 127.0.0.1:{state.port}; stop it with `kedro db stop`.")
+    click.echo(f"PostgreSQL runs on 127.0.0.1:{server.port}; stop it with `kedro db stop`.")
 
 
 @database_commands.command()
@@ -38,10 +37,10 @@ def start() -> None:
 def stop() -> None:
     """Stop the embedded server, also when other processes use it."""
     _require_embedded("stop")
-    from mlops_for_mle import embedded_postgres
+    from mlops_for_mle.database import embedded
 
-    before = embedded_postgres.stop(embedded_home())
-    click.echo("PostgreSQL was stopped." if before.running else "PostgreSQL was not running.")
+    ran = embedded.stop(embedded_home())
+    click.echo("PostgreSQL was stopped." if ran else "PostgreSQL was not running.")
 
 
 @database_commands.command()
@@ -51,9 +50,9 @@ def url() -> None:
     if not database.is_embedded():
         click.echo(database.database_url())
         return
-    from mlops_for_mle import embedded_postgres
+    from mlops_for_mle.database import embedded
 
-    if not embedded_postgres.status(embedded_home()).running:
+    if embedded.find(embedded_home()) is None:
         raise UserError("PostgreSQL is not running: start it with `kedro db start`.")
     click.echo(database.database_url())
 
@@ -67,9 +66,9 @@ def psql(arguments: tuple[str, ...]) -> None:
 
     program = shutil.which("psql")
     if program is None and database.is_embedded():
-        from mlops_for_mle import embedded_postgres
+        from mlops_for_mle.database import embedded
 
-        program = str(embedded_postgres.binary("psql"))
+        program = str(embedded.binary("psql"))
     if program is None:
         raise UserError("psql is not installed: install PostgreSQL's client programs.")
     target = make_url(database.database_url()).set(drivername="postgresql")
@@ -134,17 +133,16 @@ def upgrade(metadata: ProjectMetadata, env: str | None, yes: bool) -> None:
 def destroy(yes: bool, force: bool) -> None:
     """Delete the embedded server's data for good."""
     _require_embedded("destroy")
-    from mlops_for_mle import embedded_postgres
+    from mlops_for_mle.database import embedded
 
-    users = embedded_postgres.status(embedded_home()).holders
-    if users and not force:
+    if embedded.is_used(embedded_home()) and not force:
         raise UserError(
-            f"{users} {'process uses' if users == 1 else 'processes use'} the embedded server, "
-            "such as `kedro serve`: end what runs, or add --force."
+            "A process uses the embedded server, such as `kedro serve`: end what runs, or add "
+            "--force."
         )
     if not yes:
         click.confirm("Delete all rows, runs and models of the embedded server?", abort=True)
-    embedded_postgres.destroy(embedded_home())
+    embedded.destroy(embedded_home())
     click.echo("The embedded server's data was deleted.")
 
 

@@ -23,7 +23,6 @@ from mlops_for_mle.database.schema import (
     upgrade,
 )
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.held_name import HeldName
 
 __all__ = [
     "DATABASE_NAME",
@@ -56,13 +55,3 @@ def reachable(url: str) -> Iterator[Engine]:
             f"The database {parts.database!r} at {parts.host}:{parts.port or 5432} "
             f"is not available: {reason}"
         ) from error
-
-
-@contextmanager
-def only_one(engine: Engine, name: str) -> Iterator[HeldName | None]:
-    """Take a name for as long as the context lasts; gives None where somebody else has it."""
-    held = HeldName(engine, name)
-    try:
-        yield held if held.take() else None
-    finally:
-        held.give()

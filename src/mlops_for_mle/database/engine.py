@@ -32,7 +32,7 @@ def database_url() -> str:
     """
     if not is_embedded():
         return normalise_url(os.environ["DATABASE_URL"].strip(), "DATABASE_URL")
-    from mlops_for_mle import embedded_postgres as embedded
+    from mlops_for_mle.database import embedded
 
     server = embedded.acquire(embedded_home(), databases=(DATABASE_NAME, MLFLOW_DATABASE_NAME))
     return server.url(DATABASE_NAME)

@@ -216,6 +216,8 @@ retraining_decisions = Table(
     Column("reasons", JSONB, nullable=False),
     # When the first of the predictions was answered that speak for the decision.
     Column("evidence_from", DateTime(timezone=True)),
+    # The MLflow run of the retraining that has taken it up last.
+    Column("run_id", Text),
     # When a retraining ended that this decision called for, and how.
     Column("acted_at", DateTime(timezone=True)),
     Column("outcome", Text),

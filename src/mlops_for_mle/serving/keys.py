@@ -24,7 +24,7 @@ from mlops_for_mle.configuration import explain_errors
 from mlops_for_mle.contract import Configuration
 from mlops_for_mle.errors import ConfigurationError, UserError
 
-Scope = Literal["predict", "write", "admin"]
+Scope = Literal["read", "predict", "write", "admin"]
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 PREFIX = "mlops_"
@@ -196,8 +196,9 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         choices=SCOPES,
-        help="predict: predictions and facts on the model; write: observations, feedback and "
-        "logged predictions; admin: everything, rollback included; may be repeated",
+        help="read: what every key may read, such as /metrics; predict: predictions; write: "
+        "observations, feedback and logged predictions; admin: everything, rollback included; may "
+        "be repeated",
     )
     commands.add_parser("list", help="show names, scopes and dates")
     revoke = commands.add_parser("revoke", help="take a key away")

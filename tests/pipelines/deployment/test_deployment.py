@@ -98,7 +98,7 @@ def test_where_the_first_candidate_was_rejected_nothing_is_deployed_and_that_is_
 
     project.run("deployment")
 
-    assert "nothing deployed: every candidate was rejected so far" in caplog.text
+    assert "nothing deployed: no candidate was promoted" in caplog.text
     assert query(project.url, TRAIL) == []
     assert list(tmp_path.iterdir()) == []
 

@@ -97,6 +97,7 @@ def test_with_keys_a_request_needs_one_and_health_does_not(settings, iris):
 @pytest.mark.parametrize(
     ("scope", "allowed", "refused"),
     [
+        ("read", ["any key"], ["predict", "write", "admin"]),
         ("predict", ["predict", "any key"], ["write", "admin"]),
         ("write", ["write", "any key"], ["predict", "admin"]),
         ("admin", ["predict", "write", "admin", "any key"], []),

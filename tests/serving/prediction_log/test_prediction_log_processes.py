@@ -11,8 +11,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from mlops_for_mle import embedded_postgres
-from mlops_for_mle.database import engine_for, normalise_url, upgrade
+from mlops_for_mle.database import embedded, engine_for, normalise_url, upgrade
 from mlops_for_mle.release import ReleaseStore
 from tests.serving.conftest import IRIS_ROW, Database, ServerProcess, wait_until
 
@@ -53,11 +52,11 @@ def own_home(tmp_path_factory) -> Iterator[Path]:
     """A database server that the test may stop."""
     home = tmp_path_factory.mktemp("own_postgres")
     yield home
-    embedded_postgres.stop(home)
+    embedded.stop(home)
 
 
 def start_postgres(home: Path) -> str:
-    return normalise_url(embedded_postgres.acquire(home, ("mlops",)).url("mlops"), "test")
+    return normalise_url(embedded.acquire(home, ("mlops",)).url("mlops"), "test")
 
 
 def logged(url: str) -> list[str]:
@@ -83,7 +82,7 @@ def test_no_answer_is_lost_when_the_database_stops_and_the_server_is_killed_unde
     answered: list[str] = []
     try:
         wait_until(lambda: len(load.ids) > 200)
-        embedded_postgres.stop(own_home)
+        embedded.stop(own_home)
         before = len(load.ids)
         wait_until(lambda: len(load.ids) > before + 200)
         os.kill(server.process.pid, signal.SIGKILL)

@@ -1,8 +1,4 @@
-"""The example table of subscriptions: made by its script, described by its contract."""
-
-import subprocess
-import sys
-from pathlib import Path
+"""The example table of subscriptions, as its contract describes it."""
 
 import pandas as pd
 import pytest
@@ -32,15 +28,6 @@ def shipped() -> Contract:
 @pytest.fixture(scope="module")
 def proposed(rows: pd.DataFrame) -> Proposal:
     return propose(rows, "subscriptions", "해지", TABLE.name)
-
-
-def test_the_script_makes_the_shipped_table(tmp_path: Path) -> None:
-    made = tmp_path / "made.csv"
-    script = PROJECT / "scripts/make_subscriptions.py"
-
-    subprocess.run([sys.executable, script, "--output", made], check=True)
-
-    assert made.read_bytes() == TABLE.read_bytes()
 
 
 def test_the_shipped_contract_is_the_proposed_one_reviewed(

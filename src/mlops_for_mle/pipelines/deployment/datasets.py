@@ -54,7 +54,7 @@ class DeploymentDataset(AbstractDataset[list[Manifest], pd.DataFrame]):
     def save(self, data: list[Manifest]) -> None:
         """Append what is not served already."""
         if not data:
-            _LOGGER.warning("nothing deployed: every candidate was rejected so far")
+            _LOGGER.warning("nothing deployed: no candidate was promoted")
         for manifest in data:
             with engine_for(self._url).connect() as connection:
                 row = deploy(connection, manifest, reason="champion", actor=actor())

@@ -6,7 +6,9 @@ from mlops_for_mle.releases.manifest import Manifest, Release
 from mlops_for_mle.releases.predictor import load
 
 
-def release_champion(champion: Release | None) -> tuple[list[Release], list[Manifest]]:
+def release_champion(
+    champion: Release | tuple[()] | None,
+) -> tuple[list[Release], list[Manifest]]:
     """Release the champion if it answers its own example; nothing without a champion.
 
     Returns:
@@ -15,7 +17,7 @@ def release_champion(champion: Release | None) -> tuple[list[Release], list[Mani
     Raises:
         ReleaseError: It answers otherwise than the trained model did.
     """
-    if champion is None:
+    if not champion:
         return [], []
     load(champion)
     return [champion], [champion.manifest]

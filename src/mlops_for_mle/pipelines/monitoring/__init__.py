@@ -1,1 +1,1 @@
-"""Compares what the deployed release is asked and answers with what it was trained on."""
+"""From logged predictions and labels to a judged release, a report and a decision."""

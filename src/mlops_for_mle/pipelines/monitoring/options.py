@@ -1,25 +1,20 @@
-"""The parameters of monitoring."""
+"""The parameters ``monitoring`` and ``retraining``; ``conf/base/parameters.yml`` explains each."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
 from mlops_for_mle.contract import Configuration
+from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.pipelines.monitoring.record import Action
 
-PerformanceMetric = Literal["accuracy", "rmse", "mae"]
+MOST_WINDOWS = 100
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class WindowOptions(Configuration):
-    """Which predictions are looked at, all of them answered by the deployed release.
-
-    Attributes:
-        rows: The newest predictions, and the newest labelled ones; null takes all.
-        hours: Only those of the last hours before ``until``; null takes all.
-        until: The end of the window, for looking back; a time with its zone, such as
-            ``2026-05-01T00:00:00Z``. Null is now.
-        minimum_rows: With fewer predictions nothing is said about them.
-        minimum_labelled: With fewer labelled predictions nothing is said about performance.
-    """
+    """Which predictions are looked at, all of them answered by the deployed release."""
 
     rows: int | None = Field(default=500, ge=1, le=1_000_000_000)
     hours: float | None = Field(default=None, gt=0, le=876_000, allow_inf_nan=False)
@@ -29,8 +24,7 @@ class WindowOptions(Configuration):
 
     @model_validator(mode="after")
     def _window_can_be_full(self) -> Self:
-        needed = max(self.minimum_rows, self.minimum_labelled)
-        if self.rows is not None and self.rows < needed:
+        if self.rows is not None and self.rows < max(self.minimum_rows, self.minimum_labelled):
             raise ValueError(
                 f"rows {self.rows} must not be below minimum_rows {self.minimum_rows} and "
                 f"minimum_labelled {self.minimum_labelled}"
@@ -39,17 +33,7 @@ class WindowOptions(Configuration):
 
 
 class DriftOptions(Configuration):
-    """When another distribution of a feature or of the predictions counts.
-
-    The effect is the population stability index, less what sampling alone would give.
-
-    Attributes:
-        bins: Into how many bins of about equally many rows the reference's numbers are sorted.
-        warning: From this index on a significant difference is a warning.
-        alarm: From this index on it is an alarm.
-        ignore: Features that are expected to differ, such as the date of an order; their index
-            is shown and never counts.
-    """
+    """From which population stability index on a significant difference counts."""
 
     bins: int = Field(default=10, ge=2, le=100)
     warning: float = Field(default=0.1, ge=0)
@@ -66,14 +50,11 @@ class DriftOptions(Configuration):
 class PerformanceOptions(Configuration):
     """How good the answers must be, measured on labelled predictions.
 
-    Attributes:
-        metric: ``accuracy``, ``rmse`` or ``mae``; null takes accuracy or rmse, by the task.
-        limit: The least accuracy or the largest error; null sets no fixed limit.
-        tolerance: By how much live predictions may be worse than the release's validation rows:
-            an accuracy by this difference, an error by this fraction. Null does not compare.
+    ``tolerance`` is by how much they may be worse than the release's validation rows: an accuracy
+    by this difference, an error by this fraction.
     """
 
-    metric: PerformanceMetric | None = None
+    metric: Literal["accuracy", "rmse", "mae"] | None = None
     limit: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     tolerance: float | None = Field(default=0.1, ge=0, allow_inf_nan=False)
 
@@ -85,54 +66,28 @@ class PerformanceOptions(Configuration):
 
 
 class CalibrationOptions(Configuration):
-    """How true the probabilities must be; a miss is a warning.
+    """How true the probabilities must be; a larger expected calibration error is a warning."""
 
-    Attributes:
-        bins: Into how many equal steps of probability the answers are sorted.
-        maximum_error: The largest expected calibration error.
-    """
-
-    bins: int = Field(default=10, ge=2, le=50)
-    maximum_error: float = Field(default=0.1, ge=0, le=1)
+    maximum_error: Share = 0.1
 
 
 class QualityOptions(Configuration):
-    """What part of the values may be bad; null sets no limit.
+    """What part of a feature's values may be bad, and how repeated or old predictions may be.
 
-    More bad values of a feature are an alarm. Old or few rows, repeated rows and bad values in the
-    table of observations are a warning.
-
-    Attributes:
-        maximum_missing: The largest fraction of missing values, beyond what the reference has.
-        maximum_wrong_type: The largest fraction of values of another type.
-        maximum_out_of_range: The largest fraction outside of the contract's range.
-        maximum_unknown: The largest fraction of categories that the reference does not have.
-        maximum_duplicates: The largest fraction of rows that repeat another one.
-        maximum_age_hours: How old the newest prediction may be.
-        minimum_rows_per_hour: How many predictions an hour there must be.
+    Missing values count beyond what the reference has, unknown categories are those that it has
+    not.
     """
 
-    maximum_missing: float | None = Field(default=0.05, ge=0, le=1)
-    maximum_wrong_type: float | None = Field(default=0.0, ge=0, le=1)
-    maximum_out_of_range: float | None = Field(default=0.01, ge=0, le=1)
-    maximum_unknown: float | None = Field(default=0.05, ge=0, le=1)
-    maximum_duplicates: float | None = Field(default=None, ge=0, le=1)
+    maximum_missing: Share | None = 0.05
+    maximum_wrong_type: Share | None = 0.0
+    maximum_out_of_range: Share | None = 0.01
+    maximum_unknown: Share | None = 0.05
+    maximum_duplicates: Share | None = None
     maximum_age_hours: float | None = Field(default=None, gt=0)
-    minimum_rows_per_hour: float | None = Field(default=None, gt=0)
 
 
 class MonitoringOptions(Configuration):
-    """How the deployed release is looked at.
-
-    Attributes:
-        window: Which predictions.
-        significance: The chance of any false alarm in a run, over all of its tests.
-        confidence: Of the intervals that are shown.
-        drift: When another distribution counts.
-        performance: How good the answers must be.
-        calibration: How true the probabilities must be.
-        quality: What part of the values may be bad.
-    """
+    """How the deployed release is looked at; ``significance`` is shared by all tests of a run."""
 
     window: WindowOptions = WindowOptions()
     significance: float = Field(default=0.01, gt=0, lt=0.5)
@@ -141,3 +96,58 @@ class MonitoringOptions(Configuration):
     performance: PerformanceOptions = PerformanceOptions()
     calibration: CalibrationOptions = CalibrationOptions()
     quality: QualityOptions = QualityOptions()
+
+
+class AreaActions(Configuration):
+    """What repeated alarms of each area call for; calibration is never more than a warning."""
+
+    data_quality: Action = "investigate"
+    drift: Action = "investigate"
+    performance: Action = "retrain"
+
+
+class TrainingRowsOptions(Configuration):
+    """What a retraining learns from."""
+
+    include: Literal["labelled", "all"] = "labelled"
+    minimum_labelled: int = Field(default=200, ge=20)
+    maximum_labelled: int = Field(default=50_000, ge=20)
+
+    @model_validator(mode="after")
+    def _enough_can_be_taken(self) -> Self:
+        if self.maximum_labelled < self.minimum_labelled:
+            raise ValueError(
+                f"maximum_labelled {self.maximum_labelled} must not be below minimum_labelled "
+                f"{self.minimum_labelled}"
+            )
+        return self
+
+
+class RetrainingOptions(Configuration):
+    """In how many of how many windows an area must be an alarm before anything is done."""
+
+    windows: int = Field(default=3, ge=1, le=MOST_WINDOWS)
+    alarms: int = Field(default=2, ge=1)
+    actions: AreaActions = AreaActions()
+    rows: TrainingRowsOptions = TrainingRowsOptions()
+
+    @model_validator(mode="after")
+    def _alarms_can_be_reached(self) -> Self:
+        if self.alarms > self.windows:
+            raise ValueError(f"alarms {self.alarms} must not be above windows {self.windows}")
+        return self
+
+
+def require_decidable(monitoring: MonitoringOptions, retraining: RetrainingOptions) -> None:
+    """Refuse windows that all hold all predictions where a decision needs several.
+
+    Raises:
+        ConfigurationError: Such windows overlap, and those that overlap count once.
+    """
+    window = monitoring.window
+    if window.rows is None and window.hours is None and retraining.alarms > 1:
+        raise ConfigurationError(
+            "monitoring.window: rows and hours are both null, so every window holds all "
+            "predictions, and windows that overlap count once: retraining.alarms (found "
+            f"{retraining.alarms}) can never be reached; set rows or hours, or retraining.alarms: 1"
+        )

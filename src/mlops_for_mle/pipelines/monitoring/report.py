@@ -1,150 +1,163 @@
 """The report of a run: one HTML document that needs nothing else."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import io
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
-from mlops_for_mle.monitoring_run import MonitoringMetric, MonitoringRun
-from mlops_for_mle.pipelines.monitoring.calibration import reliability
-from mlops_for_mle.pipelines.monitoring.charts import (
-    HEIGHT,
-    SQUARE,
-    WIDTH,
-    BinChart,
-    draw_bins,
-    draw_reliability,
-    tell_value,
-)
-from mlops_for_mle.pipelines.monitoring.drift import INDEX, MEAN_SHIFT
+from mlops_for_mle.pipelines.monitoring.checks import as_share, confusion_matrix
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
-from mlops_for_mle.pipelines.monitoring.performance import confusion_matrix
-from mlops_for_mle.pipelines.monitoring.profile import PREDICTION, free_subject
-from mlops_for_mle.records_monitoring import ReferenceColumn, ReferenceProfile, WindowCounts
+from mlops_for_mle.pipelines.monitoring.record import Area, Metric, MonitoringRun
+from mlops_for_mle.pipelines.monitoring.reference import PREDICTION, Column, Reference
+from mlops_for_mle.pipelines.monitoring.window import ColumnCounts, Window
 
 _TEMPLATE = Path(__file__).with_name("report.html")
-
-_NOTHING = "-"
-_UNITS = ("_fraction", "_seconds")
+# Legible on a light and on a dark ground.
+_BEFORE, _NOW, _INK = "#93a1ad", "#2f8f7b", "#808a86"
+_SIZE = (3.6, 1.5)
+_TWO_DAYS = 2 * 86_400.0
+_MOST_LABELS = 8
 
 
 @dataclass(frozen=True)
-class ColumnView:
-    """A feature, or the prediction, as the report shows it."""
+class MonitoringReport:
+    """A recorded run and its report for people, one HTML document."""
 
-    name: str
-    unit: str
-    chart: BinChart
-    index: MonitoringMetric | None
-    shift: float | None
-    summary: str
+    run: MonitoringRun
+    html: str = field(repr=False)
 
 
-def render(
-    run: MonitoringRun,
-    reference: ReferenceProfile,
-    window: WindowCounts,
-    options: MonitoringOptions,
-) -> str:
-    """Write the report.
-
-    Args:
-        run: What was judged and recorded.
-        reference: What the window was compared with.
-        window: What was counted.
-        options: What the thresholds were.
-    """
+def write_report(
+    run: MonitoringRun, reference: Reference, window: Window, monitoring: MonitoringOptions
+) -> MonitoringReport:
+    """Write a recorded run for people."""
     from jinja2 import Environment
 
     # Escapes everything, since names of features and classes may hold any character.
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(number=_number, share=_share, name=_name, duration=_duration)
+    environment.filters.update(quantity=_quantity, words=_words)
     template = environment.from_string(_TEMPLATE.read_text("utf-8"))
-    target = reference.contract.target
-    rated = [cell for cell in window.classified if cell.confidence_bin is not None]
-    class_names = [one.label for one in target.classes]
-    matrix = confusion_matrix(window.classified, len(class_names))
-    if matrix[-1].any() or matrix[:, -1].any():
-        class_names.append("other")
-    confusion = matrix[: len(class_names), : len(class_names)].tolist() if matrix.any() else []
-    bins = reliability(rated, options.calibration.bins, options.confidence)
-    return template.render(
+    contract, classes = reference.contract, reference.contract.target.classes
+    metrics: dict[Area, list[Metric]] = {}
+    for one in run.metrics:
+        metrics.setdefault(one.area, []).append(one)
+    steps = [one for one in metrics.get("calibration", []) if one.subject.startswith("confidence ")]
+    response = f"prediction of {contract.target.response_name}"
+    answered = draw_bins(reference.prediction, window.prediction)
+    charts = [(response, "", reference.subject(PREDICTION), answered)]
+    for column in reference.features:
+        chart = draw_bins(column, window.features[column.name])
+        charts.append((column.name, contract.features[column.name].unit or "", column.name, chart))
+    html = template.render(
         run=run,
         reference=reference,
-        window=window,
-        options=options,
-        columns=[_view(run, reference, window, one) for one in reference.features],
-        prediction=_view(run, reference, window, reference.prediction),
-        performance=list(_in_area(run, "performance")),
-        calibration=[
-            one for one in _in_area(run, "calibration") if not one.subject.startswith("confidence ")
-        ],
-        quality=_by_subject(_in_area(run, "data_quality")),
-        class_names=class_names,
-        confusion=confusion,
-        reliability=bins,
-        dots=draw_reliability(bins),
-        size={"width": WIDTH, "height": HEIGHT, "square": SQUARE},
+        options=monitoring,
+        metrics=metrics,
+        charts=charts,
+        drift={(one.subject, one.metric): one for one in metrics.get("drift", [])},
+        classes=[*(one.label for one in classes), "other"],
+        confusion=confusion_matrix(window.cells, len(classes)).tolist() if window.cells else [],
+        reliability=draw_reliability(steps) if steps else "",
+    )
+    return MonitoringReport(run, html)
+
+
+def draw_bins(column: Column, counts: ColumnCounts) -> str:
+    """The shares of the reference and of the window in each bin, side by side, as SVG."""
+    figure, axes = _axes(_SIZE)
+    names = bin_names(column)
+    for offset, bins, colour in ((-0.2, column.counts, _BEFORE), (0.2, counts.bins, _NOW)):
+        shares = [count / max(1, sum(bins)) for count in bins]
+        places = [place + offset for place in range(len(names))]
+        axes.bar(places, shares, 0.38, color=colour)
+    axes.set_yticks([])
+    if column.is_number:
+        # Below the borders of bins, every other one where there are many.
+        edges = [tell(column, edge) for edge in column.edges]
+        every = 1 + sum(map(len, edges)) // 45
+        axes.set_xticks([place + 0.5 for place in range(len(edges))][::every], edges[::every])
+    elif len(names) <= _MOST_LABELS:
+        short = max(3, 40 // len(names))
+        shown = [name if len(name) <= short else f"{name[: short - 1]}…" for name in names]
+        axes.set_xticks(range(len(names)), shown)
+    else:
+        axes.set_xticks([])
+    return _svg(figure)
+
+
+def draw_reliability(steps: list[Metric]) -> str:
+    """How often answers were right against how sure they were, with intervals, as SVG."""
+    figure, axes = _axes((2.4, 2.4))
+    sure, right = ([getattr(one, name) for one in steps] for name in ("threshold", "value"))
+    lower = [(one.value or 0) - (one.lower or 0) for one in steps]
+    upper = [(one.upper or 0) - (one.value or 0) for one in steps]
+    axes.plot([0, 1], [0, 1], color=_BEFORE, linestyle="--", linewidth=0.8)
+    axes.errorbar(sure, right, yerr=[lower, upper], fmt="o", color=_NOW, markersize=4)
+    axes.set_xlabel("probability of the answer", color=_INK, fontsize=8)
+    axes.set_ylabel("right", color=_INK, fontsize=8)
+    return _svg(figure)
+
+
+def bin_names(column: Column) -> list[str]:
+    """The bins for people."""
+    if not column.is_number:
+        return ["other", *column.categories]
+    edges = [tell(column, edge) for edge in column.edges]
+    if not edges:
+        return ["all"]
+    between = [f"{low} to {high}" for low, high in pairwise(edges)]
+    return [f"below {edges[0]}", *between, f"from {edges[-1]}"]
+
+
+def tell(column: Column, value: float) -> str:
+    """A value of a column of numbers for people; dates and times as such."""
+    if column.kind != "time":
+        return f"{value:.4g}"
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=value)
+    return moment.strftime("%Y-%m-%d" if column.scale > _TWO_DAYS else "%m-%d %H:%M")
+
+
+def _axes(size: tuple[float, float]) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(size, layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[:].set_visible(False)
+    axes.tick_params(colors=_INK, labelsize=7, length=0)
+    return figure, axes
+
+
+def _svg(figure: Any) -> str:
+    import matplotlib as mpl
+
+    drawn = io.StringIO()
+    # Words stay words, which the reader's own fonts show in any language.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report"}), catch_warnings():
+        # That Matplotlib's font, which then is not used, lacks a letter.
+        simplefilter("ignore")
+        figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
+    svg = drawn.getvalue()
+    return re.sub(
+        r' id="(figure|axes|patch|matplotlib|text|line2d)[^"]*"', "", svg[svg.index("<svg") :]
     )
 
 
-def _view(
-    run: MonitoringRun, reference: ReferenceProfile, window: WindowCounts, one: ReferenceColumn
-) -> ColumnView:
-    name = one.column.name
-    contract = reference.contract
-    is_prediction = one is reference.prediction
-    counts = window.prediction if is_prediction else window.features[name]
-    subject = free_subject(PREDICTION, contract) if is_prediction else name
-    found = {
-        metric.metric: metric for metric in _in_area(run, "drift") if metric.subject == subject
-    }
-    shift = found.get(MEAN_SHIFT)
-    summary = ""
-    if counts.mean is not None and counts.least is not None and counts.largest is not None:
-        mean, least, largest = (
-            tell_value(one.column, value) for value in (counts.mean, counts.least, counts.largest)
-        )
-        summary = f"mean {mean}, {least} to {largest}"
-    return ColumnView(
-        name=f"prediction of {contract.target.response_name}" if is_prediction else name,
-        unit="" if is_prediction else contract.features[name].unit or "",
-        chart=draw_bins(one.column, one.counts, counts.counts),
-        index=found.get(INDEX),
-        shift=shift.value if shift else None,
-        summary=summary,
-    )
+def _quantity(metric: Metric, value: float | None) -> str:
+    """A value of a metric for people."""
+    if value is None:
+        return "-"
+    if metric.metric.endswith("_fraction"):
+        return as_share(value)
+    if not metric.metric.endswith("_seconds"):
+        return f"{value:.4g}"
+    sizes = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+    size, unit = next(((size, unit) for size, unit in sizes if value >= size), sizes[-1])
+    return f"{value / size:.3g} {unit}"
 
 
-def _in_area(run: MonitoringRun, area: str) -> Iterable[MonitoringMetric]:
-    return (metric for metric in run.metrics if metric.area == area)
-
-
-def _by_subject(metrics: Iterable[MonitoringMetric]) -> dict[str, list[MonitoringMetric]]:
-    found: dict[str, list[MonitoringMetric]] = {}
-    for metric in metrics:
-        found.setdefault(metric.subject, []).append(metric)
-    return found
-
-
-def _number(value: Any) -> str:
-    return _NOTHING if value is None else f"{value:.4g}"
-
-
-def _share(value: Any) -> str:
-    return _NOTHING if value is None else f"{100 * value:.3g} %"
-
-
-def _duration(seconds: Any) -> str:
-    if seconds is None:
-        return _NOTHING
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} s"
-
-
-def _name(text: str) -> str:
-    for unit in _UNITS:
-        text = text.removesuffix(unit)
-    return text.replace("_", " ")
+def _words(name: str) -> str:
+    return name.removesuffix("_fraction").removesuffix("_seconds").replace("_", " ")

@@ -12,7 +12,6 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from mlops_for_mle.monitoring_run import MonitoringRun
 from mlops_for_mle.serving.metrics.monitoring_gauges import monitoring_families
 from mlops_for_mle.serving.metrics.prometheus import (
     LATENCY_BOUNDS,
@@ -21,6 +20,7 @@ from mlops_for_mle.serving.metrics.prometheus import (
     Reading,
     Snapshot,
 )
+from mlops_for_mle.serving.stores.monitoring_store import MonitoringRun
 
 _BOUND_NAMES = [*(str(bound) for bound in LATENCY_BOUNDS), "+Inf"]
 

@@ -5,7 +5,7 @@ from typing import get_args
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from mlops_for_mle.monitoring_run import MonitoringRun, Status
+from mlops_for_mle.serving.stores.monitoring_store import MonitoringRun, Status
 
 _LABELS = ("contract", "area", "subject", "metric")
 

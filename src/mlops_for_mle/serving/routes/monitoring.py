@@ -6,11 +6,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from mlops_for_mle.monitoring_run import Area, MonitoringRun, Status
 from mlops_for_mle.serving.http.problems import not_ready
 from mlops_for_mle.serving.responses import problem_responses
 from mlops_for_mle.serving.services import Services
-from mlops_for_mle.serving.stores.monitoring_store import MonitoringStore
+from mlops_for_mle.serving.stores.monitoring_store import (
+    Area,
+    MonitoringRun,
+    MonitoringStore,
+    Status,
+)
 
 
 class MonitoringNumber(BaseModel):

@@ -5,17 +5,85 @@ SQLAlchemy is imported with the first question, never before the first predictio
 
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from mlops_for_mle.serving.http.problems import ProblemError
 from mlops_for_mle.serving.services import Services
 from mlops_for_mle.serving.stores.route_database import RouteDatabase
 
 if TYPE_CHECKING:
-    from mlops_for_mle.monitoring_run import MonitoringRun
+    from sqlalchemy import Connection
 
 # Between two looks of a scraper at the database.
 _CACHE_SECONDS = 5.0
+
+
+Status = Literal["insufficient", "healthy", "warning", "alarm"]
+Area = Literal["data_quality", "drift", "performance", "calibration"]
+
+
+class MonitoringMetric(NamedTuple):
+    """One number of a run.
+
+    Attributes:
+        area: What it is about.
+        subject: A feature's name, a class, ``prediction``, ``rows`` (all predictions of the
+            window) or ``table`` (the contract's table of observations).
+        metric: What was measured, such as ``population_stability_index``.
+        value: None where there was nothing to measure.
+        lower: The lower end of the confidence interval.
+        upper: Its upper end.
+        threshold: What the value was compared with.
+        p_value: Of the test behind an alarm, corrected for all tests of the run.
+        is_alarm: Whether the value alone makes the run an alarm.
+    """
+
+    area: Area
+    subject: str
+    metric: str
+    value: float | None
+    lower: float | None = None
+    upper: float | None = None
+    threshold: float | None = None
+    p_value: float | None = None
+    is_alarm: bool = False
+
+
+class MonitoringRun(NamedTuple):
+    """One look at the deployed release.
+
+    Attributes:
+        id: Its number; None before it is recorded.
+        contract: Whose release.
+        release: The release that answered the predictions.
+        model_version: Its version in the registry.
+        window_from: When the first prediction of the window was answered; None without any.
+        window_to: When the last one was.
+        prediction_count: How many predictions the window has.
+        labelled_count: How many predictions with a true label were looked at.
+        status: ``insufficient`` when there were too few rows to say more.
+        reasons: Sentences for people.
+        created_at: When it was recorded; None before.
+        labelled_from: When the first of those labelled predictions was answered; None without any.
+        labelled_to: When the last one was.
+        metrics: The numbers; empty where they were not asked for.
+    """
+
+    id: int | None
+    contract: str
+    release: str
+    model_version: int
+    window_from: datetime | None
+    window_to: datetime | None
+    prediction_count: int
+    labelled_count: int
+    status: Status
+    reasons: tuple[str, ...]
+    created_at: datetime | None = None
+    labelled_from: datetime | None = None
+    labelled_to: datetime | None = None
+    metrics: tuple[MonitoringMetric, ...] = ()
 
 
 class RecordedRuns(NamedTuple):
@@ -43,12 +111,10 @@ class MonitoringStore:
         Raises:
             ProblemError: 503, the database does not answer or lacks the tables.
         """
-        from mlops_for_mle import monitoring_log
-
         with self._database.begin() as connection:
             return RecordedRuns(
-                monitoring_log.newest(connection, contract),
-                monitoring_log.history(connection, contract, limit, before),
+                _newest(connection, contract),
+                _history(connection, contract, limit, before),
             )
 
     def newest(self, contract: str) -> "MonitoringRun | None":
@@ -57,10 +123,8 @@ class MonitoringStore:
         Raises:
             ProblemError: 503, the database does not answer or lacks the tables.
         """
-        from mlops_for_mle import monitoring_log
-
         with self._database.begin() as connection:
-            return monitoring_log.newest(connection, contract)
+            return _newest(connection, contract)
 
 
 class NewestRun:
@@ -91,3 +155,48 @@ class NewestRun:
                     # Logged by the database; a scrape never fails for it.
                     return self._known
             return self._known
+
+
+def _newest(connection: "Connection", contract: str) -> MonitoringRun | None:
+    """The newest run with its metrics; one that looks back is none."""
+    from sqlalchemy import exists, select
+
+    from mlops_for_mle.database.tables import monitoring_metrics, monitoring_runs
+
+    runs, earlier = monitoring_runs.c, monitoring_runs.alias("earlier").c
+    looks_back = exists().where(
+        earlier.contract == runs.contract,
+        earlier.release == runs.release,
+        earlier.id < runs.id,
+        earlier.window_to > runs.window_to,
+    )
+    found = _read(connection, 1, runs.contract == contract, ~looks_back)
+    if not found:
+        return None
+    table = monitoring_metrics.c
+    rows = connection.execute(
+        select(*(table[name] for name in MonitoringMetric._fields))
+        .where(table.run_id == found[0].id)
+        .order_by(table.area, table.subject, table.metric)
+    )
+    return found[0]._replace(metrics=tuple(MonitoringMetric(*row) for row in rows))
+
+
+def _history(
+    connection: "Connection", contract: str, limit: int, before: int | None
+) -> list[MonitoringRun]:
+    from mlops_for_mle.database.tables import monitoring_runs
+
+    table = monitoring_runs.c
+    return _read(connection, limit, table.contract == contract, table.id < (before or 2**63 - 1))
+
+
+def _read(connection: "Connection", limit: int, *conditions: Any) -> list[MonitoringRun]:
+    from sqlalchemy import select
+
+    from mlops_for_mle.database.tables import monitoring_runs
+
+    columns = [monitoring_runs.c[name] for name in MonitoringRun._fields if name != "metrics"]
+    query = select(*columns).where(*conditions).order_by(monitoring_runs.c.id.desc()).limit(limit)
+    rows = connection.execute(query)
+    return [MonitoringRun(**{**row._mapping, "reasons": tuple(row.reasons)}) for row in rows]

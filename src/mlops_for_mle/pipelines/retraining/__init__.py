@@ -1,1 +1,0 @@
-"""From monitoring to a new model: whether to retrain, and on which rows."""

@@ -1,0 +1,91 @@
+"""References and windows for the tests of monitoring."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
+from mlops_for_mle.pipelines.monitoring.window import ColumnCounts, Window
+from mlops_for_mle.releases.manifest import Example, Manifest, Parity, SnapshotFacts
+
+CONTRACT = Contract.model_validate(
+    {
+        "name": "small",
+        "table": "small_data",
+        "features": {"width": {"minimum": 0, "maximum": 10, "unit": "cm"}},
+        "target": {
+            "column": "kind",
+            "response_name": "kind",
+            "classes": [{"value": 0, "label": "no"}, {"value": 1, "label": "yes"}],
+        },
+    }
+)
+
+LINE = Contract.model_validate(
+    {
+        "name": "line",
+        "table": "line_data",
+        "features": {"width": {}},
+        "target": {"column": "y", "task": "regression", "response_name": "y"},
+    }
+)
+
+WIDTH = Column(
+    *("width", "number", (1.0, 2.0, 3.0), (40, 40, 40, 40)), centre=2.0, minimum=0.0, maximum=10.0
+)
+
+
+def reference(contract: Contract = CONTRACT, *features: Column) -> Reference:
+    """Four bins of 40 rows each, both classes equally often."""
+    manifest = Manifest(
+        release="small-v1-0123abcd",
+        version=1,
+        run_id="0123abcd",
+        created_at=datetime(2026, 4, 1, tzinfo=UTC),
+        contract=contract,
+        estimator="SVC",
+        precision="float32",
+        metrics={"validation_accuracy": 0.95, "validation_rmse": 2.0},
+        snapshot=SnapshotFacts(source="small_data", sha256="", watermark=160, row_count=160),
+        parity=Parity(point_count=1, largest_difference=0),
+        example=Example(rows=((1.0,) * len(contract.features),), predictions=(0.0,)),
+        model_sha256="",
+        model_bytes=1,
+    )
+    if contract.target.classes:
+        classes = ("no", "yes")
+        prediction = Column("prediction", "class", (1, 2), (0, 80, 80), categories=classes)
+        return Reference(manifest, features or (WIDTH,), prediction)
+    prediction = Column("prediction", "answer", (5.0,), (80, 80), centre=5.0, scale=2.0)
+    return Reference(manifest, features or (WIDTH,), prediction, target_scale=2.0)
+
+
+def widths(*bins: int, **changes: Any) -> ColumnCounts:
+    """How the values of the feature lie in its four bins."""
+    return replace(ColumnCounts(bins, mean=2.0), **changes)
+
+
+def window(
+    counts: ColumnCounts | None = None, answers: tuple[int, ...] = (100, 100), **changes: Any
+) -> Window:
+    """Two hundred predictions in two hours that look like the reference."""
+    facts: dict[str, Any] = {
+        "row_count": sum(answers),
+        "window_from": datetime(2026, 5, 1, tzinfo=UTC),
+        "window_to": datetime(2026, 5, 1, 2, tzinfo=UTC),
+        "age_seconds": 60.0,
+        "duplicates": 0,
+        "features": {"width": counts or widths(50, 50, 50, 50)},
+        "prediction": ColumnCounts((0, *answers)),
+    }
+    return Window(**facts | changes)
+
+
+EMPTY: dict[str, Any] = {
+    "answers": (0, 0),
+    "counts": ColumnCounts((0, 0, 0, 0)),
+    "window_from": None,
+    "window_to": None,
+    "age_seconds": None,
+}

@@ -1,0 +1,535 @@
+"""What is counted of the prediction log, and what monitoring makes of simulated traffic."""
+
+import html
+import json
+import secrets
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import Pipeline
+from sqlalchemy import text
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.rules import read_time
+from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.pipelines.monitoring.checks import check_drift
+from mlops_for_mle.pipelines.monitoring.counting import PredictionTable
+from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, WindowOptions
+from mlops_for_mle.pipelines.monitoring.reference import Column, Reference, describe_feature
+from mlops_for_mle.pipelines.monitoring.window import ColumnCounts, Window
+from mlops_for_mle.releases.manifest import Release
+from mlops_for_mle.releases.predictor import Predictor
+from tests.new_releases import HOUSE_CONTRACT, house_release, iris_release, make_release
+from tests.pipelines.monitoring.steps import look
+from tests.pipelines.monitoring.traffic import Traffic, iris_source, renamed
+
+pytestmark = pytest.mark.integration
+
+START = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def iris() -> Release:
+    return iris_release(1)
+
+
+@pytest.fixture(scope="module")
+def houses() -> Release:
+    return house_release(1)
+
+
+def house_rows(count: int = 150, seed: int = 7) -> pd.DataFrame:
+    random = np.random.default_rng(seed)
+    rooms, area = random.integers(1, 9, count), random.uniform(20, 200, count)
+    noise = random.normal(0, 5, count)
+    return pd.DataFrame({"방 수": rooms, "area m2": area, "price": 10 * rooms + 2 * area + noise})
+
+
+def log(
+    url: str,
+    release: Release,
+    features: Any,
+    prediction: float = 0.0,
+    at: datetime = START,
+    identifier: str | None = None,
+) -> str:
+    """Write one prediction as a foreign program might; ``features`` may be JSON text."""
+    manifest = release.manifest
+    row = {
+        "id": identifier or secrets.token_hex(8),
+        "contract": manifest.contract.name,
+        "release": manifest.release,
+        "at": at,
+        "prediction": prediction,
+        "features": features if isinstance(features, str) else json.dumps(features),
+    }
+    write(
+        url,
+        "INSERT INTO predictions (prediction_id, contract, release, model_version, created_at, "
+        "latency_ms, prediction, features) VALUES (:id, :contract, :release, 1, :at, 1, "
+        ":prediction, CAST(:features AS jsonb))",
+        **row,
+    )
+    return str(row["id"])
+
+
+def label(url: str, prediction_id: str, target: float, revision: int, is_old: bool) -> None:
+    write(
+        url,
+        "INSERT INTO feedback (prediction_id, revision, contract, target, superseded_at) "
+        "VALUES (:id, :revision, 'any', :target, CASE WHEN :is_old THEN now() END)",
+        id=prediction_id,
+        revision=revision,
+        target=target,
+        is_old=is_old,
+    )
+
+
+def write(url: str, statement: str, **values: Any) -> None:
+    with engine_for(url).begin() as connection:
+        connection.execute(text(statement), values)
+
+
+def test_twenty_windows_without_drift_raise_no_alarm(database_url: str, iris: Release) -> None:
+    traffic = Traffic(database_url, iris, seed=11, start=START)
+    # This release is right more often than it says, which is a warning of its own.
+    options = {"window": {"rows": 250}, "calibration": {"maximum_error": 0.2}}
+    statuses = []
+    for _ in range(20):
+        traffic.serve(250, noise=0.05)
+        seen = look(database_url, iris, iris_source(), **options)
+        assert seen.run.prediction_count == seen.run.labelled_count == 250
+        statuses.append((seen.run.status, seen.run.reasons))
+
+    assert [one for one in statuses if one[0] != "healthy"] == []
+
+
+def test_a_shift_of_one_standard_deviation_is_an_alarm_within_a_window(
+    database_url: str, iris: Release
+) -> None:
+    traffic = Traffic(database_url, iris, seed=12, start=START)
+    traffic.serve(1000)
+    assert look(database_url, iris, iris_source()).run.status == "healthy"
+
+    traffic.serve(500, shift={"petal_length": 1.0}, labelled=0)
+
+    seen = look(database_url, iris, iris_source())
+    assert seen.run.status == "alarm"
+    drifted = {subject for subject, metric in seen.alarms if "stability" in metric}
+    assert drifted & {"petal_length"}
+    assert not drifted & {"sepal_length", "sepal_width", "petal_width"}
+    shift = seen.value("drift", "petal_length", "mean_shift")
+    assert shift == pytest.approx(1.0, abs=0.15)
+
+
+def test_changed_labels_are_an_alarm_of_performance_and_not_of_drift(
+    database_url: str, iris: Release
+) -> None:
+    traffic = Traffic(database_url, iris, seed=13, start=START)
+    traffic.serve(500, flip_labels=0.3)
+
+    seen = look(database_url, iris, iris_source())
+
+    assert seen.run.status == "alarm"
+    assert seen.alarms == {("prediction", "accuracy")}
+    accuracy = seen.value("performance", "prediction", "accuracy")
+    assert accuracy == pytest.approx(0.68, abs=0.06)
+
+
+def test_what_was_asked_is_counted_by_what_is_wrong_with_it(
+    database_url: str, houses: Release
+) -> None:
+    rows = [
+        {"방 수": 3, "area m2": 100.5},
+        {"방 수": 3.0, "area m2": 100.5},
+        {"방 수": 2.5, "area m2": 0.5},
+        {"방 수": 25, "area m2": None},
+        {"방 수": "3", "area m2": [1]},
+        {"area m2": 100},
+        '{"방 수": 1e400, "area m2": -1e308}',
+        '{"방 수": -9, "area m2": 1e200, "unheard of": 1}',
+        "[1, 2]",
+    ]
+    for row in rows:
+        log(database_url, houses, row, prediction=230.0)
+
+    seen = look(database_url, houses, house_rows(), window={"rows": None})
+
+    assert seen.window.row_count == 9
+    assert seen.window.duplicates == 1
+    rooms, area = seen.window.features["방 수"], seen.window.features["area m2"]
+    assert (rooms.missing, rooms.wrong_type, rooms.out_of_range) == (2, 3, 2)
+    assert (area.missing, area.wrong_type, area.out_of_range) == (2, 3, 1)
+    assert sum(rooms.bins) == sum(area.bins) == 4
+    assert area.mean == pytest.approx((100.5 + 100.5 + 0.5 + 100) / 4)
+    assert sum(seen.window.prediction.bins) == 9
+    assert seen.run.status == "insufficient"
+
+
+def counted(url: str, release: Release, *columns: Column) -> Window:
+    """Count the whole log of a release into other columns."""
+    answers = Column("prediction", "answer", (), ())
+    reference = Reference(release.manifest, columns, answers)
+    return PredictionTable(url).count(reference, WindowOptions(rows=None))
+
+
+def test_categories_are_counted_by_their_texts_and_others_as_unknown(
+    database_url: str, houses: Release
+) -> None:
+    colours = ("red", "3", "true", "it's")
+    for value in (
+        '"red"', '"red"', "3", "3.0", '"3"', "true", '"it\'s"', '"blue"', "4", "null", "[1]", "{}",
+    ):  # fmt: skip
+        log(database_url, houses, f'{{"colour": {value}}}')
+    log(database_url, houses, "{}")
+    column = Column("colour", "category", (1, 2, 3, 4), (0, 1, 1, 1, 1), categories=colours)
+
+    found = counted(database_url, houses, column).features["colour"]
+
+    assert found == ColumnCounts((2, 2, 3, 1, 1), missing=2, wrong_type=2)
+
+
+TIMES = (
+    "2026-05-01",
+    "2024-02-29",
+    "20260501",
+    "2026-05-01T10:20:30",
+    "2026-05-01 10:20",
+    "2026-05-01_23:59:59.123456",
+    "2026-05-01T10:20:30,5Z",
+    "2026-05-01T10:20:30+09:00",
+    "2026-05-01T10:20:30-0330",
+    "1969-12-31T23:59:59",
+    "0001-01-01",
+    "9999-12-31",
+    "2026-05-01T10",
+)
+NONSENSE = (
+    *("2026-02-30", "2023-02-29", "2026-13-01", "2026-05-00", "2026-05-01T25:00", "0000-01-01"),
+    *("2026-05-01T10:61", "soon", "", "infinity", "2026-05-01 10:20:30 Mars/Olympus"),
+)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Seoul"])
+def test_times_are_read_as_the_api_reads_them_and_nonsense_is_counted(
+    database_url: str, houses: Release, zone: str
+) -> None:
+    write(database_url, f"ALTER ROLE CURRENT_USER SET TIME ZONE '{zone}'")
+    engine_for(database_url).dispose()
+    for one in (*TIMES, *NONSENSE, 1777000000, 20260501, None):
+        log(database_url, houses, {"since": one})
+    edges = (0.0, 1.7e9)
+
+    try:
+        column = Column("since", "time", edges, (0, 0, 0), scale=1e9)
+        found = counted(database_url, houses, column).features["since"]
+    finally:
+        write(database_url, "ALTER ROLE CURRENT_USER RESET TIME ZONE")
+
+    expected = [read_time(one).replace(tzinfo=UTC).timestamp() for one in TIMES]
+    bins = np.bincount(np.searchsorted(edges, expected, side="right"), minlength=3)
+    assert found.bins == tuple(bins)
+    assert (found.wrong_type, found.missing) == (len(NONSENSE) + 2, 1)
+    assert found.mean == pytest.approx(np.mean(expected), abs=1e-3)
+
+
+def test_each_time_is_read_to_the_second(database_url: str, houses: Release) -> None:
+    for one in TIMES:
+        write(database_url, "TRUNCATE predictions")
+        log(database_url, houses, {"since": one})
+        found = counted(database_url, houses, Column("since", "time", (), (0,)))
+        expected = read_time(one).replace(tzinfo=UTC).timestamp()
+        assert found.features["since"].mean == pytest.approx(expected, abs=1e-3), one
+
+
+def test_a_mixed_table_is_compared_column_by_column(database_url: str, iris: Release) -> None:
+    contract = Contract.model_validate(
+        {
+            "name": "iris",
+            "table": "mixed",
+            "features": {
+                "색": {"type": "category", "categories": ["red", "blue"], "unknown": "other"},
+                "is new": {"type": "boolean"},
+                "day": {"type": "date", "earliest": "2026-01-01T00:00:00"},
+                "size": {"missing": "median"},
+            },
+            "target": iris.manifest.contract.target.model_dump(),
+        }
+    )
+    random = np.random.default_rng(8)
+    snapshot = pd.DataFrame(
+        {
+            "색": random.choice(["red", "blue"], 200),
+            "is new": random.random(200) < 0.5,
+            "day": pd.Timestamp("2026-03-01") + pd.to_timedelta(random.integers(0, 60, 200), "D"),
+            "size": np.where(random.random(200) < 0.1, np.nan, random.normal(size=200)),
+        }
+    )
+    features = tuple(
+        describe_feature(name, feature, snapshot[name], 10)
+        for name, feature in contract.features.items()
+    )
+    for color, is_new, day, size in snapshot.itertuples(index=False):
+        log(
+            database_url,
+            iris,
+            {
+                "색": "green" if color == "red" else "red",
+                "is new": bool(is_new),
+                "day": (day + timedelta(days=30)).date().isoformat(),
+                "size": None if np.isnan(size) else size,
+            },
+        )
+    profile = look(database_url, iris, iris_source()).reference
+    options = MonitoringOptions.model_validate({"drift": {"ignore": ["day"]}})
+    manifest = profile.manifest.model_copy(update={"contract": contract})
+    changed = replace(profile, manifest=manifest, features=features)
+
+    counts = PredictionTable(database_url).count(changed, WindowOptions(rows=None))
+    found = check_drift(changed, counts, options)
+
+    severities = {one.subject: one.severity for one in found if "index" in one.metric}
+    assert severities == {
+        "색": "alarm",
+        "is new": "none",
+        "day": "none",
+        "size": "none",
+        "prediction": "alarm",
+    }
+    assert counts.features["색"].bins[0] == (snapshot["색"] == "red").sum()
+    assert counts.features["size"].missing == snapshot["size"].isna().sum()
+    shift = next(one.value for one in found if one.metric == "mean_shift")
+    days = (snapshot["day"] - pd.Timestamp("1970-01-01")).dt.days
+    assert shift == pytest.approx(30 / days.std(ddof=0))
+    assert features[2].minimum == datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+    assert counts.features["day"].wrong_type == 0
+
+
+def test_a_look_knows_which_labels_it_has_judged_however_old_they_are(
+    database_url: str, iris: Release
+) -> None:
+    traffic = Traffic(database_url, iris, seed=23, start=START)
+    options = {"window": {"rows": 200}}
+    traffic.serve(100)
+    traffic.serve(200)
+    traffic.serve(300, labelled=0)
+
+    late = look(database_url, iris, iris_source(), **options).run
+    traffic.serve(50)
+    newer = look(database_url, iris, iris_source(), **options).run
+
+    assert late.window_from == START + timedelta(seconds=400)
+    assert late.labelled_from == START + timedelta(seconds=100)
+    assert late.labelled_to == START + timedelta(seconds=299)
+    assert newer.labelled_from == START + timedelta(seconds=150)
+    assert newer.labelled_to == newer.window_to
+
+
+def test_without_labels_there_is_no_time_of_labels(database_url: str, iris: Release) -> None:
+    Traffic(database_url, iris, seed=24, start=START).serve(200, labelled=0)
+
+    run = look(database_url, iris, iris_source()).run
+
+    assert (run.labelled_count, run.labelled_from, run.labelled_to) == (0, None, None)
+
+
+def test_counts_are_those_of_pandas(database_url: str, iris: Release) -> None:
+    traffic = Traffic(database_url, iris, seed=14, start=START)
+    served = traffic.serve(400, noise=0.3, labelled=0.5)
+
+    seen = look(database_url, iris, iris_source(), window={"rows": None})
+
+    for one in seen.reference.features:
+        name, edges = one.name, one.edges
+        values = served.rows[name].to_numpy()
+        expected = np.bincount(
+            np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1
+        )
+        counts = seen.window.features[name]
+        assert list(counts.bins) == expected.tolist()
+        assert counts.mean == pytest.approx(values.mean())
+    assert list(seen.window.prediction.bins) == [0, *np.bincount(served.predictions).tolist()]
+    truth = served.rows["target"].to_numpy()[served.is_labelled]
+    hits = served.predictions[served.is_labelled] == truth
+    assert seen.run.labelled_count == served.is_labelled.sum()
+    assert seen.value("performance", "prediction", "accuracy") == pytest.approx(hits.mean())
+
+
+def test_probabilities_are_compared_with_how_often_the_answers_were_right(
+    database_url: str, iris: Release
+) -> None:
+    served = Traffic(database_url, iris, seed=15, start=START).serve(300, noise=0.4)
+    rows = served.rows.loc[:, list(iris.manifest.contract.feature_names)].to_numpy()
+    probabilities = Predictor(iris.model, iris.manifest.contract).predict(rows).probabilities
+    assert probabilities is not None
+    truth = served.rows["target"].to_numpy()
+    told = np.eye(3)[truth]
+    sure = probabilities[np.arange(300), served.predictions]
+    right = served.predictions == truth
+    steps = np.minimum((sure * 10).astype(int), 9)
+    error = sum(
+        abs(sure[steps == step].mean() - right[steps == step].mean()) * (steps == step).mean()
+        for step in np.unique(steps)
+    )
+
+    seen = look(database_url, iris, iris_source())
+
+    area = "calibration"
+    brier = ((probabilities - told) ** 2).sum(axis=1).mean()
+    assert seen.value(area, "prediction", "brier_score") == pytest.approx(brier, rel=1e-6)
+    assert seen.value(area, "prediction", "mean_confidence") == pytest.approx(sure.mean())
+    found = seen.value(area, "prediction", "expected_calibration_error")
+    assert found == pytest.approx(error, rel=1e-6)
+
+
+def test_errors_of_a_regression_are_measured_with_their_intervals(
+    database_url: str, houses: Release
+) -> None:
+    source = house_rows(400)
+    served = Traffic(database_url, houses, seed=16, source=source, start=START).serve(400)
+    errors = served.predictions - served.rows["price"].to_numpy()
+
+    seen = look(database_url, houses, source, performance={"limit": 4.0})
+
+    assert seen.value("performance", "prediction", "mae") == pytest.approx(np.abs(errors).mean())
+    rmse = float(np.sqrt((errors**2).mean()))
+    assert seen.value("performance", "prediction", "rmse") == pytest.approx(rmse, rel=1e-6)
+    explained = (
+        1 - (errors**2).sum() / ((served.rows["price"] - served.rows["price"].mean()) ** 2).sum()
+    )
+    assert seen.value("performance", "prediction", "r2") == pytest.approx(explained, rel=1e-6)
+    assert seen.alarms == {("prediction", "rmse")}
+    (found,) = (one for one in seen.run.metrics if one.metric == "rmse")
+    assert found.lower is not None
+    assert found.upper is not None
+    assert found.lower < rmse < found.upper
+    assert found.threshold == 4.0
+    healthy = look(database_url, houses, source, performance={"limit": 6.0})
+    assert healthy.run.status == "healthy", healthy.run.reasons
+
+
+def test_the_window_begins_within_a_request_of_many_rows(
+    database_url: str, houses: Release
+) -> None:
+    for number in range(30):
+        at = START + timedelta(seconds=number // 10)
+        log(database_url, houses, {"방 수": number, "area m2": 50}, 150.0, at, f"r-{number:02}")
+
+    seen = look(
+        database_url,
+        houses,
+        house_rows(),
+        window={"rows": 25, "minimum_rows": 20, "minimum_labelled": 10},
+    )
+
+    assert seen.run.prediction_count == 25
+    assert seen.window.features["방 수"].mean == np.mean(range(5, 30))
+    assert seen.run.window_from == START
+    late = look(database_url, houses, house_rows(), window={"until": START, "hours": 1.0})
+    assert late.run.prediction_count == 10
+    nothing = look(database_url, houses, house_rows(), window={"until": START - timedelta(hours=1)})
+    assert (nothing.run.prediction_count, nothing.run.window_from) == (0, None)
+
+
+def test_only_current_labels_of_the_release_count_however_late_they_come(
+    database_url: str, houses: Release
+) -> None:
+    other = house_release(2)
+    for number in range(60):
+        found = log(
+            database_url,
+            houses if number % 2 else other,
+            {"방 수": 3, "area m2": 50},
+            prediction=130.0,
+            at=START + timedelta(seconds=number),
+        )
+        if number < 30:
+            label(database_url, found, 500.0, revision=1, is_old=True)
+            label(database_url, found, 131.0, revision=2, is_old=False)
+
+    seen = look(
+        database_url,
+        houses,
+        house_rows(),
+        window={"rows": 20, "minimum_rows": 20, "minimum_labelled": 10},
+    )
+
+    # The newest 20 answers have no labels; the newest that have are measured.
+    assert (seen.run.prediction_count, seen.run.labelled_count) == (20, 15)
+    assert seen.value("performance", "prediction", "mae") == pytest.approx(1.0)
+
+
+def test_names_and_values_are_data_and_never_sql(database_url: str) -> None:
+    names = ['a "b"', "it's; DROP TABLE predictions;--", "100% :x %(y)s", "prediction", "{1}"]
+    contract = Contract.model_validate(
+        HOUSE_CONTRACT.model_dump()
+        | {"name": "odd", "table": "odd", "features": {name: {} for name in names}}
+    )
+    random = np.random.default_rng(3)
+    matrix = random.normal(size=(150, len(names)))
+    model = Pipeline([("model", LinearRegression())]).fit(matrix, matrix.sum(axis=1))
+    release = make_release(model, contract, matrix[:3])
+    snapshot = pd.DataFrame(matrix, columns=names).assign(price=matrix.sum(axis=1))
+    traffic = Traffic(database_url, release, seed=5, source=snapshot, start=START)
+    served = traffic.serve(200, shift={"100% :x %(y)s": 2.0})
+
+    seen = look(database_url, release, snapshot)
+
+    assert seen.run.prediction_count == 200
+    for name in names:
+        assert seen.window.features[name].mean == pytest.approx(served.rows[name].mean())
+    assert ("100% :x %(y)s", "population_stability_index") in seen.alarms
+    # The feature and the answer are told apart.
+    subjects = {one.subject for one in seen.run.metrics if one.area == "drift"}
+    assert {"prediction", "(prediction)"} <= subjects
+    assert all(name in html.unescape(seen.report(START).html) for name in names)
+
+
+def test_predictions_of_the_future_are_a_finding_and_in_no_window(
+    database_url: str, iris: Release
+) -> None:
+    traffic = Traffic(database_url, iris, seed=31)
+    traffic.serve(200)
+    calm = look(database_url, iris, iris_source())
+    ahead = Traffic(database_url, iris, seed=32, start=datetime.now(UTC) + timedelta(days=3650))
+    ahead.serve(100, shift={"petal_length": 3.0}, flip_labels=0.9)
+
+    seen = look(database_url, iris, iris_source())
+    late = look(database_url, iris, iris_source(), window={"until": ahead.now})
+
+    assert calm.value("data_quality", "rows", "future_count") == 0
+    for one in (seen, late):
+        assert (one.run.prediction_count, one.run.labelled_count) == (200, 200)
+        assert one.run.window_to == one.run.labelled_to == calm.run.window_to
+        assert one.value("data_quality", "rows", "future_count") == 100
+        assert one.run.status == "warning"
+        assert "100 predictions are dated ahead of the database's clock" in one.run.reasons[0]
+
+
+def test_labelled_predictions_are_rows_of_the_table_since_a_moment(
+    database_url: str, iris: Release
+) -> None:
+    contract = iris.manifest.contract
+    traffic = Traffic(database_url, iris, seed=33, start=START)
+    traffic.serve(20)
+    traffic.switch(renamed(iris, release="another"))
+    served = traffic.serve(30, labelled=0.5)
+    Traffic(database_url, iris, seed=34, start=datetime.now(UTC) + timedelta(days=1)).serve(5)
+    write(database_url, "UPDATE feedback SET superseded_at = now() WHERE prediction_id = "
+          "(SELECT max(prediction_id) FROM feedback JOIN predictions USING (prediction_id) "
+          "WHERE release = 'another')")  # fmt: skip
+    table = PredictionTable(database_url)
+
+    rows = table.labelled_rows(contract, START + timedelta(seconds=20), most=1000)
+
+    expected = served.rows[served.is_labelled].iloc[:-1].reset_index(drop=True)
+    pd.testing.assert_frame_equal(rows, expected.loc[:, list(contract.columns)])
+    assert len(table.labelled_rows(contract, None, most=1000)) == 20 + len(expected)
+    newest = table.labelled_rows(contract, None, most=3)
+    pd.testing.assert_frame_equal(newest, rows.tail(3).reset_index(drop=True))
+    assert table.labelled_rows(contract, datetime.now(UTC), most=10).empty

@@ -1,0 +1,206 @@
+"""Statistics on counts: their laws, and what they say of samples whose truth is known."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlops_for_mle.pipelines.monitoring.inference import (
+    Comparison,
+    compare,
+    holm,
+    mean_error,
+    proportion,
+    spiegelhalter,
+)
+from mlops_for_mle.pipelines.monitoring.reference import bin_edges
+
+COUNTS = st.lists(st.integers(0, 500), min_size=2, max_size=12)
+
+
+def compare_samples(one: np.ndarray, other: np.ndarray, bins: int = 10) -> Comparison:
+    edges = bin_edges(one, bins)
+    counts = [
+        np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
+        for values in (one, other)
+    ]
+    return compare(counts[0].tolist(), counts[1].tolist(), is_ordered=True)
+
+
+def test_windows_without_drift_are_significant_as_rarely_as_they_should_be() -> None:
+    random = np.random.default_rng(5)
+    rounds, features, wrong, alarms = 400, 5, 0, 0
+    for _ in range(rounds):
+        # The reference is a small sample itself, drawn anew each time.
+        found = [
+            compare_samples(random.normal(size=150), random.normal(size=250))
+            for _ in range(features)
+        ]
+        corrected = holm([one.p_value for one in found])
+        wrong += any(p < 0.05 for p in corrected)
+        judged = zip(corrected, found, strict=True)
+        alarms += any(p < 0.05 and one.index >= 0.25 for p, one in judged)
+
+    # 0.05 with three standard errors.
+    assert wrong / rounds < 0.05 + 3 * (0.05 * 0.95 / rounds) ** 0.5
+    assert wrong > 0
+    assert alarms == 0
+
+
+@pytest.mark.parametrize("shift", [1.0, -1.0])
+def test_a_shift_of_one_standard_deviation_is_found_in_every_window(shift: float) -> None:
+    random = np.random.default_rng(6)
+    for _ in range(50):
+        found = compare_samples(random.normal(size=150), random.normal(size=250) + shift)
+        assert found.p_value < 1e-4
+        assert found.index > 0.25
+
+
+def test_the_index_does_not_grow_because_a_window_is_small() -> None:
+    random = np.random.default_rng(7)
+    means = [
+        np.mean(
+            [
+                compare_samples(random.normal(size=n), random.normal(size=n)).index
+                for _ in range(100)
+            ]
+        )
+        for n in (100, 4000)
+    ]
+    assert means[0] < 0.05
+    assert means[1] < 0.01
+
+
+def test_the_index_is_that_of_the_formula_for_large_samples() -> None:
+    found = compare([500_000, 500_000], [700_000, 300_000], is_ordered=True)
+
+    expected = 0.2 * np.log(0.7 / 0.5) - 0.2 * np.log(0.3 / 0.5)
+    assert found.index == pytest.approx(expected, rel=1e-3)
+
+
+@given(COUNTS, st.data(), st.booleans())
+def test_any_two_rows_of_counts_can_be_compared(
+    one: list[int], data: st.DataObject, is_ordered: bool
+) -> None:
+    other = data.draw(st.lists(st.integers(0, 500), min_size=len(one), max_size=len(one)))
+
+    found = compare(one, other, is_ordered=is_ordered)
+
+    assert 0 <= found.p_value <= 1
+    assert np.isfinite(found.index)
+    assert found.index >= 0
+    assert found.bins <= len(one)
+    assert compare(one, one, is_ordered=is_ordered).index == 0
+
+
+def test_small_bins_are_joined_and_only_with_their_neighbours_where_order_counts() -> None:
+    # Rare values at both ends; joined across the middle they would cancel out.
+    one, other = [4, 96, 0], [0, 96, 4]
+    assert compare(one, other, is_ordered=True).bins == 1
+    assert compare([50, 2, 1, 1, 46], [48, 1, 2, 1, 48], is_ordered=False).bins == 3
+    assert compare([1, 0], [0, 1], is_ordered=True) == Comparison(1.0, 0.0, 1)
+    assert compare([0, 0], [5, 5], is_ordered=True).p_value == 1
+
+
+@pytest.mark.parametrize(
+    ("reference", "current"),
+    [
+        ([100_000, 0], [0, 500]),
+        ([0, 100_000, 0], [0, 0, 500]),
+        ([99_900, 100], [50, 450]),
+        ([19_900, 100], [425, 75]),
+        ([9_900, 100], [80, 20]),
+    ],
+)
+def test_what_was_rare_in_a_large_reference_and_is_frequent_now_has_drifted(reference, current):
+    found = compare(reference, current, is_ordered=True)
+
+    assert found.p_value < 0.001
+    assert found.index > 0.25
+
+
+def test_chance_alone_is_seldom_significant_beside_a_large_reference():
+    random = np.random.default_rng(7)
+    shares = [0.994, 0.003, 0.002, 0.001]
+    found = [
+        compare(
+            random.multinomial(50_000, shares), random.multinomial(500, shares), is_ordered=False
+        )
+        for _ in range(200)
+    ]
+
+    assert sum(one.p_value < 0.05 for one in found) <= 20
+    assert max(one.index for one in found) < 0.25
+
+
+def test_p_values_are_corrected_as_holm_has_written() -> None:
+    # The worked example of Holm's procedure: 4 * 0.005, 3 * 0.01, 2 * 0.03, then never smaller.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_corrected_p_values_keep_their_order_and_only_grow(p_values: list[float]) -> None:
+    corrected = holm(p_values)
+
+    assert all(0 <= p <= c <= 1 for p, c in zip(p_values, corrected, strict=True))
+    ranked = [c for _, c in sorted(zip(p_values, corrected, strict=True))]
+    assert ranked == sorted(ranked)
+
+
+@given(st.integers(1, 2000), st.data(), st.sampled_from([0.8, 0.95, 0.99]))
+def test_a_proportion_lies_in_its_interval_and_more_confidence_makes_it_wider(
+    trials: int, data: st.DataObject, confidence: float
+) -> None:
+    successes = data.draw(st.integers(0, trials))
+
+    found, sure = (proportion(successes, trials, one) for one in (confidence, 0.999))
+
+    assert 0 <= found.lower <= found.value + 1e-12
+    assert found.value <= found.upper + 1e-12 <= 1 + 1e-12
+    assert sure.lower <= found.lower <= found.upper <= sure.upper
+
+
+def test_the_interval_of_a_proportion_covers_the_truth_as_often_as_it_says() -> None:
+    drawn = np.random.default_rng(8).binomial(200, 0.9, size=500).tolist()
+    inside = [
+        found.lower <= 0.9 <= found.upper for found in (proportion(k, 200, 0.95) for k in drawn)
+    ]
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.03)
+
+
+def test_the_index_is_symmetric() -> None:
+    random = np.random.default_rng(9)
+    for _ in range(50):
+        one, other = random.integers(5, 500, 8).tolist(), random.integers(5, 500, 8).tolist()
+        there, back = (compare(*pair, is_ordered=True) for pair in ((one, other), (other, one)))
+        assert there.index == pytest.approx(back.index)
+        assert there.p_value == pytest.approx(back.p_value)
+
+
+def test_errors_are_measured_with_intervals_that_hold_the_truth() -> None:
+    random = np.random.default_rng(3)
+    rounds, inside, confirmed = 300, 0, 0
+    for _ in range(rounds):
+        errors = random.normal(0, 2.2, 400)
+        found = mean_error(400, float((errors**2).sum()), float((errors**4).sum()), 2, 0.95, 2.2)
+        assert found.value == pytest.approx(float(np.sqrt((errors**2).mean())))
+        assert found.p_value is not None
+        inside += found.lower <= 2.2 <= found.upper
+        confirmed += found.p_value < 0.05
+    assert inside / rounds == pytest.approx(0.95, abs=0.04)
+    # The true error is the limit itself, where a test is wrong as often as its level says.
+    assert confirmed / rounds == pytest.approx(0.05, abs=0.04)
+
+
+def test_true_probabilities_are_refused_as_rarely_as_the_level_says() -> None:
+    random = np.random.default_rng(4)
+    p_values = []
+    for _ in range(400):
+        p = random.uniform(0.5, 1, 300)
+        y = random.random(300) < p
+        total, variance = ((y - p) * (1 - 2 * p)).sum(), ((1 - 2 * p) ** 2 * p * (1 - p)).sum()
+        p_values.append(spiegelhalter(float(total), float(variance)))
+    assert np.mean(np.array(p_values) < 0.05) == pytest.approx(0.05, abs=0.03)
+    assert (spiegelhalter(0.0, 0.0), spiegelhalter(1.0, 0.0)) == (1.0, 0.0)

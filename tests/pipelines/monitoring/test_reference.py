@@ -1,0 +1,122 @@
+"""How the rows of a snapshot are sorted into bins."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from mlops_for_mle.contract import Feature
+from mlops_for_mle.errors import UserError
+from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
+from mlops_for_mle.pipelines.monitoring.reference import (
+    Column,
+    Reference,
+    bin_edges,
+    describe_categories,
+    describe_feature,
+    describe_reference,
+)
+from mlops_for_mle.releases.manifest import Release
+from tests.new_releases import house_release, iris_release
+from tests.pipelines.monitoring.examples import reference
+from tests.pipelines.monitoring.traffic import iris_source, trained_on
+
+
+def described(release: Release, rows: pd.DataFrame, bins: int = 10) -> Reference:
+    options = MonitoringOptions.model_validate({"drift": {"bins": bins}})
+    return describe_reference((trained_on(release, rows), rows), options)
+
+
+VALUES = arrays(np.float64, st.integers(1, 300), elements=st.floats(-1e6, 1e6, width=32))
+
+
+@given(VALUES, st.integers(2, 20))
+def test_edges_are_ascending_and_never_on_a_value_that_occurs(
+    values: np.ndarray, bins: int
+) -> None:
+    edges = bin_edges(values, bins)
+
+    assert len(edges) <= max(bins - 1, 2)
+    assert (np.diff(edges) > 0).all()
+    if len(np.unique(values)) > 1:
+        counts = np.bincount(np.searchsorted(edges, values, side="right"))
+        assert len(counts) == len(edges) + 1
+        assert (counts > 0).all()
+
+
+def test_bins_hold_about_equally_many_rows() -> None:
+    values = np.random.default_rng(1).normal(size=1000)
+    counts = np.bincount(np.searchsorted(bin_edges(values, 10), values, side="right"))
+    assert counts.tolist() == [100] * 10
+
+
+def test_a_value_that_was_rounded_to_32_bits_stays_in_its_bin() -> None:
+    rows = iris_source()
+    for name in ("petal_length", "petal_width"):
+        values = rows[name].to_numpy()
+        edges = bin_edges(values, 10)
+        rounded = values.astype(np.float32).astype(np.float64)
+        assert (rounded != values).any()
+        bins = [np.searchsorted(edges, one, side="right") for one in (values, rounded)]
+        assert (bins[0] == bins[1]).all()
+
+
+def test_a_constant_feature_has_a_narrow_bin_between_two_open_ones() -> None:
+    column = describe_feature("a", Feature(), pd.Series([3.0] * 50), 10)
+
+    assert column.counts == (0, 50, 0)
+    assert column.scale == 1
+
+
+def test_a_feature_of_mostly_zeros_keeps_them_in_one_bin() -> None:
+    values = pd.Series([0.0] * 95 + [1.0, 2.0, 3.0, 4.0, 5.0])
+    assert describe_feature("a", Feature(), values, 10).counts == (95, 5)
+    mostly_large = pd.Series([1.0] + [9.0] * 99)
+    assert describe_feature("a", Feature(), mostly_large, 10).counts == (1, 99)
+
+
+def test_categories_are_counted_and_missing_ones_are_not() -> None:
+    column = describe_categories("colour", "category", ["b", "a", None, "b"])
+
+    assert column == Column("colour", "category", (1, 2), (0, 1, 2), 0.25, categories=("a", "b"))
+
+
+def test_the_reference_is_what_the_release_was_trained_on_and_answers_for_it() -> None:
+    release = iris_release(1)
+
+    found = described(release, iris_source())
+
+    assert found.manifest.snapshot.row_count == 150
+    assert [one.name for one in found.features] == list(release.manifest.contract.feature_names)
+    assert all(sum(one.counts) == 150 for one in found.features)
+    assert found.prediction.categories == ("setosa", "versicolor", "virginica")
+    assert found.prediction.counts[:2] == (0, 50)
+    assert sum(found.prediction.counts) == 150
+
+
+def test_the_answers_of_a_regression_are_sorted_into_bins() -> None:
+    rows = pd.DataFrame({"방 수": [1, 2, 3, 4] * 10, "area m2": np.linspace(20, 90, 40)})
+    rows["price"] = 10.0 * rows["방 수"] + 2 * rows["area m2"]
+
+    found = described(house_release(1), rows, bins=4)
+
+    assert found.prediction.kind == "answer"
+    assert found.prediction.counts == (10, 10, 10, 10)
+    assert found.target_scale == pytest.approx(rows["price"].std(ddof=0))
+    rooms = found.features[0]
+    assert (rooms.kind, rooms.minimum, rooms.maximum) == ("whole", 1, 20)
+
+
+def test_other_rows_than_those_of_the_training_are_refused() -> None:
+    release = trained_on(iris_release(1), iris_source())
+    altered = iris_source().assign(petal_length=1.0)
+
+    with pytest.raises(UserError, match="it was altered, so the release cannot be compared"):
+        describe_reference((release, altered), MonitoringOptions())
+
+
+def test_a_subject_never_takes_the_name_of_a_feature() -> None:
+    assert reference().subject("prediction") == "prediction"
+    assert reference().subject("width") == "(width)"

@@ -1,0 +1,178 @@
+"""`kedro watch`: its pace on a clock of the test's own, and the command as a process."""
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import chain, repeat
+from typing import Any
+
+import pytest
+
+from mlops_for_mle.errors import NotCalledForError, UserError
+from mlops_for_mle.pipelines.monitoring import watch
+from mlops_for_mle.pipelines.monitoring.watch import Watch
+from tests.end_to_end.commands import Project, finish
+from tests.end_to_end.conftest import project
+from tests.integration.servers import ExternalPostgres, eventually, query
+
+__all__ = ["project"]
+
+RUNS = "SELECT count(*) FROM monitoring_runs"
+MINUTE = timedelta(minutes=1)
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Work:
+    """Work whose outcomes are known: an error is raised, anything else is given."""
+
+    def __init__(self, clock: Clock, *outcomes: Any, then: Any = False) -> None:
+        self._clock = clock
+        self._outcomes: Iterator[Any] = chain(outcomes, repeat(then))
+        self.done_at: list[float] = []
+
+    def __call__(self) -> Any:
+        self.done_at.append(self._clock.now / 60)
+        outcome = next(self._outcomes)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(watch, "time", clock)
+    return clock
+
+
+def test_looks_keep_their_pace(clock: Clock) -> None:
+    look, retrain = Work(clock), Work(clock)
+    Watch(look, retrain, MINUTE, rounds=3).run()
+    assert (look.done_at, retrain.done_at) == ([0, 1, 2], [])
+
+
+def test_a_look_that_fails_is_said_and_tried_more_and_more_seldom(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    look = Work(clock, UserError("no server"), ValueError("a fault"), OSError("no network"))
+    Watch(look, Work(clock), MINUTE, rounds=5).run()
+
+    assert look.done_at == [0, 1, 3, 7, 8]
+    assert "no server; tried again in 60 s" in caplog.text
+    assert "ValueError: a fault" in caplog.text
+
+
+def test_the_longest_pause_is_six_hours_or_a_round(clock: Clock) -> None:
+    look = Work(clock, *[UserError("no server")] * 12)
+    Watch(look, Work(clock), MINUTE, rounds=13).run()
+    pauses = [b - a for a, b in zip(look.done_at, look.done_at[1:], strict=False)]
+    assert pauses[-3:] == [360, 360, 360]
+
+
+def test_what_a_look_calls_for_is_done_at_once(clock: Clock) -> None:
+    look, retrain = Work(clock, False, True), Work(clock)
+    Watch(look, retrain, MINUTE, rounds=3).run()
+    assert (look.done_at, retrain.done_at) == ([0, 1, 2], [1])
+
+
+def test_a_retraining_that_fails_waits_by_itself_while_looks_go_on(clock: Clock) -> None:
+    look, retrain = Work(clock, then=True), Work(clock, *[UserError("too few labels")] * 3)
+    Watch(look, retrain, MINUTE, rounds=9).run()
+
+    assert look.done_at == [0, 1, 2, 3, 4, 5, 6, 7, 8]
+    assert retrain.done_at == [0, 1, 3, 7, 8]
+
+
+def test_a_retraining_that_is_not_called_for_any_more_is_no_failure(clock: Clock) -> None:
+    look = Work(clock, True)
+    retrain = Work(clock, UserError("no server"), NotCalledForError("acted on"))
+    Watch(look, retrain, MINUTE, rounds=4).run()
+    assert (look.done_at, retrain.done_at) == ([0, 1, 2, 3], [0, 1])
+
+
+def test_what_the_last_round_fails_with_is_told(clock: Clock) -> None:
+    failing = UserError("too few labels")
+    with pytest.raises(UserError, match="too few labels"):
+        Watch(Work(clock, then=failing), Work(clock), MINUTE, rounds=2).run()
+    with pytest.raises(UserError, match="too few labels"):
+        Watch(Work(clock, then=True), Work(clock, then=failing), MINUTE, rounds=1).run()
+
+
+def test_an_interrupt_ends_it_at_once(clock: Clock) -> None:
+    for look, retrain in (
+        (Work(clock, KeyboardInterrupt()), Work(clock)),
+        (Work(clock, True), Work(clock, KeyboardInterrupt())),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            Watch(look, retrain, MINUTE).run()
+
+
+@pytest.mark.end_to_end
+def test_without_a_deployment_it_says_what_to_run_first(project: Project) -> None:
+    finished = project.kedro("watch", "--rounds", "1")
+
+    assert finished.code == 1
+    assert "Nothing of iris is deployed yet" in finished.errors
+    assert "run `kedro run` first" in finished.errors
+    assert "Traceback" not in finished.text
+
+
+@pytest.mark.end_to_end
+def test_what_can_never_call_for_a_retraining_is_refused_at_once(project: Project) -> None:
+    parameters = project.folder / "conf/local/parameters.yml"
+    parameters.write_text("monitoring: {window: {rows: null}}\n")
+    try:
+        assert "monitoring.window: rows and hours are both null" in project.refuse("watch")
+    finally:
+        parameters.unlink()
+
+
+@pytest.mark.end_to_end
+def test_it_outlives_its_database_and_stops_when_told(
+    project: Project, external_server: ExternalPostgres
+) -> None:
+    url = external_server.create_database()
+    project.variables["DATABASE_URL"] = url
+    project.succeed("run")
+    process = project.start("watch", "--every", "1s")
+    try:
+        assert eventually(lambda: query(url, RUNS) >= [(1,)], seconds=60)
+        external_server.stop("immediate")
+        said = wait_for(process, "; tried again in ")
+        external_server.start()
+        ((before,),) = query(url, RUNS)
+        assert eventually(lambda: query(url, RUNS) > [(before,)], seconds=60)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        finished = finish(process)
+
+    assert finished.code == 0, said + finished.text
+    assert "OperationalError: " in said
+    assert "Stopped." in finished.output
+    assert query(url, "SELECT DISTINCT decision FROM retraining_decisions") == [("none",)]
+    not_needed = project.succeed("run", "--pipeline", "retrain")
+    assert "Retraining is not called for: decision" in not_needed.output
+
+
+def wait_for(process: "subprocess.Popen[str]", words: str) -> str:
+    """Read what a process says up to some words."""
+    said = ""
+    assert process.stderr is not None
+    for line in process.stderr:
+        said += line
+        if words in line:
+            return said
+    raise AssertionError(said)

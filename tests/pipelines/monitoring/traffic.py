@@ -1,0 +1,211 @@
+"""Simulated traffic: a release answers rows, and true labels follow, as a server would log them.
+
+Thousands of rows take a second, because no server stands in between: the answers come from the
+release itself, and are written as the table of predictions has them.
+"""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+from uuid import UUID
+
+import numpy as np
+import pandas as pd
+from psycopg2 import extensions
+from sklearn.datasets import load_iris
+
+from mlops_for_mle.contract.columns import encode_rows, frame_digest, plain_rows
+from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.releases.deployments import current
+from mlops_for_mle.releases.manifest import Release, SnapshotFacts
+from mlops_for_mle.releases.predictor import Predictor
+from mlops_for_mle.releases.store import ReleaseStore
+
+_COPY = (
+    "COPY predictions (prediction_id, created_at, prediction, model_version, latency_ms, contract, "
+    "release, label, features, probabilities) FROM STDIN WITH (FORMAT csv)"
+)
+_COPY_FEEDBACK = (
+    "COPY feedback (prediction_id, revision, contract, target, label) FROM STDIN WITH (FORMAT csv)"
+)
+
+
+@dataclass(frozen=True)
+class Served:
+    """What was asked and answered.
+
+    Attributes:
+        rows: The features as they were asked, and the target as its label told it.
+        predictions: The class value or number that was answered, a row.
+        is_labelled: Which rows have a label.
+    """
+
+    rows: pd.DataFrame
+    predictions: np.ndarray
+    is_labelled: np.ndarray
+
+
+def trained_on(release: Release, snapshot: pd.DataFrame) -> Release:
+    """The release as if its model had been trained on these rows."""
+    facts = SnapshotFacts(
+        source="test", sha256=frame_digest(snapshot), watermark=None, row_count=len(snapshot)
+    )
+    return renamed(release, snapshot=facts)
+
+
+def renamed(given: Release, **facts: Any) -> Release:
+    """The release with other facts in its manifest."""
+    return Release.checked(given.manifest.model_copy(update=facts), given.model)
+
+
+def deployed_release(database_url: str, store: ReleaseStore, contract: str) -> Release:
+    """The release that servers would follow now."""
+    with engine_for(database_url).connect() as connection:
+        row = current(connection, contract)
+    assert row is not None
+    return store.fetch(contract, row.release)
+
+
+def iris_source() -> pd.DataFrame:
+    """The rows of iris under the contract's names."""
+    features, target = load_iris(return_X_y=True)
+    names = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
+    return pd.DataFrame(features, columns=names).assign(target=target)
+
+
+class Traffic:
+    """Clients of one release: draws rows of a source with replacement and asks for predictions.
+
+    The clock goes on by a second from row to row and from call to call, so a release that follows
+    another in the same simulation is given the same ``Traffic`` by ``switch``.
+    """
+
+    def __init__(
+        self,
+        database_url: str,
+        release: Release,
+        seed: int,
+        source: pd.DataFrame | None = None,
+        start: datetime | None = None,
+    ) -> None:
+        """Say whom to ask, and with which rows.
+
+        Args:
+            database_url: The database that keeps predictions and labels.
+            release: Answers.
+            seed: Fixes every draw.
+            source: Features and target under the contract's names; iris if it is not given.
+            start: When the first row is answered; a day ago if it is not given.
+        """
+        self._url = database_url
+        self._random = np.random.default_rng(seed)
+        self._source = iris_source() if source is None else source
+        self._count = 0
+        self.now = start or datetime.now(UTC) - timedelta(days=1)
+        self.switch(release)
+
+    def switch(self, release: Release) -> None:
+        """Let another release answer from now on."""
+        self.release = release
+        self._contract = release.manifest.contract
+
+    def serve(
+        self,
+        count: int,
+        *,
+        shift: Mapping[str, float] | None = None,
+        noise: float = 0.0,
+        relabel: Mapping[int, int] | None = None,
+        flip_labels: float = 0.0,
+        labelled: float = 1.0,
+    ) -> Served:
+        """Answer rows and write them, with their labels, to the database.
+
+        Args:
+            count: How many rows.
+            shift: By how many of the source's standard deviations a feature is moved.
+            noise: Normal noise on every feature, in standard deviations of the source.
+            relabel: True classes that have become others, all of them: the world has changed in a
+                way that can be learned.
+            flip_labels: The fraction of labels that are replaced by any other class.
+            labelled: The fraction of rows whose label arrives.
+        """
+        drawn = self._random.integers(0, len(self._source), count)
+        rows = self._source.iloc[drawn].reset_index(drop=True)
+        target = self._contract.target
+        self._change(rows, shift or {}, noise)
+        rows[target.column] = self._labels(rows[target.column], relabel or {}, flip_labels)
+        answers = Predictor(self.release.model, self._contract).predict(
+            encode_rows(rows, self._contract)
+        )
+        is_labelled = self._random.random(count) < labelled
+        lines, labels = [], []
+        for index, row in enumerate(plain_rows(rows, self._contract)):
+            value = answers.values[index].item()
+            sure = None if answers.probabilities is None else answers.probabilities[index].tolist()
+            identifier = self._next_identifier()
+            manifest = self.release.manifest
+            lines.append(
+                {
+                    "id": identifier,
+                    "at": self.now.isoformat(),
+                    "prediction": value,
+                    "version": manifest.version,
+                    "latency": 0.5,
+                    "contract": self._contract.name,
+                    "release": manifest.release,
+                    "label": target.labels.get(value),
+                    "features": json.dumps(dict(zip(self._contract.features, row, strict=True))),
+                    "probabilities": None if sure is None else str(sure).translate(_BRACES),
+                }
+            )
+            truth = rows[target.column].iloc[index]
+            if is_labelled[index]:
+                labels.append((identifier, 1, self._contract.name, truth, target.labels.get(truth)))
+            self.now += timedelta(seconds=1)
+        self._copy(_COPY, pd.DataFrame(lines))
+        self._copy(_COPY_FEEDBACK, pd.DataFrame(labels))
+        return Served(rows, answers.values, is_labelled)
+
+    def _change(self, rows: pd.DataFrame, shift: Mapping[str, float], noise: float) -> None:
+        for name, feature in self._contract.features.items():
+            if not feature.is_number:
+                continue
+            deviation = float(self._source[name].std(ddof=0))
+            moved = rows[name].to_numpy(dtype=np.float64) + shift.get(name, 0.0) * deviation
+            if noise:
+                moved += self._random.normal(0, noise * deviation, len(rows))
+            # A server refuses what the contract does not allow.
+            moved = np.clip(moved, feature.minimum, feature.maximum)
+            rows[name] = np.round(moved) if feature.type == "integer" else moved
+
+    def _labels(
+        self, target: "pd.Series[Any]", relabel: Mapping[int, int], flipped: float
+    ) -> np.ndarray:
+        found = np.array([relabel.get(value, value) for value in target.tolist()])
+        if flipped:
+            classes = np.array(self._contract.target.class_values)
+            steps = self._random.integers(1, len(classes), len(found))
+            others = classes[(np.searchsorted(classes, found) + steps) % len(classes)]
+            found = np.where(self._random.random(len(found)) < flipped, others, found)
+        return found
+
+    def _next_identifier(self) -> str:
+        """A version 7 UUID with a counter where others have random bits."""
+        self._count += 1
+        milliseconds = int(self.now.timestamp() * 1000)
+        return str(UUID(int=milliseconds << 80 | 7 << 76 | 2 << 62 | self._count))
+
+    def _copy(self, statement: str, rows: pd.DataFrame) -> None:
+        content = io.StringIO(rows.to_csv(index=False, header=False))
+        with engine_for(self._url).connect() as borrowed:
+            connection = cast("extensions.connection", borrowed.connection.driver_connection)
+            with connection.cursor() as cursor:
+                cursor.copy_expert(statement, content)
+            connection.commit()
+
+
+_BRACES = str.maketrans("[]", "{}")

@@ -1,0 +1,234 @@
+"""`make setup` on a small project: real uv, real pip."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+PYTHON = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
+PYPROJECT = '[project]\nname = "small"\nversion = "1"\nrequires-python = ">=3.11,<3.15"\n'
+AWKWARD = "it's 50% of $HOME [a]? b"
+
+
+def _uv() -> Path:
+    found = shutil.which("uv") or next(PROJECT.glob(".tools/uv-*/bin/uv"))
+    return Path(found)
+
+
+class Small:
+    """A project of its own with the script of ours."""
+
+    def __init__(self, folder: Path, dependencies: str = "[]", index: str = "") -> None:
+        self.folder = folder
+        self.programs = folder.parent / "programs"
+        self.programs.mkdir()
+        (self.programs / "python3").symlink_to(PYTHON)
+        (self.programs / "uv").symlink_to(_uv())
+        (folder / "scripts").mkdir(parents=True)
+        shutil.copy(PROJECT / "scripts/setup.sh", folder / "scripts")
+        (folder / "pyproject.toml").write_text(f"{PYPROJECT}dependencies = {dependencies}\n")
+        self._uv("lock", *(["--default-index", index] if index else ["--offline"]))
+
+    def setup(
+        self, folder: Path | None = None, **variables: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run the script from another folder, as `make -C` may."""
+        return subprocess.run(
+            [(folder or self.folder) / "scripts/setup.sh"],
+            cwd="/",
+            env=self.environment(**variables),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def succeed(self, folder: Path | None = None, **variables: str) -> str:
+        finished = self.setup(folder, **variables)
+        assert (finished.returncode, finished.stdout) == (0, ""), finished.stderr
+        return finished.stderr
+
+    def environment(self, **variables: str) -> dict[str, str]:
+        kept = {n: v for n, v in os.environ.items() if not n.startswith(("UV_", "PIP_", "PYTHON"))}
+        home = self.folder.parent / "home"
+        home.mkdir(exist_ok=True)
+        path = f"{self.programs}:/usr/bin:/bin"
+        return {**kept, "HOME": str(home), "PATH": path, "UV_OFFLINE": "1", **variables}
+
+    def prefix(self) -> str:
+        """Which environment its interpreter belongs to."""
+        command = [self.folder / ".venv/bin/python", "-c", "import sys; print(sys.prefix)"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    def _uv(self, *arguments: str) -> None:
+        command = [_uv(), *arguments, "--quiet", "--no-config", "--python", PYTHON]
+        subprocess.run(command, cwd=self.folder, env=self.environment(UV_OFFLINE="0"), check=True)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Small:
+    return Small(tmp_path / AWKWARD)
+
+
+def test_it_makes_the_environment_and_says_nothing_when_that_is_up_to_date(small: Small) -> None:
+    assert "Making .venv" in small.succeed()
+    assert small.prefix() == str(small.folder / ".venv")
+    assert small.succeed() == ""
+
+
+def test_settings_for_other_projects_lead_nowhere_else(small: Small, tmp_path: Path) -> None:
+    other = str(tmp_path / "other")
+    small.succeed(VIRTUAL_ENV=other, UV_PROJECT_ENVIRONMENT=other, UV_PROJECT=other, UV_FROZEN="1")
+    assert small.prefix() == str(small.folder / ".venv")
+    assert not Path(other).exists()
+
+
+def test_an_environment_that_a_killed_make_left_half_made_is_made_again(small: Small) -> None:
+    small.succeed()
+    (small.folder / ".venv/complete").unlink()
+    (small.folder / ".venv/lib/half").touch()
+    assert "Making .venv" in small.succeed()
+    assert not (small.folder / ".venv/lib/half").exists()
+
+
+def test_a_moved_project_gets_an_environment_of_its_new_place(small: Small, tmp_path: Path) -> None:
+    small.succeed()
+    moved = tmp_path / "moved"
+    small.folder.rename(moved)
+    assert "Making .venv" in small.succeed(moved)
+    assert f"{moved}/.venv" in (moved / ".venv/bin/activate").read_text("utf-8")
+
+
+def test_a_folder_of_that_name_which_is_no_environment_is_kept(small: Small) -> None:
+    (small.folder / ".venv").mkdir()
+    own = small.folder / ".venv/notes.txt"
+    own.touch()
+    finished = small.setup()
+    assert finished.returncode == 1
+    assert ".venv" in finished.stderr
+    assert own.exists()
+
+
+@pytest.mark.parametrize("variable", ["PYTHON", "UV_PYTHON"])
+def test_the_interpreter_can_be_named_by_version_or_path(small: Small, variable: str) -> None:
+    small.succeed(**{variable: "{}.{}".format(*sys.version_info[:2])})
+    assert small.succeed(**{variable: str(PYTHON)}) == ""
+    finished = small.setup(**{variable: "3.99"})
+    assert finished.returncode == 1
+    assert "3.99" in finished.stderr
+
+
+def test_a_second_make_waits_for_the_first(small: Small) -> None:
+    (small.folder / ".tools").mkdir()
+    holder = subprocess.Popen(["flock", small.folder / ".tools/lock", "sleep", "60"])
+    waiting = subprocess.Popen(
+        [small.folder / "scripts/setup.sh"], env=small.environment(), stderr=subprocess.PIPE
+    )
+    assert waiting.stderr is not None
+    assert waiting.stderr.readline().startswith(b"Waiting for another make")
+    subprocess.run(["pkill", "--parent", str(holder.pid)], check=True)
+    assert waiting.wait(30) == 0
+    assert holder.wait(10) != 0
+    waiting.stderr.close()
+
+
+@pytest.mark.parametrize("how", ["PIP_INDEX_URL", "UV_DEFAULT_INDEX", "pip.conf"])
+def test_packages_come_from_the_index_that_a_person_has_set(tmp_path: Path, how: str) -> None:
+    """The lock file names the addresses of another one, which does not answer any more."""
+    with _index(tmp_path / "first") as first:
+        small = Small(tmp_path / "project", '["greeting"]', first)
+    assert first in (small.folder / "uv.lock").read_text("utf-8")
+    with _index(tmp_path / "second") as second:
+        variables = {"UV_OFFLINE": "0"}
+        if how == "pip.conf":
+            folder = tmp_path / "home/.config/pip"
+            folder.mkdir(parents=True)
+            (folder / "pip.conf").write_text(f"[global]\nindex-url = {second}\n")
+        else:
+            variables[how] = second
+        small.succeed(**variables)
+    assert list(small.folder.glob(".venv/lib/*/site-packages/greeting.py"))
+    assert small.succeed(**variables) == ""
+
+
+def test_a_package_with_another_hash_is_refused(tmp_path: Path) -> None:
+    with _index(tmp_path / "first") as first:
+        small = Small(tmp_path / "project", '["greeting"]', first)
+    with _index(tmp_path / "second", "print('changed')") as second:
+        finished = small.setup(UV_OFFLINE="0", UV_DEFAULT_INDEX=second)
+    assert finished.returncode == 1
+    assert "greeting" in finished.stderr
+
+
+def test_without_uv_and_a_python_with_pip_it_says_what_to_install(small: Small) -> None:
+    (small.programs / "uv").unlink()
+    (small.programs / "python3").unlink()
+    for name in ("dirname", "cat", "sed", "head", "mkdir", "rm", "flock"):
+        (small.programs / name).symlink_to(shutil.which(name) or f"/bin/{name}")
+    finished = small.setup(PATH=str(small.programs))
+    assert finished.returncode == 1
+    assert "make: No Python with venv or pip was found" in finished.stderr
+
+
+def test_without_uv_and_an_index_it_says_what_pip_said(small: Small) -> None:
+    (small.programs / "uv").unlink()
+    finished = small.setup(PIP_NO_INDEX="1")
+    assert finished.returncode == 1
+    assert "make: pip could not install uv" in finished.stderr
+    assert "No matching distribution found for uv" in finished.stderr
+    assert not (small.folder / ".venv").exists()
+
+
+def test_without_uv_it_installs_one_beside_the_project(small: Small) -> None:
+    (small.programs / "uv").unlink()
+    settings = {n: v for n, v in os.environ.items() if n.startswith("PIP_")}
+    finished = small.setup(**settings)
+    if "pip could not install uv" in finished.stderr:
+        pytest.skip("no package index answers")
+    assert finished.returncode == 0, finished.stderr
+    assert small.prefix() == str(small.folder / ".venv")
+    assert small.succeed() == ""
+
+
+def test_the_image_has_the_uv_that_make_setup_installs() -> None:
+    script = (PROJECT / "scripts/setup.sh").read_text("utf-8")
+    version = re.search(r"^version=(.+)$", script, re.MULTILINE)
+    assert version is not None
+    assert f" uv=={version[1]}\n" in (PROJECT / "Dockerfile").read_text("utf-8")
+
+
+@contextmanager
+def _index(folder: Path, code: str = "") -> Iterator[str]:
+    """A package index with one package, as long as it is needed."""
+    wheel = folder / "simple/greeting/greeting-1-py3-none-any.whl"
+    wheel.parent.mkdir(parents=True)
+    info = "greeting-1.dist-info"
+    members = {
+        "greeting.py": code,
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: greeting\nVersion: 1\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{name},,\n" for name in [*members, f"{info}/RECORD"])
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, content in {**members, f"{info}/RECORD": record}.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    link = f'<a href="{wheel.name}#sha256={digest}">{wheel.name}</a>'
+    (wheel.parent / "index.html").write_text(link)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/simple"
+    server.shutdown()
+    server.server_close()
