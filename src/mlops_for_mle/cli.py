@@ -10,8 +10,7 @@ from kedro.framework.cli.utils import LazyGroup
 from mlops_for_mle.commands.contract import contract_commands
 from mlops_for_mle.commands.database import database_commands
 from mlops_for_mle.commands.mlflow import mlflow_commands
-from mlops_for_mle.commands.score import score
-from mlops_for_mle.commands.score_topic import score_topic
+from mlops_for_mle.commands.score import score, score_topic
 from mlops_for_mle.commands.serve import serve
 from mlops_for_mle.commands.stream import stream
 from mlops_for_mle.commands.watch import watch

@@ -53,12 +53,13 @@ def score(
     from mlops_for_mle.config import release_store
     from mlops_for_mle.contract.tables import prediction_table
     from mlops_for_mle.database.engine import database_url
-    from mlops_for_mle.database.schema import prepare
+    from mlops_for_mle.database.schema import ensure_predictions, prepare
     from mlops_for_mle.pipelines.scoring import stream
     from mlops_for_mle.pipelines.scoring.following import Deployed, Totals
 
     contract = read_contract(metadata.project_path, env)
     prepare(database_url(), contract)
+    ensure_predictions(database_url(), contract)
     if uninstall:
         if follow or from_start:
             raise click.UsageError("--uninstall goes with neither --follow nor --from-start")
@@ -122,7 +123,7 @@ def score_topic(
     from mlops_for_mle.commands.project import read_contract
     from mlops_for_mle.config import release_store
     from mlops_for_mle.database.engine import database_url
-    from mlops_for_mle.database.schema import prepare
+    from mlops_for_mle.database.schema import ensure_predictions, prepare
     from mlops_for_mle.pipelines.scoring.following import Deployed, Totals
     from mlops_for_mle.pipelines.scoring.topic import TopicScorer, client_settings
 
@@ -132,6 +133,7 @@ def score_topic(
     settings.setdefault("group.id", f"{contract.name}-scoring")
     stopping = _stopping()
     prepare(database_url(), contract)
+    ensure_predictions(database_url(), contract)
     click.echo(f"Scoring topic {topic} as a member of group {settings['group.id']}.")
     totals, deployed = Totals(every=report_every), Deployed(contract, release_store())
     scorer = TopicScorer(contract, deployed, batch_size, totals, topic, settings, output_topic)

@@ -65,7 +65,7 @@ class ScoringReleaseDataset(AbstractDataset[None, ChosenRelease]):
     ) -> None:
         """Take the release store's URL, and ``ScoringOptions.release``."""
         self._contract = Contract.model_validate(contract).name
-        self._release = release
+        self._named = release
         self._url: str = credentials["con"]
         self._store = url
         self.metadata = metadata
@@ -77,7 +77,7 @@ class ScoringReleaseDataset(AbstractDataset[None, ChosenRelease]):
             PrerequisiteError: Nothing is deployed and no release is named.
             ReleaseError: It is not in the store.
         """
-        release = self._release
+        release = self._named
         if release is None:
             with engine_for(self._url).connect() as connection:
                 deployed = current(connection, self._contract)
@@ -86,14 +86,16 @@ class ScoringReleaseDataset(AbstractDataset[None, ChosenRelease]):
                     f"Contract {self._contract} was never deployed: run `kedro run` first."
                 )
             release = deployed.release
-        return ChosenRelease(self._store, ReleaseStore(self._store).manifest(self._contract, release))
+        return ChosenRelease(
+            self._store, ReleaseStore(self._store).manifest(self._contract, release)
+        )
 
     def save(self, data: None) -> None:
         """Not possible."""
         raise NotImplementedError("releases are made by the pipeline deployment")
 
     def _describe(self) -> dict[str, Any]:
-        return {"contract": self._contract, "release": self._release, "url": self._store}
+        return {"contract": self._contract, "release": self._named, "url": self._store}
 
 
 class PredictionsDataset(AbstractDataset[Scoring, pd.DataFrame]):
@@ -106,6 +108,7 @@ class PredictionsDataset(AbstractDataset[Scoring, pd.DataFrame]):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Take ``ScoringOptions.output``, and the database's URL as ``credentials["con"]``."""
+        self._name = output
         self._output: ParquetOutput | TableOutput = ParquetOutput(output)
         if place_of(output) == "table":
             self._output = TableOutput(credentials["con"], output)
@@ -134,4 +137,4 @@ class PredictionsDataset(AbstractDataset[Scoring, pd.DataFrame]):
         return self._output.exists()
 
     def _describe(self) -> dict[str, Any]:
-        return {"output": self._output}
+        return {"output": self._name}

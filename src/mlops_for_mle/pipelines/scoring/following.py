@@ -144,7 +144,7 @@ class Deployed:
                 if self._scorer is None:
                     raise
                 self._look_at = time.monotonic() + _LOOK_SECONDS_AFTER_A_FAILURE
-                _LOGGER.error(
+                _LOGGER.warning(
                     "deployment %d cannot be used, %s goes on to score: %s",
                     *(deployed.id, self._scorer.manifest.release, explain(error)),
                 )

@@ -6,7 +6,7 @@ connector the payload is a row of a table. Types that JSON has not are told by t
 
 import base64
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 

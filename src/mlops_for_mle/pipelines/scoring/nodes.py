@@ -42,15 +42,15 @@ class Part(NamedTuple):
 
 
 class Source(Protocol):
-    """Rows that are too many to hold at once; other processes are given it with a part.
+    """Rows that are too many to hold at once; other processes are given it with a part."""
 
-    Attributes:
-        name: Where they come from, for people.
-        schema: All columns, with the types in which they are kept.
-    """
+    @property
+    def name(self) -> str:
+        """Where they come from, for people."""
 
-    name: str
-    schema: pa.Schema
+    @property
+    def schema(self) -> pa.Schema:
+        """All columns, with the types in which they are kept."""
 
     def parts(self, size: int) -> AbstractContextManager[list[Part]]:
         """Divide the rows into parts, of so many rows where that can be chosen, at least one."""
@@ -105,9 +105,7 @@ class Scorer:
         classes = self.manifest.contract.target.values
         return values.map(classes) if classes else values
 
-    def _answer(
-        self, matrix: Matrix
-    ) -> tuple[npt.NDArray[np.intp], Predictions, dict[int, str]]:
+    def _answer(self, matrix: Matrix) -> tuple[npt.NDArray[np.intp], Predictions, dict[int, str]]:
         """Which rows have a finite answer, the answers, and why the others have none."""
         answered, failures = np.arange(len(matrix)), {}
         try:
@@ -133,7 +131,8 @@ class Scorer:
         # Not every kind of model takes a matrix without rows.
         classes = self.manifest.contract.target.classes
         probabilities = np.empty((0, len(classes))) if self.predictor.has_probabilities else None
-        return Predictions(np.empty(0, np.int64 if classes else np.float64), probabilities)
+        values = np.empty(0, np.int64) if classes else np.empty(0, np.float64)
+        return Predictions(values, probabilities)
 
 
 @dataclass(frozen=True)

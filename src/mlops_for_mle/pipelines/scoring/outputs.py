@@ -244,8 +244,8 @@ def _check_fit(connection: Connection, table: str, schema: pa.Schema) -> None:
 
 
 def _copy(connection: Connection, stage: str, attempt: str, rows: pa.Table) -> None:
-    from pyarrow import csv, types
     from pyarrow import compute as pc
+    from pyarrow import csv, types
 
     columns = {"attempt": pa.repeat(attempt, rows.num_rows)}
     for name, column in zip(rows.schema.names, rows.columns, strict=True):

@@ -16,6 +16,7 @@ from mlops_for_mle.errors import SourceError
 from mlops_for_mle.pipelines.scoring.nodes import Part
 
 _TEXT = pa.string()
+_BUFFER_BYTES = 2**20  # of each column
 # By the object ids of Postgres's own types: how a column is read, and how it is kept. Numbers and
 # times of the other types are read as text, since they may be larger than any type of a file.
 _READ = {16: pa.bool_(), **dict.fromkeys((20, 21, 23), pa.int64()), 700: pa.float64()}
@@ -69,8 +70,10 @@ class ParquetRows:
 
         if part.piece is None:
             return
-        # Else it reads ahead, all of a row group and more.
-        options = ParquetFragmentScanOptions(use_buffered_stream=True, pre_buffer=False)
+        # Else it holds all of a row group, and reads ahead.
+        options = ParquetFragmentScanOptions(
+            use_buffered_stream=True, buffer_size=_BUFFER_BYTES, pre_buffer=False
+        )
         for batch in part.piece.to_batches(
             self.schema,
             columns=list(columns),

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlops_for_mle.scoring.preparation import prepare_scoring
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.scoring.preparation import prepare_scoring
-from tests.integration.kafka_broker import KafkaBroker, Sent, bare, dead_positions, wrapped
-from tests.integration.scoring import Stage
 from tests.integration.servers import eventually
-from tests.integration.topic_scoring import TopicStage
-from tests.releases import iris_release
+from tests.new_releases import iris_release
+from tests.pipelines.scoring.kafka_broker import KafkaBroker, Sent, bare, dead_positions, wrapped
+from tests.pipelines.scoring.stage import Stage
+from tests.pipelines.scoring.topic_stage import TopicStage
 
 pytestmark = pytest.mark.integration
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import psycopg2
 import pytest
+from mlops_for_mle.scoring.preparation import ensure_prediction_table, prepare_scoring
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
@@ -18,11 +19,10 @@ from mlops_for_mle.datasets.batch_writer import write_batch
 from mlops_for_mle.errors import PrerequisiteError, UserError
 from mlops_for_mle.predictor import Predictor
 from mlops_for_mle.release import Release
-from mlops_for_mle.scoring.preparation import ensure_prediction_table, prepare_scoring
 from tests.integration.observations import batch_of, numbered_observations
-from tests.integration.scoring import Stage, connect
 from tests.integration.servers import eventually, query, scalar
-from tests.releases import iris_release, make_release
+from tests.new_releases import iris_release, make_release
+from tests.pipelines.scoring.stage import Stage, connect
 
 pytestmark = pytest.mark.integration
 

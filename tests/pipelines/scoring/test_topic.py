@@ -8,13 +8,11 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from mlops_for_mle.scoring.preparation import prepare_scoring
 from sqlalchemy import text
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import PrerequisiteError
-from mlops_for_mle.scoring.preparation import prepare_scoring
-from tests.integration.kafka_broker import KafkaBroker, bare, dead_positions, headers_of, wrapped
-from tests.integration.scoring import Stage
 from tests.integration.servers import (
     ExternalPostgres,
     connection_to,
@@ -22,8 +20,16 @@ from tests.integration.servers import (
     query,
     waiting_for_a_lock,
 )
-from tests.integration.topic_scoring import TopicStage
-from tests.releases import iris_release
+from tests.new_releases import iris_release
+from tests.pipelines.scoring.kafka_broker import (
+    KafkaBroker,
+    bare,
+    dead_positions,
+    headers_of,
+    wrapped,
+)
+from tests.pipelines.scoring.stage import Stage
+from tests.pipelines.scoring.topic_stage import TopicStage
 
 pytestmark = pytest.mark.integration
 

@@ -16,10 +16,11 @@ from mlops_for_mle.scoring.kafka.progress import Totals
 from mlops_for_mle.scoring.kafka.settings import KafkaSettings
 from mlops_for_mle.scoring.kafka.topic_scorer import TopicPlan, TopicScorer
 from mlops_for_mle.scoring.scorer import ReleaseScorer
+
 from mlops_for_mle.stop_signal import StopSignal
-from tests.integration.kafka_broker import KafkaBroker, Sent
-from tests.integration.scoring import Stage
 from tests.integration.servers import query
+from tests.pipelines.scoring.kafka_broker import KafkaBroker, Sent
+from tests.pipelines.scoring.stage import Stage
 
 
 @dataclass

@@ -1,24 +1,35 @@
 """A contract's table, a release store and the deployments: what scoring works on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from threading import Event
 from typing import Any
 
 import psycopg2
+import pytest
 from sqlalchemy.engine import make_url
 
-from mlops_for_mle import deployments
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.database import engine_for
-from mlops_for_mle.release import Release, ReleaseStore
-from mlops_for_mle.scoring.plan import ScoringPlan
-from mlops_for_mle.scoring.preparation import prepare_scoring
-from mlops_for_mle.scoring.row_queue import RowQueue
-from mlops_for_mle.scoring.worker import ScoringWorker, Totals
-from mlops_for_mle.stop_signal import StopSignal
+from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.database.schema import ensure_predictions, prepare
+from mlops_for_mle.pipelines.scoring import stream
+from mlops_for_mle.pipelines.scoring.datasets import (
+    PredictionsDataset,
+    ScoringReleaseDataset,
+    SourceDataset,
+)
+from mlops_for_mle.pipelines.scoring.following import Deployed, Totals
+from mlops_for_mle.pipelines.scoring.nodes import Scoring, Source, score_rows
+from mlops_for_mle.pipelines.scoring.options import ScoringOptions
+from mlops_for_mle.releases.deployments import deploy
+from mlops_for_mle.releases.manifest import Release
+from mlops_for_mle.releases.store import ReleaseStore
 from tests.integration.servers import query, scalar
+
+FEATURES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 
 INSERT = """
 INSERT INTO iris_data (timestamp, sepal_length, sepal_width, petal_length, petal_width, target)
@@ -45,7 +56,7 @@ class Stage:
     """Where rows are scored.
 
     Attributes:
-        url: The database.
+        url: The database, which has to be ``DATABASE_URL`` where rows are taken from the queue.
         contract: Names its table.
         store: The URL of the release store.
     """
@@ -54,30 +65,17 @@ class Stage:
     contract: Contract
     store: str
 
-    @property
-    def queue(self) -> RowQueue:
-        return RowQueue(self.contract)
-
     def prepare(self) -> None:
         """Make all tables and have new rows queued."""
-        prepare_scoring(self.url, self.contract)
-        self.queue.install(self.url)
+        prepare(self.url, self.contract)
+        ensure_predictions(self.url, self.contract)
+        stream.install(self.contract)
 
     def deploy(self, release: Release) -> None:
         """Publish a release and append it to the deployments."""
-        manifest = release.manifest
         ReleaseStore(self.store).publish(release)
-        with engine_for(self.url).begin() as connection:
-            deployments.append(
-                connection,
-                contract=manifest.contract.name,
-                event="deploy",
-                release=manifest.release,
-                model_version=manifest.model.version,
-                run_id=manifest.model.run_id,
-                reason="test",
-                actor="test",
-            )
+        with engine_for(self.url).connect() as connection:
+            deploy(connection, release.manifest, reason="test", actor="test")
 
     def insert(self, count: int) -> None:
         """Insert good rows, as a program that knows nothing of scoring would."""
@@ -97,30 +95,28 @@ class Stage:
             cursor.execute(AUDIT)
             connection.commit()
 
-    def plan(self, **changes: Any) -> ScoringPlan:
-        facts = {"contract": self.contract, "release_store": self.store, "report_seconds": 0.2}
-        return ScoringPlan.model_validate(facts | changes)
-
-    def score(self, **changes: Any) -> Totals:
+    def score(self, size: int = 500) -> Totals:
         """Score what waits, in this process."""
-        return ScoringWorker(self.plan(**changes), lambda: self.url, StopSignal()).run()
+        totals = Totals()
+        scorer = stream.RowScorer(self.contract, Deployed(self.contract, self.store), size, totals)
+        scorer.run(Event(), follow=False)
+        return totals
 
     @contextmanager
-    def following(self, **changes: Any) -> Iterator[ScoringWorker]:
-        """A worker of this process that follows; it has ended well when the block is left."""
-        stopping = StopSignal()
-        plan = self.plan(follow=True, **changes)
-        worker = ScoringWorker(plan, lambda: self.url, stopping)
+    def following(self, seconds: float = 0.2) -> Iterator[Totals]:
+        """A scorer of this process that follows; it has ended well when the block is left."""
+        stopping, totals = Event(), Totals(every=timedelta(seconds=seconds))
+        scorer = stream.RowScorer(self.contract, Deployed(self.contract, self.store), 500, totals)
         with ThreadPoolExecutor(1) as pool:
-            outcome = pool.submit(worker.run)
+            outcome = pool.submit(scorer.run, stopping, follow=True)
             try:
-                yield worker
+                yield totals
             finally:
                 stopping.set()
             outcome.result(timeout=30)
 
     def scored(self) -> int:
-        return int(scalar(self.url, "SELECT count(*) FROM iris_prediction"))
+        return int(scalar(self.url, f"SELECT count(*) FROM {self.contract.name}_prediction"))
 
     def waiting(self) -> int:
         return int(scalar(self.url, "SELECT count(*) FROM scoring_queue"))
@@ -135,6 +131,37 @@ class Stage:
                 "WHERE source_id IS NULL",
             )
         )
+
+    def source(self, source: str | None = None) -> Source:
+        """What the catalog gives for a source."""
+        raw = self.contract.model_dump(mode="json")
+        return SourceDataset(raw, {"con": self.url}, source).load()
+
+    def batch(self, keep: Sequence[str] | None = None, **scoring: Any) -> PredictionsDataset:
+        """Score a source whole, as the pipeline does, without a session."""
+        raw = {"keep": keep, **scoring}
+        options = ScoringOptions.model_validate(raw)
+        contract = self.contract.model_dump(mode="json")
+        release = ScoringReleaseDataset(contract, {"con": self.url}, self.store, options.release)
+        output = PredictionsDataset(options.output, {"con": self.url})
+        prepared: Scoring = score_rows(
+            self.source(options.source), release.load(), self.contract, options
+        )
+        output.save(prepared)
+        return output
+
+
+def staged(
+    url: str, contract: Contract, store: Any, patch: pytest.MonkeyPatch, *releases: Release
+) -> Stage:
+    """A stage over the database of this process, with releases that are deployed in turn."""
+    patch.setenv("DATABASE_URL", url)
+    stage = Stage(url, contract, str(store))
+    prepare(url, contract)
+    ensure_predictions(url, contract)
+    for release in releases:
+        stage.deploy(release)
+    return stage
 
 
 @contextmanager

@@ -6,21 +6,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from mlops_for_mle.datasets.scoring_outputs import ScoredRowsDataset
+from mlops_for_mle.datasets.scoring_sources import ScoringSourceDataset
+from mlops_for_mle.scoring.batches import ScoredBatch
 
 from mlops_for_mle.database import engine_for, prepare
 from mlops_for_mle.datasets.batch_writer import write_batch
-from mlops_for_mle.datasets.scoring_outputs import ScoredRowsDataset
-from mlops_for_mle.datasets.scoring_sources import ScoringSourceDataset
 from mlops_for_mle.encoding import encoding_of
 from mlops_for_mle.frame_encoding import plain_rows
 from mlops_for_mle.pipelines.data_ingestion.nodes import sort_rows
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
 from mlops_for_mle.predictor import Predictor
 from mlops_for_mle.release import Release
-from mlops_for_mle.scoring.batches import ScoredBatch
-from tests.integration.scoring import Stage, connect
 from tests.mixed import MIXED_CONTRACT, mixed_rows
-from tests.releases import mixed_release
+from tests.new_releases import mixed_release
+from tests.pipelines.scoring.stage import Stage, connect
 
 pytestmark = pytest.mark.integration
 

@@ -12,15 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from mlops_for_mle.scoring.plan import ScoringPlan
+from mlops_for_mle.scoring.workers import WorkerProcesses
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import engine_for
-from mlops_for_mle.scoring.plan import ScoringPlan
-from mlops_for_mle.scoring.workers import WorkerProcesses
 from mlops_for_mle.stop_signal import StopSignal
-from tests.integration.scoring import Stage
 from tests.integration.servers import ExternalPostgres, eventually, query, scalar
-from tests.releases import iris_release
+from tests.new_releases import iris_release
+from tests.pipelines.scoring.stage import Stage
 
 pytestmark = pytest.mark.integration
 
