@@ -68,8 +68,9 @@ def is_allowed(values: Column, feature: Feature, precision: Precision = "float64
         if feature.latest is not None:
             fits &= values <= np.datetime64(feature.latest)
     else:
+        known = {one: one is not None and _is_discrete(one, feature) for one in {*values}}
         missing = np.fromiter((one is None for one in values), np.bool_, len(values))
-        fits = np.fromiter((_is_discrete(one, feature) for one in values), np.bool_, len(values))
+        fits = np.fromiter(map(known.__getitem__, values), np.bool_, len(values))
     return fits | missing if feature.is_optional else fits & ~missing
 
 

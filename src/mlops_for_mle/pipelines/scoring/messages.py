@@ -59,7 +59,7 @@ def read_row(value: bytes | None, contract: Contract) -> dict[str, Any]:
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"is no JSON: {error}") from None
     if not isinstance(document, dict):
-        raise ValueError("is no JSON object")
+        raise ValueError("is no JSON object")  # noqa: TRY004  (one kind for all reasons)
     # Larger than any number of a table; as text it is refused in words.
     return {
         name: str(one) if isinstance(one, int) and one not in _BIGINT else one

@@ -66,24 +66,16 @@ class ParquetRows:
 
     def read(self, part: Part, columns: Sequence[str], size: int) -> Iterator[pa.Table]:
         """Some columns of a row group, at most so many rows at a time."""
-        from pyarrow.dataset import ParquetFragmentScanOptions
+        from pyarrow.parquet import ParquetFile
 
         if part.piece is None:
             return
-        # Else it holds all of a row group, and reads ahead.
-        options = ParquetFragmentScanOptions(
-            use_buffered_stream=True, buffer_size=_BUFFER_BYTES, pre_buffer=False
-        )
-        for batch in part.piece.to_batches(
-            self.schema,
-            columns=list(columns),
-            batch_size=size,
-            batch_readahead=0,
-            fragment_readahead=0,
-            fragment_scan_options=options,
-            use_threads=False,
-        ):
-            yield pa.Table.from_batches([batch])
+        # Else it would hold all of the row group.
+        options = {"pre_buffer": False, "buffer_size": _BUFFER_BYTES}
+        with part.piece.open() as opened:
+            file, groups = ParquetFile(opened, **options), [part.piece.row_groups[0].id]
+            for batch in file.iter_batches(size, row_groups=groups, columns=list(columns)):
+                yield pa.Table.from_batches([batch]).select(list(columns))
 
 
 @dataclass(frozen=True)
