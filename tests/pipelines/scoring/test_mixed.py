@@ -182,7 +182,7 @@ def test_a_batch_without_one_valid_row_of_text_and_dates_is_rejected_whole(
     for _ in range(3):
         ask(
             stage,
-            f'INSERT INTO subscriptions_data ({names}, "해지") VALUES ({marks}, \'예\')',
+            f"INSERT INTO subscriptions_data ({names}, \"해지\") VALUES ({marks}, '예')",
             *rows[0][:-1],
             -1,
         )

@@ -2,27 +2,25 @@
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import psycopg2
 import pytest
-from mlops_for_mle.scoring.preparation import ensure_prediction_table, prepare_scoring
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
-from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.database import engine_for
-from mlops_for_mle.datasets.batch_writer import write_batch
+from mlops_for_mle.database.schema import ensure_predictions
 from mlops_for_mle.errors import PrerequisiteError, UserError
-from mlops_for_mle.predictor import Predictor
-from mlops_for_mle.release import Release
-from tests.integration.observations import batch_of, numbered_observations
+from mlops_for_mle.pipelines.scoring import stream
+from mlops_for_mle.releases.manifest import Release
+from mlops_for_mle.releases.predictor import load
 from tests.integration.servers import eventually, query, scalar
 from tests.new_releases import iris_release, make_release
-from tests.pipelines.scoring.stage import Stage, connect
+from tests.pipelines.scoring.stage import Stage, connect, staged
 
 pytestmark = pytest.mark.integration
 
@@ -41,11 +39,21 @@ def second() -> Release:
 
 
 @pytest.fixture
-def stage(database_url: str, contract: Contract, tmp_path: Path) -> Stage:
+def stage(
+    database_url: str, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Stage:
     """Tables and trigger, and no release yet."""
-    stage = Stage(database_url, contract, str(tmp_path / "releases"))
+    stage = staged(database_url, contract, tmp_path / "releases", monkeypatch)
     stage.prepare()
     return stage
+
+
+@pytest.fixture
+def untouched(
+    database_url: str, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Stage:
+    """Tables that nobody has scored yet."""
+    return staged(database_url, contract, tmp_path / "releases", monkeypatch)
 
 
 def test_a_prediction_stands_in_the_columns_of_the_tutorial_with_where_it_comes_from(
@@ -59,7 +67,7 @@ def test_a_prediction_stands_in_the_columns_of_the_tutorial_with_where_it_comes_
 
     totals = stage.score()
 
-    assert (totals.scored, totals.rejected, totals.gone) == (1, 0, 0)
+    assert (totals.scored, totals.rejected) == (1, 0)
     ((found),) = query(
         stage.url,
         "SELECT id, timestamp::text, iris_class, source, source_id, model_version, release, "
@@ -76,22 +84,21 @@ def test_predictions_are_those_of_the_release(stage: Stage, first: Release) -> N
     stage.deploy(first)
     stage.insert(500)
 
-    stage.score(batch_size=64)
+    stage.score(size=64)
 
     rows = query(
         stage.url,
         "SELECT sepal_length, sepal_width, petal_length, petal_width, iris_class FROM iris_data "
         "JOIN iris_prediction ON source_id = iris_data.id ORDER BY iris_data.id",
     )
-    answers = Predictor(first).predict(np.array([row[:4] for row in rows]))
+    answers = load(first).predict(np.array([row[:4] for row in rows]))
     assert [row[4] for row in rows] == answers.values.tolist()
     assert {row[4] for row in rows} == {0, 1, 2}
 
 
 def test_rows_of_every_writer_are_known(stage: Stage, first: Release) -> None:
     stage.deploy(first)
-    rows = numbered_observations(stage.contract, 20)
-    write_batch(engine_for(stage.url), stage.contract, batch_of(stage.contract, rows))
+    stage.insert(20)
     stage.insert_row(*GOOD)
     with connect(stage.url) as connection, connection.cursor() as cursor:
         cursor.execute(
@@ -159,7 +166,7 @@ def test_a_poison_row_is_kept_with_its_reason_and_the_queue_goes_on(
     key = stage.insert_row(5.1, float(bad), 1.4, 0.2)
     stage.insert(5)
 
-    totals = stage.score(batch_size=3)
+    totals = stage.score(size=3)
 
     assert (totals.scored, totals.rejected, stage.waiting()) == (10, 1, 0)
     ((contract, source, source_id, version, release, reason, given),) = query(
@@ -195,7 +202,7 @@ def test_rows_that_were_deleted_before_their_turn_are_passed_over(
 
     totals = stage.score()
 
-    assert (totals.scored, totals.gone, stage.waiting()) == (5, 5, 0)
+    assert (totals.scored, totals.rejected, stage.waiting()) == (5, 0, 0)
 
 
 def test_a_row_is_scored_by_the_values_that_it_has_when_its_turn_comes_and_then_no_more(
@@ -226,24 +233,23 @@ def test_a_key_that_is_used_again_has_the_prediction_of_its_new_row(
 
 
 def test_rows_from_before_the_first_use_are_scored_when_asked_for(
-    database_url: str, contract: Contract, tmp_path: Path, first: Release
+    untouched: Stage, first: Release
 ) -> None:
-    stage = Stage(database_url, contract, str(tmp_path))
-    prepare_scoring(stage.url, contract)
+    stage = untouched
     stage.insert(30)
-    assert stage.queue.install(stage.url) is True
-    assert stage.queue.install(stage.url) is False
-    assert stage.queue.has_rows(stage.url)
+    assert stream.install(stage.contract) is True
+    assert stream.install(stage.contract) is False
+    assert stream.has_rows(stage.contract)
     stage.deploy(first)
     stage.insert(3)
     assert stage.score().scored == 3
 
     stage.insert(2)
-    assert stage.queue.enqueue_unscored(stage.url) == 30
-    assert stage.queue.enqueue_unscored(stage.url) == 0
+    assert stream.enqueue_unscored(stage.contract) == 30
+    assert stream.enqueue_unscored(stage.contract) == 0
     assert stage.score().scored == 32
     assert stage.unscored() == 0
-    assert stage.queue.enqueue_unscored(stage.url) == 0
+    assert stream.enqueue_unscored(stage.contract) == 0
 
 
 def test_a_rejected_row_that_was_corrected_is_scored_from_the_start(
@@ -254,57 +260,51 @@ def test_a_rejected_row_that_was_corrected_is_scored_from_the_start(
     stage.score()
     query(stage.url, "UPDATE iris_data SET sepal_width = 3 WHERE id = :id", id=key)
 
-    assert stage.queue.enqueue_unscored(stage.url) == 1
+    assert stream.enqueue_unscored(stage.contract) == 1
     assert stage.score().scored == 1
     assert scalar(stage.url, "SELECT count(*) FROM scoring_rejects") == 0
 
 
 def test_nothing_is_queued_before_the_first_use_and_after_the_trigger_is_gone(
-    database_url: str, contract: Contract, tmp_path: Path
+    untouched: Stage,
 ) -> None:
-    stage = Stage(database_url, contract, str(tmp_path))
+    stage = untouched
     stage.insert(3)
     assert stage.waiting() == 0
     stage.prepare()
     stage.insert(4)
     assert stage.waiting() == 4
-    assert stage.queue.uninstall(stage.url) == 4
+    assert stream.uninstall(stage.contract) == 4
     stage.insert(5)
     assert stage.waiting() == 0
 
 
-def test_a_follower_scores_rows_within_a_moment_of_their_insert(
-    stage: Stage, first: Release
-) -> None:
+def test_a_follower_scores_rows_as_they_come(stage: Stage, first: Release) -> None:
     stage.deploy(first)
-    with stage.following(poll_seconds=30):
-        stage.insert(1)
-        assert eventually(lambda: stage.scored() == 1)
-        for expected in range(2, 6):
-            time.sleep(0.2)
+    with stage.following():
+        for expected in range(1, 6):
             stage.insert(1)
-            begin = time.monotonic()
             assert eventually(lambda count=expected: stage.scored() == count)
-            # By the notification, since the next look of its own is far away.
-            assert time.monotonic() - begin < 5
 
 
-def test_a_missed_notification_costs_no_more_than_the_time_between_two_looks(
-    stage: Stage, first: Release
+@pytest.mark.parametrize("change", [stream.install, stream.uninstall])
+def test_a_trigger_is_not_waited_for_while_others_wait_behind_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, change: Callable[[Contract], object]
 ) -> None:
-    stage.deploy(first)
-    with stage.following(poll_seconds=0.2):
-        stage.insert(1)
-        assert eventually(lambda: stage.scored() == 1)
-        query(stage.url, "ALTER TABLE iris_data DISABLE TRIGGER scoring_iris")
-        stage.insert(1)
-        query(stage.url, "INSERT INTO scoring_queue SELECT 'iris', max(id) FROM iris_data")
-        assert eventually(lambda: stage.scored() == 2)
+    monkeypatch.setattr(stream, "_LOCK_TIMEOUT", "SET LOCAL lock_timeout TO '50ms'")
+    if change is stream.install:
+        stream.uninstall(stage.contract)
+    with connect(stage.url) as connection, connection.cursor() as cursor:
+        cursor.execute("INSERT INTO iris_data VALUES (1, now(), 5, 3, 1, 1, 0)")
+        with pytest.raises(OperationalError, match="due to lock timeout"):
+            change(stage.contract)
+        connection.rollback()
+    change(stage.contract)
 
 
 def test_a_table_that_was_made_anew_gets_its_trigger_back(stage: Stage, first: Release) -> None:
     stage.deploy(first)
-    with stage.following(poll_seconds=0.1):
+    with stage.following():
         stage.insert(1)
         assert eventually(lambda: stage.scored() == 1)
         query(
@@ -319,21 +319,15 @@ def test_a_table_that_was_made_anew_gets_its_trigger_back(stage: Stage, first: R
         assert eventually(lambda: stage.scored() == 2)
 
 
-def test_without_a_release_it_waits_says_so_once_and_then_begins(
+def test_without_a_release_it_waits_and_says_so(
     stage: Stage, first: Release, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage.insert(4)
-    with caplog.at_level("INFO", "mlops_for_mle"), stage.following(poll_seconds=0.05):
-        assert eventually(lambda: "waiting for a release" in caplog.text)
-        time.sleep(0.5)
+    with caplog.at_level("INFO", "mlops_for_mle"), stage.following():
+        assert eventually(lambda: "never deployed: run `kedro run` first" in caplog.text)
         assert stage.scored() == 0
         stage.deploy(first)
         assert eventually(lambda: stage.scored() == 4)
-
-    said = [one.getMessage() for one in caplog.records if "waiting" in one.getMessage()]
-    assert [one for one in said if "release" in one] == [
-        "waiting for a release: Contract iris was never deployed: run `kedro run` first."
-    ]
 
 
 def test_without_a_release_and_without_following_it_says_what_to_do(stage: Stage) -> None:
@@ -347,11 +341,11 @@ def test_a_new_deployment_is_used_from_the_next_batch_on(
     stage: Stage, first: Release, second: Release
 ) -> None:
     stage.deploy(first)
-    with stage.following(poll_seconds=0.05):
+    with stage.following():
         stage.insert(3)
         assert eventually(lambda: stage.scored() == 3)
         stage.deploy(second)
-        time.sleep(0.5)
+        time.sleep(1.2)
         stage.insert(2)
         assert eventually(lambda: stage.scored() == 5)
 
@@ -363,12 +357,12 @@ def test_a_release_that_cannot_be_loaded_leaves_the_one_before_it_at_work(
     stage: Stage, first: Release, second: Release, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage.deploy(first)
-    with caplog.at_level("INFO", "mlops_for_mle"), stage.following(poll_seconds=0.05):
+    with caplog.at_level("INFO", "mlops_for_mle"), stage.following():
         stage.insert(1)
         assert eventually(lambda: stage.scored() == 1)
+        model = Path(stage.store) / "iris" / second.manifest.release / "model.onnx"
         stage.deploy(second)
-        folder = Path(stage.store) / "iris" / second.manifest.release
-        (folder / "model.onnx").write_bytes(b"altered")
+        model.write_bytes(b"altered")
         assert eventually(lambda: "goes on to score" in caplog.text)
         stage.insert(1)
         assert eventually(lambda: stage.scored() == 2)
@@ -383,10 +377,10 @@ def test_a_release_that_needs_another_table_holds_its_rows_back(
     stage.deploy(first)
     query(stage.url, "ALTER TABLE iris_data RENAME petal_width TO width")
     query(stage.url, "INSERT INTO iris_data VALUES (1, now(), 5, 3, 1, 1, 0)")
-    with pytest.raises(UserError, match="iris_data does not fit the deployed release"):
+    with pytest.raises(ProgrammingError, match=r"observed\.petal_width does not exist"):
         stage.score()
-    with caplog.at_level("INFO", "mlops_for_mle"), stage.following(poll_seconds=0.05):
-        assert eventually(lambda: "does not fit the deployed release" in caplog.text)
+    with caplog.at_level("INFO", "mlops_for_mle"), stage.following():
+        assert eventually(lambda: "observed.petal_width does not exist" in caplog.text)
         query(stage.url, "ALTER TABLE iris_data RENAME width TO petal_width")
         assert eventually(lambda: stage.scored() == 1)
 
@@ -395,7 +389,7 @@ def test_progress_is_told_now_and_then(
     stage: Stage, first: Release, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage.deploy(first)
-    with caplog.at_level("INFO", "mlops_for_mle"), stage.following(report_seconds=0.1):
+    with caplog.at_level("INFO", "mlops_for_mle"), stage.following():
         stage.insert(50)
         assert eventually(lambda: "scored=50" in caplog.text)
         lines = caplog.text.count("scored=")
@@ -410,7 +404,7 @@ def test_two_contracts_on_one_table_score_the_same_rows_each_for_itself(
     other = Stage(stage.url, Contract.model_validate(raw), stage.store)
     other.prepare()
     stage.deploy(first)
-    facts = first.manifest.model_dump(mode="json") | {"contract": raw}
+    facts = first.manifest.model_dump(mode="json") | {"contract": raw, "release": "iris_two-v1"}
     other.deploy(Release.checked(type(first.manifest).model_validate(facts), first.model))
     stage.insert(6)
 
@@ -424,28 +418,14 @@ def test_a_view_is_refused_with_what_to_do_instead(stage: Stage) -> None:
     query(stage.url, "CREATE VIEW seen AS SELECT * FROM iris_data")
     raw = stage.contract.model_dump(mode="json") | {"table": "seen"}
     with pytest.raises(UserError, match=r"seen is no table.*--pipeline scoring"):
-        Stage(stage.url, Contract.model_validate(raw), stage.store).queue.install(stage.url)
+        stream.install(Contract.model_validate(raw))
 
 
 def test_a_key_that_is_no_whole_number_is_refused(stage: Stage) -> None:
     query(stage.url, "CREATE TABLE named (id uuid PRIMARY KEY)")
     raw = stage.contract.model_dump(mode="json") | {"table": "named"}
-    with pytest.raises(UserError, match="a key of whole numbers, and id is uuid"):
-        Stage(stage.url, Contract.model_validate(raw), stage.store).queue.install(stage.url)
-
-
-def test_a_login_that_may_not_make_a_trigger_is_told_so(stage: Stage, contract: Contract) -> None:
-    stage.queue.uninstall(stage.url)
-    name = f"guest_{scalar(stage.url, 'SELECT md5(current_database())')}"
-    query(stage.url, f"CREATE ROLE {name} LOGIN PASSWORD 'guest'")
-    login = make_url(stage.url).set(username=name, password="guest", query={})
-    guest = login.render_as_string(hide_password=False)
-    try:
-        with pytest.raises(UserError, match="as the table's owner"):
-            stage.queue.install(guest)
-    finally:
-        engine_for(guest).dispose()
-        query(stage.url, f"DROP OWNED BY {name}; DROP ROLE {name}")
+    with pytest.raises(UserError, match="no table with a key id of whole numbers"):
+        stream.install(Contract.model_validate(raw))
 
 
 def test_the_table_that_the_tutorial_made_is_completed_and_its_program_still_writes(
@@ -458,19 +438,11 @@ def test_the_table_that_the_tutorial_made_is_completed_and_its_program_still_wri
     insert = "INSERT INTO iris_prediction (timestamp, iris_class) VALUES ('2026-01-01', 1)"
     query(empty_database, insert)
 
-    assert ensure_prediction_table(empty_database, contract) is True
-    assert ensure_prediction_table(empty_database, contract) is False
+    for _ in range(2):
+        ensure_predictions(empty_database, contract)
     for _ in range(2):
         query(empty_database, insert)
     assert scalar(empty_database, "SELECT count(*) FROM iris_prediction") == 3
-
-
-def test_a_table_of_predictions_of_another_kind_is_refused(
-    empty_database: str, contract: Contract
-) -> None:
-    query(empty_database, "CREATE TABLE iris_prediction (id serial, iris_class text)")
-    with pytest.raises(UserError, match=r"iris_class is TEXT where .* need INTEGER"):
-        ensure_prediction_table(empty_database, contract)
 
 
 @pytest.mark.parametrize("length", [41, 42, 48])
@@ -479,16 +451,19 @@ def test_a_contract_of_any_length_of_name_has_its_table(
 ) -> None:
     named = contract.model_copy(update={"name": "a" * length})
 
-    assert ensure_prediction_table(empty_database, named) is True
-    assert ensure_prediction_table(empty_database, named) is False
+    for _ in range(2):
+        ensure_predictions(empty_database, named)
+    assert scalar(empty_database, f"SELECT count(*) FROM {named.name}_prediction") == 0
 
 
-def test_names_that_need_quoting_are_scored(database_url: str, tmp_path: Path) -> None:
+def test_names_that_need_quoting_are_scored(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     contract = Contract.model_validate(
         {
             "name": "odd",
             "table": "Odd 표",
-            "key": "Key",
+            "key": "Key's",
             "timestamp": "when",
             "features": {'50 % "off"': {}, "방 수": {"type": "integer"}, "select": {}},
             "target": {"column": "y", "task": "regression", "response_name": "Price %"},
@@ -497,7 +472,7 @@ def test_names_that_need_quoting_are_scored(database_url: str, tmp_path: Path) -
     rows = np.random.default_rng(1).integers(1, 9, (50, 3)).astype(float)
     model = Pipeline([("scaler", StandardScaler()), ("model", LinearRegression())])
     model.fit(rows, rows.sum(axis=1))
-    stage = Stage(database_url, contract, str(tmp_path))
+    stage = staged(database_url, contract, tmp_path, monkeypatch)
     stage.prepare()
     stage.deploy(make_release(model, contract, rows[:3]))
     with connect(database_url) as connection, connection.cursor() as cursor:
@@ -513,28 +488,3 @@ def test_names_that_need_quoting_are_scored(database_url: str, tmp_path: Path) -
     with connect(database_url) as connection, connection.cursor() as cursor:
         cursor.execute('SELECT "Price %" FROM odd_prediction')
         assert cursor.fetchall()[0][0] == pytest.approx(6, rel=1e-3)
-
-
-def test_dead_entries_at_the_start_of_the_queue_are_not_read_again_for_every_row(
-    stage: Stage, first: Release
-) -> None:
-    """While a transaction elsewhere keeps the vacuum from removing them."""
-    stage.deploy(first)
-    entries = "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE relname = 'scoring_queue'"
-    with (
-        connect(stage.url) as old,
-        old.cursor() as cursor,
-        stage.following(poll_seconds=60, report_seconds=60),
-    ):
-        old.set_session(isolation_level=psycopg2.extensions.ISOLATION_LEVEL_REPEATABLE_READ)
-        cursor.execute("SELECT 1")
-        stage.insert(10_000)
-        assert eventually(lambda: stage.scored() == 10_000, seconds=60)
-        # A session reports its counts after a moment of rest.
-        time.sleep(1.5)
-        before = scalar(stage.url, entries)
-        for count in range(1, 6):
-            stage.insert(1)
-            assert eventually(lambda count=count: stage.scored() == 10_000 + count)
-        time.sleep(1.5)
-        assert scalar(stage.url, entries) - before < 5 * 10_000

@@ -1,4 +1,4 @@
-"""Worker processes that are killed, and servers that crash: each row is scored exactly once."""
+"""Scorers of the table that are killed, and servers that crash: each row is scored exactly once."""
 
 import os
 import random
@@ -12,19 +12,31 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from mlops_for_mle.scoring.plan import ScoringPlan
-from mlops_for_mle.scoring.workers import WorkerProcesses
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.database import engine_for
-from mlops_for_mle.stop_signal import StopSignal
+from mlops_for_mle.database.engine import engine_for
 from tests.integration.servers import ExternalPostgres, eventually, query, scalar
 from tests.new_releases import iris_release
-from tests.pipelines.scoring.stage import Stage
+from tests.pipelines.scoring.stage import Stage, staged
 
 pytestmark = pytest.mark.integration
 
 ROWS = int(os.environ.get("MLOPS_TEST_ROWS", "3000"))
+
+# What `kedro score --follow` does, without the time that Kedro takes to start.
+FOLLOW = """
+import logging, sys
+from mlops_for_mle.commands.score import _stopping
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.pipelines.scoring.following import Deployed, Totals
+from mlops_for_mle.pipelines.scoring.stream import RowScorer
+stopping, totals = _stopping(), Totals()
+logging.basicConfig(level="INFO", format="%(message)s")
+contract = Contract.model_validate_json(sys.argv[1])
+scorer = RowScorer(contract, Deployed(contract, sys.argv[2]), int(sys.argv[3]), totals)
+scorer.run(stopping, follow=True)
+print(f"scored {totals.scored}")
+"""
 
 
 @pytest.fixture
@@ -32,32 +44,28 @@ def stage(
     database_url: str, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Stage:
     """A deployed release and an audit of every write to the predictions."""
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    return ready(database_url, contract, tmp_path)
+    return audited(database_url, contract, tmp_path, monkeypatch)
 
 
-def ready(url: str, contract: Contract, folder: Path) -> Stage:
-    stage = Stage(url, contract, str(folder / "releases"))
+def audited(url: str, contract: Contract, folder: Path, patch: pytest.MonkeyPatch) -> Stage:
+    stage = staged(url, contract, folder / "releases", patch, iris_release(1))
     stage.prepare()
     stage.audit()
-    stage.deploy(iris_release(1))
     return stage
 
 
-class Worker:
-    """One worker process, as the supervisor starts it."""
+class Follower:
+    """One process that follows."""
 
-    def __init__(self, plan: ScoringPlan) -> None:
+    def __init__(self, stage: Stage, size: int = 20) -> None:
+        contract = stage.contract.model_dump_json()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mlops_for_mle.scoring", "1"],
-            stdin=subprocess.PIPE,
+            [sys.executable, "-c", FOLLOW, contract, stage.store, str(size)],
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        assert self.process.stdin is not None
-        self.process.stdin.write(plan.model_dump_json() + "\n")
-        self.process.stdin.flush()
 
     def kill(self) -> None:
         self.process.kill()
@@ -73,7 +81,7 @@ class Worker:
 
 
 @contextmanager
-def inserting(stage: Stage, count: int) -> Iterator[threading.Thread]:
+def inserting(stage: Stage, count: int) -> Iterator[None]:
     """Insert rows in the background, in statements of different sizes."""
 
     def insert() -> None:
@@ -86,7 +94,7 @@ def inserting(stage: Stage, count: int) -> Iterator[threading.Thread]:
 
     thread = threading.Thread(target=insert)
     thread.start()
-    yield thread
+    yield
     thread.join()
 
 
@@ -101,89 +109,42 @@ def assert_each_row_was_scored_once(stage: Stage, count: int) -> None:
     ]
 
 
-def test_workers_that_are_killed_at_random_moments_score_each_row_once(stage: Stage) -> None:
+def test_processes_that_are_killed_at_random_moments_score_each_row_once(stage: Stage) -> None:
     chance = random.Random(7)
-    plan = stage.plan(follow=True, batch_size=50, poll_seconds=0.2)
-    workers = [Worker(plan) for _ in range(2)]
+    followers = [Follower(stage, size=50) for _ in range(2)]
     kills, seen = 0, 0
-    with inserting(stage, ROWS):
-        while kills < max(6, ROWS // 1000) and stage.scored() < ROWS:
-            # A worker that was just started must not be killed before it has done anything.
-            assert eventually(lambda seen=seen: stage.scored() > seen, seconds=60)
-            time.sleep(chance.uniform(0.0, 0.3))
-            number = chance.randrange(len(workers))
-            workers[number].kill()
-            workers[number] = Worker(plan)
-            kills += 1
-            seen = stage.scored()
+    try:
+        with inserting(stage, ROWS):
+            while kills < max(4, ROWS // 1000) and stage.scored() < ROWS:
+                # One that was just started must not be killed before it has done anything.
+                assert eventually(lambda seen=seen: stage.scored() > seen, seconds=60)
+                time.sleep(chance.uniform(0.0, 0.3))
+                number = chance.randrange(len(followers))
+                followers[number].kill()
+                followers[number] = Follower(stage, size=50)
+                kills += 1
+                seen = stage.scored()
         assert eventually(lambda: stage.scored() >= ROWS, seconds=240)
-    for worker in workers:
-        # The last one may not even have got to its handlers of signals.
-        worker.kill()
+    finally:
+        for follower in followers:
+            follower.kill()
 
     assert kills >= 3
     assert_each_row_was_scored_once(stage, ROWS)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_worker_after_its_batch(stage: Stage, number: signal.Signals) -> None:
-    worker = Worker(stage.plan(follow=True, batch_size=20))
+def test_a_signal_ends_a_process_after_its_batch(stage: Stage, number: signal.Signals) -> None:
+    follower = Follower(stage)
     stage.insert(10)
     assert eventually(lambda: stage.scored() == 10, seconds=60)
     stage.insert(2_000)
-    said = worker.stop(number)
+    said = follower.stop(number)
 
     count = stage.scored()
-    assert f'"scored": {count}' in said
+    assert f"scored {count}\n" in said
     assert stage.waiting() == 2_010 - count
     assert scalar(stage.url, "SELECT count(*) FROM prediction_writes") == count
-
-
-def test_a_worker_ends_when_the_process_that_started_it_is_gone(stage: Stage) -> None:
-    worker = Worker(stage.plan(follow=True))
-    stage.insert(1)
-    assert eventually(lambda: stage.scored() == 1, seconds=60)
-    process = worker.process
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    for stream in (process.stdout, process.stdin):
-        stream.close()
-    assert process.wait(30) == 0
-    said = process.stderr.read()
-    assert "Traceback" not in said
-    assert "BrokenPipe" not in said
-
-
-def test_several_workers_share_the_rows_and_end_when_none_is_left(stage: Stage) -> None:
-    stage.insert(600)
-
-    totals = WorkerProcesses(stage.plan(batch_size=20), 2, StopSignal()).run()
-
-    assert (totals.scored, totals.rejected) == (600, 0)
-    assert_each_row_was_scored_once(stage, 600)
-
-
-def test_a_worker_that_is_killed_is_started_again(
-    stage: Stage, caplog: pytest.LogCaptureFixture
-) -> None:
-    stopping = StopSignal()
-    processes = WorkerProcesses(stage.plan(follow=True), 2, stopping)
-    thread = threading.Thread(target=processes.run)
-    thread.start()
-    try:
-        stage.insert(1)
-        assert eventually(lambda: stage.scored() == 1, seconds=60)
-        for pid in processes.process_ids():
-            os.kill(pid, signal.SIGKILL)
-        assert eventually(lambda: caplog.text.count("was ended by SIGKILL") == 2)
-        stage.insert(1)
-        assert eventually(lambda: stage.scored() == 2, seconds=60)
-    finally:
-        stopping.set()
-        thread.join(40)
-    assert not thread.is_alive()
-    assert processes.process_ids() == []
 
 
 def test_crashes_of_the_server_lose_and_double_nothing(
@@ -193,9 +154,8 @@ def test_crashes_of_the_server_lose_and_double_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     url = external_server.create_database()
-    monkeypatch.setenv("DATABASE_URL", url)
-    stage = ready(url, contract, tmp_path)
-    worker = Worker(stage.plan(follow=True, batch_size=20))
+    stage = audited(url, contract, tmp_path, monkeypatch)
+    follower = Follower(stage)
     stage.insert(200)
     assert eventually(lambda: stage.scored() > 0, seconds=60)
     for _ in range(2):
@@ -206,11 +166,12 @@ def test_crashes_of_the_server_lose_and_double_nothing(
     assert eventually(lambda: stage.scored() >= 800, seconds=60)
     external_server.stop("immediate")
     try:
-        said = worker.stop()
+        time.sleep(0.5)
+        said = follower.stop()
     finally:
         external_server.start()
 
-    assert "scoring is interrupted: the database does not answer" in said
+    assert "tried again in" in said
     engine_for(url).dispose()
     assert_each_row_was_scored_once(stage, 800)
     engine_for(url).dispose()
