@@ -6,7 +6,7 @@ import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -186,14 +186,3 @@ def wrapped(number: int, **changes: Any) -> bytes:
     schema = {"type": "struct", "fields": fields, "optional": False, "name": "iris_data"}
     payload = json.loads(bare(number, **changes))
     return json.dumps({"schema": schema, "payload": payload}).encode()
-
-
-def headers_of(message: Message) -> dict[str, str]:
-    return {name: value.decode() for name, value in message.headers() or []}
-
-
-def dead_positions(letters: Sequence[Message]) -> Iterator[Sent]:
-    """Where the messages stood that these dead letters were made of."""
-    for letter in letters:
-        headers = headers_of(letter)
-        yield Sent(int(headers["dead_letter.partition"]), int(headers["dead_letter.offset"]))

@@ -8,19 +8,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from threading import Event
 
-from mlops_for_mle.scoring.kafka.brokers import Brokers
-from mlops_for_mle.scoring.kafka.progress import Totals
-from mlops_for_mle.scoring.kafka.settings import KafkaSettings
-from mlops_for_mle.scoring.kafka.topic_scorer import TopicPlan, TopicScorer
-from mlops_for_mle.scoring.scorer import ReleaseScorer
-
-from mlops_for_mle.stop_signal import StopSignal
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.pipelines.scoring.following import Deployed, Totals
+from mlops_for_mle.pipelines.scoring.topic import TopicScorer, client_settings
 from tests.integration.servers import query
 from tests.pipelines.scoring.kafka_broker import KafkaBroker, Sent
 from tests.pipelines.scoring.stage import Stage
+
+SESSION = {"session.timeout.ms": "6000", "heartbeat.interval.ms": "500"}
 
 
 @dataclass
@@ -31,67 +30,58 @@ class TopicStage:
     stage: Stage
     topic: str
     group: str = ""
-    settings: dict[str, Any] = field(default_factory=dict)
+    output_topic: str | None = None
+    settings: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # Of its own, since a group remembers members that were cut off for a while.
         self.group = self.group or f"{self.topic}-scorers"
 
-    @property
-    def dead_letter_topic(self) -> str:
-        return f"{self.topic}.dead-letter"
-
-    def plan(self, **changes: Any) -> TopicPlan:
-        facts = {
-            "contract": self.stage.contract,
-            "topic": self.topic,
-            "group": self.group,
-            "dead_letter_topic": self.dead_letter_topic,
-            "report_seconds": 0.2,
-        }
-        return TopicPlan.model_validate(facts | changes)
-
-    def scorer(self, stopping: StopSignal, **changes: Any) -> TopicScorer:
-        settings = KafkaSettings.load(
-            {"bootstrap_servers": self.broker.servers, "session_timeout_seconds": 3} | self.settings
-        )
-        release_scorer = ReleaseScorer(self.stage.contract, self.stage.store, self.stage.url)
+    def scorer(self, totals: Totals, size: int = 500) -> TopicScorer:
+        given = {"bootstrap.servers": self.broker.servers, "group.id": self.group}
+        settings = client_settings(SESSION | given | self.settings)
+        deployed = Deployed(self.stage.contract, self.stage.store)
+        contract = self.stage.contract
         return TopicScorer(
-            self.plan(**changes),
-            Brokers(settings),
-            release_scorer,
-            lambda: self.stage.url,
-            stopping,
+            contract, deployed, size, totals, self.topic, settings, self.output_topic
         )
 
-    def score(self, **changes: Any) -> Totals:
+    def score(self) -> Totals:
         """Score what is in the topic, in this process."""
-        return self.scorer(StopSignal(), **changes).run()
+        totals = Totals()
+        self.scorer(totals).run(Event(), follow=False)
+        return totals
 
     @contextmanager
-    def following(self, **changes: Any) -> Iterator[TopicScorer]:
+    def following(self, size: int = 500) -> Iterator[Totals]:
         """A scorer of this process that follows; it has ended well when the block is left."""
-        stopping = StopSignal()
-        scorer = self.scorer(stopping, follow=True, **changes)
+        stopping, totals = Event(), Totals(every=timedelta(seconds=0.2))
+        scorer = self.scorer(totals, size)
         with ThreadPoolExecutor(1) as executor:
-            running = executor.submit(scorer.run)
+            running = executor.submit(scorer.run, stopping, follow=True)
             try:
-                yield scorer
+                yield totals
             finally:
                 stopping.set()
             running.result(60)
 
-    def start_process(self, log: Path, **changes: Any) -> subprocess.Popen[bytes]:
+    def start_process(self, log: Path, size: int) -> "subprocess.Popen[bytes]":
         """A scorer that follows in a process of its own; its log lines go to a file."""
         facts = {
-            "plan": self.plan(follow=True, **changes).model_dump(mode="json"),
-            "servers": self.broker.servers,
+            "contract": self.stage.contract.model_dump(mode="json"),
+            "topic": self.topic,
+            "group": self.group,
+            "size": size,
             "store": self.stage.store,
         }
         with log.open("wb") as file:
             return subprocess.Popen(
                 [sys.executable, "-m", __name__, json.dumps(facts)],
-                env={**os.environ, "DATABASE_URL": self.stage.url},
+                env={
+                    **os.environ,
+                    "DATABASE_URL": self.stage.url,
+                    "KAFKA_BOOTSTRAP_SERVERS": self.broker.servers,
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -100,15 +90,19 @@ class TopicStage:
     def count(self) -> int:
         return len(self.positions())
 
-    def positions(self) -> list[Sent]:
-        """Where the messages stand that have predictions, one entry a prediction."""
-        found = query(self.stage.url, "SELECT source, source_id FROM iris_prediction")
+    def positions(self, table: str = "iris_prediction") -> list[Sent]:
+        """Where the messages stand that have predictions or rejects, one entry each."""
+        found = query(self.stage.url, f"SELECT source, source_id FROM {table}")
         return [Sent(_partition(source, self.topic), offset) for source, offset in found]
+
+    def rejects(self) -> dict[Sent, str]:
+        """The reasons of the messages that were not scored."""
+        found = query(self.stage.url, "SELECT source, source_id, reason FROM scoring_rejects")
+        return {Sent(_partition(place, self.topic), offset): why for place, offset, why in found}
 
 
 def _partition(source: str, topic: str) -> int:
-    place = source.partition("@")[0].removeprefix("kafka:")
-    name, _, number = place.rpartition("/")
+    name, _, number = source.removeprefix("kafka:").rpartition("/")
     assert name == topic, source
     return int(number)
 
@@ -117,18 +111,16 @@ def main() -> None:
     """What a process of its own does."""
     import logging
 
-    from mlops_for_mle.database import database_url
+    from mlops_for_mle.commands.score import _stopping
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     facts = json.loads(sys.argv[1])
-    plan = TopicPlan.model_validate(facts["plan"])
-    settings = KafkaSettings.load(
-        {"bootstrap_servers": facts["servers"], "session_timeout_seconds": 3}
+    contract = Contract.model_validate(facts["contract"])
+    settings = client_settings(SESSION | {"group.id": facts["group"]})
+    stopping, deployed = _stopping(), Deployed(contract, facts["store"])
+    TopicScorer(contract, deployed, facts["size"], Totals(), facts["topic"], settings).run(
+        stopping, follow=True
     )
-    stopping = StopSignal()
-    stopping.catch_signals()
-    release_scorer = ReleaseScorer(plan.contract, facts["store"], database_url())
-    TopicScorer(plan, Brokers(settings), release_scorer, database_url, stopping).run()
 
 
 if __name__ == "__main__":

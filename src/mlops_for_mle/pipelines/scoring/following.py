@@ -32,14 +32,13 @@ _LOOK_SECONDS = 1.0
 _LOOK_SECONDS_AFTER_A_FAILURE = 60.0
 _PASSING = (DBAPIError, psycopg2.Error, UserError, OSError)
 
+_FACTS = "source text, source_id bigint, model_version int, release text"
 _INSERT = """
 INSERT INTO {table} (timestamp, {prediction}, source, source_id, row_key, model_version, release,
                      scored_at)
-SELECT timestamp, prediction, source, source_id, row_key, %(version)s, %(release)s,
-       clock_timestamp()
-FROM jsonb_to_recordset(%(rows)s) AS given(timestamp timestamp, prediction {type}, source text,
-                                           source_id bigint, row_key bigint)
-ON CONFLICT (source, source_id) DO {on_conflict}
+SELECT timestamp, prediction, source, source_id, row_key, model_version, release, clock_timestamp()
+FROM jsonb_to_recordset(%s) AS given({facts}, timestamp timestamp, prediction {type}, row_key bigint)
+ON CONFLICT (source, source_id) DO {again}
 """
 _REPLACE = """
 UPDATE SET timestamp = excluded.timestamp, {prediction} = excluded.{prediction},
@@ -47,11 +46,10 @@ UPDATE SET timestamp = excluded.timestamp, {prediction} = excluded.{prediction},
            scored_at = excluded.scored_at
 """
 _REJECT = """
-INSERT INTO scoring_rejects (contract, source, source_id, release, model_version, reason, row_data)
-SELECT %(contract)s, source, source_id, %(release)s, %(version)s, reason, row_data
-FROM jsonb_to_recordset(%(rows)s) AS given(source text, source_id bigint, reason text,
-                                           row_data jsonb)
-ON CONFLICT (contract, source, source_id) DO {on_conflict}
+INSERT INTO scoring_rejects (contract, source, source_id, model_version, release, reason, row_data)
+SELECT %s, source, source_id, model_version, release, reason, row_data
+FROM jsonb_to_recordset(%s) AS given({facts}, reason text, row_data jsonb)
+ON CONFLICT (contract, source, source_id) DO {again}
 """
 _REPLACE_REJECT = """
 UPDATE SET release = excluded.release, model_version = excluded.model_version,
@@ -159,17 +157,15 @@ class Sink:
     def __init__(self, contract: Contract, *, replace: bool) -> None:
         """Prepare; ``replace`` says whether the last word on a row counts, or the first."""
         prediction = escaped(contract.target.response_name)
-        again, reject_again = "NOTHING", "NOTHING"
-        if replace:
-            again, reject_again = _REPLACE.format(prediction=prediction), _REPLACE_REJECT
         self._contract = contract.name
         self._insert = _INSERT.format(
             table=escaped(prediction_table(contract)),
             prediction=prediction,
             type=target_type(contract),
-            on_conflict=again,
+            facts=_FACTS,
+            again=_REPLACE.format(prediction=prediction) if replace else "NOTHING",
         )
-        self._reject = _REJECT.format(on_conflict=reject_again)
+        self._reject = _REJECT.format(facts=_FACTS, again=_REPLACE_REJECT if replace else "NOTHING")
 
     def score(
         self, connection: Connection, scorer: Scorer, rows: Sequence[Arrived]
@@ -179,45 +175,30 @@ class Sink:
         Returns:
             What was written, predictions and rejects.
         """
-        manifest = scorer.manifest
+        features = list(scorer.manifest.contract.features)
         read = [one for one in rows if one.fault is None]
-        features = list(manifest.contract.features)
-        frame = pd.DataFrame(
-            [[one.values.get(name) for name in features] for one in read], columns=features
-        )
-        scored = scorer.score(frame.astype(object))
+        values = [[one.values.get(name) for name in features] for one in read]
+        scored = scorer.score(pd.DataFrame(values, columns=features, dtype=object))
+        facts = {"model_version": scorer.manifest.version, "release": scorer.manifest.release}
+
+        def record(one: Arrived, **more: Any) -> dict[str, Any]:
+            return {"source": one.source, "source_id": one.source_id, **facts, **more}
+
+        answered = zip(scored.positions, scorer.values(scored.answers), strict=True)
         predictions = [
-            {
-                "timestamp": read[position].timestamp,
-                "prediction": prediction,
-                "source": read[position].source,
-                "source_id": read[position].source_id,
-                "row_key": read[position].key,
-            }
-            for position, prediction in zip(
-                scored.positions, scorer.values(scored.answers), strict=True
-            )
+            record(one, timestamp=one.timestamp, row_key=one.key, prediction=answer)
+            for one, answer in ((read[position], answer) for position, answer in answered)
         ]
-        faults = [(read[position], reason) for position, reason in scored.rejected.items()]
-        faults += [(one, one.fault) for one in rows if one.fault is not None]
-        rejects = [
-            {
-                "source": one.source,
-                "source_id": one.source_id,
-                "reason": reason,
-                "row_data": one.values,
-            }
-            for one, reason in faults
-        ]
-        facts = {"release": manifest.release, "version": manifest.version}
+        faults = [(one, one.fault) for one in rows if one.fault is not None]
+        faults += [(read[position], reason) for position, reason in scored.rejected.items()]
+        rejects = [record(one, reason=reason, row_data=one.values) for one, reason in faults]
         if predictions:
-            connection.exec_driver_sql(self._insert, {**facts, "rows": as_json(predictions)})
+            connection.exec_driver_sql(self._insert, (as_json(predictions),))
         if rejects:
-            facts["contract"] = self._contract
-            connection.exec_driver_sql(self._reject, {**facts, "rows": as_json(rejects)})
+            connection.exec_driver_sql(self._reject, (self._contract, as_json(rejects)))
             first = rejects[0]
             _LOGGER.warning(
-                "%d rejected, see scoring_rejects; the first is %s/%d: %s",
+                "%d rejected, see scoring_rejects; the first is %s, %d: %s",
                 *(len(rejects), first["source"], first["source_id"], first["reason"]),
             )
         return predictions, rejects
