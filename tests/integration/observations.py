@@ -5,9 +5,8 @@ from typing import Any
 import pandas as pd
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.pipelines.data_ingestion.nodes import sort_rows, standardise_columns
+from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, to_contract, validate
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
-from mlops_for_mle.records import Batch
 
 GOOD_ROW = (5.1, 3.5, 1.4, 0.2, 0)
 
@@ -25,8 +24,12 @@ def numbered_observations(contract: Contract, count: int) -> pd.DataFrame:
 
 
 def batch_of(
-    contract: Contract, rows: pd.DataFrame, source: str = "test", tolerated: float = 1.0
+    contract: Contract,
+    rows: pd.DataFrame,
+    source: str = "test",
+    tolerated: float = 1.0,
+    **options: Any,
 ) -> Batch:
     """The batch that ingestion makes of some rows."""
-    options = IngestionOptions(source=source, maximum_rejected_fraction=tolerated)
-    return sort_rows(standardise_columns(rows, contract, options), contract, options)
+    ingestion = IngestionOptions(source=source, maximum_rejected_fraction=tolerated, **options)
+    return validate(*to_contract(rows, contract, ingestion), contract, ingestion)

@@ -11,12 +11,13 @@ import yaml
 from click.testing import CliRunner
 from sqlalchemy import text
 
+from mlops_for_mle.cli import friendly
 from mlops_for_mle.commands.contract import contract_commands
 from mlops_for_mle.commands.inference import InferenceRequest, infer_environment
 from mlops_for_mle.commands.project import read_configuration, read_contract
 from mlops_for_mle.database import engine_for
-from mlops_for_mle.datasets.sources import CsvSourceDataset
-from mlops_for_mle.errors import UserError, friendly
+from mlops_for_mle.errors import UserError
+from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 from tests.conftest import PROJECT
 from tests.integration.projects import copy_project
 from tests.mixed_rows import TARGET, mixed_rows
@@ -81,8 +82,7 @@ def test_how_a_csv_file_is_written_is_recorded_for_ingestion(folder: Path) -> No
     forms = [found[f"csv_{key}"] for key in ("encoding", "separator", "decimal")]
     assert forms == ["cp949", "semicolon", "comma"]
     entry = read_configuration(folder, "orders")["catalog"]["source_rows"]
-    keys = ("filepath", "encoding", "separator", "decimal")
-    reader = CsvSourceDataset(**{key: entry[key] for key in keys})
+    reader = FileSourceDataset(**{key: entry[key] for key in ("format", "filepath", "form")})
     pd.testing.assert_frame_equal(reader.load(), rows, check_dtype=False)
 
 
@@ -155,7 +155,7 @@ def test_nothing_that_a_person_wrote_is_overwritten_unless_forced(folder: Path) 
 @pytest.mark.parametrize(
     ("request_of", "said"),
     [
-        ({"place": "nowhere.csv"}, "nowhere.csv: there is no such file"),
+        ({"place": "nowhere.csv"}, "No such file or directory"),
         ({"name": "iris"}, "--name: conf/base has a contract 'iris' already"),
         ({"env": "base"}, "--env: conf/base is the shipped example"),
         ({"env": "local"}, "--env: conf/local is read by every command without --env; name"),
@@ -163,9 +163,9 @@ def test_nothing_that_a_person_wrote_is_overwritten_unless_forced(folder: Path) 
         ({"env": "../new"}, "--env: expected letters, digits"),
         ({"name": "Big Name", "env": "new"}, "contract.name: allowed are 1 to 48"),
         ({"target": "return"}, "did you mean 'returned'?"),
-        ({"kind": "parquet"}, "orders.csv: is no Parquet file"),
+        ({"kind": "parquet"}, "orders.csv: Parquet magic bytes not found"),
         ({"encoding": "utf-16-le"}, "orders.csv: is no UTF-16-LE text"),
-        ({"encoding": "klingon"}, "expected an encoding such as utf-8"),
+        ({"encoding": "klingon"}, "unknown encoding: klingon"),
         ({"encoding": "utf-8", "kind": "parquet"}, "--encoding: is for --csv only"),
         ({"kind": "table", "place": "orders_data"}, "the table that it reads; name another."),
     ],
@@ -221,9 +221,9 @@ def test_a_query_of_the_table_that_the_contract_would_write_is_refused(
 @pytest.mark.parametrize(
     ("kind", "place", "said"),
     [
-        ("table", "Nowhere", "there is no table or view 'Nowhere'"),
-        ("query", "SELEKT 1", "the database refuses it: syntax error"),
-        ("query", "DELETE FROM deployments", "a source is only read"),
+        ("table", "Nowhere", 'source_table: relation "Nowhere" does not exist'),
+        ("query", "SELEKT 1", "expected is one SELECT: syntax error"),
+        ("query", "DELETE FROM deployments", "cannot open DELETE query as cursor"),
         ("query", "SELECT 1 AS a, 2 AS a, 3 AS returned", "'a' 2 times among its columns"),
         ("query", "SELECT 1 AS a, 2 AS returned WHERE false", "the query has no rows"),
     ],

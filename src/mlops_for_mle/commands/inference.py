@@ -118,7 +118,7 @@ def read_source(project: Path, request: InferenceRequest) -> tuple[Any, dict[str
         rows, form = _read_file(found, request)
         return rows, {"source": request.kind, _FILE_KEYS[request.kind]: place, **form}
     from mlops_for_mle.database import database_url
-    from mlops_for_mle.datasets.postgres_source import PostgresSourceDataset
+    from mlops_for_mle.pipelines.data_ingestion.postgres import PostgresSourceDataset
 
     table, query = (request.place, None) if request.kind == "table" else (None, request.place)
     rows = PostgresSourceDataset({"con": database_url()}, table, query).load()
@@ -128,21 +128,20 @@ def read_source(project: Path, request: InferenceRequest) -> tuple[Any, dict[str
 
 def _read_file(place: str, request: InferenceRequest) -> tuple[Any, dict[str, str]]:
     """The rows of a file, and what ``globals.yml`` says of how it is written."""
-    from mlops_for_mle.datasets.csv_text import CsvForm, likely_form, parse
-    from mlops_for_mle.datasets.sources import ParquetSourceDataset, read_bytes
+    import fsspec
+
+    from mlops_for_mle.pipelines.data_ingestion.sources import (
+        FileSourceDataset,
+        guess_csv_form,
+    )
 
     if request.kind == "parquet":
-        return ParquetSourceDataset(place).load(), {}
-    content, usual = read_bytes(place), CsvForm()
-    if request.encoding is not None:
-        CsvForm.checked(request.encoding, usual.separator, usual.decimal)
-    form = likely_form(content, request.encoding)
-    unusual = {
-        f"csv_{key}": value
-        for (key, value), ordinary in zip(form._asdict().items(), usual, strict=True)
-        if value != ordinary
-    }
-    return parse(content, form, place), unusual
+        return FileSourceDataset("parquet", place).load(), {}
+    with fsspec.open(place, "rb", compression="infer") as file:
+        form = guess_csv_form(file.read(), request.encoding)
+    unusual = form.model_dump(exclude_defaults=True)
+    rows = FileSourceDataset("csv", place, unusual).load()
+    return rows, {f"csv_{key}": value for key, value in unusual.items()}
 
 
 def _require_own_table(url: str, contract: str) -> None:

@@ -14,7 +14,6 @@ from mlops_for_mle.commands.options import (
     follow_option,
     report_every_option,
 )
-from mlops_for_mle.errors import friendly
 
 
 @click.command()
@@ -33,7 +32,6 @@ from mlops_for_mle.errors import friendly
     help="Queue new rows no longer, and forget those that wait; predictions stay.",
 )
 @click.pass_obj
-@friendly
 def score(
     metadata: ProjectMetadata,
     env: str | None,
@@ -95,7 +93,6 @@ def score(
 @batch_size_option
 @report_every_option
 @click.pass_obj
-@friendly
 def score_topic(
     metadata: ProjectMetadata,
     topic: str,

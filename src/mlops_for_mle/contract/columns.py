@@ -118,9 +118,21 @@ def is_blank(raw: "pd.Series[Any]") -> "pd.Series[bool]":
 def typed_columns(rows: pd.DataFrame, features: Mapping[str, Feature]) -> pd.DataFrame:
     """Give checked columns the types of the table; the same values always get the same ones."""
     given = rows.copy()
+    typed: pd.Series[Any]
     # One by one, since a column may be called like an argument of pandas' functions.
     for name, feature in features.items():
-        given[name] = _typed(rows[name], feature)
+        column = rows[name]
+        if feature.type in ("float", "decimal"):
+            typed = column.astype(np.float64)
+        elif feature.type == "boolean":
+            typed = column.astype("boolean" if feature.is_optional else "bool")
+        elif feature.is_time:
+            typed = pd.Series(to_array(column, feature), column.index).astype("datetime64[us]")
+        elif feature.type == "category" and not feature.has_integer_categories:
+            typed = column.astype("str")
+        else:
+            typed = column.astype("Int64" if feature.is_optional else "int64")
+        given[name] = typed
     return given
 
 
@@ -161,26 +173,14 @@ def frame_digest(frame: pd.DataFrame) -> str:
     for position, name in enumerate(frame.columns):
         column = frame.iloc[:, position]
         values = column.to_numpy()
-        is_number = values.dtype.kind in "biuf"
-        result.update(f"{name}\x00{values.dtype if is_number else 'text'}\x00".encode())
-        if is_number:
+        is_fixed = values.dtype.kind in "biufM"
+        result.update(f"{name}\x00{values.dtype if is_fixed else 'text'}\x00".encode())
+        if is_fixed:
             result.update(np.ascontiguousarray(values).tobytes())
             continue
-        for value, missing in zip(column, column.isna(), strict=True):
+        for value, missing in zip(values, column.isna().to_numpy(), strict=True):
             result.update(b"\x01" if missing else b"\x02" + str(value).encode() + b"\x00")
     return result.hexdigest()
-
-
-def _typed(column: "pd.Series[Any]", feature: Feature) -> "pd.Series[Any]":
-    if feature.type in ("float", "decimal"):
-        return column.astype(np.float64)
-    if feature.type == "boolean":
-        return column.astype("boolean" if feature.is_optional else "bool")
-    if feature.is_time:
-        return pd.Series(to_array(column, feature), column.index).astype("datetime64[us]")
-    if feature.type == "category" and not feature.has_integer_categories:
-        return column.astype("str")
-    return column.astype("Int64" if feature.is_optional else "int64")
 
 
 def _read_booleans(present: "pd.Series[Any]") -> "pd.Series[Any]":

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from mlops_for_mle.contract_inference.proposal import Proposal, propose
 from mlops_for_mle.errors import SourceError
-from mlops_for_mle.pipelines.data_ingestion.nodes import sort_rows, standardise_columns
-from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
-from mlops_for_mle.records import Batch
+from mlops_for_mle.pipelines.data_ingestion.nodes import Batch
+from tests.integration.observations import batch_of
 from tests.mixed_rows import TARGET, mixed_rows
 
 ROWS = 40
@@ -20,14 +19,8 @@ ROWS = 40
 
 def ingest(rows: pd.DataFrame, proposal: Proposal) -> Batch:
     """What ingestion does with the rows, with the options that the inference writes."""
-    contract = proposal.contract()
-    options = IngestionOptions(
-        source="test",
-        rename=proposal.rename,
-        date_formats=proposal.date_formats,
-        maximum_rejected_fraction=1.0,
-    )
-    return sort_rows(standardise_columns(rows, contract, options), contract, options)
+    options = {"rename": proposal.rename, "date_formats": proposal.date_formats}
+    return batch_of(proposal.contract(), rows, **options)
 
 
 def assert_accepted(rows: pd.DataFrame, target: str) -> None:

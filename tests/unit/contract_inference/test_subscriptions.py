@@ -6,22 +6,21 @@ import yaml
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract_inference.proposal import Proposal, propose
-from mlops_for_mle.datasets.sources import CsvSourceDataset
-from mlops_for_mle.pipelines.data_ingestion.nodes import sort_rows, standardise_columns
-from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 from tests.conftest import PROJECT
+from tests.integration.observations import batch_of
 
 TABLE = PROJECT / "data/01_raw/subscriptions.csv"
 
 
 @pytest.fixture(scope="module")
 def rows() -> pd.DataFrame:
-    return CsvSourceDataset(str(TABLE)).load()
+    return FileSourceDataset("csv", str(TABLE)).load()
 
 
 @pytest.fixture(scope="module")
 def shipped() -> Contract:
-    path = PROJECT / "conf/subscriptions/parameters_contract.yml"
+    path = PROJECT / "conf/subscriptions/contract.yml"
     return Contract.model_validate(yaml.safe_load(path.read_text("utf-8"))["contract"])
 
 
@@ -44,9 +43,7 @@ def test_the_shipped_contract_is_the_proposed_one_reviewed(
 
 
 def test_the_shipped_contract_accepts_every_row(rows: pd.DataFrame, shipped: Contract) -> None:
-    options = IngestionOptions(source="csv")
-
-    batch = sort_rows(standardise_columns(rows, shipped, options), shipped, options)
+    batch = batch_of(shipped, rows)
 
     assert batch.rejected.empty
     assert len(batch.accepted) == 600

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline, node
 
-from mlops_for_mle.pipelines.data_ingestion.nodes import sort_rows, standardise_columns
+from mlops_for_mle.pipelines.data_ingestion.nodes import to_contract, validate
 
 
 def create_pipeline() -> Pipeline:
@@ -10,16 +10,16 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             node(
-                standardise_columns,
+                to_contract,
                 inputs=["source_rows", "params:contract", "params:ingestion"],
-                outputs="standardised_rows",
-                name="standardise_columns",
+                outputs=["contract_rows", "content_sha256"],
+                name="to_contract",
             ),
             node(
-                sort_rows,
-                inputs=["standardised_rows", "params:contract", "params:ingestion"],
+                validate,
+                inputs=["contract_rows", "content_sha256", "params:contract", "params:ingestion"],
                 outputs="observations@batch",
-                name="sort_rows",
+                name="validate",
             ),
         ],
         tags="data_ingestion",

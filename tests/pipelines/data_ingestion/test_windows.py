@@ -1,32 +1,29 @@
 """Windows of observations: what is read, and that the same watermark reads the same again."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
+import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 from sqlalchemy import text
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.database import engine_for
-from mlops_for_mle.datasets.batch_writer import write_batch
-from mlops_for_mle.datasets.observations import ObservationBatchDataset, ObservationWindowDataset
+from mlops_for_mle.contract.columns import frame_digest
+from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.errors import PrerequisiteError, UserError
-from mlops_for_mle.frames import digest
+from mlops_for_mle.pipelines.data_ingestion.datasets import write_batch
 from tests.integration.expectations import refused
 from tests.integration.observations import batch_of, numbered_observations
 from tests.integration.servers import connection_to, eventually, query, scalar, waiting_for_a_lock
+from tests.mixed import MIXED_CONTRACT, mixed_rows
+from tests.pipelines.data_ingestion.tables import window_of
 
 pytestmark = pytest.mark.integration
 
 INSERT = text("INSERT INTO iris_data VALUES (DEFAULT, now(), :length, 3, 1, 0.2, 0) RETURNING id")
-
-
-def window_of(url: str, contract: Contract, **options: Any) -> ObservationWindowDataset:
-    return ObservationWindowDataset(
-        contract.model_dump(mode="json"), credentials={"con": url}, **options
-    )
 
 
 def fill(url: str, contract: Contract, count: int) -> None:
@@ -51,13 +48,7 @@ def test_a_row_limit_keeps_the_newest_rows(database_url: str, contract: Contract
     fill(database_url, contract, 30)
     window = window_of(database_url, contract, row_limit=7).load()
     assert window.rows["id"].tolist() == list(range(24, 31))
-
-
-def test_a_row_limit_larger_than_the_table_gives_the_table(
-    database_url: str, contract: Contract
-) -> None:
-    fill(database_url, contract, 3)
-    assert len(window_of(database_url, contract, row_limit=100).load().rows) == 3
+    assert len(window_of(database_url, contract, row_limit=100).load().rows) == 30
 
 
 def test_the_same_watermark_gives_the_same_rows_when_more_have_come(
@@ -69,8 +60,10 @@ def test_the_same_watermark_gives_the_same_rows_when_more_have_come(
 
     again = window_of(database_url, contract, watermark=20, row_limit=10).load().rows
     assert_frame_equal(again, before)
-    assert digest(again) == digest(before)
-    assert digest(window_of(database_url, contract, row_limit=10).load().rows) != digest(before)
+    assert frame_digest(again) == frame_digest(before)
+    assert frame_digest(
+        window_of(database_url, contract, row_limit=10).load().rows
+    ) != frame_digest(before)
 
 
 def test_a_window_waits_for_a_slow_writer_whose_row_comes_before_the_newest(
@@ -144,9 +137,9 @@ def test_a_csv_file_of_another_form_can_stand_in_for_the_table(
     path = tmp_path / "rows.csv"
     rows = numbered_observations(contract, 9)
     rows.to_csv(path, index=False, sep=";", decimal=",", encoding="utf-16")
-    form = {"csv_encoding": "utf-16", "csv_separator": "semicolon", "csv_decimal": "comma"}
+    form = {"encoding": "utf-16", "separator": "semicolon", "decimal": "comma"}
 
-    window = window_of(database_url, contract, csv_path=str(path), **form).load()
+    window = window_of(database_url, contract, csv_path=str(path), csv_form=form).load()
 
     assert window.rows[list(contract.feature_names)].equals(rows[list(contract.feature_names)])
 
@@ -157,7 +150,7 @@ def test_a_csv_file_of_another_form_can_stand_in_for_the_table(
         ("sepal_length,target\n5.1,0\n", "missing column(s) sepal_width, petal_length"),
         (
             "sepal_length,sepal_width,petal_length,petal_width,target\n5.1,wide,1,1,0\n",
-            "sepal_width: not a number: 'wide'",
+            "first row 1: sepal_width: is no number, found 'wide'",
         ),
     ],
 )
@@ -172,15 +165,75 @@ def test_a_csv_file_that_does_not_fit_is_refused_in_one_sentence(
     assert message in refusal.message
 
 
-def test_the_batch_entry_gives_the_receipt_of_what_it_wrote(
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("sepal_length = 99", "sepal_length: is too large, found 99; allowed is a number from"),
+        ("petal_width = 'NaN'", "petal_width: is missing"),
+        ("target = 7", "target: is no known category, found 7"),
+    ],
+)
+def test_rows_that_another_program_wrote_have_to_fit_the_contract(
+    database_url: str, contract: Contract, change: str, told: str
+) -> None:
+    fill(database_url, contract, 9)
+    query(database_url, f"UPDATE iris_data SET {change} WHERE id IN (4, 6)")
+
+    with refused(UserError) as refusal:
+        window_of(database_url, contract).load()
+
+    assert refusal.message.startswith(
+        f"iris_data: 2 row(s) do not fit contract iris, first id 4: {told}"
+    )
+
+
+def test_a_preview_shows_the_newest_rows_and_waits_for_no_writer(
     database_url: str, contract: Contract
 ) -> None:
-    entry = ObservationBatchDataset(
-        contract.model_dump(mode="json"), credentials={"con": database_url}
+    fill(database_url, contract, 9)
+    with connection_to(database_url) as writer, ThreadPoolExecutor(1) as pool:
+        writer.scalar(INSERT, {"length": 4.0})
+        shown = pool.submit(window_of(database_url, contract).preview, 3).result(timeout=20)
+
+    assert shown["columns"] == ["id", "timestamp", *contract.columns]
+    assert [row[0] for row in shown["data"]] == [7, 8, 9]
+    json.dumps(shown, default=str, allow_nan=False)
+
+
+@pytest.mark.parametrize("form", ["typed", "text"])
+def test_every_type_comes_back_from_the_table_as_it_went_in(database_url: str, form: str) -> None:
+    rows = mixed_rows(60).loc[:, list(MIXED_CONTRACT.columns)]
+    text_rows = rows.astype("string")
+    given = rows if form == "typed" else text_rows.where(text_rows.notna(), "").astype(object)
+    ensure_observations(database_url, MIXED_CONTRACT)
+
+    batch = batch_of(MIXED_CONTRACT, given)
+    receipt = write_batch(engine_for(database_url), MIXED_CONTRACT, batch)
+    found = window_of(database_url, MIXED_CONTRACT).load().rows
+
+    assert (receipt.written, receipt.rejected) == (60, 0)
+    pd.testing.assert_frame_equal(found[list(MIXED_CONTRACT.columns)], rows)
+    kinds = query(
+        database_url,
+        'SELECT pg_typeof("월 요금")::text, pg_typeof("is new")::text, pg_typeof("가입일")::text '
+        'FROM "Churn 데이터" LIMIT 1',
     )
-    with refused(PrerequisiteError) as refusal:
-        entry.load()
-    assert "run `kedro run --pipeline data_ingestion` first" in refusal.message
-    entry.save(batch_of(contract, numbered_observations(contract, 4)))
-    receipt = entry.load()
-    assert (receipt.row_count, receipt.is_new) == (4, True)
+    assert kinds == [("numeric", "boolean", "date")]
+
+
+def test_names_that_look_alike_keep_their_values_apart(database_url: str) -> None:
+    names = ("a b", "a_b", "a.b", "a%b", ":x", "%s", "(y)", "A B", "order")
+    contract = Contract.model_validate(
+        {
+            "name": "awkward",
+            "table": '50% of "it"',
+            "features": {name: {} for name in names[:-1]},
+            "target": {"column": "order", "task": "regression", "response_name": "order"},
+        }
+    )
+    rows = pd.DataFrame([[float(place) for place, _ in enumerate(names)]], columns=list(names))
+    ensure_observations(database_url, contract)
+
+    write_batch(engine_for(database_url), contract, batch_of(contract, rows))
+
+    assert window_of(database_url, contract).load().rows[list(names)].equals(rows)

@@ -3,6 +3,8 @@
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,11 +12,14 @@ import pytest
 from sqlalchemy import text
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.database import engine_for
-from mlops_for_mle.datasets.batch_writer import write_batch
-from mlops_for_mle.datasets.observations import ObservationBatchDataset, ObservationWindowDataset
+from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.database.schema import ensure_observations
+from mlops_for_mle.errors import UserError
+from mlops_for_mle.pipelines.data_ingestion.datasets import write_batch
+from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 from tests.integration.observations import GOOD_ROW, batch_of, observations
 from tests.integration.servers import connection_to, eventually, query, waiting_for_a_lock
+from tests.pipelines.data_ingestion.tables import end_who_waits_for_a_lock, window_of
 
 pytestmark = pytest.mark.integration
 
@@ -57,13 +62,13 @@ def test_a_replay_under_a_corrected_contract_lets_in_exactly_the_rows_that_now_f
 
     receipt = write_batch(engine, wider, batch_of(wider, rows))
 
-    assert (receipt.is_new, receipt.let_in) == (False, 2)
-    assert (receipt.row_count, receipt.rejected_count) == (4, 2)
+    assert (receipt.is_new, receipt.written) == (False, 2)
+    assert receipt.rejected == 2
     assert query(database_url, LEDGER) == [(4, 2)]
     assert query(database_url, ALL) == [(5.1, 1), (5.3, 2), (31.0, 0), (5.2, 3)]
     assert query(database_url, REJECTS) == [
-        (4, "petal_length: is above 30, found 99"),
-        (6, "sepal_length: is above 50, found 99"),
+        (4, "petal_length: is too large, found 99; allowed is a number from 0.1 to 30"),
+        (6, "sepal_length: is too large, found 99; allowed is a number from 0.1 to 50"),
     ]
 
 
@@ -72,12 +77,12 @@ def test_a_row_is_let_in_once_however_often_the_batch_is_read(
 ) -> None:
     rows = lengths(contract, 5.0, 31.0, 41.0)
     engine = engine_for(database_url)
-    let_in = []
+    written = []
     for maximum in (30, 40, 40, 50, 50, 30):
         one = corrected(contract, maximum=maximum)
-        let_in.append(write_batch(engine, one, batch_of(one, rows)).let_in)
+        written.append(write_batch(engine, one, batch_of(one, rows)).written)
 
-    assert let_in == [0, 1, 0, 1, 0, 0]
+    assert written == [1, 1, 0, 1, 0, 0]
     assert query(database_url, ALL) == [(5.0, 0), (31.0, 0), (41.0, 0)]
     assert query(database_url, LEDGER) == [(3, 0)]
     assert query(database_url, REJECTS) == []
@@ -91,7 +96,7 @@ def test_rows_that_were_accepted_stay_when_the_contract_refuses_them_now(
     write_batch(engine, contract, batch_of(contract, rows))
     moved = corrected(contract, minimum=10, maximum=50)
 
-    assert write_batch(engine, moved, batch_of(moved, rows)).let_in == 1
+    assert write_batch(engine, moved, batch_of(moved, rows)).written == 1
 
     assert query(database_url, ALL) == [(5.0, 0), (31.0, 0)]
     assert query(database_url, LEDGER) == [(2, 0)]
@@ -107,7 +112,7 @@ def test_a_row_that_somebody_deleted_after_it_was_accepted_does_not_come_back(
     query(database_url, "DELETE FROM iris_data")
     wider = corrected(contract, maximum=50)
 
-    assert write_batch(engine, wider, batch_of(wider, rows)).let_in == 1
+    assert write_batch(engine, wider, batch_of(wider, rows)).written == 1
     assert query(database_url, ALL) == [(31.0, 0)]
 
 
@@ -120,16 +125,16 @@ def test_a_batch_that_was_held_back_is_let_in_and_its_bad_rows_say_why_they_are_
     assert query(database_url, LEDGER) == [(0, 5)]
 
     still = corrected(contract, maximum=31)
-    assert write_batch(engine, still, batch_of(still, rows, tolerated=0.3)).let_in == 0
+    assert write_batch(engine, still, batch_of(still, rows, tolerated=0.3)).written == 0
     wider = corrected(contract, maximum=40, minimum=5.5)
     receipt = write_batch(engine, wider, batch_of(wider, rows, tolerated=0.5))
 
-    assert receipt.let_in == 3
+    assert receipt.written == 3
     assert query(database_url, LEDGER) == [(3, 2)]
     assert query(database_url, ALL) == [(31.0, 0), (32.0, 0), (6.0, 0)]
     assert query(database_url, REJECTS) == [
-        (1, "sepal_length: is below 5.5, found 5"),
-        (4, "sepal_length: is above 40, found 99"),
+        (1, "sepal_length: is too small, found 5; allowed is a number from 5.5 to 40"),
+        (4, "sepal_length: is too large, found 99; allowed is a number from 5.5 to 40"),
     ]
 
 
@@ -145,7 +150,7 @@ def test_several_replays_at_once_let_each_row_in_once(
 
     def write(_: int) -> int:
         together.wait()
-        return write_batch(engine, wider, batch).let_in
+        return write_batch(engine, wider, batch).written
 
     with ThreadPoolExecutor(4) as pool:
         outcomes = list(pool.map(write, range(4)))
@@ -170,18 +175,13 @@ def test_a_replay_that_is_cut_in_the_middle_changes_nothing_and_can_be_repeated(
         other.execute(text("LOCK TABLE iris_data IN SHARE MODE"))
         writing = pool.submit(write_batch, engine, wider, batch)
         assert eventually(lambda: waiting_for_a_lock(database_url) == 1)
-        other.execute(
-            text(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            )
-        )
+        end_who_waits_for_a_lock(database_url)
         assert writing.exception(timeout=20) is not None
         other.rollback()
     assert query(database_url, REJECTS) == before
     assert query(database_url, LEDGER) == [(1, 2)]
 
-    assert write_batch(engine, wider, batch).let_in == 1
+    assert write_batch(engine, wider, batch).written == 1
     assert query(database_url, ALL) == [(5.0, 0), (31.0, 0)]
 
 
@@ -195,9 +195,7 @@ def test_an_earlier_watermark_means_the_same_rows_after_rows_were_let_in(
     wider = corrected(contract, maximum=50)
     write_batch(engine, wider, batch_of(wider, rows))
 
-    window = ObservationWindowDataset(
-        wider.model_dump(mode="json"), {"con": database_url}, watermark=2
-    )
+    window = window_of(database_url, wider, watermark=2)
     assert window.load().rows["sepal_length"].tolist() == [5.0, 7.0]
     assert query(
         database_url, "SELECT first_id, last_id FROM ingestion_batches ORDER BY id LIMIT 1"
@@ -211,16 +209,65 @@ def test_the_log_says_how_many_rows_were_let_in_and_how_many_are_still_refused(
     wider = corrected(contract, maximum=50)
     for one in (contract, wider, wider):
         with caplog.at_level(logging.INFO, logger="mlops_for_mle"):
-            ObservationBatchDataset(one.model_dump(mode="json"), {"con": database_url}).save(
-                batch_of(one, rows)
-            )
+            window_of(database_url, one).save(batch_of(one, rows))
     said = [record.getMessage().partition(": ")[2] for record in caplog.records]
     assert said == [
         "1 rows into iris_data, 3 rejected",
-        "3 row(s) were rejected (most often: sepal_length: is above 30, found 31); see their "
-        "reasons in table rejected_rows",
-        "ingested before; 2 rejected row(s) fit the contract now and were let into iris_data",
-        "1 row(s) are still rejected; see their reasons in table rejected_rows",
+        "3 row(s) rejected (such as row 2: sepal_length: is too large, found 31; allowed is a "
+        "number from 0.1 to 30); see table rejected_rows",
+        "ingested before, now 2 rows into iris_data, 1 rejected",
+        "1 row(s) rejected (such as row 4: sepal_length: is too large, found 99; allowed is a "
+        "number from 0.1 to 50); see table rejected_rows",
         "ingested before, nothing written",
-        "1 row(s) are still rejected; see their reasons in table rejected_rows",
+        "1 row(s) rejected (such as row 4: sepal_length: is too large, found 99; allowed is a "
+        "number from 0.1 to 50); see table rejected_rows",
     ]
+
+
+def test_a_batch_that_is_read_as_other_rows_than_before_is_refused(
+    database_url: str, contract: Contract
+) -> None:
+    """Its rows would be taken for one another: some would be lost, others there twice."""
+    engine = engine_for(database_url)
+    batch = batch_of(contract, lengths(contract, 31.0, 5.0))
+    write_batch(engine, contract, batch)
+    shorter = batch_of(contract, lengths(contract, 5.0))
+
+    with pytest.raises(UserError, match="ingested before as 2 rows and is read as 1 now"):
+        write_batch(engine, contract, replace(shorter, content_sha256=batch.content_sha256))
+
+    assert query(database_url, ALL) == [(5.0, 0)]
+    assert query(database_url, LEDGER) == [(1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ({"encoding": "cp1252"}, {"encoding": "cp949"}),
+        ({"encoding": "cp949", "decimal": "point"}, {"encoding": "cp949", "decimal": "comma"}),
+    ],
+    ids=["encoding", "decimal"],
+)
+def test_a_file_that_is_read_in_another_form_is_the_same_batch(
+    database_url: str, contract: Contract, tmp_path: Path, wrong: Any, right: Any
+) -> None:
+    raw = contract.model_dump()
+    raw |= {
+        "table": "people",
+        "features": {"size": {}, "kind": {"type": "category", "categories": ["man", "여"]}},
+    }
+    people = Contract.model_validate(raw)
+    ensure_observations(database_url, people)
+    path = tmp_path / "people.csv"
+    path.write_bytes("size;kind;target\n1;man;0\n2;여;1\n2,5;man;1\n".encode("cp949"))
+
+    written = []
+    for form in (wrong, right, right | {"decimal": "comma"}, right):
+        rows = FileSourceDataset("csv", str(path), {"separator": "semicolon"} | form).load()
+        written.append(write_batch(engine_for(database_url), people, batch_of(people, rows)))
+
+    assert [one.is_new for one in written] == [True, False, False, False]
+    assert query(database_url, "SELECT size, kind FROM people ORDER BY size") == [
+        *((1.0, "man"), (2.0, "여"), (2.5, "man"))
+    ]
+    assert query(database_url, LEDGER) == [(3, 0)]

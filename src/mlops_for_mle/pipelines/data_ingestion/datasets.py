@@ -1,0 +1,302 @@
+"""The contract's table: batches are appended, windows are read."""
+
+import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import psycopg2
+from kedro.io import AbstractDataset
+from kedro_datasets._typing import TablePreview
+from psycopg2 import sql
+from sqlalchemy import (
+    ColumnClause,
+    Connection,
+    Engine,
+    Row,
+    column,
+    delete,
+    func,
+    select,
+    table,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.columns import check_columns, read_times
+from mlops_for_mle.contract.tables import UTC_NOW, quoted
+from mlops_for_mle.database.engine import engine_for, execute_plainly
+from mlops_for_mle.database.tables import ingestion_batches, rejected_rows
+from mlops_for_mle.errors import PrerequisiteError, UserError
+from mlops_for_mle.pipelines.data_ingestion.nodes import Batch
+from mlops_for_mle.pipelines.data_ingestion.postgres import read_query
+from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class ConnectionLostError(UserError):
+    """The connection was lost while a batch was written; the ledger knows the outcome."""
+
+
+class Receipt(NamedTuple):
+    """A batch's number in the ledger, and how many rows were written just now or wait still."""
+
+    batch_id: int
+    is_new: bool
+    written: int
+    rejected: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows that were read for training, and where from."""
+
+    source: str
+    rows: pd.DataFrame
+
+
+class ObservationDataset(AbstractDataset[Batch, Window]):
+    """Appends batches to the contract's table, each once; reads its newest rows, or a CSV file."""
+
+    def __init__(
+        self,
+        contract: dict[str, Any],
+        credentials: dict[str, Any],
+        row_limit: int | None = None,
+        watermark: int | None = None,
+        csv_path: str | None = None,
+        csv_form: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Say which table, of the database ``credentials["con"]``, and which rows are read.
+
+        Args:
+            contract: The parameters block ``contract``.
+            credentials: With the key ``con``, a URL.
+            row_limit: At most this many rows, the newest.
+            watermark: The largest key; None reads up to the newest row of now.
+            csv_path: Read this file instead of the table.
+            csv_form: How it is written, see ``CsvForm``.
+            metadata: For Kedro-Viz.
+        """
+        self._contract = Contract.model_validate(contract)
+        self._url: str = credentials["con"]
+        self._row_limit = row_limit
+        self._watermark = watermark
+        self._csv_path = csv_path
+        self._csv_form = csv_form
+        self.metadata = metadata
+
+    def save(self, data: Batch) -> None:
+        """Write the batch in one transaction; of one in the ledger, only rejects that now fit."""
+        receipt = write_batch(engine_for(self._url), self._contract, data)
+        did = f"{receipt.written} rows into {self._contract.table}, {receipt.rejected} rejected"
+        if not receipt.is_new:
+            did = f"ingested before, {f'now {did}' if receipt.written else 'nothing written'}"
+        _LOGGER.info("batch=%d source=%s: %s", receipt.batch_id, data.source, did)
+        if receipt.rejected:
+            said = f"{receipt.rejected} row(s) rejected ({data.remark})"
+            _LOGGER.warning("batch=%d: %s; see table rejected_rows", receipt.batch_id, said)
+
+    def load(self) -> Window:
+        """The rows with the contract's types, in ascending order of their key.
+
+        Raises:
+            PrerequisiteError: The table has no rows yet.
+            UserError: A row does not fit the contract.
+        """
+        contract = self._contract
+        if self._csv_path:
+            rows = FileSourceDataset("csv", self._csv_path, self._csv_form).load()
+            missing = [name for name in contract.columns if name not in rows.columns]
+            if missing:
+                raise UserError(f"{self._csv_path}: missing column(s) {', '.join(missing)}")
+            rows = rows.tail(self._row_limit or len(rows))
+            return Window(self._csv_path, _fitting(rows, contract, self._csv_path))
+        with engine_for(self._url).connect() as connection:
+            newest = self._watermark or _newest_key(connection, contract)
+            rows = _newest_rows(connection, contract, newest, self._row_limit)
+        if rows.empty:
+            raise PrerequisiteError(
+                f"Table {contract.table} has no rows to train on: run "
+                "`kedro run --pipeline data_ingestion` first."
+            )
+        typed = _fitting(rows, contract, contract.table)
+        typed.insert(0, contract.key, rows[contract.key].astype("int64"))
+        typed.insert(1, contract.timestamp, read_times(rows[contract.timestamp]))
+        return Window(contract.table, typed)
+
+    def preview(self, nrows: int = 10) -> TablePreview:
+        """The newest rows, for Kedro-Viz; waits for nobody, and nobody waits for it."""
+        with engine_for(self._url).connect() as connection:
+            rows = _newest_rows(connection, self._contract, None, nrows)
+        shown = rows.astype(object).where(rows.notna(), None)
+        return TablePreview(shown.to_dict(orient="split"))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"table": self._contract.table, "csv_path": self._csv_path}
+
+
+def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
+    """Write a batch; of one that the ledger has, let in the rejected rows that fit by now.
+
+    Everything is one transaction: a process that is killed leaves nothing, and a second process
+    with the same batch waits for the first one's outcome.
+
+    Raises:
+        ConnectionLostError: Nothing of the batch was written, unless the ledger has it.
+        UserError: The batch is in the ledger with another number of rows.
+    """
+    with _transaction(engine, batch.source) as connection:
+        ledger, accepted, rejected = ingestion_batches, batch.accepted, batch.rejected
+        facts = {"table_name": contract.table, "source": batch.source}
+        identity = {**facts, "content_sha256": batch.content_sha256}
+        # Where somebody's column has a time zone, a time without one is UTC.
+        connection.execute(text("SET LOCAL timezone TO 'UTC'"))
+        batch_id = connection.scalar(
+            insert(ledger)
+            .values(**identity, row_count=len(accepted), rejected_count=len(rejected))
+            .on_conflict_do_nothing()
+            .returning(ledger.c.id)
+        )
+        is_new = batch_id is not None
+        if not is_new:
+            # The lock makes two processes take turns that let rows of the same batch in.
+            entry = select(ledger).filter_by(**identity).with_for_update(key_share=True)
+            known = connection.execute(entry).one()
+            batch_id = known.id
+            accepted, rejected = _still_waiting(connection, known, batch)
+            if accepted.empty:
+                return Receipt(batch_id, is_new, 0, known.rejected_count)
+            connection.execute(delete(rejected_rows).filter_by(batch_id=batch_id))
+            counts = {"row_count": known.row_count + len(accepted), "rejected_count": len(rejected)}
+            connection.execute(update(ledger).filter_by(id=batch_id).values(**counts))
+        if len(accepted):
+            _insert(connection, contract, accepted, batch_id)
+        if len(rejected):
+            _copy(connection, rejected_rows.name, rejected.assign(batch_id=batch_id, **facts))
+        return Receipt(batch_id, is_new, len(accepted), len(rejected))
+
+
+@contextmanager
+def _transaction(engine: Engine, source: str) -> Iterator[Connection]:
+    """Commit at the end; say in one sentence what to do where the connection was lost."""
+    with engine.connect() as connection:
+        session: Any = connection.connection.driver_connection
+        try:
+            yield connection
+            connection.commit()
+        except (psycopg2.Error, DBAPIError) as error:
+            if not session.closed:
+                raise
+            connection.invalidate()
+            reason = " ".join(str(getattr(error, "orig", error)).split())
+            raise ConnectionLostError(
+                f"The connection to the database was lost while a batch of {source} was written: "
+                f"{reason}. A batch is written whole or not at all: run the same again."
+            ) from error
+
+
+def _still_waiting(
+    connection: Connection, known: Row[Any], batch: Batch
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Of the rows that were rejected before, those that fit by now and those that do not."""
+    before = known.row_count + known.rejected_count
+    row_count = len(batch.accepted) + len(batch.rejected)
+    if row_count != before:
+        raise UserError(
+            f"Batch {known.id} of {batch.source} was ingested before as {before} rows and is read "
+            f"as {row_count} now, so nothing was written: read it as before, or delete its rows, "
+            "its rejects and its entry in ingestion_batches."
+        )
+    numbers = select(rejected_rows.c.row_number).filter_by(batch_id=known.id)
+    waiting = connection.scalars(numbers).all()
+    refused = batch.rejected["row_number"]
+    accepted = np.setdiff1d(np.arange(1, row_count + 1), refused)
+    return batch.accepted[np.isin(accepted, waiting)], batch.rejected[refused.isin(waiting)]
+
+
+def _insert(connection: Connection, contract: Contract, rows: pd.DataFrame, batch_id: int) -> None:
+    """Let rows into the contract's table, and tell the ledger their first and last key."""
+    target, time = quoted(contract.table), quoted(contract.timestamp)
+    staged = ", ".join(map(quoted, rows.columns))
+    values = ", ".join(map(quoted, contract.columns))
+    clock = f"COALESCE({time}, {UTC_NOW})" if contract.timestamp in rows.columns else UTC_NOW
+    create = f"SELECT {staged} FROM {target} WITH NO DATA"  # noqa: S608  (quoted)
+    move = (
+        f"INSERT INTO {target} ({time}, {values}) SELECT {clock}, {values} "  # noqa: S608
+        f"FROM mlops_staged_rows RETURNING {quoted(contract.key)} AS key"
+    )
+    bounds = "SELECT min(key) AS low, max(key) AS high FROM inserted"
+    execute_plainly(
+        connection, f"CREATE TEMPORARY TABLE mlops_staged_rows ON COMMIT DROP AS {create}"
+    )
+    _copy(connection, "mlops_staged_rows", rows)
+    execute_plainly(
+        connection,
+        f"WITH inserted AS ({move}) UPDATE ingestion_batches SET first_id = LEAST(first_id, low), "  # noqa: S608
+        f"last_id = GREATEST(last_id, high) FROM ({bounds}) AS bounds WHERE id = {batch_id}",
+    )
+
+
+def _copy(connection: Connection, target: str, rows: pd.DataFrame) -> None:
+    """COPY a frame into the columns of its names."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    content = io.BytesIO()
+    form = csv.WriteOptions(include_header=False)
+    csv.write_csv(pa.Table.from_pandas(rows, preserve_index=False), content, form)
+    content.seek(0)
+    columns = sql.SQL(", ").join(map(sql.Identifier, rows.columns))
+    statement = sql.SQL("COPY {} ({}) FROM STDIN WITH (FORMAT csv)")
+    session: Any = connection.connection
+    with session.cursor() as cursor:
+        cursor.copy_expert(statement.format(sql.Identifier(target), columns), content)
+
+
+def _newest_key(connection: Connection, contract: Contract) -> int:
+    """The watermark of now.
+
+    A transaction that still runs may commit smaller keys than the newest one seen; the lock waits
+    for such writers, so that the same watermark always means the same rows.
+    """
+    key: ColumnClause[int] = column(contract.key)
+    with connection.begin():
+        connection.execute(text("SET LOCAL lock_timeout TO '30s'"))
+        execute_plainly(connection, f"LOCK TABLE {quoted(contract.table)} IN SHARE MODE")
+        return connection.scalar(select(func.max(key)).select_from(table(contract.table))) or 0
+
+
+def _newest_rows(
+    connection: Connection, contract: Contract, watermark: int | None, row_limit: int | None
+) -> pd.DataFrame:
+    """The newest rows up to a watermark, as they are, in ascending order of their key."""
+    key = quoted(contract.key)
+    names = ", ".join(map(quoted, (contract.key, contract.timestamp, *contract.columns)))
+    until = "" if watermark is None else f"WHERE {key} <= {watermark} "
+    query = f"SELECT {names} FROM {quoted(contract.table)} {until}ORDER BY {key} DESC"  # noqa: S608
+    return read_query(connection, query, row_limit).iloc[::-1].reset_index(drop=True)
+
+
+def _fitting(rows: pd.DataFrame, contract: Contract, place: str) -> pd.DataFrame:
+    """The contract's columns with its types, of rows that all have to fit it."""
+    typed, faults = check_columns(rows, contract.columns)
+    if faults:
+        position, told = next(iter(faults.items()))
+        first = f"row {rows.index[position] + 1}"
+        if contract.key in rows.columns:
+            first = f"{contract.key} {rows[contract.key].iloc[position]}"
+        raise UserError(
+            f"{place}: {len(faults)} row(s) do not fit contract {contract.name}, first {first}: "
+            f"{told}. Correct or delete them, or widen the contract; ingestion sorts such rows out."
+        )
+    return typed

@@ -1,0 +1,253 @@
+"""Where rows come from, files and scikit-learn's tables; ``postgres.py`` has tables and queries.
+
+A source gives a frame, so any dataset of Kedro that gives one can take its place in the catalog.
+A file's digest goes with its rows as ``attrs["sha256"]``: the same file is the same batch, however
+it is read.
+"""
+
+import codecs
+import hashlib
+import io
+import itertools
+import os
+import re
+import zlib
+from contextlib import suppress
+from importlib.metadata import version
+from typing import Any, Literal
+
+import fsspec
+import pandas as pd
+from kedro.io import AbstractDataset
+
+from mlops_for_mle.contract import Configuration
+from mlops_for_mle.errors import SourceError
+from mlops_for_mle.paths import project_path
+
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+
+_KOREAN = "cp949"
+# How a file is written shows in its beginning.
+_SAMPLE = 2**20
+_COMMA_NUMBER = r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*"
+
+
+class SourceDataset(AbstractDataset[None, pd.DataFrame]):
+    """Rows that other programs write and this one only reads."""
+
+    def save(self, data: None) -> None:
+        """Not possible."""
+        raise NotImplementedError(f"{type(self).__name__} is read-only")
+
+
+class CsvForm(Configuration):
+    """How a CSV file is written.
+
+    Attributes:
+        encoding: A name that Python knows, such as ``cp949``; a mark of UTF-8 or UTF-16 at the
+            start of a file counts more.
+        separator: What stands between two fields, by its name.
+        decimal: What stands before the fraction of a number, by its name; with ``comma``, text
+            such as 1,5 is read as 1.5.
+    """
+
+    encoding: str = "utf-8"
+    separator: Literal["comma", "semicolon", "tab", "pipe"] = "comma"
+    decimal: Literal["point", "comma"] = "point"
+
+
+class FileSourceDataset(SourceDataset):
+    """A file that another program or a person made."""
+
+    def __init__(
+        self,
+        format: Literal["csv", "parquet"],
+        filepath: str,
+        form: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Name a path or URL, unpacked if it ends in ``.gz``; how CSV is written: ``CsvForm``."""
+        self._filepath = filepath
+        self._form = CsvForm.model_validate(form or {}) if format == "csv" else None
+        self.metadata = metadata
+
+    def load(self) -> pd.DataFrame:
+        """The rows.
+
+        Raises:
+            SourceError: The file cannot be read; says why.
+        """
+        try:
+            with fsspec.open(self._filepath, "rb", compression="infer") as file:
+                content = file.read()
+            rows = read_csv(content, self._form) if self._form else read_parquet(content)
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            reason = getattr(error, "strerror", None) or str(error).strip()
+            raise SourceError(f"{self._filepath}: {reason}") from error
+        rows.attrs["sha256"] = hashlib.sha256(content.removeprefix(codecs.BOM_UTF8)).hexdigest()
+        return rows
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath, "form": self._form}
+
+
+def read_csv(content: bytes, form: CsvForm, row_limit: int | None = None) -> pd.DataFrame:
+    """Read the bytes of a CSV file with a header; of its rows only the first where that is said.
+
+    Returns:
+        Every column as text; a field that is empty or not there is an empty text.
+
+    Raises:
+        ValueError: It is no CSV file of this form; says what it looks like.
+    """
+    if content.startswith(b"PK\x03\x04"):
+        raise ValueError("is an Excel workbook or another ZIP archive: save the sheet as CSV")
+    encoding = _encoding(content, form.encoding)
+    try:
+        text = content.decode(encoding)
+    except UnicodeError as error:
+        raise ValueError(f"is no {encoding.upper()} text ({error}){_advice(content)}") from None
+    header = _header(text)
+    others = [name for name, mark in SEPARATORS.items() if mark in header]
+    if others and form.separator not in others:
+        raise ValueError(
+            f"no {form.separator} stands in its header, which looks separated by {others[0]}: set "
+            f"csv_separator: {others[0]} in globals.yml, or give --params csv_separator={others[0]}"
+        )
+    # Given the header, pandas would rename a repeated column and take surplus fields at the start
+    # of the rows for an index.
+    lines = pd.read_csv(
+        io.BytesIO(text.encode()),
+        header=None,
+        dtype=str,
+        keep_default_na=False,
+        sep=SEPARATORS[form.separator],
+        nrows=None if row_limit is None else row_limit + 1,
+    )
+    rows = lines.iloc[1:].set_axis(lines.iloc[0].tolist(), axis="columns").reset_index(drop=True)
+    return rows.apply(_with_points) if form.decimal == "comma" else rows
+
+
+def guess_csv_form(content: bytes, encoding: str | None = None) -> CsvForm:
+    """Tell how a CSV file is written by its bytes; UTF-8 where its encoding cannot be told."""
+    if encoding is None:
+        encoding = _KOREAN if _is_korean(content) else "utf-8"
+    text = content.decode(_encoding(content, encoding), errors="replace")
+    header = _header(text)
+    separator = max(SEPARATORS, key=lambda name: header.count(SEPARATORS[name]))
+    lines = text[:_SAMPLE].split("\n")[1:]
+    fields = {one.strip('"\r ') for line in lines for one in line.split(SEPARATORS[separator])}
+    has_commas = any(re.fullmatch(_COMMA_NUMBER, one) for one in fields)
+    has_points = any(re.fullmatch(r"[+-]?\d+\.\d+", one) for one in fields)
+    decimal = "comma" if has_commas and not has_points and separator != "comma" else "point"
+    raw = {"encoding": encoding, "separator": separator, "decimal": decimal}
+    return CsvForm.model_validate(raw)
+
+
+def read_parquet(content: bytes, row_limit: int | None = None) -> pd.DataFrame:
+    """Read the bytes of a Parquet file with its types, or only its first rows."""
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
+    file = ParquetFile(pa.BufferReader(content))
+    batches = file.iter_batches(row_limit or 65_536)
+    chosen = itertools.islice(batches, None if row_limit is None else 1)
+    table = pa.Table.from_batches(chosen, file.schema_arrow)
+    # Whole numbers with gaps would become floats, which do not hold all of them.
+    whole = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
+    rows: pd.DataFrame = table.to_pandas(ignore_metadata=True, types_mapper=whole.get)
+    return rows
+
+
+class SklearnTableDataset(SourceDataset):
+    """A table out of ``sklearn.datasets``, whole or as a random sample of it."""
+
+    def __init__(
+        self,
+        loader: str,
+        cache: str,
+        sample_rows: int | None = None,
+        seed: int | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Name the function that loads it, such as ``load_wine``, and how many rows are drawn.
+
+        It is kept in a folder of the project, because importing scikit-learn takes longer than
+        the rest of an ingestion.
+        """
+        self._loader = loader
+        # Kedro makes only paths of other names absolute, and a notebook is run in its own folder.
+        self._cache = project_path() / cache
+        self._sample_rows = sample_rows
+        self._seed = seed
+        self.metadata = metadata
+
+    def load(self) -> pd.DataFrame:
+        """Features and a column ``target``, under scikit-learn's names."""
+        from pyarrow.parquet import ParquetFile
+
+        path = self._cache / f"{self._loader}-scikit-learn-{version('scikit-learn')}.parquet"
+        if not path.exists():
+            from sklearn import datasets
+
+            if not hasattr(datasets, self._loader):
+                raise SourceError(f"dataset: sklearn.datasets has no function {self._loader!r}")
+            table = getattr(datasets, self._loader)(as_frame=True).frame
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f"{path.name}.{os.getpid()}")
+            table.to_parquet(partial, index=False)
+            partial.replace(path)
+        # pandas' reader would import what folders of files need, which takes longer than the rest.
+        with ParquetFile(path) as file:
+            rows: pd.DataFrame = file.read().to_pandas()
+        if self._sample_rows is None:
+            return rows
+        return rows.sample(
+            self._sample_rows, replace=True, random_state=self._seed, ignore_index=True
+        )
+
+    def _describe(self) -> dict[str, Any]:
+        return {"loader": self._loader, "sample_rows": self._sample_rows, "seed": self._seed}
+
+
+def _encoding(content: bytes, encoding: str) -> str:
+    """The encoding of a file of which one was said: a mark at its start counts more."""
+    if content.startswith(codecs.BOM_UTF8):
+        return "utf-8-sig"
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if b"\x00" in content and not codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):
+        raise ValueError(
+            "holds NUL bytes, so it is no text (if it is UTF-16 without its mark, set "
+            "csv_encoding: utf-16-le)"
+        )
+    return encoding
+
+
+def _advice(content: bytes) -> str:
+    looks, known = "", "cp1252, for example of Windows in western Europe,"
+    if _is_korean(content):
+        looks, known = ", it looks like Korean of Windows", _KOREAN
+    return f"{looks}: set csv_encoding: {known} in globals.yml, or give it by --params"
+
+
+def _is_korean(content: bytes) -> bool:
+    """Whether bytes that are no UTF-8 are mostly Hangul in CP949, which others hardly are."""
+    with suppress(UnicodeError):
+        content.decode()
+        return False
+    with suppress(UnicodeError):
+        foreign = [one for one in content.decode(_KOREAN)[:_SAMPLE] if not one.isascii()]
+        return sum("가" <= one <= "힣" for one in foreign) > len(foreign) / 2
+    return False
+
+
+def _header(text: str) -> str:
+    """The first line that holds anything, without what stands in quotes."""
+    return re.sub(r'"[^"]*"', "", text.lstrip("\r\n")[:_SAMPLE]).partition("\n")[0]
+
+
+def _with_points(column: "pd.Series[str]") -> "pd.Series[str]":
+    """A column in which numbers with a decimal comma have a point."""
+    is_number = column.str.fullmatch(_COMMA_NUMBER)
+    return column.mask(is_number, column.str.replace(",", ".", regex=False))

@@ -1,0 +1,295 @@
+"""Files as people have them, and scikit-learn's tables: read as they are, or refused in words."""
+
+import gzip
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from kedro.io import AbstractDataset, DatasetError
+from pydantic import ValidationError
+from sklearn.datasets import load_iris
+
+from mlops_for_mle.errors import UserError, causes, explain
+from mlops_for_mle.pipelines.data_ingestion.sources import (
+    CsvForm,
+    FileSourceDataset,
+    SklearnTableDataset,
+    guess_csv_form,
+    read_csv,
+    read_parquet,
+)
+
+
+def csv(path: Path | str, **form: str) -> FileSourceDataset:
+    return FileSourceDataset("csv", str(path), form)
+
+
+def load(folder: Path, content: bytes, **form: str) -> pd.DataFrame:
+    path = folder / "rows.csv"
+    path.write_bytes(content)
+    return csv(path, **form).load()
+
+
+def refusal(dataset: AbstractDataset[None, pd.DataFrame]) -> str:
+    """What a person is shown."""
+    with pytest.raises(DatasetError) as caught:
+        dataset.load()
+    return explain(caught.value)
+
+
+def test_every_field_is_text_as_it_stands(tmp_path: Path) -> None:
+    rows = load(tmp_path, b"a,b,c\n1,,NA\n007, x ,nan\n")
+
+    assert rows.to_dict("list") == {"a": ["1", "007"], "b": ["", " x "], "c": ["NA", "nan"]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a,길이\n1,둘\n".encode(),
+        "a,길이\n1,둘\n".encode("utf-8-sig"),
+        "a,길이\r\n1,둘\r\n".encode(),
+        '"a","길이"\n"1","둘"'.encode(),
+        "a,길이\n1,둘\n".encode("utf-16"),
+        b"\xfe\xff" + "a,길이\n1,둘\n".encode("utf-16-be"),
+    ],
+    ids=[
+        *("utf-8", "byte order mark", "carriage returns", "quotes, no last line end"),
+        *("utf-16", "utf-16, the other order"),
+    ],
+)
+def test_the_usual_forms_of_csv_are_read_alike(tmp_path: Path, content: bytes) -> None:
+    assert load(tmp_path, content).to_dict("list") == {"a": ["1"], "길이": ["둘"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "No columns to parse from file"),
+        (b"\n\n", "No columns to parse from file"),
+        (b"a,b\n1,2\n1,2,3\n", "Expected 2 fields in line 3, saw 3"),
+        (b'a,b\n1,"2\n', "EOF inside string"),
+        (b"a,b\n1,\xff\n", "is no UTF-8 text"),
+        (b"a,b\n1,2,3\n4,5,6\n", "Expected 2 fields in line 2, saw 3"),
+        (
+            "a,길이\n1,둘\n".encode("cp949"),
+            "looks like Korean of Windows: set csv_encoding: cp949",
+        ),
+        ("a,größe\n1,2\n".encode("cp1252"), "set csv_encoding: cp1252, for example"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "set csv_encoding: utf-16-le"),
+        ("a,b\n1,2\n".encode("utf-16") + b"1", "is no UTF-16 text"),
+        (b"\x7fELF\x02\x01\x01\x00\x00", "holds NUL bytes, so it is no text"),
+        (b"PK\x03\x04\x14\x00", "is an Excel workbook or another ZIP archive"),
+        (b"a;b\n1,5;2\n", "no comma stands in its header, which looks separated by semicolon"),
+        (b"a\tb\n1\t2\n", "set csv_separator: tab"),
+        (b'"a, of x";b\n1;2\n', "set csv_separator: semicolon"),
+    ],
+    ids=[
+        *("empty", "blank lines", "ragged", "open quote", "stray byte", "more fields than names"),
+        *("cp949", "cp1252", "utf-16 without its mark", "half a character of utf-16", "binary"),
+        *("workbook", "semicolon", "tab", "comma in quotes"),
+    ],
+)
+def test_what_is_no_csv_of_this_form_is_told_what_it_looks_like(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(content)
+
+    told = refusal(csv(path))
+
+    assert told.startswith(f"{path}: ")
+    assert said in told
+
+
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=100,
+    deadline=None,
+    derandomize=True,
+    database=None,
+)
+@given(content=st.binary(max_size=60) | st.text('a1,"\n\r \t;', max_size=30).map(str.encode))
+def test_any_file_is_read_as_text_or_refused_with_its_name(tmp_path: Path, content: bytes) -> None:
+    try:
+        rows = load(tmp_path, content)
+    except DatasetError as error:
+        told = any(isinstance(one, UserError) for one in causes(error))
+    else:
+        told = all(isinstance(value, str) for value in rows.to_numpy().ravel())
+
+    assert told
+
+
+@pytest.mark.parametrize("encoding", ["cp949", "euc-kr", "utf-16", "utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_the_form_that_is_told_by_a_file_reads_it(encoding: str, separator: str) -> None:
+    content = f'a{separator}길이\n1{separator}"둘, 셋; 넷"\n'.encode(encoding)
+
+    rows = read_csv(content, guess_csv_form(content))
+
+    assert rows.to_dict("list") == {"a": ["1"], "길이": ["둘, 셋; 넷"]}
+
+
+@pytest.mark.parametrize(
+    ("values", "read"),
+    [
+        (["1,5", "-2,25", "3", ""], ["1.5", "-2.25", "3", ""]),
+        (["1,5e-05", ",5", "2,5E+3"], ["1.5e-05", ".5", "2.5E+3"]),
+        (["1,5", "2.5", "3", "x"], ["1,5", "2.5", "3", "x"]),
+        (["1,234,567", "a,b", "24.12.2025", "1,"], ["1,234,567", "a,b", "24.12.2025", "1,"]),
+    ],
+    ids=["decimal commas", "exponents", "both marks", "other commas"],
+)
+def test_decimal_commas_are_told_and_read_where_they_are_meant(
+    values: list[str], read: list[str]
+) -> None:
+    content = ("a;b\n" + "".join(f"{one};text, more\n" for one in values)).encode()
+
+    rows = read_csv(content, guess_csv_form(content))
+
+    assert rows["a"].tolist() == read
+    assert set(rows["b"]) == {"text, more"}
+
+
+def test_western_text_is_not_taken_for_korean() -> None:
+    content = "größe,straße,Ärger\n1,2,3\n".encode("cp1252")
+
+    assert guess_csv_form(content).encoding == "utf-8"
+    assert guess_csv_form(content, "cp1252").encoding == "cp1252"
+    assert list(read_csv(content, CsvForm(encoding="cp1252")).columns) == [
+        *("größe", "straße", "Ärger")
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_mark_at_the_start_counts_more_than_what_was_said(encoding: str) -> None:
+    rows = read_csv("größe,b\n1,2\n".encode(encoding), CsvForm(encoding="cp1252"))
+
+    assert list(rows.columns) == ["größe", "b"]
+
+
+@pytest.mark.parametrize("form", [{"decimal": ","}, {"separator": ";"}, {"quote": "'"}])
+def test_a_form_that_there_is_not_is_refused(form: dict[str, Any]) -> None:
+    (key,) = form
+    with pytest.raises(ValidationError, match=key):
+        FileSourceDataset("csv", "rows.csv", form)
+
+
+def test_an_encoding_that_there_is_not_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="unknown encoding: klingon"):
+        load(tmp_path, b"a\n1\n", encoding="klingon")
+
+
+def test_columns_and_fields_are_what_the_lines_say(tmp_path: Path) -> None:
+    assert list(load(tmp_path, b"a,b,a\n1,2,3\n").columns) == ["a", "b", "a"]
+    assert load(tmp_path, b"a,b\n1\n2,\n")["b"].tolist() == ["", ""]
+    empty = load(tmp_path, b"a,b\n")
+    assert (list(empty.columns), len(empty)) == (["a", "b"], 0)
+
+
+def test_only_the_first_rows_are_read_where_that_is_enough(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"a": range(50)})
+    rows.to_parquet(tmp_path / "rows.parquet", row_group_size=7)
+
+    assert read_csv(rows.to_csv(index=False).encode(), CsvForm(), 3)["a"].tolist() == [*"012"]
+    content = (tmp_path / "rows.parquet").read_bytes()
+    assert read_parquet(content, 3)["a"].tolist() == [0, 1, 2]
+    assert read_parquet(content)["a"].tolist() == rows["a"].tolist()
+
+
+def test_a_packed_file_is_unpacked_and_a_damaged_one_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv.gz"
+    packed = gzip.compress(b"a,b\n1,2\n")
+    path.write_bytes(packed)
+    assert csv(path).load().to_dict("list") == {"a": ["1"], "b": ["2"]}
+
+    for damaged in (packed[:-6], b"a,b\n1,2\n", packed[:14] + b"\xff\xff" + packed[16:]):
+        path.write_bytes(damaged)
+        assert refusal(csv(path)).startswith(f"{path}: ")
+
+
+def test_a_file_is_identified_by_its_bytes_packed_or_not_with_a_mark_or_without(
+    tmp_path: Path,
+) -> None:
+    content = b"a;b\n1,5;2\n"
+    (tmp_path / "rows.csv.gz").write_bytes(gzip.compress(content))
+
+    found = {
+        load(tmp_path, content, separator="semicolon").attrs["sha256"],
+        load(tmp_path, content, separator="semicolon", decimal="comma").attrs["sha256"],
+        load(tmp_path, b"\xef\xbb\xbf" + content, separator="semicolon").attrs["sha256"],
+        csv(tmp_path / "rows.csv.gz", separator="semicolon").load().attrs["sha256"],
+    }
+
+    assert found == {hashlib.sha256(content).hexdigest()}
+
+
+def test_a_parquet_file_keeps_its_types_and_whole_numbers_beside_gaps(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    large = 2**53 + 1
+    rows = pd.DataFrame({"n": pd.array([large, None], "Int64"), "t": ["x", None], "f": [0.5, 1.0]})
+    rows.set_index("f").to_parquet(path)
+
+    found = FileSourceDataset("parquet", str(path)).load()
+
+    assert found["n"].tolist() == [large, pd.NA]
+    assert found["t"].isna().tolist() == [False, True]
+    assert found["f"].tolist() == [0.5, 1.0]
+    assert found.attrs["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path, kind: Any) -> None:
+    for place in (tmp_path / "missing", tmp_path, "nope://rows", "ftp://127.0.0.1:1/rows"):
+        assert refusal(FileSourceDataset(kind, str(place))).startswith(f"{place}: ")
+    (tmp_path / "rows").write_text("a,b\n")
+    if kind == "parquet":
+        assert "Parquet" in refusal(FileSourceDataset(kind, str(tmp_path / "rows")))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.touch(mode=0o000)
+
+    assert "Permission denied" in refusal(csv(path))
+
+
+def test_a_url_is_read_too(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a\n1\n")
+
+    assert csv((tmp_path / "rows.csv").as_uri()).load().to_dict("list") == {"a": ["1"]}
+
+
+def test_a_table_of_scikit_learn_comes_with_its_target_and_is_kept(tmp_path: Path) -> None:
+    kept = SklearnTableDataset("load_iris", str(tmp_path / "cache"))
+
+    first, second = kept.load(), kept.load()
+
+    pd.testing.assert_frame_equal(first, load_iris(as_frame=True).frame)
+    pd.testing.assert_frame_equal(second, first)
+    (path,) = (tmp_path / "cache").iterdir()
+    pd.DataFrame({"target": [1]}).to_parquet(path)
+    assert len(kept.load()) == 1
+
+
+def test_a_sample_is_fixed_by_its_seed_and_has_as_many_rows_as_wanted(tmp_path: Path) -> None:
+    first, second, other = (
+        SklearnTableDataset("load_iris", str(tmp_path), 200, seed).load() for seed in (1, 1, 2)
+    )
+
+    pd.testing.assert_frame_equal(first, second)
+    assert not first.equals(other)
+    assert first.index.tolist() == list(range(200))
+
+
+def test_a_table_that_scikit_learn_does_not_have_is_named(tmp_path: Path) -> None:
+    told = refusal(SklearnTableDataset("load_irises", str(tmp_path)))
+
+    assert told == "dataset: sklearn.datasets has no function 'load_irises'"

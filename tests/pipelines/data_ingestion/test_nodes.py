@@ -1,0 +1,275 @@
+"""The nodes of ingestion: whatever a source gives is accepted or rejected with a reason."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.columns import check_columns
+from mlops_for_mle.errors import SourceError
+from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, to_contract
+from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+from tests.integration.observations import batch_of
+from tests.mixed import MIXED_CONTRACT, mixed_rows
+
+SMALL_CONTRACT = Contract.model_validate(
+    {
+        "name": "small",
+        "table": "small_data",
+        "features": {"width": {"minimum": 0, "maximum": 10}, "count": {"type": "integer"}},
+        "target": {
+            "column": "kind",
+            "response_name": "kind",
+            "classes": [{"value": 0, "label": "no"}, {"value": 1, "label": "yes"}],
+        },
+    }
+)
+OPTIONS = IngestionOptions(source="test")
+few = settings(max_examples=10, deadline=None, derandomize=True, database=None)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+CELLS = (
+    TEXT
+    | st.floats().map(str)
+    | st.integers(-(10**25), 10**25).map(str)
+    | st.datetimes().map(str)
+    | st.datetimes(timezones=st.timezones()).map(lambda time: time.isoformat())
+    | st.from_regex(r"[+-]?[0-9]{1,6}-[0-9]{2}-[0-9]{2}(T[0-9:.]{0,20}Z?)?", fullmatch=True)
+    | st.sampled_from(
+        ["", " ", "1", "0", "nan", "inf", "-inf", "None", "<NA>", "NaT", "now", "1e400"]
+    )
+)
+ANY_ROWS = st.lists(st.tuples(CELLS, CELLS, CELLS, CELLS), min_size=1, max_size=8)
+COLUMNS = ["width", "count", "kind", "timestamp"]
+GOOD = {"width": "1.5", "count": "3", "kind": "1", "timestamp": "2024-02-29T10:00:00+09:00"}
+
+
+def table(rows: list[Any]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=COLUMNS, dtype=object)
+
+
+def one_row(**changes: Any) -> pd.DataFrame:
+    return pd.DataFrame([GOOD | changes])
+
+
+def validated(rows: pd.DataFrame) -> Batch:
+    return batch_of(SMALL_CONTRACT, rows)
+
+
+@few
+@given(ANY_ROWS)
+def test_any_text_is_accepted_by_the_contract_or_rejected_with_a_reason(rows: list[Any]) -> None:
+    batch = validated(table(rows))
+
+    assert len(batch.accepted) + len(batch.rejected) == len(rows)
+    assert batch.rejected["reason"].str.len().gt(0).all()
+    assert check_columns(batch.accepted, SMALL_CONTRACT.columns)[1] == {}
+    assert batch.accepted["timestamp"].dropna().dt.year.between(1, 9999).all()
+
+
+@few
+@given(ANY_ROWS)
+def test_a_rejected_row_is_kept_as_it_was_read_under_its_number(rows: list[Any]) -> None:
+    rejected = validated(table(rows)).rejected
+
+    assert rejected["row_number"].is_monotonic_increasing
+    for row in rejected.itertuples():
+        read = dict(zip(COLUMNS, rows[row.row_number - 1], strict=True))
+        assert json.loads(row.row_data) == {
+            name: value.replace("\x00", "\ufffd") for name, value in read.items()
+        }
+
+
+@few
+@given(st.lists(st.tuples(CELLS, CELLS, CELLS, CELLS), min_size=2, max_size=4))
+def test_the_verdict_on_a_row_does_not_depend_on_the_rows_beside_it(rows: list[Any]) -> None:
+    together = validated(table(rows)).rejected
+    alone = [
+        number for number, row in enumerate(rows, start=1) if len(validated(table([row])).rejected)
+    ]
+
+    assert together["row_number"].tolist() == alone
+
+
+def test_a_good_row_gets_the_types_of_the_contract_and_its_time_in_utc() -> None:
+    accepted = validated(one_row()).accepted
+
+    assert accepted.to_dict("records") == [
+        {"width": 1.5, "count": 3, "kind": 1, "timestamp": pd.Timestamp("2024-02-29 01:00")}
+    ]
+    assert accepted.dtypes[["width", "count", "kind"]].tolist() == ["float64", "int64", "int64"]
+
+
+def test_rows_that_have_the_types_of_the_contract_are_accepted_unchanged() -> None:
+    rows = mixed_rows(60).loc[:, list(MIXED_CONTRACT.columns)]
+
+    batch = batch_of(MIXED_CONTRACT, rows)
+
+    assert batch.rejected.empty
+    pd.testing.assert_frame_equal(batch.accepted, rows)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("width", "wide", "width: is no number, found 'wide'; allowed is a number from 0 to 10"),
+        ("width", "1,5", "width: is no number, found '1,5'"),
+        ("width", "NaN", "width: is no number, found 'NaN'"),
+        ("width", "  ", "width: is missing; allowed is a number from 0 to 10"),
+        ("width", None, "width: is missing"),
+        ("width", "inf", "width: is not finite, found 'inf'"),
+        ("width", "-0.5", "width: is too small, found '-0.5'"),
+        ("count", "2.5", "count: is no whole number, found '2.5'"),
+        ("count", "9007199254740993", "count: is too large to be kept exactly"),
+        ("count", "1e400", "count: is not finite, found '1e400'"),
+        ("kind", "2", "kind: is no known category, found '2'; allowed is one of 0, 1"),
+        ("kind", "0.5", "kind: is no whole number, found '0.5'"),
+        ("timestamp", "yesterday", "timestamp: is no ISO 8601 time"),
+        ("timestamp", "now", "timestamp: is no ISO 8601 time"),
+        ("timestamp", "2023-02-29", "timestamp: is no ISO 8601 time"),
+        ("timestamp", "9999-12-31T23:00-10:00", "timestamp: is no ISO 8601 time"),
+    ],
+)
+def test_a_bad_value_is_rejected_with_its_column_reason_and_value(
+    column: str, value: str | None, reason: str
+) -> None:
+    (found,) = validated(one_row(**{column: value})).rejected["reason"]
+
+    assert found.startswith(reason)
+
+
+def test_all_reasons_of_a_row_are_told() -> None:
+    (found,) = validated(one_row(width="99", kind="x", count="")).rejected["reason"]
+
+    assert [one.partition(":")[0] for one in found.split(". ")] == ["width", "count", "kind"]
+
+
+def test_a_row_without_time_is_accepted() -> None:
+    assert validated(one_row(timestamp="")).accepted["timestamp"].isna().tolist() == [True]
+
+
+def test_dates_are_read_in_the_format_that_is_told() -> None:
+    rows = mixed_rows(2).loc[:, list(MIXED_CONTRACT.columns)].assign(가입일="31.12.2025")
+
+    accepted = batch_of(MIXED_CONTRACT, rows, date_formats={"가입일": "%d.%m.%Y"}).accepted
+
+    assert accepted["가입일"].tolist() == [pd.Timestamp("2025-12-31")] * 2
+
+
+@pytest.mark.parametrize(("bad_count", "accepted"), [(2, 2), (3, 0)])
+def test_too_many_bad_rows_hold_the_whole_batch_back(bad_count: int, accepted: int) -> None:
+    rows = pd.DataFrame([GOOD | {"width": "99"}] * bad_count + [GOOD] * (4 - bad_count))
+
+    batch = batch_of(SMALL_CONTRACT, rows, tolerated=0.5)
+
+    assert len(batch.accepted) == accepted
+    if not accepted:
+        share = "3 of 4 rows of this batch are bad, so all were held back"
+        assert batch.rejected["reason"].iloc[-1] == f"batch: {share}"
+        assert batch.remark.startswith(f"{share}, such as row 1: width: is too large, found '99'")
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (np.float64(np.inf), "inf"),
+        (np.nan, None),
+        (pd.NaT, None),
+        (99.5, 99.5),
+        (True, True),
+        (pd.Timestamp("2024-01-01"), "2024-01-01 00:00:00"),
+        ("nul \x00 and \\u0000", "nul \ufffd and \\u0000"),
+    ],
+)
+def test_a_rejected_value_is_kept_as_json_of_postgres(value: Any, kept: Any) -> None:
+    rows = one_row(width=value, kind="7")
+
+    (found,) = validated(rows).rejected["row_data"]
+
+    assert json.loads(found)["width"] == kept
+
+
+def test_columns_get_the_contracts_names_and_order_and_others_are_left_out() -> None:
+    rows = pd.DataFrame({"note": ["x"], "kind": ["1"], "Width (m)": ["2"], "count": ["3"]})
+    rename = {"Width (m)": "width", "absent": "also absent"}
+
+    found, _ = to_contract(rows, SMALL_CONTRACT, IngestionOptions(source="test", rename=rename))
+
+    assert found.to_dict("records") == [{"width": "2", "count": "3", "kind": "1"}]
+    assert list(found.columns) == ["width", "count", "kind"]
+
+
+def test_a_time_is_taken_along_when_the_source_has_one() -> None:
+    assert list(to_contract(one_row(), SMALL_CONTRACT, OPTIONS)[0].columns) == COLUMNS
+
+
+def test_rows_are_the_same_batch_whatever_the_contract_asks_of_them() -> None:
+    rows = one_row().assign(note="x")
+    other = SMALL_CONTRACT.model_dump() | {"features": {"count": {"type": "integer"}, "note": {}}}
+
+    first, *others = (
+        to_contract(given, Contract.model_validate(contract), OPTIONS)[1]
+        for given, contract in (
+            (rows, SMALL_CONTRACT.model_dump()),
+            (rows, other),
+            (rows.set_axis([7]), other),
+            (rows.assign(note="y"), SMALL_CONTRACT.model_dump()),
+        )
+    )
+
+    assert [one == first for one in others] == [True, True, False]
+
+
+def test_a_file_is_the_same_batch_however_it_is_read() -> None:
+    identities = set()
+    for width in ("1,5", "1.5"):
+        rows = one_row(width=width)
+        rows.attrs["sha256"] = "the file's"
+        identities.add(to_contract(rows, SMALL_CONTRACT, OPTIONS)[1])
+
+    assert identities == {"the file's"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            one_row().drop(columns=["kind", "width"]),
+            r"missing column\(s\) width, kind; found 'count'",
+        ),
+        (pd.DataFrame(), r"missing column\(s\) width, count, kind; found none"),
+        (one_row().head(0), "has no rows"),
+        (
+            pd.DataFrame([["1", "2", "3", "0"]], columns=["width", "count", "width", "kind"]),
+            r"column\(s\) width twice",
+        ),
+        (pd.concat([one_row(), one_row()[["timestamp"]]], axis=1), r"column\(s\) timestamp twice"),
+    ],
+)
+def test_a_table_that_cannot_be_the_contracts_is_refused(rows: pd.DataFrame, message: str) -> None:
+    with pytest.raises(SourceError, match=f"Source test: {message}"):
+        to_contract(rows, SMALL_CONTRACT, OPTIONS)
+
+
+def test_a_column_may_be_called_like_an_argument_of_pandas() -> None:
+    target = {"column": "y", "task": "regression", "response_name": "found"}
+    raw = SMALL_CONTRACT.model_dump() | {"features": {"self": {}}, "target": target}
+
+    accepted = batch_of(
+        Contract.model_validate(raw), pd.DataFrame({"self": [1], "y": [2]})
+    ).accepted
+
+    assert accepted.dtypes.astype(str).to_dict() == {"self": "float64", "y": "float64"}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_table_of_many_columns_is_read_without_a_warning() -> None:
+    names = [f"column {number}" for number in range(300)]
+    raw = SMALL_CONTRACT.model_dump() | {"features": {name: {} for name in names}}
+    rows = pd.DataFrame({**{name: ["1.5", "2"] for name in names}, "kind": [0, 1]})
+
+    assert batch_of(Contract.model_validate(raw), rows).accepted.shape == (2, 301)
