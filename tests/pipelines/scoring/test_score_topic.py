@@ -5,14 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mlops_for_mle.scoring.preparation import prepare_scoring
 
 from mlops_for_mle.contract import Contract
 from tests.end_to_end.commands import Project, finish
 from tests.integration.servers import eventually
 from tests.new_releases import iris_release
 from tests.pipelines.scoring.kafka_broker import KafkaBroker, bare, wrapped
-from tests.pipelines.scoring.stage import Stage
+from tests.pipelines.scoring.stage import staged
 from tests.pipelines.scoring.topic_stage import TopicStage
 
 pytestmark = pytest.mark.end_to_end
@@ -28,10 +27,14 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
 
 
 @pytest.fixture
-def topic(broker: KafkaBroker, database_url: str, contract: Contract, tmp_path: Path) -> TopicStage:
-    prepare_scoring(database_url, contract)
-    stage = Stage(database_url, contract, str(tmp_path / "releases"))
-    stage.deploy(iris_release())
+def topic(
+    broker: KafkaBroker,
+    database_url: str,
+    contract: Contract,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> TopicStage:
+    stage = staged(database_url, contract, tmp_path / "releases", monkeypatch, iris_release())
     return TopicStage(broker, stage, broker.make_topic(2), group="iris-scoring")
 
 
@@ -52,8 +55,8 @@ def test_it_scores_what_is_in_the_topic_and_ends(topic: TopicStage, project: Pro
 
     finished = project.succeed("score-topic", topic.topic)
 
-    assert "Scored 2 message(s); 1 dead letter(s)." in finished.output
-    assert "offset=0 is a dead letter: is no JSON" in finished.errors
+    assert "Scored 2 message(s), rejected 1 (see scoring_rejects)." in finished.output
+    assert "is no JSON" in finished.errors
     assert sorted(topic.positions()) == sorted([sent[0], sent[2]])
 
 
@@ -69,7 +72,7 @@ def test_a_stopped_follower_has_committed_all_that_it_scored(
 
     assert all_are_scored, finished.text
     assert finished.code == 0, finished.text
-    assert "Scored 100 message(s); 0 dead letter(s)." in finished.output
+    assert "Scored 100 message(s)." in finished.output
     assert topic.broker.committed(topic.topic, topic.group) == {0: 50, 1: 50}
 
 

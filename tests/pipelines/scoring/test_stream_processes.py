@@ -26,11 +26,11 @@ ROWS = int(os.environ.get("MLOPS_TEST_ROWS", "3000"))
 # What `kedro score --follow` does, without the time that Kedro takes to start.
 FOLLOW = """
 import logging, sys
-from mlops_for_mle.commands.score import _stopping
+from mlops_for_mle.commands.project import until_stopped
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.pipelines.scoring.following import Deployed, Totals
 from mlops_for_mle.pipelines.scoring.stream import RowScorer
-stopping, totals = _stopping(), Totals()
+stopping, totals = until_stopped(), Totals()
 logging.basicConfig(level="INFO", format="%(message)s")
 contract = Contract.model_validate_json(sys.argv[1])
 scorer = RowScorer(contract, Deployed(contract, sys.argv[2]), int(sys.argv[3]), totals)

@@ -111,13 +111,13 @@ def main() -> None:
     """What a process of its own does."""
     import logging
 
-    from mlops_for_mle.commands.score import _stopping
+    from mlops_for_mle.commands.project import until_stopped
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     facts = json.loads(sys.argv[1])
     contract = Contract.model_validate(facts["contract"])
     settings = client_settings(SESSION | {"group.id": facts["group"]})
-    stopping, deployed = _stopping(), Deployed(contract, facts["store"])
+    stopping, deployed = until_stopped(), Deployed(contract, facts["store"])
     TopicScorer(contract, deployed, facts["size"], Totals(), facts["topic"], settings).run(
         stopping, follow=True
     )

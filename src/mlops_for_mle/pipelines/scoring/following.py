@@ -37,7 +37,8 @@ _INSERT = """
 INSERT INTO {table} (timestamp, {prediction}, source, source_id, row_key, model_version, release,
                      scored_at)
 SELECT timestamp, prediction, source, source_id, row_key, model_version, release, clock_timestamp()
-FROM jsonb_to_recordset(%s) AS given({facts}, timestamp timestamp, prediction {type}, row_key bigint)
+FROM jsonb_to_recordset(%s)
+     AS given({facts}, timestamp timestamp, prediction {type}, row_key bigint)
 ON CONFLICT (source, source_id) DO {again}
 """
 _REPLACE = """
