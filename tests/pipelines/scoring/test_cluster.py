@@ -107,7 +107,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(
 
         def staged_attempts() -> int:
             names = [name for (name,) in query(stage.url, stages)]
-            counts = (f"SELECT count(DISTINCT attempt) FROM {name}" for name in names)
+            counts = (f'SELECT count(DISTINCT ".attempt") FROM {name}' for name in names)
             return max((int(scalar(stage.url, count)) for count in counts), default=0)
 
         done = staged_attempts

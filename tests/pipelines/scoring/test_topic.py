@@ -100,7 +100,7 @@ def test_predictions_go_to_another_topic_too(topic: TopicStage) -> None:
     topic.score()
 
     found = [json.loads(one.value() or b"") for one in topic.broker.read(topic.output_topic)]
-    assert sorted(one["prediction"] for one in found) == [0, 2]
+    assert sorted(one["iris_class"] for one in found) == [0, 2]
     assert {one["source"] for one in found} == {f"kafka:{topic.topic}/0"}
     assert {one["release"] for one in found} == {iris_release().manifest.release}
 
