@@ -5,6 +5,7 @@ connector the payload is a row of a table. Types that JSON has not are told by t
 """
 
 import base64
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -36,7 +37,8 @@ def arrived(message: Message, contract: Contract) -> Arrived:
     if time is None and kind != TIMESTAMP_NOT_AVAILABLE:
         time = _utc(milliseconds=milliseconds)
     key = values.get(contract.key)
-    is_key = isinstance(key, int) and not isinstance(key, bool) and key in _BIGINT
+    # A boolean is an int of Python's, too.
+    is_key = type(key) is int and key in _BIGINT
     return Arrived(*place, values, time, key if is_key else None)
 
 
@@ -72,28 +74,35 @@ def _unwrap(schema: Any, payload: Any) -> Any:
         return payload
     values = dict(payload)
     for field in fields:
-        name, kind = field.get("field"), str(field.get("name")).rpartition(".")[2]
-        value = values.get(name)
-        if value is None:
-            continue
         try:
-            if kind == "Timestamp":
-                values[name] = _utc(milliseconds=value)
-            elif kind == "Date":
-                values[name] = _utc(days=value).partition("T")[0]
-            elif kind == "Decimal" and isinstance(value, str):
-                # With decimal.format=NUMERIC the converter writes a number.
-                unscaled = int.from_bytes(base64.b64decode(value, validate=True), signed=True)
-                values[name] = Decimal(unscaled).scaleb(-int(field["parameters"]["scale"]))
-        except (ArithmeticError, TypeError, ValueError):
-            raise ValueError(f"{name}: is no {kind}, found {value!r:.80}") from None
+            name, kind = field["field"], str(field.get("name")).rpartition(".")[2]
+            value = values.get(name)
+            if value is not None and kind in _LOGICAL_TYPES:
+                values[name] = _LOGICAL_TYPES[kind](value, field)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            raise ValueError(f"does not hold what its schema says: {field!r:.200}") from None
     return values
+
+
+def _decimal(value: Any, field: Any) -> Any:
+    # With decimal.format=NUMERIC the converter writes a number.
+    if not isinstance(value, str):
+        return value
+    unscaled = int.from_bytes(base64.b64decode(value, validate=True), "big", signed=True)
+    return Decimal(unscaled).scaleb(-int(field["parameters"]["scale"]))
+
+
+_LOGICAL_TYPES: dict[str, Callable[[Any, Any], Any]] = {
+    "Timestamp": lambda value, field: _utc(milliseconds=value),
+    "Date": lambda value, field: _utc(days=value).partition("T")[0],
+    "Decimal": _decimal,
+}
 
 
 def _time(value: Any) -> str | None:
     """Text in ISO 8601, or milliseconds since 1970, as text in UTC."""
     try:
-        if isinstance(value, int):
+        if type(value) is int:
             return _utc(milliseconds=value)
         return None if value is None else read_time(value).isoformat()
     except (ArithmeticError, AttributeError, TypeError, ValueError):
