@@ -15,7 +15,6 @@ from pyarrow import parquet
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import (
-    ConfigurationError,
     PrerequisiteError,
     ReleaseError,
     SourceError,
@@ -375,20 +374,6 @@ def test_a_source_that_cannot_be_read_is_named(
     (tmp_path / "bad.parquet").write_text("PAR1 no")
     with pytest.raises(Exception, match=said):
         stage.source(source.format(folder=tmp_path))
-
-
-def test_a_source_that_lacks_a_feature_is_refused_before_anything_is_written(
-    stage: Stage, tmp_path: Path
-) -> None:
-    rows_with_gaps().drop(columns="petal_length").to_parquet(tmp_path / "rows.parquet")
-    with refusing(SourceError, r"missing column\(s\) petal_length.*found id, sepal"):
-        stage.batch(source=str(tmp_path / "rows.parquet"), output="scores")
-
-
-def test_a_column_that_is_kept_cannot_hide_a_prediction(stage: Stage, tmp_path: Path) -> None:
-    rows_with_gaps().assign(label="x").to_parquet(tmp_path / "rows.parquet")
-    with refusing(ConfigurationError, "a column of their own named label"):
-        stage.batch(["label"], source=str(tmp_path / "rows.parquet"), output="scores")
 
 
 @pytest.mark.parametrize("output", ["scores", "{folder}/out.parquet"])
