@@ -1,49 +1,68 @@
-"""The project's commands, which `kedro` offers beside its own."""
+"""The project's commands, which `kedro` offers beside its own, and how their errors are shown."""
 
 import copy
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import click
-from kedro.framework.cli.project import run as kedro_run
-from kedro.framework.cli.utils import LazyGroup
+from kedro.framework.cli.utils import KedroCliError, LazyGroup
 
-from mlops_for_mle.commands.contract import contract_commands
-from mlops_for_mle.commands.database import database_commands
-from mlops_for_mle.commands.mlflow import mlflow_commands
-from mlops_for_mle.commands.score import score
-from mlops_for_mle.commands.score_topic import score_topic
-from mlops_for_mle.commands.serve import serve
-from mlops_for_mle.commands.stream import stream
-from mlops_for_mle.commands.watch import watch
-from mlops_for_mle.errors import friendly
+from mlops_for_mle.errors import NotCalledForError, causes, explain
 
-cli = LazyGroup(
+_COMMANDS = "mlops_for_mle.commands"
+
+
+def friendly(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Have a command end with one sentence and exit status 1 instead of a traceback.
+
+    What is merely not called for ends with exit status 0.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        try:
+            return function(*args, **options)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if KedroCliError.VERBOSE_ERROR:
+                raise
+            if any(isinstance(one, NotCalledForError) for one in causes(error)):
+                click.echo(explain(error))
+                raise click.exceptions.Exit(0) from error
+            raise click.ClickException(explain(error)) from error
+
+    return wrapped
+
+
+class ProjectCommands(LazyGroup):
+    """Commands that are imported when they are called."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Find a command, whose errors are shown as sentences."""
+        found = super().get_command(ctx, cmd_name)
+        if found is None:
+            return None
+        command = copy.copy(found)
+        command.invoke = friendly(command.invoke)  # type: ignore[method-assign]
+        return command
+
+
+cli = ProjectCommands(
     name=__file__,
     help="Commands of the project.",
-    # Imported when it is called, because it imports MLflow.
-    lazy_subcommands={"model": "mlops_for_mle.commands.model.model_commands"},
+    lazy_subcommands={
+        "run": "kedro.framework.cli.project.run",
+        "contract": f"{_COMMANDS}.contract.contract_commands",
+        "db": f"{_COMMANDS}.database.database_commands",
+        "mlflow": f"{_COMMANDS}.mlflow.mlflow_commands",
+        "model": f"{_COMMANDS}.model.model_commands",
+        "score": f"{_COMMANDS}.score.score",
+        "score-topic": f"{_COMMANDS}.score_topic.score_topic",
+        "serve": f"{_COMMANDS}.serve.serve",
+        "stream": f"{_COMMANDS}.stream.stream",
+        "watch": f"{_COMMANDS}.watch.watch",
+    },
 )
-
-
-def _friendly_run() -> click.Command:
-    """Kedro's own `run`, which shows a person's mistake as a sentence instead of a traceback."""
-    command = copy.copy(kedro_run)
-    callback: Any = kedro_run.callback
-    command.callback = friendly(callback)
-    return command
-
-
-run = _friendly_run()
-
-for command in (
-    run,
-    contract_commands,
-    database_commands,
-    mlflow_commands,
-    score,
-    score_topic,
-    serve,
-    stream,
-    watch,
-):
-    cli.add_command(command)
+run = cli.get_command(click.Context(cli), "run")

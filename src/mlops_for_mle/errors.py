@@ -4,14 +4,7 @@ Whatever a library explains is shown as it says it: the last cause, without a tr
 --verbose`` shows that, too. A sentence of ours stands where a person would otherwise be misled.
 """
 
-import functools
-from collections.abc import Callable, Iterator
-from typing import ParamSpec, TypeVar
-
-import click
-
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
+from collections.abc import Iterator
 
 
 class UserError(Exception):
@@ -38,49 +31,21 @@ class NotCalledForError(UserError):
     """What was asked for is not needed now; the message says why. No failure."""
 
 
-def friendly(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Have a command end with one sentence and exit status 1 instead of a traceback.
-
-    What is merely not called for ends with exit status 0.
-    """
-
-    @functools.wraps(function)
-    def wrapped(*args: Parameters.args, **options: Parameters.kwargs) -> Result:
-        try:
-            return function(*args, **options)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except Exception as error:
-            from kedro.framework.cli.utils import KedroCliError
-
-            if KedroCliError.VERBOSE_ERROR:
-                raise
-            sentence = explain(error)
-            if isinstance(_ours(error), NotCalledForError):
-                click.echo(sentence)
-                raise click.exceptions.Exit(0) from error
-            raise click.ClickException(sentence) from error
-
-    return wrapped
-
-
 def explain(error: BaseException) -> str:
     """What an error says to a person: our sentence among its causes, else its last cause."""
-    ours = _ours(error)
-    if ours is not None:
-        return str(ours)
+    ours = [one for one in causes(error) if isinstance(one, UserError)]
+    if ours:
+        return str(ours[0])
     # SQLAlchemy keeps the driver's error, beneath which only its own connection pool is found.
     drivers = [getattr(one, "orig", None) for one in causes(error)]
-    *_, last = [one for one in drivers if isinstance(one, Exception)] or causes(error)
+    # A missing key says less than what was made of it.
+    telling = [one for one in causes(error) if not isinstance(one, LookupError)]
+    last = ([one for one in drivers if isinstance(one, Exception)] or telling or [error])[-1]
     if hasattr(last, "errors") and callable(last.errors):
         return "\n".join(_explain_fields(last.errors()))
     if isinstance(last, OSError):
         return str(last)
     return f"{type(last).__name__}: {last} (where it came from: kedro --verbose …)"
-
-
-def _ours(error: BaseException) -> UserError | None:
-    return next((one for one in causes(error) if isinstance(one, UserError)), None)
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

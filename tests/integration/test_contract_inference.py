@@ -11,11 +11,12 @@ import yaml
 from click.testing import CliRunner
 from sqlalchemy import text
 
+from mlops_for_mle.cli import friendly
 from mlops_for_mle.commands.contract import contract_commands
 from mlops_for_mle.commands.inference import InferenceRequest, infer_environment
 from mlops_for_mle.commands.project import read_configuration, read_contract
 from mlops_for_mle.database import engine_for
-from mlops_for_mle.errors import UserError, friendly
+from mlops_for_mle.errors import UserError, explain
 from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 from tests.conftest import PROJECT
 from tests.integration.projects import copy_project

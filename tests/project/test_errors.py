@@ -8,8 +8,9 @@ from kedro.io import DatasetError
 from mlflow.exceptions import MlflowException
 from pydantic import ValidationError
 
+from mlops_for_mle.cli import friendly
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.errors import ConfigurationError, NotCalledForError, friendly
+from mlops_for_mle.errors import ConfigurationError, NotCalledForError
 
 
 def command_that_raises(error: BaseException) -> click.Command:

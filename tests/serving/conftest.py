@@ -39,11 +39,12 @@ def houses() -> Release:
 
 
 @pytest.fixture(scope="session")
-def server_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("postgres")
     url = normalise_url(embedded.acquire(home, ("mlops",)).url("mlops"), "test")
     upgrade(url)
-    return url
+    yield url
+    embedded.destroy(home)
 
 
 @pytest.fixture

@@ -6,8 +6,6 @@ from typing import Any
 import click
 from kedro.framework.startup import ProjectMetadata
 
-from mlops_for_mle.errors import friendly
-
 
 @click.group(name="contract")
 def contract_commands() -> None:
@@ -29,7 +27,6 @@ def contract_commands() -> None:
 @click.option("--include", multiple=True, help="A feature although it may leak; may be repeated.")
 @click.option("--force", is_flag=True, help="Overwrite the environment's files.")
 @click.pass_obj
-@friendly
 def infer(
     metadata: ProjectMetadata,
     /,

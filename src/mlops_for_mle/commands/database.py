@@ -10,7 +10,7 @@ from kedro.framework.startup import ProjectMetadata
 from mlops_for_mle import database
 from mlops_for_mle.commands.options import env_option
 from mlops_for_mle.contract.tables import TableChange
-from mlops_for_mle.errors import UserError, friendly
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.paths import embedded_home
 
 
@@ -20,7 +20,6 @@ def database_commands() -> None:
 
 
 @database_commands.command()
-@friendly
 def start() -> None:
     """Start the embedded server and keep it running until `kedro db stop`."""
     _require_embedded("start")
@@ -33,7 +32,6 @@ def start() -> None:
 
 
 @database_commands.command()
-@friendly
 def stop() -> None:
     """Stop the embedded server, also when other processes use it."""
     _require_embedded("stop")
@@ -44,7 +42,6 @@ def stop() -> None:
 
 
 @database_commands.command()
-@friendly
 def url() -> None:
     """Print the database's URL for this moment; the password stands in a file it names."""
     if not database.is_embedded():
@@ -59,7 +56,6 @@ def url() -> None:
 
 @database_commands.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@friendly
 def psql(arguments: tuple[str, ...]) -> None:
     """Open psql on the project's database; arguments are passed on to it."""
     from sqlalchemy.engine import make_url
@@ -96,7 +92,6 @@ def psql(arguments: tuple[str, ...]) -> None:
 @env_option
 @click.option("--yes", is_flag=True, help="Change the table of observations without asking.")
 @click.pass_obj
-@friendly
 def upgrade(metadata: ProjectMetadata, env: str | None, yes: bool) -> None:
     """Bring the tables to this program's revision and to the contract.
 
@@ -129,7 +124,6 @@ def upgrade(metadata: ProjectMetadata, env: str | None, yes: bool) -> None:
 @database_commands.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="Also while processes use the server.")
-@friendly
 def destroy(yes: bool, force: bool) -> None:
     """Delete the embedded server's data for good."""
     _require_embedded("destroy")

@@ -12,7 +12,6 @@ from kedro.framework.startup import ProjectMetadata
 from kedro_mlflow.framework.cli.cli import mlflow_commands as kedro_mlflow_commands
 
 from mlops_for_mle.commands.options import env_option
-from mlops_for_mle.errors import friendly
 
 # MLflow 3.17 imports a module that Starlette deprecates.
 _DROPPED = "ignore:starlette.middleware.wsgi is deprecated"
@@ -23,7 +22,6 @@ _DROPPED = "ignore:starlette.middleware.wsgi is deprecated"
 @click.option("--host", "-h", default=None, help="Address to listen on, as in mlflow.yml.")
 @click.option("--port", "-p", default=None, help="Port to listen on, as in mlflow.yml.")
 @click.pass_obj
-@friendly
 def ui(metadata: ProjectMetadata, env: str | None, host: str | None, port: str | None) -> None:
     """Look at experiments, runs and models in MLflow's page.
 

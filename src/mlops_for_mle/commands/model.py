@@ -24,7 +24,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import database_url, engine_for
 from mlops_for_mle.database.schema import require_tables
 from mlops_for_mle.database.tables import rejected_rows
-from mlops_for_mle.errors import PrerequisiteError, UserError, friendly
+from mlops_for_mle.errors import PrerequisiteError, UserError
 from mlops_for_mle.pipelines.deployment.datasets import actor
 from mlops_for_mle.pipelines.deployment.nodes import release_champion, verify_release
 from mlops_for_mle.pipelines.registry import datasets as registry
@@ -51,7 +51,6 @@ def model_commands() -> None:
 @model_commands.command(name="list")
 @env_option
 @click.pass_obj
-@friendly
 def list_versions(metadata: ProjectMetadata, env: str | None) -> None:
     """Show every version with its metric, its alias and who serves it."""
     project = open_project(metadata.project_path, env)
@@ -83,7 +82,6 @@ def list_versions(metadata: ProjectMetadata, env: str | None) -> None:
 @model_commands.command()
 @env_option
 @click.pass_obj
-@friendly
 def summary(metadata: ProjectMetadata, env: str | None) -> None:
     """Show where the project stands: rows, candidate, champion, release, how to serve."""
     project = open_project(metadata.project_path, env)
@@ -95,7 +93,6 @@ def summary(metadata: ProjectMetadata, env: str | None) -> None:
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @env_option
 @click.pass_obj
-@friendly
 def download(metadata: ProjectMetadata, wanted: str, folder: Path, env: str | None) -> None:
     """Download the version WANTED (a number, an alias or a run id) into FOLDER."""
     project = open_project(metadata.project_path, env)
@@ -111,7 +108,6 @@ def download(metadata: ProjectMetadata, wanted: str, folder: Path, env: str | No
 @click.argument("wanted")
 @env_option
 @click.pass_context
-@friendly
 def reproduce(context: click.Context, wanted: str, env: str | None) -> None:
     """Train the version WANTED again and say whether it becomes the same model.
 
@@ -130,7 +126,6 @@ def reproduce(context: click.Context, wanted: str, env: str | None) -> None:
 @reason_option
 @env_option
 @click.pass_obj
-@friendly
 def promote(metadata: ProjectMetadata, wanted: str, reason: str, env: str | None) -> None:
     """Make the version WANTED champion and deploy it, whatever the gates said."""
     project = open_project(metadata.project_path, env)
@@ -155,7 +150,6 @@ def promote(metadata: ProjectMetadata, wanted: str, reason: str, env: str | None
 @reason_option
 @env_option
 @click.pass_obj
-@friendly
 def rollback(metadata: ProjectMetadata, release: str | None, reason: str, env: str | None) -> None:
     """Serve an earlier RELEASE again; without a name the one before, and twice goes back twice."""
     project = open_project(metadata.project_path, env)

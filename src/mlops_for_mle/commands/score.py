@@ -12,7 +12,6 @@ from mlops_for_mle.commands.options import (
     follow_option,
     report_every_option,
 )
-from mlops_for_mle.errors import friendly
 
 
 @click.command()
@@ -32,7 +31,6 @@ from mlops_for_mle.errors import friendly
     help="Queue new rows no longer, and forget those that wait; predictions stay.",
 )
 @click.pass_obj
-@friendly
 def score(
     metadata: ProjectMetadata,
     env: str | None,

@@ -13,7 +13,6 @@ from mlops_for_mle.commands.options import (
     follow_option,
     report_every_option,
 )
-from mlops_for_mle.errors import friendly
 
 
 @click.command(name="score-topic")
@@ -26,7 +25,6 @@ from mlops_for_mle.errors import friendly
 @batch_size_option
 @report_every_option
 @click.pass_obj
-@friendly
 def score_topic(
     metadata: ProjectMetadata,
     /,

@@ -7,7 +7,6 @@ import click
 from kedro.framework.startup import ProjectMetadata
 
 from mlops_for_mle.commands.options import env_option
-from mlops_for_mle.errors import friendly
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -16,7 +15,6 @@ from mlops_for_mle.errors import friendly
 @click.option("--port", default=None, type=int, help="Port to listen on; the default is 8000.")
 @click.option("--workers", default=None, type=int, help="Number of processes; the default is 1.")
 @click.pass_obj
-@friendly
 def serve(
     metadata: ProjectMetadata,
     env: str | None,

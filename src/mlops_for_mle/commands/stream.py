@@ -7,7 +7,6 @@ import click
 from kedro.framework.startup import ProjectMetadata
 
 from mlops_for_mle.commands.options import Duration, env_option
-from mlops_for_mle.errors import friendly
 
 
 @click.command()
@@ -17,7 +16,6 @@ from mlops_for_mle.errors import friendly
 @click.option("--batches", default=None, type=click.IntRange(1), help="Stop after so many batches.")
 @click.option("--seed", default=None, type=click.IntRange(0), help="Draw the same rows again.")
 @click.pass_obj
-@friendly
 def stream(
     metadata: ProjectMetadata,
     env: str | None,

@@ -11,7 +11,7 @@ import click
 from kedro.framework.startup import ProjectMetadata
 
 from mlops_for_mle.commands.options import Duration, env_option
-from mlops_for_mle.errors import NotCalledForError, causes, friendly
+from mlops_for_mle.errors import NotCalledForError, causes
 
 
 @click.command()
@@ -28,7 +28,6 @@ from mlops_for_mle.errors import NotCalledForError, causes, friendly
 )
 @click.option("--monitor-only", is_flag=True, help="Decide, but never retrain.")
 @click.pass_obj
-@friendly
 def watch(
     metadata: ProjectMetadata,
     env: str | None,
@@ -56,7 +55,7 @@ def watch(
     contract = parameters["contract"]["name"]
     logging.getLogger("mlops_for_mle").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    run = partial(_run, metadata, env)
+    run = partial(run_pipeline, metadata, env)
 
     def look() -> bool:
         run("monitoring")
@@ -78,8 +77,12 @@ def _calls_for_retraining(contract: str) -> bool:
     return decision is not None and decision.decision == "retrain" and decision.acted_at is None
 
 
-def _run(metadata: ProjectMetadata, env: str | None, pipeline: str) -> None:
-    """Run a pipeline in a session of its own."""
+def run_pipeline(metadata: ProjectMetadata, env: str | None, pipeline: str) -> None:
+    """Run a pipeline in a session of its own.
+
+    Raises:
+        NotCalledForError: It is not needed now.
+    """
     import mlflow
     from kedro.framework.session import KedroSession
 

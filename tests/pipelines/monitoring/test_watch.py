@@ -5,10 +5,15 @@ import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import chain, repeat
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import mlflow
 import pytest
+from kedro.framework.session import KedroSession
 
+from mlops_for_mle.commands.watch import run_pipeline
 from mlops_for_mle.errors import NotCalledForError, UserError
 from mlops_for_mle.pipelines.monitoring import watch
 from mlops_for_mle.pipelines.monitoring.watch import Watch
@@ -118,6 +123,26 @@ def test_an_interrupt_ends_it_at_once(clock: Clock) -> None:
     ):
         with pytest.raises(KeyboardInterrupt):
             Watch(look, retrain, MINUTE).run()
+
+
+@pytest.mark.integration
+def test_an_mlflow_run_that_is_interrupted_is_shown_as_killed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    uri, before = f"sqlite:///{tmp_path}/mlflow.db", mlflow.get_tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setattr(KedroSession, "create", interrupted)
+    mlflow.set_tracking_uri(uri)
+    try:
+        run = mlflow.start_run(experiment_id="0")
+        with pytest.raises(KeyboardInterrupt):
+            run_pipeline(SimpleNamespace(project_path=tmp_path), None, "retrain")
+        assert mlflow.MlflowClient().get_run(run.info.run_id).info.status == "KILLED"
+    finally:
+        mlflow.set_tracking_uri(before)
 
 
 @pytest.mark.end_to_end

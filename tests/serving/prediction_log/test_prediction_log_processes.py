@@ -52,7 +52,7 @@ def own_home(tmp_path_factory) -> Iterator[Path]:
     """A database server that the test may stop."""
     home = tmp_path_factory.mktemp("own_postgres")
     yield home
-    embedded.stop(home)
+    embedded.destroy(home)
 
 
 def start_postgres(home: Path) -> str:

@@ -25,7 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -64,8 +64,8 @@ class Server:
         return f"postgresql+psycopg2://{login}/{quote(database, safe='')}?passfile={passfile}"
 
 
-# For each home the file whose lock is held, the server and its known databases.
-_held: dict[Path, tuple[IO[str], Server, set[str]]] = {}
+# For each home the descriptor that holds the lock, the server and its known databases.
+_held: dict[Path, tuple[int, Server, set[str]]] = {}
 _mutex = threading.RLock()
 
 
@@ -87,15 +87,15 @@ def acquire(home: Path, databases: tuple[str, ...] = ("mlops",)) -> Server:
         try:
             _check_home(home)
             home.mkdir(mode=0o700 if os.geteuid() else 0o711, parents=True, exist_ok=True)
-            with ExitStack() as undo:
-                users = undo.enter_context(open_private(home / keeper.USERS_LOCK))
+            with open_private(home / keeper.USERS_LOCK) as users:
                 server = _join_or_start(home, users, wanted)
-                undo.pop_all()
+                # Never closed by the interpreter, so held until the process has really ended.
+                descriptor = os.dup(users.fileno())
         except OSError as error:
             raise EmbeddedPostgresError(f"The embedded PostgreSQL in {home}: {error}") from error
-        if before:
-            before.close()
-        _held[home] = users, server, wanted
+        if before is not None:
+            os.close(before)
+        _held[home] = descriptor, server, wanted
         return server
 
 
