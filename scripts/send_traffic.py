@@ -13,22 +13,8 @@ from typing import Any
 
 import httpx
 
-AT_ONCE = 100
-
 
 def main() -> None:
-    options = read_options()
-    try:
-        with httpx.Client(base_url=options.url, timeout=30) as server:
-            predicted, told = send(options, server)
-    except httpx.TransportError as error:
-        sys.exit(f"No server answers at {options.url} ({error}): start one with `kedro serve`.")
-    except httpx.HTTPStatusError as error:
-        sys.exit(f"{error}\n{error.response.text[:500]}")
-    print(f"{predicted} rows were predicted, {told} true labels told.")
-
-
-def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
@@ -37,7 +23,15 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--no-labels", action="store_true", help="tell no true labels")
     address = f"http://localhost:{os.environ.get('MLOPS_PORT', '8000')}"
     parser.add_argument("--url", default=address, help="where the server is; default: %(default)s")
-    return parser.parse_args()
+    options = parser.parse_args()
+    try:
+        with httpx.Client(base_url=options.url, timeout=30) as server:
+            predicted, told = send(options, server)
+    except httpx.TransportError as error:
+        sys.exit(f"No server answers at {options.url} ({error}): start one with `kedro serve`.")
+    except httpx.HTTPStatusError as error:
+        sys.exit(f"{error}\n{error.response.text[:500]}")
+    print(f"{predicted} rows were predicted, {told} true labels told.")
 
 
 def send(options: argparse.Namespace, server: httpx.Client) -> tuple[int, int]:
@@ -54,20 +48,18 @@ def send(options: argparse.Namespace, server: httpx.Client) -> tuple[int, int]:
     if not known:
         sys.exit("There are no observations to draw from: run `kedro run` first.")
     drawn = Random(options.seed).choices(known, k=options.rows)
-    told = 0
-    for begin in range(0, len(drawn), AT_ONCE):
-        part = drawn[begin : begin + AT_ONCE]
-        rows = [{name: row[name] for name in contract["features"]} for row in part]
-        for row in rows:
-            if row.get(shifted) is not None:
-                row[shifted] += float(amount)
-        answers = ask(server, "POST", "/predict", rows)
-        for row, answer in zip(part, answers if not options.no_labels else [], strict=False):
-            label = labels.get(row[target["column"]], row[target["column"]])
-            body = {"prediction_id": answer["prediction_id"], "label": label}
-            ask(server, "POST", "/feedback", body)
-            told += 1
-    return len(drawn), told
+    rows = [{name: row[name] for name in contract["features"]} for row in drawn]
+    for row in rows:
+        if row.get(shifted) is not None:
+            row[shifted] += float(amount)
+    answers = ask(server, "POST", "/predict", rows)
+    if options.no_labels:
+        return len(rows), 0
+    for row, answer in zip(drawn, answers, strict=True):
+        label = labels.get(row[target["column"]], row[target["column"]])
+        told = {"prediction_id": answer["prediction_id"], "label": label}
+        ask(server, "POST", "/feedback", told)
+    return len(rows), len(rows)
 
 
 def swapped(labels: dict[Any, Any], pair: str) -> dict[Any, Any]:

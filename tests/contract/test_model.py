@@ -200,7 +200,7 @@ def test_the_prediction_cannot_take_the_name_of_another_field_of_an_answer(name:
 
 
 def test_the_shipped_contract_is_valid_and_keeps_the_column_order_of_the_table() -> None:
-    text = (project_path() / "conf/base/parameters_contract.yml").read_text("utf-8")
+    text = (project_path() / "conf/base/contract.yml").read_text("utf-8")
 
     contract = Contract.model_validate(yaml.safe_load(text)["contract"])
 

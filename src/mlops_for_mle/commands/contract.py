@@ -61,4 +61,4 @@ def infer(
     wishes = propose.Wishes(**options)
     proposal = propose.propose(source.rows, name, target, source.described, wishes)
     write.write(folder, proposal, source.choices)
-    click.echo(write.summary(proposal, folder.name, ""))
+    click.echo(write.summary(proposal, folder.name, source.choices))

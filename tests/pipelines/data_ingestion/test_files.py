@@ -290,4 +290,6 @@ def test_a_sample_is_fixed_by_its_seed_and_has_as_many_rows_as_wanted(tmp_path: 
 
 
 def test_a_table_that_scikit_learn_does_not_have_is_named(tmp_path: Path) -> None:
-    assert "load_irises" in refusal(SklearnTableDataset("load_irises", str(tmp_path)))
+    told = refusal(SklearnTableDataset("load_irises", str(tmp_path)))
+
+    assert told == "dataset: sklearn.datasets has no function 'load_irises'"

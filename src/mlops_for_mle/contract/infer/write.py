@@ -46,8 +46,11 @@ def write(folder: Path, proposal: Proposal, choices: Mapping[str, Any]) -> None:
         partial.replace(folder / name)
 
 
-def summary(proposal: Proposal, env: str, how: str) -> str:
+def summary(proposal: Proposal, env: str, choices: Mapping[str, Any]) -> str:
     """Say in a few lines what was found and what to run."""
+    keys = ("csv_encoding", "csv_separator", "csv_decimal")
+    form = ", ".join(f"{key}: {choices[key]}" for key in keys if key in choices)
+    how = f", read with {form}" if form else ""
     column, classes = proposal.target.name, proposal.class_counts
     what = f"{len(classes)} classes of {column}" if classes else f"regression of {column}"
     lines = [
