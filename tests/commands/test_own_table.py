@@ -52,7 +52,7 @@ def test_the_model_learned_something(project: Project, run: str) -> None:
     manifest = json.loads(
         (project.folder / "data/releases/orders" / release / "manifest.json").read_text("utf-8")
     )
-    assert manifest["model"]["metrics"]["validation_roc_auc"] > 0.75
+    assert manifest["metrics"]["validation_roc_auc"] > 0.75
 
 
 def test_a_row_of_the_file_is_predicted(project: Project, csv_file: Path) -> None:

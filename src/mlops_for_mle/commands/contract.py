@@ -49,7 +49,7 @@ def infer(
     sources = {kind: options.pop(kind) for kind in ("csv", "parquet", "table", "query")}
     given = [(kind, place) for kind, place in sources.items() if place is not None]
     if len(given) != 1:
-        names = " and ".join(f"--{kind}" for kind in sources)
+        names = ", ".join(f"--{kind}" for kind in sources)
         raise click.UsageError(f"Give exactly one of {names} (found {len(given)}).")
     ((kind, place),) = given
     project = Path(metadata.project_path)

@@ -298,3 +298,9 @@ def test_a_name_that_was_changed_is_renamed_on_ingestion() -> None:
     (renamed,) = proposal.rename.values()
     assert proposal.rename == {name: renamed}
     assert renamed in proposal.contract().features
+
+
+def test_a_column_of_noughts_with_gaps_gets_a_range() -> None:
+    feature = infer(b=np.where(IS_GAP, "", "0")).contract().features["b"]
+
+    assert (feature.minimum, feature.maximum, feature.missing) == (0, 1, "median")

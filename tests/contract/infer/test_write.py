@@ -1,4 +1,4 @@
-"""The files of the environment: every block is one that the project takes, every value comes back."""
+"""The files of the environment: the project takes every block, every value comes back."""
 
 from pathlib import Path
 from typing import Any

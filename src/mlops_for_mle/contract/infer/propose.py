@@ -475,7 +475,7 @@ def _number_range(column: Column) -> dict[str, float | int]:
     digits = 1 - math.floor(math.log10(span))
     lower, upper = low - _MARGIN * span, high + _MARGIN * span
     lower = 0.0 if low >= 0 > lower else math.floor(lower * 10.0**digits)
-    upper = 0.0 if high <= 0 < upper else math.ceil(upper * 10.0**digits)
+    upper = 0.0 if high <= 0 < upper and low < 0 else math.ceil(upper * 10.0**digits)
     # Through text, because 10.0**-1 * 3 is not 0.3.
     limits = {"minimum": float(f"{lower}e{-digits}"), "maximum": float(f"{upper}e{-digits}")}
     if column.kind == "integer" and all(abs(one) < EXACT_BELOW for one in limits.values()):
