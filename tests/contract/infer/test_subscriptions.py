@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract_inference.proposal import Proposal, propose
+from mlops_for_mle.contract.infer.propose import Proposal, propose
 from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 from tests.conftest import PROJECT
 from tests.integration.observations import batch_of
@@ -39,7 +39,7 @@ def test_the_shipped_contract_is_the_proposed_one_reviewed(
         assert feature.missing == found.features[name].missing
         assert feature.categories == found.features[name].categories
     assert shipped.target.class_values == found.target.class_values
-    assert [one.name for one in proposed.left_out] == ["고객번호", "해지일"]
+    assert [one.source_name for one in proposed.left_out] == ["고객번호", "해지일"]
 
 
 def test_the_shipped_contract_accepts_every_row(rows: pd.DataFrame, shipped: Contract) -> None:

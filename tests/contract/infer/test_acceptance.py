@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mlops_for_mle.contract_inference.proposal import Proposal, propose
+from mlops_for_mle.contract.infer.propose import Proposal, propose
 from mlops_for_mle.errors import SourceError
 from mlops_for_mle.pipelines.data_ingestion.nodes import Batch
 from tests.integration.observations import batch_of
@@ -134,7 +134,10 @@ def test_a_value_far_outside_what_was_seen_is_rejected_by_its_range() -> None:
 def test_dates_in_one_format_that_can_only_be_read_in_one_way_are_accepted(
     days: tuple[str, str], code: str
 ) -> None:
-    rows = pd.DataFrame({"day": np.resize(days, ROWS), "y": np.resize(["a", "a", "b"], ROWS)})
+    rows = pd.DataFrame(
+        {"a": range(ROWS), "day": np.resize(days, ROWS), "y": np.resize(["a", "a", "b"], ROWS)}
+    )
+    rows["a"] += rows["a"] % 2
 
     assert propose(rows, "things", "y", "things.csv").date_formats == {"day": code}
     assert_accepted(rows, "y")

@@ -10,9 +10,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract_inference.document import contract_document
-from mlops_for_mle.contract_inference.names import contract_names
-from mlops_for_mle.contract_inference.proposal import Proposal, Wishes, propose
+from mlops_for_mle.contract.infer.propose import Proposal, Wishes, contract_names, propose
+from mlops_for_mle.contract.infer.write import contract_text
 from tests.mixed_rows import TARGET, mixed_rows
 
 ROWS = 200
@@ -23,14 +22,14 @@ HOURS = pd.date_range("2024-01-01", periods=ROWS, freq="h", tz="Asia/Seoul")
 
 
 def infer(target: str = "y", as_text: bool = True, **columns: Any) -> Proposal:
-    sound = {"a": np.linspace(0.5, 9.5, ROWS), "y": np.tile([0, 1], ROWS // 2)}
+    sound = {"a": np.linspace(0.5, 9.5, ROWS), "y": RANDOM.integers(0, 2, ROWS)}
     rows = pd.DataFrame({**sound, **columns})
     return propose(rows.astype(str) if as_text else rows, "things", target, "things.csv")
 
 
 def read_back(proposal: Proposal) -> Contract:
     """The contract as Kedro would read it from the file."""
-    raw: Any = OmegaConf.to_container(OmegaConf.create(contract_document(proposal)), resolve=True)
+    raw: Any = OmegaConf.to_container(OmegaConf.create(contract_text(proposal)), resolve=True)
     return Contract.model_validate(raw["contract"])
 
 
@@ -71,15 +70,14 @@ def test_columns_of_every_kind_get_their_type(orders: Proposal) -> None:
 
 
 def test_identifiers_leaks_and_constants_are_left_out_with_a_reason(orders: Proposal) -> None:
-    reasons = {one.name: one.reason for one in orders.left_out}
+    reasons = {one.source_name: one.left_out or "" for one in orders.left_out}
 
     assert set(reasons) == {"order_id", "customer no", "currency", "refund"}
     assert "identifier" in reasons["order_id"]
     assert "identifier" in reasons["customer no"]
     assert reasons["currency"] == "has the same value in every row (KRW)"
     assert "depending on the target" in reasons["refund"]
-    assert orders.keys == ["order_id"]
-    document = contract_document(orders)
+    document = contract_text(orders)
     assert "# refund is missing or not depending on the target" in document
     assert "# refund: {type: float, " in document
 
@@ -89,7 +87,7 @@ def test_the_written_file_holds_the_proposed_contract(orders: Proposal) -> None:
 
 
 def test_what_was_left_out_can_be_put_back_by_its_line(orders: Proposal) -> None:
-    document = contract_document(orders).replace("    # refund: {", "    refund: {")
+    document = contract_text(orders).replace("    # refund: {", "    refund: {")
 
     raw: Any = OmegaConf.to_container(OmegaConf.create(document), resolve=True)
     assert Contract.model_validate(raw["contract"]).features["refund"].missing == "median"
@@ -235,7 +233,7 @@ def test_a_column_that_the_target_is_computed_from_is_left_out() -> None:
     amount = RANDOM.random(ROWS) * 100
     proposal = infer(target="total", total=amount * 1.1, net=amount)
 
-    assert [(one.name, one.reason) for one in proposal.left_out] == [
+    assert [(one.source_name, one.left_out) for one in proposal.left_out] == [
         ("net", "follows the target almost exactly, so it may be computed from it")
     ]
 
@@ -247,7 +245,7 @@ def test_a_leak_can_be_included_by_a_person() -> None:
     def features(**wishes: Any) -> tuple[str, ...]:
         return propose(rows, "things", "y", "x", Wishes(**wishes)).contract().feature_names
 
-    rows["score"] = RANDOM.permutation(ROWS // 2).tolist() + [1_000, 2_000] * (ROWS // 4)
+    rows["score"] = [*RANDOM.permutation(ROWS // 2), *(1_000 + RANDOM.permutation(ROWS // 2))]
     assert features() == ("a",)
     assert features(include=["score"]) == ("score", "a")
 
@@ -300,3 +298,9 @@ def test_a_name_that_was_changed_is_renamed_on_ingestion() -> None:
     (renamed,) = proposal.rename.values()
     assert proposal.rename == {name: renamed}
     assert renamed in proposal.contract().features
+
+
+def test_a_column_of_noughts_with_gaps_gets_a_range() -> None:
+    feature = infer(b=np.where(IS_GAP, "", "0")).contract().features["b"]
+
+    assert (feature.minimum, feature.maximum, feature.missing) == (0, 1, "median")

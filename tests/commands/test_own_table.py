@@ -52,7 +52,7 @@ def test_the_model_learned_something(project: Project, run: str) -> None:
     manifest = json.loads(
         (project.folder / "data/releases/orders" / release / "manifest.json").read_text("utf-8")
     )
-    assert manifest["model"]["metrics"]["validation_roc_auc"] > 0.75
+    assert manifest["metrics"]["validation_roc_auc"] > 0.75
 
 
 def test_a_row_of_the_file_is_predicted(project: Project, csv_file: Path) -> None:
@@ -67,11 +67,11 @@ def test_a_row_of_the_file_is_predicted(project: Project, csv_file: Path) -> Non
 def test_a_mistake_is_one_sentence_and_nothing_is_overwritten(
     project: Project, csv_file: Path
 ) -> None:
-    path = project.folder / "conf/new/parameters_contract.yml"
+    path = project.folder / "conf/new/contract.yml"
     before = path.read_bytes()
 
     said = project.refuse(*INFER, "--csv", str(csv_file))
 
-    assert "conf/new has parameters_contract.yml" in said
+    assert "conf/new has contract.yml" in said
     assert "--force" in said
     assert path.read_bytes() == before
