@@ -1,6 +1,6 @@
 """From raw values of a contract to the one matrix of numbers that its model takes.
 
-This module and its form for frames, ``frame_encoding``, are all that knows the encoding, which
+This module is all that knows the encoding, which
 follows from the contract alone:
 
 - a number is itself, a boolean 0 or 1,
