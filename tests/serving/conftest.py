@@ -1,11 +1,13 @@
 """What the tests of the server share: a real database, releases and server processes."""
 
+import asyncio
 import os
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,17 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from mlops_for_mle import deployments
-from mlops_for_mle.database import embedded, engine_for, normalise_url, upgrade
-from mlops_for_mle.release import Release, ReleaseStore
-from mlops_for_mle.serving.releases.served_release import FollowedDeployment, ServedRelease
+from mlops_for_mle.database import embedded
+from mlops_for_mle.database.engine import engine_for, normalise_url
+from mlops_for_mle.database.schema import upgrade
+from mlops_for_mle.releases import deployments
+from mlops_for_mle.releases.manifest import Deployment, Release
+from mlops_for_mle.releases.store import ReleaseStore
+from mlops_for_mle.serving.app import create_app, make_services
+from mlops_for_mle.serving.context import Services
+from mlops_for_mle.serving.releases import Served
 from mlops_for_mle.serving.settings import ServingSettings
-from tests.releases import house_release, iris_release
+from tests.new_releases import house_release, iris_release, mixed_release
 
 IRIS_ROW = {"sepal_length": 6.7, "sepal_width": 3.3, "petal_length": 5.7, "petal_width": 2.1}
 
@@ -36,6 +43,11 @@ def iris_second() -> Release:
 @pytest.fixture(scope="session")
 def houses() -> Release:
     return house_release(1)
+
+
+@pytest.fixture(scope="session")
+def mixed() -> Release:
+    return mixed_release(1)
 
 
 @pytest.fixture(scope="session")
@@ -77,42 +89,70 @@ class Database:
         with engine_for(self.url).begin() as connection:
             connection.execute(text(statement), values)
 
-    def deploy(self, release: Release, event: str = "deploy", **changes: Any) -> int:
-        manifest = release.manifest
-        row = {
-            "contract": manifest.contract.name,
-            "event": event,
-            "release": manifest.release,
-            "model_version": manifest.model.version,
-            "run_id": manifest.model.run_id,
-            "reason": "test",
-            "actor": "test",
-        } | changes
-        with engine_for(self.url).begin() as connection:
-            return deployments.append(connection, **row)
+    def rows(self, statement: str, **values: Any) -> list[Any]:
+        with engine_for(self.url).connect() as connection:
+            return list(connection.execute(text(statement), values))
 
-    def history(self, contract: str = "iris") -> list[deployments.DeploymentRow]:
+    def deploy(self, release: Release, event: str = "deploy", **changes: str) -> int:
+        """Append a row, whatever the newest one says."""
+        row = vars(deployment_of(release, event=event)) | changes
+        del row["id"], row["created_at"]
+        with engine_for(self.url).begin() as connection:
+            statement = deployments.deployments.insert().returning(deployments.deployments.c.id)
+            return int(connection.execute(statement.values(row)).scalar_one())
+
+    def history(self, contract: str = "iris") -> list[Deployment]:
         with engine_for(self.url).connect() as connection:
             return deployments.history(connection, contract, ("deploy", "rollback", "load_failed"))
 
 
-def deployment_of(release: Release, number: int = 1) -> FollowedDeployment:
+def deployment_of(release: Release, number: int = 1, event: str = "deploy") -> Deployment:
     manifest = release.manifest
-    return FollowedDeployment(
+    return Deployment(
         id=number,
         contract=manifest.contract.name,
-        event="deploy",
+        event=event,  # type: ignore[arg-type]
         release=manifest.release,
-        model_version=manifest.model.version,
-        run_id=manifest.model.run_id,
+        model_version=manifest.version,
+        run_id=manifest.run_id,
         reason="test",
         actor="test",
-        created_at=manifest.created_at,
+        created_at=datetime.now(UTC),
     )
 
 
-def serve(release: Release) -> ServedRelease:
-    return ServedRelease(release, deployment_of(release), "store")
+def serve(release: Release) -> Served:
+    return Served.load(release, deployment_of(release), "store")
+
+
+def make(settings: ServingSettings, release: Release | None = None, **changes: Any) -> Services:
+    """The parts of a server whose threads do not run; its log keeps what it is given."""
+    services = make_services(settings.model_copy(update=changes))
+    services.log.root.mkdir(parents=True, exist_ok=True)
+    if release is not None:
+        services.releases.serve(serve(release))
+    return services
+
+
+def call(services: Services, method: str, path: str, host: str = "localhost", **options: Any):
+    """Ask the application, as a server would."""
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(create_app(services))
+        async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
+            return await client.request(method, path, **options)
+
+    return asyncio.run(ask())
+
+
+def kept(services: Services) -> list[list[str]]:
+    """The lines of the prediction log that wait, as their fields."""
+    services.log.end_segment()
+    return [
+        line.split("\t")[1:]
+        for path in sorted(services.log.root.glob("*.log"))
+        for line in path.read_text("utf-8").splitlines()
+    ]
 
 
 def wait_until(
@@ -149,6 +189,7 @@ class ServerProcess:
                 stderr=subprocess.STDOUT,
             )
         self._url: str | None = None
+        self.headers: dict[str, str] = {}
 
     @property
     def url(self) -> str:
@@ -167,7 +208,7 @@ class ServerProcess:
 
     def get(self, path: str) -> httpx.Response | None:
         try:
-            return httpx.get(self.url + path, timeout=5)
+            return httpx.get(self.url + path, headers=self.headers, timeout=5)
         except httpx.TransportError:
             return None
 

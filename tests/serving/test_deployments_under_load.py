@@ -6,9 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy import text
 
-from mlops_for_mle.database import engine_for
 from mlops_for_mle.serving.keys import KeyFile
 from tests.serving.conftest import IRIS_ROW, ServerProcess
 
@@ -63,6 +61,7 @@ def test_twenty_deployments_and_rollbacks_and_sigterm_fail_no_request_and_lose_n
     key = KeyFile(tmp_path / "conf" / "local" / "api_keys.json").create("tests", ["admin"])
     headers = {"Authorization": f"Bearer {key}"}
     server = start_server(DATABASE_URL=database.url, MLOPS_SHIP_SECONDS="1")
+    server.headers = headers
     server.wait_until_ready(iris.manifest.release)
     load = SteadyLoad(server, headers)
     try:
@@ -87,8 +86,7 @@ def test_twenty_deployments_and_rollbacks_and_sigterm_fail_no_request_and_lose_n
     assert code == 0, server.output()
     assert not load.failures
     assert seen_by_clients == {iris.manifest.release, iris_second.manifest.release}
-    with engine_for(database.url).connect() as connection:
-        rows = connection.execute(text("SELECT prediction_id, release FROM predictions")).all()
+    rows = database.rows("SELECT prediction_id, release FROM predictions")
     assert len(rows) == len(load.answered) > CHANGES
     assert {row.prediction_id: row.release for row in rows} == load.answered
     assert len(database.history()) == CHANGES + 2

@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import httpx
 import pytest
@@ -28,10 +29,7 @@ def loaded_after(program: str) -> set[str]:
     [
         "import mlops_for_mle.serving",
         "import mlops_for_mle.serving.__main__",
-        "import mlops_for_mle.serving.app, mlops_for_mle.serving.worker",
-        "import mlops_for_mle.serving.releases.deployment_log as log\n"
-        "try: log.DeploymentLog().contracts()\n"
-        "except Exception: pass",
+        "import mlops_for_mle.serving.app, mlops_for_mle.serving.server",
     ],
 )
 def test_serving_loads_nothing_of_the_pipelines(program, monkeypatch):
@@ -118,9 +116,9 @@ def test_without_cache_and_database_the_server_is_live_and_not_ready(start_serve
         answer = server.get("/health/ready")
         assert answer.status_code == 503
         detail = answer.json()["detail"]
-        return detail if "not available" in detail else None
+        return detail if "127.0.0.1" in detail else None
 
-    assert "127.0.0.1:1" in wait_until(obstacle)
+    assert "refused" in wait_until(obstacle)
     assert server.stop() == 0
 
 
@@ -179,3 +177,46 @@ def test_an_address_that_is_taken_is_one_sentence(tmp_path):
         f"Cannot listen on 127.0.0.1 port {port}: Address already in use. "
         "Choose another with --port or MLOPS_PORT."
     )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("seconds", [0.05, 0.3, 0.6, 0.9, 1.3])
+def test_a_signal_while_it_starts_ends_it_at_once(tmp_path, number, seconds):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlops_for_mle.serving", "--port", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ
+        | {"MLOPS_PROJECT_PATH": str(tmp_path), "DATABASE_URL": "postgresql://x@127.0.0.1:1/x"},
+    )
+    time.sleep(seconds)
+    process.send_signal(number)
+
+    _, errors = process.communicate(timeout=15)
+
+    # Before the interpreter has come to our first line, it ends in its own way.
+    assert process.returncode in {0, -number, 128 + number} or seconds < 0.1, errors
+    if seconds > 0.2:
+        assert "Traceback" not in errors
+
+
+@pytest.mark.integration
+def test_nothing_of_the_metrics_stays_after_a_kill(start_server, database, store, tmp_path, iris):
+    store.publish(iris)
+    database.deploy(iris)
+    server = start_server("--workers", "2", DATABASE_URL=database.url)
+    server.wait_until_ready()
+    spool = tmp_path / "data" / "serving_spool"
+    assert len(list(spool.glob("metrics-*"))) == 1
+
+    os.kill(server.process.pid, signal.SIGKILL)
+    server.process.wait()
+
+    wait_until(lambda: not list(spool.glob("metrics-*")))
+    # What is left where the workers were killed, too, goes with the next start.
+    (spool / "metrics-99999999").mkdir()
+    another = start_server("--workers", "2", DATABASE_URL=database.url)
+    another.wait_until_ready()
+    assert len(list(spool.glob("metrics-*"))) == 1
+    assert another.stop() == 0
+    assert not list(spool.glob("metrics-*"))

@@ -9,19 +9,18 @@ from collections import Counter
 import httpx
 import pytest
 
-from mlops_for_mle.release import Release
-from mlops_for_mle.serving.releases.release_cache import ReleaseCache
-from tests.serving.conftest import IRIS_ROW, ServerProcess, deployment_of
-from tests.serving.http.raw import request
+from mlops_for_mle.releases.manifest import Release
+from tests.serving.conftest import IRIS_ROW, ServerProcess
+from tests.serving.raw import request
 
 REQUEST = b"".join(request())
-NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 
 
 @pytest.fixture
-def server(start_server, tmp_path, iris: Release) -> ServerProcess:
-    ReleaseCache(tmp_path / "data" / "serving_cache").keep(iris, deployment_of(iris))
-    started = start_server(DATABASE_URL=NOWHERE, MLOPS_SHUTDOWN_SECONDS="6")
+def server(start_server, database, store, iris: Release) -> ServerProcess:
+    store.publish(iris)
+    database.deploy(iris)
+    started = start_server(DATABASE_URL=database.url, MLOPS_SHUTDOWN_SECONDS="6")
     started.wait_until_ready()
     return started
 

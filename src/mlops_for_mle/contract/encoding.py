@@ -11,7 +11,9 @@ The encoding follows from the contract alone:
 A contract of plain numbers is encoded as it is: one column a feature, unchanged.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -23,9 +25,11 @@ from mlops_for_mle.contract.rules import Column, read_time
 UNKNOWN_CODE = -1.0
 
 Matrix = npt.NDArray[np.float64]
+Values = Sequence[Any] | Column
 ColumnKind = Literal["number", "boolean", "category", "part"]
 
 _THURSDAY = 4  # 1970-01-01
+_FIRST_DAY = date(1970, 1, 1).toordinal()
 
 
 class EncodedColumn(NamedTuple):
@@ -49,7 +53,26 @@ def is_plain(contract: Contract) -> bool:
     return all(one.is_number and not one.is_optional for one in contract.features.values())
 
 
-def encode(columns: Mapping[str, Sequence[Any] | Column], contract: Contract) -> Matrix:
+class Encoder:
+    """Encodes columns of one contract; made once, since a single row is a column of one, too."""
+
+    def __init__(self, contract: Contract) -> None:
+        """Prepare for a contract."""
+        self._encoders = {name: _encoder_of(one) for name, one in contract.features.items()}
+
+    def __call__(self, columns: Iterable[Values]) -> Matrix:
+        """Encode allowed values, a column of each feature in the order of the contract."""
+        encoded: list[Values] = []
+        for encode_one, values in zip(self._encoders.values(), columns, strict=True):
+            encoded += encode_one(values)
+        return np.array(encoded, np.float64).T
+
+    def feature(self, name: str, values: Values) -> Matrix:
+        """Encode values of one feature; shape (encoded columns of the feature, rows)."""
+        return np.array(self._encoders[name](values), np.float64)
+
+
+def encode(columns: Mapping[str, Values], contract: Contract) -> Matrix:
     """Encode columns of allowed values, one of each feature.
 
     Args:
@@ -59,19 +82,7 @@ def encode(columns: Mapping[str, Sequence[Any] | Column], contract: Contract) ->
     Returns:
         Shape (rows, encoded columns).
     """
-    encoded: list[Column] = []
-    for name, feature in contract.features.items():
-        values = columns[name]
-        if feature.is_time:
-            times = read_times(values)
-            encoded.extend(_part(times, part) for part in feature.date_parts)
-        elif feature.type == "category":
-            codes = category_codes(feature)
-            encoded.append(np.array([codes.get(one, UNKNOWN_CODE) for one in values], np.float64))
-        else:
-            # NumPy makes NaN of None.
-            encoded.append(np.asarray(values, np.float64))
-    return np.stack(encoded, axis=1)
+    return Encoder(contract)(columns[name] for name in contract.features)
 
 
 def encode_target(values: Sequence[Any] | Column, target: Target) -> Column:
@@ -116,7 +127,7 @@ def category_codes(feature: Feature) -> dict[Any, float]:
     return codes | {None: float(len(feature.categories)) if is_separate else float("nan")}
 
 
-def read_times(values: Sequence[Any] | Column) -> Column:
+def read_times(values: Values) -> Column:
     """Dates or times as datetime64 in UTC, NaT where there is none.
 
     Args:
@@ -129,6 +140,46 @@ def read_times(values: Sequence[Any] | Column) -> Column:
         return values
     times = [None if one is None else read_time(one) for one in values]
     return np.array(times, "datetime64[us]")
+
+
+def _encoder_of(feature: Feature) -> Callable[[Values], list[Values]]:
+    if feature.is_time:
+        return partial(_parts, parts=feature.date_parts)
+    if feature.type == "category":
+        return partial(_codes, codes=_Codes(category_codes(feature)))
+    # NumPy makes NaN of None.
+    return lambda values: [values]
+
+
+class _Codes(dict[Any, float]):
+    def __missing__(self, value: Any) -> float:
+        return UNKNOWN_CODE
+
+
+def _codes(values: Values, codes: _Codes) -> list[Values]:
+    return [list(map(codes.__getitem__, values))]
+
+
+def _parts(values: Values, parts: Sequence[DatePart]) -> list[Values]:
+    if isinstance(values, np.ndarray) and values.dtype.kind == "M":
+        return [_part(values, part) for part in parts]
+    # Python takes a time apart as quickly as NumPy makes one of text, and a single one sooner.
+    times = [None if one is None else read_time(one) for one in values]
+    found: list[Values] = []
+    for part in parts:
+        take = _PLAIN_PARTS[part]
+        found.append([None if one is None else take(one) for one in times])
+    return found
+
+
+_PLAIN_PARTS: Mapping[DatePart, Callable[[datetime], int]] = {
+    "days_since_1970": lambda time: time.toordinal() - _FIRST_DAY,
+    "year": lambda time: time.year,
+    "month": lambda time: time.month,
+    "day": lambda time: time.day,
+    "day_of_week": datetime.isoweekday,
+    "hour": lambda time: time.hour,
+}
 
 
 def _part(times: Column, part: DatePart) -> Column:

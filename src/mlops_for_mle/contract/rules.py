@@ -10,7 +10,8 @@ Plain values are those of JSON: numbers, booleans, text and None; dates and time
 
 import json
 import math
-from datetime import UTC, date, datetime
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -28,6 +29,7 @@ _LONGEST_TIME = 64
 # PostgreSQL holds no NUL, and blank text stands for a missing value.
 _TEXT_PATTERN = r"^[^\x00]*[^\s\x00][^\x00]*$"
 _SHOWN_CATEGORIES = 20
+_MIDNIGHT = time()
 
 
 def bounds(feature: Feature, precision: Precision = "float64") -> tuple[float, float]:
@@ -88,12 +90,28 @@ def fault(value: Any, feature: Feature, precision: Precision = "float64") -> str
     return unreadable or (None if _is_discrete(value, feature) else "is no known category")
 
 
+def check_times(values: Sequence[str | None], feature: Feature) -> None:
+    """See that dates or times of a JSON body are such, and allowed.
+
+    Raises:
+        ValueError: One of them is not; ``fault`` says which and why.
+    """
+    times = [read_time(one) for one in values if one is not None]
+    if not times:
+        return
+    is_late = feature.latest is not None and max(times) > feature.latest
+    if is_late or (feature.earliest is not None and min(times) < feature.earliest):
+        raise ValueError("out of range")
+    if feature.type == "date" and any(one.time() != _MIDNIGHT for one in times):
+        raise ValueError("a time of day")
+
+
 def json_type(feature: Feature, precision: Precision = "float64") -> Any:
     """The type by which msgspec decodes and checks a value of a JSON body.
 
     What it refuses, ``fault`` explains. It is stricter in two ways, which ``fault`` then allows: a
     whole number written as 1.0 is none of the integer categories. And looser in one: a date or
-    time is text of any form, which ``read_times`` has to take.
+    time is text of any form, which ``check_times`` looks at.
     """
     value: Any
     if feature.is_number:

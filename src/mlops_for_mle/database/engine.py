@@ -16,6 +16,18 @@ MLFLOW_DATABASE_NAME = "mlflow"
 
 _DRIVER = "postgresql+psycopg2"
 
+CONNECT_ARGS = {
+    "application_name": "mlops-for-mle",
+    # Else names and text depend on how somebody has made the database.
+    "client_encoding": "utf8",
+    "connect_timeout": 5,
+    # Otherwise a connection that a network dropped silently would block for minutes.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+
 
 def is_embedded() -> bool:
     """Whether no external database is configured."""
@@ -63,17 +75,7 @@ def engine_for(url: str) -> Engine:
     return create_engine(
         url,
         pool_pre_ping=True,
-        connect_args={
-            "application_name": "mlops-for-mle",
-            # Else names and text depend on how somebody has made the database.
-            "client_encoding": "utf8",
-            "connect_timeout": 5,
-            # Otherwise a connection that a network dropped silently would block for minutes.
-            "keepalives_idle": 10,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 30_000,
-        },
+        connect_args=CONNECT_ARGS,
     )
 
 

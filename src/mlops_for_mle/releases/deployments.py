@@ -5,36 +5,17 @@ command or the API.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from datetime import datetime
-from typing import Literal
+from dataclasses import fields
 
 from sqlalchemy import Connection, insert, select
 
 from mlops_for_mle.database.engine import lock
 from mlops_for_mle.database.tables import deployments
 from mlops_for_mle.errors import PrerequisiteError, UserError
-from mlops_for_mle.releases.manifest import Manifest
+from mlops_for_mle.releases.manifest import Deployment, Event, Manifest
 from mlops_for_mle.releases.store import ReleaseStore
 
-Event = Literal["deploy", "rollback", "load_failed"]
 SERVING_EVENTS: tuple[Event, ...] = ("deploy", "rollback")
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """One row of the audit trail."""
-
-    id: int
-    contract: str
-    event: Event
-    release: str
-    model_version: int
-    run_id: str
-    reason: str
-    actor: str
-    created_at: datetime
-
 
 _COLUMNS = [deployments.c[one.name] for one in fields(Deployment)]
 
@@ -111,6 +92,8 @@ def roll_back(
     if not rows:
         raise PrerequisiteError(f"Nothing of {contract} is deployed yet: run `kedro run` first.")
     served = rows[0]
+    if expected not in (None, served.id):
+        raise _came_in_between(served)
     earlier = list(dict.fromkeys(one.release for one in rows if one.release != served.release))
     chosen = release or _release_before(rows)
     if chosen is None:
@@ -126,12 +109,9 @@ def roll_back(
     manifest = store.fetch(contract, chosen).manifest
     _take_turn(connection, contract)
     now = current(connection, contract)
-    if now != served or expected not in (None, served.id):
+    if now is None or now != served:
         connection.rollback()
-        raise RollbackRefusedError(
-            f"Another deployment has come in between: {now.release if now else 'nothing'} is "
-            "served now. Look again."
-        )
+        raise _came_in_between(now or served)
     return _append(connection, "rollback", manifest, reason, actor)
 
 
@@ -174,6 +154,12 @@ def _append(
     row = connection.execute(statement.returning(*_COLUMNS)).one()
     connection.commit()
     return Deployment(*row)
+
+
+def _came_in_between(served: Deployment) -> RollbackRefusedError:
+    return RollbackRefusedError(
+        f"Another deployment has come in between: {served.release} is served now. Look again."
+    )
 
 
 def _release_before(rows: list[Deployment]) -> str | None:

@@ -5,6 +5,7 @@ calls it a ``Manifest``, which stands beside the model's bytes in a release.
 """
 
 import hashlib
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Self
 
@@ -15,6 +16,7 @@ from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.errors import ReleaseError
 
 PlainValue = bool | int | float | str | None
+Event = Literal["deploy", "rollback", "load_failed"]
 
 
 class SnapshotFacts(Configuration):
@@ -145,6 +147,21 @@ class Release(Configuration):
                 f"{found[:12]}…, its manifest says {manifest.model_sha256[:12]}…"
             )
         return cls(manifest=manifest, model=model)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One row of the audit trail, see ``releases.deployments``."""
+
+    id: int
+    contract: str
+    event: Event
+    release: str
+    model_version: int
+    run_id: str
+    reason: str
+    actor: str
+    created_at: datetime
 
 
 def sha256_of(content: bytes) -> str:

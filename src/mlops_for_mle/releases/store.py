@@ -12,11 +12,15 @@ from uuid import uuid4
 import fsspec
 from pydantic import ValidationError
 
-from mlops_for_mle.errors import ReleaseError
+from mlops_for_mle.errors import ReleaseError, UserError
 from mlops_for_mle.releases.manifest import Manifest, Release
 
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
+
+
+class StoreError(UserError):
+    """The store does not answer, or refuses; a release in it may well be whole."""
 
 
 class ReleaseStore:
@@ -63,6 +67,7 @@ class ReleaseStore:
 
         Raises:
             ReleaseError: The release is not there, or its manifest is none of this release.
+            StoreError: The store does not answer.
         """
         try:
             manifest = Manifest.model_validate_json(self._read(contract, name, MANIFEST_FILE))
@@ -80,6 +85,7 @@ class ReleaseStore:
 
         Raises:
             ReleaseError: It is not there, incomplete or altered.
+            StoreError: The store does not answer.
         """
         manifest = self.manifest(contract, name)
         return Release.checked(manifest, self._read(contract, name, MODEL_FILE))
@@ -90,6 +96,9 @@ class ReleaseStore:
             return bytes(file_system.cat_file(f"{root}/{contract}/{name}/{file}"))
         except FileNotFoundError:
             raise ReleaseError(f"{self.url}/{contract}/{name} has no {file}") from None
+        except Exception as error:
+            # Each kind of store has its own errors.
+            raise StoreError(f"{self.url}/{contract}/{name} cannot be read: {error}") from error
 
     def _write(self, contract: str, name: str, file: str, content: bytes) -> None:
         file_system, root = self._opened

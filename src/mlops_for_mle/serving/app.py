@@ -1,66 +1,85 @@
-"""Builds the application from its settings and services."""
+"""Builds the application: every route is FastAPI's, behind what surrounds all of them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.types import ASGIApp
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Match
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlops_for_mle import __version__
-from mlops_for_mle.serving.guards.protection import Protection
-from mlops_for_mle.serving.http.framework_errors import answer_errors
-from mlops_for_mle.serving.http.framework_guard import FrameworkGuard
-from mlops_for_mle.serving.http.hot_routes import HotRoutes
-from mlops_for_mle.serving.openapi import OpenApiDocument
-from mlops_for_mle.serving.routes.feedback import feedback_router
-from mlops_for_mle.serving.routes.health import health_router
-from mlops_for_mle.serving.routes.invocations import invocations_route, mlflow_router
-from mlops_for_mle.serving.routes.model import model_router
-from mlops_for_mle.serving.routes.observations import observations_router
-from mlops_for_mle.serving.routes.open_inference import infer_routes, open_inference_router
-from mlops_for_mle.serving.routes.operation import add_operation
-from mlops_for_mle.serving.routes.predict import predict_route
-from mlops_for_mle.serving.routes.preview import preview_route
-from mlops_for_mle.serving.services import Services, build_services
+from mlops_for_mle.serving import (
+    deployments,
+    feedback,
+    health,
+    metrics,
+    mlflow,
+    model,
+    monitoring,
+    observations,
+    oip,
+    openapi,
+    page,
+    predict,
+    tracing,
+)
+from mlops_for_mle.serving.auth import Access
+from mlops_for_mle.serving.context import Guard, RequestContext, Services, problem_answer
+from mlops_for_mle.serving.database import Database
+from mlops_for_mle.serving.errors import FieldError, ProblemError, our_failure, shown, unprocessable
+from mlops_for_mle.serving.fast import FastWay
+from mlops_for_mle.serving.metrics import Metrics
+from mlops_for_mle.serving.predict import response
+from mlops_for_mle.serving.prediction_log import PredictionLog
+from mlops_for_mle.serving.releases import Releases
 from mlops_for_mle.serving.settings import ServingSettings
 
+# Each has a function `router(services)`; the document lists their routes in this order.
+ROUTERS = (
+    *(predict, mlflow, oip, observations, feedback),
+    *(model, deployments, monitoring, health, metrics, page),
+)
+HOT_ROUTES = (predict.PREDICT, predict.PREVIEW, mlflow.INVOCATIONS, *oip.INFER)
 
-def create_app(
-    settings: ServingSettings,
-    services: Services | None = None,
-    protection: Protection | None = None,
-) -> ASGIApp:
-    """Make the ASGI application.
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+_REQUEST_HEADERS = (
+    "Authorization", "Content-Type", "If-Match", "Idempotency-Key", "X-API-Key", "X-Request-ID",
+)  # fmt: skip
+_ANSWER_HEADERS = ("ETag", "Location", "Retry-After", "X-Request-ID")
 
-    Args:
-        settings: What the person has set.
-        services: The parts to use; made from the settings when they are not given. They are
-            started and stopped with the application.
-        protection: What stands in front of all routes, hot ones included; None for nothing.
+
+def make_services(settings: ServingSettings) -> Services:
+    """Make the parts of a serving process; nothing runs before ``Services.start``.
+
+    Raises:
+        ConfigurationError: The file of API keys is not valid.
     """
-    services = services or build_services(settings)
-    hot_routes = [
-        predict_route(services),
-        preview_route(services),
-        invocations_route(services),
-        *infer_routes(services),
-    ]
-    others = FrameworkGuard(_framework(services), services.gate, settings.max_body_bytes)
-    routes = HotRoutes(hot_routes, others)
-    return routes if protection is None else protection.around(routes)
+    counts = Metrics()
+    return Services(
+        settings=settings,
+        access=Access(settings),
+        releases=Releases(settings, counts),
+        log=PredictionLog(settings),
+        metrics=counts,
+        database=Database(settings.max_concurrency),
+    )
 
 
-def _framework(services: Services) -> FastAPI:
-    """The ordinary routes."""
+def create_app(services: Services) -> "Application":
+    """Make the application; it starts and stops the services."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         services.start()
-        try:
-            yield
-        finally:
-            await run_in_threadpool(services.stop)
+        counting = asyncio.create_task(services.metrics.keep_fresh(services))
+        yield
+        counting.cancel()
+        await run_in_threadpool(services.stop)
 
     application = FastAPI(
         title="mlops-for-mle",
@@ -70,14 +89,78 @@ def _framework(services: Services) -> FastAPI:
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
+        # A redirect would take its host from the request.
+        redirect_slashes=False,
     )
-    application.include_router(health_router(services))
-    application.include_router(model_router(services))
-    application.include_router(mlflow_router(services))
-    application.include_router(open_inference_router(services))
-    application.include_router(observations_router(services))
-    application.include_router(feedback_router(services))
-    add_operation(application, services)
-    application.openapi = OpenApiDocument(application, services)  # type: ignore[method-assign]
-    answer_errors(application)
-    return application
+    for module in ROUTERS:
+        application.include_router(module.router(services))
+    application.include_router(openapi.router(services, ROUTERS))
+    _answer_errors(application)
+    guard = Guard(application, services)
+    guarded: ASGIApp = guard
+    if services.settings.allowed_origins:
+        # In front of the keys, since a browser asks for permission without one.
+        guarded = CORSMiddleware(
+            guard,
+            allow_origins=services.settings.allowed_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=_REQUEST_HEADERS,
+            expose_headers=_ANSWER_HEADERS,
+        )
+    context = RequestContext(guarded, services)
+    if tracing.is_wanted() and (traced := tracing.traced(context)) is not None:
+        return Application(traced, None)
+    return Application(context, FastWay(services, context, guard, HOT_ROUTES))
+
+
+class Application:
+    """An ASGI application with a short way beside it, for the protocol that knows of it."""
+
+    def __init__(self, application: ASGIApp, fast_way: FastWay | None) -> None:
+        """Join the two; without the short way everything goes through the application."""
+        self._application = application
+        self.fast_way = fast_way
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer in the ordinary way."""
+        await self._application(scope, receive, send)
+
+
+def _answer_errors(application: FastAPI) -> None:
+    """Word the framework's errors as all others."""
+
+    @application.exception_handler(ProblemError)
+    async def on_problem(request: Request, problem: ProblemError) -> Response:
+        return response(problem_answer(problem, request.scope["path"]))
+
+    @application.exception_handler(HTTPException)
+    async def on_http_error(request: Request, error: HTTPException) -> Response:
+        headers = dict(error.headers or {})
+        if "Allow" in headers:
+            # The framework names only the methods of one of the path's routes.
+            allowed = (
+                method
+                for method in _METHODS
+                if any(
+                    route.matches({**request.scope, "method": method})[0] is Match.FULL
+                    for route in application.routes
+                )
+            )
+            headers["Allow"] = ", ".join(allowed)
+        return await on_problem(
+            request, ProblemError(error.status_code, str(error.detail), headers=headers)
+        )
+
+    @application.exception_handler(Exception)
+    async def on_failure(request: Request, _: Exception) -> Response:
+        return await on_problem(request, our_failure())
+
+    @application.exception_handler(RequestValidationError)
+    async def on_wrong_request(request: Request, error: RequestValidationError) -> Response:
+        errors = [
+            FieldError(
+                ".".join(map(str, one["loc"][1:])), "is not valid", shown(one["input"]), one["msg"]
+            )
+            for one in error.errors()
+        ]
+        return await on_problem(request, unprocessable(*errors))

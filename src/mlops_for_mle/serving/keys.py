@@ -4,7 +4,6 @@ A key is 256 random bits, so its plain SHA-256 digest tells nothing about it; on
 kept, in a file that its owner alone can read.
 """
 
-import argparse
 import fcntl
 import hashlib
 import os
@@ -16,18 +15,16 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
-from uuid import uuid4
 
+import click
 from pydantic import Field, ValidationError
 
-from mlops_for_mle.configuration import explain_errors
 from mlops_for_mle.contract import Configuration
 from mlops_for_mle.errors import ConfigurationError, UserError
 
 Scope = Literal["read", "predict", "write", "admin"]
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
-PREFIX = "mlops_"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,47}")
 
@@ -73,22 +70,17 @@ class KeyFile:
             ConfigurationError: The file cannot be read or is not of the expected form.
         """
         try:
-            raw = self.path.read_bytes()
+            return KeyDocument.model_validate_json(self.path.read_bytes()).keys
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise ConfigurationError(
-                f"The API keys in {self.path} cannot be read: {error.strerror}"
-            ) from None
-        try:
-            return KeyDocument.model_validate_json(raw).keys
+            raise ConfigurationError(f"The API keys cannot be read: {error}") from None
         except ValidationError as error:
-            reasons = "; ".join(
-                line.partition(" (found")[0] for line in explain_errors(error, "", KeyDocument)
-            )
-            raise ConfigurationError(f"The API keys in {self.path} are not valid: {reasons}") from (
-                None
-            )
+            # Nothing of the content is shown: it may be a key.
+            reasons = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            raise ConfigurationError(
+                f"The API keys in {self.path} are not valid: {'; '.join(reasons)}"
+            ) from None
 
     def create(self, name: str, scopes: Sequence[Scope]) -> str:
         """Add a key and give it; it cannot be shown again.
@@ -101,7 +93,7 @@ class KeyFile:
                 f"A key cannot be named {name!r}: allowed are 1 to 48 characters out of a-z, 0-9, "
                 "'.', '_' and '-', starting with a letter or a digit."
             )
-        key = PREFIX + secrets.token_urlsafe(32)
+        key = "mlops_" + secrets.token_urlsafe(32)
         with self._locked():
             keys = self.read() or ()
             if any(one.name == name for one in keys):
@@ -130,7 +122,7 @@ class KeyFile:
             self._write(kept)
 
     def _write(self, keys: tuple[ApiKey, ...]) -> None:
-        partial = self.path.with_name(f".{self.path.name}.{uuid4().hex}")
+        partial = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(KeyDocument(keys=keys).model_dump_json(indent=2) + "\n")
@@ -155,60 +147,55 @@ def digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Create, list or revoke keys.
+@click.group(name="python -m mlops_for_mle.serving.keys")
+@click.option("--file", "path", type=Path, help="The file of keys [MLOPS_API_KEYS_FILE]")
+@click.pass_context
+def commands(context: click.Context, path: Path | None) -> None:
+    """Manage the server's API keys."""
+    from mlops_for_mle.serving.settings import ServingSettings
 
-    Returns:
-        The exit status: 0, or 2 for a person's mistake.
-    """
-    options = _parser().parse_args(arguments)
-    try:
-        from mlops_for_mle.serving.settings import ServingSettings
-
-        file = KeyFile(options.file or ServingSettings.load().api_keys_file)
-        if options.command == "create":
-            _say(file.create(options.name, options.scope))
-            print(  # noqa: T201  (the answer to a person, beside the key itself)
-                f"Kept as a digest in {file.path}; the key is not shown again.", file=sys.stderr
-            )
-        elif options.command == "revoke":
-            file.revoke(options.name)
-            _say(f"Revoked {options.name}.")
-        else:
-            for one in file.read() or ():
-                _say(f"{one.name:<24} {','.join(one.scopes):<20} {one.created_at.isoformat()}")
-    except (UserError, OSError) as error:
-        print(error, file=sys.stderr)  # noqa: T201  (the answer to a person's mistake)
-        return 2
-    return 0
+    context.obj = KeyFile(path or ServingSettings.load().api_keys_file)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m mlops_for_mle.serving.keys", description="Manage the server's API keys."
-    )
-    parser.add_argument("--file", type=Path, help="The file of keys [MLOPS_API_KEYS_FILE]")
-    commands = parser.add_subparsers(dest="command", required=True)
-    create = commands.add_parser("create", help="make a key and print it, once")
-    create.add_argument("name", help="who will use it, such as web-shop or kim")
-    create.add_argument(
-        "--scope",
-        action="append",
-        required=True,
-        choices=SCOPES,
-        help="read: what every key may read, such as /metrics; predict: predictions; write: "
-        "observations, feedback and logged predictions; admin: everything, rollback included; may "
-        "be repeated",
-    )
-    commands.add_parser("list", help="show names, scopes and dates")
-    revoke = commands.add_parser("revoke", help="take a key away")
-    revoke.add_argument("name")
-    return parser
+@commands.command()
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    type=click.Choice(SCOPES),
+    multiple=True,
+    required=True,
+    help="read: what every key may read, such as /metrics; predict: predictions; write: "
+    "observations, feedback and logged predictions; admin: everything, rollback included; may be "
+    "repeated",
+)
+@click.pass_obj
+def create(file: KeyFile, name: str, scopes: Sequence[Scope]) -> None:
+    """Make a key for somebody, such as web-shop or kim, and print it, once."""
+    click.echo(file.create(name, scopes))
+    click.echo(f"Kept as a digest in {file.path}; the key is not shown again.", err=True)
 
 
-def _say(line: str) -> None:
-    print(line)  # noqa: T201  (a command's output)
+@commands.command(name="list")
+@click.pass_obj
+def show(file: KeyFile) -> None:
+    """Show names, scopes and dates."""
+    for one in file.read() or ():
+        click.echo(f"{one.name:<24} {','.join(one.scopes):<20} {one.created_at.isoformat()}")
+
+
+@commands.command()
+@click.argument("name")
+@click.pass_obj
+def revoke(file: KeyFile, name: str) -> None:
+    """Take a key away."""
+    file.revoke(name)
+    click.echo(f"Revoked {name}.")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        commands()
+    except (UserError, OSError) as error:
+        click.echo(error, err=True)
+        sys.exit(2)

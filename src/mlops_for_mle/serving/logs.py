@@ -3,12 +3,13 @@
 import logging
 import re
 import sys
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from mlops_for_mle.serving.guards.request_context import current_request
 from mlops_for_mle.serving.settings import LogFormat
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
@@ -23,6 +24,24 @@ _SECRETS = re.compile(
     r"|(?P<key>\bmlops_)[A-Za-z0-9_-]{43}\b",
     re.IGNORECASE,
 )
+
+
+@dataclass(slots=True)
+class RequestFacts:
+    """What is known of the request that is being answered, for log lines and traces.
+
+    Attributes:
+        request_id: The client's ``X-Request-ID``, or one that was made for it.
+        prediction_id: The id of its predictions, once there are any.
+        is_wanted: Whether somebody still waits for the answer.
+    """
+
+    request_id: str
+    prediction_id: str | None = None
+    is_wanted: bool = True
+
+
+current_request: ContextVar[RequestFacts | None] = ContextVar("current_request", default=None)
 
 
 class JsonFormatter(logging.Formatter):
@@ -56,7 +75,12 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
         """Give the line without its traceback."""
         ids = " ".join(f"{name}={value}" for name, value in _request().items())
-        return super().formatMessage(record) + (f" [{ids}]" if ids else "")
+        # A client's text may hold what a terminal would obey.
+        line = "".join(
+            one if one.isprintable() else one.encode("unicode_escape").decode()
+            for one in super().formatMessage(record)
+        )
+        return line + (f" [{ids}]" if ids else "")
 
     def format(self, record: logging.LogRecord) -> str:
         """Give the line."""

@@ -1,76 +1,239 @@
-"""The OpenAPI document: FastAPI's own routes and the hot routes, for the release in service."""
+"""The OpenAPI document: FastAPI's, with what the contract in service says of rows and answers.
 
-from typing import Any
+The types that read rows give their schemas. Examples are made of the contract, never of data.
+"""
 
-from fastapi import FastAPI
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import Response
 
-from mlops_for_mle.serving.guards.access import describe_security
-from mlops_for_mle.serving.routes import invocations, open_inference, predict
-from mlops_for_mle.serving.routes.feedback import FEEDBACK_SCHEMA, new_feedback_schema
-from mlops_for_mle.serving.routes.open_inference_document import infer_operation
-from mlops_for_mle.serving.routes.preview import PATH as PREVIEW_PATH
-from mlops_for_mle.serving.routes.preview import preview_operation
-from mlops_for_mle.serving.services import Services
-from mlops_for_mle.serving.stores.observation_models import observation_schemas
+from mlops_for_mle.contract import Contract, Feature
+from mlops_for_mle.contract.rules import Precision, bounds, json_type
+from mlops_for_mle.serving.auth import explain, needed
 
-_PROBLEM_SCHEMA: dict[str, Any] = {
-    "title": "Problem",
-    "description": "Why a request was not answered (RFC 9457).",
-    "type": "object",
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "path": {"type": "string", "description": "Where it stands in the request"},
-                    "message": {"type": "string", "description": "What is wrong"},
-                    "given": {"type": ["string", "null"], "description": "The value, shortened"},
-                    "allowed": {"type": "string", "description": "What would be right"},
-                },
-                "required": ["path", "message", "given", "allowed"],
-            },
+if TYPE_CHECKING:
+    from mlops_for_mle.serving.context import Services
+    from mlops_for_mle.serving.releases import Served
+
+Schema = dict[str, Any]
+
+_TEXT: Schema = {"type": "string"}
+_COMPONENTS: dict[str, Schema] = {
+    "Problem": {
+        "description": "Why a request was not answered (RFC 9457).",
+        "type": "object",
+        "properties": {
+            "type": _TEXT,
+            "title": _TEXT,
+            "status": {"type": "integer"},
+            "detail": _TEXT,
+            "errors": {"type": "array", "items": {"$ref": "#/components/schemas/FieldError"}},
         },
+        "required": ["type", "title", "status", "detail"],
     },
-    "required": ["type", "title", "status", "detail"],
+    "FieldError": {
+        "type": "object",
+        "properties": {
+            "path": _TEXT | {"description": "Where it stands in the request"},
+            "message": _TEXT | {"description": "What is wrong"},
+            "given": {"type": ["string", "null"], "description": "The value, shortened"},
+            "allowed": _TEXT | {"description": "What would be right"},
+        },
+        "required": ["path", "message", "given", "allowed"],
+    },
+    "MlflowError": {
+        "description": "Why a request was not answered, as MLflow words it.",
+        "type": "object",
+        "properties": {"error_code": _TEXT, "message": _TEXT},
+        "required": ["error_code", "message"],
+    },
+    "InferenceError": {
+        "description": "Why a request was not answered, as the Open Inference Protocol words it.",
+        "type": "object",
+        "properties": {"error": _TEXT},
+        "required": ["error"],
+    },
 }
 
 
-class OpenApiDocument:
-    """Makes the document when it is asked for, so that it describes the contract in service."""
+def router(services: "Services", modules: Sequence[ModuleType]) -> APIRouter:
+    """The document's route; it is made once for each release.
 
-    def __init__(self, application: FastAPI, services: Services) -> None:
-        """Describe the routes of an application and its services."""
-        self._application = application
-        self._services = services
+    Args:
+        services: Knows the release in service.
+        modules: Of the routes: ``operations(served)`` of one gives bodies and answers by path,
+            ``schemas(contract)`` components.
+    """
+    found = APIRouter(include_in_schema=False)
+    made: dict[str, Any] = {}
 
-    def __call__(self) -> dict[str, Any]:
-        """The document."""
-        served = self._services.slot.current
-        document = get_openapi(
-            title=self._application.title,
-            version=self._application.version,
-            description=self._application.description,
-            routes=self._application.routes,
-        )
-        document["paths"][PREVIEW_PATH] = {"post": preview_operation(served)}
-        paths = document["paths"]
-        paths[predict.PATH] = {"post": predict.predict_operation(served)}
-        paths[invocations.PATH] = {"post": invocations.invocations_operation(served)}
-        for path in open_inference.INFER_PATHS:
-            paths[path] = {"post": infer_operation(path, served)}
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        schemas["Problem"] = _PROBLEM_SCHEMA
-        schemas["MlflowError"] = invocations.ERROR_SCHEMA
-        schemas["InferenceError"] = open_inference.ERROR_SCHEMA
-        contract = served.contract if served is not None else None
-        schemas.update(observation_schemas(contract))
-        schemas["NewFeedback"] = new_feedback_schema(contract)
-        schemas["Feedback"] = FEEDBACK_SCHEMA
-        describe_security(document)
-        return document
+    @found.get("/openapi.json")
+    def document(request: Request) -> Response:
+        served = services.releases.current
+        if not made or made["served"] is not served:
+            text = msgspec.json.encode(_document(request.app, served, modules))
+            made.update(served=served, text=text)
+        return Response(made["text"], media_type="application/json")
+
+    return found
+
+
+def problems(descriptions: dict[str, str], schema: str = "Problem") -> dict[int | str, Any]:
+    """Responses that are errors of a protocol; ``schema`` names its component."""
+    media = "application/problem+json" if schema == "Problem" else "application/json"
+    content = {media: {"schema": component(schema)}}
+    return {
+        status: {"description": description, "content": content}
+        for status, description in descriptions.items()
+    }
+
+
+def component(name: str) -> Schema:
+    """A reference to a schema of the document."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def json_request(schema: Schema, **examples: Any) -> Schema:
+    """What the document says of a body, for ``openapi_extra``."""
+    shown = {name.replace("_", " "): {"value": one} for name, one in examples.items()}
+    content = {"schema": schema, **({"examples": shown} if shown else {})}
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+def json_answer(description: str, schema: Schema, **headers: str) -> Schema:
+    """What the document says of an answer; headers with their descriptions."""
+    shown = {
+        name.replace("_", "-"): {"description": text, "schema": _TEXT}
+        for name, text in headers.items()
+    }
+    answer = {"description": description, "content": {"application/json": {"schema": schema}}}
+    return answer | ({"headers": shown} if shown else {})
+
+
+def feature_schema(feature: Feature, precision: Precision = "float64") -> Schema:
+    """The schema of one value."""
+    schema = msgspec.json.schema(json_type(feature, precision))
+    unit = f"in {feature.unit}" if feature.unit else None
+    text = ", ".join(part for part in (feature.description, unit) if part)
+    form = {"date": "date", "timestamp": "date-time"}.get(feature.type)
+    facts = {"description": text or None, "format": form}
+    return schema | {name: one for name, one in facts.items() if one}
+
+
+def row_schema(contract: Contract, precision: Precision = "float64") -> Schema:
+    """The schema of one row of a request."""
+    features = contract.features.items()
+    return object_of(
+        {name: feature_schema(one, precision) for name, one in features},
+        [name for name, one in features if not one.is_optional],
+    )
+
+
+def columns_of(row: Schema) -> Schema:
+    """The schema of columns of such rows."""
+    lists = {
+        name: {"type": "array", "items": one, "minItems": 1}
+        for name, one in row["properties"].items()
+    }
+    return row | {"properties": lists, "description": "Lists of one length, one value a row"}
+
+
+def object_of(properties: dict[str, Schema], required: list[str] | None = None) -> Schema:
+    """An object without other fields."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties) if required is None else required,
+        "additionalProperties": False,
+    }
+
+
+def prediction_schemas(served: "Served") -> dict[str, Schema]:
+    """What stands for each row in an answer."""
+    target = served.contract.target
+    if not target.classes:
+        return {target.response_name: {"type": "number"}}
+    labels = list(target.labels.values())
+    found: dict[str, Schema] = {
+        target.response_name: {"enum": list(target.class_values)},
+        "label": _TEXT | {"enum": labels},
+    }
+    if served.manifest.has_probabilities:
+        one = {"type": "number", "minimum": 0, "maximum": 1}
+        found["probabilities"] = object_of(dict.fromkeys(labels, one))
+    return found
+
+
+def example_row(contract: Contract) -> dict[str, Any]:
+    """A row that the contract allows."""
+    return {name: _example(one) for name, one in contract.features.items()}
+
+
+def _example(feature: Feature) -> Any:
+    if feature.categories:
+        return feature.categories[0]
+    if feature.type == "boolean":
+        return True
+    if feature.is_time:
+        time = datetime(2026, 1, 31)  # noqa: DTZ001  (as the contract's times)
+        time = max(time, feature.earliest or time)
+        time = min(time, feature.latest or time)
+        return time.date().isoformat() if feature.type == "date" else time.isoformat()
+    lower, upper = bounds(feature)
+    middle = 1.0 if feature.minimum is None or feature.maximum is None else (lower + upper) / 2
+    number = min(max(middle, lower), upper)
+    return round(number, 4) if feature.type != "integer" else int(number)
+
+
+def _document(app: FastAPI, served: "Served | None", modules: Sequence[ModuleType]) -> Schema:
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas.update(_COMPONENTS)
+    for module in modules:
+        if hasattr(module, "schemas"):
+            schemas.update(module.schemas(served and served.contract))
+        if hasattr(module, "operations") and served is not None:
+            for path, described in module.operations(served).items():
+                operation = document["paths"][path]["post"]
+                operation |= described["request"]
+                operation["responses"]["200"] = described["answer"]
+    document["components"]["securitySchemes"] = {
+        "ApiKey": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An API key, where the server has any. The header X-API-Key does too.",
+        }
+    }
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            _say_what_is_needed(operation, method.upper(), path)
+            known = operation.setdefault("parameters", [])
+            named = {one["name"] for one in known}
+            known += [
+                {"name": name, "in": "path", "required": True, "schema": _TEXT}
+                for name in re.findall(r"{(\w+)}", path)
+                if name not in named
+            ]
+    return document
+
+
+def _say_what_is_needed(operation: Schema, method: str, path: str) -> None:
+    need = needed(method, path)
+    refusals = {"421": "Not a name of this machine"}
+    if need != "nothing":
+        refusals["401"] = explain(need)
+    if need not in {"nothing", "any key"} or method != "GET":
+        refusals["403"] = "The key lacks the scope, or a page of another site asks"
+    operation["security"] = [] if need == "nothing" else [{"ApiKey": []}]
+    if need not in {"admin", "nothing"}:
+        operation["security"].append({})
+    operation["responses"] = problems(refusals) | operation["responses"]

@@ -1,24 +1,33 @@
 """Runs the application under uvicorn, in one process or several."""
 
+import asyncio
 import logging
+import multiprocessing
+import os
+import shutil
 import signal
 import socket
 import sys
-from types import FrameType
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.serving.guards.exposure import require_keys_for
+from mlops_for_mle.serving.auth import require_keys_for
 from mlops_for_mle.serving.logs import log_configuration
-from mlops_for_mle.serving.metrics.folder import shared_metrics_folder
 from mlops_for_mle.serving.settings import ServingSettings
 
-APPLICATION = "mlops_for_mle.serving.worker:create_worker"
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 # Longer than a load balancer keeps idle connections, so that it is never the server who ends one.
 _KEEP_ALIVE_SECONDS = 75
 # What uvicorn itself would take.
 _BACKLOG = 2048
+# Where prometheus_client looks for the folder that all workers share.
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +43,7 @@ def run_server(settings: ServingSettings) -> None:
     listening = bind(settings.host, settings.port)
     settings.export()
     options: dict[str, Any] = {
-        "app": APPLICATION,
+        "app": "mlops_for_mle.serving.server:create_worker",
         "factory": True,
         "log_level": settings.log_level,
         "log_config": log_configuration(settings.log_level, settings.log_format),
@@ -42,37 +51,39 @@ def run_server(settings: ServingSettings) -> None:
         "server_header": False,
         # The rest of the time is for writing out the prediction log, see Services.stop.
         "timeout_graceful_shutdown": settings.shutdown_seconds / 2,
-        "http": "mlops_for_mle.serving.http.protocol:ServingProtocol",
+        "http": "mlops_for_mle.serving.protocol:ServingProtocol",
         "ws": "none",
         "timeout_keep_alive": _KEEP_ALIVE_SECONDS,
     }
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    logger.info("Listening on http://%s:%d (Ctrl+C stops)", shown, port)
+    import uvicorn
+
     if settings.workers == 1:
-        # After an orderly end uvicorn raises the signal again, which would be the exit status.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _stay_orderly)
-        # Loading the model and asking the database start before uvicorn is imported.
-        from mlops_for_mle.serving.worker import create_worker
-
-        application = create_worker()
-        import uvicorn
-
-        from mlops_for_mle.serving.http.patient_server import PatientServer
-
-        options |= {"app": application, "factory": False}
-        config = uvicorn.Config(**options)
-        _announce(listening)
-        server = PatientServer(config)
-        server.run(sockets=[listening])
+        server = uvicorn.Server(uvicorn.Config(**options))
+        with _patience(server, listening):
+            server.run(sockets=[listening])
         if not server.started:
             sys.exit(1)
         return
-    import uvicorn
     from uvicorn.supervisors import Multiprocess
 
-    config = uvicorn.Config(**options, workers=settings.workers)
-    _announce(listening)
-    with shared_metrics_folder():
+    with _metrics_folder(settings):
+        config = uvicorn.Config(**options, workers=settings.workers)
         Multiprocess(config, sockets=[listening]).run()
+
+
+def create_worker() -> "ASGIApp":
+    """Make the application of one process from the environment."""
+    from mlops_for_mle.serving.app import create_app, make_services
+    from mlops_for_mle.serving.protocol import allow_many_connections
+
+    supervisor = multiprocessing.parent_process()
+    if supervisor is not None:
+        threading.Thread(target=_end_with, args=(supervisor,), daemon=True).start()
+    allow_many_connections()
+    return create_app(make_services(ServingSettings.load()))
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -104,11 +115,61 @@ def bind(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _announce(listening: socket.socket) -> None:
-    host, port = listening.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    logger.info("Listening on http://%s:%d (Ctrl+C stops)", shown, port)
+@contextmanager
+def _patience(server: Any, listening: socket.socket) -> Iterator[None]:
+    """Have the connections taken that wait when the server is told to end, instead of reset.
+
+    For a server of one process: others that share the address go on accepting.
+    """
+    end = server.shutdown
+
+    async def shutdown(sockets: list[socket.socket] | None = None) -> None:
+        make = cast(Callable[..., asyncio.Protocol], server.config.http_protocol_class)
+        options = {"config": server.config, "server_state": server.server_state}
+        protocol = partial(make, **options, app_state=server.lifespan.state)
+        waiting = []
+        listening.setblocking(False)
+        with suppress(OSError):
+            while True:
+                waiting.append(listening.accept()[0])
+        # What comes between this and the last look is reset, all later is refused.
+        listening.shutdown(socket.SHUT_RDWR)
+        for connection in waiting:
+            await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
+        await end(sockets)
+
+    server.shutdown = shutdown
+    yield
 
 
-def _stay_orderly(_: int, __: FrameType | None) -> None:
-    """Let the orderly end be the end."""
+@contextmanager
+def _metrics_folder(settings: ServingSettings) -> Iterator[None]:
+    """Make the folder in which workers count, and remove those that killed servers have left."""
+    own = settings.spool / f"metrics-{os.getpid()}"
+    for folder in settings.spool.glob("metrics-*"):
+        if folder == own or not is_running(int(folder.name.rpartition("-")[2])):
+            shutil.rmtree(folder, ignore_errors=True)
+    own.mkdir(parents=True)
+    os.environ[METRICS_FOLDER] = str(own)
+    try:
+        yield
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _end_with(supervisor: Any) -> None:
+    """End this process when the one that started it is gone, however that ended."""
+    supervisor.join()
+    shutil.rmtree(os.environ[METRICS_FOLDER], ignore_errors=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -8,8 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from mlops_for_mle.configuration import explain_errors
-from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.errors import ConfigurationError, explain
 from mlops_for_mle.paths import project_path as default_project_path
 
 PREFIX = "MLOPS_"
@@ -25,142 +24,76 @@ class ServingSettings(BaseSettings):
     """What a person may set; every field is the variable ``MLOPS_<FIELD>``."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid"
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
     )
 
-    project_path: Path = Field(
-        default_factory=default_project_path,
-        description="The project's folder; the defaults of the folders below are under it.",
-    )
-    host: str = Field(
-        default="127.0.0.1",
-        min_length=1,
-        description="The address to listen on. The default answers only to this machine.",
-    )
-    port: int = Field(
-        default=8000,
-        ge=0,
-        le=65535,
-        description="The TCP port to listen on; 0 takes a free one, which is then logged.",
-    )
-    workers: int = Field(
-        default=1,
-        ge=1,
-        le=256,
-        description="How many processes answer; each loads and follows the releases by itself.",
-    )
-    model: str | None = Field(
-        default=None,
-        pattern=r"^[a-z][a-z0-9_]{0,47}$",
-        description="The contract whose deployments are served; unset: the only one that has any.",
-    )
-    release_store: str = Field(
-        default="",
-        description="Where releases are: a folder or an fsspec URL. Default: data/releases.",
-    )
-    cache: Path = Field(
-        default=Path(),
-        description="The folder that keeps the served release for a start without database and "
-        "store. Default: data/serving_cache.",
-    )
-    poll_seconds: float = Field(
-        default=1.0,
-        ge=0.05,
-        le=3600,
-        description="How often the deployments table is looked at, in seconds.",
-    )
-    retry_seconds: float = Field(
-        default=30.0,
-        ge=0.05,
-        le=3600,
-        description="The longest wait before an unavailable database or a release that failed to "
-        "load is tried again, in seconds; the first waits are shorter.",
-    )
-    shutdown_seconds: int = Field(
-        default=10,
-        ge=1,
-        le=3600,
-        description="How long the end may take after SIGTERM, in seconds: half of it for requests "
-        "that are being answered, the rest for writing out the prediction log.",
-    )
-    max_concurrency: int = Field(
-        default=128,
-        ge=1,
-        description="How many requests one process works on at once; one more is answered with "
-        "429.",
-    )
-    request_timeout_seconds: float = Field(
-        default=30.0,
-        gt=0,
-        le=3600,
-        description="How long one request may take, in seconds; a longer one is answered with "
-        "504, and with 408 when its body has not arrived by then.",
-    )
-    max_body_bytes: int = Field(
-        default=16 * 1024 * 1024,
-        ge=1024,
-        description="The largest request body that is read, in bytes; a larger one is answered "
-        "with 413.",
-    )
-    spool: Path = Field(
-        default=Path(),
-        description="The folder that keeps answered predictions until the database has them; on a "
-        "local disk, shared by all workers. Default: data/serving_spool.",
-    )
-    spool_max_bytes: int = Field(
-        default=1024**3,
-        ge=65536,
-        description="The most that the spool folder may hold, in bytes; one row of four features "
-        "takes about 200.",
-    )
-    spool_when_full: SpoolPolicy = Field(
-        default="refuse",
-        description="What happens to a prediction that cannot be kept: refuse answers 503, drop "
-        "answers it and counts it.",
-    )
-    spool_sync: SpoolSync = Field(
-        default="every_second",
-        description="When the disk is told to keep what was spooled: never, every_second or "
-        "always (before each answer). The end of the process loses nothing in any case; a power "
-        "failure loses up to half a minute, a second or nothing.",
-    )
-    ship_seconds: float = Field(
-        default=0.5,
-        ge=0.05,
-        le=3600,
-        description="How often spooled predictions are written to the database, in seconds.",
-    )
-    log_level: LogLevel = Field(
-        default="info", description="The least severe messages that are logged."
-    )
-    log_format: LogFormat | None = Field(
-        default=None,
-        description="How log lines look: json or text. Unset: text for a terminal, else json.",
-    )
-    access_log: AccessLog = Field(
-        default="errors",
-        description="Which requests are logged: off, errors (answers from 500 on, ten a second at "
-        "most) or all, which costs about as much as a prediction.",
-    )
-    api_keys_file: Path = Field(
-        default=Path(),
-        description="The file of API keys, see `python -m mlops_for_mle.serving.keys`. Default: "
-        "conf/local/api_keys.json.",
-    )
-    keyless_hosts: str = Field(
-        default="",
-        pattern=r"^[A-Za-z0-9.-]*(\s*,\s*[A-Za-z0-9.-]+)*$",
-        description="Names, with commas between them, under which the server answers without an "
-        "API key on any address, such as localhost,api. Only for a port that nobody but this "
-        "machine reaches, like a container's that is published on 127.0.0.1. Operations that need "
-        "the scope admin keep needing a key. Unset: none.",
-    )
-    cors_origins: str = Field(
-        default="",
-        pattern=r"^(\*|https?://[^\s,/]+(\s*,\s*https?://[^\s,/]+)*)?$",
-        description="Origins whose pages may call the API from a browser, with commas between "
-        "them, such as https://shop.example; * for all. Unset: none.",
-    )
+    project_path: Path = Field(default_factory=default_project_path)
+    """The project's folder; the defaults of the folders below are under it."""
+    host: str = Field("127.0.0.1", min_length=1)
+    """The address to listen on. The default answers only to this machine."""
+    port: int = Field(8000, ge=0, le=65535)
+    """The TCP port to listen on; 0 takes a free one, which is then logged."""
+    workers: int = Field(1, ge=1, le=256)
+    """How many processes answer; each loads and follows the releases by itself."""
+    model: str | None = Field(None, pattern=r"^[a-z][a-z0-9_]{0,47}$")
+    """The contract whose deployments are served; unset: the only one that has any."""
+    release_store: str = ""
+    """Where releases are: a folder or an fsspec URL. Default: data/releases."""
+    cache: Path = Path()
+    """The folder that keeps the served release for a start without database and store. Default:
+    data/serving_cache."""
+    poll_seconds: float = Field(1.0, ge=0.05, le=3600)
+    """How often the deployments table is looked at, in seconds."""
+    retry_seconds: float = Field(30.0, ge=0.05, le=3600)
+    """The longest wait before an unavailable database or a release that failed to load is tried
+    again, in seconds; the first waits are shorter."""
+    shutdown_seconds: int = Field(10, ge=1, le=3600)
+    """How long the end may take after SIGTERM, in seconds: half of it for requests that are
+    being answered, the rest for writing out the prediction log."""
+    max_concurrency: int = Field(128, ge=1)
+    """How many requests one process works on at once; one more is answered with 429."""
+    request_timeout_seconds: float = Field(30.0, gt=0, le=3600)
+    """How long one request may take, in seconds; a longer one is answered with 504, and with
+    408 when its body has not arrived by then."""
+    max_body_bytes: int = Field(16 * 1024 * 1024, ge=1024)
+    """The largest request body that is read, in bytes; a larger one is answered with 413."""
+    spool: Path = Path()
+    """The folder that keeps answered predictions until the database has them; on a local disk,
+    shared by all workers. Default: data/serving_spool."""
+    spool_max_bytes: int = Field(1024**3, ge=65536)
+    """The most that the spool folder may hold, in bytes; one row of four features takes about
+    200."""
+    spool_when_full: SpoolPolicy = "refuse"
+    """What happens to a prediction that cannot be kept: refuse answers 503, drop answers it and
+    counts it."""
+    spool_sync: SpoolSync = "every_second"
+    """When the disk is told to keep what was spooled: never, every_second or always (before
+    each answer). The end of the process loses nothing in any case; a power failure loses up to
+    half a minute, a second or nothing."""
+    ship_seconds: float = Field(0.5, ge=0.05, le=3600)
+    """How often spooled predictions are written to the database, in seconds."""
+    log_level: LogLevel = "info"
+    """The least severe messages that are logged."""
+    log_format: LogFormat | None = None
+    """How log lines look: json or text. Unset: text for a terminal, else json."""
+    access_log: AccessLog = "errors"
+    """Which requests are logged: off, errors (answers from 500 on, ten a second at most) or
+    all, which costs about as much as a prediction."""
+    api_keys_file: Path = Path()
+    """The file of API keys, see `python -m mlops_for_mle.serving.keys`. Default:
+    conf/local/api_keys.json."""
+    keyless_hosts: str = Field("", pattern=r"^[A-Za-z0-9.-]*(\s*,\s*[A-Za-z0-9.-]+)*$")
+    """Names, with commas between them, under which the server answers without an API key on any
+    address, such as localhost,api. Only for a port that nobody but this machine reaches, like a
+    container's that is published on 127.0.0.1. Operations that need the scope admin keep
+    needing a key. Unset: none."""
+    cors_origins: str = Field("", pattern=r"^(\*|https?://[^\s,/]+(\s*,\s*https?://[^\s,/]+)*)?$")
+    """Origins whose pages may call the API from a browser, with commas between them, such as
+    https://shop.example; * for all. Unset: none."""
 
     @model_validator(mode="before")
     @classmethod
@@ -190,7 +123,7 @@ class ServingSettings(BaseSettings):
         try:
             return cls(**given)
         except ValidationError as error:
-            lines = [_as_written(line, given) for line in explain_errors(error, "", cls)]
+            lines = [_as_written(line, given) for line in explain(error).splitlines()]
             raise ConfigurationError("\n".join(lines)) from None
 
     @property

@@ -193,7 +193,7 @@ function featureText(value) {
 }
 
 function recentTable(rows, target) {
-  const features = Object.keys(rows[0].features);
+  const features = Object.keys(page.model.contract.features);
   const head = [text("time"), text("prediction"), ...features, text("version")];
   const body = rows.map((one) => {
     const index = target.classes.findIndex((each, place) => codeOf(each, place) === one.value);

@@ -1,0 +1,238 @@
+"""Who may do what: API keys with scopes, this machine without any, and no page of another site.
+
+Without keys the server answers this machine alone. Then the host that a browser was told must be
+this machine too, or any page in it could reach the API under a name of its own.
+"""
+
+import hmac
+import ipaddress
+import logging
+import os
+import socket
+import time
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.serving.errors import ProblemError
+from mlops_for_mle.serving.keys import ApiKey, KeyFile, Scope, digest
+from mlops_for_mle.serving.settings import ServingSettings
+
+Headers = Mapping[bytes, bytes]
+"""By names in lower case."""
+Need = Literal["nothing", "any key"] | Scope
+
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_RELOAD_SECONDS = 0.5
+_REMEMBERED_HOSTS = 64
+_OPEN_PATHS = frozenset(
+    {
+        *("/", "/docs", "/favicon.ico", "/openapi.json", "/version"),
+        *("/health", "/health/live", "/health/ready", "/ping", "/v2/health/live"),
+        "/v2/health/ready",
+    }
+)
+_OPEN_FOLDERS = ("/docs/", "/page/")
+_PREDICT_PATHS = frozenset({"/predict", "/predict/preview", "/invocations"})
+_DATA_PATHS = ("/observations", "/feedback", "/predictions")
+
+logger = logging.getLogger(__name__)
+
+
+class Caller(NamedTuple):
+    """Who asks.
+
+    Attributes:
+        key: The key that was presented; None for this machine, and for a stranger.
+        is_known: Whether it is no stranger. A stranger is told nothing of people, hosts and paths.
+    """
+
+    key: ApiKey | None
+    is_known: bool
+
+
+_LOCAL, _STRANGER = Caller(None, is_known=True), Caller(None, is_known=False)
+
+
+def needed(method: str, path: str) -> Need:
+    """What a request must present; whatever is not listed and changes something needs admin."""
+    if path in _PREDICT_PATHS or path.startswith("/v2/models/"):
+        return "predict"
+    if method in READING and (path in _OPEN_PATHS or path.startswith(_OPEN_FOLDERS)):
+        return "nothing"
+    if path.startswith(_DATA_PATHS):
+        return "write"
+    return "any key" if method in READING else "admin"
+
+
+def explain(need: Need) -> str:
+    """What a request lacks that presents no key."""
+    wanted = "an API key" if need == "any key" else f"an API key with the scope {need}"
+    return f"This needs {wanted}, as Authorization: Bearer KEY or X-API-Key: KEY"
+
+
+class Access:
+    """Lets a request through when its key allows what it asks for; follows the file of keys.
+
+    The keys are looked up by the digest of what was presented, which nobody can choose so as to
+    learn a digest from the time that the look-up takes.
+    """
+
+    def __init__(self, settings: ServingSettings) -> None:
+        """Read the keys.
+
+        Raises:
+            ConfigurationError: Their file is not valid.
+        """
+        self._file = KeyFile(settings.api_keys_file)
+        self._names = settings.keyless_names
+        self._origins = settings.allowed_origins
+        self._is_public = not (self._names or is_loopback(settings.host))
+        self._local_hosts: set[bytes] = set()
+        self._keys: dict[bytes, ApiKey] = {}
+        self._has_file = False
+        self._mark = self._look()
+        self._check_at = time.monotonic() + _RELOAD_SECONDS
+        self._take(self._file.read())
+
+    def check(self, need: Need, headers: Headers) -> Caller:
+        """Find out who asks and whether the request is let through.
+
+        Args:
+            need: What it must present, as ``needed`` says.
+            headers: Its headers.
+
+        Raises:
+            ProblemError: 401, 403 or 421, it is not.
+        """
+        if time.monotonic() >= self._check_at:
+            self._reload()
+        # A file without keys, or one that has gone, refuses everybody: losing it opens nothing.
+        if not (self._is_public or self._has_file):
+            self._check_host(headers.get(b"host"))
+            if need != "admin":
+                return _LOCAL
+        presented = headers.get(b"x-api-key")
+        bearer = headers.get(b"authorization", b"")
+        if bearer[:7].lower() == b"bearer ":
+            presented = bearer[7:].strip()
+        key = None if presented is None else self._find(presented)
+        if need == "nothing":
+            return _STRANGER if key is None else Caller(key, is_known=True)
+        if key is None:
+            unknown = "The API key is not known, or was revoked"
+            raise _unauthorized(explain(need) if presented is None else unknown)
+        if need != "any key" and not key.allows(need):
+            raise ProblemError(
+                HTTPStatus.FORBIDDEN,
+                f"The API key {key.name} has the scope {', '.join(key.scopes)}; "
+                f"this needs the scope {need}",
+            )
+        return Caller(key, is_known=True)
+
+    def check_site(self, headers: Headers) -> None:
+        """Refuse what a page of another site sends: browsers send some of it without asking.
+
+        Raises:
+            ProblemError: 403.
+        """
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if "*" in self._origins or origin in self._origins:
+            return
+        site = headers.get(b"sec-fetch-site")
+        is_ours = site in {b"same-origin", b"none"}
+        if site is None:
+            host = headers.get(b"host", b"").decode("latin-1")
+            is_ours = not origin or urlsplit(origin).netloc.lower() == host.lower()
+        if not is_ours:
+            raise ProblemError(
+                HTTPStatus.FORBIDDEN,
+                "A page of another site cannot change anything here (MLOPS_CORS_ORIGINS)",
+            )
+
+    def _find(self, presented: bytes) -> ApiKey | None:
+        found = digest(presented)
+        known = self._keys.get(found)
+        is_same = known is not None and hmac.compare_digest(found, bytes.fromhex(known.sha256))
+        return known if is_same else None
+
+    def _check_host(self, host: bytes | None) -> None:
+        if host is None or host in self._local_hosts:
+            return
+        name = host.decode("latin-1")
+        bare = f"{name.partition(']')[0]}]" if name.startswith("[") else name.partition(":")[0]
+        if not is_loopback_name(bare) and bare.lower() not in self._names:
+            raise ProblemError(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                f"Without API keys only this machine is answered, under the name localhost; "
+                f"this request names {name[:80]!r}. Create a key to answer others.",
+            )
+        if len(self._local_hosts) < _REMEMBERED_HOSTS:
+            self._local_hosts.add(host)
+
+    def _reload(self) -> None:
+        self._check_at = time.monotonic() + _RELOAD_SECONDS
+        mark = self._look()
+        if mark == self._mark:
+            return
+        self._mark = mark
+        try:
+            self._take(self._file.read())
+        except ConfigurationError as error:
+            logger.error("%s; the keys that were read before stay in force", error)  # noqa: TRY400  (a person's mistake)
+        else:
+            logger.info("Read %d API key(s) from %s", len(self._keys), self._file.path)
+
+    def _take(self, keys: tuple[ApiKey, ...] | None) -> None:
+        self._keys = {bytes.fromhex(one.sha256): one for one in keys or ()}
+        self._has_file = self._has_file or keys is not None
+
+    def _look(self) -> tuple[int, int, int] | None:
+        try:
+            found = os.stat(self._file.path)  # noqa: PTH116  (a third of the cost, twice a second)
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def require_keys_for(settings: ServingSettings) -> None:
+    """Refuse an address that others can reach as long as there is no key.
+
+    Raises:
+        ConfigurationError: There is none, or the file of keys is not valid.
+    """
+    keys = KeyFile(settings.api_keys_file).read()
+    if keys or settings.keyless_names or is_loopback(settings.host):
+        return
+    raise ConfigurationError(
+        f"MLOPS_HOST: {settings.host} can be reached by others, and there is no API key in "
+        f"{settings.api_keys_file}. Create one with `python -m mlops_for_mle.serving.keys create "
+        "NAME --scope predict`, or listen on 127.0.0.1."
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address, however it is written."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(one[4][0]).is_loopback for one in found)
+
+
+def is_loopback_name(name: str) -> bool:
+    """Whether a name or an address in a URL always means this machine; asks no name server."""
+    lowered = name.lower().rstrip(".")
+    if lowered == "localhost" or lowered.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(lowered.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _unauthorized(detail: str) -> ProblemError:
+    return ProblemError(HTTPStatus.UNAUTHORIZED, detail, headers={"WWW-Authenticate": "Bearer"})

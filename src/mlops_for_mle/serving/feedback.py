@@ -1,0 +1,280 @@
+"""``POST /feedback``: the true label of a prediction, possibly days late, with its history."""
+
+import re
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Depends, Response
+from pydantic import BaseModel, Field
+
+from mlops_for_mle.contract import Contract, Target
+from mlops_for_mle.contract.rules import describe as words_of
+from mlops_for_mle.contract.rules import fault
+from mlops_for_mle.serving.context import Services, json_body
+from mlops_for_mle.serving.database import AWAY
+from mlops_for_mle.serving.errors import Faults, ProblemError, refused, shown
+from mlops_for_mle.serving.openapi import (
+    Schema,
+    component,
+    feature_schema,
+    json_request,
+    object_of,
+    problems,
+)
+from mlops_for_mle.serving.predict import served_by
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
+
+    from mlops_for_mle.serving.prediction_log import PredictionLog
+
+_ID_PATTERN = (
+    r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}(-(0|[1-9][0-9]{0,8}))?$"
+)
+_PREDICTION_ID = re.compile(_ID_PATTERN)
+_LENGTH_OF_REQUEST = 36
+_ALLOWED_ID = "the prediction_id of an answer, with -<row> where a request had several rows"
+# The log of another server may be late, and its clock another.
+_MAY_WAIT_SECONDS = 3600
+
+_DESCRIPTION = """The label is a class value or the name of a class; for a regression a number.
+
+The same label again changes nothing. Another label for the same prediction is refused, unless
+`correction` is true: then it replaces the first one, which is kept as history.
+
+A prediction may be so new that it has not reached the log; its label is accepted (202) and joined
+as soon as it has. An id that the log should have by now is refused.
+"""
+_FIND = """
+SELECT prediction_id, contract FROM predictions WHERE prediction_id IN (:id, :request, :first)
+"""
+_CURRENT = """
+SELECT * FROM feedback WHERE prediction_id = :id AND superseded_at IS NULL FOR UPDATE
+"""
+_SUPERSEDE = """
+UPDATE feedback SET superseded_at = now() WHERE prediction_id = :id AND superseded_at IS NULL
+"""
+_INSERT = """
+INSERT INTO feedback (prediction_id, revision, contract, target, label)
+VALUES (:id, :revision, :contract, :target, :label) ON CONFLICT DO NOTHING RETURNING *
+"""
+
+
+class Feedback(BaseModel):
+    """A true label as it is kept.
+
+    Attributes:
+        prediction_id: The prediction that it belongs to.
+        value: The class value or number.
+        label: The name of the class; None for a regression.
+        revision: 1, and 1 more for each correction.
+        created_at: When it was kept.
+        is_joined: Whether the prediction is in the log.
+    """
+
+    prediction_id: str
+    value: int | float | str
+    label: str | None
+    revision: int = Field(ge=1)
+    created_at: datetime
+    is_joined: bool
+
+
+def router(services: Services) -> APIRouter:
+    """The route."""
+    found = APIRouter(tags=["feedback"])
+    lane = services.database.own
+
+    @found.post(
+        "/feedback",
+        name="feedback",
+        summary="Tell the true label of a prediction",
+        description=_DESCRIPTION,
+        status_code=HTTPStatus.CREATED,
+        openapi_extra=json_request(component("NewFeedback")),
+        responses={
+            200: {"model": Feedback, "description": "The prediction has this label already"},
+            202: {"model": Feedback, "description": "Kept; its prediction is not in the log yet"},
+            **problems(
+                {
+                    "409": "The prediction has another label",
+                    "413": "The body is too large",
+                    "415": "The body is not JSON",
+                    "422": "The body does not fit the contract, or there is no such prediction",
+                    **AWAY,
+                }
+            ),
+        },
+    )
+    @lane.endpoint
+    def tell(
+        document: Annotated[Any, Depends(json_body(services))], response: Response
+    ) -> Feedback:
+        contract = served_by(services).contract
+        prediction_id, code, is_correction = _read(contract.target, document)
+        with lane.begin() as connection:
+            is_joined = _find(connection, contract, prediction_id, services.log)
+            row, is_new = _keep(connection, contract, prediction_id, code, is_correction)
+        if not is_new:
+            response.status_code = HTTPStatus.OK
+        elif not is_joined:
+            response.status_code = HTTPStatus.ACCEPTED
+        value = contract.target.values.get(row.target, row.target)
+        return Feedback(**row._mapping, value=value, is_joined=is_joined)
+
+    return found
+
+
+def schemas(contract: Contract | None) -> dict[str, Schema]:
+    """The components of the document that the contract determines."""
+    described: dict[str, Schema] = {
+        "prediction_id": {
+            "type": "string",
+            "pattern": _ID_PATTERN,
+            "description": _ALLOWED_ID,
+        },
+        "label": target_schema(contract.target) if contract is not None else {},
+        "correction": {
+            "type": "boolean",
+            "default": False,
+            "description": "Whether the label may replace another one",
+        },
+    }
+    return {"NewFeedback": object_of(described, ["prediction_id", "label"])}
+
+
+def target_schema(target: Target) -> Schema:
+    """The schema of a label: a value of the target, or the name of a class."""
+    value = feature_schema(target.feature)
+    if not target.classes:
+        return value
+    return {"anyOf": [value, {"type": "string", "enum": list(target.labels.values())}]}
+
+
+def read_label(target: Target, given: Any) -> Any:
+    """A label as the table holds it: the value of the class that is given by its name."""
+    if isinstance(given, str) and given not in target.codes:
+        return next((one.value for one in target.classes if one.label == given), given)
+    return given
+
+
+def label_fault(target: Target, value: Any) -> tuple[str, str] | None:
+    """What is wrong with a label that was read, and what is allowed; None where nothing is."""
+    message = fault(value, target.feature)
+    if message is None:
+        return None
+    if not target.classes:
+        return message, words_of(target.feature)
+    pairs = ((one.value, one.label) for one in target.classes)
+    allowed = ", ".join(" or ".join(dict.fromkeys(map(shown, one))) for one in pairs)
+    return message if value is None else "is no class", allowed
+
+
+def _read(target: Target, document: Mapping[str, Any]) -> tuple[str, float, bool]:
+    """The id, the class code or number, and whether it is a correction.
+
+    Raises:
+        ProblemError: 422, names every field that is wrong.
+    """
+    faults = Faults()
+
+    def refuse(name: str, message: str, allowed: str) -> None:
+        faults.add(name, message, allowed, document.get(name, msgspec.UNSET))
+
+    prediction_id, is_correction = document.get("prediction_id"), document.get("correction", False)
+    if not isinstance(prediction_id, str) or not _PREDICTION_ID.fullmatch(prediction_id):
+        is_there = "prediction_id" in document
+        refuse(
+            "prediction_id", "is no id of a prediction" if is_there else "is missing", _ALLOWED_ID
+        )
+    value = read_label(target, document.get("label"))
+    if wrong := label_fault(target, value):
+        refuse("label", *wrong)
+    if not isinstance(is_correction, bool):
+        refuse("correction", "is neither true nor false", "true or false")
+    for name in sorted(document.keys() - {"prediction_id", "label", "correction"}):
+        refuse(name, "is an unknown field", "prediction_id, label, correction")
+    faults.raise_if_any()
+    return str(prediction_id), float(target.codes.get(value, value)), is_correction
+
+
+def _find(
+    connection: "Connection", contract: Contract, prediction_id: str, log: "PredictionLog"
+) -> bool:
+    """Whether the prediction is in the log.
+
+    Raises:
+        ProblemError: 422, it was made under another contract; or there is none of this id, as far
+            as that can be known.
+    """
+    from sqlalchemy import text
+
+    # Asked first: meanwhile it may be shipped.
+    may_wait = _may_wait(prediction_id, log)
+    request = prediction_id[:_LENGTH_OF_REQUEST]
+    given = {"id": prediction_id, "request": request, "first": f"{request}-0"}
+    found = {row.prediction_id: row.contract for row in connection.execute(text(_FIND), given)}
+    made_under = found.get(prediction_id)
+    if made_under == contract.name:
+        return True
+    if made_under is not None:
+        message = f"was answered under contract {made_under}"
+        allowed = f"a prediction under contract {contract.name}"
+    elif found and prediction_id == request:
+        message = "is that of a request with several rows"
+        allowed = f"the id of one of them, such as {request}-0"
+    # The rows of a request reach the log together.
+    elif found or not may_wait:
+        message, allowed = "is not in the prediction log", _ALLOWED_ID
+    else:
+        return False
+    raise refused("prediction_id", message, allowed, prediction_id)
+
+
+def _may_wait(prediction_id: str, log: "PredictionLog") -> bool:
+    """Whether the prediction may wait to be shipped, which its id's time and the spool tell."""
+    made_at = int(prediction_id.replace("-", "")[:12], 16) / 1000
+    if abs(time.time() - made_at) <= _MAY_WAIT_SECONDS:
+        return True
+    oldest = log.oldest_at()
+    return oldest is not None and oldest - _MAY_WAIT_SECONDS < made_at < time.time()
+
+
+def _keep(
+    connection: "Connection",
+    contract: Contract,
+    prediction_id: str,
+    code: float,
+    is_correction: bool,
+) -> tuple["Row[Any]", bool]:
+    """Keep a label; gives the current one, and whether that is new.
+
+    Raises:
+        ProblemError: 409, the prediction has another label.
+    """
+    from sqlalchemy import text
+
+    label = contract.target.labels.get(int(code)) if contract.target.classes else None
+    given = {"id": prediction_id, "contract": contract.name, "target": code, "label": label}
+    while True:
+        current = connection.execute(text(_CURRENT), given).one_or_none()
+        if current is not None and current.target == code:
+            return current, False
+        if current is not None and not is_correction:
+            told = current.label if current.label is not None else f"{current.target:g}"
+            raise ProblemError(
+                HTTPStatus.CONFLICT,
+                f"Prediction {prediction_id} has the label {told} since "
+                f'{current.created_at.isoformat()}; to replace it, send "correction": true',
+            )
+        if current is not None:
+            connection.execute(text(_SUPERSEDE), given)
+        revision = 1 if current is None else current.revision + 1
+        written = connection.execute(text(_INSERT), given | {"revision": revision}).one_or_none()
+        # None where another request was quicker; its label is the current one now.
+        if written is not None:
+            return written, True

@@ -1,1 +1,0 @@
-"""HTTP: the protocol, the hot routes' short way, bodies, limits and how errors are worded."""

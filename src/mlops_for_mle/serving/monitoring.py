@@ -1,0 +1,232 @@
+"""``GET /monitoring``: how the deployed release does, as the monitoring pipeline has found.
+
+Prometheus gets the numbers of the newest run, from the database and so the same in every process.
+"""
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal, get_args
+
+from fastapi import APIRouter
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from pydantic import BaseModel
+
+from mlops_for_mle.serving.context import Services
+from mlops_for_mle.serving.database import AWAY
+from mlops_for_mle.serving.deployments import Before, Limit, followed_contract
+from mlops_for_mle.serving.errors import ProblemError
+from mlops_for_mle.serving.openapi import problems
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+Status = Literal["insufficient", "healthy", "warning", "alarm"]
+Area = Literal["data_quality", "drift", "performance", "calibration"]
+
+_Sample = tuple[tuple[str, ...], float]
+
+# Between two looks of a scraper at the database.
+_FRESH_SECONDS = 5.0
+
+# A run that looks back, at a window that ended before one that was seen earlier, is not the newest.
+_NEWEST = """
+SELECT * FROM monitoring_runs AS runs WHERE contract = :contract AND NOT EXISTS (
+    SELECT FROM monitoring_runs AS earlier
+    WHERE earlier.contract = runs.contract AND earlier.release = runs.release
+      AND earlier.id < runs.id AND earlier.window_to > runs.window_to)
+ORDER BY id DESC LIMIT 1
+"""
+_METRICS = "SELECT * FROM monitoring_metrics WHERE run_id = :id ORDER BY area, subject, metric"
+_RUNS = """
+SELECT * FROM monitoring_runs
+WHERE contract = :contract AND (CAST(:before AS bigint) IS NULL OR id < :before)
+ORDER BY id DESC LIMIT :limit
+"""
+
+
+class MonitoringMetric(BaseModel):
+    """One number of a run: what it is about, the interval around it, what it was compared with.
+
+    Attributes:
+        subject: A feature's name, a class, or what else was looked at.
+        value: None where there was nothing to measure.
+        p_value: Of the test behind an alarm, corrected for all tests of the run.
+        is_alarm: Whether the value alone makes the run an alarm.
+    """
+
+    area: Area
+    subject: str
+    metric: str
+    value: float | None
+    lower: float | None
+    upper: float | None
+    threshold: float | None
+    p_value: float | None
+    is_alarm: bool
+
+
+class MonitoringRun(BaseModel):
+    """One look at the deployed release.
+
+    Times are those at which its predictions were answered, of the window and of the labelled ones
+    that were looked at; None where there was none.
+
+    Attributes:
+        status: ``insufficient`` when there were too few rows to say more.
+        reasons: Sentences for people.
+        created_at: When the run was recorded.
+    """
+
+    id: int
+    release: str
+    model_version: int
+    window_from: datetime | None
+    window_to: datetime | None
+    prediction_count: int
+    labelled_count: int
+    labelled_from: datetime | None
+    labelled_to: datetime | None
+    status: Status
+    reasons: list[str]
+    created_at: datetime
+
+
+class NewestMonitoring(MonitoringRun):
+    """The newest run, with its numbers."""
+
+    metrics: list[MonitoringMetric]
+
+
+class MonitoringHistory(BaseModel):
+    """The newest run of a contract, None before the first, and runs without their numbers."""
+
+    contract: str
+    newest: NewestMonitoring | None
+    runs: list[MonitoringRun]
+
+
+def router(services: Services) -> APIRouter:
+    """The route."""
+    found = APIRouter(tags=["monitoring"])
+    lane = services.database.own
+
+    @found.get(
+        "/monitoring",
+        summary="How the deployed release does",
+        description="The newest run of `kedro run --pipeline monitoring` with its numbers, and "
+        "the runs before it.",
+        responses=problems({"422": "A parameter is wrong", **AWAY}),
+    )
+    @lane.endpoint
+    def monitoring(limit: Limit = 50, before: Before = None) -> MonitoringHistory:
+        from sqlalchemy import text
+
+        contract = followed_contract(services)
+        given = {"contract": contract, "before": before, "limit": limit}
+        with lane.begin() as connection:
+            runs = connection.execute(text(_RUNS), given).mappings()
+            return MonitoringHistory(
+                contract=contract,
+                newest=_newest(connection, contract),
+                runs=[MonitoringRun(**row) for row in runs],
+            )
+
+    return found
+
+
+class NewestRun(Collector):
+    """The newest run as scrapers see it.
+
+    While the database is away it stays what it was; the time of the run tells how old it is.
+    """
+
+    def __init__(self, services: Services) -> None:
+        """Nothing is read before the first scrape."""
+        self._services = services
+        self._lock = threading.Lock()
+        self._read_at = -_FRESH_SECONDS
+        self._known: tuple[str, NewestMonitoring] | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        """Its gauges; none before the first run."""
+        # A scrape never waits for another one's look at the database.
+        if self._lock.acquire(blocking=False):
+            try:
+                self._look()
+            finally:
+                self._lock.release()
+        if self._known is not None:
+            yield from _families(*self._known)
+
+    def _look(self) -> None:
+        status, now = self._services.releases.status, time.monotonic()
+        contract = self._services.settings.model or status.contract
+        is_away = status.database_error is not None
+        if contract is None or is_away or now - self._read_at < _FRESH_SECONDS:
+            return
+        self._read_at = now
+        try:
+            with self._services.database.own.begin() as connection:
+                run = _newest(connection, contract)
+        except ProblemError:
+            # Logged by the database; a scrape never fails for it.
+            return
+        self._known = None if run is None else (contract, run)
+
+
+def _newest(connection: "Connection", contract: str) -> NewestMonitoring | None:
+    from sqlalchemy import text
+
+    run = connection.execute(text(_NEWEST), {"contract": contract}).mappings().one_or_none()
+    if run is None:
+        return None
+    metrics = connection.execute(text(_METRICS), {"id": run["id"]}).mappings()
+    return NewestMonitoring(**run, metrics=[MonitoringMetric(**one) for one in metrics])
+
+
+def _families(contract: str, run: NewestMonitoring) -> Iterator[Metric]:
+    def gauge(name: str, words: str, samples: Iterable[_Sample], *labels: str) -> Metric:
+        names = ("contract", *labels)
+        family = GaugeMetricFamily(f"mlops_monitoring_{name}", words, labels=names)
+        for values, number in samples:
+            family.add_metric((contract, *values), number)
+        return family
+
+    labels = ("area", "subject", "metric")
+    named = [((one.area, one.subject, one.metric), one) for one in run.metrics]
+    yield gauge(
+        "value",
+        "What the newest monitoring run has measured.",
+        [(name, one.value) for name, one in named if one.value is not None],
+        *labels,
+    )
+    yield gauge(
+        "alarm",
+        "1 where the measured value is an alarm, 0 where it could be one.",
+        [(name, float(one.is_alarm)) for name, one in named if one.threshold is not None],
+        *labels,
+    )
+    yield gauge(
+        "status",
+        "1 for the status of the newest monitoring run.",
+        [((run.release, one), float(one == run.status)) for one in get_args(Status)],
+        *("release", "status"),
+    )
+    yield gauge(
+        "timestamp_seconds",
+        "When the newest monitoring run was recorded, seconds since 1970.",
+        [((), run.created_at.timestamp())],
+    )
+    yield gauge(
+        "predictions",
+        "Predictions in the window of the newest monitoring run.",
+        [((), run.prediction_count)],
+    )
+    yield gauge(
+        "labelled_predictions",
+        "Labelled predictions that the newest monitoring run has looked at.",
+        [((), run.labelled_count)],
+    )

@@ -1,0 +1,480 @@
+"""The Open Inference Protocol, version 2, over REST: health, metadata and inference.
+
+The model is named by its contract and versioned as in the registry; only the version of the
+release in service is there. Tensors stand in the JSON or, by the binary tensor data extension,
+behind it. A contract of plain numbers takes one tensor of rows by features; every contract takes a
+tensor for each feature, which is what MLServer's pandas codec makes of a frame.
+"""
+
+import math
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from http import HTTPStatus
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from mlops_for_mle import __version__
+from mlops_for_mle.contract import Feature
+from mlops_for_mle.contract.encoding import is_plain
+from mlops_for_mle.releases.predictor import INPUT_NAME, PROBABILITY_OUTPUT
+from mlops_for_mle.serving import documents
+from mlops_for_mle.serving.codec import Codec, Columns, Rows, encode
+from mlops_for_mle.serving.context import Answer, Services, media_type
+from mlops_for_mle.serving.context import Request as PlainRequest
+from mlops_for_mle.serving.documents import LISTS, REFUSALS, VALUES, kind_of, pieces
+from mlops_for_mle.serving.errors import Faults, ProblemError, refused, shown
+from mlops_for_mle.serving.health import obstacle
+from mlops_for_mle.serving.openapi import Schema, example_row, json_answer, json_request, problems
+from mlops_for_mle.serving.predict import (
+    FAILURES,
+    Answered,
+    HotRoute,
+    Question,
+    add_hot_route,
+    served_by,
+)
+from mlops_for_mle.serving.releases import Served
+
+# Element types of the protocol by their names; binary data is little-endian.
+ELEMENT_TYPES = {
+    "FP64": "<f8", "FP32": "<f4", "FP16": "<f2", "INT64": "<i8", "INT32": "<i4", "INT16": "<i2",
+    "INT8": "<i1", "UINT64": "<u8", "UINT32": "<u4", "UINT16": "<u2", "UINT8": "<u1", "BOOL": "|b1",
+}  # fmt: skip
+DATATYPES = (*ELEMENT_TYPES, "BYTES")
+
+_HEADER_LENGTH = b"inference-header-content-length"
+_OCTETS = "application/octet-stream"
+_ROWS_A_PART = 5000
+_LONGEST_PARAMETERS = 4096
+_FIELDS = ("id", "parameters", "inputs", "outputs")
+_TENSOR_FIELDS = ("name", "shape", "datatype", "parameters", "data")
+
+Found = TypeVar("Found")
+
+
+class Tensor(NamedTuple):
+    """One tensor of a request; the values are JSON, or what the binary data holds."""
+
+    shape: list[int]
+    datatype: str
+    values: memoryview | list[Any]
+
+
+class TensorMetadata(BaseModel):
+    """One input or output; -1 in its shape stands for the number of rows."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadata(BaseModel):
+    """The model in service; ``parameters`` are the columns of its input and its release."""
+
+    name: str
+    versions: list[str]
+    platform: str = "onnxruntime_onnx"
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+    parameters: dict[str, Any]
+
+
+class ModelReady(BaseModel):
+    """Whether the model answers."""
+
+    name: str
+    ready: bool
+
+
+def router(services: Services) -> APIRouter:
+    """The routes."""
+    found = APIRouter(tags=["open inference protocol"])
+    unknown = problems(
+        {"404": "No such model or version", "503": "No release is loaded"}, "InferenceError"
+    )
+    wrong = {"400": "The request is none of the protocol or does not fit the contract"}
+
+    @found.get("/v2", summary="The server", operation_id="server_metadata")
+    async def server() -> dict[str, Any]:
+        return {
+            "name": "mlops-for-mle",
+            "version": __version__,
+            "extensions": ["binary_tensor_data"],
+        }
+
+    @found.get("/v2/health/live", summary="Whether the process answers", operation_id="server_live")
+    async def live() -> dict[str, bool]:
+        return {"live": True}
+
+    @found.get(
+        "/v2/health/ready",
+        summary="Whether inference requests are answered",
+        operation_id="server_ready",
+        responses={503: {"description": "They are not"}},
+        response_model=dict[str, bool],
+    )
+    async def ready() -> JSONResponse:
+        is_ready = obstacle(services) is None
+        return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
+
+    for route, name in zip(INFER, ("model", "version"), strict=True):
+        add_hot_route(
+            found,
+            services,
+            route,
+            summary="Predict rows given as tensors",
+            operation_id=f"{name}_infer",
+            responses=unknown | problems(FAILURES | wrong, "InferenceError"),
+        )
+
+    async def metadata(request: Request) -> ModelMetadata:
+        served = served_by(services)
+        _require_model(served, **request.path_params)
+        return _metadata(served)
+
+    async def model_ready(request: Request) -> ModelReady:
+        served = served_by(services)
+        _require_model(served, **request.path_params)
+        return ModelReady(name=served.contract.name, ready=obstacle(services) is None)
+
+    for path, name in (("", "model"), ("/versions/{version}", "version")):
+        for end, answer, summary, what in (
+            ("", metadata, "The model's inputs and outputs", "metadata"),
+            ("/ready", model_ready, "Whether the model answers", "ready"),
+        ):
+            found.add_api_route(
+                f"/v2/models/{{model}}{path}{end}",
+                answer,
+                summary=summary,
+                operation_id=f"{name}_{what}",
+                responses=unknown,
+            )
+    return found
+
+
+def datatype_of(feature: Feature) -> str:
+    """The datatype that the model metadata names for a feature."""
+    is_whole = feature.type == "integer" or feature.has_integer_categories
+    if is_whole and not feature.is_optional:
+        return "INT64"
+    if feature.is_number:
+        return "FP64"
+    return "BOOL" if feature.type == "boolean" else "BYTES"
+
+
+def _metadata(served: Served) -> ModelMetadata:
+    contract, target = served.contract, served.contract.target
+    inputs = [
+        TensorMetadata(name=name, datatype=datatype_of(one), shape=[-1])
+        for name, one in contract.features.items()
+    ]
+    if is_plain(contract):
+        inputs = [TensorMetadata(name=INPUT_NAME, datatype="FP64", shape=[-1, len(inputs)])]
+    kind = "FP64" if not target.classes else "BYTES" if target.has_text_classes else "INT64"
+    outputs = [TensorMetadata(name=target.response_name, datatype=kind, shape=[-1])]
+    if target.classes:
+        outputs.append(TensorMetadata(name="label", datatype="BYTES", shape=[-1]))
+    if served.manifest.has_probabilities:
+        kind = "FP32" if served.manifest.precision == "float32" else "FP64"
+        shape = [-1, len(target.classes)]
+        outputs.append(TensorMetadata(name=PROBABILITY_OUTPUT, datatype=kind, shape=shape))
+    return ModelMetadata(
+        name=contract.name,
+        versions=[str(served.manifest.version)],
+        inputs=inputs,
+        outputs=outputs,
+        parameters={
+            "features": list(contract.feature_names),
+            "release": served.manifest.release,
+        },
+    )
+
+
+def _require_model(served: Served, model: str, version: str | None = None) -> None:
+    name, found = served.contract.name, str(served.manifest.version)
+    if model != name:
+        raise ProblemError(
+            HTTPStatus.NOT_FOUND, f"There is no model {model[:80]!r}; in service is {name!r}"
+        )
+    if version not in (None, found):
+        raise ProblemError(
+            HTTPStatus.NOT_FOUND,
+            f"There is no version {version[:80]!r} of {name}; in service is {found!r}",
+        )
+
+
+def _read(services: Services, request: PlainRequest) -> Question:
+    # The protocol's own clients say nothing of the type.
+    media_type(request.headers, "application/json", _OCTETS, may_be_missing=True)
+    served = served_by(services)
+    _require_model(served, *request.path.split("/")[3:6:2])
+    body = request.body
+    length = _json_length(request.headers.get(_HEADER_LENGTH), len(body))
+    asked = documents.object_of(body[:length], _FIELDS)
+    parameters = _parameters(asked, "")
+    given = _elements(asked, "inputs", _TENSOR_FIELDS)
+    rows = _rows(served.codec, _tensors(given, memoryview(body)[length:]))
+    kinds = {one.name: one for one in _metadata(served).outputs}
+    by_default = parameters.get("binary_data_output") is True
+    wanted = []
+    for place, one in enumerate(_elements(asked, "outputs", _TENSOR_FIELDS)):
+        name = _value(one, "name", f"outputs[{place}]", str)
+        if name not in kinds:
+            raise refused(f"outputs[{place}].name", "is unknown", ", ".join(kinds), name[:80])
+        is_binary = _parameters(one, f"outputs[{place}].").get("binary_data", by_default) is True
+        wanted.append((kinds[name], is_binary))
+    wanted = wanted or [(one, by_default) for one in kinds.values()]
+    name = _value(asked, "id", "", str) if "id" in asked else ""
+    return Question(served, rows, request, partial(_write, name, wanted))
+
+
+INFER = (
+    HotRoute("/v2/models/{model}/infer", _read),
+    HotRoute("/v2/models/{model}/versions/{version}/infer", _read),
+)
+
+
+def _json_length(given: bytes | None, size: int) -> int:
+    text = str(size) if given is None else given.decode("latin-1").strip()
+    if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) <= size):
+        raise refused(
+            "Inference-Header-Content-Length",
+            "does not fit the body",
+            f"the number of bytes of the JSON, at most {size}",
+            shown(text),
+        )
+    return int(text)
+
+
+def _elements(
+    asked: Mapping[str, memoryview], kind: str, known: tuple[str, ...]
+) -> list[dict[str, memoryview]]:
+    raw = asked.get(kind, memoryview(b"[]"))
+    try:
+        found = documents.elements(raw)
+        return [documents.fields(one, f"{kind}[{at}]", known) for at, one in enumerate(found)]
+    except REFUSALS as error:
+        raise refused(kind, f"is no inference request: {error}", "a list of tensors") from None
+
+
+def _value(given: Mapping[str, memoryview], name: str, where: str, kind: type[Found]) -> Found:
+    """A field of the protocol, which is no data."""
+    path = f"{where}.{name}" if where else name
+    if name not in given:
+        raise refused(path, "is missing, so it is no inference request", "a field")
+    try:
+        return msgspec.json.decode(given[name], type=kind)
+    except REFUSALS as error:
+        raise refused(path, f"is no inference request: {error}", "a field") from None
+
+
+def _parameters(given: Mapping[str, memoryview], where: str) -> dict[str, Any]:
+    path, text = f"{where}parameters", given.get("parameters", memoryview(b"{}"))
+    if kind_of(text) != b"{" or len(text) > _LONGEST_PARAMETERS:
+        raise refused(path, "is no object", f"an object of at most {_LONGEST_PARAMETERS} bytes")
+    found = {name: documents.value(one) for name, one in documents.fields(text, path).items()}
+    for name in ("shared_memory_region", "classification"):
+        if name in found:
+            raise refused(f"{path}.{name}", "is an extension that is not there", "JSON tensors")
+    return found
+
+
+def _tensors(inputs: Sequence[Mapping[str, memoryview]], binary: memoryview) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    offset = 0
+    for place, one in enumerate(inputs):
+        name = _value(one, "name", f"inputs[{place}]", str)
+        where = f"inputs.{name}"
+        shape, datatype = (
+            _value(one, "shape", where, list[int]),
+            _value(one, "datatype", where, str),
+        )
+        if name in tensors:
+            raise refused(where, "is given more than once", "each name once")
+        if datatype not in DATATYPES:
+            raise refused(f"{where}.datatype", "is unknown", ", ".join(DATATYPES), shown(datatype))
+        if not shape or min(shape) < 1 or len(shape) > 8:
+            allowed = "[rows] or [rows, features], with at least one row"
+            raise refused(f"{where}.shape", "is no shape", allowed, str(shape)[:80])
+        size = _parameters(one, f"{where}.").get("binary_data_size")
+        if size is None and "data" not in one:
+            raise refused(f"{where}.data", "is missing", "values, in row-major order")
+        if size is None:
+            tensors[name] = Tensor(shape, datatype, one["data"])
+            continue
+        if type(size) is not int or not 0 <= size <= len(binary) - offset:
+            allowed = "the bytes of the tensor, all of them behind the JSON"
+            path = f"{where}.parameters.binary_data_size"
+            raise refused(path, "does not fit", allowed, shown(size))
+        values = _binary_values(datatype, where, binary[offset : offset + size])
+        _check_size(where, len(values), math.prod(shape))
+        tensors[name] = Tensor(shape, datatype, values)
+        offset += size
+    if offset != len(binary):
+        found, what = f"{len(binary)} bytes", "has other binary data than its tensors"
+        raise refused("the body", what, f"{offset} bytes", found)
+    return tensors
+
+
+def _rows(codec: Codec, tensors: Mapping[str, Tensor]) -> Rows:
+    for name, (shape, *_) in tensors.items():
+        if len(tensors) == 1 and shape[1:] == [len(codec.names)] and name not in codec.features:
+            return _matrix_rows(codec, f"inputs.{name}", tensors[name])
+        if name not in codec.features:
+            allowed = f"a tensor of shape [rows] for each of {', '.join(codec.names)}"
+            raise refused(f"inputs.{name}", "is unknown", allowed, f"shape {shape}")
+        if shape[1:] not in ([], [1]):
+            raise refused(f"inputs.{name}.shape", "is no shape", "[rows] or [rows, 1]", str(shape))
+    given = {name: _flat(one.values, f"inputs.{name}") for name, one in tensors.items()}
+    rows = codec.read_columns(given, "inputs")
+    for name, one in tensors.items():
+        _check_size(f"inputs.{name}", rows.count, one.shape[0])
+    return rows
+
+
+def _check_size(where: str, found: int, expected: int) -> None:
+    if found != expected:
+        allowed = f"{expected}, as the shape says"
+        raise refused(f"{where}.data", "has another size", allowed, str(found))
+
+
+def _flat(given: Any, where: str) -> Any:
+    """The values of a tensor of one value a row, each of which may stand in a list of its own."""
+    if isinstance(given, memoryview) and documents.first_of(given) == b"[":
+        try:
+            return [one for piece in pieces(given, LISTS) for (one,) in _decode_lists(piece)]
+        except (msgspec.MsgspecError, ValueError):
+            raise refused(f"{where}.data", "is no list of values", "one value a row") from None
+    return given
+
+
+_decode_lists = msgspec.json.Decoder(list[list[Any]]).decode
+_decode_numbers = msgspec.json.Decoder(list[float]).decode
+_decode_rows = msgspec.json.Decoder(list[list[float]]).decode
+
+
+def _matrix_rows(codec: Codec, where: str, tensor: Tensor) -> Rows:
+    """Rows by features, which only numbers can be given as."""
+    given: Any = tensor.values
+    if tensor.datatype in {"BYTES", "BOOL"}:
+        raise refused(f"{where}.datatype", "is no number", ", ".join(ELEMENT_TYPES))
+    if isinstance(given, memoryview):
+        is_nested = documents.first_of(given) == b"["
+        boundary, decode = (LISTS, _decode_rows) if is_nested else (VALUES, _decode_numbers)
+        try:
+            parts = [np.array(decode(one), np.float64).ravel() for one in pieces(given, boundary)]
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise refused(f"{where}.data", f"is no list of numbers: {error}", "numbers") from None
+        given = np.concatenate(parts)
+    _check_size(where, len(given), math.prod(tensor.shape))
+    matrix = np.asarray(given, np.float64).reshape(tensor.shape)
+    faults = Faults()
+
+    def parts_of(start: int) -> Columns:
+        part = matrix[start : start + _ROWS_A_PART]
+        columns = dict(zip(codec.names, part.T.tolist(), strict=True))
+        return codec.fit(
+            columns, len(part), lambda name, row: f"inputs[{start + row}].{name}", faults
+        )
+
+    rows = codec.rows(map(parts_of, range(0, len(matrix), _ROWS_A_PART)))
+    faults.raise_if_any()
+    return rows
+
+
+def _binary_values(datatype: str, where: str, data: memoryview) -> list[Any]:
+    if datatype == "BYTES":
+        try:
+            values: list[Any] = list(_texts(data))
+        except (struct.error, ValueError):
+            allowed = "each text as UTF-8 behind its length, four little-endian bytes"
+            raise refused(where, "is no binary data of BYTES", allowed) from None
+    else:
+        element = np.dtype(ELEMENT_TYPES[datatype])
+        if len(data) % element.itemsize:
+            raise refused(where, "is cut off", f"a multiple of {element.itemsize} bytes")
+        if datatype == "BOOL" and any(one > 1 for one in data):
+            raise refused(where, "is no binary data of BOOL", "one byte each, 0 or 1")
+        values = np.frombuffer(data, element).tolist()
+    return values
+
+
+def _texts(data: memoryview) -> Iterator[str]:
+    offset = 0
+    while offset < len(data):
+        (length,) = struct.unpack_from("<I", data, offset)
+        start, offset = offset + 4, offset + 4 + length
+        if offset > len(data):
+            raise ValueError("cut off")
+        yield bytes(data[start:offset]).decode()
+
+
+def _write(name: str, wanted: Sequence[tuple[TensorMetadata, bool]], answered: Answered) -> Answer:
+    served = answered.question.served
+    tensors, parts = [], []
+    for kind, is_binary in wanted:
+        shape = [answered.question.rows.count, *kind.shape[1:]]
+        tensor: dict[str, Any] = {"name": kind.name, "datatype": kind.datatype, "shape": shape}
+        values = _output(kind, answered)
+        if is_binary:
+            parts.append(_packed(kind.datatype, values))
+            tensor["parameters"] = {"binary_data_size": len(parts[-1])}
+        else:
+            tensor["data"] = values
+        tensors.append(tensor)
+    document = {
+        "model_name": served.contract.name,
+        "model_version": str(served.manifest.version),
+        "id": name or answered.prediction_id,
+        "parameters": {
+            "prediction_id": answered.prediction_id,
+            "release": served.manifest.release,
+        },
+        "outputs": tensors,
+    }
+    head = encode(document)
+    if not parts:
+        return Answer(head)
+    length = (_HEADER_LENGTH, b"%d" % len(head))
+    return Answer(b"".join((head, *parts)), _OCTETS.encode(), headers=(length,))
+
+
+def _output(kind: TensorMetadata, answered: Answered) -> list[Any]:
+    target, predictions = answered.question.served.contract.target, answered.predictions
+    if kind.name == PROBABILITY_OUTPUT and predictions.probabilities is not None:
+        numbers: list[Any] = predictions.probabilities.ravel().tolist()
+        return numbers
+    texts = target.labels if kind.name == "label" else target.values
+    codes: list[Any] = predictions.values.tolist()
+    return [texts[code] for code in codes] if kind.datatype == "BYTES" else codes
+
+
+def _packed(datatype: str, values: list[Any]) -> bytes:
+    if datatype != "BYTES":
+        return np.array(values, ELEMENT_TYPES[datatype]).tobytes()
+    encoded = [str(one).encode() for one in values]
+    return b"".join(struct.pack("<I", len(one)) + one for one in encoded)
+
+
+def operations(served: Served) -> dict[str, Schema]:
+    """What the document says of inference, for a release; the protocol itself says more."""
+    given = example_row(served.contract)
+    tensors = [
+        {"name": name, "shape": [1], "datatype": datatype_of(one), "data": [given[name]]}
+        for name, one in served.contract.features.items()
+    ]
+    tensor_lists = {"type": "array", "items": {"type": "object"}, "minItems": 1}
+    schema = {"type": "object", "properties": {"inputs": tensor_lists}, "required": ["inputs"]}
+    outputs = {"type": "object", "properties": {"outputs": tensor_lists}, "required": ["outputs"]}
+    request = json_request(schema, a_tensor_for_each_feature={"inputs": tensors})
+    length = "The bytes of the JSON, where binary data follows it"
+    answer = json_answer("The outputs", outputs, Inference_Header_Content_Length=length)
+    for one in (request["requestBody"], answer):
+        one["content"][_OCTETS] = {"schema": {"type": "string", "format": "binary"}}
+    return {one.path: {"request": request, "answer": answer} for one in INFER}

@@ -1,1 +1,0 @@
-"""The prediction log: spooled on the local disk, shipped to the database exactly once."""

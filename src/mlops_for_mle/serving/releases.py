@@ -1,0 +1,445 @@
+"""The release in service, and the thread that keeps it the one that was deployed last.
+
+A new release is loaded and answers its example while the old one serves. One that fails never takes
+over, and is tried again, since a store may heal. What was served last lies in a local cache, for a
+start without database and store.
+"""
+
+import logging
+import os
+import random
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+from uuid import uuid4
+
+import msgspec
+
+from mlops_for_mle.contract import Configuration, Contract
+from mlops_for_mle.errors import ReleaseError, UserError
+from mlops_for_mle.releases.manifest import Deployment, Manifest, Release
+from mlops_for_mle.releases.predictor import Predictor, load
+from mlops_for_mle.releases.store import ReleaseStore, StoreError
+from mlops_for_mle.serving.codec import Codec
+from mlops_for_mle.serving.database import reason_of, transaction
+from mlops_for_mle.serving.settings import ServingSettings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from mlops_for_mle.serving.metrics import Metrics
+
+Origin = Literal["store", "cache"]
+
+_FIRST_RETRY_SECONDS, _LONGEST_DATABASE_RETRY_SECONDS = 0.25, 5.0
+_STATEMENT_SECONDS, _PATIENCE_SECONDS = 5.0, 6.0
+_EARLIER_DEPLOYMENTS = 20
+_CACHED_RELEASES = 5
+_POINTER = "current.json"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A release that has answered its own example, with what its contract determines.
+
+    Attributes:
+        deployment: The row of the audit trail that put it into service.
+        manifest: All that is known of it.
+        predictor: Answers encoded rows.
+        codec: Reads rows and writes answers.
+        origin: Whether it came from the release store or the local cache.
+        loaded_at: When it took over in this process.
+    """
+
+    deployment: Deployment
+    manifest: Manifest
+    predictor: Predictor
+    codec: Codec
+    origin: Origin
+    loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @classmethod
+    def load(cls, release: Release, deployment: Deployment, origin: Origin) -> Self:
+        """Load a release and let it answer its example.
+
+        Raises:
+            ReleaseError: It cannot be loaded or fails its own example.
+        """
+        manifest = release.manifest
+        return cls(deployment, manifest, load(release), Codec(manifest), origin)
+
+    @property
+    def contract(self) -> Contract:
+        """What requests hold and answers mean."""
+        return self.manifest.contract
+
+
+class LoadFailure(Configuration):
+    """Why a deployed release is not the one in service.
+
+    Attributes:
+        deployment: The id of the row in ``deployments``.
+        release: The release that it names.
+        reason: What went wrong.
+        failed_at: When it was last tried.
+        attempts: How often it was tried.
+    """
+
+    deployment: int
+    release: str
+    reason: str
+    failed_at: datetime
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class FollowStatus:
+    """What the follower last saw; replaced as a whole, never changed.
+
+    Attributes:
+        contract: The contract that is followed, once it is known.
+        waiting_for: Why nothing is followed yet, as a sentence; None when all is well.
+        database_error: Why the database does not answer; None when it does.
+        checked_at: When the database last answered or refused; None before the first time.
+        failure: Why the deployed release is not in service; None when it is.
+    """
+
+    contract: str | None = None
+    waiting_for: str | None = "The server has just started and has not asked the database yet."
+    database_error: str | None = None
+    checked_at: datetime | None = None
+    failure: LoadFailure | None = None
+
+
+class Releases:
+    """Holds the release in service: one thread replaces it, any number of requests take it.
+
+    A request takes ``current`` once and keeps to it, so that it is checked, answered and recorded
+    by one release even while another takes over.
+    """
+
+    def __init__(self, settings: ServingSettings, metrics: "Metrics") -> None:
+        """Prepare; nothing is read before ``start``.
+
+        Args:
+            settings: Where releases are, and how often to look.
+            metrics: Is told of releases that took over, and of those that failed.
+        """
+        self._settings, self._metrics = settings, metrics
+        self._store, self._cache = ReleaseStore(settings.release_store), Cache(settings.cache)
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._status = FollowStatus()
+        self._asked_at: float | None = None
+        self._refusals, self._retry_at = 0, 0.0
+        self._recorded: int | None = None
+        self.current: Served | None = None
+
+    def start(self) -> None:
+        """Serve the cached release, if any, and begin to follow; a second call changes nothing.
+
+        The cache is read before the thread runs: later it could put an older release in service.
+        """
+        if self._thread is None:
+            if self.current is None:
+                self._serve_cached()
+            self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+            self._thread.start()
+
+    def stop(self, timeout_seconds: float) -> None:
+        """Stop following; waits for a step that is under way, but no longer than told."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(timeout_seconds)
+
+    def serve(self, served: Served, failure: LoadFailure | None = None) -> None:
+        """Put a release into service; ``failure`` says why it is not the one to serve."""
+        self.current = served
+        self._metrics.release_loaded(served.manifest)
+        self.update(contract=served.contract.name, waiting_for=None, failure=failure)
+
+    @property
+    def status(self) -> FollowStatus:
+        """What the follower last saw, also while it waits for a database that is stuck."""
+        asked_at = self._asked_at
+        waited = 0.0 if asked_at is None else time.monotonic() - asked_at
+        if waited <= _PATIENCE_SECONDS:
+            return self._status
+        return replace(self._status, database_error=f"No answer for {waited:.0f} seconds")
+
+    def update(self, **changes: object) -> None:
+        """Replace parts of the status."""
+        self._status = replace(self._status, **changes)  # type: ignore[arg-type]
+
+    def obstacle(self) -> str:
+        """Why there is no release in service, as a sentence."""
+        status = self.status
+        failure = status.failure.reason if status.failure else None
+        return failure or status.database_error or status.waiting_for or "No release is loaded yet."
+
+    @property
+    def is_database_available(self) -> bool | None:
+        """Whether the database answers; None before the first time."""
+        status = self.status
+        if status.database_error is not None:
+            return False
+        return None if status.checked_at is None else True
+
+    def _serve_cached(self) -> None:
+        """Serve at once what this machine served last, if that can be told."""
+        contract = self._settings.model or self._cache.only_contract()
+        try:
+            found = self._cache.last_served(contract) if contract else None
+            if found is not None:
+                self._take_over(Served.load(*found, "cache"))
+        except Exception as error:  # noqa: BLE001  (a damaged copy must not prevent the start)
+            logger.warning("The cached release of %s cannot be served: %s", contract, error)
+
+    def _run(self) -> None:
+        pause = 0.0
+        while not self._stopping.wait(pause):
+            try:
+                deployment = self._look()
+                if self._refusals:
+                    logger.info("Deployments are followed again")
+                self._refusals = 0
+                self.update(database_error=None, checked_at=datetime.now(UTC))
+                if deployment is not None:
+                    self._follow(deployment)
+                pause = self._settings.poll_seconds
+            except Exception as error:  # noqa: BLE001  (the thread outlives every failure)
+                pause = self._refused(error)
+            pause *= random.uniform(0.9, 1.1)  # noqa: S311  (spreads workers, guards nothing)
+
+    @contextmanager
+    def _asking(self) -> "Iterator[Connection]":
+        self._asked_at = time.monotonic()
+        try:
+            with transaction("follower", 1, _STATEMENT_SECONDS) as connection:
+                yield connection
+        finally:
+            self._asked_at = None
+
+    def _look(self) -> Deployment | None:
+        """The row to follow; what was once served stays chosen while this process runs."""
+        from sqlalchemy import text
+
+        from mlops_for_mle.releases import deployments
+
+        contract = self._settings.model
+        if contract is None and self.current is not None:
+            contract = self.current.contract.name
+        row, deployed = None, []
+        with self._asking() as connection:
+            # Before the first run there is no such table.
+            if connection.scalar(text("SELECT to_regclass('deployments') IS NOT NULL")):
+                if not contract:
+                    names = "SELECT DISTINCT contract FROM deployments ORDER BY contract"
+                    deployed = list(connection.scalars(text(names)))
+                    contract = deployed[0] if len(deployed) == 1 else None
+                row = deployments.current(connection, contract) if contract else None
+        if contract:
+            self.update(contract=contract)
+        if row is None:
+            self._wait_for(contract, deployed)
+        return row
+
+    def _wait_for(self, contract: str | None, deployed: Sequence[str]) -> None:
+        """Say why there is nothing to follow: in every answer, and once in the log."""
+        if contract:
+            reason = (
+                f"Contract {contract} was never deployed: run `kedro run` first, with the --env "
+                "of that contract if it has one."
+            )
+        elif deployed:
+            reason = f"Several contracts are deployed: set MLOPS_MODEL to {' or '.join(deployed)}."
+        else:
+            reason = "Nothing was deployed yet: run `kedro run` first."
+        if self._status.waiting_for != reason:
+            logger.warning("No deployment to follow: %s", reason)
+        self.update(waiting_for=reason)
+
+    def _follow(self, deployment: Deployment) -> None:
+        """See to it that a deployment is served, unless it has just failed."""
+        self.update(waiting_for=None)
+        if self.current is not None and self.current.deployment == deployment:
+            self.update(failure=None)
+            return
+        failure = self._status.failure
+        attempts = failure.attempts if failure and failure.deployment == deployment.id else 0
+        if attempts and time.monotonic() < self._retry_at:
+            return
+        try:
+            self._serve(deployment)
+        except Exception as error:  # noqa: BLE001  (the old release outlives every failure)
+            failed = self._failed(deployment, error, attempts + 1)
+            if self.current is None:
+                self._fall_back(deployment)
+            self._record(deployment, failed)
+
+    def _serve(self, deployment: Deployment, failure: LoadFailure | None = None) -> None:
+        origin: Origin = "store"
+        try:
+            release = self._store.fetch(deployment.contract, deployment.release)
+        except StoreError as error:
+            try:
+                release = self._cache.store.fetch(deployment.contract, deployment.release)
+            except ReleaseError:
+                raise error from None
+            logger.warning("%s: using the cached copy", error)
+            origin = "cache"
+        self._take_over(Served.load(release, deployment, origin), failure)
+        try:
+            self._cache.keep(release, deployment)
+        except (OSError, UserError) as error:
+            logger.warning("Release %s cannot be cached: %s", deployment.release, error)
+
+    def _take_over(self, served: Served, failure: LoadFailure | None = None) -> None:
+        self.serve(served, failure)
+        logger.info(
+            "Serving release %s (deployment %d, from the %s)",
+            served.manifest.release,
+            served.deployment.id,
+            served.origin,
+        )
+
+    def _fall_back(self, broken: Deployment) -> None:
+        """Serve the newest earlier deployment that works, while nothing else is in service."""
+        from mlops_for_mle.releases import deployments
+
+        with self._asking() as connection:
+            rows = deployments.history(
+                connection, broken.contract, limit=_EARLIER_DEPLOYMENTS, before=broken.id
+            )
+        newest: dict[str, Deployment] = {}
+        for row in rows:
+            if row.release != broken.release:
+                newest.setdefault(row.release, row)
+        for deployment in newest.values():
+            try:
+                self._serve(deployment, self._status.failure)
+            except Exception as error:  # noqa: BLE001  (the next one may work)
+                logger.warning("Release %s cannot be served either: %s", deployment.release, error)
+            else:
+                return
+
+    def _failed(self, deployment: Deployment, error: Exception, attempts: int) -> LoadFailure:
+        reason = str(error)
+        if not isinstance(error, UserError):
+            reason = f"{type(error).__name__}: {error}"
+            logger.error("Release %s cannot be loaded", deployment.release, exc_info=error)
+        self._retry_at = time.monotonic() + _pause(attempts, self._settings.retry_seconds)
+        failure = LoadFailure(
+            deployment=deployment.id,
+            release=deployment.release,
+            reason=reason,
+            failed_at=datetime.now(UTC),
+            attempts=attempts,
+        )
+        self.update(failure=failure)
+        if attempts == 1:
+            served = self.current
+            logger.error(
+                "Deployment %d cannot be served, %s: %s",
+                deployment.id,
+                f"{served.manifest.release} stays in service" if served else "nothing is served",
+                reason,
+            )
+            self._metrics.release_failed()
+        return failure
+
+    def _record(self, deployment: Deployment, failure: LoadFailure) -> None:
+        """Append a failure to the audit trail; whether that works or not, following goes on."""
+        if self._recorded == deployment.id:
+            return
+        from mlops_for_mle.releases import deployments
+
+        try:
+            with self._asking() as connection:
+                deployments.record_failure(connection, deployment, failure.reason)
+        except Exception as error:  # noqa: BLE001  (a login may have no right to, for example)
+            if failure.attempts == 1:
+                logger.warning(
+                    "The failure of deployment %d is not in the audit trail yet: %s",
+                    deployment.id,
+                    reason_of(error),
+                )
+        else:
+            self._recorded = deployment.id
+
+    def _refused(self, error: Exception) -> float:
+        """Note that the database does not answer; gives the seconds until the next look."""
+        self._refusals += 1
+        reason = reason_of(error)
+        if self._refusals == 1:
+            is_known = isinstance(error, UserError) or hasattr(error, "orig")
+            logger.warning(
+                "Deployments cannot be followed: %s", reason, exc_info=None if is_known else error
+            )
+        self.update(database_error=reason, checked_at=datetime.now(UTC))
+        longest = min(self._settings.retry_seconds, _LONGEST_DATABASE_RETRY_SECONDS)
+        return _pause(self._refusals, longest)
+
+
+def _pause(attempts: int, longest: float) -> float:
+    return float(min(longest, _FIRST_RETRY_SECONDS * 2 ** min(attempts - 1, 16)))
+
+
+class Cache:
+    """A release store in a local folder, with a pointer to the deployment that was served last.
+
+    Attributes:
+        store: The releases that are kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Name the folder; it is made when something is kept."""
+        self._folder = folder
+        self.store = ReleaseStore(str(folder))
+
+    def only_contract(self) -> str | None:
+        """The contract of which a release is kept, where it is the only one."""
+        found = [path.parent.name for path in self._folder.glob(f"*/{_POINTER}")]
+        return found[0] if len(found) == 1 else None
+
+    def last_served(self, contract: str) -> tuple[Release, Deployment] | None:
+        """The release that was served last; None when nothing is kept.
+
+        Raises:
+            ReleaseError: What is kept is not complete or was altered.
+        """
+        pointer = self._folder / contract / _POINTER
+        if not pointer.exists():
+            return None
+        try:
+            deployment = msgspec.json.decode(pointer.read_bytes(), type=Deployment)
+        except msgspec.MsgspecError as error:
+            raise ReleaseError(f"{pointer} is not valid: {error}") from None
+        return self.store.fetch(contract, deployment.release), deployment
+
+    def keep(self, release: Release, deployment: Deployment) -> None:
+        """Keep a release that has come into service, mending its copy; older ones go in time."""
+        folder = self._folder / deployment.contract
+        copy = folder / deployment.release
+        try:
+            self.store.publish(release)
+        except ReleaseError:
+            # Another one of the same name.
+            shutil.rmtree(copy)
+            self.store.publish(release)
+        os.utime(copy)
+        partial = folder / f"{_POINTER}.{uuid4().hex}"
+        partial.write_bytes(msgspec.json.encode(deployment))
+        partial.replace(folder / _POINTER)
+        copies = (path for path in folder.iterdir() if path.is_dir())
+        newest_first = sorted(copies, key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in newest_first[_CACHED_RELEASES:]:
+            shutil.rmtree(path, ignore_errors=True)

@@ -1,1 +1,0 @@
-"""The release in service: followed, loaded, probed, cached and swapped."""

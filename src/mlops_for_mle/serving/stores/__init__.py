@@ -1,1 +1,0 @@
-"""What the ordinary routes read and write in the database."""

@@ -1,0 +1,118 @@
+"""The server's protocol on a real socket, in the test's own event loop, and requests as bytes."""
+
+import asyncio
+import json
+import re
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from mlops_for_mle.serving.app import create_app
+from mlops_for_mle.serving.protocol import ServingProtocol
+from mlops_for_mle.serving.settings import ServingSettings
+from tests.serving.conftest import IRIS_ROW, make
+
+ROW = json.dumps(IRIS_ROW).encode()
+
+
+class Server:
+    """The protocol on a real socket, in the test's own event loop."""
+
+    keep_alive_seconds = 75
+    protocol_class = ServingProtocol
+
+    def __init__(self, settings: ServingSettings, release: Any = None) -> None:
+        self.services = make(settings, release)
+        self.application: Any = create_app(self.services)
+
+    def run(self, ask: Callable[["Server"], Awaitable[Any]]) -> Any:
+        async def running() -> Any:
+            loop = asyncio.get_running_loop()
+            config = Config(
+                self.application,
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                ws="none",
+                timeout_keep_alive=self.keep_alive_seconds,
+            )
+            config.load()
+            state = ServerState()
+            state.default_headers = [(b"date", b"today")]
+            listening = await loop.create_server(
+                lambda: self.protocol_class(config, state, {}), "127.0.0.1", 0
+            )
+            self.address = listening.sockets[0].getsockname()
+            async with listening:
+                return await ask(self)
+
+        return asyncio.run(running())
+
+    async def exchange(self, *parts: bytes, answers: int = 1, pause: float = 0.02) -> list[bytes]:
+        """Send the parts with a pause between them; gives the answers."""
+        reader, writer = await asyncio.open_connection(*self.address)
+        for index, part in enumerate(parts):
+            if index:
+                await asyncio.sleep(pause)
+            writer.write(part)
+        found = [await read_answer(reader) for _ in range(answers)]
+        writer.close()
+        return found
+
+
+class OrdinaryWayError(AssertionError):
+    """A request went the ordinary way."""
+
+
+async def refuse_the_ordinary_way(scope, receive, send):
+    raise OrdinaryWayError(scope["path"])
+
+
+async def read_answer(reader: asyncio.StreamReader) -> bytes:
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    length = int(re.search(rb"content-length: (\d+)", head)[1])
+    return head + await reader.readexactly(length)
+
+
+def request(body: bytes = ROW, path: str = "/predict", method: str = "POST", **headers: str):
+    """Head and body."""
+    given = {
+        "Host": "localhost",
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+    } | {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items())]
+    return "\r\n".join([*lines, "", ""]).encode(), body
+
+
+def masked(answer: bytes) -> bytes:
+    """An answer without what differs each time."""
+    identifier = rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"
+    answer = re.sub(identifier, b"(prediction)", answer)
+    return re.sub(rb"x-request-id: [0-9a-f]{32}", b"x-request-id: (made)", answer)
+
+
+def status_of(answer: bytes) -> int:
+    return int(answer[9:12])
+
+
+def ask_in_one_turn(server: Server, *requests: bytes) -> list[bytes]:
+    """Each request on a connection of its own; all are there when the server looks."""
+
+    async def ask(server: Server) -> list[bytes]:
+        channels = [socket.create_connection(server.address) for _ in requests]
+        await asyncio.sleep(0.05)
+        for channel, content in zip(channels, requests, strict=True):
+            channel.sendall(content)
+        found = []
+        for channel in channels:
+            channel.setblocking(False)
+            reader, writer = await asyncio.open_connection(sock=channel)
+            found.append(await read_answer(reader))
+            writer.close()
+        return found
+
+    return server.run(ask)

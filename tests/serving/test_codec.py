@@ -1,0 +1,456 @@
+"""Rows of every contract: what is read, what is refused, and how it is explained."""
+
+import json
+import time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.columns import encode_rows, typed_columns
+from mlops_for_mle.contract.encoding import encode, read_times
+from mlops_for_mle.contract.rules import fault
+from mlops_for_mle.serving import documents, mlflow, oip
+from mlops_for_mle.serving.codec import Codec, Form, Rows
+from mlops_for_mle.serving.errors import MOST_FAULTS, ProblemError
+from mlops_for_mle.serving.logs import RequestFacts, current_request
+from tests.contract.strategies import allowed_values, any_values, contracts
+from tests.mixed import MIXED_CONTRACT
+from tests.new_releases import HOUSE_CONTRACT, IRIS_CONTRACT, iris_release
+from tests.serving.conftest import IRIS_ROW
+
+MANIFEST = iris_release(1).manifest
+
+
+def codec(contract: Contract, precision: str = "float32") -> Codec:
+    changes = {"contract": contract, "precision": precision}
+    return Codec(MANIFEST.model_copy(update=changes))
+
+
+IRIS = codec(IRIS_CONTRACT)
+HOUSES = codec(HOUSE_CONTRACT)
+
+
+def matrix(reader: Codec, body: bytes | str | Any) -> list[list[float]]:
+    if not isinstance(body, bytes | str):
+        body = json.dumps(body)
+    read = reader.read(body.encode() if isinstance(body, str) else body)
+    return reader.matrix([read]).tolist()
+
+
+def refusal(reader: Codec, body: bytes | str) -> ProblemError:
+    with pytest.raises(ProblemError) as caught:
+        reader.read(body.encode() if isinstance(body, str) else body)
+    assert caught.value.status == 422
+    return caught.value
+
+
+def test_values_stand_in_the_order_of_the_contract_whatever_the_order_of_the_fields():
+    reversed_row = json.dumps(dict(reversed(IRIS_ROW.items()))).encode()
+
+    assert matrix(IRIS, reversed_row) == [[6.7, 3.3, 5.7, 2.1]]
+
+
+def test_names_with_spaces_and_korean_letters_are_read():
+    assert matrix(HOUSES, '{"방 수": 3, "area m2": 80.5}') == [[3, 80.5]]
+
+
+def test_an_escaped_name_is_the_same_name():
+    assert matrix(HOUSES, b'{"\\ubc29 \\uc218": 3.0, "area m2": 80}') == [[3, 80]]
+
+
+@pytest.mark.parametrize(
+    ("literal", "message", "given"),
+    [
+        ("true", "is no number", "true"),
+        ('"5.7"', "is no number", '"5.7"'),
+        ("null", "is missing", "null"),
+        ("[1, 2]", "is no number", "a list of 2"),
+        ('{"a": 1}', "is no number", "an object of 1 fields"),
+        ("NaN", "is missing", "null"),
+        ("-Infinity", "is not finite", "-Infinity"),
+        ("1e400", "is not finite", "Infinity"),
+        ("10.001", "is too large", "10.001"),
+        ("-1", "is too small", "-1"),
+        ("1" * 5000, "is not finite", "Infinity"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_was_given_and_what_is_allowed(literal, message, given):
+    body = json.dumps(IRIS_ROW).replace("5.7", literal)
+
+    (error,) = refusal(IRIS, body).errors
+
+    assert error == ("petal_length", message, given, "a number from 0 to 10")
+
+
+def test_every_wrong_field_is_named_at_once():
+    errors = refusal(IRIS, '{"sepal_length": "a", "sepal_width": 3, "petal": 1}').errors
+
+    assert [(error.path, error.message) for error in errors] == [
+        ("sepal_length", "is no number"),
+        ("petal_length", "is missing"),
+        ("petal_width", "is missing"),
+        ("petal", "is an unknown field"),
+    ]
+
+
+def test_a_field_given_twice_is_refused_with_both_values():
+    body = json.dumps(IRIS_ROW)[:-1] + ', "petal_width": 2.2}'
+
+    (error,) = refusal(IRIS, body).errors
+
+    assert error.path == "petal_width"
+    assert error.message == "is given more than once"
+    assert error.given == "2.1 and 2.2"
+
+
+def test_a_field_given_twice_under_an_escaped_name_is_refused():
+    body = json.dumps(IRIS_ROW)[:-1] + ', "petal\\u005fwidth": 2.1}'
+
+    assert refusal(IRIS, body).errors[0].message == "is given more than once"
+
+
+def test_a_whole_number_is_demanded_of_an_integer_feature():
+    (error,) = refusal(HOUSES, '{"방 수": 2.5, "area m2": 80}').errors
+
+    assert error == ("방 수", "is no whole number", "2.5", "a whole number from 1 to 20")
+
+
+def test_what_a_float32_model_cannot_hold_is_refused_and_a_float64_model_takes_it():
+    body = '{"방 수": 2, "area m2": 1e39}'
+
+    assert "beyond what the model computes" in refusal(HOUSES, body).errors[0].message
+    assert matrix(codec(HOUSE_CONTRACT, "float64"), body)[0][1] == 1e39
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "the body is empty"),
+        (b"{", "the body is not JSON"),
+        (b"[" * 100_000, "the body is nested too deeply"),
+        (b'{"sepal_length": ' * 3_000, "the body is nested too deeply"),
+        (b'{"sepal_length": ' * 50_000, "has too many fields"),
+        (b'{"sepal_length\xff": 1}', "the body is not UTF-8"),
+        (json.dumps(IRIS_ROW).encode("utf-16"), "the body is not UTF-8"),
+        (b"[]", "has no rows"),
+        (b"[3]", "is no object"),
+        (b"3", "is no object"),
+        (b'"text"', "is no object"),
+        (b'"\\ud800"', "the body is not JSON"),
+    ],
+)
+def test_a_body_that_is_no_object_is_refused_in_one_sentence(body, message):
+    problem = refusal(IRIS, body)
+
+    assert problem.errors[0].message.startswith(message)
+    assert all(one.given is None or one.given.encode() for one in problem.errors)
+
+
+@given(st.dictionaries(st.sampled_from(IRIS_CONTRACT.feature_names), st.floats(0, 10), min_size=4))
+def test_every_row_within_the_contract_is_read_exactly(row):
+    assert matrix(IRIS, row) == [[row[name] for name in IRIS_CONTRACT.feature_names]]
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_make_anything_but_a_refusal(body):
+    assert refusal(IRIS, body).status == 422
+
+
+ROWS = [IRIS_ROW, IRIS_ROW | {"petal_width": 0.2}, IRIS_ROW | {"sepal_length": 5}]
+COLUMNS = {name: [row[name] for row in ROWS] for name in IRIS_ROW}
+MATRIX = [[row[name] for name in IRIS_ROW] for row in ROWS]
+
+
+@pytest.mark.parametrize(
+    ("document", "form"),
+    [(ROWS, Form.LIST), (ROWS[:1], Form.LIST), ({"columns": COLUMNS}, Form.COLUMNS)],
+)
+@pytest.mark.parametrize("write", [json.dumps, lambda one: json.dumps(one, indent=2)])
+def test_many_rows_are_read_as_a_list_and_by_columns(document, form, write):
+    read = IRIS.read(write(document).encode())
+
+    assert IRIS.matrix([read]).tolist() == (MATRIX if document != ROWS[:1] else MATRIX[:1])
+    assert read.form is form
+
+
+def test_columns_stand_in_the_order_of_the_contract_whatever_their_order():
+    body = json.dumps({"columns": dict(reversed(COLUMNS.items()))}).encode()
+
+    assert matrix(IRIS, body) == MATRIX
+
+
+def test_a_wrong_value_among_many_rows_is_named_with_its_place():
+    rows = [*ROWS, IRIS_ROW | {"petal_width": 11}, IRIS_ROW | {"petal_length": None}]
+    columns = {name: [row[name] for row in rows] for name in IRIS_ROW}
+
+    by_rows = refusal(IRIS, json.dumps(rows)).errors
+    by_columns = refusal(IRIS, json.dumps({"columns": columns})).errors
+
+    assert [error.path for error in by_rows] == ["[3].petal_width", "[4].petal_length"]
+    assert {error.path for error in by_columns} == {
+        "columns.petal_width[3]",
+        "columns.petal_length[4]",
+    }
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (COLUMNS | {"petal_width": [1]}, "differ in length"),
+        ({name: [] for name in IRIS_ROW}, "has no rows"),
+        (COLUMNS | {"petal_width": 1}, "is no list"),
+        (COLUMNS | {"other": [1, 2, 3]}, "is an unknown field"),
+        ({"petal_width": [1]}, "is missing"),
+        ([1], "is no object"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused(columns, message):
+    assert refusal(IRIS, json.dumps({"columns": columns})).errors[0].message == message
+
+
+def test_a_column_given_twice_is_refused():
+    body = json.dumps({"columns": COLUMNS})[:-2] + ', "petal_width": [1, 2, 3]}}'
+
+    (error,) = refusal(IRIS, body).errors
+    assert (error.path, error.message) == ("columns.petal_width", "is given more than once")
+    assert error.given == "a list of 3 and a list of 3"
+
+
+def test_a_row_of_a_list_with_a_field_given_twice_is_refused():
+    body = "[" + json.dumps(IRIS_ROW) + "," + json.dumps(IRIS_ROW)[:-1] + ', "petal_width": 2}]'
+
+    (error,) = refusal(IRIS, body).errors
+    assert (error.path, error.message) == ("[1].petal_width", "is given more than once")
+
+
+def test_of_many_faults_only_the_first_are_looked_for():
+    problem = refusal(IRIS, json.dumps([{}] * 250))
+
+    assert len(problem.errors) == MOST_FAULTS
+    assert "(more)" in problem.detail
+
+
+def test_one_feature_may_be_named_columns():
+    contract = Contract.model_validate(
+        HOUSE_CONTRACT.model_dump() | {"features": {"columns": {"minimum": 0}}}
+    )
+    reader = codec(contract, "float64")
+
+    assert reader.read(b'{"columns": 3}').form is Form.ONE
+    assert matrix(reader, '{"columns": 3}') == [[3]]
+    assert matrix(reader, '{"columns": {"columns": [1, 2]}}') == [[1], [2]]
+    assert matrix(reader, '[{"columns": 1}, {"columns": 2}]') == [[1], [2]]
+
+
+@pytest.mark.parametrize("name", ['a "quoted" name', "back\\slash"])
+def test_names_that_json_escapes_are_read(name):
+    contract = Contract.model_validate(
+        IRIS_CONTRACT.model_dump() | {"features": {name: {"minimum": 0}, "b": {}}}
+    )
+    reader = codec(contract)
+    row = {name: 1, "b": 2}
+
+    assert matrix(reader, row) == [[1, 2]]
+    assert matrix(reader, [row, row]) == [[1, 2], [1, 2]]
+    assert matrix(reader, {"columns": {name: [1, 3], "b": [2, 4]}}) == [[1, 2], [3, 4]]
+    key = json.dumps(name)
+    said = refusal(reader, f'{{{key}: 1, "b": 2, {key}: 3}}')
+    assert [(one.path, one.message) for one in said.errors] == [(name, "is given more than once")]
+    assert refusal(reader, json.dumps(row | {name: -1})).errors[0].message == "is too small"
+
+
+CONTRACTS = contracts().map(Contract.model_validate)
+
+
+def wire(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_what_is_taken_is_what_the_rules_of_the_contract_allow(data: st.DataObject):
+    contract = data.draw(CONTRACTS)
+    row = {name: data.draw(any_values(one)) for name, one in contract.features.items()}
+    reader = codec(contract, "float64")
+    # NaN is no JSON, and stands for a value that is missing.
+    plain = {name: None if one != one else one for name, one in row.items()}
+    wrong = {
+        name: message
+        for name, one in contract.features.items()
+        if (message := fault(plain[name], one)) is not None
+    }
+    for document, prefix in ((row, ""), ([row, row], "[0]."), ([row, row], "[1].")):
+        body = wire(document)
+        if not wrong:
+            reader.read(body.encode())
+            continue
+        with pytest.raises(ProblemError) as caught:
+            reader.read(body.encode())
+        found = {one.path: one.message for one in caught.value.errors}
+        assert {prefix + name: message for name, message in wrong.items()}.items() <= found.items()
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_every_protocol_gives_the_model_the_same_input(data: st.DataObject):
+    contract = data.draw(CONTRACTS)
+    features = contract.features
+    rows = data.draw(
+        st.lists(
+            st.fixed_dictionaries({name: allowed_values(one) for name, one in features.items()}),
+            min_size=1,
+            max_size=4,
+        )
+    )
+    assume(all(fault(row[name], one) is None for row in rows for name, one in features.items()))
+    reader = codec(contract, "float64")
+    columns = {name: [row[name] for row in rows] for name in features}
+    read_columns = {
+        name: read_times(columns[name]) if one.is_time else pd.Series(columns[name], dtype=object)
+        for name, one in features.items()
+    }
+    frame = typed_columns(pd.DataFrame(read_columns), features)
+    expected = encode_rows(frame, contract)
+
+    def read(found: Rows) -> np.ndarray:
+        assert found.count == len(rows)
+        text = json.loads(bytes(found.text))
+        kept = [text] if found.form is Form.ONE else text
+        if found.form is Form.COLUMNS:
+            kept = [
+                dict(zip(text, values, strict=True)) for values in zip(*text.values(), strict=True)
+            ]
+        assert [{name: one.get(name) for name in features} for one in kept] == rows
+        return reader.matrix([found])
+
+    values = [[row[name] for name in features] for row in rows]
+    split = {"columns": list(features), "data": values}
+    tensors = {
+        name: oip.Tensor([len(rows)], "BYTES", memoryview(wire(values).encode()))
+        for name, values in columns.items()
+    }
+    found = [
+        read(reader.read(wire(rows).encode())),
+        read(reader.read(wire({"columns": columns}).encode())),
+        read(mlflow._read_json(reader, wire({"dataframe_split": split}).encode())),
+        read(mlflow._read_json(reader, wire({"dataframe_records": rows}).encode())),
+        read(mlflow._read_json(reader, wire({"inputs": columns}).encode())),
+        read(oip._rows(reader, tensors)),
+        np.concatenate([read_one(reader, row) for row in rows]),
+        reader.matrix([reader.read(wire(row).encode()) for row in rows]),
+        encode(columns, contract),
+    ]
+    for one in found:
+        np.testing.assert_array_equal(one, expected)
+
+
+def read_one(reader: Codec, row: dict[str, Any]) -> np.ndarray:
+    return reader.matrix([reader.read(wire(row).encode())])
+
+
+def many(count: int, **changes: Any) -> list[dict[str, Any]]:
+    row = dict(
+        zip(
+            MIXED_CONTRACT.feature_names,
+            (
+                59000.5,
+                None,
+                3,
+                True,
+                "plus",
+                'a "},{" b\\',
+                20,
+                "2025-03-01",
+                "2025-12-31T22:10:00Z",
+            ),
+            strict=True,
+        )
+    )
+    return [row | changes for _ in range(count)]
+
+
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_long_bodies_are_read_in_pieces_as_short_ones_are(ascii_only):
+    names = {name: f"f{place}" for place, name in enumerate(MIXED_CONTRACT.features)}
+    raw = MIXED_CONTRACT.model_dump()
+    raw["features"] = {names[name]: one for name, one in raw["features"].items()}
+    reader = codec(Contract.model_validate(raw))
+    rows = [{names[name]: one for name, one in row.items()} for row in many(3000)]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    one = read_one(reader, rows[0])
+
+    for document in (rows, {"columns": columns}):
+        body = json.dumps(document, ensure_ascii=ascii_only).encode()
+        assert len(body) > 3 * documents.PIECE
+        read = reader.read(body)
+        assert read.count == 3000
+        np.testing.assert_array_equal(reader.matrix([read]), np.repeat(one, 3000, axis=0))
+
+
+@pytest.mark.parametrize("place", [0, 1700, 2999])
+def test_a_fault_in_a_long_body_is_found_where_it_is(place):
+    rows = many(3000)
+    rows[place] = rows[place] | {"select": "three"}
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+
+    for document, path in (
+        (rows, f"[{place}].select"),
+        ({"columns": columns}, f"columns.select[{place}]"),
+    ):
+        (error,) = refusal(codec(MIXED_CONTRACT), json.dumps(document)).errors
+        assert (error.path, error.message, error.given) == (path, "is no number", '"three"')
+
+
+MEGABYTES = 4 << 20
+ROW = json.dumps(IRIS_ROW)[1:-1]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" + b"{}," * (MEGABYTES // 3) + b"{}]",
+        b"[" + b"[]," * (MEGABYTES // 3) + b"[]]",
+        b"{" + b",".join(b'"%x":1' % one for one in range(MEGABYTES // 10)) + b"}",
+        b'{"sepal_length": [' + b"{}," * (MEGABYTES // 3) + b"1]}",
+        b'{"columns": {"sepal_length": [' + b"[]," * (MEGABYTES // 3) + b"1]}}",
+        b'{"columns": {' + b",".join(b'"%x":1' % one for one in range(MEGABYTES // 10)) + b"}}",
+        b'["' + b"},{" * (MEGABYTES // 3) + b'"]',
+        b'{"instances": [' + b"{}," * (MEGABYTES // 3) + b"{}]}",
+        b'{"dataframe_split": {"columns": ["a"], "data": [' + b"[]," * (MEGABYTES // 3) + b"1]}}",
+        b'{"inputs": {"a": [' + b"[]," * (MEGABYTES // 3) + b"1]}}",
+        b"[" + (b"{" + ROW.encode() + b"},") * (MEGABYTES // 80) + b"{}]",
+        b"[" * MEGABYTES,
+        b'"' + b'\\"' * (MEGABYTES // 4),
+    ],
+    ids=lambda body: body[:40].decode() + "…",
+)
+@pytest.mark.parametrize("read", [IRIS.read, lambda body: mlflow._read_json(IRIS, body)])
+def test_no_long_body_takes_much_memory_or_time(body, read):
+    import tracemalloc
+
+    tracemalloc.start()
+    started = time.process_time()
+    with pytest.raises((ProblemError, *documents.REFUSALS)):
+        read(body)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    # tracemalloc itself takes most of this time.
+    assert time.process_time() - started < 10
+    assert peak < 7 * len(body)
+
+
+def test_nobody_reads_on_for_a_client_that_has_left():
+    body = json.dumps([IRIS_ROW] * 20_000).encode()
+    facts = RequestFacts("gone", is_wanted=False)
+    token = current_request.set(facts)
+    try:
+        with pytest.raises(ProblemError, match="left"):
+            IRIS.read(body)
+    finally:
+        current_request.reset(token)

@@ -1,0 +1,248 @@
+"""The short way: the same answers as the ordinary way, in order, each request on its own."""
+
+import asyncio
+import json
+import socket
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import Pipeline
+
+from mlops_for_mle.serving.app import Application
+from mlops_for_mle.serving.keys import KeyFile
+from tests.new_releases import HOUSE_CONTRACT, make_release
+from tests.serving.conftest import IRIS_ROW, kept
+from tests.serving.raw import (
+    ROW,
+    OrdinaryWayError,
+    Server,
+    ask_in_one_turn,
+    masked,
+    refuse_the_ordinary_way,
+    request,
+    status_of,
+)
+
+ROWS = json.dumps([IRIS_ROW, IRIS_ROW]).encode()
+TENSOR = {
+    "inputs": [
+        {"name": "features", "shape": [1, 4], "datatype": "FP64", "data": [6.7, 3.3, 5.7, 2.1]}
+    ]
+}
+
+
+@pytest.fixture
+def server(settings, iris) -> Server:
+    return Server(settings, iris)
+
+
+REQUESTS = {
+    "one row": request(),
+    "rows": request(ROWS),
+    "columns": request(b'{"columns": {"sepal_length": [1], "sepal_width": [1], '
+                       b'"petal_length": [1], "petal_width": [1]}}'),
+    "a request id": request(X_Request_ID="order-17"),
+    "an odd request id": request(X_Request_ID="<script>"),
+    "no type": request(Content_Type=""),
+    "another type": request(Content_Type="text/plain"),
+    "an empty body": request(b""),
+    "no JSON": request(b"{"),
+    "wrong fields": request(b'{"sepal_length": "long", "colour": 1}'),
+    "another host": request(Host="evil.example"),
+    "invocations": request(json.dumps({"instances": [IRIS_ROW]}).encode(), "/invocations"),
+    "wrong invocations": request(b"[]", "/invocations"),
+    "csv": request(b"a,b\n1,2\n", "/invocations", Content_Type="text/csv"),
+    "inference": request(json.dumps(TENSOR).encode(), "/v2/models/iris/infer"),
+    "inference of a version": request(
+        json.dumps(TENSOR).encode(), "/v2/models/iris/versions/1/infer"
+    ),
+    "binary inference": request(
+        json.dumps(TENSOR | {"parameters": {"binary_data_output": True}}).encode(),
+        "/v2/models/iris/infer",
+    ),
+    "another model": request(json.dumps(TENSOR).encode(), "/v2/models/nothing/infer"),
+    "a preview": request(path="/predict/preview"),
+    "a query": request(path="/predict?x=1"),
+    "an escaped path": request(path="/%70redict"),
+    "an unknown path": request(path="/nowhere"),
+    "another method": request(method="PUT"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_what_arrives_whole_is_answered_as_what_arrives_in_parts(server, name):
+    head, body = REQUESTS[name]
+
+    async def ask(server: Server) -> tuple[list[bytes], list[bytes]]:
+        return await server.exchange(head + body), await server.exchange(head, body or b"")
+
+    (whole,), (parts,) = server.run(ask)
+
+    assert masked(whole) == masked(parts)
+
+
+def test_without_a_release_both_ways_say_so(settings):
+    async def ask(server: Server) -> tuple[list[bytes], list[bytes]]:
+        head, body = request()
+        return await server.exchange(head + body), await server.exchange(head, body)
+
+    (whole,), (parts,) = Server(settings).run(ask)
+
+    assert masked(whole) == masked(parts)
+    assert status_of(whole) == 503
+
+
+def test_small_plain_requests_go_the_short_way(server):
+    server.application = Application(refuse_the_ordinary_way, server.application.fast_way)
+
+    async def ask(server: Server) -> list[bytes]:
+        heads_and_bodies = [REQUESTS[name] for name in ("one row", "wrong fields", "inference")]
+        return await server.exchange(*(head + body for head, body in heads_and_bodies), answers=3)
+
+    assert [status_of(answer) for answer in server.run(ask)] == [200, 422, 200]
+
+
+@pytest.mark.parametrize(
+    ("name", "head_and_body"),
+    {
+        "compressed": request(Content_Encoding="gzip"),
+        "chunked": (
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"%x\r\n%b\r\n0\r\n\r\n" % (len(ROW), ROW),
+        ),
+        "asks first": request(Expect="100-continue"),
+        "the last of its connection": request(Connection="close"),
+        "large": request(ROW + b" " * 40_000),
+    }.items(),
+)
+def test_everything_else_goes_the_ordinary_way(server, name, head_and_body, caplog):
+    server.application = Application(refuse_the_ordinary_way, server.application.fast_way)
+
+    async def ask(server: Server) -> list[bytes]:
+        reader, writer = await asyncio.open_connection(*server.address)
+        writer.write(b"".join(head_and_body))
+        return [await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)]
+
+    (answer,) = server.run(ask)
+
+    assert status_of(answer) == 500
+    assert any(isinstance(one.exc_info[1], OrdinaryWayError) for one in caplog.records)
+
+
+def test_requests_on_one_connection_are_answered_in_their_order(server):
+    good, bad = b"".join(request()), b"".join(request(b"{}"))
+    live = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    other = b"".join(request(path="/predict/preview"))
+
+    async def ask(server: Server) -> list[bytes]:
+        return await server.exchange(good + live + bad + other + good + bad + live, answers=7)
+
+    answers = server.run(ask)
+
+    assert [status_of(one) for one in answers] == [200, 200, 422, 200, 200, 422, 200]
+    assert b"live" in answers[1]
+    assert b"prediction_id" in answers[0]
+    assert b"prediction_id" not in answers[3]
+
+
+def test_what_arrives_together_is_answered_and_recorded_each_for_itself(settings, iris):
+    server = Server(settings, iris)
+    rows = [{**IRIS_ROW, "petal_length": 1 + index / 4} for index in range(20)]
+
+    answers = ask_in_one_turn(
+        server, *(b"".join(request(json.dumps(row).encode())) for row in rows)
+    )
+
+    served = server.services.releases.current
+    documents = [json.loads(one.partition(b"\r\n\r\n")[2]) for one in answers]
+    for row, document in zip(rows, documents, strict=True):
+        read = served.codec.read(json.dumps(row).encode())
+        alone = served.predictor.predict(served.codec.matrix([read]))
+        assert document["iris_class"] == alone.values.item()
+        probabilities = list(document["probabilities"].values())
+        assert probabilities == pytest.approx(alone.probabilities[0].tolist(), abs=1e-6)
+    lines = {line[3]: json.loads(line[-2]) for line in kept(server.services)}
+    assert lines == {one["prediction_id"]: row for one, row in zip(documents, rows, strict=True)}
+
+
+def test_what_is_wrong_with_one_request_is_not_the_fault_of_the_others(settings):
+    rows = np.array([[1, 10], [2, 30], [4, 20.0]])
+    model = Pipeline([("model", LinearRegression().fit(rows, rows @ [10, 20]))])
+    server = Server(settings, make_release(model, HOUSE_CONTRACT, rows))
+    areas = [100, 3e38, 120, "large", 140]
+
+    answers = ask_in_one_turn(
+        server,
+        *(b"".join(request(json.dumps({"방 수": 3, "area m2": one}).encode())) for one in areas),
+    )
+
+    assert [status_of(one) for one in answers] == [200, 422, 200, 422, 200]
+    assert b"no finite answer" in answers[1]
+    lines = (json.loads(line[-2]) for line in kept(server.services))
+    assert [one["area m2"] for one in lines] == [100, 120, 140]
+
+
+def test_a_failure_of_ours_is_logged_with_the_request_and_answered(server, caplog):
+    object.__setattr__(server.services.releases.current, "predictor", None)
+    answers = ask_in_one_turn(server, *[b"".join(request())] * 2)
+
+    assert [status_of(one) for one in answers] == [500, 500]
+    assert all(b"its log" in one for one in answers)
+    assert sum(one.exc_info is not None for one in caplog.records) == 2
+
+
+def test_a_full_log_refuses_all_that_arrived_together_and_counts_each(settings, iris):
+    server = Server(settings.model_copy(update={"spool_max_bytes": 100}), iris)
+
+    answers = ask_in_one_turn(server, *[b"".join(request())] * 3)
+
+    assert [status_of(one) for one in answers] == [503] * 3
+    assert server.services.log.counts.refused == 3
+    assert server.services.log.counts.recorded == 0
+
+
+def test_keys_are_asked_for_on_the_short_way_too(settings, iris):
+    key = KeyFile(settings.api_keys_file).create("application", ["predict"])
+    other = KeyFile(settings.api_keys_file).create("writer", ["write"])
+    server = Server(settings, iris)
+
+    answers = ask_in_one_turn(
+        server,
+        b"".join(request(Authorization=f"Bearer {key}")),
+        b"".join(request()),
+        b"".join(request(X_API_Key=other)),
+        b"".join(request(X_API_Key="guessed")),
+    )
+
+    assert [status_of(one) for one in answers] == [200, 401, 403, 401]
+
+
+def test_each_answer_is_counted_by_route_and_status(settings, iris):
+    server = Server(settings, iris)
+
+    ask_in_one_turn(server, *[b"".join(request())] * 3, b"".join(request(b"{}")))
+
+    text = server.services.metrics.exposition(server.services, "")[0].decode()
+    counted = 'mlops_requests_total{method="POST",route="/predict",status="%s"} %s'
+    assert counted % (200, 3.0) in text
+    assert counted % (422, 1.0) in text
+    assert (
+        'mlops_predictions_total{class="virginica",contract="iris",model_version="1"} 3.0' in text
+    )
+
+
+def test_a_client_that_has_left_disturbs_nobody(settings, iris):
+    server = Server(settings, iris)
+
+    async def ask(server: Server) -> list[bytes]:
+        for _ in range(20):
+            gone = socket.create_connection(server.address)
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, np.array([1, 0], "i4").tobytes())
+            gone.sendall(b"".join(request()))
+            gone.close()
+        return await server.exchange(b"".join(request()))
+
+    (answer,) = server.run(ask)
+
+    assert status_of(answer) == 200

@@ -1,0 +1,257 @@
+import threading
+import time
+from typing import Any
+
+import httpx
+import pytest
+from uuid_utils import uuid7
+
+from mlops_for_mle.serving.context import Services
+from tests.serving.conftest import IRIS_ROW, call, make, serve, wait_until
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def services(settings, database, iris):
+    database.run("TRUNCATE predictions, feedback")
+    made = make(settings, iris, ship_seconds=0.05)
+    made.log.start()
+    yield made
+    made.log.stop(5)
+
+
+def tell(services: Services, prediction_id: str, label: Any, **more: Any) -> httpx.Response:
+    body = {"prediction_id": prediction_id, "label": label, **more}
+    return call(services, "POST", "/feedback", json=body)
+
+
+def rows(database, statement: str) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in database.rows(statement)]
+
+
+def predict(services: Services, database, body: Any = IRIS_ROW) -> str:
+    prediction_id = call(services, "POST", "/predict", json=body).json()["prediction_id"]
+    wait_until(lambda: rows(database, "SELECT 1 FROM predictions"))
+    return prediction_id
+
+
+def test_a_late_label_is_joined_to_its_prediction(services, database):
+    prediction_id = predict(services, database)
+    database.run("UPDATE predictions SET created_at = now() - interval '3 days'")
+
+    answer = tell(services, prediction_id, "versicolor")
+
+    assert answer.status_code == 201
+    body = answer.json()
+    assert body.pop("created_at")
+    assert body == {
+        "prediction_id": prediction_id,
+        "value": 1,
+        "label": "versicolor",
+        "revision": 1,
+        "is_joined": True,
+    }
+    joined = rows(
+        database,
+        "SELECT p.label, f.label, f.target FROM predictions p JOIN feedback f "
+        "ON f.prediction_id = p.prediction_id AND f.superseded_at IS NULL",
+    )
+    assert joined == [("virginica", "versicolor", 1.0)]
+
+
+def test_a_label_may_come_before_its_prediction_was_shipped(services, database):
+    prediction_id = str(uuid7())
+
+    answer = tell(services, prediction_id, 2)
+
+    assert answer.status_code == 202
+    assert answer.json()["is_joined"] is False
+
+
+def test_the_same_label_again_changes_nothing(services, database):
+    prediction_id = predict(services, database)
+    first = tell(services, prediction_id, 2)
+
+    again = tell(services, prediction_id, "virginica")
+    correction = tell(services, prediction_id, 2, correction=True)
+
+    assert (again.status_code, correction.status_code) == (200, 200)
+    assert again.json() == correction.json() == first.json()
+    assert len(rows(database, "SELECT 1 FROM feedback")) == 1
+
+
+def test_another_label_is_refused_unless_it_is_a_correction_and_history_stays(services, database):
+    prediction_id = predict(services, database)
+    tell(services, prediction_id, 2)
+
+    conflict = tell(services, prediction_id, 1)
+    corrected = tell(services, prediction_id, 1, correction=True)
+
+    assert conflict.status_code == 409
+    assert "virginica" in conflict.json()["detail"]
+    assert corrected.status_code == 201
+    assert corrected.json()["revision"] == 2
+    history = rows(
+        database,
+        "SELECT revision, target, superseded_at IS NULL FROM feedback ORDER BY revision",
+    )
+    assert history == [(1, 2.0, False), (2, 1.0, True)]
+    assert tell(services, prediction_id, 2).status_code == 409
+
+
+def test_of_different_labels_at_once_one_is_kept(services, database):
+    prediction_id = predict(services, database)
+    statuses: list[int] = []
+
+    def send(label: int) -> None:
+        statuses.append(tell(services, prediction_id, label).status_code)
+
+    threads = [threading.Thread(target=send, args=(number % 3,)) for number in range(9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(statuses) == [200, 200, 201, 409, 409, 409, 409, 409, 409]
+    assert len(rows(database, "SELECT 1 FROM feedback")) == 1
+
+
+def test_rows_of_one_request_are_labelled_one_by_one(services, database):
+    many = call(services, "POST", "/predict", json=[IRIS_ROW] * 3).json()
+    ids = [one["prediction_id"] for one in many]
+    wait_until(lambda: len(rows(database, "SELECT 1 FROM predictions")) == 3)
+
+    assert [tell(services, one, 2).status_code for one in ids] == [201] * 3
+    whole = tell(services, ids[0].removesuffix("-0"), 2)
+
+    assert whole.status_code == 422
+    assert "several rows" in whole.json()["detail"]
+
+
+def test_a_regression_takes_numbers(services, database, houses):
+    services.releases.serve(serve(houses))
+    prediction_id = predict(services, database, {"방 수": 3, "area m2": 50})
+
+    assert tell(services, prediction_id, "cheap").status_code == 422
+    answer = tell(services, prediction_id, 151.5)
+
+    assert answer.status_code == 201
+    assert (answer.json()["value"], answer.json()["label"]) == (151.5, None)
+
+
+def test_a_prediction_of_another_contract_is_refused(services, database, houses):
+    prediction_id = predict(services, database)
+    services.releases.serve(serve(houses))
+
+    answer = tell(services, prediction_id, 2)
+
+    assert answer.status_code == 422
+    assert "contract iris" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"prediction_id": "abc"}, "prediction_id"),
+        ({"prediction_id": 7}, "prediction_id"),
+        ({"prediction_id": "0198c0de-0000-7000-8000-000000000000-01"}, "prediction_id"),
+        ({"prediction_id": "0198c0de-0000-4000-8000-000000000000"}, "prediction_id"),
+        ({"label": 3}, "label"),
+        ({"label": True}, "label"),
+        ({"label": None}, "label"),
+        ({"label": {"a": 1}}, "label"),
+        ({"correction": 1}, "correction"),
+        ({"extra": 1}, "extra"),
+    ],
+)
+def test_a_wrong_field_is_named(services, database, changes, path):
+    body = {"prediction_id": str(uuid7()), "label": 1} | changes
+
+    answer = call(services, "POST", "/feedback", json=body)
+
+    assert answer.status_code == 422
+    assert [error["path"] for error in answer.json()["errors"]] == [path]
+    assert rows(database, "SELECT 1 FROM feedback") == []
+
+
+def test_a_field_that_is_given_twice_is_named(services):
+    body = f'{{"prediction_id": "{uuid7()}", "label": 1, "label": 2}}'
+
+    answer = call(
+        services,
+        "POST",
+        "/feedback",
+        content=body,
+        headers={"content-type": "application/json"},
+    )
+
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["given"] == "1 and 2"
+
+
+def at(days: float) -> str:
+    """An id of a prediction that was answered so many days ago."""
+    milliseconds = f"{int((time.time() - days * 86_400) * 1000):012x}"
+    return f"{milliseconds[:8]}-{milliseconds[8:]}{str(uuid7())[13:]}"
+
+
+@pytest.mark.parametrize("days", [0.1, 400, -1])
+def test_an_id_that_the_log_should_have_is_refused(services, database, days):
+    answer = tell(services, at(days), 2)
+
+    assert answer.status_code == 422
+    [error] = answer.json()["errors"]
+    assert (error["path"], error["message"]) == ("prediction_id", "is not in the prediction log")
+    assert rows(database, "SELECT 1 FROM feedback") == []
+
+
+def test_a_label_for_what_still_waits_in_the_spool_is_kept_however_old_it_is(services, database):
+    services.log.stop(5)
+    waiting = services.log.root / f"{int((time.time() - 7 * 86_400) * 1e9):020d}-1-abcd.log"
+    waiting.touch()
+
+    assert tell(services, at(6), 2).status_code == 202
+    assert tell(services, at(9), 2).status_code == 422
+
+
+def test_a_row_that_its_request_did_not_have_is_refused_at_once(services, database):
+    one = predict(services, database)
+    many = call(services, "POST", "/predict", json=[IRIS_ROW] * 2).json()
+    wait_until(lambda: len(rows(database, "SELECT 1 FROM predictions")) == 3)
+
+    for unknown in (f"{one}-0", many[0]["prediction_id"].removesuffix("0") + "2"):
+        answer = tell(services, unknown, 2)
+        assert answer.status_code == 422, unknown
+        assert "is not in the prediction log" in answer.json()["detail"]
+    assert tell(services, many[1]["prediction_id"], 2).status_code == 201
+
+
+def test_faults_of_a_body_are_bounded(services):
+    large = {f"field {number}": 1 for number in range(400_000)}
+    small = {f"field {number}": 1 for number in range(2_000)}
+
+    for body, most in ((large, 1), (small, 50)):
+        answer = call(services, "POST", "/feedback", json=body)
+        assert answer.status_code == 422
+        assert 1 <= len(answer.json()["errors"]) <= most
+        assert len(answer.content) < 20_000
+
+
+def test_a_page_of_another_site_and_a_body_that_is_no_json_change_nothing(services, database):
+    body = f'{{"prediction_id": "{uuid7()}", "label": 1}}'
+    foreign = {"content-type": "application/json", "origin": "https://evil.example"}
+
+    refused = call(services, "POST", "/feedback", content=body, headers=foreign)
+    plain = call(services, "POST", "/feedback", content=body)
+
+    assert (refused.status_code, plain.status_code) == (403, 415)
+    assert rows(database, "SELECT 1 FROM feedback") == []
+
+
+def test_without_the_database_it_is_503_and_predictions_go_on(settings, iris, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
+    services = make(settings, iris)
+
+    assert tell(services, str(uuid7()), 2).status_code == 503
+    assert call(services, "POST", "/predict", json=IRIS_ROW).status_code == 200

@@ -1,0 +1,279 @@
+"""MLflow's scoring protocol, compared with MLflow's own server for the same model."""
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from fastapi.testclient import TestClient
+from mlflow.pyfunc import scoring_server
+from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+from mlops_for_mle.releases.manifest import Release
+from mlops_for_mle.serving.app import create_app
+from tests.new_releases import IRIS_CONTRACT, make_release
+from tests.serving.conftest import IRIS_ROW, make
+
+pytestmark = pytest.mark.integration
+
+NAMES = list(IRIS_ROW)
+ROW = list(IRIS_ROW.values())
+SMALL = [5.1, 3.5, 1.4, 0.2]
+RECORDS = [dict(zip(NAMES, row, strict=True)) for row in (ROW, SMALL)]
+COLUMNS = {name: [record[name] for record in RECORDS] for name in NAMES}
+CSV = pd.DataFrame(RECORDS).to_csv(index=False)
+JSON = "application/json"
+
+
+@pytest.fixture(scope="module")
+def model() -> Pipeline:
+    rows, classes = load_iris(return_X_y=True)
+    pipeline = Pipeline([("scaler", StandardScaler()), ("model", LogisticRegression())])
+    return pipeline.fit(rows, classes)
+
+
+@pytest.fixture(scope="module")
+def theirs(model: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    folder = tmp_path_factory.mktemp("model") / "model"
+    features = pd.DataFrame(RECORDS)
+    mlflow.sklearn.save_model(
+        model,
+        str(folder),
+        signature=mlflow.models.infer_signature(features, model.predict(features.to_numpy())),
+        pip_requirements=[],
+        serialization_format="cloudpickle",
+    )
+    application = scoring_server.init(mlflow.pyfunc.load_model(str(folder)))
+    with TestClient(application, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def ours(settings, model: Pipeline) -> TestClient:
+    rows, _ = load_iris(return_X_y=True)
+    services = make(settings, make_release(model, IRIS_CONTRACT, rows[::50]))
+    return TestClient(
+        create_app(services), base_url="http://localhost", raise_server_exceptions=False
+    )
+
+
+def split(**changes: Any) -> dict[str, Any]:
+    return {"dataframe_split": {"columns": NAMES, "data": [ROW, SMALL]} | changes}
+
+
+def without_first(record: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in record.items() if name != NAMES[0]}
+
+
+SAME = {
+    "split": split(),
+    "split with index": split(index=[5, 6]),
+    "split with an unknown column": split(columns=[*NAMES, "z"], data=[[*ROW, "a"]]),
+    "split in another order": split(columns=NAMES[::-1], data=[ROW[::-1]]),
+    "split of whole numbers": split(data=[[6, 3, 5, 2]]),
+    "split of text": split(data=[["6.7", *ROW[1:]]]),
+    "split of other text": split(data=[["a", *ROW[1:]]]),
+    "split of true": split(data=[[True, *ROW[1:]]]),
+    "split of null": split(data=[[None, *ROW[1:]]]),
+    "split ragged": split(data=[ROW, ROW[:2]]),
+    "split without rows": split(data=[]),
+    "split of one flat row": split(data=ROW),
+    "split of a list": {"dataframe_split": [ROW]},
+    "split with another field": split(x=1),
+    "split without columns": {"dataframe_split": {"data": [ROW]}},
+    "split with a column twice": split(columns=[*NAMES, NAMES[0]], data=[[*ROW, 1.0]]),
+    "split of columns": {"dataframe_split": {"data": COLUMNS}},
+    "split of records": {"dataframe_split": {"data": RECORDS}},
+    "split of an object": split(data={"a": 1}),
+    "records": {"dataframe_records": RECORDS},
+    "records with another field": {"dataframe_records": [RECORDS[0] | {"z": 1}]},
+    "records with a missing value": {"dataframe_records": [RECORDS[0], without_first(RECORDS[1])]},
+    "records without a column": {"dataframe_records": [without_first(RECORDS[0])]},
+    "no records": {"dataframe_records": []},
+    "records as an object": {"dataframe_records": RECORDS[0]},
+    "records of lists": {"dataframe_records": [ROW]},
+    "instances": {"instances": RECORDS},
+    "instances by columns": {"instances": COLUMNS},
+    "instances of uneven columns": {"instances": COLUMNS | {NAMES[0]: [1]}},
+    "instances without names": {"instances": [ROW, SMALL]},
+    "instances of one flat row": {"instances": ROW},
+    "instances with another field": {"instances": [RECORDS[0] | {"z": 1}]},
+    "no instances": {"instances": []},
+    "inputs": {"inputs": COLUMNS},
+    "inputs of one row": {"inputs": IRIS_ROW},
+    "inputs by rows": {"inputs": RECORDS},
+    "inputs with another column": {"inputs": COLUMNS | {"z": [1, 2]}},
+    "inputs of text": {"inputs": {name: [str(value)] for name, value in IRIS_ROW.items()}},
+    "inputs of null": {"inputs": {name: [None] for name in NAMES}},
+    "inputs without rows": {"inputs": {name: [] for name in NAMES}},
+    "inputs without names": {"inputs": [ROW]},
+    "inputs of nested columns": {"inputs": {name: [[1.0], [2.0]] for name in NAMES}},
+    "inputs as a number": {"inputs": 3},
+    "inputs with an unknown key": {"inputs": RECORDS, "foo": 1},
+    "no parameters": {"inputs": COLUMNS, "params": {}},
+    "null for parameters": {"inputs": COLUMNS, "params": None},
+    "two forms": {"inputs": RECORDS, "instances": RECORDS},
+    "no form": {},
+    "a plain row": IRIS_ROW,
+    "a list": RECORDS,
+    "a number": 3,
+    "a chat": {"messages": [{"role": "user", "content": "?"}]},
+    "NaN": {"inputs": {name: [math.nan] for name in NAMES}},
+}
+
+
+@pytest.mark.parametrize("case", SAME)
+def test_json_is_answered_as_mlflow_answers_it(ours: TestClient, theirs: TestClient, case: str):
+    body = json.dumps(SAME[case])
+
+    expected = theirs.post("/invocations", content=body, headers={"content-type": JSON})
+    answer = ours.post("/invocations", content=body, headers={"content-type": JSON})
+
+    assert answer.status_code == expected.status_code, answer.text
+    assert answer.headers["content-type"] == expected.headers["content-type"]
+    if expected.status_code == 200:
+        assert answer.json() == expected.json()
+    else:
+        assert set(answer.json()) == {"error_code", "message"}
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (CSV, "text/csv"),
+        (CSV, "text/csv; charset=UTF-8"),
+        (CSV, "text/csv; charset=latin-1"),
+        (CSV.replace("\n", "\r\n"), "text/csv"),
+        (CSV.replace("\n", "\n\n"), "text/csv"),
+        ("\ufeff" + CSV, "text/csv"),
+        (pd.DataFrame(RECORDS).to_csv(), "text/csv"),
+        ('"sepal_length","sepal_width","petal_length","petal_width"\n"1",2,3,4\n', "text/csv"),
+        ("", "text/csv"),
+        (CSV.splitlines()[0], "text/csv"),
+        ("a,b\n1,2\n", "text/csv"),
+        (CSV.replace("5.1", "abc"), "text/csv"),
+        (CSV.replace("5.1", ""), "text/csv"),
+        (CSV.replace("5.1", "NaN"), "text/csv"),
+        (CSV + "1,2,3,4,5,6\n", "text/csv"),
+        (CSV + "1,2\n", "text/csv"),
+        (b"\xff\xfe", "text/csv"),
+        (CSV, "text/plain"),
+        ('{"a', JSON),
+        ("", JSON),
+        (json.dumps(SAME["split"]), "application/json; charset=utf-8"),
+        (json.dumps(SAME["split"]), "application/json; charset=latin-1"),
+    ],
+)
+def test_other_bodies_are_answered_as_mlflow_answers_them(
+    ours: TestClient, theirs: TestClient, body, content_type
+):
+    headers = {"content-type": content_type}
+
+    expected = theirs.post("/invocations", content=body, headers=headers)
+    answer = ours.post("/invocations", content=body, headers=headers)
+
+    assert answer.status_code == expected.status_code, answer.text
+    if expected.status_code == 200:
+        assert answer.json() == expected.json()
+
+
+def test_what_the_contract_forbids_is_refused_although_mlflow_takes_it(ours: TestClient):
+    answer = ours.post("/invocations", json={"inputs": COLUMNS | {"petal_width": [1, 99]}})
+
+    assert answer.status_code == 400
+    assert "inputs.petal_width[1]: is too large, found 99" in answer.json()["message"]
+
+
+def test_parameters_are_refused_in_one_sentence(ours: TestClient):
+    answer = ours.post("/invocations", json={"inputs": COLUMNS, "params": {"threshold": 1}})
+
+    assert answer.status_code == 400
+    assert answer.json()["message"].startswith("params: is refused: the model takes no parameters")
+
+
+def test_an_answer_names_its_prediction_beside_the_body(ours: TestClient):
+    answer = ours.post("/invocations", json={"inputs": COLUMNS})
+
+    assert len(answer.headers["x-prediction-id"]) == 36
+    assert answer.headers["x-model-version"] == "1"
+
+
+def test_a_column_of_one_enormous_text_is_refused_cheaply(ours: TestClient):
+    rows = [ROW] * 2000 + [["9" * 2_000_000, *ROW[1:]]]
+
+    answer = ours.post("/invocations", json=split(data=rows))
+
+    assert answer.status_code == 400
+
+
+def test_without_a_release_everything_says_so(settings):
+    client = TestClient(create_app(make(settings)), base_url="http://localhost")
+
+    assert client.get("/ping").status_code == 503
+    answer = client.post("/invocations", json={"inputs": COLUMNS})
+    assert answer.status_code == 503
+    assert answer.json()["error_code"] == "TEMPORARILY_UNAVAILABLE"
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_the_client_of_mlflow_gets_its_answers(start_server, database, store, iris: Release):
+    store.publish(iris)
+    database.deploy(iris)
+    server = start_server(DATABASE_URL=database.url)
+    server.wait_until_ready()
+    host, port = server.url.removeprefix("http://").split(":")
+    client = ScoringServerClient(host, int(port))
+
+    client.wait_server_ready(timeout=10)
+    frame = pd.DataFrame(RECORDS)
+    answers = client.invoke(frame).get_predictions()
+
+    assert answers[answers.columns[0]].tolist() == [2, 0]
+    assert client.get_version()
+    with pytest.raises(Exception, match=r"error code 400.*the model takes no parameters"):
+        client.invoke(frame, params={"threshold": 1})
+
+
+def repeated(body: str, name: str) -> str:
+    """The body with one more of a key, in front of the one that it has."""
+    assert body.count(f'"{name}":') >= 1
+    return body.replace(f'"{name}":', f'"{name}": null, "{name}":', 1)
+
+
+@pytest.mark.parametrize("form", ["dataframe_split", "dataframe_records", "instances", "inputs"])
+@pytest.mark.parametrize("count", [1, 300])
+def test_a_key_that_is_given_twice_is_refused_as_by_predict(
+    ours: TestClient, form: str, count: int
+):
+    rows = {
+        "dataframe_split": {"columns": NAMES, "data": [ROW] * count},
+        "dataframe_records": RECORDS[:1] * count,
+        "instances": RECORDS[:1] * count,
+        "inputs": {name: [RECORDS[0][name]] * count for name in NAMES},
+    }[form]
+    body = json.dumps({form: rows})
+    assert ours.post("/invocations", content=body, headers={"Content-Type": JSON}).is_success
+
+    inner = "data" if form == "dataframe_split" else "petal_width"
+    for key in (form, inner):
+        answer = ours.post(
+            "/invocations", content=repeated(body, key), headers={"Content-Type": JSON}
+        )
+
+        assert answer.status_code == 400
+        assert f"{key}: is given more than once" in answer.json()["message"]
+
+
+def test_columns_of_text_that_the_model_ignores_are_no_repetition(ours: TestClient):
+    record = RECORDS[0] | {"note": 'with "quotes": twice', "other": {"a": ["b", {"c": "d"}]}}
+
+    answer = ours.post("/invocations", json={"instances": [record, record]})
+
+    assert answer.json() == {"predictions": [2, 2]}

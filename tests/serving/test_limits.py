@@ -1,0 +1,231 @@
+"""What bounds a request, and that no body makes the server fail."""
+
+import asyncio
+import gzip
+import json
+import threading
+import time
+import zlib
+from collections import Counter
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from mlops_for_mle.releases.manifest import Release
+from mlops_for_mle.releases.predictor import Predictions
+from mlops_for_mle.serving.app import create_app
+from mlops_for_mle.serving.context import Services
+from mlops_for_mle.serving.settings import ServingSettings
+from tests.serving.bad_bodies import INFER, bad_requests
+from tests.serving.conftest import IRIS_ROW, kept
+from tests.serving.conftest import make as make_services
+
+PATHS = ("/predict", "/invocations", INFER)
+LARGE_ROWS = [IRIS_ROW] * 2000
+JSON = {"content-type": "application/json"}
+
+
+class SlowPredictor:
+    """A real predictor that takes its time, until it is told to hurry."""
+
+    def __init__(self, predictor: Any, seconds: float) -> None:
+        self._predictor = predictor
+        self._seconds = seconds
+        self.hurry = threading.Event()
+
+    def predict(self, rows: np.ndarray) -> Predictions:
+        self.hurry.wait(self._seconds)
+        return self._predictor.predict(rows)
+
+
+def make(tmp_path, iris: Release, **changes) -> Services:
+    return make_services(ServingSettings.load({"project_path": tmp_path, **changes}), iris)
+
+
+def client(services: Services) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(create_app(services))
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=30)
+
+
+async def never_ending():
+    yield b"{"
+    await asyncio.sleep(60)
+
+
+def retold(answer: httpx.Response) -> str:
+    """The sentence of an error, in the words of whatever protocol."""
+    body = answer.json()
+    return str(body.get("detail") or body.get("message") or body.get("error"))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_one_request_too_many_is_answered_with_429_and_the_place_is_free_again(
+    tmp_path, iris, path
+):
+    services = make(tmp_path, iris, max_concurrency=2)
+    served = services.releases.current
+    slow = SlowPredictor(served.predictor, 10)
+    object.__setattr__(served, "predictor", slow)
+
+    async def ask() -> None:
+        async with client(services) as asking:
+            unfinished = [
+                asyncio.create_task(asking.post("/predict", content=never_ending(), headers=JSON))
+                for _ in range(9)
+            ]
+            busy = [asyncio.create_task(asking.post("/predict", json=LARGE_ROWS)) for _ in range(2)]
+            await asyncio.sleep(0.3)
+            refused = await asking.post(path, json=IRIS_ROW)
+            assert refused.status_code == 429
+            assert refused.headers["retry-after"] == "1"
+            assert "MLOPS_MAX_CONCURRENCY" in retold(refused)
+            assert (await asking.get("/model")).status_code == 429
+            assert (await asking.get("/health/live")).status_code == 200
+            slow.hurry.set()
+            assert [one.status_code for one in await asyncio.gather(*busy)] == [200, 200]
+            # Bodies that are still to come take nobody's place.
+            assert (await asking.post("/predict", json=IRIS_ROW)).status_code == 200
+            for one in unfinished:
+                one.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_body_that_does_not_arrive_is_answered_with_408(tmp_path, iris, path):
+    services = make(tmp_path, iris, request_timeout_seconds=0.2)
+
+    async def ask() -> None:
+        async with client(services) as asking:
+            answer = await asking.post(path, content=never_ending(), headers=JSON)
+            assert answer.status_code == 408
+            assert answer.headers["connection"] == "close"
+            assert "MLOPS_REQUEST_TIMEOUT_SECONDS" in retold(answer)
+
+    asyncio.run(ask())
+
+
+def test_what_takes_too_long_is_answered_with_504_and_not_recorded(tmp_path, iris):
+    services = make(tmp_path, iris, request_timeout_seconds=0.3)
+    served = services.releases.current
+    object.__setattr__(served, "predictor", SlowPredictor(served.predictor, 1.0))
+
+    async def ask() -> None:
+        async with client(services) as asking:
+            started = time.monotonic()
+            waiting = asyncio.create_task(asking.post("/predict", json=LARGE_ROWS))
+            await asyncio.sleep(0.05)
+            assert (await asking.get("/health/live")).status_code == 200
+            assert time.monotonic() - started < 0.3, "the event loop was blocked"
+            answer = await waiting
+            assert answer.status_code == 504
+            assert "MLOPS_REQUEST_TIMEOUT_SECONDS" in retold(answer)
+
+    asyncio.run(ask())
+    time.sleep(1.1)
+    assert not kept(services)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_too_large_a_body_is_answered_with_413_on_every_route(tmp_path, iris, path):
+    services = make(tmp_path, iris, max_body_bytes=2000)
+    bomb = gzip.compress(b" " * 1_000_000)
+
+    async def ask() -> None:
+        async with client(services) as asking:
+            for content, headers in (
+                (b" " * 2001, {}),
+                (bomb, {"content-encoding": "gzip"}),
+            ):
+                answer = await asking.post(path, content=content, headers=JSON | headers)
+                assert answer.status_code == 413
+                assert "MLOPS_MAX_BODY_BYTES" in retold(answer)
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("compress", "encoding", "status"),
+    [
+        (gzip.compress, "gzip", 200),
+        (zlib.compress, "deflate", 200),
+        (lambda body: body, "identity", 200),
+        (lambda body: body, "gzip", 422),
+        (lambda body: gzip.compress(body)[:-4], "gzip", 422),
+        (lambda body: gzip.compress(body) + b"x", "gzip", 422),
+        (lambda body: body, "br", 415),
+    ],
+)
+def test_compressed_bodies_are_taken_or_refused(tmp_path, iris, compress, encoding, status):
+    services = make(tmp_path, iris)
+
+    async def ask() -> None:
+        async with client(services) as asking:
+            answer = await asking.post(
+                "/predict",
+                content=compress(json.dumps(IRIS_ROW).encode()),
+                headers=JSON | {"content-encoding": encoding},
+            )
+            assert answer.status_code == status
+
+    asyncio.run(ask())
+    assert len(kept(services)) == (status == 200)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("content_type", ["text/html", "application/json; charset=utf-16"])
+def test_another_content_type_is_answered_with_415(tmp_path, iris, path, content_type):
+    services = make(tmp_path, iris)
+
+    async def ask() -> None:
+        async with client(services) as asking:
+            headers = {"content-type": content_type}
+            answer = await asking.post(path, content=b"{}", headers=headers)
+            assert answer.status_code == 415
+            assert content_type in retold(answer)
+
+    asyncio.run(ask())
+
+
+def test_a_large_request_is_answered_like_many_small_ones(tmp_path, iris):
+    services = make(tmp_path, iris)
+
+    async def ask() -> None:
+        async with client(services) as asking:
+            large = (await asking.post("/predict", json=LARGE_ROWS)).json()
+            small = (await asking.post("/predict", json=IRIS_ROW)).json()
+            assert len(large) == len(LARGE_ROWS)
+            assert {one["iris_class"] for one in large} == {small["iris_class"]}
+
+    asyncio.run(ask())
+
+
+def test_no_body_makes_the_server_fail(tmp_path, iris):
+    services = make(tmp_path, iris)
+    statuses: Counter[tuple[str, int]] = Counter()
+
+    async def ask() -> None:
+        async with client(services) as asking:
+            for request in bad_requests(seed=7, count=3000):
+                answer = await asking.post(
+                    request.path, content=request.body, headers=_encoded(request.headers)
+                )
+                assert answer.status_code < 500, (request, answer.text)
+                if answer.status_code != 200:
+                    assert retold(answer), request
+                statuses[request.path, answer.status_code] += 1
+
+    asyncio.run(ask())
+    for path, wrong in (("/predict", 422), ("/invocations", 400), (INFER, 400)):
+        assert statuses[path, 200] > 20, statuses
+        assert statuses[path, wrong] > 200, statuses
+        assert statuses[path, 415] > 20, statuses
+    answered = sum(count for (_, status), count in statuses.items() if status == 200)
+    assert len(kept(services)) == answered
+
+
+def _encoded(headers: dict[str, str]) -> dict[str, bytes]:
+    return {name: value.encode("latin-1") for name, value in headers.items()}

@@ -1,0 +1,158 @@
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from mlops_for_mle.serving.monitoring import NewestRun
+from tests.serving.conftest import make
+from tests.serving.monitored import METRICS, record_run
+from tests.serving.test_access import Client
+
+pytestmark = pytest.mark.integration
+
+
+def read(text: str) -> dict[tuple, float]:
+    """Samples by name and labels."""
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+@pytest.fixture
+def database(database):
+    database.run("TRUNCATE monitoring_runs, monitoring_metrics, retraining_decisions")
+    return database
+
+
+@pytest.fixture
+def client(settings, database, iris) -> Client:
+    return Client(settings, iris, model="iris")
+
+
+def test_before_the_first_run_there_is_nothing_to_tell(client):
+    answer = client("GET", "/monitoring")
+
+    assert answer.status_code == 200
+    assert answer.json() == {"contract": "iris", "newest": None, "runs": []}
+
+
+def test_the_newest_run_comes_with_its_numbers_and_the_others_with_their_status(client, database):
+    record_run(database, status="healthy", metrics=())
+    record_run(database, contract="houses", status="warning")
+    newest = record_run(database)
+
+    body = client("GET", "/monitoring").json()
+
+    assert body["newest"]["id"] == newest.id
+    assert body["newest"]["status"] == "alarm"
+    assert body["newest"]["reasons"] == ["Feature petal_length has drifted."]
+    assert body["newest"]["window_to"] == "2026-05-02T00:00:00Z"
+    assert [one["status"] for one in body["runs"]] == ["alarm", "healthy"]
+    assert all("metrics" not in one for one in body["runs"])
+    numbers = {(one["subject"], one["metric"]): one for one in body["newest"]["metrics"]}
+    assert len(numbers) == len(METRICS)
+    drift = numbers["petal_length", "population_stability_index"]
+    assert (drift["value"], drift["threshold"], drift["is_alarm"]) == (1.5, 0.25, True)
+    assert numbers['방 수 "x"', "missing_fraction"]["value"] is None
+
+
+def test_older_runs_are_read_in_pages(client, database):
+    ids = [record_run(database).id for _ in range(3)]
+
+    first = client("GET", "/monitoring?limit=2").json()
+    second = client("GET", f"/monitoring?limit=2&before={ids[1]}").json()
+
+    assert [one["id"] for one in first["runs"]] == [ids[2], ids[1]]
+    assert [one["id"] for one in second["runs"]] == [ids[0]]
+    assert second["newest"]["id"] == ids[2]
+    assert client("GET", "/monitoring?limit=0").status_code == 422
+
+
+def test_without_a_database_or_its_tables_the_answer_is_a_problem(settings, iris, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me:hidden@127.0.0.1:1/nothing")
+
+    answer = Client(settings, iris, model="iris")("GET", "/monitoring")
+
+    assert answer.status_code == 503
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "hidden" not in answer.text
+
+
+def test_the_document_describes_the_answer(client):
+    document = client("GET", "/openapi.json").json()
+
+    operation = document["paths"]["/monitoring"]["get"]
+    assert set(operation["responses"]) >= {"200", "422", "503"}
+    newest = document["components"]["schemas"]["NewestMonitoring"]["properties"]
+    assert newest["status"]["enum"] == ["insufficient", "healthy", "warning", "alarm"]
+
+
+def test_the_gauges_are_those_of_the_newest_run(settings, database, iris):
+    record_run(database, status="healthy")
+    newest = record_run(database)
+
+    found = read(Client(settings, iris, model="iris")("GET", "/metrics").text)
+
+    labels = (
+        ("area", "drift"),
+        ("contract", "iris"),
+        ("metric", "population_stability_index"),
+        ("subject", "petal_length"),
+    )
+    assert found["mlops_monitoring_value", *labels] == 1.5
+    assert found["mlops_monitoring_alarm", *labels] == 1
+    release = (("contract", "iris"), ("release", "iris-v1-0123abcd"))
+    assert found["mlops_monitoring_status", *release, ("status", "alarm")] == 1
+    assert found["mlops_monitoring_status", *release, ("status", "healthy")] == 0
+    at = found["mlops_monitoring_timestamp_seconds", ("contract", "iris")]
+    assert at == pytest.approx(newest.created_at.timestamp())
+    assert found["mlops_monitoring_predictions", ("contract", "iris")] == 500
+    assert found["mlops_monitoring_labelled_predictions", ("contract", "iris")] == 120
+    alarms = {dict(name[1:])["metric"] for name in found if name[0] == "mlops_monitoring_alarm"}
+    assert alarms == {"population_stability_index", "accuracy", "missing_fraction"}
+
+
+def test_a_scrape_reads_the_database_now_and_then_and_outlives_it(settings, database, monkeypatch):
+    services = make(settings, model="iris")
+    newest = NewestRun(services)
+
+    def seen() -> float | None:
+        found = {one.name: one.samples[0].value for one in newest.collect()}
+        return found.get("mlops_monitoring_predictions")
+
+    record_run(database, prediction_count=1)
+    assert seen() == 1
+    record_run(database, prediction_count=2)
+    assert seen() == 1
+
+    monkeypatch.setattr("mlops_for_mle.serving.monitoring._FRESH_SECONDS", 0.0)
+    assert seen() == 2
+    services.releases.update(database_error="away")
+    record_run(database, prediction_count=3)
+    assert seen() == 2
+    services.releases.update(database_error=None)
+    newest = NewestRun(services)
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me@127.0.0.1:1/nothing")
+    assert seen() is None
+
+
+def test_every_process_gives_the_same_gauges(start_server, database, store, iris):
+    store.publish(iris)
+    database.deploy(iris)
+    first = start_server(DATABASE_URL=database.url)
+    first.wait_until_ready()
+    run = record_run(database)
+    second = start_server(DATABASE_URL=database.url)
+    second.wait_until_ready()
+
+    def gauges(server) -> dict[tuple, float]:
+        found = read(httpx.get(f"{server.url}/metrics", timeout=30).text)
+        return {name: value for name, value in found.items() if "_monitoring_" in name[0]}
+
+    one, other = gauges(first), gauges(second)
+
+    assert one == other
+    at = one["mlops_monitoring_timestamp_seconds", ("contract", "iris")]
+    assert at == pytest.approx(run.created_at.timestamp())
+    assert (first.stop(), second.stop()) == (0, 0)

@@ -1,0 +1,602 @@
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import Pipeline
+from sqlalchemy.engine import make_url
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.database.schema import ensure_observations
+from mlops_for_mle.serving.context import Services
+from tests.mixed import MIXED_CONTRACT
+from tests.new_releases import HOUSE_CONTRACT, IRIS_CONTRACT, make_release
+from tests.serving.conftest import IRIS_ROW, call, make, serve
+
+pytestmark = pytest.mark.integration
+
+VIRGINICA = IRIS_ROW | {"target": 2}
+
+
+@pytest.fixture
+def services(settings, database, iris) -> Services:
+    for contract in (IRIS_CONTRACT, HOUSE_CONTRACT):
+        database.run(f'DROP TABLE IF EXISTS "{contract.table}"')
+        ensure_observations(database.url, contract)
+    database.run("TRUNCATE idempotency_keys")
+    return make(settings, iris)
+
+
+def create(services: Services, body: Any = None, **headers: str) -> httpx.Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return call(services, "POST", "/observations", json=body or VIRGINICA, headers=named)
+
+
+def error_paths(answer: httpx.Response) -> list[str]:
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    return [error["path"] for error in answer.json()["errors"]]
+
+
+def count_rows(database, table: str = "iris_data") -> int:
+    return database.rows(f"SELECT count(*) FROM {table}")[0][0]
+
+
+def test_a_created_observation_can_be_read_at_its_location(services):
+    before = datetime.now(UTC)
+
+    created = create(services)
+
+    assert created.status_code == 201
+    body = created.json()
+    assert body["id"] == 1
+    assert {name: body[name] for name in VIRGINICA} == VIRGINICA
+    stamped = datetime.fromisoformat(body["timestamp"])
+    assert abs((stamped - before).total_seconds()) < 60
+    assert created.headers["location"] == "/observations/1"
+    read = call(services, "GET", created.headers["location"])
+    assert read.status_code == 200
+    assert read.json() == body
+    assert read.headers["etag"] == created.headers["etag"]
+
+
+def test_a_label_may_be_given_by_its_name_and_a_time_with_its_offset(services):
+    given = IRIS_ROW | {"target": "versicolor", "timestamp": "2026-01-31T21:00:00+09:00"}
+
+    body = create(services, given).json()
+
+    assert body["target"] == 1
+    assert body["timestamp"] == "2026-01-31T12:00:00Z"
+
+
+def test_columns_may_have_any_name(services, houses):
+    services.releases.serve(serve(houses))
+    row = {"방 수": 3.0, "area m2": 70.5, "price": 1e6}
+
+    created = create(services, row)
+
+    assert created.status_code == 201, created.text
+    assert created.json() | row == created.json()
+    wrong = create(services, {"방 수": 2.5, "area m2": 0, "price": "cheap"})
+    assert error_paths(wrong) == ["방 수", "area m2", "price"]
+    listed = call(services, "GET", "/observations", params={"filter": "방 수=3"}).json()
+    assert [one["id"] for one in listed["observations"]] == [1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "message"),
+    [
+        ({"petal_length": -1}, "petal_length", "is too small"),
+        ({"petal_length": 11}, "petal_length", "is too large"),
+        ({"petal_length": "5"}, "petal_length", "is no number"),
+        ({"petal_length": True}, "petal_length", "is no number"),
+        ({"petal_length": None}, "petal_length", "is missing"),
+        ({"petal_length": 10**400}, "petal_length", "is not finite"),
+        ({"target": 3}, "target", "is no class"),
+        ({"target": True}, "target", "is no class"),
+        ({"target": "rose"}, "target", "is no class"),
+        ({"target": [1]}, "target", "is no class"),
+        ({"timestamp": "yesterday"}, "timestamp", "is no time"),
+        ({"timestamp": 17}, "timestamp", "is no time"),
+        ({"timestamp": None}, "timestamp", "is missing"),
+        ({"colour": "red"}, "colour", "is an unknown field"),
+        ({"id": 7}, "id", "is an unknown field"),
+    ],
+)
+def test_a_wrong_field_is_named_with_what_is_allowed(services, changes, path, message):
+    answer = create(services, VIRGINICA | changes)
+
+    assert error_paths(answer) == [path]
+    [error] = answer.json()["errors"]
+    assert error["message"] == message
+    assert error["given"] is not None
+    assert error["allowed"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"7",
+        b'{"target": NaN}',
+        b"\xff",
+        b"[" * 100_000,
+        b'{"target":1,"target":2}',
+        b'{"\\ud800":1}',
+    ],
+)
+def test_a_body_that_is_no_observation_is_422(services, body):
+    answer = call(
+        services,
+        "POST",
+        "/observations",
+        content=body,
+        headers={"content-type": "application/json"},
+    )
+
+    error_paths(answer)
+
+
+def test_a_body_that_is_no_json_is_415(services):
+    answer = call(
+        services, "POST", "/observations", content=b"a,b", headers={"content-type": "text/csv"}
+    )
+
+    assert answer.status_code == 415
+
+
+def test_a_repeated_request_makes_one_row_and_is_answered_as_before(services, database):
+    first = create(services, Idempotency_Key="order-17")
+    call(services, "PATCH", "/observations/1", json={"target": 0}, headers={"If-Match": "*"})
+    again = create(services, Idempotency_Key="order-17")
+
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.content == first.content
+    assert again.headers["location"] == first.headers["location"]
+    assert again.headers["idempotency-replayed"] == "true"
+    assert "idempotency-replayed" not in first.headers
+    assert count_rows(database) == 1
+    other = create(services, VIRGINICA | {"target": 1}, Idempotency_Key="order-17")
+    assert error_paths(other) == ["Idempotency-Key"]
+    assert create(services, Idempotency_Key="order-18").json()["id"] != first.json()["id"]
+
+
+def test_the_same_request_many_times_at_once_makes_one_row(services, database):
+    answers: list[httpx.Response] = []
+
+    def send() -> None:
+        answers.append(create(services, Idempotency_Key="race"))
+
+    threads = [threading.Thread(target=send) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.content for answer in answers}) == 1
+    assert count_rows(database) == 1
+
+
+def test_a_refused_request_does_not_use_its_idempotency_key_up(services):
+    assert create(services, {"target": 1}, Idempotency_Key="retry").status_code == 422
+
+    assert create(services, Idempotency_Key="retry").status_code == 201
+    assert error_paths(create(services, Idempotency_Key="two words")) == ["Idempotency-Key"]
+
+
+def test_old_idempotency_keys_are_forgotten(services, database):
+    create(services, Idempotency_Key="old")
+    database.run("UPDATE idempotency_keys SET created_at = now() - interval '8 days'")
+
+    create(services, Idempotency_Key="new")
+
+    assert count_rows(database, "idempotency_keys") == 1
+
+
+def test_pages_give_every_row_once_even_while_rows_come_and_go(services):
+    for _ in range(7):
+        create(services)
+    seen = []
+    path: str | None = "/observations?limit=3"
+    while path is not None:
+        answer = call(services, "GET", path)
+        assert answer.status_code == 200
+        page = answer.json()
+        seen += [one["id"] for one in page["observations"]]
+        path = page["next"]
+        assert (path is not None) == ("link" in answer.headers)
+        if len(seen) == 3:
+            call(services, "DELETE", "/observations/2")
+
+    assert seen == [1, 2, 3, 4, 5, 6, 7]
+    newest = call(services, "GET", "/observations?limit=2&order=desc").json()
+    assert [one["id"] for one in newest["observations"]] == [7, 6]
+    assert "order=desc" in newest["next"]
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        (["petal_length>=5"], [2, 3]),
+        (["petal_length > 5"], [3]),
+        (["petal_length!=5"], [1, 3]),
+        (["target=virginica"], [3]),
+        (["target=0", "petal_length<2"], [1]),
+        (["timestamp>=2026-02-01T00:00:00Z"], [2, 3]),
+        (["timestamp<2026-02-01T09:00:00+09:00"], [1]),
+        (["id<=2"], [1, 2]),
+        (["id=99999999999"], []),
+    ],
+)
+def test_filters_hold_together(services, filters, expected):
+    for number, (length, target) in enumerate([(1.0, 0), (5.0, 1), (6.0, 2)], start=1):
+        create(
+            services,
+            IRIS_ROW
+            | {
+                "petal_length": length,
+                "target": target,
+                "timestamp": f"2026-0{number}-15T00:00:00Z",
+            },
+        )
+
+    answer = call(services, "GET", "/observations", params={"filter": filters})
+
+    assert answer.status_code == 200, answer.text
+    assert [one["id"] for one in answer.json()["observations"]] == expected
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"filter": "colour=1"},
+        {"filter": "petal_length"},
+        {"filter": "petal_length=long"},
+        {"filter": "petal_length=nan"},
+        {"filter": "target=rose"},
+        {"filter": "timestamp>now"},
+        {"filter": "id=1; DROP TABLE iris_data"},
+        {"limit": "0"},
+        {"limit": "1001"},
+        {"order": "random"},
+        {"after": "x"},
+    ],
+)
+def test_a_wrong_parameter_is_422(services, query):
+    error_paths(call(services, "GET", "/observations", params=query))
+
+
+def test_a_label_is_corrected_only_by_whom_has_seen_the_last_state(services):
+    created = create(services)
+    tag = created.headers["etag"]
+    path = created.headers["location"]
+
+    missing = call(services, "PATCH", path, json={"target": 1})
+    assert missing.status_code == 428
+    changed = call(
+        services, "PATCH", path, json={"target": "versicolor"}, headers={"If-Match": tag}
+    )
+    assert changed.status_code == 200
+    assert changed.json() == created.json() | {"target": 1}
+    late = call(services, "PATCH", path, json={"target": 0}, headers={"If-Match": tag})
+    assert late.status_code == 412
+    assert late.headers["etag"] == changed.headers["etag"] != tag
+    several = f'"other", {changed.headers["etag"]}'
+    again = call(services, "PATCH", path, json={"petal_width": 1}, headers={"If-Match": several})
+    assert again.status_code == 200
+    weak = f"W/{again.headers['etag']}"
+    assert (
+        call(services, "PATCH", path, json={"target": 0}, headers={"If-Match": weak}).status_code
+        == 412
+    )
+
+
+def test_of_two_changes_at_once_one_is_refused(services):
+    created = create(services)
+    statuses: list[int] = []
+
+    def send(target: int) -> None:
+        answer = call(
+            services,
+            "PATCH",
+            created.headers["location"],
+            json={"target": target},
+            headers={"If-Match": created.headers["etag"]},
+        )
+        statuses.append(answer.status_code)
+
+    threads = [threading.Thread(target=send, args=(target,)) for target in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(statuses) == [200, 412]
+
+
+@pytest.mark.parametrize("body", [{}, {"target": 9}, {"id": 3}, {"petal_length": None}])
+def test_a_wrong_change_is_422(services, body):
+    path = create(services).headers["location"]
+
+    error_paths(call(services, "PATCH", path, json=body, headers={"If-Match": "*"}))
+
+
+def test_a_read_of_what_is_known_is_304(services):
+    created = create(services)
+    path, tag = created.headers["location"], created.headers["etag"]
+
+    assert call(services, "GET", path, headers={"If-None-Match": f"W/{tag}"}).status_code == 304
+    assert call(services, "GET", path, headers={"If-None-Match": '"x"'}).status_code == 200
+
+
+def test_a_deleted_observation_is_gone(services):
+    path = create(services).headers["location"]
+
+    refused = call(services, "DELETE", path, headers={"If-Match": '"other"'})
+    deleted = call(services, "DELETE", path)
+
+    assert refused.status_code == 412
+    assert (deleted.status_code, deleted.content) == (204, b"")
+    for method, options in (
+        ("GET", {}),
+        ("DELETE", {}),
+        ("PATCH", {"json": {"target": 1}, "headers": {"If-Match": "*"}}),
+    ):
+        assert call(services, method, path, **options).status_code == 404
+
+
+@pytest.mark.parametrize("key", ["0", "-1", "99999999999999999999999"])
+def test_a_key_that_no_row_can_have_is_404(services, key):
+    assert call(services, "GET", f"/observations/{key}").status_code == 404
+
+
+def test_a_rule_of_the_table_is_409(services, database):
+    database.run("ALTER TABLE iris_data ADD CONSTRAINT thin CHECK (petal_width < 2)")
+
+    answer = create(services)
+
+    assert answer.status_code == 409
+    assert "thin" in answer.json()["detail"]
+
+
+def test_without_the_table_or_the_database_it_is_503(services, database, monkeypatch):
+    database.run("DROP TABLE iris_data")
+    answer = call(services, "GET", "/observations")
+    assert answer.status_code == 503
+    assert "kedro" in answer.json()["detail"]
+
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody:hidden@127.0.0.1:1/nothing")
+    other = make(services.settings)
+    other.releases.serve(services.releases.current)
+    for method, path, options in (
+        ("GET", "/observations", {}),
+        ("POST", "/observations", {"json": VIRGINICA}),
+        ("DELETE", "/observations/1", {}),
+    ):
+        answer = call(other, method, path, **options)
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"]
+        assert "hidden" not in answer.text
+
+
+def test_a_row_that_another_program_wrote_is_shown_as_it_is(services, database):
+    database.run(
+        "INSERT INTO iris_data (timestamp, sepal_length, sepal_width, petal_length, petal_width, "
+        "target) VALUES (NULL, 'NaN', 99, 1, 1, 7)"
+    )
+
+    body = call(services, "GET", "/observations/1").json()
+
+    assert body["timestamp"] is None
+    assert body["sepal_length"] is None
+    assert body["target"] == 7
+
+
+def test_the_document_describes_the_contract_in_service(services):
+    schemas = call(services, "GET", "/openapi.json").json()["components"]["schemas"]
+
+    new = schemas["NewObservation"]
+    assert list(new["properties"]) == ["timestamp", *VIRGINICA]
+    assert sorted(new["required"]) == sorted(VIRGINICA)
+    assert new["properties"]["petal_length"]["maximum"] == 10
+    assert new["additionalProperties"] is False
+    assert "required" not in schemas["ObservationChange"]
+    assert schemas["Observation"]["required"][0] == "id"
+
+
+ROW: dict[str, Any] = {
+    "월 요금": 59000.5,
+    "Usage (GB)": 12.25,
+    "select": 3,
+    "is new": True,
+    'the "plan"': "plus",
+    "channel": "fax",
+    "region code": 20,
+    "가입일": "2025-03-01",
+    "last seen": "2025-12-31T22:10:00+09:00",
+}
+
+
+@pytest.fixture
+def with_mixed(services, database, mixed) -> Services:
+    database.run(f'DROP TABLE IF EXISTS "{MIXED_CONTRACT.table}"')
+    ensure_observations(database.url, MIXED_CONTRACT)
+    services.releases.serve(serve(mixed))
+    assert create(services, ROW | {"left?": "해지"}).status_code == 201
+    return services
+
+
+@pytest.mark.parametrize(
+    ("condition", "count"),
+    [
+        ("region code=20", 1),
+        ("region code!=20", 0),
+        ("last seen>=2025-12-31T22:10:00+09:00", 1),
+        ("last seen>2025-12-31T13:10:00Z", 0),
+        ("left?=해지", 1),
+        ("월 요금<59000.6", 1),
+        ("is new=yes", None),
+        ("region code=ten", None),
+        ("left?=maybe", None),
+        ("가입일=soon", None),
+    ],
+)
+def test_each_type_of_column_is_compared_with_its_own(with_mixed, condition, count):
+    answer = call(with_mixed, "GET", "/observations", params={"filter": condition})
+
+    if count is None:
+        assert error_paths(answer) == ["filter"]
+    else:
+        assert len(answer.json()["observations"]) == count
+
+
+def test_a_wrong_label_is_told_the_values_and_names_of_the_classes(with_mixed):
+    answer = create(with_mixed, ROW | {"left?": "maybe"})
+
+    assert error_paths(answer) == ["left?"]
+    assert answer.json()["errors"][0]["allowed"] == '"stays" or "유지", "leaves" or "해지"'
+
+
+def test_a_number_that_is_none_is_shown_as_missing(with_mixed, database):
+    database.run(f"""UPDATE "{MIXED_CONTRACT.table}" SET "월 요금" = 'NaN'""")
+
+    assert call(with_mixed, "GET", "/observations/1").json()["월 요금"] is None
+
+
+def test_names_that_look_alike_keep_their_values_apart(services, database):
+    names = ("a b", "a_b", "a.b", "a%b", ":x", "%s", "(y)", "{z}", "A B", "select")
+    contract = Contract.model_validate(
+        {
+            "name": "awkward",
+            "table": '50% of "it" {row}',
+            "features": {name: {} for name in names},
+            "target": {"column": "order", "task": "regression", "response_name": "order"},
+        }
+    )
+    database.run('DROP TABLE IF EXISTS "50% of ""it"" {row}"')
+    ensure_observations(database.url, contract)
+    rows = np.eye(len(names))
+    model = Pipeline([("model", LinearRegression())]).fit(rows, rows[0])
+    services.releases.serve(serve(make_release(model, contract, rows[:2])))
+    values = {name: float(place) for place, name in enumerate(contract.columns)}
+
+    created = create(services, values)
+    changes = {"json": {"a b": 70, "a_b": 80}, "headers": {"If-Match": "*"}}
+    changed = call(services, "PATCH", created.headers["location"], **changes).json()
+    listed = call(services, "GET", "/observations").json()["observations"]
+    filtered = call(services, "GET", "/observations", params={"filter": ["a%b=3", "%s>4"]}).json()
+
+    assert {name: created.json()[name] for name in values} == values
+    assert {name: changed[name] for name in values} == values | {"a b": 70, "a_b": 80}
+    assert listed == filtered["observations"] == [changed]
+    assert call(services, "DELETE", "/observations/1").status_code == 204
+
+
+def test_a_time_with_a_zone_is_read_written_and_compared_in_utc(services, database, monkeypatch):
+    database.run("ALTER TABLE iris_data ALTER timestamp TYPE timestamptz")
+    # The session has another zone.
+    monkeypatch.setenv("DATABASE_URL", f"{database.url}&options=-ctimezone%3DAsia/Seoul")
+
+    created = create(services, VIRGINICA | {"timestamp": "2026-01-31T21:00:00+09:00"})
+    stamped = create(services)
+    change = {"json": {"timestamp": "2026-02-01T00:30:00"}, "headers": {"If-Match": "*"}}
+    changed = call(services, "PATCH", "/observations/1", **change)
+    query = {"filter": "timestamp<2026-02-01T00:30:01Z"}
+    earlier = call(services, "GET", "/observations", params=query)
+
+    assert created.json()["timestamp"] == "2026-01-31T12:00:00Z"
+    now = datetime.fromisoformat(stamped.json()["timestamp"])
+    assert abs((now - datetime.now(UTC)).total_seconds()) < 60
+    assert changed.json()["timestamp"] == "2026-02-01T00:30:00Z"
+    assert [one["id"] for one in earlier.json()["observations"]] == [1]
+    stored = database.rows("SELECT timestamp = '2026-02-01T00:30:00Z' FROM iris_data WHERE id = 1")
+    assert stored == [(True,)]
+
+
+def test_a_row_whose_key_is_large_is_found_changed_and_deleted(services, database):
+    database.run("ALTER TABLE iris_data ALTER id TYPE bigint")
+    database.run(
+        "INSERT INTO iris_data (id, sepal_length, sepal_width, petal_length, petal_width, target) "
+        "VALUES (5000000000, 1, 1, 1, 1, 1), (-7, 1, 1, 1, 1, 1)"
+    )
+
+    for key in (5_000_000_000, -7):
+        path = f"/observations/{key}"
+        assert call(services, "GET", path).json()["id"] == key
+        change = {"json": {"target": 2}, "headers": {"If-Match": "*"}}
+        assert call(services, "PATCH", path, **change).json()["target"] == 2
+    listed = call(services, "GET", "/observations?limit=1")
+    following = call(services, "GET", listed.json()["next"])
+    assert [one["id"] for one in following.json()["observations"]] == [5_000_000_000]
+    assert call(services, "DELETE", "/observations/5000000000").status_code == 204
+    assert count_rows(database) == 1
+
+
+def test_faults_of_a_body_are_bounded(services):
+    large = {f"field {number}": 1 for number in range(400_000)}
+    small = VIRGINICA | {f"field {number}": 1 for number in range(2_000)}
+
+    for body, most in ((large, 1), (small, 50)):
+        answer = create(services, body)
+        assert 1 <= len(error_paths(answer)) <= most
+        assert len(answer.content) < 20_000
+
+
+def test_a_value_that_is_too_long_is_named_and_not_repeated(services):
+    answer = create(services, VIRGINICA | {"petal_length": "x" * 100_000})
+
+    assert error_paths(answer) == ["petal_length"]
+    assert answer.json()["errors"][0]["given"] == "a value of more than 64 KiB"
+
+
+def test_a_page_of_another_site_and_a_body_that_is_no_json_change_nothing(services, database):
+    path = create(services).headers["location"]
+    foreign = {"origin": "https://evil.example", "if-match": "*"}
+    others = {"sec-fetch-site": "cross-site", "if-match": "*"}
+
+    for headers in (foreign, others):
+        for method, where in (("POST", "/observations"), ("PATCH", path), ("DELETE", path)):
+            options = {} if method == "DELETE" else {"json": VIRGINICA}
+            assert call(services, method, where, headers=headers, **options).status_code == 403
+    for method, where in (("POST", "/observations"), ("PATCH", path)):
+        answer = call(services, method, where, content=b"{}", headers={"if-match": "*"})
+        assert answer.status_code == 415
+    assert count_rows(database) == 1
+
+
+def test_what_a_column_of_another_type_cannot_hold_is_409(services, database):
+    database.run("ALTER TABLE iris_data ALTER sepal_length TYPE numeric(3, 2)")
+
+    answer = create(services, VIRGINICA | {"sepal_length": 10})
+
+    assert answer.status_code == 409
+    assert "numeric field overflow" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("login", "spoil"),
+    [
+        ("no_writer", "REVOKE INSERT ON iris_data FROM no_writer"),
+        ("no_changes", "ALTER ROLE no_changes SET default_transaction_read_only = on"),
+    ],
+)
+def test_a_login_that_may_only_read_is_told_so(services, database, monkeypatch, login, spoil):
+    database.run(f"CREATE ROLE {login} LOGIN PASSWORD 'secret'")
+    database.run(f"GRANT SELECT, INSERT ON iris_data TO {login}")
+    database.run(f"GRANT USAGE ON SEQUENCE iris_data_id_seq TO {login}")
+    database.run(spoil)
+    url = make_url(database.url).set(username=login, password="secret")
+    monkeypatch.setenv("DATABASE_URL", url.render_as_string(hide_password=False))
+
+    refused = create(services)
+
+    assert refused.status_code == 503
+    assert "iris_data" in refused.text or "read-only" in refused.text
+    assert "INSERT INTO" not in refused.text
+    assert call(services, "GET", "/observations").status_code == 200

@@ -1,0 +1,322 @@
+"""The Open Inference Protocol with tritonclient, against a server process."""
+
+import json
+import struct
+
+import httpx
+import numpy as np
+import pytest
+import tritonclient.http as triton
+from fastapi.testclient import TestClient
+from tritonclient.utils import InferenceServerException
+
+from mlops_for_mle.releases.manifest import Release
+from mlops_for_mle.releases.predictor import load
+from mlops_for_mle.releases.store import ReleaseStore
+from mlops_for_mle.serving.app import create_app
+from tests.serving.conftest import IRIS_ROW, Database, ServerProcess, make
+
+NAMES = list(IRIS_ROW)
+ROWS = np.array([list(IRIS_ROW.values()), [5.1, 3.5, 1.4, 0.2]])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, server_url: str, iris: Release):
+    folder = tmp_path_factory.mktemp("open_inference")
+    ReleaseStore(str(folder / "data" / "releases")).publish(iris)
+    Database(server_url).deploy(iris)
+    process = ServerProcess(folder, DATABASE_URL=server_url)
+    process.wait_until_ready()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def client(server: ServerProcess):
+    with triton.InferenceServerClient(server.url.removeprefix("http://")) as found:
+        yield found
+
+
+@pytest.fixture
+def expected(iris: Release):
+    return load(iris).predict(ROWS)
+
+
+def matrix(rows: np.ndarray, kind: str = "FP64", binary: bool = True) -> triton.InferInput:
+    tensor = triton.InferInput("features", list(rows.shape), kind)
+    tensor.set_data_from_numpy(rows, binary_data=binary)
+    return tensor
+
+
+def test_health_and_metadata(client, iris: Release):
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready("iris")
+    assert client.is_model_ready("iris", "1")
+    assert not client.is_model_ready("iris", "2")
+    assert not client.is_model_ready("other")
+    assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
+    metadata = client.get_model_metadata("iris")
+    assert metadata == client.get_model_metadata("iris", "1")
+    assert metadata["versions"] == ["1"]
+    assert metadata["inputs"] == [{"name": "features", "datatype": "FP64", "shape": [-1, 4]}]
+    assert [one["name"] for one in metadata["outputs"]] == ["iris_class", "label", "probabilities"]
+    assert metadata["parameters"] == {"features": NAMES, "release": iris.manifest.release}
+
+
+@pytest.mark.parametrize("binary_input", [True, False])
+@pytest.mark.parametrize("binary_output", [True, False])
+@pytest.mark.parametrize("version", ["", "1"])
+def test_rows_are_answered_in_json_and_in_binary(
+    client, expected, binary_input, binary_output, version
+):
+    outputs = [
+        triton.InferRequestedOutput(name, binary_data=binary_output)
+        for name in ("probabilities", "label", "iris_class")
+    ]
+
+    result = client.infer(
+        "iris", [matrix(ROWS, binary=binary_input)], version, outputs, request_id="mine"
+    )
+
+    assert result.get_response()["id"] == "mine"
+    assert [one["name"] for one in result.get_response()["outputs"]] == [
+        "probabilities",
+        "label",
+        "iris_class",
+    ]
+    assert result.as_numpy("iris_class").tolist() == expected.values.tolist()
+    np.testing.assert_allclose(result.as_numpy("probabilities"), expected.probabilities)
+    labels = [
+        one.decode() if isinstance(one, bytes) else one for one in result.as_numpy("label").tolist()
+    ]
+    assert labels == ["virginica", "setosa"]
+
+
+def test_without_outputs_all_are_answered_in_binary(client, expected):
+    result = client.infer("iris", [matrix(ROWS)])
+
+    assert result.as_numpy("iris_class").tolist() == expected.values.tolist()
+    assert result.as_numpy("label").tolist() == [b"virginica", b"setosa"]
+    assert result.as_numpy("probabilities").shape == (2, 3)
+    facts = result.get_response()
+    assert facts["model_name"] == "iris"
+    assert facts["model_version"] == "1"
+    assert facts["id"] == facts["parameters"]["prediction_id"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "element"), [("FP32", np.float32), ("FP16", np.float16), ("INT64", np.int64)]
+)
+def test_other_numbers_are_taken(client, kind, element):
+    result = client.infer("iris", [matrix(ROWS.astype(element), kind)])
+
+    assert result.as_numpy("iris_class").shape == (2,)
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 1)])
+@pytest.mark.parametrize("binary", [True, False])
+def test_a_tensor_for_each_feature_is_taken_in_any_order(client, expected, shape, binary):
+    tensors = []
+    for position, name in reversed(list(enumerate(NAMES))):
+        tensors.append(triton.InferInput(name, list(shape), "FP64"))
+        tensors[-1].set_data_from_numpy(ROWS[:, position].reshape(shape), binary_data=binary)
+
+    assert client.infer("iris", tensors).as_numpy("iris_class").tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
+def test_compressed_requests_are_taken(client, algorithm):
+    result = client.infer(
+        "iris",
+        [matrix(ROWS)],
+        request_compression_algorithm=algorithm,
+        response_compression_algorithm=algorithm,
+    )
+
+    assert result.as_numpy("iris_class").tolist() == [2, 0]
+
+
+def test_ten_thousand_rows_are_taken(client):
+    result = client.infer("iris", [matrix(np.tile(ROWS, (5000, 1)))])
+
+    assert result.as_numpy("iris_class").tolist() == [2, 0] * 5000
+
+
+def test_asynchronous_requests_are_answered(client):
+    pending = [client.async_infer("iris", [matrix(ROWS)]) for _ in range(4)]
+
+    assert [one.get_result().as_numpy("iris_class").tolist() for one in pending] == [[2, 0]] * 4
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "status", "message"),
+    [
+        ("other", "", "404", "There is no model 'other'"),
+        ("iris", "7", "404", "There is no version '7'"),
+    ],
+)
+def test_another_model_or_version_is_not_found(client, model, version, status, message):
+    with pytest.raises(InferenceServerException, match=message) as caught:
+        client.infer(model, [matrix(ROWS)], version)
+
+    assert caught.value.status() == status
+
+
+def test_what_the_contract_forbids_is_named(client):
+    with pytest.raises(InferenceServerException) as caught:
+        client.infer("iris", [matrix(ROWS + 5)])
+
+    assert caught.value.status() == "400"
+    assert "inputs[0].sepal_length: is too large, found 11.7" in caught.value.message()
+
+
+def test_an_unknown_output_is_refused(client):
+    outputs = [triton.InferRequestedOutput("predict")]
+
+    with pytest.raises(InferenceServerException, match=r"outputs\[0\].name: is unknown"):
+        client.infer("iris", [matrix(ROWS)], outputs=outputs)
+
+
+def test_what_the_server_does_not_have_is_an_error_of_the_protocol(server: ServerProcess):
+    answer = httpx.get(f"{server.url}/v2/repository/index")
+
+    assert answer.status_code == 404
+    assert set(answer.json()) == {"error"}
+
+
+def tensor(**changes) -> dict:
+    return {"name": "features", "shape": [1, 4], "datatype": "FP64", "data": [1, 1, 1, 1]} | changes
+
+
+@pytest.fixture
+def direct(settings, iris: Release) -> TestClient:
+    return TestClient(create_app(make(settings, iris)), base_url="http://localhost")
+
+
+@pytest.mark.parametrize(
+    "tensor_in_json",
+    [
+        tensor(),
+        tensor(data=[[1, 1, 1, 1]]),
+        tensor(name="predict"),
+        tensor(shape=[2, 4], data=[[1] * 4, [2] * 4], datatype="INT32"),
+    ],
+)
+def test_json_tensors_are_read_flat_and_nested(direct: TestClient, tensor_in_json):
+    answer = direct.post("/v2/models/iris/infer", json={"inputs": [tensor_in_json]})
+
+    assert answer.status_code == 200
+    assert answer.json()["outputs"][0]["shape"] == tensor_in_json["shape"][:1]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ([], "inputs.sepal_length: is missing"),
+        ([tensor(data=[1, 1, 1])], "inputs.features.data: has another size, found 3"),
+        ([tensor(data=["a"] * 4)], "inputs.features.data: is no list of numbers"),
+        ([tensor(data=[[1, 1], [1]])], "inputs.features.data: is no list of numbers"),
+        ([tensor(datatype="BYTES")], "inputs.features.datatype: is no number"),
+        ([tensor(shape=[0, 4], data=[])], "inputs.features.shape: is no shape"),
+        ([tensor(shape=[2**62, 4])], "inputs.features.data: has another size"),
+        ([tensor(shape=[2**62, 2**62])], "inputs.features: is unknown"),
+        ([tensor(shape=[4])], "inputs.features: is unknown"),
+        ([tensor(), tensor()], "inputs.features: is given more than once"),
+        ([tensor(parameters={"binary_data_size": 32})], "binary_data_size: does not fit"),
+        ([tensor(parameters={"shared_memory_region": "a"})], "is an extension that is not there"),
+        ([{"name": "a"}], "is no inference request"),
+        ("a", "is no inference request"),
+    ],
+)
+def test_wrong_tensors_are_refused_in_one_sentence(direct: TestClient, inputs, message):
+    answer = direct.post("/v2/models/iris/infer", json={"inputs": inputs})
+
+    assert answer.status_code == 400
+    assert set(answer.json()) == {"error"}
+    assert message in answer.json()["error"]
+
+
+def binary_body(size: int, values: bytes) -> tuple[bytes, int]:
+    facts = tensor(parameters={"binary_data_size": size})
+    del facts["data"]
+    head = json.dumps({"inputs": [facts]}).encode()
+    return head + values, len(head)
+
+
+@pytest.mark.parametrize(
+    ("size", "values", "shift", "status"),
+    [
+        (32, struct.pack("<4d", 1, 1, 1, 1), 0, 200),
+        (32, struct.pack("<3d", 1, 1, 1), 0, 400),
+        (24, struct.pack("<3d", 1, 1, 1), 0, 400),
+        (32, struct.pack("<5d", 1, 1, 1, 1, 1), 0, 400),
+        (32, struct.pack("<4d", 1, 1, 1, float("nan")), 0, 400),
+        (32, struct.pack("<4d", 1, 1, 1, 1), 10**6, 400),
+        (32, struct.pack("<4d", 1, 1, 1, 1), -3, 400),
+        (-32, struct.pack("<4d", 1, 1, 1, 1), 0, 400),
+    ],
+)
+def test_binary_data_fits_its_header_or_is_refused(direct: TestClient, size, values, shift, status):
+    body, length = binary_body(size, values)
+
+    answer = direct.post(
+        "/v2/models/iris/infer",
+        content=body,
+        headers={"Inference-Header-Content-Length": str(length + shift)},
+    )
+
+    assert answer.status_code == status, answer.text
+
+
+@pytest.mark.parametrize("length", ["-1", "a", "\u0661", "9" * 30, ""])
+def test_a_wrong_header_length_is_refused(direct: TestClient, length):
+    answer = direct.post(
+        "/v2/models/iris/infer",
+        json={"inputs": [tensor()]},
+        headers={"Inference-Header-Content-Length": length.encode()},
+    )
+
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("key", ["inputs", "name", "shape", "data", "datatype", "id", "extra"])
+@pytest.mark.parametrize("rows", [1, 300])
+def test_a_key_that_is_given_twice_is_refused(direct: TestClient, key: str, rows: int):
+    tensor = {
+        "name": "features",
+        "shape": [rows, 4],
+        "datatype": "FP64",
+        "data": [value for _ in range(rows) for value in IRIS_ROW.values()],
+        "parameters": {"extra": 'a "quoted" text'},
+    }
+    body = json.dumps({"id": "mine", "inputs": [tensor]})
+    url = "/v2/models/iris/infer"
+    assert direct.post(url, content=body).status_code == 200
+
+    answer = direct.post(url, content=body.replace(f'"{key}":', f'"{key}": 1, "{key}":', 1))
+
+    assert answer.status_code == 400
+    assert f"{key}: is given more than once" in answer.json()["error"]
+
+
+def test_a_key_that_is_given_twice_is_refused_before_binary_data(direct: TestClient):
+    tensor = {
+        "name": "features",
+        "shape": [1, 4],
+        "datatype": "FP64",
+        "parameters": {"binary_data_size": 32},
+    }
+    head = json.dumps({"inputs": [tensor]})
+
+    def answered(head: str) -> httpx.Response:
+        return direct.post(
+            "/v2/models/iris/infer",
+            content=head.encode() + ROWS[0].tobytes(),
+            headers={"Inference-Header-Content-Length": str(len(head))},
+        )
+
+    assert answered(head).status_code == 200
+    answer = answered(head.replace('"name"', '"name": "x", "name"'))
+    assert answer.status_code == 400
+    assert "inputs[0].name: is given more than once" in answer.json()["error"]

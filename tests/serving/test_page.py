@@ -1,0 +1,409 @@
+"""The page in headless Chromium, against a server that runs as a process."""
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+from mlops_for_mle.serving.keys import KeyFile
+from mlops_for_mle.serving.page import FOLDER
+from tests.serving.conftest import IRIS_ROW, ServerProcess, wait_until
+from tests.serving.monitored import record_run
+from tests.serving.test_access import Client, bearer
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+DRIVER = shutil.which("chromedriver")
+
+needs_chromium = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed"
+)
+
+
+class Browser:
+    """A window of headless Chromium."""
+
+    def __init__(self, language: str, width: int, height: int = 900) -> None:
+        options = webdriver.ChromeOptions()
+        options.binary_location = str(CHROMIUM)
+        for flag in (
+            "--headless=new",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
+            f"--lang={language}",
+            f"--window-size={width},{height}",
+            *(("--no-sandbox",) if os.geteuid() == 0 else ()),
+        ):
+            options.add_argument(flag)
+        options.add_experimental_option("prefs", {"intl.accept_languages": language})
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        if width < 500:
+            metrics = {"width": width, "height": height, "pixelRatio": 2, "touch": True}
+            options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
+        self.driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+
+    def open(self, server: ServerProcess, path: str = "/") -> None:
+        self.driver.get(server.url + path)
+
+    def find(self, selector: str) -> WebElement:
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def text(self, selector: str) -> str:
+        # In one step, since the page replaces its parts at any time.
+        script = "return document.querySelector(arguments[0])?.textContent ?? ''"
+        return str(self.driver.execute_script(script, selector))
+
+    def until(self, selector: str, expected: str, timeout: float = 15) -> None:
+        try:
+            wait_until(lambda: expected in self.text(selector), timeout=timeout)
+        except AssertionError:
+            raise AssertionError(
+                f"{selector} says {self.text(selector)!r}, not {expected!r}"
+            ) from None
+
+    def type(self, selector: str, words: str) -> None:
+        field = self.find(selector)
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(words)
+
+    def complaints(self) -> list[str]:
+        """What the browser's console holds: errors, refused sources, failed requests."""
+        return [one["message"] for one in self.driver.get_log("browser")]
+
+    def requests(self) -> list[str]:
+        """The addresses that were asked for since the last call."""
+        found = []
+        for entry in self.driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            if message["method"] == "Network.requestWillBeSent":
+                found.append(message["params"]["request"]["url"])
+        return found
+
+
+@pytest.fixture
+def browse() -> Iterator[Callable[..., Browser]]:
+    opened: list[Browser] = []
+
+    def browse(language: str = "en-US", width: int = 1200) -> Browser:
+        opened.append(Browser(language, width))
+        return opened[-1]
+
+    yield browse
+    for one in opened:
+        one.driver.quit()
+
+
+@pytest.fixture
+def server(start_server, database, store, iris, iris_second) -> ServerProcess:
+    database.run("TRUNCATE predictions")
+    for release in (iris, iris_second):
+        store.publish(release)
+        database.deploy(release, reason=f"because of {release.manifest.version}")
+    started = start_server(DATABASE_URL=database.url, MLOPS_ACCESS_LOG="all")
+    started.wait_until_ready(iris_second.manifest.release)
+    return started
+
+
+def posts(server: ServerProcess, path: str) -> int:
+    return server.output().count(f"POST {path} answered")
+
+
+@needs_chromium
+@pytest.mark.integration
+def test_the_form_predicts_while_somebody_types_and_keeps_only_what_is_sent(browse, server):
+    page = browse()
+    page.open(server)
+    page.until("#prediction", "virginica")
+    assert page.text("#status") == "Ready"
+    assert page.text("#in-service") == "iris, version 2"
+    assert "because of 2" in page.text("#service")
+    assert page.find("#field-0").get_attribute("max") == "10"
+    assert "0 to 10" in page.text("#field-0-hint")
+
+    page.type("#field-2", "1.0")
+    page.type("#field-3", "0.1")
+    page.until("#prediction", "setosa")
+    for index, value in enumerate(IRIS_ROW.values()):
+        page.type(f"#field-{index}", str(value))
+    page.until("#prediction", "virginica")
+    assert posts(server, "/predict/preview") <= 12
+    assert posts(server, "/predict") == 0
+    assert httpx.get(f"{server.url}/predictions/recent").json()["predictions"] == []
+
+    page.find("#keep").click()
+    page.until("#kept", "Kept as ")
+    page.until("#recent", "virginica")
+    (kept,) = httpx.get(f"{server.url}/predictions/recent").json()["predictions"]
+    assert kept["prediction_id"] in page.text("#kept")
+    assert kept["features"] == IRIS_ROW
+    page.until("#legend", "virginica 1")
+    assert page.driver.find_elements(By.CSS_SELECTOR, "#chart svg rect.fill-2")
+    assert page.complaints() == []
+
+
+@needs_chromium
+@pytest.mark.integration
+def test_a_wrong_value_is_explained_at_its_field_and_not_sent(browse, server):
+    page = browse()
+    page.open(server)
+    page.until("#prediction", "virginica")
+
+    page.type("#field-3", "99")
+
+    page.until("#field-3-error", "Allowed: 0 to 10.")
+    page.until("#answer", "Fill in every field")
+    assert page.find("#field-3").get_attribute("aria-invalid") == "true"
+    assert '"status":422' not in server.output()
+
+
+@needs_chromium
+@pytest.mark.integration
+def test_a_person_rolls_back_with_an_admin_key(
+    browse, server, database, tmp_path, iris, iris_second
+):
+    page = browse()
+    page.open(server)
+    page.until("#versions", "in service")
+    page.until("#versions", "0.97")
+    page.find("#back").click()
+    assert iris.manifest.release in page.text("#rollback-what")
+    keys = KeyFile(tmp_path / "conf" / "local" / "api_keys.json")
+    weak, admin = keys.create("weak", ["predict"]), keys.create("kim", ["admin"])
+    reader = keys.create("reader", ["predict", "write"])
+    page.driver.execute_script("sessionStorage.setItem('api-key', arguments[0])", reader)
+    time.sleep(0.6)
+
+    def confirm(key: str) -> None:
+        for field, words in (("reason", "it drifts"), ("key", key)):
+            page.find(f"#rollback-{field}").clear()
+            page.find(f"#rollback-{field}").send_keys(words)
+        page.find("#rollback [type=submit]").click()
+
+    confirm(weak)
+    page.until("#rollback-error", "scope admin")
+    confirm(admin)
+
+    page.until("#in-service", "version 1")
+    page.until("#notices", f"Rolled back to {iris.manifest.release}")
+    page.until("#history li:first-child", "it drifts")
+    assert "API key kim" in page.text("#history li:first-child")
+    newest = database.history()[0]
+    assert (newest.event, newest.release) == ("rollback", iris.manifest.release)
+    assert admin not in page.driver.execute_script("return JSON.stringify(sessionStorage)")
+    assert admin not in server.output()
+
+
+@needs_chromium
+@pytest.mark.integration
+def test_a_server_with_keys_asks_for_one(browse, server, tmp_path):
+    key = KeyFile(tmp_path / "conf" / "local" / "api_keys.json").create("a", ["predict", "write"])
+    wait_until(lambda: httpx.get(f"{server.url}/model").status_code == 401)
+    page = browse()
+    page.open(server)
+    page.until("#need-key", "needs an API key")
+
+    page.find("#need-key button").click()
+    page.find("#key-value").send_keys(key)
+    page.find("#key-dialog [type=submit]").click()
+
+    page.until("#prediction", "virginica")
+    page.until("#versions", "in service")
+    page.until("#recent", "No prediction")
+    page.until("#notices", "")
+
+
+@needs_chromium
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("language", "expected", "other"), [("ko-KR", "ko", "en"), ("en-US", "en", "ko")]
+)
+def test_the_page_speaks_the_browsers_language_and_can_be_switched(
+    browse, server, language, expected, other
+):
+    words = {"ko": ("예측해 보기", "준비됨"), "en": ("Try it", "Ready")}
+    page = browse(language)
+    page.open(server)
+    page.until("#status", words[expected][1])
+    assert page.text("#try-title") == words[expected][0]
+    assert page.find("html").get_attribute("lang") == expected
+
+    page.find("#language").click()
+
+    assert page.text("#try-title") == words[other][0]
+    page.driver.refresh()
+    page.until("#status", words[other][1])
+    page.until("#prediction", "virginica")
+
+
+@needs_chromium
+@pytest.mark.integration
+@pytest.mark.parametrize("language", ["en-US", "ko-KR"])
+def test_nothing_sticks_out_on_a_phone(browse, server, language):
+    httpx.post(f"{server.url}/predict", json=IRIS_ROW)
+    page = browse(language, 360)
+    page.open(server)
+    page.until("#prediction", "virginica")
+    page.until("#recent", "virginica")
+    page.until("#versions", "0.97")
+
+    widths = page.driver.execute_script(
+        "return [document.documentElement.scrollWidth, window.innerWidth]"
+    )
+
+    assert widths == [360, 360]
+
+
+@needs_chromium
+@pytest.mark.integration
+def test_every_control_has_a_name_and_every_id_is_unique(browse, server):
+    page = browse()
+    page.open(server)
+    page.until("#prediction", "virginica")
+    page.until("#versions", "in service")
+
+    nameless = page.driver.execute_script(
+        "return [...document.querySelectorAll('button, input, a, select')].filter((one) =>"
+        " !one.getAttribute('aria-label') && !one.textContent.trim()"
+        " && !(one.labels && one.labels.length)).map((one) => one.outerHTML)"
+    )
+    identifiers = page.driver.execute_script(
+        "return [...document.querySelectorAll('[id]')].map((one) => one.id)"
+    )
+
+    assert nameless == []
+    assert len(identifiers) == len(set(identifiers))
+
+
+@needs_chromium
+@pytest.mark.integration
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_nothing_is_loaded_from_elsewhere(browse, server, path):
+    page = browse()
+    page.open(server, path)
+    page.until("body", "/deployments" if path == "/docs" else "virginica")
+
+    addresses = [one for one in page.requests() if not one.startswith("data:")]
+
+    assert len(addresses) > 3
+    # The browser's own background requests do not belong to the page.
+    assert {one for one in addresses if not one.startswith(("chrome", "about"))} == {
+        one for one in addresses if one.startswith(server.url)
+    }
+    assert page.complaints() == []
+
+
+@needs_chromium
+@pytest.mark.integration
+def test_a_regression_gets_its_own_form_and_chart(browse, start_server, database, store, houses):
+    store.publish(houses)
+    database.deploy(houses)
+    server = start_server(DATABASE_URL=database.url)
+    server.wait_until_ready()
+    for area in (50, 150):
+        httpx.post(f"{server.url}/predict", json={"방 수": 3, "area m2": area})
+    page = browse()
+    page.open(server)
+
+    page.until("label[for=field-0]", "방 수")
+    page.type("#field-0", "3")
+    page.type("#field-1", "100")
+    page.until("#prediction", "230")
+    page.type("#field-0", "2.5")
+    page.until("#field-0-error", "whole number")
+    page.until("#legend", "Mean")
+    assert page.driver.find_elements(By.CSS_SELECTOR, "#chart polygon.band")
+    assert page.complaints() == []
+
+
+def test_both_languages_have_every_text_and_every_text_is_used():
+    source = (FOLDER / "texts.js").read_text("utf-8")
+    english, korean = re.search(r"en: \{(.*?)\n  \},\n  ko: \{(.*?)\n  \},", source, re.S).groups()
+
+    def texts(block: str) -> dict[str, set[str]]:
+        return {
+            name: set(re.findall(r"\{(\w+)\}", words))
+            for name, words in re.findall(r'^    (\w+): "(.*)",$', block, re.M)
+        }
+
+    assert len(texts(english)) > 50
+    assert texts(english) == texts(korean)
+    used = " ".join(
+        path.read_text("utf-8")
+        for path in FOLDER.iterdir()
+        if path.suffix in {".js", ".html"} and path.name != "texts.js"
+    )
+    events = {"deploy", "rollback", "load_failed"}
+    for name in set(texts(english)) - events:
+        assert f'"{name}"' in used, name
+
+
+def test_files_are_sent_only_once(settings):
+    client = Client(settings)
+
+    first = client("GET", "/page/main.js")
+    again = client("GET", "/page/main.js", headers={"If-None-Match": first.headers["etag"]})
+
+    assert first.text == (FOLDER / "main.js").read_text("utf-8")
+    assert again.status_code == 304
+    assert again.content == b""
+    for path in ("/page/../settings.py", "/page/nothing.js", "/docs/nothing.js"):
+        assert client("GET", path).status_code == 404
+
+
+def test_the_page_needs_no_key_and_its_data_does(settings, iris):
+    key = KeyFile(settings.api_keys_file).create("a", ["write"])
+    client = Client(settings, iris)
+
+    assert client("GET", "/").status_code == 200
+    assert client("GET", "/predictions/recent").status_code == 401
+    assert client("GET", "/model", headers=bearer(key)).status_code == 200
+
+
+@needs_chromium
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en-US", ("Monitoring", "Alarm", "500 predictions of", "Drift (stability index)")),
+        ("ko-KR", ("모니터링", "경보", "예측 500건", "드리프트 (안정성 지수)")),
+    ],
+)
+def test_the_state_that_monitoring_has_found_is_shown(browse, server, database, language, words):
+    title, status, window, drift = words
+    database.run("TRUNCATE monitoring_runs, monitoring_metrics, retraining_decisions")
+    page = browse(language)
+    page.open(server)
+    page.until("#monitoring-title", title)
+    page.until("#monitoring", "kedro run --pipeline monitoring")
+    for state in ("healthy", "warning", "insufficient"):
+        record_run(database, status=state, metrics=())
+    record_run(database, reasons=("Feature <b>petal_length</b> has drifted.",))
+    page.driver.refresh()
+
+    page.until("#monitoring-status", status)
+
+    assert window in page.text("#monitoring")
+    assert page.text("#monitoring-reasons") == "Feature <b>petal_length</b> has drifted."
+    assert drift in page.text("#monitoring tr.alarm")
+    squares = page.driver.execute_script(
+        "return [...document.querySelectorAll('#monitoring .squares li')]"
+        ".map((one) => one.dataset.status)"
+    )
+    assert squares == ["healthy", "warning", "insufficient", "alarm"]
+    assert page.complaints() == []
+    database.run("TRUNCATE monitoring_runs, monitoring_metrics, retraining_decisions")

@@ -1,0 +1,321 @@
+"""``POST /predict`` and what the routes beside it say of the release in service."""
+
+import json
+from uuid import UUID
+
+import numpy as np
+import pytest
+
+from mlops_for_mle.releases.manifest import Release
+from mlops_for_mle.releases.predictor import load
+from mlops_for_mle.serving import predict
+from mlops_for_mle.serving.context import Services
+from tests.new_releases import IRIS_CONTRACT
+from tests.serving.conftest import IRIS_ROW, call, kept, make, serve
+
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture
+def services(settings) -> Services:
+    return make(settings)
+
+
+def test_one_row_is_answered_as_the_tutorial_does_with_everything_else_beside_it(
+    services, iris: Release
+):
+    services.releases.serve(serve(iris))
+
+    answer = call(services, "POST", "/predict", json=IRIS_ROW)
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    body = answer.json()
+    assert body["iris_class"] == 2
+    assert body["label"] == "virginica"
+    assert body["model_version"] == 1
+    assert body["release"] == iris.manifest.release
+    assert UUID(body["prediction_id"]).version == 7
+    expected = load(iris).predict(np.array([list(IRIS_ROW.values())])).probabilities
+    assert expected is not None
+    assert list(body["probabilities"]) == ["setosa", "versicolor", "virginica"]
+    assert list(body["probabilities"].values()) == pytest.approx(expected[0].tolist())
+
+
+def test_a_regression_answers_a_number_alone(services, houses: Release):
+    services.releases.serve(serve(houses))
+
+    body = call(services, "POST", "/predict", json={"방 수": 3, "area m2": 100}).json()
+
+    assert body["price"] == pytest.approx(230, rel=1e-3)
+    assert set(body) == {"price", "prediction_id", "model_version", "release"}
+
+
+def test_an_answer_is_recorded_before_it_leaves(services, iris: Release):
+    services.releases.serve(serve(iris))
+    headers = {"X-Request-ID": "mine"}
+
+    body = call(services, "POST", "/predict", json=IRIS_ROW, headers=headers).json()
+
+    ((contract, release, version, name, _, latency, request_id, values, *_, text, _),) = kept(
+        services
+    )
+    assert (contract, release, version) == ("iris", iris.manifest.release, "1")
+    assert (name, request_id, values) == (body["prediction_id"], "mine", "{2}")
+    assert json.loads(text) == IRIS_ROW
+    assert 0 < float(latency) < 1000
+
+
+def test_a_request_that_cannot_be_recorded_is_not_answered(settings, iris: Release):
+    services = make(settings, iris, spool_max_bytes=100)
+
+    answer = call(services, "POST", "/predict", json=IRIS_ROW)
+
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "5"
+
+
+def test_a_list_of_rows_is_answered_by_a_list_of_the_same_answers(services, iris: Release):
+    services.releases.serve(serve(iris))
+    rows = [IRIS_ROW, dict.fromkeys(IRIS_ROW, 1)]
+
+    answers = call(services, "POST", "/predict", json=rows).json()
+
+    alone = [call(services, "POST", "/predict", json=row).json() for row in rows]
+    ids = [answer.pop("prediction_id") for answer in answers]
+    for answer, other in zip(answers, alone, strict=True):
+        del other["prediction_id"]
+        assert answer.pop("probabilities") == pytest.approx(other.pop("probabilities"))
+        assert answer == other
+    request_id = ids[0].removesuffix("-0")
+    assert UUID(request_id).version == 7
+    assert ids == [f"{request_id}-0", f"{request_id}-1"]
+
+
+def test_a_list_is_answered_whatever_characters_the_names_have(services, iris: Release):
+    contract = IRIS_CONTRACT.model_dump()
+    contract["target"]["response_name"] = 'a%b"c'
+    contract["target"]["classes"][0]["label"] = '100 %s "한글"'
+    manifest = iris.manifest.model_copy(update={"contract": type(IRIS_CONTRACT)(**contract)})
+    services.releases.serve(serve(Release(manifest=manifest, model=iris.model)))
+    rows = [dict.fromkeys(IRIS_ROW, 1), IRIS_ROW]
+
+    answers = call(services, "POST", "/predict", json=rows).json()
+
+    for answer, row in zip(answers, rows, strict=True):
+        alone = call(services, "POST", "/predict", json=row).json()
+        for one in (answer, alone):
+            del one["prediction_id"]
+        assert answer == alone
+
+
+def test_a_list_of_numbers_is_answered_by_a_regression(services, houses: Release):
+    services.releases.serve(serve(houses))
+    rows = [{"방 수": 3, "area m2": 100}, {"방 수": 1, "area m2": 50}]
+
+    answers = call(services, "POST", "/predict", json=rows).json()
+
+    assert [one["price"] for one in answers] == pytest.approx([230, 110], rel=1e-3)
+    assert list(answers[0]) == ["price", "prediction_id", "model_version", "release"]
+
+
+def test_a_list_of_one_row_has_the_plain_id(services, iris: Release):
+    services.releases.serve(serve(iris))
+
+    (answer,) = call(services, "POST", "/predict", json=[IRIS_ROW]).json()
+
+    assert answer["prediction_id"] == kept(services)[0][3]
+
+
+def test_columns_are_answered_by_columns(services, iris: Release):
+    services.releases.serve(serve(iris))
+    rows = [IRIS_ROW, dict.fromkeys(IRIS_ROW, 1)]
+    columns = {name: [row[name] for row in rows] for name in IRIS_ROW}
+
+    body = call(services, "POST", "/predict", json={"columns": columns}).json()
+
+    (line,) = kept(services)
+    listed = call(services, "POST", "/predict", json=rows).json()
+    assert body["columns"]["iris_class"] == [one["iris_class"] for one in listed]
+    assert body["columns"]["label"] == [one["label"] for one in listed]
+    for label, column in body["columns"]["probabilities"].items():
+        assert column == [one["probabilities"][label] for one in listed]
+    assert list(listed[0]) == list(call(services, "POST", "/predict", json=IRIS_ROW).json())
+    assert body["prediction_id"] == line[3]
+    assert json.loads(line[-2]) == columns
+    assert body["model_version"] == 1
+    assert body["release"] == iris.manifest.release
+
+
+def test_another_contract_changes_the_validation_without_a_restart(
+    services, iris: Release, houses: Release
+):
+    services.releases.serve(serve(iris))
+    assert call(services, "POST", "/predict", json=IRIS_ROW).status_code == 200
+
+    services.releases.serve(serve(houses))
+
+    assert call(services, "POST", "/predict", json=IRIS_ROW).status_code == 422
+    assert call(services, "POST", "/predict", json={"방 수": 3, "area m2": 9}).status_code == 200
+
+
+def test_a_wrong_row_is_a_problem_document(services, iris: Release):
+    services.releases.serve(serve(iris))
+
+    answer = call(services, "POST", "/predict", json=IRIS_ROW | {"petal_width": 20})
+
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json() == {
+        "type": "about:blank",
+        "title": answer.json()["title"],
+        "status": 422,
+        "detail": "petal_width: is too large, found 20; allowed: a number from 0 to 10",
+        "errors": [
+            {
+                "path": "petal_width",
+                "message": "is too large",
+                "given": "20",
+                "allowed": "a number from 0 to 10",
+            }
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json", "application/json; charset=UTF-8", "application/vnd.me+json"],
+)
+def test_json_is_taken_under_each_of_its_names(services, iris: Release, content_type):
+    services.releases.serve(serve(iris))
+    headers = {"content-type": content_type}
+
+    answer = call(
+        services, "POST", "/predict", content=json.dumps(IRIS_ROW).encode(), headers=headers
+    )
+
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["text/csv", "application/x-www-form-urlencoded", "application/json; charset=euc-kr", None],
+)
+def test_another_content_type_is_refused(services, iris: Release, content_type):
+    services.releases.serve(serve(iris))
+
+    headers = {} if content_type is None else {"content-type": content_type}
+
+    answer = call(services, "POST", "/predict", content=json.dumps(IRIS_ROW), headers=headers)
+
+    assert answer.status_code == 415
+    assert (content_type or "missing") in answer.json()["detail"]
+
+
+def test_a_large_body_is_refused_whether_its_length_is_declared_or_not(services, iris: Release):
+    services.releases.serve(serve(iris))
+    large = b" " * (services.settings.max_body_bytes + 1)
+
+    async def parts():
+        for start in range(0, len(large), 1 << 20):
+            yield large[start : start + (1 << 20)]
+
+    assert call(services, "POST", "/predict", content=large, headers=JSON).status_code == 413
+    assert call(services, "POST", "/predict", content=parts(), headers=JSON).status_code == 413
+
+
+def test_a_failure_of_the_server_says_nothing_of_its_inside(services, iris: Release, monkeypatch):
+    services.releases.serve(serve(iris))
+    monkeypatch.setattr(type(services.metrics), "predicted", None)
+
+    answer = call(services, "POST", "/predict", json=IRIS_ROW)
+
+    assert answer.status_code == 500
+    assert "NoneType" not in answer.text
+
+
+def test_wrong_methods_and_paths_are_problem_documents(services):
+    wrong_method = call(services, "GET", "/predict")
+    assert wrong_method.status_code == 405
+    assert wrong_method.headers["allow"] == "POST"
+    for answer in (
+        wrong_method,
+        call(services, "GET", "/nowhere"),
+        call(services, "PUT", "/predict"),
+    ):
+        assert answer.status_code in {404, 405}
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["status"] == answer.status_code
+
+
+def test_without_a_release_the_process_is_live_and_not_ready(services):
+    assert call(services, "GET", "/health/live").json() == {"status": "live"}
+    for method, path in (("GET", "/health/ready"), ("GET", "/model"), ("POST", "/predict")):
+        answer = call(services, method, path, json=IRIS_ROW if method == "POST" else None)
+        assert answer.status_code == 503, path
+        assert "has not asked the database yet" in answer.json()["detail"]
+
+
+def test_the_model_in_service_is_described(services, iris: Release):
+    services.releases.serve(serve(iris))
+
+    body = call(services, "GET", "/model").json()
+
+    assert body["release"] == iris.manifest.release
+    assert body["model"]["run_id"] == "run1"
+    assert body["model"]["metrics"] == {"validation_accuracy": 0.97}
+    assert list(body["contract"]["features"]) == list(IRIS_ROW)
+    assert body["deployment"]["id"] == 1
+
+
+def test_the_openapi_document_follows_the_release_in_service(
+    services, iris: Release, houses: Release
+):
+    def predict_schemas() -> tuple[dict, dict]:
+        operation = call(services, "GET", "/openapi.json").json()["paths"]["/predict"]["post"]
+        request = operation["requestBody"]["content"]["application/json"]["schema"]
+        answer = operation["responses"]["200"]["content"]["application/json"]["schema"]
+        return request["oneOf"][0], answer["oneOf"][0]
+
+    services.releases.serve(serve(iris))
+    request, answer = predict_schemas()
+    assert request["required"] == list(IRIS_ROW)
+    assert request["properties"]["petal_width"]["maximum"] == 10
+    assert answer["properties"]["iris_class"]["enum"] == [0, 1, 2]
+
+    services.releases.serve(serve(houses))
+    request, answer = predict_schemas()
+    assert request["properties"]["방 수"]["multipleOf"] == 1
+    assert answer["required"] == ["price", "prediction_id", "model_version", "release"]
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("values", [(0, 1, 4), (0, 1, 3), (-1, 0, 1)])
+def test_a_class_that_the_contract_does_not_have_is_never_answered_or_recorded(
+    services, iris: Release, caplog, rows, values
+):
+    predict._complain.cache_clear()
+    # The graph knows the classes 0, 1 and 2; its example shows only those that the contract has.
+    raw = iris.manifest.model_dump()
+    for one, value in zip(raw["contract"]["target"]["classes"], values, strict=True):
+        one["value"] = value
+    example = raw["example"]
+    shown = [index for index, value in enumerate(example["predictions"]) if value in values]
+    raw["example"] = {name: [given[index] for index in shown] for name, given in example.items()}
+    manifest = type(iris.manifest).model_validate(raw)
+    services.releases.serve(serve(Release(manifest=manifest, model=iris.model)))
+    body = [IRIS_ROW] * rows if rows > 1 else IRIS_ROW
+
+    for path, content in (
+        ("/predict", body),
+        ("/invocations", {"instances": [IRIS_ROW] * rows}),
+        ("/predict/preview", IRIS_ROW),
+    ):
+        answer = call(services, "POST", path, json=content)
+
+        assert answer.status_code == 500
+        detail = answer.json().get("detail") or answer.json()["message"]
+        assert "predicted 2, which is none of the classes of contract iris" in detail
+    assert not kept(services)
+    (record,) = (one for one in caplog.records if one.levelname == "ERROR")
+    assert "predicted 2" in record.message

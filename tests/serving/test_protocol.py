@@ -1,0 +1,321 @@
+"""HTTP/1.1 at its edges: upgrades, heads without end, silence, garbage, clients that leave."""
+
+import asyncio
+import json
+import logging
+import re
+import socket
+import time
+from typing import Any
+
+import pytest
+
+from mlops_for_mle.serving import protocol
+from tests.serving.conftest import IRIS_ROW
+from tests.serving.raw import ROW, Server, ask_in_one_turn, read_answer, request, status_of
+
+LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+H2C = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABk"}
+
+
+@pytest.fixture
+def server(settings, iris) -> Server:
+    return Server(settings, iris)
+
+
+async def until_closed(reader: asyncio.StreamReader) -> bytes:
+    return await asyncio.wait_for(reader.read(), 10)
+
+
+@pytest.mark.parametrize("upgrade", ["h2c", "websocket"])
+@pytest.mark.parametrize("cut", [0, 40, 200, 260])
+def test_a_request_that_would_rather_speak_another_protocol_is_answered_in_this_one(
+    server, upgrade, cut
+):
+    content = b"".join(request(**(H2C | {"Upgrade": upgrade})))
+
+    async def ask(server: Server) -> list[bytes]:
+        parts = (content[:cut], content[cut:]) if cut else (content,)
+        return await server.exchange(*parts)
+
+    (answer,) = server.run(ask)
+
+    assert status_of(answer) == 200
+    assert b"upgrade" not in answer.lower()
+
+
+def test_what_is_pipelined_behind_an_upgrade_is_answered_too(server):
+    upgrade = LIVE.replace(b"\r\n\r\n", b"\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n")
+
+    async def ask(server: Server) -> list[bytes]:
+        return await server.exchange(upgrade + b"".join(request()) + upgrade, answers=3)
+
+    assert [status_of(one) for one in server.run(ask)] == [200, 200, 200]
+
+
+def test_a_proxy_is_what_this_server_is_not(server):
+    async def ask(server: Server) -> list[bytes]:
+        return await server.exchange(b"CONNECT example.org:443 HTTP/1.1\r\nHost: x\r\n\r\n")
+
+    (answer,) = server.run(ask)
+
+    assert status_of(answer) == 400
+
+
+@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nX-Endless: "])
+def test_a_head_without_end_is_refused(server, start):
+    async def ask(server: Server) -> bytes:
+        reader, writer = await asyncio.open_connection(*server.address)
+        writer.write(start)
+        try:
+            for _ in range(200):
+                writer.write(b"a" * 10_000)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        try:
+            return await until_closed(reader)
+        except ConnectionError:
+            return b""
+
+    answer = server.run(ask)
+
+    # A client that goes on sending may see a reset before it has read the answer.
+    assert not answer or status_of(answer) == 431
+
+
+def test_a_head_that_does_not_end_in_time_is_given_up(server, monkeypatch):
+    monkeypatch.setattr(protocol, "_HEAD_SECONDS", 0.3)
+
+    async def ask(server: Server) -> float:
+        reader, writer = await asyncio.open_connection(*server.address)
+        started = time.monotonic()
+        for byte in b"GET / HTTP/1.1\r\nX-Slow: " + b"a" * 200:
+            if reader.at_eof():
+                break
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.02)
+        assert await until_closed(reader) == b""
+        return time.monotonic() - started
+
+    assert server.run(ask) < 2
+
+
+def test_a_connection_that_says_nothing_is_given_up(server):
+    server.keep_alive_seconds = 0.3
+
+    async def ask(server: Server) -> bytes:
+        reader, _ = await asyncio.open_connection(*server.address)
+        return await until_closed(reader)
+
+    assert server.run(ask) == b""
+
+
+def test_a_connection_is_not_given_up_while_a_later_request_is_answered(server):
+    server.keep_alive_seconds = 0.2
+    ordinary = server.application
+
+    class Slow:
+        fast_way = ordinary.fast_way
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await asyncio.sleep(0.6)
+            await ordinary(scope, receive, send)
+
+    server.application = Slow()
+
+    async def ask(server: Server) -> list[bytes]:
+        return await server.exchange(b"".join(request()) + LIVE, answers=2)
+
+    assert [status_of(one) for one in server.run(ask)] == [200, 200]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_valid_requests_are_answered_before_what_follows_them_is_refused(server, count):
+    async def ask(server: Server) -> list[bytes]:
+        content = b"".join(request()) * count + b"\x00garbage\r\n\r\n"
+        return await server.exchange(content, answers=count + 1)
+
+    assert [status_of(one) for one in server.run(ask)] == [200] * count + [400]
+
+
+def test_an_ordinary_request_is_answered_before_garbage_ends_the_connection(server):
+    async def ask(server: Server) -> bytes:
+        reader, writer = await asyncio.open_connection(*server.address)
+        writer.write(LIVE + b"\x00garbage\r\n\r\n")
+        return await until_closed(reader)
+
+    answer = server.run(ask)
+
+    assert status_of(answer) == 200
+    assert b"connection: close" in answer
+
+
+@pytest.mark.parametrize("url", ["http://localhost", "http://localhost:999999/predict", "http://"])
+@pytest.mark.parametrize("is_split", [False, True])
+def test_a_url_that_is_none_is_refused(server, url, is_split, caplog):
+    head, body = request(path=url)
+    parts = (head + body[:-5], body[-5:]) if is_split else (head + body,)
+
+    async def ask(server: Server) -> list[bytes]:
+        return await server.exchange(*parts)
+
+    (answer,) = server.run(ask)
+
+    assert status_of(answer) == 400
+    assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
+
+
+def test_a_failure_of_the_server_is_no_bad_request(server, monkeypatch, caplog):
+    def fail(_: object) -> bool:
+        raise AttributeError("a bug")
+
+    monkeypatch.setattr(protocol.ServingProtocol, "_is_plain_post", fail)
+
+    async def ask(server: Server) -> list[bytes]:
+        return await server.exchange(b"".join(request()))
+
+    (answer,) = server.run(ask)
+
+    assert status_of(answer) == 500
+    assert "AttributeError: a bug" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["whole", "split", "get"])
+def test_who_sends_no_more_is_still_answered(server, kind):
+    async def ask(server: Server) -> bytes:
+        reader, writer = await asyncio.open_connection(*server.address)
+        head, body = (LIVE, b"") if kind == "get" else request()
+        writer.write(head if kind == "split" else head + body)
+        if kind == "split":
+            await asyncio.sleep(0.05)
+            writer.write(body)
+        writer.write_eof()
+        return await until_closed(reader)
+
+    assert status_of(server.run(ask)) == 200
+
+
+def test_a_client_that_resets_the_connection_leaves_no_error(server, caplog):
+    async def ask(server: Server) -> list[bytes]:
+        for _ in range(100):
+            gone = socket.create_connection(server.address)
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            gone.sendall(LIVE * 3)
+            gone.close()
+        return await server.exchange(LIVE)
+
+    server.run(ask)
+
+    assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
+
+
+def test_what_comes_behind_a_chunked_body_is_no_header(server):
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += b"Transfer-Encoding: chunked\r\n\r\n"
+    body = b"%x\r\n%b\r\n0\r\nContent-Encoding: gzip\r\n\r\n" % (len(ROW), ROW)
+
+    async def ask(server: Server) -> list[bytes]:
+        return await server.exchange(head + body)
+
+    (answer,) = server.run(ask)
+
+    assert status_of(answer) == 200
+
+
+def test_urls_are_not_remembered_without_bound(server):
+    urls = [f"/v2/models/{number}{'a' * 5000}/infer" for number in range(20)]
+    urls += [f"/nowhere/{number}" for number in range(20)]
+
+    answers = ask_in_one_turn(server, *(b"".join(request(b"{}", one)) for one in urls))
+
+    assert {status_of(one) for one in answers} == {401, 404}
+    assert server.application.fast_way._targets == {}
+
+
+def test_a_failure_of_an_ordinary_route_leaves_the_connection_open(server, monkeypatch, caplog):
+    monkeypatch.setattr(type(server.services.releases), "obstacle", None)
+    server.services.releases.current = None
+    path = b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+    async def ask(server: Server) -> list[bytes]:
+        reader, writer = await asyncio.open_connection(*server.address)
+        found = []
+        for content in (path, path, LIVE):
+            writer.write(content)
+            found.append(await read_answer(reader))
+        return found
+
+    answers = server.run(ask)
+
+    assert [status_of(one) for one in answers] == [500, 500, 200]
+    assert sum(one.exc_info is not None for one in caplog.records) == 2
+
+
+def test_who_never_reads_is_cut(server, monkeypatch):
+    monkeypatch.setattr(protocol, "_UNREAD_SECONDS", 0.2)
+    body = json.dumps([IRIS_ROW] * 300).encode()
+
+    async def ask(server: Server) -> bool:
+        _reader, writer = await asyncio.open_connection(*server.address, limit=1)
+        writer.transport.pause_reading()
+        for _ in range(200):
+            writer.write(b"".join(request(body)))
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and not server.lost:
+            await asyncio.sleep(0.05)
+        return bool(server.lost)
+
+    class Noting(protocol.ServingProtocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            server.lost.append(self)
+            super().connection_lost(exc)
+
+    server.lost = []
+    server.protocol_class = Noting
+    assert server.run(ask)
+
+
+def test_a_new_connection_takes_the_place_of_an_idle_one_where_there_are_too_many(
+    server, monkeypatch
+):
+    monkeypatch.setattr(protocol, "_most_connections", lambda: 5)
+
+    async def ask(server: Server) -> list[bytes]:
+        idle = [await asyncio.open_connection(*server.address) for _ in range(8)]
+        found = [await server.exchange(b"".join(request())) for _ in range(3)]
+        for _, writer in idle:
+            writer.close()
+        return [one for (one,) in found]
+
+    assert [status_of(one) for one in server.run(ask)] == [200] * 3
+
+
+def test_two_hosts_are_a_bad_request(server):
+    content = b"".join(request()).replace(b"Host: ", b"Host: evil.example\r\nHost: ", 1)
+
+    async def ask(server: Server) -> list[bytes]:
+        return await server.exchange(content)
+
+    (answer,) = server.run(ask)
+
+    assert status_of(answer) == 400
+
+
+def test_head_is_answered_as_get_without_the_body(server):
+    def head_of(method: bytes, path: bytes) -> bytes:
+        async def ask(server: Server) -> bytes:
+            reader, writer = await asyncio.open_connection(*server.address)
+            writer.write(
+                b"%b %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % (method, path)
+            )
+            return await until_closed(reader)
+
+        return server.run(ask)
+
+    for path in (b"/health/ready", b"/model", b"/openapi.json", b"/", b"/page/main.js", b"/v2"):
+        head, got = head_of(b"HEAD", path), head_of(b"GET", path)
+        assert status_of(head) == status_of(got) == 200, path
+        assert head.endswith(b"\r\n\r\n")
+        length = rb"content-length: (\d+)"
+        assert re.search(length, head)[1] == re.search(length, got)[1]

@@ -1,0 +1,545 @@
+import gc
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.database.schema import upgrade
+from mlops_for_mle.errors import ReleaseError
+from mlops_for_mle.releases.manifest import Example, Manifest, Release
+from mlops_for_mle.releases.store import MODEL_FILE
+from mlops_for_mle.serving.app import make_services
+from mlops_for_mle.serving.context import Services
+from mlops_for_mle.serving.releases import Cache
+from tests.new_releases import IRIS_CONTRACT, house_release, iris_release
+from tests.serving.conftest import deployment_of, wait_until
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def services(settings, database) -> Iterator[Services]:
+    made = make_services(settings)
+    yield made
+    made.stop()
+
+
+def served(services: Services) -> str | None:
+    current = services.releases.current
+    return current.manifest.release if current else None
+
+
+def wait_for_release(services: Services, release: Release) -> None:
+    wait_until(lambda: served(services) == release.manifest.release, what="the swap")
+
+
+def wait_for_failure(services: Services, deployment: int) -> str:
+    def failure() -> str | None:
+        found = services.releases.status.failure
+        return found.reason if found and found.deployment == deployment else None
+
+    return wait_until(failure, what="the failure")
+
+
+def test_deployments_and_rollbacks_are_followed(services, database, store, iris, iris_second):
+    for release in (iris, iris_second):
+        store.publish(release)
+    database.deploy(iris)
+    services.start()
+    wait_for_release(services, iris)
+
+    database.deploy(iris_second)
+    wait_for_release(services, iris_second)
+
+    database.deploy(iris, event="rollback")
+    wait_for_release(services, iris)
+    assert services.releases.current.deployment.event == "rollback"
+
+
+def test_nothing_is_served_before_the_first_deployment(services, database, store, iris):
+    services.start()
+    wait_until(lambda: services.releases.status.checked_at)
+    assert services.releases.obstacle() == "Nothing was deployed yet: run `kedro run` first."
+
+    store.publish(iris)
+    database.deploy(iris)
+
+    wait_for_release(services, iris)
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        ("iris", "Contract iris was never deployed: run `kedro run` first"),
+        (None, "Nothing was deployed yet: run `kedro run` first."),
+    ],
+)
+def test_a_server_without_a_deployment_warns_once_and_says_what_to_run(
+    settings, database, store, iris, caplog, model, sentence
+):
+    services = make_services(settings.model_copy(update={"model": model}))
+
+    def warnings() -> list[str]:
+        return [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+
+    try:
+        services.start()
+        wait_until(warnings)
+        seen = services.releases.status.checked_at
+        wait_until(
+            lambda: services.releases.status.checked_at not in (None, seen), what="a later poll"
+        )
+        (told,) = warnings()
+        assert told.startswith(f"No deployment to follow: {sentence}")
+
+        store.publish(iris)
+        database.deploy(iris)
+        wait_for_release(services, iris)
+        assert len(warnings()) == 1
+    finally:
+        services.stop()
+
+
+def test_with_several_contracts_the_choice_is_asked_for(services, database, store, iris, houses):
+    for release in (iris, houses):
+        store.publish(release)
+        database.deploy(release)
+
+    services.start()
+
+    wait_until(lambda: services.releases.status.checked_at)
+    assert services.releases.obstacle() == (
+        "Several contracts are deployed: set MLOPS_MODEL to houses or iris."
+    )
+
+
+def test_a_contract_deployed_later_does_not_disturb_the_one_in_service(
+    services, database, store, iris, houses
+):
+    store.publish(iris)
+    database.deploy(iris)
+    services.start()
+    wait_for_release(services, iris)
+
+    store.publish(houses)
+    database.deploy(houses)
+    second = iris_release(3)
+    store.publish(second)
+    database.deploy(second)
+
+    wait_for_release(services, second)
+
+
+def alter(store, release: Release) -> None:
+    folder = Path(store.url) / release.manifest.contract.name / release.manifest.release
+    (folder / MODEL_FILE).write_bytes(b"altered")
+
+
+def with_manifest(release: Release, /, **changes) -> Release:
+    return Release(manifest=release.manifest.model_copy(update=changes), model=release.model)
+
+
+def wrong_example(release: Release) -> Release:
+    example = release.manifest.example
+    predictions = tuple(reversed(example.predictions))
+    return with_manifest(release, example=Example(rows=example.rows, predictions=predictions))
+
+
+def foreign_model(release: Release) -> Release:
+    houses = house_release()
+    return Release(
+        manifest=release.manifest.model_copy(update={"model_sha256": houses.manifest.model_sha256}),
+        model=houses.model,
+    )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (None, "has no manifest.json"),
+        (lambda store, release: (store.publish(release), alter(store, release)), "was altered"),
+        (lambda store, release: store.publish(wrong_example(release)), "answers its own example"),
+        (lambda store, release: store.publish(foreign_model(release)), "does not fit contract"),
+    ],
+    ids=["missing", "altered", "wrong answers", "wrong signature"],
+)
+def test_a_release_that_fails_is_recorded_once_and_the_old_one_stays(
+    services, database, store, iris, iris_second, spoil, reason
+):
+    store.publish(iris)
+    database.deploy(iris)
+    services.start()
+    wait_for_release(services, iris)
+    if spoil:
+        spoil(store, iris_second)
+
+    deployment = database.deploy(iris_second)
+
+    assert reason in wait_for_failure(services, deployment)
+    assert served(services) == iris.manifest.release
+    wait_until(lambda: services.releases.status.failure.attempts >= 3, what="three attempts")
+    newest, *older = database.history()
+    assert newest.event == "load_failed"
+    assert newest.release == iris_second.manifest.release
+    assert newest.actor == "serving"
+    assert f"deployment {deployment}" in newest.reason
+    assert reason in newest.reason
+    assert [row.event for row in older] == ["deploy", "deploy"]
+
+
+def test_without_a_cache_the_newest_earlier_deployment_that_works_is_served(
+    services, database, store, iris, iris_second
+):
+    broken = iris_release(3)
+    for release in (iris, iris_second, broken):
+        store.publish(release)
+    alter(store, iris_second)
+    alter(store, broken)
+    earliest = database.deploy(iris)
+    for release in (iris_second, broken, iris_second, broken):
+        newest = database.deploy(release)
+
+    services.start()
+    wait_for_release(services, iris)
+
+    assert services.releases.current.deployment.id == earliest
+    assert "was altered" in wait_for_failure(services, newest)
+    wait_until(lambda: services.releases.status.failure.attempts >= 2, what="another attempt")
+    assert served(services) == iris.manifest.release
+    assert database.history()[0].event == "load_failed"
+
+
+def test_after_a_fall_back_the_newest_release_is_served_once_it_heals(
+    services, database, store, iris, iris_second
+):
+    store.publish(iris)
+    database.deploy(iris)
+    database.deploy(iris_second)
+    services.start()
+    wait_for_release(services, iris)
+
+    store.publish(iris_second)
+
+    wait_for_release(services, iris_second)
+    assert services.releases.status.failure is None
+
+
+def test_two_processes_record_the_same_failure_once(services, settings, database, iris):
+    deployment = database.deploy(iris)
+    other = make_services(settings)
+    services.start()
+    other.start()
+    try:
+        wait_for_failure(services, deployment)
+        wait_for_failure(other, deployment)
+        wait_until(lambda: len(database.history()) > 1)
+    finally:
+        other.stop()
+
+    assert [row.event for row in database.history()] == ["load_failed", "deploy"]
+
+
+def test_the_same_failure_of_a_later_deployment_is_recorded_again(services, database, iris):
+    first = database.deploy(iris)
+    services.start()
+    wait_for_failure(services, first)
+
+    second = database.deploy(iris)
+
+    wait_for_failure(services, second)
+    wait_until(lambda: len(database.history()) == 4)
+    assert [row.event for row in database.history()].count("load_failed") == 2
+
+
+def test_a_release_that_heals_is_loaded_after_all(services, database, store, iris):
+    deployment = database.deploy(iris)
+    services.start()
+    wait_for_failure(services, deployment)
+
+    store.publish(iris)
+
+    wait_for_release(services, iris)
+    assert services.releases.status.failure is None
+
+
+def test_the_cached_release_is_served_while_the_database_is_away(
+    settings, services, database, store, iris, monkeypatch
+):
+    store.publish(iris)
+    database.deploy(iris)
+    services.start()
+    wait_for_release(services, iris)
+    wait_until(lambda: list(settings.cache.glob("iris/current.json")))
+    services.stop()
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody:hidden@127.0.0.1:1/nothing")
+
+    restarted = make_services(settings)
+    restarted.start()
+    try:
+        assert served(restarted) == iris.manifest.release
+        assert restarted.releases.current.origin == "cache"
+        error = wait_until(lambda: restarted.releases.status.database_error)
+        assert '"127.0.0.1", port 1 failed' in error
+        assert "hidden" not in error
+        monkeypatch.setenv("DATABASE_URL", database.url)
+        wait_until(lambda: restarted.releases.status.database_error is None, what="the recovery")
+        assert served(restarted) == iris.manifest.release
+    finally:
+        restarted.stop()
+
+
+def test_a_second_start_does_not_put_what_another_process_cached_in_service(
+    settings, services, database, iris
+):
+    services.start()
+    wait_until(lambda: services.releases.status.checked_at)
+    Cache(settings.cache).keep(iris, deployment_of(iris))
+
+    services.start()
+
+    assert served(services) is None
+
+
+def test_a_new_contract_of_the_same_name_comes_with_its_release(services, database, store, iris):
+    wider = IRIS_CONTRACT.model_dump()
+    wider["features"]["petal_width"]["maximum"] = 30
+    changed = with_manifest(
+        iris_release(4), contract=type(IRIS_CONTRACT).model_validate(wider), release="iris-v4-wider"
+    )
+    for release in (iris, changed):
+        store.publish(release)
+    database.deploy(iris)
+    services.start()
+    wait_for_release(services, iris)
+
+    database.deploy(changed)
+    wait_for_release(services, changed)
+
+    assert services.releases.current.contract.features["petal_width"].maximum == 30
+
+
+@pytest.mark.parametrize(
+    ("login", "spoil"),
+    [
+        ("without_right", "REVOKE INSERT ON deployments FROM without_right"),
+        ("only_reading", "ALTER ROLE only_reading SET default_transaction_read_only = on"),
+    ],
+)
+def test_a_failure_that_cannot_be_recorded_ends_nothing(
+    services, database, store, iris, iris_second, monkeypatch, caplog, login, spoil
+):
+    database.run(f"CREATE ROLE {login} LOGIN PASSWORD 'secret'")
+    database.run(f"GRANT SELECT, INSERT ON deployments TO {login}")
+    database.run(spoil)
+    url = make_url(database.url).set(username=login, password="secret")
+    monkeypatch.setenv("DATABASE_URL", url.render_as_string(hide_password=False))
+    store.publish(iris)
+    broken = database.deploy(iris)
+    alter(store, iris)
+    services.start()
+    wait_for_failure(services, broken)
+    wait_until(lambda: services.releases.status.failure.attempts >= 2, what="another attempt")
+
+    store.publish(iris_second)
+    database.deploy(iris_second)
+
+    wait_for_release(services, iris_second)
+    assert services.releases.is_database_available
+    told = [one.getMessage() for one in caplog.records if "audit trail" in one.getMessage()]
+    assert len(told) == 1
+    assert "load_failed" not in {row.event for row in database.history()}
+
+
+def test_a_database_without_tables_is_looked_at_until_it_has_some(
+    services, database, store, iris, monkeypatch
+):
+    with (
+        engine_for(database.url)
+        .connect()
+        .execution_options(isolation_level="AUTOCOMMIT") as connection
+    ):
+        connection.exec_driver_sql("DROP DATABASE IF EXISTS bare")
+        connection.exec_driver_sql("CREATE DATABASE bare")
+    url = make_url(database.url).set(database="bare").render_as_string(hide_password=False)
+    monkeypatch.setenv("DATABASE_URL", url)
+    services.start()
+    wait_until(lambda: services.releases.status.checked_at)
+    assert services.releases.obstacle() == "Nothing was deployed yet: run `kedro run` first."
+    assert services.releases.status.database_error is None
+
+    upgrade(url)
+    store.publish(iris)
+    type(database)(url).deploy(iris)
+
+    wait_for_release(services, iris)
+
+
+def test_a_database_that_is_stuck_is_not_available_and_then_is_again(
+    services, database, store, iris, monkeypatch
+):
+    monkeypatch.setattr("mlops_for_mle.serving.releases._PATIENCE_SECONDS", 0.5)
+    store.publish(iris)
+    database.deploy(iris)
+    services.start()
+    wait_for_release(services, iris)
+    backends = database.rows(
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'mlops-for-mle follower'"
+    )
+    for (pid,) in backends:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: services.releases.is_database_available is False, what="the truth")
+        assert "No answer for" in services.releases.status.database_error
+        assert served(services) == iris.manifest.release
+    finally:
+        for (pid,) in backends:
+            os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: services.releases.is_database_available, what="the recovery")
+    assert services.releases.status.database_error is None
+
+
+def test_a_look_that_waits_for_a_lock_is_given_up(
+    services, database, store, iris, iris_second, monkeypatch
+):
+    monkeypatch.setattr("mlops_for_mle.serving.releases._STATEMENT_SECONDS", 0.3)
+    for release in (iris, iris_second):
+        store.publish(release)
+    database.deploy(iris)
+    services.start()
+    wait_for_release(services, iris)
+    with engine_for(database.url).begin() as connection:
+        connection.exec_driver_sql("LOCK TABLE deployments IN ACCESS EXCLUSIVE MODE")
+        wait_until(lambda: services.releases.is_database_available is False)
+        assert "statement timeout" in services.releases.status.database_error
+    database.deploy(iris_second)
+
+    wait_for_release(services, iris_second)
+
+
+def test_a_damaged_copy_in_the_cache_is_fetched_anew(
+    settings, services, database, store, iris, caplog
+):
+    store.publish(iris)
+    database.deploy(iris)
+    services.start()
+    wait_for_release(services, iris)
+    wait_until(lambda: list(settings.cache.glob("iris/current.json")))
+    services.stop()
+    cached = Cache(settings.cache)
+    alter(cached.store, iris)
+
+    restarted = make_services(settings)
+    restarted.start()
+    try:
+        wait_until(lambda: restarted.releases.current, what="a release")
+        assert restarted.releases.current.origin == "store"
+        wait_until(lambda: mended(cached, iris), what="the mended copy")
+    finally:
+        restarted.stop()
+    assert "The cached release of iris cannot be served" in caplog.text
+
+
+def mended(cache: Cache, release: Release) -> bool:
+    try:
+        return cache.last_served("iris")[0] == release
+    except ReleaseError:
+        return False
+
+
+def test_while_the_store_is_away_the_cached_copy_takes_over(
+    settings, services, database, store, iris, iris_second, caplog
+):
+    for release in (iris, iris_second):
+        store.publish(release)
+        database.deploy(release)
+        if services.releases.current is None:
+            services.start()
+        wait_for_release(services, release)
+    wait_until(lambda: "v2" in (settings.cache / "iris" / "current.json").read_text())
+    folder = Path(settings.release_store)
+    folder.rename(folder.with_name("elsewhere"))
+    # A store that cannot be read, not one without releases.
+    folder.write_bytes(b"")
+
+    database.deploy(iris, event="rollback")
+
+    wait_for_release(services, iris)
+    assert services.releases.current.origin == "cache"
+    assert "using the cached copy" in caplog.text
+
+
+def test_of_the_releases_that_were_served_none_is_remembered(services, database, store):
+    names = []
+    services.start()
+    for version in range(10, 18):
+        release = iris_release(version)
+        names.append(release.manifest.release)
+        store.publish(release)
+        database.deploy(release)
+        wait_for_release(services, release)
+    services.releases.stop(5)
+    del release
+
+    gc.collect()
+    left = {one.release for one in gc.get_objects() if isinstance(one, Manifest)}
+
+    assert left & set(names) == {names[-1]}
+
+
+def test_what_was_served_last_is_found_again(tmp_path, iris, iris_second):
+    cache = Cache(tmp_path)
+    cache.keep(iris, deployment_of(iris, 1))
+    cache.keep(iris_second, deployment_of(iris_second, 2))
+    last = deployment_of(iris, 3)
+    cache.keep(iris, last)
+
+    assert Cache(tmp_path).only_contract() == "iris"
+    assert Cache(tmp_path).last_served("iris") == (iris, last)
+
+
+def test_an_empty_cache_gives_nothing(tmp_path):
+    cache = Cache(tmp_path / "missing")
+
+    assert cache.only_contract() is None
+    assert cache.last_served("iris") is None
+
+
+def test_an_altered_copy_is_not_given_out_and_mended_when_its_release_is_served_again(
+    tmp_path, iris
+):
+    cache = Cache(tmp_path)
+    cache.keep(iris, deployment_of(iris))
+    alter(cache.store, iris)
+
+    with pytest.raises(ReleaseError, match="was altered"):
+        cache.last_served("iris")
+    cache.keep(iris, deployment_of(iris))
+
+    assert cache.last_served("iris")[0] == iris
+
+
+def test_a_release_of_the_same_name_with_other_facts_replaces_the_copy(tmp_path, iris):
+    cache = Cache(tmp_path)
+    cache.keep(iris, deployment_of(iris))
+    other = with_manifest(iris, run_id="another")
+
+    cache.keep(other, deployment_of(other))
+
+    assert cache.last_served("iris")[0].manifest.run_id == "another"
+
+
+def test_only_the_newest_copies_stay(tmp_path):
+    cache = Cache(tmp_path)
+    releases = [iris_release(version) for version in range(1, 8)]
+    for number, release in enumerate(releases, 1):
+        cache.keep(release, deployment_of(release, number))
+
+    kept = {path.name for path in (tmp_path / "iris").iterdir() if path.is_dir()}
+
+    assert len(kept) == 5
+    assert releases[-1].manifest.release in kept

@@ -1,0 +1,163 @@
+import json
+import logging
+
+import pytest
+
+from mlops_for_mle.serving.logs import (
+    JsonFormatter,
+    RequestFacts,
+    TextFormatter,
+    current_request,
+    without_secrets,
+)
+from tests.serving.conftest import IRIS_ROW
+from tests.serving.test_access import Client
+
+
+def test_a_sane_request_id_comes_back_and_others_are_replaced(settings, iris):
+    client = Client(settings, iris)
+
+    def answered(given: str | None) -> str:
+        headers = {} if given is None else {"X-Request-ID": given}
+        return client("POST", "/predict", json=IRIS_ROW, headers=headers).headers["x-request-id"]
+
+    assert answered("order-17/a") == "order-17/a"
+    made = {answered(None), answered(None), answered("<script>"), answered("x" * 129), answered("")}
+    assert len(made) == 5
+    assert all(len(one) == 32 for one in made)
+
+
+@pytest.mark.parametrize("path", ["/predict", "/model", "/nowhere", "/", "/docs", "/metrics"])
+def test_each_answer_has_the_headers_that_protect_browsers(settings, iris, path):
+    headers = Client(settings, iris)("GET", path).headers
+
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert headers["cache-control"] in {"no-store", "no-cache"}
+    assert len(headers.get_list("content-security-policy")) == 1
+
+
+def test_errors_are_logged_with_the_request_id_and_good_answers_are_not(settings, iris, caplog):
+    caplog.set_level(logging.INFO, "mlops_for_mle")
+    Client(settings, iris)("POST", "/predict", json=IRIS_ROW)
+    assert not caplog.records
+
+    Client(settings)("POST", "/predict", json=IRIS_ROW, headers={"X-Request-ID": "mine"})
+
+    (record,) = caplog.records
+    assert (record.status, record.path) == (503, "/predict")
+
+
+def test_an_overload_writes_few_lines(settings, caplog):
+    client = Client(settings)
+
+    for _ in range(40):
+        client("POST", "/predict", json=IRIS_ROW)
+
+    assert 10 <= len(caplog.records) <= 30
+
+
+def test_every_request_is_logged_when_that_is_asked_for(settings, iris, caplog):
+    caplog.set_level(logging.INFO, "mlops_for_mle")
+    Client(settings, iris, access_log="all")("POST", "/predict", json=IRIS_ROW)
+
+    (record,) = caplog.records
+    assert record.status == 200
+    assert record.duration_ms > 0
+
+
+def make_record(message: str, **extra) -> logging.LogRecord:
+    return logging.getLogger("x").makeRecord(
+        "x", logging.INFO, "f", 1, message, (), None, extra=extra
+    )
+
+
+def test_a_line_is_one_json_object_with_the_ids_of_its_request():
+    facts = RequestFacts("r-1")
+    facts.prediction_id = "p-1"
+    token = current_request.set(facts)
+    try:
+        line = JsonFormatter().format(make_record('two\nlines "quoted"', status=200))
+        text = TextFormatter().format(make_record("hello"))
+    finally:
+        current_request.reset(token)
+
+    assert "\n" not in line
+    found = json.loads(line)
+    assert found["message"] == 'two\nlines "quoted"'
+    assert (found["request_id"], found["prediction_id"]) == ("r-1", "p-1")
+    assert (found["level"], found["status"]) == ("info", 200)
+    assert text.endswith("hello [request_id=r-1 prediction_id=p-1]")
+
+
+@pytest.mark.parametrize(
+    ("line", "secret"),
+    [
+        ("postgresql://me:hunter2@db:5432/x failed", "hunter2"),
+        ("Authorization: Bearer abc.def-123", "abc.def-123"),
+        ("got mlops_" + "a1B2_" * 8 + "abc", "a1B2_"),
+    ],
+)
+def test_secrets_are_hidden_from_lines(line, secret):
+    assert secret not in without_secrets(line)
+    assert "***" in without_secrets(line)
+
+
+def test_a_traceback_is_part_of_the_object():
+    try:
+        raise RuntimeError("postgresql://me:hunter2@db/x")
+    except RuntimeError as error:
+        record = logging.getLogger("x").makeRecord(
+            "x", logging.ERROR, "f", 1, "failed", (), (type(error), error, error.__traceback__)
+        )
+    line = JsonFormatter().format(record)
+
+    assert "RuntimeError" in json.loads(line)["exception"]
+    assert "hunter2" not in line
+
+
+def test_a_probe_that_waits_for_the_first_release_is_logged_once_a_state(settings, iris, caplog):
+    client = Client(settings)
+    probes = ("/health/ready", "/ping", "/health", "/v2/health/ready")
+
+    for _ in range(5):
+        for path in probes:
+            assert client("GET", path).status_code == 503
+    assert [record.path for record in caplog.records] == list(probes)
+
+    ready = Client(settings, iris)
+    caplog.clear()
+    for services_change in (None, ready.services.releases.current, None):
+        ready.services.releases.current = services_change
+        for _ in range(3):
+            ready("GET", "/health/ready")
+    assert [record.status for record in caplog.records] == [503, 503]
+
+
+def test_lines_about_a_large_body_have_the_request_id(settings, iris, caplog):
+    client = Client(settings, iris)
+    seen: list[RequestFacts | None] = []
+    predictor = client.services.releases.current.predictor
+    predict = predictor.predict
+
+    def noting(rows):
+        seen.append(current_request.get())
+        return predict(rows)
+
+    predictor.predict = noting
+    answer = client("POST", "/predict", json=[IRIS_ROW] * 1000, headers={"X-Request-ID": "large-1"})
+
+    assert answer.status_code == 200
+    assert [facts.request_id for facts in seen] == ["large-1"]
+
+
+def test_the_text_log_writes_no_raw_control_characters():
+    record = make_record("GET /%s answered 404", status=404)
+    record.args = ("a\x1b[2J\rb\nc",)
+
+    line = TextFormatter().format(record)
+
+    assert line.isprintable()
+    assert "a\\x1b[2J\\rb\\nc" in line
