@@ -11,7 +11,7 @@ from mlops_for_mle.errors import PrerequisiteError
 from mlops_for_mle.pipelines.scoring.nodes import Part, Scorer, Scoring
 from mlops_for_mle.pipelines.scoring.options import rejects_beside
 from mlops_for_mle.pipelines.scoring.outputs import Attempt, ParquetOutput, Schemas, TableOutput
-from mlops_for_mle.releases.deployments import Deployment, current
+from mlops_for_mle.releases.deployments import current
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.releases.store import ReleaseStore
 
@@ -62,8 +62,8 @@ def score_part(scoring: Scoring, part: Part, output: Output, schemas: Schemas) -
     return Attempt(part.first_row, name, scored, rejected)
 
 
-def deployed(connection: Connection, contract: str) -> Deployment:
-    """The contract's last deployment.
+def deployed(connection: Connection, contract: str) -> str:
+    """The release that is deployed.
 
     Raises:
         PrerequisiteError: There is none.
@@ -71,7 +71,7 @@ def deployed(connection: Connection, contract: str) -> Deployment:
     found = current(connection, contract)
     if found is None:
         raise PrerequisiteError(f"Contract {contract} was never deployed: run `kedro run` first.")
-    return found
+    return found.release
 
 
 def loaded(store: str, contract: str, release: str) -> Scorer:

@@ -78,7 +78,7 @@ class ScoringReleaseDataset(AbstractDataset[None, ChosenRelease]):
         release = self._named
         if release is None:
             with engine_for(self._url).connect() as connection:
-                release = deployed(connection, self._contract).release
+                release = deployed(connection, self._contract)
         manifest = ReleaseStore(self._store).manifest(self._contract, release)
         return ChosenRelease(self._store, manifest)
 

@@ -144,7 +144,7 @@ class Follower:
 
     def _score_batch(self) -> int:
         with engine_for(database_url()).begin() as connection:
-            release = deployed(connection, self._contract.name).release
+            release = deployed(connection, self._contract.name)
             scorer = loaded(self._store, self._contract.name, release)
             if release != self._release:
                 _LOGGER.info("release=%s scores", release)
