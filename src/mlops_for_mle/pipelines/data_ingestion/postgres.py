@@ -38,20 +38,15 @@ class PostgresSourceDataset(SourceDataset):
         credentials: dict[str, Any],
         table: str | None = None,
         query: str | None = None,
-        row_limit: int | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Name a table or view, with its schema and a dot where needed, or give one SELECT.
-
-        ``row_limit`` reads only the first rows. The project's database is ``credentials["con"]``.
-        """
+        """Name a table or view, with its schema and a dot where needed, or give one SELECT."""
         if table is None and query is None:
             raise ConfigurationError("source_table or source_query has to be set in globals.yml")
         other = os.environ.get("SOURCE_DATABASE_URL", "").strip()
         self._url = normalise_url(other, "SOURCE_DATABASE_URL") if other else credentials["con"]
         self._table = table
         self._query = query
-        self._row_limit = row_limit
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
@@ -63,7 +58,7 @@ class PostgresSourceDataset(SourceDataset):
         with engine_for(self._url).connect() as connection:
             query = self._query or _select_all(connection, str(self._table))
             try:
-                return read_query(connection, query, self._row_limit)
+                return read_query(connection, query)
             except psycopg2.Error as error:
                 what = "source_query, expected is one SELECT" if self._query else "source_table"
                 reason = error.diag.message_primary or error
