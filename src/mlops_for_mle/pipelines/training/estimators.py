@@ -130,7 +130,7 @@ def search_parameters(
     search: SearchOptions,
     seed: int,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Find the best combination of the search space by cross-validation, on all cores.
+    """Find the best combination of the search space by cross-validation.
 
     Equal rows stand in one fold. A combination that cannot be scored in every fold is never the
     best.
@@ -141,7 +141,6 @@ def search_parameters(
     Raises:
         UserError: None could be scored in every fold.
     """
-    from joblib import parallel_config
     from sklearn.base import clone, is_classifier
     from sklearn.callback import ProgressBar
     from sklearn.model_selection import (
@@ -168,7 +167,7 @@ def search_parameters(
     if sys.stdout.isatty():
         searcher.set_callbacks(ProgressBar(max_propagation_depth=0))
     groups = row_hashes(features, seed)
-    with parallel_config(n_jobs=-1), warnings.catch_warnings(), suppress(ValueError):
+    with search.engine.running(), warnings.catch_warnings(), suppress(ValueError):
         # It warns of combinations that cannot be scored in several lines each; told below.
         warnings.simplefilter("ignore")
         searcher.fit(features, truth, groups=groups)
