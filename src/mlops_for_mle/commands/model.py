@@ -186,15 +186,7 @@ def open_project(path: Path, env: str | None) -> Project:
 def project_summary(
     contract: Contract, metric: str, url: str, env: str | None, candidate: str | None = None
 ) -> str:
-    """Say in a few lines where the project stands.
-
-    Args:
-        contract: The project's.
-        metric: The metric that decides.
-        url: The project's database.
-        env: The folder of ``conf`` that the contract stands in; None is the default one.
-        candidate: The run whose decision is told, or its version; None is the newest version.
-    """
+    """Say in a few lines where the project stands, of a run's candidate or the newest version."""
     client, name = MlflowClient(), contract.name
     with engine_for(url).connect() as connection:
         served = deployments.current(connection, name)

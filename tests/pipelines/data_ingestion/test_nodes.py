@@ -148,10 +148,6 @@ def test_all_reasons_of_a_row_are_told() -> None:
     assert [one.partition(":")[0] for one in found.split(". ")] == ["width", "count", "kind"]
 
 
-def test_a_row_without_time_is_accepted() -> None:
-    assert validated(one_row(timestamp="")).accepted["timestamp"].isna().tolist() == [True]
-
-
 def test_dates_are_read_in_the_format_that_is_told() -> None:
     rows = mixed_rows(2).loc[:, list(MIXED_CONTRACT.columns)].assign(가입일="31.12.2025")
 
@@ -264,12 +260,3 @@ def test_a_column_may_be_called_like_an_argument_of_pandas() -> None:
     ).accepted
 
     assert accepted.dtypes.astype(str).to_dict() == {"self": "float64", "y": "float64"}
-
-
-@pytest.mark.filterwarnings("error")
-def test_a_table_of_many_columns_is_read_without_a_warning() -> None:
-    names = [f"column {number}" for number in range(300)]
-    raw = SMALL_CONTRACT.model_dump() | {"features": {name: {} for name in names}}
-    rows = pd.DataFrame({**{name: ["1.5", "2"] for name in names}, "kind": [0, 1]})
-
-    assert batch_of(Contract.model_validate(raw), rows).accepted.shape == (2, 301)

@@ -190,15 +190,3 @@ def test_without_a_candidate_the_pipeline_to_run_first_is_named(project: Registr
         "No candidate was trained for never_trained yet: run `kedro run --pipeline training`"
         in (refusal.message)
     )
-
-
-def test_a_model_that_other_code_has_logged_is_refused(project: RegistryProject, poor: str) -> None:
-    folder = project.files(poor)
-    hidden = folder.with_name("hidden")
-    folder.rename(hidden)
-    try:
-        with pytest.raises(Exception, match="extra_files"):
-            project.run("registry")
-    finally:
-        hidden.rename(folder)
-    assert project.versions() == {}

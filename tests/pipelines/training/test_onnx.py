@@ -270,9 +270,7 @@ def test_a_model_that_no_form_reproduces_is_refused() -> None:
     model = train("linear_model.LinearRegression", rows, LINE_CONTRACT)
     model.predict = lambda features: np.full(len(features), 1e3)
 
-    with pytest.raises(
-        UserError, match=r"no ONNX form .*float32.*float64.*choose"
-    ):
+    with pytest.raises(UserError, match=r"no ONNX form .*float32.*float64.*choose"):
         export(model, rows, LINE_CONTRACT)
 
 
