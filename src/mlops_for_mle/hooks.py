@@ -142,17 +142,16 @@ class MlflowHooks:
 
 @contextmanager
 def tracking_variable_kept() -> Iterator[None]:
-    """Keep what a person has set or not set, while MLflow is pointed at its server.
+    """Keep what a person has set or not set, which MLflow overwrites as it is pointed at a server.
 
-    MLflow would write the variable, and the next session would take that for a person's choice.
+    The next session would take that for a person's choice.
     """
     before = os.environ.get(_TRACKING_URI)
     try:
         yield
     finally:
-        if before is None:
-            os.environ.pop(_TRACKING_URI, None)
-        else:
+        os.environ.pop(_TRACKING_URI, None)
+        if before is not None:
             os.environ[_TRACKING_URI] = before
 
 

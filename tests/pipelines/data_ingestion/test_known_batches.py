@@ -1,6 +1,5 @@
 """A batch that is read again under a corrected contract gives the rows that now fit, once."""
 
-import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -181,28 +180,6 @@ def test_an_earlier_watermark_means_the_same_rows_after_rows_were_let_in(
     assert query(
         database_url, "SELECT first_id, last_id FROM ingestion_batches ORDER BY id LIMIT 1"
     ) == [(1, 4)]
-
-
-def test_the_log_says_how_many_rows_were_let_in_and_how_many_are_still_refused(
-    database_url: str, contract: Contract, caplog: pytest.LogCaptureFixture
-) -> None:
-    rows = lengths(contract, 5.0, 31.0, 32.0, 99.0)
-    wider = corrected(contract, maximum=50)
-    for one in (contract, wider, wider):
-        with caplog.at_level(logging.INFO, logger="mlops_for_mle"):
-            window_of(database_url, one).save(batch_of(one, rows))
-    said = [record.getMessage().partition(": ")[2] for record in caplog.records]
-    assert said == [
-        "1 rows into iris_data, 3 rejected",
-        "3 row(s) rejected (such as row 2: sepal_length: is too large, found 31; allowed is a "
-        "number from 0.1 to 30); see table rejected_rows",
-        "ingested before, now 2 rows into iris_data, 1 rejected",
-        "1 row(s) rejected (such as row 4: sepal_length: is too large, found 99; allowed is a "
-        "number from 0.1 to 50); see table rejected_rows",
-        "ingested before, nothing written",
-        "1 row(s) rejected (such as row 4: sepal_length: is too large, found 99; allowed is a "
-        "number from 0.1 to 50); see table rejected_rows",
-    ]
 
 
 def test_a_batch_that_is_read_as_other_rows_than_before_is_refused(

@@ -104,17 +104,6 @@ def test_the_same_file_is_ingested_once(folder: Path, database_url: str) -> None
     assert query(database_url, COUNTS) == [(3, 0, 1)]
 
 
-def test_a_file_that_is_ingested_again_after_its_contract_was_corrected_gives_the_rest(
-    folder: Path, database_url: str
-) -> None:
-    content = HEADER + GOOD + "31,3.5,1.4,0.2,0\n99,3.5,1.4,0.2,0\n"
-    ingest(folder, content)
-    assert query(database_url, COUNTS) == [(3, 2, 1)]
-    for _ in range(2):
-        ingest(folder, content, contract={"features": {"sepal_length": {"maximum": 50}}})
-        assert query(database_url, COUNTS) == [(4, 1, 1)]
-
-
 FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 BAD = "99,3.5,1.4,0.2,0\n"
 

@@ -8,7 +8,6 @@ import mlflow
 import pandas as pd
 import pytest
 from mlflow.artifacts import download_artifacts
-from sqlalchemy.exc import ProgrammingError
 
 from mlops_for_mle.errors import PrerequisiteError, UserError
 from mlops_for_mle.pipelines.registry.datasets import (
@@ -20,7 +19,6 @@ from mlops_for_mle.pipelines.registry.datasets import (
 from mlops_for_mle.pipelines.registry.nodes import Decision
 from tests.candidates import RegistryProject
 from tests.integration.expectations import refused
-from tests.integration.servers import query
 
 pytestmark = pytest.mark.integration
 
@@ -138,22 +136,6 @@ def test_nothing_is_registered_when_the_rows_or_the_graph_were_altered(
         path.write_bytes(original)
     assert "loaded back, its validation accuracy is 0.0" in refusal.message
     assert project.versions() == {}
-
-
-def test_a_second_registration_is_no_error_in_the_log_of_the_database(
-    project: RegistryProject, good: str, poor: str
-) -> None:
-    decide_on(project, good)
-    ((data,),) = query(project.url, "SHOW data_directory")
-    (log,) = Path(data).parent.glob("*.log")
-    before = log.stat().st_size
-    decide_on(project, poor)
-    with pytest.raises(ProgrammingError):
-        query(project.url, "SELECT * FROM what_shows_that_this_is_the_log")
-
-    said = log.read_text("utf-8")[before:]
-    assert "what_shows_that_this_is_the_log" in said
-    assert "duplicate key" not in said
 
 
 def test_a_version_is_found_by_number_alias_and_run_and_read_in_its_served_form(

@@ -176,29 +176,6 @@ def test_what_a_search_finds_is_recorded_with_what_was_configured(
     assert candidate.description.training["estimator"]["parameters"] == {"kernel": "rbf", "C": 5.0}
 
 
-def test_what_a_search_finds_is_set_where_the_target_is_scaled_too(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
-    estimator = {"name": "random_forest", "parameters": {"n_estimators": 5}}
-    search = {"space": {"max_depth": [1, 6]}, "folds": 3, "scoring": "r2"}
-
-    trained = train(line_rows(), LINE_CONTRACT, estimator=estimator, search=search)
-
-    assert trained.parameters == {"n_estimators": 5, "max_depth": 6}
-    assert trained.model.named_steps["estimator"].regressor_.max_depth == 6
-
-
-def test_rare_classes_stand_on_both_sides_in_their_share() -> None:
-    rows = mixed_rows(2_000, seed=3)
-    rows["left?"] = np.where(rows.index % 50 == 0, "leaves", "stays")
-
-    examples = train(rows, MIXED_CONTRACT).examples
-
-    assert (rows["left?"][examples.is_validation] == "leaves").sum() == 10
-    assert (rows["left?"][~examples.is_validation] == "leaves").sum() == 30
-
-
 def test_missing_values_are_replaced_by_statistics_of_the_training_rows() -> None:
     rows = mixed_rows()
     model = fit({}, rows, MIXED_CONTRACT)

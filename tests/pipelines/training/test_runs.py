@@ -266,27 +266,6 @@ def test_a_later_run_can_begin_in_the_middle_and_logs_a_whole_candidate(
     assert frame_digest(second.snapshot) == first.description.snapshot.sha256
 
 
-def test_plots_can_be_drawn_again(project: Project, forest: Run) -> None:
-    del forest
-    plot = project.folder / "data/08_reporting/confusion_matrix.png"
-    plot.unlink()
-
-    later = project.run(from_nodes=["draw_plots"])
-
-    logged = download_artifacts(run_id=later.info.run_id, artifact_path="plots")
-    assert (Path(logged) / plot.name).read_bytes() == plot.read_bytes()
-
-
-def test_a_later_process_can_begin_in_the_middle(project: Project, forest: Run) -> None:
-    process = project.start("--from-nodes", "evaluate_model")
-    said, _ = process.communicate(timeout=180)
-
-    assert process.returncode == 0, said
-    assert "candidate RandomForestClassifier" in said
-    found = project.logged(project.newest()).description
-    assert found == project.logged(forest).description
-
-
 def test_two_that_train_at_once_are_each_right(project: Project) -> None:
     seeds = (1, 2)
     processes = [project.start("--params", f"training.seed={seed}") for seed in seeds]

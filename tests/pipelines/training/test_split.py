@@ -1,6 +1,5 @@
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import assume, given
@@ -146,16 +145,6 @@ def test_a_regression_is_split_by_its_distinct_rows() -> None:
     training, validation = split_rows(rows, LINE_CONTRACT, 0.25, 3)
 
     assert (len(training), len(validation)) == (150, 50)
-
-
-def test_an_index_with_gaps_and_repetitions_does_not_matter() -> None:
-    rows = iris_rows()
-    expected = split_rows(rows, IRIS_CONTRACT, 0.25, 1)
-
-    found = split_rows(rows.set_axis(np.repeat([5, 9, 2], 50)), IRIS_CONTRACT, 0.25, 1)
-
-    for one, other in zip(expected, found, strict=True):
-        pd.testing.assert_frame_equal(one, other)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,6 @@ _LARGEST_SAMPLE = 5_000
 _SMALLEST_SAMPLE = 50
 # A column with no more values than these holds categories, not rows that can be told by them.
 _MOST_CATEGORIES = 50
-_LARGEST = float(np.finfo(np.float32).max)
 _NEIGHBOURS = 10
 _FOLDS = 5
 _CONFIDENT = 0.8
@@ -43,8 +42,6 @@ def check(
     target = contract.target
     counts = distinct_counts(features, truth, target)
     found: dict[str, Any] = {"rows": len(features), "distinct_rows": sum(counts.values())}
-    # Trees, and the served form of most models, hold numbers in float32.
-    sizes = features.abs().max().to_dict()
     problems = []
     if found["distinct_rows"] < (options.minimum_rows or 0):
         problems.append(
@@ -59,19 +56,11 @@ def check(
             for label, count in counts.items()
             if count < (options.minimum_rows_per_class or 0)
         ]
-    else:
-        sizes[target.column] = float(np.abs(truth).max())
-        if truth.min() == truth.max():
-            problems.append(
-                f"{target.column} has the same value in all {len(truth)} rows, so there is "
-                "nothing to learn: ingest other rows, or choose another target"
-            )
-    problems += [
-        f"{name} holds {size:g}, which is beyond float32 ({_LARGEST:g}), in which models compute: "
-        "correct such rows, store it in a larger unit, or narrow its range in the contract"
-        for name, size in sizes.items()
-        if size > _LARGEST
-    ]
+    elif truth.min() == truth.max():
+        problems.append(
+            f"{target.column} has the same value in all {len(truth)} rows, so there is nothing to "
+            "learn: ingest other rows, or choose another target"
+        )
     if len(features) < _SMALLEST_SAMPLE or problems:
         return found, problems
     features = features.sample(min(len(features), _LARGEST_SAMPLE), random_state=0)
