@@ -11,7 +11,6 @@ from kedro.framework.startup import ProjectMetadata
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import func, select, table
@@ -159,17 +158,11 @@ def rollback(metadata: ProjectMetadata, release: str | None, reason: str, env: s
             connection, project.store, name, reason=reason, actor=actor(), release=release
         )
         (before,) = deployments.history(connection, name, limit=1, before=row.id)
+    # MLflow comes last: what is served has changed, whether it answers or not.
+    click.echo(f"Rolled back from {before.release} to {row.release}; ", nl=False)
     version = str(row.model_version)
-    alias = f"version {version} is champion again."
-    try:
-        project.client.set_registered_model_alias(name, registry.CHAMPION, version)
-    except MlflowException as error:
-        # What is served has changed all the same.
-        alias = (
-            f"but MLflow did not move the alias champion to version {version} ({error}): run "
-            f"`kedro model promote {version}` when it is back."
-        )
-    click.echo(f"Rolled back from {before.release} to {row.release}; {alias}")
+    project.client.set_registered_model_alias(name, registry.CHAMPION, version)
+    click.echo(f"version {version} is champion again.")
 
 
 def open_project(path: Path, env: str | None) -> Project:
