@@ -75,17 +75,7 @@ class ObservationDataset(AbstractDataset[Batch, Window]):
         csv_form: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Say which table, of the database ``credentials["con"]``, and which rows are read.
-
-        Args:
-            contract: The parameters block ``contract``.
-            credentials: With the key ``con``, a URL.
-            row_limit: At most this many rows, the newest.
-            watermark: The largest key; None reads up to the newest row of now.
-            csv_path: Read this file instead of the table.
-            csv_form: How it is written, see ``CsvForm``.
-            metadata: For Kedro-Viz.
-        """
+        """Say which rows are read: the newest up to a key, or those of a file (see ``CsvForm``)."""
         self._contract = Contract.model_validate(contract)
         self._url: str = credentials["con"]
         self._row_limit = row_limit

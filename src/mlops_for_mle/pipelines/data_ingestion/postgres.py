@@ -13,6 +13,7 @@ from mlops_for_mle.database.engine import engine_for, normalise_url
 from mlops_for_mle.errors import ConfigurationError, SourceError
 from mlops_for_mle.pipelines.data_ingestion.sources import SourceDataset
 
+# By the object ids of Postgres's own types: times, and whether they have a zone.
 _TIMES = {1082: False, 1114: False, 1184: True}
 
 
@@ -24,20 +25,15 @@ class PostgresSourceDataset(SourceDataset):
         credentials: dict[str, Any],
         table: str | None = None,
         query: str | None = None,
-        row_limit: int | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Name a table or view, with its schema and a dot where needed, or give one SELECT.
-
-        ``row_limit`` reads only the first rows. The project's database is ``credentials["con"]``.
-        """
+        """Name a table or view, with its schema and a dot where needed, or give one SELECT."""
         if table is None and query is None:
             raise ConfigurationError("source_table or source_query has to be set in globals.yml")
         other = os.environ.get("SOURCE_DATABASE_URL", "").strip()
         self._url = normalise_url(other, "SOURCE_DATABASE_URL") if other else credentials["con"]
         self._table = table
         self._query = query
-        self._row_limit = row_limit
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
@@ -47,13 +43,10 @@ class PostgresSourceDataset(SourceDataset):
             SourceError: The database refuses the query.
         """
         with engine_for(self._url).connect() as connection:
-            query = self._query
-            if query is None:
-                # The name is looked up in a transaction of its own.
-                query = f"SELECT * FROM {relation(connection, str(self._table))}"  # noqa: S608
-                connection.rollback()
+            query = self._query or f"SELECT * FROM {relation(connection, str(self._table))}"  # noqa: S608
+            connection.rollback()
             try:
-                return read_query(connection, query, self._row_limit)
+                return read_query(connection, query)
             except psycopg2.Error as error:
                 what = "source_query, expected is one SELECT" if self._query else "source_table"
                 reason = error.diag.message_primary or error
@@ -64,7 +57,7 @@ class PostgresSourceDataset(SourceDataset):
 
 
 def read_query(connection: Connection, query: str, row_limit: int | None = None) -> pd.DataFrame:
-    """Read the rows of one SELECT, or the first of them, by COPY in a read-only transaction.
+    """Read the rows of one SELECT, or the first of them, in a transaction that cannot write.
 
     Returns:
         Whole numbers as Int64, others as float64, dates and times as datetime64 where pandas can
@@ -75,17 +68,16 @@ def read_query(connection: Connection, query: str, row_limit: int | None = None)
     """
     import pyarrow as pa
 
-    # By the object ids of Postgres's own types.
-    known = {16: pa.bool_(), **dict.fromkeys((20, 21, 23), pa.int64())}
-    known |= dict.fromkeys((700, 701, 1700), pa.float64())
+    types = {16: pa.bool_(), **dict.fromkeys((20, 21, 23), pa.int64())}
+    types |= dict.fromkeys((700, 701, 1700), pa.float64())
     columns = begin_reading(connection, query)
     select = query.strip().removesuffix(";")
     if row_limit is not None:
         select = f"SELECT * FROM ({select}\n) AS source LIMIT {row_limit}"  # noqa: S608
-    types = [known.get(one.type_code, pa.string()) for one in columns]
     # By position, since two columns may have one name, which is told later.
-    kinds = {str(position): kind for position, kind in enumerate(types)}
-    table = pa.Table.from_batches(copy_rows(connection, select, types), pa.schema(kinds))
+    kinds = {str(n): types.get(one.type_code, pa.string()) for n, one in enumerate(columns)}
+    batches = copy_rows(connection, select, list(kinds.values()))
+    table = pa.Table.from_batches(batches, pa.schema(kinds))
     nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
     rows: pd.DataFrame = table.to_pandas(types_mapper=nullable.get)
     for name, column in zip(kinds, columns, strict=True):
