@@ -19,12 +19,6 @@ _TRUE = ("true", "t", "yes", "y", "on", "1", "1.0")
 _FALSE = ("false", "f", "no", "n", "off", "0", "0.0")
 _LONGEST_SHOWN = 80
 
-_UNREADABLE = {
-    "boolean": "is neither true nor false",
-    "date": "is no ISO 8601 date such as 2026-01-31",
-    "timestamp": "is no ISO 8601 time of the years 1 to 9999",
-}
-
 
 def check_columns(
     rows: pd.DataFrame,
@@ -54,10 +48,12 @@ def check_columns(
         is_unread = (read[name].isna() & ~is_blank(rows[name])).to_numpy()
         for position in np.flatnonzero(wrong | is_unread).tolist():
             raw, value = rows[name].iloc[position], read[name].iloc[position]
-            if is_unread[position]:
-                reason = _unreadable(feature, (date_formats or {}).get(name))
+            form = (date_formats or {}).get(name)
+            if is_unread[position] and feature.is_time and form is not None:
+                reason = f"does not have the format {form}"
             else:
-                reason = str(fault(_plain_value(value, feature), feature, precision))
+                plain = str(raw) if is_unread[position] else _plain_value(value, feature)
+                reason = fault(plain, feature, precision) or "cannot be read"
             shown = "" if reason == "is missing" else f", found {_shown(raw)}"
             told = f"{name}: {reason}{shown}; allowed is {describe(feature)}"
             faults.setdefault(position, []).append(told)
@@ -215,14 +211,6 @@ def _plain_value(value: Any, feature: Feature) -> Any:
     elif feature.type == "integer" and float(value).is_integer():
         plain = int
     return plain(value)
-
-
-def _unreadable(feature: Feature, date_format: str | None) -> str:
-    if feature.is_time and date_format is not None:
-        return f"does not have the format {date_format}"
-    if feature.has_integer_categories:
-        return "is no whole number"
-    return _UNREADABLE.get(feature.type, "is no number")
 
 
 def _shown(value: Any) -> str:
