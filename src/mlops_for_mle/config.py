@@ -44,6 +44,7 @@ class Globals(Configuration):
         csv_encoding: How it is written, such as ``cp949``.
         csv_separator: What stands between two fields, by its name.
         csv_decimal: What stands before the fraction of a number, by its name.
+        csv_header: Whether the first line names the columns.
         parquet_path: A path or URL of a Parquet file.
         source_table: In the database of ``SOURCE_DATABASE_URL``, else in the project's.
         source_query: One SELECT, in that database.
@@ -64,6 +65,7 @@ class Globals(Configuration):
     csv_encoding: Text
     csv_separator: Text
     csv_decimal: Text
+    csv_header: Annotated[bool, Field(strict=True)]
     parquet_path: Text
     source_table: Text | None
     source_query: Text | None

@@ -25,11 +25,11 @@ from mlops_for_mle.pipelines.data_ingestion.sources import (
 )
 
 
-def csv(path: Path | str, **form: str) -> FileSourceDataset:
+def csv(path: Path | str, **form: Any) -> FileSourceDataset:
     return FileSourceDataset("csv", str(path), form)
 
 
-def load(folder: Path, content: bytes, **form: str) -> pd.DataFrame:
+def load(folder: Path, content: bytes, **form: Any) -> pd.DataFrame:
     path = folder / "rows.csv"
     path.write_bytes(content)
     return csv(path, **form).load()
@@ -42,10 +42,10 @@ def refusal(dataset: AbstractDataset[None, pd.DataFrame]) -> str:
     return explain(caught.value)
 
 
-def test_every_field_is_text_as_it_stands(tmp_path: Path) -> None:
+def test_every_field_is_text_as_it_stands_without_the_blanks_around_it(tmp_path: Path) -> None:
     rows = load(tmp_path, b"a,b,c\n1,,NA\n007, x ,nan\n")
 
-    assert rows.to_dict("list") == {"a": ["1", "007"], "b": ["", " x "], "c": ["NA", "nan"]}
+    assert rows.to_dict("list") == {"a": ["1", "007"], "b": ["", "x"], "c": ["NA", "nan"]}
 
 
 @pytest.mark.parametrize(
@@ -72,10 +72,10 @@ def test_the_usual_forms_of_csv_are_read_alike(tmp_path: Path, content: bytes) -
     [
         (b"", "No columns to parse from file"),
         (b"\n\n", "No columns to parse from file"),
-        (b"a,b\n1,2\n1,2,3\n", "Expected 2 fields in line 3, saw 3"),
+        (b"a,b\n1,2\n1,2,3\n", "Expected 2 fields in line 3, saw more"),
         (b'a,b\n1,"2\n', "EOF inside string"),
         (b"a,b\n1,\xff\n", "is no UTF-8 text"),
-        (b"a,b\n1,2,3\n4,5,6\n", "Expected 2 fields in line 2, saw 3"),
+        (b"a,b\n1,2,3\n4,5,6\n", "Expected 2 fields in line 2, saw more"),
         (
             "a,길이\n1,둘\n".encode("cp949"),
             "looks like Korean of Windows: set csv_encoding: cp949",
@@ -191,6 +191,42 @@ def test_columns_and_fields_are_what_the_lines_say(tmp_path: Path) -> None:
     assert load(tmp_path, b"a,b\n1\n2,\n")["b"].tolist() == ["", ""]
     empty = load(tmp_path, b"a,b\n")
     assert (list(empty.columns), len(empty)) == (["a", "b"], 0)
+
+
+@pytest.mark.parametrize("mark", [*",;|", "\t"])
+def test_blanks_around_names_and_values_are_no_part_of_them(mark: str) -> None:
+    lines = ("a, b , y", '1, "x; , z" , no', " 2,,yes ", '3 , "", ', "4")
+    content = "\n".join(lines).replace(", ", f"{mark} ").replace(",", mark).encode()
+
+    rows = read_csv(content, guess_csv_form(content))
+
+    assert rows["a"].tolist() == ["1", "2", "3", "4"]
+    assert rows["b"].tolist() == [f"x; {mark} z", "", "", ""]
+    assert rows["y"].tolist() == ["no", "yes", "", ""]
+
+
+@pytest.mark.parametrize("content", [b"a,b\n1,2,\n3,4,\n", b"a,b\n1,2\n3,4, \n"])
+def test_a_separator_too_many_at_the_end_of_rows_does_not_matter(content: bytes) -> None:
+    rows = read_csv(content, guess_csv_form(content))
+
+    assert rows.to_dict("list") == {"a": ["1", "3"], "b": ["2", "4"]}
+
+
+def test_a_field_too_many_is_refused_with_its_line(tmp_path: Path) -> None:
+    for content, line in ((b"a,b\n1,2\n3,4,5\n", 3), (b"a,b\n1,2,3,4\n", 2)):
+        path = tmp_path / "rows.csv"
+        path.write_bytes(content)
+
+        assert f"line {line}" in refusal(csv(path))
+
+
+def test_a_file_without_a_header_has_numbered_columns(tmp_path: Path) -> None:
+    rows = load(tmp_path, b"5.1,x\n4.9,y\n", header=False)
+
+    assert rows.to_dict("list") == {"c0": ["5.1", "4.9"], "c1": ["x", "y"]}
+    content = b"5.1;x\n4.9;y\n"
+    form = guess_csv_form(content, header=False)
+    assert read_csv(content, form, 1).to_dict("list") == {"c0": ["5.1"], "c1": ["x"]}
 
 
 def test_only_the_first_rows_are_read_where_that_is_enough(tmp_path: Path) -> None:
