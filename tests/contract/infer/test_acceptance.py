@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mlops_for_mle.contract.infer.propose import Proposal, Wishes, propose
@@ -57,6 +57,7 @@ COLUMNS = st.one_of(
 )
 
 
+@settings(deadline=None, derandomize=True, database=None)
 @given(COLUMNS, COLUMNS, repeated(TEXTS), st.booleans())
 def test_any_table_that_is_not_refused_is_accepted_whole(
     first: list[Any], second: list[Any], target: list[str], as_text: bool
