@@ -1,25 +1,217 @@
-"""Pure functions of batch scoring."""
+"""Pure functions of scoring: rows in, predictions and rejects out."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.release import Release
-from mlops_for_mle.scoring.batch_options import ScoringOptions
-from mlops_for_mle.scoring.batches import RowSource, ScoredBatch
+from mlops_for_mle.contract.columns import check_columns, encode_rows, read_times
+from mlops_for_mle.errors import ConfigurationError, SourceError
+from mlops_for_mle.pipelines.scoring.options import ScoringOptions
+from mlops_for_mle.releases.manifest import Manifest
+from mlops_for_mle.releases.predictor import Predictions, Predictor
+
+
+class Part(NamedTuple):
+    """Some rows of a source: the number of the first, from 1, and what the source knows them by."""
+
+    first_row: int
+    piece: Any
+
+
+class Source(Protocol):
+    """Rows that are too many to hold at once; other processes are given it with a part."""
+
+    @property
+    def name(self) -> str:
+        """Where they come from, for people."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """All columns, with the types in which they are kept."""
+
+    def parts(self, size: int) -> AbstractContextManager[list[Part]]:
+        """Divide the rows into parts, of so many rows where that can be chosen, at least one."""
+
+    def read(self, part: Part, columns: Sequence[str], size: int) -> Iterator[pa.Table]:
+        """Some columns of a part, at most about so many rows at a time."""
+
+
+class ChosenRelease(NamedTuple):
+    """A release in a store, which each worker fetches for itself."""
+
+    store: str
+    manifest: Manifest
+
+
+class Scored(NamedTuple):
+    """What became of some rows.
+
+    Attributes:
+        positions: For each prediction, where its row stood among the rows that were given.
+        answers: The predictions.
+        rejected: Why a row has none, by its position.
+    """
+
+    positions: npt.NDArray[np.intp]
+    answers: Predictions
+    rejected: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A release that is loaded."""
+
+    manifest: Manifest
+    predictor: Predictor
+
+    def score(self, rows: pd.DataFrame) -> Scored:
+        """Score the rows that fit the release's contract; each other one is told why."""
+        contract = self.manifest.contract
+        fitting, rejected = check_columns(
+            rows, contract.features, precision=self.manifest.precision
+        )
+        positions = np.delete(np.arange(len(rows)), list(rejected))
+        matrix = encode_rows(fitting, contract)
+        # Not every graph takes a matrix without rows.
+        given = matrix if len(matrix) else np.zeros((1, matrix.shape[1]))
+        values, probabilities = self.predictor.predict(given)
+        is_finite = np.isfinite(values)[: len(matrix)]
+        for row in np.flatnonzero(~is_finite):
+            rejected[int(positions[row])] = f"the model answers {values[row]}"
+        chosen = np.flatnonzero(is_finite)
+        answers = Predictions(
+            values[chosen], None if probabilities is None else probabilities[chosen]
+        )
+        return Scored(positions[chosen], answers, dict(sorted(rejected.items())))
+
+    def values(self, answers: Predictions) -> list[Any]:
+        """The predictions as the table holds them: the values of classes, or numbers."""
+        values, classes = answers.values.tolist(), self.manifest.contract.target.values
+        return [classes[code] for code in values] if classes else values
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Rows with what is to score them; the work is done by whoever writes the predictions.
+
+    Attributes:
+        source: The rows.
+        release: What scores them.
+        kept: Columns of the source that stand beside the predictions.
+        options: How.
+    """
+
+    source: Source
+    release: ChosenRelease
+    kept: tuple[str, ...]
+    options: ScoringOptions
+
+    @property
+    def columns(self) -> list[str]:
+        """What is read of the source."""
+        return list(dict.fromkeys([*self.release.manifest.contract.features, *self.kept]))
+
+    def score(self, scorer: Scorer, rows: pa.Table, first_row: int) -> tuple[pa.Table, pa.Table]:
+        """The predictions for some rows, and the rejects.
+
+        Predictions have ``row_number``, the columns that are kept, the prediction, its label and
+        the probabilities in the order of the contract's classes where there are such, the model's
+        version and the release. Rejects have ``row_number``, ``reason`` and the row as JSON.
+        """
+        manifest, target = scorer.manifest, scorer.manifest.contract.target
+        # Whole numbers with gaps would become floats, which do not hold all of them.
+        whole = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}
+        positions, answers, rejected = scorer.score(
+            rows.select(list(manifest.contract.features)).to_pandas(
+                ignore_metadata=True, date_as_object=False, types_mapper=whole.get
+            )
+        )
+        chosen, count = rows.take(pa.array(positions)), len(positions)
+        kind = pa.int64() if target.classes else pa.float64()
+        columns = {"row_number": pa.array(positions + first_row, pa.int64())}
+        columns |= {n: _kept(chosen[n], self.source.schema.field(n).type) for n in self.kept}
+        columns[target.response_name] = pa.array(
+            scorer.values(answers), pa.string() if target.has_text_classes else kind
+        )
+        if target.classes:
+            labels = [target.labels[code] for code in answers.values.tolist()]
+            columns["label"] = pa.array(labels, pa.string())
+        if answers.probabilities is not None:
+            ends = np.arange(count + 1, dtype=np.int32) * len(target.classes)
+            columns["probabilities"] = pa.ListArray.from_arrays(ends, answers.probabilities.ravel())
+        columns["model_version"] = pa.array(np.full(count, manifest.version, np.int32))
+        columns["release"] = pa.repeat(manifest.release, count)
+        refused = rows.take(pa.array(list(rejected), pa.int64())).to_pylist()
+        rejects = {
+            "row_number": pa.array([position + first_row for position in rejected], pa.int64()),
+            "reason": pa.array(rejected.values(), pa.string()),
+            "row_data": pa.array([as_json(row) for row in refused], pa.string()),
+        }
+        return pa.table(columns), pa.table(rejects)
 
 
 def score_rows(
-    source: RowSource, release: Release, contract: Contract, scoring: ScoringOptions
-) -> ScoredBatch:
+    source: Source, release: ChosenRelease, contract: Contract, scoring: ScoringOptions
+) -> Scoring:
     """Join rows and release; they are scored while the predictions are written.
 
     Raises:
         ConfigurationError: A column that is to be kept has the name of another one.
         SourceError: The source lacks a column.
     """
-    optional = (contract.key, contract.timestamp)
-    kept = scoring.keep
+    names, kept = source.schema.names, scoring.keep
     if kept is None:
-        kept = tuple(name for name in optional if name in source.schema.names)
-    batch = ScoredBatch(source, release, kept, scoring.chunk_rows)
-    # Said now rather than when the first rows are written.
-    _ = batch.schema
-    return batch
+        kept = tuple(name for name in (contract.key, contract.timestamp) if name in names)
+    prepared = Scoring(source, release, kept, scoring)
+    missing = [name for name in prepared.columns if name not in names]
+    if missing:
+        raise SourceError(
+            f"{source.name}: missing column(s) {', '.join(missing)}; release "
+            f"{release.manifest.release} needs them; found {', '.join(names) or 'none'}"
+        )
+    response = release.manifest.contract.target.response_name
+    own = ("row_number", response, "label", "probabilities", "model_version", "release")
+    twice = [name for name in kept if name in own or kept.count(name) > 1]
+    if twice:
+        raise ConfigurationError(
+            f"scoring.keep: predictions have a column of their own named {', '.join(twice)}"
+        )
+    return prepared
+
+
+def as_json(value: Any) -> str:
+    """A value as JSON."""
+    return json.dumps(plain(value), ensure_ascii=False)
+
+
+def plain(value: Any) -> Any:
+    """A value of what JSON and ``jsonb`` hold; everything else stands as text."""
+    if isinstance(value, dict):
+        return {plain(str(name)): plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, str):
+        return value.replace("\x00", "�").encode("utf-8", "replace").decode()
+    if isinstance(value, float | Decimal):
+        return float(value) if math.isfinite(value) else str(value)
+    return value if value is None or isinstance(value, int) else str(value)
+
+
+def _kept(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """A column in the type in which it is kept; null where that cannot hold a value."""
+    if column.type == kind or not pa.types.is_string(column.type):
+        return column
+    text = column.to_pandas()
+    if pa.types.is_floating(kind):
+        return pa.array(pd.to_numeric(text, errors="coerce"), from_pandas=True)
+    return pa.array(read_times(text), from_pandas=True).cast(kind)
