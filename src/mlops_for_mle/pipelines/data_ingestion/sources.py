@@ -128,17 +128,21 @@ def read_csv(content: bytes, form: CsvForm, row_limit: int | None = None) -> pd.
         "sep": SEPARATORS[form.separator],
         "skipinitialspace": True,
     }
-    width = pd.read_csv(io.StringIO(text), nrows=1, **options).shape[1]
     limit = None if row_limit is None else row_limit + form.header
-    encoded = io.BytesIO(text.encode())
-    lines: pd.DataFrame = pd.read_csv(encoded, names=list(range(width + 1)), nrows=limit, **options)
+    encoded = text.encode()
+    try:
+        lines: pd.DataFrame = pd.read_csv(io.BytesIO(encoded), nrows=limit, **options)
+    except pd.errors.ParserError:
+        # Perhaps rows end with a separator that their header lacks.
+        width = pd.read_csv(io.BytesIO(encoded), nrows=1, **options).shape[1]
+        wider = None
+        with suppress(pd.errors.ParserError):
+            columns = list(range(width + 1))
+            wider = pd.read_csv(io.BytesIO(encoded), nrows=limit, names=columns, **options)
+        if wider is None or wider.pop(width).str.strip().any():
+            raise
+        lines = wider
     lines = lines.apply(lambda column: column.str.strip())
-    surplus = lines.pop(width)
-    if (surplus != "").any():
-        raise ValueError(
-            f"Expected {width} fields in line {surplus.ne('').to_numpy().argmax() + 1}, saw more "
-            "(blank lines and those within quotes do not count)"
-        )
     if form.header:
         names = lines.iloc[0].tolist()
         lines = lines.iloc[1:].set_axis(names, axis="columns").reset_index(drop=True)
