@@ -5,7 +5,7 @@ the same faults and the same model input.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ def check_columns(
     features: Mapping[str, Feature],
     date_formats: Mapping[str, str] | None = None,
     precision: Precision = "float64",
+    missing_marks: Mapping[str, Collection[str]] | None = None,
 ) -> tuple[pd.DataFrame, dict[int, str]]:
     """Read columns and find the rows that do not fit.
 
@@ -33,11 +34,16 @@ def check_columns(
         features: What each column may hold, by its name.
         date_formats: How dates and times of a column are written, in the codes of ``strptime``.
         precision: Of the model that is to take them.
+        missing_marks: The texts of a column that stand for a missing value.
 
     Returns:
         The columns with their types (see ``typed_columns``), in rows that fit; and for the position
         of each row that does not its faults, in one sentence.
     """
+    rows = rows.copy(deep=False)
+    for name, marks in (missing_marks or {}).items():
+        if name in rows.columns:
+            rows[name] = rows[name].mask(rows[name].isin(marks))
     read = {
         name: read_column(rows[name], feature, (date_formats or {}).get(name))
         for name, feature in features.items()

@@ -1,6 +1,5 @@
 """The contract's table: batches are appended, windows are read."""
 
-import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ import pandas as pd
 import psycopg2
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import TablePreview
-from psycopg2 import sql
 from sqlalchemy import (
     ColumnClause,
     Connection,
@@ -32,6 +30,7 @@ from sqlalchemy.exc import DBAPIError
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns, read_times
 from mlops_for_mle.contract.tables import UTC_NOW, quoted
+from mlops_for_mle.database.copying import copy_in
 from mlops_for_mle.database.engine import engine_for, execute_plainly
 from mlops_for_mle.database.tables import ingestion_batches, rejected_rows
 from mlops_for_mle.errors import PrerequisiteError, UserError
@@ -238,19 +237,9 @@ def _insert(connection: Connection, contract: Contract, rows: pd.DataFrame, batc
 
 
 def _copy(connection: Connection, target: str, rows: pd.DataFrame) -> None:
-    """COPY a frame into the columns of its names."""
     import pyarrow as pa
-    from pyarrow import csv
 
-    content = io.BytesIO()
-    form = csv.WriteOptions(include_header=False)
-    csv.write_csv(pa.Table.from_pandas(rows, preserve_index=False), content, form)
-    content.seek(0)
-    columns = sql.SQL(", ").join(map(sql.Identifier, rows.columns))
-    statement = sql.SQL("COPY {} ({}) FROM STDIN WITH (FORMAT csv)")
-    session: Any = connection.connection
-    with session.cursor() as cursor:
-        cursor.copy_expert(statement.format(sql.Identifier(target), columns), content)
+    copy_in(connection, target, pa.Table.from_pandas(rows, preserve_index=False))
 
 
 def _newest_key(connection: Connection, contract: Contract) -> int:

@@ -8,8 +8,8 @@ import pandas as pd
 import psycopg2
 from sqlalchemy import Connection
 
+from mlops_for_mle.database.copying import begin_reading, copy_rows, relation
 from mlops_for_mle.database.engine import engine_for, normalise_url
-from mlops_for_mle.database.reading import begin_reading, copy_rows, relation
 from mlops_for_mle.errors import ConfigurationError, SourceError
 from mlops_for_mle.pipelines.data_ingestion.sources import SourceDataset
 

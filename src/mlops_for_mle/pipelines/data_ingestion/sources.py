@@ -45,11 +45,13 @@ class CsvForm(Configuration):
     Attributes:
         encoding: A name that Python knows, such as ``cp949``; a mark of UTF-8 or UTF-16 at the
             start of a file counts more.
+        header: Whether the first line names the columns; else they are called c0, c1, ….
     """
 
     encoding: str = "utf-8"
     separator: Literal["comma", "semicolon", "tab", "pipe"] = "comma"
     decimal: Literal["point", "comma"] = "point"
+    header: bool = True
 
 
 class FileSourceDataset(SourceDataset):
@@ -87,11 +89,12 @@ class FileSourceDataset(SourceDataset):
         return {"filepath": self._filepath, "form": self._form}
 
 
-def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
-    """Read the bytes of a CSV file with a header.
+def read_csv(content: bytes, form: CsvForm, row_limit: int | None = None) -> pd.DataFrame:
+    """Read the bytes of a CSV file; of its rows only the first where that is said.
 
     Returns:
-        Every column as text; a field that is empty or not there is an empty text.
+        Every column as text, without blanks around names and values; a field that is empty or not
+        there is an empty text. Where rows end with a separator too many, nothing follows it.
 
     Raises:
         ValueError: It is no CSV file of this form; says what it looks like.
@@ -118,30 +121,47 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
         )
     # Given the header, pandas would rename a repeated column and take surplus fields at the start
     # of the rows for an index.
-    lines = pd.read_csv(
-        io.BytesIO(text.encode()),
-        header=None,
-        dtype=str,
-        keep_default_na=False,
-        sep=SEPARATORS[form.separator],
-    )
-    rows = lines.iloc[1:].set_axis(lines.iloc[0].tolist(), axis="columns").reset_index(drop=True)
-    return rows.apply(_with_points) if form.decimal == "comma" else rows
+    options: dict[str, Any] = {
+        "header": None,
+        "dtype": str,
+        "keep_default_na": False,
+        "sep": SEPARATORS[form.separator],
+        "skipinitialspace": True,
+    }
+    width = pd.read_csv(io.StringIO(text), nrows=1, **options).shape[1]
+    limit = None if row_limit is None else row_limit + form.header
+    encoded = io.BytesIO(text.encode())
+    lines: pd.DataFrame = pd.read_csv(encoded, names=list(range(width + 1)), nrows=limit, **options)
+    lines = lines.apply(lambda column: column.str.strip())
+    surplus = lines.pop(width)
+    if (surplus != "").any():
+        raise ValueError(
+            f"Expected {width} fields in line {surplus.ne('').to_numpy().argmax() + 1}, saw more "
+            "(blank lines and those within quotes do not count)"
+        )
+    if form.header:
+        names = lines.iloc[0].tolist()
+        lines = lines.iloc[1:].set_axis(names, axis="columns").reset_index(drop=True)
+    else:
+        lines = lines.add_prefix("c")
+    if form.decimal == "comma":
+        lines = lines.apply(_with_points)
+    return lines
 
 
-def guess_csv_form(content: bytes, encoding: str | None = None) -> CsvForm:
+def guess_csv_form(content: bytes, encoding: str | None = None, header: bool = True) -> CsvForm:
     """Tell how a CSV file is written by its bytes; UTF-8 where its encoding cannot be told."""
     if encoding is None:
         encoding = _KOREAN if _is_korean(content) else "utf-8"
     text = content.decode(_encoding(content, encoding), errors="replace")
-    header = _header(text)
-    separator = max(SEPARATORS, key=lambda name: header.count(SEPARATORS[name]))
+    first = _header(text)
+    separator = max(SEPARATORS, key=lambda name: first.count(SEPARATORS[name]))
     lines = text[:_SAMPLE].split("\n")[1:]
     fields = {one.strip('"\r ') for line in lines for one in line.split(SEPARATORS[separator])}
     has_commas = any(re.fullmatch(_COMMA_NUMBER, one) for one in fields)
     has_points = any(re.fullmatch(r"[+-]?\d+\.\d+", one) for one in fields)
     decimal = "comma" if has_commas and not has_points and separator != "comma" else "point"
-    raw = {"encoding": encoding, "separator": separator, "decimal": decimal}
+    raw = {"encoding": encoding, "separator": separator, "decimal": decimal, "header": header}
     return CsvForm.model_validate(raw)
 
 
