@@ -89,8 +89,8 @@ class FileSourceDataset(SourceDataset):
         return {"filepath": self._filepath, "form": self._form}
 
 
-def read_csv(content: bytes, form: CsvForm, row_limit: int | None = None) -> pd.DataFrame:
-    """Read the bytes of a CSV file; of its rows only the first where that is said.
+def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
+    """Read the bytes of a CSV file.
 
     Returns:
         Every column as text, without blanks around names and values; a field that is empty or not
@@ -129,9 +129,8 @@ def read_csv(content: bytes, form: CsvForm, row_limit: int | None = None) -> pd.
         "skipinitialspace": True,
     }
     width = pd.read_csv(io.StringIO(text), nrows=1, **options).shape[1]
-    limit = None if row_limit is None else row_limit + form.header
     encoded = io.BytesIO(text.encode())
-    lines: pd.DataFrame = pd.read_csv(encoded, names=list(range(width + 1)), nrows=limit, **options)
+    lines: pd.DataFrame = pd.read_csv(encoded, names=list(range(width + 1)), **options)
     lines = lines.apply(lambda column: column.str.strip())
     surplus = lines.pop(width)
     if (surplus != "").any():
