@@ -89,8 +89,8 @@ class FileSourceDataset(SourceDataset):
         return {"filepath": self._filepath, "form": self._form}
 
 
-def read_csv(content: bytes, form: CsvForm, row_limit: int | None = None) -> pd.DataFrame:
-    """Read the bytes of a CSV file; of its rows only the first where that is said.
+def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
+    """Read the bytes of a CSV file.
 
     Returns:
         Every column as text, without blanks around names and values; a field that is empty or not
@@ -128,17 +128,16 @@ def read_csv(content: bytes, form: CsvForm, row_limit: int | None = None) -> pd.
         "sep": SEPARATORS[form.separator],
         "skipinitialspace": True,
     }
-    limit = None if row_limit is None else row_limit + form.header
     encoded = text.encode()
     try:
-        lines: pd.DataFrame = pd.read_csv(io.BytesIO(encoded), nrows=limit, **options)
+        lines: pd.DataFrame = pd.read_csv(io.BytesIO(encoded), **options)
     except pd.errors.ParserError:
         # Perhaps rows end with a separator that their header lacks.
         width = pd.read_csv(io.BytesIO(encoded), nrows=1, **options).shape[1]
         wider = None
         with suppress(pd.errors.ParserError):
             columns = list(range(width + 1))
-            wider = pd.read_csv(io.BytesIO(encoded), nrows=limit, names=columns, **options)
+            wider = pd.read_csv(io.BytesIO(encoded), names=columns, **options)
         if wider is None or wider.pop(width).str.strip().any():
             raise
         lines = wider
