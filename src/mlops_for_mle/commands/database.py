@@ -9,6 +9,7 @@ from kedro.framework.startup import ProjectMetadata
 
 from mlops_for_mle import database
 from mlops_for_mle.commands.options import env_option
+from mlops_for_mle.commands.prune import prune
 from mlops_for_mle.contract.tables import TableChange
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.paths import embedded_home
@@ -16,7 +17,10 @@ from mlops_for_mle.paths import embedded_home
 
 @click.group(name="db")
 def database_commands() -> None:
-    """The database: start, stop, look into it, upgrade it."""
+    """The database: start, stop, look into it, upgrade it, prune it."""
+
+
+database_commands.add_command(prune)
 
 
 @database_commands.command()
