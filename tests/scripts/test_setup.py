@@ -95,7 +95,8 @@ def test_a_folder_in_which_nothing_could_run_is_refused_at_once(
     shutil.copytree(small.folder, folder)
     finished = small.setup(folder)
     assert (finished.returncode, finished.stdout) == (1, "")
-    assert str(folder) in finished.stderr and len(finished.stderr.splitlines()) == 1
+    assert str(folder) in finished.stderr
+    assert len(finished.stderr.splitlines()) == 1
     assert not (folder / ".venv").exists()
 
 
