@@ -136,6 +136,7 @@ class MlflowHooks:
         if self._is_tracked:
             self._hook.after_pipeline_run(run_params, pipeline, catalog)
             self._end()
+            _tell_page(self._hook.run_id)
 
     @hook_impl
     def on_pipeline_error(
@@ -210,6 +211,17 @@ def _make_ready(name: str, artifact_location: str | None) -> None:
             client.set_terminated(run.info.run_id, "KILLED")
             connection.invalidate()
             connection.close()
+
+
+def _tell_page(run_id: str) -> None:
+    """Say where people find a run, where MLflow itself would name an address of this process."""
+    from mlflow import MlflowClient
+
+    from mlops_for_mle.config import public_address, run_page
+
+    if public_address("MLFLOW"):
+        experiment = MlflowClient().get_run(run_id).info.experiment_id
+        _LOGGER.info("MLflow run: %s", run_page(experiment, run_id))
 
 
 def _hold(run_id: str) -> "Connection | None":

@@ -216,6 +216,8 @@ def test_a_server_with_keys_asks_for_one(browse, server, tmp_path):
     page = browse()
     page.open(server)
     page.until("#need-key", "needs an API key")
+    # Ready it is, and of what is in service a stranger is told nothing, not that it is nothing.
+    page.until("#service", "needs an API key")
 
     page.find("#need-key button").click()
     page.find("#key-value").send_keys(key)

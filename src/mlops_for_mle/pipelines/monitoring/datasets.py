@@ -13,6 +13,7 @@ from kedro.io import AbstractDataset
 from kedro_datasets._typing import HTMLPreview
 from sqlalchemy import Connection, Table, func, insert, select, text, update
 
+from mlops_for_mle.config import run_page
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for, lock
 from mlops_for_mle.database.tables import monitoring_metrics, monitoring_runs, retraining_decisions
@@ -228,7 +229,8 @@ class MonitoringReportDataset(AbstractDataset[MonitoringReport, str]):
                 }
             )
             mlflow.log_text(data.html, self._filepath.name)
-        _LOGGER.info("report: %s and MLflow run %s", self._filepath, logged.info.run_id)
+        page = run_page(logged.info.experiment_id, logged.info.run_id)
+        _LOGGER.info("report: %s and MLflow run %s", self._filepath, page)
 
     def load(self) -> str:
         """The report that was written last."""
