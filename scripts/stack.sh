@@ -110,7 +110,7 @@ not be made; Docker says above why. PYTHON_IMAGE and PIP_INDEX_URL in .env name 
 above which and why. .env may name another."
     echo 'Starting. The first time includes the first training; each service has to be healthy.'
     API_KEY_SHA256=$(digest MLOPS_API_KEY) METRICS_KEY_SHA256=$(digest METRICS_API_KEY) \
-        compose up --detach --wait --wait-timeout "${WAIT:-900}" || {
+        compose up --detach --remove-orphans --wait --wait-timeout "${WAIT:-900}" || {
         compose ps --all
         fail 'Not everything became healthy: look at make logs.'
     }

@@ -407,5 +407,8 @@ def test_the_state_that_monitoring_has_found_is_shown(browse, server, database, 
         ".map((one) => one.dataset.status)"
     )
     assert squares == ["healthy", "warning", "insufficient", "alarm"]
+    database.run("TRUNCATE monitoring_reports")
+    database.run("INSERT INTO monitoring_reports VALUES ('iris', '<p>whole')")
+    page.find("#report").click()
     assert page.complaints() == []
     database.run("TRUNCATE monitoring_runs, monitoring_metrics, retraining_decisions")

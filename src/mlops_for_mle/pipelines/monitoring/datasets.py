@@ -85,6 +85,11 @@ SELECT max(at) FROM (
 ) AS changes
 """
 
+_REPORT = """
+INSERT INTO monitoring_reports (contract, html) VALUES (:contract, :html)
+ON CONFLICT (contract) DO UPDATE SET html = excluded.html
+"""
+
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -184,7 +189,7 @@ class MonitoringRunDataset(_ContractDataset):
 
 
 class MonitoringReportDataset(AbstractDataset[MonitoringReport, str]):
-    """The newest report as a file, and every report in an MLflow run of its own.
+    """The newest report as a file and for the API, and every report in an MLflow run of its own.
 
     The runs have an experiment to themselves: many of them come in a day, and none is a candidate.
     """
@@ -193,22 +198,26 @@ class MonitoringReportDataset(AbstractDataset[MonitoringReport, str]):
         self,
         filepath: str,
         experiment: str,
+        credentials: dict[str, Any],
         artifact_location: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Name the HTML file, MLflow's experiment, and where a new one keeps its files."""
+        """Name the HTML file, MLflow's experiment, the database, and where files of runs lie."""
         self._filepath = Path(filepath)
+        self._url: str = credentials["con"]
         self._experiment = experiment
         self._artifact_location = artifact_location
         self.metadata = metadata
 
     def save(self, data: MonitoringReport) -> None:
-        """Write the file, then log it and the run's numbers."""
+        """Write the file and the row, then log it and the run's numbers."""
         import mlflow
 
         self._filepath.parent.mkdir(parents=True, exist_ok=True)
         self._filepath.write_text(data.html, encoding="utf-8")
         run = data.run
+        with engine_for(self._url).begin() as connection:
+            connection.execute(text(_REPORT), {"contract": run.contract, "html": data.html})
         with mlflow.start_run(
             experiment_id=self._experiment_id(),
             run_name="monitoring",
