@@ -51,12 +51,11 @@ def check_columns(
     faults: dict[int, list[str]] = {}
     for name, feature in features.items():
         wrong = ~is_allowed(to_array(read[name], feature), feature, precision)
-        is_unread = read[name].isna() & ~is_blank(rows[name])
-        for position in np.flatnonzero(wrong | is_unread.to_numpy()).tolist():
+        is_unread = (read[name].isna() & ~is_blank(rows[name])).to_numpy()
+        for position in np.flatnonzero(wrong | is_unread).tolist():
             raw, value = rows[name].iloc[position], read[name].iloc[position]
-            if is_unread.iloc[position]:
-                form = (date_formats or {}).get(name)
-                reason = _unreadable(feature, form if feature.is_time else None)
+            if is_unread[position]:
+                reason = _unreadable(feature, (date_formats or {}).get(name))
             else:
                 reason = str(fault(_plain_value(value, feature), feature, precision))
             shown = "" if reason == "is missing" else f", found {_shown(raw)}"
@@ -161,7 +160,7 @@ def plain_column(column: "pd.Series[Any]", feature: Feature) -> list[Any]:
 def plain_rows(rows: pd.DataFrame, contract: Contract) -> list[list[Any]]:
     """The features of a frame as plain values, row by row."""
     columns = [plain_column(rows[name], one) for name, one in contract.features.items()]
-    return [list(row) for row in zip(*columns, strict=True)]
+    return list(map(list, zip(*columns, strict=True)))
 
 
 def frame_digest(frame: pd.DataFrame) -> str:
@@ -219,7 +218,7 @@ def _plain_value(value: Any, feature: Feature) -> Any:
 
 
 def _unreadable(feature: Feature, date_format: str | None) -> str:
-    if date_format is not None:
+    if feature.is_time and date_format is not None:
         return f"does not have the format {date_format}"
     if feature.has_integer_categories:
         return "is no whole number"

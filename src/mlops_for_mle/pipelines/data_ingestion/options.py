@@ -9,7 +9,6 @@ class IngestionOptions(Configuration):
     """How rows of a source become rows of the contract.
 
     Attributes:
-        source: Names the source in the ledger of batches.
         rename: The contract's column name for each column that is called otherwise in the source.
         date_formats: How dates and times are written, by the contract's column name, in the
             codes of ``strptime`` such as ``%d.%m.%Y``; ISO 8601 where nothing is said.
