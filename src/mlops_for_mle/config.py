@@ -121,6 +121,20 @@ def release_store() -> str:
     return _variable("MLOPS_RELEASE_STORE") or str(project_path() / "data" / "releases")
 
 
+def public_address(service: str) -> str:
+    """``MLOPS_PUBLIC_API`` or ``MLOPS_PUBLIC_MLFLOW``: where people find a service.
+
+    Set where that is not what this process itself would say, such as in a container; else empty.
+    """
+    return _variable(f"MLOPS_PUBLIC_{service}").rstrip("/")
+
+
+def run_page(experiment: str, run: str) -> str:
+    """The page of an MLflow run where people find MLflow, else the id of the run."""
+    mlflow = public_address("MLFLOW")
+    return f"{mlflow}/#/experiments/{experiment}/runs/{run}" if mlflow else run
+
+
 def _database_url() -> str:
     from mlops_for_mle.database.engine import database_url
 

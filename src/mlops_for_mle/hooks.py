@@ -124,6 +124,7 @@ class MlflowHooks:
         """Close the run."""
         if self._is_tracked:
             self._hook.after_pipeline_run(run_params, pipeline, catalog)
+            _tell_page(self._hook.run_id)
 
     @hook_impl
     def on_pipeline_error(
@@ -166,3 +167,14 @@ def _gate_metric(catalog: Any) -> str:
 def _pipeline_names(run_params: dict[str, Any]) -> set[str]:
     single = run_params.get("pipeline_name")
     return {single} if single else set(run_params.get("pipeline_names") or ["__default__"])
+
+
+def _tell_page(run_id: str) -> None:
+    """Say where people find a run, where MLflow itself would name an address of this process."""
+    from mlflow import MlflowClient
+
+    from mlops_for_mle.config import public_address, run_page
+
+    if public_address("MLFLOW"):
+        experiment = MlflowClient().get_run(run_id).info.experiment_id
+        _LOGGER.info("MLflow run: %s", run_page(experiment, run_id))

@@ -18,7 +18,7 @@ from sqlalchemy import func, select, table
 from mlops_for_mle.commands.options import env_option, reason_option
 from mlops_for_mle.commands.project import connect_mlflow, read_configuration
 from mlops_for_mle.commands.reproduce import train_again
-from mlops_for_mle.config import release_store
+from mlops_for_mle.config import public_address, release_store
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import database_url, engine_for
 from mlops_for_mle.database.schema import require_tables
@@ -202,7 +202,10 @@ def project_summary(
         since = served.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
         lines["release"] = f"{served.release}, deployed {since}"
         command = f"kedro serve --env {env}" if env else "make serve"
-        lines["serve it"] = f"{command}, then http://127.0.0.1:8000"
+        if public_address("API"):
+            lines["served at"] = public_address("API")
+        else:
+            lines["serve it"] = f"{command}, then http://127.0.0.1:8000"
     width = max(map(len, lines))
     return "\n".join(f"  {heading:<{width}}  {value}" for heading, value in lines.items())
 

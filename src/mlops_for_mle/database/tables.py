@@ -200,6 +200,14 @@ monitoring_metrics = Table(
     ),
 )
 
+# The newest report of each contract, for the API to give to people.
+monitoring_reports = Table(
+    "monitoring_reports",
+    metadata,
+    Column("contract", Text, primary_key=True),
+    Column("html", Text, nullable=False),
+)
+
 retraining_decisions = Table(
     "retraining_decisions",
     metadata,

@@ -112,6 +112,7 @@ def test_the_report_stands_in_the_project_and_in_an_mlflow_run_of_its_own(
     assert 'data-status="alarm"' in html
     assert "Feature petal_length has drifted" in html
     assert not re.search(r"(src|href)=.(?!#)|url\((?!#)|@import|<script", html)
+    assert query(project.url, "SELECT html FROM monitoring_reports") == [(html,)]
     client = project.client
     experiment = client.get_experiment_by_name(f"{project.experiment}-monitoring")
     (logged, *_) = client.search_runs([experiment.experiment_id])
@@ -125,7 +126,7 @@ def test_the_report_stands_in_the_project_and_in_an_mlflow_run_of_its_own(
     artifact = client.download_artifacts(logged.info.run_id, "monitoring.html")
     assert Path(artifact).read_text("utf-8") == html
 
-    shown = MonitoringReportDataset(str(path), "unused").preview()
+    shown = MonitoringReportDataset(str(path), "unused", {"con": "unused"}).preview()
     assert shown.lstrip().startswith("<style>")
     assert "<body" not in shown
 

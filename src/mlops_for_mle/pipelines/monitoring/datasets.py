@@ -14,6 +14,7 @@ from kedro.io import AbstractDataset
 from kedro_datasets._typing import HTMLPreview
 from sqlalchemy import Connection, RowMapping, Table, func, insert, select, text, update
 
+from mlops_for_mle.config import run_page
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for, lock
 from mlops_for_mle.database.tables import monitoring_metrics, monitoring_runs, retraining_decisions
@@ -64,6 +65,11 @@ UPDATE retraining_decisions SET run_id = :run WHERE id = :id AND acted_at IS NUL
       AND NOT pg_try_advisory_xact_lock(hashtextextended('run ' || taken.run_id, 0))
 )
 """
+_REPORT = """
+INSERT INTO monitoring_reports (contract, html) VALUES (:contract, :html)
+ON CONFLICT (contract) DO UPDATE SET html = excluded.html
+"""
+
 _LOGGER = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -165,28 +171,32 @@ class MonitoringRunDataset(_ContractDataset):
 
 
 class MonitoringReportDataset(AbstractDataset[tuple[MonitoringRun, str], str]):
-    """The newest report as a file, and every report in an MLflow run of its own experiment."""
+    """The newest report as a file and for the API, every one in a run of its own experiment."""
 
     def __init__(
         self,
         filepath: str,
         experiment: str,
+        credentials: dict[str, Any],
         artifact_location: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Name the HTML file, MLflow's experiment, and where a new one keeps its files."""
+        """Name the HTML file, MLflow's experiment, the database, and where files of runs lie."""
         self._filepath = Path(filepath)
+        self._url: str = credentials["con"]
         self._experiment = experiment
         self._artifact_location = artifact_location
         self.metadata = metadata
 
     def save(self, data: tuple[MonitoringRun, str]) -> None:
-        """Write the file, then log it and the run's numbers."""
+        """Write the file and the row, then log it and the run's numbers."""
         import mlflow
 
         run, html = data
         self._filepath.parent.mkdir(parents=True, exist_ok=True)
         self._filepath.write_text(html, encoding="utf-8")
+        with engine_for(self._url).begin() as connection:
+            connection.execute(text(_REPORT), {"contract": run.contract, "html": html})
         found = mlflow.get_experiment_by_name(self._experiment)
         create = partial(mlflow.create_experiment, self._experiment, self._artifact_location)
         with mlflow.start_run(
@@ -204,7 +214,8 @@ class MonitoringReportDataset(AbstractDataset[tuple[MonitoringRun, str], str]):
             measured = [one for one in run.metrics if one.value is not None]
             mlflow.log_metrics({_name(one): one.value for one in measured})
             mlflow.log_text(html, self._filepath.name)
-        _LOGGER.info("report: %s and MLflow run %s", self._filepath, logged.info.run_id)
+        page = run_page(logged.info.experiment_id, logged.info.run_id)
+        _LOGGER.info("report: %s and MLflow run %s", self._filepath, page)
 
     def load(self) -> str:
         """The report that was written last."""
