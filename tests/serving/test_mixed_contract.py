@@ -226,7 +226,7 @@ def test_a_lone_surrogate_and_a_repeated_field_are_refused(services):
         services, "POST", "/predict", content=body[:-1] + ', "select": 4}', headers=JSON
     )
 
-    assert paths_of(surrogate) == [""]
+    assert paths_of(surrogate) == ["channel"]
     assert paths_of(repeated) == ["select"]
 
 

@@ -218,15 +218,15 @@ def test_json_tensors_are_read_flat_and_nested(direct: TestClient, tensor_in_jso
         ([tensor(data=["a"] * 4)], "inputs.features.data: is no list of numbers"),
         ([tensor(data=[[1, 1], [1]])], "inputs.features.data: is no list of numbers"),
         ([tensor(datatype="BYTES")], "inputs.features.datatype: is no number"),
-        ([tensor(shape=[0, 4], data=[])], "inputs.features.shape: is no shape"),
+        ([tensor(shape=[0, 4], data=[])], "`$.inputs[0].shape[0]`"),
         ([tensor(shape=[2**62, 4])], "inputs.features.data: has another size"),
         ([tensor(shape=[2**62, 2**62])], "inputs.features: is unknown"),
         ([tensor(shape=[4])], "inputs.features: is unknown"),
         ([tensor(), tensor()], "inputs.features: is given more than once"),
         ([tensor(parameters={"binary_data_size": 32})], "binary_data_size: does not fit"),
         ([tensor(parameters={"shared_memory_region": "a"})], "is an extension that is not there"),
-        ([{"name": "a"}], "is no inference request"),
-        ("a", "is no inference request"),
+        ([{"name": "a"}], "missing required field `shape` - at `$.inputs[0]`"),
+        ("a", "Expected `array`, got `str` - at `$.inputs`"),
     ],
 )
 def test_wrong_tensors_are_refused_in_one_sentence(direct: TestClient, inputs, message):

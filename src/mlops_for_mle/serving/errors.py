@@ -89,7 +89,7 @@ class Faults:
 
 
 class Repeated(list[Any]):
-    """The values of a key that an object has more than once."""
+    """The values of a name that an object has more than once."""
 
 
 def unprocessable(*errors: FieldError) -> ProblemError:

@@ -34,7 +34,7 @@ from mlops_for_mle.serving.context import (
 )
 from mlops_for_mle.serving.errors import ProblemError, our_failure
 from mlops_for_mle.serving.logs import RequestFacts, current_request
-from mlops_for_mle.serving.predict import HotRoute, Question, answer, ask
+from mlops_for_mle.serving.predict import HotRoute, Question, answer
 
 _REMEMBERED_URLS, _LONGEST_REMEMBERED = 256, 256
 # Compressed, still to come, or from a page, which is looked at by the ordinary way.
@@ -128,7 +128,7 @@ class FastWay:
             self._finish(taken, problem_answer(problem, target.path), REFUSED_ROUTE)
             return True
         try:
-            question = ask(self._services, target.route, taken.request)
+            question = target.route.read(self._services, taken.request)
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
             self._finish(taken, _explain(taken, error))
             return True

@@ -27,7 +27,6 @@ from mlops_for_mle.serving.context import (
     timed_out,
     work,
 )
-from mlops_for_mle.serving.documents import REFUSALS, json_text
 from mlops_for_mle.serving.errors import ProblemError, not_ready, refused
 from mlops_for_mle.serving.openapi import (
     Schema,
@@ -113,7 +112,10 @@ class Answered(NamedTuple):
 
 
 class HotRoute(NamedTuple):
-    """A route that predicts: its path, and what reads a question out of a request."""
+    """A route that predicts: its path, and what reads a question out of a request.
+
+    ``read`` raises ProblemError for what it cannot read.
+    """
 
     path: str
     read: Callable[[Services, Request], Question]
@@ -129,20 +131,6 @@ def served_by(services: Services) -> Served:
     if served is None:
         raise not_ready(services.releases.obstacle())
     return served
-
-
-def ask(services: Services, route: HotRoute, request: Request) -> Question:
-    """Read a question.
-
-    Raises:
-        ProblemError: It cannot be read.
-    """
-    try:
-        return route.read(services, request)
-    except REFUSALS:
-        # Something within is no text, or nested too deeply, which its raw form did not show.
-        json_text(request.body)
-        raise
 
 
 def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
@@ -242,7 +230,7 @@ def answer_one(services: Services, route: HotRoute, request: Request) -> Answer:
     Raises:
         ProblemError: It cannot be answered.
     """
-    return answer(services, [ask(services, route, request)])[0]
+    return answer(services, [route.read(services, request)])[0]
 
 
 def response(answer: Answer) -> fastapi.Response:
@@ -284,17 +272,15 @@ PREVIEW = HotRoute("/predict/preview", _read_preview)
 
 
 def _predict(served: Served, matrix: np.ndarray) -> Predictions:
-    parts = [
-        served.predictor.predict(matrix[start : start + _ROWS_AT_ONCE])
-        for start in range(0, len(matrix), _ROWS_AT_ONCE)
-    ]
+    starts = range(0, len(matrix), _ROWS_AT_ONCE)
+    parts = [served.predictor.predict(matrix[at : at + _ROWS_AT_ONCE]) for at in starts]
     found = parts[0]
     if len(parts) > 1:
-        chances = [one.probabilities for one in parts if one.probabilities is not None]
-        values = np.concatenate([one.values for one in parts])
-        found = Predictions(values, np.concatenate(chances) if chances else None)
+        values, chances = zip(*parts, strict=True)
+        by_class = None if found.probabilities is None else np.concatenate(chances)
+        found = Predictions(np.concatenate(values), by_class)
     numbers = found.values if found.probabilities is None else found.probabilities
-    if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
+    if not np.isfinite(numbers).all():
         raise refused("", "the model has no finite answer", "values it was trained on")
     return found
 
