@@ -388,7 +388,7 @@ class Reading:
                 self.add(name, [None] * size)
         parts = [np.concatenate(self._encoded.pop(name), axis=1) for name in codec.names]
         if self._lenient:
-            lists = {name: b"[%b]" % b",".join(self._texts[name]) for name in codec.names}
+            lists = {name: b"[%b]" % b",".join(self._texts.pop(name)) for name in codec.names}
             form = Form.COLUMNS
             text = encode({name: msgspec.Raw(one) for name, one in lists.items()})
         return Rows(size, text, form, np.concatenate(parts).T)
