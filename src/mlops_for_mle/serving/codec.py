@@ -8,11 +8,10 @@ One row waits to be encoded with those of others; many are encoded as they are r
 
 import math
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from itertools import chain, count, repeat
-from operator import mod
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,7 +19,7 @@ import numpy as np
 from msgspec import UNSET
 
 from mlops_for_mle.contract import Feature
-from mlops_for_mle.contract.encoding import Encoder, Matrix
+from mlops_for_mle.contract.encoding import Encoder, Matrix, Values
 from mlops_for_mle.contract.rules import (
     Precision,
     check_times,
@@ -44,7 +43,7 @@ from mlops_for_mle.serving.documents import (
     read_json,
     typed,
 )
-from mlops_for_mle.serving.errors import Faults, FieldError, Repeated, refused
+from mlops_for_mle.serving.errors import Faults, FieldError, refused
 
 COLUMNS_KEY = "columns"
 
@@ -52,8 +51,7 @@ _BOOLEANS = {"true": True, "1": True, 1: True, "false": False, "0": False, 0: Fa
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _BY_COLUMNS = re.compile(rb'\{\s*"columns"\s*:\s*')
 _NUMBERS_A_TEXT = 20_000
-# Stands for what is filled in later; JSON text never holds this byte.
-_SLOT = msgspec.Raw(b"\x00")
+_VALUES_A_PIECE = 5000
 
 Columns = Sequence[Sequence[Any]]
 """A column of plain values for each feature, in the order of the contract."""
@@ -121,19 +119,16 @@ class Codec:
         kinds = list(enumerate(self.features.values()))
         self._optional = [place for place, one in kinds if one.is_optional]
         self._times = [(place, one) for place, one in kinds if one.is_time]
-        self._name, self._labels = target.response_name, target.labels
-        self._values: Mapping[Any, Any] = target.values
+        self._name, self._labels = target.response_name, list(target.labels.values())
         self._release = {"model_version": manifest.version, "release": manifest.release}
-        # By the texts of the codes.
-        self._templates = {
-            encode(code) if self._labels else b"": self._template(
-                code, has_probabilities=manifest.has_probabilities
-            )
-            for code in self._labels or [None]
+        # What is answered for each code of a class.
+        self._classes = {
+            code: {self._name: target.values[code], "label": label}
+            for code, label in target.labels.items()
         }
         # By the places of the codes, which are in ascending order.
         self._codes = np.array(target.class_codes)
-        self._shown = {"label": np.array(list(self._labels.values()), object)}
+        self._shown = {"label": np.array(self._labels, object)}
         if target.has_text_classes:
             self._shown[self._name] = np.array(target.class_values, object)
 
@@ -186,7 +181,7 @@ class Codec:
         return reading.done(Form.LIST, text)
 
     def read_columns(
-        self, given: Mapping[str, Text | Sequence[Any]], where: str, text: Text | None = None
+        self, given: Mapping[str, Text | Values], where: str, text: Text | None = None
     ) -> Rows:
         """Read lists of one length, one value a row.
 
@@ -252,27 +247,22 @@ class Codec:
                 columns |= {name: names[places].tolist() for name, names in self._shown.items()}
             if chances:
                 by_class = map(msgspec.Raw, chances)
-                columns["probabilities"] = dict(zip(self._labels.values(), by_class, strict=True))
+                columns["probabilities"] = dict(zip(self._labels, by_class, strict=True))
             answer = {COLUMNS_KEY: columns, "prediction_id": prediction_id}
             return encode(answer | self._release)
-        name = prediction_id.encode()
-        names = [name] if rows.count == 1 else [b"%b-%d" % (name, at) for at in range(rows.count)]
-        # A class stands in its template.
-        slots = [one[1:-1].split(b",") for one in (chances if self._labels else [values])]
-        keys = values[1:-1].split(b",") if self._labels else repeat(b"")
-        templates = map(self._templates.__getitem__, keys)
-        answers = map(mod, templates, zip(*slots, names, strict=True))
+        names = [prediction_id]
+        if rows.count > 1:
+            names = [f"{prediction_id}-{at}" for at in range(rows.count)]
+        found = predictions.probabilities
+        by_row = repeat(None) if found is None else found.tolist()
+        answers = map(self._answer_of, predictions.values.tolist(), by_row, names)
         return next(answers) if rows.form is Form.ONE else b"[%b]" % b",".join(answers)
 
-    def _template(self, code: int | None, *, has_probabilities: bool) -> bytes:
-        """The answer to a row, with slots for its probabilities or number and for its id."""
-        answer: dict[str, Any] = {self._name: _SLOT}
-        if code is not None:
-            answer = {self._name: self._values[code], "label": self._labels[code]}
-        if has_probabilities:
-            answer["probabilities"] = dict.fromkeys(self._labels.values(), _SLOT)
-        answer["prediction_id"] = msgspec.Raw(b'"\x00"')
-        return encode(answer | self._release).replace(b"%", b"%%").replace(b"\x00", b"%b")
+    def _answer_of(self, value: Any, chances: list[float] | None, name: str) -> bytes:
+        answer: dict[str, Any] = {**self._classes[value]} if self._labels else {self._name: value}
+        if chances is not None:
+            answer["probabilities"] = dict(zip(self._labels, chances, strict=True))
+        return encode({**answer, "prediction_id": name, **self._release})
 
 
 class Reading:
@@ -346,7 +336,7 @@ class Reading:
         if self._lenient:
             self._texts.setdefault(name, []).append(encode(values)[1:-1])
 
-    def add_column(self, name: str, given: Text | Sequence[Any]) -> None:
+    def add_column(self, name: str, given: Text | Values) -> None:
         """Append a whole column: the JSON of a list, or its values."""
         path = f"{self._where}.{name}"
         if isinstance(given, Text) and kind_of(given) != b"[":
@@ -354,7 +344,7 @@ class Reading:
             self.faults.add(path, "is no list", allowed)
             return
         start = 0
-        for piece in pieces(given, VALUES) if isinstance(given, Text) else [given]:
+        for piece in pieces(given, VALUES) if isinstance(given, Text) else _slices(given):
             values = self.values(name, piece, (f"{path}[{at}]" for at in count(start)))
             self.add(name, values)
             start += len(values)
@@ -394,6 +384,12 @@ class Reading:
         return Rows(size, text, form, np.concatenate(parts).T)
 
 
+def _slices(values: Values) -> Iterator[Sequence[Any]]:
+    for at in range(0, len(values), _VALUES_A_PIECE):
+        part = values[at : at + _VALUES_A_PIECE]
+        yield part.tolist() if isinstance(part, np.ndarray) else part
+
+
 def check_fields(
     given: Mapping[str, Any],
     features: Mapping[str, Feature],
@@ -430,8 +426,7 @@ def check_fields(
 
 
 def _checked(given: Any, feature: Feature, path: str, faults: Faults, precision: Precision) -> Any:
-    is_twice = isinstance(given, Repeated)
-    message = "is given more than once" if is_twice else fault(given, feature, precision)
+    message = fault(given, feature, precision)
     if message is not None:
         faults.add(path, message, describe(feature), given)
         return None

@@ -7,6 +7,7 @@ refuses is read again by Python's own reader, to say what is wrong, unless it is
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from itertools import islice
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from mlops_for_mle.serving.errors import Faults, ProblemError, Repeated, refused, shown
+from mlops_for_mle.serving.errors import ProblemError, refused, shown
 from mlops_for_mle.serving.logs import current_request
 
 PIECE = 64 * 1024
@@ -95,13 +96,13 @@ def typed(text: Text, decoder: msgspec.json.Decoder[Found], where: str = "") -> 
     try:
         found = decoder.decode(text)
     except msgspec.ValidationError:
-        _refuse_repeated(plain(text), where)
+        plain(text)
         raise
     if quotes_in(text) != quotes_in(encode(found)):
         if len(text) > LONGEST_EXPLAINED:
             what = "has a field that is unknown, or is given more than once"
             raise refused(where, what, "each name once")
-        _refuse_repeated(plain(text), where)
+        plain(text)
     return found
 
 
@@ -113,7 +114,12 @@ def fields(text: Text, where: str = "") -> dict[str, memoryview]:
 
 
 def plain(text: Text) -> Any:
-    """Everything in a text that is not long; what a name holds that is there twice is Repeated."""
+    """Everything in a text that is not long.
+
+    Raises:
+        ProblemError: 422, a name is given more than once.
+        MsgspecError: The text is long.
+    """
     if len(text) > LONGEST_EXPLAINED:
         raise msgspec.ValidationError(f"is longer than {LONGEST_EXPLAINED >> 10} KiB")
     return json.loads(
@@ -130,15 +136,10 @@ def read_object(body: bytes) -> dict[str, Any]:
     Raises:
         ProblemError: 422, it is none, or long, or a name is given more than once.
     """
-
-    def read(text: bytes) -> dict[str, Any]:
-        document = plain(text)
-        if not isinstance(document, dict):
-            raise refused("", "the body is no object", "an object", shown(document))
-        _refuse_repeated(document, "")
-        return document
-
-    return read_json(body, read)
+    document = read_json(body, plain)
+    if not isinstance(document, dict):
+        raise refused("", "the body is no object", "an object", shown(document))
+    return document
 
 
 def pieces(text: Text, boundary: re.Pattern[bytes]) -> Iterator[Text]:
@@ -189,29 +190,10 @@ def quotes_in(text: Text) -> int:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        for name in found:
-            values = [one for other, one in pairs if other == name]
-            if len(values) > 1:
-                found[name] = Repeated(values)
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
+        values = [shown(one) for name, one in pairs if name == twice]
+        raise refused(twice, "is given more than once", "each name once", " and ".join(values[:3]))
     return found
-
-
-def _refuse_repeated(document: Any, where: str) -> None:
-    faults = Faults()
-    for path, values in _repeated(document, where):
-        faults.add(path, "is given more than once", "each name once", values)
-    faults.raise_if_any()
-
-
-def _repeated(document: Any, path: str) -> Iterator[tuple[str, Repeated]]:
-    if isinstance(document, Repeated):
-        yield path, document
-    elif isinstance(document, dict):
-        for name, one in document.items():
-            yield from _repeated(one, f"{path}.{name}" if path else name)
-    elif isinstance(document, list):
-        for at, one in enumerate(document):
-            yield from _repeated(one, f"{path}[{at}]")
 
 
 def _refuse_constant(name: str) -> None:

@@ -93,13 +93,10 @@ def router(services: Services) -> APIRouter:
             "MlflowError",
         ),
     )
-    plain: dict[int | str, dict[str, Any]] = {
-        200: {"content": {"text/plain": {"schema": {"type": "string"}}}}
-    }
 
-    async def ping(request: Request) -> PlainTextResponse:
+    async def ping(request: Request) -> str:
         require_ready(services, request)
-        return PlainTextResponse("\n")
+        return "\n"
 
     for path in ("/ping", "/health"):
         found.add_api_route(
@@ -108,15 +105,10 @@ def router(services: Services) -> APIRouter:
             summary="Whether predictions are answered",
             operation_id=path.strip("/"),
             response_class=PlainTextResponse,
-            responses=plain | problems({"503": "No release is loaded"}),
+            responses=problems({"503": "No release is loaded"}),
         )
 
-    @found.get(
-        "/version",
-        summary="The version of this server",
-        response_class=PlainTextResponse,
-        responses=plain,
-    )
+    @found.get("/version", summary="The version of this server", response_class=PlainTextResponse)
     async def version() -> str:
         return __version__
 
@@ -239,19 +231,9 @@ def _read_table(codec: Codec, header: list[str], parts: Iterable[list[Any]], whe
 def operations(served: Served) -> dict[str, Schema]:
     """What the document says of the route, for a release; MLflow itself says more."""
     given = example_row(served.contract)
-    names, values = list(given), list(given.values())
-    forms = {
-        "dataframe_split": {"columns": names, "data": [values]},
-        "dataframe_records": [given],
-        "instances": [given],
-        "inputs": {name: [value] for name, value in given.items()},
-    }
-    schema = {
-        "oneOf": [
-            {"type": "object", "properties": {name: {}}, "required": [name]} for name in FORMS
-        ]
-    }
-    request = json_request(schema, **{name: {name: form} for name, form in forms.items()})
+    split = {"columns": list(given), "data": [list(given.values())]}
+    forms = [{"type": "object", "properties": {one: {}}, "required": [one]} for one in FORMS]
+    request = json_request({"oneOf": forms}, dataframe_split={"dataframe_split": split})
     request["requestBody"]["content"]["text/csv"] = {"schema": {"type": "string"}}
     value = next(iter(prediction_schemas(served).values()))
     answer = json_answer(

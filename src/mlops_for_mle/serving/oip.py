@@ -21,9 +21,9 @@ from pydantic import BaseModel
 
 from mlops_for_mle import __version__
 from mlops_for_mle.contract import Feature
-from mlops_for_mle.contract.encoding import is_plain
+from mlops_for_mle.contract.encoding import Matrix, Values, is_plain
 from mlops_for_mle.releases.predictor import INPUT_NAME, PROBABILITY_OUTPUT
-from mlops_for_mle.serving.codec import Codec, Form, Reading, Rows
+from mlops_for_mle.serving.codec import Codec, Rows
 from mlops_for_mle.serving.context import Answer, Services, media_type
 from mlops_for_mle.serving.context import Request as PlainRequest
 from mlops_for_mle.serving.documents import (
@@ -58,7 +58,6 @@ ELEMENT_TYPES = {
 
 _HEADER_LENGTH = b"inference-header-content-length"
 _OCTETS = "application/octet-stream"
-_ROWS_A_PART = 5000
 _LONGEST_PARAMETERS = 4096
 
 _Optional = msgspec.Raw | msgspec.UnsetType
@@ -158,7 +157,15 @@ def router(services: Services) -> APIRouter:
         is_ready = obstacle(services) is None
         return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
 
+    async def metadata(request: Request) -> ModelMetadata:
+        return _metadata(_served_as(services, **request.path_params))
+
+    async def model_ready(request: Request) -> ModelReady:
+        served = _served_as(services, **request.path_params)
+        return ModelReady(name=served.contract.name, ready=obstacle(services) is None)
+
     for route, name in zip(INFER, ("model", "version"), strict=True):
+        path = route.path.removesuffix("/infer")
         add_hot_route(
             found,
             services,
@@ -167,29 +174,20 @@ def router(services: Services) -> APIRouter:
             operation_id=f"{name}_infer",
             responses=unknown | problems(FAILURES | wrong, "InferenceError"),
         )
-
-    async def metadata(request: Request) -> ModelMetadata:
-        served = served_by(services)
-        _require_model(served, **request.path_params)
-        return _metadata(served)
-
-    async def model_ready(request: Request) -> ModelReady:
-        served = served_by(services)
-        _require_model(served, **request.path_params)
-        return ModelReady(name=served.contract.name, ready=obstacle(services) is None)
-
-    for path, name in (("", "model"), ("/versions/{version}", "version")):
-        for end, answer, summary, what in (
-            ("", metadata, "The model's inputs and outputs", "metadata"),
-            ("/ready", model_ready, "Whether the model answers", "ready"),
-        ):
-            found.add_api_route(
-                f"/v2/models/{{model}}{path}{end}",
-                answer,
-                summary=summary,
-                operation_id=f"{name}_{what}",
-                responses=unknown,
-            )
+        found.add_api_route(
+            path,
+            metadata,
+            summary="The model's inputs and outputs",
+            operation_id=f"{name}_metadata",
+            responses=unknown,
+        )
+        found.add_api_route(
+            f"{path}/ready",
+            model_ready,
+            summary="Whether the model answers",
+            operation_id=f"{name}_ready",
+            responses=unknown,
+        )
     return found
 
 
@@ -236,24 +234,27 @@ def _outputs(served: Served) -> list[TensorMetadata]:
     return outputs
 
 
-def _require_model(served: Served, model: str, version: str | None = None) -> None:
-    name, found = served.contract.name, str(served.manifest.version)
+def _served_as(services: Services, model: str, version: str | None = None) -> Served:
+    """The release in service, which must have a name and a version.
+
+    Raises:
+        ProblemError: 404, it has others; 503, there is none.
+    """
+    served = served_by(services)
+    name, number = served.contract.name, str(served.manifest.version)
     if model != name:
-        raise ProblemError(
-            HTTPStatus.NOT_FOUND, f"There is no model {model[:80]!r}; in service is {name!r}"
-        )
-    if version not in (None, found):
-        raise ProblemError(
-            HTTPStatus.NOT_FOUND,
-            f"There is no version {version[:80]!r} of {name}; in service is {found!r}",
-        )
+        detail = f"There is no model {model[:80]!r}; in service is {name!r}"
+        raise ProblemError(HTTPStatus.NOT_FOUND, detail)
+    if version not in (None, number):
+        detail = f"There is no version {version[:80]!r} of {name}; in service is {number!r}"
+        raise ProblemError(HTTPStatus.NOT_FOUND, detail)
+    return served
 
 
 def _read(services: Services, request: PlainRequest) -> Question:
     # The protocol's own clients say nothing of the type.
     media_type(request.headers, "application/json", _OCTETS, may_be_missing=True)
-    served = served_by(services)
-    _require_model(served, *request.path.split("/")[3:6:2])
+    served = _served_as(services, *request.path.split("/")[3:6:2])
     length = _json_length(request.headers.get(_HEADER_LENGTH), len(request.body))
     head, binary = request.body[:length], memoryview(request.body)[length:]
     return read_json(head, lambda text: _question(served, request, text, binary), "a request")
@@ -309,13 +310,14 @@ def _parameters(given: _Body | _Tensor | _Output, where: str) -> _Parameters:
 def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
     given = _values(tensors, binary)
     for one in tensors:
-        width = one.shape[1:]
-        if len(tensors) == 1 and width == [len(codec.names)] and one.name not in codec.features:
-            return _matrix_rows(codec, one, given[one.name])
+        is_matrix = len(tensors) == 1 and one.shape[1:] == [len(codec.names)]
+        if is_matrix and one.name not in codec.features:
+            columns = zip(codec.names, _matrix(one, given[one.name]).T, strict=True)
+            return codec.read_columns(dict(columns), "inputs")
         if one.name not in codec.features:
             allowed = f"a tensor of shape [rows] for each of {', '.join(codec.names)}"
             raise refused(f"inputs.{one.name}", "is unknown", allowed, f"shape {one.shape}")
-        if width not in ([], [1]):
+        if one.shape[1:] not in ([], [1]):
             allowed = "[rows] or [rows, 1]"
             raise refused(f"inputs.{one.name}.shape", "is no shape", allowed, str(one.shape))
     rows = codec.read_columns({name: _flat(one) for name, one in given.items()}, "inputs")
@@ -324,9 +326,9 @@ def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
     return rows
 
 
-def _values(tensors: Sequence[_Tensor], binary: memoryview) -> dict[str, Text | list[Any]]:
+def _values(tensors: Sequence[_Tensor], binary: memoryview) -> dict[str, Text | Values]:
     """The values of each tensor: JSON, or what stands in its part of the binary data."""
-    found: dict[str, Text | list[Any]] = {}
+    found: dict[str, Text | Values] = {}
     offset = 0
     for one in tensors:
         where = f"inputs.{one.name}"
@@ -356,7 +358,7 @@ def _check_size(tensor: _Tensor, found: int) -> None:
         raise refused(f"inputs.{tensor.name}.data", "has another size", allowed, str(found))
 
 
-def _flat(given: Text | list[Any]) -> Text | list[Any]:
+def _flat(given: Text | Values) -> Text | Values:
     """The values of a tensor of one value a row, each of which may stand in a list of its own."""
     if isinstance(given, Text) and first_of(given) == b"[":
         return [
@@ -365,7 +367,7 @@ def _flat(given: Text | list[Any]) -> Text | list[Any]:
     return given
 
 
-def _matrix_rows(codec: Codec, tensor: _Tensor, given: Text | list[Any]) -> Rows:
+def _matrix(tensor: _Tensor, given: Text | Values) -> Matrix:
     """Rows by features, which only numbers can be given as."""
     where = f"inputs.{tensor.name}"
     if tensor.datatype in {"BYTES", "BOOL"}:
@@ -378,22 +380,17 @@ def _matrix_rows(codec: Codec, tensor: _Tensor, given: Text | list[Any]) -> Rows
             parts = [np.array(decode(one), np.float64).ravel() for one in pieces(given, boundary)]
         except (*REFUSALS, ValueError) as error:
             raise refused(f"{where}.data", f"is no list of numbers: {error}", "numbers") from None
-    matrix = np.concatenate(parts, dtype=np.float64)
-    _check_size(tensor, len(matrix))
-    matrix = matrix.reshape(tensor.shape)
-    reading = Reading(codec, "inputs", lenient=True)
-    for start in range(0, len(matrix), _ROWS_A_PART):
-        part = matrix[start : start + _ROWS_A_PART]
-        columns = dict(zip(codec.names, part.T.tolist(), strict=True))
-        reading.add_table(columns, range(start, start + len(part)))
-    return reading.done(Form.COLUMNS)
+    numbers = np.concatenate(parts, dtype=np.float64)
+    _check_size(tensor, len(numbers))
+    return numbers.reshape(tensor.shape)
 
 
-def _binary_values(tensor: _Tensor, data: memoryview) -> list[Any]:
+def _binary_values(tensor: _Tensor, data: memoryview) -> Values:
     where = f"inputs.{tensor.name}"
+    values: Values
     if tensor.datatype == "BYTES":
         try:
-            values: list[Any] = list(_texts(data))
+            values = list(_texts(data))
         except (struct.error, ValueError):
             allowed = "each text as UTF-8 behind its length, four little-endian bytes"
             raise refused(where, "is no binary data of BYTES", allowed) from None
@@ -401,7 +398,7 @@ def _binary_values(tensor: _Tensor, data: memoryview) -> list[Any]:
         element = np.dtype(ELEMENT_TYPES[tensor.datatype])
         if len(data) % element.itemsize:
             raise refused(where, "is cut off", f"a multiple of {element.itemsize} bytes")
-        values = np.frombuffer(data, element).tolist()
+        values = np.frombuffer(data, element)
     _check_size(tensor, len(values))
     return values
 
@@ -465,17 +462,22 @@ def _packed(datatype: str, values: list[Any]) -> bytes:
 
 def operations(served: Served) -> dict[str, Schema]:
     """What the document says of inference, for a release; the protocol itself says more."""
-    given = example_row(served.contract)
     tensors = [
-        {"name": name, "shape": [1], "datatype": datatype_of(one), "data": [given[name]]}
-        for name, one in served.contract.features.items()
+        {"name": name, "shape": [1], "datatype": datatype_of(one), "data": [value]}
+        for (name, one), value in zip(
+            served.contract.features.items(), example_row(served.contract).values(), strict=True
+        )
     ]
-    tensor_lists = {"type": "array", "items": {"type": "object"}, "minItems": 1}
-    schema = {"type": "object", "properties": {"inputs": tensor_lists}, "required": ["inputs"]}
-    outputs = {"type": "object", "properties": {"outputs": tensor_lists}, "required": ["outputs"]}
-    request = json_request(schema, a_tensor_for_each_feature={"inputs": tensors})
-    length = "The bytes of the JSON, where binary data follows it"
-    answer = json_answer("The outputs", outputs, Inference_Header_Content_Length=length)
+    inputs, outputs = ({one: {"type": "array", "minItems": 1}} for one in ("inputs", "outputs"))
+    request = json_request(
+        {"type": "object", "properties": inputs, "required": ["inputs"]},
+        a_tensor_for_each_feature={"inputs": tensors},
+    )
+    answer = json_answer(
+        "The outputs",
+        {"type": "object", "properties": outputs, "required": ["outputs"]},
+        Inference_Header_Content_Length="The bytes of the JSON, where binary data follows it",
+    )
     for one in (request["requestBody"], answer):
         one["content"][_OCTETS] = {"schema": {"type": "string", "format": "binary"}}
     return {one.path: {"request": request, "answer": answer} for one in INFER}
