@@ -133,6 +133,21 @@ def test_a_url_that_is_none_is_refused(server, url, is_split, caplog):
     assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
 
 
+def test_a_failure_of_the_server_is_no_bad_request(server, monkeypatch, caplog):
+    def fail(_: object) -> bool:
+        raise AttributeError("a bug")
+
+    monkeypatch.setattr(protocol.ServingProtocol, "_is_plain_post", fail)
+
+    async def ask(server: Server) -> list[bytes]:
+        return await server.exchange(b"".join(request()))
+
+    (answer,) = server.run(ask)
+
+    assert status_of(answer) == 500
+    assert "AttributeError: a bug" in caplog.text
+
+
 @pytest.mark.parametrize("kind", ["whole", "split", "get"])
 def test_who_sends_no_more_is_still_answered(server, kind):
     async def ask(server: Server) -> bytes:

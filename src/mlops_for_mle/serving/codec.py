@@ -142,9 +142,9 @@ class Codec:
 
     def _read(self, text: bytes) -> Rows:
         text = text.strip()
-        if kind_of(text) == b"[":
+        if text[:1] == b"[":
             return self.read_list(text)
-        if kind_of(text) != b"{":
+        if text[:1] != b"{":
             raise msgspec.ValidationError("is no object")
         found = _BY_COLUMNS.match(text)
         if found and (COLUMNS_KEY not in self.features or text[found.end() :][:1] == b"{"):
