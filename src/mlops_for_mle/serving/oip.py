@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 
 from mlops_for_mle import __version__
 from mlops_for_mle.contract import Feature
@@ -100,32 +99,6 @@ _decode_numbers = msgspec.json.Decoder(list[float]).decode
 _decode_rows = msgspec.json.Decoder(list[list[float]]).decode
 
 
-class TensorMetadata(BaseModel):
-    """One input or output; -1 in its shape stands for the number of rows."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-
-
-class ModelMetadata(BaseModel):
-    """The model in service; ``parameters`` are the columns of its input and its release."""
-
-    name: str
-    versions: list[str]
-    platform: str = "onnxruntime_onnx"
-    inputs: list[TensorMetadata]
-    outputs: list[TensorMetadata]
-    parameters: dict[str, Any]
-
-
-class ModelReady(BaseModel):
-    """Whether the model answers."""
-
-    name: str
-    ready: bool
-
-
 def router(services: Services) -> APIRouter:
     """The routes."""
     found = APIRouter(tags=["open inference protocol"])
@@ -157,12 +130,12 @@ def router(services: Services) -> APIRouter:
         is_ready = obstacle(services) is None
         return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
 
-    async def metadata(request: Request) -> ModelMetadata:
+    async def metadata(request: Request) -> dict[str, Any]:
         return _metadata(_served_as(services, **request.path_params))
 
-    async def model_ready(request: Request) -> ModelReady:
+    async def model_ready(request: Request) -> dict[str, Any]:
         served = _served_as(services, **request.path_params)
-        return ModelReady(name=served.contract.name, ready=obstacle(services) is None)
+        return {"name": served.contract.name, "ready": obstacle(services) is None}
 
     for route, name in zip(INFER, ("model", "version"), strict=True):
         path = route.path.removesuffix("/infer")
@@ -201,37 +174,36 @@ def datatype_of(feature: Feature) -> str:
     return "BOOL" if feature.type == "boolean" else "BYTES"
 
 
-def _metadata(served: Served) -> ModelMetadata:
-    contract = served.contract
-    inputs = [
-        TensorMetadata(name=name, datatype=datatype_of(one), shape=[-1])
-        for name, one in contract.features.items()
-    ]
+def _metadata(served: Served) -> dict[str, Any]:
+    contract, manifest = served.contract, served.manifest
+    inputs = [_tensor(name, datatype_of(one)) for name, one in contract.features.items()]
     if is_plain(contract):
-        inputs = [TensorMetadata(name=INPUT_NAME, datatype="FP64", shape=[-1, len(inputs)])]
-    return ModelMetadata(
-        name=contract.name,
-        versions=[str(served.manifest.version)],
-        inputs=inputs,
-        outputs=_outputs(served),
-        parameters={
-            "features": list(contract.feature_names),
-            "release": served.manifest.release,
-        },
-    )
+        inputs = [_tensor(INPUT_NAME, "FP64", len(inputs))]
+    return {
+        "name": contract.name,
+        "versions": [str(manifest.version)],
+        "platform": "onnxruntime_onnx",
+        "inputs": inputs,
+        "outputs": _outputs(served),
+        "parameters": {"features": contract.feature_names, "release": manifest.release},
+    }
 
 
-def _outputs(served: Served) -> list[TensorMetadata]:
+def _outputs(served: Served) -> list[dict[str, Any]]:
     target = served.contract.target
     kind = "FP64" if not target.classes else "BYTES" if target.has_text_classes else "INT64"
-    outputs = [TensorMetadata(name=target.response_name, datatype=kind, shape=[-1])]
+    outputs = [_tensor(target.response_name, kind)]
     if target.classes:
-        outputs.append(TensorMetadata(name="label", datatype="BYTES", shape=[-1]))
+        outputs.append(_tensor("label", "BYTES"))
     if served.manifest.has_probabilities:
         kind = "FP32" if served.manifest.precision == "float32" else "FP64"
-        shape = [-1, len(target.classes)]
-        outputs.append(TensorMetadata(name=PROBABILITY_OUTPUT, datatype=kind, shape=shape))
+        outputs.append(_tensor(PROBABILITY_OUTPUT, kind, len(target.classes)))
     return outputs
+
+
+def _tensor(name: str, datatype: str, *width: int) -> dict[str, Any]:
+    """What is told of a tensor; -1 stands for the number of rows."""
+    return {"name": name, "datatype": datatype, "shape": [-1, *width]}
 
 
 def _served_as(services: Services, model: str, version: str | None = None) -> Served:
@@ -264,7 +236,7 @@ def _question(served: Served, request: PlainRequest, text: bytes, binary: memory
     body = typed(text, _BODY)
     by_default = _parameters(body, "").binary_data_output or False
     rows = _rows(served.codec, body.inputs, binary)
-    kinds = {one.name: one for one in _outputs(served)}
+    kinds = {one["name"]: one for one in _outputs(served)}
     wanted = []
     for place, one in enumerate(body.outputs or ()):
         if one.name not in kinds:
@@ -283,15 +255,14 @@ INFER = (
 
 
 def _json_length(given: bytes | None, size: int) -> int:
-    text = str(size) if given is None else given.decode("latin-1").strip()
-    if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) <= size):
-        raise refused(
-            "Inference-Header-Content-Length",
-            "does not fit the body",
-            f"the number of bytes of the JSON, at most {size}",
-            shown(text),
-        )
-    return int(text)
+    try:
+        length = size if given is None else int(given)
+    except ValueError:
+        length = -1
+    if not 0 <= length <= size:
+        allowed = f"the number of bytes of the JSON, at most {size}"
+        raise refused("Inference-Header-Content-Length", "does not fit the body", allowed)
+    return length
 
 
 def _parameters(given: _Body | _Tensor | _Output, where: str) -> _Parameters:
@@ -413,44 +384,44 @@ def _texts(data: memoryview) -> Iterator[str]:
         yield bytes(data[start:offset]).decode()
 
 
-def _write(name: str, wanted: Sequence[tuple[TensorMetadata, bool]], answered: Answered) -> Answer:
-    served = answered.question.served
+def _write(name: str, wanted: Sequence[tuple[dict[str, Any], bool]], answered: Answered) -> Answer:
+    served, count = answered.question.served, answered.question.rows.count
     tensors, parts = [], []
     for kind, is_binary in wanted:
-        shape = [answered.question.rows.count, *kind.shape[1:]]
-        tensor: dict[str, Any] = {"name": kind.name, "datatype": kind.datatype, "shape": shape}
+        tensor = kind | {"shape": [count, *kind["shape"][1:]]}
         values = _output(kind, answered)
         if is_binary:
-            parts.append(_packed(kind.datatype, values))
+            parts.append(_packed(kind["datatype"], values))
             tensor["parameters"] = {"binary_data_size": len(parts[-1])}
         else:
             tensor["data"] = values
         tensors.append(tensor)
-    document = {
-        "model_name": served.contract.name,
-        "model_version": str(served.manifest.version),
-        "id": name or answered.prediction_id,
-        "parameters": {
-            "prediction_id": answered.prediction_id,
-            "release": served.manifest.release,
-        },
-        "outputs": tensors,
-    }
-    head = encode(document)
+    head = encode(
+        {
+            "model_name": served.contract.name,
+            "model_version": str(served.manifest.version),
+            "id": name or answered.prediction_id,
+            "parameters": {
+                "prediction_id": answered.prediction_id,
+                "release": served.manifest.release,
+            },
+            "outputs": tensors,
+        }
+    )
     if not parts:
         return Answer(head)
     length = (_HEADER_LENGTH, b"%d" % len(head))
     return Answer(b"".join((head, *parts)), _OCTETS.encode(), headers=(length,))
 
 
-def _output(kind: TensorMetadata, answered: Answered) -> list[Any]:
+def _output(kind: dict[str, Any], answered: Answered) -> list[Any]:
     target, predictions = answered.question.served.contract.target, answered.predictions
-    if kind.name == PROBABILITY_OUTPUT and predictions.probabilities is not None:
+    if kind["name"] == PROBABILITY_OUTPUT and predictions.probabilities is not None:
         numbers: list[Any] = predictions.probabilities.ravel().tolist()
         return numbers
-    texts = target.labels if kind.name == "label" else target.values
+    texts = target.labels if kind["name"] == "label" else target.values
     codes: list[Any] = predictions.values.tolist()
-    return [texts[code] for code in codes] if kind.datatype == "BYTES" else codes
+    return [texts[code] for code in codes] if kind["datatype"] == "BYTES" else codes
 
 
 def _packed(datatype: str, values: list[Any]) -> bytes:
