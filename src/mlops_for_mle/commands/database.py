@@ -107,7 +107,7 @@ def upgrade(metadata: ProjectMetadata, env: str | None, yes: bool) -> None:
     changed = schema.upgrade(target)
     outcome = "was made"
 
-    def may_change(changes: tuple[TableChange, ...]) -> bool:
+    def may_change(changes: list[TableChange]) -> bool:
         nonlocal outcome
         outcome = "was changed"
         click.echo(f"Table {contract.table} differs from contract {contract.name}:")

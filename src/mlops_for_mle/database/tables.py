@@ -230,7 +230,7 @@ retraining_decisions = Table(
 )
 
 # Rows of observation tables that wait to be scored; triggers on those tables fill it, and whoever
-# scores a row deletes it in the same transaction. See ``scoring.row_queue``.
+# scores a row deletes it in the same transaction. See ``pipelines.scoring.stream``.
 scoring_queue = Table(
     "scoring_queue",
     metadata,

@@ -8,7 +8,6 @@ import mlflow
 import pandas as pd
 import pytest
 from mlflow.artifacts import download_artifacts
-from sqlalchemy.exc import ProgrammingError
 
 from mlops_for_mle.errors import PrerequisiteError, UserError
 from mlops_for_mle.pipelines.registry.datasets import (
@@ -20,7 +19,6 @@ from mlops_for_mle.pipelines.registry.datasets import (
 from mlops_for_mle.pipelines.registry.nodes import Decision
 from tests.candidates import RegistryProject
 from tests.integration.expectations import refused
-from tests.integration.servers import query
 
 pytestmark = pytest.mark.integration
 
@@ -140,22 +138,6 @@ def test_nothing_is_registered_when_the_rows_or_the_graph_were_altered(
     assert project.versions() == {}
 
 
-def test_a_second_registration_is_no_error_in_the_log_of_the_database(
-    project: RegistryProject, good: str, poor: str
-) -> None:
-    decide_on(project, good)
-    ((data,),) = query(project.url, "SHOW data_directory")
-    (log,) = Path(data).parent.glob("*.log")
-    before = log.stat().st_size
-    decide_on(project, poor)
-    with pytest.raises(ProgrammingError):
-        query(project.url, "SELECT * FROM what_shows_that_this_is_the_log")
-
-    said = log.read_text("utf-8")[before:]
-    assert "what_shows_that_this_is_the_log" in said
-    assert "duplicate key" not in said
-
-
 def test_a_version_is_found_by_number_alias_and_run_and_read_in_its_served_form(
     project: RegistryProject, good: str, poor: str
 ) -> None:
@@ -190,15 +172,3 @@ def test_without_a_candidate_the_pipeline_to_run_first_is_named(project: Registr
         "No candidate was trained for never_trained yet: run `kedro run --pipeline training`"
         in (refusal.message)
     )
-
-
-def test_a_model_that_other_code_has_logged_is_refused(project: RegistryProject, poor: str) -> None:
-    folder = project.files(poor)
-    hidden = folder.with_name("hidden")
-    folder.rename(hidden)
-    try:
-        with pytest.raises(Exception, match="extra_files"):
-            project.run("registry")
-    finally:
-        hidden.rename(folder)
-    assert project.versions() == {}
