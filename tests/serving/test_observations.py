@@ -552,7 +552,7 @@ def test_a_value_that_is_too_long_is_named_and_not_repeated(services):
     answer = create(services, VIRGINICA | {"petal_length": "x" * 100_000})
 
     assert error_paths(answer) == ["petal_length"]
-    assert answer.json()["errors"][0]["given"] == "a value of more than 64 KiB"
+    assert len(answer.json()["errors"][0]["given"]) < 100
 
 
 def test_a_page_of_another_site_and_a_body_that_is_no_json_change_nothing(services, database):
