@@ -374,7 +374,7 @@ import sys, time
 from mlops_for_mle.serving.prediction_log import PredictionLog
 from mlops_for_mle.serving.settings import ServingSettings
 log = PredictionLog(ServingSettings.load({"spool": sys.argv[1]}))
-log._append([b"appended\\n"])
+log._append(b"appended\\n")
 print("done", flush=True)
 time.sleep(60)
 """

@@ -157,7 +157,7 @@ class _Recent:
         from sqlalchemy import text
 
         has_classes = bool(contract.target.classes)
-        with self._services.database.begin() as connection:
+        with self._services.database.own.begin() as connection:
             given = {"contract": contract.name, "step": _STEP_SECONDS, "span": _SPAN_SECONDS}
             counted = connection.execute(text(_INTERVALS), given | {"has_classes": has_classes})
             intervals = _intervals(counted.all(), has_classes=has_classes)
