@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 import msgspec
@@ -457,12 +457,10 @@ def _copy(content: bytes) -> int:
     with transaction("shipper", 1, _STATEMENT_SECONDS) as connection:
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{seconds}s'; {_STAGE}")
         try:
-            with connection.connection.cursor() as cursor:
-                cursor.copy_expert(  # type: ignore[attr-defined]
-                    "COPY staged FROM STDIN", io.BytesIO(content), size=1 << 16
-                )
-                cursor.execute(_INSERT)
-                count = cursor.rowcount
+            cursor: Any = connection.connection.cursor()
+            cursor.copy_expert("COPY staged FROM STDIN", io.BytesIO(content), size=1 << 16)
+            cursor.execute(_INSERT)
+            count = int(cursor.rowcount)
         except Exception:
             # SQLAlchemy has not seen whether it is still of use.
             connection.invalidate()
