@@ -173,10 +173,9 @@ def test_an_address_that_is_taken_is_one_sentence(tmp_path):
         )
 
     assert ended.returncode == 1
-    assert ended.stderr.strip() == (
-        f"Cannot listen on 127.0.0.1 port {port}: Address already in use. "
-        "Choose another with --port or MLOPS_PORT."
-    )
+    assert f"Cannot listen on 127.0.0.1 port {port}: Address already in use" in ended.stderr
+    assert "--port" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

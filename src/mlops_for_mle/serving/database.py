@@ -83,7 +83,6 @@ class Pool:
     """The threads and connections of one kind of request: no other kind waits for them."""
 
     def __init__(self, name: str, most_requests: int) -> None:
-        """Nothing is connected before the first transaction."""
         self._name, self._most = name, most_requests
         self._places = BoundedSemaphore(most_requests)
 
@@ -159,7 +158,6 @@ class Database:
     """
 
     def __init__(self, max_concurrency: int) -> None:
-        """A quarter of the requests that the process works on at once may wait for each."""
         most = max(1, max_concurrency // 4)
         self.reading, self.writing = Pool("reading", most), Pool("writing", most)
         self.own = Pool("own tables", most)

@@ -177,12 +177,7 @@ def read_label(target: Target, given: Any, path: str, faults: Faults) -> Any:
 def _find(
     connection: "Connection", contract: Contract, prediction_id: str, log: "PredictionLog"
 ) -> bool:
-    """Whether the prediction is in the log.
-
-    Raises:
-        ProblemError: 422, it was made under another contract; or there is none of this id, as far
-            as that can be known.
-    """
+    """Whether the prediction is in the log."""
     from sqlalchemy import text
 
     # Asked first: meanwhile it may be shipped.
@@ -216,11 +211,7 @@ def _may_wait(prediction_id: str, log: "PredictionLog") -> bool:
 def _keep(
     connection: "Connection", contract: Contract, told: NewFeedback, code: float
 ) -> tuple["Row[Any]", bool]:
-    """Keep a label; gives the current one, and whether that is new.
-
-    Raises:
-        ProblemError: 409, the prediction has another label.
-    """
+    """Keep a label; gives the current one, and whether that is new."""
     from sqlalchemy import text
 
     label = contract.target.labels.get(int(code)) if contract.target.classes else None

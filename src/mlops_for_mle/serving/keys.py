@@ -60,7 +60,6 @@ class KeyFile:
     """The file of API keys; every change replaces it as a whole."""
 
     def __init__(self, path: Path) -> None:
-        """Name the file; it is made with the first key."""
         self.path = path
 
     def read(self) -> tuple[ApiKey, ...] | None:

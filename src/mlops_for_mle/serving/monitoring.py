@@ -3,9 +3,9 @@
 Prometheus gets the numbers of the newest run, from the database and so the same in every process.
 """
 
-import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 Status = Literal["insufficient", "healthy", "warning", "alarm"]
 Area = Literal["data_quality", "drift", "performance", "calibration"]
 
-_Sample = tuple[tuple[str, ...], float]
-
+_LABELS = ("contract", "area", "subject", "metric")
 # Between two looks of a scraper at the database.
 _FRESH_SECONDS = 5.0
 
@@ -51,7 +50,6 @@ class MonitoringMetric(BaseModel):
     """One number of a run: what it is about, the interval around it, what it was compared with.
 
     Attributes:
-        subject: A feature's name, a class, or what else was looked at.
         value: None where there was nothing to measure.
         p_value: Of the test behind an alarm, corrected for all tests of the run.
         is_alarm: Whether the value alone makes the run an alarm.
@@ -71,13 +69,7 @@ class MonitoringMetric(BaseModel):
 class MonitoringRun(BaseModel):
     """One look at the deployed release.
 
-    Times are those at which its predictions were answered, of the window and of the labelled ones
-    that were looked at; None where there was none.
-
-    Attributes:
-        status: ``insufficient`` when there were too few rows to say more.
-        reasons: Sentences for people.
-        created_at: When the run was recorded.
+    The window and ``labelled_from`` are times at which predictions were answered; None for none.
     """
 
     id: int
@@ -111,7 +103,7 @@ class MonitoringHistory(BaseModel):
 def router(services: Services) -> APIRouter:
     """The route."""
     found = APIRouter(tags=["monitoring"])
-    lane = services.database.own
+    database = services.database.own
 
     @found.get(
         "/monitoring",
@@ -120,13 +112,13 @@ def router(services: Services) -> APIRouter:
         "the runs before it.",
         responses=problems({"422": "A parameter is wrong", **AWAY}),
     )
-    @lane.endpoint
+    @database.endpoint
     def monitoring(limit: Limit = 50, before: Before = None) -> MonitoringHistory:
         from sqlalchemy import text
 
         contract = followed_contract(services)
         given = {"contract": contract, "before": before, "limit": limit}
-        with lane.begin() as connection:
+        with database.begin() as connection:
             runs = connection.execute(text(_RUNS), given).mappings()
             return MonitoringHistory(
                 contract=contract,
@@ -144,37 +136,24 @@ class NewestRun(Collector):
     """
 
     def __init__(self, services: Services) -> None:
-        """Nothing is read before the first scrape."""
         self._services = services
-        self._lock = threading.Lock()
         self._read_at = -_FRESH_SECONDS
         self._known: tuple[str, NewestMonitoring] | None = None
 
     def collect(self) -> Iterator[Metric]:
         """Its gauges; none before the first run."""
-        # A scrape never waits for another one's look at the database.
-        if self._lock.acquire(blocking=False):
-            try:
-                self._look()
-            finally:
-                self._lock.release()
-        if self._known is not None:
-            yield from _families(*self._known)
-
-    def _look(self) -> None:
         status, now = self._services.releases.status, time.monotonic()
         contract = self._services.settings.model or status.contract
         is_away = status.database_error is not None
-        if contract is None or is_away or now - self._read_at < _FRESH_SECONDS:
-            return
-        self._read_at = now
-        try:
-            with self._services.database.own.begin() as connection:
+        if contract is not None and not is_away and now - self._read_at >= _FRESH_SECONDS:
+            # At once: a scrape never waits for another one's look at the database.
+            self._read_at = now
+            # A scrape never fails for the database.
+            with suppress(ProblemError), self._services.database.own.begin() as connection:
                 run = _newest(connection, contract)
-        except ProblemError:
-            # Logged by the database; a scrape never fails for it.
-            return
-        self._known = None if run is None else (contract, run)
+                self._known = None if run is None else (contract, run)
+        if self._known is not None:
+            yield from _families(*self._known)
 
 
 def _newest(connection: "Connection", contract: str) -> NewestMonitoring | None:
@@ -188,45 +167,41 @@ def _newest(connection: "Connection", contract: str) -> NewestMonitoring | None:
 
 
 def _families(contract: str, run: NewestMonitoring) -> Iterator[Metric]:
-    def gauge(name: str, words: str, samples: Iterable[_Sample], *labels: str) -> Metric:
-        names = ("contract", *labels)
-        family = GaugeMetricFamily(f"mlops_monitoring_{name}", words, labels=names)
-        for values, number in samples:
-            family.add_metric((contract, *values), number)
-        return family
-
-    labels = ("area", "subject", "metric")
-    named = [((one.area, one.subject, one.metric), one) for one in run.metrics]
-    yield gauge(
-        "value",
-        "What the newest monitoring run has measured.",
-        [(name, one.value) for name, one in named if one.value is not None],
-        *labels,
+    value = GaugeMetricFamily(
+        "mlops_monitoring_value", "What the newest monitoring run has measured.", labels=_LABELS
     )
-    yield gauge(
-        "alarm",
+    alarm = GaugeMetricFamily(
+        "mlops_monitoring_alarm",
         "1 where the measured value is an alarm, 0 where it could be one.",
-        [(name, float(one.is_alarm)) for name, one in named if one.threshold is not None],
-        *labels,
+        labels=_LABELS,
     )
-    yield gauge(
-        "status",
+    for one in run.metrics:
+        labels = (contract, one.area, one.subject, one.metric)
+        if one.value is not None:
+            value.add_metric(labels, one.value)
+        if one.threshold is not None:
+            alarm.add_metric(labels, one.is_alarm)
+    status = GaugeMetricFamily(
+        "mlops_monitoring_status",
         "1 for the status of the newest monitoring run.",
-        [((run.release, one), float(one == run.status)) for one in get_args(Status)],
-        *("release", "status"),
+        labels=("contract", "release", "status"),
     )
-    yield gauge(
-        "timestamp_seconds",
-        "When the newest monitoring run was recorded, seconds since 1970.",
-        [((), run.created_at.timestamp())],
-    )
-    yield gauge(
-        "predictions",
-        "Predictions in the window of the newest monitoring run.",
-        [((), run.prediction_count)],
-    )
-    yield gauge(
-        "labelled_predictions",
-        "Labelled predictions that the newest monitoring run has looked at.",
-        [((), run.labelled_count)],
-    )
+    for name in get_args(Status):
+        status.add_metric((contract, run.release, name), name == run.status)
+    yield from (value, alarm, status)
+    for name, words, number in (
+        (
+            "timestamp_seconds",
+            "When it was recorded, in seconds since 1970",
+            run.created_at.timestamp(),
+        ),
+        ("predictions", "Predictions in its window", run.prediction_count),
+        ("labelled_predictions", "Labelled predictions that it has looked at", run.labelled_count),
+    ):
+        family = GaugeMetricFamily(
+            f"mlops_monitoring_{name}",
+            f"Of the newest monitoring run: {words}.",
+            labels=["contract"],
+        )
+        family.add_metric([contract], number)
+        yield family

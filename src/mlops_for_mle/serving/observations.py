@@ -319,11 +319,7 @@ def _kind(feature: Feature) -> str:
 def _read(
     contract: Contract, document: Mapping[str, Any], may_lack: Container[str]
 ) -> dict[str, Any]:
-    """The columns of a body with their values as the table takes them.
-
-    Raises:
-        ProblemError: 422, names every field that is wrong.
-    """
+    """The columns of a body with their values as the table takes them."""
     faults, target, name = Faults(), contract.target, contract.target.column
     others = {one: feature for one, feature in _columns(contract).items() if one != name}
     given = {one: value for one, value in document.items() if one != name}
@@ -349,11 +345,7 @@ Condition = tuple[str, str, Any]
 
 
 def _read_conditions(contract: Contract, given: Sequence[str]) -> list[Condition]:
-    """Read filters, all of which must hold.
-
-    Raises:
-        ProblemError: 422, names each that is wrong.
-    """
+    """Read filters, all of which must hold."""
     faults = Faults()
     found: list[Condition] = []
     columns = {contract.key: Feature(type="integer"), **_columns(contract)}
@@ -379,12 +371,7 @@ def _read_conditions(contract: Contract, given: Sequence[str]) -> list[Condition
 
 
 def _operand(contract: Contract, name: str, feature: Feature, written: str) -> Any:
-    """What a column is compared with; it may be out of the feature's range.
-
-    Raises:
-        KeyError: It is no class of the target.
-        ValueError: It is of another type than the column.
-    """
+    """What a column is compared with; it may be out of the feature's range."""
     classes = contract.target.classes
     if name == contract.target.column and classes:
         values = {one.label: one.value for one in classes}
@@ -408,11 +395,7 @@ class _Rows:
         self._text, self._literal = sqlalchemy.text, sqlalchemy.literal
 
     def find(self, key: int, *, lock: bool = False) -> Observation:
-        """Read a row.
-
-        Raises:
-            ProblemError: 404, there is none with this key.
-        """
+        """Read a row."""
         statement = self._table.select().where(self._key == key)
         for found in self._run(statement.with_for_update() if lock else statement):
             return found
@@ -431,11 +414,7 @@ class _Rows:
         return self._run(self._table.select().where(*wanted).order_by(key).limit(limit))
 
     def create(self, values: Mapping[str, Any], name: str | None) -> tuple[Observation, bool]:
-        """Make a row, at most once for an idempotency key; says whether it had been there.
-
-        Raises:
-            ProblemError: 422, the key was used for another request.
-        """
+        """Make a row, at most once for an idempotency key; says whether it had been there."""
         execute, text = self._connection.execute, self._text
         digest = hashlib.sha256(msgspec.json.encode(values, order="deterministic")).hexdigest()
         given = {"table": self._contract.table, "key": name, "digest": digest}

@@ -118,7 +118,6 @@ class PredictionLog:
     """
 
     def __init__(self, settings: ServingSettings) -> None:
-        """Prepare; nothing is written before ``start``."""
         self._settings = settings
         self.root, self.max_bytes = settings.spool, settings.spool_max_bytes
         self.stored_bytes = 0
@@ -211,11 +210,7 @@ class PredictionLog:
                 probe.unlink(missing_ok=True)
 
     def _append(self, lines: bytes) -> None:
-        """Write whole lines: all of them or none.
-
-        Raises:
-            OSError: The bound is reached, or the disk takes no more.
-        """
+        """Write whole lines: all of them or none."""
         with self._lock:
             if self.stored_bytes + len(lines) > self.max_bytes:
                 raise OSError(
@@ -448,11 +443,7 @@ class _Shipper:
 
 
 def _copy(content: bytes) -> int:
-    """Write lines in one transaction; gives how many rows the table did not have yet.
-
-    Raises:
-        Exception: The database refuses or does not answer; of psycopg2 itself where it is the data.
-    """
+    """Write lines in one transaction; gives how many rows the table did not have yet."""
     seconds = _STATEMENT_SECONDS + len(content) // _BYTES_A_SECOND
     with transaction("shipper", 1, _STATEMENT_SECONDS) as connection:
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{seconds}s'; {_STAGE}")
