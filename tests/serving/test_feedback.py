@@ -117,18 +117,6 @@ def test_of_different_labels_at_once_one_is_kept(services, database):
     assert len(rows(database, "SELECT 1 FROM feedback")) == 1
 
 
-def test_rows_of_one_request_are_labelled_one_by_one(services, database):
-    many = call(services, "POST", "/predict", json=[IRIS_ROW] * 3).json()
-    ids = [one["prediction_id"] for one in many]
-    wait_until(lambda: len(rows(database, "SELECT 1 FROM predictions")) == 3)
-
-    assert [tell(services, one, 2).status_code for one in ids] == [201] * 3
-    whole = tell(services, ids[0].removesuffix("-0"), 2)
-
-    assert whole.status_code == 422
-    assert "several rows" in whole.json()["detail"]
-
-
 def test_a_regression_takes_numbers(services, database, houses):
     services.releases.serve(serve(houses))
     prediction_id = predict(services, database, {"방 수": 3, "area m2": 50})
@@ -173,21 +161,6 @@ def test_a_wrong_field_is_named(services, database, changes, path):
     assert answer.status_code == 422
     assert [error["path"] for error in answer.json()["errors"]] == [path]
     assert rows(database, "SELECT 1 FROM feedback") == []
-
-
-def test_a_field_that_is_given_twice_is_named(services):
-    body = f'{{"prediction_id": "{uuid7()}", "label": 1, "label": 2}}'
-
-    answer = call(
-        services,
-        "POST",
-        "/feedback",
-        content=body,
-        headers={"content-type": "application/json"},
-    )
-
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["given"] == "1 and 2"
 
 
 def at(days: float) -> str:
@@ -236,17 +209,6 @@ def test_faults_of_a_body_are_bounded(services):
         assert answer.status_code == 422
         assert 1 <= len(answer.json()["errors"]) <= most
         assert len(answer.content) < 20_000
-
-
-def test_a_page_of_another_site_and_a_body_that_is_no_json_change_nothing(services, database):
-    body = f'{{"prediction_id": "{uuid7()}", "label": 1}}'
-    foreign = {"content-type": "application/json", "origin": "https://evil.example"}
-
-    refused = call(services, "POST", "/feedback", content=body, headers=foreign)
-    plain = call(services, "POST", "/feedback", content=body)
-
-    assert (refused.status_code, plain.status_code) == (403, 415)
-    assert rows(database, "SELECT 1 FROM feedback") == []
 
 
 def test_without_the_database_it_is_503_and_predictions_go_on(settings, iris, monkeypatch):

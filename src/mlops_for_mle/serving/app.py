@@ -45,6 +45,7 @@ ROUTERS = (
 )
 HOT_ROUTES = (predict.PREDICT, predict.PREVIEW, mlflow.INVOCATIONS, *oip.INFER)
 
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 _REQUEST_HEADERS = (
     "Authorization", "Content-Type", "If-Match", "Idempotency-Key", "X-API-Key", "X-Request-ID",
 )  # fmt: skip
@@ -135,11 +136,12 @@ def _answer_errors(application: FastAPI) -> None:
         headers = dict(error.headers or {})
         if "Allow" in headers:
             # The framework names only the methods of one of the path's routes.
-            routes = [
-                one for one in application.routes if one.matches(request.scope)[0] is not Match.NONE
-            ]
-            methods = {method for one in routes for method in getattr(one, "methods", None) or ()}
-            headers["Allow"] = ", ".join(sorted(methods))
+            asked = ({**request.scope, "method": method} for method in _METHODS)
+            headers["Allow"] = ", ".join(
+                one["method"]
+                for one in asked
+                if any(route.matches(one)[0] is Match.FULL for route in application.routes)
+            )
         return await on_problem(
             request, ProblemError(error.status_code, str(error.detail), headers=headers)
         )

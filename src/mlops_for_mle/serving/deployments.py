@@ -14,7 +14,7 @@ from mlops_for_mle.errors import UserError
 from mlops_for_mle.releases.manifest import Deployment, Event
 from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.context import Services, json_body
-from mlops_for_mle.serving.database import AWAY
+from mlops_for_mle.serving.database import AWAY, CHANGING
 from mlops_for_mle.serving.errors import MOST_FAULTS, ProblemError, not_ready
 from mlops_for_mle.serving.openapi import json_request, problems
 
@@ -26,17 +26,12 @@ Limit = Annotated[int, Query(ge=1, le=200, description="How many rows")]
 
 
 class DeployedRelease(BaseModel):
-    """A release that was deployed.
+    """A release that was deployed, and how good it was when it was trained.
 
     Attributes:
-        release: Its name.
-        model_version: Its version in the registry.
         is_current: Whether it is the one that servers follow.
         problem: Why its manifest cannot be read, and so it not be gone back to.
-        estimator: The class of the model.
-        created_at: When it was made.
         row_count: How many rows it was trained and validated on.
-        metrics: What was measured when it was trained.
     """
 
     release: str
@@ -50,13 +45,9 @@ class DeployedRelease(BaseModel):
 
 
 class DeploymentList(BaseModel):
-    """The audit trail of a contract, the newest first.
+    """The audit trail of a contract, the newest first, and the releases that it names.
 
-    Attributes:
-        contract: Whose deployments.
-        current: The id of the row that servers follow; None before any.
-        deployments: The rows.
-        releases: The releases that they name, the latest first.
+    ``current`` is the id of the row that servers follow; None before any.
     """
 
     contract: str
@@ -66,13 +57,10 @@ class DeploymentList(BaseModel):
 
 
 class Rollback(BaseModel):
-    """What to go back to.
+    """What to go back to: a release, or without its name the one that was served before.
 
-    Attributes:
-        release: Its name; without it, the release that was served before.
-        reason: Why; stands in the audit trail.
-        current_deployment: The row that the caller takes for the current one; when another has
-            come in between, nothing is done.
+    ``current_deployment`` is the row that the caller takes for the current one; when another has
+    come in between, nothing is done.
     """
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
@@ -137,15 +125,7 @@ def router(services: Services) -> APIRouter:
         "brings the champion back: promote the version to make the step last.",
         status_code=HTTPStatus.CREATED,
         openapi_extra=json_request(Rollback.model_json_schema()),
-        responses=problems(
-            {
-                "409": "It is in service already, was never deployed or is no longer whole; or "
-                "another deployment has come in between",
-                "415": "The body is not JSON",
-                "422": "The body is wrong",
-                **AWAY,
-            }
-        ),
+        responses=problems(CHANGING | {"409": "There is no such way back, or not any more"}),
     )
     @database.endpoint
     def rollback(

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mlops_for_mle.contract import Contract, Target
 from mlops_for_mle.contract.rules import describe, fault
 from mlops_for_mle.serving.context import Services
-from mlops_for_mle.serving.database import AWAY
+from mlops_for_mle.serving.database import CHANGING
 from mlops_for_mle.serving.deployments import body_of
 from mlops_for_mle.serving.errors import Faults, ProblemError, refused, shown
 from mlops_for_mle.serving.openapi import (
@@ -60,13 +60,7 @@ VALUES (:id, :revision, :contract, :target, :label) ON CONFLICT DO NOTHING RETUR
 
 
 class NewFeedback(BaseModel):
-    """What a client tells.
-
-    Attributes:
-        prediction_id: The prediction that it is about.
-        label: Its true label, as ``read_label`` reads it.
-        correction: Whether the label may replace another one.
-    """
+    """What a client tells."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -76,14 +70,11 @@ class NewFeedback(BaseModel):
 
 
 class Feedback(BaseModel):
-    """A true label as it is kept.
+    """A true label as it is kept; each correction has the next revision.
 
     Attributes:
-        prediction_id: The prediction that it belongs to.
         value: The class value or number.
         label: The name of the class; None for a regression.
-        revision: 1, and 1 more for each correction.
-        created_at: When it was kept.
         is_joined: Whether the prediction is in the log.
     """
 
@@ -110,15 +101,7 @@ def router(services: Services) -> APIRouter:
         responses={
             200: {"model": Feedback, "description": "The prediction has this label already"},
             202: {"model": Feedback, "description": "Kept; its prediction is not in the log yet"},
-            **problems(
-                {
-                    "409": "The prediction has another label",
-                    "413": "The body is too large",
-                    "415": "The body is not JSON",
-                    "422": "The body does not fit the contract, or there is no such prediction",
-                    **AWAY,
-                }
-            ),
+            **problems(CHANGING | {"409": "The prediction has another label"}),
         },
     )
     @database.endpoint

@@ -30,14 +30,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,47}")
 
 
 class ApiKey(Configuration):
-    """What is kept of a key.
-
-    Attributes:
-        name: Who uses it; stands in the audit trail.
-        scopes: What it allows; ``admin`` allows everything.
-        sha256: Digest of the key, in hexadecimal.
-        created_at: When it was made.
-    """
+    """What is kept of a key; its name stands in the audit trail."""
 
     name: str
     scopes: tuple[Scope, ...] = Field(min_length=1)

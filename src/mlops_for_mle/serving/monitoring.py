@@ -4,10 +4,10 @@ Prometheus gets the numbers of the newest run, from the database and so the same
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fastapi import APIRouter
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 Status = Literal["insufficient", "healthy", "warning", "alarm"]
 Area = Literal["data_quality", "drift", "performance", "calibration"]
 
-_LABELS = ("contract", "area", "subject", "metric")
 # Between two looks of a scraper at the database.
 _FRESH_SECONDS = 5.0
 
@@ -167,41 +166,29 @@ def _newest(connection: "Connection", contract: str) -> NewestMonitoring | None:
 
 
 def _families(contract: str, run: NewestMonitoring) -> Iterator[Metric]:
-    value = GaugeMetricFamily(
-        "mlops_monitoring_value", "What the newest monitoring run has measured.", labels=_LABELS
-    )
-    alarm = GaugeMetricFamily(
-        "mlops_monitoring_alarm",
-        "1 where the measured value is an alarm, 0 where it could be one.",
-        labels=_LABELS,
-    )
-    for one in run.metrics:
-        labels = (contract, one.area, one.subject, one.metric)
-        if one.value is not None:
-            value.add_metric(labels, one.value)
-        if one.threshold is not None:
-            alarm.add_metric(labels, one.is_alarm)
-    status = GaugeMetricFamily(
-        "mlops_monitoring_status",
-        "1 for the status of the newest monitoring run.",
-        labels=("contract", "release", "status"),
-    )
-    for name in get_args(Status):
-        status.add_metric((contract, run.release, name), name == run.status)
-    yield from (value, alarm, status)
-    for name, words, number in (
+    key = ("contract",)
+    area = ("contract", "area", "subject", "metric")
+    numbers = [((contract, one.area, one.subject, one.metric), one) for one in run.metrics]
+    statuses = {(contract, run.release, one): one == run.status for one in get_args(Status)}
+    values = {name: one.value for name, one in numbers if one.value is not None}
+    alarms = {name: one.is_alarm for name, one in numbers if one.threshold is not None}
+    at = {(contract,): run.created_at.timestamp()}
+    families: Sequence[tuple[str, str, tuple[str, ...], Mapping[Any, float]]] = (
+        ("value", "What was measured.", area, values),
+        ("alarm", "1 where the value is an alarm, 0 where it could be one.", area, alarms),
+        ("status", "1 for the status.", ("contract", "release", "status"), statuses),
+        ("timestamp_seconds", "When it was recorded, seconds since 1970.", key, at),
+        ("predictions", "Predictions in its window.", key, {(contract,): run.prediction_count}),
         (
-            "timestamp_seconds",
-            "When it was recorded, in seconds since 1970",
-            run.created_at.timestamp(),
+            "labelled_predictions",
+            "Labelled predictions that it has looked at.",
+            key,
+            {(contract,): run.labelled_count},
         ),
-        ("predictions", "Predictions in its window", run.prediction_count),
-        ("labelled_predictions", "Labelled predictions that it has looked at", run.labelled_count),
-    ):
-        family = GaugeMetricFamily(
-            f"mlops_monitoring_{name}",
-            f"Of the newest monitoring run: {words}.",
-            labels=["contract"],
-        )
-        family.add_metric([contract], number)
+    )
+    for name, words, labels, samples in families:
+        told = f"Of the newest monitoring run. {words}"
+        family = GaugeMetricFamily(f"mlops_monitoring_{name}", told, labels=labels)
+        for labelled, number in samples.items():
+            family.add_metric(labelled, number)
         yield family

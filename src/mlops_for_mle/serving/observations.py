@@ -18,7 +18,7 @@ from mlops_for_mle.contract import Contract, Feature, rules
 from mlops_for_mle.contract.tables import UTC_NOW
 from mlops_for_mle.serving.codec import check_fields
 from mlops_for_mle.serving.context import Services, json_body
-from mlops_for_mle.serving.database import AWAY
+from mlops_for_mle.serving.database import AWAY, CHANGING
 from mlops_for_mle.serving.errors import Faults, ProblemError, refused, shown
 from mlops_for_mle.serving.feedback import read_label, target_schema
 from mlops_for_mle.serving.openapi import (
@@ -67,13 +67,6 @@ _COMPLETE = """
 UPDATE idempotency_keys SET response = :response WHERE table_name = :table AND key = :key
 """
 
-_WRITING = {
-    "409": "A rule of the table forbids it",
-    "413": "The body is too large",
-    "415": "The body is not JSON",
-    "422": "It does not fit the contract; names every field that is wrong",
-    **AWAY,
-}
 _OF_ONE = {"404": "There is no such row", "412": "It was changed meanwhile"}
 _SHOWN: dict[str, Any] = {
     "schema": component("Observation"),
@@ -112,9 +105,7 @@ class Observation(NamedTuple):
     body: bytes
     tag: str
 
-    def answer(
-        self, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
-    ) -> Response:
+    def answer(self, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
         """The answer that shows it."""
         return Response(self.body, status, {"ETag": self.tag, **(headers or {})}, _JSON)
 
@@ -139,11 +130,11 @@ class Observation(NamedTuple):
 
 def router(services: Services) -> APIRouter:
     """The routes."""
-    found = APIRouter(prefix=_PREFIX, tags=["observations"], default_response_class=Response)
+    routes = APIRouter(prefix=_PREFIX, tags=["observations"], default_response_class=Response)
     reading, writing = services.database.reading, services.database.writing
     body = Depends(json_body(services))
 
-    @found.post(
+    @routes.post(
         "",
         summary="Create an observation",
         description="With an Idempotency-Key the same request can be sent again, for seven days, "
@@ -157,7 +148,7 @@ def router(services: Services) -> APIRouter:
                 Location="Its path",
                 Idempotency_Replayed="true where an earlier request had made the row",
             ),
-            **problems(_WRITING),
+            **problems(CHANGING),
         },
     )
     @writing.endpoint
@@ -168,12 +159,11 @@ def router(services: Services) -> APIRouter:
         values = _read(contract, document, may_lack=(contract.timestamp,))
         with writing.begin() as connection:
             made, is_replayed = _Rows(connection, contract).create(values, idempotency_key)
-        headers = {"Location": f"{_PREFIX}/{made.key}"}
-        if is_replayed:
-            headers["Idempotency-Replayed"] = "true"
-        return made.answer(HTTPStatus.CREATED, headers)
+        replayed = {"Idempotency-Replayed": "true"} if is_replayed else {}
+        location = {"Location": f"{_PREFIX}/{made.key}"}
+        return made.answer(HTTPStatus.CREATED, location | replayed)
 
-    @found.get(
+    @routes.get(
         "",
         summary="List observations",
         description="In the order of their keys. A page that is not the last one names the next "
@@ -205,18 +195,18 @@ def router(services: Services) -> APIRouter:
             conditions.append((contract.key, ">" if order == "asc" else "<", after))
         with reading.begin() as connection:
             # One more, which tells whether another page follows.
-            rows = _Rows(connection, contract).page(conditions, order, limit + 1)
-        following, headers = None, {}
-        if len(rows) > limit:
-            query = [("filter", one) for one in filters or ()]
-            query += [("limit", str(limit)), ("order", order), ("after", str(rows[limit - 1].key))]
-            following = f"{_PREFIX}?{urlencode(query)}"
-            headers["Link"] = f'<{following}>; rel="next"'
-        shown_rows = [msgspec.Raw(one.body) for one in rows[:limit]]
-        listed = msgspec.json.encode({"observations": shown_rows, "next": following})
+            found = _Rows(connection, contract).page(conditions, order, limit + 1)
+        following = None
+        if len(found) > limit:
+            query = [("limit", str(limit)), ("order", order), ("after", str(found[limit - 1].key))]
+            named = [("filter", one) for one in filters or ()]
+            following = f"{_PREFIX}?{urlencode(named + query)}"
+        rows = [msgspec.Raw(one.body) for one in found[:limit]]
+        listed = msgspec.json.encode({"observations": rows, "next": following})
+        headers = {"Link": f'<{following}>; rel="next"'} if following else None
         return Response(listed, media_type=_JSON, headers=headers)
 
-    @found.get(
+    @routes.get(
         "/{key}",
         summary="Read an observation",
         responses={
@@ -233,14 +223,14 @@ def router(services: Services) -> APIRouter:
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": one.tag})
         return one.answer()
 
-    @found.patch(
+    @routes.patch(
         "/{key}",
         summary="Change an observation, for example correct its label",
         description="Fields that are left out stay as they are.",
         openapi_extra=json_request(component("ObservationChange")),
         responses={
             200: json_answer("The row as it is now", **_SHOWN),
-            **problems(_OF_ONE | {"428": "If-Match is missing"} | _WRITING),
+            **problems(_OF_ONE | {"428": "If-Match is missing"} | CHANGING),
         },
     )
     @writing.endpoint
@@ -259,24 +249,26 @@ def router(services: Services) -> APIRouter:
         with writing.begin() as connection:
             rows = _Rows(connection, contract)
             rows.find(key, lock=True).require(if_match)
-            return rows.update(key, values).answer()
+            update = rows.table.update().where(rows.key == key).values(values)
+            (changed,) = rows.run(update.returning(*rows.table.c))
+        return changed.answer()
 
-    @found.delete(
+    @routes.delete(
         "/{key}",
         summary="Delete an observation",
         description="With If-Match only as the client has seen it.",
         status_code=HTTPStatus.NO_CONTENT,
-        responses={204: {"description": "It is gone"}, **problems(_OF_ONE | _WRITING)},
+        responses={204: {"description": "It is gone"}, **problems(_OF_ONE | CHANGING)},
     )
     @writing.endpoint
     def delete(key: Key, if_match: IfMatch = None) -> Response:
         with writing.begin() as connection:
             rows = _Rows(connection, served_by(services).contract)
             rows.find(key, lock=True).require("*" if if_match is None else if_match)
-            rows.delete(key)
+            connection.execute(rows.table.delete().where(rows.key == key))
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
-    return found
+    return routes
 
 
 def schemas(contract: Contract | None) -> dict[str, Schema]:
@@ -390,14 +382,14 @@ class _Rows:
 
         self._connection, self._contract = connection, contract
         names = (contract.key, *_columns(contract))
-        self._table: TableClause = sqlalchemy.table(contract.table, *map(sqlalchemy.column, names))
-        self._key: ColumnElement[int] = self._table.c[contract.key]
+        self.table: TableClause = sqlalchemy.table(contract.table, *map(sqlalchemy.column, names))
+        self.key: ColumnElement[int] = self.table.c[contract.key]
         self._text, self._literal = sqlalchemy.text, sqlalchemy.literal
 
     def find(self, key: int, *, lock: bool = False) -> Observation:
         """Read a row."""
-        statement = self._table.select().where(self._key == key)
-        for found in self._run(statement.with_for_update() if lock else statement):
+        statement = self.table.select().where(self.key == key)
+        for found in self.run(statement.with_for_update() if lock else statement):
             return found
         contract = self._contract
         raise ProblemError(
@@ -407,11 +399,11 @@ class _Rows:
     def page(self, conditions: Sequence[Condition], order: str, limit: int) -> list[Observation]:
         """Rows in the order of their keys, at most so many."""
         wanted = (
-            _OPERATORS[comparison](self._table.c[name], self._literal(value))
+            _OPERATORS[comparison](self.table.c[name], self._literal(value))
             for name, comparison, value in conditions
         )
-        key = self._key.asc() if order == "asc" else self._key.desc()
-        return self._run(self._table.select().where(*wanted).order_by(key).limit(limit))
+        key = self.key.asc() if order == "asc" else self.key.desc()
+        return self.run(self.table.select().where(*wanted).order_by(key).limit(limit))
 
     def create(self, values: Mapping[str, Any], name: str | None) -> tuple[Observation, bool]:
         """Make a row, at most once for an idempotency key; says whether it had been there."""
@@ -428,22 +420,14 @@ class _Rows:
                 body = str(kept.response).encode()
                 return _observation(msgspec.json.decode(body)[self._contract.key], body), True
         row = {self._contract.timestamp: text(UTC_NOW), **values}
-        (made,) = self._run(self._table.insert().values(row).returning(*self._table.c))
+        (made,) = self.run(self.table.insert().values(row).returning(*self.table.c))
         if name is not None:
             execute(text(_COMPLETE), given | {"response": made.body.decode()})
         return made, False
 
-    def update(self, key: int, changes: Mapping[str, Any]) -> Observation:
-        """Change columns of a row that is there."""
-        statement = self._table.update().where(self._key == key).values(dict(changes))
-        return self._run(statement.returning(*self._table.c))[0]
-
-    def delete(self, key: int) -> None:
-        """Delete a row."""
-        self._connection.execute(self._table.delete().where(self._key == key))
-
-    def _run(self, statement: Any) -> list[Observation]:
-        names = self._table.c.keys()
+    def run(self, statement: Any) -> list[Observation]:
+        """The rows that a statement gives."""
+        names = self.table.c.keys()
         found = (
             dict(zip(names, map(_plain, row), strict=True))
             for row in self._connection.execute(statement)

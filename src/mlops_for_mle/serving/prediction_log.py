@@ -93,7 +93,6 @@ _BATCH_BYTES = 256 * 1024
 _STATEMENT_SECONDS, _BYTES_A_SECOND = 30, 100_000
 _LONGEST_RETRY_SECONDS = 4.0
 _REST_TO_WORK, _LONGEST_WORK_SECONDS, _QUIET_SECONDS = 3.0, 0.25, 0.1
-_COMPLAINT_SECONDS = 60.0
 # Errors of the data, by the classes of their SQLSTATE; all others are the database's.
 _DATA_FAULTS = ("22", "23", "54")
 _LINE = re.compile(rb"[0-9a-f]{8}\t[a-z]")
@@ -130,7 +129,7 @@ class PredictionLog:
         self._descriptor: int | None = None
         self._size = 0
         self._has_failed = False
-        self._complained_at = -_COMPLAINT_SECONDS
+        self._has_complained = False
         self._heads: dict[str, _Head] = {}
         self._threads: list[threading.Thread] = []
 
@@ -184,7 +183,7 @@ class PredictionLog:
         except OSError as error:
             self._not_kept(len(answered), rows, str(error))
         else:
-            self.answered_at = time.monotonic()
+            self.answered_at, self._has_complained = time.monotonic(), False
             self.counts.recorded += rows
 
     def end_segment(self) -> None:
@@ -227,7 +226,11 @@ class PredictionLog:
                     _sync_file(self._descriptor)
             except OSError:
                 self._has_failed = True
-                self._take_back()
+                # Take back a part of a line; where even that fails, nothing may follow it.
+                try:
+                    os.ftruncate(self._descriptor or -1, self._size)
+                except OSError:
+                    self.end_segment()
                 raise
             self._has_failed = False
             self._size += len(lines)
@@ -242,14 +245,6 @@ class PredictionLog:
             if _is_locked(descriptor) and os.fstat(descriptor).st_nlink:
                 return descriptor
             os.close(descriptor)
-
-    def _take_back(self) -> None:
-        """Remove a part of a line; where even that fails, nothing may follow it."""
-        if self._descriptor is not None:
-            try:
-                os.ftruncate(self._descriptor, self._size)
-            except OSError:
-                self.end_segment()
 
     def _look_after_segments(self) -> None:
         """Each second have the disk keep what was written, and end a segment that is large."""
@@ -311,9 +306,8 @@ class PredictionLog:
             self.counts.refused += requests == 1
         else:
             self.counts.dropped += rows
-        now = time.monotonic()
-        if now - self._complained_at > _COMPLAINT_SECONDS:
-            self._complained_at = now
+        if not self._has_complained:
+            self._has_complained = True
             done = "refused" if is_refused else "answered without being kept"
             logger.error("Predictions are %s, the prediction log takes no more: %s", done, reason)
         if is_refused:
