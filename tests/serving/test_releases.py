@@ -1,5 +1,4 @@
 import gc
-import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from mlops_for_mle.serving.app import make_services
 from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.releases import Cache
 from tests.new_releases import house_release, iris_release
-from tests.serving.conftest import deployment_of, wait_until
+from tests.serving.conftest import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -59,39 +58,6 @@ def test_deployments_and_rollbacks_are_followed(services, database, store, iris,
     database.deploy(iris, event="rollback")
     wait_for_release(services, iris)
     assert services.releases.current.deployment.event == "rollback"
-
-
-@pytest.mark.parametrize(
-    ("model", "sentence"),
-    [
-        ("iris", "Contract iris was never deployed: run `kedro run` first"),
-        (None, "Nothing was deployed yet: run `kedro run` first."),
-    ],
-)
-def test_a_server_without_a_deployment_warns_once_and_says_what_to_run(
-    settings, database, store, iris, caplog, model, sentence
-):
-    services = make_services(settings.model_copy(update={"model": model}))
-
-    def warnings() -> list[str]:
-        return [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
-
-    try:
-        services.start()
-        wait_until(warnings)
-        seen = services.releases.status.checked_at
-        wait_until(
-            lambda: services.releases.status.checked_at not in (None, seen), what="a later poll"
-        )
-        (told,) = warnings()
-        assert told.startswith(f"No deployment to follow: {sentence}")
-
-        store.publish(iris)
-        database.deploy(iris)
-        wait_for_release(services, iris)
-        assert len(warnings()) == 1
-    finally:
-        services.stop()
 
 
 def test_with_several_contracts_the_choice_is_asked_for(services, database, store, iris, houses):
@@ -186,21 +152,6 @@ def test_without_a_cache_the_newest_earlier_deployment_that_works_is_served(
     assert database.history()[0].event == "load_failed"
 
 
-def test_after_a_fall_back_the_newest_release_is_served_once_it_heals(
-    services, database, store, iris, iris_second
-):
-    store.publish(iris)
-    database.deploy(iris)
-    database.deploy(iris_second)
-    services.start()
-    wait_for_release(services, iris)
-
-    store.publish(iris_second)
-
-    wait_for_release(services, iris_second)
-    assert services.releases.status.failure is None
-
-
 def test_the_cached_release_is_served_while_the_database_is_away(
     settings, services, database, store, iris, monkeypatch
 ):
@@ -225,18 +176,6 @@ def test_the_cached_release_is_served_while_the_database_is_away(
         assert served(restarted) == iris.manifest.release
     finally:
         restarted.stop()
-
-
-def test_a_second_start_does_not_put_what_another_process_cached_in_service(
-    settings, services, database, iris
-):
-    services.start()
-    wait_until(lambda: services.releases.status.checked_at)
-    Cache(settings.cache).keep(iris, deployment_of(iris))
-
-    services.start()
-
-    assert served(services) is None
 
 
 @pytest.mark.parametrize(
@@ -405,15 +344,3 @@ def test_of_the_releases_that_were_served_none_is_remembered(services, database,
     left = {one.release for one in gc.get_objects() if isinstance(one, Manifest)}
 
     assert left & set(names) == {names[-1]}
-
-
-def test_only_the_newest_copies_stay(tmp_path):
-    cache = Cache(tmp_path)
-    releases = [iris_release(version) for version in range(1, 8)]
-    for number, release in enumerate(releases, 1):
-        cache.keep(release, deployment_of(release, number))
-
-    kept = {path.name for path in (tmp_path / "iris").iterdir() if path.is_dir()}
-
-    assert len(kept) == 5
-    assert releases[-1].manifest.release in kept
