@@ -5,9 +5,9 @@ set -eu
 
 cd "$(dirname "$0")/.."
 
-# A server of predictions holds these locks as long as it runs, whichever database it uses.
-for lock in data/serving_spool/*/lock; do
-    if [ -e "$lock" ] && command -v flock >/dev/null && ! flock --nonblock "$lock" true; then
+# A server of predictions holds the lock of the file that it writes, whichever database it uses.
+for log in data/serving_spool/*.log; do
+    if [ -e "$log" ] && command -v flock >/dev/null && ! flock --nonblock "$log" true; then
         echo 'make: a server of this project runs, such as make serve: end it first.' >&2
         exit 1
     fi
@@ -33,7 +33,6 @@ catalog() {
 sed -n 's/^data_folder: *\([^#]*[^# ]\).*/\1/p' conf/*/globals.yml | tr -d "\"'" | sort -ru |
     while IFS= read -r folder; do
         catalog | while IFS= read -r stem; do rm -rf "$folder/$stem".*; done
-        rm -f "$folder/.training.lock"
         rmdir "$folder"/0[5-8]_* "$folder" 2>/dev/null || true
     done
 rm -rf data/02_intermediate/load_*-scikit-learn-*.parquet data/mlflow data/releases \

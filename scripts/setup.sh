@@ -12,6 +12,11 @@ fail() {
     exit 1
 }
 
+# Globs of Kedro, URLs and SQL of MLflow, and the shell of initdb take these for something else.
+case $PWD in
+*[]\[?*%\'\"\$\`\\]*) fail "The folder's path is $PWD: move it to one without [ ] ? * % ' \" \$ \` \\." ;;
+esac
+
 # What the caller's shell may have for other projects.
 unset VIRTUAL_ENV PYTHONHOME UV_PROJECT UV_PROJECT_ENVIRONMENT UV_WORKING_DIRECTORY UV_FROZEN \
     UV_LOCKED UV_NO_DEV PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_ROOT PIP_TARGET PIP_USER

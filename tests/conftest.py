@@ -8,9 +8,10 @@ import pytest
 import yaml
 from sqlalchemy.engine import make_url
 
-from mlops_for_mle import database
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import embedded
+from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.database.schema import prepare
 from tests.integration.projects import copy_project
 from tests.integration.servers import DatabaseServer, ExternalPostgres, reachable_folder
 
@@ -61,8 +62,8 @@ def empty_database(server: DatabaseServer) -> Iterator[str]:
 def migrated_template(embedded_server: DatabaseServer, contract: Contract) -> str:
     """The name of a database that has all tables and no row, for copying."""
     url = embedded_server.create_database()
-    database.prepare(url, contract)
-    database.engine_for(url).dispose()
+    prepare(url, contract)
+    engine_for(url).dispose()
     return str(make_url(url).database)
 
 
@@ -92,5 +93,5 @@ def project_folder() -> Iterator[Path]:
 
 
 def _forget(server: DatabaseServer, url: str) -> None:
-    database.engine_for(url).dispose()
+    engine_for(url).dispose()
     server.drop_database(url)

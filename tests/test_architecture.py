@@ -29,6 +29,8 @@ import sys
 import mlops_for_mle.serving
 import mlops_for_mle.serving.app
 import mlops_for_mle.serving.server
+import mlops_for_mle.releases.predictor
+import onnxruntime
 print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
 

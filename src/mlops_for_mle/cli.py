@@ -59,7 +59,7 @@ cli = ProjectCommands(
         "mlflow": f"{_COMMANDS}.mlflow.mlflow_commands",
         "model": f"{_COMMANDS}.model.model_commands",
         "score": f"{_COMMANDS}.score.score",
-        "score-topic": f"{_COMMANDS}.score_topic.score_topic",
+        "score-topic": f"{_COMMANDS}.score.score_topic",
         "serve": f"{_COMMANDS}.serve.serve",
         "stream": f"{_COMMANDS}.stream.stream",
         "watch": f"{_COMMANDS}.watch.watch",

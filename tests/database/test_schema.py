@@ -30,7 +30,6 @@ from mlops_for_mle.database.tables import metadata
 from mlops_for_mle.errors import ConfigurationError, PrerequisiteError, UserError
 from tests.integration.servers import ExternalPostgres, connection_to, query, scalar
 from tests.mixed import MIXED_CONTRACT
-from tests.unit.conftest import SMALL_CONTRACT
 
 pytestmark = pytest.mark.integration
 
@@ -48,6 +47,19 @@ print("ready", flush=True)
 sys.stdin.readline()
 print(upgrade(url), ensure_observations(url, parsed))
 """
+
+SMALL_CONTRACT = Contract.model_validate(
+    {
+        "name": "small",
+        "table": "small_data",
+        "features": {"width": {"minimum": 0, "maximum": 10}, "count": {"type": "integer"}},
+        "target": {
+            "column": "kind",
+            "response_name": "kind",
+            "classes": [{"value": 0, "label": "no"}, {"value": 1, "label": "yes"}],
+        },
+    }
+)
 
 
 def test_the_revision_that_the_code_expects_is_the_newest_migration() -> None:

@@ -10,8 +10,8 @@ import pytest
 from tests.conftest import PROJECT
 from tests.end_to_end.commands import Project
 from tests.end_to_end.course import COURSE, blocks, chapters, missing_lines, run_chapter
-from tests.integration.kafka_broker import KafkaBroker
 from tests.integration.servers import free_port
+from tests.pipelines.scoring.kafka_broker import KafkaBroker
 
 pytestmark = pytest.mark.end_to_end
 

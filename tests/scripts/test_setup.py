@@ -19,7 +19,7 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 PYTHON = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
 PYPROJECT = '[project]\nname = "small"\nversion = "1"\nrequires-python = ">=3.11,<3.15"\n'
-AWKWARD = "it's 50% of $HOME [a]? b"
+AWKWARD = "자료 & (a) #1; b"
 
 
 def _uv() -> Path:
@@ -85,6 +85,19 @@ def test_it_makes_the_environment_and_says_nothing_when_that_is_up_to_date(small
     assert "Making .venv" in small.succeed()
     assert small.prefix() == str(small.folder / ".venv")
     assert small.succeed() == ""
+
+
+@pytest.mark.parametrize("character", "[]?*%'\"$`\\")
+def test_a_folder_in_which_nothing_could_run_is_refused_at_once(
+    small: Small, tmp_path: Path, character: str
+) -> None:
+    folder = tmp_path / f"a{character}b"
+    shutil.copytree(small.folder, folder)
+    finished = small.setup(folder)
+    assert (finished.returncode, finished.stdout) == (1, "")
+    assert str(folder) in finished.stderr
+    assert len(finished.stderr.splitlines()) == 1
+    assert not (folder / ".venv").exists()
 
 
 def test_settings_for_other_projects_lead_nowhere_else(small: Small, tmp_path: Path) -> None:

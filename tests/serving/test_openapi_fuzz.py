@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_for_mle.database import ensure_observations
+from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.serving.keys import KeyFile
 from tests.new_releases import IRIS_CONTRACT
 

@@ -30,10 +30,11 @@ def contract_commands() -> None:
 def infer(
     metadata: ProjectMetadata,
     /,
-    csv: str | None,
-    parquet: str | None,
-    table: str | None,
-    query: str | None,
+    target: str,
+    name: str,
+    env: str | None,
+    encoding: str | None,
+    force: bool,
     **options: Any,
 ) -> None:
     """Propose the contract of a table, and an environment that runs with it.
@@ -43,14 +44,21 @@ def infer(
     reasons as comments. Nothing is overwritten without --force. A table or query is one of the
     database that SOURCE_DATABASE_URL names, else of the project's own.
     """
-    from mlops_for_mle.commands.inference import InferenceRequest, infer_environment
+    from mlops_for_mle.contract.infer import propose, read, write
 
-    sources = {"csv": csv, "parquet": parquet, "table": table, "query": query}
-    given = {kind: place for kind, place in sources.items() if place is not None}
+    sources = {kind: options.pop(kind) for kind in ("csv", "parquet", "table", "query")}
+    given = [(kind, place) for kind, place in sources.items() if place is not None]
     if len(given) != 1:
-        raise click.UsageError(
-            f"Give exactly one of --csv, --parquet, --table and --query (found {len(given)})."
-        )
-    ((kind, place),) = given.items()
-    request = InferenceRequest(kind=kind, place=place, **options)
-    click.echo(infer_environment(Path(metadata.project_path), request))
+        names = ", ".join(f"--{kind}" for kind in sources)
+        raise click.UsageError(f"Give exactly one of {names} (found {len(given)}).")
+    ((kind, place),) = given
+    project = Path(metadata.project_path)
+    folder = read.check_environment(project, env or name, name, force)
+    if kind in ("table", "query"):
+        source = read.read_database(kind, place, name)
+    else:
+        source = read.read_file(project, kind, place, encoding)
+    wishes = propose.Wishes(**options)
+    proposal = propose.propose(source.rows, name, target, source.described, wishes)
+    write.write(folder, proposal, source.choices)
+    click.echo(write.summary(proposal, folder.name, source.choices))

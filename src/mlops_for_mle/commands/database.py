@@ -7,9 +7,14 @@ import sys
 import click
 from kedro.framework.startup import ProjectMetadata
 
-from mlops_for_mle import database
 from mlops_for_mle.commands.options import env_option
 from mlops_for_mle.contract.tables import TableChange
+from mlops_for_mle.database.engine import (
+    DATABASE_NAME,
+    MLFLOW_DATABASE_NAME,
+    database_url,
+    is_embedded,
+)
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.paths import embedded_home
 
@@ -25,9 +30,8 @@ def start() -> None:
     _require_embedded("start")
     from mlops_for_mle.database import embedded
 
-    server = embedded.keep_running(
-        embedded_home(), databases=(database.DATABASE_NAME, database.MLFLOW_DATABASE_NAME)
-    )
+    databases = (DATABASE_NAME, MLFLOW_DATABASE_NAME)
+    server = embedded.keep_running(embedded_home(), databases=databases)
     click.echo(f"PostgreSQL runs on 127.0.0.1:{server.port}; stop it with `kedro db stop`.")
 
 
@@ -44,14 +48,11 @@ def stop() -> None:
 @database_commands.command()
 def url() -> None:
     """Print the database's URL for this moment; the password stands in a file it names."""
-    if not database.is_embedded():
-        click.echo(database.database_url())
-        return
     from mlops_for_mle.database import embedded
 
-    if embedded.find(embedded_home()) is None:
+    if is_embedded() and embedded.find(embedded_home()) is None:
         raise UserError("PostgreSQL is not running: start it with `kedro db start`.")
-    click.echo(database.database_url())
+    click.echo(database_url())
 
 
 @database_commands.command(context_settings={"ignore_unknown_options": True})
@@ -61,13 +62,13 @@ def psql(arguments: tuple[str, ...]) -> None:
     from sqlalchemy.engine import make_url
 
     program = shutil.which("psql")
-    if program is None and database.is_embedded():
+    if program is None and is_embedded():
         from mlops_for_mle.database import embedded
 
         program = str(embedded.binary("psql"))
     if program is None:
         raise UserError("psql is not installed: install PostgreSQL's client programs.")
-    target = make_url(database.database_url()).set(drivername="postgresql")
+    target = make_url(database_url()).set(drivername="postgresql")
     environment = {**os.environ}
     if target.password is not None:
         # Kept out of the arguments, which everybody on the machine can read.
@@ -99,10 +100,11 @@ def upgrade(metadata: ProjectMetadata, env: str | None, yes: bool) -> None:
     Columns are only added or loosened, never dropped.
     """
     from mlops_for_mle.commands.project import read_contract
+    from mlops_for_mle.database import schema
 
     contract = read_contract(metadata.project_path, env)
-    target = database.database_url()
-    changed = database.upgrade(target)
+    target = database_url()
+    changed = schema.upgrade(target)
     outcome = "was made"
 
     def may_change(changes: tuple[TableChange, ...]) -> bool:
@@ -113,9 +115,9 @@ def upgrade(metadata: ProjectMetadata, env: str | None, yes: bool) -> None:
             click.echo(f"  {change.description}")
         return yes or click.confirm("Change the table?", abort=True)
 
-    made = database.ensure_observations(target, contract, may_change)
+    made = schema.ensure_observations(target, contract, may_change)
     click.echo(
-        f"Tables are at revision {database.HEAD_REVISION}"
+        f"Tables are at revision {schema.HEAD_REVISION}"
         f"{'' if changed else ' already'}; {contract.table} "
         f"{outcome if made else 'is there'}."
     )
@@ -141,7 +143,7 @@ def destroy(yes: bool, force: bool) -> None:
 
 
 def _require_embedded(verb: str) -> None:
-    if not database.is_embedded():
+    if not is_embedded():
         raise UserError(
             f"DATABASE_URL names an external database, so there is no embedded one to {verb}."
         )

@@ -1,6 +1,9 @@
-"""The project's configuration for commands that run no pipeline."""
+"""What commands that run no pipeline share: the project's configuration, and how they end."""
 
+import logging
+import signal
 from pathlib import Path
+from threading import Event, Thread
 
 from mlops_for_mle.config import RESOLVERS, ProjectConfigLoader, mlflow_tracking_uri
 from mlops_for_mle.contract import Contract
@@ -33,3 +36,13 @@ def connect_mlflow() -> None:
 
     with tracking_variable_kept():
         mlflow.set_tracking_uri(mlflow_tracking_uri())
+
+
+def until_stopped() -> Event:
+    """What SIGINT and SIGTERM set from now on, instead of ending the process; progress is told."""
+    stopping = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # By a thread, since this one may be interrupted where it holds the event's own lock.
+        signal.signal(number, lambda *_: Thread(target=stopping.set).start())
+    logging.getLogger("mlops_for_mle").setLevel(logging.INFO)
+    return stopping

@@ -1,6 +1,5 @@
-"""`kedro score`: scores the rows of the table of observations, once or as they arrive."""
+"""`kedro score` and `kedro score-topic`: score rows as they arrive, in a table or a Kafka topic."""
 
-import logging
 from datetime import timedelta
 
 import click
@@ -22,7 +21,6 @@ from mlops_for_mle.commands.options import (
     is_flag=True,
     help="Also score rows from before scoring was first used, and those rejected so far.",
 )
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64))
 @batch_size_option
 @report_every_option
 @click.option(
@@ -36,7 +34,6 @@ def score(
     env: str | None,
     follow: bool,
     from_start: bool,
-    workers: int,
     batch_size: int,
     report_every: timedelta,
     uninstall: bool,
@@ -47,55 +44,96 @@ def score(
     on. Predictions go to the table <contract>_prediction, rows that do not fit the contract to
     scoring_rejects. Any number of these processes may run at once.
     """
-    from mlops_for_mle import database
-    from mlops_for_mle.commands.project import read_contract
+    from mlops_for_mle.commands.project import read_contract, until_stopped
     from mlops_for_mle.config import release_store
-    from mlops_for_mle.contract_tables import prediction_table_name
-    from mlops_for_mle.scoring.plan import ScoringPlan
-    from mlops_for_mle.scoring.preparation import prepare_scoring
-    from mlops_for_mle.scoring.row_queue import RowQueue
-    from mlops_for_mle.scoring.worker import ScoringWorker
-    from mlops_for_mle.scoring.workers import WorkerProcesses
-    from mlops_for_mle.stop_signal import StopSignal
+    from mlops_for_mle.contract.tables import prediction_table
+    from mlops_for_mle.database.engine import database_url
+    from mlops_for_mle.database.schema import ensure_predictions, prepare
+    from mlops_for_mle.pipelines.scoring import stream
+    from mlops_for_mle.pipelines.scoring.following import Deployed, Totals
 
     contract = read_contract(metadata.project_path, env)
-    url = database.database_url()
-    prepare_scoring(url, contract)
-    queue = RowQueue(contract)
+    prepare(database_url(), contract)
+    ensure_predictions(database_url(), contract)
     if uninstall:
         if follow or from_start:
             raise click.UsageError("--uninstall goes with neither --follow nor --from-start")
-        forgotten = queue.uninstall(url)
-        click.echo(f"New rows of {contract.table} are queued no longer; {forgotten} waited.")
+        waited = stream.uninstall(contract)
+        click.echo(f"New rows of {contract.table} are queued no longer; {waited} waited.")
         return
-
-    stopping = StopSignal()
-    stopping.catch_signals()
-    logging.getLogger("mlops_for_mle").setLevel(logging.INFO)
-    is_first_use = queue.install(url)
+    stopping = until_stopped()
+    is_first_use = stream.install(contract)
     if from_start:
-        click.echo(f"Queued {queue.enqueue_unscored(url)} row(s) that had no prediction.")
-    elif is_first_use and queue.has_rows(url):
+        queued = stream.enqueue_unscored(contract)
+        click.echo(f"Queued {queued} row(s) that had no prediction.")
+    elif is_first_use and stream.has_rows(contract):
         click.echo(
             f"From now on new rows of {contract.table} are queued; those that are there already "
             "are scored by `kedro score --from-start`."
         )
-    plan = ScoringPlan(
-        contract=contract,
-        release_store=release_store(),
-        follow=follow,
-        batch_size=batch_size,
-        report_seconds=max(report_every.total_seconds(), 0.1),
-    )
     if follow:
-        click.echo(
-            f"Scoring new rows of {contract.table} into {prediction_table_name(contract)} "
-            f"with {workers} worker(s)."
+        click.echo(f"Scoring new rows of {contract.table} into {prediction_table(contract)}.")
+    totals = Totals(every=report_every)
+    scorer = stream.RowScorer(contract, Deployed(contract, release_store()), batch_size, totals)
+    scorer.run(stopping, follow=follow)
+    click.echo(_done(totals.scored, totals.rejected, "row"))
+
+
+@click.command(name="score-topic")
+@click.argument("topic")
+@env_option
+@follow_option
+@click.option("--group-id", help="The consumer group; or KAFKA_GROUP_ID.")
+@click.option("--bootstrap-servers", help="Or KAFKA_BOOTSTRAP_SERVERS.")
+@click.option("--output-topic", help="Where predictions go, too, as JSON.")
+@batch_size_option
+@report_every_option
+@click.pass_obj
+def score_topic(
+    metadata: ProjectMetadata,
+    topic: str,
+    env: str | None,
+    follow: bool,
+    group_id: str | None,
+    bootstrap_servers: str | None,
+    output_topic: str | None,
+    batch_size: int,
+    report_every: timedelta,
+) -> None:
+    """Score the rows in the Kafka topic TOPIC and write the contract's table of predictions.
+
+    Several processes of one group share the topic's partitions. A message that cannot be scored
+    goes to scoring_rejects with the reason.
+    """
+    from importlib.util import find_spec
+
+    from mlops_for_mle.errors import PrerequisiteError
+
+    if find_spec("confluent_kafka") is None:
+        raise PrerequisiteError(
+            "Kafka's client is not installed: install this project with its extra `kafka`."
         )
-    totals = (
-        ScoringWorker(plan, database.database_url, stopping).run()
-        if workers == 1
-        else WorkerProcesses(plan, workers, stopping).run()
-    )
-    rejected = f", rejected {totals.rejected} (see scoring_rejects)" if totals.rejected else ""
-    click.echo(f"Scored {totals.scored} row(s){rejected}.")
+    from mlops_for_mle.commands.project import read_contract, until_stopped
+    from mlops_for_mle.config import release_store
+    from mlops_for_mle.database.engine import database_url
+    from mlops_for_mle.database.schema import ensure_predictions, prepare
+    from mlops_for_mle.pipelines.scoring.following import Deployed, Totals
+    from mlops_for_mle.pipelines.scoring.topic import TopicScorer, client_settings
+
+    given = {"bootstrap.servers": bootstrap_servers, "group.id": group_id}
+    settings = client_settings(given)
+    contract = read_contract(metadata.project_path, env)
+    settings.setdefault("group.id", f"{contract.name}-scoring")
+    stopping = until_stopped()
+    prepare(database_url(), contract)
+    ensure_predictions(database_url(), contract)
+    click.echo(f"Scoring topic {topic} as a member of group {settings['group.id']}.")
+    totals, deployed = Totals(every=report_every), Deployed(contract, release_store())
+    scorer = TopicScorer(contract, deployed, batch_size, totals, topic, settings, output_topic)
+    scorer.run(stopping, follow=follow)
+    click.echo(_done(totals.scored, totals.rejected, "message"))
+
+
+def _done(scored: int, rejected: int, what: str) -> str:
+    more = f", rejected {rejected} (see scoring_rejects)" if rejected else ""
+    return f"Scored {scored} {what}(s){more}."

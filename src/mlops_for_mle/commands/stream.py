@@ -1,6 +1,5 @@
 """`kedro stream`: the tutorial's data generator, one random row a second unless told otherwise."""
 
-import logging
 from datetime import timedelta
 
 import click
@@ -27,14 +26,13 @@ def stream(
     """Write random rows into the table of observations until stopped with Ctrl-C."""
     from kedro.io import DataCatalog
 
-    from mlops_for_mle.commands.project import read_configuration
+    from mlops_for_mle.commands.project import read_configuration, until_stopped
     from mlops_for_mle.contract import Contract
     from mlops_for_mle.database.engine import database_url
     from mlops_for_mle.database.schema import prepare
     from mlops_for_mle.pipelines.data_ingestion.generator import stream_batches
     from mlops_for_mle.pipelines.data_ingestion.nodes import to_contract
     from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
-    from mlops_for_mle.stop_signal import StopSignal
 
     configuration = read_configuration(metadata.project_path, env)
     contract = Contract.model_validate(configuration["parameters"]["contract"])
@@ -44,9 +42,7 @@ def stream(
     contract_rows, _ = to_contract(source_rows, contract, ingestion)
     prepare(database_url(), contract)
 
-    stopping = StopSignal()
-    stopping.catch_signals()
-    logging.getLogger("mlops_for_mle").setLevel(logging.INFO)
+    stopping = until_stopped()
     click.echo(f"Writing {rows} row(s) every {every.total_seconds():g} s into {contract.table}.")
     written = stream_batches(
         contract_rows,

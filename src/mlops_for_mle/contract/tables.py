@@ -126,6 +126,11 @@ def prediction_table(contract: Contract) -> str:
     return f"{contract.name}_prediction"
 
 
+def prediction_key(contract: Contract) -> str:
+    """The name of the index by which a row of a source has one prediction."""
+    return f"{contract.name}_predicted_key"
+
+
 def create_predictions(contract: Contract) -> tuple[str, ...]:
     """The statements that make the contract's table of predictions, or add what it lacks.
 
@@ -141,7 +146,7 @@ def create_predictions(contract: Contract) -> tuple[str, ...]:
         f"CREATE TABLE IF NOT EXISTS {table} (id serial PRIMARY KEY, timestamp timestamp, "
         f"{prediction})",
         f"ALTER TABLE {table} {added}",
-        f"CREATE UNIQUE INDEX IF NOT EXISTS {quoted(f'{contract.name}_predicted_key')} ON {table} "
+        f"CREATE UNIQUE INDEX IF NOT EXISTS {quoted(prediction_key(contract))} ON {table} "
         "(source, source_id)",
     )
 

@@ -2,8 +2,9 @@
 
 import os
 from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, CursorResult, Engine, create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -85,6 +86,6 @@ def lock(connection: Connection, name: str) -> None:
     )
 
 
-def execute_plainly(connection: Connection, statement: str) -> None:
+def execute_plainly(connection: Connection, statement: str) -> CursorResult[Any]:
     """Execute a statement as it stands: names in it may hold percent signs and colons."""
-    connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+    return connection.exec_driver_sql(statement, execution_options={"no_parameters": True})

@@ -14,7 +14,9 @@ from mlops_for_mle.contract.tables import (
     TableChange,
     TableDifferences,
     create_observations,
+    create_predictions,
     find_differences,
+    prediction_key,
     prediction_table,
     quoted,
 )
@@ -148,6 +150,18 @@ def ensure_observations(
             execute_plainly(connection, change.statement)
         connection.commit()
     return True
+
+
+def ensure_predictions(url: str, contract: Contract) -> None:
+    """Make the contract's table of predictions, or add what one made by others lacks."""
+    table = prediction_table(contract)
+    with engine_for(url).begin() as connection:
+        # The last that is made. Otherwise every start would wait for whoever reads the table.
+        if inspect(connection).has_index(table, prediction_key(contract)):
+            return
+        lock(connection, _LOCK)
+        for statement in create_predictions(contract):
+            execute_plainly(connection, statement)
 
 
 def mlflow_store_url(url: str) -> str:

@@ -11,13 +11,8 @@ def create_pipeline() -> Pipeline:
         [
             node(
                 score_rows,
-                inputs=[
-                    "scoring_source",
-                    "scoring_release",
-                    "params:contract",
-                    "params:scoring",
-                ],
-                outputs="scored_rows",
+                ["scoring_source", "scoring_release", "params:contract", "params:scoring"],
+                "scored_rows",
                 name="score_rows",
             )
         ],

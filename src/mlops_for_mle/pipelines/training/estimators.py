@@ -174,7 +174,6 @@ def search_parameters(
     Raises:
         UserError: None could be scored in every fold.
     """
-    from joblib import parallel_config
     from sklearn.base import clone, is_classifier
     from sklearn.callback import ProgressBar
     from sklearn.model_selection import (
@@ -203,7 +202,7 @@ def search_parameters(
     if sys.stdout.isatty():
         searcher.set_callbacks(ProgressBar(max_propagation_depth=0))
     failure = None
-    with parallel_config(n_jobs=-1), warnings.catch_warnings():
+    with search.engine.running(), warnings.catch_warnings():
         # It warns of combinations that cannot be scored, in several lines each; told below.
         warnings.simplefilter("ignore")
         try:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from mlops_for_mle.contract import Configuration
+from mlops_for_mle.pipelines.engine import Engine
 
 EstimatorName = Literal[
     "logistic", "ridge", "svc", "random_forest", "histogram_gradient_boosting", "mlp"
@@ -40,12 +41,14 @@ class SearchOptions(Configuration):
         folds: Number of cross-validation folds; equal rows never stand in two of them.
         maximum_trials: Try this many random combinations; None tries them all.
         scoring: A name of ``sklearn.metrics.get_scorer_names``.
+        engine: What fits and scores the combinations.
     """
 
     space: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(min_length=1)
     folds: int = Field(default=5, ge=2, le=50)
     maximum_trials: int | None = Field(default=None, ge=1)
     scoring: str
+    engine: Engine = Engine(scheduler="processes")
 
 
 class TrainingOptions(Configuration):

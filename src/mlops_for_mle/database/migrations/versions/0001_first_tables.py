@@ -15,18 +15,12 @@ depends_on = None
 _FUNCTION = """
 CREATE FUNCTION enqueue_for_scoring() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
-DECLARE
-    enqueued bigint;
 BEGIN
     EXECUTE format(
         'INSERT INTO scoring_queue (contract, source_id) SELECT %L, %I FROM inserted_rows '
         'ON CONFLICT DO NOTHING',
         TG_ARGV[0], TG_ARGV[1]
     );
-    GET DIAGNOSTICS enqueued = ROW_COUNT;
-    IF enqueued > 0 THEN
-        PERFORM pg_notify('scoring_' || TG_ARGV[0], '');
-    END IF;
     RETURN NULL;
 END
 $$

@@ -1,0 +1,1 @@
+"""Proposes the contract of a table from its rows: `kedro contract infer`."""

@@ -1,0 +1,134 @@
+"""Reads the rows to infer from, once nothing stands in the way of writing the environment."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pandas as pd
+import yaml
+from sqlalchemy import inspect, text
+
+from mlops_for_mle.contract.infer.write import CONTRACT_FILE, FILES
+from mlops_for_mle.contract.tables import quoted
+from mlops_for_mle.database.engine import database_url, engine_for
+from mlops_for_mle.errors import ConfigurationError, UserError
+from mlops_for_mle.pipelines.data_ingestion.postgres import PostgresSourceDataset
+from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset, guess_csv_form
+
+_TAKEN = {
+    "base": "conf/base is the shipped example, which every environment builds on",
+    "local": "conf/local is read by every command without --env",
+    **{
+        name: f"data/{name}, where its files would go, is a folder of the project's own"
+        for name in (
+            *("01_raw", "02_intermediate", "05_model_input", "06_models", "07_model_output"),
+            *("08_reporting", "mlflow", "postgres", "releases", "serving_cache", "serving_spool"),
+        )
+    },
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows, and where they come from.
+
+    Attributes:
+        rows: As read, text or typed values.
+        described: Where they come from, for people.
+        choices: The same as ``globals.yml`` says it.
+    """
+
+    rows: pd.DataFrame
+    described: str
+    choices: Mapping[str, Any]
+
+
+def check_environment(project: Path, env: str, contract: str, force: bool) -> Path:
+    """Find the folder of ``conf`` that a new environment may have.
+
+    Args:
+        project: The project's folder.
+        env: The environment's name.
+        contract: Its contract's name, which no other environment may have: they would share a
+            table, a model and its releases.
+        force: Whether existing files are overwritten.
+
+    Raises:
+        UserError: It may not; says why.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", env):
+        raise ConfigurationError(
+            f"--env: expected letters, digits, _ and - only, as the name of a folder of conf "
+            f"(found {env!r})"
+        )
+    if env.lower() in _TAKEN:
+        raise ConfigurationError(
+            f"--env: {_TAKEN[env.lower()]}; name another, such as the contract's name."
+        )
+    for path in sorted((project / "conf").glob(f"*/{CONTRACT_FILE}")):
+        with path.open("rb") as file:
+            content = yaml.safe_load(file)
+        other = content.get("contract") if isinstance(content, dict) else None
+        is_same = isinstance(other, dict) and other.get("name") == contract
+        if is_same and path.parent.name != env:
+            raise ConfigurationError(
+                f"--name: conf/{path.parent.name} has a contract {contract!r} already, whose table "
+                "and model it would share; name another."
+            )
+    folder = project / "conf" / env
+    existing = [name for name in FILES if (folder / name).exists()]
+    if existing and not force:
+        raise UserError(
+            f"conf/{env} has {', '.join(existing)} already: name another --env, or overwrite with "
+            "--force."
+        )
+    return folder
+
+
+def read_file(project: Path, kind: str, place: str, encoding: str | None = None) -> Source:
+    """Read a CSV or Parquet file; a path is one of the folder where the command was called."""
+    if kind != "csv" and encoding is not None:
+        raise UserError("--encoding: is for --csv only; other sources say it themselves.")
+    if "://" not in place:
+        path = Path(place).expanduser().resolve()
+        place = str(path.relative_to(project) if path.is_relative_to(project) else path)
+    # Kedro takes the path for one of the project's; this command may be called elsewhere.
+    found = place if "://" in place else str(project / place)
+    unusual: dict[str, Any] = {}
+    if kind == "csv":
+        with fsspec.open(found, "rb", compression="infer") as file:
+            unusual = guess_csv_form(file.read(), encoding).model_dump(exclude_defaults=True)
+    rows = FileSourceDataset(kind, found, unusual).load()  # type: ignore[arg-type]
+    choices = {f"csv_{key}": value for key, value in unusual.items()}
+    return Source(
+        rows, place.rpartition("/")[2], {"source": kind, f"{kind}_path": place, **choices}
+    )
+
+
+def read_database(kind: str, place: str, contract: str) -> Source:
+    """Read a table, or the rows of a query.
+
+    Raises:
+        ConfigurationError: The contract's own table would be one that somebody else has filled; a
+            query may read that very table, and each run would write its rows into it once more.
+    """
+    url, table = database_url(), f"{contract}_data"
+    with engine_for(url).connect() as connection:
+        known = inspect(connection)
+        is_ours = known.has_table("ingestion_batches") and connection.scalar(
+            text("SELECT EXISTS (SELECT FROM ingestion_batches WHERE table_name = :name)"),
+            {"name": table},
+        )
+        query = f"SELECT EXISTS (SELECT FROM {quoted(table)})"  # noqa: S608
+        is_filled = known.has_table(table) and connection.scalar(text(query))
+    if (is_filled and not is_ours) or (kind, place) == ("table", table):
+        raise ConfigurationError(
+            f"--name: contract {contract!r} would write its rows into {table}, a table that "
+            f"{'it reads' if place == table else 'holds rows of others'}; name another."
+        )
+    described = "the query" if kind == "query" else f"table {place}"
+    rows = PostgresSourceDataset({"con": url}, **{kind: place}).load()  # type: ignore[arg-type]
+    return Source(rows, described, {"source": kind, f"source_{kind}": place})

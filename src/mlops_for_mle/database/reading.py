@@ -1,0 +1,93 @@
+"""Reads the rows of one SELECT by COPY, in a transaction that nothing in it can end or write in."""
+
+from collections.abc import Iterator, Sequence
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, text
+
+from mlops_for_mle.contract.tables import quoted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# The server itself parses the query when it opens a cursor for it, and takes one statement that
+# gives rows: so nothing in it can end the transaction. Scans that share their way, or that several
+# workers do, would give the same rows in another order.
+_PREPARE = """
+SET LOCAL timezone TO 'UTC';
+SET LOCAL synchronize_seqscans TO off;
+SET LOCAL max_parallel_workers_per_gather TO 0;
+SELECT set_config('mlops.query', %s, true);
+DO $$ DECLARE rows refcursor := 'mlops_rows';
+BEGIN OPEN rows FOR EXECUTE current_setting('mlops.query'); END $$;
+FETCH 0 FROM mlops_rows
+"""
+_BLOCK_BYTES = 4 * 2**20
+
+
+def relation(connection: Connection, name: str) -> str:
+    """A table or view as SQL names it.
+
+    A dot stands between schema and table, unless there is a table with a dot in its name.
+    """
+    query = text("SELECT to_regclass(:name)")
+    is_whole = connection.scalar(query, {"name": quoted(name)}) is not None
+    return ".".join(map(quoted, [name] if is_whole else name.split(".", 1)))
+
+
+def begin_reading(connection: Connection, query: str, snapshot: str | None = None) -> Any:
+    """Begin a transaction that cannot write, and have the server look at a query in it.
+
+    Args:
+        connection: In no transaction yet.
+        query: One SELECT.
+        snapshot: What another such transaction has exported; both then see the same rows.
+
+    Returns:
+        The columns, as psycopg2 describes them.
+
+    Raises:
+        psycopg2.Error: The server refuses the query; more than one statement is refused.
+    """
+    session: Any = connection.connection
+    with session.cursor() as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        if snapshot is not None:
+            cursor.execute("SET TRANSACTION SNAPSHOT %s", (snapshot,))
+        cursor.execute(_PREPARE, (query,))
+        return cursor.description
+
+
+def copy_rows(
+    connection: Connection, select: str, types: "Sequence[pa.DataType]"
+) -> "Iterator[pa.RecordBatch]":
+    """The rows of a SELECT, some megabytes at a time; columns are named by their position.
+
+    Args:
+        connection: In a transaction of ``begin_reading``.
+        select: Built around the query that was looked at there.
+        types: Of the columns; text is what the server writes.
+    """
+    from pyarrow import csv
+
+    kinds = {str(position): kind for position, kind in enumerate(types)}
+    session: Any = connection.connection
+    with session.cursor() as cursor, TemporaryFile() as file:
+        cursor.copy_expert(f"COPY ({select}\n) TO STDOUT WITH (FORMAT csv)", file)
+        if not file.tell():
+            return
+        file.seek(0)
+        yield from csv.open_csv(
+            file,
+            csv.ReadOptions(column_names=list(kinds), block_size=_BLOCK_BYTES),
+            csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+            csv.ConvertOptions(
+                column_types=kinds,
+                null_values=[""],
+                true_values=["t"],
+                false_values=["f"],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )

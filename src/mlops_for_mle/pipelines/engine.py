@@ -1,0 +1,47 @@
+"""Where the parallel work of a pipeline is done: on threads, on processes or on a Dask cluster."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pydantic import Field
+
+from mlops_for_mle.contract import Configuration
+from mlops_for_mle.errors import PrerequisiteError
+
+_LOCAL = {"threads": "threading", "processes": "loky"}
+
+
+class Engine(Configuration):
+    """What does the work that joblib is given, in pipelines and inside scikit-learn.
+
+    Attributes:
+        scheduler: ``threads`` or ``processes``, one for each core of this machine; or the address
+            of a Dask scheduler, such as ``tcp://host:8786``, whose workers have this project
+            installed and reach the same database, files and release store.
+    """
+
+    scheduler: str = Field(default="threads", pattern=r"^(threads|processes|(tcp|tls|ucx)://.+)$")
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Have everything that joblib does in the context done there.
+
+        Raises:
+            PrerequisiteError: Dask is not installed.
+            OSError: The scheduler does not answer.
+        """
+        from joblib import parallel_config
+
+        if self.scheduler in _LOCAL:
+            with parallel_config(_LOCAL[self.scheduler], n_jobs=-1):
+                yield
+            return
+        try:
+            from distributed import Client
+        except ImportError as error:
+            raise PrerequisiteError(
+                f"engine.scheduler: {self.scheduler} needs Dask: install this project with its "
+                "extra `scale`."
+            ) from error
+        with Client(self.scheduler) as client, parallel_config("dask", client=client):
+            yield

@@ -1,0 +1,140 @@
+"""What batch scoring reads and writes: rows of any source, a release, predictions."""
+
+from typing import Any
+
+import pandas as pd
+from kedro.io import AbstractDataset
+from kedro_datasets._typing import TablePreview
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.errors import PrerequisiteError
+from mlops_for_mle.pipelines.scoring.batches import run
+from mlops_for_mle.pipelines.scoring.nodes import ChosenRelease, Scoring, Source
+from mlops_for_mle.pipelines.scoring.options import place_of
+from mlops_for_mle.pipelines.scoring.outputs import ParquetOutput, TableOutput
+from mlops_for_mle.pipelines.scoring.sources import DatabaseRows, ParquetRows
+from mlops_for_mle.releases.deployments import current
+from mlops_for_mle.releases.store import ReleaseStore
+
+
+class SourceDataset(AbstractDataset[None, Source]):
+    """Names the rows that a batch scores; they are read while they are scored."""
+
+    def __init__(
+        self,
+        contract: dict[str, Any],
+        credentials: dict[str, Any],
+        source: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Take ``ScoringOptions.source``, and the database's URL as ``credentials["con"]``."""
+        self._source = source or Contract.model_validate(contract).table
+        self._url: str = credentials["con"]
+        self.metadata = metadata
+
+    def load(self) -> Source:
+        """Look at the columns; no row is read yet.
+
+        Raises:
+            SourceError: The database refuses the table or query.
+        """
+        place = place_of(self._source)
+        if place == "file":
+            return ParquetRows.at(self._source)
+        return DatabaseRows.of(self._url, **{place: self._source})
+
+    def save(self, data: None) -> None:
+        """Not possible."""
+        raise NotImplementedError("the rows to be scored are read-only")
+
+    def _describe(self) -> dict[str, Any]:
+        return {"source": self._source}
+
+
+class ScoringReleaseDataset(AbstractDataset[None, ChosenRelease]):
+    """The release that is deployed, or the one that the parameters name."""
+
+    def __init__(
+        self,
+        contract: dict[str, Any],
+        credentials: dict[str, Any],
+        url: str,
+        release: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Take the release store's URL, and ``ScoringOptions.release``."""
+        self._contract = Contract.model_validate(contract).name
+        self._named = release
+        self._url: str = credentials["con"]
+        self._store = url
+        self.metadata = metadata
+
+    def load(self) -> ChosenRelease:
+        """Read its manifest.
+
+        Raises:
+            PrerequisiteError: Nothing is deployed and no release is named.
+            ReleaseError: It is not in the store.
+        """
+        release = self._named
+        if release is None:
+            with engine_for(self._url).connect() as connection:
+                deployed = current(connection, self._contract)
+            if deployed is None:
+                raise PrerequisiteError(
+                    f"Contract {self._contract} was never deployed: run `kedro run` first."
+                )
+            release = deployed.release
+        return ChosenRelease(
+            self._store, ReleaseStore(self._store).manifest(self._contract, release)
+        )
+
+    def save(self, data: None) -> None:
+        """Not possible."""
+        raise NotImplementedError("releases are made by the pipeline deployment")
+
+    def _describe(self) -> dict[str, Any]:
+        return {"contract": self._contract, "release": self._named, "url": self._store}
+
+
+class PredictionsDataset(AbstractDataset[Scoring, pd.DataFrame]):
+    """Scores rows while it writes their predictions, and keeps the rejects beside them."""
+
+    def __init__(
+        self,
+        output: str,
+        credentials: dict[str, Any],
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Take ``ScoringOptions.output``, and the database's URL as ``credentials["con"]``."""
+        self._name = output
+        self._output: ParquetOutput | TableOutput = ParquetOutput(output)
+        if place_of(output) == "table":
+            self._output = TableOutput(credentials["con"], output)
+        self.metadata = metadata
+
+    def save(self, data: Scoring) -> None:
+        """Replace what is there once all rows are scored; after a failure it still is there."""
+        run(data, self._output)
+
+    def load(self) -> pd.DataFrame:
+        """The predictions, all at once."""
+        return self._read(None)
+
+    def preview(self, nrows: int = 10) -> TablePreview:
+        """The first rows, for Kedro-Viz."""
+        return TablePreview(self._read(nrows).astype(str).to_dict(orient="split"))
+
+    def _read(self, row_limit: int | None) -> pd.DataFrame:
+        if not self._exists():
+            raise PrerequisiteError(
+                "There are no predictions, or not all: run `kedro run --pipeline scoring` first."
+            )
+        return self._output.read(row_limit)
+
+    def _exists(self) -> bool:
+        return self._output.exists()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"output": self._name}

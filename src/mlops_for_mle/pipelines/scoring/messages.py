@@ -1,0 +1,118 @@
+"""Reads the row in a Kafka message: a JSON object, or one in the envelope of Kafka Connect.
+
+Kafka Connect's JsonConverter writes ``{"schema": …, "payload": {…}}``; with the JDBC source
+connector the payload is a row of a table. Types that JSON has not are told by the schema.
+"""
+
+import base64
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.rules import read_time
+from mlops_for_mle.pipelines.scoring.following import Arrived
+
+_ENVELOPE = frozenset({"schema", "payload"})
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (times are kept in UTC without saying so)
+_BIGINT = range(-(2**63), 2**63)
+
+
+def arrived(message: Message, contract: Contract) -> Arrived:
+    """The row in a message, or what is wrong with it.
+
+    It has the time of its row or else its own; its key is that of the contract's table, if any.
+    """
+    place = f"kafka:{message.topic()}/{message.partition()}", message.offset() or 0
+    value = message.value()
+    try:
+        values = read_row(value, contract)
+        time = _time(values.get(contract.timestamp))
+    except ValueError as error:
+        return Arrived(*place, (value or b"").decode(errors="replace"), fault=str(error))
+    kind, milliseconds = message.timestamp()
+    if time is None and kind != TIMESTAMP_NOT_AVAILABLE:
+        time = (_EPOCH + timedelta(milliseconds=milliseconds)).isoformat()
+    key = values.get(contract.key)
+    is_key = isinstance(key, int) and not isinstance(key, bool) and key in _BIGINT
+    return Arrived(*place, values, time, key if is_key else None)
+
+
+def read_row(value: bytes | None, contract: Contract) -> dict[str, Any]:
+    """The columns in the value of a message; which of them are allowed is not looked at.
+
+    Raises:
+        ValueError: It holds no row; says why.
+    """
+    if value is None:
+        raise ValueError("has no value (a tombstone)")
+    try:
+        document = msgspec.json.decode(value)
+        # A table may have a column of this name, whose rows are then no envelope.
+        may_be_wrapped = _ENVELOPE.isdisjoint(contract.columns) and isinstance(document, dict)
+        if may_be_wrapped and "payload" in document and document.keys() <= _ENVELOPE:
+            document = _unwrap(document.get("schema"), document["payload"])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"is no JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise ValueError("is no JSON object")  # noqa: TRY004  (one kind for all reasons)
+    # Larger than any number of a table; as text it is refused in words.
+    return {
+        name: str(one) if isinstance(one, int) and one not in _BIGINT else one
+        for name, one in document.items()
+    }
+
+
+def _unwrap(schema: Any, payload: Any) -> Any:
+    """The payload as a message without a schema would have it."""
+    fields = schema.get("fields") if isinstance(schema, dict) else None
+    if not isinstance(payload, dict) or not isinstance(fields, list):
+        return payload
+    values = dict(payload)
+    for field in fields:
+        name = field.get("field") if isinstance(field, dict) else None
+        kind = str(field.get("name") if name is not None else "")
+        read = _LOGICAL_TYPES.get(kind.removeprefix("org.apache.kafka.connect.data."))
+        if read is not None and values.get(name) is not None:
+            try:
+                values[name] = read(values[name], field)
+            except (ArithmeticError, TypeError, ValueError):
+                raise ValueError(f"{name}: is no {kind}, found {values[name]!r:.80}") from None
+    return values
+
+
+def _timestamp(value: Any, field: Mapping[str, Any]) -> str:
+    return (_EPOCH + timedelta(milliseconds=value)).isoformat()
+
+
+def _date(value: Any, field: Mapping[str, Any]) -> str:
+    return (_EPOCH + timedelta(days=value)).date().isoformat()
+
+
+def _decimal(value: Any, field: Mapping[str, Any]) -> Any:
+    # With decimal.format=NUMERIC the converter writes a number.
+    if not isinstance(value, str):
+        return value
+    unscaled = int.from_bytes(base64.b64decode(value, validate=True), "big", signed=True)
+    return Decimal(unscaled).scaleb(-int(field["parameters"]["scale"]))
+
+
+_LOGICAL_TYPES: dict[str, Callable[[Any, Mapping[str, Any]], Any]] = {
+    "Timestamp": _timestamp,
+    "Date": _date,
+    "Decimal": _decimal,
+}
+
+
+def _time(value: Any) -> str | None:
+    """Text in ISO 8601, or milliseconds since 1970, as text in UTC."""
+    try:
+        if isinstance(value, int):
+            return (_EPOCH + timedelta(milliseconds=value)).isoformat()
+        return None if value is None else read_time(value).isoformat()
+    except (ArithmeticError, AttributeError, TypeError, ValueError):
+        raise ValueError(f"timestamp: is no ISO 8601 time, found {value!r:.80}") from None

@@ -1,0 +1,70 @@
+"""The parameters of batch scoring."""
+
+import re
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from mlops_for_mle.contract import Configuration
+from mlops_for_mle.contract.model import LONGEST_NAME
+from mlops_for_mle.pipelines.engine import Engine
+
+Place = Literal["table", "query", "file"]
+
+_QUERY = re.compile(r"\s*(select|with)\s", re.IGNORECASE)
+_SUFFIX = ".parquet"
+_REJECTS = "_rejects"
+
+
+class ScoringOptions(Configuration):
+    """What is scored and where the predictions go.
+
+    Attributes:
+        source: A table of the project's database, a query that begins with SELECT or WITH, or the
+            path or URL of a Parquet file or a folder of them, which ends in ``.parquet``; None for
+            the contract's table.
+        output: A table, or the path or URL of a folder that ends in ``.parquet``. Rows that do not
+            fit the contract go to another one beside it, whose name has ``_rejects`` at its end.
+        release: The release to score with; None for the one that is deployed.
+        keep: Columns of the source that are copied beside the predictions; None for those of the
+            contract's key and timestamp that the source has.
+        chunk_rows: How many rows of a table are one task, and how many of a file are read at once.
+        engine: What scores.
+    """
+
+    source: str | None = Field(default=None, min_length=1)
+    output: str = Field(default="data/07_model_output/predictions.parquet", min_length=1)
+    release: str | None = Field(default=None, min_length=1)
+    keep: tuple[str, ...] | None = None
+    chunk_rows: int = Field(default=50_000, ge=1, le=5_000_000)
+    engine: Engine = Engine()
+
+    @field_validator("output")
+    @classmethod
+    def _output_can_be_written(cls, output: str) -> str:
+        if place_of(output) == "query":
+            raise ValueError("is a query; allowed are a table or a path that ends in .parquet")
+        name = rejects_beside(output).rpartition(".")[-1]
+        if place_of(output) == "table" and len(name.encode()) > LONGEST_NAME:
+            raise ValueError(f"leaves no room for {_REJECTS} in {LONGEST_NAME} bytes")
+        return output
+
+    @model_validator(mode="after")
+    def _output_is_not_the_source(self) -> Self:
+        if self.source in {self.output, rejects_beside(self.output)}:
+            raise ValueError("source and output are the same, so that one would replace the other")
+        return self
+
+
+def place_of(text: str) -> Place:
+    """What a source or an output names."""
+    if _QUERY.match(text):
+        return "query"
+    return "file" if text.lower().endswith(_SUFFIX) else "table"
+
+
+def rejects_beside(output: str) -> str:
+    """Where rows go that do not fit the contract: the output's name with ``_rejects``."""
+    if place_of(output) == "file":
+        return f"{output[: -len(_SUFFIX)]}{_REJECTS}{output[-len(_SUFFIX) :]}"
+    return f"{output}{_REJECTS}"

@@ -1,0 +1,246 @@
+"""`kedro contract infer` on real files, a real database and real folders."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from kedro.framework.startup import bootstrap_project
+from sqlalchemy import text
+
+from mlops_for_mle.cli import cli
+from mlops_for_mle.commands.project import read_configuration, read_contract
+from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
+from tests.conftest import PROJECT
+from tests.integration.projects import copy_project
+from tests.mixed_rows import TARGET, mixed_rows
+
+pytestmark = pytest.mark.integration
+
+ROWS = 400
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with the shipped configuration and a CSV file, as the working folder."""
+    copy_project(PROJECT, tmp_path)
+    for example in ("wine", "diabetes", "subscriptions"):
+        shutil.rmtree(tmp_path / "conf" / example)
+    mixed_rows(ROWS).to_csv(tmp_path / "orders.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def called(folder: Path, kind: str = "csv", place: str = "orders.csv", **changes: Any) -> Result:
+    """`kedro contract infer` in a project; an option that is True is a flag."""
+    arguments = ["infer", f"--{kind}", place]
+    for option, value in ({"target": TARGET, "name": "orders"} | changes).items():
+        arguments += [f"--{option}"] if value is True else [f"--{option}", value]
+    command = cli.get_command(click.Context(cli), "contract")
+    assert command is not None
+    return CliRunner().invoke(command, arguments, obj=bootstrap_project(folder))
+
+
+def infer(folder: Path, *source: str, **changes: Any) -> str:
+    """What a person reads who succeeds."""
+    result = called(folder, *source, **changes)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def complaint(folder: Path, *source: str, **changes: Any) -> str:
+    """What a person reads who does not."""
+    result = called(folder, *source, **changes)
+    assert result.exit_code == 1, result.output
+    assert "Traceback" not in result.output
+    return result.output
+
+
+def globals_of(folder: Path, env: str = "orders") -> Any:
+    return yaml.safe_load((folder / "conf" / env / "globals.yml").read_text("utf-8"))
+
+
+def test_a_csv_file_becomes_an_environment_that_kedro_reads(folder: Path) -> None:
+    said = infer(folder, env="new")
+
+    assert globals_of(folder, "new") == {
+        "source": "csv",
+        "csv_path": "orders.csv",
+        "data_folder": "data/new",
+        "experiment": "orders",
+    }
+    contract = read_contract(folder, "new")
+    assert contract.table == "orders_data"
+    assert len(contract.features) == 16
+    assert "kedro run --env new" in said
+    assert "refund is missing or not depending on the target" in said
+
+
+def test_how_a_csv_file_is_written_is_recorded_for_ingestion(folder: Path) -> None:
+    rows = mixed_rows(ROWS).assign(길이=[str(n % 7) for n in range(ROWS)])
+    written = rows.replace(r"^(-?\d+)\.(\d+)$", r"\1,\2", regex=True)
+    written.to_csv(folder / "orders.csv.gz", index=False, sep=";", encoding="cp949")
+
+    said = infer(folder, place="orders.csv.gz")
+
+    assert "read with csv_encoding: cp949, csv_separator: semicolon" in said
+    found = globals_of(folder)
+    forms = [found[f"csv_{key}"] for key in ("encoding", "separator", "decimal")]
+    assert forms == ["cp949", "semicolon", "comma"]
+    entry = read_configuration(folder, "orders")["catalog"]["source_rows"]
+    reader = FileSourceDataset(**{key: entry[key] for key in ("format", "filepath", "form")})
+    pd.testing.assert_frame_equal(reader.load(), rows, check_dtype=False)
+
+
+def test_a_parquet_file_gives_the_types_that_it_has(folder: Path) -> None:
+    rows = pd.DataFrame(
+        {
+            "amount": pd.Series(range(ROWS), dtype="int64") % 37,
+            "is open": pd.Series([True, False, None, True] * (ROWS // 4), dtype="boolean"),
+            "day": pd.date_range("2024-01-01", periods=ROWS).date,
+            TARGET: [True, False] * (ROWS // 2),
+        }
+    )
+    rows.to_parquet(folder / "orders.parquet")
+
+    infer(folder, "parquet", "orders.parquet")
+
+    features = read_contract(folder, "orders").features
+    assert {name: one.type for name, one in features.items()} == {
+        "amount": "integer",
+        "is open": "boolean",
+        "day": "date",
+    }
+    assert globals_of(folder)["parquet_path"] == "orders.parquet"
+
+
+@pytest.fixture
+def shop(database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database with a table of somebody else's, under a name that needs quotes."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    rows = mixed_rows(ROWS).assign(price=lambda one: one["price"].astype(float))
+    with engine_for(database_url).begin() as connection:
+        connection.execute(text('CREATE SCHEMA "My Shop"'))
+        rows.to_sql("Orders", connection, schema="My Shop", index=False)
+    return database_url
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [
+        ("table", "My Shop.Orders"),
+        ("query", 'SELECT * FROM "My Shop"."Orders"\nWHERE price > 0 AND size LIKE \'%\''),
+    ],
+)
+def test_a_table_or_a_query_becomes_an_environment(
+    folder: Path, shop: str, kind: str, place: str
+) -> None:
+    del shop
+    said = infer(folder, kind, place)
+
+    assert f"{ROWS} from {'table My Shop.Orders' if kind == 'table' else 'the query'}" in said
+    assert globals_of(folder)[f"source_{kind}"] == place
+    assert read_contract(folder, "orders").features["price"].type == "float"
+
+
+def test_nothing_that_a_person_wrote_is_overwritten_unless_forced(folder: Path) -> None:
+    infer(folder)
+    reviewed = folder / "conf/orders/parameters.yml"
+    reviewed.write_text("# reviewed\n" + reviewed.read_text("utf-8"), "utf-8")
+    (folder / "conf/orders/contract.yml").unlink()
+
+    said = complaint(folder)
+
+    assert "conf/orders has globals.yml, parameters.yml already" in said
+    assert "overwrite with --force" in said
+
+    assert reviewed.read_text("utf-8").startswith("# reviewed")
+    assert not (folder / "conf/orders/contract.yml").exists()
+    infer(folder, force=True)
+    assert not reviewed.read_text("utf-8").startswith("# reviewed")
+
+
+@pytest.mark.parametrize(
+    ("request_of", "said"),
+    [
+        ({"place": "nowhere.csv"}, "No such file or directory"),
+        ({"name": "iris"}, "--name: conf/base has a contract 'iris' already"),
+        ({"env": "base"}, "--env: conf/base is the shipped example"),
+        ({"env": "local"}, "--env: conf/local is read by every command without --env; name"),
+        ({"env": "postgres"}, "--env: data/postgres, where its files would go, is a folder of"),
+        ({"env": "../new"}, "--env: expected letters, digits"),
+        ({"name": "Big Name", "env": "new"}, "name: String should match pattern"),
+        ({"target": "return"}, "did you mean 'returned'?"),
+        ({"kind": "parquet"}, "orders.csv: Parquet magic bytes not found"),
+        ({"encoding": "utf-16-le"}, "orders.csv: is no UTF-16-LE text"),
+        ({"encoding": "klingon"}, "unknown encoding: klingon"),
+        ({"encoding": "utf-8", "kind": "parquet"}, "--encoding: is for --csv only"),
+        ({"kind": "table", "place": "orders_data"}, "a table that it reads; name another."),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_refused_and_writes_nothing(
+    folder: Path, request_of: dict[str, Any], said: str
+) -> None:
+    before = sorted(folder.rglob("*"))
+
+    assert said in complaint(folder, **request_of)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_broken_file_of_another_environment_is_named(folder: Path) -> None:
+    (folder / "conf/other").mkdir()
+    (folder / "conf/other/contract.yml").write_bytes(b"contract: {name: x\n  foo: [")
+
+    assert "conf/other/contract.yml" in complaint(folder)
+
+
+def test_a_file_of_another_environment_without_a_contract_does_not_matter(folder: Path) -> None:
+    (folder / "conf/other").mkdir()
+    (folder / "conf/other/contract.yml").write_text("contract: [1, 2]\n", "utf-8")
+
+    assert "kedro run --env orders" in infer(folder)
+
+
+def test_a_query_of_the_table_that_the_contract_would_write_is_refused(
+    folder: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    with engine_for(database_url).begin() as connection:
+        connection.execute(text("CREATE TABLE mine_data (x float8, returned int)"))
+        connection.execute(
+            text("INSERT INTO mine_data SELECT random(), n % 2 FROM generate_series(1, 200) AS n")
+        )
+    for kind, place in (("query", "SELECT * FROM mine_data"), ("table", "public.mine_data")):
+        said = complaint(folder, kind, place, name="mine", target="returned")
+
+        assert "a table that holds rows of others; name another" in said
+    assert not (folder / "conf" / "mine").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "said"),
+    [
+        ("table", "Nowhere", 'source_table: relation "Nowhere" does not exist'),
+        ("query", "SELEKT 1", "expected is one SELECT: syntax error"),
+        ("query", "DELETE FROM deployments", "cannot open DELETE query as cursor"),
+        ("query", "SELECT 1 AS a, 2 AS a, 3 AS returned", "'a' 2 times among its columns"),
+        ("query", "SELECT 1 AS a, 2 AS returned WHERE false", "the query has no rows"),
+    ],
+)
+def test_a_database_that_refuses_is_quoted(
+    folder: Path, shop: str, kind: str, place: str, said: str
+) -> None:
+    del shop
+    assert said in complaint(folder, kind, place)
+
+
+def test_one_source_is_needed_and_only_one(folder: Path) -> None:
+    result = called(folder, table="b")
+
+    assert result.exit_code == 2
+    assert "Give exactly one of --csv, --parquet, --table, --query (found 2)" in result.output

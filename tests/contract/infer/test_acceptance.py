@@ -1,0 +1,143 @@
+"""The law of the inference: the contract of a table accepts that table."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from mlops_for_mle.contract.infer.propose import Proposal, propose
+from mlops_for_mle.errors import SourceError
+from mlops_for_mle.pipelines.data_ingestion.nodes import Batch
+from tests.integration.observations import batch_of
+from tests.mixed_rows import TARGET, mixed_rows
+
+ROWS = 40
+
+
+def ingest(rows: pd.DataFrame, proposal: Proposal) -> Batch:
+    """What ingestion does with the rows, with the options that the inference writes."""
+    options = {"rename": proposal.rename, "date_formats": proposal.date_formats}
+    return batch_of(proposal.contract(), rows, **options)
+
+
+def assert_accepted(rows: pd.DataFrame, target: str) -> None:
+    batch = ingest(rows, propose(rows, "things", target, "things.csv"))
+
+    assert batch.rejected["reason"].tolist() == []
+    assert len(batch.accepted) == len(rows)
+
+
+def columns_of(values: "st.SearchStrategy[Any]") -> "st.SearchStrategy[list[Any]]":
+    return st.lists(values, min_size=ROWS, max_size=ROWS)
+
+
+def repeated(values: "st.SearchStrategy[Any]") -> "st.SearchStrategy[list[Any]]":
+    """Few different values, each of them often."""
+    return st.lists(values, min_size=2, max_size=5, unique=True).flatmap(
+        lambda few: columns_of(st.sampled_from(few))
+    )
+
+
+FLOATS = st.floats(allow_nan=False, allow_infinity=False, width=32)
+TEXTS = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=8)
+DATES = st.dates(pd.Timestamp("1900-01-01").date(), pd.Timestamp("2100-01-01").date())
+TIMES = st.datetimes(pd.Timestamp("1900-01-01"), pd.Timestamp("2100-01-01"))
+
+COLUMNS = st.one_of(
+    columns_of(FLOATS),
+    columns_of(st.one_of(st.just(np.nan), FLOATS)),
+    columns_of(st.integers(-(2**53) + 1, 2**53 - 1)),
+    columns_of(st.booleans()),
+    columns_of(DATES),
+    columns_of(TIMES),
+    repeated(TEXTS),
+    repeated(st.integers(0, 9)),
+)
+
+
+@given(COLUMNS, COLUMNS, repeated(TEXTS), st.booleans())
+def test_any_table_that_is_not_refused_is_accepted_whole(
+    first: list[Any], second: list[Any], target: list[str], as_text: bool
+) -> None:
+    rows = pd.DataFrame({"a b": first, "select": second, "y": target})
+    if as_text:
+        rows = rows.astype(str).replace({"nan": "", "NaT": "", "None": ""})
+    try:
+        proposal = propose(rows, "things", "y", "things.csv")
+    except SourceError:
+        assume(False)
+    batch = ingest(rows, proposal)
+
+    assert batch.rejected["reason"].tolist() == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_table_of_mixed_columns_is_accepted_whole(seed: int) -> None:
+    assert_accepted(mixed_rows(1_000, seed), TARGET)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [[True, False], ["True", "False"], ["예", "아니오"], [1, 2], [1.0, 2.0], ["1.0", "2.0"]],
+)
+def test_classes_of_each_form_are_accepted(target: list[Any]) -> None:
+    rows = pd.DataFrame(
+        {"a": np.linspace(0, 1, ROWS), "y": np.resize(np.array(target, object), ROWS)}
+    )
+
+    assert_accepted(rows.infer_objects(), "y")
+
+
+def test_a_class_that_is_written_as_a_float_is_read_as_the_whole_number() -> None:
+    rows = pd.DataFrame({"a": np.linspace(0, 1, ROWS), "y": np.resize([0.0, 1.0], ROWS)})
+
+    for source in (rows, rows.astype(str)):
+        accepted = ingest(source, propose(source, "things", "y", "things.csv")).accepted
+
+        assert accepted["y"].dtype == np.int64
+        assert accepted["y"].tolist() == [0, 1] * (ROWS // 2)
+
+
+def test_rows_without_an_outcome_are_the_only_ones_that_are_rejected() -> None:
+    rows = mixed_rows(500)
+    rows.loc[[3, 77], TARGET] = ""
+
+    batch = ingest(rows, propose(rows, "orders", TARGET, "orders.csv"))
+
+    assert batch.rejected["row_number"].tolist() == [4, 78]
+    assert all("missing" in reason for reason in batch.rejected["reason"])
+
+
+def test_a_value_far_outside_what_was_seen_is_rejected_by_its_range() -> None:
+    rows = mixed_rows(500)
+    proposal = propose(rows, "orders", TARGET, "orders.csv")
+    rows.loc[3, "items"] = "1000"
+
+    assert ingest(rows, proposal).rejected["row_number"].tolist() == [4]
+
+
+@pytest.mark.parametrize(
+    ("days", "code"),
+    [
+        (("31/01/2024", "01/02/2024"), "%d/%m/%Y"),
+        (("01/31/2024", "01/02/2024"), "%m/%d/%Y"),
+        (("1.2.2024", "31.1.2024"), "%d.%m.%Y"),
+        (("2024년 1월 2일", "2024년 12월 31일"), "%Y년 %m월 %d일"),
+        (("2024. 1. 2.", "2024. 12. 31."), "%Y. %m. %d."),
+        (("Jan 2, 2024", "Dec 31, 2024"), "%b %d, %Y"),
+        (("2 May 2024 10:30", "31 May 2024 09:00"), "%d %b %Y %H:%M"),
+    ],
+)
+def test_dates_in_one_format_that_can_only_be_read_in_one_way_are_accepted(
+    days: tuple[str, str], code: str
+) -> None:
+    rows = pd.DataFrame(
+        {"a": range(ROWS), "day": np.resize(days, ROWS), "y": np.resize(["a", "a", "b"], ROWS)}
+    )
+    rows["a"] += rows["a"] % 2
+
+    assert propose(rows, "things", "y", "things.csv").date_formats == {"day": code}
+    assert_accepted(rows, "y")

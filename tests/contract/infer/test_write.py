@@ -1,0 +1,159 @@
+"""The files of the environment: the project takes every block, every value comes back."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from mlops_for_mle.contract.infer.propose import Wishes, propose
+from mlops_for_mle.contract.infer.write import FILES, comment, write, yaml_key, yaml_value
+from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+from mlops_for_mle.pipelines.registry.options import GateOptions
+from mlops_for_mle.pipelines.training.estimators import names_for
+from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
+
+ROWS = 100
+RANDOM = np.random.default_rng(3)
+LONG = "the distance in metres that was covered between the two stations"
+
+
+def written(
+    folder: Path, name: str = "rides", wishes: Wishes | None = None, **columns: Any
+) -> dict[str, Any]:
+    """The blocks of the files."""
+    rows = pd.DataFrame({LONG: RANDOM.random(ROWS), **columns})
+    proposal = propose(rows, name, "y", "rides.csv", wishes)
+    write(folder / "new", proposal, {"source": "csv", "csv_path": "a: b.csv"})
+    assert sorted(one.name for one in (folder / "new").iterdir()) == sorted(FILES)
+    texts = [one.read_text("utf-8") for one in (folder / "new").iterdir()]
+    return {key: value for text in texts for key, value in yaml.safe_load(text).items()}
+
+
+def test_every_block_is_one_that_the_project_takes(tmp_path: Path) -> None:
+    blocks = written(tmp_path, y=np.tile(["a", "b"], ROWS // 2))
+
+    TrainingOptions.model_validate(blocks["training"])
+    GateOptions.model_validate(blocks["gates"])
+    options = IngestionOptions.model_validate({**blocks["ingestion"], "source": "csv"})
+    (renamed,) = blocks["contract"]["features"]
+    assert options.rename == {LONG: renamed}
+    assert (blocks["experiment"], blocks["data_folder"]) == ("rides", "data/new")
+    assert blocks["csv_path"] == "a: b.csv"
+
+
+@pytest.mark.parametrize("name", ["off", "y", "null"])
+def test_a_name_that_yaml_takes_for_something_else_stays_a_name(name: str, tmp_path: Path) -> None:
+    blocks = written(tmp_path, name, y=np.tile(["a", "b"], ROWS // 2))
+
+    assert blocks["contract"]["name"] == name
+    assert blocks["experiment"] == name
+
+
+@pytest.mark.parametrize(
+    ("target", "metric", "estimator"),
+    [
+        (np.tile(["a", "b"], ROWS // 2), "accuracy", "logistic"),
+        (np.tile(["a", "a", "a", "b"], ROWS // 4), "balanced_accuracy", "logistic"),
+        (np.sqrt(np.arange(ROWS)), "rmse", "ridge"),
+    ],
+    ids=["balanced", "imbalanced", "regression"],
+)
+def test_metric_and_estimator_suit_the_target(
+    target: Any, metric: str, estimator: str, tmp_path: Path
+) -> None:
+    blocks = written(tmp_path, y=target)
+
+    assert blocks["gates"]["metric"] == metric
+    assert blocks["gates"]["threshold"] is None
+    assert blocks["training"]["estimator"]["name"] == estimator
+    task = "regression" if metric == "rmse" else "classification"
+    text = (tmp_path / "new/parameters.yml").read_text("utf-8")
+    assert f"# One of {', '.join(names_for(task))};" in text
+
+
+@pytest.mark.parametrize(("rare", "parameters"), [(2, {"class_weight": "balanced"}), (20, {})])
+def test_rare_classes_are_given_weight(
+    rare: int, parameters: dict[str, Any], tmp_path: Path
+) -> None:
+    is_rare = np.arange(ROWS) % (ROWS // rare) == 7 % (ROWS // rare)
+    blocks = written(tmp_path, y=np.where(is_rare, "b", "a"))
+
+    assert TrainingOptions.model_validate(blocks["training"]).estimator.parameters == parameters
+    assert blocks["gates"]["metric"] == "balanced_accuracy"
+
+
+def test_the_tolerance_of_an_error_is_in_the_targets_unit(tmp_path: Path) -> None:
+    target = RANDOM.normal(0, 1_000, ROWS)
+
+    tolerance = written(tmp_path, y=target)["gates"]["tolerance"]
+    assert tolerance == pytest.approx(0.02 * target.std(), rel=0.02)
+
+
+def test_what_was_wished_for_or_is_in_the_data_is_allowed_in_training(tmp_path: Path) -> None:
+    plan = np.resize(["a", "b", "c"], ROWS)
+    score = np.where(plan == "a", 1.0, 5.0) + RANDOM.random(ROWS)
+
+    told = written(tmp_path, wishes=Wishes(include=["score"]), score=score, y=plan == "a")
+
+    limits = DataCheckOptions.model_validate(told["data_checks"])
+    assert limits.allowed_predictors == ("score",)
+    assert limits.maximum_label_noise == 0.1
+
+
+def test_labels_that_contradict_one_another_do_not_stop_training(tmp_path: Path) -> None:
+    rows = 4 * ROWS
+    x = RANDOM.random(rows)
+    answer = (x > 0.5) ^ (RANDOM.random(rows) < 0.15)
+    proposal = propose(pd.DataFrame({"x": x, "y": answer}), "rides", "y", "rides.csv")
+    assert proposal.label_noise > 0.1
+
+    write(tmp_path / "new", proposal, {})
+
+    blocks = yaml.safe_load((tmp_path / "new/parameters.yml").read_text("utf-8"))
+    assert DataCheckOptions.model_validate(blocks["data_checks"]).maximum_label_noise is None
+
+
+# No surrogates and no bytes that YAML has no form for; "???" stands for "missing" in OmegaConf.
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30).filter(lambda x: x != "???")
+KEYS = TEXTS.filter(bool)
+TREACHEROUS = (
+    *("no", "Yes", "null", "~", "nan", ".inf", "1e5", "0x10", "00123", "1:30", "2024-01-02"),
+    *("=", "<<", "${x}", "\\${x}", "\\\\${a.b}", "a: b", "# no", "- x", "'", '"', "@x", "😀"),
+    "서울 강남",
+)
+
+
+def read_back(document: str) -> Any:
+    return OmegaConf.to_container(OmegaConf.create(document), resolve=True)
+
+
+@pytest.mark.parametrize("text", TREACHEROUS)
+def test_text_that_yaml_or_omegaconf_would_take_for_something_else_comes_back(text: str) -> None:
+    assert read_back(f"value: {yaml_value([text])}") == {"value": [text]}
+    assert read_back(f"{yaml_key(text)}: 1") == {text: 1}
+
+
+@given(
+    st.dictionaries(
+        KEYS,
+        TEXTS
+        | st.integers()
+        | st.booleans()
+        | st.none()
+        | st.floats(allow_nan=False, allow_infinity=False),
+        max_size=4,
+    )
+)
+def test_any_mapping_comes_back(values: dict[str, Any]) -> None:
+    assert read_back(f"value: {yaml_value(values)}") == {"value": values}
+
+
+@given(st.text())
+def test_a_comment_is_one_printable_line(text: str) -> None:
+    assert read_back(f"a: 1  # {comment(text)}\nb: 2") == {"a": 1, "b": 2}

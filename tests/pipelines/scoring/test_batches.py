@@ -1,0 +1,477 @@
+"""`kedro run --pipeline scoring`: any table, query or file to a table or files, or nothing."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.errors import (
+    ConfigurationError,
+    PrerequisiteError,
+    ReleaseError,
+    SourceError,
+    UserError,
+)
+from mlops_for_mle.pipelines.scoring.batches import loaded, run
+from mlops_for_mle.pipelines.scoring.datasets import PredictionsDataset, ScoringReleaseDataset
+from mlops_for_mle.pipelines.scoring.nodes import ChosenRelease, Part, Scoring
+from mlops_for_mle.pipelines.scoring.options import ScoringOptions
+from mlops_for_mle.pipelines.scoring.outputs import ParquetOutput, TableOutput
+from mlops_for_mle.releases.manifest import Release
+from tests.integration.expectations import refused
+from tests.integration.projects import run_session
+from tests.integration.servers import query, scalar
+from tests.new_releases import house_release, iris_release
+from tests.pipelines.scoring.stage import FEATURES, Stage, staged
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def release() -> Release:
+    return iris_release(3)
+
+
+@pytest.fixture
+def stage(
+    database_url: str,
+    contract: Contract,
+    tmp_path: Path,
+    release: Release,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Stage:
+    return staged(database_url, contract, tmp_path / "releases", monkeypatch, release)
+
+
+@contextmanager
+def refusing(kind: type[UserError], pattern: str) -> Iterator[None]:
+    """Expect one sentence that matches."""
+    with refused(kind) as refusal:
+        yield
+    assert re.search(pattern, refusal.message), refusal.message
+
+
+def rows_with_gaps(count: int = 100) -> pd.DataFrame:
+    random = np.random.default_rng(1)
+    rows = pd.DataFrame(random.uniform(0.5, 7, (count, 4)), columns=FEATURES)
+    rows.insert(0, "id", np.arange(10, 10 + count))
+    rows.loc[::10, "petal_width"] = np.nan
+    return rows
+
+
+def answers(stage: Stage, rows: pd.DataFrame) -> list[int]:
+    scorer = loaded(stage.store, "iris", iris_release(3).manifest.release)
+    found = scorer.predictor.predict(rows[FEATURES].to_numpy(np.float64))
+    return [int(value) for value in found.values]
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+def test_a_file_becomes_files_of_predictions_with_the_rejects_beside_them(
+    stage: Stage, release: Release, tmp_path: Path, scheduler: str
+) -> None:
+    rows = rows_with_gaps()
+    rows.to_parquet(tmp_path / "rows.parquet", row_group_size=30)
+
+    output = stage.batch(
+        ["id"],
+        chunk_rows=7,
+        source=str(tmp_path / "rows.parquet"),
+        output=str(tmp_path / "new/out.parquet"),
+        engine={"scheduler": scheduler},
+    )
+
+    found = output.load()
+    good = rows[rows.petal_width.notna()]
+    assert found.columns.tolist() == [
+        *("row_number", "id", "iris_class", "label", "probabilities", "model_version", "release")
+    ]
+    assert found.row_number.tolist() == (good.index + 1).tolist()
+    assert found.id.tolist() == good.id.tolist()
+    assert found.iris_class.tolist() == answers(stage, good)
+    assert found.label.map({"setosa": 0, "versicolor": 1, "virginica": 2}).equals(found.iris_class)
+    assert found.probabilities.map(np.argmax).equals(found.iris_class)
+    assert set(found.model_version) == {3}
+    assert set(found.release) == {release.manifest.release}
+    rejects = pd.read_parquet(tmp_path / "new/out_rejects.parquet")
+    assert rejects.row_number.tolist() == list(range(1, 100, 10))
+    assert rejects.reason.str.startswith("petal_width: is missing").all()
+    assert '"id": 10' in rejects.row_data[0]
+    assert pd.read_parquet(tmp_path / "new/out.parquet").equals(found)
+    files = {path.name for path in (tmp_path / "new").rglob("*")}
+    parts = {f"part-0000{number}.parquet" for number in range(4)}
+    assert files == {"out.parquet", "out_rejects.parquet", "_SUCCESS", *parts}
+    assert len(output.preview(5)["data"]) == 5
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+def test_a_table_becomes_a_table_of_predictions(stage: Stage, scheduler: str) -> None:
+    stage.insert(50)
+    query(stage.url, "UPDATE iris_data SET sepal_width = 'NaN' WHERE id = 7")
+
+    output = stage.batch(
+        ["timestamp", "id"], chunk_rows=8, output="scores", engine={"scheduler": scheduler}
+    )
+
+    found = output.load()
+    assert found.row_number.tolist() == [*range(1, 7), *range(8, 51)]
+    assert found.id.tolist() == found.row_number.tolist()
+    assert found.timestamp.iloc[0] == pd.Timestamp("2026-01-01 00:00:01")
+    observed = pd.DataFrame(
+        query(stage.url, f"SELECT {', '.join(FEATURES)} FROM iris_data WHERE id <> 7 ORDER BY id"),
+        columns=FEATURES,
+    )
+    assert found.iris_class.tolist() == answers(stage, observed)
+    ((kind, total),) = query(
+        stage.url,
+        "SELECT pg_typeof(probabilities)::text, sum(p) FROM scores, "
+        "unnest(probabilities) AS p GROUP BY 1",
+    )
+    assert (kind, total) == ("double precision[]", pytest.approx(49, abs=1e-3))
+    assert query(stage.url, "SELECT row_number FROM scores_rejects") == [(7,)]
+
+
+@pytest.mark.parametrize(
+    "key", ["uuid DEFAULT gen_random_uuid()", "numeric", "timestamptz", 'text COLLATE "C"']
+)
+def test_a_table_is_divided_by_whatever_its_key_is(stage: Stage, key: str) -> None:
+    values = {"numeric": "n / 7.0", "timestamptz": "now() + n * interval '1 us'"}
+    value = values.get(key, "gen_random_uuid()" if key.startswith("uuid") else "chr(39) || n")
+    query(stage.url, f'CREATE TABLE keyed ("the key" {key} PRIMARY KEY)')
+    query(stage.url, f"INSERT INTO keyed SELECT {value} FROM generate_series(1, 100) AS n")
+    for name in FEATURES:
+        query(stage.url, f"ALTER TABLE keyed ADD COLUMN {name} float8 DEFAULT 1.5")
+
+    found = stage.batch(["the key"], chunk_rows=7, source="keyed", output="scores").load()
+
+    assert found.row_number.tolist() == list(range(1, 101))
+    assert found["the key"].is_unique
+
+
+def test_all_parts_of_a_table_are_of_one_moment(stage: Stage) -> None:
+    stage.insert(20)
+    source = stage.source()
+
+    with source.parts(5) as parts:
+        query(stage.url, "UPDATE iris_data SET id = id + 100")
+        stage.insert(3)
+        read = [table for part in parts for table in source.read(part, ["id"], 5)]
+
+    assert len(parts) == 4
+    assert sorted(pa.concat_tables(read)["id"].to_pylist()) == list(range(1, 21))
+
+
+def test_a_query_is_scored(stage: Stage, tmp_path: Path) -> None:
+    stage.insert(20)
+    source = f"SELECT {', '.join(FEATURES)}, id::text AS name FROM iris_data WHERE id > 12;"
+
+    found = stage.batch(["name"], source=source, output=str(tmp_path / "out.parquet")).load()
+
+    assert sorted(found.name) == sorted(str(number) for number in range(13, 21))
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("WITH gone AS (DELETE FROM iris_data RETURNING *) SELECT * FROM gone", "the query: "),
+        ("SELECT *, sneak() FROM iris_data", "read-only transaction"),
+        ("SELECT 1) TO STDOUT; COMMIT; DELETE FROM iris_data; --", "the query: "),
+        ("SELECT 1; DELETE FROM iris_data", "the query: "),
+    ],
+)
+def test_a_query_cannot_change_anything(stage: Stage, source: str, said: str) -> None:
+    stage.insert(3)
+    query(
+        stage.url,
+        "CREATE FUNCTION sneak() RETURNS float8 LANGUAGE sql AS "
+        "'DELETE FROM iris_data RETURNING 1::float8'",
+    )
+    with pytest.raises(Exception, match=said):
+        stage.batch(["sneak"], source=source, output="t")
+    assert rows_of(stage) == 3
+
+
+def test_a_second_run_replaces_the_first(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "out.parquet").write_text("the single file of an earlier version")
+    for output in ("scores", str(tmp_path / "out.parquet")):
+        stage.insert(5)
+        assert len(stage.batch(output=output, chunk_rows=2).load()) == rows_of(stage)
+        stage.insert(5)
+        assert len(stage.batch(output=output).load()) == rows_of(stage)
+
+
+def rows_of(stage: Stage) -> int:
+    return int(scalar(stage.url, "SELECT count(*) FROM iris_data"))
+
+
+def test_a_table_that_is_there_keeps_its_grants_indexes_and_views(stage: Stage) -> None:
+    stage.insert(5)
+    stage.batch(["id"], output="scores")
+    query(
+        stage.url,
+        "CREATE INDEX by_class ON scores (iris_class); GRANT SELECT ON scores TO PUBLIC; "
+        "CREATE VIEW classes AS SELECT iris_class, count(*) FROM scores GROUP BY 1; "
+        "ALTER TABLE scores ADD COLUMN noted_at timestamptz DEFAULT now()",
+    )
+    stage.insert(5)
+
+    stage.batch(["id"], output="scores")
+
+    assert scalar(stage.url, "SELECT sum(count) FROM classes") == 10
+    assert scalar(stage.url, "SELECT count(*) FROM pg_indexes WHERE indexname = 'by_class'") == 1
+    assert scalar(stage.url, "SELECT count(noted_at) FROM scores") == 10
+    grant = "SELECT array_to_string(relacl, ' ') FROM pg_class WHERE relname = 'scores'"
+    assert "=r/" in scalar(stage.url, grant)
+
+
+@dataclass(frozen=True)
+class Breaking:
+    """A source that breaks in its second part, or has a row more each time that it is read."""
+
+    name: str
+    schema: pa.Schema
+
+    @contextmanager
+    def parts(self, size: int) -> Iterator[list[Part]]:
+        yield [Part(0, 1, "good"), Part(1, 4, "bad")]
+
+    def read(self, part: Part, columns: Sequence[str], size: int) -> Iterator[pa.Table]:
+        if part.piece == "bad":
+            raise SourceError("the disk is gone")
+        yield pa.table({name: [1.0, 2.0, 3.0] for name in columns})
+
+
+@pytest.mark.parametrize("kind", ["table", "file"])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_failed_run_leaves_what_was_there(
+    stage: Stage, release: Release, tmp_path: Path, kind: str, is_first: bool
+) -> None:
+    stage.insert(30)
+    folder = tmp_path / "out"
+    name = "scores" if kind == "table" else str(folder / "out.parquet")
+    if not is_first:
+        stage.batch([], output=name)
+    output = PredictionsDataset(name, {"con": stage.url})
+    source = Breaking("rows", pa.schema([(name, pa.float64()) for name in FEATURES]))
+    options = ScoringOptions(output=name)
+    chosen = ChosenRelease(stage.store, release.manifest)
+
+    with refusing(SourceError, "the disk is gone"):
+        output.save(Scoring(source, chosen, (), options))
+
+    tables = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname LIKE '%scor%'"
+    left = {name for (name,) in query(stage.url, tables)} - {"scoring_queue", "scoring_rejects"}
+    files = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if is_first:
+        assert not output.exists()
+        assert (left, files) == (set(), set())
+    else:
+        assert len(output.load()) == 30
+        assert len(left) + len(files) == 2
+
+
+@pytest.mark.parametrize("kind", ["table", "file"])
+def test_what_a_dead_worker_has_left_is_not_published(
+    stage: Stage, release: Release, tmp_path: Path, kind: str
+) -> None:
+    """A part whose first attempt was written whole, but never reported."""
+    stage.insert(10)
+    path = str(tmp_path / "out.parquet")
+    output = TableOutput(stage.url, "scores") if kind == "table" else ParquetOutput(path)
+
+    @dataclass(frozen=True)
+    class Repeating(type(output)):  # type: ignore[misc]
+        """Each attempt is made twice, and the first is forgotten."""
+
+        @contextmanager
+        def writing(self, name: str, schemas: Sequence[pa.Schema]) -> Iterator[Any]:
+            with (
+                super().writing(f"{name[:-1]}!", schemas) as first,
+                super().writing(name, schemas) as second,
+            ):
+
+                def write(predictions: pa.Table, rejects: pa.Table) -> None:
+                    first(predictions, rejects)
+                    second(predictions, rejects)
+
+                yield write
+
+    repeating = Repeating(*vars(output).values())
+    options = ScoringOptions(output=path, chunk_rows=3)
+    chosen = ChosenRelease(stage.store, release.manifest)
+    run(Scoring(stage.source(), chosen, ("id",), options), repeating)
+
+    assert sorted(output.read().id) == list(range(1, 11))
+
+
+def test_predictions_that_are_not_whole_are_not_read(stage: Stage, tmp_path: Path) -> None:
+    stage.insert(5)
+    output = stage.batch(output=str(tmp_path / "out.parquet"))
+    (tmp_path / "out.parquet/_SUCCESS").unlink()
+
+    assert not output.exists()
+    with pytest.raises(Exception, match="no predictions, or not all: run `kedro run"):
+        output.load()
+
+
+def test_a_table_or_folder_that_is_something_else_is_left_alone(
+    stage: Stage, tmp_path: Path
+) -> None:
+    stage.insert(3)
+    source = tmp_path / "rows.parquet"
+    rows_with_gaps(5).to_parquet(source)
+    query(stage.url, "CREATE TABLE mine_rejects (note text)")
+    for output, named in (("iris_data", "iris_data"), ("mine", "mine_rejects")):
+        with refusing(UserError, rf"table {named} is there and does not fit: "):
+            stage.batch(source=str(source), output=output)
+    (tmp_path / "own.parquet").mkdir()
+    (tmp_path / "own.parquet/january.parquet").touch()
+    with refusing(UserError, "own.parquet holds january.parquet: name another folder"):
+        stage.batch(source=str(source), output=str(tmp_path / "own.parquet"))
+    assert rows_of(stage) == 3
+
+
+def test_names_of_tables_are_quoted_and_may_have_a_schema(stage: Stage) -> None:
+    query(stage.url, 'CREATE SCHEMA "Other 표"')
+    rows = ", ".join(f"{number}::numeric AS {name}" for number, name in enumerate(FEATURES, 1))
+    query(stage.url, f'CREATE TABLE "Other 표"."Rows ""x""" AS SELECT {rows}')
+
+    for _ in range(2):
+        found = stage.batch(source='Other 표.Rows "x"', output="Other 표.Scores").load()
+
+    assert found.row_number.tolist() == [1]
+    assert scalar(stage.url, 'SELECT count(*) FROM "Other 표"."Scores"') == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("absent", r'table absent: relation "absent" does not exist'),
+        ("SELECT nothing", 'the query: column "nothing" does not exist'),
+        ("SELECT 1 AS a, 2 AS a", r"the query: column\(s\) a twice"),
+        ("absent.parquet", "absent.parquet"),
+        ("{folder}/bad.parquet", "bad.parquet"),
+        ("foo://there/rows.parquet", "Protocol not known: foo"),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_named(
+    stage: Stage, tmp_path: Path, source: str, said: str
+) -> None:
+    (tmp_path / "bad.parquet").write_text("PAR1 no")
+    with pytest.raises(Exception, match=said):
+        stage.source(source.format(folder=tmp_path))
+
+
+def test_a_source_that_lacks_a_feature_is_refused_before_anything_is_written(
+    stage: Stage, tmp_path: Path
+) -> None:
+    rows_with_gaps().drop(columns="petal_length").to_parquet(tmp_path / "rows.parquet")
+    with refusing(SourceError, r"missing column\(s\) petal_length.*found id, sepal"):
+        stage.batch(source=str(tmp_path / "rows.parquet"), output="scores")
+
+
+def test_a_column_that_is_kept_cannot_hide_a_prediction(stage: Stage, tmp_path: Path) -> None:
+    rows_with_gaps().assign(label="x").to_parquet(tmp_path / "rows.parquet")
+    with refusing(ConfigurationError, "a column of their own named label"):
+        stage.batch(["label"], source=str(tmp_path / "rows.parquet"), output="scores")
+
+
+@pytest.mark.parametrize("output", ["scores", "{folder}/out.parquet"])
+@pytest.mark.parametrize("source", [None, "{folder}/rows.parquet"])
+def test_no_rows_give_an_empty_output(
+    stage: Stage, tmp_path: Path, source: str | None, output: str
+) -> None:
+    rows_with_gaps().head(0).to_parquet(tmp_path / "rows.parquet")
+    where = source and source.format(folder=tmp_path)
+
+    found = stage.batch(["id"], source=where, output=output.format(folder=tmp_path)).load()
+
+    assert found.empty
+    assert "iris_class" in found.columns
+
+
+def test_a_regression_has_numbers_only(stage: Stage, tmp_path: Path) -> None:
+    released = house_release(1)
+    houses = Stage(stage.url, released.manifest.contract, stage.store)
+    houses.deploy(released)
+    rows = pd.DataFrame({"방 수": [3, 40], "area m2": [80.0, 90.0]})
+    rows.to_parquet(tmp_path / "rows.parquet")
+    for output in ("houses_scored", str(tmp_path / "out.parquet")):
+        found = houses.batch(source=str(tmp_path / "rows.parquet"), output=output).load()
+
+        assert found.columns.tolist() == ["row_number", "price", "model_version", "release"]
+        assert found.price.tolist() == [pytest.approx(190, rel=1e-3)]
+
+
+def test_texts_that_csv_and_json_trip_over_arrive_as_they_were(
+    stage: Stage, tmp_path: Path
+) -> None:
+    texts = ['"', "a,b", "line\nbreak", "", None, "\\N", "NULL", "표", r"\u0000"]
+    rows = rows_with_gaps(len(texts)).assign(note=texts, petal_width=1.0)
+    rows.to_parquet(tmp_path / "rows.parquet")
+
+    stage.batch(["note"], source=str(tmp_path / "rows.parquet"), output="scores")
+    found = PredictionsDataset("scores", {"con": stage.url}).load()
+
+    assert [None if pd.isna(text) else text for text in found.note] == texts
+
+
+def test_a_row_group_is_read_in_less_memory_than_it_needs(stage: Stage, tmp_path: Path) -> None:
+    rows = pa.Table.from_pandas(rows_with_gaps(1_000_000), preserve_index=False)
+    parquet.write_table(rows, tmp_path / "rows.parquet")
+    needed = rows.nbytes
+    del rows
+    source = stage.source(str(tmp_path / "rows.parquet"))
+    before, peak, count = pa.total_allocated_bytes(), 0, 0
+
+    with source.parts(20_000) as (part,):
+        for chunk in source.read(part, FEATURES, 20_000):
+            count += chunk.num_rows
+            peak = max(peak, pa.total_allocated_bytes() - before)
+
+    assert count == 1_000_000
+    assert peak < needed / 2
+
+
+def test_the_pipeline_runs_with_what_is_configured_and_told(
+    project_folder: Path, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.insert(12)
+    monkeypatch.setenv("MLOPS_PROJECT_PATH", str(project_folder))
+    monkeypatch.setenv("MLOPS_RELEASE_STORE", stage.store)
+    monkeypatch.chdir(project_folder)
+
+    run_session(project_folder, "scoring")
+    found = pd.read_parquet(project_folder / "data/07_model_output/predictions.parquet")
+    assert found.id.tolist() == list(range(1, 13))
+    assert "timestamp" in found.columns
+
+    told = {"output": "scores", "source": "SELECT * FROM iris_data LIMIT 4", "keep": ["target"]}
+    run_session(project_folder, "scoring", scoring=told)
+    assert scalar(stage.url, "SELECT count(target) FROM scores") == 4
+
+    query(stage.url, "TRUNCATE deployments")
+    with refusing(PrerequisiteError, "never deployed: run `kedro run` first"):
+        run_session(project_folder, "scoring")
+
+
+def test_a_release_can_be_named_without_being_deployed(stage: Stage, release: Release) -> None:
+    query(stage.url, "TRUNCATE deployments")
+    contract, credentials = stage.contract.model_dump(mode="json"), {"con": stage.url}
+
+    def load(name: str | None) -> ChosenRelease:
+        return ScoringReleaseDataset(contract, credentials, stage.store, name).load()
+
+    assert load(release.manifest.release).manifest == release.manifest
+    with refusing(ReleaseError, "iris/absent has no manifest.json"):
+        load("absent")
+    with refusing(PrerequisiteError, "never deployed"):
+        load(None)

@@ -1,0 +1,141 @@
+"""Batches on a Dask cluster, of which a worker is killed: every row once, in little memory."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import dask
+import numpy as np
+import psutil
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from mlops_for_mle.contract import Contract
+from tests.integration.servers import eventually, query, scalar
+from tests.new_releases import iris_release
+from tests.pipelines.scoring.stage import FEATURES, INSERT, Stage, staged
+
+pytestmark = pytest.mark.integration
+
+# MLOPS_TEST_BATCH_ROWS=2000000 is the long form.
+ROWS = int(os.environ.get("MLOPS_TEST_BATCH_ROWS", "200000"))
+PARTS = 40
+MEBIBYTES = 600
+
+
+class Cluster:
+    """A scheduler and two workers, each a process of its own, and how large they ever were."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "scheduler.json"
+        self._log = (folder / "cluster.log").open("wb")
+        self._scheduler = self._start("scheduler", "--port", "0", "--host", "127.0.0.1")
+        assert eventually(self._file.exists, 60)
+        worker = ("worker", "--nthreads", "1", "--no-nanny", "--host", "127.0.0.1")
+        self.workers = [self._start(*worker) for _ in range(2)]
+        self.peaks: dict[int, int] = {}
+        self._is_watched = True
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return str(json.loads(self._file.read_text())["address"])
+
+    def stop(self) -> None:
+        self._is_watched = False
+        for process in (*self.workers, self._scheduler):
+            process.kill()
+            process.wait()
+        self._log.close()
+
+    def _start(self, *arguments: str) -> psutil.Popen:
+        program = Path(sys.executable).with_name("dask")
+        options = ("--scheduler-file", str(self._file), "--no-dashboard")
+        return psutil.Popen(
+            [program, *arguments, *options], stdout=self._log, stderr=subprocess.STDOUT
+        )
+
+    def _watch(self) -> None:
+        while self._is_watched:
+            for worker in self.workers:
+                try:
+                    size = worker.memory_info().rss >> 20
+                except psutil.NoSuchProcess:
+                    continue
+                self.peaks[worker.pid] = max(size, self.peaks.get(worker.pid, 0))
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path)
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def stage(
+    database_url: str, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Stage:
+    return staged(database_url, contract, tmp_path / "releases", monkeypatch, iris_release())
+
+
+@pytest.mark.parametrize("place", ["table", "file"])
+def test_a_killed_worker_loses_and_doubles_nothing(
+    cluster: Cluster, stage: Stage, tmp_path: Path, place: str
+) -> None:
+    output, source = str(tmp_path / "out.parquet"), str(tmp_path / "rows.parquet")
+    done: Callable[[], int]
+    if place == "file":
+        rows = np.random.default_rng(1).uniform(0.5, 7, (ROWS, 4))
+        rows[::1000, 0] = -1
+        table = pa.table({name: rows[:, number] for number, name in enumerate(FEATURES)})
+        parquet.write_table(table, source, row_group_size=ROWS // PARTS)
+        done = lambda: len([*tmp_path.glob("_out.parquet.staging/*")])  # noqa: E731
+    else:
+        output, source = "scores", "iris_data"
+        query(stage.url, INSERT, count=ROWS)
+        query(stage.url, "UPDATE iris_data SET sepal_length = -1 WHERE id % 1000 = 1")
+        stages = "SELECT relname FROM pg_class WHERE relname LIKE 'scoring\\_stage\\_%'"
+
+        def staged_attempts() -> int:
+            names = [name for (name,) in query(stage.url, stages)]
+            counts = (f"SELECT count(DISTINCT attempt) FROM {name}" for name in names)
+            return max((int(scalar(stage.url, count)) for count in counts), default=0)
+
+        done = staged_attempts
+    engine = {"scheduler": cluster.address}
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(
+            stage.batch, [], source=source, output=output, chunk_rows=ROWS // PARTS, engine=engine
+        )
+        assert eventually(lambda: running.done() or done() >= PARTS // 4, 300)
+        cluster.workers[0].kill()
+        assert not running.done()
+        found = running.result(600).load()
+
+    rejected = list(range(1, ROWS + 1, 1000))
+    assert found.row_number.tolist() == sorted(set(range(1, ROWS + 1)) - set(rejected))
+    if place == "table":
+        assert query(stage.url, "SELECT count(*) FROM scores_rejects") == [(len(rejected),)]
+    else:
+        refused = parquet.read_table(tmp_path / "out_rejects.parquet")
+        assert refused["row_number"].to_pylist() == rejected
+    assert len(cluster.peaks) == 2
+    assert max(cluster.peaks.values()) < MEBIBYTES, cluster.peaks
+
+
+def test_a_scheduler_that_does_not_answer_is_said(stage: Stage) -> None:
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises(Exception, match=r"tcp://127\.0\.0\.1:1"),
+    ):
+        stage.batch(output="scores", engine={"scheduler": "tcp://127.0.0.1:1"})

@@ -1,0 +1,123 @@
+"""`kedro score`: what a person who scores a table sees, and how it ends."""
+
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from mlops_for_mle.contract import Contract
+from tests.end_to_end.commands import Finished, Project, finish
+from tests.integration.servers import eventually, query, scalar
+from tests.new_releases import iris_release
+from tests.pipelines.scoring.stage import INSERT, Stage
+
+pytestmark = pytest.mark.end_to_end
+
+SCORED = "SELECT count(*) FROM iris_prediction"
+
+
+@pytest.fixture
+def url(project: Project) -> Iterator[str]:
+    with project.held() as found:
+        yield found
+
+
+def insert(url: str, count: int) -> None:
+    query(url, INSERT, count=count)
+
+
+def stop(process: "subprocess.Popen[str]", number: signal.Signals) -> Finished:
+    process.send_signal(number)
+    finished = finish(process, seconds=60)
+    assert finished.code == 0, finished.text
+    assert "Traceback" not in finished.text
+    return finished
+
+
+def scored(finished: Finished) -> int:
+    match = re.search(r"Scored (\d+) row\(s\)", finished.output)
+    assert match is not None, finished.text
+    return int(match[1])
+
+
+def test_a_first_use_from_nothing_to_predictions(
+    project: Project, contract: Contract, url: str
+) -> None:
+    project.succeed("db", "upgrade")
+    insert(url, 5)
+    assert "never deployed: run `kedro run` first" in project.refuse("score")
+    Stage(url, contract, str(project.folder / "data/releases")).deploy(iris_release(1))
+    said = project.succeed("score", "--from-start").output
+    assert said == "Queued 5 row(s) that had no prediction.\nScored 5 row(s).\n"
+    query(url, "INSERT INTO iris_data VALUES (100, now(), 'NaN', 3, 1, 1, 0)")
+    insert(url, 2)
+    said = project.succeed("score").output
+    assert "Scored 2 row(s), rejected 1 (see scoring_rejects)." in said
+    assert scalar(url, SCORED) == 7
+
+    assert "queued no longer; 0 waited" in project.succeed("score", "--uninstall").output
+    insert(url, 3)
+    said = project.succeed("score").output
+    assert "those that are there already are scored by `kedro score --from-start`" in said
+    assert "Scored 0 row(s)." in said
+
+
+def test_a_whole_table_in_one_batch(project: Project, url: str) -> None:
+    rows = scalar(url, "SELECT count(*) FROM iris_data")
+    said = project.succeed(
+        "run", "--pipeline", "scoring", "--params", "scoring.output=scores,scoring.chunk_rows=4"
+    )
+
+    assert re.search(rf"scored={rows - 1} rejected=1 release=iris-v1-\w+: table", said.errors)
+    assert scalar(url, "SELECT count(*) FROM scores") == rows - 1
+    assert query(url, "SELECT reason FROM scores_rejects")[0][0].startswith("sepal_length: is")
+    assert "chunk_rows" in project.refuse(
+        "run", "--pipeline", "scoring", "--params", "scoring.chunk_rows=0"
+    )
+
+
+def test_options_that_contradict_each_other_are_refused(project: Project) -> None:
+    finished = project.kedro("score", "--uninstall", "--follow")
+    assert finished.code == 2
+    assert "--uninstall goes with neither --follow nor --from-start" in finished.errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_follower_after_its_batch(
+    project: Project, url: str, number: signal.Signals
+) -> None:
+    query(url, "TRUNCATE iris_data, iris_prediction, scoring_queue")
+    process = project.start("score", "--follow", "--report-every", "200ms")
+    before = scalar(url, "SELECT count(*) FROM scoring_queue")
+    insert(url, 400)
+    assert eventually(lambda: scalar(url, SCORED) == before + 400, seconds=60)
+    # Whoever scores this row has not reported for longer than the time between two lines.
+    time.sleep(0.3)
+    insert(url, 1)
+    assert eventually(lambda: scalar(url, SCORED) == before + 401)
+    time.sleep(0.3)
+    finished = stop(process, number)
+
+    assert scored(finished) == scalar(url, SCORED)
+    assert re.search(r"scored=\d+ rejected=0 rate=\d+/s", finished.errors)
+
+
+def test_it_outlives_a_stop_of_its_server(project: Project, contract: Contract) -> None:
+    with project.held() as url:
+        query(url, "TRUNCATE iris_data, iris_prediction, scoring_queue")
+    process = project.start("score", "--follow")
+    assert process.stdout is not None
+    process.stdout.readline()
+    insert(project.url_without_lease(), 10)
+    assert eventually(lambda: scalar(project.url_without_lease(), SCORED) == 10, seconds=30)
+    assert "was stopped" in project.succeed("db", "stop").output
+    assert eventually(project.is_running, seconds=30)
+    insert(project.url_without_lease(), 10)
+    assert eventually(lambda: scalar(project.url_without_lease(), SCORED) == 20, seconds=30)
+    finished = stop(process, signal.SIGTERM)
+
+    assert scored(finished) == 20
+    assert project.leaves_nothing_running(), project.processes()

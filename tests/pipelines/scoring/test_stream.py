@@ -1,0 +1,490 @@
+"""Rows of the table, scored as they arrive, within this process."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.database.schema import ensure_predictions
+from mlops_for_mle.errors import PrerequisiteError, UserError
+from mlops_for_mle.pipelines.scoring import stream
+from mlops_for_mle.releases.manifest import Release
+from mlops_for_mle.releases.predictor import load
+from tests.integration.servers import eventually, query, scalar
+from tests.new_releases import iris_release, make_release
+from tests.pipelines.scoring.stage import Stage, connect, staged
+
+pytestmark = pytest.mark.integration
+
+GOOD = (5.1, 3.5, 1.4, 0.2)
+VIRGINICA = (6.7, 3.3, 5.7, 2.1)
+
+
+@pytest.fixture(scope="module")
+def first() -> Release:
+    return iris_release(1)
+
+
+@pytest.fixture(scope="module")
+def second() -> Release:
+    return iris_release(2)
+
+
+@pytest.fixture
+def stage(
+    database_url: str, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Stage:
+    """Tables and trigger, and no release yet."""
+    stage = staged(database_url, contract, tmp_path / "releases", monkeypatch)
+    stage.prepare()
+    return stage
+
+
+@pytest.fixture
+def untouched(
+    database_url: str, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Stage:
+    """Tables that nobody has scored yet."""
+    return staged(database_url, contract, tmp_path / "releases", monkeypatch)
+
+
+def test_a_prediction_stands_in_the_columns_of_the_tutorial_with_where_it_comes_from(
+    stage: Stage, first: Release
+) -> None:
+    stage.deploy(first)
+    query(
+        stage.url,
+        "INSERT INTO iris_data VALUES (7, '2026-01-02 03:04:05.678', 6.7, 3.3, 5.7, 2.1, 0)",
+    )
+
+    totals = stage.score()
+
+    assert (totals.scored, totals.rejected) == (1, 0)
+    ((found),) = query(
+        stage.url,
+        "SELECT id, timestamp::text, iris_class, source, source_id, model_version, release, "
+        "scored_at > now() - interval '1 minute' FROM iris_prediction",
+    )
+    assert found == (
+        *(1, "2026-01-02 03:04:05.678", 2, "iris_data", 7, 1),
+        *(first.manifest.release, True),
+    )
+    assert stage.waiting() == 0
+
+
+def test_predictions_are_those_of_the_release(stage: Stage, first: Release) -> None:
+    stage.deploy(first)
+    stage.insert(500)
+
+    stage.score(size=64)
+
+    rows = query(
+        stage.url,
+        "SELECT sepal_length, sepal_width, petal_length, petal_width, iris_class FROM iris_data "
+        "JOIN iris_prediction ON source_id = iris_data.id ORDER BY iris_data.id",
+    )
+    answers = load(first).predict(np.array([row[:4] for row in rows]))
+    assert [row[4] for row in rows] == answers.values.tolist()
+    assert {row[4] for row in rows} == {0, 1, 2}
+
+
+def test_rows_of_every_writer_are_known(stage: Stage, first: Release) -> None:
+    stage.deploy(first)
+    stage.insert(20)
+    stage.insert_row(*GOOD)
+    with connect(stage.url) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "COPY iris_data (sepal_length, sepal_width, petal_length, petal_width, target) "
+            "FROM PROGRAM 'printf \"5,3,1,1,0\\n6,3,5,2,1\\n\"' WITH (FORMAT csv)"
+        )
+        connection.commit()
+
+    assert stage.score().scored == 23
+    assert stage.unscored() == 0
+
+
+def test_a_writer_that_may_not_touch_the_queue_still_fills_it(stage: Stage, first: Release) -> None:
+    name = f"writer_{scalar(stage.url, 'SELECT md5(current_database())')}"
+    query(stage.url, f"CREATE ROLE {name}")
+    try:
+        query(
+            stage.url,
+            f"GRANT INSERT ON iris_data TO {name}; "
+            f"GRANT USAGE ON SEQUENCE iris_data_id_seq TO {name}; "
+            f"SET ROLE {name}; SET search_path = pg_temp; "
+            "INSERT INTO public.iris_data (sepal_length, sepal_width, petal_length, petal_width, "
+            "target) VALUES (5, 3, 1, 1, 0); RESET ROLE",
+        )
+        assert stage.waiting() == 1
+        with pytest.raises(Exception, match="permission denied"):
+            query(stage.url, f"SET ROLE {name}; INSERT INTO scoring_queue VALUES ('iris', 1)")
+    finally:
+        query(stage.url, f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+def test_an_insert_that_is_rolled_back_is_never_scored(stage: Stage, first: Release) -> None:
+    stage.deploy(first)
+    with connect(stage.url) as connection, connection.cursor() as cursor:
+        cursor.execute("INSERT INTO iris_data VALUES (1, now(), 5, 3, 1, 1, 0)")
+        assert stage.score().scored == 0
+        connection.rollback()
+
+    assert stage.score().scored == 0
+    assert stage.waiting() == 0
+
+
+def test_a_row_that_commits_after_younger_ones_were_scored_is_scored_too(
+    stage: Stage, first: Release
+) -> None:
+    stage.deploy(first)
+    with stage.following(), connect(stage.url) as connection, connection.cursor() as cursor:
+        cursor.execute("INSERT INTO iris_data VALUES (1, now(), 5, 3, 1, 1, 0)")
+        query(
+            stage.url,
+            "INSERT INTO iris_data SELECT number, now(), 5, 3, 1, 1, 0 "
+            "FROM generate_series(20001, 20100) AS number",
+        )
+        assert eventually(lambda: stage.scored() == 100)
+        connection.commit()
+        assert eventually(lambda: stage.scored() == 101)
+
+
+@pytest.mark.parametrize("bad", ["NaN", "Infinity", "-Infinity", "1e300", "-1"])
+def test_a_poison_row_is_kept_with_its_reason_and_the_queue_goes_on(
+    stage: Stage, first: Release, bad: str
+) -> None:
+    stage.deploy(first)
+    stage.insert(5)
+    key = stage.insert_row(5.1, float(bad), 1.4, 0.2)
+    stage.insert(5)
+
+    totals = stage.score(size=3)
+
+    assert (totals.scored, totals.rejected, stage.waiting()) == (10, 1, 0)
+    ((contract, source, source_id, version, release, reason, given),) = query(
+        stage.url,
+        "SELECT contract, source, source_id, model_version, release, reason, "
+        "row_data->>'sepal_width' FROM scoring_rejects",
+    )
+    assert (contract, source, source_id) == ("iris", "iris_data", key)
+    assert (version, release) == (1, first.manifest.release)
+    assert reason.startswith("sepal_width: is ")
+    assert float(given) == pytest.approx(float(bad)) or math.isnan(float(bad))
+
+
+@pytest.mark.parametrize("time_", ["infinity", "-infinity", "0044-03-15 12:00:00 BC", None])
+def test_any_time_that_postgres_can_hold_is_carried_over(
+    stage: Stage, first: Release, time_: str | None
+) -> None:
+    stage.deploy(first)
+    query(
+        stage.url, "INSERT INTO iris_data VALUES (1, CAST(:t AS timestamp), 5, 3, 1, 1, 0)", t=time_
+    )
+
+    assert stage.score().scored == 1
+    assert scalar(stage.url, "SELECT timestamp::text FROM iris_prediction") == time_
+
+
+def test_rows_that_were_deleted_before_their_turn_are_passed_over(
+    stage: Stage, first: Release
+) -> None:
+    stage.deploy(first)
+    stage.insert(10)
+    query(stage.url, "DELETE FROM iris_data WHERE id % 2 = 0")
+
+    totals = stage.score()
+
+    assert (totals.scored, totals.rejected, stage.waiting()) == (5, 0, 0)
+
+
+def test_a_row_is_scored_by_the_values_that_it_has_when_its_turn_comes_and_then_no_more(
+    stage: Stage, first: Release
+) -> None:
+    stage.deploy(first)
+    key = stage.insert_row(*GOOD)
+    change = "UPDATE iris_data SET petal_length = :p, petal_width = :w WHERE id = :id"
+    query(stage.url, change, p=5.7, w=2.1, id=key)
+    stage.score()
+    query(stage.url, change, p=1.4, w=0.2, id=key)
+
+    assert stage.score().scored == 0
+    assert scalar(stage.url, "SELECT iris_class FROM iris_prediction") == 2
+
+
+def test_a_key_that_is_used_again_has_the_prediction_of_its_new_row(
+    stage: Stage, first: Release
+) -> None:
+    stage.deploy(first)
+    stage.insert_row(*GOOD)
+    stage.score()
+    query(stage.url, "TRUNCATE iris_data RESTART IDENTITY")
+    stage.insert_row(*VIRGINICA)
+
+    assert stage.score().scored == 1
+    assert query(stage.url, "SELECT source_id, iris_class FROM iris_prediction") == [(1, 2)]
+
+
+def test_rows_from_before_the_first_use_are_scored_when_asked_for(
+    untouched: Stage, first: Release
+) -> None:
+    stage = untouched
+    stage.insert(30)
+    assert stream.install(stage.contract) is True
+    assert stream.install(stage.contract) is False
+    assert stream.has_rows(stage.contract)
+    stage.deploy(first)
+    stage.insert(3)
+    assert stage.score().scored == 3
+
+    stage.insert(2)
+    assert stream.enqueue_unscored(stage.contract) == 30
+    assert stream.enqueue_unscored(stage.contract) == 0
+    assert stage.score().scored == 32
+    assert stage.unscored() == 0
+    assert stream.enqueue_unscored(stage.contract) == 0
+
+
+def test_a_rejected_row_that_was_corrected_is_scored_from_the_start(
+    stage: Stage, first: Release
+) -> None:
+    stage.deploy(first)
+    key = stage.insert_row(5.1, math.nan, 1.4, 0.2)
+    stage.score()
+    query(stage.url, "UPDATE iris_data SET sepal_width = 3 WHERE id = :id", id=key)
+
+    assert stream.enqueue_unscored(stage.contract) == 1
+    assert stage.score().scored == 1
+    assert scalar(stage.url, "SELECT count(*) FROM scoring_rejects") == 0
+
+
+def test_nothing_is_queued_before_the_first_use_and_after_the_trigger_is_gone(
+    untouched: Stage,
+) -> None:
+    stage = untouched
+    stage.insert(3)
+    assert stage.waiting() == 0
+    stage.prepare()
+    stage.insert(4)
+    assert stage.waiting() == 4
+    assert stream.uninstall(stage.contract) == 4
+    stage.insert(5)
+    assert stage.waiting() == 0
+
+
+def test_a_follower_scores_rows_as_they_come(stage: Stage, first: Release) -> None:
+    stage.deploy(first)
+    with stage.following():
+        for expected in range(1, 6):
+            stage.insert(1)
+            assert eventually(lambda count=expected: stage.scored() == count)
+
+
+@pytest.mark.parametrize("change", [stream.install, stream.uninstall])
+def test_a_trigger_is_not_waited_for_while_others_wait_behind_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, change: Callable[[Contract], object]
+) -> None:
+    monkeypatch.setattr(stream, "_LOCK_TIMEOUT", "SET LOCAL lock_timeout TO '50ms'")
+    if change is stream.install:
+        stream.uninstall(stage.contract)
+    with connect(stage.url) as connection, connection.cursor() as cursor:
+        cursor.execute("INSERT INTO iris_data VALUES (1, now(), 5, 3, 1, 1, 0)")
+        with pytest.raises(OperationalError, match="due to lock timeout"):
+            change(stage.contract)
+        connection.rollback()
+    change(stage.contract)
+
+
+def test_a_table_that_was_made_anew_gets_its_trigger_back(stage: Stage, first: Release) -> None:
+    stage.deploy(first)
+    with stage.following():
+        stage.insert(1)
+        assert eventually(lambda: stage.scored() == 1)
+        query(
+            stage.url,
+            "CREATE TABLE other (LIKE iris_data INCLUDING ALL); "
+            "ALTER SEQUENCE iris_data_id_seq OWNED BY NONE; "
+            "DROP TABLE iris_data; ALTER TABLE other RENAME TO iris_data",
+        )
+        trigger = "SELECT count(*) FROM pg_trigger WHERE tgname = 'scoring_iris'"
+        assert eventually(lambda: scalar(stage.url, trigger) == 1)
+        stage.insert(1)
+        assert eventually(lambda: stage.scored() == 2)
+
+
+def test_without_a_release_it_waits_and_says_so(
+    stage: Stage, first: Release, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.insert(4)
+    with caplog.at_level("INFO", "mlops_for_mle"), stage.following():
+        assert eventually(lambda: "never deployed: run `kedro run` first" in caplog.text)
+        assert stage.scored() == 0
+        stage.deploy(first)
+        assert eventually(lambda: stage.scored() == 4)
+
+
+def test_without_a_release_and_without_following_it_says_what_to_do(stage: Stage) -> None:
+    stage.insert(1)
+    with pytest.raises(PrerequisiteError, match="never deployed: run `kedro run` first"):
+        stage.score()
+    assert stage.waiting() == 1
+
+
+def test_a_new_deployment_is_used_from_the_next_batch_on(
+    stage: Stage, first: Release, second: Release
+) -> None:
+    stage.deploy(first)
+    with stage.following():
+        stage.insert(3)
+        assert eventually(lambda: stage.scored() == 3)
+        stage.deploy(second)
+        time.sleep(1.2)
+        stage.insert(2)
+        assert eventually(lambda: stage.scored() == 5)
+
+    versions = "SELECT model_version, count(*) FROM iris_prediction GROUP BY 1 ORDER BY 1"
+    assert query(stage.url, versions) == [(1, 3), (2, 2)]
+
+
+def test_a_release_that_cannot_be_loaded_leaves_the_one_before_it_at_work(
+    stage: Stage, first: Release, second: Release, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.deploy(first)
+    with caplog.at_level("INFO", "mlops_for_mle"), stage.following():
+        stage.insert(1)
+        assert eventually(lambda: stage.scored() == 1)
+        model = Path(stage.store) / "iris" / second.manifest.release / "model.onnx"
+        stage.deploy(second)
+        model.write_bytes(b"altered")
+        assert eventually(lambda: "goes on to score" in caplog.text)
+        stage.insert(1)
+        assert eventually(lambda: stage.scored() == 2)
+        assert caplog.text.count("goes on to score") == 1
+
+    assert query(stage.url, "SELECT DISTINCT model_version FROM iris_prediction") == [(1,)]
+
+
+def test_a_release_that_needs_another_table_holds_its_rows_back(
+    stage: Stage, first: Release, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.deploy(first)
+    query(stage.url, "ALTER TABLE iris_data RENAME petal_width TO width")
+    query(stage.url, "INSERT INTO iris_data VALUES (1, now(), 5, 3, 1, 1, 0)")
+    with pytest.raises(ProgrammingError, match=r"observed\.petal_width does not exist"):
+        stage.score()
+    with caplog.at_level("INFO", "mlops_for_mle"), stage.following():
+        assert eventually(lambda: "observed.petal_width does not exist" in caplog.text)
+        query(stage.url, "ALTER TABLE iris_data RENAME width TO petal_width")
+        assert eventually(lambda: stage.scored() == 1)
+
+
+def test_progress_is_told_now_and_then(
+    stage: Stage, first: Release, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.deploy(first)
+    with caplog.at_level("INFO", "mlops_for_mle"), stage.following():
+        stage.insert(50)
+        assert eventually(lambda: "scored=50" in caplog.text)
+        lines = caplog.text.count("scored=")
+        time.sleep(0.5)
+        assert caplog.text.count("scored=") == lines
+
+
+def test_two_contracts_on_one_table_score_the_same_rows_each_for_itself(
+    stage: Stage, first: Release
+) -> None:
+    raw = stage.contract.model_dump(mode="json") | {"name": "iris_two"}
+    other = Stage(stage.url, Contract.model_validate(raw), stage.store)
+    other.prepare()
+    stage.deploy(first)
+    facts = first.manifest.model_dump(mode="json") | {"contract": raw, "release": "iris_two-v1"}
+    other.deploy(Release.checked(type(first.manifest).model_validate(facts), first.model))
+    stage.insert(6)
+
+    assert stage.score().scored == 6
+    assert stage.score().scored == 0
+    assert other.score().scored == 6
+    assert scalar(stage.url, "SELECT count(*) FROM iris_two_prediction") == 6
+
+
+def test_a_view_is_refused_with_what_to_do_instead(stage: Stage) -> None:
+    query(stage.url, "CREATE VIEW seen AS SELECT * FROM iris_data")
+    raw = stage.contract.model_dump(mode="json") | {"table": "seen"}
+    with pytest.raises(UserError, match=r"seen is no table.*--pipeline scoring"):
+        stream.install(Contract.model_validate(raw))
+
+
+def test_a_key_that_is_no_whole_number_is_refused(stage: Stage) -> None:
+    query(stage.url, "CREATE TABLE named (id uuid PRIMARY KEY)")
+    raw = stage.contract.model_dump(mode="json") | {"table": "named"}
+    with pytest.raises(UserError, match="no table with a key id of whole numbers"):
+        stream.install(Contract.model_validate(raw))
+
+
+def test_the_table_that_the_tutorial_made_is_completed_and_its_program_still_writes(
+    empty_database: str, contract: Contract
+) -> None:
+    query(
+        empty_database,
+        "CREATE TABLE iris_prediction (id SERIAL PRIMARY KEY, timestamp timestamp, iris_class int)",
+    )
+    insert = "INSERT INTO iris_prediction (timestamp, iris_class) VALUES ('2026-01-01', 1)"
+    query(empty_database, insert)
+
+    for _ in range(2):
+        ensure_predictions(empty_database, contract)
+    for _ in range(2):
+        query(empty_database, insert)
+    assert scalar(empty_database, "SELECT count(*) FROM iris_prediction") == 3
+
+
+@pytest.mark.parametrize("length", [41, 42, 48])
+def test_a_contract_of_any_length_of_name_has_its_table(
+    empty_database: str, contract: Contract, length: int
+) -> None:
+    named = contract.model_copy(update={"name": "a" * length})
+
+    for _ in range(2):
+        ensure_predictions(empty_database, named)
+    assert scalar(empty_database, f"SELECT count(*) FROM {named.name}_prediction") == 0
+
+
+def test_names_that_need_quoting_are_scored(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contract = Contract.model_validate(
+        {
+            "name": "odd",
+            "table": "Odd 표",
+            "key": "Key's",
+            "timestamp": "when",
+            "features": {'50 % "off"': {}, "방 수": {"type": "integer"}, "select": {}},
+            "target": {"column": "y", "task": "regression", "response_name": "Price %"},
+        }
+    )
+    rows = np.random.default_rng(1).integers(1, 9, (50, 3)).astype(float)
+    model = Pipeline([("scaler", StandardScaler()), ("model", LinearRegression())])
+    model.fit(rows, rows.sum(axis=1))
+    stage = staged(database_url, contract, tmp_path, monkeypatch)
+    stage.prepare()
+    stage.deploy(make_release(model, contract, rows[:3]))
+    with connect(database_url) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            'INSERT INTO "Odd 표" ("50 % ""off""", "방 수", "select", y) VALUES (1, 2, 3, 0), '
+            "(1, 2, 'NaN', 0)"
+        )
+        connection.commit()
+
+    totals = stage.score()
+
+    assert (totals.scored, totals.rejected) == (1, 1)
+    with connect(database_url) as connection, connection.cursor() as cursor:
+        cursor.execute('SELECT "Price %" FROM odd_prediction')
+        assert cursor.fetchall()[0][0] == pytest.approx(6, rel=1e-3)
