@@ -6,12 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from mlops_for_mle.serving.app import create_app
-from mlops_for_mle.serving.metrics.exposition import exposition
-from mlops_for_mle.serving.metrics.prometheus import PrometheusMetrics
-from mlops_for_mle.serving.prediction_log.recorder import SpoolingRecorder
-from mlops_for_mle.serving.services import build_services
 from mlops_for_mle.serving.settings import ServingSettings
+from tests.serving.conftest import call, make
 from tests.stack.compose_file import PROJECT, SETTINGS, services
 
 STACK = services(SETTINGS)
@@ -30,10 +26,8 @@ def _expressions() -> list[str]:
 
 def _exposed(folder: Path) -> set[str]:
     """The families that a server exposes before its first request."""
-    settings = ServingSettings.load({"project_path": folder})
-    metrics = PrometheusMetrics()
-    create_app(settings, build_services(settings, SpoolingRecorder(settings), metrics))
-    text = exposition(metrics, "text/plain")[0].decode()
+    services = make(ServingSettings.load({"project_path": folder}))
+    text = call(services, "GET", "/metrics").text
     return set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
 
 

@@ -106,15 +106,15 @@ def router(services: Services) -> APIRouter:
         with database.begin() as connection:
             rows = deployments.history(connection, contract, get_args(Event), limit, before)
             current = deployments.current(connection, contract)
-        served = [row for row in rows if row.event != "load_failed"]
-        # Of each release the newest row, in the order of these.
-        newest = {row.release: row for row in reversed(served)}
-        latest = sorted(newest.values(), key=lambda row: row.id, reverse=True)[:_SHOWN_RELEASES]
+        newest: dict[str, Deployment] = {}
+        for row in rows:
+            if row.event != "load_failed":
+                newest.setdefault(row.release, row)
         return DeploymentList(
             contract=contract,
             current=current and current.id,
             deployments=rows,
-            releases=[described(row, current) for row in latest],
+            releases=[described(one, current) for one in list(newest.values())[:_SHOWN_RELEASES]],
         )
 
     @found.post(
