@@ -161,8 +161,10 @@ class Metrics:
             self.refresh(services)
             await asyncio.sleep(_REFRESH_SECONDS)
 
-    def shown(self, services: "Services", others: Collector) -> CollectorRegistry:
-        """The numbers of all processes, and others."""
+    def exposition(
+        self, services: "Services", accept: str, others: Collector | None = None
+    ) -> tuple[bytes, str]:
+        """The numbers of all processes in the text form that the scraper prefers, and its type."""
         self.refresh(services)
         registry, folder = self._registry, os.environ.get(METRICS_FOLDER)
         if folder:
@@ -175,8 +177,10 @@ class Metrics:
             multiprocess.MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
         found = CollectorRegistry(auto_describe=False)
         found.register(_Shown(registry))
-        found.register(others)
-        return found
+        if others is not None:
+            found.register(others)
+        encode, content_type = choose_encoder(accept)
+        return encode(found), content_type
 
 
 class _Shown(Collector):
@@ -213,8 +217,8 @@ def router(services: "Services") -> fastapi.APIRouter:
         responses={200: {"description": words, "content": content}},
     )
     def scrape(request: fastapi.Request) -> fastapi.Response:
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        text = encode(services.metrics.shown(services, newest))
+        accept = request.headers.get("accept", "")
+        text, content_type = services.metrics.exposition(services, accept, newest)
         return fastapi.Response(text, headers={"Content-Type": content_type})
 
     return found

@@ -149,8 +149,6 @@ class Releases:
         self.current = served
         self._metrics.release_loaded(served.manifest)
         self.update(contract=served.contract.name, waiting_for=None, failure=failure)
-        name, number = served.manifest.release, served.deployment.id
-        logger.info("Serving release %s (deployment %d, from the %s)", name, number, served.origin)
 
     @property
     def status(self) -> FollowStatus:
@@ -185,7 +183,7 @@ class Releases:
         try:
             found = self._cache.last_served(contract) if contract else None
             if found is not None:
-                self.serve(Served.load(*found, "cache"))
+                self._take_over(Served.load(*found, "cache"))
         except Exception as error:  # noqa: BLE001  (a damaged copy must not prevent the start)
             logger.warning("The cached release of %s cannot be served: %s", contract, error)
 
@@ -281,11 +279,16 @@ class Releases:
                 raise error from None
             logger.warning("%s: using the cached copy", error)
             origin = "cache"
-        self.serve(Served.load(release, deployment, origin), failure)
+        self._take_over(Served.load(release, deployment, origin), failure)
         try:
             self._cache.keep(release, deployment)
         except (OSError, UserError) as error:
             logger.warning("Release %s cannot be cached: %s", deployment.release, error)
+
+    def _take_over(self, served: Served, failure: LoadFailure | None = None) -> None:
+        self.serve(served, failure)
+        name, number = served.manifest.release, served.deployment.id
+        logger.info("Serving release %s (deployment %d, from the %s)", name, number, served.origin)
 
     def _failed(self, deployment: Deployment, error: Exception, attempts: int) -> LoadFailure:
         """Tell of a failure, and append it to the audit trail where that can be written."""
