@@ -54,6 +54,7 @@ ENV DO_NOT_TRACK=true \
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR=false \
     MLFLOW_DISABLE_TELEMETRY=true \
     MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT=true \
     MPLCONFIGDIR=/tmp/matplotlib
 # A named volume that is mounted for the first time takes its owner from these folders. Kedro wants
 # the source folder that pyproject.toml names to exist; the package itself is installed.

@@ -27,7 +27,7 @@ help: ## List these commands
 	@echo 'Every command but clean and those with Docker first updates the environment in .venv. Variables:'
 	@echo '  PYTHON=               the interpreter for .venv: a version from 3.11 to 3.14, or a path'
 	@echo '  HOST= PORT= WORKERS=  where serve, viz and ui listen; how many processes serve'
-	@echo '  PROFILE=              for up, demo, logs and down: tutorial, observability or "tutorial observability"'
+	@echo '  PROFILE=              for up, demo, logs and down: any of tutorial observability replicas'
 	@echo '  VOLUMES=1             make down deletes the data, too'
 	@echo '  RUN_ARGS=             passed on to kedro run: make run RUN_ARGS="--pipeline training"'
 	@echo '  PYTEST_ARGS=          passed on to pytest: make test PYTEST_ARGS="-k contract"'

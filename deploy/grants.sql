@@ -16,7 +16,7 @@ BEGIN
         WHERE schemaname = 'public' AND tableowner = current_user
         AND tablename NOT IN (
             'alembic_version', 'deployments', 'feedback', 'idempotency_keys', 'ingestion_batches',
-            'monitoring_metrics', 'monitoring_runs', 'predictions', 'rejected_rows',
+            'monitoring_metrics', 'monitoring_reports', 'monitoring_runs', 'predictions', 'rejected_rows',
             'retraining_decisions', 'scoring_queue', 'scoring_rejects'
         )
     LOOP

@@ -40,7 +40,11 @@ def send(options: argparse.Namespace, server: httpx.Client) -> tuple[int, int]:
     target = contract["target"]
     labels = {one["value"]: one["label"] for one in target.get("classes") or []}
     if options.swap:
-        labels = swapped(labels, options.swap)
+        one, _, other = options.swap.partition(",")
+        if not {one, other} <= set(labels.values()):
+            sys.exit(f"--swap: expected two of {', '.join(labels.values())} (found {options.swap})")
+        exchanged = {one: other, other: one}
+        labels = {value: exchanged.get(label, label) for value, label in labels.items()}
     shifted, _, amount = (options.shift or "").partition("=")
     if shifted not in {"", *contract["features"]}:
         sys.exit(f"--shift: expected one of {', '.join(contract['features'])} (found {shifted!r})")
@@ -53,20 +57,12 @@ def send(options: argparse.Namespace, server: httpx.Client) -> tuple[int, int]:
         if row.get(shifted) is not None:
             row[shifted] += float(amount)
     answers = ask(server, "POST", "/predict", rows)
-    if options.no_labels:
-        return len(rows), 0
-    for row, answer in zip(drawn, answers, strict=True):
+    told = [] if options.no_labels else list(zip(drawn, answers, strict=True))
+    for row, answer in told:
         label = labels.get(row[target["column"]], row[target["column"]])
-        told = {"prediction_id": answer["prediction_id"], "label": label}
-        ask(server, "POST", "/feedback", told)
-    return len(rows), len(rows)
-
-
-def swapped(labels: dict[Any, Any], pair: str) -> dict[Any, Any]:
-    one, _, other = pair.partition(",")
-    if not {one, other} <= set(labels.values()):
-        sys.exit(f"--swap: expected two of {', '.join(labels.values())} (found {pair!r})")
-    return {value: {one: other, other: one}.get(label, label) for value, label in labels.items()}
+        body = {"prediction_id": answer["prediction_id"], "label": label}
+        ask(server, "POST", "/feedback", body)
+    return len(rows), len(told)
 
 
 def ask(server: httpx.Client, method: str, path: str, body: Any = None) -> Any:

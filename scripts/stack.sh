@@ -1,6 +1,6 @@
 #!/bin/sh
-# The Docker Compose stack: stack.sh up|demo|logs|down. PROFILE names any of: tutorial observability.
-# VOLUMES=1 lets `down` delete the data.
+# The Docker Compose stack: stack.sh up|demo|logs|down. PROFILE names any of: tutorial observability
+# replicas. VOLUMES=1 lets `down` delete the data.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -17,8 +17,9 @@ options='--file docker-compose.yaml'
 for name in ${PROFILE:-}; do
     case $name in
         tutorial) environment=deploy/tutorial.env options="$options --file docker-compose.tutorial.yaml" ;;
+        replicas) options="$options --file docker-compose.replicas.yaml" ;;
         observability) options="$options --profile observability" ;;
-        *) fail "PROFILE: expected tutorial, observability or both (found '$name')." ;;
+        *) fail "PROFILE: expected any of tutorial, observability, replicas (found '$name')." ;;
     esac
 done
 
@@ -109,7 +110,7 @@ not be made; Docker says above why. PYTHON_IMAGE and PIP_INDEX_URL in .env name 
 above which and why. .env may name another."
     echo 'Starting. The first time includes the first training; each service has to be healthy.'
     API_KEY_SHA256=$(digest MLOPS_API_KEY) METRICS_KEY_SHA256=$(digest METRICS_API_KEY) \
-        compose up --detach --wait --wait-timeout "${WAIT:-900}" || {
+        compose up --detach --remove-orphans --wait --wait-timeout "${WAIT:-900}" || {
         compose ps --all
         fail 'Not everything became healthy: look at make logs.'
     }

@@ -33,26 +33,7 @@ Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 
 
 class Globals(Configuration):
-    """What the catalog can be told by ``globals.yml`` and by ``--params``, which counts more.
-
-    Attributes:
-        source: Where ingestion reads from.
-        dataset: The table of ``sklearn.datasets`` that ``dataset`` and ``generator`` give.
-        rows: How many rows the generator draws.
-        seed: The same seed draws the same rows; None draws others in every run.
-        csv_path: A path or URL of a CSV file.
-        csv_encoding: How it is written, such as ``cp949``.
-        csv_separator: What stands between two fields, by its name.
-        csv_decimal: What stands before the fraction of a number, by its name.
-        parquet_path: A path or URL of a Parquet file.
-        source_table: In the database of ``SOURCE_DATABASE_URL``, else in the project's.
-        source_query: One SELECT, in that database.
-        row_limit: Train on the newest rows only.
-        watermark: Train on rows up to this key.
-        training_csv: Train on this file instead of the table.
-        experiment: MLflow's experiment.
-        data_folder: Where runs keep what people may look at.
-    """
+    """What the catalog is told by ``globals.yml``, which says what each is for, or ``--params``."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -64,6 +45,7 @@ class Globals(Configuration):
     csv_encoding: Text
     csv_separator: Text
     csv_decimal: Text
+    csv_header: Annotated[bool, Field(strict=True)]
     parquet_path: Text
     source_table: Text | None
     source_query: Text | None
@@ -78,13 +60,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
     """Kedro's loader, with ``${parameters:block}`` for the catalog and checked globals."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        """Read the globals.
-
-        Raises:
-            ValidationError: A value of the globals, or of what ``--params`` gives for them, is
-                wrong.
-            ConfigurationError: A name is nearly one that means something.
-        """
+        """Read and check the globals."""
         self._parameters: dict[str, Any] | None = None
         options.setdefault("merge_strategy", {"globals": "soft", "parameters": "soft"})
         patterns = {"contract": ["contract*"], "mlflow": ["mlflow*"]}
@@ -97,12 +73,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
             self["globals"] = Globals.model_validate(self._globals | given).model_dump()
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        """Configuration files of a kind, merged.
-
-        Raises:
-            KeyError, MissingConfigException: As Kedro's loader does.
-            ConfigurationError: A block of parameters is nearly one that means something.
-        """
+        """Configuration files of a kind, merged."""
         # Resolvers belong to the process: a loader of another environment may have come since.
         for name, value in (("globals", self._get_globals_value), ("parameters", self._block)):
             OmegaConf.register_resolver(name, value, replace=True)
@@ -148,6 +119,20 @@ def mlflow_artifact_location() -> str | None:
 def release_store() -> str:
     """``${release_store:}``: ``MLOPS_RELEASE_STORE`` or a folder of the project."""
     return _variable("MLOPS_RELEASE_STORE") or str(project_path() / "data" / "releases")
+
+
+def public_address(service: str) -> str:
+    """``MLOPS_PUBLIC_API`` or ``MLOPS_PUBLIC_MLFLOW``: where people find a service.
+
+    Set where that is not what this process itself would say, such as in a container; else empty.
+    """
+    return _variable(f"MLOPS_PUBLIC_{service}").rstrip("/")
+
+
+def run_page(experiment: str, run: str) -> str:
+    """The page of an MLflow run where people find MLflow, else the id of the run."""
+    mlflow = public_address("MLFLOW")
+    return f"{mlflow}/#/experiments/{experiment}/runs/{run}" if mlflow else run
 
 
 def _database_url() -> str:

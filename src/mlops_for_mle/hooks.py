@@ -14,10 +14,8 @@ from mlops_for_mle.errors import ConfigurationError, NotCalledForError, causes
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
     from kedro.pipeline.node import Node
-    from sqlalchemy import Connection
 
 _TRACKING_URI = "MLFLOW_TRACKING_URI"
-_HELD_TAG = "mlops.is_held"
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -30,12 +28,7 @@ class ProjectHooks:
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], catalog: Any) -> None:
-        """Check what pipelines have to agree on, and bring the tables up to date.
-
-        Raises:
-            ConfigurationError: The gates' metric is none of the contract's task, so that a model
-                would be trained in vain.
-        """
+        """Bring the tables up to date; refuse a metric that would have a model trained in vain."""
         from mlops_for_mle.database.engine import database_url
         from mlops_for_mle.database.schema import prepare
         from mlops_for_mle.releases.metrics import GREATER_IS_BETTER
@@ -90,7 +83,6 @@ class MlflowHooks:
         self._context: KedroContext | None = None
         self._hook: Any = None
         self._is_tracked = False
-        self._alive: Connection | None = None
 
     @hook_impl
     def after_context_created(self, context: "KedroContext") -> None:
@@ -115,12 +107,9 @@ class MlflowHooks:
         self._is_tracked = not _pipeline_names(run_params) <= untracked
         if not self._is_tracked:
             return
-        experiment = options.tracking.experiment
-        _make_ready(experiment.name, experiment.create_experiment_kwargs.artifact_location)
         with tracking_variable_kept():
             self._hook.after_context_created(self._context)
         self._hook.before_pipeline_run(run_params, pipeline, catalog)
-        self._alive = _hold(self._hook.run_id)
 
     @hook_impl
     def before_node_run(
@@ -135,7 +124,7 @@ class MlflowHooks:
         """Close the run."""
         if self._is_tracked:
             self._hook.after_pipeline_run(run_params, pipeline, catalog)
-            self._end()
+            _tell_page(self._hook.run_id)
 
     @hook_impl
     def on_pipeline_error(
@@ -150,28 +139,20 @@ class MlflowHooks:
         self._hook.on_pipeline_error(error, run_params, pipeline, catalog)
         if run is not None and any(isinstance(one, NotCalledForError) for one in causes(error)):
             mlflow.delete_run(run.info.run_id)
-        self._end()
-
-    def _end(self) -> None:
-        if self._alive is not None:
-            # Closed rather than given back, which gives back what it holds.
-            self._alive.invalidate()
-            self._alive.close()
 
 
 @contextmanager
 def tracking_variable_kept() -> Iterator[None]:
-    """Keep what a person has set or not set, while MLflow is pointed at its server.
+    """Keep what a person has set or not set, which MLflow overwrites as it is pointed at a server.
 
-    MLflow would write the variable, and the next session would take that for a person's choice.
+    The next session would take that for a person's choice.
     """
     before = os.environ.get(_TRACKING_URI)
     try:
         yield
     finally:
-        if before is None:
-            os.environ.pop(_TRACKING_URI, None)
-        else:
+        os.environ.pop(_TRACKING_URI, None)
+        if before is not None:
             os.environ[_TRACKING_URI] = before
 
 
@@ -188,48 +169,12 @@ def _pipeline_names(run_params: dict[str, Any]) -> set[str]:
     return {single} if single else set(run_params.get("pipeline_names") or ["__default__"])
 
 
-def _make_ready(name: str, artifact_location: str | None) -> None:
-    """Make the experiment where it is missing, and end its runs whose process was killed."""
+def _tell_page(run_id: str) -> None:
+    """Say where people find a run, where MLflow itself would name an address of this process."""
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
-    client = MlflowClient()
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        try:
-            client.create_experiment(name, artifact_location=artifact_location)
-        except MlflowException as error:
-            # Another process has made it just now.
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        return
-    held = f"attributes.status = 'RUNNING' AND tags.`{_HELD_TAG}` = 'yes'"
-    for run in client.search_runs([experiment.experiment_id], held):
-        connection = _try_to_hold(run.info.run_id)
-        if connection is not None:
-            client.set_terminated(run.info.run_id, "KILLED")
-            connection.invalidate()
-            connection.close()
+    from mlops_for_mle.config import public_address, run_page
 
-
-def _hold(run_id: str) -> "Connection | None":
-    """Hold a lock for as long as this process lives, by which others know that the run does."""
-    import mlflow
-
-    connection = _try_to_hold(run_id)
-    mlflow.set_tag(_HELD_TAG, "yes")
-    return connection
-
-
-def _try_to_hold(run_id: str) -> "Connection | None":
-    from sqlalchemy import text
-
-    from mlops_for_mle.database.engine import database_url, engine_for
-
-    connection = engine_for(database_url()).connect()
-    query = text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
-    if connection.scalar(query, {"name": f"run {run_id}"}):
-        connection.commit()
-        return connection
-    connection.close()
-    return None
+    if public_address("MLFLOW"):
+        experiment = MlflowClient().get_run(run_id).info.experiment_id
+        _LOGGER.info("MLflow run: %s", run_page(experiment, run_id))

@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 # Kedro's telemetry edits pyproject.toml and waits for a server; MLflow's job workers would be
 # fourteen more processes behind `kedro mlflow ui`.
@@ -24,10 +24,8 @@ ENVIRONMENT = {
     "ORT_DISABLE_TELEMETRY": "1",
 }
 
-# Kedro and MLflow set their own filters for these, so they can only be dropped where they are
-# shown: kedro-mlflow 2.0 defines a model class without the type hints that MLflow asks for,
-# Kedro 1.7 announces that `--pipeline` will one day be called `--pipelines`, Kedro-Viz 12 imports
-# a class that FastAPI deprecates, and in a notebook MLflow looks for a progress bar's widget.
+# Kedro and MLflow set their own filters for what plugins have to mend, so it can only be dropped
+# where it is shown.
 _DROPPED = (
     "Add type hints to the `predict` method",
     "Option '--pipeline' is deprecated",
@@ -36,8 +34,6 @@ _DROPPED = (
 # Imports make half a million objects that stay; Python's default would look through them again
 # after every 700, which is a tenth of the time a command takes to start.
 _COLLECT_AFTER = 50_000
-
-_FOR_CHILDREN = "ignore:ORJSONResponse is deprecated"
 
 _show_warning_as_before = warnings.showwarning
 
@@ -64,22 +60,11 @@ def prepare_process() -> None:
     programs = str(Path(sys.executable).parent)
     if programs not in os.environ.get("PATH", "").split(os.pathsep):
         os.environ["PATH"] = os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
-    # Kedro-Viz serves from a child process, which inherits nothing but the environment.
-    given = os.environ.get("PYTHONWARNINGS", "")
-    if _FOR_CHILDREN not in given:
-        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [given, _FOR_CHILDREN]))
     # Kedro 1.7 and kedro-mlflow 2.0 still call OmegaConf's former name of this function.
     warnings.filterwarnings("ignore", message=r"register_new_resolver\(\) is deprecated")
     warnings.showwarning = _show_warning
 
 
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
+def _show_warning(message: Warning | str, *details: Any, **options: Any) -> None:
     if not any(text in str(message) for text in _DROPPED):
-        _show_warning_as_before(message, category, filename, lineno, file, line)
+        _show_warning_as_before(message, *details, **options)

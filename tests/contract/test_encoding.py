@@ -61,12 +61,6 @@ def test_the_parts_of_a_time_are_those_of_the_calendar(time: datetime) -> None:
     assert row == [days, time.year, time.month, time.day, time.isoweekday(), time.hour]
 
 
-def test_an_offset_is_taken_into_account() -> None:
-    contract = one_feature(type="timestamp", parts=["day", "hour"])
-
-    assert encode({"a": ["2026-01-01T08:00:00+09:00"]}, contract).tolist() == [[31.0, 23.0]]
-
-
 def test_categories_and_what_is_missing_have_codes() -> None:
     categories = {"type": "category", "categories": ["x", "y"], "unknown": "other"}
     separate = one_feature(**categories, missing="separate")

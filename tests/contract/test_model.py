@@ -39,21 +39,6 @@ def test_a_contract_survives_being_written_and_read(raw: dict[str, Any]) -> None
     assert Contract.model_validate_json(contract.model_dump_json()) == contract
 
 
-@given(contracts())
-def test_columns_keep_the_order_of_the_configuration(raw: dict[str, Any]) -> None:
-    contract = Contract.model_validate(raw)
-
-    assert contract.feature_names == tuple(raw["features"])
-    assert tuple(contract.columns) == (*raw["features"], raw["target"]["column"])
-
-
-def test_labels_are_found_by_class_value() -> None:
-    target = Contract.model_validate(raw_contract()).target
-
-    assert target.class_values == (0, 1)
-    assert target.labels == {0: "no", 1: "yes"}
-
-
 def test_text_classes_are_answered_by_their_place_and_named_by_themselves() -> None:
     raw = with_target(classes=[{"value": "yes"}, {"value": "no", "label": "stays"}])
 
@@ -81,13 +66,6 @@ def test_a_date_gives_the_model_sensible_parts_unless_told_otherwise() -> None:
 
     assert read["a"].date_parts == ("days_since_1970", "month", "day", "day_of_week")
     assert read["b"].date_parts == ("hour",)
-
-
-def test_a_contract_cannot_be_changed() -> None:
-    contract = Contract.model_validate(raw_contract())
-
-    with pytest.raises(ValidationError, match="frozen"):
-        contract.table = "other"
 
 
 MISTAKES: list[tuple[str, str, Any]] = [

@@ -85,14 +85,6 @@ def test_two_environments_of_one_process_do_not_mix(conf: Path) -> None:
     assert (first["globals"]["rows"], second["globals"]["rows"]) == (150, 7)
 
 
-def test_the_parameters_are_read_anew_for_each_catalog(conf: Path) -> None:
-    loader = load(conf, env="other")
-    before = loader["catalog"]["mine"]["contract"]["name"]
-    (conf / "other/contract.yml").write_text("contract: {name: third}")
-
-    assert (before, loader["catalog"]["mine"]["contract"]["name"]) == ("other", "third")
-
-
 @pytest.mark.parametrize(
     ("where", "text", "given"),
     [

@@ -77,17 +77,3 @@ def test_other_projects_of_the_environment_are_left_alone(tmp_path: Path) -> Non
 
     assert run(code, inner).stdout.strip() == "False"
     assert run(code, PROJECT / "notebooks").stdout.strip() == "True"
-
-
-def test_garbage_is_collected_less_often_unless_a_person_chose_otherwise(tmp_path: Path) -> None:
-    code = (
-        "import gc; from mlops_for_mle.startup import prepare_process\n"
-        "{}prepare_process(); print(gc.get_threshold()[0])"
-    )
-
-    chosen = [
-        run(code.format(first), tmp_path).stdout.strip()
-        for first in ("", "gc.set_threshold(0); ", "gc.set_threshold(90_000); ")
-    ]
-
-    assert chosen == ["50000", "0", "90000"]

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
 
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.errors import PrerequisiteError, ReleaseError
@@ -21,7 +20,7 @@ from mlops_for_mle.releases.deployments import (
 )
 from mlops_for_mle.releases.manifest import Manifest, Release, release_name
 from mlops_for_mle.releases.store import ReleaseStore
-from tests.integration.servers import eventually, query, waiting_for_a_lock
+from tests.integration.servers import eventually, waiting_for_a_lock
 
 pytestmark = pytest.mark.integration
 
@@ -71,11 +70,6 @@ def trail(connection: Connection) -> str:
     return "".join(letters)
 
 
-def test_nothing_is_served_before_the_first_deployment(connection: Connection) -> None:
-    assert current(connection, "iris") is None
-    assert history(connection, "iris") == []
-
-
 def test_the_newest_deployment_is_served_and_the_older_ones_stay(
     connection: Connection, releases: dict[str, Manifest]
 ) -> None:
@@ -96,15 +90,6 @@ def test_deploying_what_is_served_already_adds_no_row(
     put_in_service(connection, releases, "A")
     assert deploy(connection, releases["A"], reason="again", actor="ada") is None
     assert trail(connection) == "A"
-
-
-def test_contracts_have_trails_of_their_own(
-    connection: Connection, releases: dict[str, Manifest], house: Release
-) -> None:
-    put_in_service(connection, releases, "AB")
-    deploy(connection, house.manifest, reason="champion", actor="ada")
-    assert trail(connection) == "AB"
-    assert [row.release for row in history(connection, "houses")] == ["houses-v1-run1"]
 
 
 @pytest.mark.parametrize(
@@ -243,12 +228,3 @@ def test_a_failure_to_load_is_recorded_and_does_not_change_what_is_served(
     assert (failure.release, failure.actor) == (served.release, "serving")
     assert failure.reason == f"deployment {served.id}: no graph"
     assert current(connection, "iris") == served
-
-
-def test_an_event_that_is_none_of_the_allowed_is_refused(database_url: str) -> None:
-    with pytest.raises(IntegrityError, match="deployments_event_check"):
-        query(
-            database_url,
-            "INSERT INTO deployments (contract, event, release, model_version, run_id, reason, "
-            "actor) VALUES ('iris', 'replace', 'r', 1, 'r', 'r', 'a')",
-        )

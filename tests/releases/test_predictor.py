@@ -32,13 +32,6 @@ def with_example(release: Release, **changes: Any) -> Release:
     return Release(manifest=manifest, model=release.model)
 
 
-def test_a_loaded_release_knows_iris(predictor: Predictor) -> None:
-    answers = predictor.predict(np.array([[6.7, 3.3, 5.7, 2.1], [5.1, 3.5, 1.4, 0.2]]))
-
-    assert answers.values.tolist() == [2, 0]
-    assert answers.values.dtype == np.int64
-
-
 @given(ROWS)
 def test_probabilities_sum_to_one_and_the_answer_is_the_likeliest_class(
     predictor: Predictor, rows: list[Any]
@@ -62,18 +55,6 @@ def test_a_row_is_answered_alike_alone_and_among_others(
         alone = predictor.predict(np.array([row]))
         assert alone.values[0] == together.values[index]
         np.testing.assert_allclose(alone.probabilities[0], together.probabilities[index], atol=1e-6)
-
-
-@pytest.mark.parametrize("layout", ["transposed", "every second row", "float32"])
-def test_rows_may_lie_in_memory_as_they_like(predictor: Predictor, layout: str) -> None:
-    rows = np.random.default_rng(0).uniform(0.1, 8, (10, 4))
-    laid = {
-        "transposed": np.asfortranarray(rows),
-        "every second row": np.repeat(rows, 2, axis=0)[::2],
-        "float32": rows.astype(np.float32),
-    }[layout]
-
-    np.testing.assert_array_equal(predictor.predict(laid).values, predictor.predict(rows).values)
 
 
 def test_a_regression_is_answered_with_numbers_and_no_probabilities(house: Release) -> None:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlops_for_mle.errors import ReleaseError
-from mlops_for_mle.releases.manifest import Manifest, Release, release_name, sha256_of
+from mlops_for_mle.releases.manifest import Manifest, Release, sha256_of
 from mlops_for_mle.releases.store import MANIFEST_FILE, MODEL_FILE, ReleaseStore
 
 SHARED_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -59,19 +59,6 @@ def test_two_projects_that_share_a_store_do_not_take_each_others_release(
         store.publish(changed(release, **changes))
 
     assert store.fetch("iris", release.manifest.release) == release
-
-
-def test_versions_of_a_new_registry_lie_beside_those_of_the_old_one(
-    store: ReleaseStore, release: Release
-) -> None:
-    """A new database counts versions from 1 again, and the same training gives the same bytes."""
-    store.publish(release)
-    run_id = "8c1f77aa00000000"
-    second = changed(release, run_id=run_id, release=release_name("iris", 1, run_id))
-
-    assert store.publish(second)
-    assert store.manifest("iris", second.manifest.release).run_id == run_id
-    assert store.manifest("iris", release.manifest.release).run_id == "run1"
 
 
 @pytest.mark.parametrize("name", [MODEL_FILE, MANIFEST_FILE])

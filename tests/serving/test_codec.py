@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import encode_rows, typed_columns
-from mlops_for_mle.contract.encoding import encode, read_times
-from mlops_for_mle.contract.rules import fault
+from mlops_for_mle.contract.encoding import encode
+from mlops_for_mle.contract.rules import fault, read_time
 from mlops_for_mle.serving import documents, mlflow, oip
 from mlops_for_mle.serving.codec import Codec, Form, Rows
 from mlops_for_mle.serving.errors import MOST_FAULTS, ProblemError
@@ -311,7 +311,9 @@ def test_every_protocol_gives_the_model_the_same_input(data: st.DataObject):
     reader = codec(contract, "float64")
     columns = {name: [row[name] for row in rows] for name in features}
     read_columns = {
-        name: read_times(columns[name]) if one.is_time else pd.Series(columns[name], dtype=object)
+        name: [value and read_time(value) for value in columns[name]]
+        if one.is_time
+        else pd.Series(columns[name], dtype=object)
         for name, one in features.items()
     }
     frame = typed_columns(pd.DataFrame(read_columns), features)

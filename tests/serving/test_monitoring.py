@@ -29,6 +29,21 @@ def client(settings, database, iris) -> Client:
     return Client(settings, iris, model="iris")
 
 
+def test_the_report_is_given_as_it_was_written_and_loads_nothing(client, database):
+    database.run("TRUNCATE monitoring_reports")
+    assert client("GET", "/monitoring/report").status_code == 404
+    html = "<!doctype html><style>p { color: red }</style><p>드리프트"
+    database.run("INSERT INTO monitoring_reports VALUES ('iris', :html)", html=html)
+    database.run("INSERT INTO monitoring_reports VALUES ('houses', 'another')")
+
+    answer = client("GET", "/monitoring/report")
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'; style-src ")
+    assert answer.text == html
+
+
 def test_the_newest_run_comes_with_its_numbers_and_the_others_with_their_status(client, database):
     record_run(database, status="healthy", metrics=())
     record_run(database, contract="houses", status="warning")

@@ -201,6 +201,8 @@ def test_a_server_with_keys_asks_for_one(browse, server, tmp_path):
     page = browse()
     page.open(server)
     page.until("#need-key", "needs an API key")
+    # Ready it is, and of what is in service a stranger is told nothing, not that it is nothing.
+    page.until("#service", "needs an API key")
 
     page.find("#need-key button").click()
     page.find("#key-value").send_keys(key)
@@ -360,5 +362,8 @@ def test_the_state_that_monitoring_has_found_is_shown(browse, server, database, 
         ".map((one) => one.dataset.status)"
     )
     assert squares == ["healthy", "warning", "insufficient", "alarm"]
+    database.run("TRUNCATE monitoring_reports")
+    database.run("INSERT INTO monitoring_reports VALUES ('iris', '<p>whole')")
+    page.find("#report").click()
     assert page.complaints() == []
     database.run("TRUNCATE monitoring_runs, monitoring_metrics, retraining_decisions")

@@ -10,6 +10,7 @@ import yaml
 PROJECT = Path(__file__).parents[2]
 COMPOSE = PROJECT / "docker-compose.yaml"
 TUTORIAL = PROJECT / "docker-compose.tutorial.yaml"
+REPLICAS = PROJECT / "docker-compose.replicas.yaml"
 EXAMPLE = PROJECT / ".env.example"
 TUTORIAL_ENVIRONMENT = PROJECT / "deploy" / "tutorial.env"
 
@@ -64,8 +65,20 @@ def interpolate(text: str, values: Mapping[str, str]) -> str:
 
 def services(values: Mapping[str, str]) -> dict[str, Any]:
     """The services with all variables replaced."""
-    found = yaml.safe_load(COMPOSE.read_text("utf-8"))["services"]
+    return services_of(COMPOSE, values)
+
+
+def services_of(path: Path, values: Mapping[str, str]) -> dict[str, Any]:
+    """The services of one file with all variables replaced."""
+    found = yaml.load(path.read_text("utf-8"), _Loader)["services"]
     return dict(_interpolate_within(found, values))
+
+
+class _Loader(yaml.SafeLoader):
+    """Knows the tag by which an override takes something away."""
+
+
+_Loader.add_constructor("!reset", lambda loader, node: loader.construct_sequence(node))
 
 
 def _interpolate_within(part: Any, values: Mapping[str, str]) -> Any:

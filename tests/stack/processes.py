@@ -162,6 +162,11 @@ class LocalStack:
         key = {"X-API-Key": STRONG["MLOPS_API_KEY"]}
         return httpx.post(f"{self.url('api')}/predict", json=row, headers=key, timeout=10)
 
+    def ready(self) -> dict[str, Any]:
+        """What the API says of itself to whom it knows."""
+        key = {"X-API-Key": STRONG["MLOPS_API_KEY"]}
+        return dict(httpx.get(f"{self.url('api')}/health/ready", headers=key, timeout=10).json())
+
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text("utf-8", errors="replace")
 

@@ -13,17 +13,21 @@ from tests.stack.compose_file import (
     EXAMPLE,
     GIVEN,
     PROJECT,
+    REPLICAS,
     SECRETS,
     SETTINGS,
     TUTORIAL,
     TUTORIAL_ENVIRONMENT,
     environment_file,
     services,
+    services_of,
     variables_of,
 )
 
 ONE_SHOT = {"preflight", "migrate"}
-STACK = services(SETTINGS)
+# The one service that an override adds is held to what holds for all.
+BALANCER = services_of(REPLICAS, SETTINGS)["balancer"]
+STACK = services(SETTINGS) | {"balancer": BALANCER}
 SERVICES = pytest.mark.parametrize("service", STACK.values(), ids=STACK.keys())
 # Which secrets a container may have in its environment.
 ALLOWED = {
@@ -37,6 +41,7 @@ ALLOWED = {
     "pipeline": {"PIPELINE_DATABASE_PASSWORD", "MINIO_ROOT_PASSWORD"},
     "api": {"API_DATABASE_PASSWORD", "MINIO_ROOT_PASSWORD"},
     "prometheus": {"METRICS_API_KEY"},
+    "balancer": set(),
     "grafana": {"GRAFANA_ADMIN_PASSWORD"},
 }
 LOGINS = {
@@ -61,22 +66,23 @@ def test_docker_compose_accepts_the_file_and_its_overrides() -> None:
         ).returncode
     ):
         pytest.skip("Docker's Compose plugin is not installed")
-    found = {}
+    found = []
     for environment, files in (
         (EXAMPLE, [COMPOSE]),
         (TUTORIAL_ENVIRONMENT, [COMPOSE, TUTORIAL]),
+        (TUTORIAL_ENVIRONMENT, [COMPOSE, REPLICAS]),
     ):
         options = [text for path in files for text in ("--file", str(path))]
         command = ["docker", "compose", "--env-file", str(environment), *options, "config", "-q"]
-        found[environment] = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert found[TUTORIAL_ENVIRONMENT].returncode == 0
-    assert found[TUTORIAL_ENVIRONMENT].stderr == ""
-    assert "run `make up`" in found[EXAMPLE].stderr
+        found.append(subprocess.run(command, capture_output=True, text=True, check=False))
+    without_secrets, *others = found
+    assert "run `make up`" in without_secrets.stderr
+    assert [(one.returncode, one.stderr) for one in others] == [(0, "")] * 2
 
 
 def test_every_variable_stands_in_the_example_with_the_default_of_the_file() -> None:
     example = environment_file(EXAMPLE)
-    used = variables_of(COMPOSE)
+    used = variables_of(COMPOSE) | variables_of(REPLICAS)
     # The last two are read by `make up` alone.
     assert set(used) - GIVEN == set(example) - {"MLOPS_API_KEY", "MLOPS_LOCAL"}
     differing = {

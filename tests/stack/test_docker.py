@@ -224,6 +224,38 @@ def test_a_killed_api_answers_again(stack: Clone) -> None:
     assert eventually(stack.predicts, 30)
 
 
+def test_replicas_answer_at_one_address_while_one_of_them_ends(stack: Clone) -> None:
+    try:
+        stack.succeed("up", "PROFILE=replicas")
+        ours = f"label=com.docker.compose.project={stack.name}"
+        listed = ("ps", "--quiet", "--filter", ours, "--filter")
+        replicas = docker(*listed, "label=com.docker.compose.service=api").split()
+        assert len(replicas) == 3
+        ending = subprocess.Popen(["docker", "stop", replicas[0]], stdout=subprocess.DEVNULL)
+        answered = []
+        while ending.poll() is None or len(answered) < 100:
+            answer = stack.predict()
+            assert answer.status_code == 200, answer.text
+            answered.append(answer.json()["prediction_id"])
+        these = f"predictions WHERE prediction_id IN ({str(answered)[1:-1]})"
+        assert eventually(lambda: stack.count(these) == len(answered), 60)
+    finally:
+        stack.succeed("up")
+    assert docker(*listed, "label=com.docker.compose.service=balancer") == ""
+    assert stack.predicts()
+
+
+def test_addresses_that_people_are_told_lead_somewhere(stack: Clone) -> None:
+    said = stack.compose("exec", "-T", "pipeline", "kedro", "model", "summary")
+    assert f"served at  http://localhost:{stack.settings['API_PORT']}" in said
+    logged = stack.compose("logs", "pipeline")
+    assert f"http://localhost:{stack.settings['MLFLOW_PORT']}/#/experiments/" in logged
+    assert "http://mlflow:5000" not in logged
+    report = stack.ask("GET", "/monitoring/report")
+    assert report.status_code == 200
+    assert report.text.lstrip().lower().startswith("<!doctype html>")
+
+
 def test_prometheus_reads_the_metrics_with_its_key(stack: Clone) -> None:
     stack.compose("--profile", "observability", "up", "--detach", "--no-deps", "prometheus")
     url = f"http://127.0.0.1:{stack.settings['PROMETHEUS_PORT']}/api/v1/query"

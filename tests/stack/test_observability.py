@@ -55,11 +55,11 @@ def test_an_alert_says_how_bad_it_is_and_what_to_do(alert: dict[str, Any]) -> No
 
 def test_prometheus_asks_services_of_the_stack_at_their_ports() -> None:
     configuration = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text("utf-8"))
-    asked = {
-        job["job_name"]: job["static_configs"][0]["targets"][0]
-        for job in configuration["scrape_configs"]
-    }
+    api, *others = configuration["scrape_configs"]
+    asked = {job["job_name"]: job["static_configs"][0]["targets"][0] for job in others}
     assert asked.pop("prometheus") == "localhost:9090"
+    (replicas,) = api["dns_sd_configs"]
+    asked[api["job_name"]] = f"{replicas['names'][0]}:{replicas['port']}"
     for name, address in asked.items():
         host, port = address.split(":")
         assert host == name

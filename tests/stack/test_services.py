@@ -161,7 +161,7 @@ def test_the_api_answers_by_a_release_that_it_read_from_s3(stack: LocalStack) ->
     answer = stack.predict(VIRGINICA)
     assert answer.status_code == 200
     assert answer.json()["iris_class"] == 2
-    ready = httpx.get(f"{stack.url('api')}/health/ready").json()
+    ready = stack.ready()
     assert ready["origin"] == "store"
     release = stack.folder / "s3/releases/iris" / ready["release"]
     assert {path.name for path in release.iterdir()} == {"model.onnx", "manifest.json"}
@@ -186,7 +186,9 @@ def test_mlflows_server_puts_artifacts_on_s3_for_clients_without_access_to_it(
         for name, value in stack.environment("pipeline").items()
         if not name.startswith(("AWS_", "MLFLOW_S3"))
     }
-    assert (_download(environment, f"runs:/{run_id}/snapshot", tmp_path) / "snapshot.json").exists()
+    assert (
+        _download(environment, f"runs:/{run_id}/snapshot", tmp_path) / "snapshot.parquet"
+    ).exists()
 
 
 def test_direct_clients_get_the_same_bytes_from_s3(stack: LocalStack, tmp_path: Path) -> None:
@@ -231,7 +233,7 @@ def test_predictions_go_on_and_are_kept_while_s3_and_mlflow_are_gone(stack: Loca
     identity = stack.predict(VIRGINICA).json()["prediction_id"]
     assert stack.stop("api") == 0
     stack.start_api()
-    assert httpx.get(f"{stack.url('api')}/health/ready").json()["origin"] == "cache"
+    assert stack.ready()["origin"] == "cache"
     assert stack.predict(VIRGINICA).json()["iris_class"] == 2
     assert eventually(
         lambda: query(

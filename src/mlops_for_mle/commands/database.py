@@ -8,6 +8,7 @@ import click
 from kedro.framework.startup import ProjectMetadata
 
 from mlops_for_mle.commands.options import env_option
+from mlops_for_mle.commands.prune import prune
 from mlops_for_mle.contract.tables import TableChange
 from mlops_for_mle.database.engine import (
     DATABASE_NAME,
@@ -21,7 +22,10 @@ from mlops_for_mle.paths import embedded_home
 
 @click.group(name="db")
 def database_commands() -> None:
-    """The database: start, stop, look into it, upgrade it."""
+    """The database: start, stop, look into it, upgrade it, prune it."""
+
+
+database_commands.add_command(prune)
 
 
 @database_commands.command()
@@ -107,7 +111,7 @@ def upgrade(metadata: ProjectMetadata, env: str | None, yes: bool) -> None:
     changed = schema.upgrade(target)
     outcome = "was made"
 
-    def may_change(changes: tuple[TableChange, ...]) -> bool:
+    def may_change(changes: list[TableChange]) -> bool:
         nonlocal outcome
         outcome = "was changed"
         click.echo(f"Table {contract.table} differs from contract {contract.name}:")

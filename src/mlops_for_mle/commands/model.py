@@ -11,7 +11,6 @@ from kedro.framework.startup import ProjectMetadata
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import func, select, table
@@ -19,7 +18,7 @@ from sqlalchemy import func, select, table
 from mlops_for_mle.commands.options import env_option, reason_option
 from mlops_for_mle.commands.project import connect_mlflow, read_configuration
 from mlops_for_mle.commands.reproduce import train_again
-from mlops_for_mle.config import release_store
+from mlops_for_mle.config import public_address, release_store
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import database_url, engine_for
 from mlops_for_mle.database.schema import require_tables
@@ -159,17 +158,11 @@ def rollback(metadata: ProjectMetadata, release: str | None, reason: str, env: s
             connection, project.store, name, reason=reason, actor=actor(), release=release
         )
         (before,) = deployments.history(connection, name, limit=1, before=row.id)
+    # MLflow comes last: what is served has changed, whether it answers or not.
+    click.echo(f"Rolled back from {before.release} to {row.release}; ", nl=False)
     version = str(row.model_version)
-    alias = f"version {version} is champion again."
-    try:
-        project.client.set_registered_model_alias(name, registry.CHAMPION, version)
-    except MlflowException as error:
-        # What is served has changed all the same.
-        alias = (
-            f"but MLflow did not move the alias champion to version {version} ({error}): run "
-            f"`kedro model promote {version}` when it is back."
-        )
-    click.echo(f"Rolled back from {before.release} to {row.release}; {alias}")
+    project.client.set_registered_model_alias(name, registry.CHAMPION, version)
+    click.echo(f"version {version} is champion again.")
 
 
 def open_project(path: Path, env: str | None) -> Project:
@@ -186,15 +179,7 @@ def open_project(path: Path, env: str | None) -> Project:
 def project_summary(
     contract: Contract, metric: str, url: str, env: str | None, candidate: str | None = None
 ) -> str:
-    """Say in a few lines where the project stands.
-
-    Args:
-        contract: The project's.
-        metric: The metric that decides.
-        url: The project's database.
-        env: The folder of ``conf`` that the contract stands in; None is the default one.
-        candidate: The run whose decision is told, or its version; None is the newest version.
-    """
+    """Say in a few lines where the project stands, of a run's candidate or the newest version."""
     client, name = MlflowClient(), contract.name
     with engine_for(url).connect() as connection:
         served = deployments.current(connection, name)
@@ -217,7 +202,10 @@ def project_summary(
         since = served.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
         lines["release"] = f"{served.release}, deployed {since}"
         command = f"kedro serve --env {env}" if env else "make serve"
-        lines["serve it"] = f"{command}, then http://127.0.0.1:8000"
+        if public_address("API"):
+            lines["served at"] = public_address("API")
+        else:
+            lines["serve it"] = f"{command}, then http://127.0.0.1:8000"
     width = max(map(len, lines))
     return "\n".join(f"  {heading:<{width}}  {value}" for heading, value in lines.items())
 

@@ -15,11 +15,11 @@ env_option = click.option(
 )
 reason_option = click.option("--reason", required=True, help="Why; recorded in the audit trail.")
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class Duration(click.ParamType[timedelta]):
-    """A duration such as 250ms, 1s, 5m or 1h."""
+    """A duration such as 250ms, 1s, 5m, 1h or 90d."""
 
     name = "duration"
 
@@ -33,9 +33,9 @@ class Duration(click.ParamType[timedelta]):
         """Read a number with a unit."""
         if isinstance(value, timedelta):
             return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)", str(value).strip())
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", str(value).strip())
         if match is None:
-            self.fail(f"expected a number with ms, s, m or h, such as 1s (found {value!r})")
+            self.fail(f"expected a number with ms, s, m, h or d, such as 1s (found {value!r})")
         try:
             duration = timedelta(seconds=float(match[1]) * _UNITS[match[2]])
         except OverflowError:

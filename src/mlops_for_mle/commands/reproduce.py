@@ -66,28 +66,21 @@ def train_again(client: MlflowClient, version: ModelVersion) -> tuple[bool, str]
         {one: recorded.get(one) for one in _PACKAGES}, {one: installed(one) for one in _PACKAGES}
     )
     is_same_graph = described.model_sha256 == now.model_sha256
-    found = {
-        "rows": f"{facts.row_count} of {facts.source}, sha256 {facts.sha256[:12]}…",
-        "code": code,
-        "packages": packages or "as then",
-        "metrics": metrics or f"identical ({len(now.metrics)})",
-        "predictions": f"{other} of {len(rows)} differ"
-        if other
-        else f"identical ({len(rows)} rows)",
-        "ONNX graph": "identical" if is_same_graph else "written differently",
-    }
     is_identical = not metrics and not other
-    lines = [f"  {heading:<12} {text}" for heading, text in found.items()]
-    verdict = "reproduced: identical" if is_identical else "not reproduced"
-    return is_identical, "\n".join([f"{title}, run {version.run_id}", *lines, f"  {verdict}"])
+    report = f"""\
+{title}, run {version.run_id}
+  rows         {facts.row_count} of {facts.source}, sha256 {facts.sha256[:12]}…
+  code         {code}
+  packages     {packages or "as then"}
+  metrics      {metrics or f"identical ({len(now.metrics)})"}
+  predictions  {f"{other} of {len(rows)} differ" if other else f"identical ({len(rows)} rows)"}
+  ONNX graph   {"identical" if is_same_graph else "written differently"}
+  {"reproduced: identical" if is_identical else "not reproduced"}"""
+    return is_identical, report
 
 
 def code_of(tags: dict[str, str], folder: Path) -> tuple[Path | None, str]:
-    """Get the code that trained a run, where the checkout has it.
-
-    Args:
-        tags: The run's.
-        folder: Where to put it.
+    """Put the code that trained a run into a folder, where the checkout has it.
 
     Returns:
         The source folder to train with, None for the present one, and what it is in words.
@@ -122,10 +115,9 @@ def _run(folder: Path, source: Path | None, title: str) -> None:
 
 
 def _differences(then: dict[str, Any], now: dict[str, Any]) -> str:
-    names = sorted(then.keys() | now.keys())
     return "; ".join(
         f"{one} {then.get(one)} then, {now.get(one)} now"
-        for one in names
+        for one in sorted(then.keys() | now.keys())
         if then.get(one) != now.get(one)
     )
 

@@ -1,6 +1,7 @@
 """`kedro score` and `kedro score-topic`: score rows as they arrive, in a table or a Kafka topic."""
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import click
 from kedro.framework.startup import ProjectMetadata
@@ -11,6 +12,10 @@ from mlops_for_mle.commands.options import (
     follow_option,
     report_every_option,
 )
+
+if TYPE_CHECKING:
+    from mlops_for_mle.contract import Contract
+    from mlops_for_mle.pipelines.scoring.following import Arrivals
 
 
 @click.command()
@@ -44,39 +49,28 @@ def score(
     on. Predictions go to the table <contract>_prediction, rows that do not fit the contract to
     scoring_rejects. Any number of these processes may run at once.
     """
-    from mlops_for_mle.commands.project import read_contract, until_stopped
-    from mlops_for_mle.config import release_store
     from mlops_for_mle.contract.tables import prediction_table
-    from mlops_for_mle.database.engine import database_url
-    from mlops_for_mle.database.schema import ensure_predictions, prepare
     from mlops_for_mle.pipelines.scoring import stream
-    from mlops_for_mle.pipelines.scoring.following import Deployed, Totals
 
-    contract = read_contract(metadata.project_path, env)
-    prepare(database_url(), contract)
-    ensure_predictions(database_url(), contract)
+    if uninstall and (follow or from_start):
+        raise click.UsageError("--uninstall goes with neither --follow nor --from-start")
+    contract = _prepared(metadata, env)
     if uninstall:
-        if follow or from_start:
-            raise click.UsageError("--uninstall goes with neither --follow nor --from-start")
         waited = stream.uninstall(contract)
         click.echo(f"New rows of {contract.table} are queued no longer; {waited} waited.")
         return
-    stopping = until_stopped()
     is_first_use = stream.install(contract)
     if from_start:
         queued = stream.enqueue_unscored(contract)
         click.echo(f"Queued {queued} row(s) that had no prediction.")
-    elif is_first_use and stream.has_rows(contract):
+    elif is_first_use:
         click.echo(
             f"From now on new rows of {contract.table} are queued; those that are there already "
             "are scored by `kedro score --from-start`."
         )
     if follow:
         click.echo(f"Scoring new rows of {contract.table} into {prediction_table(contract)}.")
-    totals = Totals(every=report_every)
-    scorer = stream.RowScorer(contract, Deployed(contract, release_store()), batch_size, totals)
-    scorer.run(stopping, follow=follow)
-    click.echo(_done(totals.scored, totals.rejected, "row"))
+    _score(contract, stream.RowQueue(contract, batch_size), follow, report_every, "row")
 
 
 @click.command(name="score-topic")
@@ -113,27 +107,36 @@ def score_topic(
         raise PrerequisiteError(
             "Kafka's client is not installed: install this project with its extra `kafka`."
         )
-    from mlops_for_mle.commands.project import read_contract, until_stopped
-    from mlops_for_mle.config import release_store
+    from mlops_for_mle.pipelines.scoring.topic import Topic, client_settings
+
+    settings = client_settings({"bootstrap.servers": bootstrap_servers, "group.id": group_id})
+    contract = _prepared(metadata, env)
+    settings.setdefault("group.id", f"{contract.name}-scoring")
+    click.echo(f"Scoring topic {topic} as a member of group {settings['group.id']}.")
+    messages = Topic(contract, topic, settings, batch_size, output_topic)
+    _score(contract, messages, follow, report_every, "message")
+
+
+def _prepared(metadata: ProjectMetadata, env: str | None) -> "Contract":
+    """The contract, with its tables made."""
+    from mlops_for_mle.commands.project import read_contract
     from mlops_for_mle.database.engine import database_url
     from mlops_for_mle.database.schema import ensure_predictions, prepare
-    from mlops_for_mle.pipelines.scoring.following import Deployed, Totals
-    from mlops_for_mle.pipelines.scoring.topic import TopicScorer, client_settings
 
-    given = {"bootstrap.servers": bootstrap_servers, "group.id": group_id}
-    settings = client_settings(given)
     contract = read_contract(metadata.project_path, env)
-    settings.setdefault("group.id", f"{contract.name}-scoring")
-    stopping = until_stopped()
     prepare(database_url(), contract)
     ensure_predictions(database_url(), contract)
-    click.echo(f"Scoring topic {topic} as a member of group {settings['group.id']}.")
-    totals, deployed = Totals(every=report_every), Deployed(contract, release_store())
-    scorer = TopicScorer(contract, deployed, batch_size, totals, topic, settings, output_topic)
-    scorer.run(stopping, follow=follow)
-    click.echo(_done(totals.scored, totals.rejected, "message"))
+    return contract
 
 
-def _done(scored: int, rejected: int, what: str) -> str:
-    more = f", rejected {rejected} (see scoring_rejects)" if rejected else ""
-    return f"Scored {scored} {what}(s){more}."
+def _score(
+    contract: "Contract", arrivals: "Arrivals", follow: bool, report_every: timedelta, what: str
+) -> None:
+    from mlops_for_mle.commands.project import until_stopped
+    from mlops_for_mle.config import release_store
+    from mlops_for_mle.pipelines.scoring.following import Follower
+
+    follower = Follower(contract, release_store(), arrivals, report_every)
+    follower.run(until_stopped(), follow=follow)
+    rejected = f", rejected {follower.rejected} (see scoring_rejects)" if follower.rejected else ""
+    click.echo(f"Scored {follower.scored} {what}(s){rejected}.")

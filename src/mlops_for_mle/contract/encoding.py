@@ -35,11 +35,7 @@ _FIRST_DAY = date(1970, 1, 1).toordinal()
 class EncodedColumn(NamedTuple):
     """One column of the matrix.
 
-    Attributes:
-        name: The feature's name; with the part behind it where there are several.
-        source: The feature that it is made of.
-        kind: What it holds.
-        part: Which part of a date or time; None for other kinds.
+    Its name is that of the feature, the source, with the part of a date or time behind it.
     """
 
     name: str
@@ -125,21 +121,6 @@ def category_codes(feature: Feature) -> dict[Any, float]:
     codes: dict[Any, float] = {value: float(code) for value, code in feature.category_codes.items()}
     is_separate = feature.missing == "separate"
     return codes | {None: float(len(feature.categories)) if is_separate else float("nan")}
-
-
-def read_times(values: Values) -> Column:
-    """Dates or times as datetime64 in UTC, NaT where there is none.
-
-    Args:
-        values: datetime64 as it is; text in ISO 8601, dates, times and None are read.
-
-    Raises:
-        ValueError: A value is no date or time.
-    """
-    if isinstance(values, np.ndarray) and values.dtype.kind == "M":
-        return values
-    times = [None if one is None else read_time(one) for one in values]
-    return np.array(times, "datetime64[us]")
 
 
 def _encoder_of(feature: Feature) -> Callable[[Values], list[Values]]:

@@ -113,19 +113,13 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Feature(Configuration):
-    """One input column of the model.
+    """One input column of the model. Ranges include their ends.
 
     Attributes:
         type: What the table holds: ``float`` (double precision), ``integer`` (bigint),
             ``decimal`` (numeric; the model computes with its nearest double), ``boolean``,
             ``category`` (text, or bigint for integer codes), ``date``, ``timestamp`` (without a
             zone, UTC).
-        unit: Shown to people; not used in computation.
-        minimum: Smallest number that is accepted, inclusive.
-        maximum: Largest number that is accepted, inclusive.
-        earliest: First date or time that is accepted, inclusive.
-        latest: Last date or time that is accepted, inclusive.
-        description: Shown in the API's documentation and on its page.
         categories: All known categories, in the order of the model's codes: all text or all
             whole numbers.
         unknown: What a category that is not listed does: ``reject`` refuses the row, ``other``
@@ -133,7 +127,6 @@ class Feature(Configuration):
         missing: What a missing value does. ``reject`` refuses the row. ``median``, ``mean`` and
             ``most_frequent`` put the statistic of the training rows in its place, ``constant``
             the value of ``constant``; ``separate`` makes it a category of its own.
-        constant: What ``missing: constant`` puts in the place of a missing value.
         parts: Which numbers the model is given of a date or time. ``days_since_1970`` are whole
             days, ``day_of_week`` is 1 for Monday to 7 for Sunday, ``hour`` is 0 to 23.
     """
@@ -158,12 +151,11 @@ class Feature(Configuration):
             ("earliest", "latest", "parts"): self.is_time,
             ("categories", "unknown"): self.type == "category",
         }
-        given = self.model_fields_set
         wrong = [
             name
             for names, fits in goes_with.items()
             for name in names
-            if not fits and name in given and getattr(self, name) != _default_of(name)
+            if not fits and getattr(self, name) != Feature.model_fields[name].default
         ]
         if wrong:
             raise ValueError(f"{', '.join(wrong)} does not go with type {self.type}")
@@ -176,8 +168,6 @@ class Feature(Configuration):
             raise ValueError("constant goes only with missing: constant")
         if "hour" in self.parts and self.type == "date":
             raise ValueError("a date has no hour; use type timestamp")
-        if len(set(self.parts)) != len(self.parts):
-            raise ValueError(f"parts has one twice: {', '.join(self.parts)}")
         return self
 
     @model_validator(mode="after")
@@ -240,9 +230,7 @@ class Feature(Configuration):
 class TargetClass(Configuration):
     """One class of a classification target.
 
-    Attributes:
-        value: What the table holds: a whole number or text.
-        label: Its name for people; the value itself where none is given.
+    The label is its name for people; the value of the table itself where none is given.
     """
 
     value: DiscreteValue
@@ -260,13 +248,10 @@ class Target(Configuration):
     """The column that the model predicts.
 
     Attributes:
-        column: Its name in the table.
-        task: ``classification`` or ``regression``.
         response_name: The name of the prediction in an answer of the API.
         classes: All classes of a classification target; empty for regression. Their values are
             all whole numbers, in ascending order, or all text, in any order.
-        minimum: Smallest accepted value of a regression target, inclusive.
-        maximum: Largest accepted value of a regression target, inclusive.
+        minimum: Smallest accepted value of a regression target, as ``maximum`` is the largest.
     """
 
     column: ColumnName
@@ -383,10 +368,6 @@ class Contract(Configuration):
     def columns(self) -> dict[str, Feature]:
         """The columns that a source must give: the features, then the target."""
         return {**self.features, self.target.column: self.target.feature}
-
-
-def _default_of(name: str) -> Any:
-    return Feature.model_fields[name].default
 
 
 def _check_discrete(name: str, values: tuple[int | str, ...], at_least: int) -> None:

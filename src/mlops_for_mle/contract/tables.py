@@ -69,18 +69,6 @@ class TableChange(NamedTuple):
     description: str
 
 
-class TableDifferences(NamedTuple):
-    """How a table differs from what its contract needs.
-
-    Attributes:
-        changes: What can be added or loosened without losing anything.
-        obstacles: What only the table's owner can decide.
-    """
-
-    changes: tuple[TableChange, ...]
-    obstacles: tuple[str, ...]
-
-
 def quoted(name: str) -> str:
     """A name as an identifier of SQL."""
     return '"' + name.replace('"', '""') + '"'
@@ -153,12 +141,15 @@ def create_predictions(contract: Contract) -> tuple[str, ...]:
 
 def find_differences(
     contract: Contract, present: Mapping[str, ExistingColumn], *, has_rows: bool
-) -> TableDifferences:
-    """Compare the columns of an existing table with what the contract needs."""
+) -> tuple[list[TableChange], list[str]]:
+    """Compare the columns of an existing table with what the contract needs.
+
+    Returns:
+        What can be added or loosened without losing anything; and what only its owner can decide.
+    """
     changes: list[TableChange] = []
     obstacles: list[str] = []
     wanted = {one.name: one for one in observation_columns(contract)}
-    left = [one for one in present.values() if one.name not in wanted]
     for column in wanted.values():
         found = present.get(column.name)
         if found is None and column.name == contract.key:
@@ -171,11 +162,11 @@ def find_differences(
             )
         elif found.is_required and not column.is_required and column.name != contract.timestamp:
             changes.append(_loosening(contract, column.name, "the contract allows missing values"))
-    for found in left:
-        if found.is_required and not found.has_default:
+    for found in present.values():
+        if found.name not in wanted and found.is_required and not found.has_default:
             reason = "the contract does not know it, so new rows have no value in it"
             changes.append(_loosening(contract, found.name, reason))
-    return TableDifferences(tuple(changes), tuple(obstacles))
+    return changes, obstacles
 
 
 def _definition(column: TableColumn) -> str:

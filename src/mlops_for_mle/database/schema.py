@@ -12,7 +12,6 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.tables import (
     ExistingColumn,
     TableChange,
-    TableDifferences,
     create_observations,
     create_predictions,
     find_differences,
@@ -99,7 +98,7 @@ def require_tables(url: str) -> None:
 def ensure_observations(
     url: str,
     contract: Contract,
-    may_change: Callable[[tuple[TableChange, ...]], bool] = lambda changes: False,
+    may_change: Callable[[list[TableChange]], bool] = lambda changes: False,
 ) -> bool:
     """Make the contract's table where it is missing; compare its columns where it is there.
 
@@ -128,16 +127,17 @@ def ensure_observations(
             execute_plainly(connection, create_observations(contract))
             connection.commit()
             return is_new
-        if differences.obstacles:
+        changes, obstacles = differences
+        if obstacles:
             raise UserError(
                 f"Table {contract.table} does not fit contract {contract.name}: "
-                f"{'; '.join(differences.obstacles)}. Nothing was changed: correct the contract, "
+                f"{'; '.join(obstacles)}. Nothing was changed: correct the contract, "
                 "change the table yourself, or name another contract.table."
             )
-        if not differences.changes:
+        if not changes:
             return False
-        if not may_change(differences.changes):
-            described = "; ".join(change.description for change in differences.changes)
+        if not may_change(changes):
+            described = "; ".join(change.description for change in changes)
             raise UserError(
                 f"Table {contract.table} needs changes for contract {contract.name}: {described}. "
                 "Make them with `kedro db upgrade --yes` (and the same --env), or name another "
@@ -145,8 +145,8 @@ def ensure_observations(
             )
         lock(connection, _LOCK)
         # Another process may have made them meanwhile.
-        found = _compare(connection, contract)
-        for change in found.changes if found is not None else ():
+        changes, _ = _compare(connection, contract) or ([], [])
+        for change in changes:
             execute_plainly(connection, change.statement)
         connection.commit()
     return True
@@ -197,7 +197,9 @@ def _revision(connection: Connection) -> str | None:
     return None if found is None else str(found)
 
 
-def _compare(connection: Connection, contract: Contract) -> TableDifferences | None:
+def _compare(
+    connection: Connection, contract: Contract
+) -> tuple[list[TableChange], list[str]] | None:
     rows = connection.execute(text(_COLUMNS), {"table": contract.table})
     present = {row.name: ExistingColumn(*row) for row in rows}
     if not present:

@@ -200,6 +200,14 @@ monitoring_metrics = Table(
     ),
 )
 
+# The newest report of each contract, for the API to give to people.
+monitoring_reports = Table(
+    "monitoring_reports",
+    metadata,
+    Column("contract", Text, primary_key=True),
+    Column("html", Text, nullable=False),
+)
+
 retraining_decisions = Table(
     "retraining_decisions",
     metadata,
@@ -230,7 +238,7 @@ retraining_decisions = Table(
 )
 
 # Rows of observation tables that wait to be scored; triggers on those tables fill it, and whoever
-# scores a row deletes it in the same transaction. See ``scoring.row_queue``.
+# scores a row deletes it in the same transaction. See ``pipelines.scoring.stream``.
 scoring_queue = Table(
     "scoring_queue",
     metadata,

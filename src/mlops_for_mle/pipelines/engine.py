@@ -27,8 +27,7 @@ class Engine(Configuration):
         """Have everything that joblib does in the context done there.
 
         Raises:
-            PrerequisiteError: Dask is not installed.
-            OSError: The scheduler does not answer.
+            PrerequisiteError: Dask is not installed, or the scheduler does not answer.
         """
         from joblib import parallel_config
 
@@ -38,10 +37,16 @@ class Engine(Configuration):
             return
         try:
             from distributed import Client
+
+            client = Client(self.scheduler)
         except ImportError as error:
             raise PrerequisiteError(
                 f"engine.scheduler: {self.scheduler} needs Dask: install this project with its "
                 "extra `scale`."
             ) from error
-        with Client(self.scheduler) as client, parallel_config("dask", client=client):
+        except OSError as error:
+            raise PrerequisiteError(
+                f"engine.scheduler: no Dask scheduler answers at {self.scheduler}"
+            ) from error
+        with client, parallel_config("dask", client=client):
             yield

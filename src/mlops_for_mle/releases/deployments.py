@@ -95,7 +95,7 @@ def roll_back(
     if expected not in (None, served.id):
         raise _came_in_between(served)
     earlier = list(dict.fromkeys(one.release for one in rows if one.release != served.release))
-    chosen = release or _release_before(rows)
+    chosen = release or release_before(rows)
     if chosen is None:
         raise RollbackRefusedError(
             f"{served.release} was the first release of {contract}; there is none to go back to."
@@ -113,6 +113,17 @@ def roll_back(
         connection.rollback()
         raise _came_in_between(now or served)
     return _append(connection, "rollback", manifest, reason, actor)
+
+
+def release_before(rows: list[Deployment]) -> str | None:
+    """What was served before the newest row's release was first put in service.
+
+    Args:
+        rows: All rows of a contract that deploy or roll back, the newest first.
+    """
+    in_order = [one.release for one in reversed(rows)]
+    first = in_order.index(rows[0].release) if rows else 0
+    return in_order[first - 1] if first else None
 
 
 def record_failure(connection: Connection, deployment: Deployment, reason: str) -> bool:
@@ -160,10 +171,3 @@ def _came_in_between(served: Deployment) -> RollbackRefusedError:
     return RollbackRefusedError(
         f"Another deployment has come in between: {served.release} is served now. Look again."
     )
-
-
-def _release_before(rows: list[Deployment]) -> str | None:
-    """What was served before the newest row's release was first put in service."""
-    in_order = [one.release for one in reversed(rows)]
-    first = in_order.index(rows[0].release)
-    return in_order[first - 1] if first else None

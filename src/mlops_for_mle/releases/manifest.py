@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from mlops_for_mle.contract import Configuration, Contract
 from mlops_for_mle.contract.rules import Precision
@@ -26,7 +26,6 @@ class SnapshotFacts(Configuration):
         source: The table or file that they were read from.
         sha256: Digest of their content, see ``contract.columns.frame_digest``.
         watermark: The largest key among them; None for a file.
-        row_count: How many they are.
     """
 
     source: str
@@ -40,7 +39,6 @@ class Parity(Configuration):
 
     Attributes:
         point_count: On how many rows they were compared.
-        largest_difference: The largest absolute difference of probabilities or numbers.
     """
 
     point_count: int
@@ -65,16 +63,10 @@ class ModelDescription(Configuration):
     """A trained model.
 
     Attributes:
-        contract: The contract that it was trained for.
-        estimator: The class of its estimator, for people.
         precision: The element type of its one input, a matrix of rows by encoded columns.
         metrics: Measured by its training, by names such as ``validation_accuracy``.
-        snapshot: The rows that it was trained and validated on.
-        parity: How the ONNX graph compared with the trained model.
-        example: Rows with the trained model's answers.
         training: The parameters of its training, from which it can be trained again.
         model_sha256: Digest of the ONNX graph.
-        model_bytes: Its size.
     """
 
     contract: Contract
@@ -87,18 +79,6 @@ class ModelDescription(Configuration):
     training: dict[str, Any] = Field(default_factory=dict)
     model_sha256: str
     model_bytes: int = Field(ge=1)
-
-    @model_validator(mode="after")
-    def _example_fits_the_contract(self) -> Self:
-        example, target = self.example, self.contract.target
-        answers = [example.predictions, *filter(None, [example.probabilities])]
-        if any(len(answer) != len(example.rows) for answer in answers):
-            raise ValueError("the example needs one prediction and one list of probabilities a row")
-        if {len(row) for row in example.rows} != {len(self.contract.features)}:
-            raise ValueError("each row of the example needs one value for each feature")
-        if {len(row) for row in example.probabilities or ()} - {len(target.classes)}:
-            raise ValueError("the example needs one probability for each class")
-        return self
 
     @property
     def has_probabilities(self) -> bool:
@@ -113,7 +93,6 @@ class Manifest(ModelDescription):
         release: Its name.
         created_at: When the version was registered.
         version: The version of the registered model, whose name is the contract's.
-        run_id: The MLflow run that trained it.
     """
 
     format: Literal[2] = 2

@@ -36,10 +36,7 @@ _LARGEST_WITH_DECIMALS = 1e5
 def measure(answers: Predictions, truth: npt.NDArray[Any], target: Target) -> dict[str, float]:
     """Measure answers against the truth.
 
-    Args:
-        answers: Of a model, one a row.
-        truth: What it was to answer, as ``encode_target`` gives it.
-        target: What is predicted.
+    The truth is as ``encode_target`` gives it.
 
     Returns:
         For classification ``accuracy``, ``balanced_accuracy`` and ``macro_f1``, and of a model
@@ -78,14 +75,9 @@ def measure(answers: Predictions, truth: npt.NDArray[Any], target: Target) -> di
 
 
 def baseline(truth: npt.NDArray[Any], target: Target) -> Predictions:
-    """What a model would answer that has learned nothing but how often each answer occurs.
+    """For each row the most frequent class with the shares of all, or the mean.
 
-    Args:
-        truth: As ``encode_target`` gives it.
-        target: What is predicted.
-
-    Returns:
-        For each row the most frequent class with the shares of all, or the mean.
+    So a model answers that has learned nothing but how often each answer occurs.
     """
     if target.task == "regression":
         return Predictions(np.full(len(truth), truth.mean()), None)

@@ -90,6 +90,27 @@ class ReleaseStore:
         manifest = self.manifest(contract, name)
         return Release.checked(manifest, self._read(contract, name, MODEL_FILE))
 
+    def names(self, contract: str) -> list[str]:
+        """The releases of a contract, in order; damaged ones too.
+
+        Raises:
+            StoreError: The store does not answer.
+        """
+        file_system, root = self._opened
+        try:
+            found = file_system.ls(f"{root}/{contract}", detail=False)
+        except FileNotFoundError:
+            return []
+        except Exception as error:
+            raise StoreError(f"{self.url}/{contract} cannot be read: {error}") from error
+        return sorted(str(path).rstrip("/").rpartition("/")[2] for path in found)
+
+    def delete(self, contract: str, name: str) -> None:
+        """Delete a release; its manifest goes first, so that half of one is none."""
+        file_system, root = self._opened
+        file_system.rm(f"{root}/{contract}/{name}/{MANIFEST_FILE}")
+        file_system.rm(f"{root}/{contract}/{name}", recursive=True)
+
     def _read(self, contract: str, name: str, file: str) -> bytes:
         file_system, root = self._opened
         try:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from pydantic import BaseModel
@@ -43,6 +44,11 @@ SELECT * FROM monitoring_runs
 WHERE contract = :contract AND (CAST(:before AS bigint) IS NULL OR id < :before)
 ORDER BY id DESC LIMIT :limit
 """
+
+
+_REPORT = "SELECT html FROM monitoring_reports WHERE contract = :contract"
+# A report has its style within, and loads nothing.
+_REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 
 
 class MonitoringMetric(BaseModel):
@@ -124,6 +130,23 @@ def router(services: Services) -> APIRouter:
                 newest=_newest(connection, contract),
                 runs=[MonitoringRun(**row) for row in runs],
             )
+
+    @found.get(
+        "/monitoring/report",
+        summary="The newest monitoring run as a page for people",
+        response_class=HTMLResponse,
+        responses=problems({"404": "There is no report yet", **AWAY}),
+    )
+    @database.endpoint
+    def report() -> HTMLResponse:
+        from sqlalchemy import text
+
+        given = {"contract": followed_contract(services)}
+        with database.begin() as connection:
+            html = connection.scalar(text(_REPORT), given)
+        if html is None:
+            raise ProblemError(404, "Nothing was monitored yet.")
+        return HTMLResponse(html, headers={"Content-Security-Policy": _REPORT_POLICY})
 
     return found
 

@@ -56,16 +56,6 @@ def test_a_batch_that_is_replayed_writes_nothing(database_url: str, contract: Co
     assert counts(database_url) == (2, 1, 1)
 
 
-def test_the_same_rows_in_another_order_or_from_another_source_are_another_batch(
-    database_url: str, contract: Contract
-) -> None:
-    rows = numbered_observations(contract, 3)
-    for given, source in ((rows, "a"), (rows[::-1], "a"), (rows, "b")):
-        batch = batch_of(contract, given, source)
-        assert write_batch(engine_for(database_url), contract, batch).is_new
-    assert counts(database_url) == (9, 0, 3)
-
-
 def test_the_same_batch_written_by_several_at_once_is_there_once(
     database_url: str, contract: Contract
 ) -> None:
@@ -193,16 +183,6 @@ def test_a_reject_of_awkward_text_is_kept_with_its_reason(
     )
     assert [row[0] for row in kept] == [one.replace("\x00", "\ufffd") for one in awkward]
     assert all(row[1].startswith("sepal_length: is ") for row in kept)
-
-
-def test_a_batch_of_bad_rows_only_is_recorded_and_writes_no_row(
-    database_url: str, contract: Contract
-) -> None:
-    rows = observations(contract, ("x", 1, 1, 1, 0), ("y", 1, 1, 1, 0))
-    receipt = write_batch(engine_for(database_url), contract, batch_of(contract, rows))
-    assert (receipt.written, receipt.rejected) == (0, 2)
-    assert counts(database_url) == (0, 2, 1)
-    assert query(database_url, "SELECT first_id, last_id FROM ingestion_batches") == [(None, None)]
 
 
 def test_ids_follow_the_order_of_the_source_and_the_ledger_knows_the_ends(

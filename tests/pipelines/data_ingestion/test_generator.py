@@ -66,12 +66,3 @@ def test_it_waits_until_the_next_batch_is_due(contract: Contract) -> None:
     assert written == 3
     assert asked[0] == 0
     assert 3_000 < asked[1] <= 3_600
-
-
-def test_a_stream_that_is_told_to_stop_before_it_begins_writes_nothing(
-    database_url: str, contract: Contract
-) -> None:
-    stopping = threading.Event()
-    stopping.set()
-    assert stream(contract, stopping, size=1) == 0
-    assert len(lengths(database_url)) == 0

@@ -1,10 +1,8 @@
 """A batch that is read again under a corrected contract gives the rows that now fit, once."""
 
-import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,10 +11,8 @@ from sqlalchemy import text
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.data_ingestion.datasets import write_batch
-from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 from tests.integration.observations import GOOD_ROW, batch_of, observations
 from tests.integration.servers import connection_to, eventually, query, waiting_for_a_lock
 from tests.pipelines.data_ingestion.tables import end_who_waits_for_a_lock, window_of
@@ -70,22 +66,6 @@ def test_a_replay_under_a_corrected_contract_lets_in_exactly_the_rows_that_now_f
         (4, "petal_length: is too large, found 99; allowed is a number from 0.1 to 30"),
         (6, "sepal_length: is too large, found 99; allowed is a number from 0.1 to 50"),
     ]
-
-
-def test_a_row_is_let_in_once_however_often_the_batch_is_read(
-    database_url: str, contract: Contract
-) -> None:
-    rows = lengths(contract, 5.0, 31.0, 41.0)
-    engine = engine_for(database_url)
-    written = []
-    for maximum in (30, 40, 40, 50, 50, 30):
-        one = corrected(contract, maximum=maximum)
-        written.append(write_batch(engine, one, batch_of(one, rows)).written)
-
-    assert written == [1, 1, 0, 1, 0, 0]
-    assert query(database_url, ALL) == [(5.0, 0), (31.0, 0), (41.0, 0)]
-    assert query(database_url, LEDGER) == [(3, 0)]
-    assert query(database_url, REJECTS) == []
 
 
 def test_rows_that_were_accepted_stay_when_the_contract_refuses_them_now(
@@ -202,28 +182,6 @@ def test_an_earlier_watermark_means_the_same_rows_after_rows_were_let_in(
     ) == [(1, 4)]
 
 
-def test_the_log_says_how_many_rows_were_let_in_and_how_many_are_still_refused(
-    database_url: str, contract: Contract, caplog: pytest.LogCaptureFixture
-) -> None:
-    rows = lengths(contract, 5.0, 31.0, 32.0, 99.0)
-    wider = corrected(contract, maximum=50)
-    for one in (contract, wider, wider):
-        with caplog.at_level(logging.INFO, logger="mlops_for_mle"):
-            window_of(database_url, one).save(batch_of(one, rows))
-    said = [record.getMessage().partition(": ")[2] for record in caplog.records]
-    assert said == [
-        "1 rows into iris_data, 3 rejected",
-        "3 row(s) rejected (such as row 2: sepal_length: is too large, found 31; allowed is a "
-        "number from 0.1 to 30); see table rejected_rows",
-        "ingested before, now 2 rows into iris_data, 1 rejected",
-        "1 row(s) rejected (such as row 4: sepal_length: is too large, found 99; allowed is a "
-        "number from 0.1 to 50); see table rejected_rows",
-        "ingested before, nothing written",
-        "1 row(s) rejected (such as row 4: sepal_length: is too large, found 99; allowed is a "
-        "number from 0.1 to 50); see table rejected_rows",
-    ]
-
-
 def test_a_batch_that_is_read_as_other_rows_than_before_is_refused(
     database_url: str, contract: Contract
 ) -> None:
@@ -238,36 +196,3 @@ def test_a_batch_that_is_read_as_other_rows_than_before_is_refused(
 
     assert query(database_url, ALL) == [(5.0, 0)]
     assert query(database_url, LEDGER) == [(1, 1)]
-
-
-@pytest.mark.parametrize(
-    ("wrong", "right"),
-    [
-        ({"encoding": "cp1252"}, {"encoding": "cp949"}),
-        ({"encoding": "cp949", "decimal": "point"}, {"encoding": "cp949", "decimal": "comma"}),
-    ],
-    ids=["encoding", "decimal"],
-)
-def test_a_file_that_is_read_in_another_form_is_the_same_batch(
-    database_url: str, contract: Contract, tmp_path: Path, wrong: Any, right: Any
-) -> None:
-    raw = contract.model_dump()
-    raw |= {
-        "table": "people",
-        "features": {"size": {}, "kind": {"type": "category", "categories": ["man", "여"]}},
-    }
-    people = Contract.model_validate(raw)
-    ensure_observations(database_url, people)
-    path = tmp_path / "people.csv"
-    path.write_bytes("size;kind;target\n1;man;0\n2;여;1\n2,5;man;1\n".encode("cp949"))
-
-    written = []
-    for form in (wrong, right, right | {"decimal": "comma"}, right):
-        rows = FileSourceDataset("csv", str(path), {"separator": "semicolon"} | form).load()
-        written.append(write_batch(engine_for(database_url), people, batch_of(people, rows)))
-
-    assert [one.is_new for one in written] == [True, False, False, False]
-    assert query(database_url, "SELECT size, kind FROM people ORDER BY size") == [
-        *((1.0, "man"), (2.0, "여"), (2.5, "man"))
-    ]
-    assert query(database_url, LEDGER) == [(3, 0)]

@@ -15,7 +15,6 @@ from mlops_for_mle.errors import SourceError
 from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, to_contract
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
 from tests.integration.observations import batch_of
-from tests.mixed import MIXED_CONTRACT, mixed_rows
 
 SMALL_CONTRACT = Contract.model_validate(
     {
@@ -104,15 +103,6 @@ def test_a_good_row_gets_the_types_of_the_contract_and_its_time_in_utc() -> None
     assert accepted.dtypes[["width", "count", "kind"]].tolist() == ["float64", "int64", "int64"]
 
 
-def test_rows_that_have_the_types_of_the_contract_are_accepted_unchanged() -> None:
-    rows = mixed_rows(60).loc[:, list(MIXED_CONTRACT.columns)]
-
-    batch = batch_of(MIXED_CONTRACT, rows)
-
-    assert batch.rejected.empty
-    pd.testing.assert_frame_equal(batch.accepted, rows)
-
-
 @pytest.mark.parametrize(
     ("column", "value", "reason"),
     [
@@ -128,10 +118,10 @@ def test_rows_that_have_the_types_of_the_contract_are_accepted_unchanged() -> No
         ("count", "1e400", "count: is not finite, found '1e400'"),
         ("kind", "2", "kind: is no known category, found '2'; allowed is one of 0, 1"),
         ("kind", "0.5", "kind: is no whole number, found '0.5'"),
-        ("timestamp", "yesterday", "timestamp: is no ISO 8601 time"),
-        ("timestamp", "now", "timestamp: is no ISO 8601 time"),
-        ("timestamp", "2023-02-29", "timestamp: is no ISO 8601 time"),
-        ("timestamp", "9999-12-31T23:00-10:00", "timestamp: is no ISO 8601 time"),
+        ("timestamp", "yesterday", "timestamp: is no time"),
+        ("timestamp", "now", "timestamp: is no time"),
+        ("timestamp", "2023-02-29", "timestamp: is no time"),
+        ("timestamp", "9999-12-31T23:00-10:00", "timestamp: is no time"),
     ],
 )
 def test_a_bad_value_is_rejected_with_its_column_reason_and_value(
@@ -146,18 +136,6 @@ def test_all_reasons_of_a_row_are_told() -> None:
     (found,) = validated(one_row(width="99", kind="x", count="")).rejected["reason"]
 
     assert [one.partition(":")[0] for one in found.split(". ")] == ["width", "count", "kind"]
-
-
-def test_a_row_without_time_is_accepted() -> None:
-    assert validated(one_row(timestamp="")).accepted["timestamp"].isna().tolist() == [True]
-
-
-def test_dates_are_read_in_the_format_that_is_told() -> None:
-    rows = mixed_rows(2).loc[:, list(MIXED_CONTRACT.columns)].assign(가입일="31.12.2025")
-
-    accepted = batch_of(MIXED_CONTRACT, rows, date_formats={"가입일": "%d.%m.%Y"}).accepted
-
-    assert accepted["가입일"].tolist() == [pd.Timestamp("2025-12-31")] * 2
 
 
 @pytest.mark.parametrize(("bad_count", "accepted"), [(2, 2), (3, 0)])
@@ -264,12 +242,3 @@ def test_a_column_may_be_called_like_an_argument_of_pandas() -> None:
     ).accepted
 
     assert accepted.dtypes.astype(str).to_dict() == {"self": "float64", "y": "float64"}
-
-
-@pytest.mark.filterwarnings("error")
-def test_a_table_of_many_columns_is_read_without_a_warning() -> None:
-    names = [f"column {number}" for number in range(300)]
-    raw = SMALL_CONTRACT.model_dump() | {"features": {name: {} for name in names}}
-    rows = pd.DataFrame({**{name: ["1.5", "2"] for name in names}, "kind": [0, 1]})
-
-    assert batch_of(Contract.model_validate(raw), rows).accepted.shape == (2, 301)

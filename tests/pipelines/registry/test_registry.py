@@ -8,7 +8,6 @@ import mlflow
 import pandas as pd
 import pytest
 from mlflow.artifacts import download_artifacts
-from sqlalchemy.exc import ProgrammingError
 
 from mlops_for_mle.errors import PrerequisiteError, UserError
 from mlops_for_mle.pipelines.registry.datasets import (
@@ -20,7 +19,6 @@ from mlops_for_mle.pipelines.registry.datasets import (
 from mlops_for_mle.pipelines.registry.nodes import Decision
 from tests.candidates import RegistryProject
 from tests.integration.expectations import refused
-from tests.integration.servers import query
 
 pytestmark = pytest.mark.integration
 
@@ -111,7 +109,7 @@ def test_the_decision_is_recorded_with_its_reasons_and_figures(
     version = project.versions()[poor]
     assert version.tags["mlops.decision"] == "rejected"
     reasons = version.tags["mlops.reasons"].split("; ")
-    assert reasons[0].endswith("misses the threshold 0.9000")
+    assert reasons[0].endswith("misses the threshold 0.8000")
     assert reasons[1].startswith("champion version 1 has 0.9")
     assert reasons[1].endswith("worse by more than the tolerance 0.0200")
     assert reasons[2].startswith("better than a constant answer,")
@@ -119,9 +117,8 @@ def test_the_decision_is_recorded_with_its_reasons_and_figures(
     decision = json.loads(recorded.read_text("utf-8"))
     assert decision["reasons"] == reasons
     assert decision["metrics"].keys() == {"candidate", "baseline", "champion"}
-    for line in ("model=iris version=1 run=", "model=iris version=1 promoted: validation"):
-        assert line in caplog.text
-    assert "model=iris version=2 rejected: validation accuracy" in caplog.text
+    assert f"model=iris version=1 run={good} promoted: validation" in caplog.text
+    assert f"model=iris version=2 run={poor} rejected: validation accuracy" in caplog.text
 
 
 def test_nothing_is_registered_when_the_rows_or_the_graph_were_altered(
@@ -138,22 +135,6 @@ def test_nothing_is_registered_when_the_rows_or_the_graph_were_altered(
         path.write_bytes(original)
     assert "loaded back, its validation accuracy is 0.0" in refusal.message
     assert project.versions() == {}
-
-
-def test_a_second_registration_is_no_error_in_the_log_of_the_database(
-    project: RegistryProject, good: str, poor: str
-) -> None:
-    decide_on(project, good)
-    ((data,),) = query(project.url, "SHOW data_directory")
-    (log,) = Path(data).parent.glob("*.log")
-    before = log.stat().st_size
-    decide_on(project, poor)
-    with pytest.raises(ProgrammingError):
-        query(project.url, "SELECT * FROM what_shows_that_this_is_the_log")
-
-    said = log.read_text("utf-8")[before:]
-    assert "what_shows_that_this_is_the_log" in said
-    assert "duplicate key" not in said
 
 
 def test_a_version_is_found_by_number_alias_and_run_and_read_in_its_served_form(
@@ -190,15 +171,3 @@ def test_without_a_candidate_the_pipeline_to_run_first_is_named(project: Registr
         "No candidate was trained for never_trained yet: run `kedro run --pipeline training`"
         in (refusal.message)
     )
-
-
-def test_a_model_that_other_code_has_logged_is_refused(project: RegistryProject, poor: str) -> None:
-    folder = project.files(poor)
-    hidden = folder.with_name("hidden")
-    folder.rename(hidden)
-    try:
-        with pytest.raises(Exception, match="extra_files"):
-            project.run("registry")
-    finally:
-        hidden.rename(folder)
-    assert project.versions() == {}

@@ -21,7 +21,7 @@ from mlops_for_mle.pipelines.scoring.datasets import (
     ScoringReleaseDataset,
     SourceDataset,
 )
-from mlops_for_mle.pipelines.scoring.following import Deployed, Totals
+from mlops_for_mle.pipelines.scoring.following import Follower
 from mlops_for_mle.pipelines.scoring.nodes import Scoring, Source, score_rows
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions
 from mlops_for_mle.releases.deployments import deploy
@@ -95,25 +95,22 @@ class Stage:
             cursor.execute(AUDIT)
             connection.commit()
 
-    def score(self, size: int = 500) -> Totals:
+    def follower(self, size: int = 500) -> Follower:
+        """A scorer of rows that wait."""
+        queue = stream.RowQueue(self.contract, size)
+        return Follower(self.contract, self.store, queue, timedelta(seconds=0.2))
+
+    def score(self, size: int = 500) -> Follower:
         """Score what waits, in this process."""
-        totals = Totals()
-        scorer = stream.RowScorer(self.contract, Deployed(self.contract, self.store), size, totals)
-        scorer.run(Event(), follow=False)
-        return totals
+        follower = self.follower(size)
+        follower.run(Event(), follow=False)
+        return follower
 
     @contextmanager
-    def following(self, seconds: float = 0.2) -> Iterator[Totals]:
+    def following(self) -> Iterator[None]:
         """A scorer of this process that follows; it has ended well when the block is left."""
-        stopping, totals = Event(), Totals(every=timedelta(seconds=seconds))
-        scorer = stream.RowScorer(self.contract, Deployed(self.contract, self.store), 500, totals)
-        with ThreadPoolExecutor(1) as pool:
-            outcome = pool.submit(scorer.run, stopping, follow=True)
-            try:
-                yield totals
-            finally:
-                stopping.set()
-            outcome.result(timeout=30)
+        with running(self.follower()):
+            yield
 
     def scored(self) -> int:
         return int(scalar(self.url, f"SELECT count(*) FROM {self.contract.name}_prediction"))
@@ -162,6 +159,19 @@ def staged(
     for release in releases:
         stage.deploy(release)
     return stage
+
+
+@contextmanager
+def running(follower: Follower) -> Iterator[None]:
+    """Have it follow; it has ended well when the block is left."""
+    stopping = Event()
+    with ThreadPoolExecutor(1) as pool:
+        outcome = pool.submit(follower.run, stopping, follow=True)
+        try:
+            yield
+        finally:
+            stopping.set()
+        outcome.result(timeout=60)
 
 
 @contextmanager

@@ -107,7 +107,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(
 
         def staged_attempts() -> int:
             names = [name for (name,) in query(stage.url, stages)]
-            counts = (f"SELECT count(DISTINCT attempt) FROM {name}" for name in names)
+            counts = (f'SELECT count(DISTINCT ".attempt") FROM {name}' for name in names)
             return max((int(scalar(stage.url, count)) for count in counts), default=0)
 
         done = staged_attempts
@@ -136,6 +136,6 @@ def test_a_killed_worker_loses_and_doubles_nothing(
 def test_a_scheduler_that_does_not_answer_is_said(stage: Stage) -> None:
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
-        pytest.raises(Exception, match=r"tcp://127\.0\.0\.1:1"),
+        pytest.raises(Exception, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1"),
     ):
         stage.batch(output="scores", engine={"scheduler": "tcp://127.0.0.1:1"})

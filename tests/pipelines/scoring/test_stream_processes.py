@@ -26,16 +26,18 @@ ROWS = int(os.environ.get("MLOPS_TEST_ROWS", "3000"))
 # What `kedro score --follow` does, without the time that Kedro takes to start.
 FOLLOW = """
 import logging, sys
+from datetime import timedelta
 from mlops_for_mle.commands.project import until_stopped
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.pipelines.scoring.following import Deployed, Totals
-from mlops_for_mle.pipelines.scoring.stream import RowScorer
-stopping, totals = until_stopped(), Totals()
+from mlops_for_mle.pipelines.scoring.following import Follower
+from mlops_for_mle.pipelines.scoring.stream import RowQueue
+stopping = until_stopped()
 logging.basicConfig(level="INFO", format="%(message)s")
 contract = Contract.model_validate_json(sys.argv[1])
-scorer = RowScorer(contract, Deployed(contract, sys.argv[2]), int(sys.argv[3]), totals)
-scorer.run(stopping, follow=True)
-print(f"scored {totals.scored}")
+queue = RowQueue(contract, int(sys.argv[3]))
+follower = Follower(contract, sys.argv[2], queue, timedelta(seconds=10))
+follower.run(stopping, follow=True)
+print(f"scored {follower.scored}")
 """
 
 

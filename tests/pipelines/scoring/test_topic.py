@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.errors import PrerequisiteError
+from mlops_for_mle.errors import UserError
 from tests.integration.servers import (
     ExternalPostgres,
     connection_to,
@@ -100,7 +100,7 @@ def test_predictions_go_to_another_topic_too(topic: TopicStage) -> None:
     topic.score()
 
     found = [json.loads(one.value() or b"") for one in topic.broker.read(topic.output_topic)]
-    assert sorted(one["prediction"] for one in found) == [0, 2]
+    assert sorted(one["iris_class"] for one in found) == [0, 2]
     assert {one["source"] for one in found} == {f"kafka:{topic.topic}/0"}
     assert {one["release"] for one in found} == {iris_release().manifest.release}
 
@@ -174,10 +174,10 @@ def test_it_waits_for_a_topic_and_for_a_release(
 
 
 def test_what_is_missing_is_said_where_nobody_waits(broker: KafkaBroker, stage: Stage) -> None:
-    with pytest.raises(PrerequisiteError, match="There is no topic nowhere: create it first"):
+    with pytest.raises(UserError, match="not available: nowhere"):
         TopicStage(broker, stage, "nowhere").score()
     topic = TopicStage(broker, stage, "any", settings={"bootstrap.servers": "127.0.0.1:1"})
-    with pytest.raises(PrerequisiteError, match=r"The brokers 127\.0\.0\.1:1 do not answer"):
+    with pytest.raises(UserError, match=r"The brokers 127\.0\.0\.1:1 do not answer"):
         topic.score()
 
 

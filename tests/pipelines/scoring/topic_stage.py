@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,11 +12,11 @@ from pathlib import Path
 from threading import Event
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.pipelines.scoring.following import Deployed, Totals
-from mlops_for_mle.pipelines.scoring.topic import TopicScorer, client_settings
+from mlops_for_mle.pipelines.scoring.following import Follower
+from mlops_for_mle.pipelines.scoring.topic import Topic, client_settings
 from tests.integration.servers import query
 from tests.pipelines.scoring.kafka_broker import KafkaBroker, Sent
-from tests.pipelines.scoring.stage import Stage
+from tests.pipelines.scoring.stage import Stage, running
 
 SESSION = {"session.timeout.ms": "6000", "heartbeat.interval.ms": "500"}
 
@@ -37,33 +36,25 @@ class TopicStage:
         # Of its own, since a group remembers members that were cut off for a while.
         self.group = self.group or f"{self.topic}-scorers"
 
-    def scorer(self, totals: Totals, size: int = 500) -> TopicScorer:
+    def follower(self, size: int = 500) -> Follower:
+        """A scorer of messages."""
         given = {"bootstrap.servers": self.broker.servers, "group.id": self.group}
         settings = client_settings(SESSION | given | self.settings)
-        deployed = Deployed(self.stage.contract, self.stage.store)
         contract = self.stage.contract
-        return TopicScorer(
-            contract, deployed, size, totals, self.topic, settings, self.output_topic
-        )
+        topic = Topic(contract, self.topic, settings, size, self.output_topic)
+        return Follower(contract, self.stage.store, topic, timedelta(seconds=0.2))
 
-    def score(self) -> Totals:
+    def score(self) -> Follower:
         """Score what is in the topic, in this process."""
-        totals = Totals()
-        self.scorer(totals).run(Event(), follow=False)
-        return totals
+        follower = self.follower()
+        follower.run(Event(), follow=False)
+        return follower
 
     @contextmanager
-    def following(self, size: int = 500) -> Iterator[Totals]:
+    def following(self, size: int = 500) -> Iterator[None]:
         """A scorer of this process that follows; it has ended well when the block is left."""
-        stopping, totals = Event(), Totals(every=timedelta(seconds=0.2))
-        scorer = self.scorer(totals, size)
-        with ThreadPoolExecutor(1) as executor:
-            running = executor.submit(scorer.run, stopping, follow=True)
-            try:
-                yield totals
-            finally:
-                stopping.set()
-            running.result(60)
+        with running(self.follower(size)):
+            yield
 
     def start_process(self, log: Path, size: int) -> "subprocess.Popen[bytes]":
         """A scorer that follows in a process of its own; its log lines go to a file."""
@@ -117,10 +108,9 @@ def main() -> None:
     facts = json.loads(sys.argv[1])
     contract = Contract.model_validate(facts["contract"])
     settings = client_settings(SESSION | {"group.id": facts["group"]})
-    stopping, deployed = until_stopped(), Deployed(contract, facts["store"])
-    TopicScorer(contract, deployed, facts["size"], Totals(), facts["topic"], settings).run(
-        stopping, follow=True
-    )
+    topic = Topic(contract, facts["topic"], settings, facts["size"])
+    follower = Follower(contract, facts["store"], topic, timedelta(seconds=10))
+    follower.run(until_stopped(), follow=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training import checks, nodes
 from mlops_for_mle.pipelines.training.options import DataCheckOptions
-from mlops_for_mle.pipelines.training.split import scarce_classes
 from tests.pipelines.training.examples import Window, encoded
 
 CLASSES = [{"value": value, "label": label} for value, label in enumerate(("a", "b"))]
@@ -56,23 +55,6 @@ def test_a_sound_table_passes_every_check():
 
     assert wrong == []
     assert found["distinct_rows_by_class"].keys() == {"a", "b"}
-
-
-@pytest.mark.parametrize(("column", "task"), [("width", "classification"), ("kind", "regression")])
-def test_a_number_beyond_float32_is_named(column: str, task: str):
-    rows = table().astype(float)
-    rows.loc[3, column] = -1e39
-
-    (said,) = problems(rows if task == "regression" else rows.astype({"kind": int}), task)
-
-    assert said.startswith(f"{column} holds 1e+39, which is beyond float32 (3.40282e+38)")
-
-
-@pytest.mark.filterwarnings("error")
-def test_a_feature_of_few_values_is_looked_at_without_a_warning():
-    rows = table()
-
-    assert problems(rows.assign(width=rows["width"].round())) == []
 
 
 def test_repeated_rows_count_once():
@@ -178,14 +160,3 @@ def test_more_rows_than_are_looked_at_closely_are_all_counted():
     assert wrong == []
     assert found["rows"] == 12_000
     assert sum(found["distinct_rows_by_class"].values()) == 12_000
-
-
-def test_classes_that_are_too_rare_to_be_trained_on_are_counted():
-    rows = table()
-    few = rows[(rows.kind == 0) | (rows.index < rows.index[rows.kind == 1][3])]
-
-    assert scarce_classes(rows, contract(), DataCheckOptions()) == {}
-    assert scarce_classes(few, contract(), DataCheckOptions()) == {
-        "b": "3 distinct rows of the 5 needed"
-    }
-    assert scarce_classes(rows, contract("regression"), DataCheckOptions()) == {}

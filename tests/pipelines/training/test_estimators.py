@@ -6,28 +6,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from pydantic import ValidationError
-from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import Pipeline
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.training.estimators import (
-    MENU,
     build_estimator,
-    inner_estimator,
-    names_for,
     propose_estimator,
     search_parameters,
 )
 from mlops_for_mle.pipelines.training.options import (
     EstimatorOptions,
     SearchOptions,
-    TrainingOptions,
 )
-from mlops_for_mle.pipelines.training.split import row_hashes
 from tests.new_releases import IRIS_CONTRACT
-from tests.pipelines.training.examples import LINE_CONTRACT, encoded, fit, iris_rows, line_rows
+from tests.pipelines.training.examples import LINE_CONTRACT, encoded, iris_rows, line_rows
 
 FOREST = "sklearn.ensemble.RandomForestClassifier"
 SVC = "sklearn.svm.SVC"
@@ -38,8 +31,8 @@ def in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
 
 
-def build(class_path: str, scale: bool = True, contract=IRIS_CONTRACT, **parameters: Any):
-    options = EstimatorOptions(class_path=class_path, parameters=parameters, scale=scale)
+def build(class_path: str, contract=IRIS_CONTRACT, **parameters: Any):
+    options = EstimatorOptions(class_path=class_path, parameters=parameters)
     return build_estimator(options, contract, seed=7)
 
 
@@ -52,16 +45,12 @@ def search(
     """Search on iris, unless told otherwise; gives the best combination and all with scores."""
     features, truth = encoded(iris_rows() if rows is None else rows, contract)
     settings = SearchOptions.model_validate({"folds": 3, "scoring": "accuracy"} | options)
-    return search_parameters(model, features, truth, row_hashes(features, 5), settings, 5)
+    return search_parameters(model, features, truth, settings, 5)
 
 
-def test_a_scaler_stands_in_front_where_it_is_wanted() -> None:
+def test_numbers_are_scaled_and_trees_are_given_what_float32_can_hold() -> None:
     assert [name for name, _ in build(SVC).steps] == ["scaler", "estimator"]
-    assert [name for name, _ in build(SVC, scale=False).steps] == ["estimator"]
-
-
-def test_trees_are_given_what_float32_can_hold() -> None:
-    assert [name for name, _ in build(FOREST, scale=False).steps] == ["round", "estimator"]
+    assert [name for name, _ in build(FOREST).steps] == ["round", "estimator"]
     model = build(FOREST).fit(*encoded(iris_rows(), IRIS_CONTRACT))
 
     assert model[:-1].transform(encoded(iris_rows(), IRIS_CONTRACT)[0]).dtype == np.float32
@@ -74,90 +63,27 @@ def test_the_seed_is_given_to_estimators_that_take_one_unless_one_is_configured(
 
 
 @pytest.mark.parametrize(
-    "class_path",
-    ["sklearn.svm.SVM", "sklearn.svm", "sklearn.datasets.load_iris", "sklearn.base.BaseEstimator"],
-)
-def test_what_is_no_estimator_is_refused(class_path: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"training\.estimator: .* found " + class_path):
-        build(class_path)
-
-
-@pytest.mark.parametrize(
-    ("class_path", "contract", "task"),
+    ("contract", "found"),
     [
-        ("sklearn.svm.SVR", IRIS_CONTRACT, "classification"),
-        (SVC, LINE_CONTRACT, "regression"),
-        ("sklearn.preprocessing.StandardScaler", LINE_CONTRACT, "regression"),
+        (IRIS_CONTRACT, {"class_path": "sklearn.svm.SVM"}),
+        (IRIS_CONTRACT, {"class_path": "sklearn.datasets.load_iris"}),
+        (IRIS_CONTRACT, {"class_path": "sklearn.svm.SVR", "name": "logistic"}),
+        (LINE_CONTRACT, {"class_path": SVC}),
+        (LINE_CONTRACT, {"class_path": "sklearn.preprocessing.StandardScaler"}),
+        (IRIS_CONTRACT, {"name": "ridge"}),
+        (LINE_CONTRACT, {"name": "svc"}),
     ],
 )
-def test_an_estimator_for_another_task_is_refused(
-    class_path: str, contract: Any, task: str
+def test_what_is_no_estimator_for_the_task_is_refused_with_those_that_are(
+    contract: Contract, found: dict[str, Any]
 ) -> None:
-    with pytest.raises(ConfigurationError, match=f"needs a model for {task}, found {class_path}"):
-        build(class_path, contract=contract)
+    others = {"classification": "logistic, svc", "regression": "ridge, random_forest"}
+    named = next(iter(found.values()))
 
-
-@pytest.mark.parametrize(
-    ("contract", "name", "message"),
-    [
-        (IRIS_CONTRACT, "ridge", "for classification, found ridge; for name choose logistic, svc"),
-        (LINE_CONTRACT, "svc", "for regression, found svc; for name choose ridge, random_forest"),
-    ],
-)
-def test_a_short_name_for_another_task_is_refused_with_those_that_are_for_it(
-    contract: Contract, name: Any, message: str
-) -> None:
-    with pytest.raises(ConfigurationError, match=message):
-        build_estimator(EstimatorOptions(name=name), contract, seed=1)
-
-
-def test_a_class_goes_before_a_name() -> None:
-    options = EstimatorOptions(name="logistic", class_path=SVC)
-
-    model = build_estimator(options, IRIS_CONTRACT, seed=1)
-
-    assert type(inner_estimator(model)).__name__ == "SVC"
-
-
-def test_an_unknown_parameter_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(ValueError, match=r"'D' for estimator SVC.*Valid parameters are: \['C'"):
-        build(SVC, D=2)
-
-
-def test_a_value_that_the_estimator_refuses_is_told() -> None:
-    with pytest.raises(ValueError, match=r"'C' parameter of SVC must be .* Got -1"):
-        fit({"class_path": SVC, "parameters": {"C": -1}}, iris_rows(), IRIS_CONTRACT)
-
-
-@pytest.mark.parametrize(
-    ("parameters", "space", "is_scaled"),
-    [({}, None, True), ({"loss": "poisson"}, None, False), ({}, {"loss": ["gamma"]}, False)],
-)
-def test_a_loss_that_needs_positive_numbers_is_given_the_target_as_it_is(
-    parameters: dict[str, Any], space: Any, is_scaled: bool
-) -> None:
-    options = EstimatorOptions(name="histogram_gradient_boosting", parameters=parameters)
-    search = None if space is None else SearchOptions(space=space, scoring="r2")
-
-    last = build_estimator(options, LINE_CONTRACT, 1, search).named_steps["estimator"]
-
-    assert isinstance(last, TransformedTargetRegressor) == is_scaled
-    inner = last.regressor if is_scaled else last
-    assert type(inner).__name__ == "HistGradientBoostingRegressor"
-
-
-@pytest.mark.parametrize("class_path", [SVC, FOREST])
-def test_the_same_rows_and_seed_give_the_same_model(class_path: str) -> None:
-    first, second = (fit({"class_path": class_path}, iris_rows(), IRIS_CONTRACT) for _ in range(2))
-    points = encoded(iris_rows(), IRIS_CONTRACT)[0] + 0.37
-
-    np.testing.assert_array_equal(first.predict(points), second.predict(points))
-
-
-def test_every_name_is_for_some_task_and_the_default_is_the_first() -> None:
-    assert {*names_for("classification"), *names_for("regression")} == set(MENU)
-    assert names_for("classification")[0] == EstimatorOptions(name="logistic").name
-    assert names_for("regression")[0] == "ridge"
+    with pytest.raises(
+        ConfigurationError, match=f"found {named}; .* choose {others[contract.target.task]}"
+    ):
+        build_estimator(EstimatorOptions(**found), contract, seed=1)
 
 
 @pytest.mark.parametrize(
@@ -178,20 +104,15 @@ def test_what_is_proposed_for_a_table_can_be_built(
     assert build_estimator(proposed, contract, seed=1)
 
 
-def test_a_search_needs_a_value_to_try() -> None:
-    with pytest.raises(ValidationError, match=r"search\.space\.C"):
-        TrainingOptions.model_validate({"search": {"space": {"C": []}, "scoring": "accuracy"}})
-
-
 @pytest.mark.usefixtures("in_one_process")
 class TestSearch:
     def test_the_best_combination_of_the_space_is_found_and_all_are_listed(self) -> None:
         best, trials = search(build(SVC), space={"C": [1e-6, 1.0], "kernel": ["rbf"]})
 
         assert best == {"C": 1.0, "kernel": "rbf"}
-        assert trials["C"].tolist() == [1e-6, 1.0]
-        assert trials["rank_test_score"].tolist() == [2, 1]
-        assert trials["mean_test_score"].iloc[1] > 0.9
+        assert trials["C"].tolist() == [1.0, 1e-6]
+        assert trials["rank_test_score"].tolist() == [1, 2]
+        assert trials["mean_test_score"].iloc[0] > 0.9
         assert {"split0_test_score", "split2_test_score", "mean_fit_time"} <= set(trials)
 
     def test_random_combinations_are_as_many_as_wanted_and_the_same_for_a_seed(self) -> None:
@@ -203,9 +124,6 @@ class TestSearch:
         assert len(first[1]) == 3
         assert first[1][["C", "gamma"]].equals(second[1][["C", "gamma"]])
 
-    def test_more_combinations_than_there_are_are_all_tried(self) -> None:
-        assert len(search(build(SVC), space={"C": [0.1, 1.0]}, maximum_trials=9)[1]) == 2
-
     def test_a_combination_that_cannot_be_scored_never_wins_and_is_told(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -215,9 +133,8 @@ class TestSearch:
             best, trials = search(neighbours, space={"n_neighbors": [999, 5, -1]})
 
         assert best == {"n_neighbors": 5}
-        assert trials["mean_test_score"].isna().tolist() == [True, False, True]
-        assert "2 of 3 combinations cannot be scored" in caplog.text
-        assert "999" in caplog.text
+        assert trials["mean_test_score"].isna().tolist() == [False, True, True]
+        assert "does not count: {'n_neighbors': 999}" in caplog.text
 
     def test_a_score_that_is_not_defined_in_a_fold_decides_nothing(self) -> None:
         # R2 needs two rows, and each of twenty folds of twenty rows has one.
@@ -281,31 +198,4 @@ class TestSearch:
         )
 
         assert best == {"max_depth": 6}
-        assert trials["max_depth"].tolist() == [1, 6]
-
-    def test_a_regression_is_searched_too(self) -> None:
-        ridge = build("sklearn.linear_model.Ridge", contract=LINE_CONTRACT)
-
-        best, _ = search(
-            ridge, line_rows(), LINE_CONTRACT, space={"alpha": [1e6, 0.1]}, scoring="r2"
-        )
-
-        assert best == {"alpha": 0.1}
-
-
-def test_several_processes_find_what_one_finds(monkeypatch: pytest.MonkeyPatch) -> None:
-    space = {"C": [1e-6, 0.5, 1.0]}
-    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
-    alone = search(build(SVC), space=space)
-    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
-
-    together = search(build(SVC), space=space)
-
-    assert together[0] == alone[0]
-    assert together[1]["mean_test_score"].equals(alone[1]["mean_test_score"])
-
-
-def test_what_was_found_is_set_in_the_estimator() -> None:
-    model = fit({"name": "ridge", "parameters": {"alpha": 3.0}}, line_rows(), LINE_CONTRACT)
-
-    assert inner_estimator(model).alpha == 3.0
+        assert trials["max_depth"].tolist() == [6, 1]

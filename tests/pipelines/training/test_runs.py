@@ -25,7 +25,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import frame_digest
 from mlops_for_mle.errors import explain
 from mlops_for_mle.pipelines.training.datasets import RunFileDataset
-from mlops_for_mle.pipelines.training.split import hold_back, row_hashes
+from mlops_for_mle.pipelines.training.split import hold_back
 from mlops_for_mle.releases.manifest import ModelDescription, sha256_of
 from mlops_for_mle.releases.metrics import measure
 from mlops_for_mle.releases.predictor import Predictor
@@ -201,9 +201,8 @@ def test_what_a_search_tried_is_logged_as_a_table(
     run = project.run(parameters={"training": {"search": search}})
 
     tried = pd.read_csv(download_artifacts(run_id=run.info.run_id, artifact_path="search.csv"))
-    assert tried["C"].tolist() == [0.1, 1.0]
-    best = tried["C"][tried["rank_test_score"].idxmin()]
-    assert float(run.data.params["estimator.C"]) == best
+    assert sorted(tried["C"]) == [0.1, 1.0]
+    assert float(run.data.params["estimator.C"]) == tried["C"][0]
 
 
 @pytest.mark.parametrize(
@@ -213,7 +212,7 @@ def test_what_a_search_tried_is_logged_as_a_table(
         ({"training": {"estimator": {"parameters": {"c": 1}}}}, ("'c'", "'C'", "SVC")),
         (
             {"training": {"estimator": {"class_path": "sklearn.dummy.DummyClassifier"}}},
-            ("DummyClassifier has no ONNX form", "logistic"),
+            ("DummyClassifier cannot be served", "logistic"),
         ),
     ],
     ids=["rows", "parameter", "estimator"],
@@ -265,27 +264,6 @@ def test_a_later_run_can_begin_in_the_middle_and_logs_a_whole_candidate(
     assert second.description.training["estimator"]["parameters"] == {"n_estimators": 7}
     assert second.measured().items() <= second.description.metrics.items()
     assert frame_digest(second.snapshot) == first.description.snapshot.sha256
-
-
-def test_plots_can_be_drawn_again(project: Project, forest: Run) -> None:
-    del forest
-    plot = project.folder / "data/08_reporting/confusion_matrix.png"
-    plot.unlink()
-
-    later = project.run(from_nodes=["draw_plots"])
-
-    logged = download_artifacts(run_id=later.info.run_id, artifact_path="plots")
-    assert (Path(logged) / plot.name).read_bytes() == plot.read_bytes()
-
-
-def test_a_later_process_can_begin_in_the_middle(project: Project, forest: Run) -> None:
-    process = project.start("--from-nodes", "evaluate_model")
-    said, _ = process.communicate(timeout=180)
-
-    assert process.returncode == 0, said
-    assert "candidate RandomForestClassifier" in said
-    found = project.logged(project.newest()).description
-    assert found == project.logged(forest).description
 
 
 def test_two_that_train_at_once_are_each_right(project: Project) -> None:
@@ -350,6 +328,6 @@ def test_kedro_viz_can_show_what_people_look_at(project: Project, good: Run) -> 
 def _held_back(one: Logged) -> np.ndarray:
     contract = one.description.contract
     features, truth = encoded(one.snapshot, contract)
-    hashes = row_hashes(features, one.description.training["seed"])
-    fraction = one.description.training["validation_fraction"]
-    return hold_back(hashes, truth, fraction, contract.target)
+    options = one.description.training
+    fraction, seed = options["validation_fraction"], options["seed"]
+    return hold_back(features, truth, fraction, seed, contract.target)

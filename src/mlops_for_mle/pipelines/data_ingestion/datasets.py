@@ -1,6 +1,5 @@
 """The contract's table: batches are appended, windows are read."""
 
-import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ import pandas as pd
 import psycopg2
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import TablePreview
-from psycopg2 import sql
 from sqlalchemy import (
     ColumnClause,
     Connection,
@@ -32,6 +30,7 @@ from sqlalchemy.exc import DBAPIError
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns, read_times
 from mlops_for_mle.contract.tables import UTC_NOW, quoted
+from mlops_for_mle.database.copying import copy_in
 from mlops_for_mle.database.engine import engine_for, execute_plainly
 from mlops_for_mle.database.tables import ingestion_batches, rejected_rows
 from mlops_for_mle.errors import PrerequisiteError, UserError
@@ -76,17 +75,7 @@ class ObservationDataset(AbstractDataset[Batch, Window]):
         csv_form: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Say which table, of the database ``credentials["con"]``, and which rows are read.
-
-        Args:
-            contract: The parameters block ``contract``.
-            credentials: With the key ``con``, a URL.
-            row_limit: At most this many rows, the newest.
-            watermark: The largest key; None reads up to the newest row of now.
-            csv_path: Read this file instead of the table.
-            csv_form: How it is written, see ``CsvForm``.
-            metadata: For Kedro-Viz.
-        """
+        """Say which rows are read: the newest up to a key, or those of a file (see ``CsvForm``)."""
         self._contract = Contract.model_validate(contract)
         self._url: str = credentials["con"]
         self._row_limit = row_limit
@@ -248,19 +237,9 @@ def _insert(connection: Connection, contract: Contract, rows: pd.DataFrame, batc
 
 
 def _copy(connection: Connection, target: str, rows: pd.DataFrame) -> None:
-    """COPY a frame into the columns of its names."""
     import pyarrow as pa
-    from pyarrow import csv
 
-    content = io.BytesIO()
-    form = csv.WriteOptions(include_header=False)
-    csv.write_csv(pa.Table.from_pandas(rows, preserve_index=False), content, form)
-    content.seek(0)
-    columns = sql.SQL(", ").join(map(sql.Identifier, rows.columns))
-    statement = sql.SQL("COPY {} ({}) FROM STDIN WITH (FORMAT csv)")
-    session: Any = connection.connection
-    with session.cursor() as cursor:
-        cursor.copy_expert(statement.format(sql.Identifier(target), columns), content)
+    copy_in(connection, target, pa.Table.from_pandas(rows, preserve_index=False))
 
 
 def _newest_key(connection: Connection, contract: Contract) -> int:

@@ -7,20 +7,11 @@ from mlops_for_mle.pipelines.data_ingestion.nodes import to_contract, validate
 
 def create_pipeline() -> Pipeline:
     """Source rows to the table of observations, its rejects and its ledger."""
+    options, rows = ["params:contract", "params:ingestion"], ["contract_rows", "content_sha256"]
     return Pipeline(
         [
-            node(
-                to_contract,
-                inputs=["source_rows", "params:contract", "params:ingestion"],
-                outputs=["contract_rows", "content_sha256"],
-                name="to_contract",
-            ),
-            node(
-                validate,
-                inputs=["contract_rows", "content_sha256", "params:contract", "params:ingestion"],
-                outputs="observations@batch",
-                name="validate",
-            ),
+            node(to_contract, ["source_rows", *options], rows, name="to_contract"),
+            node(validate, [*rows, *options], "observations@batch", name="validate"),
         ],
         tags="data_ingestion",
     )

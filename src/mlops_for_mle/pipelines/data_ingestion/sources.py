@@ -8,7 +8,6 @@ it is read.
 import codecs
 import hashlib
 import io
-import itertools
 import os
 import re
 import zlib
@@ -46,14 +45,13 @@ class CsvForm(Configuration):
     Attributes:
         encoding: A name that Python knows, such as ``cp949``; a mark of UTF-8 or UTF-16 at the
             start of a file counts more.
-        separator: What stands between two fields, by its name.
-        decimal: What stands before the fraction of a number, by its name; with ``comma``, text
-            such as 1,5 is read as 1.5.
+        header: Whether the first line names the columns; else they are called c0, c1, ….
     """
 
     encoding: str = "utf-8"
     separator: Literal["comma", "semicolon", "tab", "pipe"] = "comma"
     decimal: Literal["point", "comma"] = "point"
+    header: bool = True
 
 
 class FileSourceDataset(SourceDataset):
@@ -91,11 +89,12 @@ class FileSourceDataset(SourceDataset):
         return {"filepath": self._filepath, "form": self._form}
 
 
-def read_csv(content: bytes, form: CsvForm, row_limit: int | None = None) -> pd.DataFrame:
-    """Read the bytes of a CSV file with a header; of its rows only the first where that is said.
+def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
+    """Read the bytes of a CSV file.
 
     Returns:
-        Every column as text; a field that is empty or not there is an empty text.
+        Every column as text, without blanks around names and values; a field that is empty or not
+        there is an empty text. Where rows end with a separator too many, nothing follows it.
 
     Raises:
         ValueError: It is no CSV file of this form; says what it looks like.
@@ -106,61 +105,87 @@ def read_csv(content: bytes, form: CsvForm, row_limit: int | None = None) -> pd.
     try:
         text = content.decode(encoding)
     except UnicodeError as error:
-        raise ValueError(f"is no {encoding.upper()} text ({error}){_advice(content)}") from None
+        advice = "such as cp1252, of Windows in western Europe"
+        if _is_korean(content):
+            advice = f"to {_KOREAN}, since it looks like Korean of Windows"
+        raise ValueError(
+            f"is no {encoding.upper()} text ({error}): set csv_encoding in globals.yml or by "
+            f"--params, {advice}"
+        ) from None
     header = _header(text)
     others = [name for name, mark in SEPARATORS.items() if mark in header]
     if others and form.separator not in others:
         raise ValueError(
             f"no {form.separator} stands in its header, which looks separated by {others[0]}: set "
-            f"csv_separator: {others[0]} in globals.yml, or give --params csv_separator={others[0]}"
+            f"csv_separator: {others[0]} in globals.yml or by --params"
         )
     # Given the header, pandas would rename a repeated column and take surplus fields at the start
     # of the rows for an index.
-    lines = pd.read_csv(
-        io.BytesIO(text.encode()),
-        header=None,
-        dtype=str,
-        keep_default_na=False,
-        sep=SEPARATORS[form.separator],
-        nrows=None if row_limit is None else row_limit + 1,
-    )
-    rows = lines.iloc[1:].set_axis(lines.iloc[0].tolist(), axis="columns").reset_index(drop=True)
-    return rows.apply(_with_points) if form.decimal == "comma" else rows
+    options: dict[str, Any] = {
+        "header": None,
+        "dtype": str,
+        "keep_default_na": False,
+        "sep": SEPARATORS[form.separator],
+        "skipinitialspace": True,
+    }
+    encoded = text.encode()
+    try:
+        lines: pd.DataFrame = pd.read_csv(io.BytesIO(encoded), **options)
+    except pd.errors.ParserError:
+        # Perhaps rows end with a separator that their header lacks.
+        width = pd.read_csv(io.BytesIO(encoded), nrows=1, **options).shape[1]
+        wider = None
+        with suppress(pd.errors.ParserError):
+            columns = list(range(width + 1))
+            wider = pd.read_csv(io.BytesIO(encoded), names=columns, **options)
+        if wider is None or wider.pop(width).str.strip().any():
+            raise
+        lines = wider
+    lines = lines.apply(lambda column: column.str.strip())
+    if form.header:
+        names = lines.iloc[0].tolist()
+        lines = lines.iloc[1:].set_axis(names, axis="columns").reset_index(drop=True)
+    else:
+        lines = lines.add_prefix("c")
+    if form.decimal == "comma":
+        lines = lines.apply(_with_points)
+    return lines
 
 
-def guess_csv_form(content: bytes, encoding: str | None = None) -> CsvForm:
+def guess_csv_form(content: bytes, encoding: str | None = None, header: bool = True) -> CsvForm:
     """Tell how a CSV file is written by its bytes; UTF-8 where its encoding cannot be told."""
     if encoding is None:
         encoding = _KOREAN if _is_korean(content) else "utf-8"
     text = content.decode(_encoding(content, encoding), errors="replace")
-    header = _header(text)
-    separator = max(SEPARATORS, key=lambda name: header.count(SEPARATORS[name]))
+    first = _header(text)
+    separator = max(SEPARATORS, key=lambda name: first.count(SEPARATORS[name]))
     lines = text[:_SAMPLE].split("\n")[1:]
     fields = {one.strip('"\r ') for line in lines for one in line.split(SEPARATORS[separator])}
     has_commas = any(re.fullmatch(_COMMA_NUMBER, one) for one in fields)
     has_points = any(re.fullmatch(r"[+-]?\d+\.\d+", one) for one in fields)
     decimal = "comma" if has_commas and not has_points and separator != "comma" else "point"
-    raw = {"encoding": encoding, "separator": separator, "decimal": decimal}
+    raw = {"encoding": encoding, "separator": separator, "decimal": decimal, "header": header}
     return CsvForm.model_validate(raw)
 
 
-def read_parquet(content: bytes, row_limit: int | None = None) -> pd.DataFrame:
-    """Read the bytes of a Parquet file with its types, or only its first rows."""
+def read_parquet(content: bytes) -> pd.DataFrame:
+    """Read the bytes of a Parquet file with its types."""
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
-    file = ParquetFile(pa.BufferReader(content))
-    batches = file.iter_batches(row_limit or 65_536)
-    chosen = itertools.islice(batches, None if row_limit is None else 1)
-    table = pa.Table.from_batches(chosen, file.schema_arrow)
     # Whole numbers with gaps would become floats, which do not hold all of them.
     whole = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
+    table = ParquetFile(pa.BufferReader(content)).read()
     rows: pd.DataFrame = table.to_pandas(ignore_metadata=True, types_mapper=whole.get)
     return rows
 
 
 class SklearnTableDataset(SourceDataset):
-    """A table out of ``sklearn.datasets``, whole or as a random sample of it."""
+    """A table out of ``sklearn.datasets``, whole or as a random sample of it.
+
+    It is kept in a folder of the project, because importing scikit-learn takes longer than the
+    rest of an ingestion.
+    """
 
     def __init__(
         self,
@@ -170,11 +195,7 @@ class SklearnTableDataset(SourceDataset):
         seed: int | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Name the function that loads it, such as ``load_wine``, and how many rows are drawn.
-
-        It is kept in a folder of the project, because importing scikit-learn takes longer than
-        the rest of an ingestion.
-        """
+        """Name the function that loads it, such as ``load_wine``, and how many rows are drawn."""
         self._loader = loader
         # Kedro makes only paths of other names absolute, and a notebook is run in its own folder.
         self._cache = project_path() / cache
@@ -217,18 +238,8 @@ def _encoding(content: bytes, encoding: str) -> str:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     if b"\x00" in content and not codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):
-        raise ValueError(
-            "holds NUL bytes, so it is no text (if it is UTF-16 without its mark, set "
-            "csv_encoding: utf-16-le)"
-        )
+        raise ValueError("holds NUL bytes, so it is no text, or else csv_encoding: utf-16-le")
     return encoding
-
-
-def _advice(content: bytes) -> str:
-    looks, known = "", "cp1252, for example of Windows in western Europe,"
-    if _is_korean(content):
-        looks, known = ", it looks like Korean of Windows", _KOREAN
-    return f"{looks}: set csv_encoding: {known} in globals.yml, or give it by --params"
 
 
 def _is_korean(content: bytes) -> bool:

@@ -116,7 +116,9 @@ class ChampionDataset(AbstractDataset[Decision, Release | None]):
             client.log_dict(data.run_id, data.model_dump(mode="json"), "decision.json")
             if data.promote:
                 client.set_registered_model_alias(name, CHAMPION, number)
-        _LOGGER.info("model=%s version=%s %s: %s", name, number, outcome, reasons)
+        _LOGGER.info(
+            "model=%s version=%s run=%s %s: %s", name, number, data.run_id, outcome, reasons
+        )
 
     def load(self) -> Release | None:
         """Download the champion, if there is one.
@@ -201,6 +203,4 @@ def _register(client: MlflowClient, candidate: Decision) -> str:
         client.create_registered_model(name)
     uri = candidate.model_uri
     model_id = uri.removeprefix("models:/")
-    version = client.create_model_version(name, uri, candidate.run_id, model_id=model_id).version
-    _LOGGER.info("model=%s version=%s run=%s registered", name, version, candidate.run_id)
-    return str(version)
+    return str(client.create_model_version(name, uri, candidate.run_id, model_id=model_id).version)

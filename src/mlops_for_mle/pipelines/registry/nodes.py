@@ -24,9 +24,7 @@ class LoggedCandidate:
     """A model as training has logged it.
 
     Attributes:
-        run_id: The MLflow run that trained it.
         model_uri: Where MLflow has it, such as ``models:/m-0123``.
-        description: What training says of it.
         model: The ONNX graph.
         validation: The rows that it was measured on, with the columns of its contract.
     """
@@ -43,8 +41,6 @@ class Comparison(Configuration):
 
     Attributes:
         name: The registered model, which is called like the contract.
-        run_id: The candidate's run.
-        model_uri: The candidate.
         champion_version: None where there is no champion.
         metrics: Of ``candidate``, of ``baseline`` (a constant answer) and of ``champion``, where
             that is another model.
@@ -104,7 +100,12 @@ def apply_gates(comparison: Comparison, gates: GateOptions) -> Decision:
         ConfigurationError: The deciding metric was not measured.
     """
     sign = 1.0 if ALL_METRICS[gates.metric] else -1.0
-    measured = {of: _metric(found, of, gates.metric) for of, found in comparison.metrics.items()}
+    if missing := [of for of, found in comparison.metrics.items() if gates.metric not in found]:
+        raise ConfigurationError(
+            f"gates.metric: {gates.metric} was not measured on the validation rows of the "
+            f"{missing[0]}, expected is one of {', '.join(comparison.metrics[missing[0]])}"
+        )
+    measured = {of: found[gates.metric] for of, found in comparison.metrics.items()}
     value, constant = measured["candidate"], measured["baseline"]
     shown = f"validation {gates.metric} {metric_text(value)}"
 
@@ -157,12 +158,3 @@ def _require_same_columns(then: Contract, now: Contract, version: int) -> None:
             f"({', '.join(then.columns)}), so it cannot be compared on the same rows. Give the "
             "changed contract a new contract.name."
         )
-
-
-def _metric(measured: Mapping[str, float], of: str, metric: str) -> float:
-    if metric not in measured:
-        raise ConfigurationError(
-            f"gates.metric: expected one of {', '.join(measured)}, which were measured on the "
-            f"validation rows of the {of} (found {metric!r})"
-        )
-    return measured[metric]

@@ -1,11 +1,8 @@
 """The parameters of the registry's gates."""
 
-from typing import Self
-
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from mlops_for_mle.contract import Configuration
-from mlops_for_mle.releases.metrics import ALL_METRICS
 
 
 class GateOptions(Configuration):
@@ -22,11 +19,3 @@ class GateOptions(Configuration):
     metric: str
     threshold: float | None = None
     tolerance: float = Field(default=0.0, ge=0)
-
-    @model_validator(mode="after")
-    def _metric_is_known(self) -> Self:
-        if self.metric not in ALL_METRICS:
-            raise ValueError(
-                f"metric {self.metric!r} is unknown; allowed: {', '.join(ALL_METRICS)}"
-            )
-        return self

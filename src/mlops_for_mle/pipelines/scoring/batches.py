@@ -1,16 +1,17 @@
 """Scores all parts of a source, on threads, processes or a cluster, and publishes the outcome."""
 
 import logging
-from collections.abc import Sequence
 from functools import lru_cache
 from threading import Lock
 from uuid import uuid4
 
-import pyarrow as pa
+from sqlalchemy import Connection
 
-from mlops_for_mle.pipelines.scoring.nodes import REJECT_SCHEMA, Part, Scorer, Scoring
+from mlops_for_mle.errors import PrerequisiteError
+from mlops_for_mle.pipelines.scoring.nodes import Part, Scorer, Scoring
 from mlops_for_mle.pipelines.scoring.options import rejects_beside
-from mlops_for_mle.pipelines.scoring.outputs import Attempt, ParquetOutput, TableOutput
+from mlops_for_mle.pipelines.scoring.outputs import Attempt, ParquetOutput, Schemas, TableOutput
+from mlops_for_mle.releases.deployments import current
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.releases.store import ReleaseStore
 
@@ -25,11 +26,12 @@ def run(scoring: Scoring, output: Output) -> None:
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
-    options, manifest = scoring.options, scoring.release.manifest
-    schemas = (scoring.schema, REJECT_SCHEMA)
-    output.begin(schemas)
+    options, source = scoring.options, scoring.source
+    no_rows = source.schema.empty_table().select(scoring.columns)
+    schemas = [table.schema for table in scoring.score(_scorer_of(scoring), no_rows, 1)]
     try:
-        with scoring.source.parts(options.chunk_rows) as parts, options.engine.running():
+        output.begin(schemas)
+        with source.parts(options.chunk_rows) as parts, options.engine.running():
             # One task a part, all of them known from the start, so that workers may come and go.
             parallel = Parallel(batch_size=1, pre_dispatch="all", return_as="generator_unordered")
             done = parallel(delayed(score_part)(scoring, part, output, schemas) for part in parts)
@@ -38,39 +40,38 @@ def run(scoring: Scoring, output: Output) -> None:
         output.publish(attempts, schemas)
     finally:
         output.clear()
-    scored = sum(one.scored for one in attempts)
-    rejected = sum(one.rejected for one in attempts)
-    _LOGGER.info(
-        "scored=%d rejected=%d release=%s: %s into %s",
-        *(scored, rejected, manifest.release, scoring.source.name, options.output),
+    scored, rejected = (sum(one.scored for one in attempts), sum(one.rejected for one in attempts))
+    _LOGGER.log(
+        logging.WARNING if rejected else logging.INFO,
+        "scored=%d rejected=%d release=%s: %s into %s, rejects into %s",
+        *(scored, rejected, scoring.release.manifest.release, source.name),
+        *(options.output, rejects_beside(options.output)),
     )
-    if rejected:
-        example = next(one.example for one in attempts if one.rejected)
-        _LOGGER.warning(
-            "%d row(s) were rejected, see %s; the first is %s",
-            *(rejected, rejects_beside(options.output), example),
-        )
-    elif not scored:
-        _LOGGER.warning("%s has no rows", scoring.source.name)
 
 
-def score_part(
-    scoring: Scoring, part: Part, output: Output, schemas: Sequence[pa.Schema]
-) -> Attempt:
+def score_part(scoring: Scoring, part: Part, output: Output, schemas: Schemas) -> Attempt:
     """Score one part; any process may, and more than one."""
-    release, options = scoring.release, scoring.options
-    scorer = loaded(release.store, release.manifest.contract.name, release.manifest.release)
-    name, first, scored, rejected, example = uuid4().hex, part.first_row, 0, 0, ""
+    scorer, name, scored, rejected = _scorer_of(scoring), uuid4().hex, 0, 0
     with output.writing(name, schemas) as write:
-        for rows in scoring.source.read(part, scoring.columns, options.chunk_rows):
+        for rows in scoring.source.read(part, scoring.columns, scoring.options.chunk_rows):
+            first = part.first_row + scored + rejected
             predictions, rejects = scoring.score(scorer, rows, first)
             write(predictions, rejects)
-            if rejects.num_rows and not example:
-                example = f"row {rejects['row_number'][0]}: {rejects['reason'][0]}"
-            first += rows.num_rows
             scored += predictions.num_rows
             rejected += rejects.num_rows
-    return Attempt(part.number, name, scored, rejected, example)
+    return Attempt(part.first_row, name, scored, rejected)
+
+
+def deployed(connection: Connection, contract: str) -> str:
+    """The release that is deployed.
+
+    Raises:
+        PrerequisiteError: There is none.
+    """
+    found = current(connection, contract)
+    if found is None:
+        raise PrerequisiteError(f"Contract {contract} was never deployed: run `kedro run` first.")
+    return found.release
 
 
 def loaded(store: str, contract: str, release: str) -> Scorer:
@@ -87,3 +88,8 @@ def loaded(store: str, contract: str, release: str) -> Scorer:
 def _load(store: str, contract: str, name: str) -> Scorer:
     release = ReleaseStore(store).fetch(contract, name)
     return Scorer(release.manifest, load(release))
+
+
+def _scorer_of(scoring: Scoring) -> Scorer:
+    store, manifest = scoring.release
+    return loaded(store, manifest.contract.name, manifest.release)

@@ -9,12 +9,11 @@ from kedro_datasets._typing import TablePreview
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.errors import PrerequisiteError
-from mlops_for_mle.pipelines.scoring.batches import run
+from mlops_for_mle.pipelines.scoring.batches import Output, deployed, run
 from mlops_for_mle.pipelines.scoring.nodes import ChosenRelease, Scoring, Source
 from mlops_for_mle.pipelines.scoring.options import place_of
 from mlops_for_mle.pipelines.scoring.outputs import ParquetOutput, TableOutput
-from mlops_for_mle.pipelines.scoring.sources import DatabaseRows, ParquetRows
-from mlops_for_mle.releases.deployments import current
+from mlops_for_mle.pipelines.scoring.sources import database_rows, parquet_rows
 from mlops_for_mle.releases.store import ReleaseStore
 
 
@@ -39,10 +38,9 @@ class SourceDataset(AbstractDataset[None, Source]):
         Raises:
             SourceError: The database refuses the table or query.
         """
-        place = place_of(self._source)
-        if place == "file":
-            return ParquetRows.at(self._source)
-        return DatabaseRows.of(self._url, **{place: self._source})
+        if place_of(self._source) == "file":
+            return parquet_rows(self._source)
+        return database_rows(self._url, self._source)
 
     def save(self, data: None) -> None:
         """Not possible."""
@@ -80,15 +78,9 @@ class ScoringReleaseDataset(AbstractDataset[None, ChosenRelease]):
         release = self._named
         if release is None:
             with engine_for(self._url).connect() as connection:
-                deployed = current(connection, self._contract)
-            if deployed is None:
-                raise PrerequisiteError(
-                    f"Contract {self._contract} was never deployed: run `kedro run` first."
-                )
-            release = deployed.release
-        return ChosenRelease(
-            self._store, ReleaseStore(self._store).manifest(self._contract, release)
-        )
+                release = deployed(connection, self._contract)
+        manifest = ReleaseStore(self._store).manifest(self._contract, release)
+        return ChosenRelease(self._store, manifest)
 
     def save(self, data: None) -> None:
         """Not possible."""
@@ -102,16 +94,13 @@ class PredictionsDataset(AbstractDataset[Scoring, pd.DataFrame]):
     """Scores rows while it writes their predictions, and keeps the rejects beside them."""
 
     def __init__(
-        self,
-        output: str,
-        credentials: dict[str, Any],
-        metadata: dict[str, Any] | None = None,
+        self, output: str, credentials: dict[str, Any], metadata: dict[str, Any] | None = None
     ) -> None:
         """Take ``ScoringOptions.output``, and the database's URL as ``credentials["con"]``."""
-        self._name = output
-        self._output: ParquetOutput | TableOutput = ParquetOutput(output)
-        if place_of(output) == "table":
-            self._output = TableOutput(credentials["con"], output)
+        self._name, is_file = output, place_of(output) == "file"
+        self._output: Output = (
+            ParquetOutput(output) if is_file else TableOutput(credentials["con"], output)
+        )
         self.metadata = metadata
 
     def save(self, data: Scoring) -> None:
@@ -120,18 +109,16 @@ class PredictionsDataset(AbstractDataset[Scoring, pd.DataFrame]):
 
     def load(self) -> pd.DataFrame:
         """The predictions, all at once."""
-        return self._read(None)
-
-    def preview(self, nrows: int = 10) -> TablePreview:
-        """The first rows, for Kedro-Viz."""
-        return TablePreview(self._read(nrows).astype(str).to_dict(orient="split"))
-
-    def _read(self, row_limit: int | None) -> pd.DataFrame:
         if not self._exists():
             raise PrerequisiteError(
                 "There are no predictions, or not all: run `kedro run --pipeline scoring` first."
             )
-        return self._output.read(row_limit)
+        return self._output.read()
+
+    def preview(self, nrows: int = 10) -> TablePreview:
+        """The first rows, for Kedro-Viz."""
+        rows = self._output.read(nrows) if self._exists() else pd.DataFrame()
+        return TablePreview(rows.astype(str).to_dict(orient="split"))
 
     def _exists(self) -> bool:
         return self._output.exists()

@@ -5,7 +5,7 @@ connector the payload is a row of a table. Types that JSON has not are told by t
 """
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -18,7 +18,6 @@ from mlops_for_mle.contract.rules import read_time
 from mlops_for_mle.pipelines.scoring.following import Arrived
 
 _ENVELOPE = frozenset({"schema", "payload"})
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (times are kept in UTC without saying so)
 _BIGINT = range(-(2**63), 2**63)
 
 
@@ -36,9 +35,10 @@ def arrived(message: Message, contract: Contract) -> Arrived:
         return Arrived(*place, (value or b"").decode(errors="replace"), fault=str(error))
     kind, milliseconds = message.timestamp()
     if time is None and kind != TIMESTAMP_NOT_AVAILABLE:
-        time = (_EPOCH + timedelta(milliseconds=milliseconds)).isoformat()
+        time = _utc(milliseconds=milliseconds)
     key = values.get(contract.key)
-    is_key = isinstance(key, int) and not isinstance(key, bool) and key in _BIGINT
+    # A boolean is an int of Python's, too.
+    is_key = type(key) is int and key in _BIGINT
     return Arrived(*place, values, time, key if is_key else None)
 
 
@@ -74,26 +74,17 @@ def _unwrap(schema: Any, payload: Any) -> Any:
         return payload
     values = dict(payload)
     for field in fields:
-        name = field.get("field") if isinstance(field, dict) else None
-        kind = str(field.get("name") if name is not None else "")
-        read = _LOGICAL_TYPES.get(kind.removeprefix("org.apache.kafka.connect.data."))
-        if read is not None and values.get(name) is not None:
-            try:
-                values[name] = read(values[name], field)
-            except (ArithmeticError, TypeError, ValueError):
-                raise ValueError(f"{name}: is no {kind}, found {values[name]!r:.80}") from None
+        try:
+            name, kind = field["field"], str(field.get("name")).rpartition(".")[2]
+            value = values.get(name)
+            if value is not None and kind in _LOGICAL_TYPES:
+                values[name] = _LOGICAL_TYPES[kind](value, field)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            raise ValueError(f"does not hold what its schema says: {field!r:.200}") from None
     return values
 
 
-def _timestamp(value: Any, field: Mapping[str, Any]) -> str:
-    return (_EPOCH + timedelta(milliseconds=value)).isoformat()
-
-
-def _date(value: Any, field: Mapping[str, Any]) -> str:
-    return (_EPOCH + timedelta(days=value)).date().isoformat()
-
-
-def _decimal(value: Any, field: Mapping[str, Any]) -> Any:
+def _decimal(value: Any, field: Any) -> Any:
     # With decimal.format=NUMERIC the converter writes a number.
     if not isinstance(value, str):
         return value
@@ -101,9 +92,9 @@ def _decimal(value: Any, field: Mapping[str, Any]) -> Any:
     return Decimal(unscaled).scaleb(-int(field["parameters"]["scale"]))
 
 
-_LOGICAL_TYPES: dict[str, Callable[[Any, Mapping[str, Any]], Any]] = {
-    "Timestamp": _timestamp,
-    "Date": _date,
+_LOGICAL_TYPES: dict[str, Callable[[Any, Any], Any]] = {
+    "Timestamp": lambda value, field: _utc(milliseconds=value),
+    "Date": lambda value, field: _utc(days=value).partition("T")[0],
     "Decimal": _decimal,
 }
 
@@ -111,8 +102,13 @@ _LOGICAL_TYPES: dict[str, Callable[[Any, Mapping[str, Any]], Any]] = {
 def _time(value: Any) -> str | None:
     """Text in ISO 8601, or milliseconds since 1970, as text in UTC."""
     try:
-        if isinstance(value, int):
-            return (_EPOCH + timedelta(milliseconds=value)).isoformat()
+        if type(value) is int:
+            return _utc(milliseconds=value)
         return None if value is None else read_time(value).isoformat()
     except (ArithmeticError, AttributeError, TypeError, ValueError):
         raise ValueError(f"timestamp: is no ISO 8601 time, found {value!r:.80}") from None
+
+
+def _utc(**since_1970: Any) -> str:
+    # Times are kept in UTC without saying so.
+    return (datetime(1970, 1, 1) + timedelta(**since_1970)).isoformat()  # noqa: DTZ001

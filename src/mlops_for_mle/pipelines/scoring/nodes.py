@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,27 +15,15 @@ import pyarrow as pa
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns, encode_rows, read_times
-from mlops_for_mle.contract.encoding import Matrix
 from mlops_for_mle.errors import ConfigurationError, SourceError
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.releases.predictor import Predictions, Predictor
 
-REJECT_SCHEMA = pa.schema(
-    [("row_number", pa.int64()), ("reason", pa.string()), ("row_data", pa.string())]
-)
-
 
 class Part(NamedTuple):
-    """Some rows of a source, which any process can read.
+    """Some rows of a source: the number of the first, from 1, and what the source knows them by."""
 
-    Attributes:
-        number: Its place among the parts.
-        first_row: The number of its first row; 1 is the first of the source.
-        piece: What the source knows it by.
-    """
-
-    number: int
     first_row: int
     piece: Any
 
@@ -66,8 +53,7 @@ class ChosenRelease(NamedTuple):
     manifest: Manifest
 
 
-@dataclass(frozen=True)
-class Scored:
+class Scored(NamedTuple):
     """What became of some rows.
 
     Attributes:
@@ -95,44 +81,23 @@ class Scorer:
             rows, contract.features, precision=self.manifest.precision
         )
         positions = np.delete(np.arange(len(rows)), list(rejected))
-        answered, answers, failures = self._answer(encode_rows(fitting, contract))
-        rejected |= {int(positions[row]): reason for row, reason in failures.items()}
-        return Scored(positions[answered], answers, dict(sorted(rejected.items())))
+        matrix = encode_rows(fitting, contract)
+        # Not every graph takes a matrix without rows.
+        given = matrix if len(matrix) else np.zeros((1, matrix.shape[1]))
+        values, probabilities = self.predictor.predict(given)
+        is_finite = np.isfinite(values)[: len(matrix)]
+        for row in np.flatnonzero(~is_finite):
+            rejected[int(positions[row])] = f"the model answers {values[row]}"
+        chosen = np.flatnonzero(is_finite)
+        answers = Predictions(
+            values[chosen], None if probabilities is None else probabilities[chosen]
+        )
+        return Scored(positions[chosen], answers, dict(sorted(rejected.items())))
 
-    def values(self, answers: Predictions) -> "pd.Series[Any]":
+    def values(self, answers: Predictions) -> list[Any]:
         """The predictions as the table holds them: the values of classes, or numbers."""
-        values = pd.Series(answers.values)
-        classes = self.manifest.contract.target.values
-        return values.map(classes) if classes else values
-
-    def _answer(self, matrix: Matrix) -> tuple[npt.NDArray[np.intp], Predictions, dict[int, str]]:
-        """Which rows have a finite answer, the answers, and why the others have none."""
-        answered, failures = np.arange(len(matrix)), {}
-        try:
-            answers = self._predict(matrix)
-        except Exception:  # noqa: BLE001  (one row must not hold up the others)
-            for row in range(len(matrix)):
-                try:
-                    self._predict(matrix[row : row + 1])
-                except Exception as error:  # noqa: BLE001  (onnxruntime has many kinds)
-                    failures[row] = f"the model fails: {error}"
-            answered = np.delete(answered, list(failures))
-            answers = self._predict(matrix[answered])
-        finite = np.isfinite(answers.values)
-        for row, value in zip(answered[~finite], answers.values[~finite], strict=True):
-            failures[int(row)] = f"the model answers {value}"
-        values, probabilities = answers
-        chosen = None if probabilities is None else probabilities[finite]
-        return answered[finite], Predictions(values[finite], chosen), failures
-
-    def _predict(self, matrix: Matrix) -> Predictions:
-        if len(matrix):
-            return self.predictor.predict(matrix)
-        # Not every kind of model takes a matrix without rows.
-        classes = self.manifest.contract.target.classes
-        probabilities = np.empty((0, len(classes))) if self.predictor.has_probabilities else None
-        values = np.empty(0, np.int64) if classes else np.empty(0, np.float64)
-        return Predictions(values, probabilities)
+        values, classes = answers.values.tolist(), self.manifest.contract.target.values
+        return [classes[code] for code in values] if classes else values
 
 
 @dataclass(frozen=True)
@@ -151,83 +116,48 @@ class Scoring:
     kept: tuple[str, ...]
     options: ScoringOptions
 
-    @cached_property
-    def schema(self) -> pa.Schema:
-        """The columns of the predictions.
-
-        ``row_number`` (1 is the first row of the source), the columns that are kept, the
-        prediction, its label and the probabilities in the order of the contract's classes where
-        there are such, the model's version and the release.
-
-        Raises:
-            ConfigurationError: A column that is kept has the name of another one.
-            SourceError: The source lacks a column.
-        """
-        manifest = self.release.manifest
-        target, names = manifest.contract.target, self.source.schema.names
-        missing = [name for name in self.columns if name not in names]
-        if missing:
-            raise SourceError(
-                f"{self.source.name}: missing column(s) {', '.join(missing)}; release "
-                f"{manifest.release} needs them; found {', '.join(names) or 'none'}"
-            )
-        kind = pa.int64() if target.classes else pa.float64()
-        fields = [
-            ("row_number", pa.int64()),
-            *((name, self.source.schema.field(name).type) for name in self.kept),
-            (target.response_name, pa.string() if target.has_text_classes else kind),
-            *([("label", pa.string())] if target.classes else []),
-            *([("probabilities", pa.list_(pa.float64()))] if manifest.has_probabilities else []),
-            ("model_version", pa.int32()),
-            ("release", pa.string()),
-        ]
-        taken = [name for name, _ in fields]
-        twice = sorted({name for name in taken if taken.count(name) > 1})
-        if twice:
-            raise ConfigurationError(
-                f"scoring.keep: predictions have a column of their own named {', '.join(twice)}"
-            )
-        return pa.schema(fields)
-
     @property
     def columns(self) -> list[str]:
         """What is read of the source."""
         return list(dict.fromkeys([*self.release.manifest.contract.features, *self.kept]))
 
     def score(self, scorer: Scorer, rows: pa.Table, first_row: int) -> tuple[pa.Table, pa.Table]:
-        """The predictions for some rows, in ``schema``, and the rejects, in ``REJECT_SCHEMA``."""
-        manifest = scorer.manifest
-        target = manifest.contract.target
+        """The predictions for some rows, and the rejects.
+
+        Predictions have ``row_number``, the columns that are kept, the prediction, its label and
+        the probabilities in the order of the contract's classes where there are such, the model's
+        version and the release. Rejects have ``row_number``, ``reason`` and the row as JSON.
+        """
+        manifest, target = scorer.manifest, scorer.manifest.contract.target
         # Whole numbers with gaps would become floats, which do not hold all of them.
         whole = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}
-        scored = scorer.score(
+        positions, answers, rejected = scorer.score(
             rows.select(list(manifest.contract.features)).to_pandas(
                 ignore_metadata=True, date_as_object=False, types_mapper=whole.get
             )
         )
-        values, probabilities = scored.answers
-        chosen, count = rows.take(pa.array(scored.positions)), len(values)
-        columns: dict[str, Any] = {
-            name: _kept(chosen[name], self.schema.field(name).type) for name in self.kept
-        }
-        columns |= {
-            "row_number": scored.positions + first_row,
-            target.response_name: pa.array(scorer.values(scored.answers), from_pandas=True),
-            "label": pa.array(pd.Series(values).map(target.labels), pa.string(), from_pandas=True),
-            "model_version": np.full(count, manifest.version),
-            "release": pa.repeat(manifest.release, count),
-        }
-        if probabilities is not None:
-            ends = np.arange(count + 1, dtype=np.int32) * probabilities.shape[1]
-            columns["probabilities"] = pa.ListArray.from_arrays(ends, probabilities.ravel())
-        refused = rows.take(pa.array(list(scored.rejected), pa.int64())).to_pylist()
+        chosen, count = rows.take(pa.array(positions)), len(positions)
+        kind = pa.int64() if target.classes else pa.float64()
+        columns = {"row_number": pa.array(positions + first_row, pa.int64())}
+        columns |= {n: _kept(chosen[n], self.source.schema.field(n).type) for n in self.kept}
+        columns[target.response_name] = pa.array(
+            scorer.values(answers), pa.string() if target.has_text_classes else kind
+        )
+        if target.classes:
+            labels = [target.labels[code] for code in answers.values.tolist()]
+            columns["label"] = pa.array(labels, pa.string())
+        if answers.probabilities is not None:
+            ends = np.arange(count + 1, dtype=np.int32) * len(target.classes)
+            columns["probabilities"] = pa.ListArray.from_arrays(ends, answers.probabilities.ravel())
+        columns["model_version"] = pa.array(np.full(count, manifest.version, np.int32))
+        columns["release"] = pa.repeat(manifest.release, count)
+        refused = rows.take(pa.array(list(rejected), pa.int64())).to_pylist()
         rejects = {
-            "row_number": [position + first_row for position in scored.rejected],
-            "reason": list(scored.rejected.values()),
-            "row_data": [as_json(row) for row in refused],
+            "row_number": pa.array([position + first_row for position in rejected], pa.int64()),
+            "reason": pa.array(rejected.values(), pa.string()),
+            "row_data": pa.array([as_json(row) for row in refused], pa.string()),
         }
-        predictions = pa.table({name: columns[name] for name in self.schema.names})
-        return predictions.cast(self.schema), pa.table(rejects, schema=REJECT_SCHEMA)
+        return pa.table(columns), pa.table(rejects)
 
 
 def score_rows(
@@ -239,31 +169,42 @@ def score_rows(
         ConfigurationError: A column that is to be kept has the name of another one.
         SourceError: The source lacks a column.
     """
-    kept = scoring.keep
+    names, kept = source.schema.names, scoring.keep
     if kept is None:
-        known = source.schema.names
-        kept = tuple(name for name in (contract.key, contract.timestamp) if name in known)
+        kept = tuple(name for name in (contract.key, contract.timestamp) if name in names)
     prepared = Scoring(source, release, kept, scoring)
-    # Said now rather than when the first rows are written.
-    _ = prepared.schema
+    missing = [name for name in prepared.columns if name not in names]
+    if missing:
+        raise SourceError(
+            f"{source.name}: missing column(s) {', '.join(missing)}; release "
+            f"{release.manifest.release} needs them; found {', '.join(names) or 'none'}"
+        )
+    response = release.manifest.contract.target.response_name
+    own = ("row_number", response, "label", "probabilities", "model_version", "release")
+    twice = [name for name in kept if name in own or kept.count(name) > 1]
+    if twice:
+        raise ConfigurationError(
+            f"scoring.keep: predictions have a column of their own named {', '.join(twice)}"
+        )
     return prepared
 
 
 def as_json(value: Any) -> str:
-    """A value as JSON that ``jsonb`` takes too; what it does not hold stands as text."""
-    return json.dumps(_plain(value), default=str, ensure_ascii=False)
+    """A value as JSON."""
+    return json.dumps(plain(value), ensure_ascii=False)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value of what JSON and ``jsonb`` hold; everything else stands as text."""
     if isinstance(value, dict):
-        return {_plain(str(name)): _plain(one) for name, one in value.items()}
+        return {plain(str(name)): plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     if isinstance(value, str):
         return value.replace("\x00", "�").encode("utf-8", "replace").decode()
     if isinstance(value, float | Decimal):
         return float(value) if math.isfinite(value) else str(value)
-    return value
+    return value if value is None or isinstance(value, int) else str(value)
 
 
 def _kept(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:

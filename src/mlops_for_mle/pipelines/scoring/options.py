@@ -3,17 +3,12 @@
 import re
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from mlops_for_mle.contract import Configuration
-from mlops_for_mle.contract.model import LONGEST_NAME
 from mlops_for_mle.pipelines.engine import Engine
 
-Place = Literal["table", "query", "file"]
-
-_QUERY = re.compile(r"\s*(select|with)\s", re.IGNORECASE)
 _SUFFIX = ".parquet"
-_REJECTS = "_rejects"
 
 
 class ScoringOptions(Configuration):
@@ -39,16 +34,6 @@ class ScoringOptions(Configuration):
     chunk_rows: int = Field(default=50_000, ge=1, le=5_000_000)
     engine: Engine = Engine()
 
-    @field_validator("output")
-    @classmethod
-    def _output_can_be_written(cls, output: str) -> str:
-        if place_of(output) == "query":
-            raise ValueError("is a query; allowed are a table or a path that ends in .parquet")
-        name = rejects_beside(output).rpartition(".")[-1]
-        if place_of(output) == "table" and len(name.encode()) > LONGEST_NAME:
-            raise ValueError(f"leaves no room for {_REJECTS} in {LONGEST_NAME} bytes")
-        return output
-
     @model_validator(mode="after")
     def _output_is_not_the_source(self) -> Self:
         if self.source in {self.output, rejects_beside(self.output)}:
@@ -56,15 +41,14 @@ class ScoringOptions(Configuration):
         return self
 
 
-def place_of(text: str) -> Place:
+def place_of(text: str) -> Literal["table", "query", "file"]:
     """What a source or an output names."""
-    if _QUERY.match(text):
+    if re.match(r"\s*(select|with)\s", text, re.IGNORECASE):
         return "query"
-    return "file" if text.lower().endswith(_SUFFIX) else "table"
+    return "file" if text.endswith(_SUFFIX) else "table"
 
 
 def rejects_beside(output: str) -> str:
     """Where rows go that do not fit the contract: the output's name with ``_rejects``."""
-    if place_of(output) == "file":
-        return f"{output[: -len(_SUFFIX)]}{_REJECTS}{output[-len(_SUFFIX) :]}"
-    return f"{output}{_REJECTS}"
+    name = output.removesuffix(_SUFFIX)
+    return f"{name}_rejects{output[len(name) :]}"

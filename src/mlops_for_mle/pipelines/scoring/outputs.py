@@ -4,7 +4,6 @@ Each attempt at a part stages its rows under a name of its own. What is publishe
 attempts that were reported, so one whose worker died, or that was made twice, leaves nothing.
 """
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,42 +15,38 @@ from typing import Any, NamedTuple
 import fsspec
 import pandas as pd
 import pyarrow as pa
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from mlops_for_mle.contract.tables import quoted
+from mlops_for_mle.database.copying import copy_in, relation
 from mlops_for_mle.database.engine import engine_for, execute_plainly
-from mlops_for_mle.database.reading import relation
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.scoring.options import rejects_beside
 
 Write = Callable[[pa.Table, pa.Table], None]
+Schemas = Sequence[pa.Schema]
 
 _MARK = "_SUCCESS"
+_ATTEMPT = ".attempt"
 _SQL_TYPES = {
-    pa.int32(): "INTEGER",
-    pa.int64(): "BIGINT",
-    pa.float64(): "DOUBLE PRECISION",
-    pa.bool_(): "BOOLEAN",
-    pa.date32(): "DATE",
-    pa.timestamp("us"): "TIMESTAMP WITHOUT TIME ZONE",
-    pa.timestamp("us", "UTC"): "TIMESTAMP WITH TIME ZONE",
-    pa.list_(pa.float64()): "DOUBLE PRECISION[]",
+    pa.int32(): "integer",
+    pa.int64(): "bigint",
+    pa.float64(): "double precision",
+    pa.bool_(): "boolean",
+    pa.date32(): "date",
+    pa.timestamp("us"): "timestamp",
+    pa.timestamp("us", "UTC"): "timestamptz",
+    pa.list_(pa.float64()): "double precision[]",
 }
-_PRESENT = """
-SELECT attname, upper(format_type(atttypid, NULL)),
-       attnotnull AND NOT (atthasdef OR attidentity <> '' OR attgenerated <> '')
-FROM pg_attribute WHERE attrelid = to_regclass(:table) AND attnum > 0 AND NOT attisdropped
-"""
 
 
 class Attempt(NamedTuple):
-    """A part that was scored: what its rows are staged under, how many, and the first reject."""
+    """A part that was scored: what its rows are staged under, and how many."""
 
-    part: int
+    first_row: int
     name: str
     scored: int
     rejected: int
-    example: str
 
 
 @dataclass(frozen=True)
@@ -69,7 +64,7 @@ class ParquetOutput:
         place = fsspec.url_to_fs(self.path)[1]
         return place, rejects_beside(place)
 
-    def begin(self, schemas: Sequence[pa.Schema]) -> None:
+    def begin(self, schemas: Schemas) -> None:
         """Make room for staging; refuse a folder that holds anything else than former parts."""
         self.clear()
         for folder in self._folders:
@@ -79,7 +74,7 @@ class ParquetOutput:
             self._files.makedirs(_staging(folder), exist_ok=True)
 
     @contextmanager
-    def writing(self, name: str, schemas: Sequence[pa.Schema]) -> Iterator[Write]:
+    def writing(self, name: str, schemas: Schemas) -> Iterator[Write]:
         """Give a function that stages predictions and rejects of an attempt."""
         from pyarrow.parquet import ParquetWriter
 
@@ -90,13 +85,13 @@ class ParquetOutput:
                 writer = ParquetWriter(file, schema, compression="zstd")
                 writers.append(stack.enter_context(writer))
 
-            def write(predictions: pa.Table, rejects: pa.Table) -> None:
-                writers[0].write_table(predictions)
-                writers[1].write_table(rejects)
+            def write(*tables: pa.Table) -> None:
+                for writer, table in zip(writers, tables, strict=True):
+                    writer.write_table(table)
 
             yield write
 
-    def publish(self, attempts: Sequence[Attempt], schemas: Sequence[pa.Schema]) -> None:
+    def publish(self, attempts: Sequence[Attempt], schemas: Schemas) -> None:
         """Move the files to where the former ones were; the mark goes first and comes last."""
         self._files.invalidate_cache()
         for folder in reversed(self._folders):
@@ -105,8 +100,8 @@ class ParquetOutput:
             for name in sorted(self._names(folder)):
                 self._files.rm(f"{folder}/{name}")
             self._files.makedirs(folder, exist_ok=True)
-            for one in attempts:
-                part = f"{folder}/part-{one.part:05}.parquet"
+            for number, one in enumerate(attempts):
+                part = f"{folder}/part-{number:05}.parquet"
                 self._files.mv(f"{_staging(folder)}/{one.name}", part)
             self._files.pipe_file(f"{folder}/{_MARK}", b"")
 
@@ -144,46 +139,37 @@ class TableOutput:
     def _tables(self) -> tuple[str, str]:
         return self.table, rejects_beside(self.table)
 
-    def begin(self, schemas: Sequence[pa.Schema]) -> None:
-        """Make tables for staging; refuse a table that is there and does not fit."""
+    def begin(self, schemas: Schemas) -> None:
+        """Make tables for staging, and see that what comes into them can be published."""
         self.clear()
         with engine_for(self.url).begin() as connection:
             for table, schema in zip(self._tables, schemas, strict=True):
-                _check_fit(connection, table, schema)
-                staged = f"attempt TEXT, {_columns(schema)}"
+                staged = f"{quoted(_ATTEMPT)} text, {_columns(schema)}"
                 execute_plainly(connection, f"CREATE UNLOGGED TABLE {_stage(table)} ({staged})")
+        with engine_for(self.url).connect() as connection:
+            for table, schema in zip(self._tables, schemas, strict=True):
+                _fill(connection, table, schema, ())
+            connection.rollback()
 
     @contextmanager
-    def writing(self, name: str, schemas: Sequence[pa.Schema]) -> Iterator[Write]:
+    def writing(self, name: str, schemas: Schemas) -> Iterator[Write]:
         """Give a function that stages predictions and rejects of an attempt, by COPY."""
         with engine_for(self.url).begin() as connection:
 
-            def write(predictions: pa.Table, rejects: pa.Table) -> None:
-                for table, rows in zip(self._tables, (predictions, rejects), strict=True):
-                    _copy(connection, _stage(table), name, rows)
+            def write(*tables: pa.Table) -> None:
+                for table, rows in zip(self._tables, tables, strict=True):
+                    attempt = pa.repeat(name, rows.num_rows)
+                    staged = rows.add_column(0, _ATTEMPT, attempt)
+                    copy_in(connection, _stage(table), staged)
 
             yield write
 
-    def publish(self, attempts: Sequence[Attempt], schemas: Sequence[pa.Schema]) -> None:
+    def publish(self, attempts: Sequence[Attempt], schemas: Schemas) -> None:
         """Replace all rows; the tables keep their grants and indexes, and others read on."""
         counts = [sum(one.scored for one in attempts), sum(one.rejected for one in attempts)]
-        names = ", ".join(f"'{one.name}'" for one in attempts)
         with engine_for(self.url).begin() as connection:
-            execute_plainly(connection, "SET LOCAL lock_timeout TO '30s'")
             for table, schema, count in zip(self._tables, schemas, counts, strict=True):
-                target, listed = relation(connection, table), ", ".join(map(quoted, schema.names))
-                for statement in (
-                    f"CREATE TABLE IF NOT EXISTS {target} ({_columns(schema)})",
-                    f"DELETE FROM {target}",  # noqa: S608  (quoted)
-                    f"INSERT INTO {target} ({listed}) SELECT {listed} FROM {_stage(table)} "  # noqa: S608
-                    f"WHERE attempt IN ({names})",
-                ):
-                    execute_plainly(connection, statement)
-                query = f"SELECT count(*) FROM {target}"  # noqa: S608  (quoted)
-                found = connection.exec_driver_sql(
-                    query, execution_options={"no_parameters": True}
-                ).scalar()
-                if found != count:
+                if _fill(connection, table, schema, [one.name for one in attempts]) != count:
                     raise UserError(f"Another run writes {table} too: run this one again.")
 
     def clear(self) -> None:
@@ -197,14 +183,15 @@ class TableOutput:
         with engine_for(self.url).connect() as connection:
             limit = "" if row_limit is None else f" LIMIT {row_limit}"
             query = f"SELECT * FROM {relation(connection, self.table)} ORDER BY row_number{limit}"  # noqa: S608
-            found = connection.exec_driver_sql(query, execution_options={"no_parameters": True})
+            found = execute_plainly(connection, query)
             return pd.DataFrame(found.fetchall(), columns=list(found.keys()))
 
     def exists(self) -> bool:
         """Whether there are predictions."""
         with engine_for(self.url).connect() as connection:
-            place = {"table": relation(connection, self.table)}
-            return connection.execute(text(_PRESENT), place).first() is not None
+            query = "SELECT to_regclass(%s) IS NOT NULL"
+            place = (relation(connection, self.table),)
+            return bool(connection.exec_driver_sql(query, place).scalar())
 
 
 def _staging(folder: str) -> str:
@@ -217,49 +204,19 @@ def _stage(table: str) -> str:
     return f"scoring_stage_{sha256(table.encode()).hexdigest()[:12]}"
 
 
-def _sql_type(kind: pa.DataType) -> str:
-    return _SQL_TYPES.get(kind, "TEXT")
-
-
 def _columns(schema: pa.Schema) -> str:
-    return ", ".join(f"{quoted(one.name)} {_sql_type(one.type)}" for one in schema)
+    return ", ".join(f"{quoted(one.name)} {_SQL_TYPES.get(one.type, 'text')}" for one in schema)
 
 
-def _check_fit(connection: Connection, table: str, schema: pa.Schema) -> None:
-    """Compare a table that is there with what is to be written, before any row is scored."""
-    rows = connection.execute(text(_PRESENT), {"table": relation(connection, table)}).all()
-    found = {name: kind for name, kind, _ in rows}
-    wanted = {one.name: _sql_type(one.type) for one in schema}
-    faults = [
-        f"{name} is {found.get(name, 'missing')}, predictions need {kind}"
-        for name, kind in wanted.items()
-        if found.get(name) != kind
-    ]
-    faults += [f"{name} needs a value" for name, _, needed in rows if needed and name not in wanted]
-    if rows and faults:
-        raise UserError(
-            f"scoring.output: table {table} is there and does not fit: {'; '.join(faults)}. Name "
-            "another table, or drop this one."
-        )
-
-
-def _copy(connection: Connection, stage: str, attempt: str, rows: pa.Table) -> None:
-    from pyarrow import compute as pc
-    from pyarrow import csv, types
-
-    columns = {"attempt": pa.repeat(attempt, rows.num_rows)}
-    for name, column in zip(rows.schema.names, rows.columns, strict=True):
-        given = column
-        if types.is_list(column.type):
-            joined = pc.binary_join(column.cast(pa.list_(pa.string())), ",")
-            given = pc.binary_join_element_wise("{", joined, "}", "")
-        elif types.is_string(column.type):
-            # PostgreSQL holds no NUL.
-            given = pc.replace_substring(column, "\x00", "�")
-        columns[f".{name}"] = given
-    content = io.BytesIO()
-    csv.write_csv(pa.table(columns), content, csv.WriteOptions(include_header=False))
-    content.seek(0)
-    session: Any = connection.connection
-    with session.cursor() as cursor:
-        cursor.copy_expert(f"COPY {stage} FROM STDIN WITH (FORMAT csv)", content)
+def _fill(connection: Connection, table: str, schema: pa.Schema, attempts: Sequence[str]) -> int:
+    """Have a table hold the rows of some attempts and no others; gives how many they are."""
+    target, listed = relation(connection, table), ", ".join(map(quoted, schema.names))
+    # Whoever reads the table reads on; whoever waits for it waits behind this.
+    execute_plainly(connection, "SET LOCAL lock_timeout TO '30s'")
+    execute_plainly(connection, f"CREATE TABLE IF NOT EXISTS {target} ({_columns(schema)})")
+    execute_plainly(connection, f"LOCK TABLE {target} IN SHARE ROW EXCLUSIVE MODE")
+    chosen = ", ".join(f"'{one}'" for one in attempts) or "NULL"
+    if attempts:
+        execute_plainly(connection, f"DELETE FROM {target}")  # noqa: S608  (quoted)
+    filling = f"INSERT INTO {target} ({listed}) SELECT {listed} FROM {_stage(table)} "  # noqa: S608
+    return execute_plainly(connection, f"{filling} WHERE {quoted(_ATTEMPT)} IN ({chosen})").rowcount

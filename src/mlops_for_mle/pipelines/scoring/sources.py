@@ -3,31 +3,26 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import fsspec
 import psycopg2
 import pyarrow as pa
 
 from mlops_for_mle.contract.tables import quoted
-from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.database.reading import begin_reading, copy_rows, relation
+from mlops_for_mle.database.copying import begin_reading, copy_rows, relation
+from mlops_for_mle.database.engine import engine_for, execute_plainly
 from mlops_for_mle.errors import SourceError
 from mlops_for_mle.pipelines.scoring.nodes import Part
+from mlops_for_mle.pipelines.scoring.options import place_of
 
-_TEXT = pa.string()
 _BUFFER_BYTES = 2**20  # of each column
 # By the object ids of Postgres's own types: how a column is read, and how it is kept. Numbers and
 # times of the other types are read as text, since they may be larger than any type of a file.
-_READ = {16: pa.bool_(), **dict.fromkeys((20, 21, 23), pa.int64()), 700: pa.float64()}
-_READ |= {701: pa.float64()}
-_KEPT = {
-    **_READ,
-    1700: pa.float64(),
-    1082: pa.date32(),
-    1114: pa.timestamp("us"),
-    1184: pa.timestamp("us", "UTC"),
-}
+_READ = {16: pa.bool_(), **dict.fromkeys((20, 21, 23), pa.int64())}
+_READ |= dict.fromkeys((700, 701), pa.float64())
+_KEPT = {1700: pa.float64(), 1082: pa.date32(), 1114: pa.timestamp("us")}
+_KEPT |= {1184: pa.timestamp("us", "UTC"), **_READ}
 _PRIMARY_KEY = """
 SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
 WHERE indrelid = to_regclass(%s) AND indisprimary AND indnkeyatts = 1
@@ -36,33 +31,20 @@ WHERE indrelid = to_regclass(%s) AND indisprimary AND indnkeyatts = 1
 
 @dataclass(frozen=True)
 class ParquetRows:
-    """A Parquet file or a folder of them, here or at any URL that fsspec opens.
-
-    A part is a row group.
-    """
+    """A Parquet file or a folder of them, here or at any URL that fsspec opens; by row groups."""
 
     name: str
     schema: pa.Schema
     groups: tuple[Any, ...]
 
-    @classmethod
-    def at(cls, path: str) -> Self:
-        """Look at the columns."""
-        from pyarrow.dataset import dataset
-
-        file_system, place = fsspec.url_to_fs(path)
-        found = dataset(place, format="parquet", filesystem=file_system)
-        groups = (group for file in found.get_fragments() for group in file.split_by_row_group())
-        return cls(path, found.schema.remove_metadata(), tuple(groups))
-
     @contextmanager
     def parts(self, size: int) -> Iterator[list[Part]]:
         """The row groups."""
         parts, first = [], 1
-        for number, group in enumerate(self.groups):
-            parts.append(Part(number, first, group))
+        for group in self.groups:
+            parts.append(Part(first, group))
             first += group.row_groups[0].num_rows
-        yield parts or [Part(0, 1, None)]
+        yield parts or [Part(1, None)]
 
     def read(self, part: Part, columns: Sequence[str], size: int) -> Iterator[pa.Table]:
         """Some columns of a row group, at most so many rows at a time."""
@@ -90,56 +72,25 @@ class DatabaseRows:
     name: str
     query: str
     schema: pa.Schema
-    kinds: dict[str, pa.DataType]
+    types: dict[str, pa.DataType]
     key: str | None
-
-    @classmethod
-    def of(cls, url: str, *, table: str | None = None, query: str | None = None) -> Self:
-        """Look at the columns.
-
-        Raises:
-            SourceError: There is no such table, or the query is refused.
-        """
-        with engine_for(url).connect() as connection:
-            key, name = None, "the query"
-            if table is not None:
-                place, name = relation(connection, table), f"table {table}"
-                query = f"SELECT * FROM {place}"  # noqa: S608  (quoted)
-                found = connection.exec_driver_sql(_PRIMARY_KEY, (place,)).scalar()
-                key = None if found is None else str(found)
-                connection.rollback()
-            query = str(query).strip().removesuffix(";")
-            try:
-                columns = begin_reading(connection, query)
-            except psycopg2.Error as error:
-                raise SourceError(f"{name}: {error.diag.message_primary or error}") from error
-        names = [column.name for column in columns]
-        twice = sorted({one for one in names if names.count(one) > 1})
-        if twice:
-            raise SourceError(f"{name}: column(s) {', '.join(twice)} twice")
-        kept = [(column.name, _KEPT.get(column.type_code, _TEXT)) for column in columns]
-        kinds = {column.name: _READ.get(column.type_code, _TEXT) for column in columns}
-        return cls(url, name, query, pa.schema(kept), kinds, key)
 
     @contextmanager
     def parts(self, size: int) -> Iterator[list[Part]]:
         """Divide the rows; as long as the context lasts, all parts are of the same moment."""
         with engine_for(self.url).connect() as connection:
             begin_reading(connection, self.query)
-            session: Any = connection.connection
-            with session.cursor() as cursor:
-                # It waits for the parts, however long that takes.
-                cursor.execute("SET LOCAL idle_in_transaction_session_timeout TO 0")
-                cursor.execute("SELECT pg_export_snapshot()")
-                ((snapshot,),) = cursor.fetchall()
-                starts = [(1, None)]
-                if self.key is not None:
-                    cursor.execute(self._starts(size))
-                    starts = cursor.fetchall() or starts
+            # It waits for the parts, however long that takes.
+            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout TO 0")
+            snapshot = connection.exec_driver_sql("SELECT pg_export_snapshot()").scalar()
+            starts: Sequence[Any] = []
+            if self.key is not None:
+                starts = execute_plainly(connection, self._starts(size)).all()
+            starts = starts or [(1, None)]
             ends = [start for _, start in starts[1:]] + [None]
             yield [
-                Part(number, first, (snapshot, start, end))
-                for number, ((first, start), end) in enumerate(zip(starts, ends, strict=True))
+                Part(first, (snapshot, start, end))
+                for (first, start), end in zip(starts, ends, strict=True)
             ]
 
     def read(self, part: Part, columns: Sequence[str], size: int) -> Iterator[pa.Table]:
@@ -153,7 +104,7 @@ class DatabaseRows:
             select += f" WHERE {key} >= {_literal(start)}{until} ORDER BY {key}"
         with engine_for(self.url).connect() as connection:
             begin_reading(connection, self.query, snapshot)
-            for batch in copy_rows(connection, select, [self.kinds[name] for name in columns]):
+            for batch in copy_rows(connection, select, [self.types[name] for name in columns]):
                 yield pa.Table.from_batches([batch]).rename_columns(list(columns))
 
     def _starts(self, size: int) -> str:
@@ -164,6 +115,42 @@ class DatabaseRows:
             f"SELECT number, start::text FROM ({numbered} FROM ({self.query}) AS source_rows) "  # noqa: S608
             f"AS numbered WHERE (number - 1) % {size} = 0 ORDER BY number"
         )
+
+
+def parquet_rows(path: str) -> ParquetRows:
+    """Look at the columns of files."""
+    from pyarrow.dataset import dataset
+
+    file_system, place = fsspec.url_to_fs(path)
+    found = dataset(place, format="parquet", filesystem=file_system)
+    groups = (group for file in found.get_fragments() for group in file.split_by_row_group())
+    return ParquetRows(path, found.schema.remove_metadata(), tuple(groups))
+
+
+def database_rows(url: str, source: str) -> DatabaseRows:
+    """Look at the columns of a table or query.
+
+    Raises:
+        SourceError: There is no such table, or the query is refused.
+    """
+    with engine_for(url).connect() as connection:
+        key, name, query = None, "the query", source.strip().removesuffix(";")
+        if place_of(source) == "table":
+            place, name = relation(connection, source), f"table {source}"
+            query = f"SELECT * FROM {place}"  # noqa: S608  (quoted)
+            key = connection.exec_driver_sql(_PRIMARY_KEY, (place,)).scalar()
+            connection.rollback()
+        try:
+            columns = begin_reading(connection, query)
+        except psycopg2.Error as error:
+            raise SourceError(f"{name}: {error.diag.message_primary or error}") from error
+    names = [column.name for column in columns]
+    twice = sorted({one for one in names if names.count(one) > 1})
+    if twice:
+        raise SourceError(f"{name}: column(s) {', '.join(twice)} twice")
+    kept = [(column.name, _KEPT.get(column.type_code, pa.string())) for column in columns]
+    types = {column.name: _READ.get(column.type_code, pa.string()) for column in columns}
+    return DatabaseRows(url, name, query, pa.schema(kept), types, key)
 
 
 def _literal(value: str) -> str:

@@ -26,7 +26,6 @@ _LARGEST_SAMPLE = 5_000
 _SMALLEST_SAMPLE = 50
 # A column with no more values than these holds categories, not rows that can be told by them.
 _MOST_CATEGORIES = 50
-_LARGEST = float(np.finfo(np.float32).max)
 _NEIGHBOURS = 10
 _FOLDS = 5
 _CONFIDENT = 0.8
@@ -43,8 +42,6 @@ def check(
     target = contract.target
     counts = distinct_counts(features, truth, target)
     found: dict[str, Any] = {"rows": len(features), "distinct_rows": sum(counts.values())}
-    # Trees, and the served form of most models, hold numbers in float32.
-    sizes = features.abs().max().to_dict()
     problems = []
     if found["distinct_rows"] < (options.minimum_rows or 0):
         problems.append(
@@ -59,24 +56,15 @@ def check(
             for label, count in counts.items()
             if count < (options.minimum_rows_per_class or 0)
         ]
-    else:
-        sizes[target.column] = float(np.abs(truth).max())
-        if truth.min() == truth.max():
-            problems.append(
-                f"{target.column} has the same value in all {len(truth)} rows, so there is "
-                "nothing to learn: ingest other rows, or choose another target"
-            )
-    problems += [
-        f"{name} holds {size:g}, which is beyond float32 ({_LARGEST:g}), in which models compute: "
-        "correct such rows, store it in a larger unit, or narrow its range in the contract"
-        for name, size in sizes.items()
-        if size > _LARGEST
-    ]
+    elif truth.min() == truth.max():
+        problems.append(
+            f"{target.column} has the same value in all {len(truth)} rows, so there is nothing to "
+            "learn: ingest other rows, or choose another target"
+        )
     if len(features) < _SMALLEST_SAMPLE or problems:
         return found, problems
-    if len(features) > _LARGEST_SAMPLE:
-        features = features.sample(_LARGEST_SAMPLE, random_state=0)
-        truth = truth[features.index]
+    features = features.sample(min(len(features), _LARGEST_SAMPLE), random_state=0)
+    truth = truth[features.index]
     found["single_feature_scores"] = scores = single_feature_scores(features, truth, contract)
     limit = options.maximum_single_feature_score
     problems += [
@@ -102,10 +90,10 @@ def single_feature_scores(
 ) -> dict[str, float]:
     """How well each feature alone tells the target: a tree, cross-validated.
 
-    Equal values stand in one fold, so that a column of identifiers tells nothing; where there are
-    few values, they may also stand in several, or a copy of the target would tell nothing either.
-    Scores are balanced accuracy for classes (0.5 for two classes is chance) and, for numbers, R2
-    or the square of the rank correlation, whichever is larger.
+    Equal values stand in one fold, so that a column of identifiers tells nothing; not so where
+    there are few values, or a copy of the target would tell nothing either. Scores are balanced
+    accuracy for classes (0.5 for two classes is chance) and, for numbers, R2 or the square of the
+    rank correlation, whichever is larger.
     """
     is_classifier = contract.target.task == "classification"
     tree = (DecisionTreeClassifier if is_classifier else DecisionTreeRegressor)(random_state=0)
@@ -118,29 +106,23 @@ def single_feature_scores(
         if equal.max() == 0:
             scores[name] = 0.0
             continue
-        is_category = equal.max() < _MOST_CATEGORIES
-        told = [
-            score(truth, cross_val_predict(tree, column, truth, groups=groups, cv=cut))
-            for groups in (equal, np.arange(len(equal)))[: 1 + is_category]
-            for cut in [GroupKFold(min(_FOLDS, groups.max() + 1), shuffle=True, random_state=0)]
-        ]
+        groups = equal if equal.max() >= _MOST_CATEGORIES else np.arange(len(equal))
+        folds = GroupKFold(_FOLDS, shuffle=True, random_state=0)
+        told = score(truth, cross_val_predict(tree, column, truth, groups=groups, cv=folds))
         if not is_classifier and column.shape[1] == 1:
             ranks = spearmanr(column.iloc[:, 0], truth, nan_policy="omit")
-            told.append(float(np.nan_to_num(ranks[0])) ** 2)
-        scores[name] = round(float(max(told)), 6)
+            told = max(told, np.nan_to_num(ranks[0]) ** 2)
+        scores[name] = round(float(told), 6)
     return scores
 
 
 def label_noise(features: pd.DataFrame, truth: npt.NDArray[Any]) -> float:
-    """Estimate the share of wrong labels.
+    """Estimate the share of wrong labels; it is hardly ever larger than the truth.
 
     A label counts as wrong where the nearest rows of other folds agree on another class, more than
-    they would because that class is frequent. This is the idea of confident learning (Northcutt,
-    Jiang and Chuang 2021, doi:10.1613/jair.1.12125) with nearest neighbours as the model.
-
-    Where labels are wrong at random, the neighbours are wrong as well: a fifth of such labels is
-    estimated as an eighth, and the estimate falls again beyond a quarter. It is never much larger
-    than the truth.
+    they would because that class is frequent: confident learning (Northcutt, Jiang and Chuang
+    2021, doi:10.1613/jair.1.12125) with nearest neighbours as the model. Where labels are wrong at
+    random, so are the neighbours': a fifth of such labels is estimated as an eighth.
     """
     neighbours = KNeighborsClassifier(min(_NEIGHBOURS, len(truth) // 2))
     model = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(), neighbours)

@@ -71,9 +71,6 @@ class RunFileDataset(AbstractDataset[Any, Any]):
     def _release(self) -> None:
         self._written = None
 
-    def _exists(self) -> bool:
-        return self._path.exists()
-
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._path), "artifact_path": self._artifact_path}
 
@@ -94,33 +91,31 @@ class CandidateDataset(AbstractDataset[Candidate, None]):
         import mlflow
         from mlflow.models import infer_signature
 
-        description, examples, training = data.description, data.examples, data.training
+        description, examples = data.description, data.examples
         mlflow.log_params(
             {
                 "estimator": description.estimator,
                 "onnx_precision": description.precision,
-                "validation_fraction": training.validation_fraction,
-                "seed": training.seed,
                 **{f"estimator.{name}": value for name, value in data.parameters.items()},
             }
         )
         mlflow.log_dict(environment(), "environment.json")
         if data.trials is not None:
             mlflow.log_text(data.trials.to_csv(index=False), "search.csv")
-        features = examples.features[examples.is_validation].head(len(description.example.rows))
+        held_back = examples.is_validation
+        example = examples.features[held_back].head(len(description.example.rows))
         with TemporaryDirectory() as name:
             folder = Path(name)
             examples.rows.to_parquet(folder / "snapshot.parquet", index=False)
             mlflow.log_artifact(str(folder / "snapshot.parquet"), "snapshot")
             (folder / "model.onnx").write_bytes(data.served.graph)
             (folder / "description.json").write_text(description.model_dump_json(indent=2), "utf-8")
-            held_back = examples.rows[examples.is_validation]
-            held_back.to_parquet(folder / "validation.parquet", index=False)
+            examples.rows[held_back].to_parquet(folder / "validation.parquet", index=False)
             logged = mlflow.sklearn.log_model(
                 data.model,
                 name=self._name,
-                signature=infer_signature(features, data.model.predict(features)),
-                input_example=features,
+                signature=infer_signature(example, data.model.predict(example)),
+                input_example=example,
                 pip_requirements=[f"{one}=={version(one)}" for one in _NEEDED_TO_LOAD],
                 skops_trusted_types=_trusted_types(data.model),
                 extra_files=[str(folder / one) for one in _MODEL_FILES],
@@ -134,18 +129,12 @@ class CandidateDataset(AbstractDataset[Candidate, None]):
                 "mlops.candidate_model": f"models:/{logged.model_id}",
             }
         )
-        _LOGGER.info(
-            "run=%s candidate %s (%s, ONNX %s, %d points compared)",
-            logged.run_id,
-            description.estimator,
-            ", ".join(
-                f"{name} {metric_text(value)}"
-                for name, value in description.metrics.items()
-                if name.startswith("validation_")
-            ),
-            description.precision,
-            description.parity.point_count,
-        )
+        validated = {
+            name: metric_text(value)
+            for name, value in description.metrics.items()
+            if name.startswith("validation_")
+        }
+        _LOGGER.info("run=%s candidate %s: %s", logged.run_id, description.estimator, validated)
 
     def load(self) -> NoReturn:
         """Not possible: the registry finds what was logged."""
@@ -159,13 +148,12 @@ def code_revision() -> dict[str, str]:
     """Tags that name the git commit, and whether the files differed from it.
 
     In an image there is no checkout; its build leaves the commit in ``MLOPS_CODE_REVISION``.
-    Empty where neither tells.
     """
     describe = ("git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
     try:
-        found = subprocess.run(
-            describe, cwd=project_path(), capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
+        found = subprocess.check_output(
+            describe, cwd=project_path(), stderr=subprocess.DEVNULL, text=True
+        ).strip()
     except (OSError, subprocess.SubprocessError):
         built_from = os.environ.get("MLOPS_CODE_REVISION", "").strip()
         return {} if built_from in {"", "unknown"} else {_COMMIT_TAG: built_from}
@@ -178,19 +166,13 @@ def environment() -> dict[str, Any]:
     packages = {found.metadata["Name"]: found.version for found in distributions()}
     return {
         "python": platform.python_version(),
-        "implementation": platform.python_implementation(),
         "platform": platform.platform(),
         "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
     }
 
 
 def _log_input(examples: Examples) -> None:
-    """Log the snapshot as the dataset input of the active run.
-
-    MLflow looks whether it knows the dataset before it adds it, so that two runs on the same rows
-    at the same moment collide; the second attempt finds what the other run has added. Only that
-    one may show what MLflow writes of the collision.
-    """
+    """Log the snapshot as the dataset input of the active run."""
     import mlflow
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.exceptions import MlflowException
@@ -202,15 +184,11 @@ def _log_input(examples: Examples) -> None:
     used = mlflow.data.from_pandas(
         rows.astype(whole), source=source, name=facts.source, digest=facts.sha256[:36]
     )
-    store_log = logging.getLogger("mlflow.store.db.utils")
-    store_log.disabled = True
     try:
         mlflow.log_input(used, context="training")
     except MlflowException:
-        store_log.disabled = False
+        # Another run has added the same rows since MLflow looked whether it knows them.
         mlflow.log_input(used, context="training")
-    finally:
-        store_log.disabled = False
 
 
 def _trusted_types(model: Any) -> list[str]:

@@ -16,10 +16,10 @@ import pandas as pd
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import encode_rows, frame_digest, plain_rows
 from mlops_for_mle.contract.encoding import encode_target, encoded_columns
-from mlops_for_mle.contract.rules import Precision
-from mlops_for_mle.errors import ReleaseError, UserError
-from mlops_for_mle.pipelines.training import estimators, split
+from mlops_for_mle.errors import UserError
+from mlops_for_mle.pipelines.training import estimators
 from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
+from mlops_for_mle.pipelines.training.split import hold_back
 from mlops_for_mle.releases.manifest import Example, ModelDescription, SnapshotFacts, sha256_of
 from mlops_for_mle.releases.metrics import baseline, measure
 from mlops_for_mle.releases.predictor import Predictor
@@ -41,13 +41,9 @@ class Window(Protocol):
 
 @dataclass(frozen=True)
 class Examples:
-    """The rows of a snapshot as a model takes them.
+    """The rows of a snapshot as the table has them and, encoded, as a model takes them.
 
     Attributes:
-        contract: What the rows are.
-        facts: Where they come from, and their digest.
-        rows: As the table has them.
-        features: Encoded, under the names of the matrix's columns.
         truth: What is to be answered for each row: class codes or numbers.
         is_validation: Which rows are held back; empty before the split.
     """
@@ -75,12 +71,9 @@ class Examples:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted scikit-learn pipeline, and what it was fitted to.
+    """A scikit-learn pipeline, fitted to the examples that are not held back.
 
     Attributes:
-        examples: All rows.
-        training: As it was configured.
-        model: The pipeline.
         parameters: Of its estimator, as they were configured or found.
         trials: What a search has tried, with its scores.
     """
@@ -115,13 +108,7 @@ def take_snapshot(window: Window, contract: Contract) -> pd.DataFrame:
         watermark=int(snapshot[contract.key].max()) if contract.key in snapshot else None,
         row_count=len(snapshot),
     )
-    _LOGGER.info(
-        "snapshot of %s: %d rows, watermark=%s, sha256=%s…",
-        facts.source,
-        facts.row_count,
-        facts.watermark,
-        facts.sha256[:12],
-    )
+    _LOGGER.info("snapshot of %s", facts)
     snapshot.attrs = dict(facts)
     return snapshot
 
@@ -129,13 +116,10 @@ def take_snapshot(window: Window, contract: Contract) -> pd.DataFrame:
 def check_snapshot(
     snapshot: pd.DataFrame, contract: Contract, data_checks: DataCheckOptions
 ) -> tuple[Examples, dict[str, Any]]:
-    """Encode the snapshot, and look whether it is fit to train on.
-
-    Returns:
-        The encoded rows, and what was found.
+    """Encode the snapshot; gives the examples, and what was found of their fitness.
 
     Raises:
-        UserError: It is not; says all that is wrong, with remedies.
+        UserError: They are not fit to train on; says all that is wrong, with remedies.
     """
     from mlops_for_mle.pipelines.training import checks
 
@@ -150,14 +134,13 @@ def check_snapshot(
 
 
 def split_snapshot(examples: Examples, training: TrainingOptions) -> tuple[Examples, pd.DataFrame]:
-    """Choose the validation rows; equal rows fall on one side.
-
-    Returns:
-        All rows with the choice, and the validation rows as the table has them, for people.
-    """
-    hashes = split.row_hashes(examples.features, training.seed)
-    is_validation = split.hold_back(
-        hashes, examples.truth, training.validation_fraction, examples.contract.target
+    """Choose the validation rows; gives them in addition as the table has them, for people."""
+    is_validation = hold_back(
+        examples.features,
+        examples.truth,
+        training.validation_fraction,
+        training.seed,
+        examples.contract.target,
     )
     return replace(examples, is_validation=is_validation), examples.rows[is_validation]
 
@@ -166,14 +149,11 @@ def train_model(examples: Examples, training: TrainingOptions) -> Fitted:
     """Search where that is wanted, then fit on the training rows."""
     features = examples.features[~examples.is_validation]
     truth = examples.truth[~examples.is_validation]
-    model = estimators.build_estimator(
-        training.estimator, examples.contract, training.seed, training.search
-    )
+    model = estimators.build_estimator(training.estimator, examples.contract, training.seed)
     parameters, trials = dict(training.estimator.parameters), None
     if training.search is not None:
-        groups = split.row_hashes(features, training.seed)
         best, trials = estimators.search_parameters(
-            model, features, truth, groups, training.search, training.seed
+            model, features, truth, training.search, training.seed
         )
         estimators.inner_estimator(model).set_params(**best)
         parameters |= best
@@ -181,35 +161,15 @@ def train_model(examples: Examples, training: TrainingOptions) -> Fitted:
 
 
 def export_model(fitted: Fitted) -> Trained:
-    """Convert to ONNX, in the first precision in which the graph answers as the model does.
-
-    Compared are all rows of the snapshot and a dense grid over their ranges and categories.
+    """Convert to ONNX, and compare both forms on all rows and on a dense grid over their ranges.
 
     Raises:
-        UserError: The estimator cannot be converted, or answers differ in every precision.
+        UserError: No form answers as the model does.
     """
-    from mlops_for_mle.pipelines.training import onnx
+    from mlops_for_mle.pipelines.training.onnx import export
 
-    contract, features, model = fitted.examples.contract, fitted.examples.features, fitted.model
-    points = np.vstack([features, onnx.grid(features.to_numpy(), contract)])
-    expected = onnx.trained_answers(model, pd.DataFrame(points, columns=features.columns))
-    # What is rounded to float32 behind scalers that compute in float64 has only one exact form.
-    is_rounded = estimators.ROUND in model.named_steps
-    precisions: tuple[Precision, ...] = ("float64",) if is_rounded else ("float32", "float64")
-    failures = []
-    for precision in precisions:
-        graph = onnx.convert(model, contract, precision)
-        try:
-            parity = onnx.compare(Predictor(graph, contract).predict(points), expected)
-            served = onnx.ServedForm(graph, precision, parity)
-            return Trained(**vars(fitted), served=served)
-        except ReleaseError as error:
-            failures.append(f"{precision}: {error}")
-    raise UserError(
-        f"The ONNX form of {type(estimators.inner_estimator(model)).__name__} answers otherwise "
-        f"than the model itself ({'; '.join(failures)}). Choose for training.estimator.name one "
-        f"of {', '.join(estimators.names_for(contract.target.task))}."
-    )
+    served = export(fitted.model, fitted.examples.features, fitted.examples.contract)
+    return Trained(**vars(fitted), served=served)
 
 
 def evaluate_model(trained: Trained) -> dict[str, float]:
@@ -222,13 +182,10 @@ def evaluate_model(trained: Trained) -> dict[str, float]:
     examples, target = trained.examples, trained.examples.contract.target
     predictor = Predictor(trained.served.graph, examples.contract)
     metrics: dict[str, float] = {}
-    for part, chosen in (
-        ("training", ~examples.is_validation),
-        ("validation", examples.is_validation),
-    ):
+    is_held_back = examples.is_validation
+    for part, chosen in (("training", ~is_held_back), ("validation", is_held_back)):
         truth = examples.truth[chosen]
-        answers = predictor.predict(examples.features[chosen].to_numpy())
-        measured = measure(answers, truth, target)
+        measured = measure(predictor.predict(examples.features[chosen].to_numpy()), truth, target)
         metrics |= {f"{part}_{name}": value for name, value in measured.items()}
     constant = measure(baseline(truth, target), truth, target)
     return metrics | {f"baseline_{name}": constant[name] for name in measured}

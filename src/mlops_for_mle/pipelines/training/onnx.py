@@ -22,10 +22,9 @@ from skl2onnx.sklapi import CastTransformer
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
-from sklearn.utils.extmath import cartesian
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.encoding import Matrix, encoded_columns, is_plain, possible_codes
+from mlops_for_mle.contract.encoding import Matrix, encoded_columns, possible_codes
 from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.errors import ReleaseError, UserError
 from mlops_for_mle.pipelines.training.estimators import ROUND, inner_estimator, names_for
@@ -35,6 +34,7 @@ from mlops_for_mle.releases.predictor import (
     PREDICTION_OUTPUT,
     PROBABILITY_OUTPUT,
     Predictions,
+    Predictor,
 )
 
 TOLERANCE = 1e-4
@@ -43,6 +43,8 @@ GRID_POINTS = 20_000
 _MISSING_SHARE = 0.05
 # Answers that lie closer together than this share of their size are all the same.
 _ROUNDING = 1e-13
+# What skl2onnx raises of an estimator that it does not know, or not as it is configured.
+_NOT_CONVERTIBLE = (KeyError, NameError, RuntimeError, TypeError, ValueError)
 
 
 class ServedForm(NamedTuple):
@@ -51,6 +53,33 @@ class ServedForm(NamedTuple):
     graph: bytes
     precision: Precision
     parity: Parity
+
+
+def export(model: Pipeline, features: pd.DataFrame, contract: Contract) -> ServedForm:
+    """Convert a fitted pipeline in the first precision in which the graph answers as it does.
+
+    Compared are all rows given and a dense grid over their ranges and categories.
+
+    Raises:
+        UserError: The estimator cannot be converted, or answers differ in every precision.
+    """
+    points = np.vstack([features, grid(features.to_numpy(), contract)])
+    expected = trained_answers(model, pd.DataFrame(points, columns=features.columns))
+    precisions: tuple[Precision, ...] = ("float32", "float64")
+    failures = {}
+    for precision in precisions:
+        try:
+            graph = convert(model, contract, precision)
+            parity = compare(Predictor(graph, contract).predict(points), expected)
+            return ServedForm(graph, precision, parity)
+        except (*_NOT_CONVERTIBLE, ReleaseError) as error:
+            failures[precision] = str(error.__cause__ or error).strip().partition("\n")[0]
+    raise UserError(
+        f"{type(inner_estimator(model)).__name__} cannot be served as it is configured, because "
+        f"it has no ONNX form that answers as it does {failures}: choose for "
+        f"training.estimator.name one of {', '.join(names_for(contract.target.task))}, or other "
+        "parameters."
+    )
 
 
 def trained_answers(model: Pipeline, features: pd.DataFrame) -> Predictions:
@@ -63,9 +92,8 @@ def compare(found: Predictions, expected: Predictions) -> Parity:
     """Compare served answers with the trained model's.
 
     Probabilities may differ by ``TOLERANCE``, numbers by that share of the standard deviation of
-    the trained model's answers, classes not at all; except that, where the trained model's two
-    best probabilities are as close as that, either class is right: a tie is decided by the last
-    bit of rounding.
+    the trained model's answers, classes not at all, unless its two best probabilities are as close
+    as that: the last bit of rounding decides a tie.
 
     Raises:
         ReleaseError: They differ by more.
@@ -90,23 +118,16 @@ def compare(found: Predictions, expected: Predictions) -> Parity:
 
 
 def grid(values: Matrix, contract: Contract, point_count: int = GRID_POINTS) -> Matrix:
-    """Points that cover the range of each column of some rows, its ends included.
+    """Points of which each column is spread evenly over its range in some rows, in random order.
 
-    Of numbers a full lattice where few features allow one; otherwise every column's own evenly
-    spread values in a random order. Only what a request may hold is among them: whole numbers
-    where the contract has whole numbers, codes of categories, and what is missing only where it
-    may be.
+    Only what a request may hold is among them: whole numbers where the contract has whole numbers,
+    codes of categories, and what is missing only where it may be.
     """
-    columns = encoded_columns(contract)
-    features = [contract.features[column.source] for column in columns]
-    steps = int(point_count ** (1 / len(columns)))
-    if steps >= 3 and is_plain(contract) and all(one.type != "integer" for one in features):
-        low, high = values.min(axis=0), values.max(axis=0)
-        lattice: Matrix = cartesian(list(np.linspace(low, high, steps, axis=1)))
-        return lattice
     random = np.random.default_rng(0)
+    columns = encoded_columns(contract)
     points = np.zeros((point_count, len(columns)))
-    for place, (column, feature) in enumerate(zip(columns, features, strict=True)):
+    for place, column in enumerate(columns):
+        feature = contract.features[column.source]
         present = values[~np.isnan(values[:, place]), place]
         if column.kind in ("boolean", "category"):
             spread = np.resize(possible_codes(column, feature), point_count)
@@ -127,11 +148,7 @@ def grid(values: Matrix, contract: Contract, point_count: int = GRID_POINTS) -> 
 
 
 def convert(model: Pipeline, contract: Contract, precision: Precision) -> bytes:
-    """Make the ONNX graph: one matrix in, predictions and, where there are any, probabilities out.
-
-    Raises:
-        UserError: skl2onnx cannot convert the estimator.
-    """
+    """Make the graph: one matrix in, predictions and, where there are any, probabilities out."""
     is_classifier = contract.target.task == "classification"
     # With their types, because skl2onnx 1.20 mistakes those of some trees.
     outputs = [(PREDICTION_OUTPUT, DoubleTensorType())]
@@ -139,32 +156,24 @@ def convert(model: Pipeline, contract: Contract, precision: Precision) -> bytes:
         outputs = [(PREDICTION_OUTPUT, Int64TensorType()), (PROBABILITY_OUTPUT, FloatTensorType())]
     kind = FloatTensorType if precision == "float32" else DoubleTensorType
     prepared = _prepared(model)
-    try:
-        with warnings.catch_warnings():
-            # skl2onnx 1.20 reads attributes of SVC that scikit-learn 1.9 deprecates.
-            warnings.filterwarnings("ignore", category=FutureWarning, module="sklearn")
-            converted = convert_sklearn(
-                prepared,
-                name=contract.name,
-                initial_types=[(INPUT_NAME, kind([None, len(encoded_columns(contract))]))],
-                final_types=outputs,
-                options={id(prepared): {"zipmap": False}} if is_classifier else None,
-                custom_conversion_functions={
-                    SimpleImputer: _convert_imputer,
-                    TransformedTargetRegressor: _convert_scaled_target,
-                },
-                custom_shape_calculators={
-                    SimpleImputer: _shape_of_imputed,
-                    TransformedTargetRegressor: _shape_of_target,
-                },
-            )
-    except (KeyError, NameError, RuntimeError, TypeError, ValueError) as error:
-        reason = str(error.__cause__ or error).strip().partition("\n")[0]
-        raise UserError(
-            f"{type(inner_estimator(model)).__name__} has no ONNX form as it is configured, so it "
-            f"cannot be served: {reason} Choose for training.estimator.name one of "
-            f"{', '.join(names_for(contract.target.task))}, or other parameters."
-        ) from error
+    with warnings.catch_warnings():
+        # skl2onnx 1.20 reads attributes of SVC that scikit-learn 1.9 deprecates.
+        warnings.filterwarnings("ignore", category=FutureWarning, module="sklearn")
+        converted = convert_sklearn(
+            prepared,
+            name=contract.name,
+            initial_types=[(INPUT_NAME, kind([None, len(encoded_columns(contract))]))],
+            final_types=outputs,
+            options={id(prepared): {"zipmap": False}} if is_classifier else None,
+            custom_conversion_functions={
+                SimpleImputer: _convert_imputer,
+                TransformedTargetRegressor: _convert_scaled_target,
+            },
+            custom_shape_calculators={
+                SimpleImputer: _shape_of_imputed,
+                TransformedTargetRegressor: _shape_of_target,
+            },
+        )
     if is_classifier and not hasattr(model, "predict_proba"):
         # What decision functions answer are no probabilities.
         converted = Extractor(converted).extract_model([INPUT_NAME], [PREDICTION_OUTPUT])

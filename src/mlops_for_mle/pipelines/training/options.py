@@ -1,4 +1,4 @@
-"""The parameters of training."""
+"""The parameters of training; ``conf/base/parameters.yml`` says what each of them does."""
 
 from typing import Annotated, Any, Literal
 
@@ -13,24 +13,15 @@ EstimatorName = Literal[
 
 
 class EstimatorOptions(Configuration):
-    """Which scikit-learn estimator is trained.
+    """Which scikit-learn estimator is trained: ``class_path``, else ``name``.
 
-    With neither ``name`` nor ``class_path`` it is ``logistic`` for classification and ``ridge``
-    for regression.
-
-    Attributes:
-        name: A short name of the menu in ``estimators.py``. ``svc`` takes long on more than about
-            10,000 rows.
-        class_path: A classifier or regressor of scikit-learn, such as ``sklearn.svm.SVC``; it goes
-            before a name, so that one command or environment can name it.
-        parameters: Its parameters; those left out keep the defaults.
-        scale: Whether numbers are scaled; None means wherever the estimator gains from it.
+    With neither it is ``logistic`` for classification and ``ridge`` for regression. ``svc`` takes
+    long on more than about 10,000 rows.
     """
 
     name: EstimatorName | None = None
     class_path: str | None = Field(default=None, pattern=r"^sklearn(\.\w+)+$")
     parameters: dict[str, Any] = Field(default_factory=dict)
-    scale: bool | None = None
 
 
 class SearchOptions(Configuration):
@@ -38,7 +29,7 @@ class SearchOptions(Configuration):
 
     Attributes:
         space: Values to try by parameter.
-        folds: Number of cross-validation folds; equal rows never stand in two of them.
+        folds: Equal rows never stand in two of them.
         maximum_trials: Try this many random combinations; None tries them all.
         scoring: A name of ``sklearn.metrics.get_scorer_names``.
         engine: What fits and scores the combinations.
@@ -52,14 +43,7 @@ class SearchOptions(Configuration):
 
 
 class TrainingOptions(Configuration):
-    """How a snapshot becomes a candidate.
-
-    Attributes:
-        validation_fraction: The share of distinct rows that is held back for validation.
-        seed: Fixes the split, the estimator and the search.
-        estimator: What is trained.
-        search: Searched first when it is given.
-    """
+    """How a snapshot becomes a candidate; ``seed`` fixes the split, the estimator, the search."""
 
     validation_fraction: float = Field(default=0.25, gt=0, lt=1)
     seed: int = Field(default=42, ge=0, le=2**32 - 1)
@@ -68,16 +52,7 @@ class TrainingOptions(Configuration):
 
 
 class DataCheckOptions(Configuration):
-    """What stops a training; each of the limits may be null, which switches its check off.
-
-    Attributes:
-        minimum_rows: Distinct rows, in all.
-        minimum_rows_per_class: Distinct rows of each class.
-        maximum_single_feature_score: How well one feature alone may tell the target in
-            cross-validation: balanced accuracy for classes, R2 for numbers. More counts as leakage.
-        allowed_predictors: Features that may tell the target alone.
-        maximum_label_noise: The share of rows whose label contradicts those of like rows.
-    """
+    """What stops a training; each of the limits may be null, which switches its check off."""
 
     minimum_rows: int | None = Field(default=30, ge=1)
     minimum_rows_per_class: int | None = Field(default=5, ge=1)

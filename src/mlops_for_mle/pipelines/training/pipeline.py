@@ -1,47 +1,27 @@
 """Wiring of the pipeline training."""
 
+from typing import Any
+
 from kedro.pipeline import Pipeline, node
 
 from mlops_for_mle.pipelines.training import nodes
 
 
 def create_pipeline() -> Pipeline:
-    """The table of observations to a logged candidate."""
-    return Pipeline(
-        [
-            node(
-                nodes.take_snapshot,
-                ["observations@window", "params:contract"],
-                "snapshot",
-                name="take_snapshot",
-            ),
-            node(
-                nodes.check_snapshot,
-                ["snapshot", "params:contract", "params:data_checks"],
-                ["checked_examples", "data_quality"],
-                name="check_snapshot",
-            ),
-            node(
-                nodes.split_snapshot,
-                ["checked_examples", "params:training"],
-                ["examples", "validation_rows"],
-                name="split_snapshot",
-            ),
-            node(nodes.train_model, ["examples", "params:training"], "fitted", name="train_model"),
-            node(nodes.export_model, "fitted", "trained", name="export_model"),
-            node(nodes.evaluate_model, "trained", "metrics", name="evaluate_model"),
-            node(
-                nodes.draw_plots,
-                "trained",
-                ["confusion_matrix", "class_report"],
-                name="draw_plots",
-            ),
-            node(
-                nodes.assemble_candidate,
-                ["trained", "metrics"],
-                "candidate@trained",
-                name="assemble_candidate",
-            ),
-        ],
-        tags="training",
-    )
+    """The table of observations to a logged candidate; each step is called like its function."""
+    contract, training = "params:contract", "params:training"
+    steps: list[Any] = [
+        (nodes.take_snapshot, ["observations@window", contract], "snapshot"),
+        (
+            nodes.check_snapshot,
+            ["snapshot", contract, "params:data_checks"],
+            ["checked_examples", "data_quality"],
+        ),
+        (nodes.split_snapshot, ["checked_examples", training], ["examples", "validation_rows"]),
+        (nodes.train_model, ["examples", training], "fitted"),
+        (nodes.export_model, "fitted", "trained"),
+        (nodes.evaluate_model, "trained", "metrics"),
+        (nodes.draw_plots, "trained", ["confusion_matrix", "class_report"]),
+        (nodes.assemble_candidate, ["trained", "metrics"], "candidate@trained"),
+    ]
+    return Pipeline([node(*step, name=step[0].__name__) for step in steps], tags="training")

@@ -31,34 +31,35 @@ def draw(truth: npt.NDArray[Any], found: npt.NDArray[Any], target: Target) -> tu
     For a regression, true values and residuals against predicted values.
     """
     errors, report = (Figure(figsize=(5.2, 4.6), layout="constrained") for _ in range(2))
-    axes, report_axes = errors.subplots(), report.subplots()
+    places = axes, report_axes = errors.subplots(), report.subplots()
     rows = f"{len(truth)} validation rows"
     with rc_context({"font.family": _families()}):
-        if target.task == "classification":
-            names = drawable([one.label for one in target.classes], "class")
-            ConfusionMatrixDisplay.from_predictions(
-                truth,
-                found,
-                labels=target.class_codes,
-                display_labels=names,
-                xticks_rotation=30,
-                cmap="Blues",
-                colorbar=False,
-                ax=axes,
-            )
-            axes.set_title(f"Confusion matrix, {rows}")
-            report.set_figwidth(max(5.2, 1.4 * len(names)))
-            scores = precision_recall_fscore_support(
-                truth, found, labels=target.class_codes, zero_division=0
-            )
-            _draw_scores(report_axes, names, scores)
+        if target.task == "regression":
+            (name,) = drawable([target.column], "target")
+            for place, kind in zip(
+                places, ("actual_vs_predicted", "residual_vs_predicted"), strict=True
+            ):
+                PredictionErrorDisplay.from_predictions(
+                    truth, found, kind=kind, ax=place, random_state=0
+                )
+                place.set_title(f"{name}, {rows}")
             return errors, report
-        (name,) = drawable([target.column], "target")
-        for place, kind in ((axes, "actual_vs_predicted"), (report_axes, "residual_vs_predicted")):
-            PredictionErrorDisplay.from_predictions(
-                truth, found, kind=kind, ax=place, random_state=0
-            )
-            place.set_title(f"{name}, {rows}")
+        names = drawable([one.label for one in target.classes], "class")
+        codes: dict[str, Any] = {"labels": target.class_codes}
+        ConfusionMatrixDisplay.from_predictions(
+            truth, found, **codes, display_labels=names, cmap="Blues", colorbar=False, ax=axes
+        )
+        axes.set_title(f"Confusion matrix, {rows}")
+        scores = precision_recall_fscore_support(truth, found, **codes, zero_division=0)
+        index = [f"{name}\n({count} rows)" for name, count in zip(names, scores[3], strict=True)]
+        table = pd.DataFrame(np.transpose(scores[:3]), index, ["precision", "recall", "F1"])
+        report.set_figwidth(max(5.2, 1.4 * len(names)))
+        title = "Validation scores by class"
+        table.plot.bar(ax=report_axes, rot=0, width=0.8, ylim=(0, 1.12), title=title)
+        bars: Any
+        for bars in report_axes.containers:
+            report_axes.bar_label(bars, fmt="%.2f", fontsize=8)
+        report_axes.legend(ncols=3, loc="lower right")
     return errors, report
 
 
@@ -69,16 +70,6 @@ def drawable(names: Sequence[str], fallback: str) -> list[str]:
         name if known.issuperset(map(ord, name)) else f"{fallback} {place}"
         for place, name in enumerate(names)
     ]
-
-
-def _draw_scores(axes: Any, names: list[str], scores: Sequence[Any]) -> None:
-    *by_class, counts = scores
-    index = [f"{name}\n({count} rows)" for name, count in zip(names, counts, strict=True)]
-    table = pd.DataFrame(np.transpose(by_class), index, columns=["precision", "recall", "F1"])
-    table.plot.bar(ax=axes, rot=0, width=0.8, ylim=(0, 1.12), title="Validation scores by class")
-    for bars in axes.containers:
-        axes.bar_label(bars, fmt="%.2f", fontsize=8)
-    axes.legend(ncols=3, loc="lower right")
 
 
 def _families() -> list[str]:

@@ -8,10 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mlops_for_mle.contract import Contract, Target
-from mlops_for_mle.contract.columns import encode_rows
+from mlops_for_mle.contract import Target
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.pipelines.training.options import DataCheckOptions
 
 
 def row_hashes(features: pd.DataFrame, seed: int) -> npt.NDArray[np.uint64]:
@@ -24,19 +22,18 @@ def row_hashes(features: pd.DataFrame, seed: int) -> npt.NDArray[np.uint64]:
 
 
 def hold_back(
-    hashes: npt.NDArray[np.uint64], truth: npt.NDArray[Any], fraction: float, target: Target
+    features: pd.DataFrame, truth: npt.NDArray[Any], fraction: float, seed: int, target: Target
 ) -> npt.NDArray[np.bool_]:
     """Choose validation rows, so that equal rows fall on one side.
 
     Distinct rows are put in the order of their hashes, class by class, and the first ``fraction``
-    of each class is held back. The split therefore depends on neither the order of the rows nor on
-    which other rows there are, beyond their number by class, and most rows keep their side when
-    the table grows.
+    of each class is held back. So the order of the rows does not matter, and most rows keep their
+    side when the table grows.
 
     Raises:
         UserError: A class has fewer than two distinct rows, so it cannot stand on both sides.
     """
-    distinct, positions = np.unique(hashes, return_inverse=True)
+    distinct, positions = np.unique(row_hashes(features, seed), return_inverse=True)
     strata = {"The table": np.arange(len(distinct))}
     if target.task == "classification":
         # Contradicting classes of equal rows are settled by majority.
@@ -68,25 +65,3 @@ def distinct_counts(
         return {target.column: int(is_first.sum())}
     counts = pd.Series(truth[is_first]).value_counts()
     return {label: int(counts.get(code, 0)) for code, label in target.labels.items()}
-
-
-def scarce_classes(
-    rows: pd.DataFrame, contract: Contract, options: DataCheckOptions
-) -> dict[str, str]:
-    """What each class has that has too few distinct rows to be learned and validated.
-
-    Returns:
-        By the label of the class, the words ``3 distinct rows of the 5 needed``.
-    """
-    target = contract.target
-    if target.task == "regression":
-        return {}
-    codes = rows[target.column].map(target.codes).to_numpy()
-    counts = distinct_counts(pd.DataFrame(encode_rows(rows, contract)), codes, target)
-    # The split needs one row to learn from and one to validate on.
-    needed = max(2, options.minimum_rows_per_class or 0)
-    return {
-        label: f"{count} distinct rows of the {needed} needed"
-        for label, count in counts.items()
-        if count < needed
-    }

@@ -149,7 +149,8 @@ function showNotices() {
 function showService() {
   const { model } = page;
   if (model === null) {
-    byId("service").replaceChildren(element("p", { class: "empty" }, text("nothing")));
+    const reason = page.problem ? explained(page.problem, "predict") : text("nothing");
+    byId("service").replaceChildren(element("p", { class: "empty" }, reason));
     return;
   }
   const { deployment, contract, snapshot } = model;

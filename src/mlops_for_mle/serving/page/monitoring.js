@@ -1,5 +1,5 @@
 // How the deployed release does: the newest monitoring run, and the ones before it.
-import { byId, element, moment, number, percent, whole } from "./shared.js";
+import { ask, byId, element, moment, number, percent, whole } from "./shared.js";
 import { text } from "./texts.js";
 
 const STATUS = {
@@ -44,12 +44,21 @@ export function showMonitoring(found) {
     ),
     element("ul", { class: "reasons", id: "monitoring-reasons" }, ...reasons),
     history(runs),
+    element("button", { type: "button", class: "small", id: "report", onclick: saveReport }, text("monitoringReport")),
     element("div", { class: "scroll" }, table(newest.metrics)),
   );
 }
 
 export function clearMonitoring(message) {
   byId("monitoring").replaceChildren(element("p", { class: "empty" }, message));
+}
+
+// As a file, since a link would not send the key.
+async function saveReport() {
+  const html = await ask("/monitoring/report", { as: "text" });
+  const href = URL.createObjectURL(new Blob([html], { type: "text/html" }));
+  element("a", { href, download: "monitoring.html" }).click();
+  URL.revokeObjectURL(href);
 }
 
 // One square a run, the oldest first.

@@ -92,7 +92,7 @@ export class Refused extends Error {
   }
 }
 
-export async function ask(path, { body, key = storedKey(), signal, accept = [], headers = {} } = {}) {
+export async function ask(path, { body, key = storedKey(), signal, accept = [], headers = {}, as = "json" } = {}) {
   const options = { signal, headers: { ...headers }, cache: "no-store" };
   if (key) options.headers.Authorization = `Bearer ${key}`;
   if (body !== undefined) {
@@ -101,6 +101,7 @@ export async function ask(path, { body, key = storedKey(), signal, accept = [], 
     options.headers["Content-Type"] = "application/json";
   }
   const answer = await fetch(path, options);
+  if (answer.ok && as === "text") return answer.text();
   const content = await answer.json().catch(() => ({}));
   if (!answer.ok && !accept.includes(answer.status)) throw new Refused(answer.status, content);
   return content;

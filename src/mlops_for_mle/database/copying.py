@@ -1,5 +1,9 @@
-"""Reads the rows of one SELECT by COPY, in a transaction that nothing in it can end or write in."""
+"""Rows out of Postgres and into it by COPY; a SELECT is read where it can neither write nor end.
 
+That is a transaction of its own, in which the server has looked at it.
+"""
+
+import io
 from collections.abc import Iterator, Sequence
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
@@ -91,3 +95,28 @@ def copy_rows(
                 quoted_strings_can_be_null=False,
             ),
         )
+
+
+def copy_in(connection: Connection, table: str, rows: "pa.Table") -> None:
+    """Add rows to a table, as SQL names it, by the names of their columns."""
+    import pyarrow as pa
+    from pyarrow import compute as pc
+    from pyarrow import csv, types
+
+    columns = {}
+    for name, column in zip(rows.schema.names, rows.columns, strict=True):
+        given = column
+        if types.is_list(column.type):
+            joined = pc.binary_join(column.cast(pa.list_(pa.string())), ",")
+            given = pc.binary_join_element_wise("{", joined, "}", "")
+        elif types.is_string(column.type):
+            # PostgreSQL holds no NUL.
+            given = pc.replace_substring(column, "\x00", "�")
+        columns[name] = given
+    content = io.BytesIO()
+    csv.write_csv(pa.table(columns), content, csv.WriteOptions(include_header=False))
+    content.seek(0)
+    listed = ", ".join(map(quoted, columns))
+    session: Any = connection.connection
+    with session.cursor() as cursor:
+        cursor.copy_expert(f"COPY {table} ({listed}) FROM STDIN WITH (FORMAT csv)", content)

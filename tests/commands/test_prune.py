@@ -1,0 +1,268 @@
+"""`kedro db prune` on a real database and a real store of releases."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from kedro.framework.startup import bootstrap_project
+
+from mlops_for_mle.commands import prune as room
+from mlops_for_mle.commands.database import database_commands
+from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.releases import deployments
+from mlops_for_mle.releases.store import ReleaseStore
+from tests.integration.servers import query, scalar
+from tests.new_releases import iris_release
+
+pytestmark = pytest.mark.integration
+
+# Two windows of 20 rows are what a decision needs.
+SETTINGS: dict[str, Any] = {
+    "monitoring": {"window": {"rows": 20, "minimum_rows": 20, "minimum_labelled": 10}},
+    "retraining": {"windows": 2},
+}
+PREDICTIONS = """
+INSERT INTO predictions (prediction_id, created_at, prediction, model_version, latency_ms, contract,
+    release, features)
+SELECT :release || number, now() - make_interval(days => :days, secs => number), 0, 1, 1, :contract,
+    :release, '{}' FROM generate_series(1, :rows) AS number
+"""
+LABELS = """
+INSERT INTO feedback (prediction_id, revision, contract, target)
+SELECT prediction_id, 1, contract, 0 FROM predictions
+WHERE release = :release AND created_at < now() - make_interval(days => 399)
+"""
+DECISION = """
+INSERT INTO retraining_decisions (contract, decision, reasons, evidence_from, acted_at)
+VALUES ('iris', 'retrain', '[]', now() - interval '300 days', :acted_at)
+"""
+COUNTS = "SELECT release, count(*) FROM predictions GROUP BY release ORDER BY release"
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReleaseStore:
+    monkeypatch.setenv("MLOPS_RELEASE_STORE", str(tmp_path / "releases"))
+    return ReleaseStore(str(tmp_path / "releases"))
+
+
+@pytest.fixture
+def configure(project_folder: Path) -> Iterator[Callable[..., None]]:
+    """Writes the parameters of this project; they are gone after the test."""
+    path = project_folder / "conf/local/parameters.yml"
+
+    def write(**blocks: Any) -> None:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(yaml.safe_dump(SETTINGS | blocks), "utf-8")
+
+    write()
+    yield write
+    path.unlink()
+
+
+@pytest.fixture
+def prune(
+    database_url: str,
+    project_folder: Path,
+    store: ReleaseStore,
+    configure: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., str]:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    # So that there are many batches.
+    monkeypatch.setattr(room, "_ROWS_A_TRANSACTION", 7)
+    metadata = bootstrap_project(project_folder)
+
+    def run(*arguments: str, age: str = "90d") -> str:
+        command = ["prune", "--older-than", age, *arguments]
+        found = CliRunner().invoke(database_commands, command, obj=metadata)
+        assert found.exit_code == 0, found.output
+        return found.output
+
+    return run
+
+
+def publish(url: str, store: ReleaseStore, ages: dict[int, int], served: dict[int, int]) -> None:
+    """Make releases of some ages in days, and have them served since some days, in this order."""
+    now = datetime.now(UTC)
+    for version, days in ages.items():
+        store.publish(iris_release(version, created_at=now - timedelta(days=days)))
+    with engine_for(url).connect() as connection:
+        for version, days in served.items():
+            manifest = store.manifest("iris", name(version))
+            row = deployments.deploy(connection, manifest, reason="x", actor="ada")
+            assert row is not None
+            moved = "UPDATE deployments SET created_at = now() - :age WHERE id = :id"
+            query(url, moved, age=timedelta(days=days), id=row.id)
+
+
+def name(version: int) -> str:
+    return f"iris-v{version}-run{version}"
+
+
+def predict(url: str, release: str, rows: int, days: int, contract: str = "iris") -> None:
+    query(url, PREDICTIONS, release=release, rows=rows, days=days, contract=contract)
+
+
+def test_what_monitoring_looks_at_stays_and_the_rest_goes(
+    prune: Callable[..., str], database_url: str, store: ReleaseStore
+) -> None:
+    publish(database_url, store, {1: 500, 2: 500, 3: 500}, {1: 450, 2: 410, 3: 405})
+    for version in (1, 2, 3):
+        predict(database_url, name(version), rows=100, days=400)
+        predict(database_url, f"{name(version)}-new", rows=3, days=10)
+    predict(database_url, "other", rows=5, days=400, contract="wine")
+    before = query(database_url, COUNTS)
+
+    said = prune()
+
+    assert "predictions       220 rows" in said
+    assert "Nothing was deleted: add --yes." in said
+    assert query(database_url, COUNTS) == before
+
+    assert prune("--yes") == said.replace("Nothing was deleted: add --yes.", "Deleted.")
+    left = dict(query(database_url, COUNTS))
+    assert {one: left.get(name(one)) for one in (1, 2, 3)} == {1: None, 2: 40, 3: 40}
+    assert [left[f"{name(version)}-new"] for version in (1, 2, 3)] == [3, 3, 3]
+    assert left["other"] == 5
+    newest = scalar(
+        database_url,
+        "SELECT count(*) FROM predictions WHERE release = :release AND prediction_id = ANY(:these)",
+        release=name(3),
+        these=[f"{name(3)}{number}" for number in range(1, 41)],
+    )
+    assert newest == 40
+
+
+def test_the_newest_labelled_predictions_stay_and_labels_go_with_their_predictions(
+    prune: Callable[..., str], database_url: str, store: ReleaseStore
+) -> None:
+    publish(database_url, store, {1: 500, 2: 500, 3: 500}, {1: 450, 2: 410, 3: 405})
+    predict(database_url, name(1), rows=30, days=400)
+    query(database_url, LABELS, release=name(1))
+    predict(database_url, name(3), rows=15, days=400)
+    query(database_url, LABELS, release=name(3))
+    newer = PREDICTIONS.replace(":release || number", "'newer' || number")
+    query(database_url, newer, release=name(3), rows=60, days=200, contract="iris")
+
+    said = prune("--yes")
+
+    assert "predictions       50 rows" in said
+    assert "feedback          30 rows" in said
+    assert query(database_url, COUNTS) == [(name(3), 40 + 15)]
+    assert scalar(database_url, "SELECT count(*) FROM feedback") == 15
+
+
+def test_a_window_of_hours_is_kept_where_that_is_configured(
+    prune: Callable[..., str], configure: Callable[..., None], database_url: str, store: Any
+) -> None:
+    window = {"rows": None, "hours": 24 * 150, "minimum_rows": 20, "minimum_labelled": 10}
+    configure(monitoring={"window": window})
+    publish(database_url, store, {1: 500}, {1: 450})
+    for days in (400, 299, 200):
+        predict(database_url, name(1), rows=3, days=days)
+        query(database_url, f"UPDATE predictions SET prediction_id = '{days}' || prediction_id")
+
+    prune("--yes")
+
+    assert query(database_url, COUNTS) == [(name(1), 6)]
+
+
+@pytest.mark.parametrize(("acted_at", "left"), [(None, 5), (datetime.now(UTC), 0)])
+def test_what_an_open_decision_rests_on_stays_until_it_was_acted_on(
+    prune: Callable[..., str], database_url: str, acted_at: datetime | None, left: int
+) -> None:
+    predict(database_url, "long-gone", rows=5, days=299)
+    predict(database_url, "longer-gone", rows=5, days=301)
+    query(database_url, DECISION, acted_at=acted_at)
+
+    prune("--yes")
+
+    assert query(database_url, COUNTS) == ([("long-gone", left)] if left else [])
+
+
+def test_rejects_and_keys_go_by_their_age(prune: Callable[..., str], database_url: str) -> None:
+    for table, contract in (("iris_data", "iris"), ("wine_data", "wine")):
+        for days in (100, 5):
+            age = {"table": table, "contract": contract, "age": timedelta(days=days), "id": days}
+            query(
+                database_url,
+                "WITH batch AS (INSERT INTO ingestion_batches (table_name, source, content_sha256, "
+                "row_count, rejected_count) VALUES (:table, 'a', :table || :id, 1, 20) "
+                "RETURNING id) "
+                "INSERT INTO rejected_rows (batch_id, table_name, source, row_number, reason, "
+                "row_data, created_at) SELECT id, :table, 'a', number, 'r', '{}', now() - :age "
+                "FROM batch, generate_series(1, 20) AS number",
+                **age,
+            )
+            query(
+                database_url,
+                "INSERT INTO scoring_rejects (contract, source, source_id, release, model_version, "
+                "reason, row_data, created_at) "
+                "VALUES (:contract, 'a', :id, 'x', 1, 'r', '{}', now() - :age)",
+                **age,
+            )
+            query(
+                database_url,
+                "INSERT INTO idempotency_keys (table_name, key, request_sha256, created_at) "
+                "VALUES (:table, 'k' || :id, 'x', now() - :age)",
+                **age,
+            )
+    tables = ("rejected_rows", "scoring_rejects", "idempotency_keys")
+
+    def left() -> list[int]:
+        return [scalar(database_url, f"SELECT count(*) FROM {table}") for table in tables]
+
+    said = prune("--yes")
+
+    assert "rejected_rows     20 rows" in said
+    assert left() == [60, 3, 3]
+    # The API knows a key for seven days, whatever is pruned.
+    prune("--yes", age="1d")
+    assert left() == [40, 2, 3]
+    assert scalar(database_url, "SELECT count(*) FROM ingestion_batches") == 4
+
+
+def test_releases_go_that_nothing_serves_and_a_rollback_still_works(
+    prune: Callable[..., str],
+    configure: Callable[..., None],
+    database_url: str,
+    store: ReleaseStore,
+) -> None:
+    configure(scoring={"release": name(5)})
+    ages = {1: 500, 2: 500, 3: 500, 4: 500, 5: 500, 6: 500, 7: 10}
+    publish(database_url, store, ages, {1: 400, 2: 300, 3: 80, 4: 70})
+    (Path(store.url) / "iris/damaged").mkdir()
+
+    assert f"releases          {name(1)}, {name(6)}\n" in prune("--yes")
+
+    left = ["damaged", *(name(version) for version in (2, 3, 4, 5, 7))]
+    assert store.names("iris") == left
+    assert "releases          none" in prune("--yes")
+    with engine_for(database_url).connect() as connection:
+        for version in (3, 2):
+            row = deployments.roll_back(connection, store, "iris", reason="x", actor="ada")
+            assert row.release == name(version)
+
+
+def test_nothing_is_deleted_where_nothing_is_old(
+    prune: Callable[..., str], database_url: str
+) -> None:
+    predict(database_url, "new", rows=5, days=10)
+
+    said = prune("--yes")
+
+    assert "predictions       0 rows" in said
+    assert query(database_url, COUNTS) == [("new", 5)]
+
+
+def test_the_command_wants_an_age_of_a_day_at_least(project_folder: Path) -> None:
+    metadata = bootstrap_project(project_folder)
+    for age in ("90m", "90"):
+        command = ["prune", "--older-than", age, "--yes"]
+        found = CliRunner().invoke(database_commands, command, obj=metadata)
+        assert found.exit_code == 2
+        assert age in found.output
