@@ -283,24 +283,21 @@ def test_two_that_train_at_once_are_each_right(project: Project) -> None:
         assert one.validation["id"].tolist() == one.snapshot["id"][held_back].tolist()
 
 
+def _is_held(run: Run, before: str) -> bool:
+    return run.info.run_id != before and run.data.tags.get("mlops.is_held") == "yes"
+
+
 def test_the_run_of_a_killed_process_is_ended_by_the_next_and_no_other_is(
-    project: Project,
+    project: Project, good: Run
 ) -> None:
     before = project.newest().info.run_id
-
-    def newest() -> Run | None:
-        run: Run = project.newest()
-        is_held = run.data.tags.get("mlops.is_held") == "yes"
-        return run if is_held and run.info.run_id != before else None
-
-    process = project.start("--params", "training.search={space: {C: [1.0]}, folds: 30}")
-    killed = eventually(newest)
+    process = project.start()
+    assert eventually(lambda: _is_held(project.newest(), before), 60)
+    killed = project.newest()
     process.kill()
     process.wait()
-    with mlflow.start_run(experiment_id=killed.info.experiment_id) as of_a_person:
-        project.client.get_run(killed.info.run_id)
+    of_a_person = project.client.create_run(killed.info.experiment_id)
 
-    project.client.update_run(of_a_person.info.run_id, status="RUNNING")
     assert project.run().info.status == "FINISHED"
 
     assert project.client.get_run(killed.info.run_id).info.status == "KILLED"
