@@ -21,7 +21,7 @@ from mlops_for_mle.serving.errors import MOST_FAULTS, ProblemError
 from mlops_for_mle.serving.logs import RequestFacts, current_request
 from tests.contract.strategies import allowed_values, any_values, contracts
 from tests.mixed import MIXED_CONTRACT
-from tests.new_releases import HOUSE_CONTRACT, IRIS_CONTRACT, iris_release
+from tests.releases import HOUSE_CONTRACT, IRIS_CONTRACT, iris_release
 from tests.serving.conftest import IRIS_ROW
 
 MANIFEST = iris_release(1).manifest

@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline
 
 from mlops_for_mle.serving.app import Application
 from mlops_for_mle.serving.keys import KeyFile
-from tests.new_releases import HOUSE_CONTRACT, make_release
+from tests.releases import HOUSE_CONTRACT, make_release
 from tests.serving.conftest import IRIS_ROW, kept
 from tests.serving.raw import (
     ROW,

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.serving.app import create_app
-from tests.new_releases import IRIS_CONTRACT, make_release
+from tests.releases import IRIS_CONTRACT, make_release
 from tests.serving.conftest import IRIS_ROW, make
 
 pytestmark = pytest.mark.integration

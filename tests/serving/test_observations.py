@@ -13,7 +13,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.serving.context import Services
 from tests.mixed import MIXED_CONTRACT
-from tests.new_releases import HOUSE_CONTRACT, IRIS_CONTRACT, make_release
+from tests.releases import HOUSE_CONTRACT, IRIS_CONTRACT, make_release
 from tests.serving.conftest import IRIS_ROW, call, make, serve
 
 pytestmark = pytest.mark.integration

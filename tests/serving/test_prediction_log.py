@@ -19,7 +19,7 @@ from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.serving.context import Services
-from tests.new_releases import IRIS_CONTRACT
+from tests.releases import IRIS_CONTRACT
 from tests.serving.conftest import IRIS_ROW, call, make, wait_until
 
 pytestmark = pytest.mark.integration

@@ -15,7 +15,7 @@ from mlops_for_mle.releases.store import MODEL_FILE
 from mlops_for_mle.serving.app import make_services
 from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.releases import Cache
-from tests.new_releases import house_release, iris_release
+from tests.releases import house_release, iris_release
 from tests.serving.conftest import wait_until
 
 pytestmark = pytest.mark.integration
