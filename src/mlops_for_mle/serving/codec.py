@@ -16,17 +16,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from msgspec import UNSET
 
 from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.encoding import Encoder, Matrix, Values
-from mlops_for_mle.contract.rules import (
-    Precision,
-    check_times,
-    describe,
-    fault,
-    json_type,
-)
+from mlops_for_mle.contract.rules import Precision, check_times, describe, fault, json_type
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.releases.predictor import Predictions
 from mlops_for_mle.serving.documents import (
@@ -39,24 +32,20 @@ from mlops_for_mle.serving.documents import (
     kind_of,
     pieces,
     plain,
-    quotes_in,
     read_json,
     typed,
 )
-from mlops_for_mle.serving.errors import Faults, FieldError, refused
+from mlops_for_mle.serving.errors import Faults, refused
 
 COLUMNS_KEY = "columns"
 
 _BOOLEANS = {"true": True, "1": True, 1: True, "false": False, "0": False, 0: False}
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _BY_COLUMNS = re.compile(rb'\{\s*"columns"\s*:\s*')
-_NUMBERS_A_TEXT = 20_000
 _VALUES_A_PIECE = 5000
 
 Columns = Sequence[Sequence[Any]]
 """A column of plain values for each feature, in the order of the contract."""
-
-_values_of = msgspec.structs.astuple
 
 
 class Form(Enum):
@@ -111,26 +100,21 @@ class Codec:
         types = {name: json_type(one, self.precision) for name, one in self.features.items()}
         row: Any = _row_type(types, self.features)
         self._decode_row = msgspec.json.Decoder(row).decode
-        self.decode_rows = msgspec.json.Decoder(list[row]).decode
+        self._decode_rows = msgspec.json.Decoder(list[row]).decode
         self.list_types: dict[str, Any] = {name: list[one] for name, one in types.items()}  # type: ignore[valid-type]
         self.list_decoders = {
             name: msgspec.json.Decoder(one) for name, one in self.list_types.items()
         }
-        kinds = list(enumerate(self.features.values()))
-        self._optional = [place for place, one in kinds if one.is_optional]
+        kinds = enumerate(self.features.values())
         self._times = [(place, one) for place, one in kinds if one.is_time]
-        self._name, self._labels = target.response_name, list(target.labels.values())
+        self._name, self._target = target.response_name, target
+        self._labels = list(target.labels.values())
         self._release = {"model_version": manifest.version, "release": manifest.release}
         # What is answered for each code of a class.
         self._classes = {
             code: {self._name: target.values[code], "label": label}
             for code, label in target.labels.items()
         }
-        # By the places of the codes, which are in ascending order.
-        self._codes = np.array(target.class_codes)
-        self._shown = {"label": np.array(self._labels, object)}
-        if target.has_text_classes:
-            self._shown[self._name] = np.array(target.class_values, object)
 
     def read(self, body: bytes) -> Rows:
         """Read a row as an object, a list of them, or ``{"columns": {feature: [values]}}``.
@@ -144,17 +128,15 @@ class Codec:
         text = text.strip()
         if text[:1] == b"[":
             return self.read_list(text)
-        if text[:1] != b"{":
-            raise msgspec.ValidationError("is no object")
         found = _BY_COLUMNS.match(text)
-        if found and (COLUMNS_KEY not in self.features or text[found.end() :][:1] == b"{"):
+        if found and (COLUMNS_KEY not in self.features or text.startswith(b"{", found.end())):
             raw = memoryview(typed(text, _DECODER_OF_COLUMNS).columns)
             if kind_of(raw) != b"{":
                 allowed = f"an object with a list for each of {', '.join(self.names)}"
                 raise refused(COLUMNS_KEY, "is no object", allowed)
             return self.read_columns(fields(raw, COLUMNS_KEY), COLUMNS_KEY, raw)
         try:
-            columns = self.columns_of([self._decode_row(text)], text)
+            columns = self._columns_of([self._decode_row(text)])
         except (msgspec.ValidationError, ValueError):
             reading = Reading(self)
             columns = [(one,) for one in reading.row(plain(text), "")]
@@ -174,7 +156,7 @@ class Codec:
         """
         reading, start = Reading(self, where, lenient=lenient), 0
         for piece in pieces(text, ROWS):
-            columns = reading.rows(piece, start)
+            columns = self._read_rows(reading, piece, start)
             for name, values in zip(self.names, columns, strict=False):
                 reading.add(name, values)
             start += len(columns[0]) if columns else 0
@@ -203,22 +185,6 @@ class Codec:
                 reading.faults.add(f"{where}.{name}", "is missing", "a list of values")
         return reading.done(Form.COLUMNS, text or b"")
 
-    def columns_of(self, rows: Sequence[Any], text: Text) -> Columns:
-        """The columns of rows that were decoded from a text.
-
-        Raises:
-            ValueError: A name is there more than once, or a time is not allowed.
-        """
-        if quotes_in(encode(rows)) != quotes_in(text):
-            raise ValueError("a name is given more than once")
-        columns: list[Sequence[Any]] = list(zip(*map(_values_of, rows), strict=True))
-        for place in self._optional if columns else ():
-            if UNSET in columns[place]:
-                columns[place] = [None if one is UNSET else one for one in columns[place]]
-        for place, feature in self._times if columns else ():
-            check_times(columns[place], feature)
-        return columns
-
     def matrix(self, given: Sequence[Rows]) -> Matrix:
         """Encode rows together."""
         if any(one.matrix is not None for one in given):
@@ -239,23 +205,24 @@ class Codec:
             texts: The same as ``texts_of`` writes them.
             prediction_id: The id of the request's predictions.
         """
-        values, *chances = texts
+        codes, found = predictions.values.tolist(), predictions.probabilities
         if rows.form is Form.COLUMNS:
-            columns: dict[str, Any] = {self._name: msgspec.Raw(values)}
+            values, *chances = map(msgspec.Raw, texts)
+            columns: dict[str, Any] = {self._name: values}
+            if self._target.has_text_classes:
+                columns[self._name] = list(map(self._target.values.__getitem__, codes))
             if self._labels:
-                places = np.searchsorted(self._codes, predictions.values)
-                columns |= {name: names[places].tolist() for name, names in self._shown.items()}
+                columns["label"] = list(map(self._target.labels.__getitem__, codes))
             if chances:
-                by_class = map(msgspec.Raw, chances)
-                columns["probabilities"] = dict(zip(self._labels, by_class, strict=True))
+                columns["probabilities"] = dict(zip(self._labels, chances, strict=True))
             answer = {COLUMNS_KEY: columns, "prediction_id": prediction_id}
             return encode(answer | self._release)
-        names = [prediction_id]
-        if rows.count > 1:
-            names = [f"{prediction_id}-{at}" for at in range(rows.count)]
-        found = predictions.probabilities
         by_row = repeat(None) if found is None else found.tolist()
-        answers = map(self._answer_of, predictions.values.tolist(), by_row, names)
+        if rows.count == 1:
+            names: Iterable[str] = [prediction_id]
+        else:
+            names = (f"{prediction_id}-{at}" for at in count())
+        answers = map(self._answer_of, codes, by_row, names)
         return next(answers) if rows.form is Form.ONE else b"[%b]" % b",".join(answers)
 
     def _answer_of(self, value: Any, chances: list[float] | None, name: str) -> bytes:
@@ -264,38 +231,39 @@ class Codec:
             answer["probabilities"] = dict(zip(self._labels, chances, strict=True))
         return encode({**answer, "prediction_id": name, **self._release})
 
+    def _read_rows(self, reading: "Reading", text: Text, start: int) -> Columns:
+        """The columns of a list of rows, the first of which has the number ``start``."""
+        try:
+            return self._columns_of(self._decode_rows(text))
+        except (msgspec.ValidationError, ValueError) as error:
+            if len(text) > LONGEST_EXPLAINED:
+                raise refused(reading.where, f"does not fit: {error}", self.row_words) from None
+        given = enumerate(plain(text), start)
+        rows = [reading.row(one, f"{reading.where}[{at}]") for at, one in given]
+        return list(zip(*rows, strict=True))
+
+    def _columns_of(self, rows: Sequence[Any]) -> Columns:
+        """The columns of decoded rows; ValueError, a time is not allowed."""
+        columns = list(zip(*map(msgspec.structs.astuple, rows), strict=True))
+        for place, feature in self._times if columns else ():
+            check_times(columns[place], feature)
+        return columns
+
 
 class Reading:
     """Rows of one body as they are read: checked, encoded, and written for the prediction log.
 
     Attributes:
         faults: Takes what is wrong.
+        where: Where the rows stand in the body.
     """
 
     def __init__(self, codec: Codec, where: str = "", *, lenient: bool = False) -> None:
-        """Begin without rows.
-
-        Args:
-            codec: Of their contract.
-            where: Where they stand in the body.
-            lenient: Whether unknown fields are ignored, and text and numbers are cast.
-        """
-        self.faults = Faults()
-        self._codec, self._where, self._lenient = codec, where, lenient
-        self._encoded: dict[str, list[Matrix]] = {}
-        self._texts: dict[str, list[bytes]] = {}
-
-    def rows(self, text: Text, start: int) -> Columns:
-        """The columns of a list of rows, the first of which has the number ``start``."""
-        codec = self._codec
-        try:
-            return codec.columns_of(codec.decode_rows(text), text)
-        except (msgspec.ValidationError, ValueError) as error:
-            if len(text) > LONGEST_EXPLAINED:
-                raise refused(self._where, f"does not fit: {error}", codec.row_words) from None
-        given = enumerate(plain(text), start)
-        rows = [self.row(one, f"{self._where}[{at}]") for at, one in given]
-        return list(zip(*rows, strict=True))
+        """Begin without rows; a lenient one ignores unknown fields, and casts text and numbers."""
+        self.faults, self.where = Faults(), where
+        self._codec, self._lenient = codec, lenient
+        self._encoded: dict[str, list[Matrix]] = {name: [] for name in codec.names}
+        self._texts: dict[str, list[bytes]] = {name: [] for name in codec.names}
 
     def row(self, given: Any, path: str) -> list[Any]:
         """The values of one row."""
@@ -332,13 +300,13 @@ class Reading:
 
     def add(self, name: str, values: Sequence[Any]) -> None:
         """Append values to a column."""
-        self._encoded.setdefault(name, []).append(self._codec.encoder.feature(name, values))
+        self._encoded[name].append(self._codec.encoder.feature(name, values))
         if self._lenient:
-            self._texts.setdefault(name, []).append(encode(values)[1:-1])
+            self._texts[name].append(encode(values)[1:-1])
 
     def add_column(self, name: str, given: Text | Values) -> None:
         """Append a whole column: the JSON of a list, or its values."""
-        path = f"{self._where}.{name}"
+        path = f"{self.where}.{name}"
         if isinstance(given, Text) and kind_of(given) != b"[":
             allowed = f"a list in which each is {describe(self._codec.features[name])}"
             self.faults.add(path, "is no list", allowed)
@@ -353,7 +321,7 @@ class Reading:
         """Append rows as columns of plain values; of a feature that is absent all are missing."""
         for name in self._codec.names:
             values = given.get(name, [None] * len(rows))
-            paths = (f"{self._where}[{at}].{name}" for at in rows)
+            paths = (f"{self.where}[{at}].{name}" for at in rows)
             self.add(name, self.values(name, values, paths))
 
     def done(self, form: Form, text: Text = b"") -> Rows:
@@ -362,26 +330,25 @@ class Reading:
         Raises:
             ProblemError: 422, something was wrong, there are no rows, or not one length.
         """
-        codec, faults = self._codec, self.faults
+        found, faults = self._encoded, self.faults
         lengths = {
-            name: sum(one.shape[1] for one in found) for name, found in self._encoded.items()
+            name: sum(one.shape[1] for one in parts) for name, parts in found.items() if parts
         }
+        size = max(lengths.values(), default=0)
         if len(set(lengths.values())) > 1:
             told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-            faults.found.append(FieldError(self._where, "differ in length", told, "one length"))
-        elif not any(lengths.values()):
-            faults.add(self._where, "has no rows", "at least one row")
+            faults.add(self.where, "differ in length", "one length", told)
+        elif not size:
+            faults.add(self.where, "has no rows", "at least one row")
         faults.raise_if_any()
-        size = max(lengths.values())
-        for name in codec.names:
-            if name not in lengths:
-                self.add(name, [None] * size)
-        parts = [np.concatenate(self._encoded.pop(name), axis=1) for name in codec.names]
+        for name in found.keys() - lengths.keys():
+            self.add(name, [None] * size)
+        matrix = np.concatenate([np.concatenate(parts, axis=1) for parts in found.values()]).T
         if self._lenient:
-            lists = {name: b"[%b]" % b",".join(self._texts.pop(name)) for name in codec.names}
             form = Form.COLUMNS
+            lists = {name: b"[%b]" % b",".join(parts) for name, parts in self._texts.items()}
             text = encode({name: msgspec.Raw(one) for name, one in lists.items()})
-        return Rows(size, text, form, np.concatenate(parts).T)
+        return Rows(size, text, form, matrix)
 
 
 def _slices(values: Values) -> Iterator[Sequence[Any]]:
@@ -458,13 +425,12 @@ def _cast(given: Any, feature: Feature) -> Any:
 
 
 def _refuse_unknown(
-    given: Mapping[str, Any], known: Iterable[str], prefix: str, faults: Faults
+    given: Mapping[str, Any], known: Mapping[str, Any], prefix: str, faults: Faults
 ) -> None:
-    names = dict.fromkeys(known)
     for name, one in given.items():
-        if name not in names:
-            given_value = UNSET if isinstance(one, memoryview) else one
-            faults.add(prefix + name, "is an unknown field", ", ".join(names), given_value)
+        if name not in known:
+            told = msgspec.UNSET if isinstance(one, memoryview) else one
+            faults.add(prefix + name, "is an unknown field", ", ".join(known), told)
 
 
 def _row_type(types: Mapping[str, Any], features: Mapping[str, Feature]) -> Any:
@@ -472,13 +438,11 @@ def _row_type(types: Mapping[str, Any], features: Mapping[str, Feature]) -> Any:
     if any(map(_ESCAPED.search, types)):
         # msgspec has no such fields. What refuses every object lets each value be looked at.
         return int
+    names = {f"field_{place}": name for place, name in enumerate(types)}
     typed: list[Any] = [
-        (f"field_{place}", types[name] | msgspec.UnsetType, UNSET)
-        if one.is_optional
-        else (f"field_{place}", types[name])
-        for place, (name, one) in enumerate(features.items())
+        (field, types[name], None) if features[name].is_optional else (field, types[name])
+        for field, name in names.items()
     ]
-    names = {f"field_{place}": name for place, name in enumerate(features)}
     return msgspec.defstruct(
         "Row", typed, rename=names, forbid_unknown_fields=True, kw_only=True, gc=False
     )
@@ -488,13 +452,4 @@ def texts_of(predictions: Predictions) -> list[bytes]:
     """Answers as JSON lists: the values, and the probabilities of each class."""
     chances = predictions.probabilities
     columns = [predictions.values, *(() if chances is None else chances.T)]
-    return [_list_of(one) for one in columns]
-
-
-def _list_of(numbers: Any) -> bytes:
-    """The JSON of an array, written in parts, since Python's numbers are large."""
-    if len(numbers) <= _NUMBERS_A_TEXT:
-        return encode(numbers.tolist())
-    starts = range(0, len(numbers), _NUMBERS_A_TEXT)
-    parts = (encode(numbers[at : at + _NUMBERS_A_TEXT].tolist())[1:-1] for at in starts)
-    return b"[%b]" % b",".join(parts)
+    return [encode(one.tolist()) for one in columns]

@@ -18,22 +18,16 @@ from http import HTTPStatus
 from random import getrandbits
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
-from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlops_for_mle.serving import tracing
 from mlops_for_mle.serving.auth import READING, Access, Headers, needed
 from mlops_for_mle.serving.documents import read_object
-from mlops_for_mle.serving.errors import (
-    JSON_TYPE,
-    ProblemError,
-    our_failure,
-    refused,
-    worded,
-)
+from mlops_for_mle.serving.errors import JSON_TYPE, ProblemError, refused, worded
 from mlops_for_mle.serving.logs import RequestFacts, current_request
-from mlops_for_mle.serving.settings import AccessLog, ServingSettings
+from mlops_for_mle.serving.settings import ServingSettings
 
 if TYPE_CHECKING:
     from mlops_for_mle.serving.database import Database
@@ -55,10 +49,10 @@ PROTECTIVE_HEADERS = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cache-control", b"no-store"),
 )
-REFUSED_ROUTE, _UNKNOWN_ROUTE = "(refused)", "(unknown)"
+UNKNOWN_ROUTE = "(unknown)"
+"""What metrics say of a request that was answered before it came to a route."""
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
-_LINES_PER_SECOND = 10
 # Lets zlib find out by itself whether the stream is gzip or zlib.
 _GZIP_OR_ZLIB = 47
 
@@ -137,14 +131,6 @@ def problem_answer(problem: ProblemError, path: str) -> Answer:
     return Answer(body, media_type, status, tuple(pairs))
 
 
-async def send_answer(send: Send, answer: Answer) -> None:
-    """Send an answer with its length and type."""
-    length = (b"content-length", b"%d" % len(answer.body))
-    headers = [length, (b"content-type", answer.content_type), *answer.headers]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
-
-
 class RequestContext:
     """Names each request, completes each answer's headers, counts and logs requests."""
 
@@ -152,8 +138,7 @@ class RequestContext:
         """Surround an application."""
         self._app = app
         self._services = services
-        self._access_log: AccessLog = services.settings.access_log
-        self._second = self._lines = 0
+        self._access_log = services.settings.access_log
         self._failing_probes: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -167,10 +152,12 @@ class RequestContext:
         current_request.set(facts)
         # HEAD is answered as GET; the server itself leaves the body out.
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        inner: Scope = {**scope, "method": method}
-        scope.setdefault("state", {})["facts"] = facts
-        inner["state"] = {**scope["state"], "started": started}
+        state = {**scope.get("state", {}), "facts": facts, "started": started}
+        inner: Scope = {**scope, "method": method, "state": state}
         status = HTTPStatus.INTERNAL_SERVER_ERROR.value
+
+        def route() -> str:
+            return getattr(inner.get("route"), "path", UNKNOWN_ROUTE)
 
         async def complete(message: Message) -> None:
             nonlocal status
@@ -180,24 +167,23 @@ class RequestContext:
                 present = {name for name, _ in given}
                 added = (one for one in PROTECTIVE_HEADERS if one[0] not in present)
                 message["headers"] = [*given, *added, (REQUEST_ID, request_id)]
-                if "span" in scope["state"]:
-                    span = scope["state"]["span"]
-                    tracing.describe(span, scope["method"], _route_of(inner), facts)
+                if "span" in state:
+                    tracing.describe(state["span"], scope["method"], route(), facts)
             await send(message)
 
         await self._app(inner, receive, complete)
-        seconds, route = time.perf_counter() - started, _route_of(inner)
-        self._services.metrics.requested(route, scope["method"], status, seconds)
+        seconds = time.perf_counter() - started
+        self._services.metrics.requested(route(), scope["method"], status, seconds)
         self.answered(scope["method"], scope["path"], scope.get("client"), status, seconds)
 
     def answered(self, method: str, path: str, client: Any, status: int, seconds: float) -> None:
         """Log a request that was answered, if that is wanted."""
-        if self._failing_probes and status < 500:
-            self._failing_probes.discard(path)
-        is_wanted = self._access_log == "all"
-        if self._access_log == "errors" and status >= 500:
-            is_wanted = self._is_news(path)
-        if not is_wanted:
+        is_failure = status >= 500
+        if path in PROBES and self._access_log == "errors":
+            # Of a probe that fails again and again, the first answer is news.
+            is_failure = is_failure and path not in self._failing_probes
+            (self._failing_probes.add if status >= 500 else self._failing_probes.discard)(path)
+        if self._access_log == "off" or (self._access_log == "errors" and not is_failure):
             return
         logger.log(
             logging.WARNING if status >= 500 else logging.INFO,
@@ -211,24 +197,6 @@ class RequestContext:
                 "client": client[0] if client else None,
             },
         )
-
-    def _is_news(self, path: str) -> bool:
-        """Whether an answer from 500 on is worth a line: of a probe only the first in a row is.
-
-        And only some in a second, so that an overload fills no disk.
-        """
-        if path in self._failing_probes:
-            return False
-        if path in PROBES:
-            self._failing_probes.add(path)
-        second = int(time.monotonic())
-        if second != self._second:
-            left_off = self._lines - _LINES_PER_SECOND
-            if left_off > 0:
-                logger.warning("%d more answers from 500 on were not logged", left_off)
-            self._second, self._lines = second, 0
-        self._lines += 1
-        return self._lines <= _LINES_PER_SECOND
 
 
 class Guard:
@@ -248,50 +216,28 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path, sent = scope["path"], ""
-
-        async def noting(message: Message) -> None:
-            nonlocal sent
-            is_whole = message["type"] == "http.response.body" and not message.get("more_body")
-            sent = "whole" if is_whole else "begun"
-            await send(message)
-
         try:
-            await self._let_in(scope, receive, noting)
+            await self._let_in(scope, receive, send)
         except ProblemError as problem:
-            failure = problem
+            await _send(send, problem_answer(problem, scope["path"]))
         except TimeoutError:
-            failure = timed_out(self._seconds)
+            await _send(send, problem_answer(timed_out(self._seconds), scope["path"]))
         except Exception:
-            logger.exception("%s %s failed", scope["method"], path)
-            failure = our_failure()
-        else:
-            return
-        finally:
-            scope["state"]["facts"].is_wanted = False
-        if not sent:
-            await send_answer(send, problem_answer(failure, path))
-        elif sent == "begun":
-            # It cannot be taken back: uvicorn ends the connection.
-            raise failure
+            # The framework has answered it.
+            logger.exception("%s %s failed", scope["method"], scope["path"])
 
     async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
         headers = dict(scope["headers"])
-        try:
-            if sum(name == b"host" for name, _ in scope["headers"]) > 1:
-                raise ProblemError(HTTPStatus.BAD_REQUEST, "The request names two hosts")
-            scope["state"]["caller"] = self._access.check(needed(method, path), headers)
-            if method not in READING:
-                self._access.check_site(headers)
-        except ProblemError:
-            scope["state"]["is_refused"] = True
-            raise
+        if sum(name == b"host" for name, _ in scope["headers"]) > 1:
+            raise ProblemError(HTTPStatus.BAD_REQUEST, "The request names two hosts")
+        scope["state"]["caller"] = self._access.check(needed(method, path), headers)
         if path in PROBES:
             await self._app(scope, receive, send)
             return
         if method not in READING:
-            receive = _replay(await self._body(headers, receive), receive)
+            self._access.check_site(headers)
+            receive = _replay(await self._body(scope, headers, receive), receive)
         # Only now: whoever sends a body slowly takes nobody's place.
         if self.is_full:
             raise ProblemError(
@@ -313,10 +259,16 @@ class Guard:
         """Whether as many requests are worked on as may be."""
         return self._inside >= self._most
 
-    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+    async def _body(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
+        body = bytearray()
         try:
             async with asyncio.timeout(self._seconds):
-                body = await _read_body(headers, receive, self._limit)
+                async for part in HttpRequest(scope, receive).stream():
+                    body += part
+                    if len(body) > self._limit:
+                        raise _too_large(self._limit)
+        except ClientDisconnect:
+            raise ProblemError(HTTPStatus.BAD_REQUEST, "The body ended early") from None
         except TimeoutError:
             raise ProblemError(
                 HTTPStatus.REQUEST_TIMEOUT,
@@ -326,8 +278,8 @@ class Guard:
             ) from None
         encoding = headers.get(b"content-encoding", b"").strip().lower()
         if encoding in {b"", b"identity"}:
-            return body
-        return await asyncio.to_thread(_decoded, body, encoding, self._limit)
+            return bytes(body)
+        return await asyncio.to_thread(_decoded, bytes(body), encoding, self._limit)
 
 
 def timed_out(seconds: float) -> ProblemError:
@@ -400,21 +352,11 @@ def json_body(services: Services) -> Callable[[HttpRequest], Awaitable[dict[str,
     return read
 
 
-async def _read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
-    declared = headers.get(b"content-length", b"")
-    size = int(declared) if declared.isdigit() else 0
-    parts: list[bytes] = []
-    more = True
-    while more and size <= limit:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ProblemError(HTTPStatus.BAD_REQUEST, "The body ended early")
-        parts.append(message.get("body", b""))
-        size = max(size, sum(map(len, parts)))
-        more = message.get("more_body", False)
-    if size > limit:
-        raise _too_large(limit)
-    return b"".join(parts)
+async def _send(send: Send, answer: Answer) -> None:
+    length = (b"content-length", b"%d" % len(answer.body))
+    headers = [length, (b"content-type", answer.content_type), *answer.headers]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
 
 
 def _decoded(body: bytes, encoding: bytes, limit: int) -> bytes:
@@ -432,8 +374,7 @@ def _decoded(body: bytes, encoding: bytes, limit: int) -> bytes:
     if len(decoded) > limit:
         raise _too_large(limit)
     if not stream.eof or stream.unused_data:
-        name = encoding.decode()
-        raise refused("", f"the body is not complete {name}", name)
+        raise refused("", f"the body is not complete {encoding.decode()}", encoding.decode())
     return decoded
 
 
@@ -454,14 +395,3 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return await receive()
 
     return replay
-
-
-def _route_of(scope: Scope) -> str:
-    """The template of the path, also of a request that came no further than the guard."""
-    if scope["state"].get("is_refused"):
-        return REFUSED_ROUTE
-    found = scope.get("route")
-    if found is None:
-        routes = getattr(scope.get("app"), "routes", ())
-        found = next((one for one in routes if one.matches(scope)[0] is not Match.NONE), None)
-    return str(getattr(found, "path", _UNKNOWN_ROUTE))

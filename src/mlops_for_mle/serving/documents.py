@@ -1,13 +1,11 @@
 """Reads the JSON of a body so that no body takes much memory or time, whatever is in it.
 
-msgspec decodes what a type describes, and long lists in pieces of some 64 KiB. It takes the last of
-equal names and says nothing; but what it decoded then has fewer quotes than the text. What it
-refuses is read again by Python's own reader, to say what is wrong, unless it is long.
+msgspec decodes what a type describes, and long lists in pieces of some 64 KiB. What it refuses is
+read again by Python's own reader, to say what is wrong, unless it is long.
 """
 
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from itertools import islice
@@ -69,41 +67,26 @@ def json_text(body: bytes) -> bytes:
     text = body.removeprefix(_BOM).strip()
     if not text:
         raise refused("", "the body is empty", "JSON")
-    try:
-        text.decode()
-    except UnicodeDecodeError as error:
-        given = f"the byte 0x{text[error.start]:02x} at position {error.start}"
-        raise refused("", "the body is not UTF-8", "JSON", given) from None
     if b"NaN" in text or b"Infinity" in text:
         text = _NO_NUMBER.sub(_as_json, text)
     try:
+        text.decode()
         _RAW.decode(text)
     except RecursionError:
         raise refused("", "the body is nested too deeply", "JSON of a few levels") from None
-    except msgspec.DecodeError as error:
-        reason = str(error).removeprefix("JSON is malformed: ")
-        raise refused("", f"the body is not JSON: {reason}", "JSON") from None
+    except (UnicodeDecodeError, msgspec.DecodeError) as error:
+        raise refused("", f"the body is not JSON: {error}", "JSON in UTF-8") from None
     return text
 
 
 def typed(text: Text, decoder: msgspec.json.Decoder[Found], where: str = "") -> Found:
-    """Decode what a type describes, whose fields that are not given are UNSET.
-
-    Raises:
-        ProblemError: 422, a name is given more than once.
-        MsgspecError: It is something else.
-    """
+    """Decode what a type describes, and say where it stands if it is something else."""
     try:
-        found = decoder.decode(text)
-    except msgspec.ValidationError:
-        plain(text)
+        return decoder.decode(text)
+    except msgspec.ValidationError as error:
+        if where:
+            raise refused(where, f"does not fit: {error}", "what the message says") from None
         raise
-    if quotes_in(text) != quotes_in(encode(found)):
-        if len(text) > LONGEST_EXPLAINED:
-            what = "has a field that is unknown, or is given more than once"
-            raise refused(where, what, "each name once")
-        plain(text)
-    return found
 
 
 def fields(text: Text, where: str = "") -> dict[str, memoryview]:
@@ -117,24 +100,20 @@ def plain(text: Text) -> Any:
     """Everything in a text that is not long.
 
     Raises:
-        ProblemError: 422, a name is given more than once.
-        MsgspecError: The text is long.
+        MsgspecError: It is long, or holds NaN.
     """
     if len(text) > LONGEST_EXPLAINED:
         raise msgspec.ValidationError(f"is longer than {LONGEST_EXPLAINED >> 10} KiB")
-    return json.loads(
-        bytes(text).decode(),
-        parse_int=_read_integer,
-        parse_constant=_refuse_constant,
-        object_pairs_hook=_object,
-    )
+    # Of bytes it would guess the encoding.
+    document = bytes(text).decode()
+    return json.loads(document, parse_int=_read_integer, parse_constant=_refuse_constant)
 
 
 def read_object(body: bytes) -> dict[str, Any]:
     """The fields of a small body that is one object.
 
     Raises:
-        ProblemError: 422, it is none, or long, or a name is given more than once.
+        ProblemError: 422, it is none, or long.
     """
     document = read_json(body, plain)
     if not isinstance(document, dict):
@@ -157,7 +136,7 @@ def pieces(text: Text, boundary: re.Pattern[bytes]) -> Iterator[Text]:
         counted, is_inside = start, False
         for found in boundary.finditer(text, start + PIECE, min(end, start + LONGEST_EXPLAINED)):
             # Nothing is cut inside of a text.
-            is_inside ^= quotes_in(text[counted : found.start()]) % 2 == 1
+            is_inside ^= _quotes_in(text[counted : found.start()]) % 2 == 1
             counted = found.start()
             if not is_inside:
                 cut, following = found.span()
@@ -179,21 +158,9 @@ def first_of(text: Text) -> bytes:
     return bytes(text[1:PIECE]).lstrip()[:1]
 
 
-def quotes_in(text: Text) -> int:
-    """How many quotes begin or end a name or a text."""
-    content = bytes(text)
-    if b"\\" in content:
-        content = content.replace(b"\\\\", b"").replace(b'\\"', b"")
-    return content.count(b'"')
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
-        values = [shown(one) for name, one in pairs if name == twice]
-        raise refused(twice, "is given more than once", "each name once", " and ".join(values[:3]))
-    return found
+def _quotes_in(text: Text) -> int:
+    """How many quotes begin or end a text."""
+    return bytes(text).replace(b"\\\\", b"").replace(b'\\"', b"").count(b'"')
 
 
 def _refuse_constant(name: str) -> None:

@@ -7,7 +7,7 @@ Every error is a ``ProblemError`` until it leaves. Then ``/invocations`` words i
 import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -17,7 +17,7 @@ JSON_TYPE = b"application/json"
 MOST_FAULTS = 50
 """So many faults of a body are told; then nobody looks for more."""
 
-_SHOWN_CHARACTERS = 80
+_LONGEST_PATH = 200
 _MLFLOW_CODES = {
     HTTPStatus.TOO_MANY_REQUESTS: "REQUEST_LIMIT_EXCEEDED",
     HTTPStatus.SERVICE_UNAVAILABLE: "TEMPORARILY_UNAVAILABLE",
@@ -26,7 +26,7 @@ _MLFLOW_CODES = {
 }
 
 
-class FieldError(NamedTuple):
+class FieldError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is wrong with one part of a request.
 
     Attributes:
@@ -40,6 +40,29 @@ class FieldError(NamedTuple):
     message: str
     given: str | None
     allowed: str
+
+
+class Problem(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A problem document (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: tuple[FieldError, ...] = ()
+
+
+class MlflowError(msgspec.Struct, forbid_unknown_fields=True):
+    """What MLflow answers."""
+
+    error_code: str
+    message: str
+
+
+class InferenceError(msgspec.Struct, forbid_unknown_fields=True):
+    """What the Open Inference Protocol answers."""
+
+    error: str
 
 
 class ProblemError(Exception):
@@ -74,7 +97,7 @@ class Faults:
             ProblemError: 422, enough was found.
         """
         told = None if given is msgspec.UNSET else shown(given)
-        self.found.append(FieldError(readable(path, 200), message, told, allowed))
+        self.found.append(FieldError(readable(path, _LONGEST_PATH), message, told, allowed))
         if len(self.found) >= MOST_FAULTS:
             self.raise_if_any()
 
@@ -95,23 +118,19 @@ def unprocessable(*errors: FieldError) -> ProblemError:
     found = f", found {first.given}" if first.given is not None else ""
     more = f"{len(errors) - 1} more" if len(errors) < MOST_FAULTS else "more"
     others = f" ({more})" if len(errors) > 1 else ""
-    return ProblemError(
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-        f"{where}{first.message}{found}; allowed: {first.allowed}{others}",
-        errors,
-    )
+    detail = f"{where}{first.message}{found}; allowed: {first.allowed}{others}"
+    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors)
 
 
 def refused(path: str, message: str, allowed: str, given: str | None = None) -> ProblemError:
     """The answer 422 to one fault."""
-    return unprocessable(FieldError(readable(path, 200), message, given, allowed))
+    return unprocessable(FieldError(readable(path, _LONGEST_PATH), message, given, allowed))
 
 
 def not_ready(detail: str, retry_seconds: int = 1) -> ProblemError:
     """The answer 503, with ``Retry-After``."""
-    return ProblemError(
-        HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(retry_seconds)}
-    )
+    headers = {"Retry-After": str(retry_seconds)}
+    return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=headers)
 
 
 def our_failure() -> ProblemError:
@@ -122,25 +141,17 @@ def our_failure() -> ProblemError:
 def worded(problem: ProblemError, path: str) -> tuple[int, bytes, bytes]:
     """Status, media type and body of a problem, as the protocol of the path has them."""
     status = HTTPStatus(problem.status)
-    is_mlflow, is_inference = path == "/invocations", path == "/v2" or path.startswith("/v2/")
-    if not (is_mlflow or is_inference):
-        document: dict[str, Any] = {
-            "type": "about:blank",
-            "title": status.phrase,
-            "status": status,
-            "detail": problem.detail,
-        }
-        if problem.errors:
-            document["errors"] = [one._asdict() for one in problem.errors]
-        return status, PROBLEM_TYPE, msgspec.json.encode(document)
+    is_mlflow = path == "/invocations"
+    if not is_mlflow and path != "/v2" and not path.startswith("/v2/"):
+        told = Problem("about:blank", status.phrase, status, problem.detail, problem.errors)
+        return status, PROBLEM_TYPE, msgspec.json.encode(told)
     # What is wrong with the rows is 400 in both.
     if status == HTTPStatus.UNPROCESSABLE_ENTITY:
         status = HTTPStatus.BAD_REQUEST
-    document = {"error": problem.detail}
     if is_mlflow:
         code = _MLFLOW_CODES.get(status, status.name)
-        document = {"error_code": code, "message": problem.detail}
-    return status, JSON_TYPE, msgspec.json.encode(document)
+        return status, JSON_TYPE, msgspec.json.encode(MlflowError(code, problem.detail))
+    return status, JSON_TYPE, msgspec.json.encode(InferenceError(problem.detail))
 
 
 def shown(value: object) -> str:
@@ -158,6 +169,6 @@ def shown(value: object) -> str:
     return readable(str(value))
 
 
-def readable(text: str, longest: int = _SHOWN_CHARACTERS) -> str:
+def readable(text: str, longest: int = 80) -> str:
     """A client's text, shortened, and as Unicode has it: JSON may hold halves of pairs."""
     return text[:longest].encode(errors="replace").decode()

@@ -11,19 +11,21 @@ and small goes there.
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from itertools import groupby
 from typing import NamedTuple
+
+from starlette.routing import compile_path
 
 from mlops_for_mle.serving.auth import Need, needed
 from mlops_for_mle.serving.context import (
     LARGEST_AT_ONCE,
     PROTECTIVE_HEADERS,
-    REFUSED_ROUTE,
     REQUEST_ID,
+    UNKNOWN_ROUTE,
     Answer,
     Guard,
     Request,
@@ -36,7 +38,6 @@ from mlops_for_mle.serving.errors import ProblemError, our_failure
 from mlops_for_mle.serving.logs import RequestFacts, current_request
 from mlops_for_mle.serving.predict import HotRoute, Question, answer
 
-_REMEMBERED_URLS, _LONGEST_REMEMBERED = 256, 256
 # Compressed, still to come, or from a page, which is looked at by the ordinary way.
 _UNUSUAL = frozenset(
     {b"content-encoding", b"transfer-encoding", b"expect", b"origin", b"sec-fetch-site"}
@@ -86,8 +87,8 @@ class FastWay:
         self._services, self._context, self._guard = services, context, guard
         self._largest = min(LARGEST_AT_ONCE, services.settings.max_body_bytes)
         self._logs_all = services.settings.access_log == "all"
-        self._routes = [(re.compile(re.sub(r"\{\w+\}", "[^/]+", one.path)), one) for one in routes]
-        self._targets: dict[bytes, _Target] = {}
+        self._routes = [(compile_path(one.path)[0], one) for one in routes]
+        self._target_of = lru_cache(maxsize=256)(self._look_up)
         self._waiting: list[tuple[WholePost, _Target, Question]] = []
 
     def take(self, post: WholePost) -> bool:
@@ -97,8 +98,7 @@ class FastWay:
             False, the request has to go the ordinary way; nothing was done.
         """
         started = time.perf_counter()
-        target = self._targets.get(post.url) or self._look_up(post.url)
-        headers = dict(post.headers)
+        target, headers = self._target_of(post.url), dict(post.headers)
         if (
             target is None
             or len(post.body) > self._largest
@@ -109,15 +109,13 @@ class FastWay:
             return False
         facts = RequestFacts(request_id_for(headers.get(REQUEST_ID)).decode("ascii"))
         request = Request(target.path, headers, post.body, started, facts)
+        route = UNKNOWN_ROUTE
         try:
             self._services.access.check(target.need, headers)
-        except ProblemError as problem:
-            self._finish(post, request, REFUSED_ROUTE, problem_answer(problem, target.path))
-            return True
-        try:
+            route = target.route.path
             question = target.route.read(self._services, request)
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
-            self._finish(post, request, target.route.path, _explain(request, error))
+            self._finish(post, request, route, _explain(request, error))
             return True
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self.flush)
@@ -127,7 +125,7 @@ class FastWay:
     def flush(self) -> None:
         """Answer what waits, now."""
         waiting, self._waiting = self._waiting, []
-        for _, group in groupby(waiting, lambda one: (id(one[2].served), one[2].is_kept)):
+        for _, group in groupby(waiting, lambda one: id(one[2].served)):
             self._answer(list(group))
 
     def _answer(self, group: Sequence[tuple[WholePost, _Target, Question]]) -> None:
@@ -173,12 +171,7 @@ class FastWay:
             return None
         path = url.decode("ascii")
         route = next((one for known, one in self._routes if known.fullmatch(path)), None)
-        if route is None:
-            return None
-        found = _Target(route, path, needed("POST", path))
-        if len(url) <= _LONGEST_REMEMBERED and len(self._targets) < _REMEMBERED_URLS:
-            self._targets[url] = found
-        return found
+        return None if route is None else _Target(route, path, needed("POST", path))
 
 
 def _explain(request: Request, error: Exception) -> Answer:

@@ -1,6 +1,7 @@
 """The OpenAPI document: FastAPI's, with what the contract in service says of rows and answers.
 
-The types that read rows give their schemas. Examples are made of the contract, never of data.
+The types that read values and write errors give their schemas. Examples are made of the contract,
+never of data.
 """
 
 import re
@@ -17,6 +18,7 @@ from fastapi.responses import Response
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.rules import Precision, bounds, json_type
 from mlops_for_mle.serving.auth import explain, needed
+from mlops_for_mle.serving.errors import InferenceError, MlflowError, Problem
 
 if TYPE_CHECKING:
     from mlops_for_mle.serving.context import Services
@@ -25,37 +27,14 @@ if TYPE_CHECKING:
 Schema = dict[str, Any]
 
 _TEXT: Schema = {"type": "string"}
-
-
-def object_of(properties: dict[str, Schema], required: list[str] | None = None) -> Schema:
-    """An object without other fields."""
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties) if required is None else required,
-        "additionalProperties": False,
-    }
-
-
-_COMPONENTS = {
-    "Problem": object_of(
-        dict.fromkeys(("type", "title", "detail"), _TEXT)
-        | {
-            "status": {"type": "integer"},
-            "errors": {"type": "array", "items": {"$ref": "#/components/schemas/FieldError"}},
-        },
-        ["type", "title", "status", "detail"],
-    ),
-    "FieldError": object_of(
-        {
-            "path": _TEXT | {"description": "Where it stands in the request"},
-            "message": _TEXT | {"description": "What is wrong"},
-            "given": {"type": ["string", "null"], "description": "The value, shortened"},
-            "allowed": _TEXT | {"description": "What would be right"},
-        }
-    ),
-    "MlflowError": object_of({"error_code": _TEXT, "message": _TEXT}),
-    "InferenceError": object_of({"error": _TEXT}),
+_REFERENCE = "#/components/schemas/{name}"
+_, _ERRORS = msgspec.json.schema_components(
+    (Problem, MlflowError, InferenceError), ref_template=_REFERENCE
+)
+_API_KEY = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key, where the server has any. The header X-API-Key does too.",
 }
 
 
@@ -81,6 +60,16 @@ def router(services: "Services", modules: Sequence[ModuleType]) -> APIRouter:
     return found
 
 
+def object_of(properties: dict[str, Schema], required: list[str] | None = None) -> Schema:
+    """An object without other fields."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties) if required is None else required,
+        "additionalProperties": False,
+    }
+
+
 def problems(descriptions: dict[str, str], schema: str = "Problem") -> dict[int | str, Any]:
     """Responses that are errors of a protocol; ``schema`` names its component."""
     media = "application/problem+json" if schema == "Problem" else "application/json"
@@ -93,7 +82,7 @@ def problems(descriptions: dict[str, str], schema: str = "Problem") -> dict[int 
 
 def component(name: str) -> Schema:
     """A reference to a schema of the document."""
-    return {"$ref": f"#/components/schemas/{name}"}
+    return {"$ref": _REFERENCE.format(name=name)}
 
 
 def json_request(schema: Schema, **examples: Any) -> Schema:
@@ -109,8 +98,8 @@ def json_answer(description: str, schema: Schema, **headers: str) -> Schema:
         name.replace("_", "-"): {"description": text, "schema": _TEXT}
         for name, text in headers.items()
     }
-    answer = {"description": description, "content": {"application/json": {"schema": schema}}}
-    return answer | ({"headers": shown} if shown else {})
+    content = {"application/json": {"schema": schema}}
+    return {"description": description, "content": content, "headers": shown}
 
 
 def feature_schema(feature: Feature, precision: Precision = "float64") -> Schema:
@@ -132,15 +121,6 @@ def row_schema(contract: Contract, precision: Precision = "float64") -> Schema:
     )
 
 
-def columns_of(row: Schema) -> Schema:
-    """The schema of columns of such rows."""
-    lists = {
-        name: {"type": "array", "items": one, "minItems": 1}
-        for name, one in row["properties"].items()
-    }
-    return row | {"properties": lists, "description": "Lists of one length, one value a row"}
-
-
 def prediction_schemas(served: "Served") -> dict[str, Schema]:
     """What stands for each row in an answer."""
     target = served.contract.target
@@ -149,7 +129,7 @@ def prediction_schemas(served: "Served") -> dict[str, Schema]:
     labels = list(target.labels.values())
     found: dict[str, Schema] = {
         target.response_name: {"enum": list(target.class_values)},
-        "label": _TEXT | {"enum": labels},
+        "label": {"enum": labels},
     }
     if served.manifest.has_probabilities:
         one = {"type": "number", "minimum": 0, "maximum": 1}
@@ -168,13 +148,11 @@ def _example(feature: Feature) -> Any:
     if feature.type == "boolean":
         return True
     if feature.is_time:
-        time = datetime(2026, 1, 31)  # noqa: DTZ001  (as the contract's times)
-        time = max(time, feature.earliest or time)
-        time = min(time, feature.latest or time)
+        time = feature.earliest or feature.latest or datetime(2026, 1, 31)  # noqa: DTZ001  (as the contract's times)
         return time.date().isoformat() if feature.type == "date" else time.isoformat()
     lower, upper = bounds(feature)
-    middle = 1.0 if feature.minimum is None or feature.maximum is None else (lower + upper) / 2
-    number = min(max(middle, lower), upper)
+    is_bounded = feature.minimum is not None and feature.maximum is not None
+    number = (lower + upper) / 2 if is_bounded else min(max(1.0, lower), upper)
     return round(number, 4) if feature.type != "integer" else int(number)
 
 
@@ -182,23 +160,16 @@ def _document(app: FastAPI, served: "Served | None", modules: Sequence[ModuleTyp
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    schemas.update(_COMPONENTS)
+    document["components"]["securitySchemes"] = {"ApiKey": _API_KEY}
+    document["components"]["schemas"] |= _ERRORS
     for module in modules:
         if hasattr(module, "schemas"):
-            schemas.update(module.schemas(served and served.contract))
+            document["components"]["schemas"] |= module.schemas(served and served.contract)
         if hasattr(module, "operations") and served is not None:
             for path, described in module.operations(served).items():
                 operation = document["paths"][path]["post"]
                 operation |= described["request"]
                 operation["responses"]["200"] = described["answer"]
-    document["components"]["securitySchemes"] = {
-        "ApiKey": {
-            "type": "http",
-            "scheme": "bearer",
-            "description": "An API key, where the server has any. The header X-API-Key does too.",
-        }
-    }
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             _say_what_is_needed(operation, method.upper(), path)

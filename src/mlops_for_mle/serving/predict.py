@@ -4,11 +4,9 @@ A protocol reads a ``Question`` out of a request. ``answer`` takes some of them 
 little more than one: it predicts, writes the answers and keeps them, all or none.
 """
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -31,7 +29,6 @@ from mlops_for_mle.serving.context import (
 from mlops_for_mle.serving.errors import ProblemError, not_ready, refused
 from mlops_for_mle.serving.openapi import (
     Schema,
-    columns_of,
     example_row,
     json_answer,
     json_request,
@@ -59,6 +56,7 @@ FAILURES = {
     "503": "No release is loaded, or the prediction log can keep no more",
     "504": "The prediction took too long",
 }
+_UNFIT = {"422": "A row does not fit the contract; names every field that is wrong"}
 
 _PREDICTION_ID: dict[str, Schema] = {
     "prediction_id": {
@@ -67,8 +65,6 @@ _PREDICTION_ID: dict[str, Schema] = {
         "i of several rows of one request is named <id>-<i>, counted from 0",
     }
 }
-
-logger = logging.getLogger(__name__)
 
 
 class Question(NamedTuple):
@@ -135,9 +131,7 @@ def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
             took too long. Then nothing was kept.
     """
     served = questions[0].served
-    found = _predict(served, served.codec.matrix([one.rows for one in questions]))
-    texts = texts_of(found)
-    tokens = [one[1:-1].split(b",") for one in texts] if len(questions) > 1 else []
+    values, chances = _predict(served, served.codec.matrix([one.rows for one in questions]))
     seconds = services.settings.request_timeout_seconds
     now, answered_at, start = time.perf_counter(), time.time_ns(), 0
     answered = []
@@ -145,16 +139,10 @@ def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
         latency, end = now - one.request.started, start + one.rows.count
         if latency > seconds:
             raise timed_out(seconds)
-        part = found
-        if tokens:
-            chances = found.probabilities
-            part = Predictions(
-                found.values[start:end], None if chances is None else chances[start:end]
-            )
-            texts = [b"[%b]" % b",".join(column[start:end]) for column in tokens]
+        part = Predictions(values[start:end], None if chances is None else chances[start:end])
         counts = _counts(served, part)
         one.request.facts.prediction_id = name = str(uuid7())
-        answered.append(Answered(one, name, answered_at, latency, part, texts, counts))
+        answered.append(Answered(one, name, answered_at, latency, part, texts_of(part), counts))
         start = end
     answers = [one.question.write(one) for one in answered]
     kept = [one for one in answered if one.question.is_kept]
@@ -167,9 +155,6 @@ def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
 def router(services: Services) -> fastapi.APIRouter:
     """The routes."""
     found = fastapi.APIRouter(tags=["prediction"])
-    failures = problems(
-        FAILURES | {"422": "A row does not fit the contract; names every field that is wrong"}
-    )
     add_hot_route(
         found,
         services,
@@ -177,7 +162,7 @@ def router(services: Services) -> fastapi.APIRouter:
         summary="Predict one row or many",
         description=_DESCRIPTION,
         operation_id="predict",
-        responses=failures,
+        responses=problems(FAILURES | _UNFIT),
     )
     add_hot_route(
         found,
@@ -187,7 +172,7 @@ def router(services: Services) -> fastapi.APIRouter:
         description="For a form that predicts while somebody types: neither logged nor counted as "
         "a prediction, and without a prediction_id.",
         operation_id="preview",
-        responses=failures,
+        responses=problems(FAILURES | _UNFIT),
     )
     return found
 
@@ -201,13 +186,13 @@ def add_hot_route(
         state = request.scope["state"]
         headers, body = dict(request.scope["headers"]), await request.body()
         asked = Request(request.url.path, headers, body, state["started"], state["facts"])
+
+        def task() -> Answer:
+            return answer(services, [route.read(services, asked)])[0]
+
         if len(body) <= LARGEST_AT_ONCE:
-            found = answer_one(services, route, asked)
-        else:
-            found = await work(
-                services, lambda: answer_one(services, route, asked), asked.facts, request.receive
-            )
-        return response(found)
+            return response(task())
+        return response(await work(services, task, asked.facts, request.receive))
 
     router.add_api_route(
         route.path,
@@ -216,15 +201,6 @@ def add_hot_route(
         response_class=fastapi.Response,
         **described,  # type: ignore[arg-type]
     )
-
-
-def answer_one(services: Services, route: HotRoute, request: Request) -> Answer:
-    """Answer one request.
-
-    Raises:
-        ProblemError: It cannot be answered.
-    """
-    return answer(services, [route.read(services, request)])[0]
 
 
 def response(answer: Answer) -> fastapi.Response:
@@ -241,11 +217,8 @@ def _read_predict(services: Services, request: Request) -> Question:
 
 
 def _write_predict(answered: Answered) -> Answer:
-    question = answered.question
-    codec = question.served.codec
-    return Answer(
-        codec.answer(question.rows, answered.predictions, answered.texts, answered.prediction_id)
-    )
+    (served, rows, *_), name, _, _, predictions, texts, _ = answered
+    return Answer(served.codec.answer(rows, predictions, texts, name))
 
 
 def _read_preview(services: Services, request: Request) -> Question:
@@ -266,11 +239,10 @@ PREVIEW = HotRoute("/predict/preview", _read_preview)
 
 
 def _predict(served: Served, matrix: np.ndarray) -> Predictions:
-    starts = range(0, len(matrix), _ROWS_AT_ONCE)
-    parts = [served.predictor.predict(matrix[at : at + _ROWS_AT_ONCE]) for at in starts]
-    found = parts[0]
-    if len(parts) > 1:
-        values, chances = zip(*parts, strict=True)
+    predict, starts = served.predictor.predict, range(0, len(matrix), _ROWS_AT_ONCE)
+    found, *more = (predict(matrix[at : at + _ROWS_AT_ONCE]) for at in starts)
+    if more:
+        values, chances = zip(found, *more, strict=True)
         by_class = None if found.probabilities is None else np.concatenate(chances)
         found = Predictions(np.concatenate(values), by_class)
     numbers = found.values if found.probabilities is None else found.probabilities
@@ -293,19 +265,12 @@ def _counts(served: Served, predictions: Predictions) -> dict[int | None, int]:
     counts: dict[int | None, int] = {codes[0]: 1} if len(codes) == 1 else dict(Counter(codes))
     unknown = next((one for one in counts if one not in labels), None)
     if unknown is not None:
-        detail = (
+        raise ProblemError(
+            HTTPStatus.INTERNAL_SERVER_ERROR,
             f"Release {served.manifest.release} predicted {unknown}, which is none of the classes "
-            f"of contract {served.contract.name}"
+            f"of contract {served.contract.name}: deploy another release",
         )
-        _complain(detail)
-        raise ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, detail)
     return counts
-
-
-@lru_cache(maxsize=8)
-def _complain(detail: str) -> None:
-    """Say it once, not for every request."""
-    logger.error("%s: deploy another release", detail)
 
 
 def operations(served: Served) -> dict[str, Schema]:
@@ -314,8 +279,10 @@ def operations(served: Served) -> dict[str, Schema]:
     release = {"model_version": {"type": "integer"}, "release": {"type": "string"}}
     of_row = prediction_schemas(served)
     preview, one = object_of(of_row | release), object_of(of_row | _PREDICTION_ID | release)
-    rows = [row, {"type": "array", "items": row, "minItems": 1}]
+    lists = object_of({name: {"type": "array"} for name in row["properties"]}, row["required"])
     columns = object_of({COLUMNS_KEY: {"type": "object"}} | _PREDICTION_ID | release)
+    rows = [row, {"type": "array", "items": row, "minItems": 1}, object_of({COLUMNS_KEY: lists})]
+    answers = [one, {"type": "array", "items": one}, columns]
     given = example_row(served.contract)
     return {
         PREVIEW.path: {
@@ -324,13 +291,11 @@ def operations(served: Served) -> dict[str, Schema]:
         },
         PREDICT.path: {
             "request": json_request(
-                {"oneOf": [*rows, object_of({COLUMNS_KEY: columns_of(row)})]},
+                {"oneOf": rows},
                 one_row=given,
                 a_list_of_rows=[given, given],
                 columns={COLUMNS_KEY: {name: [value] for name, value in given.items()}},
             ),
-            "answer": json_answer(
-                "The predictions", {"oneOf": [one, {"type": "array", "items": one}, columns]}
-            ),
+            "answer": json_answer("The predictions", {"oneOf": answers}),
         },
     }
