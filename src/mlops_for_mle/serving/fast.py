@@ -14,7 +14,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from http import HTTPStatus
 from itertools import groupby
 from typing import NamedTuple
 
@@ -23,7 +22,6 @@ from starlette.routing import compile_path
 from mlops_for_mle.serving.auth import Need, needed
 from mlops_for_mle.serving.context import (
     LARGEST_AT_ONCE,
-    PROTECTIVE_HEADERS,
     REQUEST_ID,
     UNKNOWN_ROUTE,
     Answer,
@@ -42,27 +40,13 @@ from mlops_for_mle.serving.predict import HotRoute, Question, answer
 _UNUSUAL = frozenset(
     {b"content-encoding", b"transfer-encoding", b"expect", b"origin", b"sec-fetch-site"}
 )
-_STATUS_LINES = {
-    one.value: b"HTTP/1.1 %d %b\r\n" % (one.value, one.phrase.encode()) for one in HTTPStatus
-}
-_PROTECTIVE = b"".join(b"%b: %b\r\n" % pair for pair in PROTECTIVE_HEADERS)
+
+Headers = Sequence[tuple[bytes, bytes]]
+"""With names in lower case."""
+Send = Callable[[Answer, str], None]
+"""Takes an answer and the request's id."""
 
 logger = logging.getLogger(__name__)
-
-
-class WholePost(NamedTuple):
-    """A POST that has arrived with its body, and whose connection stays open.
-
-    The names of headers are in lower case, ``server_lines`` go into every answer, and ``send``
-    takes head and body of the answer.
-    """
-
-    url: bytes
-    headers: Sequence[tuple[bytes, bytes]]
-    body: bytes
-    client: tuple[str, int] | None
-    server_lines: bytes
-    send: Callable[[bytes], None]
 
 
 class _Target(NamedTuple):
@@ -71,6 +55,15 @@ class _Target(NamedTuple):
     route: HotRoute
     path: str
     need: Need
+
+
+class _Asked(NamedTuple):
+    """A request, the route that it has come to, and what takes its answer."""
+
+    request: Request
+    route: str
+    client: tuple[str, int] | None
+    send: Send
 
 
 class FastWay:
@@ -89,81 +82,75 @@ class FastWay:
         self._logs_all = services.settings.access_log == "all"
         self._routes = [(compile_path(one.path)[0], one) for one in routes]
         self._target_of = lru_cache(maxsize=256)(self._look_up)
-        self._waiting: list[tuple[WholePost, _Target, Question]] = []
+        self._waiting: list[tuple[_Asked, Question]] = []
 
-    def take(self, post: WholePost) -> bool:
-        """See to it that a request is answered by the end of this turn of the event loop.
+    def take(
+        self,
+        url: bytes,
+        given: Headers,
+        body: bytes,
+        client: tuple[str, int] | None,
+        send: Send,
+    ) -> bool:
+        """See to it that a whole POST is answered by the end of this turn of the event loop.
 
         Returns:
             False, the request has to go the ordinary way; nothing was done.
         """
         started = time.perf_counter()
-        target, headers = self._target_of(post.url), dict(post.headers)
+        target, headers = self._target_of(url), dict(given)
         if (
             target is None
-            or len(post.body) > self._largest
+            or len(body) > self._largest
             or self._guard.is_full
-            or len(headers) != len(post.headers)
+            or len(headers) != len(given)
             or not _UNUSUAL.isdisjoint(headers)
         ):
             return False
         facts = RequestFacts(request_id_for(headers.get(REQUEST_ID)).decode("ascii"))
-        request = Request(target.path, headers, post.body, started, facts)
-        route = UNKNOWN_ROUTE
+        request = Request(target.path, headers, body, started, facts)
+        asked = _Asked(request, UNKNOWN_ROUTE, client, send)
         try:
             self._services.access.check(target.need, headers)
-            route = target.route.path
+            asked = _Asked(request, target.route.path, client, send)
             question = target.route.read(self._services, request)
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
-            self._finish(post, request, route, _explain(request, error))
+            self._finish(asked, _explain(request, error))
             return True
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self.flush)
-        self._waiting.append((post, target, question))
+        self._waiting.append((asked, question))
         return True
 
     def flush(self) -> None:
         """Answer what waits, now."""
         waiting, self._waiting = self._waiting, []
-        for _, group in groupby(waiting, lambda one: id(one[2].served)):
+        for _, group in groupby(waiting, lambda one: id(one[1].served)):
             self._answer(list(group))
 
-    def _answer(self, group: Sequence[tuple[WholePost, _Target, Question]]) -> None:
+    def _answer(self, group: Sequence[tuple[_Asked, Question]]) -> None:
         try:
-            answers = answer(self._services, [question for _, _, question in group])
+            answers = answer(self._services, [question for _, question in group])
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
             if len(group) > 1:
                 # What is wrong with one must not be the others' fault.
                 for one in group:
                     self._answer([one])
                 return
-            answers = [_explain(group[0][2].request, error)]
-        for (post, target, question), found in zip(group, answers, strict=True):
-            self._finish(post, question.request, target.route.path, found)
+            answers = [_explain(group[0][0].request, error)]
+        for (asked, _), found in zip(group, answers, strict=True):
+            self._finish(asked, found)
 
-    def _finish(self, post: WholePost, request: Request, route: str, found: Answer) -> None:
+    def _finish(self, asked: _Asked, found: Answer) -> None:
         """Count, log and send an answer."""
+        request, route, client, send = asked
         seconds = time.perf_counter() - request.started
         self._services.metrics.requested(route, "POST", found.status, seconds)
         if found.status >= 500 or self._logs_all:
             token = current_request.set(request.facts)
-            self._context.answered("POST", request.path, post.client, found.status, seconds)
+            self._context.answered("POST", request.path, client, found.status, seconds)
             current_request.reset(token)
-        own = b"".join(b"%b: %b\r\n" % pair for pair in found.headers) if found.headers else b""
-        # As RFC 9112 has it, with the headers that every answer has.
-        post.send(
-            b"%b%bcontent-length: %d\r\ncontent-type: %b\r\n%b%bx-request-id: %b\r\n\r\n%b"
-            % (
-                _STATUS_LINES[found.status],
-                post.server_lines,
-                len(found.body),
-                found.content_type,
-                own,
-                _PROTECTIVE,
-                request.facts.request_id.encode(),
-                found.body,
-            )
-        )
+        send(found, request.facts.request_id)
 
     def _look_up(self, url: bytes) -> _Target | None:
         """The route of a URL that stands for its path letter by letter."""

@@ -12,9 +12,10 @@ from typing import Any, cast
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from mlops_for_mle.serving.fast import FastWay, WholePost
+from mlops_for_mle.serving.context import PROTECTIVE_HEADERS, Answer
+from mlops_for_mle.serving.fast import FastWay
 
 # Beside what arrives in one read, which uvloop makes 256 KiB at most.
 _LARGEST_HEAD = 64 * 1024
@@ -23,6 +24,7 @@ _UNREAD_SECONDS = 30.0
 _RESERVED_FILES = 96
 # What a client says when it would rather speak another protocol.
 _UPGRADE_HEADERS = frozenset({b"connection", b"upgrade", b"http2-settings"})
+_PROTECTIVE = b"".join(b"%b: %b\r\n" % pair for pair in PROTECTIVE_HEADERS)
 
 
 def allow_many_connections() -> None:
@@ -123,10 +125,13 @@ class ServingProtocol(HttpToolsProtocol):
         """Take note that the request is whole."""
         if self.parser.should_upgrade():
             return
-        if self._withheld is not None:
-            if self._is_taken(self._withheld):
+        if self._withheld is not None and self._fast is not None:
+            self._is_waiting = True
+            headers = cast(list[tuple[bytes, bytes]], self.scope["headers"])
+            if self._fast.take(self.url, headers, self._withheld, self.client, self._send_whole):
                 self._withheld = None
                 return
+            self._is_waiting = False
             self._go_the_ordinary_way()
         super().on_message_complete()
 
@@ -181,23 +186,26 @@ class ServingProtocol(HttpToolsProtocol):
             and not (self.expect_100_continue or self.flow.write_paused or self.is_busy)
         )
 
-    def _is_taken(self, body: bytes) -> bool:
-        if self._fast is None:
-            return False
-        headers = cast(list[tuple[bytes, bytes]], self.scope["headers"])
-        lines = b"".join(b"%b: %b\r\n" % pair for pair in self.server_state.default_headers)
-        post = WholePost(self.url, headers, body, self.client, lines, self._send_whole)
-        self._is_waiting = True
-        if self._fast.take(post):
-            return True
+    def _send_whole(self, answer: Answer, request_id: str) -> None:
+        """Send an answer, as RFC 9112 has it, with the headers that every answer has."""
         self._is_waiting = False
-        return False
-
-    def _send_whole(self, answer: bytes) -> None:
-        self._is_waiting = False
-        if not self.transport.is_closing():
-            self.transport.write(answer)
-            self.on_response_complete()
+        if self.transport.is_closing():
+            return
+        own, ours = answer.headers, self.server_state.default_headers
+        self.transport.write(
+            b"%b%bcontent-length: %d\r\ncontent-type: %b\r\n%b%bx-request-id: %b\r\n\r\n%b"
+            % (
+                STATUS_LINE[answer.status],
+                b"".join(b"%b: %b\r\n" % pair for pair in ours),
+                len(answer.body),
+                answer.content_type,
+                b"".join(b"%b: %b\r\n" % pair for pair in own),
+                _PROTECTIVE,
+                request_id.encode(),
+                answer.body,
+            )
+        )
+        self.on_response_complete()
 
     def _answer_what_waits(self) -> None:
         if self._fast is not None and self._is_waiting:
