@@ -24,6 +24,7 @@ from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.releases.predictor import Predictions
 from mlops_for_mle.serving.documents import (
     LONGEST_EXPLAINED,
+    REFUSALS,
     ROWS,
     VALUES,
     Text,
@@ -60,9 +61,7 @@ class Rows(NamedTuple):
     """Rows that fit the contract.
 
     Attributes:
-        count: How many.
         text: Their JSON, for the prediction log.
-        form: How they stand there.
         matrix: As the contract's encoding has them; None where one row waits for others.
         columns: The values of that row.
     """
@@ -84,10 +83,7 @@ _DECODER_OF_COLUMNS = msgspec.json.Decoder(_ByColumns)
 class Codec:
     """What a contract determines of requests and answers.
 
-    Attributes:
-        features: The contract's features.
-        names: Theirs, in their order.
-        encoder: Encodes their values for the model.
+    What cannot be read raises ProblemError 422, which names every field that is wrong.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -117,12 +113,12 @@ class Codec:
         }
 
     def read(self, body: bytes) -> Rows:
-        """Read a row as an object, a list of them, or ``{"columns": {feature: [values]}}``.
-
-        Raises:
-            ProblemError: 422, the body holds no such rows; names every field that is wrong.
-        """
-        return read_json(body, self._read, self.row_words)
+        """Read a row as an object, a list of them, or ``{"columns": {feature: [values]}}``."""
+        try:
+            columns = self._columns_of([self._decode_row(body)])
+        except (*REFUSALS, ValueError):
+            return read_json(body, self._read, self.row_words)
+        return Rows(1, body, Form.ONE, None, columns)
 
     def _read(self, text: bytes) -> Rows:
         text = text.strip()
@@ -135,28 +131,24 @@ class Codec:
                 allowed = f"an object with a list for each of {', '.join(self.names)}"
                 raise refused(COLUMNS_KEY, "is no object", allowed)
             return self.read_columns(fields(raw, COLUMNS_KEY), COLUMNS_KEY, raw)
-        try:
-            columns = self._columns_of([self._decode_row(text)])
-        except (msgspec.ValidationError, ValueError):
-            reading = Reading(self)
-            columns = [(one,) for one in reading.row(plain(text), "")]
-            reading.faults.raise_if_any()
+        reading = Reading(self)
+        columns = [(one,) for one in reading.row(plain(text), "")]
+        reading.faults.raise_if_any()
         return Rows(1, text, Form.ONE, None, columns)
 
     def read_list(self, text: Text, where: str = "", *, lenient: bool = False) -> Rows:
-        """Read a list of rows.
-
-        Args:
-            text: Its JSON.
-            where: Where it stands in the body.
-            lenient: As for ``Reading``.
-
-        Raises:
-            ProblemError: 422.
-        """
+        """Read a list of rows that stands somewhere in the body."""
         reading, start = Reading(self, where, lenient=lenient), 0
         for piece in pieces(text, ROWS):
-            columns = self._read_rows(reading, piece, start)
+            columns: Columns
+            try:
+                columns = self._columns_of(self._decode_rows(piece))
+            except (msgspec.ValidationError, ValueError) as error:
+                if len(piece) > LONGEST_EXPLAINED:
+                    raise refused(where, f"does not fit: {error}", self.row_words) from None
+                given = enumerate(plain(piece), start)
+                rows = [reading.row(one, f"{where}[{at}]") for at, one in given]
+                columns = list(zip(*rows, strict=True))
             for name, values in zip(self.names, columns, strict=False):
                 reading.add(name, values)
             start += len(columns[0]) if columns else 0
@@ -165,15 +157,9 @@ class Codec:
     def read_columns(
         self, given: Mapping[str, Text | Values], where: str, text: Text | None = None
     ) -> Rows:
-        """Read lists of one length, one value a row.
+        """Read lists of one length, one value a row: their JSON, or the values themselves.
 
-        Args:
-            given: For each feature the JSON of its list, or the values themselves.
-            where: Where they stand in the body.
-            text: The JSON of all; None to be lenient, as ``Reading`` has it.
-
-        Raises:
-            ProblemError: 422.
+        Strictly where ``text``, the JSON of all, is given, else leniently.
         """
         reading = Reading(self, where, lenient=text is None)
         if text is not None:
@@ -199,11 +185,7 @@ class Codec:
     ) -> bytes:
         """The body that answers rows in the form in which they were given.
 
-        Args:
-            rows: What was asked.
-            predictions: The answers.
-            texts: The same as ``texts_of`` writes them.
-            prediction_id: The id of the request's predictions.
+        ``texts`` are the predictions as ``texts_of`` writes them.
         """
         codes, found = predictions.values.tolist(), predictions.probabilities
         if rows.form is Form.COLUMNS:
@@ -231,17 +213,6 @@ class Codec:
             answer["probabilities"] = dict(zip(self._labels, chances, strict=True))
         return encode({**answer, "prediction_id": name, **self._release})
 
-    def _read_rows(self, reading: "Reading", text: Text, start: int) -> Columns:
-        """The columns of a list of rows, the first of which has the number ``start``."""
-        try:
-            return self._columns_of(self._decode_rows(text))
-        except (msgspec.ValidationError, ValueError) as error:
-            if len(text) > LONGEST_EXPLAINED:
-                raise refused(reading.where, f"does not fit: {error}", self.row_words) from None
-        given = enumerate(plain(text), start)
-        rows = [reading.row(one, f"{reading.where}[{at}]") for at, one in given]
-        return list(zip(*rows, strict=True))
-
     def _columns_of(self, rows: Sequence[Any]) -> Columns:
         """The columns of decoded rows; ValueError, a time is not allowed."""
         columns = list(zip(*map(msgspec.structs.astuple, rows), strict=True))
@@ -251,12 +222,7 @@ class Codec:
 
 
 class Reading:
-    """Rows of one body as they are read: checked, encoded, and written for the prediction log.
-
-    Attributes:
-        faults: Takes what is wrong.
-        where: Where the rows stand in the body.
-    """
+    """Rows of one body as they are read: checked, encoded, and written for the prediction log."""
 
     def __init__(self, codec: Codec, where: str = "", *, lenient: bool = False) -> None:
         """Begin without rows; a lenient one ignores unknown fields, and casts text and numbers."""
@@ -325,11 +291,7 @@ class Reading:
             self.add(name, self.values(name, values, paths))
 
     def done(self, form: Form, text: Text = b"") -> Rows:
-        """All that was read, with its text.
-
-        Raises:
-            ProblemError: 422, something was wrong, there are no rows, or not one length.
-        """
+        """All that was read, unless something was wrong with it."""
         found, faults = self._encoded, self.faults
         lengths = {
             name: sum(one.shape[1] for one in parts) for name, parts in found.items() if parts
@@ -366,18 +328,10 @@ def check_fields(
     *,
     may_lack: Container[str] = (),
 ) -> dict[str, Any]:
-    """Check the fields of one row.
-
-    Args:
-        given: Plain values by name.
-        features: What they may be.
-        faults: Takes what is wrong.
-        path: Where the row stands.
-        precision: Of the model that is to take them.
-        may_lack: Fields that may be left out, and then have no value.
+    """Check the plain values of one row, whose fields ``may_lack`` may be left out.
 
     Returns:
-        The values in the types that the table holds; null for what may be missing, or is wrong.
+        The values in the types that the table holds; None for what may be missing, or is wrong.
     """
     prefix = f"{path}." if path else ""
     found = {}

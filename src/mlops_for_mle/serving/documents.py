@@ -1,7 +1,8 @@
 """Reads the JSON of a body so that no body takes much memory or time, whatever is in it.
 
 msgspec decodes what a type describes, and long lists in pieces of some 64 KiB. What it refuses is
-read again by Python's own reader, to say what is wrong, unless it is long.
+read again by Python's own reader, to say what is wrong, unless it is long. What is no such JSON
+raises ProblemError 422, or one of ``REFUSALS``, of which ``read_json`` makes one.
 """
 
 import json
@@ -43,11 +44,7 @@ _RAW = msgspec.json.Decoder(msgspec.Raw)
 
 
 def read_json(body: bytes, read: Callable[[bytes], Found], allowed: str = "an object") -> Found:
-    """Let a reader read a body; what it refuses, it is given again as ``json_text`` has it.
-
-    Raises:
-        ProblemError: 422, it is no JSON, or the reader refuses it.
-    """
+    """Let a reader read a body; what it refuses, it is given again as ``json_text`` has it."""
     try:
         return read(body)
     except REFUSALS:
@@ -59,11 +56,7 @@ def read_json(body: bytes, read: Callable[[bytes], Found], allowed: str = "an ob
 
 
 def json_text(body: bytes) -> bytes:
-    """The JSON of a body: without a byte order mark, and null for NaN, which Python writes.
-
-    Raises:
-        ProblemError: 422, it is empty, not UTF-8, not JSON or nested too deeply.
-    """
+    """The JSON of a body: without a byte order mark, and null for NaN, which Python writes."""
     text = body.removeprefix(_BOM).strip()
     if not text:
         raise refused("", "the body is empty", "JSON")
@@ -97,11 +90,7 @@ def fields(text: Text, where: str = "") -> dict[str, memoryview]:
 
 
 def plain(text: Text) -> Any:
-    """Everything in a text that is not long.
-
-    Raises:
-        MsgspecError: It is long, or holds NaN.
-    """
+    """Everything in a text that is not long."""
     if len(text) > LONGEST_EXPLAINED:
         raise msgspec.ValidationError(f"is longer than {LONGEST_EXPLAINED >> 10} KiB")
     # Of bytes it would guess the encoding.
@@ -110,11 +99,7 @@ def plain(text: Text) -> Any:
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """The fields of a small body that is one object.
-
-    Raises:
-        ProblemError: 422, it is none, or long.
-    """
+    """The fields of a small body that is one object."""
     document = read_json(body, plain)
     if not isinstance(document, dict):
         raise refused("", "the body is no object", "an object", shown(document))
@@ -122,11 +107,7 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 
 def pieces(text: Text, boundary: re.Pattern[bytes]) -> Iterator[Text]:
-    """Cut the text of a long list into texts of lists, between elements of one kind.
-
-    Raises:
-        ProblemError: 400, nobody waits for the answer any more.
-    """
+    """Cut the text of a long list into texts of lists, unless nobody waits for the answer."""
     if len(text) <= PIECE:
         yield text
         return

@@ -4,7 +4,7 @@ Every error is a ``ProblemError`` until it leaves. Then ``/invocations`` words i
 ``/v2`` as the Open Inference Protocol does, and everything else as a problem document (RFC 9457).
 """
 
-import math
+import json
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -33,7 +33,6 @@ class FieldError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         path: Where it stands, such as ``length``; empty for the body as a whole.
         message: What is wrong, as the rest of a sentence about it.
         given: The value as JSON, shortened; None where there is no value.
-        allowed: What would be right.
     """
 
     path: str
@@ -91,22 +90,14 @@ class Faults:
         self.found: list[FieldError] = []
 
     def add(self, path: str, message: str, allowed: str, given: Any = msgspec.UNSET) -> None:
-        """Note one fault; ``given`` is the value itself, where there is one.
-
-        Raises:
-            ProblemError: 422, enough was found.
-        """
+        """Note one fault; ``given`` is the value itself, where there is one."""
         told = None if given is msgspec.UNSET else shown(given)
         self.found.append(FieldError(readable(path, _LONGEST_PATH), message, told, allowed))
         if len(self.found) >= MOST_FAULTS:
             self.raise_if_any()
 
     def raise_if_any(self) -> None:
-        """Refuse the request if anything is wrong.
-
-        Raises:
-            ProblemError: 422.
-        """
+        """Refuse the request if anything is wrong."""
         if self.found:
             raise unprocessable(*self.found)
 
@@ -156,17 +147,7 @@ def worded(problem: ProblemError, path: str) -> tuple[int, bytes, bytes]:
 
 def shown(value: object) -> str:
     """A value as JSON, shortened."""
-    match value:
-        case list():
-            return f"a list of {len(value)}"
-        case dict():
-            return f"an object of {len(value)} fields"
-        case None | bool() | str():
-            given = readable(value) if isinstance(value, str) else value
-            return msgspec.json.encode(given).decode()
-        case float() if not math.isfinite(value):
-            return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
-    return readable(str(value))
+    return readable(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def readable(text: str, longest: int = 80) -> str:

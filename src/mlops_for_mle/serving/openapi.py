@@ -41,10 +41,8 @@ _API_KEY = {
 def router(services: "Services", modules: Sequence[ModuleType]) -> APIRouter:
     """The document's route; it is made once for each release.
 
-    Args:
-        services: Knows the release in service.
-        modules: Of the routes: ``operations(served)`` of one gives bodies and answers by path,
-            ``schemas(contract)`` components.
+    ``operations(served)`` of a module gives bodies and answers by path, ``schemas(contract)``
+    components.
     """
     found = APIRouter(include_in_schema=False)
     made: dict[str, Any] = {}

@@ -39,14 +39,14 @@ from mlops_for_mle.serving.openapi import (
 )
 from mlops_for_mle.serving.releases import Served
 
-_ROWS_AT_ONCE = 10_000
-
-_DESCRIPTION = """Rows are answered in the form in which they are given:
-
-- one row as an object is answered by an object,
-- a list of rows is answered by a list of such objects, in the same order,
-- rows by columns are answered by columns; this is the quickest form for many rows.
-"""
+_FORMS = (
+    "A row as an object is answered by an object, a list of them by a list in the same order, and "
+    "rows by columns by columns, which is the quickest form for many rows."
+)
+_FOR_A_FORM = (
+    "For a form that predicts while somebody types: neither logged nor counted as a prediction, "
+    "and without a prediction_id."
+)
 FAILURES = {
     "400": "The client left in the middle of the body",
     "408": "The body did not arrive in time",
@@ -55,15 +55,6 @@ FAILURES = {
     "429": "The server works on as many requests as it may",
     "503": "No release is loaded, or the prediction log can keep no more",
     "504": "The prediction took too long",
-}
-_UNFIT = {"422": "A row does not fit the contract; names every field that is wrong"}
-
-_PREDICTION_ID: dict[str, Schema] = {
-    "prediction_id": {
-        "type": "string",
-        "description": "Names the prediction in the log and for feedback: a UUID of version 7; row "
-        "i of several rows of one request is named <id>-<i>, counted from 0",
-    }
 }
 
 
@@ -81,13 +72,11 @@ class Answered(NamedTuple):
     """A question with its predictions.
 
     Attributes:
-        question: What was asked.
-        prediction_id: The id of its predictions. With one row it is that row's id; row ``i`` of
-            several has the id ``<prediction_id>-<i>``, counted from 0.
+        prediction_id: With one row it is that row's id; row ``i`` of several has the id
+            ``<prediction_id>-<i>``, counted from 0.
         answered_at: Nanoseconds since 1970, UTC.
         latency_seconds: From the arrival of the request to its prediction.
-        predictions: One answer a row.
-        texts: The same as JSON lists: the values, and the probabilities of each class.
+        texts: The predictions as JSON lists: the values, and the probabilities of each class.
         counts: How often each class was predicted; of a regression the number of rows.
     """
 
@@ -101,21 +90,14 @@ class Answered(NamedTuple):
 
 
 class HotRoute(NamedTuple):
-    """A route that predicts: its path, and what reads a question out of a request.
-
-    ``read`` raises ProblemError for what it cannot read.
-    """
+    """A route that predicts: its path, and what reads a question out of a request."""
 
     path: str
     read: Callable[[Services, Request], Question]
 
 
 def served_by(services: Services) -> Served:
-    """The release in service; taken once a request.
-
-    Raises:
-        ProblemError: 503, none is loaded yet.
-    """
+    """The release in service, taken once a request; raises ProblemError 503 before the first."""
     served = services.releases.current
     if served is None:
         raise not_ready(services.releases.obstacle())
@@ -131,7 +113,10 @@ def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
             took too long. Then nothing was kept.
     """
     served = questions[0].served
-    values, chances = _predict(served, served.codec.matrix([one.rows for one in questions]))
+    matrix = served.codec.matrix([one.rows for one in questions])
+    values, chances = served.predictor.predict(matrix)
+    if not np.isfinite(values if chances is None else chances).all():
+        raise refused("", "the model has no finite answer", "values it was trained on")
     seconds = services.settings.request_timeout_seconds
     now, answered_at, start = time.perf_counter(), time.time_ns(), 0
     answered = []
@@ -155,25 +140,20 @@ def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
 def router(services: Services) -> fastapi.APIRouter:
     """The routes."""
     found = fastapi.APIRouter(tags=["prediction"])
-    add_hot_route(
-        found,
-        services,
-        PREDICT,
-        summary="Predict one row or many",
-        description=_DESCRIPTION,
-        operation_id="predict",
-        responses=problems(FAILURES | _UNFIT),
-    )
-    add_hot_route(
-        found,
-        services,
-        PREVIEW,
-        summary="Predict one row without keeping it",
-        description="For a form that predicts while somebody types: neither logged nor counted as "
-        "a prediction, and without a prediction_id.",
-        operation_id="preview",
-        responses=problems(FAILURES | _UNFIT),
-    )
+    unfit = {"422": "A row does not fit the contract; names every field that is wrong"}
+    for route, name, summary, description in (
+        (PREDICT, "predict", "Predict one row or many", _FORMS),
+        (PREVIEW, "preview", "Predict one row without keeping it", _FOR_A_FORM),
+    ):
+        add_hot_route(
+            found,
+            services,
+            route,
+            summary=summary,
+            description=description,
+            operation_id=name,
+            responses=problems(FAILURES | unfit),
+        )
     return found
 
 
@@ -238,25 +218,10 @@ PREDICT = HotRoute("/predict", _read_predict)
 PREVIEW = HotRoute("/predict/preview", _read_preview)
 
 
-def _predict(served: Served, matrix: np.ndarray) -> Predictions:
-    predict, starts = served.predictor.predict, range(0, len(matrix), _ROWS_AT_ONCE)
-    found, *more = (predict(matrix[at : at + _ROWS_AT_ONCE]) for at in starts)
-    if more:
-        values, chances = zip(found, *more, strict=True)
-        by_class = None if found.probabilities is None else np.concatenate(chances)
-        found = Predictions(np.concatenate(values), by_class)
-    numbers = found.values if found.probabilities is None else found.probabilities
-    if not np.isfinite(numbers).all():
-        raise refused("", "the model has no finite answer", "values it was trained on")
-    return found
-
-
 def _counts(served: Served, predictions: Predictions) -> dict[int | None, int]:
-    """How often each class was predicted.
+    """How often each class was predicted; refuses one that is none of the contract's.
 
-    Raises:
-        ProblemError: 500, one is none of the contract's; a model of more classes passes every
-            check when its example shows none of the others.
+    A model of more classes passes every check when its example shows none of the others.
     """
     labels = served.contract.target.labels
     if not labels:
@@ -275,12 +240,16 @@ def _counts(served: Served, predictions: Predictions) -> dict[int | None, int]:
 
 def operations(served: Served) -> dict[str, Schema]:
     """What the document says of the routes, for a release."""
-    row = row_schema(served.contract, served.manifest.precision)
-    release = {"model_version": {"type": "integer"}, "release": {"type": "string"}}
-    of_row = prediction_schemas(served)
-    preview, one = object_of(of_row | release), object_of(of_row | _PREDICTION_ID | release)
+    row, of_row = row_schema(served.contract, served.manifest.precision), prediction_schemas(served)
+    release: dict[str, Schema] = {
+        "model_version": {"type": "integer"},
+        "release": {"type": "string"},
+    }
+    words = "For feedback; row i of several rows of one request is named <id>-<i>, counted from 0"
+    named = {"prediction_id": {"type": "string", "description": words}} | release
+    preview, one = object_of(of_row | release), object_of(of_row | named)
     lists = object_of({name: {"type": "array"} for name in row["properties"]}, row["required"])
-    columns = object_of({COLUMNS_KEY: {"type": "object"}} | _PREDICTION_ID | release)
+    columns = object_of({COLUMNS_KEY: {"type": "object"}} | named)
     rows = [row, {"type": "array", "items": row, "minItems": 1}, object_of({COLUMNS_KEY: lists})]
     answers = [one, {"type": "array", "items": one}, columns]
     given = example_row(served.contract)
