@@ -176,16 +176,15 @@ def test_compressed_bodies_are_taken_or_refused(tmp_path, iris, compress, encodi
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("content_type", ["text/html", "application/json; charset=utf-16"])
-def test_another_content_type_is_answered_with_415(tmp_path, iris, path, content_type):
+def test_another_content_type_is_answered_with_415(tmp_path, iris, path):
     services = make(tmp_path, iris)
 
     async def ask() -> None:
         async with client(services) as asking:
-            headers = {"content-type": content_type}
+            headers = {"content-type": "text/html"}
             answer = await asking.post(path, content=b"{}", headers=headers)
             assert answer.status_code == 415
-            assert content_type in retold(answer)
+            assert "text/html" in retold(answer)
 
     asyncio.run(ask())
 

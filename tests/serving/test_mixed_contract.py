@@ -155,51 +155,6 @@ def test_tensors_of_each_feature_are_answered_in_json_and_binary(services):
     assert inputs[4] == {"name": 'the "plan"', "datatype": "BYTES", "shape": [-1]}
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ('the "plan"', "gold", "is no known category"),
-        ('the "plan"', None, "is missing"),
-        ('the "plan"', 1, "is no text"),
-        ("channel", " ", "is blank; a missing value is null"),
-        ("channel", "\x00", "is no text that can be kept"),
-        ("channel", "x" * 1001, "is too long"),
-        ("region code", 7, "is no known category"),
-        ("region code", "20", "is no whole number"),
-        ("region code", True, "is no whole number"),
-        ("region code", 1e400, "is no whole number"),
-        ("is new", 1, "is neither true nor false"),
-        ("가입일", "1999-12-31", "is too early"),
-        ("가입일", "2025-03-01T10:00", "has a time of day"),
-        ("가입일", "yesterday", "is no date"),
-        ("last seen", 5, "is no time"),
-        ("월 요금", "12", "is no number"),
-        ("월 요금", -1, "is too small"),
-    ],
-)
-def test_a_wrong_value_is_named_with_its_reason(services, name, value, message):
-    body = json.dumps(ROW | {name: value}).replace("Infinity", "1e400")
-
-    answers = [
-        call(services, "POST", "/predict", content=body, headers=JSON),
-        call(services, "POST", "/predict", content=f"[{body}]", headers=JSON),
-    ]
-
-    for answer, prefix in zip(answers, ("", "[0]."), strict=True):
-        assert paths_of(answer) == [prefix + name]
-        assert answer.json()["errors"][0]["message"] == message
-
-
-def test_a_lone_surrogate_is_refused(services):
-    body = json.dumps(ROW)
-
-    surrogate = call(
-        services, "POST", "/predict", content=body.replace('"fax"', '"\\ud800"'), headers=JSON
-    )
-
-    assert paths_of(surrogate) == ["channel"]
-
-
 def test_a_preview_answers_the_row_and_recent_predictions_show_it(services):
     assert post(services, "/predict/preview", ROW).json()["churn"] in ("stays", "leaves")
     post(services, "/predict", [ROW, ROW])

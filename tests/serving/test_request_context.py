@@ -114,23 +114,6 @@ def test_a_probe_that_waits_for_the_first_release_is_logged_once_a_state(setting
     assert [record.status for record in caplog.records] == [503, 503]
 
 
-def test_lines_about_a_large_body_have_the_request_id(settings, iris, caplog):
-    client = Client(settings, iris)
-    seen: list[RequestFacts | None] = []
-    predictor = client.services.releases.current.predictor
-    predict = predictor.predict
-
-    def noting(rows):
-        seen.append(current_request.get())
-        return predict(rows)
-
-    predictor.predict = noting
-    answer = client("POST", "/predict", json=[IRIS_ROW] * 1000, headers={"X-Request-ID": "large-1"})
-
-    assert answer.status_code == 200
-    assert [facts.request_id for facts in seen] == ["large-1"]
-
-
 def test_the_text_log_writes_no_raw_control_characters():
     record = make_record("GET /%s answered 404", status=404)
     record.args = ("a\x1b[2J\rb\nc",)

@@ -304,16 +304,16 @@ async def work(
 
 
 def media_type(headers: Headers, *allowed: str, may_be_missing: bool = False) -> str | None:
-    """The type that the client says its body has; raises ProblemError 415 where it is another."""
+    """The type that the client says its body has; ProblemError 415, it is another."""
     declared = headers.get(b"content-type")
     if declared is None and may_be_missing:
         return None
-    kind = (declared or b"").decode("latin-1").partition(";")[0].strip().lower()
-    if kind in allowed:
-        return kind
+    kind, _, parameters = (declared or b"").decode("latin-1").lower().partition(";")
+    if kind.strip() in allowed and ("charset" not in parameters or "utf-8" in parameters):
+        return kind.strip()
     raise ProblemError(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        f"Content-Type is {kind or 'missing'}; allowed: {', '.join(allowed)}",
+        f"Content-Type is {kind or 'missing'}; allowed: {', '.join(allowed)} in UTF-8",
         headers={"Accept": "application/json"},
     )
 
