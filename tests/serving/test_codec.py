@@ -16,7 +16,7 @@ from mlops_for_mle.contract.columns import encode_rows, typed_columns
 from mlops_for_mle.contract.encoding import encode
 from mlops_for_mle.contract.rules import fault, read_time
 from mlops_for_mle.serving import documents, mlflow, oip
-from mlops_for_mle.serving.codec import Codec, Form, Rows
+from mlops_for_mle.serving.codec import MOST_ROWS, Codec, Form, Rows
 from mlops_for_mle.serving.errors import FieldError, ProblemError
 from mlops_for_mle.serving.logs import RequestFacts, current_request
 from tests.contract.strategies import allowed_values, any_values, contracts
@@ -321,6 +321,13 @@ def test_no_long_body_that_is_refused_takes_much_memory(body, read):
     tracemalloc.stop()
 
     assert peak < 7 * len(body)
+
+
+def test_the_rows_of_a_request_are_bounded():
+    columns = {"columns": {name: [1] * (MOST_ROWS + 1) for name in IRIS_ROW}}
+
+    for document in (columns, [IRIS_ROW] * (MOST_ROWS + 1)):
+        assert refusal(IRIS, json.dumps(document)).errors[0].message == "has too many rows"
 
 
 def test_nobody_reads_on_for_a_client_that_has_left():

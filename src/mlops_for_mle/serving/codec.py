@@ -39,6 +39,8 @@ from mlops_for_mle.serving.documents import (
 from mlops_for_mle.serving.errors import Faults, refused
 
 COLUMNS_KEY = "columns"
+MOST_ROWS = 100_000
+"""Of one request, which bounds its memory: an answer may be many times as long as its rows."""
 
 _BOOLEANS = {"true": True, "1": True, 1: True, "false": False, "0": False, 0: False}
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
@@ -228,6 +230,7 @@ class Reading:
         """Begin without rows; a lenient one ignores unknown fields, and casts text and numbers."""
         self.faults, self.where = Faults(), where
         self._codec, self._lenient = codec, lenient
+        self._lengths: dict[str, int] = {}
         self._encoded: dict[str, list[Matrix]] = {name: [] for name in codec.names}
         self._texts: dict[str, list[bytes]] = {name: [] for name in codec.names}
 
@@ -266,6 +269,9 @@ class Reading:
 
     def add(self, name: str, values: Sequence[Any]) -> None:
         """Append values to a column."""
+        self._lengths[name] = length = self._lengths.get(name, 0) + len(values)
+        if length > MOST_ROWS:
+            raise refused(self.where, "has too many rows", f"at most {MOST_ROWS} a request")
         self._encoded[name].append(self._codec.encoder.feature(name, values))
         if self._lenient:
             self._texts[name].append(encode(values)[1:-1])
@@ -292,10 +298,7 @@ class Reading:
 
     def done(self, form: Form, text: Text = b"") -> Rows:
         """All that was read, unless something was wrong with it."""
-        found, faults = self._encoded, self.faults
-        lengths = {
-            name: sum(one.shape[1] for one in parts) for name, parts in found.items() if parts
-        }
+        found, faults, lengths = self._encoded, self.faults, self._lengths
         size = max(lengths.values(), default=0)
         if len(set(lengths.values())) > 1:
             told = ", ".join(f"{name} has {length}" for name, length in lengths.items())

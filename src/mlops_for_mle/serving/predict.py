@@ -41,7 +41,8 @@ from mlops_for_mle.serving.releases import Served
 
 _FORMS = (
     "A row as an object is answered by an object, a list of them by a list in the same order, and "
-    "rows by columns by columns, which is the quickest form for many rows."
+    "rows by columns by columns, which is the quickest form for many rows, of which 100,000 may be "
+    "in one request."
 )
 _FOR_A_FORM = (
     "For a form that predicts while somebody types: neither logged nor counted as a prediction, "
