@@ -230,3 +230,27 @@ def repeated(body: str, name: str) -> str:
     """The body with one more of a key, in front of the one that it has."""
     assert body.count(f'"{name}":') >= 1
     return body.replace(f'"{name}":', f'"{name}": null, "{name}":', 1)
+
+
+@pytest.mark.parametrize("form", ["dataframe_split", "dataframe_records", "instances", "inputs"])
+@pytest.mark.parametrize("count", [1, 300])
+def test_a_key_that_is_given_twice_is_refused_as_by_predict(
+    ours: TestClient, form: str, count: int
+):
+    rows = {
+        "dataframe_split": {"columns": NAMES, "data": [ROW] * count},
+        "dataframe_records": RECORDS[:1] * count,
+        "instances": RECORDS[:1] * count,
+        "inputs": {name: [RECORDS[0][name]] * count for name in NAMES},
+    }[form]
+    body = json.dumps({form: rows})
+    assert ours.post("/invocations", content=body, headers={"Content-Type": JSON}).is_success
+
+    inner = "data" if form == "dataframe_split" else "petal_width"
+    for key in (form, inner):
+        answer = ours.post(
+            "/invocations", content=repeated(body, key), headers={"Content-Type": JSON}
+        )
+
+        assert answer.status_code == 400
+        assert f"{key}: is given more than once" in answer.json()["message"]

@@ -242,3 +242,23 @@ def test_a_wrong_header_length_is_refused(direct: TestClient, length):
     )
 
     assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("key", ["inputs", "name", "shape", "data", "datatype", "id", "extra"])
+@pytest.mark.parametrize("rows", [1, 300])
+def test_a_key_that_is_given_twice_is_refused(direct: TestClient, key: str, rows: int):
+    tensor = {
+        "name": "features",
+        "shape": [rows, 4],
+        "datatype": "FP64",
+        "data": [value for _ in range(rows) for value in IRIS_ROW.values()],
+        "parameters": {"extra": 'a "quoted" text'},
+    }
+    body = json.dumps({"id": "mine", "inputs": [tensor]})
+    url = "/v2/models/iris/infer"
+    assert direct.post(url, content=body).status_code == 200
+
+    answer = direct.post(url, content=body.replace(f'"{key}":', f'"{key}": 1, "{key}":', 1))
+
+    assert answer.status_code == 400
+    assert f"{key}: is given more than once" in answer.json()["error"]
