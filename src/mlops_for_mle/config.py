@@ -45,6 +45,7 @@ class Globals(Configuration):
     csv_encoding: Text
     csv_separator: Text
     csv_decimal: Text
+    csv_header: Annotated[bool, Field(strict=True)]
     parquet_path: Text
     source_table: Text | None
     source_query: Text | None

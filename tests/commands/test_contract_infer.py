@@ -15,6 +15,8 @@ from sqlalchemy import text
 from mlops_for_mle.cli import cli
 from mlops_for_mle.commands.project import read_configuration, read_contract
 from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.pipelines.data_ingestion.nodes import to_contract, validate
+from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
 from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 from tests.conftest import PROJECT
 from tests.integration.projects import copy_project
@@ -97,6 +99,38 @@ def test_how_a_csv_file_is_written_is_recorded_for_ingestion(folder: Path) -> No
     pd.testing.assert_frame_equal(reader.load(), rows, check_dtype=False)
 
 
+def test_a_file_as_people_have_it_is_read_the_same_by_ingestion(folder: Path) -> None:
+    """Without a header, with blanks, marks of missing values and a separator too many."""
+    lines = [
+        f"{'?' if n % 9 == 0 else n % 7}, {'NA' if n % 11 == 0 else 'Seoul'}, {n % 4 < 2},"
+        for n in range(ROWS)
+    ]
+    (folder / "people.data").write_text("\n".join(lines), "utf-8")
+
+    said = infer(folder, place="people.data", target="c2", **{"no-header": True, "missing": "NA"})
+
+    assert "read with csv_header: false" in said
+    parameters = read_configuration(folder, "orders")["parameters"]
+    options = IngestionOptions.model_validate(parameters["ingestion"])
+    assert options.missing_marks == {"c0": ("?",), "c1": ("NA",)}
+    entry = read_configuration(folder, "orders")["catalog"]["source_rows"]
+    rows = FileSourceDataset(**{key: entry[key] for key in ("format", "filepath", "form")}).load()
+    contract = read_contract(folder, "orders")
+    accepted = validate(*to_contract(rows, contract, options), contract, options).accepted
+    assert len(accepted) == ROWS
+    assert accepted["c0"][:3].tolist() == [pd.NA, 1, 2]
+    assert accepted["c1"].isna().sum() == len(range(0, ROWS, 11))
+    assert accepted["c2"][:3].tolist() == ["True", "True", "False"]
+
+
+def test_a_first_line_that_is_data_is_told_with_the_way_out(folder: Path) -> None:
+    (folder / "iris.data").write_text("5.1,3.5,setosa\n" * 30, "utf-8")
+
+    said = complaint(folder, place="iris.data", target="c2")
+
+    assert "has no column 'c2' (it has 5.1, 3.5, setosa). If these are data, --no-header" in said
+
+
 def test_a_parquet_file_gives_the_types_that_it_has(folder: Path) -> None:
     rows = pd.DataFrame(
         {
@@ -170,16 +204,16 @@ def test_nothing_that_a_person_wrote_is_overwritten_unless_forced(folder: Path) 
     [
         ({"place": "nowhere.csv"}, "No such file or directory"),
         ({"name": "iris"}, "--name: conf/base has a contract 'iris' already"),
-        ({"env": "base"}, "--env: conf/base is the shipped example"),
-        ({"env": "local"}, "--env: conf/local is read by every command without --env; name"),
-        ({"env": "postgres"}, "--env: data/postgres, where its files would go, is a folder of"),
+        ({"env": "base"}, "--env: base is a folder of the project's own, in conf or data"),
+        ({"env": "local"}, "--env: local is a folder of the project's own"),
+        ({"env": "postgres"}, "--env: postgres is a folder of the project's own"),
         ({"env": "../new"}, "--env: expected letters, digits"),
         ({"name": "Big Name", "env": "new"}, "name: String should match pattern"),
         ({"target": "return"}, "did you mean 'returned'?"),
         ({"kind": "parquet"}, "orders.csv: Parquet magic bytes not found"),
         ({"encoding": "utf-16-le"}, "orders.csv: is no UTF-16-LE text"),
         ({"encoding": "klingon"}, "unknown encoding: klingon"),
-        ({"encoding": "utf-8", "kind": "parquet"}, "--encoding: is for --csv only"),
+        ({"encoding": "utf-8", "kind": "parquet"}, "--encoding and --no-header are for --csv"),
         ({"kind": "table", "place": "orders_data"}, "a table that it reads; name another."),
     ],
 )

@@ -10,7 +10,8 @@ from click.testing import CliRunner, Result
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, MemoryDataset
 
-from mlops_for_mle.commands.model import model_commands, project_summary
+from mlops_for_mle.cli import cli
+from mlops_for_mle.commands.model import project_summary
 from mlops_for_mle.hooks import ProjectHooks
 from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.settings import HOOKS
@@ -45,7 +46,7 @@ def project(
 def kedro_model(project: RegistryProject) -> Kedro:
     def run(*arguments: str, code: int = 0) -> Result:
         metadata = bootstrap_project(project.folder)
-        found = CliRunner().invoke(model_commands, list(arguments), obj=metadata)
+        found = CliRunner().invoke(cli, ["model", *arguments], obj=metadata)
         assert found.exit_code == code, found.output
         assert "Traceback" not in found.output
         return found
@@ -153,7 +154,7 @@ def test_the_summary_tells_where_the_project_stands(
     assert "  rows       0 in iris_data, 0 rejected\n" in before
     assert "  candidate  version 2, validation accuracy 0.6533\n" in before
     assert (
-        "  decision   rejected: validation accuracy 0.6533 misses the threshold 0.9000; " in before
+        "  decision   rejected: validation accuracy 0.6533 misses the threshold 0.8000; " in before
     )
     assert re.search(r"\n  champion   version 1, validation accuracy 0\.9\d+\n", before)
     assert "  release    none deployed yet" in before

@@ -61,7 +61,7 @@ def test_every_fault_of_a_row_is_told_with_what_was_found_and_what_is_allowed() 
         "count: is no whole number, found '2.5'; allowed is a whole number, or null",
         2: "width: is no number, found 'x'; allowed is a number from 0 to 10. "
         'plan: is no known category, found \'c\'; allowed is one of "a", "b". '
-        "since: is no ISO 8601 date such as 2026-01-31, found '31.1.2026'; "
+        "since: is no date, found '31.1.2026'; "
         "allowed is a date such as 2026-01-31",
         3: "width: is missing; allowed is a number from 0 to 10. "
         "since: has a time of day, found '2026-01-31 10:00'; allowed is a date such as 2026-01-31",

@@ -23,6 +23,8 @@ def contract_commands() -> None:
 @click.option("--task", type=click.Choice(["classification", "regression"]), default=None)
 @click.option("--time", default=None, help="The column that says when a row was observed.")
 @click.option("--encoding", default=None, help="Of a CSV file; default: what it looks like.")
+@click.option("--no-header", is_flag=True, help="Its first line is data; columns are c0, c1, ….")
+@click.option("--missing", multiple=True, help="Stands for a missing value; may be repeated.")
 @click.option("--leave-out", multiple=True, help="A column that is no feature; may be repeated.")
 @click.option("--include", multiple=True, help="A feature although it may leak; may be repeated.")
 @click.option("--force", is_flag=True, help="Overwrite the environment's files.")
@@ -34,6 +36,7 @@ def infer(
     name: str,
     env: str | None,
     encoding: str | None,
+    no_header: bool,
     force: bool,
     **options: Any,
 ) -> None:
@@ -57,7 +60,7 @@ def infer(
     if kind in ("table", "query"):
         source = read.read_database(kind, place, name)
     else:
-        source = read.read_file(project, kind, place, encoding)
+        source = read.read_file(project, kind, place, encoding, has_header=not no_header)
     wishes = propose.Wishes(**options)
     proposal = propose.propose(source.rows, name, target, source.described, wishes)
     write.write(folder, proposal, source.choices)

@@ -2,16 +2,23 @@
 
 import logging
 import signal
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
+from itertools import count
 from typing import Any
 
 import click
 from kedro.framework.startup import ProjectMetadata
 
 from mlops_for_mle.commands.options import Duration, env_option
-from mlops_for_mle.errors import NotCalledForError, causes
+from mlops_for_mle.errors import NotCalledForError, causes, explain
+
+_LONGEST_PAUSE = timedelta(hours=6)
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @click.command()
@@ -38,65 +45,92 @@ def watch(
     """Monitor the deployed release, decide, and retrain when that is called for.
 
     Each round runs the pipeline monitoring and, if its decision says so, the pipeline retrain.
-    What fails is tried again, more and more seldom; while retraining fails, monitoring goes on at
-    its pace. Ctrl-C or SIGTERM ends it at once.
+    What fails is tried again in the next round, a retraining more and more seldom. Ctrl-C or
+    SIGTERM ends it at once.
     """
     from mlops_for_mle.commands.project import read_configuration
-    from mlops_for_mle.pipelines.monitoring.options import (
-        MonitoringOptions,
-        RetrainingOptions,
-        require_decidable,
-    )
-    from mlops_for_mle.pipelines.monitoring.watch import Watch
+    from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
 
     parameters = read_configuration(metadata.project_path, env)["parameters"]
-    monitoring = MonitoringOptions.model_validate(parameters["monitoring"])
-    require_decidable(monitoring, RetrainingOptions.model_validate(parameters["retraining"]))
-    contract = parameters["contract"]["name"]
+    MonitoringOptions.model_validate(parameters["monitoring"])
+    RetrainingOptions.model_validate(parameters["retraining"])
     logging.getLogger("mlops_for_mle").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    run = partial(run_pipeline, metadata, env)
 
     def look() -> bool:
-        run("monitoring")
-        return not monitor_only and _calls_for_retraining(contract)
+        outputs = run_pipeline(metadata, env, "monitoring")
+        decision = outputs["retraining_decision"].load()
+        is_open = decision.decision == "retrain" and decision.acted_at is None
+        return is_open and not monitor_only
 
-    click.echo(f"Watching {contract} every {every.total_seconds():g} s.")
+    click.echo(f"Watching {parameters['contract']['name']} every {every.total_seconds():g} s.")
     try:
-        Watch(look, partial(run, "retrain"), every, rounds).run()
+        keep_watch(look, partial(run_pipeline, metadata, env, "retrain"), every, rounds)
     except KeyboardInterrupt:
         click.echo("Stopped.")
 
 
-def _calls_for_retraining(contract: str) -> bool:
-    from mlops_for_mle.database.engine import database_url, engine_for
-    from mlops_for_mle.pipelines.monitoring.datasets import newest_decision
+def keep_watch(
+    look: Callable[[], bool],
+    retrain: Callable[[], Any],
+    every: timedelta,
+    rounds: int | None = None,
+) -> None:
+    """Look once a round, and do what a look calls for.
 
-    with engine_for(database_url()).connect() as connection:
-        decision = newest_decision(connection, contract)
-    return decision is not None and decision.decision == "retrain" and decision.acted_at is None
+    A retraining that has failed is tried again one round later, then 2, 4, 8 rounds, while looks
+    keep their pace.
 
-
-def run_pipeline(metadata: ProjectMetadata, env: str | None, pipeline: str) -> None:
-    """Run a pipeline in a session of its own.
+    Args:
+        look: Monitors, and gives whether that calls for a retraining.
+        retrain: Retrains.
+        every: The time from one look to the next.
+        rounds: How many looks; None goes on until somebody stops it.
 
     Raises:
-        NotCalledForError: It is not needed now.
+        Exception: What the last look or the last retraining has failed with.
     """
+    failures, next_try = 0, 0
+    retraining_error: Exception | None = None
+    longest = max(1, _LONGEST_PAUSE // every)
+    for number in count(1):
+        is_called_for, look_error = _attempt(look)
+        if is_called_for and number >= next_try:
+            _, retraining_error = _attempt(retrain)
+            failures = failures + 1 if retraining_error else 0
+            next_try = number + min(2 ** max(0, failures - 1), longest)
+        if number == rounds:
+            error = look_error or retraining_error
+            if error is not None:
+                raise error
+            return
+        time.sleep(every.total_seconds())
+
+
+def _attempt(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    try:
+        return work(), None
+    except Exception as error:  # noqa: BLE001  (a lost database, for example, comes back)
+        needless = [one for one in causes(error) if isinstance(one, NotCalledForError)]
+        if needless:
+            # Somebody else has done it, or what it was called for has passed.
+            _LOGGER.info("%s", needless[0])
+            return None, None
+        _LOGGER.warning("%s; will be tried again", " ".join(explain(error).split()))
+        return None, error
+
+
+def run_pipeline(metadata: ProjectMetadata, env: str | None, pipeline: str) -> dict[str, Any]:
+    """Run a pipeline in a session of its own; gives the entries that it has written last."""
     import mlflow
     from kedro.framework.session import KedroSession
 
     session: Any
     try:
         with KedroSession.create(project_path=metadata.project_path, env=env) as session:
-            session.run(pipeline_names=[pipeline])
+            return dict(session.run(pipeline_names=[pipeline]))
     except KeyboardInterrupt:
         # Else MLflow would take it for finished at the end of the process.
         with suppress(Exception):
             mlflow.end_run("KILLED")
-        raise
-    except Exception as error:
-        needless = [cause for cause in causes(error) if isinstance(cause, NotCalledForError)]
-        if needless:
-            raise needless[0] from error
         raise

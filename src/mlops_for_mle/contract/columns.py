@@ -5,7 +5,7 @@ the same faults and the same model input.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,18 +19,13 @@ _TRUE = ("true", "t", "yes", "y", "on", "1", "1.0")
 _FALSE = ("false", "f", "no", "n", "off", "0", "0.0")
 _LONGEST_SHOWN = 80
 
-_UNREADABLE = {
-    "boolean": "is neither true nor false",
-    "date": "is no ISO 8601 date such as 2026-01-31",
-    "timestamp": "is no ISO 8601 time of the years 1 to 9999",
-}
-
 
 def check_columns(
     rows: pd.DataFrame,
     features: Mapping[str, Feature],
     date_formats: Mapping[str, str] | None = None,
     precision: Precision = "float64",
+    missing_marks: Mapping[str, Collection[str]] | None = None,
 ) -> tuple[pd.DataFrame, dict[int, str]]:
     """Read columns and find the rows that do not fit.
 
@@ -39,11 +34,16 @@ def check_columns(
         features: What each column may hold, by its name.
         date_formats: How dates and times of a column are written, in the codes of ``strptime``.
         precision: Of the model that is to take them.
+        missing_marks: The texts of a column that stand for a missing value.
 
     Returns:
         The columns with their types (see ``typed_columns``), in rows that fit; and for the position
         of each row that does not its faults, in one sentence.
     """
+    rows = rows.copy(deep=False)
+    for name, marks in (missing_marks or {}).items():
+        if name in rows.columns:
+            rows[name] = rows[name].mask(rows[name].isin(marks))
     read = {
         name: read_column(rows[name], feature, (date_formats or {}).get(name))
         for name, feature in features.items()
@@ -54,10 +54,12 @@ def check_columns(
         is_unread = (read[name].isna() & ~is_blank(rows[name])).to_numpy()
         for position in np.flatnonzero(wrong | is_unread).tolist():
             raw, value = rows[name].iloc[position], read[name].iloc[position]
-            if is_unread[position]:
-                reason = _unreadable(feature, (date_formats or {}).get(name))
+            form = (date_formats or {}).get(name)
+            if is_unread[position] and feature.is_time and form is not None:
+                reason = f"does not have the format {form}"
             else:
-                reason = str(fault(_plain_value(value, feature), feature, precision))
+                plain = str(raw) if is_unread[position] else _plain_value(value, feature)
+                reason = fault(plain, feature, precision) or "cannot be read"
             shown = "" if reason == "is missing" else f", found {_shown(raw)}"
             told = f"{name}: {reason}{shown}; allowed is {describe(feature)}"
             faults.setdefault(position, []).append(told)
@@ -215,14 +217,6 @@ def _plain_value(value: Any, feature: Feature) -> Any:
     elif feature.type == "integer" and float(value).is_integer():
         plain = int
     return plain(value)
-
-
-def _unreadable(feature: Feature, date_format: str | None) -> str:
-    if feature.is_time and date_format is not None:
-        return f"does not have the format {date_format}"
-    if feature.has_integer_categories:
-        return "is no whole number"
-    return _UNREADABLE.get(feature.type, "is no number")
 
 
 def _shown(value: Any) -> str:

@@ -107,10 +107,10 @@ def test_a_class_of_one_row_is_named() -> None:
 
 
 def test_numbers_mixed_with_words_are_named_with_their_rows() -> None:
-    said = complaint(with_values((3, "abc"), (8, "n/a")))
+    said = complaint(with_values((3, "abc"), (8, "none left")))
 
     assert said.startswith("Column 'a' mixes 198 numbers with 2 other values")
-    assert "'abc' (row 4), 'n/a' (row 9)" in said
+    assert "'abc' (row 4), 'none left' (row 9)" in said
     assert "--leave-out 'a'" in said
 
 
@@ -134,30 +134,32 @@ def test_other_ways_of_writing_amounts_are_named_too(mark: str) -> None:
 def test_dates_in_three_formats_are_named_with_an_example_each() -> None:
     said = complaint(table(day=np.resize(["2024-01-02", "02/01/2024", "Jan 3, 2024"], ROWS)))
 
-    assert "Column 'day' has dates in 3 formats" in said
-    for example in ("YYYY-MM-DD such as '2024-01-02'", "'02/01/2024'", "'Jan 3, 2024'"):
+    assert "Column 'day' has dates in more than one format" in said
+    for example in ("'2024-01-02'", "'02/01/2024'", "'Jan 3, 2024'"):
         assert example in said
-    assert "write all of them as YYYY-MM-DD, or leave the column out" in said
+    assert "Write all of them as YYYY-MM-DD. Or leave the column out" in said
 
 
-@pytest.mark.parametrize("day", ["02/01/2024", "2-1-2024", "3/2/2024 10:30"])
-def test_dates_that_could_be_misread_are_not_guessed(day: str) -> None:
+@pytest.mark.parametrize("day", ["02/01/2024", "2-1-2024", "2/1/2024 10:30"])
+def test_dates_that_could_be_misread_are_not_guessed_but_shown_both_ways(day: str) -> None:
     said = complaint(table(day=np.resize([day, day.replace("2024", "2023")], ROWS)))
 
-    assert day in said
-    assert "day and month could be taken for one another: write all of them as YYYY-MM-DD" in said
+    assert "day and month could be taken for one another: " in said
+    assert f"{day!r} is 2024-01-02 or 2024-02-01. Write all of them as YYYY-MM-DD." in said
 
 
 def test_month_names_written_in_two_ways_are_named() -> None:
     said = complaint(table(day=np.resize(["10 Jan 2024", "11 January 2024"], ROWS)))
 
-    assert "writes its dates in more than one way" in said
+    assert "has dates in more than one format, such as '10 Jan 2024', '11 January 2024'" in said
 
 
 def test_a_day_that_no_calendar_has_is_named() -> None:
     rows = table(day=["2024-02-31"] + ["2024-01-02", "2024-01-03"] * 99 + ["2024-01-04"])
 
-    assert "1 date that no calendar has, such as '2024-02-31' (row 1)" in complaint(rows)
+    said = complaint(rows)
+
+    assert "mixes 199 dates with 1 other value such as '2024-02-31' (row 1)" in said
 
 
 def test_dates_mixed_with_words_are_named() -> None:
@@ -206,8 +208,6 @@ def test_several_problems_are_told_at_once_and_leaving_their_columns_out_helps()
         ({"leave_out": ["b"]}, "--leave-out: things.csv has no column 'b'"),
         ({"include": ["b"]}, "--include: things.csv has no column 'b'"),
         ({"time": "b"}, "--time: things.csv has no column 'b'"),
-        ({"leave_out": ["y"]}, "--leave-out: 'y' is the target already."),
-        ({"leave_out": ["a"], "include": ["a"]}, "'a' is named by another option too."),
         ({"time": "a"}, "--time: column 'a' holds float, expected dates or times."),
     ],
 )

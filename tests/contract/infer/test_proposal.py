@@ -295,8 +295,8 @@ def test_a_name_that_was_changed_is_renamed_on_ingestion() -> None:
 
     proposal = infer(**{name: RANDOM.random(ROWS)})
 
-    (renamed,) = proposal.rename.values()
-    assert proposal.rename == {name: renamed}
+    (renamed,) = proposal.ingestion["rename"].values()
+    assert proposal.ingestion["rename"] == {name: renamed}
     assert renamed in proposal.contract().features
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -139,6 +139,7 @@ def test_text_that_yaml_or_omegaconf_would_take_for_something_else_comes_back(te
     assert read_back(f"{yaml_key(text)}: 1") == {text: 1}
 
 
+@settings(deadline=None, database=None)
 @given(
     st.dictionaries(
         KEYS,
@@ -154,6 +155,7 @@ def test_any_mapping_comes_back(values: dict[str, Any]) -> None:
     assert read_back(f"value: {yaml_value(values)}") == {"value": values}
 
 
+@settings(deadline=None, database=None)
 @given(st.text())
 def test_a_comment_is_one_printable_line(text: str) -> None:
     assert read_back(f"a: 1  # {comment(text)}\nb: 2") == {"a": 1, "b": 2}

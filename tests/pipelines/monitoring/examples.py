@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.pipelines.monitoring.counting import ColumnCounts, Window
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
-from mlops_for_mle.pipelines.monitoring.window import ColumnCounts, Window
 from mlops_for_mle.releases.manifest import Example, Manifest, Parity, SnapshotFacts
 
 CONTRACT = Contract.model_validate(

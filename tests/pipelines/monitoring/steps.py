@@ -5,15 +5,15 @@ from datetime import datetime
 
 import pandas as pd
 
-from mlops_for_mle.pipelines.monitoring import checks
-from mlops_for_mle.pipelines.monitoring.counting import PredictionTable
-from mlops_for_mle.pipelines.monitoring.judgement import judge
+from mlops_for_mle.pipelines.monitoring.checks import judge
+from mlops_for_mle.pipelines.monitoring.counting import PredictionLog, Window, count_window
+from mlops_for_mle.pipelines.monitoring.datasets import PredictionLogDataset
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.record import MonitoringRun
 from mlops_for_mle.pipelines.monitoring.reference import Reference, describe_reference
-from mlops_for_mle.pipelines.monitoring.report import MonitoringReport, write_report
-from mlops_for_mle.pipelines.monitoring.window import Window
+from mlops_for_mle.pipelines.monitoring.report import write_report
 from mlops_for_mle.releases.manifest import Release
+from tests.new_releases import IRIS_CONTRACT
 from tests.pipelines.monitoring.traffic import trained_on
 
 
@@ -39,28 +39,19 @@ class Look:
         )
         return found
 
-    def report(self, created_at: datetime) -> MonitoringReport:
+    def report(self, created_at: datetime) -> str:
         run = replace(self.run, id=1, created_at=created_at)
-        return write_report(run, self.reference, self.window, self.options)
+        return write_report(run, self.reference, self.window, self.options)[1]
+
+
+def prediction_log(database_url: str) -> PredictionLog:
+    """The log of a database; whose it is, every question says."""
+    return PredictionLogDataset(IRIS_CONTRACT.model_dump(mode="json"), {"con": database_url}).load()
 
 
 def look(database_url: str, release: Release, snapshot: pd.DataFrame, **options: object) -> Look:
     """Compare what a release was asked and has answered with the rows it was trained on."""
     monitoring = MonitoringOptions.model_validate(options)
     reference = describe_reference((trained_on(release, snapshot), snapshot), monitoring)
-    window = PredictionTable(database_url).count(reference, monitoring.window)
-    return Look(reference, window, assess(reference, window, monitoring), monitoring)
-
-
-def assess(reference: Reference, window: Window, monitoring: MonitoringOptions) -> MonitoringRun:
-    """Do all checks, and judge."""
-    found = (
-        check(reference, window, monitoring)
-        for check in (
-            checks.check_performance,
-            checks.check_drift,
-            checks.check_data_quality,
-            checks.check_calibration,
-        )
-    )
-    return judge(reference, window, *found, monitoring)
+    window = count_window(reference, prediction_log(database_url), monitoring)
+    return Look(reference, window, judge(reference, window, monitoring), monitoring)

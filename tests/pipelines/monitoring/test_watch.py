@@ -13,10 +13,9 @@ import mlflow
 import pytest
 from kedro.framework.session import KedroSession
 
-from mlops_for_mle.commands.watch import run_pipeline
+from mlops_for_mle.commands import watch
+from mlops_for_mle.commands.watch import keep_watch, run_pipeline
 from mlops_for_mle.errors import NotCalledForError, UserError
-from mlops_for_mle.pipelines.monitoring import watch
-from mlops_for_mle.pipelines.monitoring.watch import Watch
 from tests.end_to_end.commands import Project, finish
 from tests.end_to_end.conftest import project
 from tests.integration.servers import ExternalPostgres, eventually, query
@@ -32,9 +31,6 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -63,66 +59,56 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_looks_keep_their_pace(clock: Clock) -> None:
-    look, retrain = Work(clock), Work(clock)
-    Watch(look, retrain, MINUTE, rounds=3).run()
-    assert (look.done_at, retrain.done_at) == ([0, 1, 2], [])
-
-
-def test_a_look_that_fails_is_said_and_tried_more_and_more_seldom(
+def test_looks_keep_their_pace_whatever_they_fail_with(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    look = Work(clock, UserError("no server"), ValueError("a fault"), OSError("no network"))
-    Watch(look, Work(clock), MINUTE, rounds=5).run()
+    look, retrain = Work(clock, UserError("no server"), ValueError("a fault")), Work(clock)
+    keep_watch(look, retrain, MINUTE, rounds=4)
 
-    assert look.done_at == [0, 1, 3, 7, 8]
-    assert "no server; tried again in 60 s" in caplog.text
+    assert (look.done_at, retrain.done_at) == ([0, 1, 2, 3], [])
+    assert "no server; will be tried again" in caplog.text
     assert "ValueError: a fault" in caplog.text
-
-
-def test_the_longest_pause_is_six_hours_or_a_round(clock: Clock) -> None:
-    look = Work(clock, *[UserError("no server")] * 12)
-    Watch(look, Work(clock), MINUTE, rounds=13).run()
-    pauses = [b - a for a, b in zip(look.done_at, look.done_at[1:], strict=False)]
-    assert pauses[-3:] == [360, 360, 360]
 
 
 def test_what_a_look_calls_for_is_done_at_once(clock: Clock) -> None:
     look, retrain = Work(clock, False, True), Work(clock)
-    Watch(look, retrain, MINUTE, rounds=3).run()
+    keep_watch(look, retrain, MINUTE, rounds=3)
     assert (look.done_at, retrain.done_at) == ([0, 1, 2], [1])
 
 
-def test_a_retraining_that_fails_waits_by_itself_while_looks_go_on(clock: Clock) -> None:
+def test_a_retraining_that_fails_is_tried_more_and_more_seldom_while_looks_go_on(
+    clock: Clock,
+) -> None:
     look, retrain = Work(clock, then=True), Work(clock, *[UserError("too few labels")] * 3)
-    Watch(look, retrain, MINUTE, rounds=9).run()
+    keep_watch(look, retrain, MINUTE, rounds=9)
 
     assert look.done_at == [0, 1, 2, 3, 4, 5, 6, 7, 8]
     assert retrain.done_at == [0, 1, 3, 7, 8]
 
 
+def test_the_longest_pause_is_six_hours_or_a_round(clock: Clock) -> None:
+    for every, longest in ((MINUTE, 360), (timedelta(hours=9), 540)):
+        retrain = Work(clock, then=UserError("no server"))
+        with pytest.raises(UserError):
+            keep_watch(Work(clock, then=True), retrain, every, rounds=1500)
+        assert retrain.done_at[-1] - retrain.done_at[-2] == longest
+
+
 def test_a_retraining_that_is_not_called_for_any_more_is_no_failure(clock: Clock) -> None:
-    look = Work(clock, True)
+    look = Work(clock, True, True)
     retrain = Work(clock, UserError("no server"), NotCalledForError("acted on"))
-    Watch(look, retrain, MINUTE, rounds=4).run()
+    keep_watch(look, retrain, MINUTE, rounds=4)
     assert (look.done_at, retrain.done_at) == ([0, 1, 2, 3], [0, 1])
 
 
-def test_what_the_last_round_fails_with_is_told(clock: Clock) -> None:
+def test_what_was_not_made_good_in_the_last_round_is_told(clock: Clock) -> None:
     failing = UserError("too few labels")
-    with pytest.raises(UserError, match="too few labels"):
-        Watch(Work(clock, then=failing), Work(clock), MINUTE, rounds=2).run()
-    with pytest.raises(UserError, match="too few labels"):
-        Watch(Work(clock, then=True), Work(clock, then=failing), MINUTE, rounds=1).run()
-
-
-def test_an_interrupt_ends_it_at_once(clock: Clock) -> None:
     for look, retrain in (
-        (Work(clock, KeyboardInterrupt()), Work(clock)),
-        (Work(clock, True), Work(clock, KeyboardInterrupt())),
+        (Work(clock, then=failing), Work(clock)),
+        (Work(clock, True), Work(clock, failing)),
     ):
-        with pytest.raises(KeyboardInterrupt):
-            Watch(look, retrain, MINUTE).run()
+        with pytest.raises(UserError, match="too few labels"):
+            keep_watch(look, retrain, MINUTE, rounds=2)
 
 
 @pytest.mark.integration
@@ -156,11 +142,11 @@ def test_without_a_deployment_it_says_what_to_run_first(project: Project) -> Non
 
 
 @pytest.mark.end_to_end
-def test_what_can_never_call_for_a_retraining_is_refused_at_once(project: Project) -> None:
+def test_parameters_that_mean_nothing_are_refused_at_once(project: Project) -> None:
     parameters = project.folder / "conf/local/parameters.yml"
     parameters.write_text("monitoring: {window: {rows: null}}\n")
     try:
-        assert "monitoring.window: rows and hours are both null" in project.refuse("watch")
+        assert "rows or hours is needed" in project.refuse("watch")
     finally:
         parameters.unlink()
 
@@ -176,7 +162,7 @@ def test_it_outlives_its_database_and_stops_when_told(
     try:
         assert eventually(lambda: query(url, RUNS) >= [(1,)], seconds=60)
         external_server.stop("immediate")
-        said = wait_for(process, "; tried again in ")
+        said = wait_for(process, "; will be tried again")
         external_server.start()
         ((before,),) = query(url, RUNS)
         assert eventually(lambda: query(url, RUNS) > [(before,)], seconds=60)

@@ -35,13 +35,7 @@ _COPY_FEEDBACK = (
 
 @dataclass(frozen=True)
 class Served:
-    """What was asked and answered.
-
-    Attributes:
-        rows: The features as they were asked, and the target as its label told it.
-        predictions: The class value or number that was answered, a row.
-        is_labelled: Which rows have a label.
-    """
+    """The rows as they were asked with their true targets, the answers, and who has a label."""
 
     rows: pd.DataFrame
     predictions: np.ndarray
@@ -91,15 +85,7 @@ class Traffic:
         source: pd.DataFrame | None = None,
         start: datetime | None = None,
     ) -> None:
-        """Say whom to ask, and with which rows.
-
-        Args:
-            database_url: The database that keeps predictions and labels.
-            release: Answers.
-            seed: Fixes every draw.
-            source: Features and target under the contract's names; iris if it is not given.
-            start: When the first row is answered; a day ago if it is not given.
-        """
+        """Draw from iris if there is no other source, from a day ago if there is no other start."""
         self._url = database_url
         self._random = np.random.default_rng(seed)
         self._source = iris_source() if source is None else source
@@ -148,19 +134,13 @@ class Traffic:
             sure = None if answers.probabilities is None else answers.probabilities[index].tolist()
             identifier = self._next_identifier()
             manifest = self.release.manifest
+            asked = json.dumps(dict(zip(self._contract.features, row, strict=True)))
             lines.append(
-                {
-                    "id": identifier,
-                    "at": self.now.isoformat(),
-                    "prediction": value,
-                    "version": manifest.version,
-                    "latency": 0.5,
-                    "contract": self._contract.name,
-                    "release": manifest.release,
-                    "label": target.labels.get(value),
-                    "features": json.dumps(dict(zip(self._contract.features, row, strict=True))),
-                    "probabilities": None if sure is None else str(sure).translate(_BRACES),
-                }
+                (
+                    *(identifier, self.now.isoformat(), value, manifest.version, 0.5),
+                    *(self._contract.name, manifest.release, target.labels.get(value), asked),
+                    None if sure is None else str(sure).translate(_BRACES),
+                )
             )
             truth = rows[target.column].iloc[index]
             if is_labelled[index]:

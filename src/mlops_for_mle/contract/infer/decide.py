@@ -1,21 +1,24 @@
 """What each column of a source holds: its kind, its values, and what stands in the way."""
 
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from mlops_for_mle.contract.columns import is_blank, read_times
+from mlops_for_mle.contract import Feature
+from mlops_for_mle.contract.columns import is_blank, read_column, read_times
 from mlops_for_mle.contract.model import EXACT_BELOW
 from mlops_for_mle.errors import SourceError
 
 Kind = Literal[
     "float", "integer", "decimal", "boolean", "text", "date", "timestamp", "empty", "other"
 ]
+
+# In lower case. A town may be named None, so they count only beside numbers or dates.
+_MISSING_MARKS = ("na", "n/a", "#n/a", "nan", "null", "none", "?", "-", "--", ".")
 
 # A column with so few different values may hold categories that look like numbers ("1", "2", "3+").
 _FEW_VALUES = 20
@@ -25,43 +28,24 @@ _FEWEST_COMPACT_DATES = 3
 _SHARE_OF_A_MISTAKE = 0.05
 _SHARE_OF_A_KIND = 0.2
 
-_TIME = r"(?:[T ]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:\s?(?:Z|[+-]\d{2}:?\d{2}))?)?"
-_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
-# How dates may be written, and what each may be in the codes of strptime; None is ISO 8601.
-_DATES: dict[str, tuple[str, tuple[str | None, ...]]] = {
-    "YYYY-MM-DD": (r"[12]\d{3}-\d{1,2}-\d{1,2}", (None,)),
-    "YYYY/MM/DD": (r"[12]\d{3}/\d{1,2}/\d{1,2}", (None,)),
-    "YYYY.MM.DD": (r"[12]\d{3}\.\d{1,2}\.\d{1,2}", (None,)),
-    "YYYY. M. D.": (
-        r"[12]\d{3}\. ?\d{1,2}\. ?\d{1,2}\.",
-        ("%Y. %m. %d.", "%Y.%m.%d."),
-    ),
-    "YYYYMMDD": (r"[12]\d{3}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])", (None,)),
-    "DD/MM/YYYY or MM/DD/YYYY": (r"\d{1,2}/\d{1,2}/[12]\d{3}", ("%d/%m/%Y", "%m/%d/%Y")),
-    "DD-MM-YYYY or MM-DD-YYYY": (r"\d{1,2}-\d{1,2}-[12]\d{3}", ("%d-%m-%Y", "%m-%d-%Y")),
-    "DD.MM.YYYY": (r"\d{1,2}\.\d{1,2}\.[12]\d{3}", ("%d.%m.%Y",)),
-    "YYYY년 M월 D일": (r"[12]\d{3}년 ?\d{1,2}월 ?\d{1,2}일", ("%Y년 %m월 %d일", "%Y년%m월%d일")),
-    "D Month YYYY": (
-        rf"\d{{1,2}}[ -]{_MONTH}[ -][12]\d{{3}}",
-        ("%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%d-%B-%Y"),
-    ),
-    "Month D, YYYY": (
-        rf"{_MONTH} \d{{1,2}},? [12]\d{{3}}",
-        ("%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y"),
-    ),
-}
-_DATE_NAMES = tuple(_DATES)
-_DATE = re.compile(
-    "(?:" + "|".join(f"({pattern})" for pattern, _ in _DATES.values()) + f"){_TIME}", re.IGNORECASE
+_YEAR = r"(?<!\d)[12]\d{3}(?!\d)"
+_ISO_DATE = r"[12]\d{3}([-/.])\d{1,2}\1\d{1,2}(?:[T ]\d.*)?"
+_COMPACT_DATE = r"[12]\d{3}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
+_DAYS = (
+    *("%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%Y", "%Y. %m. %d.", "%Y.%m.%d."),
+    *("%Y년 %m월 %d일", "%Y년%m월%d일", "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%d-%B-%Y"),
+    *("%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y"),
 )
-_TIME_CODES = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S")
+_TIMES = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
+_FORMATS = tuple(day + time for day in _DAYS for time in _TIMES)
+# A form that reads none of so many values is not tried on the others.
+_TRIED_VALUES = 100
 
-_DECORATED_NUMBER = re.compile(
+_DECORATED_NUMBER = (
     r"[-+]?[₩$€£¥]? ?\d{1,3}(,\d{3})+(\.\d+)?(%|원)?"
     r"|[-+]?[₩$€£¥] ?\d+(\.\d+)?|[-+]?\d+(\.\d+)? ?(%|원)"
     r"|[-+]?\d+,\d+|[-+]?\d{1,3}(\.\d{3})+,\d+"
 )
-_BOOLEANS = {"true": True, "false": False}
 # Numbers beside text come out of spreadsheets.
 _SPREADSHEET_TYPES = {str, bool, int, float}
 
@@ -73,15 +57,17 @@ class Column:
     Attributes:
         name: Its name in the source.
         kind: What its values are; ``other`` is what no contract can hold.
-        values: The values read as that kind, missing where they are; codes of categories and
-            other text stay text.
+        values: The values read as that kind, missing where they are; categories, codes and other
+            text stay text.
         date_format: How dates are written, in the codes of strptime; None for ISO 8601.
+        missing_marks: The texts that stand for a missing value.
     """
 
     name: str
     kind: Kind
     values: "pd.Series[Any]"
     date_format: str | None = None
+    missing_marks: tuple[str, ...] = ()
 
     @cached_property
     def present(self) -> "pd.Series[Any]":
@@ -113,16 +99,18 @@ class Column:
     @property
     def is_whole(self) -> bool:
         """Whether all values are whole numbers that a float64 keeps exactly, however written."""
-        values = self.present.to_numpy(np.float64) if self.is_number else np.array([0.5])
-        return bool(((values == np.trunc(values)) & (np.abs(values) < EXACT_BELOW)).all())
+        return self.is_number and bool(_is_exact(self.present.astype(np.float64)).all())
 
 
-def decide(name: str, raw: "pd.Series[Any]", find_booleans: bool = True) -> Column:
+def decide(
+    name: str, raw: "pd.Series[Any]", marks: Collection[str] = (), find_booleans: bool = True
+) -> Column:
     """Say what a column holds.
 
     Args:
         name: Its name in the source.
         raw: Its values, text or typed.
+        marks: Texts that stand for a missing value, whatever the column holds.
         find_booleans: Whether the words true and false are booleans rather than text.
 
     Raises:
@@ -131,51 +119,46 @@ def decide(name: str, raw: "pd.Series[Any]", find_booleans: bool = True) -> Colu
     raw = raw.reset_index(drop=True)
     if isinstance(raw.dtype, pd.CategoricalDtype):
         raw = raw.astype(raw.cat.categories.dtype)
-    values = raw.mask(is_blank(raw))
+    is_mark = raw.isin(marks)
+    values = raw.mask(is_blank(raw) | is_mark)
     found = Column(name, "other", values)
     match pd.api.types.infer_dtype(values, skipna=True):
-        case _ if not values.notna().any():
+        case _ if values.isna().all():
             found = Column(name, "empty", values)
         case "boolean":
             found = Column(name, "boolean", values.astype("boolean"))
-        case "integer":
-            found = _whole_numbers(name, values)
-        case "floating" | "mixed-integer-float":
-            found = _floats(name, values)
+        case "integer" | "floating" | "mixed-integer-float":
+            found = _numbers(name, values)
         case "decimal":
             numbers = values.map(float, na_action="ignore").astype(np.float64)
             found = Column(name, "decimal", numbers)
-        case "date":
-            found = Column(name, "date", pd.to_datetime(values))
-        case "datetime" | "datetime64":
+        case "date" | "datetime" | "datetime64":
             times = pd.to_datetime(values, utc=True).dt.tz_localize(None)
             # pandas has no type for dates.
             is_date = (times.dropna() == times.dropna().dt.normalize()).all()
             found = Column(name, "date" if is_date else "timestamp", times)
         case "string":
-            found = _text(name, values, find_booleans)
+            found = _text(name, values.astype(object), find_booleans)
         case "mixed" | "mixed-integer" if {*map(type, values.dropna())} <= _SPREADSHEET_TYPES:
             # As they would stand in a CSV file.
             found = _text(name, values.where(values.isna(), values.astype(str)), find_booleans)
-    return found
+    return replace(found, missing_marks=(*found.missing_marks, *raw[is_mark].unique()))
 
 
-def _whole_numbers(name: str, values: "pd.Series[Any]") -> Column:
-    numbers = values.astype("Float64").astype(np.float64)
-    if (numbers.abs() >= EXACT_BELOW).any():
-        text = values.astype("string").astype(object)
-        return Column(name, "text", text.where(values.notna()))
-    return Column(name, "integer", numbers)
-
-
-def _floats(name: str, values: "pd.Series[Any]") -> Column:
+def _numbers(name: str, values: "pd.Series[Any]") -> Column:
+    """Numbers that have a type already."""
     numbers = values.astype("Float64").astype(np.float64)
     present = numbers.dropna()
+    if pd.api.types.infer_dtype(values, skipna=True) == "integer":
+        if _is_exact(present).all():
+            return Column(name, "integer", numbers)
+        text = values.astype("string").astype(object)
+        return Column(name, "text", text.where(values.notna()))
     infinite = int(np.isinf(present).sum())
     if infinite:
         raise SourceError(
-            f"Column {name!r} is infinite in {count(infinite, 'row')}: put finite or missing "
-            "values in their place"
+            f"Column {name!r} is infinite in {_count(infinite, 'row')}: put finite or missing "
+            "values in their place."
         )
     # Where whole numbers have gaps, pandas makes them floats.
     is_whole = len(present) < len(numbers) and (present == np.trunc(present)).all()
@@ -184,92 +167,110 @@ def _floats(name: str, values: "pd.Series[Any]") -> Column:
 
 def _text(name: str, values: "pd.Series[Any]", find_booleans: bool) -> Column:
     """Say what text holds, at least one of which is there."""
-    present = values.dropna().astype(str)
-    distinct = pd.Series(present.unique(), dtype=object)
-    booleans = _read_booleans(distinct)
-    if find_booleans and booleans.notna().all():
-        return Column(name, "boolean", _read_booleans(values.astype("string")))
-    numbers = _read_numbers(distinct)
-    forms = distinct.map(_date_form)
-    if numbers.notna().all():
-        return _digits(name, values, distinct, forms)
-    forms = forms.where(numbers.isna())
-    if forms.notna().all():
-        return _dates(name, values, distinct, forms)
-    _refuse_mixture(name, present, distinct, numbers, forms)
-    return Column(name, "text", values)
-
-
-def _digits(
-    name: str, values: "pd.Series[Any]", distinct: "pd.Series[Any]", forms: "pd.Series[Any]"
-) -> Column:
-    """Text of which every value reads as a number: numbers, codes, or dates such as 20240131."""
-    if (forms == "YYYYMMDD").all() and len(distinct) >= _FEWEST_COMPACT_DATES:
-        times = read_times(values)
-        if read_times(distinct).notna().all():
-            return Column(name, "date", times)
-    is_padded = distinct.str.fullmatch(r"0\d+").any() or (distinct.str.len() > 15).any()
-    if is_padded and distinct.str.fullmatch(r"\d+").all():
+    distinct = pd.Series(values.dropna().unique(), dtype=object)
+    if find_booleans and distinct.str.strip().str.lower().isin(("true", "false")).all():
+        return Column(name, "boolean", read_column(values, Feature(type="boolean")))
+    is_mark = distinct.str.lower().isin(_MISSING_MARKS)
+    marks, rest = tuple(distinct[is_mark]), distinct[~is_mark].reset_index(drop=True)
+    found, unmarked = Column(name, "text", values), values.mask(values.isin(marks))
+    is_number = _read_numbers(rest).notna()
+    if rest.empty:
+        return found
+    if is_number.all():
+        found = _digits(name, unmarked, rest)
+    else:
+        readings = _readings(rest)
+        reads = pd.DataFrame(
+            {n: one.notna() for n, one in enumerate(readings.values())}, rest.index
+        )
+        if reads.any(axis="columns").all():
+            found = _dates(name, unmarked, rest, readings)
+        else:
+            _refuse_mixture(name, unmarked.dropna(), rest, is_number, reads.any(axis="columns"))
+    if found.kind == "text":
         return Column(name, "text", values)
+    return replace(found, missing_marks=marks)
+
+
+def _digits(name: str, values: "pd.Series[Any]", distinct: "pd.Series[Any]") -> Column:
+    """Text of which every value reads as a number: numbers, codes, or dates such as 20240131."""
+    is_compact = distinct.str.fullmatch(_COMPACT_DATE).all() and read_times(distinct).notna().all()
+    if is_compact and len(distinct) >= _FEWEST_COMPACT_DATES:
+        return Column(name, "date", read_times(values))
     numbers = _read_numbers(values)
     # Where whole numbers have gaps, pandas writes them as floats.
     fraction = r"(?:\.0+)?" if values.isna().any() else ""
-    is_whole = distinct.str.fullmatch(rf"\s*[+-]?\d+{fraction}\s*").all()
-    is_exact = (numbers.abs() < EXACT_BELOW) | numbers.isna()
-    return Column(name, "integer" if is_whole and is_exact.all() else "float", numbers)
+    if not distinct.str.fullmatch(rf"\s*[+-]?\d+{fraction}\s*").all():
+        return Column(name, "float", numbers)
+    is_padded = distinct.str.fullmatch(r"\d+").all() and distinct.str.match(r"0\d").any()
+    if is_padded or not _is_exact(numbers.dropna()).all():
+        return Column(name, "text", values)
+    return Column(name, "integer", numbers)
 
 
 def _dates(
-    name: str, values: "pd.Series[Any]", distinct: "pd.Series[Any]", forms: "pd.Series[Any]"
+    name: str,
+    values: "pd.Series[Any]",
+    distinct: "pd.Series[Any]",
+    readings: dict[str | None, "pd.Series[Any]"],
 ) -> Column:
-    """Text of which every value looks like a date."""
-    found = list(dict.fromkeys(forms))
-    examples = ", ".join(
-        f"{one} such as {distinct[(forms == one).idxmax()]!r}" for one in found[:5]
-    )
-    codes = _date_codes(found[0], distinct) if len(found) == 1 else []
-    if len(codes) == 1:
+    """Text of which some format reads every value as a date."""
+    # Formats that read the same days are the same.
+    read = [(tuple(times), code) for code, times in readings.items() if times.notna().all()]
+    ways = dict(reversed(read))
+    if len(ways) == 1:
+        (code,) = ways.values()
         kind: Kind = "timestamp" if distinct.str.contains(":", regex=False).any() else "date"
-        return Column(name, kind, read_times(values, codes[0]), codes[0])
-    present, remedy = values.dropna(), "write all of them as YYYY-MM-DD"
-    is_date = present.isna()
-    for code in _possible_codes(found[0]):
-        is_date |= read_times(present, code).notna()
-    if len(found) > 1:
-        problem = f"has dates in {len(found)} formats ({examples})"
-    elif len(codes) > 1:
-        problem = f"has dates as {examples} in which day and month could be taken for one another"
-    elif is_date.all():
-        problem = f"writes its dates in more than one way, such as {_where(present)}"
+        return Column(name, kind, read_times(values, code), code)
+    if ways:
+        value, *times = next(one for one in zip(distinct, *ways, strict=True) if one[1] != one[2])
+        told = " or ".join(f"{time:%Y-%m-%d}" for time in sorted(times))
+        problem = f"in which day and month could be taken for one another: {value!r} is {told}"
     else:
-        unread, remedy = present[~is_date], "correct them"
-        problem = f"has {count(len(unread), 'date')} that no calendar has, such as {_where(unread)}"
-    raise SourceError(f"Column {name!r} {problem}: {remedy}")
+        first = pd.DataFrame({n: one.notna() for n, one in enumerate(readings.values())})
+        examples = distinct[~first.idxmax(axis="columns").duplicated()]
+        problem = f"in more than one format, such as {', '.join(map(repr, examples.head(5)))}"
+    raise SourceError(f"Column {name!r} has dates {problem}. Write all of them as YYYY-MM-DD.")
+
+
+def _readings(distinct: "pd.Series[Any]") -> dict[str | None, "pd.Series[Any]"]:
+    """The times that each format reads, of those that read any; None is ISO 8601."""
+    likely = distinct[distinct.str.contains(_YEAR)]
+    sample = likely.sample(min(len(likely), _TRIED_VALUES), random_state=0)
+    found: dict[str | None, pd.Series[Any]] = {
+        code: read_times(distinct, code)
+        for code in (() if likely.empty else _FORMATS)
+        if read_times(sample, code).notna().any()
+    }
+    is_iso = distinct.str.fullmatch(_ISO_DATE)
+    if is_iso.any():
+        found[None] = read_times(distinct.where(is_iso))
+    return found
 
 
 def _refuse_mixture(
     name: str,
     present: "pd.Series[Any]",
     distinct: "pd.Series[Any]",
-    numbers: "pd.Series[Any]",
-    forms: "pd.Series[Any]",
+    is_number: "pd.Series[bool]",
+    is_date: "pd.Series[bool]",
 ) -> None:
     """Say what is wrong with text of which a part looks like something else."""
-    decorated = numbers.isna() & distinct.map(lambda one: bool(_DECORATED_NUMBER.fullmatch(one)))
+    is_decorated = distinct.str.fullmatch(_DECORATED_NUMBER) & ~is_number
     for what, fits in (
-        ("numbers", numbers.notna()),
-        ("numbers", decorated | numbers.notna()),
-        ("dates", forms.notna()),
+        ("numbers", is_number),
+        ("numbers", is_number | is_decorated),
+        ("dates", is_date),
     ):
         others = present[~present.isin(distinct[fits])]
         share = 1 - len(others) / len(present)
         if share < _SHARE_OF_A_KIND:
             continue
         if others.empty:
-            example = present[present.isin(distinct[decorated])].head(1)
+            example = present[present.isin(distinct[is_decorated])].head(1)
             raise SourceError(
                 f"Column {name!r} writes numbers with separators or signs, such as "
-                f"{_where(example)}: write plain digits such as 1234.5"
+                f"{_where(example)}: write plain digits such as 1234.5."
             )
         are_categories = (
             len(distinct) <= _FEW_VALUES
@@ -281,8 +282,8 @@ def _refuse_mixture(
         if not are_categories and (what == "dates" or not are_words):
             raise SourceError(
                 f"Column {name!r} mixes {len(present) - len(others)} {what} with "
-                f"{count(len(others), 'other value')} such as {_where(others)}: correct them, "
-                "empty those that stand for a missing value"
+                f"{_count(len(others), 'other value')} such as {_where(others)}: correct them, or "
+                "name those that stand for a missing value by --missing."
             )
 
 
@@ -292,45 +293,19 @@ def _read_numbers(text: "pd.Series[Any]") -> "pd.Series[Any]":
     return numbers.where(np.isfinite(numbers))
 
 
-def _read_booleans(text: "pd.Series[Any]") -> "pd.Series[Any]":
-    """True and false by their English words in any case; missing where it is neither."""
-    return text.str.strip().str.lower().map(_BOOLEANS).astype("boolean")
+def _is_exact(numbers: "pd.Series[Any]") -> "pd.Series[bool]":
+    """Which are whole numbers that a float64 keeps exactly."""
+    return numbers.eq(np.trunc(numbers)) & numbers.abs().lt(EXACT_BELOW)
 
 
-def _date_form(text: str) -> str | None:
-    """The name of the form of a date or time; None where it is none."""
-    found = _DATE.fullmatch(text)
-    return None if found is None else _DATE_NAMES[(found.lastindex or 1) - 1]
-
-
-def _possible_codes(form: str) -> Iterator[str | None]:
-    for date in _DATES[form][1]:
-        if date is None:
-            yield None
-        else:
-            yield from (date + time for time in _TIME_CODES)
-
-
-def _date_codes(form: str, distinct: "pd.Series[Any]") -> list[str | None]:
-    """How dates can be read, all of them; several where day and month could be confused."""
-    found: dict[tuple[Any, ...], str | None] = {}
-    for code in _possible_codes(form):
-        times = read_times(distinct, code)
-        if times.notna().all():
-            # Codes that read the same days are the same.
-            found.setdefault(tuple(times.head(1_000)), code)
-    return list(found.values())
-
-
-def count(number: int, noun: str) -> str:
-    """A number with its noun, for messages."""
+def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _where(values: "pd.Series[Any]") -> str:
     """Up to three values, each with its row, counted as ingestion counts them."""
-    first: Iterable[Any] = values.drop_duplicates().head(3).items()
-    return ", ".join(f"{shortened(value, 40)!r} (row {int(row) + 1})" for row, value in first)
+    first = values.drop_duplicates().head(3).items()
+    return ", ".join(f"{shortened(value, 40)!r} (row {int(str(row)) + 1})" for row, value in first)
 
 
 def shortened(value: Any, limit: int = 30) -> str:

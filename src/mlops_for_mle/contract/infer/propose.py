@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
@@ -59,12 +59,14 @@ class Wishes:
     Attributes:
         leave_out: Columns that are no features, whatever they hold.
         include: Columns that are features although they look like leaks of the target.
+        missing: Texts that stand for a missing value in every column.
         time: The column that says when a row was observed.
         task: What kind of prediction is wanted.
     """
 
     leave_out: Collection[str] = ()
     include: Collection[str] = ()
+    missing: Collection[str] = ()
     time: str | None = None
     task: Task | None = None
 
@@ -102,8 +104,7 @@ class Proposal:
         class_counts: How many rows each class has, in the contract's order.
         timestamp: The contract's column for when a row was observed.
         key: The contract's own serial key.
-        rename: The contract's name for columns whose own name a table cannot have.
-        date_formats: How dates are written by the contract's name, where that is not ISO 8601.
+        ingestion: ``rename``, ``date_formats`` and ``missing_marks`` of the ingestion's options.
         allowed_predictors: Features that tell the target alone, and were wished for.
         label_noise: An estimate of the share of labels that contradict those of like rows.
     """
@@ -117,8 +118,7 @@ class Proposal:
     class_counts: dict[int | str, int]
     timestamp: str
     key: str
-    rename: dict[str, str]
-    date_formats: dict[str, str]
+    ingestion: dict[str, dict[str, Any]]
     allowed_predictors: tuple[str, ...] = ()
     label_noise: float = 0.0
 
@@ -138,11 +138,7 @@ class Proposal:
         Raises:
             ValidationError: Its name is none that a contract can have.
         """
-        return Contract.model_validate(self.raw_contract())
-
-    def raw_contract(self) -> dict[str, Any]:
-        """The contract as it is written."""
-        return {
+        raw = {
             "name": self.name,
             "table": f"{self.name}_data",
             "key": self.key,
@@ -150,6 +146,7 @@ class Proposal:
             "features": {one.name: one.keys for one in self.features},
             "target": self.target_keys,
         }
+        return Contract.model_validate(raw)
 
 
 def propose(
@@ -171,61 +168,67 @@ def propose(
     wishes = wishes or Wishes()
     rows = rows.rename(columns=str)
     _check_request(rows, target, source, wishes)
-    try:
-        # Words for true and false are classes like others.
-        answer = decide(target, rows[target], find_booleans=False)
-    except SourceError as error:
-        raise SourceError(f"{error}.") from None
+    # Words for true and false are classes like others.
+    answer = decide(target, rows[target], wishes.missing, find_booleans=False)
     task = _task(answer, wishes.task)
-    columns, problems = _decide_all(rows.drop(columns=[target, *wishes.leave_out]))
-    names = contract_names(list(rows.columns))
+    counts = _class_counts(answer) if task == "classification" else {}
+    columns, problems = {}, []
+    for one in rows.columns.drop([target, *wishes.leave_out]):
+        try:
+            columns[one] = decide(one, rows[one], wishes.missing)
+        except SourceError as error:
+            problems.append(f"{error} Or leave the column out, by --leave-out {one!r}.")
     time = wishes.time or next((one for one in columns if _is_time(columns[one])), None)
+    if wishes.time in columns and not columns[wishes.time].is_time:
+        kind = columns[wishes.time].kind
+        problems.append(f"--time: column {time!r} holds {kind}, expected dates or times.")
+    names = contract_names(list(rows.columns))
     candidates = []
     for column in columns.values():
         found = _candidate(names[column.name], column, answer, task)
-        if column.name == time:
-            if not column.is_time:
-                problems.append(
-                    f"--time: column {time!r} holds {column.kind}, expected dates or times."
-                )
-        elif column.name in wishes.include and found.keys is None:
-            problems.append(f"Column {column.name!r} cannot be a feature: it {found.left_out}.")
-        else:
-            is_wanted = column.name in wishes.include
-            candidates.append(replace(found, left_out=None) if is_wanted else found)
+        if column.name in wishes.include:
+            if found.keys is None:
+                problems.append(f"Column {column.name!r} cannot be a feature: it {found.left_out}.")
+            found = replace(found, left_out=None)
+        if column.name != time:
+            candidates.append(found)
     if problems:
         raise SourceError("\n".join(problems))
+    candidates += [
+        Candidate(one, names[one], left_out="was left out by --leave-out")
+        for one in wishes.leave_out
+    ]
     taken = {*names.values()}
     timestamp = names[time] if time else _free_name(("timestamp", "observed_at"), taken)
-    counts = _class_counts(answer) if task == "classification" else {}
+    key = _free_name(("id", "row_id"), {*taken, timestamp})
+    read = {names[one.name]: one for one in (*columns.values(), answer)}
+    ingestion: dict[str, dict[str, Any]] = {
+        "rename": names,
+        "date_formats": {new: one.date_format for new, one in read.items() if one.date_format},
+        "missing_marks": {
+            new: list(one.missing_marks) for new, one in read.items() if one.missing_marks
+        },
+    }
     proposal = Proposal(
         name=name,
         source=source,
         row_count=len(rows),
-        candidates=[
-            *candidates,
-            *(
-                Candidate(one, names[one], left_out="was left out by --leave-out")
-                for one in wishes.leave_out
-            ),
-        ],
+        candidates=candidates,
         target=answer,
         target_keys=_target_keys(answer, task, names[target], counts),
         class_counts=counts,
         timestamp=timestamp,
-        key=_free_name(("id", "row_id"), {*taken, timestamp}),
-        rename=names,
-        date_formats={
-            names[one.name]: one.date_format for one in columns.values() if one.date_format
-        },
+        key=key,
+        ingestion=ingestion,
     )
     proposal = _without_leaks(proposal, rows, {names[one] for one in wishes.include})
     used = {*proposal.contract().columns, timestamp}
-    return replace(
-        proposal,
-        rename={old: new for old, new in names.items() if new in used and new != old},
-        date_formats={new: one for new, one in proposal.date_formats.items() if new in used},
-    )
+    ingestion = {
+        option: {new: value for new, value in values.items() if new in used}
+        for option, values in ingestion.items()
+    }
+    ingestion["rename"] = {old: new for old, new in names.items() if new in used and new != old}
+    return replace(proposal, ingestion=ingestion)
 
 
 def _check_request(rows: pd.DataFrame, target: str, source: str, wishes: Wishes) -> None:
@@ -240,50 +243,33 @@ def _check_request(rows: pd.DataFrame, target: str, source: str, wishes: Wishes)
         raise SourceError(
             f"{source} has no rows, so nothing can be inferred: read at least a few dozen."
         )
-    times = [wishes.time] if wishes.time is not None else []
     options = {"--target": [target], "--leave-out": wishes.leave_out, "--include": wishes.include}
-    for option, columns in {**options, "--time": times}.items():
+    for option, columns in {**options, "--time": [wishes.time] if wishes.time else []}.items():
         for unknown in [one for one in columns if one not in names]:
             alike = {name.lower(): name for name in names}
             meant = [alike[one] for one in get_close_matches(unknown.lower(), alike, 1, 0.7)]
+            are_data = bool(pd.to_numeric(pd.Series(names), errors="coerce").notna().any())
             raise UserError(
                 f"{option}: {source} has no column {unknown!r}"
                 f"{f', did you mean {meant[0]!r}?' if meant else ''} (it has {', '.join(names)})."
+                f"{' If these are data, --no-header calls the columns c0, c1, ….' * are_data}"
             )
-        if target in columns and option != "--target":
-            raise UserError(f"{option}: {target!r} is the target already.")
-    both = sorted({*wishes.leave_out} & {*wishes.include, *times})
-    if both:
-        raise UserError(f"--leave-out: {both[0]!r} is named by another option too.")
-
-
-def _decide_all(rows: pd.DataFrame) -> tuple[dict[str, Column], list[str]]:
-    """What the columns hold, and a sentence for each of which it cannot be told."""
-    columns, problems = {}, []
-    for name in rows.columns:
-        try:
-            columns[name] = decide(name, rows[name])
-        except SourceError as error:
-            problems.append(f"{error}, or leave the column out with --leave-out {name!r}.")
-    return columns, problems
 
 
 def _candidate(name: str, column: Column, target: Column, task: Task) -> Candidate:
     """What becomes of a column as far as it can be told from it and the target."""
-    reason = None
+    reason = identifier_reason(column)
     if column.kind == "empty":
         reason = "is empty in every row"
     elif column.kind == "other":
         reason = f"holds values of type {column.values.dtype}, which no contract can hold"
     elif len(column.counts) == 1 and column.missing_count == 0:
         reason = f"has the same value in every row ({column.counts.index[0]})"
-    reason = reason or identifier_reason(column)
     if reason is not None:
         return Candidate(column.name, name, left_out=reason)
     if task == "classification" and _is_missing_by_class(column, target):
         reason = "is missing or not depending on the target, so it may only be known afterwards"
-    keys, remark = _feature(column)
-    return Candidate(column.name, name, keys, remark, reason)
+    return Candidate(column.name, name, *_feature(column), reason)
 
 
 def _without_leaks(proposal: Proposal, rows: pd.DataFrame, wanted: Collection[str]) -> Proposal:
@@ -320,9 +306,12 @@ def _examine(proposal: Proposal, rows: pd.DataFrame) -> dict[str, Any]:
     """What training's own check finds in the rows that fit the proposed contract."""
     from mlops_for_mle.pipelines.training.checks import check
 
-    contract = proposal.contract()
+    contract, options = proposal.contract(), proposal.ingestion
     fitting, _ = check_columns(
-        rows.rename(columns=proposal.rename), contract.columns, proposal.date_formats
+        rows.rename(columns=options["rename"]),
+        contract.columns,
+        options["date_formats"],
+        missing_marks=options["missing_marks"],
     )
     names = [column.name for column in encoded_columns(contract)]
     features = pd.DataFrame(encode_rows(fitting, contract), columns=names)
@@ -346,31 +335,21 @@ def _task(column: Column, wanted: Task | None) -> Task:
         SourceError: Nothing can be learned of it; says what to do.
     """
     total, counts, problem = len(column.values), column.counts, None
-    if column.kind == "empty":
-        problem = f"is empty in all {total:,} rows: read rows whose outcome is known, or name"
-    elif column.missing_count > _MAXIMUM_MISSING * total:
+    if column.missing_count > _MAXIMUM_MISSING * total:
         problem = (
             f"is missing in {column.missing_count:,} of {total:,} rows: read only rows whose "
             "outcome is known, for example with --query … WHERE … IS NOT NULL, or name"
         )
     elif column.is_time or column.kind == "other":
-        problem = (
-            f"holds values of kind {column.kind}, which cannot be predicted: make it a number "
-            "(such as days until then) or classes, or name"
-        )
+        problem = f"holds {column.kind}, expected numbers or classes: name"
     elif len(counts) == 1:
-        problem = (
-            f"has the same value in every row ({counts.index[0]}), so there is nothing to learn: "
-            "read rows with other outcomes too, or name"
-        )
+        problem = f"has the same value in every row ({counts.index[0]}): read others too, or name"
     elif reason := identifier_reason(column):
         problem = f"{reason} and cannot be predicted: name"
     elif wanted == "regression" and not column.is_number:
         problem = f"holds {column.kind}, but a regression needs numbers: leave out --task, or name"
     elif wanted == "classification" and column.is_number and not column.is_whole:
-        problem = (
-            "holds numbers that are not whole, which are no classes: leave out --task, or name"
-        )
+        problem = "holds fractions, which are no classes: leave out --task, or name"
     if problem is not None:
         raise SourceError(f"Target column {column.name!r} {problem} another --target.")
     looks_like_classes = not column.is_number or (
@@ -396,14 +375,9 @@ def _class_counts(column: Column) -> dict[int | str, int]:
             f"{f' and of {len(rare) - 1} more' if len(rare) > 1 else ''}: a class needs at least "
             "2, one to learn from and one to validate on; add rows, or remove these."
         )
-    return dict(sorted((_class(value), int(rows)) for value, rows in counts.items()))
-
-
-def _class(value: Any) -> int | str:
-    """A class as the contract holds it; booleans become the text that ingestion makes of them."""
-    if pd.api.types.is_bool(value):
-        return str(bool(value))
-    return value if isinstance(value, str) else int(value)
+    # Booleans become the text that ingestion makes of them.
+    read: Callable[[Any], int | str] = int if column.is_number else str
+    return dict(sorted((read(value), int(rows)) for value, rows in counts.items()))
 
 
 def _target_keys(

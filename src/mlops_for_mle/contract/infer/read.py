@@ -18,17 +18,8 @@ from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.data_ingestion.postgres import PostgresSourceDataset
 from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset, guess_csv_form
 
-_TAKEN = {
-    "base": "conf/base is the shipped example, which every environment builds on",
-    "local": "conf/local is read by every command without --env",
-    **{
-        name: f"data/{name}, where its files would go, is a folder of the project's own"
-        for name in (
-            *("01_raw", "02_intermediate", "05_model_input", "06_models", "07_model_output"),
-            *("08_reporting", "mlflow", "postgres", "releases", "serving_cache", "serving_spool"),
-        )
-    },
-}
+# An environment keeps its files in data/ENV, beside the project's own folders.
+_TAKEN = r"base|local|mlflow|postgres|releases|serving_.*|\d\d_.*"
 
 
 @dataclass(frozen=True)
@@ -64,9 +55,10 @@ def check_environment(project: Path, env: str, contract: str, force: bool) -> Pa
             f"--env: expected letters, digits, _ and - only, as the name of a folder of conf "
             f"(found {env!r})"
         )
-    if env.lower() in _TAKEN:
+    if re.fullmatch(_TAKEN, env, re.IGNORECASE):
         raise ConfigurationError(
-            f"--env: {_TAKEN[env.lower()]}; name another, such as the contract's name."
+            f"--env: {env} is a folder of the project's own, in conf or data; name another, such "
+            "as the contract's name."
         )
     for path in sorted((project / "conf").glob(f"*/{CONTRACT_FILE}")):
         with path.open("rb") as file:
@@ -88,10 +80,12 @@ def check_environment(project: Path, env: str, contract: str, force: bool) -> Pa
     return folder
 
 
-def read_file(project: Path, kind: str, place: str, encoding: str | None = None) -> Source:
+def read_file(
+    project: Path, kind: str, place: str, encoding: str | None = None, has_header: bool = True
+) -> Source:
     """Read a CSV or Parquet file; a path is one of the folder where the command was called."""
-    if kind != "csv" and encoding is not None:
-        raise UserError("--encoding: is for --csv only; other sources say it themselves.")
+    if kind != "csv" and (encoding is not None or not has_header):
+        raise UserError("--encoding and --no-header are for --csv only.")
     if "://" not in place:
         path = Path(place).expanduser().resolve()
         place = str(path.relative_to(project) if path.is_relative_to(project) else path)
@@ -100,7 +94,8 @@ def read_file(project: Path, kind: str, place: str, encoding: str | None = None)
     unusual: dict[str, Any] = {}
     if kind == "csv":
         with fsspec.open(found, "rb", compression="infer") as file:
-            unusual = guess_csv_form(file.read(), encoding).model_dump(exclude_defaults=True)
+            form = guess_csv_form(file.read(), encoding, has_header)
+        unusual = form.model_dump(exclude_defaults=True)
     rows = FileSourceDataset(kind, found, unusual).load()  # type: ignore[arg-type]
     choices = {f"csv_{key}": value for key, value in unusual.items()}
     return Source(

@@ -14,6 +14,11 @@ from mlops_for_mle.pipelines.training.options import DataCheckOptions
 CONTRACT_FILE = "contract.yml"
 FILES = (CONTRACT_FILE, "globals.yml", "parameters.yml")
 
+_OPTIONS = {
+    "rename": "The source's column names: the contract's.",
+    "date_formats": "How dates are written, in the codes of strptime.",
+    "missing_marks": "What stands for a missing value.",
+}
 # A class with a larger share would make the accuracy of a model that knows nothing look good.
 _BALANCED_SHARE = 0.6
 # As a share of all answers, or of the target's standard deviation.
@@ -48,8 +53,8 @@ def write(folder: Path, proposal: Proposal, choices: Mapping[str, Any]) -> None:
 
 def summary(proposal: Proposal, env: str, choices: Mapping[str, Any]) -> str:
     """Say in a few lines what was found and what to run."""
-    keys = ("csv_encoding", "csv_separator", "csv_decimal")
-    form = ", ".join(f"{key}: {choices[key]}" for key in keys if key in choices)
+    keys = ("csv_encoding", "csv_separator", "csv_decimal", "csv_header")
+    form = ", ".join(f"{key}: {yaml_value(choices[key])}" for key in keys if key in choices)
     how = f", read with {form}" if form else ""
     column, classes = proposal.target.name, proposal.class_counts
     what = f"{len(classes)} classes of {column}" if classes else f"regression of {column}"
@@ -121,15 +126,11 @@ def parameters_text(proposal: Proposal) -> str:
     """The content of ``parameters.yml``: what suits the table other than ``conf/base`` has it."""
     task, gates = proposal.contract().target.task, _gates(proposal)
     estimator = propose_estimator(task, _largest_share(proposal))
-    lines = []
-    if proposal.rename or proposal.date_formats:
-        lines.append("ingestion:")
-    if proposal.rename:
-        lines += ["  # The source's column names: the contract's.", "  rename:"]
-        lines += _block(proposal.rename)
-    if proposal.date_formats:
-        lines += ["  # How dates are written, in the codes of strptime.", "  date_formats:"]
-        lines += _block(proposal.date_formats)
+    lines = ["ingestion:"] if any(proposal.ingestion.values()) else []
+    for option, values in proposal.ingestion.items():
+        if values:
+            lines += [f"  # {_OPTIONS[option]}", f"  {option}:"]
+            lines += [f"    {yaml_key(key)}: {yaml_value(value)}" for key, value in values.items()]
     lines += [
         "training:",
         "  estimator:",
@@ -182,10 +183,6 @@ def _largest_share(proposal: Proposal) -> float:
     """The share of the rows that the most frequent class has; 0 for a regression."""
     counts = proposal.class_counts.values()
     return max(counts, default=0) / (sum(counts) or 1)
-
-
-def _block(values: Mapping[str, Any]) -> list[str]:
-    return [f"    {yaml_key(key)}: {yaml_value(value)}" for key, value in values.items()]
 
 
 def yaml_value(value: Any) -> str:

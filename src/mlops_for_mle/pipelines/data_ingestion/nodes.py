@@ -75,7 +75,12 @@ def validate(
     features = dict(contract.columns)
     if contract.timestamp in contract_rows.columns:
         features[contract.timestamp] = _OBSERVED_AT
-    accepted, faults = check_columns(contract_rows, features, ingestion.date_formats)
+    accepted, faults = check_columns(
+        contract_rows,
+        features,
+        ingestion.date_formats,
+        missing_marks=ingestion.missing_marks,
+    )
     remark = "".join(f"such as row {row + 1}: {faults[row]}" for row in list(faults)[:1])
     row_count = len(contract_rows)
     if len(faults) > ingestion.maximum_rejected_fraction * row_count:

@@ -45,11 +45,13 @@ class CsvForm(Configuration):
     Attributes:
         encoding: A name that Python knows, such as ``cp949``; a mark of UTF-8 or UTF-16 at the
             start of a file counts more.
+        header: Whether the first line names the columns; else they are called c0, c1, ….
     """
 
     encoding: str = "utf-8"
     separator: Literal["comma", "semicolon", "tab", "pipe"] = "comma"
     decimal: Literal["point", "comma"] = "point"
+    header: bool = True
 
 
 class FileSourceDataset(SourceDataset):
@@ -88,10 +90,11 @@ class FileSourceDataset(SourceDataset):
 
 
 def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
-    """Read the bytes of a CSV file with a header.
+    """Read the bytes of a CSV file.
 
     Returns:
-        Every column as text; a field that is empty or not there is an empty text.
+        Every column as text, without blanks around names and values; a field that is empty or not
+        there is an empty text. Where rows end with a separator too many, nothing follows it.
 
     Raises:
         ValueError: It is no CSV file of this form; says what it looks like.
@@ -118,30 +121,50 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
         )
     # Given the header, pandas would rename a repeated column and take surplus fields at the start
     # of the rows for an index.
-    lines = pd.read_csv(
-        io.BytesIO(text.encode()),
-        header=None,
-        dtype=str,
-        keep_default_na=False,
-        sep=SEPARATORS[form.separator],
-    )
-    rows = lines.iloc[1:].set_axis(lines.iloc[0].tolist(), axis="columns").reset_index(drop=True)
-    return rows.apply(_with_points) if form.decimal == "comma" else rows
+    options: dict[str, Any] = {
+        "header": None,
+        "dtype": str,
+        "keep_default_na": False,
+        "sep": SEPARATORS[form.separator],
+        "skipinitialspace": True,
+    }
+    encoded = text.encode()
+    try:
+        lines: pd.DataFrame = pd.read_csv(io.BytesIO(encoded), **options)
+    except pd.errors.ParserError:
+        # Perhaps rows end with a separator that their header lacks.
+        width = pd.read_csv(io.BytesIO(encoded), nrows=1, **options).shape[1]
+        wider = None
+        with suppress(pd.errors.ParserError):
+            columns = list(range(width + 1))
+            wider = pd.read_csv(io.BytesIO(encoded), names=columns, **options)
+        if wider is None or wider.pop(width).str.strip().any():
+            raise
+        lines = wider
+    lines = lines.apply(lambda column: column.str.strip())
+    if form.header:
+        names = lines.iloc[0].tolist()
+        lines = lines.iloc[1:].set_axis(names, axis="columns").reset_index(drop=True)
+    else:
+        lines = lines.add_prefix("c")
+    if form.decimal == "comma":
+        lines = lines.apply(_with_points)
+    return lines
 
 
-def guess_csv_form(content: bytes, encoding: str | None = None) -> CsvForm:
+def guess_csv_form(content: bytes, encoding: str | None = None, header: bool = True) -> CsvForm:
     """Tell how a CSV file is written by its bytes; UTF-8 where its encoding cannot be told."""
     if encoding is None:
         encoding = _KOREAN if _is_korean(content) else "utf-8"
     text = content.decode(_encoding(content, encoding), errors="replace")
-    header = _header(text)
-    separator = max(SEPARATORS, key=lambda name: header.count(SEPARATORS[name]))
+    first = _header(text)
+    separator = max(SEPARATORS, key=lambda name: first.count(SEPARATORS[name]))
     lines = text[:_SAMPLE].split("\n")[1:]
     fields = {one.strip('"\r ') for line in lines for one in line.split(SEPARATORS[separator])}
     has_commas = any(re.fullmatch(_COMMA_NUMBER, one) for one in fields)
     has_points = any(re.fullmatch(r"[+-]?\d+\.\d+", one) for one in fields)
     decimal = "comma" if has_commas and not has_points and separator != "comma" else "point"
-    raw = {"encoding": encoding, "separator": separator, "decimal": decimal}
+    raw = {"encoding": encoding, "separator": separator, "decimal": decimal, "header": header}
     return CsvForm.model_validate(raw)
 
 

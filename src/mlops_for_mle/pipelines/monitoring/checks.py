@@ -1,195 +1,202 @@
-"""What a window is looked at for: data quality, drift, performance and calibration."""
+"""From counts to a judged release: data quality, drift, performance and calibration."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import numpy.typing as npt
 
-from mlops_for_mle.contract import Target
 from mlops_for_mle.errors import ConfigurationError
-from mlops_for_mle.pipelines.monitoring.inference import (
+from mlops_for_mle.pipelines.monitoring.counting import (
+    CONFIDENCE_BINS,
+    Cell,
+    ColumnCounts,
+    Window,
+)
+from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, PerformanceOptions
+from mlops_for_mle.pipelines.monitoring.record import Metric, MonitoringRun, Severity, Status
+from mlops_for_mle.pipelines.monitoring.reference import PREDICTION, Column, Reference
+from mlops_for_mle.pipelines.monitoring.significance import (
     Estimate,
     compare,
+    holm,
     mean_error,
     proportion,
     spiegelhalter,
 )
-from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, PerformanceOptions
-from mlops_for_mle.pipelines.monitoring.record import Metric
-from mlops_for_mle.pipelines.monitoring.reference import PREDICTION, Column, Reference
-from mlops_for_mle.pipelines.monitoring.window import (
-    CONFIDENCE_BINS,
-    Cell,
-    ColumnCounts,
-    ErrorSums,
-    Window,
-)
-
-INDEX = "population_stability_index"
-MEAN_SHIFT = "mean_shift"
-ROWS = "rows"
-
-Severity = Literal["none", "warning", "alarm"]
 
 
-@dataclass(frozen=True)
-class Check(Metric):
-    """A metric, and what it amounts to before all tests of a run are corrected together.
+def judge(reference: Reference, window: Window, monitoring: MonitoringOptions) -> MonitoringRun:
+    """Look at everything, correct all tests together, and say in which state the release is."""
+    metrics = confirm(
+        [
+            *check_performance(reference, window, monitoring),
+            *check_drift(reference, window, monitoring),
+            *check_data_quality(reference, window, monitoring),
+            *check_calibration(reference, window, monitoring),
+        ],
+        monitoring.significance,
+    )
+    rows, labelled, needed = window.row_count, window.labelled_count, monitoring.window
+    alarms = [one for one in metrics if one.is_alarm]
+    warnings = [one for one in metrics if one.severity == "warning"]
+    status: Status = "healthy" if rows >= needed.minimum_rows else "insufficient"
+    if alarms or warnings:
+        status = "alarm" if alarms else "warning"
+    reasons = [_sentence(one, monitoring.significance) for one in (*alarms, *warnings)]
+    if rows < needed.minimum_rows:
+        few = f"{rows} of the {needed.minimum_rows} predictions that drift needs"
+        reasons.append(f"Drift is not judged: {few}.")
+    elif not reasons:
+        trained_on = reference.manifest.snapshot.row_count
+        reasons = [f"{rows} predictions look like the {trained_on} rows of the training snapshot."]
+    if labelled < needed.minimum_labelled:
+        few = f"{labelled} of the {needed.minimum_labelled} labelled predictions"
+        reasons.append(f"Performance is not judged: {few} that performance needs.")
+    return MonitoringRun(
+        contract=reference.contract.name,
+        release=reference.manifest.release,
+        model_version=reference.manifest.version,
+        window_from=window.window_from,
+        window_to=window.window_to,
+        prediction_count=rows,
+        labelled_count=labelled,
+        labelled_from=window.labelled_from,
+        labelled_to=window.labelled_to,
+        status=status,
+        reasons=reasons,
+        metrics=metrics,
+    )
 
-    Attributes:
-        severity: What the value amounts to.
-        if_chance: What it amounts to where the test behind its ``p_value`` is not significant.
-        message: What to say if it amounts to something.
+
+def confirm(metrics: Iterable[Metric], significance: float) -> tuple[Metric, ...]:
+    """Correct all tests together, and let what may be chance be no alarm.
+
+    A loss of performance that no test confirms stays a warning, any other difference is nothing.
     """
-
-    severity: Severity = "none"
-    if_chance: Severity = "none"
-    message: str = ""
-
-
-Checks = tuple[Check, ...]
+    given = tuple(metrics)
+    corrected = iter(holm([one.p_value for one in given if one.p_value is not None]))
+    return tuple(
+        one if one.p_value is None else _tested(one, next(corrected), significance) for one in given
+    )
 
 
 def check_data_quality(
     reference: Reference, window: Window, monitoring: MonitoringOptions
-) -> Checks:
+) -> Iterator[Metric]:
     """Look for missing, wrong, old, future and repeated values."""
-    limits, rows, subject = monitoring.quality, window.row_count, reference.subject(ROWS)
-    is_judged = rows >= monitoring.window.minimum_rows
-    repeated = "of the predictions repeat the features of another one"
-    hours = limits.maximum_age_hours
+    limits, rows, subject = monitoring.quality, window.row_count, reference.subject("rows")
+    is_judged, hours = rows >= monitoring.window.minimum_rows, limits.maximum_age_hours
     oldest = None if hours is None else hours * 3600
-    is_old = oldest is not None and (window.age_seconds or 0) > oldest
-    old = f"the newest prediction is {(window.age_seconds or 0) / 3600:.3g} hours old"
-    ahead = (
-        f"{window.ahead} predictions are dated ahead of the database's clock and are not looked "
-        "at: set the clock of whoever has answered them"
-    )
-    checks = [
-        Check("data_quality", subject, "row_count", float(rows)),
-        _at_most(
-            subject,
-            "duplicate_fraction",
-            (window.duplicates, rows),
-            limits.maximum_duplicates,
-            repeated,
-            "warning",
-        ),
-        Check(
-            *("data_quality", subject, "age_seconds", window.age_seconds),
-            threshold=oldest,
-            severity="warning" if is_old else "none",
-            message=f"{old} (at most {hours or 0:g})",
-        ),
-        Check(
-            *("data_quality", subject, "future_count", float(window.ahead)),
-            threshold=0.0,
-            severity="warning" if window.ahead else "none",
-            message=ahead,
-        ),
-    ]
+    yield Metric("data_quality", subject, "row_count", rows)
+    repeated = window.duplicates / rows if rows else None
+    said = "of the predictions repeat the features of another one"
+    most = limits.maximum_duplicates
+    yield _at_most("warning", subject, "duplicate_fraction", repeated, most, said)
+    said = "is how old the newest prediction is"
+    yield _at_most("warning", subject, "age_seconds", window.age_seconds, oldest, said)
+    said = "predictions are dated ahead of the database's clock and are not looked at"
+    yield _at_most("warning", subject, "future_count", window.ahead, 0, said)
     for one in reference.features:
-        counts = window.features[one.name]
-        missing = limits.maximum_missing
+        counts, missing = window.features[one.name], limits.maximum_missing
         # Only what is missing beyond the reference's gaps counts.
         allowed = None if missing is None else min(1.0, missing + one.missing)
-        wrong_type, outside = limits.maximum_wrong_type, limits.maximum_out_of_range
+        wrong, outside = limits.maximum_wrong_type, limits.maximum_out_of_range
         measured = [
-            ("missing_fraction", counts.missing, allowed, "are missing"),
-            ("wrong_type_fraction", counts.wrong_type, wrong_type, "have the wrong type"),
+            ("missing", counts.missing, allowed, "are missing"),
+            ("wrong_type", counts.wrong_type, wrong, "have the wrong type"),
         ]
         if (one.minimum, one.maximum) != (None, None):
             said = "are out of the contract's range"
-            measured.append(("out_of_range_fraction", counts.out_of_range, outside, said))
+            measured.append(("out_of_range", counts.out_of_range, outside, said))
         if one.kind == "category":
             said = "are categories that training has not seen"
-            measured.append(("unknown_fraction", counts.bins[0], limits.maximum_unknown, said))
-        for metric, count, limit, said in measured:
-            told, most = f"of the values of {one.name} {said}", limit if is_judged else None
-            checks.append(_at_most(one.name, metric, (count, rows), most, told, "alarm"))
-    return tuple(checks)
+            measured.append(("unknown", counts.bins[0], limits.maximum_unknown, said))
+        for name, count, limit, said in measured:
+            share, most = count / rows if rows else None, limit if is_judged else None
+            told = f"of the values of {one.name} {said}"
+            yield _at_most("alarm", one.name, f"{name}_fraction", share, most, told)
 
 
-def check_drift(reference: Reference, window: Window, monitoring: MonitoringOptions) -> Checks:
-    """Compare each feature and the predictions with the reference.
-
-    Raises:
-        ConfigurationError: A feature that is to be ignored is none of the contract.
-    """
-    contract, options = reference.contract, monitoring.drift
-    unknown = [name for name in options.ignore if name not in contract.features]
-    if unknown:
-        raise ConfigurationError(
-            f"monitoring.drift.ignore: expected features of contract {contract.name}, which are "
-            f"{', '.join(contract.features)} (found {', '.join(unknown)})"
-        )
+def check_drift(
+    reference: Reference, window: Window, monitoring: MonitoringOptions
+) -> Iterator[Metric]:
+    """Compare each feature and the predictions with the reference."""
     if window.row_count < monitoring.window.minimum_rows:
-        return ()
-    label = f"the predicted {contract.target.response_name}"
-    compared = [
-        (one, window.features[one.name], one.name, f"feature {one.name}")
-        for one in reference.features
-    ]
-    subject = reference.subject(PREDICTION)
-    checks = []
-    for column, counts, name, told in [
-        *compared,
-        (reference.prediction, window.prediction, subject, label),
-    ]:
+        return
+    options, answered = monitoring.drift, reference.prediction
+    label = f"the predicted {reference.contract.target.response_name}"
+    compared = [(answered, window.prediction, reference.subject(PREDICTION), label)]
+    for one in reference.features:
+        compared.append((one, window.features[one.name], one.name, f"feature {one.name}"))
+    for column, counts, name, told in compared:
         found = compare(column.counts, counts.bins, is_ordered=column.is_number)
         is_ignored = name in options.ignore
         severity: Severity = "none"
-        if not is_ignored and found.index >= options.warning:
+        if not is_ignored and found.index >= min(options.warning, options.alarm):
             severity = "alarm" if found.index >= options.alarm else "warning"
         level = options.warning if severity == "warning" else options.alarm
         shift = None if counts.mean is None else (counts.mean - column.centre) / column.scale
-        how = _largest_change(column, counts) if shift is None else _told_shift(shift)
-        checks.append(
-            Check(
-                *("drift", name, INDEX, found.index),
-                threshold=options.alarm,
-                # What is ignored is shown, and is none of the run's tests.
-                p_value=None if is_ignored else found.p_value,
-                severity=severity,
-                message=f"{told} has drifted: stability index {found.index:.2f} "
-                f"({severity} from {level:g}), {how}",
-            )
+        yield Metric(
+            *("drift", name, "population_stability_index", found.index),
+            threshold=options.alarm,
+            # What is ignored is shown, and is none of the run's tests.
+            p_value=None if is_ignored else found.p_value,
+            severity=severity,
+            message=f"{told} has drifted: stability index {found.index:.2f} "
+            f"({severity} from {level:g}), {_change(column, counts, shift)}",
         )
         if column.is_number:
-            checks.append(Check("drift", name, MEAN_SHIFT, shift))
-    return tuple(checks)
+            yield Metric("drift", name, "mean_shift", shift)
 
 
 def check_performance(
     reference: Reference, window: Window, monitoring: MonitoringOptions
-) -> Checks:
+) -> Iterator[Metric]:
     """Measure the answers by the labels that have arrived, where there are enough of them.
 
     Raises:
         ConfigurationError: The metric does not fit the task.
     """
-    metric = chosen_metric(monitoring.performance, reference.contract.target)
-    count = window.labelled_count
-    if count < monitoring.window.minimum_labelled:
-        return ()
-    limit = performance_limit(metric, reference.manifest.metrics, monitoring.performance)
+    options, target = monitoring.performance, reference.contract.target
+    allowed = ("accuracy",) if target.classes else ("rmse", "mae")
+    metric = options.metric or allowed[0]
+    if metric not in allowed:
+        raise ConfigurationError(
+            f"monitoring.performance.metric: {target.task} is measured by "
+            f"{' or '.join(allowed)} (found {metric!r})"
+        )
+    if window.labelled_count < monitoring.window.minimum_labelled:
+        return
     subject, confidence = reference.subject(PREDICTION), monitoring.confidence
-    counted = Check("performance", subject, "labelled_count", float(count))
-    if metric == "accuracy":
-        return (counted, *_check_classes(reference, window.cells, limit, confidence))
-    return (counted, *_check_errors(reference, window.errors, metric, limit, confidence))
+    limit = performance_limit(metric, reference.manifest.metrics, options)
+    yield Metric("performance", subject, "labelled_count", window.labelled_count)
+    if target.classes:
+        yield from _measure_classes(reference, window.cells, limit, confidence)
+        return
+    sums, scale = window.errors, reference.target_scale
+    for name, power, total, squares in (
+        ("rmse", 2, sums.square, sums.fourth),
+        ("mae", 1, sums.absolute, sums.square),
+    ):
+        most = limit if name == metric else None
+        scaled = total * scale**power, squares * scale ** (2 * power)
+        found = mean_error(sums.count, *scaled, power, confidence, most)
+        yield _limited(subject, name, found, most, sums.count)
+    variation = sums.target_square - sums.target**2 / sums.count
+    explained = 1 - sums.square / variation if variation > 0 else None
+    yield Metric("performance", subject, "r2", explained)
 
 
 def check_calibration(
     reference: Reference, window: Window, monitoring: MonitoringOptions
-) -> Checks:
+) -> Iterator[Metric]:
     """Compare probabilities with how often the answers were right; nothing without any."""
     rated = [cell for cell in window.cells if cell.confidence_bin is not None]
     total = sum(cell.count for cell in rated)
     if not total or total < monitoring.window.minimum_labelled:
-        return ()
+        return
     steps, error = [], 0.0
     for step in sorted({cell.confidence_bin or 0 for cell in rated}):
         cells = [cell for cell in rated if cell.confidence_bin == step]
@@ -198,45 +205,26 @@ def check_calibration(
         error += abs(right - sure) / total
         name = f"confidence {step / CONFIDENCE_BINS:g} to {(step + 1) / CONFIDENCE_BINS:g}"
         found = proportion(right, count, monitoring.confidence)
-        steps.append(Check("calibration", name, "accuracy", *found[:3], threshold=sure / count))
+        steps.append(Metric("calibration", name, "accuracy", *found[:3], threshold=sure / count))
     limit, subject = monitoring.calibration.maximum_error, reference.subject(PREDICTION)
     sure = sum(cell.confidence for cell in rated) / total
     right_share = sum(cell.right for cell in rated) / total
-    p_value = spiegelhalter(
-        sum(cell.calibration_sum for cell in rated),
-        sum(cell.calibration_variance for cell in rated),
-    )
-    main = Check(
+    yield Metric(
         *("calibration", subject, "expected_calibration_error", error),
         threshold=limit,
-        p_value=p_value,
+        p_value=spiegelhalter(
+            sum(cell.calibration_sum for cell in rated),
+            sum(cell.calibration_variance for cell in rated),
+        ),
         severity="warning" if error > limit else "none",
         message=f"the probabilities are {'too sure' if sure > right_share else 'not sure enough'}: "
         f"expected calibration error {error:.3f} (at most {limit:g}), {sure:.3f} sure and "
         f"{right_share:.3f} right on average",
     )
     brier = sum(cell.brier for cell in rated) / total
-    return (
-        main,
-        Check("calibration", subject, "brier_score", brier),
-        Check("calibration", subject, "mean_confidence", sure),
-        *steps,
-    )
-
-
-def chosen_metric(options: PerformanceOptions, target: Target) -> str:
-    """The metric that the limit is for.
-
-    Raises:
-        ConfigurationError: It is one of the other task.
-    """
-    allowed = ("accuracy",) if target.task == "classification" else ("rmse", "mae")
-    if options.metric is not None and options.metric not in allowed:
-        raise ConfigurationError(
-            f"monitoring.performance.metric: {target.task} is measured by "
-            f"{' or '.join(allowed)} (found {options.metric!r})"
-        )
-    return options.metric or allowed[0]
+    yield Metric("calibration", subject, "brier_score", brier)
+    yield Metric("calibration", subject, "mean_confidence", sure)
+    yield from steps
 
 
 def performance_limit(
@@ -245,13 +233,13 @@ def performance_limit(
     """The stricter of the fixed limit and what validation allows; None without either."""
     limits = [] if options.limit is None else [options.limit]
     validated = validation.get(f"validation_{metric}")
+    is_accuracy = metric == "accuracy"
     if validated is not None and options.tolerance is not None:
-        is_accuracy = metric == "accuracy"
         worse = validated - options.tolerance, validated * (1 + options.tolerance)
         limits.append(worse[0] if is_accuracy else worse[1])
     if not limits:
         return None
-    return min(1.0, max(0.0, *limits)) if metric == "accuracy" else min(limits)
+    return min(1.0, max(0.0, *limits)) if is_accuracy else min(limits)
 
 
 def confusion_matrix(cells: Iterable[Cell], classes: int) -> npt.NDArray[np.int64]:
@@ -263,95 +251,91 @@ def confusion_matrix(cells: Iterable[Cell], classes: int) -> npt.NDArray[np.int6
     return matrix
 
 
-def as_share(value: float) -> str:
-    """A share for people, such as ``4.2 %``."""
-    return f"{100 * value:.3g} %"
+def quantity(metric: str, value: float | None) -> str:
+    """A value of a metric for people, such as ``4.2 %``."""
+    if value is None:
+        return "-"
+    if metric.endswith("_fraction"):
+        return f"{100 * value:.3g} %"
+    return str(timedelta(0, round(value))) if metric.endswith("_seconds") else f"{value:.4g}"
 
 
-def _told_shift(shift: float) -> str:
-    where = "above" if shift > 0 else "below"
-    return f"its mean is {abs(shift):.2f} standard deviations {where} the training data's"
+def _tested(metric: Metric, p_value: float, significance: float) -> Metric:
+    severity = metric.severity
+    if p_value >= significance and severity != "none":
+        severity = "warning" if metric.area == "performance" else "none"
+    return replace(metric, p_value=p_value, severity=severity)
 
 
-def _largest_change(column: Column, current: ColumnCounts) -> str:
+def _sentence(metric: Metric, significance: float) -> str:
+    message = metric.message[0].upper() + metric.message[1:]
+    if metric.p_value is None:
+        return f"{message}."
+    shown = f"p {metric.p_value:.2g}" if metric.p_value >= 0.001 else "p below 0.001"
+    doubt = ", which may be chance" if metric.p_value >= significance else ""
+    return f"{message}; {shown}{doubt}."
+
+
+def _change(column: Column, counts: ColumnCounts, shift: float | None) -> str:
+    """How a column has changed most, in words."""
+    if shift is not None:
+        where = "above" if shift > 0 else "below"
+        return f"its mean is {abs(shift):.2f} standard deviations {where} the training data's"
     if column.is_number:
         return "it has no values"
     before = np.array(column.counts) / max(1, sum(column.counts))
-    now = np.array(current.bins) / max(1, sum(current.bins))
+    now = np.array(counts.bins) / max(1, sum(counts.bins))
     most = int(np.argmax(np.abs(now - before)))
     name = ("what training has not seen", *column.categories)[most]
-    return f"{name} makes up {as_share(now[most])} instead of {as_share(before[most])}"
+    return f"{name} makes up {100 * now[most]:.3g} % instead of {100 * before[most]:.3g} %"
 
 
-def _check_classes(
+def _measure_classes(
     reference: Reference, cells: Iterable[Cell], limit: float | None, confidence: float
-) -> Iterable[Check]:
+) -> Iterator[Metric]:
     classes, subject = reference.contract.target.classes, reference.subject(PREDICTION)
     matrix = confusion_matrix(cells, len(classes))
     total, right = int(matrix.sum()), int(np.trace(matrix[:-1, :-1]))
     found = proportion(right, total, confidence, limit)
-    yield _limited(subject, "accuracy", found, limit, total, is_worse=found.value < (limit or 0))
+    yield _limited(subject, "accuracy", found, limit, total)
     actual, predicted = matrix.sum(axis=1)[:-1], matrix.sum(axis=0)[:-1]
     hits = np.diag(matrix)[:-1]
     present, known = actual > 0, (actual + predicted) > 0
     recalls, scores = hits[present] / actual[present], 2 * hits[known] / (actual + predicted)[known]
     for metric, values in (("balanced_accuracy", recalls), ("macro_f1", scores)):
-        yield Check("performance", subject, metric, float(values.mean()) if len(values) else None)
+        yield Metric("performance", subject, metric, float(values.mean()) if len(values) else None)
     for one, hit, count in zip(classes, hits.tolist(), actual.tolist(), strict=True):
         recall = proportion(hit, count, confidence)[:3] if count else (None, None, None)
-        yield Check("performance", one.label, "recall", *recall)
+        yield Metric("performance", one.label, "recall", *recall)
 
 
-def _check_errors(
-    reference: Reference, sums: ErrorSums, metric: str, limit: float | None, confidence: float
-) -> Iterable[Check]:
-    scale, subject = reference.target_scale, reference.subject(PREDICTION)
-    for name, total, squares, power in (
-        ("rmse", sums.square, sums.fourth, 2),
-        ("mae", sums.absolute, sums.square, 1),
-    ):
-        largest = limit if name == metric else None
-        relative = None if largest is None else largest / scale
-        found = mean_error(sums.count, total, squares, power, confidence, relative)
-        value, lower, upper = (scale * one for one in found[:3])
-        found = Estimate(value, lower, upper, found.p_value)
-        is_worse = largest is not None and value > largest
-        yield _limited(subject, name, found, largest, sums.count, is_worse=is_worse)
-    variation = sums.target_square - sums.target**2 / sums.count
-    explained = 1 - sums.square / variation if variation > 0 else None
-    yield Check("performance", subject, "r2", explained)
-
-
-def _limited(
-    subject: str, metric: str, found: Estimate, limit: float | None, count: int, *, is_worse: bool
-) -> Check:
-    """A metric with a limit: an alarm where it is worse, and only a warning if that is chance."""
+def _limited(subject: str, metric: str, found: Estimate, limit: float | None, count: int) -> Metric:
+    """A measure of performance that must not be worse than its limit, if it has one."""
     beyond = "below" if metric == "accuracy" else "above"
-    return Check(
+    is_worse = limit is not None and (
+        found.value < limit if metric == "accuracy" else found.value > limit
+    )
+    return Metric(
         *("performance", subject, metric, found.value, found.lower, found.upper, limit),
         p_value=found.p_value,
         severity="alarm" if is_worse else "none",
-        if_chance="warning" if is_worse else "none",
         message=f"live {metric} is {found.value:.4g} ({found.lower:.4g} to {found.upper:.4g}) on "
         f"{count} labelled predictions, {beyond} {limit or 0:.4g}",
     )
 
 
 def _at_most(
+    severity: Severity,
     subject: str,
     metric: str,
-    part: tuple[int, int],
+    value: float | None,
     limit: float | None,
     said: str,
-    severity: Severity,
-) -> Check:
-    """A share, given as a count and of how many, with a limit that it must not exceed."""
-    count, whole = part
-    value = count / whole if whole else None
+) -> Metric:
     is_over = value is not None and limit is not None and value > limit
-    return Check(
+    return Metric(
         *("data_quality", subject, metric, value),
         threshold=limit,
         severity=severity if is_over else "none",
-        message=f"{as_share(value or 0)} {said} (at most {as_share(limit or 0)})",
+        message=f"{quantity(metric, value)} {said} (at most {quantity(metric, limit)})",
     )

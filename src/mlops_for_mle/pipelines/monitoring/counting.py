@@ -1,29 +1,107 @@
-"""The table of predictions, counted by Postgres: nothing but counts and sums leaves it.
+"""A window of predictions, counted by Postgres: nothing but counts and sums leaves it.
 
 So memory does not depend on the window. Names of features and categories are data here, and always
 bound parameters. What does not fit its column is counted, never an error.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Connection, Row, text
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns
-from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.pipelines.monitoring.options import WindowOptions
+from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
-from mlops_for_mle.pipelines.monitoring.window import (
-    CONFIDENCE_BINS,
-    Cell,
-    ColumnCounts,
-    ErrorSums,
-    Window,
-)
+
+CONFIDENCE_BINS = 10
+
+# Answers statements, each with its parameters, by their rows; all of them see the same moment.
+PredictionLog = Callable[[list[tuple[str, dict[str, Any]]]], list[Sequence[Any]]]
+
+
+@dataclass(frozen=True)
+class ColumnCounts:
+    """How the window's values of one column lie.
+
+    ``bins`` are those of ``Column.edges``; the first of categories has the unknown ones.
+    """
+
+    bins: tuple[int, ...]
+    missing: int = 0
+    wrong_type: int = 0
+    out_of_range: int = 0
+    mean: float | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Labelled predictions of a classification that were answered, labelled and rated alike.
+
+    Classes are their places in the contract's order, None for others; the confidence is the
+    predicted class's probability p. From ``confidence`` on these are sums: of p, of Brier scores
+    over all classes, and of Spiegelhalter's statistic, (y - p)(1 - 2p), where y is 1 for a right
+    answer, and of its variance, (1 - 2p)^2 p (1 - p).
+    """
+
+    predicted: int | None
+    actual: int | None
+    confidence_bin: int | None
+    count: int
+    confidence: float = 0.0
+    brier: float = 0.0
+    calibration_sum: float = 0.0
+    calibration_variance: float = 0.0
+
+    @property
+    def right(self) -> int:
+        """How many were answered with their true class."""
+        return self.count if self.predicted is not None and self.predicted == self.actual else 0
+
+
+@dataclass(frozen=True)
+class ErrorSums:
+    """Sums over labelled predictions of a regression, in standard deviations of the target.
+
+    They are sums of powers of the error, and of the target less the reference's mean answer.
+    """
+
+    count: int = 0
+    absolute: float = 0.0
+    square: float = 0.0
+    fourth: float = 0.0
+    target: float = 0.0
+    target_square: float = 0.0
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window of the deployed release's predictions, and the newest labelled ones.
+
+    ``ahead`` counts predictions that claim to have been answered in the future, in no window.
+    """
+
+    row_count: int
+    window_from: datetime | None
+    window_to: datetime | None
+    age_seconds: float | None
+    duplicates: int
+    features: dict[str, ColumnCounts]
+    prediction: ColumnCounts
+    ahead: int = 0
+    cells: tuple[Cell, ...] = ()
+    errors: ErrorSums = ErrorSums()
+    labelled_from: datetime | None = None
+    labelled_to: datetime | None = None
+
+    @property
+    def labelled_count(self) -> int:
+        """How many labelled predictions were looked at."""
+        return sum(cell.count for cell in self.cells) + self.errors.count
+
 
 # Buckets of what is in no bin.
 _MISSING, _WRONG_TYPE = -1, -2
@@ -42,24 +120,21 @@ _SPAN = f"{_RELEASE} AND predictions.created_at > :since AND predictions.created
 _NEWEST = "ORDER BY predictions.created_at DESC, predictions.prediction_id DESC"
 _WINDOW = f"{_SPAN} AND (predictions.created_at, prediction_id) >= (:first_at, :first_id)"
 
-_BEGIN = (
-    f"SELECT created_at, prediction_id FROM predictions WHERE {_SPAN} {_NEWEST} OFFSET :skipped"
-)
-
-# Clocks differ by some seconds; predictions that are dated further ahead are a finding.
-_AHEAD = f"""
-SELECT count(*) FROM predictions WHERE {_RELEASE} AND created_at > now() + interval '1 minute'
+_BEGIN = f"""
+SELECT created_at, prediction_id FROM predictions WHERE {_SPAN} {_NEWEST} OFFSET :skipped LIMIT 1
 """
+# Clocks differ by some seconds; predictions that are dated further ahead are a finding.
 _OVERVIEW = f"""
 SELECT count(*) AS row_count, min(created_at) AS window_from, max(created_at) AS window_to,
-       CAST(extract(epoch FROM :until - max(created_at)) AS float8) AS age_seconds
+       CAST(extract(epoch FROM :until - max(created_at)) AS float8) AS age_seconds,
+       (SELECT count(*) FROM predictions
+        WHERE {_RELEASE} AND created_at > now() + interval '1 minute') AS ahead
 FROM predictions WHERE {_WINDOW}
 """
 # By hash, whose size Postgres knows whatever the rows hold.
 _DISTINCT = f"""
 SELECT count(*) FROM (
-    SELECT jsonb_hash_extended(features, 0) AS digest FROM predictions WHERE {_WINDOW}
-    GROUP BY digest
+    SELECT FROM predictions WHERE {_WINDOW} GROUP BY jsonb_hash_extended(features, 0)
 ) AS hashed
 """
 # One scan for all columns. A function in FROM is called once a row, so that each value is read
@@ -125,90 +200,69 @@ WHERE predictions.contract = :contract AND superseded_at IS NULL
 """
 
 
-class PredictionTable:
-    """The predictions and labels of a database."""
+def count_window(
+    reference: Reference, prediction_log: PredictionLog, monitoring: MonitoringOptions
+) -> Window:
+    """Count the newest predictions of the deployed release into the reference's bins.
 
-    def __init__(self, url: str) -> None:
-        """Name the database; nothing is read before it is asked for."""
-        self._url = url
-
-    def count(self, reference: Reference, window: WindowOptions) -> Window:
-        """Count the newest predictions of the reference's release into the reference's bins.
-
-        No window holds what claims to have been answered in the future.
-        """
-        # All statements see the same rows, whatever is written meanwhile.
-        options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        with engine_for(self._url).connect() as connection:
-            return _count(connection.execution_options(**options), reference, window)
-
-    def labelled_rows(self, contract: Contract, since: datetime | None, most: int) -> pd.DataFrame:
-        """The newest predictions whose true label is known, as rows of the contract's table.
-
-        Args:
-            contract: Whose predictions, by whichever release.
-            since: None answered earlier.
-            most: No more than these.
-
-        Returns:
-            The contract's columns, in the order in which the rows were answered.
-        """
-        found = {"contract": contract.name, "since": since or "-infinity", "most": most}
-        with engine_for(self._url).connect() as connection:
-            rows = connection.execute(text(_LABELLED_ROWS), found).all()[::-1]
-        target = contract.target
-        columns = {name: [row.features.get(name) for row in rows] for name in contract.features}
-        columns[target.column] = [
-            target.values[int(row.target)] if target.classes else row.target for row in rows
-        ]
-        return check_columns(pd.DataFrame(columns, dtype=object), contract.columns)[0]
-
-
-def _count(connection: Connection, reference: Reference, window: WindowOptions) -> Window:
-    now = connection.execute(text("SELECT now()")).scalar_one()
-    until = min(window.until or now, now)
-    bounds: dict[str, Any] = {
+    What an earlier version did is not laid to the new one's charge, and no window holds what claims
+    to have been answered in the future.
+    """
+    options, target = monitoring.window, reference.contract.target
+    [[(now,)]] = prediction_log([("SELECT now()", {})])
+    until = min(options.until or now, now)
+    since = "-infinity" if options.hours is None else until - timedelta(hours=options.hours)
+    bound: dict[str, Any] = {
         "contract": reference.contract.name,
         "release": reference.manifest.release,
-        "since": "-infinity" if window.hours is None else until - timedelta(hours=window.hours),
+        "since": since,
         "until": until,
         "first_at": "-infinity",
         "first_id": "",
-        "codes": [float(code) for code in reference.contract.target.class_codes],
+        "codes": [float(code) for code in target.class_codes],
         "centre": reference.prediction.centre,
         "scale": reference.target_scale,
     }
-
-    def ask(statement: str, **values: Any) -> Sequence[Row[Any]]:
-        return connection.execute(text(statement), bounds | values).all()
-
     newest = ""
-    if window.rows is not None:
-        newest = f"{_NEWEST} LIMIT {window.rows}"
-        for first in ask(f"{_BEGIN} LIMIT 1", skipped=window.rows - 1):
-            bounds |= {"first_at": first.created_at, "first_id": first.prediction_id}
-    (overview,), ((distinct,),), ((ahead,),) = ask(_OVERVIEW), ask(_DISTINCT), ask(_AHEAD)
+    if options.rows is not None:
+        newest = f"{_NEWEST} LIMIT {options.rows}"
+        [begin] = prediction_log([(_BEGIN, bound | {"skipped": options.rows - 1})])
+        for first in begin:
+            bound |= {"first_at": first.created_at, "first_id": first.prediction_id}
     columns = (*reference.features, reference.prediction)
-    statement, values = _count_columns(columns)
-    buckets = ask(statement, **values)
+    statement, described = _count_columns(columns)
+    labelled = (_CELLS if target.classes else _ERRORS).format(newest=newest)
+    questions = [(one, bound | described) for one in (_OVERVIEW, _DISTINCT, statement, labelled)]
+    [[overview], [(distinct,)], buckets, rated] = prediction_log(questions)
     *features, prediction = (
         _column_counts(one, [row for row in buckets if row.position == position])
         for position, one in enumerate(columns, start=1)
     )
-    is_classifier = bool(reference.contract.target.classes)
-    labelled = ask((_CELLS if is_classifier else _ERRORS).format(newest=newest))
-    sums = [{name: row._mapping[name] for name in row._fields[2:]} for row in labelled]
+    sums = [{name: row._mapping[name] for name in row._fields[2:]} for row in rated]
     return Window(
         **overview._mapping,
         duplicates=overview.row_count - distinct,
-        ahead=ahead,
         features={one.name: counts for one, counts in zip(columns, features, strict=False)},
         prediction=prediction,
-        cells=tuple(Cell(**one) for one in sums) if is_classifier else (),
-        errors=ErrorSums() if is_classifier else ErrorSums(**sums[0]),
-        labelled_from=min((row.first for row in labelled if row.first), default=None),
-        labelled_to=max((row.last for row in labelled if row.first), default=None),
+        cells=tuple(Cell(**one) for one in sums) if target.classes else (),
+        errors=ErrorSums() if target.classes else ErrorSums(**sums[0]),
+        labelled_from=min((row.first for row in rated if row.first), default=None),
+        labelled_to=max((row.last for row in rated if row.first), default=None),
     )
+
+
+def labelled_rows(
+    prediction_log: PredictionLog, contract: Contract, since: datetime | None, most: int
+) -> pd.DataFrame:
+    """The newest predictions with a true label, by whichever release, as rows of the table."""
+    bound = {"contract": contract.name, "since": since or "-infinity", "most": most}
+    [newest_first] = prediction_log([(_LABELLED_ROWS, bound)])
+    rows, target = newest_first[::-1], contract.target
+    columns = {name: [row.features.get(name) for row in rows] for name in contract.features}
+    columns[target.column] = [
+        target.values[int(row.target)] if target.classes else row.target for row in rows
+    ]
+    return check_columns(pd.DataFrame(columns, dtype=object), contract.columns)[0]
 
 
 def _count_columns(columns: Iterable[Column]) -> tuple[str, dict[str, Any]]:
@@ -256,22 +310,21 @@ def _read_time(words: str) -> str:
     Postgres' own conversion fails on the first text that is no time, takes the session's zone where
     none is given, and has no form before version 16 that does not.
     """
-    year, month, day, hour, minute, offset_hour, offset_minute = (
-        f"coalesce(CAST(part[{number}] AS int), 0)" for number in (1, 2, 3, 4, 5, 8, 9)
+    year, month, day = (f"CAST(part[{number}] AS int)" for number in (1, 2, 3))
+    hour, minute, offset_hour, offset_minute = (
+        f"coalesce(CAST(part[{number}] AS int), 0)" for number in (4, 5, 8, 9)
     )
-    first = f"make_date({year}, {month}, 1)"
-    last_day = f"extract(day FROM {first} + interval '1 month -1 day')"
+    date = f"(make_date({year}, {month}, 1) + {day} - 1)"
     second = "coalesce(CAST(replace(part[6], ',', '.') AS float8), 0)"
     offset = f"CAST(coalesce(part[7], '+') || '1' AS int) * ({offset_hour} * 60 + {offset_minute})"
     return f"""(
-        SELECT CASE WHEN {day} BETWEEN 1 AND {last_day}
-        THEN extract(epoch FROM {first}) + ({day} - 1) * 86400
-             + ({hour} * 60 + {minute} - {offset}) * 60 + {second}
+        SELECT CASE WHEN extract(month FROM {date}) = {month}
+        THEN extract(epoch FROM {date}) + ({hour} * 60 + {minute} - {offset}) * 60 + {second}
         ELSE {_NAN} END FROM regexp_match({words}, :iso) AS found(part)
     )"""
 
 
-def _column_counts(one: Column, rows: Sequence[Row[Any]]) -> ColumnCounts:
+def _column_counts(one: Column, rows: Sequence[Any]) -> ColumnCounts:
     counts = {row.bucket: row.rows for row in rows}
     good = [row for row in rows if row.bucket >= 0]
     total = sum(row.rows for row in good)

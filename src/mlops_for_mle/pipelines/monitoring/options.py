@@ -5,7 +5,6 @@ from typing import Annotated, Literal, Self
 from pydantic import AwareDatetime, Field, model_validator
 
 from mlops_for_mle.contract import Configuration
-from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.pipelines.monitoring.record import Action
 
 MOST_WINDOWS = 100
@@ -23,12 +22,10 @@ class WindowOptions(Configuration):
     minimum_labelled: int = Field(default=50, ge=10)
 
     @model_validator(mode="after")
-    def _window_can_be_full(self) -> Self:
-        if self.rows is not None and self.rows < max(self.minimum_rows, self.minimum_labelled):
-            raise ValueError(
-                f"rows {self.rows} must not be below minimum_rows {self.minimum_rows} and "
-                f"minimum_labelled {self.minimum_labelled}"
-            )
+    def _moves_on(self) -> Self:
+        if self.rows is None and self.hours is None:
+            # All windows would overlap, and those that overlap count once.
+            raise ValueError("rows or hours is needed, else no alarm could ever be repeated")
         return self
 
 
@@ -39,12 +36,6 @@ class DriftOptions(Configuration):
     warning: float = Field(default=0.1, ge=0)
     alarm: float = Field(default=0.25, gt=0)
     ignore: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _levels_are_ordered(self) -> Self:
-        if self.warning > self.alarm:
-            raise ValueError(f"warning {self.warning:g} must not be above alarm {self.alarm:g}")
-        return self
 
 
 class PerformanceOptions(Configuration):
@@ -58,12 +49,6 @@ class PerformanceOptions(Configuration):
     limit: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     tolerance: float | None = Field(default=0.1, ge=0, allow_inf_nan=False)
 
-    @model_validator(mode="after")
-    def _accuracy_can_be_reached(self) -> Self:
-        if self.metric == "accuracy" and self.limit is not None and self.limit > 1:
-            raise ValueError(f"limit {self.limit:g} must not be above 1, the best accuracy")
-        return self
-
 
 class CalibrationOptions(Configuration):
     """How true the probabilities must be; a larger expected calibration error is a warning."""
@@ -72,11 +57,7 @@ class CalibrationOptions(Configuration):
 
 
 class QualityOptions(Configuration):
-    """What part of a feature's values may be bad, and how repeated or old predictions may be.
-
-    Missing values count beyond what the reference has, unknown categories are those that it has
-    not.
-    """
+    """What part of a feature's values may be bad, and how repeated or old predictions may be."""
 
     maximum_missing: Share | None = 0.05
     maximum_wrong_type: Share | None = 0.0
@@ -113,15 +94,6 @@ class TrainingRowsOptions(Configuration):
     minimum_labelled: int = Field(default=200, ge=20)
     maximum_labelled: int = Field(default=50_000, ge=20)
 
-    @model_validator(mode="after")
-    def _enough_can_be_taken(self) -> Self:
-        if self.maximum_labelled < self.minimum_labelled:
-            raise ValueError(
-                f"maximum_labelled {self.maximum_labelled} must not be below minimum_labelled "
-                f"{self.minimum_labelled}"
-            )
-        return self
-
 
 class RetrainingOptions(Configuration):
     """In how many of how many windows an area must be an alarm before anything is done."""
@@ -136,18 +108,3 @@ class RetrainingOptions(Configuration):
         if self.alarms > self.windows:
             raise ValueError(f"alarms {self.alarms} must not be above windows {self.windows}")
         return self
-
-
-def require_decidable(monitoring: MonitoringOptions, retraining: RetrainingOptions) -> None:
-    """Refuse windows that all hold all predictions where a decision needs several.
-
-    Raises:
-        ConfigurationError: Such windows overlap, and those that overlap count once.
-    """
-    window = monitoring.window
-    if window.rows is None and window.hours is None and retraining.alarms > 1:
-        raise ConfigurationError(
-            "monitoring.window: rows and hours are both null, so every window holds all "
-            "predictions, and windows that overlap count once: retraining.alarms (found "
-            f"{retraining.alarms}) can never be reached; set rows or hours, or retraining.alarms: 1"
-        )

@@ -5,46 +5,31 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline, node
 
-from mlops_for_mle.pipelines.monitoring.checks import (
-    check_calibration,
-    check_data_quality,
-    check_drift,
-    check_performance,
-)
-from mlops_for_mle.pipelines.monitoring.judgement import judge
-from mlops_for_mle.pipelines.monitoring.record import summarise
+from mlops_for_mle.pipelines.monitoring.checks import judge
+from mlops_for_mle.pipelines.monitoring.counting import count_window
 from mlops_for_mle.pipelines.monitoring.reference import describe_reference
-from mlops_for_mle.pipelines.monitoring.report import write_report
+from mlops_for_mle.pipelines.monitoring.report import summarise, write_report
 from mlops_for_mle.pipelines.monitoring.retraining import (
     admit_champion,
     choose_rows,
     conclude_decision,
     decide_on_retraining,
 )
-from mlops_for_mle.pipelines.monitoring.window import count_window
 
 
 def create_pipeline() -> Pipeline:
     """The deployed release and its predictions to a recorded run, a report and a decision."""
-    options, counted = "params:monitoring", ["reference", "window", "params:monitoring"]
-    found = ["performance_checks", "drift_checks", "quality_checks", "calibration_checks"]
+    options = "params:monitoring"
+    seen = ["monitoring_runs", "monitoring_history", "params:retraining"]
     nodes = [
         _node(describe_reference, ["deployed_release", options], "reference"),
+        _node(count_window, ["reference", "prediction_log", options], "window"),
+        _node(judge, ["reference", "window", options], "monitoring_runs"),
         _node(
-            count_window, ["reference", "prediction_log", options, "params:retraining"], "window"
+            write_report, ["monitoring_runs", "reference", "window", options], "monitoring_report"
         ),
-        _node(check_performance, counted, "performance_checks"),
-        _node(check_drift, counted, "drift_checks"),
-        _node(check_data_quality, counted, "quality_checks"),
-        _node(check_calibration, counted, "calibration_checks"),
-        _node(judge, ["reference", "window", *found, options], "monitoring_runs"),
-        _node(write_report, ["monitoring_runs", *counted], "monitoring_report"),
         _node(summarise, ["monitoring_runs"], "summary"),
-        _node(
-            decide_on_retraining,
-            ["monitoring_runs", "monitoring_history", "params:retraining"],
-            "retraining_decision",
-        ),
+        _node(decide_on_retraining, seen, "retraining_decision"),
     ]
     return Pipeline(nodes, tags="monitoring")
 
@@ -61,7 +46,7 @@ def create_retraining_pipeline(
     """
     chosen_from = ["open_decision", "prediction_log", "observations@window"]
     options = ["params:contract", "params:retraining", "params:data_checks.minimum_rows_per_class"]
-    admitted = ["open_decision", "champion@verdict", "deployed_at", "champion@release"]
+    admitted = ["open_decision", "champion@verdict", "deployments_before", "champion@release"]
     ended = ["open_decision", "champion@verdict", "deployments"]
     nodes = [
         _node(choose_rows, [*chosen_from, *options], "retraining_rows"),

@@ -11,14 +11,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from mlops_for_mle.contract import Contract, Feature
-from mlops_for_mle.contract.columns import encode_rows, frame_digest, plain_column, to_array
-from mlops_for_mle.errors import UserError
+from mlops_for_mle.contract.columns import encode_rows, plain_column, to_array
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.releases.manifest import Manifest, Release
 
 PREDICTION = "prediction"
 
 Numbers = npt.NDArray[np.float64]
+Limits = tuple[float | None, float | None]
 Kind = Literal["number", "whole", "time", "category", "answer", "class"]
 
 
@@ -32,11 +32,8 @@ class Column:
         edges: Ascending; a value counts in the bin whose number is how many edges are at most as
             large, so there is one bin more than edges and the outer ones are open.
         counts: The reference's values, one count a bin.
-        missing: The fraction of the reference's rows without a value.
         centre: The reference's mean; values are summed up relative to it.
         scale: The reference's standard deviation, or 1 where that is 0.
-        minimum: The smallest number that the contract allows.
-        maximum: The largest.
         categories: The texts of categories, or the labels of classes.
     """
 
@@ -81,22 +78,11 @@ class Reference:
 def describe_reference(
     deployed: tuple[Release, pd.DataFrame], monitoring: MonitoringOptions
 ) -> Reference:
-    """Describe the rows that the deployed release was trained on, and its answers for them.
-
-    Raises:
-        UserError: They are other rows.
-    """
+    """Describe the rows that the deployed release was trained on, and its answers for them."""
     from mlops_for_mle.releases.predictor import Predictor
 
     release, snapshot = deployed
-    manifest, contract = release.manifest, release.manifest.contract
-    found, expected = frame_digest(snapshot), manifest.snapshot.sha256
-    if found != expected:
-        raise UserError(
-            f"The snapshot of run {manifest.run_id} has the digest {found[:12]}…, release "
-            f"{manifest.release} was trained on {expected[:12]}…: it was altered, so the release "
-            "cannot be compared with it."
-        )
+    contract = release.manifest.contract
     bins, target, scale = monitoring.drift.bins, contract.target, 1.0
     answers = Predictor(release.model, contract).predict(encode_rows(snapshot, contract)).values
     if target.classes:
@@ -109,7 +95,7 @@ def describe_reference(
     features = tuple(
         describe_feature(name, one, snapshot[name], bins) for name, one in contract.features.items()
     )
-    return Reference(manifest, features, prediction, scale)
+    return Reference(release.manifest, features, prediction, scale)
 
 
 def describe_feature(name: str, feature: Feature, values: "pd.Series[Any]", bins: int) -> Column:
@@ -122,7 +108,7 @@ def describe_feature(name: str, feature: Feature, values: "pd.Series[Any]", bins
         kind, limits = "time", (_seconds(feature.earliest), _seconds(feature.latest))
         times = numbers.astype("datetime64[us]")
         numbers = np.where(np.isnat(times), np.nan, times.astype(np.int64) / 1e6)
-    return describe_numbers(name, kind, numbers, bins, *limits)
+    return describe_numbers(name, kind, numbers, bins, limits)
 
 
 def describe_categories(
@@ -139,12 +125,7 @@ def describe_categories(
 
 
 def describe_numbers(
-    name: str,
-    kind: Kind,
-    values: Numbers,
-    bins: int,
-    minimum: float | None = None,
-    maximum: float | None = None,
+    name: str, kind: Kind, values: Numbers, bins: int, limits: Limits = (None, None)
 ) -> Column:
     """Sort numbers into bins of about equally many; NaN is missing."""
     present = values[np.isfinite(values)]
@@ -158,8 +139,8 @@ def describe_numbers(
         missing=1 - len(present) / max(1, len(values)),
         centre=float(present.mean()) if len(present) else 0.0,
         scale=_deviation(present),
-        minimum=minimum,
-        maximum=maximum,
+        minimum=limits[0],
+        maximum=limits[1],
     )
 
 

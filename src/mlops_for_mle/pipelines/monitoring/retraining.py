@@ -1,5 +1,6 @@
-"""Pure functions of retraining: what monitoring found in, what to do and on which rows out."""
+"""Whether to retrain, on which rows, and what becomes of it: pure functions."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
@@ -8,41 +9,32 @@ import pandas as pd
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import NotCalledForError
-from mlops_for_mle.pipelines.monitoring.options import RetrainingOptions
-from mlops_for_mle.pipelines.monitoring.record import (
-    Action,
-    Area,
-    MonitoringRun,
-    RetrainingDecision,
-)
-from mlops_for_mle.pipelines.monitoring.window import PredictionLog
+from mlops_for_mle.pipelines.monitoring.counting import PredictionLog, labelled_rows
+from mlops_for_mle.pipelines.monitoring.options import MOST_WINDOWS, RetrainingOptions
+from mlops_for_mle.pipelines.monitoring.record import Action, MonitoringRun, RetrainingDecision
 from mlops_for_mle.releases.manifest import Release
 
 _LEAST_URGENT_FIRST: tuple[Action, ...] = ("none", "investigate", "retrain")
 
 
 class WindowFinding(NamedTuple):
-    """What one monitoring run has found in its window: the areas with an alarm."""
+    """The areas with an alarm in the window of a monitoring run."""
 
     run_id: int
     window_from: datetime
     window_to: datetime
-    alarms: frozenset[Area]
+    alarms: list[str]
 
 
 class History(NamedTuple):
-    """What monitoring has found of the deployed release and no retraining has answered yet.
+    """What monitoring has found, the newest first, and no retraining has answered yet.
 
-    Attributes:
-        findings: Of windows that do not overlap, the newest first; without the runs that had too
-            few rows to tell.
-        labelled_findings: The same of the labelled predictions by which performance was judged.
-            They are windows of their own: labels come late, and one set of them may be the newest
-            in many windows of predictions.
+    Labels come late, and one set of them may be the newest in many windows of predictions. So the
+    labelled predictions by which performance was judged have windows of their own.
     """
 
-    findings: tuple[WindowFinding, ...]
-    labelled_findings: tuple[WindowFinding, ...]
+    windows: list[WindowFinding]
+    labelled_windows: list[WindowFinding]
 
 
 @dataclass(frozen=True)
@@ -61,6 +53,17 @@ class Verdict(NamedTuple):
     reasons: str
 
 
+def separate(findings: Iterable[WindowFinding]) -> list[WindowFinding]:
+    """Of findings, the newest first, those that share no predictions with a newer one."""
+    chosen: list[WindowFinding] = []
+    for one in findings:
+        if not chosen or one.window_to < chosen[-1].window_from:
+            chosen.append(one)
+        if len(chosen) == MOST_WINDOWS:
+            break
+    return chosen
+
+
 def decide_on_retraining(
     run: MonitoringRun, history: History, retraining: RetrainingOptions
 ) -> RetrainingDecision:
@@ -74,9 +77,9 @@ def decide_on_retraining(
     reasons: list[str] = []
     evidence: list[datetime] = []
     for area, wanted in retraining.actions:
-        found, kind = history.findings, "windows"
+        found, kind = history.windows, "windows"
         if area == "performance":
-            found, kind = history.labelled_findings, "labelled windows"
+            found, kind = history.labelled_windows, "labelled windows"
         windows = found[: retraining.windows]
         alarms = [window for window in windows if area in window.alarms]
         if not alarms:
@@ -90,48 +93,41 @@ def decide_on_retraining(
             evidence += [one.window_from for one in alarms]
             decision = max(decision, wanted, key=_LEAST_URGENT_FIRST.index)
     if not reasons:
-        count = len(history.findings[: retraining.windows])
+        count = len(history.windows[: retraining.windows])
         reasons.append(f"{run.release}: no alarm in the last {count} windows.")
     return RetrainingDecision(
         contract=run.contract,
         monitoring_run_id=run.id,
         decision=decision,
-        reasons=tuple(reasons),
+        reasons=reasons,
         evidence_from=min(evidence, default=None),
     )
 
 
 def require_open(
-    decision: RetrainingDecision | None, changed_at: datetime | None
+    decision: RetrainingDecision | None, deployed_at: datetime | None
 ) -> RetrainingDecision:
-    """Give back a decision that calls for a retraining now.
+    """Give back the newest decision if it calls for a retraining now.
 
-    Args:
-        decision: The newest one.
-        changed_at: When a release was last put in service, or a retraining ended: what was
-            decided before was decided of something else.
+    What was decided before a release was last put in service was decided of another one.
 
     Raises:
         NotCalledForError: It does not; says why.
     """
-    anyway = "`kedro run` trains anyway."
     if decision is None:
-        raise NotCalledForError(
-            f"Nothing was monitored yet: run `kedro run --pipeline monitoring` first. {anyway}"
-        )
-    told = f"Retraining is not called for: decision {decision.id}"
-    if decision.acted_at is not None:
+        why = "nothing was monitored yet, run `kedro run --pipeline monitoring` first"
+    elif decision.acted_at is not None:
         when = f"{decision.acted_at:%Y-%m-%d %H:%M:%S %Z}"
-        raise NotCalledForError(f"{told} was acted on at {when} ({decision.outcome}). {anyway}")
-    if decision.decision != "retrain":
-        reasons = " ".join(decision.reasons)
-        raise NotCalledForError(f"{told} says {decision.decision}. {reasons} {anyway}")
-    if _is_after(changed_at, decision.created_at):
-        raise NotCalledForError(
-            f"{told} was made before another release was put in service or another retraining "
-            f"ended, at {changed_at:%Y-%m-%d %H:%M:%S %Z}: monitor again. {anyway}"
-        )
-    return decision
+        why = f"decision {decision.id} was acted on at {when} ({decision.outcome})"
+    elif decision.decision != "retrain":
+        reasons = " ".join(decision.reasons).rstrip(".")
+        why = f"decision {decision.id} says {decision.decision}. {reasons}"
+    elif deployed_at and decision.created_at and deployed_at > decision.created_at:
+        when = f"{deployed_at:%Y-%m-%d %H:%M:%S %Z}"
+        why = f"another release was put in service at {when}, after decision {decision.id}"
+    else:
+        return decision
+    raise NotCalledForError(f"Retraining is not called for: {why}. `kedro run` trains anyway.")
 
 
 def choose_rows(
@@ -144,7 +140,7 @@ def choose_rows(
 ) -> TrainingRows:
     """The rows that a retraining learns from: what was labelled since the first alarm, or all."""
     options, since, target = retraining.rows, decision.evidence_from, contract.target
-    labelled = prediction_log.labelled_rows(contract, since, options.maximum_labelled)
+    labelled = labelled_rows(prediction_log, contract, since, options.maximum_labelled)
     source = "labelled predictions" + (f" since {since:%Y-%m-%d %H:%M:%S %Z}" if since else "")
     # The split needs one row to learn from and one to validate on.
     least = max(2, minimum_rows_per_class or 0)
@@ -161,7 +157,7 @@ def choose_rows(
 def admit_champion(
     decision: RetrainingDecision,
     verdict: Verdict,
-    deployed_at: datetime | None,
+    deployments: pd.DataFrame,
     champion: Release | None,
 ) -> Release | tuple[()]:
     """The champion, if this retraining has made it and nobody has deployed anything meanwhile.
@@ -169,7 +165,9 @@ def admit_champion(
     A person may have rolled back from the champion, which a rejected candidate does not change.
     Nothing is an empty tuple, since Kedro hands on no None.
     """
-    is_passed_by = _is_after(deployed_at, decision.created_at)
+    own = deployments[deployments["contract"] == decision.contract]
+    put_in_service = own[own["event"].isin(("deploy", "rollback"))]["created_at"]
+    is_passed_by = (put_in_service > decision.created_at).any()
     return champion if champion and verdict.is_promoted and not is_passed_by else ()
 
 
@@ -179,13 +177,6 @@ def conclude_decision(
     """Say how the retraining ended that a decision has called for."""
     outcome = "promoted" if verdict.is_promoted else "rejected"
     told = f"version {verdict.version} {outcome}: {verdict.reasons}"
-    own = deployments[
-        (deployments["contract"] == decision.contract) & (deployments["event"] == "deploy")
-    ]
-    if verdict.is_promoted and verdict.version not in set(own["model_version"]):
+    if verdict.is_promoted and decision.run_id not in set(deployments["run_id"]):
         told += "; not deployed, since another release was put in service meanwhile"
     return replace(decision, outcome=told)
-
-
-def _is_after(one: datetime | None, other: datetime | None) -> bool:
-    return one is not None and other is not None and one > other

@@ -1,14 +1,19 @@
-"""The whole loop: the world changes, monitoring notices, a retraining answers, all is well."""
+"""The pipelines: what a run records, and the loop from a changed world to a new model."""
 
+import os
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from kedro.framework.session import KedroSession
 
 from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.errors import NotCalledForError
+from mlops_for_mle.errors import NotCalledForError, PrerequisiteError
+from mlops_for_mle.pipelines.monitoring.datasets import MonitoringReportDataset
 from mlops_for_mle.releases.deployments import roll_back
+from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.store import ReleaseStore
 from tests.candidates import RegistryProject
 from tests.integration.expectations import refused
@@ -24,8 +29,17 @@ SWAPPED = {1: 2, 2: 1}
 @pytest.fixture(scope="module")
 def project(registry_project: RegistryProject) -> RegistryProject:
     """A project that has run once, so that its champion is deployed."""
+    with refused(PrerequisiteError) as refusal:
+        registry_project.run("monitoring")
+    assert "Nothing of iris is deployed yet" in refusal.message
     registry_project.run("__default__")
     return registry_project
+
+
+@pytest.fixture(scope="module")
+def first(project: RegistryProject) -> Release:
+    """The release that is served at first."""
+    return deployed_release(project.url, store(project), "iris")
 
 
 def table(project: RegistryProject, statement: str) -> list[tuple[Any, ...]]:
@@ -60,10 +74,94 @@ def mlflow_runs(project: RegistryProject) -> list[Any]:
     return list(project.client.search_runs([experiment.experiment_id]))
 
 
-def test_a_changed_world_is_noticed_learned_and_told_by_the_tables(
+def test_a_run_is_told_and_recorded_with_its_numbers(
+    project: RegistryProject, first: Release, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Traffic(project.url, first, seed=1).serve(500)
+
+    assert monitor(project) == ("healthy", "none")
+    project.run("monitoring", from_nodes=["decide_on_retraining"])
+
+    said = capsys.readouterr().out
+    assert "status   healthy" in said
+    assert "500 predictions, 500 with a true label" in said
+    runs = "SELECT release, reasons, prediction_count, window_to - window_from FROM monitoring_runs"
+    reason = "500 predictions look like the 150 rows of the training snapshot."
+    lasted = timedelta(seconds=499)
+    assert table(project, runs) == [(first.manifest.release, [reason], 500, lasted)]
+    ((lower, value, upper, threshold),) = table(
+        project, "SELECT lower, value, upper, threshold FROM monitoring_metrics "
+        "WHERE (area, subject, metric) = ('performance', 'prediction', 'accuracy')"
+    )  # fmt: skip
+    assert 0.9 < lower < value < upper < 1
+    assert threshold == pytest.approx(first.manifest.metrics["validation_accuracy"] - 0.1)
+    decided = "SELECT DISTINCT monitoring_run_id, count(*) FROM retraining_decisions GROUP BY 1"
+    assert table(project, decided) == [(1, 2)]
+
+
+def test_the_report_stands_in_the_project_and_in_an_mlflow_run_of_its_own(
+    project: RegistryProject, first: Release
+) -> None:
+    later = datetime.now(UTC) - timedelta(hours=20)
+    Traffic(project.url, first, seed=2, start=later).serve(500, shift={"petal_length": 1.0})
+
+    assert monitor(project)[0] == "alarm"
+
+    path = project.folder / "data/08_reporting/monitoring.html"
+    html = path.read_text("utf-8")
+    assert 'data-status="alarm"' in html
+    assert "Feature petal_length has drifted" in html
+    assert not re.search(r"(src|href)=.(?!#)|url\((?!#)|@import|<script", html)
+    assert query(project.url, "SELECT html FROM monitoring_reports") == [(html,)]
+    client = project.client
+    experiment = client.get_experiment_by_name(f"{project.experiment}-monitoring")
+    (logged, *_) = client.search_runs([experiment.experiment_id])
+    assert (logged.info.run_name, logged.info.status) == ("monitoring", "FINISHED")
+    assert logged.data.tags["mlops.monitoring_status"] == "alarm"
+    assert f"monitoring {logged.data.tags['mlops.monitoring_run']} " in html
+    assert logged.data.metrics["drift/petal_length/population_stability_index"] > 1
+    artifacts = project.folder / "data/mlflow/artifacts"
+    assert logged.info.artifact_uri.startswith(artifacts.as_uri())
+    assert "MLFLOW_TRACKING_URI" not in os.environ, "that is what a person has set"
+    artifact = client.download_artifacts(logged.info.run_id, "monitoring.html")
+    assert Path(artifact).read_text("utf-8") == html
+
+    shown = MonitoringReportDataset(str(path), "unused", {"con": "unused"}).preview()
+    assert shown.lstrip().startswith("<style>")
+    assert "<body" not in shown
+
+
+def test_parameters_that_mean_nothing_are_refused_before_anything_is_recorded(
     project: RegistryProject,
 ) -> None:
-    first = deployed_release(project.url, store(project), "iris")
+    count = "SELECT count(*) FROM monitoring_runs"
+    before = table(project, count)
+    for parameters, said in (
+        ({"performance": {"metric": "rmse"}}, "measured by accuracy"),
+        ({"window": {"until": "2026-05-01 00:00:00"}}, "until"),
+        ({"drift": {"test": "ks"}}, "test"),
+        ({"window": {"rows": None}}, "rows or hours is needed"),
+    ):
+        with pytest.raises(Exception, match=re.escape(said)):
+            project.run("monitoring", monitoring=parameters)
+    assert table(project, count) == before
+
+
+def test_the_loop_from_a_changed_world_to_a_new_model(
+    project: RegistryProject, first: Release
+) -> None:
+    a_changed_world_is_noticed_learned_and_told_by_the_tables(project, first)
+    labels_that_stay_the_newest_start_no_retraining_until_others_say_the_same(project)
+    a_person_who_has_rolled_back_is_undone_by_a_new_decision_only(project)
+
+
+def a_changed_world_is_noticed_learned_and_told_by_the_tables(
+    project: RegistryProject, first: Release
+) -> None:
+    query(
+        project.url,
+        "TRUNCATE predictions, feedback, monitoring_runs, monitoring_metrics, retraining_decisions",
+    )
     traffic = Traffic(project.url, first, seed=7)
 
     traffic.serve(500, noise=0.1)
@@ -123,7 +221,7 @@ def test_a_changed_world_is_noticed_learned_and_told_by_the_tables(
     ]
 
 
-def test_labels_that_stay_the_newest_start_no_retraining_until_others_say_the_same(
+def labels_that_stay_the_newest_start_no_retraining_until_others_say_the_same(
     project: RegistryProject,
 ) -> None:
     begin = datetime.now(UTC) - timedelta(hours=12)
@@ -141,7 +239,7 @@ def test_labels_that_stay_the_newest_start_no_retraining_until_others_say_the_sa
     assert monitor(project) == ("alarm", "retrain")
 
 
-def test_a_person_who_has_rolled_back_is_undone_by_a_new_decision_only(
+def a_person_who_has_rolled_back_is_undone_by_a_new_decision_only(
     project: RegistryProject,
 ) -> None:
     bad = served(project)
@@ -153,7 +251,7 @@ def test_a_person_who_has_rolled_back_is_undone_by_a_new_decision_only(
 
     with refused(NotCalledForError) as refusal:
         project.run("retrain")
-    assert "before another release was put in service" in refusal.message
+    assert "another release was put in service" in refusal.message
 
     begin = datetime.now(UTC) - timedelta(hours=6)
     release = deployed_release(project.url, store(project), "iris")

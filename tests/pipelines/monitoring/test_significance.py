@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_for_mle.pipelines.monitoring.inference import (
+from mlops_for_mle.pipelines.monitoring.reference import bin_edges
+from mlops_for_mle.pipelines.monitoring.significance import (
     Comparison,
     compare,
     holm,
@@ -13,7 +14,6 @@ from mlops_for_mle.pipelines.monitoring.inference import (
     proportion,
     spiegelhalter,
 )
-from mlops_for_mle.pipelines.monitoring.reference import bin_edges
 
 COUNTS = st.lists(st.integers(0, 500), min_size=2, max_size=12)
 
@@ -45,15 +45,6 @@ def test_windows_without_drift_are_significant_as_rarely_as_they_should_be() -> 
     assert wrong / rounds < 0.05 + 3 * (0.05 * 0.95 / rounds) ** 0.5
     assert wrong > 0
     assert alarms == 0
-
-
-@pytest.mark.parametrize("shift", [1.0, -1.0])
-def test_a_shift_of_one_standard_deviation_is_found_in_every_window(shift: float) -> None:
-    random = np.random.default_rng(6)
-    for _ in range(50):
-        found = compare_samples(random.normal(size=150), random.normal(size=250) + shift)
-        assert found.p_value < 1e-4
-        assert found.index > 0.25
 
 
 def test_the_index_does_not_grow_because_a_window_is_small() -> None:
@@ -89,17 +80,16 @@ def test_any_two_rows_of_counts_can_be_compared(
     assert 0 <= found.p_value <= 1
     assert np.isfinite(found.index)
     assert found.index >= 0
-    assert found.bins <= len(one)
+    assert compare(other, one, is_ordered=is_ordered).index == pytest.approx(found.index)
     assert compare(one, one, is_ordered=is_ordered).index == 0
 
 
 def test_small_bins_are_joined_and_only_with_their_neighbours_where_order_counts() -> None:
     # Rare values at both ends; joined across the middle they would cancel out.
     one, other = [4, 96, 0], [0, 96, 4]
-    assert compare(one, other, is_ordered=True).bins == 1
-    assert compare([50, 2, 1, 1, 46], [48, 1, 2, 1, 48], is_ordered=False).bins == 3
-    assert compare([1, 0], [0, 1], is_ordered=True) == Comparison(1.0, 0.0, 1)
-    assert compare([0, 0], [5, 5], is_ordered=True).p_value == 1
+    assert compare(one, other, is_ordered=True) == Comparison(1.0, 0.0)
+    assert compare([1, 0], [0, 1], is_ordered=True) == Comparison(1.0, 0.0)
+    assert compare([0, 0], [5, 5], is_ordered=True) == Comparison(1.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -117,20 +107,6 @@ def test_what_was_rare_in_a_large_reference_and_is_frequent_now_has_drifted(refe
 
     assert found.p_value < 0.001
     assert found.index > 0.25
-
-
-def test_chance_alone_is_seldom_significant_beside_a_large_reference():
-    random = np.random.default_rng(7)
-    shares = [0.994, 0.003, 0.002, 0.001]
-    found = [
-        compare(
-            random.multinomial(50_000, shares), random.multinomial(500, shares), is_ordered=False
-        )
-        for _ in range(200)
-    ]
-
-    assert sum(one.p_value < 0.05 for one in found) <= 20
-    assert max(one.index for one in found) < 0.25
 
 
 def test_p_values_are_corrected_as_holm_has_written() -> None:
@@ -160,23 +136,6 @@ def test_a_proportion_lies_in_its_interval_and_more_confidence_makes_it_wider(
     assert 0 <= found.lower <= found.value + 1e-12
     assert found.value <= found.upper + 1e-12 <= 1 + 1e-12
     assert sure.lower <= found.lower <= found.upper <= sure.upper
-
-
-def test_the_interval_of_a_proportion_covers_the_truth_as_often_as_it_says() -> None:
-    drawn = np.random.default_rng(8).binomial(200, 0.9, size=500).tolist()
-    inside = [
-        found.lower <= 0.9 <= found.upper for found in (proportion(k, 200, 0.95) for k in drawn)
-    ]
-    assert np.mean(inside) == pytest.approx(0.95, abs=0.03)
-
-
-def test_the_index_is_symmetric() -> None:
-    random = np.random.default_rng(9)
-    for _ in range(50):
-        one, other = random.integers(5, 500, 8).tolist(), random.integers(5, 500, 8).tolist()
-        there, back = (compare(*pair, is_ordered=True) for pair in ((one, other), (other, one)))
-        assert there.index == pytest.approx(back.index)
-        assert there.p_value == pytest.approx(back.p_value)
 
 
 def test_errors_are_measured_with_intervals_that_hold_the_truth() -> None:

@@ -30,12 +30,10 @@ class Comparison:
         p_value: Of Pearson's chi-square test that both come from one distribution, with the
             sampling error of both.
         index: The population stability index, less what sampling alone would give; never below 0.
-        bins: How many bins were compared, after small ones were joined.
     """
 
     p_value: float
     index: float
-    bins: int
 
 
 class Estimate(NamedTuple):
@@ -48,29 +46,16 @@ class Estimate(NamedTuple):
 
 
 def compare(reference: Sequence[int], current: Sequence[int], *, is_ordered: bool) -> Comparison:
-    """Compare two samples.
-
-    Args:
-        reference: One count a bin.
-        current: The same bins of the other sample.
-        is_ordered: Whether only neighbouring bins may be joined.
-    """
+    """Compare the counts of two samples in each bin; of ordered ones only neighbours are joined."""
     table = np.array([reference, current], dtype=np.float64)
-    if not table.sum(axis=1).all():
-        return Comparison(1.0, 0.0, 0)
     joined = _join_small(table, is_ordered)
-    bins = joined.shape[1]
-    if bins < 2:
-        return Comparison(1.0, 0.0, bins)
-    return Comparison(_p_value(joined), _stability_index(joined), bins)
+    if joined.shape[1] < 2 or not table.sum(axis=1).all():
+        return Comparison(1.0, 0.0)
+    return Comparison(_p_value(joined), _stability_index(joined))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for the number of tests (Holm 1979).
-
-    Whoever rejects where the corrected value is below a level errs in any of the tests at most
-    with that probability, however the tests depend on one another.
-    """
+    """Correct p-values for the number of tests (Holm 1979), however these depend on each other."""
     given = np.array(p_values, dtype=np.float64)
     order = np.argsort(given, kind="stable")
     tests = np.arange(len(given), 0, -1)
@@ -95,15 +80,10 @@ def proportion(
 def mean_error(
     count: int, total: float, squares: float, power: int, confidence: float, limit: float | None
 ) -> Estimate:
-    """The mean of errors that were raised to a power, in their own unit; taken as normal.
+    """The mean of errors to a power, in their own unit, taken as normal; at most a limit.
 
-    Args:
-        count: How many errors, at least 1.
-        total: Their sum.
-        squares: The sum of their squares.
-        power: 1 for a mean absolute error, 2 for the root of a mean squared one.
-        confidence: Of the interval.
-        limit: The largest that the result may be.
+    ``total`` is the sum of the powers, ``squares`` that of their squares: with power 1 of a mean
+    absolute error, with power 2 of the root of a mean squared one.
     """
     mean = total / count
     error = (max(0.0, squares / count - mean * mean) / max(1, count - 1)) ** 0.5
@@ -129,11 +109,10 @@ def _p_value(table: Counts) -> float:
     from scipy.stats import MonteCarloMethod, chi2_contingency
     from scipy.stats.contingency import expected_freq
 
-    drawn = MonteCarloMethod(_DRAWN_TABLES, rng=np.random.default_rng(0))
-    is_normal = expected_freq(table).min() >= _LEAST_EXPECTED
-    counts = table.astype(np.int64)
-    method = None if is_normal else drawn
-    return float(chi2_contingency(counts, correction=False, method=method).pvalue)
+    method = None
+    if expected_freq(table).min() < _LEAST_EXPECTED:
+        method = MonteCarloMethod(_DRAWN_TABLES, rng=np.random.default_rng(0))
+    return float(chi2_contingency(table.astype(np.int64), correction=False, method=method).pvalue)
 
 
 def _stability_index(table: Counts) -> float:
@@ -150,12 +129,11 @@ def _join_small(table: Counts, is_ordered: bool) -> Counts:
     if not is_ordered:
         columns.sort(key=lambda column: float(column.sum()))
     joined: list[Counts] = []
-    growing: Counts = np.zeros(2)
     for column in columns:
-        growing = growing + column
-        if growing.sum() >= _LEAST_ROWS:
-            joined.append(growing)
-            growing = np.zeros(2)
-    if joined:
-        joined[-1] = joined[-1] + growing
-    return np.array(joined or [growing]).T
+        if joined and joined[-1].sum() < _LEAST_ROWS:
+            joined[-1] = joined[-1] + column
+        else:
+            joined.append(column)
+    if len(joined) > 1 and joined[-1].sum() < _LEAST_ROWS:
+        joined[-2:] = [joined[-2] + joined[-1]]
+    return np.array(joined).T

@@ -1,0 +1,83 @@
+"""The report of a run, and its few lines."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.pipelines.monitoring.checks import judge
+from mlops_for_mle.pipelines.monitoring.counting import Cell, ColumnCounts
+from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
+from mlops_for_mle.pipelines.monitoring.reference import Column
+from mlops_for_mle.pipelines.monitoring.report import compare_bins, summarise, write_report
+from tests.pipelines.monitoring.examples import CONTRACT, EMPTY, WIDTH, reference, widths, window
+
+LABELLED = tuple(Cell(one, one, 9, 100, 95.0, 1.0) for one in (0, 1))
+OPTIONS = MonitoringOptions()
+
+
+class Page(HTMLParser):
+    """Collects the elements of a report."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def test_the_report_shows_every_area_and_escapes_every_name() -> None:
+    evil = '<script>alert("x")</script> $x_1$ 색'
+    contract = Contract.model_validate(
+        CONTRACT.model_dump() | {"features": {evil: {"unit": "<b>"}, "colour & co": {"minimum": 0}}}
+    )
+    colours = Column("colour & co", "category", (1, 2), (0, 80, 80), categories=(evil, "b"))
+    changed = reference(contract, replace(WIDTH, name=evil), colours)
+    drifted = widths(5, 5, 10, 180, mean=3.5)
+    features = {evil: drifted, "colour & co": ColumnCounts((10, 100, 90))}
+    data = window(cells=LABELLED, features=features)
+
+    html = write_report(judge(changed, data, OPTIONS), changed, data, OPTIONS)[1]
+
+    page = Page(html)
+    tags = [tag for tag, _ in page.elements]
+    assert "script" not in tags
+    assert (tags.count("figure"), tags.count("circle")) == (4, 1)
+    widest = [attributes for tag, attributes in page.elements if tag == "b"]
+    assert {"style": "width: 100.0%"} in widest
+    assert not re.search(r"(src|href)=.(?!#)|url\((?!#)|@import", html)
+    for words in (evil, "colour & co", "Performance", "Calibration", "Data quality", "alarm"):
+        assert words in page.words
+
+
+def test_a_report_can_be_written_of_an_empty_window() -> None:
+    empty = window(**EMPTY)
+    html = write_report(judge(reference(), empty, OPTIONS), reference(), empty, OPTIONS)[1]
+    assert "0 predictions have a true label; 50 are needed." in html
+
+
+def test_bins_are_named_by_their_borders_and_those_of_dates_by_dates() -> None:
+    day = 86_400.0
+    days = Column("since", "time", (20_000 * day, 20_010 * day), (1, 1, 2), scale=6 * day)
+    hours = Column("since", "time", (20_000.5 * day,), (0, 0), scale=0.2 * day)
+
+    assert compare_bins(days, ColumnCounts((0, 0, 5))) == [
+        ("below 2024-10-04", 0.25, 0),
+        ("2024-10-04 to 2024-10-14", 0.25, 0),
+        ("from 2024-10-14", 0.5, 1),
+    ]
+    names = [name for name, *_ in compare_bins(hours, ColumnCounts((0, 0)))]
+    assert names == ["below 10-04 12:00", "from 10-04 12:00"]
+
+
+def test_a_run_is_summed_up_in_a_few_lines() -> None:
+    lines = summarise(judge(reference(), window(cells=LABELLED), OPTIONS)).splitlines()
+    assert lines[0] == "  status   healthy"
+    assert lines[1].endswith("200 predictions look like the 160 rows of the training snapshot.")
+    assert "  window   200 predictions, 200 with a true label, 2026-05-01" in lines[-1]
