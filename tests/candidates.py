@@ -23,7 +23,7 @@ from mlops_for_mle.releases.manifest import ModelDescription
 from mlops_for_mle.releases.metrics import measure
 from mlops_for_mle.releases.predictor import Predictor
 from tests.integration.servers import query
-from tests.new_releases import make_release
+from tests.releases import make_release
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -6,7 +6,7 @@ import pytest
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.paths import project_path
-from tests.new_releases import IRIS_CONTRACT
+from tests.releases import IRIS_CONTRACT
 
 SOURCE = project_path() / "src" / "mlops_for_mle"
 FILES = sorted(

@@ -14,8 +14,11 @@ from mlops_for_mle.errors import ConfigurationError, NotCalledForError, causes
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
     from kedro.pipeline.node import Node
+    from sqlalchemy import Connection
 
 _TRACKING_URI = "MLFLOW_TRACKING_URI"
+# Marks runs of which a lock in the database tells whether their process lives.
+_HELD_TAG = "mlops.is_held"
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -83,6 +86,7 @@ class MlflowHooks:
         self._context: KedroContext | None = None
         self._hook: Any = None
         self._is_tracked = False
+        self._held: Connection | None = None
 
     @hook_impl
     def after_context_created(self, context: "KedroContext") -> None:
@@ -107,9 +111,12 @@ class MlflowHooks:
         self._is_tracked = not _pipeline_names(run_params) <= untracked
         if not self._is_tracked:
             return
+        experiment = options.tracking.experiment
+        _make_ready(experiment.name, experiment.create_experiment_kwargs.artifact_location)
         with tracking_variable_kept():
             self._hook.after_context_created(self._context)
         self._hook.before_pipeline_run(run_params, pipeline, catalog)
+        self._held = _hold(self._hook.run_id)
 
     @hook_impl
     def before_node_run(
@@ -124,6 +131,7 @@ class MlflowHooks:
         """Close the run."""
         if self._is_tracked:
             self._hook.after_pipeline_run(run_params, pipeline, catalog)
+            self._let_go()
             _tell_page(self._hook.run_id)
 
     @hook_impl
@@ -139,6 +147,13 @@ class MlflowHooks:
         self._hook.on_pipeline_error(error, run_params, pipeline, catalog)
         if run is not None and any(isinstance(one, NotCalledForError) for one in causes(error)):
             mlflow.delete_run(run.info.run_id)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._held is not None:
+            # Closed rather than given back to the pool, which would keep the lock.
+            self._held.invalidate()
+            self._held.close()
 
 
 @contextmanager
@@ -167,6 +182,53 @@ def _gate_metric(catalog: Any) -> str:
 def _pipeline_names(run_params: dict[str, Any]) -> set[str]:
     single = run_params.get("pipeline_name")
     return {single} if single else set(run_params.get("pipeline_names") or ["__default__"])
+
+
+def _make_ready(name: str, artifact_location: str | None) -> None:
+    """Make the experiment where it is missing, and end its runs whose process was killed."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            client.create_experiment(name, artifact_location=artifact_location)
+        except MlflowException as error:
+            # Another process has made it just now.
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        return
+    held = f"attributes.status = 'RUNNING' AND tags.`{_HELD_TAG}` = 'yes'"
+    for run in client.search_runs([experiment.experiment_id], held):
+        connection = _try_to_hold(run.info.run_id)
+        if connection is not None:
+            client.set_terminated(run.info.run_id, "KILLED")
+            connection.invalidate()
+            connection.close()
+
+
+def _hold(run_id: str) -> "Connection | None":
+    """Hold a lock for as long as this process lives, by which others know that the run does."""
+    import mlflow
+
+    connection = _try_to_hold(run_id)
+    mlflow.set_tag(_HELD_TAG, "yes")
+    return connection
+
+
+def _try_to_hold(run_id: str) -> "Connection | None":
+    from sqlalchemy import text
+
+    from mlops_for_mle.database.engine import database_url, engine_for
+
+    connection = engine_for(database_url()).connect()
+    query = text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
+    if connection.scalar(query, {"name": f"run {run_id}"}):
+        connection.commit()
+        return connection
+    connection.close()
+    return None
 
 
 def _tell_page(run_id: str) -> None:

@@ -16,7 +16,7 @@ from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.releases import deployments
 from mlops_for_mle.releases.store import ReleaseStore
 from tests.integration.servers import query, scalar
-from tests.new_releases import iris_release
+from tests.releases import iris_release
 
 pytestmark = pytest.mark.integration
 

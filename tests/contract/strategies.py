@@ -13,8 +13,9 @@ from mlops_for_mle.contract.model import (
     FeatureType,
 )
 
-NAMES = st.text(
-    st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=15
+_SYSTEM_COLUMNS = {"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"}
+NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=15).filter(
+    lambda name: name not in _SYSTEM_COLUMNS
 ) | st.sampled_from(["select", "구독 기간", 'say "hi"', "it's", "a.b", "%s", ":x", "UPPER", "null"])
 COLUMNS = st.lists(NAMES, min_size=3, max_size=8, unique=True)
 VALUES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=9).filter(

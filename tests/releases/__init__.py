@@ -1,0 +1,133 @@
+"""Builds real releases for tests: a small scikit-learn model in its served form."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.columns import encode_rows, plain_rows
+from mlops_for_mle.contract.encoding import encode, encode_target, encoded_columns
+from mlops_for_mle.contract.rules import Precision
+from mlops_for_mle.pipelines.training.estimators import build_estimator
+from mlops_for_mle.pipelines.training.onnx import convert
+from mlops_for_mle.pipelines.training.options import EstimatorOptions
+from mlops_for_mle.releases.manifest import (
+    Example,
+    Manifest,
+    Parity,
+    Release,
+    SnapshotFacts,
+    release_name,
+    sha256_of,
+)
+from tests.mixed import MIXED_CONTRACT, mixed_rows
+
+IRIS_CONTRACT = Contract.model_validate(
+    {
+        "name": "iris",
+        "table": "iris_data",
+        "features": {
+            name: {"unit": "cm", "minimum": 0, "maximum": 10}
+            for name in ("sepal_length", "sepal_width", "petal_length", "petal_width")
+        },
+        "target": {
+            "column": "target",
+            "response_name": "iris_class",
+            "classes": [
+                {"value": 0, "label": "setosa"},
+                {"value": 1, "label": "versicolor"},
+                {"value": 2, "label": "virginica"},
+            ],
+        },
+    }
+)
+
+HOUSE_CONTRACT = Contract.model_validate(
+    {
+        "name": "houses",
+        "table": "houses",
+        "features": {
+            "방 수": {"type": "integer", "minimum": 1, "maximum": 20},
+            "area m2": {"minimum": 1},
+        },
+        "target": {"column": "price", "task": "regression", "response_name": "price"},
+    }
+)
+
+
+def iris_release(version: int = 1, **options: Any) -> Release:
+    """A release of a logistic regression on iris; another version has other coefficients."""
+    rows, classes = load_iris(return_X_y=True)
+    model = Pipeline(
+        [("scaler", StandardScaler()), ("model", LogisticRegression(C=float(version)))]
+    )
+    model.fit(rows, classes)
+    return make_release(model, IRIS_CONTRACT, rows[::50], version, **options)
+
+
+def house_release(version: int = 1, **options: Any) -> Release:
+    """A release of a linear regression with one integer feature."""
+    random = np.random.default_rng(version)
+    rows = np.column_stack([random.integers(1, 9, 100), random.uniform(20, 200, 100)])
+    model = Pipeline([("scaler", StandardScaler()), ("model", LinearRegression())])
+    model.fit(rows, rows @ [10.0, 2.0])
+    return make_release(model, HOUSE_CONTRACT, rows[:3], version, **options)
+
+
+def mixed_release(version: int = 1, **options: Any) -> Release:
+    """A release of the menu's logistic regression on every type of column."""
+    rows = mixed_rows(300, seed=version)
+    model = build_estimator(EstimatorOptions(name="logistic"), MIXED_CONTRACT, seed=1)
+    names = [column.name for column in encoded_columns(MIXED_CONTRACT)]
+    features = pd.DataFrame(encode_rows(rows, MIXED_CONTRACT), columns=names)
+    target = MIXED_CONTRACT.target
+    model.fit(features, encode_target(rows[target.column], target))
+    examples = plain_rows(rows.head(3), MIXED_CONTRACT)
+    return make_release(model, MIXED_CONTRACT, examples, version, **options)
+
+
+def make_release(
+    model: Pipeline,
+    contract: Contract,
+    examples: Any,
+    version: int = 1,
+    *,
+    precision: Precision = "float32",
+    with_probabilities: bool = True,
+    **manifest: Any,
+) -> Release:
+    """Convert a fitted pipeline; ``manifest`` replaces parts of the manifest."""
+    given = examples.tolist() if isinstance(examples, np.ndarray) else examples
+    columns = dict(zip(contract.features, zip(*given, strict=True), strict=True))
+    names = [one.name for one in encoded_columns(contract)]
+    encoded = pd.DataFrame(encode(columns, contract), columns=names)
+    examples = encoded if hasattr(model, "feature_names_in_") else encoded.to_numpy()
+    graph = convert(model, contract, precision)
+    has_probabilities = bool(contract.target.classes) and with_probabilities
+    probabilities = model.predict_proba(examples).tolist() if has_probabilities else None
+    facts = {
+        "release": release_name(contract.name, version, f"run{version}"),
+        "created_at": datetime.now(UTC),
+        "version": version,
+        "run_id": f"run{version}",
+        "contract": contract,
+        "estimator": type(model.steps[-1][1]).__name__,
+        "precision": precision,
+        "metrics": {"validation_accuracy": 0.97},
+        "snapshot": SnapshotFacts(
+            source=contract.table, sha256="0" * 64, watermark=None, row_count=100
+        ),
+        "parity": Parity(point_count=100, largest_difference=1e-6),
+        "example": Example(
+            rows=given, predictions=model.predict(examples).tolist(), probabilities=probabilities
+        ),
+        "model_sha256": sha256_of(graph),
+        "model_bytes": len(graph),
+    }
+    return Release(manifest=Manifest.model_validate(facts | manifest), model=graph)

@@ -15,7 +15,7 @@ from mlops_for_mle.errors import ReleaseError
 from mlops_for_mle.releases.manifest import Example, Release
 from mlops_for_mle.releases.predictor import Predictor, load
 from tests.mixed import MIXED_CONTRACT, mixed_rows
-from tests.new_releases import HOUSE_CONTRACT, IRIS_CONTRACT, make_release, mixed_release
+from tests.releases import HOUSE_CONTRACT, IRIS_CONTRACT, make_release, mixed_release
 
 LENGTHS = st.floats(0.1, 10, allow_nan=False)
 ROWS = st.lists(st.tuples(LENGTHS, LENGTHS, LENGTHS, LENGTHS), min_size=1, max_size=20)

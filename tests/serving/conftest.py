@@ -25,7 +25,7 @@ from mlops_for_mle.serving.app import create_app, make_services
 from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.releases import Served
 from mlops_for_mle.serving.settings import ServingSettings
-from tests.new_releases import house_release, iris_release, mixed_release
+from tests.releases import house_release, iris_release, mixed_release
 
 IRIS_ROW = {"sepal_length": 6.7, "sepal_width": 3.3, "petal_length": 5.7, "petal_width": 2.1}
 

@@ -15,7 +15,7 @@ from uuid_utils import uuid7
 
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import ensure_observations
-from tests.new_releases import IRIS_CONTRACT
+from tests.releases import IRIS_CONTRACT
 from tests.serving.conftest import IRIS_ROW, ServerProcess, wait_until
 
 pytestmark = pytest.mark.integration

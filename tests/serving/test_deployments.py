@@ -38,15 +38,6 @@ def test_the_history_names_what_is_current_and_how_good_each_release_is(
     assert body["releases"][1]["metrics"] == {"validation_accuracy": 0.97}
 
 
-def test_the_history_is_read_in_pages(client, admin):
-    first = client("GET", "/deployments?limit=1", headers=admin).json()
-    second = client("GET", "/deployments?limit=1&before=2", headers=admin).json()
-
-    assert [one["id"] for one in first["deployments"]] == [2]
-    assert [one["id"] for one in second["deployments"]] == [1]
-    assert second["current"] == 2
-
-
 def test_a_rollback_is_one_more_row_with_reason_and_the_name_of_the_key(
     client, admin, database, iris
 ):
@@ -128,16 +119,6 @@ def test_the_history_is_told_without_the_models(client, admin, settings, iris, i
     assert [one["estimator"] for one in first["releases"]] == ["LogisticRegression"] * 2
 
 
-def test_a_release_that_cannot_be_read_says_why(client, admin, settings, iris):
-    path = Path(settings.release_store) / "iris" / iris.manifest.release / "manifest.json"
-    path.write_text("{")
-
-    body = client("GET", "/deployments", headers=admin).json()
-
-    assert "manifest" in body["releases"][1]["problem"]
-    assert body["releases"][0]["problem"] is None
-
-
 def test_a_failure_to_load_is_part_of_the_history(client, admin, database, iris):
     database.deploy(iris, event="load_failed")
 
@@ -186,35 +167,3 @@ def test_a_page_of_another_site_and_a_body_that_is_no_json_roll_nothing_back(
         )
         assert answer.status_code == status
     assert len(database.history()) == 2
-
-
-def test_without_a_database_the_history_is_not_available(settings, iris, monkeypatch):
-    monkeypatch.setenv("DATABASE_URL", "postgresql://me:hidden@127.0.0.1:1/nothing")
-
-    answer = Client(settings, iris)("GET", "/deployments")
-
-    assert answer.status_code == 503
-    assert '"127.0.0.1", port 1 failed' in answer.json()["detail"]
-    assert "hidden" not in answer.text
-
-
-def test_a_running_server_follows_a_rollback(
-    start_server, database, store, iris, iris_second, tmp_path
-):
-    import httpx
-
-    key = KeyFile(tmp_path / "conf" / "local" / "api_keys.json").create("kim", ["admin"])
-    for release in (iris, iris_second):
-        store.publish(release)
-        database.deploy(release)
-    server = start_server(DATABASE_URL=database.url)
-    server.headers = bearer(key)
-    server.wait_until_ready(iris_second.manifest.release)
-
-    answer = httpx.post(
-        f"{server.url}/deployments/rollback", json={"reason": "x"}, headers=bearer(key)
-    )
-
-    assert answer.status_code == 201
-    server.wait_until_ready(iris.manifest.release)
-    assert server.stop() == 0

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from sklearn.pipeline import Pipeline
 
 from mlops_for_mle.serving.app import Application
 from mlops_for_mle.serving.keys import KeyFile
-from tests.new_releases import HOUSE_CONTRACT, make_release
+from tests.releases import HOUSE_CONTRACT, make_release
 from tests.serving.conftest import IRIS_ROW, kept
 from tests.serving.raw import (
     ROW,
@@ -80,27 +79,6 @@ def test_what_arrives_whole_is_answered_as_what_arrives_in_parts(server, name):
     (whole,), (parts,) = server.run(ask)
 
     assert masked(whole) == masked(parts)
-
-
-def test_without_a_release_both_ways_say_so(settings):
-    async def ask(server: Server) -> tuple[list[bytes], list[bytes]]:
-        head, body = request()
-        return await server.exchange(head + body), await server.exchange(head, body)
-
-    (whole,), (parts,) = Server(settings).run(ask)
-
-    assert masked(whole) == masked(parts)
-    assert status_of(whole) == 503
-
-
-def test_small_plain_requests_go_the_short_way(server):
-    server.application = Application(refuse_the_ordinary_way, server.application.fast_way)
-
-    async def ask(server: Server) -> list[bytes]:
-        heads_and_bodies = [REQUESTS[name] for name in ("one row", "wrong fields", "inference")]
-        return await server.exchange(*(head + body for head, body in heads_and_bodies), answers=3)
-
-    assert [status_of(answer) for answer in server.run(ask)] == [200, 422, 200]
 
 
 @pytest.mark.parametrize(
@@ -230,19 +208,3 @@ def test_each_answer_is_counted_by_route_and_status(settings, iris):
     assert (
         'mlops_predictions_total{class="virginica",contract="iris",model_version="1"} 3.0' in text
     )
-
-
-def test_a_client_that_has_left_disturbs_nobody(settings, iris):
-    server = Server(settings, iris)
-
-    async def ask(server: Server) -> list[bytes]:
-        for _ in range(20):
-            gone = socket.create_connection(server.address)
-            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, np.array([1, 0], "i4").tobytes())
-            gone.sendall(b"".join(request()))
-            gone.close()
-        return await server.exchange(b"".join(request()))
-
-    (answer,) = server.run(ask)
-
-    assert status_of(answer) == 200

@@ -37,13 +37,6 @@ def test_a_key_is_printed_once_and_kept_as_a_digest_for_its_owner_alone(tmp_path
     assert (kept["name"], kept["scopes"]) == ("web-shop", ["predict"])
 
 
-def test_the_file_is_in_the_local_configuration_of_the_project_unless_it_is_set(tmp_path):
-    run("create", "kim", "--scope", "admin", "--scope", "predict", MLOPS_PROJECT_PATH=str(tmp_path))
-
-    (kept,) = KeyFile(tmp_path / "conf" / "local" / "api_keys.json").read()
-    assert kept.scopes == ("predict", "admin")
-
-
 def test_keys_are_listed_without_their_digests_and_revoked_by_name(tmp_path):
     file = KeyFile(tmp_path / "keys.json")
     file.create("one", ["predict"])

@@ -190,19 +190,6 @@ def test_another_content_type_is_answered_with_415(tmp_path, iris, path, content
     asyncio.run(ask())
 
 
-def test_a_large_request_is_answered_like_many_small_ones(tmp_path, iris):
-    services = make(tmp_path, iris)
-
-    async def ask() -> None:
-        async with client(services) as asking:
-            large = (await asking.post("/predict", json=LARGE_ROWS)).json()
-            small = (await asking.post("/predict", json=IRIS_ROW)).json()
-            assert len(large) == len(LARGE_ROWS)
-            assert {one["iris_class"] for one in large} == {small["iris_class"]}
-
-    asyncio.run(ask())
-
-
 def test_no_body_makes_the_server_fail(tmp_path, iris):
     services = make(tmp_path, iris)
     statuses: Counter[tuple[str, int]] = Counter()

@@ -1,6 +1,5 @@
 """What ``GET /metrics`` says, of one process and of several."""
 
-import threading
 import time
 
 import httpx
@@ -104,23 +103,6 @@ def test_the_first_release_is_no_swap_and_other_parts_tell_their_numbers(setting
     assert found[("mlops_spool_limit_bytes",)] == settings.spool_max_bytes
     assert found[("mlops_resident_memory_bytes",)] > 1e6
     assert not [name for name, *_ in found if name.endswith("_created")]
-
-
-def test_nothing_is_lost_when_several_threads_count(settings):
-    services = make(settings)
-
-    def count() -> None:
-        for _ in range(5000):
-            services.metrics.requested("/predict", "POST", 200, 0.001)
-
-    threads = [threading.Thread(target=count) for _ in range(4)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-
-    labels = (("method", "POST"), ("route", "/predict"), ("status", "200"))
-    assert samples(services)["mlops_requests_total", *labels] == 20_000
 
 
 @pytest.mark.integration

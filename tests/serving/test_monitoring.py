@@ -1,4 +1,3 @@
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -28,13 +27,6 @@ def database(database):
 @pytest.fixture
 def client(settings, database, iris) -> Client:
     return Client(settings, iris, model="iris")
-
-
-def test_before_the_first_run_there_is_nothing_to_tell(client):
-    answer = client("GET", "/monitoring")
-
-    assert answer.status_code == 200
-    assert answer.json() == {"contract": "iris", "newest": None, "runs": []}
 
 
 def test_the_report_is_given_as_it_was_written_and_loads_nothing(client, database):
@@ -84,25 +76,6 @@ def test_older_runs_are_read_in_pages(client, database):
     assert client("GET", "/monitoring?limit=0").status_code == 422
 
 
-def test_without_a_database_or_its_tables_the_answer_is_a_problem(settings, iris, monkeypatch):
-    monkeypatch.setenv("DATABASE_URL", "postgresql://me:hidden@127.0.0.1:1/nothing")
-
-    answer = Client(settings, iris, model="iris")("GET", "/monitoring")
-
-    assert answer.status_code == 503
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert "hidden" not in answer.text
-
-
-def test_the_document_describes_the_answer(client):
-    document = client("GET", "/openapi.json").json()
-
-    operation = document["paths"]["/monitoring"]["get"]
-    assert set(operation["responses"]) >= {"200", "422", "503"}
-    newest = document["components"]["schemas"]["NewestMonitoring"]["properties"]
-    assert newest["status"]["enum"] == ["insufficient", "healthy", "warning", "alarm"]
-
-
 def test_the_gauges_are_those_of_the_newest_run(settings, database, iris):
     record_run(database, status="healthy")
     newest = record_run(database)
@@ -150,24 +123,3 @@ def test_a_scrape_reads_the_database_now_and_then_and_outlives_it(settings, data
     newest = NewestRun(services)
     monkeypatch.setenv("DATABASE_URL", "postgresql://me@127.0.0.1:1/nothing")
     assert seen() is None
-
-
-def test_every_process_gives_the_same_gauges(start_server, database, store, iris):
-    store.publish(iris)
-    database.deploy(iris)
-    first = start_server(DATABASE_URL=database.url)
-    first.wait_until_ready()
-    run = record_run(database)
-    second = start_server(DATABASE_URL=database.url)
-    second.wait_until_ready()
-
-    def gauges(server) -> dict[tuple, float]:
-        found = read(httpx.get(f"{server.url}/metrics", timeout=30).text)
-        return {name: value for name, value in found.items() if "_monitoring_" in name[0]}
-
-    one, other = gauges(first), gauges(second)
-
-    assert one == other
-    at = one["mlops_monitoring_timestamp_seconds", ("contract", "iris")]
-    assert at == pytest.approx(run.created_at.timestamp())
-    assert (first.stop(), second.stop()) == (0, 0)

@@ -9,7 +9,7 @@ import pytest
 
 from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.serving.keys import KeyFile
-from tests.new_releases import IRIS_CONTRACT
+from tests.releases import IRIS_CONTRACT
 
 pytestmark = pytest.mark.integration
 

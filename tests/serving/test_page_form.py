@@ -7,7 +7,7 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 
-from tests.new_releases import mixed_release
+from tests.releases import mixed_release
 from tests.serving.conftest import ServerProcess, wait_until
 from tests.serving.test_page import Browser, needs_chromium
 

@@ -10,7 +10,6 @@ from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.serving import predict
 from mlops_for_mle.serving.context import Services
-from tests.new_releases import IRIS_CONTRACT
 from tests.serving.conftest import IRIS_ROW, call, kept, make, serve
 
 JSON = {"content-type": "application/json"}
@@ -66,15 +65,6 @@ def test_an_answer_is_recorded_before_it_leaves(services, iris: Release):
     assert 0 < float(latency) < 1000
 
 
-def test_a_request_that_cannot_be_recorded_is_not_answered(settings, iris: Release):
-    services = make(settings, iris, spool_max_bytes=100)
-
-    answer = call(services, "POST", "/predict", json=IRIS_ROW)
-
-    assert answer.status_code == 503
-    assert answer.headers["retry-after"] == "5"
-
-
 def test_a_list_of_rows_is_answered_by_a_list_of_the_same_answers(services, iris: Release):
     services.releases.serve(serve(iris))
     rows = [IRIS_ROW, dict.fromkeys(IRIS_ROW, 1)]
@@ -90,41 +80,6 @@ def test_a_list_of_rows_is_answered_by_a_list_of_the_same_answers(services, iris
     request_id = ids[0].removesuffix("-0")
     assert UUID(request_id).version == 7
     assert ids == [f"{request_id}-0", f"{request_id}-1"]
-
-
-def test_a_list_is_answered_whatever_characters_the_names_have(services, iris: Release):
-    contract = IRIS_CONTRACT.model_dump()
-    contract["target"]["response_name"] = 'a%b"c'
-    contract["target"]["classes"][0]["label"] = '100 %s "한글"'
-    manifest = iris.manifest.model_copy(update={"contract": type(IRIS_CONTRACT)(**contract)})
-    services.releases.serve(serve(Release(manifest=manifest, model=iris.model)))
-    rows = [dict.fromkeys(IRIS_ROW, 1), IRIS_ROW]
-
-    answers = call(services, "POST", "/predict", json=rows).json()
-
-    for answer, row in zip(answers, rows, strict=True):
-        alone = call(services, "POST", "/predict", json=row).json()
-        for one in (answer, alone):
-            del one["prediction_id"]
-        assert answer == alone
-
-
-def test_a_list_of_numbers_is_answered_by_a_regression(services, houses: Release):
-    services.releases.serve(serve(houses))
-    rows = [{"방 수": 3, "area m2": 100}, {"방 수": 1, "area m2": 50}]
-
-    answers = call(services, "POST", "/predict", json=rows).json()
-
-    assert [one["price"] for one in answers] == pytest.approx([230, 110], rel=1e-3)
-    assert list(answers[0]) == ["price", "prediction_id", "model_version", "release"]
-
-
-def test_a_list_of_one_row_has_the_plain_id(services, iris: Release):
-    services.releases.serve(serve(iris))
-
-    (answer,) = call(services, "POST", "/predict", json=[IRIS_ROW]).json()
-
-    assert answer["prediction_id"] == kept(services)[0][3]
 
 
 def test_columns_are_answered_by_columns(services, iris: Release):
@@ -195,33 +150,6 @@ def test_json_is_taken_under_each_of_its_names(services, iris: Release, content_
     )
 
     assert answer.status_code == 200
-
-
-@pytest.mark.parametrize(
-    "content_type",
-    ["text/csv", "application/x-www-form-urlencoded", "application/json; charset=euc-kr", None],
-)
-def test_another_content_type_is_refused(services, iris: Release, content_type):
-    services.releases.serve(serve(iris))
-
-    headers = {} if content_type is None else {"content-type": content_type}
-
-    answer = call(services, "POST", "/predict", content=json.dumps(IRIS_ROW), headers=headers)
-
-    assert answer.status_code == 415
-    assert (content_type or "missing") in answer.json()["detail"]
-
-
-def test_a_large_body_is_refused_whether_its_length_is_declared_or_not(services, iris: Release):
-    services.releases.serve(serve(iris))
-    large = b" " * (services.settings.max_body_bytes + 1)
-
-    async def parts():
-        for start in range(0, len(large), 1 << 20):
-            yield large[start : start + (1 << 20)]
-
-    assert call(services, "POST", "/predict", content=large, headers=JSON).status_code == 413
-    assert call(services, "POST", "/predict", content=parts(), headers=JSON).status_code == 413
 
 
 def test_a_failure_of_the_server_says_nothing_of_its_inside(services, iris: Release, monkeypatch):

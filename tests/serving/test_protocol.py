@@ -4,15 +4,13 @@ import asyncio
 import json
 import logging
 import re
-import socket
 import time
-from typing import Any
 
 import pytest
 
 from mlops_for_mle.serving import protocol
 from tests.serving.conftest import IRIS_ROW
-from tests.serving.raw import ROW, Server, ask_in_one_turn, read_answer, request, status_of
+from tests.serving.raw import ROW, Server, read_answer, request, status_of
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 H2C = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABk"}
@@ -111,25 +109,6 @@ def test_a_connection_that_says_nothing_is_given_up(server):
     assert server.run(ask) == b""
 
 
-def test_a_connection_is_not_given_up_while_a_later_request_is_answered(server):
-    server.keep_alive_seconds = 0.2
-    ordinary = server.application
-
-    class Slow:
-        fast_way = ordinary.fast_way
-
-        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            await asyncio.sleep(0.6)
-            await ordinary(scope, receive, send)
-
-    server.application = Slow()
-
-    async def ask(server: Server) -> list[bytes]:
-        return await server.exchange(b"".join(request()) + LIVE, answers=2)
-
-    assert [status_of(one) for one in server.run(ask)] == [200, 200]
-
-
 @pytest.mark.parametrize("count", [1, 3])
 def test_valid_requests_are_answered_before_what_follows_them_is_refused(server, count):
     async def ask(server: Server) -> list[bytes]:
@@ -137,18 +116,6 @@ def test_valid_requests_are_answered_before_what_follows_them_is_refused(server,
         return await server.exchange(content, answers=count + 1)
 
     assert [status_of(one) for one in server.run(ask)] == [200] * count + [400]
-
-
-def test_an_ordinary_request_is_answered_before_garbage_ends_the_connection(server):
-    async def ask(server: Server) -> bytes:
-        reader, writer = await asyncio.open_connection(*server.address)
-        writer.write(LIVE + b"\x00garbage\r\n\r\n")
-        return await until_closed(reader)
-
-    answer = server.run(ask)
-
-    assert status_of(answer) == 200
-    assert b"connection: close" in answer
 
 
 @pytest.mark.parametrize("url", ["http://localhost", "http://localhost:999999/predict", "http://"])
@@ -196,20 +163,6 @@ def test_who_sends_no_more_is_still_answered(server, kind):
     assert status_of(server.run(ask)) == 200
 
 
-def test_a_client_that_resets_the_connection_leaves_no_error(server, caplog):
-    async def ask(server: Server) -> list[bytes]:
-        for _ in range(100):
-            gone = socket.create_connection(server.address)
-            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-            gone.sendall(LIVE * 3)
-            gone.close()
-        return await server.exchange(LIVE)
-
-    server.run(ask)
-
-    assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
-
-
 def test_what_comes_behind_a_chunked_body_is_no_header(server):
     head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     head += b"Transfer-Encoding: chunked\r\n\r\n"
@@ -221,16 +174,6 @@ def test_what_comes_behind_a_chunked_body_is_no_header(server):
     (answer,) = server.run(ask)
 
     assert status_of(answer) == 200
-
-
-def test_urls_are_not_remembered_without_bound(server):
-    urls = [f"/v2/models/{number}{'a' * 5000}/infer" for number in range(20)]
-    urls += [f"/nowhere/{number}" for number in range(20)]
-
-    answers = ask_in_one_turn(server, *(b"".join(request(b"{}", one)) for one in urls))
-
-    assert {status_of(one) for one in answers} == {401, 404}
-    assert server.application.fast_way._targets == {}
 
 
 def test_a_failure_of_an_ordinary_route_leaves_the_connection_open(server, monkeypatch, caplog):

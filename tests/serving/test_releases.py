@@ -1,5 +1,4 @@
 import gc
-import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -16,8 +15,8 @@ from mlops_for_mle.releases.store import MODEL_FILE
 from mlops_for_mle.serving.app import make_services
 from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.releases import Cache
-from tests.new_releases import IRIS_CONTRACT, house_release, iris_release
-from tests.serving.conftest import deployment_of, wait_until
+from tests.releases import house_release, iris_release
+from tests.serving.conftest import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -61,50 +60,6 @@ def test_deployments_and_rollbacks_are_followed(services, database, store, iris,
     assert services.releases.current.deployment.event == "rollback"
 
 
-def test_nothing_is_served_before_the_first_deployment(services, database, store, iris):
-    services.start()
-    wait_until(lambda: services.releases.status.checked_at)
-    assert services.releases.obstacle() == "Nothing was deployed yet: run `kedro run` first."
-
-    store.publish(iris)
-    database.deploy(iris)
-
-    wait_for_release(services, iris)
-
-
-@pytest.mark.parametrize(
-    ("model", "sentence"),
-    [
-        ("iris", "Contract iris was never deployed: run `kedro run` first"),
-        (None, "Nothing was deployed yet: run `kedro run` first."),
-    ],
-)
-def test_a_server_without_a_deployment_warns_once_and_says_what_to_run(
-    settings, database, store, iris, caplog, model, sentence
-):
-    services = make_services(settings.model_copy(update={"model": model}))
-
-    def warnings() -> list[str]:
-        return [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
-
-    try:
-        services.start()
-        wait_until(warnings)
-        seen = services.releases.status.checked_at
-        wait_until(
-            lambda: services.releases.status.checked_at not in (None, seen), what="a later poll"
-        )
-        (told,) = warnings()
-        assert told.startswith(f"No deployment to follow: {sentence}")
-
-        store.publish(iris)
-        database.deploy(iris)
-        wait_for_release(services, iris)
-        assert len(warnings()) == 1
-    finally:
-        services.stop()
-
-
 def test_with_several_contracts_the_choice_is_asked_for(services, database, store, iris, houses):
     for release in (iris, houses):
         store.publish(release)
@@ -116,23 +71,6 @@ def test_with_several_contracts_the_choice_is_asked_for(services, database, stor
     assert services.releases.obstacle() == (
         "Several contracts are deployed: set MLOPS_MODEL to houses or iris."
     )
-
-
-def test_a_contract_deployed_later_does_not_disturb_the_one_in_service(
-    services, database, store, iris, houses
-):
-    store.publish(iris)
-    database.deploy(iris)
-    services.start()
-    wait_for_release(services, iris)
-
-    store.publish(houses)
-    database.deploy(houses)
-    second = iris_release(3)
-    store.publish(second)
-    database.deploy(second)
-
-    wait_for_release(services, second)
 
 
 def alter(store, release: Release) -> None:
@@ -214,59 +152,6 @@ def test_without_a_cache_the_newest_earlier_deployment_that_works_is_served(
     assert database.history()[0].event == "load_failed"
 
 
-def test_after_a_fall_back_the_newest_release_is_served_once_it_heals(
-    services, database, store, iris, iris_second
-):
-    store.publish(iris)
-    database.deploy(iris)
-    database.deploy(iris_second)
-    services.start()
-    wait_for_release(services, iris)
-
-    store.publish(iris_second)
-
-    wait_for_release(services, iris_second)
-    assert services.releases.status.failure is None
-
-
-def test_two_processes_record_the_same_failure_once(services, settings, database, iris):
-    deployment = database.deploy(iris)
-    other = make_services(settings)
-    services.start()
-    other.start()
-    try:
-        wait_for_failure(services, deployment)
-        wait_for_failure(other, deployment)
-        wait_until(lambda: len(database.history()) > 1)
-    finally:
-        other.stop()
-
-    assert [row.event for row in database.history()] == ["load_failed", "deploy"]
-
-
-def test_the_same_failure_of_a_later_deployment_is_recorded_again(services, database, iris):
-    first = database.deploy(iris)
-    services.start()
-    wait_for_failure(services, first)
-
-    second = database.deploy(iris)
-
-    wait_for_failure(services, second)
-    wait_until(lambda: len(database.history()) == 4)
-    assert [row.event for row in database.history()].count("load_failed") == 2
-
-
-def test_a_release_that_heals_is_loaded_after_all(services, database, store, iris):
-    deployment = database.deploy(iris)
-    services.start()
-    wait_for_failure(services, deployment)
-
-    store.publish(iris)
-
-    wait_for_release(services, iris)
-    assert services.releases.status.failure is None
-
-
 def test_the_cached_release_is_served_while_the_database_is_away(
     settings, services, database, store, iris, monkeypatch
 ):
@@ -291,36 +176,6 @@ def test_the_cached_release_is_served_while_the_database_is_away(
         assert served(restarted) == iris.manifest.release
     finally:
         restarted.stop()
-
-
-def test_a_second_start_does_not_put_what_another_process_cached_in_service(
-    settings, services, database, iris
-):
-    services.start()
-    wait_until(lambda: services.releases.status.checked_at)
-    Cache(settings.cache).keep(iris, deployment_of(iris))
-
-    services.start()
-
-    assert served(services) is None
-
-
-def test_a_new_contract_of_the_same_name_comes_with_its_release(services, database, store, iris):
-    wider = IRIS_CONTRACT.model_dump()
-    wider["features"]["petal_width"]["maximum"] = 30
-    changed = with_manifest(
-        iris_release(4), contract=type(IRIS_CONTRACT).model_validate(wider), release="iris-v4-wider"
-    )
-    for release in (iris, changed):
-        store.publish(release)
-    database.deploy(iris)
-    services.start()
-    wait_for_release(services, iris)
-
-    database.deploy(changed)
-    wait_for_release(services, changed)
-
-    assert services.releases.current.contract.features["petal_width"].maximum == 30
 
 
 @pytest.mark.parametrize(
@@ -489,57 +344,3 @@ def test_of_the_releases_that_were_served_none_is_remembered(services, database,
     left = {one.release for one in gc.get_objects() if isinstance(one, Manifest)}
 
     assert left & set(names) == {names[-1]}
-
-
-def test_what_was_served_last_is_found_again(tmp_path, iris, iris_second):
-    cache = Cache(tmp_path)
-    cache.keep(iris, deployment_of(iris, 1))
-    cache.keep(iris_second, deployment_of(iris_second, 2))
-    last = deployment_of(iris, 3)
-    cache.keep(iris, last)
-
-    assert Cache(tmp_path).only_contract() == "iris"
-    assert Cache(tmp_path).last_served("iris") == (iris, last)
-
-
-def test_an_empty_cache_gives_nothing(tmp_path):
-    cache = Cache(tmp_path / "missing")
-
-    assert cache.only_contract() is None
-    assert cache.last_served("iris") is None
-
-
-def test_an_altered_copy_is_not_given_out_and_mended_when_its_release_is_served_again(
-    tmp_path, iris
-):
-    cache = Cache(tmp_path)
-    cache.keep(iris, deployment_of(iris))
-    alter(cache.store, iris)
-
-    with pytest.raises(ReleaseError, match="was altered"):
-        cache.last_served("iris")
-    cache.keep(iris, deployment_of(iris))
-
-    assert cache.last_served("iris")[0] == iris
-
-
-def test_a_release_of_the_same_name_with_other_facts_replaces_the_copy(tmp_path, iris):
-    cache = Cache(tmp_path)
-    cache.keep(iris, deployment_of(iris))
-    other = with_manifest(iris, run_id="another")
-
-    cache.keep(other, deployment_of(other))
-
-    assert cache.last_served("iris")[0].manifest.run_id == "another"
-
-
-def test_only_the_newest_copies_stay(tmp_path):
-    cache = Cache(tmp_path)
-    releases = [iris_release(version) for version in range(1, 8)]
-    for number, release in enumerate(releases, 1):
-        cache.keep(release, deployment_of(release, number))
-
-    kept = {path.name for path in (tmp_path / "iris").iterdir() if path.is_dir()}
-
-    assert len(kept) == 5
-    assert releases[-1].manifest.release in kept

@@ -105,19 +105,6 @@ def test_secrets_are_hidden_from_lines(line, secret):
     assert "***" in without_secrets(line)
 
 
-def test_a_traceback_is_part_of_the_object():
-    try:
-        raise RuntimeError("postgresql://me:hunter2@db/x")
-    except RuntimeError as error:
-        record = logging.getLogger("x").makeRecord(
-            "x", logging.ERROR, "f", 1, "failed", (), (type(error), error, error.__traceback__)
-        )
-    line = JsonFormatter().format(record)
-
-    assert "RuntimeError" in json.loads(line)["exception"]
-    assert "hunter2" not in line
-
-
 def test_a_probe_that_waits_for_the_first_release_is_logged_once_a_state(settings, iris, caplog):
     client = Client(settings)
     probes = ("/health/ready", "/ping", "/health", "/v2/health/ready")

@@ -8,15 +8,6 @@ from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.serving.settings import ServingSettings
 
 
-def test_every_setting_is_described():
-    for name, field in ServingSettings.model_fields.items():
-        assert field.description, name
-
-
-def test_the_server_answers_only_to_this_machine_unless_told_otherwise():
-    assert ServingSettings.load().host == "127.0.0.1"
-
-
 def test_folders_are_those_of_the_project_unless_they_are_set(monkeypatch, tmp_path):
     monkeypatch.setenv("MLOPS_PROJECT_PATH", str(tmp_path))
     monkeypatch.setenv("MLOPS_CACHE", "/elsewhere")

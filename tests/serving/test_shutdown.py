@@ -80,16 +80,6 @@ def test_a_request_on_an_idle_connection_is_answered_after_the_signal(server: Se
     assert server.process.wait(timeout=10) == 0
 
 
-def test_idle_connections_do_not_hold_up_the_end(server: ServerProcess):
-    with httpx.Client(base_url=server.url) as client:
-        client.get("/health/live")
-        started = time.monotonic()
-
-        assert server.stop() == 0
-
-    assert time.monotonic() - started < 4
-
-
 def test_a_client_that_never_finishes_does_not_hold_up_the_end(server: ServerProcess):
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as stuck:

@@ -19,7 +19,6 @@ from mlops_for_mle.serving import (
     health,
     metrics,
     mlflow,
-    model,
     monitoring,
     observations,
     oip,
@@ -42,7 +41,7 @@ from mlops_for_mle.serving.settings import ServingSettings
 # Each has a function `router(services)`; the document lists their routes in this order.
 ROUTERS = (
     *(predict, mlflow, oip, observations, feedback),
-    *(model, deployments, monitoring, health, metrics, page),
+    *(deployments, monitoring, health, metrics, page),
 )
 HOT_ROUTES = (predict.PREDICT, predict.PREVIEW, mlflow.INVOCATIONS, *oip.INFER)
 
@@ -117,7 +116,6 @@ class Application:
     """An ASGI application with a short way beside it, for the protocol that knows of it."""
 
     def __init__(self, application: ASGIApp, fast_way: FastWay | None) -> None:
-        """Join the two; without the short way everything goes through the application."""
         self._application = application
         self.fast_way = fast_way
 
@@ -138,15 +136,12 @@ def _answer_errors(application: FastAPI) -> None:
         headers = dict(error.headers or {})
         if "Allow" in headers:
             # The framework names only the methods of one of the path's routes.
-            allowed = (
-                method
-                for method in _METHODS
-                if any(
-                    route.matches({**request.scope, "method": method})[0] is Match.FULL
-                    for route in application.routes
-                )
+            asked = ({**request.scope, "method": method} for method in _METHODS)
+            headers["Allow"] = ", ".join(
+                one["method"]
+                for one in asked
+                if any(route.matches(one)[0] is Match.FULL for route in application.routes)
             )
-            headers["Allow"] = ", ".join(allowed)
         return await on_problem(
             request, ProblemError(error.status_code, str(error.detail), headers=headers)
         )

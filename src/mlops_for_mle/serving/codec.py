@@ -2,17 +2,16 @@
 
 A row is a type that ``contract.rules`` makes, so msgspec decodes and checks it at the speed of its
 parser, whatever its columns hold. Only what msgspec refuses is looked at value by value, to say
-where each fault is, what was given and what is allowed. Inside, rows are columns: of one value for
-one row, and of some thousand for large bodies, which are encoded piece by piece as they are read.
+where each fault is, what was given and what is allowed, or to cast it for protocols of fewer types.
+One row waits to be encoded with those of others; many are encoded as they are read.
 """
 
 import math
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
-from itertools import chain, repeat
-from operator import mod
+from itertools import chain, count, repeat
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,7 +19,7 @@ import numpy as np
 from msgspec import UNSET
 
 from mlops_for_mle.contract import Feature
-from mlops_for_mle.contract.encoding import Encoder, Matrix
+from mlops_for_mle.contract.encoding import Encoder, Matrix, Values
 from mlops_for_mle.contract.rules import (
     Precision,
     check_times,
@@ -31,36 +30,32 @@ from mlops_for_mle.contract.rules import (
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.releases.predictor import Predictions
 from mlops_for_mle.serving.documents import (
-    PIECE,
-    REFUSALS,
+    LONGEST_EXPLAINED,
     ROWS,
     VALUES,
     Text,
-    elements,
+    encode,
     fields,
-    json_text,
     kind_of,
     pieces,
+    plain,
     quotes_in,
-    value,
+    read_json,
+    typed,
 )
-from mlops_for_mle.serving.errors import Faults, FieldError, refused, shown
+from mlops_for_mle.serving.errors import Faults, FieldError, refused
 
 COLUMNS_KEY = "columns"
 
-_ABSENT: Any = object()
 _BOOLEANS = {"true": True, "1": True, 1: True, "false": False, "0": False, 0: False}
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _BY_COLUMNS = re.compile(rb'\{\s*"columns"\s*:\s*')
-_LONGEST_EXPLAINED = 4 * PIECE
 _NUMBERS_A_TEXT = 20_000
-# Stands for what is filled in later; JSON text never holds this byte.
-_SLOT = msgspec.Raw(b"\x00")
+_VALUES_A_PIECE = 5000
 
 Columns = Sequence[Sequence[Any]]
-"""A column of plain values for each feature."""
+"""A column of plain values for each feature, in the order of the contract."""
 
-encode = msgspec.json.Encoder().encode
 _values_of = msgspec.structs.astuple
 
 
@@ -79,15 +74,22 @@ class Rows(NamedTuple):
         count: How many.
         text: Their JSON, for the prediction log.
         form: How they stand there.
-        columns: Their values; None where they were encoded already.
-        matrix: As the contract's encoding has them; None where they were not encoded yet.
+        matrix: As the contract's encoding has them; None where one row waits for others.
+        columns: The values of that row.
     """
 
     count: int  # type: ignore[assignment]
     text: Text
     form: Form
-    columns: Columns | None
-    matrix: Matrix | None = None
+    matrix: Matrix | None
+    columns: Columns = ()
+
+
+class _ByColumns(msgspec.Struct, forbid_unknown_fields=True):
+    columns: msgspec.Raw
+
+
+_DECODER_OF_COLUMNS = msgspec.json.Decoder(_ByColumns)
 
 
 class Codec:
@@ -96,6 +98,7 @@ class Codec:
     Attributes:
         features: The contract's features.
         names: Theirs, in their order.
+        encoder: Encodes their values for the model.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -103,180 +106,127 @@ class Codec:
         contract, target = manifest.contract, manifest.contract.target
         self.features, self.names = contract.features, contract.feature_names
         self.encoder = Encoder(contract)
-        self._precision: Precision = manifest.precision
-        self._row_words = f"an object with {', '.join(self.names)}"
-        types = {name: json_type(one, self._precision) for name, one in self.features.items()}
-        self._decode_row: Callable[[Text], Any] = _refuse
-        self._decode_rows: Callable[[Text], Any] = _refuse
-        if not any(map(_ESCAPED.search, self.names)):
-            row: Any = _row_type(types, self.features)
-            self._decode_row = msgspec.json.Decoder(row).decode
-            self._decode_rows = msgspec.json.Decoder(list[row]).decode
-        self._lists: dict[str, Any] = {name: list[one] for name, one in types.items()}  # type: ignore[valid-type]
-        self._decode_list = {
-            name: msgspec.json.Decoder(one).decode for name, one in self._lists.items()
+        self.precision: Precision = manifest.precision
+        self.row_words = f"an object with {', '.join(self.names)}"
+        types = {name: json_type(one, self.precision) for name, one in self.features.items()}
+        row: Any = _row_type(types, self.features)
+        self._decode_row = msgspec.json.Decoder(row).decode
+        self.decode_rows = msgspec.json.Decoder(list[row]).decode
+        self.list_types: dict[str, Any] = {name: list[one] for name, one in types.items()}  # type: ignore[valid-type]
+        self.list_decoders = {
+            name: msgspec.json.Decoder(one) for name, one in self.list_types.items()
         }
         kinds = list(enumerate(self.features.values()))
         self._optional = [place for place, one in kinds if one.is_optional]
         self._times = [(place, one) for place, one in kinds if one.is_time]
-        self._texts = [place for place, one in kinds if _is_text(one)]
-        self._name, self._labels = target.response_name, target.labels
-        self._values: Mapping[Any, Any] = target.values
+        self._name, self._labels = target.response_name, list(target.labels.values())
         self._release = {"model_version": manifest.version, "release": manifest.release}
-        # By the texts of the codes.
-        self._templates = {
-            encode(code) if self._labels else b"": self._template(
-                code, has_probabilities=manifest.has_probabilities
-            )
-            for code in self._labels or [None]
+        # What is answered for each code of a class.
+        self._classes = {
+            code: {self._name: target.values[code], "label": label}
+            for code, label in target.labels.items()
         }
         # By the places of the codes, which are in ascending order.
         self._codes = np.array(target.class_codes)
-        self._shown = {"label": np.array(list(self._labels.values()), object)}
+        self._shown = {"label": np.array(self._labels, object)}
         if target.has_text_classes:
             self._shown[self._name] = np.array(target.class_values, object)
 
-    def read(self, body: Text) -> Rows:
+    def read(self, body: bytes) -> Rows:
         """Read a row as an object, a list of them, or ``{"columns": {feature: [values]}}``.
 
         Raises:
             ProblemError: 422, the body holds no such rows; names every field that is wrong.
         """
-        try:
-            return self._read(body)
-        except REFUSALS:
-            text = json_text(body)
-        if kind_of(text) not in (b"{", b"["):
-            raise refused("", "is no object", self._row_words, shown(value(text)))
-        try:
-            return self._read(text)
-        except REFUSALS as error:
-            raise refused("", f"does not fit: {error}", self._row_words) from None
+        return read_json(body, self._read, self.row_words)
 
-    def read_list(self, raw: Text, where: str = "", *, lenient: bool = False) -> Rows:
+    def _read(self, text: bytes) -> Rows:
+        text = text.strip()
+        if text[:1] == b"[":
+            return self.read_list(text)
+        if text[:1] != b"{":
+            raise msgspec.ValidationError("is no object")
+        found = _BY_COLUMNS.match(text)
+        if found and (COLUMNS_KEY not in self.features or text[found.end() :][:1] == b"{"):
+            raw = memoryview(typed(text, _DECODER_OF_COLUMNS).columns)
+            if kind_of(raw) != b"{":
+                allowed = f"an object with a list for each of {', '.join(self.names)}"
+                raise refused(COLUMNS_KEY, "is no object", allowed)
+            return self.read_columns(fields(raw, COLUMNS_KEY), COLUMNS_KEY, raw)
+        try:
+            columns = self.columns_of([self._decode_row(text)], text)
+        except (msgspec.ValidationError, ValueError):
+            reading = Reading(self)
+            columns = [(one,) for one in reading.row(plain(text), "")]
+            reading.faults.raise_if_any()
+        return Rows(1, text, Form.ONE, None, columns)
+
+    def read_list(self, text: Text, where: str = "", *, lenient: bool = False) -> Rows:
         """Read a list of rows.
 
         Args:
-            raw: Its JSON.
+            text: Its JSON.
             where: Where it stands in the body.
-            lenient: Whether unknown fields are ignored, and text and numbers are cast.
+            lenient: As for ``Reading``.
 
         Raises:
             ProblemError: 422.
         """
-        faults = Faults()
-        parts = self._parts_of_rows(raw, where, faults, lenient=lenient)
-        rows = self.rows(parts) if lenient else self._joined(parts, raw, Form.LIST)
-        faults.raise_if_any()
-        if not rows.count:
-            raise refused(where, "has no rows", "at least one row")
-        return rows
+        reading, start = Reading(self, where, lenient=lenient), 0
+        for piece in pieces(text, ROWS):
+            columns = reading.rows(piece, start)
+            for name, values in zip(self.names, columns, strict=False):
+                reading.add(name, values)
+            start += len(columns[0]) if columns else 0
+        return reading.done(Form.LIST, text)
 
     def read_columns(
-        self, given: Mapping[str, Text | Sequence[Any]], where: str, text: Text | None = None
+        self, given: Mapping[str, Text | Values], where: str, text: Text | None = None
     ) -> Rows:
         """Read lists of one length, one value a row.
 
         Args:
             given: For each feature the JSON of its list, or the values themselves.
             where: Where they stand in the body.
-            text: The JSON of all; None where unknown names are ignored and values are cast.
+            text: The JSON of all; None to be lenient, as ``Reading`` has it.
 
         Raises:
             ProblemError: 422.
         """
-        faults, lenient = Faults(), text is None
-        if not lenient:
-            _refuse_unknown(given, self.features, f"{where}.", faults)
-        found: dict[str, Matrix] = {}
-        texts: dict[str, list[bytes]] = {}
+        reading = Reading(self, where, lenient=text is None)
+        if text is not None:
+            _refuse_unknown(given, self.features, f"{where}.", reading.faults)
         for name, feature in self.features.items():
-            path, allowed = f"{where}.{name}", f"a list in which each is {describe(feature)}"
-            raw = given.get(name, b"")
-            if name in given and isinstance(raw, Text) and kind_of(raw) != b"[":
-                faults.add(path, "is no list", allowed, value(raw))
-            elif name in given:
-                encoded, texts[name] = [], []
-                for values in self._parts_of_column(name, raw, path, faults, lenient=lenient):
-                    encoded.append(self.encoder.feature(name, values))
-                    if lenient:
-                        texts[name].append(encode(values)[1:-1])
-                found[name] = np.concatenate(encoded, axis=1)
+            if name in given:
+                reading.add_column(name, given[name])
             elif not feature.is_optional:
-                faults.add(path, "is missing", allowed)
-        lengths = {name: one.shape[1] for name, one in found.items()}
-        if len(set(lengths.values())) > 1:
-            told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-            faults.found.append(FieldError(where, "differ in length", told, "one length"))
-        elif not any(lengths.values()):
-            faults.add(where, "has no rows", "at least one row")
-        faults.raise_if_any()
-        count = max(lengths.values())
-        for name in self.features.keys() - found.keys():
-            found[name] = self.encoder.feature(name, [None] * count)
-        matrix = np.concatenate([found[name] for name in self.names]).T
-        for name in self.names if text is None else ():
-            texts.setdefault(name, [encode([None] * count)[1:-1]])
-        written = _object_of_lists(texts) if text is None else text
-        return Rows(count, written, Form.COLUMNS, None, matrix)
+                reading.faults.add(f"{where}.{name}", "is missing", "a list of values")
+        return reading.done(Form.COLUMNS, text or b"")
 
-    def fit(
-        self,
-        given: Mapping[str, Sequence[Any]],
-        count: int,
-        path_of: Callable[[str, int], str],
-        faults: Faults,
-    ) -> Columns:
-        """Check columns of plain values that another protocol gave, cast where that is needed.
+    def columns_of(self, rows: Sequence[Any], text: Text) -> Columns:
+        """The columns of rows that were decoded from a text.
 
-        Args:
-            given: Values by feature; of one that is absent, all are missing.
-            count: How many rows.
-            path_of: Names the place of one value, from the name of its feature and its row.
-            faults: Takes what is wrong.
-
-        Returns:
-            Columns as ``rows`` takes them.
+        Raises:
+            ValueError: A name is there more than once, or a time is not allowed.
         """
-        checked = []
-        for name, feature in self.features.items():
-            values = given.get(name, [None] * count)
-            try:
-                values = msgspec.convert(values, self._lists[name])
-                if feature.is_time:
-                    check_times(values, feature)
-            except (msgspec.ValidationError, ValueError):
-                paths = (path_of(name, row) for row in range(count))
-                values = self._explain(values, feature, paths, faults, lenient=True)
-            checked.append(values)
-        return checked
-
-    def rows(self, parts: Iterable[Columns]) -> Rows:
-        """Join columns of allowed values, and write them for the prediction log."""
-        texts: dict[str, list[bytes]] = {name: [] for name in self.names}
-
-        def written() -> Iterator[Columns]:
-            for columns in filter(None, parts):
-                for name, values in zip(self.names, columns, strict=True):
-                    texts[name].append(encode(values)[1:-1])
-                yield columns
-
-        rows = self._joined(written(), b"", Form.COLUMNS)
-        if rows.count != 1:
-            return rows._replace(text=_object_of_lists(texts))
-        row = {name: msgspec.Raw(b"".join(text)) for name, text in texts.items()}
-        return rows._replace(text=encode(row), form=Form.ONE)
+        if quotes_in(encode(rows)) != quotes_in(text):
+            raise ValueError("a name is given more than once")
+        columns: list[Sequence[Any]] = list(zip(*map(_values_of, rows), strict=True))
+        for place in self._optional if columns else ():
+            if UNSET in columns[place]:
+                columns[place] = [None if one is UNSET else one for one in columns[place]]
+        for place, feature in self._times if columns else ():
+            check_times(columns[place], feature)
+        return columns
 
     def matrix(self, given: Sequence[Rows]) -> Matrix:
         """Encode rows together."""
-        if any(one.columns is None for one in given):
+        if any(one.matrix is not None for one in given):
             return np.concatenate(
                 [one.matrix if one.matrix is not None else self.matrix([one]) for one in given]
             )
-        if len(given) == 1:
-            return self.encoder(given[0].columns or ())
-        by_feature = zip(*(one.columns or () for one in given), strict=True)
-        return self.encoder([list(chain.from_iterable(one)) for one in by_feature])
+        by_feature = zip(*(one.columns for one in given), strict=True)
+        return self.encoder(map(list, map(chain.from_iterable, by_feature)))
 
     def answer(
         self, rows: Rows, predictions: Predictions, texts: Sequence[bytes], prediction_id: str
@@ -297,162 +247,147 @@ class Codec:
                 columns |= {name: names[places].tolist() for name, names in self._shown.items()}
             if chances:
                 by_class = map(msgspec.Raw, chances)
-                columns["probabilities"] = dict(zip(self._labels.values(), by_class, strict=True))
+                columns["probabilities"] = dict(zip(self._labels, by_class, strict=True))
             answer = {COLUMNS_KEY: columns, "prediction_id": prediction_id}
             return encode(answer | self._release)
-        name = prediction_id.encode()
-        names = [name] if rows.count == 1 else [b"%b-%d" % (name, at) for at in range(rows.count)]
-        # A class stands in its template.
-        slots = [one[1:-1].split(b",") for one in (chances if self._labels else [values])]
-        keys = values[1:-1].split(b",") if self._labels else repeat(b"")
-        templates = map(self._templates.__getitem__, keys)
-        answers = map(mod, templates, zip(*slots, names, strict=True))
+        names = [prediction_id]
+        if rows.count > 1:
+            names = [f"{prediction_id}-{at}" for at in range(rows.count)]
+        found = predictions.probabilities
+        by_row = repeat(None) if found is None else found.tolist()
+        answers = map(self._answer_of, predictions.values.tolist(), by_row, names)
         return next(answers) if rows.form is Form.ONE else b"[%b]" % b",".join(answers)
 
-    def _read(self, body: Text) -> Rows:
-        if kind_of(body) == b"[":
-            return self.read_list(body)
-        if kind_of(body) != b"{":
-            raise msgspec.DecodeError("is no object")
-        found = _BY_COLUMNS.match(body)
-        if found and (COLUMNS_KEY not in self.features or kind_of(body[found.end() :]) == b"{"):
-            outer, faults = fields(body), Faults()
-            raw = outer.pop(COLUMNS_KEY)
-            _refuse_unknown(outer, (COLUMNS_KEY,), "", faults)
-            faults.raise_if_any()
-            if kind_of(raw) != b"{":
-                allowed = f"an object with a list for each of {', '.join(self.names)}"
-                raise refused(COLUMNS_KEY, "is no object", allowed, shown(value(raw)))
-            return self.read_columns(fields(raw, COLUMNS_KEY), COLUMNS_KEY, raw)
-        return self._read_one(body)
+    def _answer_of(self, value: Any, chances: list[float] | None, name: str) -> bytes:
+        answer: dict[str, Any] = {**self._classes[value]} if self._labels else {self._name: value}
+        if chances is not None:
+            answer["probabilities"] = dict(zip(self._labels, chances, strict=True))
+        return encode({**answer, "prediction_id": name, **self._release})
 
-    def _read_one(self, body: Text) -> Rows:
+
+class Reading:
+    """Rows of one body as they are read: checked, encoded, and written for the prediction log.
+
+    Attributes:
+        faults: Takes what is wrong.
+    """
+
+    def __init__(self, codec: Codec, where: str = "", *, lenient: bool = False) -> None:
+        """Begin without rows.
+
+        Args:
+            codec: Of their contract.
+            where: Where they stand in the body.
+            lenient: Whether unknown fields are ignored, and text and numbers are cast.
+        """
+        self.faults = Faults()
+        self._codec, self._where, self._lenient = codec, where, lenient
+        self._encoded: dict[str, list[Matrix]] = {}
+        self._texts: dict[str, list[bytes]] = {}
+
+    def rows(self, text: Text, start: int) -> Columns:
+        """The columns of a list of rows, the first of which has the number ``start``."""
+        codec = self._codec
         try:
-            columns = self._plain_columns([self._decode_row(body)], body)
+            return codec.columns_of(codec.decode_rows(text), text)
+        except (msgspec.ValidationError, ValueError) as error:
+            if len(text) > LONGEST_EXPLAINED:
+                raise refused(self._where, f"does not fit: {error}", codec.row_words) from None
+        given = enumerate(plain(text), start)
+        rows = [self.row(one, f"{self._where}[{at}]") for at, one in given]
+        return list(zip(*rows, strict=True))
+
+    def row(self, given: Any, path: str) -> list[Any]:
+        """The values of one row."""
+        codec = self._codec
+        if not isinstance(given, dict):
+            self.faults.add(path, "is no object", codec.row_words, given)
+            return [None] * len(codec.names)
+        if self._lenient:
+            known = given.keys() & codec.features.keys()
+            given = {name: _cast(given[name], codec.features[name]) for name in known}
+        found = check_fields(given, codec.features, self.faults, path, codec.precision)
+        return [found.get(name) for name in codec.names]
+
+    def values(self, name: str, given: Text | Sequence[Any], paths: Iterable[str]) -> Sequence[Any]:
+        """Values of one feature, with the places where they stand."""
+        codec = self._codec
+        feature = codec.features[name]
+        try:
+            if isinstance(given, Text):
+                values: Sequence[Any] = codec.list_decoders[name].decode(given)
+            else:
+                values = msgspec.convert(given, codec.list_types[name])
+            if feature.is_time:
+                check_times(values, feature)
         except (msgspec.ValidationError, ValueError):
-            faults = Faults()
-            explained = self._explain_row(body, "", faults)
-            faults.raise_if_any()
-            columns = [(one,) for one in explained]
-        return Rows(1, body, Form.ONE, columns)
+            values = plain(given) if isinstance(given, Text) else given
+            if self._lenient:
+                values = [_cast(one, feature) for one in values]
+            return [
+                _checked(one, feature, path, self.faults, codec.precision)
+                for one, path in zip(values, paths, strict=False)
+            ]
+        return values
 
-    def _parts_of_rows(
-        self, raw: Text, where: str, faults: Faults, *, lenient: bool
-    ) -> Iterator[Columns]:
+    def add(self, name: str, values: Sequence[Any]) -> None:
+        """Append values to a column."""
+        self._encoded.setdefault(name, []).append(self._codec.encoder.feature(name, values))
+        if self._lenient:
+            self._texts.setdefault(name, []).append(encode(values)[1:-1])
+
+    def add_column(self, name: str, given: Text | Values) -> None:
+        """Append a whole column: the JSON of a list, or its values."""
+        path = f"{self._where}.{name}"
+        if isinstance(given, Text) and kind_of(given) != b"[":
+            allowed = f"a list in which each is {describe(self._codec.features[name])}"
+            self.faults.add(path, "is no list", allowed)
+            return
         start = 0
-        for piece in pieces(raw, ROWS):
-            try:
-                columns = self._plain_columns(self._decode_rows(piece), piece)
-            except (msgspec.ValidationError, ValueError) as error:
-                if len(piece) > _LONGEST_EXPLAINED:
-                    raise refused(where, f"does not fit: {error}", self._row_words) from None
-                explained = [
-                    self._explain_row(one, f"{where}[{row}]", faults, lenient=lenient)
-                    for row, one in enumerate(elements(piece), start)
-                ]
-                columns = list(zip(*explained, strict=True))
-            start += len(columns[0]) if columns else 0
-            yield columns
-
-    def _parts_of_column(
-        self, name: str, raw: Text | Sequence[Any], path: str, faults: Faults, *, lenient: bool
-    ) -> Iterator[Sequence[Any]]:
-        start, feature = 0, self.features[name]
-        parts: Iterable[Any] = pieces(raw, VALUES) if isinstance(raw, Text) else [raw]
-        for part in parts:
-            try:
-                if isinstance(part, Text):
-                    values: Sequence[Any] = self._decode_list[name](part)
-                else:
-                    values = msgspec.convert(part, self._lists[name])
-                if feature.is_time:
-                    check_times(values, feature)
-            except (msgspec.ValidationError, ValueError):
-                given = list(map(value, elements(part))) if isinstance(part, Text) else part
-                paths = (f"{path}[{row}]" for row in range(start, start + len(given)))
-                values = self._explain(given, feature, paths, faults, lenient=lenient)
+        for piece in pieces(given, VALUES) if isinstance(given, Text) else _slices(given):
+            values = self.values(name, piece, (f"{path}[{at}]" for at in count(start)))
+            self.add(name, values)
             start += len(values)
-            yield values
 
-    def _joined(self, parts: Iterable[Columns], text: Text, form: Form) -> Rows:
-        """One part stays as it is, to be encoded with others' rows; of many each is encoded."""
-        count, first = 0, None
-        encoded: list[Matrix] = []
-        for columns in parts:
-            count += len(columns[0]) if columns else 0
-            if first is None:
-                first = columns
-                continue
-            if not encoded:
-                encoded.append(self.encoder(first))
-            encoded.append(self.encoder(columns))
-        if encoded:
-            return Rows(count, text, form, None, np.concatenate(encoded))
-        return Rows(count, text, form, first)
+    def add_table(self, given: Mapping[str, Sequence[Any]], rows: range) -> None:
+        """Append rows as columns of plain values; of a feature that is absent all are missing."""
+        for name in self._codec.names:
+            values = given.get(name, [None] * len(rows))
+            paths = (f"{self._where}[{at}].{name}" for at in rows)
+            self.add(name, self.values(name, values, paths))
 
-    def _plain_columns(self, rows: Sequence[Any], text: Text) -> Columns:
-        """The columns of rows that were decoded from a text.
+    def done(self, form: Form, text: Text = b"") -> Rows:
+        """All that was read, with its text.
 
         Raises:
-            ValueError: A name is there more than once, or a time is not allowed.
+            ProblemError: 422, something was wrong, there are no rows, or not one length.
         """
-        columns: list[Sequence[Any]] = list(zip(*map(_values_of, rows), strict=True))
-        if not columns:
-            return columns
-        absent = 0
-        for place in self._optional:
-            column = columns[place]
-            if UNSET in column:
-                absent += column.count(UNSET)
-                columns[place] = [None if one is UNSET else one for one in column]
-        texts = sum(len(columns[place]) - columns[place].count(None) for place in self._texts)
-        names = len(rows) * len(columns) - absent
-        if 2 * (names + texts) != quotes_in(text):
-            raise ValueError("a name is given more than once")
-        for place, feature in self._times:
-            check_times(columns[place], feature)
-        return columns
+        codec, faults = self._codec, self.faults
+        lengths = {
+            name: sum(one.shape[1] for one in found) for name, found in self._encoded.items()
+        }
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+            faults.found.append(FieldError(self._where, "differ in length", told, "one length"))
+        elif not any(lengths.values()):
+            faults.add(self._where, "has no rows", "at least one row")
+        faults.raise_if_any()
+        size = max(lengths.values())
+        for name in codec.names:
+            if name not in lengths:
+                self.add(name, [None] * size)
+        parts = [np.concatenate(self._encoded.pop(name), axis=1) for name in codec.names]
+        if self._lenient:
+            lists = {name: b"[%b]" % b",".join(self._texts.pop(name)) for name in codec.names}
+            form = Form.COLUMNS
+            text = encode({name: msgspec.Raw(one) for name, one in lists.items()})
+        return Rows(size, text, form, np.concatenate(parts).T)
 
-    def _explain_row(
-        self, raw: Text, path: str, faults: Faults, *, lenient: bool = False
-    ) -> list[Any]:
-        if kind_of(raw) != b"{":
-            faults.add(path, "is no object", self._row_words, value(raw))
-            return [None] * len(self.names)
-        given = {name: value(one) for name, one in fields(raw, path).items()}
-        if lenient:
-            known = given.keys() & self.features.keys()
-            given = {name: _cast(given[name], self.features[name]) for name in known}
-        found = check_fields(given, self.features, faults, path, self._precision)
-        return [found.get(name) for name in self.names]
 
-    def _explain(
-        self,
-        values: Iterable[Any],
-        feature: Feature,
-        paths: Iterable[str],
-        faults: Faults,
-        *,
-        lenient: bool,
-    ) -> Sequence[Any]:
-        found = []
-        for given, path in zip(values, paths, strict=True):
-            one = _cast(given, feature) if lenient else given
-            message = fault(one, feature, self._precision)
-            if message is not None:
-                faults.add(path, message, describe(feature), given)
-            found.append(_plain(one, feature) if message is None else None)
-        return found
-
-    def _template(self, code: int | None, *, has_probabilities: bool) -> bytes:
-        """The answer to a row, with slots for its probabilities or number and for its id."""
-        answer: dict[str, Any] = {self._name: _SLOT}
-        if code is not None:
-            answer = {self._name: self._values[code], "label": self._labels[code]}
-        if has_probabilities:
-            answer["probabilities"] = dict.fromkeys(self._labels.values(), _SLOT)
-        answer["prediction_id"] = msgspec.Raw(b'"\x00"')
-        return encode(answer | self._release).replace(b"%", b"%%").replace(b"\x00", b"%b")
+def _slices(values: Values) -> Iterator[Sequence[Any]]:
+    for at in range(0, len(values), _VALUES_A_PIECE):
+        part = values[at : at + _VALUES_A_PIECE]
+        yield part.tolist() if isinstance(part, np.ndarray) else part
 
 
 def check_fields(
@@ -475,26 +410,31 @@ def check_fields(
         may_lack: Fields that may be left out, and then have no value.
 
     Returns:
-        The values that are allowed; null for what was left out and may be missing.
+        The values in the types that the table holds; null for what may be missing, or is wrong.
     """
     prefix = f"{path}." if path else ""
     found = {}
     for name, feature in features.items():
-        one = given.get(name, _ABSENT)
-        if one is not _ABSENT:
-            message = fault(one, feature, precision)
-            if message is None:
-                found[name] = _plain(one, feature)
-            else:
-                faults.add(prefix + name, message, describe(feature), one)
-        elif name in may_lack:
-            continue
-        elif feature.is_optional:
+        if name in given:
+            found[name] = _checked(given[name], feature, prefix + name, faults, precision)
+        elif name not in may_lack:
             found[name] = None
-        else:
-            faults.add(prefix + name, "is missing", describe(feature))
+            if not feature.is_optional:
+                faults.add(prefix + name, "is missing", describe(feature))
     _refuse_unknown(given, features, prefix, faults)
     return found
+
+
+def _checked(given: Any, feature: Feature, path: str, faults: Faults, precision: Precision) -> Any:
+    message = fault(given, feature, precision)
+    if message is not None:
+        faults.add(path, message, describe(feature), given)
+        return None
+    if given is None:
+        return None
+    if feature.has_integer_categories:
+        return int(given)
+    return float(given) if feature.is_number else given
 
 
 def _cast(given: Any, feature: Feature) -> Any:
@@ -517,32 +457,21 @@ def _cast(given: Any, feature: Feature) -> Any:
     return given
 
 
-def _object_of_lists(texts: Mapping[str, Sequence[bytes]]) -> bytes:
-    lists = {name: msgspec.Raw(b"[%b]" % b",".join(parts)) for name, parts in texts.items()}
-    return encode(lists)
-
-
 def _refuse_unknown(
     given: Mapping[str, Any], known: Iterable[str], prefix: str, faults: Faults
 ) -> None:
     names = dict.fromkeys(known)
     for name, one in given.items():
         if name not in names:
-            shown_value = value(one) if isinstance(one, memoryview) else one
-            faults.add(prefix + name, "is an unknown field", ", ".join(names), shown_value)
-
-
-def _plain(given: Any, feature: Feature) -> Any:
-    """An allowed value in the type that the table holds."""
-    if given is None:
-        return None
-    if feature.has_integer_categories:
-        return int(given)
-    return float(given) if feature.is_number else given
+            given_value = UNSET if isinstance(one, memoryview) else one
+            faults.add(prefix + name, "is an unknown field", ", ".join(names), given_value)
 
 
 def _row_type(types: Mapping[str, Any], features: Mapping[str, Feature]) -> Any:
     """The type of a row in JSON, whose fields are in the order of the contract."""
+    if any(map(_ESCAPED.search, types)):
+        # msgspec has no such fields. What refuses every object lets each value be looked at.
+        return int
     typed: list[Any] = [
         (f"field_{place}", types[name] | msgspec.UnsetType, UNSET)
         if one.is_optional
@@ -553,16 +482,6 @@ def _row_type(types: Mapping[str, Any], features: Mapping[str, Feature]) -> Any:
     return msgspec.defstruct(
         "Row", typed, rename=names, forbid_unknown_fields=True, kw_only=True, gc=False
     )
-
-
-def _refuse(_: Text) -> Any:
-    """Msgspec has no fields with names that JSON escapes: then each value is looked at."""
-    raise msgspec.ValidationError("a name that JSON escapes")
-
-
-def _is_text(feature: Feature) -> bool:
-    """Whether its values have quotes in JSON."""
-    return feature.is_time or (feature.type == "category" and not feature.has_integer_categories)
 
 
 def texts_of(predictions: Predictions) -> list[bytes]:

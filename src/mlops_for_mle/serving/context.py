@@ -96,14 +96,8 @@ class Answer(NamedTuple):
 class Services:
     """The parts of one serving process, which routes share; none of it is global.
 
-    Attributes:
-        settings: What the person has set.
-        access: Keys and scopes.
-        releases: The release in service, and the thread that follows deployments.
-        log: Keeps answered predictions.
-        metrics: Counts what happens.
-        database: Transactions for routes.
-        threads: For what would hold up the event loop; nothing else of the server waits for them.
+    ``threads`` are for what would hold up the event loop; nothing else of the server waits for
+    them.
     """
 
     settings: ServingSettings

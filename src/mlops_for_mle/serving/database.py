@@ -4,10 +4,9 @@ SQLAlchemy is imported with the first question, so that it never delays the firs
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import lru_cache, wraps
 from http import HTTPStatus
@@ -18,7 +17,6 @@ from mlops_for_mle.errors import UserError
 from mlops_for_mle.serving.errors import ProblemError, not_ready
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Psycopg  # noqa: N812  (a class of C code)
     from sqlalchemy import Connection, Engine
 
 Given = ParamSpec("Given")
@@ -29,29 +27,17 @@ AWAY = {
     "503": "The database does not answer, or no release is loaded",
 }
 """Statuses of every route that asks the database, for the document."""
+CHANGING = {
+    "409": "A rule of the table forbids it",
+    "413": "The body is too large",
+    "415": "The body is not JSON",
+    "422": "The body does not fit; names every field that is wrong",
+    **AWAY,
+}
+"""Of every route that changes it."""
 
 _CONNECTIONS, _SECONDS = 4, 10.0
 _MISSING_TABLE, _MISSING_COLUMN, _NO_RIGHT, _READ_ONLY = "42P01", "42703", "42501", "25006"
-
-logger = logging.getLogger(__name__)
-
-
-def own_connection(statement_seconds: float) -> "Psycopg":
-    """A connection that one thread keeps for itself, whose statements are bounded in time.
-
-    Raises:
-        Exception: The database does not answer.
-    """
-    import psycopg2
-    from sqlalchemy.engine import make_url
-
-    from mlops_for_mle.database.engine import CONNECT_ARGS, database_url
-
-    url = make_url(database_url())
-    arguments, options = url.get_dialect()().create_connect_args(url)
-    bound = {"options": f"-c statement_timeout={int(statement_seconds * 1000)}"}
-    connection: Psycopg = psycopg2.connect(*arguments, **{**bound, **CONNECT_ARGS, **options})
-    return connection
 
 
 @contextmanager
@@ -60,9 +46,6 @@ def transaction(pool: str, size: int, statement_seconds: float) -> "Iterator[Con
 
     Each of its transactions has the time limit, and UTC as its zone: columns with a zone and
     those without are then read and written alike.
-
-    Raises:
-        Exception: The database does not answer.
     """
     from mlops_for_mle.database.engine import database_url
 
@@ -101,27 +84,15 @@ def reason_of(error: BaseException) -> str:
     original = getattr(error, "orig", None) or error
     first = str(original).strip().partition("\nLINE ")[0]
     is_missing = getattr(original, "pgcode", None) in {_MISSING_TABLE, _MISSING_COLUMN}
-    hint = " (run `kedro db upgrade`)" if is_missing else ""
-    return " ".join(first.split()) + hint
+    return " ".join(first.split()) + (" (run `kedro db upgrade`)" if is_missing else "")
 
 
-class Lane:
+class Pool:
     """The threads and connections of one kind of request: no other kind waits for them."""
 
     def __init__(self, name: str, most_requests: int) -> None:
-        """Nothing is connected before the first transaction."""
         self._name, self._most = name, most_requests
         self._places = BoundedSemaphore(most_requests)
-        self._told: str | None = None
-
-    def endpoint(self, function: Callable[Given, Result]) -> Callable[Given, Awaitable[Result]]:
-        """Have the function of a route run in a thread of this lane."""
-
-        @wraps(function)
-        async def endpoint(*given: Given.args, **named: Given.kwargs) -> Result:
-            return await self._run(lambda: function(*given, **named))
-
-        return endpoint
 
     @contextmanager
     def begin(self) -> "Iterator[Connection]":
@@ -137,7 +108,6 @@ class Lane:
             with transaction(self._name, _CONNECTIONS, _SECONDS) as connection:
                 yield connection
                 connection.commit()
-            self._told = None
         except (exc.IntegrityError, exc.DataError) as error:
             reason = str(error.orig).partition("\n")[0].strip()
             raise ProblemError(
@@ -150,38 +120,44 @@ class Lane:
             is_ours = isinstance(error, exc.ProgrammingError | exc.InternalError)
             if is_ours and code not in {_MISSING_TABLE, _MISSING_COLUMN, _NO_RIGHT, _READ_ONLY}:
                 raise
-            reason = reason_of(error)
-            if reason != self._told:
-                self._told = reason
-                logger.warning("The database cannot be used by a request: %s", reason)
-            raise not_ready(f"The database cannot be used at the moment: {reason}", 5) from error
+            reason = f"The database cannot be used at the moment: {reason_of(error)}"
+            raise not_ready(reason, 5) from error
 
-    async def _run(self, task: Callable[[], Result]) -> Result:
-        if not self._places.acquire(blocking=False):
-            raise ProblemError(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                f"{self._most} such requests wait for the database already; try again later",
-                headers={"Retry-After": "1"},
-            )
-        future: Future[Result] = Future()
-        # From here on it cannot be cancelled, only be left alone.
-        future.set_running_or_notify_cancel()
+    def endpoint(self, function: Callable[Given, Result]) -> Callable[Given, Awaitable[Result]]:
+        """Have the function of a route run in a thread.
 
-        def work() -> None:
-            try:
-                future.set_result(task())
-            except BaseException as error:  # noqa: BLE001  (the caller gets it)
-                future.set_exception(error)
-            finally:
-                self._places.release()
+        The threads are none of a library's, which are waited for at the end of the process: a
+        database that is stuck must not hold that up.
+        """
 
-        # A database that is stuck must not hold up the end of the process.
-        Thread(target=copy_context().run, args=(work,), name=self._name, daemon=True).start()
-        return await asyncio.wrap_future(future)
+        @wraps(function)
+        async def endpoint(*given: Given.args, **named: Given.kwargs) -> Result:
+            if not self._places.acquire(blocking=False):
+                raise ProblemError(
+                    HTTPStatus.TOO_MANY_REQUESTS,
+                    f"{self._most} such requests wait for the database already; try again later",
+                    headers={"Retry-After": "1"},
+                )
+            future: Future[Result] = Future()
+            # From here on it cannot be cancelled, only be left alone.
+            future.set_running_or_notify_cancel()
+
+            def work() -> None:
+                try:
+                    future.set_result(function(*given, **named))
+                except BaseException as error:  # noqa: BLE001  (the caller gets it)
+                    future.set_exception(error)
+                finally:
+                    self._places.release()
+
+            Thread(target=copy_context().run, args=(work,), name=self._name, daemon=True).start()
+            return await asyncio.wrap_future(future)
+
+        return endpoint
 
 
 class Database:
-    """The lanes of one process.
+    """The pools of one process, so that predictions always find a place.
 
     Attributes:
         reading: For rows of the contract's table, which may be many and slow to find.
@@ -190,17 +166,6 @@ class Database:
     """
 
     def __init__(self, max_concurrency: int) -> None:
-        """Nothing is connected before the first transaction.
-
-        Args:
-            max_concurrency: How many requests the process works on at once; a quarter of them may
-                wait for each lane, so that predictions always find a place.
-        """
         most = max(1, max_concurrency // 4)
-        self.reading, self.writing, self.own = (
-            Lane(name, most) for name in ("reading", "writing", "own tables")
-        )
-
-    def begin(self) -> "AbstractContextManager[Connection]":
-        """A transaction on the project's own tables, see ``Lane.begin``."""
-        return self.own.begin()
+        self.reading, self.writing = Pool("reading", most), Pool("writing", most)
+        self.own = Pool("own tables", most)

@@ -1,10 +1,10 @@
 """``GET /deployments`` and ``POST /deployments/rollback``: the audit trail and the way back."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -14,56 +14,40 @@ from mlops_for_mle.errors import UserError
 from mlops_for_mle.releases.manifest import Deployment, Event
 from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.context import Services, json_body
-from mlops_for_mle.serving.database import AWAY
+from mlops_for_mle.serving.database import AWAY, CHANGING
 from mlops_for_mle.serving.errors import MOST_FAULTS, ProblemError, not_ready
 from mlops_for_mle.serving.openapi import json_request, problems
 
-_SHOWN_RELEASES, _REMEMBERED_RELEASES = 8, 64
+_SHOWN_RELEASES = 8
 
+Body = TypeVar("Body", bound=BaseModel)
 Before = Annotated[int | None, Query(ge=1, le=2**63 - 1, description="Only rows with a smaller id")]
 Limit = Annotated[int, Query(ge=1, le=200, description="How many rows")]
 
 
-class ReleaseFacts(BaseModel):
-    """What the manifest of a release says in short.
+class DeployedRelease(BaseModel):
+    """A release that was deployed, and how good it was when it was trained.
 
     Attributes:
-        estimator: The class of the model.
-        created_at: When it was made.
-        row_count: How many rows it was trained and validated on.
-        metrics: What was measured when it was trained.
-    """
-
-    estimator: str | None = None
-    created_at: datetime | None = None
-    row_count: int | None = None
-    metrics: dict[str, float] = {}
-
-
-class DeployedRelease(ReleaseFacts):
-    """A release that was deployed.
-
-    Attributes:
-        release: Its name.
-        model_version: Its version in the registry.
         is_current: Whether it is the one that servers follow.
         problem: Why its manifest cannot be read, and so it not be gone back to.
+        row_count: How many rows it was trained and validated on.
     """
 
     release: str
     model_version: int
     is_current: bool
     problem: str | None = None
+    estimator: str | None = None
+    created_at: datetime | None = None
+    row_count: int | None = None
+    metrics: dict[str, float] = {}
 
 
 class DeploymentList(BaseModel):
-    """The audit trail of a contract, the newest first.
+    """The audit trail of a contract, the newest first, and the releases that it names.
 
-    Attributes:
-        contract: Whose deployments.
-        current: The id of the row that servers follow; None before any.
-        deployments: The rows.
-        releases: The releases that they name, the latest first.
+    ``current`` is the id of the row that servers follow; None before any.
     """
 
     contract: str
@@ -73,13 +57,10 @@ class DeploymentList(BaseModel):
 
 
 class Rollback(BaseModel):
-    """What to go back to.
+    """What to go back to: a release, or without its name the one that was served before.
 
-    Attributes:
-        release: Its name; without it, the release that was served before.
-        reason: Why; stands in the audit trail.
-        current_deployment: The row that the caller takes for the current one; when another has
-            come in between, nothing is done.
+    ``current_deployment`` is the row that the caller takes for the current one; when another has
+    come in between, nothing is done.
     """
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
@@ -93,38 +74,23 @@ def router(services: Services) -> APIRouter:
     """The routes."""
     found = APIRouter(prefix="/deployments", tags=["deployments"])
     store = ReleaseStore(services.settings.release_store)
-    lane = services.database.own
+    database = services.database.own
 
-    @lru_cache(maxsize=_REMEMBERED_RELEASES)
-    def facts_of(contract: str, release: str) -> ReleaseFacts:
+    @lru_cache(maxsize=64)
+    def facts_of(contract: str, release: str) -> dict[str, Any]:
         # A manifest never changes, and is large beside these.
         manifest = store.manifest(contract, release)
-        return ReleaseFacts(
-            estimator=manifest.estimator,
-            created_at=manifest.created_at,
-            row_count=manifest.snapshot.row_count,
-            metrics=manifest.metrics,
-        )
+        facts = manifest.model_dump(include={"estimator", "created_at", "metrics"})
+        return facts | {"row_count": manifest.snapshot.row_count}
 
     def described(row: Deployment, current: Deployment | None) -> DeployedRelease:
-        entry = DeployedRelease(
-            release=row.release,
-            model_version=row.model_version,
-            is_current=current is not None and current.release == row.release,
-        )
         try:
             facts = facts_of(row.contract, row.release)
         except UserError as error:
-            return entry.model_copy(update={"problem": str(error)})
-        return entry.model_copy(update=dict(facts))
-
-    async def asked(document: Annotated[Any, Depends(json_body(services))]) -> Rollback:
-        try:
-            return Rollback.model_validate(document)
-        except ValidationError as error:
-            faults = error.errors(include_url=False)[:MOST_FAULTS]
-            placed = [one | {"loc": ("body", *one["loc"])} for one in faults]
-            raise RequestValidationError(placed) from None
+            facts = {"problem": str(error)}
+        is_current = current is not None and current.release == row.release
+        named = {"release": row.release, "model_version": row.model_version}
+        return DeployedRelease(**named, is_current=is_current, **facts)
 
     @found.get(
         "",
@@ -132,19 +98,23 @@ def router(services: Services) -> APIRouter:
         summary="The audit trail of deployments",
         responses=problems({"422": "A parameter is wrong", **AWAY}),
     )
-    @lane.endpoint
+    @database.endpoint
     def history(limit: Limit = 50, before: Before = None) -> DeploymentList:
         from mlops_for_mle.releases import deployments
 
         contract = followed_contract(services)
-        with lane.begin() as connection:
+        with database.begin() as connection:
             rows = deployments.history(connection, contract, get_args(Event), limit, before)
             current = deployments.current(connection, contract)
+        newest: dict[str, Deployment] = {}
+        for row in rows:
+            if row.event != "load_failed":
+                newest.setdefault(row.release, row)
         return DeploymentList(
             contract=contract,
-            current=current.id if current is not None else None,
+            current=current and current.id,
             deployments=rows,
-            releases=[described(row, current) for row in _latest_of_each(rows)],
+            releases=[described(one, current) for one in list(newest.values())[:_SHOWN_RELEASES]],
         )
 
     @found.post(
@@ -155,25 +125,19 @@ def router(services: Services) -> APIRouter:
         "brings the champion back: promote the version to make the step last.",
         status_code=HTTPStatus.CREATED,
         openapi_extra=json_request(Rollback.model_json_schema()),
-        responses=problems(
-            {
-                "409": "It is in service already, was never deployed or is no longer whole; or "
-                "another deployment has come in between",
-                "415": "The body is not JSON",
-                "422": "The body is wrong",
-                **AWAY,
-            }
-        ),
+        responses=problems(CHANGING | {"409": "There is no such way back, or not any more"}),
     )
-    @lane.endpoint
-    def rollback(wanted: Annotated[Rollback, Depends(asked)], request: Request) -> Deployment:
+    @database.endpoint
+    def rollback(
+        wanted: Annotated[Rollback, Depends(body_of(Rollback, services))], request: Request
+    ) -> Deployment:
         from mlops_for_mle.releases import deployments
 
         key = request.scope["state"]["caller"].key
         if key is None:
             raise ProblemError(HTTPStatus.UNAUTHORIZED, "This needs a key with the scope admin")
         contract = followed_contract(services)
-        with lane.begin() as connection:
+        with database.begin() as connection:
             try:
                 return deployments.roll_back(
                     connection,
@@ -190,6 +154,20 @@ def router(services: Services) -> APIRouter:
     return found
 
 
+def body_of(model: type[Body], services: Services) -> Callable[[Any], Awaitable[Body]]:
+    """What a route depends on whose body is an object of a Pydantic model."""
+
+    async def read(document: Annotated[Any, Depends(json_body(services))]) -> Body:
+        try:
+            return model.model_validate(document)
+        except ValidationError as error:
+            faults = error.errors(include_url=False)[:MOST_FAULTS]
+            placed = [one | {"loc": ("body", *one["loc"])} for one in faults]
+            raise RequestValidationError(placed) from None
+
+    return read
+
+
 def followed_contract(services: Services) -> str:
     """The contract whose deployments are followed.
 
@@ -200,12 +178,3 @@ def followed_contract(services: Services) -> str:
     if contract is None:
         raise not_ready(services.releases.obstacle())
     return contract
-
-
-def _latest_of_each(rows: Sequence[Deployment]) -> list[Deployment]:
-    """For some releases the newest of the rows, which are the newest first, that served it."""
-    latest: dict[str, Deployment] = {}
-    for row in rows:
-        if row.event != "load_failed":
-            latest.setdefault(row.release, row)
-    return list(latest.values())[:_SHOWN_RELEASES]

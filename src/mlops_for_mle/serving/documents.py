@@ -1,71 +1,72 @@
 """Reads the JSON of a body so that no body takes much memory or time, whatever is in it.
 
-Nothing is decoded as a whole but small bodies and what a type has described. Fields come as raw
-text, lists in pieces of some 64 KiB. msgspec takes the last of equal names and says nothing; but
-every name and every text has two quotes, so what was decoded tells how many quotes there must be.
+msgspec decodes what a type describes, and long lists in pieces of some 64 KiB. It takes the last of
+equal names and says nothing; but what it decoded then has fewer quotes than the text. What it
+refuses is read again by Python's own reader, to say what is wrong, unless it is long.
 """
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
+from collections import Counter
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from itertools import islice
-from typing import Any, NotRequired, TypedDict
+from typing import Any, TypeVar
 
 import msgspec
 
-from mlops_for_mle.serving.errors import (
-    FieldError,
-    ProblemError,
-    readable,
-    refused,
-    shown,
-    unprocessable,
-)
+from mlops_for_mle.serving.errors import ProblemError, refused, shown
 from mlops_for_mle.serving.logs import current_request
 
 PIECE = 64 * 1024
+LONGEST_EXPLAINED = 4 * PIECE
 VALUES, ROWS, LISTS = (
     re.compile(rb","),
     re.compile(rb"(?<=})\s*,\s*(?={)"),
     re.compile(rb"(?<=\])\s*,\s*(?=\[)"),
 )
 """Where the text of a list may be cut, by what it holds."""
-REFUSALS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+REFUSALS = (msgspec.MsgspecError, json.JSONDecodeError, UnicodeDecodeError, RecursionError)
 
 Text = bytes | memoryview
 """JSON as it stands in a body."""
+Found = TypeVar("Found")
+
+encode = msgspec.json.Encoder().encode
 
 _BOM = b"\xef\xbb\xbf"
 _MOST_FIELDS = 5000
 # Python refuses to parse longer integers; no feature holds a number of that size anyway.
 _LONGEST_INTEGER = 400
 _KEY = re.compile(rb'"\s*:')
-_ESCAPED = re.compile(rb"\\.", re.DOTALL)
-_REST_OF_TEXT = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NO_NUMBER = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?(?:NaN|Infinity)', re.DOTALL)
-
-_decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_decode_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_RAW = msgspec.json.Decoder(msgspec.Raw)
 
 
-class LongValue:
-    """Stands for a value whose text is too long to be looked at."""
+def read_json(body: bytes, read: Callable[[bytes], Found], allowed: str = "an object") -> Found:
+    """Let a reader read a body; what it refuses, it is given again as ``json_text`` has it.
 
-    def __str__(self) -> str:
-        """What an error shows of it."""
-        return "a value of more than 64 KiB"
+    Raises:
+        ProblemError: 422, it is no JSON, or the reader refuses it.
+    """
+    try:
+        return read(body)
+    except REFUSALS:
+        text = json_text(body)
+    try:
+        return read(text)
+    except REFUSALS as error:
+        raise refused("", str(error), allowed) from None
 
 
-def json_text(body: Text) -> bytes:
+def json_text(body: bytes) -> bytes:
     """The JSON of a body: without a byte order mark, and null for NaN, which Python writes.
 
     Raises:
         ProblemError: 422, it is empty, not UTF-8, not JSON or nested too deeply.
     """
-    text = bytes(body).removeprefix(_BOM).strip()
+    text = body.removeprefix(_BOM).strip()
     if not text:
         raise refused("", "the body is empty", "JSON")
     try:
@@ -76,7 +77,7 @@ def json_text(body: Text) -> bytes:
     if b"NaN" in text or b"Infinity" in text:
         text = _NO_NUMBER.sub(_as_json, text)
     try:
-        _decode_raw(text)
+        _RAW.decode(text)
     except RecursionError:
         raise refused("", "the body is nested too deeply", "JSON of a few levels") from None
     except msgspec.DecodeError as error:
@@ -85,134 +86,118 @@ def json_text(body: Text) -> bytes:
     return text
 
 
-def fields(raw: Text, path: str = "", known: tuple[str, ...] = ()) -> dict[str, memoryview]:
-    """The raw texts of an object's fields.
-
-    Args:
-        raw: The object.
-        path: Where it stands.
-        known: The names that mean something; a long text may have no others, and is not searched.
+def typed(text: Text, decoder: msgspec.json.Decoder[Found], where: str = "") -> Found:
+    """Decode what a type describes, whose fields that are not given are UNSET.
 
     Raises:
-        ProblemError: 422, a name is given more than once, or there are very many.
-        MsgspecError: It is no object.
+        ProblemError: 422, a name is given more than once.
+        MsgspecError: It is something else.
     """
-    decode: Callable[[Text], dict[str, msgspec.Raw]] = _decode_fields
-    if len(raw) > PIECE and known:
-        decode = _decoder_of(known)
-    elif len(raw) > PIECE and len(list(islice(_KEY.finditer(raw), _MOST_FIELDS))) == _MOST_FIELDS:
-        raise refused(path, "has too many fields", f"fewer than {_MOST_FIELDS}")
-    found = {name: memoryview(one) for name, one in decode(raw).items()}
-    if 2 * len(found) + sum(map(quotes_in, found.values())) != quotes_in(raw):
-        raise unprocessable(*_repeated(raw, path))
+    try:
+        found = decoder.decode(text)
+    except msgspec.ValidationError:
+        plain(text)
+        raise
+    if quotes_in(text) != quotes_in(encode(found)):
+        if len(text) > LONGEST_EXPLAINED:
+            what = "has a field that is unknown, or is given more than once"
+            raise refused(where, what, "each name once")
+        plain(text)
     return found
 
 
-@lru_cache(maxsize=8)
-def _decoder_of(names: tuple[str, ...]) -> Callable[[Text], dict[str, msgspec.Raw]]:
-    optional: Any = dict.fromkeys(names, NotRequired[msgspec.Raw])
-    fields_type: Any = TypedDict("Fields", optional)  # type: ignore[misc]
-    decoder: Any = msgspec.json.Decoder(fields_type)
-    return decoder.decode  # type: ignore[no-any-return]
+def fields(text: Text, where: str = "") -> dict[str, memoryview]:
+    """The raw texts of an object's fields; raises as ``typed`` does."""
+    if len(text) > PIECE and len(list(islice(_KEY.finditer(text), _MOST_FIELDS))) == _MOST_FIELDS:
+        raise refused(where, "has too many fields", f"fewer than {_MOST_FIELDS}")
+    return {name: memoryview(one) for name, one in typed(text, _FIELDS, where).items()}
 
 
-def elements(raw: Text) -> list[memoryview]:
-    """The raw texts of the elements of a list that is no longer than some pieces."""
-    return [memoryview(one) for one in _decode_elements(raw)]
+def plain(text: Text) -> Any:
+    """Everything in a text that is not long.
+
+    Raises:
+        ProblemError: 422, a name is given more than once.
+        MsgspecError: The text is long.
+    """
+    if len(text) > LONGEST_EXPLAINED:
+        raise msgspec.ValidationError(f"is longer than {LONGEST_EXPLAINED >> 10} KiB")
+    return json.loads(
+        bytes(text).decode(),
+        parse_int=_read_integer,
+        parse_constant=_refuse_constant,
+        object_pairs_hook=_object,
+    )
 
 
-def pieces(raw: Text, boundary: re.Pattern[bytes]) -> Iterator[Text]:
-    """Cut the text of a long list into texts of lists, between elements of one kind."""
-    start, end = 1, len(raw) - 1
-    if end <= PIECE:
-        yield raw
+def read_object(body: bytes) -> dict[str, Any]:
+    """The fields of a small body that is one object.
+
+    Raises:
+        ProblemError: 422, it is none, or long, or a name is given more than once.
+    """
+    document = read_json(body, plain)
+    if not isinstance(document, dict):
+        raise refused("", "the body is no object", "an object", shown(document))
+    return document
+
+
+def pieces(text: Text, boundary: re.Pattern[bytes]) -> Iterator[Text]:
+    """Cut the text of a long list into texts of lists, between elements of one kind.
+
+    Raises:
+        ProblemError: 400, nobody waits for the answer any more.
+    """
+    if len(text) <= PIECE:
+        yield text
         return
+    start, end = 1, len(text) - 1
     while start < end:
-        at, counted, is_inside = start + PIECE, start, True
-        while is_inside:
-            found = boundary.search(raw, at, end)
-            cut, following = found.span() if found else (end, end)
-            is_inside = found is not None and quotes_in(raw[counted:cut]) % 2 == 1
-            if is_inside:
-                # Nothing is cut inside of a text.
-                closed = _REST_OF_TEXT.match(raw, following, end)
-                at = counted = closed.end() if closed else end
-        yield b"[%b]" % bytes(raw[start:cut])
+        cut = following = end
+        counted, is_inside = start, False
+        for found in boundary.finditer(text, start + PIECE, min(end, start + LONGEST_EXPLAINED)):
+            # Nothing is cut inside of a text.
+            is_inside ^= quotes_in(text[counted : found.start()]) % 2 == 1
+            counted = found.start()
+            if not is_inside:
+                cut, following = found.span()
+                break
+        yield b"[%b]" % bytes(text[start:cut])
         start = following
         facts = current_request.get()
         if facts is not None and not facts.is_wanted:
             raise ProblemError(HTTPStatus.BAD_REQUEST, "The client has left")
 
 
-def kind_of(raw: Text) -> bytes:
+def kind_of(text: Text) -> bytes:
     """The first character of a value: ``{`` of an object, ``[`` of a list."""
-    return bytes(raw[:1])
+    return bytes(text[:1])
 
 
-def first_of(raw: Text) -> bytes:
+def first_of(text: Text) -> bytes:
     """The first character of the first element of a list."""
-    return bytes(raw[1:PIECE]).lstrip()[:1]
-
-
-def value(raw: Text) -> Any:
-    """One value of a body that is JSON."""
-    if len(raw) > PIECE:
-        return LongValue()
-    return json.loads(bytes(raw), parse_int=_read_integer)
-
-
-def object_of(body: Text, known: tuple[str, ...] = ()) -> dict[str, memoryview]:
-    """The raw texts of the fields of a body that is one object; ``known`` as for ``fields``.
-
-    Raises:
-        ProblemError: 422, it is none, or a name is given more than once.
-    """
-    try:
-        return fields(body, known=known)
-    except REFUSALS:
-        text = json_text(body)
-    if text[:1] != b"{":
-        raise refused("", "the body is no object", "an object", shown(value(text)))
-    return fields(text, known=known)
-
-
-def read_object(body: bytes) -> dict[str, Any]:
-    """The fields of a small body that is one object; raises as ``object_of`` does."""
-    return {name: value(raw) for name, raw in object_of(body).items()}
+    return bytes(text[1:PIECE]).lstrip()[:1]
 
 
 def quotes_in(text: Text) -> int:
     """How many quotes begin or end a name or a text."""
     content = bytes(text)
-    return (_ESCAPED.sub(b"", content) if b"\\" in content else content).count(b'"')
+    if b"\\" in content:
+        content = content.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return content.count(b'"')
 
 
-def quotes_of(document: Any) -> int:
-    """How many quotes there are around the names and texts of what was decoded."""
-    if isinstance(document, str):
-        return 2
-    if isinstance(document, Mapping):
-        return 2 * len(document) + sum(map(quotes_of, document.values()))
-    if isinstance(document, list):
-        return sum(map(quotes_of, document))
-    return quotes_in(memoryview(document)) if isinstance(document, msgspec.Raw) else 0
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
+        values = [shown(one) for name, one in pairs if name == twice]
+        raise refused(twice, "is given more than once", "each name once", " and ".join(values[:3]))
+    return found
 
 
-def _repeated(raw: Text, path: str) -> Iterator[FieldError]:
-    allowed = "each name once"
-    if len(raw) > PIECE:
-        yield FieldError(
-            path, "has a field that is unknown, or is given more than once", None, allowed
-        )
-        return
-    given: dict[str, list[Any]] = {}
-    for name, one in json.loads(bytes(raw), parse_int=_read_integer, object_pairs_hook=list):
-        given.setdefault(name, []).append(one)
-    prefix = f"{path}." if path else ""
-    for name, values in given.items():
-        if len(values) > 1:
-            told = " and ".join(map(shown, values[:3]))
-            yield FieldError(prefix + readable(name), "is given more than once", told, allowed)
+def _refuse_constant(name: str) -> None:
+    raise msgspec.DecodeError(f"{name} is no JSON")
 
 
 def _as_json(found: re.Match[bytes]) -> bytes:

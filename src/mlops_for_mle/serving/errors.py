@@ -88,10 +88,6 @@ class Faults:
             raise unprocessable(*self.found)
 
 
-class Repeated(list[Any]):
-    """The values of a key that an object has more than once."""
-
-
 def unprocessable(*errors: FieldError) -> ProblemError:
     """The answer 422, with the first error in its sentence."""
     first = errors[0]
@@ -128,7 +124,15 @@ def worded(problem: ProblemError, path: str) -> tuple[int, bytes, bytes]:
     status = HTTPStatus(problem.status)
     is_mlflow, is_inference = path == "/invocations", path == "/v2" or path.startswith("/v2/")
     if not (is_mlflow or is_inference):
-        return status, PROBLEM_TYPE, msgspec.json.encode(_document(problem))
+        document: dict[str, Any] = {
+            "type": "about:blank",
+            "title": status.phrase,
+            "status": status,
+            "detail": problem.detail,
+        }
+        if problem.errors:
+            document["errors"] = [one._asdict() for one in problem.errors]
+        return status, PROBLEM_TYPE, msgspec.json.encode(document)
     # What is wrong with the rows is 400 in both.
     if status == HTTPStatus.UNPROCESSABLE_ENTITY:
         status = HTTPStatus.BAD_REQUEST
@@ -139,22 +143,9 @@ def worded(problem: ProblemError, path: str) -> tuple[int, bytes, bytes]:
     return status, JSON_TYPE, msgspec.json.encode(document)
 
 
-def _document(problem: ProblemError) -> dict[str, Any]:
-    document = {
-        "type": "about:blank",
-        "title": HTTPStatus(problem.status).phrase,
-        "status": problem.status,
-        "detail": problem.detail,
-    }
-    errors = [one._asdict() for one in problem.errors]
-    return document | ({"errors": errors} if errors else {})
-
-
 def shown(value: object) -> str:
     """A value as JSON, shortened."""
     match value:
-        case Repeated():
-            return " and ".join(map(shown, value[:3]))
         case list():
             return f"a list of {len(value)}"
         case dict():
@@ -164,8 +155,7 @@ def shown(value: object) -> str:
             return msgspec.json.encode(given).decode()
         case float() if not math.isfinite(value):
             return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
-    text = str(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+    return readable(str(value))
 
 
 def readable(text: str, longest: int = _SHOWN_CHARACTERS) -> str:

@@ -34,7 +34,7 @@ from mlops_for_mle.serving.context import (
 )
 from mlops_for_mle.serving.errors import ProblemError, our_failure
 from mlops_for_mle.serving.logs import RequestFacts, current_request
-from mlops_for_mle.serving.predict import HotRoute, Question, answer, ask
+from mlops_for_mle.serving.predict import HotRoute, Question, answer
 
 _REMEMBERED_URLS, _LONGEST_REMEMBERED = 256, 256
 # Compressed, still to come, or from a page, which is looked at by the ordinary way.
@@ -52,13 +52,8 @@ logger = logging.getLogger(__name__)
 class WholePost(NamedTuple):
     """A POST that has arrived with its body, and whose connection stays open.
 
-    Attributes:
-        url: As it stands in the request line.
-        headers: Their names in lower case.
-        body: The whole body.
-        client: Address and port, for the log.
-        server_lines: What goes into every answer, such as its date.
-        send: Takes head and body of the answer.
+    The names of headers are in lower case, ``server_lines`` go into every answer, and ``send``
+    takes head and body of the answer.
     """
 
     url: bytes
@@ -77,14 +72,6 @@ class _Target(NamedTuple):
     need: Need
 
 
-class _Taken(NamedTuple):
-    """A request on its way to its answer."""
-
-    post: WholePost
-    target: _Target
-    request: Request
-
-
 class FastWay:
     """Gives the answers that the application would give; for one event loop."""
 
@@ -101,7 +88,7 @@ class FastWay:
         self._logs_all = services.settings.access_log == "all"
         self._routes = [(re.compile(re.sub(r"\{\w+\}", "[^/]+", one.path)), one) for one in routes]
         self._targets: dict[bytes, _Target] = {}
-        self._waiting: list[tuple[_Taken, Question]] = []
+        self._waiting: list[tuple[WholePost, _Target, Question]] = []
 
     def take(self, post: WholePost) -> bool:
         """See to it that a request is answered by the end of this turn of the event loop.
@@ -121,50 +108,48 @@ class FastWay:
         ):
             return False
         facts = RequestFacts(request_id_for(headers.get(REQUEST_ID)).decode("ascii"))
-        taken = _Taken(post, target, Request(target.path, headers, post.body, started, facts))
+        request = Request(target.path, headers, post.body, started, facts)
         try:
             self._services.access.check(target.need, headers)
         except ProblemError as problem:
-            self._finish(taken, problem_answer(problem, target.path), REFUSED_ROUTE)
+            self._finish(post, request, REFUSED_ROUTE, problem_answer(problem, target.path))
             return True
         try:
-            question = ask(self._services, target.route, taken.request)
+            question = target.route.read(self._services, request)
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
-            self._finish(taken, _explain(taken, error))
+            self._finish(post, request, target.route.path, _explain(request, error))
             return True
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self.flush)
-        self._waiting.append((taken, question))
+        self._waiting.append((post, target, question))
         return True
 
     def flush(self) -> None:
         """Answer what waits, now."""
         waiting, self._waiting = self._waiting, []
-        for _, group in groupby(waiting, lambda one: (id(one[1].served), one[1].is_kept)):
+        for _, group in groupby(waiting, lambda one: (id(one[2].served), one[2].is_kept)):
             self._answer(list(group))
 
-    def _answer(self, group: Sequence[tuple[_Taken, Question]]) -> None:
+    def _answer(self, group: Sequence[tuple[WholePost, _Target, Question]]) -> None:
         try:
-            answers = answer(self._services, [question for _, question in group])
+            answers = answer(self._services, [question for _, _, question in group])
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
-            if len(group) == 1:
-                self._finish(group[0][0], _explain(group[0][0], error))
+            if len(group) > 1:
+                # What is wrong with one must not be the others' fault.
+                for one in group:
+                    self._answer([one])
                 return
-            # What is wrong with one must not be the others' fault.
-            for one in group:
-                self._answer([one])
-            return
-        for (taken, _), found in zip(group, answers, strict=True):
-            self._finish(taken, found)
+            answers = [_explain(group[0][2].request, error)]
+        for (post, target, question), found in zip(group, answers, strict=True):
+            self._finish(post, question.request, target.route.path, found)
 
-    def _finish(self, taken: _Taken, found: Answer, route: str | None = None) -> None:
+    def _finish(self, post: WholePost, request: Request, route: str, found: Answer) -> None:
         """Count, log and send an answer."""
-        post, target, request = taken
         seconds = time.perf_counter() - request.started
-        self._services.metrics.requested(route or target.route.path, "POST", found.status, seconds)
+        self._services.metrics.requested(route, "POST", found.status, seconds)
         if found.status >= 500 or self._logs_all:
             token = current_request.set(request.facts)
-            self._context.answered("POST", target.path, post.client, found.status, seconds)
+            self._context.answered("POST", request.path, post.client, found.status, seconds)
             current_request.reset(token)
         own = b"".join(b"%b: %b\r\n" % pair for pair in found.headers) if found.headers else b""
         # As RFC 9112 has it, with the headers that every answer has.
@@ -196,12 +181,11 @@ class FastWay:
         return found
 
 
-def _explain(taken: _Taken, error: Exception) -> Answer:
+def _explain(request: Request, error: Exception) -> Answer:
     """The answer to a request that could not be answered."""
-    path = taken.target.path
     if isinstance(error, ProblemError):
-        return problem_answer(error, path)
-    token = current_request.set(taken.request.facts)
-    logger.error("POST %s failed", path, exc_info=error)
+        return problem_answer(error, request.path)
+    token = current_request.set(request.facts)
+    logger.error("POST %s failed", request.path, exc_info=error)
     current_request.reset(token)
-    return problem_answer(our_failure(), path)
+    return problem_answer(our_failure(), request.path)

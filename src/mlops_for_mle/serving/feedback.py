@@ -1,28 +1,24 @@
 """``POST /feedback``: the true label of a prediction, possibly days late, with its history."""
 
-import re
 import time
-from collections.abc import Mapping
 from datetime import datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 from fastapi import APIRouter, Depends, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from mlops_for_mle.contract import Contract, Target
-from mlops_for_mle.contract.rules import describe as words_of
-from mlops_for_mle.contract.rules import fault
-from mlops_for_mle.serving.context import Services, json_body
-from mlops_for_mle.serving.database import AWAY
+from mlops_for_mle.contract.rules import describe, fault
+from mlops_for_mle.serving.context import Services
+from mlops_for_mle.serving.database import CHANGING
+from mlops_for_mle.serving.deployments import body_of
 from mlops_for_mle.serving.errors import Faults, ProblemError, refused, shown
 from mlops_for_mle.serving.openapi import (
     Schema,
     component,
     feature_schema,
     json_request,
-    object_of,
     problems,
 )
 from mlops_for_mle.serving.predict import served_by
@@ -35,7 +31,6 @@ if TYPE_CHECKING:
 _ID_PATTERN = (
     r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}(-(0|[1-9][0-9]{0,8}))?$"
 )
-_PREDICTION_ID = re.compile(_ID_PATTERN)
 _LENGTH_OF_REQUEST = 36
 _ALLOWED_ID = "the prediction_id of an answer, with -<row> where a request had several rows"
 # The log of another server may be late, and its clock another.
@@ -64,15 +59,22 @@ VALUES (:id, :revision, :contract, :target, :label) ON CONFLICT DO NOTHING RETUR
 """
 
 
+class NewFeedback(BaseModel):
+    """What a client tells."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    prediction_id: str = Field(pattern=_ID_PATTERN, description=_ALLOWED_ID)
+    label: Any
+    correction: bool = Field(False, description="Whether the label may replace another one")
+
+
 class Feedback(BaseModel):
-    """A true label as it is kept.
+    """A true label as it is kept; each correction has the next revision.
 
     Attributes:
-        prediction_id: The prediction that it belongs to.
         value: The class value or number.
         label: The name of the class; None for a regression.
-        revision: 1, and 1 more for each correction.
-        created_at: When it was kept.
         is_joined: Whether the prediction is in the log.
     """
 
@@ -87,7 +89,7 @@ class Feedback(BaseModel):
 def router(services: Services) -> APIRouter:
     """The route."""
     found = APIRouter(tags=["feedback"])
-    lane = services.database.own
+    database = services.database.own
 
     @found.post(
         "/feedback",
@@ -99,31 +101,26 @@ def router(services: Services) -> APIRouter:
         responses={
             200: {"model": Feedback, "description": "The prediction has this label already"},
             202: {"model": Feedback, "description": "Kept; its prediction is not in the log yet"},
-            **problems(
-                {
-                    "409": "The prediction has another label",
-                    "413": "The body is too large",
-                    "415": "The body is not JSON",
-                    "422": "The body does not fit the contract, or there is no such prediction",
-                    **AWAY,
-                }
-            ),
+            **problems(CHANGING | {"409": "The prediction has another label"}),
         },
     )
-    @lane.endpoint
+    @database.endpoint
     def tell(
-        document: Annotated[Any, Depends(json_body(services))], response: Response
+        told: Annotated[NewFeedback, Depends(body_of(NewFeedback, services))], response: Response
     ) -> Feedback:
-        contract = served_by(services).contract
-        prediction_id, code, is_correction = _read(contract.target, document)
-        with lane.begin() as connection:
-            is_joined = _find(connection, contract, prediction_id, services.log)
-            row, is_new = _keep(connection, contract, prediction_id, code, is_correction)
+        contract, faults = served_by(services).contract, Faults()
+        target = contract.target
+        label = read_label(target, told.label, "label", faults)
+        faults.raise_if_any()
+        code = float(target.codes.get(label, label))
+        with database.begin() as connection:
+            is_joined = _find(connection, contract, told.prediction_id, services.log)
+            row, is_new = _keep(connection, contract, told, code)
         if not is_new:
             response.status_code = HTTPStatus.OK
         elif not is_joined:
             response.status_code = HTTPStatus.ACCEPTED
-        value = contract.target.values.get(row.target, row.target)
+        value = target.values.get(row.target, row.target)
         return Feedback(**row._mapping, value=value, is_joined=is_joined)
 
     return found
@@ -131,20 +128,9 @@ def router(services: Services) -> APIRouter:
 
 def schemas(contract: Contract | None) -> dict[str, Schema]:
     """The components of the document that the contract determines."""
-    described: dict[str, Schema] = {
-        "prediction_id": {
-            "type": "string",
-            "pattern": _ID_PATTERN,
-            "description": _ALLOWED_ID,
-        },
-        "label": target_schema(contract.target) if contract is not None else {},
-        "correction": {
-            "type": "boolean",
-            "default": False,
-            "description": "Whether the label may replace another one",
-        },
-    }
-    return {"NewFeedback": object_of(described, ["prediction_id", "label"])}
+    schema = NewFeedback.model_json_schema()
+    schema["properties"]["label"] = target_schema(contract.target) if contract is not None else {}
+    return {"NewFeedback": schema}
 
 
 def target_schema(target: Target) -> Schema:
@@ -155,62 +141,26 @@ def target_schema(target: Target) -> Schema:
     return {"anyOf": [value, {"type": "string", "enum": list(target.labels.values())}]}
 
 
-def read_label(target: Target, given: Any) -> Any:
-    """A label as the table holds it: the value of the class that is given by its name."""
+def read_label(target: Target, given: Any, path: str, faults: Faults) -> Any:
+    """A label as the table holds it, also of a class that is given by its name."""
+    value = given
     if isinstance(given, str) and given not in target.codes:
-        return next((one.value for one in target.classes if one.label == given), given)
-    return given
-
-
-def label_fault(target: Target, value: Any) -> tuple[str, str] | None:
-    """What is wrong with a label that was read, and what is allowed; None where nothing is."""
+        value = next((one.value for one in target.classes if one.label == given), given)
     message = fault(value, target.feature)
-    if message is None:
-        return None
-    if not target.classes:
-        return message, words_of(target.feature)
-    pairs = ((one.value, one.label) for one in target.classes)
-    allowed = ", ".join(" or ".join(dict.fromkeys(map(shown, one))) for one in pairs)
-    return message if value is None else "is no class", allowed
-
-
-def _read(target: Target, document: Mapping[str, Any]) -> tuple[str, float, bool]:
-    """The id, the class code or number, and whether it is a correction.
-
-    Raises:
-        ProblemError: 422, names every field that is wrong.
-    """
-    faults = Faults()
-
-    def refuse(name: str, message: str, allowed: str) -> None:
-        faults.add(name, message, allowed, document.get(name, msgspec.UNSET))
-
-    prediction_id, is_correction = document.get("prediction_id"), document.get("correction", False)
-    if not isinstance(prediction_id, str) or not _PREDICTION_ID.fullmatch(prediction_id):
-        is_there = "prediction_id" in document
-        refuse(
-            "prediction_id", "is no id of a prediction" if is_there else "is missing", _ALLOWED_ID
-        )
-    value = read_label(target, document.get("label"))
-    if wrong := label_fault(target, value):
-        refuse("label", *wrong)
-    if not isinstance(is_correction, bool):
-        refuse("correction", "is neither true nor false", "true or false")
-    for name in sorted(document.keys() - {"prediction_id", "label", "correction"}):
-        refuse(name, "is an unknown field", "prediction_id, label, correction")
-    faults.raise_if_any()
-    return str(prediction_id), float(target.codes.get(value, value)), is_correction
+    if message is not None:
+        allowed = describe(target.feature)
+        if target.classes:
+            pairs = ((one.value, one.label) for one in target.classes)
+            allowed = ", ".join(" or ".join(dict.fromkeys(map(shown, one))) for one in pairs)
+            message = message if value is None else "is no class"
+        faults.add(path, message, allowed, given)
+    return value
 
 
 def _find(
     connection: "Connection", contract: Contract, prediction_id: str, log: "PredictionLog"
 ) -> bool:
-    """Whether the prediction is in the log.
-
-    Raises:
-        ProblemError: 422, it was made under another contract; or there is none of this id, as far
-            as that can be known.
-    """
+    """Whether the prediction is in the log."""
     from sqlalchemy import text
 
     # Asked first: meanwhile it may be shipped.
@@ -224,9 +174,6 @@ def _find(
     if made_under is not None:
         message = f"was answered under contract {made_under}"
         allowed = f"a prediction under contract {contract.name}"
-    elif found and prediction_id == request:
-        message = "is that of a request with several rows"
-        allowed = f"the id of one of them, such as {request}-0"
     # The rows of a request reach the log together.
     elif found or not may_wait:
         message, allowed = "is not in the prediction log", _ALLOWED_ID
@@ -245,36 +192,28 @@ def _may_wait(prediction_id: str, log: "PredictionLog") -> bool:
 
 
 def _keep(
-    connection: "Connection",
-    contract: Contract,
-    prediction_id: str,
-    code: float,
-    is_correction: bool,
+    connection: "Connection", contract: Contract, told: NewFeedback, code: float
 ) -> tuple["Row[Any]", bool]:
-    """Keep a label; gives the current one, and whether that is new.
-
-    Raises:
-        ProblemError: 409, the prediction has another label.
-    """
+    """Keep a label; gives the current one, and whether that is new."""
     from sqlalchemy import text
 
     label = contract.target.labels.get(int(code)) if contract.target.classes else None
-    given = {"id": prediction_id, "contract": contract.name, "target": code, "label": label}
+    given = {"id": told.prediction_id, "contract": contract.name, "target": code, "label": label}
     while True:
         current = connection.execute(text(_CURRENT), given).one_or_none()
-        if current is not None and current.target == code:
-            return current, False
-        if current is not None and not is_correction:
-            told = current.label if current.label is not None else f"{current.target:g}"
-            raise ProblemError(
-                HTTPStatus.CONFLICT,
-                f"Prediction {prediction_id} has the label {told} since "
-                f'{current.created_at.isoformat()}; to replace it, send "correction": true',
-            )
         if current is not None:
+            if current.target == code:
+                return current, False
+            if not told.correction:
+                has = current.label if current.label is not None else f"{current.target:g}"
+                raise ProblemError(
+                    HTTPStatus.CONFLICT,
+                    f"Prediction {told.prediction_id} has the label {has} since "
+                    f'{current.created_at.isoformat()}; to replace it, send "correction": true',
+                )
             connection.execute(text(_SUPERSEDE), given)
-        revision = 1 if current is None else current.revision + 1
-        written = connection.execute(text(_INSERT), given | {"revision": revision}).one_or_none()
+        given["revision"] = 1 if current is None else current.revision + 1
+        written = connection.execute(text(_INSERT), given).one_or_none()
         # None where another request was quicker; its label is the current one now.
         if written is not None:
             return written, True

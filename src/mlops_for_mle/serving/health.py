@@ -1,4 +1,4 @@
-"""Whether the process answers, and whether it predicts: ``/health/live`` and ``/health/ready``.
+"""Whether the process answers and predicts, and with what: ``/health/…`` and ``/model``.
 
 Health checks use no thread and no database, so that no amount of other work delays them.
 """
@@ -10,16 +10,13 @@ from typing import Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
-from mlops_for_mle.releases.manifest import Deployment
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.releases.manifest import Deployment, Parity, SnapshotFacts
 from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.errors import ProblemError, not_ready
+from mlops_for_mle.serving.openapi import problems
+from mlops_for_mle.serving.predict import served_by
 from mlops_for_mle.serving.releases import LoadFailure, Origin
-
-
-class Liveness(BaseModel):
-    """The process answers."""
-
-    status: Literal["live"] = "live"
 
 
 class DatabaseHealth(BaseModel):
@@ -49,6 +46,33 @@ class Readiness(BaseModel):
     database: DatabaseHealth
 
 
+class ModelFacts(BaseModel):
+    """Where the model comes from, with the metrics of its training."""
+
+    name: str
+    version: int
+    run_id: str
+    estimator: str
+    precision: str
+    has_probabilities: bool
+    metrics: dict[str, float]
+
+
+class ModelDescription(BaseModel):
+    """The facts of the release in service; ``loaded_at`` is when this process took it over."""
+
+    release: str
+    created_at: datetime
+    loaded_at: datetime
+    origin: Origin
+    deployment: Deployment
+    contract: Contract
+    model: ModelFacts
+    snapshot: SnapshotFacts
+    parity: Parity
+    model_sha256: str
+
+
 def obstacle(services: Services) -> str | None:
     """Why predictions are not answered at the moment; None where they are."""
     if services.releases.current is None:
@@ -72,43 +96,50 @@ def require_ready(services: Services, request: Request) -> None:
 
 def router(services: Services) -> APIRouter:
     """The routes."""
-    found = APIRouter(prefix="/health", tags=["health"])
+    found = APIRouter()
 
-    @found.get("/live", summary="Whether the process answers")
-    async def live() -> Liveness:
-        return Liveness()
+    @found.get("/health/live", tags=["health"], summary="Whether the process answers")
+    async def live() -> dict[str, str]:
+        return {"status": "live"}
 
     @found.get(
-        "/ready",
+        "/health/ready",
+        tags=["health"],
         summary="Whether predictions are answered",
         responses={503: {"model": Readiness, "description": "They are not"}},
     )
     async def ready(request: Request, response: Response) -> Readiness:
+        database = DatabaseHealth(available=services.releases.is_database_available)
+        found = Readiness(status="ready", detail=None, database=database)
         try:
             require_ready(services, request)
-            detail = None
         except ProblemError as problem:
-            detail = problem.detail
+            found.status, found.detail = "not_ready", problem.detail
             response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
             response.headers.update(problem.headers)
-        status: Literal["ready", "not_ready"] = "ready" if detail is None else "not_ready"
-        releases, served = services.releases, services.releases.current
-        database = DatabaseHealth(available=releases.is_database_available)
         if not request.scope["state"]["caller"].is_known:
-            return Readiness(status=status, detail=detail, database=database)
-        database.checked_at = releases.status.checked_at
-        database.error = releases.status.database_error
-        return Readiness(
-            status=status,
-            detail=detail,
-            contract=releases.status.contract,
-            release=served and served.manifest.release,
-            model_version=served and served.manifest.version,
-            loaded_at=served and served.loaded_at,
-            origin=served and served.origin,
-            deployment=served and served.deployment,
-            failure=releases.status.failure,
-            database=database,
-        )
+            return found
+        status, served = services.releases.status, services.releases.current
+        database.checked_at, database.error = status.checked_at, status.database_error
+        found.contract, found.failure = status.contract, status.failure
+        if served is not None:
+            found.release, found.model_version = served.manifest.release, served.manifest.version
+            found.loaded_at, found.origin = served.loaded_at, served.origin
+            found.deployment = served.deployment
+        return found
+
+    @found.get(
+        "/model",
+        tags=["model"],
+        summary="The model in service",
+        responses=problems({"503": "No release is loaded"}),
+    )
+    async def model() -> ModelDescription:
+        served = served_by(services)
+        manifest = served.manifest
+        facts = dict(manifest) | {"name": manifest.contract.name}
+        model = ModelFacts(**facts, has_probabilities=manifest.has_probabilities)
+        shown = vars(served) | dict(manifest)
+        return ModelDescription.model_validate(shown | {"model": model})
 
     return found

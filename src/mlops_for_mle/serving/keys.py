@@ -30,14 +30,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,47}")
 
 
 class ApiKey(Configuration):
-    """What is kept of a key.
-
-    Attributes:
-        name: Who uses it; stands in the audit trail.
-        scopes: What it allows; ``admin`` allows everything.
-        sha256: Digest of the key, in hexadecimal.
-        created_at: When it was made.
-    """
+    """What is kept of a key; its name stands in the audit trail."""
 
     name: str
     scopes: tuple[Scope, ...] = Field(min_length=1)
@@ -60,7 +53,6 @@ class KeyFile:
     """The file of API keys; every change replaces it as a whole."""
 
     def __init__(self, path: Path) -> None:
-        """Name the file; it is made with the first key."""
         self.path = path
 
     def read(self) -> tuple[ApiKey, ...] | None:
@@ -94,17 +86,15 @@ class KeyFile:
                 "'.', '_' and '-', starting with a letter or a digit."
             )
         key = "mlops_" + secrets.token_urlsafe(32)
-        with self._locked():
-            keys = self.read() or ()
-            if any(one.name == name for one in keys):
+        with self._changing() as keys:
+            if name in keys:
                 raise UserError(f"There is a key named {name} already: revoke it, or take another.")
-            added = ApiKey(
+            keys[name] = ApiKey(
                 name=name,
                 scopes=tuple(scope for scope in SCOPES if scope in scopes),
-                sha256=digest(key.encode()).hex(),
+                sha256=digest(key.encode()),
                 created_at=datetime.now(UTC).replace(microsecond=0),
             )
-            self._write((*keys, added))
         return key
 
     def revoke(self, name: str) -> None:
@@ -113,38 +103,33 @@ class KeyFile:
         Raises:
             UserError: There is no such key.
         """
-        with self._locked():
-            keys = self.read() or ()
-            kept = tuple(one for one in keys if one.name != name)
-            if len(kept) == len(keys):
-                known = ", ".join(one.name for one in keys) or "none"
+        with self._changing() as keys:
+            if name not in keys:
+                known = ", ".join(keys) or "none"
                 raise UserError(f"There is no key named {name!r}; there are: {known}.")
-            self._write(kept)
-
-    def _write(self, keys: tuple[ApiKey, ...]) -> None:
-        partial = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(KeyDocument(keys=keys).model_dump_json(indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path)
+            del keys[name]
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold a lock on the folder, so that two changes never lose one of them."""
+    def _changing(self) -> Iterator[dict[str, ApiKey]]:
+        """The keys by name, written again afterwards; two changes never lose one of them."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         folder = os.open(self.path.parent, os.O_RDONLY)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
-            yield
+            keys = {one.name: one for one in self.read() or ()}
+            yield keys
+            document = KeyDocument(keys=tuple(keys.values()))
+            partial = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
+            partial.touch(0o600)
+            partial.write_text(document.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            partial.replace(self.path)
         finally:
             os.close(folder)
 
 
-def digest(key: bytes) -> bytes:
+def digest(key: bytes) -> str:
     """What is kept of a key."""
-    return hashlib.sha256(key).digest()
+    return hashlib.sha256(key).hexdigest()
 
 
 @click.group(name="python -m mlops_for_mle.serving.keys")
@@ -157,17 +142,15 @@ def commands(context: click.Context, path: Path | None) -> None:
     context.obj = KeyFile(path or ServingSettings.load().api_keys_file)
 
 
+_SCOPE_HELP = """read: what every key may read, such as /metrics; predict: predictions; write:
+observations, feedback and logged predictions; admin: everything, rollback included; may be
+repeated"""
+
+
 @commands.command()
 @click.argument("name")
 @click.option(
-    "--scope",
-    "scopes",
-    type=click.Choice(SCOPES),
-    multiple=True,
-    required=True,
-    help="read: what every key may read, such as /metrics; predict: predictions; write: "
-    "observations, feedback and logged predictions; admin: everything, rollback included; may be "
-    "repeated",
+    "--scope", "scopes", type=click.Choice(SCOPES), multiple=True, required=True, help=_SCOPE_HELP
 )
 @click.pass_obj
 def create(file: KeyFile, name: str, scopes: Sequence[Scope]) -> None:

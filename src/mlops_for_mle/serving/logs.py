@@ -12,12 +12,7 @@ import msgspec
 
 from mlops_for_mle.serving.settings import LogFormat
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
-    "asctime",
-    "color_message",
-    "message",
-    "taskName",
-}
+_STANDARD = {"asctime", "color_message", "message", "taskName", *vars(logging.makeLogRecord({}))}
 _SECRETS = re.compile(
     r"(?P<url>://[^\s:/@\"']*:)[^\s@\"']+(?=@)"
     r"|(?P<bearer>\bbearer\s+)[A-Za-z0-9._~+/=-]+"
@@ -53,14 +48,15 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Give the line."""
+        extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **_request(),
+            **extra,
         }
-        line.update(_request())
-        line.update({name: value for name, value in vars(record).items() if name not in _STANDARD})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return without_secrets(msgspec.json.encode(line, enc_hook=str).decode())
@@ -93,12 +89,7 @@ def without_secrets(line: str) -> str:
 
 
 def log_configuration(level: str, form: LogFormat | None = None) -> dict[str, Any]:
-    """The configuration of logging, on standard error.
-
-    Args:
-        level: The least severe messages of this project.
-        form: How lines look; None takes text for a terminal and JSON for everything else.
-    """
+    """The configuration of logging; without a form text for a terminal, JSON for all else."""
     if form is None:
         form = "text" if sys.stderr.isatty() else "json"
     formatter = JsonFormatter if form == "json" else TextFormatter
@@ -119,7 +110,5 @@ def _request() -> dict[str, str]:
     facts = current_request.get()
     if facts is None:
         return {}
-    named = {"request_id": facts.request_id}
-    if facts.prediction_id is not None:
-        named["prediction_id"] = facts.prediction_id
-    return named
+    named = {"request_id": facts.request_id, "prediction_id": facts.prediction_id}
+    return {name: one for name, one in named.items() if one is not None}

@@ -7,7 +7,7 @@ a folder that all workers share, so that a scrape may reach any of them.
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.serving.monitoring import NewestRun
+from mlops_for_mle.serving.prediction_log import COUNTED
 from mlops_for_mle.serving.server import METRICS_FOLDER, is_running
 
 if TYPE_CHECKING:
@@ -40,71 +41,47 @@ _LATENCY_BOUNDS = (
 )  # fmt: skip
 _DURATION = "mlops_request_duration_seconds"
 _LABELS = ("route", "method", "status")
-_SPOOLED = {
-    "recorded": "Rows that were spooled.",
-    "shipped": "Rows that were written to the database.",
-    "refused": "Requests that were refused because the spool was full.",
-    "dropped": "Rows that were answered and not kept because the spool was full.",
-    "damaged": "Lines of the spool that were set aside.",
-    "torn": "Last lines of killed processes, which were not answered.",
+_RELEASE = ("contract", "release")
+# How the numbers of several processes become one, and what they are; see ``_state``.
+_GAUGES: dict[str, tuple[Any, str]] = {
+    "workers": ("livesum", "Processes that answer."),
+    "workers_ready": ("livesum", "Processes that have a release loaded."),
+    "deployment_failed": ("livemax", "1 while the newest deployment cannot be served."),
+    "database_available": ("livemin", "1 when the database answered when it was last asked."),
+    "resident_memory_bytes": ("livesum", "Memory of all processes, in bytes."),
+    "spool_bytes": ("livemax", "Predictions that wait for the database, in bytes on disk."),
+    "spool_limit_bytes": ("livemax", "The most that may wait, in bytes."),
 }
 _REFRESH_SECONDS = 0.5
 _STATM = Path("/proc/self/statm")
 
 
-def _resident_bytes(_: "Services") -> float:
+def _state(services: "Services") -> dict[str, float]:
+    releases = services.releases
     pages = float(_STATM.read_text().split()[1]) if _STATM.exists() else float("nan")
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-# Name, words, how the numbers of several processes become one, and where the number is.
-_GAUGES: tuple[tuple[str, str, Any, Callable[["Services"], float]], ...] = (
-    ("mlops_workers", "Processes that answer.", "livesum", lambda _: 1),
-    (
-        "mlops_workers_ready",
-        "Processes that have a release loaded.",
-        "livesum",
-        lambda services: services.releases.current is not None,
-    ),
-    (
-        "mlops_deployment_failed",
-        "1 while the newest deployment cannot be served and an older one or none is.",
-        "livemax",
-        lambda services: services.releases.status.failure is not None,
-    ),
-    (
-        "mlops_database_available",
-        "1 when the database answered the last time that deployments were looked at.",
-        "livemin",
-        lambda services: services.releases.is_database_available is True,
-    ),
-    (
-        "mlops_resident_memory_bytes",
-        "Memory of all processes, in bytes.",
-        "livesum",
-        _resident_bytes,
-    ),
-    (
-        "mlops_spool_bytes",
-        "Predictions that wait for the database, in bytes on disk.",
-        "livemax",
-        lambda services: services.log.stored_bytes,
-    ),
-    (
-        "mlops_spool_limit_bytes",
-        "The most that may wait, in bytes.",
-        "livemax",
-        lambda services: services.log.max_bytes,
-    ),
-)
+    return {
+        "workers": 1,
+        "workers_ready": releases.current is not None,
+        "deployment_failed": releases.status.failure is not None,
+        "database_available": releases.is_database_available is True,
+        "resident_memory_bytes": pages * os.sysconf("SC_PAGE_SIZE"),
+        "spool_bytes": services.log.stored_bytes,
+        "spool_limit_bytes": services.log.max_bytes,
+    }
 
 
 class Metrics:
     """Counts what happens; safe in several threads."""
 
     def __init__(self) -> None:
-        """Start at zero."""
         self._registry = registry = CollectorRegistry()
+
+        def counter(name: str, words: str, *labels: str) -> Counter:
+            return Counter(f"mlops_{name}", words, labels, registry=registry)
+
+        def gauge(name: str, words: str, mode: Any, *labels: str) -> Gauge:
+            return Gauge(f"mlops_{name}", words, labels, registry=registry, multiprocess_mode=mode)
+
         self._requests = Histogram(
             _DURATION,
             "Time from the arrival of a request to its answer, in seconds.",
@@ -112,45 +89,19 @@ class Metrics:
             buckets=_LATENCY_BOUNDS,
             registry=registry,
         )
-        self._predictions = Counter(
-            "mlops_predictions",
-            "Rows that were predicted, by class; a regression has no class.",
-            ("contract", "model_version", "class"),
-            registry=registry,
-        )
-        self._swaps = Counter(
-            "mlops_release_swaps",
-            "Releases that took over from another, counted in each process.",
-            registry=registry,
-        )
-        self._failures = Counter(
-            "mlops_release_failures",
-            "Deployed releases that could not be loaded, counted in each process.",
-            registry=registry,
-        )
-        self._info = Gauge(
-            "mlops_model_info",
-            "Processes that serve this release.",
-            ("contract", "release", "model_version", "run_id"),
-            registry=registry,
-            multiprocess_mode="livesum",
-        )
-        self._loaded = Gauge(
-            "mlops_model_loaded_timestamp_seconds",
-            "When the release took over in the first process that serves it, seconds since 1970.",
-            ("contract", "release"),
-            registry=registry,
-            multiprocess_mode="livemin",
-        )
-        self._spooled = {
-            name: Counter(f"mlops_spool_{name}", text, registry=registry)
-            for name, text in _SPOOLED.items()
-        }
-        self._told = dict.fromkeys(_SPOOLED, 0)
-        self._gauges = [
-            Gauge(name, text, registry=registry, multiprocess_mode=mode)
-            for name, text, mode, _ in _GAUGES
-        ]
+        words = "Rows that were predicted, by class; a regression has no class."
+        self._predictions = counter("predictions", words, "contract", "model_version", "class")
+        words = "Releases that took over from another, counted in each process."
+        self._swaps = counter("release_swaps", words)
+        words = "Deployed releases that could not be loaded, counted in each process."
+        self._failures = counter("release_failures", words)
+        words, facts = "Processes that serve this release.", ("model_version", "run_id")
+        self._info = gauge("model_info", words, "livesum", *_RELEASE, *facts)
+        words = "When the first process took the release over, seconds since 1970."
+        self._loaded = gauge("model_loaded_timestamp_seconds", words, "livemin", *_RELEASE)
+        self._spooled = {name: counter(f"spool_{name}", words) for name, words in COUNTED.items()}
+        self._told = dict.fromkeys(COUNTED, 0)
+        self._gauges = {name: gauge(name, words, mode) for name, (mode, words) in _GAUGES.items()}
         self._served: tuple[Gauge, Gauge] | None = None
         # Children by their labels, since looking one up costs as much as counting.
         self._durations: dict[tuple[str, str, int], Histogram] = {}
@@ -172,6 +123,13 @@ class Metrics:
                 child = self._classes.get((manifest.release, value))
                 (child or self._class(manifest, value)).inc(count)
 
+    def _class(self, manifest: Manifest, value: Any) -> Counter:
+        contract = manifest.contract
+        label = "" if value is None else contract.target.labels.get(value, str(value))
+        child = self._predictions.labels(contract.name, str(manifest.version), label)
+        self._classes[manifest.release, value] = child
+        return child
+
     def release_loaded(self, manifest: Manifest) -> None:
         """A release took over."""
         if self._served is not None:
@@ -188,27 +146,10 @@ class Metrics:
         """A deployed release could not be loaded."""
         self._failures.inc()
 
-    def exposition(
-        self, services: "Services", accept: str, others: Collector | None = None
-    ) -> tuple[bytes, str]:
-        """The numbers of all processes in the text form that the scraper prefers, and its type."""
-        self.refresh(services)
-        registry, folder = self._registry, os.environ.get(METRICS_FOLDER)
-        if folder:
-            _forget_dead_processes(Path(folder))
-            registry = CollectorRegistry()
-            multiprocess.MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
-        encode, content_type = choose_encoder(accept)
-        shown = CollectorRegistry(auto_describe=False)
-        shown.register(_Shown(registry))
-        if others is not None:
-            shown.register(others)
-        return encode(shown), content_type
-
     def refresh(self, services: "Services") -> None:
         """Take over the numbers that others keep."""
-        for (*_, read), gauge in zip(_GAUGES, self._gauges, strict=True):
-            gauge.set(read(services))
+        for name, number in _state(services).items():
+            self._gauges[name].set(number)
         for name, counter in self._spooled.items():
             counted = getattr(services.log.counts, name)
             counter.inc(counted - self._told[name])
@@ -220,12 +161,26 @@ class Metrics:
             self.refresh(services)
             await asyncio.sleep(_REFRESH_SECONDS)
 
-    def _class(self, manifest: Manifest, value: Any) -> Counter:
-        contract = manifest.contract
-        label = "" if value is None else contract.target.labels.get(value, str(value))
-        child = self._predictions.labels(contract.name, str(manifest.version), label)
-        self._classes[manifest.release, value] = child
-        return child
+    def exposition(
+        self, services: "Services", accept: str, others: Collector | None = None
+    ) -> tuple[bytes, str]:
+        """The numbers of all processes in the text form that the scraper prefers, and its type."""
+        self.refresh(services)
+        registry, folder = self._registry, os.environ.get(METRICS_FOLDER)
+        if folder:
+            # The gauges of workers that were killed go; what they counted stays.
+            for path in Path(folder).glob("gauge_live*.db"):
+                pid = int(path.stem.rpartition("_")[2])
+                if not is_running(pid):
+                    multiprocess.mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]
+            registry = CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+        found = CollectorRegistry(auto_describe=False)
+        found.register(_Shown(registry))
+        if others is not None:
+            found.register(others)
+        encode, content_type = choose_encoder(accept)
+        return encode(found), content_type
 
 
 class _Shown(Collector):
@@ -237,11 +192,8 @@ class _Shown(Collector):
     def collect(self) -> Iterator[Metric]:
         for family in self._registry.collect():
             if family.name == _DURATION:
-                count = CounterMetricFamily(
-                    "mlops_requests",
-                    "Requests that were answered.",
-                    labels=_LABELS,
-                )
+                words = "Requests that were answered."
+                count = CounterMetricFamily("mlops_requests", words, labels=_LABELS)
                 for one in family.samples:
                     if one.name.endswith("_count"):
                         count.add_metric([one.labels[name] for name in _LABELS], one.value)
@@ -251,34 +203,22 @@ class _Shown(Collector):
             yield family
 
 
-def _forget_dead_processes(folder: Path) -> None:
-    """Leave out the gauges of workers that were killed; what they counted stays."""
-    for path in folder.glob("gauge_live*.db"):
-        pid = int(path.stem.rpartition("_")[2])
-        if not is_running(pid):
-            multiprocess.mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
-
-
 def router(services: "Services") -> fastapi.APIRouter:
     """The route."""
     found = fastapi.APIRouter(tags=["operation"])
     newest = NewestRun(services)
+    words = "The numbers of all worker processes, and those of the newest monitoring run"
+    content = {"text/plain": {"schema": {"type": "string"}}}
 
     @found.get(
         "/metrics",
         summary="Metrics for Prometheus",
         response_class=fastapi.Response,
-        responses={
-            200: {
-                "description": "The numbers of all worker processes, and those of the newest "
-                "monitoring run",
-                "content": {"text/plain": {"schema": {"type": "string"}}},
-            }
-        },
+        responses={200: {"description": words, "content": content}},
     )
     def scrape(request: fastapi.Request) -> fastapi.Response:
         accept = request.headers.get("accept", "")
-        content, content_type = services.metrics.exposition(services, accept, newest)
-        return fastapi.Response(content, headers={"Content-Type": content_type})
+        text, content_type = services.metrics.exposition(services, accept, newest)
+        return fastapi.Response(text, headers={"Content-Type": content_type})
 
     return found

@@ -7,7 +7,9 @@ names and never by their positions.
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -15,21 +17,22 @@ from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 
 from mlops_for_mle import __version__
-from mlops_for_mle.serving import documents
-from mlops_for_mle.serving.codec import Codec, Columns, Rows, encode
+from mlops_for_mle.serving.codec import Codec, Form, Reading, Rows
 from mlops_for_mle.serving.context import Answer, Services, media_type
 from mlops_for_mle.serving.context import Request as PlainRequest
 from mlops_for_mle.serving.documents import (
     LISTS,
-    PIECE,
-    VALUES,
     Text,
-    elements,
+    encode,
     fields,
+    first_of,
     kind_of,
     pieces,
+    plain,
+    read_json,
+    typed,
 )
-from mlops_for_mle.serving.errors import Faults, refused
+from mlops_for_mle.serving.errors import refused
 from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import (
     Schema,
@@ -52,9 +55,27 @@ from mlops_for_mle.serving.releases import Served
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
-_KNOWN = (*FORMS, "params", "signature_name")
-_SPLIT = ("columns", "data", "index")
 _LINES_A_PIECE = 1000
+
+_Part = msgspec.Raw | msgspec.UnsetType
+
+
+class _Body(msgspec.Struct):
+    dataframe_split: _Part = msgspec.UNSET
+    dataframe_records: _Part = msgspec.UNSET
+    instances: _Part = msgspec.UNSET
+    inputs: _Part = msgspec.UNSET
+    params: _Part = msgspec.UNSET
+    signature_name: _Part = msgspec.UNSET
+
+
+class _Split(msgspec.Struct, forbid_unknown_fields=True):
+    data: msgspec.Raw
+    columns: _Part = msgspec.UNSET
+    index: _Part = msgspec.UNSET
+
+
+_BODY, _SPLIT = msgspec.json.Decoder(_Body), msgspec.json.Decoder(_Split)
 
 
 def router(services: Services) -> APIRouter:
@@ -72,13 +93,10 @@ def router(services: Services) -> APIRouter:
             "MlflowError",
         ),
     )
-    plain: dict[int | str, dict[str, Any]] = {
-        200: {"content": {"text/plain": {"schema": {"type": "string"}}}}
-    }
 
-    async def ping(request: Request) -> PlainTextResponse:
+    async def ping(request: Request) -> str:
         require_ready(services, request)
-        return PlainTextResponse("\n")
+        return "\n"
 
     for path in ("/ping", "/health"):
         found.add_api_route(
@@ -87,15 +105,10 @@ def router(services: Services) -> APIRouter:
             summary="Whether predictions are answered",
             operation_id=path.strip("/"),
             response_class=PlainTextResponse,
-            responses=plain | problems({"503": "No release is loaded"}),
+            responses=problems({"503": "No release is loaded"}),
         )
 
-    @found.get(
-        "/version",
-        summary="The version of this server",
-        response_class=PlainTextResponse,
-        responses=plain,
-    )
+    @found.get("/version", summary="The version of this server", response_class=PlainTextResponse)
     async def version() -> str:
         return __version__
 
@@ -105,7 +118,7 @@ def router(services: Services) -> APIRouter:
 def _read(services: Services, request: PlainRequest) -> Question:
     kind = media_type(request.headers, "application/json", "text/csv")
     served = served_by(services)
-    read = _read_csv if kind == "text/csv" else _read_json
+    read = _read_csv if kind == "text/csv" else read_body
     return Question(served, read(served.codec, request.body), request, _write)
 
 
@@ -126,140 +139,101 @@ def _write(answered: Answered) -> Answer:
 INVOCATIONS = HotRoute("/invocations", _read)
 
 
-def _read_json(codec: Codec, body: bytes) -> Rows:
-    given = documents.object_of(body, _KNOWN)
-    found = [name for name in FORMS if name in given]
-    if len(found) != 1:
-        told = ", ".join(list(given)[:5]) or "nothing"
+def read_body(codec: Codec, body: bytes) -> Rows:
+    """Read a body of JSON.
+
+    Raises:
+        ProblemError: 422.
+    """
+    return read_json(body, partial(_read_json, codec))
+
+
+def _read_json(codec: Codec, text: bytes) -> Rows:
+    body = typed(text, _BODY)
+    given = [name for name in FORMS if getattr(body, name) is not msgspec.UNSET]
+    if len(given) != 1:
         allowed = f"an object with exactly one of {', '.join(FORMS)}"
-        raise refused("", "the body has not one form", allowed, told)
-    if documents.value(given.get("params", memoryview(b"null"))):
+        raise refused("", "the body has not one form", allowed, ", ".join(given) or None)
+    if body.params is not msgspec.UNSET and plain(memoryview(body.params)):
         raise refused("params", "is refused: the model takes no parameters", "no params")
-    (name,) = found
+    (name,) = given
+    raw = memoryview(getattr(body, name))
     if name == "dataframe_split":
-        return _read_split(codec, given[name], name)
-    if name == "dataframe_records" and kind_of(given[name]) != b"[":
+        return _read_split(codec, raw, name)
+    if name == "dataframe_records" and kind_of(raw) != b"[":
         raise refused(name, "is no list", "a list of objects, one a row")
-    return _read_rows_or_columns(codec, given[name], name)
+    return _read_rows_or_columns(codec, raw, name)
 
 
-def _read_rows_or_columns(codec: Codec, raw: Text, where: str) -> Rows:
-    if kind_of(raw) == b"[":
-        return codec.read_list(raw, where, lenient=True)
-    if kind_of(raw) != b"{":
+def _read_rows_or_columns(codec: Codec, text: Text, where: str) -> Rows:
+    if kind_of(text) == b"[":
+        return codec.read_list(text, where, lenient=True)
+    if kind_of(text) != b"{":
         raise refused(where, "is neither a list nor an object", "rows or columns with names")
-    given = fields(raw, where)
-    if not any(kind_of(given[name]) == b"[" for name in codec.names if name in given):
-        # One row, as TensorFlow Serving has it.
-        raw = b"[%b]" % bytes(raw)
-        return codec.read_list(raw, where, lenient=True)
-    return codec.read_columns(given, where)
+    given = fields(text, where)
+    if any(kind_of(given[name]) == b"[" for name in codec.names if name in given):
+        return codec.read_columns(given, where)
+    # One row, as TensorFlow Serving has it.
+    return codec.read_list(b"[%b]" % bytes(text), where, lenient=True)
 
 
-def _read_split(codec: Codec, raw: Text, where: str) -> Rows:
-    if kind_of(raw) != b"{":
-        raise refused(where, "is no object", "an object with columns and data")
-    given = fields(raw, where, _SPLIT)
-    if "data" not in given or not given.keys() <= set(_SPLIT):
-        found = ", ".join(sorted(given)) or "nothing"
-        raise refused(where, "has other fields", ", ".join(_SPLIT), found)
-    data, path = given["data"], f"{where}.data"
-    if kind_of(data) == b"{" or documents.first_of(data) == b"{":
+def _read_split(codec: Codec, text: Text, where: str) -> Rows:
+    split = typed(text, _SPLIT, where)
+    data, path = memoryview(split.data), f"{where}.data"
+    if kind_of(data) == b"{" or first_of(data) == b"{":
         return _read_rows_or_columns(codec, data, path)
+    header = None if split.columns is msgspec.UNSET else plain(memoryview(split.columns))
+    if not isinstance(header, list) or not all(isinstance(one, str) for one in header):
+        raise refused(f"{where}.columns", "is no list of names", ", ".join(codec.names))
     if kind_of(data) != b"[":
         raise refused(path, "is no list", "a list of rows")
-    try:
-        header = msgspec.json.decode(given.get("columns", b""), type=list[str])
-    except msgspec.MsgspecError:
-        allowed = ", ".join(codec.names)
-        raise refused(f"{where}.columns", "is no list of names", allowed) from None
-    rows = _read_table(codec, header, map(_decode_lists, pieces(data, LISTS)), path)
-    index = given.get("index", memoryview(b"null"))
-    if bytes(index[:5]) != b"null":
-        is_list = kind_of(index) == b"["
-        if not is_list or sum(len(elements(one)) for one in pieces(index, VALUES)) != rows.count:
-            raise refused(f"{where}.index", "does not fit data", "one entry for each row of data")
-    return rows
-
-
-def _decode_lists(piece: Text) -> list[Any]:
-    if len(piece) > 4 * PIECE:
-        raise refused("", "holds no rows", "a list of rows, each a list of values")
-    return list(map(documents.value, elements(piece)))
+    return _read_table(codec, header, map(plain, pieces(data, LISTS)), path)
 
 
 def _read_csv(codec: Codec, body: bytes) -> Rows:
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise refused("", "the body is not UTF-8", "CSV in UTF-8") from None
-    lines = (one for one in csv.reader(io.StringIO(text, newline=""), strict=True) if one)
+    text = io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")
+    lines = (one for one in csv.reader(text, strict=True) if one)
     try:
         header = next(lines, None)
         if header is None:
             raise refused("", "the body is empty", "CSV with a header")
         return _read_table(codec, header, _some_lines(lines), "rows")
-    except csv.Error as error:
-        raise refused("", f"is no CSV: {error}", "CSV") from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise refused("", f"is no CSV: {error}", "CSV in UTF-8") from None
 
 
 def _some_lines(lines: Iterator[list[str]]) -> Iterator[list[Any]]:
-    while piece := [one for one, _ in zip(lines, range(_LINES_A_PIECE), strict=False)]:
+    while piece := list(islice(lines, _LINES_A_PIECE)):
         yield piece
 
 
-def _read_table(codec: Codec, header: list[str], parts: Iterator[list[Any]], where: str) -> Rows:
+def _read_table(codec: Codec, header: list[str], parts: Iterable[list[Any]], where: str) -> Rows:
     """Rows of values in the order of a header."""
-    faults = Faults()
-    for name in codec.names:
+    reading, start = Reading(codec, where, lenient=True), 0
+    for name, feature in codec.features.items():
         if header.count(name) > 1:
-            faults.add(f"columns.{name}", "is given more than once", "each name once")
-        elif name not in header and not codec.features[name].is_optional:
-            faults.add(f"{where}.{name}", "is missing", "a column of this name")
-    faults.raise_if_any()
-    rows = codec.rows(_checked(codec, header, parts, where, faults))
-    faults.raise_if_any()
-    if not rows.count:
-        raise refused(where, "has no rows", "at least one row")
-    return rows
-
-
-def _checked(
-    codec: Codec, header: list[str], parts: Iterator[list[Any]], where: str, faults: Faults
-) -> Iterator[Columns]:
-    start = 0
+            reading.faults.add(f"columns.{name}", "is given more than once", "each name once")
+        elif name not in header and not feature.is_optional:
+            reading.faults.add(f"{where}.{name}", "is missing", "a column of this name")
+    reading.faults.raise_if_any()
     for rows in parts:
-        for number, row in enumerate(rows, start):
-            if not isinstance(row, list):
-                faults.add(f"{where}[{number}]", "is no list", "one value a column", row)
-            elif len(row) != len(header):
-                faults.add(f"{where}[{number}]", "has another length", f"{len(header)} values", row)
-        faults.raise_if_any()
-        columns = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
-
-        def path_of(name: str, row: int, first: int = start) -> str:
-            return f"{where}[{first + row}].{name}"
-
-        yield codec.fit(columns, len(rows), path_of, faults)
+        for at, row in enumerate(rows, start):
+            if not isinstance(row, list) or len(row) != len(header):
+                allowed = f"a list of {len(header)} values"
+                reading.faults.add(f"{where}[{at}]", "is no row", allowed, row)
+        reading.faults.raise_if_any()
+        columns = dict(zip(header, zip(*rows, strict=True), strict=False))
+        reading.add_table(columns, range(start, start + len(rows)))
         start += len(rows)
+    return reading.done(Form.COLUMNS)
 
 
 def operations(served: Served) -> dict[str, Schema]:
     """What the document says of the route, for a release; MLflow itself says more."""
     given = example_row(served.contract)
-    names, values = list(given), list(given.values())
-    forms = {
-        "dataframe_split": {"columns": names, "data": [values]},
-        "dataframe_records": [given],
-        "instances": [given],
-        "inputs": {name: [value] for name, value in given.items()},
-    }
-    schema = {
-        "oneOf": [
-            {"type": "object", "properties": {name: {}}, "required": [name]} for name in FORMS
-        ]
-    }
-    request = json_request(schema, **{name: {name: form} for name, form in forms.items()})
+    split = {"columns": list(given), "data": [list(given.values())]}
+    forms = [{"type": "object", "properties": {one: {}}, "required": [one]} for one in FORMS]
+    request = json_request({"oneOf": forms}, dataframe_split={"dataframe_split": split})
     request["requestBody"]["content"]["text/csv"] = {"schema": {"type": "string"}}
     value = next(iter(prediction_schemas(served).values()))
     answer = json_answer(

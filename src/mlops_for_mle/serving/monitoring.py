@@ -3,11 +3,11 @@
 Prometheus gets the numbers of the newest run, from the database and so the same in every process.
 """
 
-import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 Status = Literal["insufficient", "healthy", "warning", "alarm"]
 Area = Literal["data_quality", "drift", "performance", "calibration"]
-
-_Sample = tuple[tuple[str, ...], float]
 
 # Between two looks of a scraper at the database.
 _FRESH_SECONDS = 5.0
@@ -57,7 +55,6 @@ class MonitoringMetric(BaseModel):
     """One number of a run: what it is about, the interval around it, what it was compared with.
 
     Attributes:
-        subject: A feature's name, a class, or what else was looked at.
         value: None where there was nothing to measure.
         p_value: Of the test behind an alarm, corrected for all tests of the run.
         is_alarm: Whether the value alone makes the run an alarm.
@@ -77,13 +74,7 @@ class MonitoringMetric(BaseModel):
 class MonitoringRun(BaseModel):
     """One look at the deployed release.
 
-    Times are those at which its predictions were answered, of the window and of the labelled ones
-    that were looked at; None where there was none.
-
-    Attributes:
-        status: ``insufficient`` when there were too few rows to say more.
-        reasons: Sentences for people.
-        created_at: When the run was recorded.
+    The window and ``labelled_from`` are times at which predictions were answered; None for none.
     """
 
     id: int
@@ -117,7 +108,7 @@ class MonitoringHistory(BaseModel):
 def router(services: Services) -> APIRouter:
     """The route."""
     found = APIRouter(tags=["monitoring"])
-    lane = services.database.own
+    database = services.database.own
 
     @found.get(
         "/monitoring",
@@ -126,13 +117,13 @@ def router(services: Services) -> APIRouter:
         "the runs before it.",
         responses=problems({"422": "A parameter is wrong", **AWAY}),
     )
-    @lane.endpoint
+    @database.endpoint
     def monitoring(limit: Limit = 50, before: Before = None) -> MonitoringHistory:
         from sqlalchemy import text
 
         contract = followed_contract(services)
         given = {"contract": contract, "before": before, "limit": limit}
-        with lane.begin() as connection:
+        with database.begin() as connection:
             runs = connection.execute(text(_RUNS), given).mappings()
             return MonitoringHistory(
                 contract=contract,
@@ -146,12 +137,12 @@ def router(services: Services) -> APIRouter:
         response_class=HTMLResponse,
         responses=problems({"404": "There is no report yet", **AWAY}),
     )
-    @lane.endpoint
+    @database.endpoint
     def report() -> HTMLResponse:
         from sqlalchemy import text
 
         given = {"contract": followed_contract(services)}
-        with lane.begin() as connection:
+        with database.begin() as connection:
             html = connection.scalar(text(_REPORT), given)
         if html is None:
             raise ProblemError(404, "Nothing was monitored yet.")
@@ -167,37 +158,24 @@ class NewestRun(Collector):
     """
 
     def __init__(self, services: Services) -> None:
-        """Nothing is read before the first scrape."""
         self._services = services
-        self._lock = threading.Lock()
         self._read_at = -_FRESH_SECONDS
         self._known: tuple[str, NewestMonitoring] | None = None
 
     def collect(self) -> Iterator[Metric]:
         """Its gauges; none before the first run."""
-        # A scrape never waits for another one's look at the database.
-        if self._lock.acquire(blocking=False):
-            try:
-                self._look()
-            finally:
-                self._lock.release()
-        if self._known is not None:
-            yield from _families(*self._known)
-
-    def _look(self) -> None:
         status, now = self._services.releases.status, time.monotonic()
         contract = self._services.settings.model or status.contract
         is_away = status.database_error is not None
-        if contract is None or is_away or now - self._read_at < _FRESH_SECONDS:
-            return
-        self._read_at = now
-        try:
-            with self._services.database.own.begin() as connection:
+        if contract is not None and not is_away and now - self._read_at >= _FRESH_SECONDS:
+            # At once: a scrape never waits for another one's look at the database.
+            self._read_at = now
+            # A scrape never fails for the database.
+            with suppress(ProblemError), self._services.database.own.begin() as connection:
                 run = _newest(connection, contract)
-        except ProblemError:
-            # Logged by the database; a scrape never fails for it.
-            return
-        self._known = None if run is None else (contract, run)
+                self._known = None if run is None else (contract, run)
+        if self._known is not None:
+            yield from _families(*self._known)
 
 
 def _newest(connection: "Connection", contract: str) -> NewestMonitoring | None:
@@ -211,45 +189,29 @@ def _newest(connection: "Connection", contract: str) -> NewestMonitoring | None:
 
 
 def _families(contract: str, run: NewestMonitoring) -> Iterator[Metric]:
-    def gauge(name: str, words: str, samples: Iterable[_Sample], *labels: str) -> Metric:
-        names = ("contract", *labels)
-        family = GaugeMetricFamily(f"mlops_monitoring_{name}", words, labels=names)
-        for values, number in samples:
-            family.add_metric((contract, *values), number)
-        return family
-
-    labels = ("area", "subject", "metric")
-    named = [((one.area, one.subject, one.metric), one) for one in run.metrics]
-    yield gauge(
-        "value",
-        "What the newest monitoring run has measured.",
-        [(name, one.value) for name, one in named if one.value is not None],
-        *labels,
+    key = ("contract",)
+    area = ("contract", "area", "subject", "metric")
+    numbers = [((contract, one.area, one.subject, one.metric), one) for one in run.metrics]
+    statuses = {(contract, run.release, one): one == run.status for one in get_args(Status)}
+    values = {name: one.value for name, one in numbers if one.value is not None}
+    alarms = {name: one.is_alarm for name, one in numbers if one.threshold is not None}
+    at = {(contract,): run.created_at.timestamp()}
+    families: Sequence[tuple[str, str, tuple[str, ...], Mapping[Any, float]]] = (
+        ("value", "What was measured.", area, values),
+        ("alarm", "1 where the value is an alarm, 0 where it could be one.", area, alarms),
+        ("status", "1 for the status.", ("contract", "release", "status"), statuses),
+        ("timestamp_seconds", "When it was recorded, seconds since 1970.", key, at),
+        ("predictions", "Predictions in its window.", key, {(contract,): run.prediction_count}),
+        (
+            "labelled_predictions",
+            "Labelled predictions that it has looked at.",
+            key,
+            {(contract,): run.labelled_count},
+        ),
     )
-    yield gauge(
-        "alarm",
-        "1 where the measured value is an alarm, 0 where it could be one.",
-        [(name, float(one.is_alarm)) for name, one in named if one.threshold is not None],
-        *labels,
-    )
-    yield gauge(
-        "status",
-        "1 for the status of the newest monitoring run.",
-        [((run.release, one), float(one == run.status)) for one in get_args(Status)],
-        *("release", "status"),
-    )
-    yield gauge(
-        "timestamp_seconds",
-        "When the newest monitoring run was recorded, seconds since 1970.",
-        [((), run.created_at.timestamp())],
-    )
-    yield gauge(
-        "predictions",
-        "Predictions in the window of the newest monitoring run.",
-        [((), run.prediction_count)],
-    )
-    yield gauge(
-        "labelled_predictions",
-        "Labelled predictions that the newest monitoring run has looked at.",
-        [((), run.labelled_count)],
-    )
+    for name, words, labels, samples in families:
+        told = f"Of the newest monitoring run. {words}"
+        family = GaugeMetricFamily(f"mlops_monitoring_{name}", told, labels=labels)
+        for labelled, number in samples.items():
+            family.add_metric(labelled, number)
+        yield family

@@ -1,8 +1,9 @@
 """``/observations``: the rows of the contract's table as a resource."""
 
 import hashlib
-import math
+import operator
 import re
+import sys
 from collections.abc import Container, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -13,13 +14,13 @@ from urllib.parse import urlencode
 import msgspec
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 
-from mlops_for_mle.contract import Contract, Feature, Target, rules
-from mlops_for_mle.contract.tables import UTC_NOW, quoted
+from mlops_for_mle.contract import Contract, Feature, rules
+from mlops_for_mle.contract.tables import UTC_NOW
 from mlops_for_mle.serving.codec import check_fields
 from mlops_for_mle.serving.context import Services, json_body
-from mlops_for_mle.serving.database import AWAY
+from mlops_for_mle.serving.database import AWAY, CHANGING
 from mlops_for_mle.serving.errors import Faults, ProblemError, refused, shown
-from mlops_for_mle.serving.feedback import label_fault, read_label, target_schema
+from mlops_for_mle.serving.feedback import read_label, target_schema
 from mlops_for_mle.serving.openapi import (
     Schema,
     component,
@@ -32,28 +33,29 @@ from mlops_for_mle.serving.openapi import (
 from mlops_for_mle.serving.predict import served_by
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection, TableClause
 
 _PREFIX, _JSON = "/observations", "application/json"
-_OPERATORS = (">=", "<=", "!=", "=", ">", "<")
-_BIGINTS = 2**63
+_OPERATORS = {
+    **{">=": operator.ge, "<=": operator.le, "!=": operator.ne},
+    **{"=": operator.eq, ">": operator.gt, "<": operator.lt},
+}
 _TIMESTAMP = Feature(type="timestamp")
-_ETAG = re.compile(r'(?:W/)?"[^"]*"')
-_ANY_TAG = frozenset({"*"})
+# What a filter compares a column with; it may be out of the feature's range.
+_NUMBER = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
+_OPERANDS: dict[str, Any] = {
+    "integer": int,
+    "boolean": bool,
+    "category": Annotated[str, msgspec.Meta(pattern=r"^[^\x00]*$")],
+}
 _NAME, _NAME_WORDS = re.compile(r"[\x21-\x7e]{1,255}"), "1 to 255 visible characters of ASCII"
-
-# Names stand in these, values never do.
-_SELECT = "SELECT {row} FROM {table} WHERE {key} = %s {lock}"
-_LIST = "SELECT {row} FROM {table} WHERE {wanted} ORDER BY {key} {order} LIMIT {limit}"
-_INSERT = "INSERT INTO {table} ({columns}) VALUES ({marks}) RETURNING {row}"
-_UPDATE = "UPDATE {table} SET {changes} WHERE {key} = %s RETURNING {row}"
-_DELETE = "DELETE FROM {table} WHERE {key} = %s RETURNING {row}"
 
 _FORGET = """
 DELETE FROM idempotency_keys WHERE (table_name, key) IN (
     SELECT table_name, key FROM idempotency_keys
     WHERE created_at < now() - interval '7 days' LIMIT 100 FOR UPDATE SKIP LOCKED)
 """
+# A second request with the same key waits here until the first one has ended.
 _RESERVE = """
 INSERT INTO idempotency_keys (table_name, key, request_sha256) VALUES (:table, :key, :digest)
 ON CONFLICT DO NOTHING
@@ -65,13 +67,6 @@ _COMPLETE = """
 UPDATE idempotency_keys SET response = :response WHERE table_name = :table AND key = :key
 """
 
-_WRITING = {
-    "409": "A rule of the table forbids it",
-    "413": "The body is too large",
-    "415": "The body is not JSON",
-    "422": "It does not fit the contract; names every field that is wrong",
-    **AWAY,
-}
 _OF_ONE = {"404": "There is no such row", "412": "It was changed meanwhile"}
 _SHOWN: dict[str, Any] = {
     "schema": component("Observation"),
@@ -83,12 +78,24 @@ IfMatch = Annotated[
     str | None,
     Header(description="The entity tag that the client has seen, several of them, or *"),
 ]
-Order = Literal["asc", "desc"]
-Condition = tuple[str, str, Any]
-"""A column, an operator, a value."""
-
-_encode_values = msgspec.json.Encoder(order="deterministic").encode
-_encode_row = msgspec.json.Encoder(decimal_format="number").encode
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        description=f"Names the request: {_NAME_WORDS}",
+        json_schema_extra={"pattern": f"^{_NAME.pattern}$"},
+    ),
+]
+Filters = Annotated[
+    list[str] | None,
+    Query(
+        alias="filter",
+        max_length=20,
+        description="A condition on a column: its name, one of = != < <= > >=, a value, "
+        "such as `length>=4.5`. All conditions must hold.",
+    ),
+]
+Order = Annotated[Literal["asc", "desc"], Query(description="desc gives the newest first")]
+After = Annotated[int | None, Query(description="The key of the last row of the page before")]
 
 
 class Observation(NamedTuple):
@@ -98,17 +105,36 @@ class Observation(NamedTuple):
     body: bytes
     tag: str
 
+    def answer(self, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+        """The answer that shows it."""
+        return Response(self.body, status, {"ETag": self.tag, **(headers or {})}, _JSON)
+
+    def require(self, if_match: str) -> None:
+        """See that the client has seen this state of the row.
+
+        Raises:
+            ProblemError: 412.
+        """
+        if not self.is_among(if_match):
+            raise ProblemError(
+                HTTPStatus.PRECONDITION_FAILED,
+                f"The observation was changed meanwhile, its entity tag is {self.tag}: read it "
+                "again",
+                headers={"ETag": self.tag},
+            )
+
+    def is_among(self, tags: str) -> bool:
+        """Whether a header names its tag; weak ones are others."""
+        return not {"*", self.tag}.isdisjoint(one.strip() for one in tags.split(","))
+
 
 def router(services: Services) -> APIRouter:
     """The routes."""
-    found = APIRouter(prefix=_PREFIX, tags=["observations"], default_response_class=Response)
+    routes = APIRouter(prefix=_PREFIX, tags=["observations"], default_response_class=Response)
     reading, writing = services.database.reading, services.database.writing
     body = Depends(json_body(services))
 
-    def contract() -> Contract:
-        return served_by(services).contract
-
-    @found.post(
+    @routes.post(
         "",
         summary="Create an observation",
         description="With an Idempotency-Key the same request can be sent again, for seven days, "
@@ -122,32 +148,22 @@ def router(services: Services) -> APIRouter:
                 Location="Its path",
                 Idempotency_Replayed="true where an earlier request had made the row",
             ),
-            **problems(_WRITING),
+            **problems(CHANGING),
         },
     )
     @writing.endpoint
-    def create(
-        document: Annotated[Any, body],
-        idempotency_key: Annotated[
-            str | None,
-            Header(
-                description=f"Names the request: {_NAME_WORDS}",
-                json_schema_extra={"pattern": f"^{_NAME.pattern}$"},
-            ),
-        ] = None,
-    ) -> Response:
+    def create(document: Annotated[Any, body], idempotency_key: IdempotencyKey = None) -> Response:
         if idempotency_key is not None and not _NAME.fullmatch(idempotency_key):
             raise refused("Idempotency-Key", "is no key", _NAME_WORDS, shown(idempotency_key))
-        known = contract()
-        values = _read(known, document, may_lack=(known.timestamp,))
+        contract = served_by(services).contract
+        values = _read(contract, document, may_lack=(contract.timestamp,))
         with writing.begin() as connection:
-            made, is_replayed = _Table(connection, known).create(values, idempotency_key)
-        headers = {"Location": f"{_PREFIX}/{made.key}"}
-        if is_replayed:
-            headers["Idempotency-Replayed"] = "true"
-        return _answer(made, HTTPStatus.CREATED, headers)
+            made, is_replayed = _Rows(connection, contract).create(values, idempotency_key)
+        replayed = {"Idempotency-Replayed": "true"} if is_replayed else {}
+        location = {"Location": f"{_PREFIX}/{made.key}"}
+        return made.answer(HTTPStatus.CREATED, location | replayed)
 
-    @found.get(
+    @routes.get(
         "",
         summary="List observations",
         description="In the order of their keys. A page that is not the last one names the next "
@@ -168,36 +184,29 @@ def router(services: Services) -> APIRouter:
     )
     @reading.endpoint
     def page(
-        conditions: Annotated[
-            list[str] | None,
-            Query(
-                alias="filter",
-                max_length=20,
-                description="A condition on a column: its name, one of = != < <= > >=, a value, "
-                "such as `length>=4.5`. All conditions must hold.",
-            ),
-        ] = None,
+        filters: Filters = None,
         limit: Annotated[int, Query(ge=1, le=1000, description="How many rows")] = 50,
-        order: Annotated[Order, Query(description="desc gives the newest first")] = "asc",
-        after: Annotated[
-            int | None,
-            Query(
-                ge=-_BIGINTS,
-                lt=_BIGINTS,
-                description="The key of the last row of the page before",
-            ),
-        ] = None,
+        order: Order = "asc",
+        after: After = None,
     ) -> Response:
-        known = contract()
-        wanted = _read_conditions(known, conditions or ())
+        contract = served_by(services).contract
+        conditions = _read_conditions(contract, filters or ())
         if after is not None:
-            wanted.append((known.key, ">" if order == "asc" else "<", after))
+            conditions.append((contract.key, ">" if order == "asc" else "<", after))
         with reading.begin() as connection:
             # One more, which tells whether another page follows.
-            rows = _Table(connection, known).page(wanted, order, limit + 1)
-        return _listed(rows, conditions or (), limit, order)
+            found = _Rows(connection, contract).page(conditions, order, limit + 1)
+        following = None
+        if len(found) > limit:
+            query = [("limit", str(limit)), ("order", order), ("after", str(found[limit - 1].key))]
+            named = [("filter", one) for one in filters or ()]
+            following = f"{_PREFIX}?{urlencode(named + query)}"
+        rows = [msgspec.Raw(one.body) for one in found[:limit]]
+        listed = msgspec.json.encode({"observations": rows, "next": following})
+        headers = {"Link": f'<{following}>; rel="next"'} if following else None
+        return Response(listed, media_type=_JSON, headers=headers)
 
-    @found.get(
+    @routes.get(
         "/{key}",
         summary="Read an observation",
         responses={
@@ -208,21 +217,20 @@ def router(services: Services) -> APIRouter:
     )
     @reading.endpoint
     def read(key: Key, if_none_match: Annotated[str | None, Header()] = None) -> Response:
-        known = contract()
         with reading.begin() as connection:
-            one = _Table(connection, known).find(key)
-        if _matches(one, _tags(if_none_match, weak=True)):
+            one = _Rows(connection, served_by(services).contract).find(key)
+        if one.is_among((if_none_match or "").replace("W/", "")):
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": one.tag})
-        return _answer(one)
+        return one.answer()
 
-    @found.patch(
+    @routes.patch(
         "/{key}",
         summary="Change an observation, for example correct its label",
         description="Fields that are left out stay as they are.",
         openapi_extra=json_request(component("ObservationChange")),
         responses={
             200: json_answer("The row as it is now", **_SHOWN),
-            **problems(_OF_ONE | {"428": "If-Match is missing"} | _WRITING),
+            **problems(_OF_ONE | {"428": "If-Match is missing"} | CHANGING),
         },
     )
     @writing.endpoint
@@ -233,34 +241,34 @@ def router(services: Services) -> APIRouter:
                 "Send the entity tag of the observation that you have read as If-Match, so that "
                 "nobody's change is lost",
             )
-        known = contract()
-        columns = _columns(known)
-        changes = _read(known, document, may_lack=columns)
-        if not changes:
+        contract = served_by(services).contract
+        columns = _columns(contract)
+        values = _read(contract, document, may_lack=columns)
+        if not values:
             raise refused("", "changes nothing", f"some of {', '.join(columns)}", "{}")
         with writing.begin() as connection:
-            table = _Table(connection, known)
-            _require(table.find(key, "FOR UPDATE"), _tags(if_match))
-            changed = table.change(key, changes)
-        return _answer(changed)
+            rows = _Rows(connection, contract)
+            rows.find(key, lock=True).require(if_match)
+            update = rows.table.update().where(rows.key == key).values(values)
+            (changed,) = rows.run(update.returning(*rows.table.c))
+        return changed.answer()
 
-    @found.delete(
+    @routes.delete(
         "/{key}",
         summary="Delete an observation",
         description="With If-Match only as the client has seen it.",
         status_code=HTTPStatus.NO_CONTENT,
-        responses={204: {"description": "It is gone"}, **problems(_OF_ONE | _WRITING)},
+        responses={204: {"description": "It is gone"}, **problems(_OF_ONE | CHANGING)},
     )
     @writing.endpoint
     def delete(key: Key, if_match: IfMatch = None) -> Response:
-        known = contract()
         with writing.begin() as connection:
-            table = _Table(connection, known)
-            _require(table.find(key, "FOR UPDATE"), _tags("*" if if_match is None else if_match))
-            table.rows(_DELETE, [key])
+            rows = _Rows(connection, served_by(services).contract)
+            rows.find(key, lock=True).require("*" if if_match is None else if_match)
+            connection.execute(rows.table.delete().where(rows.key == key))
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
-    return found
+    return routes
 
 
 def schemas(contract: Contract | None) -> dict[str, Schema]:
@@ -272,7 +280,7 @@ def schemas(contract: Contract | None) -> dict[str, Schema]:
     new = {name: feature_schema(one) for name, one in columns.items()}
     new[contract.target.column] = target_schema(contract.target)
     required = [name for name, one in contract.columns.items() if not one.is_optional]
-    change = object_of(new) | {"minProperties": 1}
+    change = object_of(new, []) | {"minProperties": 1}
     del change["required"]
     stored = {name: _stored_schema(one) for name, one in columns.items()}
     return {
@@ -287,9 +295,8 @@ def _stored_schema(feature: Feature) -> Schema:
     if feature.is_time:
         form = "date" if feature.type == "date" else "date-time"
         return {"type": ["string", "null"], "format": form}
-    kind = {"integer": "integer", "boolean": "boolean", "category": "string"}.get(feature.type)
-    kind = "integer" if feature.has_integer_categories else kind
-    return {"type": [kind or "number", "null"]}
+    kinds = {"boolean": "boolean", "category": "string", "integer": "integer"}
+    return {"type": [kinds.get(_kind(feature), "number"), "null"]}
 
 
 def _columns(contract: Contract) -> dict[str, Feature]:
@@ -297,26 +304,23 @@ def _columns(contract: Contract) -> dict[str, Feature]:
     return {contract.timestamp: _TIMESTAMP, **contract.columns}
 
 
+def _kind(feature: Feature) -> str:
+    return "integer" if feature.has_integer_categories else feature.type
+
+
 def _read(
     contract: Contract, document: Mapping[str, Any], may_lack: Container[str]
 ) -> dict[str, Any]:
-    """The columns of a body with their values as the table takes them.
-
-    Raises:
-        ProblemError: 422, names every field that is wrong.
-    """
-    target, columns, faults = contract.target, _columns(contract), Faults()
-    label = read_label(target, document.get(target.column))
-    if target.column in document:
-        document = {**document, target.column: label}
-    values = check_fields(document, columns, faults, may_lack=may_lack)
-    if wrong := label_fault(target, label):
-        faults.found = [
-            one._replace(message=wrong[0], allowed=wrong[1]) if one.path == target.column else one
-            for one in faults.found
-        ]
+    """The columns of a body with their values as the table takes them."""
+    faults, target, name = Faults(), contract.target, contract.target.column
+    others = {one: feature for one, feature in _columns(contract).items() if one != name}
+    given = {one: value for one, value in document.items() if one != name}
+    values = check_fields(given, others, faults, may_lack=may_lack)
+    if name in document or name not in may_lack:
+        values[name] = read_label(target, document.get(name), name, faults)
     faults.raise_if_any()
-    return {name: _typed(value, columns[name]) for name, value in values.items()}
+    columns = _columns(contract)
+    return {one: _typed(value, columns[one]) for one, value in values.items()}
 
 
 def _typed(value: Any, feature: Feature) -> Any:
@@ -325,207 +329,121 @@ def _typed(value: Any, feature: Feature) -> Any:
     if feature.is_time:
         time = rules.read_time(value)
         return time.date() if feature.type == "date" else time
-    return int(value) if feature.type == "integer" else value
+    return int(value) if _kind(feature) == "integer" else value
+
+
+Condition = tuple[str, str, Any]
+"""A column, an operator, a value."""
 
 
 def _read_conditions(contract: Contract, given: Sequence[str]) -> list[Condition]:
-    """Read filters, all of which must hold.
-
-    Raises:
-        ProblemError: 422, names each that is wrong.
-    """
+    """Read filters, all of which must hold."""
     faults = Faults()
     found: list[Condition] = []
     columns = {contract.key: Feature(type="integer"), **_columns(contract)}
     # The longest name first, since one may be the beginning of another.
-    names = sorted(columns, key=len, reverse=True)
+    names = "|".join(map(re.escape, sorted(columns, key=len, reverse=True)))
+    form = re.compile(rf"({names})\s*({'|'.join(_OPERATORS)})\s*(.*?)\s*", re.DOTALL)
     for text in given:
-        name = next((one for one in names if text.startswith(one)), "")
-        rest = text[len(name) :].lstrip()
-        operator = next((one for one in _OPERATORS if rest.startswith(one)), "")
-        if not (name and operator):
+        parts = form.fullmatch(text)
+        if parts is None:
             wanted = f"a column, one of {' '.join(_OPERATORS)}, a value; columns: "
             faults.add("filter", "is no condition", wanted + ", ".join(columns), text)
             continue
-        written, feature = rest[len(operator) :].strip(), columns[name]
+        name, comparison, written = parts.groups()
         try:
-            if name == contract.target.column:
-                value = _read_target(written, contract.target)
-            else:
-                value = _read_value(written, feature)
+            value = _operand(contract, name, columns[name], written)
         except (KeyError, ValueError):
             message = f"compares {name} with something else"
-            faults.add("filter", message, rules.describe(feature), written)
+            faults.add("filter", message, rules.describe(columns[name]), written)
         else:
-            found.append((name, operator, value))
+            found.append((name, comparison, value))
     faults.raise_if_any()
     return found
 
 
-def _read_target(text: str, target: Target) -> Any:
-    value = read_label(target, text)
-    if value is text and not target.has_text_classes:
-        value = _read_value(text, target.feature)
-    if target.classes and value not in target.codes:
-        raise ValueError
-    return value
-
-
-def _read_value(text: str, feature: Feature) -> Any:
-    """What a column is compared with; it may be out of the feature's range.
-
-    Raises:
-        ValueError: It is of another type.
-        KeyError: It is no boolean.
-    """
-    if feature.type == "boolean":
-        return {"true": True, "false": False}[text]
+def _operand(contract: Contract, name: str, feature: Feature, written: str) -> Any:
+    """What a column is compared with; it may be out of the feature's range."""
+    classes = contract.target.classes
+    if name == contract.target.column and classes:
+        values = {one.label: one.value for one in classes}
+        return (values | {str(one.value): one.value for one in classes})[written]
     if feature.is_time:
         # A plus sign in a URL is a space, unless the client has written %2B.
-        return rules.read_time(text.replace(" ", "+") if "T" in text else text)
-    if feature.type == "integer" or feature.has_integer_categories:
-        value: float | str = int(text)
-        is_allowed = -_BIGINTS <= int(text) < _BIGINTS
-    elif feature.is_number:
-        value = float(text)
-        is_allowed = math.isfinite(value)
-    else:
-        value, is_allowed = text, "\x00" not in text
-    if not is_allowed:
-        raise ValueError
-    return value
+        return rules.read_time(written.replace(" ", "+") if "T" in written else written)
+    return msgspec.convert(written, _OPERANDS.get(_kind(feature), _NUMBER), strict=False)
 
 
-class _Table:
+class _Rows:
     """The contract's table in one transaction."""
 
     def __init__(self, connection: "Connection", contract: Contract) -> None:
+        import sqlalchemy
+
         self._connection, self._contract = connection, contract
-        self._names = (contract.key, *_columns(contract))
+        names = (contract.key, *_columns(contract))
+        self.table: TableClause = sqlalchemy.table(contract.table, *map(sqlalchemy.column, names))
+        self.key: ColumnElement[int] = self.table.c[contract.key]
+        self._text, self._literal = sqlalchemy.text, sqlalchemy.literal
 
-    def rows(self, statement: str, values: Sequence[Any], **parts: object) -> list[Observation]:
-        """What a statement gives."""
-        filled = statement.format(
-            table=_quoted(self._contract.table),
-            key=_quoted(self._contract.key),
-            row=", ".join(map(_quoted, self._names)),
-            **parts,
-        )
-        return [
-            _observation(row[0], _encode_row(dict(zip(self._names, map(_plain, row), strict=True))))
-            for row in self._connection.exec_driver_sql(filled, tuple(values))
-        ]
-
-    def find(self, key: int, lock: str = "") -> Observation:
-        """Read a row.
-
-        Raises:
-            ProblemError: 404, there is none with this key.
-        """
-        is_possible = -_BIGINTS <= key < _BIGINTS
-        for found in self.rows(_SELECT, [key], lock=lock) if is_possible else ():
+    def find(self, key: int, *, lock: bool = False) -> Observation:
+        """Read a row."""
+        statement = self.table.select().where(self.key == key)
+        for found in self.run(statement.with_for_update() if lock else statement):
             return found
         contract = self._contract
         raise ProblemError(
             HTTPStatus.NOT_FOUND, f"{contract.table} has no row with {contract.key} {key}"
         )
 
-    def page(self, conditions: Sequence[Condition], order: Order, limit: int) -> list[Observation]:
+    def page(self, conditions: Sequence[Condition], order: str, limit: int) -> list[Observation]:
         """Rows in the order of their keys, at most so many."""
-        wanted = " AND ".join(f"{_quoted(name)} {operator} %s" for name, operator, _ in conditions)
-        values = [value for *_, value in conditions]
-        return self.rows(_LIST, values, wanted=wanted or "true", order=order, limit=limit)
-
-    def change(self, key: int, changes: Mapping[str, Any]) -> Observation:
-        """Change columns of a row that is there."""
-        changed = ", ".join(f"{_quoted(name)} = %s" for name in changes)
-        return self.rows(_UPDATE, [*changes.values(), key], changes=changed)[0]
+        wanted = (
+            _OPERATORS[comparison](self.table.c[name], self._literal(value))
+            for name, comparison, value in conditions
+        )
+        key = self.key.asc() if order == "asc" else self.key.desc()
+        return self.run(self.table.select().where(*wanted).order_by(key).limit(limit))
 
     def create(self, values: Mapping[str, Any], name: str | None) -> tuple[Observation, bool]:
-        """Insert a row, at most once for an idempotency key; says whether it had been there.
-
-        Raises:
-            ProblemError: 422, the key was used for another request.
-        """
-        from sqlalchemy import text
-
-        execute, timestamp = self._connection.execute, self._contract.timestamp
-        given = {"table": self._contract.table, "key": name}
+        """Make a row, at most once for an idempotency key; says whether it had been there."""
+        execute, text = self._connection.execute, self._text
+        digest = hashlib.sha256(msgspec.json.encode(values, order="deterministic")).hexdigest()
+        given = {"table": self._contract.table, "key": name, "digest": digest}
         if name is not None:
             execute(text(_FORGET))
-            digest = hashlib.sha256(_encode_values(values)).hexdigest()
-            # A second request with the same key waits here until the first one has ended.
-            if not execute(text(_RESERVE), given | {"digest": digest}).rowcount:
+            if not execute(text(_RESERVE), given).rowcount:
                 kept = execute(text(_RESERVED), given).one()
                 if kept.request_sha256 != digest:
                     message = "was used for another request"
                     raise refused("Idempotency-Key", message, "a new key", name)
                 body = str(kept.response).encode()
                 return _observation(msgspec.json.decode(body)[self._contract.key], body), True
-        columns, marks = list(values), ["%s"] * len(values)
-        if timestamp not in values:
-            columns.append(timestamp)
-            marks.append(UTC_NOW)
-        parts = {"columns": ", ".join(map(_quoted, columns)), "marks": ", ".join(marks)}
-        (made,) = self.rows(_INSERT, list(values.values()), **parts)
+        row = {self._contract.timestamp: text(UTC_NOW), **values}
+        (made,) = self.run(self.table.insert().values(row).returning(*self.table.c))
         if name is not None:
             execute(text(_COMPLETE), given | {"response": made.body.decode()})
         return made, False
 
+    def run(self, statement: Any) -> list[Observation]:
+        """The rows that a statement gives."""
+        names = self.table.c.keys()
+        found = (
+            dict(zip(names, map(_plain, row), strict=True))
+            for row in self._connection.execute(statement)
+        )
+        return [_observation(row[self._contract.key], _encode(row)) for row in found]
 
-def _quoted(name: str) -> str:
-    """A name in a statement with marks for values."""
-    return quoted(name).replace("%", "%%")
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 def _plain(value: Any) -> Any:
     """A value as JSON has it; times are UTC, which is the zone of the transaction."""
     if isinstance(value, datetime):
-        time = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
-        return f"{time.isoformat()}Z"
+        return value.replace(tzinfo=value.tzinfo or UTC)
     return None if isinstance(value, Decimal) and not value.is_finite() else value
 
 
 def _observation(key: int, body: bytes) -> Observation:
     return Observation(key, body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
-
-
-def _answer(
-    one: Observation, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
-) -> Response:
-    return Response(one.body, status, {"ETag": one.tag, **(headers or {})}, _JSON)
-
-
-def _listed(
-    rows: Sequence[Observation], conditions: Sequence[str], limit: int, order: Order
-) -> Response:
-    following: str | None = None
-    headers = {}
-    if len(rows) > limit:
-        query = [("filter", one) for one in conditions]
-        query += [("limit", str(limit)), ("order", order), ("after", str(rows[limit - 1].key))]
-        following = f"{_PREFIX}?{urlencode(query)}"
-        headers["Link"] = f'<{following}>; rel="next"'
-    listed = {"observations": [msgspec.Raw(one.body) for one in rows[:limit]], "next": following}
-    return Response(msgspec.json.encode(listed), media_type=_JSON, headers=headers)
-
-
-def _tags(header: str | None, *, weak: bool = False) -> frozenset[str]:
-    """The entity tags of a header; weak ones match only where that is allowed (RFC 9110)."""
-    if header is not None and header.strip() == "*":
-        return _ANY_TAG
-    found = _ETAG.findall(header or "")
-    return frozenset(one.removeprefix("W/") for one in found if weak or not one.startswith("W/"))
-
-
-def _matches(one: Observation, tags: frozenset[str]) -> bool:
-    return "*" in tags or one.tag in tags
-
-
-def _require(one: Observation, tags: frozenset[str]) -> None:
-    if not _matches(one, tags):
-        raise ProblemError(
-            HTTPStatus.PRECONDITION_FAILED,
-            f"The observation was changed meanwhile, its entity tag is {one.tag}: read it again",
-            headers={"ETag": one.tag},
-        )

@@ -8,27 +8,35 @@ tensor for each feature, which is what MLServer's pandas codec makes of a frame.
 
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from http import HTTPStatus
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 
 from mlops_for_mle import __version__
 from mlops_for_mle.contract import Feature
-from mlops_for_mle.contract.encoding import is_plain
+from mlops_for_mle.contract.encoding import Matrix, Values, is_plain
 from mlops_for_mle.releases.predictor import INPUT_NAME, PROBABILITY_OUTPUT
-from mlops_for_mle.serving import documents
-from mlops_for_mle.serving.codec import Codec, Columns, Rows, encode
+from mlops_for_mle.serving.codec import Codec, Rows
 from mlops_for_mle.serving.context import Answer, Services, media_type
 from mlops_for_mle.serving.context import Request as PlainRequest
-from mlops_for_mle.serving.documents import LISTS, REFUSALS, VALUES, kind_of, pieces
-from mlops_for_mle.serving.errors import Faults, ProblemError, refused, shown
+from mlops_for_mle.serving.documents import (
+    LISTS,
+    REFUSALS,
+    VALUES,
+    Text,
+    encode,
+    first_of,
+    pieces,
+    read_json,
+    typed,
+)
+from mlops_for_mle.serving.errors import ProblemError, refused, shown
 from mlops_for_mle.serving.health import obstacle
 from mlops_for_mle.serving.openapi import Schema, example_row, json_answer, json_request, problems
 from mlops_for_mle.serving.predict import (
@@ -46,50 +54,49 @@ ELEMENT_TYPES = {
     "FP64": "<f8", "FP32": "<f4", "FP16": "<f2", "INT64": "<i8", "INT32": "<i4", "INT16": "<i2",
     "INT8": "<i1", "UINT64": "<u8", "UINT32": "<u4", "UINT16": "<u2", "UINT8": "<u1", "BOOL": "|b1",
 }  # fmt: skip
-DATATYPES = (*ELEMENT_TYPES, "BYTES")
 
 _HEADER_LENGTH = b"inference-header-content-length"
 _OCTETS = "application/octet-stream"
-_ROWS_A_PART = 5000
 _LONGEST_PARAMETERS = 4096
-_FIELDS = ("id", "parameters", "inputs", "outputs")
-_TENSOR_FIELDS = ("name", "shape", "datatype", "parameters", "data")
 
-Found = TypeVar("Found")
+_Optional = msgspec.Raw | msgspec.UnsetType
 
 
-class Tensor(NamedTuple):
-    """One tensor of a request; the values are JSON, or what the binary data holds."""
+class _Parameters(msgspec.Struct):
+    binary_data_output: bool | msgspec.UnsetType = msgspec.UNSET
+    binary_data: bool | msgspec.UnsetType = msgspec.UNSET
+    binary_data_size: Annotated[int, msgspec.Meta(ge=0)] | msgspec.UnsetType = msgspec.UNSET
+    shared_memory_region: _Optional = msgspec.UNSET
+    classification: _Optional = msgspec.UNSET
 
-    shape: list[int]
-    datatype: str
-    values: memoryview | list[Any]
 
-
-class TensorMetadata(BaseModel):
-    """One input or output; -1 in its shape stands for the number of rows."""
-
+class _Tensor(msgspec.Struct):
     name: str
-    datatype: str
-    shape: list[int]
+    shape: Annotated[
+        list[Annotated[int, msgspec.Meta(ge=1)]], msgspec.Meta(min_length=1, max_length=8)
+    ]
+    datatype: Literal[(*ELEMENT_TYPES, "BYTES")]  # type: ignore[valid-type]
+    parameters: _Optional = msgspec.UNSET
+    data: _Optional = msgspec.UNSET
 
 
-class ModelMetadata(BaseModel):
-    """The model in service; ``parameters`` are the columns of its input and its release."""
-
+class _Output(msgspec.Struct):
     name: str
-    versions: list[str]
-    platform: str = "onnxruntime_onnx"
-    inputs: list[TensorMetadata]
-    outputs: list[TensorMetadata]
-    parameters: dict[str, Any]
+    parameters: _Optional = msgspec.UNSET
 
 
-class ModelReady(BaseModel):
-    """Whether the model answers."""
+class _Body(msgspec.Struct):
+    inputs: list[_Tensor]
+    id: str | msgspec.UnsetType = msgspec.UNSET
+    parameters: _Optional = msgspec.UNSET
+    outputs: list[_Output] | msgspec.UnsetType = msgspec.UNSET
 
-    name: str
-    ready: bool
+
+_BODY = msgspec.json.Decoder(_Body)
+_PARAMETERS = msgspec.json.Decoder(_Parameters)
+_decode_lists = msgspec.json.Decoder(list[list[Any]]).decode
+_decode_numbers = msgspec.json.Decoder(list[float]).decode
+_decode_rows = msgspec.json.Decoder(list[list[float]]).decode
 
 
 def router(services: Services) -> APIRouter:
@@ -123,7 +130,15 @@ def router(services: Services) -> APIRouter:
         is_ready = obstacle(services) is None
         return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
 
+    async def metadata(request: Request) -> dict[str, Any]:
+        return _metadata(_served_as(services, **request.path_params))
+
+    async def model_ready(request: Request) -> dict[str, Any]:
+        served = _served_as(services, **request.path_params)
+        return {"name": served.contract.name, "ready": obstacle(services) is None}
+
     for route, name in zip(INFER, ("model", "version"), strict=True):
+        path = route.path.removesuffix("/infer")
         add_hot_route(
             found,
             services,
@@ -132,29 +147,20 @@ def router(services: Services) -> APIRouter:
             operation_id=f"{name}_infer",
             responses=unknown | problems(FAILURES | wrong, "InferenceError"),
         )
-
-    async def metadata(request: Request) -> ModelMetadata:
-        served = served_by(services)
-        _require_model(served, **request.path_params)
-        return _metadata(served)
-
-    async def model_ready(request: Request) -> ModelReady:
-        served = served_by(services)
-        _require_model(served, **request.path_params)
-        return ModelReady(name=served.contract.name, ready=obstacle(services) is None)
-
-    for path, name in (("", "model"), ("/versions/{version}", "version")):
-        for end, answer, summary, what in (
-            ("", metadata, "The model's inputs and outputs", "metadata"),
-            ("/ready", model_ready, "Whether the model answers", "ready"),
-        ):
-            found.add_api_route(
-                f"/v2/models/{{model}}{path}{end}",
-                answer,
-                summary=summary,
-                operation_id=f"{name}_{what}",
-                responses=unknown,
-            )
+        found.add_api_route(
+            path,
+            metadata,
+            summary="The model's inputs and outputs",
+            operation_id=f"{name}_metadata",
+            responses=unknown,
+        )
+        found.add_api_route(
+            f"{path}/ready",
+            model_ready,
+            summary="Whether the model answers",
+            operation_id=f"{name}_ready",
+            responses=unknown,
+        )
     return found
 
 
@@ -168,70 +174,78 @@ def datatype_of(feature: Feature) -> str:
     return "BOOL" if feature.type == "boolean" else "BYTES"
 
 
-def _metadata(served: Served) -> ModelMetadata:
-    contract, target = served.contract, served.contract.target
-    inputs = [
-        TensorMetadata(name=name, datatype=datatype_of(one), shape=[-1])
-        for name, one in contract.features.items()
-    ]
+def _metadata(served: Served) -> dict[str, Any]:
+    contract, manifest = served.contract, served.manifest
+    inputs = [_tensor(name, datatype_of(one)) for name, one in contract.features.items()]
     if is_plain(contract):
-        inputs = [TensorMetadata(name=INPUT_NAME, datatype="FP64", shape=[-1, len(inputs)])]
+        inputs = [_tensor(INPUT_NAME, "FP64", len(inputs))]
+    return {
+        "name": contract.name,
+        "versions": [str(manifest.version)],
+        "platform": "onnxruntime_onnx",
+        "inputs": inputs,
+        "outputs": _outputs(served),
+        "parameters": {"features": contract.feature_names, "release": manifest.release},
+    }
+
+
+def _outputs(served: Served) -> list[dict[str, Any]]:
+    target = served.contract.target
     kind = "FP64" if not target.classes else "BYTES" if target.has_text_classes else "INT64"
-    outputs = [TensorMetadata(name=target.response_name, datatype=kind, shape=[-1])]
+    outputs = [_tensor(target.response_name, kind)]
     if target.classes:
-        outputs.append(TensorMetadata(name="label", datatype="BYTES", shape=[-1]))
+        outputs.append(_tensor("label", "BYTES"))
     if served.manifest.has_probabilities:
         kind = "FP32" if served.manifest.precision == "float32" else "FP64"
-        shape = [-1, len(target.classes)]
-        outputs.append(TensorMetadata(name=PROBABILITY_OUTPUT, datatype=kind, shape=shape))
-    return ModelMetadata(
-        name=contract.name,
-        versions=[str(served.manifest.version)],
-        inputs=inputs,
-        outputs=outputs,
-        parameters={
-            "features": list(contract.feature_names),
-            "release": served.manifest.release,
-        },
-    )
+        outputs.append(_tensor(PROBABILITY_OUTPUT, kind, len(target.classes)))
+    return outputs
 
 
-def _require_model(served: Served, model: str, version: str | None = None) -> None:
-    name, found = served.contract.name, str(served.manifest.version)
+def _tensor(name: str, datatype: str, *width: int) -> dict[str, Any]:
+    """What is told of a tensor; -1 stands for the number of rows."""
+    return {"name": name, "datatype": datatype, "shape": [-1, *width]}
+
+
+def _served_as(services: Services, model: str, version: str | None = None) -> Served:
+    """The release in service, which must have a name and a version.
+
+    Raises:
+        ProblemError: 404, it has others; 503, there is none.
+    """
+    served = served_by(services)
+    name, number = served.contract.name, str(served.manifest.version)
     if model != name:
-        raise ProblemError(
-            HTTPStatus.NOT_FOUND, f"There is no model {model[:80]!r}; in service is {name!r}"
-        )
-    if version not in (None, found):
-        raise ProblemError(
-            HTTPStatus.NOT_FOUND,
-            f"There is no version {version[:80]!r} of {name}; in service is {found!r}",
-        )
+        detail = f"There is no model {model[:80]!r}; in service is {name!r}"
+        raise ProblemError(HTTPStatus.NOT_FOUND, detail)
+    if version not in (None, number):
+        detail = f"There is no version {version[:80]!r} of {name}; in service is {number!r}"
+        raise ProblemError(HTTPStatus.NOT_FOUND, detail)
+    return served
 
 
 def _read(services: Services, request: PlainRequest) -> Question:
     # The protocol's own clients say nothing of the type.
     media_type(request.headers, "application/json", _OCTETS, may_be_missing=True)
-    served = served_by(services)
-    _require_model(served, *request.path.split("/")[3:6:2])
-    body = request.body
-    length = _json_length(request.headers.get(_HEADER_LENGTH), len(body))
-    asked = documents.object_of(body[:length], _FIELDS)
-    parameters = _parameters(asked, "")
-    given = _elements(asked, "inputs", _TENSOR_FIELDS)
-    rows = _rows(served.codec, _tensors(given, memoryview(body)[length:]))
-    kinds = {one.name: one for one in _metadata(served).outputs}
-    by_default = parameters.get("binary_data_output") is True
+    served = _served_as(services, *request.path.split("/")[3:6:2])
+    length = _json_length(request.headers.get(_HEADER_LENGTH), len(request.body))
+    head, binary = request.body[:length], memoryview(request.body)[length:]
+    return read_json(head, lambda text: _question(served, request, text, binary), "a request")
+
+
+def _question(served: Served, request: PlainRequest, text: bytes, binary: memoryview) -> Question:
+    body = typed(text, _BODY)
+    by_default = _parameters(body, "").binary_data_output or False
+    rows = _rows(served.codec, body.inputs, binary)
+    kinds = {one["name"]: one for one in _outputs(served)}
     wanted = []
-    for place, one in enumerate(_elements(asked, "outputs", _TENSOR_FIELDS)):
-        name = _value(one, "name", f"outputs[{place}]", str)
-        if name not in kinds:
-            raise refused(f"outputs[{place}].name", "is unknown", ", ".join(kinds), name[:80])
-        is_binary = _parameters(one, f"outputs[{place}].").get("binary_data", by_default) is True
-        wanted.append((kinds[name], is_binary))
+    for place, one in enumerate(body.outputs or ()):
+        if one.name not in kinds:
+            path = f"outputs[{place}].name"
+            raise refused(path, "is unknown", ", ".join(kinds), shown(one.name))
+        is_binary = _parameters(one, f"outputs[{place}].").binary_data
+        wanted.append((kinds[one.name], by_default if is_binary is msgspec.UNSET else is_binary))
     wanted = wanted or [(one, by_default) for one in kinds.values()]
-    name = _value(asked, "id", "", str) if "id" in asked else ""
-    return Question(served, rows, request, partial(_write, name, wanted))
+    return Question(served, rows, request, partial(_write, body.id or "", wanted))
 
 
 INFER = (
@@ -241,167 +255,122 @@ INFER = (
 
 
 def _json_length(given: bytes | None, size: int) -> int:
-    text = str(size) if given is None else given.decode("latin-1").strip()
-    if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) <= size):
-        raise refused(
-            "Inference-Header-Content-Length",
-            "does not fit the body",
-            f"the number of bytes of the JSON, at most {size}",
-            shown(text),
-        )
-    return int(text)
-
-
-def _elements(
-    asked: Mapping[str, memoryview], kind: str, known: tuple[str, ...]
-) -> list[dict[str, memoryview]]:
-    raw = asked.get(kind, memoryview(b"[]"))
     try:
-        found = documents.elements(raw)
-        return [documents.fields(one, f"{kind}[{at}]", known) for at, one in enumerate(found)]
-    except REFUSALS as error:
-        raise refused(kind, f"is no inference request: {error}", "a list of tensors") from None
+        length = size if given is None else int(given)
+    except ValueError:
+        length = -1
+    if not 0 <= length <= size:
+        allowed = f"the number of bytes of the JSON, at most {size}"
+        raise refused("Inference-Header-Content-Length", "does not fit the body", allowed)
+    return length
 
 
-def _value(given: Mapping[str, memoryview], name: str, where: str, kind: type[Found]) -> Found:
-    """A field of the protocol, which is no data."""
-    path = f"{where}.{name}" if where else name
-    if name not in given:
-        raise refused(path, "is missing, so it is no inference request", "a field")
-    try:
-        return msgspec.json.decode(given[name], type=kind)
-    except REFUSALS as error:
-        raise refused(path, f"is no inference request: {error}", "a field") from None
-
-
-def _parameters(given: Mapping[str, memoryview], where: str) -> dict[str, Any]:
-    path, text = f"{where}parameters", given.get("parameters", memoryview(b"{}"))
-    if kind_of(text) != b"{" or len(text) > _LONGEST_PARAMETERS:
-        raise refused(path, "is no object", f"an object of at most {_LONGEST_PARAMETERS} bytes")
-    found = {name: documents.value(one) for name, one in documents.fields(text, path).items()}
+def _parameters(given: _Body | _Tensor | _Output, where: str) -> _Parameters:
+    if given.parameters is msgspec.UNSET:
+        return _Parameters()
+    path, text = f"{where}parameters", memoryview(given.parameters)
+    if len(text) > _LONGEST_PARAMETERS:
+        raise refused(path, "is too long", f"at most {_LONGEST_PARAMETERS} bytes")
+    found = typed(text, _PARAMETERS, path)
     for name in ("shared_memory_region", "classification"):
-        if name in found:
+        if getattr(found, name) is not msgspec.UNSET:
             raise refused(f"{path}.{name}", "is an extension that is not there", "JSON tensors")
     return found
 
 
-def _tensors(inputs: Sequence[Mapping[str, memoryview]], binary: memoryview) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    offset = 0
-    for place, one in enumerate(inputs):
-        name = _value(one, "name", f"inputs[{place}]", str)
-        where = f"inputs.{name}"
-        shape, datatype = (
-            _value(one, "shape", where, list[int]),
-            _value(one, "datatype", where, str),
-        )
-        if name in tensors:
-            raise refused(where, "is given more than once", "each name once")
-        if datatype not in DATATYPES:
-            raise refused(f"{where}.datatype", "is unknown", ", ".join(DATATYPES), shown(datatype))
-        if not shape or min(shape) < 1 or len(shape) > 8:
-            allowed = "[rows] or [rows, features], with at least one row"
-            raise refused(f"{where}.shape", "is no shape", allowed, str(shape)[:80])
-        size = _parameters(one, f"{where}.").get("binary_data_size")
-        if size is None and "data" not in one:
-            raise refused(f"{where}.data", "is missing", "values, in row-major order")
-        if size is None:
-            tensors[name] = Tensor(shape, datatype, one["data"])
-            continue
-        if type(size) is not int or not 0 <= size <= len(binary) - offset:
-            allowed = "the bytes of the tensor, all of them behind the JSON"
-            path = f"{where}.parameters.binary_data_size"
-            raise refused(path, "does not fit", allowed, shown(size))
-        values = _binary_values(datatype, where, binary[offset : offset + size])
-        _check_size(where, len(values), math.prod(shape))
-        tensors[name] = Tensor(shape, datatype, values)
-        offset += size
-    if offset != len(binary):
-        found, what = f"{len(binary)} bytes", "has other binary data than its tensors"
-        raise refused("the body", what, f"{offset} bytes", found)
-    return tensors
-
-
-def _rows(codec: Codec, tensors: Mapping[str, Tensor]) -> Rows:
-    for name, (shape, *_) in tensors.items():
-        if len(tensors) == 1 and shape[1:] == [len(codec.names)] and name not in codec.features:
-            return _matrix_rows(codec, f"inputs.{name}", tensors[name])
-        if name not in codec.features:
+def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
+    given = _values(tensors, binary)
+    for one in tensors:
+        is_matrix = len(tensors) == 1 and one.shape[1:] == [len(codec.names)]
+        if is_matrix and one.name not in codec.features:
+            columns = zip(codec.names, _matrix(one, given[one.name]).T, strict=True)
+            return codec.read_columns(dict(columns), "inputs")
+        if one.name not in codec.features:
             allowed = f"a tensor of shape [rows] for each of {', '.join(codec.names)}"
-            raise refused(f"inputs.{name}", "is unknown", allowed, f"shape {shape}")
-        if shape[1:] not in ([], [1]):
-            raise refused(f"inputs.{name}.shape", "is no shape", "[rows] or [rows, 1]", str(shape))
-    given = {name: _flat(one.values, f"inputs.{name}") for name, one in tensors.items()}
-    rows = codec.read_columns(given, "inputs")
-    for name, one in tensors.items():
-        _check_size(f"inputs.{name}", rows.count, one.shape[0])
+            raise refused(f"inputs.{one.name}", "is unknown", allowed, f"shape {one.shape}")
+        if one.shape[1:] not in ([], [1]):
+            allowed = "[rows] or [rows, 1]"
+            raise refused(f"inputs.{one.name}.shape", "is no shape", allowed, str(one.shape))
+    rows = codec.read_columns({name: _flat(one) for name, one in given.items()}, "inputs")
+    for one in tensors:
+        _check_size(one, rows.count)
     return rows
 
 
-def _check_size(where: str, found: int, expected: int) -> None:
-    if found != expected:
-        allowed = f"{expected}, as the shape says"
-        raise refused(f"{where}.data", "has another size", allowed, str(found))
+def _values(tensors: Sequence[_Tensor], binary: memoryview) -> dict[str, Text | Values]:
+    """The values of each tensor: JSON, or what stands in its part of the binary data."""
+    found: dict[str, Text | Values] = {}
+    offset = 0
+    for one in tensors:
+        where = f"inputs.{one.name}"
+        if one.name in found:
+            raise refused(where, "is given more than once", "each name once")
+        size = _parameters(one, f"{where}.").binary_data_size
+        if size is not msgspec.UNSET:
+            if size > len(binary) - offset:
+                allowed = "the bytes of the tensor, all of them behind the JSON"
+                path = f"{where}.parameters.binary_data_size"
+                raise refused(path, "does not fit", allowed, shown(size))
+            found[one.name] = _binary_values(one, binary[offset : offset + size])
+            offset += size
+        elif one.data is msgspec.UNSET:
+            raise refused(f"{where}.data", "is missing", "values, in row-major order")
+        else:
+            found[one.name] = memoryview(one.data)
+    if offset != len(binary):
+        what = "has other binary data than its tensors"
+        raise refused("the body", what, f"{offset} bytes", f"{len(binary)} bytes")
+    return found
 
 
-def _flat(given: Any, where: str) -> Any:
+def _check_size(tensor: _Tensor, found: int) -> None:
+    if found != math.prod(tensor.shape):
+        allowed = f"{math.prod(tensor.shape)}, as the shape says"
+        raise refused(f"inputs.{tensor.name}.data", "has another size", allowed, str(found))
+
+
+def _flat(given: Text | Values) -> Text | Values:
     """The values of a tensor of one value a row, each of which may stand in a list of its own."""
-    if isinstance(given, memoryview) and documents.first_of(given) == b"[":
-        try:
-            return [one for piece in pieces(given, LISTS) for (one,) in _decode_lists(piece)]
-        except (msgspec.MsgspecError, ValueError):
-            raise refused(f"{where}.data", "is no list of values", "one value a row") from None
+    if isinstance(given, Text) and first_of(given) == b"[":
+        return [
+            one for piece in pieces(given, LISTS) for row in _decode_lists(piece) for one in row
+        ]
     return given
 
 
-_decode_lists = msgspec.json.Decoder(list[list[Any]]).decode
-_decode_numbers = msgspec.json.Decoder(list[float]).decode
-_decode_rows = msgspec.json.Decoder(list[list[float]]).decode
-
-
-def _matrix_rows(codec: Codec, where: str, tensor: Tensor) -> Rows:
+def _matrix(tensor: _Tensor, given: Text | Values) -> Matrix:
     """Rows by features, which only numbers can be given as."""
-    given: Any = tensor.values
+    where = f"inputs.{tensor.name}"
     if tensor.datatype in {"BYTES", "BOOL"}:
         raise refused(f"{where}.datatype", "is no number", ", ".join(ELEMENT_TYPES))
-    if isinstance(given, memoryview):
-        is_nested = documents.first_of(given) == b"["
+    parts: list[Any] = [given]
+    if isinstance(given, Text):
+        is_nested = first_of(given) == b"["
         boundary, decode = (LISTS, _decode_rows) if is_nested else (VALUES, _decode_numbers)
         try:
             parts = [np.array(decode(one), np.float64).ravel() for one in pieces(given, boundary)]
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        except (*REFUSALS, ValueError) as error:
             raise refused(f"{where}.data", f"is no list of numbers: {error}", "numbers") from None
-        given = np.concatenate(parts)
-    _check_size(where, len(given), math.prod(tensor.shape))
-    matrix = np.asarray(given, np.float64).reshape(tensor.shape)
-    faults = Faults()
-
-    def parts_of(start: int) -> Columns:
-        part = matrix[start : start + _ROWS_A_PART]
-        columns = dict(zip(codec.names, part.T.tolist(), strict=True))
-        return codec.fit(
-            columns, len(part), lambda name, row: f"inputs[{start + row}].{name}", faults
-        )
-
-    rows = codec.rows(map(parts_of, range(0, len(matrix), _ROWS_A_PART)))
-    faults.raise_if_any()
-    return rows
+    numbers = np.concatenate(parts, dtype=np.float64)
+    _check_size(tensor, len(numbers))
+    return numbers.reshape(tensor.shape)
 
 
-def _binary_values(datatype: str, where: str, data: memoryview) -> list[Any]:
-    if datatype == "BYTES":
+def _binary_values(tensor: _Tensor, data: memoryview) -> Values:
+    where = f"inputs.{tensor.name}"
+    values: Values
+    if tensor.datatype == "BYTES":
         try:
-            values: list[Any] = list(_texts(data))
+            values = list(_texts(data))
         except (struct.error, ValueError):
             allowed = "each text as UTF-8 behind its length, four little-endian bytes"
             raise refused(where, "is no binary data of BYTES", allowed) from None
     else:
-        element = np.dtype(ELEMENT_TYPES[datatype])
+        element = np.dtype(ELEMENT_TYPES[tensor.datatype])
         if len(data) % element.itemsize:
             raise refused(where, "is cut off", f"a multiple of {element.itemsize} bytes")
-        if datatype == "BOOL" and any(one > 1 for one in data):
-            raise refused(where, "is no binary data of BOOL", "one byte each, 0 or 1")
-        values = np.frombuffer(data, element).tolist()
+        values = np.frombuffer(data, element)
+    _check_size(tensor, len(values))
     return values
 
 
@@ -415,44 +384,44 @@ def _texts(data: memoryview) -> Iterator[str]:
         yield bytes(data[start:offset]).decode()
 
 
-def _write(name: str, wanted: Sequence[tuple[TensorMetadata, bool]], answered: Answered) -> Answer:
-    served = answered.question.served
+def _write(name: str, wanted: Sequence[tuple[dict[str, Any], bool]], answered: Answered) -> Answer:
+    served, count = answered.question.served, answered.question.rows.count
     tensors, parts = [], []
     for kind, is_binary in wanted:
-        shape = [answered.question.rows.count, *kind.shape[1:]]
-        tensor: dict[str, Any] = {"name": kind.name, "datatype": kind.datatype, "shape": shape}
+        tensor = kind | {"shape": [count, *kind["shape"][1:]]}
         values = _output(kind, answered)
         if is_binary:
-            parts.append(_packed(kind.datatype, values))
+            parts.append(_packed(kind["datatype"], values))
             tensor["parameters"] = {"binary_data_size": len(parts[-1])}
         else:
             tensor["data"] = values
         tensors.append(tensor)
-    document = {
-        "model_name": served.contract.name,
-        "model_version": str(served.manifest.version),
-        "id": name or answered.prediction_id,
-        "parameters": {
-            "prediction_id": answered.prediction_id,
-            "release": served.manifest.release,
-        },
-        "outputs": tensors,
-    }
-    head = encode(document)
+    head = encode(
+        {
+            "model_name": served.contract.name,
+            "model_version": str(served.manifest.version),
+            "id": name or answered.prediction_id,
+            "parameters": {
+                "prediction_id": answered.prediction_id,
+                "release": served.manifest.release,
+            },
+            "outputs": tensors,
+        }
+    )
     if not parts:
         return Answer(head)
     length = (_HEADER_LENGTH, b"%d" % len(head))
     return Answer(b"".join((head, *parts)), _OCTETS.encode(), headers=(length,))
 
 
-def _output(kind: TensorMetadata, answered: Answered) -> list[Any]:
+def _output(kind: dict[str, Any], answered: Answered) -> list[Any]:
     target, predictions = answered.question.served.contract.target, answered.predictions
-    if kind.name == PROBABILITY_OUTPUT and predictions.probabilities is not None:
+    if kind["name"] == PROBABILITY_OUTPUT and predictions.probabilities is not None:
         numbers: list[Any] = predictions.probabilities.ravel().tolist()
         return numbers
-    texts = target.labels if kind.name == "label" else target.values
+    texts = target.labels if kind["name"] == "label" else target.values
     codes: list[Any] = predictions.values.tolist()
-    return [texts[code] for code in codes] if kind.datatype == "BYTES" else codes
+    return [texts[code] for code in codes] if kind["datatype"] == "BYTES" else codes
 
 
 def _packed(datatype: str, values: list[Any]) -> bytes:
@@ -464,17 +433,22 @@ def _packed(datatype: str, values: list[Any]) -> bytes:
 
 def operations(served: Served) -> dict[str, Schema]:
     """What the document says of inference, for a release; the protocol itself says more."""
-    given = example_row(served.contract)
     tensors = [
-        {"name": name, "shape": [1], "datatype": datatype_of(one), "data": [given[name]]}
-        for name, one in served.contract.features.items()
+        {"name": name, "shape": [1], "datatype": datatype_of(one), "data": [value]}
+        for (name, one), value in zip(
+            served.contract.features.items(), example_row(served.contract).values(), strict=True
+        )
     ]
-    tensor_lists = {"type": "array", "items": {"type": "object"}, "minItems": 1}
-    schema = {"type": "object", "properties": {"inputs": tensor_lists}, "required": ["inputs"]}
-    outputs = {"type": "object", "properties": {"outputs": tensor_lists}, "required": ["outputs"]}
-    request = json_request(schema, a_tensor_for_each_feature={"inputs": tensors})
-    length = "The bytes of the JSON, where binary data follows it"
-    answer = json_answer("The outputs", outputs, Inference_Header_Content_Length=length)
+    inputs, outputs = ({one: {"type": "array", "minItems": 1}} for one in ("inputs", "outputs"))
+    request = json_request(
+        {"type": "object", "properties": inputs, "required": ["inputs"]},
+        a_tensor_for_each_feature={"inputs": tensors},
+    )
+    answer = json_answer(
+        "The outputs",
+        {"type": "object", "properties": outputs, "required": ["outputs"]},
+        Inference_Header_Content_Length="The bytes of the JSON, where binary data follows it",
+    )
     for one in (request["requestBody"], answer):
         one["content"][_OCTETS] = {"schema": {"type": "string", "format": "binary"}}
     return {one.path: {"request": request, "answer": answer} for one in INFER}

@@ -25,41 +25,37 @@ if TYPE_CHECKING:
 Schema = dict[str, Any]
 
 _TEXT: Schema = {"type": "string"}
-_COMPONENTS: dict[str, Schema] = {
-    "Problem": {
-        "description": "Why a request was not answered (RFC 9457).",
+
+
+def object_of(properties: dict[str, Schema], required: list[str] | None = None) -> Schema:
+    """An object without other fields."""
+    return {
         "type": "object",
-        "properties": {
-            "type": _TEXT,
-            "title": _TEXT,
+        "properties": properties,
+        "required": list(properties) if required is None else required,
+        "additionalProperties": False,
+    }
+
+
+_COMPONENTS = {
+    "Problem": object_of(
+        dict.fromkeys(("type", "title", "detail"), _TEXT)
+        | {
             "status": {"type": "integer"},
-            "detail": _TEXT,
             "errors": {"type": "array", "items": {"$ref": "#/components/schemas/FieldError"}},
         },
-        "required": ["type", "title", "status", "detail"],
-    },
-    "FieldError": {
-        "type": "object",
-        "properties": {
+        ["type", "title", "status", "detail"],
+    ),
+    "FieldError": object_of(
+        {
             "path": _TEXT | {"description": "Where it stands in the request"},
             "message": _TEXT | {"description": "What is wrong"},
             "given": {"type": ["string", "null"], "description": "The value, shortened"},
             "allowed": _TEXT | {"description": "What would be right"},
-        },
-        "required": ["path", "message", "given", "allowed"],
-    },
-    "MlflowError": {
-        "description": "Why a request was not answered, as MLflow words it.",
-        "type": "object",
-        "properties": {"error_code": _TEXT, "message": _TEXT},
-        "required": ["error_code", "message"],
-    },
-    "InferenceError": {
-        "description": "Why a request was not answered, as the Open Inference Protocol words it.",
-        "type": "object",
-        "properties": {"error": _TEXT},
-        "required": ["error"],
-    },
+        }
+    ),
+    "MlflowError": object_of({"error_code": _TEXT, "message": _TEXT}),
+    "InferenceError": object_of({"error": _TEXT}),
 }
 
 
@@ -143,16 +139,6 @@ def columns_of(row: Schema) -> Schema:
         for name, one in row["properties"].items()
     }
     return row | {"properties": lists, "description": "Lists of one length, one value a row"}
-
-
-def object_of(properties: dict[str, Schema], required: list[str] | None = None) -> Schema:
-    """An object without other fields."""
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties) if required is None else required,
-        "additionalProperties": False,
-    }
 
 
 def prediction_schemas(served: "Served") -> dict[str, Schema]:

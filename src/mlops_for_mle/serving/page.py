@@ -3,9 +3,7 @@
 Swagger UI comes from the Python package ``fastapi-offline``, used for nothing but its files.
 """
 
-import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -20,6 +18,8 @@ from mlops_for_mle.serving.openapi import problems
 from mlops_for_mle.serving.predict import served_by
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from mlops_for_mle.contract import Contract
 
 FOLDER = Path(__file__).resolve().parent / "page"
@@ -34,12 +34,19 @@ DOCS_POLICY = POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inlin
 
 _STEP_SECONDS, _SPAN_SECONDS, _FRESH_SECONDS = 5, 300, 1.0
 _INTERVALS = """
-SELECT floor(extract(epoch FROM created_at) / :step)::bigint * :step AS start,
-    CASE WHEN :has_classes THEN prediction END AS value, count(*) AS count,
-    sum(prediction::numeric) AS total, min(prediction) AS minimum, max(prediction) AS maximum
-FROM predictions
-WHERE contract = :contract AND created_at >= now() - make_interval(secs => :span)
-GROUP BY 1, 2 ORDER BY 1
+SELECT start, jsonb_object_agg(class, count) AS counts,
+    CASE WHEN :has_classes THEN 0 ELSE sum(total) END AS total,
+    CASE WHEN NOT :has_classes THEN min(least) END AS minimum,
+    CASE WHEN NOT :has_classes THEN max(most) END AS maximum
+FROM (
+    SELECT floor(extract(epoch FROM created_at) / :step)::bigint * :step AS start,
+        CASE WHEN :has_classes THEN prediction::bigint::text ELSE '' END AS class,
+        count(*) AS count, sum(prediction::numeric) AS total, min(prediction) AS least,
+        max(prediction) AS most
+    FROM predictions
+    WHERE contract = :contract AND created_at >= now() - make_interval(secs => :span)
+    GROUP BY 1, 2
+) AS classes GROUP BY start ORDER BY start
 """
 _NEWEST = """
 SELECT prediction_id, extract(epoch FROM created_at)::float8 AS answered_at, prediction AS value,
@@ -68,9 +75,7 @@ class PredictionInterval(BaseModel):
     Attributes:
         start: Seconds since 1970, UTC.
         counts: How many by class value; a regression has the one key ``""``.
-        total: The sum of a regression's answers.
-        minimum: The least of them.
-        maximum: The largest of them.
+        total: The sum of a regression's answers; ``minimum`` and ``maximum`` are of these, too.
     """
 
     start: int
@@ -94,22 +99,17 @@ def router(services: Services) -> APIRouter:
     found = APIRouter()
     page = _Files(POLICY, directory=FOLDER)
     docs = _Files(DOCS_POLICY, directory=FOLDER / "docs", packages=[("fastapi_offline", "static")])
-    recent = _Recent(services)
+    database, lock = services.database.own, Lock()
+    known: tuple[float, LatestPredictions] | None = None
 
     @found.get("/", include_in_schema=False)
-    async def start(request: Request) -> Response:
-        return await page.get_response("index.html", request.scope)
-
     @found.get("/page/{name}", include_in_schema=False)
-    async def file(name: str, request: Request) -> Response:
+    async def page_file(request: Request, name: str = "index.html") -> Response:
         return await page.get_response(name, request.scope)
 
     @found.get("/docs", include_in_schema=False)
-    async def documentation(request: Request) -> Response:
-        return await docs.get_response("index.html", request.scope)
-
     @found.get("/docs/{name}", include_in_schema=False)
-    async def documentation_file(name: str, request: Request) -> Response:
+    async def docs_file(request: Request, name: str = "index.html") -> Response:
         return await docs.get_response(name, request.scope)
 
     @found.get(
@@ -118,9 +118,16 @@ def router(services: Services) -> APIRouter:
         summary="What was predicted in the last minutes",
         responses=problems({"503": "No release is loaded, or the database does not answer"}),
     )
-    @services.database.own.endpoint
+    @database.endpoint
     def latest() -> LatestPredictions:
-        return recent.read()
+        nonlocal known
+        # Once a second for all who look at the page.
+        with lock:
+            if known is None or time.monotonic() - known[0] > _FRESH_SECONDS:
+                contract = served_by(services).contract
+                with database.begin() as connection:
+                    known = (time.monotonic(), _read(connection, contract))
+            return known[1]
 
     return found
 
@@ -138,47 +145,20 @@ class _Files(StaticFiles):
         return response
 
 
-class _Recent:
-    """Reads the prediction log, once a second for all who look at the page."""
+def _read(connection: "Connection", contract: "Contract") -> LatestPredictions:
+    from sqlalchemy import text
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
-        self._lock = Lock()
-        self._known: tuple[float, LatestPredictions] | None = None
-
-    def read(self) -> LatestPredictions:
-        with self._lock:
-            if self._known is None or time.monotonic() - self._known[0] > _FRESH_SECONDS:
-                contract = served_by(self._services).contract
-                self._known = (time.monotonic(), self._look(contract))
-            return self._known[1]
-
-    def _look(self, contract: "Contract") -> LatestPredictions:
-        from sqlalchemy import text
-
-        has_classes = bool(contract.target.classes)
-        with self._services.database.begin() as connection:
-            given = {"contract": contract.name, "step": _STEP_SECONDS, "span": _SPAN_SECONDS}
-            counted = connection.execute(text(_INTERVALS), given | {"has_classes": has_classes})
-            intervals = _intervals(counted.all(), has_classes=has_classes)
-            newest = connection.execute(text(_NEWEST), {"contract": contract.name})
-            predictions = [Prediction.model_validate(dict(row)) for row in newest.mappings()]
-        return LatestPredictions(
-            now=time.time(),
-            interval_seconds=_STEP_SECONDS,
-            intervals=intervals,
-            predictions=predictions,
-        )
-
-
-def _intervals(rows: Sequence[Any], *, has_classes: bool) -> list[PredictionInterval]:
-    found: dict[int, PredictionInterval] = {}
-    for start, value, count, total, minimum, maximum in rows:
-        one = found.setdefault(start, PredictionInterval(start=start, counts={}))
-        one.counts["" if value is None else str(int(value))] = count
-        if not has_classes:
-            # A sum may be larger than any float.
-            largest = sys.float_info.max
-            one.total = float(min(max(total, -largest), largest))
-            one.minimum, one.maximum = minimum, maximum
-    return list(found.values())
+    given = {"contract": contract.name, "has_classes": bool(contract.target.classes)}
+    given |= {"step": _STEP_SECONDS, "span": _SPAN_SECONDS}
+    intervals, newest = (
+        [dict(row) for row in connection.execute(text(one), given).mappings()]
+        for one in (_INTERVALS, _NEWEST)
+    )
+    return LatestPredictions.model_validate(
+        {
+            "now": time.time(),
+            "interval_seconds": _STEP_SECONDS,
+            "intervals": intervals,
+            "predictions": newest,
+        }
+    )

@@ -6,6 +6,7 @@ little more than one: it predicts, writes the answers and keeps them, all or non
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from http import HTTPStatus
@@ -27,7 +28,6 @@ from mlops_for_mle.serving.context import (
     timed_out,
     work,
 )
-from mlops_for_mle.serving.documents import REFUSALS, json_text
 from mlops_for_mle.serving.errors import ProblemError, not_ready, refused
 from mlops_for_mle.serving.openapi import (
     Schema,
@@ -72,15 +72,7 @@ logger = logging.getLogger(__name__)
 
 
 class Question(NamedTuple):
-    """Rows that wait for their answers.
-
-    Attributes:
-        served: The release that answers.
-        rows: What fits its contract.
-        request: Who asks.
-        write: Makes the answer.
-        is_kept: Whether it is logged and counted.
-    """
+    """Rows that wait for the answers of one release; ``write`` makes the answer of a request."""
 
     served: Served
     rows: Rows
@@ -113,7 +105,10 @@ class Answered(NamedTuple):
 
 
 class HotRoute(NamedTuple):
-    """A route that predicts: its path, and what reads a question out of a request."""
+    """A route that predicts: its path, and what reads a question out of a request.
+
+    ``read`` raises ProblemError for what it cannot read.
+    """
 
     path: str
     read: Callable[[Services, Request], Question]
@@ -129,20 +124,6 @@ def served_by(services: Services) -> Served:
     if served is None:
         raise not_ready(services.releases.obstacle())
     return served
-
-
-def ask(services: Services, route: HotRoute, request: Request) -> Question:
-    """Read a question.
-
-    Raises:
-        ProblemError: It cannot be read.
-    """
-    try:
-        return route.read(services, request)
-    except REFUSALS:
-        # Something within is no text, or nested too deeply, which its raw form did not show.
-        json_text(request.body)
-        raise
 
 
 def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
@@ -186,6 +167,9 @@ def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
 def router(services: Services) -> fastapi.APIRouter:
     """The routes."""
     found = fastapi.APIRouter(tags=["prediction"])
+    failures = problems(
+        FAILURES | {"422": "A row does not fit the contract; names every field that is wrong"}
+    )
     add_hot_route(
         found,
         services,
@@ -193,9 +177,7 @@ def router(services: Services) -> fastapi.APIRouter:
         summary="Predict one row or many",
         description=_DESCRIPTION,
         operation_id="predict",
-        responses=problems(
-            FAILURES | {"422": "A row does not fit the contract; names every field that is wrong"}
-        ),
+        responses=failures,
     )
     add_hot_route(
         found,
@@ -205,7 +187,7 @@ def router(services: Services) -> fastapi.APIRouter:
         description="For a form that predicts while somebody types: neither logged nor counted as "
         "a prediction, and without a prediction_id.",
         operation_id="preview",
-        responses=problems(FAILURES | {"422": "The row does not fit the contract"}),
+        responses=failures,
     )
     return found
 
@@ -242,7 +224,7 @@ def answer_one(services: Services, route: HotRoute, request: Request) -> Answer:
     Raises:
         ProblemError: It cannot be answered.
     """
-    return answer(services, [ask(services, route, request)])[0]
+    return answer(services, [route.read(services, request)])[0]
 
 
 def response(answer: Answer) -> fastapi.Response:
@@ -284,17 +266,15 @@ PREVIEW = HotRoute("/predict/preview", _read_preview)
 
 
 def _predict(served: Served, matrix: np.ndarray) -> Predictions:
-    parts = [
-        served.predictor.predict(matrix[start : start + _ROWS_AT_ONCE])
-        for start in range(0, len(matrix), _ROWS_AT_ONCE)
-    ]
+    starts = range(0, len(matrix), _ROWS_AT_ONCE)
+    parts = [served.predictor.predict(matrix[at : at + _ROWS_AT_ONCE]) for at in starts]
     found = parts[0]
     if len(parts) > 1:
-        chances = [one.probabilities for one in parts if one.probabilities is not None]
-        values = np.concatenate([one.values for one in parts])
-        found = Predictions(values, np.concatenate(chances) if chances else None)
+        values, chances = zip(*parts, strict=True)
+        by_class = None if found.probabilities is None else np.concatenate(chances)
+        found = Predictions(np.concatenate(values), by_class)
     numbers = found.values if found.probabilities is None else found.probabilities
-    if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
+    if not np.isfinite(numbers).all():
         raise refused("", "the model has no finite answer", "values it was trained on")
     return found
 
@@ -306,22 +286,19 @@ def _counts(served: Served, predictions: Predictions) -> dict[int | None, int]:
         ProblemError: 500, one is none of the contract's; a model of more classes passes every
             check when its example shows none of the others.
     """
-    values, labels = predictions.values, served.contract.target.labels
+    labels = served.contract.target.labels
     if not labels:
-        return {None: len(values)}
-    if len(values) == 1:
-        counts: dict[int | None, int] = {int(values.item()): 1}
-    else:
-        found, numbers = np.unique(values, return_counts=True)
-        counts = dict(zip(found.tolist(), numbers.tolist(), strict=True))
-    for value in counts:
-        if value not in labels:
-            detail = (
-                f"Release {served.manifest.release} predicted {value}, which is none of the "
-                f"classes of contract {served.contract.name}"
-            )
-            _complain(detail)
-            raise ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, detail)
+        return {None: len(predictions.values)}
+    codes = predictions.values.tolist()
+    counts: dict[int | None, int] = {codes[0]: 1} if len(codes) == 1 else dict(Counter(codes))
+    unknown = next((one for one in counts if one not in labels), None)
+    if unknown is not None:
+        detail = (
+            f"Release {served.manifest.release} predicted {unknown}, which is none of the classes "
+            f"of contract {served.contract.name}"
+        )
+        _complain(detail)
+        raise ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, detail)
     return counts
 
 
@@ -337,28 +314,23 @@ def operations(served: Served) -> dict[str, Schema]:
     release = {"model_version": {"type": "integer"}, "release": {"type": "string"}}
     of_row = prediction_schemas(served)
     preview, one = object_of(of_row | release), object_of(of_row | _PREDICTION_ID | release)
-    lists = columns_of(object_of(of_row))["properties"]
-    if "probabilities" in lists:
-        lists["probabilities"] = columns_of(of_row["probabilities"])
-    columns = {COLUMNS_KEY: object_of(lists)}
-    forms = [row, {"type": "array", "items": row, "minItems": 1}]
-    answers = [one, {"type": "array", "items": one}]
+    rows = [row, {"type": "array", "items": row, "minItems": 1}]
+    columns = object_of({COLUMNS_KEY: {"type": "object"}} | _PREDICTION_ID | release)
     given = example_row(served.contract)
     return {
         PREVIEW.path: {
-            "request": json_request(row),
+            "request": json_request(row, one_row=given),
             "answer": json_answer("The prediction", preview),
         },
         PREDICT.path: {
             "request": json_request(
-                {"oneOf": [*forms, object_of({COLUMNS_KEY: columns_of(row)})]},
+                {"oneOf": [*rows, object_of({COLUMNS_KEY: columns_of(row)})]},
                 one_row=given,
                 a_list_of_rows=[given, given],
                 columns={COLUMNS_KEY: {name: [value] for name, value in given.items()}},
             ),
             "answer": json_answer(
-                "The predictions",
-                {"oneOf": [*answers, object_of(columns | _PREDICTION_ID | release)]},
+                "The predictions", {"oneOf": [one, {"type": "array", "items": one}, columns]}
             ),
         },
     }

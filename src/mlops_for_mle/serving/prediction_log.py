@@ -16,12 +16,11 @@ import re
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 import msgspec
@@ -30,17 +29,25 @@ from mlops_for_mle.errors import UserError
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.serving.codec import Form
 from mlops_for_mle.serving.context import REQUEST_ID
-from mlops_for_mle.serving.database import own_connection, reason_of
+from mlops_for_mle.serving.database import reason_of, transaction
 from mlops_for_mle.serving.errors import not_ready
 from mlops_for_mle.serving.settings import ServingSettings
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Connection  # noqa: N812  (a class of C code)
-
     from mlops_for_mle.serving.predict import Answered
 
+COUNTED = {
+    "recorded": "Rows that were spooled.",
+    "shipped": "Rows that were written to the database, those of ended processes included.",
+    "refused": "Requests that were answered with 503 because the spool was full.",
+    "dropped": "Rows that were answered and not kept because the spool was full.",
+    "damaged": "Lines that were set aside: they cannot be read, or the database refuses them.",
+    "torn": "Last lines of killed processes, which were not answered.",
+}
+"""What a log counts."""
+
 _STAGE = """
-CREATE TEMPORARY TABLE staged (
+CREATE TEMPORARY TABLE IF NOT EXISTS staged (
     contract text, release text, model_version integer, prediction_id text, microseconds bigint,
     latency_ms real, request_id text, predictions float8[], label text, labels jsonb, form text,
     features jsonb, probabilities text
@@ -82,13 +89,10 @@ ON CONFLICT (prediction_id) DO NOTHING
 """
 
 _SEGMENT_BYTES = 8 * 1024 * 1024
-_BATCH_BYTES = 1024 * 1024
-_JOINED_BYTES = 64 * 1024
-_LINES_A_PIECE = 200
+_BATCH_BYTES = 256 * 1024
 _STATEMENT_SECONDS, _BYTES_A_SECOND = 30, 100_000
 _LONGEST_RETRY_SECONDS = 4.0
 _REST_TO_WORK, _LONGEST_WORK_SECONDS, _QUIET_SECONDS = 3.0, 0.25, 0.1
-_COMPLAINT_SECONDS = 60.0
 # Errors of the data, by the classes of their SQLSTATE; all others are the database's.
 _DATA_FAULTS = ("22", "23", "54")
 _LINE = re.compile(rb"[0-9a-f]{8}\t[a-z]")
@@ -99,53 +103,35 @@ _sync_file: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Counts:
-    """What the prediction log of this process has done.
+class PredictionLog:
+    """Keeps every answered prediction until the table ``predictions`` has it, exactly once.
 
     Attributes:
-        recorded: Rows that were spooled.
-        shipped: Rows that were written to the database, those of ended processes included.
-        refused: Requests that were answered with 503 because the spool was full.
-        dropped: Rows that were answered but not kept because the spool was full.
-        damaged: Lines that were set aside, because they cannot be read or the database refuses.
-        torn: Last lines of killed processes that were not written to their end, nor answered.
+        root: The spool folder.
+        max_bytes: The most that it may hold.
+        stored_bytes: What all processes have in it, as far as this one knows.
+        counts: What this process has done, see ``COUNTED``.
+        database_error: Why nothing is shipped; None when all is well.
+        answered_at: When something was kept last, by the monotonic clock.
+        stopping: Set when the process ends.
     """
 
-    recorded: int = 0
-    shipped: int = 0
-    refused: int = 0
-    dropped: int = 0
-    damaged: int = 0
-    torn: int = 0
-
-
-class PredictionLog:
-    """Keeps every answered prediction until the table ``predictions`` has it, exactly once."""
-
     def __init__(self, settings: ServingSettings) -> None:
-        """Prepare; nothing is written before ``start``."""
         self._settings = settings
         self.root, self.max_bytes = settings.spool, settings.spool_max_bytes
-        self.counts = Counts()
+        self.stored_bytes = 0
+        self.counts = SimpleNamespace(**dict.fromkeys(COUNTED, 0))
         self.database_error: str | None = None
         self.answered_at = 0.0
-        self._segment_bytes = max(4096, min(_SEGMENT_BYTES, self.max_bytes // 8))
-        # For what is written to, since several threads answer.
-        self._lock = threading.Lock()
+        self.stopping = threading.Event()
+        # For the segment that is written to, since several threads answer.
+        self._lock = threading.RLock()
         self._descriptor: int | None = None
-        self._unsynced: list[int] = []
-        self._size = self._found = self._added = 0
+        self._size = 0
         self._has_failed = False
-        self._complained_at = -_COMPLAINT_SECONDS
+        self._has_complained = False
         self._heads: dict[str, _Head] = {}
         self._threads: list[threading.Thread] = []
-        self.stopping = threading.Event()
-
-    @property
-    def stored_bytes(self) -> int:
-        """The size of all processes' segments, as far as this one knows."""
-        return self._found + self._added
 
     @property
     def is_full(self) -> bool:
@@ -167,12 +153,11 @@ class PredictionLog:
             return
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            self.look_around(probe=True)
+            self._has_failed = True
+            self.look_around()
         except OSError as error:
             raise UserError(f"MLOPS_SPOOL: the spool cannot be written: {error}") from error
-        tasks = [Shipper(self, self._settings.ship_seconds, self._settings.retry_seconds).run]
-        if self._settings.spool_sync == "every_second":
-            tasks.append(self._sync_until_stopped)
+        tasks = (_Shipper(self, self._settings).run, self._look_after_segments)
         self._threads = [threading.Thread(target=one, daemon=True) for one in tasks]
         for thread in self._threads:
             thread.start()
@@ -194,160 +179,123 @@ class PredictionLog:
         """
         rows = sum(one.question.rows.count for one in answered)
         try:
-            self._append([part for one in answered for part in self._line(one)])
+            self._append(b"".join(map(self._line, answered)))
         except OSError as error:
             self._not_kept(len(answered), rows, str(error))
         else:
-            self.answered_at = time.monotonic()
+            self.answered_at, self._has_complained = time.monotonic(), False
             self.counts.recorded += rows
 
     def end_segment(self) -> None:
         """Let what was written be shipped."""
         with self._lock:
-            self._end_segment()
+            descriptor, self._descriptor, self._size = self._descriptor, None, 0
+        if descriptor is not None:
+            os.close(descriptor)
 
-    def look_around(self, *, probe: bool = False) -> None:
+    def look_around(self) -> None:
         """See how much all have stored, and whether a disk that failed takes something again."""
         with self._lock:
-            self._added = self._found = 0
+            self.stored_bytes = 0
             for path in self.root.glob("*.log"):
                 with suppress(FileNotFoundError):
-                    self._found += path.stat().st_size
-        if probe or self._has_failed:
-            place = self.root / f"probe-{uuid4().hex}"
+                    self.stored_bytes += path.stat().st_size
+        if self._has_failed:
+            probe = self.root / f"probe-{uuid4().hex}"
             try:
-                place.write_bytes(bytes(8192))
+                probe.write_bytes(bytes(8192))
                 self._has_failed = False
             finally:
-                place.unlink(missing_ok=True)
+                probe.unlink(missing_ok=True)
 
-    def _append(self, parts: list[bytes]) -> None:
-        """Write whole lines: all of them or none.
-
-        Raises:
-            OSError: The bound is reached, or the disk takes no more.
-        """
-        size = sum(map(len, parts))
-        if size <= _JOINED_BYTES:
-            parts = [b"".join(parts)]
+    def _append(self, lines: bytes) -> None:
+        """Write whole lines: all of them or none."""
         with self._lock:
-            if self.stored_bytes + size > self.max_bytes:
+            if self.stored_bytes + len(lines) > self.max_bytes:
                 raise OSError(
                     f"it holds {self.stored_bytes} of at most {self.max_bytes} bytes that were "
                     "not shipped to the database (MLOPS_SPOOL_MAX_BYTES)"
                 )
             try:
-                if self._size >= self._segment_bytes:
-                    self._end_segment()
-                self._write(self._begin_segment(), parts, size)
+                if self._descriptor is None:
+                    self._descriptor = self._begin_segment()
+                rest = memoryview(lines)
+                while rest:
+                    rest = rest[os.write(self._descriptor, rest) :]
+                if self._settings.spool_sync == "always":
+                    _sync_file(self._descriptor)
             except OSError:
                 self._has_failed = True
+                # Take back a part of a line; where even that fails, nothing may follow it.
+                try:
+                    os.ftruncate(self._descriptor or -1, self._size)
+                except OSError:
+                    self.end_segment()
                 raise
             self._has_failed = False
+            self._size += len(lines)
+            self.stored_bytes += len(lines)
 
     def _begin_segment(self) -> int:
-        while self._descriptor is None:
+        while True:
             name = f"{time.time_ns():020d}-{os.getpid()}-{uuid4().hex[:8]}.log"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
             descriptor = os.open(self.root / name, flags, 0o600)
             # Another process may take the file for a dead one's before it is locked.
             if _is_locked(descriptor) and os.fstat(descriptor).st_nlink:
-                self._descriptor = descriptor
-            else:
-                os.close(descriptor)
-        return self._descriptor
-
-    def _write(self, descriptor: int, parts: list[bytes], size: int) -> None:
-        try:
-            for part in parts:
-                written = os.write(descriptor, part)
-                while written < len(part):
-                    written += os.write(descriptor, memoryview(part)[written:])
-            if self._settings.spool_sync == "always":
-                _sync_file(descriptor)
-        except OSError:
-            # Take back a part of a line; where even that fails, nothing may follow it.
-            try:
-                os.ftruncate(descriptor, self._size)
-            except OSError:
-                self._end_segment()
-            raise
-        self._size += size
-        self._added += size
-
-    def _end_segment(self) -> None:
-        descriptor, self._descriptor = self._descriptor, None
-        self._size = 0
-        if descriptor is None:
-            return
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-        if self._settings.spool_sync == "every_second":
-            self._unsynced.append(descriptor)
-        else:
+                return descriptor
             os.close(descriptor)
 
-    def _sync_until_stopped(self) -> None:
-        is_last = False
-        while not is_last:
-            is_last = self.stopping.wait(1.0)
-            with self._lock:
-                ended, self._unsynced = self._unsynced, []
-                current = [] if self._descriptor is None else [os.dup(self._descriptor)]
-            for descriptor in (*ended, *current):
-                try:
-                    _sync_file(descriptor)
-                except OSError:
-                    logger.exception("The prediction log cannot be synchronised with the disk")
-                os.close(descriptor)
+    def _look_after_segments(self) -> None:
+        """Each second have the disk keep what was written, and end a segment that is large."""
+        while not self.stopping.wait(1.0):
+            if self._size >= _SEGMENT_BYTES:
+                self.end_segment()
+            if self._settings.spool_sync != "every_second":
+                continue
+            try:
+                for path in self.root.glob("*.log"):
+                    with suppress(FileNotFoundError), path.open("rb") as segment:
+                        _sync_file(segment.fileno())
+            except OSError:
+                logger.exception("The prediction log cannot be synchronised with the disk")
 
-    def _line(self, answered: "Answered") -> list[bytes]:
-        """The parts of a line, which may be large."""
+    def _line(self, answered: "Answered") -> bytes:
         question = answered.question
-        rows, manifest = question.rows, question.served.manifest
+        rows, request, manifest = question.rows, question.request, question.served.manifest
         head = self._heads.get(manifest.release) or self._remember(manifest)
-        given = question.request.headers.get(REQUEST_ID)
-        name = question.request.facts.request_id
+        request_id = request.facts.request_id.encode()
         values, *chances = answered.texts
-        label, labels, probabilities = rb"\N", head.labels, [rb"\N"]
+        label, labels, probabilities = rb"\N", head.labels, rb"\N"
         if rows.form is Form.ONE:
             label, labels = head.label_of.get(values, rb"\N"), rb"\N"
             if chances:
-                probabilities = [b"{%b}" % b",".join(one[1:-1] for one in chances)]
+                probabilities = b"{%b}" % b",".join(one[1:-1] for one in chances)
         elif chances:
-            probabilities = [b"[", *chain.from_iterable((one, b",") for one in chances)]
-            probabilities[-1] = b"]"
-        parts = [
-            b"%b\t%b\t%d\t%.6g\t%b\t{%b}\t%b\t%b\t%b\t"
-            % (
-                head.text,
-                answered.prediction_id.encode(),
-                answered.answered_at // 1000,
-                answered.latency_seconds * 1000,
-                given if given == name.encode() else rb"\N",
-                values[1:-1],
-                label,
-                labels,
-                rows.form.name.encode(),
-            ),
+            probabilities = b"[%b]" % b",".join(chances)
+        line = b"%b\t%b\t%d\t%.6g\t%b\t{%b}\t%b\t%b\t%b\t%b\t%b\n" % (
+            head.text,
+            answered.prediction_id.encode(),
+            answered.answered_at // 1000,
+            answered.latency_seconds * 1000,
+            request_id if request.headers.get(REQUEST_ID) == request_id else rb"\N",
+            values[1:-1],
+            label,
+            labels,
+            rows.form.name.encode(),
             _copied(bytes(rows.text)),
-            b"\t",
-            *probabilities,
-            b"\n",
-        ]
-        checksum = 0
-        for part in parts:
-            checksum = zlib.crc32(part, checksum)
-        return [b"%08x\t" % checksum, *parts]
+            probabilities,
+        )
+        return b"%08x\t%b" % (zlib.crc32(line), line)
 
     def _remember(self, manifest: Manifest) -> "_Head":
         """Only texts are kept of a release, not the release."""
-        labels = manifest.contract.target.labels
         facts = (manifest.contract.name, manifest.release, str(manifest.version))
-        written = {str(code): label for code, label in labels.items()}
+        labels = {str(code): label for code, label in manifest.contract.target.labels.items()}
         head = self._heads[manifest.release] = _Head(
             b"\t".join(_copied(one.encode()) for one in facts),
-            {b"[%b]" % code.encode(): _copied(one.encode()) for code, one in written.items()},
-            _copied(msgspec.json.encode(written)),
+            {b"[%b]" % code.encode(): _copied(one.encode()) for code, one in labels.items()},
+            _copied(msgspec.json.encode(labels)),
         )
         return head
 
@@ -358,9 +306,8 @@ class PredictionLog:
             self.counts.refused += requests == 1
         else:
             self.counts.dropped += rows
-        now = time.monotonic()
-        if now - self._complained_at > _COMPLAINT_SECONDS:
-            self._complained_at = now
+        if not self._has_complained:
+            self._has_complained = True
             done = "refused" if is_refused else "answered without being kept"
             logger.error("Predictions are %s, the prediction log takes no more: %s", done, reason)
         if is_refused:
@@ -379,15 +326,13 @@ class _Head(NamedTuple):
     labels: bytes
 
 
-class Shipper:
+class _Shipper:
     """The thread that writes ended segments to the database."""
 
-    def __init__(self, log: PredictionLog, pause_seconds: float, retry_seconds: float) -> None:
-        """Prepare; nothing is connected before there is something to ship."""
+    def __init__(self, log: PredictionLog, settings: ServingSettings) -> None:
         self._log = log
-        self._pause = pause_seconds
-        self._longest_retry = min(retry_seconds, _LONGEST_RETRY_SECONDS)
-        self._connection: Connection | None = None
+        self._pause = settings.ship_seconds
+        self._longest_retry = min(settings.retry_seconds, _LONGEST_RETRY_SECONDS)
         self._failures = 0
 
     def run(self) -> None:
@@ -396,7 +341,6 @@ class Shipper:
         while not self._log.stopping.wait(pause):
             pause = self._round()
         self._round()
-        self._disconnect()
 
     def _round(self) -> float:
         """Ship all there is; gives the seconds until the next time."""
@@ -404,19 +348,24 @@ class Shipper:
         try:
             log.look_around()
             if log.stored_bytes:
-                connection = self._connect()
-                log.end_segment()
+                # An outage would otherwise leave a segment a round.
+                with transaction("shipper", 1, _STATEMENT_SECONDS):
+                    log.end_segment()
                 for segment in sorted(log.root.glob("*.log")):
-                    self._ship(connection, segment)
+                    self._ship(segment)
         except Exception as error:  # noqa: BLE001  (the thread outlives every failure)
-            self._disconnect()
-            return self._failed(error)
+            self._failures += 1
+            log.database_error = reason_of(error)
+            if self._failures == 1:
+                told = "The prediction log cannot be shipped, it waits in the spool: %s"
+                logger.warning(told, log.database_error)
+            return min(self._longest_retry, 0.25 * 2.0 ** min(self._failures - 1, 8))
         if self._failures:
             logger.info("The prediction log is shipped to the database again")
         self._failures, log.database_error = 0, None
         return self._pause
 
-    def _ship(self, connection: "Connection", segment: Path) -> None:
+    def _ship(self, segment: Path) -> None:
         """Write a segment and remove it, unless another process writes to it or ships it."""
         try:
             file = segment.open("rb")
@@ -425,77 +374,57 @@ class Shipper:
         with file:
             if not _is_locked(file.fileno()):
                 return
-            for lines in self._batches(file):
+            while lines := file.readlines(_BATCH_BYTES):
                 started = time.perf_counter()
-                self._insert(connection, lines)
-                self._rest(started)
+                self._insert([one for one in map(self._payload, lines) if one])
+                self._rest(time.perf_counter() - started)
             segment.unlink(missing_ok=True)
 
-    def _batches(self, file: BinaryIO) -> Iterator[list[bytes]]:
-        """The lines of a segment, in pieces that fit into a transaction."""
-        lines: list[bytes] = []
-        size, started = 0, time.perf_counter()
-        for number, line in enumerate(file, 1):
-            lines += self._payloads(line)
-            size += len(line)
-            if size >= _BATCH_BYTES:
-                yield lines
-                lines, size, started = [], 0, time.perf_counter()
-            elif number % _LINES_A_PIECE == 0:
-                self._rest(started)
-                started = time.perf_counter()
-        if lines:
-            yield lines
-
-    def _rest(self, started: float) -> None:
+    def _rest(self, worked: float) -> None:
         """Let requests come first: they need the interpreter's lock, and the same processors.
 
         A wait for the database counts as little work, and a spool that fills up ends all rests.
         """
         log = self._log
-        worked = min(time.perf_counter() - started, _LONGEST_WORK_SECONDS)
         is_busy = time.monotonic() - log.answered_at < _QUIET_SECONDS
         if is_busy and log.stored_bytes * 2 < log.max_bytes:
-            log.stopping.wait(worked * _REST_TO_WORK)
+            log.stopping.wait(min(worked, _LONGEST_WORK_SECONDS) * _REST_TO_WORK)
 
-    def _payloads(self, line: bytes) -> Iterator[bytes]:
-        """What COPY takes of a line; a flipped bit may have joined it with the next one."""
-        if _is_whole(line):
-            yield line[9:]
-            return
-        for found in _LINE.finditer(line, 1):
-            if _is_whole(line[found.start() :]):
-                yield line[found.start() + 9 :]
-                self._set_aside(line[: found.start()], "it is damaged")
-                return
+    def _payload(self, line: bytes) -> bytes:
+        """What COPY takes of a line, empty where it is damaged.
+
+        A flipped bit may have joined it with the line before.
+        """
+        for found in _LINE.finditer(line):
+            start, payload = found.start(), line[found.start() + 9 :]
+            if line[start : start + 8] == b"%08x" % zlib.crc32(payload):
+                if start:
+                    self._set_aside(line[:start], "it is damaged")
+                return payload
         if line.endswith(b"\n"):
             self._set_aside(line, "it is damaged")
         else:
             # Its writer was killed: such a request was never answered.
             self._log.counts.torn += 1
+        return b""
 
-    def _insert(self, connection: "Connection", lines: Sequence[bytes]) -> None:
+    def _insert(self, lines: Sequence[bytes]) -> None:
         """Write lines in one transaction; where one is refused, all others are still written."""
         import psycopg2
 
-        content = b"".join(lines)
-        seconds = _STATEMENT_SECONDS + len(content) // _BYTES_A_SECOND
+        if not lines:
+            return
         try:
-            with connection, connection.cursor() as cursor:
-                cursor.execute(f"SET LOCAL statement_timeout = '{seconds}s'")
-                cursor.copy_expert("COPY staged FROM STDIN", io.BytesIO(content), size=1 << 16)
-                cursor.execute(_INSERT)
-                count = cursor.rowcount
-            self._log.counts.shipped += count
+            self._log.counts.shipped += _copy(b"".join(lines))
         except psycopg2.Error as error:
             if (error.pgcode or "")[:2] not in _DATA_FAULTS:
                 raise
             if len(lines) > 1:
                 middle = len(lines) // 2
-                self._insert(connection, lines[:middle])
-                self._insert(connection, lines[middle:])
+                self._insert(lines[:middle])
+                self._insert(lines[middle:])
             elif (plain := _with_plain_numbers(lines[0])) != lines[0]:
-                self._insert(connection, [plain])
+                self._insert([plain])
             else:
                 self._set_aside(lines[0], " ".join(str(error).split()))
 
@@ -506,28 +435,23 @@ class Shipper:
         self._log.counts.damaged += 1
         logger.error("A line of the prediction log is kept in %s, since %s", kept, reason)
 
-    def _connect(self) -> "Connection":
-        if self._connection is None:
-            self._connection = own_connection(_STATEMENT_SECONDS)
-            with self._connection, self._connection.cursor() as cursor:
-                cursor.execute(_STAGE)
-        return self._connection
 
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(Exception):
-                connection.close()
-
-    def _failed(self, error: Exception) -> float:
-        self._failures += 1
-        self._log.database_error = reason_of(error)
-        if self._failures == 1:
-            logger.warning(
-                "The prediction log cannot be shipped, it waits in the spool: %s",
-                self._log.database_error,
-            )
-        return min(self._longest_retry, 0.25 * 2.0 ** min(self._failures - 1, 8))
+def _copy(content: bytes) -> int:
+    """Write lines in one transaction; gives how many rows the table did not have yet."""
+    seconds = _STATEMENT_SECONDS + len(content) // _BYTES_A_SECOND
+    with transaction("shipper", 1, _STATEMENT_SECONDS) as connection:
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{seconds}s'; {_STAGE}")
+        try:
+            cursor: Any = connection.connection.cursor()
+            cursor.copy_expert("COPY staged FROM STDIN", io.BytesIO(content), size=1 << 16)
+            cursor.execute(_INSERT)
+            count = int(cursor.rowcount)
+        except Exception:
+            # SQLAlchemy has not seen whether it is still of use.
+            connection.invalidate()
+            raise
+        connection.commit()
+    return count
 
 
 def _is_locked(descriptor: int) -> bool:
@@ -537,10 +461,6 @@ def _is_locked(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _is_whole(line: bytes) -> bool:
-    return line[8:9] == b"\t" and line[:8] == b"%08x" % zlib.crc32(line[9:])
 
 
 def _copied(text: bytes) -> bytes:

@@ -11,7 +11,7 @@ import random
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -39,8 +39,7 @@ Origin = Literal["store", "cache"]
 
 _FIRST_RETRY_SECONDS, _LONGEST_DATABASE_RETRY_SECONDS = 0.25, 5.0
 _STATEMENT_SECONDS, _PATIENCE_SECONDS = 5.0, 6.0
-_EARLIER_DEPLOYMENTS = 20
-_CACHED_RELEASES = 5
+_EARLIER_DEPLOYMENTS, _CACHED_RELEASES = 20, 5
 _POINTER = "current.json"
 
 logger = logging.getLogger(__name__)
@@ -83,15 +82,7 @@ class Served:
 
 
 class LoadFailure(Configuration):
-    """Why a deployed release is not the one in service.
-
-    Attributes:
-        deployment: The id of the row in ``deployments``.
-        release: The release that it names.
-        reason: What went wrong.
-        failed_at: When it was last tried.
-        attempts: How often it was tried.
-    """
+    """Why a deployed release is not the one in service, and when and how often it was tried."""
 
     deployment: int
     release: str
@@ -127,12 +118,6 @@ class Releases:
     """
 
     def __init__(self, settings: ServingSettings, metrics: "Metrics") -> None:
-        """Prepare; nothing is read before ``start``.
-
-        Args:
-            settings: Where releases are, and how often to look.
-            metrics: Is told of releases that took over, and of those that failed.
-        """
         self._settings, self._metrics = settings, metrics
         self._store, self._cache = ReleaseStore(settings.release_store), Cache(settings.cache)
         self._thread: threading.Thread | None = None
@@ -140,7 +125,6 @@ class Releases:
         self._status = FollowStatus()
         self._asked_at: float | None = None
         self._refusals, self._retry_at = 0, 0.0
-        self._recorded: int | None = None
         self.current: Served | None = None
 
     def start(self) -> None:
@@ -182,7 +166,7 @@ class Releases:
     def obstacle(self) -> str:
         """Why there is no release in service, as a sentence."""
         status = self.status
-        failure = status.failure.reason if status.failure else None
+        failure = status.failure and status.failure.reason
         return failure or status.database_error or status.waiting_for or "No release is loaded yet."
 
     @property
@@ -210,13 +194,18 @@ class Releases:
                 deployment = self._look()
                 if self._refusals:
                     logger.info("Deployments are followed again")
-                self._refusals = 0
+                self._refusals, pause = 0, self._settings.poll_seconds
                 self.update(database_error=None, checked_at=datetime.now(UTC))
                 if deployment is not None:
                     self._follow(deployment)
-                pause = self._settings.poll_seconds
             except Exception as error:  # noqa: BLE001  (the thread outlives every failure)
-                pause = self._refused(error)
+                self._refusals += 1
+                reason = reason_of(error)
+                if self._refusals == 1:
+                    logger.warning("Deployments cannot be followed: %s", reason)
+                self.update(database_error=reason, checked_at=datetime.now(UTC))
+                longest = min(self._settings.retry_seconds, _LONGEST_DATABASE_RETRY_SECONDS)
+                pause = _pause(self._refusals, longest)
             pause *= random.uniform(0.9, 1.1)  # noqa: S311  (spreads workers, guards nothing)
 
     @contextmanager
@@ -234,10 +223,9 @@ class Releases:
 
         from mlops_for_mle.releases import deployments
 
-        contract = self._settings.model
-        if contract is None and self.current is not None:
-            contract = self.current.contract.name
-        row, deployed = None, []
+        contract = self._settings.model or (self.current and self.current.contract.name)
+        deployed: list[str] = []
+        row = None
         with self._asking() as connection:
             # Before the first run there is no such table.
             if connection.scalar(text("SELECT to_regclass('deployments') IS NOT NULL")):
@@ -246,30 +234,24 @@ class Releases:
                     deployed = list(connection.scalars(text(names)))
                     contract = deployed[0] if len(deployed) == 1 else None
                 row = deployments.current(connection, contract) if contract else None
-        if contract:
-            self.update(contract=contract)
+        reason = None
         if row is None:
-            self._wait_for(contract, deployed)
-        return row
-
-    def _wait_for(self, contract: str | None, deployed: Sequence[str]) -> None:
-        """Say why there is nothing to follow: in every answer, and once in the log."""
-        if contract:
-            reason = (
-                f"Contract {contract} was never deployed: run `kedro run` first, with the --env "
-                "of that contract if it has one."
-            )
-        elif deployed:
-            reason = f"Several contracts are deployed: set MLOPS_MODEL to {' or '.join(deployed)}."
-        else:
             reason = "Nothing was deployed yet: run `kedro run` first."
-        if self._status.waiting_for != reason:
-            logger.warning("No deployment to follow: %s", reason)
-        self.update(waiting_for=reason)
+            if contract:
+                reason = (
+                    f"Contract {contract} was never deployed: run `kedro run` first, with the "
+                    "--env of that contract if it has one."
+                )
+            elif deployed:
+                several = " or ".join(deployed)
+                reason = f"Several contracts are deployed: set MLOPS_MODEL to {several}."
+            if self._status.waiting_for != reason:
+                logger.warning("No deployment to follow: %s", reason)
+        self.update(contract=contract or self._status.contract, waiting_for=reason)
+        return row
 
     def _follow(self, deployment: Deployment) -> None:
         """See to it that a deployment is served, unless it has just failed."""
-        self.update(waiting_for=None)
         if self.current is not None and self.current.deployment == deployment:
             self.update(failure=None)
             return
@@ -278,14 +260,15 @@ class Releases:
         if attempts and time.monotonic() < self._retry_at:
             return
         try:
-            self._serve(deployment)
+            self._load(deployment)
         except Exception as error:  # noqa: BLE001  (the old release outlives every failure)
+            self._retry_at = time.monotonic() + _pause(attempts + 1, self._settings.retry_seconds)
             failed = self._failed(deployment, error, attempts + 1)
             if self.current is None:
-                self._fall_back(deployment)
-            self._record(deployment, failed)
+                self._fall_back(deployment, failed)
 
-    def _serve(self, deployment: Deployment, failure: LoadFailure | None = None) -> None:
+    def _load(self, deployment: Deployment, failure: LoadFailure | None = None) -> None:
+        """Serve a release of the store, or its copy where the store does not answer."""
         origin: Origin = "store"
         try:
             release = self._store.fetch(deployment.contract, deployment.release)
@@ -304,39 +287,14 @@ class Releases:
 
     def _take_over(self, served: Served, failure: LoadFailure | None = None) -> None:
         self.serve(served, failure)
-        logger.info(
-            "Serving release %s (deployment %d, from the %s)",
-            served.manifest.release,
-            served.deployment.id,
-            served.origin,
-        )
-
-    def _fall_back(self, broken: Deployment) -> None:
-        """Serve the newest earlier deployment that works, while nothing else is in service."""
-        from mlops_for_mle.releases import deployments
-
-        with self._asking() as connection:
-            rows = deployments.history(
-                connection, broken.contract, limit=_EARLIER_DEPLOYMENTS, before=broken.id
-            )
-        newest: dict[str, Deployment] = {}
-        for row in rows:
-            if row.release != broken.release:
-                newest.setdefault(row.release, row)
-        for deployment in newest.values():
-            try:
-                self._serve(deployment, self._status.failure)
-            except Exception as error:  # noqa: BLE001  (the next one may work)
-                logger.warning("Release %s cannot be served either: %s", deployment.release, error)
-            else:
-                return
+        name, number = served.manifest.release, served.deployment.id
+        logger.info("Serving release %s (deployment %d, from the %s)", name, number, served.origin)
 
     def _failed(self, deployment: Deployment, error: Exception, attempts: int) -> LoadFailure:
-        reason = str(error)
-        if not isinstance(error, UserError):
-            reason = f"{type(error).__name__}: {error}"
-            logger.error("Release %s cannot be loaded", deployment.release, exc_info=error)
-        self._retry_at = time.monotonic() + _pause(attempts, self._settings.retry_seconds)
+        """Tell of a failure, and append it to the audit trail where that can be written."""
+        from mlops_for_mle.releases import deployments
+
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         failure = LoadFailure(
             deployment=deployment.id,
             release=deployment.release,
@@ -345,48 +303,41 @@ class Releases:
             attempts=attempts,
         )
         self.update(failure=failure)
-        if attempts == 1:
-            served = self.current
-            logger.error(
-                "Deployment %d cannot be served, %s: %s",
-                deployment.id,
-                f"{served.manifest.release} stays in service" if served else "nothing is served",
-                reason,
-            )
-            self._metrics.release_failed()
-        return failure
-
-    def _record(self, deployment: Deployment, failure: LoadFailure) -> None:
-        """Append a failure to the audit trail; whether that works or not, following goes on."""
-        if self._recorded == deployment.id:
-            return
-        from mlops_for_mle.releases import deployments
-
+        if attempts > 1:
+            return failure
+        served = self.current
+        stays = f"{served.manifest.release} stays in service" if served else "nothing is served"
+        known = isinstance(error, UserError)
+        logger.error(
+            "Deployment %d cannot be served, %s: %s",
+            *(deployment.id, stays, reason),
+            exc_info=None if known else error,
+        )
+        self._metrics.release_failed()
         try:
             with self._asking() as connection:
-                deployments.record_failure(connection, deployment, failure.reason)
-        except Exception as error:  # noqa: BLE001  (a login may have no right to, for example)
-            if failure.attempts == 1:
-                logger.warning(
-                    "The failure of deployment %d is not in the audit trail yet: %s",
-                    deployment.id,
-                    reason_of(error),
-                )
-        else:
-            self._recorded = deployment.id
+                deployments.record_failure(connection, deployment, reason)
+        except Exception as refusal:  # noqa: BLE001  (a login may have no right to, for example)
+            told = "The failure of deployment %d is not in the audit trail: %s"
+            logger.warning(told, deployment.id, reason_of(refusal))
+        return failure
 
-    def _refused(self, error: Exception) -> float:
-        """Note that the database does not answer; gives the seconds until the next look."""
-        self._refusals += 1
-        reason = reason_of(error)
-        if self._refusals == 1:
-            is_known = isinstance(error, UserError) or hasattr(error, "orig")
-            logger.warning(
-                "Deployments cannot be followed: %s", reason, exc_info=None if is_known else error
+    def _fall_back(self, broken: Deployment, failure: LoadFailure) -> None:
+        """Serve the newest earlier deployment that works, while nothing else is in service."""
+        from mlops_for_mle.releases import deployments
+
+        with self._asking() as connection:
+            rows = deployments.history(
+                connection, broken.contract, limit=_EARLIER_DEPLOYMENTS, before=broken.id
             )
-        self.update(database_error=reason, checked_at=datetime.now(UTC))
-        longest = min(self._settings.retry_seconds, _LONGEST_DATABASE_RETRY_SECONDS)
-        return _pause(self._refusals, longest)
+        tried = {broken.release}
+        for row in rows:
+            if self.current is None and row.release not in tried:
+                tried.add(row.release)
+                try:
+                    self._load(row, failure)
+                except Exception as error:  # noqa: BLE001  (the next one may work)
+                    logger.warning("Release %s cannot be served either: %s", row.release, error)
 
 
 def _pause(attempts: int, longest: float) -> float:
@@ -394,14 +345,9 @@ def _pause(attempts: int, longest: float) -> float:
 
 
 class Cache:
-    """A release store in a local folder, with a pointer to the deployment that was served last.
-
-    Attributes:
-        store: The releases that are kept.
-    """
+    """A release store in a local folder, with a pointer to the deployment that was served last."""
 
     def __init__(self, folder: Path) -> None:
-        """Name the folder; it is made when something is kept."""
         self._folder = folder
         self.store = ReleaseStore(str(folder))
 
@@ -414,15 +360,12 @@ class Cache:
         """The release that was served last; None when nothing is kept.
 
         Raises:
-            ReleaseError: What is kept is not complete or was altered.
+            Exception: What is kept is not complete or was altered.
         """
         pointer = self._folder / contract / _POINTER
         if not pointer.exists():
             return None
-        try:
-            deployment = msgspec.json.decode(pointer.read_bytes(), type=Deployment)
-        except msgspec.MsgspecError as error:
-            raise ReleaseError(f"{pointer} is not valid: {error}") from None
+        deployment = msgspec.json.decode(pointer.read_bytes(), type=Deployment)
         return self.store.fetch(contract, deployment.release), deployment
 
     def keep(self, release: Release, deployment: Deployment) -> None:
@@ -439,7 +382,7 @@ class Cache:
         partial = folder / f"{_POINTER}.{uuid4().hex}"
         partial.write_bytes(msgspec.json.encode(deployment))
         partial.replace(folder / _POINTER)
-        copies = (path for path in folder.iterdir() if path.is_dir())
-        newest_first = sorted(copies, key=lambda path: path.stat().st_mtime, reverse=True)
-        for path in newest_first[_CACHED_RELEASES:]:
+        copies = [path for path in folder.iterdir() if path.is_dir()]
+        copies.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in copies[_CACHED_RELEASES:]:
             shutil.rmtree(path, ignore_errors=True)

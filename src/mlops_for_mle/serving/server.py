@@ -89,27 +89,19 @@ def create_worker() -> "ASGIApp":
 def bind(host: str, port: int) -> socket.socket:
     """Take the address.
 
+    From here on clients wait for the first answer instead of being refused, and a second server is
+    told that the address is taken.
+
     Raises:
         UserError: It is taken or not ours; the message names the settings.
     """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        listening = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise UserError(f"MLOPS_HOST: {host!r} is no address ({error})") from None
-    listening = socket.socket(family, kind, protocol)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind(address)
-        # From here on clients wait for the first answer instead of being refused, and a second
-        # server is told that the address is taken.
-        listening.listen(_BACKLOG)
-    except OSError as error:
-        listening.close()
         raise UserError(
             f"Cannot listen on {host} port {port}: {error.strerror}. "
-            "Choose another with --port or MLOPS_PORT."
+            "Choose another with --host and --port, or MLOPS_HOST and MLOPS_PORT."
         ) from None
     listening.set_inheritable(True)
     return listening

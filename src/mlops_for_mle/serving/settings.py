@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mlops_for_mle.errors import ConfigurationError, explain
@@ -18,6 +18,10 @@ LogFormat = Literal["json", "text"]
 AccessLog = Literal["off", "errors", "all"]
 SpoolPolicy = Literal["refuse", "drop"]
 SpoolSync = Literal["never", "every_second", "always"]
+
+
+def _project(given: Mapping[str, Any]) -> Path:
+    return Path(given.get("project_path") or default_project_path())
 
 
 class ServingSettings(BaseSettings):
@@ -41,9 +45,9 @@ class ServingSettings(BaseSettings):
     """How many processes answer; each loads and follows the releases by itself."""
     model: str | None = Field(None, pattern=r"^[a-z][a-z0-9_]{0,47}$")
     """The contract whose deployments are served; unset: the only one that has any."""
-    release_store: str = ""
+    release_store: str = Field(default_factory=lambda one: str(_project(one) / "data/releases"))
     """Where releases are: a folder or an fsspec URL. Default: data/releases."""
-    cache: Path = Path()
+    cache: Path = Field(default_factory=lambda one: _project(one) / "data/serving_cache")
     """The folder that keeps the served release for a start without database and store. Default:
     data/serving_cache."""
     poll_seconds: float = Field(1.0, ge=0.05, le=3600)
@@ -61,7 +65,7 @@ class ServingSettings(BaseSettings):
     408 when its body has not arrived by then."""
     max_body_bytes: int = Field(16 * 1024 * 1024, ge=1024)
     """The largest request body that is read, in bytes; a larger one is answered with 413."""
-    spool: Path = Path()
+    spool: Path = Field(default_factory=lambda one: _project(one) / "data/serving_spool")
     """The folder that keeps answered predictions until the database has them; on a local disk,
     shared by all workers. Default: data/serving_spool."""
     spool_max_bytes: int = Field(1024**3, ge=65536)
@@ -83,7 +87,9 @@ class ServingSettings(BaseSettings):
     access_log: AccessLog = "errors"
     """Which requests are logged: off, errors (answers from 500 on, ten a second at most) or
     all, which costs about as much as a prediction."""
-    api_keys_file: Path = Path()
+    api_keys_file: Path = Field(
+        default_factory=lambda one: _project(one) / "conf/local/api_keys.json"
+    )
     """The file of API keys, see `python -m mlops_for_mle.serving.keys`. Default:
     conf/local/api_keys.json."""
     keyless_hosts: str = Field("", pattern=r"^[A-Za-z0-9.-]*(\s*,\s*[A-Za-z0-9.-]+)*$")
@@ -94,18 +100,6 @@ class ServingSettings(BaseSettings):
     cors_origins: str = Field("", pattern=r"^(\*|https?://[^\s,/]+(\s*,\s*https?://[^\s,/]+)*)?$")
     """Origins whose pages may call the API from a browser, with commas between them, such as
     https://shop.example; * for all. Unset: none."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _folders_of_the_project(cls, given: Any) -> Any:
-        project = Path(given.get("project_path") or default_project_path())
-        folders = {
-            "release_store": str(project / "data" / "releases"),
-            "cache": project / "data" / "serving_cache",
-            "api_keys_file": project / "conf" / "local" / "api_keys.json",
-            "spool": project / "data" / "serving_spool",
-        }
-        return {**folders, **given}
 
     @property
     def keyless_names(self) -> frozenset[str]:

@@ -6,6 +6,7 @@ Resource, sampler, limits and batches follow their variables by themselves.
 
 import logging
 import os
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp
@@ -14,55 +15,44 @@ if TYPE_CHECKING:
     from mlops_for_mle.serving.logs import RequestFacts
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-_EXPORTERS = ("otlp", "console", "none")
 
 logger = logging.getLogger(__name__)
 
 
+def _exporter() -> str:
+    default = "otlp" if any(os.environ.get(name, "").strip() for name in _ENDPOINTS) else "none"
+    return os.environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() or default
+
+
 def is_wanted() -> bool:
     """Whether the environment names a collector or an exporter and does not switch it off."""
-    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return False
-    exporter = os.environ.get("OTEL_TRACES_EXPORTER", "").strip().lower()
-    if exporter:
-        return exporter != "none"
-    return any(os.environ.get(name, "").strip() for name in _ENDPOINTS)
+    is_off = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    return not is_off and _exporter() != "none"
 
 
 def traced(application: ASGIApp) -> ASGIApp | None:
     """The application inside of a span a request; None, with a warning, where it cannot be."""
-    exporter = os.environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() or "otlp"
-    if exporter not in _EXPORTERS:
-        logger.warning(
-            "OTEL_TRACES_EXPORTER is %r, allowed: %s; nothing is traced",
-            exporter,
-            ", ".join(_EXPORTERS),
-        )
-        return None
     os.environ.setdefault("OTEL_SERVICE_NAME", "mlops-for-mle")
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
     # A collector that is away must not hold up the end.
     os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
+    name = {"otlp": "otlp_proto_http"}.get(_exporter(), _exporter())
     try:
         from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
         from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-        made: Any = ConsoleSpanExporter
-        if exporter == "otlp":
-            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-            made = OTLPSpanExporter
-    except ImportError as error:
+        (exporter,) = entry_points(group="opentelemetry_traces_exporter", name=name)
+        # Ends with the process, and sends what is left.
+        provider = TracerProvider()
+        provider.add_span_processor(BatchSpanProcessor(exporter.load()()))
+    except (ImportError, ValueError):
         logger.warning(
-            "Traces are asked for, but %s is not installed: install mlops-for-mle[tracing]; "
-            "nothing is traced",
-            error.name,
+            "Traces are asked for, but their exporter %s is not installed: install "
+            "mlops-for-mle[tracing]; nothing is traced",
+            name,
         )
         return None
-    # Ends with the process, and sends what is left.
-    provider = TracerProvider()
-    provider.add_span_processor(BatchSpanProcessor(made()))
     return OpenTelemetryMiddleware(
         application,
         tracer_provider=provider,

@@ -13,8 +13,8 @@ from mlops_for_mle.pipelines.monitoring.record import MonitoringRun
 from mlops_for_mle.pipelines.monitoring.reference import Reference, describe_reference
 from mlops_for_mle.pipelines.monitoring.report import write_report
 from mlops_for_mle.releases.manifest import Release
-from tests.new_releases import IRIS_CONTRACT
 from tests.pipelines.monitoring.traffic import trained_on
+from tests.releases import IRIS_CONTRACT
 
 
 @dataclass(frozen=True)

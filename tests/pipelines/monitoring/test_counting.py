@@ -28,9 +28,9 @@ from mlops_for_mle.pipelines.monitoring.reference import Column, Reference, desc
 from mlops_for_mle.pipelines.monitoring.significance import compare
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import Predictor
-from tests.new_releases import HOUSE_CONTRACT, house_release, iris_release, make_release
 from tests.pipelines.monitoring.steps import look, prediction_log
 from tests.pipelines.monitoring.traffic import Traffic, iris_source, renamed
+from tests.releases import HOUSE_CONTRACT, house_release, iris_release, make_release
 
 pytestmark = pytest.mark.integration
 

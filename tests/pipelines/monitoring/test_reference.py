@@ -18,9 +18,9 @@ from mlops_for_mle.pipelines.monitoring.reference import (
     describe_reference,
 )
 from mlops_for_mle.releases.manifest import Release
-from tests.new_releases import house_release, iris_release
 from tests.pipelines.monitoring.examples import reference
 from tests.pipelines.monitoring.traffic import iris_source, trained_on
+from tests.releases import house_release, iris_release
 
 
 def described(release: Release, rows: pd.DataFrame, bins: int = 10) -> Reference:

@@ -32,9 +32,9 @@ from mlops_for_mle.pipelines.monitoring.retraining import (
     require_open,
     separate,
 )
-from tests.new_releases import IRIS_CONTRACT, iris_release
 from tests.pipelines.monitoring.examples import LINE, reference, window
 from tests.pipelines.monitoring.traffic import iris_source
+from tests.releases import IRIS_CONTRACT, iris_release
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 OPEN = RetrainingDecision(

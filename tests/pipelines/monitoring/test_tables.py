@@ -26,7 +26,7 @@ from mlops_for_mle.pipelines.monitoring.record import (
 from mlops_for_mle.releases.deployments import deploy
 from tests.integration.expectations import refused
 from tests.integration.servers import connection_to, query
-from tests.new_releases import iris_release
+from tests.releases import iris_release
 
 pytestmark = pytest.mark.integration
 

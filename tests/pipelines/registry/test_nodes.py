@@ -28,7 +28,7 @@ from mlops_for_mle.releases.manifest import Manifest, ModelDescription, Release,
 from mlops_for_mle.releases.metrics import ALL_METRICS
 from tests.candidates import describe, iris_rows
 from tests.mixed import MIXED_REGRESSION, mixed_rows
-from tests.new_releases import IRIS_CONTRACT
+from tests.releases import IRIS_CONTRACT
 
 ROWS = iris_rows(IRIS_CONTRACT)
 SHARES = st.floats(0, 1)

@@ -29,8 +29,8 @@ from mlops_for_mle.releases.manifest import Release
 from tests.integration.expectations import refused
 from tests.integration.projects import run_session
 from tests.integration.servers import query, scalar
-from tests.new_releases import house_release, iris_release
 from tests.pipelines.scoring.stage import FEATURES, Stage, staged
+from tests.releases import house_release, iris_release
 
 pytestmark = pytest.mark.integration
 

@@ -19,8 +19,8 @@ from pyarrow import parquet
 
 from mlops_for_mle.contract import Contract
 from tests.integration.servers import eventually, query, scalar
-from tests.new_releases import iris_release
 from tests.pipelines.scoring.stage import FEATURES, INSERT, Stage, staged
+from tests.releases import iris_release
 
 pytestmark = pytest.mark.integration
 

@@ -15,8 +15,8 @@ from mlops_for_mle.pipelines.scoring import stream
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import load
 from tests.mixed import MIXED_CONTRACT, mixed_rows
-from tests.new_releases import make_release, mixed_release
 from tests.pipelines.scoring.stage import Stage, connect, staged
+from tests.releases import make_release, mixed_release
 
 pytestmark = pytest.mark.integration
 

@@ -23,7 +23,7 @@ from mlops_for_mle.pipelines.scoring.nodes import (
 )
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions, place_of, rejects_beside
 from mlops_for_mle.releases.predictor import load
-from tests.new_releases import iris_release
+from tests.releases import iris_release
 
 FEATURES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 ROWS = {

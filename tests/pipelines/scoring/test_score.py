@@ -11,8 +11,8 @@ import pytest
 from mlops_for_mle.contract import Contract
 from tests.end_to_end.commands import Finished, Project, finish
 from tests.integration.servers import eventually, query, scalar
-from tests.new_releases import iris_release
 from tests.pipelines.scoring.stage import INSERT, Stage
+from tests.releases import iris_release
 
 pytestmark = pytest.mark.end_to_end
 

@@ -9,10 +9,10 @@ import pytest
 from mlops_for_mle.contract import Contract
 from tests.end_to_end.commands import Project, finish
 from tests.integration.servers import eventually
-from tests.new_releases import iris_release
 from tests.pipelines.scoring.kafka_broker import KafkaBroker, bare, wrapped
 from tests.pipelines.scoring.stage import staged
 from tests.pipelines.scoring.topic_stage import TopicStage
+from tests.releases import iris_release
 
 pytestmark = pytest.mark.end_to_end
 

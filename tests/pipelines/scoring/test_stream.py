@@ -21,8 +21,8 @@ from mlops_for_mle.releases.deployments import deploy
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import load
 from tests.integration.servers import eventually, query, scalar
-from tests.new_releases import iris_release, make_release
 from tests.pipelines.scoring.stage import Stage, connect, staged
+from tests.releases import iris_release, make_release
 
 pytestmark = pytest.mark.integration
 

@@ -16,8 +16,8 @@ import pytest
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
 from tests.integration.servers import ExternalPostgres, eventually, query, scalar
-from tests.new_releases import iris_release
 from tests.pipelines.scoring.stage import Stage, staged
+from tests.releases import iris_release
 
 pytestmark = pytest.mark.integration
 

@@ -20,10 +20,10 @@ from tests.integration.servers import (
     scalar,
     waiting_for_a_lock,
 )
-from tests.new_releases import iris_release
 from tests.pipelines.scoring.kafka_broker import KafkaBroker, bare, wrapped
 from tests.pipelines.scoring.stage import Stage, staged
 from tests.pipelines.scoring.topic_stage import TopicStage
+from tests.releases import iris_release
 
 pytestmark = pytest.mark.integration
 

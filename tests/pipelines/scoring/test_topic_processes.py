@@ -11,10 +11,10 @@ import pytest
 
 from mlops_for_mle.contract import Contract
 from tests.integration.servers import ExternalPostgres, eventually, scalar
-from tests.new_releases import iris_release
 from tests.pipelines.scoring.kafka_broker import KafkaBroker, Sent, bare, wrapped
 from tests.pipelines.scoring.stage import staged
 from tests.pipelines.scoring.topic_stage import TopicStage
+from tests.releases import iris_release
 
 pytestmark = pytest.mark.integration
 

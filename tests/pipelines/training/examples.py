@@ -14,7 +14,7 @@ from mlops_for_mle.contract.encoding import encode_target, encoded_columns
 from mlops_for_mle.pipelines.training import nodes
 from mlops_for_mle.pipelines.training.estimators import build_estimator
 from mlops_for_mle.pipelines.training.options import EstimatorOptions, TrainingOptions
-from tests.new_releases import IRIS_CONTRACT
+from tests.releases import IRIS_CONTRACT
 
 LINE_CONTRACT = Contract.model_validate(
     {

@@ -19,8 +19,8 @@ from mlops_for_mle.pipelines.training.options import (
     EstimatorOptions,
     SearchOptions,
 )
-from tests.new_releases import IRIS_CONTRACT
 from tests.pipelines.training.examples import LINE_CONTRACT, encoded, iris_rows, line_rows
+from tests.releases import IRIS_CONTRACT
 
 FOREST = "sklearn.ensemble.RandomForestClassifier"
 SVC = "sklearn.svm.SVC"

@@ -15,7 +15,6 @@ from mlops_for_mle.pipelines.training.options import DataCheckOptions
 from mlops_for_mle.releases.manifest import ModelDescription, sha256_of
 from mlops_for_mle.releases.predictor import Predictor
 from tests.mixed import MIXED_CONTRACT, MIXED_REGRESSION, mixed_rows
-from tests.new_releases import IRIS_CONTRACT
 from tests.pipelines.training.examples import (
     LINE_CONTRACT,
     Window,
@@ -25,6 +24,7 @@ from tests.pipelines.training.examples import (
     line_rows,
     train,
 )
+from tests.releases import IRIS_CONTRACT
 
 SVC = {"class_path": "sklearn.svm.SVC"}
 

@@ -16,7 +16,6 @@ from mlops_for_mle.pipelines.training.estimators import names_for
 from mlops_for_mle.pipelines.training.onnx import ServedForm, compare, convert, grid
 from mlops_for_mle.releases.predictor import Predictor
 from tests.mixed import MIXED_CONTRACT, MIXED_REGRESSION, mixed_rows
-from tests.new_releases import IRIS_CONTRACT
 from tests.pipelines.training.examples import (
     LINE_CONTRACT,
     SMALL,
@@ -25,6 +24,7 @@ from tests.pipelines.training.examples import (
     iris_rows,
     line_rows,
 )
+from tests.releases import IRIS_CONTRACT
 
 ROWS = mixed_rows()
 

@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 
 from mlops_for_mle.contract import Target
 from mlops_for_mle.pipelines.training.plots import draw, drawable
-from tests.new_releases import IRIS_CONTRACT
 from tests.pipelines.training.examples import LINE_CONTRACT
+from tests.releases import IRIS_CONTRACT
 
 IRIS, LINE = IRIS_CONTRACT.target, LINE_CONTRACT.target
 

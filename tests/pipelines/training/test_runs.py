@@ -29,7 +29,7 @@ from mlops_for_mle.pipelines.training.split import hold_back
 from mlops_for_mle.releases.manifest import ModelDescription, sha256_of
 from mlops_for_mle.releases.metrics import measure
 from mlops_for_mle.releases.predictor import Predictor
-from tests.integration.servers import query
+from tests.integration.servers import eventually, query
 from tests.pipelines.training.examples import encoded
 
 pytestmark = pytest.mark.integration
@@ -281,6 +281,27 @@ def test_two_that_train_at_once_are_each_right(project: Project) -> None:
         assert frame_digest(one.snapshot) == one.description.snapshot.sha256
         held_back = _held_back(one)
         assert one.validation["id"].tolist() == one.snapshot["id"][held_back].tolist()
+
+
+def _is_held(run: Run, before: str) -> bool:
+    return run.info.run_id != before and run.data.tags.get("mlops.is_held") == "yes"
+
+
+def test_the_run_of_a_killed_process_is_ended_by_the_next_and_no_other_is(
+    project: Project, good: Run
+) -> None:
+    before = project.newest().info.run_id
+    process = project.start()
+    assert eventually(lambda: _is_held(project.newest(), before), 60)
+    killed = project.newest()
+    process.kill()
+    process.wait()
+    of_a_person = project.client.create_run(killed.info.experiment_id)
+
+    assert project.run().info.status == "FINISHED"
+
+    assert project.client.get_run(killed.info.run_id).info.status == "KILLED"
+    assert project.client.get_run(of_a_person.info.run_id).info.status == "RUNNING"
 
 
 def test_runs_at_the_same_time_share_no_file(tmp_path: Path, project: Project) -> None:

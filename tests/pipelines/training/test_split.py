@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training.split import hold_back
-from tests.new_releases import IRIS_CONTRACT
 from tests.pipelines.training.examples import LINE_CONTRACT, encoded, iris_rows, line_rows
+from tests.releases import IRIS_CONTRACT
 
 SMALL_CONTRACT = Contract.model_validate(
     {
