@@ -52,7 +52,7 @@ def deploy(
     connection: Connection, manifest: Manifest, *, reason: str, actor: str
 ) -> Deployment | None:
     """Have a release served, and commit; gives None where it is served already."""
-    _take_turn(connection, manifest.contract.name)
+    lock(connection, f"deployments of {manifest.contract.name}")
     served = current(connection, manifest.contract.name)
     if served is not None and served.release == manifest.release:
         connection.rollback()
@@ -87,13 +87,18 @@ def roll_back(
         RollbackRefusedError: There is no such release, or the current row is another by now.
         ReleaseError: The release is no longer whole.
     """
-    rows = history(connection, contract)
-    connection.rollback()
-    if not rows:
+    seen = current(connection, contract)
+    if seen is None:
         raise PrerequisiteError(f"Nothing of {contract} is deployed yet: run `kedro run` first.")
+    connection.rollback()
+    # Somebody else may have the turn, and deploy meanwhile.
+    lock(connection, f"deployments of {contract}")
+    rows = history(connection, contract)
     served = rows[0]
-    if expected not in (None, served.id):
-        raise _came_in_between(served)
+    if served.id != (expected or seen.id):
+        raise RollbackRefusedError(
+            f"Another deployment has come in between: {served.release} is served now. Look again."
+        )
     earlier = list(dict.fromkeys(one.release for one in rows if one.release != served.release))
     chosen = release or release_before(rows)
     if chosen is None:
@@ -105,13 +110,7 @@ def roll_back(
             f"Cannot roll back to {chosen!r}: expected one of {', '.join(earlier) or 'none'} "
             f"({served.release} is served now)."
         )
-    # Before the turn is taken: it may be a download.
     manifest = store.fetch(contract, chosen).manifest
-    _take_turn(connection, contract)
-    now = current(connection, contract)
-    if now is None or now != served:
-        connection.rollback()
-        raise _came_in_between(now or served)
     return _append(connection, "rollback", manifest, reason, actor)
 
 
@@ -132,7 +131,7 @@ def record_failure(connection: Connection, deployment: Deployment, reason: str) 
     Returns:
         Whether this call appended it; other processes that serve the same may have.
     """
-    _take_turn(connection, deployment.contract)
+    lock(connection, f"deployments of {deployment.contract}")
     prefix = f"deployment {deployment.id}: "
     known = history(connection, deployment.contract, ("load_failed",))
     if any(one.reason.startswith(prefix) for one in known):
@@ -140,10 +139,6 @@ def record_failure(connection: Connection, deployment: Deployment, reason: str) 
         return False
     _append(connection, "load_failed", deployment, prefix + reason, "serving")
     return True
-
-
-def _take_turn(connection: Connection, contract: str) -> None:
-    lock(connection, f"deployments of {contract}")
 
 
 def _append(
@@ -165,9 +160,3 @@ def _append(
     row = connection.execute(statement.returning(*_COLUMNS)).one()
     connection.commit()
     return Deployment(*row)
-
-
-def _came_in_between(served: Deployment) -> RollbackRefusedError:
-    return RollbackRefusedError(
-        f"Another deployment has come in between: {served.release} is served now. Look again."
-    )
