@@ -98,19 +98,6 @@ def labelled(url: str) -> list[int]:
     return [one.run_id for one in history.labelled_windows]
 
 
-def test_a_run_is_recorded_with_its_metrics(database_url: str) -> None:
-    entry = MonitoringRunDataset(IRIS, {"con": database_url})
-    with refused_with("Nothing was monitored yet"):
-        entry.load()
-    number = record(database_url, 0, 1, BAD, status="alarm")
-
-    found = entry.load()
-    assert (found.id, found.window_to, found.reasons) == (number, at(1), ["because"])
-    assert query(database_url, "SELECT * FROM monitoring_metrics") == [
-        (number, "performance", "prediction", "accuracy", 0.4, None, None, None, None, True)
-    ]
-
-
 def test_each_finding_has_its_alarms_and_those_of_other_releases_are_left_out(
     database_url: str,
 ) -> None:
@@ -242,15 +229,3 @@ def test_a_decision_is_not_acted_on_after_a_person_has_deployed_or_rolled_back(
             take(database_url)
         decide(database_url)
         assert take(database_url).decision == "retrain"
-
-
-def test_without_an_open_decision_there_is_nothing_to_take(
-    database_url: str, mlflow_store: None
-) -> None:
-    with mlflow_run(database_url):
-        with refused_with("nothing was monitored yet"):
-            take(database_url)
-        decide(database_url)
-        decide(database_url, "none")
-        with refused_with("decision 2 says none"):
-            take(database_url)

@@ -85,15 +85,11 @@ def confirm(metrics: Iterable[Metric], significance: float) -> tuple[Metric, ...
 def check_data_quality(
     reference: Reference, window: Window, monitoring: MonitoringOptions
 ) -> Iterator[Metric]:
-    """Look for missing, wrong, old, future and repeated values."""
+    """Look for missing, wrong, old and future values."""
     limits, rows, subject = monitoring.quality, window.row_count, reference.subject("rows")
     is_judged, hours = rows >= monitoring.window.minimum_rows, limits.maximum_age_hours
     oldest = None if hours is None else hours * 3600
     yield Metric("data_quality", subject, "row_count", rows)
-    repeated = window.duplicates / rows if rows else None
-    said = "of the predictions repeat the features of another one"
-    most = limits.maximum_duplicates
-    yield _at_most("warning", subject, "duplicate_fraction", repeated, most, said)
     said = "is how old the newest prediction is"
     yield _at_most("warning", subject, "age_seconds", window.age_seconds, oldest, said)
     said = "predictions are dated ahead of the database's clock and are not looked at"
