@@ -52,9 +52,6 @@ def upgrade(url: str) -> bool:
 
     Returns:
         Whether anything was changed.
-
-    Raises:
-        CommandError: Alembic does not know the database's revision: it is newer than this program.
     """
     with engine_for(url).begin() as connection:
         if not _is_ours_to_do(connection, lambda: _revision(connection) != HEAD_REVISION):
@@ -94,9 +91,6 @@ def ensure_observations(
 
     Returns:
         Whether the table was made or changed.
-
-    Raises:
-        UserError: The table does not fit the contract; says what would have to change.
     """
     if contract.table in {*metadata.tables, "alembic_version", prediction_table(contract)}:
         raise UserError(
@@ -153,9 +147,6 @@ def mlflow_store_url(url: str) -> str:
     Creates the database where the login may, and makes or upgrades its tables in one process at a
     time, because two MLflow clients on an empty store collide and a newer MLflow refuses an older
     store.
-
-    Raises:
-        UserError: The database is missing and this login may not create it.
     """
     name = MLFLOW_DATABASE_NAME
     store = make_url(url).set(database=name).render_as_string(hide_password=False)

@@ -41,9 +41,6 @@ def measure(answers: Predictions, truth: npt.NDArray[Any], target: Target) -> di
         with probabilities ``log_loss``, ``brier`` (halved for two classes) and, where every class
         has a row, ``roc_auc`` (one against the rest, every class weighing the same); for
         regression ``rmse``, ``mae`` and, of two rows or more, ``r2``.
-
-    Raises:
-        UserError: An answer is not finite.
     """
     from sklearn import metrics
 

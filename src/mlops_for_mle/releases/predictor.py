@@ -36,11 +36,7 @@ class Predictor:
     """An ONNX graph with one matrix of rows by encoded columns as its input."""
 
     def __init__(self, model: bytes, contract: Contract) -> None:
-        """Load the graph for one thread, since requests are what runs in parallel.
-
-        Raises:
-            ReleaseError: onnxruntime refuses it, or its inputs or outputs do not fit the contract.
-        """
+        """Load the graph for one thread, since requests are what runs in parallel."""
         # Only now: every command of the project imports this module.
         import onnxruntime
 
@@ -80,11 +76,7 @@ class Predictor:
 
 
 def load(release: Release) -> Predictor:
-    """Load a release and let it answer its own example.
-
-    Raises:
-        ReleaseError: It does not fit its contract, or answers otherwise than the trained model did.
-    """
+    """Load a release and let it answer its own example."""
     manifest = release.manifest
     contract, example = manifest.contract, manifest.example
     predictor = Predictor(release.model, contract)

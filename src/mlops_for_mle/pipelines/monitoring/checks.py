@@ -150,11 +150,7 @@ def check_drift(
 def check_performance(
     reference: Reference, window: Window, monitoring: MonitoringOptions
 ) -> Iterator[Metric]:
-    """Measure the answers by the labels that have arrived, where there are enough of them.
-
-    Raises:
-        ConfigurationError: The metric does not fit the task.
-    """
+    """Measure the answers by the labels that have arrived, where there are enough of them."""
     options, target = monitoring.performance, reference.contract.target
     allowed = ("accuracy",) if target.classes else ("rmse", "mae")
     metric = options.metric or allowed[0]

@@ -265,11 +265,7 @@ class OpenDecisionDataset(_ContractDataset):
     """The decision that this MLflow run acts on: taken up when first read, concluded by saving."""
 
     def load(self) -> RetrainingDecision:
-        """Give the decision that this run has taken up, else take up the newest.
-
-        Raises:
-            NotCalledForError: It does not call for a retraining, or another run acts on it.
-        """
+        """Give the decision that this run has taken up, else take up the newest."""
         import mlflow
 
         bound = {"contract": self._contract, "run": mlflow.active_run().info.run_id}

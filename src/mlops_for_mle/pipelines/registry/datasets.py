@@ -124,12 +124,7 @@ class ChampionDataset(AbstractDataset[Decision, Release | None]):
         )
 
     def load(self) -> Release | None:
-        """Download the champion, if there is one.
-
-        Raises:
-            PrerequisiteError: Nothing was registered yet, although that is required.
-            ReleaseError: Its graph is not the one that training has logged.
-        """
+        """Download the champion, if there is one."""
         client = MlflowClient()
         champion = champion_version(client, self._name)
         if champion is None and self._required and not versions(client, self._name):

@@ -54,12 +54,7 @@ class Decision(Comparison):
 
 
 def compare_models(candidate: LoggedCandidate, incumbent: Release | None) -> Comparison:
-    """Measure candidate, constant answer and champion, and confirm what training has recorded.
-
-    Raises:
-        UserError: The candidate measures otherwise than in its training, or the champion was
-            trained for other columns.
-    """
+    """Measure candidate, constant answer and champion, and confirm what training has recorded."""
     contract, rows = candidate.description.contract, candidate.validation
     target = contract.target
     truth = encode_target(to_array(rows[target.column], target.feature), target)
@@ -103,11 +98,7 @@ def compare_models(candidate: LoggedCandidate, incumbent: Release | None) -> Com
 
 
 def apply_gates(comparison: Comparison, gates: GateOptions) -> Decision:
-    """Promote a candidate that reaches the threshold, keeps up with the champion and has learned.
-
-    Raises:
-        ConfigurationError: The deciding metric was not measured.
-    """
+    """Promote what reaches the threshold, keeps up with the champion and has learned something."""
     measured: dict[str, float] = {}
     for of, found in comparison.metrics.items():
         if gates.metric not in found:

@@ -75,9 +75,6 @@ def build_estimator(options: EstimatorOptions, contract: Contract, seed: int) ->
     Regressions by a short name learn their target scaled. Without, an MLP does not learn numbers
     far from one, and the float32 that trees answer in the served form cannot hold numbers far from
     zero and close to one another. Losses that need positive numbers go with ``class_path``.
-
-    Raises:
-        ConfigurationError: There is no such estimator for the task.
     """
     from sklearn.base import ClassifierMixin, RegressorMixin
     from sklearn.compose import TransformedTargetRegressor

@@ -128,11 +128,7 @@ def take_snapshot(window: Window, contract: Contract) -> pd.DataFrame:
 def check_snapshot(
     snapshot: pd.DataFrame, contract: Contract, data_checks: DataCheckOptions
 ) -> tuple[Examples, dict[str, Any]]:
-    """Encode the snapshot; gives the examples, and what was found of their fitness.
-
-    Raises:
-        UserError: They are not fit to train on; says all that is wrong, with remedies.
-    """
+    """Encode the snapshot; gives the examples, and what was found of their fitness."""
     from mlops_for_mle.pipelines.training import checks
 
     examples = Examples.of(snapshot, contract)
@@ -154,9 +150,6 @@ def split_snapshot(examples: Examples, training: TrainingOptions) -> tuple[Examp
 
     Returns:
         The examples, and the validation rows as the table has them, for people.
-
-    Raises:
-        UserError: A class has fewer than two distinct rows, so it cannot stand on both sides.
     """
     target = examples.contract.target
     hashes = estimators.row_hashes(examples.features, training.seed)
@@ -203,9 +196,6 @@ def export_model(fitted: Fitted) -> Trained:
     """Convert to ONNX in the first precision in which the graph answers as the model does.
 
     Compared are all rows and a dense grid over their ranges and categories.
-
-    Raises:
-        UserError: The estimator cannot be converted, or answers differ in every precision.
     """
     from mlops_for_mle.pipelines.training import onnx
 

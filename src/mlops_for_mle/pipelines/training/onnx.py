@@ -58,9 +58,6 @@ def compare(found: Predictions, expected: Predictions) -> Parity:
     Probabilities may differ by ``TOLERANCE``, numbers by that share of the standard deviation of
     the trained model's answers, classes not at all, unless its two best probabilities are as close
     as that: the last bit of rounding decides a tie.
-
-    Raises:
-        ReleaseError: They differ by more.
     """
     count, difference = len(expected.values), 0.0
     if found.values.dtype.kind == "f":
