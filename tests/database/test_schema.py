@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -164,26 +163,6 @@ def columns_of(url: str, table: str) -> dict[str, tuple[str, str]]:
     return {name: (kind, nullable) for name, kind, nullable in rows}
 
 
-def test_a_table_of_every_type_and_free_names_is_made(empty_database: str) -> None:
-    assert ensure_observations(empty_database, MIXED_CONTRACT) is True
-    assert ensure_observations(empty_database, MIXED_CONTRACT) is False
-
-    assert columns_of(empty_database, MIXED_CONTRACT.table) == {
-        "id": ("integer", "NO"),
-        "timestamp": ("timestamp without time zone", "YES"),
-        "월 요금": ("numeric", "YES"),
-        "Usage (GB)": ("double precision", "YES"),
-        "select": ("bigint", "YES"),
-        "is new": ("boolean", "YES"),
-        'the "plan"': ("text", "NO"),
-        "channel": ("text", "YES"),
-        "region code": ("bigint", "YES"),
-        "가입일": ("date", "NO"),
-        "last seen": ("timestamp without time zone", "YES"),
-        "left?": ("text", "NO"),
-    }
-
-
 def test_a_changed_contract_says_what_would_change_and_changes_nothing_unasked(
     empty_database: str,
 ) -> None:
@@ -297,15 +276,6 @@ def without_store(external_server: ExternalPostgres) -> Iterator[str]:
         store = make_url(url).set(database="mlflow").render_as_string(hide_password=False)
         engine_for(store).dispose()
         external_server.drop_database(store)
-
-
-def test_several_that_need_mlflows_store_at_once_make_it_once(without_store: str) -> None:
-    with ThreadPoolExecutor(3) as pool:
-        (store,) = set(pool.map(lambda _: mlflow_store_url(without_store), range(3)))
-    from mlflow import MlflowClient
-
-    client = MlflowClient(store)
-    assert client.get_run(client.create_run("0").info.run_id).info.status == "RUNNING"
 
 
 def test_a_store_of_an_older_mlflow_is_upgraded(without_store: str) -> None:

@@ -143,18 +143,6 @@ def test_a_release_that_is_no_longer_whole_is_not_served_again(
     assert trail(connection) == "AB"
 
 
-def test_a_rollback_from_what_is_no_longer_served_is_refused(
-    connection: Connection, releases: dict[str, Manifest], back: Back
-) -> None:
-    put_in_service(connection, releases, "AB")
-    seen = current(connection, "iris")
-    assert seen is not None
-    put_in_service(connection, releases, "C")
-    with pytest.raises(RollbackRefusedError, match=r"iris-v3-CCCCCCCC is served now\. Look again"):
-        back(expected=seen.id)
-    assert trail(connection) == "ABC"
-
-
 def test_a_rollback_that_waited_for_a_deployment_is_refused(
     database_url: str, releases: dict[str, Manifest], connection: Connection, back: Back
 ) -> None:

@@ -115,20 +115,6 @@ def test_a_shift_of_one_standard_deviation_is_an_alarm_within_a_window(
     assert shift == pytest.approx(1.0, abs=0.15)
 
 
-def test_changed_labels_are_an_alarm_of_performance_and_not_of_drift(
-    database_url: str, iris: Release
-) -> None:
-    traffic = Traffic(database_url, iris, seed=13, start=START)
-    traffic.serve(500, flip_labels=0.3)
-
-    seen = look(database_url, iris, iris_source())
-
-    assert seen.run.status == "alarm"
-    assert seen.alarms == {("prediction", "accuracy")}
-    accuracy = seen.value("performance", "prediction", "accuracy")
-    assert accuracy == pytest.approx(0.68, abs=0.06)
-
-
 def test_what_was_asked_is_counted_by_what_is_wrong_with_it(
     database_url: str, houses: Release
 ) -> None:
@@ -222,29 +208,6 @@ def test_times_are_read_as_the_api_reads_them_and_nonsense_is_counted(
     assert found.bins == tuple(bins)
     assert (found.wrong_type, found.missing) == (len(NONSENSE) + 2, 1)
     assert found.mean == pytest.approx(np.mean(expected), abs=1e-3)
-
-
-def test_a_look_knows_which_labels_it_has_judged_however_old_they_are(
-    database_url: str, iris: Release
-) -> None:
-    traffic = Traffic(database_url, iris, seed=23, start=START)
-    options = {"window": {"rows": 200}}
-    traffic.serve(50, labelled=0)
-    none = look(database_url, iris, iris_source(), **options).run
-    traffic.serve(50)
-    traffic.serve(200)
-    traffic.serve(300, labelled=0)
-
-    late = look(database_url, iris, iris_source(), **options).run
-    traffic.serve(50)
-    newer = look(database_url, iris, iris_source(), **options).run
-
-    assert (none.labelled_count, none.labelled_from, none.labelled_to) == (0, None, None)
-    assert late.window_from == START + timedelta(seconds=400)
-    assert late.labelled_from == START + timedelta(seconds=100)
-    assert late.labelled_to == START + timedelta(seconds=299)
-    assert newer.labelled_from == START + timedelta(seconds=150)
-    assert newer.labelled_to == newer.window_to
 
 
 def test_counts_are_those_of_pandas(database_url: str, iris: Release) -> None:

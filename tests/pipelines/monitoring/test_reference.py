@@ -17,8 +17,8 @@ from mlops_for_mle.pipelines.monitoring.reference import (
 )
 from mlops_for_mle.releases.manifest import Release
 from tests.pipelines.monitoring.examples import reference
-from tests.pipelines.monitoring.traffic import iris_source, trained_on
-from tests.releases import house_release, iris_release
+from tests.pipelines.monitoring.traffic import trained_on
+from tests.releases import house_release
 
 
 def described(release: Release, rows: pd.DataFrame, bins: int = 10) -> Reference:
@@ -53,19 +53,6 @@ def test_edges_are_ascending_and_never_on_a_value_that_occurs(
 )
 def test_a_value_that_is_most_of_a_feature_has_a_bin_of_its_own(values, counts) -> None:
     assert describe_feature("a", Feature(), pd.Series(values), 10).counts == counts
-
-
-def test_the_reference_is_what_the_release_was_trained_on_and_answers_for_it() -> None:
-    release = iris_release(1)
-
-    found = described(release, iris_source())
-
-    assert found.manifest.snapshot.row_count == 150
-    assert [one.name for one in found.features] == list(release.manifest.contract.feature_names)
-    assert all(sum(one.counts) == 150 for one in found.features)
-    assert found.prediction.categories == ("setosa", "versicolor", "virginica")
-    assert found.prediction.counts[:2] == (0, 50)
-    assert sum(found.prediction.counts) == 150
 
 
 def test_the_answers_of_a_regression_are_sorted_into_bins() -> None:

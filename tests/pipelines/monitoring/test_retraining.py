@@ -69,14 +69,6 @@ def decision(
     return decide_on_retraining(run, history, retraining)
 
 
-def test_without_alarms_there_is_nothing_to_do():
-    found = decision(finding(1), finding(2))
-
-    assert (found.decision, found.monitoring_run_id) == ("none", 99)
-    assert found.reasons == ["small-v1-0123abcd: no alarm in the last 2 windows."]
-    assert found.evidence_from is None
-
-
 def test_one_bad_window_changes_nothing_and_is_told():
     found = decision(finding(1), finding(2, "performance"), finding(3))
 
@@ -153,11 +145,6 @@ def test_the_table_joins_in_where_labels_are_few_or_it_is_wanted(labelled, optio
     assert len(found.rows) == count
     table = "table and " if count > labelled else ""
     assert found.source == f"{table}labelled predictions since 2026-01-01 00:00:00 UTC"
-
-
-def test_an_open_decision_is_acted_on():
-    assert require_open(OPEN, None) is OPEN
-    assert require_open(OPEN, at(8)) is OPEN
 
 
 @pytest.mark.parametrize(

@@ -141,21 +141,6 @@ def test_what_a_retraining_has_answered_is_no_new_evidence(database_url: str) ->
     assert (windows(database_url), labelled(database_url)) == ([late], [late])
 
 
-def test_a_set_of_labels_counts_once_in_however_many_windows_it_is_the_newest(
-    database_url: str,
-) -> None:
-    for hour in (0, 2, 4):
-        first = record(database_url, hour, hour + 1, BAD, labelled=(0, 1))
-    assert (len(windows(database_url)), labelled(database_url)) == (3, [first])
-
-    record(database_url, 6, 7, FINE, labelled=(1.5, 2))  # performance was not judged
-    newer = record(database_url, 8, 9, BAD, labelled=(0.5, 2), status="insufficient")
-    assert labelled(database_url) == [newer]
-
-    newest = record(database_url, 10, 11, BAD, labelled=(2.5, 4))
-    assert labelled(database_url) == [newest, newer]
-
-
 @pytest.fixture(scope="module")
 def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A small MLflow store of its own."""

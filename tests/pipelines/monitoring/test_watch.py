@@ -15,7 +15,7 @@ from kedro.framework.session import KedroSession
 
 from mlops_for_mle.commands import watch
 from mlops_for_mle.commands.watch import keep_watch, run_pipeline
-from mlops_for_mle.errors import NotCalledForError, UserError
+from mlops_for_mle.errors import UserError
 from tests.end_to_end.commands import Project, finish
 from tests.end_to_end.conftest import project
 from tests.integration.servers import ExternalPostgres, eventually, query
@@ -84,13 +84,6 @@ def test_a_retraining_that_fails_is_tried_more_and_more_seldom_while_looks_go_on
 
     assert look.done_at == [0, 1, 2, 3, 4, 5, 6, 7, 8]
     assert retrain.done_at == [0, 1, 3, 7, 8]
-
-
-def test_a_retraining_that_is_not_called_for_any_more_is_no_failure(clock: Clock) -> None:
-    look = Work(clock, True, True)
-    retrain = Work(clock, UserError("no server"), NotCalledForError("acted on"))
-    keep_watch(look, retrain, MINUTE, rounds=4)
-    assert (look.done_at, retrain.done_at) == ([0, 1, 2, 3], [0, 1])
 
 
 @pytest.mark.integration

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.columns import frame_digest
 from mlops_for_mle.contract.encoding import encode
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training import nodes
@@ -110,16 +109,6 @@ def test_a_table_of_all_types_is_trained_on_with_nothing_chosen(
     np.testing.assert_allclose(answers.values, description.example.predictions, rtol=1e-5)
 
 
-def test_a_snapshot_without_key_has_no_watermark() -> None:
-    rows = iris_rows()
-
-    facts = nodes.take_snapshot(Window("data.csv", rows), IRIS_CONTRACT).attrs
-
-    assert (facts["source"], facts["watermark"]) == ("data.csv", None)
-    assert facts["sha256"] == frame_digest(rows)
-    assert rows.attrs == {}
-
-
 @pytest.mark.parametrize(
     ("rows", "contract", "message"),
     [
@@ -140,17 +129,6 @@ def test_rows_that_are_not_fit_are_told_before_training(
 
     with pytest.raises(UserError, match=message):
         nodes.check_snapshot(snapshot, contract, DataCheckOptions())
-
-
-def test_missing_values_are_replaced_by_statistics_of_the_training_rows() -> None:
-    rows = mixed_rows()
-    model = fit({}, rows, MIXED_CONTRACT)
-    one = rows.head(1).assign(**{"Usage (GB)": rows["Usage (GB)"].mean(), "월 요금": np.nan})
-    gap = one.assign(**{"Usage (GB)": np.nan, "월 요금": rows["월 요금"].median()})
-
-    first, second = (model.predict_proba(encoded(part, MIXED_CONTRACT)[0]) for part in (one, gap))
-
-    np.testing.assert_allclose(first, second)
 
 
 def test_an_unknown_category_counts_as_none_of_the_known_ones() -> None:

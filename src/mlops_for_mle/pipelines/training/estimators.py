@@ -5,6 +5,7 @@ scikit-learn is imported inside the functions, because every command imports thi
 
 import hashlib
 import logging
+import math
 import sys
 import warnings
 from collections.abc import Mapping
@@ -131,37 +132,33 @@ def search_parameters(
     Returns:
         The best combination, and all that were tried with their scores, the best first.
     """
-    from sklearn.base import clone, is_classifier
+    from sklearn.base import is_classifier
     from sklearn.callback import ProgressBar
-    from sklearn.model_selection import (
-        GroupKFold,
-        ParameterGrid,
-        RandomizedSearchCV,
-        StratifiedGroupKFold,
-        cross_val_score,
-    )
+    from sklearn.model_selection import GroupKFold, RandomizedSearchCV, StratifiedGroupKFold
 
     prefix = f"{ESTIMATOR}__" + "regressor__" * hasattr(model.steps[-1][1], "regressor")
     space = {prefix + name: values for name, values in search.space.items()}
-    combinations, groups = ParameterGrid(space), row_hashes(features, seed)
     kind = StratifiedGroupKFold if is_classifier(model) else GroupKFold
-    folds = kind(search.folds, shuffle=True, random_state=seed)
-    options: dict[str, Any] = {"cv": folds, "scoring": search.scoring}
-    # As many trials as there are combinations are all of them, each once.
-    count = search.maximum_trials or len(combinations)
     searcher = RandomizedSearchCV(
-        model, space, n_iter=count, random_state=seed, refit=False, **options
+        model,
+        space,
+        # As many trials as there are combinations are all of them, each once.
+        n_iter=search.maximum_trials or math.prod(map(len, space.values())),
+        scoring=search.scoring,
+        cv=kind(search.folds, shuffle=True, random_state=seed),
+        random_state=seed,
+        refit=False,
     )
     if sys.stdout.isatty():
         searcher.set_callbacks(ProgressBar(max_propagation_depth=0))
+    groups = row_hashes(features, seed)
     with search.engine.running(), warnings.catch_warnings(), suppress(ValueError):
         # It warns of combinations that cannot be scored in several lines each; told below.
         warnings.simplefilter("ignore")
         searcher.fit(features, truth, groups=groups)
     if not np.isfinite(getattr(searcher, "best_score_", np.nan)):
-        # What is wrong with all of them is wrong with the first, which says it best.
-        first = clone(model).set_params(**combinations[0]).fit(features, truth)
-        cross_val_score(first, features, truth, groups=groups, error_score="raise", **options)
+        # What is wrong with all of them is wrong with any one, which says it best.
+        searcher.set_params(n_iter=1, error_score="raise").fit(features, truth, groups=groups)
         raise UserError(
             f"training.search: {search.scoring} is not defined in every one of {search.folds} "
             "folds, so no combination can be chosen: choose fewer folds or another score."
