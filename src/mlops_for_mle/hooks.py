@@ -26,8 +26,9 @@ _LOGGER = logging.getLogger(__name__)
 class ProjectHooks:
     """Makes the tables ready before a run and sums up after it."""
 
-    def __init__(self) -> None:
-        self._results: dict[str, Any] = {}
+    _contract: Contract
+    _metric: str
+    _results: dict[str, Any]
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], catalog: Any) -> None:
@@ -37,7 +38,8 @@ class ProjectHooks:
         from mlops_for_mle.releases.metrics import GREATER_IS_BETTER
 
         self._results = {}
-        contract, metric = _contract(catalog), _gate_metric(catalog)
+        self._contract = contract = Contract.model_validate(catalog.load("params:contract"))
+        self._metric = metric = catalog.load("params:gates.metric")
         allowed = GREATER_IS_BETTER[contract.target.task]
         if metric not in allowed:
             raise ConfigurationError(
@@ -58,7 +60,7 @@ class ProjectHooks:
             self._results[dataset_name] = data
 
     @hook_impl
-    def after_pipeline_run(self, run_params: dict[str, Any], catalog: Any) -> None:
+    def after_pipeline_run(self, run_params: dict[str, Any]) -> None:
         """Say how a pipeline sums itself up, and sum up after the whole line."""
         import click
 
@@ -68,11 +70,10 @@ class ProjectHooks:
             from mlops_for_mle.commands.model import project_summary
             from mlops_for_mle.database.engine import database_url
 
-            metric, env = _gate_metric(catalog), run_params.get("env")
-            decision = self._results.get("champion@decision")
+            decision, env = self._results.get("champion@decision"), run_params.get("env")
             run_id = decision.run_id if decision else None
-            told = project_summary(_contract(catalog), metric, database_url(), env, run_id)
-            click.echo(told)
+            url = database_url()
+            click.echo(project_summary(self._contract, self._metric, url, env, run_id))
 
 
 class MlflowHooks:
@@ -82,11 +83,10 @@ class MlflowHooks:
     catalog: half of the start-up time of a pipeline that logs nothing.
     """
 
-    def __init__(self) -> None:
-        self._context: KedroContext | None = None
-        self._hook: Any = None
-        self._is_tracked = False
-        self._held: Connection | None = None
+    _context: "KedroContext"
+    _hook: Any = None
+    _is_tracked = False
+    _held: "Connection | None" = None
 
     @hook_impl
     def after_context_created(self, context: "KedroContext") -> None:
@@ -106,7 +106,7 @@ class MlflowHooks:
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
         """Connect and open the run, if the pipeline is tracked; end those of killed processes."""
-        options: Any = self._context.mlflow  # type: ignore[union-attr]
+        options: Any = self._context.mlflow  # type: ignore[attr-defined]
         untracked = set(options.tracking.disable_tracking.pipelines)
         self._is_tracked = not _pipeline_names(run_params) <= untracked
         if not self._is_tracked:
@@ -181,14 +181,6 @@ def tracking_variable_kept() -> Iterator[None]:
         os.environ.pop(_TRACKING_URI, None)
         if before is not None:
             os.environ[_TRACKING_URI] = before
-
-
-def _contract(catalog: Any) -> Contract:
-    return Contract.model_validate(catalog.load("params:contract"))
-
-
-def _gate_metric(catalog: Any) -> str:
-    return str(catalog.load("params:gates.metric"))
 
 
 def _pipeline_names(run_params: dict[str, Any]) -> set[str]:
