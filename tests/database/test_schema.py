@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -268,14 +269,29 @@ def test_a_server_that_does_not_answer_is_told_without_its_password() -> None:
 @pytest.fixture
 def without_store(external_server: ExternalPostgres) -> Iterator[str]:
     """A database on a server that has none for MLflow."""
+
+    def forget_store() -> None:
+        known = "SELECT count(*) FROM pg_database WHERE datname = 'mlflow'"
+        if scalar(external_server.url, known):
+            store = make_url(url).set(database="mlflow").render_as_string(hide_password=False)
+            engine_for(store).dispose()
+            external_server.drop_database(store)
+
     url = external_server.create_database()
+    forget_store()
     yield url
     engine_for(url).dispose()
     external_server.drop_database(url)
-    if scalar(external_server.url, "SELECT count(*) FROM pg_database WHERE datname = 'mlflow'"):
-        store = make_url(url).set(database="mlflow").render_as_string(hide_password=False)
-        engine_for(store).dispose()
-        external_server.drop_database(store)
+    forget_store()
+
+
+def test_several_that_need_mlflows_store_at_once_make_it_once(without_store: str) -> None:
+    from mlflow import MlflowClient
+
+    with ThreadPoolExecutor(3) as pool:
+        (store,) = set(pool.map(lambda _: mlflow_store_url(without_store), range(3)))
+    client = MlflowClient(store)
+    assert client.get_run(client.create_run("0").info.run_id).info.status == "RUNNING"
 
 
 def test_a_store_of_an_older_mlflow_is_upgraded(without_store: str) -> None:
