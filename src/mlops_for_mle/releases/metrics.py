@@ -29,9 +29,6 @@ ALL_METRICS: Mapping[str, bool] = {
     name: direction for metrics in GREATER_IS_BETTER.values() for name, direction in metrics.items()
 }
 
-_SMALLEST_WITH_DECIMALS = 0.001
-_LARGEST_WITH_DECIMALS = 1e5
-
 
 def measure(answers: Predictions, truth: npt.NDArray[Any], target: Target) -> dict[str, float]:
     """Measure answers against the truth, which is as ``encode_target`` gives it.
@@ -92,6 +89,5 @@ def baseline(truth: npt.NDArray[Any], target: Target) -> Predictions:
 
 def metric_text(value: float) -> str:
     """A metric for people: four decimals, and six digits where these would say nothing."""
-    if value == 0 or _SMALLEST_WITH_DECIMALS <= abs(value) < _LARGEST_WITH_DECIMALS:
-        return f"{value:.4f}"
-    return f"{value:.6g}"
+    has_usual_size = value == 0 or 0.001 <= abs(value) < 1e5
+    return f"{value:.4f}" if has_usual_size else f"{value:.6g}"

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import pandas as pd
 from kedro.io import AbstractDataset
-from kedro_datasets._typing import HTMLPreview
 from sqlalchemy import Connection, RowMapping, Table, func, insert, select, text, update
 
 from mlops_for_mle.config import run_page
@@ -220,11 +219,6 @@ class MonitoringReportDataset(AbstractDataset[tuple[MonitoringRun, str], str]):
     def load(self) -> str:
         """The report that was written last."""
         return self._filepath.read_text("utf-8")
-
-    def preview(self) -> HTMLPreview:
-        """The report without its head, for Kedro-Viz; its style is for its own elements only."""
-        _, style, rest = re.split("(<style>.*?</style>)", self.load(), maxsplit=1, flags=re.DOTALL)
-        return HTMLPreview(style + rest.partition("<body>")[2].partition("</body>")[0])
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "experiment": self._experiment}
