@@ -1,6 +1,5 @@
 """The tables: made once, by whoever comes first, and as the code describes them."""
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,34 +32,6 @@ from tests.mixed import MIXED_CONTRACT
 
 pytestmark = pytest.mark.integration
 
-PREPARE = """
-import sys
-from pathlib import Path
-import yaml
-from mlops_for_mle.contract import Contract
-from mlops_for_mle.database.schema import ensure_observations, upgrade
-
-url, contract = sys.argv[1:]
-parsed = Contract.model_validate(yaml.safe_load(Path(contract).read_text("utf-8"))["contract"])
-import alembic.command
-print("ready", flush=True)
-sys.stdin.readline()
-print(upgrade(url), ensure_observations(url, parsed))
-"""
-
-SMALL_CONTRACT = Contract.model_validate(
-    {
-        "name": "small",
-        "table": "small_data",
-        "features": {"width": {"minimum": 0, "maximum": 10}, "count": {"type": "integer"}},
-        "target": {
-            "column": "kind",
-            "response_name": "kind",
-            "classes": [{"value": 0, "label": "no"}, {"value": 1, "label": "yes"}],
-        },
-    }
-)
-
 
 def test_the_revision_that_the_code_expects_is_the_newest_migration() -> None:
     folder = Path(sys.modules[prepare.__module__].__file__ or "").parent / "migrations"
@@ -86,33 +57,18 @@ def test_upgrading_again_changes_nothing(empty_database: str, contract: Contract
     assert scalar(empty_database, "SELECT count(*) FROM iris_data") == 1
 
 
-def test_processes_that_upgrade_an_empty_database_at_once_make_the_tables_once(
-    empty_database: str,
+def test_several_that_upgrade_an_empty_database_at_once_make_the_tables_once(
+    empty_database: str, contract: Contract
 ) -> None:
-    contract = Path(__file__).parents[2] / "conf/base/contract.yml"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PREPARE, empty_database, contract],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    outputs = [process.communicate(timeout=60) for process in processes]
+    def make(_: int) -> tuple[bool, bool]:
+        return upgrade(empty_database), ensure_observations(empty_database, contract)
 
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    answers = [output.split() for output, _ in outputs]
-    assert sorted(changed for changed, _ in answers) == ["False", "True"]
-    assert sorted(made for _, made in answers) == ["False", "True"]
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = list(pool.map(make, range(4)))
+
+    for made in zip(*outcomes, strict=True):
+        assert sorted(made) == [False, False, False, True]
+    require_tables(empty_database)
 
 
 def test_the_table_of_observations_has_the_columns_of_the_tutorial(
