@@ -52,16 +52,14 @@ def infer(
     sources = {kind: options.pop(kind) for kind in ("csv", "parquet", "table", "query")}
     given = [(kind, place) for kind, place in sources.items() if place is not None]
     if len(given) != 1:
-        names = ", ".join(f"--{kind}" for kind in sources)
-        raise click.UsageError(f"Give exactly one of {names} (found {len(given)}).")
+        raise click.UsageError("Give exactly one of --csv, --parquet, --table, --query.")
     ((kind, place),) = given
     project = Path(metadata.project_path)
     folder = read.check_environment(project, env or name, name, force)
     if kind in ("table", "query"):
         source = read.read_database(kind, place, name)
     else:
-        source = read.read_file(project, kind, place, encoding, has_header=not no_header)
-    wishes = propose.Wishes(**options)
-    proposal = propose.propose(source.rows, name, target, source.described, wishes)
+        source = read.read_file(project, kind, place, encoding, header=not no_header)
+    proposal = propose.propose(source.rows, name, target, source.described, **options)
     write.write(folder, proposal, source.choices)
     click.echo(write.summary(proposal, folder.name, source.choices))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mlops_for_mle.contract.infer.propose import Proposal, Wishes, propose
+from mlops_for_mle.contract.infer.propose import Proposal, propose
 from mlops_for_mle.errors import SourceError
 from mlops_for_mle.pipelines.data_ingestion.nodes import Batch
 from tests.integration.observations import batch_of
@@ -171,7 +171,7 @@ def test_in_text_only_what_a_person_names_is_a_missing_value() -> None:
     told = propose(rows.drop(columns="items"), "orders", TARGET, "orders.csv").contract()
     assert "NA" in told.features["size"].categories
 
-    wished = propose(rows, "orders", TARGET, "x", Wishes(missing=("NA", "unknown")))
+    wished = propose(rows, "orders", TARGET, "x", missing=("NA", "unknown"))
     assert wished.ingestion["missing_marks"] == {"size": ["NA"], "items": ["unknown"]}
     assert "NA" not in wished.contract().features["size"].categories
     accepted = ingest(rows, wished).accepted

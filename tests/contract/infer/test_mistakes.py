@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from mlops_for_mle.contract.infer.propose import Proposal, Wishes, propose
+from mlops_for_mle.contract.infer.propose import Proposal, propose
 from mlops_for_mle.errors import SourceError, UserError
 
 ROWS = 200
@@ -21,7 +21,7 @@ def table(**columns: Any) -> pd.DataFrame:
 
 
 def infer(rows: pd.DataFrame, target: str = "y", **wishes: Any) -> Proposal:
-    return propose(rows, "things", target, "things.csv", Wishes(**wishes))
+    return propose(rows, "things", target, "things.csv", **wishes)
 
 
 def complaint(rows: pd.DataFrame, target: str = "y", **wishes: Any) -> str:

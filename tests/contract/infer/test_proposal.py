@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.infer.propose import Proposal, Wishes, contract_names, propose
+from mlops_for_mle.contract.infer.propose import Proposal, contract_names, propose
 from mlops_for_mle.contract.infer.write import contract_text
 from tests.mixed_rows import TARGET, mixed_rows
 
@@ -214,7 +214,7 @@ def test_many_or_fractional_floats_stay_a_regression(values: Any) -> None:
 def test_the_task_can_be_wished() -> None:
     rows = pd.DataFrame({"a": RANDOM.random(ROWS), "y": RANDOM.integers(1, 6, ROWS)})
 
-    proposal = propose(rows, "things", "y", "things.csv", Wishes(task="regression"))
+    proposal = propose(rows, "things", "y", "things.csv", task="regression")
 
     assert proposal.contract().target.task == "regression"
 
@@ -243,7 +243,7 @@ def test_a_leak_can_be_included_by_a_person() -> None:
     rows["a"] = RANDOM.random(ROWS)
 
     def features(**wishes: Any) -> tuple[str, ...]:
-        return propose(rows, "things", "y", "x", Wishes(**wishes)).contract().feature_names
+        return propose(rows, "things", "y", "x", **wishes).contract().feature_names
 
     rows["score"] = [*RANDOM.permutation(ROWS // 2), *(1_000 + RANDOM.permutation(ROWS // 2))]
     assert features() == ("a",)

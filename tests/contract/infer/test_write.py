@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from mlops_for_mle.contract.infer.propose import Wishes, propose
+from mlops_for_mle.contract.infer.propose import propose
 from mlops_for_mle.contract.infer.write import FILES, comment, write, yaml_key, yaml_value
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
 from mlops_for_mle.pipelines.registry.options import GateOptions
@@ -24,11 +24,11 @@ LONG = "the distance in metres that was covered between the two stations"
 
 
 def written(
-    folder: Path, name: str = "rides", wishes: Wishes | None = None, **columns: Any
+    folder: Path, name: str = "rides", include: tuple[str, ...] = (), **columns: Any
 ) -> dict[str, Any]:
     """The blocks of the files."""
     rows = pd.DataFrame({LONG: RANDOM.random(ROWS), **columns})
-    proposal = propose(rows, name, "y", "rides.csv", wishes)
+    proposal = propose(rows, name, "y", "rides.csv", include=include)
     write(folder / "new", proposal, {"source": "csv", "csv_path": "a: b.csv"})
     assert sorted(one.name for one in (folder / "new").iterdir()) == sorted(FILES)
     texts = [one.read_text("utf-8") for one in (folder / "new").iterdir()]
@@ -99,7 +99,7 @@ def test_what_was_wished_for_or_is_in_the_data_is_allowed_in_training(tmp_path: 
     plan = np.resize(["a", "b", "c"], ROWS)
     score = np.where(plan == "a", 1.0, 5.0) + RANDOM.random(ROWS)
 
-    told = written(tmp_path, wishes=Wishes(include=["score"]), score=score, y=plan == "a")
+    told = written(tmp_path, include=("score",), score=score, y=plan == "a")
 
     limits = DataCheckOptions.model_validate(told["data_checks"])
     assert limits.allowed_predictors == ("score",)
