@@ -101,8 +101,8 @@ def test_a_number_must_be_one_that_the_model_can_compute_with(
     ("facts", "words"),
     [
         ({"minimum": 0, "maximum": 2.5}, "a number from 0 to 2.5"),
-        ({"type": "integer", "minimum": 1}, "a whole number of at least 1"),
-        ({"maximum": 3, "missing": "mean"}, "a number of at most 3, or null"),
+        ({"type": "integer", "minimum": 1}, "a whole number from 1"),
+        ({"maximum": 3, "missing": "mean"}, "a number up to 3, or null"),
         ({"type": "boolean"}, "true or false"),
         ({"type": "date", "earliest": "2026-01-01"}, ", from 2026-01-01T00:00:00"),
         ({"type": "category", "categories": ["가", "b"]}, 'one of "가", "b"'),
