@@ -17,7 +17,7 @@ from mlops_for_mle.errors import PrerequisiteError, UserError
 from mlops_for_mle.pipelines.data_ingestion.datasets import write_batch
 from tests.integration.expectations import refused
 from tests.integration.observations import batch_of, numbered_observations
-from tests.integration.servers import connection_to, eventually, query, scalar, waiting_for_a_lock
+from tests.integration.servers import connection_to, eventually, query, waiting_for_a_lock
 from tests.mixed import MIXED_CONTRACT, mixed_rows
 from tests.pipelines.data_ingestion.tables import window_of
 
@@ -76,31 +76,6 @@ def test_a_window_waits_for_a_slow_writer_whose_row_comes_before_the_newest(
 
     assert rows["id"].tolist() == [early, late]
     assert_frame_equal(window_of(database_url, contract, watermark=late).load().rows, rows)
-
-
-def test_a_slow_writer_that_gives_up_leaves_a_gap_that_stays(
-    database_url: str, contract: Contract
-) -> None:
-    with connection_to(database_url) as slow, ThreadPoolExecutor(1) as pool:
-        slow.scalar(INSERT, {"length": 4.0})
-        with connection_to(database_url) as quick:
-            late = quick.scalar(INSERT, {"length": 5.0})
-            quick.commit()
-        loading = pool.submit(window_of(database_url, contract).load)
-        assert eventually(lambda: waiting_for_a_lock(database_url) == 1)
-        slow.rollback()
-        assert loading.result(timeout=20).rows["id"].tolist() == [late]
-
-
-def test_reading_a_window_blocks_no_reader_and_leaves_no_lock(
-    database_url: str, contract: Contract
-) -> None:
-    fill(database_url, contract, 5)
-    with connection_to(database_url) as reader:
-        reader.execute(text("SELECT * FROM iris_data"))
-        assert len(window_of(database_url, contract).load().rows) == 5
-    locks = "SELECT count(*) FROM pg_locks WHERE relation = 'iris_data'::regclass"
-    assert scalar(database_url, locks) == 0
 
 
 def test_an_empty_table_names_the_pipeline_to_run_first(
