@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.columns import read_column, to_array
 from mlops_for_mle.contract.rules import (
-    Precision,
     describe,
     fault,
     is_allowed,
@@ -85,16 +84,6 @@ def _is_of_kind(value: Any, feature: Feature) -> bool:
 )
 def test_a_number_is_told_what_is_wrong_with_it(value: Any, expected: str | None) -> None:
     assert fault(value, Feature(minimum=0, maximum=10), "float32") == expected
-
-
-@pytest.mark.parametrize(("precision", "largest"), [("float32", 3e38), ("float64", 1e308)])
-def test_a_number_must_be_one_that_the_model_can_compute_with(
-    precision: Precision, largest: float
-) -> None:
-    feature = Feature()
-
-    assert is_allowed(np.array([largest, -largest]), feature, precision).all()
-    assert not is_allowed(np.array([largest * 9, np.inf]), feature, precision).any()
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,6 @@ def contract_commands() -> None:
 @click.option("--no-header", is_flag=True, help="Its first line is data; columns are c0, c1, ….")
 @click.option("--missing", multiple=True, help="Stands for a missing value; may be repeated.")
 @click.option("--leave-out", multiple=True, help="A column that is no feature; may be repeated.")
-@click.option("--include", multiple=True, help="A feature although it may leak; may be repeated.")
 @click.option("--force", is_flag=True, help="Overwrite the environment's files.")
 @click.pass_obj
 def infer(

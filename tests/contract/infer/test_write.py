@@ -23,12 +23,10 @@ RANDOM = np.random.default_rng(3)
 LONG = "the distance in metres that was covered between the two stations"
 
 
-def written(
-    folder: Path, name: str = "rides", include: tuple[str, ...] = (), **columns: Any
-) -> dict[str, Any]:
+def written(folder: Path, name: str = "rides", **columns: Any) -> dict[str, Any]:
     """The blocks of the files."""
     rows = pd.DataFrame({LONG: RANDOM.random(ROWS), **columns})
-    proposal = propose(rows, name, "y", "rides.csv", include=include)
+    proposal = propose(rows, name, "y", "rides.csv")
     write(folder / "new", proposal, {"source": "csv", "csv_path": "a: b.csv"})
     assert sorted(one.name for one in (folder / "new").iterdir()) == sorted(FILES)
     texts = [one.read_text("utf-8") for one in (folder / "new").iterdir()]
@@ -78,24 +76,6 @@ def test_rare_classes_are_given_weight(
 
     assert TrainingOptions.model_validate(blocks["training"]).estimator.parameters == parameters
     assert blocks["gates"]["metric"] == "balanced_accuracy"
-
-
-def test_the_tolerance_of_an_error_is_in_the_targets_unit(tmp_path: Path) -> None:
-    target = RANDOM.normal(0, 1_000, ROWS)
-
-    tolerance = written(tmp_path, y=target)["gates"]["tolerance"]
-    assert tolerance == pytest.approx(0.02 * target.std(), rel=0.02)
-
-
-def test_what_was_wished_for_or_is_in_the_data_is_allowed_in_training(tmp_path: Path) -> None:
-    plan = np.resize(["a", "b", "c"], ROWS)
-    score = np.where(plan == "a", 1.0, 5.0) + RANDOM.random(ROWS)
-
-    told = written(tmp_path, include=("score",), score=score, y=plan == "a")
-
-    limits = DataCheckOptions.model_validate(told["data_checks"])
-    assert limits.allowed_predictors == ("score",)
-    assert limits.maximum_label_noise == 0.1
 
 
 def test_labels_that_contradict_one_another_do_not_stop_training(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.database.schema import ensure_observations, prepare
+from mlops_for_mle.database.schema import prepare
 from mlops_for_mle.errors import explain
 from mlops_for_mle.pipelines.data_ingestion.datasets import ConnectionLostError, write_batch
 from tests.integration.observations import (
@@ -203,20 +203,3 @@ def test_times_are_utc_whatever_the_zone_of_the_server(seoul: str, contract: Con
     now = pd.Timestamp(datetime.now(UTC).replace(tzinfo=None))
     assert len(times) == 5
     assert all(abs(time - now) < timedelta(minutes=1) for time in times[2:])
-
-
-def test_a_table_and_columns_that_need_quoting_are_written(
-    database_url: str, contract: Contract
-) -> None:
-    raw = contract.model_dump(mode="json")
-    raw |= {"table": 'odd "table', "features": {"방 수": {"type": "integer"}, "Area %": {}}}
-    odd = Contract.model_validate(raw)
-    ensure_observations(database_url, odd)
-    rows = pd.DataFrame({"방 수": ["3", "2.5"], "Area %": [1.5, 2.0], "target": [0, 1]})
-
-    receipt = write_batch(engine_for(database_url), odd, batch_of(odd, rows))
-
-    assert (receipt.written, receipt.rejected) == (1, 1)
-    assert query(database_url, 'SELECT "방 수", "Area %" FROM "odd ""table"') == [(3, 1.5)]
-    reason = scalar(database_url, "SELECT reason FROM rejected_rows")
-    assert reason == "방 수: is no whole number, found '2.5'; allowed is a whole number"

@@ -162,17 +162,6 @@ def test_columns_and_fields_are_what_the_lines_say(tmp_path: Path) -> None:
     assert (list(empty.columns), len(empty)) == (["a", "b"], 0)
 
 
-def test_a_packed_file_is_unpacked_and_a_damaged_one_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "rows.csv.gz"
-    packed = gzip.compress(b"a,b\n1,2\n")
-    path.write_bytes(packed)
-    assert csv(path).load().to_dict("list") == {"a": ["1"], "b": ["2"]}
-
-    for damaged in (packed[:-6], b"a,b\n1,2\n", packed[:14] + b"\xff\xff" + packed[16:]):
-        path.write_bytes(damaged)
-        assert refusal(csv(path)).startswith(f"{path}: ")
-
-
 def test_a_file_is_identified_by_its_bytes_packed_or_not_with_a_mark_or_without(
     tmp_path: Path,
 ) -> None:
@@ -216,19 +205,11 @@ def test_a_table_of_scikit_learn_comes_with_its_target_and_is_kept(tmp_path: Pat
     kept = SklearnTableDataset("load_iris", str(tmp_path / "cache"))
 
     first, second = kept.load(), kept.load()
+    samples = [SklearnTableDataset("load_iris", str(tmp_path / "cache"), 9, 1) for _ in range(2)]
 
     pd.testing.assert_frame_equal(first, load_iris(as_frame=True).frame)
     pd.testing.assert_frame_equal(second, first)
+    pd.testing.assert_frame_equal(*(one.load() for one in samples))
     (path,) = (tmp_path / "cache").iterdir()
     pd.DataFrame({"target": [1]}).to_parquet(path)
     assert len(kept.load()) == 1
-
-
-def test_a_sample_is_fixed_by_its_seed_and_has_as_many_rows_as_wanted(tmp_path: Path) -> None:
-    first, second, other = (
-        SklearnTableDataset("load_iris", str(tmp_path), 200, seed).load() for seed in (1, 1, 2)
-    )
-
-    pd.testing.assert_frame_equal(first, second)
-    assert not first.equals(other)
-    assert first.index.tolist() == list(range(200))

@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -132,26 +131,6 @@ def test_too_many_bad_rows_hold_the_whole_batch_back(bad_count: int, accepted: i
         share = "3 of 4 rows of this batch are bad, so all were held back"
         assert batch.rejected["reason"].iloc[-1] == f"batch: {share}"
         assert batch.remark.startswith(f"{share}, such as row 1: width: is too large, found '99'")
-
-
-@pytest.mark.parametrize(
-    ("value", "kept"),
-    [
-        (np.float64(np.inf), "inf"),
-        (np.nan, None),
-        (pd.NaT, None),
-        (99.5, 99.5),
-        (True, True),
-        (pd.Timestamp("2024-01-01"), "2024-01-01 00:00:00"),
-        ("nul \x00 and \\u0000", "nul \ufffd and \\u0000"),
-    ],
-)
-def test_a_rejected_value_is_kept_as_json_of_postgres(value: Any, kept: Any) -> None:
-    rows = one_row(width=value, kind="7")
-
-    (found,) = validated(rows).rejected["row_data"]
-
-    assert json.loads(found)["width"] == kept
 
 
 def test_columns_get_the_contracts_names_and_order_and_others_are_left_out() -> None:

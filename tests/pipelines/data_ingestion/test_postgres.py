@@ -57,15 +57,6 @@ def test_a_table_and_a_query_of_another_database_are_sources(
         pd.testing.assert_frame_equal(batch.accepted[list(MIXED_CONTRACT.columns)], rows)
 
 
-def test_a_table_may_have_a_dot_in_its_name(shop: str) -> None:
-    query(shop, 'CREATE TABLE "Shop.orders" (a int)')
-    query(shop, 'CREATE SCHEMA "Shop"')
-    query(shop, 'CREATE TABLE "Shop"."Orders" (b int)')
-
-    assert list(rows_of(shop, table="Shop.orders").columns) == ["a"]
-    assert list(rows_of(shop, table="Shop.Orders").columns) == ["b"]
-
-
 @pytest.mark.parametrize(
     ("statement", "told"),
     [

@@ -90,17 +90,6 @@ def test_a_wrong_parameter_stops_the_run_before_anything_is_written(
     assert query(database_url, COUNTS) == [(0, 0, 0)]
 
 
-def test_a_file_of_mostly_bad_rows_is_held_back_whole(folder: Path, database_url: str) -> None:
-    ingest(folder, HEADER + GOOD + "x,1,1,1,0\n" * 4)
-    assert query(database_url, COUNTS) == [(0, 7, 1)]
-
-
-def test_the_same_file_is_ingested_once(folder: Path, database_url: str) -> None:
-    ingest(folder, HEADER + GOOD)
-    ingest(folder, "\ufeff" + HEADER + GOOD)
-    assert query(database_url, COUNTS) == [(3, 0, 1)]
-
-
 def test_a_file_that_is_read_in_a_corrected_form_doubles_no_row(
     folder: Path, database_url: str
 ) -> None:

@@ -31,19 +31,6 @@ def fill(url: str, contract: Contract, count: int) -> None:
     write_batch(engine_for(url), contract, batch)
 
 
-def test_a_window_gives_all_rows_in_the_order_of_their_key(
-    database_url: str, contract: Contract
-) -> None:
-    fill(database_url, contract, 30)
-    window = window_of(database_url, contract).load()
-    assert window.source == "iris_data"
-    assert list(window.rows.columns) == ["id", "timestamp", *contract.columns]
-    assert window.rows["id"].tolist() == list(range(1, 31))
-    written = numbered_observations(contract, 30)
-    assert window.rows["sepal_length"].tolist() == written["sepal_length"].tolist()
-    assert window.rows["target"].dtype == "int64"
-
-
 def test_the_same_watermark_gives_the_same_rows_when_more_have_come(
     database_url: str, contract: Contract
 ) -> None:

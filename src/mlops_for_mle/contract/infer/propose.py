@@ -40,7 +40,7 @@ _SYSTEM_COLUMNS = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"}
 
 _MAXIMUM_CLASSES = 100
 _FEW_NUMBERS = 20
-_ROWS_A_CLASS = 2
+_ROWS_A_CLASS = DataCheckOptions().minimum_rows_per_class or 1
 _LISTED_CATEGORIES = 100
 _RARE_CATEGORY_ROWS = 5
 _SENTINELS = frozenset({-99999, -9999, -999, -99, 999, 9999, 99999})
@@ -83,7 +83,6 @@ class Proposal:
         target: The column that is predicted.
         class_counts: How many rows each class has, in the contract's order.
         ingestion: ``rename``, ``date_formats`` and ``missing_marks`` of the ingestion's options.
-        allowed_predictors: Features that tell the target alone, and were wished for.
         label_noise: An estimate of the share of labels that contradict those of like rows.
     """
 
@@ -94,7 +93,6 @@ class Proposal:
     target: Column
     class_counts: dict[int | str, int]
     ingestion: dict[str, dict[str, Any]]
-    allowed_predictors: tuple[str, ...] = ()
     label_noise: float = 0.0
 
     @property
@@ -124,7 +122,6 @@ def propose(
     source: str,
     *,
     leave_out: Collection[str] = (),
-    include: Collection[str] = (),
     missing: Collection[str] = (),
     time: str | None = None,
     task: Task | None = None,
@@ -137,7 +134,6 @@ def propose(
         target: The column that is predicted.
         source: What was read, for messages.
         leave_out: Columns that are no features, whatever they hold.
-        include: Columns that are features although they look like leaks of the target.
         missing: Texts that stand for a missing value in every column.
         time: The column that says when a row was observed.
         task: What kind of prediction is wanted.
@@ -147,8 +143,8 @@ def propose(
         ValidationError: The contract's name is not allowed, or the target is constant.
     """
     rows = rows.rename(columns=str)
-    options = {"--target": [target], "--leave-out": leave_out, "--include": include}
-    _check_request(rows, source, {**options, "--time": [time] if time else []})
+    options = {"--target": [target], "--leave-out": leave_out, "--time": [time] if time else []}
+    _check_request(rows, source, options)
     # Words for true and false are classes like others.
     answer = decide(target, rows[target], missing, find_booleans=False)
     task = _task(answer, task)
@@ -163,17 +159,13 @@ def propose(
         problems.append(f"--time: column {time!r} holds {columns[time].kind}, expected dates.")
     time = time or next((one for one in columns if _is_time(columns[one])), None)
     names = contract_names(list(rows.columns))
-    candidates = []
-    for column in columns.values():
-        found = _candidate(names[column.name], column, answer, task)
-        if column.name in include:
-            if found.keys is None:
-                problems.append(f"Column {column.name!r} cannot be a feature: it {found.left_out}.")
-            found = replace(found, left_out=None)
-        if column.name != time:
-            candidates.append(found)
     if problems:
         raise SourceError("\n".join(problems))
+    candidates = [
+        _candidate(names[one.name], one, answer, task)
+        for one in columns.values()
+        if one.name != time
+    ]
     wished = "was left out by --leave-out"
     candidates += [Candidate(one, names[one], left_out=wished) for one in leave_out]
     taken, answer_name = {*names.values()}, names[target]
@@ -203,7 +195,7 @@ def propose(
         "missing_marks": {new: texts for new, texts in marks.items() if texts},
     }
     proposal = Proposal(facts, source, len(rows), candidates, answer, counts, ingestion)
-    return _without_leaks(proposal, rows, {names[one] for one in include})
+    return _without_leaks(proposal, rows)
 
 
 def _check_request(rows: pd.DataFrame, source: str, options: Mapping[str, Collection[str]]) -> None:
@@ -238,7 +230,7 @@ def _candidate(name: str, column: Column, target: Column, task: Task) -> Candida
     return Candidate(column.name, name, *_feature(column), reason)
 
 
-def _without_leaks(proposal: Proposal, rows: pd.DataFrame, wanted: Collection[str]) -> Proposal:
+def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
     """Look at the rows as training will, and leave out what would stop it.
 
     Raises:
@@ -255,16 +247,14 @@ def _without_leaks(proposal: Proposal, rows: pd.DataFrame, wanted: Collection[st
         )
     found = _examine(proposal, rows)
     scores = found.get("single_feature_scores", {})
-    telling = {name for name, score in scores.items() if score > limit}
-    leaks = telling - {*wanted}
+    leaks = {name for name, score in scores.items() if score > limit}
     if leaks:
         candidates = [
             replace(one, left_out=reason) if one.name in leaks and one.left_out is None else one
             for one in proposal.candidates
         ]
-        return _without_leaks(replace(proposal, candidates=candidates), rows, wanted)
-    noise = found.get("label_noise", 0.0)
-    return replace(proposal, allowed_predictors=tuple(sorted(telling)), label_noise=noise)
+        return _without_leaks(replace(proposal, candidates=candidates), rows)
+    return replace(proposal, label_noise=found.get("label_noise", 0.0))
 
 
 def _examine(proposal: Proposal, rows: pd.DataFrame) -> dict[str, Any]:
@@ -293,8 +283,8 @@ def _examine(proposal: Proposal, rows: pd.DataFrame) -> dict[str, Any]:
 def _task(column: Column, wanted: Task | None) -> Task:
     """Decide between classification and regression.
 
-    Text and booleans are classes, and so are whole numbers with few different values, even where
-    they are written as 0.0 and 1.0; other numbers are a regression.
+    Text and booleans are classes, and so are whole numbers with few different values that are all
+    frequent, even where they are written as 0.0 and 1.0; other numbers are a regression.
 
     Raises:
         SourceError: Nothing can be learned of it; says what to do.
@@ -316,8 +306,7 @@ def _task(column: Column, wanted: Task | None) -> Task:
     looks_like_classes = not column.is_number or (
         column.is_whole
         and len(counts) <= _FEW_NUMBERS
-        and len(counts) * _ROWS_A_CLASS <= len(column.present)
-        and int(counts.min()) >= _ROWS_A_CLASS
+        and (len(counts) <= 2 or int(counts.min()) >= _ROWS_A_CLASS)
     )
     return wanted or ("classification" if looks_like_classes else "regression")
 
@@ -329,13 +318,12 @@ def _class_counts(column: Column) -> dict[int | str, int]:
             f"{name} has {len(counts):,} classes, at most {_MAXIMUM_CLASSES} are allowed: group "
             "them into fewer, or name another --target."
         )
-    needed = DataCheckOptions().minimum_rows_per_class or 1
-    rare = [f"{value!r} {rows}" for value, rows in counts.items() if rows < needed]
+    rare = [f"{value!r} {rows}" for value, rows in counts.items() if rows < _ROWS_A_CLASS]
     if rare:
         raise SourceError(
             f"{name} has classes that are too rare to learn, with so many rows: {', '.join(rare)} "
-            f"({needed} are needed): add rows, merge these classes into others, or leave out their "
-            "rows."
+            f"({_ROWS_A_CLASS} are needed): add rows, merge these classes into others, or leave "
+            "out their rows."
         )
     # Booleans become the text that ingestion makes of them.
     values = counts.index.map(int if column.is_number else str)

@@ -127,16 +127,13 @@ def parameters_text(proposal: Proposal) -> str:
         "  threshold: null",
         f"  tolerance: {gates['tolerance']:.3g}",
     ]
-    # What training's checks must allow, so that it trains on these rows.
-    is_noisy = proposal.label_noise > (DataCheckOptions().maximum_label_noise or 1.0)
-    if proposal.allowed_predictors or is_noisy:
-        lines.append("data_checks:")
-    if proposal.allowed_predictors:
-        lines.append(f"  allowed_predictors: {yaml_value(proposal.allowed_predictors)}")
-    if is_noisy:
+    if proposal.label_noise > (DataCheckOptions().maximum_label_noise or 1.0):
         share = f"About {100 * proposal.label_noise:.2g} % of the labels"
-        lines.append(f"  # {share} contradict those of like rows: wrong ones, or chance.")
-        lines.append("  maximum_label_noise: null")
+        lines += [
+            "data_checks:",
+            f"  # {share} contradict those of like rows: wrong ones, or chance.",
+            "  maximum_label_noise: null",
+        ]
     return "\n".join([*lines, ""])
 
 

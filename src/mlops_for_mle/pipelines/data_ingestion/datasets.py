@@ -12,19 +12,7 @@ import psycopg2
 import pyarrow as pa
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import TablePreview
-from sqlalchemy import (
-    ColumnClause,
-    Connection,
-    Engine,
-    Row,
-    column,
-    delete,
-    func,
-    select,
-    table,
-    text,
-    update,
-)
+from sqlalchemy import Connection, Engine, Row, delete, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
@@ -247,11 +235,12 @@ def _newest_key(connection: Connection, contract: Contract) -> int:
     A transaction that still runs may commit smaller keys than the newest one seen; the lock waits
     for such writers, so that the same watermark always means the same rows.
     """
-    key: ColumnClause[int] = column(contract.key)
+    key, table = quoted(contract.key), quoted(contract.table)
     with connection.begin():
         connection.execute(text("SET LOCAL lock_timeout TO '30s'"))
-        execute_plainly(connection, f"LOCK TABLE {quoted(contract.table)} IN SHARE MODE")
-        return connection.scalar(select(func.max(key)).select_from(table(contract.table))) or 0
+        execute_plainly(connection, f"LOCK TABLE {table} IN SHARE MODE")
+        newest = execute_plainly(connection, f"SELECT max({key}) FROM {table}").scalar()  # noqa: S608
+        return newest or 0
 
 
 def _newest_rows(

@@ -199,8 +199,6 @@ class SklearnTableDataset(SourceDataset):
         if not path.exists():
             from sklearn import datasets
 
-            if not hasattr(datasets, self._loader):
-                raise SourceError(f"dataset: sklearn.datasets has no function {self._loader!r}")
             table = getattr(datasets, self._loader)(as_frame=True).frame
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_name(f"{path.name}.{os.getpid()}")
