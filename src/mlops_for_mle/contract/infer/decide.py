@@ -165,11 +165,10 @@ def _text(name: str, values: "pd.Series[Any]", find_booleans: bool) -> Column:
         found = _digits(name, unmarked, rest)
     else:
         readings = _readings(rest)
-        is_read = np.any([one.notna() for one in readings.values()], axis=0)
-        if np.all(is_read) and readings:
+        is_date = pd.DataFrame(readings, rest.index).notna().any(axis="columns")
+        if is_date.all():
             found = _dates(name, unmarked, rest, readings)
         else:
-            is_date = pd.Series(is_read if readings else False, rest.index)
             is_decorated = rest.str.fullmatch(_DECORATED_NUMBER) & ~is_number
             _refuse_mixture(name, unmarked.dropna(), "numbers", rest[is_number | is_decorated])
             _refuse_mixture(name, unmarked.dropna(), "dates", rest[is_date])
