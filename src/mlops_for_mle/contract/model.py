@@ -216,7 +216,7 @@ class TargetClass(Configuration):
     """
 
     value: DiscreteValue
-    label: str = Field(default_factory=lambda given: str(given["value"]), min_length=1)
+    label: str = Field(default_factory=lambda given: str(given.get("value")), min_length=1)
 
 
 class Target(Configuration):
