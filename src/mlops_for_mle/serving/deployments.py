@@ -6,7 +6,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar, get_args
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -97,15 +97,15 @@ def router(services: Services) -> APIRouter:
         "",
         name="deployments",
         summary="The audit trail of deployments",
-        responses=problems({"422": "A parameter is wrong", **AWAY}),
+        responses=problems(AWAY),
     )
     @database.endpoint
-    def history(limit: Annotated[int, Query(ge=1, le=200)] = 50) -> DeploymentList:
+    def history() -> DeploymentList:
         from mlops_for_mle.releases import deployments
 
         contract = followed_contract(services)
         with database.begin() as connection:
-            rows = deployments.history(connection, contract, get_args(Event), limit)
+            rows = deployments.history(connection, contract, get_args(Event), limit=50)
             current = deployments.current(connection, contract)
         releases: dict[str, Deployment] = {}
         for row in rows:

@@ -33,7 +33,7 @@ from mlops_for_mle.serving.documents import (
 )
 from mlops_for_mle.serving.errors import refused
 from mlops_for_mle.serving.health import require_ready
-from mlops_for_mle.serving.openapi import Schema, example_row, json_answer, json_request, problems
+from mlops_for_mle.serving.openapi import json_request, problems
 from mlops_for_mle.serving.predict import (
     FAILURES,
     Answered,
@@ -42,7 +42,6 @@ from mlops_for_mle.serving.predict import (
     add_hot_route,
     served_by,
 )
-from mlops_for_mle.serving.releases import Served
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
@@ -72,12 +71,15 @@ def router(services: Services) -> APIRouter:
     """The routes."""
     found = APIRouter(tags=["mlflow"])
     wrong = {"400": "The body is in no form of the protocol or does not fit the contract"}
+    body = json_request({"type": "object"})
+    body["requestBody"]["content"]["text/csv"] = {"schema": {"type": "string"}}
     add_hot_route(
         found,
         services,
         INVOCATIONS,
         summary="Predict rows by MLflow's scoring protocol",
         operation_id="invocations",
+        openapi_extra=body,
         responses=problems(FAILURES | wrong, "MlflowError"),
     )
 
@@ -160,10 +162,9 @@ def _read_json(codec: Codec, text: bytes) -> Rows:
 def _read_split(codec: Codec, text: Text) -> Rows:
     split = typed(text, _SPLIT, "dataframe_split")
     data, header = memoryview(split.data), plain(memoryview(split.columns))
-    if not isinstance(header, list):
-        raise refused("dataframe_split.columns", "is no list", ", ".join(codec.names))
-    if kind_of(data) != b"[":
-        raise refused("dataframe_split.data", "is no list", "a list of rows")
+    if not isinstance(header, list) or kind_of(data) != b"[":
+        allowed = "columns as a list of names, data as a list of rows"
+        raise refused("dataframe_split", "does not hold lists", allowed)
     return _read_table(codec, header, map(plain, pieces(data, LISTS)), "dataframe_split.data")
 
 
@@ -201,15 +202,3 @@ def _read_table(codec: Codec, header: list[Any], parts: Iterable[list[Any]], whe
         reading.add_table(columns, range(start, start + len(rows)))
         start += len(rows)
     return reading.done(Form.COLUMNS)
-
-
-def operations(served: Served) -> dict[str, Schema]:
-    """What the document says of the route, for a release; MLflow itself says more."""
-    given = example_row(served.contract)
-    split = {"columns": list(given), "data": [list(given.values())]}
-    request = json_request({"type": "object"}, dataframe_split={"dataframe_split": split})
-    request["requestBody"]["content"]["text/csv"] = {"schema": {"type": "string"}}
-    answer = {"type": "object", "required": ["predictions"]}
-    return {
-        INVOCATIONS.path: {"request": request, "answer": json_answer("One value a row", answer)}
-    }

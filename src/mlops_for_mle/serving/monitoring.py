@@ -100,30 +100,27 @@ class NewestRun(Collector):
         with suppress(ProblemError), self._services.database.own.begin() as connection:
             runs, metrics = _look(connection, contract)
         if runs:
-            yield from _families(contract, runs[0], metrics)
+            yield from _gauges(contract, runs[0], metrics)
 
 
-def _families(contract: str, run: dict[str, Any], metrics: list[dict[str, Any]]) -> list[Metric]:
-    def family(name: str, words: str, *labels: str) -> GaugeMetricFamily:
-        names = ("contract", *labels)
-        return GaugeMetricFamily(f"mlops_monitoring_{name}", words, labels=names)
-
-    of_metric = ("area", "subject", "metric")
-    value = family("value", "What the newest monitoring run has measured.", *of_metric)
-    alarm = family("alarm", "1 where the value is an alarm, 0 where it could be one.", *of_metric)
-    for one in metrics:
-        labels = [contract, *(one[name] for name in of_metric)]
-        if one["value"] is not None:
-            value.add_metric(labels, one["value"])
-        if one["threshold"] is not None:
-            alarm.add_metric(labels, one["is_alarm"])
-    status = family("status", "1 for the status of the newest run.", "release", "status")
-    for name in _STATUSES:
-        status.add_metric([contract, run["release"], name], name == run["status"])
-    at = family("timestamp_seconds", "When the newest run was recorded, seconds since 1970.")
-    at.add_metric([contract], run["created_at"].timestamp())
-    predictions = family("predictions", "Predictions that the newest run has looked at.")
-    predictions.add_metric([contract], run["prediction_count"])
-    labelled = family("labelled_predictions", "Those of them whose true label is known.")
-    labelled.add_metric([contract], run["labelled_count"])
-    return [value, alarm, status, at, predictions, labelled]
+def _gauges(contract: str, run: dict[str, Any], metrics: list[dict[str, Any]]) -> Iterator[Metric]:
+    labels = ("area", "subject", "metric")
+    named = {tuple(one[label] for label in labels): one for one in metrics}
+    values = {name: one["value"] for name, one in named.items() if one["value"] is not None}
+    alarms = {name: one["is_alarm"] for name, one in named.items() if one["threshold"] is not None}
+    status = {(run["release"], one): one == run["status"] for one in _STATUSES}
+    families: tuple[tuple[str, str, tuple[str, ...], dict[Any, float]], ...] = (
+        ("value", "What was measured.", labels, values),
+        ("alarm", "1 where the value is an alarm, 0 where it could be one.", labels, alarms),
+        ("status", "1 for the status.", ("release", "status"), status),
+        ("timestamp_seconds", "When it was recorded.", (), {(): run["created_at"].timestamp()}),
+        ("predictions", "Predictions in its window.", (), {(): run["prediction_count"]}),
+        ("labelled_predictions", "Those with a true label.", (), {(): run["labelled_count"]}),
+    )
+    for name, words, known_by, samples in families:
+        told = f"Of the newest monitoring run. {words}"
+        names = ("contract", *known_by)
+        family = GaugeMetricFamily(f"mlops_monitoring_{name}", told, labels=names)
+        for found, number in samples.items():
+            family.add_metric((contract, *found), number)
+        yield family

@@ -1,7 +1,6 @@
 """``/observations``: the rows of the contract's table as a resource."""
 
 import hashlib
-import operator
 import re
 from collections.abc import Container, Mapping, Sequence
 from datetime import UTC, datetime
@@ -35,10 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Select, TableClause
 
 _PREFIX, _JSON = "/observations", "application/json"
-_OPERATORS = {
-    **{">=": operator.ge, "<=": operator.le, "!=": operator.ne},
-    **{"=": operator.eq, ">": operator.gt, "<": operator.lt},
-}
+_OPERATORS = (">=", "<=", "!=", "=", ">", "<")
 _TIMESTAMP = Feature(type="timestamp")
 # How what a filter compares a column with is read, by the type of the column.
 _OPERANDS = {"integer": int, "boolean": bool, "category": str}
@@ -52,10 +48,7 @@ VALUES (:table, :key, :digest, :response)
 
 _OF_ONE = {"404": "There is no such row", "412": "It was changed meanwhile"}
 _ROW = component("Observation")
-_PAGE: dict[str, Schema] = {
-    "observations": {"type": "array", "items": _ROW},
-    "next": {"type": ["string", "null"]},
-}
+_PAGE = object_of({"observations": {"type": "array", "items": _ROW}, "next": {}})
 
 IfMatch = Annotated[str | None, Header(description="The entity tag that the client has seen, or *")]
 IdempotencyKey = Annotated[str | None, Header(pattern=r"^[\x21-\x7e]{1,255}$")]
@@ -100,7 +93,7 @@ def router(services: Services) -> APIRouter:
         "",
         summary="List observations, in the order of their keys",
         responses={
-            200: json_answer("A page, and the path of the next one", object_of(_PAGE)),
+            200: json_answer("A page, and the path of the next one", _PAGE),
             **problems({"422": "A parameter is wrong", **AWAY}),
         },
     )
@@ -229,13 +222,11 @@ def _select(
     contract: Contract, filters: Sequence[str], order: str, after: int | None
 ) -> "Select[Any]":
     """Rows that fit all filters, in the order of their keys."""
-    from sqlalchemy import literal
-
     table = _table(contract)
     key = table.c[contract.key]
     query = table.select().order_by(key.asc() if order == "asc" else key.desc())
     if after is not None:
-        query = query.where(key > after if order == "asc" else key < after)
+        query = query.where(key.bool_op(">" if order == "asc" else "<")(after))
     columns = {contract.key: Feature(type="integer"), **_columns(contract)}
     # The longest name first, since one may be the beginning of another.
     names = "|".join(map(re.escape, sorted(columns, key=len, reverse=True)))
@@ -251,7 +242,7 @@ def _select(
         except (KeyError, ValueError):
             allowed = f"{name} is {rules.describe(columns[name])}"
             raise refused("filter", "cannot be compared", allowed, shown(text)) from None
-        query = query.where(_OPERATORS[comparison](table.c[name], literal(value)))
+        query = query.where(table.c[name].bool_op(comparison)(value))
     return query
 
 

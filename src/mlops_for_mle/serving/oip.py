@@ -37,7 +37,7 @@ from mlops_for_mle.serving.documents import (
 )
 from mlops_for_mle.serving.errors import ProblemError, refused, shown
 from mlops_for_mle.serving.health import obstacle
-from mlops_for_mle.serving.openapi import Schema, example_row, json_answer, json_request, problems
+from mlops_for_mle.serving.openapi import json_request, problems
 from mlops_for_mle.serving.predict import (
     FAILURES,
     Answered,
@@ -134,6 +134,7 @@ def router(services: Services) -> APIRouter:
             route,
             summary="Predict rows given as tensors",
             operation_id=f"{name}_infer",
+            openapi_extra=json_request({"type": "object"}),
             responses=unknown | problems(FAILURES | wrong, "InferenceError"),
         )
         for where, endpoint, words in (
@@ -362,16 +363,3 @@ def _packed(datatype: str, values: list[Any]) -> bytes:
         return np.array(values, ELEMENT_TYPES[datatype]).tobytes()
     encoded = [str(one).encode() for one in values]
     return b"".join(struct.pack("<I", len(one)) + one for one in encoded)
-
-
-def operations(served: Served) -> dict[str, Schema]:
-    """What the document says of inference, for a release; the protocol itself says more."""
-    example = example_row(served.contract)
-    tensors = [
-        _tensor(name, datatype_of(one)) | {"shape": [1], "data": [example[name]]}
-        for name, one in served.contract.features.items()
-    ]
-    request = json_request({"type": "object"}, tensors={"inputs": tensors})
-    answer = json_answer("The outputs; binary data stands behind them", {"type": "object"})
-    answer["content"][_OCTETS] = {"schema": {"type": "string", "format": "binary"}}
-    return {one.path: {"request": request, "answer": answer} for one in INFER}
