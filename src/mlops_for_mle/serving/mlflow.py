@@ -7,7 +7,7 @@ names and never by their positions.
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -172,14 +172,11 @@ def _read_csv(codec: Codec, body: bytes) -> Rows:
     text = io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")
     lines = (one for one in csv.reader(text, strict=True) if one)
     try:
-        return _read_table(codec, next(lines, []), _some_lines(lines), "rows")
+        header = next(lines, [])
+        parts = iter(lambda: list(islice(lines, _LINES_A_PIECE)), [])
+        return _read_table(codec, header, parts, "rows")
     except (csv.Error, UnicodeDecodeError) as error:
         raise refused("", f"is no CSV: {error}", "CSV in UTF-8") from None
-
-
-def _some_lines(lines: Iterator[list[str]]) -> Iterator[list[Any]]:
-    while piece := list(islice(lines, _LINES_A_PIECE)):
-        yield piece
 
 
 def _read_table(codec: Codec, header: list[Any], parts: Iterable[list[Any]], where: str) -> Rows:

@@ -87,8 +87,7 @@ class _Body(msgspec.Struct, omit_defaults=True):
 
 
 _BODY = msgspec.json.Decoder(_Body)
-_decode_rows = msgspec.json.Decoder(list[list[float]]).decode
-_decode_numbers = msgspec.json.Decoder(list[float]).decode
+_decode_numbers = msgspec.json.Decoder(list[float | list[float]]).decode
 
 
 def router(services: Services) -> APIRouter:
@@ -99,19 +98,18 @@ def router(services: Services) -> APIRouter:
     )
     wrong = {"400": "The request is none of the protocol or does not fit the contract"}
 
-    @found.get("/v2", summary="The server", operation_id="server_metadata")
+    @found.get("/v2", summary="The server")
     async def server() -> dict[str, Any]:
         extensions = ["binary_tensor_data"]
         return {"name": "mlops-for-mle", "version": __version__, "extensions": extensions}
 
-    @found.get("/v2/health/live", summary="Whether the process answers", operation_id="server_live")
+    @found.get("/v2/health/live", summary="Whether the process answers")
     async def live() -> dict[str, bool]:
         return {"live": True}
 
     @found.get(
         "/v2/health/ready",
         summary="Whether inference requests are answered",
-        operation_id="server_ready",
         responses={503: {"description": "They are not"}},
         response_model=dict[str, bool],
     )
@@ -127,7 +125,6 @@ def router(services: Services) -> APIRouter:
         return {"name": served.contract.name, "ready": obstacle(services) is None}
 
     for route, name in zip(INFER, ("model", "version"), strict=True):
-        path = route.path.removesuffix("/infer")
         add_hot_route(
             found,
             services,
@@ -137,17 +134,9 @@ def router(services: Services) -> APIRouter:
             openapi_extra=json_request({"type": "object"}),
             responses=unknown | problems(FAILURES | wrong, "InferenceError"),
         )
-        for where, endpoint, words in (
-            ("", metadata, "The model's inputs and outputs"),
-            ("/ready", model_ready, "Whether the model answers"),
-        ):
-            found.add_api_route(
-                path + where,
-                endpoint,
-                summary=words,
-                operation_id=f"{name}_{where.strip('/') or 'metadata'}",
-                responses=unknown,
-            )
+        path, words = route.path.removesuffix("/infer"), "Whether the model answers"
+        found.get(path, summary="Its inputs and outputs", responses=unknown)(metadata)
+        found.get(f"{path}/ready", summary=words, responses=unknown)(model_ready)
     return found
 
 
@@ -284,10 +273,9 @@ def _columns(codec: Codec, tensor: _Tensor, given: Text | Values) -> dict[str, T
         raise refused(where, "does not fit", allowed, f"{tensor.datatype} {tensor.shape}")
     parts: list[Any] = [given]
     if isinstance(given, Text):
-        is_nested = first_of(given) == b"["
-        boundary, decode = (LISTS, _decode_rows) if is_nested else (VALUES, _decode_numbers)
+        texts = pieces(given, LISTS if first_of(given) == b"[" else VALUES)
         try:
-            parts = [np.array(decode(one), np.float64).ravel() for one in pieces(given, boundary)]
+            parts = [np.array(_decode_numbers(one), np.float64).ravel() for one in texts]
         except (msgspec.MsgspecError, ValueError) as error:
             raise refused(f"{where}.data", f"is no list of numbers: {error}", "numbers") from None
     numbers: Matrix = np.concatenate(parts, dtype=np.float64)
