@@ -183,17 +183,6 @@ def test_a_row_that_its_request_did_not_have_is_refused_at_once(services, databa
     assert tell(services, many[1]["prediction_id"], 2).status_code == 201
 
 
-def test_faults_of_a_body_are_bounded(services):
-    large = {f"field {number}": 1 for number in range(400_000)}
-    small = {f"field {number}": 1 for number in range(2_000)}
-
-    for body, most in ((large, 1), (small, 50)):
-        answer = call(services, "POST", "/feedback", json=body)
-        assert answer.status_code == 422
-        assert 1 <= len(answer.json()["errors"]) <= most
-        assert len(answer.content) < 20_000
-
-
 def test_without_the_database_it_is_503_and_predictions_go_on(settings, iris, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
     services = make(settings, iris)

@@ -12,7 +12,6 @@ from sqlalchemy.engine import make_url
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.serving.context import Services
-from tests.mixed import MIXED_CONTRACT
 from tests.releases import HOUSE_CONTRACT, IRIS_CONTRACT, make_release
 from tests.serving.conftest import IRIS_ROW, call, make, serve
 
@@ -216,6 +215,8 @@ def test_a_label_is_corrected_only_by_whom_has_seen_the_last_state(services):
     several = f'"other", {changed.headers["etag"]}'
     again = call(services, "PATCH", path, json={"petal_width": 1}, headers={"If-Match": several})
     assert again.status_code == 200
+    for wrong in ({}, {"target": 9}, {"id": 3}, {"petal_length": None}):
+        error_paths(call(services, "PATCH", path, json=wrong, headers={"If-Match": "*"}))
 
 
 def test_of_two_changes_at_once_one_is_refused(services):
@@ -228,13 +229,6 @@ def test_of_two_changes_at_once_one_is_refused(services):
 
     with ThreadPoolExecutor(2) as threads:
         assert sorted(threads.map(send, (0, 1))) == [200, 412]
-
-
-@pytest.mark.parametrize("body", [{}, {"target": 9}, {"id": 3}, {"petal_length": None}])
-def test_a_wrong_change_is_422(services, body):
-    path = create(services).headers["location"]
-
-    error_paths(call(services, "PATCH", path, json=body, headers={"If-Match": "*"}))
 
 
 def test_a_deleted_observation_is_gone(services):
@@ -293,59 +287,6 @@ def test_a_row_that_another_program_wrote_is_shown_as_it_is(services, database):
     assert body["timestamp"] is None
     assert body["sepal_length"] is None
     assert body["target"] == 7
-
-
-ROW: dict[str, Any] = {
-    "월 요금": 59000.5,
-    "Usage (GB)": 12.25,
-    "select": 3,
-    "is new": True,
-    'the "plan"': "plus",
-    "channel": "fax",
-    "region code": 20,
-    "가입일": "2025-03-01",
-    "last seen": "2025-12-31T22:10:00+09:00",
-}
-
-
-@pytest.fixture
-def with_mixed(services, database, mixed) -> Services:
-    database.run(f'DROP TABLE IF EXISTS "{MIXED_CONTRACT.table}"')
-    ensure_observations(database.url, MIXED_CONTRACT)
-    services.releases.serve(serve(mixed))
-    assert create(services, ROW | {"left?": "해지"}).status_code == 201
-    return services
-
-
-@pytest.mark.parametrize(
-    ("condition", "count"),
-    [
-        ("region code!=20", 0),
-        ("last seen>=2025-12-31T22:10:00+09:00", 1),
-        ("left?=해지", 1),
-        ("월 요금<59000.6", 1),
-        ("is new=true", 1),
-        ("is new=yes", None),
-        ("region code=ten", None),
-        ("left?=maybe", None),
-        ("가입일=soon", None),
-    ],
-)
-def test_each_type_of_column_is_compared_with_its_own(with_mixed, condition, count):
-    answer = call(with_mixed, "GET", "/observations", params={"filter": condition})
-
-    if count is None:
-        assert error_paths(answer) == ["filter"]
-    else:
-        assert len(answer.json()["observations"]) == count
-
-
-def test_a_wrong_label_is_told_the_values_and_names_of_the_classes(with_mixed):
-    answer = create(with_mixed, ROW | {"left?": "maybe"})
-
-    assert error_paths(answer) == ["left?"]
-    for allowed in ("stays", "leaves", "유지", "해지"):
-        assert allowed in answer.json()["errors"][0]["allowed"]
 
 
 def test_names_that_look_alike_keep_their_values_apart(services, database):
@@ -418,24 +359,19 @@ def test_a_row_whose_key_is_large_is_found_changed_and_deleted(services, databas
 
 
 def test_faults_of_a_body_are_bounded(services):
-    large = {f"field {number}": 1 for number in range(400_000)}
-    small = VIRGINICA | {f"field {number}": 1 for number in range(2_000)}
+    answer = create(services, VIRGINICA | {f"field {number}": 1 for number in range(2_000)})
 
-    for body, most in ((large, 1), (small, 50)):
-        answer = create(services, body)
-        assert 1 <= len(error_paths(answer)) <= most
-        assert len(answer.content) < 20_000
+    assert 1 <= len(error_paths(answer)) <= 50
+    assert len(answer.content) < 20_000
 
 
 def test_a_page_of_another_site_and_a_body_that_is_no_json_change_nothing(services, database):
     path = create(services).headers["location"]
     foreign = {"origin": "https://evil.example", "if-match": "*"}
-    others = {"sec-fetch-site": "cross-site", "if-match": "*"}
 
-    for headers in (foreign, others):
-        for method, where in (("POST", "/observations"), ("PATCH", path), ("DELETE", path)):
-            options = {} if method == "DELETE" else {"json": VIRGINICA}
-            assert call(services, method, where, headers=headers, **options).status_code == 403
+    for method, where in (("POST", "/observations"), ("PATCH", path), ("DELETE", path)):
+        options = {} if method == "DELETE" else {"json": VIRGINICA}
+        assert call(services, method, where, headers=foreign, **options).status_code == 403
     for method, where in (("POST", "/observations"), ("PATCH", path)):
         answer = call(services, method, where, content=b"{}", headers={"if-match": "*"})
         assert answer.status_code == 415

@@ -110,18 +110,6 @@ def test_a_tensor_for_each_feature_is_taken_in_any_order(client, expected, shape
     assert client.infer("iris", tensors).as_numpy("iris_class").tolist() == [2, 0]
 
 
-@pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
-def test_compressed_requests_are_taken(client, algorithm):
-    result = client.infer(
-        "iris",
-        [matrix(ROWS)],
-        request_compression_algorithm=algorithm,
-        response_compression_algorithm=algorithm,
-    )
-
-    assert result.as_numpy("iris_class").tolist() == [2, 0]
-
-
 @pytest.mark.parametrize(("model", "version"), [("other", ""), ("iris", "7")])
 def test_another_model_or_version_is_not_found(client, model, version):
     with pytest.raises(

@@ -8,7 +8,7 @@ tensor for each feature, which is what MLServer's pandas codec makes of a frame.
 
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
@@ -66,9 +66,12 @@ class _Parameters(msgspec.Struct, frozen=True, omit_defaults=True):
     binary_data_size: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
+_Sizes = list[Annotated[int, msgspec.Meta(ge=1)]]
+
+
 class _Tensor(msgspec.Struct, omit_defaults=True):
     name: str
-    shape: Annotated[list[Annotated[int, msgspec.Meta(ge=1)]], msgspec.Meta(min_length=1)]
+    shape: Annotated[_Sizes, msgspec.Meta(min_length=1, max_length=2)]
     datatype: Literal[(*ELEMENT_TYPES, "BYTES")]  # type: ignore[valid-type]
     parameters: _Parameters = _Parameters()
     data: msgspec.Raw = msgspec.Raw(b"[]")
@@ -214,7 +217,7 @@ def _read(services: Services, request: PlainRequest) -> Question:
 def _question(served: Served, request: PlainRequest, text: bytes, binary: memoryview) -> Question:
     body = typed(text, _BODY)
     rows = _rows(served.codec, body.inputs, binary)
-    outputs, wanted = _outputs(served), []
+    outputs, wanted = _outputs(served), {}
     for place, one in enumerate(body.outputs or map(_Output, outputs)):
         if one.name not in outputs:
             path = f"outputs[{place}].name"
@@ -222,8 +225,8 @@ def _question(served: Served, request: PlainRequest, text: bytes, binary: memory
         is_binary = one.parameters.binary_data
         if is_binary is None:
             is_binary = body.parameters.binary_data_output
-        wanted.append((outputs[one.name], is_binary))
-    return Question(served, rows, request, partial(_write, body.id, wanted))
+        wanted[one.name] = (outputs[one.name], is_binary)
+    return Question(served, rows, request, partial(_write, body.id, wanted.values()))
 
 
 INFER = (
@@ -309,7 +312,7 @@ def _texts(data: memoryview) -> Iterator[str]:
         yield bytes(data[start:offset]).decode()
 
 
-def _write(name: str, wanted: Sequence[tuple[dict[str, Any], bool]], answered: Answered) -> Answer:
+def _write(name: str, wanted: Iterable[tuple[dict[str, Any], bool]], answered: Answered) -> Answer:
     manifest, count = answered.question.served.manifest, answered.question.rows.count
     tensors, parts = [], []
     for kind, is_binary in wanted:
