@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -46,6 +48,8 @@ def test_the_newest_run_comes_with_its_numbers_and_the_others_with_their_status(
     record_run(database, status="healthy", metrics=())
     record_run(database, contract="houses", status="warning")
     newest = record_run(database)
+    looks_back = datetime(2026, 4, 1, tzinfo=UTC)
+    record_run(database, status="warning", window_to=looks_back)
 
     body = client("GET", "/monitoring").json()
 
@@ -53,7 +57,7 @@ def test_the_newest_run_comes_with_its_numbers_and_the_others_with_their_status(
     assert body["newest"]["status"] == "alarm"
     assert body["newest"]["reasons"] == ["Feature petal_length has drifted."]
     assert body["newest"]["window_to"] == "2026-05-02T00:00:00Z"
-    assert [one["status"] for one in body["runs"]] == ["alarm", "healthy"]
+    assert [one["status"] for one in body["runs"]] == ["alarm", "healthy", "warning"]
     assert all("metrics" not in one for one in body["runs"])
     numbers = {(one["subject"], one["metric"]): one for one in body["newest"]["metrics"]}
     assert len(numbers) == len(METRICS)

@@ -18,10 +18,12 @@ from mlops_for_mle.serving.openapi import problems
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+# A run that looks back takes its place by the end of its window.
 _RUNS = """
 SELECT id, release, model_version, window_from, window_to, prediction_count, labelled_count,
        labelled_from, labelled_to, status, reasons, created_at
-FROM monitoring_runs WHERE contract = :contract ORDER BY id DESC LIMIT 50
+FROM (SELECT * FROM monitoring_runs WHERE contract = :contract ORDER BY id DESC LIMIT 50) AS last
+ORDER BY coalesce(window_to, created_at) DESC, id DESC
 """
 _METRICS = """
 SELECT area, subject, metric, value, lower, upper, threshold, p_value, is_alarm
