@@ -93,12 +93,7 @@ def router(services: Services) -> APIRouter:
             **facts,
         )
 
-    @found.get(
-        "",
-        name="deployments",
-        summary="The audit trail of deployments",
-        responses=problems(AWAY),
-    )
+    @found.get("", summary="The audit trail of deployments", responses=problems(AWAY))
     @database.endpoint
     def history() -> DeploymentList:
         from mlops_for_mle.releases import deployments

@@ -37,13 +37,11 @@ _STATUSES = ("insufficient", "healthy", "warning", "alarm")
 
 def router(services: Services) -> APIRouter:
     """The routes."""
-    found = APIRouter(tags=["monitoring"])
+    found = APIRouter(tags=["monitoring"], responses=problems(AWAY))
     database = services.database.own
 
     @found.get(
-        "/monitoring",
-        summary="The newest monitoring run with its numbers, and the runs before it",
-        responses=problems(AWAY),
+        "/monitoring", summary="The newest monitoring run with its numbers, and those before"
     )
     @database.endpoint
     def monitoring() -> dict[str, Any]:
@@ -57,7 +55,7 @@ def router(services: Services) -> APIRouter:
         "/monitoring/report",
         summary="The newest monitoring run as a page for people",
         response_class=HTMLResponse,
-        responses=problems({"404": "There is no report yet", **AWAY}),
+        responses=problems({"404": "There is no report yet"}),
     )
     @database.endpoint
     def report() -> HTMLResponse:

@@ -16,7 +16,7 @@ from mlops_for_mle.contract import Contract, Feature, rules
 from mlops_for_mle.contract.tables import UTC_NOW
 from mlops_for_mle.serving.codec import check_fields
 from mlops_for_mle.serving.context import Services, json_body
-from mlops_for_mle.serving.database import AWAY, CHANGING
+from mlops_for_mle.serving.database import CHANGING
 from mlops_for_mle.serving.errors import Faults, ProblemError, refused, shown
 from mlops_for_mle.serving.feedback import read_label, target_schema
 from mlops_for_mle.serving.openapi import (
@@ -46,7 +46,11 @@ INSERT INTO idempotency_keys (table_name, key, request_sha256, response)
 VALUES (:table, :key, :digest, :response)
 """
 
-_OF_ONE = {"404": "There is no such row", "412": "It was changed meanwhile"}
+_FAILURES = {
+    "404": "There is no such row",
+    "412": "It was changed meanwhile",
+    "428": "If-Match is missing",
+}
 _ROW = component("Observation")
 _PAGE = object_of({"observations": {"type": "array", "items": _ROW}, "next": {}})
 
@@ -64,7 +68,12 @@ Filters = Annotated[
 
 def router(services: Services) -> APIRouter:
     """The routes."""
-    routes = APIRouter(prefix=_PREFIX, tags=["observations"], default_response_class=Response)
+    routes = APIRouter(
+        prefix=_PREFIX,
+        tags=["observations"],
+        default_response_class=Response,
+        responses=problems(CHANGING | _FAILURES),
+    )
     reading, writing = services.database.reading, services.database.writing
     body = Depends(json_body(services))
 
@@ -75,7 +84,7 @@ def router(services: Services) -> APIRouter:
         "and is answered as it was the first time, without another row.",
         status_code=HTTPStatus.CREATED,
         openapi_extra=json_request(component("NewObservation")),
-        responses={201: json_answer("The new row", _ROW), **problems(CHANGING)},
+        responses={201: json_answer("The new row", _ROW)},
     )
     @writing.endpoint
     def create(document: Annotated[Any, body], idempotency_key: IdempotencyKey = None) -> Response:
@@ -92,10 +101,7 @@ def router(services: Services) -> APIRouter:
     @routes.get(
         "",
         summary="List observations, in the order of their keys",
-        responses={
-            200: json_answer("A page, and the path of the next one", _PAGE),
-            **problems({"422": "A parameter is wrong", **AWAY}),
-        },
+        responses={200: json_answer("A page, and the path of the next one", _PAGE)},
     )
     @reading.endpoint
     def page(
@@ -121,10 +127,7 @@ def router(services: Services) -> APIRouter:
     @routes.get(
         "/{key}",
         summary="Read an observation",
-        responses={
-            200: json_answer("The row", _ROW),
-            **problems({"404": _OF_ONE["404"], "422": "The key is no number", **AWAY}),
-        },
+        responses={200: json_answer("The row", _ROW)},
     )
     @reading.endpoint
     def read(key: int) -> Response:
@@ -136,10 +139,7 @@ def router(services: Services) -> APIRouter:
         summary="Change an observation, for example correct its label",
         description="Fields that are left out stay as they are.",
         openapi_extra=json_request(component("ObservationChange")),
-        responses={
-            200: json_answer("The row as it is now", _ROW),
-            **problems(_OF_ONE | {"428": "If-Match is missing"} | CHANGING),
-        },
+        responses={200: json_answer("The row as it is now", _ROW)},
     )
     @writing.endpoint
     def change(key: int, document: Annotated[Any, body], if_match: IfMatch = None) -> Response:
@@ -166,7 +166,6 @@ def router(services: Services) -> APIRouter:
         summary="Delete an observation",
         description="With If-Match only as the client has seen it.",
         status_code=HTTPStatus.NO_CONTENT,
-        responses={204: {"description": "It is gone"}, **problems(_OF_ONE | CHANGING)},
     )
     @writing.endpoint
     def delete(key: int, if_match: IfMatch = None) -> Response:

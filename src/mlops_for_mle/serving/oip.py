@@ -15,8 +15,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Request, Response
 
 from mlops_for_mle import __version__
 from mlops_for_mle.contract import Feature
@@ -95,11 +94,10 @@ _decode_numbers = msgspec.json.Decoder(list[float | list[float]]).decode
 
 def router(services: Services) -> APIRouter:
     """The routes."""
-    found = APIRouter(tags=["open inference protocol"])
-    unknown = problems(
-        {"404": "No such model or version", "503": "No release is loaded"}, "InferenceError"
+    failures = {"400": "The request does not fit the contract", "404": "No such model or version"}
+    found = APIRouter(
+        tags=["open inference protocol"], responses=problems(FAILURES | failures, "InferenceError")
     )
-    wrong = {"400": "The request is none of the protocol or does not fit the contract"}
 
     @found.get("/v2", summary="The server")
     async def server() -> dict[str, Any]:
@@ -113,12 +111,12 @@ def router(services: Services) -> APIRouter:
     @found.get(
         "/v2/health/ready",
         summary="Whether inference requests are answered",
-        responses={503: {"description": "They are not"}},
-        response_model=dict[str, bool],
+        responses={"503": {"description": "They are not"}},
     )
-    async def ready() -> JSONResponse:
+    async def ready(response: Response) -> dict[str, bool]:
         is_ready = obstacle(services) is None
-        return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
+        response.status_code = 200 if is_ready else 503
+        return {"ready": is_ready}
 
     async def metadata(request: Request) -> dict[str, Any]:
         return _metadata(_served_as(services, **request.path_params))
@@ -127,19 +125,11 @@ def router(services: Services) -> APIRouter:
         served = _served_as(services, **request.path_params)
         return {"name": served.contract.name, "ready": obstacle(services) is None}
 
-    for route, name in zip(INFER, ("model", "version"), strict=True):
-        add_hot_route(
-            found,
-            services,
-            route,
-            summary="Predict rows given as tensors",
-            operation_id=f"{name}_infer",
-            openapi_extra=json_request({"type": "object"}),
-            responses=unknown | problems(FAILURES | wrong, "InferenceError"),
-        )
-        path, words = route.path.removesuffix("/infer"), "Whether the model answers"
-        found.get(path, summary="Its inputs and outputs", responses=unknown)(metadata)
-        found.get(f"{path}/ready", summary=words, responses=unknown)(model_ready)
+    for route in INFER:
+        path, body = route.path.removesuffix("/infer"), json_request({"type": "object"})
+        add_hot_route(found, services, route, summary="Predict tensors", openapi_extra=body)
+        found.get(path, summary="The model's inputs and outputs")(metadata)
+        found.get(f"{path}/ready", summary="Whether the model answers")(model_ready)
     return found
 
 
