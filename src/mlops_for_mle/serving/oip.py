@@ -227,9 +227,12 @@ INFER = (
 
 def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
     given: dict[str, Text | Values] = {}
+    is_matrix = len(tensors) == 1 and tensors[0].name not in codec.features
     for one in tensors:
-        if one.name in given:
-            raise refused(f"inputs.{one.name}", "is given more than once", "each name once")
+        is_column = one.name in codec.features and one.shape[1:] in ([], [1])
+        if one.name in given or not (is_matrix or is_column):
+            allowed = f"one tensor of shape [rows] for each of {', '.join(codec.names)}"
+            raise refused(f"inputs.{one.name}", "does not fit", allowed, f"shape {one.shape}")
         size = one.parameters.binary_data_size
         if size is None:
             given[one.name] = memoryview(one.data)
@@ -239,12 +242,8 @@ def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
     if binary:
         what = "has more binary data than its tensors"
         raise refused("the body", what, "no more", f"{len(binary)} bytes")
-    if len(tensors) == 1 and tensors[0].name not in codec.features:
+    if is_matrix:
         return codec.read_columns(_columns(codec, tensors[0], given[tensors[0].name]), "inputs")
-    for one in tensors:
-        if one.name not in codec.features or one.shape[1:] not in ([], [1]):
-            allowed = f"a tensor of shape [rows] for each of {', '.join(codec.names)}"
-            raise refused(f"inputs.{one.name}", "does not fit", allowed, f"shape {one.shape}")
     rows = codec.read_columns(given, "inputs")
     for one in tensors:
         _check_size(one, rows.count)
