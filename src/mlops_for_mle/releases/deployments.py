@@ -87,18 +87,12 @@ def roll_back(
         RollbackRefusedError: There is no such release, or the current row is another by now.
         ReleaseError: The release is no longer whole.
     """
-    seen = current(connection, contract)
-    if seen is None:
-        raise PrerequisiteError(f"Nothing of {contract} is deployed yet: run `kedro run` first.")
-    connection.rollback()
-    # Somebody else may have the turn, and deploy meanwhile.
-    lock(connection, f"deployments of {contract}")
     rows = history(connection, contract)
+    if not rows:
+        raise PrerequisiteError(f"Nothing of {contract} is deployed yet: run `kedro run` first.")
     served = rows[0]
-    if served.id != (expected or seen.id):
-        raise RollbackRefusedError(
-            f"Another deployment has come in between: {served.release} is served now. Look again."
-        )
+    if expected not in (None, served.id):
+        raise _came_in_between(served)
     earlier = list(dict.fromkeys(one.release for one in rows if one.release != served.release))
     chosen = release or release_before(rows)
     if chosen is None:
@@ -110,7 +104,14 @@ def roll_back(
             f"Cannot roll back to {chosen!r}: expected one of {', '.join(earlier) or 'none'} "
             f"({served.release} is served now)."
         )
+    # A download, during which nobody has to wait.
     manifest = store.fetch(contract, chosen).manifest
+    connection.rollback()
+    lock(connection, f"deployments of {contract}")
+    now = current(connection, contract)
+    if now is None or now.id != served.id:
+        connection.rollback()
+        raise _came_in_between(now or served)
     return _append(connection, "rollback", manifest, reason, actor)
 
 
@@ -123,6 +124,12 @@ def release_before(rows: list[Deployment]) -> str | None:
     in_order = [one.release for one in reversed(rows)]
     first = in_order.index(rows[0].release) if rows else 0
     return in_order[first - 1] if first else None
+
+
+def _came_in_between(served: Deployment) -> RollbackRefusedError:
+    return RollbackRefusedError(
+        f"Another deployment has come in between: {served.release} is served now. Look again."
+    )
 
 
 def record_failure(connection: Connection, deployment: Deployment, reason: str) -> bool:
