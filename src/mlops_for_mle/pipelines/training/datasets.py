@@ -125,12 +125,13 @@ class CandidateDataset(AbstractDataset[Candidate, None]):
         found = {"mlops.contract": description.contract.name}
         found["mlops.candidate_model"] = f"models:/{logged.model_id}"
         mlflow.set_tags(_code_revision() | found)
-        validated = {
-            name: metric_text(value)
+        validated = ", ".join(
+            f"{name} {metric_text(value)}"
             for name, value in description.metrics.items()
             if name.startswith("validation_")
-        }
-        _LOGGER.info("run=%s candidate %s: %s", logged.run_id, description.estimator, validated)
+        )
+        told = (logged.run_id, description.estimator, validated, description.precision)
+        _LOGGER.info("run=%s candidate %s (%s, ONNX %s)", *told)
 
     def load(self) -> NoReturn:
         """Not possible: the registry finds what was logged."""

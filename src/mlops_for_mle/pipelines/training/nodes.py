@@ -120,7 +120,8 @@ def take_snapshot(window: Window, contract: Contract) -> pd.DataFrame:
         watermark=int(snapshot[contract.key].max()) if contract.key in snapshot else None,
         row_count=len(snapshot),
     )
-    _LOGGER.info("snapshot of %s", facts)
+    told = (facts.source, facts.row_count, facts.watermark, facts.sha256)
+    _LOGGER.info("snapshot of %s: %d rows, watermark=%s, sha256=%s", *told)
     snapshot.attrs = dict(facts)
     return snapshot
 
