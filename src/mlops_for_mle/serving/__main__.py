@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 
 OPTIONS = ("host", "port", "workers", "model", "release_store", "cache", "log_level")
 
@@ -15,9 +14,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 after an orderly end, 1 when it cannot serve, 2 for wrong settings.
     """
-    # While it starts, and when uvicorn raises the signal again after an orderly end.
+    # While it starts, and when uvicorn raises the signal again after an orderly end. An exception
+    # may be lost in what an import does, and the interpreter's own end may wait for a thread.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _end)
+        signal.signal(number, lambda *_: os._exit(0))
     # onnxruntime would otherwise report its use to others.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import argparse
@@ -48,10 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)  # noqa: T201  (the answer to a person's mistake)
         return 2 if isinstance(error, ConfigurationError) else 1
     return 0
-
-
-def _end(_: int, __: FrameType | None) -> None:
-    sys.exit(0)
 
 
 if __name__ == "__main__":

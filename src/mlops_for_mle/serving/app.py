@@ -71,6 +71,7 @@ def make_services(settings: ServingSettings) -> Services:
 
 def create_app(services: Services) -> "Application":
     """Make the application; it starts and stops the services."""
+    spans = tracing.make_provider()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -79,6 +80,8 @@ def create_app(services: Services) -> "Application":
         yield
         counting.cancel()
         await run_in_threadpool(services.stop)
+        if spans is not None:
+            await run_in_threadpool(spans.shutdown)
 
     application = FastAPI(
         title="mlops-for-mle",
@@ -107,8 +110,8 @@ def create_app(services: Services) -> "Application":
             expose_headers=_ANSWER_HEADERS,
         )
     context = RequestContext(guarded, services)
-    if tracing.is_wanted() and (traced := tracing.traced(context)) is not None:
-        return Application(traced, None)
+    if spans is not None:
+        return Application(tracing.traced(context, spans), None)
     return Application(context, FastWay(services, context, guard, HOT_ROUTES))
 
 

@@ -37,16 +37,12 @@ CHANGING = {
 """Of every route that changes it."""
 
 _CONNECTIONS, _SECONDS = 4, 10.0
-_MISSING_TABLE, _MISSING_COLUMN, _NO_RIGHT, _READ_ONLY = "42P01", "42703", "42501", "25006"
+_MISSING = {"42P01", "42703"}
 
 
 @contextmanager
 def transaction(pool: str, size: int, statement_seconds: float) -> "Iterator[Connection]":
-    """A connection of a named pool; what is not committed at its end is rolled back.
-
-    Each of its transactions has the time limit, and UTC as its zone: columns with a zone and
-    those without are then read and written alike.
-    """
+    """A connection of a named pool; what is not committed at its end is rolled back."""
     from mlops_for_mle.database.engine import database_url
 
     # Asked for each time: the embedded server may come back at another port.
@@ -68,6 +64,7 @@ def _engine(url: str, pool: str, size: int, statement_seconds: float) -> "Engine
         pool_pre_ping=True,
         connect_args=CONNECT_ARGS | {"application_name": f"mlops-for-mle {pool}"},
     )
+    # Columns with a zone and those without are then read and written alike.
     limits = (
         f"SET LOCAL statement_timeout = {int(statement_seconds * 1000)}; SET LOCAL TIME ZONE 'UTC'"
     )
@@ -83,7 +80,7 @@ def reason_of(error: BaseException) -> str:
     """Why the database does not do what it is asked for, in its own words, on one line."""
     original = getattr(error, "orig", None) or error
     first = str(original).strip().partition("\nLINE ")[0]
-    is_missing = getattr(original, "pgcode", None) in {_MISSING_TABLE, _MISSING_COLUMN}
+    is_missing = getattr(original, "pgcode", None) in _MISSING
     return " ".join(first.split()) + (" (run `kedro db upgrade`)" if is_missing else "")
 
 
@@ -99,8 +96,8 @@ class Pool:
         """A transaction that is committed at its end and rolled back after an error.
 
         Raises:
-            ProblemError: 503, the database does not answer, takes too long, lacks a table or
-                refuses this login; 409, a rule of the table forbids the change.
+            ProblemError: 409, a rule of the table forbids the change; 503, the database cannot be
+                used.
         """
         from sqlalchemy import exc
 
@@ -113,13 +110,7 @@ class Pool:
             raise ProblemError(
                 HTTPStatus.CONFLICT, f"The table does not allow the change: {reason}"
             ) from error
-        except exc.TimeoutError as error:
-            raise not_ready("Others wait for the database already", 5) from error
-        except (exc.DBAPIError, UserError) as error:
-            code = getattr(getattr(error, "orig", None), "pgcode", None)
-            is_ours = isinstance(error, exc.ProgrammingError | exc.InternalError)
-            if is_ours and code not in {_MISSING_TABLE, _MISSING_COLUMN, _NO_RIGHT, _READ_ONLY}:
-                raise
+        except (exc.DBAPIError, exc.TimeoutError, UserError) as error:
             reason = f"The database cannot be used at the moment: {reason_of(error)}"
             raise not_ready(reason, 5) from error
 
@@ -133,9 +124,10 @@ class Pool:
         @wraps(function)
         async def endpoint(*given: Given.args, **named: Given.kwargs) -> Result:
             if not self._places.acquire(blocking=False):
+                reason = f"{self._most} such requests wait for the database already"
                 raise ProblemError(
                     HTTPStatus.TOO_MANY_REQUESTS,
-                    f"{self._most} such requests wait for the database already; try again later",
+                    f"{reason}; try again later",
                     headers={"Retry-After": "1"},
                 )
             future: Future[Result] = Future()

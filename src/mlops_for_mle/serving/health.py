@@ -34,8 +34,8 @@ class Readiness(BaseModel):
     key, where the server asks for one, it is told whether and nothing more.
     """
 
-    status: Literal["ready", "not_ready"]
-    detail: str | None
+    status: Literal["ready", "not_ready"] = "ready"
+    detail: str | None = None
     contract: str | None = None
     release: str | None = None
     model_version: int | None = None
@@ -109,23 +109,24 @@ def router(services: Services) -> APIRouter:
         responses={503: {"model": Readiness, "description": "They are not"}},
     )
     async def ready(request: Request, response: Response) -> Readiness:
-        database = DatabaseHealth(available=services.releases.is_database_available)
-        found = Readiness(status="ready", detail=None, database=database)
+        releases = services.releases
+        status, served = releases.status, releases.current
+        found = Readiness(database=DatabaseHealth(available=releases.is_database_available))
         try:
             require_ready(services, request)
         except ProblemError as problem:
             found.status, found.detail = "not_ready", problem.detail
             response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
             response.headers.update(problem.headers)
-        if not request.scope["state"]["caller"].is_known:
-            return found
-        status, served = services.releases.status, services.releases.current
-        database.checked_at, database.error = status.checked_at, status.database_error
-        found.contract, found.failure = status.contract, status.failure
-        if served is not None:
-            found.release, found.model_version = served.manifest.release, served.manifest.version
-            found.loaded_at, found.origin = served.loaded_at, served.origin
-            found.deployment = served.deployment
+        if request.scope["state"]["caller"].is_known:
+            found.contract, found.failure = status.contract, status.failure
+            found.database.checked_at = status.checked_at
+            found.database.error = status.database_error
+            if served is not None:
+                found.release = served.manifest.release
+                found.model_version = served.manifest.version
+                found.loaded_at, found.origin = served.loaded_at, served.origin
+                found.deployment = served.deployment
         return found
 
     @found.get(

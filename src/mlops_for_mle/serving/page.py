@@ -5,8 +5,7 @@ Swagger UI comes from the Python package ``fastapi-offline``, used for nothing b
 
 import time
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -16,11 +15,6 @@ from starlette.staticfiles import StaticFiles
 from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.openapi import problems
 from mlops_for_mle.serving.predict import served_by
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
-    from mlops_for_mle.contract import Contract
 
 FOLDER = Path(__file__).resolve().parent / "page"
 POLICY = (
@@ -32,19 +26,18 @@ DOCS_POLICY = POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inlin
     "img-src 'self'", "img-src 'self' data:"
 )
 
-_STEP_SECONDS, _SPAN_SECONDS, _FRESH_SECONDS = 5, 300, 1.0
+_STEP_SECONDS = 5
+# A regression has no classes: all its answers are those of the class "".
 _INTERVALS = """
-SELECT start, jsonb_object_agg(class, count) AS counts,
-    CASE WHEN :has_classes THEN 0 ELSE sum(total) END AS total,
-    CASE WHEN NOT :has_classes THEN min(least) END AS minimum,
-    CASE WHEN NOT :has_classes THEN max(most) END AS maximum
+SELECT start, jsonb_object_agg(class, count) AS counts, sum(total) AS total,
+    min(least) AS minimum, max(most) AS maximum
 FROM (
     SELECT floor(extract(epoch FROM created_at) / :step)::bigint * :step AS start,
-        CASE WHEN :has_classes THEN prediction::bigint::text ELSE '' END AS class,
+        CASE WHEN label IS NULL THEN '' ELSE prediction::bigint::text END AS class,
         count(*) AS count, sum(prediction::numeric) AS total, min(prediction) AS least,
         max(prediction) AS most
     FROM predictions
-    WHERE contract = :contract AND created_at >= now() - make_interval(secs => :span)
+    WHERE contract = :contract AND created_at >= now() - interval '5 minutes'
     GROUP BY 1, 2
 ) AS classes GROUP BY start ORDER BY start
 """
@@ -70,19 +63,17 @@ class Prediction(BaseModel):
 
 
 class PredictionInterval(BaseModel):
-    """The predictions of some seconds.
+    """The predictions of some seconds; ``start`` counts seconds since 1970, UTC.
 
-    Attributes:
-        start: Seconds since 1970, UTC.
-        counts: How many by class value; a regression has the one key ``""``.
-        total: The sum of a regression's answers; ``minimum`` and ``maximum`` are of these, too.
+    ``counts`` has how many by class value, of a regression those of ``""``; sum and bounds are of
+    the predicted values.
     """
 
     start: int
     counts: dict[str, int]
-    total: float = 0.0
-    minimum: float | None = None
-    maximum: float | None = None
+    total: float
+    minimum: float
+    maximum: float
 
 
 class LatestPredictions(BaseModel):
@@ -99,8 +90,7 @@ def router(services: Services) -> APIRouter:
     found = APIRouter()
     page = _Files(POLICY, directory=FOLDER)
     docs = _Files(DOCS_POLICY, directory=FOLDER / "docs", packages=[("fastapi_offline", "static")])
-    database, lock = services.database.own, Lock()
-    known: tuple[float, LatestPredictions] | None = None
+    database = services.database.own
 
     @found.get("/", include_in_schema=False)
     @found.get("/page/{name}", include_in_schema=False)
@@ -120,14 +110,18 @@ def router(services: Services) -> APIRouter:
     )
     @database.endpoint
     def latest() -> LatestPredictions:
-        nonlocal known
-        # Once a second for all who look at the page.
-        with lock:
-            if known is None or time.monotonic() - known[0] > _FRESH_SECONDS:
-                contract = served_by(services).contract
-                with database.begin() as connection:
-                    known = (time.monotonic(), _read(connection, contract))
-            return known[1]
+        from sqlalchemy import text
+
+        given = {"contract": served_by(services).contract.name, "step": _STEP_SECONDS}
+        with database.begin() as connection:
+            intervals = connection.execute(text(_INTERVALS), given).mappings()
+            newest = connection.execute(text(_NEWEST), given).mappings()
+            return LatestPredictions(
+                now=time.time(),
+                interval_seconds=_STEP_SECONDS,
+                intervals=[PredictionInterval(**row) for row in intervals],
+                predictions=[Prediction(**row) for row in newest],
+            )
 
     return found
 
@@ -143,22 +137,3 @@ class _Files(StaticFiles):
         response = super().file_response(*arguments, **options)
         response.headers.update(self._headers)
         return response
-
-
-def _read(connection: "Connection", contract: "Contract") -> LatestPredictions:
-    from sqlalchemy import text
-
-    given = {"contract": contract.name, "has_classes": bool(contract.target.classes)}
-    given |= {"step": _STEP_SECONDS, "span": _SPAN_SECONDS}
-    intervals, newest = (
-        [dict(row) for row in connection.execute(text(one), given).mappings()]
-        for one in (_INTERVALS, _NEWEST)
-    )
-    return LatestPredictions.model_validate(
-        {
-            "now": time.time(),
-            "interval_seconds": _STEP_SECONDS,
-            "intervals": intervals,
-            "predictions": newest,
-        }
-    )

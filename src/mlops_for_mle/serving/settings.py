@@ -17,7 +17,7 @@ LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 LogFormat = Literal["json", "text"]
 AccessLog = Literal["off", "errors", "all"]
 SpoolPolicy = Literal["refuse", "drop"]
-SpoolSync = Literal["never", "every_second", "always"]
+SpoolSync = Literal["every_second", "always"]
 
 
 def _project(given: Mapping[str, Any]) -> Path:
@@ -75,9 +75,9 @@ class ServingSettings(BaseSettings):
     """What happens to a prediction that cannot be kept: refuse answers 503, drop answers it and
     counts it."""
     spool_sync: SpoolSync = "every_second"
-    """When the disk is told to keep what was spooled: never, every_second or always (before
-    each answer). The end of the process loses nothing in any case; a power failure loses up to
-    half a minute, a second or nothing."""
+    """When the disk is told to keep what was spooled: every_second or always (before each
+    answer). The end of the process loses nothing in any case; a power failure loses up to a
+    second or nothing."""
     ship_seconds: float = Field(0.5, ge=0.05, le=3600)
     """How often spooled predictions are written to the database, in seconds."""
     log_level: LogLevel = "info"

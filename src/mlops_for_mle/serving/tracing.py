@@ -19,51 +19,49 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 logger = logging.getLogger(__name__)
 
 
-def _exporter() -> str:
-    default = "otlp" if any(os.environ.get(name, "").strip() for name in _ENDPOINTS) else "none"
-    return os.environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() or default
+def make_provider() -> Any | None:
+    """What sends spans where the environment says; None where it names no exporter.
 
-
-def is_wanted() -> bool:
-    """Whether the environment names a collector or an exporter and does not switch it off."""
-    is_off = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-    return not is_off and _exporter() != "none"
-
-
-def traced(application: ASGIApp) -> ASGIApp | None:
-    """The application inside of a span a request; None, with a warning, where it cannot be."""
+    None, with a warning, where the exporter is not installed. To be shut down at the end, so that
+    it sends what is left.
+    """
+    default = "otlp" if any(os.environ.get(name) for name in _ENDPOINTS) else "none"
+    exporter = os.environ.get("OTEL_TRACES_EXPORTER") or default
+    if exporter == "none" or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return None
     os.environ.setdefault("OTEL_SERVICE_NAME", "mlops-for-mle")
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
     # A collector that is away must not hold up the end.
     os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
-    name = {"otlp": "otlp_proto_http"}.get(_exporter(), _exporter())
+    name = "otlp_proto_http" if exporter == "otlp" else exporter
     try:
-        from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+        import opentelemetry.instrumentation.asgi  # noqa: F401  (of the same extra)
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-        (exporter,) = entry_points(group="opentelemetry_traces_exporter", name=name)
-        # Ends with the process, and sends what is left.
+        (found,) = entry_points(group="opentelemetry_traces_exporter", name=name)
         provider = TracerProvider()
-        provider.add_span_processor(BatchSpanProcessor(exporter.load()()))
+        provider.add_span_processor(BatchSpanProcessor(found.load()()))
     except (ImportError, ValueError):
-        logger.warning(
-            "Traces are asked for, but their exporter %s is not installed: install "
-            "mlops-for-mle[tracing]; nothing is traced",
-            name,
-        )
+        told = "Nothing is traced: the exporter %s needs `pip install mlops-for-mle[tracing]`"
+        logger.warning(told, name)
         return None
+    return provider
+
+
+def traced(application: ASGIApp, provider: Any) -> ASGIApp:
+    """The application inside of a span a request."""
+    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+
+    def remember(span: Any, scope: dict[str, Any]) -> None:
+        scope.setdefault("state", {})["span"] = span
+
     return OpenTelemetryMiddleware(
         application,
         tracer_provider=provider,
-        server_request_hook=_remember,
+        server_request_hook=remember,
         exclude_spans=["receive", "send"],
     )
-
-
-def _remember(span: Any, scope: dict[str, Any]) -> None:
-    """For ``describe``, when the request has been answered."""
-    scope.setdefault("state", {})["span"] = span
 
 
 def describe(span: Any, method: str, route: str, facts: "RequestFacts") -> None:
