@@ -9,7 +9,6 @@ from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlops_for_mle import __version__
@@ -44,12 +43,6 @@ ROUTERS = (
     *(deployments, monitoring, health, metrics, page),
 )
 HOT_ROUTES = (predict.PREDICT, predict.PREVIEW, mlflow.INVOCATIONS, *oip.INFER)
-
-_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
-_REQUEST_HEADERS = (
-    "Authorization", "Content-Type", "If-Match", "Idempotency-Key", "X-API-Key", "X-Request-ID",
-)  # fmt: skip
-_ANSWER_HEADERS = ("ETag", "Location", "Retry-After", "X-Request-ID")
 
 
 def make_services(settings: ServingSettings) -> Services:
@@ -105,9 +98,9 @@ def create_app(services: Services) -> "Application":
         guarded = CORSMiddleware(
             guard,
             allow_origins=services.settings.allowed_origins,
-            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=_REQUEST_HEADERS,
-            expose_headers=_ANSWER_HEADERS,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["ETag", "Location", "Retry-After", "X-Request-ID"],
         )
     context = RequestContext(guarded, services)
     if spans is not None:
@@ -136,18 +129,8 @@ def _answer_errors(application: FastAPI) -> None:
 
     @application.exception_handler(HTTPException)
     async def on_http_error(request: Request, error: HTTPException) -> Response:
-        headers = dict(error.headers or {})
-        if "Allow" in headers:
-            # The framework names only the methods of one of the path's routes.
-            asked = ({**request.scope, "method": method} for method in _METHODS)
-            headers["Allow"] = ", ".join(
-                one["method"]
-                for one in asked
-                if any(route.matches(one)[0] is Match.FULL for route in application.routes)
-            )
-        return await on_problem(
-            request, ProblemError(error.status_code, str(error.detail), headers=headers)
-        )
+        problem = ProblemError(error.status_code, str(error.detail), headers=error.headers)
+        return await on_problem(request, problem)
 
     @application.exception_handler(Exception)
     async def on_failure(request: Request, _: Exception) -> Response:

@@ -3,15 +3,13 @@
 SQLAlchemy is imported with the first question, so that it never delays the first answer.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
-from contextvars import copy_context
-from functools import lru_cache, wraps
+from functools import lru_cache, partial, wraps
 from http import HTTPStatus
-from threading import BoundedSemaphore, Thread
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from anyio import CapacityLimiter, to_thread
 
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.serving.errors import ProblemError, not_ready
@@ -88,8 +86,7 @@ class Pool:
     """The threads and connections of one kind of request: no other kind waits for them."""
 
     def __init__(self, name: str, most_requests: int) -> None:
-        self._name, self._most = name, most_requests
-        self._places = BoundedSemaphore(most_requests)
+        self._name, self._threads = name, CapacityLimiter(most_requests)
 
     @contextmanager
     def begin(self) -> "Iterator[Connection]":
@@ -115,35 +112,16 @@ class Pool:
             raise not_ready(reason, 5) from error
 
     def endpoint(self, function: Callable[Given, Result]) -> Callable[Given, Awaitable[Result]]:
-        """Have the function of a route run in a thread.
-
-        The threads are none of a library's, which are waited for at the end of the process: a
-        database that is stuck must not hold that up.
-        """
+        """Have the function of a route run in a thread."""
 
         @wraps(function)
         async def endpoint(*given: Given.args, **named: Given.kwargs) -> Result:
-            if not self._places.acquire(blocking=False):
-                reason = f"{self._most} such requests wait for the database already"
-                raise ProblemError(
-                    HTTPStatus.TOO_MANY_REQUESTS,
-                    f"{reason}; try again later",
-                    headers={"Retry-After": "1"},
-                )
-            future: Future[Result] = Future()
-            # From here on it cannot be cancelled, only be left alone.
-            future.set_running_or_notify_cancel()
-
-            def work() -> None:
-                try:
-                    future.set_result(function(*given, **named))
-                except BaseException as error:  # noqa: BLE001  (the caller gets it)
-                    future.set_exception(error)
-                finally:
-                    self._places.release()
-
-            Thread(target=copy_context().run, args=(work,), name=self._name, daemon=True).start()
-            return await asyncio.wrap_future(future)
+            if self._threads.available_tokens == 0:
+                reason = f"{self._threads.total_tokens} such requests wait for the database already"
+                headers = {"Retry-After": "1"}
+                raise ProblemError(HTTPStatus.TOO_MANY_REQUESTS, reason, headers=headers)
+            work = partial(function, *given, **named)
+            return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
 
         return endpoint
 

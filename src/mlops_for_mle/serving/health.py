@@ -5,13 +5,12 @@ Health checks use no thread and no database, so that no amount of other work del
 
 from datetime import datetime
 from http import HTTPStatus
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
-from mlops_for_mle.contract import Contract
-from mlops_for_mle.releases.manifest import Deployment, Parity, SnapshotFacts
+from mlops_for_mle.releases.manifest import Deployment
 from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.errors import ProblemError, not_ready
 from mlops_for_mle.serving.openapi import problems
@@ -44,33 +43,6 @@ class Readiness(BaseModel):
     deployment: Deployment | None = None
     failure: LoadFailure | None = None
     database: DatabaseHealth
-
-
-class ModelFacts(BaseModel):
-    """Where the model comes from, with the metrics of its training."""
-
-    name: str
-    version: int
-    run_id: str
-    estimator: str
-    precision: str
-    has_probabilities: bool
-    metrics: dict[str, float]
-
-
-class ModelDescription(BaseModel):
-    """The facts of the release in service; ``loaded_at`` is when this process took it over."""
-
-    release: str
-    created_at: datetime
-    loaded_at: datetime
-    origin: Origin
-    deployment: Deployment
-    contract: Contract
-    model: ModelFacts
-    snapshot: SnapshotFacts
-    parity: Parity
-    model_sha256: str
 
 
 def obstacle(services: Services) -> str | None:
@@ -135,12 +107,18 @@ def router(services: Services) -> APIRouter:
         summary="The model in service",
         responses=problems({"503": "No release is loaded"}),
     )
-    async def model() -> ModelDescription:
+    async def model() -> dict[str, Any]:
         served = served_by(services)
         manifest = served.manifest
-        facts = dict(manifest) | {"name": manifest.contract.name}
-        model = ModelFacts(**facts, has_probabilities=manifest.has_probabilities)
-        shown = vars(served) | dict(manifest)
-        return ModelDescription.model_validate(shown | {"model": model})
+        facts = ("version", "run_id", "estimator", "precision", "metrics", "has_probabilities")
+        shown = ("release", "created_at", "contract", "snapshot", "parity", "model_sha256")
+        return {
+            "loaded_at": served.loaded_at,
+            "origin": served.origin,
+            "deployment": served.deployment,
+            "model": {"name": manifest.contract.name}
+            | {one: getattr(manifest, one) for one in facts},
+            **{one: getattr(manifest, one) for one in shown},
+        }
 
     return found

@@ -121,13 +121,12 @@ def digest(key: bytes) -> str:
 
 
 @click.group(name="python -m mlops_for_mle.serving.keys")
-@click.option("--file", "path", type=Path, help="The file of keys [MLOPS_API_KEYS_FILE]")
 @click.pass_context
-def commands(context: click.Context, path: Path | None) -> None:
-    """Manage the server's API keys."""
+def commands(context: click.Context) -> None:
+    """Manage the server's API keys, in the file MLOPS_API_KEYS_FILE."""
     from mlops_for_mle.serving.settings import ServingSettings
 
-    context.obj = KeyFile(path or ServingSettings.load().api_keys_file)
+    context.obj = KeyFile(ServingSettings.load().api_keys_file)
 
 
 _SCOPES_HELP = """read: what every key may read, such as /metrics; predict: predictions; write:

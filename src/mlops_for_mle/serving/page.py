@@ -9,7 +9,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from pydantic import BaseModel
 from starlette.staticfiles import StaticFiles
 
 from mlops_for_mle.serving.context import Services
@@ -29,7 +28,7 @@ DOCS_POLICY = POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inlin
 _STEP_SECONDS = 5
 # A regression has no classes: all its answers are those of the class "".
 _INTERVALS = """
-SELECT start, jsonb_object_agg(class, count) AS counts, sum(total) AS total,
+SELECT start, jsonb_object_agg(class, count) AS counts, sum(total)::float8 AS total,
     min(least) AS minimum, max(most) AS maximum
 FROM (
     SELECT floor(extract(epoch FROM created_at) / :step)::bigint * :step AS start,
@@ -48,41 +47,6 @@ SELECT prediction_id, extract(epoch FROM created_at)::float8 AS answered_at, pre
 FROM predictions WHERE contract = :contract
 ORDER BY created_at DESC, prediction_id DESC LIMIT 50
 """
-
-
-class Prediction(BaseModel):
-    """One predicted row; ``answered_at`` counts seconds since 1970, UTC."""
-
-    prediction_id: str
-    answered_at: float
-    value: float
-    label: str | None
-    probability: float | None
-    features: dict[str, Any]
-    model_version: int
-
-
-class PredictionInterval(BaseModel):
-    """The predictions of some seconds; ``start`` counts seconds since 1970, UTC.
-
-    ``counts`` has how many by class value, of a regression those of ``""``; sum and bounds are of
-    the predicted values.
-    """
-
-    start: int
-    counts: dict[str, int]
-    total: float
-    minimum: float
-    maximum: float
-
-
-class LatestPredictions(BaseModel):
-    """What was predicted lately: the oldest interval first, the newest prediction first."""
-
-    now: float
-    interval_seconds: int
-    intervals: list[PredictionInterval]
-    predictions: list[Prediction]
 
 
 def router(services: Services) -> APIRouter:
@@ -109,19 +73,17 @@ def router(services: Services) -> APIRouter:
         responses=problems({"503": "No release is loaded, or the database does not answer"}),
     )
     @database.endpoint
-    def latest() -> LatestPredictions:
+    def latest() -> dict[str, Any]:
         from sqlalchemy import text
 
         given = {"contract": served_by(services).contract.name, "step": _STEP_SECONDS}
         with database.begin() as connection:
-            intervals = connection.execute(text(_INTERVALS), given).mappings()
-            newest = connection.execute(text(_NEWEST), given).mappings()
-            return LatestPredictions(
-                now=time.time(),
-                interval_seconds=_STEP_SECONDS,
-                intervals=[PredictionInterval(**row) for row in intervals],
-                predictions=[Prediction(**row) for row in newest],
+            intervals, newest = (
+                [dict(row) for row in connection.execute(text(one), given).mappings()]
+                for one in (_INTERVALS, _NEWEST)
             )
+        now, step = time.time(), _STEP_SECONDS
+        return {"now": now, "interval_seconds": step, "intervals": intervals, "predictions": newest}
 
     return found
 

@@ -37,9 +37,8 @@ if TYPE_CHECKING:
 Origin = Literal["store", "cache"]
 
 _STATEMENT_SECONDS, _PATIENCE_SECONDS = 5.0, 6.0
-_FIRST_RETRY_SECONDS, _DATABASE_RETRY_SECONDS = 0.25, 2.0
-_CACHED_RELEASES = 5
-_POINTER = "current.json"
+_DATABASE_RETRY_SECONDS = 2.0
+_CACHED_RELEASES, _POINTER = 5, "current.json"
 
 logger = logging.getLogger(__name__)
 
@@ -246,8 +245,7 @@ class Releases:
         try:
             self._load(deployment)
         except Exception as error:  # noqa: BLE001  (the old release outlives every failure)
-            pause = _FIRST_RETRY_SECONDS * 2.0 ** min(attempts, 16)
-            self._retry_at = time.monotonic() + min(pause, self._settings.retry_seconds)
+            self._retry_at = time.monotonic() + self._settings.retry_seconds
             self._tell(deployment, error, attempts + 1)
 
     def _load(self, deployment: Deployment) -> None:

@@ -52,9 +52,8 @@ class ServingSettings(BaseSettings):
     data/serving_cache."""
     poll_seconds: float = Field(1.0, ge=0.05, le=3600)
     """How often the deployments table is looked at, in seconds."""
-    retry_seconds: float = Field(30.0, ge=0.05, le=3600)
-    """The longest wait before an unavailable database or a release that failed to load is tried
-    again, in seconds; the first waits are shorter."""
+    retry_seconds: float = Field(10.0, ge=0.05, le=3600)
+    """After how many seconds a release that failed to load is tried again."""
     shutdown_seconds: int = Field(10, ge=1, le=3600)
     """How long the end may take after SIGTERM, in seconds: half of it for requests that are
     being answered, the rest for writing out the prediction log."""

@@ -1,12 +1,11 @@
-"""Traces by OpenTelemetry, where the usual ``OTEL_*`` variables ask for them.
+"""Traces by OpenTelemetry, sent by OTLP over HTTP where ``OTEL_EXPORTER_OTLP_ENDPOINT`` is set.
 
-Needs the extra ``tracing``. Without those variables nothing is imported and nothing is wrapped.
-Resource, sampler, limits and batches follow their variables by themselves.
+Needs the extra ``tracing``. Without that variable nothing is imported and nothing is wrapped; all
+others, such as ``OTEL_SDK_DISABLED`` and ``OTEL_TRACES_SAMPLER``, are followed by OpenTelemetry.
 """
 
 import logging
 import os
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp
@@ -14,38 +13,26 @@ from starlette.types import ASGIApp
 if TYPE_CHECKING:
     from mlops_for_mle.serving.logs import RequestFacts
 
-_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-
 logger = logging.getLogger(__name__)
 
 
 def make_provider() -> Any | None:
-    """What sends spans where the environment says; None where it names no exporter.
-
-    None, with a warning, where the exporter is not installed. To be shut down at the end, so that
-    it sends what is left.
-    """
-    default = "otlp" if any(os.environ.get(name) for name in _ENDPOINTS) else "none"
-    exporter = os.environ.get("OTEL_TRACES_EXPORTER") or default
-    if exporter == "none" or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+    """What sends spans, or None; to be shut down at the end, so that it sends what is left."""
+    if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
         return None
     os.environ.setdefault("OTEL_SERVICE_NAME", "mlops-for-mle")
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
     # A collector that is away must not hold up the end.
     os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
-    name = "otlp_proto_http" if exporter == "otlp" else exporter
     try:
-        import opentelemetry.instrumentation.asgi  # noqa: F401  (of the same extra)
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
-        (found,) = entry_points(group="opentelemetry_traces_exporter", name=name)
-        provider = TracerProvider()
-        provider.add_span_processor(BatchSpanProcessor(found.load()()))
-    except (ImportError, ValueError):
-        told = "Nothing is traced: the exporter %s needs `pip install mlops-for-mle[tracing]`"
-        logger.warning(told, name)
+    except ImportError as error:
+        logger.warning("Nothing is traced: `pip install mlops-for-mle[tracing]` (%s)", error)
         return None
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provider
 
 
