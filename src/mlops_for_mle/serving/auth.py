@@ -70,12 +70,14 @@ class Access:
 
     The keys are looked up by the digest of what was presented, which nobody can choose so as to
     learn a digest from the time that the look-up takes.
-
-    Raises:
-        ConfigurationError: Their file is not valid.
     """
 
     def __init__(self, settings: ServingSettings) -> None:
+        """Read the keys.
+
+        Raises:
+            ConfigurationError: Their file is not valid, or missing where others reach the address.
+        """
         self._file = KeyFile(settings.api_keys_file)
         self._names = settings.keyless_names
         self._origins = settings.allowed_origins
@@ -85,6 +87,12 @@ class Access:
         self._look_at = 0.0
         self._mark: tuple[int, int] | None = None
         self._look()
+        if self._needs_keys and self._mark is None:
+            raise ConfigurationError(
+                f"MLOPS_HOST: {settings.host} can be reached by others, and there is no API key in "
+                f"{settings.api_keys_file}. Create one with `python -m mlops_for_mle.serving.keys "
+                "create NAME --scope predict`, or listen on 127.0.0.1."
+            )
 
     def check(self, need: Need, headers: Headers) -> Caller:
         """Who asks for something that needs ``need``.
@@ -169,22 +177,6 @@ class Access:
             logger.info("Read %d API key(s) from %s", len(self._keys), self._file.path)
 
 
-def require_keys_for(settings: ServingSettings) -> None:
-    """Refuse an address that others can reach as long as there is no key.
-
-    Raises:
-        ConfigurationError: There is none, or the file of keys is not valid.
-    """
-    keys = KeyFile(settings.api_keys_file).read()
-    if keys or settings.keyless_names or is_loopback(settings.host):
-        return
-    raise ConfigurationError(
-        f"MLOPS_HOST: {settings.host} can be reached by others, and there is no API key in "
-        f"{settings.api_keys_file}. Create one with `python -m mlops_for_mle.serving.keys create "
-        "NAME --scope predict`, or listen on 127.0.0.1."
-    )
-
-
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach the address, however it is written."""
     try:
@@ -197,7 +189,6 @@ def is_loopback(host: str) -> bool:
 @lru_cache(maxsize=64)
 def is_loopback_name(name: str) -> bool:
     """Whether a name or an address in a URL always means this machine; asks no name server."""
-    name = name.rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:

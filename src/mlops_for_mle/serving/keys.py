@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import click
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from mlops_for_mle.contract import Configuration
 from mlops_for_mle.errors import ConfigurationError, UserError, explain
@@ -38,7 +38,9 @@ class ApiKey(Configuration):
 
 
 class KeyDocument(Configuration):
-    """The content of the file."""
+    """The content of the file; an error shows nothing of it, since that may be a key."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     format: Literal[1] = 1
     keys: tuple[ApiKey, ...] = ()
@@ -63,11 +65,7 @@ class KeyFile:
         except OSError as error:
             raise ConfigurationError(f"The API keys cannot be read: {error}") from None
         except ValidationError as error:
-            # Nothing of the content is shown: it may be a key.
-            reasons = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-            raise ConfigurationError(
-                f"The API keys in {self.path} are not valid: {'; '.join(reasons)}"
-            ) from None
+            raise ConfigurationError(f"The API keys in {self.path}: {error}") from None
 
     def create(self, name: str, scopes: Sequence[Scope]) -> str:
         """Add a key and give it; it cannot be shown again.

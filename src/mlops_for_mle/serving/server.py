@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.serving.auth import require_keys_for
+from mlops_for_mle.serving.auth import Access
 from mlops_for_mle.serving.logs import log_configuration
 from mlops_for_mle.serving.settings import ServingSettings
 
@@ -35,7 +35,8 @@ def run_server(settings: ServingSettings) -> None:
         ConfigurationError: Others can reach the address and there is no API key.
         UserError: The address is taken or not ours.
     """
-    require_keys_for(settings)
+    # Says before all else what is wrong with the keys.
+    Access(settings)
     listening = bind(settings.host, settings.port)
     settings.export()
     host, port = listening.getsockname()[:2]
@@ -59,7 +60,7 @@ def run_server(settings: ServingSettings) -> None:
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
     )
     if settings.workers > 1:
-        with _metrics_folder(settings):
+        with _metrics_folder(settings, port):
             Multiprocess(config, sockets=[listening]).run()
         return
     server = uvicorn.Server(config)
@@ -102,18 +103,16 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 @contextmanager
-def _metrics_folder(settings: ServingSettings) -> Iterator[None]:
-    """Make the folder in which workers count, and remove those that killed servers have left."""
-    own = settings.spool / f"metrics-{os.getpid()}"
-    for folder in settings.spool.glob("metrics-*"):
-        if folder == own or not is_running(int(folder.name.rpartition("-")[2])):
-            shutil.rmtree(folder, ignore_errors=True)
-    own.mkdir(parents=True)
-    os.environ[METRICS_FOLDER] = str(own)
+def _metrics_folder(settings: ServingSettings, port: int) -> Iterator[None]:
+    """Make the folder in which workers count, in place of what a killed server has left."""
+    folder = settings.spool / f"metrics-{port}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    os.environ[METRICS_FOLDER] = str(folder)
     try:
         yield
     finally:
-        shutil.rmtree(own, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _end_with(supervisor: Any) -> None:
