@@ -38,8 +38,6 @@ def test_exported_settings_are_read_back_the_same(monkeypatch, tmp_path):
     ("variable", "value", "allowed"),
     [
         ("MLOPS_PORT", "99999", "65535"),
-        ("MLOPS_PORT", "http", "integer"),
-        ("MLOPS_WORKERS", "0", "1"),
         ("MLOPS_MODEL", "No Name", "a-z"),
         ("MLOPS_LOG_LEVEL", "loud", "warning"),
     ],
