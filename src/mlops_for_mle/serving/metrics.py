@@ -60,10 +60,8 @@ class Metrics:
         durations = Histogram(_DURATION, words, _LABELS, buckets=_LATENCY_BOUNDS, registry=registry)
         words = "Rows that were predicted, by class; a regression has no class."
         predictions = counter("predictions", words, "contract", "model_version", "class")
-        words = "Releases that took over from another, counted in each process."
-        self._swaps = counter("release_swaps", words)
-        words = "Deployed releases that could not be loaded, counted in each process."
-        self._failures = counter("release_failures", words)
+        self._swaps = counter("release_swaps", "Releases that took over from another.")
+        self._failures = counter("release_failures", "Releases that could not be loaded.")
         words, labels = "Processes that serve it.", ("contract", "release", "model_version")
         self._info = gauge("model_info", words, "livesum", *labels, "run_id")
         self._served: Gauge | None = None
@@ -80,15 +78,8 @@ class Metrics:
         self._spool_limit = gauge("spool_limit_bytes", "The most that may wait.", "livemax")
 
         # Remembered, since looking one up costs as much as counting.
-        @cache
-        def duration_of(route: str, method: str, status: int) -> Histogram:
-            return durations.labels(route, method, status)
-
-        @cache
-        def predictions_of(contract: str, version: int, label: str) -> Counter:
-            return predictions.labels(contract, version, label)
-
-        self._duration_of, self._predictions_of = duration_of, predictions_of
+        self._duration_of = cache(durations.labels)
+        self._predictions_of = cache(predictions.labels)
 
     def requested(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request was answered, with whatever status."""
