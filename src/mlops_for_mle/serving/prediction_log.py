@@ -25,7 +25,6 @@ from uuid import uuid4
 import msgspec
 
 from mlops_for_mle.releases.manifest import Manifest
-from mlops_for_mle.serving.codec import Form
 from mlops_for_mle.serving.context import REQUEST_ID
 from mlops_for_mle.serving.database import reason_of, transaction
 from mlops_for_mle.serving.errors import not_ready
@@ -48,10 +47,11 @@ _STAGE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS staged (
     contract text, release text, model_version integer, prediction_id text, microseconds bigint,
     latency_ms real, request_id text, predictions float8[], labels jsonb, form text,
-    features jsonb, probabilities text
+    features jsonb, probabilities float8[]
 ) ON COMMIT DELETE ROWS
 """
-# One row stands as it is; of several, each array gives one element a row.
+# One row stands as it is; of several, each array gives one element a row, and the probabilities
+# come class by class.
 _INSERT = """
 INSERT INTO predictions (prediction_id, prediction, features, probabilities, label, created_at,
     contract, release, model_version, latency_ms, request_id)
@@ -59,7 +59,7 @@ SELECT row.*, labels ->> prediction::numeric::text,
     timestamptz 'epoch' + microseconds * interval '1 microsecond',
     contract, release, model_version, latency_ms, request_id
 FROM staged, LATERAL (
-    SELECT prediction_id, predictions[1] AS prediction, features, probabilities::float8[]
+    SELECT prediction_id, predictions[1] AS prediction, features, probabilities
     WHERE form = 'ONE'
     UNION ALL
     SELECT
@@ -77,10 +77,10 @@ FROM staged, LATERAL (
                 GROUP BY number ORDER BY number)
         END),
         unnest(ARRAY(
-            SELECT array_agg(value::float8 ORDER BY class)::text
-            FROM jsonb_array_elements(probabilities::jsonb) WITH ORDINALITY AS p (list, class),
-                jsonb_array_elements_text(list) WITH ORDINALITY AS e (value, number)
-            GROUP BY number ORDER BY number))
+            SELECT array_agg(value ORDER BY number)::text
+            FROM unnest(probabilities) WITH ORDINALITY AS p (value, number)
+            GROUP BY number % cardinality(predictions)
+            ORDER BY min(number)))
     ) WITH ORDINALITY AS r (prediction, one, chances, place)
     WHERE form <> 'ONE'
 ) AS row
@@ -265,11 +265,7 @@ class PredictionLog:
         head, labels = self._heads.get(manifest.release) or self._remember(manifest)
         request_id = request.facts.request_id.encode()
         values, *chances = answered.texts
-        probabilities = rb"\N"
-        if chances and rows.form is Form.ONE:
-            probabilities = b"{%b}" % b",".join(one[1:-1] for one in chances)
-        elif chances:
-            probabilities = b"[%b]" % b",".join(chances)
+        probabilities = b"{%b}" % b",".join(one[1:-1] for one in chances) if chances else rb"\N"
         line = b"%b\t%b\t%d\t%.6g\t%b\t{%b}\t%b\t%b\t%b\t%b\n" % (
             head,
             answered.prediction_id.encode(),
@@ -331,11 +327,7 @@ class _Shipper:
 
     def _ship(self, segment: Path) -> None:
         """Write a segment and remove it, unless another process writes to it or ships it."""
-        try:
-            file = segment.open("rb")
-        except FileNotFoundError:
-            return
-        with file:
+        with suppress(FileNotFoundError), segment.open("rb") as file:
             if not _is_locked(file.fileno()):
                 return
             while lines := file.readlines(_BATCH_BYTES):
