@@ -1,6 +1,5 @@
 """`kedro mlflow`: kedro-mlflow's commands, of which `ui` is told the database more discreetly."""
 
-import copy
 import os
 import signal
 import subprocess
@@ -9,6 +8,7 @@ from typing import Any
 
 import click
 from kedro.framework.startup import ProjectMetadata
+from kedro_mlflow.framework.cli.cli import init, modelify
 from kedro_mlflow.framework.cli.cli import mlflow_commands as kedro_mlflow_commands
 
 from mlops_for_mle.commands.options import env_option
@@ -64,5 +64,4 @@ def ui(metadata: ProjectMetadata, env: str | None, host: str | None, port: str |
     sys.exit(0 if stopped else code or 1)
 
 
-mlflow_commands = copy.copy(kedro_mlflow_commands)
-mlflow_commands.commands = {**kedro_mlflow_commands.commands, "ui": ui}
+mlflow_commands = click.Group("mlflow", [init, modelify, ui], help=kedro_mlflow_commands.help)
