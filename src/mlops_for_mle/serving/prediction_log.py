@@ -47,7 +47,7 @@ _STAGE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS staged (
     contract text, release text, model_version integer, prediction_id text, microseconds bigint,
     latency_ms real, request_id text, predictions float8[], labels jsonb, form text,
-    features jsonb, probabilities float8[]
+    row_count integer, features jsonb, probabilities float8[]
 ) ON COMMIT DELETE ROWS
 """
 # One row stands as it is; of several, each array gives one element a row, and the probabilities
@@ -63,8 +63,7 @@ FROM staged, LATERAL (
     WHERE form = 'ONE'
     UNION ALL
     SELECT
-        CASE WHEN cardinality(predictions) = 1 THEN prediction_id
-            ELSE prediction_id || '-' || (place - 1) END,
+        CASE row_count WHEN 1 THEN prediction_id ELSE prediction_id || '-' || (place - 1) END,
         prediction, one, chances::float8[]
     FROM ROWS FROM (
         unnest(predictions),
@@ -79,7 +78,7 @@ FROM staged, LATERAL (
         unnest(ARRAY(
             SELECT array_agg(value ORDER BY number)::text
             FROM unnest(probabilities) WITH ORDINALITY AS p (value, number)
-            GROUP BY number % cardinality(predictions)
+            GROUP BY number % row_count
             ORDER BY min(number)))
     ) WITH ORDINALITY AS r (prediction, one, chances, place)
     WHERE form <> 'ONE'
@@ -266,7 +265,7 @@ class PredictionLog:
         request_id = request.facts.request_id.encode()
         values, *chances = answered.texts
         probabilities = b"{%b}" % b",".join(one[1:-1] for one in chances) if chances else rb"\N"
-        line = b"%b\t%b\t%d\t%.6g\t%b\t{%b}\t%b\t%b\t%b\t%b\n" % (
+        line = b"%b\t%b\t%d\t%.6g\t%b\t{%b}\t%b\t%b\t%d\t%b\t%b\n" % (
             head,
             answered.prediction_id.encode(),
             answered.answered_at // 1000,
@@ -275,6 +274,7 @@ class PredictionLog:
             values[1:-1],
             labels,
             rows.form.name.encode(),
+            rows.count,
             _copied(bytes(rows.text)),
             probabilities,
         )
