@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlops_for_mle import __version__
@@ -43,6 +44,7 @@ ROUTERS = (
     *(deployments, monitoring, health, metrics, page),
 )
 HOT_ROUTES = (predict.PREDICT, predict.PREVIEW, mlflow.INVOCATIONS, *oip.INFER)
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
 def make_services(settings: ServingSettings) -> Services:
@@ -129,8 +131,18 @@ def _answer_errors(application: FastAPI) -> None:
 
     @application.exception_handler(HTTPException)
     async def on_http_error(request: Request, error: HTTPException) -> Response:
-        problem = ProblemError(error.status_code, str(error.detail), headers=error.headers)
-        return await on_problem(request, problem)
+        headers = dict(error.headers or {})
+        if "Allow" in headers:
+            # The framework names only the methods of one of the path's routes.
+            asked = ({**request.scope, "method": method} for method in _METHODS)
+            headers["Allow"] = ", ".join(
+                one["method"]
+                for one in asked
+                if any(route.matches(one)[0] is Match.FULL for route in application.routes)
+            )
+        return await on_problem(
+            request, ProblemError(error.status_code, str(error.detail), headers=headers)
+        )
 
     @application.exception_handler(Exception)
     async def on_failure(request: Request, _: Exception) -> Response:
