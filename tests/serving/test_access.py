@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from mlops_for_mle.serving.app import create_app
-from mlops_for_mle.serving.auth import is_loopback, needed
+from mlops_for_mle.serving.auth import needed
 from mlops_for_mle.serving.keys import KeyFile
 from tests.serving.conftest import IRIS_ROW, make, wait_until
 
@@ -185,22 +185,6 @@ def test_a_public_address_without_keys_is_refused_in_one_sentence(tmp_path):
         "`python -m mlops_for_mle.serving.keys create NAME --scope predict`, "
         "or listen on 127.0.0.1."
     )
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        ("127.0.0.1", True),
-        ("127.9.9.9", True),
-        ("::1", True),
-        ("localhost", True),
-        ("0.0.0.0", False),
-        ("::", False),
-        ("192.0.2.1", False),
-    ],
-)
-def test_which_addresses_only_this_machine_reaches(host, expected):
-    assert is_loopback(host) is expected
 
 
 def test_other_origins_are_refused_unless_they_are_set(settings, iris):

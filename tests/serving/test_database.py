@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -115,11 +113,9 @@ def memory_of(server: ServerProcess) -> int:
         b"{" + b",".join(b'"%d":0' % number for number in range(1_200_000)) + b"}",
         b'{"petal_length":[' + b",".join([b"{}"] * 5_000_000) + b"]}",
         b'{"petal_length":"' + b"x" * 15_000_000 + b'"}',
-        b"[" + b",".join([b"{}"] * 5_000_000) + b"]",
         b"{" * 15_000_000,
-        b'{"a":1,' * 2_000_000,
     ],
-    ids=["unknown fields", "a list", "a text", "no object", "deep", "deep objects"],
+    ids=["unknown fields", "a list", "a text", "deep"],
 )
 def test_a_large_body_of_faults_is_answered_shortly_and_in_little_memory(server, path, body):
     headers = {"content-type": "application/json"}
@@ -144,13 +140,3 @@ def test_head_answers_as_get_does(server):
         assert head.content == b""
         for name in ("content-type", "content-length", "etag"):
             assert head.headers.get(name) == got.headers.get(name), (path, name)
-
-
-def test_sqlalchemy_is_not_imported_before_the_first_answer(settings, store, iris, database):
-    program = (
-        "import sys; from mlops_for_mle.serving import app, settings; "
-        "made = app.create_app(app.make_services(settings.ServingSettings.load())); "
-        "sys.exit(any(one in sys.modules for one in ('sqlalchemy', 'psycopg2')))"
-    )
-
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

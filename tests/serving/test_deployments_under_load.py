@@ -60,7 +60,7 @@ def test_twenty_deployments_and_rollbacks_and_sigterm_fail_no_request_and_lose_n
         database.deploy(release)
     key = KeyFile(tmp_path / "conf" / "local" / "api_keys.json").create("tests", ["admin"])
     headers = {"Authorization": f"Bearer {key}"}
-    server = start_server(DATABASE_URL=database.url, MLOPS_SHIP_SECONDS="1")
+    server = start_server(DATABASE_URL=database.url, MLOPS_SHIP_SECONDS="60")
     server.headers = headers
     server.wait_until_ready(iris.manifest.release)
     load = SteadyLoad(server, headers)
@@ -89,5 +89,6 @@ def test_twenty_deployments_and_rollbacks_and_sigterm_fail_no_request_and_lose_n
     rows = database.rows("SELECT prediction_id, release FROM predictions")
     assert len(rows) == len(load.answered) > CHANGES
     assert {row.prediction_id: row.release for row in rows} == load.answered
+    assert not list((tmp_path / "data" / "serving_spool").iterdir())
     assert len(database.history()) == CHANGES + 2
     assert "load_failed" not in {row.event for row in database.history()}

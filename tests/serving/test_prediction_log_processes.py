@@ -118,24 +118,6 @@ def test_no_answer_is_lost_when_the_database_stops_and_the_server_is_killed_unde
     assert not list(spool.rglob("*.log"))
 
 
-def test_sigterm_under_load_leaves_nothing_in_the_spool(
-    start_server, database, store, tmp_path, iris
-):
-    database.run("TRUNCATE predictions")
-    store.publish(iris)
-    database.deploy(iris)
-    server = start_server(DATABASE_URL=database.url, MLOPS_SHIP_SECONDS="60")
-    server.wait_until_ready()
-    load = Load(server)
-    wait_until(lambda: len(load.ids) > 300)
-
-    assert server.stop() == 0
-
-    load.stop()
-    assert sorted(logged(database.url)) == sorted(load.ids)
-    assert [path.name for path in (tmp_path / "data" / "serving_spool").iterdir()] == []
-
-
 def test_a_living_worker_ships_what_a_killed_one_left(
     start_server, database, store, tmp_path, iris
 ):

@@ -108,5 +108,6 @@ def test_clients_that_connect_anew_for_each_request_are_answered_or_refused(serv
         thread.join(15)
     answered = statuses.pop("200")
     assert answered > 100
-    # Who connects in the moment between the last look and the end cannot be helped.
-    assert sum(statuses.values()) <= 1, statuses
+    # Who was not taken yet is refused, and may ask again; nobody gets half of an answer.
+    assert set(statuses) <= {"ConnectionResetError", "BrokenPipeError"}, statuses
+    assert sum(statuses.values()) <= len(threads)

@@ -4,7 +4,6 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import httpx
 import pytest
 
-from mlops_for_mle.serving import tracing
 from tests.serving.conftest import IRIS_ROW, wait_until
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -38,30 +37,6 @@ def collector():
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}", spans
     server.shutdown()
-
-
-@pytest.mark.parametrize(
-    ("variables", "expected"),
-    [
-        ({}, False),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, True),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_SDK_DISABLED": "true"}, False),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_TRACES_EXPORTER": "none"}, False),
-        ({"OTEL_TRACES_EXPORTER": "console"}, True),
-    ],
-)
-def test_the_usual_variables_switch_traces_on_and_off(monkeypatch, variables, expected):
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-
-    assert tracing.is_wanted() is expected
-
-
-def test_an_unknown_exporter_is_a_warning_and_not_the_end(monkeypatch, caplog):
-    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "carrier-pigeon")
-
-    assert tracing.traced(None) is None
-    assert "carrier-pigeon" in caplog.text
 
 
 @pytest.mark.integration

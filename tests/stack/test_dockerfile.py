@@ -13,7 +13,7 @@ import pytest
 from tests.stack.compose_file import PROJECT
 
 SERVING = PROJECT / "src/mlops_for_mle/serving"
-BROUGHT_BY_FASTAPI = {"starlette"}
+BROUGHT_BY_FASTAPI = {"anyio", "starlette"}
 
 
 def test_hadolint_has_nothing_to_say() -> None:

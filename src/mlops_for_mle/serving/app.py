@@ -44,12 +44,7 @@ ROUTERS = (
     *(deployments, monitoring, health, metrics, page),
 )
 HOT_ROUTES = (predict.PREDICT, predict.PREVIEW, mlflow.INVOCATIONS, *oip.INFER)
-
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
-_REQUEST_HEADERS = (
-    "Authorization", "Content-Type", "If-Match", "Idempotency-Key", "X-API-Key", "X-Request-ID",
-)  # fmt: skip
-_ANSWER_HEADERS = ("ETag", "Location", "Retry-After", "X-Request-ID")
 
 
 def make_services(settings: ServingSettings) -> Services:
@@ -71,6 +66,7 @@ def make_services(settings: ServingSettings) -> Services:
 
 def create_app(services: Services) -> "Application":
     """Make the application; it starts and stops the services."""
+    spans = tracing.make_provider()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -79,6 +75,8 @@ def create_app(services: Services) -> "Application":
         yield
         counting.cancel()
         await run_in_threadpool(services.stop)
+        if spans is not None:
+            await run_in_threadpool(spans.shutdown)
 
     application = FastAPI(
         title="mlops-for-mle",
@@ -102,13 +100,13 @@ def create_app(services: Services) -> "Application":
         guarded = CORSMiddleware(
             guard,
             allow_origins=services.settings.allowed_origins,
-            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=_REQUEST_HEADERS,
-            expose_headers=_ANSWER_HEADERS,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["ETag", "Location", "Retry-After", "X-Request-ID"],
         )
     context = RequestContext(guarded, services)
-    if tracing.is_wanted() and (traced := tracing.traced(context)) is not None:
-        return Application(traced, None)
+    if spans is not None:
+        return Application(tracing.traced(context, spans), None)
     return Application(context, FastWay(services, context, guard, HOT_ROUTES))
 
 

@@ -9,6 +9,7 @@ import logging
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Literal, NamedTuple
@@ -47,9 +48,6 @@ class Caller(NamedTuple):
     is_known: bool
 
 
-_LOCAL, _STRANGER = Caller(None, is_known=True), Caller(None, is_known=False)
-
-
 def needed(method: str, path: str) -> Need:
     """What a request must present; whatever is not listed and changes something needs admin."""
     if path in _PREDICT_PATHS or path.startswith("/v2/models/"):
@@ -72,21 +70,29 @@ class Access:
 
     The keys are looked up by the digest of what was presented, which nobody can choose so as to
     learn a digest from the time that the look-up takes.
-
-    Raises:
-        ConfigurationError: Their file is not valid.
     """
 
     def __init__(self, settings: ServingSettings) -> None:
+        """Read the keys.
+
+        Raises:
+            ConfigurationError: Their file is not valid, or missing where others reach the address.
+        """
         self._file = KeyFile(settings.api_keys_file)
         self._names = settings.keyless_names
         self._origins = settings.allowed_origins
-        self._is_public = not (self._names or is_loopback(settings.host))
+        # A file without keys, or one that has gone, refuses everybody: losing it opens nothing.
+        self._needs_keys = not (self._names or is_loopback(settings.host))
         self._keys: dict[str, ApiKey] = {}
-        self._has_file = False
-        self._mark = self._look()
-        self._check_at = time.monotonic() + _RELOAD_SECONDS
-        self._take(self._file.read())
+        self._look_at = 0.0
+        self._mark: tuple[int, int] | None = None
+        self._look()
+        if self._needs_keys and self._mark is None:
+            raise ConfigurationError(
+                f"MLOPS_HOST: {settings.host} can be reached by others, and there is no API key in "
+                f"{settings.api_keys_file}. Create one with `python -m mlops_for_mle.serving.keys "
+                "create NAME --scope predict`, or listen on 127.0.0.1."
+            )
 
     def check(self, need: Need, headers: Headers) -> Caller:
         """Who asks for something that needs ``need``.
@@ -94,20 +100,23 @@ class Access:
         Raises:
             ProblemError: 401, 403 or 421, the request is not let through.
         """
-        if time.monotonic() >= self._check_at:
-            self._reload()
-        # A file without keys, or one that has gone, refuses everybody: losing it opens nothing.
-        if not (self._is_public or self._has_file):
-            self._check_host(headers.get(b"host"))
+        if time.monotonic() >= self._look_at:
+            try:
+                self._look()
+            except ConfigurationError as error:
+                logger.error("%s; the keys that were read before stay in force", error)  # noqa: TRY400  (a person's mistake)
+        if not self._needs_keys:
+            self._check_host(headers.get(b"host", b"localhost"))
             if need != "admin":
-                return _LOCAL
+                return Caller(None, is_known=True)
         presented = headers.get(b"x-api-key")
         bearer = headers.get(b"authorization", b"")
         if bearer[:7].lower() == b"bearer ":
             presented = bearer[7:].strip()
         key = None if presented is None else self._keys.get(digest(presented))
+        caller = Caller(key, is_known=key is not None)
         if need == "nothing":
-            return _STRANGER if key is None else Caller(key, is_known=True)
+            return caller
         if key is None:
             unknown = "The API key is not known, or was revoked"
             raise ProblemError(
@@ -121,7 +130,7 @@ class Access:
                 f"The API key {key.name} has the scope {', '.join(key.scopes)}; "
                 f"this needs the scope {need}",
             )
-        return Caller(key, is_known=True)
+        return caller
 
     def check_site(self, headers: Headers) -> None:
         """Refuse what a page of another site sends: browsers send some of it without asking.
@@ -143,54 +152,29 @@ class Access:
                 "A page of another site cannot change anything here (MLOPS_CORS_ORIGINS)",
             )
 
-    def _check_host(self, host: bytes | None) -> None:
-        name, bare = _names_of(host or b"localhost")
-        if not is_loopback_name(bare) and bare not in self._names:
+    def _check_host(self, host: bytes) -> None:
+        name = _without_port(host)
+        if not is_loopback_name(name) and name not in self._names:
+            shown = host.decode("latin-1")[:80]
             raise ProblemError(
                 HTTPStatus.MISDIRECTED_REQUEST,
                 f"Without API keys only this machine is answered, under the name localhost; "
-                f"this request names {name[:80]!r}. Create a key to answer others.",
+                f"this request names {shown!r}. Create a key to answer others.",
             )
 
-    def _reload(self) -> None:
-        self._check_at = time.monotonic() + _RELOAD_SECONDS
-        mark = self._look()
-        if mark == self._mark:
-            return
-        self._mark = mark
-        try:
-            self._take(self._file.read())
-        except ConfigurationError as error:
-            logger.error("%s; the keys that were read before stay in force", error)  # noqa: TRY400  (a person's mistake)
-        else:
-            logger.info("Read %d API key(s) from %s", len(self._keys), self._file.path)
-
-    def _take(self, keys: tuple[ApiKey, ...] | None) -> None:
-        self._keys = {one.sha256: one for one in keys or ()}
-        self._has_file = self._has_file or keys is not None
-
-    def _look(self) -> tuple[int, int, int] | None:
-        try:
+    def _look(self) -> None:
+        """Read the file again if it is another one."""
+        self._look_at = time.monotonic() + _RELOAD_SECONDS
+        mark = None
+        with suppress(OSError):
             found = self._file.path.stat()
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_ino, found.st_size
-
-
-def require_keys_for(settings: ServingSettings) -> None:
-    """Refuse an address that others can reach as long as there is no key.
-
-    Raises:
-        ConfigurationError: There is none, or the file of keys is not valid.
-    """
-    keys = KeyFile(settings.api_keys_file).read()
-    if keys or settings.keyless_names or is_loopback(settings.host):
-        return
-    raise ConfigurationError(
-        f"MLOPS_HOST: {settings.host} can be reached by others, and there is no API key in "
-        f"{settings.api_keys_file}. Create one with `python -m mlops_for_mle.serving.keys create "
-        "NAME --scope predict`, or listen on 127.0.0.1."
-    )
+            mark = (found.st_mtime_ns, found.st_ino)
+        if mark != self._mark:
+            self._mark = mark
+            keys = self._file.read()
+            self._keys = {one.sha256: one for one in keys or ()}
+            self._needs_keys |= keys is not None
+            logger.info("Read %d API key(s) from %s", len(self._keys), self._file.path)
 
 
 def is_loopback(host: str) -> bool:
@@ -205,18 +189,16 @@ def is_loopback(host: str) -> bool:
 @lru_cache(maxsize=64)
 def is_loopback_name(name: str) -> bool:
     """Whether a name or an address in a URL always means this machine; asks no name server."""
-    lowered = name.lower().rstrip(".")
-    if lowered == "localhost" or lowered.endswith(".localhost"):
+    if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
-        return ipaddress.ip_address(lowered.strip("[]")).is_loopback
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
     except ValueError:
         return False
 
 
 @lru_cache(maxsize=64)
-def _names_of(host: bytes) -> tuple[str, str]:
-    """A Host header as text, and without its port in lower case."""
-    name = host.decode("latin-1")
-    bare = f"{name.partition(']')[0]}]" if name.startswith("[") else name.partition(":")[0]
-    return name, bare.lower()
+def _without_port(host: bytes) -> str:
+    """The name of a Host header, in lower case."""
+    name = host.decode("latin-1").lower()
+    return f"{name.partition(']')[0]}]" if name.startswith("[") else name.partition(":")[0]

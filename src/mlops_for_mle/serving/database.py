@@ -3,15 +3,13 @@
 SQLAlchemy is imported with the first question, so that it never delays the first answer.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
-from contextvars import copy_context
-from functools import lru_cache, wraps
+from functools import lru_cache, partial, wraps
 from http import HTTPStatus
-from threading import BoundedSemaphore, Thread
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from anyio import CapacityLimiter, to_thread
 
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.serving.errors import ProblemError, not_ready
@@ -37,16 +35,12 @@ CHANGING = {
 """Of every route that changes it."""
 
 _CONNECTIONS, _SECONDS = 4, 10.0
-_MISSING_TABLE, _MISSING_COLUMN, _NO_RIGHT, _READ_ONLY = "42P01", "42703", "42501", "25006"
+_MISSING = {"42P01", "42703"}
 
 
 @contextmanager
 def transaction(pool: str, size: int, statement_seconds: float) -> "Iterator[Connection]":
-    """A connection of a named pool; what is not committed at its end is rolled back.
-
-    Each of its transactions has the time limit, and UTC as its zone: columns with a zone and
-    those without are then read and written alike.
-    """
+    """A connection of a named pool; what is not committed at its end is rolled back."""
     from mlops_for_mle.database.engine import database_url
 
     # Asked for each time: the embedded server may come back at another port.
@@ -68,6 +62,7 @@ def _engine(url: str, pool: str, size: int, statement_seconds: float) -> "Engine
         pool_pre_ping=True,
         connect_args=CONNECT_ARGS | {"application_name": f"mlops-for-mle {pool}"},
     )
+    # Columns with a zone and those without are then read and written alike.
     limits = (
         f"SET LOCAL statement_timeout = {int(statement_seconds * 1000)}; SET LOCAL TIME ZONE 'UTC'"
     )
@@ -83,7 +78,7 @@ def reason_of(error: BaseException) -> str:
     """Why the database does not do what it is asked for, in its own words, on one line."""
     original = getattr(error, "orig", None) or error
     first = str(original).strip().partition("\nLINE ")[0]
-    is_missing = getattr(original, "pgcode", None) in {_MISSING_TABLE, _MISSING_COLUMN}
+    is_missing = getattr(original, "pgcode", None) in _MISSING
     return " ".join(first.split()) + (" (run `kedro db upgrade`)" if is_missing else "")
 
 
@@ -91,16 +86,15 @@ class Pool:
     """The threads and connections of one kind of request: no other kind waits for them."""
 
     def __init__(self, name: str, most_requests: int) -> None:
-        self._name, self._most = name, most_requests
-        self._places = BoundedSemaphore(most_requests)
+        self._name, self._threads = name, CapacityLimiter(most_requests)
 
     @contextmanager
     def begin(self) -> "Iterator[Connection]":
         """A transaction that is committed at its end and rolled back after an error.
 
         Raises:
-            ProblemError: 503, the database does not answer, takes too long, lacks a table or
-                refuses this login; 409, a rule of the table forbids the change.
+            ProblemError: 409, a rule of the table forbids the change; 503, the database cannot be
+                used.
         """
         from sqlalchemy import exc
 
@@ -113,45 +107,21 @@ class Pool:
             raise ProblemError(
                 HTTPStatus.CONFLICT, f"The table does not allow the change: {reason}"
             ) from error
-        except exc.TimeoutError as error:
-            raise not_ready("Others wait for the database already", 5) from error
-        except (exc.DBAPIError, UserError) as error:
-            code = getattr(getattr(error, "orig", None), "pgcode", None)
-            is_ours = isinstance(error, exc.ProgrammingError | exc.InternalError)
-            if is_ours and code not in {_MISSING_TABLE, _MISSING_COLUMN, _NO_RIGHT, _READ_ONLY}:
-                raise
+        except (exc.DBAPIError, exc.TimeoutError, UserError) as error:
             reason = f"The database cannot be used at the moment: {reason_of(error)}"
             raise not_ready(reason, 5) from error
 
     def endpoint(self, function: Callable[Given, Result]) -> Callable[Given, Awaitable[Result]]:
-        """Have the function of a route run in a thread.
-
-        The threads are none of a library's, which are waited for at the end of the process: a
-        database that is stuck must not hold that up.
-        """
+        """Have the function of a route run in a thread."""
 
         @wraps(function)
         async def endpoint(*given: Given.args, **named: Given.kwargs) -> Result:
-            if not self._places.acquire(blocking=False):
-                raise ProblemError(
-                    HTTPStatus.TOO_MANY_REQUESTS,
-                    f"{self._most} such requests wait for the database already; try again later",
-                    headers={"Retry-After": "1"},
-                )
-            future: Future[Result] = Future()
-            # From here on it cannot be cancelled, only be left alone.
-            future.set_running_or_notify_cancel()
-
-            def work() -> None:
-                try:
-                    future.set_result(function(*given, **named))
-                except BaseException as error:  # noqa: BLE001  (the caller gets it)
-                    future.set_exception(error)
-                finally:
-                    self._places.release()
-
-            Thread(target=copy_context().run, args=(work,), name=self._name, daemon=True).start()
-            return await asyncio.wrap_future(future)
+            if self._threads.available_tokens == 0:
+                reason = f"{self._threads.total_tokens} such requests wait for the database already"
+                headers = {"Retry-After": "1"}
+                raise ProblemError(HTTPStatus.TOO_MANY_REQUESTS, reason, headers=headers)
+            work = partial(function, *given, **named)
+            return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
 
         return endpoint
 

@@ -5,13 +5,12 @@ Health checks use no thread and no database, so that no amount of other work del
 
 from datetime import datetime
 from http import HTTPStatus
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
-from mlops_for_mle.contract import Contract
-from mlops_for_mle.releases.manifest import Deployment, Parity, SnapshotFacts
+from mlops_for_mle.releases.manifest import Deployment
 from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.errors import ProblemError, not_ready
 from mlops_for_mle.serving.openapi import problems
@@ -34,8 +33,8 @@ class Readiness(BaseModel):
     key, where the server asks for one, it is told whether and nothing more.
     """
 
-    status: Literal["ready", "not_ready"]
-    detail: str | None
+    status: Literal["ready", "not_ready"] = "ready"
+    detail: str | None = None
     contract: str | None = None
     release: str | None = None
     model_version: int | None = None
@@ -44,33 +43,6 @@ class Readiness(BaseModel):
     deployment: Deployment | None = None
     failure: LoadFailure | None = None
     database: DatabaseHealth
-
-
-class ModelFacts(BaseModel):
-    """Where the model comes from, with the metrics of its training."""
-
-    name: str
-    version: int
-    run_id: str
-    estimator: str
-    precision: str
-    has_probabilities: bool
-    metrics: dict[str, float]
-
-
-class ModelDescription(BaseModel):
-    """The facts of the release in service; ``loaded_at`` is when this process took it over."""
-
-    release: str
-    created_at: datetime
-    loaded_at: datetime
-    origin: Origin
-    deployment: Deployment
-    contract: Contract
-    model: ModelFacts
-    snapshot: SnapshotFacts
-    parity: Parity
-    model_sha256: str
 
 
 def obstacle(services: Services) -> str | None:
@@ -109,23 +81,24 @@ def router(services: Services) -> APIRouter:
         responses={503: {"model": Readiness, "description": "They are not"}},
     )
     async def ready(request: Request, response: Response) -> Readiness:
-        database = DatabaseHealth(available=services.releases.is_database_available)
-        found = Readiness(status="ready", detail=None, database=database)
+        releases = services.releases
+        status, served = releases.status, releases.current
+        found = Readiness(database=DatabaseHealth(available=releases.is_database_available))
         try:
             require_ready(services, request)
         except ProblemError as problem:
             found.status, found.detail = "not_ready", problem.detail
             response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
             response.headers.update(problem.headers)
-        if not request.scope["state"]["caller"].is_known:
-            return found
-        status, served = services.releases.status, services.releases.current
-        database.checked_at, database.error = status.checked_at, status.database_error
-        found.contract, found.failure = status.contract, status.failure
-        if served is not None:
-            found.release, found.model_version = served.manifest.release, served.manifest.version
-            found.loaded_at, found.origin = served.loaded_at, served.origin
-            found.deployment = served.deployment
+        if request.scope["state"]["caller"].is_known:
+            found.contract, found.failure = status.contract, status.failure
+            found.database.checked_at = status.checked_at
+            found.database.error = status.database_error
+            if served is not None:
+                found.release = served.manifest.release
+                found.model_version = served.manifest.version
+                found.loaded_at, found.origin = served.loaded_at, served.origin
+                found.deployment = served.deployment
         return found
 
     @found.get(
@@ -134,12 +107,18 @@ def router(services: Services) -> APIRouter:
         summary="The model in service",
         responses=problems({"503": "No release is loaded"}),
     )
-    async def model() -> ModelDescription:
+    async def model() -> dict[str, Any]:
         served = served_by(services)
         manifest = served.manifest
-        facts = dict(manifest) | {"name": manifest.contract.name}
-        model = ModelFacts(**facts, has_probabilities=manifest.has_probabilities)
-        shown = vars(served) | dict(manifest)
-        return ModelDescription.model_validate(shown | {"model": model})
+        facts = ("version", "run_id", "estimator", "precision", "metrics", "has_probabilities")
+        shown = ("release", "created_at", "contract", "snapshot", "parity", "model_sha256")
+        return {
+            "loaded_at": served.loaded_at,
+            "origin": served.origin,
+            "deployment": served.deployment,
+            "model": {"name": manifest.contract.name}
+            | {one: getattr(manifest, one) for one in facts},
+            **{one: getattr(manifest, one) for one in shown},
+        }
 
     return found

@@ -7,7 +7,6 @@ kept, in a file that its owner alone can read.
 import fcntl
 import hashlib
 import os
-import re
 import secrets
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,22 +16,18 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import click
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from mlops_for_mle.contract import Configuration
-from mlops_for_mle.errors import ConfigurationError, UserError
+from mlops_for_mle.errors import ConfigurationError, UserError, explain
 
 Scope = Literal["read", "predict", "write", "admin"]
-
-SCOPES: tuple[Scope, ...] = get_args(Scope)
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,47}")
 
 
 class ApiKey(Configuration):
     """What is kept of a key; its name stands in the audit trail."""
 
-    name: str
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,47}$")
     scopes: tuple[Scope, ...] = Field(min_length=1)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     created_at: datetime
@@ -43,7 +38,9 @@ class ApiKey(Configuration):
 
 
 class KeyDocument(Configuration):
-    """The content of the file."""
+    """The content of the file; an error shows nothing of it, since that may be a key."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     format: Literal[1] = 1
     keys: tuple[ApiKey, ...] = ()
@@ -68,33 +65,22 @@ class KeyFile:
         except OSError as error:
             raise ConfigurationError(f"The API keys cannot be read: {error}") from None
         except ValidationError as error:
-            # Nothing of the content is shown: it may be a key.
-            reasons = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-            raise ConfigurationError(
-                f"The API keys in {self.path} are not valid: {'; '.join(reasons)}"
-            ) from None
+            raise ConfigurationError(f"The API keys in {self.path}: {error}") from None
 
     def create(self, name: str, scopes: Sequence[Scope]) -> str:
         """Add a key and give it; it cannot be shown again.
 
         Raises:
-            UserError: The name is not allowed or taken.
+            UserError: The name is taken.
+            ValidationError: The name is not allowed.
         """
-        if not _NAME.fullmatch(name):
-            raise UserError(
-                f"A key cannot be named {name!r}: allowed are 1 to 48 characters out of a-z, 0-9, "
-                "'.', '_' and '-', starting with a letter or a digit."
-            )
         key = "mlops_" + secrets.token_urlsafe(32)
+        now = datetime.now(UTC).replace(microsecond=0)
+        made = ApiKey(name=name, scopes=tuple(scopes), sha256=digest(key.encode()), created_at=now)
         with self._changing() as keys:
             if name in keys:
                 raise UserError(f"There is a key named {name} already: revoke it, or take another.")
-            keys[name] = ApiKey(
-                name=name,
-                scopes=tuple(scope for scope in SCOPES if scope in scopes),
-                sha256=digest(key.encode()),
-                created_at=datetime.now(UTC).replace(microsecond=0),
-            )
+            keys[name] = made
         return key
 
     def revoke(self, name: str) -> None:
@@ -119,7 +105,7 @@ class KeyFile:
             keys = {one.name: one for one in self.read() or ()}
             yield keys
             document = KeyDocument(keys=tuple(keys.values()))
-            partial = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
+            partial = self.path.with_name(f".{self.path.name}.new")
             partial.touch(0o600)
             partial.write_text(document.model_dump_json(indent=2) + "\n", encoding="utf-8")
             partial.replace(self.path)
@@ -133,16 +119,15 @@ def digest(key: bytes) -> str:
 
 
 @click.group(name="python -m mlops_for_mle.serving.keys")
-@click.option("--file", "path", type=Path, help="The file of keys [MLOPS_API_KEYS_FILE]")
 @click.pass_context
-def commands(context: click.Context, path: Path | None) -> None:
-    """Manage the server's API keys."""
+def commands(context: click.Context) -> None:
+    """Manage the server's API keys, in the file MLOPS_API_KEYS_FILE."""
     from mlops_for_mle.serving.settings import ServingSettings
 
-    context.obj = KeyFile(path or ServingSettings.load().api_keys_file)
+    context.obj = KeyFile(ServingSettings.load().api_keys_file)
 
 
-_SCOPE_HELP = """read: what every key may read, such as /metrics; predict: predictions; write:
+_SCOPES_HELP = """read: what every key may read, such as /metrics; predict: predictions; write:
 observations, feedback and logged predictions; admin: everything, rollback included; may be
 repeated"""
 
@@ -150,7 +135,12 @@ repeated"""
 @commands.command()
 @click.argument("name")
 @click.option(
-    "--scope", "scopes", type=click.Choice(SCOPES), multiple=True, required=True, help=_SCOPE_HELP
+    "--scope",
+    "scopes",
+    type=click.Choice(get_args(Scope)),
+    multiple=True,
+    required=True,
+    help=_SCOPES_HELP,
 )
 @click.pass_obj
 def create(file: KeyFile, name: str, scopes: Sequence[Scope]) -> None:
@@ -179,6 +169,5 @@ def revoke(file: KeyFile, name: str) -> None:
 if __name__ == "__main__":
     try:
         commands()
-    except (UserError, OSError) as error:
-        click.echo(error, err=True)
-        sys.exit(2)
+    except (UserError, ValidationError, OSError) as error:
+        sys.exit(explain(error))

@@ -13,6 +13,7 @@ import msgspec
 from mlops_for_mle.serving.settings import LogFormat
 
 _STANDARD = {"asctime", "color_message", "message", "taskName", *vars(logging.makeLogRecord({}))}
+# Passwords in URLs, bearer tokens and API keys.
 _SECRETS = re.compile(
     r"(?P<url>://[^\s:/@\"']*:)[^\s@\"']+(?=@)"
     r"|(?P<bearer>\bbearer\s+)[A-Za-z0-9._~+/=-]+"
@@ -84,7 +85,7 @@ class TextFormatter(logging.Formatter):
 
 
 def without_secrets(line: str) -> str:
-    """Hide passwords in URLs, bearer tokens and API keys."""
+    """Hide passwords and keys."""
     return _SECRETS.sub(lambda found: f"{found[found.lastgroup or 0]}***", line)
 
 
@@ -98,17 +99,14 @@ def log_configuration(level: str, form: LogFormat | None = None) -> dict[str, An
         "disable_existing_loggers": False,
         "formatters": {"line": {"()": formatter}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-        "loggers": {
-            "uvicorn": {"level": "WARNING"},
-            "mlops_for_mle": {"level": level.upper()},
-        },
+        "loggers": {"uvicorn": {"level": "WARNING"}, "mlops_for_mle": {"level": level.upper()}},
         "root": {"level": "WARNING", "handlers": ["stderr"]},
     }
 
 
 def _request() -> dict[str, str]:
     facts = current_request.get()
-    if facts is None:
-        return {}
-    named = {"request_id": facts.request_id, "prediction_id": facts.prediction_id}
-    return {name: one for name, one in named.items() if one is not None}
+    found = {} if facts is None else {"request_id": facts.request_id}
+    if facts is not None and facts.prediction_id is not None:
+        found["prediction_id"] = facts.prediction_id
+    return found

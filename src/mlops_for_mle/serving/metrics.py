@@ -6,8 +6,8 @@ a folder that all workers share, so that a scrape may reach any of them.
 
 import asyncio
 import os
-import time
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,33 +41,7 @@ _LATENCY_BOUNDS = (
 )  # fmt: skip
 _DURATION = "mlops_request_duration_seconds"
 _LABELS = ("route", "method", "status")
-_RELEASE = ("contract", "release")
-# How the numbers of several processes become one, and what they are; see ``_state``.
-_GAUGES: dict[str, tuple[Any, str]] = {
-    "workers": ("livesum", "Processes that answer."),
-    "workers_ready": ("livesum", "Processes that have a release loaded."),
-    "deployment_failed": ("livemax", "1 while the newest deployment cannot be served."),
-    "database_available": ("livemin", "1 when the database answered when it was last asked."),
-    "resident_memory_bytes": ("livesum", "Memory of all processes, in bytes."),
-    "spool_bytes": ("livemax", "Predictions that wait for the database, in bytes on disk."),
-    "spool_limit_bytes": ("livemax", "The most that may wait, in bytes."),
-}
 _REFRESH_SECONDS = 0.5
-_STATM = Path("/proc/self/statm")
-
-
-def _state(services: "Services") -> dict[str, float]:
-    releases = services.releases
-    pages = float(_STATM.read_text().split()[1]) if _STATM.exists() else float("nan")
-    return {
-        "workers": 1,
-        "workers_ready": releases.current is not None,
-        "deployment_failed": releases.status.failure is not None,
-        "database_available": releases.is_database_available is True,
-        "resident_memory_bytes": pages * os.sysconf("SC_PAGE_SIZE"),
-        "spool_bytes": services.log.stored_bytes,
-        "spool_limit_bytes": services.log.max_bytes,
-    }
 
 
 class Metrics:
@@ -82,65 +56,53 @@ class Metrics:
         def gauge(name: str, words: str, mode: Any, *labels: str) -> Gauge:
             return Gauge(f"mlops_{name}", words, labels, registry=registry, multiprocess_mode=mode)
 
-        self._requests = Histogram(
-            _DURATION,
-            "Time from the arrival of a request to its answer, in seconds.",
-            _LABELS,
-            buckets=_LATENCY_BOUNDS,
-            registry=registry,
-        )
+        words = "Time from the arrival of a request to its answer, in seconds."
+        durations = Histogram(_DURATION, words, _LABELS, buckets=_LATENCY_BOUNDS, registry=registry)
         words = "Rows that were predicted, by class; a regression has no class."
-        self._predictions = counter("predictions", words, "contract", "model_version", "class")
-        words = "Releases that took over from another, counted in each process."
-        self._swaps = counter("release_swaps", words)
-        words = "Deployed releases that could not be loaded, counted in each process."
-        self._failures = counter("release_failures", words)
-        words, facts = "Processes that serve this release.", ("model_version", "run_id")
-        self._info = gauge("model_info", words, "livesum", *_RELEASE, *facts)
-        words = "When the first process took the release over, seconds since 1970."
-        self._loaded = gauge("model_loaded_timestamp_seconds", words, "livemin", *_RELEASE)
+        predictions = counter("predictions", words, "contract", "model_version", "class")
+        self._swaps = counter("release_swaps", "Releases that took over from another.")
+        self._failures = counter("release_failures", "Releases that could not be loaded.")
+        words, labels = "Processes that serve it.", ("contract", "release", "model_version")
+        self._info = gauge("model_info", words, "livesum", *labels, "run_id")
+        self._served: Gauge | None = None
         self._spooled = {name: counter(f"spool_{name}", words) for name, words in COUNTED.items()}
         self._told = dict.fromkeys(COUNTED, 0)
-        self._gauges = {name: gauge(name, words, mode) for name, (mode, words) in _GAUGES.items()}
-        self._served: tuple[Gauge, Gauge] | None = None
-        # Children by their labels, since looking one up costs as much as counting.
-        self._durations: dict[tuple[str, str, int], Histogram] = {}
-        self._classes: dict[tuple[str, Any], Counter] = {}
+        words = "Processes that have a release loaded."
+        self._ready = gauge("workers_ready", words, "livesum")
+        words = "1 while the newest deployment cannot be served."
+        self._is_failing = gauge("deployment_failed", words, "livemax")
+        words = "1 when the database answered when it was last asked."
+        self._has_database = gauge("database_available", words, "livemin")
+        words = "Predictions that wait for the database, in bytes on disk."
+        self._spool_bytes = gauge("spool_bytes", words, "livemax")
+        self._spool_limit = gauge("spool_limit_bytes", "The most that may wait.", "livemax")
+
+        # Remembered, since looking one up costs as much as counting.
+        self._duration_of = cache(durations.labels)
+        self._predictions_of = cache(predictions.labels)
 
     def requested(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request was answered, with whatever status."""
-        key = (route, method, status)
-        child = self._durations.get(key)
-        if child is None:
-            child = self._durations[key] = self._requests.labels(route, method, str(status))
-        child.observe(seconds)
+        self._duration_of(route, method, status).observe(seconds)
 
     def predicted(self, answered: Sequence["Answered"]) -> None:
         """Rows of some requests were predicted by one release."""
         manifest = answered[0].question.served.manifest
+        contract, version = manifest.contract, manifest.version
+        labels = contract.target.labels
         for one in answered:
-            for value, count in one.counts.items():
-                child = self._classes.get((manifest.release, value))
-                (child or self._class(manifest, value)).inc(count)
-
-    def _class(self, manifest: Manifest, value: Any) -> Counter:
-        contract = manifest.contract
-        label = "" if value is None else contract.target.labels.get(value, str(value))
-        child = self._predictions.labels(contract.name, str(manifest.version), label)
-        self._classes[manifest.release, value] = child
-        return child
+            for code, count in one.counts.items():
+                label = "" if code is None else labels[code]
+                self._predictions_of(contract.name, version, label).inc(count)
 
     def release_loaded(self, manifest: Manifest) -> None:
         """A release took over."""
         if self._served is not None:
             self._swaps.inc()
-            for gauge in self._served:
-                gauge.set(0)
-        name, release = manifest.contract.name, manifest.release
-        info = self._info.labels(name, release, str(manifest.version), manifest.run_id)
-        self._served = (info, self._loaded.labels(name, release))
-        info.set(1)
-        self._served[1].set(time.time())
+            self._served.set(0)
+        name, version = manifest.contract.name, manifest.version
+        self._served = self._info.labels(name, manifest.release, version, manifest.run_id)
+        self._served.set(1)
 
     def release_failed(self) -> None:
         """A deployed release could not be loaded."""
@@ -148,10 +110,14 @@ class Metrics:
 
     def refresh(self, services: "Services") -> None:
         """Take over the numbers that others keep."""
-        for name, number in _state(services).items():
-            self._gauges[name].set(number)
+        releases, log = services.releases, services.log
+        self._ready.set(releases.current is not None)
+        self._is_failing.set(releases.status.failure is not None)
+        self._has_database.set(releases.is_database_available is True)
+        self._spool_bytes.set(log.stored_bytes)
+        self._spool_limit.set(log.max_bytes)
         for name, counter in self._spooled.items():
-            counted = getattr(services.log.counts, name)
+            counted = getattr(log.counts, name)
             counter.inc(counted - self._told[name])
             self._told[name] = counted
 
@@ -198,7 +164,7 @@ class _Shown(Collector):
                     if one.name.endswith("_count"):
                         count.add_metric([one.labels[name] for name in _LABELS], one.value)
                 yield count
-            if family.name.startswith("mlops_model_"):
+            if family.name == "mlops_model_info":
                 family.samples = [one for one in family.samples if one.value]
             yield family
 

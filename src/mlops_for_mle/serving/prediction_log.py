@@ -9,7 +9,6 @@ have it yet, and removed, by a thread of whichever process comes first.
 
 import fcntl
 import io
-import json
 import logging
 import os
 import re
@@ -20,14 +19,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import msgspec
 
-from mlops_for_mle.errors import UserError
 from mlops_for_mle.releases.manifest import Manifest
-from mlops_for_mle.serving.codec import Form
 from mlops_for_mle.serving.context import REQUEST_ID
 from mlops_for_mle.serving.database import reason_of, transaction
 from mlops_for_mle.serving.errors import not_ready
@@ -49,24 +46,25 @@ COUNTED = {
 _STAGE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS staged (
     contract text, release text, model_version integer, prediction_id text, microseconds bigint,
-    latency_ms real, request_id text, predictions float8[], label text, labels jsonb, form text,
-    features jsonb, probabilities text
+    latency_ms real, request_id text, predictions float8[], labels jsonb, form text,
+    row_count integer, features jsonb, probabilities float8[]
 ) ON COMMIT DELETE ROWS
 """
-# One row stands as it is; of several, each array gives one element a row.
+# One row stands as it is; of several, each array gives one element a row, and the probabilities
+# come class by class.
 _INSERT = """
-INSERT INTO predictions (prediction_id, prediction, label, features, probabilities, created_at,
+INSERT INTO predictions (prediction_id, prediction, features, probabilities, label, created_at,
     contract, release, model_version, latency_ms, request_id)
-SELECT row.*, timestamptz 'epoch' + microseconds * interval '1 microsecond',
+SELECT row.*, labels ->> prediction::numeric::text,
+    timestamptz 'epoch' + microseconds * interval '1 microsecond',
     contract, release, model_version, latency_ms, request_id
 FROM staged, LATERAL (
-    SELECT prediction_id, predictions[1], label, features, probabilities::float8[]
+    SELECT prediction_id, predictions[1] AS prediction, features, probabilities
     WHERE form = 'ONE'
     UNION ALL
     SELECT
-        CASE WHEN cardinality(predictions) = 1 THEN prediction_id
-            ELSE prediction_id || '-' || (place - 1) END,
-        prediction, labels ->> prediction::bigint::text, one, chances::float8[]
+        CASE row_count WHEN 1 THEN prediction_id ELSE prediction_id || '-' || (place - 1) END,
+        prediction, one, chances::float8[]
     FROM ROWS FROM (
         unnest(predictions),
         unnest(CASE form
@@ -78,20 +76,19 @@ FROM staged, LATERAL (
                 GROUP BY number ORDER BY number)
         END),
         unnest(ARRAY(
-            SELECT array_agg(value::float8 ORDER BY class)::text
-            FROM jsonb_array_elements(probabilities::jsonb) WITH ORDINALITY AS p (list, class),
-                jsonb_array_elements_text(list) WITH ORDINALITY AS e (value, number)
-            GROUP BY number ORDER BY number))
+            SELECT array_agg(value ORDER BY number)::text
+            FROM unnest(probabilities) WITH ORDINALITY AS p (value, number)
+            GROUP BY number % row_count
+            ORDER BY min(number)))
     ) WITH ORDINALITY AS r (prediction, one, chances, place)
     WHERE form <> 'ONE'
 ) AS row
 ON CONFLICT (prediction_id) DO NOTHING
 """
 
-_SEGMENT_BYTES = 8 * 1024 * 1024
-_BATCH_BYTES = 256 * 1024
+_SEGMENT_BYTES, _BATCH_BYTES = 8 * 1024 * 1024, 256 * 1024
 _STATEMENT_SECONDS, _BYTES_A_SECOND = 30, 100_000
-_LONGEST_RETRY_SECONDS = 4.0
+_RETRY_SECONDS = 2.0
 _REST_TO_WORK, _LONGEST_WORK_SECONDS, _QUIET_SECONDS = 3.0, 0.25, 0.1
 # Errors of the data, by the classes of their SQLSTATE; all others are the database's.
 _DATA_FAULTS = ("22", "23", "54")
@@ -111,7 +108,6 @@ class PredictionLog:
         max_bytes: The most that it may hold.
         stored_bytes: What all processes have in it, as far as this one knows.
         counts: What this process has done, see ``COUNTED``.
-        database_error: Why nothing is shipped; None when all is well.
         answered_at: When something was kept last, by the monotonic clock.
         stopping: Set when the process ends.
     """
@@ -121,16 +117,14 @@ class PredictionLog:
         self.root, self.max_bytes = settings.spool, settings.spool_max_bytes
         self.stored_bytes = 0
         self.counts = SimpleNamespace(**dict.fromkeys(COUNTED, 0))
-        self.database_error: str | None = None
         self.answered_at = 0.0
         self.stopping = threading.Event()
         # For the segment that is written to, since several threads answer.
         self._lock = threading.RLock()
         self._descriptor: int | None = None
         self._size = 0
-        self._has_failed = False
-        self._has_complained = False
-        self._heads: dict[str, _Head] = {}
+        self._has_failed = self._has_complained = False
+        self._heads: dict[str, tuple[bytes, bytes]] = {}
         self._threads: list[threading.Thread] = []
 
     @property
@@ -144,20 +138,17 @@ class PredictionLog:
         return int(min(names).partition("-")[0]) / 1e9 if names else None
 
     def start(self) -> None:
-        """Begin to keep and to ship, unless that was done.
+        """Begin to keep and to ship.
 
         Raises:
-            UserError: The spool folder cannot be written.
+            OSError: The spool folder cannot be written.
         """
-        if self._threads:
-            return
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            self._has_failed = True
-            self.look_around()
-        except OSError as error:
-            raise UserError(f"MLOPS_SPOOL: the spool cannot be written: {error}") from error
-        tasks = (_Shipper(self, self._settings).run, self._look_after_segments)
+        self.root.mkdir(parents=True, exist_ok=True)
+        self._has_failed = True
+        self.look_around()
+        tasks = [_Shipper(self, self._settings.ship_seconds).run]
+        if self._settings.spool_sync == "every_second":
+            tasks.append(self._sync_every_second)
         self._threads = [threading.Thread(target=one, daemon=True) for one in tasks]
         for thread in self._threads:
             thread.start()
@@ -181,10 +172,20 @@ class PredictionLog:
         try:
             self._append(b"".join(map(self._line, answered)))
         except OSError as error:
-            self._not_kept(len(answered), rows, str(error))
-        else:
-            self.answered_at, self._has_complained = time.monotonic(), False
-            self.counts.recorded += rows
+            is_refused = self._settings.spool_when_full == "refuse"
+            if not self._has_complained:
+                self._has_complained = True
+                done = "refused" if is_refused else "answered without being kept"
+                logger.error("Predictions are %s, since they cannot be spooled: %s", done, error)  # noqa: TRY400  (the reason says it all)
+            if not is_refused:
+                self.counts.dropped += rows
+                return
+            # Of several each is tried again alone.
+            self.counts.refused += len(answered) == 1
+            reason = "Predictions cannot be recorded at the moment: the prediction log is full, "
+            raise not_ready(f"{reason}or cannot be written", 5) from error
+        self.answered_at, self._has_complained = time.monotonic(), False
+        self.counts.recorded += rows
 
     def end_segment(self) -> None:
         """Let what was written be shipped."""
@@ -213,8 +214,8 @@ class PredictionLog:
         with self._lock:
             if self.stored_bytes + len(lines) > self.max_bytes:
                 raise OSError(
-                    f"it holds {self.stored_bytes} of at most {self.max_bytes} bytes that were "
-                    "not shipped to the database (MLOPS_SPOOL_MAX_BYTES)"
+                    f"{self.stored_bytes} of at most {self.max_bytes} bytes wait for the database "
+                    "(MLOPS_SPOOL_MAX_BYTES)"
                 )
             try:
                 if self._descriptor is None:
@@ -235,6 +236,8 @@ class PredictionLog:
             self._has_failed = False
             self._size += len(lines)
             self.stored_bytes += len(lines)
+            if self._size >= _SEGMENT_BYTES:
+                self.end_segment()
 
     def _begin_segment(self) -> int:
         while True:
@@ -246,13 +249,8 @@ class PredictionLog:
                 return descriptor
             os.close(descriptor)
 
-    def _look_after_segments(self) -> None:
-        """Each second have the disk keep what was written, and end a segment that is large."""
+    def _sync_every_second(self) -> None:
         while not self.stopping.wait(1.0):
-            if self._size >= _SEGMENT_BYTES:
-                self.end_segment()
-            if self._settings.spool_sync != "every_second":
-                continue
             try:
                 for path in self.root.glob("*.log"):
                     with suppress(FileNotFoundError), path.open("rb") as segment:
@@ -263,77 +261,40 @@ class PredictionLog:
     def _line(self, answered: "Answered") -> bytes:
         question = answered.question
         rows, request, manifest = question.rows, question.request, question.served.manifest
-        head = self._heads.get(manifest.release) or self._remember(manifest)
+        head, labels = self._heads.get(manifest.release) or self._remember(manifest)
         request_id = request.facts.request_id.encode()
         values, *chances = answered.texts
-        label, labels, probabilities = rb"\N", head.labels, rb"\N"
-        if rows.form is Form.ONE:
-            label, labels = head.label_of.get(values, rb"\N"), rb"\N"
-            if chances:
-                probabilities = b"{%b}" % b",".join(one[1:-1] for one in chances)
-        elif chances:
-            probabilities = b"[%b]" % b",".join(chances)
-        line = b"%b\t%b\t%d\t%.6g\t%b\t{%b}\t%b\t%b\t%b\t%b\t%b\n" % (
-            head.text,
+        probabilities = b"{%b}" % b",".join(one[1:-1] for one in chances) if chances else rb"\N"
+        line = b"%b\t%b\t%d\t%.6g\t%b\t{%b}\t%b\t%b\t%d\t%b\t%b\n" % (
+            head,
             answered.prediction_id.encode(),
             answered.answered_at // 1000,
             answered.latency_seconds * 1000,
             request_id if request.headers.get(REQUEST_ID) == request_id else rb"\N",
             values[1:-1],
-            label,
             labels,
             rows.form.name.encode(),
+            rows.count,
             _copied(bytes(rows.text)),
             probabilities,
         )
         return b"%08x\t%b" % (zlib.crc32(line), line)
 
-    def _remember(self, manifest: Manifest) -> "_Head":
-        """Only texts are kept of a release, not the release."""
+    def _remember(self, manifest: Manifest) -> tuple[bytes, bytes]:
+        """What the lines of a release have in common; only this is kept of it."""
         facts = (manifest.contract.name, manifest.release, str(manifest.version))
         labels = {str(code): label for code, label in manifest.contract.target.labels.items()}
-        head = self._heads[manifest.release] = _Head(
-            b"\t".join(_copied(one.encode()) for one in facts),
-            {b"[%b]" % code.encode(): _copied(one.encode()) for code, one in labels.items()},
-            _copied(msgspec.json.encode(labels)),
-        )
-        return head
-
-    def _not_kept(self, requests: int, rows: int, reason: str) -> None:
-        is_refused = self._settings.spool_when_full == "refuse"
-        if is_refused:
-            # Of several each is tried again alone.
-            self.counts.refused += requests == 1
-        else:
-            self.counts.dropped += rows
-        if not self._has_complained:
-            self._has_complained = True
-            done = "refused" if is_refused else "answered without being kept"
-            logger.error("Predictions are %s, the prediction log takes no more: %s", done, reason)
-        if is_refused:
-            raise not_ready(
-                "Predictions cannot be recorded at the moment: the prediction log is full, or "
-                "cannot be written",
-                retry_seconds=5,
-            )
-
-
-class _Head(NamedTuple):
-    """What the lines of a release have in common, as COPY takes it."""
-
-    text: bytes
-    label_of: dict[bytes, bytes]
-    labels: bytes
+        head = b"\t".join(_copied(one.encode()) for one in facts)
+        found = self._heads[manifest.release] = (head, _copied(msgspec.json.encode(labels)))
+        return found
 
 
 class _Shipper:
     """The thread that writes ended segments to the database."""
 
-    def __init__(self, log: PredictionLog, settings: ServingSettings) -> None:
-        self._log = log
-        self._pause = settings.ship_seconds
-        self._longest_retry = min(settings.retry_seconds, _LONGEST_RETRY_SECONDS)
-        self._failures = 0
+    def __init__(self, log: PredictionLog, pause: float) -> None:
+        self._log, self._pause = log, pause
+        self._is_failing = False
 
     def run(self) -> None:
         """Ship until the log is stopped, and then once more what came in last."""
@@ -354,24 +315,19 @@ class _Shipper:
                 for segment in sorted(log.root.glob("*.log")):
                     self._ship(segment)
         except Exception as error:  # noqa: BLE001  (the thread outlives every failure)
-            self._failures += 1
-            log.database_error = reason_of(error)
-            if self._failures == 1:
+            if not self._is_failing:
+                self._is_failing = True
                 told = "The prediction log cannot be shipped, it waits in the spool: %s"
-                logger.warning(told, log.database_error)
-            return min(self._longest_retry, 0.25 * 2.0 ** min(self._failures - 1, 8))
-        if self._failures:
+                logger.warning(told, reason_of(error))
+            return min(self._pause, _RETRY_SECONDS)
+        if self._is_failing:
+            self._is_failing = False
             logger.info("The prediction log is shipped to the database again")
-        self._failures, log.database_error = 0, None
         return self._pause
 
     def _ship(self, segment: Path) -> None:
         """Write a segment and remove it, unless another process writes to it or ships it."""
-        try:
-            file = segment.open("rb")
-        except FileNotFoundError:
-            return
-        with file:
+        with suppress(FileNotFoundError), segment.open("rb") as file:
             if not _is_locked(file.fileno()):
                 return
             while lines := file.readlines(_BATCH_BYTES):
@@ -419,21 +375,19 @@ class _Shipper:
         except psycopg2.Error as error:
             if (error.pgcode or "")[:2] not in _DATA_FAULTS:
                 raise
-            if len(lines) > 1:
-                middle = len(lines) // 2
-                self._insert(lines[:middle])
-                self._insert(lines[middle:])
-            elif (plain := _with_plain_numbers(lines[0])) != lines[0]:
-                self._insert([plain])
-            else:
-                self._set_aside(lines[0], " ".join(str(error).split()))
+            if len(lines) == 1:
+                self._set_aside(lines[0], str(error.diag.message_primary))
+                return
+            middle = len(lines) // 2
+            self._insert(lines[:middle])
+            self._insert(lines[middle:])
 
     def _set_aside(self, line: bytes, reason: str) -> None:
         kept = self._log.root / "damaged"
         with kept.open("ab") as file:
             file.write(line.rstrip(b"\n") + b"\n")
         self._log.counts.damaged += 1
-        logger.error("A line of the prediction log is kept in %s, since %s", kept, reason)
+        logger.error("A line of the prediction log is kept in %s: %s", kept, reason)
 
 
 def _copy(content: bytes) -> int:
@@ -441,17 +395,11 @@ def _copy(content: bytes) -> int:
     seconds = _STATEMENT_SECONDS + len(content) // _BYTES_A_SECOND
     with transaction("shipper", 1, _STATEMENT_SECONDS) as connection:
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{seconds}s'; {_STAGE}")
-        try:
-            cursor: Any = connection.connection.cursor()
-            cursor.copy_expert("COPY staged FROM STDIN", io.BytesIO(content), size=1 << 16)
-            cursor.execute(_INSERT)
-            count = int(cursor.rowcount)
-        except Exception:
-            # SQLAlchemy has not seen whether it is still of use.
-            connection.invalidate()
-            raise
+        cursor: Any = connection.connection.cursor()
+        cursor.copy_expert("COPY staged FROM STDIN", io.BytesIO(content), size=1 << 16)
+        cursor.execute(_INSERT)
         connection.commit()
-    return count
+        return int(cursor.rowcount)
 
 
 def _is_locked(descriptor: int) -> bool:
@@ -466,17 +414,5 @@ def _is_locked(descriptor: int) -> bool:
 def _copied(text: bytes) -> bytes:
     """A text as COPY takes it."""
     for raw, written in ((b"\\", rb"\\"), (b"\n", rb"\n"), (b"\r", rb"\r"), (b"\t", rb"\t")):
-        if raw in text:
-            text = text.replace(raw, written)
+        text = text.replace(raw, written)
     return text
-
-
-def _with_plain_numbers(line: bytes) -> bytes:
-    """A line whose features have the numbers that were predicted.
-
-    As a client writes them, they may have more digits than the database keeps.
-    """
-    parts = line.split(b"\t")
-    text = parts[-2].replace(rb"\n", b"").replace(rb"\r", b"").replace(rb"\t", b"")
-    parts[-2] = _copied(msgspec.json.encode(json.loads(text.replace(rb"\\", b"\\"))))
-    return b"\t".join(parts)

@@ -1,13 +1,12 @@
 """The release in service, and the thread that keeps it the one that was deployed last.
 
 A new release is loaded and answers its example while the old one serves. One that fails never takes
-over, and is tried again, since a store may heal. What was served last lies in a local cache, for a
-start without database and store.
+over, and is tried again, since a store may heal. What was served lies in a local cache: for a start
+without database and store, and for the way back.
 """
 
 import logging
 import os
-import random
 import shutil
 import threading
 import time
@@ -22,10 +21,10 @@ from uuid import uuid4
 import msgspec
 
 from mlops_for_mle.contract import Configuration, Contract
-from mlops_for_mle.errors import ReleaseError, UserError
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.releases.manifest import Deployment, Manifest, Release
 from mlops_for_mle.releases.predictor import Predictor, load
-from mlops_for_mle.releases.store import ReleaseStore, StoreError
+from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.codec import Codec
 from mlops_for_mle.serving.database import reason_of, transaction
 from mlops_for_mle.serving.settings import ServingSettings
@@ -37,10 +36,9 @@ if TYPE_CHECKING:
 
 Origin = Literal["store", "cache"]
 
-_FIRST_RETRY_SECONDS, _LONGEST_DATABASE_RETRY_SECONDS = 0.25, 5.0
 _STATEMENT_SECONDS, _PATIENCE_SECONDS = 5.0, 6.0
-_EARLIER_DEPLOYMENTS, _CACHED_RELEASES = 20, 5
-_POINTER = "current.json"
+_DATABASE_RETRY_SECONDS = 2.0
+_CACHED_RELEASES, _POINTER = 5, "current.json"
 
 logger = logging.getLogger(__name__)
 
@@ -120,35 +118,38 @@ class Releases:
     def __init__(self, settings: ServingSettings, metrics: "Metrics") -> None:
         self._settings, self._metrics = settings, metrics
         self._store, self._cache = ReleaseStore(settings.release_store), Cache(settings.cache)
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._stopping = threading.Event()
         self._status = FollowStatus()
         self._asked_at: float | None = None
-        self._refusals, self._retry_at = 0, 0.0
+        self._retry_at = 0.0
         self.current: Served | None = None
 
     def start(self) -> None:
-        """Serve the cached release, if any, and begin to follow; a second call changes nothing.
+        """Serve the cached release, if any, and begin to follow.
 
         The cache is read before the thread runs: later it could put an older release in service.
         """
-        if self._thread is None:
-            if self.current is None:
-                self._serve_cached()
-            self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
-            self._thread.start()
+        contract = self._settings.model or self._cache.only_contract()
+        try:
+            found = self._cache.last_served(contract) if contract else None
+            if found is not None:
+                self._take_over(Served.load(*found, "cache"))
+        except Exception as error:  # noqa: BLE001  (a damaged copy must not prevent the start)
+            logger.warning("The cached release of %s cannot be served: %s", contract, error)
+        self._thread.start()
 
     def stop(self, timeout_seconds: float) -> None:
         """Stop following; waits for a step that is under way, but no longer than told."""
         self._stopping.set()
-        if self._thread is not None:
+        if self._thread.is_alive():
             self._thread.join(timeout_seconds)
 
-    def serve(self, served: Served, failure: LoadFailure | None = None) -> None:
-        """Put a release into service; ``failure`` says why it is not the one to serve."""
+    def serve(self, served: Served) -> None:
+        """Put a release into service."""
         self.current = served
         self._metrics.release_loaded(served.manifest)
-        self.update(contract=served.contract.name, waiting_for=None, failure=failure)
+        self.update(contract=served.contract.name, waiting_for=None, failure=None)
 
     @property
     def status(self) -> FollowStatus:
@@ -177,36 +178,24 @@ class Releases:
             return False
         return None if status.checked_at is None else True
 
-    def _serve_cached(self) -> None:
-        """Serve at once what this machine served last, if that can be told."""
-        contract = self._settings.model or self._cache.only_contract()
-        try:
-            found = self._cache.last_served(contract) if contract else None
-            if found is not None:
-                self._take_over(Served.load(*found, "cache"))
-        except Exception as error:  # noqa: BLE001  (a damaged copy must not prevent the start)
-            logger.warning("The cached release of %s cannot be served: %s", contract, error)
-
     def _run(self) -> None:
         pause = 0.0
         while not self._stopping.wait(pause):
+            deployment, error = None, None
             try:
                 deployment = self._look()
-                if self._refusals:
-                    logger.info("Deployments are followed again")
-                self._refusals, pause = 0, self._settings.poll_seconds
-                self.update(database_error=None, checked_at=datetime.now(UTC))
-                if deployment is not None:
-                    self._follow(deployment)
-            except Exception as error:  # noqa: BLE001  (the thread outlives every failure)
-                self._refusals += 1
-                reason = reason_of(error)
-                if self._refusals == 1:
-                    logger.warning("Deployments cannot be followed: %s", reason)
-                self.update(database_error=reason, checked_at=datetime.now(UTC))
-                longest = min(self._settings.retry_seconds, _LONGEST_DATABASE_RETRY_SECONDS)
-                pause = _pause(self._refusals, longest)
-            pause *= random.uniform(0.9, 1.1)  # noqa: S311  (spreads workers, guards nothing)
+            except Exception as refusal:  # noqa: BLE001  (the thread outlives every failure)
+                error = reason_of(refusal)
+            if error and self._status.database_error is None:
+                logger.warning("Deployments cannot be followed: %s", error)
+            elif self._status.database_error is not None and not error:
+                logger.info("Deployments are followed again")
+            self.update(database_error=error, checked_at=datetime.now(UTC))
+            if deployment is not None:
+                self._follow(deployment)
+            pause = self._settings.poll_seconds
+            if error:
+                pause = min(pause, _DATABASE_RETRY_SECONDS)
 
     @contextmanager
     def _asking(self) -> "Iterator[Connection]":
@@ -224,8 +213,7 @@ class Releases:
         from mlops_for_mle.releases import deployments
 
         contract = self._settings.model or (self.current and self.current.contract.name)
-        deployed: list[str] = []
-        row = None
+        reason, row = "Nothing was deployed yet: run `kedro run` first.", None
         with self._asking() as connection:
             # Before the first run there is no such table.
             if connection.scalar(text("SELECT to_regclass('deployments') IS NOT NULL")):
@@ -233,21 +221,16 @@ class Releases:
                     names = "SELECT DISTINCT contract FROM deployments ORDER BY contract"
                     deployed = list(connection.scalars(text(names)))
                     contract = deployed[0] if len(deployed) == 1 else None
-                row = deployments.current(connection, contract) if contract else None
-        reason = None
-        if row is None:
-            reason = "Nothing was deployed yet: run `kedro run` first."
-            if contract:
-                reason = (
-                    f"Contract {contract} was never deployed: run `kedro run` first, with the "
-                    "--env of that contract if it has one."
-                )
-            elif deployed:
-                several = " or ".join(deployed)
-                reason = f"Several contracts are deployed: set MLOPS_MODEL to {several}."
-            if self._status.waiting_for != reason:
-                logger.warning("No deployment to follow: %s", reason)
-        self.update(contract=contract or self._status.contract, waiting_for=reason)
+                    if len(deployed) > 1:
+                        several = " or ".join(deployed)
+                        reason = f"Several contracts are deployed: set MLOPS_MODEL to {several}."
+                if contract:
+                    reason = f"Contract {contract} was never deployed: run `kedro run` first."
+                    row = deployments.current(connection, contract)
+        waiting_for = reason if row is None else None
+        if waiting_for and waiting_for != self._status.waiting_for:
+            logger.warning("No deployment to follow: %s", reason)
+        self.update(contract=contract or self._status.contract, waiting_for=waiting_for)
         return row
 
     def _follow(self, deployment: Deployment) -> None:
@@ -262,86 +245,56 @@ class Releases:
         try:
             self._load(deployment)
         except Exception as error:  # noqa: BLE001  (the old release outlives every failure)
-            self._retry_at = time.monotonic() + _pause(attempts + 1, self._settings.retry_seconds)
-            failed = self._failed(deployment, error, attempts + 1)
-            if self.current is None:
-                self._fall_back(deployment, failed)
+            self._retry_at = time.monotonic() + self._settings.retry_seconds
+            self._tell(deployment, error, attempts + 1)
 
-    def _load(self, deployment: Deployment, failure: LoadFailure | None = None) -> None:
-        """Serve a release of the store, or its copy where the store does not answer."""
-        origin: Origin = "store"
+    def _load(self, deployment: Deployment) -> None:
+        """Serve a release, out of the cache where it is whole."""
+        contract, name = deployment.contract, deployment.release
+        origin: Origin = "cache"
         try:
-            release = self._store.fetch(deployment.contract, deployment.release)
-        except StoreError as error:
-            try:
-                release = self._cache.store.fetch(deployment.contract, deployment.release)
-            except ReleaseError:
-                raise error from None
-            logger.warning("%s: using the cached copy", error)
-            origin = "cache"
-        self._take_over(Served.load(release, deployment, origin), failure)
+            release = self._cache.store.fetch(contract, name)
+        except UserError:
+            origin = "store"
+            release = self._store.fetch(contract, name)
+        self._take_over(Served.load(release, deployment, origin))
         try:
             self._cache.keep(release, deployment)
         except (OSError, UserError) as error:
-            logger.warning("Release %s cannot be cached: %s", deployment.release, error)
+            logger.warning("Release %s cannot be cached: %s", name, error)
 
-    def _take_over(self, served: Served, failure: LoadFailure | None = None) -> None:
-        self.serve(served, failure)
+    def _take_over(self, served: Served) -> None:
+        self.serve(served)
         name, number = served.manifest.release, served.deployment.id
         logger.info("Serving release %s (deployment %d, from the %s)", name, number, served.origin)
 
-    def _failed(self, deployment: Deployment, error: Exception, attempts: int) -> LoadFailure:
-        """Tell of a failure, and append it to the audit trail where that can be written."""
+    def _tell(self, deployment: Deployment, error: Exception, attempts: int) -> None:
+        """Tell of a failure, the first time also in the audit trail where that can be written."""
         from mlops_for_mle.releases import deployments
 
-        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        failure = LoadFailure(
-            deployment=deployment.id,
-            release=deployment.release,
-            reason=reason,
-            failed_at=datetime.now(UTC),
-            attempts=attempts,
+        is_known = isinstance(error, UserError)
+        reason = str(error) if is_known else f"{type(error).__name__}: {error}"
+        self.update(
+            failure=LoadFailure(
+                deployment=deployment.id,
+                release=deployment.release,
+                reason=reason,
+                failed_at=datetime.now(UTC),
+                attempts=attempts,
+            )
         )
-        self.update(failure=failure)
         if attempts > 1:
-            return failure
-        served = self.current
-        stays = f"{served.manifest.release} stays in service" if served else "nothing is served"
-        known = isinstance(error, UserError)
-        logger.error(
-            "Deployment %d cannot be served, %s: %s",
-            *(deployment.id, stays, reason),
-            exc_info=None if known else error,
-        )
+            return
         self._metrics.release_failed()
+        stays = f"{self.current.manifest.release} stays" if self.current else "nothing is"
+        told = "Deployment %d cannot be served, %s in service: %s"
+        logger.error(told, deployment.id, stays, reason, exc_info=None if is_known else error)
         try:
             with self._asking() as connection:
                 deployments.record_failure(connection, deployment, reason)
         except Exception as refusal:  # noqa: BLE001  (a login may have no right to, for example)
             told = "The failure of deployment %d is not in the audit trail: %s"
             logger.warning(told, deployment.id, reason_of(refusal))
-        return failure
-
-    def _fall_back(self, broken: Deployment, failure: LoadFailure) -> None:
-        """Serve the newest earlier deployment that works, while nothing else is in service."""
-        from mlops_for_mle.releases import deployments
-
-        with self._asking() as connection:
-            rows = deployments.history(
-                connection, broken.contract, limit=_EARLIER_DEPLOYMENTS, before=broken.id
-            )
-        tried = {broken.release}
-        for row in rows:
-            if self.current is None and row.release not in tried:
-                tried.add(row.release)
-                try:
-                    self._load(row, failure)
-                except Exception as error:  # noqa: BLE001  (the next one may work)
-                    logger.warning("Release %s cannot be served either: %s", row.release, error)
-
-
-def _pause(attempts: int, longest: float) -> float:
-    return float(min(longest, _FIRST_RETRY_SECONDS * 2 ** min(attempts - 1, 16)))
 
 
 class Cache:
@@ -370,15 +323,9 @@ class Cache:
 
     def keep(self, release: Release, deployment: Deployment) -> None:
         """Keep a release that has come into service, mending its copy; older ones go in time."""
+        self.store.publish(release)
         folder = self._folder / deployment.contract
-        copy = folder / deployment.release
-        try:
-            self.store.publish(release)
-        except ReleaseError:
-            # Another one of the same name.
-            shutil.rmtree(copy)
-            self.store.publish(release)
-        os.utime(copy)
+        os.utime(folder / deployment.release)
         partial = folder / f"{_POINTER}.{uuid4().hex}"
         partial.write_bytes(msgspec.json.encode(deployment))
         partial.replace(folder / _POINTER)

@@ -1,6 +1,5 @@
 """Runs the application under uvicorn, in one process or several."""
 
-import asyncio
 import logging
 import multiprocessing
 import os
@@ -9,13 +8,12 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.serving.auth import require_keys_for
+from mlops_for_mle.serving.auth import Access
 from mlops_for_mle.serving.logs import log_configuration
 from mlops_for_mle.serving.settings import ServingSettings
 
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 
 # Longer than a load balancer keeps idle connections, so that it is never the server who ends one.
 _KEEP_ALIVE_SECONDS = 75
-# What uvicorn itself would take.
-_BACKLOG = 2048
 # Where prometheus_client looks for the folder that all workers share.
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -39,39 +35,38 @@ def run_server(settings: ServingSettings) -> None:
         ConfigurationError: Others can reach the address and there is no API key.
         UserError: The address is taken or not ours.
     """
-    require_keys_for(settings)
+    # Says before all else what is wrong with the keys.
+    Access(settings)
     listening = bind(settings.host, settings.port)
     settings.export()
-    options: dict[str, Any] = {
-        "app": "mlops_for_mle.serving.server:create_worker",
-        "factory": True,
-        "log_level": settings.log_level,
-        "log_config": log_configuration(settings.log_level, settings.log_format),
-        "access_log": False,
-        "server_header": False,
-        # The rest of the time is for writing out the prediction log, see Services.stop.
-        "timeout_graceful_shutdown": settings.shutdown_seconds / 2,
-        "http": "mlops_for_mle.serving.protocol:ServingProtocol",
-        "ws": "none",
-        "timeout_keep_alive": _KEEP_ALIVE_SECONDS,
-    }
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     logger.info("Listening on http://%s:%d (Ctrl+C stops)", shown, port)
     import uvicorn
-
-    if settings.workers == 1:
-        server = uvicorn.Server(uvicorn.Config(**options))
-        with _patience(server, listening):
-            server.run(sockets=[listening])
-        if not server.started:
-            sys.exit(1)
-        return
     from uvicorn.supervisors import Multiprocess
 
-    with _metrics_folder(settings):
-        config = uvicorn.Config(**options, workers=settings.workers)
-        Multiprocess(config, sockets=[listening]).run()
+    config = uvicorn.Config(
+        "mlops_for_mle.serving.server:create_worker",
+        factory=True,
+        workers=settings.workers,
+        log_level=settings.log_level,
+        log_config=log_configuration(settings.log_level, settings.log_format),
+        access_log=False,
+        server_header=False,
+        # The rest of the time is for writing out the prediction log, see Services.stop.
+        timeout_graceful_shutdown=settings.shutdown_seconds / 2,  # type: ignore[arg-type]
+        http="mlops_for_mle.serving.protocol:ServingProtocol",
+        ws="none",
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+    )
+    if settings.workers > 1:
+        with _metrics_folder(settings, port):
+            Multiprocess(config, sockets=[listening]).run()
+        return
+    server = uvicorn.Server(config)
+    server.run(sockets=[listening])
+    if not server.started:
+        sys.exit(1)
 
 
 def create_worker() -> "ASGIApp":
@@ -97,7 +92,7 @@ def bind(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listening = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        listening = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise UserError(
             f"Cannot listen on {host} port {port}: {error.strerror}. "
@@ -108,45 +103,16 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 @contextmanager
-def _patience(server: Any, listening: socket.socket) -> Iterator[None]:
-    """Have the connections taken that wait when the server is told to end, instead of reset.
-
-    For a server of one process: others that share the address go on accepting.
-    """
-    end = server.shutdown
-
-    async def shutdown(sockets: list[socket.socket] | None = None) -> None:
-        make = cast(Callable[..., asyncio.Protocol], server.config.http_protocol_class)
-        options = {"config": server.config, "server_state": server.server_state}
-        protocol = partial(make, **options, app_state=server.lifespan.state)
-        waiting = []
-        listening.setblocking(False)
-        with suppress(OSError):
-            while True:
-                waiting.append(listening.accept()[0])
-        # What comes between this and the last look is reset, all later is refused.
-        listening.shutdown(socket.SHUT_RDWR)
-        for connection in waiting:
-            await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
-        await end(sockets)
-
-    server.shutdown = shutdown
-    yield
-
-
-@contextmanager
-def _metrics_folder(settings: ServingSettings) -> Iterator[None]:
-    """Make the folder in which workers count, and remove those that killed servers have left."""
-    own = settings.spool / f"metrics-{os.getpid()}"
-    for folder in settings.spool.glob("metrics-*"):
-        if folder == own or not is_running(int(folder.name.rpartition("-")[2])):
-            shutil.rmtree(folder, ignore_errors=True)
-    own.mkdir(parents=True)
-    os.environ[METRICS_FOLDER] = str(own)
+def _metrics_folder(settings: ServingSettings, port: int) -> Iterator[None]:
+    """Make the folder in which workers count, in place of what a killed server has left."""
+    folder = settings.spool / f"metrics-{port}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    os.environ[METRICS_FOLDER] = str(folder)
     try:
         yield
     finally:
-        shutil.rmtree(own, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _end_with(supervisor: Any) -> None:

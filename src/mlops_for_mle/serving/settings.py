@@ -1,14 +1,14 @@
 """The settings of the server: environment variables with the prefix ``MLOPS_``, or options."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from mlops_for_mle.errors import ConfigurationError, explain
+from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.paths import project_path as default_project_path
 
 PREFIX = "MLOPS_"
@@ -17,7 +17,7 @@ LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 LogFormat = Literal["json", "text"]
 AccessLog = Literal["off", "errors", "all"]
 SpoolPolicy = Literal["refuse", "drop"]
-SpoolSync = Literal["never", "every_second", "always"]
+SpoolSync = Literal["every_second", "always"]
 
 
 def _project(given: Mapping[str, Any]) -> Path:
@@ -25,7 +25,7 @@ def _project(given: Mapping[str, Any]) -> Path:
 
 
 class ServingSettings(BaseSettings):
-    """What a person may set; every field is the variable ``MLOPS_<FIELD>``."""
+    """The prediction API's settings; each is also a variable, such as MLOPS_PORT for --port."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -33,6 +33,9 @@ class ServingSettings(BaseSettings):
         frozen=True,
         extra="forbid",
         use_attribute_docstrings=True,
+        cli_prog_name="python -m mlops_for_mle.serving",
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
     )
 
     project_path: Path = Field(default_factory=default_project_path)
@@ -52,9 +55,8 @@ class ServingSettings(BaseSettings):
     data/serving_cache."""
     poll_seconds: float = Field(1.0, ge=0.05, le=3600)
     """How often the deployments table is looked at, in seconds."""
-    retry_seconds: float = Field(30.0, ge=0.05, le=3600)
-    """The longest wait before an unavailable database or a release that failed to load is tried
-    again, in seconds; the first waits are shorter."""
+    retry_seconds: float = Field(10.0, ge=0.05, le=3600)
+    """After how many seconds a release that failed to load is tried again."""
     shutdown_seconds: int = Field(10, ge=1, le=3600)
     """How long the end may take after SIGTERM, in seconds: half of it for requests that are
     being answered, the rest for writing out the prediction log."""
@@ -75,9 +77,9 @@ class ServingSettings(BaseSettings):
     """What happens to a prediction that cannot be kept: refuse answers 503, drop answers it and
     counts it."""
     spool_sync: SpoolSync = "every_second"
-    """When the disk is told to keep what was spooled: never, every_second or always (before
-    each answer). The end of the process loses nothing in any case; a power failure loses up to
-    half a minute, a second or nothing."""
+    """When the disk is told to keep what was spooled: every_second or always (before each
+    answer). The end of the process loses nothing in any case; a power failure loses up to a
+    second or nothing."""
     ship_seconds: float = Field(0.5, ge=0.05, le=3600)
     """How often spooled predictions are written to the database, in seconds."""
     log_level: LogLevel = "info"
@@ -104,26 +106,34 @@ class ServingSettings(BaseSettings):
     @property
     def keyless_names(self) -> frozenset[str]:
         """``keyless_hosts``, in lower case."""
-        return frozenset(filter(None, self.keyless_hosts.lower().replace(",", " ").split()))
-
-    @classmethod
-    def load(cls, options: Mapping[str, Any] | None = None) -> Self:
-        """Read the settings: options first, then the environment, then the defaults.
-
-        Raises:
-            ConfigurationError: One line a wrong value: its name, what was found, what is allowed.
-        """
-        given = {name: value for name, value in (options or {}).items() if value is not None}
-        try:
-            return cls(**given)
-        except ValidationError as error:
-            lines = [_as_written(line, given) for line in explain(error).splitlines()]
-            raise ConfigurationError("\n".join(lines)) from None
+        return frozenset(_parts(self.keyless_hosts.lower()))
 
     @property
     def allowed_origins(self) -> tuple[str, ...]:
         """The origins of ``cors_origins``."""
-        return tuple(one.strip() for one in self.cors_origins.split(",") if one.strip())
+        return tuple(_parts(self.cors_origins))
+
+    @classmethod
+    def load(
+        cls, given: Mapping[str, Any] | None = None, arguments: Sequence[str] | None = None
+    ) -> Self:
+        """Read the settings: what is given, then options, then variables, then the defaults.
+
+        Raises:
+            ConfigurationError: One line a wrong value: its name, what is allowed, what was found.
+        """
+        options = None if arguments is None else list(arguments)
+        try:
+            return cls(_cli_parse_args=options, **(given or {}))
+        except ValidationError as error:
+            # A folder's default is not made after another fault.
+            faults = [one for one in error.errors() if "default_factory" not in one["type"]]
+            raise ConfigurationError(
+                "\n".join(
+                    f"{PREFIX}{str(one['loc'][0]).upper()}: {one['msg']} (found {one['input']!r})"
+                    for one in faults
+                )
+            ) from None
 
     def export(self) -> None:
         """Put the settings into the environment, so that worker processes read the same ones."""
@@ -133,8 +143,5 @@ class ServingSettings(BaseSettings):
                 os.environ[PREFIX + name.upper()] = str(value)
 
 
-def _as_written(line: str, options: Mapping[str, Any]) -> str:
-    """Name the setting as the person wrote it: as an option or as a variable."""
-    name, _, rest = line.partition(":")
-    shown = f"--{name.replace('_', '-')}" if name in options else PREFIX + name.upper()
-    return f"{shown}:{rest}"
+def _parts(text: str) -> list[str]:
+    return text.replace(",", " ").split()

@@ -1,12 +1,11 @@
-"""Traces by OpenTelemetry, where the usual ``OTEL_*`` variables ask for them.
+"""Traces by OpenTelemetry, sent by OTLP over HTTP where ``OTEL_EXPORTER_OTLP_ENDPOINT`` is set.
 
-Needs the extra ``tracing``. Without those variables nothing is imported and nothing is wrapped.
-Resource, sampler, limits and batches follow their variables by themselves.
+Needs the extra ``tracing``. Without that variable nothing is imported and nothing is wrapped; all
+others, such as ``OTEL_SDK_DISABLED`` and ``OTEL_TRACES_SAMPLER``, are followed by OpenTelemetry.
 """
 
 import logging
 import os
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp
@@ -14,56 +13,42 @@ from starlette.types import ASGIApp
 if TYPE_CHECKING:
     from mlops_for_mle.serving.logs import RequestFacts
 
-_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-
 logger = logging.getLogger(__name__)
 
 
-def _exporter() -> str:
-    default = "otlp" if any(os.environ.get(name, "").strip() for name in _ENDPOINTS) else "none"
-    return os.environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() or default
-
-
-def is_wanted() -> bool:
-    """Whether the environment names a collector or an exporter and does not switch it off."""
-    is_off = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-    return not is_off and _exporter() != "none"
-
-
-def traced(application: ASGIApp) -> ASGIApp | None:
-    """The application inside of a span a request; None, with a warning, where it cannot be."""
+def make_provider() -> Any | None:
+    """What sends spans, or None; to be shut down at the end, so that it sends what is left."""
+    if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        return None
     os.environ.setdefault("OTEL_SERVICE_NAME", "mlops-for-mle")
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
     # A collector that is away must not hold up the end.
     os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
-    name = {"otlp": "otlp_proto_http"}.get(_exporter(), _exporter())
     try:
-        from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
-        (exporter,) = entry_points(group="opentelemetry_traces_exporter", name=name)
-        # Ends with the process, and sends what is left.
-        provider = TracerProvider()
-        provider.add_span_processor(BatchSpanProcessor(exporter.load()()))
-    except (ImportError, ValueError):
-        logger.warning(
-            "Traces are asked for, but their exporter %s is not installed: install "
-            "mlops-for-mle[tracing]; nothing is traced",
-            name,
-        )
+    except ImportError as error:
+        logger.warning("Nothing is traced: `pip install mlops-for-mle[tracing]` (%s)", error)
         return None
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider
+
+
+def traced(application: ASGIApp, provider: Any) -> ASGIApp:
+    """The application inside of a span a request."""
+    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+
+    def remember(span: Any, scope: dict[str, Any]) -> None:
+        scope.setdefault("state", {})["span"] = span
+
     return OpenTelemetryMiddleware(
         application,
         tracer_provider=provider,
-        server_request_hook=_remember,
+        server_request_hook=remember,
         exclude_spans=["receive", "send"],
     )
-
-
-def _remember(span: Any, scope: dict[str, Any]) -> None:
-    """For ``describe``, when the request has been answered."""
-    scope.setdefault("state", {})["span"] = span
 
 
 def describe(span: Any, method: str, route: str, facts: "RequestFacts") -> None:
