@@ -26,7 +26,6 @@ ROWS = int(os.environ.get("MLOPS_TEST_ROWS", "3000"))
 # What `kedro score --follow` does, without the time that Kedro takes to start.
 FOLLOW = """
 import logging, sys
-from datetime import timedelta
 from mlops_for_mle.commands.project import until_stopped
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.pipelines.scoring.following import Follower
@@ -35,7 +34,7 @@ stopping = until_stopped()
 logging.basicConfig(level="INFO", format="%(message)s")
 contract = Contract.model_validate_json(sys.argv[1])
 queue = RowQueue(contract, int(sys.argv[3]))
-follower = Follower(contract, sys.argv[2], queue, timedelta(seconds=10))
+follower = Follower(contract, sys.argv[2], queue)
 follower.run(stopping, follow=True)
 print(f"scored {follower.scored}")
 """
