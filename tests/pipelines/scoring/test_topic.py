@@ -38,7 +38,7 @@ BAD: dict[bytes | None, str] = {
     bare(0, petal_width={"\0": ["\0"]}): "petal_width: is no number",
     bare(0, petal_width=10**400): "petal_width: is not finite",
     bare(0, timestamp="yesterday"): "timestamp: is no ISO 8601 time",
-    json.dumps({"schema": {}, "payload": None}).encode(): "is no JSON object",
+    json.dumps({"schema": {}, "payload": None}).encode(): "is no envelope of Kafka Connect",
 }
 
 
@@ -141,20 +141,6 @@ def test_a_message_has_the_time_of_its_row_or_else_its_own(topic: TopicStage) ->
     ]
 
 
-def test_a_release_that_is_deployed_meanwhile_scores_the_next_messages(topic: TopicStage) -> None:
-    with topic.following():
-        topic.broker.send(topic.topic, [bare(0)])
-        assert eventually(lambda: topic.count() == 1, 30)
-        topic.stage.deploy(iris_release(2))
-        versions = "SELECT DISTINCT model_version FROM iris_prediction ORDER BY 1"
-
-        def both() -> bool:
-            topic.broker.send(topic.topic, [bare(1)])
-            return query(topic.stage.url, versions) == [(1,), (2,)]
-
-        assert eventually(both, 30)
-
-
 def test_it_waits_for_a_topic_and_for_a_release(
     broker: KafkaBroker,
     database_url: str,
@@ -243,21 +229,6 @@ def test_messages_outlast_a_membership_that_is_lost_while_the_database_is_away(
         external_server.start()
         assert eventually(lambda: topic.count() >= 101, 60)
     assert sorted(topic.positions()) == sorted(sent)
-
-
-def test_a_stop_while_the_database_waits_leaves_the_batch_to_the_next(topic: TopicStage) -> None:
-    with topic.following():
-        topic.broker.send(topic.topic, [bare(0)])
-        assert eventually(lambda: topic.count() == 1, 30)
-        query(topic.stage.url, "ALTER TABLE iris_prediction RENAME TO elsewhere")
-        sent = topic.broker.send(topic.topic, [bare(1)])
-        time.sleep(1)
-    query(topic.stage.url, "ALTER TABLE elsewhere RENAME TO iris_prediction")
-
-    topic.score()
-
-    assert set(sent) <= set(topic.positions())
-    assert topic.count() == 2
 
 
 @contextmanager

@@ -50,7 +50,7 @@ class _Field(msgspec.Struct):
 
 
 class _Schema(msgspec.Struct):
-    fields: list[_Field]
+    fields: list[_Field] = []
 
 
 class _Envelope(msgspec.Struct):
@@ -205,8 +205,10 @@ def read_row(value: bytes | None) -> dict[str, Any]:
         document = msgspec.json.decode(value)
         if isinstance(document, dict) and document.keys() == {"schema", "payload"}:
             document = _unwrap(msgspec.convert(document, _Envelope))
+    except msgspec.ValidationError as error:
+        raise ValueError(f"is no envelope of Kafka Connect: {error}") from None
     except (msgspec.DecodeError, RecursionError) as error:
-        raise ValueError(f"is no JSON of a row: {error}") from None
+        raise ValueError(f"is no JSON: {error}") from None
     if not isinstance(document, dict):
         raise ValueError("is no JSON object")  # noqa: TRY004  (one kind for all reasons)
     # Larger than any number of a table; as text it is refused in words.
@@ -232,9 +234,12 @@ def _unwrap(envelope: _Envelope) -> dict[str, Any]:
 
 
 def _time(value: Any) -> str | None:
+    """Text in ISO 8601, or milliseconds since 1970, as text in UTC."""
     try:
+        if type(value) is int:
+            return _utc(milliseconds=value)
         return None if value is None else read_time(value).isoformat()
-    except (AttributeError, ValueError):
+    except (ArithmeticError, AttributeError, TypeError, ValueError):
         raise ValueError(f"timestamp: is no ISO 8601 time, found {value!r:.80}") from None
 
 
