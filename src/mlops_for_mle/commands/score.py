@@ -98,14 +98,16 @@ def score_topic(
     Several processes of one group share the topic's partitions. A message that cannot be scored
     goes to scoring_rejects with the reason.
     """
+    from importlib.util import find_spec
+
     from mlops_for_mle.errors import PrerequisiteError
 
-    try:
-        from mlops_for_mle.pipelines.scoring.topic import Topic, client_settings
-    except ModuleNotFoundError as error:
+    if find_spec("confluent_kafka") is None:
         raise PrerequisiteError(
             "Kafka's client is not installed: install this project with its extra `kafka`."
-        ) from error
+        )
+    from mlops_for_mle.pipelines.scoring.topic import Topic, client_settings
+
     settings = client_settings({"bootstrap.servers": bootstrap_servers, "group.id": group_id})
     contract = _prepared(metadata, env)
     settings.setdefault("group.id", f"{contract.name}-scoring")

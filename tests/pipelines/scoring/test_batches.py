@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from pyarrow import parquet
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import PrerequisiteError, ReleaseError, SourceError, UserError
@@ -384,23 +383,6 @@ def test_texts_that_csv_and_json_trip_over_arrive_as_they_were(
     found = stage.batch(source=str(tmp_path / "rows.parquet"), output="scores").load()
 
     assert [None if pd.isna(text) else text for text in found.id] == texts
-
-
-def test_a_row_group_is_read_in_less_memory_than_it_needs(stage: Stage, tmp_path: Path) -> None:
-    rows = pa.Table.from_pandas(rows_with_gaps(1_000_000), preserve_index=False)
-    parquet.write_table(rows, tmp_path / "rows.parquet")
-    needed = rows.nbytes
-    del rows
-    source = stage.source(str(tmp_path / "rows.parquet"))
-    before, peak, count = pa.total_allocated_bytes(), 0, 0
-
-    with source.parts(20_000) as (part,):
-        for chunk in source.read(part, FEATURES, 20_000):
-            count += chunk.num_rows
-            peak = max(peak, pa.total_allocated_bytes() - before)
-
-    assert count == 1_000_000
-    assert peak < needed / 2
 
 
 def test_the_pipeline_runs_with_what_is_configured_and_told(

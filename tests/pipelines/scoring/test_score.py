@@ -91,21 +91,3 @@ def test_a_signal_ends_a_follower_after_its_batch(
     finished = stop(process, number)
 
     assert scored(finished) == scalar(url, SCORED)
-
-
-def test_it_outlives_a_stop_of_its_server(project: Project, contract: Contract) -> None:
-    with project.held() as url:
-        query(url, "TRUNCATE iris_data, iris_prediction, scoring_queue")
-    process = project.start("score", "--follow")
-    assert process.stdout is not None
-    process.stdout.readline()
-    insert(project.url_without_lease(), 10)
-    assert eventually(lambda: scalar(project.url_without_lease(), SCORED) == 10, seconds=30)
-    assert "was stopped" in project.succeed("db", "stop").output
-    assert eventually(project.is_running, seconds=30)
-    insert(project.url_without_lease(), 10)
-    assert eventually(lambda: scalar(project.url_without_lease(), SCORED) == 20, seconds=30)
-    finished = stop(process, signal.SIGTERM)
-
-    assert scored(finished) == 20
-    assert project.leaves_nothing_running(), project.processes()

@@ -134,20 +134,6 @@ def test_processes_that_are_killed_at_random_moments_score_each_row_once(stage: 
     assert_each_row_was_scored_once(stage, ROWS)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_process_after_its_batch(stage: Stage, number: signal.Signals) -> None:
-    follower = Follower(stage)
-    stage.insert(10)
-    assert eventually(lambda: stage.scored() == 10, seconds=60)
-    stage.insert(2_000)
-    said = follower.stop(number)
-
-    count = stage.scored()
-    assert f"scored {count}\n" in said
-    assert stage.waiting() == 2_010 - count
-    assert scalar(stage.url, "SELECT count(*) FROM prediction_writes") == count
-
-
 def test_crashes_of_the_server_lose_and_double_nothing(
     external_server: ExternalPostgres,
     contract: Contract,
