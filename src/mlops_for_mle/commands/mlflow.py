@@ -33,7 +33,8 @@ def ui(metadata: ProjectMetadata, env: str | None, host: str | None, port: str |
     quiet = ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
     # kedro-mlflow would name the store, and with it an external database's password, among the
     # arguments, which everybody on the machine can read.
-    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": store, "PYTHONWARNINGS": "ignore"}
+    stores = dict.fromkeys(("MLFLOW_BACKEND_STORE_URI", "MLFLOW_REGISTRY_STORE_URI"), store)
+    environment = {**os.environ, **stores, "PYTHONWARNINGS": "ignore"}
     click.echo(f"MLflow's page will be at http://{address}:{listening} (Ctrl-C ends it)")
     stopping = until_stopped()
     # In a session of its own, since a Ctrl-C that reached it would end in a traceback.
