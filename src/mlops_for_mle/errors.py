@@ -38,8 +38,8 @@ def explain(error: BaseException) -> str:
         return str(ours[0])
     # SQLAlchemy keeps the driver's error, beneath which only its own connection pool is found.
     drivers = [getattr(one, "orig", None) for one in causes(error)]
-    # A missing key says less than what was made of it.
-    telling = [one for one in causes(error) if not isinstance(one, LookupError)]
+    # A missing key or a refused connection says less than what was made of it.
+    telling = [one for one in causes(error) if not _is_bare(one)]
     last = ([one for one in drivers if isinstance(one, Exception)] or telling or [error])[-1]
     if hasattr(last, "errors") and callable(last.errors):
         return "\n".join(_explain_fields(last.errors()))
@@ -53,8 +53,15 @@ def causes(error: BaseException) -> Iterator[BaseException]:
     following: BaseException | None = error
     while following is not None:
         yield following
-        is_hidden = following.__suppress_context__
+        # OmegaConf hides what a resolver has raised.
+        is_shown = type(following).__module__.startswith("omegaconf")
+        is_hidden = following.__suppress_context__ and not is_shown
         following = following.__cause__ or (None if is_hidden else following.__context__)
+
+
+def _is_bare(error: BaseException) -> bool:
+    package = type(error).__module__.partition(".")[0]
+    return isinstance(error, LookupError | ConnectionError) or package in {"requests", "urllib3"}
 
 
 def _explain_fields(problems: list[dict[str, object]]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Runs the project's commands as processes, and looks at what they leave behind."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -84,14 +85,15 @@ class Project:
         return finished
 
     def refuse(self, *arguments: str) -> str:
-        """Run `kedro`, which must refuse, and give the one sentence that a person sees."""
+        """Run `kedro`, which must refuse, and give what a person sees: one error and no more."""
         finished = self.kedro(*arguments)
         assert finished.code == 1, finished.text
         assert "Traceback" not in finished.text
-        said = [line for line in finished.errors.splitlines() if line.startswith("Error: ")]
+        told = [line for line in finished.errors.splitlines() if "ERROR" in line]
+        assert not told, finished.text
+        _, *said = re.split("^Error: ", finished.errors, flags=re.MULTILINE)
         assert len(said) == 1, finished.text
-        assert finished.errors.rstrip().endswith(said[0]), finished.text
-        return said[0].removeprefix("Error: ")
+        return said[0].rstrip()
 
     def query(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
         """Ask its database, starting the server for the moment if it is not running."""

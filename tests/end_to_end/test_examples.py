@@ -150,7 +150,7 @@ SELECT (SELECT count(*) FROM {env}_data), (SELECT count(*) FROM {env}_prediction
 
 @pytest.mark.parametrize("env", ["wine", "diabetes", "subscriptions"])
 def test_each_is_monitored_and_scored_without_a_line_of_code(project: Project, env: str) -> None:
-    path = project.folder / f"conf/{env}/parameters_contract.yml"
+    path = project.folder / f"conf/{env}/contract.yml"
     contract = Contract.model_validate(yaml.safe_load(path.read_text("utf-8"))["contract"])
     with served(project, "--env", env) as client:
         rows = client.get("/observations", params={"limit": 120}).json()["observations"]

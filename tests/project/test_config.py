@@ -1,4 +1,5 @@
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ OTHER = {"contract": {"name": "other", "features": {"x": {}}}}
 
 
 @pytest.fixture
-def conf(tmp_path: Path) -> Path:
+def conf(tmp_path: Path) -> Iterator[Path]:
     """The shipped configuration with an empty folder for a person's own, and another."""
     shutil.copytree(PROJECT / "conf/base", tmp_path / "base")
     for name in ("local", "other"):
@@ -28,7 +29,9 @@ def conf(tmp_path: Path) -> Path:
     (tmp_path / "local/catalog.yml").write_text(entries)
     (tmp_path / "other/catalog.yml").write_text(entries)
     OmegaConf.register_resolver("database_url", lambda: "postgresql://x/y", replace=True)
-    return tmp_path
+    yield tmp_path
+    for name, resolver in RESOLVERS.items():
+        OmegaConf.register_resolver(name, resolver, replace=True)
 
 
 def load(folder: Path, **options: Any) -> ProjectConfigLoader:

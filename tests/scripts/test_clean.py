@@ -80,7 +80,7 @@ def test_it_removes_what_the_runs_wrote_and_nothing_of_a_person(project: Project
         written = _files(project)
         refused = _clean(project)
         assert refused.returncode == 1
-        assert "a server of this project runs" in refused.stderr
+        assert "A process uses the embedded server" in refused.stderr
         assert _files(project) >= written
     assert project.leaves_nothing_running()
     environment = project.folder / ".venv"

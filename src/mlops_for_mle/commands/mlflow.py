@@ -1,6 +1,5 @@
 """`kedro mlflow`: kedro-mlflow's commands; `ui` keeps the database's password to itself."""
 
-import copy
 import os
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from typing import Any
 
 import click
 from kedro.framework.startup import ProjectMetadata
+from kedro_mlflow.framework.cli.cli import init, modelify
 from kedro_mlflow.framework.cli.cli import mlflow_commands as kedro_mlflow_commands
 
 from mlops_for_mle.commands.options import env_option
@@ -46,5 +46,4 @@ def ui(metadata: ProjectMetadata, env: str | None, host: str | None, port: str |
     sys.exit(0 if stopping.is_set() else 1)
 
 
-mlflow_commands = copy.copy(kedro_mlflow_commands)
-mlflow_commands.commands = {**kedro_mlflow_commands.commands, "ui": ui}
+mlflow_commands = click.Group("mlflow", [init, modelify, ui], help=kedro_mlflow_commands.help)
