@@ -63,10 +63,10 @@ def client_settings(given: Mapping[str, str]) -> dict[str, str]:
     found = {
         name.removeprefix("KAFKA_").lower().replace("_", "."): value
         for name, value in os.environ.items()
-        if name.startswith("KAFKA_")
+        if name.startswith("KAFKA_") and value
     }
     known = {name: value for name, value in found.items() if name.startswith(_PROPERTIES)}
-    settings = {name: value for name, value in {**known, **given}.items() if value}
+    settings = known | {name: value for name, value in given.items() if value}
     if "bootstrap.servers" not in settings:
         raise UserError("KAFKA_BOOTSTRAP_SERVERS: name the brokers, such as localhost:9092")
     return settings
