@@ -26,8 +26,9 @@ _LOGGER = logging.getLogger(__name__)
 class ProjectHooks:
     """Makes the tables ready before a run and sums up after it."""
 
-    def __init__(self) -> None:
-        self._results: dict[str, Any] = {}
+    _contract: Contract
+    _metric: str
+    _results: dict[str, Any]
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], catalog: Any) -> None:
@@ -37,7 +38,8 @@ class ProjectHooks:
         from mlops_for_mle.releases.metrics import GREATER_IS_BETTER
 
         self._results = {}
-        contract, metric = _contract(catalog), _gate_metric(catalog)
+        self._contract = contract = Contract.model_validate(catalog.load("params:contract"))
+        self._metric = metric = catalog.load("params:gates.metric")
         allowed = GREATER_IS_BETTER[contract.target.task]
         if metric not in allowed:
             raise ConfigurationError(
@@ -58,7 +60,7 @@ class ProjectHooks:
             self._results[dataset_name] = data
 
     @hook_impl
-    def after_pipeline_run(self, run_params: dict[str, Any], catalog: Any) -> None:
+    def after_pipeline_run(self, run_params: dict[str, Any]) -> None:
         """Say how a pipeline sums itself up, and sum up after the whole line."""
         import click
 
@@ -68,25 +70,23 @@ class ProjectHooks:
             from mlops_for_mle.commands.model import project_summary
             from mlops_for_mle.database.engine import database_url
 
-            metric, env = _gate_metric(catalog), run_params.get("env")
-            decision = self._results.get("champion@decision")
+            decision, env = self._results.get("champion@decision"), run_params.get("env")
             run_id = decision.run_id if decision else None
-            told = project_summary(_contract(catalog), metric, database_url(), env, run_id)
-            click.echo(told)
+            url = database_url()
+            click.echo(project_summary(self._contract, self._metric, url, env, run_id))
 
 
 class MlflowHooks:
     """kedro-mlflow's hook, which connects to MLflow only for pipelines that are tracked.
 
     kedro-mlflow 2.0 opens the tracking store in every session and makes every dataset of the
-    catalog; together that is half of the start-up time of a pipeline that logs nothing.
+    catalog: half of the start-up time of a pipeline that logs nothing.
     """
 
-    def __init__(self) -> None:
-        self._context: KedroContext | None = None
-        self._hook: Any = None
-        self._is_tracked = False
-        self._held: Connection | None = None
+    _context: "KedroContext"
+    _hook: Any = None
+    _is_tracked = False
+    _held: "Connection | None" = None
 
     @hook_impl
     def after_context_created(self, context: "KedroContext") -> None:
@@ -105,18 +105,24 @@ class MlflowHooks:
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
-        """Connect and open the run, if the pipeline is tracked."""
-        options: Any = self._context.mlflow  # type: ignore[union-attr]
+        """Connect and open the run, if the pipeline is tracked; end those of killed processes."""
+        options: Any = self._context.mlflow  # type: ignore[attr-defined]
         untracked = set(options.tracking.disable_tracking.pipelines)
         self._is_tracked = not _pipeline_names(run_params) <= untracked
         if not self._is_tracked:
             return
-        experiment = options.tracking.experiment
-        _make_ready(experiment.name, experiment.create_experiment_kwargs.artifact_location)
-        with tracking_variable_kept():
+        import mlflow
+
+        from mlops_for_mle.database.engine import database_url, engine_for, lock
+
+        with engine_for(database_url()).begin() as connection, tracking_variable_kept():
+            # It makes the experiment where it is missing; two at once would collide.
+            lock(connection, "MLflow experiment")
             self._hook.after_context_created(self._context)
+        _end_runs_of_the_dead(options.tracking.experiment.name)
         self._hook.before_pipeline_run(run_params, pipeline, catalog)
-        self._held = _hold(self._hook.run_id)
+        self._held = _try_to_hold(self._hook.run_id)
+        mlflow.set_tag(_HELD_TAG, "yes")
 
     @hook_impl
     def before_node_run(
@@ -128,11 +134,18 @@ class MlflowHooks:
 
     @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
-        """Close the run."""
-        if self._is_tracked:
-            self._hook.after_pipeline_run(run_params, pipeline, catalog)
-            self._let_go()
-            _tell_page(self._hook.run_id)
+        """Close the run, and say where people find it if MLflow itself would not know."""
+        if not self._is_tracked:
+            return
+        import mlflow
+
+        from mlops_for_mle.config import public_address, run_page
+
+        run: Any = mlflow.active_run()
+        self._hook.after_pipeline_run(run_params, pipeline, catalog)
+        self._let_go()
+        if public_address("MLFLOW"):
+            _LOGGER.info("MLflow run: %s", run_page(run.info.experiment_id, run.info.run_id))
 
     @hook_impl
     def on_pipeline_error(
@@ -151,9 +164,8 @@ class MlflowHooks:
 
     def _let_go(self) -> None:
         if self._held is not None:
-            # Closed rather than given back to the pool, which would keep the lock.
-            self._held.invalidate()
             self._held.close()
+            self._held = None
 
 
 @contextmanager
@@ -171,72 +183,39 @@ def tracking_variable_kept() -> Iterator[None]:
             os.environ[_TRACKING_URI] = before
 
 
-def _contract(catalog: Any) -> Contract:
-    return Contract.model_validate(catalog.load("params:contract"))
-
-
-def _gate_metric(catalog: Any) -> str:
-    return str(catalog.load("params:gates.metric"))
-
-
 def _pipeline_names(run_params: dict[str, Any]) -> set[str]:
     single = run_params.get("pipeline_name")
     return {single} if single else set(run_params.get("pipeline_names") or ["__default__"])
 
 
-def _make_ready(name: str, artifact_location: str | None) -> None:
-    """Make the experiment where it is missing, and end its runs whose process was killed."""
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
+def _end_runs_of_the_dead(experiment: str) -> None:
+    """End as KILLED what is RUNNING although the process that held its lock is gone."""
+    import mlflow
 
-    client = MlflowClient()
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        try:
-            client.create_experiment(name, artifact_location=artifact_location)
-        except MlflowException as error:
-            # Another process has made it just now.
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        return
     held = f"attributes.status = 'RUNNING' AND tags.`{_HELD_TAG}` = 'yes'"
-    for run in client.search_runs([experiment.experiment_id], held):
+    for run in mlflow.search_runs(
+        experiment_names=[experiment], filter_string=held, output_format="list"
+    ):
         connection = _try_to_hold(run.info.run_id)
         if connection is not None:
-            client.set_terminated(run.info.run_id, "KILLED")
-            connection.invalidate()
+            mlflow.MlflowClient().set_terminated(run.info.run_id, "KILLED")
             connection.close()
 
 
-def _hold(run_id: str) -> "Connection | None":
-    """Hold a lock for as long as this process lives, by which others know that the run does."""
-    import mlflow
-
-    connection = _try_to_hold(run_id)
-    mlflow.set_tag(_HELD_TAG, "yes")
-    return connection
-
-
 def _try_to_hold(run_id: str) -> "Connection | None":
+    """Take the lock that tells others that a run's process lives; None where it does already.
+
+    The lock goes with the connection, which is of no pool, so at the latest with this process.
+    """
     from sqlalchemy import text
 
     from mlops_for_mle.database.engine import database_url, engine_for
 
     connection = engine_for(database_url()).connect()
+    connection.detach()
     query = text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
     if connection.scalar(query, {"name": f"run {run_id}"}):
         connection.commit()
         return connection
     connection.close()
     return None
-
-
-def _tell_page(run_id: str) -> None:
-    """Say where people find a run, where MLflow itself would name an address of this process."""
-    from mlflow import MlflowClient
-
-    from mlops_for_mle.config import public_address, run_page
-
-    if public_address("MLFLOW"):
-        experiment = MlflowClient().get_run(run_id).info.experiment_id
-        _LOGGER.info("MLflow run: %s", run_page(experiment, run_id))

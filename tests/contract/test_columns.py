@@ -12,7 +12,6 @@ from mlops_for_mle.contract.columns import (
     frame_digest,
     plain_rows,
     read_column,
-    typed_columns,
 )
 from tests.mixed import MIXED_CONTRACT, mixed_rows
 
@@ -104,25 +103,12 @@ def test_words_are_read_as_booleans(raw: str, expected: bool | None) -> None:
     assert found is pd.NA if expected is None else found == expected
 
 
-def test_whole_numbers_that_a_gap_has_made_floats_are_categories_of_text() -> None:
-    feature = Feature(type="category", categories=("1", "2"), missing="most_frequent")
-
-    assert read_column(pd.Series([1.0, np.nan, 2.0]), feature).tolist() == ["1", None, "2"]
-
-
 def test_plain_values_are_those_of_json() -> None:
     rows = mixed_rows(50)
     (row, *_) = plain_rows(rows.dropna(), MIXED_CONTRACT)
 
     assert [type(one) for one in row] == [float, float, int, bool, str, str, int, str, str]
     assert len(row[7]) == len("2026-01-31")
-
-
-@given(NUMBERS, st.integers(0, 1000))
-def test_the_digest_does_not_see_the_index(values: list[float], start: int) -> None:
-    rows = pd.DataFrame({"a": values})
-
-    assert frame_digest(rows.set_axis(range(start, start + len(values)))) == frame_digest(rows)
 
 
 @given(TEXTS)
@@ -140,11 +126,3 @@ def test_one_changed_value_changes_the_digest(values: list[float], data: st.Data
     changed[place] = 1.0 if np.isnan(values[place]) else np.nan
 
     assert frame_digest(pd.DataFrame({"a": changed})) != frame_digest(pd.DataFrame({"a": values}))
-
-
-def test_checked_rows_always_have_the_same_types() -> None:
-    rows = mixed_rows(30)
-
-    again = typed_columns(rows.astype(object), MIXED_CONTRACT.columns)
-
-    assert again.dtypes.to_dict() == rows.dtypes.to_dict() | {"next bill": np.dtype(object)}

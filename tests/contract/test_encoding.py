@@ -7,17 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.columns import encode_rows, plain_rows, typed_columns
+from mlops_for_mle.contract.columns import encode_rows, typed_columns
 from mlops_for_mle.contract.encoding import (
     encode,
     encode_target,
     encoded_columns,
-    is_plain,
     possible_codes,
 )
 from mlops_for_mle.contract.model import DatePart
 from tests.contract.strategies import allowed_values, contracts
-from tests.mixed import MIXED_CONTRACT, mixed_rows
+from tests.mixed import MIXED_CONTRACT
 
 CONTRACTS = contracts().map(Contract.model_validate)
 
@@ -80,22 +79,6 @@ def test_two_columns_of_the_matrix_never_have_one_name() -> None:
     names = [one.name for one in encoded_columns(Contract.model_validate(raw))]
 
     assert names == ["a.month", "a.month_", "a.day"]
-
-
-def test_plain_numbers_are_the_matrix_themselves() -> None:
-    assert is_plain(one_feature(type="integer"))
-    assert not is_plain(one_feature(missing="mean"))
-    assert encode({"a": [1, 2.5]}, one_feature()).tolist() == [[1.0], [2.5]]
-
-
-def test_rows_of_a_table_and_their_plain_values_are_encoded_alike() -> None:
-    rows = mixed_rows(200)
-    plain = plain_rows(rows, MIXED_CONTRACT)
-
-    columns = dict(zip(MIXED_CONTRACT.features, zip(*plain, strict=True), strict=True))
-
-    expected = encode_rows(rows, MIXED_CONTRACT)
-    np.testing.assert_array_equal(encode(columns, MIXED_CONTRACT), expected)
 
 
 def test_the_target_is_what_the_model_answers() -> None:

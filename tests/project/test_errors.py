@@ -82,8 +82,3 @@ def test_what_is_not_called_for_is_no_failure() -> None:
     result = CliRunner().invoke(command_that_raises(NotCalledForError("nothing to do")))
 
     assert (result.exit_code, result.output) == (0, "nothing to do\n")
-
-
-@pytest.mark.parametrize("error", [click.UsageError("no such option"), click.Abort()])
-def test_what_click_shows_itself_is_left_to_it(error: Exception) -> None:
-    assert CliRunner().invoke(command_that_raises(error)).exit_code in (1, 2)

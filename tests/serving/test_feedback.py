@@ -128,12 +128,10 @@ def test_a_prediction_of_another_contract_is_refused(services, database, houses)
     [
         ({"prediction_id": "abc"}, "prediction_id"),
         ({"prediction_id": 7}, "prediction_id"),
-        ({"prediction_id": "0198c0de-0000-7000-8000-000000000000-01"}, "prediction_id"),
         ({"prediction_id": "0198c0de-0000-4000-8000-000000000000"}, "prediction_id"),
         ({"label": 3}, "label"),
         ({"label": True}, "label"),
         ({"label": None}, "label"),
-        ({"label": {"a": 1}}, "label"),
         ({"correction": 1}, "correction"),
         ({"extra": 1}, "extra"),
     ],
@@ -183,17 +181,6 @@ def test_a_row_that_its_request_did_not_have_is_refused_at_once(services, databa
         assert answer.status_code == 422, unknown
         assert "is not in the prediction log" in answer.json()["detail"]
     assert tell(services, many[1]["prediction_id"], 2).status_code == 201
-
-
-def test_faults_of_a_body_are_bounded(services):
-    large = {f"field {number}": 1 for number in range(400_000)}
-    small = {f"field {number}": 1 for number in range(2_000)}
-
-    for body, most in ((large, 1), (small, 50)):
-        answer = call(services, "POST", "/feedback", json=body)
-        assert answer.status_code == 422
-        assert 1 <= len(answer.json()["errors"]) <= most
-        assert len(answer.content) < 20_000
 
 
 def test_without_the_database_it_is_503_and_predictions_go_on(settings, iris, monkeypatch):

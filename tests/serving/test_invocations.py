@@ -78,53 +78,29 @@ SAME = {
     "split with an unknown column": split(columns=[*NAMES, "z"], data=[[*ROW, "a"]]),
     "split in another order": split(columns=NAMES[::-1], data=[ROW[::-1]]),
     "split of whole numbers": split(data=[[6, 3, 5, 2]]),
-    "split of text": split(data=[["6.7", *ROW[1:]]]),
     "split of other text": split(data=[["a", *ROW[1:]]]),
-    "split of true": split(data=[[True, *ROW[1:]]]),
-    "split of null": split(data=[[None, *ROW[1:]]]),
     "split ragged": split(data=[ROW, ROW[:2]]),
-    "split without rows": split(data=[]),
     "split of one flat row": split(data=ROW),
-    "split of a list": {"dataframe_split": [ROW]},
-    "split with another field": split(x=1),
-    "split without columns": {"dataframe_split": {"data": [ROW]}},
     "split with a column twice": split(columns=[*NAMES, NAMES[0]], data=[[*ROW, 1.0]]),
-    "split of columns": {"dataframe_split": {"data": COLUMNS}},
-    "split of records": {"dataframe_split": {"data": RECORDS}},
-    "split of an object": split(data={"a": 1}),
     "records": {"dataframe_records": RECORDS},
-    "records with another field": {"dataframe_records": [RECORDS[0] | {"z": 1}]},
     "records with a missing value": {"dataframe_records": [RECORDS[0], without_first(RECORDS[1])]},
     "records without a column": {"dataframe_records": [without_first(RECORDS[0])]},
     "no records": {"dataframe_records": []},
-    "records as an object": {"dataframe_records": RECORDS[0]},
-    "records of lists": {"dataframe_records": [ROW]},
     "instances": {"instances": RECORDS},
     "instances by columns": {"instances": COLUMNS},
-    "instances of uneven columns": {"instances": COLUMNS | {NAMES[0]: [1]}},
     "instances without names": {"instances": [ROW, SMALL]},
-    "instances of one flat row": {"instances": ROW},
-    "instances with another field": {"instances": [RECORDS[0] | {"z": 1}]},
-    "no instances": {"instances": []},
     "inputs": {"inputs": COLUMNS},
     "inputs of one row": {"inputs": IRIS_ROW},
     "inputs by rows": {"inputs": RECORDS},
-    "inputs with another column": {"inputs": COLUMNS | {"z": [1, 2]}},
     "inputs of text": {"inputs": {name: [str(value)] for name, value in IRIS_ROW.items()}},
-    "inputs of null": {"inputs": {name: [None] for name in NAMES}},
-    "inputs without rows": {"inputs": {name: [] for name in NAMES}},
     "inputs without names": {"inputs": [ROW]},
-    "inputs of nested columns": {"inputs": {name: [[1.0], [2.0]] for name in NAMES}},
     "inputs as a number": {"inputs": 3},
     "inputs with an unknown key": {"inputs": RECORDS, "foo": 1},
     "no parameters": {"inputs": COLUMNS, "params": {}},
-    "null for parameters": {"inputs": COLUMNS, "params": None},
     "two forms": {"inputs": RECORDS, "instances": RECORDS},
     "no form": {},
     "a plain row": IRIS_ROW,
-    "a list": RECORDS,
     "a number": 3,
-    "a chat": {"messages": [{"role": "user", "content": "?"}]},
     "NaN": {"inputs": {name: [math.nan] for name in NAMES}},
 }
 
@@ -149,26 +125,19 @@ def test_json_is_answered_as_mlflow_answers_it(ours: TestClient, theirs: TestCli
     [
         (CSV, "text/csv"),
         (CSV, "text/csv; charset=UTF-8"),
-        (CSV, "text/csv; charset=latin-1"),
         (CSV.replace("\n", "\r\n"), "text/csv"),
-        (CSV.replace("\n", "\n\n"), "text/csv"),
         ("\ufeff" + CSV, "text/csv"),
         (pd.DataFrame(RECORDS).to_csv(), "text/csv"),
         ('"sepal_length","sepal_width","petal_length","petal_width"\n"1",2,3,4\n', "text/csv"),
         ("", "text/csv"),
-        (CSV.splitlines()[0], "text/csv"),
         ("a,b\n1,2\n", "text/csv"),
         (CSV.replace("5.1", "abc"), "text/csv"),
         (CSV.replace("5.1", ""), "text/csv"),
         (CSV.replace("5.1", "NaN"), "text/csv"),
-        (CSV + "1,2,3,4,5,6\n", "text/csv"),
         (CSV + "1,2\n", "text/csv"),
         (b"\xff\xfe", "text/csv"),
-        (CSV, "text/plain"),
         ('{"a', JSON),
-        ("", JSON),
         (json.dumps(SAME["split"]), "application/json; charset=utf-8"),
-        (json.dumps(SAME["split"]), "application/json; charset=latin-1"),
     ],
 )
 def test_other_bodies_are_answered_as_mlflow_answers_them(
@@ -224,33 +193,3 @@ def test_the_client_of_mlflow_gets_its_answers(start_server, database, store, ir
     assert client.get_version()
     with pytest.raises(Exception, match=r"error code 400.*the model takes no parameters"):
         client.invoke(frame, params={"threshold": 1})
-
-
-def repeated(body: str, name: str) -> str:
-    """The body with one more of a key, in front of the one that it has."""
-    assert body.count(f'"{name}":') >= 1
-    return body.replace(f'"{name}":', f'"{name}": null, "{name}":', 1)
-
-
-@pytest.mark.parametrize("form", ["dataframe_split", "dataframe_records", "instances", "inputs"])
-@pytest.mark.parametrize("count", [1, 300])
-def test_a_key_that_is_given_twice_is_refused_as_by_predict(
-    ours: TestClient, form: str, count: int
-):
-    rows = {
-        "dataframe_split": {"columns": NAMES, "data": [ROW] * count},
-        "dataframe_records": RECORDS[:1] * count,
-        "instances": RECORDS[:1] * count,
-        "inputs": {name: [RECORDS[0][name]] * count for name in NAMES},
-    }[form]
-    body = json.dumps({form: rows})
-    assert ours.post("/invocations", content=body, headers={"Content-Type": JSON}).is_success
-
-    inner = "data" if form == "dataframe_split" else "petal_width"
-    for key in (form, inner):
-        answer = ours.post(
-            "/invocations", content=repeated(body, key), headers={"Content-Type": JSON}
-        )
-
-        assert answer.status_code == 400
-        assert f"{key}: is given more than once" in answer.json()["message"]

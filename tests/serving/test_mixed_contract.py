@@ -256,14 +256,24 @@ def test_observations_are_created_changed_filtered_and_read(services, database):
         ("가입일<2025-01-01", 1),
         ('the "plan"=plus', 2),
         ("left?=leaves", 1),
+        ("left?=해지", 1),
+        ("last seen>=2025-12-31T22:10:00+09:00", 1),
+        ("region code!=20", 0),
         ("is new=true", 0),
         ("select>2", 1),
     ):
         listed = call(services, "GET", "/observations", params={"filter": condition})
         assert listed.status_code == 200, listed.text
         assert len(listed.json()["observations"]) == count, condition
-    nul = call(services, "GET", "/observations", params={"filter": 'the "plan"=\x00'})
-    assert nul.status_code == 422, nul.text
+    for condition in (
+        'the "plan"=\x00',
+        "is new=yes",
+        "region code=ten",
+        "left?=maybe",
+        "가입일=x",
+    ):
+        wrong = call(services, "GET", "/observations", params={"filter": condition})
+        assert paths_of(wrong) == ["filter"]
     refused = post(services, "/observations", ROW | {"left?": "?", "가입일": "x", "is new": "no"})
     assert paths_of(refused) == ["is new", "가입일", "left?"]
 

@@ -26,7 +26,6 @@ def contract_commands() -> None:
 @click.option("--no-header", is_flag=True, help="Its first line is data; columns are c0, c1, ….")
 @click.option("--missing", multiple=True, help="Stands for a missing value; may be repeated.")
 @click.option("--leave-out", multiple=True, help="A column that is no feature; may be repeated.")
-@click.option("--include", multiple=True, help="A feature although it may leak; may be repeated.")
 @click.option("--force", is_flag=True, help="Overwrite the environment's files.")
 @click.pass_obj
 def infer(
@@ -52,16 +51,14 @@ def infer(
     sources = {kind: options.pop(kind) for kind in ("csv", "parquet", "table", "query")}
     given = [(kind, place) for kind, place in sources.items() if place is not None]
     if len(given) != 1:
-        names = ", ".join(f"--{kind}" for kind in sources)
-        raise click.UsageError(f"Give exactly one of {names} (found {len(given)}).")
+        raise click.UsageError("Give exactly one of --csv, --parquet, --table, --query.")
     ((kind, place),) = given
     project = Path(metadata.project_path)
     folder = read.check_environment(project, env or name, name, force)
     if kind in ("table", "query"):
         source = read.read_database(kind, place, name)
     else:
-        source = read.read_file(project, kind, place, encoding, has_header=not no_header)
-    wishes = propose.Wishes(**options)
-    proposal = propose.propose(source.rows, name, target, source.described, wishes)
+        source = read.read_file(project, kind, place, encoding, header=not no_header)
+    proposal = propose.propose(source.rows, name, target, source.described, **options)
     write.write(folder, proposal, source.choices)
     click.echo(write.summary(proposal, folder.name, source.choices))

@@ -28,7 +28,6 @@ Matrix = npt.NDArray[np.float64]
 Values = Sequence[Any] | Column
 ColumnKind = Literal["number", "boolean", "category", "part"]
 
-_THURSDAY = 4  # 1970-01-01
 _FIRST_DAY = date(1970, 1, 1).toordinal()
 
 
@@ -143,17 +142,14 @@ def _codes(values: Values, codes: _Codes) -> list[Values]:
 
 def _parts(values: Values, parts: Sequence[DatePart]) -> list[Values]:
     if isinstance(values, np.ndarray) and values.dtype.kind == "M":
-        return [_part(values, part) for part in parts]
-    # Python takes a time apart as quickly as NumPy makes one of text, and a single one sooner.
-    times = [None if one is None else read_time(one) for one in values]
-    found: list[Values] = []
-    for part in parts:
-        take = _PLAIN_PARTS[part]
-        found.append([None if one is None else take(one) for one in times])
-    return found
+        times = values.astype("datetime64[us]").tolist()
+    else:
+        times = [None if one is None else read_time(one) for one in values]
+    taken = [_TAKE[part] for part in parts]
+    return [[None if one is None else take(one) for one in times] for take in taken]
 
 
-_PLAIN_PARTS: Mapping[DatePart, Callable[[datetime], int]] = {
+_TAKE: Mapping[DatePart, Callable[[datetime], int]] = {
     "days_since_1970": lambda time: time.toordinal() - _FIRST_DAY,
     "year": lambda time: time.year,
     "month": lambda time: time.month,
@@ -161,22 +157,3 @@ _PLAIN_PARTS: Mapping[DatePart, Callable[[datetime], int]] = {
     "day_of_week": datetime.isoweekday,
     "hour": lambda time: time.hour,
 }
-
-
-def _part(times: Column, part: DatePart) -> Column:
-    days = times.astype("datetime64[D]")
-    match part:
-        case "days_since_1970":
-            values = days.astype(np.int64)
-        case "day_of_week":
-            values = (days.astype(np.int64) + _THURSDAY - 1) % 7 + 1
-        case "day":
-            first = times.astype("datetime64[M]").astype("datetime64[D]")
-            values = (days - first).astype(np.int64) + 1
-        case "month":
-            values = times.astype("datetime64[M]").astype(np.int64) % 12 + 1
-        case "year":
-            values = times.astype("datetime64[Y]").astype(np.int64) + 1970
-        case "hour":
-            values = (times - days).astype("timedelta64[h]").astype(np.int64)
-    return np.where(np.isnat(times), np.nan, values.astype(np.float64))

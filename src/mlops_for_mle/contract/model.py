@@ -15,7 +15,8 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    field_validator,
+    StrictInt,
+    StrictStr,
     model_validator,
 )
 
@@ -52,7 +53,6 @@ _DEFAULT_PARTS: Mapping[str, tuple[DatePart, ...]] = {
     "date": ("days_since_1970", "month", "day", "day_of_week"),
     "timestamp": ("days_since_1970", "month", "day", "day_of_week", "hour"),
 }
-_SYSTEM_COLUMNS = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
 
 
 class Configuration(BaseModel):
@@ -65,48 +65,46 @@ class Configuration(BaseModel):
         return self.model_dump_json(exclude_none=True)
 
 
-def checked_name(name: str) -> str:
-    """A name that PostgreSQL takes for a column or table when it is quoted.
-
-    Raises:
-        ValueError: It is empty, too long, holds control characters or is reserved.
-    """
-    size = len(name.encode(errors="surrogatepass"))
-    if not 1 <= size <= LONGEST_NAME:
+def _fits_postgres(name: str) -> str:
+    size = len(name.encode())
+    if size > LONGEST_NAME:
         raise ValueError(
-            f"a name has 1 to {LONGEST_NAME} bytes in UTF-8 (a Hangul syllable takes 3), this one "
+            f"a name has up to {LONGEST_NAME} bytes in UTF-8 (a Hangul syllable takes 3), this one "
             f"has {size}: rename it under ingestion.rename"
-        )
-    if any(ord(one) < 32 or ord(one) == 127 for one in name):
-        raise ValueError("a name cannot hold control characters such as tabs or line breaks")
-    if name in _SYSTEM_COLUMNS:
-        raise ValueError(
-            "is a system column of every PostgreSQL table: rename it under ingestion.rename"
         )
     return name
 
 
-def _whole_or_text(value: Any) -> int | str:
-    if isinstance(value, bool) or not isinstance(value, int | str):
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
         raise ValueError(  # noqa: TRY004  (Pydantic takes no TypeError)
-            "expected a whole number or text; put yes, no, on, off, true and false in quotes, "
-            "which YAML reads as booleans"
+            "put yes, no, on, off, true and false in quotes, which YAML reads as booleans"
         )
-    if isinstance(value, str) and (not value.strip() or "\x00" in value):
-        raise ValueError("blank text stands for a missing value")
-    if isinstance(value, int) and abs(value) >= EXACT_BELOW:
-        raise ValueError("is too large to be kept exactly; put it in quotes to make it text")
     return value
 
 
-def _as_utc(time: datetime | None) -> datetime | None:
-    has_zone = time is not None and time.tzinfo is not None
-    return time.astimezone(UTC).replace(tzinfo=None) if time is not None and has_zone else time
+def _is_free(name: str) -> str:
+    if name in RESERVED_ANSWER_NAMES:
+        raise ValueError(
+            f"{', '.join(sorted(RESERVED_ANSWER_NAMES))} stand beside the prediction; name "
+            f"another, such as predicted_{name}"
+        )
+    return name
 
 
-ColumnName = Annotated[str, AfterValidator(checked_name)]
-DiscreteValue = Annotated[int | str, BeforeValidator(_whole_or_text)]
-"""A category or a class as the table holds it."""
+def _as_utc(time: datetime) -> datetime:
+    return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo is not None else time
+
+
+ColumnName = Annotated[
+    str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]*$"), AfterValidator(_fits_postgres)
+]
+DiscreteValue = Annotated[
+    Annotated[StrictInt, Field(gt=-EXACT_BELOW, lt=EXACT_BELOW)]
+    | Annotated[StrictStr, Field(pattern=r"\S")],
+    BeforeValidator(_no_boolean),
+]
+"""A category or a class as the table holds it; blank text stands for a missing value."""
 UtcTime = Annotated[datetime, AfterValidator(_as_utc)]
 """A time in UTC and without a zone, as the table holds it."""
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -146,6 +144,7 @@ class Feature(Configuration):
 
     @model_validator(mode="after")
     def _keys_fit_the_type(self) -> Self:
+        """Refuse keys that would be ignored, and values that would be taken for others."""
         goes_with = {
             ("minimum", "maximum"): self.is_number,
             ("earliest", "latest", "parts"): self.is_time,
@@ -164,25 +163,13 @@ class Feature(Configuration):
                 f"missing: {self.missing} does not go with type {self.type}; allowed: "
                 f"{', '.join(MISSING_POLICIES[self.type])}"
             )
-        if self.constant is not None and self.missing != "constant":
-            raise ValueError("constant goes only with missing: constant")
-        if "hour" in self.parts and self.type == "date":
-            raise ValueError("a date has no hour; use type timestamp")
-        return self
-
-    @model_validator(mode="after")
-    def _values_are_sound(self) -> Self:
-        if self.minimum is not None and self.maximum is not None and self.minimum >= self.maximum:
-            raise ValueError(f"minimum {self.minimum:g} must be below maximum {self.maximum:g}")
-        if self.earliest is not None and self.latest is not None and self.earliest >= self.latest:
-            raise ValueError(f"earliest {self.earliest} must be before latest {self.latest}")
+        for low, high in ((self.minimum, self.maximum), (self.earliest, self.latest)):
+            if low is not None and high is not None and not low < high:  # type: ignore[operator]
+                raise ValueError(f"{low} must be below {high}")
         if self.type == "category":
             _check_discrete("categories", self.categories, at_least=1)
-        if self.missing == "constant" and not self._allows(self.constant):
-            raise ValueError(
-                "missing: constant needs constant, a value that the feature allows "
-                f"(found {self.constant!r})"
-            )
+        if self.missing == "constant" and not self._has_constant():
+            raise ValueError("missing: constant needs constant, a value of the feature's type")
         return self
 
     @property
@@ -215,16 +202,11 @@ class Feature(Configuration):
         """The parts of a date or time that the model is given; none for other types."""
         return self.parts or _DEFAULT_PARTS.get(self.type, ())
 
-    def _allows(self, value: Any) -> bool:
-        if self.type in ("boolean", "category"):
-            allowed = (True, False) if self.type == "boolean" else self.categories
-            return any(value == one and type(value) is type(one) for one in allowed)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return False
-        low = self.minimum if self.minimum is not None else float("-inf")
-        high = self.maximum if self.maximum is not None else float("inf")
-        is_whole = self.type != "integer" or float(value).is_integer()
-        return is_whole and low <= value <= high and abs(value) != float("inf")
+    def _has_constant(self) -> bool:
+        if self.type == "category":
+            return self.constant in self.categories
+        is_boolean = isinstance(self.constant, bool)
+        return is_boolean == (self.type == "boolean") and isinstance(self.constant, int | float)
 
 
 class TargetClass(Configuration):
@@ -234,14 +216,7 @@ class TargetClass(Configuration):
     """
 
     value: DiscreteValue
-    label: str = Field(min_length=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _label_is_the_value_by_default(cls, raw: Any) -> Any:
-        if isinstance(raw, Mapping) and "value" in raw and raw.get("label") is None:
-            return {**raw, "label": str(raw["value"])}
-        return raw
+    label: str = Field(default_factory=lambda given: str(given.get("value")), min_length=1)
 
 
 class Target(Configuration):
@@ -256,20 +231,10 @@ class Target(Configuration):
 
     column: ColumnName
     task: Task = "classification"
-    response_name: ColumnName
+    response_name: Annotated[ColumnName, AfterValidator(_is_free)]
     classes: tuple[TargetClass, ...] = ()
     minimum: Number | None = None
     maximum: Number | None = None
-
-    @field_validator("response_name")
-    @classmethod
-    def _response_name_is_free(cls, name: str) -> str:
-        if name in RESERVED_ANSWER_NAMES:
-            raise ValueError(
-                f"{', '.join(sorted(RESERVED_ANSWER_NAMES))} stand beside the prediction; name "
-                f"another, such as predicted_{name}"
-            )
-        return name
 
     @model_validator(mode="after")
     def _classes_fit_the_task(self) -> Self:

@@ -135,8 +135,13 @@ def describe(feature: Feature) -> str:
     """What a feature may hold, in words."""
     if feature.type == "boolean":
         described = "true or false"
+    elif feature.unknown == "other":
+        described = "a whole number" if feature.has_integer_categories else "text"
     elif feature.type == "category":
-        described = _describe_categories(feature)
+        few = feature.categories[:_SHOWN_CATEGORIES]
+        more = len(feature.categories) - len(few)
+        described = f"one of {', '.join(json.dumps(one, ensure_ascii=False) for one in few)}"
+        described += f" and {more} more" if more else ""
     elif feature.is_time:
         kind = "a date such as 2026-01-31"
         if feature.type == "timestamp":
@@ -145,14 +150,11 @@ def describe(feature: Feature) -> str:
         last = f", until {feature.latest.isoformat()}" if feature.latest is not None else ""
         described = kind + first + last
     else:
-        kind = "a whole number" if feature.type == "integer" else "a number"
-        if feature.minimum is not None and feature.maximum is not None:
-            described = f"{kind} from {feature.minimum:g} to {feature.maximum:g}"
-        elif feature.minimum is not None:
-            described = f"{kind} of at least {feature.minimum:g}"
-        else:
-            most = f" of at most {feature.maximum:g}" if feature.maximum is not None else ""
-            described = kind + most
+        described = "a whole number" if feature.type == "integer" else "a number"
+        if feature.minimum is not None:
+            described += f" from {feature.minimum:g}"
+        if feature.maximum is not None:
+            described += f" {'up ' if feature.minimum is None else ''}to {feature.maximum:g}"
     return f"{described}, or null" if feature.is_optional else described
 
 
@@ -237,12 +239,3 @@ def _is_text(value: str) -> bool:
         return "\x00" not in value and bool(value.encode())
     except UnicodeEncodeError:
         return False
-
-
-def _describe_categories(feature: Feature) -> str:
-    if feature.unknown == "other":
-        return "a whole number" if feature.has_integer_categories else "text"
-    few = feature.categories[:_SHOWN_CATEGORIES]
-    shown = ", ".join(json.dumps(one, ensure_ascii=False) for one in few)
-    more = len(feature.categories) - len(few)
-    return f"one of {shown} and {more} more" if more else f"one of {shown}"

@@ -50,9 +50,6 @@ def begin_reading(connection: Connection, query: str, snapshot: str | None = Non
 
     Returns:
         The columns, as psycopg2 describes them.
-
-    Raises:
-        psycopg2.Error: The server refuses the query; more than one statement is refused.
     """
     session: Any = connection.connection
     with session.cursor() as cursor:

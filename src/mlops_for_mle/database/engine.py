@@ -39,9 +39,6 @@ def database_url() -> str:
 
     ``DATABASE_URL`` where it is set; else the embedded server, which is started when it is not
     running and which this process then keeps running until it ends.
-
-    Raises:
-        ConfigurationError: ``DATABASE_URL`` is not the URL of a PostgreSQL database.
     """
     if not is_embedded():
         return normalise_url(os.environ["DATABASE_URL"].strip(), "DATABASE_URL")
@@ -52,11 +49,7 @@ def database_url() -> str:
 
 
 def normalise_url(raw: str, variable: str) -> str:
-    """Give a PostgreSQL URL the driver that is installed.
-
-    Raises:
-        ConfigurationError: It is not a PostgreSQL URL with a database name; shows no password.
-    """
+    """Give a PostgreSQL URL the driver that is installed."""
     try:
         url: URL | None = make_url(raw)
     except (ArgumentError, ValueError):

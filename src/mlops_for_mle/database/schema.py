@@ -1,12 +1,16 @@
-"""The project's tables and those of its contracts, made and brought up to date."""
+"""The project's tables and those of its contracts, made and brought up to date.
 
+Each is made by whoever comes first; the others wait for a lock and find it made.
+"""
+
+import logging
 import re
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 from sqlalchemy import Connection, create_engine, inspect, text
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import make_url
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.tables import (
@@ -19,16 +23,10 @@ from mlops_for_mle.contract.tables import (
     prediction_table,
     quoted,
 )
-from mlops_for_mle.database.engine import (
-    MLFLOW_DATABASE_NAME,
-    engine_for,
-    execute_plainly,
-    lock,
-)
+from mlops_for_mle.database.engine import MLFLOW_DATABASE_NAME, engine_for, execute_plainly, lock
 from mlops_for_mle.database.tables import metadata
 from mlops_for_mle.errors import PrerequisiteError, UserError
 
-OLDEST_SERVER = 15
 # Kept here so that an up-to-date database is recognised without importing Alembic (0.3 s).
 HEAD_REVISION = "0001"
 
@@ -52,23 +50,11 @@ def prepare(url: str, contract: Contract) -> None:
 def upgrade(url: str) -> bool:
     """Bring the project's own tables to the newest revision, all or nothing.
 
-    Safe in several processes at once: one does it, the others wait.
-
     Returns:
         Whether anything was changed.
-
-    Raises:
-        UserError: The server is older than supported.
-        CommandError: Alembic does not know the database's revision: it is newer than this program.
     """
     with engine_for(url).begin() as connection:
-        if _revision(connection) == HEAD_REVISION:
-            return False
-        number = int(connection.scalar(text("SHOW server_version_num")) or 0) // 10_000
-        if number < OLDEST_SERVER:
-            raise UserError(f"PostgreSQL {OLDEST_SERVER} or newer is needed, this is {number}.")
-        lock(connection, _LOCK)
-        if _revision(connection) == HEAD_REVISION:
+        if not _is_ours_to_do(connection, lambda: _revision(connection) != HEAD_REVISION):
             return False
         from alembic import command
         from alembic.config import Config
@@ -82,11 +68,7 @@ def upgrade(url: str) -> bool:
 
 
 def require_tables(url: str) -> None:
-    """Check, changing nothing, that the project's tables are there.
-
-    Raises:
-        PrerequisiteError: They are not.
-    """
+    """Raise a ``PrerequisiteError`` where the project's tables are not there; changes nothing."""
     with engine_for(url).connect() as connection:
         if _revision(connection) != HEAD_REVISION:
             raise PrerequisiteError(
@@ -109,9 +91,6 @@ def ensure_observations(
 
     Returns:
         Whether the table was made or changed.
-
-    Raises:
-        UserError: The table does not fit the contract; says what would have to change.
     """
     if contract.table in {*metadata.tables, "alembic_version", prediction_table(contract)}:
         raise UserError(
@@ -154,14 +133,12 @@ def ensure_observations(
 
 def ensure_predictions(url: str, contract: Contract) -> None:
     """Make the contract's table of predictions, or add what one made by others lacks."""
-    table = prediction_table(contract)
+    table, key = prediction_table(contract), prediction_key(contract)
     with engine_for(url).begin() as connection:
         # The last that is made. Otherwise every start would wait for whoever reads the table.
-        if inspect(connection).has_index(table, prediction_key(contract)):
-            return
-        lock(connection, _LOCK)
-        for statement in create_predictions(contract):
-            execute_plainly(connection, statement)
+        if _is_ours_to_do(connection, lambda: not inspect(connection).has_index(table, key)):
+            for statement in create_predictions(contract):
+                execute_plainly(connection, statement)
 
 
 def mlflow_store_url(url: str) -> str:
@@ -170,23 +147,39 @@ def mlflow_store_url(url: str) -> str:
     Creates the database where the login may, and makes or upgrades its tables in one process at a
     time, because two MLflow clients on an empty store collide and a newer MLflow refuses an older
     store.
-
-    Raises:
-        UserError: The database is missing and this login may not create it.
     """
-    store = make_url(url).set(database=MLFLOW_DATABASE_NAME)
-    rendered = store.render_as_string(hide_password=False)
+    name = MLFLOW_DATABASE_NAME
+    store = make_url(url).set(database=name).render_as_string(hide_password=False)
+    is_missing = text("SELECT NOT EXISTS (SELECT FROM pg_database WHERE datname = :name)")
     with engine_for(url).connect() as connection:
-        if not _has_database(connection, MLFLOW_DATABASE_NAME):
-            lock(connection, _LOCK)
-            if not _has_database(connection, MLFLOW_DATABASE_NAME):
-                _create_database(connection, store)
-    with engine_for(rendered).begin() as connection:
-        if _is_behind_mlflow(connection):
-            lock(connection, _LOCK)
-            if _is_behind_mlflow(connection):
-                _make_mlflow_tables(rendered)
-    return rendered
+        if _is_ours_to_do(connection, lambda: connection.scalar(is_missing, {"name": name})):
+            allowed = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
+            if not connection.scalar(text(allowed)):
+                raise UserError(
+                    f"MLflow needs the database {name!r} beside {make_url(url).database!r}, and "
+                    "this login may not create it: create it, or set MLFLOW_TRACKING_URI to an "
+                    "MLflow server."
+                )
+            with engine_for(url).connect().execution_options(isolation_level="AUTOCOMMIT") as own:
+                execute_plainly(own, f"CREATE DATABASE {quoted(name)}")
+    with engine_for(store).begin() as connection:
+        if _is_ours_to_do(connection, lambda: _is_behind_mlflow(connection)):
+            from mlflow.store.db.utils import _initialize_tables
+
+            for logger in ("alembic", "mlflow.store.db.utils"):
+                logging.getLogger(logger).setLevel(logging.WARNING)
+            engine = create_engine(store)
+            _initialize_tables(engine)
+            engine.dispose()
+    return store
+
+
+def _is_ours_to_do(connection: Connection, is_needed: Callable[[], object]) -> bool:
+    """Whether something is to be done, asked again under the lock if it seems to be."""
+    if not is_needed():
+        return False
+    lock(connection, _LOCK)
+    return bool(is_needed())
 
 
 def _revision(connection: Connection) -> str | None:
@@ -200,54 +193,22 @@ def _revision(connection: Connection) -> str | None:
 def _compare(
     connection: Connection, contract: Contract
 ) -> tuple[list[TableChange], list[str]] | None:
+    """What the table's columns would need, and what cannot be changed; None without a table."""
     rows = connection.execute(text(_COLUMNS), {"table": contract.table})
     present = {row.name: ExistingColumn(*row) for row in rows}
     if not present:
         return None
-    has_rows = connection.exec_driver_sql(
-        f"SELECT EXISTS (SELECT 1 FROM {quoted(contract.table)})",  # noqa: S608  (quoted)
-        execution_options={"no_parameters": True},
-    ).scalar()
-    return find_differences(contract, present, has_rows=bool(has_rows))
-
-
-def _has_database(connection: Connection, name: str) -> bool:
-    query = text("SELECT 1 FROM pg_database WHERE datname = :name")
-    return connection.scalar(query, {"name": name}) is not None
-
-
-def _create_database(connection: Connection, store: URL) -> None:
-    allowed = text("SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user")
-    if not connection.scalar(allowed):
-        raise UserError(
-            f"MLflow needs the database {store.database!r} at {store.host} and this login may "
-            "not create it: create it, or set MLFLOW_TRACKING_URI to an MLflow server."
-        )
-    with connection.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as other:
-        execute_plainly(other, f"CREATE DATABASE {quoted(str(store.database))}")
+    any_row = f"SELECT EXISTS (SELECT 1 FROM {quoted(contract.table)})"  # noqa: S608  (quoted)
+    has_rows = bool(execute_plainly(connection, any_row).scalar())
+    return find_differences(contract, present, has_rows=has_rows)
 
 
 def _is_behind_mlflow(connection: Connection) -> bool:
     """Whether the store has no tables, or the installed MLflow has revisions after its own."""
-    revision = _revision(connection)
-    package = find_spec("mlflow")
+    revision, package = _revision(connection), find_spec("mlflow")
     if revision is None or package is None or package.origin is None:
         return revision is None
     versions = Path(package.origin).parent / "store" / "db_migrations" / "versions"
     # Read as text: importing MLflow to ask it takes more than a second.
     follows = re.compile(rf"^down_revision\s*=\s*.{revision}", re.MULTILINE)
     return any(follows.search(path.read_text("utf-8")) for path in versions.glob("*.py"))
-
-
-def _make_mlflow_tables(url: str) -> None:
-    import logging
-
-    from mlflow.store.db.utils import _initialize_tables
-
-    for name in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    engine = create_engine(url)
-    try:
-        _initialize_tables(engine)
-    finally:
-        engine.dispose()

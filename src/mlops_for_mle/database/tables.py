@@ -53,13 +53,7 @@ rejected_rows = Table(
     "rejected_rows",
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
-    Column(
-        "batch_id",
-        BigInteger,
-        ForeignKey("ingestion_batches.id", name="rejected_rows_batch_id_fkey"),
-        nullable=False,
-        index=True,
-    ),
+    Column("batch_id", ForeignKey("ingestion_batches.id"), nullable=False, index=True),
     Column("table_name", Text, nullable=False),
     Column("source", Text, nullable=False),
     Column("row_number", Integer, nullable=False),
@@ -80,9 +74,7 @@ deployments = Table(
     Column("reason", Text, nullable=False),
     Column("actor", Text, nullable=False),
     _created_at(),
-    CheckConstraint(
-        "event IN ('deploy', 'rollback', 'load_failed')", name="deployments_event_check"
-    ),
+    CheckConstraint("event IN ('deploy', 'rollback', 'load_failed')"),
     Index("deployments_contract_id_idx", "contract", "id"),
 )
 
@@ -163,10 +155,7 @@ monitoring_runs = Table(
     # When the first and the last of the labelled predictions was answered that were looked at.
     Column("labelled_from", DateTime(timezone=True)),
     Column("labelled_to", DateTime(timezone=True)),
-    CheckConstraint(
-        "status IN ('insufficient', 'healthy', 'warning', 'alarm')",
-        name="monitoring_runs_status_check",
-    ),
+    CheckConstraint("status IN ('insufficient', 'healthy', 'warning', 'alarm')"),
     Index("monitoring_runs_contract_id_idx", "contract", "id"),
     Index("monitoring_runs_window_to_idx", "contract", "release", "window_to", "id"),
     Index("monitoring_runs_labelled_to_idx", "contract", "release", "labelled_to", "id"),
@@ -175,12 +164,7 @@ monitoring_runs = Table(
 monitoring_metrics = Table(
     "monitoring_metrics",
     metadata,
-    Column(
-        "run_id",
-        BigInteger,
-        ForeignKey("monitoring_runs.id", name="monitoring_metrics_run_id_fkey"),
-        primary_key=True,
-    ),
+    Column("run_id", ForeignKey("monitoring_runs.id"), primary_key=True),
     Column("area", Text, primary_key=True),
     # A feature's name, or what else was looked at, such as ``prediction`` or ``table``.
     Column("subject", Text, primary_key=True),
@@ -194,10 +178,7 @@ monitoring_metrics = Table(
     # Corrected for all tests of the run.
     Column("p_value", Double),
     Column("is_alarm", Boolean, nullable=False),
-    CheckConstraint(
-        "area IN ('data_quality', 'drift', 'performance', 'calibration')",
-        name="monitoring_metrics_area_check",
-    ),
+    CheckConstraint("area IN ('data_quality', 'drift', 'performance', 'calibration')"),
 )
 
 # The newest report of each contract, for the API to give to people.
@@ -214,11 +195,7 @@ retraining_decisions = Table(
     Column("id", BigInteger, Identity(), primary_key=True),
     Column("contract", Text, nullable=False),
     # The newest run that the decision looked at; null where there was none.
-    Column(
-        "monitoring_run_id",
-        BigInteger,
-        ForeignKey("monitoring_runs.id", name="retraining_decisions_monitoring_run_id_fkey"),
-    ),
+    Column("monitoring_run_id", ForeignKey("monitoring_runs.id")),
     Column("decision", Text, nullable=False),
     # A list of sentences.
     Column("reasons", JSONB, nullable=False),
@@ -230,10 +207,7 @@ retraining_decisions = Table(
     Column("acted_at", DateTime(timezone=True)),
     Column("outcome", Text),
     _created_at(),
-    CheckConstraint(
-        "decision IN ('none', 'investigate', 'retrain')",
-        name="retraining_decisions_decision_check",
-    ),
+    CheckConstraint("decision IN ('none', 'investigate', 'retrain')"),
     Index("retraining_decisions_contract_id_idx", "contract", "id"),
 )
 

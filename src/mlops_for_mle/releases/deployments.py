@@ -52,7 +52,7 @@ def deploy(
     connection: Connection, manifest: Manifest, *, reason: str, actor: str
 ) -> Deployment | None:
     """Have a release served, and commit; gives None where it is served already."""
-    _take_turn(connection, manifest.contract.name)
+    lock(connection, f"deployments of {manifest.contract.name}")
     served = current(connection, manifest.contract.name)
     if served is not None and served.release == manifest.release:
         connection.rollback()
@@ -88,7 +88,6 @@ def roll_back(
         ReleaseError: The release is no longer whole.
     """
     rows = history(connection, contract)
-    connection.rollback()
     if not rows:
         raise PrerequisiteError(f"Nothing of {contract} is deployed yet: run `kedro run` first.")
     served = rows[0]
@@ -105,11 +104,12 @@ def roll_back(
             f"Cannot roll back to {chosen!r}: expected one of {', '.join(earlier) or 'none'} "
             f"({served.release} is served now)."
         )
-    # Before the turn is taken: it may be a download.
+    # A download, during which nobody has to wait.
     manifest = store.fetch(contract, chosen).manifest
-    _take_turn(connection, contract)
+    connection.rollback()
+    lock(connection, f"deployments of {contract}")
     now = current(connection, contract)
-    if now is None or now != served:
+    if now is None or now.id != served.id:
         connection.rollback()
         raise _came_in_between(now or served)
     return _append(connection, "rollback", manifest, reason, actor)
@@ -126,13 +126,19 @@ def release_before(rows: list[Deployment]) -> str | None:
     return in_order[first - 1] if first else None
 
 
+def _came_in_between(served: Deployment) -> RollbackRefusedError:
+    return RollbackRefusedError(
+        f"Another deployment has come in between: {served.release} is served now. Look again."
+    )
+
+
 def record_failure(connection: Connection, deployment: Deployment, reason: str) -> bool:
     """Append that a deployment could not be loaded, once for each deployment, and commit.
 
     Returns:
         Whether this call appended it; other processes that serve the same may have.
     """
-    _take_turn(connection, deployment.contract)
+    lock(connection, f"deployments of {deployment.contract}")
     prefix = f"deployment {deployment.id}: "
     known = history(connection, deployment.contract, ("load_failed",))
     if any(one.reason.startswith(prefix) for one in known):
@@ -140,10 +146,6 @@ def record_failure(connection: Connection, deployment: Deployment, reason: str) 
         return False
     _append(connection, "load_failed", deployment, prefix + reason, "serving")
     return True
-
-
-def _take_turn(connection: Connection, contract: str) -> None:
-    lock(connection, f"deployments of {contract}")
 
 
 def _append(
@@ -165,9 +167,3 @@ def _append(
     row = connection.execute(statement.returning(*_COLUMNS)).one()
     connection.commit()
     return Deployment(*row)
-
-
-def _came_in_between(served: Deployment) -> RollbackRefusedError:
-    return RollbackRefusedError(
-        f"Another deployment has come in between: {served.release} is served now. Look again."
-    )

@@ -22,10 +22,8 @@ Event = Literal["deploy", "rollback", "load_failed"]
 class SnapshotFacts(Configuration):
     """The rows that the model was trained and validated on.
 
-    Attributes:
-        source: The table or file that they were read from.
-        sha256: Digest of their content, see ``contract.columns.frame_digest``.
-        watermark: The largest key among them; None for a file.
+    ``sha256`` is of ``contract.columns.frame_digest``, ``watermark`` the largest key; None for a
+    file.
     """
 
     source: str
@@ -35,11 +33,7 @@ class SnapshotFacts(Configuration):
 
 
 class Parity(Configuration):
-    """How the served model compared with the trained one before it was released.
-
-    Attributes:
-        point_count: On how many rows they were compared.
-    """
+    """How the served model compared with the trained one, on so many rows."""
 
     point_count: int
     largest_difference: float
@@ -87,12 +81,9 @@ class ModelDescription(Configuration):
 
 
 class Manifest(ModelDescription):
-    """All that is to be known of a release beside the model's bytes.
+    """All that is to be known of a release, by its name, beside the model's bytes.
 
-    Attributes:
-        release: Its name.
-        created_at: When the version was registered.
-        version: The version of the registered model, whose name is the contract's.
+    Version and time are those of the registered model, whose name is the contract's.
     """
 
     format: Literal[2] = 2
@@ -114,11 +105,7 @@ class Release(Configuration):
 
     @classmethod
     def checked(cls, manifest: Manifest, model: bytes) -> Self:
-        """Join the two.
-
-        Raises:
-            ReleaseError: The bytes are not those that the manifest was written for.
-        """
+        """Join the two; a ``ReleaseError`` where the bytes are not the manifest's."""
         found = sha256_of(model)
         if found != manifest.model_sha256:
             raise ReleaseError(

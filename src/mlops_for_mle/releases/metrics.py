@@ -29,36 +29,20 @@ ALL_METRICS: Mapping[str, bool] = {
     name: direction for metrics in GREATER_IS_BETTER.values() for name, direction in metrics.items()
 }
 
-_SMALLEST_WITH_DECIMALS = 0.001
-_LARGEST_WITH_DECIMALS = 1e5
-
 
 def measure(answers: Predictions, truth: npt.NDArray[Any], target: Target) -> dict[str, float]:
-    """Measure answers against the truth.
-
-    The truth is as ``encode_target`` gives it.
+    """Measure answers against the truth, which is as ``encode_target`` gives it.
 
     Returns:
         For classification ``accuracy``, ``balanced_accuracy`` and ``macro_f1``, and of a model
         with probabilities ``log_loss``, ``brier`` (halved for two classes) and, where every class
         has a row, ``roc_auc`` (one against the rest, every class weighing the same); for
         regression ``rmse``, ``mae`` and, of two rows or more, ``r2``.
-
-    Raises:
-        UserError: An answer is not finite.
     """
     from sklearn import metrics
 
-    found = answers.values
-    if target.task == "classification":
-        measured = {
-            "accuracy": metrics.accuracy_score(truth, found),
-            "balanced_accuracy": metrics.balanced_accuracy_score(truth, found),
-            "macro_f1": metrics.f1_score(truth, found, average="macro"),
-        }
-        if answers.probabilities is not None:
-            measured |= _measure_probabilities(truth, answers.probabilities, target.class_codes)
-    else:
+    found, codes = answers.values, target.class_codes
+    if target.task == "regression":
         if not np.isfinite(found).all():
             raise UserError(
                 f"The model answers {int((~np.isfinite(found)).sum())} of {len(found)} rows with "
@@ -71,6 +55,22 @@ def measure(answers: Predictions, truth: npt.NDArray[Any], target: Target) -> di
         }
         if len(truth) > 1:
             measured["r2"] = metrics.r2_score(truth, found)
+        return {name: float(value) for name, value in measured.items()}
+    measured = {
+        "accuracy": metrics.accuracy_score(truth, found),
+        "balanced_accuracy": metrics.balanced_accuracy_score(truth, found),
+        "macro_f1": metrics.f1_score(truth, found, average="macro"),
+    }
+    if answers.probabilities is not None:
+        # Those of a float32 graph add up to 1 only nearly.
+        shares = answers.probabilities / answers.probabilities.sum(axis=1, keepdims=True)
+        measured["log_loss"] = metrics.log_loss(truth, shares, labels=codes)
+        measured["brier"] = metrics.brier_score_loss(truth, shares, labels=codes)
+        if len(np.unique(truth)) == len(codes):
+            scores = shares[:, 1] if len(codes) == 2 else shares
+            measured["roc_auc"] = metrics.roc_auc_score(
+                truth, scores, multi_class="ovr", labels=codes
+            )
     return {name: float(value) for name, value in measured.items()}
 
 
@@ -89,25 +89,5 @@ def baseline(truth: npt.NDArray[Any], target: Target) -> Predictions:
 
 def metric_text(value: float) -> str:
     """A metric for people: four decimals, and six digits where these would say nothing."""
-    if value == 0 or _SMALLEST_WITH_DECIMALS <= abs(value) < _LARGEST_WITH_DECIMALS:
-        return f"{value:.4f}"
-    return f"{value:.6g}"
-
-
-def _measure_probabilities(
-    truth: npt.NDArray[Any], probabilities: npt.NDArray[np.float64], codes: tuple[int, ...]
-) -> dict[str, Any]:
-    from sklearn import metrics
-
-    # Probabilities of a float32 graph add up to 1 only nearly.
-    shares = probabilities / probabilities.sum(axis=1, keepdims=True)
-    measured = {
-        "log_loss": metrics.log_loss(truth, shares, labels=codes),
-        "brier": metrics.brier_score_loss(truth, shares, labels=codes),
-    }
-    if len(np.unique(truth)) < len(codes):
-        return measured
-    if len(codes) == 2:
-        return measured | {"roc_auc": metrics.roc_auc_score(truth, probabilities[:, 1])}
-    score = metrics.roc_auc_score(truth, shares, multi_class="ovr", labels=codes)
-    return measured | {"roc_auc": score}
+    has_usual_size = value == 0 or 0.001 <= abs(value) < 1e5
+    return f"{value:.4f}" if has_usual_size else f"{value:.6g}"

@@ -33,20 +33,10 @@ class Predictions(NamedTuple):
 
 
 class Predictor:
-    """An ONNX graph with one matrix of rows by encoded columns as its input.
-
-    Attributes:
-        contract: What its rows are.
-        dtype: The element type in which it computes.
-        has_probabilities: Whether it gives probabilities beside predictions.
-    """
+    """An ONNX graph with one matrix of rows by encoded columns as its input."""
 
     def __init__(self, model: bytes, contract: Contract) -> None:
-        """Load the graph for one thread, since requests are what runs in parallel.
-
-        Raises:
-            ReleaseError: onnxruntime refuses it, or its inputs or outputs do not fit the contract.
-        """
+        """Load the graph for one thread, since requests are what runs in parallel."""
         # Only now: every command of the project imports this module.
         import onnxruntime
 
@@ -86,12 +76,7 @@ class Predictor:
 
 
 def load(release: Release) -> Predictor:
-    """Load a release and let it answer its own example.
-
-    Raises:
-        ReleaseError: It cannot be loaded, does not fit its contract or answers otherwise than the
-            trained model did.
-    """
+    """Load a release and let it answer its own example."""
     manifest = release.manifest
     contract, example = manifest.contract, manifest.example
     predictor = Predictor(release.model, contract)

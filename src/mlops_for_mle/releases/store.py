@@ -5,9 +5,7 @@ written last, so a release that has one is complete, and it is never changed aft
 """
 
 from functools import cached_property
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import fsspec
 from pydantic import ValidationError
@@ -36,6 +34,8 @@ class ReleaseStore:
             file_system, root = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
             raise ReleaseError(f"MLOPS_RELEASE_STORE: {self.url!r}: {error}") from None
+        # What a folder needs, and a bucket does not know.
+        file_system.auto_mkdir = True
         return file_system, str(root).rstrip("/")
 
     def publish(self, release: Release) -> bool:
@@ -52,8 +52,9 @@ class ReleaseStore:
         try:
             stored = self.fetch(contract, name).manifest
         except ReleaseError:
-            self._write(contract, name, MODEL_FILE, release.model)
-            self._write(contract, name, MANIFEST_FILE, manifest.to_json())
+            file_system, root = self._opened
+            file_system.pipe_file(f"{root}/{contract}/{name}/{MODEL_FILE}", release.model)
+            file_system.pipe_file(f"{root}/{contract}/{name}/{MANIFEST_FILE}", manifest.to_json())
             return True
         if (stored.run_id, stored.model_sha256) != (manifest.run_id, manifest.model_sha256):
             raise ReleaseError(
@@ -66,7 +67,7 @@ class ReleaseStore:
         """Read the manifest of a release, without its model.
 
         Raises:
-            ReleaseError: The release is not there, or its manifest is none of this release.
+            ReleaseError: The release is not there, incomplete or altered.
             StoreError: The store does not answer.
         """
         try:
@@ -81,21 +82,12 @@ class ReleaseStore:
         return manifest
 
     def fetch(self, contract: str, name: str) -> Release:
-        """Read a release and check its digest.
-
-        Raises:
-            ReleaseError: It is not there, incomplete or altered.
-            StoreError: The store does not answer.
-        """
+        """Read a release and check its digest; raises as ``manifest`` does."""
         manifest = self.manifest(contract, name)
         return Release.checked(manifest, self._read(contract, name, MODEL_FILE))
 
     def names(self, contract: str) -> list[str]:
-        """The releases of a contract, in order; damaged ones too.
-
-        Raises:
-            StoreError: The store does not answer.
-        """
+        """The releases of a contract, in order; damaged ones too."""
         file_system, root = self._opened
         try:
             found = file_system.ls(f"{root}/{contract}", detail=False)
@@ -120,14 +112,3 @@ class ReleaseStore:
         except Exception as error:
             # Each kind of store has its own errors.
             raise StoreError(f"{self.url}/{contract}/{name} cannot be read: {error}") from error
-
-    def _write(self, contract: str, name: str, file: str, content: bytes) -> None:
-        file_system, root = self._opened
-        path = f"{root}/{contract}/{name}/{file}"
-        if "file" not in file_system.protocol:
-            file_system.pipe_file(path, content)
-            return
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(f"{path}.{uuid4().hex}")
-        partial.write_bytes(content)
-        partial.replace(path)

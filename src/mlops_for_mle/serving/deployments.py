@@ -6,7 +6,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar, get_args
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,8 +21,6 @@ from mlops_for_mle.serving.openapi import json_request, problems
 _SHOWN_RELEASES = 8
 
 Body = TypeVar("Body", bound=BaseModel)
-Before = Annotated[int | None, Query(ge=1, le=2**63 - 1, description="Only rows with a smaller id")]
-Limit = Annotated[int, Query(ge=1, le=200, description="How many rows")]
 
 
 class DeployedRelease(BaseModel):
@@ -67,7 +65,7 @@ class Rollback(BaseModel):
 
     release: str | None = Field(default=None, min_length=1, max_length=200)
     reason: str = Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")
-    current_deployment: int | None = Field(default=None, ge=1, le=2**63 - 1)
+    current_deployment: int | None = None
 
 
 def router(services: Services) -> APIRouter:
@@ -88,41 +86,40 @@ def router(services: Services) -> APIRouter:
             facts = facts_of(row.contract, row.release)
         except UserError as error:
             facts = {"problem": str(error)}
-        is_current = current is not None and current.release == row.release
-        named = {"release": row.release, "model_version": row.model_version}
-        return DeployedRelease(**named, is_current=is_current, **facts)
+        return DeployedRelease(
+            release=row.release,
+            model_version=row.model_version,
+            is_current=current is not None and current.release == row.release,
+            **facts,
+        )
 
-    @found.get(
-        "",
-        name="deployments",
-        summary="The audit trail of deployments",
-        responses=problems({"422": "A parameter is wrong", **AWAY}),
-    )
+    @found.get("", summary="The audit trail of deployments", responses=problems(AWAY))
     @database.endpoint
-    def history(limit: Limit = 50, before: Before = None) -> DeploymentList:
+    def history() -> DeploymentList:
         from mlops_for_mle.releases import deployments
 
         contract = followed_contract(services)
         with database.begin() as connection:
-            rows = deployments.history(connection, contract, get_args(Event), limit, before)
+            rows = deployments.history(connection, contract, get_args(Event), limit=50)
             current = deployments.current(connection, contract)
-        newest: dict[str, Deployment] = {}
+        releases: dict[str, Deployment] = {}
         for row in rows:
             if row.event != "load_failed":
-                newest.setdefault(row.release, row)
+                releases.setdefault(row.release, row)
+        shown = list(releases.values())[:_SHOWN_RELEASES]
         return DeploymentList(
             contract=contract,
             current=current and current.id,
             deployments=rows,
-            releases=[described(one, current) for one in list(newest.values())[:_SHOWN_RELEASES]],
+            releases=[described(one, current) for one in shown],
         )
 
     @found.post(
         "/rollback",
         summary="Serve an earlier release again",
-        description="Appends a row that names the release; every server follows it within its "
-        "poll time. The alias champion of the registry stays as it is, so the next deployment "
-        "brings the champion back: promote the version to make the step last.",
+        description="Every server follows within its poll time. The champion of the registry stays "
+        "as it is, so the next deployment brings it back: promote the version to make the step "
+        "last.",
         status_code=HTTPStatus.CREATED,
         openapi_extra=json_request(Rollback.model_json_schema()),
         responses=problems(CHANGING | {"409": "There is no such way back, or not any more"}),
@@ -133,18 +130,14 @@ def router(services: Services) -> APIRouter:
     ) -> Deployment:
         from mlops_for_mle.releases import deployments
 
-        key = request.scope["state"]["caller"].key
-        if key is None:
-            raise ProblemError(HTTPStatus.UNAUTHORIZED, "This needs a key with the scope admin")
-        contract = followed_contract(services)
         with database.begin() as connection:
             try:
                 return deployments.roll_back(
                     connection,
                     store,
-                    contract,
+                    followed_contract(services),
                     reason=wanted.reason,
-                    actor=f"API key {key.name}",
+                    actor=f"API key {request.scope['state']['caller'].key.name}",
                     release=wanted.release,
                     expected=wanted.current_deployment,
                 )

@@ -1,5 +1,6 @@
 """``POST /feedback``: the true label of a prediction, possibly days late, with its history."""
 
+import math
 import time
 from datetime import datetime
 from http import HTTPStatus
@@ -14,13 +15,7 @@ from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.database import CHANGING
 from mlops_for_mle.serving.deployments import body_of
 from mlops_for_mle.serving.errors import Faults, ProblemError, refused, shown
-from mlops_for_mle.serving.openapi import (
-    Schema,
-    component,
-    feature_schema,
-    json_request,
-    problems,
-)
+from mlops_for_mle.serving.openapi import Schema, component, feature_schema, json_request, problems
 from mlops_for_mle.serving.predict import served_by
 
 if TYPE_CHECKING:
@@ -36,26 +31,20 @@ _ALLOWED_ID = "the prediction_id of an answer, with -<row> where a request had s
 # The log of another server may be late, and its clock another.
 _MAY_WAIT_SECONDS = 3600
 
-_DESCRIPTION = """The label is a class value or the name of a class; for a regression a number.
-
-The same label again changes nothing. Another label for the same prediction is refused, unless
-`correction` is true: then it replaces the first one, which is kept as history.
-
-A prediction may be so new that it has not reached the log; its label is accepted (202) and joined
-as soon as it has. An id that the log should have by now is refused.
+_DESCRIPTION = """The label is a class value or the name of a class; for a regression a number. The
+same label again changes nothing. Another one is refused unless `correction` is true; the first one
+is then kept as history. The label of a prediction that has not reached the log yet is kept (202).
 """
 _FIND = """
 SELECT prediction_id, contract FROM predictions WHERE prediction_id IN (:id, :request, :first)
 """
-_CURRENT = """
-SELECT * FROM feedback WHERE prediction_id = :id AND superseded_at IS NULL FOR UPDATE
-"""
+_CURRENT = "SELECT * FROM feedback WHERE prediction_id = :id AND superseded_at IS NULL"
 _SUPERSEDE = """
 UPDATE feedback SET superseded_at = now() WHERE prediction_id = :id AND superseded_at IS NULL
 """
 _INSERT = """
 INSERT INTO feedback (prediction_id, revision, contract, target, label)
-VALUES (:id, :revision, :contract, :target, :label) ON CONFLICT DO NOTHING RETURNING *
+VALUES (:id, :revision, :contract, :target, :label) RETURNING *
 """
 
 
@@ -112,10 +101,9 @@ def router(services: Services) -> APIRouter:
         target = contract.target
         label = read_label(target, told.label, "label", faults)
         faults.raise_if_any()
-        code = float(target.codes.get(label, label))
         with database.begin() as connection:
-            is_joined = _find(connection, contract, told.prediction_id, services.log)
-            row, is_new = _keep(connection, contract, told, code)
+            is_joined = _is_logged(connection, contract, told.prediction_id, services.log)
+            row, is_new = _keep(connection, contract, told, float(target.codes.get(label, label)))
         if not is_new:
             response.status_code = HTTPStatus.OK
         elif not is_joined:
@@ -148,47 +136,38 @@ def read_label(target: Target, given: Any, path: str, faults: Faults) -> Any:
         value = next((one.value for one in target.classes if one.label == given), given)
     message = fault(value, target.feature)
     if message is not None:
-        allowed = describe(target.feature)
-        if target.classes:
-            pairs = ((one.value, one.label) for one in target.classes)
-            allowed = ", ".join(" or ".join(dict.fromkeys(map(shown, one))) for one in pairs)
-            message = message if value is None else "is no class"
-        faults.add(path, message, allowed, given)
+        names = dict.fromkeys([*target.class_values, *target.labels.values()])
+        faults.add(path, message, ", ".join(map(shown, names)) or describe(target.feature), given)
     return value
 
 
-def _find(
+def _is_logged(
     connection: "Connection", contract: Contract, prediction_id: str, log: "PredictionLog"
 ) -> bool:
-    """Whether the prediction is in the log."""
+    """Whether the prediction is in the log; if not, it may still be on its way there.
+
+    Raises:
+        ProblemError: 422, it never was, or was made under another contract.
+    """
     from sqlalchemy import text
 
-    # Asked first: meanwhile it may be shipped.
-    may_wait = _may_wait(prediction_id, log)
+    # The time of the prediction begins its id. The spool is looked at before the table, since
+    # meanwhile it may be shipped.
+    made_at = int(prediction_id.replace("-", "")[:12], 16) / 1000
+    oldest = min(time.time(), log.oldest_at() or math.inf)
+    may_wait = oldest - _MAY_WAIT_SECONDS < made_at < time.time() + _MAY_WAIT_SECONDS
     request = prediction_id[:_LENGTH_OF_REQUEST]
     given = {"id": prediction_id, "request": request, "first": f"{request}-0"}
     found = {row.prediction_id: row.contract for row in connection.execute(text(_FIND), given)}
-    made_under = found.get(prediction_id)
-    if made_under == contract.name:
-        return True
-    if made_under is not None:
+    made_under = found.get(prediction_id, contract.name)
+    if made_under != contract.name:
         message = f"was answered under contract {made_under}"
         allowed = f"a prediction under contract {contract.name}"
+        raise refused("prediction_id", message, allowed, prediction_id)
     # The rows of a request reach the log together.
-    elif found or not may_wait:
-        message, allowed = "is not in the prediction log", _ALLOWED_ID
-    else:
-        return False
-    raise refused("prediction_id", message, allowed, prediction_id)
-
-
-def _may_wait(prediction_id: str, log: "PredictionLog") -> bool:
-    """Whether the prediction may wait to be shipped, which its id's time and the spool tell."""
-    made_at = int(prediction_id.replace("-", "")[:12], 16) / 1000
-    if abs(time.time() - made_at) <= _MAY_WAIT_SECONDS:
-        return True
-    oldest = log.oldest_at()
-    return oldest is not None and oldest - _MAY_WAIT_SECONDS < made_at < time.time()
+    if prediction_id not in found and (found or not may_wait):
+        raise refused("prediction_id", "is not in the prediction log", _ALLOWED_ID, prediction_id)
+    return prediction_id in found
 
 
 def _keep(
@@ -197,23 +176,21 @@ def _keep(
     """Keep a label; gives the current one, and whether that is new."""
     from sqlalchemy import text
 
+    from mlops_for_mle.database.engine import lock
+
     label = contract.target.labels.get(int(code)) if contract.target.classes else None
     given = {"id": told.prediction_id, "contract": contract.name, "target": code, "label": label}
-    while True:
-        current = connection.execute(text(_CURRENT), given).one_or_none()
-        if current is not None:
-            if current.target == code:
-                return current, False
-            if not told.correction:
-                has = current.label if current.label is not None else f"{current.target:g}"
-                raise ProblemError(
-                    HTTPStatus.CONFLICT,
-                    f"Prediction {told.prediction_id} has the label {has} since "
-                    f'{current.created_at.isoformat()}; to replace it, send "correction": true',
-                )
-            connection.execute(text(_SUPERSEDE), given)
-        given["revision"] = 1 if current is None else current.revision + 1
-        written = connection.execute(text(_INSERT), given).one_or_none()
-        # None where another request was quicker; its label is the current one now.
-        if written is not None:
-            return written, True
+    lock(connection, f"feedback {told.prediction_id}")
+    current = connection.execute(text(_CURRENT), given).one_or_none()
+    if current is not None and current.target == code:
+        return current, False
+    if current is not None:
+        if not told.correction:
+            raise ProblemError(
+                HTTPStatus.CONFLICT,
+                f"Prediction {told.prediction_id} has the label {current.label or current.target} "
+                f'since {current.created_at.isoformat()}; to replace it, send "correction": true',
+            )
+        connection.execute(text(_SUPERSEDE), given)
+    given["revision"] = 1 if current is None else current.revision + 1
+    return connection.execute(text(_INSERT), given).one(), True

@@ -7,7 +7,7 @@ names and never by their positions.
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -25,7 +25,6 @@ from mlops_for_mle.serving.documents import (
     Text,
     encode,
     fields,
-    first_of,
     kind_of,
     pieces,
     plain,
@@ -34,15 +33,7 @@ from mlops_for_mle.serving.documents import (
 )
 from mlops_for_mle.serving.errors import refused
 from mlops_for_mle.serving.health import require_ready
-from mlops_for_mle.serving.openapi import (
-    Schema,
-    example_row,
-    json_answer,
-    json_request,
-    object_of,
-    prediction_schemas,
-    problems,
-)
+from mlops_for_mle.serving.openapi import json_request, problems
 from mlops_for_mle.serving.predict import (
     FAILURES,
     Answered,
@@ -51,7 +42,6 @@ from mlops_for_mle.serving.predict import (
     add_hot_route,
     served_by,
 )
-from mlops_for_mle.serving.releases import Served
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
@@ -66,12 +56,11 @@ class _Body(msgspec.Struct):
     instances: _Part = msgspec.UNSET
     inputs: _Part = msgspec.UNSET
     params: _Part = msgspec.UNSET
-    signature_name: _Part = msgspec.UNSET
 
 
 class _Split(msgspec.Struct, forbid_unknown_fields=True):
+    columns: msgspec.Raw
     data: msgspec.Raw
-    columns: _Part = msgspec.UNSET
     index: _Part = msgspec.UNSET
 
 
@@ -81,17 +70,17 @@ _BODY, _SPLIT = msgspec.json.Decoder(_Body), msgspec.json.Decoder(_Split)
 def router(services: Services) -> APIRouter:
     """The routes."""
     found = APIRouter(tags=["mlflow"])
+    wrong = {"400": "The body is in no form of the protocol or does not fit the contract"}
+    body = json_request({"type": "object"})
+    body["requestBody"]["content"]["text/csv"] = {"schema": {"type": "string"}}
     add_hot_route(
         found,
         services,
         INVOCATIONS,
         summary="Predict rows by MLflow's scoring protocol",
         operation_id="invocations",
-        responses=problems(
-            FAILURES
-            | {"400": "The body is in no form of the protocol or does not fit the contract"},
-            "MlflowError",
-        ),
+        openapi_extra=body,
+        responses=problems(FAILURES | wrong, "MlflowError"),
     )
 
     async def ping(request: Request) -> str:
@@ -124,9 +113,8 @@ def _read(services: Services, request: PlainRequest) -> Question:
 
 def _write(answered: Answered) -> Answer:
     served = answered.question.served
-    values = msgspec.Raw(answered.texts[0])
     target = served.contract.target
-    written: Any = values
+    written: Any = msgspec.Raw(answered.texts[0])
     if target.has_text_classes:
         written = [target.values[code] for code in answered.predictions.values.tolist()]
     headers = (
@@ -159,55 +147,39 @@ def _read_json(codec: Codec, text: bytes) -> Rows:
     (name,) = given
     raw = memoryview(getattr(body, name))
     if name == "dataframe_split":
-        return _read_split(codec, raw, name)
-    if name == "dataframe_records" and kind_of(raw) != b"[":
+        return _read_split(codec, raw)
+    if kind_of(raw) == b"[":
+        return codec.read_list(raw, name, lenient=True)
+    if name == "dataframe_records" or kind_of(raw) != b"{":
         raise refused(name, "is no list", "a list of objects, one a row")
-    return _read_rows_or_columns(codec, raw, name)
-
-
-def _read_rows_or_columns(codec: Codec, text: Text, where: str) -> Rows:
-    if kind_of(text) == b"[":
-        return codec.read_list(text, where, lenient=True)
-    if kind_of(text) != b"{":
-        raise refused(where, "is neither a list nor an object", "rows or columns with names")
-    given = fields(text, where)
-    if any(kind_of(given[name]) == b"[" for name in codec.names if name in given):
-        return codec.read_columns(given, where)
+    columns = fields(raw, name)
+    if any(kind_of(columns[one]) == b"[" for one in codec.names if one in columns):
+        return codec.read_columns(columns, name)
     # One row, as TensorFlow Serving has it.
-    return codec.read_list(b"[%b]" % bytes(text), where, lenient=True)
+    return codec.read_list(b"[%b]" % bytes(raw), name, lenient=True)
 
 
-def _read_split(codec: Codec, text: Text, where: str) -> Rows:
-    split = typed(text, _SPLIT, where)
-    data, path = memoryview(split.data), f"{where}.data"
-    if kind_of(data) == b"{" or first_of(data) == b"{":
-        return _read_rows_or_columns(codec, data, path)
-    header = None if split.columns is msgspec.UNSET else plain(memoryview(split.columns))
-    if not isinstance(header, list) or not all(isinstance(one, str) for one in header):
-        raise refused(f"{where}.columns", "is no list of names", ", ".join(codec.names))
-    if kind_of(data) != b"[":
-        raise refused(path, "is no list", "a list of rows")
-    return _read_table(codec, header, map(plain, pieces(data, LISTS)), path)
+def _read_split(codec: Codec, text: Text) -> Rows:
+    split = typed(text, _SPLIT, "dataframe_split")
+    data, header = memoryview(split.data), plain(memoryview(split.columns))
+    if not isinstance(header, list) or kind_of(data) != b"[":
+        allowed = "columns as a list of names, data as a list of rows"
+        raise refused("dataframe_split", "does not hold lists", allowed)
+    return _read_table(codec, header, map(plain, pieces(data, LISTS)), "dataframe_split.data")
 
 
 def _read_csv(codec: Codec, body: bytes) -> Rows:
     text = io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")
     lines = (one for one in csv.reader(text, strict=True) if one)
     try:
-        header = next(lines, None)
-        if header is None:
-            raise refused("", "the body is empty", "CSV with a header")
-        return _read_table(codec, header, _some_lines(lines), "rows")
+        header = next(lines, [])
+        parts = iter(lambda: list(islice(lines, _LINES_A_PIECE)), [])
+        return _read_table(codec, header, parts, "rows")
     except (csv.Error, UnicodeDecodeError) as error:
         raise refused("", f"is no CSV: {error}", "CSV in UTF-8") from None
 
 
-def _some_lines(lines: Iterator[list[str]]) -> Iterator[list[Any]]:
-    while piece := list(islice(lines, _LINES_A_PIECE)):
-        yield piece
-
-
-def _read_table(codec: Codec, header: list[str], parts: Iterable[list[Any]], where: str) -> Rows:
+def _read_table(codec: Codec, header: list[Any], parts: Iterable[list[Any]], where: str) -> Rows:
     """Rows of values in the order of a header."""
     reading, start = Reading(codec, where, lenient=True), 0
     for name, feature in codec.features.items():
@@ -216,30 +188,14 @@ def _read_table(codec: Codec, header: list[str], parts: Iterable[list[Any]], whe
         elif name not in header and not feature.is_optional:
             reading.faults.add(f"{where}.{name}", "is missing", "a column of this name")
     reading.faults.raise_if_any()
+    places = {name: header.index(name) for name in codec.names if name in header}
     for rows in parts:
         for at, row in enumerate(rows, start):
             if not isinstance(row, list) or len(row) != len(header):
                 allowed = f"a list of {len(header)} values"
                 reading.faults.add(f"{where}[{at}]", "is no row", allowed, row)
         reading.faults.raise_if_any()
-        columns = dict(zip(header, zip(*rows, strict=True), strict=False))
+        columns = {name: [row[place] for row in rows] for name, place in places.items()}
         reading.add_table(columns, range(start, start + len(rows)))
         start += len(rows)
     return reading.done(Form.COLUMNS)
-
-
-def operations(served: Served) -> dict[str, Schema]:
-    """What the document says of the route, for a release; MLflow itself says more."""
-    given = example_row(served.contract)
-    split = {"columns": list(given), "data": [list(given.values())]}
-    forms = [{"type": "object", "properties": {one: {}}, "required": [one]} for one in FORMS]
-    request = json_request({"oneOf": forms}, dataframe_split={"dataframe_split": split})
-    request["requestBody"]["content"]["text/csv"] = {"schema": {"type": "string"}}
-    value = next(iter(prediction_schemas(served).values()))
-    answer = json_answer(
-        "One prediction a row",
-        object_of({"predictions": {"type": "array", "items": value}}),
-        X_Prediction_ID="The id of the rows; row i of several is <id>-<i>",
-        X_Model_Version="The version that answered",
-    )
-    return {INVOCATIONS.path: {"request": request, "answer": answer}}

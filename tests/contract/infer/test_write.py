@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from mlops_for_mle.contract.infer.propose import Wishes, propose
+from mlops_for_mle.contract.infer.propose import propose
 from mlops_for_mle.contract.infer.write import FILES, comment, write, yaml_key, yaml_value
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
 from mlops_for_mle.pipelines.registry.options import GateOptions
@@ -23,12 +23,10 @@ RANDOM = np.random.default_rng(3)
 LONG = "the distance in metres that was covered between the two stations"
 
 
-def written(
-    folder: Path, name: str = "rides", wishes: Wishes | None = None, **columns: Any
-) -> dict[str, Any]:
+def written(folder: Path, name: str = "rides", **columns: Any) -> dict[str, Any]:
     """The blocks of the files."""
     rows = pd.DataFrame({LONG: RANDOM.random(ROWS), **columns})
-    proposal = propose(rows, name, "y", "rides.csv", wishes)
+    proposal = propose(rows, name, "y", "rides.csv")
     write(folder / "new", proposal, {"source": "csv", "csv_path": "a: b.csv"})
     assert sorted(one.name for one in (folder / "new").iterdir()) == sorted(FILES)
     texts = [one.read_text("utf-8") for one in (folder / "new").iterdir()]
@@ -45,14 +43,6 @@ def test_every_block_is_one_that_the_project_takes(tmp_path: Path) -> None:
     assert options.rename == {LONG: renamed}
     assert (blocks["experiment"], blocks["data_folder"]) == ("rides", "data/new")
     assert blocks["csv_path"] == "a: b.csv"
-
-
-@pytest.mark.parametrize("name", ["off", "y", "null"])
-def test_a_name_that_yaml_takes_for_something_else_stays_a_name(name: str, tmp_path: Path) -> None:
-    blocks = written(tmp_path, name, y=np.tile(["a", "b"], ROWS // 2))
-
-    assert blocks["contract"]["name"] == name
-    assert blocks["experiment"] == name
 
 
 @pytest.mark.parametrize(
@@ -77,7 +67,7 @@ def test_metric_and_estimator_suit_the_target(
     assert f"# One of {', '.join(names_for(task))};" in text
 
 
-@pytest.mark.parametrize(("rare", "parameters"), [(2, {"class_weight": "balanced"}), (20, {})])
+@pytest.mark.parametrize(("rare", "parameters"), [(5, {"class_weight": "balanced"}), (20, {})])
 def test_rare_classes_are_given_weight(
     rare: int, parameters: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -86,24 +76,6 @@ def test_rare_classes_are_given_weight(
 
     assert TrainingOptions.model_validate(blocks["training"]).estimator.parameters == parameters
     assert blocks["gates"]["metric"] == "balanced_accuracy"
-
-
-def test_the_tolerance_of_an_error_is_in_the_targets_unit(tmp_path: Path) -> None:
-    target = RANDOM.normal(0, 1_000, ROWS)
-
-    tolerance = written(tmp_path, y=target)["gates"]["tolerance"]
-    assert tolerance == pytest.approx(0.02 * target.std(), rel=0.02)
-
-
-def test_what_was_wished_for_or_is_in_the_data_is_allowed_in_training(tmp_path: Path) -> None:
-    plan = np.resize(["a", "b", "c"], ROWS)
-    score = np.where(plan == "a", 1.0, 5.0) + RANDOM.random(ROWS)
-
-    told = written(tmp_path, wishes=Wishes(include=["score"]), score=score, y=plan == "a")
-
-    limits = DataCheckOptions.model_validate(told["data_checks"])
-    assert limits.allowed_predictors == ("score",)
-    assert limits.maximum_label_noise == 0.1
 
 
 def test_labels_that_contradict_one_another_do_not_stop_training(tmp_path: Path) -> None:
@@ -123,7 +95,7 @@ def test_labels_that_contradict_one_another_do_not_stop_training(tmp_path: Path)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30).filter(lambda x: x != "???")
 KEYS = TEXTS.filter(bool)
 TREACHEROUS = (
-    *("no", "Yes", "null", "~", "nan", ".inf", "1e5", "0x10", "00123", "1:30", "2024-01-02"),
+    *("off", "no", "Yes", "null", "~", "nan", ".inf", "1e5", "0x10", "00123", "1:30", "2024-01-02"),
     *("=", "<<", "${x}", "\\${x}", "\\\\${a.b}", "a: b", "# no", "- x", "'", '"', "@x", "😀"),
     "서울 강남",
 )

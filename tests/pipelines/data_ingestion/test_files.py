@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -72,25 +71,19 @@ def test_the_usual_forms_of_csv_are_read_alike(tmp_path: Path, content: bytes) -
         (b"\n\n", "No columns to parse from file"),
         (b"a,b\n1,2\n1,2,3\n", "Expected 2 fields in line 3, saw 3"),
         (b'a,b\n1,"2\n', "EOF inside string"),
-        (b"a,b\n1,\xff\n", "is no UTF-8 text"),
         (b"a,b\n1,2,3\n4,5,6\n", "Expected 2 fields in line 2, saw 3"),
         (
             "a,길이\n1,둘\n".encode("cp949"),
-            "set csv_encoding in globals.yml or by --params, to cp949, since it looks like Korean",
+            "set csv_encoding, such as cp949, of Korean Windows",
         ),
-        ("a,größe\n1,2\n".encode("cp1252"), "such as cp1252"),
+        ("a,größe\n1,2\n".encode("cp1252"), "set csv_encoding, such as cp1252, of Windows"),
         ("a,b\n1,2\n".encode("utf-16-le"), "or else csv_encoding: utf-16-le"),
-        ("a,b\n1,2\n".encode("utf-16") + b"1", "is no UTF-16 text"),
         (b"\x7fELF\x02\x01\x01\x00\x00", "holds NUL bytes, so it is no text"),
         (b"PK\x03\x04\x14\x00", "is an Excel workbook or another ZIP archive"),
-        (b"a;b\n1,5;2\n", "no comma stands in its header, which looks separated by semicolon"),
-        (b"a\tb\n1\t2\n", "set csv_separator: tab"),
-        (b'"a, of x";b\n1;2\n', "set csv_separator: semicolon"),
     ],
     ids=[
-        *("empty", "blank lines", "ragged", "open quote", "stray byte", "more fields than names"),
-        *("cp949", "cp1252", "utf-16 without its mark", "half a character of utf-16", "binary"),
-        *("workbook", "semicolon", "tab", "comma in quotes"),
+        *("empty", "blank lines", "ragged", "open quote", "more fields than names"),
+        *("cp949", "cp1252", "utf-16 without its mark", "binary", "workbook"),
     ],
 )
 def test_what_is_no_csv_of_this_form_is_told_what_it_looks_like(
@@ -155,26 +148,11 @@ def test_decimal_commas_are_told_and_read_where_they_are_meant(
     assert set(rows["b"]) == {"text, more"}
 
 
-def test_western_text_is_not_taken_for_korean() -> None:
-    content = "größe,straße,Ärger\n1,2,3\n".encode("cp1252")
-
-    assert guess_csv_form(content).encoding == "utf-8"
-    assert guess_csv_form(content, "cp1252").encoding == "cp1252"
-    assert list(read_csv(content, CsvForm(encoding="cp1252")).columns) == [
-        *("größe", "straße", "Ärger")
-    ]
-
-
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
 def test_a_mark_at_the_start_counts_more_than_what_was_said(encoding: str) -> None:
     rows = read_csv("größe,b\n1,2\n".encode(encoding), CsvForm(encoding="cp1252"))
 
     assert list(rows.columns) == ["größe", "b"]
-
-
-def test_an_encoding_that_there_is_not_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="unknown encoding: klingon"):
-        load(tmp_path, b"a\n1\n", encoding="klingon")
 
 
 def test_columns_and_fields_are_what_the_lines_say(tmp_path: Path) -> None:
@@ -182,17 +160,6 @@ def test_columns_and_fields_are_what_the_lines_say(tmp_path: Path) -> None:
     assert load(tmp_path, b"a,b\n1\n2,\n")["b"].tolist() == ["", ""]
     empty = load(tmp_path, b"a,b\n")
     assert (list(empty.columns), len(empty)) == (["a", "b"], 0)
-
-
-def test_a_packed_file_is_unpacked_and_a_damaged_one_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "rows.csv.gz"
-    packed = gzip.compress(b"a,b\n1,2\n")
-    path.write_bytes(packed)
-    assert csv(path).load().to_dict("list") == {"a": ["1"], "b": ["2"]}
-
-    for damaged in (packed[:-6], b"a,b\n1,2\n", packed[:14] + b"\xff\xff" + packed[16:]):
-        path.write_bytes(damaged)
-        assert refusal(csv(path)).startswith(f"{path}: ")
 
 
 def test_a_file_is_identified_by_its_bytes_packed_or_not_with_a_mark_or_without(
@@ -234,43 +201,15 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path, kind: Any) -> Non
         assert "Parquet" in refusal(FileSourceDataset(kind, str(tmp_path / "rows")))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "rows.csv"
-    path.touch(mode=0o000)
-
-    assert "Permission denied" in refusal(csv(path))
-
-
-def test_a_url_is_read_too(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text("a\n1\n")
-
-    assert csv((tmp_path / "rows.csv").as_uri()).load().to_dict("list") == {"a": ["1"]}
-
-
 def test_a_table_of_scikit_learn_comes_with_its_target_and_is_kept(tmp_path: Path) -> None:
     kept = SklearnTableDataset("load_iris", str(tmp_path / "cache"))
 
     first, second = kept.load(), kept.load()
+    samples = [SklearnTableDataset("load_iris", str(tmp_path / "cache"), 9, 1) for _ in range(2)]
 
     pd.testing.assert_frame_equal(first, load_iris(as_frame=True).frame)
     pd.testing.assert_frame_equal(second, first)
+    pd.testing.assert_frame_equal(*(one.load() for one in samples))
     (path,) = (tmp_path / "cache").iterdir()
     pd.DataFrame({"target": [1]}).to_parquet(path)
     assert len(kept.load()) == 1
-
-
-def test_a_sample_is_fixed_by_its_seed_and_has_as_many_rows_as_wanted(tmp_path: Path) -> None:
-    first, second, other = (
-        SklearnTableDataset("load_iris", str(tmp_path), 200, seed).load() for seed in (1, 1, 2)
-    )
-
-    pd.testing.assert_frame_equal(first, second)
-    assert not first.equals(other)
-    assert first.index.tolist() == list(range(200))
-
-
-def test_a_table_that_scikit_learn_does_not_have_is_named(tmp_path: Path) -> None:
-    told = refusal(SklearnTableDataset("load_irises", str(tmp_path)))
-
-    assert told == "dataset: sklearn.datasets has no function 'load_irises'"

@@ -42,16 +42,6 @@ def test_it_stops_after_the_batches_that_were_asked_for(
     assert len(lengths(database_url)) == 200
 
 
-def test_a_seed_draws_the_same_rows_again_and_writes_them_again(
-    database_url: str, contract: Contract
-) -> None:
-    for _ in range(2):
-        stream(contract, size=10, batches=3, seed=7)
-    found = lengths(database_url)
-    assert found[:30].tolist() == found[30:].tolist()
-    assert found[:10].tolist() != found[10:20].tolist()
-
-
 def test_it_waits_until_the_next_batch_is_due(contract: Contract) -> None:
     asked: list[float] = []
 

@@ -15,7 +15,7 @@ from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.data_ingestion.datasets import write_batch
 from tests.integration.observations import GOOD_ROW, batch_of, observations
 from tests.integration.servers import connection_to, eventually, query, waiting_for_a_lock
-from tests.pipelines.data_ingestion.tables import end_who_waits_for_a_lock, window_of
+from tests.pipelines.data_ingestion.tables import end_who_waits_for_a_lock
 
 pytestmark = pytest.mark.integration
 
@@ -81,19 +81,6 @@ def test_rows_that_were_accepted_stay_when_the_contract_refuses_them_now(
     assert query(database_url, ALL) == [(5.0, 0), (31.0, 0)]
     assert query(database_url, LEDGER) == [(2, 0)]
     assert query(database_url, REJECTS) == []
-
-
-def test_a_row_that_somebody_deleted_after_it_was_accepted_does_not_come_back(
-    database_url: str, contract: Contract
-) -> None:
-    rows = lengths(contract, 5.0, 31.0)
-    engine = engine_for(database_url)
-    write_batch(engine, contract, batch_of(contract, rows))
-    query(database_url, "DELETE FROM iris_data")
-    wider = corrected(contract, maximum=50)
-
-    assert write_batch(engine, wider, batch_of(wider, rows)).written == 1
-    assert query(database_url, ALL) == [(31.0, 0)]
 
 
 def test_a_batch_that_was_held_back_is_let_in_and_its_bad_rows_say_why_they_are_not(
@@ -163,23 +150,6 @@ def test_a_replay_that_is_cut_in_the_middle_changes_nothing_and_can_be_repeated(
 
     assert write_batch(engine, wider, batch).written == 1
     assert query(database_url, ALL) == [(5.0, 0), (31.0, 0)]
-
-
-def test_an_earlier_watermark_means_the_same_rows_after_rows_were_let_in(
-    database_url: str, contract: Contract
-) -> None:
-    rows = lengths(contract, 31.0, 5.0, 32.0)
-    engine = engine_for(database_url)
-    write_batch(engine, contract, batch_of(contract, rows))
-    write_batch(engine, contract, batch_of(contract, lengths(contract, 7.0)))
-    wider = corrected(contract, maximum=50)
-    write_batch(engine, wider, batch_of(wider, rows))
-
-    window = window_of(database_url, wider, watermark=2)
-    assert window.load().rows["sepal_length"].tolist() == [5.0, 7.0]
-    assert query(
-        database_url, "SELECT first_id, last_id FROM ingestion_batches ORDER BY id LIMIT 1"
-    ) == [(1, 4)]
 
 
 def test_a_batch_that_is_read_as_other_rows_than_before_is_refused(

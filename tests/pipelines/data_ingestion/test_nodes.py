@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -66,21 +65,13 @@ def test_any_text_is_accepted_by_the_contract_or_rejected_with_a_reason(rows: li
 
     assert len(batch.accepted) + len(batch.rejected) == len(rows)
     assert batch.rejected["reason"].str.len().gt(0).all()
-    assert check_columns(batch.accepted, SMALL_CONTRACT.columns)[1] == {}
-    assert batch.accepted["timestamp"].dropna().dt.year.between(1, 9999).all()
-
-
-@few
-@given(ANY_ROWS)
-def test_a_rejected_row_is_kept_as_it_was_read_under_its_number(rows: list[Any]) -> None:
-    rejected = validated(table(rows)).rejected
-
-    assert rejected["row_number"].is_monotonic_increasing
-    for row in rejected.itertuples():
+    for row in batch.rejected.itertuples():
         read = dict(zip(COLUMNS, rows[row.row_number - 1], strict=True))
         assert json.loads(row.row_data) == {
             name: value.replace("\x00", "\ufffd") for name, value in read.items()
         }
+    assert check_columns(batch.accepted, SMALL_CONTRACT.columns)[1] == {}
+    assert batch.accepted["timestamp"].dropna().dt.year.between(1, 9999).all()
 
 
 @few
@@ -107,7 +98,6 @@ def test_a_good_row_gets_the_types_of_the_contract_and_its_time_in_utc() -> None
     ("column", "value", "reason"),
     [
         ("width", "wide", "width: is no number, found 'wide'; allowed is a number from 0 to 10"),
-        ("width", "1,5", "width: is no number, found '1,5'"),
         ("width", "NaN", "width: is no number, found 'NaN'"),
         ("width", "  ", "width: is missing; allowed is a number from 0 to 10"),
         ("width", None, "width: is missing"),
@@ -115,10 +105,8 @@ def test_a_good_row_gets_the_types_of_the_contract_and_its_time_in_utc() -> None
         ("width", "-0.5", "width: is too small, found '-0.5'"),
         ("count", "2.5", "count: is no whole number, found '2.5'"),
         ("count", "9007199254740993", "count: is too large to be kept exactly"),
-        ("count", "1e400", "count: is not finite, found '1e400'"),
         ("kind", "2", "kind: is no known category, found '2'; allowed is one of 0, 1"),
         ("kind", "0.5", "kind: is no whole number, found '0.5'"),
-        ("timestamp", "yesterday", "timestamp: is no time"),
         ("timestamp", "now", "timestamp: is no time"),
         ("timestamp", "2023-02-29", "timestamp: is no time"),
         ("timestamp", "9999-12-31T23:00-10:00", "timestamp: is no time"),
@@ -130,12 +118,6 @@ def test_a_bad_value_is_rejected_with_its_column_reason_and_value(
     (found,) = validated(one_row(**{column: value})).rejected["reason"]
 
     assert found.startswith(reason)
-
-
-def test_all_reasons_of_a_row_are_told() -> None:
-    (found,) = validated(one_row(width="99", kind="x", count="")).rejected["reason"]
-
-    assert [one.partition(":")[0] for one in found.split(". ")] == ["width", "count", "kind"]
 
 
 @pytest.mark.parametrize(("bad_count", "accepted"), [(2, 2), (3, 0)])
@@ -151,26 +133,6 @@ def test_too_many_bad_rows_hold_the_whole_batch_back(bad_count: int, accepted: i
         assert batch.remark.startswith(f"{share}, such as row 1: width: is too large, found '99'")
 
 
-@pytest.mark.parametrize(
-    ("value", "kept"),
-    [
-        (np.float64(np.inf), "inf"),
-        (np.nan, None),
-        (pd.NaT, None),
-        (99.5, 99.5),
-        (True, True),
-        (pd.Timestamp("2024-01-01"), "2024-01-01 00:00:00"),
-        ("nul \x00 and \\u0000", "nul \ufffd and \\u0000"),
-    ],
-)
-def test_a_rejected_value_is_kept_as_json_of_postgres(value: Any, kept: Any) -> None:
-    rows = one_row(width=value, kind="7")
-
-    (found,) = validated(rows).rejected["row_data"]
-
-    assert json.loads(found)["width"] == kept
-
-
 def test_columns_get_the_contracts_names_and_order_and_others_are_left_out() -> None:
     rows = pd.DataFrame({"note": ["x"], "kind": ["1"], "Width (m)": ["2"], "count": ["3"]})
     rename = {"Width (m)": "width", "absent": "also absent"}
@@ -179,10 +141,6 @@ def test_columns_get_the_contracts_names_and_order_and_others_are_left_out() -> 
 
     assert found.to_dict("records") == [{"width": "2", "count": "3", "kind": "1"}]
     assert list(found.columns) == ["width", "count", "kind"]
-
-
-def test_a_time_is_taken_along_when_the_source_has_one() -> None:
-    assert list(to_contract(one_row(), SMALL_CONTRACT, OPTIONS)[0].columns) == COLUMNS
 
 
 def test_rows_are_the_same_batch_whatever_the_contract_asks_of_them() -> None:
@@ -200,16 +158,6 @@ def test_rows_are_the_same_batch_whatever_the_contract_asks_of_them() -> None:
     )
 
     assert [one == first for one in others] == [True, True, False]
-
-
-def test_a_file_is_the_same_batch_however_it_is_read() -> None:
-    identities = set()
-    for width in ("1,5", "1.5"):
-        rows = one_row(width=width)
-        rows.attrs["sha256"] = "the file's"
-        identities.add(to_contract(rows, SMALL_CONTRACT, OPTIONS)[1])
-
-    assert identities == {"the file's"}
 
 
 @pytest.mark.parametrize(
@@ -231,14 +179,3 @@ def test_a_file_is_the_same_batch_however_it_is_read() -> None:
 def test_a_table_that_cannot_be_the_contracts_is_refused(rows: pd.DataFrame, message: str) -> None:
     with pytest.raises(SourceError, match=f"Source test: {message}"):
         to_contract(rows, SMALL_CONTRACT, OPTIONS)
-
-
-def test_a_column_may_be_called_like_an_argument_of_pandas() -> None:
-    target = {"column": "y", "task": "regression", "response_name": "found"}
-    raw = SMALL_CONTRACT.model_dump() | {"features": {"self": {}}, "target": target}
-
-    accepted = batch_of(
-        Contract.model_validate(raw), pd.DataFrame({"self": [1], "y": [2]})
-    ).accepted
-
-    assert accepted.dtypes.astype(str).to_dict() == {"self": "float64", "y": "float64"}

@@ -47,27 +47,6 @@ def test_sigint_stops_it_and_every_row_that_it_counts_is_there(project: Project)
         assert query(url, LEDGER) == [(count, count, count // 3, count // 3, 1, True)]
 
 
-def test_it_outlives_a_stop_of_its_server_and_loses_and_doubles_nothing(
-    project: Project,
-) -> None:
-    ((before, *_),) = project.query(LEDGER)
-    process = project.start("stream", "--rows", "2", "--every", "20ms")
-    assert process.stdout is not None
-    process.stdout.readline()
-    assert eventually(lambda: rows_at(project.url_without_lease()) > before, seconds=30)
-    assert "was stopped" in project.succeed("db", "stop").output
-    assert eventually(project.is_running, seconds=30)
-    seen = rows_at(project.url_without_lease())
-    assert eventually(lambda: rows_at(project.url_without_lease()) > seen, seconds=30)
-    count = written(stop(process, signal.SIGTERM))
-    assert project.leaves_nothing_running(), project.processes()
-
-    ((rows, ledger, batches, distinct, _, complete),) = project.query(LEDGER)
-    assert rows == ledger == before + count
-    assert batches == distinct
-    assert complete
-
-
 def test_crashes_of_an_external_server_lose_and_double_nothing(
     project: Project, external_server: ExternalPostgres
 ) -> None:

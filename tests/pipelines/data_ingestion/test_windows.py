@@ -17,7 +17,7 @@ from mlops_for_mle.errors import PrerequisiteError, UserError
 from mlops_for_mle.pipelines.data_ingestion.datasets import write_batch
 from tests.integration.expectations import refused
 from tests.integration.observations import batch_of, numbered_observations
-from tests.integration.servers import connection_to, eventually, query, scalar, waiting_for_a_lock
+from tests.integration.servers import connection_to, eventually, query, waiting_for_a_lock
 from tests.mixed import MIXED_CONTRACT, mixed_rows
 from tests.pipelines.data_ingestion.tables import window_of
 
@@ -29,19 +29,6 @@ INSERT = text("INSERT INTO iris_data VALUES (DEFAULT, now(), :length, 3, 1, 0.2,
 def fill(url: str, contract: Contract, count: int) -> None:
     batch = batch_of(contract, numbered_observations(contract, count))
     write_batch(engine_for(url), contract, batch)
-
-
-def test_a_window_gives_all_rows_in_the_order_of_their_key(
-    database_url: str, contract: Contract
-) -> None:
-    fill(database_url, contract, 30)
-    window = window_of(database_url, contract).load()
-    assert window.source == "iris_data"
-    assert list(window.rows.columns) == ["id", "timestamp", *contract.columns]
-    assert window.rows["id"].tolist() == list(range(1, 31))
-    written = numbered_observations(contract, 30)
-    assert window.rows["sepal_length"].tolist() == written["sepal_length"].tolist()
-    assert window.rows["target"].dtype == "int64"
 
 
 def test_the_same_watermark_gives_the_same_rows_when_more_have_come(
@@ -76,31 +63,6 @@ def test_a_window_waits_for_a_slow_writer_whose_row_comes_before_the_newest(
 
     assert rows["id"].tolist() == [early, late]
     assert_frame_equal(window_of(database_url, contract, watermark=late).load().rows, rows)
-
-
-def test_a_slow_writer_that_gives_up_leaves_a_gap_that_stays(
-    database_url: str, contract: Contract
-) -> None:
-    with connection_to(database_url) as slow, ThreadPoolExecutor(1) as pool:
-        slow.scalar(INSERT, {"length": 4.0})
-        with connection_to(database_url) as quick:
-            late = quick.scalar(INSERT, {"length": 5.0})
-            quick.commit()
-        loading = pool.submit(window_of(database_url, contract).load)
-        assert eventually(lambda: waiting_for_a_lock(database_url) == 1)
-        slow.rollback()
-        assert loading.result(timeout=20).rows["id"].tolist() == [late]
-
-
-def test_reading_a_window_blocks_no_reader_and_leaves_no_lock(
-    database_url: str, contract: Contract
-) -> None:
-    fill(database_url, contract, 5)
-    with connection_to(database_url) as reader:
-        reader.execute(text("SELECT * FROM iris_data"))
-        assert len(window_of(database_url, contract).load().rows) == 5
-    locks = "SELECT count(*) FROM pg_locks WHERE relation = 'iris_data'::regclass"
-    assert scalar(database_url, locks) == 0
 
 
 def test_an_empty_table_names_the_pipeline_to_run_first(

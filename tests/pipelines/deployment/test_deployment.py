@@ -10,7 +10,6 @@ from sklearn.svm import SVC
 
 from mlops_for_mle.contract.columns import encode_rows
 from mlops_for_mle.errors import PrerequisiteError, ReleaseError
-from mlops_for_mle.pipelines.deployment.datasets import DeploymentDataset
 from mlops_for_mle.pipelines.registry.datasets import LoggedCandidateDataset
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.releases.store import ReleaseStore
@@ -77,19 +76,6 @@ def test_what_is_served_already_is_not_deployed_again(
     assert len(query(project.url, TRAIL)) == 1
 
 
-def test_a_release_that_was_damaged_in_the_store_is_published_again(
-    project: RegistryProject, good: str, tmp_path: Path
-) -> None:
-    project.run("deployment")
-    name = f"iris-v1-{good[:8]}"
-    path = tmp_path / "iris" / name / "model.onnx"
-    path.write_bytes(path.read_bytes()[:-10])
-
-    project.run("deployment", from_nodes=["release_champion"])
-
-    assert ReleaseStore(str(tmp_path)).fetch("iris", name).manifest.run_id == good
-
-
 def test_where_the_first_candidate_was_rejected_nothing_is_deployed_and_that_is_said(
     project: RegistryProject, poor: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -153,11 +139,3 @@ def test_a_new_database_beside_old_releases_gets_releases_of_its_own(
     served, old = (store.manifest("iris", name) for name in (release, f"iris-v1-{good[:8]}"))
     assert served.model_sha256 == old.model_sha256
     assert (served.run_id, old.run_id) == (again, good)
-
-
-def test_the_audit_trail_can_be_looked_at(project: RegistryProject) -> None:
-    entry = DeploymentDataset(credentials={"con": project.url})
-    assert entry.load().empty
-    project.run("deployment")
-    assert entry.load()["reason"].tolist() == ["champion"]
-    assert len(dict(entry.preview())["data"]) == 1

@@ -75,7 +75,6 @@ def window(
         "window_from": datetime(2026, 5, 1, tzinfo=UTC),
         "window_to": datetime(2026, 5, 1, 2, tzinfo=UTC),
         "age_seconds": 60.0,
-        "duplicates": 0,
         "features": {"width": counts or widths(50, 50, 50, 50)},
         "prediction": ColumnCounts((0, *answers)),
     }

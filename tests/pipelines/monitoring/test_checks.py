@@ -90,16 +90,15 @@ def test_a_category_that_training_has_not_seen_is_bad_and_is_drift() -> None:
     assert "out_of_range_fraction" not in {one.metric for one in found.metrics}
 
 
-def test_old_repeated_and_future_rows_are_a_warning() -> None:
-    strict = {"maximum_age_hours": 1, "maximum_duplicates": 0.1}
-    stale = window(age_seconds=7300.0, duplicates=100, ahead=3)
+def test_old_and_future_rows_are_a_warning() -> None:
+    strict = {"maximum_age_hours": 1}
+    stale = window(age_seconds=7300.0, ahead=3)
 
     found = run(stale, quality=strict)
 
     assert severe(found, "warning") == {
         ("rows", "age_seconds"),
         ("rows", "future_count"),
-        ("rows", "duplicate_fraction"),
     }
     assert any("2:01:40 is how old" in one and "at most 1:00:00" in one for one in found.reasons)
     assert run(replace(stale, ahead=0)).status == "healthy"
@@ -113,20 +112,6 @@ def test_a_drifted_feature_is_named_with_how_far_it_has_moved() -> None:
     assert "its mean is 1.50 standard deviations above the training data's" in found.reasons[0]
     assert found.reasons[-1].startswith("Performance is not judged: 0 of the 50 labelled")
     assert metric(found, "width", "mean_shift").value == 1.5
-
-
-def test_drifted_predictions_are_told_by_the_class_that_has_changed_most() -> None:
-    found = run(window(answers=(20, 180)))
-
-    assert severe(found, "alarm") == {("prediction", "population_stability_index")}
-    assert "The predicted kind has drifted" in found.reasons[0]
-    assert "no makes up 10 % instead of 50 %" in found.reasons[0]
-
-
-def test_a_small_significant_difference_is_a_warning() -> None:
-    slight = window(widths(1500, 600, 1000, 900), answers=(2000, 2000))
-    assert run(slight).status == "healthy"
-    assert run(slight, drift={"warning": 0.05, "alarm": 0.5}).status == "warning"
 
 
 def test_a_feature_that_is_expected_to_differ_is_shown_and_does_not_count() -> None:
@@ -200,11 +185,6 @@ def test_an_accuracy_below_its_limit_is_an_alarm_only_if_it_is_no_chance(times, 
     assert accuracy.threshold == pytest.approx(0.85)
     assert "Live accuracy is 0.833" in found.reasons[0]
     assert found.reasons[0].endswith("which may be chance.") == (status == "warning")
-
-
-def test_a_label_that_the_contract_does_not_know_counts_as_wrong() -> None:
-    found = run(classified(50, 0, 0, 40, wrong_class=10))
-    assert metric(found, "prediction", "accuracy").value == 0.9
 
 
 @pytest.mark.parametrize(

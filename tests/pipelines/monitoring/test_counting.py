@@ -14,7 +14,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import Pipeline
 from sqlalchemy import text
 
-from mlops_for_mle.contract import Contract, Feature
+from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.rules import read_time
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.monitoring.counting import (
@@ -24,8 +24,7 @@ from mlops_for_mle.pipelines.monitoring.counting import (
     labelled_rows,
 )
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
-from mlops_for_mle.pipelines.monitoring.reference import Column, Reference, describe_feature
-from mlops_for_mle.pipelines.monitoring.significance import compare
+from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import Predictor
 from tests.pipelines.monitoring.steps import look, prediction_log
@@ -116,20 +115,6 @@ def test_a_shift_of_one_standard_deviation_is_an_alarm_within_a_window(
     assert shift == pytest.approx(1.0, abs=0.15)
 
 
-def test_changed_labels_are_an_alarm_of_performance_and_not_of_drift(
-    database_url: str, iris: Release
-) -> None:
-    traffic = Traffic(database_url, iris, seed=13, start=START)
-    traffic.serve(500, flip_labels=0.3)
-
-    seen = look(database_url, iris, iris_source())
-
-    assert seen.run.status == "alarm"
-    assert seen.alarms == {("prediction", "accuracy")}
-    accuracy = seen.value("performance", "prediction", "accuracy")
-    assert accuracy == pytest.approx(0.68, abs=0.06)
-
-
 def test_what_was_asked_is_counted_by_what_is_wrong_with_it(
     database_url: str, houses: Release
 ) -> None:
@@ -150,7 +135,6 @@ def test_what_was_asked_is_counted_by_what_is_wrong_with_it(
     seen = look(database_url, houses, house_rows(), window={"rows": 10_000})
 
     assert seen.window.row_count == 9
-    assert seen.window.duplicates == 1
     rooms, area = seen.window.features["방 수"], seen.window.features["area m2"]
     for one, expected in ((rooms, (2, 3, 2)), (area, (2, 3, 1))):
         assert (one.missing, one.wrong_type, one.out_of_range, sum(one.bins)) == (*expected, 4)
@@ -224,69 +208,6 @@ def test_times_are_read_as_the_api_reads_them_and_nonsense_is_counted(
     assert found.bins == tuple(bins)
     assert (found.wrong_type, found.missing) == (len(NONSENSE) + 2, 1)
     assert found.mean == pytest.approx(np.mean(expected), abs=1e-3)
-
-
-def test_a_mixed_table_is_compared_column_by_column(database_url: str, iris: Release) -> None:
-    features = {
-        "색": Feature.model_validate({"type": "category", "categories": ["red", "blue"]}),
-        "is new": Feature.model_validate({"type": "boolean"}),
-        "day": Feature.model_validate({"type": "date", "earliest": "2026-01-01T00:00:00"}),
-        "size": Feature.model_validate({"missing": "median"}),
-    }
-    random = np.random.default_rng(8)
-    snapshot = pd.DataFrame(
-        {
-            "색": random.choice(["red", "blue"], 200),
-            "is new": random.random(200) < 0.5,
-            "day": pd.Timestamp("2026-03-01") + pd.to_timedelta(random.integers(0, 60, 200), "D"),
-            "size": np.where(random.random(200) < 0.1, np.nan, random.normal(size=200)),
-        }
-    )
-    for colour, is_new, day, size in snapshot.itertuples(index=False):
-        asked = {
-            "색": "green" if colour == "red" else "red",
-            "is new": bool(is_new),
-            "day": (day + timedelta(days=30)).date().isoformat(),
-            "size": None if np.isnan(size) else size,
-        }
-        log(database_url, iris, asked)
-    columns = [describe_feature(name, one, snapshot[name], 10) for name, one in features.items()]
-
-    found = counted(database_url, iris, *columns).features
-
-    shares = [
-        compare(one.counts, found[one.name].bins, is_ordered=one.is_number) for one in columns
-    ]
-    assert [one.index > 0.25 for one in shares] == [True, False, True, False]
-    assert found["색"].bins[0] == (snapshot["색"] == "red").sum()
-    assert found["size"].missing == snapshot["size"].isna().sum()
-    mean = (snapshot["day"] + timedelta(days=30)).mean().tz_localize(UTC).timestamp()
-    assert found["day"].mean == pytest.approx(mean)
-    assert columns[2].minimum == datetime(2026, 1, 1, tzinfo=UTC).timestamp()
-    assert [one.wrong_type for one in found.values()] == [0, 0, 0, 0]
-
-
-def test_a_look_knows_which_labels_it_has_judged_however_old_they_are(
-    database_url: str, iris: Release
-) -> None:
-    traffic = Traffic(database_url, iris, seed=23, start=START)
-    options = {"window": {"rows": 200}}
-    traffic.serve(50, labelled=0)
-    none = look(database_url, iris, iris_source(), **options).run
-    traffic.serve(50)
-    traffic.serve(200)
-    traffic.serve(300, labelled=0)
-
-    late = look(database_url, iris, iris_source(), **options).run
-    traffic.serve(50)
-    newer = look(database_url, iris, iris_source(), **options).run
-
-    assert (none.labelled_count, none.labelled_from, none.labelled_to) == (0, None, None)
-    assert late.window_from == START + timedelta(seconds=400)
-    assert late.labelled_from == START + timedelta(seconds=100)
-    assert late.labelled_to == START + timedelta(seconds=299)
-    assert newer.labelled_from == START + timedelta(seconds=150)
-    assert newer.labelled_to == newer.window_to
 
 
 def test_counts_are_those_of_pandas(database_url: str, iris: Release) -> None:

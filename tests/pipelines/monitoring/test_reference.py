@@ -10,17 +10,15 @@ from hypothesis.extra.numpy import arrays
 from mlops_for_mle.contract import Feature
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.reference import (
-    Column,
     Reference,
     bin_edges,
-    describe_categories,
     describe_feature,
     describe_reference,
 )
 from mlops_for_mle.releases.manifest import Release
 from tests.pipelines.monitoring.examples import reference
-from tests.pipelines.monitoring.traffic import iris_source, trained_on
-from tests.releases import house_release, iris_release
+from tests.pipelines.monitoring.traffic import trained_on
+from tests.releases import house_release
 
 
 def described(release: Release, rows: pd.DataFrame, bins: int = 10) -> Reference:
@@ -45,23 +43,6 @@ def test_edges_are_ascending_and_never_on_a_value_that_occurs(
         assert (counts > 0).all()
 
 
-def test_bins_hold_about_equally_many_rows() -> None:
-    values = np.random.default_rng(1).normal(size=1000)
-    counts = np.bincount(np.searchsorted(bin_edges(values, 10), values, side="right"))
-    assert counts.tolist() == [100] * 10
-
-
-def test_a_value_that_was_rounded_to_32_bits_stays_in_its_bin() -> None:
-    rows = iris_source()
-    for name in ("petal_length", "petal_width"):
-        values = rows[name].to_numpy()
-        edges = bin_edges(values, 10)
-        rounded = values.astype(np.float32).astype(np.float64)
-        assert (rounded != values).any()
-        bins = [np.searchsorted(edges, one, side="right") for one in (values, rounded)]
-        assert (bins[0] == bins[1]).all()
-
-
 @pytest.mark.parametrize(
     ("values", "counts"),
     [
@@ -72,25 +53,6 @@ def test_a_value_that_was_rounded_to_32_bits_stays_in_its_bin() -> None:
 )
 def test_a_value_that_is_most_of_a_feature_has_a_bin_of_its_own(values, counts) -> None:
     assert describe_feature("a", Feature(), pd.Series(values), 10).counts == counts
-
-
-def test_categories_are_counted_and_missing_ones_are_not() -> None:
-    column = describe_categories("colour", "category", ["b", "a", None, "b"])
-
-    assert column == Column("colour", "category", (1, 2), (0, 1, 2), 0.25, categories=("a", "b"))
-
-
-def test_the_reference_is_what_the_release_was_trained_on_and_answers_for_it() -> None:
-    release = iris_release(1)
-
-    found = described(release, iris_source())
-
-    assert found.manifest.snapshot.row_count == 150
-    assert [one.name for one in found.features] == list(release.manifest.contract.feature_names)
-    assert all(sum(one.counts) == 150 for one in found.features)
-    assert found.prediction.categories == ("setosa", "versicolor", "virginica")
-    assert found.prediction.counts[:2] == (0, 50)
-    assert sum(found.prediction.counts) == 150
 
 
 def test_the_answers_of_a_regression_are_sorted_into_bins() -> None:

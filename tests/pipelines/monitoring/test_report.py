@@ -10,7 +10,7 @@ from mlops_for_mle.pipelines.monitoring.counting import Cell, ColumnCounts
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.reference import Column
 from mlops_for_mle.pipelines.monitoring.report import compare_bins, summarise, write_report
-from tests.pipelines.monitoring.examples import CONTRACT, EMPTY, WIDTH, reference, widths, window
+from tests.pipelines.monitoring.examples import CONTRACT, WIDTH, reference, widths, window
 
 LABELLED = tuple(Cell(one, one, 9, 100, 95.0, 1.0) for one in (0, 1))
 OPTIONS = MonitoringOptions()
@@ -54,12 +54,6 @@ def test_the_report_shows_every_area_and_escapes_every_name() -> None:
     assert not re.search(r"(src|href)=.(?!#)|url\((?!#)|@import", html)
     for words in (evil, "colour & co", "Performance", "Calibration", "Data quality", "alarm"):
         assert words in page.words
-
-
-def test_a_report_can_be_written_of_an_empty_window() -> None:
-    empty = window(**EMPTY)
-    html = write_report(judge(reference(), empty, OPTIONS), reference(), empty, OPTIONS)[1]
-    assert "0 predictions have a true label; 50 are needed." in html
 
 
 def test_bins_are_named_by_their_borders_and_those_of_dates_by_dates() -> None:

@@ -69,14 +69,6 @@ def decision(
     return decide_on_retraining(run, history, retraining)
 
 
-def test_without_alarms_there_is_nothing_to_do():
-    found = decision(finding(1), finding(2))
-
-    assert (found.decision, found.monitoring_run_id) == ("none", 99)
-    assert found.reasons == ["small-v1-0123abcd: no alarm in the last 2 windows."]
-    assert found.evidence_from is None
-
-
 def test_one_bad_window_changes_nothing_and_is_told():
     found = decision(finding(1), finding(2, "performance"), finding(3))
 
@@ -101,19 +93,6 @@ def test_performance_is_judged_by_windows_of_labels():
     assert found.reasons[0].startswith("performance: alarm in 1 of the last 1 labelled windows")
     found = decision(*windows, labelled=twice)
     assert (found.decision, found.evidence_from) == ("retrain", at(1))
-
-
-def test_old_alarms_are_forgotten():
-    windows = (finding(1, "performance"), finding(2, "performance"), finding(3), finding(4))
-    assert decision(*windows, windows=3).decision == "none"
-
-
-def test_the_most_urgent_action_wins_whatever_the_order_of_areas():
-    windows = [finding(number, "drift", "performance", "data_quality") for number in (1, 2)]
-
-    assert decision(*windows).decision == "retrain"
-    assert decision(*windows, actions={"performance": "none"}).decision == "investigate"
-    assert decision(*windows, actions={"drift": "retrain"}).evidence_from == at(1)
 
 
 def source(contract: Contract, count: int, name: str) -> TrainingRows:
@@ -166,16 +145,6 @@ def test_the_table_joins_in_where_labels_are_few_or_it_is_wanted(labelled, optio
     assert len(found.rows) == count
     table = "table and " if count > labelled else ""
     assert found.source == f"{table}labelled predictions since 2026-01-01 00:00:00 UTC"
-
-
-def test_rows_to_learn_from_are_those_of_the_table():
-    assert chosen(10, 0).rows.equals(iris_source().head(10))
-    assert pd.api.types.is_integer_dtype(chosen(10).rows[IRIS_CONTRACT.target.column])
-
-
-def test_an_open_decision_is_acted_on():
-    assert require_open(OPEN, None) is OPEN
-    assert require_open(OPEN, at(8)) is OPEN
 
 
 @pytest.mark.parametrize(

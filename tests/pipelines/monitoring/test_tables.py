@@ -98,19 +98,6 @@ def labelled(url: str) -> list[int]:
     return [one.run_id for one in history.labelled_windows]
 
 
-def test_a_run_is_recorded_with_its_metrics(database_url: str) -> None:
-    entry = MonitoringRunDataset(IRIS, {"con": database_url})
-    with refused_with("Nothing was monitored yet"):
-        entry.load()
-    number = record(database_url, 0, 1, BAD, status="alarm")
-
-    found = entry.load()
-    assert (found.id, found.window_to, found.reasons) == (number, at(1), ["because"])
-    assert query(database_url, "SELECT * FROM monitoring_metrics") == [
-        (number, "performance", "prediction", "accuracy", 0.4, None, None, None, None, True)
-    ]
-
-
 def test_each_finding_has_its_alarms_and_those_of_other_releases_are_left_out(
     database_url: str,
 ) -> None:
@@ -152,21 +139,6 @@ def test_what_a_retraining_has_answered_is_no_new_evidence(database_url: str) ->
 
     late = record(database_url, 4, 5, BAD, labelled=(1.5, 3))
     assert (windows(database_url), labelled(database_url)) == ([late], [late])
-
-
-def test_a_set_of_labels_counts_once_in_however_many_windows_it_is_the_newest(
-    database_url: str,
-) -> None:
-    for hour in (0, 2, 4):
-        first = record(database_url, hour, hour + 1, BAD, labelled=(0, 1))
-    assert (len(windows(database_url)), labelled(database_url)) == (3, [first])
-
-    record(database_url, 6, 7, FINE, labelled=(1.5, 2))  # performance was not judged
-    newer = record(database_url, 8, 9, BAD, labelled=(0.5, 2), status="insufficient")
-    assert labelled(database_url) == [newer]
-
-    newest = record(database_url, 10, 11, BAD, labelled=(2.5, 4))
-    assert labelled(database_url) == [newest, newer]
 
 
 @pytest.fixture(scope="module")
@@ -242,15 +214,3 @@ def test_a_decision_is_not_acted_on_after_a_person_has_deployed_or_rolled_back(
             take(database_url)
         decide(database_url)
         assert take(database_url).decision == "retrain"
-
-
-def test_without_an_open_decision_there_is_nothing_to_take(
-    database_url: str, mlflow_store: None
-) -> None:
-    with mlflow_run(database_url):
-        with refused_with("nothing was monitored yet"):
-            take(database_url)
-        decide(database_url)
-        decide(database_url, "none")
-        with refused_with("decision 2 says none"):
-            take(database_url)

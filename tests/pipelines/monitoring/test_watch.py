@@ -15,7 +15,7 @@ from kedro.framework.session import KedroSession
 
 from mlops_for_mle.commands import watch
 from mlops_for_mle.commands.watch import keep_watch, run_pipeline
-from mlops_for_mle.errors import NotCalledForError, UserError
+from mlops_for_mle.errors import UserError
 from tests.end_to_end.commands import Project, finish
 from tests.end_to_end.conftest import project
 from tests.integration.servers import ExternalPostgres, eventually, query
@@ -86,30 +86,6 @@ def test_a_retraining_that_fails_is_tried_more_and_more_seldom_while_looks_go_on
     assert retrain.done_at == [0, 1, 3, 7, 8]
 
 
-def test_the_longest_pause_is_32_rounds(clock: Clock) -> None:
-    retrain = Work(clock, then=UserError("no server"))
-    with pytest.raises(UserError):
-        keep_watch(Work(clock, then=True), retrain, MINUTE, rounds=300)
-    assert retrain.done_at[-1] - retrain.done_at[-2] == 32
-
-
-def test_a_retraining_that_is_not_called_for_any_more_is_no_failure(clock: Clock) -> None:
-    look = Work(clock, True, True)
-    retrain = Work(clock, UserError("no server"), NotCalledForError("acted on"))
-    keep_watch(look, retrain, MINUTE, rounds=4)
-    assert (look.done_at, retrain.done_at) == ([0, 1, 2, 3], [0, 1])
-
-
-def test_what_was_not_made_good_in_the_last_round_is_told(clock: Clock) -> None:
-    failing = UserError("too few labels")
-    for look, retrain in (
-        (Work(clock, then=failing), Work(clock)),
-        (Work(clock, True), Work(clock, failing)),
-    ):
-        with pytest.raises(UserError, match="too few labels"):
-            keep_watch(look, retrain, MINUTE, rounds=2)
-
-
 @pytest.mark.integration
 def test_an_mlflow_run_that_is_interrupted_is_shown_as_killed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -138,16 +114,6 @@ def test_without_a_deployment_it_says_what_to_run_first(project: Project) -> Non
     assert "Nothing of iris is deployed yet" in finished.errors
     assert "run `kedro run` first" in finished.errors
     assert "Traceback" not in finished.text
-
-
-@pytest.mark.end_to_end
-def test_parameters_that_mean_nothing_are_refused_at_once(project: Project) -> None:
-    parameters = project.folder / "conf/local/parameters.yml"
-    parameters.write_text("monitoring: {window: {rows: null}}\n")
-    try:
-        assert "rows or hours is needed" in project.refuse("watch")
-    finally:
-        parameters.unlink()
 
 
 @pytest.mark.end_to_end

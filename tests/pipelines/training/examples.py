@@ -74,9 +74,15 @@ def fit(
     return build_estimator(options, contract, seed).fit(*encoded(rows, contract))
 
 
+def split(rows: pd.DataFrame, contract: Contract, **training: Any) -> nodes.Examples:
+    """The steps from rows to examples that are split, without checks."""
+    snapshot = nodes.take_snapshot(Window("a table", rows), contract)
+    options = TrainingOptions.model_validate(training)
+    return nodes.split_snapshot(nodes.Examples.of(snapshot, contract), options)[0]
+
+
 def train(rows: pd.DataFrame, contract: Contract, **training: Any) -> nodes.Trained:
     """The steps from rows to a model with its served form, without checks."""
     options = TrainingOptions.model_validate(training)
-    snapshot = nodes.take_snapshot(Window("a table", rows), contract)
-    examples, _ = nodes.split_snapshot(nodes.Examples.of(snapshot, contract), options)
+    examples = split(rows, contract, **training)
     return nodes.export_model(nodes.train_model(examples, options))

@@ -101,22 +101,6 @@ def test_a_copy_of_the_target_is_leakage_though_it_has_few_values(values):
     assert problem.startswith("height alone tells kind (cross-validated score 1.0000)")
 
 
-def test_equal_features_with_another_label_are_another_row():
-    rows = table()
-    both = pd.concat([rows.assign(kind=0), rows.assign(kind=1)], ignore_index=True)
-
-    found, _ = check(both, maximum_label_noise=None)
-
-    assert found["distinct_rows_by_class"] == {"a": len(rows), "b": len(rows)}
-
-
-def test_rows_of_a_rare_class_that_look_like_the_others_are_not_taken_for_wrong_labels():
-    rows = table(2_000)
-    rows["kind"] = (np.random.default_rng(3).random(len(rows)) < 0.2).astype(int)
-
-    assert problems(rows) == []
-
-
 def test_a_column_of_identifiers_is_no_leakage():
     rows = table()
     rows["height"] = np.arange(len(rows), dtype=float)
@@ -145,18 +129,3 @@ def test_more_wrong_labels_than_allowed_stop_the_training():
 
     with pytest.raises(UserError, match=r"things is not fit to train on: about \d+% of the labels"):
         nodes.check_snapshot(snapshot, contract(), DataCheckOptions(maximum_label_noise=0.05))
-
-
-def test_a_number_that_never_differs_cannot_be_learned():
-    (said,) = problems(table().assign(kind=1.5), "regression")
-
-    assert said.startswith("kind has the same value in all 400 rows")
-
-
-@pytest.mark.filterwarnings("error")
-def test_more_rows_than_are_looked_at_closely_are_all_counted():
-    found, wrong = check(table(12_000))
-
-    assert wrong == []
-    assert found["rows"] == 12_000
-    assert sum(found["distinct_rows_by_class"].values()) == 12_000

@@ -48,20 +48,6 @@ def search(
     return search_parameters(model, features, truth, settings, 5)
 
 
-def test_numbers_are_scaled_and_trees_are_given_what_float32_can_hold() -> None:
-    assert [name for name, _ in build(SVC).steps] == ["scaler", "estimator"]
-    assert [name for name, _ in build(FOREST).steps] == ["round", "estimator"]
-    model = build(FOREST).fit(*encoded(iris_rows(), IRIS_CONTRACT))
-
-    assert model[:-1].transform(encoded(iris_rows(), IRIS_CONTRACT)[0]).dtype == np.float32
-
-
-def test_the_seed_is_given_to_estimators_that_take_one_unless_one_is_configured() -> None:
-    assert build(FOREST).named_steps["estimator"].random_state == 7
-    assert build(FOREST, random_state=3).named_steps["estimator"].random_state == 3
-    assert "random_state" not in build("sklearn.naive_bayes.GaussianNB").get_params()
-
-
 @pytest.mark.parametrize(
     ("contract", "found"),
     [
@@ -161,23 +147,6 @@ class TestSearch:
             search(build(SVC), **options)
 
         assert "Traceback" not in str(caught.value)
-
-    @pytest.mark.parametrize(
-        ("contract", "rows", "what"),
-        [
-            (IRIS_CONTRACT, iris_rows()[::7], "n_splits=22 .* number of members in each class"),
-            (LINE_CONTRACT, line_rows()[:21], "n_splits=22 greater than the number of .*21"),
-        ],
-        ids=["classes", "numbers"],
-    )
-    def test_too_few_rows_for_the_folds_are_told(
-        self, contract: Contract, rows: pd.DataFrame, what: str
-    ) -> None:
-        kind = "SVR" if contract is LINE_CONTRACT else "SVC"
-        model = build(f"sklearn.svm.{kind}", contract=contract)
-
-        with pytest.raises(ValueError, match=what):
-            search(model, rows, contract, space={"C": [1.0]}, folds=22)
 
     def test_equal_rows_never_stand_in_two_folds(self) -> None:
         # One neighbour knows the answer of any row that it has seen before.

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.columns import frame_digest
 from mlops_for_mle.contract.encoding import encode
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training import nodes
@@ -76,18 +75,6 @@ def test_the_description_tells_of_the_graph_the_rows_and_how_to_train_it_again(
     assert again.description == description
 
 
-def test_what_is_measured_is_what_is_served(candidate: nodes.Candidate) -> None:
-    examples, served = candidate.examples, candidate.served
-    rows = examples.rows[examples.is_validation]
-
-    found = Predictor(served.graph, IRIS_CONTRACT).predict(
-        encoded(rows, IRIS_CONTRACT)[0].to_numpy()
-    )
-
-    accuracy = candidate.description.metrics["validation_accuracy"]
-    assert np.mean(found.values == rows["target"]) == pytest.approx(accuracy)
-
-
 @pytest.mark.parametrize(
     ("contract", "estimator", "measured"),
     [
@@ -122,22 +109,6 @@ def test_a_table_of_all_types_is_trained_on_with_nothing_chosen(
     np.testing.assert_allclose(answers.values, description.example.predictions, rtol=1e-5)
 
 
-def test_a_snapshot_without_key_has_no_watermark() -> None:
-    rows = iris_rows()
-
-    facts = nodes.take_snapshot(Window("data.csv", rows), IRIS_CONTRACT).attrs
-
-    assert (facts["source"], facts["watermark"]) == ("data.csv", None)
-    assert facts["sha256"] == frame_digest(rows)
-    assert rows.attrs == {}
-
-
-def test_the_watermark_is_the_largest_key_in_whatever_order() -> None:
-    rows = iris_rows(with_key=True).sample(frac=1, random_state=1)
-
-    assert nodes.take_snapshot(Window("t", rows), IRIS_CONTRACT).attrs["watermark"] == 150
-
-
 @pytest.mark.parametrize(
     ("rows", "contract", "message"),
     [
@@ -160,33 +131,6 @@ def test_rows_that_are_not_fit_are_told_before_training(
         nodes.check_snapshot(snapshot, contract, DataCheckOptions())
 
 
-def test_what_a_search_finds_is_recorded_with_what_was_configured(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
-    estimator = SVC | {"parameters": {"kernel": "rbf", "C": 5.0}}
-    search = {"space": {"C": [1e-6, 1.0]}, "folds": 3, "scoring": "accuracy"}
-
-    candidate = assemble(iris_rows(), IRIS_CONTRACT, estimator=estimator, search=search)
-
-    assert candidate.parameters == {"kernel": "rbf", "C": 1.0}
-    assert candidate.model.named_steps["estimator"].C == 1.0
-    assert candidate.trials is not None
-    assert candidate.trials["C"].tolist() == [1.0, 1e-6]
-    assert candidate.description.training["estimator"]["parameters"] == {"kernel": "rbf", "C": 5.0}
-
-
-def test_missing_values_are_replaced_by_statistics_of_the_training_rows() -> None:
-    rows = mixed_rows()
-    model = fit({}, rows, MIXED_CONTRACT)
-    one = rows.head(1).assign(**{"Usage (GB)": rows["Usage (GB)"].mean(), "월 요금": np.nan})
-    gap = one.assign(**{"Usage (GB)": np.nan, "월 요금": rows["월 요금"].median()})
-
-    first, second = (model.predict_proba(encoded(part, MIXED_CONTRACT)[0]) for part in (one, gap))
-
-    np.testing.assert_allclose(first, second)
-
-
 def test_an_unknown_category_counts_as_none_of_the_known_ones() -> None:
     rows = mixed_rows()
     columns = fit({}, rows, MIXED_CONTRACT).named_steps["columns"]
@@ -196,16 +140,3 @@ def test_an_unknown_category_counts_as_none_of_the_known_ones() -> None:
     known = columns.transform(encoded(unknown.assign(channel="web"), MIXED_CONTRACT)[0])
 
     assert (~np.isclose(transformed, known)).sum(axis=1).tolist() == [1, 1]
-
-
-@pytest.mark.filterwarnings("error")
-def test_a_wide_table_is_trained_on_without_a_warning() -> None:
-    names = [f"column {number}" for number in range(300)]
-    features = {name: {"missing": "median"} for name in names}
-    contract = Contract.model_validate(LINE_CONTRACT.model_dump() | {"features": features})
-    values = np.random.default_rng(0).normal(size=(200, 300))
-    rows = pd.DataFrame(values, columns=names).assign(y=values[:, :3].sum(axis=1))
-
-    candidate = assemble(rows, contract)
-
-    assert candidate.examples.features.shape == (200, 300)

@@ -4,21 +4,23 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import onnx
 import pandas as pd
 import pytest
 from sklearn.pipeline import Pipeline
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import ReleaseError, UserError
+from mlops_for_mle.pipelines.training import nodes
 from mlops_for_mle.pipelines.training import onnx as served_form
 from mlops_for_mle.pipelines.training.estimators import names_for
-from mlops_for_mle.pipelines.training.onnx import ServedForm, compare, convert, grid
+from mlops_for_mle.pipelines.training.onnx import compare, convert, grid
+from mlops_for_mle.pipelines.training.options import TrainingOptions
 from mlops_for_mle.releases.predictor import Predictor
 from tests.mixed import MIXED_CONTRACT, MIXED_REGRESSION, mixed_rows
 from tests.pipelines.training.examples import (
     LINE_CONTRACT,
     SMALL,
+    Window,
     encoded,
     fit,
     iris_rows,
@@ -31,12 +33,6 @@ ROWS = mixed_rows()
 # skl2onnx 1.20 writes booleans where protobuf 7 takes whole numbers only.
 histogram_converts = pytest.mark.skipif(
     int(version("protobuf").split(".")[0]) >= 7, reason="skl2onnx needs protobuf below 7 for these"
-)
-histogram = pytest.param(
-    "ensemble.HistGradientBoostingClassifier", {"max_iter": 8}, marks=histogram_converts
-)
-histogram_regressor = pytest.param(
-    "ensemble.HistGradientBoostingRegressor", {"max_iter": 8}, marks=histogram_converts
 )
 converges = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -59,8 +55,11 @@ def train(
     return fit(estimator, rows, contract)
 
 
-def export(model: Pipeline, rows: pd.DataFrame, contract: Contract) -> ServedForm:
-    return served_form.export(model, encoded(rows, contract)[0], contract)
+def export(model: Pipeline, rows: pd.DataFrame, contract: Contract) -> nodes.ServedForm:
+    snapshot = nodes.take_snapshot(Window("a table", rows), contract)
+    examples = nodes.Examples.of(snapshot, contract)
+    fitted = nodes.Fitted(examples, TrainingOptions(), model, {}, None)
+    return nodes.export_model(fitted).served
 
 
 def check_parity(
@@ -81,11 +80,28 @@ def check_parity(
     return served
 
 
-def check_noisy_parity(model: Pipeline, rows: pd.DataFrame, contract: Contract) -> Predictor:
+@converges
+@pytest.mark.parametrize(
+    ("class_path", "parameters", "contract"),
+    [
+        ("svm.SVC", {"kernel": "linear"}, IRIS_CONTRACT),
+        ("linear_model.RidgeClassifier", {}, IRIS_CONTRACT),
+        ("ensemble.GradientBoostingClassifier", {"n_estimators": 8}, IRIS_CONTRACT),
+        ("ensemble.BaggingClassifier", {"n_estimators": 4}, IRIS_CONTRACT),
+        ("naive_bayes.GaussianNB", {}, IRIS_CONTRACT),
+        ("svm.SVR", {}, LINE_CONTRACT),
+        ("tree.DecisionTreeRegressor", {}, LINE_CONTRACT),
+        ("ensemble.ExtraTreesRegressor", {"n_estimators": 8}, LINE_CONTRACT),
+    ],
+)
+def test_other_models_are_served_as_they_were_trained(
+    class_path: str, parameters: dict[str, Any], contract: Contract
+) -> None:
+    rows = iris_rows() if contract is IRIS_CONTRACT else line_rows()
+    model = train(class_path, rows, contract, parameters)
     features = encoded(rows, contract)[0].to_numpy()
     noise = np.random.default_rng(5).normal(0, 0.3, features.shape)
-    points = np.vstack([features, (features + noise).round(3)])
-    return check_parity(model, rows, contract, points)
+    check_parity(model, rows, contract, np.vstack([features, (features + noise).round(3)]))
 
 
 @converges
@@ -101,69 +117,6 @@ def test_every_model_of_the_menu_is_served_as_it_was_trained(
         model = fit({"name": name, "parameters": SMALL.get(name, {})}, rows, contract)
         points = grid(encoded(rows, contract)[0].to_numpy(), contract, 3_001)
         check_parity(model, rows, contract, points)
-
-
-@converges
-@pytest.mark.parametrize(
-    ("class_path", "parameters"),
-    [
-        ("svm.SVC", {}),
-        ("svm.SVC", {"kernel": "linear"}),
-        ("linear_model.LogisticRegression", {}),
-        ("linear_model.RidgeClassifier", {}),
-        ("ensemble.RandomForestClassifier", {"n_estimators": 8}),
-        ("ensemble.GradientBoostingClassifier", {"n_estimators": 8}),
-        ("ensemble.BaggingClassifier", {"n_estimators": 4}),
-        ("tree.DecisionTreeClassifier", {}),
-        ("neural_network.MLPClassifier", {"hidden_layer_sizes": [8], "max_iter": 60}),
-        ("naive_bayes.GaussianNB", {}),
-        histogram,
-    ],
-)
-def test_a_classifier_is_served_as_it_was_trained(
-    class_path: str, parameters: dict[str, Any]
-) -> None:
-    rows = iris_rows()
-
-    model = train(class_path, rows, IRIS_CONTRACT, parameters)
-    served = check_noisy_parity(model, rows, IRIS_CONTRACT)
-
-    answers = served.predict(encoded(rows, IRIS_CONTRACT)[0].to_numpy())
-    assert answers.values.dtype == np.int64
-
-
-@converges
-@pytest.mark.parametrize(
-    ("class_path", "parameters"),
-    [
-        ("linear_model.Ridge", {}),
-        ("svm.SVR", {}),
-        ("tree.DecisionTreeRegressor", {}),
-        ("ensemble.RandomForestRegressor", {"n_estimators": 8}),
-        ("ensemble.ExtraTreesRegressor", {"n_estimators": 8}),
-        ("neural_network.MLPRegressor", {"hidden_layer_sizes": [8], "max_iter": 60}),
-        histogram_regressor,
-    ],
-)
-def test_a_regressor_is_served_as_it_was_trained(
-    class_path: str, parameters: dict[str, Any]
-) -> None:
-    rows = line_rows()
-
-    check_noisy_parity(train(class_path, rows, LINE_CONTRACT, parameters), rows, LINE_CONTRACT)
-
-
-def test_class_values_need_not_count_from_zero() -> None:
-    classes = [{"value": value, "label": f"c{value}"} for value in (-3, 5, 70)]
-    raw = IRIS_CONTRACT.model_dump()
-    contract = Contract.model_validate(raw | {"target": raw["target"] | {"classes": classes}})
-    rows = iris_rows()
-    rows["target"] = rows["target"].map({0: -3, 1: 5, 2: 70})
-
-    for class_path in ("svm.SVC", "linear_model.LogisticRegression", "tree.DecisionTreeClassifier"):
-        served = check_noisy_parity(train(class_path, rows, contract), rows, contract)
-        found = served.predict(encoded(rows, contract)[0].to_numpy())
-        assert set(found.values) == {-3, 5, 70}
 
 
 def test_features_far_from_zero_are_served_in_the_precision_that_they_need() -> None:
@@ -203,10 +156,9 @@ def test_a_target_of_any_size_is_learned_and_served(
     assert np.corrcoef(found.values, truth)[0, 1] > 0.8
 
 
-@pytest.mark.parametrize("offset", [0.0, 10.0, 1000.0])
-@pytest.mark.parametrize("count", [20, 59, 119])
-def test_a_regressor_that_always_answers_the_same_is_served(offset: float, count: int) -> None:
-    rows = line_rows().head(count)
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+def test_a_regressor_that_always_answers_the_same_is_served(offset: float) -> None:
+    rows = line_rows().head(59)
     rows = rows.assign(y=rows["y"] + offset)
     parameters = {"n_estimators": 10, "min_samples_leaf": 60}
     model = fit({"name": "random_forest", "parameters": parameters}, rows, LINE_CONTRACT)
@@ -223,32 +175,6 @@ def test_an_answer_that_is_no_number_is_no_parity() -> None:
 
     with pytest.raises(ReleaseError, match="differ by up to nan"):
         compare(served.predict(broken), served_form.trained_answers(model, features))
-
-
-def test_an_answer_that_differs_is_found() -> None:
-    rows = iris_rows()
-    model = train("linear_model.LogisticRegression", rows, IRIS_CONTRACT)
-    other = train("linear_model.LogisticRegression", rows, IRIS_CONTRACT, {"C": 0.9})
-    features, _ = encoded(rows, IRIS_CONTRACT)
-    served = Predictor(convert(other, IRIS_CONTRACT, "float32"), IRIS_CONTRACT)
-
-    with pytest.raises(ReleaseError, match="differ"):
-        compare(served.predict(features.to_numpy()), served_form.trained_answers(model, features))
-
-
-def test_float32_is_preferred_and_the_graph_has_nothing_idle_and_one_order() -> None:
-    rows = iris_rows()
-    exported = export(train("svm.SVC", rows, IRIS_CONTRACT), rows, IRIS_CONTRACT)
-    model = onnx.load_from_string(exported.graph)
-
-    assert exported.precision == "float32"
-    assert [output.name for output in model.graph.output] == ["prediction"]
-    used = {slot for part in model.graph.node for slot in part.input} | {"prediction"}
-    assert all(used & set(part.output) for part in model.graph.node)
-    assert {weight.name for weight in model.graph.initializer} <= used
-    domains = [one.domain for one in model.opset_import]
-    assert len(domains) > 1
-    assert domains == sorted(domains)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +200,7 @@ def test_a_model_that_no_form_reproduces_is_refused() -> None:
         export(model, rows, LINE_CONTRACT)
 
 
-@pytest.mark.parametrize("width", [1, 2, 4, 12])
+@pytest.mark.parametrize("width", [1, 12])
 def test_the_grid_covers_the_range_of_every_feature(width: int) -> None:
     names = [f"f{number}" for number in range(width)]
     contract = Contract.model_validate(
@@ -307,3 +233,17 @@ def test_only_what_a_request_may_hold_is_in_the_grid() -> None:
     assert (seen.isna().all(axis=1) == seen.isna().any(axis=1)).all()
     joined = points.filter(like="가입일.")
     assert not joined.isna().any(axis=None)
+
+
+def test_class_values_need_not_count_from_zero() -> None:
+    values = (-3, 5, 70)
+    raw = IRIS_CONTRACT.model_dump()
+    classes = [{"value": value, "label": f"c{value}"} for value in values]
+    contract = Contract.model_validate(raw | {"target": raw["target"] | {"classes": classes}})
+    rows = iris_rows()
+    rows["target"] = rows["target"].map(dict(enumerate(values)))
+    features = encoded(rows, contract)[0].to_numpy()
+
+    for class_path in ("svm.SVC", "linear_model.LogisticRegression"):
+        graph = export(train(class_path, rows, contract), rows, contract).graph
+        assert set(Predictor(graph, contract).predict(features).values) == set(values)

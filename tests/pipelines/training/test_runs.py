@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
-from kedro.io import DatasetError
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
@@ -24,13 +23,11 @@ from mlops_for_mle.config import mlflow_tracking_uri
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import frame_digest
 from mlops_for_mle.errors import explain
-from mlops_for_mle.pipelines.training.datasets import RunFileDataset
-from mlops_for_mle.pipelines.training.split import hold_back
 from mlops_for_mle.releases.manifest import ModelDescription, sha256_of
 from mlops_for_mle.releases.metrics import measure
 from mlops_for_mle.releases.predictor import Predictor
 from tests.integration.servers import eventually, query
-from tests.pipelines.training.examples import encoded
+from tests.pipelines.training.examples import encoded, split
 
 pytestmark = pytest.mark.integration
 
@@ -168,17 +165,6 @@ def test_the_model_carries_its_signature_its_example_and_its_served_form(
     np.testing.assert_array_equal(trained, served.values)
 
 
-def test_no_row_stands_on_both_sides_of_the_split(
-    project: Project, good: Run, contract: Contract
-) -> None:
-    logged, features = project.logged(good), list(contract.feature_names)
-    training = logged.snapshot[~logged.snapshot["id"].isin(logged.validation["id"])]
-
-    assert len(training) + len(logged.validation) == 150
-    assert len(logged.validation) > 30
-    assert training[features].merge(logged.validation[features], how="inner").empty
-
-
 def test_the_same_rows_and_parameters_give_the_same_model(project: Project, good: Run) -> None:
     query(
         os.environ["DATABASE_URL"],
@@ -279,8 +265,9 @@ def test_two_that_train_at_once_are_each_right(project: Project) -> None:
     for one in both:
         assert one.measured().items() <= one.description.metrics.items()
         assert frame_digest(one.snapshot) == one.description.snapshot.sha256
-        held_back = _held_back(one)
-        assert one.validation["id"].tolist() == one.snapshot["id"][held_back].tolist()
+        examples = split(one.snapshot, one.description.contract, **one.description.training)
+        held_back = one.snapshot["id"][examples.is_validation]
+        assert one.validation["id"].tolist() == held_back.tolist()
 
 
 def _is_held(run: Run, before: str) -> bool:
@@ -304,37 +291,6 @@ def test_the_run_of_a_killed_process_is_ended_by_the_next_and_no_other_is(
     assert project.client.get_run(of_a_person.info.run_id).info.status == "RUNNING"
 
 
-def test_runs_at_the_same_time_share_no_file(tmp_path: Path, project: Project) -> None:
-    config = {"type": "json.JSONDataset", "filepath": str(tmp_path / "reports/metrics.json")}
-    files = [RunFileDataset(config, "reports") for _ in range(2)]
-    mlflow.set_tracking_uri(mlflow_tracking_uri())
-    mlflow.set_experiment(project.experiment)
-    runs = []
-    for number, file in enumerate(files):
-        with mlflow.start_run() as run:
-            file.save({"number": number})
-        runs.append(run.info.run_id)
-
-    assert [file.load() for file in files] == [{"number": 0}, {"number": 1}]
-    for number, run_id in enumerate(runs):
-        logged = download_artifacts(run_id=run_id, artifact_path="reports/metrics.json")
-        assert json.loads(Path(logged).read_text("utf-8")) == {"number": number}
-    # For people, and for a later process: the last one's, whole.
-    assert RunFileDataset(config).load() == {"number": 1}
-    assert [path.name for path in tmp_path.rglob("*.*")] == ["metrics.json"]
-
-
-def test_what_cannot_be_written_leaves_the_file_of_the_last_run(tmp_path: Path) -> None:
-    config = {"type": "json.JSONDataset", "filepath": str(tmp_path / "metrics.json")}
-    RunFileDataset(config).save({"number": 1})
-
-    with pytest.raises(DatasetError, match="not JSON serializable"):
-        RunFileDataset(config).save({"number": 2, "half": object()})
-
-    assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
-    assert RunFileDataset(config).load() == {"number": 1}
-
-
 def test_kedro_viz_can_show_what_people_look_at(project: Project, good: Run) -> None:
     del good
     with KedroSession.create(project_path=project.folder) as session:
@@ -344,11 +300,3 @@ def test_kedro_viz_can_show_what_people_look_at(project: Project, good: Run) -> 
         assert "validation_accuracy" in catalog["metrics"].preview()
 
     assert len(rows["data"]) == 3
-
-
-def _held_back(one: Logged) -> np.ndarray:
-    contract = one.description.contract
-    features, truth = encoded(one.snapshot, contract)
-    options = one.description.training
-    fraction, seed = options["validation_fraction"], options["seed"]
-    return hold_back(features, truth, fraction, seed, contract.target)

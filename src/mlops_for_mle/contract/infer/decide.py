@@ -23,10 +23,10 @@ _MISSING_MARKS = ("na", "n/a", "#n/a", "nan", "null", "none", "?", "-", "--", ".
 # A column with so few different values may hold categories that look like numbers ("1", "2", "3+").
 _FEW_VALUES = 20
 _ROWS_A_VALUE = 5
+_SHARE_OF_A_MISTAKE = 0.05
+_SHARE_OF_A_KIND = 0.5
 # Fewer numbers of eight digits could all be days of the calendar by chance.
 _FEWEST_COMPACT_DATES = 3
-_SHARE_OF_A_MISTAKE = 0.05
-_SHARE_OF_A_KIND = 0.2
 
 _YEAR = r"(?<!\d)[12]\d{3}(?!\d)"
 _ISO_DATE = r"[12]\d{3}([-/.])\d{1,2}\1\d{1,2}(?:[T ]\d.*)?"
@@ -46,8 +46,6 @@ _DECORATED_NUMBER = (
     r"|[-+]?[₩$€£¥] ?\d+(\.\d+)?|[-+]?\d+(\.\d+)? ?(%|원)"
     r"|[-+]?\d+,\d+|[-+]?\d{1,3}(\.\d{3})+,\d+"
 )
-# Numbers beside text come out of spreadsheets.
-_SPREADSHEET_TYPES = {str, bool, int, float}
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ class Column:
     @property
     def is_whole(self) -> bool:
         """Whether all values are whole numbers that a float64 keeps exactly, however written."""
-        return self.is_number and bool(_is_exact(self.present.astype(np.float64)).all())
+        return self.is_number and _are_exact(self.present)
 
 
 def decide(
@@ -127,8 +125,8 @@ def decide(
             found = Column(name, "empty", values)
         case "boolean":
             found = Column(name, "boolean", values.astype("boolean"))
-        case "integer" | "floating" | "mixed-integer-float":
-            found = _numbers(name, values)
+        case "integer" | "floating" | "mixed-integer-float" as kind:
+            found = _numbers(name, values, is_integer=kind == "integer")
         case "decimal":
             numbers = values.map(float, na_action="ignore").astype(np.float64)
             found = Column(name, "decimal", numbers)
@@ -139,30 +137,17 @@ def decide(
             found = Column(name, "date" if is_date else "timestamp", times)
         case "string":
             found = _text(name, values.astype(object), find_booleans)
-        case "mixed" | "mixed-integer" if {*map(type, values.dropna())} <= _SPREADSHEET_TYPES:
-            # As they would stand in a CSV file.
-            found = _text(name, values.where(values.isna(), values.astype(str)), find_booleans)
     return replace(found, missing_marks=(*found.missing_marks, *raw[is_mark].unique()))
 
 
-def _numbers(name: str, values: "pd.Series[Any]") -> Column:
-    """Numbers that have a type already."""
+def _numbers(name: str, values: "pd.Series[Any]", is_integer: bool) -> Column:
+    """Numbers that have a type already; ingestion rejects those that are not finite."""
     numbers = values.astype("Float64").astype(np.float64)
-    present = numbers.dropna()
-    if pd.api.types.infer_dtype(values, skipna=True) == "integer":
-        if _is_exact(present).all():
-            return Column(name, "integer", numbers)
+    numbers = numbers.where(np.isfinite(numbers))
+    if is_integer and not _are_exact(numbers):
         text = values.astype("string").astype(object)
         return Column(name, "text", text.where(values.notna()))
-    infinite = int(np.isinf(present).sum())
-    if infinite:
-        raise SourceError(
-            f"Column {name!r} is infinite in {_count(infinite, 'row')}: put finite or missing "
-            "values in their place."
-        )
-    # Where whole numbers have gaps, pandas makes them floats.
-    is_whole = len(present) < len(numbers) and (present == np.trunc(present)).all()
-    return Column(name, "integer" if is_whole else "float", numbers)
+    return Column(name, "integer" if is_integer else "float", numbers)
 
 
 def _text(name: str, values: "pd.Series[Any]", find_booleans: bool) -> Column:
@@ -180,13 +165,13 @@ def _text(name: str, values: "pd.Series[Any]", find_booleans: bool) -> Column:
         found = _digits(name, unmarked, rest)
     else:
         readings = _readings(rest)
-        reads = pd.DataFrame(
-            {n: one.notna() for n, one in enumerate(readings.values())}, rest.index
-        )
-        if reads.any(axis="columns").all():
+        is_date = pd.DataFrame(readings, rest.index).notna().any(axis="columns")
+        if is_date.all():
             found = _dates(name, unmarked, rest, readings)
         else:
-            _refuse_mixture(name, unmarked.dropna(), rest, is_number, reads.any(axis="columns"))
+            is_decorated = rest.str.fullmatch(_DECORATED_NUMBER) & ~is_number
+            _refuse_mixture(name, unmarked.dropna(), "numbers", rest[is_number | is_decorated])
+            _refuse_mixture(name, unmarked.dropna(), "dates", rest[is_date])
     if found.kind == "text":
         return Column(name, "text", values)
     return replace(found, missing_marks=marks)
@@ -198,12 +183,10 @@ def _digits(name: str, values: "pd.Series[Any]", distinct: "pd.Series[Any]") -> 
     if is_compact and len(distinct) >= _FEWEST_COMPACT_DATES:
         return Column(name, "date", read_times(values))
     numbers = _read_numbers(values)
-    # Where whole numbers have gaps, pandas writes them as floats.
-    fraction = r"(?:\.0+)?" if values.isna().any() else ""
-    if not distinct.str.fullmatch(rf"\s*[+-]?\d+{fraction}\s*").all():
+    if not distinct.str.fullmatch(r"\s*[+-]?\d+\s*").all():
         return Column(name, "float", numbers)
     is_padded = distinct.str.fullmatch(r"\d+").all() and distinct.str.match(r"0\d").any()
-    if is_padded or not _is_exact(numbers.dropna()).all():
+    if is_padded or not _are_exact(numbers):
         return Column(name, "text", values)
     return Column(name, "integer", numbers)
 
@@ -227,9 +210,7 @@ def _dates(
         told = " or ".join(f"{time:%Y-%m-%d}" for time in sorted(times))
         problem = f"in which day and month could be taken for one another: {value!r} is {told}"
     else:
-        first = pd.DataFrame({n: one.notna() for n, one in enumerate(readings.values())})
-        examples = distinct[~first.idxmax(axis="columns").duplicated()]
-        problem = f"in more than one format, such as {', '.join(map(repr, examples.head(5)))}"
+        problem = f"in more than one format, such as {', '.join(map(repr, distinct.head(5)))}"
     raise SourceError(f"Column {name!r} has dates {problem}. Write all of them as YYYY-MM-DD.")
 
 
@@ -249,42 +230,25 @@ def _readings(distinct: "pd.Series[Any]") -> dict[str | None, "pd.Series[Any]"]:
 
 
 def _refuse_mixture(
-    name: str,
-    present: "pd.Series[Any]",
-    distinct: "pd.Series[Any]",
-    is_number: "pd.Series[bool]",
-    is_date: "pd.Series[bool]",
+    name: str, present: "pd.Series[Any]", what: str, fitting: "pd.Series[Any]"
 ) -> None:
-    """Say what is wrong with text of which a part looks like something else."""
-    is_decorated = distinct.str.fullmatch(_DECORATED_NUMBER) & ~is_number
-    for what, fits in (
-        ("numbers", is_number),
-        ("numbers", is_number | is_decorated),
-        ("dates", is_date),
-    ):
-        others = present[~present.isin(distinct[fits])]
-        share = 1 - len(others) / len(present)
-        if share < _SHARE_OF_A_KIND:
-            continue
-        if others.empty:
-            example = present[present.isin(distinct[is_decorated])].head(1)
-            raise SourceError(
-                f"Column {name!r} writes numbers with separators or signs, such as "
-                f"{_where(example)}: write plain digits such as 1234.5."
-            )
-        are_categories = (
-            len(distinct) <= _FEW_VALUES
-            and len(distinct) * _ROWS_A_VALUE <= len(present)
-            and 1 - share >= _SHARE_OF_A_MISTAKE
+    """Refuse text that is mostly something else, unless the rest are categories."""
+    others = present[~present.isin(fitting)]
+    share, distinct = 1 - len(others) / len(present), present.nunique()
+    if share < _SHARE_OF_A_KIND:
+        return
+    if others.empty:
+        raise SourceError(
+            f"Column {name!r} writes numbers with separators or signs, such as "
+            f"{_where(present[_read_numbers(present).isna()])}: write plain digits such as 1234.5."
         )
-        # Rather text, of which some values happen to be digits only.
-        are_words = share < 0.5 and distinct.str.contains(r"[^\W\d_]", regex=True).mean() > 0.5
-        if not are_categories and (what == "dates" or not are_words):
-            raise SourceError(
-                f"Column {name!r} mixes {len(present) - len(others)} {what} with "
-                f"{_count(len(others), 'other value')} such as {_where(others)}: correct them, or "
-                "name those that stand for a missing value by --missing."
-            )
+    is_few = distinct <= _FEW_VALUES and distinct * _ROWS_A_VALUE <= len(present)
+    if not is_few or 1 - share < _SHARE_OF_A_MISTAKE:
+        raise SourceError(
+            f"Column {name!r} mixes {len(present) - len(others)} {what} with {len(others)} other "
+            f"value(s) such as {_where(others)}: correct them, or name those that stand for a "
+            "missing value by --missing."
+        )
 
 
 def _read_numbers(text: "pd.Series[Any]") -> "pd.Series[Any]":
@@ -293,22 +257,19 @@ def _read_numbers(text: "pd.Series[Any]") -> "pd.Series[Any]":
     return numbers.where(np.isfinite(numbers))
 
 
-def _is_exact(numbers: "pd.Series[Any]") -> "pd.Series[bool]":
-    """Which are whole numbers that a float64 keeps exactly."""
-    return numbers.eq(np.trunc(numbers)) & numbers.abs().lt(EXACT_BELOW)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+def _are_exact(numbers: "pd.Series[Any]") -> bool:
+    """Whether they are whole numbers that a float64 keeps exactly, or missing."""
+    present = numbers.dropna().to_numpy(np.float64)
+    return bool(((present == np.trunc(present)) & (np.abs(present) < EXACT_BELOW)).all())
 
 
 def _where(values: "pd.Series[Any]") -> str:
     """Up to three values, each with its row, counted as ingestion counts them."""
     first = values.drop_duplicates().head(3).items()
-    return ", ".join(f"{shortened(value, 40)!r} (row {int(str(row)) + 1})" for row, value in first)
+    return ", ".join(f"{shortened(value)!r} (row {int(str(row)) + 1})" for row, value in first)
 
 
-def shortened(value: Any, limit: int = 30) -> str:
+def shortened(value: Any) -> str:
     """A value as one short line."""
     text = " ".join(str(value).split())
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return text if len(text) <= 30 else f"{text[:29]}…"

@@ -1,10 +1,8 @@
 """Reads the rows to infer from, once nothing stands in the way of writing the environment."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import fsspec
 import pandas as pd
@@ -22,19 +20,12 @@ from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset, gu
 _TAKEN = r"base|local|mlflow|postgres|releases|serving_.*|\d\d_.*"
 
 
-@dataclass(frozen=True)
-class Source:
-    """Rows, and where they come from.
-
-    Attributes:
-        rows: As read, text or typed values.
-        described: Where they come from, for people.
-        choices: The same as ``globals.yml`` says it.
-    """
+class Source(NamedTuple):
+    """Rows, where they come from in words, and the same as ``globals.yml`` says it."""
 
     rows: pd.DataFrame
     described: str
-    choices: Mapping[str, Any]
+    choices: dict[str, Any]
 
 
 def check_environment(project: Path, env: str, contract: str, force: bool) -> Path:
@@ -50,22 +41,14 @@ def check_environment(project: Path, env: str, contract: str, force: bool) -> Pa
     Raises:
         UserError: It may not; says why.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", env):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", env) or re.fullmatch(_TAKEN, env, re.I):
         raise ConfigurationError(
-            f"--env: expected letters, digits, _ and - only, as the name of a folder of conf "
-            f"(found {env!r})"
+            f"--env: expected letters, digits, _ and -, and no folder of the project's own in conf "
+            f"or data (found {env!r})"
         )
-    if re.fullmatch(_TAKEN, env, re.IGNORECASE):
-        raise ConfigurationError(
-            f"--env: {env} is a folder of the project's own, in conf or data; name another, such "
-            "as the contract's name."
-        )
-    for path in sorted((project / "conf").glob(f"*/{CONTRACT_FILE}")):
-        with path.open("rb") as file:
-            content = yaml.safe_load(file)
-        other = content.get("contract") if isinstance(content, dict) else None
-        is_same = isinstance(other, dict) and other.get("name") == contract
-        if is_same and path.parent.name != env:
+    for path in (project / "conf").glob(f"*/{CONTRACT_FILE}"):
+        content = yaml.safe_load(path.read_text("utf-8"))
+        if content["contract"]["name"] == contract and path.parent.name != env:
             raise ConfigurationError(
                 f"--name: conf/{path.parent.name} has a contract {contract!r} already, whose table "
                 "and model it would share; name another."
@@ -80,24 +63,20 @@ def check_environment(project: Path, env: str, contract: str, force: bool) -> Pa
     return folder
 
 
-def read_file(
-    project: Path, kind: str, place: str, encoding: str | None = None, has_header: bool = True
-) -> Source:
+def read_file(project: Path, kind: str, place: str, encoding: str | None, header: bool) -> Source:
     """Read a CSV or Parquet file; a path is one of the folder where the command was called."""
-    if kind != "csv" and (encoding is not None or not has_header):
-        raise UserError("--encoding and --no-header are for --csv only.")
     if "://" not in place:
         path = Path(place).expanduser().resolve()
         place = str(path.relative_to(project) if path.is_relative_to(project) else path)
     # Kedro takes the path for one of the project's; this command may be called elsewhere.
     found = place if "://" in place else str(project / place)
-    unusual: dict[str, Any] = {}
+    form: dict[str, Any] = {}
     if kind == "csv":
         with fsspec.open(found, "rb", compression="infer") as file:
-            form = guess_csv_form(file.read(), encoding, has_header)
-        unusual = form.model_dump(exclude_defaults=True)
-    rows = FileSourceDataset(kind, found, unusual).load()  # type: ignore[arg-type]
-    choices = {f"csv_{key}": value for key, value in unusual.items()}
+            guessed = guess_csv_form(file.read(), encoding, header)
+        form = guessed.model_dump(exclude_defaults=True)
+    rows = FileSourceDataset(kind, found, form).load()  # type: ignore[arg-type]
+    choices = {f"csv_{key}": value for key, value in form.items()}
     return Source(
         rows, place.rpartition("/")[2], {"source": kind, f"{kind}_path": place, **choices}
     )
@@ -121,8 +100,8 @@ def read_database(kind: str, place: str, contract: str) -> Source:
         is_filled = known.has_table(table) and connection.scalar(text(query))
     if (is_filled and not is_ours) or (kind, place) == ("table", table):
         raise ConfigurationError(
-            f"--name: contract {contract!r} would write its rows into {table}, a table that "
-            f"{'it reads' if place == table else 'holds rows of others'}; name another."
+            f"--name: contract {contract!r} would write its rows into {table}, a table that holds "
+            "rows of others; name another."
         )
     described = "the query" if kind == "query" else f"table {place}"
     rows = PostgresSourceDataset({"con": url}, **{kind: place}).load()  # type: ignore[arg-type]

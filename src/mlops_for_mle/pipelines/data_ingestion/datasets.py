@@ -9,21 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import psycopg2
+import pyarrow as pa
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import TablePreview
-from sqlalchemy import (
-    ColumnClause,
-    Connection,
-    Engine,
-    Row,
-    column,
-    delete,
-    func,
-    select,
-    table,
-    text,
-    update,
-)
+from sqlalchemy import Connection, Engine, Row, delete, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
@@ -171,7 +160,10 @@ def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
         if len(accepted):
             _insert(connection, contract, accepted, batch_id)
         if len(rejected):
-            _copy(connection, rejected_rows.name, rejected.assign(batch_id=batch_id, **facts))
+            rejects = rejected.assign(batch_id=batch_id, **facts)
+            copy_in(
+                connection, rejected_rows.name, pa.Table.from_pandas(rejects, preserve_index=False)
+            )
         return Receipt(batch_id, is_new, len(accepted), len(rejected))
 
 
@@ -228,18 +220,13 @@ def _insert(connection: Connection, contract: Contract, rows: pd.DataFrame, batc
     execute_plainly(
         connection, f"CREATE TEMPORARY TABLE mlops_staged_rows ON COMMIT DROP AS {create}"
     )
-    _copy(connection, "mlops_staged_rows", rows)
+    staged_rows = pa.Table.from_pandas(rows, preserve_index=False)
+    copy_in(connection, "mlops_staged_rows", staged_rows)
     execute_plainly(
         connection,
         f"WITH inserted AS ({move}) UPDATE ingestion_batches SET first_id = LEAST(first_id, low), "  # noqa: S608
         f"last_id = GREATEST(last_id, high) FROM ({bounds}) AS bounds WHERE id = {batch_id}",
     )
-
-
-def _copy(connection: Connection, target: str, rows: pd.DataFrame) -> None:
-    import pyarrow as pa
-
-    copy_in(connection, target, pa.Table.from_pandas(rows, preserve_index=False))
 
 
 def _newest_key(connection: Connection, contract: Contract) -> int:
@@ -248,11 +235,12 @@ def _newest_key(connection: Connection, contract: Contract) -> int:
     A transaction that still runs may commit smaller keys than the newest one seen; the lock waits
     for such writers, so that the same watermark always means the same rows.
     """
-    key: ColumnClause[int] = column(contract.key)
+    key, table = quoted(contract.key), quoted(contract.table)
     with connection.begin():
         connection.execute(text("SET LOCAL lock_timeout TO '30s'"))
-        execute_plainly(connection, f"LOCK TABLE {quoted(contract.table)} IN SHARE MODE")
-        return connection.scalar(select(func.max(key)).select_from(table(contract.table))) or 0
+        execute_plainly(connection, f"LOCK TABLE {table} IN SHARE MODE")
+        newest = execute_plainly(connection, f"SELECT max({key}) FROM {table}").scalar()  # noqa: S608
+        return newest or 0
 
 
 def _newest_rows(
@@ -272,7 +260,7 @@ def _fitting(rows: pd.DataFrame, contract: Contract, place: str) -> pd.DataFrame
     if faults:
         position, told = next(iter(faults.items()))
         first = f"row {rows.index[position] + 1}"
-        if contract.key in rows.columns:
+        if contract.key in rows:
             first = f"{contract.key} {rows[contract.key].iloc[position]}"
         raise UserError(
             f"{place}: {len(faults)} row(s) do not fit contract {contract.name}, first {first}: "

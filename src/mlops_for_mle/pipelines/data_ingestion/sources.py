@@ -103,22 +103,10 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
         raise ValueError("is an Excel workbook or another ZIP archive: save the sheet as CSV")
     encoding = _encoding(content, form.encoding)
     try:
-        text = content.decode(encoding)
+        encoded = content.decode(encoding).encode()
     except UnicodeError as error:
-        advice = "such as cp1252, of Windows in western Europe"
-        if _is_korean(content):
-            advice = f"to {_KOREAN}, since it looks like Korean of Windows"
-        raise ValueError(
-            f"is no {encoding.upper()} text ({error}): set csv_encoding in globals.yml or by "
-            f"--params, {advice}"
-        ) from None
-    header = _header(text)
-    others = [name for name, mark in SEPARATORS.items() if mark in header]
-    if others and form.separator not in others:
-        raise ValueError(
-            f"no {form.separator} stands in its header, which looks separated by {others[0]}: set "
-            f"csv_separator: {others[0]} in globals.yml or by --params"
-        )
+        other = f"{_KOREAN}, of Korean Windows" if _is_korean(content) else "cp1252, of Windows"
+        raise ValueError(f"{error}: set csv_encoding, such as {other}") from None
     # Given the header, pandas would rename a repeated column and take surplus fields at the start
     # of the rows for an index.
     options: dict[str, Any] = {
@@ -128,19 +116,14 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
         "sep": SEPARATORS[form.separator],
         "skipinitialspace": True,
     }
-    encoded = text.encode()
     try:
         lines: pd.DataFrame = pd.read_csv(io.BytesIO(encoded), **options)
     except pd.errors.ParserError:
         # Perhaps rows end with a separator that their header lacks.
         width = pd.read_csv(io.BytesIO(encoded), nrows=1, **options).shape[1]
-        wider = None
-        with suppress(pd.errors.ParserError):
-            columns = list(range(width + 1))
-            wider = pd.read_csv(io.BytesIO(encoded), names=columns, **options)
-        if wider is None or wider.pop(width).str.strip().any():
+        lines = pd.read_csv(io.BytesIO(encoded), names=list(range(width + 1)), **options)
+        if lines.pop(width).str.strip().any():
             raise
-        lines = wider
     lines = lines.apply(lambda column: column.str.strip())
     if form.header:
         names = lines.iloc[0].tolist()
@@ -148,7 +131,11 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
     else:
         lines = lines.add_prefix("c")
     if form.decimal == "comma":
-        lines = lines.apply(_with_points)
+        lines = lines.apply(
+            lambda column: column.mask(
+                column.str.fullmatch(_COMMA_NUMBER), column.str.replace(",", ".", regex=False)
+            )
+        )
     return lines
 
 
@@ -156,10 +143,11 @@ def guess_csv_form(content: bytes, encoding: str | None = None, header: bool = T
     """Tell how a CSV file is written by its bytes; UTF-8 where its encoding cannot be told."""
     if encoding is None:
         encoding = _KOREAN if _is_korean(content) else "utf-8"
-    text = content.decode(_encoding(content, encoding), errors="replace")
-    first = _header(text)
+    text = content.decode(_encoding(content, encoding), errors="replace")[:_SAMPLE]
+    # The first line that holds anything, without what stands in quotes.
+    first = re.sub(r'"[^"]*"', "", text.lstrip("\r\n")).partition("\n")[0]
     separator = max(SEPARATORS, key=lambda name: first.count(SEPARATORS[name]))
-    lines = text[:_SAMPLE].split("\n")[1:]
+    lines = text.split("\n")[1:]
     fields = {one.strip('"\r ') for line in lines for one in line.split(SEPARATORS[separator])}
     has_commas = any(re.fullmatch(_COMMA_NUMBER, one) for one in fields)
     has_points = any(re.fullmatch(r"[+-]?\d+\.\d+", one) for one in fields)
@@ -211,8 +199,6 @@ class SklearnTableDataset(SourceDataset):
         if not path.exists():
             from sklearn import datasets
 
-            if not hasattr(datasets, self._loader):
-                raise SourceError(f"dataset: sklearn.datasets has no function {self._loader!r}")
             table = getattr(datasets, self._loader)(as_frame=True).frame
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_name(f"{path.name}.{os.getpid()}")
@@ -251,14 +237,3 @@ def _is_korean(content: bytes) -> bool:
         foreign = [one for one in content.decode(_KOREAN)[:_SAMPLE] if not one.isascii()]
         return sum("가" <= one <= "힣" for one in foreign) > len(foreign) / 2
     return False
-
-
-def _header(text: str) -> str:
-    """The first line that holds anything, without what stands in quotes."""
-    return re.sub(r'"[^"]*"', "", text.lstrip("\r\n")[:_SAMPLE]).partition("\n")[0]
-
-
-def _with_points(column: "pd.Series[str]") -> "pd.Series[str]":
-    """A column in which numbers with a decimal comma have a point."""
-    is_number = column.str.fullmatch(_COMMA_NUMBER)
-    return column.mask(is_number, column.str.replace(",", ".", regex=False))

@@ -8,14 +8,11 @@ from typing import Any
 
 import pandas as pd
 from kedro.io import AbstractDataset
-from kedro_datasets._typing import TablePreview
 
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.releases.deployments import deploy
 from mlops_for_mle.releases.manifest import Manifest, Release
 from mlops_for_mle.releases.store import ReleaseStore
-
-_SHOWN = 1000
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -63,13 +60,8 @@ class DeploymentDataset(AbstractDataset[list[Manifest], pd.DataFrame]):
 
     def load(self) -> pd.DataFrame:
         """The newest rows first."""
-        query = f"SELECT * FROM deployments ORDER BY id DESC LIMIT {_SHOWN}"  # noqa: S608
         with engine_for(self._url).connect() as connection:
-            return pd.read_sql_query(query, connection)
-
-    def preview(self, nrows: int = 10) -> TablePreview:
-        """The newest rows, for Kedro-Viz."""
-        return TablePreview(self.load().head(nrows).astype(str).to_dict(orient="split"))
+            return pd.read_sql_query("SELECT * FROM deployments ORDER BY id DESC", connection)
 
     def _describe(self) -> dict[str, Any]:
         return {"table": "deployments"}

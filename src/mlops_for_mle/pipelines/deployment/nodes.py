@@ -13,9 +13,6 @@ def release_champion(
 
     Returns:
         What is to be published, and what it is.
-
-    Raises:
-        ReleaseError: It answers otherwise than the trained model did.
     """
     if not champion:
         return [], []
@@ -31,9 +28,6 @@ def verify_release(
     Args:
         released: What was published just now.
         fetch: Reads a release from the store, by its contract and name.
-
-    Raises:
-        ReleaseError: It is incomplete, altered or answers otherwise than the trained model did.
     """
     stored = [fetch(one.contract.name, one.release) for one in released]
     for release in stored:

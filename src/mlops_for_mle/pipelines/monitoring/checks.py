@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.pipelines.monitoring.counting import (
@@ -85,15 +86,11 @@ def confirm(metrics: Iterable[Metric], significance: float) -> tuple[Metric, ...
 def check_data_quality(
     reference: Reference, window: Window, monitoring: MonitoringOptions
 ) -> Iterator[Metric]:
-    """Look for missing, wrong, old, future and repeated values."""
+    """Look for missing, wrong, old and future values."""
     limits, rows, subject = monitoring.quality, window.row_count, reference.subject("rows")
     is_judged, hours = rows >= monitoring.window.minimum_rows, limits.maximum_age_hours
     oldest = None if hours is None else hours * 3600
     yield Metric("data_quality", subject, "row_count", rows)
-    repeated = window.duplicates / rows if rows else None
-    said = "of the predictions repeat the features of another one"
-    most = limits.maximum_duplicates
-    yield _at_most("warning", subject, "duplicate_fraction", repeated, most, said)
     said = "is how old the newest prediction is"
     yield _at_most("warning", subject, "age_seconds", window.age_seconds, oldest, said)
     said = "predictions are dated ahead of the database's clock and are not looked at"
@@ -154,11 +151,7 @@ def check_drift(
 def check_performance(
     reference: Reference, window: Window, monitoring: MonitoringOptions
 ) -> Iterator[Metric]:
-    """Measure the answers by the labels that have arrived, where there are enough of them.
-
-    Raises:
-        ConfigurationError: The metric does not fit the task.
-    """
+    """Measure the answers by the labels that have arrived, where there are enough of them."""
     options, target = monitoring.performance, reference.contract.target
     allowed = ("accuracy",) if target.classes else ("rmse", "mae")
     metric = options.metric or allowed[0]
@@ -193,38 +186,32 @@ def check_calibration(
     reference: Reference, window: Window, monitoring: MonitoringOptions
 ) -> Iterator[Metric]:
     """Compare probabilities with how often the answers were right; nothing without any."""
-    rated = [cell for cell in window.cells if cell.confidence_bin is not None]
-    total = sum(cell.count for cell in rated)
+    rated = [vars(one) | {"right": one.right} for one in window.cells]
+    cells = pd.DataFrame(rated).drop(columns=["predicted", "actual"], errors="ignore")
+    by_step = cells.groupby("confidence_bin").sum() if rated else cells
+    total = by_step["count"].sum() if len(by_step) else 0
     if not total or total < monitoring.window.minimum_labelled:
         return
-    steps, error = [], 0.0
-    for step in sorted({cell.confidence_bin or 0 for cell in rated}):
-        cells = [cell for cell in rated if cell.confidence_bin == step]
-        count, right = sum(one.count for one in cells), sum(one.right for one in cells)
-        sure = sum(one.confidence for one in cells)
-        error += abs(right - sure) / total
-        name = f"confidence {step / CONFIDENCE_BINS:g} to {(step + 1) / CONFIDENCE_BINS:g}"
-        found = proportion(right, count, monitoring.confidence)
-        steps.append(Metric("calibration", name, "accuracy", *found[:3], threshold=sure / count))
+    error = float((by_step["right"] - by_step["confidence"]).abs().sum() / total)
+    sums = by_step.sum()
+    sure, right = float(sums["confidence"] / total), float(sums["right"] / total)
     limit, subject = monitoring.calibration.maximum_error, reference.subject(PREDICTION)
-    sure = sum(cell.confidence for cell in rated) / total
-    right_share = sum(cell.right for cell in rated) / total
     yield Metric(
         *("calibration", subject, "expected_calibration_error", error),
         threshold=limit,
-        p_value=spiegelhalter(
-            sum(cell.calibration_sum for cell in rated),
-            sum(cell.calibration_variance for cell in rated),
-        ),
+        p_value=spiegelhalter(sums["calibration_sum"], sums["calibration_variance"]),
         severity="warning" if error > limit else "none",
-        message=f"the probabilities are {'too sure' if sure > right_share else 'not sure enough'}: "
+        message=f"the probabilities are {'too sure' if sure > right else 'not sure enough'}: "
         f"expected calibration error {error:.3f} (at most {limit:g}), {sure:.3f} sure and "
-        f"{right_share:.3f} right on average",
+        f"{right:.3f} right on average",
     )
-    brier = sum(cell.brier for cell in rated) / total
-    yield Metric("calibration", subject, "brier_score", brier)
+    yield Metric("calibration", subject, "brier_score", float(sums["brier"] / total))
     yield Metric("calibration", subject, "mean_confidence", sure)
-    yield from steps
+    for step, one in zip(by_step.index, by_step.to_dict("records"), strict=True):
+        name = f"confidence {step / CONFIDENCE_BINS:g} to {(step + 1) / CONFIDENCE_BINS:g}"
+        found = proportion(int(one["right"]), int(one["count"]), monitoring.confidence)
+        told = one["confidence"] / one["count"]
+        yield Metric("calibration", name, "accuracy", *found[:3], threshold=told)
 
 
 def performance_limit(

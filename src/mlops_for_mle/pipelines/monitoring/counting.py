@@ -81,14 +81,13 @@ class ErrorSums:
 class Window:
     """A window of the deployed release's predictions, and the newest labelled ones.
 
-    ``ahead`` counts predictions that claim to have been answered in the future, in no window.
+    ``ahead`` counts those that claim to have been answered in the future, in no window.
     """
 
     row_count: int
     window_from: datetime | None
     window_to: datetime | None
     age_seconds: float | None
-    duplicates: int
     features: dict[str, ColumnCounts]
     prediction: ColumnCounts
     ahead: int = 0
@@ -130,12 +129,6 @@ SELECT count(*) AS row_count, min(created_at) AS window_from, max(created_at) AS
        (SELECT count(*) FROM predictions
         WHERE {_RELEASE} AND created_at > now() + interval '1 minute') AS ahead
 FROM predictions WHERE {_WINDOW}
-"""
-# By hash, whose size Postgres knows whatever the rows hold.
-_DISTINCT = f"""
-SELECT count(*) FROM (
-    SELECT FROM predictions WHERE {_WINDOW} GROUP BY jsonb_hash_extended(features, 0)
-) AS hashed
 """
 # One scan for all columns. A function in FROM is called once a row, so that each value is read
 # once, and lets Postgres work in parallel, as a subquery that keeps it from repeating would not.
@@ -232,8 +225,8 @@ def count_window(
     columns = (*reference.features, reference.prediction)
     statement, described = _count_columns(columns)
     labelled = (_CELLS if target.classes else _ERRORS).format(newest=newest)
-    questions = [(one, bound | described) for one in (_OVERVIEW, _DISTINCT, statement, labelled)]
-    [[overview], [(distinct,)], buckets, rated] = prediction_log(questions)
+    questions = [(one, bound | described) for one in (_OVERVIEW, statement, labelled)]
+    [[overview], buckets, rated] = prediction_log(questions)
     *features, prediction = (
         _column_counts(one, [row for row in buckets if row.position == position])
         for position, one in enumerate(columns, start=1)
@@ -241,7 +234,6 @@ def count_window(
     sums = [{name: row._mapping[name] for name in row._fields[2:]} for row in rated]
     return Window(
         **overview._mapping,
-        duplicates=overview.row_count - distinct,
         features={one.name: counts for one, counts in zip(columns, features, strict=False)},
         prediction=prediction,
         cells=tuple(Cell(**one) for one in sums) if target.classes else (),

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import pandas as pd
 from kedro.io import AbstractDataset
-from kedro_datasets._typing import HTMLPreview
 from sqlalchemy import Connection, RowMapping, Table, func, insert, select, text, update
 
 from mlops_for_mle.config import run_page
@@ -221,11 +220,6 @@ class MonitoringReportDataset(AbstractDataset[tuple[MonitoringRun, str], str]):
         """The report that was written last."""
         return self._filepath.read_text("utf-8")
 
-    def preview(self) -> HTMLPreview:
-        """The report without its head, for Kedro-Viz; its style is for its own elements only."""
-        _, style, rest = re.split("(<style>.*?</style>)", self.load(), maxsplit=1, flags=re.DOTALL)
-        return HTMLPreview(style + rest.partition("<body>")[2].partition("</body>")[0])
-
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "experiment": self._experiment}
 
@@ -265,11 +259,7 @@ class OpenDecisionDataset(_ContractDataset):
     """The decision that this MLflow run acts on: taken up when first read, concluded by saving."""
 
     def load(self) -> RetrainingDecision:
-        """Give the decision that this run has taken up, else take up the newest.
-
-        Raises:
-            NotCalledForError: It does not call for a retraining, or another run acts on it.
-        """
+        """Give the decision that this run has taken up, else take up the newest."""
         import mlflow
 
         bound = {"contract": self._contract, "run": mlflow.active_run().info.run_id}

@@ -57,13 +57,12 @@ class CalibrationOptions(Configuration):
 
 
 class QualityOptions(Configuration):
-    """What part of a feature's values may be bad, and how repeated or old predictions may be."""
+    """What part of a feature's values may be bad, and how old predictions may be."""
 
     maximum_missing: Share | None = 0.05
     maximum_wrong_type: Share | None = 0.0
     maximum_out_of_range: Share | None = 0.01
     maximum_unknown: Share | None = 0.05
-    maximum_duplicates: Share | None = None
     maximum_age_hours: float | None = Field(default=None, gt=0)
 
 

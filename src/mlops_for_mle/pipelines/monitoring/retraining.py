@@ -110,9 +110,6 @@ def require_open(
     """Give back the newest decision if it calls for a retraining now.
 
     What was decided before a release was last put in service was decided of another one.
-
-    Raises:
-        NotCalledForError: It does not; says why.
     """
     if decision is None:
         why = "nothing was monitored yet, run `kedro run --pipeline monitoring` first"

@@ -24,12 +24,10 @@ Counts = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Comparison:
-    """How two samples differ.
+    """How two samples differ, with the sampling error of both.
 
-    Attributes:
-        p_value: Of Pearson's chi-square test that both come from one distribution, with the
-            sampling error of both.
-        index: The population stability index, less what sampling alone would give; never below 0.
+    The p-value is Pearson's chi-square test's that both come from one distribution; the index is
+    the population stability index, less what sampling alone would give, and never below 0.
     """
 
     p_value: float
@@ -47,11 +45,22 @@ class Estimate(NamedTuple):
 
 def compare(reference: Sequence[int], current: Sequence[int], *, is_ordered: bool) -> Comparison:
     """Compare the counts of two samples in each bin; of ordered ones only neighbours are joined."""
-    table = np.array([reference, current], dtype=np.float64)
-    joined = _join_small(table, is_ordered)
-    if joined.shape[1] < 2 or not table.sum(axis=1).all():
+    from scipy.stats import MonteCarloMethod, chi2_contingency
+    from scipy.stats.contingency import expected_freq
+
+    table = _join_small(np.array([reference, current], dtype=np.float64), is_ordered)
+    bins, sizes = table.shape[1], table.sum(axis=1, keepdims=True)
+    if bins < 2 or not sizes.all():
         return Comparison(1.0, 0.0)
-    return Comparison(_p_value(joined), _stability_index(joined))
+    method = None
+    if expected_freq(table).min() < _LEAST_EXPECTED:
+        method = MonteCarloMethod(_DRAWN_TABLES, rng=np.random.default_rng(0))
+    test = chi2_contingency(table.astype(np.int64), correction=False, method=method)
+    shares = (table + _PSEUDO_COUNT) / (sizes + _PSEUDO_COUNT * bins)
+    raw = float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
+    # The mean of the index by sampling alone.
+    by_chance = float((bins - 1) * (1 / sizes).sum())
+    return Comparison(float(test.pvalue), max(0.0, raw - by_chance))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -103,25 +112,6 @@ def spiegelhalter(total: float, variance: float) -> float:
     if variance <= 0:
         return float(abs(total) < 1e-9)
     return 2 * NormalDist().cdf(-abs(total) / variance**0.5)
-
-
-def _p_value(table: Counts) -> float:
-    from scipy.stats import MonteCarloMethod, chi2_contingency
-    from scipy.stats.contingency import expected_freq
-
-    method = None
-    if expected_freq(table).min() < _LEAST_EXPECTED:
-        method = MonteCarloMethod(_DRAWN_TABLES, rng=np.random.default_rng(0))
-    return float(chi2_contingency(table.astype(np.int64), correction=False, method=method).pvalue)
-
-
-def _stability_index(table: Counts) -> float:
-    """The index of two rows of counts, less (bins - 1)(1/n + 1/m), its mean by sampling alone."""
-    bins = table.shape[1]
-    sizes = table.sum(axis=1, keepdims=True)
-    shares = (table + _PSEUDO_COUNT) / (sizes + _PSEUDO_COUNT * bins)
-    raw = float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
-    return max(0.0, raw - float((bins - 1) * (1 / sizes).sum()))
 
 
 def _join_small(table: Counts, is_ordered: bool) -> Counts:

@@ -45,13 +45,8 @@ class LoggedCandidateDataset(AbstractDataset[None, LoggedCandidate]):
         self.metadata = metadata
 
     def load(self) -> LoggedCandidate:
-        """Find and read it.
-
-        Raises:
-            PrerequisiteError: None was trained yet.
-        """
-        client = MlflowClient()
-        active = mlflow.active_run()
+        """Find and read it; a ``PrerequisiteError`` where none was trained yet."""
+        client, active = MlflowClient(), mlflow.active_run()
         runs = [client.get_run(active.info.run_id)] if active else []
         if not any(_CANDIDATE_TAG in run.data.tags for run in runs):
             runs = mlflow.search_runs(
@@ -82,7 +77,6 @@ class LoggedCandidateDataset(AbstractDataset[None, LoggedCandidate]):
 class ChampionDataset(AbstractDataset[Decision, Release | None]):
     """The champion of a registered model; saving a decision may make another one of it."""
 
-    # MLflow's client is not made for processes that are forked.
     _SINGLE_PROCESS = True
 
     def __init__(
@@ -110,7 +104,16 @@ class ChampionDataset(AbstractDataset[Decision, Release | None]):
         outcome, reasons = "promoted" if data.promote else "rejected", "; ".join(data.reasons)
         with engine_for(self._url).begin() as connection:
             lock(connection, f"versions of {name}")
-            number = _register(client, data)
+            known = [one for one in versions(client, name) if one.run_id == data.run_id]
+            if not known:
+                # Asked first, since a refused creation is an error in the log of the database.
+                if not client.search_registered_models(f"name = '{name}'"):
+                    client.create_registered_model(name)
+                logged = data.model_uri.removeprefix("models:/")
+                known = [
+                    client.create_model_version(name, data.model_uri, data.run_id, model_id=logged)
+                ]
+            number = str(known[0].version)
             client.set_model_version_tag(name, number, DECISION_TAG, outcome)
             client.set_model_version_tag(name, number, REASONS_TAG, reasons)
             client.log_dict(data.run_id, data.model_dump(mode="json"), "decision.json")
@@ -121,12 +124,7 @@ class ChampionDataset(AbstractDataset[Decision, Release | None]):
         )
 
     def load(self) -> Release | None:
-        """Download the champion, if there is one.
-
-        Raises:
-            PrerequisiteError: Nothing was registered yet, although that is required.
-            ReleaseError: Its graph is not the one that training has logged.
-        """
+        """Download the champion, if there is one."""
         client = MlflowClient()
         champion = champion_version(client, self._name)
         if champion is None and self._required and not versions(client, self._name):
@@ -190,17 +188,3 @@ def _read_files(model: str) -> tuple[ModelDescription, bytes, pd.DataFrame]:
             (files / "model.onnx").read_bytes(),
             pd.read_parquet(files / "validation.parquet"),
         )
-
-
-def _register(client: MlflowClient, candidate: Decision) -> str:
-    """Make a version of a candidate; gives the number that it has already where it has one."""
-    name = candidate.name
-    own = f"name = '{name}' AND run_id = '{candidate.run_id}'"
-    for known in client.search_model_versions(own):
-        return str(known.version)
-    # Asked first, since a refused creation is an error in the log of the database.
-    if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name)
-    uri = candidate.model_uri
-    model_id = uri.removeprefix("models:/")
-    return str(client.create_model_version(name, uri, candidate.run_id, model_id=model_id).version)

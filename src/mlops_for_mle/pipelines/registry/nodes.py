@@ -1,7 +1,6 @@
 """Pure functions of the registry: measure a candidate and its rivals, then apply the gates."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -21,13 +20,7 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class LoggedCandidate:
-    """A model as training has logged it.
-
-    Attributes:
-        model_uri: Where MLflow has it, such as ``models:/m-0123``.
-        model: The ONNX graph.
-        validation: The rows that it was measured on, with the columns of its contract.
-    """
+    """A model as training has logged it: its graph, and the rows that it was measured on."""
 
     run_id: str
     model_uri: str
@@ -61,12 +54,7 @@ class Decision(Comparison):
 
 
 def compare_models(candidate: LoggedCandidate, incumbent: Release | None) -> Comparison:
-    """Measure candidate, constant answer and champion, and confirm what training has recorded.
-
-    Raises:
-        UserError: The candidate measures otherwise than in its training, or the champion was
-            trained for other columns.
-    """
+    """Measure candidate, constant answer and champion, and confirm what training has recorded."""
     contract, rows = candidate.description.contract, candidate.validation
     target = contract.target
     truth = encode_target(to_array(rows[target.column], target.feature), target)
@@ -78,12 +66,28 @@ def compare_models(candidate: LoggedCandidate, incumbent: Release | None) -> Com
         "candidate": measured(candidate.model, contract),
         "baseline": measure(baseline(truth, target), truth, target),
     }
-    _confirm(metrics["candidate"], candidate)
+    for name, value in metrics["candidate"].items():
+        recorded = candidate.description.metrics.get(f"validation_{name}", math.nan)
+        if not math.isclose(value, recorded, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
+            raise UserError(
+                f"The model of run {candidate.run_id}: loaded back, its validation {name} is "
+                f"{value:.9g}, but its training recorded {recorded:.9g}; it is not registered. "
+                "Train again: `kedro run --pipeline training`."
+            )
     champion = None if incumbent is None else incumbent.manifest
     if incumbent is not None and champion is not None and champion.run_id != candidate.run_id:
-        _require_same_columns(champion.contract, contract, champion.version)
+        then = champion.contract
+        answers = [
+            (one.target.column, one.target.task, one.target.codes) for one in (then, contract)
+        ]
+        if then.feature_names != contract.feature_names or answers[0] != answers[1]:
+            raise UserError(
+                f"Champion version {champion.version} of {contract.name} was trained for other "
+                f"columns or classes ({', '.join(then.columns)}), so it cannot be compared on the "
+                "same rows. Give the changed contract a new contract.name."
+            )
         # By its own contract: a category that is new since then was unknown to it.
-        metrics["champion"] = measured(incumbent.model, champion.contract)
+        metrics["champion"] = measured(incumbent.model, then)
     return Comparison(
         name=contract.name,
         run_id=candidate.run_id,
@@ -94,27 +98,26 @@ def compare_models(candidate: LoggedCandidate, incumbent: Release | None) -> Com
 
 
 def apply_gates(comparison: Comparison, gates: GateOptions) -> Decision:
-    """Promote a candidate that reaches the threshold, keeps up with the champion and has learned.
-
-    Raises:
-        ConfigurationError: The deciding metric was not measured.
-    """
+    """Promote what reaches the threshold, keeps up with the champion and has learned something."""
+    measured: dict[str, float] = {}
+    for of, found in comparison.metrics.items():
+        if gates.metric not in found:
+            raise ConfigurationError(
+                f"gates.metric: {gates.metric} was not measured on the validation rows of the {of},"
+                f" expected is one of {', '.join(found)}"
+            )
+        measured[of] = found[gates.metric]
     sign = 1.0 if ALL_METRICS[gates.metric] else -1.0
-    if missing := [of for of, found in comparison.metrics.items() if gates.metric not in found]:
-        raise ConfigurationError(
-            f"gates.metric: {gates.metric} was not measured on the validation rows of the "
-            f"{missing[0]}, expected is one of {', '.join(comparison.metrics[missing[0]])}"
-        )
-    measured = {of: found[gates.metric] for of, found in comparison.metrics.items()}
     value, constant = measured["candidate"], measured["baseline"]
-    shown = f"validation {gates.metric} {metric_text(value)}"
+    reasons = []
 
     reached = gates.threshold is None or sign * (value - gates.threshold) >= 0
-    if gates.threshold is None:
-        reasons = [f"{shown}, no threshold is set"]
-    else:
-        verdict = "meets" if reached else "misses"
-        reasons = [f"{shown} {verdict} the threshold {metric_text(gates.threshold)}"]
+    verdict = ", no threshold is set"
+    if gates.threshold is not None:
+        verdict = (
+            f" {'meets' if reached else 'misses'} the threshold {metric_text(gates.threshold)}"
+        )
+    reasons.append(f"validation {gates.metric} {metric_text(value)}{verdict}")
 
     rival = measured.get("champion", value)
     kept_up = sign * (value - rival) >= -gates.tolerance - _ROUNDING * abs(rival)
@@ -137,24 +140,3 @@ def apply_gates(comparison: Comparison, gates: GateOptions) -> Decision:
         promote=reached and kept_up and has_learned,
         reasons=tuple(reasons),
     )
-
-
-def _confirm(found: Mapping[str, float], candidate: LoggedCandidate) -> None:
-    for name, value in found.items():
-        recorded = candidate.description.metrics.get(f"validation_{name}", math.nan)
-        if not math.isclose(value, recorded, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
-            raise UserError(
-                f"The model of run {candidate.run_id}: loaded back, its validation {name} is "
-                f"{value:.9g}, but its training recorded {recorded:.9g}; it is not registered. "
-                "Train again: `kedro run --pipeline training`."
-            )
-
-
-def _require_same_columns(then: Contract, now: Contract, version: int) -> None:
-    answers = [(one.target.column, one.target.task, one.target.codes) for one in (then, now)]
-    if then.feature_names != now.feature_names or answers[0] != answers[1]:
-        raise UserError(
-            f"Champion version {version} of {now.name} was trained for other columns or classes "
-            f"({', '.join(then.columns)}), so it cannot be compared on the same rows. Give the "
-            "changed contract a new contract.name."
-        )

@@ -15,7 +15,6 @@ from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.training.nodes import Candidate, Examples
 from mlops_for_mle.releases.metrics import metric_text
 
-_MODEL_FILES = ("model.onnx", "description.json", "validation.parquet")
 _NEEDED_TO_LOAD = ("mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops")
 _COMMIT_TAG = "mlflow.source.git.commit"
 
@@ -78,7 +77,6 @@ class RunFileDataset(AbstractDataset[Any, Any]):
 class CandidateDataset(AbstractDataset[Candidate, None]):
     """Logs a candidate to the active run: its model, snapshot, metrics, code and environment."""
 
-    # It belongs to MLflow's run, which is in this process.
     _SINGLE_PROCESS = True
 
     def __init__(self, name: str, metadata: dict[str, Any] | None = None) -> None:
@@ -89,52 +87,51 @@ class CandidateDataset(AbstractDataset[Candidate, None]):
     def save(self, data: Candidate) -> None:
         """Log to the active run; the tags come last, by which others find the candidate."""
         import mlflow
+        import skops.io
         from mlflow.models import infer_signature
 
-        description, examples = data.description, data.examples
-        mlflow.log_params(
-            {
-                "estimator": description.estimator,
-                "onnx_precision": description.precision,
-                **{f"estimator.{name}": value for name, value in data.parameters.items()},
-            }
-        )
-        mlflow.log_dict(environment(), "environment.json")
+        description, examples, model = data.description, data.examples, data.model
+        configured = {f"estimator.{name}": value for name, value in data.parameters.items()}
+        facts = {"estimator": description.estimator, "onnx_precision": description.precision}
+        mlflow.log_params(facts | configured)
+        mlflow.log_dict(_environment(), "environment.json")
         if data.trials is not None:
             mlflow.log_text(data.trials.to_csv(index=False), "search.csv")
-        held_back = examples.is_validation
-        example = examples.features[held_back].head(len(description.example.rows))
+        example = examples.features[examples.is_validation].head(len(description.example.rows))
+        unknown = skops.io.get_untrusted_types(data=skops.io.dumps(model))
         with TemporaryDirectory() as name:
             folder = Path(name)
             examples.rows.to_parquet(folder / "snapshot.parquet", index=False)
             mlflow.log_artifact(str(folder / "snapshot.parquet"), "snapshot")
-            (folder / "model.onnx").write_bytes(data.served.graph)
-            (folder / "description.json").write_text(description.model_dump_json(indent=2), "utf-8")
-            examples.rows[held_back].to_parquet(folder / "validation.parquet", index=False)
+            files = [
+                folder / one for one in ("model.onnx", "description.json", "validation.parquet")
+            ]
+            files[0].write_bytes(data.served.graph)
+            files[1].write_text(description.model_dump_json(indent=2), "utf-8")
+            examples.rows[examples.is_validation].to_parquet(files[2], index=False)
             logged = mlflow.sklearn.log_model(
-                data.model,
+                model,
                 name=self._name,
-                signature=infer_signature(example, data.model.predict(example)),
+                signature=infer_signature(example, model.predict(example)),
                 input_example=example,
                 pip_requirements=[f"{one}=={version(one)}" for one in _NEEDED_TO_LOAD],
-                skops_trusted_types=_trusted_types(data.model),
-                extra_files=[str(folder / one) for one in _MODEL_FILES],
+                skops_trusted_types=[
+                    one for one in unknown if one.startswith(("sklearn.", "numpy.", "scipy."))
+                ],
+                extra_files=[str(one) for one in files],
             )
         _log_input(examples)
         mlflow.log_metrics(description.metrics, model_id=logged.model_id)
-        mlflow.set_tags(
-            {
-                **code_revision(),
-                "mlops.contract": description.contract.name,
-                "mlops.candidate_model": f"models:/{logged.model_id}",
-            }
-        )
-        validated = {
-            name: metric_text(value)
+        found = {"mlops.contract": description.contract.name}
+        found["mlops.candidate_model"] = f"models:/{logged.model_id}"
+        mlflow.set_tags(_code_revision() | found)
+        validated = ", ".join(
+            f"{name} {metric_text(value)}"
             for name, value in description.metrics.items()
             if name.startswith("validation_")
-        }
-        _LOGGER.info("run=%s candidate %s: %s", logged.run_id, description.estimator, validated)
+        )
+        told = (logged.run_id, description.estimator, validated, description.precision)
+        _LOGGER.info("run=%s candidate %s (%s, ONNX %s)", *told)
 
     def load(self) -> NoReturn:
         """Not possible: the registry finds what was logged."""
@@ -144,7 +141,7 @@ class CandidateDataset(AbstractDataset[Candidate, None]):
         return {"name": self._name}
 
 
-def code_revision() -> dict[str, str]:
+def _code_revision() -> dict[str, str]:
     """Tags that name the git commit, and whether the files differed from it.
 
     In an image there is no checkout; its build leaves the commit in ``MLOPS_CODE_REVISION``.
@@ -161,13 +158,14 @@ def code_revision() -> dict[str, str]:
     return {_COMMIT_TAG: commit, "mlops.code_is_committed": "yes" if commit == found else "no"}
 
 
-def environment() -> dict[str, Any]:
+def _environment() -> dict[str, Any]:
     """The interpreter, the platform and every installed package with its version."""
-    packages = {found.metadata["Name"]: found.version for found in distributions()}
+    packages = {one.metadata["Name"]: one.version for one in distributions()}
+    names = sorted(packages, key=str.lower)
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+        "packages": {name: packages[name] for name in names},
     }
 
 
@@ -189,11 +187,3 @@ def _log_input(examples: Examples) -> None:
     except MlflowException:
         # Another run has added the same rows since MLflow looked whether it knows them.
         mlflow.log_input(used, context="training")
-
-
-def _trusted_types(model: Any) -> list[str]:
-    """The types of scikit-learn and NumPy in this model, which loading it must be told to trust."""
-    import skops.io
-
-    untrusted: list[str] = skops.io.get_untrusted_types(data=skops.io.dumps(model))
-    return [name for name in untrusted if name.startswith(("sklearn.", "numpy.", "scipy."))]

@@ -3,7 +3,9 @@
 scikit-learn is imported inside the functions, because every command imports this module.
 """
 
+import hashlib
 import logging
+import math
 import sys
 import warnings
 from collections.abc import Mapping
@@ -15,16 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mlops_for_mle.contract import Contract, Feature
-from mlops_for_mle.contract.encoding import EncodedColumn, encoded_columns, is_plain, possible_codes
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.encoding import encoded_columns, is_plain, possible_codes
 from mlops_for_mle.contract.model import Task
 from mlops_for_mle.errors import ConfigurationError, UserError
-from mlops_for_mle.pipelines.training.options import (
-    EstimatorName,
-    EstimatorOptions,
-    SearchOptions,
-)
-from mlops_for_mle.pipelines.training.split import row_hashes
+from mlops_for_mle.pipelines.training.options import EstimatorName, EstimatorOptions, SearchOptions
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -35,12 +32,12 @@ ESTIMATOR = "estimator"
 ROUND = "round"
 
 
-def _for_both(stem: str) -> dict[Task, str]:
-    return {"classification": f"{stem}Classifier", "regression": f"{stem}Regressor"}
-
-
 # Beyond this share of one class, a model that is not told otherwise hardly answers another one.
 _NEARLY_ALL = 0.9
+
+
+def _for_both(stem: str) -> dict[Task, str]:
+    return {"classification": f"{stem}Classifier", "regression": f"{stem}Regressor"}
 
 
 MENU: Mapping[EstimatorName, Mapping[Task, str]] = {
@@ -79,9 +76,6 @@ def build_estimator(options: EstimatorOptions, contract: Contract, seed: int) ->
     Regressions by a short name learn their target scaled. Without, an MLP does not learn numbers
     far from one, and the float32 that trees answer in the served form cannot hold numbers far from
     zero and close to one another. Losses that need positive numbers go with ``class_path``.
-
-    Raises:
-        ConfigurationError: There is no such estimator for the task.
     """
     from sklearn.base import ClassifierMixin, RegressorMixin
     from sklearn.compose import TransformedTargetRegressor
@@ -133,36 +127,27 @@ def search_parameters(
     """Find the best combination of the search space by cross-validation.
 
     Equal rows stand in one fold. A combination that cannot be scored in every fold is never the
-    best.
+    best, and it is an error where none can.
 
     Returns:
         The best combination, and all that were tried with their scores, the best first.
-
-    Raises:
-        UserError: None could be scored in every fold.
     """
-    from sklearn.base import clone, is_classifier
+    from sklearn.base import is_classifier
     from sklearn.callback import ProgressBar
-    from sklearn.model_selection import (
-        GroupKFold,
-        ParameterGrid,
-        RandomizedSearchCV,
-        StratifiedGroupKFold,
-        cross_val_score,
-    )
+    from sklearn.model_selection import GroupKFold, RandomizedSearchCV, StratifiedGroupKFold
 
     prefix = f"{ESTIMATOR}__" + "regressor__" * hasattr(model.steps[-1][1], "regressor")
     space = {prefix + name: values for name, values in search.space.items()}
     kind = StratifiedGroupKFold if is_classifier(model) else GroupKFold
-    options = {
-        "cv": kind(search.folds, shuffle=True, random_state=seed),
-        "scoring": search.scoring,
-    }
-    combinations = ParameterGrid(space)
-    # As many trials as there are combinations are all of them, each once.
-    count = search.maximum_trials or len(combinations)
     searcher = RandomizedSearchCV(
-        model, space, n_iter=count, random_state=seed, refit=False, **options
+        model,
+        space,
+        # As many trials as there are combinations are all of them, each once.
+        n_iter=search.maximum_trials or math.prod(map(len, space.values())),
+        scoring=search.scoring,
+        cv=kind(search.folds, shuffle=True, random_state=seed),
+        random_state=seed,
+        refit=False,
     )
     if sys.stdout.isatty():
         searcher.set_callbacks(ProgressBar(max_propagation_depth=0))
@@ -172,9 +157,8 @@ def search_parameters(
         warnings.simplefilter("ignore")
         searcher.fit(features, truth, groups=groups)
     if not np.isfinite(getattr(searcher, "best_score_", np.nan)):
-        # What is wrong with all of them is wrong with the first, which says it best.
-        first = clone(model).set_params(**combinations[0]).fit(features, truth)
-        cross_val_score(first, features, truth, groups=groups, error_score="raise", **options)
+        # What is wrong with all of them is wrong with any one, which says it best.
+        searcher.set_params(n_iter=1, error_score="raise").fit(features, truth, groups=groups)
         raise UserError(
             f"training.search: {search.scoring} is not defined in every one of {search.folds} "
             "folds, so no combination can be chosen: choose fewer folds or another score."
@@ -192,6 +176,15 @@ def search_parameters(
     )
 
 
+def row_hashes(features: pd.DataFrame, seed: int) -> npt.NDArray[np.uint64]:
+    """A number for each row, salted with the seed; equal rows have equal ones."""
+    # Adding zero turns -0.0 into 0.0, which is the same value with other bytes.
+    rows = np.ascontiguousarray(features.to_numpy(np.float64) + 0.0)
+    key = str(seed).encode()
+    hashes = (hashlib.blake2b(row.data, digest_size=8, key=key).digest() for row in rows)
+    return np.frombuffer(b"".join(hashes), ">u8").astype(np.uint64)
+
+
 def _preprocessing(contract: Contract, *, is_scaled: bool) -> list[tuple[str, Any]]:
     """The steps between the encoded matrix and the estimator.
 
@@ -200,7 +193,9 @@ def _preprocessing(contract: Contract, *, is_scaled: bool) -> list[tuple[str, An
     that; numbers and parts of dates are scaled; categories become one column each.
     """
     from sklearn.compose import ColumnTransformer
-    from sklearn.preprocessing import StandardScaler
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
     if is_plain(contract):
         return [("scaler", StandardScaler())] if is_scaled else []
@@ -212,30 +207,24 @@ def _preprocessing(contract: Contract, *, is_scaled: bool) -> list[tuple[str, An
         kind = column.source if column.kind == "category" else column.kind == "boolean"
         alike.setdefault((kind, feature.missing, feature.constant), []).append(position)
     treatments = []
-    for first, *others in alike.values():
-        column = columns[first]
-        treatment = _treatment(column, contract.features[column.source], is_scaled)
-        treatments.append((f"{column.kind}_{first}", treatment, [first, *others]))
+    for positions in alike.values():
+        column = columns[positions[0]]
+        feature = contract.features[column.source]
+        steps: list[Any] = []
+        if feature.missing not in ("reject", "separate"):
+            imputer = SimpleImputer(strategy=feature.missing, keep_empty_features=True)
+            if feature.missing == "constant":
+                value: Any = feature.constant
+                value = feature.category_codes[value] if column.kind == "category" else value
+                imputer.set_params(fill_value=float(value))
+            steps.append(imputer)
+        if column.kind == "category":
+            known = [sorted(code for code in possible_codes(column, feature) if code >= 0)]
+            steps.append(
+                OneHotEncoder(categories=known, handle_unknown="ignore", sparse_output=False)
+            )
+        elif column.kind != "boolean" and is_scaled:
+            steps.append(StandardScaler())
+        treatment = make_pipeline(*steps) if steps else "passthrough"
+        treatments.append((f"{column.kind}_{positions[0]}", treatment, positions))
     return [("columns", ColumnTransformer(treatments, verbose_feature_names_out=False))]
-
-
-def _treatment(column: EncodedColumn, feature: Feature, is_scaled: bool) -> Any:
-    from sklearn.impute import SimpleImputer
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder, StandardScaler
-
-    steps: list[Any] = []
-    if feature.missing not in ("reject", "separate"):
-        imputer = SimpleImputer(strategy=feature.missing, keep_empty_features=True)
-        if feature.missing == "constant":
-            value: Any = feature.constant
-            value = feature.category_codes[value] if column.kind == "category" else value
-            imputer.set_params(fill_value=float(value))
-        steps.append(imputer)
-    if column.kind == "category":
-        known = sorted(code for code in possible_codes(column, feature) if code >= 0)
-        encoder = OneHotEncoder(categories=[known], handle_unknown="ignore", sparse_output=False)
-        steps.append(encoder)
-    elif column.kind != "boolean" and is_scaled:
-        steps.append(StandardScaler())
-    return make_pipeline(*steps) if steps else "passthrough"

@@ -6,8 +6,9 @@ inside the functions, because every command imports this module.
 """
 
 import logging
+import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +17,19 @@ import pandas as pd
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import encode_rows, frame_digest, plain_rows
 from mlops_for_mle.contract.encoding import encode_target, encoded_columns
-from mlops_for_mle.errors import UserError
+from mlops_for_mle.contract.rules import Precision
+from mlops_for_mle.errors import ReleaseError, UserError
 from mlops_for_mle.pipelines.training import estimators
 from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
-from mlops_for_mle.pipelines.training.split import hold_back
-from mlops_for_mle.releases.manifest import Example, ModelDescription, SnapshotFacts, sha256_of
+from mlops_for_mle.releases.manifest import (
+    Example,
+    ModelDescription,
+    Parity,
+    SnapshotFacts,
+    sha256_of,
+)
 from mlops_for_mle.releases.metrics import baseline, measure
 from mlops_for_mle.releases.predictor import Predictor
-
-if TYPE_CHECKING:
-    from mlops_for_mle.pipelines.training.onnx import ServedForm
 
 EXAMPLE_ROWS = 5
 
@@ -37,6 +41,14 @@ class Window(Protocol):
 
     source: str
     rows: pd.DataFrame
+
+
+class ServedForm(NamedTuple):
+    """An ONNX graph, the element type of its input, and how it compared with the model."""
+
+    graph: bytes
+    precision: Precision
+    parity: Parity
 
 
 @dataclass(frozen=True)
@@ -89,7 +101,7 @@ class Fitted:
 class Trained(Fitted):
     """A fitted pipeline with its served form."""
 
-    served: "ServedForm"
+    served: ServedForm
 
 
 @dataclass(frozen=True)
@@ -108,7 +120,8 @@ def take_snapshot(window: Window, contract: Contract) -> pd.DataFrame:
         watermark=int(snapshot[contract.key].max()) if contract.key in snapshot else None,
         row_count=len(snapshot),
     )
-    _LOGGER.info("snapshot of %s", facts)
+    told = (facts.source, facts.row_count, facts.watermark, facts.sha256)
+    _LOGGER.info("snapshot of %s: %d rows, watermark=%s, sha256=%s", *told)
     snapshot.attrs = dict(facts)
     return snapshot
 
@@ -116,11 +129,7 @@ def take_snapshot(window: Window, contract: Contract) -> pd.DataFrame:
 def check_snapshot(
     snapshot: pd.DataFrame, contract: Contract, data_checks: DataCheckOptions
 ) -> tuple[Examples, dict[str, Any]]:
-    """Encode the snapshot; gives the examples, and what was found of their fitness.
-
-    Raises:
-        UserError: They are not fit to train on; says all that is wrong, with remedies.
-    """
+    """Encode the snapshot; gives the examples, and what was found of their fitness."""
     from mlops_for_mle.pipelines.training import checks
 
     examples = Examples.of(snapshot, contract)
@@ -134,14 +143,38 @@ def check_snapshot(
 
 
 def split_snapshot(examples: Examples, training: TrainingOptions) -> tuple[Examples, pd.DataFrame]:
-    """Choose the validation rows; gives them in addition as the table has them, for people."""
-    is_validation = hold_back(
-        examples.features,
-        examples.truth,
-        training.validation_fraction,
-        training.seed,
-        examples.contract.target,
-    )
+    """Choose the validation rows, so that equal rows fall on one side.
+
+    Distinct rows are put in the order of their hashes, class by class, and the first
+    ``validation_fraction`` of each class is held back. So the order of the rows does not matter,
+    and most rows keep their side when the table grows.
+
+    Returns:
+        The examples, and the validation rows as the table has them, for people.
+    """
+    target = examples.contract.target
+    hashes = estimators.row_hashes(examples.features, training.seed)
+    distinct, positions = np.unique(hashes, return_inverse=True)
+    strata = {"The table": np.arange(len(distinct))}
+    if target.task == "classification":
+        # Contradicting classes of equal rows are settled by majority.
+        counts = pd.crosstab(positions, examples.truth)
+        counts = counts.reindex(columns=target.class_codes, fill_value=0)
+        chosen = counts.to_numpy().argmax(axis=1)
+        strata = {
+            f"Class {one.value} ({one.label})": np.flatnonzero(chosen == place)
+            for place, one in enumerate(target.classes)
+        }
+    is_held_back = np.zeros(len(distinct), dtype=bool)
+    for name, members in strata.items():
+        if len(members) < 2:
+            raise UserError(
+                f"{name} has {len(members)} distinct row(s); training needs at least 2 of each, "
+                "one to learn from and one to validate on."
+            )
+        count = math.floor(training.validation_fraction * len(members) + 0.5)
+        is_held_back[members[: min(max(1, count), len(members) - 1)]] = True
+    is_validation = is_held_back[positions]
     return replace(examples, is_validation=is_validation), examples.rows[is_validation]
 
 
@@ -161,15 +194,31 @@ def train_model(examples: Examples, training: TrainingOptions) -> Fitted:
 
 
 def export_model(fitted: Fitted) -> Trained:
-    """Convert to ONNX, and compare both forms on all rows and on a dense grid over their ranges.
+    """Convert to ONNX in the first precision in which the graph answers as the model does.
 
-    Raises:
-        UserError: No form answers as the model does.
+    Compared are all rows and a dense grid over their ranges and categories.
     """
-    from mlops_for_mle.pipelines.training.onnx import export
+    from mlops_for_mle.pipelines.training import onnx
 
-    served = export(fitted.model, fitted.examples.features, fitted.examples.contract)
-    return Trained(**vars(fitted), served=served)
+    model, examples = fitted.model, fitted.examples
+    features, contract = examples.features, examples.contract
+    points = np.vstack([features, onnx.grid(features.to_numpy(), contract)])
+    expected = onnx.trained_answers(model, pd.DataFrame(points, columns=features.columns))
+    precisions: tuple[Precision, ...] = ("float32", "float64")
+    failures = {}
+    for precision in precisions:
+        try:
+            graph = onnx.convert(model, contract, precision)
+            parity = onnx.compare(Predictor(graph, contract).predict(points), expected)
+            return Trained(**vars(fitted), served=ServedForm(graph, precision, parity))
+        except (*onnx.NOT_CONVERTIBLE, ReleaseError) as error:
+            failures[precision] = str(error.__cause__ or error).strip().partition("\n")[0]
+    names = ", ".join(estimators.names_for(contract.target.task))
+    raise UserError(
+        f"{type(estimators.inner_estimator(model)).__name__} cannot be served as it is configured, "
+        f"because it has no ONNX form that answers as it does {failures}: choose for "
+        f"training.estimator.name one of {names}, or other parameters."
+    )
 
 
 def evaluate_model(trained: Trained) -> dict[str, float]:

@@ -3,7 +3,7 @@
 import copy
 import warnings
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,15 +26,14 @@ from sklearn.pipeline import Pipeline
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.encoding import Matrix, encoded_columns, possible_codes
 from mlops_for_mle.contract.rules import Precision
-from mlops_for_mle.errors import ReleaseError, UserError
-from mlops_for_mle.pipelines.training.estimators import ROUND, inner_estimator, names_for
+from mlops_for_mle.errors import ReleaseError
+from mlops_for_mle.pipelines.training.estimators import ROUND, inner_estimator
 from mlops_for_mle.releases.manifest import Parity
 from mlops_for_mle.releases.predictor import (
     INPUT_NAME,
     PREDICTION_OUTPUT,
     PROBABILITY_OUTPUT,
     Predictions,
-    Predictor,
 )
 
 TOLERANCE = 1e-4
@@ -44,42 +43,7 @@ _MISSING_SHARE = 0.05
 # Answers that lie closer together than this share of their size are all the same.
 _ROUNDING = 1e-13
 # What skl2onnx raises of an estimator that it does not know, or not as it is configured.
-_NOT_CONVERTIBLE = (KeyError, NameError, RuntimeError, TypeError, ValueError)
-
-
-class ServedForm(NamedTuple):
-    """An ONNX graph, the element type of its input, and how it compared with the model."""
-
-    graph: bytes
-    precision: Precision
-    parity: Parity
-
-
-def export(model: Pipeline, features: pd.DataFrame, contract: Contract) -> ServedForm:
-    """Convert a fitted pipeline in the first precision in which the graph answers as it does.
-
-    Compared are all rows given and a dense grid over their ranges and categories.
-
-    Raises:
-        UserError: The estimator cannot be converted, or answers differ in every precision.
-    """
-    points = np.vstack([features, grid(features.to_numpy(), contract)])
-    expected = trained_answers(model, pd.DataFrame(points, columns=features.columns))
-    precisions: tuple[Precision, ...] = ("float32", "float64")
-    failures = {}
-    for precision in precisions:
-        try:
-            graph = convert(model, contract, precision)
-            parity = compare(Predictor(graph, contract).predict(points), expected)
-            return ServedForm(graph, precision, parity)
-        except (*_NOT_CONVERTIBLE, ReleaseError) as error:
-            failures[precision] = str(error.__cause__ or error).strip().partition("\n")[0]
-    raise UserError(
-        f"{type(inner_estimator(model)).__name__} cannot be served as it is configured, because "
-        f"it has no ONNX form that answers as it does {failures}: choose for "
-        f"training.estimator.name one of {', '.join(names_for(contract.target.task))}, or other "
-        "parameters."
-    )
+NOT_CONVERTIBLE = (KeyError, NameError, RuntimeError, TypeError, ValueError)
 
 
 def trained_answers(model: Pipeline, features: pd.DataFrame) -> Predictions:
@@ -94,9 +58,6 @@ def compare(found: Predictions, expected: Predictions) -> Parity:
     Probabilities may differ by ``TOLERANCE``, numbers by that share of the standard deviation of
     the trained model's answers, classes not at all, unless its two best probabilities are as close
     as that: the last bit of rounding decides a tie.
-
-    Raises:
-        ReleaseError: They differ by more.
     """
     count, difference = len(expected.values), 0.0
     if found.values.dtype.kind == "f":

@@ -42,9 +42,3 @@ def upgrade() -> None:
     op.execute(_VACUUM_SOON)
     schema = op.get_bind().scalar(text("SELECT quote_ident(current_schema())"))
     op.execute(_FUNCTION.format(schema=schema))
-
-
-def downgrade() -> None:
-    """Drop all tables."""
-    op.execute("DROP FUNCTION enqueue_for_scoring() CASCADE")
-    metadata.drop_all(op.get_bind())
