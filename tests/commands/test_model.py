@@ -12,7 +12,6 @@ from kedro.framework.startup import bootstrap_project
 from mlops_for_mle.cli import cli
 from mlops_for_mle.commands.model import project_summary
 from mlops_for_mle.hooks import ProjectHooks
-from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.settings import HOOKS
 from tests.candidates import RegistryProject
 from tests.integration.servers import query
@@ -132,18 +131,6 @@ def test_a_version_that_is_not_there_is_named(kedro_model: Kedro, project: Regis
     assert "There is no version of iris yet: run `kedro run` first." in (
         kedro_model("list", code=1).output
     )
-
-
-def test_a_damaged_release_is_published_again_by_a_promotion(
-    kedro_model: Kedro, good: str, tmp_path: Path
-) -> None:
-    kedro_model("promote", "1", "--reason", "first")
-    name = f"iris-v1-{good[:8]}"
-    (tmp_path / "releases/iris" / name / "model.onnx").write_bytes(b"?")
-
-    kedro_model("promote", "1", "--reason", "repaired")
-
-    assert ReleaseStore(str(tmp_path / "releases")).fetch("iris", name)
 
 
 def test_the_summary_tells_where_the_project_stands(

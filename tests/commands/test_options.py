@@ -10,42 +10,20 @@ from mlops_for_mle.commands.options import Duration
 UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-def read(value: object) -> timedelta:
-    return Duration().convert(value, None, None)
-
-
 @given(st.integers(0, 10_000), st.sampled_from(sorted(UNITS)))
 def test_a_number_with_a_unit_is_read(number: int, unit: str) -> None:
-    assert read(f"{number}{unit}") == timedelta(**{UNITS[unit]: number})
+    expected = timedelta(**{UNITS[unit]: number})
+    assert Duration().convert(f"{number}{unit}", None, None) == expected
+    assert Duration().convert(f"{number}.5{unit}", None, None) > expected
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("1.5s", 1.5), ("0.25m", 15), (" 2h ", 7200), ("0s", 0)]
-)
-def test_fractions_and_spaces_around_are_fine(text: str, seconds: float) -> None:
-    assert read(text) == timedelta(seconds=seconds)
-
-
-def test_a_duration_is_taken_as_it_is() -> None:
-    assert read(timedelta(days=1)) == timedelta(days=1)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "s", "1", "-1s", "1w", "1 s", "1e3s", ".5s", "1s2", "nan", "1S"]
+    "text", ["", "s", "1", "-1s", "1w", "1 s", "1e3s", ".5s", "nan", "1S", "99999999999999h"]
 )
 def test_anything_else_is_refused_with_what_was_found(text: str) -> None:
-    with pytest.raises(click.BadParameter) as caught:
-        read(text)
-
-    assert caught.value.message == (
-        f"expected a number with ms, s, m, h or d, such as 1s (found {text!r})"
-    )
-
-
-@pytest.mark.parametrize("text", ["99999999999999h", "9" * 400 + "s"])
-def test_a_duration_beyond_all_clocks_is_refused(text: str) -> None:
-    with pytest.raises(click.BadParameter):
-        read(text)
+    with pytest.raises(click.BadParameter, match="expected a number with ms, s, m, h or d") as said:
+        Duration().convert(text, None, None)
+    assert repr(text) in said.value.message
 
 
 def test_a_duration_below_the_least_is_refused() -> None:

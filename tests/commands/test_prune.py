@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -184,33 +185,30 @@ def test_what_an_open_decision_rests_on_stays_until_it_was_acted_on(
     assert query(database_url, COUNTS) == ([("long-gone", left)] if left else [])
 
 
+BATCH = """
+WITH batch AS (
+    INSERT INTO ingestion_batches (table_name, source, content_sha256, row_count, rejected_count)
+    VALUES (:table, 'a', :table || :id, 1, 20) RETURNING id
+)
+INSERT INTO rejected_rows (batch_id, table_name, source, row_number, reason, row_data, created_at)
+SELECT id, :table, 'a', number, 'r', '{}', now() - :age FROM batch, generate_series(1, 20) AS number
+"""
+REJECT = """
+INSERT INTO scoring_rejects
+    (contract, source, source_id, release, model_version, reason, row_data, created_at)
+VALUES (:contract, 'a', :id, 'x', 1, 'r', '{}', now() - :age)
+"""
+KEY = """
+INSERT INTO idempotency_keys (table_name, key, request_sha256, created_at)
+VALUES (:table, 'k' || :id, 'x', now() - :age)
+"""
+
+
 def test_rejects_and_keys_go_by_their_age(prune: Callable[..., str], database_url: str) -> None:
-    for table, contract in (("iris_data", "iris"), ("wine_data", "wine")):
-        for days in (100, 5):
-            age = {"table": table, "contract": contract, "age": timedelta(days=days), "id": days}
-            query(
-                database_url,
-                "WITH batch AS (INSERT INTO ingestion_batches (table_name, source, content_sha256, "
-                "row_count, rejected_count) VALUES (:table, 'a', :table || :id, 1, 20) "
-                "RETURNING id) "
-                "INSERT INTO rejected_rows (batch_id, table_name, source, row_number, reason, "
-                "row_data, created_at) SELECT id, :table, 'a', number, 'r', '{}', now() - :age "
-                "FROM batch, generate_series(1, 20) AS number",
-                **age,
-            )
-            query(
-                database_url,
-                "INSERT INTO scoring_rejects (contract, source, source_id, release, model_version, "
-                "reason, row_data, created_at) "
-                "VALUES (:contract, 'a', :id, 'x', 1, 'r', '{}', now() - :age)",
-                **age,
-            )
-            query(
-                database_url,
-                "INSERT INTO idempotency_keys (table_name, key, request_sha256, created_at) "
-                "VALUES (:table, 'k' || :id, 'x', now() - :age)",
-                **age,
-            )
+    for contract, days in product(("iris", "wine"), (100, 5)):
+        age = {"contract": contract, "table": f"{contract}_data", "id": days}
+        for statement in (BATCH, REJECT, KEY):
+            query(database_url, statement, age=timedelta(days=days), **age)
     tables = ("rejected_rows", "scoring_rejects", "idempotency_keys")
 
     def left() -> list[int]:
@@ -246,17 +244,6 @@ def test_releases_go_that_nothing_serves_and_a_rollback_still_works(
         for version in (3, 2):
             row = deployments.roll_back(connection, store, "iris", reason="x", actor="ada")
             assert row.release == name(version)
-
-
-def test_nothing_is_deleted_where_nothing_is_old(
-    prune: Callable[..., str], database_url: str
-) -> None:
-    predict(database_url, "new", rows=5, days=10)
-
-    said = prune("--yes")
-
-    assert "predictions       0 rows" in said
-    assert query(database_url, COUNTS) == [("new", 5)]
 
 
 def test_the_command_wants_an_age_of_a_day_at_least(project_folder: Path) -> None:

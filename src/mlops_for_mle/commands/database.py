@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 
 import click
@@ -65,32 +66,20 @@ def psql(arguments: tuple[str, ...]) -> None:
     """Open psql on the project's database; arguments are passed on to it."""
     from sqlalchemy.engine import make_url
 
-    program = shutil.which("psql")
-    if program is None and is_embedded():
-        from mlops_for_mle.database import embedded
+    from mlops_for_mle.database import embedded
 
-        program = str(embedded.binary("psql"))
-    if program is None:
-        raise UserError("psql is not installed: install PostgreSQL's client programs.")
+    program = shutil.which("psql") or str(embedded.binary("psql"))
     target = make_url(database_url()).set(drivername="postgresql")
     environment = {**os.environ}
     if target.password is not None:
         # Kept out of the arguments, which everybody on the machine can read.
         environment["PGPASSWORD"] = str(target.password)
-        target = target.set(password=None)
-    passfile = target.query.get("passfile")
-    if isinstance(passfile, str):
+    if isinstance(passfile := target.query.get("passfile"), str):
         # libpq would take the plus for a space in a URL literally.
         environment["PGPASSFILE"] = passfile
-        target = target.difference_update_query(["passfile"])
-    import subprocess
-
-    finished = subprocess.run(
-        [program, target.render_as_string(hide_password=False), *arguments],
-        env=environment,
-        check=False,
-    )
-    sys.exit(finished.returncode)
+    place = target.set(password=None).difference_update_query(["passfile"])
+    command = [program, place.render_as_string(hide_password=False), *arguments]
+    sys.exit(subprocess.run(command, env=environment, check=False).returncode)
 
 
 @database_commands.command()
@@ -107,24 +96,17 @@ def upgrade(metadata: ProjectMetadata, env: str | None, yes: bool) -> None:
     from mlops_for_mle.database import schema
 
     contract = read_contract(metadata.project_path, env)
-    target = database_url()
-    changed = schema.upgrade(target)
-    outcome = "was made"
 
     def may_change(changes: list[TableChange]) -> bool:
-        nonlocal outcome
-        outcome = "was changed"
         click.echo(f"Table {contract.table} differs from contract {contract.name}:")
         for change in changes:
             click.echo(f"  {change.description}")
         return yes or click.confirm("Change the table?", abort=True)
 
-    made = schema.ensure_observations(target, contract, may_change)
-    click.echo(
-        f"Tables are at revision {schema.HEAD_REVISION}"
-        f"{'' if changed else ' already'}; {contract.table} "
-        f"{outcome if made else 'is there'}."
-    )
+    schema.upgrade(database_url())
+    changed = schema.ensure_observations(database_url(), contract, may_change)
+    outcome = "was made or changed" if changed else "fits the contract"
+    click.echo(f"Tables are at revision {schema.HEAD_REVISION}; {contract.table} {outcome}.")
 
 
 @database_commands.command()

@@ -110,7 +110,7 @@ def download(metadata: ProjectMetadata, wanted: str, folder: Path, env: str | No
 def reproduce(context: click.Context, wanted: str, env: str | None) -> None:
     """Train the version WANTED again and say whether it becomes the same model.
 
-    It is trained from its recorded rows, options and code revision. The exit code is 1 when
+    It is trained from its recorded rows and options, by the present code. The exit code is 1 when
     metrics or predictions differ.
     """
     project = open_project(context.obj.project_path, env)

@@ -1,33 +1,37 @@
 """`kedro score` and `kedro score-topic`: score rows as they arrive, in a table or a Kafka topic."""
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
 from kedro.framework.startup import ProjectMetadata
 
-from mlops_for_mle.commands.options import (
-    batch_size_option,
-    env_option,
-    follow_option,
-    report_every_option,
-)
+from mlops_for_mle.commands.options import env_option
 
 if TYPE_CHECKING:
     from mlops_for_mle.contract import Contract
     from mlops_for_mle.pipelines.scoring.following import Arrivals
 
+_follow_option = click.option(
+    "--follow", is_flag=True, help="Go on with what arrives, until Ctrl-C."
+)
+_batch_size_option = click.option(
+    "--batch-size",
+    default=500,
+    show_default=True,
+    type=click.IntRange(1, 100_000),
+    help="At most so many rows a transaction.",
+)
+
 
 @click.command()
 @env_option
-@follow_option
+@_follow_option
 @click.option(
     "--from-start",
     is_flag=True,
     help="Also score rows from before scoring was first used, and those rejected so far.",
 )
-@batch_size_option
-@report_every_option
+@_batch_size_option
 @click.option(
     "--uninstall",
     is_flag=True,
@@ -40,7 +44,6 @@ def score(
     follow: bool,
     from_start: bool,
     batch_size: int,
-    report_every: timedelta,
     uninstall: bool,
 ) -> None:
     """Score new rows of the table of observations with the deployed release.
@@ -52,8 +55,6 @@ def score(
     from mlops_for_mle.contract.tables import prediction_table
     from mlops_for_mle.pipelines.scoring import stream
 
-    if uninstall and (follow or from_start):
-        raise click.UsageError("--uninstall goes with neither --follow nor --from-start")
     contract = _prepared(metadata, env)
     if uninstall:
         waited = stream.uninstall(contract)
@@ -70,29 +71,27 @@ def score(
         )
     if follow:
         click.echo(f"Scoring new rows of {contract.table} into {prediction_table(contract)}.")
-    _score(contract, stream.RowQueue(contract, batch_size), follow, report_every, "row")
+    _score(contract, stream.RowQueue(contract, batch_size), follow, "row")
 
 
 @click.command(name="score-topic")
 @click.argument("topic")
 @env_option
-@follow_option
-@click.option("--group-id", help="The consumer group; or KAFKA_GROUP_ID.")
-@click.option("--bootstrap-servers", help="Or KAFKA_BOOTSTRAP_SERVERS.")
+@_follow_option
+@click.option("--group-id", default="", help="The consumer group; or KAFKA_GROUP_ID.")
+@click.option("--bootstrap-servers", default="", help="Or KAFKA_BOOTSTRAP_SERVERS.")
 @click.option("--output-topic", help="Where predictions go, too, as JSON.")
-@batch_size_option
-@report_every_option
+@_batch_size_option
 @click.pass_obj
 def score_topic(
     metadata: ProjectMetadata,
     topic: str,
     env: str | None,
     follow: bool,
-    group_id: str | None,
-    bootstrap_servers: str | None,
+    group_id: str,
+    bootstrap_servers: str,
     output_topic: str | None,
     batch_size: int,
-    report_every: timedelta,
 ) -> None:
     """Score the rows in the Kafka topic TOPIC and write the contract's table of predictions.
 
@@ -113,8 +112,7 @@ def score_topic(
     contract = _prepared(metadata, env)
     settings.setdefault("group.id", f"{contract.name}-scoring")
     click.echo(f"Scoring topic {topic} as a member of group {settings['group.id']}.")
-    messages = Topic(contract, topic, settings, batch_size, output_topic)
-    _score(contract, messages, follow, report_every, "message")
+    _score(contract, Topic(contract, topic, settings, batch_size, output_topic), follow, "message")
 
 
 def _prepared(metadata: ProjectMetadata, env: str | None) -> "Contract":
@@ -129,14 +127,12 @@ def _prepared(metadata: ProjectMetadata, env: str | None) -> "Contract":
     return contract
 
 
-def _score(
-    contract: "Contract", arrivals: "Arrivals", follow: bool, report_every: timedelta, what: str
-) -> None:
+def _score(contract: "Contract", arrivals: "Arrivals", follow: bool, what: str) -> None:
     from mlops_for_mle.commands.project import until_stopped
     from mlops_for_mle.config import release_store
     from mlops_for_mle.pipelines.scoring.following import Follower
 
-    follower = Follower(contract, release_store(), arrivals, report_every)
+    follower = Follower(contract, release_store(), arrivals)
     follower.run(until_stopped(), follow=follow)
     rejected = f", rejected {follower.rejected} (see scoring_rejects)" if follower.rejected else ""
     click.echo(f"Scored {follower.scored} {what}(s){rejected}.")

@@ -16,7 +16,7 @@ from kedro.framework.startup import ProjectMetadata
 from mlops_for_mle.commands.options import Duration, env_option
 from mlops_for_mle.errors import NotCalledForError, causes, explain
 
-_LONGEST_PAUSE = timedelta(hours=6)
+_MOST_ROUNDS_BETWEEN_TRIES = 32
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -76,29 +76,22 @@ def keep_watch(
     every: timedelta,
     rounds: int | None = None,
 ) -> None:
-    """Look once a round, and do what a look calls for.
+    """Look once a round, and retrain where a look says so; for some rounds, or until stopped.
 
     A retraining that has failed is tried again one round later, then 2, 4, 8 rounds, while looks
     keep their pace.
-
-    Args:
-        look: Monitors, and gives whether that calls for a retraining.
-        retrain: Retrains.
-        every: The time from one look to the next.
-        rounds: How many looks; None goes on until somebody stops it.
 
     Raises:
         Exception: What the last look or the last retraining has failed with.
     """
     failures, next_try = 0, 0
     retraining_error: Exception | None = None
-    longest = max(1, _LONGEST_PAUSE // every)
     for number in count(1):
         is_called_for, look_error = _attempt(look)
         if is_called_for and number >= next_try:
             _, retraining_error = _attempt(retrain)
             failures = failures + 1 if retraining_error else 0
-            next_try = number + min(2 ** max(0, failures - 1), longest)
+            next_try = number + min(2 ** max(0, failures - 1), _MOST_ROUNDS_BETWEEN_TRIES)
         if number == rounds:
             error = look_error or retraining_error
             if error is not None:

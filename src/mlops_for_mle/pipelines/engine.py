@@ -27,7 +27,7 @@ class Engine(Configuration):
         """Have everything that joblib does in the context done there.
 
         Raises:
-            PrerequisiteError: Dask is not installed, or the scheduler does not answer.
+            PrerequisiteError: Dask is not installed.
         """
         from joblib import parallel_config
 
@@ -37,16 +37,10 @@ class Engine(Configuration):
             return
         try:
             from distributed import Client
-
-            client = Client(self.scheduler)
         except ImportError as error:
             raise PrerequisiteError(
                 f"engine.scheduler: {self.scheduler} needs Dask: install this project with its "
                 "extra `scale`."
             ) from error
-        except OSError as error:
-            raise PrerequisiteError(
-                f"engine.scheduler: no Dask scheduler answers at {self.scheduler}"
-            ) from error
-        with client, parallel_config("dask", client=client):
+        with Client(self.scheduler) as client, parallel_config("dask", client=client):
             yield

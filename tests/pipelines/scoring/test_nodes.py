@@ -1,8 +1,5 @@
 """What is done to rows, without a database or a file."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -11,66 +8,46 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from mlops_for_mle.contract import Contract
-from mlops_for_mle.errors import ConfigurationError, SourceError
+from mlops_for_mle.errors import SourceError
 from mlops_for_mle.pipelines.scoring.nodes import (
     ChosenRelease,
-    Part,
     Scorer,
     Scoring,
     as_json,
     score_rows,
 )
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions, place_of, rejects_beside
+from mlops_for_mle.pipelines.scoring.sources import ParquetRows
 from mlops_for_mle.releases.predictor import load
 from tests.releases import iris_release
 
-FEATURES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 ROWS = {
     "sepal_length": [5.1, 6.7, None, 6.7],
     "sepal_width": [3.5, 3.3, 3.0, float("inf")],
     "petal_length": [1.4, 5.7, 1.0, 5.7],
     "petal_width": [0.2, 2.1, 0.2, -1.0],
     "id": [1, 2, 3, 4],
+    "timestamp": ["2026-01-31 12:30:00+00", "infinity", None, None],
+    "note": ["a", "b", "c", "d"],
 }
 
 
-@dataclass(frozen=True)
-class Rows:
-    """A source that is held."""
-
-    table: pa.Table
-    name: str = "rows"
-
-    @property
-    def schema(self) -> pa.Schema:
-        return self.table.schema
-
-    @contextmanager
-    def parts(self, size: int) -> Iterator[list[Part]]:
-        yield [Part(1, None)]
-
-    def read(self, part: Part, columns: Sequence[str], size: int) -> Iterator[pa.Table]:
-        yield self.table.select(list(columns))
+def prepared(rows: dict[str, Any]) -> Scoring:
+    source = ParquetRows("rows", pa.table(rows).schema, ())
+    return score_rows(source, ChosenRelease("nowhere", iris_release(3).manifest), ScoringOptions())
 
 
-def prepared(rows: dict[str, Any], contract: Contract, **options: Any) -> Scoring:
-    release = ChosenRelease("nowhere", iris_release(3).manifest)
-    scoring = ScoringOptions.model_validate(options)
-    return score_rows(Rows(pa.table(rows)), release, contract, scoring)
-
-
-def test_rows_become_predictions_and_rejects(contract: Contract) -> None:
+def test_rows_become_predictions_and_rejects() -> None:
     release = iris_release(3)
-    scoring = prepared(ROWS, contract)
+    scorer = Scorer(release.manifest, load(release))
 
-    predictions, rejects = scoring.score(
-        Scorer(release.manifest, load(release)), pa.table(ROWS), first_row=11
-    )
+    predictions, rejects = prepared(ROWS).score(scorer, pa.table(ROWS), first_row=11)
 
     found = predictions.to_pandas()
+    assert found.columns.tolist()[:3] == ["row_number", "id", "timestamp"]
     assert found.row_number.tolist() == [11, 12]
     assert found.id.tolist() == [1, 2]
+    assert found.timestamp.tolist() == [pd.Timestamp("2026-01-31 12:30"), pd.NaT]
     assert found.label.tolist() == ["setosa", "virginica"]
     assert found.iris_class.tolist() == [0, 2]
     assert set(found.release) == {release.manifest.release}
@@ -78,43 +55,27 @@ def test_rows_become_predictions_and_rejects(contract: Contract) -> None:
     assert rejects["reason"][0].as_py().startswith("sepal_length: is missing")
     assert "sepal_width: is not finite" in rejects["reason"][1].as_py()
     assert "petal_width: is too small" in rejects["reason"][1].as_py()
-    assert '"id": 4' in rejects["row_data"][1].as_py()
+    assert '"note": "d"' in rejects["row_data"][1].as_py()
 
 
-def test_no_rows_and_no_good_rows_have_the_same_columns_as_many(contract: Contract) -> None:
+def test_no_rows_and_no_good_rows_have_the_same_columns_as_many() -> None:
     release = iris_release(3)
-    scoring = prepared(ROWS, contract)
     scorer, table = Scorer(release.manifest, load(release)), pa.table(ROWS)
 
     schemas = [
-        [one.schema for one in scoring.score(scorer, rows, 1)]
+        [one.schema for one in prepared(ROWS).score(scorer, rows, 1)]
         for rows in (table, table.slice(0, 0), table.slice(2), table.slice(0, 2))
     ]
 
     assert all(one == schemas[0] for one in schemas)
 
 
-@pytest.mark.parametrize(
-    ("keep", "expected"), [(None, ("id",)), ([], ()), (["sepal_length"], ("sepal_length",))]
-)
-def test_what_is_kept(contract: Contract, keep: Any, expected: tuple[str, ...]) -> None:
-    assert prepared(ROWS, contract, keep=keep).kept == expected
-
-
-def test_a_source_that_lacks_a_column_is_refused(contract: Contract) -> None:
+def test_a_source_that_lacks_a_column_is_refused() -> None:
     rows = {name: values for name, values in ROWS.items() if name != "petal_length"}
     with pytest.raises(
         SourceError, match=r"rows: missing column\(s\) petal_length; .* found sepal"
     ):
-        prepared(rows, contract)
-    with pytest.raises(SourceError, match=r"missing column\(s\) note"):
-        prepared(ROWS, contract, keep=["note"])
-
-
-@pytest.mark.parametrize("name", ["label", "iris_class", "release", "row_number"])
-def test_a_column_that_would_hide_a_prediction_is_refused(contract: Contract, name: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"a column of their own named {name}"):
-        prepared({**ROWS, name: [1, 2, 3, 4]}, contract, keep=[name])
+        prepared(rows)
 
 
 def test_any_value_stands_as_json_that_postgres_takes() -> None:
@@ -140,14 +101,15 @@ def test_what_a_source_names_is_told_by_its_text(text: str, place: str) -> None:
     assert place_of(text) == place
 
 
-def test_rejects_stand_beside_the_predictions() -> None:
-    assert rejects_beside("data/out.parquet") == "data/out_rejects.parquet"
-    assert rejects_beside("other.scores") == "other.scores_rejects"
-
-
-@pytest.mark.parametrize("output", ["rows.parquet", "scores"])
-def test_a_source_is_not_overwritten(output: str) -> None:
-    for source in (output, rejects_beside(output)):
+@pytest.mark.parametrize(
+    ("output", "beside"),
+    [("data/out.parquet", "data/out_rejects.parquet"), ("other.scores", "other.scores_rejects")],
+)
+def test_rejects_stand_beside_the_predictions_and_a_source_is_not_overwritten(
+    output: str, beside: str
+) -> None:
+    assert rejects_beside(output) == beside
+    for source in (output, beside):
         with pytest.raises(ValidationError, match="source and output are the same"):
             ScoringOptions(source=source, output=output)
 

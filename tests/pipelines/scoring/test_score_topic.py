@@ -76,11 +76,6 @@ def test_a_stopped_follower_has_committed_all_that_it_scored(
     assert topic.broker.committed(topic.topic, topic.group) == {0: 50, 1: 50}
 
 
-def test_a_person_without_brokers_is_told_so(topic: TopicStage, project: Project) -> None:
-    said = project.refuse("score-topic", topic.topic, "--bootstrap-servers", "127.0.0.1:1")
-    assert said.startswith("The brokers 127.0.0.1:1 do not answer")
-
-
 def test_a_login_that_is_refused_is_said_without_its_password(
     topic: TopicStage, project: Project
 ) -> None:

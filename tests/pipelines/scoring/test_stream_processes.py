@@ -26,7 +26,6 @@ ROWS = int(os.environ.get("MLOPS_TEST_ROWS", "3000"))
 # What `kedro score --follow` does, without the time that Kedro takes to start.
 FOLLOW = """
 import logging, sys
-from datetime import timedelta
 from mlops_for_mle.commands.project import until_stopped
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.pipelines.scoring.following import Follower
@@ -35,7 +34,7 @@ stopping = until_stopped()
 logging.basicConfig(level="INFO", format="%(message)s")
 contract = Contract.model_validate_json(sys.argv[1])
 queue = RowQueue(contract, int(sys.argv[3]))
-follower = Follower(contract, sys.argv[2], queue, timedelta(seconds=10))
+follower = Follower(contract, sys.argv[2], queue)
 follower.run(stopping, follow=True)
 print(f"scored {follower.scored}")
 """
@@ -133,20 +132,6 @@ def test_processes_that_are_killed_at_random_moments_score_each_row_once(stage: 
 
     assert kills >= 3
     assert_each_row_was_scored_once(stage, ROWS)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_process_after_its_batch(stage: Stage, number: signal.Signals) -> None:
-    follower = Follower(stage)
-    stage.insert(10)
-    assert eventually(lambda: stage.scored() == 10, seconds=60)
-    stage.insert(2_000)
-    said = follower.stop(number)
-
-    count = stage.scored()
-    assert f"scored {count}\n" in said
-    assert stage.waiting() == 2_010 - count
-    assert scalar(stage.url, "SELECT count(*) FROM prediction_writes") == count
 
 
 def test_crashes_of_the_server_lose_and_double_nothing(

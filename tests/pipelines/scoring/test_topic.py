@@ -3,22 +3,18 @@
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
 from tests.integration.servers import (
     ExternalPostgres,
-    connection_to,
     eventually,
     query,
     scalar,
-    waiting_for_a_lock,
 )
 from tests.pipelines.scoring.kafka_broker import KafkaBroker, bare, wrapped
 from tests.pipelines.scoring.stage import Stage, staged
@@ -38,7 +34,7 @@ BAD: dict[bytes | None, str] = {
     bare(0, petal_width={"\0": ["\0"]}): "petal_width: is no number",
     bare(0, petal_width=10**400): "petal_width: is not finite",
     bare(0, timestamp="yesterday"): "timestamp: is no ISO 8601 time",
-    json.dumps({"schema": {}, "payload": None}).encode(): "is no JSON object",
+    json.dumps({"schema": {}, "payload": None}).encode(): "is no envelope of Kafka Connect",
 }
 
 
@@ -116,15 +112,6 @@ def test_messages_that_are_read_again_have_one_prediction(topic: TopicStage) -> 
     assert sorted(topic.positions()) == sorted(sent)
 
 
-def test_a_group_goes_on_where_it_has_stopped(topic: TopicStage) -> None:
-    topic.broker.send(topic.topic, [bare(number) for number in range(20)])
-    assert topic.score().scored == 20
-    topic.broker.send(topic.topic, [bare(number) for number in range(4)])
-
-    assert topic.score().scored == 4
-    assert topic.broker.committed(topic.topic, topic.group) == {0: 12, 1: 12}
-
-
 def test_a_message_has_the_time_of_its_row_or_else_its_own(topic: TopicStage) -> None:
     topic.broker.send(
         topic.topic,
@@ -139,20 +126,6 @@ def test_a_message_has_the_time_of_its_row_or_else_its_own(topic: TopicStage) ->
         "2023-11-14T22:13:20",
         "2026-01-31T12:30:00.500000",
     ]
-
-
-def test_a_release_that_is_deployed_meanwhile_scores_the_next_messages(topic: TopicStage) -> None:
-    with topic.following():
-        topic.broker.send(topic.topic, [bare(0)])
-        assert eventually(lambda: topic.count() == 1, 30)
-        topic.stage.deploy(iris_release(2))
-        versions = "SELECT DISTINCT model_version FROM iris_prediction ORDER BY 1"
-
-        def both() -> bool:
-            topic.broker.send(topic.topic, [bare(1)])
-            return query(topic.stage.url, versions) == [(1,), (2,)]
-
-        assert eventually(both, 30)
 
 
 def test_it_waits_for_a_topic_and_for_a_release(
@@ -243,46 +216,3 @@ def test_messages_outlast_a_membership_that_is_lost_while_the_database_is_away(
         external_server.start()
         assert eventually(lambda: topic.count() >= 101, 60)
     assert sorted(topic.positions()) == sorted(sent)
-
-
-def test_a_stop_while_the_database_waits_leaves_the_batch_to_the_next(topic: TopicStage) -> None:
-    with topic.following():
-        topic.broker.send(topic.topic, [bare(0)])
-        assert eventually(lambda: topic.count() == 1, 30)
-        query(topic.stage.url, "ALTER TABLE iris_prediction RENAME TO elsewhere")
-        sent = topic.broker.send(topic.topic, [bare(1)])
-        time.sleep(1)
-    query(topic.stage.url, "ALTER TABLE elsewhere RENAME TO iris_prediction")
-
-    topic.score()
-
-    assert set(sent) <= set(topic.positions())
-    assert topic.count() == 2
-
-
-@contextmanager
-def locked_predictions(url: str) -> Iterator[None]:
-    """Keep everybody from writing predictions for a while."""
-    with connection_to(url) as connection:
-        connection.execute(text("LOCK TABLE iris_prediction IN EXCLUSIVE MODE"))
-        yield
-        connection.rollback()
-
-
-def test_a_batch_that_was_written_while_the_brokers_are_away_is_committed_later(
-    topic: TopicStage,
-) -> None:
-    with topic.following():
-        topic.broker.send(topic.topic, [bare(0)])
-        assert eventually(lambda: topic.count() == 1, 30)
-        with locked_predictions(topic.stage.url):
-            topic.broker.send(topic.topic, [bare(1), b"{"])
-            assert eventually(lambda: waiting_for_a_lock(topic.stage.url) > 0)
-            topic.broker.relay.cut()
-        assert eventually(lambda: topic.count() == 2, 30)
-        time.sleep(1)
-        topic.broker.relay.mend()
-        committed = {0: 2, 1: 1}
-        assert eventually(lambda: topic.broker.committed(topic.topic, topic.group) == committed, 60)
-    assert len(topic.rejects()) == 1
-    assert topic.count() == 2

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from threading import Event
 
@@ -42,7 +41,7 @@ class TopicStage:
         settings = client_settings(SESSION | given | self.settings)
         contract = self.stage.contract
         topic = Topic(contract, self.topic, settings, size, self.output_topic)
-        return Follower(contract, self.stage.store, topic, timedelta(seconds=0.2))
+        return Follower(contract, self.stage.store, topic)
 
     def score(self) -> Follower:
         """Score what is in the topic, in this process."""
@@ -109,7 +108,7 @@ def main() -> None:
     contract = Contract.model_validate(facts["contract"])
     settings = client_settings(SESSION | {"group.id": facts["group"]})
     topic = Topic(contract, facts["topic"], settings, facts["size"])
-    follower = Follower(contract, facts["store"], topic, timedelta(seconds=10))
+    follower = Follower(contract, facts["store"], topic)
     follower.run(until_stopped(), follow=True)
 
 

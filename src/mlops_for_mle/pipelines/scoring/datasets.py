@@ -1,14 +1,12 @@
 """What batch scoring reads and writes: rows of any source, a release, predictions."""
 
-from typing import Any
+from typing import Any, NoReturn
 
 import pandas as pd
 from kedro.io import AbstractDataset
-from kedro_datasets._typing import TablePreview
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.errors import PrerequisiteError
 from mlops_for_mle.pipelines.scoring.batches import Output, deployed, run
 from mlops_for_mle.pipelines.scoring.nodes import ChosenRelease, Scoring, Source
 from mlops_for_mle.pipelines.scoring.options import place_of
@@ -33,18 +31,14 @@ class SourceDataset(AbstractDataset[None, Source]):
         self.metadata = metadata
 
     def load(self) -> Source:
-        """Look at the columns; no row is read yet.
-
-        Raises:
-            SourceError: The database refuses the table or query.
-        """
+        """Look at the columns; no row is read yet."""
         if place_of(self._source) == "file":
             return parquet_rows(self._source)
         return database_rows(self._url, self._source)
 
-    def save(self, data: None) -> None:
+    def save(self, data: None) -> NoReturn:
         """Not possible."""
-        raise NotImplementedError("the rows to be scored are read-only")
+        raise NotImplementedError
 
     def _describe(self) -> dict[str, Any]:
         return {"source": self._source}
@@ -82,9 +76,9 @@ class ScoringReleaseDataset(AbstractDataset[None, ChosenRelease]):
         manifest = ReleaseStore(self._store).manifest(self._contract, release)
         return ChosenRelease(self._store, manifest)
 
-    def save(self, data: None) -> None:
-        """Not possible."""
-        raise NotImplementedError("releases are made by the pipeline deployment")
+    def save(self, data: None) -> NoReturn:
+        """Not possible: the pipeline deployment publishes releases."""
+        raise NotImplementedError
 
     def _describe(self) -> dict[str, Any]:
         return {"contract": self._contract, "release": self._named, "url": self._store}
@@ -109,19 +103,7 @@ class PredictionsDataset(AbstractDataset[Scoring, pd.DataFrame]):
 
     def load(self) -> pd.DataFrame:
         """The predictions, all at once."""
-        if not self._exists():
-            raise PrerequisiteError(
-                "There are no predictions, or not all: run `kedro run --pipeline scoring` first."
-            )
         return self._output.read()
-
-    def preview(self, nrows: int = 10) -> TablePreview:
-        """The first rows, for Kedro-Viz."""
-        rows = self._output.read(nrows) if self._exists() else pd.DataFrame()
-        return TablePreview(rows.astype(str).to_dict(orient="split"))
-
-    def _exists(self) -> bool:
-        return self._output.exists()
 
     def _describe(self) -> dict[str, Any]:
         return {"output": self._name}

@@ -5,10 +5,8 @@ What breaks in between is done again; since a row has one prediction, that doubl
 """
 
 import logging
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from threading import Event
 from typing import Any, NamedTuple
 
@@ -46,13 +44,8 @@ _LOGGER = logging.getLogger(__name__)
 class Arrived(NamedTuple):
     """A row or message that waits to be scored.
 
-    Attributes:
-        source: Where it comes from: a table's name, or a topic's and a partition's.
-        source_id: Its number there: the row's key, or the message's offset.
-        values: Its columns by name.
-        timestamp: When it was observed, as text that Postgres reads.
-        key: Its key in the table of observations, if it has any.
-        fault: Why it cannot be read.
+    ``source`` is a table's name, or a topic's and a partition's; ``source_id`` its number there,
+    the row's key or the message's offset; ``fault`` is why it cannot be read.
     """
 
     source: str
@@ -68,12 +61,9 @@ class Arrivals(ABC):
 
     @abstractmethod
     def take(self, connection: sa.Connection, features: Mapping[str, Feature]) -> list[Arrived]:
-        """The rows that are next, without waiting for any.
+        """The rows that are next, with some features, without waiting for any.
 
-        Args:
-            connection: In the transaction that writes what becomes of them; when that fails, they
-                are given again.
-            features: What is needed of them.
+        When the transaction fails, which writes what becomes of them, they are given again.
         """
 
     def acknowledge(self, predictions: Records) -> None:  # noqa: B027  (not all need it)
@@ -88,33 +78,21 @@ class Arrivals(ABC):
 
 
 class Follower:
-    """Scores what arrives, a batch a transaction.
+    """Scores what arrives, a batch a transaction; counts what was ``scored`` and ``rejected``."""
 
-    Attributes:
-        scored: How many rows have got a prediction.
-        rejected: How many have not.
-    """
-
-    def __init__(
-        self, contract: Contract, store: str, arrivals: Arrivals, report_every: timedelta
-    ) -> None:
-        """Say whose rows, the release store, where they arrive, and how often progress is told."""
+    def __init__(self, contract: Contract, store: str, arrivals: Arrivals) -> None:
+        """Say whose rows, the release store, and where rows arrive."""
         self.scored = self.rejected = 0
         self._contract = contract
         self._store = store
         self._arrivals = arrivals
-        self._report_every = report_every
-        self._reported = (0, time.monotonic())
         self._release = ""
-        response = contract.target.response_name
-        facts = ("source", "source_id", "model_version", "release")
-        self._insert = _upsert(
-            sa.table(
-                prediction_table(contract),
-                *map(sa.column, (*facts, "row_key", "timestamp", response, "scored_at")),
-            ),
-            ("source", "source_id"),
-        ).values(scored_at=sa.func.clock_timestamp())
+        facts = ("source", "source_id", "model_version", "release", "row_key", "timestamp")
+        names = (*facts, contract.target.response_name, "scored_at")
+        predictions = sa.table(prediction_table(contract), *map(sa.column, names))
+        self._insert = _upsert(predictions, ("source", "source_id")).values(
+            scored_at=sa.func.clock_timestamp()
+        )
         self._reject = _upsert(scoring_rejects, ("contract", "source", "source_id"))
 
     def run(self, stopping: Event, *, follow: bool) -> None:
@@ -134,7 +112,6 @@ class Follower:
         try:
             while not stopping.is_set():
                 found = retrying(self._score_batch) if follow else self._score_batch()
-                self._report()
                 if not found:
                     if not follow and self._arrivals.is_at_end():
                         return
@@ -170,39 +147,25 @@ class Follower:
 
     def _outcome(self, scorer: Scorer, rows: Sequence[Arrived]) -> tuple[Records, Records]:
         """The rows of the tables of predictions and of rejects."""
-        contract, response = scorer.manifest.contract, self._contract.target.response_name
+        features = list(scorer.manifest.contract.features)
+        response = self._contract.target.response_name
         facts = {"model_version": scorer.manifest.version, "release": scorer.manifest.release}
         read = [one for one in rows if one.fault is None]
-        values = [[one.values.get(name) for name in contract.features] for one in read]
-        frame = pd.DataFrame(values, columns=list(contract.features), dtype=object)
+        values = [[one.values.get(name) for name in features] for one in read]
+        frame = pd.DataFrame(values, columns=features, dtype=object)
         positions, answers, rejected = scorer.score(frame)
         faults = [(one, one.fault) for one in rows if one.fault is not None]
         faults += [(read[position], reason) for position, reason in rejected.items()]
-
-        def record(one: Arrived, /, **more: Any) -> dict[str, Any]:
-            return {**facts, "source": one.source, "source_id": one.source_id, **more}
-
-        answered = (read[position] for position in positions)
-        predictions = [
-            record(one, row_key=one.key, timestamp=one.timestamp, **{response: value})
-            for one, value in zip(answered, scorer.values(answers), strict=True)
-        ]
-        name = self._contract.name
-        rejects = [
-            record(one, contract=name, reason=plain(reason), row_data=plain(one.values))
-            for one, reason in faults
-        ]
+        predictions, rejects = [], []
+        for position, value in zip(positions, scorer.values(answers), strict=True):
+            one = read[position]
+            found = {"row_key": one.key, "timestamp": one.timestamp, response: value}
+            predictions.append({"source": one.source, "source_id": one.source_id} | facts | found)
+        for one, reason in faults:
+            told = {"contract": self._contract.name, "reason": plain(reason)}
+            told["row_data"] = plain(one.values)
+            rejects.append({"source": one.source, "source_id": one.source_id} | facts | told)
         return predictions, rejects
-
-    def _report(self) -> None:
-        done, (before, since) = self.scored + self.rejected, self._reported
-        passed = time.monotonic() - since
-        if passed < self._report_every.total_seconds():
-            return
-        self._reported = (done, time.monotonic())
-        if done > before:
-            rate = (done - before) / passed
-            _LOGGER.info("scored=%d rejected=%d rate=%.0f/s", self.scored, self.rejected, rate)
 
 
 def _upsert(table: sa.TableClause, key: Sequence[str]) -> Any:

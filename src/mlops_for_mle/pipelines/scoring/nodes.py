@@ -13,12 +13,14 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns, encode_rows, read_times
-from mlops_for_mle.errors import ConfigurationError, SourceError
+from mlops_for_mle.errors import SourceError
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.releases.predictor import Predictions, Predictor
+
+# Whole numbers with gaps would become floats, which do not hold all of them.
+_WHOLE = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}
 
 
 class Part(NamedTuple):
@@ -37,7 +39,7 @@ class Source(Protocol):
 
     @property
     def schema(self) -> pa.Schema:
-        """All columns, with the types in which they are kept."""
+        """All columns."""
 
     def parts(self, size: int) -> AbstractContextManager[list[Part]]:
         """Divide the rows into parts, of so many rows where that can be chosen, at least one."""
@@ -54,13 +56,7 @@ class ChosenRelease(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """What became of some rows.
-
-    Attributes:
-        positions: For each prediction, where its row stood among the rows that were given.
-        answers: The predictions.
-        rejected: Why a row has none, by its position.
-    """
+    """The predictions for some rows, the position of each one's row, and why others have none."""
 
     positions: npt.NDArray[np.intp]
     answers: Predictions
@@ -102,44 +98,41 @@ class Scorer:
 
 @dataclass(frozen=True)
 class Scoring:
-    """Rows with what is to score them; the work is done by whoever writes the predictions.
-
-    Attributes:
-        source: The rows.
-        release: What scores them.
-        kept: Columns of the source that stand beside the predictions.
-        options: How.
-    """
+    """Rows with what is to score them; the work is done by whoever writes the predictions."""
 
     source: Source
     release: ChosenRelease
-    kept: tuple[str, ...]
     options: ScoringOptions
 
     @property
     def columns(self) -> list[str]:
-        """What is read of the source."""
-        return list(dict.fromkeys([*self.release.manifest.contract.features, *self.kept]))
+        """What is read: the features, and the key and the timestamp where they are there."""
+        contract = self.release.manifest.contract
+        told = (contract.key, contract.timestamp)
+        return [*contract.features, *(name for name in told if name in self.source.schema.names)]
 
     def score(self, scorer: Scorer, rows: pa.Table, first_row: int) -> tuple[pa.Table, pa.Table]:
         """The predictions for some rows, and the rejects.
 
-        Predictions have ``row_number``, the columns that are kept, the prediction, its label and
+        Predictions have ``row_number``, the row's key and timestamp, the prediction, its label and
         the probabilities in the order of the contract's classes where there are such, the model's
         version and the release. Rejects have ``row_number``, ``reason`` and the row as JSON.
         """
-        manifest, target = scorer.manifest, scorer.manifest.contract.target
-        # Whole numbers with gaps would become floats, which do not hold all of them.
-        whole = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}
+        manifest, contract = scorer.manifest, scorer.manifest.contract
+        target, features = contract.target, list(contract.features)
         positions, answers, rejected = scorer.score(
-            rows.select(list(manifest.contract.features)).to_pandas(
-                ignore_metadata=True, date_as_object=False, types_mapper=whole.get
+            rows.select(features).to_pandas(
+                ignore_metadata=True, date_as_object=False, types_mapper=_WHOLE.get
             )
         )
         chosen, count = rows.take(pa.array(positions)), len(positions)
-        kind = pa.int64() if target.classes else pa.float64()
         columns = {"row_number": pa.array(positions + first_row, pa.int64())}
-        columns |= {n: _kept(chosen[n], self.source.schema.field(n).type) for n in self.kept}
+        for name in self.columns[len(features) :]:
+            columns[name] = chosen[name]
+            if name == contract.timestamp and pa.types.is_string(chosen[name].type):
+                times = read_times(chosen[name].to_pandas())
+                columns[name] = pa.array(times, pa.timestamp("us"), from_pandas=True)
+        kind = pa.int64() if target.classes else pa.float64()
         columns[target.response_name] = pa.array(
             scorer.values(answers), pa.string() if target.has_text_classes else kind
         )
@@ -160,33 +153,20 @@ class Scoring:
         return pa.table(columns), pa.table(rejects)
 
 
-def score_rows(
-    source: Source, release: ChosenRelease, contract: Contract, scoring: ScoringOptions
-) -> Scoring:
+def score_rows(source: Source, release: ChosenRelease, scoring: ScoringOptions) -> Scoring:
     """Join rows and release; they are scored while the predictions are written.
 
     Raises:
-        ConfigurationError: A column that is to be kept has the name of another one.
-        SourceError: The source lacks a column.
+        SourceError: The source lacks a feature.
     """
-    names, kept = source.schema.names, scoring.keep
-    if kept is None:
-        kept = tuple(name for name in (contract.key, contract.timestamp) if name in names)
-    prepared = Scoring(source, release, kept, scoring)
-    missing = [name for name in prepared.columns if name not in names]
+    names = source.schema.names
+    missing = [name for name in release.manifest.contract.features if name not in names]
     if missing:
         raise SourceError(
             f"{source.name}: missing column(s) {', '.join(missing)}; release "
             f"{release.manifest.release} needs them; found {', '.join(names) or 'none'}"
         )
-    response = release.manifest.contract.target.response_name
-    own = ("row_number", response, "label", "probabilities", "model_version", "release")
-    twice = [name for name in kept if name in own or kept.count(name) > 1]
-    if twice:
-        raise ConfigurationError(
-            f"scoring.keep: predictions have a column of their own named {', '.join(twice)}"
-        )
-    return prepared
+    return Scoring(source, release, scoring)
 
 
 def as_json(value: Any) -> str:
@@ -205,13 +185,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, float | Decimal):
         return float(value) if math.isfinite(value) else str(value)
     return value if value is None or isinstance(value, int) else str(value)
-
-
-def _kept(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """A column in the type in which it is kept; null where that cannot hold a value."""
-    if column.type == kind or not pa.types.is_string(column.type):
-        return column
-    text = column.to_pandas()
-    if pa.types.is_floating(kind):
-        return pa.array(pd.to_numeric(text, errors="coerce"), from_pandas=True)
-    return pa.array(read_times(text), from_pandas=True).cast(kind)

@@ -21,8 +21,6 @@ class ScoringOptions(Configuration):
         output: A table, or the path or URL of a folder that ends in ``.parquet``. Rows that do not
             fit the contract go to another one beside it, whose name has ``_rejects`` at its end.
         release: The release to score with; None for the one that is deployed.
-        keep: Columns of the source that are copied beside the predictions; None for those of the
-            contract's key and timestamp that the source has.
         chunk_rows: How many rows of a table are one task, and how many of a file are read at once.
         engine: What scores.
     """
@@ -30,7 +28,6 @@ class ScoringOptions(Configuration):
     source: str | None = Field(default=None, min_length=1)
     output: str = Field(default="data/07_model_output/predictions.parquet", min_length=1)
     release: str | None = Field(default=None, min_length=1)
-    keep: tuple[str, ...] | None = None
     chunk_rows: int = Field(default=50_000, ge=1, le=5_000_000)
     engine: Engine = Engine()
 

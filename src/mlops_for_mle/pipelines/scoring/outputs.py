@@ -7,7 +7,6 @@ attempts that were reported, so one whose worker died, or that was made twice, l
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from hashlib import sha256
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
@@ -15,12 +14,11 @@ from typing import Any, NamedTuple
 import fsspec
 import pandas as pd
 import pyarrow as pa
-from sqlalchemy import Connection
 
 from mlops_for_mle.contract.tables import quoted
 from mlops_for_mle.database.copying import copy_in, relation
 from mlops_for_mle.database.engine import engine_for, execute_plainly
-from mlops_for_mle.errors import UserError
+from mlops_for_mle.errors import PrerequisiteError, UserError
 from mlops_for_mle.pipelines.scoring.options import rejects_beside
 
 Write = Callable[[pa.Table, pa.Table], None]
@@ -32,8 +30,6 @@ _SQL_TYPES = {
     pa.int32(): "integer",
     pa.int64(): "bigint",
     pa.float64(): "double precision",
-    pa.bool_(): "boolean",
-    pa.date32(): "date",
     pa.timestamp("us"): "timestamp",
     pa.timestamp("us", "UTC"): "timestamptz",
     pa.list_(pa.float64()): "double precision[]",
@@ -55,11 +51,11 @@ class ParquetOutput:
 
     path: str
 
-    @cached_property
+    @property
     def _files(self) -> Any:
         return fsspec.url_to_fs(self.path)[0]
 
-    @cached_property
+    @property
     def _folders(self) -> tuple[str, str]:
         place = fsspec.url_to_fs(self.path)[1]
         return place, rejects_beside(place)
@@ -93,17 +89,15 @@ class ParquetOutput:
 
     def publish(self, attempts: Sequence[Attempt], schemas: Schemas) -> None:
         """Move the files to where the former ones were; the mark goes first and comes last."""
-        self._files.invalidate_cache()
+        files = self._files
+        files.invalidate_cache()
         for folder in reversed(self._folders):
-            if self._files.isfile(folder):
-                self._files.rm(folder)
             for name in sorted(self._names(folder)):
-                self._files.rm(f"{folder}/{name}")
-            self._files.makedirs(folder, exist_ok=True)
+                files.rm(f"{folder}/{name}")
+            files.makedirs(folder, exist_ok=True)
             for number, one in enumerate(attempts):
-                part = f"{folder}/part-{number:05}.parquet"
-                self._files.mv(f"{_staging(folder)}/{one.name}", part)
-            self._files.pipe_file(f"{folder}/{_MARK}", b"")
+                files.mv(f"{_staging(folder)}/{one.name}", f"{folder}/part-{number:05}.parquet")
+            files.pipe_file(f"{folder}/{_MARK}", b"")
 
     def clear(self) -> None:
         """Remove what is staged."""
@@ -111,17 +105,13 @@ class ParquetOutput:
             if self._files.exists(folder):
                 self._files.rm(folder, recursive=True)
 
-    def read(self, row_limit: int | None = None) -> pd.DataFrame:
-        """The predictions in the order of the source, or the first of them."""
-        from pyarrow.dataset import dataset
-
-        found = dataset(self._folders[0], format="parquet", filesystem=self._files)
-        rows = found.to_table() if row_limit is None else found.head(row_limit)
-        return pd.DataFrame(rows.to_pandas())
-
-    def exists(self) -> bool:
-        """Whether there are predictions, all of them."""
-        return bool(self._files.exists(f"{self._folders[0]}/{_MARK}"))
+    def read(self) -> pd.DataFrame:
+        """The predictions in the order of the source."""
+        if not self._files.exists(f"{self._folders[0]}/{_MARK}"):
+            raise PrerequisiteError(
+                "There are no predictions, or not all: run `kedro run --pipeline scoring` first."
+            )
+        return pd.read_parquet(self.path)
 
     def _names(self, folder: str) -> list[str]:
         found = self._files.ls(folder, detail=False) if self._files.isdir(folder) else []
@@ -140,16 +130,12 @@ class TableOutput:
         return self.table, rejects_beside(self.table)
 
     def begin(self, schemas: Schemas) -> None:
-        """Make tables for staging, and see that what comes into them can be published."""
+        """Make tables for staging."""
         self.clear()
         with engine_for(self.url).begin() as connection:
             for table, schema in zip(self._tables, schemas, strict=True):
                 staged = f"{quoted(_ATTEMPT)} text, {_columns(schema)}"
                 execute_plainly(connection, f"CREATE UNLOGGED TABLE {_stage(table)} ({staged})")
-        with engine_for(self.url).connect() as connection:
-            for table, schema in zip(self._tables, schemas, strict=True):
-                _fill(connection, table, schema, ())
-            connection.rollback()
 
     @contextmanager
     def writing(self, name: str, schemas: Schemas) -> Iterator[Write]:
@@ -158,18 +144,29 @@ class TableOutput:
 
             def write(*tables: pa.Table) -> None:
                 for table, rows in zip(self._tables, tables, strict=True):
-                    attempt = pa.repeat(name, rows.num_rows)
-                    staged = rows.add_column(0, _ATTEMPT, attempt)
+                    staged = rows.add_column(0, _ATTEMPT, pa.repeat(name, rows.num_rows))
                     copy_in(connection, _stage(table), staged)
 
             yield write
 
     def publish(self, attempts: Sequence[Attempt], schemas: Schemas) -> None:
         """Replace all rows; the tables keep their grants and indexes, and others read on."""
+        chosen = ", ".join(f"'{one.name}'" for one in attempts)
         counts = [sum(one.scored for one in attempts), sum(one.rejected for one in attempts)]
         with engine_for(self.url).begin() as connection:
+            # Whoever waits for a table waits behind this.
+            execute_plainly(connection, "SET LOCAL lock_timeout TO '30s'")
             for table, schema, count in zip(self._tables, schemas, counts, strict=True):
-                if _fill(connection, table, schema, [one.name for one in attempts]) != count:
+                target, listed = relation(connection, table), ", ".join(map(quoted, schema.names))
+                create = f"CREATE TABLE IF NOT EXISTS {target} ({_columns(schema)})"
+                insert = f"INSERT INTO {target} ({listed}) SELECT {listed} FROM {_stage(table)} "  # noqa: S608
+                execute_plainly(connection, create)
+                execute_plainly(connection, f"LOCK TABLE {target} IN SHARE ROW EXCLUSIVE MODE")
+                execute_plainly(connection, f"DELETE FROM {target}")  # noqa: S608  (quoted)
+                filled = execute_plainly(
+                    connection, f"{insert} WHERE {quoted(_ATTEMPT)} IN ({chosen})"
+                )
+                if filled.rowcount != count:
                     raise UserError(f"Another run writes {table} too: run this one again.")
 
     def clear(self) -> None:
@@ -178,20 +175,12 @@ class TableOutput:
             for table in self._tables:
                 execute_plainly(connection, f"DROP TABLE IF EXISTS {_stage(table)}")
 
-    def read(self, row_limit: int | None = None) -> pd.DataFrame:
-        """The predictions in the order of the source, or the first of them."""
+    def read(self) -> pd.DataFrame:
+        """The predictions in the order of the source."""
         with engine_for(self.url).connect() as connection:
-            limit = "" if row_limit is None else f" LIMIT {row_limit}"
-            query = f"SELECT * FROM {relation(connection, self.table)} ORDER BY row_number{limit}"  # noqa: S608
+            query = f"SELECT * FROM {relation(connection, self.table)} ORDER BY row_number"  # noqa: S608
             found = execute_plainly(connection, query)
             return pd.DataFrame(found.fetchall(), columns=list(found.keys()))
-
-    def exists(self) -> bool:
-        """Whether there are predictions."""
-        with engine_for(self.url).connect() as connection:
-            query = "SELECT to_regclass(%s) IS NOT NULL"
-            place = (relation(connection, self.table),)
-            return bool(connection.exec_driver_sql(query, place).scalar())
 
 
 def _staging(folder: str) -> str:
@@ -206,17 +195,3 @@ def _stage(table: str) -> str:
 
 def _columns(schema: pa.Schema) -> str:
     return ", ".join(f"{quoted(one.name)} {_SQL_TYPES.get(one.type, 'text')}" for one in schema)
-
-
-def _fill(connection: Connection, table: str, schema: pa.Schema, attempts: Sequence[str]) -> int:
-    """Have a table hold the rows of some attempts and no others; gives how many they are."""
-    target, listed = relation(connection, table), ", ".join(map(quoted, schema.names))
-    # Whoever reads the table reads on; whoever waits for it waits behind this.
-    execute_plainly(connection, "SET LOCAL lock_timeout TO '30s'")
-    execute_plainly(connection, f"CREATE TABLE IF NOT EXISTS {target} ({_columns(schema)})")
-    execute_plainly(connection, f"LOCK TABLE {target} IN SHARE ROW EXCLUSIVE MODE")
-    chosen = ", ".join(f"'{one}'" for one in attempts) or "NULL"
-    if attempts:
-        execute_plainly(connection, f"DELETE FROM {target}")  # noqa: S608  (quoted)
-    filling = f"INSERT INTO {target} ({listed}) SELECT {listed} FROM {_stage(table)} "  # noqa: S608
-    return execute_plainly(connection, f"{filling} WHERE {quoted(_ATTEMPT)} IN ({chosen})").rowcount

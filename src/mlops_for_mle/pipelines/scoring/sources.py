@@ -6,26 +6,29 @@ from dataclasses import dataclass
 from typing import Any
 
 import fsspec
-import psycopg2
 import pyarrow as pa
 
 from mlops_for_mle.contract.tables import quoted
 from mlops_for_mle.database.copying import begin_reading, copy_rows, relation
 from mlops_for_mle.database.engine import engine_for, execute_plainly
-from mlops_for_mle.errors import SourceError
 from mlops_for_mle.pipelines.scoring.nodes import Part
 from mlops_for_mle.pipelines.scoring.options import place_of
 
 _BUFFER_BYTES = 2**20  # of each column
-# By the object ids of Postgres's own types: how a column is read, and how it is kept. Numbers and
-# times of the other types are read as text, since they may be larger than any type of a file.
-_READ = {16: pa.bool_(), **dict.fromkeys((20, 21, 23), pa.int64())}
-_READ |= dict.fromkeys((700, 701), pa.float64())
-_KEPT = {1700: pa.float64(), 1082: pa.date32(), 1114: pa.timestamp("us")}
-_KEPT |= {1184: pa.timestamp("us", "UTC"), **_READ}
+# By the object ids of Postgres's own types. Numbers and times of the other types are read as text,
+# since they may be larger than any type of a file.
+_TYPES = {16: pa.bool_(), **dict.fromkeys((20, 21, 23), pa.int64())}
+_TYPES |= dict.fromkeys((700, 701), pa.float64())
 _PRIMARY_KEY = """
 SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
 WHERE indrelid = to_regclass(%s) AND indisprimary AND indnkeyatts = 1
+"""
+# The number and the key of each row that begins a part.
+_STARTS = """
+SELECT number, start::text FROM (
+    SELECT {key} AS start, row_number() OVER (ORDER BY {key}) AS number
+    FROM ({query}) AS source_rows
+) AS numbered WHERE (number - 1) % {size} = 0 ORDER BY number
 """
 
 
@@ -72,7 +75,6 @@ class DatabaseRows:
     name: str
     query: str
     schema: pa.Schema
-    types: dict[str, pa.DataType]
     key: str | None
 
     @contextmanager
@@ -85,7 +87,8 @@ class DatabaseRows:
             snapshot = connection.exec_driver_sql("SELECT pg_export_snapshot()").scalar()
             starts: Sequence[Any] = []
             if self.key is not None:
-                starts = execute_plainly(connection, self._starts(size)).all()
+                query = _STARTS.format(key=quoted(self.key), query=self.query, size=size)
+                starts = execute_plainly(connection, query).all()
             starts = starts or [(1, None)]
             ends = [start for _, start in starts[1:]] + [None]
             yield [
@@ -104,17 +107,9 @@ class DatabaseRows:
             select += f" WHERE {key} >= {_literal(start)}{until} ORDER BY {key}"
         with engine_for(self.url).connect() as connection:
             begin_reading(connection, self.query, snapshot)
-            for batch in copy_rows(connection, select, [self.types[name] for name in columns]):
+            types = [self.schema.field(name).type for name in columns]
+            for batch in copy_rows(connection, select, types):
                 yield pa.Table.from_batches([batch]).rename_columns(list(columns))
-
-    def _starts(self, size: int) -> str:
-        """The number and the key of each row that begins a part."""
-        key = quoted(str(self.key))
-        numbered = f"SELECT {key} AS start, row_number() OVER (ORDER BY {key}) AS number"
-        return (
-            f"SELECT number, start::text FROM ({numbered} FROM ({self.query}) AS source_rows) "  # noqa: S608
-            f"AS numbered WHERE (number - 1) % {size} = 0 ORDER BY number"
-        )
 
 
 def parquet_rows(path: str) -> ParquetRows:
@@ -128,11 +123,7 @@ def parquet_rows(path: str) -> ParquetRows:
 
 
 def database_rows(url: str, source: str) -> DatabaseRows:
-    """Look at the columns of a table or query.
-
-    Raises:
-        SourceError: There is no such table, or the query is refused.
-    """
+    """Look at the columns of a table or query."""
     with engine_for(url).connect() as connection:
         key, name, query = None, "the query", source.strip().removesuffix(";")
         if place_of(source) == "table":
@@ -140,17 +131,9 @@ def database_rows(url: str, source: str) -> DatabaseRows:
             query = f"SELECT * FROM {place}"  # noqa: S608  (quoted)
             key = connection.exec_driver_sql(_PRIMARY_KEY, (place,)).scalar()
             connection.rollback()
-        try:
-            columns = begin_reading(connection, query)
-        except psycopg2.Error as error:
-            raise SourceError(f"{name}: {error.diag.message_primary or error}") from error
-    names = [column.name for column in columns]
-    twice = sorted({one for one in names if names.count(one) > 1})
-    if twice:
-        raise SourceError(f"{name}: column(s) {', '.join(twice)} twice")
-    kept = [(column.name, _KEPT.get(column.type_code, pa.string())) for column in columns]
-    types = {column.name: _READ.get(column.type_code, pa.string()) for column in columns}
-    return DatabaseRows(url, name, query, pa.schema(kept), types, key)
+        columns = begin_reading(connection, query)
+    types = [(column.name, _TYPES.get(column.type_code, pa.string())) for column in columns]
+    return DatabaseRows(url, name, query, pa.schema(types), key)
 
 
 def _literal(value: str) -> str:

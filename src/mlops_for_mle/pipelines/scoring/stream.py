@@ -5,7 +5,6 @@ them in the transaction that writes the predictions. So each row is scored once,
 processes, whichever dies when.
 """
 
-import logging
 from collections.abc import Mapping
 
 from sqlalchemy import Connection, text
@@ -13,7 +12,6 @@ from sqlalchemy import Connection, text
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.tables import prediction_table, quoted
 from mlops_for_mle.database.engine import database_url, engine_for, execute_plainly
-from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.scoring.following import Arrivals, Arrived
 
 # Whoever writes to the table waits behind one who waits for its lock.
@@ -21,11 +19,6 @@ _LOCK_TIMEOUT = "SET LOCAL lock_timeout TO '10s'"
 _HAS_TRIGGER = """
 SELECT EXISTS (SELECT FROM pg_trigger
                WHERE tgrelid = to_regclass(:table) AND tgname = :trigger AND tgenabled <> 'D')
-"""
-_CAN_HAVE_TRIGGER = """
-SELECT EXISTS (SELECT FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
-               WHERE pg_class.oid = to_regclass(:table) AND relkind IN ('r', 'p')
-                     AND attname = :key AND atttypid IN (20, 21, 23))
 """
 _CREATE_TRIGGER = """
 CREATE OR REPLACE TRIGGER {trigger} AFTER INSERT ON {table}
@@ -53,33 +46,17 @@ SELECT taken.source_id, observed.{key} IS NOT NULL, observed.{timestamp}::timest
 FROM taken LEFT JOIN {table} AS observed ON observed.{key} = taken.source_id
 """
 
-_LOGGER = logging.getLogger(__name__)
-
 
 def install(contract: Contract) -> bool:
-    """Have new rows of the contract's table queued from now on; gives whether they were not before.
-
-    Raises:
-        UserError: The table cannot have such a trigger.
-    """
-    trigger, key = f"scoring_{contract.name}", contract.key
-    asked = {"table": quoted(contract.table), "trigger": trigger}
+    """Have new rows of the contract's table queued from now on; gives whether they were not."""
+    trigger, table = f"scoring_{contract.name}", quoted(contract.table)
     with engine_for(database_url()).begin() as connection:
-        if connection.scalar(text(_HAS_TRIGGER), asked):
+        if connection.scalar(text(_HAS_TRIGGER), {"table": table, "trigger": trigger}):
             return False
-        if not connection.scalar(text(_CAN_HAVE_TRIGGER), {"table": asked["table"], "key": key}):
-            raise UserError(
-                f"{contract.table} is no table with a key {key} of whole numbers, so that nothing "
-                "tells when a row is new: score it with `kedro run --pipeline scoring`."
-            )
+        key = contract.key.replace("'", "''")
+        names = {"trigger": quoted(trigger), "table": table, "contract": contract.name, "key": key}
         execute_plainly(connection, _LOCK_TIMEOUT)
-        create = _CREATE_TRIGGER.format(
-            trigger=quoted(trigger),
-            table=asked["table"],
-            contract=contract.name,
-            key=key.replace("'", "''"),
-        )
-        execute_plainly(connection, create)
+        execute_plainly(connection, _CREATE_TRIGGER.format(**names))
     return True
 
 
@@ -114,13 +91,13 @@ class RowQueue(Arrivals):
         """Take rows from the queue; their values are those of now."""
         contract = self._contract
         # Postgres's times reach beyond the years that Python knows.
-        columns = [
+        values = ", ".join(
             f"observed.{_escaped(name)}{'::text' if one.is_time else ''}"
             for name, one in features.items()
-        ]
-        values = ", ".join(columns)
+        )
         statement = _TAKE.format(values=values, **_names(contract))
         limits = {"contract": contract.name, "size": self._size}
+        # Where all that were taken are no longer in the table, the next ones may be.
         while taken := connection.exec_driver_sql(statement, limits).all():
             rows = [
                 Arrived(contract.table, key, dict(zip(features, row, strict=True)), time, key)
@@ -129,12 +106,6 @@ class RowQueue(Arrivals):
             ]
             if rows:
                 return rows
-        if install(contract):
-            _LOGGER.warning(
-                "table %s had lost the trigger that queues its new rows; rows of the meantime are "
-                "scored by `kedro score --from-start`",
-                contract.table,
-            )
         return []
 
 
