@@ -316,6 +316,13 @@ def test_a_table_or_folder_that_is_something_else_is_left_alone(
     assert rows_of(stage) == 3
 
 
+def test_a_table_that_cannot_take_predictions_is_refused_before_any_is_made(stage: Stage) -> None:
+    schema = pa.schema({"row_number": pa.int64()})
+
+    with pytest.raises(Exception, match='column "row_number" of relation "iris_data"'):
+        TableOutput(stage.url, "iris_data").begin((schema, schema))
+
+
 def test_names_of_tables_are_quoted_and_may_have_a_schema(stage: Stage) -> None:
     query(stage.url, 'CREATE SCHEMA "Other 표"')
     rows = ", ".join(f"{number}::numeric AS {name}" for number, name in enumerate(FEATURES, 1))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import fsspec
 import pandas as pd
 import pyarrow as pa
+from sqlalchemy import Connection
 
 from mlops_for_mle.contract.tables import quoted
 from mlops_for_mle.database.copying import copy_in, relation
@@ -130,12 +131,16 @@ class TableOutput:
         return self.table, rejects_beside(self.table)
 
     def begin(self, schemas: Schemas) -> None:
-        """Make tables for staging."""
+        """Make tables for staging, and see that what comes into them can be published."""
         self.clear()
         with engine_for(self.url).begin() as connection:
             for table, schema in zip(self._tables, schemas, strict=True):
                 staged = f"{quoted(_ATTEMPT)} text, {_columns(schema)}"
                 execute_plainly(connection, f"CREATE UNLOGGED TABLE {_stage(table)} ({staged})")
+        with engine_for(self.url).connect() as connection:
+            for table, schema in zip(self._tables, schemas, strict=True):
+                _fill(connection, table, schema, [])
+            connection.rollback()
 
     @contextmanager
     def writing(self, name: str, schemas: Schemas) -> Iterator[Write]:
@@ -151,22 +156,11 @@ class TableOutput:
 
     def publish(self, attempts: Sequence[Attempt], schemas: Schemas) -> None:
         """Replace all rows; the tables keep their grants and indexes, and others read on."""
-        chosen = ", ".join(f"'{one.name}'" for one in attempts)
         counts = [sum(one.scored for one in attempts), sum(one.rejected for one in attempts)]
+        names = [one.name for one in attempts]
         with engine_for(self.url).begin() as connection:
-            # Whoever waits for a table waits behind this.
-            execute_plainly(connection, "SET LOCAL lock_timeout TO '30s'")
             for table, schema, count in zip(self._tables, schemas, counts, strict=True):
-                target, listed = relation(connection, table), ", ".join(map(quoted, schema.names))
-                create = f"CREATE TABLE IF NOT EXISTS {target} ({_columns(schema)})"
-                insert = f"INSERT INTO {target} ({listed}) SELECT {listed} FROM {_stage(table)} "  # noqa: S608
-                execute_plainly(connection, create)
-                execute_plainly(connection, f"LOCK TABLE {target} IN SHARE ROW EXCLUSIVE MODE")
-                execute_plainly(connection, f"DELETE FROM {target}")  # noqa: S608  (quoted)
-                filled = execute_plainly(
-                    connection, f"{insert} WHERE {quoted(_ATTEMPT)} IN ({chosen})"
-                )
-                if filled.rowcount != count:
+                if _fill(connection, table, schema, names) != count:
                     raise UserError(f"Another run writes {table} too: run this one again.")
 
     def clear(self) -> None:
@@ -195,3 +189,17 @@ def _stage(table: str) -> str:
 
 def _columns(schema: pa.Schema) -> str:
     return ", ".join(f"{quoted(one.name)} {_SQL_TYPES.get(one.type, 'text')}" for one in schema)
+
+
+def _fill(connection: Connection, table: str, schema: pa.Schema, attempts: Sequence[str]) -> int:
+    """Have a table hold the rows of some attempts and no others; gives how many they are."""
+    target, listed = relation(connection, table), ", ".join(map(quoted, schema.names))
+    # Whoever reads the table reads on; whoever waits for it waits behind this.
+    execute_plainly(connection, "SET LOCAL lock_timeout TO '30s'")
+    execute_plainly(connection, f"CREATE TABLE IF NOT EXISTS {target} ({_columns(schema)})")
+    execute_plainly(connection, f"LOCK TABLE {target} IN SHARE ROW EXCLUSIVE MODE")
+    if attempts:
+        execute_plainly(connection, f"DELETE FROM {target}")  # noqa: S608  (quoted)
+    chosen = ", ".join(f"'{one}'" for one in attempts) or "NULL"
+    filling = f"INSERT INTO {target} ({listed}) SELECT {listed} FROM {_stage(table)} "  # noqa: S608
+    return execute_plainly(connection, f"{filling} WHERE {quoted(_ATTEMPT)} IN ({chosen})").rowcount
