@@ -111,8 +111,9 @@ def router(services: Services) -> APIRouter:
         served = served_by(services)
         manifest = served.manifest
         facts = ("version", "run_id", "estimator", "precision", "metrics", "has_probabilities")
-        shown = ("release", "created_at", "contract", "snapshot", "parity", "model_sha256")
+        shown = ("created_at", "contract", "snapshot", "parity", "model_sha256")
         return {
+            "release": manifest.release,
             "loaded_at": served.loaded_at,
             "origin": served.origin,
             "deployment": served.deployment,
