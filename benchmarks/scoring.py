@@ -1,8 +1,6 @@
 """Batch scoring of Parquet files into files: rows of plain numbers, and of text, dates and gaps."""
 
 import shutil
-import subprocess
-import sys
 from argparse import Namespace
 from functools import partial
 from pathlib import Path
@@ -41,12 +39,11 @@ def score(env: str, source: Path, side: Checkout) -> Run:
 
 
 def mixed_rows(rows: int) -> pd.DataFrame:
-    """Subscribers, with the types that a Parquet file has."""
-    file = CACHE / "subscriptions.csv"
-    script = [sys.executable, str(PROJECT / "scripts/make_subscriptions.py")]
-    subprocess.run([*script, "--rows", str(rows), "--output", str(file)], check=True)
-    made = pd.read_csv(file, parse_dates=["가입일", "마지막 접속"], dtype={"나이": "Int64"})
-    return made.assign(가입일=made["가입일"].dt.date)
+    """Subscribers drawn from the example's, with the types that a Parquet file has."""
+    file = PROJECT / "data/01_raw/subscriptions.csv"
+    known = pd.read_csv(file, parse_dates=["가입일", "마지막 접속"], dtype={"나이": "Int64"})
+    drawn = known.sample(rows, replace=True, random_state=7, ignore_index=True)
+    return drawn.assign(가입일=drawn["가입일"].dt.date)
 
 
 if __name__ == "__main__":

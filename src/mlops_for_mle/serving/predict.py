@@ -5,7 +5,6 @@ little more than one: it predicts, writes the answers and keeps them, all or non
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import NamedTuple
@@ -227,8 +226,11 @@ def _counts(served: Served, predictions: Predictions) -> dict[int | None, int]:
     labels = served.contract.target.labels
     if not labels:
         return {None: len(predictions.values)}
-    codes = predictions.values.tolist()
-    counts: dict[int | None, int] = {codes[0]: 1} if len(codes) == 1 else dict(Counter(codes))
+    if len(predictions.values) == 1:
+        counts: dict[int | None, int] = {int(predictions.values[0]): 1}
+    else:
+        found, times = np.unique(predictions.values, return_counts=True)
+        counts = dict(zip(found.tolist(), times.tolist(), strict=True))
     unknown = next((one for one in counts if one not in labels), None)
     if unknown is not None:
         raise ProblemError(
