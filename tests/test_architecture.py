@@ -30,7 +30,6 @@ import mlops_for_mle.serving
 import mlops_for_mle.serving.app
 import mlops_for_mle.serving.server
 import mlops_for_mle.releases.predictor
-import onnxruntime
 print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
 
@@ -91,7 +90,7 @@ def test_serving_starts_without_the_packages_of_the_pipelines(tmp_path: Path) ->
     )
 
     loaded = set(result.stdout.split())
-    assert {"fastapi", "onnxruntime"} <= loaded
+    assert "fastapi" in loaded
     assert not loaded & {
         "kedro",
         "mlflow",

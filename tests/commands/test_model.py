@@ -72,6 +72,21 @@ def test_the_list_shows_each_version_with_its_metric_decision_and_release(
     assert first[2:] == ["promoted by hand", "champion", f"iris-v1-{good[:8]} (served)", good]
 
 
+def test_a_metric_that_was_not_measured_is_called_that(
+    registry_project: RegistryProject, kedro_model: Kedro, good: str, poor: str
+) -> None:
+    parameters = registry_project.folder / "conf/local/parameters.yml"
+    # Only the poor one gives probabilities.
+    parameters.write_text("gates: {metric: roc_auc}\n")
+    try:
+        rows = rows_of(kedro_model("list").output)
+    finally:
+        parameters.unlink()
+
+    assert rows[0][1] != "not measured"
+    assert rows[1][1] == "not measured"
+
+
 def test_a_version_is_downloaded_whole_into_a_folder_of_its_own(
     kedro_model: Kedro, good: str, tmp_path: Path
 ) -> None:

@@ -24,18 +24,22 @@ def test_what_is_run_too_early_names_what_to_run_first(
 
 
 @pytest.mark.parametrize(
-    ("parameters", "key", "allowed"),
+    ("parameters", "start", "allowed"),
     [
-        ("source=kafka", "source", "'dataset', 'generator', 'csv'"),
-        ("contract.target.task=ranking", "target.task", "'classification'"),
-        ("gate.metric=macro_f1", "gate", "did you mean gates?"),
+        ("source=kafka", "source: ", "'dataset', 'generator', 'csv'"),
+        (
+            "contract.target.task=ranking",
+            "ParameterValidationError: ",
+            "target.task\n  Input should be 'classification' or 'regression'",
+        ),
+        ("gate.metric=macro_f1", "gate: ", "did you mean gates?"),
     ],
 )
 def test_a_wrong_parameter_is_named_with_what_is_allowed(
-    project: Project, parameters: str, key: str, allowed: str
+    project: Project, parameters: str, start: str, allowed: str
 ) -> None:
     said = project.refuse("run", "--pipeline", "data_ingestion", "--params", parameters)
-    assert key in said
+    assert said.startswith(start)
     assert allowed in said
 
 

@@ -69,7 +69,7 @@ def list_versions(metadata: ProjectMetadata, env: str | None) -> None:
         is_served = bool(deployed) and release == deployed[0].release
         drawn.add_row(
             str(version.version),
-            _metric(client, version, project.metric).rpartition(" ")[2],
+            _metric(client, version, project.metric) or "not measured",
             version.tags.get(registry.DECISION_TAG, "undecided"),
             "champion" if champion and champion.version == version.version else "",
             f"{release} (served)" if is_served else release,
@@ -191,12 +191,12 @@ def project_summary(
     if candidate is not None:
         known = [registry.find_version(client, name, candidate)]
     for told in known:
-        lines["candidate"] = f"version {told.version}, {_metric(client, told, metric)}"
+        lines["candidate"] = _measured(client, told, metric)
         lines["decision"] = registry.decision_on(told)
     champion = registry.champion_version(client, name)
     lines["champion"] = "none yet"
     if champion is not None:
-        lines["champion"] = f"version {champion.version}, {_metric(client, champion, metric)}"
+        lines["champion"] = _measured(client, champion, metric)
     lines["release"] = "none deployed yet"
     if served is not None:
         since = served.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
@@ -210,8 +210,12 @@ def project_summary(
     return "\n".join(f"  {heading:<{width}}  {value}" for heading, value in lines.items())
 
 
-def _metric(client: MlflowClient, version: ModelVersion, metric: str) -> str:
+def _metric(client: MlflowClient, version: ModelVersion, metric: str) -> str | None:
     value = client.get_run(version.run_id).data.metrics.get(f"validation_{metric}")
-    return (
-        f"{metric} not measured" if value is None else f"validation {metric} {metric_text(value)}"
-    )
+    return None if value is None else metric_text(value)
+
+
+def _measured(client: MlflowClient, version: ModelVersion, metric: str) -> str:
+    value = _metric(client, version, metric)
+    told = f"{metric} not measured" if value is None else f"validation {metric} {value}"
+    return f"version {version.version}, {told}"

@@ -45,7 +45,7 @@ def ingest(folder: Path, content: bytes | str | None, **parameters: Any) -> None
         (HEADER, "has no rows"),
         ("sepal_length,target\n5.1,0\n", "missing column(s) sepal_width, petal_length"),
         (HEADER.replace("sepal_width", "sepal_length") + GOOD, "column(s) sepal_length twice"),
-        (HEADER + "5.1,3.5,1.4,0.2,0,9,9\n", "fields in line 2, saw 7"),
+        (HEADER + "5.1,3.5,1.4,0.2,0,9,9\n", "Expected 5 fields in line 2, saw 7"),
     ],
     ids=["missing", "header only", "missing columns", "column twice", "too many fields"],
 )

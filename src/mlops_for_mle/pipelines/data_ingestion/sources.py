@@ -121,9 +121,14 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
     except pd.errors.ParserError:
         # Perhaps rows end with a separator that their header lacks.
         width = pd.read_csv(io.BytesIO(encoded), nrows=1, **options).shape[1]
-        lines = pd.read_csv(io.BytesIO(encoded), names=list(range(width + 1)), **options)
-        if lines.pop(width).str.strip().any():
+        wider = None
+        with suppress(pd.errors.ParserError):
+            columns = list(range(width + 1))
+            wider = pd.read_csv(io.BytesIO(encoded), names=columns, **options)
+        # What was found first counts the fields as the file has them.
+        if wider is None or wider.pop(width).str.strip().any():
             raise
+        lines = wider
     lines = lines.apply(lambda column: column.str.strip())
     if form.header:
         names = lines.iloc[0].tolist()
