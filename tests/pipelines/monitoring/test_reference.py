@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mlops_for_mle.contract import Feature
+from mlops_for_mle.errors import ReleaseError
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.reference import (
     Reference,
@@ -24,6 +25,18 @@ from tests.releases import house_release
 def described(release: Release, rows: pd.DataFrame, bins: int = 10) -> Reference:
     options = MonitoringOptions.model_validate({"drift": {"bins": bins}})
     return describe_reference((trained_on(release, rows), rows), options)
+
+
+def test_rows_that_the_release_was_not_trained_on_are_refused() -> None:
+    release = house_release(1)
+    rows = pd.DataFrame(
+        {"방 수": [1, 2, 3], "area m2": [10.0, 20.0, 30.0], "price": [1.0, 2.0, 3.0]}
+    )
+    altered = rows.assign(price=[1.0, 2.0, 4.0])
+
+    assert described(release, rows).manifest.snapshot.row_count == 3
+    with pytest.raises(ReleaseError, match="was altered"):
+        describe_reference((trained_on(release, rows), altered), MonitoringOptions())
 
 
 VALUES = arrays(np.float64, st.integers(1, 300), elements=st.floats(-1e6, 1e6, width=32))

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from mlops_for_mle.contract import Contract, Feature
-from mlops_for_mle.contract.columns import encode_rows, plain_column, to_array
+from mlops_for_mle.contract.columns import encode_rows, frame_digest, plain_column, to_array
+from mlops_for_mle.errors import ReleaseError
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.releases.manifest import Manifest, Release
 
@@ -78,11 +79,21 @@ class Reference:
 def describe_reference(
     deployed: tuple[Release, pd.DataFrame], monitoring: MonitoringOptions
 ) -> Reference:
-    """Describe the rows that the deployed release was trained on, and its answers for them."""
+    """Describe the rows that the deployed release was trained on, and its answers for them.
+
+    Raises:
+        ReleaseError: They are not those that it was trained on.
+    """
     from mlops_for_mle.releases.predictor import Predictor
 
     release, snapshot = deployed
-    contract = release.manifest.contract
+    manifest = release.manifest
+    if frame_digest(snapshot) != manifest.snapshot.sha256:
+        raise ReleaseError(
+            f"The snapshot of run {manifest.run_id} was altered, so nothing can be compared with "
+            f"what {manifest.release} was trained on: train and deploy again."
+        )
+    contract = manifest.contract
     bins, target, scale = monitoring.drift.bins, contract.target, 1.0
     answers = Predictor(release.model, contract).predict(encode_rows(snapshot, contract)).values
     if target.classes:
@@ -95,7 +106,7 @@ def describe_reference(
     features = tuple(
         describe_feature(name, one, snapshot[name], bins) for name, one in contract.features.items()
     )
-    return Reference(release.manifest, features, prediction, scale)
+    return Reference(manifest, features, prediction, scale)
 
 
 def describe_feature(name: str, feature: Feature, values: "pd.Series[Any]", bins: int) -> Column:
