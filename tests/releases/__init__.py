@@ -48,6 +48,19 @@ IRIS_CONTRACT = Contract.model_validate(
     }
 )
 
+SMALL_CONTRACT = Contract.model_validate(
+    {
+        "name": "small",
+        "table": "small_data",
+        "features": {"width": {"minimum": 0, "maximum": 10}, "count": {"type": "integer"}},
+        "target": {
+            "column": "kind",
+            "response_name": "kind",
+            "classes": [{"value": 0, "label": "no"}, {"value": 1, "label": "yes"}],
+        },
+    }
+)
+
 HOUSE_CONTRACT = Contract.model_validate(
     {
         "name": "houses",

@@ -74,6 +74,11 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def literal(value: str) -> str:
+    """A text as a constant of SQL."""
+    return "'" + value.replace("'", "''") + "'"
+
+
 def sql_type(feature: Feature) -> str:
     """The column type of a feature."""
     return "bigint" if feature.has_integer_categories else SQL_TYPES[feature.type]

@@ -14,19 +14,8 @@ from mlops_for_mle.errors import SourceError
 from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, to_contract
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
 from tests.integration.observations import batch_of
+from tests.releases import SMALL_CONTRACT
 
-SMALL_CONTRACT = Contract.model_validate(
-    {
-        "name": "small",
-        "table": "small_data",
-        "features": {"width": {"minimum": 0, "maximum": 10}, "count": {"type": "integer"}},
-        "target": {
-            "column": "kind",
-            "response_name": "kind",
-            "classes": [{"value": 0, "label": "no"}, {"value": 1, "label": "yes"}],
-        },
-    }
-)
 OPTIONS = IngestionOptions(source="test")
 few = settings(max_examples=10, deadline=None, derandomize=True, database=None)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

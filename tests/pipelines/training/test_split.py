@@ -10,20 +10,7 @@ from hypothesis import strategies as st
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
 from tests.pipelines.training.examples import LINE_CONTRACT, iris_rows, line_rows, split
-from tests.releases import IRIS_CONTRACT
-
-SMALL_CONTRACT = Contract.model_validate(
-    {
-        "name": "small",
-        "table": "small_data",
-        "features": {"width": {"minimum": 0, "maximum": 10}, "count": {"type": "integer"}},
-        "target": {
-            "column": "kind",
-            "response_name": "kind",
-            "classes": [{"value": 0, "label": "no"}, {"value": 1, "label": "yes"}],
-        },
-    }
-)
+from tests.releases import IRIS_CONTRACT, SMALL_CONTRACT
 
 # Few distinct values, so that equal rows and rows with contradicting classes are common.
 SMALL_ROWS = st.lists(

@@ -8,7 +8,7 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 
-from mlops_for_mle.contract.tables import quoted
+from mlops_for_mle.contract.tables import literal, quoted
 from mlops_for_mle.database.copying import begin_reading, copy_rows, relation
 from mlops_for_mle.database.engine import engine_for, execute_plainly
 from mlops_for_mle.pipelines.scoring.nodes import Part
@@ -103,8 +103,8 @@ class DatabaseRows:
         select = f"SELECT {wanted} FROM ({self.query}\n) AS source_rows"  # noqa: S608  (quoted)
         if start is not None:
             key = quoted(str(self.key))
-            until = "" if end is None else f" AND {key} < {_literal(end)}"
-            select += f" WHERE {key} >= {_literal(start)}{until} ORDER BY {key}"
+            until = "" if end is None else f" AND {key} < {literal(end)}"
+            select += f" WHERE {key} >= {literal(start)}{until} ORDER BY {key}"
         with engine_for(self.url).connect() as connection:
             begin_reading(connection, self.query, snapshot)
             types = [self.schema.field(name).type for name in columns]
@@ -134,7 +134,3 @@ def database_rows(url: str, source: str) -> DatabaseRows:
         columns = begin_reading(connection, query)
     types = [(column.name, _TYPES.get(column.type_code, pa.string())) for column in columns]
     return DatabaseRows(url, name, query, pa.schema(types), key)
-
-
-def _literal(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

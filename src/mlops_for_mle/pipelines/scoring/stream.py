@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from sqlalchemy import Connection, text
 
 from mlops_for_mle.contract import Contract, Feature
-from mlops_for_mle.contract.tables import prediction_table, quoted
+from mlops_for_mle.contract.tables import literal, prediction_table, quoted
 from mlops_for_mle.database.engine import database_url, engine_for, execute_plainly
 from mlops_for_mle.pipelines.scoring.following import Arrivals, Arrived
 
@@ -23,7 +23,7 @@ SELECT EXISTS (SELECT FROM pg_trigger
 _CREATE_TRIGGER = """
 CREATE OR REPLACE TRIGGER {trigger} AFTER INSERT ON {table}
 REFERENCING NEW TABLE AS inserted_rows FOR EACH STATEMENT
-EXECUTE FUNCTION enqueue_for_scoring('{contract}', '{key}')
+EXECUTE FUNCTION enqueue_for_scoring({arguments})
 """
 _ENQUEUE = """
 INSERT INTO scoring_queue (contract, source_id)
@@ -53,8 +53,8 @@ def install(contract: Contract) -> bool:
     with engine_for(database_url()).begin() as connection:
         if connection.scalar(text(_HAS_TRIGGER), {"table": table, "trigger": trigger}):
             return False
-        key = contract.key.replace("'", "''")
-        names = {"trigger": quoted(trigger), "table": table, "contract": contract.name, "key": key}
+        arguments = f"{literal(contract.name)}, {literal(contract.key)}"
+        names = {"trigger": quoted(trigger), "table": table, "arguments": arguments}
         execute_plainly(connection, _LOCK_TIMEOUT)
         execute_plainly(connection, _CREATE_TRIGGER.format(**names))
     return True
