@@ -18,6 +18,12 @@ from tests.integration.servers import DatabaseServer, ExternalPostgres, reachabl
 PROJECT = Path(__file__).parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slowest first, so that workers end together."""
+    slow = ("end_to_end", "integration")
+    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in slow])
+
+
 @pytest.fixture(scope="session")
 def contract() -> Contract:
     """The contract that the project ships."""

@@ -1,13 +1,17 @@
 """Runs the project's commands as processes, and looks at what they leave behind."""
 
+import json
 import os
 import re
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlops_for_mle.database import embedded
@@ -20,6 +24,8 @@ from mlops_for_mle.database import embedded
 print(embedded.acquire(Path(sys.argv[1])).url("mlops"), flush=True)
 sys.stdin.read()
 """
+
+PROJECT = Path(__file__).parents[2]
 
 # What would decide where the project keeps its data, if the caller's environment had it.
 DECIDING = ("DATABASE_URL", "MLFLOW_TRACKING_URI", "KEDRO_ENV", "PYTHONDONTWRITEBYTECODE")
@@ -61,7 +67,7 @@ class Project:
         return {**inherited, "MLOPS_PROJECT_PATH": str(self.folder), **self.variables}
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start `kedro` with some arguments."""
+        """Start `kedro` as from a shell."""
         return subprocess.Popen(
             [sys.executable, "-m", "kedro", *arguments],
             cwd=self.folder,
@@ -73,8 +79,13 @@ class Project:
         )
 
     def kedro(self, *arguments: str) -> Finished:
-        """Run `kedro` with some arguments to its end."""
-        return finish(self.start(*arguments))
+        """Run `kedro` to its end, in a process that need not import everything again."""
+        with TemporaryDirectory() as logs:
+            said = {name: Path(logs) / name for name in ("output", "errors")}
+            code = fork(
+                arguments=arguments, folder=self.folder, environment=self.environment, **said
+            )
+            return Finished(code, *(path.read_text("utf-8") for path in said.values()))
 
     def succeed(self, *arguments: str) -> Finished:
         """Run `kedro`, which must do what it is told, calmly."""
@@ -142,6 +153,33 @@ class Project:
         return [
             line for line in listing.stdout.splitlines() if any(place in line for place in places)
         ]
+
+
+def fork(**command: Any) -> int:
+    """Have the fork server run a command; gives its exit status."""
+    server = _fork_server()
+    assert server.stdin is not None
+    assert server.stdout is not None
+    server.stdin.write(json.dumps(command, default=str) + "\n")
+    server.stdin.flush()
+    if select.select([server.stdout], [], [], 180)[0]:
+        return int(server.stdout.readline())
+    _fork_server.cache_clear()
+    server.kill()
+    raise AssertionError(f"no end: {command}")
+
+
+@cache
+def _fork_server() -> subprocess.Popen[str]:
+    """It ends with this process, which holds its input."""
+    return subprocess.Popen(
+        [sys.executable, "-P", Path(__file__).with_name("fork_server.py")],
+        # Kedro takes the settings of logging from where it is imported.
+        cwd=PROJECT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def finish(process: subprocess.Popen[str], seconds: float = 180) -> Finished:

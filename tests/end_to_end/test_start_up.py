@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.end_to_end.commands import Project
+from tests.end_to_end.commands import Project, finish
 
 pytestmark = pytest.mark.end_to_end
 
@@ -17,7 +17,7 @@ def test_an_ingestion_imports_nothing_that_only_others_need(project: Project) ->
     project.succeed("run", "--pipeline", "data_ingestion")
     watched = Project(project.folder, {"PYTHONPROFILEIMPORTTIME": "1"})
 
-    said = watched.succeed("run", "--pipeline", "data_ingestion").errors
+    said = finish(watched.start("run", "--pipeline", "data_ingestion")).errors
 
     imported = set(re.findall(r"^import time:.*\| +(\S+)$", said, re.M))
     assert {"kedro.framework.cli", "pandas", "sqlalchemy"} <= imported

@@ -7,7 +7,7 @@ import pytest
 
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.releases.store import ReleaseStore
-from tests.end_to_end.commands import Project
+from tests.end_to_end.commands import Project, finish
 
 pytestmark = pytest.mark.end_to_end
 
@@ -20,8 +20,10 @@ SELECT (SELECT count(*) FROM iris_data), (SELECT count(*) FROM ingestion_batches
 
 @pytest.fixture(scope="module", autouse=True)
 def first_run(project: Project) -> str:
-    """What the first `kedro run` of an empty project says."""
-    return project.succeed("run").output
+    """What the first `kedro run` of an empty project says, which a shell starts."""
+    finished = finish(project.start("run"))
+    assert finished.code == 0, finished.text
+    return finished.output
 
 
 def test_the_first_run_ends_with_a_summary(first_run: str) -> None:
