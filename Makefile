@@ -61,7 +61,7 @@ down: ## Stop the stack in Docker; its data stays
 	@scripts/stack.sh down
 
 test: lint ## Check the code as lint does, then run the tests
-	@$(IN_VENV) .venv/bin/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(IN_VENV) .venv/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: setup ## Check style, types and the architecture's import rules
 	@$(IN_VENV) .venv/bin/ruff check

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
-from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
 from sklearn.datasets import load_iris
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
@@ -22,6 +20,7 @@ from mlops_for_mle.contract.encoding import encode_target
 from mlops_for_mle.releases.manifest import ModelDescription
 from mlops_for_mle.releases.metrics import measure
 from mlops_for_mle.releases.predictor import Predictor
+from tests.integration.projects import run_session
 from tests.integration.servers import query
 from tests.releases import make_release
 
@@ -112,9 +111,7 @@ class RegistryProject:
 
     def run(self, pipeline: str, from_nodes: list[str] | None = None, **parameters: Any) -> None:
         """What `kedro run --pipeline` does in a process of its own."""
-        bootstrap_project(self.folder)
-        with KedroSession.create(project_path=self.folder, runtime_params=parameters) as session:
-            session.run(pipeline_names=[pipeline], from_nodes=from_nodes)
+        run_session(self.folder, pipeline, from_nodes=from_nodes, **parameters)
 
     def versions(self) -> dict[str, Any]:
         """The registered versions by the run that trained them."""

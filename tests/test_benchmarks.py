@@ -1,6 +1,6 @@
 """The parts of ``benchmarks`` on which its numbers rest."""
 
-import subprocess
+import runpy
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,10 +19,13 @@ ENOUGH = 1_000_000
 
 
 @pytest.mark.parametrize("name", ["start_up", "ingestion", "monitoring", "scoring", "serving"])
-def test_each_says_what_it_takes(name: str) -> None:
-    said = subprocess.check_output(
-        [sys.executable, "-m", f"benchmarks.{name}", "--help"], cwd=PROJECT, text=True
-    )
+def test_each_says_what_it_takes(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit):
+        runpy.run_module(f"benchmarks.{name}", run_name="__main__")
+    said = capsys.readouterr().out
     assert all(option in said for option in ("--rounds", "--against", "--check"))
 
 
@@ -79,13 +82,6 @@ class Handler(BaseHTTPRequestHandler):
         type(self).counter += 1
         is_refused = self.path == "/refuse" and type(self).counter % 4 == 0
         self.send_response(503 if is_refused else 200)
-        if self.path == "/chunked":
-            self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(body), body))
-            self.wfile.flush()
-            self.wfile.write(b"0\r\n\r\n")
-            return
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -106,21 +102,12 @@ def address() -> Iterator[str]:
     server.server_close()
 
 
-@pytest.mark.parametrize("path", ["/plain", "/chunked"])
 @pytest.mark.parametrize("size", [10, 3_000_000], ids=["small", "large"])
-def test_the_client_sends_as_many_requests_as_it_is_told(
-    address: str, path: str, size: int
-) -> None:
-    found = client.run(address + path, b"x" * size, 4, 60.0, 20)
+def test_the_client_sends_as_many_requests_as_it_is_told(address: str, size: int) -> None:
+    found = client.run(f"{address}/plain", b"x" * size, 4, 60.0, 20)
     assert (found["requests"], found["errors"], Handler.counter) == (20, 0, 20)
     assert 0 < found["median_ms"] <= found["p99_ms"]
     assert found["seconds"] > 0
-
-
-def test_the_client_waits_for_every_answer_when_the_time_is_over(address: str) -> None:
-    found = client.run(f"{address}/plain", b"x", 4, 0.2, ENOUGH)
-    assert found["requests"] == Handler.counter > 4
-    assert found["errors"] == 0
 
 
 def test_the_client_counts_refused_requests_as_errors(address: str) -> None:

@@ -62,16 +62,3 @@ def test_a_row_of_the_file_is_predicted(project: Project, csv_file: Path) -> Non
 
     assert answer[TARGET] in {"yes", "no"}
     assert sum(answer["probabilities"].values()) == pytest.approx(1)
-
-
-def test_a_mistake_is_one_sentence_and_nothing_is_overwritten(
-    project: Project, csv_file: Path
-) -> None:
-    path = project.folder / "conf/new/contract.yml"
-    before = path.read_bytes()
-
-    said = project.refuse(*INFER, "--csv", str(csv_file))
-
-    assert "conf/new has contract.yml" in said
-    assert "--force" in said
-    assert path.read_bytes() == before

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from tests.end_to_end.commands import Project
-from tests.integration.servers import eventually
+from tests.integration.servers import eventually, status_of
 
 READY_WITHIN = 60.0
 
@@ -36,7 +36,9 @@ def served(project: Project, *options: str) -> Iterator[httpx.Client]:
         address = _address(log)
         assert address, log.read_text("utf-8")
         with httpx.Client(base_url=address, timeout=30) as client:
-            assert eventually(lambda: _is_ready(client), READY_WITHIN), log.read_text("utf-8")
+            assert eventually(lambda: status_of(f"{address}/health/ready") == 200, READY_WITHIN), (
+                log.read_text("utf-8")
+            )
             yield client
     finally:
         process.send_signal(signal.SIGTERM)
@@ -54,10 +56,3 @@ def predict(client: httpx.Client, row: Any) -> dict[str, Any]:
 def _address(log: Path) -> str | None:
     found = re.search(r"Listening on (http://[^\s\"]+)", log.read_text("utf-8"))
     return found[1] if found else None
-
-
-def _is_ready(client: httpx.Client) -> bool:
-    try:
-        return client.get("/health/ready").status_code == 200
-    except httpx.TransportError:
-        return False

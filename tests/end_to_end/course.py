@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from threading import Thread
-from urllib.request import urlopen
 
 from tests.end_to_end.commands import Project
-from tests.integration.servers import eventually
+from tests.integration.servers import eventually, status_of
 
 COURSE = Path(__file__).parents[2] / "docs" / "course"
 RUN = {"bash", "bash server", "bash fails"}
@@ -128,6 +127,7 @@ def _run(commands: str, project: Project, programs: Path) -> subprocess.Complete
 @contextmanager
 def _served(commands: str, project: Project, port: int) -> Iterator[None]:
     """A server that runs until the chapter ends, and must then end in order."""
+    ready = f"http://localhost:{port}/health/ready"
     process = subprocess.Popen(
         ["bash", "-c", f"exec {commands}"],
         cwd=project.folder,
@@ -137,7 +137,7 @@ def _served(commands: str, project: Project, port: int) -> Iterator[None]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        assert eventually(lambda: _is_ready(port) or process.poll() is not None, 60)
+        assert eventually(lambda: status_of(ready) == 200 or process.poll() is not None, 60)
         assert process.poll() is None
         yield
     finally:
@@ -150,11 +150,3 @@ def _environment(project: Project) -> dict[str, str]:
     variables = project.environment
     programs = str(Path(sys.executable).parent)
     return {**variables, "PATH": f"{programs}:{variables['PATH']}"}
-
-
-def _is_ready(port: int) -> bool:
-    try:
-        with urlopen(f"http://localhost:{port}/health/ready", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False

@@ -5,13 +5,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 from sqlalchemy.engine import make_url
 
 from tests.end_to_end.commands import Project, finish
-from tests.integration.servers import ExternalPostgres, eventually, free_port, query
+from tests.integration.servers import ExternalPostgres, eventually, free_port, query, status_of
 
 pytestmark = pytest.mark.end_to_end
 
@@ -41,7 +40,9 @@ def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             stderr=log,
         )
     try:
-        assert eventually(lambda: _answers(address), seconds=90), (folder / "log").read_text()
+        assert eventually(lambda: status_of(f"{address}/health") == 200, seconds=90), (
+            folder / "log"
+        ).read_text()
         yield address
     finally:
         process.terminate()
@@ -105,11 +106,12 @@ def test_mlflows_page_shows_the_store_and_no_argument_shows_its_password(
     password = make_url(plain).password
     assert password
     port = free_port()
+    page = f"http://127.0.0.1:{port}/health"
     process = Project(project.folder, {"DATABASE_URL": plain}).start(
         *("mlflow", "ui", "--port", str(port))
     )
     try:
-        assert eventually(lambda: _answers(f"http://127.0.0.1:{port}"), seconds=60)
+        assert eventually(lambda: status_of(page) == 200, seconds=60)
         arguments = subprocess.run(
             ["ps", "-eww", "-o", "args="], check=True, capture_output=True, text=True
         )
@@ -124,12 +126,4 @@ def test_mlflows_page_shows_the_store_and_no_argument_shows_its_password(
     assert ended.code == 0, ended.text
     assert "Traceback" not in ended.text
     assert "Warning" not in ended.text
-    assert eventually(lambda: not _answers(f"http://127.0.0.1:{port}"))
-
-
-def _answers(address: str) -> bool:
-    try:
-        with urlopen(f"{address}/health", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+    assert eventually(lambda: status_of(page) is None)

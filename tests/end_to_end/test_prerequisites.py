@@ -59,5 +59,3 @@ def test_nothing_is_left_running(project: Project) -> None:
 def test_a_runner_of_many_processes_is_refused_where_mlflow_takes_part(project: Project) -> None:
     said = project.refuse("run", "--pipeline", "training", "--runner", "ParallelRunner")
     assert "cannot be used with multiprocessing: ['candidate@trained', " in said
-    project.succeed("run", "--pipeline", "data_ingestion", "--runner", "ParallelRunner")
-    assert "no attribute 'Nope'" in project.refuse("run", "--runner", "Nope")

@@ -84,39 +84,3 @@ def test_a_rejected_candidate_is_a_successful_run_with_a_clear_message(project: 
     finished = project.succeed("run", "--pipeline", "registry", "--params", "gates.threshold=0.999")
     assert "rejected: validation accuracy" in finished.text
     assert "misses the threshold 0.9990" in finished.text
-
-
-def test_every_version_is_listed_with_alias_metric_and_release(project: Project) -> None:
-    table = project.succeed("model", "list").output
-    for number, row in zip((3, 2, 1), _rows(table), strict=True):
-        assert row[0] == str(number)
-        assert 0.9 <= float(row[1]) <= 1
-    newest = _rows(table)[0]
-    assert newest[3] == "champion"
-    assert "iris-v3-" in newest[4]
-    assert "(served)" in newest[4]
-
-
-def test_each_rollback_serves_the_release_before_and_is_on_record(project: Project) -> None:
-    said = project.succeed("model", "rollback", "--reason", "too many false alarms").output
-    assert "Rolled back from iris-v3-" in said
-    assert "to iris-v2-" in said
-    assert "version 2 is champion again" in said
-    newest = "SELECT event, model_version, reason FROM deployments ORDER BY id DESC LIMIT 1"
-    assert project.query(newest) == [("rollback", 2, "too many false alarms")]
-    again = project.succeed("model", "rollback", "--reason", "and these, too").output
-    assert "Rolled back from iris-v2-" in again
-    assert "version 1 is champion again" in again
-
-
-def test_a_person_may_promote_any_version(project: Project) -> None:
-    said = project.succeed("model", "promote", "3", "--reason", "after a review").output
-    assert "Version 3 is champion; release iris-v3-" in said
-    newest = "SELECT event, model_version, reason FROM deployments ORDER BY id DESC LIMIT 1"
-    assert project.query(newest) == [("deploy", 3, "after a review")]
-
-
-def _rows(table: str) -> list[list[str]]:
-    """The cells of a table that was drawn for a terminal."""
-    lines = [line for line in table.splitlines() if line.startswith("│")]
-    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]

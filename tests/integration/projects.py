@@ -17,8 +17,10 @@ def copy_project(source: Path, folder: Path) -> None:
     shutil.copy(source / "pyproject.toml", folder)
 
 
-def run_session(folder: Path, *pipelines: str, **parameters: Any) -> None:
+def run_session(
+    folder: Path, *pipelines: str, from_nodes: list[str] | None = None, **parameters: Any
+) -> None:
     """What `kedro run` does, within this process."""
     bootstrap_project(folder)
     with KedroSession.create(project_path=folder, runtime_params=parameters) as session:
-        session.run(pipeline_names=list(pipelines))
+        session.run(pipeline_names=list(pipelines), from_nodes=from_nodes)

@@ -6,8 +6,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import HTTPError, URLError
-from urllib.request import urlopen
 
 import fsspec
 import pytest
@@ -15,7 +13,7 @@ from hypothesis import settings
 
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.store import ReleaseStore
-from tests.integration.servers import eventually, free_port
+from tests.integration.servers import eventually, free_port, status_of
 from tests.releases import house_release, iris_release
 
 settings.register_profile("releases", max_examples=20, deadline=None, derandomize=True)
@@ -49,7 +47,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("AWS_ACCESS_KEY_ID", key)
         patch.setenv("AWS_SECRET_ACCESS_KEY", secret)
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        assert eventually(lambda: _answers(address), 30)
+        assert eventually(lambda: status_of(f"http://{address}/") is not None, 30)
         fsspec.filesystem("s3").mkdir("bucket")
         yield "s3://bucket"
     server.terminate()
@@ -61,13 +59,3 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ReleaseStore:
     if request.param == "folder":
         return ReleaseStore(str(tmp_path / "releases"))
     return ReleaseStore(f"{request.getfixturevalue('s3')}/{secrets.token_hex(4)}")
-
-
-def _answers(address: str) -> bool:
-    try:
-        urlopen(f"http://{address}/", timeout=2).close()
-    except HTTPError:
-        return True
-    except URLError:
-        return False
-    return True

@@ -175,15 +175,6 @@ def test_packages_come_from_the_index_that_a_person_has_set(tmp_path: Path, how:
     assert small.succeed(**variables) == ""
 
 
-def test_a_package_with_another_hash_is_refused(tmp_path: Path) -> None:
-    with _index(tmp_path / "first") as first:
-        small = Small(tmp_path / "project", '["greeting"]', first)
-    with _index(tmp_path / "second", "print('changed')") as second:
-        finished = small.setup(UV_OFFLINE="0", UV_DEFAULT_INDEX=second)
-    assert finished.returncode == 1
-    assert "greeting" in finished.stderr
-
-
 def test_without_uv_and_a_python_with_pip_it_says_what_to_install(small: Small) -> None:
     (small.programs / "uv").unlink()
     (small.programs / "python3").unlink()

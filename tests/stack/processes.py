@@ -11,7 +11,13 @@ from typing import Any
 import httpx
 from sqlalchemy.engine import make_url
 
-from tests.integration.servers import ExternalPostgres, eventually, free_port, installation
+from tests.integration.servers import (
+    ExternalPostgres,
+    eventually,
+    free_port,
+    installation,
+    status_of,
+)
 from tests.stack.compose_file import PROJECT, SETTINGS, STRONG, services
 
 # Where the images set variables and the tests' machine has none.
@@ -83,7 +89,7 @@ class LocalStack:
             },
         )
         url = f"http://{self._address('s3')}/"
-        assert eventually(lambda: _status(url) is not None, 30)
+        assert eventually(lambda: status_of(url) is not None, 30)
 
     def migrate(self) -> None:
         """The one-shot service of the same name; in an image, the grants lie beside it."""
@@ -115,7 +121,7 @@ class LocalStack:
         environment["MLFLOW_EXPOSE_PROMETHEUS"] = str(self.folder / "mlflow-metrics")
         options = ["--host", "127.0.0.1", "--port", str(self.ports["mlflow"]), "--workers", "1"]
         self._start("mlflow", ["mlflow", "server", *options], environment)
-        assert eventually(lambda: _status(f"{self.url('mlflow')}/health") == 200, 120)
+        assert eventually(lambda: status_of(f"{self.url('mlflow')}/health") == 200, 120)
 
     def start_api(self) -> None:
         """The API; other than in a container it listens on this machine only."""
@@ -125,7 +131,7 @@ class LocalStack:
             "MLOPS_API_KEYS_FILE": str(self.folder / "api_keys.json"),
         }
         self._start("api", [sys.executable, "-m", "mlops_for_mle.serving"], environment)
-        assert eventually(lambda: _status(f"{self.url('api')}/health/ready") == 200, 30)
+        assert eventually(lambda: status_of(f"{self.url('api')}/health/ready") == 200, 30)
 
     def run(self, service: str, command: list[Any]) -> str:
         """Run a command as a service would and give what it said."""
@@ -184,10 +190,3 @@ class LocalStack:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-
-
-def _status(url: str) -> int | None:
-    try:
-        return httpx.get(url, timeout=2).status_code
-    except httpx.TransportError:
-        return None

@@ -90,19 +90,3 @@ def test_every_panel_asks_the_provisioned_data_source() -> None:
     for panel in DASHBOARD["panels"]:
         for part in (panel, *panel["targets"]):
             assert part["datasource"] == {"type": source["type"], "uid": source["uid"]}
-
-
-def test_panels_have_identities_and_do_not_overlap() -> None:
-    identities = [panel["id"] for panel in DASHBOARD["panels"]]
-    assert len(set(identities)) == len(identities)
-    taken: set[tuple[int, int]] = set()
-    for panel in DASHBOARD["panels"]:
-        place = panel["gridPos"]
-        assert place["x"] + place["w"] <= 24
-        cells = {
-            (x, y)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
-        }
-        assert not cells & taken
-        taken |= cells

@@ -11,7 +11,6 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import PrerequisiteError, ReleaseError, SourceError, UserError
 from mlops_for_mle.pipelines.scoring.batches import loaded, run
 from mlops_for_mle.pipelines.scoring.datasets import PredictionsDataset, ScoringReleaseDataset
@@ -22,26 +21,10 @@ from mlops_for_mle.releases.manifest import Release
 from tests.integration.expectations import refused
 from tests.integration.projects import run_session
 from tests.integration.servers import query, scalar
-from tests.pipelines.scoring.stage import FEATURES, Stage, staged
+from tests.pipelines.scoring.stage import FEATURES, Stage
 from tests.releases import house_release, iris_release
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def release() -> Release:
-    return iris_release(3)
-
-
-@pytest.fixture
-def stage(
-    database_url: str,
-    contract: Contract,
-    tmp_path: Path,
-    release: Release,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Stage:
-    return staged(database_url, contract, tmp_path / "releases", monkeypatch, release)
 
 
 def rows_with_gaps(count: int = 100) -> pd.DataFrame:
@@ -53,7 +36,7 @@ def rows_with_gaps(count: int = 100) -> pd.DataFrame:
 
 
 def answers(stage: Stage, rows: pd.DataFrame) -> list[int]:
-    scorer = loaded(stage.store, "iris", iris_release(3).manifest.release)
+    scorer = loaded(stage.store, "iris", iris_release(1).manifest.release)
     found = scorer.predictor.predict(rows[FEATURES].to_numpy(np.float64))
     return [int(value) for value in found.values]
 
@@ -86,7 +69,7 @@ def test_a_file_becomes_files_of_predictions_with_the_rejects_beside_them(
     assert found.iris_class.tolist() == answers(stage, good)
     assert found.label.map({"setosa": 0, "versicolor": 1, "virginica": 2}).equals(found.iris_class)
     assert found.probabilities.map(np.argmax).equals(found.iris_class)
-    assert set(found.model_version) == {3}
+    assert set(found.model_version) == {1}
     assert set(found.release) == {release.manifest.release}
     rejects = pd.read_parquet(tmp_path / "new/out_rejects.parquet")
     assert rejects.row_number.tolist() == list(range(1, 100, 10))

@@ -17,10 +17,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from mlops_for_mle.contract import Contract
 from tests.integration.servers import eventually, query, scalar
-from tests.pipelines.scoring.stage import FEATURES, INSERT, Stage, staged
-from tests.releases import iris_release
+from tests.pipelines.scoring.stage import FEATURES, INSERT, Stage
 
 pytestmark = pytest.mark.integration
 
@@ -31,7 +29,7 @@ MEBIBYTES = 600
 
 
 class Cluster:
-    """A scheduler and two workers, each a process of its own, and how large they ever were."""
+    """A scheduler and three workers, each a process of its own, and how large they ever were."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "scheduler.json"
@@ -39,7 +37,7 @@ class Cluster:
         self._scheduler = self._start("scheduler", "--port", "0", "--host", "127.0.0.1")
         assert eventually(self._file.exists, 60)
         worker = ("worker", "--nthreads", "1", "--no-nanny", "--host", "127.0.0.1")
-        self.workers = [self._start(*worker) for _ in range(2)]
+        self.workers = [self._start(*worker) for _ in range(3)]
         self.peaks: dict[int, int] = {}
         self._is_watched = True
         threading.Thread(target=self._watch, daemon=True).start()
@@ -73,18 +71,12 @@ class Cluster:
             time.sleep(0.02)
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path)
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Each test kills one of its workers."""
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
     yield cluster
     cluster.stop()
-
-
-@pytest.fixture
-def stage(
-    database_url: str, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Stage:
-    return staged(database_url, contract, tmp_path / "releases", monkeypatch, iris_release())
 
 
 @pytest.mark.parametrize("place", ["table", "file"])
@@ -118,7 +110,9 @@ def test_a_killed_worker_loses_and_doubles_nothing(
             stage.batch, source=source, output=output, chunk_rows=ROWS // PARTS, engine=engine
         )
         assert eventually(lambda: running.done() or done() >= PARTS // 4, 300)
-        cluster.workers[0].kill()
+        killed = cluster.workers.pop()
+        killed.kill()
+        killed.wait()
         assert not running.done()
         found = running.result(600).load()
 
@@ -129,7 +123,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(
     else:
         refused = parquet.read_table(tmp_path / "out_rejects.parquet")
         assert refused["row_number"].to_pylist() == rejected
-    assert len(cluster.peaks) == 2
+    assert len(cluster.peaks) == 3
     assert max(cluster.peaks.values()) < MEBIBYTES, cluster.peaks
 
 

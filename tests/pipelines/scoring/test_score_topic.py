@@ -1,40 +1,23 @@
 """`kedro score-topic` as a person or a container runs it."""
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mlops_for_mle.contract import Contract
 from tests.end_to_end.commands import Project, finish
 from tests.integration.servers import eventually
 from tests.pipelines.scoring.kafka_broker import KafkaBroker, bare, wrapped
-from tests.pipelines.scoring.stage import staged
+from tests.pipelines.scoring.stage import Stage
 from tests.pipelines.scoring.topic_stage import TopicStage
-from tests.releases import iris_release
 
 pytestmark = pytest.mark.end_to_end
 
 PASSWORD = "a password that nobody may see"
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
-    broker = KafkaBroker(tmp_path_factory.mktemp("broker"))
-    yield broker
-    broker.stop()
-
-
 @pytest.fixture
-def topic(
-    broker: KafkaBroker,
-    database_url: str,
-    contract: Contract,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> TopicStage:
-    stage = staged(database_url, contract, tmp_path / "releases", monkeypatch, iris_release())
+def topic(broker: KafkaBroker, stage: Stage) -> TopicStage:
     return TopicStage(broker, stage, broker.make_topic(2), group="iris-scoring")
 
 

@@ -25,38 +25,22 @@ GOOD = (5.1, 3.5, 1.4, 0.2)
 VIRGINICA = (6.7, 3.3, 5.7, 2.1)
 
 
-@pytest.fixture(scope="module")
-def first() -> Release:
-    return iris_release(1)
-
-
-@pytest.fixture(scope="module")
-def second() -> Release:
-    return iris_release(2)
-
-
 @pytest.fixture
-def stage(
-    database_url: str, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Stage:
+def unserved(empty_stage: Stage) -> Stage:
     """Tables and trigger, and no release yet."""
-    stage = staged(database_url, contract, tmp_path / "releases", monkeypatch)
-    stage.prepare()
-    return stage
+    empty_stage.prepare()
+    return empty_stage
 
 
 @pytest.fixture
-def untouched(
-    database_url: str, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Stage:
-    """Tables that nobody has scored yet."""
-    return staged(database_url, contract, tmp_path / "releases", monkeypatch)
+def stage(unserved: Stage, release: Release) -> Stage:
+    unserved.deploy(release)
+    return unserved
 
 
 def test_a_prediction_stands_in_the_columns_of_the_tutorial_with_where_it_comes_from(
-    stage: Stage, first: Release
+    stage: Stage, release: Release
 ) -> None:
-    stage.deploy(first)
     query(
         stage.url,
         "INSERT INTO iris_data VALUES (7, '2026-01-02 03:04:05.678', 6.7, 3.3, 5.7, 2.1, 0)",
@@ -72,13 +56,12 @@ def test_a_prediction_stands_in_the_columns_of_the_tutorial_with_where_it_comes_
     )
     assert found == (
         *(1, "2026-01-02 03:04:05.678", 2, "iris_data", 7, 1),
-        *(first.manifest.release, True),
+        *(release.manifest.release, True),
     )
     assert stage.waiting() == 0
 
 
-def test_rows_of_every_writer_are_known(stage: Stage, first: Release) -> None:
-    stage.deploy(first)
+def test_rows_of_every_writer_are_known(stage: Stage) -> None:
     stage.insert(20)
     stage.insert_row(*GOOD)
     with connect(stage.url) as connection, connection.cursor() as cursor:
@@ -92,7 +75,7 @@ def test_rows_of_every_writer_are_known(stage: Stage, first: Release) -> None:
     assert stage.unscored() == 0
 
 
-def test_a_writer_that_may_not_touch_the_queue_still_fills_it(stage: Stage, first: Release) -> None:
+def test_a_writer_that_may_not_touch_the_queue_still_fills_it(stage: Stage) -> None:
     name = f"writer_{scalar(stage.url, 'SELECT md5(current_database())')}"
     query(stage.url, f"CREATE ROLE {name}")
     try:
@@ -111,8 +94,7 @@ def test_a_writer_that_may_not_touch_the_queue_still_fills_it(stage: Stage, firs
         query(stage.url, f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 
-def test_an_insert_that_is_rolled_back_is_never_scored(stage: Stage, first: Release) -> None:
-    stage.deploy(first)
+def test_an_insert_that_is_rolled_back_is_never_scored(stage: Stage) -> None:
     with connect(stage.url) as connection, connection.cursor() as cursor:
         cursor.execute("INSERT INTO iris_data VALUES (1, now(), 5, 3, 1, 1, 0)")
         assert stage.score().scored == 0
@@ -122,10 +104,7 @@ def test_an_insert_that_is_rolled_back_is_never_scored(stage: Stage, first: Rele
     assert stage.waiting() == 0
 
 
-def test_a_row_that_commits_after_younger_ones_were_scored_is_scored_too(
-    stage: Stage, first: Release
-) -> None:
-    stage.deploy(first)
+def test_a_row_that_commits_after_younger_ones_were_scored_is_scored_too(stage: Stage) -> None:
     with stage.following(), connect(stage.url) as connection, connection.cursor() as cursor:
         cursor.execute("INSERT INTO iris_data VALUES (1, now(), 5, 3, 1, 1, 0)")
         query(
@@ -140,9 +119,8 @@ def test_a_row_that_commits_after_younger_ones_were_scored_is_scored_too(
 
 @pytest.mark.parametrize("bad", ["NaN", "-Infinity", "1e300"])
 def test_a_poison_row_is_kept_with_its_reason_and_the_queue_goes_on(
-    stage: Stage, first: Release, bad: str
+    stage: Stage, release: Release, bad: str
 ) -> None:
-    stage.deploy(first)
     stage.insert(5)
     key = stage.insert_row(5.1, float(bad), 1.4, 0.2)
     stage.insert(5)
@@ -150,22 +128,19 @@ def test_a_poison_row_is_kept_with_its_reason_and_the_queue_goes_on(
     totals = stage.score(size=3)
 
     assert (totals.scored, totals.rejected, stage.waiting()) == (10, 1, 0)
-    ((contract, source, source_id, version, release, reason, given),) = query(
+    ((contract, source, source_id, version, name, reason, given),) = query(
         stage.url,
         "SELECT contract, source, source_id, model_version, release, reason, "
         "row_data->>'sepal_width' FROM scoring_rejects",
     )
     assert (contract, source, source_id) == ("iris", "iris_data", key)
-    assert (version, release) == (1, first.manifest.release)
+    assert (version, name) == (1, release.manifest.release)
     assert reason.startswith("sepal_width: is ")
     assert float(given) == pytest.approx(float(bad)) or math.isnan(float(bad))
 
 
 @pytest.mark.parametrize("time_", ["infinity", "0044-03-15 12:00:00 BC", None])
-def test_any_time_that_postgres_can_hold_is_carried_over(
-    stage: Stage, first: Release, time_: str | None
-) -> None:
-    stage.deploy(first)
+def test_any_time_that_postgres_can_hold_is_carried_over(stage: Stage, time_: str | None) -> None:
     query(
         stage.url, "INSERT INTO iris_data VALUES (1, CAST(:t AS timestamp), 5, 3, 1, 1, 0)", t=time_
     )
@@ -174,10 +149,7 @@ def test_any_time_that_postgres_can_hold_is_carried_over(
     assert scalar(stage.url, "SELECT timestamp::text FROM iris_prediction") == time_
 
 
-def test_rows_that_were_deleted_before_their_turn_are_passed_over(
-    stage: Stage, first: Release
-) -> None:
-    stage.deploy(first)
+def test_rows_that_were_deleted_before_their_turn_are_passed_over(stage: Stage) -> None:
     stage.insert(10)
     query(stage.url, "DELETE FROM iris_data WHERE id % 2 = 0")
 
@@ -187,9 +159,8 @@ def test_rows_that_were_deleted_before_their_turn_are_passed_over(
 
 
 def test_a_row_is_scored_by_the_values_that_it_has_when_its_turn_comes_and_then_no_more(
-    stage: Stage, first: Release
+    stage: Stage,
 ) -> None:
-    stage.deploy(first)
     key = stage.insert_row(*GOOD)
     change = "UPDATE iris_data SET petal_length = :p, petal_width = :w WHERE id = :id"
     query(stage.url, change, p=5.7, w=2.1, id=key)
@@ -201,13 +172,13 @@ def test_a_row_is_scored_by_the_values_that_it_has_when_its_turn_comes_and_then_
 
 
 def test_rows_from_before_the_first_use_are_scored_when_asked_for(
-    untouched: Stage, first: Release
+    empty_stage: Stage, release: Release
 ) -> None:
-    stage = untouched
+    stage = empty_stage
     stage.insert(30)
     assert stream.install(stage.contract) is True
     assert stream.install(stage.contract) is False
-    stage.deploy(first)
+    stage.deploy(release)
     stage.insert(3)
     assert stage.score().scored == 3
 
@@ -219,10 +190,7 @@ def test_rows_from_before_the_first_use_are_scored_when_asked_for(
     assert stream.enqueue_unscored(stage.contract) == 0
 
 
-def test_a_rejected_row_that_was_corrected_is_scored_from_the_start(
-    stage: Stage, first: Release
-) -> None:
-    stage.deploy(first)
+def test_a_rejected_row_that_was_corrected_is_scored_from_the_start(stage: Stage) -> None:
     key = stage.insert_row(5.1, math.nan, 1.4, 0.2)
     stage.score()
     query(stage.url, "UPDATE iris_data SET sepal_width = 3 WHERE id = :id", id=key)
@@ -233,9 +201,9 @@ def test_a_rejected_row_that_was_corrected_is_scored_from_the_start(
 
 
 def test_nothing_is_queued_before_the_first_use_and_after_the_trigger_is_gone(
-    untouched: Stage,
+    empty_stage: Stage,
 ) -> None:
-    stage = untouched
+    stage = empty_stage
     stage.insert(3)
     assert stage.waiting() == 0
     stage.prepare()
@@ -246,23 +214,20 @@ def test_nothing_is_queued_before_the_first_use_and_after_the_trigger_is_gone(
     assert stage.waiting() == 0
 
 
-def test_without_a_release_it_says_what_to_do_or_waits(stage: Stage, first: Release) -> None:
-    stage.insert(4)
+def test_without_a_release_it_says_what_to_do_or_waits(unserved: Stage, release: Release) -> None:
+    unserved.insert(4)
     with pytest.raises(PrerequisiteError, match="never deployed: run `kedro run` first"):
-        stage.score()
-    with stage.following():
-        stage.deploy(first)
-        assert eventually(lambda: stage.scored() == 4)
+        unserved.score()
+    with unserved.following():
+        unserved.deploy(release)
+        assert eventually(lambda: unserved.scored() == 4)
 
 
-def test_a_new_deployment_is_used_from_the_next_batch_on(
-    stage: Stage, first: Release, second: Release
-) -> None:
-    stage.deploy(first)
+def test_a_new_deployment_is_used_from_the_next_batch_on(stage: Stage) -> None:
     with stage.following():
         stage.insert(3)
         assert eventually(lambda: stage.scored() == 3)
-        stage.deploy(second)
+        stage.deploy(iris_release(2))
         time.sleep(1.2)
         stage.insert(2)
         assert eventually(lambda: stage.scored() == 5)
@@ -272,14 +237,13 @@ def test_a_new_deployment_is_used_from_the_next_batch_on(
 
 
 def test_two_contracts_on_one_table_score_the_same_rows_each_for_itself(
-    stage: Stage, first: Release
+    stage: Stage, release: Release
 ) -> None:
     raw = stage.contract.model_dump(mode="json") | {"name": "iris_two"}
     other = Stage(stage.url, Contract.model_validate(raw), stage.store)
     other.prepare()
-    stage.deploy(first)
-    facts = first.manifest.model_dump(mode="json") | {"contract": raw, "release": "iris_two-v1"}
-    other.deploy(Release.checked(type(first.manifest).model_validate(facts), first.model))
+    facts = release.manifest.model_dump(mode="json") | {"contract": raw, "release": "iris_two-v1"}
+    other.deploy(Release.checked(type(release.manifest).model_validate(facts), release.model))
     stage.insert(6)
 
     assert stage.score().scored == 6

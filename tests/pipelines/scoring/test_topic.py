@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -10,12 +9,7 @@ import pytest
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
-from tests.integration.servers import (
-    ExternalPostgres,
-    eventually,
-    query,
-    scalar,
-)
+from tests.integration.servers import ExternalPostgres, eventually, query, scalar
 from tests.pipelines.scoring.kafka_broker import KafkaBroker, bare, wrapped
 from tests.pipelines.scoring.stage import Stage, staged
 from tests.pipelines.scoring.topic_stage import TopicStage
@@ -36,25 +30,6 @@ BAD: dict[bytes | None, str] = {
     bare(0, timestamp="yesterday"): "timestamp: is no ISO 8601 time",
     json.dumps({"schema": {}, "payload": None}).encode(): "is no envelope of Kafka Connect",
 }
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
-    broker = KafkaBroker(tmp_path_factory.mktemp("broker"))
-    yield broker
-    broker.stop()
-
-
-@pytest.fixture
-def stage(
-    database_url: str, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Stage:
-    return staged(database_url, contract, tmp_path / "releases", monkeypatch, iris_release())
-
-
-@pytest.fixture
-def topic(broker: KafkaBroker, stage: Stage) -> TopicStage:
-    return TopicStage(broker, stage, broker.make_topic(2))
 
 
 def test_a_row_of_the_tutorials_connector_becomes_a_row_of_the_tutorials_table(
@@ -128,20 +103,13 @@ def test_a_message_has_the_time_of_its_row_or_else_its_own(topic: TopicStage) ->
     ]
 
 
-def test_it_waits_for_a_topic_and_for_a_release(
-    broker: KafkaBroker,
-    database_url: str,
-    contract: Contract,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    stage = staged(database_url, contract, tmp_path / "releases", monkeypatch)
-    topic = TopicStage(broker, stage, "made-later")
+def test_it_waits_for_a_topic_and_for_a_release(broker: KafkaBroker, empty_stage: Stage) -> None:
+    topic = TopicStage(broker, empty_stage, "made-later")
     with topic.following():
         broker.make_topic(2, topic.topic)
         sent = broker.send(topic.topic, [bare(number) for number in range(10)])
         time.sleep(1)
-        stage.deploy(iris_release())
+        empty_stage.deploy(iris_release())
         assert eventually(lambda: topic.count() == 10, 30)
     assert sorted(topic.positions()) == sorted(sent)
 

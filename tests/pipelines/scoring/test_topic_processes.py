@@ -4,7 +4,6 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,13 +23,6 @@ KILL_EVERY = float(os.environ.get("MLOPS_TEST_KILL_EVERY", "2"))
 KILLS = int(os.environ.get("MLOPS_TEST_KILLS", "3"))
 BAD_EVERY = min(1_000, COUNT // 20)
 CHUNK = COUNT // 100
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[KafkaBroker]:
-    broker = KafkaBroker(tmp_path)
-    yield broker
-    broker.stop()
 
 
 @pytest.fixture
