@@ -42,7 +42,8 @@ def served(project: Project, *options: str) -> Iterator[httpx.Client]:
             yield client
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
+        code = process.wait(timeout=30)
+    assert code == 0, log.read_text("utf-8")
 
 
 def predict(client: httpx.Client, row: Any) -> dict[str, Any]:

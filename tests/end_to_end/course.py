@@ -1,7 +1,6 @@
 """Runs the chapters of the course: what they tell to type must show what they say it shows."""
 
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,8 +10,8 @@ from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from threading import Thread
 
+from tests.end_to_end.api import served
 from tests.end_to_end.commands import Project
-from tests.integration.servers import eventually, status_of
 
 COURSE = Path(__file__).parents[2] / "docs" / "course"
 RUN = {"bash", "bash server", "bash fails"}
@@ -101,7 +100,8 @@ def run_chapter(chapter: Path, project: Project, programs: Path, port: int) -> N
                 continue
             commands = block.text.replace("localhost:8000", f"localhost:{port}")
             if block.kind == "bash server":
-                servers.enter_context(_served(commands, project, port))
+                assert block.text == "kedro serve\n"
+                servers.enter_context(served(project, "--port", str(port)))
                 continue
             finished = _run(commands, project, programs)
             assert (finished.returncode != 0) == block.kind.endswith("fails"), finished.stdout
@@ -110,11 +110,12 @@ def run_chapter(chapter: Path, project: Project, programs: Path, port: int) -> N
 
 
 def _run(commands: str, project: Project, programs: Path) -> subprocess.CompletedProcess[str]:
-    environment = _environment(project)
+    environment = project.environment
+    path = [str(programs), str(Path(sys.executable).parent), environment["PATH"]]
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", commands],
         cwd=project.folder,
-        env=environment | {"PATH": f"{programs}:{environment['PATH']}"},
+        env=environment | {"PATH": ":".join(path)},
         check=False,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -122,31 +123,3 @@ def _run(commands: str, project: Project, programs: Path) -> subprocess.Complete
         text=True,
         timeout=300,
     )
-
-
-@contextmanager
-def _served(commands: str, project: Project, port: int) -> Iterator[None]:
-    """A server that runs until the chapter ends, and must then end in order."""
-    ready = f"http://localhost:{port}/health/ready"
-    process = subprocess.Popen(
-        ["bash", "-c", f"exec {commands}"],
-        cwd=project.folder,
-        env=_environment(project),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        assert eventually(lambda: status_of(ready) == 200 or process.poll() is not None, 60)
-        assert process.poll() is None
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        code = process.wait(timeout=30)
-    assert code == 0
-
-
-def _environment(project: Project) -> dict[str, str]:
-    variables = project.environment
-    programs = str(Path(sys.executable).parent)
-    return {**variables, "PATH": f"{programs}:{variables['PATH']}"}
