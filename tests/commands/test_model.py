@@ -130,6 +130,15 @@ def test_a_person_may_promote_any_version_and_go_back_and_back_again(
     ]
 
 
+def test_a_release_that_was_never_served_cannot_be_rolled_back_to(kedro_model: Kedro) -> None:
+    said = kedro_model("rollback", "--reason", "x", code=1).output
+    assert "Nothing of iris is deployed yet: run `kedro run` first." in said
+    kedro_model("promote", "1", "--reason", "first")
+    kedro_model("promote", "2", "--reason", "second")
+    said = kedro_model("rollback", "iris-v9-00000000", "--reason", "x", code=1).output
+    assert "expected one of iris-v1-" in said
+
+
 def test_a_version_that_is_not_there_is_named(kedro_model: Kedro, project: RegistryProject) -> None:
     for arguments in (("promote", "99", "--reason", "x"), ("download", "99", "folder")):
         assert "99" in kedro_model(*arguments, code=1).output

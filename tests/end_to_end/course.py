@@ -1,17 +1,17 @@
 """Runs the chapters of the course: what they tell to type must show what they say it shows."""
 
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Client, Listener
 from pathlib import Path
-from threading import Thread
+from urllib.request import urlopen
 
-from tests.end_to_end.api import served
 from tests.end_to_end.commands import Project
+from tests.integration.servers import eventually
 
 COURSE = Path(__file__).parents[2] / "docs" / "course"
 RUN = {"bash", "bash server", "bash fails"}
@@ -47,45 +47,7 @@ def missing_lines(shown: str, output: str) -> list[str]:
     return missing
 
 
-# Stands for `kedro` in the blocks, and has the test run the command without its imports.
-SHIM = """#!{python} -I
-import os, sys
-from multiprocessing.connection import Client
-with Client({address!r}) as test:
-    test.send((sys.argv[1:], os.getcwd(), dict(os.environ)))
-    code, output, errors = test.recv()
-sys.stdout.write(output)
-sys.stderr.write(errors)
-sys.exit(code)
-"""
-
-
-@contextmanager
-def shim(folder: Path) -> Iterator[Path]:
-    """A folder for the beginning of PATH, whose `kedro` starts fast."""
-
-    def answer() -> None:
-        while True:
-            with listener.accept() as client:
-                arguments, cwd, environment = client.recv()
-                if arguments is None:
-                    return
-                finished = Project(Path(cwd), environment).kedro(*arguments)
-                client.send((finished.code, finished.output, finished.errors))
-
-    with Listener(str(folder / "socket")) as listener:
-        program = folder / "kedro"
-        program.write_text(SHIM.format(python=sys.executable, address=listener.address))
-        program.chmod(0o755)
-        answering = Thread(target=answer)
-        answering.start()
-        yield folder
-        with Client(listener.address) as client:
-            client.send((None, None, None))
-        answering.join()
-
-
-def run_chapter(chapter: Path, project: Project, programs: Path, port: int) -> None:
+def run_chapter(chapter: Path, project: Project, port: int) -> None:
     """Run the blocks of a chapter in order, and compare what they show.
 
     Raises:
@@ -100,22 +62,19 @@ def run_chapter(chapter: Path, project: Project, programs: Path, port: int) -> N
                 continue
             commands = block.text.replace("localhost:8000", f"localhost:{port}")
             if block.kind == "bash server":
-                assert block.text == "kedro serve\n"
-                servers.enter_context(served(project, "--port", str(port)))
+                servers.enter_context(_served(commands, project, port))
                 continue
-            finished = _run(commands, project, programs)
+            finished = _run(commands, project)
             assert (finished.returncode != 0) == block.kind.endswith("fails"), finished.stdout
             assert "Traceback" not in finished.stdout, finished.stdout
             output = finished.stdout
 
 
-def _run(commands: str, project: Project, programs: Path) -> subprocess.CompletedProcess[str]:
-    environment = project.environment
-    path = [str(programs), str(Path(sys.executable).parent), environment["PATH"]]
+def _run(commands: str, project: Project) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", commands],
         cwd=project.folder,
-        env=environment | {"PATH": ":".join(path)},
+        env=_environment(project),
         check=False,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -123,3 +82,38 @@ def _run(commands: str, project: Project, programs: Path) -> subprocess.Complete
         text=True,
         timeout=300,
     )
+
+
+@contextmanager
+def _served(commands: str, project: Project, port: int) -> Iterator[None]:
+    """A server that runs until the chapter ends, and must then end in order."""
+    process = subprocess.Popen(
+        ["bash", "-c", f"exec {commands}"],
+        cwd=project.folder,
+        env=_environment(project),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert eventually(lambda: _is_ready(port) or process.poll() is not None, 60)
+        assert process.poll() is None
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(timeout=30)
+    assert code == 0
+
+
+def _environment(project: Project) -> dict[str, str]:
+    variables = project.environment
+    programs = str(Path(sys.executable).parent)
+    return {**variables, "PATH": f"{programs}:{variables['PATH']}"}
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        with urlopen(f"http://localhost:{port}/health/ready", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

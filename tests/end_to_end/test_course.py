@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import PROJECT
 from tests.end_to_end.commands import Project
-from tests.end_to_end.course import COURSE, blocks, chapters, missing_lines, run_chapter, shim
+from tests.end_to_end.course import COURSE, blocks, chapters, missing_lines, run_chapter
 from tests.integration.servers import free_port
 from tests.pipelines.scoring.kafka_broker import KafkaBroker
 
@@ -37,17 +37,9 @@ def learner(project: Project, broker: KafkaBroker, port: int) -> Project:
     return Project(project.folder, variables)
 
 
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with shim(tmp_path_factory.mktemp("programs")) as folder:
-        yield folder
-
-
 @pytest.mark.parametrize("chapter", chapters(), ids=lambda path: path.stem)
-def test_a_chapters_commands_show_what_it_says(
-    chapter: Path, learner: Project, programs: Path, port: int
-) -> None:
-    run_chapter(chapter, learner, programs, port)
+def test_a_chapters_commands_show_what_it_says(chapter: Path, learner: Project, port: int) -> None:
+    run_chapter(chapter, learner, port)
 
 
 @pytest.mark.parametrize("chapter", chapters(), ids=lambda path: path.stem)
