@@ -6,6 +6,7 @@ shell: each command has a process, a folder and an environment of its own, and e
 A line of JSON tells what to run; the exit status is the answer.
 """
 
+import inspect
 import json
 import os
 import sys
@@ -16,17 +17,25 @@ from typing import TextIO
 IMPORTED = (
     "mlops_for_mle.settings",
     "mlops_for_mle.cli",
-    "mlops_for_mle.pipeline_registry",
+    "mlops_for_mle.commands.database",
+    "mlops_for_mle.commands.model",
     "mlops_for_mle.database.embedded",
+    "mlops_for_mle.pipeline_registry",
     "kedro.framework.cli",
-    "kedro_mlflow.framework.cli.cli",
+    "kedro.framework.context",
     "kedro_datasets.json.json_dataset",
     "kedro_datasets.matplotlib.matplotlib_dataset",
     "kedro_datasets.pandas.parquet_dataset",
+    "kedro_mlflow.framework.cli.cli",
+    "kedro_telemetry.plugin",
+    "kedro_viz.launchers.cli.main",
     "mlflow.sklearn",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_store",
     "onnxruntime",
     "skl2onnx",
     "skops.io",
+    "sqlalchemy.dialects.postgresql",
 )
 
 
@@ -58,6 +67,8 @@ if __name__ == "__main__":
     os.dup2(2, 1)
     for name in IMPORTED:
         import_module(name)
+    # Dynaconf does this, too, for which Python looks for the file of every module, once.
+    inspect.stack()
     # So that what a command spawns does not import this file.
     del __file__
     serve(answers)
