@@ -37,7 +37,7 @@ class Globals(Configuration):
 
     model_config = ConfigDict(extra="allow")
 
-    source: Literal["dataset", "generator", "csv", "parquet", "table", "query"]
+    source: Literal["dataset", "generator", "csv", "parquet", "excel", "json", "table", "query"]
     dataset: Text
     rows: Count
     seed: Seed | None
@@ -47,6 +47,9 @@ class Globals(Configuration):
     csv_decimal: Text
     csv_header: Annotated[bool, Field(strict=True)]
     parquet_path: Text
+    excel_path: Text
+    excel_sheet: Text | None
+    json_path: Text
     source_table: Text | None
     source_query: Text | None
     row_limit: Count | None

@@ -15,6 +15,9 @@ def contract_commands() -> None:
 @contract_commands.command()
 @click.option("--csv", default=None, help="A CSV file with a header, or a URL of one.")
 @click.option("--parquet", default=None, help="A Parquet file, or a URL of one.")
+@click.option("--excel", default=None, help="An Excel workbook (.xlsx), or a URL of one.")
+@click.option("--sheet", default=None, help="Of a workbook, where it has several.")
+@click.option("--json", default=None, help="A file of JSON lines, or a URL of one.")
 @click.option("--table", default=None, help="A table or view, SCHEMA.TABLE where needed.")
 @click.option("--query", default=None, help="One SELECT.")
 @click.option("--target", required=True, help="The column to predict.")
@@ -37,6 +40,9 @@ def infer(
     encoding: str | None,
     no_header: bool,
     force: bool,
+    sheet: str | None,
+    missing: tuple[str, ...],
+    leave_out: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Propose the contract of a table, and an environment that runs with it.
@@ -48,17 +54,21 @@ def infer(
     """
     from mlops_for_mle.contract.infer import propose, read, write
 
-    sources = {kind: options.pop(kind) for kind in ("csv", "parquet", "table", "query")}
+    kinds = ("csv", "parquet", "excel", "json", "table", "query")
+    sources = {kind: options.pop(kind) for kind in kinds}
     given = [(kind, place) for kind, place in sources.items() if place is not None]
     if len(given) != 1:
-        raise click.UsageError("Give exactly one of --csv, --parquet, --table, --query.")
+        raise click.UsageError(f"Give exactly one of --{', --'.join(kinds)}.")
     ((kind, place),) = given
     project = Path(metadata.project_path)
     folder = read.check_environment(project, env or name, name, force)
     if kind in ("table", "query"):
         source = read.read_database(kind, place, name)
     else:
-        source = read.read_file(project, kind, place, encoding, header=not no_header)
+        source = read.read_file(project, kind, place, encoding, sheet, header=not no_header)
+    why = source.rows.attrs.get("left_out", {})
+    left_out = {**why, **dict.fromkeys(leave_out, "was left out by --leave-out")}
+    options |= {"missing": (*missing, *source.missing), "leave_out": left_out}
     proposal = propose.propose(source.rows, name, target, source.described, **options)
     write.write(folder, proposal, source.choices)
     click.echo(write.summary(proposal, folder.name, source.choices))

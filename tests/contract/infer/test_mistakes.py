@@ -43,7 +43,7 @@ def with_values(*values: tuple[int, str], of: str = "a") -> pd.DataFrame:
     ("wishes", "said"),
     [
         ({"target": "Y"}, "--target: things.csv has no column 'Y' (it has a, y)"),
-        ({"leave_out": ["b"]}, "--leave-out: things.csv has no column 'b'"),
+        ({"leave_out": {"b": "was left out"}}, "--leave-out: things.csv has no column 'b'"),
         ({"time": "b"}, "--time: things.csv has no column 'b'"),
         ({"time": "a"}, "--time: column 'a' holds float, expected dates."),
     ],
@@ -177,6 +177,6 @@ def test_several_problems_are_told_at_once_and_leaving_their_columns_out_helps()
     rows = with_values((3, "abc")).assign(b=table()["a"], price="1,234")
 
     assert len(complaint(rows).splitlines()) == 2
-    proposal = infer(rows, leave_out=["a", "price"])
+    proposal = infer(rows, leave_out=dict.fromkeys(["a", "price"], "is wrong"))
     assert proposal.contract().feature_names == ("b",)
-    assert [one.left_out for one in proposal.left_out] == ["was left out by --leave-out"] * 2
+    assert [one.left_out for one in proposal.left_out] == ["is wrong"] * 2

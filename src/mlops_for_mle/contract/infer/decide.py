@@ -131,7 +131,7 @@ def decide(
             numbers = values.map(float, na_action="ignore").astype(np.float64)
             found = Column(name, "decimal", numbers)
         case "date" | "datetime" | "datetime64":
-            times = pd.to_datetime(values, utc=True).dt.tz_localize(None)
+            times = read_times(values)
             # pandas has no type for dates.
             is_date = (times.dropna() == times.dropna().dt.normalize()).all()
             found = Column(name, "date" if is_date else "timestamp", times)

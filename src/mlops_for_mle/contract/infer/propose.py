@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -121,7 +122,7 @@ def propose(
     target: str,
     source: str,
     *,
-    leave_out: Collection[str] = (),
+    leave_out: Mapping[str, str] = MappingProxyType({}),
     missing: Collection[str] = (),
     time: str | None = None,
     task: Task | None = None,
@@ -133,7 +134,7 @@ def propose(
         name: The contract's name.
         target: The column that is predicted.
         source: What was read, for messages.
-        leave_out: Columns that are no features, whatever they hold.
+        leave_out: Why some columns are no features, whatever they hold, by their names.
         missing: Texts that stand for a missing value in every column.
         time: The column that says when a row was observed.
         task: What kind of prediction is wanted.
@@ -145,6 +146,8 @@ def propose(
     rows = rows.rename(columns=str)
     options = {"--target": [target], "--leave-out": leave_out, "--time": [time] if time else []}
     _check_request(rows, source, options)
+    if target in leave_out:
+        raise SourceError(f"Target column {target!r} {leave_out[target]}.")
     # Words for true and false are classes like others.
     answer = decide(target, rows[target], missing, find_booleans=False)
     task = _task(answer, task)
@@ -166,8 +169,7 @@ def propose(
         for one in columns.values()
         if one.name != time
     ]
-    wished = "was left out by --leave-out"
-    candidates += [Candidate(one, names[one], left_out=wished) for one in leave_out]
+    candidates += [Candidate(one, names[one], left_out=why) for one, why in leave_out.items()]
     taken, answer_name = {*names.values()}, names[target]
     timestamp = names[time] if time else _free_name(("timestamp", "observed_at"), taken)
     is_reserved = answer_name in RESERVED_ANSWER_NAMES
@@ -220,7 +222,8 @@ def _candidate(name: str, column: Column, target: Column, task: Task) -> Candida
     if column.kind == "empty":
         reason = "is empty in every row"
     elif column.kind == "other":
-        reason = f"holds values of type {column.values.dtype}, which no contract can hold"
+        shown = shortened(column.present.iloc[0])
+        reason = f"holds values such as {shown}, which no contract can hold"
     elif len(column.counts) == 1 and column.missing_count == 0:
         reason = f"has the same value in every row ({column.counts.index[0]})"
     if reason is not None:
