@@ -198,7 +198,7 @@ def _read_text(present: "pd.Series[Any]") -> "pd.Series[Any]":
         whole = present.dropna()
         if (whole == np.trunc(whole)).all() and (whole.abs() < EXACT_BELOW).all():
             present = present.astype("Int64")
-    text = present.astype("string").astype(object)
+    text = present.astype("string").str.strip().astype(object)
     return text.where(text.notna(), None)
 
 

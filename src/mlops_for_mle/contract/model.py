@@ -83,6 +83,12 @@ def _no_boolean(value: Any) -> Any:
     return value
 
 
+def _has_no_blanks_around(value: int | str) -> int | str:
+    if isinstance(value, str) and value != value.strip():
+        raise ValueError("has blanks around it, which are no part of text where it is read")
+    return value
+
+
 def _is_free(name: str) -> str:
     if name in RESERVED_ANSWER_NAMES:
         raise ValueError(
@@ -103,6 +109,7 @@ DiscreteValue = Annotated[
     Annotated[StrictInt, Field(gt=-EXACT_BELOW, lt=EXACT_BELOW)]
     | Annotated[StrictStr, Field(pattern=r"\S")],
     BeforeValidator(_no_boolean),
+    AfterValidator(_has_no_blanks_around),
 ]
 """A category or a class as the table holds it; blank text stands for a missing value."""
 UtcTime = Annotated[datetime, AfterValidator(_as_utc)]

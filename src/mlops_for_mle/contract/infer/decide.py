@@ -136,7 +136,7 @@ def decide(
             is_date = (times.dropna() == times.dropna().dt.normalize()).all()
             found = Column(name, "date" if is_date else "timestamp", times)
         case "string":
-            found = _text(name, values.astype(object), find_booleans)
+            found = _text(name, values.astype(object).str.strip(), find_booleans)
     return replace(found, missing_marks=(*found.missing_marks, *raw[is_mark].unique()))
 
 

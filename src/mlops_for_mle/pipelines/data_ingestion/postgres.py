@@ -15,7 +15,6 @@ from mlops_for_mle.pipelines.data_ingestion.sources import SourceDataset
 
 # By the object ids of Postgres's own types: times, and whether they have a zone.
 _TIMES = {1082: False, 1114: False, 1184: True}
-_FIXED_LENGTH_TEXT = 1042
 _TYPES = "SELECT oid, typname, typcategory FROM pg_type WHERE oid = ANY(%s)"
 # What can be read of values that no contract can hold, by their type or its category in pg_type.
 _CASTS = {
@@ -91,9 +90,6 @@ def read_query(connection: Connection, query: str, row_limit: int | None = None)
             with suppress(ValueError):
                 is_utc = _TIMES[column.type_code]
                 rows[name] = pd.to_datetime(rows[name], format="ISO8601", utc=is_utc)
-        elif column.type_code == _FIXED_LENGTH_TEXT:
-            # What fills it up is no part of its value.
-            rows[name] = rows[name].str.rstrip(" ")
     rows = rows.set_axis([column.name for column in columns], axis="columns")
     rows.attrs["types"] = {one.name: found[one.type_code][0] for one in columns}
     casts = {one.name: _cast(*found[one.type_code]) for one in columns}

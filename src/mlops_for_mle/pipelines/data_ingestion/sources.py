@@ -230,12 +230,13 @@ def read_excel(content: bytes, sheet: str | None = None) -> pd.DataFrame:
     Raises:
         ValueError: It is none, or has several sheets of which none or another one was named.
     """
-    workbook = pd.ExcelFile(io.BytesIO(content), engine="openpyxl")
-    sheets = list(map(str, workbook.sheet_names))
-    if sheet not in sheets and (sheet is not None or len(sheets) > 1):
-        raise ValueError(f"has the sheets {', '.join(sheets)}: name one of them")
     # What pandas takes for a name, an index or a missing value is a value like others.
-    cells = workbook.parse(sheet or 0, header=None, dtype=object, na_filter=False)
+    options: dict[str, Any] = {"header": None, "dtype": object, "na_filter": False}
+    with pd.ExcelFile(io.BytesIO(content), engine="openpyxl") as workbook:
+        sheets = list(map(str, workbook.sheet_names))
+        if sheet not in sheets and (sheet is not None or len(sheets) > 1):
+            raise ValueError(f"has the sheets {', '.join(sheets)}: name one of them")
+        cells = pd.read_excel(workbook, sheet_name=sheet or 0, **options)
     filled = cells.mask(cells == "").dropna(how="all").dropna(how="all", axis="columns")
     if filled.empty:
         raise ValueError("has no rows")
