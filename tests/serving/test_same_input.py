@@ -17,11 +17,13 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from hypothesis import Phase, assume, given, settings
+import pytest
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.columns import check_columns, encode_rows
+from mlops_for_mle.contract.model import NUMBER_TYPES
 from mlops_for_mle.contract.rules import read_time
 from mlops_for_mle.pipelines.data_ingestion.sources import (
     CsvForm,
@@ -31,8 +33,9 @@ from mlops_for_mle.pipelines.data_ingestion.sources import (
 )
 from mlops_for_mle.serving import mlflow, oip
 from mlops_for_mle.serving.codec import Codec, Rows
+from mlops_for_mle.serving.errors import ProblemError
 from tests.contract.strategies import allowed_values, contracts
-from tests.releases import iris_release
+from tests.releases import IRIS_CONTRACT, iris_release
 
 Table = dict[str, list[Any]]
 Matrix = npt.NDArray[np.float64]
@@ -150,7 +153,7 @@ FILES: dict[str, Callable[[Table, Contract], pd.DataFrame]] = {
 }
 
 
-@settings(max_examples=150, deadline=None, phases=[Phase.generate])
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_a_row_that_is_allowed_is_the_same_input_by_every_way(data: st.DataObject) -> None:
     contract = Contract.model_validate(data.draw(contracts()))
@@ -171,3 +174,35 @@ def test_a_row_that_is_allowed_is_the_same_input_by_every_way(data: st.DataObjec
 
     for name, matrix in found.items():
         np.testing.assert_array_equal(matrix, found["predict, columns"], err_msg=name)
+
+
+WRONG = {
+    "float": [1e12, "x"],
+    "integer": [0.5, 2**53, "x"],
+    "decimal": [1e12, "x"],
+    "boolean": ["maybe", 2],
+    "category": ["none of them"],
+    "date": ["2026-02-30", "2026-01-31T10:00:00", "10000-01-01", "0044-03-15 BC", "x"],
+    "timestamp": ["2026-01-31T25:00:00", "infinity", "x"],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [(kind, value) for kind, found in WRONG.items() for value in found]
+)
+def test_what_one_way_refuses_every_way_refuses(kind: Any, value: Any) -> None:
+    keys: dict[str, Any] = {"type": kind}
+    keys |= {"minimum": 0, "maximum": 1e9} if kind in NUMBER_TYPES else {}
+    keys |= {"categories": ("a", "b")} if kind == "category" else {}
+    contract = Contract.model_validate(
+        {**IRIS_CONTRACT.model_dump(), "features": {"x": keys, "other": {}}}
+    )
+    table: Table = {"x": [value], "other": [1.5]}
+    reader = codec(contract)
+
+    for name, read in API.items():
+        with pytest.raises(ProblemError):
+            pytest.fail(f"{name}: {read(reader, table)}")
+    for name in ("CSV", "JSON lines", "database"):
+        _, faults = check_columns(FILES[name](table, contract), contract.features)
+        assert faults[0].startswith("x: "), name

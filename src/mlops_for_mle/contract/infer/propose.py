@@ -348,6 +348,7 @@ def _feature(column: Column) -> tuple[dict[str, Any], str]:
         keys["earliest"] = f"{max(1, first.year - _MARGIN_YEARS):04d}-01-01"
         keys["latest"] = f"{min(9999, last.year + _MARGIN_YEARS):04d}-12-31"
         remark = f"seen {first:%Y-%m-%d} to {last:%Y-%m-%d}"
+        remark += ", in UTC" if column.kind == "timestamp" else ""
     else:
         shown = column.counts.head(6)
         remark = ", ".join(f"{shortened(value)} {rows:,}" for value, rows in shown.items())
