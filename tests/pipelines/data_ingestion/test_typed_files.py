@@ -23,12 +23,8 @@ from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.columns import check_columns
 from mlops_for_mle.contract.infer.decide import decide
 from mlops_for_mle.errors import explain
-from mlops_for_mle.pipelines.data_ingestion.sources import (
-    FileSourceDataset,
-    read_excel,
-    read_json,
-    read_parquet,
-)
+from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
+from mlops_for_mle.pipelines.data_ingestion.typed_files import read_excel, read_json, read_parquet
 
 _LARGE = 2**53 + 1
 

@@ -15,11 +15,8 @@ from mlops_for_mle.contract.tables import quoted
 from mlops_for_mle.database.engine import database_url, engine_for
 from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.data_ingestion.postgres import PostgresSourceDataset
-from mlops_for_mle.pipelines.data_ingestion.sources import (
-    FileSourceDataset,
-    guess_csv_form,
-    read_bytes,
-)
+from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset, guess_csv_form
+from mlops_for_mle.pipelines.data_ingestion.typed_files import read_bytes
 
 # An environment keeps its files in data/ENV, beside the project's own folders.
 _NEVER = ("infinity", "-infinity")
