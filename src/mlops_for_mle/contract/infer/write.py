@@ -1,12 +1,10 @@
 """Writes a proposal as the files of an environment that a person reviews, and that runs."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from mlops_for_mle.config import comment, yaml_key, yaml_value
 from mlops_for_mle.contract.infer.propose import Candidate, Proposal
 from mlops_for_mle.pipelines.training.estimators import names_for, propose_estimator
 from mlops_for_mle.pipelines.training.options import DataCheckOptions
@@ -18,11 +16,6 @@ FILES = (CONTRACT_FILE, "globals.yml", "parameters.yml")
 _BALANCED_SHARE = 0.6
 # As a share of all answers, or of the target's standard deviation.
 _TOLERANCE = 0.02
-# Letters of any script with digits, spaces and underscores between them need no quotes…
-_PLAIN = re.compile(r"[^\W\d_](?:[\w -]*\w)?")
-# …unless YAML or OmegaConf takes them for something else.
-_TAKEN = re.compile(r"(?:y|n|yes|no|on|off|true|false|null|none|nan|inf|infinity)", re.IGNORECASE)
-_INTERPOLATION = re.compile(r"(\\*)\$\{")
 
 
 def write(folder: Path, proposal: Proposal, choices: Mapping[str, Any]) -> None:
@@ -151,31 +144,3 @@ def _largest_share(proposal: Proposal) -> float:
     """The share of the rows that the most frequent class has; 0 for a regression."""
     counts = proposal.class_counts.values()
     return max(counts, default=0) / (sum(counts) or 1)
-
-
-def yaml_value(value: Any) -> str:
-    """Text, a number, a boolean, None, or a list or mapping of these, in YAML's flow style."""
-    if isinstance(value, Mapping):
-        pairs = (f"{yaml_key(str(key))}: {yaml_value(one)}" for key, one in value.items())
-        return "{" + ", ".join(pairs) + "}"
-    if isinstance(value, str):
-        # OmegaConf finds nothing to interpolate in it.
-        return yaml_key(_INTERPOLATION.sub(lambda found: found[1] * 2 + r"\${", value))
-    if isinstance(value, Sequence):
-        return "[" + ", ".join(map(yaml_value, value)) + "]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return repr(value)
-
-
-def yaml_key(name: str) -> str:
-    """Text, quoted where it has to be; in keys nothing is interpolated."""
-    if _PLAIN.fullmatch(name) and not _TAKEN.fullmatch(name):
-        return name
-    quoted = yaml.safe_dump(name, default_style='"', allow_unicode=True, width=10**9)
-    return quoted.rstrip("\n")
-
-
-def comment(text: str) -> str:
-    """Text that can stand behind a ``#``: without line breaks or control characters."""
-    return " ".join("".join(one if one.isprintable() else " " for one in text).split())
