@@ -32,7 +32,6 @@ def contract_commands() -> None:
 @click.option("--decimal", type=click.Choice(["point", "comma"]), default=None, help="Of numbers.")
 @click.option("--date-format", multiple=True, help="COLUMN=FORMAT, such as day=%d/%m/%Y.")
 @click.option("--missing", multiple=True, help="Stands for a missing value; may be repeated.")
-@click.option("--ignore-case", is_flag=True, help="Text that differs by case is one category.")
 @click.option("--drop-missing-target", is_flag=True, help="Rows without a target are no mistakes.")
 @click.option("--minimum-class-rows", type=click.IntRange(2), default=5, show_default=True)
 @click.option("--leave-out", multiple=True, help="A column that is no feature; may be repeated.")
@@ -81,8 +80,10 @@ def infer(
         date_format=dict(one.split("=", 1) for one in date_format),
         **options,
     )
-    write.write(folder, proposal, source.choices)
-    click.echo(write.summary(proposal, folder.name, source.choices))
+    comma = proposal.ingestion.pop("decimal", None)
+    choices = source.choices | ({"csv_decimal": comma} if comma else {})
+    write.write(folder, proposal, choices)
+    click.echo(write.summary(proposal, folder.name, choices))
 
 
 def _free_folder(project: Path, env: str, contract: str, force: bool) -> Path:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -89,6 +89,7 @@ class Proposal:
         class_counts: How many rows each class has, in the contract's order.
         ingestion: What differs from the default in the options of ingestion.
         minimum_class_rows: With how many rows a class is learned.
+        unread: Why rows cannot be read, of each.
         label_noise: An estimate of the share of labels that contradict those of like rows.
     """
 
@@ -101,6 +102,7 @@ class Proposal:
     ingestion: dict[str, Any]
     minimum_class_rows: int = _ROWS_A_CLASS
     label_noise: float = 0.0
+    unread: Sequence[str] = ()
 
     @property
     def features(self) -> list[Candidate]:
@@ -123,19 +125,7 @@ class Proposal:
 
 
 class Wishes(Configuration):
-    """What a person says of the rows beside the target.
-
-    Attributes:
-        leave_out: Columns that are no features, whatever they hold.
-        missing: Texts that stand for a missing value in every column.
-        time: The column that says when a row was observed.
-        task: What kind of prediction is wanted.
-        decimal: The mark before fractions where it cannot be told.
-        date_format: How dates are written, by their column, in the codes of ``strptime``.
-        drop_missing_target: Rows without a target are expected, and are no mistakes.
-        minimum_class_rows: With how many rows a class can be learned.
-        ignore_case: Text that differs by case only is one category.
-    """
+    """What a person says of the rows, as the options of ``kedro contract infer`` explain it."""
 
     leave_out: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
@@ -145,21 +135,12 @@ class Wishes(Configuration):
     date_format: dict[str, str] = Field(default_factory=dict)
     drop_missing_target: bool = False
     minimum_class_rows: int = _ROWS_A_CLASS
-    ignore_case: bool = False
 
 
 def propose(
     rows: pd.DataFrame, name: str, target: str, source: str, separator: str = "", **wishes: Any
 ) -> Proposal:
-    """Propose a contract for rows.
-
-    Args:
-        rows: As read, text or typed values.
-        name: The contract's name.
-        target: The column that is predicted.
-        source: What was read, for messages.
-        separator: Of a CSV file.
-        wishes: See ``Wishes``.
+    """Propose a contract for rows as read, whose ``source`` and ``separator`` are for messages.
 
     Raises:
         SourceError: Something is wrong with the rows; one sentence a problem, with its remedy.
@@ -170,8 +151,6 @@ def propose(
     target, time, leave_out = normalised(target), wish.time, wish.leave_out
     options = {"--target": [target], "--leave-out": leave_out, "--time": [time] if time else []}
     _check_request(rows, source, options | {"--date-format": wish.date_format})
-    if wish.ignore_case:
-        rows = rows.apply(_in_one_case)
     columns, decimal = _columns(rows.drop(columns=list(leave_out)), target, wish, separator)
     answer = columns.pop(target)
     task = _task(answer, wish)
@@ -206,37 +185,30 @@ def propose(
         "timestamp": timestamp,
         "target": predicted,
     }
-    read = {names[one.name]: one for one in (*columns.values(), answer)}
-    default = NumberFormat(decimal=",") if decimal == "comma" else None
-    formats = {new: one.number_format for new, one in read.items() if one.number_format != default}
-    ingestion: dict[str, Any] = {
+    unread = rows.attrs.get("unread", {}).values()
+    ingestion = {
         "rename": {old: new for old, new in names.items() if new != old},
-        "decimal": decimal if decimal == "comma" else None,
-        "number_formats": {
-            new: (one or NumberFormat()).model_dump(exclude_defaults=True)
-            for new, one in formats.items()
-            if read[new].is_number
-        },
-        "date_formats": {new: one.date_format for new, one in read.items() if one.date_format},
-        "missing_marks": {
-            new: list(one.missing_marks) for new, one in read.items() if one.missing_marks
-        },
-        "ignore_case": [
-            new for new, one in read.items() if wish.ignore_case and one.kind == "text"
-        ],
+        **_notation({names[one.name]: one for one in (*columns.values(), answer)}, decimal),
         "drop_missing_target": wish.drop_missing_target,
     }
-    ingestion = {option: one for option, one in ingestion.items() if one}
     proposal = Proposal(
-        facts, source, len(rows), candidates, answer, counts, ingestion, wish.minimum_class_rows
+        facts,
+        source,
+        len(rows),
+        candidates,
+        answer,
+        counts,
+        {option: one for option, one in ingestion.items() if one},
+        wish.minimum_class_rows,
+        unread=[one.reason for one in unread],
     )
     return _without_leaks(proposal, rows)
 
 
 def _columns(
     rows: pd.DataFrame, target: str, wish: Wishes, separator: str
-) -> tuple[dict[str, Column], str]:
-    """What each column holds, and the mark before fractions in most of them, in words."""
+) -> tuple[dict[str, Column], Literal["point", "comma"]]:
+    """What each column holds, and the usual mark before fractions."""
     columns, problems = {}, []
 
     def read(name: str, decimal: str) -> None:
@@ -271,13 +243,25 @@ def _columns(
     return columns, "comma" if marks == {","} else "point"
 
 
-def _in_one_case(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    """Text that differs by case only, written as it is most often."""
-    if pd.api.types.infer_dtype(column, skipna=True) != "string":
-        return column
-    counts = column.value_counts()
-    usual = {str(one).casefold(): one for one in reversed(counts.index)}
-    return column.map(lambda one: usual[one.casefold()], na_action="ignore")
+def _notation(read: Mapping[str, Column], decimal: Literal["point", "comma"]) -> dict[str, Any]:
+    """How columns are written, by their new names, where that is not as usual."""
+    usual = NumberFormat(decimal="," if decimal == "comma" else ".")
+    formats = {
+        new: one.number_format
+        or NumberFormat.model_validate({"decimal": one.decimal or usual.decimal})
+        for new, one in read.items()
+    }
+    marks = {new: list(one.missing_marks) for new, one in read.items()}
+    return {
+        "decimal": decimal if decimal == "comma" else None,
+        "number_formats": {
+            new: one.model_dump(exclude_defaults=True)
+            for new, one in formats.items()
+            if one != usual
+        },
+        "date_formats": {new: one.date_format for new, one in read.items() if one.date_format},
+        "missing_marks": {new: texts for new, texts in marks.items() if texts},
+    }
 
 
 def _check_request(rows: pd.DataFrame, source: str, options: Mapping[str, Collection[str]]) -> None:
@@ -463,7 +447,7 @@ def case_remark(column: Column) -> str:
     texts = pd.Series(column.counts.index.map(str), dtype="str")
     alike = texts.str.normalize("NFKC").str.casefold().str.replace(r"\s", "", regex=True)
     shown = ", ".join(map(repr, texts[alike.duplicated(keep=False)].head(4)))
-    return f"; {shown} may be the same: see --ignore-case" if shown else ""
+    return f"; {shown} may be the same: see ingestion.ignore_case" if shown else ""
 
 
 def _number_range(column: Column) -> dict[str, Any]:
