@@ -25,7 +25,7 @@ from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.columns import check_columns, encode_rows
 from mlops_for_mle.contract.model import NUMBER_TYPES
 from mlops_for_mle.contract.rules import read_time
-from mlops_for_mle.pipelines.data_ingestion.sources import CsvForm, read_csv
+from mlops_for_mle.pipelines.data_ingestion.csv_text import CsvForm, read_csv
 from mlops_for_mle.pipelines.data_ingestion.typed_files import read_json, read_parquet
 from mlops_for_mle.serving import mlflow, oip
 from mlops_for_mle.serving.codec import Codec, Rows
@@ -81,7 +81,8 @@ def records(table: Table) -> list[dict[str, Any]]:
 
 def written(table: Table) -> bytes:
     """As CSV."""
-    text = io.StringIO()
+    # A line without any value is none.
+    text, table = io.StringIO(), {**table, "a row": ["x"] * len(next(iter(table.values())))}
     rows = zip(*table.values(), strict=True)
     csv.writer(text).writerows([table.keys(), *([as_text(one) for one in row] for row in rows)])
     return text.getvalue().encode()

@@ -1,10 +1,15 @@
 """`kedro contract`: from a table to a configuration that runs."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 from kedro.framework.startup import ProjectMetadata
+
+# An environment keeps its files in data/ENV, beside the project's own folders.
+_TAKEN = r"base|local|mlflow|postgres|releases|serving_.*|\d\d_.*"
 
 
 @click.group(name="contract")
@@ -27,7 +32,11 @@ def contract_commands() -> None:
 @click.option("--time", default=None, help="The column that says when a row was observed.")
 @click.option("--encoding", default=None, help="Of a CSV file; default: what it looks like.")
 @click.option("--no-header", is_flag=True, help="Its first line is data; columns are c0, c1, ….")
+@click.option("--decimal", type=click.Choice(["point", "comma"]), default=None, help="Of numbers.")
+@click.option("--date-format", multiple=True, help="COLUMN=FORMAT, such as day=%d/%m/%Y.")
 @click.option("--missing", multiple=True, help="Stands for a missing value; may be repeated.")
+@click.option("--drop-missing-target", is_flag=True, help="Rows without a target are no mistakes.")
+@click.option("--minimum-class-rows", type=click.IntRange(2), default=5, show_default=True)
 @click.option("--leave-out", multiple=True, help="A column that is no feature; may be repeated.")
 @click.option("--force", is_flag=True, help="Overwrite the environment's files.")
 @click.pass_obj
@@ -39,10 +48,9 @@ def infer(
     env: str | None,
     encoding: str | None,
     no_header: bool,
-    force: bool,
     sheet: str | None,
-    missing: tuple[str, ...],
-    leave_out: tuple[str, ...],
+    date_format: tuple[str, ...],
+    force: bool,
     **options: Any,
 ) -> None:
     """Propose the contract of a table, and an environment that runs with it.
@@ -61,14 +69,50 @@ def infer(
         raise click.UsageError(f"Give exactly one of --{', --'.join(kinds)}.")
     ((kind, place),) = given
     project = Path(metadata.project_path)
-    folder = read.check_environment(project, env or name, name, force)
+    folder = _free_folder(project, env or name, name, force)
     if kind in ("table", "query"):
         source = read.read_database(kind, place, name)
     else:
         source = read.read_file(project, kind, place, encoding, sheet, header=not no_header)
-    why = source.rows.attrs.get("left_out", {})
-    left_out = {**why, **dict.fromkeys(leave_out, "was left out by --leave-out")}
-    options |= {"missing": (*missing, *source.missing), "leave_out": left_out}
-    proposal = propose.propose(source.rows, name, target, source.described, **options)
-    write.write(folder, proposal, source.choices)
-    click.echo(write.summary(proposal, folder.name, source.choices))
+    if not all("=" in one for one in date_format):
+        raise click.UsageError("--date-format is COLUMN=FORMAT, such as day=%d/%m/%Y.")
+    proposal = propose.propose(
+        source.rows,
+        name,
+        target,
+        source.described,
+        separator=source.choices.get("csv_separator", ""),
+        date_format=dict(one.split("=", 1) for one in date_format),
+        **options,
+    )
+    comma = proposal.ingestion.pop("decimal", None)
+    choices = source.choices | ({"csv_decimal": comma} if comma else {})
+    write.write(folder, proposal, choices)
+    click.echo(write.summary(proposal, folder.name, choices))
+
+
+def _free_folder(project: Path, env: str, contract: str, force: bool) -> Path:
+    """The folder of ``conf`` that a new environment may have, else an error that says why not."""
+    from mlops_for_mle.contract.infer.write import CONTRACT_FILE, FILES
+    from mlops_for_mle.errors import ConfigurationError, UserError
+
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", env) or re.fullmatch(_TAKEN, env, re.I):
+        raise ConfigurationError(
+            f"--env: expected letters, digits, _ and -, and no folder of the project's own in conf "
+            f"or data (found {env!r})"
+        )
+    for path in (project / "conf").glob(f"*/{CONTRACT_FILE}"):
+        content = yaml.safe_load(path.read_text("utf-8"))
+        if content["contract"]["name"] == contract and path.parent.name != env:
+            raise ConfigurationError(
+                f"--name: conf/{path.parent.name} has a contract {contract!r} already, whose table "
+                "and model it would share; name another."
+            )
+    folder = project / "conf" / env
+    existing = [name for name in FILES if (folder / name).exists()]
+    if existing and not force:
+        raise UserError(
+            f"conf/{env} has {', '.join(existing)} already: name another --env, or overwrite with "
+            "--force."
+        )
+    return folder

@@ -4,6 +4,7 @@ It is read once from the parameters block ``contract``. Ingestion, training, the
 all derive from it, so no other module names a column.
 """
 
+import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
@@ -65,6 +66,11 @@ class Configuration(BaseModel):
         return self.model_dump_json(exclude_none=True)
 
 
+def normalised(name: str) -> str:
+    """A name in Unicode's form NFC: letters that look the same are the same."""
+    return unicodedata.normalize("NFC", name)
+
+
 def _fits_postgres(name: str) -> str:
     size = len(name.encode())
     if size > LONGEST_NAME:
@@ -102,8 +108,9 @@ def _as_utc(time: datetime) -> datetime:
     return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo is not None else time
 
 
+Name = Annotated[str, AfterValidator(normalised)]
 ColumnName = Annotated[
-    str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]*$"), AfterValidator(_fits_postgres)
+    Name, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]*$"), AfterValidator(_fits_postgres)
 ]
 DiscreteValue = Annotated[
     Annotated[StrictInt, Field(gt=-EXACT_BELOW, lt=EXACT_BELOW)]

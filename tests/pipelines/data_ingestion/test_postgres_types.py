@@ -74,10 +74,7 @@ def shop(server: DatabaseServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[st
 
 def inferred(source: Source, target: str = "y") -> tuple[Proposal, Batch]:
     """What is proposed, and what ingestion makes of the same rows with it."""
-    left_out = source.rows.attrs["left_out"]
-    proposal = propose(
-        source.rows, "c", target, source.described, missing=source.missing, leave_out=left_out
-    )
+    proposal = propose(source.rows, "c", target, source.described)
     (kind,) = {"table", "query"} & {source.choices["source"]}
     place = {kind: source.choices[f"source_{kind}"]}
     rows = PostgresSourceDataset({"con": "unused"}, **place).load()

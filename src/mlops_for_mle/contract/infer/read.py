@@ -1,75 +1,30 @@
-"""Reads the rows to infer from, once nothing stands in the way of writing the environment."""
+"""Reads the rows to infer from, by the datasets that ingestion reads with."""
 
-import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-import yaml
 from sqlalchemy import inspect, text
 
-from mlops_for_mle.contract.columns import read_times
-from mlops_for_mle.contract.infer.write import CONTRACT_FILE, FILES
+from mlops_for_mle.contract.notation import read_times
 from mlops_for_mle.contract.tables import quoted
 from mlops_for_mle.database.engine import database_url, engine_for
-from mlops_for_mle.errors import ConfigurationError, UserError
+from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.pipelines.data_ingestion.csv_text import guess_csv_form
 from mlops_for_mle.pipelines.data_ingestion.postgres import PostgresSourceDataset
-from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset, guess_csv_form
+from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 from mlops_for_mle.pipelines.data_ingestion.typed_files import read_bytes
 
-# An environment keeps its files in data/ENV, beside the project's own folders.
-_NEVER = ("infinity", "-infinity")
 _TIMES = ("date", "timestamp", "timestamptz")
-_TAKEN = r"base|local|mlflow|postgres|releases|serving_.*|\d\d_.*"
 
 
 class Source(NamedTuple):
-    """Rows, where they come from in words, and the same as ``globals.yml`` says it.
-
-    Attributes:
-        missing: Texts that stand for a missing value.
-    """
+    """Rows, where they come from in words, and the same as ``globals.yml`` says it."""
 
     rows: pd.DataFrame
     described: str
     choices: dict[str, Any]
-    missing: tuple[str, ...] = ()
-
-
-def check_environment(project: Path, env: str, contract: str, force: bool) -> Path:
-    """Find the folder of ``conf`` that a new environment may have.
-
-    Args:
-        project: The project's folder.
-        env: The environment's name.
-        contract: Its contract's name, which no other environment may have: they would share a
-            table, a model and its releases.
-        force: Whether existing files are overwritten.
-
-    Raises:
-        UserError: It may not; says why.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", env) or re.fullmatch(_TAKEN, env, re.I):
-        raise ConfigurationError(
-            f"--env: expected letters, digits, _ and -, and no folder of the project's own in conf "
-            f"or data (found {env!r})"
-        )
-    for path in (project / "conf").glob(f"*/{CONTRACT_FILE}"):
-        content = yaml.safe_load(path.read_text("utf-8"))
-        if content["contract"]["name"] == contract and path.parent.name != env:
-            raise ConfigurationError(
-                f"--name: conf/{path.parent.name} has a contract {contract!r} already, whose table "
-                "and model it would share; name another."
-            )
-    folder = project / "conf" / env
-    existing = [name for name in FILES if (folder / name).exists()]
-    if existing and not force:
-        raise UserError(
-            f"conf/{env} has {', '.join(existing)} already: name another --env, or overwrite with "
-            "--force."
-        )
-    return folder
 
 
 def read_file(
@@ -120,9 +75,8 @@ def read_database(kind: str, place: str, contract: str) -> Source:
     for name in types if rows.columns.is_unique else ():
         if types[name] == "numeric":
             rows[name] = rows[name].astype(object).map(Decimal, na_action="ignore")
-        elif types[name] in _TIMES:
+        elif types[name] in _TIMES and rows[name].dtype.kind != "M":
             # Ingestion rejects what is no time of the years 1 to 9999.
-            is_known = read_times(rows[name]).notna() | rows[name].isin(_NEVER)
+            is_known = read_times(rows[name]).notna() | rows[name].str.endswith("infinity")
             rows[name] = rows[name].where(is_known)
-    choices = {"source": kind, f"source_{kind}": place}
-    return Source(rows, described, choices, _NEVER)
+    return Source(rows, described, {"source": kind, f"source_{kind}": place})
