@@ -150,11 +150,9 @@ def _read_plainly(lines: Sequence[str], form: CsvForm, width: int) -> pd.DataFra
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    text, mark = "".join(lines[form.skip_lines :]), re.escape(SEPARATORS[form.separator])
-    # Quotes that neither begin nor end a field, and blanks before those that do.
-    odd = rf'(?<=[^{mark}\r\n"])"(?=[^{mark}\r\n"])|(?:^|[{mark}\r\n])[ \t]+"'
+    text, mark = "".join(lines[form.skip_lines :]), SEPARATORS[form.separator]
     is_plain = form.quotes == "doubled" and form.separator != "space" and not form.comments
-    if not is_plain or _UNREADABLE.search(text) or ('"' in text and re.search(odd, text)):
+    if not is_plain or _UNREADABLE.search(text) or _has_odd_quotes(text, mark):
         return None
     names = [str(place) for place in range(width)]
     types = dict.fromkeys(names, pa.large_string())
@@ -162,13 +160,27 @@ def _read_plainly(lines: Sequence[str], form: CsvForm, width: int) -> pd.DataFra
         table = arrow_csv.read_csv(
             pa.py_buffer(text.encode()),
             arrow_csv.ReadOptions(column_names=names, block_size=4 * len(text) + 1),
-            arrow_csv.ParseOptions(delimiter=SEPARATORS[form.separator], newlines_in_values=True),
+            arrow_csv.ParseOptions(delimiter=mark, newlines_in_values=True),
             arrow_csv.ConvertOptions(column_types=types, strings_can_be_null=False),
         )
     except (pa.ArrowInvalid, OverflowError):
         return None
     rows: pd.DataFrame = table.to_pandas()
     return rows
+
+
+def _has_odd_quotes(text: str, mark: str) -> bool:
+    """Whether a quote neither begins nor ends a field, or blanks stand before one that does."""
+    quotes, ends = text.count('"'), f"{mark}\r\n"
+    bounds = sum(text.count(f'{one}"') + text.count(f'"{one}') for one in ends)
+    if (
+        quotes == bounds + text.startswith('"') + text.endswith('"')
+        and f'{mark}"{mark}' not in text
+    ):
+        return False
+    ends = re.escape(ends)
+    odd = rf'(?<=[^{ends}"])"(?=[^{ends}"])|(?:^|[{ends}])[ \t]+"'
+    return quotes % 2 == 1 or re.search(odd, text) is not None
 
 
 def _read_carefully(
