@@ -97,7 +97,12 @@ def test_how_a_csv_file_is_written_is_recorded_for_ingestion(folder: Path) -> No
     assert forms == ["cp949", "semicolon", "comma"]
     entry = read_configuration(folder, "orders")["catalog"]["source_rows"]
     reader = FileSourceDataset(**{key: entry[key] for key in ("format", "filepath", "form")})
-    pd.testing.assert_frame_equal(reader.load(), rows, check_dtype=False)
+    parameters = read_configuration(folder, "orders")["parameters"]
+    options = IngestionOptions.model_validate(parameters["ingestion"])
+    contract = read_contract(folder, "orders")
+    accepted = validate(*to_contract(reader.load(), contract, options), contract, options).accepted
+    assert accepted["price"].tolist() == rows["price"].astype(float).tolist()
+    assert accepted["길이"].tolist() == [n % 7 for n in range(ROWS)]
 
 
 @pytest.mark.parametrize("kind", ["excel", "json"])

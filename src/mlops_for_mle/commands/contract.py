@@ -2,11 +2,14 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import yaml
 from kedro.framework.startup import ProjectMetadata
+
+if TYPE_CHECKING:
+    from mlops_for_mle.contract.infer.propose import Proposal
 
 # An environment keeps its files in data/ENV, beside the project's own folders.
 _TAKEN = r"base|local|mlflow|postgres|releases|serving_.*|\d\d_.*"
@@ -88,7 +91,7 @@ def infer(
     comma = proposal.ingestion.pop("decimal", None)
     choices = source.choices | ({"csv_decimal": comma} if comma else {})
     write.write(folder, proposal, choices)
-    click.echo(write.summary(proposal, folder.name, choices))
+    click.echo(_summary(proposal, folder.name, choices))
 
 
 def _free_folder(project: Path, env: str, contract: str, force: bool) -> Path:
@@ -116,3 +119,25 @@ def _free_folder(project: Path, env: str, contract: str, force: bool) -> Path:
             "--force."
         )
     return folder
+
+
+def _summary(proposal: "Proposal", env: str, choices: dict[str, Any]) -> str:
+    """Say in a few lines what was found and what to run."""
+    from mlops_for_mle.config import yaml_value
+    from mlops_for_mle.contract.infer.write import CONTRACT_FILE, gates
+
+    form = {key: value for key, value in choices.items() if key.startswith("csv_")}
+    how = ", ".join(f"{key}: {yaml_value(form[key])}" for key in form if key != "csv_path")
+    column, classes = proposal.target.name, proposal.class_counts
+    what = f"{len(classes)} classes of {column}" if classes else f"regression of {column}"
+    lines = [
+        ("contract", f"conf/{env}/{CONTRACT_FILE}, to review"),
+        ("rows", f"{proposal.row_count:,} from {proposal.source}{how and f', read with {how}'}"),
+        *(("rejected", f"{len(proposal.unread)}: {one}") for one in proposal.unread[:1]),
+        ("target", f"{what}, decided by {gates(proposal)['metric']}"),
+        ("features", f"{len(proposal.features)}"),
+        *(("left out", f"{one.source_name} {one.left_out}") for one in proposal.left_out),
+        ("run it", f"kedro run --env {env}"),
+        ("serve it", f"kedro serve --env {env}"),
+    ]
+    return "\n".join(f"  {name:<8}  {value}" for name, value in lines)

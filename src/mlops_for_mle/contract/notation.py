@@ -40,6 +40,8 @@ _TIME_CODES = (
 )
 # A form that reads none of so many values is not tried on the others.
 _TRIED_VALUES = 100
+# Two digits that would be such a year are rather a day of the month.
+_FAR_YEAR, _FEW_DAYS = 2029, 3
 
 
 class NumberFormat(Configuration):
@@ -144,7 +146,9 @@ def is_blank(raw: "pd.Series[Any]") -> "pd.Series[bool]":
 
 def looks_like_number(text: "pd.Series[Any]") -> "pd.Series[bool]":
     """Which texts are digits with units, signs and marks between them, in whatever way."""
-    return _plain_signs(text).str.fullmatch(_DECORATED).fillna(value=False).astype(bool)
+    plain = _plain_signs(text)
+    are_addresses = plain.str.fullmatch(r"(?:\d{1,3}\.){3}\d{1,3}").all()
+    return plain.str.fullmatch(_DECORATED).fillna(value=False).astype(bool) & (not are_addresses)
 
 
 def number_formats(text: "pd.Series[Any]") -> "dict[NumberFormat, pd.Series[float]]":
@@ -183,6 +187,24 @@ def date_readings(
             times = read_times(text, code)
             found[code] = times.where(times.dt.year.between(1600, 2199))
     return found
+
+
+def date_formats(
+    readings: "dict[str | None, pd.Series[Any]]",
+) -> "dict[str | None, pd.Series[Any]]":
+    """Of some readings those of every text, each once, that are no misreading of years."""
+    full = {code: times for code, times in readings.items() if times.notna().all()}
+    likely = {code: times for code, times in full.items() if not _takes_days_for_years(times, code)}
+    ways: dict[tuple[Any, ...], tuple[str | None, pd.Series[Any]]] = {}
+    for code, times in (likely or full).items():
+        ways.setdefault(tuple(times), (code, times))
+    return dict(ways.values())
+
+
+def _takes_days_for_years(times: "pd.Series[Any]", code: str | None) -> bool:
+    """Whether 24.12.31 is taken for a 24th of the far future, as all dates are a 24th then."""
+    is_far = "%y" in (code or "") and times.dt.year.max() >= _FAR_YEAR
+    return bool(is_far and times.dt.day.nunique() <= _FEW_DAYS)
 
 
 def _plain_signs(text: "pd.Series[Any]") -> "pd.Series[Any]":

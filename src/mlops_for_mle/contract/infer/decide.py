@@ -1,7 +1,7 @@
 """What each column of a source holds: its kind, its values, and what stands in the way."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from mlops_for_mle.contract.columns import read_column
 from mlops_for_mle.contract.model import EXACT_BELOW
 from mlops_for_mle.contract.notation import (
     NumberFormat,
+    date_formats,
     date_readings,
     is_blank,
     looks_like_number,
@@ -43,8 +44,6 @@ _SHARE_OF_A_KIND = 0.5
 _FEWEST_COMPACT_DATES = 3
 
 _COMPACT_DATE = r"[12]\d{3}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
-# Two digits that would be such a year are rather a day of the month.
-_FAR_YEAR = 2029
 
 
 @dataclass(frozen=True)
@@ -242,8 +241,7 @@ def _decorated(
     chosen = next((one for one in ways if one.decimal == decimal), next(iter(ways)))
     told = ""
     if len(ways) > 1:
-        read = zip(distinct, *ways.values(), strict=True)
-        value, *both = next(one for one in read if one[1] != one[2])
+        value, both = _first_difference(distinct, ways)
         told = f"{value!r} is {' or '.join(f'{one:g}' for one in both)}"
     numbers = chosen.read(values)
     is_whole = not distinct.str.contains(re.escape(chosen.decimal) + "|[eE]").any()
@@ -261,17 +259,14 @@ def _dates(
     readings: dict[str | None, "pd.Series[Any]"],
 ) -> Column:
     """Text of which some format reads every value as a date."""
-    full = {code: times for code, times in readings.items() if times.notna().all()}
-    likely = {code: times for code, times in full.items() if not _takes_days_for_years(times, code)}
-    # Formats that read the same days are the same; the first one stays.
-    ways = dict(reversed([(tuple(times), code) for code, times in (likely or full).items()]))
+    ways = date_formats(readings)
     if len(ways) == 1:
-        (code,) = ways.values()
+        (code,) = ways
         kind: Kind = "timestamp" if distinct.str.contains(":", regex=False).any() else "date"
         return Column(name, kind, read_times(values, code), code)
     if ways:
-        value, *times = next(one for one in zip(distinct, *ways, strict=True) if one[1] != one[2])
-        read = sorted(zip(times, ways.values(), strict=True))
+        value, times = _first_difference(distinct, ways)
+        read = sorted(zip(times, ways, strict=True))
         told = " or ".join(
             f"{time:%Y-%m-%d} (--date-format '{name}={code}')" for time, code in read
         )
@@ -281,10 +276,13 @@ def _dates(
     raise SourceError(f"Column {name!r} has dates {problem}. Write all of them as YYYY-MM-DD.")
 
 
-def _takes_days_for_years(times: "pd.Series[Any]", code: str | None) -> bool:
-    """Whether 24.12.31 is taken for a 24th of the far future, as all dates are a 24th then."""
-    is_far = "%y" in (code or "") and times.dt.year.max() >= _FAR_YEAR
-    return bool(is_far and times.dt.day.nunique() <= 3)
+def _first_difference(
+    distinct: "pd.Series[Any]", ways: "Mapping[Any, pd.Series[Any]]"
+) -> tuple[str, list[Any]]:
+    """The first text that is read in different ways, and how."""
+    read = zip(distinct, *ways.values(), strict=True)
+    value, *found = next(one for one in read if one[1] != one[2])
+    return value, found
 
 
 def _refuse_mixture(

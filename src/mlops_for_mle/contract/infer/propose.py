@@ -53,8 +53,6 @@ _MARGIN = 0.5
 _MARGIN_YEARS = 10
 # Ingestion holds everything back when more rows than this are bad.
 _MAXIMUM_MISSING = 0.5
-# Rows with and without a value fall apart by class, up to so many.
-_LEAKING_SHARE = 0.999
 
 
 @dataclass(frozen=True)
@@ -285,6 +283,8 @@ def _check_request(rows: pd.DataFrame, source: str, options: Mapping[str, Collec
 
 def _candidate(name: str, column: Column, target: Column, task: Task) -> Candidate:
     """What becomes of a column as far as it can be told from it and the target."""
+    from mlops_for_mle.pipelines.training.checks import are_told_by_gaps
+
     reason = identifier_reason(column)
     if column.kind == "empty":
         reason = "is empty in every row"
@@ -295,7 +295,9 @@ def _candidate(name: str, column: Column, target: Column, task: Task) -> Candida
         reason = f"has the same value in every row ({column.counts.index[0]})"
     if reason is not None:
         return Candidate(column.name, name, left_out=reason)
-    if task == "classification" and _is_missing_by_class(column, target):
+    is_known = target.values.notna()
+    gaps, answers = column.values.isna()[is_known], target.values[is_known]
+    if task == "classification" and are_told_by_gaps(gaps, answers):
         reason = "is missing or not depending on the target, so it may only be known afterwards"
     return Candidate(column.name, name, *_feature(column), reason)
 
@@ -504,18 +506,6 @@ def identifier_reason(column: Column) -> str | None:
         values = f"{distinct:,} different values in {present:,} rows"
         return f"has {values}, so it is an identifier or free text"
     return None
-
-
-def _is_missing_by_class(column: Column, target: Column) -> bool:
-    """Whether a missing value tells the class, which no score of the feature alone shows."""
-    is_known = target.values.notna()
-    is_missing, classes = column.values.isna()[is_known], target.values[is_known]
-    if not _FEWEST_ROWS / 4 <= is_missing.sum() <= len(classes) - _FEWEST_ROWS / 4:
-        return False
-    counts = pd.crosstab(is_missing.to_numpy(), classes.to_numpy()).to_numpy()
-    # Where nearly all rows are of one class, answering it always would do as well.
-    is_by_chance = counts.sum(axis=0).max() >= (2 * _LEAKING_SHARE - 1) * len(classes)
-    return bool(counts.max(axis=1).sum() >= _LEAKING_SHARE * len(classes) and not is_by_chance)
 
 
 def _is_time(column: Column) -> bool:

@@ -42,25 +42,6 @@ def write(folder: Path, proposal: Proposal, choices: Mapping[str, Any]) -> None:
         (folder / file).write_text(content, "utf-8")
 
 
-def summary(proposal: Proposal, env: str, choices: Mapping[str, Any]) -> str:
-    """Say in a few lines what was found and what to run."""
-    form = {key: value for key, value in choices.items() if key.startswith("csv_")}
-    how = ", ".join(f"{key}: {yaml_value(form[key])}" for key in form if key != "csv_path")
-    column, classes = proposal.target.name, proposal.class_counts
-    what = f"{len(classes)} classes of {column}" if classes else f"regression of {column}"
-    lines = [
-        ("contract", f"conf/{env}/{CONTRACT_FILE}, to review"),
-        ("rows", f"{proposal.row_count:,} from {proposal.source}{how and f', read with {how}'}"),
-        *(("rejected", f"{len(proposal.unread)}: {one}") for one in proposal.unread[:1]),
-        ("target", f"{what}, decided by {_gates(proposal)['metric']}"),
-        ("features", f"{len(proposal.features)}"),
-        *(("left out", f"{one.source_name} {one.left_out}") for one in proposal.left_out),
-        ("run it", f"kedro run --env {env}"),
-        ("serve it", f"kedro serve --env {env}"),
-    ]
-    return "\n".join(f"  {name:<8}  {value}" for name, value in lines)
-
-
 def contract_text(proposal: Proposal) -> str:
     """The content of ``contract.yml``, with a remark on everything that was decided."""
     alike, unread = case_remark(proposal.target).strip("; "), proposal.unread
@@ -69,7 +50,8 @@ def contract_text(proposal: Proposal) -> str:
 
 def parameters_text(proposal: Proposal) -> str:
     """The content of ``parameters.yml``: what suits the table other than ``conf/base`` has it."""
-    task, share, checks = proposal.facts["target"]["task"], _largest_share(proposal), {}
+    task, share = proposal.facts["target"]["task"], _largest_share(proposal)
+    checks: dict[str, Any] = {}
     usual = DataCheckOptions()
     if proposal.minimum_class_rows != usual.minimum_rows_per_class:
         checks["minimum_rows_per_class"] = proposal.minimum_class_rows
@@ -83,7 +65,7 @@ def parameters_text(proposal: Proposal) -> str:
         estimator=propose_estimator(task, share),
         estimators=names_for(task),
         largest_share=share,
-        gates=_gates(proposal),
+        gates=gates(proposal),
         data_checks=checks,
     )
 
@@ -96,7 +78,8 @@ def _filled(file: str, proposal: Proposal, **facts: Any) -> str:
     return environment.get_template(f"{file}.j2").render(proposal=proposal, **facts)
 
 
-def _gates(proposal: Proposal) -> dict[str, Any]:
+def gates(proposal: Proposal) -> dict[str, Any]:
+    """The metric that decides, and how much of it is chance."""
     if not proposal.class_counts:
         # An error is in the target's own unit.
         deviation = float(proposal.target.present.astype(float).std())

@@ -24,7 +24,7 @@ from mlops_for_mle.contract.model import normalised
 SEPARATORS = {"tab": "\t", "semicolon": ";", "pipe": "|", "comma": ",", "space": " "}
 
 _KOREAN = "cp949"
-_FIRST_RECORDS = 100
+_FIRST_LINES = 100
 # How a file is written shows in its beginning, but for its quotes.
 _SAMPLE_LINES, _LONG_SAMPLE_LINES = 1_000, 20_000
 _UNREADABLE = re.compile("[\x00\udc80-\udcff]")
@@ -96,8 +96,9 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
     """
     if content.startswith(b"PK\x03\x04"):
         raise ValueError("is an Excel workbook or another ZIP archive: save the sheet as CSV")
-    lines = _lines(content, form.encoding)
-    first = list(islice(_records(lines, form), _FIRST_RECORDS))
+    text = _decoded(content, form.encoding)
+    lines = list(islice(io.StringIO(text, newline=""), form.skip_lines + _FIRST_LINES))
+    first = list(_records(lines, form))
     if not first:
         raise ValueError("no lines to read")
     usual = _usual_width(first[form.header :] or first)
@@ -107,9 +108,10 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
     while len(names) > usual and not names[-1].strip():
         names.pop()
     unread: dict[int, Unread] = {}
-    fields = _read_plainly(lines, form, len(names))
+    skipped = sum(map(len, lines[: form.skip_lines]))
+    fields = _read_plainly(text[skipped:], form, len(names))
     if fields is None:
-        fields, unread = _read_carefully(lines, form, len(names))
+        fields, unread = _read_carefully(_lines(text), form, len(names))
     rows: pd.DataFrame = fields.apply(lambda column: column.str.strip())
     rows = rows[(rows != "").any(axis="columns")].iloc[int(form.header) :]
     if rows.empty and unread:
@@ -122,16 +124,20 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
     return rows
 
 
-def _lines(content: bytes, encoding: str) -> list[str]:
-    """The lines with their ends, in which bytes that are no text stand as lone surrogates."""
+def _decoded(content: bytes, encoding: str) -> str:
+    """The text, in which bytes that are none stand as lone surrogates."""
     if content.startswith(codecs.BOM_UTF8):
         encoding = "utf-8-sig"
     elif content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"
     try:
-        text = content.decode(encoding)
+        return content.decode(encoding)
     except UnicodeDecodeError:
-        text = content.decode(encoding, "surrogateescape")
+        return content.decode(encoding, "surrogateescape")
+
+
+def _lines(text: str) -> list[str]:
+    """The lines with their ends, whichever these are."""
     return io.StringIO(text, newline="").readlines()
 
 
@@ -145,16 +151,14 @@ def _remedy(content: bytes) -> str:
     return f": set csv_encoding, such as {other}"
 
 
-def _read_plainly(lines: Sequence[str], form: CsvForm, width: int) -> pd.DataFrame | None:
+def _read_plainly(text: str, form: CsvForm, width: int) -> pd.DataFrame | None:
     """The fields of a file in which nothing is wrong, with its header; None of any other."""
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    text, mark = "".join(lines[form.skip_lines :]), re.escape(SEPARATORS[form.separator])
-    # Quotes that neither begin nor end a field, and blanks before those that do.
-    odd = rf'(?<=[^{mark}\r\n"])"(?=[^{mark}\r\n"])|(?:^|[{mark}\r\n])[ \t]+"'
+    mark = SEPARATORS[form.separator]
     is_plain = form.quotes == "doubled" and form.separator != "space" and not form.comments
-    if not is_plain or _UNREADABLE.search(text) or ('"' in text and re.search(odd, text)):
+    if not is_plain or _UNREADABLE.search(text) or _has_odd_quotes(text, mark):
         return None
     names = [str(place) for place in range(width)]
     types = dict.fromkeys(names, pa.large_string())
@@ -162,13 +166,29 @@ def _read_plainly(lines: Sequence[str], form: CsvForm, width: int) -> pd.DataFra
         table = arrow_csv.read_csv(
             pa.py_buffer(text.encode()),
             arrow_csv.ReadOptions(column_names=names, block_size=4 * len(text) + 1),
-            arrow_csv.ParseOptions(delimiter=SEPARATORS[form.separator], newlines_in_values=True),
+            arrow_csv.ParseOptions(delimiter=mark, newlines_in_values=True),
             arrow_csv.ConvertOptions(column_types=types, strings_can_be_null=False),
         )
     except (pa.ArrowInvalid, OverflowError):
         return None
     rows: pd.DataFrame = table.to_pandas()
     return rows
+
+
+def _has_odd_quotes(text: str, mark: str) -> bool:
+    """Whether a quote neither begins nor ends a field, or blanks stand before one that does."""
+    if '"' not in text:
+        return False
+    quotes, ends = text.count('"'), f"{mark}\r\n"
+    bounds = sum(text.count(f'{one}"') + text.count(f'"{one}') for one in ends)
+    if (
+        quotes == bounds + text.startswith('"') + text.endswith('"')
+        and f'{mark}"{mark}' not in text
+    ):
+        return False
+    ends = re.escape(ends)
+    odd = rf'(?<=[^{ends}"])"(?=[^{ends}"])|(?:^|[{ends}])[ \t]+"'
+    return quotes % 2 == 1 or re.search(odd, text) is not None
 
 
 def _read_carefully(
@@ -264,8 +284,8 @@ def _distinct(names: Sequence[str]) -> list[str]:
 def guess_csv_form(content: bytes, encoding: str | None = None, header: bool = True) -> CsvForm:
     """Tell how a CSV file is written by its bytes; UTF-8 where its encoding cannot be told."""
     encoding = encoding or _guess_encoding(content)
-    lines = _lines(content, encoding)
-    whole = "".join(lines)
+    whole = _decoded(content, encoding)
+    lines = _lines(whole)
     marks = {"doubled": "", "escaped": '\\"', "single": "'", "none": '"'}
     quotes = [way for way, mark in marks.items() if mark in whole]
     plain = CsvForm(encoding=encoding, header=header)
@@ -283,8 +303,8 @@ def guess_csv_form(content: bytes, encoding: str | None = None, header: bool = T
 
 def _fit(lines: list[str], form: CsvForm) -> int:
     """How many lines are rows of the usual width in which no mark of quoting is left."""
-    records = list(_records([*lines], form))
-    width = _usual_width(records)
+    width = _usual_width(list(_records([*lines], form)))
+    records = _records([*lines], form, width)
     return (width > 1) * sum(
         one.end - one.start
         for one in records
