@@ -145,8 +145,8 @@ def test_a_name_in_another_form_of_unicode_is_the_same_feature():
     apart = [unicodedata.normalize("NFD", name) for name in names]
     values = list(IRIS_ROW.values())
 
-    for given in (names, apart):
-        row = dict(zip(given, values, strict=True))
+    for written in (names, apart):
+        row = dict(zip(written, values, strict=True))
         columns = {"columns": {name: [value] for name, value in row.items()}}
         for document in (row, [row], columns):
             assert one.matrix([one.read(json.dumps(document).encode())]).tolist() == [values]
