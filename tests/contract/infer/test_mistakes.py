@@ -179,7 +179,7 @@ def test_dates_that_could_be_misread_are_not_guessed_but_shown_both_ways(day: st
 
 
 def test_several_problems_are_told_at_once_and_leaving_their_columns_out_helps() -> None:
-    rows = with_values((3, "abc")).assign(b=table()["a"], price="1,234")
+    rows = with_values((3, "abc")).assign(b=table()["a"], price=["1,5", "2.5"] * 100)
 
     assert len(complaint(rows).splitlines()) == 2
     proposal = infer(rows, leave_out=["a", "price"])

@@ -270,8 +270,8 @@ def _check_request(rows: pd.DataFrame, source: str, options: Mapping[str, Collec
     twice = sorted({repr(name) for name in names if names.count(name) > 1})
     if twice:
         raise SourceError(f"{source} has {', '.join(twice)} more than once among its columns.")
-    if rows.empty:
-        raise SourceError(f"{source} has no rows, so nothing can be inferred.")
+    if rows.empty or len(rows) <= len(rows.attrs.get("unread", ())):
+        raise SourceError(f"{source} has no rows, or most cannot be read; nothing is inferred.")
     for option, columns in options.items():
         for unknown in [one for one in columns if one not in names]:
             are_data = bool(pd.to_numeric(pd.Series(names), errors="coerce").notna().any())
