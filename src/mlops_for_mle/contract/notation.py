@@ -29,7 +29,18 @@ _DAYS = (
     *("%Y.%m.%d", "%Y. %m. %d.", "%Y.%m.%d.", "%Y년 %m월 %d일", "%Y년%m월%d일", "%Y년 %m월"),
     *("%d/%m/%y", "%m/%d/%y", "%y/%m/%d", "%d.%m.%y", "%y.%m.%d", "%d-%m-%y", "%y-%m-%d"),
     *("%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%d-%B-%Y", "%d-%b-%y", "%b %d, %Y", "%B %d, %Y"),
-    *("%b %d %Y", "%B %d %Y", "%b-%y", "%b-%Y", "%b %Y", "%B %Y", "%Y-%m", "%m/%Y"),
+    *(
+        "%b-%d-%Y",
+        "%B-%d-%Y",
+        "%b %d %Y",
+        "%B %d %Y",
+        "%b-%y",
+        "%b-%Y",
+        "%b %Y",
+        "%B %Y",
+        "%Y-%m",
+        "%m/%Y",
+    ),
 )
 _TIME = r"(?:T|\s+)(?:(?:오전|오후|[AP]M)\s*)?\d{1,2}:\d\d.*$"
 # What stands in a time, and strptime's code for it.
