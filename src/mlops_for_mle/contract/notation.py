@@ -162,12 +162,18 @@ def looks_like_number(text: "pd.Series[Any]") -> "pd.Series[bool]":
     return plain.str.fullmatch(_DECORATED).fillna(value=False).astype(bool) & (not are_addresses)
 
 
-def number_formats(text: "pd.Series[Any]") -> "dict[NumberFormat, pd.Series[float]]":
-    """The formats that read every text as a number, and what they read: each reading once."""
+def number_formats(
+    text: "pd.Series[Any]", decimal: str = "."
+) -> "dict[NumberFormat, pd.Series[float]]":
+    """The formats that read every text as a number, and what they read: each reading once.
+
+    Those with the mark ``decimal`` before fractions come first.
+    """
     units = _plain_signs(text).str.extract(f"({_UNIT})")[0].fillna("").unique()
     found: dict[tuple[float, ...], tuple[NumberFormat, pd.Series[float]]] = {}
-    for decimal, thousands in _MARKS if len(units) == 1 else ():
-        way = NumberFormat(decimal=decimal, thousands=thousands, unit=units[0])
+    marks = sorted(_MARKS, key=lambda pair: pair[0] != decimal) if len(units) == 1 else []
+    for mark, thousands in marks:
+        way = NumberFormat(decimal=mark, thousands=thousands, unit=units[0])
         numbers = way.read(text)
         if numbers.notna().all():
             found.setdefault(tuple(numbers), (way, numbers))

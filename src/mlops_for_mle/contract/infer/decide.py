@@ -231,14 +231,14 @@ def _decorated(
     Where ``1,234`` could be read with either mark before fractions, it is a point, until other
     columns or a person say otherwise.
     """
-    ways = number_formats(distinct)
+    ways = number_formats(distinct, decimal or ".")
     if not ways:
         shown = _where(values.dropna())
         raise SourceError(
             f"Column {name!r} writes numbers in more than one way, such as {shown}: write all of "
             "them alike, with the same unit or none."
         )
-    chosen = next((one for one in ways if one.decimal == decimal), next(iter(ways)))
+    chosen = next(iter(ways))
     told = ""
     if len(ways) > 1:
         value, both = _first_difference(distinct, ways)
