@@ -10,6 +10,7 @@ import hashlib
 import os
 import zlib
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Literal
 from zipfile import BadZipFile
@@ -51,9 +52,9 @@ class FileSourceDataset(SourceDataset):
         self._filepath = filepath
         self._form = CsvForm.model_validate(form or {}) if format == "csv" else None
         self._read: Callable[[bytes], pd.DataFrame] = {
-            "csv": lambda content: read_csv(content, CsvForm.model_validate(form or {})),
+            "csv": partial(read_csv, form=self._form or CsvForm()),
             "parquet": read_parquet,
-            "excel": lambda content: read_excel(content, sheet),
+            "excel": partial(read_excel, sheet=sheet),
             "json": read_json,
         }[format]
         self.metadata = metadata
