@@ -51,12 +51,13 @@ class FileSourceDataset(SourceDataset):
         """Name a path or URL; how CSV is written: ``CsvForm``; the sheet of a workbook."""
         self._filepath = filepath
         self._form = CsvForm.model_validate(form or {}) if format == "csv" else None
-        self._read: Callable[[bytes], pd.DataFrame] = {
+        readers: dict[str, Callable[[bytes], pd.DataFrame]] = {
             "csv": partial(read_csv, form=self._form or CsvForm()),
             "parquet": read_parquet,
             "excel": partial(read_excel, sheet=sheet),
             "json": read_json,
-        }[format]
+        }
+        self._read = readers[format]
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
