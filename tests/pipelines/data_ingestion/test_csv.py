@@ -167,6 +167,16 @@ def test_what_a_csv_writer_wrote_is_read_back(
     assert list(found.itertuples(index=False, name=None)) == rows
 
 
+@settings(deadline=None, derandomize=True, database=None, max_examples=300)
+@given(st.binary(max_size=60) | st.text("ab1,\"'\\\n\r \t;#", max_size=40).map(str.encode))
+def test_any_bytes_are_read_in_the_form_that_they_tell_or_refused(content: bytes) -> None:
+    try:
+        rows = read_csv(content, guess_csv_form(content))
+    except ValueError:
+        return
+    assert all(isinstance(value, str) for value in rows.to_numpy().ravel())
+
+
 @settings(deadline=None, derandomize=True, database=None, max_examples=60)
 @given(st.lists(st.tuples(FIELDS, FIELDS, st.just("x")), min_size=1, max_size=12))
 def test_both_readers_read_the_same(rows: list[tuple[str, ...]]) -> None:

