@@ -27,7 +27,7 @@ FROM builder AS pipeline-dependencies
 RUN --mount=type=cache,target=/root/.cache/uv \
     --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
     --mount=type=bind,source=uv.lock,target=uv.lock \
-    install_dependencies.sh --extra pipelines --extra s3 --extra tracking-server
+    install_dependencies.sh --extra excel --extra pipelines --extra s3 --extra tracking-server
 
 # Only the package itself: its dependencies come from the layers above.
 FROM builder AS package

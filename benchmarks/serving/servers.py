@@ -165,10 +165,6 @@ def _tensor(model: Model, count: int) -> Any:
     return {"inputs": [{"name": "features", "datatype": "FP64", "shape": shape, "data": data}]}
 
 
-def _lists(model: Model, count: int) -> Any:
-    return {"rows": model.data[:count]}
-
-
 UVICORN = "--app-dir {apps} --port {port} --no-access-log --log-level warning"
 NOOP = f"uvicorn noop:application --loop uvloop --http httptools --lifespan off {UVICORN}"
 MLFLOW = """
@@ -184,11 +180,6 @@ MLSERVER_MODEL_IMPLEMENTATION=mlserver_sklearn.SKLearnModel
 MLSERVER_MODEL_URI={model}/model.joblib
 mlserver start {folder}
 """
-BENTOML = """
-BENTOML_HOME={folder} BENTOML_DO_NOT_TRACK=True
-bentoml serve bentoml_service:Served --working-dir {apps} --host 127.0.0.1 --port {port}
-"""
-LITSERVE = "python {apps}/litserve_app.py {port}"
 TUTORIAL = f"uvicorn tutorial:app {UVICORN}"
 
 KINDS = {
@@ -200,7 +191,5 @@ KINDS = {
     "mlserver": Kind(
         "/v2/models/model/infer", _tensor, lambda answer: answer["outputs"][0]["data"], MLSERVER
     ),
-    "bentoml": Kind("/predict", _lists, list, BENTOML),
-    "litserve": Kind("/predict", _lists, list, LITSERVE),
     "tutorial": Kind("/predict", _record, _own_answer, TUTORIAL),
 }

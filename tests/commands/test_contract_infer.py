@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from mlops_for_mle.cli import cli
 from mlops_for_mle.commands.project import read_configuration, read_contract
+from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.data_ingestion.nodes import to_contract, validate
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
@@ -96,7 +97,47 @@ def test_how_a_csv_file_is_written_is_recorded_for_ingestion(folder: Path) -> No
     assert forms == ["cp949", "semicolon", "comma"]
     entry = read_configuration(folder, "orders")["catalog"]["source_rows"]
     reader = FileSourceDataset(**{key: entry[key] for key in ("format", "filepath", "form")})
-    pd.testing.assert_frame_equal(reader.load(), rows, check_dtype=False)
+    parameters = read_configuration(folder, "orders")["parameters"]
+    options = IngestionOptions.model_validate(parameters["ingestion"])
+    contract = read_contract(folder, "orders")
+    accepted = validate(*to_contract(reader.load(), contract, options), contract, options).accepted
+    assert accepted["price"].tolist() == rows["price"].astype(float).tolist()
+    assert accepted["길이"].tolist() == [n % 7 for n in range(ROWS)]
+
+
+@pytest.mark.parametrize("kind", ["excel", "json"])
+def test_a_workbook_and_json_lines_are_sources_like_csv(folder: Path, kind: str) -> None:
+    given = pd.read_csv("orders.csv", dtype={"zip": str})
+    chosen: dict[str, Any] = {}
+    if kind == "excel":
+        chosen, place = {"sheet": "두 번째"}, "orders.xlsx"
+        with pd.ExcelWriter(folder / place) as book:
+            pd.DataFrame({"x": [1]}).to_excel(book, sheet_name="first", index=False)
+            given.to_excel(book, sheet_name="두 번째", index=False)
+        assert "has the sheets first, 두 번째: name one" in complaint(folder, kind, place)
+    else:
+        place = "orders.jsonl.gz"
+        given.to_json(folder / place, orient="records", lines=True)
+
+    infer(folder, kind, place, **chosen)
+
+    configuration = read_configuration(folder, "orders")
+    entry = configuration["catalog"]["source_rows"]
+    reader = FileSourceDataset(
+        **{key: entry[key] for key in ("format", "filepath", "sheet") if key in entry}
+    )
+    options = IngestionOptions.model_validate(configuration["parameters"]["ingestion"])
+    contract = read_contract(folder, "orders")
+    accepted = validate(*to_contract(reader.load(), contract, options), contract, options).accepted
+    assert len(accepted) == ROWS
+    assert {name: one.type for name, one in contract.features.items()} == {
+        name: one.type for name, one in contract_of_csv(folder).features.items()
+    }
+
+
+def contract_of_csv(folder: Path) -> Contract:
+    infer(folder, name="as_csv")
+    return read_contract(folder, "as_csv")
 
 
 def test_a_file_as_people_have_it_is_read_the_same_by_ingestion(folder: Path) -> None:

@@ -19,7 +19,7 @@ NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_
 ) | st.sampled_from(["select", "구독 기간", 'say "hi"', "it's", "a.b", "%s", ":x", "UPPER", "null"])
 COLUMNS = st.lists(NAMES, min_size=3, max_size=8, unique=True)
 VALUES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=9).filter(
-    str.strip
+    lambda value: value and value == value.strip()
 )
 BOUNDS = st.none() | st.floats(-1e6, 1e6)
 

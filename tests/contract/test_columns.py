@@ -13,6 +13,7 @@ from mlops_for_mle.contract.columns import (
     plain_rows,
     read_column,
 )
+from mlops_for_mle.contract.notation import Notation
 from tests.mixed import MIXED_CONTRACT, mixed_rows
 
 NUMBERS = st.lists(st.floats(allow_nan=True), min_size=1, max_size=12)
@@ -70,7 +71,9 @@ def test_every_fault_of_a_row_is_told_with_what_was_found_and_what_is_allowed() 
 def test_a_date_is_read_in_the_form_that_is_said() -> None:
     rows = pd.DataFrame({"since": ["31.01.2026", "2026-01-31"]})
 
-    read, faults = check_columns(rows, {"since": Feature(type="date")}, {"since": "%d.%m.%Y"})
+    read, faults = check_columns(
+        rows, {"since": Feature(type="date")}, Notation(date_formats={"since": "%d.%m.%Y"})
+    )
 
     assert read["since"].tolist() == [pd.Timestamp("2026-01-31")]
     assert "does not have the format %d.%m.%Y, found '2026-01-31'" in faults[1]

@@ -39,7 +39,7 @@ def stream(
     ingestion = IngestionOptions.model_validate(configuration["parameters"].get("ingestion"))
     entry = {"source_rows": configuration["catalog"]["source_rows"]}
     source_rows = DataCatalog.from_config(entry, configuration["credentials"]).load("source_rows")
-    contract_rows, _ = to_contract(source_rows, contract, ingestion)
+    contract_rows, *_ = to_contract(source_rows, contract, ingestion)
     prepare(database_url(), contract)
 
     stopping = until_stopped()

@@ -5,7 +5,7 @@ the same faults and the same model input.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,13 @@ import pandas as pd
 
 from mlops_for_mle.contract.encoding import Matrix, encode
 from mlops_for_mle.contract.model import EXACT_BELOW, Contract, Feature
+from mlops_for_mle.contract.notation import (
+    Notation,
+    NumberFormat,
+    is_blank,
+    read_numbers,
+    read_times,
+)
 from mlops_for_mle.contract.rules import Column, Precision, describe, fault, is_allowed
 
 _TRUE = ("true", "t", "yes", "y", "on", "1", "1.0")
@@ -23,29 +30,30 @@ _LONGEST_SHOWN = 80
 def check_columns(
     rows: pd.DataFrame,
     features: Mapping[str, Feature],
-    date_formats: Mapping[str, str] | None = None,
+    notation: Notation | None = None,
     precision: Precision = "float64",
-    missing_marks: Mapping[str, Collection[str]] | None = None,
 ) -> tuple[pd.DataFrame, dict[int, str]]:
     """Read columns and find the rows that do not fit.
 
     Args:
         rows: Has a column for each feature, as read.
         features: What each column may hold, by its name.
-        date_formats: How dates and times of a column are written, in the codes of ``strptime``.
+        notation: How they are written where they are text.
         precision: Of the model that is to take them.
-        missing_marks: The texts of a column that stand for a missing value.
 
     Returns:
         The columns with their types (see ``typed_columns``), in rows that fit; and for the position
         of each row that does not its faults, in one sentence.
     """
-    rows = rows.copy(deep=False)
-    for name, marks in (missing_marks or {}).items():
-        if name in rows.columns:
-            rows[name] = rows[name].mask(rows[name].isin(marks))
+    rows, notation = rows.copy(deep=False), notation or Notation()
+    for name in features.keys() & notation.missing_marks:
+        rows[name] = rows[name].mask(rows[name].isin(notation.missing_marks[name]))
+    for name in features.keys() & {*notation.ignore_case}:
+        rows[name] = _in_known_case(rows[name], features[name])
     read = {
-        name: read_column(rows[name], feature, (date_formats or {}).get(name))
+        name: read_column(
+            rows[name], feature, notation.date_formats.get(name), notation.number_format(name)
+        )
         for name, feature in features.items()
     }
     faults: dict[int, list[str]] = {}
@@ -54,7 +62,7 @@ def check_columns(
         is_unread = (read[name].isna() & ~is_blank(rows[name])).to_numpy()
         for position in np.flatnonzero(wrong | is_unread).tolist():
             raw, value = rows[name].iloc[position], read[name].iloc[position]
-            form = (date_formats or {}).get(name)
+            form = notation.date_formats.get(name)
             if is_unread[position] and feature.is_time and form is not None:
                 reason = f"does not have the format {form}"
             else:
@@ -71,7 +79,10 @@ def check_columns(
 
 
 def read_column(
-    raw: "pd.Series[Any]", feature: Feature, date_format: str | None = None
+    raw: "pd.Series[Any]",
+    feature: Feature,
+    date_format: str | None = None,
+    number_format: NumberFormat | None = None,
 ) -> "pd.Series[Any]":
     """Read a column; missing where it is blank or could not be read.
 
@@ -84,36 +95,11 @@ def read_column(
         return _read_booleans(present)
     if feature.type == "category" and not feature.has_integer_categories:
         return _read_text(present)
-    numbers = pd.to_numeric(present, errors="coerce").astype(np.float64)
+    numbers = read_numbers(present, number_format)
     if feature.type == "category":
         is_whole = (numbers == np.trunc(numbers)) & (numbers.abs() < EXACT_BELOW)
         return numbers.where(is_whole).astype("Int64")
     return numbers
-
-
-def read_times(present: "pd.Series[Any]", date_format: str | None = None) -> "pd.Series[Any]":
-    """Read times as UTC without a zone, missing where there is none."""
-    if present.dtype.kind == "M":
-        times = pd.to_datetime(present, utc=True)
-    elif date_format is not None:
-        text = present.astype("string")
-        times = pd.to_datetime(text, errors="coerce", format=date_format, utc=True)
-    else:
-        # pandas also knows "now"; a finer fraction than Postgres keeps would narrow the years.
-        text = present.astype("string")
-        text = text.where(text.str.match(r"\s*[0-9]{4}")).str.replace(
-            r"(\.[0-9]{6})[0-9]+", r"\1", regex=True
-        )
-        times = pd.to_datetime(text, errors="coerce", format="ISO8601", utc=True)
-    naive = times.dt.tz_localize(None)
-    return naive.where(naive.dt.year.between(1, 9999)).astype("datetime64[us]")
-
-
-def is_blank(raw: "pd.Series[Any]") -> "pd.Series[bool]":
-    """Which values are missing: null, or text of nothing but spaces."""
-    if raw.dtype.kind in "biufM":
-        return raw.isna()
-    return raw.isna() | (raw.astype("string").str.strip() == "").fillna(value=True)
 
 
 def typed_columns(rows: pd.DataFrame, features: Mapping[str, Feature]) -> pd.DataFrame:
@@ -198,8 +184,14 @@ def _read_text(present: "pd.Series[Any]") -> "pd.Series[Any]":
         whole = present.dropna()
         if (whole == np.trunc(whole)).all() and (whole.abs() < EXACT_BELOW).all():
             present = present.astype("Int64")
-    text = present.astype("string").astype(object)
+    text = present.astype("string").str.strip().astype(object)
     return text.where(text.notna(), None)
+
+
+def _in_known_case(raw: "pd.Series[Any]", feature: Feature) -> "pd.Series[Any]":
+    """Text that differs from a category only by case, as that category."""
+    known = {str(one).casefold(): one for one in feature.categories}
+    return raw.map(lambda one: known.get(one.casefold(), one), na_action="ignore")
 
 
 def _plain_value(value: Any, feature: Feature) -> Any:

@@ -4,6 +4,7 @@ It is read once from the parameters block ``contract``. Ingestion, training, the
 all derive from it, so no other module names a column.
 """
 
+import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
@@ -65,6 +66,11 @@ class Configuration(BaseModel):
         return self.model_dump_json(exclude_none=True)
 
 
+def normalised(name: str) -> str:
+    """A name in Unicode's form NFC: letters that look the same are the same."""
+    return unicodedata.normalize("NFC", name)
+
+
 def _fits_postgres(name: str) -> str:
     size = len(name.encode())
     if size > LONGEST_NAME:
@@ -83,6 +89,12 @@ def _no_boolean(value: Any) -> Any:
     return value
 
 
+def _has_no_blanks_around(value: int | str) -> int | str:
+    if isinstance(value, str) and value != value.strip():
+        raise ValueError("has blanks around it, which are no part of text where it is read")
+    return value
+
+
 def _is_free(name: str) -> str:
     if name in RESERVED_ANSWER_NAMES:
         raise ValueError(
@@ -96,13 +108,15 @@ def _as_utc(time: datetime) -> datetime:
     return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo is not None else time
 
 
+Name = Annotated[str, AfterValidator(normalised)]
 ColumnName = Annotated[
-    str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]*$"), AfterValidator(_fits_postgres)
+    Name, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]*$"), AfterValidator(_fits_postgres)
 ]
 DiscreteValue = Annotated[
     Annotated[StrictInt, Field(gt=-EXACT_BELOW, lt=EXACT_BELOW)]
     | Annotated[StrictStr, Field(pattern=r"\S")],
     BeforeValidator(_no_boolean),
+    AfterValidator(_has_no_blanks_around),
 ]
 """A category or a class as the table holds it; blank text stands for a missing value."""
 UtcTime = Annotated[datetime, AfterValidator(_as_utc)]

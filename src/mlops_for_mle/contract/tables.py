@@ -4,10 +4,11 @@ Nothing is ever dropped: what can be mended by adding to a table, or by loosenin
 as a change; everything else is left to its owner.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from mlops_for_mle.contract.model import Contract, Feature
+from mlops_for_mle.contract.model import LONGEST_NAME, Contract, Feature
 
 SQL_TYPES = {
     "float": "double precision",
@@ -32,6 +33,8 @@ _COMPATIBLE = {
     "timestamp without time zone": ("timestamp without time zone", "timestamp with time zone"),
 }
 _LARGEST_INTEGER = 2**31
+# Every table of PostgreSQL has columns of these names.
+_SYSTEM_COLUMNS = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
 PREDICTION_FACTS = (
     "source text",
     "source_id bigint",
@@ -195,3 +198,30 @@ def _loosening(contract: Contract, column: str, reason: str) -> TableChange:
         f"ALTER TABLE {quoted(contract.table)} ALTER COLUMN {quoted(column)} DROP NOT NULL",
         f"column {column} would no longer be NOT NULL ({reason})",
     )
+
+
+def column_names(names: Sequence[str]) -> dict[str, str]:
+    """The name in Postgres for each of some distinct columns: its own wherever that is possible."""
+    found = {name: name for name in names if _is_allowed(name)}
+    taken = {*found, *_SYSTEM_COLUMNS}
+    for number, name in enumerate(names, start=1):
+        if name not in found:
+            printable = "".join(one if one.isprintable() else " " for one in name)
+            # Bytes are what Postgres counts; a few are for a number behind the name.
+            kept = " ".join(printable.split()).encode()[: LONGEST_NAME - 6]
+            base = kept.decode(errors="ignore").strip() or f"column_{number}"
+            found[name] = free_name((base,), taken)
+            taken.add(found[name])
+    return found
+
+
+def _is_allowed(name: str) -> bool:
+    # Blanks alone are legal in Postgres, but nobody could type or see them.
+    is_visible = name.isprintable() and bool(name.strip())
+    return is_visible and len(name.encode()) <= LONGEST_NAME and name not in _SYSTEM_COLUMNS
+
+
+def free_name(preferred: Sequence[str], taken: Collection[str]) -> str:
+    """The first of some names that is free, else the first one with a number."""
+    more = (f"{preferred[0]}_{number}" for number in itertools.count(2))
+    return next(one for one in itertools.chain(preferred, more) if one not in taken)

@@ -33,11 +33,13 @@ _BLOCK_BYTES = 4 * 2**20
 def relation(connection: Connection, name: str) -> str:
     """A table or view as SQL names it.
 
-    A dot stands between schema and table, unless there is a table with a dot in its name.
+    A dot stands between schema and table, unless one of them has a dot in its name.
     """
-    query = text("SELECT to_regclass(:name)")
-    is_whole = connection.scalar(query, {"name": quoted(name)}) is not None
-    return ".".join(map(quoted, [name] if is_whole else name.split(".", 1)))
+    dots = [place for place, letter in enumerate(name) if letter == "."]
+    ways = [quoted(name), *(f"{quoted(name[:dot])}.{quoted(name[dot + 1 :])}" for dot in dots)]
+    is_there = text("SELECT to_regclass(:name) IS NOT NULL")
+    found = (one for one in ways if connection.scalar(is_there, {"name": one}))
+    return next(found, ways[min(1, len(dots))])
 
 
 def begin_reading(connection: Connection, query: str, snapshot: str | None = None) -> Any:

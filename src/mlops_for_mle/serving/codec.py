@@ -12,13 +12,14 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from itertools import chain, count, repeat
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 
 from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.encoding import Encoder, Matrix, Values
+from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.contract.rules import Precision, check_times, describe, fault, json_type
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.releases.predictor import Predictions
@@ -47,6 +48,7 @@ _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _BY_COLUMNS = re.compile(rb'\{\s*"columns"\s*:\s*')
 _VALUES_A_PIECE = 5000
 
+Value = TypeVar("Value")
 Columns = Sequence[Sequence[Any]]
 """A column of plain values for each feature, in the order of the contract."""
 
@@ -164,6 +166,7 @@ class Codec:
         Strictly where ``text``, the JSON of all, is given, else leniently.
         """
         reading = Reading(self, where, lenient=text is None)
+        given = _known_names(given, self.features)
         if text is not None:
             _refuse_unknown(given, self.features, f"{where}.", reading.faults)
         for name, feature in self.features.items():
@@ -241,6 +244,7 @@ class Reading:
             self.faults.add(path, "is no object", codec.row_words, given)
             return [None] * len(codec.names)
         if self._lenient:
+            given = _known_names(given, codec.features)
             known = given.keys() & codec.features.keys()
             given = {name: _cast(given[name], codec.features[name]) for name in known}
         found = check_fields(given, codec.features, self.faults, path, codec.precision)
@@ -337,7 +341,7 @@ def check_fields(
         The values in the types that the table holds; None for what may be missing, or is wrong.
     """
     prefix = f"{path}." if path else ""
-    found = {}
+    given, found = _known_names(given, features), {}
     for name, feature in features.items():
         if name in given:
             found[name] = _checked(given[name], feature, prefix + name, faults, precision)
@@ -379,6 +383,14 @@ def _cast(given: Any, feature: Feature) -> Any:
         with suppress(ValueError):
             return float(given)
     return given
+
+
+def _known_names(given: Mapping[str, Value], known: Container[str]) -> Mapping[str, Value]:
+    """Fields by their names in Unicode's form NFC, which those of a contract have."""
+    if all(name in known for name in given):
+        return given
+    plain = {name: normalised(name) for name in given}
+    return {name if plain[name] in given else plain[name]: one for name, one in given.items()}
 
 
 def _refuse_unknown(

@@ -98,6 +98,10 @@ def test_classes_of_each_form_are_accepted(target: list[Any]) -> None:
         (("2024. 1. 2.", "2024. 12. 31."), "%Y. %m. %d."),
         (("Jan 2, 2024", "Dec 31, 2024"), "%b %d, %Y"),
         (("01/31/2024 03:15 PM", "01/02/2024 11:00 AM"), "%m/%d/%Y %I:%M %p"),
+        (("2024-03-01 오후 3:00", "2024-03-02 오전 11:30"), "%Y-%m-%d %p %I:%M"),
+        (("24.03.01", "24.12.31"), "%y.%m.%d"),
+        (("1 March 2024", "31 May 2024"), "%d %B %Y"),
+        (("Mar-24", "Dec-23"), "%b-%y"),
     ],
 )
 def test_dates_in_one_format_that_can_only_be_read_in_one_way_are_accepted(

@@ -86,8 +86,14 @@ def test_ten_thousand_categories_are_left_out() -> None:
     ("target", "said"),
     [
         ([f"c{number % 101}" for number in range(ROWS)], "has 101 classes, at most 100 are"),
-        (["odd", *["yes", "no"] * 99, "yes"], "too rare to learn, with so many rows: 'odd' 1 (5"),
-        (["a", "b"] * 40 + [""] * 120, "is missing in 120 of 200 rows: read only rows"),
+        (
+            ["odd", *["yes", "no"] * 99, "yes"],
+            "too rare to learn, with so many distinct rows: 'odd' 1 (5",
+        ),
+        (
+            ["a", "b"] * 40 + [""] * 120,
+            "is missing in 120 of 200 rows: learn from the others with --drop-missing-target",
+        ),
         (pd.date_range("2024-01-01", periods=ROWS), "holds date, expected numbers or classes"),
     ],
     ids=["many classes", "a rare class", "mostly missing", "dates"],
@@ -156,13 +162,11 @@ def test_categories_that_look_partly_like_numbers_are_no_mixture() -> None:
     assert infer(rows).contract().features["stage"].categories == ("1", "2", "3+", "4+")
 
 
-@pytest.mark.parametrize(
-    "mark", ["1,234", "9,500원", "12.5%", "$ 3", "₩1,000", "69,5", "6.934,00", "41821 원"]
-)
-def test_numbers_with_separators_or_signs_are_named(mark: str) -> None:
-    said = complaint(table(price=[mark] * 150 + ["3"] * 50))
+@pytest.mark.parametrize("mark", ["9,500원", "12.5%", "$ 3", "1.234,5", "€ 3,50"])
+def test_numbers_that_are_not_all_written_alike_are_named(mark: str) -> None:
+    said = complaint(table(price=[mark, "3.25"] * 100))
 
-    assert f"such as {mark!r} (row 1): write plain digits" in said
+    assert f"in more than one way, such as {mark!r} (row 1), '3.25' (row 2): write all" in said
 
 
 @pytest.mark.parametrize("day", ["02/01/2024", "2-1-2024", "2/1/2024 10:30"])
@@ -170,11 +174,12 @@ def test_dates_that_could_be_misread_are_not_guessed_but_shown_both_ways(day: st
     said = complaint(table(day=np.resize([day, day.replace("2024", "2023")], ROWS)))
 
     assert "day and month could be taken for one another: " in said
-    assert f"{day!r} is 2024-01-02 or 2024-02-01. Write all of them as YYYY-MM-DD." in said
+    assert f"{day!r} is 2024-01-02 (--date-format" in said
+    assert "or 2024-02-01 (--date-format" in said
 
 
 def test_several_problems_are_told_at_once_and_leaving_their_columns_out_helps() -> None:
-    rows = with_values((3, "abc")).assign(b=table()["a"], price="1,234")
+    rows = with_values((3, "abc")).assign(b=table()["a"], price=["1,5", "2.5"] * 100)
 
     assert len(complaint(rows).splitlines()) == 2
     proposal = infer(rows, leave_out=["a", "price"])

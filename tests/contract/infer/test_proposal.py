@@ -10,8 +10,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.infer.propose import Proposal, contract_names, propose
+from mlops_for_mle.contract.infer.propose import Proposal, propose
 from mlops_for_mle.contract.infer.write import contract_text
+from mlops_for_mle.contract.tables import column_names
 from tests.mixed_rows import TARGET, mixed_rows
 
 ROWS = 200
@@ -250,7 +251,7 @@ def test_a_target_called_like_a_column_of_answers_gets_another_name_there(name: 
 
 def test_names_that_postgres_cannot_have_are_renamed_and_stay_apart() -> None:
     long = ["길다" * 20 + "하나", "길다" * 20 + "둘"]
-    names = contract_names([*long, "a\tb", "a b", "ctid", "", "  ", "select"])
+    names = column_names([*long, "a\tb", "a b", "ctid", "", "  ", "select"])
 
     assert len(set(names.values())) == len(names)
     assert all(1 <= len(name.encode()) <= 63 for name in names.values())

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from mlops_for_mle.config import comment, yaml_key, yaml_value
 from mlops_for_mle.contract.infer.propose import propose
-from mlops_for_mle.contract.infer.write import FILES, comment, write, yaml_key, yaml_value
+from mlops_for_mle.contract.infer.write import FILES, write
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
 from mlops_for_mle.pipelines.registry.options import GateOptions
 from mlops_for_mle.pipelines.training.estimators import names_for

@@ -126,7 +126,7 @@ def test_columns_get_the_contracts_names_and_order_and_others_are_left_out() -> 
     rows = pd.DataFrame({"note": ["x"], "kind": ["1"], "Width (m)": ["2"], "count": ["3"]})
     rename = {"Width (m)": "width", "absent": "also absent"}
 
-    found, _ = to_contract(rows, SMALL_CONTRACT, IngestionOptions(source="test", rename=rename))
+    found, *_ = to_contract(rows, SMALL_CONTRACT, IngestionOptions(source="test", rename=rename))
 
     assert found.to_dict("records") == [{"width": "2", "count": "3", "kind": "1"}]
     assert list(found.columns) == ["width", "count", "kind"]

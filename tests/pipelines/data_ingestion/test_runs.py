@@ -44,8 +44,8 @@ def ingest(folder: Path, content: bytes | str | None, **parameters: Any) -> None
         (None, "No such file or directory"),
         (HEADER, "has no rows"),
         ("sepal_length,target\n5.1,0\n", "missing column(s) sepal_width, petal_length"),
-        (HEADER.replace("sepal_width", "sepal_length") + GOOD, "column(s) sepal_length twice"),
-        (HEADER + "5.1,3.5,1.4,0.2,0,9,9\n", "Expected 5 fields in line 2, saw 7"),
+        (HEADER.replace("sepal_width", "sepal_length") + GOOD, "found 'sepal_length_1', 'sepal_"),
+        (HEADER + "5.1,3.5,1.4,0.2,0,9,9\n", "line 2: has 7 field(s), expected 5"),
     ],
     ids=["missing", "header only", "missing columns", "column twice", "too many fields"],
 )
@@ -61,15 +61,18 @@ def test_a_file_that_cannot_be_read_is_refused_and_nothing_is_written(
 def test_bad_rows_are_rejected_with_their_reasons_and_the_good_ones_are_kept(
     folder: Path, database_url: str
 ) -> None:
-    ingest(folder, f"{HEADER}{GOOD}tall,3.5,1.4,0.2,0\n5.1,3.5,1.4,0.2,3\n")
+    ingest(folder, f"{HEADER}{GOOD}tall,3.5,1.4,0.2,0\n5.1,3.5,1.4,0.2,3\n5.1,3.5,1.4\n")
 
-    assert query(database_url, COUNTS) == [(3, 2, 1)]
+    assert query(database_url, COUNTS) == [(3, 3, 1)]
     assert query(
         database_url, "SELECT row_number, source, reason FROM rejected_rows ORDER BY id"
     ) == [
         (4, "csv", "sepal_length: is no number, found 'tall'; allowed is a number from 0.1 to 30"),
         (5, "csv", "target: is no known category, found '3'; allowed is one of 0, 1, 2"),
+        (6, "csv", "line 7: has 3 field(s), expected 5"),
     ]
+    (as_read,) = query(database_url, "SELECT row_data FROM rejected_rows WHERE row_number = 6")[0]
+    assert as_read == {"line": "5.1,3.5,1.4"}
 
 
 @pytest.mark.parametrize(
@@ -93,9 +96,9 @@ def test_a_wrong_parameter_stops_the_run_before_anything_is_written(
 def test_a_file_that_is_read_in_a_corrected_form_doubles_no_row(
     folder: Path, database_url: str
 ) -> None:
-    content = (HEADER + GOOD).replace(",", ";") + "5,1;3,5;1,4;0,2;0\n"
-    ingest(folder, content, csv_separator="semicolon")
-    assert query(database_url, COUNTS) == [(3, 1, 1)]
+    content = (HEADER + GOOD + "5;3;1;1;0\n").replace(",", ";").replace(".", ",")
+    ingest(folder, content, csv_separator="semicolon", ingestion={"maximum_rejected_fraction": 1})
+    assert query(database_url, COUNTS) == [(1, 3, 1)]
     for _ in range(2):
         ingest(folder, content, csv_separator="semicolon", csv_decimal="comma")
         assert query(database_url, COUNTS) == [(4, 0, 1)]

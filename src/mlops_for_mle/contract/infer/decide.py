@@ -1,6 +1,7 @@
 """What each column of a source holds: its kind, its values, and what stands in the way."""
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -9,16 +10,30 @@ import numpy as np
 import pandas as pd
 
 from mlops_for_mle.contract import Feature
-from mlops_for_mle.contract.columns import is_blank, read_column, read_times
+from mlops_for_mle.contract.columns import read_column
 from mlops_for_mle.contract.model import EXACT_BELOW
+from mlops_for_mle.contract.notation import (
+    NumberFormat,
+    date_formats,
+    date_readings,
+    is_blank,
+    looks_like_number,
+    number_formats,
+    read_numbers,
+    read_times,
+)
 from mlops_for_mle.errors import SourceError
 
 Kind = Literal[
     "float", "integer", "decimal", "boolean", "text", "date", "timestamp", "empty", "other"
 ]
 
-# In lower case. A town may be named None, so they count only beside numbers or dates.
-_MISSING_MARKS = ("na", "n/a", "#n/a", "nan", "null", "none", "?", "-", "--", ".")
+# In lower case. A town may be named None, so they count only beside numbers, dates and booleans.
+_MISSING_MARKS = (
+    *("na", "n/a", "n.a.", "#n/a", "<na>", "nan", "nat", "null", "(null)", "\\n", "none", "nil"),
+    *("infinity", "-infinity"),
+    *("?", "-", "--", ".", "#value!", "#div/0!", "#ref!"),
+)
 
 # A column with so few different values may hold categories that look like numbers ("1", "2", "3+").
 _FEW_VALUES = 20
@@ -28,24 +43,7 @@ _SHARE_OF_A_KIND = 0.5
 # Fewer numbers of eight digits could all be days of the calendar by chance.
 _FEWEST_COMPACT_DATES = 3
 
-_YEAR = r"(?<!\d)[12]\d{3}(?!\d)"
-_ISO_DATE = r"[12]\d{3}([-/.])\d{1,2}\1\d{1,2}(?:[T ]\d.*)?"
 _COMPACT_DATE = r"[12]\d{3}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
-_DAYS = (
-    *("%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%Y", "%Y. %m. %d.", "%Y.%m.%d."),
-    *("%Y년 %m월 %d일", "%Y년%m월%d일", "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%d-%B-%Y"),
-    *("%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y"),
-)
-_TIMES = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
-_FORMATS = tuple(day + time for day in _DAYS for time in _TIMES)
-# A form that reads none of so many values is not tried on the others.
-_TRIED_VALUES = 100
-
-_DECORATED_NUMBER = (
-    r"[-+]?[₩$€£¥]? ?\d{1,3}(,\d{3})+(\.\d+)?(%|원)?"
-    r"|[-+]?[₩$€£¥] ?\d+(\.\d+)?|[-+]?\d+(\.\d+)? ?(%|원)"
-    r"|[-+]?\d+,\d+|[-+]?\d{1,3}(\.\d{3})+,\d+"
-)
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,9 @@ class Column:
         values: The values read as that kind, missing where they are; categories, codes and other
             text stay text.
         date_format: How dates are written, in the codes of strptime; None for ISO 8601.
+        number_format: How numbers are written; None for plain digits.
+        decimal: The mark before fractions that its numbers must have; empty where both could be.
+        other_reading: What a number is and what it would be with the other mark, in words.
         missing_marks: The texts that stand for a missing value.
     """
 
@@ -65,6 +66,9 @@ class Column:
     kind: Kind
     values: "pd.Series[Any]"
     date_format: str | None = None
+    number_format: NumberFormat | None = None
+    decimal: str = ""
+    other_reading: str = ""
     missing_marks: tuple[str, ...] = ()
 
     @cached_property
@@ -101,7 +105,13 @@ class Column:
 
 
 def decide(
-    name: str, raw: "pd.Series[Any]", marks: Collection[str] = (), find_booleans: bool = True
+    name: str,
+    raw: "pd.Series[Any]",
+    marks: Collection[str] = (),
+    *,
+    find_booleans: bool = True,
+    decimal: str = "",
+    date_format: str | None = None,
 ) -> Column:
     """Say what a column holds.
 
@@ -110,11 +120,12 @@ def decide(
         raw: Its values, text or typed.
         marks: Texts that stand for a missing value, whatever the column holds.
         find_booleans: Whether the words true and false are booleans rather than text.
+        decimal: The mark before fractions, where numbers could be read with either.
+        date_format: How its dates are written, where a person says it.
 
     Raises:
         SourceError: It cannot be ingested as it is; says why, and the remedy.
     """
-    raw = raw.reset_index(drop=True)
     if isinstance(raw.dtype, pd.CategoricalDtype):
         raw = raw.astype(raw.cat.categories.dtype)
     is_mark = raw.isin(marks)
@@ -131,64 +142,114 @@ def decide(
             numbers = values.map(float, na_action="ignore").astype(np.float64)
             found = Column(name, "decimal", numbers)
         case "date" | "datetime" | "datetime64":
-            times = pd.to_datetime(values, utc=True).dt.tz_localize(None)
+            times = read_times(values)
             # pandas has no type for dates.
             is_date = (times.dropna() == times.dropna().dt.normalize()).all()
             found = Column(name, "date" if is_date else "timestamp", times)
         case "string":
-            found = _text(name, values.astype(object), find_booleans)
+            found = _text(
+                name, values.astype(object).str.strip(), find_booleans, decimal, date_format
+            )
     return replace(found, missing_marks=(*found.missing_marks, *raw[is_mark].unique()))
 
 
 def _numbers(name: str, values: "pd.Series[Any]", is_integer: bool) -> Column:
     """Numbers that have a type already; ingestion rejects those that are not finite."""
-    numbers = values.astype("Float64").astype(np.float64)
-    numbers = numbers.where(np.isfinite(numbers))
+    numbers = _finite(values.astype("Float64").astype(np.float64))
     if is_integer and not _are_exact(numbers):
         text = values.astype("string").astype(object)
         return Column(name, "text", text.where(values.notna()))
     return Column(name, "integer" if is_integer else "float", numbers)
 
 
-def _text(name: str, values: "pd.Series[Any]", find_booleans: bool) -> Column:
+def _text(
+    name: str,
+    values: "pd.Series[Any]",
+    find_booleans: bool,
+    decimal: str,
+    date_format: str | None,
+) -> Column:
     """Say what text holds, at least one of which is there."""
     distinct = pd.Series(values.dropna().unique(), dtype=object)
-    if find_booleans and distinct.str.strip().str.lower().isin(("true", "false")).all():
-        return Column(name, "boolean", read_column(values, Feature(type="boolean")))
-    is_mark = distinct.str.lower().isin(_MISSING_MARKS)
+    is_mark = distinct.str.strip().str.lower().isin(_MISSING_MARKS)
     marks, rest = tuple(distinct[is_mark]), distinct[~is_mark].reset_index(drop=True)
     found, unmarked = Column(name, "text", values), values.mask(values.isin(marks))
-    is_number = _read_numbers(rest).notna()
     if rest.empty:
         return found
-    if is_number.all():
-        found = _digits(name, unmarked, rest)
+    if find_booleans and rest.str.strip().str.lower().isin(("true", "false")).all():
+        booleans = read_column(unmarked, Feature(type="boolean"))
+        return Column(name, "boolean", booleans, missing_marks=marks)
+    is_number = _finite(read_numbers(rest)).notna()
+    is_decorated = is_number | looks_like_number(rest)
+    if date_format is None and is_number.all():
+        found = _digits(name, unmarked, rest, decimal)
+    elif date_format is None and is_decorated.all():
+        found = _decorated(name, unmarked, rest, decimal)
     else:
-        readings = _readings(rest)
+        readings = date_readings(rest, date_format)
         is_date = pd.DataFrame(readings, rest.index).notna().any(axis="columns")
         if is_date.all():
             found = _dates(name, unmarked, rest, readings)
         else:
-            is_decorated = rest.str.fullmatch(_DECORATED_NUMBER) & ~is_number
-            _refuse_mixture(name, unmarked.dropna(), "numbers", rest[is_number | is_decorated])
+            _refuse_mixture(name, unmarked.dropna(), "numbers", rest[is_decorated])
             _refuse_mixture(name, unmarked.dropna(), "dates", rest[is_date])
     if found.kind == "text":
         return Column(name, "text", values)
     return replace(found, missing_marks=marks)
 
 
-def _digits(name: str, values: "pd.Series[Any]", distinct: "pd.Series[Any]") -> Column:
+def _digits(
+    name: str, values: "pd.Series[Any]", distinct: "pd.Series[Any]", decimal: str
+) -> Column:
     """Text of which every value reads as a number: numbers, codes, or dates such as 20240131."""
     is_compact = distinct.str.fullmatch(_COMPACT_DATE).all() and read_times(distinct).notna().all()
     if is_compact and len(distinct) >= _FEWEST_COMPACT_DATES:
         return Column(name, "date", read_times(values))
-    numbers = _read_numbers(values)
-    if not distinct.str.fullmatch(r"\s*[+-]?\d+\s*").all():
-        return Column(name, "float", numbers)
-    is_padded = distinct.str.fullmatch(r"\d+").all() and distinct.str.match(r"0\d").any()
-    if is_padded or not _are_exact(numbers):
+    has_point = distinct.str.contains(".", regex=False)
+    is_grouped = (
+        has_point.any()
+        and distinct[has_point].str.fullmatch(r"[-+]?[1-9]\d{0,2}(?:\.\d{3})+").all()
+    )
+    if is_grouped and decimal == ",":
+        return _decorated(name, values, distinct, decimal)
+    numbers, whole = read_numbers(values), distinct[distinct.str.fullmatch(r"\s*[+-]?\d+\s*")]
+    if not _are_exact(read_numbers(whole)):
         return Column(name, "text", values)
-    return Column(name, "integer", numbers)
+    if len(whole) < len(distinct):
+        return Column(
+            name, "float", numbers, decimal="" if is_grouped or not has_point.any() else "."
+        )
+    is_padded = whole.str.fullmatch(r"\d+").all() and whole.str.match(r"0\d").any()
+    return Column(name, "text", values) if is_padded else Column(name, "integer", numbers)
+
+
+def _decorated(
+    name: str, values: "pd.Series[Any]", distinct: "pd.Series[Any]", decimal: str
+) -> Column:
+    """Numbers with units, or marks between their digits, that are all written in one way.
+
+    Where ``1,234`` could be read with either mark before fractions, it is a point, until other
+    columns or a person say otherwise.
+    """
+    ways = number_formats(distinct, decimal or ".")
+    if not ways:
+        shown = _where(values.dropna())
+        raise SourceError(
+            f"Column {name!r} writes numbers in more than one way, such as {shown}: write all of "
+            "them alike, with the same unit or none."
+        )
+    chosen = next(iter(ways))
+    told = ""
+    if len(ways) > 1:
+        value, both = _first_difference(distinct, ways)
+        told = f"{value!r} is {' or '.join(f'{one:g}' for one in both)}"
+    numbers = chosen.read(values)
+    is_whole = not distinct.str.contains(re.escape(chosen.decimal) + "|[eE]").any()
+    if is_whole and not _are_exact(numbers):
+        return Column(name, "text", values)
+    kind: Kind = "integer" if is_whole else "float"
+    mark = chosen.decimal if distinct.str.contains(chosen.decimal, regex=False).any() else ""
+    return Column(name, kind, numbers, None, chosen, "" if told else mark, told)
 
 
 def _dates(
@@ -198,35 +259,30 @@ def _dates(
     readings: dict[str | None, "pd.Series[Any]"],
 ) -> Column:
     """Text of which some format reads every value as a date."""
-    # Formats that read the same days are the same.
-    read = [(tuple(times), code) for code, times in readings.items() if times.notna().all()]
-    ways = dict(reversed(read))
+    ways = date_formats(readings)
     if len(ways) == 1:
-        (code,) = ways.values()
+        (code,) = ways
         kind: Kind = "timestamp" if distinct.str.contains(":", regex=False).any() else "date"
         return Column(name, kind, read_times(values, code), code)
     if ways:
-        value, *times = next(one for one in zip(distinct, *ways, strict=True) if one[1] != one[2])
-        told = " or ".join(f"{time:%Y-%m-%d}" for time in sorted(times))
+        value, times = _first_difference(distinct, ways)
+        read = sorted(zip(times, ways, strict=True))
+        told = " or ".join(
+            f"{time:%Y-%m-%d} (--date-format '{name}={code}')" for time, code in read
+        )
         problem = f"in which day and month could be taken for one another: {value!r} is {told}"
     else:
         problem = f"in more than one format, such as {', '.join(map(repr, distinct.head(5)))}"
     raise SourceError(f"Column {name!r} has dates {problem}. Write all of them as YYYY-MM-DD.")
 
 
-def _readings(distinct: "pd.Series[Any]") -> dict[str | None, "pd.Series[Any]"]:
-    """The times that each format reads, of those that read any; None is ISO 8601."""
-    likely = distinct[distinct.str.contains(_YEAR)]
-    sample = likely.sample(min(len(likely), _TRIED_VALUES), random_state=0)
-    found: dict[str | None, pd.Series[Any]] = {
-        code: read_times(distinct, code)
-        for code in (() if likely.empty else _FORMATS)
-        if read_times(sample, code).notna().any()
-    }
-    is_iso = distinct.str.fullmatch(_ISO_DATE)
-    if is_iso.any():
-        found[None] = read_times(distinct.where(is_iso))
-    return found
+def _first_difference(
+    distinct: "pd.Series[Any]", ways: "Mapping[Any, pd.Series[Any]]"
+) -> tuple[str, list[Any]]:
+    """The first text that is read in different ways, and how."""
+    read = zip(distinct, *ways.values(), strict=True)
+    value, *found = next(one for one in read if one[1] != one[2])
+    return value, found
 
 
 def _refuse_mixture(
@@ -237,11 +293,6 @@ def _refuse_mixture(
     share, distinct = 1 - len(others) / len(present), present.nunique()
     if share < _SHARE_OF_A_KIND:
         return
-    if others.empty:
-        raise SourceError(
-            f"Column {name!r} writes numbers with separators or signs, such as "
-            f"{_where(present[_read_numbers(present).isna()])}: write plain digits such as 1234.5."
-        )
     is_few = distinct <= _FEW_VALUES and distinct * _ROWS_A_VALUE <= len(present)
     if not is_few or 1 - share < _SHARE_OF_A_MISTAKE:
         raise SourceError(
@@ -251,9 +302,7 @@ def _refuse_mixture(
         )
 
 
-def _read_numbers(text: "pd.Series[Any]") -> "pd.Series[Any]":
-    """The finite number that each text is; missing where it is none."""
-    numbers = pd.to_numeric(text, errors="coerce").astype(np.float64)
+def _finite(numbers: "pd.Series[float]") -> "pd.Series[float]":
     return numbers.where(np.isfinite(numbers))
 
 

@@ -1,26 +1,29 @@
 """Puts a contract together: what is predicted, what is a feature, and what is left out and why."""
 
-import itertools
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns, encode_rows
 from mlops_for_mle.contract.encoding import encode_target, encoded_columns
 from mlops_for_mle.contract.infer.decide import Column, decide, shortened
 from mlops_for_mle.contract.model import (
-    LONGEST_NAME,
     MAXIMUM_CATEGORIES,
     MISSING_POLICIES,
     RESERVED_ANSWER_NAMES,
+    Configuration,
     Task,
+    normalised,
 )
+from mlops_for_mle.contract.notation import DATE_LIKE, Notation, NumberFormat
+from mlops_for_mle.contract.tables import column_names, free_name
 from mlops_for_mle.errors import SourceError, UserError
 from mlops_for_mle.pipelines.training.options import DataCheckOptions
 
@@ -35,21 +38,21 @@ _TIME_NAMES = re.compile(
     re.IGNORECASE,
 )
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-# Every table of PostgreSQL has columns of these names.
-_SYSTEM_COLUMNS = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
-
 _MAXIMUM_CLASSES = 100
 _FEW_NUMBERS = 20
 _ROWS_A_CLASS = DataCheckOptions().minimum_rows_per_class or 1
+_YEARS = (1500, 2200)
+# From 2001 to 2033.
+_EPOCH_SECONDS = (10**9, 2 * 10**9)
 _LISTED_CATEGORIES = 100
 _RARE_CATEGORY_ROWS = 5
 _SENTINELS = frozenset({-99999, -9999, -999, -99, 999, 9999, 99999})
+_SHARE_OF_DATES = 0.9
+_SENTINEL_DATES = frozenset({"1900-01-01", "1970-01-01", "9999-12-31"})
 _MARGIN = 0.5
 _MARGIN_YEARS = 10
 # Ingestion holds everything back when more rows than this are bad.
 _MAXIMUM_MISSING = 0.5
-# Rows with and without a value fall apart by class, up to so many.
-_LEAKING_SHARE = 0.999
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,9 @@ class Proposal:
         candidates: The columns beside target and time, in the source's order.
         target: The column that is predicted.
         class_counts: How many rows each class has, in the contract's order.
-        ingestion: ``rename``, ``date_formats`` and ``missing_marks`` of the ingestion's options.
+        ingestion: What differs from the default in the options of ingestion.
+        minimum_class_rows: With how many rows a class is learned.
+        unread: Why rows cannot be read, of each.
         label_noise: An estimate of the share of labels that contradict those of like rows.
     """
 
@@ -92,8 +97,10 @@ class Proposal:
     candidates: list[Candidate]
     target: Column
     class_counts: dict[int | str, int]
-    ingestion: dict[str, dict[str, Any]]
+    ingestion: dict[str, Any]
+    minimum_class_rows: int = _ROWS_A_CLASS
     label_noise: float = 0.0
+    unread: Sequence[str] = ()
 
     @property
     def features(self) -> list[Candidate]:
@@ -115,61 +122,53 @@ class Proposal:
         return Contract.model_validate({**self.facts, "features": features})
 
 
-def propose(
-    rows: pd.DataFrame,
-    name: str,
-    target: str,
-    source: str,
-    *,
-    leave_out: Collection[str] = (),
-    missing: Collection[str] = (),
-    time: str | None = None,
-    task: Task | None = None,
-) -> Proposal:
-    """Propose a contract for rows.
+class Wishes(Configuration):
+    """What a person says of the rows, as the options of ``kedro contract infer`` explain it."""
 
-    Args:
-        rows: As read, text or typed values.
-        name: The contract's name.
-        target: The column that is predicted.
-        source: What was read, for messages.
-        leave_out: Columns that are no features, whatever they hold.
-        missing: Texts that stand for a missing value in every column.
-        time: The column that says when a row was observed.
-        task: What kind of prediction is wanted.
+    leave_out: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    time: str | None = None
+    task: Task | None = None
+    decimal: Literal["point", "comma"] | None = None
+    date_format: dict[str, str] = Field(default_factory=dict)
+    drop_missing_target: bool = False
+    minimum_class_rows: int = _ROWS_A_CLASS
+
+
+def propose(
+    rows: pd.DataFrame, name: str, target: str, source: str, separator: str = "", **wishes: Any
+) -> Proposal:
+    """Propose a contract for rows as read, whose ``source`` and ``separator`` are for messages.
 
     Raises:
         SourceError: Something is wrong with the rows; one sentence a problem, with its remedy.
         ValidationError: The contract's name is not allowed, or the target is constant.
     """
-    rows = rows.rename(columns=str)
+    wish = Wishes.model_validate(wishes)
+    rows = rows.rename(columns=lambda one: normalised(str(one)))
+    target, time, leave_out = normalised(target), wish.time, wish.leave_out
     options = {"--target": [target], "--leave-out": leave_out, "--time": [time] if time else []}
-    _check_request(rows, source, options)
-    # Words for true and false are classes like others.
-    answer = decide(target, rows[target], missing, find_booleans=False)
-    task = _task(answer, task)
+    _check_request(rows, source, options | {"--date-format": wish.date_format})
+    left_out = {normalised(one): why for one, why in rows.attrs.get("left_out", {}).items()}
+    left_out |= dict.fromkeys(leave_out, "was left out by --leave-out")
+    if target in left_out:
+        raise SourceError(f"Target column {target!r} {left_out[target]}.")
+    columns, decimal = _columns(rows.drop(columns=list(left_out)), target, wish, separator)
+    answer = columns.pop(target)
+    task = _task(answer, wish)
     counts = _class_counts(answer) if task == "classification" else {}
-    columns, problems = {}, []
-    for one in rows.columns.drop([target, *leave_out]):
-        try:
-            columns[one] = decide(one, rows[one], missing)
-        except SourceError as error:
-            problems.append(f"{error} Or leave the column out, by --leave-out {one!r}.")
-    if time in columns and not columns[time].is_time:
-        problems.append(f"--time: column {time!r} holds {columns[time].kind}, expected dates.")
+    if time and not columns[time].is_time:
+        raise SourceError(f"--time: column {time!r} holds {columns[time].kind}, expected dates.")
     time = time or next((one for one in columns if _is_time(columns[one])), None)
-    names = contract_names(list(rows.columns))
-    if problems:
-        raise SourceError("\n".join(problems))
+    names = column_names(list(rows.columns))
     candidates = [
         _candidate(names[one.name], one, answer, task)
         for one in columns.values()
         if one.name != time
     ]
-    wished = "was left out by --leave-out"
-    candidates += [Candidate(one, names[one], left_out=wished) for one in leave_out]
+    candidates += [Candidate(one, names[one], left_out=why) for one, why in left_out.items()]
     taken, answer_name = {*names.values()}, names[target]
-    timestamp = names[time] if time else _free_name(("timestamp", "observed_at"), taken)
+    timestamp = names[time] if time else free_name(("timestamp", "observed_at"), taken)
     is_reserved = answer_name in RESERVED_ANSWER_NAMES
     predicted: dict[str, Any] = {
         "column": answer_name,
@@ -183,19 +182,87 @@ def propose(
     facts = {
         "name": name,
         "table": f"{name}_data",
-        "key": _free_name(("id", "row_id"), {*taken, timestamp}),
+        "key": free_name(("id", "row_id"), {*taken, timestamp}),
         "timestamp": timestamp,
         "target": predicted,
     }
-    read = {names[one.name]: one for one in (*columns.values(), answer)}
-    marks = {new: list(one.missing_marks) for new, one in read.items()}
-    ingestion: dict[str, dict[str, Any]] = {
+    unread = rows.attrs.get("unread", {}).values()
+    ingestion = {
         "rename": {old: new for old, new in names.items() if new != old},
+        **_notation({names[one.name]: one for one in (*columns.values(), answer)}, decimal),
+        "drop_missing_target": wish.drop_missing_target,
+    }
+    proposal = Proposal(
+        facts,
+        source,
+        len(rows),
+        candidates,
+        answer,
+        counts,
+        {option: one for option, one in ingestion.items() if one},
+        wish.minimum_class_rows,
+        unread=[one.reason for one in unread],
+    )
+    return _without_leaks(proposal, rows)
+
+
+def _columns(
+    rows: pd.DataFrame, target: str, wish: Wishes, separator: str
+) -> tuple[dict[str, Column], Literal["point", "comma"]]:
+    """What each column holds, and the usual mark before fractions."""
+    columns, problems = {}, []
+
+    def read(name: str, decimal: str) -> None:
+        try:
+            columns[name] = decide(
+                name,
+                rows[name],
+                wish.missing,
+                # Words for true and false are classes like others.
+                find_booleans=name != target,
+                decimal=decimal,
+                date_format=wish.date_format.get(name),
+            )
+        except SourceError as error:
+            problems.append(f"{error} Or leave the column out, by --leave-out {name!r}.")
+
+    for name in rows.columns:
+        read(name, "")
+    marks = {one.decimal for one in columns.values()} - {""}
+    if wish.decimal:
+        marks = {"," if wish.decimal == "comma" else "."}
+    for name, column in list(columns.items()):
+        if not column.decimal and column.is_number and marks == {","}:
+            read(name, ",")
+        elif column.other_reading and marks != {"."} and (marks or separator == "semicolon"):
+            problems.append(
+                f"Column {name!r} has numbers that could be others: {column.other_reading}. Say "
+                "which by --decimal point or --decimal comma."
+            )
+    if problems:
+        raise SourceError("\n".join(problems))
+    return columns, "comma" if marks == {","} else "point"
+
+
+def _notation(read: Mapping[str, Column], decimal: Literal["point", "comma"]) -> dict[str, Any]:
+    """How columns are written, by their new names, where that is not as usual."""
+    usual = NumberFormat(decimal="," if decimal == "comma" else ".")
+    formats = {
+        new: one.number_format
+        or NumberFormat.model_validate({"decimal": one.decimal or usual.decimal})
+        for new, one in read.items()
+    }
+    marks = {new: list(one.missing_marks) for new, one in read.items()}
+    return {
+        "decimal": decimal if decimal == "comma" else None,
+        "number_formats": {
+            new: one.model_dump(exclude_defaults=True)
+            for new, one in formats.items()
+            if one != usual
+        },
         "date_formats": {new: one.date_format for new, one in read.items() if one.date_format},
         "missing_marks": {new: texts for new, texts in marks.items() if texts},
     }
-    proposal = Proposal(facts, source, len(rows), candidates, answer, counts, ingestion)
-    return _without_leaks(proposal, rows)
 
 
 def _check_request(rows: pd.DataFrame, source: str, options: Mapping[str, Collection[str]]) -> None:
@@ -203,8 +270,8 @@ def _check_request(rows: pd.DataFrame, source: str, options: Mapping[str, Collec
     twice = sorted({repr(name) for name in names if names.count(name) > 1})
     if twice:
         raise SourceError(f"{source} has {', '.join(twice)} more than once among its columns.")
-    if rows.empty:
-        raise SourceError(f"{source} has no rows, so nothing can be inferred.")
+    if rows.empty or len(rows) <= len(rows.attrs.get("unread", ())):
+        raise SourceError(f"{source} has no rows, or most cannot be read; nothing is inferred.")
     for option, columns in options.items():
         for unknown in [one for one in columns if one not in names]:
             are_data = bool(pd.to_numeric(pd.Series(names), errors="coerce").notna().any())
@@ -216,16 +283,21 @@ def _check_request(rows: pd.DataFrame, source: str, options: Mapping[str, Collec
 
 def _candidate(name: str, column: Column, target: Column, task: Task) -> Candidate:
     """What becomes of a column as far as it can be told from it and the target."""
+    from mlops_for_mle.pipelines.training.checks import are_told_by_gaps
+
     reason = identifier_reason(column)
     if column.kind == "empty":
         reason = "is empty in every row"
     elif column.kind == "other":
-        reason = f"holds values of type {column.values.dtype}, which no contract can hold"
+        shown = shortened(column.present.iloc[0])
+        reason = f"holds values such as {shown}, which no contract can hold"
     elif len(column.counts) == 1 and column.missing_count == 0:
         reason = f"has the same value in every row ({column.counts.index[0]})"
     if reason is not None:
         return Candidate(column.name, name, left_out=reason)
-    if task == "classification" and _is_missing_by_class(column, target):
+    is_known = target.values.notna()
+    gaps, answers = column.values.isna()[is_known], target.values[is_known]
+    if task == "classification" and are_told_by_gaps(gaps, answers):
         reason = "is missing or not depending on the target, so it may only be known afterwards"
     return Candidate(column.name, name, *_feature(column), reason)
 
@@ -261,13 +333,10 @@ def _examine(proposal: Proposal, rows: pd.DataFrame) -> dict[str, Any]:
     """What training's own check finds in the rows that fit the proposed contract."""
     from mlops_for_mle.pipelines.training.checks import check
 
-    contract, options = proposal.contract(), proposal.ingestion
-    fitting, _ = check_columns(
-        rows.rename(columns=options["rename"]),
-        contract.columns,
-        options["date_formats"],
-        missing_marks=options["missing_marks"],
-    )
+    contract, options = proposal.contract(), dict(proposal.ingestion)
+    renamed = rows.rename(columns=options.pop("rename", {}))
+    options.pop("drop_missing_target", None)
+    fitting, _ = check_columns(renamed, contract.columns, Notation.model_validate(options))
     names = [column.name for column in encoded_columns(contract)]
     features = pd.DataFrame(encode_rows(fitting, contract), columns=names)
     truth = encode_target(fitting[contract.target.column].to_numpy(), contract.target)
@@ -275,12 +344,23 @@ def _examine(proposal: Proposal, rows: pd.DataFrame) -> dict[str, Any]:
         maximum_single_feature_score=None, maximum_label_noise=None, minimum_rows_per_class=None
     )
     found, problems = check(features, truth, contract, limits)
+    least = proposal.minimum_class_rows
+    counts = found.get("distinct_rows_by_class", {})
+    rare = {label: rows for label, rows in counts.items() if rows < least}
+    if rare:
+        told = ", ".join(f"{label!r} {rows}" for label, rows in rare.items())
+        problems.append(
+            f"classes of {contract.target.column} are too rare to learn, with so many distinct "
+            f"rows: {told} ({least} are needed): add rows, merge these classes into others, have "
+            f"their rows rejected by --missing {next(iter(rare))!r}, or try with fewer by "
+            f"--minimum-class-rows {max(2, min(rare.values()))}"
+        )
     if problems:
         raise SourceError("\n".join(f"{proposal.source}: {one}." for one in problems))
     return found
 
 
-def _task(column: Column, wanted: Task | None) -> Task:
+def _task(column: Column, wish: Wishes) -> Task:
     """Decide between classification and regression.
 
     Text and booleans are classes, and so are whole numbers with few different values that are all
@@ -289,11 +369,12 @@ def _task(column: Column, wanted: Task | None) -> Task:
     Raises:
         SourceError: Nothing can be learned of it; says what to do.
     """
-    counts, problem = column.counts, None
-    if column.missing_count > _MAXIMUM_MISSING * len(column.values):
+    counts, wanted, problem = column.counts, wish.task, None
+    is_mostly_missing = column.missing_count > _MAXIMUM_MISSING * len(column.values)
+    if counts.empty or (is_mostly_missing and not wish.drop_missing_target):
         problem = (
-            f"is missing in {column.missing_count:,} of {len(column.values):,} rows: read only "
-            "rows whose outcome is known, for example with --query … WHERE … IS NOT NULL"
+            f"is missing in {column.missing_count:,} of {len(column.values):,} rows: learn from "
+            "the others with --drop-missing-target"
         )
     elif column.is_time or column.kind == "other":
         problem = f"holds {column.kind}, expected numbers or classes"
@@ -306,24 +387,17 @@ def _task(column: Column, wanted: Task | None) -> Task:
     looks_like_classes = not column.is_number or (
         column.is_whole
         and len(counts) <= _FEW_NUMBERS
-        and (len(counts) <= 2 or int(counts.min()) >= _ROWS_A_CLASS)
+        and (len(counts) <= 2 or int(counts.min()) >= wish.minimum_class_rows)
     )
     return wanted or ("classification" if looks_like_classes else "regression")
 
 
 def _class_counts(column: Column) -> dict[int | str, int]:
-    counts, name = column.counts, f"Target column {column.name!r}"
+    counts = column.counts
     if len(counts) > _MAXIMUM_CLASSES:
         raise SourceError(
-            f"{name} has {len(counts):,} classes, at most {_MAXIMUM_CLASSES} are allowed: group "
-            "them into fewer, or name another --target."
-        )
-    rare = [f"{value!r} {rows}" for value, rows in counts.items() if rows < _ROWS_A_CLASS]
-    if rare:
-        raise SourceError(
-            f"{name} has classes that are too rare to learn, with so many rows: {', '.join(rare)} "
-            f"({_ROWS_A_CLASS} are needed): add rows, merge these classes into others, or leave "
-            "out their rows."
+            f"Target column {column.name!r} has {len(counts):,} classes, at most "
+            f"{_MAXIMUM_CLASSES} are allowed: group them into fewer, or name another --target."
         )
     # Booleans become the text that ingestion makes of them.
     values = counts.index.map(int if column.is_number else str)
@@ -333,28 +407,37 @@ def _class_counts(column: Column) -> dict[int | str, int]:
 def _feature(column: Column) -> tuple[dict[str, Any], str]:
     """What the contract says of a column, and a remark on what was seen."""
     keys: dict[str, Any] = {"type": column.kind}
+    marks: list[str] = []
     if column.is_number:
         keys |= _number_range(column)
         low, high = column.present.min(), column.present.max()
+        if column.number_format and column.number_format.unit:
+            keys["unit"] = column.number_format.unit
         remark = f"seen {low:.6g} to {high:.6g}"
+        for unit, factor in (("seconds", 1), ("milliseconds", 1000)):
+            if _EPOCH_SECONDS[0] <= low / factor and high / factor <= _EPOCH_SECONDS[1]:
+                remark += f"; are these times, in {unit} since 1970?"
         marks = [f"{one:g}" for one in (low, high) if one in _SENTINELS]
-        if marks:
-            remark += f"; does {' or '.join(marks)} stand for a missing value? See --missing"
     elif column.is_time:
         first, last = column.present.min(), column.present.max()
         keys["earliest"] = f"{max(1, first.year - _MARGIN_YEARS):04d}-01-01"
         keys["latest"] = f"{min(9999, last.year + _MARGIN_YEARS):04d}-12-31"
         remark = f"seen {first:%Y-%m-%d} to {last:%Y-%m-%d}"
+        remark += ", in UTC" if column.kind == "timestamp" else ""
+        marks = sorted({f"{first:%Y-%m-%d}", f"{last:%Y-%m-%d}"} & _SENTINEL_DATES)
     else:
         shown = column.counts.head(6)
         remark = ", ".join(f"{shortened(value)} {rows:,}" for value, rows in shown.items())
         rest = len(column.counts) - len(shown)
         remark += f" and {rest:,} more" if rest else ""
+        remark += case_remark(column)
     if column.kind == "text":
         listed = column.counts.head(_LISTED_CATEGORIES)
         keys = {"type": "category", "categories": sorted(map(str, listed.index))}
         if len(listed) < len(column.counts) or int(listed.min()) < _RARE_CATEGORY_ROWS:
             keys["unknown"] = "other"
+    if marks:
+        remark += f"; does {' or '.join(marks)} stand for a missing value? See --missing"
     if column.missing_count:
         allowed = MISSING_POLICIES[keys["type"]]
         preferred = ("separate", "median", "most_frequent")
@@ -362,6 +445,16 @@ def _feature(column: Column) -> tuple[dict[str, Any], str]:
         share = 100 * column.missing_count / len(column.values)
         remark += f"; missing in {column.missing_count:,} rows ({share:.2g} %)"
     return keys, remark
+
+
+def case_remark(column: Column) -> str:
+    """Say which texts differ only by case, blanks within, or their form in Unicode."""
+    if column.kind != "text":
+        return ""
+    texts = pd.Series(column.counts.index.map(str), dtype="str")
+    alike = texts.str.normalize("NFKC").str.casefold().str.replace(r"\s", "", regex=True)
+    shown = ", ".join(map(repr, texts[alike.duplicated(keep=False)].head(4)))
+    return f"; {shown} may be the same: see ingestion.ignore_case" if shown else ""
 
 
 def _number_range(column: Column) -> dict[str, Any]:
@@ -399,10 +492,15 @@ def identifier_reason(column: Column) -> str | None:
     is_named = {*words[-1:]} <= _IDENTIFIER_WORDS if words else False
     is_named = is_named or column.name.rstrip().endswith(_IDENTIFIER_ENDINGS)
     if column.kind == "text":
+        is_date = column.present.str.contains(DATE_LIKE).mean() > _SHARE_OF_DATES
+        if is_date and distinct > min(present / 2, MAXIMUM_CATEGORIES):
+            example = f"such as {column.present.iloc[0]!r}"
+            return f"looks like dates in a form that is not read, {example}; see --date-format"
         is_identifier = distinct > min(present / 2, MAXIMUM_CATEGORIES)
     else:
         steps = np.diff(column.present.to_numpy())
-        is_counter = distinct == present and bool((steps == 1).all())
+        is_year = column.present.between(*_YEARS).all()
+        is_counter = distinct == present and bool((steps == 1).all()) and not is_year
         is_identifier = is_counter or (is_named and distinct == present)
     if is_identifier or (is_named and distinct > max(100, present / 50)):
         values = f"{distinct:,} different values in {present:,} rows"
@@ -410,44 +508,6 @@ def identifier_reason(column: Column) -> str | None:
     return None
 
 
-def _is_missing_by_class(column: Column, target: Column) -> bool:
-    """Whether a missing value tells the class, which no score of the feature alone shows."""
-    is_known = target.values.notna()
-    is_missing, classes = column.values.isna()[is_known], target.values[is_known]
-    if not _FEWEST_ROWS / 4 <= is_missing.sum() <= len(classes) - _FEWEST_ROWS / 4:
-        return False
-    counts = pd.crosstab(is_missing.to_numpy(), classes.to_numpy()).to_numpy()
-    # Where nearly all rows are of one class, answering it always would do as well.
-    is_by_chance = counts.sum(axis=0).max() >= (2 * _LEAKING_SHARE - 1) * len(classes)
-    return bool(counts.max(axis=1).sum() >= _LEAKING_SHARE * len(classes) and not is_by_chance)
-
-
 def _is_time(column: Column) -> bool:
     """Whether it is the time at which the row was observed, as its name says."""
     return column.is_time and _TIME_NAMES.fullmatch(column.name) is not None
-
-
-def contract_names(names: Sequence[str]) -> dict[str, str]:
-    """The contract's name for each of some distinct columns: its own wherever Postgres takes it."""
-    found = {name: name for name in names if _is_allowed(name)}
-    taken = {*found, *_SYSTEM_COLUMNS}
-    for number, name in enumerate(names, start=1):
-        if name not in found:
-            printable = "".join(one if one.isprintable() else " " for one in name)
-            # Bytes are what Postgres counts; a few are for a number behind the name.
-            kept = " ".join(printable.split()).encode()[: LONGEST_NAME - 6]
-            base = kept.decode(errors="ignore").strip() or f"column_{number}"
-            found[name] = _free_name((base,), taken)
-            taken.add(found[name])
-    return found
-
-
-def _is_allowed(name: str) -> bool:
-    # Blanks alone are legal in Postgres, but nobody could type or see them.
-    is_visible = name.isprintable() and bool(name.strip())
-    return is_visible and len(name.encode()) <= LONGEST_NAME and name not in _SYSTEM_COLUMNS
-
-
-def _free_name(preferred: Sequence[str], taken: Collection[str]) -> str:
-    more = (f"{preferred[0]}_{number}" for number in itertools.count(2))
-    return next(one for one in itertools.chain(preferred, more) if one not in taken)

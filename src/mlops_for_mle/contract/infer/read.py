@@ -1,23 +1,22 @@
-"""Reads the rows to infer from, once nothing stands in the way of writing the environment."""
+"""Reads the rows to infer from, by the datasets that ingestion reads with."""
 
-import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import fsspec
 import pandas as pd
-import yaml
 from sqlalchemy import inspect, text
 
-from mlops_for_mle.contract.infer.write import CONTRACT_FILE, FILES
+from mlops_for_mle.contract.notation import read_times
 from mlops_for_mle.contract.tables import quoted
 from mlops_for_mle.database.engine import database_url, engine_for
-from mlops_for_mle.errors import ConfigurationError, UserError
+from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.pipelines.data_ingestion.csv_text import guess_csv_form
 from mlops_for_mle.pipelines.data_ingestion.postgres import PostgresSourceDataset
-from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset, guess_csv_form
+from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
+from mlops_for_mle.pipelines.data_ingestion.typed_files import read_bytes
 
-# An environment keeps its files in data/ENV, beside the project's own folders.
-_TAKEN = r"base|local|mlflow|postgres|releases|serving_.*|\d\d_.*"
+_TIMES = ("date", "timestamp", "timestamptz")
 
 
 class Source(NamedTuple):
@@ -28,58 +27,25 @@ class Source(NamedTuple):
     choices: dict[str, Any]
 
 
-def check_environment(project: Path, env: str, contract: str, force: bool) -> Path:
-    """Find the folder of ``conf`` that a new environment may have.
-
-    Args:
-        project: The project's folder.
-        env: The environment's name.
-        contract: Its contract's name, which no other environment may have: they would share a
-            table, a model and its releases.
-        force: Whether existing files are overwritten.
-
-    Raises:
-        UserError: It may not; says why.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", env) or re.fullmatch(_TAKEN, env, re.I):
-        raise ConfigurationError(
-            f"--env: expected letters, digits, _ and -, and no folder of the project's own in conf "
-            f"or data (found {env!r})"
-        )
-    for path in (project / "conf").glob(f"*/{CONTRACT_FILE}"):
-        content = yaml.safe_load(path.read_text("utf-8"))
-        if content["contract"]["name"] == contract and path.parent.name != env:
-            raise ConfigurationError(
-                f"--name: conf/{path.parent.name} has a contract {contract!r} already, whose table "
-                "and model it would share; name another."
-            )
-    folder = project / "conf" / env
-    existing = [name for name in FILES if (folder / name).exists()]
-    if existing and not force:
-        raise UserError(
-            f"conf/{env} has {', '.join(existing)} already: name another --env, or overwrite with "
-            "--force."
-        )
-    return folder
-
-
-def read_file(project: Path, kind: str, place: str, encoding: str | None, header: bool) -> Source:
-    """Read a CSV or Parquet file; a path is one of the folder where the command was called."""
+def read_file(
+    project: Path, kind: str, place: str, encoding: str | None, sheet: str | None, header: bool
+) -> Source:
+    """Read a file; a path is one of the folder where the command was called."""
     if "://" not in place:
         path = Path(place).expanduser().resolve()
         place = str(path.relative_to(project) if path.is_relative_to(project) else path)
     # Kedro takes the path for one of the project's; this command may be called elsewhere.
     found = place if "://" in place else str(project / place)
     form: dict[str, Any] = {}
+    choices: dict[str, Any] = {"source": kind, f"{kind}_path": place}
     if kind == "csv":
-        with fsspec.open(found, "rb", compression="infer") as file:
-            guessed = guess_csv_form(file.read(), encoding, header)
+        guessed = guess_csv_form(read_bytes(found), encoding, header)
         form = guessed.model_dump(exclude_defaults=True)
-    rows = FileSourceDataset(kind, found, form).load()  # type: ignore[arg-type]
-    choices = {f"csv_{key}": value for key, value in form.items()}
-    return Source(
-        rows, place.rpartition("/")[2], {"source": kind, f"{kind}_path": place, **choices}
-    )
+    if kind == "excel" and sheet is not None:
+        choices["excel_sheet"] = sheet
+    rows = FileSourceDataset(kind, found, form, sheet).load()  # type: ignore[arg-type]
+    choices |= {f"csv_{key}": value for key, value in form.items()}
+    return Source(rows, place.rpartition("/")[2], choices)
 
 
 def read_database(kind: str, place: str, contract: str) -> Source:
@@ -105,4 +71,12 @@ def read_database(kind: str, place: str, contract: str) -> Source:
         )
     described = "the query" if kind == "query" else f"table {place}"
     rows = PostgresSourceDataset({"con": url}, **{kind: place}).load()  # type: ignore[arg-type]
+    types = rows.attrs["types"]
+    for name in types if rows.columns.is_unique else ():
+        if types[name] == "numeric":
+            rows[name] = rows[name].astype(object).map(Decimal, na_action="ignore")
+        elif types[name] in _TIMES and rows[name].dtype.kind != "M":
+            # Ingestion rejects what is no time of the years 1 to 9999.
+            is_known = read_times(rows[name]).notna() | rows[name].str.endswith("infinity")
+            rows[name] = rows[name].where(is_known)
     return Source(rows, described, {"source": kind, f"source_{kind}": place})

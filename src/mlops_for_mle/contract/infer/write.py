@@ -1,13 +1,13 @@
 """Writes a proposal as the files of an environment that a person reviews, and that runs."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from jinja2 import Environment, PackageLoader
 
-from mlops_for_mle.contract.infer.propose import Candidate, Proposal
+from mlops_for_mle.config import comment, yaml_key, yaml_value
+from mlops_for_mle.contract.infer.propose import Proposal, case_remark
 from mlops_for_mle.pipelines.training.estimators import names_for, propose_estimator
 from mlops_for_mle.pipelines.training.options import DataCheckOptions
 
@@ -18,11 +18,11 @@ FILES = (CONTRACT_FILE, "globals.yml", "parameters.yml")
 _BALANCED_SHARE = 0.6
 # As a share of all answers, or of the target's standard deviation.
 _TOLERANCE = 0.02
-# Letters of any script with digits, spaces and underscores between them need no quotes…
-_PLAIN = re.compile(r"[^\W\d_](?:[\w -]*\w)?")
-# …unless YAML or OmegaConf takes them for something else.
-_TAKEN = re.compile(r"(?:y|n|yes|no|on|off|true|false|null|none|nan|inf|infinity)", re.IGNORECASE)
-_INTERPOLATION = re.compile(r"(\\*)\$\{")
+_REASONS = {
+    "number_formats": "A unit is left away: 12% is 12. Marks that are not named here are rejected.",
+    "missing_marks": "What stands for a missing value; more by --missing.",
+    "drop_missing_target": "Rows without a target go to the rejects and are no mistakes.",
+}
 
 
 def write(folder: Path, proposal: Proposal, choices: Mapping[str, Any]) -> None:
@@ -42,102 +42,44 @@ def write(folder: Path, proposal: Proposal, choices: Mapping[str, Any]) -> None:
         (folder / file).write_text(content, "utf-8")
 
 
-def summary(proposal: Proposal, env: str, choices: Mapping[str, Any]) -> str:
-    """Say in a few lines what was found and what to run."""
-    form = {key: value for key, value in choices.items() if key.startswith("csv_")}
-    how = ", ".join(f"{key}: {yaml_value(form[key])}" for key in form if key != "csv_path")
-    column, classes = proposal.target.name, proposal.class_counts
-    what = f"{len(classes)} classes of {column}" if classes else f"regression of {column}"
-    lines = [
-        ("contract", f"conf/{env}/{CONTRACT_FILE}, to review"),
-        ("rows", f"{proposal.row_count:,} from {proposal.source}{how and f', read with {how}'}"),
-        ("target", f"{what}, decided by {_gates(proposal)['metric']}"),
-        ("features", f"{len(proposal.features)}"),
-        *(("left out", f"{one.source_name} {one.left_out}") for one in proposal.left_out),
-        ("run it", f"kedro run --env {env}"),
-        ("serve it", f"kedro serve --env {env}"),
-    ]
-    return "\n".join(f"  {name:<8}  {value}" for name, value in lines)
-
-
 def contract_text(proposal: Proposal) -> str:
     """The content of ``contract.yml``, with a remark on everything that was decided."""
-    facts = proposal.facts
-    lines = [
-        f"# Inferred from {comment(proposal.source)}, {proposal.row_count:,} rows. Please review:",
-        "# are the ranges right for values that are still to come, is every feature known at the",
-        "# time of a prediction, are the categories complete? What each key means stands in",
-        "# src/mlops_for_mle/contract/model.py.",
-        "contract:",
-        f"  name: {yaml_value(facts['name'])}",
-        f"  table: {facts['table']}",
-        f"  key: {yaml_key(facts['key'])}  # our own serial number",
-        "  # When a row was observed; the time of ingestion where the source does not say it.",
-        f"  timestamp: {yaml_key(facts['timestamp'])}",
-        "  features:",
-    ]
-    for one in proposal.features:
-        lines += [f"    # {comment(one.remark)}", f"    {_as_feature(one)}"]
-    if proposal.left_out:
-        lines.append("    # Left out; a line with the form of a feature can be put back as it is.")
-    for one in proposal.left_out:
-        lines.append(f"    # {comment(f'{one.source_name} {one.left_out}')}.")
-        lines += [f"    # {_as_feature(one)}"] if one.keys else []
-    lines.append("  target:")
-    if missing := proposal.target.missing_count:
-        lines.append(f"    # Missing in {missing:,} rows, which ingestion rejects.")
-    target = dict(facts["target"])
-    classes = target.pop("classes", [])
-    lines += [f"    {key}: {yaml_value(value)}" for key, value in target.items()]
-    lines += ["    classes:"] if classes else []
-    for one in classes:
-        lines.append(f"      - {yaml_value(one)}  # {proposal.class_counts[one['value']]:,} rows")
-    return "\n".join([*lines, ""])
-
-
-def _as_feature(one: Candidate) -> str:
-    return f"{yaml_key(one.name)}: {yaml_value(one.keys)}"
+    alike, unread = case_remark(proposal.target).strip("; "), proposal.unread
+    return _filled(CONTRACT_FILE, proposal, facts=proposal.facts, alike=alike, unread=unread)
 
 
 def parameters_text(proposal: Proposal) -> str:
     """The content of ``parameters.yml``: what suits the table other than ``conf/base`` has it."""
-    task, gates = proposal.facts["target"]["task"], _gates(proposal)
-    estimator = propose_estimator(task, _largest_share(proposal))
-    ingestion = {option: values for option, values in proposal.ingestion.items() if values}
-    lines = ["ingestion:"] if ingestion else []
-    for option, values in ingestion.items():
-        lines.append(f"  {option}:")
-        lines += [f"    {yaml_key(key)}: {yaml_value(value)}" for key, value in values.items()]
-    lines += [
-        "training:",
-        "  estimator:",
-        f"    # One of {', '.join(names_for(task))}; or class_path: any of scikit-learn's.",
-        f"    name: {estimator.name}",
-    ]
-    if estimator.parameters:
-        lines += [
-            f"    # {100 * _largest_share(proposal):.3g} % of the rows are of one class. Balanced",
-            "    # weights find the others, at the price of probabilities that are not calibrated.",
-            f"    parameters: {yaml_value(estimator.parameters)}",
-        ]
-    lines += [
-        "gates:",
-        f"  metric: {gates['metric']}",
-        "  # A candidate must reach it; null lets the first one pass and compares later ones.",
-        "  threshold: null",
-        f"  tolerance: {gates['tolerance']:.3g}",
-    ]
-    if proposal.label_noise > (DataCheckOptions().maximum_label_noise or 1.0):
-        share = f"About {100 * proposal.label_noise:.2g} % of the labels"
-        lines += [
-            "data_checks:",
-            f"  # {share} contradict those of like rows: wrong ones, or chance.",
-            "  maximum_label_noise: null",
-        ]
-    return "\n".join([*lines, ""])
+    task, share = proposal.facts["target"]["task"], _largest_share(proposal)
+    checks: dict[str, Any] = {}
+    usual = DataCheckOptions()
+    if proposal.minimum_class_rows != usual.minimum_rows_per_class:
+        checks["minimum_rows_per_class"] = proposal.minimum_class_rows
+    if proposal.label_noise > (usual.maximum_label_noise or 1.0):
+        checks["maximum_label_noise"] = None
+    return _filled(
+        FILES[-1],
+        proposal,
+        ingestion=proposal.ingestion,
+        reasons=_REASONS,
+        estimator=propose_estimator(task, share),
+        estimators=names_for(task),
+        largest_share=share,
+        gates=gates(proposal),
+        data_checks=checks,
+    )
 
 
-def _gates(proposal: Proposal) -> dict[str, Any]:
+def _filled(file: str, proposal: Proposal, **facts: Any) -> str:
+    """A file as its template beside this module has it."""
+    loader = PackageLoader(__package__, ".")
+    environment = Environment(loader=loader, trim_blocks=True, keep_trailing_newline=True)  # noqa: S701
+    environment.filters |= {"key": yaml_key, "value": yaml_value, "comment": comment}
+    return environment.get_template(f"{file}.j2").render(proposal=proposal, **facts)
+
+
+def gates(proposal: Proposal) -> dict[str, Any]:
+    """The metric that decides, and how much of it is chance."""
     if not proposal.class_counts:
         # An error is in the target's own unit.
         deviation = float(proposal.target.present.astype(float).std())
@@ -151,31 +93,3 @@ def _largest_share(proposal: Proposal) -> float:
     """The share of the rows that the most frequent class has; 0 for a regression."""
     counts = proposal.class_counts.values()
     return max(counts, default=0) / (sum(counts) or 1)
-
-
-def yaml_value(value: Any) -> str:
-    """Text, a number, a boolean, None, or a list or mapping of these, in YAML's flow style."""
-    if isinstance(value, Mapping):
-        pairs = (f"{yaml_key(str(key))}: {yaml_value(one)}" for key, one in value.items())
-        return "{" + ", ".join(pairs) + "}"
-    if isinstance(value, str):
-        # OmegaConf finds nothing to interpolate in it.
-        return yaml_key(_INTERPOLATION.sub(lambda found: found[1] * 2 + r"\${", value))
-    if isinstance(value, Sequence):
-        return "[" + ", ".join(map(yaml_value, value)) + "]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return repr(value)
-
-
-def yaml_key(name: str) -> str:
-    """Text, quoted where it has to be; in keys nothing is interpolated."""
-    if _PLAIN.fullmatch(name) and not _TAKEN.fullmatch(name):
-        return name
-    quoted = yaml.safe_dump(name, default_style='"', allow_unicode=True, width=10**9)
-    return quoted.rstrip("\n")
-
-
-def comment(text: str) -> str:
-    """Text that can stand behind a ``#``: without line breaks or control characters."""
-    return " ".join("".join(one if one.isprintable() else " " for one in text).split())

@@ -17,17 +17,20 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.columns import check_columns, read_times
+from mlops_for_mle.contract.columns import check_columns
+from mlops_for_mle.contract.notation import Notation, read_times
 from mlops_for_mle.contract.tables import UTC_NOW, quoted
 from mlops_for_mle.database.copying import copy_in
 from mlops_for_mle.database.engine import engine_for, execute_plainly
 from mlops_for_mle.database.tables import ingestion_batches, rejected_rows
 from mlops_for_mle.errors import PrerequisiteError, UserError
-from mlops_for_mle.pipelines.data_ingestion.nodes import Batch
+from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, lacks_target, to_contract
+from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
 from mlops_for_mle.pipelines.data_ingestion.postgres import read_query
 from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 
 _LOGGER = logging.getLogger(__name__)
+_REMEDY = "correct or delete such rows; ingestion sorts them out."
 
 
 class ConnectionLostError(UserError):
@@ -62,15 +65,20 @@ class ObservationDataset(AbstractDataset[Batch, Window]):
         watermark: int | None = None,
         csv_path: str | None = None,
         csv_form: dict[str, Any] | None = None,
+        ingestion: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Say which rows are read: the newest up to a key, or those of a file (see ``CsvForm``)."""
+        """Say which rows are read: the newest up to a key, or those of a file.
+
+        A file is read as ingestion would read it: see ``CsvForm`` and ``IngestionOptions``.
+        """
         self._contract = Contract.model_validate(contract)
         self._url: str = credentials["con"]
         self._row_limit = row_limit
         self._watermark = watermark
         self._csv_path = csv_path
         self._csv_form = csv_form
+        self._ingestion = ingestion or {}
         self.metadata = metadata
 
     def save(self, data: Batch) -> None:
@@ -93,12 +101,15 @@ class ObservationDataset(AbstractDataset[Batch, Window]):
         """
         contract = self._contract
         if self._csv_path:
-            rows = FileSourceDataset("csv", self._csv_path, self._csv_form).load()
-            missing = [name for name in contract.columns if name not in rows.columns]
-            if missing:
-                raise UserError(f"{self._csv_path}: missing column(s) {', '.join(missing)}")
+            options = IngestionOptions.model_validate({**self._ingestion, "source": self._csv_path})
+            read = FileSourceDataset("csv", self._csv_path, self._csv_form).load()
+            rows, _, unread = to_contract(read, contract, options)
+            if unread:
+                reason = next(iter(unread.values())).reason
+                raise UserError(f"{self._csv_path}: {reason}: {_REMEDY}")
+            rows = rows[~lacks_target(rows, contract, options)]
             rows = rows.tail(self._row_limit or len(rows))
-            return Window(self._csv_path, _fitting(rows, contract, self._csv_path))
+            return Window(self._csv_path, _fitting(rows, contract, self._csv_path, options))
         with engine_for(self._url).connect() as connection:
             newest = self._watermark or _newest_key(connection, contract)
             rows = _newest_rows(connection, contract, newest, self._row_limit)
@@ -254,9 +265,11 @@ def _newest_rows(
     return read_query(connection, query, row_limit).iloc[::-1].reset_index(drop=True)
 
 
-def _fitting(rows: pd.DataFrame, contract: Contract, place: str) -> pd.DataFrame:
+def _fitting(
+    rows: pd.DataFrame, contract: Contract, place: str, notation: Notation | None = None
+) -> pd.DataFrame:
     """The contract's columns with its types, of rows that all have to fit it."""
-    typed, faults = check_columns(rows, contract.columns)
+    typed, faults = check_columns(rows, contract.columns, notation)
     if faults:
         position, told = next(iter(faults.items()))
         first = f"row {rows.index[position] + 1}"
@@ -264,6 +277,6 @@ def _fitting(rows: pd.DataFrame, contract: Contract, place: str) -> pd.DataFrame
             first = f"{contract.key} {rows[contract.key].iloc[position]}"
         raise UserError(
             f"{place}: {len(faults)} row(s) do not fit contract {contract.name}, first {first}: "
-            f"{told}. Correct or delete them, or widen the contract; ingestion sorts such rows out."
+            f"{told}. Widen the contract, or {_REMEDY}"
         )
     return typed

@@ -55,7 +55,7 @@ def stream_batches(
         state = int(random.integers(2**32))
         rows = contract_rows.sample(size, replace=True, random_state=state, ignore_index=True)
         identity = hashlib.sha256(f"{stream}/{number}".encode()).hexdigest()
-        batch = validate(rows, identity, contract, options)
+        batch = validate(rows, identity, {}, contract, options)
         if not _write_until_known(contract, batch, wait):
             break
         written += len(batch.accepted)

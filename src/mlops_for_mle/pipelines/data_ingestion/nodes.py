@@ -5,11 +5,16 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.columns import check_columns, frame_digest
+from mlops_for_mle.contract.model import normalised
+from mlops_for_mle.contract.notation import is_blank
 from mlops_for_mle.errors import SourceError
+from mlops_for_mle.pipelines.data_ingestion.csv_text import Unread
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
 
 _MOST_NAMES = 30
@@ -25,7 +30,7 @@ class Batch:
         content_sha256: Digest of the source's content; with the source it identifies the batch.
         accepted: The rows that fit the contract, with its columns and types.
         rejected: Columns ``row_number`` (1 is the first row of data), ``reason`` and
-            ``row_data`` (the row as read, a JSON object).
+            ``row_data`` (the row as read, a JSON object; of one that cannot be read its ``line``).
         remark: What a person is to know of the rejected rows; empty where there are none.
     """
 
@@ -38,17 +43,20 @@ class Batch:
 
 def to_contract(
     source_rows: pd.DataFrame, contract: Contract, ingestion: IngestionOptions
-) -> tuple[pd.DataFrame, str]:
+) -> tuple[pd.DataFrame, str, dict[int, Unread]]:
     """Give the columns the contract's names and order; leave out columns it does not know.
 
     Returns:
-        The rows, and what identifies them whatever the contract says: the digest of their file
-        where the source gives it as ``attrs["sha256"]``, else that of the rows as read.
+        The rows, of which the first has index 0; what identifies them whatever the contract says:
+        the digest of their file where the source gives it as ``attrs["sha256"]``, else that of the
+        rows as read; and, by its number, each row that could not even be read, where the source
+        gives them as ``attrs["unread"]``.
 
     Raises:
         SourceError: There are no rows, or a column of the contract is missing or there twice.
     """
-    rows = source_rows.rename(columns=ingestion.rename)
+    rows = source_rows.rename(columns=lambda name: normalised(str(name)))
+    rows = rows.rename(columns=ingestion.rename)
     known = [*contract.columns, contract.timestamp]
     twice = sorted({*known} & {*rows.columns[rows.columns.duplicated()]})
     missing = [name for name in contract.columns if name not in rows.columns]
@@ -62,12 +70,15 @@ def to_contract(
             raise SourceError(f"Source {ingestion.source}: {fault}")
     chosen = rows.loc[:, [name for name in known if name in rows.columns]]
     sha256 = source_rows.attrs.get("sha256") or frame_digest(source_rows)
-    return chosen.reset_index(drop=True), sha256
+    unread: dict[int, Unread] = source_rows.attrs.get("unread", {})
+    chosen.attrs = {}
+    return chosen if unread else chosen.reset_index(drop=True), sha256, unread
 
 
 def validate(
     contract_rows: pd.DataFrame,
     content_sha256: str,
+    unread: dict[int, Unread],
     contract: Contract,
     ingestion: IngestionOptions,
 ) -> Batch:
@@ -75,25 +86,37 @@ def validate(
     features = dict(contract.columns)
     if contract.timestamp in contract_rows.columns:
         features[contract.timestamp] = _OBSERVED_AT
-    accepted, faults = check_columns(
-        contract_rows,
-        features,
-        ingestion.date_formats,
-        missing_marks=ingestion.missing_marks,
-    )
-    remark = "".join(f"such as row {row + 1}: {faults[row]}" for row in list(faults)[:1])
-    row_count = len(contract_rows)
-    if len(faults) > ingestion.maximum_rejected_fraction * row_count:
-        share = f"{len(faults)} of {row_count} rows of this batch are bad, so all were held back"
+    accepted, faults = check_columns(contract_rows, features, ingestion)
+    numbers, row_count = contract_rows.index + 1, len(contract_rows) + len(unread)
+    reasons = {int(numbers[place]): told for place, told in faults.items()}
+    reasons = dict(sorted((reasons | {row: one.reason for row, one in unread.items()}).items()))
+    remark = "".join(f"such as row {row}: {reasons[row]}" for row in list(reasons)[:1])
+    no_target = numbers[lacks_target(contract_rows, contract, ingestion)]
+    bad_count, judged = len(reasons) - len(no_target), row_count - len(no_target)
+    if bad_count > ingestion.maximum_rejected_fraction * judged:
+        share = f"{bad_count} of {judged} rows of this batch are bad, so all were held back"
         remark = f"{share}, {remark}"
-        faults = {row: faults.get(row, f"batch: {share}") for row in range(row_count)}
+        reasons = {row: reasons.get(row, f"batch: {share}") for row in range(1, row_count + 1)}
         accepted = accepted.head(0)
+    refused = contract_rows[numbers.isin(list(reasons))]
+    texts = dict(zip(refused.index + 1, _as_json(refused), strict=True))
+    texts |= {row: json.dumps({"line": _plain(one.text)}) for row, one in unread.items()}
     rejected = {
-        "row_number": [row + 1 for row in faults],
-        "reason": list(faults.values()),
-        "row_data": _as_json(contract_rows.iloc[list(faults)]),
+        "row_number": list(reasons),
+        "reason": list(reasons.values()),
+        "row_data": [texts[row] for row in reasons],
     }
     return Batch(ingestion.source, content_sha256, accepted, pd.DataFrame(rejected), remark)
+
+
+def lacks_target(
+    rows: pd.DataFrame, contract: Contract, ingestion: IngestionOptions
+) -> npt.NDArray[np.bool_]:
+    """Which rows are dropped, by wish, because their target is missing."""
+    target = contract.target.column
+    marks = ingestion.missing_marks.get(target, ())
+    is_missing = is_blank(rows[target]) | rows[target].isin(marks)
+    return is_missing.to_numpy(bool) & ingestion.drop_missing_target
 
 
 def _as_json(rows: pd.DataFrame) -> list[str]:

@@ -7,7 +7,8 @@ from mlops_for_mle.pipelines.data_ingestion.nodes import to_contract, validate
 
 def create_pipeline() -> Pipeline:
     """Source rows to the table of observations, its rejects and its ledger."""
-    options, rows = ["params:contract", "params:ingestion"], ["contract_rows", "content_sha256"]
+    options = ["params:contract", "params:ingestion"]
+    rows = ["contract_rows", "content_sha256", "unread_rows"]
     return Pipeline(
         [
             node(to_contract, ["source_rows", *options], rows, name="to_contract"),

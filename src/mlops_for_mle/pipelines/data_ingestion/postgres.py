@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Connection
 
+from mlops_for_mle.contract.tables import quoted
 from mlops_for_mle.database.copying import begin_reading, copy_rows, relation
 from mlops_for_mle.database.engine import engine_for, normalise_url
 from mlops_for_mle.errors import ConfigurationError
@@ -14,6 +15,15 @@ from mlops_for_mle.pipelines.data_ingestion.sources import SourceDataset
 
 # By the object ids of Postgres's own types: times, and whether they have a zone.
 _TIMES = {1082: False, 1114: False, 1184: True}
+_TYPES = "SELECT oid, typname, typcategory FROM pg_type WHERE oid = ANY(%s)"
+# What can be read of values that no contract can hold, by their type or its category in pg_type.
+_CASTS = {
+    **dict.fromkeys(("json", "jsonb"), "{} ->> 'key'"),
+    **dict.fromkeys(("time", "timetz"), "extract(hour FROM {})"),
+    **{"money": "{}::numeric", "interval": "extract(epoch FROM {})", "bytea": "length({})"},
+    **{"A": "{}[1]", "C": "({}).field", "R": "lower({})", "bit": "{}::integer"},
+    **dict.fromkeys(("G", "U", "V"), "{}::text"),
+}
 
 
 class PostgresSourceDataset(SourceDataset):
@@ -36,7 +46,7 @@ class PostgresSourceDataset(SourceDataset):
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
-        """The rows, with the types that ``read_query`` gives."""
+        """The rows, as ``read_query`` gives them."""
         with engine_for(self._url).connect() as connection:
             query = self._query or f"SELECT * FROM {relation(connection, str(self._table))}"  # noqa: S608
             connection.rollback()
@@ -51,7 +61,9 @@ def read_query(connection: Connection, query: str, row_limit: int | None = None)
 
     Returns:
         Whole numbers as Int64, others as float64, dates and times as datetime64 where pandas can
-        hold all of them, everything else as the text that the server writes.
+        hold all of them, everything else as the text that the server writes. ``attrs["types"]``
+        are the names of Postgres's types by column; ``attrs["left_out"]`` says of columns why no
+        contract can hold their values, and what can be read of them.
 
     Raises:
         psycopg2.Error: The database refuses the query; more than one statement is refused.
@@ -61,6 +73,8 @@ def read_query(connection: Connection, query: str, row_limit: int | None = None)
     types = {16: pa.bool_(), **dict.fromkeys((20, 21, 23), pa.int64())}
     types |= dict.fromkeys((700, 701, 1700), pa.float64())
     columns = begin_reading(connection, query)
+    codes = [one.type_code for one in columns]
+    found = {code: one for code, *one in connection.exec_driver_sql(_TYPES, (codes,))}
     select = query.strip().removesuffix(";")
     if row_limit is not None:
         select = f"SELECT * FROM ({select}\n) AS source LIMIT {row_limit}"  # noqa: S608
@@ -76,4 +90,18 @@ def read_query(connection: Connection, query: str, row_limit: int | None = None)
             with suppress(ValueError):
                 is_utc = _TIMES[column.type_code]
                 rows[name] = pd.to_datetime(rows[name], format="ISO8601", utc=is_utc)
-    return rows.set_axis([column.name for column in columns], axis="columns")
+    rows = rows.set_axis([column.name for column in columns], axis="columns")
+    rows.attrs["types"] = {one.name: found[one.type_code][0] for one in columns}
+    casts = {one.name: _cast(*found[one.type_code]) for one in columns}
+    rows.attrs["left_out"] = {
+        name: f"has Postgres's type {rows.attrs['types'][name]}, which no contract can hold: read "
+        f"what is to be known of it by --query, such as SELECT {cast.format(quoted(name))}"
+        for name, cast in casts.items()
+        if cast
+    }
+    return rows
+
+
+def _cast(name: str, category: str) -> str | None:
+    """What reads a value that no contract can hold; None of one that it can."""
+    return None if name == "uuid" else _CASTS.get(name, _CASTS.get(category))

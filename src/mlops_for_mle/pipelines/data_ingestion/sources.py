@@ -7,28 +7,26 @@ it is read.
 
 import codecs
 import hashlib
-import io
 import os
-import re
 import zlib
-from contextlib import suppress
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Literal
+from zipfile import BadZipFile
 
-import fsspec
 import pandas as pd
 from kedro.io import AbstractDataset
 
-from mlops_for_mle.contract import Configuration
 from mlops_for_mle.errors import SourceError
 from mlops_for_mle.paths import project_path
-
-SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
-
-_KOREAN = "cp949"
-# How a file is written shows in its beginning.
-_SAMPLE = 2**20
-_COMMA_NUMBER = r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*"
+from mlops_for_mle.pipelines.data_ingestion.csv_text import CsvForm, read_csv
+from mlops_for_mle.pipelines.data_ingestion.typed_files import (
+    read_bytes,
+    read_excel,
+    read_json,
+    read_parquet,
+)
 
 
 class SourceDataset(AbstractDataset[None, pd.DataFrame]):
@@ -39,34 +37,27 @@ class SourceDataset(AbstractDataset[None, pd.DataFrame]):
         raise NotImplementedError(f"{type(self).__name__} is read-only")
 
 
-class CsvForm(Configuration):
-    """How a CSV file is written.
-
-    Attributes:
-        encoding: A name that Python knows, such as ``cp949``; a mark of UTF-8 or UTF-16 at the
-            start of a file counts more.
-        header: Whether the first line names the columns; else they are called c0, c1, ….
-    """
-
-    encoding: str = "utf-8"
-    separator: Literal["comma", "semicolon", "tab", "pipe"] = "comma"
-    decimal: Literal["point", "comma"] = "point"
-    header: bool = True
-
-
 class FileSourceDataset(SourceDataset):
     """A file that another program or a person made."""
 
     def __init__(
         self,
-        format: Literal["csv", "parquet"],
+        format: Literal["csv", "parquet", "excel", "json"],
         filepath: str,
         form: dict[str, Any] | None = None,
+        sheet: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Name a path or URL, unpacked if it ends in ``.gz``; how CSV is written: ``CsvForm``."""
+        """Name a path or URL; how CSV is written: ``CsvForm``; the sheet of a workbook."""
         self._filepath = filepath
         self._form = CsvForm.model_validate(form or {}) if format == "csv" else None
+        readers: dict[str, Callable[[bytes], pd.DataFrame]] = {
+            "csv": partial(read_csv, form=self._form or CsvForm()),
+            "parquet": read_parquet,
+            "excel": partial(read_excel, sheet=sheet),
+            "json": read_json,
+        }
+        self._read = readers[format]
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
@@ -76,10 +67,9 @@ class FileSourceDataset(SourceDataset):
             SourceError: The file cannot be read; says why.
         """
         try:
-            with fsspec.open(self._filepath, "rb", compression="infer") as file:
-                content = file.read()
-            rows = read_csv(content, self._form) if self._form else read_parquet(content)
-        except (OSError, EOFError, ValueError, zlib.error) as error:
+            content = read_bytes(self._filepath)
+            rows = self._read(content)
+        except (OSError, EOFError, ValueError, ImportError, BadZipFile, zlib.error) as error:
             reason = getattr(error, "strerror", None) or str(error).strip()
             raise SourceError(f"{self._filepath}: {reason}") from error
         rows.attrs["sha256"] = hashlib.sha256(content.removeprefix(codecs.BOM_UTF8)).hexdigest()
@@ -87,90 +77,6 @@ class FileSourceDataset(SourceDataset):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath, "form": self._form}
-
-
-def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
-    """Read the bytes of a CSV file.
-
-    Returns:
-        Every column as text, without blanks around names and values; a field that is empty or not
-        there is an empty text. Where rows end with a separator too many, nothing follows it.
-
-    Raises:
-        ValueError: It is no CSV file of this form; says what it looks like.
-    """
-    if content.startswith(b"PK\x03\x04"):
-        raise ValueError("is an Excel workbook or another ZIP archive: save the sheet as CSV")
-    encoding = _encoding(content, form.encoding)
-    try:
-        encoded = content.decode(encoding).encode()
-    except UnicodeError as error:
-        other = f"{_KOREAN}, of Korean Windows" if _is_korean(content) else "cp1252, of Windows"
-        raise ValueError(f"{error}: set csv_encoding, such as {other}") from None
-    # Given the header, pandas would rename a repeated column and take surplus fields at the start
-    # of the rows for an index.
-    options: dict[str, Any] = {
-        "header": None,
-        "dtype": str,
-        "keep_default_na": False,
-        "sep": SEPARATORS[form.separator],
-        "skipinitialspace": True,
-    }
-    try:
-        lines: pd.DataFrame = pd.read_csv(io.BytesIO(encoded), **options)
-    except pd.errors.ParserError:
-        # Perhaps rows end with a separator that their header lacks.
-        width = pd.read_csv(io.BytesIO(encoded), nrows=1, **options).shape[1]
-        wider = None
-        with suppress(pd.errors.ParserError):
-            columns = list(range(width + 1))
-            wider = pd.read_csv(io.BytesIO(encoded), names=columns, **options)
-        # What was found first counts the fields as the file has them.
-        if wider is None or wider.pop(width).str.strip().any():
-            raise
-        lines = wider
-    lines = lines.apply(lambda column: column.str.strip())
-    if form.header:
-        names = lines.iloc[0].tolist()
-        lines = lines.iloc[1:].set_axis(names, axis="columns").reset_index(drop=True)
-    else:
-        lines = lines.add_prefix("c")
-    if form.decimal == "comma":
-        lines = lines.apply(
-            lambda column: column.mask(
-                column.str.fullmatch(_COMMA_NUMBER), column.str.replace(",", ".", regex=False)
-            )
-        )
-    return lines
-
-
-def guess_csv_form(content: bytes, encoding: str | None = None, header: bool = True) -> CsvForm:
-    """Tell how a CSV file is written by its bytes; UTF-8 where its encoding cannot be told."""
-    if encoding is None:
-        encoding = _KOREAN if _is_korean(content) else "utf-8"
-    text = content.decode(_encoding(content, encoding), errors="replace")[:_SAMPLE]
-    # The first line that holds anything, without what stands in quotes.
-    first = re.sub(r'"[^"]*"', "", text.lstrip("\r\n")).partition("\n")[0]
-    separator = max(SEPARATORS, key=lambda name: first.count(SEPARATORS[name]))
-    lines = text.split("\n")[1:]
-    fields = {one.strip('"\r ') for line in lines for one in line.split(SEPARATORS[separator])}
-    has_commas = any(re.fullmatch(_COMMA_NUMBER, one) for one in fields)
-    has_points = any(re.fullmatch(r"[+-]?\d+\.\d+", one) for one in fields)
-    decimal = "comma" if has_commas and not has_points and separator != "comma" else "point"
-    raw = {"encoding": encoding, "separator": separator, "decimal": decimal, "header": header}
-    return CsvForm.model_validate(raw)
-
-
-def read_parquet(content: bytes) -> pd.DataFrame:
-    """Read the bytes of a Parquet file with its types."""
-    import pyarrow as pa
-    from pyarrow.parquet import ParquetFile
-
-    # Whole numbers with gaps would become floats, which do not hold all of them.
-    whole = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
-    table = ParquetFile(pa.BufferReader(content)).read()
-    rows: pd.DataFrame = table.to_pandas(ignore_metadata=True, types_mapper=whole.get)
-    return rows
 
 
 class SklearnTableDataset(SourceDataset):
@@ -220,25 +126,3 @@ class SklearnTableDataset(SourceDataset):
 
     def _describe(self) -> dict[str, Any]:
         return {"loader": self._loader, "sample_rows": self._sample_rows, "seed": self._seed}
-
-
-def _encoding(content: bytes, encoding: str) -> str:
-    """The encoding of a file of which one was said: a mark at its start counts more."""
-    if content.startswith(codecs.BOM_UTF8):
-        return "utf-8-sig"
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    if b"\x00" in content and not codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):
-        raise ValueError("holds NUL bytes, so it is no text, or else csv_encoding: utf-16-le")
-    return encoding
-
-
-def _is_korean(content: bytes) -> bool:
-    """Whether bytes that are no UTF-8 are mostly Hangul in CP949, which others hardly are."""
-    with suppress(UnicodeError):
-        content.decode()
-        return False
-    with suppress(UnicodeError):
-        foreign = [one for one in content.decode(_KOREAN)[:_SAMPLE] if not one.isascii()]
-        return sum("가" <= one <= "힣" for one in foreign) > len(foreign) / 2
-    return False

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from mlops_for_mle.contract.columns import check_columns, encode_rows, read_times
+from mlops_for_mle.contract.columns import check_columns, encode_rows
+from mlops_for_mle.contract.notation import read_times
 from mlops_for_mle.errors import SourceError
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions
 from mlops_for_mle.releases.manifest import Manifest

@@ -1,0 +1,232 @@
+"""How a source writes values as text: missing ones, numbers, dates and times.
+
+What a column holds is read in the way that is said, or the ways in which it can be read are told.
+The API takes numbers as numbers and times as ISO 8601; files and tables of text come through here.
+"""
+
+import re
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from mlops_for_mle.contract.model import Configuration, Name
+
+_UNIT = r"R\$|[$€£¥₩₹₽]|원|円|元|%|USD|EUR|GBP|JPY|KRW|CNY"
+_DIGITS = r"(?:[1-9]\d{0,2}(?:[.,' ]\d{2,3})*[.,' ]\d{3}|\d+)(?:[.,]\d*)?|[.,]\d+"
+_DECORATED = rf"[-+(]*(?:{_UNIT})? ?[-+]?(?:{_DIGITS})(?:[eE][-+]?\d+)? ?(?:{_UNIT})?\)?"
+# The first of several that read the same.
+_MARKS = [(decimal, mark) for decimal in ".," for mark in ("", *",.' ") if mark != decimal]
+
+_ISO_DATE = r"[12]\d{3}([-/.])\d{1,2}\1\d{1,2}(?:[T ]\d\d?:.*)?"
+DATE_LIKE = (
+    r"(?<!\d)(?:1[6-9]|2[01])\d\d(?!\d)|(?<![\d.])\d{1,2}[./-]\d{1,2}[./-]\d\d(?![\d.])"
+    r"|[A-Za-z]{3}[ -]\d\d(?!\d)"
+)
+_DAYS = (
+    *("%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%Y", "%Y-%m-%d", "%Y/%m/%d"),
+    *("%Y.%m.%d", "%Y. %m. %d.", "%Y.%m.%d.", "%Y년 %m월 %d일", "%Y년%m월%d일", "%Y년 %m월"),
+    *("%d/%m/%y", "%m/%d/%y", "%y/%m/%d", "%d.%m.%y", "%y.%m.%d", "%d-%m-%y", "%y-%m-%d"),
+    *("%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%d-%B-%Y", "%d-%b-%y", "%b %d, %Y", "%B %d, %Y"),
+    *(
+        "%b-%d-%Y",
+        "%B-%d-%Y",
+        "%b %d %Y",
+        "%B %d %Y",
+        "%b-%y",
+        "%b-%Y",
+        "%b %Y",
+        "%B %Y",
+        "%Y-%m",
+        "%m/%Y",
+    ),
+)
+_TIME = r"(?:T|\s+)(?:(?:오전|오후|[AP]M)\s*)?\d{1,2}:\d\d.*$"
+# What stands in a time, and strptime's code for it.
+_TIME_CODES = (
+    *((r"[+-]\d\d:?\d\d$", "%z"), (r"오전|오후|\b[AaPp][Mm]\b|(?<=\d)[AaPp][Mm]\b", "%p")),
+    *((r"\d+:\d\d:\d\d\.\d+", "%H:%M:%S.%f"), (r"\d+:\d\d:\d\d", "%H:%M:%S")),
+    (r"\d+:\d\d", "%H:%M"),
+)
+# A form that reads none of so many values is not tried on the others.
+_TRIED_VALUES = 100
+# Two digits that would be such a year are rather a day of the month.
+_FAR_YEAR, _FEW_DAYS = 2029, 3
+
+
+class NumberFormat(Configuration):
+    """How the numbers of a column are written; parentheses make one negative.
+
+    Attributes:
+        decimal: The mark before the fraction.
+        thousands: The mark between groups of digits; a blank stands for any kind of blank.
+        unit: Stands before or behind every number, such as ``$``; of ``12%`` it leaves 12.
+    """
+
+    decimal: Literal[".", ","] = "."
+    thousands: Literal["", ",", ".", "'", " "] = ""
+    unit: str = ""
+
+    def read(self, text: "pd.Series[Any]") -> "pd.Series[float]":
+        """The number that each text is; missing where it is none in this format."""
+        plain = _plain_signs(text)
+        if self.unit:
+            unit = re.escape(self.unit)
+            without = plain.str.replace(
+                rf"^([-+(]*) ?{unit} ?| ?{unit}(?=\)?$)", r"\1", n=1, regex=True
+            )
+            plain = without.where(without != plain)
+        plain = plain.str.replace(r"^\((.*)\)$", r"-\1", regex=True)
+        mark, decimal = re.escape(self.thousands), re.escape(self.decimal)
+        groups = rf"[1-9]\d{{0,2}}(?:{mark}\d{{2,3}})*{mark}\d{{3}}|" if mark else ""
+        number = rf"[-+]?(?:(?:{groups}\d+)(?:{decimal}\d*)?|{decimal}\d+)(?:[eE][-+]?\d+)?"
+        plain = plain.where(plain.str.fullmatch(number))
+        for old, new in ((self.thousands, ""), (self.decimal, ".")):
+            if old not in ("", new):
+                plain = plain.str.replace(old, new, regex=False)
+        return pd.to_numeric(plain, errors="coerce").astype(np.float64)
+
+
+class Notation(Configuration):
+    """How the columns of a source are written, by the contract's names of columns.
+
+    Attributes:
+        missing_marks: The texts that stand for a missing value, such as ``?``.
+        number_formats: How numbers are written; plain digits where nothing is said.
+        decimal: The mark before fractions in columns of which ``number_formats`` says nothing.
+        date_formats: How dates and times are written, in the codes of ``strptime`` such as
+            ``%d.%m.%Y``; ISO 8601 where nothing is said.
+        ignore_case: Columns of text in which ``yes`` and ``YES`` are the category ``Yes``.
+    """
+
+    missing_marks: dict[Name, tuple[str, ...]] = Field(default_factory=dict)
+    number_formats: dict[Name, NumberFormat] = Field(default_factory=dict)
+    decimal: Literal["point", "comma"] = "point"
+    date_formats: dict[Name, str] = Field(default_factory=dict)
+    ignore_case: tuple[Name, ...] = ()
+
+    def number_format(self, name: str) -> NumberFormat | None:
+        """How the numbers of a column are written; None: as digits with a decimal point."""
+        default = NumberFormat(decimal=",") if self.decimal == "comma" else None
+        return self.number_formats.get(name, default)
+
+
+def read_numbers(
+    present: "pd.Series[Any]", number_format: NumberFormat | None = None
+) -> "pd.Series[float]":
+    """Read numbers as float64, missing where there is none."""
+    is_typed = present.dtype.kind in "biuf" or isinstance(present.dtype, pd.Int64Dtype)
+    if number_format is not None and not is_typed:
+        return number_format.read(present)
+    numbers = pd.to_numeric(present, errors="coerce").astype(np.float64)
+    is_unread = numbers.isna() & present.notna()
+    if is_unread.any() and not is_typed:
+        numbers = numbers.where(~is_unread, NumberFormat().read(present.where(is_unread)))
+    return numbers
+
+
+def read_times(present: "pd.Series[Any]", date_format: str | None = None) -> "pd.Series[Any]":
+    """Read times as UTC without a zone, missing where there is none."""
+    if present.dtype.kind == "M":
+        times = pd.to_datetime(present, utc=True)
+    elif date_format is not None:
+        text = present.astype("string")
+        if "%p" in date_format:
+            text = text.str.replace("오전", "AM", regex=False).str.replace(
+                "오후", "PM", regex=False
+            )
+        times = pd.to_datetime(text, errors="coerce", format=date_format, utc=True)
+    else:
+        # pandas also knows "now"; a finer fraction than Postgres keeps would narrow the years.
+        text = present.astype("string")
+        text = text.where(text.str.match(r"\s*[0-9]{4}")).str.replace(
+            r"(\.[0-9]{6})[0-9]+|\s*(?:UTC|GMT)?\s*$", r"\1", regex=True
+        )
+        times = pd.to_datetime(text, errors="coerce", format="ISO8601", utc=True)
+    naive = times.dt.tz_localize(None)
+    return naive.where(naive.dt.year.between(1, 9999)).astype("datetime64[us]")
+
+
+def is_blank(raw: "pd.Series[Any]") -> "pd.Series[bool]":
+    """Which values are missing: null, or text of nothing but spaces."""
+    if raw.dtype.kind in "biufM":
+        return raw.isna()
+    return raw.isna() | (raw.astype("string").str.strip() == "").fillna(value=True)
+
+
+def looks_like_number(text: "pd.Series[Any]") -> "pd.Series[bool]":
+    """Which texts are digits with units, signs and marks between them, in whatever way."""
+    plain = _plain_signs(text)
+    are_addresses = plain.str.fullmatch(r"(?:\d{1,3}\.){3}\d{1,3}").all()
+    return plain.str.fullmatch(_DECORATED).fillna(value=False).astype(bool) & (not are_addresses)
+
+
+def number_formats(
+    text: "pd.Series[Any]", decimal: str = "."
+) -> "dict[NumberFormat, pd.Series[float]]":
+    """The formats that read every text as a number, and what they read: each reading once.
+
+    Those with the mark ``decimal`` before fractions come first.
+    """
+    units = _plain_signs(text).str.extract(f"({_UNIT})")[0].fillna("").unique()
+    found: dict[tuple[float, ...], tuple[NumberFormat, pd.Series[float]]] = {}
+    marks = sorted(_MARKS, key=lambda pair: pair[0] != decimal) if len(units) == 1 else []
+    for mark, thousands in marks:
+        way = NumberFormat(decimal=mark, thousands=thousands, unit=units[0])
+        numbers = way.read(text)
+        if numbers.notna().all():
+            found.setdefault(tuple(numbers), (way, numbers))
+    return dict(found.values())
+
+
+def date_readings(
+    text: "pd.Series[Any]", date_format: str | None = None
+) -> "dict[str | None, pd.Series[Any]]":
+    """The times that each known format reads, of those that read any; None is ISO 8601."""
+    if date_format is not None:
+        return {date_format: read_times(text, date_format)}
+    found: dict[str | None, pd.Series[Any]] = {}
+    is_iso = text.str.fullmatch(_ISO_DATE)
+    if is_iso.any():
+        found[None] = read_times(text.where(is_iso))
+    likely = text[text.str.contains(DATE_LIKE)]
+    if likely.empty or (None in found and found[None].notna().all()):
+        return found
+    sample = likely.sample(min(len(likely), _TRIED_VALUES), random_state=0)
+    shapes = sample.str.extract(f"({_TIME})", flags=re.IGNORECASE)[0].dropna()
+    time = "" if shapes.empty else str(shapes.iloc[0])
+    for shape, code in _TIME_CODES:
+        time = re.sub(shape, code, time)
+    time = time.replace("%H", "%I") if "%p" in time else time
+    for code in (f"{day}{time}" for day in _DAYS):
+        if read_times(sample, code).notna().any():
+            times = read_times(text, code)
+            found[code] = times.where(times.dt.year.between(1600, 2199))
+    return found
+
+
+def date_formats(
+    readings: "dict[str | None, pd.Series[Any]]",
+) -> "dict[str | None, pd.Series[Any]]":
+    """Of some readings those of every text, each once, that are no misreading of years."""
+    full = {code: times for code, times in readings.items() if times.notna().all()}
+    likely = {code: times for code, times in full.items() if not _takes_days_for_years(times, code)}
+    ways: dict[tuple[Any, ...], tuple[str | None, pd.Series[Any]]] = {}
+    for code, times in (likely or full).items():
+        ways.setdefault(tuple(times), (code, times))
+    return dict(ways.values())
+
+
+def _takes_days_for_years(times: "pd.Series[Any]", code: str | None) -> bool:
+    """Whether 24.12.31 is taken for a 24th of the far future, as all dates are a 24th then."""
+    is_far = "%y" in (code or "") and times.dt.year.max() >= _FAR_YEAR
+    return bool(is_far and times.dt.day.nunique() <= _FEW_DAYS)
+
+
+def _plain_signs(text: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Blanks, digits, minus signs and apostrophes of any typography as those of ASCII."""
+    plain = text.astype("string").str.normalize("NFKC").str.strip()
+    for old, new in (("\u2212", "-"), ("\u2019", "'")):
+        plain = plain.str.replace(old, new, regex=False)
+    return plain

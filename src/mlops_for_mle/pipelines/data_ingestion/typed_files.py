@@ -1,0 +1,108 @@
+"""Files whose values have types: Parquet, workbooks of Excel and JSON lines."""
+
+import io
+import json
+import re
+from typing import Any
+from zipfile import ZipFile
+
+import fsspec
+import pandas as pd
+
+_UNNAMED_INDEX = r"__index_level_\d+__"
+# The types of Arrow that are neither numbers nor booleans, text, dates or times of a day.
+_NO_VALUE = r".*(binary|list|struct|map|union|time32|time64|duration|interval|extension)"
+
+
+def read_bytes(place: str) -> bytes:
+    """The bytes of a file at a path or URL, unpacked if it ends in ``.gz``, ``.zip`` or the like.
+
+    Raises:
+        ValueError: A ZIP archive holds other than one file.
+    """
+    if not place.endswith(".zip"):
+        with fsspec.open(place, "rb", compression="infer") as file:
+            return bytes(file.read())
+    with fsspec.open(place, "rb") as file, ZipFile(file) as archive:
+        # The second is what macOS puts beside each file.
+        names = [
+            name
+            for name in archive.namelist()
+            if not name.endswith("/") and not name.startswith("__MACOSX/")
+        ]
+        if len(names) != 1:
+            raise ValueError(
+                f"expected one file in the archive, found {', '.join(names) or 'none'}"
+            )
+        return archive.read(names[0])
+
+
+def read_parquet(content: bytes) -> pd.DataFrame:
+    """Read the bytes of a Parquet file with its types, without an index that has no name.
+
+    Returns:
+        The rows; ``attrs["left_out"]`` says of columns why no contract can hold their values.
+    """
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
+    def mapped(kind: Any) -> Any:
+        # Whole numbers with gaps would become floats, which do not hold all of them.
+        is_whole = pa.types.is_integer(kind)
+        return (pd.UInt64Dtype() if kind == pa.uint64() else pd.Int64Dtype()) if is_whole else None
+
+    table = ParquetFile(pa.BufferReader(content)).read()
+    kept = [name for name in table.column_names if not re.fullmatch(_UNNAMED_INDEX, name)]
+    rows: pd.DataFrame = table.select(kept).to_pandas(
+        ignore_metadata=True, date_as_object=False, types_mapper=mapped
+    )
+    rows.attrs["left_out"] = {
+        field.name: f"has the type {field.type}, which no contract can hold"
+        for field in table.schema
+        if re.match(_NO_VALUE, str(field.type))
+    }
+    return rows
+
+
+def read_excel(content: bytes, sheet: str | None = None) -> pd.DataFrame:
+    """Read the bytes of a workbook; the first row of the sheet has the names.
+
+    Raises:
+        ValueError: It is none, or has several sheets of which none or another one was named.
+    """
+    # What pandas takes for a name, an index or a missing value is a value like others.
+    options: dict[str, Any] = {"header": None, "dtype": object, "na_filter": False}
+    with pd.ExcelFile(io.BytesIO(content), engine="openpyxl") as workbook:
+        sheets = list(map(str, workbook.sheet_names))
+        if sheet not in sheets and (sheet is not None or len(sheets) > 1):
+            raise ValueError(f"has the sheets {', '.join(sheets)}: name one of them")
+        cells = pd.read_excel(workbook, sheet_name=sheet or 0, **options)
+    filled = cells.mask(cells == "").dropna(how="all").dropna(how="all", axis="columns")
+    if filled.empty:
+        raise ValueError("has no rows")
+    names = [str(name).strip() for name in filled.iloc[0].fillna("")]
+    return filled.iloc[1:].set_axis(names, axis="columns").reset_index(drop=True).apply(_typed)
+
+
+def read_json(content: bytes) -> pd.DataFrame:
+    """Read the bytes of a file with one JSON object a line, or with one array of objects."""
+    text = content.decode("utf-8-sig")
+    lines = [text] if text.lstrip().startswith("[") else filter(str.strip, text.split("\n"))
+    parsed = [json.loads(line) for line in lines]
+    objects = parsed[0] if text.lstrip().startswith("[") else parsed
+    if not all(isinstance(one, dict) for one in objects):
+        raise ValueError("expected a JSON object for each row")
+    names = dict.fromkeys(name for one in objects for name in one)
+    columns = {name: [one.get(name) for one in objects] for name in names}
+    return pd.DataFrame(columns, dtype=object).apply(_typed)
+
+
+def _typed(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """A column of objects with its type: text where kinds are mixed, such as numbers and marks."""
+    kind = pd.api.types.infer_dtype(column, skipna=True)
+    is_nested = column.map(lambda value: isinstance(value, list | dict)).any()
+    if kind.startswith("mixed") and kind != "mixed-integer-float" and not is_nested:
+        return column.map(str, na_action="ignore")
+    # As floats, whole numbers beside gaps would not all be kept.
+    is_kept = kind == "integer" and column.isna().any()
+    return column if is_kept else column.infer_objects()

@@ -1,0 +1,191 @@
+"""CSV as people write it: the right values, and each line that is no row with its reason."""
+
+import csv
+import io
+import unicodedata
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mlops_for_mle.pipelines.data_ingestion.csv_text import CsvForm, guess_csv_form, read_csv
+
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+TWO = {"a": ["1", "3"], "b": ["2", "4"]}
+
+
+def read(content: str | bytes, **wishes: Any) -> tuple[dict[str, list[str]], dict[int, str]]:
+    """The columns, and why rows are no rows, of a file of which nothing is known."""
+    raw = content.encode() if isinstance(content, str) else content
+    rows = read_csv(raw, guess_csv_form(raw, **wishes))
+    return rows.to_dict("list"), {n: one.reason for n, one in rows.attrs["unread"].items()}
+
+
+@pytest.mark.parametrize(
+    ("content", "columns"),
+    [
+        ('a, b \n 1, "p, q" \n2,x\n', {"a": ["1", "2"], "b": ["p, q", "x"]}),
+        ("a,b\n1,2,\n3,4,\n", TWO),
+        ("a,b\n1,2,\n3,4\n", TWO),
+        ("a,b,\n1,2\n3,4\n", TWO),
+        ("# exported, today\n# by x\na,b\n1,2\n3,4\n", TWO),
+        ("a,b\n1,2\n# a remark\n3,4\n", TWO),
+        ("A list of numbers\n\na,b\n1,2\n3,4\n", TWO),
+        ("sep=;\na;b\n1;2\n3;4\n", TWO),
+        ("a,b\n1,2\n\n,\n3,4\n , \n", TWO),
+        ("a,b\n1,2\n3,4\nTotal,6\n", TWO),
+        ("a,b\r1,2\r3,4", TWO),
+        ("a   b\n1  2 \n 3  4\n", TWO),
+        (
+            'a,b\n1,"say ""hi"", x"\n2,"C:\\"\n',
+            {"a": ["1", "2"], "b": ['say "hi", x', "C:\\"]},
+        ),
+        ('a,b\n1,"say \\"hi\\", x"\n2,y\n', {"a": ["1", "2"], "b": ['say "hi", x', "y"]}),
+        ("'a','b'\n'1','x, y'\n'2','z'\n", {"a": ["1", "2"], "b": ["x, y", "z"]}),
+        ('a\tb\n5" pipe\t1\n"q" x\t2\n', {"a": ['5" pipe', '"q" x'], "b": ["1", "2"]}),
+        ('a,b\n1,"x\r\ny"\r\n2,z\r\n', {"a": ["1", "2"], "b": ["x\r\ny", "z"]}),
+        ("id,tags\n1,x;y\n2,z;w\n", {"id": ["1", "2"], "tags": ["x;y", "z;w"]}),
+        ("#x\ty\n1\t2\n", {"#x": ["1"], "y": ["2"]}),
+    ],
+    ids=[
+        *("blanks", "a separator too many", "in some rows", "in the header", "comments before"),
+        *("within", "a title", "sep=", "blank rows", "a total", "old Mac", "columns of blanks"),
+        *("doubled quotes", "escaped quotes", "single quotes", "quotes as letters"),
+        *("a line break", "another separator within", "a header that looks like a comment"),
+    ],
+)
+def test_what_is_no_part_of_the_table_is_told_from_it(
+    content: str, columns: dict[str, list[str]]
+) -> None:
+    assert read(content) == (columns, {})
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"1,2,3", "has 3 field(s), expected 2"),
+        (b"1", "has 1 field(s), expected 2"),
+        (b"1,\x00", "holds NUL bytes"),
+        (b'1,"2', "',' expected after '\"'"),
+        ("1,가".encode("cp949"), "is not written in utf-8"),
+        (b'"x"y,2', "',' expected after '\"'"),
+    ],
+    ids=["long", "short", "NUL", "an open quote", "another encoding", "a stray quote"],
+)
+def test_a_row_that_cannot_be_read_is_one_reject_with_its_line(line: bytes, reason: str) -> None:
+    good = ['"하나","p"', '"2","q, r"', '"3","s"'] * 3
+    lines = [b'"a","b"', *(one.encode() for one in good)]
+    lines.insert(4, line)
+
+    rows = read_csv(b"\n".join(lines), CsvForm())
+
+    assert rows["b"].tolist() == ["p", "q, r", "s"] * 3
+    ((number, unread),) = rows.attrs["unread"].items()
+    assert (number, unread.reason) == (4, f"line 5: {reason}")
+    assert rows.index.tolist() == [n for n in range(10) if n != 3]
+
+
+def test_what_was_rejected_is_kept_as_it_stands() -> None:
+    rows = read_csv(b"a,b\n1,Stra\xdfe\n2,x\n", CsvForm())
+
+    assert rows.attrs["unread"][1].text == "1,Stra\\xdfe"
+
+
+def test_a_quote_that_is_closed_rows_later_costs_its_own_line_and_no_other() -> None:
+    columns, unread = read('a,b\n1,"2\n3,4\n5,6",x\n7,8\n')
+
+    assert columns == {"a": ["3", "7"], "b": ["4", "8"]}
+    assert unread[1] == "line 2: has a quote that is not closed"
+    assert list(unread) == [1, 3]
+
+
+def test_names_are_of_one_form_distinct_and_never_blank() -> None:
+    decomposed = unicodedata.normalize("NFD", "길이")
+
+    columns, _ = read(f"{decomposed},,a,a,A\n1,2,3,4,5\n")
+
+    assert columns == {"길이": ["1"], "c1": ["2"], "a_1": ["3"], "a_2": ["4"], "A": ["5"]}
+    assert list(read(f"{decomposed},길이\n1,2\n")[0]) == ["길이_1", "길이_2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("größe,b\n1,Straße\n", "cp1252"),
+        ("길이,b\n1,서울\n", "cp949"),
+        ("a,b\n1,x\n", "utf-16-le"),
+        ("a,b\n1,x\n", "utf-16-be"),
+    ],
+)
+def test_the_encoding_is_told_by_the_bytes(text: str, encoding: str) -> None:
+    raw = text.encode(encoding)
+
+    assert guess_csv_form(raw).encoding == encoding
+    assert ",".join(read_csv(raw, guess_csv_form(raw)).columns) == text.split("\n", maxsplit=1)[0]
+
+
+def test_an_encoding_that_cannot_be_told_is_refused() -> None:
+    with pytest.raises(ValueError, match="no row can be read, line 2: is not written in utf-8"):
+        read("a,b\n1,Привет\n".encode("cp1251"))
+
+
+def test_without_a_header_columns_have_numbers() -> None:
+    assert read("5.1 3.5 x\n4.9 3.0 y\n", header=False)[0] == {
+        "c0": ["5.1", "4.9"],
+        "c1": ["3.5", "3.0"],
+        "c2": ["x", "y"],
+    }
+
+
+FIELDS = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Z"])
+    | st.sampled_from(' ,;\t|"\n'),
+    max_size=6,
+).map(str.strip)
+
+
+@settings(deadline=None, derandomize=True, database=None, max_examples=60)
+@given(
+    rows=st.lists(st.tuples(FIELDS, FIELDS, st.just("x")), min_size=1, max_size=12),
+    separator=st.sampled_from(sorted(SEPARATORS)),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    line_end=st.sampled_from(["\n", "\r\n"]),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+)
+@example([('"', ',"', "x")], "comma", "utf-8", "\n", csv.QUOTE_MINIMAL)
+def test_what_a_csv_writer_wrote_is_read_back(
+    rows: list[tuple[str, ...]], separator: Any, encoding: str, line_end: str, quoting: Any
+) -> None:
+    file = io.StringIO(newline="")
+    dialect = {"delimiter": SEPARATORS[separator], "lineterminator": line_end, "quoting": quoting}
+    csv.writer(file, **dialect).writerows([("one", "two", "three"), *rows])
+
+    found = read_csv(file.getvalue().encode(encoding), CsvForm(separator=separator))
+
+    assert found.attrs["unread"] == {}
+    assert list(found.itertuples(index=False, name=None)) == rows
+
+
+@settings(deadline=None, derandomize=True, database=None, max_examples=300)
+@given(st.binary(max_size=60) | st.text("ab1,\"'\\\n\r \t;#", max_size=40).map(str.encode))
+def test_any_bytes_are_read_in_the_form_that_they_tell_or_refused(content: bytes) -> None:
+    try:
+        rows = read_csv(content, guess_csv_form(content))
+    except ValueError:
+        return
+    assert all(isinstance(value, str) for value in rows.to_numpy().ravel())
+
+
+@settings(deadline=None, derandomize=True, database=None, max_examples=60)
+@given(st.lists(st.tuples(FIELDS, FIELDS, st.just("x")), min_size=1, max_size=12))
+def test_both_readers_read_the_same(rows: list[tuple[str, ...]]) -> None:
+    """The careful one, which a line that is no row calls for, and the fast one."""
+    file = io.StringIO(newline="")
+    csv.writer(file).writerows([("one", "two", "three"), *rows])
+    content = file.getvalue().encode()
+
+    fast, careful = read_csv(content, CsvForm()), read_csv(content + b"1\n", CsvForm())
+
+    assert careful.to_dict("list") == fast.to_dict("list")
+    assert list(careful.attrs["unread"]) == [len(rows) + 1]

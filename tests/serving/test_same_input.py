@@ -1,0 +1,205 @@
+"""The same row gives the same model input, whichever way it comes.
+
+Ways are the API's three protocols, and rows of CSV, Parquet and JSON files and of a database as
+ingestion and batch scoring read them.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from mlops_for_mle.contract import Contract, Feature
+from mlops_for_mle.contract.columns import check_columns, encode_rows
+from mlops_for_mle.contract.model import NUMBER_TYPES
+from mlops_for_mle.contract.rules import read_time
+from mlops_for_mle.pipelines.data_ingestion.csv_text import CsvForm, read_csv
+from mlops_for_mle.pipelines.data_ingestion.typed_files import read_json, read_parquet
+from mlops_for_mle.serving import mlflow, oip
+from mlops_for_mle.serving.codec import Codec, Rows
+from mlops_for_mle.serving.errors import ProblemError
+from tests.contract.strategies import allowed_values, contracts
+from tests.releases import IRIS_CONTRACT, iris_release
+
+Table = dict[str, list[Any]]
+Matrix = npt.NDArray[np.float64]
+
+
+def codec(contract: Contract) -> Codec:
+    return Codec(MANIFEST.model_copy(update={"contract": contract, "precision": "float64"}))
+
+
+MANIFEST = iris_release(1).manifest
+
+
+@st.composite
+def values(draw: st.DrawFn, feature: Feature) -> Any:
+    """A plain value that is allowed, in any form that JSON may have for it."""
+    value = draw(allowed_values(feature))
+    if value is None:
+        return None
+    if feature.type == "category" and feature.unknown == "other" and draw(st.booleans()):
+        words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=9)
+        numbers = st.integers(-(10**9), 10**9)
+        found = draw(numbers if feature.has_integer_categories else words)
+        return found if isinstance(found, int) else (found.strip() or value)
+    if feature.type == "integer" and draw(st.booleans()):
+        return float(value)
+    if feature.type == "timestamp":
+        fraction = draw(st.sampled_from(["", ".5", ".123456", ".1234567"]))
+        offset = draw(st.sampled_from(["", "Z", "+09:00", "-0330", "+00"]))
+        return f"{value}{fraction}{offset}" if "0002" < value < "9998" else value
+    return value
+
+
+def as_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
+
+
+def split(reader: Codec, table: Table) -> Rows:
+    body = {"columns": list(table), "data": list(zip(*table.values(), strict=True))}
+    return mlflow.read_body(reader, json.dumps({"dataframe_split": body}).encode())
+
+
+def records(table: Table) -> list[dict[str, Any]]:
+    return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+
+
+def written(table: Table) -> bytes:
+    """As CSV."""
+    # A line without any value is none.
+    text, table = io.StringIO(), {**table, "a row": ["x"] * len(next(iter(table.values())))}
+    rows = zip(*table.values(), strict=True)
+    csv.writer(text).writerows([table.keys(), *([as_text(one) for one in row] for row in rows)])
+    return text.getvalue().encode()
+
+
+def tensors(reader: Codec, table: Table) -> Rows:
+    inputs = [
+        {
+            "name": name,
+            "shape": [len(table[name])],
+            "datatype": oip.datatype_of(one),
+            "data": table[name],
+        }
+        for name, one in reader.features.items()
+    ]
+    parsed = oip._BODY.decode(json.dumps({"inputs": inputs}).encode())
+    return oip._rows(reader, parsed.inputs, memoryview(b""))
+
+
+API: dict[str, Callable[[Codec, Table], Rows]] = {
+    "predict, columns": lambda reader, table: reader.read(json.dumps({"columns": table}).encode()),
+    "predict, objects": lambda reader, table: reader.read(json.dumps(records(table)).encode()),
+    "invocations": split,
+    "invocations, CSV": lambda reader, table: mlflow._read_csv(reader, written(table)),
+    "v2": tensors,
+}
+
+
+def arrow(table: Table, contract: Contract) -> pa.Table:
+    """With the types that a table or a file has."""
+    columns = {}
+    for name, feature in contract.features.items():
+        found: Sequence[Any] = table[name]
+        if feature.type == "decimal":
+            decimals = [one if one is None else Decimal(repr(one)) for one in found]
+            with suppress(pa.ArrowInvalid):
+                columns[name] = pa.array(decimals)
+        elif feature.is_time:
+            times = [one if one is None else read_time(one) for one in found]
+            columns[name] = pa.array(times, pa.timestamp("us"))
+        elif feature.type == "integer":
+            columns[name] = pa.array(
+                [one if one is None else int(one) for one in found], pa.int64()
+            )
+        columns.setdefault(name, pa.array(found))
+    return pa.table(columns)
+
+
+def parquet(table: Table, contract: Contract) -> pd.DataFrame:
+    file = io.BytesIO()
+    pq.write_table(arrow(table, contract), file)
+    return read_parquet(file.getvalue())
+
+
+FILES: dict[str, Callable[[Table, Contract], pd.DataFrame]] = {
+    "CSV": lambda table, _: read_csv(written(table), CsvForm()),
+    "JSON lines": lambda table, _: read_json("\n".join(map(json.dumps, records(table))).encode()),
+    "Parquet": parquet,
+    "database": lambda table, _: pd.DataFrame(
+        {
+            name: [None if one is None else as_text(one) for one in found]
+            for name, found in table.items()
+        }
+    ),
+}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_a_row_that_is_allowed_is_the_same_input_by_every_way(data: st.DataObject) -> None:
+    contract = Contract.model_validate(data.draw(contracts()))
+    # Blanks around the names of a file are dropped.
+    assume(all(name == name.strip() for name in contract.features))
+    size = data.draw(st.integers(1, 4))
+    table: Table = {
+        name: data.draw(st.lists(values(one), min_size=size, max_size=size))
+        for name, one in contract.features.items()
+    }
+    reader = codec(contract)
+
+    found = {name: reader.matrix([read(reader, table)]) for name, read in API.items()}
+    for name, read in FILES.items():
+        rows, faults = check_columns(read(table, contract), contract.features)
+        assert faults == {}, (name, faults)
+        found[name] = encode_rows(rows, contract)
+
+    for name, matrix in found.items():
+        np.testing.assert_array_equal(matrix, found["predict, columns"], err_msg=name)
+
+
+WRONG = {
+    "float": [1e12, "x"],
+    "integer": [0.5, 2**53, "x"],
+    "decimal": [1e12, "x"],
+    "boolean": ["maybe", 2],
+    "category": ["none of them"],
+    "date": ["2026-02-30", "2026-01-31T10:00:00", "10000-01-01", "0044-03-15 BC", "x"],
+    "timestamp": ["2026-01-31T25:00:00", "infinity", "x"],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [(kind, value) for kind, found in WRONG.items() for value in found]
+)
+def test_what_one_way_refuses_every_way_refuses(kind: Any, value: Any) -> None:
+    keys: dict[str, Any] = {"type": kind}
+    keys |= {"minimum": 0, "maximum": 1e9} if kind in NUMBER_TYPES else {}
+    keys |= {"categories": ("a", "b")} if kind == "category" else {}
+    contract = Contract.model_validate(
+        {**IRIS_CONTRACT.model_dump(), "features": {"x": keys, "other": {}}}
+    )
+    table: Table = {"x": [value], "other": [1.5]}
+    reader = codec(contract)
+
+    for name, read in API.items():
+        with pytest.raises(ProblemError):
+            pytest.fail(f"{name}: {read(reader, table)}")
+    for name in ("CSV", "JSON lines", "database"):
+        _, faults = check_columns(FILES[name](table, contract), contract.features)
+        assert faults[0].startswith("x: "), name
