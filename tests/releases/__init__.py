@@ -142,5 +142,6 @@ def make_release(
         ),
         "model_sha256": sha256_of(graph),
         "model_bytes": len(graph),
+        "background": given,
     }
     return Release(manifest=Manifest.model_validate(facts | manifest), model=graph)

@@ -30,7 +30,7 @@ SVC = {"class_path": "sklearn.svm.SVC"}
 
 def assemble(rows: pd.DataFrame, contract: Contract, **training: Any) -> nodes.Candidate:
     trained = train(rows, contract, **training)
-    return nodes.assemble_candidate(trained, nodes.evaluate_model(trained))
+    return nodes.assemble_candidate(trained, nodes.evaluate_model(trained))[0]
 
 
 @pytest.fixture(scope="module")

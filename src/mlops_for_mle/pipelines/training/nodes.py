@@ -21,6 +21,7 @@ from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.errors import ReleaseError, UserError
 from mlops_for_mle.pipelines.training import estimators
 from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
+from mlops_for_mle.releases.explain import Explainer
 from mlops_for_mle.releases.manifest import (
     Example,
     ModelDescription,
@@ -30,8 +31,10 @@ from mlops_for_mle.releases.manifest import (
 )
 from mlops_for_mle.releases.metrics import baseline, measure
 from mlops_for_mle.releases.predictor import Predictor
+from mlops_for_mle.releases.ranges import training_ranges
 
 EXAMPLE_ROWS = 5
+BACKGROUND_ROWS = 50
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -250,8 +253,9 @@ def draw_plots(trained: Trained) -> tuple[Any, Any]:
     return plots.draw(examples.truth[examples.is_validation], found, examples.contract.target)
 
 
-def assemble_candidate(trained: Trained, metrics: dict[str, float]) -> Candidate:
-    """Describe what is to be logged."""
+def assemble_candidate(trained: Trained, metrics: dict[str, float]) -> tuple[Candidate, Any]:
+    """Describe what is to be logged; with a picture of the importance of its features."""
+    from mlops_for_mle.pipelines.training import plots
     from mlops_for_mle.pipelines.training.onnx import trained_answers
 
     examples, served = trained.examples, trained.served
@@ -272,5 +276,27 @@ def assemble_candidate(trained: Trained, metrics: dict[str, float]) -> Candidate
         training=trained.training.model_dump(mode="json"),
         model_sha256=sha256_of(served.graph),
         model_bytes=len(served.graph),
+        **describe_rows(trained),
     )
-    return Candidate(**vars(trained), description=description)
+    candidate = Candidate(**vars(trained), description=description)
+    return candidate, plots.draw_importance(description.importance)
+
+
+def describe_rows(trained: Trained) -> dict[str, Any]:
+    """What a release needs of its rows to explain answers, and to tell what lies outside."""
+    examples, contract = trained.examples, trained.examples.contract
+    predictor, rows = Predictor(trained.served.graph, contract), examples.features.to_numpy()
+    answers = predictor.predict(rows)
+    order = np.argsort(answers.values, kind="stable")
+    if answers.probabilities is not None:
+        order = np.lexsort([answers.probabilities.max(axis=1), answers.values])
+    # Evenly spaced among the answers, so that their mean is nearly that of all.
+    count = min(BACKGROUND_ROWS, len(rows))
+    chosen = order[(np.arange(count) * len(rows) + len(rows) // 2) // count]
+    background = plain_rows(examples.rows.iloc[chosen], contract)
+    importance = Explainer(predictor, background[::5]).importance(rows[chosen])
+    return {
+        "background": background,
+        "importance": importance,
+        "training_ranges": training_ranges(rows[~examples.is_validation], contract),
+    }

@@ -1,6 +1,6 @@
 """Pictures of a validation result for people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -23,6 +23,7 @@ _FONTS = (
     *("DejaVu Sans", "Noto Sans CJK KR", "Noto Sans KR", "NanumGothic"),
     *("Apple SD Gothic Neo", "AppleGothic", "Malgun Gothic", "UnDotum"),
 )
+_MOST_FEATURES = 30
 
 
 def draw(truth: npt.NDArray[Any], found: npt.NDArray[Any], target: Target) -> tuple[Figure, Figure]:
@@ -61,6 +62,18 @@ def draw(truth: npt.NDArray[Any], found: npt.NDArray[Any], target: Target) -> tu
             report_axes.bar_label(bars, fmt="%.2f", fontsize=8)
         report_axes.legend(ncols=3, loc="lower right")
     return errors, report
+
+
+def draw_importance(importance: Mapping[str, float]) -> Figure:
+    """Draw the mean size of each feature's contribution to an answer, of the largest."""
+    largest = sorted(importance.items(), key=lambda one: one[1])[-_MOST_FEATURES:]
+    names, sizes = zip(*largest, strict=True)
+    figure = Figure(figsize=(5.2, 1.2 + 0.28 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    with rc_context({"font.family": _families()}):
+        axes.barh(drawable(names, "feature"), sizes)
+        axes.set_title("Mean contribution to an answer (Shapley values)")
+    return figure
 
 
 def drawable(names: Sequence[str], fallback: str) -> list[str]:
