@@ -35,18 +35,26 @@ class Ranges:
         columns = encoded_columns(contract)
         unbounded = TrainingRange(least=-np.inf, largest=np.inf)
         known = [ranges.get(one.name, unbounded) for one in columns]
-        self._least = np.array([one.least for one in known])
-        self._largest = np.array([one.largest for one in known])
+        self._bounds = [(one.least, one.largest) for one in known]
+        self._least, self._largest = np.array(self._bounds).T
         self._absent = [(place, one.absent) for place, one in enumerate(known) if one.absent]
         sources = [one.source for one in columns]
         self._first_columns = [sources.index(name) for name in contract.features]
 
     def outside(self, rows: Matrix) -> Outside:
         """Compare encoded rows; a missing value lies nowhere, if it is no category of its own."""
+        if len(rows) == 1 and not self._absent and self._is_inside(rows[0].tolist()):
+            return None
         is_outside = (rows < self._least) | (rows > self._largest)
         for place, codes in self._absent:
             is_outside[:, place] |= np.isin(rows[:, place], codes)
-        # Quicker than `any`, and asked of every request.
-        if not np.count_nonzero(is_outside):
+        if not is_outside.any():
             return None
         return np.logical_or.reduceat(is_outside, self._first_columns, axis=1)
+
+    def _is_inside(self, row: list[float]) -> bool:
+        """Whether one row lies inside, which most do: NumPy takes four times as long to tell."""
+        for value, (least, largest) in zip(row, self._bounds, strict=True):
+            if value < least or value > largest:
+                return False
+        return True

@@ -229,7 +229,7 @@ class Codec:
         answer: dict[str, Any] = {**self._classes[value]} if self._labels else {self._name: value}
         if chances is not None:
             answer["probabilities"] = dict(zip(self._labels, chances, strict=True))
-        if any(outside):
+        if outside and any(outside):
             answer[OUTSIDE_KEY] = list(compress(self.names, outside))
         return encode({**answer, "prediction_id": name, **self._release})
 
