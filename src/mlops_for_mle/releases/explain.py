@@ -63,23 +63,25 @@ class Explainer:
         answers = self._predictor.predict(np.vstack([row, self._background]))
         code, count = answers.values[0], len(self._names)
         value, *bases = self._explained(answers, code).tolist()
-        random, found = np.random.default_rng(0), np.zeros(count)
+        random, contributions = np.random.default_rng(0), np.zeros(count)
         # One by one, since models are quickest with some 100 rows, which stay in the cache.
         for other in self._background:
             # Where both have the same value, a feature contributes nothing.
             players = np.unique(self._sources[row != other])
-            plan = _some_orders if len(players) > _MOST_ENUMERATED else _every_subset
-            taken, weights = plan(len(players), random)
-            is_taken = np.zeros((len(taken), count), dtype=bool)
-            is_taken[:, players] = taken
+            make_plan = _some_orders if len(players) > _MOST_ENUMERATED else _every_subset
+            plan = make_plan(len(players), random)
+            is_taken = np.zeros((len(plan.taken), count), dtype=bool)
+            is_taken[:, players] = plan.taken
             mixed = np.where(is_taken[:, self._sources], row, other)
-            found[players] += self._explained(self._predictor.predict(mixed), code) @ weights
+            found = self._explained(self._predictor.predict(mixed), code)
+            gains = (found[plan.after] - found[plan.before]) * plan.share
+            contributions[players] += gains.sum(axis=0)
         kind: Explained = "probability" if self._predictor.has_probabilities else "answer"
         return Explanation(
             kind if self._target.classes else "value",
             value,
             float(np.mean(bases)),
-            dict(zip(self._names, (found / len(bases)).tolist(), strict=True)),
+            dict(zip(self._names, (contributions / len(bases)).tolist(), strict=True)),
         )
 
     def importance(self, rows: Matrix) -> dict[str, float]:
@@ -95,23 +97,27 @@ class Explainer:
 
 
 class _Plan(NamedTuple):
-    """Rows to mix of two, and what their answers weigh in the contribution of each feature.
+    """Rows to mix of two, and which of their answers to compare for each feature.
 
     Attributes:
         taken: Which features come from the row that is explained; shape (rows, features).
-        weights: Of the same shape.
+        before: Rows without each feature; shape (comparisons, features).
+        after: The same rows with it.
+        share: What each comparison counts.
     """
 
     taken: npt.NDArray[np.bool_]
-    weights: npt.NDArray[np.float64]
+    before: npt.NDArray[np.intp]
+    after: npt.NDArray[np.intp]
+    share: npt.NDArray[np.float64] | float
 
 
 def _every_subset(count: int, _: np.random.Generator) -> _Plan:
-    """Shapley's formula: a subset with and without a feature weighs as many orders as have it."""
+    """Shapley's formula: a subset counts by how many orders of the features begin with it."""
     taken = (np.arange(2**count)[:, None] >> np.arange(count)) & 1 == 1
+    before = np.argsort(taken, axis=0, kind="stable")[: 2**count // 2]
     share = np.array([1 / (count * comb(count - 1, size)) for size in range(count)])
-    others = taken.sum(axis=1, keepdims=True) - taken
-    return _Plan(taken, np.where(taken, 1, -1) * share[others])
+    return _Plan(taken, before, before + 2 ** np.arange(count), share[taken.sum(axis=1)[before]])
 
 
 def _some_orders(count: int, random: np.random.Generator) -> _Plan:
@@ -119,8 +125,8 @@ def _some_orders(count: int, random: np.random.Generator) -> _Plan:
 
     The two of a pair err in opposite directions (antithetic sampling).
     """
-    orders = random.permuted(np.tile(np.arange(count), (_PERMUTATIONS, 1)), axis=1)
-    step = np.vstack([orders, count - 1 - orders])[:, None]
-    done = np.arange(count + 1)[:, None]
-    weights = (done == step + 1).astype(np.float64) - (done == step)
-    return _Plan((step < done).reshape(-1, count), weights.reshape(-1, count) / (2 * _PERMUTATIONS))
+    steps = random.permuted(np.tile(np.arange(count), (_PERMUTATIONS, 1)), axis=1)
+    steps = np.vstack([steps, count - 1 - steps])
+    taken = (steps[:, None] < np.arange(count + 1)[:, None]).reshape(-1, count)
+    before = steps + (count + 1) * np.arange(len(steps))[:, None]
+    return _Plan(taken, before, before + 1, 1 / len(steps))
