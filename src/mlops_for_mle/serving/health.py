@@ -111,7 +111,8 @@ def router(services: Services) -> APIRouter:
         served = served_by(services)
         manifest = served.manifest
         facts = ("version", "run_id", "estimator", "precision", "metrics", "has_probabilities")
-        shown = ("created_at", "contract", "snapshot", "parity", "model_sha256")
+        facts += ("calibrated", "threshold", "candidates", "remarks")
+        shown = ("created_at", "contract", "snapshot", "split", "parity", "model_sha256")
         return {
             "release": manifest.release,
             "loaded_at": served.loaded_at,
