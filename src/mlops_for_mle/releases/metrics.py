@@ -21,8 +21,8 @@ GREATER_IS_BETTER: Mapping[Task, Mapping[str, bool]] = {
         "balanced_accuracy": True,
         "macro_f1": True,
         "log_loss": False,
-        "roc_auc": True,
         "brier": False,
+        "roc_auc": True,
     },
     "regression": {"rmse": False, "mae": False, "r2": True},
 }

@@ -31,6 +31,11 @@ class Predictions(NamedTuple):
     values: npt.NDArray[np.int64] | npt.NDArray[np.float64]
     probabilities: npt.NDArray[np.float64] | None
 
+    def taken(self, rows: npt.NDArray[np.intp]) -> "Predictions":
+        """The answers for some of the rows, by their positions."""
+        chances = self.probabilities
+        return Predictions(self.values[rows], None if chances is None else chances[rows])
+
 
 class Predictor:
     """An ONNX graph with one matrix of rows by encoded columns as its input."""

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from onnx import TensorProto
 from onnx.utils import Extractor
-from skl2onnx import convert_sklearn
+from skl2onnx import convert_sklearn, update_registered_converter
 from skl2onnx.algebra.onnx_operator import OnnxSubEstimator
 from skl2onnx.algebra.onnx_ops import (
     OnnxAdd,
@@ -31,6 +31,10 @@ from skl2onnx.common.data_types import (
     Int64TensorType,
     guess_numpy_type,
     guess_proto_type,
+)
+from skl2onnx.common.shape_calculator import (
+    calculate_linear_classifier_output_shapes,
+    calculate_linear_regressor_output_shapes,
 )
 from skl2onnx.sklapi import CastTransformer
 from sklearn.calibration import CalibratedClassifierCV
@@ -138,6 +142,11 @@ def convert(model: Pipeline, contract: Contract, precision: Precision) -> bytes:
         options[id(inner)] = {"zipmap": False}
         if hasattr(inner, "decision_function"):
             options[id(inner)]["raw_scores"] = True
+    opset = None
+    if type(inner).__module__.startswith("lightgbm"):
+        _register_lightgbm()
+        # onnxmltools 1.16 knows no later trees.
+        opset = {"": 18, "ai.onnx.ml": 3}
     with warnings.catch_warnings():
         # skl2onnx 1.20 reads attributes of SVC that scikit-learn 1.9 deprecates.
         warnings.filterwarnings("ignore", category=FutureWarning, module="sklearn")
@@ -147,6 +156,7 @@ def convert(model: Pipeline, contract: Contract, precision: Precision) -> bytes:
             initial_types=[(INPUT_NAME, kind([None, len(encoded_columns(contract))]))],
             final_types=outputs,
             options=options,
+            target_opset=opset,
             custom_conversion_functions={
                 CalibratedClassifierCV: _convert_calibrated,
                 SimpleImputer: _convert_imputer,
@@ -182,6 +192,28 @@ def _prepared(model: Pipeline) -> Pipeline:
         below = np.nextafter(nearest, np.float32(-np.inf))
         predictor.nodes["num_threshold"] = np.where(nearest > exact, below, nearest)
     return prepared
+
+
+def _register_lightgbm() -> None:
+    """Make skl2onnx know what onnxmltools converts."""
+    from lightgbm import LGBMClassifier, LGBMRegressor
+    from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
+
+    options = {"zipmap": [True, False], "nocl": [True, False], "raw_scores": [True, False]}
+    update_registered_converter(
+        LGBMClassifier,
+        "LightGbmLGBMClassifier",
+        calculate_linear_classifier_output_shapes,
+        convert_lightgbm,
+        options=options,
+    )
+    update_registered_converter(
+        LGBMRegressor,
+        "LightGbmLGBMRegressor",
+        calculate_linear_regressor_output_shapes,
+        convert_lightgbm,
+        options={"split": None},
+    )
 
 
 def _convert_imputer(scope: Any, operator: Any, container: Any) -> None:
