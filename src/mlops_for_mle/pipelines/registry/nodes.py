@@ -94,9 +94,7 @@ def compare_models(
     gained = None
     if incumbent is not None and champion is not None and champion.run_id != candidate.run_id:
         then = champion.contract
-        asked = [
-            (one.target.column, one.target.task, one.target.codes) for one in (then, contract)
-        ]
+        asked = [(one.target.column, one.target.task, one.target.codes) for one in (then, contract)]
         if then.feature_names != contract.feature_names or asked[0] != asked[1]:
             raise UserError(
                 f"Champion version {champion.version} of {contract.name} was trained for other "
