@@ -190,3 +190,21 @@ def test_what_a_person_should_look_at_is_told() -> None:
         .description.remarks[0]
         .startswith("a alone does it: r2 1.0000")
     )
+
+
+def test_rows_that_stand_on_both_sides_in_time_are_told() -> None:
+    times = pd.date_range("2026-01-01", periods=120, freq="D")
+    rows = line_rows().assign(timestamp=times)
+    equal = pd.concat([rows, rows.assign(timestamp=times + pd.Timedelta(days=120))])
+
+    told = assemble(rows, LINE_CONTRACT).description.remarks
+    newest = assemble(rows, LINE_CONTRACT, split={"by": "time"}).description
+    again = assemble(equal, LINE_CONTRACT, split={"by": "time"}).description
+
+    assert told[0].startswith(
+        "rows are from 2026-01-01 to 2026-04-30 and validation rows are among"
+    )
+    assert newest.remarks == ()
+    assert newest.split is not None
+    assert newest.split.validated_from == times[90]
+    assert again.remarks[0] == "100% of the validation rows equal a training row"

@@ -34,7 +34,7 @@ _LOGGER = logging.getLogger(__name__)
 ESTIMATOR = "estimator"
 ROUND = "round"
 
-_MANY_ROWS = 20_000
+_MANY_ROWS = 50_000
 # Parts of a date that only grow.
 _DAYS = ("days_since_1970", "year")
 

@@ -46,7 +46,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.encoding import Matrix, encoded_columns, possible_codes
 from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.errors import ReleaseError
-from mlops_for_mle.pipelines.training.estimators import ROUND, inner_estimator
+from mlops_for_mle.pipelines.training.estimators import ROUND, inner_estimator, threads_for
 from mlops_for_mle.releases.manifest import Parity
 from mlops_for_mle.releases.predictor import (
     INPUT_NAME,
@@ -67,8 +67,9 @@ NOT_CONVERTIBLE = (KeyError, NameError, RuntimeError, TypeError, ValueError)
 
 def trained_answers(model: Pipeline, features: pd.DataFrame) -> Predictions:
     """What the scikit-learn model answers, in the form of a served answer."""
-    probabilities = model.predict_proba(features) if hasattr(model, "predict_proba") else None
-    return Predictions(np.asarray(model.predict(features)), probabilities)
+    with threads_for(len(features)):
+        probabilities = model.predict_proba(features) if hasattr(model, "predict_proba") else None
+        return Predictions(np.asarray(model.predict(features)), probabilities)
 
 
 def compare(found: Predictions, expected: Predictions) -> Parity:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from mlops_for_mle.contract.encoding import encoded_columns
 from mlops_for_mle.pipelines.training.options import SearchOptions
+from mlops_for_mle.pipelines.training.splits import row_hashes
 from mlops_for_mle.releases.metrics import baseline, measure_one, metric_text
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ _KEPT = 0.5
 # Of the mean over the folds.
 _LARGEST_SPREAD = 0.25
 _ALONE = 0.98
+_EQUAL = 0.05
+_MANY_TIMES = 20
 # Of what the model gains over a constant answer.
 _IDLE = 0.002
 _ROWS = 2_000
@@ -29,12 +32,33 @@ def of_model(
     """Look at a model, its metrics, its search and what was found of its snapshot."""
     search, task = trained.training.search, trained.examples.contract.target.task
     scores = data_quality.get("single_feature_scores", {})
-    found = [_overfitting(metrics, task), _single_feature(metrics, scores)]
+    found = [_overlap(trained), _overfitting(metrics, task), _single_feature(metrics, scores)]
     if trained.trials is not None:
         found.append(_unstable_folds(trained.trials))
     if search is not None:
         found += _edges(search, trained.parameters)
     return tuple(one for one in [*found, _idle_features(trained)] if one)
+
+
+def _overlap(trained: "Trained") -> str | None:
+    """What a validation row could tell of the training rows, and the split does not prevent."""
+    examples, split = trained.examples, trained.training.split
+    is_held_back, column = examples.is_validation, examples.contract.timestamp
+    if split.by == "time":
+        hashes = row_hashes(examples.features, 0)
+        share = np.isin(hashes[is_held_back], hashes[~is_held_back]).mean()
+        return (
+            f"{share:.0%} of the validation rows equal a training row" if share > _EQUAL else None
+        )
+    if split.by == "group" or column not in examples.rows:
+        return None
+    times = examples.rows[column]
+    if times.nunique() <= _MANY_TIMES or times.max() - times.min() < pd.Timedelta(days=1):
+        return None
+    return (
+        f"rows are from {times.min():%Y-%m-%d} to {times.max():%Y-%m-%d} and validation rows are "
+        "among them: split.by: time would validate on the newest"
+    )
 
 
 def _overfitting(metrics: dict[str, float], task: str) -> str | None:
