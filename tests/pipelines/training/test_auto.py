@@ -58,19 +58,27 @@ def test_the_simplest_that_is_not_shown_to_be_worse_is_chosen(
     assert ("linear_rmse" in description.metrics) == (chosen != "Ridge")
 
 
-@pytest.mark.parametrize("contract", [MIXED_CONTRACT, MIXED_REGRESSION], ids=["classes", "numbers"])
-@pytest.mark.parametrize("by", ["hash", "time"])
+@pytest.mark.parametrize(
+    ("contract", "by"),
+    [(MIXED_CONTRACT, "time"), (MIXED_REGRESSION, "hash")],
+    ids=["classes by time", "numbers"],
+)
 def test_what_is_chosen_is_the_same_again_to_the_last_bit(contract: Contract, by: str) -> None:
-    times = pd.date_range("2026-01-01", periods=400, freq="h")
-    rows = mixed_rows().assign(timestamp=times)
+    rows = mixed_rows().assign(timestamp=pd.date_range("2026-01-01", periods=400, freq="h"))
     options: dict[str, Any] = {"estimator": AUTO, "split": {"by": by}, "metric": "macro_f1"}
 
-    first, again = (assemble(rows, contract, **options) for _ in range(2))
+    first = assemble(rows, contract, **options)
+    again = assemble(rows, contract, **first.description.training)
 
     assert again.description == first.description
     assert again.served.graph == first.served.graph
-    from_record = assemble(rows, contract, **first.description.training)
-    assert from_record.description == first.description
+
+
+def test_boosting_that_cannot_stop_early_on_so_few_rows_is_not_chosen() -> None:
+    description = assemble(iris_rows()[::8], IRIS_CONTRACT, estimator=AUTO).description
+
+    assert description.estimator == "LogisticRegression"
+    assert [one.estimator for one in description.candidates] == ["constant", "logistic"]
 
 
 def test_auto_goes_with_no_parameters() -> None:

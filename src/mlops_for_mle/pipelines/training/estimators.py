@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,6 @@ from mlops_for_mle.contract.model import Task
 from mlops_for_mle.errors import ConfigurationError, PrerequisiteError, UserError
 from mlops_for_mle.pipelines.training.options import EstimatorName, EstimatorOptions, SearchOptions
 from mlops_for_mle.pipelines.training.splits import Folds
-from mlops_for_mle.releases.manifest import EstimatorScore
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -67,28 +66,13 @@ DEFAULTS: Mapping[EstimatorName, Mapping[str, Any]] = {
 }
 """Parameters that are set unless the configuration says otherwise."""
 
-_BOOSTING: tuple[EstimatorOptions, ...] = (
-    EstimatorOptions(
-        name="histogram_gradient_boosting",
-        parameters={
-            "learning_rate": 0.05,
-            "max_iter": 500,
-            "max_leaf_nodes": 15,
-            "l2_regularization": 1.0,
-            "early_stopping": True,
-            "n_iter_no_change": 20,
-        },
-    ),
-    EstimatorOptions(
-        name="lightgbm",
-        parameters={
-            "learning_rate": 0.05,
-            "n_estimators": 200,
-            "num_leaves": 15,
-            "reg_lambda": 1.0,
-        },
-    ),
-)
+_TREES = {
+    "histogram_gradient_boosting": {
+        **{"learning_rate": 0.05, "max_iter": 500, "max_leaf_nodes": 15, "l2_regularization": 1.0},
+        **{"early_stopping": True, "n_iter_no_change": 20},
+    },
+    "lightgbm": {"learning_rate": 0.05, "n_estimators": 200, "num_leaves": 15, "reg_lambda": 1.0},
+}
 
 
 def names_for(task: Task) -> list[EstimatorName]:
@@ -98,8 +82,12 @@ def names_for(task: Task) -> list[EstimatorName]:
 
 def auto_candidates(task: Task) -> list[EstimatorOptions]:
     """What ``auto`` chooses from, the simplest first."""
+    boosting, lightgbm = (
+        EstimatorOptions.model_validate({"name": name, "parameters": parameters})
+        for name, parameters in _TREES.items()
+    )
     linear = EstimatorOptions(name=names_for(task)[0])
-    return [linear, *(one for one in _BOOSTING if one.name != "lightgbm" or _has_lightgbm())]
+    return [linear, boosting, *[lightgbm] * _has_lightgbm()]
 
 
 def build_estimator(options: EstimatorOptions, contract: Contract, seed: int) -> "Pipeline":
@@ -155,29 +143,17 @@ def inner_estimator(model: "Pipeline") -> Any:
     return getattr(last, "regressor_", getattr(last, "regressor", last))
 
 
-class Choice(NamedTuple):
-    """What ``auto`` has chosen, and how all did: a row an estimator, a column a fold."""
-
-    estimator: EstimatorOptions
-    errors: pd.DataFrame
-
-    def scores(self) -> tuple[EstimatorScore, ...]:
-        """Mean errors with their standard errors."""
-        columns = (self.errors.index, self.errors.mean(axis=1), self.errors.sem(axis=1))
-        return tuple(
-            EstimatorScore(estimator=name, error=mean, standard_error=deviation)
-            for name, mean, deviation in zip(*columns, strict=True)
-        )
-
-
 def choose_estimator(
     features: pd.DataFrame, truth: npt.NDArray[Any], contract: Contract, folds: Folds, seed: int
-) -> Choice:
+) -> tuple[EstimatorOptions, pd.DataFrame]:
     """Choose the simplest estimator that is not shown to be worse than the best one.
 
     It is worse where its error in the same folds, log loss or RMSE, is larger by more than one
     standard error of the difference: the rule of Breiman et al., Classification and Regression
-    Trees, 1984, 3.4.3, on paired folds. A constant answer stands first, to compare with.
+    Trees, 1984, 3.4.3, on paired folds. What cannot be fitted to so few rows is not chosen.
+
+    Returns:
+        The estimator; and the errors of each by fold, those of a constant answer first.
     """
     from sklearn.dummy import DummyClassifier, DummyRegressor
     from sklearn.metrics import log_loss, make_scorer
@@ -185,25 +161,27 @@ def choose_estimator(
 
     target = contract.target
     candidates = auto_candidates(target.task)
-    models = {str(one.name): build_estimator(one, contract, seed) for one in candidates}
+    models: dict[str, Any] = {"constant": DummyRegressor()}
     scorer: Any = "neg_root_mean_squared_error"
-    constant: Any = DummyRegressor()
     if target.classes:
-        constant = DummyClassifier()
+        models["constant"] = DummyClassifier()
         likely = {"response_method": "predict_proba", "labels": list(target.class_codes)}
         scorer = make_scorer(log_loss, greater_is_better=False, **likely)
-    errors = pd.DataFrame(
-        [
-            -cross_val_score(model, features, truth, cv=folds, scoring=scorer, error_score="raise")
-            for model in (constant, *models.values())
-        ],
-        index=pd.Index(["constant", *models], name="estimator"),
-        columns=[f"fold{number}" for number in range(len(folds))],
-    )
+    models |= {str(one.name): build_estimator(one, contract, seed) for one in candidates}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        errors = pd.DataFrame(
+            [
+                -cross_val_score(one, features, truth, cv=folds, scoring=scorer)
+                for one in models.values()
+            ],
+            index=pd.Index(models, name="estimator"),
+            columns=[f"fold{number}" for number in range(len(folds))],
+        )
     found = errors.to_numpy()[1:]
-    beyond = found - found[found.mean(axis=1).argmin()]
-    is_worse = beyond.mean(axis=1) > beyond.std(axis=1, ddof=1) / np.sqrt(len(folds))
-    return Choice(candidates[int(np.argmin(is_worse))], errors)
+    beyond = found - found[np.nan_to_num(found.mean(axis=1), nan=np.inf).argmin()]
+    keeps_up = beyond.mean(axis=1) <= beyond.std(axis=1, ddof=1) / np.sqrt(len(folds))
+    return candidates[int(keeps_up.argmax())], errors.dropna()
 
 
 def threads_for(row_count: int) -> threadpool_limits:

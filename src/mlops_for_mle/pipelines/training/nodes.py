@@ -186,9 +186,12 @@ def train_model(
     with estimators.threads_for(len(features)):
         if options.is_auto:
             folds = splits.folds(values, truth, target, training)
-            choice = estimators.choose_estimator(features, truth, contract, folds, seed)
-            options, parameters = choice.estimator, dict(choice.estimator.parameters)
-            found = {"trials": choice.errors.reset_index(), "candidates": choice.scores()}
+            options, errors = estimators.choose_estimator(features, truth, contract, folds, seed)
+            parameters = dict(options.parameters)
+            table = zip(errors.index, errors.mean(axis=1), errors.sem(axis=1), strict=True)
+            scores = [dict(zip(EstimatorScore.model_fields, one, strict=True)) for one in table]
+            found["candidates"] = tuple(map(EstimatorScore.model_validate, scores))
+            found["trials"] = errors.reset_index()
             simplest = estimators.auto_candidates(target.task)[0]
             if options != simplest:
                 linear = estimators.build_estimator(simplest, contract, seed)

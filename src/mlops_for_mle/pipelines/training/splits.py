@@ -7,6 +7,7 @@ it is judged on groups that it has not seen.
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -112,32 +113,40 @@ def folds(
     """Split the rows to learn from again, by the same rule as ``hold_back``.
 
     Of times, each fold judges by a later stretch what was learned from all before it. A fold
-    without a row of every class to learn from is left out.
+    without a row of every class to learn from is left out; with fewer than two it is an error.
     """
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, TimeSeriesSplit
 
     distinct, positions = np.unique(values, return_inverse=True)
     if training.split.by == "time":
         made = [
-            tuple(np.flatnonzero(np.isin(positions, side)) for side in sides)
-            for sides in TimeSeriesSplit(count).split(distinct)
+            (np.flatnonzero(np.isin(positions, past)), np.flatnonzero(np.isin(positions, later)))
+            for past, later in TimeSeriesSplit(count).split(distinct)
         ]
     else:
         kind = StratifiedGroupKFold if target.classes else GroupKFold
         splitter = kind(count, shuffle=True, random_state=training.seed)
         made = list(splitter.split(values, truth, positions))
     known = len(np.unique(truth)) if target.classes else 0
-    return [(learn, judge) for learn, judge in made if len(np.unique(truth[learn])) >= known]
+    kept = [one for one in made if len(np.unique(truth[one[0]])) >= known]
+    if len(kept) < 2:
+        raise UserError(
+            "training.split: rows of every class stand in too few folds to choose by "
+            "cross-validation: ingest more, or name one training.estimator without a search."
+        )
+    return kept
 
 
 def few_folds(
     values: npt.NDArray[Any], truth: npt.NDArray[Any], target: Target, training: TrainingOptions
 ) -> Folds:
-    """Fewer folds than usual where there are few rows of a class; none where there is one."""
+    """Fewer folds than usual where there are few rows of a class; none where they cannot be."""
     is_by_time = training.split.by == "time"
     parts = [values] if is_by_time else [values[truth == code] for code in np.unique(truth)]
     count = min(FOLDS, *(len(np.unique(one)) - is_by_time for one in parts))
-    return folds(values, truth, target, training, count) if count > 1 else []
+    with suppress(UserError):
+        return folds(values, truth, target, training, count) if count > 1 else []
+    return []
 
 
 def partition(made: Folds, row_count: int) -> Folds:
