@@ -168,20 +168,19 @@ def choose_estimator(
         likely = {"response_method": "predict_proba", "labels": list(target.class_codes)}
         scorer = make_scorer(log_loss, greater_is_better=False, **likely)
     models |= {str(one.name): build_estimator(one, contract, seed) for one in candidates}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        errors = pd.DataFrame(
-            [
-                -cross_val_score(one, features, truth, cv=folds, scoring=scorer)
-                for one in models.values()
-            ],
-            index=pd.Index(models, name="estimator"),
-            columns=[f"fold{number}" for number in range(len(folds))],
-        )
-    found = errors.to_numpy()[1:]
-    beyond = found - found[np.nan_to_num(found.mean(axis=1), nan=np.inf).argmin()]
+    errors = {}
+    for name, model in models.items():
+        # The linear one is chosen if none can be fitted, and its fit says why.
+        with suppress(ValueError):
+            options: dict[str, Any] = {"cv": folds, "scoring": scorer, "error_score": "raise"}
+            errors[name] = -cross_val_score(model, features, truth, **options)
+    columns = [f"fold{number}" for number in range(len(folds))]
+    table = pd.DataFrame.from_dict(errors, orient="index", columns=columns)
+    able = [one for one in candidates if one.name in errors] or candidates[:1]
+    found = np.array([errors.get(str(one.name), np.zeros(len(folds))) for one in able])
+    beyond = found - found[found.mean(axis=1).argmin()]
     keeps_up = beyond.mean(axis=1) <= beyond.std(axis=1, ddof=1) / np.sqrt(len(folds))
-    return candidates[int(keeps_up.argmax())], errors.dropna()
+    return able[int(keeps_up.argmax())], table.rename_axis("estimator")
 
 
 def threads_for(row_count: int) -> threadpool_limits:
