@@ -12,20 +12,19 @@ from sklearn.datasets import load_diabetes
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import encode_rows, plain_rows
 from mlops_for_mle.paths import project_path
-from mlops_for_mle.pipelines.training import nodes
 from mlops_for_mle.releases.manifest import Manifest, Release, release_name
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.serving.context import Services
 from tests.integration.observations import batch_of
-from tests.pipelines.training.examples import iris_rows, train
+from tests.pipelines.training.examples import assemble, iris_rows
 from tests.releases import trained_iris_release
 from tests.serving.conftest import IRIS_ROW, call, kept, make
 from tests.serving.test_metrics import samples
 
 TABLES = {
-    "base": ({"name": "svc"}, "answer"),
-    "subscriptions": ({"name": "logistic"}, "probability"),
-    "diabetes": ({"name": "histogram_gradient_boosting", "parameters": {"max_iter": 20}}, "value"),
+    "base": ({"estimator": {"name": "svc"}, "calibrate": False}, "answer"),
+    "subscriptions": ({"threshold": "auto"}, "probability"),
+    "diabetes": ({}, "value"),
 }
 
 
@@ -41,12 +40,11 @@ def trained(table: str) -> tuple[Release, pd.DataFrame]:
     else:
         raw = pd.read_csv(project_path() / "data/01_raw/subscriptions.csv")
         rows = batch_of(contract, raw).accepted
-    fitted = train(rows, contract, estimator=TABLES[table][0])
-    candidate, _ = nodes.assemble_candidate(fitted, nodes.evaluate_model(fitted))
+    candidate = assemble(rows, contract, **TABLES[table][0])
     facts = {"version": 1, "run_id": "run1", "created_at": datetime.now(UTC)}
     name = release_name(contract.name, 1, "run1")
     manifest = Manifest(**dict(candidate.description), release=name, **facts)
-    return Release.checked(manifest, fitted.served.graph), rows
+    return Release.checked(manifest, candidate.served.graph), rows
 
 
 def row_of(release: Release, rows: pd.DataFrame, place: int) -> dict[str, object]:

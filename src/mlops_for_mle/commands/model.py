@@ -29,6 +29,7 @@ from mlops_for_mle.pipelines.deployment.datasets import actor
 from mlops_for_mle.pipelines.deployment.nodes import release_champion, verify_release
 from mlops_for_mle.pipelines.registry import datasets as registry
 from mlops_for_mle.releases import deployments
+from mlops_for_mle.releases.manifest import ModelDescription
 from mlops_for_mle.releases.metrics import metric_text
 from mlops_for_mle.releases.store import ReleaseStore
 
@@ -212,6 +213,7 @@ def project_summary(
         known = [registry.find_version(client, name, candidate)]
     for told in known:
         lines["candidate"] = _measured(client, told, metric)
+        lines |= _training_lines(registry.describe(told))
         lines["decision"] = registry.decision_on(told)
     champion = registry.champion_version(client, name)
     lines["champion"] = "none yet"
@@ -228,6 +230,24 @@ def project_summary(
             lines["serve it"] = f"{command}, then http://127.0.0.1:8000"
     width = max(map(len, lines))
     return "\n".join(f"  {heading:<{width}}  {value}" for heading, value in lines.items())
+
+
+def _training_lines(described: ModelDescription) -> dict[str, str]:
+    """What was chosen in a training, and what a person should look at."""
+    lines = {}
+    if described.candidates:
+        tried = (
+            f"{one.estimator} {metric_text(one.error)} ± {metric_text(one.standard_error)}"
+            for one in described.candidates
+        )
+        what = "log loss" if described.contract.target.classes else "rmse"
+        lines["chosen"] = f"{described.estimator}, by {what}: {', '.join(tried)}"
+    if described.threshold is not None:
+        second = described.contract.target.classes[1].label
+        lines["threshold"] = f"{second} from probability {described.threshold:g}"
+    if described.remarks:
+        lines["look at"] = "; ".join(described.remarks)
+    return lines
 
 
 def _metric(client: MlflowClient, version: ModelVersion, metric: str) -> str | None:

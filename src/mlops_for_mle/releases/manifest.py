@@ -54,6 +54,29 @@ class Example(Configuration):
     probabilities: tuple[tuple[float, ...], ...] | None = None
 
 
+class SplitFacts(Configuration):
+    """Which rows were held back to validate on.
+
+    Attributes:
+        column: What the rows were split by; None for a hash of their values.
+        validated_from: The oldest time that was held back, where they were split by time.
+    """
+
+    by: Literal["hash", "time", "group"]
+    column: str | None = None
+    training_rows: int = Field(ge=1)
+    validation_rows: int = Field(ge=1)
+    validated_from: datetime | None = None
+
+
+class EstimatorScore(Configuration):
+    """How an estimator did in cross-validation: its mean error over the folds, and that one's."""
+
+    estimator: str
+    error: float
+    standard_error: float
+
+
 class TrainingRange(Configuration):
     """What an encoded column of the training rows held, missing values aside.
 
@@ -70,7 +93,16 @@ class ModelDescription(Configuration):
 
     Attributes:
         precision: The element type of its one input, a matrix of rows by encoded columns.
-        metrics: Measured by its training, by names such as ``validation_accuracy``.
+        metrics: Measured by its training, by names such as ``validation_accuracy``: of the model
+            on ``training`` and ``validation`` rows; on the latter also of a constant answer,
+            ``baseline``, of the ``linear`` model that ``auto`` has compared it with, and of the
+            model before it was calibrated, ``uncalibrated``.
+        candidates: What ``auto`` chose from, the simplest first, with their log loss or RMSE.
+        calibrated: Whether its probabilities agree with held-out rows: they were calibrated on
+            them, or shown to need no calibration.
+        threshold: The answer is the second of two classes where its probability is at least this;
+            None: it is the most probable class.
+        remarks: What a person should look at, a sentence each.
         training: The parameters of its training, from which it can be trained again.
         model_sha256: Digest of the ONNX graph.
         importance: The mean size of each feature's contribution to an answer.
@@ -84,6 +116,11 @@ class ModelDescription(Configuration):
     precision: Precision
     metrics: dict[str, float]
     snapshot: SnapshotFacts
+    split: SplitFacts | None = None
+    candidates: tuple[EstimatorScore, ...] = ()
+    calibrated: bool = False
+    threshold: float | None = Field(default=None, gt=0, lt=1)
+    remarks: tuple[str, ...] = ()
     parity: Parity
     example: Example
     training: dict[str, Any] = Field(default_factory=dict)

@@ -111,14 +111,15 @@ def router(services: Services) -> APIRouter:
         served = served_by(services)
         manifest = served.manifest
         facts = ("version", "run_id", "estimator", "precision", "metrics", "has_probabilities")
-        shown = ("created_at", "contract", "snapshot", "parity", "model_sha256")
+        of_training = ("calibrated", "threshold", "candidates", "remarks")
+        shown = ("created_at", "contract", "snapshot", "split", "parity", "model_sha256")
         return {
             "release": manifest.release,
             "loaded_at": served.loaded_at,
             "origin": served.origin,
             "deployment": served.deployment,
             "model": {"name": manifest.contract.name}
-            | {one: getattr(manifest, one) for one in facts},
+            | {one: getattr(manifest, one) for one in (*facts, *of_training)},
             **{one: getattr(manifest, one) for one in shown},
         }
 

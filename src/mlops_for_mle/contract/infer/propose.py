@@ -84,6 +84,7 @@ class Proposal:
         class_counts: How many rows each class has, in the contract's order.
         ingestion: ``rename``, ``date_formats`` and ``missing_marks`` of the ingestion's options.
         label_noise: An estimate of the share of labels that contradict those of like rows.
+        is_timed: Whether the source says of its rows when they were observed.
     """
 
     facts: dict[str, Any]
@@ -94,6 +95,7 @@ class Proposal:
     class_counts: dict[int | str, int]
     ingestion: dict[str, dict[str, Any]]
     label_noise: float = 0.0
+    is_timed: bool = False
 
     @property
     def features(self) -> list[Candidate]:
@@ -195,7 +197,8 @@ def propose(
         "missing_marks": {new: texts for new, texts in marks.items() if texts},
     }
     proposal = Proposal(facts, source, len(rows), candidates, answer, counts, ingestion)
-    return _without_leaks(proposal, rows)
+    is_timed = time is not None and len(columns[time].counts) > 1
+    return _without_leaks(replace(proposal, is_timed=is_timed), rows)
 
 
 def _check_request(rows: pd.DataFrame, source: str, options: Mapping[str, Collection[str]]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from mlops_for_mle.contract.infer.propose import Candidate, Proposal
-from mlops_for_mle.pipelines.training.estimators import names_for, propose_estimator
+from mlops_for_mle.pipelines.training.estimators import names_for
 from mlops_for_mle.pipelines.training.options import DataCheckOptions
 
 CONTRACT_FILE = "contract.yml"
@@ -102,7 +102,6 @@ def _as_feature(one: Candidate) -> str:
 def parameters_text(proposal: Proposal) -> str:
     """The content of ``parameters.yml``: what suits the table other than ``conf/base`` has it."""
     task, gates = proposal.facts["target"]["task"], _gates(proposal)
-    estimator = propose_estimator(task, _largest_share(proposal))
     ingestion = {option: values for option, values in proposal.ingestion.items() if values}
     lines = ["ingestion:"] if ingestion else []
     for option, values in ingestion.items():
@@ -111,14 +110,14 @@ def parameters_text(proposal: Proposal) -> str:
     lines += [
         "training:",
         "  estimator:",
-        f"    # One of {', '.join(names_for(task))}; or class_path: any of scikit-learn's.",
-        f"    name: {estimator.name}",
+        "    # The better of a linear model and boosted trees, by cross-validation; or one of",
+        f"    # {', '.join(names_for(task))}; or class_path: any of scikit-learn's.",
+        "    name: auto",
     ]
-    if estimator.parameters:
+    if proposal.is_timed:
         lines += [
-            f"    # {100 * _largest_share(proposal):.3g} % of the rows are of one class. Balanced",
-            "    # weights find the others, at the price of probabilities that are not calibrated.",
-            f"    parameters: {yaml_value(estimator.parameters)}",
+            "  # Rows have a time: the newest are held back, since a model is asked of what comes.",
+            "  split: {by: time}",
         ]
     lines += [
         "gates:",
