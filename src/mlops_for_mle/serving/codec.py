@@ -12,10 +12,12 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from itertools import chain, count, repeat
+from operator import mod
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+import orjson
 
 from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.encoding import Encoder, Matrix, Values
@@ -34,7 +36,6 @@ from mlops_for_mle.serving.documents import (
     pieces,
     plain,
     read_json,
-    typed,
 )
 from mlops_for_mle.serving.errors import Faults, refused
 
@@ -44,7 +45,7 @@ MOST_ROWS = 100_000
 
 _BOOLEANS = {"true": True, "1": True, 1: True, "false": False, "0": False, 0: False}
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
-_BY_COLUMNS = re.compile(rb'\{\s*"columns"\s*:\s*')
+_HAS_COLUMNS = re.compile(rb'\{\s*"columns"\s*:\s*')
 _VALUES_A_PIECE = 5000
 
 Columns = Sequence[Sequence[Any]]
@@ -76,10 +77,12 @@ class Rows(NamedTuple):
 
 
 class _ByColumns(msgspec.Struct, forbid_unknown_fields=True):
-    columns: msgspec.Raw
+    columns: dict[str, msgspec.Raw]
 
 
-_DECODER_OF_COLUMNS = msgspec.json.Decoder(_ByColumns)
+_BY_COLUMNS = msgspec.json.Decoder(_ByColumns)
+# Where a number, a list of them or an id goes in the template of an answer; JSON has no such byte.
+_SLOT, _SLOTS, _NAME = (msgspec.Raw(one) for one in (b"\x00", b"[\x00]", b'"\x00"'))
 
 
 class Codec:
@@ -105,14 +108,17 @@ class Codec:
         }
         kinds = enumerate(self.features.values())
         self._times = [(place, one) for place, one in kinds if one.is_time]
-        self._name, self._target = target.response_name, target
-        self._labels = list(target.labels.values())
-        self._release = {"model_version": manifest.version, "release": manifest.release}
-        # What is answered for each code of a class.
-        self._classes = {
-            code: {self._name: target.values[code], "label": label}
-            for code, label in target.labels.items()
+        self._target, self._manifest = target, manifest
+        labels = target.labels.items()
+        self._labels = {code: encode(label) for code, label in labels}
+        self._values = {code: encode(value) for code, value in target.values.items()}
+        self._by_columns = self._template({COLUMNS_KEY: self._answer(_SLOTS)})
+        response = target.response_name
+        self._by_class: dict[int | None, bytes] = {
+            code: self._template(self._answer() | {response: target.values[code], "label": label})
+            for code, label in labels
         }
+        self._by_class[None] = self._template(self._answer())
 
     def read(self, body: bytes) -> Rows:
         """Read a row as an object, a list of them, or ``{"columns": {feature: [values]}}``."""
@@ -126,13 +132,9 @@ class Codec:
         text = text.strip()
         if text[:1] == b"[":
             return self.read_list(text)
-        found = _BY_COLUMNS.match(text)
+        found = _HAS_COLUMNS.match(text)
         if found and (COLUMNS_KEY not in self.features or text.startswith(b"{", found.end())):
-            raw = memoryview(typed(text, _DECODER_OF_COLUMNS).columns)
-            if kind_of(raw) != b"{":
-                allowed = f"an object with a list for each of {', '.join(self.names)}"
-                raise refused(COLUMNS_KEY, "is no object", allowed)
-            return self.read_columns(fields(raw, COLUMNS_KEY), COLUMNS_KEY, raw)
+            return self.read_columns(fields(text, _BY_COLUMNS).columns, COLUMNS_KEY, text)
         reading = Reading(self)
         columns = [(one,) for one in reading.row(plain(text), "")]
         reading.faults.raise_if_any()
@@ -157,11 +159,11 @@ class Codec:
         return reading.done(Form.LIST, text)
 
     def read_columns(
-        self, given: Mapping[str, Text | Values], where: str, text: Text | None = None
+        self, given: Mapping[str, msgspec.Raw | Values], where: str, text: Text | None = None
     ) -> Rows:
         """Read lists of one length, one value a row: their JSON, or the values themselves.
 
-        Strictly where ``text``, the JSON of all, is given, else leniently.
+        Strictly where ``text``, the JSON of the body, is given, else leniently.
         """
         reading = Reading(self, where, lenient=text is None)
         if text is not None:
@@ -187,33 +189,34 @@ class Codec:
     ) -> bytes:
         """The body that answers rows in the form in which they were given.
 
-        ``texts`` are the predictions as ``texts_of`` writes them.
+        ``texts`` are the predictions as ``texts_of`` writes them, once for whoever needs them.
         """
-        codes, found = predictions.values.tolist(), predictions.probabilities
+        values, *chances = texts
+        name = prediction_id.encode()
+        codes = predictions.values.tolist() if self._labels else repeat(None)
         if rows.form is Form.COLUMNS:
-            values, *chances = map(msgspec.Raw, texts)
-            columns: dict[str, Any] = {self._name: values}
             if self._target.has_text_classes:
-                columns[self._name] = list(map(self._target.values.__getitem__, codes))
-            if self._labels:
-                columns["label"] = list(map(self._target.labels.__getitem__, codes))
-            if chances:
-                columns["probabilities"] = dict(zip(self._labels, chances, strict=True))
-            answer = {COLUMNS_KEY: columns, "prediction_id": prediction_id}
-            return encode(answer | self._release)
-        by_row = repeat(None) if found is None else found.tolist()
-        if rows.count == 1:
-            names: Iterable[str] = [prediction_id]
-        else:
-            names = (f"{prediction_id}-{at}" for at in count())
-        answers = map(self._answer_of, codes, by_row, names)
+                values = b",".join(map(self._values.__getitem__, codes))
+            labels = [b",".join(map(self._labels.__getitem__, codes))] if self._labels else []
+            return self._by_columns % (values, *labels, *chances, name)
+        names = [name] if rows.count == 1 else [b"%b-%d" % (name, at) for at in range(rows.count)]
+        slots = [*(one.split(b",") for one in (chances if self._labels else texts)), names]
+        answers = map(mod, map(self._by_class.__getitem__, codes), zip(*slots, strict=True))
         return next(answers) if rows.form is Form.ONE else b"[%b]" % b",".join(answers)
 
-    def _answer_of(self, value: Any, chances: list[float] | None, name: str) -> bytes:
-        answer: dict[str, Any] = {**self._classes[value]} if self._labels else {self._name: value}
-        if chances is not None:
-            answer["probabilities"] = dict(zip(self._labels, chances, strict=True))
-        return encode({**answer, "prediction_id": name, **self._release})
+    def _answer(self, slot: msgspec.Raw = _SLOT) -> dict[str, Any]:
+        """What is answered to rows, with slots for what the model says."""
+        answer: dict[str, Any] = {self._target.response_name: slot}
+        if self._target.labels:
+            answer["label"] = slot
+        if self._manifest.has_probabilities:
+            answer["probabilities"] = dict.fromkeys(self._target.labels.values(), slot)
+        return answer
+
+    def _template(self, answer: dict[str, Any]) -> bytes:
+        release = {"model_version": self._manifest.version, "release": self._manifest.release}
+        template = encode(answer | {"prediction_id": _NAME} | release)
+        return template.replace(b"%", b"%%").replace(b"\x00", b"%b")
 
     def _columns_of(self, rows: Sequence[Any]) -> Columns:
         """The columns of decoded rows; ValueError, a time is not allowed."""
@@ -276,15 +279,18 @@ class Reading:
         if self._lenient:
             self._texts[name].append(encode(values)[1:-1])
 
-    def add_column(self, name: str, given: Text | Values) -> None:
+    def add_column(self, name: str, given: msgspec.Raw | Values) -> None:
         """Append a whole column: the JSON of a list, or its values."""
-        path = f"{self.where}.{name}"
-        if isinstance(given, Text) and kind_of(given) != b"[":
+        path, start = f"{self.where}.{name}", 0
+        if not isinstance(given, msgspec.Raw):
+            parts: Iterable[Any] = _slices(given)
+        elif kind_of(text := memoryview(given)) == b"[":
+            parts = pieces(text, VALUES)
+        else:
             allowed = f"a list in which each is {describe(self._codec.features[name])}"
             self.faults.add(path, "is no list", allowed)
             return
-        start = 0
-        for piece in pieces(given, VALUES) if isinstance(given, Text) else _slices(given):
+        for piece in parts:
             values = self.values(name, piece, (f"{path}[{at}]" for at in count(start)))
             self.add(name, values)
             start += len(values)
@@ -308,11 +314,12 @@ class Reading:
         faults.raise_if_any()
         for name in found.keys() - lengths.keys():
             self.add(name, [None] * size)
-        matrix = np.concatenate([np.concatenate(parts, axis=1) for parts in found.values()]).T
+        columns = (one[0] if len(one) == 1 else np.hstack(one) for one in found.values())
+        matrix = np.concatenate(list(columns)).T
         if self._lenient:
             form = Form.COLUMNS
             lists = {name: b"[%b]" % b",".join(parts) for name, parts in self._texts.items()}
-            text = encode({name: msgspec.Raw(one) for name, one in lists.items()})
+            text = encode({COLUMNS_KEY: {name: msgspec.Raw(one) for name, one in lists.items()}})
         return Rows(size, text, form, matrix)
 
 
@@ -386,7 +393,7 @@ def _refuse_unknown(
 ) -> None:
     for name, one in given.items():
         if name not in known:
-            told = msgspec.UNSET if isinstance(one, memoryview) else one
+            told = msgspec.UNSET if isinstance(one, msgspec.Raw) else one
             faults.add(prefix + name, "is an unknown field", ", ".join(known), told)
 
 
@@ -405,8 +412,16 @@ def _row_type(types: Mapping[str, Any], features: Mapping[str, Feature]) -> Any:
     )
 
 
-def texts_of(predictions: Predictions) -> list[bytes]:
-    """Answers as JSON lists: the values, and the probabilities of each class."""
-    chances = predictions.probabilities
-    columns = [predictions.values, *(() if chances is None else chances.T)]
-    return [encode(one.tolist()) for one in columns]
+def texts_of(predictions: Predictions, precision: Precision) -> list[bytes]:
+    """Answers as JSON numbers with commas between: the values, and the chances of each class.
+
+    They have the digits that the model computes; orjson writes arrays, and float32 as such.
+    """
+    values, chances = predictions
+    if values.dtype.kind == "f":
+        values = values.astype(precision)
+    texts = [orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]]
+    if chances is not None:
+        by_class = np.ascontiguousarray(chances.T, precision)
+        texts += orjson.dumps(by_class, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
+    return texts

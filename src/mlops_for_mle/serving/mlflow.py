@@ -21,6 +21,7 @@ from mlops_for_mle.serving.codec import Codec, Form, Reading, Rows
 from mlops_for_mle.serving.context import Answer, Services, media_type
 from mlops_for_mle.serving.context import Request as PlainRequest
 from mlops_for_mle.serving.documents import (
+    FIELDS,
     LISTS,
     Text,
     encode,
@@ -114,7 +115,7 @@ def _read(services: Services, request: PlainRequest) -> Question:
 def _write(answered: Answered) -> Answer:
     served = answered.question.served
     target = served.contract.target
-    written: Any = msgspec.Raw(answered.texts[0])
+    written: Any = msgspec.Raw(b"[%b]" % answered.texts[0])
     if target.has_text_classes:
         written = [target.values[code] for code in answered.predictions.values.tolist()]
     headers = (
@@ -152,8 +153,8 @@ def _read_json(codec: Codec, text: bytes) -> Rows:
         return codec.read_list(raw, name, lenient=True)
     if name == "dataframe_records" or kind_of(raw) != b"{":
         raise refused(name, "is no list", "a list of objects, one a row")
-    columns = fields(raw, name)
-    if any(kind_of(columns[one]) == b"[" for one in codec.names if one in columns):
+    columns = fields(raw, FIELDS, name)
+    if any(kind_of(memoryview(columns[one])) == b"[" for one in codec.names if one in columns):
         return codec.read_columns(columns, name)
     # One row, as TensorFlow Serving has it.
     return codec.read_list(b"[%b]" % bytes(raw), name, lenient=True)

@@ -27,7 +27,6 @@ from mlops_for_mle.serving.context import Request as PlainRequest
 from mlops_for_mle.serving.documents import (
     LISTS,
     VALUES,
-    Text,
     encode,
     first_of,
     pieces,
@@ -226,7 +225,7 @@ INFER = (
 
 
 def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
-    given: dict[str, Text | Values] = {}
+    given: dict[str, msgspec.Raw | Values] = {}
     is_matrix = len(tensors) == 1 and tensors[0].name not in codec.features
     for one in tensors:
         is_column = one.name in codec.features and one.shape[1:] in ([], [1])
@@ -235,7 +234,7 @@ def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
             raise refused(f"inputs.{one.name}", "does not fit", allowed, f"shape {one.shape}")
         size = one.parameters.binary_data_size
         if size is None:
-            given[one.name] = memoryview(one.data)
+            given[one.name] = one.data
         else:
             given[one.name] = _unpacked(one, binary[:size])
             binary = binary[size:]
@@ -257,15 +256,16 @@ def _check_size(tensor: _Tensor, found: int) -> None:
         raise refused(f"inputs.{tensor.name}.data", "has another size", allowed, str(found))
 
 
-def _columns(codec: Codec, tensor: _Tensor, given: Text | Values) -> dict[str, Text | Values]:
+def _columns(codec: Codec, tensor: _Tensor, given: msgspec.Raw | Values) -> dict[str, Values]:
     """The columns of a tensor of rows by features, which only numbers can be given as."""
     where = f"inputs.{tensor.name}"
     if tensor.datatype in {"BYTES", "BOOL"} or tensor.shape[1:] != [len(codec.names)]:
         allowed = f"numbers of shape [rows, {len(codec.names)}], or a tensor for each feature"
         raise refused(where, "does not fit", allowed, f"{tensor.datatype} {tensor.shape}")
     parts: list[Any] = [given]
-    if isinstance(given, Text):
-        texts = pieces(given, LISTS if first_of(given) == b"[" else VALUES)
+    if isinstance(given, msgspec.Raw):
+        text = memoryview(given)
+        texts = pieces(text, LISTS if first_of(text) == b"[" else VALUES)
         try:
             parts = [np.array(_decode_numbers(one), np.float64).ravel() for one in texts]
         except (msgspec.MsgspecError, ValueError) as error:

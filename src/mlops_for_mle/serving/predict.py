@@ -76,7 +76,7 @@ class Answered(NamedTuple):
             ``<prediction_id>-<i>``, counted from 0.
         answered_at: Nanoseconds since 1970, UTC.
         latency_seconds: From the arrival of the request to its prediction.
-        texts: The predictions as JSON lists: the values, and the probabilities of each class.
+        texts: The predictions as ``codec.texts_of`` writes them.
         counts: How often each class was predicted; of a regression the number of rows.
     """
 
@@ -118,6 +118,8 @@ def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
     if not np.isfinite(values if chances is None else chances).all():
         raise refused("", "the model has no finite answer", "values it was trained on")
     seconds = services.settings.request_timeout_seconds
+    texts = texts_of(Predictions(values, chances), served.codec.precision)
+    numbers = [one.split(b",") for one in texts] if len(questions) > 1 else []
     now, answered_at, start = time.perf_counter(), time.time_ns(), 0
     answered = []
     for one in questions:
@@ -126,8 +128,10 @@ def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
             raise timed_out(seconds)
         part = Predictions(values[start:end], None if chances is None else chances[start:end])
         counts = _counts(served, part)
+        if numbers:
+            texts = [b",".join(column[start:end]) for column in numbers]
         one.request.facts.prediction_id = name = str(uuid7())
-        answered.append(Answered(one, name, answered_at, latency, part, texts_of(part), counts))
+        answered.append(Answered(one, name, answered_at, latency, part, texts, counts))
         start = end
     answers = [one.question.write(one) for one in answered]
     kept = [one for one in answered if one.question.is_kept]

@@ -71,7 +71,7 @@ FROM staged, LATERAL (
             WHEN 'LIST' THEN ARRAY(SELECT jsonb_array_elements(features))
             WHEN 'COLUMNS' THEN ARRAY(
                 SELECT jsonb_object_agg(name, value)
-                FROM jsonb_each(features) AS f (name, list),
+                FROM jsonb_each(features -> 'columns') AS f (name, list),
                     jsonb_array_elements(list) WITH ORDINALITY AS e (value, number)
                 GROUP BY number ORDER BY number)
         END),
@@ -264,21 +264,22 @@ class PredictionLog:
         head, labels = self._heads.get(manifest.release) or self._remember(manifest)
         request_id = request.facts.request_id.encode()
         values, *chances = answered.texts
-        probabilities = b"{%b}" % b",".join(one[1:-1] for one in chances) if chances else rb"\N"
-        line = b"%b\t%b\t%d\t%.6g\t%b\t{%b}\t%b\t%b\t%d\t%b\t%b\n" % (
+        facts = b"%b\t%b\t%d\t%.6g\t%b\t{%b}\t%b\t%b\t%d\t" % (
             head,
             answered.prediction_id.encode(),
             answered.answered_at // 1000,
             answered.latency_seconds * 1000,
             request_id if request.headers.get(REQUEST_ID) == request_id else rb"\N",
-            values[1:-1],
+            values,
             labels,
             rows.form.name.encode(),
             rows.count,
-            _copied(bytes(rows.text)),
-            probabilities,
         )
-        return b"%08x\t%b" % (zlib.crc32(line), line)
+        features = _copied(bytes(rows.text))
+        probabilities = b"\t{%b}\n" % b",".join(chances) if chances else b"\t\\N\n"
+        # Long texts are copied once only.
+        checksum = zlib.crc32(probabilities, zlib.crc32(features, zlib.crc32(facts)))
+        return b"%08x\t%b%b%b" % (checksum, facts, features, probabilities)
 
     def _remember(self, manifest: Manifest) -> tuple[bytes, bytes]:
         """What the lines of a release have in common; only this is kept of it."""
