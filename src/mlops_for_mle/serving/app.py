@@ -9,14 +9,14 @@ from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Match
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from mlops_for_mle import __version__
 from mlops_for_mle.serving import (
     deployments,
     feedback,
     health,
+    logs,
     metrics,
     mlflow,
     monitoring,
@@ -25,7 +25,6 @@ from mlops_for_mle.serving import (
     openapi,
     page,
     predict,
-    tracing,
 )
 from mlops_for_mle.serving.auth import Access
 from mlops_for_mle.serving.context import Guard, RequestContext, Services, problem_answer
@@ -44,7 +43,6 @@ ROUTERS = (
     *(deployments, monitoring, health, metrics, page),
 )
 HOT_ROUTES = (predict.PREDICT, predict.PREVIEW, mlflow.INVOCATIONS, *oip.INFER)
-_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
 def make_services(settings: ServingSettings) -> Services:
@@ -64,9 +62,9 @@ def make_services(settings: ServingSettings) -> Services:
     )
 
 
-def create_app(services: Services) -> "Application":
+def create_app(services: Services) -> ASGIApp:
     """Make the application; it starts and stops the services."""
-    spans = tracing.make_provider()
+    spans = logs.make_provider()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -106,20 +104,9 @@ def create_app(services: Services) -> "Application":
         )
     context = RequestContext(guarded, services)
     if spans is not None:
-        return Application(tracing.traced(context, spans), None)
-    return Application(context, FastWay(services, context, guard, HOT_ROUTES))
-
-
-class Application:
-    """An ASGI application with a short way beside it, for the protocol that knows of it."""
-
-    def __init__(self, application: ASGIApp, fast_way: FastWay | None) -> None:
-        self._application = application
-        self.fast_way = fast_way
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer in the ordinary way."""
-        await self._application(scope, receive, send)
+        return logs.traced(context, spans)
+    context.fast_way = FastWay(services, context, guard, HOT_ROUTES)
+    return context
 
 
 def _answer_errors(application: FastAPI) -> None:
@@ -131,18 +118,8 @@ def _answer_errors(application: FastAPI) -> None:
 
     @application.exception_handler(HTTPException)
     async def on_http_error(request: Request, error: HTTPException) -> Response:
-        headers = dict(error.headers or {})
-        if "Allow" in headers:
-            # The framework names only the methods of one of the path's routes.
-            asked = ({**request.scope, "method": method} for method in _METHODS)
-            headers["Allow"] = ", ".join(
-                one["method"]
-                for one in asked
-                if any(route.matches(one)[0] is Match.FULL for route in application.routes)
-            )
-        return await on_problem(
-            request, ProblemError(error.status_code, str(error.detail), headers=headers)
-        )
+        problem = ProblemError(error.status_code, str(error.detail), headers=error.headers)
+        return await on_problem(request, problem)
 
     @application.exception_handler(Exception)
     async def on_failure(request: Request, _: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""Reads the rows of one contract from JSON and writes the answers to them.
+"""Reads the rows of one contract from JSON.
 
 A row is a type that ``contract.rules`` makes, so msgspec decodes and checks it at the speed of its
 parser, whatever its columns hold. Only what msgspec refuses is looked at value by value, to say
@@ -11,19 +11,16 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
-from itertools import chain, count, repeat
-from operator import mod
+from itertools import chain, count
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-import orjson
 
 from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.encoding import Encoder, Matrix, Values
 from mlops_for_mle.contract.rules import Precision, check_times, describe, fault, json_type
 from mlops_for_mle.releases.manifest import Manifest
-from mlops_for_mle.releases.predictor import Predictions
 from mlops_for_mle.serving.documents import (
     LONGEST_EXPLAINED,
     REFUSALS,
@@ -81,19 +78,17 @@ class _ByColumns(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _BY_COLUMNS = msgspec.json.Decoder(_ByColumns)
-# Where a number, a list of them or an id goes in the template of an answer; JSON has no such byte.
-_SLOT, _SLOTS, _NAME = (msgspec.Raw(one) for one in (b"\x00", b"[\x00]", b'"\x00"'))
 
 
 class Codec:
-    """What a contract determines of requests and answers.
+    """What a contract determines of requests.
 
     What cannot be read raises ProblemError 422, which names every field that is wrong.
     """
 
     def __init__(self, manifest: Manifest) -> None:
         """Prepare for the rows of a release."""
-        contract, target = manifest.contract, manifest.contract.target
+        contract = manifest.contract
         self.features, self.names = contract.features, contract.feature_names
         self.encoder = Encoder(contract)
         self.precision: Precision = manifest.precision
@@ -108,17 +103,6 @@ class Codec:
         }
         kinds = enumerate(self.features.values())
         self._times = [(place, one) for place, one in kinds if one.is_time]
-        self._target, self._manifest = target, manifest
-        labels = target.labels.items()
-        self._labels = {code: encode(label) for code, label in labels}
-        self._values = {code: encode(value) for code, value in target.values.items()}
-        self._by_columns = self._template({COLUMNS_KEY: self._answer(_SLOTS)})
-        response = target.response_name
-        self._by_class: dict[int | None, bytes] = {
-            code: self._template(self._answer() | {response: target.values[code], "label": label})
-            for code, label in labels
-        }
-        self._by_class[None] = self._template(self._answer())
 
     def read(self, body: bytes) -> Rows:
         """Read a row as an object, a list of them, or ``{"columns": {feature: [values]}}``."""
@@ -183,40 +167,6 @@ class Codec:
             )
         by_feature = zip(*(one.columns for one in given), strict=True)
         return self.encoder(map(list, map(chain.from_iterable, by_feature)))
-
-    def answer(
-        self, rows: Rows, predictions: Predictions, texts: Sequence[bytes], prediction_id: str
-    ) -> bytes:
-        """The body that answers rows in the form in which they were given.
-
-        ``texts`` are the predictions as ``texts_of`` writes them, once for whoever needs them.
-        """
-        values, *chances = texts
-        name = prediction_id.encode()
-        codes = predictions.values.tolist() if self._labels else repeat(None)
-        if rows.form is Form.COLUMNS:
-            if self._target.has_text_classes:
-                values = b",".join(map(self._values.__getitem__, codes))
-            labels = [b",".join(map(self._labels.__getitem__, codes))] if self._labels else []
-            return self._by_columns % (values, *labels, *chances, name)
-        names = [name] if rows.count == 1 else [b"%b-%d" % (name, at) for at in range(rows.count)]
-        slots = [*(one.split(b",") for one in (chances if self._labels else texts)), names]
-        answers = map(mod, map(self._by_class.__getitem__, codes), zip(*slots, strict=True))
-        return next(answers) if rows.form is Form.ONE else b"[%b]" % b",".join(answers)
-
-    def _answer(self, slot: msgspec.Raw = _SLOT) -> dict[str, Any]:
-        """What is answered to rows, with slots for what the model says."""
-        answer: dict[str, Any] = {self._target.response_name: slot}
-        if self._target.labels:
-            answer["label"] = slot
-        if self._manifest.has_probabilities:
-            answer["probabilities"] = dict.fromkeys(self._target.labels.values(), slot)
-        return answer
-
-    def _template(self, answer: dict[str, Any]) -> bytes:
-        release = {"model_version": self._manifest.version, "release": self._manifest.release}
-        template = encode(answer | {"prediction_id": _NAME} | release)
-        return template.replace(b"%", b"%%").replace(b"\x00", b"%b")
 
     def _columns_of(self, rows: Sequence[Any]) -> Columns:
         """The columns of decoded rows; ValueError, a time is not allowed."""
@@ -410,18 +360,3 @@ def _row_type(types: Mapping[str, Any], features: Mapping[str, Feature]) -> Any:
     return msgspec.defstruct(
         "Row", typed, rename=names, forbid_unknown_fields=True, kw_only=True, gc=False
     )
-
-
-def texts_of(predictions: Predictions, precision: Precision) -> list[bytes]:
-    """Answers as JSON numbers with commas between: the values, and the chances of each class.
-
-    They have the digits that the model computes; orjson writes arrays, and float32 as such.
-    """
-    values, chances = predictions
-    if values.dtype.kind == "f":
-        values = values.astype(precision)
-    texts = [orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]]
-    if chances is not None:
-        by_class = np.ascontiguousarray(chances.T, precision)
-        texts += orjson.dumps(by_class, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
-    return texts

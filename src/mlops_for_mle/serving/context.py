@@ -10,7 +10,6 @@ import logging
 import os
 import re
 import time
-import zlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,15 +21,15 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mlops_for_mle.serving import tracing
 from mlops_for_mle.serving.auth import READING, Access, Headers, needed
 from mlops_for_mle.serving.documents import read_object
-from mlops_for_mle.serving.errors import JSON_TYPE, ProblemError, refused, worded
+from mlops_for_mle.serving.errors import JSON_TYPE, ProblemError, worded
 from mlops_for_mle.serving.logs import RequestFacts, current_request
 from mlops_for_mle.serving.settings import ServingSettings
 
 if TYPE_CHECKING:
     from mlops_for_mle.serving.database import Database
+    from mlops_for_mle.serving.fast import FastWay
     from mlops_for_mle.serving.metrics import Metrics
     from mlops_for_mle.serving.prediction_log import PredictionLog
     from mlops_for_mle.serving.releases import Releases
@@ -53,8 +52,6 @@ UNKNOWN_ROUTE = "(unknown)"
 """What metrics say of a request that was answered before it came to a route."""
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
-# Lets zlib find out by itself whether the stream is gzip or zlib.
-_GZIP_OR_ZLIB = 47
 
 logger = logging.getLogger("mlops_for_mle.serving.access")
 
@@ -123,14 +120,18 @@ def problem_answer(problem: ProblemError, path: str) -> Answer:
 
 
 class RequestContext:
-    """Names each request, completes each answer's headers, counts and logs requests."""
+    """Names each request, completes each answer's headers, counts and logs requests.
+
+    ``fast_way`` is offered to the protocol that knows of it, see ``protocol``.
+    """
+
+    fast_way: "FastWay | None" = None
 
     def __init__(self, app: ASGIApp, services: Services) -> None:
         """Surround an application."""
         self._app = app
         self._services = services
         self._access_log = services.settings.access_log
-        self._failing_probes: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -158,8 +159,6 @@ class RequestContext:
                 present = {name for name, _ in given}
                 added = (one for one in PROTECTIVE_HEADERS if one[0] not in present)
                 message["headers"] = [*given, *added, (REQUEST_ID, request_id)]
-                if "span" in state:
-                    tracing.describe(state["span"], scope["method"], route(), facts)
             await send(message)
 
         await self._app(inner, receive, complete)
@@ -169,11 +168,7 @@ class RequestContext:
 
     def answered(self, method: str, path: str, client: Any, status: int, seconds: float) -> None:
         """Log a request that was answered, if that is wanted."""
-        is_failure = status >= 500
-        if path in PROBES and self._access_log == "errors":
-            # Of a probe that fails again and again, the first answer is news.
-            is_failure = is_failure and path not in self._failing_probes
-            (self._failing_probes.add if status >= 500 else self._failing_probes.discard)(path)
+        is_failure = status >= 500 and path not in PROBES
         if self._access_log == "off" or (self._access_log == "errors" and not is_failure):
             return
         logger.log(
@@ -251,7 +246,10 @@ class Guard:
         return self._inside >= self._most
 
     async def _body(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
-        body = bytearray()
+        encoding, body = headers.get(b"content-encoding", b"identity"), bytearray()
+        if encoding != b"identity":
+            detail = f"Content-Encoding is {encoding.decode('latin-1')!r}: send the body as it is"
+            raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
         try:
             async with asyncio.timeout(self._seconds):
                 async for part in HttpRequest(scope, receive).stream():
@@ -267,10 +265,7 @@ class Guard:
                 "(MLOPS_REQUEST_TIMEOUT_SECONDS)",
                 headers={"Connection": "close"},
             ) from None
-        encoding = headers.get(b"content-encoding", b"").strip().lower()
-        if encoding in {b"", b"identity"}:
-            return bytes(body)
-        return await asyncio.to_thread(_decoded, bytes(body), encoding, self._limit)
+        return bytes(body)
 
 
 def timed_out(seconds: float) -> ProblemError:
@@ -337,25 +332,6 @@ async def _send(send: Send, answer: Answer) -> None:
     headers = [length, (b"content-type", answer.content_type), *answer.headers]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})
-
-
-def _decoded(body: bytes, encoding: bytes, limit: int) -> bytes:
-    if encoding not in {b"gzip", b"x-gzip", b"deflate"}:
-        raise ProblemError(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"Content-Encoding is {encoding.decode('latin-1')!r}; allowed: gzip, deflate, identity",
-            headers={"Accept-Encoding": "gzip, deflate, identity"},
-        )
-    stream = zlib.decompressobj(_GZIP_OR_ZLIB)
-    try:
-        decoded = stream.decompress(body, limit + 1)
-    except zlib.error:
-        decoded = b""
-    if len(decoded) > limit:
-        raise _too_large(limit)
-    if not stream.eof or stream.unused_data:
-        raise refused("", f"the body is not complete {encoding.decode()}", encoding.decode())
-    return decoded
 
 
 def _too_large(limit: int) -> ProblemError:

@@ -14,7 +14,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from itertools import groupby
 from typing import NamedTuple
 
 from starlette.routing import compile_path
@@ -117,28 +116,29 @@ class FastWay:
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
             self._finish(asked, _explain(request, error))
             return True
+        if self._waiting and self._waiting[0][1].served is not question.served:
+            self.flush()
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self.flush)
         self._waiting.append((asked, question))
         return True
 
     def flush(self) -> None:
-        """Answer what waits, now."""
+        """Answer what waits, now: questions to one release."""
         waiting, self._waiting = self._waiting, []
-        for _, group in groupby(waiting, lambda one: id(one[1].served)):
-            self._answer(list(group))
-
-    def _answer(self, group: Sequence[tuple[_Asked, Question]]) -> None:
+        if not waiting:
+            return
         try:
-            answers = answer(self._services, [question for _, question in group])
+            answers = answer(self._services, [question for _, question in waiting])
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
-            if len(group) > 1:
+            if len(waiting) > 1:
                 # What is wrong with one must not be the others' fault.
-                for one in group:
-                    self._answer([one])
+                for one in waiting:
+                    self._waiting = [one]
+                    self.flush()
                 return
-            answers = [_explain(group[0][0].request, error)]
-        for (asked, _), found in zip(group, answers, strict=True):
+            answers = [_explain(waiting[0][0].request, error)]
+        for (asked, _), found in zip(waiting, answers, strict=True):
             self._finish(asked, found)
 
     def _finish(self, asked: _Asked, found: Answer) -> None:

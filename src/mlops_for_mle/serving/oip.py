@@ -35,9 +35,8 @@ from mlops_for_mle.serving.documents import (
 )
 from mlops_for_mle.serving.errors import ProblemError, refused, shown
 from mlops_for_mle.serving.health import obstacle
-from mlops_for_mle.serving.openapi import json_request, problems
+from mlops_for_mle.serving.openapi import json_request
 from mlops_for_mle.serving.predict import (
-    FAILURES,
     Answered,
     HotRoute,
     Question,
@@ -46,11 +45,8 @@ from mlops_for_mle.serving.predict import (
 )
 from mlops_for_mle.serving.releases import Served
 
-# Element types of the protocol by their names; binary data is little-endian.
-ELEMENT_TYPES = {
-    "FP64": "<f8", "FP32": "<f4", "FP16": "<f2", "INT64": "<i8", "INT32": "<i4", "INT16": "<i2",
-    "INT8": "<i1", "UINT64": "<u8", "UINT32": "<u4", "UINT16": "<u2", "UINT8": "<u1", "BOOL": "|b1",
-}  # fmt: skip
+# Element types of the protocol by their names, those that models here have; little-endian.
+ELEMENT_TYPES = {"FP64": "<f8", "FP32": "<f4", "INT64": "<i8", "INT32": "<i4", "BOOL": "|b1"}
 
 _HEADER_LENGTH = b"inference-header-content-length"
 _OCTETS = "application/octet-stream"
@@ -93,10 +89,7 @@ _decode_numbers = msgspec.json.Decoder(list[float | list[float]]).decode
 
 def router(services: Services) -> APIRouter:
     """The routes."""
-    failures = {"400": "The request does not fit the contract", "404": "No such model or version"}
-    found = APIRouter(
-        tags=["open inference protocol"], responses=problems(FAILURES | failures, "InferenceError")
-    )
+    found = APIRouter(tags=["open inference protocol"])
 
     @found.get("/v2", summary="The server")
     async def server() -> dict[str, Any]:
@@ -126,7 +119,7 @@ def router(services: Services) -> APIRouter:
 
     for route in INFER:
         path, body = route.path.removesuffix("/infer"), json_request({"type": "object"})
-        add_hot_route(found, services, route, summary="Predict tensors", openapi_extra=body)
+        add_hot_route(found, services, route, "Predict tensors", openapi_extra=body)
         found.get(path, summary="The model's inputs and outputs")(metadata)
         found.get(f"{path}/ready", summary="Whether the model answers")(model_ready)
     return found

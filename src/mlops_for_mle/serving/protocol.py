@@ -75,9 +75,11 @@ class ServingProtocol(HttpToolsProtocol):
         if self._head_bytes is not None:
             self._head_bytes += len(data)
         try:
-            self._feed(data)
+            self.parser.feed_data(data)
             if self._withheld is not None:
                 self._go_the_ordinary_way()
+        except httptools.HttpParserUpgrade as upgrade:
+            self._begin_anew(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             # Its context is what has failed in one of the methods below.
             self._refuse("Invalid HTTP request received.", error.__context__)
@@ -156,22 +158,16 @@ class ServingProtocol(HttpToolsProtocol):
         """Whether somebody works on a request of this connection."""
         return self._is_waiting or (self.cycle is not None and not self.cycle.response_complete)
 
-    def _feed(self, data: bytes) -> None:
-        """Let the parser read; where it stops for another protocol, it begins anew without it."""
-        while True:
-            try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                version = self.parser.get_http_version().encode()
-                first = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)
-                kept = (one for one in self.scope["headers"] if one[0] not in _UPGRADE_HEADERS)
-                lines = [first, *(b"%b: %b" % pair for pair in kept), b"\r\n"]
-                data = b"\r\n".join(lines) + data[upgrade.args[0] :]
-                self.parser = httptools.HttpRequestParser(self)
-                # As uvicorn does, so that a request behind one that closes is refused in order.
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-            else:
-                return
+    def _begin_anew(self, rest: bytes) -> None:
+        """Read a head again, without that it asks for another protocol, and what is behind it."""
+        version = self.parser.get_http_version().encode()
+        first = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)
+        kept = (one for one in self.scope["headers"] if one[0] not in _UPGRADE_HEADERS)
+        lines = [first, *(b"%b: %b" % pair for pair in kept), b"\r\n"]
+        self.parser = httptools.HttpRequestParser(self)
+        # As uvicorn does, so that a request behind one that closes is refused in order.
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.data_received(b"\r\n".join(lines) + rest)
 
     def _is_plain_post(self) -> bool:
         """Whether nothing about the request or the connection needs the ordinary way."""

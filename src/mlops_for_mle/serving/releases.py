@@ -25,6 +25,7 @@ from mlops_for_mle.errors import UserError
 from mlops_for_mle.releases.manifest import Deployment, Manifest, Release
 from mlops_for_mle.releases.predictor import Predictor, load
 from mlops_for_mle.releases.store import ReleaseStore
+from mlops_for_mle.serving.answers import Answers
 from mlops_for_mle.serving.codec import Codec
 from mlops_for_mle.serving.database import reason_of, transaction
 from mlops_for_mle.serving.settings import ServingSettings
@@ -50,16 +51,20 @@ class Served:
     Attributes:
         deployment: The row of the audit trail that put it into service.
         manifest: All that is known of it.
+        contract: What requests hold and answers mean.
         predictor: Answers encoded rows.
-        codec: Reads rows and writes answers.
+        codec: Reads rows.
+        answers: Writes answers.
         origin: Whether it came from the release store or the local cache.
         loaded_at: When it took over in this process.
     """
 
     deployment: Deployment
     manifest: Manifest
+    contract: Contract
     predictor: Predictor
     codec: Codec
+    answers: Answers
     origin: Origin
     loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -71,12 +76,8 @@ class Served:
             ReleaseError: It cannot be loaded or fails its own example.
         """
         manifest = release.manifest
-        return cls(deployment, manifest, load(release), Codec(manifest), origin)
-
-    @property
-    def contract(self) -> Contract:
-        """What requests hold and answers mean."""
-        return self.manifest.contract
+        parts = (load(release), Codec(manifest), Answers(manifest))
+        return cls(deployment, manifest, manifest.contract, *parts, origin)
 
 
 class LoadFailure(Configuration):
