@@ -27,7 +27,7 @@ from mlops_for_mle.serving import (
     predict,
 )
 from mlops_for_mle.serving.auth import Access
-from mlops_for_mle.serving.context import Guard, RequestContext, Services, problem_answer
+from mlops_for_mle.serving.context import RequestContext, Services, problem_answer
 from mlops_for_mle.serving.database import Database
 from mlops_for_mle.serving.errors import FieldError, ProblemError, our_failure, shown, unprocessable
 from mlops_for_mle.serving.fast import FastWay
@@ -91,22 +91,22 @@ def create_app(services: Services) -> ASGIApp:
         application.include_router(module.router(services))
     application.include_router(openapi.router(services, ROUTERS))
     _answer_errors(application)
-    guard = Guard(application, services)
-    guarded: ASGIApp = guard
-    if services.settings.allowed_origins:
-        # In front of the keys, since a browser asks for permission without one.
-        guarded = CORSMiddleware(
-            guard,
-            allow_origins=services.settings.allowed_origins,
-            allow_methods=["*"],
-            allow_headers=["*"],
-            expose_headers=["ETag", "Location", "Retry-After", "X-Request-ID"],
-        )
-    context = RequestContext(guarded, services)
+    context = RequestContext(application, services)
     if spans is not None:
-        return logs.traced(context, spans)
-    context.fast_way = FastWay(services, context, guard, HOT_ROUTES)
-    return context
+        surrounded = logs.traced(context, spans)
+    else:
+        surrounded = context
+        context.fast_way = FastWay(services, context, HOT_ROUTES)
+    if not services.settings.allowed_origins:
+        return surrounded
+    # In front of the keys, since a browser asks for permission without one.
+    return CORSMiddleware(
+        surrounded,
+        allow_origins=services.settings.allowed_origins,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["ETag", "Location", "Retry-After", "X-Request-ID"],
+    )
 
 
 def _answer_errors(application: FastAPI) -> None:

@@ -49,12 +49,12 @@ Columns = Sequence[Sequence[Any]]
 """A column of plain values for each feature, in the order of the contract."""
 
 
-class Form(Enum):
-    """How rows stand in JSON."""
+class Form(bytes, Enum):
+    """How rows stand in JSON: an object, a list of objects, or an object of lists."""
 
-    ONE = "an object"
-    LIST = "a list of objects"
-    COLUMNS = "an object of lists"
+    ONE = b"ONE"
+    LIST = b"LIST"
+    COLUMNS = b"COLUMNS"
 
 
 class Rows(NamedTuple):

@@ -1,7 +1,7 @@
 """What surrounds every request: its name, its limits, and what each answer carries.
 
-``RequestContext`` is the outermost part of the application, ``Guard`` stands before its routes. A
-prediction that takes the fast way passes neither, and has the same parts of them applied.
+``RequestContext`` stands before all routes. A prediction that takes the fast way does not pass it,
+and has the same parts of it applied.
 """
 
 import asyncio
@@ -120,18 +120,22 @@ def problem_answer(problem: ProblemError, path: str) -> Answer:
 
 
 class RequestContext:
-    """Names each request, completes each answer's headers, counts and logs requests.
+    """Stands before the routes.
 
-    ``fast_way`` is offered to the protocol that knows of it, see ``protocol``.
+    It names each request, asks for its key, reads its body within the limits, bounds how many are
+    worked on, completes the answer's headers, counts and logs. ``fast_way`` is offered to the
+    protocol that knows of it, see ``protocol``.
     """
 
     fast_way: "FastWay | None" = None
 
     def __init__(self, app: ASGIApp, services: Services) -> None:
         """Surround an application."""
-        self._app = app
-        self._services = services
-        self._access_log = services.settings.access_log
+        self._app, self._services, settings = app, services, services.settings
+        self._access_log = settings.access_log
+        self._limit, self._most = settings.max_body_bytes, settings.max_concurrency
+        self._seconds = settings.request_timeout_seconds
+        self._inside = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -161,7 +165,7 @@ class RequestContext:
                 message["headers"] = [*given, *added, (REQUEST_ID, request_id)]
             await send(message)
 
-        await self._app(inner, receive, complete)
+        await self._answer(inner, receive, complete)
         seconds = time.perf_counter() - started
         self._services.metrics.requested(route(), scope["method"], status, seconds)
         self.answered(scope["method"], scope["path"], scope.get("client"), status, seconds)
@@ -184,24 +188,7 @@ class RequestContext:
             },
         )
 
-
-class Guard:
-    """Asks for keys, reads bodies within their limits, and bounds how many are worked on."""
-
-    def __init__(self, app: ASGIApp, services: Services) -> None:
-        """Stand before an application."""
-        self._app = app
-        self._access = services.access
-        self._limit = services.settings.max_body_bytes
-        self._most = services.settings.max_concurrency
-        self._seconds = services.settings.request_timeout_seconds
-        self._inside = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._let_in(scope, receive, send)
         except ProblemError as problem:
@@ -217,12 +204,12 @@ class Guard:
         headers = dict(scope["headers"])
         if sum(name == b"host" for name, _ in scope["headers"]) > 1:
             raise ProblemError(HTTPStatus.BAD_REQUEST, "The request names two hosts")
-        scope["state"]["caller"] = self._access.check(needed(method, path), headers)
+        scope["state"]["caller"] = self._services.access.check(needed(method, path), headers)
         if path in PROBES:
             await self._app(scope, receive, send)
             return
         if method not in READING:
-            self._access.check_site(headers)
+            self._services.access.check_site(headers)
             receive = _replay(await self._body(scope, headers, receive), receive)
         # Only now: whoever sends a body slowly takes nobody's place.
         if self.is_full:

@@ -24,7 +24,6 @@ from mlops_for_mle.serving.context import (
     REQUEST_ID,
     UNKNOWN_ROUTE,
     Answer,
-    Guard,
     Request,
     RequestContext,
     Services,
@@ -72,11 +71,10 @@ class FastWay:
         self,
         services: Services,
         context: RequestContext,
-        guard: Guard,
         routes: Sequence[HotRoute],
     ) -> None:
         """Join what surrounds the ordinary way, and the routes that have this one, too."""
-        self._services, self._context, self._guard = services, context, guard
+        self._services, self._context = services, context
         self._largest = min(LARGEST_AT_ONCE, services.settings.max_body_bytes)
         self._logs_all = services.settings.access_log == "all"
         self._routes = [(compile_path(one.path)[0], one) for one in routes]
@@ -101,7 +99,7 @@ class FastWay:
         if (
             target is None
             or len(body) > self._largest
-            or self._guard.is_full
+            or self._context.is_full
             or len(headers) != len(given)
             or not _UNUSUAL.isdisjoint(headers)
         ):

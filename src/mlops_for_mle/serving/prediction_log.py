@@ -218,7 +218,7 @@ class PredictionLog:
             request_id if request.headers.get(REQUEST_ID) == request_id else rb"\N",
             values,
             labels,
-            rows.form.name.encode(),
+            rows.form,
             rows.count,
         )
         features = _copied(bytes(rows.text))
