@@ -124,16 +124,17 @@ class FastWay:
     def flush(self) -> None:
         """Answer what waits, now: questions to one release."""
         waiting, self._waiting = self._waiting, []
-        if not waiting:
-            return
+        if waiting:
+            self._answer(waiting)
+
+    def _answer(self, waiting: Sequence[tuple[_Asked, Question]]) -> None:
         try:
             answers = answer(self._services, [question for _, question in waiting])
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
             if len(waiting) > 1:
                 # What is wrong with one must not be the others' fault.
                 for one in waiting:
-                    self._waiting = [one]
-                    self.flush()
+                    self._answer([one])
                 return
             answers = [_explain(waiting[0][0].request, error)]
         for (asked, _), found in zip(waiting, answers, strict=True):

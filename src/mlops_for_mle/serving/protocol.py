@@ -107,7 +107,8 @@ class ServingProtocol(HttpToolsProtocol):
         # What comes behind a chunked body is no header, least of all one that says what is in it.
         self.headers = []
         # Answers leave in the order of the requests.
-        self._answer_what_waits()
+        if self._is_waiting and self._fast is not None:
+            self._fast.flush()
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise httptools.HttpParserError("this is no proxy")
@@ -150,7 +151,8 @@ class ServingProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """End the connection after the requests that are being answered."""
-        self._answer_what_waits()
+        if self._is_waiting and self._fast is not None:
+            self._fast.flush()
         super().shutdown()
 
     @property
@@ -203,10 +205,6 @@ class ServingProtocol(HttpToolsProtocol):
         )
         self.on_response_complete()
 
-    def _answer_what_waits(self) -> None:
-        if self._fast is not None and self._is_waiting:
-            self._fast.flush()
-
     def _go_the_ordinary_way(self) -> None:
         body, self._withheld = self._withheld, None
         super().on_headers_complete()
@@ -224,6 +222,7 @@ class ServingProtocol(HttpToolsProtocol):
     def _refuse(self, message: str, failure: BaseException | None = None) -> None:
         """Answer what is no request, and close."""
         self._withheld = None
-        self._answer_what_waits()
+        if self._is_waiting and self._fast is not None:
+            self._fast.flush()
         self.logger.warning(message, exc_info=failure)
         self.send_400_response(message)
