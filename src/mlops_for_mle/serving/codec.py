@@ -101,6 +101,12 @@ class Codec:
         self.list_decoders = {
             name: msgspec.json.Decoder(one) for name, one in self.list_types.items()
         }
+        lists: Any = msgspec.defstruct(
+            "Columns",
+            [("columns", _row_type(self.list_types, self.features))],
+            forbid_unknown_fields=True,
+        )
+        self._decode_columns = msgspec.json.Decoder(lists).decode
         kinds = enumerate(self.features.values())
         self._times = [(place, one) for place, one in kinds if one.is_time]
 
@@ -118,11 +124,26 @@ class Codec:
             return self.read_list(text)
         found = _HAS_COLUMNS.match(text)
         if found and (COLUMNS_KEY not in self.features or text.startswith(b"{", found.end())):
-            return self.read_columns(fields(text, _BY_COLUMNS).columns, COLUMNS_KEY, text)
+            return self._read_columns(text)
         reading = Reading(self)
         columns = [(one,) for one in reading.row(plain(text), "")]
         reading.faults.raise_if_any()
         return Rows(1, text, Form.ONE, None, columns)
+
+    def _read_columns(self, text: bytes) -> Rows:
+        reading = Reading(self, COLUMNS_KEY)
+        try:
+            if len(text) > LONGEST_EXPLAINED:
+                raise ValueError
+            columns = msgspec.structs.astuple(self._decode_columns(text).columns)
+            for place, feature in self._times:
+                check_times(columns[place] or (), feature)
+        except (msgspec.ValidationError, ValueError):
+            return self.read_columns(fields(text, _BY_COLUMNS).columns, COLUMNS_KEY, text)
+        for name, values in zip(self.names, columns, strict=True):
+            if values is not None:
+                reading.add(name, values)
+        return reading.done(Form.COLUMNS, text)
 
     def read_list(self, text: Text, where: str = "", *, lenient: bool = False) -> Rows:
         """Read a list of rows that stands somewhere in the body."""

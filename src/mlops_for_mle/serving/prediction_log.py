@@ -143,10 +143,12 @@ class PredictionLog:
     def look_around(self) -> None:
         """See how much all have stored, and whether a disk that failed takes something again."""
         with self._lock:
-            self.stored_bytes = 0
+            stored = 0
             for path in self.root.glob("*.log"):
                 with suppress(FileNotFoundError):
-                    self.stored_bytes += path.stat().st_size
+                    stored += path.stat().st_size
+            # At once, since others look at it meanwhile.
+            self.stored_bytes = stored
         if self._has_failed:
             probe = self.root / f"probe-{uuid4().hex}"
             try:
