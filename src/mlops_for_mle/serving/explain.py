@@ -17,11 +17,9 @@ from mlops_for_mle.serving.openapi import (
     json_answer,
     json_request,
     object_of,
-    problems,
     row_schema,
 )
 from mlops_for_mle.serving.predict import (
-    FAILURES,
     PREDICT,
     Answered,
     HotRoute,
@@ -44,17 +42,8 @@ _WORDS = (
 def router(services: Services) -> fastapi.APIRouter:
     """The route, whose work is always done in a thread."""
     found = fastapi.APIRouter(tags=["prediction"])
-    unfit = {"422": f"A row does not fit the contract, or there are more than {MOST_ROWS}"}
-    add_hot_route(
-        found,
-        services,
-        EXPLAIN,
-        largest_at_once=-1,
-        summary="Predict rows and say why",
-        description=_WORDS,
-        operation_id="explain",
-        responses=problems(FAILURES | unfit),
-    )
+    words = "Predict rows and say why"
+    add_hot_route(found, services, EXPLAIN, words, largest_at_once=-1, description=_WORDS)
     return found
 
 
@@ -67,10 +56,9 @@ def _read(services: Services, request: Request) -> Question:
 
 def _write(answered: Answered) -> Answer:
     served, rows, request, *_ = answered.question
-    codec, outside = served.codec, answered.outside
-    found = msgspec.json.decode(codec.answer(rows, answered.predictions, (), "", outside))
+    found = msgspec.json.decode(served.answers.write(answered).body)
     listed = [found] if rows.form is Form.ONE else found
-    for one, row in zip(listed, codec.matrix([rows]), strict=True):
+    for one, row in zip(listed, served.codec.matrix([rows]), strict=True):
         if not request.facts.is_wanted:
             raise ProblemError(HTTPStatus.BAD_REQUEST, "The client has left")
         del one["prediction_id"]

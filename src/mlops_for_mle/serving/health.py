@@ -13,7 +13,6 @@ from pydantic import BaseModel
 from mlops_for_mle.releases.manifest import Deployment
 from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.errors import ProblemError, not_ready
-from mlops_for_mle.serving.openapi import problems
 from mlops_for_mle.serving.predict import served_by
 from mlops_for_mle.serving.releases import LoadFailure, Origin
 
@@ -101,12 +100,7 @@ def router(services: Services) -> APIRouter:
                 found.deployment = served.deployment
         return found
 
-    @found.get(
-        "/model",
-        tags=["model"],
-        summary="The model in service",
-        responses=problems({"503": "No release is loaded"}),
-    )
+    @found.get("/model", tags=["model"], summary="The model in service")
     async def model() -> dict[str, Any]:
         served = served_by(services)
         manifest = served.manifest

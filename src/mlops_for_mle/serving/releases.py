@@ -27,6 +27,7 @@ from mlops_for_mle.releases.manifest import Deployment, Manifest, Release
 from mlops_for_mle.releases.predictor import Predictor, load
 from mlops_for_mle.releases.ranges import Ranges
 from mlops_for_mle.releases.store import ReleaseStore
+from mlops_for_mle.serving.answers import Answers
 from mlops_for_mle.serving.codec import Codec
 from mlops_for_mle.serving.database import reason_of, transaction
 from mlops_for_mle.serving.settings import ServingSettings
@@ -52,8 +53,10 @@ class Served:
     Attributes:
         deployment: The row of the audit trail that put it into service.
         manifest: All that is known of it.
+        contract: What requests hold and answers mean.
         predictor: Answers encoded rows.
-        codec: Reads rows and writes answers.
+        codec: Reads rows.
+        answers: Writes answers.
         ranges: Finds what lies outside the rows that it was trained on.
         explainer: Tells why it answers as it does.
         origin: Whether it came from the release store or the local cache.
@@ -62,8 +65,10 @@ class Served:
 
     deployment: Deployment
     manifest: Manifest
+    contract: Contract
     predictor: Predictor
     codec: Codec
+    answers: Answers
     ranges: Ranges
     explainer: Explainer
     origin: Origin
@@ -76,15 +81,15 @@ class Served:
         Raises:
             ReleaseError: It cannot be loaded or fails its own example.
         """
-        manifest, predictor = release.manifest, load(release)
-        ranges = Ranges(manifest.contract, manifest.training_ranges)
-        explainer = Explainer(predictor, manifest.background)
-        return cls(deployment, manifest, predictor, Codec(manifest), ranges, explainer, origin)
-
-    @property
-    def contract(self) -> Contract:
-        """What requests hold and answers mean."""
-        return self.manifest.contract
+        manifest, contract, predictor = release.manifest, release.manifest.contract, load(release)
+        parts = (
+            predictor,
+            Codec(manifest),
+            Answers(manifest),
+            Ranges(contract, manifest.training_ranges),
+            Explainer(predictor, manifest.background),
+        )
+        return cls(deployment, manifest, contract, *parts, origin)
 
 
 class LoadFailure(Configuration):
