@@ -91,7 +91,8 @@ def is_possible(model: Pipeline, target: Target) -> bool:
     skl2onnx has these.
     """
     codes, inner = target.class_codes, model.steps[-1][1]
-    has_form = isinstance(inner, _WITH_SCORES) or not hasattr(inner, "decision_function")
+    has_form = hasattr(inner, "predict_proba") and not hasattr(inner, "decision_function")
+    has_form = has_form or isinstance(inner, _WITH_SCORES)
     return has_form and (len(codes) == 2 or codes == tuple(range(len(codes))))
 
 

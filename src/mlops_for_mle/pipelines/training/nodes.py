@@ -6,6 +6,7 @@ inside the functions, because every command imports this module.
 """
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -188,7 +189,7 @@ def train_model(
     found: dict[str, Any] = {}
     with estimators.threads_for(len(features)):
         if options.is_auto:
-            folds = splits.folds(values, truth, target, training)
+            folds = splits.folds(values, truth, target, training, splits.fold_count(truth))
             options, errors = estimators.choose_estimator(features, truth, contract, folds, seed)
             parameters = dict(options.parameters)
             table = zip(errors.index, errors.mean(axis=1), errors.sem(axis=1), strict=True)
@@ -218,28 +219,27 @@ def _decide(
     from mlops_for_mle.pipelines.training import calibration
 
     model, training, target = fitted.model, fitted.training, fitted.examples.contract.target
-    is_of_two = len(target.classes) == 2
-    threshold = training.threshold if is_of_two else None
-    if not training.calibrate and threshold != "auto":
-        has_probabilities = hasattr(model, "predict_proba")
-        return replace(fitted, threshold=threshold if has_probabilities else None)
+    threshold = training.threshold if len(target.classes) == 2 else None
+    has_probabilities, is_calibrated = hasattr(model, "predict_proba"), False
+    can_calibrate = training.calibrate and calibration.is_possible(model, target)
     folds = splits.few_folds(values, truth, target, training)
-    if len(folds) < 2:
-        return replace(fitted, threshold=None if threshold == "auto" else threshold)
-    held_out = calibration.hold_out(model, features, truth, folds)
-    probabilities, is_calibrated = held_out.probabilities, False
-    if training.calibrate and calibration.is_possible(model, target):
-        calibrated = calibration.calibrated(held_out, target)
-        is_calibrated = True
-        if training.calibrate is True or calibration.is_better(held_out, calibrated, target):
-            probabilities = calibrated
-            model = calibration.calibrate(model, features, truth, folds, target)
-    if probabilities is None:
+    if folds and (can_calibrate or (has_probabilities and threshold == "auto")):
+        # What cannot be fitted to a part of the rows is left as it is.
+        with suppress(ValueError):
+            held_out = calibration.hold_out(model, features, truth, folds)
+            chances = held_out.probabilities
+            if can_calibrate:
+                better = calibration.calibrated(held_out, target)
+                if training.calibrate is True or calibration.is_better(held_out, better, target):
+                    model = calibration.calibrate(model, features, truth, folds, target)
+                    chances, has_probabilities = better, True
+                is_calibrated = True
+            if threshold == "auto" and chances is not None:
+                threshold = calibration.choose_threshold(
+                    chances, held_out.truth, target, training.metric
+                )
+    if threshold == "auto" or not has_probabilities:
         threshold = None
-    elif threshold == "auto":
-        threshold = calibration.choose_threshold(
-            probabilities, held_out.truth, target, training.metric
-        )
     return replace(fitted, model=model, is_calibrated=is_calibrated, threshold=threshold)
 
 

@@ -21,7 +21,9 @@ from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training.options import SplitOptions, TrainingOptions
 from mlops_for_mle.releases.manifest import SplitFacts
 
-FOLDS = 5
+_FOLDS = 5
+# With more rows, fewer folds tell as much.
+_MANY_ROWS = 20_000
 
 Folds = list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 """Positions of the rows to learn from and of those to judge by, fold by fold."""
@@ -108,7 +110,7 @@ def folds(
     truth: npt.NDArray[Any],
     target: Target,
     training: TrainingOptions,
-    count: int = FOLDS,
+    count: int,
 ) -> Folds:
     """Split the rows to learn from again, by the same rule as ``hold_back``.
 
@@ -137,13 +139,18 @@ def folds(
     return kept
 
 
+def fold_count(truth: npt.NDArray[Any]) -> int:
+    """In how many folds rows are split, unless that is configured."""
+    return _FOLDS if len(truth) <= _MANY_ROWS else 3
+
+
 def few_folds(
     values: npt.NDArray[Any], truth: npt.NDArray[Any], target: Target, training: TrainingOptions
 ) -> Folds:
     """Fewer folds than usual where there are few rows of a class; none where they cannot be."""
     is_by_time = training.split.by == "time"
     parts = [values] if is_by_time else [values[truth == code] for code in np.unique(truth)]
-    count = min(FOLDS, *(len(np.unique(one)) - is_by_time for one in parts))
+    count = min(fold_count(truth), *(len(np.unique(one)) - is_by_time for one in parts))
     with suppress(UserError):
         return folds(values, truth, target, training, count) if count > 1 else []
     return []
