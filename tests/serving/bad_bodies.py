@@ -1,6 +1,5 @@
 """Makes wrong requests for the predict routes, from a seed."""
 
-import gzip
 import json
 import random
 import struct
@@ -120,7 +119,7 @@ def _inference(chance: random.Random) -> Any:
     tensor = {
         "name": _or_wrong(chance, "features"),
         "shape": _or_wrong(chance, [count, 4]),
-        "datatype": _or_wrong(chance, chance.choice(("FP64", "FP64", "FP32", "INT8", "BYTES"))),
+        "datatype": _or_wrong(chance, chance.choice(("FP64", "FP64", "FP32", "INT32", "BYTES"))),
         "data": _or_wrong(chance, [5.0] * (4 * count)),
     }
     if chance.random() < 0.2:
@@ -151,7 +150,7 @@ def _headers(chance: random.Random, path: str) -> dict[str, str]:
     declared = "application/json" if chance.random() < 0.7 else chance.choice(_TYPES)
     headers = {} if declared is None else {"content-type": declared}
     if chance.random() < 0.1:
-        headers["content-encoding"] = chance.choice(("gzip", "deflate", "br", "identity", ""))
+        headers["content-encoding"] = chance.choice(("gzip", "identity", ""))
     if path == INFER and chance.random() < 0.2:
         length = chance.choice(("0", "1", "-1", "99999", "x", "", str(chance.randrange(200))))
         headers["inference-header-content-length"] = length
@@ -171,6 +170,4 @@ def _spoil(chance: random.Random, body: bytes, headers: dict[str, str]) -> bytes
         return body[:at] + bytes([chance.randrange(256)]) + body[at + 1 :]
     if kind < 0.25:
         return body + struct.pack("<4d", 1, float("nan"), 1e300, -1)
-    if headers.get("content-encoding") == "gzip" and kind < 0.6:
-        return gzip.compress(body)
     return body

@@ -130,7 +130,7 @@ MATRIX = [[row[name] for name in IRIS_ROW] for row in ROWS]
         (COLUMNS | {"petal_width": 1}, "is no list"),
         (COLUMNS | {"other": [1, 2, 3]}, "is an unknown field"),
         ({"petal_width": [1]}, "is missing"),
-        ([1], "is no object"),
+        ([1], "Expected `object`, got `array` - at `$.columns`"),
     ],
 )
 def test_columns_that_do_not_fit_are_refused(columns, message):
@@ -224,9 +224,8 @@ def test_every_protocol_gives_the_model_the_same_input(data: st.DataObject):
         text = json.loads(bytes(found.text))
         kept = [text] if found.form is Form.ONE else text
         if found.form is Form.COLUMNS:
-            kept = [
-                dict(zip(text, values, strict=True)) for values in zip(*text.values(), strict=True)
-            ]
+            lists = text["columns"]
+            kept = [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
         assert [{name: one.get(name) for name in features} for one in kept] == rows
         return reader.matrix([found])
 

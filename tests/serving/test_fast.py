@@ -8,7 +8,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import Pipeline
 
-from mlops_for_mle.serving.app import Application
+from mlops_for_mle.serving.context import RequestContext
 from mlops_for_mle.serving.keys import KeyFile
 from tests.releases import HOUSE_CONTRACT, make_release
 from tests.serving.conftest import IRIS_ROW, kept
@@ -86,8 +86,8 @@ def test_what_arrives_whole_is_answered_as_what_arrives_in_parts(server, name):
         "large": request(ROW + b" " * 40_000),
     }.items(),
 )
-def test_everything_else_goes_the_ordinary_way(server, name, head_and_body, caplog):
-    server.application = Application(refuse_the_ordinary_way, server.application.fast_way)
+def test_everything_else_goes_the_ordinary_way(server, name, head_and_body, caplog, monkeypatch):
+    monkeypatch.setattr(RequestContext, "__call__", staticmethod(refuse_the_ordinary_way))
 
     async def ask(server: Server) -> list[bytes]:
         reader, writer = await asyncio.open_connection(*server.address)

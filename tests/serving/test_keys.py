@@ -37,17 +37,11 @@ def test_a_key_is_printed_once_and_kept_as_a_digest_for_its_owner_alone(tmp_path
     assert (kept["name"], kept["scopes"]) == ("web-shop", ["predict"])
 
 
-def test_keys_are_listed_without_their_digests_and_revoked_by_name(tmp_path):
+def test_a_key_is_revoked_by_its_name(tmp_path):
     file = KeyFile(tmp_path / "keys.json")
     file.create("one", ["predict"])
     file.create("two", ["write"])
 
-    listed = run("list", MLOPS_API_KEYS_FILE=str(file.path)).stdout
-    assert [line.split()[:2] for line in listed.splitlines()] == [
-        ["one", "predict"],
-        ["two", "write"],
-    ]
-    assert file.read()[0].sha256 not in listed
     assert run("revoke", "one", MLOPS_API_KEYS_FILE=str(file.path)).returncode == 0
     assert [one.name for one in file.read()] == ["two"]
 

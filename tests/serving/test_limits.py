@@ -1,11 +1,8 @@
 """What bounds a request, and that no body makes the server fail."""
 
 import asyncio
-import gzip
-import json
 import threading
 import time
-import zlib
 from collections import Counter
 from typing import Any
 
@@ -132,59 +129,26 @@ def test_what_takes_too_long_is_answered_with_504_and_not_recorded(tmp_path, iri
 @pytest.mark.parametrize("path", PATHS)
 def test_too_large_a_body_is_answered_with_413_on_every_route(tmp_path, iris, path):
     services = make(tmp_path, iris, max_body_bytes=2000)
-    bomb = gzip.compress(b" " * 1_000_000)
 
     async def ask() -> None:
         async with client(services) as asking:
-            for content, headers in (
-                (b" " * 2001, {}),
-                (bomb, {"content-encoding": "gzip"}),
-            ):
-                answer = await asking.post(path, content=content, headers=JSON | headers)
-                assert answer.status_code == 413
-                assert "MLOPS_MAX_BODY_BYTES" in retold(answer)
+            answer = await asking.post(path, content=b" " * 2001, headers=JSON)
+            assert answer.status_code == 413
+            assert "MLOPS_MAX_BODY_BYTES" in retold(answer)
 
     asyncio.run(ask())
-
-
-@pytest.mark.parametrize(
-    ("compress", "encoding", "status"),
-    [
-        (gzip.compress, "gzip", 200),
-        (zlib.compress, "deflate", 200),
-        (lambda body: body, "identity", 200),
-        (lambda body: body, "gzip", 422),
-        (lambda body: gzip.compress(body)[:-4], "gzip", 422),
-        (lambda body: gzip.compress(body) + b"x", "gzip", 422),
-        (lambda body: body, "br", 415),
-    ],
-)
-def test_compressed_bodies_are_taken_or_refused(tmp_path, iris, compress, encoding, status):
-    services = make(tmp_path, iris)
-
-    async def ask() -> None:
-        async with client(services) as asking:
-            answer = await asking.post(
-                "/predict",
-                content=compress(json.dumps(IRIS_ROW).encode()),
-                headers=JSON | {"content-encoding": encoding},
-            )
-            assert answer.status_code == status
-
-    asyncio.run(ask())
-    assert len(kept(services)) == (status == 200)
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_another_content_type_is_answered_with_415(tmp_path, iris, path):
+@pytest.mark.parametrize("headers", [{"content-type": "text/html"}, {"content-encoding": "gzip"}])
+def test_another_type_or_encoding_is_answered_with_415(tmp_path, iris, path, headers):
     services = make(tmp_path, iris)
 
     async def ask() -> None:
         async with client(services) as asking:
-            headers = {"content-type": "text/html"}
-            answer = await asking.post(path, content=b"{}", headers=headers)
+            answer = await asking.post(path, content=b"{}", headers=JSON | headers)
             assert answer.status_code == 415
-            assert "text/html" in retold(answer)
+            assert next(iter(headers.values())) in retold(answer)
 
     asyncio.run(ask())
 

@@ -157,38 +157,8 @@ def test_pages_give_every_row_once_even_while_rows_come_and_go(services):
 
 
 @pytest.mark.parametrize(
-    ("filters", "expected"),
-    [
-        (["petal_length > 5"], [3]),
-        (["petal_length!=5"], [1, 3]),
-        (["target=virginica"], [3]),
-        (["target=0", "petal_length<2"], [1]),
-        (["timestamp>=2026-02-01T00:00:00Z"], [2, 3]),
-        (["timestamp<2026-02-01T09:00:00+09:00"], [1]),
-        (["id<=2"], [1, 2]),
-        (["id=99999999999"], []),
-    ],
-)
-def test_filters_hold_together(services, filters, expected):
-    for number, (length, target) in enumerate([(1.0, 0), (5.0, 1), (6.0, 2)], start=1):
-        time = f"2026-0{number}-15T00:00:00Z"
-        create(services, IRIS_ROW | {"petal_length": length, "target": target, "timestamp": time})
-
-    answer = call(services, "GET", "/observations", params={"filter": filters})
-
-    assert answer.status_code == 200, answer.text
-    assert [one["id"] for one in answer.json()["observations"]] == expected
-
-
-@pytest.mark.parametrize(
     "query",
     [
-        {"filter": "colour=1"},
-        {"filter": "petal_length"},
-        {"filter": "petal_length=long"},
-        {"filter": "target=rose"},
-        {"filter": "timestamp>now"},
-        {"filter": "id=1; DROP TABLE iris_data"},
         {"limit": "1001"},
         {"order": "random"},
         {"after": "x"},
@@ -310,15 +280,14 @@ def test_names_that_look_alike_keep_their_values_apart(services, database):
     changes = {"json": {"a b": 70, "a_b": 80}, "headers": {"If-Match": "*"}}
     changed = call(services, "PATCH", created.headers["location"], **changes).json()
     listed = call(services, "GET", "/observations").json()["observations"]
-    filtered = call(services, "GET", "/observations", params={"filter": ["a%b=3", "%s>4"]}).json()
 
     assert {name: created.json()[name] for name in values} == values
     assert {name: changed[name] for name in values} == values | {"a b": 70, "a_b": 80}
-    assert listed == filtered["observations"] == [changed]
+    assert listed == [changed]
     assert call(services, "DELETE", "/observations/1").status_code == 204
 
 
-def test_a_time_with_a_zone_is_read_written_and_compared_in_utc(services, database, monkeypatch):
+def test_a_time_with_a_zone_is_read_and_written_in_utc(services, database, monkeypatch):
     database.run("ALTER TABLE iris_data ALTER timestamp TYPE timestamptz")
     # The session has another zone.
     monkeypatch.setenv("DATABASE_URL", f"{database.url}&options=-ctimezone%3DAsia/Seoul")
@@ -327,14 +296,11 @@ def test_a_time_with_a_zone_is_read_written_and_compared_in_utc(services, databa
     stamped = create(services)
     change = {"json": {"timestamp": "2026-02-01T00:30:00"}, "headers": {"If-Match": "*"}}
     changed = call(services, "PATCH", "/observations/1", **change)
-    query = {"filter": "timestamp<2026-02-01T00:30:01Z"}
-    earlier = call(services, "GET", "/observations", params=query)
 
     assert created.json()["timestamp"] == "2026-01-31T12:00:00Z"
     now = datetime.fromisoformat(stamped.json()["timestamp"])
     assert abs((now - datetime.now(UTC)).total_seconds()) < 60
     assert changed.json()["timestamp"] == "2026-02-01T00:30:00Z"
-    assert [one["id"] for one in earlier.json()["observations"]] == [1]
     stored = database.rows("SELECT timestamp = '2026-02-01T00:30:00Z' FROM iris_data WHERE id = 1")
     assert stored == [(True,)]
 

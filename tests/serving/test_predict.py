@@ -72,7 +72,7 @@ def test_columns_are_answered_by_columns(services, iris: Release):
         assert column == [one["probabilities"][label] for one in listed]
     assert list(listed[0]) == list(call(services, "POST", "/predict", json=IRIS_ROW).json())
     assert body["prediction_id"] == line[3]
-    assert json.loads(line[-2]) == columns
+    assert json.loads(line[-2]) == {"columns": columns}
     assert body["model_version"] == 1
     assert body["release"] == iris.manifest.release
 

@@ -190,14 +190,14 @@ def test_predictions_wait_while_the_database_is_away(start, table, iris, monkeyp
 def test_a_full_spool_does_what_was_configured(start, iris, monkeypatch, policy):
     monkeypatch.setenv("DATABASE_URL", NOWHERE)
     services = start(iris, spool_max_bytes=65536, spool_when_full=policy)
-    answers = [call(services, "POST", "/predict", json=[IRIS_ROW] * 30) for _ in range(40)]
+    answers = [call(services, "POST", "/predict", json=[IRIS_ROW] * 10) for _ in range(120)]
 
     counts, statuses = services.log.counts, [one.status_code for one in answers]
     assert services.log.stored_bytes <= 65536
     assert 0 < counts.recorded < 1200
     refused = statuses.count(503)
-    lost = (1200 - counts.recorded) // 30
-    assert (counts.refused, counts.dropped) == ((lost, 0) if policy == "refuse" else (0, lost * 30))
+    lost = (1200 - counts.recorded) // 10
+    assert (counts.refused, counts.dropped) == ((lost, 0) if policy == "refuse" else (0, lost * 10))
     assert refused == counts.refused
     ready = call(services, "GET", "/health/ready")
     assert ready.status_code == (503 if policy == "refuse" else 200)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import func, select, table
 
+from mlops_for_mle.commands.explain import explain_row
 from mlops_for_mle.commands.options import env_option, reason_option
 from mlops_for_mle.commands.project import connect_mlflow, read_configuration
 from mlops_for_mle.commands.reproduce import train_again
@@ -28,6 +29,7 @@ from mlops_for_mle.pipelines.deployment.datasets import actor
 from mlops_for_mle.pipelines.deployment.nodes import release_champion, verify_release
 from mlops_for_mle.pipelines.registry import datasets as registry
 from mlops_for_mle.releases import deployments
+from mlops_for_mle.releases.manifest import ModelDescription
 from mlops_for_mle.releases.metrics import metric_text
 from mlops_for_mle.releases.store import ReleaseStore
 
@@ -44,7 +46,7 @@ class Project(NamedTuple):
 
 @click.group(name="model")
 def model_commands() -> None:
-    """Model versions: list, download, reproduce, promote, roll back."""
+    """Model versions: list, download, reproduce, explain, promote, roll back."""
 
 
 @model_commands.command(name="list")
@@ -121,6 +123,25 @@ def reproduce(context: click.Context, wanted: str, env: str | None) -> None:
 
 
 @model_commands.command()
+@click.argument("row")
+@env_option
+@click.pass_obj
+def explain(metadata: ProjectMetadata, row: str, env: str | None) -> None:
+    """Say why the deployed release answers ROW as it does.
+
+    ROW is an object of JSON as POST /predict takes it, or the path of a file that holds one.
+    """
+    project = open_project(metadata.project_path, env)
+    with engine_for(project.url).connect() as connection:
+        served = deployments.current(connection, project.contract.name)
+    if served is None:
+        raise PrerequisiteError("Nothing is deployed yet: run `kedro run` first.")
+    release = project.store.fetch(served.contract, served.release)
+    given = row.encode() if row.lstrip().startswith("{") else Path(row).read_bytes()
+    Console().print(explain_row(release, given))
+
+
+@model_commands.command()
 @click.argument("wanted")
 @reason_option
 @env_option
@@ -192,6 +213,7 @@ def project_summary(
         known = [registry.find_version(client, name, candidate)]
     for told in known:
         lines["candidate"] = _measured(client, told, metric)
+        lines |= _training_lines(registry.describe(told))
         lines["decision"] = registry.decision_on(told)
     champion = registry.champion_version(client, name)
     lines["champion"] = "none yet"
@@ -208,6 +230,24 @@ def project_summary(
             lines["serve it"] = f"{command}, then http://127.0.0.1:8000"
     width = max(map(len, lines))
     return "\n".join(f"  {heading:<{width}}  {value}" for heading, value in lines.items())
+
+
+def _training_lines(described: ModelDescription) -> dict[str, str]:
+    """What was chosen in a training, and what a person should look at."""
+    lines = {}
+    if described.candidates:
+        tried = (
+            f"{one.estimator} {metric_text(one.error)} ± {metric_text(one.standard_error)}"
+            for one in described.candidates
+        )
+        what = "log loss" if described.contract.target.classes else "rmse"
+        lines["chosen"] = f"{described.estimator}, by {what}: {', '.join(tried)}"
+    if described.threshold is not None:
+        second = described.contract.target.classes[1].label
+        lines["threshold"] = f"{second} from probability {described.threshold:g}"
+    if described.remarks:
+        lines["look at"] = "; ".join(described.remarks)
+    return lines
 
 
 def _metric(client: MlflowClient, version: ModelVersion, metric: str) -> str | None:

@@ -41,13 +41,14 @@ def train_again(client: MlflowClient, version: ModelVersion) -> tuple[bool, str]
     contract, training = described.contract, TrainingOptions.model_validate(described.training)
     examples, _ = nodes.split_snapshot(nodes.Examples.of(rows, contract), training)
     trained = nodes.export_model(nodes.train_model(examples, training))
-    metrics, graph = nodes.evaluate_model(trained), trained.served.graph
+    metrics, is_same_graph = nodes.evaluate_model(trained), trained.served.graph == then.model
     matrix = encode_rows(rows, contract)
-    before, now = (Predictor(one, contract).predict(matrix) for one in (then.model, graph))
+    deployed = Predictor(then.model, contract, described.threshold)
+    before, now = (one.predict(matrix) for one in (deployed, trained.predictor()))
     differing = before.values != now.values
     if before.probabilities is not None and now.probabilities is not None:
         differing |= (before.probabilities != now.probabilities).any(axis=1)
-    other, is_same_graph = int(differing.sum()), graph == then.model
+    other = int(differing.sum())
     changed = "; ".join(
         f"{name} {described.metrics.get(name)} then, {value} now"
         for name, value in metrics.items()

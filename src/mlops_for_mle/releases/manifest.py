@@ -5,6 +5,7 @@ calls it a ``Manifest``, which stands beside the model's bytes in a release.
 """
 
 import hashlib
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Self
@@ -53,14 +54,61 @@ class Example(Configuration):
     probabilities: tuple[tuple[float, ...], ...] | None = None
 
 
+class SplitFacts(Configuration):
+    """Which rows were held back to validate on.
+
+    Attributes:
+        column: What the rows were split by; None for a hash of their values.
+        validated_from: The oldest time that was held back, where they were split by time.
+    """
+
+    by: Literal["hash", "time", "group"]
+    column: str | None = None
+    training_rows: int = Field(ge=1)
+    validation_rows: int = Field(ge=1)
+    validated_from: datetime | None = None
+
+
+class EstimatorScore(Configuration):
+    """How an estimator did in cross-validation: its mean error over the folds, and that one's."""
+
+    estimator: str
+    error: float
+    standard_error: float
+
+
+class TrainingRange(Configuration):
+    """What an encoded column of the training rows held, missing values aside.
+
+    ``absent`` are the codes of categories between the two that no row has.
+    """
+
+    least: float
+    largest: float
+    absent: tuple[float, ...] = ()
+
+
 class ModelDescription(Configuration):
     """A trained model.
 
     Attributes:
         precision: The element type of its one input, a matrix of rows by encoded columns.
-        metrics: Measured by its training, by names such as ``validation_accuracy``.
+        metrics: Measured by its training, by names such as ``validation_accuracy``: of the model
+            on ``training`` and ``validation`` rows; on the latter also of a constant answer,
+            ``baseline``, of the ``linear`` model that ``auto`` has compared it with, and of the
+            model before it was calibrated, ``uncalibrated``.
+        candidates: What ``auto`` chose from, the simplest first, with their log loss or RMSE.
+        calibrated: Whether its probabilities agree with held-out rows: they were calibrated on
+            them, or shown to need no calibration.
+        threshold: The answer is the second of two classes where its probability is at least this;
+            None: it is the most probable class.
+        remarks: What a person should look at, a sentence each.
         training: The parameters of its training, from which it can be trained again.
         model_sha256: Digest of the ONNX graph.
+        importance: The mean size of each feature's contribution to an answer.
+        training_ranges: By encoded column.
+        background: Rows of the snapshot with which answers are compared to explain them, each a
+            list of plain values in the order of the contract's features.
     """
 
     contract: Contract
@@ -68,11 +116,25 @@ class ModelDescription(Configuration):
     precision: Precision
     metrics: dict[str, float]
     snapshot: SnapshotFacts
+    split: SplitFacts | None = None
+    candidates: tuple[EstimatorScore, ...] = ()
+    calibrated: bool = False
+    threshold: float | None = Field(default=None, gt=0, lt=1)
+    remarks: tuple[str, ...] = ()
     parity: Parity
     example: Example
     training: dict[str, Any] = Field(default_factory=dict)
     model_sha256: str
     model_bytes: int = Field(ge=1)
+    importance: dict[str, float] = Field(default_factory=dict)
+    training_ranges: dict[str, TrainingRange] = Field(default_factory=dict)
+    background: tuple[tuple[PlainValue, ...], ...] = Field(min_length=1, repr=False)
+
+    def to_json(self) -> bytes:
+        """The document, for people too: a row of the background is one line, at the end."""
+        document = self.model_dump_json(indent=2, exclude={"background"}).removesuffix("\n}")
+        rows = ",\n    ".join(json.dumps(row, ensure_ascii=False) for row in self.background)
+        return f'{document},\n  "background": [\n    {rows}\n  ]\n}}\n'.encode()
 
     @property
     def has_probabilities(self) -> bool:
@@ -91,10 +153,6 @@ class Manifest(ModelDescription):
     created_at: datetime
     version: int = Field(ge=1)
     run_id: str
-
-    def to_json(self) -> bytes:
-        """The content of ``manifest.json``."""
-        return self.model_dump_json(indent=2).encode() + b"\n"
 
 
 class Release(Configuration):

@@ -5,6 +5,7 @@ who has its release and its validation rows.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,18 @@ GREATER_IS_BETTER: Mapping[Task, Mapping[str, bool]] = {
         "balanced_accuracy": True,
         "macro_f1": True,
         "log_loss": False,
-        "roc_auc": True,
         "brier": False,
+        "roc_auc": True,
     },
     "regression": {"rmse": False, "mae": False, "r2": True},
 }
 ALL_METRICS: Mapping[str, bool] = {
     name: direction for metrics in GREATER_IS_BETTER.values() for name, direction in metrics.items()
 }
+
+
+DECIDED_BY_VALUES = ("accuracy", "balanced_accuracy", "macro_f1")
+"""The metrics of classes that need no probabilities."""
 
 
 def measure(answers: Predictions, truth: npt.NDArray[Any], target: Target) -> dict[str, float]:
@@ -39,39 +44,51 @@ def measure(answers: Predictions, truth: npt.NDArray[Any], target: Target) -> di
         has a row, ``roc_auc`` (one against the rest, every class weighing the same); for
         regression ``rmse``, ``mae`` and, of two rows or more, ``r2``.
     """
-    from sklearn import metrics
-
-    found, codes = answers.values, target.class_codes
+    names = list(GREATER_IS_BETTER[target.task])
     if target.task == "regression":
-        if not np.isfinite(found).all():
+        is_finite = np.isfinite(answers.values)
+        if not is_finite.all():
             raise UserError(
-                f"The model answers {int((~np.isfinite(found)).sum())} of {len(found)} rows with "
+                f"The model answers {int((~is_finite).sum())} of {len(truth)} rows with "
                 "a number that is not finite: choose another training.estimator or other "
                 "parameters."
             )
-        measured = {
-            "rmse": metrics.root_mean_squared_error(truth, found),
-            "mae": metrics.mean_absolute_error(truth, found),
+        names = names if len(truth) > 1 else ["rmse", "mae"]
+    elif answers.probabilities is None:
+        names = list(DECIDED_BY_VALUES)
+    elif len(np.unique(truth)) < len(target.classes):
+        names.remove("roc_auc")
+    return {name: measure_one(name, answers, truth, target) for name in names}
+
+
+def measure_one(name: str, answers: Predictions, truth: npt.NDArray[Any], target: Target) -> float:
+    """Measure answers by one metric that they have, see ``measure``."""
+    from sklearn import metrics
+
+    found, codes = answers.values, target.class_codes
+    value: float
+    if name in DECIDED_BY_VALUES or not codes:
+        by_values = {
+            "accuracy": metrics.accuracy_score,
+            "balanced_accuracy": metrics.balanced_accuracy_score,
+            "macro_f1": partial(metrics.f1_score, average="macro"),
+            "rmse": metrics.root_mean_squared_error,
+            "mae": metrics.mean_absolute_error,
+            "r2": metrics.r2_score,
         }
-        if len(truth) > 1:
-            measured["r2"] = metrics.r2_score(truth, found)
-        return {name: float(value) for name, value in measured.items()}
-    measured = {
-        "accuracy": metrics.accuracy_score(truth, found),
-        "balanced_accuracy": metrics.balanced_accuracy_score(truth, found),
-        "macro_f1": metrics.f1_score(truth, found, average="macro"),
-    }
-    if answers.probabilities is not None:
+        value = by_values[name](truth, found)
+    else:
+        chances = np.asarray(answers.probabilities)
         # Those of a float32 graph add up to 1 only nearly.
-        shares = answers.probabilities / answers.probabilities.sum(axis=1, keepdims=True)
-        measured["log_loss"] = metrics.log_loss(truth, shares, labels=codes)
-        measured["brier"] = metrics.brier_score_loss(truth, shares, labels=codes)
-        if len(np.unique(truth)) == len(codes):
+        shares = chances / chances.sum(axis=1, keepdims=True)
+        if name == "log_loss":
+            value = metrics.log_loss(truth, shares, labels=codes)
+        elif name == "brier":
+            value = metrics.brier_score_loss(truth, shares, labels=codes)
+        else:
             scores = shares[:, 1] if len(codes) == 2 else shares
-            measured["roc_auc"] = metrics.roc_auc_score(
-                truth, scores, multi_class="ovr", labels=codes
-            )
-    return {name: float(value) for name, value in measured.items()}
+            value = metrics.roc_auc_score(truth, scores, multi_class="ovr", labels=codes)
+    return float(value)
 
 
 def baseline(truth: npt.NDArray[Any], target: Target) -> Predictions:

@@ -31,12 +31,20 @@ class Predictions(NamedTuple):
     values: npt.NDArray[np.int64] | npt.NDArray[np.float64]
     probabilities: npt.NDArray[np.float64] | None
 
+    def taken(self, rows: npt.NDArray[np.intp]) -> "Predictions":
+        """The answers for some of the rows, by their positions."""
+        chances = self.probabilities
+        return Predictions(self.values[rows], None if chances is None else chances[rows])
+
 
 class Predictor:
     """An ONNX graph with one matrix of rows by encoded columns as its input."""
 
-    def __init__(self, model: bytes, contract: Contract) -> None:
-        """Load the graph for one thread, since requests are what runs in parallel."""
+    def __init__(self, model: bytes, contract: Contract, threshold: float | None = None) -> None:
+        """Load the graph for one thread, since requests are what runs in parallel.
+
+        ``threshold`` is that of a ``ModelDescription``.
+        """
         # Only now: every command of the project imports this module.
         import onnxruntime
 
@@ -52,6 +60,7 @@ class Predictor:
             raise ReleaseError(f"onnxruntime cannot load the model: {error}") from error
         self._outputs = [output.name for output in self._session.get_outputs()]
         self.contract = contract
+        self._threshold = threshold
         self.has_probabilities = PROBABILITY_OUTPUT in self._outputs
         (first, *others) = self._session.get_inputs()
         width = len(encoded_columns(contract))
@@ -72,14 +81,23 @@ class Predictor:
         if not self.contract.target.classes:
             values = values.astype(np.float64)
         probabilities = results[1].astype(np.float64) if self.has_probabilities else None
-        return Predictions(values, probabilities)
+        return decided(Predictions(values, probabilities), self.contract, self._threshold)
+
+
+def decided(answers: Predictions, contract: Contract, threshold: float | None) -> Predictions:
+    """The answers of a model of two classes by the threshold of its second one, if it has any."""
+    if threshold is None or answers.probabilities is None:
+        return answers
+    codes = np.array(contract.target.class_codes, np.int64)
+    is_second = answers.probabilities[:, 1] >= threshold
+    return answers._replace(values=codes[is_second.astype(np.intp)])
 
 
 def load(release: Release) -> Predictor:
     """Load a release and let it answer its own example."""
     manifest = release.manifest
     contract, example = manifest.contract, manifest.example
-    predictor = Predictor(release.model, contract)
+    predictor = Predictor(release.model, contract, manifest.threshold)
     columns = dict(zip(contract.features, zip(*example.rows, strict=True), strict=True))
     answers = predictor.predict(encode(columns, contract))
     expected = np.asarray(example.predictions)

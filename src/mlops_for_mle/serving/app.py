@@ -9,14 +9,15 @@ from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Match
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from mlops_for_mle import __version__
 from mlops_for_mle.serving import (
     deployments,
+    explain,
     feedback,
     health,
+    logs,
     metrics,
     mlflow,
     monitoring,
@@ -25,10 +26,9 @@ from mlops_for_mle.serving import (
     openapi,
     page,
     predict,
-    tracing,
 )
 from mlops_for_mle.serving.auth import Access
-from mlops_for_mle.serving.context import Guard, RequestContext, Services, problem_answer
+from mlops_for_mle.serving.context import RequestContext, Services, problem_answer
 from mlops_for_mle.serving.database import Database
 from mlops_for_mle.serving.errors import FieldError, ProblemError, our_failure, shown, unprocessable
 from mlops_for_mle.serving.fast import FastWay
@@ -40,11 +40,10 @@ from mlops_for_mle.serving.settings import ServingSettings
 
 # Each has a function `router(services)`; the document lists their routes in this order.
 ROUTERS = (
-    *(predict, mlflow, oip, observations, feedback),
+    *(predict, explain, mlflow, oip, observations, feedback),
     *(deployments, monitoring, health, metrics, page),
 )
 HOT_ROUTES = (predict.PREDICT, predict.PREVIEW, mlflow.INVOCATIONS, *oip.INFER)
-_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
 def make_services(settings: ServingSettings) -> Services:
@@ -64,9 +63,9 @@ def make_services(settings: ServingSettings) -> Services:
     )
 
 
-def create_app(services: Services) -> "Application":
+def create_app(services: Services) -> ASGIApp:
     """Make the application; it starts and stops the services."""
-    spans = tracing.make_provider()
+    spans = logs.make_provider()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -93,33 +92,22 @@ def create_app(services: Services) -> "Application":
         application.include_router(module.router(services))
     application.include_router(openapi.router(services, ROUTERS))
     _answer_errors(application)
-    guard = Guard(application, services)
-    guarded: ASGIApp = guard
-    if services.settings.allowed_origins:
-        # In front of the keys, since a browser asks for permission without one.
-        guarded = CORSMiddleware(
-            guard,
-            allow_origins=services.settings.allowed_origins,
-            allow_methods=["*"],
-            allow_headers=["*"],
-            expose_headers=["ETag", "Location", "Retry-After", "X-Request-ID"],
-        )
-    context = RequestContext(guarded, services)
+    context = RequestContext(application, services)
     if spans is not None:
-        return Application(tracing.traced(context, spans), None)
-    return Application(context, FastWay(services, context, guard, HOT_ROUTES))
-
-
-class Application:
-    """An ASGI application with a short way beside it, for the protocol that knows of it."""
-
-    def __init__(self, application: ASGIApp, fast_way: FastWay | None) -> None:
-        self._application = application
-        self.fast_way = fast_way
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer in the ordinary way."""
-        await self._application(scope, receive, send)
+        surrounded = logs.traced(context, spans)
+    else:
+        surrounded = context
+        context.fast_way = FastWay(services, context, HOT_ROUTES)
+    if not services.settings.allowed_origins:
+        return surrounded
+    # In front of the keys, since a browser asks for permission without one.
+    return CORSMiddleware(
+        surrounded,
+        allow_origins=services.settings.allowed_origins,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["ETag", "Location", "Retry-After", "X-Request-ID"],
+    )
 
 
 def _answer_errors(application: FastAPI) -> None:
@@ -131,18 +119,8 @@ def _answer_errors(application: FastAPI) -> None:
 
     @application.exception_handler(HTTPException)
     async def on_http_error(request: Request, error: HTTPException) -> Response:
-        headers = dict(error.headers or {})
-        if "Allow" in headers:
-            # The framework names only the methods of one of the path's routes.
-            asked = ({**request.scope, "method": method} for method in _METHODS)
-            headers["Allow"] = ", ".join(
-                one["method"]
-                for one in asked
-                if any(route.matches(one)[0] is Match.FULL for route in application.routes)
-            )
-        return await on_problem(
-            request, ProblemError(error.status_code, str(error.detail), headers=headers)
-        )
+        problem = ProblemError(error.status_code, str(error.detail), headers=error.headers)
+        return await on_problem(request, problem)
 
     @application.exception_handler(Exception)
     async def on_failure(request: Request, _: Exception) -> Response:

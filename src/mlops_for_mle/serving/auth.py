@@ -35,7 +35,7 @@ _OPEN_PATHS = frozenset(
     }
 )
 _OPEN_FOLDERS = ("/docs/", "/page/")
-_PREDICT_PATHS = frozenset({"/predict", "/predict/preview", "/invocations"})
+_PREDICT_PATHS = frozenset({"/predict", "/predict/preview", "/explain", "/invocations"})
 _DATA_PATHS = ("/observations", "/feedback", "/predictions")
 
 logger = logging.getLogger(__name__)
@@ -57,12 +57,6 @@ def needed(method: str, path: str) -> Need:
     if path.startswith(_DATA_PATHS):
         return "write"
     return "any key" if method in READING else "admin"
-
-
-def explain(need: Need) -> str:
-    """What a request lacks that presents no key."""
-    wanted = "an API key" if need == "any key" else f"an API key with the scope {need}"
-    return f"This needs {wanted}, as Authorization: Bearer KEY or X-API-Key: KEY"
 
 
 class Access:
@@ -106,7 +100,14 @@ class Access:
             except ConfigurationError as error:
                 logger.error("%s; the keys that were read before stay in force", error)  # noqa: TRY400  (a person's mistake)
         if not self._needs_keys:
-            self._check_host(headers.get(b"host", b"localhost"))
+            name = _without_port(host := headers.get(b"host", b"localhost"))
+            if not is_loopback_name(name) and name not in self._names:
+                shown = host.decode("latin-1")[:80]
+                raise ProblemError(
+                    HTTPStatus.MISDIRECTED_REQUEST,
+                    "Without API keys only this machine is answered, under the name localhost; "
+                    f"this request names {shown!r}. Create a key to answer others.",
+                )
             if need != "admin":
                 return Caller(None, is_known=True)
         presented = headers.get(b"x-api-key")
@@ -118,12 +119,12 @@ class Access:
         if need == "nothing":
             return caller
         if key is None:
-            unknown = "The API key is not known, or was revoked"
-            raise ProblemError(
-                HTTPStatus.UNAUTHORIZED,
-                explain(need) if presented is None else unknown,
-                headers={"WWW-Authenticate": "Bearer"},
-            )
+            wanted = "an API key" if need == "any key" else f"an API key with the scope {need}"
+            reason = f"This needs {wanted}, as Authorization: Bearer KEY or X-API-Key: KEY"
+            if presented is not None:
+                reason = "The API key is not known, or was revoked"
+            scheme = {"WWW-Authenticate": "Bearer"}
+            raise ProblemError(HTTPStatus.UNAUTHORIZED, reason, headers=scheme)
         if need != "any key" and not key.allows(need):
             raise ProblemError(
                 HTTPStatus.FORBIDDEN,
@@ -150,16 +151,6 @@ class Access:
             raise ProblemError(
                 HTTPStatus.FORBIDDEN,
                 "A page of another site cannot change anything here (MLOPS_CORS_ORIGINS)",
-            )
-
-    def _check_host(self, host: bytes) -> None:
-        name = _without_port(host)
-        if not is_loopback_name(name) and name not in self._names:
-            shown = host.decode("latin-1")[:80]
-            raise ProblemError(
-                HTTPStatus.MISDIRECTED_REQUEST,
-                f"Without API keys only this machine is answered, under the name localhost; "
-                f"this request names {shown!r}. Create a key to answer others.",
             )
 
     def _look(self) -> None:

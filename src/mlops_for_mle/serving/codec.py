@@ -1,4 +1,4 @@
-"""Reads the rows of one contract from JSON and writes the answers to them.
+"""Reads the rows of one contract from JSON.
 
 A row is a type that ``contract.rules`` makes, so msgspec decodes and checks it at the speed of its
 parser, whatever its columns hold. Only what msgspec refuses is looked at value by value, to say
@@ -11,7 +11,7 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
-from itertools import chain, count, repeat
+from itertools import chain, count
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -22,7 +22,6 @@ from mlops_for_mle.contract.encoding import Encoder, Matrix, Values
 from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.contract.rules import Precision, check_times, describe, fault, json_type
 from mlops_for_mle.releases.manifest import Manifest
-from mlops_for_mle.releases.predictor import Predictions
 from mlops_for_mle.serving.documents import (
     LONGEST_EXPLAINED,
     REFUSALS,
@@ -35,17 +34,16 @@ from mlops_for_mle.serving.documents import (
     pieces,
     plain,
     read_json,
-    typed,
 )
 from mlops_for_mle.serving.errors import Faults, refused
 
-COLUMNS_KEY = "columns"
+COLUMNS_KEY, OUTSIDE_KEY = "columns", "outside_training"
 MOST_ROWS = 100_000
 """Of one request, which bounds its memory: an answer may be many times as long as its rows."""
 
 _BOOLEANS = {"true": True, "1": True, 1: True, "false": False, "0": False, 0: False}
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
-_BY_COLUMNS = re.compile(rb'\{\s*"columns"\s*:\s*')
+_HAS_COLUMNS = re.compile(rb'\{\s*"columns"\s*:\s*')
 _VALUES_A_PIECE = 5000
 
 Value = TypeVar("Value")
@@ -53,12 +51,12 @@ Columns = Sequence[Sequence[Any]]
 """A column of plain values for each feature, in the order of the contract."""
 
 
-class Form(Enum):
-    """How rows stand in JSON."""
+class Form(bytes, Enum):
+    """How rows stand in JSON: an object, a list of objects, or an object of lists."""
 
-    ONE = "an object"
-    LIST = "a list of objects"
-    COLUMNS = "an object of lists"
+    ONE = b"ONE"
+    LIST = b"LIST"
+    COLUMNS = b"COLUMNS"
 
 
 class Rows(NamedTuple):
@@ -78,21 +76,21 @@ class Rows(NamedTuple):
 
 
 class _ByColumns(msgspec.Struct, forbid_unknown_fields=True):
-    columns: msgspec.Raw
+    columns: dict[str, msgspec.Raw]
 
 
-_DECODER_OF_COLUMNS = msgspec.json.Decoder(_ByColumns)
+_BY_COLUMNS = msgspec.json.Decoder(_ByColumns)
 
 
 class Codec:
-    """What a contract determines of requests and answers.
+    """What a contract determines of requests.
 
     What cannot be read raises ProblemError 422, which names every field that is wrong.
     """
 
     def __init__(self, manifest: Manifest) -> None:
         """Prepare for the rows of a release."""
-        contract, target = manifest.contract, manifest.contract.target
+        contract = manifest.contract
         self.features, self.names = contract.features, contract.feature_names
         self.encoder = Encoder(contract)
         self.precision: Precision = manifest.precision
@@ -105,16 +103,14 @@ class Codec:
         self.list_decoders = {
             name: msgspec.json.Decoder(one) for name, one in self.list_types.items()
         }
+        lists: Any = msgspec.defstruct(
+            "Columns",
+            [("columns", _row_type(self.list_types, self.features))],
+            forbid_unknown_fields=True,
+        )
+        self._decode_columns = msgspec.json.Decoder(lists).decode
         kinds = enumerate(self.features.values())
         self._times = [(place, one) for place, one in kinds if one.is_time]
-        self._name, self._target = target.response_name, target
-        self._labels = list(target.labels.values())
-        self._release = {"model_version": manifest.version, "release": manifest.release}
-        # What is answered for each code of a class.
-        self._classes = {
-            code: {self._name: target.values[code], "label": label}
-            for code, label in target.labels.items()
-        }
 
     def read(self, body: bytes) -> Rows:
         """Read a row as an object, a list of them, or ``{"columns": {feature: [values]}}``."""
@@ -128,17 +124,28 @@ class Codec:
         text = text.strip()
         if text[:1] == b"[":
             return self.read_list(text)
-        found = _BY_COLUMNS.match(text)
+        found = _HAS_COLUMNS.match(text)
         if found and (COLUMNS_KEY not in self.features or text.startswith(b"{", found.end())):
-            raw = memoryview(typed(text, _DECODER_OF_COLUMNS).columns)
-            if kind_of(raw) != b"{":
-                allowed = f"an object with a list for each of {', '.join(self.names)}"
-                raise refused(COLUMNS_KEY, "is no object", allowed)
-            return self.read_columns(fields(raw, COLUMNS_KEY), COLUMNS_KEY, raw)
+            return self._read_columns(text)
         reading = Reading(self)
         columns = [(one,) for one in reading.row(plain(text), "")]
         reading.faults.raise_if_any()
         return Rows(1, text, Form.ONE, None, columns)
+
+    def _read_columns(self, text: bytes) -> Rows:
+        reading = Reading(self, COLUMNS_KEY)
+        try:
+            if len(text) > LONGEST_EXPLAINED:
+                raise ValueError
+            columns = msgspec.structs.astuple(self._decode_columns(text).columns)
+            for place, feature in self._times:
+                check_times(columns[place] or (), feature)
+        except (msgspec.ValidationError, ValueError):
+            return self.read_columns(fields(text, _BY_COLUMNS).columns, COLUMNS_KEY, text)
+        for name, values in zip(self.names, columns, strict=True):
+            if values is not None:
+                reading.add(name, values)
+        return reading.done(Form.COLUMNS, text)
 
     def read_list(self, text: Text, where: str = "", *, lenient: bool = False) -> Rows:
         """Read a list of rows that stands somewhere in the body."""
@@ -159,11 +166,11 @@ class Codec:
         return reading.done(Form.LIST, text)
 
     def read_columns(
-        self, given: Mapping[str, Text | Values], where: str, text: Text | None = None
+        self, given: Mapping[str, msgspec.Raw | Values], where: str, text: Text | None = None
     ) -> Rows:
         """Read lists of one length, one value a row: their JSON, or the values themselves.
 
-        Strictly where ``text``, the JSON of all, is given, else leniently.
+        Strictly where ``text``, the JSON of the body, is given, else leniently.
         """
         reading = Reading(self, where, lenient=text is None)
         given = _known_names(given, self.features)
@@ -184,39 +191,6 @@ class Codec:
             )
         by_feature = zip(*(one.columns for one in given), strict=True)
         return self.encoder(map(list, map(chain.from_iterable, by_feature)))
-
-    def answer(
-        self, rows: Rows, predictions: Predictions, texts: Sequence[bytes], prediction_id: str
-    ) -> bytes:
-        """The body that answers rows in the form in which they were given.
-
-        ``texts`` are the predictions as ``texts_of`` writes them.
-        """
-        codes, found = predictions.values.tolist(), predictions.probabilities
-        if rows.form is Form.COLUMNS:
-            values, *chances = map(msgspec.Raw, texts)
-            columns: dict[str, Any] = {self._name: values}
-            if self._target.has_text_classes:
-                columns[self._name] = list(map(self._target.values.__getitem__, codes))
-            if self._labels:
-                columns["label"] = list(map(self._target.labels.__getitem__, codes))
-            if chances:
-                columns["probabilities"] = dict(zip(self._labels, chances, strict=True))
-            answer = {COLUMNS_KEY: columns, "prediction_id": prediction_id}
-            return encode(answer | self._release)
-        by_row = repeat(None) if found is None else found.tolist()
-        if rows.count == 1:
-            names: Iterable[str] = [prediction_id]
-        else:
-            names = (f"{prediction_id}-{at}" for at in count())
-        answers = map(self._answer_of, codes, by_row, names)
-        return next(answers) if rows.form is Form.ONE else b"[%b]" % b",".join(answers)
-
-    def _answer_of(self, value: Any, chances: list[float] | None, name: str) -> bytes:
-        answer: dict[str, Any] = {**self._classes[value]} if self._labels else {self._name: value}
-        if chances is not None:
-            answer["probabilities"] = dict(zip(self._labels, chances, strict=True))
-        return encode({**answer, "prediction_id": name, **self._release})
 
     def _columns_of(self, rows: Sequence[Any]) -> Columns:
         """The columns of decoded rows; ValueError, a time is not allowed."""
@@ -280,15 +254,18 @@ class Reading:
         if self._lenient:
             self._texts[name].append(encode(values)[1:-1])
 
-    def add_column(self, name: str, given: Text | Values) -> None:
+    def add_column(self, name: str, given: msgspec.Raw | Values) -> None:
         """Append a whole column: the JSON of a list, or its values."""
-        path = f"{self.where}.{name}"
-        if isinstance(given, Text) and kind_of(given) != b"[":
+        path, start = f"{self.where}.{name}", 0
+        if not isinstance(given, msgspec.Raw):
+            parts: Iterable[Any] = _slices(given)
+        elif kind_of(text := memoryview(given)) == b"[":
+            parts = pieces(text, VALUES)
+        else:
             allowed = f"a list in which each is {describe(self._codec.features[name])}"
             self.faults.add(path, "is no list", allowed)
             return
-        start = 0
-        for piece in pieces(given, VALUES) if isinstance(given, Text) else _slices(given):
+        for piece in parts:
             values = self.values(name, piece, (f"{path}[{at}]" for at in count(start)))
             self.add(name, values)
             start += len(values)
@@ -312,11 +289,12 @@ class Reading:
         faults.raise_if_any()
         for name in found.keys() - lengths.keys():
             self.add(name, [None] * size)
-        matrix = np.concatenate([np.concatenate(parts, axis=1) for parts in found.values()]).T
+        columns = (one[0] if len(one) == 1 else np.hstack(one) for one in found.values())
+        matrix = np.concatenate(list(columns)).T
         if self._lenient:
             form = Form.COLUMNS
             lists = {name: b"[%b]" % b",".join(parts) for name, parts in self._texts.items()}
-            text = encode({name: msgspec.Raw(one) for name, one in lists.items()})
+            text = encode({COLUMNS_KEY: {name: msgspec.Raw(one) for name, one in lists.items()}})
         return Rows(size, text, form, matrix)
 
 
@@ -398,7 +376,7 @@ def _refuse_unknown(
 ) -> None:
     for name, one in given.items():
         if name not in known:
-            told = msgspec.UNSET if isinstance(one, memoryview) else one
+            told = msgspec.UNSET if isinstance(one, msgspec.Raw) else one
             faults.add(prefix + name, "is an unknown field", ", ".join(known), told)
 
 
@@ -415,10 +393,3 @@ def _row_type(types: Mapping[str, Any], features: Mapping[str, Feature]) -> Any:
     return msgspec.defstruct(
         "Row", typed, rename=names, forbid_unknown_fields=True, kw_only=True, gc=False
     )
-
-
-def texts_of(predictions: Predictions) -> list[bytes]:
-    """Answers as JSON lists: the values, and the probabilities of each class."""
-    chances = predictions.probabilities
-    columns = [predictions.values, *(() if chances is None else chances.T)]
-    return [encode(one.tolist()) for one in columns]

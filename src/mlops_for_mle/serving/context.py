@@ -1,7 +1,7 @@
 """What surrounds every request: its name, its limits, and what each answer carries.
 
-``RequestContext`` is the outermost part of the application, ``Guard`` stands before its routes. A
-prediction that takes the fast way passes neither, and has the same parts of them applied.
+``RequestContext`` stands before all routes. A prediction that takes the fast way does not pass it,
+and has the same parts of it applied.
 """
 
 import asyncio
@@ -10,7 +10,6 @@ import logging
 import os
 import re
 import time
-import zlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,15 +21,15 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mlops_for_mle.serving import tracing
 from mlops_for_mle.serving.auth import READING, Access, Headers, needed
 from mlops_for_mle.serving.documents import read_object
-from mlops_for_mle.serving.errors import JSON_TYPE, ProblemError, refused, worded
+from mlops_for_mle.serving.errors import JSON_TYPE, ProblemError, worded
 from mlops_for_mle.serving.logs import RequestFacts, current_request
 from mlops_for_mle.serving.settings import ServingSettings
 
 if TYPE_CHECKING:
     from mlops_for_mle.serving.database import Database
+    from mlops_for_mle.serving.fast import FastWay
     from mlops_for_mle.serving.metrics import Metrics
     from mlops_for_mle.serving.prediction_log import PredictionLog
     from mlops_for_mle.serving.releases import Releases
@@ -53,8 +52,6 @@ UNKNOWN_ROUTE = "(unknown)"
 """What metrics say of a request that was answered before it came to a route."""
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
-# Lets zlib find out by itself whether the stream is gzip or zlib.
-_GZIP_OR_ZLIB = 47
 
 logger = logging.getLogger("mlops_for_mle.serving.access")
 
@@ -123,14 +120,22 @@ def problem_answer(problem: ProblemError, path: str) -> Answer:
 
 
 class RequestContext:
-    """Names each request, completes each answer's headers, counts and logs requests."""
+    """Stands before the routes.
+
+    It names each request, asks for its key, reads its body within the limits, bounds how many are
+    worked on, completes the answer's headers, counts and logs. ``fast_way`` is offered to the
+    protocol that knows of it, see ``protocol``.
+    """
+
+    fast_way: "FastWay | None" = None
 
     def __init__(self, app: ASGIApp, services: Services) -> None:
         """Surround an application."""
-        self._app = app
-        self._services = services
-        self._access_log = services.settings.access_log
-        self._failing_probes: set[str] = set()
+        self._app, self._services, settings = app, services, services.settings
+        self._access_log = settings.access_log
+        self._limit, self._most = settings.max_body_bytes, settings.max_concurrency
+        self._seconds = settings.request_timeout_seconds
+        self._inside = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -158,22 +163,16 @@ class RequestContext:
                 present = {name for name, _ in given}
                 added = (one for one in PROTECTIVE_HEADERS if one[0] not in present)
                 message["headers"] = [*given, *added, (REQUEST_ID, request_id)]
-                if "span" in state:
-                    tracing.describe(state["span"], scope["method"], route(), facts)
             await send(message)
 
-        await self._app(inner, receive, complete)
+        await self._answer(inner, receive, complete)
         seconds = time.perf_counter() - started
         self._services.metrics.requested(route(), scope["method"], status, seconds)
         self.answered(scope["method"], scope["path"], scope.get("client"), status, seconds)
 
     def answered(self, method: str, path: str, client: Any, status: int, seconds: float) -> None:
         """Log a request that was answered, if that is wanted."""
-        is_failure = status >= 500
-        if path in PROBES and self._access_log == "errors":
-            # Of a probe that fails again and again, the first answer is news.
-            is_failure = is_failure and path not in self._failing_probes
-            (self._failing_probes.add if status >= 500 else self._failing_probes.discard)(path)
+        is_failure = status >= 500 and path not in PROBES
         if self._access_log == "off" or (self._access_log == "errors" and not is_failure):
             return
         logger.log(
@@ -189,24 +188,7 @@ class RequestContext:
             },
         )
 
-
-class Guard:
-    """Asks for keys, reads bodies within their limits, and bounds how many are worked on."""
-
-    def __init__(self, app: ASGIApp, services: Services) -> None:
-        """Stand before an application."""
-        self._app = app
-        self._access = services.access
-        self._limit = services.settings.max_body_bytes
-        self._most = services.settings.max_concurrency
-        self._seconds = services.settings.request_timeout_seconds
-        self._inside = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._let_in(scope, receive, send)
         except ProblemError as problem:
@@ -222,12 +204,12 @@ class Guard:
         headers = dict(scope["headers"])
         if sum(name == b"host" for name, _ in scope["headers"]) > 1:
             raise ProblemError(HTTPStatus.BAD_REQUEST, "The request names two hosts")
-        scope["state"]["caller"] = self._access.check(needed(method, path), headers)
+        scope["state"]["caller"] = self._services.access.check(needed(method, path), headers)
         if path in PROBES:
             await self._app(scope, receive, send)
             return
         if method not in READING:
-            self._access.check_site(headers)
+            self._services.access.check_site(headers)
             receive = _replay(await self._body(scope, headers, receive), receive)
         # Only now: whoever sends a body slowly takes nobody's place.
         if self.is_full:
@@ -251,7 +233,10 @@ class Guard:
         return self._inside >= self._most
 
     async def _body(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
-        body = bytearray()
+        encoding, body = headers.get(b"content-encoding", b"identity"), bytearray()
+        if encoding != b"identity":
+            detail = f"Content-Encoding is {encoding.decode('latin-1')!r}: send the body as it is"
+            raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
         try:
             async with asyncio.timeout(self._seconds):
                 async for part in HttpRequest(scope, receive).stream():
@@ -267,10 +252,7 @@ class Guard:
                 "(MLOPS_REQUEST_TIMEOUT_SECONDS)",
                 headers={"Connection": "close"},
             ) from None
-        encoding = headers.get(b"content-encoding", b"").strip().lower()
-        if encoding in {b"", b"identity"}:
-            return bytes(body)
-        return await asyncio.to_thread(_decoded, bytes(body), encoding, self._limit)
+        return bytes(body)
 
 
 def timed_out(seconds: float) -> ProblemError:
@@ -337,25 +319,6 @@ async def _send(send: Send, answer: Answer) -> None:
     headers = [length, (b"content-type", answer.content_type), *answer.headers]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})
-
-
-def _decoded(body: bytes, encoding: bytes, limit: int) -> bytes:
-    if encoding not in {b"gzip", b"x-gzip", b"deflate"}:
-        raise ProblemError(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"Content-Encoding is {encoding.decode('latin-1')!r}; allowed: gzip, deflate, identity",
-            headers={"Accept-Encoding": "gzip, deflate, identity"},
-        )
-    stream = zlib.decompressobj(_GZIP_OR_ZLIB)
-    try:
-        decoded = stream.decompress(body, limit + 1)
-    except zlib.error:
-        decoded = b""
-    if len(decoded) > limit:
-        raise _too_large(limit)
-    if not stream.eof or stream.unused_data:
-        raise refused("", f"the body is not complete {encoding.decode()}", encoding.decode())
-    return decoded
 
 
 def _too_large(limit: int) -> ProblemError:

@@ -20,20 +20,6 @@ if TYPE_CHECKING:
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
-AWAY = {
-    "429": "Too many such requests wait already",
-    "503": "The database does not answer, or no release is loaded",
-}
-"""Statuses of every route that asks the database, for the document."""
-CHANGING = {
-    "409": "A rule of the table forbids it",
-    "413": "The body is too large",
-    "415": "The body is not JSON",
-    "422": "The body does not fit; names every field that is wrong",
-    **AWAY,
-}
-"""Of every route that changes it."""
-
 _CONNECTIONS, _SECONDS = 4, 10.0
 _MISSING = {"42P01", "42703"}
 

@@ -14,9 +14,8 @@ from mlops_for_mle.errors import UserError
 from mlops_for_mle.releases.manifest import Deployment, Event
 from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.context import Services, json_body
-from mlops_for_mle.serving.database import AWAY, CHANGING
 from mlops_for_mle.serving.errors import MOST_FAULTS, ProblemError, not_ready
-from mlops_for_mle.serving.openapi import json_request, problems
+from mlops_for_mle.serving.openapi import json_request
 
 _SHOWN_RELEASES = 8
 
@@ -93,7 +92,7 @@ def router(services: Services) -> APIRouter:
             **facts,
         )
 
-    @found.get("", summary="The audit trail of deployments", responses=problems(AWAY))
+    @found.get("", summary="The audit trail of deployments")
     @database.endpoint
     def history() -> DeploymentList:
         from mlops_for_mle.releases import deployments
@@ -122,7 +121,6 @@ def router(services: Services) -> APIRouter:
         "last.",
         status_code=HTTPStatus.CREATED,
         openapi_extra=json_request(Rollback.model_json_schema()),
-        responses=problems(CHANGING | {"409": "There is no such way back, or not any more"}),
     )
     @database.endpoint
     def rollback(

@@ -39,7 +39,7 @@ _MOST_FIELDS = 5000
 _LONGEST_INTEGER = 400
 _KEY = re.compile(rb'"\s*:')
 _NO_NUMBER = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?(?:NaN|Infinity)', re.DOTALL)
-_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _RAW = msgspec.json.Decoder(msgspec.Raw)
 
 
@@ -82,11 +82,11 @@ def typed(text: Text, decoder: msgspec.json.Decoder[Found], where: str = "") -> 
         raise
 
 
-def fields(text: Text, where: str = "") -> dict[str, memoryview]:
-    """The raw texts of an object's fields; raises as ``typed`` does."""
+def fields(text: Text, decoder: msgspec.json.Decoder[Found], where: str = "") -> Found:
+    """Decode an object with the raw texts of its fields; raises as ``typed`` does."""
     if len(text) > PIECE and len(list(islice(_KEY.finditer(text), _MOST_FIELDS))) == _MOST_FIELDS:
         raise refused(where, "has too many fields", f"fewer than {_MOST_FIELDS}")
-    return {name: memoryview(one) for name, one in typed(text, _FIELDS, where).items()}
+    return typed(text, decoder, where)
 
 
 def plain(text: Text) -> Any:

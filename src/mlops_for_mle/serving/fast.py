@@ -14,7 +14,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from itertools import groupby
 from typing import NamedTuple
 
 from starlette.routing import compile_path
@@ -25,7 +24,6 @@ from mlops_for_mle.serving.context import (
     REQUEST_ID,
     UNKNOWN_ROUTE,
     Answer,
-    Guard,
     Request,
     RequestContext,
     Services,
@@ -73,11 +71,10 @@ class FastWay:
         self,
         services: Services,
         context: RequestContext,
-        guard: Guard,
         routes: Sequence[HotRoute],
     ) -> None:
         """Join what surrounds the ordinary way, and the routes that have this one, too."""
-        self._services, self._context, self._guard = services, context, guard
+        self._services, self._context = services, context
         self._largest = min(LARGEST_AT_ONCE, services.settings.max_body_bytes)
         self._logs_all = services.settings.access_log == "all"
         self._routes = [(compile_path(one.path)[0], one) for one in routes]
@@ -102,7 +99,7 @@ class FastWay:
         if (
             target is None
             or len(body) > self._largest
-            or self._guard.is_full
+            or self._context.is_full
             or len(headers) != len(given)
             or not _UNUSUAL.isdisjoint(headers)
         ):
@@ -117,28 +114,30 @@ class FastWay:
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
             self._finish(asked, _explain(request, error))
             return True
+        if self._waiting and self._waiting[0][1].served is not question.served:
+            self.flush()
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self.flush)
         self._waiting.append((asked, question))
         return True
 
     def flush(self) -> None:
-        """Answer what waits, now."""
+        """Answer what waits, now: questions to one release."""
         waiting, self._waiting = self._waiting, []
-        for _, group in groupby(waiting, lambda one: id(one[1].served)):
-            self._answer(list(group))
+        if waiting:
+            self._answer(waiting)
 
-    def _answer(self, group: Sequence[tuple[_Asked, Question]]) -> None:
+    def _answer(self, waiting: Sequence[tuple[_Asked, Question]]) -> None:
         try:
-            answers = answer(self._services, [question for _, question in group])
+            answers = answer(self._services, [question for _, question in waiting])
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
-            if len(group) > 1:
+            if len(waiting) > 1:
                 # What is wrong with one must not be the others' fault.
-                for one in group:
+                for one in waiting:
                     self._answer([one])
                 return
-            answers = [_explain(group[0][0].request, error)]
-        for (asked, _), found in zip(group, answers, strict=True):
+            answers = [_explain(waiting[0][0].request, error)]
+        for (asked, _), found in zip(waiting, answers, strict=True):
             self._finish(asked, found)
 
     def _finish(self, asked: _Asked, found: Answer) -> None:

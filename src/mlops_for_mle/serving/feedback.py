@@ -12,10 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from mlops_for_mle.contract import Contract, Target
 from mlops_for_mle.contract.rules import describe, fault
 from mlops_for_mle.serving.context import Services
-from mlops_for_mle.serving.database import CHANGING
 from mlops_for_mle.serving.deployments import body_of
 from mlops_for_mle.serving.errors import Faults, ProblemError, refused, shown
-from mlops_for_mle.serving.openapi import Schema, component, feature_schema, json_request, problems
+from mlops_for_mle.serving.openapi import Schema, component, feature_schema, json_request
 from mlops_for_mle.serving.predict import served_by
 
 if TYPE_CHECKING:
@@ -90,7 +89,6 @@ def router(services: Services) -> APIRouter:
         responses={
             200: {"model": Feedback, "description": "The prediction has this label already"},
             202: {"model": Feedback, "description": "Kept; its prediction is not in the log yet"},
-            **problems(CHANGING | {"409": "The prediction has another label"}),
         },
     )
     @database.endpoint

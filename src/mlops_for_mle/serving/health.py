@@ -13,7 +13,6 @@ from pydantic import BaseModel
 from mlops_for_mle.releases.manifest import Deployment
 from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.errors import ProblemError, not_ready
-from mlops_for_mle.serving.openapi import problems
 from mlops_for_mle.serving.predict import served_by
 from mlops_for_mle.serving.releases import LoadFailure, Origin
 
@@ -101,24 +100,20 @@ def router(services: Services) -> APIRouter:
                 found.deployment = served.deployment
         return found
 
-    @found.get(
-        "/model",
-        tags=["model"],
-        summary="The model in service",
-        responses=problems({"503": "No release is loaded"}),
-    )
+    @found.get("/model", tags=["model"], summary="The model in service")
     async def model() -> dict[str, Any]:
         served = served_by(services)
         manifest = served.manifest
         facts = ("version", "run_id", "estimator", "precision", "metrics", "has_probabilities")
-        shown = ("created_at", "contract", "snapshot", "parity", "model_sha256")
+        of_training = ("calibrated", "threshold", "candidates", "remarks")
+        shown = ("created_at", "contract", "snapshot", "split", "parity", "model_sha256")
         return {
             "release": manifest.release,
             "loaded_at": served.loaded_at,
             "origin": served.origin,
             "deployment": served.deployment,
             "model": {"name": manifest.contract.name}
-            | {one: getattr(manifest, one) for one in facts},
+            | {one: getattr(manifest, one) for one in (*facts, *of_training)},
             **{one: getattr(manifest, one) for one in shown},
         }
 

@@ -149,14 +149,6 @@ def create(file: KeyFile, name: str, scopes: Sequence[Scope]) -> None:
     click.echo(f"Kept as a digest in {file.path}; the key is not shown again.", err=True)
 
 
-@commands.command(name="list")
-@click.pass_obj
-def show(file: KeyFile) -> None:
-    """Show names, scopes and dates."""
-    for one in file.read() or ():
-        click.echo(f"{one.name:<24} {','.join(one.scopes):<20} {one.created_at.isoformat()}")
-
-
 @commands.command()
 @click.argument("name")
 @click.pass_obj

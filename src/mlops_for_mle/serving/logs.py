@@ -1,6 +1,12 @@
-"""Structured logs: one JSON object a line, or one line of text for people."""
+"""Logs, one JSON object a line or one line of text for people; and traces, where they are wanted.
+
+Traces are sent by OTLP over HTTP where ``OTEL_EXPORTER_OTLP_ENDPOINT`` is set; this needs the extra
+``tracing``. Without that variable nothing is imported and nothing is wrapped; all others, such as
+``OTEL_SDK_DISABLED`` and ``OTEL_TRACES_SAMPLER``, are followed by OpenTelemetry.
+"""
 
 import logging
+import os
 import re
 import sys
 from contextvars import ContextVar
@@ -9,16 +15,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from starlette.types import ASGIApp
 
 from mlops_for_mle.serving.settings import LogFormat
 
 _STANDARD = {"asctime", "color_message", "message", "taskName", *vars(logging.makeLogRecord({}))}
-# Passwords in URLs, bearer tokens and API keys.
+# Passwords in URLs, and API keys.
 _SECRETS = re.compile(
-    r"(?P<url>://[^\s:/@\"']*:)[^\s@\"']+(?=@)"
-    r"|(?P<bearer>\bbearer\s+)[A-Za-z0-9._~+/=-]+"
-    r"|(?P<key>\bmlops_)[A-Za-z0-9_-]{43}\b",
-    re.IGNORECASE,
+    r"(?P<url>://[^\s:/@\"']*:)[^\s@\"']+(?=@)|(?P<key>\bmlops_)[A-Za-z0-9_-]{43}\b"
 )
 
 
@@ -37,6 +41,7 @@ class RequestFacts:
     is_wanted: bool = True
 
 
+logger = logging.getLogger(__name__)
 current_request: ContextVar[RequestFacts | None] = ContextVar("current_request", default=None)
 
 
@@ -110,3 +115,32 @@ def _request() -> dict[str, str]:
     if facts is not None and facts.prediction_id is not None:
         found["prediction_id"] = facts.prediction_id
     return found
+
+
+def make_provider() -> Any | None:
+    """What sends spans, or None; to be shut down at the end, so that it sends what is left."""
+    if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        return None
+    os.environ.setdefault("OTEL_SERVICE_NAME", "mlops-for-mle")
+    os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
+    # A collector that is away must not hold up the end.
+    os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as error:
+        logger.warning("Nothing is traced: `pip install mlops-for-mle[tracing]` (%s)", error)
+        return None
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider
+
+
+def traced(application: ASGIApp, provider: Any) -> ASGIApp:
+    """The application inside of a span a request."""
+    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+
+    return OpenTelemetryMiddleware(
+        application, tracer_provider=provider, exclude_spans=["receive", "send"]
+    )

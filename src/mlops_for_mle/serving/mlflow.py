@@ -21,6 +21,7 @@ from mlops_for_mle.serving.codec import Codec, Form, Reading, Rows
 from mlops_for_mle.serving.context import Answer, Services, media_type
 from mlops_for_mle.serving.context import Request as PlainRequest
 from mlops_for_mle.serving.documents import (
+    FIELDS,
     LISTS,
     Text,
     encode,
@@ -33,9 +34,8 @@ from mlops_for_mle.serving.documents import (
 )
 from mlops_for_mle.serving.errors import refused
 from mlops_for_mle.serving.health import require_ready
-from mlops_for_mle.serving.openapi import json_request, problems
+from mlops_for_mle.serving.openapi import json_request
 from mlops_for_mle.serving.predict import (
-    FAILURES,
     Answered,
     HotRoute,
     Question,
@@ -55,7 +55,6 @@ class _Body(msgspec.Struct):
     dataframe_records: _Part = msgspec.UNSET
     instances: _Part = msgspec.UNSET
     inputs: _Part = msgspec.UNSET
-    params: _Part = msgspec.UNSET
 
 
 class _Split(msgspec.Struct, forbid_unknown_fields=True):
@@ -69,37 +68,21 @@ _BODY, _SPLIT = msgspec.json.Decoder(_Body), msgspec.json.Decoder(_Split)
 
 def router(services: Services) -> APIRouter:
     """The routes."""
-    found = APIRouter(tags=["mlflow"])
-    wrong = {"400": "The body is in no form of the protocol or does not fit the contract"}
+    found = APIRouter(tags=["mlflow"], default_response_class=PlainTextResponse)
     body = json_request({"type": "object"})
     body["requestBody"]["content"]["text/csv"] = {"schema": {"type": "string"}}
-    add_hot_route(
-        found,
-        services,
-        INVOCATIONS,
-        summary="Predict rows by MLflow's scoring protocol",
-        operation_id="invocations",
-        openapi_extra=body,
-        responses=problems(FAILURES | wrong, "MlflowError"),
-    )
+    words = "Predict rows by MLflow's scoring protocol"
+    add_hot_route(found, services, INVOCATIONS, words, openapi_extra=body)
 
-    async def ping(request: Request) -> str:
+    @found.get("/ping", summary="Whether predictions are answered")
+    @found.get("/health", summary="Whether predictions are answered")
+    async def ping(request: Request) -> PlainTextResponse:
         require_ready(services, request)
-        return "\n"
+        return PlainTextResponse("\n")
 
-    for path in ("/ping", "/health"):
-        found.add_api_route(
-            path,
-            ping,
-            summary="Whether predictions are answered",
-            operation_id=path.strip("/"),
-            response_class=PlainTextResponse,
-            responses=problems({"503": "No release is loaded"}),
-        )
-
-    @found.get("/version", summary="The version of this server", response_class=PlainTextResponse)
-    async def version() -> str:
-        return __version__
+    @found.get("/version", summary="The version of this server")
+    async def version() -> PlainTextResponse:
+        return PlainTextResponse(__version__)
 
     return found
 
@@ -114,7 +97,7 @@ def _read(services: Services, request: PlainRequest) -> Question:
 def _write(answered: Answered) -> Answer:
     served = answered.question.served
     target = served.contract.target
-    written: Any = msgspec.Raw(answered.texts[0])
+    written: Any = msgspec.Raw(b"[%b]" % answered.texts[0])
     if target.has_text_classes:
         written = [target.values[code] for code in answered.predictions.values.tolist()]
     headers = (
@@ -142,8 +125,6 @@ def _read_json(codec: Codec, text: bytes) -> Rows:
     if len(given) != 1:
         allowed = f"an object with exactly one of {', '.join(FORMS)}"
         raise refused("", "the body has not one form", allowed, ", ".join(given) or None)
-    if body.params is not msgspec.UNSET and plain(memoryview(body.params)):
-        raise refused("params", "is refused: the model takes no parameters", "no params")
     (name,) = given
     raw = memoryview(getattr(body, name))
     if name == "dataframe_split":
@@ -152,8 +133,8 @@ def _read_json(codec: Codec, text: bytes) -> Rows:
         return codec.read_list(raw, name, lenient=True)
     if name == "dataframe_records" or kind_of(raw) != b"{":
         raise refused(name, "is no list", "a list of objects, one a row")
-    columns = fields(raw, name)
-    if any(kind_of(columns[one]) == b"[" for one in codec.names if one in columns):
+    columns = fields(raw, FIELDS, name)
+    if any(kind_of(memoryview(columns[one])) == b"[" for one in codec.names if one in columns):
         return codec.read_columns(columns, name)
     # One row, as TensorFlow Serving has it.
     return codec.read_list(b"[%b]" % bytes(raw), name, lenient=True)

@@ -10,10 +10,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from mlops_for_mle.serving.context import Services
-from mlops_for_mle.serving.database import AWAY
 from mlops_for_mle.serving.deployments import followed_contract
 from mlops_for_mle.serving.errors import ProblemError
-from mlops_for_mle.serving.openapi import problems
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -37,7 +35,7 @@ _STATUSES = ("insufficient", "healthy", "warning", "alarm")
 
 def router(services: Services) -> APIRouter:
     """The routes."""
-    found = APIRouter(tags=["monitoring"], responses=problems(AWAY))
+    found = APIRouter(tags=["monitoring"])
     database = services.database.own
 
     @found.get(
@@ -55,7 +53,6 @@ def router(services: Services) -> APIRouter:
         "/monitoring/report",
         summary="The newest monitoring run as a page for people",
         response_class=HTMLResponse,
-        responses=problems({"404": "There is no report yet"}),
     )
     @database.endpoint
     def report() -> HTMLResponse:

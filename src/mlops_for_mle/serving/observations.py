@@ -1,13 +1,11 @@
 """``/observations``: the rows of the contract's table as a resource."""
 
 import hashlib
-import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlencode
 
 import msgspec
 from fastapi import APIRouter, Depends, Header, Query, Response
@@ -16,8 +14,7 @@ from mlops_for_mle.contract import Contract, Feature, rules
 from mlops_for_mle.contract.tables import UTC_NOW
 from mlops_for_mle.serving.codec import check_fields
 from mlops_for_mle.serving.context import Services, json_body
-from mlops_for_mle.serving.database import CHANGING
-from mlops_for_mle.serving.errors import Faults, ProblemError, refused, shown
+from mlops_for_mle.serving.errors import Faults, ProblemError, refused
 from mlops_for_mle.serving.feedback import read_label, target_schema
 from mlops_for_mle.serving.openapi import (
     Schema,
@@ -26,18 +23,14 @@ from mlops_for_mle.serving.openapi import (
     json_answer,
     json_request,
     object_of,
-    problems,
 )
 from mlops_for_mle.serving.predict import served_by
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Select, TableClause
+    from sqlalchemy import Connection, TableClause
 
 _PREFIX, _JSON = "/observations", "application/json"
-_OPERATORS = (">=", "<=", "!=", "=", ">", "<")
 _TIMESTAMP = Feature(type="timestamp")
-# How what a filter compares a column with is read, by the type of the column.
-_OPERANDS = {"integer": int, "boolean": bool, "category": str}
 
 _FORGET = "DELETE FROM idempotency_keys WHERE created_at < now() - interval '7 days'"
 _KEPT = "SELECT * FROM idempotency_keys WHERE table_name = :table AND key = :key"
@@ -46,24 +39,11 @@ INSERT INTO idempotency_keys (table_name, key, request_sha256, response)
 VALUES (:table, :key, :digest, :response)
 """
 
-_FAILURES = {
-    "404": "There is no such row",
-    "412": "It was changed meanwhile",
-    "428": "If-Match is missing",
-}
 _ROW = component("Observation")
 _PAGE = object_of({"observations": {"type": "array", "items": _ROW}, "next": {}})
 
 IfMatch = Annotated[str | None, Header(description="The entity tag that the client has seen, or *")]
 IdempotencyKey = Annotated[str | None, Header(pattern=r"^[\x21-\x7e]{1,255}$")]
-Filters = Annotated[
-    list[str] | None,
-    Query(
-        alias="filter",
-        max_length=20,
-        description="A column, one of = != < <= > >=, a value, such as `length>=4.5`; all hold.",
-    ),
-]
 
 
 def router(services: Services) -> APIRouter:
@@ -72,7 +52,6 @@ def router(services: Services) -> APIRouter:
         prefix=_PREFIX,
         tags=["observations"],
         default_response_class=Response,
-        responses=problems(CHANGING | _FAILURES),
     )
     reading, writing = services.database.reading, services.database.writing
     body = Depends(json_body(services))
@@ -105,21 +84,23 @@ def router(services: Services) -> APIRouter:
     )
     @reading.endpoint
     def page(
-        filters: Filters = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 50,
         order: Literal["asc", "desc"] = "asc",
         after: int | None = None,
     ) -> Response:
         contract = served_by(services).contract
-        query = _select(contract, filters or (), order, after)
+        table = _table(contract)
+        key = table.c[contract.key]
+        query = table.select().order_by(key.asc() if order == "asc" else key.desc())
+        if after is not None:
+            query = query.where(key > after if order == "asc" else key < after)
         with reading.begin() as connection:
             # One more, which tells whether another page follows.
             found = _rows(connection, query.limit(limit + 1))
         following = None
         if len(found) > limit:
             last = msgspec.json.decode(found[limit - 1])[contract.key]
-            query_of_next = {"filter": filters or (), "limit": limit, "order": order, "after": last}
-            following = f"{_PREFIX}?{urlencode(query_of_next, doseq=True)}"
+            following = f"{_PREFIX}?limit={limit}&order={order}&after={last}"
         rows = [msgspec.Raw(one) for one in found[:limit]]
         listed = msgspec.json.encode({"observations": rows, "next": following})
         return Response(listed, media_type=_JSON)
@@ -215,47 +196,6 @@ def _read(
     # A time as text would be taken without its offset.
     times = {one for one, feature in features.items() if feature.is_time and values.get(one)}
     return values | {one: rules.read_time(values[one]) for one in times}
-
-
-def _select(
-    contract: Contract, filters: Sequence[str], order: str, after: int | None
-) -> "Select[Any]":
-    """Rows that fit all filters, in the order of their keys."""
-    table = _table(contract)
-    key = table.c[contract.key]
-    query = table.select().order_by(key.asc() if order == "asc" else key.desc())
-    if after is not None:
-        query = query.where(key.bool_op(">" if order == "asc" else "<")(after))
-    columns = {contract.key: Feature(type="integer"), **_columns(contract)}
-    # The longest name first, since one may be the beginning of another.
-    names = "|".join(map(re.escape, sorted(columns, key=len, reverse=True)))
-    form = re.compile(rf"({names})\s*({'|'.join(_OPERATORS)})\s*([^\x00]*?)\s*")
-    for text in filters:
-        parts = form.fullmatch(text)
-        if parts is None:
-            wanted = f"a column, one of {' '.join(_OPERATORS)}, a value; columns: "
-            raise refused("filter", "is no condition", wanted + ", ".join(columns), shown(text))
-        name, comparison, written = parts.groups()
-        try:
-            value = _operand(contract, name, columns[name], written)
-        except (KeyError, ValueError):
-            allowed = f"{name} is {rules.describe(columns[name])}"
-            raise refused("filter", "cannot be compared", allowed, shown(text)) from None
-        query = query.where(table.c[name].bool_op(comparison)(value))
-    return query
-
-
-def _operand(contract: Contract, name: str, feature: Feature, written: str) -> Any:
-    """What a column is compared with; it may be out of the feature's range."""
-    classes = contract.target.classes
-    if name == contract.target.column and classes:
-        values = {one.label: one.value for one in classes}
-        return (values | {str(one.value): one.value for one in classes})[written]
-    if feature.is_time:
-        # A plus sign in a URL is a space, unless the client has written %2B.
-        return rules.read_time(written.replace(" ", "+") if "T" in written else written)
-    kind = int if feature.has_integer_categories else _OPERANDS.get(feature.type, float)
-    return msgspec.convert(written, kind, strict=False)
 
 
 def _table(contract: Contract) -> "TableClause":

@@ -27,7 +27,6 @@ from mlops_for_mle.serving.context import Request as PlainRequest
 from mlops_for_mle.serving.documents import (
     LISTS,
     VALUES,
-    Text,
     encode,
     first_of,
     pieces,
@@ -36,9 +35,8 @@ from mlops_for_mle.serving.documents import (
 )
 from mlops_for_mle.serving.errors import ProblemError, refused, shown
 from mlops_for_mle.serving.health import obstacle
-from mlops_for_mle.serving.openapi import json_request, problems
+from mlops_for_mle.serving.openapi import json_request
 from mlops_for_mle.serving.predict import (
-    FAILURES,
     Answered,
     HotRoute,
     Question,
@@ -47,11 +45,8 @@ from mlops_for_mle.serving.predict import (
 )
 from mlops_for_mle.serving.releases import Served
 
-# Element types of the protocol by their names; binary data is little-endian.
-ELEMENT_TYPES = {
-    "FP64": "<f8", "FP32": "<f4", "FP16": "<f2", "INT64": "<i8", "INT32": "<i4", "INT16": "<i2",
-    "INT8": "<i1", "UINT64": "<u8", "UINT32": "<u4", "UINT16": "<u2", "UINT8": "<u1", "BOOL": "|b1",
-}  # fmt: skip
+# Element types of the protocol by their names, those that models here have; little-endian.
+ELEMENT_TYPES = {"FP64": "<f8", "FP32": "<f4", "INT64": "<i8", "INT32": "<i4", "BOOL": "|b1"}
 
 _HEADER_LENGTH = b"inference-header-content-length"
 _OCTETS = "application/octet-stream"
@@ -94,10 +89,7 @@ _decode_numbers = msgspec.json.Decoder(list[float | list[float]]).decode
 
 def router(services: Services) -> APIRouter:
     """The routes."""
-    failures = {"400": "The request does not fit the contract", "404": "No such model or version"}
-    found = APIRouter(
-        tags=["open inference protocol"], responses=problems(FAILURES | failures, "InferenceError")
-    )
+    found = APIRouter(tags=["open inference protocol"])
 
     @found.get("/v2", summary="The server")
     async def server() -> dict[str, Any]:
@@ -127,7 +119,7 @@ def router(services: Services) -> APIRouter:
 
     for route in INFER:
         path, body = route.path.removesuffix("/infer"), json_request({"type": "object"})
-        add_hot_route(found, services, route, summary="Predict tensors", openapi_extra=body)
+        add_hot_route(found, services, route, "Predict tensors", openapi_extra=body)
         found.get(path, summary="The model's inputs and outputs")(metadata)
         found.get(f"{path}/ready", summary="Whether the model answers")(model_ready)
     return found
@@ -226,7 +218,7 @@ INFER = (
 
 
 def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
-    given: dict[str, Text | Values] = {}
+    given: dict[str, msgspec.Raw | Values] = {}
     is_matrix = len(tensors) == 1 and tensors[0].name not in codec.features
     for one in tensors:
         is_column = one.name in codec.features and one.shape[1:] in ([], [1])
@@ -235,7 +227,7 @@ def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
             raise refused(f"inputs.{one.name}", "does not fit", allowed, f"shape {one.shape}")
         size = one.parameters.binary_data_size
         if size is None:
-            given[one.name] = memoryview(one.data)
+            given[one.name] = one.data
         else:
             given[one.name] = _unpacked(one, binary[:size])
             binary = binary[size:]
@@ -257,15 +249,16 @@ def _check_size(tensor: _Tensor, found: int) -> None:
         raise refused(f"inputs.{tensor.name}.data", "has another size", allowed, str(found))
 
 
-def _columns(codec: Codec, tensor: _Tensor, given: Text | Values) -> dict[str, Text | Values]:
+def _columns(codec: Codec, tensor: _Tensor, given: msgspec.Raw | Values) -> dict[str, Values]:
     """The columns of a tensor of rows by features, which only numbers can be given as."""
     where = f"inputs.{tensor.name}"
     if tensor.datatype in {"BYTES", "BOOL"} or tensor.shape[1:] != [len(codec.names)]:
         allowed = f"numbers of shape [rows, {len(codec.names)}], or a tensor for each feature"
         raise refused(where, "does not fit", allowed, f"{tensor.datatype} {tensor.shape}")
     parts: list[Any] = [given]
-    if isinstance(given, Text):
-        texts = pieces(given, LISTS if first_of(given) == b"[" else VALUES)
+    if isinstance(given, msgspec.Raw):
+        text = memoryview(given)
+        texts = pieces(text, LISTS if first_of(text) == b"[" else VALUES)
         try:
             parts = [np.array(_decode_numbers(one), np.float64).ravel() for one in texts]
         except (msgspec.MsgspecError, ValueError) as error:

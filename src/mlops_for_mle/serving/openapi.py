@@ -17,7 +17,8 @@ from fastapi.responses import Response
 
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.rules import Precision, bounds, json_type
-from mlops_for_mle.serving.auth import explain, needed
+from mlops_for_mle.serving.auth import Need, needed
+from mlops_for_mle.serving.codec import OUTSIDE_KEY
 from mlops_for_mle.serving.errors import InferenceError, MlflowError, Problem
 
 if TYPE_CHECKING:
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
 
 Schema = dict[str, Any]
 
-_TEXT: Schema = {"type": "string"}
+RELEASE_SCHEMAS: dict[str, Schema] = {
+    "model_version": {"type": "integer"},
+    "release": {"type": "string"},
+}
+OUTSIDE_WORDS = "Features whose values lie outside what the model was trained on, if there are any"
 _REFERENCE = "#/components/schemas/{name}"
 _, _ERRORS = msgspec.json.schema_components(
     (Problem, MlflowError, InferenceError), ref_template=_REFERENCE
@@ -68,16 +73,6 @@ def object_of(properties: dict[str, Schema], required: list[str] | None = None) 
     }
 
 
-def problems(descriptions: dict[str, str], schema: str = "Problem") -> dict[int | str, Any]:
-    """Responses that are errors of a protocol; ``schema`` names its component."""
-    media = "application/problem+json" if schema == "Problem" else "application/json"
-    content = {media: {"schema": component(schema)}}
-    return {
-        status: {"description": description, "content": content}
-        for status, description in descriptions.items()
-    }
-
-
 def component(name: str) -> Schema:
     """A reference to a schema of the document."""
     return {"$ref": _REFERENCE.format(name=name)}
@@ -90,14 +85,9 @@ def json_request(schema: Schema, **examples: Any) -> Schema:
     return {"requestBody": {"required": True, "content": {"application/json": content}}}
 
 
-def json_answer(description: str, schema: Schema, **headers: str) -> Schema:
-    """What the document says of an answer; headers with their descriptions."""
-    shown = {
-        name.replace("_", "-"): {"description": text, "schema": _TEXT}
-        for name, text in headers.items()
-    }
-    content = {"application/json": {"schema": schema}}
-    return {"description": description, "content": content, "headers": shown}
+def json_answer(description: str, schema: Schema) -> Schema:
+    """What the document says of an answer."""
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
 def feature_schema(feature: Feature, precision: Precision = "float64") -> Schema:
@@ -119,7 +109,15 @@ def row_schema(contract: Contract, precision: Precision = "float64") -> Schema:
     )
 
 
-def prediction_schemas(served: "Served") -> dict[str, Schema]:
+def answer_schema(served: "Served", others: dict[str, Schema]) -> Schema:
+    """The answer to one row, with what stands in it beside the prediction and its release."""
+    always = _prediction_schemas(served) | others | RELEASE_SCHEMAS
+    names = {"type": "array", "items": {"enum": list(served.contract.features)}, "minItems": 1}
+    outside = {OUTSIDE_KEY: names | {"description": OUTSIDE_WORDS}}
+    return object_of(always | outside, list(always))
+
+
+def _prediction_schemas(served: "Served") -> dict[str, Schema]:
     """What stands for each row in an answer."""
     target = served.contract.target
     if not target.classes:
@@ -170,25 +168,29 @@ def _document(app: FastAPI, served: "Served | None", modules: Sequence[ModuleTyp
                 operation["responses"]["200"] = described["answer"]
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            _say_what_is_needed(operation, method.upper(), path)
-            known = operation.setdefault("parameters", [])
-            named = {one["name"] for one in known}
-            known += [
-                {"name": name, "in": "path", "required": True, "schema": _TEXT}
-                for name in re.findall(r"{(\w+)}", path)
-                if name not in named
-            ]
+            _complete(operation, path, needed(method.upper(), path))
+    for unused in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(unused, None)
     return document
 
 
-def _say_what_is_needed(operation: Schema, method: str, path: str) -> None:
-    need = needed(method, path)
-    refusals = {"421": "Not a name of this machine"}
-    if need != "nothing":
-        refusals["401"] = explain(need)
-    if need not in {"nothing", "any key"} or method != "GET":
-        refusals["403"] = "The key lacks the scope, or a page of another site asks"
+def _complete(operation: Schema, path: str, need: Need) -> None:
+    """Say of an operation what the framework does not know: errors, keys, parts of the path."""
+    media, schema = "application/json", "InferenceError"
+    if path == "/invocations":
+        schema = "MlflowError"
+    elif not path.startswith("/v2"):
+        media, schema = "application/problem+json", "Problem"
+    content = {media: {"schema": component(schema)}}
+    operation["responses"].pop("422", None)
+    operation["responses"]["default"] = {"description": "What is wrong", "content": content}
     operation["security"] = [] if need == "nothing" else [{"ApiKey": []}]
     if need not in {"admin", "nothing"}:
         operation["security"].append({})
-    operation["responses"] = problems(refusals) | operation["responses"]
+    known = operation.setdefault("parameters", [])
+    named = {one["name"] for one in known}
+    known += [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", path)
+        if name not in named
+    ]

@@ -12,7 +12,6 @@ from fastapi.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from mlops_for_mle.serving.context import Services
-from mlops_for_mle.serving.openapi import problems
 from mlops_for_mle.serving.predict import served_by
 
 FOLDER = Path(__file__).resolve().parent / "page"
@@ -70,7 +69,6 @@ def router(services: Services) -> APIRouter:
         "/predictions/recent",
         tags=["prediction"],
         summary="What was predicted in the last minutes",
-        responses=problems({"503": "No release is loaded, or the database does not answer"}),
     )
     @database.endpoint
     def latest() -> dict[str, Any]:

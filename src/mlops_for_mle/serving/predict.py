@@ -7,7 +7,7 @@ little more than one: it predicts, writes the answers and keeps them, all or non
 import time
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import fastapi
 import msgspec
@@ -15,7 +15,9 @@ import numpy as np
 from uuid_utils import uuid7
 
 from mlops_for_mle.releases.predictor import Predictions
-from mlops_for_mle.serving.codec import COLUMNS_KEY, Form, Rows, texts_of
+from mlops_for_mle.releases.ranges import Outside
+from mlops_for_mle.serving.answers import texts_of
+from mlops_for_mle.serving.codec import COLUMNS_KEY, OUTSIDE_KEY, Form, Rows
 from mlops_for_mle.serving.context import (
     LARGEST_AT_ONCE,
     Answer,
@@ -27,13 +29,14 @@ from mlops_for_mle.serving.context import (
 )
 from mlops_for_mle.serving.errors import ProblemError, not_ready, refused
 from mlops_for_mle.serving.openapi import (
+    OUTSIDE_WORDS,
+    RELEASE_SCHEMAS,
     Schema,
+    answer_schema,
     example_row,
     json_answer,
     json_request,
     object_of,
-    prediction_schemas,
-    problems,
     row_schema,
 )
 from mlops_for_mle.serving.releases import Served
@@ -47,15 +50,6 @@ _FOR_A_FORM = (
     "For a form that predicts while somebody types: neither logged nor counted as a prediction, "
     "and without a prediction_id."
 )
-FAILURES = {
-    "400": "The client left in the middle of the body",
-    "408": "The body did not arrive in time",
-    "413": "The body is too large",
-    "415": "The body is of another type, or compressed by something unknown",
-    "429": "The server works on as many requests as it may",
-    "503": "No release is loaded, or the prediction log can keep no more",
-    "504": "The prediction took too long",
-}
 
 
 class Question(NamedTuple):
@@ -76,8 +70,10 @@ class Answered(NamedTuple):
             ``<prediction_id>-<i>``, counted from 0.
         answered_at: Nanoseconds since 1970, UTC.
         latency_seconds: From the arrival of the request to its prediction.
-        texts: The predictions as JSON lists: the values, and the probabilities of each class.
+        texts: The predictions as ``answers.texts_of`` writes them.
         counts: How often each class was predicted; of a regression the number of rows.
+        outside: Which features of which rows lie outside what the model was trained on; None
+            where none does.
     """
 
     question: Question
@@ -87,6 +83,7 @@ class Answered(NamedTuple):
     predictions: Predictions
     texts: list[bytes]
     counts: dict[int | None, int]
+    outside: Outside = None
 
 
 class HotRoute(NamedTuple):
@@ -115,9 +112,12 @@ def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
     served = questions[0].served
     matrix = served.codec.matrix([one.rows for one in questions])
     values, chances = served.predictor.predict(matrix)
+    outside = served.ranges.outside(matrix)
     if not np.isfinite(values if chances is None else chances).all():
         raise refused("", "the model has no finite answer", "values it was trained on")
     seconds = services.settings.request_timeout_seconds
+    texts = texts_of(Predictions(values, chances), served.codec.precision)
+    numbers = [one.split(b",") for one in texts] if len(questions) > 1 else []
     now, answered_at, start = time.perf_counter(), time.time_ns(), 0
     answered = []
     for one in questions:
@@ -126,8 +126,11 @@ def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
             raise timed_out(seconds)
         part = Predictions(values[start:end], None if chances is None else chances[start:end])
         counts = _counts(served, part)
+        if numbers:
+            texts = [b",".join(column[start:end]) for column in numbers]
         one.request.facts.prediction_id = name = str(uuid7())
-        answered.append(Answered(one, name, answered_at, latency, part, texts_of(part), counts))
+        beyond = None if outside is None else outside[start:end]
+        answered.append(Answered(one, name, answered_at, latency, part, texts, counts, beyond))
         start = end
     answers = [one.question.write(one) for one in answered]
     kept = [one for one in answered if one.question.is_kept]
@@ -140,27 +143,22 @@ def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
 def router(services: Services) -> fastapi.APIRouter:
     """The routes."""
     found = fastapi.APIRouter(tags=["prediction"])
-    unfit = {"422": "A row does not fit the contract; names every field that is wrong"}
-    for route, name, summary, description in (
-        (PREDICT, "predict", "Predict one row or many", _FORMS),
-        (PREVIEW, "preview", "Predict one row without keeping it", _FOR_A_FORM),
-    ):
-        add_hot_route(
-            found,
-            services,
-            route,
-            summary=summary,
-            description=description,
-            operation_id=name,
-            responses=problems(FAILURES | unfit),
-        )
+    add_hot_route(found, services, PREDICT, "Predict one row or many", description=_FORMS)
+    words = "Predict one row without keeping it"
+    add_hot_route(found, services, PREVIEW, words, description=_FOR_A_FORM)
     return found
 
 
 def add_hot_route(
-    router: fastapi.APIRouter, services: Services, route: HotRoute, **described: object
+    router: fastapi.APIRouter,
+    services: Services,
+    route: HotRoute,
+    summary: str,
+    *,
+    largest_at_once: int = LARGEST_AT_ONCE,
+    **described: Any,
 ) -> None:
-    """Make a route that predicts one of FastAPI's: large bodies are answered in a thread."""
+    """Make a route that predicts one of FastAPI's: larger bodies are answered in a thread."""
 
     async def endpoint(request: fastapi.Request) -> fastapi.Response:
         state = request.scope["state"]
@@ -170,17 +168,12 @@ def add_hot_route(
         def task() -> Answer:
             return answer(services, [route.read(services, asked)])[0]
 
-        if len(body) <= LARGEST_AT_ONCE:
+        if len(body) <= largest_at_once:
             return response(task())
         return response(await work(services, task, asked.facts, request.receive))
 
-    router.add_api_route(
-        route.path,
-        endpoint,
-        methods=["POST"],
-        response_class=fastapi.Response,
-        **described,  # type: ignore[arg-type]
-    )
+    described |= {"summary": summary, "response_class": fastapi.Response}
+    router.add_api_route(route.path, endpoint, methods=["POST"], **described)
 
 
 def response(answer: Answer) -> fastapi.Response:
@@ -193,12 +186,7 @@ def response(answer: Answer) -> fastapi.Response:
 def _read_predict(services: Services, request: Request) -> Question:
     media_type(request.headers, "application/json")
     served = served_by(services)
-    return Question(served, served.codec.read(request.body), request, _write_predict)
-
-
-def _write_predict(answered: Answered) -> Answer:
-    (served, rows, *_), name, _, _, predictions, texts, _ = answered
-    return Answer(served.codec.answer(rows, predictions, texts, name))
+    return Question(served, served.codec.read(request.body), request, served.answers.write)
 
 
 def _read_preview(services: Services, request: Request) -> Question:
@@ -209,7 +197,7 @@ def _read_preview(services: Services, request: Request) -> Question:
 
 
 def _write_preview(answered: Answered) -> Answer:
-    document = msgspec.json.decode(_write_predict(answered).body)
+    document = msgspec.json.decode(answered.question.served.answers.write(answered).body)
     del document["prediction_id"]
     return Answer(msgspec.json.encode(document))
 
@@ -231,8 +219,8 @@ def _counts(served: Served, predictions: Predictions) -> dict[int | None, int]:
     else:
         found, times = np.unique(predictions.values, return_counts=True)
         counts = dict(zip(found.tolist(), times.tolist(), strict=True))
-    unknown = next((one for one in counts if one not in labels), None)
-    if unknown is not None:
+    if not counts.keys() <= labels.keys():
+        unknown = ", ".join(map(str, counts.keys() - labels.keys()))
         raise ProblemError(
             HTTPStatus.INTERNAL_SERVER_ERROR,
             f"Release {served.manifest.release} predicted {unknown}, which is none of the classes "
@@ -243,16 +231,16 @@ def _counts(served: Served, predictions: Predictions) -> dict[int | None, int]:
 
 def operations(served: Served) -> dict[str, Schema]:
     """What the document says of the routes, for a release."""
-    row, of_row = row_schema(served.contract, served.manifest.precision), prediction_schemas(served)
-    release: dict[str, Schema] = {
-        "model_version": {"type": "integer"},
-        "release": {"type": "string"},
-    }
+    row = row_schema(served.contract, served.manifest.precision)
     words = "For feedback; row i of several rows of one request is named <id>-<i>, counted from 0"
-    named = {"prediction_id": {"type": "string", "description": words}} | release
-    preview, one = object_of(of_row | release), object_of(of_row | named)
+    named: dict[str, Schema] = {"prediction_id": {"type": "string", "description": words}}
+    preview, one = answer_schema(served, {}), answer_schema(served, named)
     lists = object_of({name: {"type": "array"} for name in row["properties"]}, row["required"])
-    columns = object_of({COLUMNS_KEY: {"type": "object"}} | named)
+    columns = object_of({COLUMNS_KEY: {"type": "object"}} | named | RELEASE_SCHEMAS)
+    places: Schema = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
+    told = f"{OUTSIDE_WORDS}, with the places of their rows, counted from 0"
+    beyond = object_of(dict.fromkeys(served.contract.features, places), [])
+    columns["properties"][OUTSIDE_KEY] = beyond | {"description": told}
     rows = [row, {"type": "array", "items": row, "minItems": 1}, object_of({COLUMNS_KEY: lists})]
     answers = [one, {"type": "array", "items": one}, columns]
     given = example_row(served.contract)

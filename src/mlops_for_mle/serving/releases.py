@@ -22,9 +22,12 @@ import msgspec
 
 from mlops_for_mle.contract import Configuration, Contract
 from mlops_for_mle.errors import UserError
+from mlops_for_mle.releases.explain import Explainer
 from mlops_for_mle.releases.manifest import Deployment, Manifest, Release
 from mlops_for_mle.releases.predictor import Predictor, load
+from mlops_for_mle.releases.ranges import Ranges
 from mlops_for_mle.releases.store import ReleaseStore
+from mlops_for_mle.serving.answers import Answers
 from mlops_for_mle.serving.codec import Codec
 from mlops_for_mle.serving.database import reason_of, transaction
 from mlops_for_mle.serving.settings import ServingSettings
@@ -50,16 +53,24 @@ class Served:
     Attributes:
         deployment: The row of the audit trail that put it into service.
         manifest: All that is known of it.
+        contract: What requests hold and answers mean.
         predictor: Answers encoded rows.
-        codec: Reads rows and writes answers.
+        codec: Reads rows.
+        answers: Writes answers.
+        ranges: Finds what lies outside the rows that it was trained on.
+        explainer: Tells why it answers as it does.
         origin: Whether it came from the release store or the local cache.
         loaded_at: When it took over in this process.
     """
 
     deployment: Deployment
     manifest: Manifest
+    contract: Contract
     predictor: Predictor
     codec: Codec
+    answers: Answers
+    ranges: Ranges
+    explainer: Explainer
     origin: Origin
     loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -70,13 +81,15 @@ class Served:
         Raises:
             ReleaseError: It cannot be loaded or fails its own example.
         """
-        manifest = release.manifest
-        return cls(deployment, manifest, load(release), Codec(manifest), origin)
-
-    @property
-    def contract(self) -> Contract:
-        """What requests hold and answers mean."""
-        return self.manifest.contract
+        manifest, contract, predictor = release.manifest, release.manifest.contract, load(release)
+        parts = (
+            predictor,
+            Codec(manifest),
+            Answers(manifest),
+            Ranges(contract, manifest.training_ranges),
+            Explainer(predictor, manifest.background),
+        )
+        return cls(deployment, manifest, contract, *parts, origin)
 
 
 class LoadFailure(Configuration):

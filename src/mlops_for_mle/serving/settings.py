@@ -87,8 +87,8 @@ class ServingSettings(BaseSettings):
     log_format: LogFormat | None = None
     """How log lines look: json or text. Unset: text for a terminal, else json."""
     access_log: AccessLog = "errors"
-    """Which requests are logged: off, errors (answers from 500 on, a failing health check once) or
-    all, which costs about as much as a prediction."""
+    """Which requests are logged: off, errors (answers from 500 on, health checks aside) or all,
+    which costs about as much as a prediction."""
     api_keys_file: Path = Field(
         default_factory=lambda one: _project(one) / "conf/local/api_keys.json"
     )

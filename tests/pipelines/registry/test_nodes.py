@@ -66,11 +66,12 @@ def gates(**changes: Any) -> GateOptions:
 
 
 def decision(given: LoggedCandidate, incumbent: Release | None = None, **changes: Any) -> Decision:
-    return apply_gates(compare_models(given, incumbent), gates(**changes))
+    options = gates(**changes)
+    return apply_gates(compare_models(given, incumbent, options), options)
 
 
 def test_candidate_champion_and_constant_answer_are_measured_on_the_same_rows() -> None:
-    found = compare_models(candidate(), champion("without probabilities"))
+    found = compare_models(candidate(), champion("without probabilities"), gates())
 
     assert (found.name, found.run_id, found.champion_version) == ("iris", "run2", 1)
     assert found.metrics["candidate"]["accuracy"] == pytest.approx(0.96)
@@ -88,7 +89,7 @@ def test_a_model_that_measures_otherwise_than_recorded_is_refused(recorded: floa
         metrics["validation_accuracy"] = recorded
 
     with pytest.raises(UserError, match=r"run run2: loaded back, its validation accuracy is 0\.96"):
-        compare_models(candidate(metrics=metrics), None)
+        compare_models(candidate(metrics=metrics), None, gates())
 
 
 def test_the_first_good_candidate_becomes_champion_with_a_reason_for_each_gate() -> None:
@@ -129,7 +130,7 @@ def test_a_number_has_to_be_told_better_than_by_the_mean(metric: str) -> None:
     for model, is_promoted in ((good, True), (useless, False)):
         description, graph = describe(model, price, rows)
         given = LoggedCandidate("run", "models:/m-1", description, graph, rows)
-        found = apply_gates(compare_models(given, None), options)
+        found = apply_gates(compare_models(given, None, options), options)
         assert found.promote == is_promoted, found.reasons
         assert "than a constant answer," in found.reasons[2]
 
@@ -139,6 +140,31 @@ def test_the_champion_as_candidate_stays_champion() -> None:
 
     assert found.promote
     assert found.reasons[1] == "it is the champion already"
+
+
+def test_few_rows_reject_only_what_chance_has_not_made_worse() -> None:
+    rows = ROWS.drop_duplicates(list(IRIS_CONTRACT.feature_names)).head(40)
+
+    def decided(wrong: int) -> Decision:
+        # A tree that knows every row, and a champion whose answers to some rows are not asked for.
+        features = rows[list(IRIS_CONTRACT.feature_names)].to_numpy()
+        truth = rows["target"].to_numpy()
+        spoiled = np.where(np.arange(len(truth)) < wrong, (truth + 1) % 3, truth)
+        tree = DecisionTreeClassifier(random_state=0)
+        (of_candidate, graph), (of_champion, known) = (
+            describe(Pipeline([("model", tree)]).fit(features, one), IRIS_CONTRACT, rows)
+            for one in (spoiled, truth)
+        )
+        facts = dict(of_champion) | {"version": 1, "run_id": "run1"}
+        manifest = Manifest(**facts, release="iris-v1-run1", created_at="2026-01-01T00:00:00Z")
+        given = LoggedCandidate("run2", "models:/m-2", of_candidate, graph, rows)
+        options = gates(threshold=None, tolerance=0.02)
+        incumbent = Release(manifest=manifest, model=known)
+        return apply_gates(compare_models(given, incumbent, options), options)
+
+    assert decided(1).promote
+    assert "(on rows drawn again it gains from -0.0750 to 0.0000)" in decided(1).reasons[1]
+    assert not decided(8).promote
 
 
 @settings(max_examples=100)
@@ -200,7 +226,7 @@ def test_a_champion_of_other_columns_cannot_be_compared() -> None:
     other = Contract.model_validate(IRIS_CONTRACT.model_dump() | {"features": features})
 
     with pytest.raises(UserError) as caught:
-        compare_models(candidate(), champion(contract=other))
+        compare_models(candidate(), champion(contract=other), gates())
 
     assert str(caught.value) == (
         "Champion version 1 of iris was trained for other columns or classes (length, width, "

@@ -86,3 +86,11 @@ def train(rows: pd.DataFrame, contract: Contract, **training: Any) -> nodes.Trai
     options = TrainingOptions.model_validate(training)
     examples = split(rows, contract, **training)
     return nodes.export_model(nodes.train_model(examples, options))
+
+
+def assemble(
+    rows: pd.DataFrame, contract: Contract, quality: dict[str, Any] | None = None, **training: Any
+) -> nodes.Candidate:
+    """The steps from rows to what is logged, without checks."""
+    trained = train(rows, contract, **training)
+    return nodes.assemble_candidate(trained, nodes.evaluate_model(trained), quality or {})[0]

@@ -10,14 +10,12 @@ from sklearn.pipeline import Pipeline
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import ConfigurationError, UserError
-from mlops_for_mle.pipelines.training.estimators import (
-    build_estimator,
-    propose_estimator,
-    search_parameters,
-)
+from mlops_for_mle.pipelines.training import splits
+from mlops_for_mle.pipelines.training.estimators import build_estimator, search_parameters
 from mlops_for_mle.pipelines.training.options import (
     EstimatorOptions,
     SearchOptions,
+    TrainingOptions,
 )
 from tests.pipelines.training.examples import LINE_CONTRACT, encoded, iris_rows, line_rows
 from tests.releases import IRIS_CONTRACT
@@ -45,7 +43,9 @@ def search(
     """Search on iris, unless told otherwise; gives the best combination and all with scores."""
     features, truth = encoded(iris_rows() if rows is None else rows, contract)
     settings = SearchOptions.model_validate({"folds": 3, "scoring": "accuracy"} | options)
-    return search_parameters(model, features, truth, settings, 5)
+    hashes = splits.row_hashes(features, 5)
+    folds = splits.folds(hashes, truth, contract.target, TrainingOptions(seed=5), settings.folds)
+    return search_parameters(model, features, truth, settings, folds, 5)
 
 
 @pytest.mark.parametrize(
@@ -70,24 +70,6 @@ def test_what_is_no_estimator_for_the_task_is_refused_with_those_that_are(
         ConfigurationError, match=f"found {named}; .* choose {others[contract.target.task]}"
     ):
         build_estimator(EstimatorOptions(**found), contract, seed=1)
-
-
-@pytest.mark.parametrize(
-    ("task", "share", "name", "parameters"),
-    [
-        ("classification", 0.5, "logistic", {}),
-        ("classification", 0.97, "logistic", {"class_weight": "balanced"}),
-        ("regression", 0.0, "ridge", {}),
-    ],
-)
-def test_what_is_proposed_for_a_table_can_be_built(
-    task: Any, share: float, name: str, parameters: dict[str, Any]
-) -> None:
-    proposed = propose_estimator(task, share)
-
-    contract = IRIS_CONTRACT if task == "classification" else LINE_CONTRACT
-    assert (proposed.name, proposed.parameters) == (name, parameters)
-    assert build_estimator(proposed, contract, seed=1)
 
 
 @pytest.mark.usefixtures("in_one_process")

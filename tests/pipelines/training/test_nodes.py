@@ -1,7 +1,5 @@
 """The steps of a training, from rows to what is logged."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,25 +10,21 @@ from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training import nodes
 from mlops_for_mle.pipelines.training.options import DataCheckOptions
 from mlops_for_mle.releases.manifest import ModelDescription, sha256_of
+from mlops_for_mle.releases.metrics import GREATER_IS_BETTER
 from mlops_for_mle.releases.predictor import Predictor
 from tests.mixed import MIXED_CONTRACT, MIXED_REGRESSION, mixed_rows
 from tests.pipelines.training.examples import (
     LINE_CONTRACT,
     Window,
+    assemble,
     encoded,
     fit,
     iris_rows,
     line_rows,
-    train,
 )
 from tests.releases import IRIS_CONTRACT
 
 SVC = {"class_path": "sklearn.svm.SVC"}
-
-
-def assemble(rows: pd.DataFrame, contract: Contract, **training: Any) -> nodes.Candidate:
-    trained = train(rows, contract, **training)
-    return nodes.assemble_candidate(trained, nodes.evaluate_model(trained))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +40,7 @@ def test_iris_is_learned_well_and_better_than_a_constant_answer(
     assert set(metrics) == {
         f"{part}_{metric}"
         for part in ("training", "validation", "baseline")
-        for metric in ("accuracy", "balanced_accuracy", "macro_f1")
+        for metric in GREATER_IS_BETTER["classification"]
     }
     assert metrics["validation_accuracy"] >= 0.93
     assert metrics["baseline_accuracy"] == pytest.approx(1 / 3, abs=0.01)

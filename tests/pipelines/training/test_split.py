@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
+from mlops_for_mle.pipelines.training import nodes, splits
+from mlops_for_mle.pipelines.training.options import TrainingOptions
 from tests.pipelines.training.examples import LINE_CONTRACT, iris_rows, line_rows, split
 from tests.releases import IRIS_CONTRACT, SMALL_CONTRACT
 
@@ -98,3 +100,89 @@ def test_a_class_that_cannot_stand_on_both_sides_is_told(rows: list[Any], messag
         split_rows(small_table(rows), SMALL_CONTRACT, 0.5, 1)
     with pytest.raises(UserError, match="The table has 1 distinct row"):
         split_rows(pd.concat([line_rows(1)] * 5), LINE_CONTRACT, 0.5, 1)
+
+
+TIMED = Contract.model_validate(
+    {
+        "name": "timed",
+        "table": "timed_data",
+        "features": {"shop": {"type": "category", "categories": list("abcdef")}, "x": {}},
+        "target": {
+            "column": "y",
+            "response_name": "y",
+            "classes": [{"value": 0}, {"value": 1}],
+        },
+    }
+)
+TIMED_ROWS = st.lists(
+    st.tuples(st.integers(0, 9), st.sampled_from("abcdef"), st.integers(0, 1)),
+    min_size=8,
+    max_size=60,
+)
+
+
+def timed_table(rows: list[Any]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["day", "shop", "y"]).assign(x=1.0)
+    return table.assign(timestamp=pd.Timestamp("2026-01-01") + pd.to_timedelta(table["day"], "D"))
+
+
+def split_or_skip(rows: list[Any], **by: str) -> nodes.Examples:
+    try:
+        return split(timed_table(rows), TIMED, split=by)
+    except UserError:
+        assume(False)
+        raise
+
+
+@given(TIMED_ROWS, st.randoms(use_true_random=False))
+def test_by_time_all_that_is_held_back_is_newer_in_whatever_order(
+    rows: list[Any], random: Any
+) -> None:
+    examples = split_or_skip(rows, by="time")
+    shuffled = split_or_skip(random.sample(rows, len(rows)), by="time")
+
+    days = examples.rows["day"]
+    assert days[~examples.is_validation].max() < days[examples.is_validation].min()
+    assert shuffled.is_validation.sum() == examples.is_validation.sum()
+
+
+@given(TIMED_ROWS)
+def test_a_group_stands_on_one_side(rows: list[Any]) -> None:
+    examples = split_or_skip(rows, by="group", column="shop")
+
+    sides = examples.rows.groupby("shop")["y"].agg(lambda one: one.index.tolist())
+    assert all(len(set(examples.is_validation[rows].tolist())) == 1 for rows in sides)
+
+
+@given(TIMED_ROWS, st.sampled_from(["time", "group"]))
+def test_folds_keep_what_the_split_keeps_and_judge_no_row_twice(rows: list[Any], by: str) -> None:
+    examples = split_or_skip(rows, by=by, column="timestamp" if by == "time" else "shop")
+    options = TrainingOptions.model_validate({"split": {"by": by, "column": "shop"}})
+    values, truth = examples.split_values, examples.truth
+
+    folds = splits.few_folds(values, truth, TIMED.target, options)
+
+    for learn, judge in folds:
+        if by == "time":
+            assert values[learn].max() < values[judge].min()
+        assert not set(values[learn].tolist()) & set(values[judge].tolist())
+        assert set(truth[learn]) == set(truth)
+    judged = [row for _, judge in splits.partition(folds, len(truth)) for row in judge]
+    assert len(set(judged)) == len(judged)
+    if folds:
+        assert sorted(judged) == list(range(len(truth)))
+
+
+@pytest.mark.parametrize(
+    ("by", "message"),
+    [
+        ({"by": "time", "column": "when"}, "no column when, expected is one of"),
+        ({"by": "time", "column": "shop"}, "shop holds no dates"),
+        ({"by": "time"}, "No row that is left to learn from has class 1"),
+    ],
+)
+def test_a_split_that_cannot_be_is_told(by: dict[str, str], message: str) -> None:
+    rows = [(day, "ab"[day % 2], int(day > 7)) for day in range(9)]
+
+    with pytest.raises(UserError, match=message):
+        split(timed_table(rows), TIMED, split=by)

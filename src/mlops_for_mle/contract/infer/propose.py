@@ -89,6 +89,7 @@ class Proposal:
         minimum_class_rows: With how many rows a class is learned.
         unread: Why rows cannot be read, of each.
         label_noise: An estimate of the share of labels that contradict those of like rows.
+        is_timed: Whether the source says of its rows when they were observed.
     """
 
     facts: dict[str, Any]
@@ -101,6 +102,7 @@ class Proposal:
     minimum_class_rows: int = _ROWS_A_CLASS
     label_noise: float = 0.0
     unread: Sequence[str] = ()
+    is_timed: bool = False
 
     @property
     def features(self) -> list[Candidate]:
@@ -202,6 +204,7 @@ def propose(
         {option: one for option, one in ingestion.items() if one},
         wish.minimum_class_rows,
         unread=[one.reason for one in unread],
+        is_timed=time is not None and len(columns[time].counts) > 1,
     )
     return _without_leaks(proposal, rows)
 

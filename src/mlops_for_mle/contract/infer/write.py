@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader
 
 from mlops_for_mle.config import comment, yaml_key, yaml_value
 from mlops_for_mle.contract.infer.propose import Proposal, case_remark
-from mlops_for_mle.pipelines.training.estimators import names_for, propose_estimator
+from mlops_for_mle.pipelines.training.estimators import names_for
 from mlops_for_mle.pipelines.training.options import DataCheckOptions
 
 CONTRACT_FILE = "contract.yml"
@@ -50,7 +50,6 @@ def contract_text(proposal: Proposal) -> str:
 
 def parameters_text(proposal: Proposal) -> str:
     """The content of ``parameters.yml``: what suits the table other than ``conf/base`` has it."""
-    task, share = proposal.facts["target"]["task"], _largest_share(proposal)
     checks: dict[str, Any] = {}
     usual = DataCheckOptions()
     if proposal.minimum_class_rows != usual.minimum_rows_per_class:
@@ -62,9 +61,7 @@ def parameters_text(proposal: Proposal) -> str:
         proposal,
         ingestion=proposal.ingestion,
         reasons=_REASONS,
-        estimator=propose_estimator(task, share),
-        estimators=names_for(task),
-        largest_share=share,
+        estimators=names_for(proposal.facts["target"]["task"]),
         gates=gates(proposal),
         data_checks=checks,
     )

@@ -95,7 +95,8 @@ def describe_reference(
         )
     contract = manifest.contract
     bins, target, scale = monitoring.drift.bins, contract.target, 1.0
-    answers = Predictor(release.model, contract).predict(encode_rows(snapshot, contract)).values
+    predictor = Predictor(release.model, contract, manifest.threshold)
+    answers = predictor.predict(encode_rows(snapshot, contract)).values
     if target.classes:
         answered = [target.labels[code] for code in answers.tolist()]
         labels = tuple(one.label for one in target.classes)

@@ -2,20 +2,28 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from mlops_for_mle.contract import Configuration, Contract
+from mlops_for_mle.contract import Configuration
 from mlops_for_mle.contract.columns import encode_rows, to_array
 from mlops_for_mle.contract.encoding import encode_target
+from mlops_for_mle.contract.model import Target
 from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.registry.options import GateOptions
 from mlops_for_mle.releases.manifest import ModelDescription, Release
-from mlops_for_mle.releases.metrics import ALL_METRICS, baseline, measure, metric_text
-from mlops_for_mle.releases.predictor import Predictor
+from mlops_for_mle.releases.metrics import ALL_METRICS, baseline, measure, measure_one, metric_text
+from mlops_for_mle.releases.predictor import Predictions, Predictor
 
 # Metrics that lie closer together, relative to their size, are the same.
 _ROUNDING = 1e-6
+# With more rows, chance moves a metric by less than any tolerance that is worth setting.
+_FEW_ROWS = 2_000
+_RESAMPLES = 400
+_CONFIDENCE = 0.9
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,8 @@ class Comparison(Configuration):
         champion_version: None where there is no champion.
         metrics: Of ``candidate``, of ``baseline`` (a constant answer) and of ``champion``, where
             that is another model.
+        gained: Of few rows, within which bounds the metric of the gates differs from the champion's
+            by chance; positive is better.
     """
 
     name: str
@@ -44,6 +54,7 @@ class Comparison(Configuration):
     model_uri: str
     champion_version: int | None
     metrics: dict[str, dict[str, float]]
+    gained: tuple[float, float] | None = None
 
 
 class Decision(Comparison):
@@ -53,17 +64,22 @@ class Decision(Comparison):
     reasons: tuple[str, ...]
 
 
-def compare_models(candidate: LoggedCandidate, incumbent: Release | None) -> Comparison:
+def compare_models(
+    candidate: LoggedCandidate, incumbent: Release | None, gates: GateOptions
+) -> Comparison:
     """Measure candidate, constant answer and champion, and confirm what training has recorded."""
     contract, rows = candidate.description.contract, candidate.validation
     target = contract.target
     truth = encode_target(to_array(rows[target.column], target.feature), target)
 
-    def measured(model: bytes, own: Contract) -> dict[str, float]:
-        return measure(Predictor(model, own).predict(encode_rows(rows, own)), truth, target)
+    def answers(model: bytes, described: ModelDescription) -> Predictions:
+        # By its own contract: a category that is new since then was unknown to it.
+        own = described.contract
+        return Predictor(model, own, described.threshold).predict(encode_rows(rows, own))
 
+    ours = answers(candidate.model, candidate.description)
     metrics = {
-        "candidate": measured(candidate.model, contract),
+        "candidate": measure(ours, truth, target),
         "baseline": measure(baseline(truth, target), truth, target),
     }
     for name, value in metrics["candidate"].items():
@@ -75,30 +91,57 @@ def compare_models(candidate: LoggedCandidate, incumbent: Release | None) -> Com
                 "Train again: `kedro run --pipeline training`."
             )
     champion = None if incumbent is None else incumbent.manifest
+    gained = None
     if incumbent is not None and champion is not None and champion.run_id != candidate.run_id:
         then = champion.contract
-        answers = [
-            (one.target.column, one.target.task, one.target.codes) for one in (then, contract)
-        ]
-        if then.feature_names != contract.feature_names or answers[0] != answers[1]:
+        asked = [(one.target.column, one.target.task, one.target.codes) for one in (then, contract)]
+        if then.feature_names != contract.feature_names or asked[0] != asked[1]:
             raise UserError(
                 f"Champion version {champion.version} of {contract.name} was trained for other "
                 f"columns or classes ({', '.join(then.columns)}), so it cannot be compared on the "
                 "same rows. Give the changed contract a new contract.name."
             )
-        # By its own contract: a category that is new since then was unknown to it.
-        metrics["champion"] = measured(incumbent.model, then)
+        theirs = answers(incumbent.model, champion)
+        metrics["champion"] = measure(theirs, truth, target)
+        is_measured = all(gates.metric in metrics[of] for of in ("candidate", "champion"))
+        if is_measured and len(truth) <= _FEW_ROWS:
+            gained = _bootstrap(gates.metric, ours, theirs, truth, target)
     return Comparison(
         name=contract.name,
         run_id=candidate.run_id,
         model_uri=candidate.model_uri,
         champion_version=None if champion is None else champion.version,
         metrics=metrics,
+        gained=gained,
     )
 
 
+def _bootstrap(
+    metric: str, ours: Predictions, theirs: Predictions, truth: npt.NDArray[Any], target: Target
+) -> tuple[float, float]:
+    """By how much the first answers are better, on rows that are drawn again and again.
+
+    That is the percentile interval of Efron and Tibshirani, An Introduction to the Bootstrap, 13.3.
+    """
+    random, sign = np.random.default_rng(0), 1.0 if ALL_METRICS[metric] else -1.0
+    gains = []
+    for _ in range(_RESAMPLES):
+        rows = random.integers(len(truth), size=len(truth))
+        if metric == "roc_auc" and len(np.unique(truth[rows])) < len(target.classes):
+            continue
+        one, other = (
+            measure_one(metric, of.taken(rows), truth[rows], target) for of in (ours, theirs)
+        )
+        gains.append(sign * (one - other))
+    low, high = np.quantile(gains, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
 def apply_gates(comparison: Comparison, gates: GateOptions) -> Decision:
-    """Promote what reaches the threshold, keeps up with the champion and has learned something."""
+    """Promote what reaches the threshold, keeps up with the champion and has learned something.
+
+    Of few rows it keeps up, too, where chance alone can have made it worse by the tolerance.
+    """
     measured: dict[str, float] = {}
     for of, found in comparison.metrics.items():
         if gates.metric not in found:
@@ -120,7 +163,10 @@ def apply_gates(comparison: Comparison, gates: GateOptions) -> Decision:
     reasons.append(f"validation {gates.metric} {metric_text(value)}{verdict}")
 
     rival = measured.get("champion", value)
-    kept_up = sign * (value - rival) >= -gates.tolerance - _ROUNDING * abs(rival)
+    gain = sign * (value - rival)
+    if comparison.gained is not None:
+        gain = max(gain, comparison.gained[1])
+    kept_up = gain >= -gates.tolerance - _ROUNDING * abs(rival)
     if comparison.champion_version is None:
         reasons.append("there is no champion to compare with")
     elif "champion" not in measured:
@@ -129,7 +175,7 @@ def apply_gates(comparison: Comparison, gates: GateOptions) -> Decision:
         reasons.append(
             f"champion version {comparison.champion_version} has {metric_text(rival)} on the same "
             f"rows: {'no worse within' if kept_up else 'worse by more than'} the tolerance "
-            f"{metric_text(gates.tolerance)}"
+            f"{metric_text(gates.tolerance)}{_by_chance(comparison)}"
         )
 
     has_learned = sign * (value - constant) > _ROUNDING * abs(constant)
@@ -140,3 +186,10 @@ def apply_gates(comparison: Comparison, gates: GateOptions) -> Decision:
         promote=reached and kept_up and has_learned,
         reasons=tuple(reasons),
     )
+
+
+def _by_chance(comparison: Comparison) -> str:
+    if comparison.gained is None:
+        return ""
+    low, high = map(metric_text, comparison.gained)
+    return f" (on rows drawn again it gains from {low} to {high})"

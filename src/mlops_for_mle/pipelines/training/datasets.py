@@ -16,6 +16,7 @@ from mlops_for_mle.pipelines.training.nodes import Candidate, Examples
 from mlops_for_mle.releases.metrics import metric_text
 
 _NEEDED_TO_LOAD = ("mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops")
+_TRUSTED = ("sklearn", "numpy", "scipy", "lightgbm", "collections")
 _COMMIT_TAG = "mlflow.source.git.commit"
 
 _LOGGER = logging.getLogger(__name__)
@@ -96,8 +97,10 @@ class CandidateDataset(AbstractDataset[Candidate, None]):
         mlflow.log_params(facts | configured)
         mlflow.log_dict(_environment(), "environment.json")
         if data.trials is not None:
-            mlflow.log_text(data.trials.to_csv(index=False), "search.csv")
+            name = "candidates.csv" if data.candidates else "search.csv"
+            mlflow.log_text(data.trials.to_csv(index=False), name)
         example = examples.features[examples.is_validation].head(len(description.example.rows))
+        needed = _NEEDED_TO_LOAD + ("lightgbm",) * description.estimator.startswith("LGBM")
         unknown = skops.io.get_untrusted_types(data=skops.io.dumps(model))
         with TemporaryDirectory() as name:
             folder = Path(name)
@@ -107,17 +110,15 @@ class CandidateDataset(AbstractDataset[Candidate, None]):
                 folder / one for one in ("model.onnx", "description.json", "validation.parquet")
             ]
             files[0].write_bytes(data.served.graph)
-            files[1].write_text(description.model_dump_json(indent=2), "utf-8")
+            files[1].write_bytes(description.to_json())
             examples.rows[examples.is_validation].to_parquet(files[2], index=False)
             logged = mlflow.sklearn.log_model(
                 model,
                 name=self._name,
                 signature=infer_signature(example, model.predict(example)),
                 input_example=example,
-                pip_requirements=[f"{one}=={version(one)}" for one in _NEEDED_TO_LOAD],
-                skops_trusted_types=[
-                    one for one in unknown if one.startswith(("sklearn.", "numpy.", "scipy."))
-                ],
+                pip_requirements=[f"{one}=={version(one)}" for one in needed],
+                skops_trusted_types=[one for one in unknown if one.partition(".")[0] in _TRUSTED],
                 extra_files=[str(one) for one in files],
             )
         _log_input(examples)
@@ -132,6 +133,8 @@ class CandidateDataset(AbstractDataset[Candidate, None]):
         )
         told = (logged.run_id, description.estimator, validated, description.precision)
         _LOGGER.info("run=%s candidate %s (%s, ONNX %s)", *told)
+        for remark in description.remarks:
+            _LOGGER.info("candidate %s: %s", description.estimator, remark)
 
     def load(self) -> NoReturn:
         """Not possible: the registry finds what was logged."""

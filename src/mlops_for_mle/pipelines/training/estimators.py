@@ -3,7 +3,6 @@
 scikit-learn is imported inside the functions, because every command imports this module.
 """
 
-import hashlib
 import logging
 import math
 import sys
@@ -11,17 +10,21 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.encoding import encoded_columns, is_plain, possible_codes
 from mlops_for_mle.contract.model import Task
-from mlops_for_mle.errors import ConfigurationError, UserError
+from mlops_for_mle.errors import ConfigurationError, PrerequisiteError, UserError
 from mlops_for_mle.pipelines.training.options import EstimatorName, EstimatorOptions, SearchOptions
+from mlops_for_mle.pipelines.training.splits import Folds
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -31,9 +34,9 @@ _LOGGER = logging.getLogger(__name__)
 ESTIMATOR = "estimator"
 ROUND = "round"
 
-
-# Beyond this share of one class, a model that is not told otherwise hardly answers another one.
-_NEARLY_ALL = 0.9
+_MANY_ROWS = 50_000
+# Parts of a date that only grow.
+_DAYS = ("days_since_1970", "year")
 
 
 def _for_both(stem: str) -> dict[Task, str]:
@@ -46,6 +49,10 @@ MENU: Mapping[EstimatorName, Mapping[Task, str]] = {
     "svc": {"classification": "sklearn.svm.SVC"},
     "random_forest": _for_both("sklearn.ensemble.RandomForest"),
     "histogram_gradient_boosting": _for_both("sklearn.ensemble.HistGradientBoosting"),
+    "lightgbm": {
+        "classification": "lightgbm.LGBMClassifier",
+        "regression": "lightgbm.LGBMRegressor",
+    },
     "mlp": _for_both("sklearn.neural_network.MLP"),
 }
 """The class that a short name stands for, by the tasks that it is for."""
@@ -55,8 +62,18 @@ DEFAULTS: Mapping[EstimatorName, Mapping[str, Any]] = {
     # Fully grown trees over many rows would make a release of hundreds of megabytes.
     "random_forest": {"n_estimators": 100, "min_samples_leaf": 3, "max_depth": 16},
     "mlp": {"hidden_layer_sizes": (64, 32), "early_stopping": True, "max_iter": 300},
+    # The same trees on every machine.
+    "lightgbm": {"deterministic": True, "force_row_wise": True, "verbosity": -1},
 }
 """Parameters that are set unless the configuration says otherwise."""
+
+_TREES = {
+    "histogram_gradient_boosting": {
+        **{"learning_rate": 0.05, "max_iter": 500, "max_leaf_nodes": 15, "l2_regularization": 1.0},
+        **{"early_stopping": True, "n_iter_no_change": 20},
+    },
+    "lightgbm": {"learning_rate": 0.05, "n_estimators": 200, "num_leaves": 15, "reg_lambda": 1.0},
+}
 
 
 def names_for(task: Task) -> list[EstimatorName]:
@@ -64,10 +81,14 @@ def names_for(task: Task) -> list[EstimatorName]:
     return [name for name, one in MENU.items() if task in one]
 
 
-def propose_estimator(task: Task, largest_share: float) -> EstimatorOptions:
-    """What suits a table of whose rows the most frequent class has the largest share."""
-    parameters = {"class_weight": "balanced"} if largest_share > _NEARLY_ALL else {}
-    return EstimatorOptions(name=names_for(task)[0], parameters=parameters)
+def auto_candidates(task: Task) -> list[EstimatorOptions]:
+    """What ``auto`` chooses from, the simplest first."""
+    boosting, lightgbm = (
+        EstimatorOptions.model_validate({"name": name, "parameters": parameters})
+        for name, parameters in _TREES.items()
+    )
+    linear = EstimatorOptions(name=names_for(task)[0])
+    return [linear, boosting, *[lightgbm] * _has_lightgbm()]
 
 
 def build_estimator(options: EstimatorOptions, contract: Contract, seed: int) -> "Pipeline":
@@ -84,8 +105,12 @@ def build_estimator(options: EstimatorOptions, contract: Contract, seed: int) ->
 
     task = contract.target.task
     name = options.name or names_for(task)[0]
-    path = options.class_path or MENU[name].get(task, "sklearn.")
+    path = options.class_path or MENU.get(name, {}).get(task, "sklearn.")
     module, _, class_name = path.rpartition(".")
+    if module == "lightgbm" and not _has_lightgbm():
+        raise PrerequisiteError(
+            "training.estimator.name: lightgbm needs the extra `boosting` of this project."
+        )
     kind = getattr(import_module(module), class_name, None)
     mixin = ClassifierMixin if task == "classification" else RegressorMixin
     if not isinstance(kind, type) or not issubclass(kind, mixin):
@@ -101,7 +126,7 @@ def build_estimator(options: EstimatorOptions, contract: Contract, seed: int) ->
         estimator.set_params(random_state=seed)
     if options.class_path is None and task == "regression":
         estimator = TransformedTargetRegressor(estimator, transformer=StandardScaler())
-    is_tree = module.startswith(("sklearn.ensemble", "sklearn.tree"))
+    is_tree = module.startswith(("sklearn.ensemble", "sklearn.tree", "lightgbm"))
     steps = _preprocessing(contract, is_scaled=not is_tree)
     if is_tree:
         # They compare with thresholds, which the served form holds in float32. np.asarray rather
@@ -112,9 +137,67 @@ def build_estimator(options: EstimatorOptions, contract: Contract, seed: int) ->
 
 
 def inner_estimator(model: "Pipeline") -> Any:
-    """The pipeline's estimator itself, fitted or not, also where its target is scaled."""
+    """The estimator of a pipeline, fitted or not, within its calibration or scaled target."""
     last = model.steps[-1][1]
+    if hasattr(last, "calibrated_classifiers_"):
+        return last.calibrated_classifiers_[0].estimator
     return getattr(last, "regressor_", getattr(last, "regressor", last))
+
+
+def choose_estimator(
+    features: pd.DataFrame, truth: npt.NDArray[Any], contract: Contract, folds: Folds, seed: int
+) -> tuple[EstimatorOptions, pd.DataFrame]:
+    """Choose the simplest estimator that is not shown to be worse than the best one.
+
+    It is worse where its error in the same folds, log loss or RMSE, is larger by more than one
+    standard error of the difference: the rule of Breiman et al., Classification and Regression
+    Trees, 1984, 3.4.3, on paired folds. What cannot be fitted to so few rows is not chosen.
+
+    Returns:
+        The estimator; and the errors of each by fold, those of a constant answer first.
+    """
+    from sklearn.dummy import DummyClassifier, DummyRegressor
+    from sklearn.metrics import log_loss, make_scorer
+    from sklearn.model_selection import cross_val_score
+
+    target = contract.target
+    candidates = auto_candidates(target.task)
+    models: dict[str, Any] = {"constant": DummyRegressor()}
+    scorer: Any = "neg_root_mean_squared_error"
+    if target.classes:
+        models["constant"] = DummyClassifier()
+        likely = {"response_method": "predict_proba", "labels": list(target.class_codes)}
+        scorer = make_scorer(log_loss, greater_is_better=False, **likely)
+    models |= {str(one.name): build_estimator(one, contract, seed) for one in candidates}
+    errors = {}
+    for name, model in models.items():
+        # The linear one is chosen if none can be fitted, and its fit says why.
+        with suppress(ValueError):
+            options: dict[str, Any] = {"cv": folds, "scoring": scorer, "error_score": "raise"}
+            errors[name] = -cross_val_score(model, features, truth, **options)
+    columns = [f"fold{number}" for number in range(len(folds))]
+    table = pd.DataFrame.from_dict(errors, orient="index", columns=columns)
+    able = [one for one in candidates if one.name in errors] or candidates[:1]
+    found = np.array([errors.get(str(one.name), np.zeros(len(folds))) for one in able])
+    beyond = found - found[found.mean(axis=1).argmin()]
+    keeps_up = beyond.mean(axis=1) <= beyond.std(axis=1, ddof=1) / np.sqrt(len(folds))
+    return able[int(keeps_up.argmax())], table.rename_axis("estimator")
+
+
+def threads_for(row_count: int) -> threadpool_limits:
+    """One thread for few rows: there, boosting spends its time on waiting for the others."""
+    return threadpool_limits(1 if row_count < _MANY_ROWS else None, user_api="openmp")
+
+
+def _has_lightgbm() -> bool:
+    if find_spec("onnxmltools") is None or find_spec("lightgbm") is None:
+        return False
+    try:
+        import_module("lightgbm")
+    except OSError:
+        # Its wheel needs the system's OpenMP library, which a bare machine lacks.
+        return False
+    return True
 
 
 def search_parameters(
@@ -122,43 +205,41 @@ def search_parameters(
     features: pd.DataFrame,
     truth: npt.NDArray[Any],
     search: SearchOptions,
+    folds: Folds,
     seed: int,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Find the best combination of the search space by cross-validation.
 
-    Equal rows stand in one fold. A combination that cannot be scored in every fold is never the
-    best, and it is an error where none can.
+    A combination that cannot be scored in every fold is never the best, and it is an error where
+    none can.
 
     Returns:
         The best combination, and all that were tried with their scores, the best first.
     """
-    from sklearn.base import is_classifier
     from sklearn.callback import ProgressBar
-    from sklearn.model_selection import GroupKFold, RandomizedSearchCV, StratifiedGroupKFold
+    from sklearn.model_selection import RandomizedSearchCV
 
     prefix = f"{ESTIMATOR}__" + "regressor__" * hasattr(model.steps[-1][1], "regressor")
     space = {prefix + name: values for name, values in search.space.items()}
-    kind = StratifiedGroupKFold if is_classifier(model) else GroupKFold
     searcher = RandomizedSearchCV(
         model,
         space,
         # As many trials as there are combinations are all of them, each once.
         n_iter=search.maximum_trials or math.prod(map(len, space.values())),
         scoring=search.scoring,
-        cv=kind(search.folds, shuffle=True, random_state=seed),
+        cv=folds,
         random_state=seed,
         refit=False,
     )
     if sys.stdout.isatty():
         searcher.set_callbacks(ProgressBar(max_propagation_depth=0))
-    groups = row_hashes(features, seed)
     with search.engine.running(), warnings.catch_warnings(), suppress(ValueError):
         # It warns of combinations that cannot be scored in several lines each; told below.
         warnings.simplefilter("ignore")
-        searcher.fit(features, truth, groups=groups)
+        searcher.fit(features, truth)
     if not np.isfinite(getattr(searcher, "best_score_", np.nan)):
         # What is wrong with all of them is wrong with any one, which says it best.
-        searcher.set_params(n_iter=1, error_score="raise").fit(features, truth, groups=groups)
+        searcher.set_params(n_iter=1, error_score="raise").fit(features, truth)
         raise UserError(
             f"training.search: {search.scoring} is not defined in every one of {search.folds} "
             "folds, so no combination can be chosen: choose fewer folds or another score."
@@ -176,15 +257,6 @@ def search_parameters(
     )
 
 
-def row_hashes(features: pd.DataFrame, seed: int) -> npt.NDArray[np.uint64]:
-    """A number for each row, salted with the seed; equal rows have equal ones."""
-    # Adding zero turns -0.0 into 0.0, which is the same value with other bytes.
-    rows = np.ascontiguousarray(features.to_numpy(np.float64) + 0.0)
-    key = str(seed).encode()
-    hashes = (hashlib.blake2b(row.data, digest_size=8, key=key).digest() for row in rows)
-    return np.frombuffer(b"".join(hashes), ">u8").astype(np.uint64)
-
-
 def _preprocessing(contract: Contract, *, is_scaled: bool) -> list[tuple[str, Any]]:
     """The steps between the encoded matrix and the estimator.
 
@@ -195,7 +267,7 @@ def _preprocessing(contract: Contract, *, is_scaled: bool) -> list[tuple[str, An
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+    from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 
     if is_plain(contract):
         return [("scaler", StandardScaler())] if is_scaled else []
@@ -204,7 +276,10 @@ def _preprocessing(contract: Contract, *, is_scaled: bool) -> list[tuple[str, An
     columns = encoded_columns(contract)
     for position, column in enumerate(columns):
         feature = contract.features[column.source]
-        kind = column.source if column.kind == "category" else column.kind == "boolean"
+        kind = {
+            "category": column.source,
+            "part": "day" if column.part in _DAYS else "number",
+        }.get(column.kind, column.kind)
         alike.setdefault((kind, feature.missing, feature.constant), []).append(position)
     treatments = []
     for positions in alike.values():
@@ -224,7 +299,10 @@ def _preprocessing(contract: Contract, *, is_scaled: bool) -> list[tuple[str, An
                 OneHotEncoder(categories=known, handle_unknown="ignore", sparse_output=False)
             )
         elif column.kind != "boolean" and is_scaled:
-            steps.append(StandardScaler())
+            # A day beyond those that were seen counts as the last of them, as it does for trees:
+            # a straight line says of a login two years ago whatever it likes.
+            is_day = column.part in _DAYS
+            steps += [MinMaxScaler(clip=True)] * is_day + [StandardScaler()]
         treatment = make_pipeline(*steps) if steps else "passthrough"
         treatments.append((f"{column.kind}_{positions[0]}", treatment, positions))
     return [("columns", ColumnTransformer(treatments, verbose_feature_names_out=False))]

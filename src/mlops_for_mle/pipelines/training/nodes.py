@@ -6,7 +6,7 @@ inside the functions, because every command imports this module.
 """
 
 import logging
-import math
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -19,9 +19,11 @@ from mlops_for_mle.contract.columns import encode_rows, frame_digest, plain_rows
 from mlops_for_mle.contract.encoding import encode_target, encoded_columns
 from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.errors import ReleaseError, UserError
-from mlops_for_mle.pipelines.training import estimators
+from mlops_for_mle.pipelines.training import estimators, splits
 from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
+from mlops_for_mle.releases.explain import Explainer
 from mlops_for_mle.releases.manifest import (
+    EstimatorScore,
     Example,
     ModelDescription,
     Parity,
@@ -29,9 +31,11 @@ from mlops_for_mle.releases.manifest import (
     sha256_of,
 )
 from mlops_for_mle.releases.metrics import baseline, measure
-from mlops_for_mle.releases.predictor import Predictor
+from mlops_for_mle.releases.predictor import Predictor, decided
+from mlops_for_mle.releases.ranges import training_ranges
 
 EXAMPLE_ROWS = 5
+BACKGROUND_ROWS = 50
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -58,6 +62,7 @@ class Examples:
     Attributes:
         truth: What is to be answered for each row: class codes or numbers.
         is_validation: Which rows are held back; empty before the split.
+        split_values: What each row was split by, see ``splits``; empty before the split.
     """
 
     contract: Contract
@@ -66,6 +71,7 @@ class Examples:
     features: pd.DataFrame
     truth: npt.NDArray[Any]
     is_validation: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    split_values: npt.NDArray[Any] = field(default_factory=lambda: np.zeros(0))
 
     @classmethod
     def of(cls, snapshot: pd.DataFrame, contract: Contract) -> Self:
@@ -86,29 +92,40 @@ class Fitted:
     """A scikit-learn pipeline, fitted to the examples that are not held back.
 
     Attributes:
-        parameters: Of its estimator, as they were configured or found.
-        trials: What a search has tried, with its scores.
+        parameters: Of its estimator, as they were configured, found or chosen.
+        trials: What a search or ``auto`` has tried, with its scores.
+        candidates: What ``auto`` has chosen from.
+        linear: The linear one of these, fitted, where another one was chosen.
+        is_calibrated: See ``ModelDescription``, as for ``threshold``.
     """
 
     examples: Examples
     training: TrainingOptions
     model: Any
     parameters: dict[str, Any]
-    trials: pd.DataFrame | None
+    trials: pd.DataFrame | None = None
+    candidates: tuple[EstimatorScore, ...] = ()
+    linear: Any = None
+    is_calibrated: bool = False
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)
 class Trained(Fitted):
     """A fitted pipeline with its served form."""
 
-    served: ServedForm
+    served: ServedForm = field(kw_only=True)
+
+    def predictor(self) -> Predictor:
+        """The served form."""
+        return Predictor(self.served.graph, self.examples.contract, self.threshold)
 
 
 @dataclass(frozen=True)
 class Candidate(Trained):
     """A trained model with its description: what is logged."""
 
-    description: ModelDescription
+    description: ModelDescription = field(kw_only=True)
 
 
 def take_snapshot(window: Window, contract: Contract) -> pd.DataFrame:
@@ -143,54 +160,87 @@ def check_snapshot(
 
 
 def split_snapshot(examples: Examples, training: TrainingOptions) -> tuple[Examples, pd.DataFrame]:
-    """Choose the validation rows, so that equal rows fall on one side.
-
-    Distinct rows are put in the order of their hashes, class by class, and the first
-    ``validation_fraction`` of each class is held back. So the order of the rows does not matter,
-    and most rows keep their side when the table grows.
+    """Choose the validation rows, see ``splits.hold_back``.
 
     Returns:
         The examples, and the validation rows as the table has them, for people.
     """
-    target = examples.contract.target
-    hashes = estimators.row_hashes(examples.features, training.seed)
-    distinct, positions = np.unique(hashes, return_inverse=True)
-    strata = {"The table": np.arange(len(distinct))}
-    if target.task == "classification":
-        # Contradicting classes of equal rows are settled by majority.
-        counts = pd.crosstab(positions, examples.truth)
-        counts = counts.reindex(columns=target.class_codes, fill_value=0)
-        chosen = counts.to_numpy().argmax(axis=1)
-        strata = {
-            f"Class {one.value} ({one.label})": np.flatnonzero(chosen == place)
-            for place, one in enumerate(target.classes)
-        }
-    is_held_back = np.zeros(len(distinct), dtype=bool)
-    for name, members in strata.items():
-        if len(members) < 2:
-            raise UserError(
-                f"{name} has {len(members)} distinct row(s); training needs at least 2 of each, "
-                "one to learn from and one to validate on."
+    contract = examples.contract
+    values = splits.split_values(examples.rows, examples.features, contract, training)
+    is_validation = splits.hold_back(values, examples.truth, contract.target, training)
+    told = replace(examples, is_validation=is_validation, split_values=values)
+    return told, examples.rows[is_validation]
+
+
+def train_model(
+    examples: Examples, training: TrainingOptions, gate_metric: str | None = None
+) -> Fitted:
+    """Choose and search where that is wanted, fit on the training rows, then calibrate.
+
+    ``gate_metric`` is that of the registry's gates, by which a threshold is chosen.
+    """
+    training = training.model_copy(update={"metric": training.metric or gate_metric})
+    contract, target = examples.contract, examples.contract.target
+    is_training = ~examples.is_validation
+    features, truth = examples.features[is_training], examples.truth[is_training]
+    values, seed = examples.split_values[is_training], training.seed
+    options = training.estimator
+    parameters = dict(options.parameters)
+    found: dict[str, Any] = {}
+    with estimators.threads_for(len(features)):
+        if options.is_auto:
+            folds = splits.folds(values, truth, target, training, splits.fold_count(truth))
+            options, errors = estimators.choose_estimator(features, truth, contract, folds, seed)
+            parameters = dict(options.parameters)
+            table = zip(errors.index, errors.mean(axis=1), errors.sem(axis=1), strict=True)
+            scores = [dict(zip(EstimatorScore.model_fields, one, strict=True)) for one in table]
+            found["candidates"] = tuple(map(EstimatorScore.model_validate, scores))
+            found["trials"] = errors.reset_index()
+            simplest = estimators.auto_candidates(target.task)[0]
+            if options != simplest:
+                linear = estimators.build_estimator(simplest, contract, seed)
+                found["linear"] = linear.fit(features, truth)
+        model = estimators.build_estimator(options, contract, seed)
+        if training.search is not None:
+            folds = splits.folds(values, truth, target, training, training.search.folds)
+            best, found["trials"] = estimators.search_parameters(
+                model, features, truth, training.search, folds, seed
             )
-        count = math.floor(training.validation_fraction * len(members) + 0.5)
-        is_held_back[members[: min(max(1, count), len(members) - 1)]] = True
-    is_validation = is_held_back[positions]
-    return replace(examples, is_validation=is_validation), examples.rows[is_validation]
+            estimators.inner_estimator(model).set_params(**best)
+            parameters |= best
+        fitted = Fitted(examples, training, model.fit(features, truth), parameters, **found)
+        return _decide(fitted, features, truth, values) if target.classes else fitted
 
 
-def train_model(examples: Examples, training: TrainingOptions) -> Fitted:
-    """Search where that is wanted, then fit on the training rows."""
-    features = examples.features[~examples.is_validation]
-    truth = examples.truth[~examples.is_validation]
-    model = estimators.build_estimator(training.estimator, examples.contract, training.seed)
-    parameters, trials = dict(training.estimator.parameters), None
-    if training.search is not None:
-        best, trials = estimators.search_parameters(
-            model, features, truth, training.search, training.seed
-        )
-        estimators.inner_estimator(model).set_params(**best)
-        parameters |= best
-    return Fitted(examples, training, model.fit(features, truth), parameters, trials)
+def _decide(
+    fitted: Fitted, features: pd.DataFrame, truth: npt.NDArray[Any], values: npt.NDArray[Any]
+) -> Fitted:
+    """Calibrate a classifier and choose its threshold, as far as these are wanted and possible."""
+    from mlops_for_mle.pipelines.training import calibration
+
+    model, training, target = fitted.model, fitted.training, fitted.examples.contract.target
+    threshold = training.threshold if len(target.classes) == 2 else None
+    has_probabilities, is_calibrated = hasattr(model, "predict_proba"), False
+    can_calibrate = training.calibrate and calibration.is_possible(model, target)
+    folds = splits.few_folds(values, truth, target, training)
+    if folds and (can_calibrate or (has_probabilities and threshold == "auto")):
+        # What cannot be fitted to a part of the rows is left as it is.
+        with suppress(ValueError):
+            held_out = calibration.hold_out(model, features, truth, folds)
+            chances = held_out.probabilities
+            if can_calibrate:
+                better = calibration.calibrated(held_out, target)
+                if training.calibrate is True or calibration.is_better(held_out, better, target):
+                    model = calibration.calibrate(model, features, truth, folds, target)
+                    chances, has_probabilities = better, True
+                is_calibrated = True
+            if threshold == "auto" and chances is not None:
+                threshold = calibration.choose_threshold(
+                    chances, held_out.truth, target, training.metric
+                )
+    if threshold == "auto" or not has_probabilities:
+        threshold = None
+    return replace(fitted, model=model, is_calibrated=is_calibrated, threshold=threshold)
 
 
 def export_model(fitted: Fitted) -> Trained:
@@ -225,52 +275,102 @@ def evaluate_model(trained: Trained) -> dict[str, float]:
     """Measure the served form on training and validation rows.
 
     Returns:
-        Metrics by names such as ``validation_accuracy``, and ``baseline_accuracy``: what a constant
-        answer has on the validation rows.
+        Metrics by names such as ``validation_accuracy``, see ``ModelDescription``.
     """
+    from mlops_for_mle.pipelines.training.calibration import uncalibrated
+    from mlops_for_mle.pipelines.training.onnx import trained_answers
+
     examples, target = trained.examples, trained.examples.contract.target
-    predictor = Predictor(trained.served.graph, examples.contract)
-    metrics: dict[str, float] = {}
-    is_held_back = examples.is_validation
-    for part, chosen in (("training", ~is_held_back), ("validation", is_held_back)):
-        truth = examples.truth[chosen]
-        measured = measure(predictor.predict(examples.features[chosen].to_numpy()), truth, target)
-        metrics |= {f"{part}_{name}": value for name, value in measured.items()}
+    predictor, is_held_back = trained.predictor(), examples.is_validation
+    features, truth = examples.features[is_held_back], examples.truth[is_held_back]
+    learned = examples.features[~is_held_back].to_numpy()
+    measured = {
+        "training": measure(predictor.predict(learned), examples.truth[~is_held_back], target),
+        "validation": measure(predictor.predict(features.to_numpy()), truth, target),
+    }
+    others = {"linear": trained.linear, "uncalibrated": uncalibrated(trained.model)}
+    for name, model in others.items():
+        if model is not None:
+            measured[name] = measure(trained_answers(model, features), truth, target)
     constant = measure(baseline(truth, target), truth, target)
-    return metrics | {f"baseline_{name}": constant[name] for name in measured}
+    measured["baseline"] = {name: constant[name] for name in measured["validation"]}
+    return {
+        f"{of}_{name}": value for of, found in measured.items() for name, value in found.items()
+    }
 
 
 def draw_plots(trained: Trained) -> tuple[Any, Any]:
     """Draw the confusion matrix and the scores by class (for regression, their counterparts)."""
     from mlops_for_mle.pipelines.training import plots
+    from mlops_for_mle.pipelines.training.calibration import uncalibrated
+    from mlops_for_mle.pipelines.training.onnx import trained_answers
 
     examples = trained.examples
-    predictor = Predictor(trained.served.graph, examples.contract)
-    found = predictor.predict(examples.features[examples.is_validation].to_numpy()).values
-    return plots.draw(examples.truth[examples.is_validation], found, examples.contract.target)
+    features = examples.features[examples.is_validation]
+    truth = examples.truth[examples.is_validation]
+    answers = {"served": trained.predictor().predict(features.to_numpy())}
+    before = uncalibrated(trained.model)
+    if before is not None:
+        answers["before calibration"] = trained_answers(before, features)
+    return plots.draw(truth, answers, examples.contract.target)
 
 
-def assemble_candidate(trained: Trained, metrics: dict[str, float]) -> Candidate:
-    """Describe what is to be logged."""
+def assemble_candidate(
+    trained: Trained, metrics: dict[str, float], data_quality: dict[str, Any]
+) -> tuple[Candidate, Any]:
+    """Describe what is to be logged; with a picture of the importance of its features."""
+    from mlops_for_mle.pipelines.training import plots, remarks
     from mlops_for_mle.pipelines.training.onnx import trained_answers
 
     examples, served = trained.examples, trained.served
+    contract = examples.contract
     chosen = np.flatnonzero(examples.is_validation)[:EXAMPLE_ROWS]
-    answers = trained_answers(trained.model, examples.features.iloc[chosen])
+    answers = decided(
+        trained_answers(trained.model, examples.features.iloc[chosen]), contract, trained.threshold
+    )
     description = ModelDescription(
-        contract=examples.contract,
+        contract=contract,
         estimator=type(estimators.inner_estimator(trained.model)).__name__,
         precision=served.precision,
         metrics=metrics,
         snapshot=examples.facts,
+        split=splits.split_facts(
+            examples.split_values, examples.is_validation, contract, trained.training
+        ),
+        candidates=trained.candidates,
+        calibrated=trained.is_calibrated,
+        threshold=trained.threshold,
+        remarks=remarks.of_model(trained, metrics, data_quality),
         parity=served.parity,
         example=Example(
-            rows=tuple(map(tuple, plain_rows(examples.rows.iloc[chosen], examples.contract))),
+            rows=tuple(map(tuple, plain_rows(examples.rows.iloc[chosen], contract))),
             predictions=answers.values.tolist(),
             probabilities=None if answers.probabilities is None else answers.probabilities.tolist(),
         ),
         training=trained.training.model_dump(mode="json"),
         model_sha256=sha256_of(served.graph),
         model_bytes=len(served.graph),
+        **describe_rows(trained),
     )
-    return Candidate(**vars(trained), description=description)
+    candidate = Candidate(**vars(trained), description=description)
+    return candidate, plots.draw_importance(description.importance)
+
+
+def describe_rows(trained: Trained) -> dict[str, Any]:
+    """What a release needs of its rows to explain answers, and to tell what lies outside."""
+    examples, contract = trained.examples, trained.examples.contract
+    predictor, rows = trained.predictor(), examples.features.to_numpy()
+    answers = predictor.predict(rows)
+    order = np.argsort(answers.values, kind="stable")
+    if answers.probabilities is not None:
+        order = np.lexsort([answers.probabilities.max(axis=1), answers.values])
+    # Evenly spaced among the answers, so that their mean is nearly that of all.
+    count = min(BACKGROUND_ROWS, len(rows))
+    chosen = order[(np.arange(count) * len(rows) + len(rows) // 2) // count]
+    background = plain_rows(examples.rows.iloc[chosen], contract)
+    importance = Explainer(predictor, background[::5]).importance(rows[chosen])
+    return {
+        "background": background,
+        "importance": importance,
+        "training_ranges": training_ranges(rows[~examples.is_validation], contract),
+    }

@@ -9,16 +9,35 @@ import numpy as np
 import pandas as pd
 from onnx import TensorProto
 from onnx.utils import Extractor
-from skl2onnx import convert_sklearn
+from skl2onnx import convert_sklearn, update_registered_converter
 from skl2onnx.algebra.onnx_operator import OnnxSubEstimator
-from skl2onnx.algebra.onnx_ops import OnnxAdd, OnnxCast, OnnxIsNaN, OnnxMul, OnnxWhere
+from skl2onnx.algebra.onnx_ops import (
+    OnnxAdd,
+    OnnxArgMax,
+    OnnxArrayFeatureExtractor,
+    OnnxCast,
+    OnnxConcat,
+    OnnxIsNaN,
+    OnnxLog,
+    OnnxMul,
+    OnnxSigmoid,
+    OnnxSoftmax,
+    OnnxSub,
+    OnnxWhere,
+)
 from skl2onnx.common.data_types import (
     DoubleTensorType,
     FloatTensorType,
     Int64TensorType,
     guess_numpy_type,
+    guess_proto_type,
+)
+from skl2onnx.common.shape_calculator import (
+    calculate_linear_classifier_output_shapes,
+    calculate_linear_regressor_output_shapes,
 )
 from skl2onnx.sklapi import CastTransformer
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
@@ -27,7 +46,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.encoding import Matrix, encoded_columns, possible_codes
 from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.errors import ReleaseError
-from mlops_for_mle.pipelines.training.estimators import ROUND, inner_estimator
+from mlops_for_mle.pipelines.training.estimators import ROUND, inner_estimator, threads_for
 from mlops_for_mle.releases.manifest import Parity
 from mlops_for_mle.releases.predictor import (
     INPUT_NAME,
@@ -48,8 +67,9 @@ NOT_CONVERTIBLE = (KeyError, NameError, RuntimeError, TypeError, ValueError)
 
 def trained_answers(model: Pipeline, features: pd.DataFrame) -> Predictions:
     """What the scikit-learn model answers, in the form of a served answer."""
-    probabilities = model.predict_proba(features) if hasattr(model, "predict_proba") else None
-    return Predictions(np.asarray(model.predict(features)), probabilities)
+    with threads_for(len(features)):
+        probabilities = model.predict_proba(features) if hasattr(model, "predict_proba") else None
+        return Predictions(np.asarray(model.predict(features)), probabilities)
 
 
 def compare(found: Predictions, expected: Predictions) -> Parity:
@@ -117,6 +137,17 @@ def convert(model: Pipeline, contract: Contract, precision: Precision) -> bytes:
         outputs = [(PREDICTION_OUTPUT, Int64TensorType()), (PROBABILITY_OUTPUT, FloatTensorType())]
     kind = FloatTensorType if precision == "float32" else DoubleTensorType
     prepared = _prepared(model)
+    options: dict[int, Any] = {id(prepared): {"zipmap": False}} if is_classifier else {}
+    inner = inner_estimator(prepared)
+    if isinstance(prepared.steps[-1][1], CalibratedClassifierCV):
+        options[id(inner)] = {"zipmap": False}
+        if hasattr(inner, "decision_function"):
+            options[id(inner)]["raw_scores"] = True
+    opset = None
+    if type(inner).__module__.startswith("lightgbm"):
+        _register_lightgbm()
+        # onnxmltools 1.16 knows no later trees.
+        opset = {"": 18, "ai.onnx.ml": 3}
     with warnings.catch_warnings():
         # skl2onnx 1.20 reads attributes of SVC that scikit-learn 1.9 deprecates.
         warnings.filterwarnings("ignore", category=FutureWarning, module="sklearn")
@@ -125,12 +156,15 @@ def convert(model: Pipeline, contract: Contract, precision: Precision) -> bytes:
             name=contract.name,
             initial_types=[(INPUT_NAME, kind([None, len(encoded_columns(contract))]))],
             final_types=outputs,
-            options={id(prepared): {"zipmap": False}} if is_classifier else None,
+            options=options,
+            target_opset=opset,
             custom_conversion_functions={
+                CalibratedClassifierCV: _convert_calibrated,
                 SimpleImputer: _convert_imputer,
                 TransformedTargetRegressor: _convert_scaled_target,
             },
             custom_shape_calculators={
+                CalibratedClassifierCV: _shape_of_calibrated,
                 SimpleImputer: _shape_of_imputed,
                 TransformedTargetRegressor: _shape_of_target,
             },
@@ -161,6 +195,28 @@ def _prepared(model: Pipeline) -> Pipeline:
     return prepared
 
 
+def _register_lightgbm() -> None:
+    """Make skl2onnx know what onnxmltools converts."""
+    from lightgbm import LGBMClassifier, LGBMRegressor
+    from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
+
+    options = {"zipmap": [True, False], "nocl": [True, False], "raw_scores": [True, False]}
+    update_registered_converter(
+        LGBMClassifier,
+        "LightGbmLGBMClassifier",
+        calculate_linear_classifier_output_shapes,
+        convert_lightgbm,
+        options=options,
+    )
+    update_registered_converter(
+        LGBMRegressor,
+        "LightGbmLGBMRegressor",
+        calculate_linear_regressor_output_shapes,
+        convert_lightgbm,
+        options={"split": None},
+    )
+
+
 def _convert_imputer(scope: Any, operator: Any, container: Any) -> None:
     """ONNX's own imputer keeps statistics in float32 and has no float64 form in onnxruntime."""
     given, version = operator.inputs[0], container.target_opset
@@ -174,6 +230,50 @@ def _convert_imputer(scope: Any, operator: Any, container: Any) -> None:
 def _shape_of_imputed(operator: Any) -> None:
     given = operator.inputs[0].type
     operator.outputs[0].type = type(given)([None, given.shape[1]])
+
+
+def _convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
+    """Sigmoid or temperature on what the model calibrates from; skl2onnx 1.20 has no temperature.
+
+    That is its decision function where it has one. scikit-learn takes the logarithm of what are
+    probabilities already before it divides by the temperature.
+    """
+    given, version = operator.inputs[0], container.target_opset
+    (fitted,) = operator.raw_operator.calibrated_classifiers_
+    number, inner = guess_numpy_type(given.type), fitted.estimator
+    scores = OnnxSubEstimator(inner, given, op_version=version)[1]
+    (calibrator, *_) = fitted.calibrators
+    if fitted.method == "sigmoid":
+        second = OnnxArrayFeatureExtractor(scores, np.array([1], np.int64), op_version=version)
+        slope, shift = (np.array([-one], number) for one in (calibrator.a_, calibrator.b_))
+        chance = OnnxSigmoid(
+            OnnxAdd(OnnxMul(second, slope, op_version=version), shift, op_version=version),
+            op_version=version,
+        )
+        rest = OnnxSub(np.array([1], number), chance, op_version=version)
+        found = OnnxConcat(rest, chance, axis=1, op_version=version)
+    else:
+        has_scores = hasattr(inner, "decision_function")
+        logits = scores if has_scores else OnnxLog(scores, op_version=version)
+        beta = np.array([calibrator.beta_], number)
+        found = OnnxSoftmax(OnnxMul(logits, beta, op_version=version), axis=1, op_version=version)
+    place = OnnxArgMax(found, axis=1, keepdims=0, op_version=version)
+    codes = operator.raw_operator.classes_.astype(np.int64)
+    OnnxArrayFeatureExtractor(
+        codes, place, op_version=version, output_names=operator.outputs[:1]
+    ).add_to(scope, container)
+    OnnxCast(
+        found,
+        to=guess_proto_type(given.type),
+        op_version=version,
+        output_names=operator.outputs[1:],
+    ).add_to(scope, container)
+
+
+def _shape_of_calibrated(operator: Any) -> None:
+    classes = len(operator.raw_operator.classes_)
+    operator.outputs[0].type = Int64TensorType([None])
+    operator.outputs[1].type = type(operator.inputs[0].type)([None, classes])
 
 
 def _convert_scaled_target(scope: Any, operator: Any, container: Any) -> None:

@@ -1,27 +1,53 @@
 """The parameters of training; ``conf/base/parameters.yml`` says what each of them does."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mlops_for_mle.contract import Configuration
 from mlops_for_mle.pipelines.engine import Engine
 
-EstimatorName = Literal[
-    "logistic", "ridge", "svc", "random_forest", "histogram_gradient_boosting", "mlp"
-]
+EstimatorName = (
+    Literal["auto", "logistic", "ridge", "svc", "random_forest"]
+    | Literal["histogram_gradient_boosting", "lightgbm", "mlp"]
+)
 
 
 class EstimatorOptions(Configuration):
-    """Which scikit-learn estimator is trained: ``class_path``, else ``name``.
+    """Which estimator is trained: ``class_path``, else ``name``.
 
-    With neither it is ``logistic`` for classification and ``ridge`` for regression. ``svc`` takes
-    long on more than about 10,000 rows.
+    With neither it is ``logistic`` for classification and ``ridge`` for regression. ``auto``
+    chooses by cross-validation among these and gradient boosting. ``svc`` takes long on more than
+    about 10,000 rows; ``lightgbm`` needs the extra ``boosting``.
     """
 
     name: EstimatorName | None = None
     class_path: str | None = Field(default=None, pattern=r"^sklearn(\.\w+)+$")
     parameters: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether the estimator is yet to be chosen."""
+        return self.name == "auto" and self.class_path is None
+
+
+class SplitOptions(Configuration):
+    """How validation rows and folds are chosen.
+
+    Attributes:
+        by: ``hash`` of a row's values, so that equal rows fall on one side; ``time``: the newest
+            rows are held back; ``group``: rows with the same value in a column fall on one side.
+        column: The time or the group; for ``time`` it is the contract's ``timestamp`` by default.
+    """
+
+    by: Literal["hash", "time", "group"] = "hash"
+    column: str | None = None
+
+    @model_validator(mode="after")
+    def _group_has_a_column(self) -> Self:
+        if self.by == "group" and self.column is None:
+            raise ValueError("by: group needs column, whose values are the groups")
+        return self
 
 
 class SearchOptions(Configuration):
@@ -29,7 +55,7 @@ class SearchOptions(Configuration):
 
     Attributes:
         space: Values to try by parameter.
-        folds: Equal rows never stand in two of them.
+        folds: Of the same kind as the split.
         maximum_trials: Try this many random combinations; None tries them all.
         scoring: A name of ``sklearn.metrics.get_scorer_names``.
         engine: What fits and scores the combinations.
@@ -43,12 +69,33 @@ class SearchOptions(Configuration):
 
 
 class TrainingOptions(Configuration):
-    """How a snapshot becomes a candidate; ``seed`` fixes the split, the estimator, the search."""
+    """How a snapshot becomes a candidate; ``seed`` fixes whatever is drawn by chance.
+
+    Attributes:
+        calibrate: Whether the probabilities of classes are made to agree with how often they are
+            right; ``auto``: where that helps on held-out rows.
+        threshold: From which probability on the second of two classes is answered: ``auto``
+            chooses where one class is rare, None takes the more probable class.
+        metric: What ``auto`` chooses the threshold by; None: that of ``gates``.
+    """
 
     validation_fraction: float = Field(default=0.25, gt=0, lt=1)
     seed: int = Field(default=42, ge=0, le=2**32 - 1)
+    split: SplitOptions = SplitOptions()
     estimator: EstimatorOptions = EstimatorOptions()
     search: SearchOptions | None = None
+    calibrate: Literal["auto"] | bool = "auto"
+    threshold: Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] | None = "auto"
+    metric: str | None = None
+
+    @model_validator(mode="after")
+    def _auto_goes_alone(self) -> Self:
+        if self.estimator.is_auto and (self.search is not None or self.estimator.parameters):
+            raise ValueError(
+                "estimator.name: auto goes with no search and no estimator.parameters: name one "
+                "estimator for them"
+            )
+        return self
 
 
 class DataCheckOptions(Configuration):

@@ -18,10 +18,14 @@ def create_pipeline() -> Pipeline:
             ["checked_examples", "data_quality"],
         ),
         (nodes.split_snapshot, ["checked_examples", training], ["examples", "validation_rows"]),
-        (nodes.train_model, ["examples", training], "fitted"),
+        (nodes.train_model, ["examples", training, "params:gates.metric"], "fitted"),
         (nodes.export_model, "fitted", "trained"),
         (nodes.evaluate_model, "trained", "metrics"),
         (nodes.draw_plots, "trained", ["confusion_matrix", "class_report"]),
-        (nodes.assemble_candidate, ["trained", "metrics"], "candidate@trained"),
+        (
+            nodes.assemble_candidate,
+            ["trained", "metrics", "data_quality"],
+            ["candidate@trained", "feature_importance"],
+        ),
     ]
     return Pipeline([node(*step, name=step[0].__name__) for step in steps], tags="training")

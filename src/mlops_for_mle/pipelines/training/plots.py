@@ -1,6 +1,6 @@
 """Pictures of a validation result for people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib import font_manager, rc_context
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
+from sklearn.calibration import CalibrationDisplay
 from sklearn.metrics import (
     ConfusionMatrixDisplay,
     PredictionErrorDisplay,
@@ -17,28 +18,35 @@ from sklearn.metrics import (
 )
 
 from mlops_for_mle.contract import Target
+from mlops_for_mle.releases.predictor import Predictions
 
 # The usual font, then those with Hangul and other scripts of East Asia on Linux, macOS, Windows.
 _FONTS = (
     *("DejaVu Sans", "Noto Sans CJK KR", "Noto Sans KR", "NanumGothic"),
     *("Apple SD Gothic Neo", "AppleGothic", "Malgun Gothic", "UnDotum"),
 )
+_MOST_FEATURES = 30
 
 
-def draw(truth: npt.NDArray[Any], found: npt.NDArray[Any], target: Target) -> tuple[Figure, Figure]:
-    """Draw the confusion matrix and the scores by class.
+def draw(
+    truth: npt.NDArray[Any], answers: Mapping[str, Predictions], target: Target
+) -> tuple[Figure, Figure]:
+    """Draw the confusion matrix and the scores by class, with how reliable probabilities are.
 
-    For a regression, true values and residuals against predicted values.
+    For a regression, true values and residuals against predicted values. The first of the answers
+    are those that are served; others have been before a calibration.
     """
+    found = next(iter(answers.values())).values
     errors, report = (Figure(figsize=(5.2, 4.6), layout="constrained") for _ in range(2))
-    places = axes, report_axes = errors.subplots(), report.subplots()
+    shown = {name: one for name, one in answers.items() if one.probabilities is not None}
+    report_axes, *others = report.subplots(1, 1 + bool(shown), squeeze=False)[0]
+    axes = errors.subplots()
     rows = f"{len(truth)} validation rows"
     with rc_context({"font.family": _families()}):
         if target.task == "regression":
             (name,) = drawable([target.column], "target")
-            for place, kind in zip(
-                places, ("actual_vs_predicted", "residual_vs_predicted"), strict=True
-            ):
+            kinds = {"actual_vs_predicted": axes, "residual_vs_predicted": report_axes}
+            for kind, place in kinds.items():
                 PredictionErrorDisplay.from_predictions(
                     truth, found, kind=kind, ax=place, random_state=0
                 )
@@ -53,14 +61,45 @@ def draw(truth: npt.NDArray[Any], found: npt.NDArray[Any], target: Target) -> tu
         scores = precision_recall_fscore_support(truth, found, **codes, zero_division=0)
         index = [f"{name}\n({count} rows)" for name, count in zip(names, scores[3], strict=True)]
         table = pd.DataFrame(np.transpose(scores[:3]), index, ["precision", "recall", "F1"])
-        report.set_figwidth(max(5.2, 1.4 * len(names)))
+        report.set_figwidth(max(5.2, 1.4 * len(names)) + 4.6 * bool(shown))
         title = "Validation scores by class"
         table.plot.bar(ax=report_axes, rot=0, width=0.8, ylim=(0, 1.12), title=title)
         bars: Any
         for bars in report_axes.containers:
             report_axes.bar_label(bars, fmt="%.2f", fontsize=8)
         report_axes.legend(ncols=3, loc="lower right")
+        for place in others:
+            _draw_reliability(place, truth, shown, target)
     return errors, report
+
+
+def _draw_reliability(
+    place: Any, truth: npt.NDArray[Any], answers: Mapping[str, Predictions], target: Target
+) -> None:
+    """How often the second of two classes, or of more the likeliest, is right at a probability."""
+    codes = np.array(target.class_codes)
+    for name, one in answers.items():
+        found = np.asarray(one.probabilities)
+        likeliest = found.argmax(axis=1) if len(codes) > 2 else np.ones(len(truth), np.intp)
+        chances = np.take_along_axis(found, likeliest[:, None], axis=1)[:, 0].clip(0, 1)
+        bins: dict[str, Any] = {"strategy": "quantile", "n_bins": min(10, 2 + len(truth) // 20)}
+        CalibrationDisplay.from_predictions(
+            truth == codes[likeliest], chances, **bins, ax=place, name=name
+        )
+    place.set_title("How often a probability is right")
+    place.set(xlabel="probability", ylabel="share of rows")
+
+
+def draw_importance(importance: Mapping[str, float]) -> Figure:
+    """Draw the mean size of each feature's contribution to an answer, of the largest."""
+    largest = sorted(importance.items(), key=lambda one: one[1])[-_MOST_FEATURES:]
+    names, sizes = zip(*largest, strict=True)
+    figure = Figure(figsize=(5.2, 1.2 + 0.28 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    with rc_context({"font.family": _families()}):
+        axes.barh(drawable(names, "feature"), sizes)
+        axes.set_title("Mean contribution to an answer (Shapley values)")
+    return figure
 
 
 def drawable(names: Sequence[str], fallback: str) -> list[str]:

@@ -1,0 +1,218 @@
+"""What is chosen by held-out rows: the estimator, the calibration and the threshold."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.pipelines.training.estimators import auto_candidates
+from mlops_for_mle.pipelines.training.options import TrainingOptions
+from mlops_for_mle.releases.predictor import Predictor
+from tests.mixed import MIXED_CONTRACT, MIXED_REGRESSION, mixed_rows
+from tests.pipelines.training.examples import (
+    LINE_CONTRACT,
+    assemble,
+    iris_rows,
+    line_rows,
+    train,
+)
+from tests.releases import IRIS_CONTRACT, SMALL_CONTRACT
+
+AUTO = {"name": "auto"}
+
+
+def curved_rows() -> pd.DataFrame:
+    """What no line fits."""
+    rows = line_rows(600)
+    return rows.assign(y=rows["a"] ** 2 * np.sign(rows["b"]))
+
+
+def rare_rows(row_count: int = 900) -> pd.DataFrame:
+    """A class that has a tenth of the rows, and is never the more probable one."""
+    random = np.random.default_rng(3)
+    width = random.normal(size=row_count)
+    chance = 1 / (1 + np.exp(2.6 - width))
+    kinds = (random.random(row_count) < chance).astype(int)
+    return pd.DataFrame({"width": width, "count": random.integers(0, 9, row_count), "kind": kinds})
+
+
+@pytest.mark.parametrize(
+    ("rows", "chosen"),
+    [(line_rows(), "Ridge"), (curved_rows(), "HistGradientBoostingRegressor")],
+    ids=["line", "curve"],
+)
+def test_the_simplest_that_is_not_shown_to_be_worse_is_chosen(
+    rows: pd.DataFrame, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlops_for_mle.pipelines.training.estimators._has_lightgbm", lambda: False)
+
+    description = assemble(rows, LINE_CONTRACT, estimator=AUTO).description
+
+    assert description.estimator == chosen
+    constant, linear, trees = description.candidates
+    assert (constant.estimator, linear.estimator) == ("constant", "ridge")
+    assert (linear.error < trees.error) == (chosen == "Ridge")
+    assert ("linear_rmse" in description.metrics) == (chosen != "Ridge")
+
+
+@pytest.mark.parametrize(
+    ("contract", "by"),
+    [(MIXED_CONTRACT, "time"), (MIXED_REGRESSION, "hash")],
+    ids=["classes by time", "numbers"],
+)
+def test_what_is_chosen_is_the_same_again_to_the_last_bit(contract: Contract, by: str) -> None:
+    rows = mixed_rows().assign(timestamp=pd.date_range("2026-01-01", periods=400, freq="h"))
+    options: dict[str, Any] = {"estimator": AUTO, "split": {"by": by}, "metric": "macro_f1"}
+
+    first = assemble(rows, contract, **options)
+    again = assemble(rows, contract, **first.description.training)
+
+    assert again.description == first.description
+    assert again.served.graph == first.served.graph
+
+
+def test_boosting_that_cannot_stop_early_on_so_few_rows_is_not_chosen() -> None:
+    description = assemble(iris_rows()[::8], IRIS_CONTRACT, estimator=AUTO).description
+
+    assert description.estimator == "LogisticRegression"
+    assert [one.estimator for one in description.candidates] == ["constant", "logistic"]
+
+
+def test_auto_goes_with_no_parameters() -> None:
+    with pytest.raises(ValidationError, match="auto goes with no search"):
+        TrainingOptions.model_validate({"estimator": AUTO | {"parameters": {"C": 1}}})
+
+
+@pytest.mark.parametrize("name", ["svc", "random_forest", "histogram_gradient_boosting", "mlp"])
+@pytest.mark.parametrize(
+    ("rows", "contract"),
+    [(iris_rows(), IRIS_CONTRACT), (mixed_rows(), MIXED_CONTRACT)],
+    ids=["three classes", "two classes"],
+)
+def test_a_calibrated_model_is_served_as_it_was_trained(
+    name: str, rows: pd.DataFrame, contract: Contract
+) -> None:
+    small = {"random_forest": {"n_estimators": 8}, "mlp": {"max_iter": 20}}
+    estimator = {"name": name, "parameters": small.get(name, {})}
+
+    trained = train(rows, contract, estimator=estimator, calibrate=True)
+
+    assert trained.is_calibrated
+    assert trained.served.parity.largest_difference <= 1e-4
+    assert trained.predictor().has_probabilities
+
+
+def test_calibration_leaves_the_answers_of_iris_as_they_are() -> None:
+    plain, calibrated = (
+        train(iris_rows(), IRIS_CONTRACT, estimator={"name": "svc"}, calibrate=one)
+        for one in (False, "auto")
+    )
+
+    rows = plain.examples.features.to_numpy()
+    found = calibrated.predictor().predict(rows)
+    assert found.values.tolist() == plain.predictor().predict(rows).values.tolist()
+    assert calibrated.is_calibrated
+    assert found.probabilities is not None
+
+
+def test_overconfident_probabilities_are_calibrated_and_good_ones_left_alone() -> None:
+    deep = {"name": "random_forest", "parameters": {"n_estimators": 30, "min_samples_leaf": 1}}
+
+    forest = assemble(rare_rows(), SMALL_CONTRACT, estimator=deep).description
+    linear = assemble(rare_rows(), SMALL_CONTRACT).description
+
+    assert forest.calibrated
+    assert forest.metrics["validation_brier"] < forest.metrics["uncalibrated_brier"]
+    assert linear.calibrated
+    assert "uncalibrated_brier" not in linear.metrics
+
+
+def test_a_rare_class_is_answered_from_a_threshold_on_that_the_release_carries() -> None:
+    usual = assemble(rare_rows(), SMALL_CONTRACT, metric="log_loss").description
+    candidate = assemble(rare_rows(), SMALL_CONTRACT, metric="balanced_accuracy")
+
+    found = candidate.description
+    assert usual.threshold is None
+    assert found.threshold is not None
+    assert 0 < found.threshold < 0.3
+    better, known = "validation_balanced_accuracy", usual.metrics
+    assert found.metrics[better] > known[better] + 0.1
+    matrix = candidate.examples.features.to_numpy()
+    raw = Predictor(candidate.served.graph, SMALL_CONTRACT).predict(matrix).probabilities
+    answers = candidate.predictor().predict(matrix).values
+    assert answers.tolist() == (raw[:, 1] >= found.threshold).astype(int).tolist()
+
+
+def test_a_date_beyond_the_training_rows_counts_as_the_last_of_them() -> None:
+    rows = mixed_rows()
+    trained = train(rows, MIXED_CONTRACT, estimator={"name": "logistic"})
+    features = trained.examples.features.head(1)
+    day = "last seen.days_since_1970"
+    known = trained.examples.features[~trained.examples.is_validation][day]
+
+    def chance(value: float) -> float:
+        found = trained.predictor().predict(features.assign(**{day: value}).to_numpy())
+        return float(found.probabilities[0, 1])
+
+    assert chance(known.min() - 700) == pytest.approx(chance(known.min()), abs=1e-6)
+    assert chance(known.max() + 700) == pytest.approx(chance(known.max()), abs=1e-6)
+    assert chance(known.max()) != pytest.approx(chance(known.min()), abs=1e-6)
+
+
+@pytest.mark.parametrize("contract", [MIXED_CONTRACT, MIXED_REGRESSION], ids=["class", "number"])
+def test_lightgbm_joins_where_it_is_installed(contract: Contract) -> None:
+    pytest.importorskip("lightgbm", exc_type=ImportError)
+    pytest.importorskip("onnxmltools", exc_type=ImportError)
+
+    trained = train(mixed_rows(), contract, estimator={"name": "lightgbm"}, calibrate=True)
+
+    assert auto_candidates(contract.target.task)[-1].name == "lightgbm"
+    assert trained.served.parity.largest_difference <= 1e-4
+
+
+def test_what_a_person_should_look_at_is_told() -> None:
+    rows = line_rows(80).assign(b=np.random.default_rng(1).normal(size=80))
+    rows["y"] = np.random.default_rng(2).normal(size=80) + rows["a"] * 0.2
+    quality = {"single_feature_scores": {"a": 0.9, "b": 0.0}}
+    tree = {"class_path": "sklearn.tree.DecisionTreeRegressor"}
+
+    (overfit,) = [
+        one
+        for one in assemble(rows, LINE_CONTRACT, estimator=tree).description.remarks
+        if one.startswith("it overfits: rmse is ")
+    ]
+    assert "where a constant answer has" in overfit
+    line = line_rows().assign(y=lambda one: one["a"] * 3.0)
+    search = {"space": {"alpha": [0.1, 1, 10]}, "scoring": "r2", "engine": {"scheduler": "threads"}}
+    told = assemble(line, LINE_CONTRACT, quality, search=search).description.remarks
+    assert told == (
+        "the best alpha, 0.1, is at the edge of what was tried",
+        "does nothing for the answers: b",
+    )
+    quality["single_feature_scores"]["a"] = 1.0
+    assert (
+        assemble(line, LINE_CONTRACT, quality)
+        .description.remarks[0]
+        .startswith("a alone does it: r2 1.0000")
+    )
+
+
+def test_rows_that_stand_on_both_sides_in_time_are_told() -> None:
+    times = pd.date_range("2026-01-01", periods=120, freq="D")
+    rows = line_rows().assign(timestamp=times)
+    equal = pd.concat([rows, rows.assign(timestamp=times + pd.Timedelta(days=120))])
+
+    told = assemble(rows, LINE_CONTRACT).description.remarks
+    newest = assemble(rows, LINE_CONTRACT, split={"by": "time"}).description
+    again = assemble(equal, LINE_CONTRACT, split={"by": "time"}).description
+
+    assert told[0].startswith(
+        "rows are from 2026-01-01 to 2026-04-30 and validation rows are among"
+    )
+    assert newest.remarks == ()
+    assert newest.split is not None
+    assert newest.split.validated_from == times[90]
+    assert again.remarks[0] == "100% of the validation rows equal a training row"
