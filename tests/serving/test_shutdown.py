@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from mlops_for_mle.releases.manifest import Release
-from tests.serving.conftest import IRIS_ROW, ServerProcess
+from tests.serving.conftest import IRIS_ROW, ServerProcess, wait_until
 from tests.serving.raw import request
 
 REQUEST = b"".join(request())
@@ -56,14 +56,13 @@ def test_under_load_every_request_that_was_taken_is_answered_and_kept(
 ):
     database.run("TRUNCATE predictions")
     load = Load(server.url, threads=6)
-    time.sleep(1)
+    wait_until(lambda: load.statuses[200] > 20)
 
     server.process.send_signal(number)
 
     assert server.process.wait(timeout=10) == 0
     load.wait()
     assert set(load.statuses) == {200}
-    assert load.statuses[200] > 20
     ((kept,),) = database.rows("SELECT count(*) FROM predictions")
     assert kept == load.statuses[200]
 
