@@ -26,7 +26,7 @@ from tests.pipelines.monitoring.examples import (
     window,
 )
 
-LABELLED = (Cell(0, 0, None, 100), Cell(1, 1, None, 100))
+LABELLED = (Cell(0, 0, 100), Cell(1, 1, 100))
 COLOUR = Column("width", "category", (1, 2), (0, 80, 80), categories=("a", "b"))
 
 
@@ -137,7 +137,7 @@ def test_too_few_rows_are_insufficient(few: Window) -> None:
     ]
     assert metric(found, "width", "missing_fraction").value == (1 / 9 if count else None)
     # Unless something is wrong all the same.
-    assert run(replace(few, cells=(Cell(0, 1, None, 100),))).status == "alarm"
+    assert run(replace(few, cells=(Cell(0, 1, 100),))).status == "alarm"
 
 
 def test_the_significance_is_shared_by_all_tests_of_the_run() -> None:
@@ -155,10 +155,10 @@ def test_the_significance_is_shared_by_all_tests_of_the_run() -> None:
 def classified(*counts: int, wrong_class: int = 0) -> Window:
     """Labelled predictions: right no, wrong no, wrong yes, right yes."""
     cells = [
-        Cell(predicted, actual, None, count)
+        Cell(predicted, actual, count)
         for (predicted, actual), count in zip(((0, 0), (0, 1), (1, 0), (1, 1)), counts, strict=True)
     ]
-    return window(cells=(*cells, Cell(1, None, None, wrong_class)))
+    return window(cells=(*cells, Cell(1, None, wrong_class)))
 
 
 def test_classes_are_measured_as_scikit_learn_measures_them() -> None:
@@ -209,30 +209,3 @@ def test_the_stricter_limit_counts(limit, tolerance, accuracy, rmse) -> None:
 def test_a_metric_of_the_other_task_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="rmse or mae"):
         run(window(), reference(LINE), performance={"metric": "accuracy"})
-
-
-def rated(confidence: float, right: int, wrong: int) -> Window:
-    """Answers of one probability, some of them right."""
-    cells = []
-    for actual, count in ((0, right), (1, wrong)):
-        error, doubt = float(actual == 0) - confidence, 1 - 2 * confidence
-        sums = (confidence, 2 * error**2, error * doubt, doubt**2 * confidence * (1 - confidence))
-        bin_ = min(int(confidence * 10), 9)
-        cells.append(Cell(0, actual, bin_, count, *(count * one for one in sums)))
-    return window(cells=tuple(cells))
-
-
-@pytest.mark.parametrize(
-    ("right", "tendency"), [(120, "too sure"), (160, ""), (199, "not sure enough")]
-)
-def test_untrue_probabilities_are_a_warning(right: int, tendency: str) -> None:
-    strict = {"calibration": {"maximum_error": 0.05}, "performance": {"tolerance": None}}
-    found = run(rated(0.8, right, 200 - right), **strict)
-
-    error = metric(found, "prediction", "expected_calibration_error")
-    assert error.value == pytest.approx(abs(0.8 - right / 200), abs=1e-12)
-    assert found.status == ("warning" if tendency else "healthy")
-    assert tendency in found.reasons[0]
-    assert metric(found, "confidence 0.8 to 0.9", "accuracy").value == right / 200
-    unrated = run(classified(100, 0, 0, 100))
-    assert "calibration" not in {one.area for one in unrated.metrics}

@@ -18,6 +18,8 @@ _LEAST_ROWS = 5.0
 _LEAST_EXPECTED = 5.0
 _DRAWN_TABLES = 9_999
 _PSEUDO_COUNT = 0.5
+# Nothing is surer than this, or than the opposite.
+LEAST_PROBABILITY = 0.001
 
 Counts = npt.NDArray[np.float64]
 
@@ -87,7 +89,7 @@ def proportion(
 
 
 def mean_error(
-    count: int, total: float, squares: float, power: int, confidence: float, limit: float | None
+    count: float, total: float, squares: float, power: int, confidence: float, limit: float | None
 ) -> Estimate:
     """The mean of errors to a power, in their own unit, taken as normal; at most a limit.
 
@@ -107,11 +109,32 @@ def mean_error(
     return Estimate(value, lower, upper, p_value)
 
 
-def spiegelhalter(total: float, variance: float) -> float:
-    """The p-value of Spiegelhalter's test (1986) that probabilities are true."""
-    if variance <= 0:
-        return float(abs(total) < 1e-9)
-    return 2 * NormalDist().cdf(-abs(total) / variance**0.5)
+def calibrate(
+    probabilities: npt.NDArray[np.float64], is_right: npt.NDArray[np.bool_]
+) -> tuple[float, float]:
+    """Slope and offset of logits by which probabilities come true (Platt 1999).
+
+    With a standard normal prior about no change, so that few rows change little.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import logit
+
+    logits = logit(np.clip(probabilities, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY))
+
+    def loss(parameters: Counts) -> float:
+        changed = parameters[0] * logits + parameters[1]
+        likelihood = float((is_right * changed - np.logaddexp(0, changed)).sum())
+        return float(((parameters - (1, 0)) ** 2).sum()) / 2 - likelihood
+
+    slope, offset = minimize(loss, np.array([1.0, 0.0])).x
+    return float(slope), float(offset)
+
+
+def same_mean(measured: float, expected: float, deviation: float, count: float) -> float:
+    """The p-value that a mean of so many, whose single values vary so, is the expected one."""
+    if deviation <= 0:
+        return float(measured == expected)
+    return 2 * NormalDist().cdf(-abs(measured - expected) / deviation * count**0.5)
 
 
 def _join_small(table: Counts, is_ordered: bool) -> Counts:
