@@ -189,6 +189,7 @@ def check_estimate(
     # Validation rows are a sample, too, so an estimate is as sure as so many labels would be.
     labels = 1 / (1 / rows + 1 / learned.row_count)
     if metric == "accuracy":
+        expected = min(1.0, max(0.0, expected))
         given = round(expected * labels), round(labels), monitoring.confidence, limit
         found = proportion(*given)._replace(value=expected)
     else:
@@ -330,7 +331,7 @@ def _compare_estimate(
     count, most = window.labelled_count, options.maximum_estimate_error
     if metric == "accuracy":
         measured = sum(one.right for one in window.cells) / count
-        expected = sum(one.expected for one in window.cells) / count
+        expected = min(1.0, max(0.0, sum(one.expected for one in window.cells) / count))
         deviation = (expected * (1 - expected)) ** 0.5
     else:
         measured = _errors(reference, window, metric)[0] / count

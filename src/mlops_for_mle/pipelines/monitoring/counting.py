@@ -16,7 +16,6 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference, Segment
-from mlops_for_mle.pipelines.monitoring.significance import LEAST_PROBABILITY
 
 # Answers statements, each with its parameters, by their rows; all of them see the same moment.
 PredictionLog = Callable[[list[tuple[str, dict[str, Any]]]], list[Sequence[Any]]]
@@ -309,13 +308,9 @@ def _expect(reference: Reference) -> tuple[str, dict[str, Any]]:
         place = "width_bucket(prediction, CAST(:edges AS float8[])) + 1"
         bound = {"edges": [*reference.prediction.edges], "expected_errors": [*learned.errors]}
         return f"(CAST(:expected_errors AS float8[]))[{place}]", bound
-    sure = "probabilities[array_position(CAST(:codes AS float8[]), prediction)]"
-    least = LEAST_PROBABILITY
-    odds = f"(1 / least(greatest({sure}, {least}), {1 - least}) - 1)"
-    changed = f"{odds} ^ CAST(:slope AS float8) * exp(CAST(:offset AS float8))"
-    # What is missing, or no probability, is not rated.
-    rated = f"CASE WHEN {sure} BETWEEN 0 AND 1 THEN 1 / (1 + {changed}) END"
-    return rated, {"slope": learned.slope, "offset": -learned.offset}
+    said = "probabilities[array_position(CAST(:codes AS float8[]), prediction)]"
+    right = f"least(greatest({said}, 0), 1) + CAST(:surplus AS float8)"
+    return f"CASE WHEN {said} IS NOT NULL THEN {right} END", {"surplus": learned.surplus}
 
 
 def _tell_apart(one: Segment, columns: Sequence[Column]) -> tuple[str, dict[int, str]]:

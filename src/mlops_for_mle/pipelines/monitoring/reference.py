@@ -15,7 +15,6 @@ from mlops_for_mle.contract.columns import encode_rows, frame_digest, plain_colu
 from mlops_for_mle.contract.encoding import encode_target
 from mlops_for_mle.errors import ConfigurationError, ReleaseError
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, SegmentOptions
-from mlops_for_mle.pipelines.monitoring.significance import calibrate
 from mlops_for_mle.releases.manifest import Manifest, Release
 from mlops_for_mle.releases.predictor import Predictions, Predictor
 
@@ -75,19 +74,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Expectation:
-    """How good an answer is expected to be before its label is known, by the validation rows.
-
-    A class is right with the probability ``sigmoid(slope * logit(p) + offset)``, where p is what
-    the model says of it. A number has the error of its bin: a mean square, or an absolute value.
+    """How good answers are expected to be before their labels are known, by the validation rows.
 
     Attributes:
-        errors: One a bin of the reference's ``prediction``; empty for classes.
+        surplus: How much more often classes are right than their probabilities say.
+        errors: The mean error of numbers, squared for ``rmse``, by the bin of ``prediction`` that
+            they fall into; empty for classes.
         variation: The standard deviation of single errors, in units of their mean.
     """
 
     row_count: int
-    slope: float = 1.0
-    offset: float = 0.0
+    surplus: float = 0.0
     errors: tuple[float, ...] = ()
     variation: float = 0.0
 
@@ -262,16 +259,16 @@ def expect(
 ) -> Expectation | None:
     """Learn how good answers are from those for the validation rows; None without probabilities.
 
-    The mean probability of the answered class estimates the accuracy where probabilities are
-    calibrated (average confidence, Guillory et al. 2021), which the map sees to. Both hold while
-    only the rows change, and not what follows from them.
+    The accuracy of other rows is that of the validation rows, plus what the mean probability of the
+    answered classes differs by (difference of confidences, Guillory et al. 2021). So probabilities
+    need not be calibrated. All of it holds while what follows from a row stays as it was.
     """
     if contract.target.classes:
         if answers.probabilities is None:
             return None
         places = np.searchsorted(contract.target.class_codes, answers.values)
-        sure = answers.probabilities[np.arange(len(places)), places]
-        return Expectation(len(truth), *calibrate(sure, answers.values == truth))
+        said = answers.probabilities[np.arange(len(places)), places]
+        return Expectation(len(truth), float((answers.values == truth).mean() - said.mean()))
     errors = np.abs(answers.values - truth) ** (2 if metric == "rmse" else 1)
     mean, bins = float(errors.mean()), len(edges) + 1
     places = np.searchsorted(edges, answers.values, side="right")

@@ -18,8 +18,6 @@ _LEAST_ROWS = 5.0
 _LEAST_EXPECTED = 5.0
 _DRAWN_TABLES = 9_999
 _PSEUDO_COUNT = 0.5
-# Nothing is surer than this, or than the opposite.
-LEAST_PROBABILITY = 0.001
 
 Counts = npt.NDArray[np.float64]
 
@@ -107,27 +105,6 @@ def mean_error(
         excess = mean - limit**power
         p_value = NormalDist().cdf(-excess / error) if error > 0 else float(excess <= 0)
     return Estimate(value, lower, upper, p_value)
-
-
-def calibrate(
-    probabilities: npt.NDArray[np.float64], is_right: npt.NDArray[np.bool_]
-) -> tuple[float, float]:
-    """Slope and offset of logits by which probabilities come true (Platt 1999).
-
-    With a standard normal prior about no change, so that few rows change little.
-    """
-    from scipy.optimize import minimize
-    from scipy.special import logit
-
-    logits = logit(np.clip(probabilities, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY))
-
-    def loss(parameters: Counts) -> float:
-        changed = parameters[0] * logits + parameters[1]
-        likelihood = float((is_right * changed - np.logaddexp(0, changed)).sum())
-        return float(((parameters - (1, 0)) ** 2).sum()) / 2 - likelihood
-
-    slope, offset = minimize(loss, np.array([1.0, 0.0])).x
-    return float(slope), float(offset)
 
 
 def same_mean(measured: float, expected: float, deviation: float, count: float) -> float:
