@@ -10,12 +10,13 @@ from sklearn.metrics import (
     f1_score,
 )
 
+from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.pipelines.monitoring.checks import confirm, judge, performance_limit
 from mlops_for_mle.pipelines.monitoring.counting import Cell, ColumnCounts, Window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, PerformanceOptions
 from mlops_for_mle.pipelines.monitoring.record import Metric, MonitoringRun, Severity
-from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
+from mlops_for_mle.pipelines.monitoring.reference import Column, Expectation, Reference
 from tests.pipelines.monitoring.examples import (
     CONTRACT,
     EMPTY,
@@ -209,3 +210,47 @@ def test_the_stricter_limit_counts(limit, tolerance, accuracy, rmse) -> None:
 def test_a_metric_of_the_other_task_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="rmse or mae"):
         run(window(), reference(LINE), performance={"metric": "accuracy"})
+
+
+def expecting(contract: Contract = CONTRACT, **learned: Any) -> Reference:
+    return replace(reference(contract), expectation=Expectation(**{"row_count": 2000} | learned))
+
+
+def test_a_low_estimate_is_an_alarm_of_its_own() -> None:
+    found = run(window(expected=0.6), expecting())
+
+    estimate = metric(found, "prediction", "estimated_accuracy")
+    assert severe(found, "alarm") == {("prediction", "estimated_accuracy")}
+    assert estimate.area == "estimate"
+    assert estimate.threshold == pytest.approx(0.85)
+    assert "Estimated accuracy is 0.6 (0.5" in found.reasons[0]
+    assert "on 200 predictions, below 0.85; p below 0.001." in found.reasons[0]
+    few = run(window(expected=0.75), expecting(row_count=20))
+    assert (few.status, few.reasons[0][-20:]) == ("warning", "which may be chance.")
+    assert run(window(expected=0.94), expecting()).status == "healthy"
+    assert run(window(expected=1.04), expecting()).metrics[0].value == 1.0
+
+
+@pytest.mark.parametrize(("name", "power"), [("rmse", 2), ("mae", 1)])
+def test_an_estimated_error_has_the_unit_of_the_target(name: str, power: int) -> None:
+    given = expecting(LINE, errors=(9.0, 9.0), variation=1.4)
+    options = {"performance": {"metric": name, "limit": 2.0}}
+    answers = ColumnCounts((100, 100))
+    found = run(window(expected=3.0**power, prediction=answers), given, **options)
+
+    estimate = metric(found, "prediction", f"estimated_{name}")
+    assert estimate.value == pytest.approx(3.0)
+    assert found.status == "alarm"
+
+
+@pytest.mark.parametrize(("right", "status"), [(190, "healthy"), (120, "warning")])
+def test_labels_that_contradict_the_estimate_are_a_warning(right: int, status: str) -> None:
+    cells = Cell(0, 0, right, expected=0.93 * right), Cell(0, 1, 200 - right, 0.93 * (200 - right))
+    lenient = {"performance": {"tolerance": None}}
+
+    found = run(window(cells=cells, expected=0.93), expecting(), **lenient)
+
+    error = metric(found, "prediction", "estimate_error")
+    assert error.value == pytest.approx(right / 200 - 0.93)
+    assert found.status == status
+    assert found.reasons[0].startswith("The estimate does not hold: of 200") == (right == 120)

@@ -247,7 +247,9 @@ def test_errors_of_a_regression_are_measured_with_their_intervals(
     ):
         found = seen.value("performance", "prediction", metric)
         assert found == pytest.approx(expected, rel=1e-6)
-    assert seen.alarms == {("prediction", "rmse")}
+    assert seen.alarms == {("prediction", "rmse"), ("prediction", "estimated_rmse")}
+    # The rows are those of the reference.
+    assert seen.value("estimate", "prediction", "estimated_rmse") == pytest.approx(rmse, rel=0.1)
     healthy = look(database_url, houses, source, performance={"limit": 6.0})
     assert healthy.run.status == "healthy", healthy.run.reasons
 

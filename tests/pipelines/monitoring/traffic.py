@@ -160,7 +160,8 @@ class Traffic:
     def tell(self, served: Served, which: np.ndarray) -> None:
         """Write the true labels of some of the rows."""
         target = self._contract.target
-        truth = served.rows[target.column]
+        # The database has classes as the model answers them.
+        truth = [target.codes.get(one, one) for one in served.rows[target.column]]
         labels = [
             (identifier, 1, self._contract.name, value, target.labels.get(value))
             for identifier, value, is_told in zip(served.identifiers, truth, which, strict=True)

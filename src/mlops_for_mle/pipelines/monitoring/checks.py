@@ -13,7 +13,6 @@ from mlops_for_mle.pipelines.monitoring.record import Area, Metric, MonitoringRu
 from mlops_for_mle.pipelines.monitoring.reference import (
     PREDICTION,
     Column,
-    Expectation,
     Reference,
     performance_metric,
 )
@@ -23,11 +22,8 @@ from mlops_for_mle.pipelines.monitoring.significance import (
     holm,
     mean_error,
     proportion,
-    same_mean,
+    same_share,
 )
-
-# The mean of errors to this power is what a metric is made of.
-_POWERS = {"accuracy": 1, "rmse": 2, "mae": 1}
 
 
 def judge(reference: Reference, window: Window, monitoring: MonitoringOptions) -> MonitoringRun:
@@ -167,10 +163,14 @@ def check_performance(
     if target.classes:
         yield from _measure_classes(reference, window.cells, limit, confidence)
         return
-    sums = window.errors
-    for name in ("rmse", "mae"):
-        most, errors = limit if name == metric else None, _errors(reference, window, name)
-        found = mean_error(sums.count, *errors, _POWERS[name], confidence, most)
+    sums, scale = window.errors, reference.target_scale
+    for name, power, total, squares in (
+        ("rmse", 2, sums.square, sums.fourth),
+        ("mae", 1, sums.absolute, sums.square),
+    ):
+        most = limit if name == metric else None
+        scaled = total * scale**power, squares * scale ** (2 * power)
+        found = mean_error(sums.count, *scaled, power, confidence, most)
         yield _limited("performance", subject, name, found, most, sums.count)
     variation = sums.target_square - sums.target**2 / sums.count
     explained = 1 - sums.square / variation if variation > 0 else None
@@ -194,11 +194,23 @@ def check_estimate(
         found = proportion(*given)._replace(value=expected)
     else:
         sums = labels * expected, labels * expected**2 * (1 + learned.variation**2)
-        found = mean_error(labels, *sums, _POWERS[metric], monitoring.confidence, limit)
+        power = 2 if metric == "rmse" else 1
+        found = mean_error(labels, *sums, power, monitoring.confidence, limit)
     subject = reference.subject(PREDICTION)
     yield _limited("estimate", subject, f"estimated_{metric}", found, limit, rows)
-    if window.labelled_count >= monitoring.window.minimum_labelled:
-        yield _compare_estimate(reference, window, learned, metric, monitoring.performance)
+    count, most = window.labelled_count, monitoring.performance.maximum_estimate_error
+    if metric == "accuracy" and count >= monitoring.window.minimum_labelled:
+        right = sum(one.right for one in window.cells) / count
+        expected = min(1.0, max(0.0, sum(one.expected for one in window.cells) / count))
+        labels = 1 / (1 / count + 1 / learned.row_count)
+        yield Metric(
+            *("estimate", subject, "estimate_error", right - expected),
+            threshold=most,
+            p_value=same_share(right, expected, labels),
+            severity="warning" if most is not None and abs(right - expected) > most else "none",
+            message=f"the estimate does not hold: of {count} labelled predictions, {expected:.4g} "
+            f"should be right and {right:.4g} are",
+        )
 
 
 def check_segments(
@@ -318,47 +330,6 @@ def _measure_classes(
     for one, hit, count in zip(classes, hits.tolist(), actual.tolist(), strict=True):
         recall = proportion(hit, count, confidence)[:3] if count else (None, None, None)
         yield Metric("performance", one.label, "recall", *recall)
-
-
-def _compare_estimate(
-    reference: Reference,
-    window: Window,
-    learned: Expectation,
-    metric: str,
-    options: PerformanceOptions,
-) -> Metric:
-    """Whether the labelled predictions are as good as was expected of them."""
-    count, most = window.labelled_count, options.maximum_estimate_error
-    if metric == "accuracy":
-        measured = sum(one.right for one in window.cells) / count
-        expected = min(1.0, max(0.0, sum(one.expected for one in window.cells) / count))
-        deviation = (expected * (1 - expected)) ** 0.5
-    else:
-        measured = _errors(reference, window, metric)[0] / count
-        expected = window.errors.expected / count
-        deviation = learned.variation * expected
-    labels = 1 / (1 / count + 1 / learned.row_count)
-    p_value = same_mean(measured, expected, deviation, labels)
-    measured, expected = (one ** (1 / _POWERS[metric]) for one in (measured, expected))
-    error = measured - expected
-    if metric != "accuracy":
-        error = error / expected if expected > 0 else 0.0
-    return Metric(
-        *("estimate", reference.subject(PREDICTION), "estimate_error", error),
-        threshold=most,
-        p_value=p_value,
-        severity="warning" if most is not None and abs(error) > most else "none",
-        message=f"the estimate does not hold: {metric} {expected:.4g} was expected of {count} "
-        f"labelled predictions, {measured:.4g} is true",
-    )
-
-
-def _errors(reference: Reference, window: Window, metric: str) -> tuple[float, float]:
-    """Sums over labelled predictions: of errors to the metric's power, and of their squares."""
-    sums, scale = window.errors, reference.target_scale
-    if metric == "rmse":
-        return sums.square * scale**2, sums.fourth * scale**4
-    return sums.absolute * scale, sums.square * scale**2
 
 
 def _limited(

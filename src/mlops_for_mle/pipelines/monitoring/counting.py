@@ -58,8 +58,7 @@ class Cell:
 class ErrorSums:
     """Sums over labelled predictions of a regression, in standard deviations of the target.
 
-    They are sums of powers of the error, and of the target less the reference's mean answer; those
-    that were expected are in the target's own unit.
+    They are sums of powers of the error, and of the target less the reference's mean answer.
     """
 
     count: int = 0
@@ -68,7 +67,6 @@ class ErrorSums:
     fourth: float = 0.0
     target: float = 0.0
     target_square: float = 0.0
-    expected: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -80,12 +78,12 @@ class Window:
     ``parts`` has the same of each part of a segment, by its name.
     """
 
-    row_count: int
-    window_from: datetime | None
-    window_to: datetime | None
-    age_seconds: float | None
     features: dict[str, ColumnCounts]
     prediction: ColumnCounts
+    row_count: int = 0
+    window_from: datetime | None = None
+    window_to: datetime | None = None
+    age_seconds: float | None = None
     ahead: int = 0
     expected: float | None = None
     cells: tuple[Cell, ...] = ()
@@ -103,14 +101,6 @@ class Window:
 # Buckets of what is in no bin.
 _MISSING, _WRONG_TYPE = -1, -2
 _NAN = "CAST('NaN' AS float8)"
-
-# The overview of a part of which there is no prediction.
-_NOTHING: dict[str, Any] = {
-    "row_count": 0,
-    "window_from": None,
-    "window_to": None,
-    "age_seconds": None,
-}
 
 # The calendar dates and times of ISO 8601 that the API takes; without an offset they are UTC.
 _HOUR, _MINUTE = "([01][0-9]|2[0-3])", "([0-5][0-9])"
@@ -182,9 +172,9 @@ GROUP BY segment, predicted, actual
 _ERRORS = f"""
 SELECT segment, min(answered_at) AS first, max(answered_at) AS last, count(*) AS count,
        sum(abs(error)) AS absolute, sum(error ^ 2) AS square, sum(error ^ 4) AS fourth,
-       sum(moved) AS target, sum(moved ^ 2) AS target_square, sum(expected) AS expected
+       sum(moved) AS target, sum(moved ^ 2) AS target_square
 FROM (
-    SELECT segment, answered_at, expected,
+    SELECT segment, answered_at,
            least(greatest((prediction - target) / :scale, -1e50), 1e50) AS error,
            least(greatest((target - :centre) / :scale, -1e50), 1e50) AS moved
     FROM ({_LABELLED}) AS labelled
@@ -235,7 +225,7 @@ def count_window(
     expected, learned = _expect(reference)
     bound |= described | learned
     labelled = _CELLS if target.classes else _ERRORS
-    segments = [("0", {0: ""}), *(_tell_apart(one, columns) for one in reference.segments)]
+    segments = [("0", {0: ""}), *(_tell_apart(one, reference) for one in reference.segments)]
     statements = [
         statement.format(segment=segment, expected=expected, values=values, newest=newest)
         for segment, _ in segments
@@ -274,10 +264,9 @@ def _window(
     )
     sums = [{name: row._mapping[name] for name in row._fields[3:]} for row in rated]
     is_classified = columns[-1].kind == "class"
-    facts = {name: one for row in overview for name, one in row._mapping.items()}
-    facts.pop("segment", None)
+    facts = {name: row._mapping[name] for row in overview for name in row._fields[1:]}
     return Window(
-        **(facts or _NOTHING),
+        **facts,
         features={one.name: counts for one, counts in zip(columns, features, strict=False)},
         prediction=prediction,
         cells=tuple(Cell(**one) for one in sums) if is_classified else (),
@@ -313,10 +302,10 @@ def _expect(reference: Reference) -> tuple[str, dict[str, Any]]:
     return f"CASE WHEN {said} IS NOT NULL THEN {right} END", {"surplus": learned.surplus}
 
 
-def _tell_apart(one: Segment, columns: Sequence[Column]) -> tuple[str, dict[int, str]]:
+def _tell_apart(one: Segment, reference: Reference) -> tuple[str, dict[int, str]]:
     """SQL of the number by which ``Segment.names`` knows a row's part, and these."""
-    position = columns.index(one.column) + 1
-    number = _read(one.column, f"name{position}", f"categories{position}")
+    place = [*reference.contract.features].index(one.feature)
+    number = _read(reference.features[place], f"name{place + 1}", f"categories{place + 1}")
     if one.by is not None:
         part = "isodow" if one.by == "weekday" else one.by
         moment = f"to_timestamp(nullif({number}, {_NAN})) AT TIME ZONE 'UTC'"

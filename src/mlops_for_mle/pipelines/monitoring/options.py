@@ -41,9 +41,9 @@ class DriftOptions(Configuration):
 class PerformanceOptions(Configuration):
     """How good the answers must be, measured on labelled predictions and estimated on all.
 
-    ``tolerance`` is by how much they may be worse than the release's validation rows, and
-    ``maximum_estimate_error`` by how much what is measured may differ from what was estimated: an
-    accuracy by this difference, an error by this fraction.
+    ``tolerance`` is by how much they may be worse than the release's validation rows: an accuracy
+    by this difference, an error by this fraction. Beyond ``maximum_estimate_error``, an accuracy
+    that is measured contradicts the estimate.
     """
 
     metric: Literal["accuracy", "rmse", "mae"] | None = None

@@ -97,7 +97,7 @@ class Segment:
     what Postgres' ``extract`` gives.
     """
 
-    column: Column
+    feature: str
     by: str | None
     names: dict[int, str]
 
@@ -299,7 +299,7 @@ def divide(option: SegmentOptions, column: Column, numbers: Numbers) -> tuple[Se
         key: f"{name} {by}={key}" if by else f"{name}={column.categories[key - 1]}"
         for key in largest
     }
-    return Segment(column, by, names), keys
+    return Segment(name, by, names), keys
 
 
 def _places(names: Iterable[str]) -> tuple[float, ...]:

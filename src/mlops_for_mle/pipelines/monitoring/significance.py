@@ -107,11 +107,12 @@ def mean_error(
     return Estimate(value, lower, upper, p_value)
 
 
-def same_mean(measured: float, expected: float, deviation: float, count: float) -> float:
-    """The p-value that a mean of so many, whose single values vary so, is the expected one."""
-    if deviation <= 0:
+def same_share(measured: float, expected: float, count: float) -> float:
+    """The p-value that a share of so many trials is the expected one, taken as normal."""
+    deviation = (expected * (1 - expected) / count) ** 0.5
+    if deviation == 0:
         return float(measured == expected)
-    return 2 * NormalDist().cdf(-abs(measured - expected) / deviation * count**0.5)
+    return 2 * NormalDist().cdf(-abs(measured - expected) / deviation)
 
 
 def _join_small(table: Counts, is_ordered: bool) -> Counts:
