@@ -11,7 +11,7 @@ import os
 import sys
 from math import exp
 from random import Random
-from statistics import pstdev
+from statistics import fmean, pstdev
 from typing import Any
 
 import httpx
@@ -60,9 +60,10 @@ def send(options: argparse.Namespace, server: httpx.Client) -> tuple[int, int]:
     weights = None
     if tilted:
         # A row is e^power times as likely as one whose value is a standard deviation less.
-        values = [row[tilted] or 0.0 for row in known]
-        unit = pstdev(values) or 1.0
-        weights = [exp(float(power) * (value - max(values)) / unit) for value in values]
+        present = [row[tilted] for row in known if row[tilted] is not None]
+        usual, unit = fmean(present), pstdev(present) or 1.0
+        values = [usual if row[tilted] is None else row[tilted] for row in known]
+        weights = [exp(float(power) * (value - usual) / unit) for value in values]
     drawn = Random(options.seed).choices(known, weights, k=options.rows)
     rows = [{name: row[name] for name in contract["features"]} for row in drawn]
     for row in rows:

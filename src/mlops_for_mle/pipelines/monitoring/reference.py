@@ -16,7 +16,7 @@ from mlops_for_mle.contract.encoding import encode_target
 from mlops_for_mle.errors import ConfigurationError, ReleaseError
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, SegmentOptions
 from mlops_for_mle.releases.manifest import Manifest, Release
-from mlops_for_mle.releases.predictor import Predictions, Predictor
+from mlops_for_mle.releases.predictor import Predictions, load
 
 PREDICTION = "prediction"
 
@@ -152,7 +152,7 @@ def describe_reference(deployed: Deployed, monitoring: MonitoringOptions) -> Ref
             f"what {manifest.release} was trained on: train and deploy again."
         )
     contract, target, bins = manifest.contract, manifest.contract.target, monitoring.drift.bins
-    predictor, scale = Predictor(release.model, contract), 1.0
+    predictor, scale = load(release), 1.0
     numbers: Numbers
     answers = predictor.predict(encode_rows(snapshot, contract)).values
     if target.classes:
