@@ -117,7 +117,8 @@ def test_the_gauges_are_those_of_the_newest_run(settings, database, iris):
     assert found["mlops_monitoring_predictions", ("contract", "iris")] == 500
     assert found["mlops_monitoring_labelled_predictions", ("contract", "iris")] == 120
     alarms = {dict(name[1:])["metric"] for name in found if name[0] == "mlops_monitoring_alarm"}
-    assert alarms == {"population_stability_index", "accuracy", "missing_fraction"}
+    judged = {"population_stability_index", "accuracy", "estimated_accuracy", "missing_fraction"}
+    assert alarms == judged
 
 
 def test_a_scrape_never_fails_for_the_database(settings, database, monkeypatch, iris):

@@ -178,16 +178,18 @@ def describe_reference(deployed: Deployed, monitoring: MonitoringOptions) -> Ref
         expectation=expect(validated, truth, contract, prediction.edges, metric),
     )
     segments, parts = [], {}
-    for one in monitoring.segments:
-        if one.feature not in read:
+    for option in monitoring.segments:
+        if option.feature not in read:
             known = ", ".join(read)
-            raise ConfigurationError(f"monitoring.segments: {one.feature} is none of {known}")
-        segment, keys = divide(one, *read[one.feature])
+            raise ConfigurationError(f"monitoring.segments: {option.feature} is none of {known}")
+        segment, keys = divide(option, *read[option.feature])
         segments.append(segment)
         for key, name in segment.names.items():
             parts[name] = replace(
                 whole,
-                features=tuple(column.holding(one[keys == key]) for column, one in read.values()),
+                features=tuple(
+                    column.holding(values[keys == key]) for column, values in read.values()
+                ),
                 prediction=prediction.holding(numbers[keys == key]),
             )
     return replace(whole, segments=tuple(segments), parts=parts)

@@ -96,6 +96,6 @@ function table(metrics) {
 
 function valueOf(metric, value) {
   if (value === null) return "";
-  const isShare = metric.metric === "accuracy" || metric.metric.endsWith("_fraction");
+  const isShare = metric.metric.endsWith("accuracy") || metric.metric.endsWith("_fraction");
   return isShare ? percent(value) : number(value, 3);
 }
