@@ -1,14 +1,17 @@
 """Asks a running server to predict known rows, and tells it their true labels afterwards.
 
 The rows are drawn from the server's own `/observations`, so it works for any contract. `--shift`
-changes a feature as a wrongly calibrated instrument would, `--swap` exchanges two classes in the
-labels as a changed world would: what monitoring is there to notice.
+changes a feature as a wrongly calibrated instrument would, `--tilt` draws other rows of the same
+world, `--swap` exchanges two classes in the labels as a changed world would: what monitoring is
+there to notice.
 """
 
 import argparse
 import os
 import sys
+from math import exp
 from random import Random
+from statistics import fmean, pstdev
 from typing import Any
 
 import httpx
@@ -19,6 +22,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--shift", metavar="FEATURE=AMOUNT", help="add this to a feature")
+    parser.add_argument("--tilt", metavar="FEATURE=POWER", help="draw its large values more often")
     parser.add_argument("--swap", metavar="CLASS,CLASS", help="exchange two classes of the labels")
     parser.add_argument("--no-labels", action="store_true", help="tell no true labels")
     address = f"http://localhost:{os.environ.get('MLOPS_PORT', '8000')}"
@@ -46,12 +50,21 @@ def send(options: argparse.Namespace, server: httpx.Client) -> tuple[int, int]:
         exchanged = {one: other, other: one}
         labels = {value: exchanged.get(label, label) for value, label in labels.items()}
     shifted, _, amount = (options.shift or "").partition("=")
-    if shifted not in {"", *contract["features"]}:
-        sys.exit(f"--shift: expected one of {', '.join(contract['features'])} (found {shifted!r})")
+    tilted, _, power = (options.tilt or "").partition("=")
+    for name in (shifted, tilted):
+        if name not in {"", *contract["features"]}:
+            sys.exit(f"expected one of {', '.join(contract['features'])} (found {name!r})")
     known = ask(server, "GET", "/observations?limit=1000")["observations"]
     if not known:
         sys.exit("There are no observations to draw from: run `kedro run` first.")
-    drawn = Random(options.seed).choices(known, k=options.rows)
+    weights = None
+    if tilted:
+        # A row is e^power times as likely as one whose value is a standard deviation less.
+        present = [row[tilted] for row in known if row[tilted] is not None]
+        usual, unit = fmean(present), pstdev(present) or 1.0
+        values = [usual if row[tilted] is None else row[tilted] for row in known]
+        weights = [exp(float(power) * (value - usual) / unit) for value in values]
+    drawn = Random(options.seed).choices(known, weights, k=options.rows)
     rows = [{name: row[name] for name in contract["features"]} for row in drawn]
     for row in rows:
         if row.get(shifted) is not None:

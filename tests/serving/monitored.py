@@ -26,6 +26,10 @@ METRICS = (
         *("performance", "prediction", "accuracy", 0.91),
         **{"lower": 0.88, "upper": 0.93, "threshold": 0.85, "p_value": 1.0},
     ),
+    _metric(
+        *("estimate", "prediction", "estimated_accuracy", 0.873),
+        **{"lower": 0.84, "upper": 0.9, "threshold": 0.85, "p_value": 1.0},
+    ),
     _metric("data_quality", '방 수 "x"', "missing_fraction", None, threshold=0.05),
 )
 

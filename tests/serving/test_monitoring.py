@@ -1,10 +1,14 @@
+import re
 from datetime import UTC, datetime
+from typing import get_args
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from mlops_for_mle.pipelines.monitoring.record import Area
 from tests.serving.monitored import METRICS, record_run
 from tests.serving.test_access import Client
+from tests.stack.compose_file import PROJECT
 
 pytestmark = pytest.mark.integration
 
@@ -66,6 +70,31 @@ def test_the_newest_run_comes_with_its_numbers_and_the_others_with_their_status(
     assert numbers['방 수 "x"', "missing_fraction"]["value"] is None
 
 
+def test_alerts_ask_for_gauges_and_labels_that_a_run_has(settings, database, iris):
+    record_run(database)
+    rules = (PROJECT / "deploy/prometheus/rules/monitoring.yml").read_text("utf-8")
+
+    text = Client(settings, iris, model="iris")("GET", "/metrics").text
+
+    shown = {family.name: family.samples for family in text_string_to_metric_families(text)}
+    assert set(re.findall(r"mlops_monitoring_\w+", rules)) <= set(shown)
+    areas = set(re.findall(r'area="(\w+)"', rules))
+    assert areas <= set(get_args(Area))
+    grouped = {
+        name for found in re.findall(r"by \(([\w, ]+)\)", rules) for name in found.split(", ")
+    }
+    assert grouped <= set(shown["mlops_monitoring_alarm"][0].labels)
+
+
+def test_the_numbers_of_segments_are_in_the_tables_alone(settings, database, iris):
+    part = {**METRICS[2], "segment": "region=north", "value": 0.5}
+    record_run(database, metrics=(*METRICS, part))
+
+    client = Client(settings, iris, model="iris")
+    assert len(client("GET", "/monitoring").json()["newest"]["metrics"]) == len(METRICS)
+    assert 'subject="prediction"} 0.91' in client("GET", "/metrics").text
+
+
 def test_the_gauges_are_those_of_the_newest_run(settings, database, iris):
     record_run(database, status="healthy")
     newest = record_run(database)
@@ -88,7 +117,8 @@ def test_the_gauges_are_those_of_the_newest_run(settings, database, iris):
     assert found["mlops_monitoring_predictions", ("contract", "iris")] == 500
     assert found["mlops_monitoring_labelled_predictions", ("contract", "iris")] == 120
     alarms = {dict(name[1:])["metric"] for name in found if name[0] == "mlops_monitoring_alarm"}
-    assert alarms == {"population_stability_index", "accuracy", "missing_fraction"}
+    judged = {"population_stability_index", "accuracy", "estimated_accuracy", "missing_fraction"}
+    assert alarms == judged
 
 
 def test_a_scrape_never_fails_for_the_database(settings, database, monkeypatch, iris):

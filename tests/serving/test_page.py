@@ -359,12 +359,21 @@ def test_files_are_sent_only_once(settings):
 @pytest.mark.parametrize(
     ("language", "words"),
     [
-        ("en-US", ("Monitoring", "Alarm", "500 predictions of", "Drift (stability index)")),
-        ("ko-KR", ("모니터링", "경보", "예측 500건", "드리프트 (안정성 지수)")),
+        (
+            "en-US",
+            (
+                "Monitoring",
+                "Alarm",
+                "500 predictions of",
+                "Drift (stability index)",
+                "Accuracy, estimated",
+            ),
+        ),
+        ("ko-KR", ("모니터링", "경보", "예측 500건", "드리프트 (안정성 지수)", "정확도(추정)")),
     ],
 )
 def test_the_state_that_monitoring_has_found_is_shown(browse, server, database, language, words):
-    title, status, window, drift = words
+    title, status, window, drift, estimate = words
     database.run("TRUNCATE monitoring_runs, monitoring_metrics, retraining_decisions")
     page = browse(language)
     page.open(server)
@@ -380,6 +389,10 @@ def test_the_state_that_monitoring_has_found_is_shown(browse, server, database, 
     assert window in page.text("#monitoring")
     assert page.text("#monitoring-reasons") == "Feature <b>petal_length</b> has drifted."
     assert drift in page.text("#monitoring tr.alarm")
+    assert "91" in page.text("#monitoring tbody tr:nth-child(1)")
+    beside = page.text("#monitoring tbody tr:nth-child(2)")
+    assert estimate in beside
+    assert "87.3" in beside
     squares = page.driver.execute_script(
         "return [...document.querySelectorAll('#monitoring .squares li')]"
         ".map((one) => one.dataset.status)"

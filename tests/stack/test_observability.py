@@ -1,6 +1,8 @@
 import json
 import re
+import subprocess
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
@@ -13,7 +15,11 @@ from tests.stack.compose_file import PROJECT, SETTINGS, services
 STACK = services(SETTINGS)
 PROMETHEUS = PROJECT / "deploy/prometheus"
 GRAFANA = PROJECT / "deploy/grafana"
-RULES = yaml.safe_load((PROMETHEUS / "rules/serving.yml").read_text("utf-8"))["groups"]
+RULES = [
+    group
+    for path in sorted((PROMETHEUS / "rules").glob("*.yml"))
+    for group in yaml.safe_load(path.read_text("utf-8"))["groups"]
+]
 DASHBOARD = json.loads((GRAFANA / "dashboards/serving.json").read_text("utf-8"))
 ALERTS = [rule for group in RULES for rule in group["rules"] if "alert" in rule]
 RECORDED = {rule["record"] for group in RULES for rule in group["rules"] if "record" in rule}
@@ -37,6 +43,8 @@ def test_rules_and_dashboard_ask_only_for_metrics_that_exist(tmp_path: Path) -> 
         for expression in _expressions()
         for name in re.findall(r"\bmlops(?::\w+)+|\bmlops_\w+", expression)
     }
+    # Those of a monitoring run are compared in tests/serving/test_monitoring.py.
+    asked = {name for name in asked if not name.startswith("mlops_monitoring_")}
     exposed = _exposed(tmp_path)
     unknown = {
         name
@@ -45,6 +53,16 @@ def test_rules_and_dashboard_ask_only_for_metrics_that_exist(tmp_path: Path) -> 
     }
     assert {"mlops_requests_total", "mlops_model_info", "mlops_spool_bytes"} <= asked
     assert unknown == set()
+
+
+@pytest.mark.skipif(which("promtool") is None, reason="it comes with Prometheus")
+@pytest.mark.parametrize("name", ["monitoring", "serving"])
+def test_prometheus_fires_the_alerts_when_it_should(name: str) -> None:
+    test = PROMETHEUS / f"tests/{name}_test.yml"
+    finished = subprocess.run(
+        ["promtool", "test", "rules", test], check=False, capture_output=True, text=True
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])

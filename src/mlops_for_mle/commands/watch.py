@@ -1,5 +1,6 @@
 """`kedro watch`: monitors the deployed release and retrains it when that is called for."""
 
+import json
 import logging
 import signal
 import time
@@ -7,8 +8,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
+from http.client import HTTPException
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.request import Request, urlopen
 
 import click
 from kedro.framework.startup import ProjectMetadata
@@ -16,7 +19,11 @@ from kedro.framework.startup import ProjectMetadata
 from mlops_for_mle.commands.options import Duration, env_option
 from mlops_for_mle.errors import NotCalledForError, causes, explain
 
+if TYPE_CHECKING:
+    from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
+
 _MOST_ROUNDS_BETWEEN_TRIES = 32
+_WEBHOOK_SECONDS = 5
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -34,6 +41,13 @@ _LOGGER = logging.getLogger(__name__)
     "--rounds", default=None, type=click.IntRange(1), help="Stop after so many; without, go on."
 )
 @click.option("--monitor-only", is_flag=True, help="Decide, but never retrain.")
+@click.option(
+    "--webhook",
+    envvar="MLOPS_ALERT_WEBHOOK",
+    show_envvar=True,
+    metavar="URL",
+    help="Send each new decision there, as JSON.",
+)
 @click.pass_obj
 def watch(
     metadata: ProjectMetadata,
@@ -41,6 +55,7 @@ def watch(
     every: timedelta,
     rounds: int | None,
     monitor_only: bool,
+    webhook: str | None,
 ) -> None:
     """Monitor the deployed release, decide, and retrain when that is called for.
 
@@ -57,9 +72,14 @@ def watch(
     logging.getLogger("mlops_for_mle").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
+    told = "none"
+
     def look() -> bool:
+        nonlocal told
         outputs = run_pipeline(metadata, env, "monitoring")
         decision = outputs["retraining_decision"].load()
+        if webhook and decision.decision != told and tell(webhook, decision):
+            told = decision.decision
         is_open = decision.decision == "retrain" and decision.acted_at is None
         return is_open and not monitor_only
 
@@ -98,6 +118,19 @@ def keep_watch(
                 raise error
             return
         time.sleep(every.total_seconds())
+
+
+def tell(webhook: str, decision: "RetrainingDecision") -> bool:
+    """Send a decision as JSON, with a ``text`` that chats show; whether that has succeeded."""
+    said = f"{decision.contract}: {decision.decision}. {' '.join(decision.reasons)}"
+    body = json.dumps({"text": said, **vars(decision)}, default=str).encode()
+    try:
+        request = Request(webhook, body, {"Content-Type": "application/json"})  # noqa: S310
+        with urlopen(request, timeout=_WEBHOOK_SECONDS):  # noqa: S310
+            return True
+    except (OSError, ValueError, HTTPException) as error:
+        _LOGGER.warning("decision=%s was not told to the webhook: %s", decision.id, error)
+        return False
 
 
 def _attempt(work: Callable[[], Any]) -> tuple[Any, Exception | None]:

@@ -178,7 +178,9 @@ monitoring_metrics = Table(
     # Corrected for all tests of the run.
     Column("p_value", Double),
     Column("is_alarm", Boolean, nullable=False),
-    CheckConstraint("area IN ('data_quality', 'drift', 'performance', 'calibration')"),
+    # The part of the window that was measured, such as ``region=north``; empty for all of it.
+    Column("segment", Text, primary_key=True, server_default=""),
+    CheckConstraint("area IN ('data_quality', 'drift', 'performance', 'estimate')"),
 )
 
 # The newest report of each contract, for the API to give to people.

@@ -25,7 +25,7 @@ ORDER BY coalesce(window_to, created_at) DESC, id DESC
 """
 _METRICS = """
 SELECT area, subject, metric, value, lower, upper, threshold, p_value, is_alarm
-FROM monitoring_metrics WHERE run_id = :id ORDER BY area, subject, metric
+FROM monitoring_metrics WHERE run_id = :id AND segment = '' ORDER BY area, subject, metric
 """
 _REPORT = "SELECT html FROM monitoring_reports WHERE contract = :contract"
 # A report has its style within, and loads nothing.

@@ -10,7 +10,7 @@ from mlops_for_mle.pipelines.monitoring.counting import PredictionLog, Window, c
 from mlops_for_mle.pipelines.monitoring.datasets import PredictionLogDataset
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.record import MonitoringRun
-from mlops_for_mle.pipelines.monitoring.reference import Reference, describe_reference
+from mlops_for_mle.pipelines.monitoring.reference import Deployed, Reference, describe_reference
 from mlops_for_mle.pipelines.monitoring.report import write_report
 from mlops_for_mle.releases.manifest import Release
 from tests.pipelines.monitoring.traffic import trained_on
@@ -49,9 +49,17 @@ def prediction_log(database_url: str) -> PredictionLog:
     return PredictionLogDataset(IRIS_CONTRACT.model_dump(mode="json"), {"con": database_url}).load()
 
 
-def look(database_url: str, release: Release, snapshot: pd.DataFrame, **options: object) -> Look:
+def look(
+    database_url: str,
+    release: Release,
+    snapshot: pd.DataFrame,
+    validation: pd.DataFrame | None = None,
+    **options: object,
+) -> Look:
     """Compare what a release was asked and has answered with the rows it was trained on."""
     monitoring = MonitoringOptions.model_validate(options)
-    reference = describe_reference((trained_on(release, snapshot), snapshot), monitoring)
+    validated = snapshot if validation is None else validation
+    deployed = Deployed(trained_on(release, snapshot), snapshot, validated)
+    reference = describe_reference(deployed, monitoring)
     window = count_window(reference, prediction_log(database_url), monitoring)
     return Look(reference, window, judge(reference, window, monitoring), monitoring)

@@ -10,12 +10,13 @@ from sklearn.metrics import (
     f1_score,
 )
 
+from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.pipelines.monitoring.checks import confirm, judge, performance_limit
 from mlops_for_mle.pipelines.monitoring.counting import Cell, ColumnCounts, Window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, PerformanceOptions
 from mlops_for_mle.pipelines.monitoring.record import Metric, MonitoringRun, Severity
-from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
+from mlops_for_mle.pipelines.monitoring.reference import Column, Expectation, Reference
 from tests.pipelines.monitoring.examples import (
     CONTRACT,
     EMPTY,
@@ -26,7 +27,7 @@ from tests.pipelines.monitoring.examples import (
     window,
 )
 
-LABELLED = (Cell(0, 0, None, 100), Cell(1, 1, None, 100))
+LABELLED = (Cell(0, 0, 100), Cell(1, 1, 100))
 COLOUR = Column("width", "category", (1, 2), (0, 80, 80), categories=("a", "b"))
 
 
@@ -137,7 +138,7 @@ def test_too_few_rows_are_insufficient(few: Window) -> None:
     ]
     assert metric(found, "width", "missing_fraction").value == (1 / 9 if count else None)
     # Unless something is wrong all the same.
-    assert run(replace(few, cells=(Cell(0, 1, None, 100),))).status == "alarm"
+    assert run(replace(few, cells=(Cell(0, 1, 100),))).status == "alarm"
 
 
 def test_the_significance_is_shared_by_all_tests_of_the_run() -> None:
@@ -155,10 +156,10 @@ def test_the_significance_is_shared_by_all_tests_of_the_run() -> None:
 def classified(*counts: int, wrong_class: int = 0) -> Window:
     """Labelled predictions: right no, wrong no, wrong yes, right yes."""
     cells = [
-        Cell(predicted, actual, None, count)
+        Cell(predicted, actual, count)
         for (predicted, actual), count in zip(((0, 0), (0, 1), (1, 0), (1, 1)), counts, strict=True)
     ]
-    return window(cells=(*cells, Cell(1, None, None, wrong_class)))
+    return window(cells=(*cells, Cell(1, None, wrong_class)))
 
 
 def test_classes_are_measured_as_scikit_learn_measures_them() -> None:
@@ -211,28 +212,45 @@ def test_a_metric_of_the_other_task_is_refused() -> None:
         run(window(), reference(LINE), performance={"metric": "accuracy"})
 
 
-def rated(confidence: float, right: int, wrong: int) -> Window:
-    """Answers of one probability, some of them right."""
-    cells = []
-    for actual, count in ((0, right), (1, wrong)):
-        error, doubt = float(actual == 0) - confidence, 1 - 2 * confidence
-        sums = (confidence, 2 * error**2, error * doubt, doubt**2 * confidence * (1 - confidence))
-        bin_ = min(int(confidence * 10), 9)
-        cells.append(Cell(0, actual, bin_, count, *(count * one for one in sums)))
-    return window(cells=tuple(cells))
+def expecting(contract: Contract = CONTRACT, **learned: Any) -> Reference:
+    return replace(reference(contract), expectation=Expectation(**{"row_count": 2000} | learned))
 
 
-@pytest.mark.parametrize(
-    ("right", "tendency"), [(120, "too sure"), (160, ""), (199, "not sure enough")]
-)
-def test_untrue_probabilities_are_a_warning(right: int, tendency: str) -> None:
-    strict = {"calibration": {"maximum_error": 0.05}, "performance": {"tolerance": None}}
-    found = run(rated(0.8, right, 200 - right), **strict)
+def test_a_low_estimate_is_an_alarm_of_its_own() -> None:
+    found = run(window(expected=0.6), expecting())
 
-    error = metric(found, "prediction", "expected_calibration_error")
-    assert error.value == pytest.approx(abs(0.8 - right / 200), abs=1e-12)
-    assert found.status == ("warning" if tendency else "healthy")
-    assert tendency in found.reasons[0]
-    assert metric(found, "confidence 0.8 to 0.9", "accuracy").value == right / 200
-    unrated = run(classified(100, 0, 0, 100))
-    assert "calibration" not in {one.area for one in unrated.metrics}
+    estimate = metric(found, "prediction", "estimated_accuracy")
+    assert severe(found, "alarm") == {("prediction", "estimated_accuracy")}
+    assert estimate.area == "estimate"
+    assert estimate.threshold == pytest.approx(0.85)
+    assert "Estimated accuracy is 0.6 (0.5" in found.reasons[0]
+    assert "on 200 predictions, below 0.85; p below 0.001." in found.reasons[0]
+    few = run(window(expected=0.75), expecting(row_count=20))
+    assert (few.status, few.reasons[0][-20:]) == ("warning", "which may be chance.")
+    assert run(window(expected=0.94), expecting()).status == "healthy"
+    assert run(window(expected=1.04), expecting()).metrics[0].value == 1.0
+
+
+@pytest.mark.parametrize(("name", "power"), [("rmse", 2), ("mae", 1)])
+def test_an_estimated_error_has_the_unit_of_the_target(name: str, power: int) -> None:
+    given = expecting(LINE, errors=(9.0, 9.0), variation=1.4)
+    options = {"performance": {"metric": name, "limit": 2.0}}
+    answers = ColumnCounts((100, 100))
+    found = run(window(expected=3.0**power, prediction=answers), given, **options)
+
+    estimate = metric(found, "prediction", f"estimated_{name}")
+    assert estimate.value == pytest.approx(3.0)
+    assert found.status == "alarm"
+
+
+@pytest.mark.parametrize(("right", "status"), [(190, "healthy"), (120, "warning")])
+def test_labels_that_contradict_the_estimate_are_a_warning(right: int, status: str) -> None:
+    cells = Cell(0, 0, right, expected=0.93 * right), Cell(0, 1, 200 - right, 0.93 * (200 - right))
+    lenient = {"performance": {"tolerance": None}}
+
+    found = run(window(cells=cells, expected=0.93), expecting(), **lenient)
+
+    error = metric(found, "prediction", "estimate_error")
+    assert error.value == pytest.approx(right / 200 - 0.93)
+    assert found.status == status
+    assert found.reasons[0].startswith("The estimate does not hold: of 200") == (right == 120)

@@ -26,7 +26,6 @@ from mlops_for_mle.pipelines.monitoring.counting import (
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
 from mlops_for_mle.releases.manifest import Release
-from mlops_for_mle.releases.predictor import Predictor
 from tests.pipelines.monitoring.steps import look, prediction_log
 from tests.pipelines.monitoring.traffic import Traffic, iris_source, renamed
 from tests.releases import HOUSE_CONTRACT, house_release, iris_release, make_release
@@ -85,8 +84,7 @@ def write(url: str, statement: str, **values: Any) -> None:
 
 def test_twenty_windows_without_drift_raise_no_alarm(database_url: str, iris: Release) -> None:
     traffic = Traffic(database_url, iris, seed=11, start=START)
-    # This release is right more often than it says, which is a warning of its own.
-    options = {"window": {"rows": 250}, "calibration": {"maximum_error": 0.2}}
+    options = {"window": {"rows": 250}}
     statuses = []
     for _ in range(20):
         traffic.serve(250, noise=0.05)
@@ -232,33 +230,6 @@ def test_counts_are_those_of_pandas(database_url: str, iris: Release) -> None:
     assert seen.value("performance", "prediction", "accuracy") == pytest.approx(hits.mean())
 
 
-def test_probabilities_are_compared_with_how_often_the_answers_were_right(
-    database_url: str, iris: Release
-) -> None:
-    served = Traffic(database_url, iris, seed=15, start=START).serve(300, noise=0.4)
-    rows = served.rows.loc[:, list(iris.manifest.contract.feature_names)].to_numpy()
-    probabilities = Predictor(iris.model, iris.manifest.contract).predict(rows).probabilities
-    assert probabilities is not None
-    truth = served.rows["target"].to_numpy()
-    told = np.eye(3)[truth]
-    sure = probabilities[np.arange(300), served.predictions]
-    right = served.predictions == truth
-    steps = np.minimum((sure * 10).astype(int), 9)
-    error = sum(
-        abs(sure[steps == step].mean() - right[steps == step].mean()) * (steps == step).mean()
-        for step in np.unique(steps)
-    )
-
-    seen = look(database_url, iris, iris_source())
-
-    area = "calibration"
-    brier = ((probabilities - told) ** 2).sum(axis=1).mean()
-    assert seen.value(area, "prediction", "brier_score") == pytest.approx(brier, rel=1e-6)
-    assert seen.value(area, "prediction", "mean_confidence") == pytest.approx(sure.mean())
-    found = seen.value(area, "prediction", "expected_calibration_error")
-    assert found == pytest.approx(error, rel=1e-6)
-
-
 def test_errors_of_a_regression_are_measured_with_their_intervals(
     database_url: str, houses: Release
 ) -> None:
@@ -276,7 +247,9 @@ def test_errors_of_a_regression_are_measured_with_their_intervals(
     ):
         found = seen.value("performance", "prediction", metric)
         assert found == pytest.approx(expected, rel=1e-6)
-    assert seen.alarms == {("prediction", "rmse")}
+    assert seen.alarms == {("prediction", "rmse"), ("prediction", "estimated_rmse")}
+    # The rows are those of the reference.
+    assert seen.value("estimate", "prediction", "estimated_rmse") == pytest.approx(rmse, rel=0.1)
     healthy = look(database_url, houses, source, performance={"limit": 6.0})
     assert healthy.run.status == "healthy", healthy.run.reasons
 

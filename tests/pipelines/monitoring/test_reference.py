@@ -11,10 +11,11 @@ from mlops_for_mle.contract import Feature
 from mlops_for_mle.errors import ReleaseError
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.reference import (
+    Deployed,
     Reference,
     bin_edges,
-    describe_feature,
     describe_reference,
+    read_feature,
 )
 from mlops_for_mle.releases.manifest import Release
 from tests.pipelines.monitoring.examples import reference
@@ -24,7 +25,7 @@ from tests.releases import house_release
 
 def described(release: Release, rows: pd.DataFrame, bins: int = 10) -> Reference:
     options = MonitoringOptions.model_validate({"drift": {"bins": bins}})
-    return describe_reference((trained_on(release, rows), rows), options)
+    return describe_reference(Deployed(trained_on(release, rows), rows, rows), options)
 
 
 def test_rows_that_the_release_was_not_trained_on_are_refused() -> None:
@@ -36,7 +37,7 @@ def test_rows_that_the_release_was_not_trained_on_are_refused() -> None:
 
     assert described(release, rows).manifest.snapshot.row_count == 3
     with pytest.raises(ReleaseError, match="was altered"):
-        describe_reference((trained_on(release, rows), altered), MonitoringOptions())
+        describe_reference(Deployed(trained_on(release, rows), altered, rows), MonitoringOptions())
 
 
 VALUES = arrays(np.float64, st.integers(1, 300), elements=st.floats(-1e6, 1e6, width=32))
@@ -65,7 +66,8 @@ def test_edges_are_ascending_and_never_on_a_value_that_occurs(
     ],
 )
 def test_a_value_that_is_most_of_a_feature_has_a_bin_of_its_own(values, counts) -> None:
-    assert describe_feature("a", Feature(), pd.Series(values), 10).counts == counts
+    column, numbers = read_feature("a", Feature(), pd.Series(values), 10)
+    assert column.holding(numbers).counts == counts
 
 
 def test_the_answers_of_a_regression_are_sorted_into_bins() -> None:

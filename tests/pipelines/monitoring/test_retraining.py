@@ -69,6 +69,10 @@ def decision(
     return decide_on_retraining(run, history, retraining)
 
 
+def test_an_estimate_alone_calls_for_nothing():
+    assert decision(*(finding(hour, "estimate") for hour in range(3))).decision == "none"
+
+
 def test_one_bad_window_changes_nothing_and_is_told():
     found = decision(finding(1), finding(2, "performance"), finding(3))
 
@@ -225,7 +229,7 @@ def test_windows_that_share_predictions_count_once(spans: list[tuple[int, int]])
         (MonitoringOptions, {"window": {"rows": None}}, "rows or hours is needed"),
         (RetrainingOptions, {"alarms": 4}, "alarms 4 must not be above windows 3"),
         # It is never an alarm.
-        (RetrainingOptions, {"actions": {"calibration": "retrain"}}, r"actions\.calibration"),
+        (RetrainingOptions, {"actions": {"estimate": "retrain"}}, r"actions\.estimate"),
     ],
 )
 def test_what_could_never_call_for_a_retraining_is_refused(model, block, said):

@@ -11,7 +11,7 @@ from mlops_for_mle.pipelines.monitoring.significance import (
     compare,
     holm,
     mean_error,
-    spiegelhalter,
+    same_share,
 )
 
 COUNTS = st.lists(st.integers(0, 500), min_size=2, max_size=12)
@@ -115,13 +115,8 @@ def test_errors_are_measured_with_intervals_that_hold_the_truth() -> None:
     assert confirmed / rounds == pytest.approx(0.05, abs=0.04)
 
 
-def test_true_probabilities_are_refused_as_rarely_as_the_level_says() -> None:
-    random = np.random.default_rng(4)
-    p_values = []
-    for _ in range(400):
-        p = random.uniform(0.5, 1, 300)
-        y = random.random(300) < p
-        total, variance = ((y - p) * (1 - 2 * p)).sum(), ((1 - 2 * p) ** 2 * p * (1 - p)).sum()
-        p_values.append(spiegelhalter(float(total), float(variance)))
-    assert np.mean(np.array(p_values) < 0.05) == pytest.approx(0.05, abs=0.03)
-    assert (spiegelhalter(0.0, 0.0), spiegelhalter(1.0, 0.0)) == (1.0, 0.0)
+def test_a_share_that_is_as_expected_is_significant_as_rarely_as_it_should_be() -> None:
+    random = np.random.default_rng(7)
+    found = [same_share(right / 300, 0.8, 300) for right in random.binomial(300, 0.8, 2000)]
+    assert np.mean(np.array(found) < 0.05) == pytest.approx(0.05, abs=0.02)
+    assert (same_share(1.0, 1.0, 9), same_share(0.5, 1.0, 9)) == (1.0, 0.0)

@@ -1,24 +1,30 @@
 """`kedro watch`: its pace on a clock of the test's own, and the command as a process."""
 
+import json
 import signal
 import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain, repeat
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import mlflow
 import pytest
 from kedro.framework.session import KedroSession
 
 from mlops_for_mle.commands import watch
-from mlops_for_mle.commands.watch import keep_watch, run_pipeline
+from mlops_for_mle.commands.watch import keep_watch, run_pipeline, tell
 from mlops_for_mle.errors import UserError
+from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
+from mlops_for_mle.releases.store import ReleaseStore
 from tests.end_to_end.commands import Project, finish
 from tests.end_to_end.conftest import project
 from tests.integration.servers import ExternalPostgres, eventually, query
+from tests.pipelines.monitoring.traffic import Traffic, deployed_release
 
 __all__ = ["project"]
 
@@ -86,6 +92,55 @@ def test_a_retraining_that_fails_is_tried_more_and_more_seldom_while_looks_go_on
     assert retrain.done_at == [0, 1, 3, 7, 8]
 
 
+DECISION = RetrainingDecision(
+    id=7, contract="iris", monitoring_run_id=3, decision="retrain", reasons=["drift: alarm."]
+)
+
+
+class Hook(BaseHTTPRequestHandler):
+    """Keeps what it is told; `/broken` is refused, `/mute` never answered."""
+
+    told: ClassVar[list[dict[str, Any]]] = []
+
+    def do_POST(self) -> None:
+        assert self.headers["Content-Type"] == "application/json"
+        self.told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        if self.path != "/mute":
+            self.send_response(500 if self.path == "/broken" else 204)
+            self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hook() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    Thread(target=server.serve_forever).start()
+    Hook.told.clear()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_webhook_is_told_what_was_decided_and_why(hook: str, caplog) -> None:
+    assert tell(f"{hook}/chat?token=x", DECISION)
+
+    (told,) = Hook.told
+    assert told["text"] == "iris: retrain. drift: alarm."
+    assert (told["id"], told["contract"], told["decision"]) == (7, "iris", "retrain")
+    assert told["reasons"] == ["drift: alarm."]
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("path", ["/broken", "/mute", "none", "bad port"])
+def test_a_webhook_that_fails_is_logged_and_stops_nothing(hook: str, path: str, caplog) -> None:
+    address = {"none": "http://127.0.0.1:1/secret", "bad port": "http://x:port/secret"}
+    assert not tell(address.get(path, f"{hook}{path}"), DECISION)
+    assert "decision=7 was not told to the webhook: " in caplog.text
+    assert "secret" not in caplog.text
+
+
 @pytest.mark.integration
 def test_an_mlflow_run_that_is_interrupted_is_shown_as_killed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -117,8 +172,8 @@ def test_without_a_deployment_it_says_what_to_run_first(project: Project) -> Non
 
 
 @pytest.mark.end_to_end
-def test_it_outlives_its_database_and_stops_when_told(
-    project: Project, external_server: ExternalPostgres
+def test_it_outlives_its_database_stops_when_told_and_tells_what_is_decided(
+    project: Project, external_server: ExternalPostgres, hook: str
 ) -> None:
     url = external_server.create_database()
     project.variables["DATABASE_URL"] = url
@@ -141,6 +196,14 @@ def test_it_outlives_its_database_and_stops_when_told(
     assert query(url, "SELECT DISTINCT decision FROM retraining_decisions") == [("none",)]
     not_needed = project.succeed("run", "--pipeline", "retrain")
     assert "Retraining is not called for: decision" in not_needed.output
+
+    project.variables["MLOPS_ALERT_WEBHOOK"] = hook
+    parameters = project.folder / "conf/local/parameters.yml"
+    parameters.write_text("retraining: {windows: 1, alarms: 1}")
+    release = deployed_release(url, ReleaseStore(str(project.folder / "data/releases")), "iris")
+    Traffic(url, release, seed=3).serve(500, shift={"petal_length": 1.0}, labelled=0)
+    project.succeed("watch", "--rounds", "1")
+    assert [one["decision"] for one in Hook.told] == ["investigate"]
 
 
 def wait_for(process: "subprocess.Popen[str]", words: str) -> str:

@@ -40,6 +40,7 @@ class Served:
     rows: pd.DataFrame
     predictions: np.ndarray
     is_labelled: np.ndarray
+    identifiers: list[str]
 
 
 def trained_on(release: Release, snapshot: pd.DataFrame) -> Release:
@@ -107,6 +108,7 @@ class Traffic:
         relabel: Mapping[int, int] | None = None,
         flip_labels: float = 0.0,
         labelled: float = 1.0,
+        tilt: Mapping[str, float] | None = None,
     ) -> Served:
         """Answer rows and write them, with their labels, to the database.
 
@@ -118,8 +120,14 @@ class Traffic:
                 way that can be learned.
             flip_labels: The fraction of labels that are replaced by any other class.
             labelled: The fraction of rows whose label arrives.
+            tilt: Rows with large values of a feature are drawn more often, by a factor of e to
+                this power for each standard deviation: other customers in the same world.
         """
-        drawn = self._random.integers(0, len(self._source), count)
+        weights = np.ones(len(self._source))
+        for name, strength in (tilt or {}).items():
+            values = self._source[name].to_numpy(np.float64)
+            weights *= np.exp(strength * (values - values.mean()) / values.std())
+        drawn = self._random.choice(len(self._source), count, p=weights / weights.sum())
         rows = self._source.iloc[drawn].reset_index(drop=True)
         target = self._contract.target
         self._change(rows, shift or {}, noise)
@@ -128,7 +136,7 @@ class Traffic:
             encode_rows(rows, self._contract)
         )
         is_labelled = self._random.random(count) < labelled
-        lines, labels = [], []
+        lines, identifiers = [], []
         for index, row in enumerate(plain_rows(rows, self._contract)):
             value = answers.values[index].item()
             sure = None if answers.probabilities is None else answers.probabilities[index].tolist()
@@ -142,13 +150,24 @@ class Traffic:
                     None if sure is None else str(sure).translate(_BRACES),
                 )
             )
-            truth = rows[target.column].iloc[index]
-            if is_labelled[index]:
-                labels.append((identifier, 1, self._contract.name, truth, target.labels.get(truth)))
+            identifiers.append(identifier)
             self.now += timedelta(seconds=1)
         self._copy(_COPY, pd.DataFrame(lines))
+        served = Served(rows, answers.values, is_labelled, identifiers)
+        self.tell(served, is_labelled)
+        return served
+
+    def tell(self, served: Served, which: np.ndarray) -> None:
+        """Write the true labels of some of the rows."""
+        target = self._contract.target
+        # The database has classes as the model answers them.
+        truth = [target.codes.get(one, one) for one in served.rows[target.column]]
+        labels = [
+            (identifier, 1, self._contract.name, value, target.labels.get(value))
+            for identifier, value, is_told in zip(served.identifiers, truth, which, strict=True)
+            if is_told
+        ]
         self._copy(_COPY_FEEDBACK, pd.DataFrame(labels))
-        return Served(rows, answers.values, is_labelled)
 
     def _change(self, rows: pd.DataFrame, shift: Mapping[str, float], noise: float) -> None:
         for name, feature in self._contract.features.items():

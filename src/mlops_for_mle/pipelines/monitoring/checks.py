@@ -1,4 +1,4 @@
-"""From counts to a judged release: data quality, drift, performance and calibration."""
+"""From counts to a judged release: data quality, drift, performance and its estimate."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -6,25 +6,23 @@ from datetime import timedelta
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from mlops_for_mle.errors import ConfigurationError
-from mlops_for_mle.pipelines.monitoring.counting import (
-    CONFIDENCE_BINS,
-    Cell,
-    ColumnCounts,
-    Window,
-)
+from mlops_for_mle.pipelines.monitoring.counting import Cell, ColumnCounts, Window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, PerformanceOptions
-from mlops_for_mle.pipelines.monitoring.record import Metric, MonitoringRun, Severity, Status
-from mlops_for_mle.pipelines.monitoring.reference import PREDICTION, Column, Reference
+from mlops_for_mle.pipelines.monitoring.record import Area, Metric, MonitoringRun, Severity, Status
+from mlops_for_mle.pipelines.monitoring.reference import (
+    PREDICTION,
+    Column,
+    Reference,
+    performance_metric,
+)
 from mlops_for_mle.pipelines.monitoring.significance import (
     Estimate,
     compare,
     holm,
     mean_error,
     proportion,
-    spiegelhalter,
+    same_share,
 )
 
 
@@ -33,18 +31,21 @@ def judge(reference: Reference, window: Window, monitoring: MonitoringOptions) -
     metrics = confirm(
         [
             *check_performance(reference, window, monitoring),
+            *check_estimate(reference, window, monitoring),
             *check_drift(reference, window, monitoring),
             *check_data_quality(reference, window, monitoring),
-            *check_calibration(reference, window, monitoring),
         ],
         monitoring.significance,
     )
+    parts = check_segments(reference, window, monitoring)
     rows, labelled, needed = window.row_count, window.labelled_count, monitoring.window
     alarms = [one for one in metrics if one.is_alarm]
     warnings = [one for one in metrics if one.severity == "warning"]
     status: Status = "healthy" if rows >= needed.minimum_rows else "insufficient"
-    if alarms or warnings:
-        status = "alarm" if alarms else "warning"
+    if alarms:
+        status = "alarm"
+    elif warnings or any(one.severity == "warning" for one in parts):
+        status = "warning"
     reasons = [_sentence(one, monitoring.significance) for one in (*alarms, *warnings)]
     if rows < needed.minimum_rows:
         few = f"{rows} of the {needed.minimum_rows} predictions that drift needs"
@@ -55,6 +56,7 @@ def judge(reference: Reference, window: Window, monitoring: MonitoringOptions) -
     if labelled < needed.minimum_labelled:
         few = f"{labelled} of the {needed.minimum_labelled} labelled predictions"
         reasons.append(f"Performance is not judged: {few} that performance needs.")
+    reasons += worst_segment(parts, performance_metric(reference.contract, monitoring))
     return MonitoringRun(
         contract=reference.contract.name,
         release=reference.manifest.release,
@@ -67,7 +69,7 @@ def judge(reference: Reference, window: Window, monitoring: MonitoringOptions) -
         labelled_to=window.labelled_to,
         status=status,
         reasons=reasons,
-        metrics=metrics,
+        metrics=(*metrics, *parts),
     )
 
 
@@ -152,18 +154,11 @@ def check_performance(
     reference: Reference, window: Window, monitoring: MonitoringOptions
 ) -> Iterator[Metric]:
     """Measure the answers by the labels that have arrived, where there are enough of them."""
-    options, target = monitoring.performance, reference.contract.target
-    allowed = ("accuracy",) if target.classes else ("rmse", "mae")
-    metric = options.metric or allowed[0]
-    if metric not in allowed:
-        raise ConfigurationError(
-            f"monitoring.performance.metric: {target.task} is measured by "
-            f"{' or '.join(allowed)} (found {metric!r})"
-        )
+    target, metric = reference.contract.target, performance_metric(reference.contract, monitoring)
     if window.labelled_count < monitoring.window.minimum_labelled:
         return
     subject, confidence = reference.subject(PREDICTION), monitoring.confidence
-    limit = performance_limit(metric, reference.manifest.metrics, options)
+    limit = performance_limit(metric, reference.manifest.metrics, monitoring.performance)
     yield Metric("performance", subject, "labelled_count", window.labelled_count)
     if target.classes:
         yield from _measure_classes(reference, window.cells, limit, confidence)
@@ -176,42 +171,82 @@ def check_performance(
         most = limit if name == metric else None
         scaled = total * scale**power, squares * scale ** (2 * power)
         found = mean_error(sums.count, *scaled, power, confidence, most)
-        yield _limited(subject, name, found, most, sums.count)
+        yield _limited("performance", subject, name, found, most, sums.count)
     variation = sums.target_square - sums.target**2 / sums.count
     explained = 1 - sums.square / variation if variation > 0 else None
     yield Metric("performance", subject, "r2", explained)
 
 
-def check_calibration(
+def check_estimate(
     reference: Reference, window: Window, monitoring: MonitoringOptions
 ) -> Iterator[Metric]:
-    """Compare probabilities with how often the answers were right; nothing without any."""
-    rated = [vars(one) | {"right": one.right} for one in window.cells]
-    cells = pd.DataFrame(rated).drop(columns=["predicted", "actual"], errors="ignore")
-    by_step = cells.groupby("confidence_bin").sum() if rated else cells
-    total = by_step["count"].sum() if len(by_step) else 0
-    if not total or total < monitoring.window.minimum_labelled:
+    """Judge how good the answers are expected to be, and by the labels whether that holds."""
+    learned, expected, rows = reference.expectation, window.expected, window.row_count
+    if learned is None or expected is None or rows < monitoring.window.minimum_rows:
         return
-    error = float((by_step["right"] - by_step["confidence"]).abs().sum() / total)
-    sums = by_step.sum()
-    sure, right = float(sums["confidence"] / total), float(sums["right"] / total)
-    limit, subject = monitoring.calibration.maximum_error, reference.subject(PREDICTION)
-    yield Metric(
-        *("calibration", subject, "expected_calibration_error", error),
-        threshold=limit,
-        p_value=spiegelhalter(sums["calibration_sum"], sums["calibration_variance"]),
-        severity="warning" if error > limit else "none",
-        message=f"the probabilities are {'too sure' if sure > right else 'not sure enough'}: "
-        f"expected calibration error {error:.3f} (at most {limit:g}), {sure:.3f} sure and "
-        f"{right:.3f} right on average",
-    )
-    yield Metric("calibration", subject, "brier_score", float(sums["brier"] / total))
-    yield Metric("calibration", subject, "mean_confidence", sure)
-    for step, one in zip(by_step.index, by_step.to_dict("records"), strict=True):
-        name = f"confidence {step / CONFIDENCE_BINS:g} to {(step + 1) / CONFIDENCE_BINS:g}"
-        found = proportion(int(one["right"]), int(one["count"]), monitoring.confidence)
-        told = one["confidence"] / one["count"]
-        yield Metric("calibration", name, "accuracy", *found[:3], threshold=told)
+    metric = performance_metric(reference.contract, monitoring)
+    limit = performance_limit(metric, reference.manifest.metrics, monitoring.performance)
+    # Validation rows are a sample, too, so an estimate is as sure as so many labels would be.
+    labels = 1 / (1 / rows + 1 / learned.row_count)
+    if metric == "accuracy":
+        expected = min(1.0, max(0.0, expected))
+        given = round(expected * labels), round(labels), monitoring.confidence, limit
+        found = proportion(*given)._replace(value=expected)
+    else:
+        sums = labels * expected, labels * expected**2 * (1 + learned.variation**2)
+        power = 2 if metric == "rmse" else 1
+        found = mean_error(labels, *sums, power, monitoring.confidence, limit)
+    subject = reference.subject(PREDICTION)
+    yield _limited("estimate", subject, f"estimated_{metric}", found, limit, rows)
+    count, most = window.labelled_count, monitoring.performance.maximum_estimate_error
+    if metric == "accuracy" and count >= monitoring.window.minimum_labelled:
+        right = sum(one.right for one in window.cells) / count
+        expected = min(1.0, max(0.0, sum(one.expected for one in window.cells) / count))
+        labels = 1 / (1 / count + 1 / learned.row_count)
+        yield Metric(
+            *("estimate", subject, "estimate_error", right - expected),
+            threshold=most,
+            p_value=same_share(right, expected, labels),
+            severity="warning" if most is not None and abs(right - expected) > most else "none",
+            message=f"the estimate does not hold: of {count} labelled predictions, {expected:.4g} "
+            f"should be right and {right:.4g} are",
+        )
+
+
+def check_segments(
+    reference: Reference, window: Window, monitoring: MonitoringOptions
+) -> tuple[Metric, ...]:
+    """Judge each part of the segments as the whole is judged; none is more than a warning.
+
+    Their tests are corrected among themselves, so that the whole is judged as without them.
+    """
+    found: list[Metric] = []
+    for name, part in reference.parts.items():
+        seen = window.parts[name]
+        measured = [
+            Metric("data_quality", reference.subject("rows"), "row_count", seen.row_count),
+            *check_performance(part, seen, monitoring),
+            *check_estimate(part, seen, monitoring),
+            *check_drift(part, seen, monitoring),
+        ]
+        found += [replace(one, segment=name) for one in measured]
+    judged = confirm(found, monitoring.significance)
+    return tuple(replace(one, severity="warning" if one.is_alarm else "none") for one in judged)
+
+
+def worst_segment(parts: Iterable[Metric], metric: str) -> list[str]:
+    """A sentence on it: by labels where there are enough, else as estimated, else by its drift."""
+    for name in (metric, f"estimated_{metric}", "population_stability_index"):
+        found = [one for one in parts if one.metric == name and one.value is not None]
+        if not found:
+            continue
+        sign = -1 if name.endswith("accuracy") else 1
+        worst = max(found, key=lambda one: sign * (one.value or 0.0))
+        told = worst.message
+        if name == "population_stability_index":
+            told = f"stability index {worst.value:.2f} of {worst.subject}"
+        return [f"The worst segment is {worst.segment}: {told}."]
+    return []
 
 
 def performance_limit(
@@ -249,8 +284,9 @@ def quantity(metric: str, value: float | None) -> str:
 
 def _tested(metric: Metric, p_value: float, significance: float) -> Metric:
     severity = metric.severity
-    if p_value >= significance and severity != "none":
-        severity = "warning" if metric.area == "performance" else "none"
+    if p_value >= significance:
+        is_loss = metric.is_alarm and metric.area in ("performance", "estimate")
+        severity = "warning" if is_loss else "none"
     return replace(metric, p_value=p_value, severity=severity)
 
 
@@ -284,7 +320,7 @@ def _measure_classes(
     matrix = confusion_matrix(cells, len(classes))
     total, right = int(matrix.sum()), int(np.trace(matrix[:-1, :-1]))
     found = proportion(right, total, confidence, limit)
-    yield _limited(subject, "accuracy", found, limit, total)
+    yield _limited("performance", subject, "accuracy", found, limit, total)
     actual, predicted = matrix.sum(axis=1)[:-1], matrix.sum(axis=0)[:-1]
     hits = np.diag(matrix)[:-1]
     present, known = actual > 0, (actual + predicted) > 0
@@ -296,18 +332,25 @@ def _measure_classes(
         yield Metric("performance", one.label, "recall", *recall)
 
 
-def _limited(subject: str, metric: str, found: Estimate, limit: float | None, count: int) -> Metric:
+def _limited(
+    area: Area, subject: str, metric: str, found: Estimate, limit: float | None, count: int
+) -> Metric:
     """A measure of performance that must not be worse than its limit, if it has one."""
-    beyond = "below" if metric == "accuracy" else "above"
-    is_worse = limit is not None and (
-        found.value < limit if metric == "accuracy" else found.value > limit
+    is_accuracy = metric.endswith("accuracy")
+    is_worse = limit is not None and (found.value < limit if is_accuracy else found.value > limit)
+    what, of = f"live {metric}", "labelled predictions"
+    if area == "estimate":
+        what, of = metric.replace("_", " "), "predictions"
+    message = (
+        f"{what} is {found.value:.4g} ({found.lower:.4g} to {found.upper:.4g}) on {count} {of}"
     )
+    if is_worse:
+        message += f", {'below' if is_accuracy else 'above'} {limit:.4g}"
     return Metric(
-        *("performance", subject, metric, found.value, found.lower, found.upper, limit),
+        *(area, subject, metric, found.value, found.lower, found.upper, limit),
         p_value=found.p_value,
         severity="alarm" if is_worse else "none",
-        message=f"live {metric} is {found.value:.4g} ({found.lower:.4g} to {found.upper:.4g}) on "
-        f"{count} labelled predictions, {beyond} {limit or 0:.4g}",
+        message=message,
     )
 
 

@@ -6,7 +6,7 @@ bound parameters. What does not fit its column is counted, never an error.
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,9 +15,7 @@ import pandas as pd
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
-from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
-
-CONFIDENCE_BINS = 10
+from mlops_for_mle.pipelines.monitoring.reference import Column, Reference, Segment
 
 # Answers statements, each with its parameters, by their rows; all of them see the same moment.
 PredictionLog = Callable[[list[tuple[str, dict[str, Any]]]], list[Sequence[Any]]]
@@ -39,22 +37,16 @@ class ColumnCounts:
 
 @dataclass(frozen=True)
 class Cell:
-    """Labelled predictions of a classification that were answered, labelled and rated alike.
+    """Labelled predictions of a classification that were answered and labelled alike.
 
-    Classes are their places in the contract's order, None for others; the confidence is the
-    predicted class's probability p. From ``confidence`` on these are sums: of p, of Brier scores
-    over all classes, and of Spiegelhalter's statistic, (y - p)(1 - 2p), where y is 1 for a right
-    answer, and of its variance, (1 - 2p)^2 p (1 - p).
+    Classes are their places in the contract's order, None for others. ``expected`` is how many were
+    expected to be right.
     """
 
     predicted: int | None
     actual: int | None
-    confidence_bin: int | None
     count: int
-    confidence: float = 0.0
-    brier: float = 0.0
-    calibration_sum: float = 0.0
-    calibration_variance: float = 0.0
+    expected: float = 0.0
 
     @property
     def right(self) -> int:
@@ -81,20 +73,24 @@ class ErrorSums:
 class Window:
     """A window of the deployed release's predictions, and the newest labelled ones.
 
-    ``ahead`` counts those that claim to have been answered in the future, in no window.
+    ``ahead`` counts those that claim to have been answered in the future, in no window. What is
+    ``expected`` is the share of right answers, or the mean error as ``Expectation`` has it.
+    ``parts`` has the same of each part of a segment, by its name.
     """
 
-    row_count: int
-    window_from: datetime | None
-    window_to: datetime | None
-    age_seconds: float | None
     features: dict[str, ColumnCounts]
     prediction: ColumnCounts
+    row_count: int = 0
+    window_from: datetime | None = None
+    window_to: datetime | None = None
+    age_seconds: float | None = None
     ahead: int = 0
+    expected: float | None = None
     cells: tuple[Cell, ...] = ()
     errors: ErrorSums = ErrorSums()
     labelled_from: datetime | None = None
     labelled_to: datetime | None = None
+    parts: dict[str, "Window"] = field(default_factory=dict)
 
     @property
     def labelled_count(self) -> int:
@@ -119,24 +115,29 @@ _SPAN = f"{_RELEASE} AND predictions.created_at > :since AND predictions.created
 _NEWEST = "ORDER BY predictions.created_at DESC, predictions.prediction_id DESC"
 _WINDOW = f"{_SPAN} AND (predictions.created_at, prediction_id) >= (:first_at, :first_id)"
 
+# Clocks differ by some seconds; predictions that are dated further ahead are a finding.
+_NOW = f"""
+SELECT now(), count(*) FROM predictions
+WHERE {_RELEASE} AND created_at > now() + interval '1 minute'
+"""
 _BEGIN = f"""
 SELECT created_at, prediction_id FROM predictions WHERE {_SPAN} {_NEWEST} OFFSET :skipped LIMIT 1
 """
-# Clocks differ by some seconds; predictions that are dated further ahead are a finding.
 _OVERVIEW = f"""
-SELECT count(*) AS row_count, min(created_at) AS window_from, max(created_at) AS window_to,
+SELECT {{segment}} AS segment, count(*) AS row_count,
+       min(created_at) AS window_from, max(created_at) AS window_to,
        CAST(extract(epoch FROM :until - max(created_at)) AS float8) AS age_seconds,
-       (SELECT count(*) FROM predictions
-        WHERE {_RELEASE} AND created_at > now() + interval '1 minute') AS ahead
-FROM predictions WHERE {_WINDOW}
+       avg({{expected}}) AS expected
+FROM predictions WHERE {_WINDOW} GROUP BY 1
 """
 # One scan for all columns. A function in FROM is called once a row, so that each value is read
 # once, and lets Postgres work in parallel, as a subquery that keeps it from repeating would not.
 _COLUMNS = f"""
-SELECT position, bucket, count(*) AS rows, sum(relative) AS sum,
+SELECT segment, position, bucket, count(*) AS rows, sum(relative) AS sum,
        count(*) FILTER (WHERE number < minimum OR number > maximum) AS outside
 FROM (
-    SELECT position, number, minimum, maximum, (number - centre) / scale AS relative,
+    SELECT {{segment}} AS segment, position, number, minimum, maximum,
+           (number - centre) / scale AS relative,
            CASE WHEN number IS NULL THEN {_MISSING} WHEN number = {_NAN} THEN {_WRONG_TYPE}
            ELSE width_bucket(number, edges) END AS bucket
     FROM predictions
@@ -146,44 +147,39 @@ FROM (
         USING (position)
     WHERE {_WINDOW}
 ) AS counted
-GROUP BY position, bucket
+GROUP BY segment, position, bucket
 """
 _LABELLED = f"""
+SELECT {{segment}} AS segment, predictions.created_at AS answered_at,
+       {{expected}} AS expected, prediction, target
 FROM predictions JOIN feedback USING (prediction_id)
 WHERE feedback.superseded_at IS NULL AND {_SPAN} {{newest}}
 """
 _CELLS = f"""
-SELECT min(answered_at) AS first, max(answered_at) AS last, predicted - 1 AS predicted,
-       actual - 1 AS actual, CASE WHEN p < 1 THEN CAST(floor(p * {CONFIDENCE_BINS}) AS int)
-       WHEN p = 1 THEN {CONFIDENCE_BINS - 1} END AS confidence_bin, count(*) AS count,
-       coalesce(sum(p), 0) AS confidence, coalesce(sum(brier), 0) AS brier,
-       coalesce(sum((hit - p) * (1 - 2 * p)), 0) AS calibration_sum,
-       coalesce(sum((1 - 2 * p) * (1 - 2 * p) * p * (1 - p)), 0) AS calibration_variance
+SELECT segment, min(answered_at) AS first, max(answered_at) AS last,
+       predicted - 1 AS predicted, actual - 1 AS actual, count(*) AS count,
+       -- Of what no probability is known, what is true was expected.
+       sum(coalesce(expected, CASE WHEN predicted = actual THEN 1 ELSE 0 END)) AS expected
 FROM (
-    SELECT predicted, actual, answered_at, CASE WHEN predicted = actual THEN 1 ELSE 0 END AS hit,
-           CASE WHEN probabilities[predicted] IS NOT NULL
-           THEN least(greatest(probabilities[predicted], 0), 1) END AS p,
-           (SELECT sum(one * one) FROM unnest(probabilities) AS one)
-           - 2 * coalesce(probabilities[actual], 0) + 1 AS brier
-    FROM (
-        SELECT array_position(CAST(:codes AS float8[]), prediction) AS predicted,
-               array_position(CAST(:codes AS float8[]), target) AS actual, probabilities,
-               predictions.created_at AS answered_at {_LABELLED}
-    ) AS labelled
+    SELECT segment, answered_at, expected,
+           array_position(CAST(:codes AS float8[]), prediction) AS predicted,
+           array_position(CAST(:codes AS float8[]), target) AS actual
+    FROM ({_LABELLED}) AS labelled
 ) AS rated
-GROUP BY predicted, actual, confidence_bin
+GROUP BY segment, predicted, actual
 """
 # Bounded, so that fourth powers stay within a double's range.
 _ERRORS = f"""
-SELECT min(answered_at) AS first, max(answered_at) AS last, count(*) AS count,
-       coalesce(sum(abs(error)), 0) AS absolute, coalesce(sum(error ^ 2), 0) AS square,
-       coalesce(sum(error ^ 4), 0) AS fourth, coalesce(sum(moved), 0) AS target,
-       coalesce(sum(moved ^ 2), 0) AS target_square
+SELECT segment, min(answered_at) AS first, max(answered_at) AS last, count(*) AS count,
+       sum(abs(error)) AS absolute, sum(error ^ 2) AS square, sum(error ^ 4) AS fourth,
+       sum(moved) AS target, sum(moved ^ 2) AS target_square
 FROM (
-    SELECT least(greatest((prediction - target) / :scale, -1e50), 1e50) AS error,
-           least(greatest((target - :centre) / :scale, -1e50), 1e50) AS moved,
-           predictions.created_at AS answered_at {_LABELLED}
-) AS labelled
+    SELECT segment, answered_at,
+           least(greatest((prediction - target) / :scale, -1e50), 1e50) AS error,
+           least(greatest((target - :centre) / :scale, -1e50), 1e50) AS moved
+    FROM ({_LABELLED}) AS labelled
+) AS measured
+GROUP BY segment
 """
 _LABELLED_ROWS = f"""
 SELECT features, target FROM predictions JOIN feedback USING (prediction_id)
@@ -202,12 +198,14 @@ def count_window(
     to have been answered in the future.
     """
     options, target = monitoring.window, reference.contract.target
-    [[(now,)]] = prediction_log([("SELECT now()", {})])
-    until = min(options.until or now, now)
-    since = "-infinity" if options.hours is None else until - timedelta(hours=options.hours)
     bound: dict[str, Any] = {
         "contract": reference.contract.name,
         "release": reference.manifest.release,
+    }
+    [[(now, ahead)]] = prediction_log([(_NOW, bound)])
+    until = min(options.until or now, now)
+    since = "-infinity" if options.hours is None else until - timedelta(hours=options.hours)
+    bound |= {
         "since": since,
         "until": until,
         "first_at": "-infinity",
@@ -223,24 +221,23 @@ def count_window(
         for first in begin:
             bound |= {"first_at": first.created_at, "first_id": first.prediction_id}
     columns = (*reference.features, reference.prediction)
-    statement, described = _count_columns(columns)
-    labelled = (_CELLS if target.classes else _ERRORS).format(newest=newest)
-    questions = [(one, bound | described) for one in (_OVERVIEW, statement, labelled)]
-    [[overview], buckets, rated] = prediction_log(questions)
-    *features, prediction = (
-        _column_counts(one, [row for row in buckets if row.position == position])
-        for position, one in enumerate(columns, start=1)
-    )
-    sums = [{name: row._mapping[name] for name in row._fields[2:]} for row in rated]
-    return Window(
-        **overview._mapping,
-        features={one.name: counts for one, counts in zip(columns, features, strict=False)},
-        prediction=prediction,
-        cells=tuple(Cell(**one) for one in sums) if target.classes else (),
-        errors=ErrorSums() if target.classes else ErrorSums(**sums[0]),
-        labelled_from=min((row.first for row in rated if row.first), default=None),
-        labelled_to=max((row.last for row in rated if row.first), default=None),
-    )
+    values, described = _describe(columns)
+    expected, learned = _expect(reference)
+    bound |= described | learned
+    labelled = _CELLS if target.classes else _ERRORS
+    segments = [("0", {0: ""}), *(_tell_apart(one, reference) for one in reference.segments)]
+    statements = [
+        statement.format(segment=segment, expected=expected, values=values, newest=newest)
+        for segment, _ in segments
+        for statement in (_OVERVIEW, _COLUMNS, labelled)
+    ]
+    found = prediction_log([(one, bound) for one in statements])
+    windows: dict[str, Window] = {}
+    for (_, names), *answers in zip(segments, found[::3], found[1::3], found[2::3], strict=True):
+        for key, name in names.items():
+            own = ([row for row in rows if row.segment == key] for rows in answers)
+            windows[name] = _window(columns, *own)
+    return replace(windows.pop(""), ahead=ahead, parts=windows)
 
 
 def labelled_rows(
@@ -257,8 +254,30 @@ def labelled_rows(
     return check_columns(pd.DataFrame(columns, dtype=object), contract.columns)[0]
 
 
-def _count_columns(columns: Iterable[Column]) -> tuple[str, dict[str, Any]]:
-    """The statement that counts features and answers, and its parameters."""
+def _window(
+    columns: Sequence[Column], overview: list[Any], buckets: list[Any], rated: list[Any]
+) -> Window:
+    """What was counted of all columns, the last of which is the prediction."""
+    *features, prediction = (
+        _column_counts(one, [row for row in buckets if row.position == position])
+        for position, one in enumerate(columns, start=1)
+    )
+    sums = [{name: row._mapping[name] for name in row._fields[3:]} for row in rated]
+    is_classified = columns[-1].kind == "class"
+    facts = {name: row._mapping[name] for row in overview for name in row._fields[1:]}
+    return Window(
+        **facts,
+        features={one.name: counts for one, counts in zip(columns, features, strict=False)},
+        prediction=prediction,
+        cells=tuple(Cell(**one) for one in sums) if is_classified else (),
+        errors=ErrorSums(**sums[0]) if sums and not is_classified else ErrorSums(),
+        labelled_from=min((row.first for row in rated), default=None),
+        labelled_to=max((row.last for row in rated), default=None),
+    )
+
+
+def _describe(columns: Iterable[Column]) -> tuple[str, dict[str, Any]]:
+    """SQL that reads features and answers as numbers, and its parameters."""
     read: list[str] = []
     described: list[dict[str, Any]] = []
     values: dict[str, Any] = {"iso": _ISO}
@@ -266,7 +285,32 @@ def _count_columns(columns: Iterable[Column]) -> tuple[str, dict[str, Any]]:
         read.append(_read(one, f"name{position}", f"categories{position}"))
         values |= {f"name{position}": one.name, f"categories{position}": [*one.categories]}
         described.append({"position": position, **vars(one)})
-    return _COLUMNS.format(values=", ".join(read)), values | {"columns": json.dumps(described)}
+    return ", ".join(read), values | {"columns": json.dumps(described)}
+
+
+def _expect(reference: Reference) -> tuple[str, dict[str, Any]]:
+    """SQL of how good an answer is expected to be, as ``Expectation`` says, and its parameters."""
+    learned = reference.expectation
+    if learned is None:
+        return "CAST(NULL AS float8)", {}
+    if learned.errors:
+        place = "width_bucket(prediction, CAST(:edges AS float8[])) + 1"
+        bound = {"edges": [*reference.prediction.edges], "expected_errors": [*learned.errors]}
+        return f"(CAST(:expected_errors AS float8[]))[{place}]", bound
+    said = "probabilities[array_position(CAST(:codes AS float8[]), prediction)]"
+    right = f"least(greatest({said}, 0), 1) + CAST(:surplus AS float8)"
+    return f"CASE WHEN {said} IS NOT NULL THEN {right} END", {"surplus": learned.surplus}
+
+
+def _tell_apart(one: Segment, reference: Reference) -> tuple[str, dict[int, str]]:
+    """SQL of the number by which ``Segment.names`` knows a row's part, and these."""
+    place = [*reference.contract.features].index(one.feature)
+    number = _read(reference.features[place], f"name{place + 1}", f"categories{place + 1}")
+    if one.by is not None:
+        part = "isodow" if one.by == "weekday" else one.by
+        moment = f"to_timestamp(nullif({number}, {_NAN})) AT TIME ZONE 'UTC'"
+        number = f"extract({part} FROM {moment})"
+    return f"CAST({number} AS float8)", one.names
 
 
 def _read(one: Column, name: str, categories: str) -> str:

@@ -20,6 +20,7 @@ from mlops_for_mle.database.tables import monitoring_metrics, monitoring_runs, r
 from mlops_for_mle.errors import NotCalledForError, PrerequisiteError
 from mlops_for_mle.pipelines.monitoring.counting import PredictionLog
 from mlops_for_mle.pipelines.monitoring.record import Metric, MonitoringRun, RetrainingDecision
+from mlops_for_mle.pipelines.monitoring.reference import Deployed
 from mlops_for_mle.pipelines.monitoring.retraining import (
     History,
     Verdict,
@@ -28,7 +29,6 @@ from mlops_for_mle.pipelines.monitoring.retraining import (
     separate,
 )
 from mlops_for_mle.releases import deployments
-from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.store import ReleaseStore
 
 # What MLflow does not take in the name of a metric.
@@ -97,15 +97,15 @@ class _ContractDataset(AbstractDataset[Any, Any]):
 
 
 class DeployedReleaseDataset(_ContractDataset):
-    """The release that is served now, and the rows that it was trained and validated on."""
+    """The release that is served now, with the rows that it was trained and validated on."""
 
     def __init__(self, url: str, **options: Any) -> None:
         """Take the URL of the release store, and what all entries take."""
         super().__init__(**options)
         self._store = ReleaseStore(url)
 
-    def load(self) -> tuple[Release, pd.DataFrame]:
-        """Fetch both; a ``PrerequisiteError`` where nothing is deployed."""
+    def load(self) -> Deployed:
+        """Fetch all; a ``PrerequisiteError`` where nothing is deployed."""
         from mlflow.artifacts import download_artifacts
 
         with engine_for(self._url).connect() as connection:
@@ -116,10 +116,19 @@ class DeployedReleaseDataset(_ContractDataset):
                 "run `kedro run` first."
             )
         release = self._store.fetch(self._contract, served.release)
-        run_id, path = release.manifest.run_id, "snapshot/snapshot.parquet"
+        version = f"models:/{self._contract}/{release.manifest.version}"
         with TemporaryDirectory() as folder:
-            file = download_artifacts(run_id=run_id, artifact_path=path, dst_path=folder)
-            return release, pd.read_parquet(file)
+            snapshot, validation = (
+                pd.read_parquet(download_artifacts(dst_path=folder, **one))
+                for one in (
+                    {
+                        "run_id": release.manifest.run_id,
+                        "artifact_path": "snapshot/snapshot.parquet",
+                    },
+                    {"artifact_uri": f"{version}/extra_files/validation.parquet"},
+                )
+            )
+        return Deployed(release, snapshot, validation)
 
 
 class PredictionLogDataset(_ContractDataset):
@@ -318,5 +327,5 @@ def _newest(
 
 
 def _name(metric: Metric) -> str:
-    parts = (metric.area, metric.subject, metric.metric)
-    return _NOT_IN_A_NAME.sub("_", "/".join(one.replace("/", "_") for one in parts))[:250]
+    parts = (metric.segment, metric.area, metric.subject, metric.metric)
+    return _NOT_IN_A_NAME.sub("_", "/".join(one.replace("/", "_") for one in parts if one))[:250]

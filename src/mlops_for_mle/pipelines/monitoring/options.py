@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
 from mlops_for_mle.contract import Configuration
 from mlops_for_mle.pipelines.monitoring.record import Action
@@ -39,21 +39,28 @@ class DriftOptions(Configuration):
 
 
 class PerformanceOptions(Configuration):
-    """How good the answers must be, measured on labelled predictions.
+    """How good the answers must be, measured on labelled predictions and estimated on all.
 
     ``tolerance`` is by how much they may be worse than the release's validation rows: an accuracy
-    by this difference, an error by this fraction.
+    by this difference, an error by this fraction. Beyond ``maximum_estimate_error``, an accuracy
+    that is measured contradicts the estimate.
     """
 
     metric: Literal["accuracy", "rmse", "mae"] | None = None
     limit: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     tolerance: float | None = Field(default=0.1, ge=0, allow_inf_nan=False)
+    maximum_estimate_error: float | None = Field(default=0.1, gt=0, allow_inf_nan=False)
 
 
-class CalibrationOptions(Configuration):
-    """How true the probabilities must be; a larger expected calibration error is a warning."""
+class SegmentOptions(Configuration):
+    """A category whose values are looked at one by one, or a date or time by a part of it."""
 
-    maximum_error: Share = 0.1
+    feature: str
+    by: Literal["year", "quarter", "month", "weekday", "hour"] | None = None
+
+
+def _by_name(given: object) -> object:
+    return {"feature": given} if isinstance(given, str) else given
 
 
 class QualityOptions(Configuration):
@@ -74,12 +81,12 @@ class MonitoringOptions(Configuration):
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     drift: DriftOptions = DriftOptions()
     performance: PerformanceOptions = PerformanceOptions()
-    calibration: CalibrationOptions = CalibrationOptions()
     quality: QualityOptions = QualityOptions()
+    segments: tuple[Annotated[SegmentOptions, BeforeValidator(_by_name)], ...] = ()
 
 
 class AreaActions(Configuration):
-    """What repeated alarms of each area call for; calibration is never more than a warning."""
+    """What repeated alarms of each area call for; an estimate alone calls for nothing."""
 
     data_quality: Action = "investigate"
     drift: Action = "investigate"

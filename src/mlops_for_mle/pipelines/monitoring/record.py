@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 Status = Literal["insufficient", "healthy", "warning", "alarm"]
-Area = Literal["data_quality", "drift", "performance", "calibration"]
+Area = Literal["data_quality", "drift", "performance", "estimate"]
 Action = Literal["none", "investigate", "retrain"]
 Severity = Literal["none", "warning", "alarm"]
 
@@ -22,6 +22,7 @@ class Metric:
         p_value: Of the test behind it; corrected for all tests of the run when it is judged.
         severity: What the value amounts to; the test's part in this is judged last.
         message: What to say then.
+        segment: The part of the window that was measured, such as ``region=north``; else empty.
     """
 
     area: Area
@@ -34,6 +35,7 @@ class Metric:
     p_value: float | None = None
     severity: Severity = "none"
     message: str = ""
+    segment: str = ""
 
     @property
     def is_alarm(self) -> bool:

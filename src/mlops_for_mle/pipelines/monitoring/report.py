@@ -26,7 +26,8 @@ def write_report(
     template = environment.from_string(_TEMPLATE.read_text("utf-8"))
     contract, classes = reference.contract, reference.contract.target.classes
     areas: tuple[Area, ...] = get_args(Area)
-    metrics = {area: [one for one in run.metrics if one.area == area] for area in areas}
+    whole = [one for one in run.metrics if not one.segment]
+    metrics = {area: [one for one in whole if one.area == area] for area in areas}
     response, subject = contract.target.response_name, reference.subject(PREDICTION)
     answered = compare_bins(reference.prediction, window.prediction)
     charts = [(f"prediction of {response}", "", subject, answered)]
@@ -43,7 +44,6 @@ def write_report(
         drift={(one.subject, one.metric): one for one in metrics["drift"]},
         classes=[*(one.label for one in classes), "other"],
         confusion=confusion_matrix(window.cells, len(classes)).tolist() if window.cells else [],
-        steps=[one for one in metrics["calibration"] if one.subject.startswith("confidence ")],
     )
     return run, html
 
@@ -56,6 +56,12 @@ def summarise(run: MonitoringRun) -> str:
         window += f", {begin:%Y-%m-%d %H:%M:%S} to {end:%Y-%m-%d %H:%M:%S}"
     told = [("", reason) for reason in run.reasons]
     lines = [("status", run.status), *told, ("release", run.release), ("window", window)]
+    whole = {one.metric: one.value for one in run.metrics if not one.segment}
+    for metric in ("accuracy", "rmse", "mae"):
+        known = [(f"estimated_{metric}", "estimated"), (metric, "measured")]
+        values = [f"{whole[one]:.4g} {how}" for one, how in known if whole.get(one) is not None]
+        if f"estimated_{metric}" in whole:
+            lines.append(("answers", f"{metric} {', '.join(values)}"))
     return "\n".join(f"  {name:<7}  {value}" for name, value in lines)
 
 

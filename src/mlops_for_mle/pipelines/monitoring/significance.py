@@ -87,7 +87,7 @@ def proportion(
 
 
 def mean_error(
-    count: int, total: float, squares: float, power: int, confidence: float, limit: float | None
+    count: float, total: float, squares: float, power: int, confidence: float, limit: float | None
 ) -> Estimate:
     """The mean of errors to a power, in their own unit, taken as normal; at most a limit.
 
@@ -107,11 +107,12 @@ def mean_error(
     return Estimate(value, lower, upper, p_value)
 
 
-def spiegelhalter(total: float, variance: float) -> float:
-    """The p-value of Spiegelhalter's test (1986) that probabilities are true."""
-    if variance <= 0:
-        return float(abs(total) < 1e-9)
-    return 2 * NormalDist().cdf(-abs(total) / variance**0.5)
+def same_share(measured: float, expected: float, count: float) -> float:
+    """The p-value that a share of so many trials is the expected one, taken as normal."""
+    deviation = (expected * (1 - expected) / count) ** 0.5
+    if deviation == 0:
+        return float(measured == expected)
+    return 2 * NormalDist().cdf(-abs(measured - expected) / deviation)
 
 
 def _join_small(table: Counts, is_ordered: bool) -> Counts:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.notation import is_blank
 from mlops_for_mle.contract.model import Target
+from mlops_for_mle.contract.notation import is_blank
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training.options import SplitOptions, TrainingOptions
 from mlops_for_mle.releases.manifest import SplitFacts

@@ -13,15 +13,17 @@ const METRICS = {
   accuracy: "monitoringAccuracy",
   rmse: "monitoringRmse",
   mae: "monitoringMae",
+  estimated_accuracy: "monitoringEstimatedAccuracy",
+  estimated_rmse: "monitoringEstimatedRmse",
+  estimated_mae: "monitoringEstimatedMae",
   population_stability_index: "monitoringDrift",
-  expected_calibration_error: "monitoringCalibration",
   missing_fraction: "monitoringMissing",
   wrong_type_fraction: "monitoringWrongType",
   out_of_range_fraction: "monitoringOutOfRange",
   unknown_fraction: "monitoringUnknown",
 };
 
-const AREAS = ["performance", "drift", "calibration", "data_quality"];
+const AREAS = ["performance", "estimate", "drift", "data_quality"];
 
 export function showMonitoring(found) {
   const { newest, runs } = found;
@@ -73,7 +75,6 @@ function history(runs) {
 function table(metrics) {
   const shown = metrics
     .filter((one) => one.metric in METRICS && (one.area !== "data_quality" || one.value > 0))
-    .filter((one) => one.area !== "calibration" || one.metric === "expected_calibration_error")
     .sort((a, b) => AREAS.indexOf(a.area) - AREAS.indexOf(b.area));
   const heads = ["monitoringOf", "monitoringMeasure", "monitoringValue", "monitoringInterval", "monitoringLimit"];
   const head = heads.map((name, index) =>
@@ -95,6 +96,6 @@ function table(metrics) {
 
 function valueOf(metric, value) {
   if (value === null) return "";
-  const isShare = metric.metric === "accuracy" || metric.metric.endsWith("_fraction");
+  const isShare = metric.metric.endsWith("accuracy") || metric.metric.endsWith("_fraction");
   return isShare ? percent(value) : number(value, 3);
 }

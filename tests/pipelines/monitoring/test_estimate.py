@@ -1,0 +1,132 @@
+"""Performance without labels: what is estimated before they arrive, and what turns out true."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.pipeline import Pipeline
+
+from mlops_for_mle.contract.columns import encode_rows
+from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
+from mlops_for_mle.pipelines.monitoring.reference import Deployed, describe_reference, expect
+from mlops_for_mle.pipelines.monitoring.report import summarise
+from mlops_for_mle.releases.manifest import Release
+from mlops_for_mle.releases.predictor import Predictions, Predictor
+from tests.pipelines.monitoring.examples import LINE
+from tests.pipelines.monitoring.steps import look
+from tests.pipelines.monitoring.traffic import Traffic, trained_on
+from tests.releases import SMALL_CONTRACT, make_release
+
+
+def world(count: int, seed: int, tilt: float = 0.0) -> pd.DataFrame:
+    """Rows of a world in which the classes of wide things are hard to tell.
+
+    The larger ``tilt``, the more wide things there are; what follows from a row stays the same.
+    """
+    random = np.random.default_rng(seed)
+    width = 10 * random.beta(2 + tilt, 4, count)
+    number = random.integers(0, 8, count)
+    is_odd = random.random(count) < 0.02 + 0.45 * (width / 10) ** 1.5
+    return pd.DataFrame({"width": width, "count": number, "kind": (number > 3) ^ is_odd}).astype(
+        {"kind": "int64"}
+    )
+
+
+@pytest.fixture(scope="module")
+def deployed() -> Deployed:
+    """Trees that have learned too much by heart, and so are too sure of themselves."""
+    train, validation = world(1000, seed=1), world(1500, seed=2)
+    names = ["width", "count"]
+    trees = HistGradientBoostingClassifier(max_iter=200, early_stopping=False, random_state=0)
+    model = Pipeline([("model", trees)])
+    model.fit(train[names].to_numpy(), train["kind"])
+    accuracy = model.score(validation[names].to_numpy(), validation["kind"])
+    release = make_release(
+        model,
+        SMALL_CONTRACT,
+        train[names].head(3).to_numpy(),
+        metrics={"validation_accuracy": accuracy},
+    )
+    return Deployed(trained_on(release, train), train, validation)
+
+
+def answer(release: Release, rows: pd.DataFrame) -> Predictions:
+    contract = release.manifest.contract
+    return Predictor(release.model, contract).predict(encode_rows(rows, contract))
+
+
+@pytest.mark.parametrize("tilt", [-1.0, 0.0, 2.0, 4.0])
+def test_accuracy_is_estimated_whatever_rows_are_asked(deployed: Deployed, tilt: float) -> None:
+    learned = describe_reference(deployed, MonitoringOptions()).expectation
+    assert learned is not None
+    rows = world(5000, seed=3, tilt=tilt)
+
+    answers = answer(deployed.release, rows)
+
+    assert answers.probabilities is not None
+    said = answers.probabilities.max(axis=1).mean()
+    true = (answers.values == rows["kind"]).mean()
+    assert said + learned.surplus == pytest.approx(true, abs=0.03)
+    assert said > true + 0.05
+
+
+@pytest.mark.parametrize(("metric", "power"), [("rmse", 2), ("mae", 1)])
+def test_an_error_is_estimated_by_those_of_answers_alike(metric: str, power: int) -> None:
+    random = np.random.default_rng(4)
+    answers = random.uniform(0, 10, 4000)
+    truth = answers + random.normal(0, 0.2 + answers / 5)
+    edges = tuple(np.quantile(answers, np.arange(1, 10) / 10))
+
+    found = expect(Predictions(answers, None), truth, LINE, edges, metric)
+
+    assert found is not None
+    large = random.uniform(6, 10, 4000)
+    expected = np.array(found.errors)[np.searchsorted(edges, large, side="right")].mean()
+    errors = np.abs(random.normal(0, 0.2 + large / 5)) ** power
+    assert expected ** (1 / power) == pytest.approx(errors.mean() ** (1 / power), rel=0.05)
+    # A bin without a validation row expects what all of them expect.
+    alone = expect(Predictions(np.array([1.0]), None), np.array([3.0]), LINE, (5.0,), metric)
+    assert alone is not None
+    assert alone.errors == (2.0**power, 2.0**power)
+
+
+def test_without_probabilities_nothing_is_expected() -> None:
+    answers = Predictions(np.array([0, 1]), None)
+    assert expect(answers, np.array([0, 1]), SMALL_CONTRACT, (), "accuracy") is None
+
+
+@pytest.mark.integration
+def test_a_month_of_other_customers_is_understood_before_a_label_arrives(
+    database_url: str, deployed: Deployed
+) -> None:
+    release, train, validation = deployed
+    source, begin = world(20_000, seed=7), datetime.now(UTC) - timedelta(days=30)
+    traffic = Traffic(database_url, release, seed=8, source=source, start=begin)
+    days = []
+    for day in range(30):
+        traffic.now = begin + timedelta(days=day)
+        days.append(traffic.serve(200, tilt={"width": day / 20}, labelled=0))
+    options = {"window": {"rows": 3000}}
+
+    before = look(database_url, release, train, validation, **options)
+
+    newest = days[15:]
+    hits = [one.predictions == one.rows["kind"] for one in newest]
+    true = float(np.mean(hits))
+    estimated = before.value("estimate", "prediction", "estimated_accuracy")
+    assert estimated == pytest.approx(true, abs=0.03)
+    assert true < release.manifest.metrics["validation_accuracy"] - 0.05
+    assert before.run.labelled_count == 0
+    assert "answers  accuracy " in summarise(before.run)
+
+    for one in newest:
+        traffic.tell(one, np.full(200, fill_value=True))
+    after = look(database_url, release, train, validation, **options)
+
+    assert after.value("performance", "prediction", "accuracy") == pytest.approx(true)
+    assert after.value("estimate", "prediction", "estimated_accuracy") == estimated
+    error = after.value("estimate", "prediction", "estimate_error")
+    assert error == pytest.approx(true - estimated)
+    assert f"accuracy {estimated:.4g} estimated, {true:.4g} measured" in summarise(after.run)

@@ -1,0 +1,129 @@
+"""Parts of the rows: how they are told apart, counted in the database, and judged."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.pipelines.monitoring.checks import judge
+from mlops_for_mle.pipelines.monitoring.counting import Cell, Window
+from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
+from mlops_for_mle.pipelines.monitoring.record import MonitoringRun
+from mlops_for_mle.pipelines.monitoring.reference import Deployed, Reference, describe_reference
+from mlops_for_mle.pipelines.monitoring.report import write_report
+from tests.mixed import MIXED_CONTRACT, mixed_rows
+from tests.pipelines.monitoring.examples import reference, widths, window
+from tests.pipelines.monitoring.steps import Look, look
+from tests.pipelines.monitoring.traffic import Traffic, trained_on
+from tests.releases import mixed_release
+
+START = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+def judged(north: Window, south: Window, **options: Any) -> tuple[Reference, Window, MonitoringRun]:
+    """Judge a whole that looks like the reference, and two parts of it."""
+    parts = {"region=north": reference(), "region=south": reference()}
+    whole = replace(reference(), parts=parts)
+    cells = (Cell(0, 0, 190), Cell(1, 0, 10))
+    seen = window(cells=cells, parts={"region=north": north, "region=south": south})
+    return whole, seen, judge(whole, seen, MonitoringOptions.model_validate(options))
+
+
+def rated(right: int, wrong: int) -> tuple[Cell, ...]:
+    return (Cell(0, 0, right), Cell(1, 0, wrong))
+
+
+def test_the_worst_segment_is_named_and_is_a_warning_while_the_whole_is_well() -> None:
+    north, south = window(cells=rated(98, 2)), window(cells=rated(60, 40))
+
+    whole, seen, run = judged(north, south)
+
+    assert run.status == "warning"
+    assert run.reasons[-1].startswith(
+        "The worst segment is region=south: live accuracy is 0.6 (0.5"
+    )
+    assert run.reasons[-1].endswith("on 100 labelled predictions, below 0.85.")
+    assert not any(one.is_alarm for one in run.metrics), "so no segment starts a retraining"
+    measured = {one.segment: one.value for one in run.metrics if one.metric == "accuracy"}
+    assert measured == {"": 0.95, "region=north": 0.98, "region=south": 0.6}
+    html = write_report(run, whole, seen, MonitoringOptions())[1]
+    assert "<summary>region=south: 200 predictions" in html
+
+
+def test_the_worst_of_good_segments_is_named_too() -> None:
+    run = judged(window(cells=rated(98, 2)), window(cells=rated(95, 5)))[2]
+    assert run.status == "healthy"
+    assert "region=south: live accuracy is 0.95" in run.reasons[-1]
+
+
+def test_without_labels_the_worst_segment_is_the_one_that_has_drifted_most() -> None:
+    run = judged(window(), window(widths(5, 5, 20, 170, mean=3.5)))[2]
+    assert run.status == "warning"
+    assert run.reasons[-1].startswith("The worst segment is region=south: stability index 1.")
+    assert run.reasons[-1].endswith(" of width.")
+    few = window(widths(1, 1, 2, 17, mean=3.5), answers=(10, 11))
+    assert judged(window(), few)[2].status == "healthy", "as few rows as this are not judged"
+
+
+@pytest.mark.parametrize(
+    ("segment", "said"),
+    [
+        ("nowhere", "nowhere is none of"),
+        ("select", "select must be a category"),
+        ("가입일", "가입일 must be a category, or a date or time by its year"),
+        ({"feature": "channel", "by": "month"}, "channel must be a category"),
+    ],
+)
+def test_what_tells_nothing_apart_is_refused(segment: Any, said: str) -> None:
+    rows = mixed_rows(50)[list(MIXED_CONTRACT.columns)]
+    deployed = Deployed(trained_on(mixed_release(1), rows), rows, rows)
+    with pytest.raises(ConfigurationError, match=said):
+        describe_reference(deployed, MonitoringOptions.model_validate({"segments": [segment]}))
+
+
+def observed(url: str, segments: list[Any]) -> Look:
+    rows = mixed_rows(400, seed=1)[list(MIXED_CONTRACT.columns)]
+    options = {"window": {"rows": 10_000}, "segments": segments}
+    return look(url, mixed_release(1), rows, **options)
+
+
+@pytest.mark.integration
+def test_segments_are_counted_as_pandas_counts_them(database_url: str) -> None:
+    source = mixed_rows(300, seed=3)[list(MIXED_CONTRACT.columns)]
+    traffic = Traffic(database_url, mixed_release(1), seed=5, source=source, start=START)
+    served = traffic.serve(400, labelled=0.5)
+    rows, day = served.rows, {"feature": "가입일", "by": "weekday"}
+    seen = observed(
+        database_url, ["channel", "region code", day, {"feature": "last seen", "by": "hour"}]
+    )
+
+    parts = {
+        **{f"channel={one}": rows["channel"] == one for one in ("web", "shop", "phone")},
+        **{f"region code={one}": rows["region code"] == one for one in (10, 20, 30)},
+        **{f"가입일 weekday={one + 1}": rows["가입일"].dt.day_of_week == one for one in range(7)},
+        "last seen hour=7": rows["last seen"].dt.hour == 7,
+    }
+    truth = rows["left?"].map(MIXED_CONTRACT.target.codes).to_numpy()
+    for name, found in parts.items():
+        which = found.fillna(value=False).to_numpy(dtype=bool)
+        part = seen.window.parts[name]
+        assert part.row_count == which.sum() == sum(part.prediction.bins), name
+        usage = part.features["Usage (GB)"]
+        assert usage.mean == pytest.approx(rows["Usage (GB)"][which].mean())
+        told = which & served.is_labelled
+        assert part.labelled_count == told.sum()
+        hits = (served.predictions == truth)[told]
+        assert sum(cell.right for cell in part.cells) == hits.sum()
+    assert (
+        sum(seen.reference.parts["channel=web"].prediction.counts)
+        == (mixed_rows(400, seed=1)["channel"] == "web").sum()
+    )
+
+
+@pytest.mark.integration
+def test_a_part_of_which_nothing_was_asked_is_empty(database_url: str) -> None:
+    seen = observed(database_url, ["channel"])
+    assert {part.row_count for part in seen.window.parts.values()} == {0}
+    assert seen.run.status == "insufficient"
