@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 
 class Hint(Exception):  # noqa: N818
     """A check that failed; the text is what the learner reads."""
@@ -26,7 +28,7 @@ def hint(english: str, korean: str) -> Iterator[None]:
         yield
     except (Hint, NotImplementedError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit, pytest.fail.Exception) as error:
         raise Hint(say(english, korean)) from error
 
 
@@ -45,7 +47,7 @@ def explain(error: BaseException, work: Path) -> list[str]:
             )
         ]
     said = str(error).strip().partition("\n")[0]
-    if isinstance(error, AssertionError):
+    if isinstance(error, AssertionError | pytest.fail.Exception):
         return [said] if said else []
     return [f"{place}: {type(error).__name__}: {said}".removeprefix(": ")]
 

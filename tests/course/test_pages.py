@@ -156,5 +156,16 @@ def test_a_hint_is_followed_by_what_was_found_and_where(tmp_path: Path) -> None:
     ]
 
 
+def test_what_should_have_been_raised_is_told_by_the_hint(tmp_path: Path) -> None:
+    with (
+        pytest.raises(Exception, match="look") as caught,
+        hint("look", "보십시오"),
+        pytest.raises(ValueError),
+    ):
+        pass
+
+    assert explain(caught.value, tmp_path) == ["look", "DID NOT RAISE ValueError"]
+
+
 def test_a_shown_line_that_did_not_appear_is_found() -> None:
     assert missing_lines("a … c\n  d  e\nf", "x a b c y\nd e\n") == ["f"]
