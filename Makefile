@@ -19,13 +19,14 @@ unexport PYTHONDONTWRITEBYTECODE
 # HOST counts on the command line only: many shells export it as the machine's name.
 ADDRESS := $(if $(filter command,$(origin HOST)),--host "$(HOST)") $(if $(PORT),--port "$(PORT)")
 
-.PHONY: help setup run serve viz ui up demo logs down test lint format clean distclean
+.PHONY: help setup run serve viz ui part check up demo logs down test lint format clean distclean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo 'Every command but clean and those with Docker first updates the environment in .venv. Variables:'
 	@echo '  PYTHON=               the interpreter for .venv: a version from 3.11 to 3.14, or a path'
+	@echo '  PART=                 a part of the course; SOLUTION=1 checks ours, HINTS=ko hints in Korean'
 	@echo '  HOST= PORT= WORKERS=  where serve, viz and ui listen; how many processes serve'
 	@echo '  PROFILE=              for up, demo, logs and down: any of tutorial observability replicas'
 	@echo '  VOLUMES=1             make down deletes the data, too'
@@ -48,6 +49,12 @@ viz: setup ## Look at the pipelines in Kedro-Viz (port 4141)
 ui: setup ## Look at experiments and models in MLflow (port 5000)
 	@$(IN_VENV) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/kedro mlflow ui $(ADDRESS)
 
+part: setup ## Lay the folder work/partN of a part of the course: make part PART=1
+	@$(IN_VENV) .venv/bin/python -m course.part lay "$(PART)"
+
+check: setup ## Check what you wrote in it: make check PART=1
+	@$(IN_VENV) .venv/bin/python -m course.part check "$(PART)" $(if $(SOLUTION),--solution)
+
 up: ## Start the whole stack on separate servers, in Docker
 	@scripts/stack.sh up
 
@@ -67,6 +74,8 @@ lint: setup ## Check style, types and the architecture's import rules
 	@$(IN_VENV) .venv/bin/ruff check
 	@$(IN_VENV) .venv/bin/ruff format --check
 	@$(IN_VENV) .venv/bin/mypy
+	@for part in course/part?_*; do MYPYPATH=$$(echo course/part?_*/solution | tr ' ' :) \
+		.venv/bin/mypy --cache-dir .mypy_cache/course $$part/solution || exit; done
 	@$(IN_VENV) .venv/bin/lint-imports
 
 format: setup ## Put the code into the project's style

@@ -51,13 +51,20 @@ def stop() -> None:
 
 
 @database_commands.command()
-def url() -> None:
+@click.option("--database", metavar="NAME", help="Another of the embedded server, made if need be.")
+def url(database: str | None) -> None:
     """Print the database's URL for this moment; the password stands in a file it names."""
     from mlops_for_mle.database import embedded
 
+    if database:
+        _require_embedded("make a database in")
     if is_embedded() and embedded.find(embedded_home()) is None:
         raise UserError("PostgreSQL is not running: start it with `kedro db start`.")
-    click.echo(database_url())
+    found = database_url()
+    if database:
+        found = embedded.acquire(embedded_home(), databases=(database,)).url(database)
+    # The form that every client understands, not only SQLAlchemy.
+    click.echo(found.replace("+psycopg2", "", 1))
 
 
 @database_commands.command(context_settings={"ignore_unknown_options": True})

@@ -1,0 +1,268 @@
+"""What the checks of all parts share: the learner's programs, and real servers for them."""
+
+import importlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from course.hints import explain, say
+from course.part import lay, part
+from tests.integration import servers
+from tests.integration.relay import Relay
+from tests.integration.servers import DatabaseServer, eventually
+
+WORK = pytest.StashKey[Path]()
+# What of the learner's terminal would decide where a program under check writes.
+DECIDING = ("DATABASE_URL", "MLFLOW_", "MLOPS_", "AWS_", "KAFKA_", "KEDRO_ENV")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("course")
+    group.addoption("--part", required=True, help="The number of the part.")
+    group.addoption("--solution", action="store_true", help="Check the solution.")
+    group.addoption("--work", type=Path, help="Check this folder instead of work/partN.")
+    group.addoption("--server", help="The URL of a running PostgreSQL; else one is started.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    number = config.getoption("part")
+    work = (config.getoption("work") or Path("work", f"part{number}")).resolve()
+    if config.getoption("solution"):
+        work = servers.reachable_folder("course-") / "solution"
+        lay(work, part(number), solved=True)
+        config.add_cleanup(lambda: shutil.rmtree(work.parent))
+    if not work.is_dir():
+        raise pytest.UsageError(f"make part PART={number}")
+    config.stash[WORK] = work
+    sys.path.insert(0, str(work))
+    sys.dont_write_bytecode = True
+    config.pluginmanager.register(Report(work))
+
+
+class Report:
+    """Says of each check whether it passed, and of one that did not, what to look at."""
+
+    def __init__(self, work: Path) -> None:
+        self._work = work
+        self._passed = self._failed = 0
+        self._said: list[str] = []
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+        report = yield
+        title = item.name.removeprefix("test_").replace("_", " ")
+        if call.excinfo is not None:
+            self._failed += 1
+            print(f"✗ {title}")
+            lines = explain(call.excinfo.value, self._work)
+            # A step that is still to be written is named once, not by every check that needs it.
+            if lines != self._said:
+                print(*(f"    {line}" for line in lines), sep="\n", flush=True)
+            self._said = lines
+        elif call.when == "call":
+            self._passed += 1
+            print(f"✓ {title}", flush=True)
+        return report
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            print(report.longrepr)
+
+    def pytest_sessionfinish(self) -> None:
+        count = self._passed + self._failed
+        print(
+            say(
+                f"{self._passed} of {count} pass.", f"{count}개 중 {self._passed}개를 통과했습니다."
+            )
+        )
+
+
+@pytest.fixture(scope="session")
+def work(pytestconfig: pytest.Config) -> Path:
+    """The folder that is checked."""
+    return pytestconfig.stash[WORK]
+
+
+class Learner:
+    """The learner's own modules: ``learner.generator`` imports ``generator.py``."""
+
+    def __getattr__(self, name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+
+@pytest.fixture
+def learner() -> Learner:
+    return Learner()
+
+
+class Program:
+    """A program of the learner that runs as a process of its own."""
+
+    def __init__(self, command: list[str], folder: Path, log: Path, variables: dict[str, str]):
+        self._log = log
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        """What it has said so far, on both streams."""
+        return self._log.read_text("utf-8", errors="replace")
+
+    def until(self, condition: Callable[[], Any], seconds: float = 20) -> None:
+        """Wait until something is true while the program runs."""
+
+        def is_over() -> bool:
+            return bool(condition()) or self.process.poll() is not None
+
+        assert eventually(is_over, seconds), f"{seconds:g} s: {self._last_line()}"
+        assert condition(), self._last_line()
+
+    def ends(self, seconds: float = 60) -> int:
+        """Wait for its end; gives the exit status."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{seconds:g} s: {self._last_line()}") from None
+
+    def succeeds(self, seconds: float = 60) -> str:
+        """Wait for its end, which must be a good one; gives what it said."""
+        status = self.ends(seconds)
+        assert status == 0, f"exit status {status}: {self._last_line()}"
+        return self.output
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Send a signal to it: SIGTERM as `docker stop`, SIGINT as Ctrl-C, or SIGKILL."""
+        self.process.send_signal(number)
+
+    def remove(self) -> None:
+        """Kill it, and what it has started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def _last_line(self) -> str:
+        return next(reversed(self.output.strip().splitlines()), "")
+
+
+@pytest.fixture
+def program(work: Path, tmp_path: Path) -> Iterator[Callable[..., Program]]:
+    """Starts a file of the learner: ``program("generator.py", "--once", DATABASE_URL=...)``."""
+    started: list[Program] = []
+
+    def start(name: str, *arguments: str, **variables: str) -> Program:
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(DECIDING)}
+        environment = {**inherited, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", **variables}
+        command = [sys.executable, name, *arguments]
+        started.append(Program(command, work, tmp_path / f"{len(started)}.log", environment))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.remove()
+
+
+@pytest.fixture
+def port() -> int:
+    """A TCP port that nobody listens on."""
+    return servers.free_port()
+
+
+@pytest.fixture(scope="session")
+def server(pytestconfig: pytest.Config) -> Iterator[DatabaseServer]:
+    """A real PostgreSQL."""
+    url = pytestconfig.getoption("server")
+    if url:
+        yield DatabaseServer(url)
+        return
+    from mlops_for_mle.database import embedded
+
+    home = servers.reachable_folder("course-server-") / "postgres"
+    yield DatabaseServer(embedded.acquire(home).url("mlops"))
+    embedded.destroy(home)
+    shutil.rmtree(home.parent)
+
+
+class Database:
+    """An empty database, reached over a network that can be cut."""
+
+    def __init__(self, url: str) -> None:
+        self._direct = make_url(url)
+        self._relay = Relay(self._direct.port or 5432)
+        through = self._direct.set(drivername="postgresql", port=self._relay.port)
+        self.url = through.render_as_string(hide_password=False)
+        self.cut, self.mend, self.close = self._relay.cut, self._relay.mend, self._relay.close
+
+    def query(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
+        """Run a statement, beside the network; ``:name`` stands for a value."""
+        return servers.query(self._direct, statement, **values)
+
+    def count(self, table: str) -> int:
+        """How many rows are committed; none where there is no table."""
+        if self.query("SELECT to_regclass(:table)", table=table) == [(None,)]:
+            return 0
+        return int(self.query(f"SELECT count(*) FROM {table}")[0][0])
+
+
+@pytest.fixture
+def database(server: DatabaseServer) -> Iterator[Database]:
+    url = server.create_database()
+    made = Database(url)
+    yield made
+    made.close()
+    server.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real MLflow server with artifacts of its own."""
+    folder, port = tmp_path_factory.mktemp("mlflow"), servers.free_port()
+    url = f"http://127.0.0.1:{port}"
+    place = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    stores = [f"--backend-store-uri=sqlite:///{folder}/mlflow.db"]
+    stores += [f"--artifacts-destination={folder}/artifacts"]
+    command = [sys.executable, "-m", "mlflow", "server", *place, *stores]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    running = Program(command, folder, folder / "server.log", {**os.environ, **quiet})
+    running.until(lambda: answers(f"{url}/health"), 60)
+    yield url
+    running.remove()
+
+
+def answers(url: str) -> bool:
+    """Whether a GET is answered with 200."""
+    from urllib.error import URLError
+    from urllib.request import urlopen
+
+    try:
+        with urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Generator[Any]:
+    """A real broker that speaks the protocol of Kafka; ``broker.servers`` is its address."""
+    from tests.pipelines.scoring.kafka_broker import KafkaBroker
+
+    running = KafkaBroker(tmp_path_factory.mktemp("broker"))
+    yield running
+    running.stop()

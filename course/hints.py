@@ -1,0 +1,61 @@
+"""What a failed check says: a hint in the learner's language, and what was found, no traceback."""
+
+import os
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+class Hint(Exception):  # noqa: N818
+    """A check that failed; the text is what the learner reads."""
+
+
+def say(english: str, korean: str) -> str:
+    """The text in the language of ``HINTS``, or else of the locale."""
+    variables = ("HINTS", "LC_ALL", "LC_MESSAGES", "LANG")
+    named = next(filter(None, map(os.environ.get, variables)), "")
+    return korean if named.startswith("ko") else english
+
+
+@contextmanager
+def hint(english: str, korean: str) -> Iterator[None]:
+    """Whatever goes wrong inside is told by this hint; only a step to be written goes before it."""
+    try:
+        yield
+    except (Hint, NotImplementedError):
+        raise
+    except (Exception, SystemExit, pytest.fail.Exception) as error:
+        raise Hint(say(english, korean)) from error
+
+
+def explain(error: BaseException, work: Path) -> list[str]:
+    """The lines that a learner reads of an error in a check."""
+    if isinstance(error, Hint):
+        cause = error.__cause__
+        return [str(error), *(explain(cause, work) if cause else [])]
+    place = _place(error, work)
+    if isinstance(error, NotImplementedError):
+        step = "".join(re.findall(r"\d+", str(error))[:1]) or "?"
+        return [
+            say(
+                f"Step {step} is still to be written ({place}): see its section in the README.",
+                f"{step}단계를 아직 작성하지 않았습니다({place}). README의 해당 단계를 보십시오.",
+            )
+        ]
+    said = str(error).strip().partition("\n")[0]
+    if isinstance(error, AssertionError | pytest.fail.Exception):
+        return [said] if said else []
+    return [f"{place}: {type(error).__name__}: {said}".removeprefix(": ")]
+
+
+def _place(error: BaseException, work: Path) -> str:
+    """The line of the learner's own program that raised the error; empty where none did."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{Path(error.filename).name}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename).is_relative_to(work)]
+    return f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""

@@ -1,0 +1,131 @@
+"""Runs pages of the course: what they tell to type must show what they say it shows."""
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+from tests.end_to_end.commands import Project
+from tests.integration.servers import eventually
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: commands to run, what they show (``text``), or what a test cannot run."""
+
+    kind: str
+    text: str
+
+
+def blocks(page: str) -> list[Block]:
+    """The fenced blocks of a page."""
+    found = re.findall(r"^```(.+?)\n(.*?)^```$", page, re.M | re.S)
+    return [Block(kind, text) for kind, text in found]
+
+
+def missing_lines(shown: str, output: str) -> list[str]:
+    """The lines that a page shows and the output lacks; ``…`` stands for anything."""
+    lines = [" ".join(line.split()) for line in output.splitlines()]
+    missing = []
+    for wanted in filter(None, (" ".join(line.split()) for line in shown.splitlines())):
+        pattern = re.compile(".*".join(re.escape(part) for part in wanted.split("…")))
+        if not any(pattern.search(line) for line in lines):
+            missing.append(wanted)
+    return missing
+
+
+class Terminal:
+    """A shell whose folder and variables last from one block to the next.
+
+    Args:
+        folder: Where it begins.
+        project: Gives its environment.
+        ports: The ports that pages name, and those that are free to be used instead.
+    """
+
+    def __init__(self, folder: Path, project: Project, ports: Mapping[int, int]) -> None:
+        self._folder = folder
+        self._ports = {str(named): str(free) for named, free in ports.items()}
+        variables = project.environment
+        programs = str(Path(sys.executable).parent)
+        self._environment = {**variables, "PATH": f"{programs}:{variables['PATH']}"}
+        self._state = project.folder / f"terminal-{id(self)}.sh"
+        self._state.write_text("")
+
+    def run_page(self, page: str) -> None:
+        """Run the blocks of a page in order, and compare what they show.
+
+        Raises:
+            AssertionError: A command fails, or shows something else.
+        """
+        output = ""
+        with ExitStack() as servers:
+            for block in blocks(page):
+                if block.kind == "text":
+                    assert not missing_lines(block.text, output), f"{block.text}\nnot in\n{output}"
+                elif block.kind.startswith("bash server"):
+                    port = re.sub(r"\D", "", block.kind) or "8000"
+                    servers.enter_context(self._served(block.text, self._ports.get(port, port)))
+                elif block.kind in {"bash", "bash fails"}:
+                    finished = self._run(block.text)
+                    is_failure = finished.returncode != 0
+                    assert is_failure == block.kind.endswith("fails"), finished.stdout
+                    assert "Traceback" not in finished.stdout, finished.stdout
+                    output = finished.stdout
+
+    def _run(self, commands: str) -> subprocess.CompletedProcess[str]:
+        keep = '{ export -p; printf "cd %q\\n" "$PWD"; }'
+        return subprocess.run(
+            ["bash", "-c", f"{self._script(commands)}\n{keep} > {self._state}"],
+            cwd=self._folder,
+            env=self._environment,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
+
+    @contextmanager
+    def _served(self, commands: str, port: str) -> Iterator[None]:
+        """A server that runs until the page ends, and must then end in order."""
+        process = subprocess.Popen(
+            ["bash", "-c", self._script(f"exec {commands}")],
+            cwd=self._folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            assert eventually(lambda: _is_ready(port) or process.poll() is not None, 60)
+            assert process.poll() is None
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(timeout=30)
+        # uvicorn ends in order, and then by the signal itself.
+        assert code in {0, -signal.SIGTERM}
+
+    def _script(self, commands: str) -> str:
+        for named, free in self._ports.items():
+            commands = re.sub(rf"\b{named}\b", free, commands)
+        return f". {self._state}\nset -euo pipefail\n{commands}"
+
+
+def _is_ready(port: str) -> bool:
+    try:
+        with urlopen(f"http://localhost:{port}/health/ready", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except HTTPError as error:
+        # A server that does not know this route is as ready as it will be.
+        return error.code == 404
+    except OSError:
+        return False

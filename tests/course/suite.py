@@ -1,0 +1,112 @@
+"""What holds for every part of the course; `test_partN.py` names the part and typical mistakes."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from course.part import lay, part
+from tests.conftest import PROJECT
+from tests.course.readme import Terminal
+from tests.end_to_end.commands import Project
+from tests.integration.servers import DatabaseServer, free_port
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A way to get the solution wrong, and the check that must notice."""
+
+    file: str
+    right: str
+    wrong: str
+    noticed_by: str
+
+
+class PartSuite:
+    """The tests of one part."""
+
+    number: ClassVar[int]
+    mistakes: ClassVar[tuple[Mistake, ...]]
+    # The ports that the README names, with the variable that tells a server of ours of another.
+    ports: ClassVar[tuple[int, ...]] = (8000,)
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "mistake" in metafunc.fixturenames:
+            metafunc.parametrize("mistake", self.mistakes, ids=lambda one: one.noticed_by)
+
+    def test_the_solution_passes_its_checks(
+        self, tmp_path: Path, embedded_server: DatabaseServer
+    ) -> None:
+        work = tmp_path / "work"
+        lay(work, part(self.number), solved=True)
+
+        status, output = self.check(work, embedded_server)
+
+        assert status == 0, output
+        assert "✗" not in output
+
+    def test_the_starter_fails_all_checks_with_hints(
+        self, tmp_path: Path, embedded_server: DatabaseServer
+    ) -> None:
+        work = tmp_path / "work"
+        lay(work, part(self.number))
+
+        status, output = self.check(work, embedded_server)
+
+        assert status == 1, output
+        assert "✓" not in output
+        assert "Traceback" not in output
+        assert re.search(r"✗ .+\n    .*[가-힣]", output), output
+
+    def test_a_typical_mistake_is_noticed(
+        self, mistake: Mistake, tmp_path: Path, embedded_server: DatabaseServer
+    ) -> None:
+        work = tmp_path / "work"
+        lay(work, part(self.number), solved=True)
+        path = work / mistake.file
+        text = path.read_text("utf-8")
+        assert mistake.right in text
+        path.write_text(text.replace(mistake.right, mistake.wrong), "utf-8")
+
+        status, output = self.check(work, embedded_server, "-k", f"test_{mistake.noticed_by}")
+
+        assert status == 1, output
+        assert f"✗ {mistake.noticed_by.replace('_', ' ')}" in output
+        assert re.search(r"✗ .+\n    .*[가-힣]", output), output
+
+    @pytest.mark.end_to_end
+    def test_the_commands_of_the_readme_show_what_it_says(self, project: Project) -> None:
+        """In a fresh project: "Meet ours" in a new terminal there, all before it in work/partN."""
+        ports = {named: free_port() for named in self.ports}
+        if 8000 in ports:
+            project.variables["MLOPS_PORT"] = str(ports[8000])
+        for name in ("scripts", "course"):
+            (project.folder / name).symlink_to(PROJECT / name)
+        work = project.folder / f"work/part{self.number}"
+        lay(work, part(self.number), solved=True)
+        page = (part(self.number) / "README.md").read_text("utf-8")
+        theirs, heading, ours = page.partition("\n## Meet ours\n")
+        assert heading
+        Terminal(work, project, ports).run_page(theirs)
+        Terminal(project.folder, project, ports).run_page(ours)
+
+    def check(self, work: Path, server: DatabaseServer, *options: str) -> tuple[int, str]:
+        """Run the part's checks with Korean hints; gives the exit status and what was said."""
+        command = [sys.executable, "-m", "course.part", "check", str(self.number)]
+        finished = subprocess.run(
+            [*command, "--work", work, "--server", server.url, *options],
+            cwd=PROJECT,
+            env={**os.environ, "HINTS": "ko", "PYTHONUTF8": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=240,
+        )
+        return finished.returncode, finished.stdout

@@ -1,0 +1,171 @@
+"""The pages of the course: both languages say the same, and a part is as large as it should be."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from course.hints import explain, hint, say
+from course.part import COURSE, parts
+from tests.course.readme import blocks, missing_lines
+
+PARTS = pytest.mark.parametrize("folder", parts(), ids=lambda path: path.name)
+SECTIONS = {
+    "README.md": [
+        "Goal and specification",
+        "Ideas",
+        "Write it",
+        "Check it",
+        "Make it Kedro",
+        "Meet ours",
+        "Exercises",
+        "What you know now",
+    ],
+    "README.ko.md": [
+        "목표와 명세",
+        "개념",
+        "작성하기",
+        "확인하기",
+        "Kedro로 옮기기",
+        "우리 구현 보기",
+        "연습 문제",
+        "정리",
+    ],
+}
+
+
+def headings(page: str, level: str) -> list[str]:
+    """The headings of a level, outside of code."""
+    prose = re.sub(r"^```.*?^```$", "", page, flags=re.M | re.S)
+    return re.findall(rf"^{level} (.+)$", prose, re.M)
+
+
+@PARTS
+@pytest.mark.parametrize("name", SECTIONS)
+def test_a_part_has_the_sections_that_all_parts_have(folder: Path, name: str) -> None:
+    page = (folder / name).read_text("utf-8")
+
+    assert headings(page, "##") == SECTIONS[name]
+    assert 1 <= page.count("```mermaid") <= 3
+    assert 3 <= page.count("<details>") == page.count("</details>") <= 5
+
+
+@PARTS
+def test_a_part_is_neither_a_leaflet_nor_a_book(folder: Path) -> None:
+    prose = re.sub(
+        r"^```.*?^```$", "", (folder / "README.md").read_text("utf-8"), flags=re.M | re.S
+    )
+
+    words = [word for word in prose.split() if re.search(r"\w", word)]
+
+    assert 1200 <= len(words) <= 2000
+
+
+@PARTS
+def test_both_languages_have_the_same_structure(folder: Path) -> None:
+    english, korean = ((folder / name).read_text("utf-8") for name in SECTIONS)
+
+    def shape(page: str) -> list[int]:
+        levels = [len(headings(page, level)) for level in ("#", "##", "###")]
+        marks = ("<details>", "\n| ", "](", "\n* ", "\n1. ")
+        return [*levels, *(page.count(mark) for mark in marks)]
+
+    def plain(page: str) -> list[tuple[str, str]]:
+        # A diagram and the comments of code are in the page's language.
+        found = [one for one in blocks(page) if one.kind != "mermaid"]
+        return [(one.kind, re.sub(r"(^|\s)# .*$", "", one.text, flags=re.M)) for one in found]
+
+    assert plain(korean) == plain(english)
+    assert shape(korean) == shape(english)
+
+
+@PARTS
+def test_a_part_is_two_to_four_files_of_code(folder: Path) -> None:
+    sizes = {
+        path.name: len(path.read_text("utf-8").splitlines())
+        for path in (folder / "solution").glob("*.py")
+    }
+
+    assert 2 <= len(sizes) <= 4
+    assert all(20 <= size <= 110 for size in sizes.values()), sizes
+    solved = {path.name for path in (folder / "solution").iterdir()}
+    assert {path.name for path in (folder / "starter").glob("*.py")} <= solved
+
+
+@PARTS
+def test_starter_and_solution_say_each_thing_once(folder: Path) -> None:
+    for path in (folder / "solution").iterdir():
+        begun = folder / "starter" / path.name
+        if begun.is_file():
+            assert begun.read_bytes() != path.read_bytes(), f"{path.name} is in both"
+
+
+PAGES = sorted(COURSE.glob("**/README*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(COURSE)))
+def test_what_a_page_links_to_is_there(page: Path) -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8"))
+
+    assert targets
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@PARTS
+def test_dockerfile_and_compose_file_have_no_faults(folder: Path) -> None:
+    for path in (folder / "solution").glob("*Dockerfile"):
+        found = subprocess.run(["hadolint", path], capture_output=True, text=True, check=False)
+        assert (found.returncode, found.stdout) == (0, "")
+    for path in (folder / "solution").glob("*compose*.yaml"):
+        command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema"]
+        found = subprocess.run(
+            [*command, "vendor.compose-spec", path], capture_output=True, text=True, check=False
+        )
+        assert found.returncode == 0, found.stdout
+
+
+def test_each_part_has_tests() -> None:
+    tested = {path.stem for path in Path(__file__).parent.glob("test_part*.py")}
+
+    assert tested == {f"test_{path.name.partition('_')[0]}" for path in parts()}
+
+
+def test_a_hint_is_in_the_language_of_the_learner(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HINTS", "LC_ALL", "LC_MESSAGES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LANG", "ko_KR.UTF-8")
+    assert say("row", "행") == "행"
+    monkeypatch.setenv("HINTS", "en")
+    assert say("row", "행") == "row"
+
+
+def test_a_hint_is_followed_by_what_was_found_and_where(tmp_path: Path) -> None:
+    own = tmp_path / "mine.py"
+    own.write_text("def divide():\n    return 1 / 0\n")
+    names: dict[str, object] = {}
+    exec(compile(own.read_text(), own, "exec"), names)
+
+    with pytest.raises(Exception, match="look") as caught, hint("look there", "거기를 보십시오"):
+        names["divide"]()  # type: ignore[operator]
+
+    assert explain(caught.value, tmp_path) == [
+        "look there",
+        "mine.py:2: ZeroDivisionError: division by zero",
+    ]
+
+
+def test_what_should_have_been_raised_is_told_by_the_hint(tmp_path: Path) -> None:
+    with (
+        pytest.raises(Exception, match="look") as caught,
+        hint("look", "보십시오"),
+        pytest.raises(ValueError),
+    ):
+        pass
+
+    assert explain(caught.value, tmp_path) == ["look", "DID NOT RAISE ValueError"]
+
+
+def test_a_shown_line_that_did_not_appear_is_found() -> None:
+    assert missing_lines("a … c\n  d  e\nf", "x a b c y\nd e\n") == ["f"]

@@ -1,0 +1,38 @@
+from tests.course.suite import Mistake, PartSuite
+
+
+class TestPart1(PartSuite):
+    number = 1
+    mistakes = (
+        Mistake(
+            "database.py",
+            "if time.monotonic() > deadline:",
+            "if True:",
+            "connect_waits_until_the_database_is_ready",
+        ),
+        Mistake(
+            "migrate.py",
+            "with connection, connection.cursor() as cursor:",
+            "connection.autocommit = True\n    with connection.cursor() as cursor:",
+            "a_migration_that_fails_leaves_nothing_behind",
+        ),
+        Mistake(
+            "generator.py",
+            "with connection, connection.cursor() as cursor:\n        cursor.executemany(",
+            "for row in rows:\n      with connection, connection.cursor() as cursor:\n"
+            "        rows = [row]\n        cursor.executemany(",
+            "kill_9_leaves_no_half_batch",
+        ),
+        Mistake(
+            "generator.py",
+            "cursor.executemany(INSERT, [(*row, source) for row in rows])",
+            'cursor.execute(INSERT.replace("%s", "{}").format(*rows[0], f"\'{source}\'"))',
+            "text_from_outside_never_becomes_sql",
+        ),
+        Mistake(
+            "generator.py",
+            "psycopg2.OperationalError, psycopg2.InterfaceError",
+            "ZeroDivisionError",
+            "the_generator_goes_on_when_the_database_has_come_back",
+        ),
+    )

@@ -1,0 +1,31 @@
+from tests.course.suite import Mistake, PartSuite
+
+
+class TestPart2(PartSuite):
+    number = 2
+    mistakes = (
+        Mistake(
+            "data.py",
+            "[FEATURES], index=False",
+            "[FEATURES], index=True",
+            "a_hash_split_does_not_leak",
+        ),
+        Mistake(
+            "data.py",
+            "hashes % 1000 < 1000 * fraction",
+            "hashes.rank() < len(rows) * fraction",
+            "a_row_keeps_its_side_when_the_table_grows",
+        ),
+        Mistake(
+            "model.py",
+            "np.union1d(truth, answers)",
+            "np.unique(truth)",
+            "a_measure_is_that_of_the_library",
+        ),
+        Mistake(
+            "train.py",
+            'load(folder / "model.skops")',
+            'load(folder / "model.skops", trusted=["shutil.rmtree"])',
+            "a_file_with_foreign_code_is_not_loaded",
+        ),
+    )

@@ -1,0 +1,32 @@
+from tests.course.suite import Mistake, PartSuite
+
+
+class TestPart5(PartSuite):
+    number = 5
+    mistakes = (
+        Mistake("app.py", ", status_code=status.HTTP_201_CREATED", "", "a_flower_is_created"),
+        Mistake(
+            "models.py",
+            'model_config = ConfigDict(extra="forbid")\n\n    tag: Tag\n',
+            "tag: Tag\n",
+            "a_field_that_is_not_known_is_refused",
+        ),
+        Mistake(
+            "store.py",
+            "exclude_unset=True",
+            "exclude_none=True",
+            "a_correction_changes_what_it_has_and_nothing_else",
+        ),
+        Mistake(
+            "store.py",
+            "Flower(**flower.model_dump() | changes)",
+            "flower.model_copy(update=changes)",
+            "a_corrected_flower_is_still_a_flower",
+        ),
+        Mistake(
+            "store.py",
+            "id=next(self._numbers)",
+            "id=len(self._flowers) + 1",
+            "a_number_is_never_given_again",
+        ),
+    )
