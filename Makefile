@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # HOST counts on the command line only: many shells export it as the machine's name.
 ADDRESS := $(if $(filter command,$(origin HOST)),--host "$(HOST)") $(if $(PORT),--port "$(PORT)")
 
-.PHONY: help setup run serve viz ui part check up demo logs down test lint format clean distclean
+.PHONY: help setup run serve viz ui part check up demo logs down docs test lint format clean distclean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -66,6 +66,10 @@ logs: ## Follow what the stack in Docker says
 
 down: ## Stop the stack in Docker; its data stays
 	@scripts/stack.sh down
+
+docs: setup ## Write the reference out of the code, and build the documentation into site/
+	@$(IN_VENV) .venv/bin/python docs/site/reference.py
+	@$(IN_VENV) .venv/bin/python docs/site/build.py
 
 test: lint ## Check the code as lint does, then run the tests
 	@$(IN_VENV) .venv/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)

@@ -41,4 +41,4 @@ rmdir data/02_intermediate 2>/dev/null || true
 
 find src tests benchmarks scripts -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 rm -rf .benchmarks .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
-    .pytest_cache .ruff_cache .viz benchmarks/.cache
+    .pytest_cache .ruff_cache .viz benchmarks/.cache build/docs site

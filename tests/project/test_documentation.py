@@ -1,0 +1,48 @@
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+PROJECT = Path(__file__).parents[2]
+SITE = PROJECT / "docs/site"
+
+
+def _load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"site_{name}", SITE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_says_what_the_code_says(tmp_path: Path) -> None:
+    command = [sys.executable, SITE / "reference.py", tmp_path]
+    written = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert written.returncode == 0, written.stderr
+    kept = {path.name: path.read_text("utf-8") for path in (PROJECT / "docs/reference").iterdir()}
+    new = {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()}
+    assert kept == new, "run `make docs` and commit docs/reference"
+
+
+def test_every_variable_is_in_the_reference() -> None:
+    reference = (PROJECT / "docs/reference/environment.md").read_text("utf-8")
+    named = _load("reference").variables_of_source()
+    assert {"DATABASE_URL", "MLOPS_ACTOR"} <= named
+    assert sorted(name for name in named if f"`{name}`" not in reference) == []
+
+
+def test_every_page_has_a_korean_counterpart() -> None:
+    assert _load("build").without_counterpart() == []
+
+
+def test_the_site_is_built_without_a_broken_link() -> None:
+    command = [sys.executable, SITE / "build.py"]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    for language, folder, up in (("en", "site", "../.."), ("ko", "site/ko", "../../..")):
+        page = (PROJECT / folder / "reference/contract/index.html").read_text("utf-8")
+        assert f'lang="{language}"' in page
+        assert f'href="{up}/ko/reference/contract/"' in page
+        assert f'href="{up}/reference/contract/"' in page

@@ -1,0 +1,66 @@
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+PROJECT = Path(__file__).parents[2]
+WORKFLOWS = sorted((PROJECT / ".github/workflows").glob("*.yml"))
+
+
+def test_workflows_fit_their_schema() -> None:
+    check = [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        "vendor.github-workflows",
+    ]
+    found = subprocess.run([*check, *WORKFLOWS], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_calls_what_is_there(path: Path) -> None:
+    jobs = yaml.safe_load(path.read_text("utf-8"))["jobs"].values()
+    steps = [step for job in jobs for step in job["steps"]]
+    targets = set(
+        re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    )
+    assert all(job.get("timeout-minutes", 45) <= 45 for job in jobs)
+    for step in steps:
+        assert ("uses" in step) != ("run" in step)
+        run = step.get("run", "")
+        assert set(re.findall(r"make ([a-z]+)", run)) <= targets
+        if run.startswith(".ci/"):
+            assert (PROJECT / run).stat().st_mode & 0o111
+
+
+def test_the_release_builds_images_that_the_dockerfile_has() -> None:
+    release = yaml.safe_load((PROJECT / ".github/workflows/release.yml").read_text("utf-8"))
+    stages = re.findall(r"AS (\S+)", (PROJECT / "Dockerfile").read_text("utf-8"))
+    assert set(release["jobs"]["images"]["strategy"]["matrix"]["target"]) <= set(stages)
+
+
+@pytest.mark.parametrize("name", ["bug", "course"])
+def test_an_issue_form_asks_for_something(name: str) -> None:
+    form = yaml.safe_load((PROJECT / f".github/ISSUE_TEMPLATE/{name}.yml").read_text("utf-8"))
+    assert {"name", "description", "body"} <= form.keys()
+    ids = [one["id"] for one in form["body"]]
+    assert len(set(ids)) == len(ids) > 0
+
+
+def test_the_devcontainer_sets_the_project_up() -> None:
+    found = json.loads((PROJECT / ".devcontainer/devcontainer.json").read_text("utf-8"))
+    assert found["onCreateCommand"] == "make setup"
+    assert set(found["forwardPorts"]) == set(map(int, found["portsAttributes"]))
+
+
+def test_the_licence_is_apaches() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["license"] == "Apache-2.0"
+    assert "Apache License\n" in (PROJECT / "LICENSE").read_text("utf-8")
