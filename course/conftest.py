@@ -17,9 +17,9 @@ from sqlalchemy.engine import make_url
 
 from course.hints import explain, say
 from course.part import lay, part
-from tests.integration import servers
-from tests.integration.relay import Relay
-from tests.integration.servers import DatabaseServer, eventually
+from tests import servers
+from tests.relay import Relay
+from tests.servers import DatabaseServer, eventually
 
 WORK = pytest.StashKey[Path]()
 # What of the learner's terminal would decide where a program under check writes.

@@ -20,9 +20,9 @@ from mlops_for_mle.contract.encoding import encode_target
 from mlops_for_mle.releases.manifest import ModelDescription
 from mlops_for_mle.releases.metrics import measure
 from mlops_for_mle.releases.predictor import Predictor
-from tests.integration.projects import run_session
-from tests.integration.servers import query
+from tests.projects import run_session
 from tests.releases import make_release
+from tests.servers import query
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -12,8 +12,8 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import embedded
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import prepare
-from tests.integration.projects import copy_project
-from tests.integration.servers import DatabaseServer, ExternalPostgres, reachable_folder
+from tests.projects import copy_project
+from tests.servers import DatabaseServer, ExternalPostgres, reachable_folder
 
 PROJECT = Path(__file__).parents[1]
 

@@ -20,8 +20,8 @@ from mlops_for_mle.pipelines.data_ingestion.nodes import to_contract, validate
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
 from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 from tests.conftest import PROJECT
-from tests.integration.projects import copy_project
 from tests.mixed_rows import TARGET, mixed_rows
+from tests.projects import copy_project
 
 pytestmark = pytest.mark.integration
 

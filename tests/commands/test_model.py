@@ -14,7 +14,7 @@ from mlops_for_mle.commands.model import project_summary
 from mlops_for_mle.hooks import ProjectHooks
 from mlops_for_mle.settings import HOOKS
 from tests.candidates import RegistryProject
-from tests.integration.servers import query
+from tests.servers import query
 
 pytestmark = pytest.mark.integration
 

@@ -16,8 +16,8 @@ from mlops_for_mle.commands.database import database_commands
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.releases import deployments
 from mlops_for_mle.releases.store import ReleaseStore
-from tests.integration.servers import query, scalar
 from tests.releases import iris_release
+from tests.servers import query, scalar
 
 pytestmark = pytest.mark.integration
 

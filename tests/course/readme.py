@@ -12,7 +12,8 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from tests.end_to_end.commands import Project
-from tests.integration.servers import eventually
+from tests.end_to_end.shim import shim
+from tests.servers import eventually
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Terminal:
 
     def __init__(self, folder: Path, project: Project, ports: Mapping[int, int]) -> None:
         self._folder = folder
+        # The learner's own project is another one than the fork server knows.
+        self._is_ours = folder == project.folder
         self._ports = {str(named): str(free) for named, free in ports.items()}
         variables = project.environment
         programs = str(Path(sys.executable).parent)
@@ -65,7 +68,7 @@ class Terminal:
             AssertionError: A command fails, or shows something else.
         """
         output = ""
-        with ExitStack() as servers:
+        with shim() as programs, ExitStack() as servers:
             for block in blocks(page):
                 if block.kind == "text":
                     assert not missing_lines(block.text, output), f"{block.text}\nnot in\n{output}"
@@ -73,13 +76,16 @@ class Terminal:
                     port = re.sub(r"\D", "", block.kind) or "8000"
                     servers.enter_context(self._served(block.text, self._ports.get(port, port)))
                 elif block.kind in {"bash", "bash fails"}:
-                    finished = self._run(block.text)
+                    finished = self._run(block.text, programs)
                     is_failure = finished.returncode != 0
                     assert is_failure == block.kind.endswith("fails"), finished.stdout
                     assert "Traceback" not in finished.stdout, finished.stdout
                     output = finished.stdout
 
-    def _run(self, commands: str) -> subprocess.CompletedProcess[str]:
+    def _run(self, commands: str, programs: Path) -> subprocess.CompletedProcess[str]:
+        if self._is_ours:
+            # A server is started by the real program, so this path is not kept.
+            commands = f"PATH={programs}:$PATH\n{commands}\nPATH=${{PATH#{programs}:}}"
         keep = '{ export -p; printf "cd %q\\n" "$PWD"; }'
         return subprocess.run(
             ["bash", "-c", f"{self._script(commands)}\n{keep} > {self._state}"],

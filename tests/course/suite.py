@@ -14,7 +14,7 @@ from course.part import lay, part
 from tests.conftest import PROJECT
 from tests.course.readme import Terminal
 from tests.end_to_end.commands import Project
-from tests.integration.servers import DatabaseServer, free_port
+from tests.servers import DatabaseServer, free_port
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mlops_for_mle.database import embedded
 from mlops_for_mle.database.embedded import EmbeddedPostgresError, Server
-from tests.integration.servers import eventually, query, reachable_folder, scalar
+from tests.servers import eventually, query, reachable_folder, scalar
 
 pytestmark = pytest.mark.integration
 

@@ -27,8 +27,8 @@ from mlops_for_mle.database.schema import (
 )
 from mlops_for_mle.database.tables import metadata
 from mlops_for_mle.errors import ConfigurationError, PrerequisiteError, UserError
-from tests.integration.servers import ExternalPostgres, connection_to, query, scalar
 from tests.mixed import MIXED_CONTRACT
+from tests.servers import ExternalPostgres, connection_to, query, scalar
 
 pytestmark = pytest.mark.integration
 

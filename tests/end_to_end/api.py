@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from tests.end_to_end.commands import Project
-from tests.integration.servers import eventually, status_of
+from tests.servers import eventually, status_of
 
 READY_WITHIN = 60.0
 

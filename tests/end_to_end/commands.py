@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlops_for_mle.database import embedded
-from tests.integration.servers import eventually, query
+from tests.servers import eventually, query
 
 HOLD = """
 import sys

@@ -10,8 +10,8 @@ import pytest
 from tests.conftest import PROJECT
 from tests.course.readme import Terminal, blocks
 from tests.end_to_end.commands import Project
-from tests.integration.servers import free_port
 from tests.pipelines.scoring.kafka_broker import KafkaBroker
+from tests.servers import free_port
 
 pytestmark = pytest.mark.end_to_end
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.end_to_end.commands import Project
-from tests.integration.servers import query
+from tests.servers import query
 
 pytestmark = pytest.mark.end_to_end
 

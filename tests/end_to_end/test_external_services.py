@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from tests.end_to_end.commands import Project, finish
-from tests.integration.servers import ExternalPostgres, eventually, free_port, query, status_of
+from tests.servers import ExternalPostgres, eventually, free_port, query, status_of
 
 pytestmark = pytest.mark.end_to_end
 

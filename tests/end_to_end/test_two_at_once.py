@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.end_to_end.commands import Project, finish
-from tests.integration.servers import connection_to, eventually, waiting_for_a_lock
+from tests.servers import connection_to, eventually, waiting_for_a_lock
 
 pytestmark = pytest.mark.end_to_end
 

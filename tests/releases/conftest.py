@@ -13,8 +13,8 @@ from hypothesis import settings
 
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.store import ReleaseStore
-from tests.integration.servers import eventually, free_port, status_of
 from tests.releases import house_release, iris_release
+from tests.servers import eventually, free_port, status_of
 
 settings.register_profile("releases", max_examples=20, deadline=None, derandomize=True)
 settings.load_profile("releases")

@@ -20,7 +20,7 @@ from mlops_for_mle.releases.deployments import (
 )
 from mlops_for_mle.releases.manifest import Manifest, Release, release_name
 from mlops_for_mle.releases.store import ReleaseStore
-from tests.integration.servers import eventually, waiting_for_a_lock
+from tests.servers import eventually, waiting_for_a_lock
 
 pytestmark = pytest.mark.integration
 

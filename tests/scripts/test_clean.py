@@ -10,8 +10,8 @@ import pytest
 
 from tests.end_to_end.api import predict, served
 from tests.end_to_end.commands import Project
-from tests.integration.projects import copy_project
-from tests.integration.servers import reachable_folder
+from tests.projects import copy_project
+from tests.servers import reachable_folder
 
 pytestmark = pytest.mark.end_to_end
 

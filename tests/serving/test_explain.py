@@ -15,7 +15,7 @@ from mlops_for_mle.paths import project_path
 from mlops_for_mle.releases.manifest import Manifest, Release, release_name
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.serving.context import Services
-from tests.integration.observations import batch_of
+from tests.pipelines.data_ingestion.observations import batch_of
 from tests.pipelines.training.examples import assemble, iris_rows
 from tests.releases import trained_iris_release
 from tests.serving.conftest import IRIS_ROW, call, kept, make

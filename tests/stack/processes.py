@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from sqlalchemy.engine import make_url
 
-from tests.integration.servers import (
+from tests.servers import (
     ExternalPostgres,
     eventually,
     free_port,

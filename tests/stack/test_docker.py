@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.servers import eventually, free_port
+from tests.servers import eventually, free_port
 from tests.stack.compose_file import (
     PROJECT,
     SECRETS,

@@ -13,8 +13,8 @@ import psycopg2
 import pytest
 
 from mlops_for_mle.serving.keys import KeyFile
-from tests.integration.projects import copy_project
-from tests.integration.servers import eventually, query, scalar
+from tests.projects import copy_project
+from tests.servers import eventually, query, scalar
 from tests.stack.compose_file import PROJECT, STRONG
 from tests.stack.processes import LocalStack
 

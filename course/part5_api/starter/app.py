@@ -6,6 +6,10 @@ from fastapi import FastAPI
 def create_app() -> FastAPI:
     """An application with an empty store, so that no test sees the flowers of another."""
     app = FastAPI(title="Flowers")
-    # Step 3: a FlowerStore, GET /health, POST /flowers, GET /flowers/{number}.
-    # Steps 4 and 5: the other routes.
+
+    @app.get("/health")
+    def health() -> dict[str, str]:
+        raise NotImplementedError("step 3: say that it lives")
+
+    # Step 3: a FlowerStore, POST /flowers, GET /flowers/{number}. Steps 4 and 5: the others.
     return app

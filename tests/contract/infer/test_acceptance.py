@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from mlops_for_mle.contract.infer.propose import Proposal, propose
 from mlops_for_mle.errors import SourceError
 from mlops_for_mle.pipelines.data_ingestion.nodes import Batch
-from tests.integration.observations import batch_of
 from tests.mixed_rows import TARGET, mixed_rows
+from tests.pipelines.data_ingestion.observations import batch_of
 
 ROWS = 40
 

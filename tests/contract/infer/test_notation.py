@@ -12,7 +12,7 @@ from mlops_for_mle.contract.infer.propose import Proposal, propose
 from mlops_for_mle.contract.infer.write import contract_text, parameters_text
 from mlops_for_mle.contract.notation import NumberFormat
 from mlops_for_mle.errors import SourceError
-from tests.integration.observations import batch_of
+from tests.pipelines.data_ingestion.observations import batch_of
 
 ROWS = 60
 RANDOM = np.random.default_rng(1)

@@ -6,7 +6,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.infer.propose import propose
 from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 from tests.conftest import PROJECT
-from tests.integration.observations import batch_of
+from tests.pipelines.data_ingestion.observations import batch_of
 
 
 def test_the_shipped_contract_is_the_proposed_one_reviewed_and_accepts_every_row() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.pipelines.data_ingestion.datasets import ObservationDataset
-from tests.integration.servers import query
+from tests.servers import query
 
 
 def window_of(url: str, contract: Contract, **options: Any) -> ObservationDataset:

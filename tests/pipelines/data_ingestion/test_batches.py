@@ -16,13 +16,14 @@ from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import prepare
 from mlops_for_mle.errors import explain
 from mlops_for_mle.pipelines.data_ingestion.datasets import ConnectionLostError, write_batch
-from tests.integration.observations import (
+from tests.pipelines.data_ingestion.observations import (
     GOOD_ROW,
     batch_of,
     numbered_observations,
     observations,
 )
-from tests.integration.servers import (
+from tests.pipelines.data_ingestion.tables import end_who_waits_for_a_lock, window_of
+from tests.servers import (
     ExternalPostgres,
     connection_to,
     eventually,
@@ -30,7 +31,6 @@ from tests.integration.servers import (
     scalar,
     waiting_for_a_lock,
 )
-from tests.pipelines.data_ingestion.tables import end_who_waits_for_a_lock, window_of
 
 pytestmark = pytest.mark.integration
 

@@ -10,8 +10,8 @@ import pytest
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.pipelines.data_ingestion.generator import stream_batches
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
-from tests.integration.observations import numbered_observations
-from tests.integration.servers import query
+from tests.pipelines.data_ingestion.observations import numbered_observations
+from tests.servers import query
 
 pytestmark = pytest.mark.integration
 

@@ -13,9 +13,9 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.data_ingestion.datasets import write_batch
-from tests.integration.observations import GOOD_ROW, batch_of, observations
-from tests.integration.servers import connection_to, eventually, query, waiting_for_a_lock
+from tests.pipelines.data_ingestion.observations import GOOD_ROW, batch_of, observations
 from tests.pipelines.data_ingestion.tables import end_who_waits_for_a_lock
+from tests.servers import connection_to, eventually, query, waiting_for_a_lock
 
 pytestmark = pytest.mark.integration
 

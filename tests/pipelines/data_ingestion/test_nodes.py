@@ -13,7 +13,7 @@ from mlops_for_mle.contract.columns import check_columns
 from mlops_for_mle.errors import SourceError
 from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, to_contract
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
-from tests.integration.observations import batch_of
+from tests.pipelines.data_ingestion.observations import batch_of
 from tests.releases import SMALL_CONTRACT
 
 OPTIONS = IngestionOptions(source="test")

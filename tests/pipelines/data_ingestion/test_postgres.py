@@ -15,9 +15,9 @@ from mlops_for_mle.pipelines.data_ingestion.datasets import write_batch
 from mlops_for_mle.pipelines.data_ingestion.nodes import to_contract
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
 from mlops_for_mle.pipelines.data_ingestion.postgres import PostgresSourceDataset
-from tests.integration.observations import batch_of
-from tests.integration.servers import DatabaseServer, query, scalar
 from tests.mixed import MIXED_CONTRACT, mixed_rows
+from tests.pipelines.data_ingestion.observations import batch_of
+from tests.servers import DatabaseServer, query, scalar
 
 pytestmark = pytest.mark.integration
 

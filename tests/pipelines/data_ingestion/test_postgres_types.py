@@ -11,8 +11,8 @@ from mlops_for_mle.contract.infer.read import Source, read_database
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.data_ingestion.nodes import Batch
 from mlops_for_mle.pipelines.data_ingestion.postgres import PostgresSourceDataset
-from tests.integration.observations import batch_of
-from tests.integration.servers import DatabaseServer, query
+from tests.pipelines.data_ingestion.observations import batch_of
+from tests.servers import DatabaseServer, query
 
 pytestmark = pytest.mark.integration
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from mlops_for_mle.errors import SourceError, explain
-from tests.integration.expectations import refused
-from tests.integration.projects import run_session
-from tests.integration.servers import query
+from tests.expectations import refused
+from tests.projects import run_session
+from tests.servers import query
 
 pytestmark = pytest.mark.integration
 

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from tests.end_to_end.commands import Finished, Project, finish
-from tests.integration.servers import ExternalPostgres, eventually, query
+from tests.servers import ExternalPostgres, eventually, query
 
 pytestmark = pytest.mark.end_to_end
 

@@ -14,8 +14,8 @@ from mlops_for_mle.pipelines.registry.datasets import LoggedCandidateDataset
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.releases.store import ReleaseStore
 from tests.candidates import RegistryProject
-from tests.integration.expectations import refused
-from tests.integration.servers import query
+from tests.expectations import refused
+from tests.servers import query
 
 pytestmark = pytest.mark.integration
 

@@ -15,9 +15,9 @@ from mlops_for_mle.releases.deployments import roll_back
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.store import ReleaseStore
 from tests.candidates import RegistryProject
-from tests.integration.expectations import refused
-from tests.integration.servers import query
+from tests.expectations import refused
 from tests.pipelines.monitoring.traffic import Traffic, deployed_release
+from tests.servers import query
 
 pytestmark = pytest.mark.integration
 

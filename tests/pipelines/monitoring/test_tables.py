@@ -24,9 +24,9 @@ from mlops_for_mle.pipelines.monitoring.record import (
     Status,
 )
 from mlops_for_mle.releases.deployments import deploy
-from tests.integration.expectations import refused
-from tests.integration.servers import connection_to, query
+from tests.expectations import refused
 from tests.releases import iris_release
+from tests.servers import connection_to, query
 
 pytestmark = pytest.mark.integration
 

@@ -23,8 +23,8 @@ from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
 from mlops_for_mle.releases.store import ReleaseStore
 from tests.end_to_end.commands import Project, finish
 from tests.end_to_end.conftest import project
-from tests.integration.servers import ExternalPostgres, eventually, query
 from tests.pipelines.monitoring.traffic import Traffic, deployed_release
+from tests.servers import ExternalPostgres, eventually, query
 
 __all__ = ["project"]
 

@@ -17,7 +17,7 @@ from mlops_for_mle.pipelines.registry.datasets import (
 )
 from mlops_for_mle.pipelines.registry.nodes import Decision
 from tests.candidates import RegistryProject
-from tests.integration.expectations import refused
+from tests.expectations import refused
 
 pytestmark = pytest.mark.integration
 

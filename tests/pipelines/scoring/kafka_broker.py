@@ -15,8 +15,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from tests.integration.relay import Relay
-from tests.integration.servers import eventually, free_port
+from tests.relay import Relay
+from tests.servers import eventually, free_port
 
 # What librdkafka says of a broker that is only just starting.
 _SILENT = {"log_level": 0}

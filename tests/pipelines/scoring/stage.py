@@ -26,7 +26,7 @@ from mlops_for_mle.pipelines.scoring.options import ScoringOptions
 from mlops_for_mle.releases.deployments import deploy
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.store import ReleaseStore
-from tests.integration.servers import query, scalar
+from tests.servers import query, scalar
 
 FEATURES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 

@@ -18,11 +18,11 @@ from mlops_for_mle.pipelines.scoring.nodes import ChosenRelease, Part, Scoring
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions
 from mlops_for_mle.pipelines.scoring.outputs import ParquetOutput, TableOutput
 from mlops_for_mle.releases.manifest import Release
-from tests.integration.expectations import refused
-from tests.integration.projects import run_session
-from tests.integration.servers import query, scalar
+from tests.expectations import refused
 from tests.pipelines.scoring.stage import FEATURES, Stage
+from tests.projects import run_session
 from tests.releases import house_release, iris_release
+from tests.servers import query, scalar
 
 pytestmark = pytest.mark.integration
 

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from tests.integration.servers import eventually, query, scalar
 from tests.pipelines.scoring.stage import FEATURES, INSERT, Stage
+from tests.servers import eventually, query, scalar
 
 pytestmark = pytest.mark.integration
 

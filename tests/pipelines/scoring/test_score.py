@@ -9,9 +9,9 @@ import pytest
 
 from mlops_for_mle.contract import Contract
 from tests.end_to_end.commands import Finished, Project, finish
-from tests.integration.servers import eventually, query, scalar
 from tests.pipelines.scoring.stage import INSERT, Stage
 from tests.releases import iris_release
+from tests.servers import eventually, query, scalar
 
 pytestmark = pytest.mark.end_to_end
 

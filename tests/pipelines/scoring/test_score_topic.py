@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.commands import Project, finish
-from tests.integration.servers import eventually
 from tests.pipelines.scoring.kafka_broker import KafkaBroker, bare, wrapped
 from tests.pipelines.scoring.stage import Stage
 from tests.pipelines.scoring.topic_stage import TopicStage
+from tests.servers import eventually
 
 pytestmark = pytest.mark.end_to_end
 

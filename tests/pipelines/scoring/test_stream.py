@@ -15,9 +15,9 @@ from mlops_for_mle.database.schema import ensure_predictions
 from mlops_for_mle.errors import PrerequisiteError
 from mlops_for_mle.pipelines.scoring import stream
 from mlops_for_mle.releases.manifest import Release
-from tests.integration.servers import eventually, query, scalar
 from tests.pipelines.scoring.stage import Stage, connect, staged
 from tests.releases import iris_release, make_release
+from tests.servers import eventually, query, scalar
 
 pytestmark = pytest.mark.integration
 

@@ -15,9 +15,9 @@ import pytest
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
-from tests.integration.servers import ExternalPostgres, eventually, query, scalar
 from tests.pipelines.scoring.stage import Stage, staged
 from tests.releases import iris_release
+from tests.servers import ExternalPostgres, eventually, query, scalar
 
 pytestmark = pytest.mark.integration
 

@@ -9,11 +9,11 @@ import pytest
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
-from tests.integration.servers import ExternalPostgres, eventually, query, scalar
 from tests.pipelines.scoring.kafka_broker import KafkaBroker, bare, wrapped
 from tests.pipelines.scoring.stage import Stage, staged
 from tests.pipelines.scoring.topic_stage import TopicStage
 from tests.releases import iris_release
+from tests.servers import ExternalPostgres, eventually, query, scalar
 
 pytestmark = pytest.mark.integration
 

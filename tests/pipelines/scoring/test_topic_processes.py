@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from mlops_for_mle.contract import Contract
-from tests.integration.servers import ExternalPostgres, eventually, scalar
 from tests.pipelines.scoring.kafka_broker import KafkaBroker, Sent, bare, wrapped
 from tests.pipelines.scoring.stage import staged
 from tests.pipelines.scoring.topic_stage import TopicStage
 from tests.releases import iris_release
+from tests.servers import ExternalPostgres, eventually, scalar
 
 pytestmark = pytest.mark.integration
 

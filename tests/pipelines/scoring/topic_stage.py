@@ -13,9 +13,9 @@ from threading import Event
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.pipelines.scoring.following import Follower
 from mlops_for_mle.pipelines.scoring.topic import Topic, client_settings
-from tests.integration.servers import query
 from tests.pipelines.scoring.kafka_broker import KafkaBroker, Sent
 from tests.pipelines.scoring.stage import Stage, running
+from tests.servers import query
 
 SESSION = {"session.timeout.ms": "6000", "heartbeat.interval.ms": "500"}
 

@@ -26,8 +26,8 @@ from mlops_for_mle.errors import explain
 from mlops_for_mle.releases.manifest import ModelDescription, sha256_of
 from mlops_for_mle.releases.metrics import measure
 from mlops_for_mle.releases.predictor import Predictor
-from tests.integration.servers import eventually, query
 from tests.pipelines.training.examples import encoded, split
+from tests.servers import eventually, query
 
 pytestmark = pytest.mark.integration
 

@@ -1,1 +1,0 @@
-"""The project's parts against real servers, within this process."""
