@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -299,4 +300,6 @@ def _first_sentence(kind: type) -> str:
 
 
 if __name__ == "__main__":
+    # Those of libraries.
+    warnings.filterwarnings("ignore")
     write(Path(sys.argv[1]) if len(sys.argv) > 1 else PROJECT / "docs/reference")
