@@ -130,6 +130,28 @@ def test_a_person_may_promote_any_version_and_go_back_and_back_again(
     ]
 
 
+def test_a_row_is_explained_by_what_is_served_from_text_or_a_file(
+    kedro_model: Kedro, poor: str, tmp_path: Path
+) -> None:
+    row = '{"sepal_length": 6.7, "sepal_width": 3.3, "petal_length": 5.7, "petal_width": 2.1}'
+    file = tmp_path / "row.json"
+    file.write_text(row)
+    assert "run `kedro run` first" in kedro_model("explain", row, code=1).output
+    kedro_model("promote", poor, "--reason", "first")
+
+    said = kedro_model("explain", row).output
+
+    assert kedro_model("explain", str(file)).output == said
+    base, *features, total = rows_of(said)
+    assert {name for name, *_ in features} == set(re.findall(r'"(\w+)"', row))
+    found = [float(one[2]) for one in (base, *features, total)]
+    assert sum(found[:-1]) == pytest.approx(found[-1], abs=1e-3)
+    # A tree with one question.
+    assert len([one for one in found[1:-1] if one]) == 1
+    for wrong in (row.replace("6.7", '"long"'), f"[{row}]", str(tmp_path / "none.json")):
+        kedro_model("explain", wrong, code=1)
+
+
 def test_a_release_that_was_never_served_cannot_be_rolled_back_to(kedro_model: Kedro) -> None:
     said = kedro_model("rollback", "--reason", "x", code=1).output
     assert "Nothing of iris is deployed yet: run `kedro run` first." in said

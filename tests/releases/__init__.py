@@ -26,6 +26,7 @@ from mlops_for_mle.releases.manifest import (
     release_name,
     sha256_of,
 )
+from mlops_for_mle.releases.ranges import training_ranges
 from tests.mixed import MIXED_CONTRACT, mixed_rows
 
 IRIS_CONTRACT = Contract.model_validate(
@@ -82,6 +83,13 @@ def iris_release(version: int = 1, **options: Any) -> Release:
     )
     model.fit(rows, classes)
     return make_release(model, IRIS_CONTRACT, rows[::50], version, **options)
+
+
+def trained_iris_release(**options: Any) -> Release:
+    """The same with what training tells of its rows."""
+    rows = load_iris().data
+    ranges = training_ranges(rows, IRIS_CONTRACT)
+    return iris_release(background=rows[::3].tolist(), training_ranges=ranges, **options)
 
 
 def house_release(version: int = 1, **options: Any) -> Release:
@@ -142,5 +150,6 @@ def make_release(
         ),
         "model_sha256": sha256_of(graph),
         "model_bytes": len(graph),
+        "background": given,
     }
     return Release(manifest=Manifest.model_validate(facts | manifest), model=graph)

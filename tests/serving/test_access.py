@@ -118,6 +118,7 @@ def test_a_scope_allows_its_own_routes(settings, iris, scope, allowed, refused):
         ("GET", "/v2/health/ready", "nothing"),
         ("POST", "/v2/models/iris/infer", "predict"),
         ("POST", "/invocations", "predict"),
+        ("POST", "/explain", "predict"),
         ("GET", "/observations", "write"),
         ("DELETE", "/observations/1", "write"),
         ("GET", "/predictions/recent", "write"),

@@ -17,6 +17,7 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from mlops_for_mle.serving.keys import KeyFile
 from mlops_for_mle.serving.page import FOLDER
+from tests.releases import trained_iris_release
 from tests.serving.conftest import IRIS_ROW, ServerProcess, wait_until
 from tests.serving.monitored import record_run
 from tests.serving.test_access import Client
@@ -279,6 +280,42 @@ def test_a_regression_gets_its_own_form_and_chart(browse, start_server, database
     page.until("#field-0-error", "whole number")
     page.until("#legend", "Mean")
     assert page.driver.find_elements(By.CSS_SELECTOR, "#chart polygon.band")
+    assert page.complaints() == []
+
+
+@needs_chromium
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("language", "title", "told", "beyond"),
+    [
+        ("en-US", "Why this answer", "mean probability of setosa is ", "trained on: petal_width"),
+        ("ko-KR", "이렇게 예측한 이유", "setosa일 확률은 평균 ", "벗어난 값: petal_width"),
+    ],
+)
+def test_an_answer_is_explained_and_a_value_beyond_the_training_is_told(
+    browse, start_server, database, store, language, title, told, beyond
+):
+    release = trained_iris_release()
+    store.publish(release)
+    database.deploy(release)
+    server = start_server(DATABASE_URL=database.url)
+    server.wait_until_ready()
+    page = browse(language)
+    page.open(server)
+    page.until("#explanation h3", title)
+    for place, value in enumerate((5.1, 3.5, 1.4, 0.2)):
+        page.type(f"#field-{place}", str(value))
+    page.until("#prediction", "setosa")
+    page.until("#explanation .hint", told)
+    assert page.text("#outside") == ""
+
+    page.type("#field-3", "9.5")
+
+    page.until("#outside", beyond)
+    page.until("#prediction", "virginica")
+    page.until("#explanation .hint", "virginica")
+    page.until("#explanation .bars span", "petal_width")
+    assert len(page.driver.find_elements(By.CSS_SELECTOR, "#explanation .bars svg")) == 4
     assert page.complaints() == []
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import func, select, table
 
+from mlops_for_mle.commands.explain import explain_row
 from mlops_for_mle.commands.options import env_option, reason_option
 from mlops_for_mle.commands.project import connect_mlflow, read_configuration
 from mlops_for_mle.commands.reproduce import train_again
@@ -45,7 +46,7 @@ class Project(NamedTuple):
 
 @click.group(name="model")
 def model_commands() -> None:
-    """Model versions: list, download, reproduce, promote, roll back."""
+    """Model versions: list, download, reproduce, explain, promote, roll back."""
 
 
 @model_commands.command(name="list")
@@ -119,6 +120,25 @@ def reproduce(context: click.Context, wanted: str, env: str | None) -> None:
     is_identical, report = train_again(project.client, version)
     click.echo(report)
     context.exit(0 if is_identical else 1)
+
+
+@model_commands.command()
+@click.argument("row")
+@env_option
+@click.pass_obj
+def explain(metadata: ProjectMetadata, row: str, env: str | None) -> None:
+    """Say why the deployed release answers ROW as it does.
+
+    ROW is an object of JSON as POST /predict takes it, or the path of a file that holds one.
+    """
+    project = open_project(metadata.project_path, env)
+    with engine_for(project.url).connect() as connection:
+        served = deployments.current(connection, project.contract.name)
+    if served is None:
+        raise PrerequisiteError("Nothing is deployed yet: run `kedro run` first.")
+    release = project.store.fetch(served.contract, served.release)
+    given = row.encode() if row.lstrip().startswith("{") else Path(row).read_bytes()
+    Console().print(explain_row(release, given))
 
 
 @model_commands.command()

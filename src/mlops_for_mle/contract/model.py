@@ -44,6 +44,7 @@ MISSING_POLICIES: Mapping[FeatureType, tuple[MissingPolicy, ...]] = {
 RESERVED_ANSWER_NAMES = frozenset(
     {
         *("label", "probabilities", "prediction_id", "model_version", "release"),
+        *("outside_training", "explanation"),
         *("id", "timestamp", "source", "source_id", "row_key", "scored_at", "row_number"),
     }
 )

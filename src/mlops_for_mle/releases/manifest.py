@@ -5,6 +5,7 @@ calls it a ``Manifest``, which stands beside the model's bytes in a release.
 """
 
 import hashlib
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Self
@@ -76,6 +77,17 @@ class EstimatorScore(Configuration):
     standard_error: float
 
 
+class TrainingRange(Configuration):
+    """What an encoded column of the training rows held, missing values aside.
+
+    ``absent`` are the codes of categories between the two that no row has.
+    """
+
+    least: float
+    largest: float
+    absent: tuple[float, ...] = ()
+
+
 class ModelDescription(Configuration):
     """A trained model.
 
@@ -93,6 +105,10 @@ class ModelDescription(Configuration):
         remarks: What a person should look at, a sentence each.
         training: The parameters of its training, from which it can be trained again.
         model_sha256: Digest of the ONNX graph.
+        importance: The mean size of each feature's contribution to an answer.
+        training_ranges: By encoded column.
+        background: Rows of the snapshot with which answers are compared to explain them, each a
+            list of plain values in the order of the contract's features.
     """
 
     contract: Contract
@@ -110,6 +126,15 @@ class ModelDescription(Configuration):
     training: dict[str, Any] = Field(default_factory=dict)
     model_sha256: str
     model_bytes: int = Field(ge=1)
+    importance: dict[str, float] = Field(default_factory=dict)
+    training_ranges: dict[str, TrainingRange] = Field(default_factory=dict)
+    background: tuple[tuple[PlainValue, ...], ...] = Field(min_length=1, repr=False)
+
+    def to_json(self) -> bytes:
+        """The document, for people too: a row of the background is one line, at the end."""
+        document = self.model_dump_json(indent=2, exclude={"background"}).removesuffix("\n}")
+        rows = ",\n    ".join(json.dumps(row, ensure_ascii=False) for row in self.background)
+        return f'{document},\n  "background": [\n    {rows}\n  ]\n}}\n'.encode()
 
     @property
     def has_probabilities(self) -> bool:
@@ -128,10 +153,6 @@ class Manifest(ModelDescription):
     created_at: datetime
     version: int = Field(ge=1)
     run_id: str
-
-    def to_json(self) -> bytes:
-        """The content of ``manifest.json``."""
-        return self.model_dump_json(indent=2).encode() + b"\n"
 
 
 class Release(Configuration):

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mlops_for_mle import __version__
 from mlops_for_mle.serving import (
     deployments,
+    explain,
     feedback,
     health,
     metrics,
@@ -40,7 +41,7 @@ from mlops_for_mle.serving.settings import ServingSettings
 
 # Each has a function `router(services)`; the document lists their routes in this order.
 ROUTERS = (
-    *(predict, mlflow, oip, observations, feedback),
+    *(predict, explain, mlflow, oip, observations, feedback),
     *(deployments, monitoring, health, metrics, page),
 )
 HOT_ROUTES = (predict.PREDICT, predict.PREVIEW, mlflow.INVOCATIONS, *oip.INFER)

@@ -35,7 +35,7 @@ _OPEN_PATHS = frozenset(
     }
 )
 _OPEN_FOLDERS = ("/docs/", "/page/")
-_PREDICT_PATHS = frozenset({"/predict", "/predict/preview", "/invocations"})
+_PREDICT_PATHS = frozenset({"/predict", "/predict/preview", "/explain", "/invocations"})
 _DATA_PATHS = ("/observations", "/feedback", "/predictions")
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
-from itertools import chain, count, repeat
+from itertools import chain, compress, count, repeat
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,6 +22,7 @@ from mlops_for_mle.contract.encoding import Encoder, Matrix, Values
 from mlops_for_mle.contract.rules import Precision, check_times, describe, fault, json_type
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.releases.predictor import Predictions
+from mlops_for_mle.releases.ranges import Outside
 from mlops_for_mle.serving.documents import (
     LONGEST_EXPLAINED,
     REFUSALS,
@@ -38,7 +39,7 @@ from mlops_for_mle.serving.documents import (
 )
 from mlops_for_mle.serving.errors import Faults, refused
 
-COLUMNS_KEY = "columns"
+COLUMNS_KEY, OUTSIDE_KEY = "columns", "outside_training"
 MOST_ROWS = 100_000
 """Of one request, which bounds its memory: an answer may be many times as long as its rows."""
 
@@ -183,11 +184,17 @@ class Codec:
         return self.encoder(map(list, map(chain.from_iterable, by_feature)))
 
     def answer(
-        self, rows: Rows, predictions: Predictions, texts: Sequence[bytes], prediction_id: str
+        self,
+        rows: Rows,
+        predictions: Predictions,
+        texts: Sequence[bytes],
+        prediction_id: str,
+        outside: Outside = None,
     ) -> bytes:
         """The body that answers rows in the form in which they were given.
 
-        ``texts`` are the predictions as ``texts_of`` writes them.
+        ``texts`` are the predictions as ``texts_of`` writes them; of columns it tells which rows
+        of a feature lie outside, of rows which features.
         """
         codes, found = predictions.values.tolist(), predictions.probabilities
         if rows.form is Form.COLUMNS:
@@ -199,20 +206,31 @@ class Codec:
                 columns["label"] = list(map(self._target.labels.__getitem__, codes))
             if chances:
                 columns["probabilities"] = dict(zip(self._labels, chances, strict=True))
-            answer = {COLUMNS_KEY: columns, "prediction_id": prediction_id}
+            answer: dict[str, Any] = {COLUMNS_KEY: columns, "prediction_id": prediction_id}
+            if outside is not None:
+                places = {
+                    name: np.flatnonzero(one).tolist()
+                    for name, one in zip(self.names, outside.T, strict=True)
+                }
+                answer[OUTSIDE_KEY] = {name: one for name, one in places.items() if one}
             return encode(answer | self._release)
         by_row = repeat(None) if found is None else found.tolist()
         if rows.count == 1:
             names: Iterable[str] = [prediction_id]
         else:
             names = (f"{prediction_id}-{at}" for at in count())
-        answers = map(self._answer_of, codes, by_row, names)
+        beyond: Iterable[list[bool]] = repeat([]) if outside is None else outside.tolist()
+        answers = map(self._answer_of, codes, by_row, names, beyond)
         return next(answers) if rows.form is Form.ONE else b"[%b]" % b",".join(answers)
 
-    def _answer_of(self, value: Any, chances: list[float] | None, name: str) -> bytes:
+    def _answer_of(
+        self, value: Any, chances: list[float] | None, name: str, outside: list[bool]
+    ) -> bytes:
         answer: dict[str, Any] = {**self._classes[value]} if self._labels else {self._name: value}
         if chances is not None:
             answer["probabilities"] = dict(zip(self._labels, chances, strict=True))
+        if outside and any(outside):
+            answer[OUTSIDE_KEY] = list(compress(self.names, outside))
         return encode({**answer, "prediction_id": name, **self._release})
 
     def _columns_of(self, rows: Sequence[Any]) -> Columns:

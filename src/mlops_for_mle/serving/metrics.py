@@ -60,6 +60,8 @@ class Metrics:
         durations = Histogram(_DURATION, words, _LABELS, buckets=_LATENCY_BOUNDS, registry=registry)
         words = "Rows that were predicted, by class; a regression has no class."
         predictions = counter("predictions", words, "contract", "model_version", "class")
+        words = "Values that lie outside what the model was trained on, by feature."
+        outside = counter("outside_training", words, "contract", "model_version", "feature")
         self._swaps = counter("release_swaps", "Releases that took over from another.")
         self._failures = counter("release_failures", "Releases that could not be loaded.")
         words, labels = "Processes that serve it.", ("contract", "release", "model_version")
@@ -80,6 +82,7 @@ class Metrics:
         # Remembered, since looking one up costs as much as counting.
         self._duration_of = cache(durations.labels)
         self._predictions_of = cache(predictions.labels)
+        self._outside_of = cache(outside.labels)
 
     def requested(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request was answered, with whatever status."""
@@ -94,6 +97,10 @@ class Metrics:
             for code, count in one.counts.items():
                 label = "" if code is None else labels[code]
                 self._predictions_of(contract.name, version, label).inc(count)
+            if one.outside is not None:
+                beyond = zip(contract.features, one.outside.sum(axis=0).tolist(), strict=True)
+                for name, count in beyond:
+                    self._outside_of(contract.name, version, name).inc(count)
 
     def release_loaded(self, manifest: Manifest) -> None:
         """A release took over."""

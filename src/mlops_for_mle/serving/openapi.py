@@ -18,6 +18,7 @@ from fastapi.responses import Response
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.rules import Precision, bounds, json_type
 from mlops_for_mle.serving.auth import explain, needed
+from mlops_for_mle.serving.codec import OUTSIDE_KEY
 from mlops_for_mle.serving.errors import InferenceError, MlflowError, Problem
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from mlops_for_mle.serving.releases import Served
 
 Schema = dict[str, Any]
+
+RELEASE_SCHEMAS: dict[str, Schema] = {
+    "model_version": {"type": "integer"},
+    "release": {"type": "string"},
+}
+OUTSIDE_WORDS = "Features whose values lie outside what the model was trained on, if there are any"
 
 _TEXT: Schema = {"type": "string"}
 _REFERENCE = "#/components/schemas/{name}"
@@ -119,7 +126,15 @@ def row_schema(contract: Contract, precision: Precision = "float64") -> Schema:
     )
 
 
-def prediction_schemas(served: "Served") -> dict[str, Schema]:
+def answer_schema(served: "Served", others: dict[str, Schema]) -> Schema:
+    """The answer to one row, with what stands in it beside the prediction and its release."""
+    always = _prediction_schemas(served) | others | RELEASE_SCHEMAS
+    names = {"type": "array", "items": {"enum": list(served.contract.features)}, "minItems": 1}
+    outside = {OUTSIDE_KEY: names | {"description": OUTSIDE_WORDS}}
+    return object_of(always | outside, list(always))
+
+
+def _prediction_schemas(served: "Served") -> dict[str, Schema]:
     """What stands for each row in an answer."""
     target = served.contract.target
     if not target.classes:

@@ -15,7 +15,8 @@ import numpy as np
 from uuid_utils import uuid7
 
 from mlops_for_mle.releases.predictor import Predictions
-from mlops_for_mle.serving.codec import COLUMNS_KEY, Form, Rows, texts_of
+from mlops_for_mle.releases.ranges import Outside
+from mlops_for_mle.serving.codec import COLUMNS_KEY, OUTSIDE_KEY, Form, Rows, texts_of
 from mlops_for_mle.serving.context import (
     LARGEST_AT_ONCE,
     Answer,
@@ -27,12 +28,14 @@ from mlops_for_mle.serving.context import (
 )
 from mlops_for_mle.serving.errors import ProblemError, not_ready, refused
 from mlops_for_mle.serving.openapi import (
+    OUTSIDE_WORDS,
+    RELEASE_SCHEMAS,
     Schema,
+    answer_schema,
     example_row,
     json_answer,
     json_request,
     object_of,
-    prediction_schemas,
     problems,
     row_schema,
 )
@@ -78,6 +81,8 @@ class Answered(NamedTuple):
         latency_seconds: From the arrival of the request to its prediction.
         texts: The predictions as JSON lists: the values, and the probabilities of each class.
         counts: How often each class was predicted; of a regression the number of rows.
+        outside: Which features of which rows lie outside what the model was trained on; None
+            where none does.
     """
 
     question: Question
@@ -87,6 +92,7 @@ class Answered(NamedTuple):
     predictions: Predictions
     texts: list[bytes]
     counts: dict[int | None, int]
+    outside: Outside = None
 
 
 class HotRoute(NamedTuple):
@@ -115,6 +121,7 @@ def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
     served = questions[0].served
     matrix = served.codec.matrix([one.rows for one in questions])
     values, chances = served.predictor.predict(matrix)
+    outside = served.ranges.outside(matrix)
     if not np.isfinite(values if chances is None else chances).all():
         raise refused("", "the model has no finite answer", "values it was trained on")
     seconds = services.settings.request_timeout_seconds
@@ -127,7 +134,9 @@ def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
         part = Predictions(values[start:end], None if chances is None else chances[start:end])
         counts = _counts(served, part)
         one.request.facts.prediction_id = name = str(uuid7())
-        answered.append(Answered(one, name, answered_at, latency, part, texts_of(part), counts))
+        beyond = None if outside is None else outside[start:end]
+        texts = texts_of(part)
+        answered.append(Answered(one, name, answered_at, latency, part, texts, counts, beyond))
         start = end
     answers = [one.question.write(one) for one in answered]
     kept = [one for one in answered if one.question.is_kept]
@@ -158,9 +167,14 @@ def router(services: Services) -> fastapi.APIRouter:
 
 
 def add_hot_route(
-    router: fastapi.APIRouter, services: Services, route: HotRoute, **described: object
+    router: fastapi.APIRouter,
+    services: Services,
+    route: HotRoute,
+    *,
+    largest_at_once: int = LARGEST_AT_ONCE,
+    **described: object,
 ) -> None:
-    """Make a route that predicts one of FastAPI's: large bodies are answered in a thread."""
+    """Make a route that predicts one of FastAPI's: larger bodies are answered in a thread."""
 
     async def endpoint(request: fastapi.Request) -> fastapi.Response:
         state = request.scope["state"]
@@ -170,7 +184,7 @@ def add_hot_route(
         def task() -> Answer:
             return answer(services, [route.read(services, asked)])[0]
 
-        if len(body) <= LARGEST_AT_ONCE:
+        if len(body) <= largest_at_once:
             return response(task())
         return response(await work(services, task, asked.facts, request.receive))
 
@@ -197,8 +211,8 @@ def _read_predict(services: Services, request: Request) -> Question:
 
 
 def _write_predict(answered: Answered) -> Answer:
-    (served, rows, *_), name, _, _, predictions, texts, _ = answered
-    return Answer(served.codec.answer(rows, predictions, texts, name))
+    (served, rows, *_), name, _, _, predictions, texts, _, outside = answered
+    return Answer(served.codec.answer(rows, predictions, texts, name, outside))
 
 
 def _read_preview(services: Services, request: Request) -> Question:
@@ -243,16 +257,16 @@ def _counts(served: Served, predictions: Predictions) -> dict[int | None, int]:
 
 def operations(served: Served) -> dict[str, Schema]:
     """What the document says of the routes, for a release."""
-    row, of_row = row_schema(served.contract, served.manifest.precision), prediction_schemas(served)
-    release: dict[str, Schema] = {
-        "model_version": {"type": "integer"},
-        "release": {"type": "string"},
-    }
+    row = row_schema(served.contract, served.manifest.precision)
     words = "For feedback; row i of several rows of one request is named <id>-<i>, counted from 0"
-    named = {"prediction_id": {"type": "string", "description": words}} | release
-    preview, one = object_of(of_row | release), object_of(of_row | named)
+    named: dict[str, Schema] = {"prediction_id": {"type": "string", "description": words}}
+    preview, one = answer_schema(served, {}), answer_schema(served, named)
     lists = object_of({name: {"type": "array"} for name in row["properties"]}, row["required"])
-    columns = object_of({COLUMNS_KEY: {"type": "object"}} | named)
+    columns = object_of({COLUMNS_KEY: {"type": "object"}} | named | RELEASE_SCHEMAS)
+    places: Schema = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
+    told = f"{OUTSIDE_WORDS}, with the places of their rows, counted from 0"
+    beyond = object_of(dict.fromkeys(served.contract.features, places), [])
+    columns["properties"][OUTSIDE_KEY] = beyond | {"description": told}
     rows = [row, {"type": "array", "items": row, "minItems": 1}, object_of({COLUMNS_KEY: lists})]
     answers = [one, {"type": "array", "items": one}, columns]
     given = example_row(served.contract)

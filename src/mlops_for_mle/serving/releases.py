@@ -22,8 +22,10 @@ import msgspec
 
 from mlops_for_mle.contract import Configuration, Contract
 from mlops_for_mle.errors import UserError
+from mlops_for_mle.releases.explain import Explainer
 from mlops_for_mle.releases.manifest import Deployment, Manifest, Release
 from mlops_for_mle.releases.predictor import Predictor, load
+from mlops_for_mle.releases.ranges import Ranges
 from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.codec import Codec
 from mlops_for_mle.serving.database import reason_of, transaction
@@ -52,6 +54,8 @@ class Served:
         manifest: All that is known of it.
         predictor: Answers encoded rows.
         codec: Reads rows and writes answers.
+        ranges: Finds what lies outside the rows that it was trained on.
+        explainer: Tells why it answers as it does.
         origin: Whether it came from the release store or the local cache.
         loaded_at: When it took over in this process.
     """
@@ -60,6 +64,8 @@ class Served:
     manifest: Manifest
     predictor: Predictor
     codec: Codec
+    ranges: Ranges
+    explainer: Explainer
     origin: Origin
     loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -70,8 +76,10 @@ class Served:
         Raises:
             ReleaseError: It cannot be loaded or fails its own example.
         """
-        manifest = release.manifest
-        return cls(deployment, manifest, load(release), Codec(manifest), origin)
+        manifest, predictor = release.manifest, load(release)
+        ranges = Ranges(manifest.contract, manifest.training_ranges)
+        explainer = Explainer(predictor, manifest.background)
+        return cls(deployment, manifest, predictor, Codec(manifest), ranges, explainer, origin)
 
     @property
     def contract(self) -> Contract:

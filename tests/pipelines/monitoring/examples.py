@@ -52,6 +52,7 @@ def reference(contract: Contract = CONTRACT, *features: Column) -> Reference:
         example=Example(rows=((1.0,) * len(contract.features),), predictions=(0.0,)),
         model_sha256="",
         model_bytes=1,
+        background=((1.0,) * len(contract.features),),
     )
     if contract.target.classes:
         classes = ("no", "yes")

@@ -39,6 +39,8 @@ def test_the_report_shows_every_area_and_escapes_every_name() -> None:
     )
     colours = Column("colour & co", "category", (1, 2), (0, 80, 80), categories=(evil, "b"))
     changed = reference(contract, replace(WIDTH, name=evil), colours)
+    manifest = changed.manifest.model_copy(update={"importance": {evil: 0.25}})
+    changed = replace(changed, manifest=manifest)
     drifted = widths(5, 5, 10, 180, mean=3.5)
     features = {evil: drifted, "colour & co": ColumnCounts((10, 100, 90))}
     data = window(cells=LABELLED, features=features)
@@ -52,7 +54,15 @@ def test_the_report_shows_every_area_and_escapes_every_name() -> None:
     widest = [attributes for tag, attributes in page.elements if tag == "b"]
     assert {"style": "width: 100.0%"} in widest
     assert not re.search(r"(src|href)=.(?!#)|url\((?!#)|@import", html)
-    for words in (evil, "colour & co", "Performance", "Calibration", "Data quality", "alarm"):
+    for words in (
+        evil,
+        "colour & co",
+        "Performance",
+        "Calibration",
+        "Data quality",
+        "alarm",
+        "contributes 0.25",
+    ):
         assert words in page.words
 
 

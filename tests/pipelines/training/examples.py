@@ -93,4 +93,4 @@ def assemble(
 ) -> nodes.Candidate:
     """The steps from rows to what is logged, without checks."""
     trained = train(rows, contract, **training)
-    return nodes.assemble_candidate(trained, nodes.evaluate_model(trained), quality or {})
+    return nodes.assemble_candidate(trained, nodes.evaluate_model(trained), quality or {})[0]

@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mlops_for_mle.contract import Target
-from mlops_for_mle.pipelines.training.plots import draw, drawable
+from mlops_for_mle.pipelines.training.plots import draw, draw_importance, drawable
 from mlops_for_mle.releases.predictor import Predictions
 from tests.pipelines.training.examples import LINE_CONTRACT
 from tests.releases import IRIS_CONTRACT
@@ -33,6 +33,13 @@ def test_the_confusion_matrix_shows_each_count_and_class() -> None:
     assert labels == ["setosa", "versicolor", "virginica"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("Predicted label", "True label")
     assert axes.get_title() == "Confusion matrix, 6 validation rows"
+
+
+def test_the_importance_of_features_is_drawn_with_the_largest_on_top() -> None:
+    (axes,) = draw_importance({"width": 0.2, "색": 0.05, "height": 0.7}).axes
+
+    assert [label.get_text() for label in axes.get_yticklabels()][1:] == ["width", "height"]
+    assert [bar.get_width() for bar in axes.patches] == [0.05, 0.2, 0.7]
 
 
 def test_the_report_shows_the_scores_of_each_class() -> None:

@@ -141,6 +141,7 @@ def test_a_run_says_what_it_was_trained_on_and_how(project: Project, good: Run) 
     assert {path.name for path in (folder / "plots").iterdir()} == {
         "class_report.png",
         "confusion_matrix.png",
+        "feature_importance.png",
     }
     assert json.loads((folder / "environment.json").read_text("utf-8"))["packages"]["scikit-learn"]
     assert not (folder / "search.csv").exists()

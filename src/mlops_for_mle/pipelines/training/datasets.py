@@ -110,7 +110,7 @@ class CandidateDataset(AbstractDataset[Candidate, None]):
                 folder / one for one in ("model.onnx", "description.json", "validation.parquet")
             ]
             files[0].write_bytes(data.served.graph)
-            files[1].write_text(description.model_dump_json(indent=2), "utf-8")
+            files[1].write_bytes(description.to_json())
             examples.rows[examples.is_validation].to_parquet(files[2], index=False)
             logged = mlflow.sklearn.log_model(
                 model,

@@ -21,6 +21,7 @@ from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.errors import ReleaseError, UserError
 from mlops_for_mle.pipelines.training import estimators, splits
 from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
+from mlops_for_mle.releases.explain import Explainer
 from mlops_for_mle.releases.manifest import (
     EstimatorScore,
     Example,
@@ -31,8 +32,10 @@ from mlops_for_mle.releases.manifest import (
 )
 from mlops_for_mle.releases.metrics import baseline, measure
 from mlops_for_mle.releases.predictor import Predictor, decided
+from mlops_for_mle.releases.ranges import training_ranges
 
 EXAMPLE_ROWS = 5
+BACKGROUND_ROWS = 50
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -314,9 +317,9 @@ def draw_plots(trained: Trained) -> tuple[Any, Any]:
 
 def assemble_candidate(
     trained: Trained, metrics: dict[str, float], data_quality: dict[str, Any]
-) -> Candidate:
-    """Describe what is to be logged."""
-    from mlops_for_mle.pipelines.training import remarks
+) -> tuple[Candidate, Any]:
+    """Describe what is to be logged; with a picture of the importance of its features."""
+    from mlops_for_mle.pipelines.training import plots, remarks
     from mlops_for_mle.pipelines.training.onnx import trained_answers
 
     examples, served = trained.examples, trained.served
@@ -325,6 +328,7 @@ def assemble_candidate(
     answers = decided(
         trained_answers(trained.model, examples.features.iloc[chosen]), contract, trained.threshold
     )
+    about_rows = describe_rows(trained)
     description = ModelDescription(
         contract=contract,
         estimator=type(estimators.inner_estimator(trained.model)).__name__,
@@ -337,7 +341,7 @@ def assemble_candidate(
         candidates=trained.candidates,
         calibrated=trained.is_calibrated,
         threshold=trained.threshold,
-        remarks=remarks.of_model(trained, metrics, data_quality),
+        remarks=remarks.of_model(trained, metrics, data_quality, about_rows["importance"]),
         parity=served.parity,
         example=Example(
             rows=tuple(map(tuple, plain_rows(examples.rows.iloc[chosen], contract))),
@@ -347,5 +351,27 @@ def assemble_candidate(
         training=trained.training.model_dump(mode="json"),
         model_sha256=sha256_of(served.graph),
         model_bytes=len(served.graph),
+        **about_rows,
     )
-    return Candidate(**vars(trained), description=description)
+    candidate = Candidate(**vars(trained), description=description)
+    return candidate, plots.draw_importance(description.importance)
+
+
+def describe_rows(trained: Trained) -> dict[str, Any]:
+    """What a release needs of its rows to explain answers, and to tell what lies outside."""
+    examples, contract = trained.examples, trained.examples.contract
+    predictor, rows = trained.predictor(), examples.features.to_numpy()
+    answers = predictor.predict(rows)
+    order = np.argsort(answers.values, kind="stable")
+    if answers.probabilities is not None:
+        order = np.lexsort([answers.probabilities.max(axis=1), answers.values])
+    # Evenly spaced among the answers, so that their mean is nearly that of all.
+    count = min(BACKGROUND_ROWS, len(rows))
+    chosen = order[(np.arange(count) * len(rows) + len(rows) // 2) // count]
+    background = plain_rows(examples.rows.iloc[chosen], contract)
+    importance = Explainer(predictor, background[::5]).importance(rows[chosen])
+    return {
+        "background": background,
+        "importance": importance,
+        "training_ranges": training_ranges(rows[~examples.is_validation], contract),
+    }

@@ -22,6 +22,10 @@ def create_pipeline() -> Pipeline:
         (nodes.export_model, "fitted", "trained"),
         (nodes.evaluate_model, "trained", "metrics"),
         (nodes.draw_plots, "trained", ["confusion_matrix", "class_report"]),
-        (nodes.assemble_candidate, ["trained", "metrics", "data_quality"], "candidate@trained"),
+        (
+            nodes.assemble_candidate,
+            ["trained", "metrics", "data_quality"],
+            ["candidate@trained", "feature_importance"],
+        ),
     ]
     return Pipeline([node(*step, name=step[0].__name__) for step in steps], tags="training")

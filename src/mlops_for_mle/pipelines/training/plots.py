@@ -25,6 +25,7 @@ _FONTS = (
     *("DejaVu Sans", "Noto Sans CJK KR", "Noto Sans KR", "NanumGothic"),
     *("Apple SD Gothic Neo", "AppleGothic", "Malgun Gothic", "UnDotum"),
 )
+_MOST_FEATURES = 30
 
 
 def draw(
@@ -87,6 +88,18 @@ def _draw_reliability(
         )
     place.set_title("How often a probability is right")
     place.set(xlabel="probability", ylabel="share of rows")
+
+
+def draw_importance(importance: Mapping[str, float]) -> Figure:
+    """Draw the mean size of each feature's contribution to an answer, of the largest."""
+    largest = sorted(importance.items(), key=lambda one: one[1])[-_MOST_FEATURES:]
+    names, sizes = zip(*largest, strict=True)
+    figure = Figure(figsize=(5.2, 1.2 + 0.28 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    with rc_context({"font.family": _families()}):
+        axes.barh(drawable(names, "feature"), sizes)
+        axes.set_title("Mean contribution to an answer (Shapley values)")
+    return figure
 
 
 def drawable(names: Sequence[str], fallback: str) -> list[str]:

@@ -1,5 +1,6 @@
 // The form that the contract describes, and the answer that follows each change.
 import { ask, byId, drawn, element, number, percent } from "./shared.js";
+import { explained } from "./explanation.js";
 import { text } from "./texts.js";
 
 const PAUSE_MILLISECONDS = 200;
@@ -14,6 +15,8 @@ export class PredictionForm {
     this.keptId = null;
     this.timer = 0;
     this.pending = null;
+    // Stays until the next one comes, so that nothing jumps.
+    this.explanation = element("div", { id: "explanation" });
     byId("form").addEventListener("submit", (event) => {
       event.preventDefault();
       this.keep();
@@ -112,7 +115,8 @@ export class PredictionForm {
       return;
     }
     this.pending = new AbortController();
-    await this.ask("/predict/preview", row, { signal: this.pending.signal });
+    const { signal } = this.pending;
+    if (await this.ask("/predict/preview", row, { signal })) await this.explain(row, signal);
   }
 
   async keep() {
@@ -126,6 +130,8 @@ export class PredictionForm {
       this.keptId = answer.prediction_id;
       byId("kept").textContent = text("kept", { id: this.keptId });
       this.onKept();
+      this.pending = new AbortController();
+      await this.explain(row, this.pending.signal);
     }
   }
 
@@ -140,6 +146,18 @@ export class PredictionForm {
       for (const one of error.errors ?? []) this.mark(one.path, `${one.message}: ${one.allowed}`);
       if (!error.errors?.length) this.onProblem(error);
       return null;
+    }
+  }
+
+  // Follows the answer, since it takes the server longer.
+  async explain(row, signal) {
+    try {
+      const { explanation, label } = await ask("/explain", { body: row, signal });
+      this.explanation.replaceChildren(...explained(explanation, label));
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      this.explanation.replaceChildren();
+      this.onProblem(error);
     }
   }
 
@@ -159,6 +177,11 @@ export class PredictionForm {
       element("p", { class: "big", id: "prediction" }, shown),
     ];
     if (answer.probabilities) parts.push(bars(answer.probabilities));
+    if (answer.outside_training) {
+      const names = answer.outside_training.join(", ");
+      parts.push(element("p", { class: "notice", id: "outside" }, text("outside", { names })));
+    }
+    parts.push(this.explanation);
     place.replaceChildren(...parts);
   }
 

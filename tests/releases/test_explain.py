@@ -1,0 +1,143 @@
+"""Why a model answers as it does: the laws of Shapley values, on models of every kind."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import PolynomialFeatures
+from sklearn.svm import SVC
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.encoding import encode
+from mlops_for_mle.pipelines.training.onnx import convert
+from mlops_for_mle.releases.explain import Explainer, Explanation
+from mlops_for_mle.releases.predictor import Predictor
+from tests.contract.strategies import allowed_values, contracts
+from tests.releases import IRIS_CONTRACT
+
+CONTRACTS = contracts().map(Contract.model_validate)
+
+
+def numbers(count: int) -> Contract:
+    """A regression on so many numbers."""
+    target = {"column": "y", "task": "regression", "response_name": "y"}
+    features: dict[str, Any] = {f"x{place}": {} for place in range(count)}
+    return Contract.model_validate(
+        {"name": "n", "table": "n", "features": features, "target": target}
+    )
+
+
+def served(model: Any, contract: Contract, *before: Any) -> Predictor:
+    steps = [(f"step{place}", one) for place, one in enumerate((*before, model))]
+    return Predictor(convert(Pipeline(steps), contract, "float64"), contract)
+
+
+def linear(weights: np.ndarray) -> Predictor:
+    """Answers with the weighted sum of its features."""
+    rows = np.vstack([np.eye(len(weights)), -np.eye(len(weights))])
+    model = LinearRegression().fit(rows, rows @ weights)
+    return served(model, numbers(len(weights)))
+
+
+def total(found: Explanation) -> float:
+    return found.base + sum(found.contributions.values())
+
+
+@given(st.data())
+def test_contributions_to_any_contract_add_up_to_the_answer(data: st.DataObject) -> None:
+    contract = data.draw(CONTRACTS)
+    row = st.tuples(*map(allowed_values, contract.features.values()))
+    rows = data.draw(st.lists(row, min_size=4, max_size=12))
+    columns = dict(zip(contract.features, zip(*rows, strict=True), strict=True))
+    matrix, codes = encode(columns, contract), contract.target.class_codes
+    truth = np.resize(codes or [-3.5, 0.25, 7.0], len(rows))
+    forest = ExtraTreesClassifier if codes else ExtraTreesRegressor
+    imputer = SimpleImputer(strategy="constant", fill_value=0.0).fit(matrix)
+    model = forest(3, random_state=0).fit(imputer.transform(matrix), truth)
+    predictor = served(model, contract, imputer)
+
+    found = Explainer(predictor, rows[1:]).explain(matrix[0])
+
+    answers = predictor.predict(matrix)
+    explained = answers.values
+    if answers.probabilities is not None:
+        explained = answers.probabilities[:, codes.index(int(answers.values[0]))]
+    assert list(found.contributions) == list(contract.features)
+    assert found.value == pytest.approx(explained[0], abs=1e-6)
+    assert found.base == pytest.approx(explained[1:].mean(), abs=1e-6)
+    assert total(found) == pytest.approx(found.value, abs=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 3, 7, 8, 20])
+def test_a_sum_is_explained_by_its_terms_and_what_it_ignores_by_nothing(count: int) -> None:
+    weights = np.arange(count) - 1.0
+    background = np.random.default_rng(1).normal(size=(10, count))
+
+    found = Explainer(linear(weights), background.tolist()).explain(np.full(count, 2.0))
+
+    expected = weights * (2 - background.mean(axis=0))
+    assert list(found.contributions.values()) == pytest.approx(expected.tolist(), abs=1e-9)
+    assert found.explained == "value"
+
+
+def test_features_that_do_the_same_together_share_the_difference() -> None:
+    product = PolynomialFeatures(2, interaction_only=True, include_bias=False)
+    rows = np.random.default_rng(0).normal(size=(30, 3))
+    expanded = product.fit_transform(rows)
+    model = LinearRegression().fit(expanded, rows[:, 0] * rows[:, 1])
+
+    explainer = Explainer(served(model, numbers(3), product), [[0.0, 0.0, 0.0]])
+
+    found = explainer.explain(np.array([3.0, 4.0, 5.0])).contributions
+    assert list(found.values()) == pytest.approx([6.0, 6.0, 0.0], abs=1e-9)
+
+
+def test_permutations_come_near_what_all_subsets_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(2)
+    rows = random.normal(size=(300, 9))
+    model = ExtraTreesRegressor(20, max_depth=6, random_state=0)
+    model.fit(rows, rows[:, 0] * rows[:, 1] + rows[:, 2:].sum(axis=1))
+    explainer = Explainer(served(model, numbers(9)), rows[:50].tolist())
+
+    near = list(explainer.explain(rows[60]).contributions.values())
+    monkeypatch.setattr("mlops_for_mle.releases.explain._MOST_ENUMERATED", 9)
+    exact = list(explainer.explain(rows[60]).contributions.values())
+
+    assert near != exact
+    assert near == pytest.approx(exact, abs=0.05 * max(map(abs, exact)))
+    assert sum(near) == pytest.approx(sum(exact))
+
+
+def test_the_same_row_is_always_explained_alike() -> None:
+    weights, random = np.ones(12), np.random.default_rng(3)
+    background, rows = random.normal(size=(20, 12)).tolist(), random.normal(size=(2, 12))
+    explainer = Explainer(linear(weights), background)
+
+    first = [explainer.explain(row) for row in rows]
+    again = [Explainer(linear(weights), background).explain(row) for row in rows[::-1]]
+
+    assert again[::-1] == first
+
+
+def test_a_model_without_probabilities_is_explained_by_how_often_it_answers_so() -> None:
+    features = np.array([[1.0, 1, 1, 1], [1, 1, 1, 2], [9, 9, 9, 9], [9, 9, 9, 8], [5, 5, 1, 9]])
+    model = SVC().fit(features, [0, 0, 2, 2, 1])
+
+    found = Explainer(served(model, IRIS_CONTRACT), features.tolist()).explain(features[2])
+
+    assert (found.explained, found.value, found.base) == ("answer", 1.0, 0.4)
+    assert total(found) == pytest.approx(1.0)
+
+
+def test_importance_is_the_mean_size_of_contributions() -> None:
+    explainer = Explainer(linear(np.array([2.0, -1.0, 0.0])), [[0.0, 0.0, 0.0]])
+
+    found = explainer.importance(np.array([[1.0, 4.0, 9.0], [-3.0, 2.0, 9.0]]))
+
+    assert found == pytest.approx({"x0": 4.0, "x1": 3.0, "x2": 0.0})

@@ -1,0 +1,95 @@
+"""What lies outside the rows that a model was trained on."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.encoding import encode
+from mlops_for_mle.releases.ranges import Ranges, training_ranges
+from tests.contract.strategies import allowed_values, contracts
+
+CONTRACT = Contract.model_validate(
+    {
+        "name": "shop",
+        "table": "shop",
+        "features": {
+            "price": {"missing": "median"},
+            "plan": {
+                "type": "category",
+                "categories": ["a", "b", "c", "d"],
+                "unknown": "other",
+                "missing": "separate",
+            },
+            "since": {"type": "date", "parts": ["year", "day_of_week"]},
+        },
+        "target": {"column": "y", "task": "regression", "response_name": "y"},
+    }
+)
+NAMES = list(CONTRACT.features)
+# Monday and Wednesday of two years; nobody has plan b.
+TRAINED = [(1.0, "a", "2024-01-01"), (9.5, "c", "2025-01-01"), (None, "d", "2025-01-06")]
+
+
+def encoded(rows: list[Any], contract: Contract = CONTRACT) -> Any:
+    columns = dict(zip(contract.features, zip(*rows, strict=True), strict=True))
+    return encode(columns, contract)
+
+
+@pytest.fixture
+def ranges() -> Ranges:
+    return Ranges(CONTRACT, training_ranges(encoded(TRAINED), CONTRACT))
+
+
+@pytest.mark.parametrize(
+    ("row", "outside"),
+    [
+        ((5.0, "a", "2024-12-31"), []),
+        ((1.0, "d", "2025-12-31"), []),
+        ((None, "c", "2024-01-02"), []),
+        ((0.99, "a", "2024-01-01"), ["price"]),
+        ((9.6, "a", "2024-01-01"), ["price"]),
+        ((5.0, "b", "2024-01-01"), ["plan"]),
+        ((5.0, "new", "2024-01-01"), ["plan"]),
+        ((5.0, None, "2024-01-01"), ["plan"]),
+        ((5.0, "a", "2026-01-05"), ["since"]),
+        ((5.0, "a", "2025-01-05"), ["since"]),
+        ((-1.0, "b", "1999-01-01"), ["price", "plan", "since"]),
+    ],
+)
+def test_a_value_outside_is_told_by_its_feature(
+    ranges: Ranges, row: tuple[Any, ...], outside: list[str]
+) -> None:
+    alone = ranges.outside(encoded([row]))
+    among = ranges.outside(encoded([*TRAINED, row, *TRAINED]))
+
+    expected = [name in outside for name in NAMES]
+    if not outside:
+        assert alone is None
+        assert among is None
+        return
+    assert alone.tolist() == [expected]
+    assert among.tolist() == [[False] * 3] * 3 + [expected] + [[False] * 3] * 3
+
+
+def test_a_column_without_values_has_no_bounds() -> None:
+    known = training_ranges(encoded([(None, "a", "2024-01-01")]), CONTRACT)
+
+    assert "price" not in known
+    assert Ranges(CONTRACT, known).outside(encoded([(1e9, "a", "2024-01-01")])) is None
+
+
+@given(st.data())
+def test_rows_of_the_training_lie_inside_whatever_the_contract(data: st.DataObject) -> None:
+    contract = data.draw(contracts().map(Contract.model_validate))
+    row = st.tuples(*map(allowed_values, contract.features.values()))
+    rows = data.draw(st.lists(row, min_size=1, max_size=8))
+    matrix = encoded(rows, contract)
+    ranges = Ranges(contract, training_ranges(matrix, contract))
+
+    assert ranges.outside(matrix) is None
+    assert all(ranges.outside(one[None]) is None for one in matrix)
+    assert np.isfinite([one.least for one in training_ranges(matrix, contract).values()]).all()
