@@ -113,6 +113,9 @@ def test_other_models_are_served_as_they_were_trained(
 def test_every_model_of_the_menu_is_served_as_it_was_trained(
     name: str, mixed: Contract, plain: Contract, plain_rows: pd.DataFrame
 ) -> None:
+    if name == "lightgbm":
+        pytest.importorskip("lightgbm", exc_type=ImportError)
+        pytest.importorskip("onnxmltools", exc_type=ImportError)
     for rows, contract in ((ROWS, mixed), (plain_rows, plain)):
         model = fit({"name": name, "parameters": SMALL.get(name, {})}, rows, contract)
         points = grid(encoded(rows, contract)[0].to_numpy(), contract, 3_001)

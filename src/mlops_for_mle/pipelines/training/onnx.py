@@ -1,11 +1,13 @@
 """The served form of a fitted pipeline: an ONNX graph, and how it is shown to answer alike."""
 
 import copy
+import re
 import warnings
 from itertools import chain
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from onnx import TensorProto
 from onnx.utils import Extractor
@@ -180,19 +182,34 @@ def convert(model: Pipeline, contract: Contract, precision: Precision) -> bytes:
 def _prepared(model: Pipeline) -> Pipeline:
     """The model as skl2onnx understands its rounding, with thresholds that float32 can hold.
 
-    Thresholds of histogram gradient boosting are rounded down: for values that are float32 each
+    Thresholds of boosted trees are rounded down: for values that are float32 each
     comparison then has the same outcome as before, while rounding to the nearest would send those
     on a threshold to the other side.
     """
     if ROUND not in model.named_steps:
         return model
     prepared = copy.deepcopy(model).set_params(**{ROUND: CastTransformer(dtype=np.float32)})
-    for predictor in chain.from_iterable(getattr(inner_estimator(prepared), "_predictors", ())):
+    inner = inner_estimator(prepared)
+    for predictor in chain.from_iterable(getattr(inner, "_predictors", ())):
         exact = predictor.nodes["num_threshold"]
-        nearest = exact.astype(np.float32)
-        below = np.nextafter(nearest, np.float32(-np.inf))
-        predictor.nodes["num_threshold"] = np.where(nearest > exact, below, nearest)
+        predictor.nodes["num_threshold"] = _rounded_down(exact)
+    if type(inner).__module__.startswith("lightgbm"):
+        from lightgbm import Booster
+
+        # Without the sizes of the trees in bytes, which change.
+        lines = re.sub(r"tree_sizes=.*\n", "", inner.booster_.model_to_string()).split("\n")
+        for place, line in enumerate(lines):
+            if line.startswith("threshold="):
+                exact = np.array(line.removeprefix("threshold=").split(), np.float64)
+                lines[place] = "threshold=" + " ".join(map(repr, _rounded_down(exact).tolist()))
+        inner._Booster = Booster(model_str="\n".join(lines))
     return prepared
+
+
+def _rounded_down(exact: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    nearest = exact.astype(np.float32)
+    below = np.nextafter(nearest, np.float32(-np.inf))
+    return np.where(nearest > exact, below, nearest).astype(np.float64)
 
 
 def _register_lightgbm() -> None:
