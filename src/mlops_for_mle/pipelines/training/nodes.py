@@ -328,6 +328,7 @@ def assemble_candidate(
     answers = decided(
         trained_answers(trained.model, examples.features.iloc[chosen]), contract, trained.threshold
     )
+    about_rows = describe_rows(trained)
     description = ModelDescription(
         contract=contract,
         estimator=type(estimators.inner_estimator(trained.model)).__name__,
@@ -340,7 +341,7 @@ def assemble_candidate(
         candidates=trained.candidates,
         calibrated=trained.is_calibrated,
         threshold=trained.threshold,
-        remarks=remarks.of_model(trained, metrics, data_quality),
+        remarks=remarks.of_model(trained, metrics, data_quality, about_rows["importance"]),
         parity=served.parity,
         example=Example(
             rows=tuple(map(tuple, plain_rows(examples.rows.iloc[chosen], contract))),
@@ -350,7 +351,7 @@ def assemble_candidate(
         training=trained.training.model_dump(mode="json"),
         model_sha256=sha256_of(served.graph),
         model_bytes=len(served.graph),
-        **describe_rows(trained),
+        **about_rows,
     )
     candidate = Candidate(**vars(trained), description=description)
     return candidate, plots.draw_importance(description.importance)

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mlops_for_mle.contract.encoding import encoded_columns
 from mlops_for_mle.pipelines.training.options import SearchOptions
 from mlops_for_mle.pipelines.training.splits import row_hashes
-from mlops_for_mle.releases.metrics import baseline, measure_one, metric_text
+from mlops_for_mle.releases.metrics import metric_text
 
 if TYPE_CHECKING:
     from mlops_for_mle.pipelines.training.nodes import Trained
@@ -20,14 +19,15 @@ _LARGEST_SPREAD = 0.25
 _ALONE = 0.98
 _EQUAL = 0.05
 _MANY_TIMES = 20
-# Of what the model gains over a constant answer.
-_IDLE = 0.002
-_ROWS = 2_000
-_REPEATS = 3
+# Of the contributions of all features.
+_IDLE = 0.01
 
 
 def of_model(
-    trained: "Trained", metrics: dict[str, float], data_quality: dict[str, Any]
+    trained: "Trained",
+    metrics: dict[str, float],
+    data_quality: dict[str, Any],
+    importance: dict[str, float],
 ) -> tuple[str, ...]:
     """Look at a model, its metrics, its search and what was found of its snapshot."""
     search, task = trained.training.search, trained.examples.contract.target.task
@@ -37,7 +37,7 @@ def of_model(
         found.append(_unstable_folds(trained.trials))
     if search is not None:
         found += _edges(search, trained.parameters)
-    return tuple(one for one in [*found, _idle_features(trained)] if one)
+    return tuple(one for one in [*found, _idle_features(importance)] if one)
 
 
 def _overlap(trained: "Trained") -> str | None:
@@ -113,31 +113,8 @@ def _edges(search: SearchOptions, best: dict[str, Any]) -> list[str]:
     return told
 
 
-def _idle_features(trained: "Trained") -> str | None:
-    """Features whose values can be shuffled among the validation rows without any loss."""
-    examples, predictor = trained.examples, trained.predictor()
-    target = examples.contract.target
-    chosen = np.flatnonzero(examples.is_validation)[:_ROWS]
-    rows, truth = examples.features.to_numpy()[chosen], examples.truth[chosen]
-    name = "log_loss" if predictor.has_probabilities else "macro_f1"
-    name, sign = ("rmse", 1.0) if not target.classes else (name, 1.0 if name == "log_loss" else -1)
-
-    def error(matrix: Any) -> float:
-        return sign * measure_one(name, predictor.predict(matrix), truth, target)
-
-    random, usual = np.random.default_rng(0), error(rows)
-    constant = sign * measure_one(name, baseline(truth, target), truth, target)
-    sources = np.array([column.source for column in encoded_columns(examples.contract)])
-    idle = []
-    for feature in examples.contract.features:
-        losses = []
-        for _ in range(_REPEATS):
-            shuffled = rows.copy()
-            columns = sources == feature
-            shuffled[:, columns] = rows[random.permutation(len(rows))][:, columns]
-            losses.append(error(shuffled) - usual)
-        if np.mean(losses) <= _IDLE * (constant - usual):
-            idle.append(feature)
-    if not idle or constant <= usual:
-        return None
-    return f"does nothing for the answers: {', '.join(idle)}"
+def _idle_features(importance: dict[str, float]) -> str | None:
+    """Features that contribute next to nothing to any answer."""
+    least = _IDLE * sum(importance.values())
+    idle = [name for name, size in importance.items() if size < least]
+    return f"does nothing for the answers: {', '.join(idle)}" if idle else None
