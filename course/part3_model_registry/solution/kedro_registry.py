@@ -1,0 +1,42 @@
+"""Logging and registering as a Kedro pipeline: ``python kedro_registry.py``."""
+
+from pathlib import Path
+
+import mlflow
+import yaml
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline, node
+from kedro.runner import SequentialRunner
+
+from data import hash_split
+from registry import measure, require_server
+from save_model_to_registry import EXPERIMENT, fit
+
+
+def create_pipeline() -> Pipeline:
+    """Split, fit, measure; no node knows of MLflow."""
+    split = ["rows", "params:validation_fraction"]
+    return Pipeline(
+        [
+            node(hash_split, split, ["training", "validation"]),
+            node(fit, ["training", "params:c"], "model"),
+            node(measure, ["model", "validation"], "accuracy"),
+        ]
+    )
+
+
+def main() -> None:
+    """Run the pipeline inside of a run, in which the datasets of the catalog log."""
+    require_server()
+    catalog = DataCatalog.from_config(yaml.safe_load(Path("catalog.yml").read_text("utf-8")))
+    parameters = yaml.safe_load(Path("parameters.yml").read_text("utf-8"))
+    for name, value in parameters.items():
+        catalog[f"params:{name}"] = value
+    mlflow.set_experiment(EXPERIMENT)
+    with mlflow.start_run():
+        mlflow.log_params(parameters)
+        SequentialRunner().run(create_pipeline(), catalog)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+from tests.course.suite import Mistake, PartSuite
+
+
+class TestPart3(PartSuite):
+    number = 3
+    ports = (5000,)
+    mistakes = (
+        Mistake(
+            "save_model_to_registry.py",
+            "with mlflow.start_run():",
+            "mlflow.start_run()\n    if True:",
+            "a_training_that_fails_leaves_a_run_that_failed",
+        ),
+        Mistake(
+            "registry.py",
+            "if not math.isclose(measured, recorded):",
+            "if False:",
+            "a_model_that_is_not_what_its_run_measured_gets_no_alias",
+        ),
+        Mistake(
+            "registry.py",
+            "client = MlflowClient()\n",
+            "client = MlflowClient()\n"
+            "    client.set_registered_model_alias(name, CHAMPION, str(version))\n",
+            "a_model_that_cannot_be_loaded_gets_no_alias",
+        ),
+        Mistake(
+            "load_model_from_registry.py",
+            "    require_server()\n",
+            "",
+            "no_store_is_made_where_no_server_is_named",
+        ),
+        Mistake(
+            "compose.yaml",
+            "127.0.0.1:5000:5000",
+            "5000:5000",
+            "compose_opens_the_registry_to_this_machine_only",
+        ),
+    )
