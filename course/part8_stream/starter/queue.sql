@@ -1,0 +1,2 @@
+-- Whatever stands here may be run again on a database that has it.
+-- Step 1: the tables waiting, predictions and dead_letters, and a trigger of iris_data that fills waiting.

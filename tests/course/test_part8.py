@@ -1,0 +1,37 @@
+from tests.course.suite import Mistake, PartSuite
+
+
+class TestPart8(PartSuite):
+    number = 8
+    mistakes = (
+        Mistake(
+            "worker.py",
+            "FOR UPDATE OF waiting SKIP LOCKED",
+            "FOR UPDATE OF waiting",
+            "two_workers_never_take_the_same_row",
+        ),
+        Mistake(
+            "worker.py",
+            "    with connection, connection.cursor(",
+            "    connection.autocommit = True\n    with connection.cursor(",
+            "a_worker_killed_while_it_writes_doubles_no_row",
+        ),
+        Mistake(
+            "answers.py",
+            "response.status_code == 422",
+            "400 <= response.status_code < 500",
+            "what_is_no_answer_blames_no_row",
+        ),
+        Mistake(
+            "answers.py",
+            "v if v is not None and math.isfinite(v) else None",
+            "v",
+            "numbers_that_json_does_not_have_are_sent_as_null",
+        ),
+        Mistake(
+            "dashboard.json",
+            "UNION ALL",
+            "UNION ALL SELECT now(), 'waiting', count(*) FROM waiting UNION ALL",
+            "the_panel_counts_answers_by_minute_and_class",
+        ),
+    )
