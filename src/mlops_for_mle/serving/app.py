@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Match
 from starlette.types import ASGIApp
 
 from mlops_for_mle import __version__
@@ -44,6 +45,7 @@ ROUTERS = (
     *(deployments, monitoring, health, metrics, page),
 )
 HOT_ROUTES = (predict.PREDICT, predict.PREVIEW, mlflow.INVOCATIONS, *oip.INFER)
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
 def make_services(settings: ServingSettings) -> Services:
@@ -119,7 +121,16 @@ def _answer_errors(application: FastAPI) -> None:
 
     @application.exception_handler(HTTPException)
     async def on_http_error(request: Request, error: HTTPException) -> Response:
-        problem = ProblemError(error.status_code, str(error.detail), headers=error.headers)
+        headers = dict(error.headers or {})
+        if "Allow" in headers:
+            # The framework names only the methods of one of the path's routes.
+            asked = ({**request.scope, "method": method} for method in _METHODS)
+            headers["Allow"] = ", ".join(
+                one["method"]
+                for one in asked
+                if any(route.matches(one)[0] is Match.FULL for route in application.routes)
+            )
+        problem = ProblemError(error.status_code, str(error.detail), headers=headers)
         return await on_problem(request, problem)
 
     @application.exception_handler(Exception)
