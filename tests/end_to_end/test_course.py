@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from tests.conftest import PROJECT
 from tests.course.readme import Terminal, blocks
 from tests.end_to_end.commands import Project
 from tests.integration.servers import free_port
-from tests.pipelines.scoring.kafka_broker import KafkaBroker
 
 pytestmark = pytest.mark.end_to_end
 
@@ -29,19 +27,11 @@ def port() -> int:
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
-    broker = KafkaBroker(tmp_path_factory.mktemp("broker"))
-    yield broker
-    broker.stop()
-
-
-@pytest.fixture(scope="module")
-def learner(project: Project, broker: KafkaBroker, port: int) -> Project:
+def learner(project: Project, port: int) -> Project:
     """The project as a learner has it after `make setup`."""
     for folder in ("scripts", "data/01_raw"):
         shutil.copytree(PROJECT / folder, project.folder / folder, dirs_exist_ok=True)
-    variables = {"MLOPS_PORT": str(port), "KAFKA_BOOTSTRAP_SERVERS": broker.servers}
-    learner = Project(project.folder, variables)
+    learner = Project(project.folder, {"MLOPS_PORT": str(port)})
     learner.succeed("run", "--pipeline", "data_ingestion")
     return learner
 
