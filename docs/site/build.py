@@ -109,13 +109,12 @@ def _with_links(path: Path, places: dict[Path, str]) -> str:
     def led(link: re.Match[str]) -> str:
         image, text, target, heading = link.groups()
         found = Path(os.path.normpath(path.parent / target))
-        if image:
-            return link[0]
-        there = places.get(found) or places.get(found / "README.md")
+        is_image = found.suffix == ".png" and found.is_relative_to(DOCS)
+        there = place(found) if is_image else places.get(found) or places.get(found / "README.md")
         if there is None:
             return text
         here = Path(places[path]).parent
-        return f"[{text}]({os.path.relpath(there, here)}{heading or ''})"
+        return f"{image}[{text}]({os.path.relpath(there, here)}{heading or ''})"
 
     parts = _BLOCK.split(path.read_text("utf-8"))
     return "".join(one if one.startswith("```") else _LINK.sub(led, one) for one in parts)

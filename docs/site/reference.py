@@ -33,6 +33,7 @@ VARIABLES = {
     "the project by default.",
     "MLOPS_ACTOR": "Who deploys, for the audit trail; the name of the user by default.",
     "MLOPS_CODE_REVISION": "The commit that an image was built from, noted in every run.",
+    "MLOPS_ALERT_WEBHOOK": "A URL that `kedro watch` sends each new decision to, as JSON.",
     "MLOPS_PUBLIC_API": "Where people reach the API, for links in summaries and reports.",
     "MLOPS_PUBLIC_MLFLOW": "Where people reach MLflow's page, for links to runs.",
     "KEDRO_ENV": "The environment of `conf` that commands use without `--env`.",

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -50,11 +50,10 @@ def running(command: list[str], url: str, environment: dict[str, str]) -> Iterat
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     try:
         for _ in range(600):
-            try:
+            with suppress(httpx.TransportError):
                 if httpx.get(url, timeout=5).status_code < 500:
                     break
-            except httpx.TransportError:
-                time.sleep(0.5)
+            time.sleep(0.5)
         yield
     finally:
         process.terminate()

@@ -31,10 +31,10 @@ def serve(
 
     configured = os.environ.get("MLOPS_MODEL", "").strip() if env is None else ""
     environment = {
+        "MLOPS_PROJECT_PATH": str(metadata.project_path),
         **os.environ,
         "MLOPS_MODEL": configured or read_contract(metadata.project_path, env).name,
         "MLOPS_RELEASE_STORE": release_store(),
-        "MLOPS_PROJECT_PATH": str(metadata.project_path),
     }
     arguments = [sys.executable, "-m", "mlops_for_mle.serving"]
     for name, value in (("--host", host), ("--port", port), ("--workers", workers)):
