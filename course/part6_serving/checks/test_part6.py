@@ -13,7 +13,7 @@ import yaml
 
 from course.conftest import answers
 from course.hints import hint
-from tests.integration.servers import eventually
+from tests.servers import eventually
 
 SETOSA = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 VERSICOLOR = {"sepal_length": 5.9, "sepal_width": 2.8, "petal_length": 4.3, "petal_width": 1.3}

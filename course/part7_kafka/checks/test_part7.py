@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from course.hints import hint
-from tests.integration.servers import eventually
+from tests.servers import eventually
 
 ROW = {
     "id": 7,

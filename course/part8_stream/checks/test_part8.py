@@ -16,7 +16,7 @@ import yaml
 
 from course.conftest import answers
 from course.hints import hint
-from tests.integration.servers import eventually
+from tests.servers import eventually
 
 FLOWER = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 FINE = (200, b'{"iris_class": 1, "model": "check"}')

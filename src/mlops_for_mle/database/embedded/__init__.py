@@ -107,8 +107,9 @@ def find(home: Path) -> Server | None:
 
 
 def is_used(home: Path) -> bool:
-    """Whether a process uses the server."""
-    return _is_held(home / keeper.USERS_LOCK, fcntl.LOCK_EX)
+    """Whether a process uses the server; the keeper that stops it after the last one does not."""
+    users = home / keeper.USERS_LOCK
+    return _is_held(users, fcntl.LOCK_EX) and not _is_held(users, fcntl.LOCK_SH)
 
 
 def keep_running(home: Path, databases: tuple[str, ...] = ("mlops",)) -> Server:
