@@ -21,7 +21,10 @@ def read(path: Path) -> NotebookNode:
 def run(notebook: NotebookNode, folder: Path, environment: dict[str, str]) -> NotebookNode:
     """Run it in a folder; fails at the first cell that does, other than those that may."""
     place = {"metadata": {"path": str(folder)}}
-    return NotebookClient(notebook, timeout=300, resources=place).execute(env=environment)
+    client = NotebookClient(notebook, timeout=300, resources=place)
+    # By default a kernel that needs more than five seconds to stop its servers is killed.
+    client.create_kernel_manager().shutdown_wait_time = 60
+    return client.execute(env=environment)
 
 
 def exercises(notebook: NotebookNode) -> list[int]:
