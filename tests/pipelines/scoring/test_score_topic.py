@@ -59,6 +59,26 @@ def test_a_stopped_follower_has_committed_all_that_it_scored(
     assert topic.broker.committed(topic.topic, topic.group) == {0: 50, 1: 50}
 
 
+def test_a_follower_ends_when_told_although_its_brokers_are_away(
+    topic: TopicStage, project: Project
+) -> None:
+    process = project.start("score-topic", topic.topic, "--follow")
+    topic.broker.send(topic.topic, [bare(number) for number in range(100)])
+    all_are_scored = eventually(lambda: topic.count() == 100, 90)
+    topic.broker.relay.cut()
+    process.send_signal(signal.SIGTERM)
+
+    try:
+        # Sooner than a session ends, for which the client would wait.
+        finished = finish(process, 40)
+    finally:
+        topic.broker.relay.mend()
+
+    assert all_are_scored, finished.text
+    assert finished.code == 0, finished.text
+    assert "Scored 100 message(s)." in finished.output
+
+
 def test_a_login_that_is_refused_is_said_without_its_password(
     topic: TopicStage, project: Project
 ) -> None:

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from threading import Thread
 from typing import Any
 
 import msgspec
@@ -37,6 +38,7 @@ _PROPERTIES = (
     *("bootstrap.", "security.", "sasl.", "ssl."),
     *("group.id", "auto.offset.reset", "session.timeout.ms"),
 )
+_PATIENCE_SECONDS = 5.0
 _BIGINT = range(-(2**63), 2**63)
 
 _LOGGER = logging.getLogger(__name__)
@@ -158,8 +160,12 @@ class Topic(Arrivals):
         return self._unread == set()
 
     def close(self) -> None:
-        """Commit, and leave the group."""
-        self._consumer.close()
+        """Commit, and leave the group; brokers that are away are not waited for."""
+        # The client waits as long as a session lasts, and no signal interrupts it. What is not
+        # committed then is read again, and has one prediction.
+        leaving = Thread(target=self._consumer.close, daemon=True)
+        leaving.start()
+        leaving.join(_PATIENCE_SECONDS)
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._unread = {one.partition for one in partitions}
