@@ -23,7 +23,24 @@ from selenium.webdriver.chrome.service import Service
 PROJECT = Path(__file__).parents[2]
 IMAGES = PROJECT / "docs/images"
 SOURCE = PROJECT / "src/mlops_for_mle"
-SIZE = (1200, 800)
+SIZE = (1200, 1000)
+FLOWER = {"sepal_length": 6.7, "sepal_width": 3.3, "petal_length": 5.7, "petal_width": 2.1}
+TYPED = """
+arguments[0].value = arguments[1];
+arguments[0].dispatchEvent(new Event("input", {bubbles: true}));
+arguments[0].dispatchEvent(new Event("change", {bubbles: true}));
+"""
+# What the pages of others show to those who come for the first time.
+BEFORE = {
+    "viz": """
+const known = JSON.parse(localStorage.KedroViz ?? "{}");
+localStorage.KedroViz = JSON.stringify({...known, showFeatureHints: false, theme: "light"});
+"""
+}
+AFTER = {
+    "viz": "document.querySelector('.update-reminder-unexpanded')?.remove()",
+    "mlflow": "document.querySelector('[aria-label=\"Close\"]')?.click()",
+}
 
 # What a picture shows is made by these; another picture is due when they have changed.
 SHOWN = {
@@ -79,10 +96,17 @@ def browser() -> Iterator[webdriver.Chrome]:
 def take(driver: webdriver.Chrome, name: str, url: str, seconds: float) -> None:
     """Take a picture of a page some seconds after it was opened."""
     driver.get(url)
+    driver.execute_script(BEFORE.get(name, ""))
+    driver.refresh()
     time.sleep(seconds)
     if name == "page":
-        driver.find_element("css selector", "form button[type=submit], form button").click()
+        for field, value in FLOWER.items():
+            box = driver.find_element("css selector", f"input[type=number][name={field}]")
+            driver.execute_script(TYPED, box, value)
+        driver.find_element("css selector", "form button").click()
         time.sleep(2)
+    driver.execute_script(AFTER.get(name, "window.scrollTo(0, 0)"))
+    time.sleep(1)
     driver.save_screenshot(str(IMAGES / f"{name}.png"))
 
 
