@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # HOST counts on the command line only: many shells export it as the machine's name.
 ADDRESS := $(if $(filter command,$(origin HOST)),--host "$(HOST)") $(if $(PORT),--port "$(PORT)")
 
-.PHONY: help setup run serve viz ui part check up demo logs down docs test lint format clean distclean
+.PHONY: help setup run serve viz ui part check notebooks up demo logs down docs test lint format clean distclean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -27,7 +27,7 @@ help: ## List these commands
 	@echo 'Every command but clean and those with Docker first updates the environment in .venv. Variables:'
 	@echo '  PYTHON=               the interpreter for .venv: a version from 3.11 to 3.14, or a path'
 	@echo '  PART=                 a part of the course; SOLUTION=1 checks ours, HINTS=ko hints in Korean'
-	@echo '  HOST= PORT= WORKERS=  where serve, viz and ui listen; how many processes serve'
+	@echo '  HOST= PORT= WORKERS=  where serve, viz, ui and notebooks listen; how many processes serve'
 	@echo '  PROFILE=              for up, demo, logs and down: any of tutorial observability replicas'
 	@echo '  VOLUMES=1             make down deletes the data, too'
 	@echo '  RUN_ARGS=             passed on to kedro run: make run RUN_ARGS="--pipeline training"'
@@ -54,6 +54,11 @@ part: setup ## Lay the folder work/partN of a part of the course: make part PART
 
 check: setup ## Check what you wrote in it: make check PART=1
 	@$(IN_VENV) .venv/bin/python -m course.part check "$(PART)" $(if $(SOLUTION),--solution)
+
+notebooks: ## Open the notebooks in JupyterLab, which is installed if need be (port 8888)
+	@scripts/setup.sh --group notebooks
+	@$(IN_VENV) .venv/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) \
+		$(subst --host,--ip,$(ADDRESS)) --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb
 
 up: ## Start the whole stack on separate servers, in Docker
 	@scripts/stack.sh up

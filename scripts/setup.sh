@@ -1,6 +1,7 @@
 #!/bin/sh
 # Brings .venv in line with uv.lock, by the uv on PATH or one that it installs into .tools once.
 # PYTHON or UV_PYTHON names the interpreter: a version such as 3.12, a command or a path.
+# Arguments are passed on to uv, such as --group notebooks.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -63,20 +64,23 @@ Ubuntu: apt install python3-venv; macOS: brew install python) or uv itself."
 
 is_complete() { [ "$(cat .venv/complete 2>/dev/null)" = "$PWD" ]; }
 
+# The JupyterLab that is there stays, as it may be running.
+[ ! -e .venv/bin/jupyter-lab ] || set -- --group notebooks
+
 make_environment() {
     # uv takes a half-made environment for whole, and scripts of a moved one name the old place.
     is_complete || [ ! -e .venv/pyvenv.cfg ] || rm -rf .venv
     [ -e .venv ] || echo 'Making .venv; the first time takes minutes.'
     rm -f .venv/complete
     if [ "$lock" = --frozen ]; then
-        "$uv" export --frozen --quiet --no-emit-project --output-file "$tools/requirements.txt" &&
+        "$uv" export --frozen --quiet --no-emit-project "$@" --output-file "$tools/requirements.txt" &&
             "$uv" venv --quiet --clear &&
             "$uv" pip sync --python .venv --require-hashes "$tools/requirements.txt" || return
     fi
-    "$uv" sync "$lock" --color never && pwd >.venv/complete
+    "$uv" sync "$lock" "$@" --color never && pwd >.venv/complete
 }
 
-find_uv && is_complete && "$uv" sync "$lock" --check --quiet 2>/dev/null && exit
+find_uv && is_complete && "$uv" sync "$lock" "$@" --check --quiet 2>/dev/null && exit
 mkdir -p "$tools"
 exec 9>"$tools/lock"
 if command -v flock >/dev/null && ! flock -n 9; then
@@ -84,5 +88,5 @@ if command -v flock >/dev/null && ! flock -n 9; then
     flock 9
 fi
 find_uv || install_uv
-make_environment 2>&1 | sed '/^ [-+~D]/d' >&2
+make_environment "$@" 2>&1 | sed '/^ [-+~D]/d' >&2
 is_complete || fail 'uv could not bring .venv in line with uv.lock; its words are above.'

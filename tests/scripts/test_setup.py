@@ -39,14 +39,17 @@ class Small:
         (folder / "scripts").mkdir(parents=True)
         shutil.copy(PROJECT / "scripts/setup.sh", folder / "scripts")
         (folder / "pyproject.toml").write_text(f"{PYPROJECT}dependencies = {dependencies}\n")
+        self.lock(index)
+
+    def lock(self, index: str) -> None:
         self._uv("lock", *(["--default-index", index] if index else ["--offline"]))
 
     def setup(
-        self, folder: Path | None = None, **variables: str
+        self, *arguments: str, folder: Path | None = None, **variables: str
     ) -> "subprocess.CompletedProcess[str]":
         """Run the script from another folder, as `make -C` may."""
         return subprocess.run(
-            [(folder or self.folder) / "scripts/setup.sh"],
+            [(folder or self.folder) / "scripts/setup.sh", *arguments],
             cwd="/",
             env=self.environment(**variables),
             capture_output=True,
@@ -54,8 +57,8 @@ class Small:
             check=False,
         )
 
-    def succeed(self, folder: Path | None = None, **variables: str) -> str:
-        finished = self.setup(folder, **variables)
+    def succeed(self, *arguments: str, folder: Path | None = None, **variables: str) -> str:
+        finished = self.setup(*arguments, folder=folder, **variables)
         assert (finished.returncode, finished.stdout) == (0, ""), finished.stderr
         return finished.stderr
 
@@ -93,7 +96,7 @@ def test_a_folder_in_which_nothing_could_run_is_refused_at_once(
 ) -> None:
     folder = tmp_path / f"a{character}b"
     shutil.copytree(small.folder, folder)
-    finished = small.setup(folder)
+    finished = small.setup(folder=folder)
     assert (finished.returncode, finished.stdout) == (1, "")
     assert str(folder) in finished.stderr
     assert len(finished.stderr.splitlines()) == 1
@@ -119,7 +122,7 @@ def test_a_moved_project_gets_an_environment_of_its_new_place(small: Small, tmp_
     small.succeed()
     moved = tmp_path / "moved"
     small.folder.rename(moved)
-    assert "Making .venv" in small.succeed(moved)
+    assert "Making .venv" in small.succeed(folder=moved)
     assert f"{moved}/.venv" in (moved / ".venv/bin/activate").read_text("utf-8")
 
 
@@ -173,6 +176,26 @@ def test_packages_come_from_the_index_that_a_person_has_set(tmp_path: Path, how:
         small.succeed(**variables)
     assert list(small.folder.glob(".venv/lib/*/site-packages/greeting.py"))
     assert small.succeed(**variables) == ""
+
+
+def test_a_group_comes_on_demand_and_with_jupyterlab_it_stays(tmp_path: Path) -> None:
+    with _index(tmp_path / "index") as index:
+        small = Small(tmp_path / "project", index=index)
+        with (small.folder / "pyproject.toml").open("a") as file:
+            file.write('[dependency-groups]\nnotebooks = ["greeting"]\n')
+        small.lock(index)
+        variables = {"UV_OFFLINE": "0", "UV_DEFAULT_INDEX": index}
+        installed = partial(small.folder.glob, ".venv/lib/*/site-packages/greeting.py")
+
+        small.succeed("--group", "notebooks", **variables)
+        assert list(installed())
+        # As JupyterLab would, which a learner may have open in another terminal.
+        (small.folder / ".venv/bin/jupyter-lab").touch()
+        assert small.succeed(**variables) == ""
+        assert list(installed())
+        (small.folder / ".venv/bin/jupyter-lab").unlink()
+        small.succeed(**variables)
+        assert not list(installed())
 
 
 def test_without_uv_and_a_python_with_pip_it_says_what_to_install(small: Small) -> None:
