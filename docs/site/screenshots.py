@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,14 +32,11 @@ arguments[0].dispatchEvent(new Event("input", {bubbles: true}));
 arguments[0].dispatchEvent(new Event("change", {bubbles: true}));
 """
 # What the pages of others show to those who come for the first time.
-BEFORE = {
-    "viz": """
-const known = JSON.parse(localStorage.KedroViz ?? "{}");
-localStorage.KedroViz = JSON.stringify({...known, showFeatureHints: false, theme: "light"});
-"""
-}
 AFTER = {
-    "viz": "document.querySelector('.update-reminder-unexpanded')?.remove()",
+    "viz": """
+for (const one of document.querySelectorAll('[class*="feature-hint"], .update-reminder-unexpanded'))
+  one.remove();
+""",
     "mlflow": "document.querySelector('[aria-label=\"Close\"]')?.click()",
 }
 
@@ -64,7 +62,10 @@ def digest(name: str) -> str:
 @contextmanager
 def running(command: list[str], url: str, environment: dict[str, str]) -> Iterator[None]:
     """A server, until it answers and as long as it is needed."""
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    # Kedro-Viz leaves the process that it starts to itself.
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
+    )
     try:
         for _ in range(600):
             with suppress(httpx.TransportError):
@@ -73,7 +74,7 @@ def running(command: list[str], url: str, environment: dict[str, str]) -> Iterat
             time.sleep(0.5)
         yield
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
 
 
@@ -96,18 +97,28 @@ def browser() -> Iterator[webdriver.Chrome]:
 def take(driver: webdriver.Chrome, name: str, url: str, seconds: float) -> None:
     """Take a picture of a page some seconds after it was opened."""
     driver.get(url)
-    driver.execute_script(BEFORE.get(name, ""))
-    driver.refresh()
     time.sleep(seconds)
     if name == "page":
         for field, value in FLOWER.items():
-            box = driver.find_element("css selector", f"input[type=number][name={field}]")
+            label = driver.find_element("xpath", f"//label[text()='{field}']")
+            box = driver.find_element("id", label.get_attribute("for") or "")
             driver.execute_script(TYPED, box, value)
         driver.find_element("css selector", "form button").click()
         time.sleep(2)
     driver.execute_script(AFTER.get(name, "window.scrollTo(0, 0)"))
     time.sleep(1)
     driver.save_screenshot(str(IMAGES / f"{name}.png"))
+
+
+def experiment(url: str) -> str:
+    """The id of the project's experiment at an MLflow server, as soon as it tells."""
+    api = f"{url}/ajax-api/2.0/mlflow/experiments/get-by-name?experiment_name=mlops-for-mle"
+    for _ in range(60):
+        found = httpx.get(api)
+        if found.status_code == 200:
+            return str(found.json()["experiment"]["experiment_id"])
+        time.sleep(1)
+    raise TimeoutError(found.text)
 
 
 def main() -> None:
@@ -133,9 +144,7 @@ def main() -> None:
         with running(
             [*kedro, "mlflow", "ui", "--port", "8125"], "http://127.0.0.1:8125", environment
         ):
-            found = httpx.get("http://127.0.0.1:8125/ajax-api/2.0/mlflow/experiments/get-by-name",
-                              params={"experiment_name": "mlops-for-mle"}).json()  # fmt: skip
-            number = found["experiment"]["experiment_id"]
+            number = experiment("http://127.0.0.1:8125")
             take(driver, "mlflow", f"http://127.0.0.1:8125/#/experiments/{number}/runs", 10)
         subprocess.run([*kedro, "db", "stop"], check=True, env=environment)
     digests = {name: digest(name) for name in SHOWN}

@@ -1,4 +1,5 @@
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -46,3 +47,11 @@ def test_the_site_is_built_without_a_broken_link() -> None:
         assert f'lang="{language}"' in page
         assert f'href="{up}/ko/reference/contract/"' in page
         assert f'href="{up}/reference/contract/"' in page
+
+
+def test_the_pictures_show_what_is_there_now() -> None:
+    """They are taken anew by `python docs/site/screenshots.py`."""
+    shots = _load("screenshots")
+    kept = json.loads((shots.IMAGES / "sources.json").read_text("utf-8"))
+    assert kept == {name: shots.digest(name) for name in shots.SHOWN}
+    assert all((shots.IMAGES / f"{name}.png").stat().st_size < 200_000 for name in kept)

@@ -133,7 +133,8 @@ def test_no_secret_of_the_tutorial_stands_anywhere_else() -> None:
         others = [
             path
             for path in found
-            if path != "deploy/tutorial.env" and not path.startswith(("course/", "docs/", "notebooks/"))
+            if path != "deploy/tutorial.env"
+            and not path.startswith(("course/", "docs/", "notebooks/"))
         ]
         assert others == []
 

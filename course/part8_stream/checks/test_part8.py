@@ -33,6 +33,9 @@ class Api:
         api = self
 
         class Handler(BaseHTTPRequestHandler):
+            # A connection stays open, as with every server of today.
+            protocol_version = "HTTP/1.1"
+
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 api.asked.append(body)
