@@ -1,12 +1,10 @@
 """Puts a contract together: what is predicted, what is a feature, and what is left out and why."""
 
-import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 from pydantic import Field
 
@@ -14,43 +12,26 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns, encode_rows
 from mlops_for_mle.contract.encoding import encode_target, encoded_columns
 from mlops_for_mle.contract.infer.decide import Column, decide, shortened
+from mlops_for_mle.contract.infer.features import describe, identifier_reason, number_range
 from mlops_for_mle.contract.model import (
-    MAXIMUM_CATEGORIES,
-    MISSING_POLICIES,
     RESERVED_ANSWER_NAMES,
     Configuration,
     Task,
     normalised,
 )
-from mlops_for_mle.contract.notation import DATE_LIKE, Notation, NumberFormat
+from mlops_for_mle.contract.notation import Notation, NumberFormat
 from mlops_for_mle.contract.tables import column_names, free_name
 from mlops_for_mle.errors import SourceError, UserError
 from mlops_for_mle.pipelines.training.options import DataCheckOptions
 
-_FEWEST_ROWS = 20
-_IDENTIFIER_WORDS = frozenset(
-    {"id", "uuid", "guid", "key", "no", "nr", "num", "number", "seq", "index", "idx", "row", "pk"}
-)
-_IDENTIFIER_ENDINGS = ("번호", "아이디", "식별자")
 _TIME_NAMES = re.compile(
     r"(event|created|observed|recorded|logged|measured|inserted)?[ _]?(timestamp|datetime|time|at)"
     r"|(생성|관측|수집|기록|등록|측정)[ _]?(일시|시각)|일시|타임스탬프",
     re.IGNORECASE,
 )
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _MAXIMUM_CLASSES = 100
 _FEW_NUMBERS = 20
 _ROWS_A_CLASS = DataCheckOptions().minimum_rows_per_class or 1
-_YEARS = (1500, 2200)
-# From 2001 to 2033.
-_EPOCH_SECONDS = (10**9, 2 * 10**9)
-_LISTED_CATEGORIES = 100
-_RARE_CATEGORY_ROWS = 5
-_SENTINELS = frozenset({-99999, -9999, -999, -99, 999, 9999, 99999})
-_SHARE_OF_DATES = 0.9
-_SENTINEL_DATES = frozenset({"1900-01-01", "1970-01-01", "9999-12-31"})
-_MARGIN = 0.5
-_MARGIN_YEARS = 10
 # Ingestion holds everything back when more rows than this are bad.
 _MAXIMUM_MISSING = 0.5
 
@@ -178,7 +159,7 @@ def propose(
         "response_name": f"predicted_{answer_name}" if is_reserved else answer_name,
     }
     if task == "regression":
-        predicted |= _number_range(answer)
+        predicted |= number_range(answer)
     else:
         predicted["classes"] = [{"value": one, "label": str(one)} for one in counts]
     facts = {
@@ -302,7 +283,7 @@ def _candidate(name: str, column: Column, target: Column, task: Task) -> Candida
     gaps, answers = column.values.isna()[is_known], target.values[is_known]
     if task == "classification" and are_told_by_gaps(gaps, answers):
         reason = "is missing or not depending on the target, so it may only be known afterwards"
-    return Candidate(column.name, name, *_feature(column), reason)
+    return Candidate(column.name, name, *describe(column), reason)
 
 
 def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
@@ -405,110 +386,6 @@ def _class_counts(column: Column) -> dict[int | str, int]:
     # Booleans become the text that ingestion makes of them.
     values = counts.index.map(int if column.is_number else str)
     return dict(sorted(zip(values, counts.tolist(), strict=True)))
-
-
-def _feature(column: Column) -> tuple[dict[str, Any], str]:
-    """What the contract says of a column, and a remark on what was seen."""
-    keys: dict[str, Any] = {"type": column.kind}
-    marks: list[str] = []
-    if column.is_number:
-        keys |= _number_range(column)
-        low, high = column.present.min(), column.present.max()
-        if column.number_format and column.number_format.unit:
-            keys["unit"] = column.number_format.unit
-        remark = f"seen {low:.6g} to {high:.6g}"
-        for unit, factor in (("seconds", 1), ("milliseconds", 1000)):
-            if _EPOCH_SECONDS[0] <= low / factor and high / factor <= _EPOCH_SECONDS[1]:
-                remark += f"; are these times, in {unit} since 1970?"
-        marks = [f"{one:g}" for one in (low, high) if one in _SENTINELS]
-    elif column.is_time:
-        first, last = column.present.min(), column.present.max()
-        keys["earliest"] = f"{max(1, first.year - _MARGIN_YEARS):04d}-01-01"
-        keys["latest"] = f"{min(9999, last.year + _MARGIN_YEARS):04d}-12-31"
-        remark = f"seen {first:%Y-%m-%d} to {last:%Y-%m-%d}"
-        remark += ", in UTC" if column.kind == "timestamp" else ""
-        marks = sorted({f"{first:%Y-%m-%d}", f"{last:%Y-%m-%d}"} & _SENTINEL_DATES)
-    else:
-        shown = column.counts.head(6)
-        remark = ", ".join(f"{shortened(value)} {rows:,}" for value, rows in shown.items())
-        rest = len(column.counts) - len(shown)
-        remark += f" and {rest:,} more" if rest else ""
-        remark += case_remark(column)
-    if column.kind == "text":
-        listed = column.counts.head(_LISTED_CATEGORIES)
-        keys = {"type": "category", "categories": sorted(map(str, listed.index))}
-        if len(listed) < len(column.counts) or int(listed.min()) < _RARE_CATEGORY_ROWS:
-            keys["unknown"] = "other"
-    if marks:
-        remark += f"; does {' or '.join(marks)} stand for a missing value? See --missing"
-    if column.missing_count:
-        allowed = MISSING_POLICIES[keys["type"]]
-        preferred = ("separate", "median", "most_frequent")
-        keys["missing"] = next(one for one in preferred if one in allowed)
-        share = 100 * column.missing_count / len(column.values)
-        remark += f"; missing in {column.missing_count:,} rows ({share:.2g} %)"
-    return keys, remark
-
-
-def case_remark(column: Column) -> str:
-    """Say which texts differ only by case, blanks within, or their form in Unicode."""
-    if column.kind != "text":
-        return ""
-    texts = pd.Series(column.counts.index.map(str), dtype="str")
-    alike = texts.str.normalize("NFKC").str.casefold().str.replace(r"\s", "", regex=True)
-    shown = ", ".join(map(repr, texts[alike.duplicated(keep=False)].head(4)))
-    return f"; {shown} may be the same: see ingestion.ignore_case" if shown else ""
-
-
-def _number_range(column: Column) -> dict[str, Any]:
-    """A range with margins: half of what was seen on either side.
-
-    A side where nothing is negative (or positive) stays so, and flags of 0 and 1 stay flags.
-    """
-    low, high = float(column.present.min()), float(column.present.max())
-    if (low, high) == (0.0, 1.0) and column.is_whole:
-        return {"minimum": 0, "maximum": 1}
-    span = (high - low) or abs(high) or 1.0
-    if not math.isfinite(2 * span):
-        return {}
-    digits = 1 - math.floor(math.log10(span))
-    lower, upper = round(low - _MARGIN * span, digits), round(high + _MARGIN * span, digits)
-    lower, upper = (
-        (0.0 if low >= 0 > lower else lower),
-        (0.0 if low < 0 and high <= 0 < upper else upper),
-    )
-    if column.kind == "integer":
-        return {"minimum": math.floor(lower), "maximum": math.ceil(upper)}
-    return {"minimum": lower, "maximum": upper}
-
-
-def identifier_reason(column: Column) -> str | None:
-    """Why a column identifies rows rather than describing them; None where it does not.
-
-    Few rows say nothing: twenty different values are usual in twenty rows.
-    """
-    present, distinct = len(column.present), len(column.counts)
-    if column.kind not in ("integer", "text") or present < _FEWEST_ROWS:
-        return None
-    # Not a number of something, such as "number of trades".
-    words = [word.lower() for word in _WORDS.findall(column.name)]
-    is_named = {*words[-1:]} <= _IDENTIFIER_WORDS if words else False
-    is_named = is_named or column.name.rstrip().endswith(_IDENTIFIER_ENDINGS)
-    if column.kind == "text":
-        is_date = column.present.str.contains(DATE_LIKE).mean() > _SHARE_OF_DATES
-        if is_date and distinct > min(present / 2, MAXIMUM_CATEGORIES):
-            example = f"such as {column.present.iloc[0]!r}"
-            return f"looks like dates in a form that is not read, {example}; see --date-format"
-        is_identifier = distinct > min(present / 2, MAXIMUM_CATEGORIES)
-    else:
-        steps = np.diff(column.present.to_numpy())
-        is_year = column.present.between(*_YEARS).all()
-        is_counter = distinct == present and bool((steps == 1).all()) and not is_year
-        is_identifier = is_counter or (is_named and distinct == present)
-    if is_identifier or (is_named and distinct > max(100, present / 50)):
-        values = f"{distinct:,} different values in {present:,} rows"
-        return f"has {values}, so it is an identifier or free text"
-    return None
 
 
 def _is_time(column: Column) -> bool:

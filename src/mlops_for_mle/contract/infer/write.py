@@ -7,7 +7,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 
 from mlops_for_mle.config import comment, yaml_key, yaml_value
-from mlops_for_mle.contract.infer.propose import Proposal, case_remark
+from mlops_for_mle.contract.infer.features import case_remark
+from mlops_for_mle.contract.infer.propose import Proposal
 from mlops_for_mle.pipelines.training.estimators import names_for
 from mlops_for_mle.pipelines.training.options import DataCheckOptions
 
