@@ -46,6 +46,10 @@ _FEWEST_COMPACT_DATES = 3
 _COMPACT_DATE = r"[12]\d{3}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
 
 
+class MixedError(SourceError):
+    """A column holds values of several kinds, so nothing can be said of all of them."""
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of the source.
@@ -234,7 +238,7 @@ def _decorated(
     ways = number_formats(distinct, decimal or ".")
     if not ways:
         shown = _where(values.dropna())
-        raise SourceError(
+        raise MixedError(
             f"Column {name!r} writes numbers in more than one way, such as {shown}: write all of "
             "them alike, with the same unit or none."
         )
@@ -295,7 +299,7 @@ def _refuse_mixture(
         return
     is_few = distinct <= _FEW_VALUES and distinct * _ROWS_A_VALUE <= len(present)
     if not is_few or 1 - share < _SHARE_OF_A_MISTAKE:
-        raise SourceError(
+        raise MixedError(
             f"Column {name!r} mixes {len(present) - len(others)} {what} with {len(others)} other "
             f"value(s) such as {_where(others)}: correct them, or name those that stand for a "
             "missing value by --missing."

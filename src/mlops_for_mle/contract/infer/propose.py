@@ -11,7 +11,7 @@ from pydantic import Field
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns, encode_rows
 from mlops_for_mle.contract.encoding import encode_target, encoded_columns
-from mlops_for_mle.contract.infer.decide import Column, decide, shortened
+from mlops_for_mle.contract.infer.decide import Column, MixedError, decide, shortened
 from mlops_for_mle.contract.infer.features import describe, identifier_reason, number_range
 from mlops_for_mle.contract.model import (
     RESERVED_ANSWER_NAMES,
@@ -136,7 +136,8 @@ def propose(
     left_out |= dict.fromkeys(leave_out, "was left out by --leave-out")
     if target in left_out:
         raise SourceError(f"Target column {target!r} {left_out[target]}.")
-    columns, decimal = _columns(rows.drop(columns=list(left_out)), target, wish, separator)
+    columns, mixed, decimal = _columns(rows.drop(columns=list(left_out)), target, wish, separator)
+    left_out |= mixed
     answer = columns.pop(target)
     task = _task(answer, wish)
     counts = _class_counts(answer) if task == "classification" else {}
@@ -192,9 +193,9 @@ def propose(
 
 def _columns(
     rows: pd.DataFrame, target: str, wish: Wishes, separator: str
-) -> tuple[dict[str, Column], Literal["point", "comma"]]:
-    """What each column holds, and the usual mark before fractions."""
-    columns, problems = {}, []
+) -> tuple[dict[str, Column], dict[str, str], Literal["point", "comma"]]:
+    """What each column holds, why others can be no features, and the mark before fractions."""
+    columns, mixed, problems = {}, dict[str, str](), []
 
     def read(name: str, decimal: str) -> None:
         try:
@@ -208,6 +209,9 @@ def _columns(
                 date_format=wish.date_format.get(name),
             )
         except SourceError as error:
+            if isinstance(error, MixedError) and name not in (target, wish.time):
+                mixed[name] = str(error).removeprefix(f"Column {name!r} ").removesuffix(".")
+                return
             problems.append(f"{error} Or leave the column out, by --leave-out {name!r}.")
 
     for name in rows.columns:
@@ -225,7 +229,7 @@ def _columns(
             )
     if problems:
         raise SourceError("\n".join(problems))
-    return columns, "comma" if marks == {","} else "point"
+    return columns, mixed, "comma" if marks == {","} else "point"
 
 
 def _notation(read: Mapping[str, Column], decimal: Literal["point", "comma"]) -> dict[str, Any]:
