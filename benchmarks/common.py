@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, Self
 
 import httpx
 import psutil
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -115,7 +115,8 @@ class Checkout:
     def engine(self) -> Engine:
         """Of its database, which must have been started."""
         url = self.kedro("db", "url").output.split()[-1]
-        return create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        driven = make_url(url).set(drivername="postgresql+psycopg2")
+        return create_engine(driven, poolclass=NullPool, isolation_level="AUTOCOMMIT")
 
     def _make_project(self, code: Path) -> None:
         """Copy the configuration, unless the project that is there is of the same sources."""
