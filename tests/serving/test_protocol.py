@@ -42,6 +42,20 @@ def test_a_request_that_would_rather_speak_another_protocol_is_answered_in_this_
     assert b"upgrade" not in answer.lower()
 
 
+def test_any_number_of_them_may_stand_behind_each_other(server):
+    count = 1_500
+    upgrade = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
+    polite = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n%b\r\n" % upgrade
+    last = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+    async def ask(server: Server) -> bytes:
+        reader, writer = await asyncio.open_connection(*server.address)
+        writer.write(polite * count + last)
+        return await until_closed(reader)
+
+    assert server.run(ask).count(b"HTTP/1.1 200 ") == count + 1
+
+
 def test_a_proxy_is_what_this_server_is_not(server):
     async def ask(server: Server) -> list[bytes]:
         return await server.exchange(b"CONNECT example.org:443 HTTP/1.1\r\nHost: x\r\n\r\n")

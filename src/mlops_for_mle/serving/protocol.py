@@ -75,11 +75,9 @@ class ServingProtocol(HttpToolsProtocol):
         if self._head_bytes is not None:
             self._head_bytes += len(data)
         try:
-            self.parser.feed_data(data)
+            self._feed(data)
             if self._withheld is not None:
                 self._go_the_ordinary_way()
-        except httptools.HttpParserUpgrade as upgrade:
-            self._begin_anew(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             # Its context is what has failed in one of the methods below.
             self._refuse("Invalid HTTP request received.", error.__context__)
@@ -107,8 +105,7 @@ class ServingProtocol(HttpToolsProtocol):
         # What comes behind a chunked body is no header, least of all one that says what is in it.
         self.headers = []
         # Answers leave in the order of the requests.
-        if self._is_waiting and self._fast is not None:
-            self._fast.flush()
+        self._answer_what_waits()
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise httptools.HttpParserError("this is no proxy")
@@ -151,8 +148,7 @@ class ServingProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """End the connection after the requests that are being answered."""
-        if self._is_waiting and self._fast is not None:
-            self._fast.flush()
+        self._answer_what_waits()
         super().shutdown()
 
     @property
@@ -160,16 +156,20 @@ class ServingProtocol(HttpToolsProtocol):
         """Whether somebody works on a request of this connection."""
         return self._is_waiting or (self.cycle is not None and not self.cycle.response_complete)
 
-    def _begin_anew(self, rest: bytes) -> None:
-        """Read a head again, without that it asks for another protocol, and what is behind it."""
-        version = self.parser.get_http_version().encode()
-        first = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)
-        kept = (one for one in self.scope["headers"] if one[0] not in _UPGRADE_HEADERS)
-        lines = [first, *(b"%b: %b" % pair for pair in kept), b"\r\n"]
-        self.parser = httptools.HttpRequestParser(self)
-        # As uvicorn does, so that a request behind one that closes is refused in order.
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self.data_received(b"\r\n".join(lines) + rest)
+    def _feed(self, data: bytes) -> None:
+        """Let the parser read; where it stops for another protocol, it begins anew without it."""
+        while True:
+            try:
+                return self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                version = self.parser.get_http_version().encode()
+                first = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)
+                kept = (one for one in self.scope["headers"] if one[0] not in _UPGRADE_HEADERS)
+                lines = [first, *(b"%b: %b" % pair for pair in kept), b"\r\n"]
+                data = b"\r\n".join(lines) + data[upgrade.args[0] :]
+            self.parser = httptools.HttpRequestParser(self)
+            # As uvicorn does, so that a request behind one that closes is refused in order.
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
     def _is_plain_post(self) -> bool:
         """Whether nothing about the request or the connection needs the ordinary way."""
@@ -205,6 +205,10 @@ class ServingProtocol(HttpToolsProtocol):
         )
         self.on_response_complete()
 
+    def _answer_what_waits(self) -> None:
+        if self._is_waiting and self._fast is not None:
+            self._fast.flush()
+
     def _go_the_ordinary_way(self) -> None:
         body, self._withheld = self._withheld, None
         super().on_headers_complete()
@@ -222,7 +226,6 @@ class ServingProtocol(HttpToolsProtocol):
     def _refuse(self, message: str, failure: BaseException | None = None) -> None:
         """Answer what is no request, and close."""
         self._withheld = None
-        if self._is_waiting and self._fast is not None:
-            self._fast.flush()
+        self._answer_what_waits()
         self.logger.warning(message, exc_info=failure)
         self.send_400_response(message)
