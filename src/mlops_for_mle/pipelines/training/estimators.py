@@ -170,10 +170,12 @@ def choose_estimator(
     models |= {str(one.name): build_estimator(one, contract, seed) for one in candidates}
     errors = {}
     for name, model in models.items():
+        options: dict[str, Any] = {"cv": folds, "scoring": scorer, "error_score": "raise"}
         # The linear one is chosen if none can be fitted, and its fit says why.
-        with suppress(ValueError):
-            options: dict[str, Any] = {"cv": folds, "scoring": scorer, "error_score": "raise"}
+        try:
             errors[name] = -cross_val_score(model, features, truth, **options)
+        except ValueError as error:
+            _LOGGER.warning("%s is no candidate: %s", name, error)
     columns = [f"fold{number}" for number in range(len(folds))]
     table = pd.DataFrame.from_dict(errors, orient="index", columns=columns)
     able = [one for one in candidates if one.name in errors] or candidates[:1]

@@ -6,7 +6,6 @@ inside the functions, because every command imports this module.
 """
 
 import logging
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -224,8 +223,7 @@ def _decide(
     can_calibrate = training.calibrate and calibration.is_possible(model, target)
     folds = splits.few_folds(values, truth, target, training)
     if folds and (can_calibrate or (has_probabilities and threshold == "auto")):
-        # What cannot be fitted to a part of the rows is left as it is.
-        with suppress(ValueError):
+        try:
             held_out = calibration.hold_out(model, features, truth, folds)
             chances = held_out.probabilities
             if can_calibrate:
@@ -238,6 +236,10 @@ def _decide(
                 threshold = calibration.choose_threshold(
                     chances, held_out.truth, target, training.metric
                 )
+        except ValueError as error:
+            if training.calibrate is True:
+                raise
+            _LOGGER.warning("probabilities are left as they are: %s", error)
     if threshold == "auto" or not has_probabilities:
         threshold = None
     return replace(fitted, model=model, is_calibrated=is_calibrated, threshold=threshold)
