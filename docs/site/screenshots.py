@@ -23,7 +23,6 @@ from selenium.webdriver.chrome.service import Service
 
 PROJECT = Path(__file__).parents[2]
 IMAGES = PROJECT / "docs/images"
-SOURCE = PROJECT / "src/mlops_for_mle"
 SIZE = (1200, 1000)
 FLOWER = {"sepal_length": 6.7, "sepal_width": 3.3, "petal_length": 5.7, "petal_width": 2.1}
 TYPED = """

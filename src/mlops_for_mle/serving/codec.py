@@ -133,19 +133,24 @@ class Codec:
         return Rows(1, text, Form.ONE, None, columns)
 
     def _read_columns(self, text: bytes) -> Rows:
-        reading = Reading(self, COLUMNS_KEY)
-        try:
-            if len(text) > LONGEST_EXPLAINED:
-                raise ValueError
-            columns = msgspec.structs.astuple(self._decode_columns(text).columns)
-            for place, feature in self._times:
-                check_times(columns[place] or (), feature)
-        except (msgspec.ValidationError, ValueError):
+        columns = self._decoded_columns(text) if len(text) <= LONGEST_EXPLAINED else None
+        if columns is None:
             return self.read_columns(fields(text, _BY_COLUMNS).columns, COLUMNS_KEY, text)
+        reading = Reading(self, COLUMNS_KEY)
         for name, values in zip(self.names, columns, strict=True):
             if values is not None:
                 reading.add(name, values)
         return reading.done(Form.COLUMNS, text)
+
+    def _decoded_columns(self, text: bytes) -> tuple[Any, ...] | None:
+        """All columns of a body in one go; None where something in it has to be told of."""
+        try:
+            columns = msgspec.structs.astuple(self._decode_columns(text).columns)
+            for place, feature in self._times:
+                check_times(columns[place] or (), feature)
+        except (msgspec.ValidationError, ValueError):
+            return None
+        return columns
 
     def read_list(self, text: Text, where: str = "", *, lenient: bool = False) -> Rows:
         """Read a list of rows that stands somewhere in the body."""

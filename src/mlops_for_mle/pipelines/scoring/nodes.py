@@ -81,15 +81,12 @@ class Scorer:
         matrix = encode_rows(fitting, contract)
         # Not every graph takes a matrix without rows.
         given = matrix if len(matrix) else np.zeros((1, matrix.shape[1]))
-        values, probabilities = self.predictor.predict(given)
-        is_finite = np.isfinite(values)[: len(matrix)]
+        answers = self.predictor.predict(given)
+        is_finite = np.isfinite(answers.values)[: len(matrix)]
         for row in np.flatnonzero(~is_finite):
-            rejected[int(positions[row])] = f"the model answers {values[row]}"
+            rejected[int(positions[row])] = f"the model answers {answers.values[row]}"
         chosen = np.flatnonzero(is_finite)
-        answers = Predictions(
-            values[chosen], None if probabilities is None else probabilities[chosen]
-        )
-        return Scored(positions[chosen], answers, dict(sorted(rejected.items())))
+        return Scored(positions[chosen], answers.taken(chosen), dict(sorted(rejected.items())))
 
     def values(self, answers: Predictions) -> list[Any]:
         """The predictions as the table holds them: the values of classes, or numbers."""
