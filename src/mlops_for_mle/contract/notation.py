@@ -5,6 +5,7 @@ The API takes numbers as numbers and times as ISO 8601; files and tables of text
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -105,6 +106,12 @@ class Notation(Configuration):
     decimal: Literal["point", "comma"] = "point"
     date_formats: dict[Name, str] = Field(default_factory=dict)
     ignore_case: tuple[Name, ...] = ()
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> "Notation":
+        """What options of ingestion, among others, say of this."""
+        given = {name: one for name, one in options.items() if name in Notation.model_fields}
+        return Notation.model_validate(given)
 
     def number_format(self, name: str) -> NumberFormat | None:
         """How the numbers of a column are written; None: as digits with a decimal point."""

@@ -139,7 +139,7 @@ class Stage:
         contract = self.contract.model_dump(mode="json")
         release = ScoringReleaseDataset(contract, {"con": self.url}, self.store, options.release)
         output = PredictionsDataset(options.output, {"con": self.url})
-        output.save(score_rows(self.source(options.source), release.load(), options))
+        output.save(score_rows(self.source(options.source), release.load(), options, {}))
         return output
 
 

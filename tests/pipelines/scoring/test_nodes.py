@@ -32,9 +32,10 @@ ROWS = {
 }
 
 
-def prepared(rows: dict[str, Any]) -> Scoring:
+def prepared(rows: dict[str, Any], **ingestion: Any) -> Scoring:
     source = ParquetRows("rows", pa.table(rows).schema, ())
-    return score_rows(source, ChosenRelease("nowhere", iris_release(3).manifest), ScoringOptions())
+    chosen = ChosenRelease("nowhere", iris_release(3).manifest)
+    return score_rows(source, chosen, ScoringOptions(), ingestion)
 
 
 def test_rows_become_predictions_and_rejects() -> None:
@@ -68,6 +69,36 @@ def test_no_rows_and_no_good_rows_have_the_same_columns_as_many() -> None:
     ]
 
     assert all(one == schemas[0] for one in schemas)
+
+
+def test_text_is_read_as_ingestion_reads_it() -> None:
+    release = iris_release(3)
+    rows = {
+        "sepal_length": ["5,1 cm", "6,7 cm", "?"],
+        "sepal_width": ["3,5", "3,3", "3,0"],
+        "petal_length": ["1.4", "5.7", "1.0"],
+        "petal_width": ["0,2", "2,1", "0,2"],
+        "timestamp": ["31.01.2026", "01.02.2026", "02.02.2026"],
+    }
+    notation = {
+        "source": "iris.csv",
+        "rename": {"Breite": "sepal_width"},
+        "decimal": "comma",
+        "missing_marks": {"sepal_length": ["?"]},
+        "number_formats": {"sepal_length": {"decimal": ",", "unit": "cm"}, "petal_length": {}},
+        "date_formats": {"timestamp": "%d.%m.%Y"},
+    }
+
+    scoring = prepared(rows, **notation)
+    scorer = Scorer(release.manifest, load(release))
+    predictions, rejects = scoring.score(scorer, pa.table(rows), first_row=1)
+
+    assert predictions["label"].to_pylist() == ["setosa", "virginica"]
+    assert [str(one) for one in predictions["timestamp"].to_pylist()] == [
+        "2026-01-31 00:00:00",
+        "2026-02-01 00:00:00",
+    ]
+    assert rejects["reason"].to_pylist()[0].startswith("sepal_length: is missing")
 
 
 def test_a_source_that_lacks_a_column_is_refused() -> None:

@@ -321,10 +321,9 @@ def _examine(proposal: Proposal, rows: pd.DataFrame) -> dict[str, Any]:
     """What training's own check finds in the rows that fit the proposed contract."""
     from mlops_for_mle.pipelines.training.checks import check
 
-    contract, options = proposal.contract(), dict(proposal.ingestion)
-    renamed = rows.rename(columns=options.pop("rename", {}))
-    options.pop("drop_missing_target", None)
-    fitting, _ = check_columns(renamed, contract.columns, Notation.model_validate(options))
+    contract, options = proposal.contract(), proposal.ingestion
+    renamed = rows.rename(columns=options.get("rename", {}))
+    fitting, _ = check_columns(renamed, contract.columns, Notation.of(options))
     names = [column.name for column in encoded_columns(contract)]
     features = pd.DataFrame(encode_rows(fitting, contract), columns=names)
     truth = encode_target(fitting[contract.target.column].to_numpy(), contract.target)

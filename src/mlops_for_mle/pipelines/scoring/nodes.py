@@ -2,9 +2,9 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple, Protocol
 
@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from mlops_for_mle.contract.columns import check_columns, encode_rows
-from mlops_for_mle.contract.notation import read_times
+from mlops_for_mle.contract.notation import Notation, read_times
 from mlops_for_mle.errors import SourceError
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions
 from mlops_for_mle.releases.manifest import Manifest
@@ -71,11 +71,11 @@ class Scorer:
     manifest: Manifest
     predictor: Predictor
 
-    def score(self, rows: pd.DataFrame) -> Scored:
+    def score(self, rows: pd.DataFrame, notation: Notation | None = None) -> Scored:
         """Score the rows that fit the release's contract; each other one is told why."""
         contract = self.manifest.contract
         fitting, rejected = check_columns(
-            rows, contract.features, precision=self.manifest.precision
+            rows, contract.features, notation, self.manifest.precision
         )
         positions = np.delete(np.arange(len(rows)), list(rejected))
         matrix = encode_rows(fitting, contract)
@@ -101,6 +101,7 @@ class Scoring:
     source: Source
     release: ChosenRelease
     options: ScoringOptions
+    notation: Notation = field(default_factory=Notation)
 
     @property
     def columns(self) -> list[str]:
@@ -121,14 +122,16 @@ class Scoring:
         positions, answers, rejected = scorer.score(
             rows.select(features).to_pandas(
                 ignore_metadata=True, date_as_object=False, types_mapper=_WHOLE.get
-            )
+            ),
+            self.notation,
         )
         chosen, count = rows.take(pa.array(positions)), len(positions)
         columns = {"row_number": pa.array(positions + first_row, pa.int64())}
         for name in self.columns[len(features) :]:
             columns[name] = chosen[name]
             if name == contract.timestamp and pa.types.is_string(chosen[name].type):
-                times = read_times(chosen[name].to_pandas())
+                date_format = self.notation.date_formats.get(name)
+                times = read_times(chosen[name].to_pandas(), date_format)
                 columns[name] = pa.array(times, pa.timestamp("us"), from_pandas=True)
         kind = pa.int64() if target.classes else pa.float64()
         columns[target.response_name] = pa.array(
@@ -151,8 +154,15 @@ class Scoring:
         return pa.table(columns), pa.table(rejects)
 
 
-def score_rows(source: Source, release: ChosenRelease, scoring: ScoringOptions) -> Scoring:
+def score_rows(
+    source: Source,
+    release: ChosenRelease,
+    scoring: ScoringOptions,
+    ingestion: Mapping[str, Any],
+) -> Scoring:
     """Join rows and release; they are scored while the predictions are written.
+
+    Text is read as ``ingestion`` says that the contract's columns are written.
 
     Raises:
         SourceError: The source lacks a feature.
@@ -164,7 +174,7 @@ def score_rows(source: Source, release: ChosenRelease, scoring: ScoringOptions) 
             f"{source.name}: missing column(s) {', '.join(missing)}; release "
             f"{release.manifest.release} needs them; found {', '.join(names) or 'none'}"
         )
-    return Scoring(source, release, scoring)
+    return Scoring(source, release, scoring, Notation.of(ingestion))
 
 
 def as_json(value: Any) -> str:
