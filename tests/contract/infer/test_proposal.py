@@ -1,6 +1,7 @@
 """What is decided about columns of each kind."""
 
 import datetime
+import unicodedata
 from decimal import Decimal
 from typing import Any
 
@@ -265,3 +266,16 @@ def test_a_column_of_noughts_with_gaps_gets_a_range() -> None:
     feature = infer(b=np.where(IS_GAP, "", "0")).contract().features["b"]
 
     assert (feature.minimum, feature.maximum, feature.missing) == (0, 1, "median")
+
+
+def test_names_in_options_are_those_of_columns_in_any_form_of_unicode() -> None:
+    rows = pd.DataFrame(
+        {
+            "값": [str(number % 37) for number in range(200)],
+            "비고": ["abcdefg"[number % 7] for number in range(200)],
+            "답": [str(number % 2) for number in range(200)],
+        }
+    )
+    decomposed = unicodedata.normalize("NFD", "비고")
+    proposal = propose(rows, "x", "답", "rows", leave_out=(decomposed,))
+    assert [one.source_name for one in proposal.left_out] == ["비고"]

@@ -16,6 +16,7 @@ from mlops_for_mle.contract.infer.features import describe, identifier_reason, n
 from mlops_for_mle.contract.model import (
     RESERVED_ANSWER_NAMES,
     Configuration,
+    Name,
     Task,
     normalised,
 )
@@ -108,12 +109,12 @@ class Proposal:
 class Wishes(Configuration):
     """What a person says of the rows, as the options of ``kedro contract infer`` explain it."""
 
-    leave_out: tuple[str, ...] = ()
+    leave_out: tuple[Name, ...] = ()
     missing: tuple[str, ...] = ()
-    time: str | None = None
+    time: Name | None = None
     task: Task | None = None
     decimal: Literal["point", "comma"] | None = None
-    date_format: dict[str, str] = Field(default_factory=dict)
+    date_format: dict[Name, str] = Field(default_factory=dict)
     drop_missing_target: bool = False
     minimum_class_rows: int = _ROWS_A_CLASS
 
