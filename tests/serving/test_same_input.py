@@ -106,7 +106,7 @@ API: dict[str, Callable[[Codec, Table], Rows]] = {
     "predict, columns": lambda reader, table: reader.read(json.dumps({"columns": table}).encode()),
     "predict, objects": lambda reader, table: reader.read(json.dumps(records(table)).encode()),
     "invocations": split,
-    "invocations, CSV": lambda reader, table: mlflow._read_csv(reader, written(table)),
+    "invocations, CSV": lambda reader, table: mlflow.read_csv(reader, written(table)),
     "v2": tensors,
 }
 

@@ -8,7 +8,7 @@ One row waits to be encoded with those of others; many are encoded as they are r
 
 import math
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from itertools import chain, count
@@ -23,14 +23,11 @@ from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.contract.rules import Precision, check_times, describe, fault, json_type
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.serving.documents import (
-    LONGEST_EXPLAINED,
     REFUSALS,
     ROWS,
     VALUES,
-    Text,
     encode,
     fields,
-    kind_of,
     pieces,
     plain,
     read_json,
@@ -43,12 +40,13 @@ MOST_ROWS = 100_000
 
 _BOOLEANS = {"true": True, "1": True, 1: True, "false": False, "0": False, 0: False}
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
-_HAS_COLUMNS = re.compile(rb'\{\s*"columns"\s*:\s*')
-_VALUES_A_PIECE = 5000
+_BY_COLUMNS = re.compile(rb'\{\s*"columns"\s*:\s*\{')
 
 Value = TypeVar("Value")
+Given = msgspec.Raw | Values
+"""The values of a feature: the JSON of a list, or themselves."""
 Columns = Sequence[Sequence[Any]]
-"""A column of plain values for each feature, in the order of the contract."""
+"""Plain values of each feature, in the order of the contract."""
 
 
 class Form(bytes, Enum):
@@ -69,17 +67,17 @@ class Rows(NamedTuple):
     """
 
     count: int  # type: ignore[assignment]
-    text: Text
+    text: bytes
     form: Form
     matrix: Matrix | None
     columns: Columns = ()
 
 
-class _ByColumns(msgspec.Struct, forbid_unknown_fields=True):
+class _ColumnsBody(msgspec.Struct, forbid_unknown_fields=True):
     columns: dict[str, msgspec.Raw]
 
 
-_BY_COLUMNS = msgspec.json.Decoder(_ByColumns)
+_COLUMNS_BODY = msgspec.json.Decoder(_ColumnsBody)
 
 
 class Codec:
@@ -100,15 +98,6 @@ class Codec:
         self._decode_row = msgspec.json.Decoder(row).decode
         self._decode_rows = msgspec.json.Decoder(list[row]).decode
         self.list_types: dict[str, Any] = {name: list[one] for name, one in types.items()}  # type: ignore[valid-type]
-        self.list_decoders = {
-            name: msgspec.json.Decoder(one) for name, one in self.list_types.items()
-        }
-        lists: Any = msgspec.defstruct(
-            "Columns",
-            [("columns", _row_type(self.list_types, self.features))],
-            forbid_unknown_fields=True,
-        )
-        self._decode_columns = msgspec.json.Decoder(lists).decode
         kinds = enumerate(self.features.values())
         self._times = [(place, one) for place, one in kinds if one.is_time]
 
@@ -124,44 +113,21 @@ class Codec:
         text = text.strip()
         if text[:1] == b"[":
             return self.read_list(text)
-        found = _HAS_COLUMNS.match(text)
-        if found and (COLUMNS_KEY not in self.features or text.startswith(b"{", found.end())):
-            return self._read_columns(text)
+        if _BY_COLUMNS.match(text):
+            return self.read_columns(fields(text, _COLUMNS_BODY).columns, COLUMNS_KEY, text)
         reading = Reading(self)
         columns = [(one,) for one in reading.row(plain(text), "")]
         reading.faults.raise_if_any()
         return Rows(1, text, Form.ONE, None, columns)
 
-    def _read_columns(self, text: bytes) -> Rows:
-        columns = self._decoded_columns(text) if len(text) <= LONGEST_EXPLAINED else None
-        if columns is None:
-            return self.read_columns(fields(text, _BY_COLUMNS).columns, COLUMNS_KEY, text)
-        reading = Reading(self, COLUMNS_KEY)
-        for name, values in zip(self.names, columns, strict=True):
-            if values is not None:
-                reading.add(name, values)
-        return reading.done(Form.COLUMNS, text)
-
-    def _decoded_columns(self, text: bytes) -> tuple[Any, ...] | None:
-        """All columns of a body in one go; None where something in it has to be told of."""
-        try:
-            columns = msgspec.structs.astuple(self._decode_columns(text).columns)
-            for place, feature in self._times:
-                check_times(columns[place] or (), feature)
-        except (msgspec.ValidationError, ValueError):
-            return None
-        return columns
-
-    def read_list(self, text: Text, where: str = "", *, lenient: bool = False) -> Rows:
+    def read_list(self, text: bytes, where: str = "", *, lenient: bool = False) -> Rows:
         """Read a list of rows that stands somewhere in the body."""
         reading, start = Reading(self, where, lenient=lenient), 0
         for piece in pieces(text, ROWS):
             columns: Columns
             try:
                 columns = self._columns_of(self._decode_rows(piece))
-            except (msgspec.ValidationError, ValueError) as error:
-                if len(piece) > LONGEST_EXPLAINED:
-                    raise refused(where, f"does not fit: {error}", self.row_words) from None
+            except (msgspec.ValidationError, ValueError):
                 given = enumerate(plain(piece), start)
                 rows = [reading.row(one, f"{where}[{at}]") for at, one in given]
                 columns = list(zip(*rows, strict=True))
@@ -171,9 +137,9 @@ class Codec:
         return reading.done(Form.LIST, text)
 
     def read_columns(
-        self, given: Mapping[str, msgspec.Raw | Values], where: str, text: Text | None = None
+        self, given: Mapping[str, Given], where: str, text: bytes | None = None
     ) -> Rows:
-        """Read lists of one length, one value a row: their JSON, or the values themselves.
+        """Read a list for each feature, one value a row.
 
         Strictly where ``text``, the JSON of the body, is given, else leniently.
         """
@@ -182,10 +148,11 @@ class Codec:
         if text is not None:
             _refuse_unknown(given, self.features, f"{where}.", reading.faults)
         for name, feature in self.features.items():
+            path = f"{where}.{name}"
             if name in given:
-                reading.add_column(name, given[name])
+                reading.add_column(name, given[name], path)
             elif not feature.is_optional:
-                reading.faults.add(f"{where}.{name}", "is missing", "a list of values")
+                reading.faults.add(path, "is missing", "a list of values")
         return reading.done(Form.COLUMNS, text or b"")
 
     def matrix(self, given: Sequence[Rows]) -> Matrix:
@@ -229,29 +196,46 @@ class Reading:
         found = check_fields(given, codec.features, self.faults, path, codec.precision)
         return [found.get(name) for name in codec.names]
 
-    def values(self, name: str, given: Text | Sequence[Any], paths: Iterable[str]) -> Sequence[Any]:
-        """Values of one feature, with the places where they stand."""
+    def add_column(self, name: str, given: Given, path: str) -> None:
+        """Check and append a whole column."""
+        start = 0
+        if isinstance(given, np.ndarray):
+            given = given[: MOST_ROWS + 1].tolist()
+        if not isinstance(given, msgspec.Raw):
+            parts: Iterable[Any] = [given]
+        elif (text := bytes(given))[:1] == b"[":
+            parts = pieces(text, VALUES)
+        else:
+            allowed = f"a list in which each is {describe(self._codec.features[name])}"
+            self.faults.add(path, "is no list", allowed)
+            return
+        for piece in parts:
+            start += self.check(name, piece, (f"{path}[{at}]" for at in count(start)))
+
+    def check(self, name: str, given: bytes | Sequence[Any], paths: Iterable[str]) -> int:
+        """Check and append values of one feature, with the places where they stand."""
         codec = self._codec
-        feature = codec.features[name]
+        feature, wanted = codec.features[name], codec.list_types[name]
         try:
-            if isinstance(given, Text):
-                values: Sequence[Any] = codec.list_decoders[name].decode(given)
+            if isinstance(given, bytes):
+                values = msgspec.json.decode(given, type=wanted)
             else:
-                values = msgspec.convert(given, codec.list_types[name])
+                values = msgspec.convert(given, wanted)
             if feature.is_time:
                 check_times(values, feature)
         except (msgspec.ValidationError, ValueError):
-            values = plain(given) if isinstance(given, Text) else given
+            values = plain(given) if isinstance(given, bytes) else given
             if self._lenient:
                 values = [_cast(one, feature) for one in values]
-            return [
+            values = [
                 _checked(one, feature, path, self.faults, codec.precision)
                 for one, path in zip(values, paths, strict=False)
             ]
-        return values
+        self.add(name, values)
+        return len(values)
 
     def add(self, name: str, values: Sequence[Any]) -> None:
-        """Append values to a column."""
+        """Append values that were checked."""
         self._lengths[name] = length = self._lengths.get(name, 0) + len(values)
         if length > MOST_ROWS:
             raise refused(self.where, "has too many rows", f"at most {MOST_ROWS} a request")
@@ -259,30 +243,7 @@ class Reading:
         if self._lenient:
             self._texts[name].append(encode(values)[1:-1])
 
-    def add_column(self, name: str, given: msgspec.Raw | Values) -> None:
-        """Append a whole column: the JSON of a list, or its values."""
-        path, start = f"{self.where}.{name}", 0
-        if not isinstance(given, msgspec.Raw):
-            parts: Iterable[Any] = _slices(given)
-        elif kind_of(text := memoryview(given)) == b"[":
-            parts = pieces(text, VALUES)
-        else:
-            allowed = f"a list in which each is {describe(self._codec.features[name])}"
-            self.faults.add(path, "is no list", allowed)
-            return
-        for piece in parts:
-            values = self.values(name, piece, (f"{path}[{at}]" for at in count(start)))
-            self.add(name, values)
-            start += len(values)
-
-    def add_table(self, given: Mapping[str, Sequence[Any]], rows: range) -> None:
-        """Append rows as columns of plain values; of a feature that is absent all are missing."""
-        for name in self._codec.names:
-            values = given.get(name, [None] * len(rows))
-            paths = (f"{self.where}[{at}].{name}" for at in rows)
-            self.add(name, self.values(name, values, paths))
-
-    def done(self, form: Form, text: Text = b"") -> Rows:
+    def done(self, form: Form, text: bytes = b"") -> Rows:
         """All that was read, unless something was wrong with it."""
         found, faults, lengths = self._encoded, self.faults, self._lengths
         size = max(lengths.values(), default=0)
@@ -294,19 +255,12 @@ class Reading:
         faults.raise_if_any()
         for name in found.keys() - lengths.keys():
             self.add(name, [None] * size)
-        columns = (one[0] if len(one) == 1 else np.hstack(one) for one in found.values())
-        matrix = np.concatenate(list(columns)).T
+        matrix = np.concatenate([np.concatenate(one, axis=1) for one in found.values()]).T
         if self._lenient:
             form = Form.COLUMNS
             lists = {name: b"[%b]" % b",".join(parts) for name, parts in self._texts.items()}
             text = encode({COLUMNS_KEY: {name: msgspec.Raw(one) for name, one in lists.items()}})
         return Rows(size, text, form, matrix)
-
-
-def _slices(values: Values) -> Iterator[Sequence[Any]]:
-    for at in range(0, len(values), _VALUES_A_PIECE):
-        part = values[at : at + _VALUES_A_PIECE]
-        yield part.tolist() if isinstance(part, np.ndarray) else part
 
 
 def check_fields(
@@ -351,21 +305,19 @@ def _checked(given: Any, feature: Feature, path: str, faults: Faults, precision:
 def _cast(given: Any, feature: Feature) -> Any:
     """A value of a protocol with fewer types as a feature holds it, as far as that is possible.
 
-    Blank text and NaN are missing values; text is read as what the feature holds; 0 and 1 are
-    booleans. What cannot be cast is given back, for the checks to refuse.
+    Blank text and NaN are missing values. What cannot be cast is left, for the checks to refuse.
     """
-    is_blank = isinstance(given, str) and not given.strip()
-    if is_blank or (isinstance(given, float) and math.isnan(given)):
+    if isinstance(given, float) and math.isnan(given):
         return None
-    if feature.type == "boolean":
-        name = given.lower() if isinstance(given, str) else given
-        return _BOOLEANS.get(name, given) if isinstance(name, str | float | int) else given
-    if isinstance(given, bool) and feature.is_number:
-        return float(given)
-    if isinstance(given, str) and (feature.is_number or feature.has_integer_categories):
-        with suppress(ValueError):
-            return float(given)
-    return given
+    if isinstance(given, str):
+        if not given.strip():
+            return None
+        if feature.is_number or feature.has_integer_categories:
+            with suppress(ValueError):
+                return float(given)
+    if feature.type == "boolean" and isinstance(given, str | float | int):
+        return _BOOLEANS.get(given.lower() if isinstance(given, str) else given, given)
+    return float(given) if isinstance(given, bool) and feature.is_number else given
 
 
 def _known_names(given: Mapping[str, Value], known: Container[str]) -> Mapping[str, Value]:

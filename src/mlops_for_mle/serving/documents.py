@@ -18,7 +18,6 @@ from mlops_for_mle.serving.errors import ProblemError, refused, shown
 from mlops_for_mle.serving.logs import current_request
 
 PIECE = 64 * 1024
-LONGEST_EXPLAINED = 4 * PIECE
 VALUES, ROWS, LISTS = (
     re.compile(rb","),
     re.compile(rb"(?<=})\s*,\s*(?={)"),
@@ -26,76 +25,52 @@ VALUES, ROWS, LISTS = (
 )
 """Where the text of a list may be cut, by what it holds."""
 REFUSALS = (msgspec.MsgspecError, json.JSONDecodeError, UnicodeDecodeError, RecursionError)
+FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
-Text = bytes | memoryview
-"""JSON as it stands in a body."""
 Found = TypeVar("Found")
 
 encode = msgspec.json.Encoder().encode
 
 _BOM = b"\xef\xbb\xbf"
+_LONGEST_EXPLAINED = 4 * PIECE
 _MOST_FIELDS = 5000
 # Python refuses to parse longer integers; no feature holds a number of that size anyway.
 _LONGEST_INTEGER = 400
 _KEY = re.compile(rb'"\s*:')
 _NO_NUMBER = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?(?:NaN|Infinity)', re.DOTALL)
-FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_RAW = msgspec.json.Decoder(msgspec.Raw)
 
 
 def read_json(body: bytes, read: Callable[[bytes], Found], allowed: str = "an object") -> Found:
-    """Let a reader read a body; what it refuses, it is given again as ``json_text`` has it."""
+    """Let a reader read a body; what it refuses, it is given again as JSON has it.
+
+    That is without a byte order mark, and with null for NaN, which Python writes.
+    """
     try:
         return read(body)
     except REFUSALS:
-        text = json_text(body)
+        text = body.removeprefix(_BOM)
+    if b"NaN" in text or b"Infinity" in text:
+        text = _NO_NUMBER.sub(_as_json, text)
     try:
         return read(text)
     except REFUSALS as error:
         raise refused("", str(error), allowed) from None
 
 
-def json_text(body: bytes) -> bytes:
-    """The JSON of a body: without a byte order mark, and null for NaN, which Python writes."""
-    text = body.removeprefix(_BOM).strip()
-    if not text:
-        raise refused("", "the body is empty", "JSON")
-    if b"NaN" in text or b"Infinity" in text:
-        text = _NO_NUMBER.sub(_as_json, text)
-    try:
-        text.decode()
-        _RAW.decode(text)
-    except RecursionError:
-        raise refused("", "the body is nested too deeply", "JSON of a few levels") from None
-    except (UnicodeDecodeError, msgspec.DecodeError) as error:
-        raise refused("", f"the body is not JSON: {error}", "JSON in UTF-8") from None
-    return text
+def fields(text: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[Found]) -> Found:
+    """Decode an object with the raw texts of its fields, unless there are very many."""
+    text = bytes(text)
+    if len(text) > _LONGEST_EXPLAINED and any(islice(_KEY.finditer(text), _MOST_FIELDS, None)):
+        raise msgspec.ValidationError(f"there are more than {_MOST_FIELDS} fields")
+    return decoder.decode(text)
 
 
-def typed(text: Text, decoder: msgspec.json.Decoder[Found], where: str = "") -> Found:
-    """Decode what a type describes, and say where it stands if it is something else."""
-    try:
-        return decoder.decode(text)
-    except msgspec.ValidationError as error:
-        if where:
-            raise refused(where, f"does not fit: {error}", "what the message says") from None
-        raise
-
-
-def fields(text: Text, decoder: msgspec.json.Decoder[Found], where: str = "") -> Found:
-    """Decode an object with the raw texts of its fields; raises as ``typed`` does."""
-    if len(text) > PIECE and len(list(islice(_KEY.finditer(text), _MOST_FIELDS))) == _MOST_FIELDS:
-        raise refused(where, "has too many fields", f"fewer than {_MOST_FIELDS}")
-    return typed(text, decoder, where)
-
-
-def plain(text: Text) -> Any:
+def plain(text: bytes | msgspec.Raw) -> Any:
     """Everything in a text that is not long."""
-    if len(text) > LONGEST_EXPLAINED:
-        raise msgspec.ValidationError(f"is longer than {LONGEST_EXPLAINED >> 10} KiB")
+    if len(text := bytes(text)) > _LONGEST_EXPLAINED:
+        raise msgspec.ValidationError(f"is wrong, and longer than {_LONGEST_EXPLAINED >> 10} KiB")
     # Of bytes it would guess the encoding.
-    document = bytes(text).decode()
-    return json.loads(document, parse_int=_read_integer, parse_constant=_refuse_constant)
+    return json.loads(text.decode(), parse_int=_read_integer, parse_constant=_refuse_constant)
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -106,42 +81,32 @@ def read_object(body: bytes) -> dict[str, Any]:
     return document
 
 
-def pieces(text: Text, boundary: re.Pattern[bytes]) -> Iterator[Text]:
+def pieces(text: bytes, boundary: re.Pattern[bytes]) -> Iterator[bytes]:
     """Cut the text of a long list into texts of lists, unless nobody waits for the answer."""
-    if len(text) <= PIECE:
-        yield text
-        return
-    start, end = 1, len(text) - 1
-    while start < end:
-        cut = following = end
+    start, first = 0, b""
+    while True:
+        cut = following = len(text)
         counted, is_inside = start, False
-        for found in boundary.finditer(text, start + PIECE, min(end, start + LONGEST_EXPLAINED)):
+        for found in boundary.finditer(text, start + PIECE, start + _LONGEST_EXPLAINED):
             # Nothing is cut inside of a text.
             is_inside ^= _quotes_in(text[counted : found.start()]) % 2 == 1
             counted = found.start()
             if not is_inside:
                 cut, following = found.span()
                 break
-        yield b"[%b]" % bytes(text[start:cut])
-        start = following
+        if cut == len(text):
+            yield first + text[start:]
+            return
+        yield b"%b%b]" % (first, text[start:cut])
+        start, first = following, b"["
         facts = current_request.get()
         if facts is not None and not facts.is_wanted:
             raise ProblemError(HTTPStatus.BAD_REQUEST, "The client has left")
 
 
-def kind_of(text: Text) -> bytes:
-    """The first character of a value: ``{`` of an object, ``[`` of a list."""
-    return bytes(text[:1])
-
-
-def first_of(text: Text) -> bytes:
-    """The first character of the first element of a list."""
-    return bytes(text[1:PIECE]).lstrip()[:1]
-
-
-def _quotes_in(text: Text) -> int:
+def _quotes_in(text: bytes) -> int:
     """How many quotes begin or end a text."""
-    return bytes(text).replace(b"\\\\", b"").replace(b'\\"', b"").count(b'"')
+    return text.replace(b"\\\\", b"").replace(b'\\"', b"").count(b'"')
 
 
 def _refuse_constant(name: str) -> None:

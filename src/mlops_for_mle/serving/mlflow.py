@@ -23,14 +23,11 @@ from mlops_for_mle.serving.context import Request as PlainRequest
 from mlops_for_mle.serving.documents import (
     FIELDS,
     LISTS,
-    Text,
     encode,
     fields,
-    kind_of,
     pieces,
     plain,
     read_json,
-    typed,
 )
 from mlops_for_mle.serving.errors import refused
 from mlops_for_mle.serving.health import require_ready
@@ -43,18 +40,10 @@ from mlops_for_mle.serving.predict import (
     served_by,
 )
 
-FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
-
 _LINES_A_PIECE = 1000
 
+
 _Part = msgspec.Raw | msgspec.UnsetType
-
-
-class _Body(msgspec.Struct):
-    dataframe_split: _Part = msgspec.UNSET
-    dataframe_records: _Part = msgspec.UNSET
-    instances: _Part = msgspec.UNSET
-    inputs: _Part = msgspec.UNSET
 
 
 class _Split(msgspec.Struct, forbid_unknown_fields=True):
@@ -63,7 +52,14 @@ class _Split(msgspec.Struct, forbid_unknown_fields=True):
     index: _Part = msgspec.UNSET
 
 
-_BODY, _SPLIT = msgspec.json.Decoder(_Body), msgspec.json.Decoder(_Split)
+class _Body(msgspec.Struct):
+    dataframe_split: _Split | msgspec.UnsetType = msgspec.UNSET
+    dataframe_records: _Part = msgspec.UNSET
+    instances: _Part = msgspec.UNSET
+    inputs: _Part = msgspec.UNSET
+
+
+_BODY = msgspec.json.Decoder(_Body)
 
 
 def router(services: Services) -> APIRouter:
@@ -90,7 +86,7 @@ def router(services: Services) -> APIRouter:
 def _read(services: Services, request: PlainRequest) -> Question:
     kind = media_type(request.headers, "application/json", "text/csv")
     served = served_by(services)
-    read = _read_csv if kind == "text/csv" else read_body
+    read = read_csv if kind == "text/csv" else read_body
     return Question(served, read(served.codec, request.body), request, _write)
 
 
@@ -111,56 +107,47 @@ INVOCATIONS = HotRoute("/invocations", _read)
 
 
 def read_body(codec: Codec, body: bytes) -> Rows:
-    """Read a body of JSON.
-
-    Raises:
-        ProblemError: 422.
-    """
+    """Read a body of JSON; ProblemError 422, it is none of MLflow's."""
     return read_json(body, partial(_read_json, codec))
 
 
 def _read_json(codec: Codec, text: bytes) -> Rows:
-    body = typed(text, _BODY)
-    given = [name for name in FORMS if getattr(body, name) is not msgspec.UNSET]
+    forms = msgspec.structs.asdict(_BODY.decode(text))
+    given = {name: one for name, one in forms.items() if one is not msgspec.UNSET}
     if len(given) != 1:
-        allowed = f"an object with exactly one of {', '.join(FORMS)}"
+        allowed = f"an object with exactly one of {', '.join(forms)}"
         raise refused("", "the body has not one form", allowed, ", ".join(given) or None)
-    (name,) = given
-    raw = memoryview(getattr(body, name))
-    if name == "dataframe_split":
-        return _read_split(codec, raw)
-    if kind_of(raw) == b"[":
-        return codec.read_list(raw, name, lenient=True)
-    if name == "dataframe_records" or kind_of(raw) != b"{":
+    ((name, one),) = given.items()
+    if isinstance(one, _Split):
+        header, data = plain(one.columns), bytes(one.data)
+        if not isinstance(header, list) or data[:1] != b"[":
+            allowed = "columns as a list of names, data as a list of rows"
+            raise refused(name, "does not hold lists", allowed)
+        return _read_table(codec, header, map(plain, pieces(data, LISTS)), f"{name}.data")
+    found = bytes(one)
+    if found[:1] == b"[":
+        return codec.read_list(found, name, lenient=True)
+    if name == "dataframe_records" or found[:1] != b"{":
         raise refused(name, "is no list", "a list of objects, one a row")
-    columns = fields(raw, FIELDS, name)
-    if any(kind_of(memoryview(columns[one])) == b"[" for one in codec.names if one in columns):
+    columns = fields(found, FIELDS)
+    if any(bytes(columns[one])[:1] == b"[" for one in codec.names if one in columns):
         return codec.read_columns(columns, name)
     # One row, as TensorFlow Serving has it.
-    return codec.read_list(b"[%b]" % bytes(raw), name, lenient=True)
+    return codec.read_list(b"[%b]" % found, name, lenient=True)
 
 
-def _read_split(codec: Codec, text: Text) -> Rows:
-    split = typed(text, _SPLIT, "dataframe_split")
-    data, header = memoryview(split.data), plain(memoryview(split.columns))
-    if not isinstance(header, list) or kind_of(data) != b"[":
-        allowed = "columns as a list of names, data as a list of rows"
-        raise refused("dataframe_split", "does not hold lists", allowed)
-    return _read_table(codec, header, map(plain, pieces(data, LISTS)), "dataframe_split.data")
-
-
-def _read_csv(codec: Codec, body: bytes) -> Rows:
+def read_csv(codec: Codec, body: bytes) -> Rows:
+    """Read a body of CSV with a header; ProblemError 422, it is none."""
     text = io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")
     lines = (one for one in csv.reader(text, strict=True) if one)
     try:
-        header = next(lines, [])
         parts = iter(lambda: list(islice(lines, _LINES_A_PIECE)), [])
-        return _read_table(codec, header, parts, "rows")
+        return _read_table(codec, next(lines, []), parts, "rows")
     except (csv.Error, UnicodeDecodeError) as error:
         raise refused("", f"is no CSV: {error}", "CSV in UTF-8") from None
 
 
-def _read_table(codec: Codec, header: list[Any], parts: Iterable[list[Any]], where: str) -> Rows:
+def _read_table(codec: Codec, header: list[Any], parts: Iterable[Any], where: str) -> Rows:
     """Rows of values in the order of a header."""
     reading, start = Reading(codec, where, lenient=True), 0
     for name, feature in codec.features.items():
@@ -176,7 +163,8 @@ def _read_table(codec: Codec, header: list[Any], parts: Iterable[list[Any]], whe
                 allowed = f"a list of {len(header)} values"
                 reading.faults.add(f"{where}[{at}]", "is no row", allowed, row)
         reading.faults.raise_if_any()
-        columns = {name: [row[place] for row in rows] for name, place in places.items()}
-        reading.add_table(columns, range(start, start + len(rows)))
+        for name, place in places.items():
+            paths = (f"{where}[{at}].{name}" for at in range(start, start + len(rows)))
+            reading.check(name, [row[place] for row in rows], paths)
         start += len(rows)
     return reading.done(Form.COLUMNS)

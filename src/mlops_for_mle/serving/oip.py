@@ -6,9 +6,8 @@ behind it. A contract of plain numbers takes one tensor of rows by features; eve
 tensor for each feature, which is what MLServer's pandas codec makes of a frame.
 """
 
-import math
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
@@ -19,20 +18,12 @@ from fastapi import APIRouter, Request, Response
 
 from mlops_for_mle import __version__
 from mlops_for_mle.contract import Feature
-from mlops_for_mle.contract.encoding import Matrix, Values, is_plain
+from mlops_for_mle.contract.encoding import is_plain
 from mlops_for_mle.releases.predictor import INPUT_NAME, PROBABILITY_OUTPUT
-from mlops_for_mle.serving.codec import Codec, Rows
+from mlops_for_mle.serving.codec import Codec, Given, Rows
 from mlops_for_mle.serving.context import Answer, Services, media_type
 from mlops_for_mle.serving.context import Request as PlainRequest
-from mlops_for_mle.serving.documents import (
-    LISTS,
-    VALUES,
-    encode,
-    first_of,
-    pieces,
-    read_json,
-    typed,
-)
+from mlops_for_mle.serving.documents import encode, read_json
 from mlops_for_mle.serving.errors import ProblemError, refused, shown
 from mlops_for_mle.serving.health import obstacle
 from mlops_for_mle.serving.openapi import json_request
@@ -84,7 +75,6 @@ class _Body(msgspec.Struct, omit_defaults=True):
 
 
 _BODY = msgspec.json.Decoder(_Body)
-_decode_numbers = msgspec.json.Decoder(list[float | list[float]]).decode
 
 
 def router(services: Services) -> APIRouter:
@@ -197,7 +187,7 @@ def _read(services: Services, request: PlainRequest) -> Question:
 
 
 def _question(served: Served, request: PlainRequest, text: bytes, binary: memoryview) -> Question:
-    body = typed(text, _BODY)
+    body = _BODY.decode(text)
     rows = _rows(served.codec, body.inputs, binary)
     outputs, wanted = _outputs(served), {}
     for place, one in enumerate(body.outputs or map(_Output, outputs)):
@@ -218,80 +208,60 @@ INFER = (
 
 
 def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
-    given: dict[str, msgspec.Raw | Values] = {}
+    """The rows of tensors; the binary data of those that have any stand behind each other."""
+    columns: dict[str, Given] = {}
     is_matrix = len(tensors) == 1 and tensors[0].name not in codec.features
     for one in tensors:
+        path, size = f"inputs.{one.name}", one.parameters.binary_data_size
         is_column = one.name in codec.features and one.shape[1:] in ([], [1])
-        if one.name in given or not (is_matrix or is_column):
+        is_number = one.datatype not in {"BYTES", "BOOL"}
+        if is_matrix and not (is_number and one.shape[1:] == [len(codec.names)]):
+            allowed = f"numbers of shape [rows, {len(codec.names)}], or a tensor for each feature"
+            raise refused(path, "does not fit", allowed, f"{one.datatype} {one.shape}")
+        if not is_matrix and (one.name in columns or not is_column):
             allowed = f"one tensor of shape [rows] for each of {', '.join(codec.names)}"
-            raise refused(f"inputs.{one.name}", "does not fit", allowed, f"shape {one.shape}")
-        size = one.parameters.binary_data_size
-        if size is None:
-            given[one.name] = one.data
-        else:
-            given[one.name] = _unpacked(one, binary[:size])
-            binary = binary[size:]
+            raise refused(path, "does not fit", allowed, f"shape {one.shape}")
+        try:
+            data = one.data if size is None else _unpacked(one.datatype, binary[:size])
+            if is_matrix:
+                columns = _columns(codec.names, data)
+            else:
+                columns[one.name] = data
+        except (struct.error, ValueError) as error:
+            what = f"is no data of {one.datatype}: {error}"
+            raise refused(f"{path}.data", what, "the elements of the shape") from None
+        binary = binary[size or 0 :]
     if binary:
         what = "has more binary data than its tensors"
         raise refused("the body", what, "no more", f"{len(binary)} bytes")
-    if is_matrix:
-        return codec.read_columns(_columns(codec, tensors[0], given[tensors[0].name]), "inputs")
-    rows = codec.read_columns(given, "inputs")
+    rows = codec.read_columns(columns, "inputs")
     for one in tensors:
-        _check_size(one, rows.count)
+        if one.shape[0] != rows.count:
+            allowed = f"{one.shape[0]} rows, as the shape says"
+            raise refused(f"inputs.{one.name}.data", "has another size", allowed, str(rows.count))
     return rows
 
 
-def _check_size(tensor: _Tensor, found: int) -> None:
-    wanted = math.prod(tensor.shape)
-    if found != wanted:
-        allowed = f"{wanted}, as the shape says"
-        raise refused(f"inputs.{tensor.name}.data", "has another size", allowed, str(found))
-
-
-def _columns(codec: Codec, tensor: _Tensor, given: msgspec.Raw | Values) -> dict[str, Values]:
-    """The columns of a tensor of rows by features, which only numbers can be given as."""
-    where = f"inputs.{tensor.name}"
-    if tensor.datatype in {"BYTES", "BOOL"} or tensor.shape[1:] != [len(codec.names)]:
-        allowed = f"numbers of shape [rows, {len(codec.names)}], or a tensor for each feature"
-        raise refused(where, "does not fit", allowed, f"{tensor.datatype} {tensor.shape}")
-    parts: list[Any] = [given]
+def _columns(names: Sequence[str], given: Given) -> dict[str, Given]:
+    """The columns of numbers, row by row."""
     if isinstance(given, msgspec.Raw):
-        text = memoryview(given)
-        texts = pieces(text, LISTS if first_of(text) == b"[" else VALUES)
-        try:
-            parts = [np.array(_decode_numbers(one), np.float64).ravel() for one in texts]
-        except (msgspec.MsgspecError, ValueError) as error:
-            raise refused(f"{where}.data", f"is no list of numbers: {error}", "numbers") from None
-    numbers: Matrix = np.concatenate(parts, dtype=np.float64)
-    _check_size(tensor, len(numbers))
-    return dict(zip(codec.names, numbers.reshape(tensor.shape).T, strict=True))
+        # Whether lists stand in the list makes no difference.
+        given = np.fromstring(bytes(given).translate(None, b"[]"), sep=",")
+    return dict(zip(names, np.reshape(given, (-1, len(names))).T, strict=True))
 
 
-def _unpacked(tensor: _Tensor, data: memoryview) -> Values:
+def _unpacked(datatype: str, data: memoryview) -> Given:
     """The values of a tensor in its part of the binary data."""
-    values: Values
-    try:
-        if tensor.datatype == "BYTES":
-            values = list(_texts(data))
-        else:
-            values = np.frombuffer(data, ELEMENT_TYPES[tensor.datatype])
-    except (struct.error, ValueError) as error:
-        what = f"is no binary data of {tensor.datatype}: {error}"
-        raise refused(f"inputs.{tensor.name}", what, "the elements of the shape") from None
-    _check_size(tensor, len(values))
-    return values
-
-
-def _texts(data: memoryview) -> Iterator[str]:
-    """Texts in UTF-8, each behind its length in four bytes."""
-    offset = 0
+    if datatype != "BYTES":
+        return np.frombuffer(data, ELEMENT_TYPES[datatype])
+    texts, offset = [], 0
     while offset < len(data):
+        # Texts are UTF-8, each behind its length in four bytes.
         (length,) = struct.unpack_from("<I", data, offset)
-        start, offset = offset + 4, offset + 4 + length
-        if offset > len(data):
-            raise ValueError("it is cut off")
-        yield bytes(data[start:offset]).decode()
+        (text,) = struct.unpack_from(f"{length}s", data, offset + 4)
+        texts.append(text.decode())
+        offset += 4 + length
+    return texts
 
 
 def _write(name: str, wanted: Iterable[tuple[dict[str, Any], bool]], answered: Answered) -> Answer:
