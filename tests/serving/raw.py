@@ -11,7 +11,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from mlops_for_mle.serving.app import create_app
-from mlops_for_mle.serving.protocol import ServingProtocol
+from mlops_for_mle.serving.fast import ServingProtocol
 from mlops_for_mle.serving.settings import ServingSettings
 from tests.serving.conftest import IRIS_ROW, make
 

@@ -8,11 +8,10 @@ from hypothesis.extra.numpy import arrays
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.releases.predictor import Predictions
-from mlops_for_mle.serving.answers import Answers, texts_of
 from mlops_for_mle.serving.codec import Form, Rows
 from mlops_for_mle.serving.context import Request
 from mlops_for_mle.serving.logs import RequestFacts
-from mlops_for_mle.serving.predict import Answered, Question
+from mlops_for_mle.serving.predict import Answered, Answers, Question, texts_of
 from tests.releases import IRIS_CONTRACT, iris_release
 from tests.serving.conftest import serve
 

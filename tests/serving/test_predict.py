@@ -149,10 +149,8 @@ def test_the_openapi_document_follows_the_release_in_service(
     services, iris: Release, houses: Release
 ):
     def predict_schemas() -> tuple[dict, dict]:
-        operation = call(services, "GET", "/openapi.json").json()["paths"]["/predict"]["post"]
-        request = operation["requestBody"]["content"]["application/json"]["schema"]
-        answer = operation["responses"]["200"]["content"]["application/json"]["schema"]
-        return request["oneOf"][0], answer["oneOf"][0]
+        schemas = call(services, "GET", "/openapi.json").json()["components"]["schemas"]
+        return schemas["Row"], schemas["Answer"]
 
     services.releases.serve(serve(iris))
     request, answer = predict_schemas()
@@ -163,7 +161,7 @@ def test_the_openapi_document_follows_the_release_in_service(
     services.releases.serve(serve(houses))
     request, answer = predict_schemas()
     assert request["properties"]["방 수"]["multipleOf"] == 1
-    assert answer["required"] == ["price", "prediction_id", "model_version", "release"]
+    assert answer["required"] == ["price", "model_version", "release"]
 
 
 @pytest.mark.parametrize("rows", [1, 3])

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from mlops_for_mle.serving import protocol
+from mlops_for_mle.serving import fast
 from tests.serving.conftest import IRIS_ROW
 from tests.serving.raw import ROW, Server, request, status_of
 
@@ -142,7 +142,7 @@ def test_what_comes_behind_a_chunked_body_is_no_header(server):
 
 
 def test_who_never_reads_is_cut(server, monkeypatch):
-    monkeypatch.setattr(protocol, "_UNREAD_SECONDS", 0.2)
+    monkeypatch.setattr(fast, "_UNREAD_SECONDS", 0.2)
     body = json.dumps([IRIS_ROW] * 300).encode()
 
     async def ask(server: Server) -> bool:
@@ -155,7 +155,7 @@ def test_who_never_reads_is_cut(server, monkeypatch):
             await asyncio.sleep(0.05)
         return bool(server.lost)
 
-    class Noting(protocol.ServingProtocol):
+    class Noting(fast.ServingProtocol):
         def connection_lost(self, exc: Exception | None) -> None:
             server.lost.append(self)
             super().connection_lost(exc)
@@ -168,7 +168,7 @@ def test_who_never_reads_is_cut(server, monkeypatch):
 def test_a_new_connection_takes_the_place_of_an_idle_one_where_there_are_too_many(
     server, monkeypatch
 ):
-    monkeypatch.setattr(protocol, "_most_connections", lambda: 5)
+    monkeypatch.setattr(fast, "_most_connections", lambda: 5)
 
     async def ask(server: Server) -> list[bytes]:
         idle = [await asyncio.open_connection(*server.address) for _ in range(8)]

@@ -15,7 +15,6 @@ from starlette.types import ASGIApp
 from mlops_for_mle import __version__
 from mlops_for_mle.serving import (
     deployments,
-    explain,
     feedback,
     health,
     logs,
@@ -29,19 +28,25 @@ from mlops_for_mle.serving import (
     predict,
 )
 from mlops_for_mle.serving.auth import Access
-from mlops_for_mle.serving.context import RequestContext, Services, problem_answer
+from mlops_for_mle.serving.context import RequestContext, Services, response
 from mlops_for_mle.serving.database import Database
-from mlops_for_mle.serving.errors import FieldError, ProblemError, our_failure, shown, unprocessable
+from mlops_for_mle.serving.errors import (
+    FieldError,
+    ProblemError,
+    our_failure,
+    problem_answer,
+    shown,
+    unprocessable,
+)
 from mlops_for_mle.serving.fast import FastWay
 from mlops_for_mle.serving.metrics import Metrics
-from mlops_for_mle.serving.predict import response
 from mlops_for_mle.serving.prediction_log import PredictionLog
 from mlops_for_mle.serving.releases import Releases
 from mlops_for_mle.serving.settings import ServingSettings
 
 # Each has a function `router(services)`; the document lists their routes in this order.
 ROUTERS = (
-    *(predict, explain, mlflow, oip, observations, feedback),
+    *(predict, mlflow, oip, observations, feedback),
     *(deployments, monitoring, health, metrics, page),
 )
 HOT_ROUTES = (predict.PREDICT, predict.PREVIEW, mlflow.INVOCATIONS, *oip.INFER)

@@ -17,13 +17,14 @@ from http import HTTPStatus
 from random import getrandbits
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from fastapi import Response
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlops_for_mle.serving.auth import READING, Access, Headers, needed
 from mlops_for_mle.serving.documents import read_object
-from mlops_for_mle.serving.errors import JSON_TYPE, ProblemError, worded
+from mlops_for_mle.serving.errors import Answer, ProblemError, problem_answer
 from mlops_for_mle.serving.logs import RequestFacts, current_request
 from mlops_for_mle.serving.settings import ServingSettings
 
@@ -66,15 +67,6 @@ class Request(NamedTuple):
     facts: RequestFacts
 
 
-class Answer(NamedTuple):
-    """What a pure route answers."""
-
-    body: bytes
-    content_type: bytes = JSON_TYPE
-    status: int = 200
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-
-
 @dataclass(frozen=True, slots=True)
 class Services:
     """The parts of one serving process, which routes share; none of it is global.
@@ -105,18 +97,10 @@ class Services:
         self.log.stop(max(0.0, deadline - time.monotonic()))
 
 
-def request_id_for(given: bytes | None) -> bytes:
-    """What the client calls its request, or a new id where it says nothing or something odd."""
-    if given is not None and _SANE_ID.fullmatch(given):
-        return given
-    return b"%032x" % getrandbits(128)
-
-
-def problem_answer(problem: ProblemError, path: str) -> Answer:
-    """A problem in the words of the path's protocol."""
-    status, media_type, body = worded(problem, path)
-    pairs = ((name.lower().encode(), text.encode()) for name, text in problem.headers.items())
-    return Answer(body, media_type, status, tuple(pairs))
+def facts_of(headers: Headers) -> RequestFacts:
+    """A request by the client's name for it, or a new one where that is missing or odd."""
+    given = headers.get(REQUEST_ID, b"")
+    return RequestFacts(given.decode() if _SANE_ID.fullmatch(given) else f"{getrandbits(128):032x}")
 
 
 class RequestContext:
@@ -124,7 +108,7 @@ class RequestContext:
 
     It names each request, asks for its key, reads its body within the limits, bounds how many are
     worked on, completes the answer's headers, counts and logs. ``fast_way`` is offered to the
-    protocol that knows of it, see ``protocol``.
+    protocol that knows of it, see ``fast``.
     """
 
     fast_way: "FastWay | None" = None
@@ -142,9 +126,8 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
-        request_id = request_id_for(dict(scope["headers"]).get(REQUEST_ID))
-        facts = RequestFacts(request_id.decode("ascii"))
+        started, headers = time.perf_counter(), dict(scope["headers"])
+        facts = facts_of(headers)
         current_request.set(facts)
         # HEAD is answered as GET; the server itself leaves the body out.
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
@@ -152,22 +135,31 @@ class RequestContext:
         inner: Scope = {**scope, "method": method, "state": state}
         status = HTTPStatus.INTERNAL_SERVER_ERROR.value
 
-        def route() -> str:
-            return getattr(inner.get("route"), "path", UNKNOWN_ROUTE)
-
         async def complete(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                given = message.get("headers", ())
-                present = {name for name, _ in given}
-                added = (one for one in PROTECTIVE_HEADERS if one[0] not in present)
-                message["headers"] = [*given, *added, (REQUEST_ID, request_id)]
+                present = {name for name, _ in message["headers"]}
+                added = [one for one in PROTECTIVE_HEADERS if one[0] not in present]
+                own = (REQUEST_ID, facts.request_id.encode())
+                message["headers"] = [*message["headers"], *added, own]
             await send(message)
 
-        await self._answer(inner, receive, complete)
+        problem = None
+        try:
+            await self._let_in(inner, headers, receive, complete)
+        except ProblemError as refusal:
+            problem = refusal
+        except TimeoutError:
+            problem = timed_out(self._seconds)
+        except Exception:
+            # The framework has answered it.
+            logger.exception("%s %s failed", method, scope["path"])
+        if problem is not None:
+            await response(problem_answer(problem, scope["path"]))(inner, receive, complete)
         seconds = time.perf_counter() - started
-        self._services.metrics.requested(route(), scope["method"], status, seconds)
+        route = getattr(inner.get("route"), "path", UNKNOWN_ROUTE)
+        self._services.metrics.requested(route, scope["method"], status, seconds)
         self.answered(scope["method"], scope["path"], scope.get("client"), status, seconds)
 
     def answered(self, method: str, path: str, client: Any, status: int, seconds: float) -> None:
@@ -175,33 +167,18 @@ class RequestContext:
         is_failure = status >= 500 and path not in PROBES
         if self._access_log == "off" or (self._access_log == "errors" and not is_failure):
             return
-        logger.log(
-            logging.WARNING if status >= 500 else logging.INFO,
-            "%s %s answered %d",
-            *(method, path, status),
-            extra={
-                "method": method,
-                "path": path,
-                "status": status,
-                "duration_ms": round(seconds * 1000, 3),
-                "client": client[0] if client else None,
-            },
-        )
+        facts = {
+            "method": method,
+            "path": path,
+            "status": status,
+            "duration_ms": round(seconds * 1000, 3),
+            "client": client[0] if client else None,
+        }
+        level = logging.WARNING if status >= 500 else logging.INFO
+        logger.log(level, "%s %s answered %d", method, path, status, extra=facts)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self._let_in(scope, receive, send)
-        except ProblemError as problem:
-            await _send(send, problem_answer(problem, scope["path"]))
-        except TimeoutError:
-            await _send(send, problem_answer(timed_out(self._seconds), scope["path"]))
-        except Exception:
-            # The framework has answered it.
-            logger.exception("%s %s failed", scope["method"], scope["path"])
-
-    async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _let_in(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
-        headers = dict(scope["headers"])
         if sum(name == b"host" for name, _ in scope["headers"]) > 1:
             raise ProblemError(HTTPStatus.BAD_REQUEST, "The request names two hosts")
         scope["state"]["caller"] = self._services.access.check(needed(method, path), headers)
@@ -237,21 +214,23 @@ class RequestContext:
         if encoding != b"identity":
             detail = f"Content-Encoding is {encoding.decode('latin-1')!r}: send the body as it is"
             raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
+        closing = {"Connection": "close"}
         try:
             async with asyncio.timeout(self._seconds):
                 async for part in HttpRequest(scope, receive).stream():
                     body += part
                     if len(body) > self._limit:
-                        raise _too_large(self._limit)
+                        detail = (
+                            f"The body is larger than {self._limit} bytes (MLOPS_MAX_BODY_BYTES)"
+                        )
+                        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+                        raise ProblemError(status, detail, headers=closing)
         except ClientDisconnect:
             raise ProblemError(HTTPStatus.BAD_REQUEST, "The body ended early") from None
         except TimeoutError:
-            raise ProblemError(
-                HTTPStatus.REQUEST_TIMEOUT,
-                f"The body did not arrive within {self._seconds:g} seconds "
-                "(MLOPS_REQUEST_TIMEOUT_SECONDS)",
-                headers={"Connection": "close"},
-            ) from None
+            detail = f"The body did not arrive within {self._seconds:g} seconds "
+            detail += "(MLOPS_REQUEST_TIMEOUT_SECONDS)"
+            raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, detail, headers=closing) from None
         return bytes(body)
 
 
@@ -314,19 +293,11 @@ def json_body(services: Services) -> Callable[[HttpRequest], Awaitable[dict[str,
     return read
 
 
-async def _send(send: Send, answer: Answer) -> None:
-    length = (b"content-length", b"%d" % len(answer.body))
-    headers = [length, (b"content-type", answer.content_type), *answer.headers]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
-
-
-def _too_large(limit: int) -> ProblemError:
-    return ProblemError(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        f"The body is too large; allowed are {limit} bytes (MLOPS_MAX_BODY_BYTES)",
-        headers={"Connection": "close"},
-    )
+def response(answer: Answer) -> Response:
+    """An answer as FastAPI sends it."""
+    found = Response(answer.body, answer.status, media_type=answer.content_type.decode())
+    found.raw_headers += answer.headers
+    return found
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -6,24 +6,31 @@ Every error is a ``ProblemError`` until it leaves. Then ``/invocations`` words i
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-PROBLEM_TYPE = b"application/problem+json"
 JSON_TYPE = b"application/json"
-
 MOST_FAULTS = 50
 """So many faults of a body are told; then nobody looks for more."""
 
-_LONGEST_PATH = 200
 _MLFLOW_CODES = {
     HTTPStatus.TOO_MANY_REQUESTS: "REQUEST_LIMIT_EXCEEDED",
     HTTPStatus.SERVICE_UNAVAILABLE: "TEMPORARILY_UNAVAILABLE",
     HTTPStatus.INTERNAL_SERVER_ERROR: "INTERNAL_ERROR",
     HTTPStatus.GATEWAY_TIMEOUT: "DEADLINE_EXCEEDED",
 }
+
+
+class Answer(NamedTuple):
+    """What a pure route answers."""
+
+    body: bytes
+    content_type: bytes = JSON_TYPE
+    status: int = 200
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class FieldError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,35 +58,17 @@ class Problem(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     errors: tuple[FieldError, ...] = ()
 
 
-class MlflowError(msgspec.Struct, forbid_unknown_fields=True):
-    """What MLflow answers."""
-
-    error_code: str
-    message: str
-
-
-class InferenceError(msgspec.Struct, forbid_unknown_fields=True):
-    """What the Open Inference Protocol answers."""
-
-    error: str
-
-
+@dataclass(eq=False)
 class ProblemError(Exception):
-    """A request that cannot be answered, with the status and the sentence that the client gets."""
+    """A request that cannot be answered: what the client gets."""
 
-    def __init__(
-        self,
-        status: int,
-        detail: str,
-        errors: Sequence[FieldError] = (),
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        """Describe the problem; ``headers`` go with the answer, for example ``Retry-After``."""
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.errors = tuple(errors)
-        self.headers = dict(headers or {})
+    status: int
+    detail: str
+    errors: Sequence[FieldError] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 class Faults:
@@ -92,7 +81,7 @@ class Faults:
     def add(self, path: str, message: str, allowed: str, given: Any = msgspec.UNSET) -> None:
         """Note one fault; ``given`` is the value itself, where there is one."""
         told = None if given is msgspec.UNSET else shown(given)
-        self.found.append(FieldError(readable(path, _LONGEST_PATH), message, told, allowed))
+        self.found.append(FieldError(readable(path, 200), message, told, allowed))
         if len(self.found) >= MOST_FAULTS:
             self.raise_if_any()
 
@@ -115,7 +104,7 @@ def unprocessable(*errors: FieldError) -> ProblemError:
 
 def refused(path: str, message: str, allowed: str, given: str | None = None) -> ProblemError:
     """The answer 422 to one fault."""
-    return unprocessable(FieldError(readable(path, _LONGEST_PATH), message, given, allowed))
+    return unprocessable(FieldError(readable(path, 200), message, given, allowed))
 
 
 def not_ready(detail: str, retry_seconds: int = 1) -> ProblemError:
@@ -129,20 +118,21 @@ def our_failure() -> ProblemError:
     return ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "The server has failed; see its log")
 
 
-def worded(problem: ProblemError, path: str) -> tuple[int, bytes, bytes]:
-    """Status, media type and body of a problem, as the protocol of the path has them."""
-    status = HTTPStatus(problem.status)
-    is_mlflow = path == "/invocations"
-    if not is_mlflow and path != "/v2" and not path.startswith("/v2/"):
-        told = Problem("about:blank", status.phrase, status, problem.detail, problem.errors)
-        return status, PROBLEM_TYPE, msgspec.json.encode(told)
-    # What is wrong with the rows is 400 in both.
-    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
-        status = HTTPStatus.BAD_REQUEST
-    if is_mlflow:
+def problem_answer(problem: ProblemError, path: str) -> Answer:
+    """A problem in the words of the path's protocol."""
+    status, media_type, told = HTTPStatus(problem.status), JSON_TYPE, problem.detail
+    is_mlflow, is_inference = path == "/invocations", path == "/v2" or path.startswith("/v2/")
+    if is_mlflow or is_inference:
+        # What is wrong with the rows is 400 in both.
+        if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+            status = HTTPStatus.BAD_REQUEST
         code = _MLFLOW_CODES.get(status, status.name)
-        return status, JSON_TYPE, msgspec.json.encode(MlflowError(code, problem.detail))
-    return status, JSON_TYPE, msgspec.json.encode(InferenceError(problem.detail))
+        document: Any = {"error_code": code, "message": told} if is_mlflow else {"error": told}
+    else:
+        media_type = b"application/problem+json"
+        document = Problem("about:blank", status.phrase, status, told, tuple(problem.errors))
+    headers = [(name.lower().encode(), text.encode()) for name, text in problem.headers.items()]
+    return Answer(msgspec.json.encode(document), media_type, status, tuple(headers))
 
 
 def shown(value: object) -> str:

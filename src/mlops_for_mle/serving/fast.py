@@ -1,77 +1,81 @@
-"""The short way of a small POST that predicts: answered at the end of its turn of the event loop.
+"""uvicorn's HTTP/1.1 with a short way, and with bounds of heads, connections and silence.
 
-ASGI gives each request a task, messages for its parts and an answer in two messages. For a request
-that has arrived whole and is answered in microseconds, that costs more than all the rest. And what
-has arrived in one turn is answered together: the model, the prediction log and the processor's
-caches take eight rows at once nearly as quickly as one. Nobody waits for others to arrive.
+ASGI gives each request a task, messages for its parts and an answer in two messages. For a small
+POST that has arrived whole and is answered in microseconds, that costs more than all the rest. So
+it is answered at the end of its turn of the event loop, together with what else has arrived in it:
+the model, the prediction log and the processor's caches take eight rows nearly as quickly as one.
+Keys, ids, limits, routes, errors and counts are those of the ordinary way, where all else goes.
 
-Keys, ids, limits, routes, errors and counts are those of the ordinary way; whatever is not plain
-and small goes there.
+What asks for another protocol is answered in this one, as RFC 9110 (section 7.8) allows: Java's
+client asks for HTTP/2 with every first request, and the parser would then take no body.
 """
 
 import asyncio
 import logging
+import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
+import httptools
 from starlette.routing import compile_path
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from mlops_for_mle.serving.auth import Need, needed
 from mlops_for_mle.serving.context import (
     LARGEST_AT_ONCE,
-    REQUEST_ID,
+    PROTECTIVE_HEADERS,
     UNKNOWN_ROUTE,
-    Answer,
     Request,
     RequestContext,
     Services,
-    problem_answer,
-    request_id_for,
+    facts_of,
 )
-from mlops_for_mle.serving.errors import ProblemError, our_failure
-from mlops_for_mle.serving.logs import RequestFacts, current_request
+from mlops_for_mle.serving.errors import Answer, ProblemError, our_failure, problem_answer
+from mlops_for_mle.serving.logs import current_request
 from mlops_for_mle.serving.predict import HotRoute, Question, answer
 
-# Compressed, still to come, or from a page, which is looked at by the ordinary way.
-_UNUSUAL = frozenset(
-    {b"content-encoding", b"transfer-encoding", b"expect", b"origin", b"sec-fetch-site"}
-)
-
-Headers = Sequence[tuple[bytes, bytes]]
-"""With names in lower case."""
-Send = Callable[[Answer, str], None]
-"""Takes an answer and the request's id."""
+# Compressed, in parts, or from a page, which is looked at by the ordinary way.
+_UNUSUAL = frozenset({b"content-encoding", b"transfer-encoding", b"origin", b"sec-fetch-site"})
+# Beside what arrives in one read, which uvloop makes 256 KiB at most.
+_LARGEST_HEAD = 64 * 1024
+_UNREAD_SECONDS = 30.0
+# What the spool, the database and the rest of the process need beside connections.
+_RESERVED_FILES = 96
+# What a client says when it would rather speak another protocol.
+_UPGRADE_HEADERS = frozenset({b"connection", b"upgrade", b"http2-settings"})
+_PROTECTIVE = b"".join(b"%b: %b\r\n" % pair for pair in PROTECTIVE_HEADERS)
 
 logger = logging.getLogger(__name__)
 
 
-class _Target(NamedTuple):
-    """Where a URL leads and what it takes to get there."""
+def allow_many_connections() -> None:
+    """Raise the number of files that this process may open as far as it can be."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
-    route: HotRoute
-    path: str
-    need: Need
+
+def _most_connections() -> int:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _RESERVED_FILES
 
 
 class _Asked(NamedTuple):
-    """A request, the route that it has come to, and what takes its answer."""
+    """A request, the connection that takes its answer, and the route that it has come to."""
 
+    connection: "ServingProtocol"
     request: Request
-    route: str
-    client: tuple[str, int] | None
-    send: Send
+    route: str = UNKNOWN_ROUTE
 
 
 class FastWay:
     """Gives the answers that the application would give; for one event loop."""
 
     def __init__(
-        self,
-        services: Services,
-        context: RequestContext,
-        routes: Sequence[HotRoute],
+        self, services: Services, context: RequestContext, routes: Sequence[HotRoute]
     ) -> None:
         """Join what surrounds the ordinary way, and the routes that have this one, too."""
         self._services, self._context = services, context
@@ -81,21 +85,14 @@ class FastWay:
         self._target_of = lru_cache(maxsize=256)(self._look_up)
         self._waiting: list[tuple[_Asked, Question]] = []
 
-    def take(
-        self,
-        url: bytes,
-        given: Headers,
-        body: bytes,
-        client: tuple[str, int] | None,
-        send: Send,
-    ) -> bool:
+    def take(self, connection: "ServingProtocol", body: bytes) -> bool:
         """See to it that a whole POST is answered by the end of this turn of the event loop.
 
         Returns:
             False, the request has to go the ordinary way; nothing was done.
         """
-        started = time.perf_counter()
-        target, headers = self._target_of(url), dict(given)
+        started, given = time.perf_counter(), connection.headers_given
+        target, headers = self._target_of(connection.url), dict(given)
         if (
             target is None
             or len(body) > self._largest
@@ -104,15 +101,15 @@ class FastWay:
             or not _UNUSUAL.isdisjoint(headers)
         ):
             return False
-        facts = RequestFacts(request_id_for(headers.get(REQUEST_ID)).decode("ascii"))
-        request = Request(target.path, headers, body, started, facts)
-        asked = _Asked(request, UNKNOWN_ROUTE, client, send)
+        route, path, need = target
+        asked = _Asked(connection, Request(path, headers, body, started, facts_of(headers)))
+        connection.is_waiting = True
         try:
-            self._services.access.check(target.need, headers)
-            asked = _Asked(request, target.route.path, client, send)
-            question = target.route.read(self._services, request)
+            self._services.access.check(need, headers)
+            asked = asked._replace(route=route.path)
+            question = route.read(self._services, asked.request)
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
-            self._finish(asked, _explain(request, error))
+            self._finish(asked, _explained(asked.request, error))
             return True
         if self._waiting and self._waiting[0][1].served is not question.served:
             self.flush()
@@ -136,35 +133,230 @@ class FastWay:
                 for one in waiting:
                     self._answer([one])
                 return
-            answers = [_explain(waiting[0][0].request, error)]
+            answers = [_explained(waiting[0][0].request, error)]
         for (asked, _), found in zip(waiting, answers, strict=True):
             self._finish(asked, found)
 
     def _finish(self, asked: _Asked, found: Answer) -> None:
         """Count, log and send an answer."""
-        request, route, client, send = asked
+        connection, request, route = asked
         seconds = time.perf_counter() - request.started
         self._services.metrics.requested(route, "POST", found.status, seconds)
         if found.status >= 500 or self._logs_all:
             token = current_request.set(request.facts)
+            client = connection.client
             self._context.answered("POST", request.path, client, found.status, seconds)
             current_request.reset(token)
-        send(found, request.facts.request_id)
+        connection.send_whole(found, request.facts.request_id)
 
-    def _look_up(self, url: bytes) -> _Target | None:
-        """The route of a URL that stands for its path letter by letter."""
-        if not url.isascii() or any(mark in url for mark in (b"?", b"%", b"#")):
+    def _look_up(self, url: bytes) -> tuple[HotRoute, str, Need] | None:
+        """The route, path and need of a URL that stands for its path letter by letter."""
+        if any(mark in url for mark in (b"?", b"%", b"#")):
             return None
         path = url.decode("ascii")
         route = next((one for known, one in self._routes if known.fullmatch(path)), None)
-        return None if route is None else _Target(route, path, needed("POST", path))
+        return None if route is None else (route, path, needed("POST", path))
 
 
-def _explain(request: Request, error: Exception) -> Answer:
+def _explained(request: Request, error: Exception) -> Answer:
     """The answer to a request that could not be answered."""
-    if isinstance(error, ProblemError):
-        return problem_answer(error, request.path)
-    token = current_request.set(request.facts)
-    logger.error("POST %s failed", request.path, exc_info=error)
-    current_request.reset(token)
-    return problem_answer(our_failure(), request.path)
+    if not isinstance(error, ProblemError):
+        token = current_request.set(request.facts)
+        logger.error("POST %s failed", request.path, exc_info=error)
+        current_request.reset(token)
+        error = our_failure()
+    return problem_answer(error, request.path)
+
+
+class ServingProtocol(HttpToolsProtocol):
+    """One connection.
+
+    Attributes:
+        is_waiting: Whether an answer that is given at once is still on its way.
+    """
+
+    is_waiting = False
+    # The body of a request that may be answered at once; None while there is no such request.
+    _withheld: bytes | None = None
+    # The size of the head that is being read, without its first part; None outside of one.
+    _head_bytes: int | None = None
+    _unread: asyncio.TimerHandle | None = None
+
+    def __init__(self, config: Config, *arguments: Any, **options: Any) -> None:
+        """Prepare for a connection."""
+        super().__init__(config, *arguments, **options)
+        # What the application offers, looked up through what uvicorn has wrapped around it.
+        application: Any = self.app
+        while application is not None and not hasattr(application, "fast_way"):
+            application = getattr(application, "app", None)
+        self._fast: FastWay | None = getattr(application, "fast_way", None)
+
+    @property
+    def headers_given(self) -> list[tuple[bytes, bytes]]:
+        """The headers of the request that is being read, with names in lower case."""
+        return cast(list[tuple[bytes, bytes]], self.scope["headers"])
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody works on a request of this connection."""
+        return self.is_waiting or (self.cycle is not None and not self.cycle.response_complete)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a new connection, in the place of an idle one where there are very many."""
+        super().connection_made(transport)
+        if len(self.connections) > _most_connections():
+            others = (cast(ServingProtocol, one) for one in self.connections if one is not self)
+            idle = next((one for one in others if not one.is_busy), self)
+            idle.transport.abort()
+        # Until a first head is there; uvicorn does so after each answer.
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has arrived; a request that has not arrived whole goes the ordinary way."""
+        if self._head_bytes is not None:
+            self._head_bytes += len(data)
+        try:
+            self._feed(data)
+            if self._withheld is not None:
+                self._go_the_ordinary_way()
+        except httptools.HttpParserError as error:
+            # Its context is what has failed in one of the methods below.
+            self._refuse("Invalid HTTP request received.", error.__context__)
+        else:
+            if self._head_bytes is not None and self._head_bytes > _LARGEST_HEAD:
+                self._refuse(f"The head of the request is larger than {_LARGEST_HEAD} bytes.")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        if self._unread is not None:
+            self._unread.cancel()
+
+    def on_message_begin(self) -> None:
+        """Begin to read a head."""
+        super().on_message_begin()
+        self._head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer a request, or wait whether its body is there too."""
+        self._head_bytes = None
+        # Not before: a head has to arrive in the time of an idle connection.
+        self._unset_keepalive_if_required()
+        # What comes behind a chunked body is no header, least of all one that says what is in it.
+        self.headers = []
+        # Answers leave in the order of the requests.
+        self._answer_what_waits()
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise httptools.HttpParserError("this is no proxy")
+        elif (
+            self._fast is not None
+            and self.parser.get_method() == b"POST"
+            and self.parser.get_http_version() == "1.1"
+            and self.parser.should_keep_alive()
+            # uvicorn fails at others, which only the parser's own turn makes a refusal.
+            and self.url.startswith(b"/")
+            and self.url.isascii()
+            and not (self.expect_100_continue or self.flow.write_paused or self.is_busy)
+        ):
+            self._withheld = b""
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        if self._withheld is None:
+            super().on_body(body)
+        else:
+            self._withheld += body
+
+    def on_message_complete(self) -> None:
+        """Take note that the request is whole."""
+        if self.parser.should_upgrade():
+            return
+        if self._withheld is not None and self._fast is not None:
+            if self._fast.take(self, self._withheld):
+                self._withheld = None
+                return
+            self._go_the_ordinary_way()
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """The client reads slowly, or not at all."""
+        super().pause_writing()
+        self._look_whether_it_reads(None)
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+
+    def shutdown(self) -> None:
+        """End the connection after the requests that are being answered."""
+        self._answer_what_waits()
+        super().shutdown()
+
+    def send_whole(self, answer: Answer, request_id: str) -> None:
+        """Send an answer, as RFC 9112 has it, with the headers that every answer has."""
+        self.is_waiting = False
+        if self.transport.is_closing():
+            return
+        own, ours = answer.headers, self.server_state.default_headers
+        self.transport.write(
+            b"%b%bcontent-length: %d\r\ncontent-type: %b\r\n%b%bx-request-id: %b\r\n\r\n%b"
+            % (
+                STATUS_LINE[answer.status],
+                b"".join(b"%b: %b\r\n" % pair for pair in ours),
+                len(answer.body),
+                answer.content_type,
+                b"".join(b"%b: %b\r\n" % pair for pair in own),
+                _PROTECTIVE,
+                request_id.encode(),
+                answer.body,
+            )
+        )
+        self.on_response_complete()
+
+    def _feed(self, data: bytes) -> None:
+        """Let the parser read; where it stops for another protocol, it begins anew without it."""
+        while True:
+            try:
+                return self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                version = self.parser.get_http_version().encode()
+                first = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)
+                kept = (one for one in self.headers_given if one[0] not in _UPGRADE_HEADERS)
+                lines = [first, *(b"%b: %b" % pair for pair in kept), b"\r\n"]
+                data = b"\r\n".join(lines) + data[upgrade.args[0] :]
+            self.parser = httptools.HttpRequestParser(self)
+            # As uvicorn does, so that a request behind one that closes is refused in order.
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+
+    def _answer_what_waits(self) -> None:
+        if self.is_waiting and self._fast is not None:
+            self._fast.flush()
+
+    def _go_the_ordinary_way(self) -> None:
+        body, self._withheld = self._withheld, None
+        super().on_headers_complete()
+        if body:
+            super().on_body(body)
+
+    def _look_whether_it_reads(self, before: int | None) -> None:
+        """End the connection when nothing of an answer was read for a while."""
+        left = self.transport.get_write_buffer_size()
+        if left == before:
+            self.transport.abort()
+        else:
+            self._unread = self.loop.call_later(_UNREAD_SECONDS, self._look_whether_it_reads, left)
+
+    def _refuse(self, message: str, failure: BaseException | None = None) -> None:
+        """Answer what is no request, and close."""
+        self._withheld = None
+        self._answer_what_waits()
+        self.logger.warning(message, exc_info=failure)
+        self.send_400_response(message)

@@ -18,8 +18,8 @@ from fastapi.responses import PlainTextResponse
 
 from mlops_for_mle import __version__
 from mlops_for_mle.serving.codec import Codec, Form, Reading, Rows
-from mlops_for_mle.serving.context import Answer, Services, media_type
 from mlops_for_mle.serving.context import Request as PlainRequest
+from mlops_for_mle.serving.context import Services, media_type
 from mlops_for_mle.serving.documents import (
     FIELDS,
     LISTS,
@@ -29,7 +29,7 @@ from mlops_for_mle.serving.documents import (
     plain,
     read_json,
 )
-from mlops_for_mle.serving.errors import refused
+from mlops_for_mle.serving.errors import Answer, refused
 from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import json_request
 from mlops_for_mle.serving.predict import (

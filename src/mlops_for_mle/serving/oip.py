@@ -21,10 +21,10 @@ from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.encoding import is_plain
 from mlops_for_mle.releases.predictor import INPUT_NAME, PROBABILITY_OUTPUT
 from mlops_for_mle.serving.codec import Codec, Given, Rows
-from mlops_for_mle.serving.context import Answer, Services, media_type
 from mlops_for_mle.serving.context import Request as PlainRequest
+from mlops_for_mle.serving.context import Services, media_type
 from mlops_for_mle.serving.documents import encode, read_json
-from mlops_for_mle.serving.errors import ProblemError, refused, shown
+from mlops_for_mle.serving.errors import Answer, ProblemError, refused, shown
 from mlops_for_mle.serving.health import obstacle
 from mlops_for_mle.serving.openapi import json_request
 from mlops_for_mle.serving.predict import (

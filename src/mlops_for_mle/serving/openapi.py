@@ -5,21 +5,22 @@ never of data.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
 
-from mlops_for_mle.contract import Contract, Feature
+from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.rules import Precision, bounds, json_type
-from mlops_for_mle.serving.auth import Need, needed
-from mlops_for_mle.serving.codec import OUTSIDE_KEY
-from mlops_for_mle.serving.errors import InferenceError, MlflowError, Problem
+from mlops_for_mle.releases.explain import Explained
+from mlops_for_mle.serving.auth import needed
+from mlops_for_mle.serving.codec import COLUMNS_KEY, OUTSIDE_KEY
+from mlops_for_mle.serving.errors import Problem
 
 if TYPE_CHECKING:
     from mlops_for_mle.serving.context import Services
@@ -27,15 +28,11 @@ if TYPE_CHECKING:
 
 Schema = dict[str, Any]
 
-RELEASE_SCHEMAS: dict[str, Schema] = {
-    "model_version": {"type": "integer"},
-    "release": {"type": "string"},
-}
-OUTSIDE_WORDS = "Features whose values lie outside what the model was trained on, if there are any"
 _REFERENCE = "#/components/schemas/{name}"
-_, _ERRORS = msgspec.json.schema_components(
-    (Problem, MlflowError, InferenceError), ref_template=_REFERENCE
-)
+_, _PROBLEM = msgspec.json.schema_components([Problem], ref_template=_REFERENCE)
+_OF_RELEASE = ("Row", "RowColumns", "Answer", "AnswerColumns")
+_NUMBER: Schema = {"type": "number"}
+_TEXT: Schema = {"type": "string"}
 _API_KEY = {
     "type": "http",
     "scheme": "bearer",
@@ -46,8 +43,7 @@ _API_KEY = {
 def router(services: "Services", modules: Sequence[ModuleType]) -> APIRouter:
     """The document's route; it is made once for each release.
 
-    ``operations(served)`` of a module gives bodies and answers by path, ``schemas(contract)``
-    components.
+    ``schemas(contract)`` of a module gives components.
     """
     found = APIRouter(include_in_schema=False)
     made: dict[str, Any] = {}
@@ -63,7 +59,7 @@ def router(services: "Services", modules: Sequence[ModuleType]) -> APIRouter:
     return found
 
 
-def object_of(properties: dict[str, Schema], required: list[str] | None = None) -> Schema:
+def object_of(properties: Mapping[str, Schema], required: list[str] | None = None) -> Schema:
     """An object without other fields."""
     return {
         "type": "object",
@@ -73,21 +69,29 @@ def object_of(properties: dict[str, Schema], required: list[str] | None = None) 
     }
 
 
+def list_of(items: Schema, **limits: int) -> Schema:
+    """A list that is not empty."""
+    return {"type": "array", "items": items, "minItems": 1, **limits}
+
+
 def component(name: str) -> Schema:
     """A reference to a schema of the document."""
     return {"$ref": _REFERENCE.format(name=name)}
 
 
-def json_request(schema: Schema, **examples: Any) -> Schema:
-    """What the document says of a body, for ``openapi_extra``."""
-    shown = {name.replace("_", " "): {"value": one} for name, one in examples.items()}
-    content = {"schema": schema, **({"examples": shown} if shown else {})}
-    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+def json_request(*schemas: Schema) -> Schema:
+    """What the document says of a body of one of some kinds, for ``openapi_extra``."""
+    return {"requestBody": {"required": True, **_content(schemas)}}
 
 
-def json_answer(description: str, schema: Schema) -> Schema:
+def json_answer(description: str, *schemas: Schema) -> Schema:
     """What the document says of an answer."""
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
+    return {"description": description, **_content(schemas)}
+
+
+def _content(schemas: Sequence[Schema]) -> Schema:
+    schema = schemas[0] if len(schemas) == 1 else {"oneOf": list(schemas)}
+    return {"content": {"application/json": {"schema": schema}}}
 
 
 def feature_schema(feature: Feature, precision: Precision = "float64") -> Schema:
@@ -100,42 +104,41 @@ def feature_schema(feature: Feature, precision: Precision = "float64") -> Schema
     return schema | {name: one for name, one in facts.items() if one}
 
 
-def row_schema(contract: Contract, precision: Precision = "float64") -> Schema:
-    """The schema of one row of a request."""
-    features = contract.features.items()
-    return object_of(
-        {name: feature_schema(one, precision) for name, one in features},
-        [name for name, one in features if not one.is_optional],
-    )
-
-
-def answer_schema(served: "Served", others: dict[str, Schema]) -> Schema:
-    """The answer to one row, with what stands in it beside the prediction and its release."""
-    always = _prediction_schemas(served) | others | RELEASE_SCHEMAS
-    names = {"type": "array", "items": {"enum": list(served.contract.features)}, "minItems": 1}
-    outside = {OUTSIDE_KEY: names | {"description": OUTSIDE_WORDS}}
-    return object_of(always | outside, list(always))
-
-
-def _prediction_schemas(served: "Served") -> dict[str, Schema]:
-    """What stands for each row in an answer."""
-    target = served.contract.target
-    if not target.classes:
-        return {target.response_name: {"type": "number"}}
+def _release_schemas(served: "Served | None") -> dict[str, Schema]:
+    """Rows and answers of the release in service; any object where there is none."""
+    if served is None:
+        return {name: {"type": "object"} for name in _OF_RELEASE}
+    features, target, manifest = served.contract.features, served.contract.target, served.manifest
+    row = {name: feature_schema(one, manifest.precision) for name, one in features.items()}
+    required = [name for name, one in features.items() if not one.is_optional]
+    columns = object_of({name: {"type": "array"} for name in row}, required)
+    release: dict[str, Schema] = {"model_version": {"type": "integer"}, "release": _TEXT}
     labels = list(target.labels.values())
-    found: dict[str, Schema] = {
-        target.response_name: {"enum": list(target.class_values)},
-        "label": {"enum": labels},
-    }
-    if served.manifest.has_probabilities:
-        one = {"type": "number", "minimum": 0, "maximum": 1}
-        found["probabilities"] = object_of(dict.fromkeys(labels, one))
-    return found
-
-
-def example_row(contract: Contract) -> dict[str, Any]:
-    """A row that the contract allows."""
-    return {name: _example(one) for name, one in contract.features.items()}
+    answer = {target.response_name: {"enum": list(target.class_values)} if labels else _NUMBER}
+    if labels:
+        answer["label"] = {"enum": labels}
+    if manifest.has_probabilities:
+        chance = _NUMBER | {"minimum": 0, "maximum": 1}
+        answer["probabilities"] = object_of(dict.fromkeys(labels, chance))
+    answer |= release
+    words = "For feedback; row i of several rows of one request is named <id>-<i>, counted from 0"
+    named = {"prediction_id": _TEXT | {"description": words}}
+    contributions = object_of(dict.fromkeys(features, _NUMBER))
+    explanation = {"explained": {"enum": list(get_args(Explained))}, "contributions": contributions}
+    explanation |= dict.fromkeys(("value", "base"), _NUMBER)
+    words = "Features whose values lie outside what the model was trained on, if there are any"
+    outside = list_of({"enum": list(features)}) | {"description": words}
+    places = object_of(dict.fromkeys(features, list_of({"type": "integer", "minimum": 0})), [])
+    others = named | {OUTSIDE_KEY: outside, "explanation": object_of(explanation)}
+    answers = {COLUMNS_KEY: {"type": "object"}} | named | release
+    schemas = (
+        object_of(row, required)
+        | {"examples": [{name: _example(one) for name, one in features.items()}]},
+        object_of({COLUMNS_KEY: columns}),
+        object_of(answer | others, list(answer)),
+        object_of(answers | {OUTSIDE_KEY: places | {"description": words}}, list(answers)),
+    )
+    return dict(zip(_OF_RELEASE, schemas, strict=True))
 
 
 def _example(feature: Feature) -> Any:
@@ -157,24 +160,22 @@ def _document(app: FastAPI, served: "Served | None", modules: Sequence[ModuleTyp
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
     document["components"]["securitySchemes"] = {"ApiKey": _API_KEY}
-    document["components"]["schemas"] |= _ERRORS
+    schemas = document["components"]["schemas"]
+    schemas |= _PROBLEM | _release_schemas(served)
+    schemas["MlflowError"] = object_of({"error_code": _TEXT, "message": _TEXT})
+    schemas["InferenceError"] = object_of({"error": _TEXT})
     for module in modules:
         if hasattr(module, "schemas"):
-            document["components"]["schemas"] |= module.schemas(served and served.contract)
-        if hasattr(module, "operations") and served is not None:
-            for path, described in module.operations(served).items():
-                operation = document["paths"][path]["post"]
-                operation |= described["request"]
-                operation["responses"]["200"] = described["answer"]
+            schemas |= module.schemas(served and served.contract)
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            _complete(operation, path, needed(method.upper(), path))
+            _complete(operation, path, method.upper())
     for unused in ("HTTPValidationError", "ValidationError"):
-        document["components"]["schemas"].pop(unused, None)
+        schemas.pop(unused, None)
     return document
 
 
-def _complete(operation: Schema, path: str, need: Need) -> None:
+def _complete(operation: Schema, path: str, method: str) -> None:
     """Say of an operation what the framework does not know: errors, keys, parts of the path."""
     media, schema = "application/json", "InferenceError"
     if path == "/invocations":
@@ -184,13 +185,14 @@ def _complete(operation: Schema, path: str, need: Need) -> None:
     content = {media: {"schema": component(schema)}}
     operation["responses"].pop("422", None)
     operation["responses"]["default"] = {"description": "What is wrong", "content": content}
+    need = needed(method, path)
     operation["security"] = [] if need == "nothing" else [{"ApiKey": []}]
     if need not in {"admin", "nothing"}:
         operation["security"].append({})
-    known = operation.setdefault("parameters", [])
-    named = {one["name"] for one in known}
-    known += [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in re.findall(r"{(\w+)}", path)
-        if name not in named
-    ]
+    operation.setdefault(
+        "parameters",
+        [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in re.findall(r"{(\w+)}", path)
+        ],
+    )

@@ -1,4 +1,4 @@
-"""From rows to answers, the one way for every protocol; and ``POST /predict``, which is nearest.
+"""From rows to answers, the one way for every protocol; and the routes that are nearest to it.
 
 A protocol reads a ``Question`` out of a request. ``answer`` takes some of them at once, which costs
 little more than one: it predicts, writes the answers and keeps them, all or none.
@@ -7,55 +7,63 @@ little more than one: it predicts, writes the answers and keeps them, all or non
 import time
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from itertools import compress, repeat
+from operator import mod
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fastapi
 import msgspec
 import numpy as np
+import orjson
 from uuid_utils import uuid7
 
+from mlops_for_mle.contract.rules import Precision
+from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.releases.predictor import Predictions
 from mlops_for_mle.releases.ranges import Outside
-from mlops_for_mle.serving.answers import texts_of
 from mlops_for_mle.serving.codec import COLUMNS_KEY, OUTSIDE_KEY, Form, Rows
 from mlops_for_mle.serving.context import (
     LARGEST_AT_ONCE,
-    Answer,
     Request,
     Services,
     media_type,
+    response,
     timed_out,
     work,
 )
-from mlops_for_mle.serving.errors import ProblemError, not_ready, refused
-from mlops_for_mle.serving.openapi import (
-    OUTSIDE_WORDS,
-    RELEASE_SCHEMAS,
-    Schema,
-    answer_schema,
-    example_row,
-    json_answer,
-    json_request,
-    object_of,
-    row_schema,
-)
-from mlops_for_mle.serving.releases import Served
+from mlops_for_mle.serving.documents import encode
+from mlops_for_mle.serving.errors import Answer, ProblemError, not_ready, refused
+from mlops_for_mle.serving.openapi import component, json_answer, json_request, list_of
 
-_FORMS = (
+if TYPE_CHECKING:
+    from mlops_for_mle.serving.releases import Served
+
+MOST_EXPLAINED = 100
+
+_PREDICT_WORDS = (
     "A row as an object is answered by an object, a list of them by a list in the same order, and "
     "rows by columns by columns, which is the quickest form for many rows, of which 100,000 may be "
     "in one request."
 )
-_FOR_A_FORM = (
+_PREVIEW_WORDS = (
     "For a form that predicts while somebody types: neither logged nor counted as a prediction, "
     "and without a prediction_id."
 )
+_EXPLAIN_WORDS = (
+    f"Shapley values: how much each feature moves the answer from the mean over some rows of the "
+    f"training snapshot, `base`, to that of this row, `value`; the contributions add up to the "
+    f"difference. Explained is a regression's `value`; of a class its `probability`, or whether it "
+    f"is the `answer` (1 or 0), where the model has no probabilities. A row, or a list of up to "
+    f"{MOST_EXPLAINED}; neither logged nor counted as predictions."
+)
+# Where a number, a list of them or an id goes in a template; JSON itself has no such byte.
+_SLOT, _SLOTS, _NAME = (msgspec.Raw(one) for one in (b"\x00", b"[\x00]", b'"\x00"'))
 
 
 class Question(NamedTuple):
     """Rows that wait for the answers of one release; ``write`` makes the answer of a request."""
 
-    served: Served
+    served: "Served"
     rows: Rows
     request: Request
     write: Callable[["Answered"], Answer]
@@ -70,7 +78,7 @@ class Answered(NamedTuple):
             ``<prediction_id>-<i>``, counted from 0.
         answered_at: Nanoseconds since 1970, UTC.
         latency_seconds: From the arrival of the request to its prediction.
-        texts: The predictions as ``answers.texts_of`` writes them.
+        texts: The predictions as ``texts_of`` writes them.
         counts: How often each class was predicted; of a regression the number of rows.
         outside: Which features of which rows lie outside what the model was trained on; None
             where none does.
@@ -93,7 +101,7 @@ class HotRoute(NamedTuple):
     read: Callable[[Services, Request], Question]
 
 
-def served_by(services: Services) -> Served:
+def served_by(services: Services) -> "Served":
     """The release in service, taken once a request; raises ProblemError 503 before the first."""
     served = services.releases.current
     if served is None:
@@ -140,12 +148,139 @@ def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
     return answers
 
 
+def _counts(served: "Served", predictions: Predictions) -> dict[int | None, int]:
+    """How often each class was predicted; refuses one that is none of the contract's.
+
+    A model of more classes passes every check when its example shows none of the others.
+    """
+    labels, values = served.contract.target.labels, predictions.values.tolist()
+    if not labels:
+        return {None: len(values)}
+    counts: dict[int | None, int] = {code: values.count(code) for code in set(values)}
+    if not counts.keys() <= labels.keys():
+        unknown = ", ".join(map(str, counts.keys() - labels.keys()))
+        raise ProblemError(
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+            f"Release {served.manifest.release} predicted {unknown}, which is none of the classes "
+            f"of contract {served.contract.name}: deploy another release",
+        )
+    return counts
+
+
+def texts_of(predictions: Predictions, precision: Precision) -> list[bytes]:
+    """Answers as JSON numbers with commas between: the values, and the chances of each class.
+
+    They have the digits that the model computes; orjson writes arrays, and float32 as such.
+    """
+    values, chances = predictions
+    if values.dtype.kind == "f":
+        values = values.astype(precision)
+    texts = [orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]]
+    if chances is not None:
+        by_class = np.ascontiguousarray(chances.T, precision)
+        texts += orjson.dumps(by_class, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
+    return texts
+
+
+class Answers:
+    """The answers of one release to ``POST /predict``, in the form in which rows were given.
+
+    Around the numbers of a model an answer is always the same, so it is a template.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        """Prepare the templates."""
+        self._manifest, self._target = manifest, manifest.contract.target
+        labels, values = self._target.labels, self._target.values
+        self._labels = {code: encode(label) for code, label in labels.items()}
+        self._values = {code: encode(value) for code, value in values.items()}
+        self._by_columns = self._template({COLUMNS_KEY: self._answer(_SLOTS)})
+        self._by_class: dict[int | None, bytes] = {None: self._template(self._answer(_SLOT))}
+        for code, label in labels.items():
+            known = {self._target.response_name: values[code], "label": label}
+            self._by_class[code] = self._template(self._answer(_SLOT) | known)
+
+    def write(self, answered: Answered) -> Answer:
+        """Answer a request; a row of several has its place behind the prediction's id."""
+        rows, name = answered.question.rows, answered.prediction_id.encode()
+        values, *chances = answered.texts
+        codes = answered.predictions.values.tolist() if self._labels else repeat(None)
+        if rows.form is Form.COLUMNS:
+            if self._target.has_text_classes:
+                values = b",".join(map(self._values.__getitem__, codes))
+            labels = [b",".join(map(self._labels.__getitem__, codes))] if self._labels else []
+            answer = self._by_columns % (values, *labels, *chances, name)
+            if answered.outside is not None:
+                features = zip(self._manifest.contract.features, answered.outside.T, strict=True)
+                places = {feature: np.flatnonzero(one).tolist() for feature, one in features}
+                answer = _add(answer, {name: one for name, one in places.items() if one})
+            return Answer(answer)
+        names = [name] if rows.count == 1 else [b"%b-%d" % (name, at) for at in range(rows.count)]
+        numbers = chances if self._labels else answered.texts
+        slots = zip(*(one.split(b",") for one in numbers), names, strict=True)
+        answers = map(mod, map(self._by_class.__getitem__, codes), slots)
+        if answered.outside is not None:
+            answers = map(self._add_features, answers, answered.outside.tolist())
+        return Answer(next(answers) if rows.form is Form.ONE else b"[%b]" % b",".join(answers))
+
+    def _add_features(self, answer: bytes, outside: list[bool]) -> bytes:
+        found = list(compress(self._manifest.contract.features, outside))
+        return _add(answer, found) if found else answer
+
+    def _answer(self, slot: msgspec.Raw) -> dict[str, Any]:
+        """What is answered to rows, with slots for what the model says."""
+        answer: dict[str, Any] = {self._target.response_name: slot}
+        if self._target.labels:
+            answer["label"] = slot
+        if self._manifest.has_probabilities:
+            answer["probabilities"] = dict.fromkeys(self._target.labels.values(), slot)
+        return answer
+
+    def _template(self, answer: dict[str, Any]) -> bytes:
+        release = {"model_version": self._manifest.version, "release": self._manifest.release}
+        template = encode(answer | {"prediction_id": _NAME} | release)
+        return template.replace(b"%", b"%%").replace(b"\x00", b"%b")
+
+
+def _add(answer: bytes, outside: list[str] | dict[str, list[int]]) -> bytes:
+    """Tell at the end of an answer what lies outside of what the model was trained on."""
+    return b'%b,"%b":%b}' % (answer[:-1], OUTSIDE_KEY.encode(), encode(outside))
+
+
 def router(services: Services) -> fastapi.APIRouter:
     """The routes."""
     found = fastapi.APIRouter(tags=["prediction"])
-    add_hot_route(found, services, PREDICT, "Predict one row or many", description=_FORMS)
-    words = "Predict one row without keeping it"
-    add_hot_route(found, services, PREVIEW, words, description=_FOR_A_FORM)
+    row, one = component("Row"), component("Answer")
+    add_hot_route(
+        found,
+        services,
+        PREDICT,
+        "Predict one row or many",
+        description=_PREDICT_WORDS,
+        openapi_extra=json_request(row, list_of(row), component("RowColumns")),
+        responses={
+            200: json_answer("The predictions", one, list_of(one), component("AnswerColumns"))
+        },
+    )
+    add_hot_route(
+        found,
+        services,
+        PREVIEW,
+        "Predict one row without keeping it",
+        description=_PREVIEW_WORDS,
+        openapi_extra=json_request(row),
+        responses={200: json_answer("The prediction", one)},
+    )
+    add_hot_route(
+        found,
+        services,
+        EXPLAIN,
+        "Predict rows and say why",
+        largest_at_once=-1,
+        description=_EXPLAIN_WORDS,
+        openapi_extra=json_request(row, list_of(row, maxItems=MOST_EXPLAINED)),
+        responses={200: json_answer("Predictions and why they were made", one, list_of(one))},
+    )
     return found
 
 
@@ -176,21 +311,14 @@ def add_hot_route(
     router.add_api_route(route.path, endpoint, methods=["POST"], **described)
 
 
-def response(answer: Answer) -> fastapi.Response:
-    """An answer as FastAPI sends it."""
-    found = fastapi.Response(answer.body, answer.status, media_type=answer.content_type.decode())
-    found.raw_headers += answer.headers
-    return found
-
-
-def _read_predict(services: Services, request: Request) -> Question:
+def _read(services: Services, request: Request) -> Question:
     media_type(request.headers, "application/json")
     served = served_by(services)
     return Question(served, served.codec.read(request.body), request, served.answers.write)
 
 
 def _read_preview(services: Services, request: Request) -> Question:
-    question = _read_predict(services, request)
+    question = _read(services, request)
     if question.rows.form is not Form.ONE:
         raise refused("", "holds many rows", "one row as an object")
     return question._replace(write=_write_preview, is_kept=False)
@@ -199,63 +327,28 @@ def _read_preview(services: Services, request: Request) -> Question:
 def _write_preview(answered: Answered) -> Answer:
     document = msgspec.json.decode(answered.question.served.answers.write(answered).body)
     del document["prediction_id"]
-    return Answer(msgspec.json.encode(document))
+    return Answer(encode(document))
 
 
-PREDICT = HotRoute("/predict", _read_predict)
+def _read_explain(services: Services, request: Request) -> Question:
+    question = _read(services, request)
+    if question.rows.form is Form.COLUMNS or question.rows.count > MOST_EXPLAINED:
+        raise refused("", "holds too many rows", f"a row, or a list of up to {MOST_EXPLAINED}")
+    return question._replace(write=_write_explained, is_kept=False)
+
+
+def _write_explained(answered: Answered) -> Answer:
+    served, rows, request, *_ = answered.question
+    found = msgspec.json.decode(served.answers.write(answered).body)
+    listed = [found] if rows.form is Form.ONE else found
+    for one, row in zip(listed, served.codec.matrix([rows]), strict=True):
+        if not request.facts.is_wanted:
+            raise ProblemError(HTTPStatus.BAD_REQUEST, "The client has left")
+        del one["prediction_id"]
+        one["explanation"] = served.explainer.explain(row)._asdict()
+    return Answer(encode(found))
+
+
+PREDICT = HotRoute("/predict", _read)
 PREVIEW = HotRoute("/predict/preview", _read_preview)
-
-
-def _counts(served: Served, predictions: Predictions) -> dict[int | None, int]:
-    """How often each class was predicted; refuses one that is none of the contract's.
-
-    A model of more classes passes every check when its example shows none of the others.
-    """
-    labels = served.contract.target.labels
-    if not labels:
-        return {None: len(predictions.values)}
-    if len(predictions.values) == 1:
-        counts: dict[int | None, int] = {int(predictions.values[0]): 1}
-    else:
-        found, times = np.unique(predictions.values, return_counts=True)
-        counts = dict(zip(found.tolist(), times.tolist(), strict=True))
-    if not counts.keys() <= labels.keys():
-        unknown = ", ".join(map(str, counts.keys() - labels.keys()))
-        raise ProblemError(
-            HTTPStatus.INTERNAL_SERVER_ERROR,
-            f"Release {served.manifest.release} predicted {unknown}, which is none of the classes "
-            f"of contract {served.contract.name}: deploy another release",
-        )
-    return counts
-
-
-def operations(served: Served) -> dict[str, Schema]:
-    """What the document says of the routes, for a release."""
-    row = row_schema(served.contract, served.manifest.precision)
-    words = "For feedback; row i of several rows of one request is named <id>-<i>, counted from 0"
-    named: dict[str, Schema] = {"prediction_id": {"type": "string", "description": words}}
-    preview, one = answer_schema(served, {}), answer_schema(served, named)
-    lists = object_of({name: {"type": "array"} for name in row["properties"]}, row["required"])
-    columns = object_of({COLUMNS_KEY: {"type": "object"}} | named | RELEASE_SCHEMAS)
-    places: Schema = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
-    told = f"{OUTSIDE_WORDS}, with the places of their rows, counted from 0"
-    beyond = object_of(dict.fromkeys(served.contract.features, places), [])
-    columns["properties"][OUTSIDE_KEY] = beyond | {"description": told}
-    rows = [row, {"type": "array", "items": row, "minItems": 1}, object_of({COLUMNS_KEY: lists})]
-    answers = [one, {"type": "array", "items": one}, columns]
-    given = example_row(served.contract)
-    return {
-        PREVIEW.path: {
-            "request": json_request(row, one_row=given),
-            "answer": json_answer("The prediction", preview),
-        },
-        PREDICT.path: {
-            "request": json_request(
-                {"oneOf": rows},
-                one_row=given,
-                a_list_of_rows=[given, given],
-                columns={COLUMNS_KEY: {name: [value] for name, value in given.items()}},
-            ),
-            "answer": json_answer("The predictions", {"oneOf": answers}),
-        },
-    }
+EXPLAIN = HotRoute("/explain", _read_explain)

@@ -55,7 +55,7 @@ def run_server(settings: ServingSettings) -> None:
         server_header=False,
         # The rest of the time is for writing out the prediction log, see Services.stop.
         timeout_graceful_shutdown=settings.shutdown_seconds / 2,  # type: ignore[arg-type]
-        http="mlops_for_mle.serving.protocol:ServingProtocol",
+        http="mlops_for_mle.serving.fast:ServingProtocol",
         ws="none",
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
     )
@@ -72,7 +72,7 @@ def run_server(settings: ServingSettings) -> None:
 def create_worker() -> "ASGIApp":
     """Make the application of one process from the environment."""
     from mlops_for_mle.serving.app import create_app, make_services
-    from mlops_for_mle.serving.protocol import allow_many_connections
+    from mlops_for_mle.serving.fast import allow_many_connections
 
     supervisor = multiprocessing.parent_process()
     if supervisor is not None:
