@@ -97,7 +97,10 @@ class Codec:
         row: Any = _row_type(types, self.features)
         self._decode_row = msgspec.json.Decoder(row).decode
         self._decode_rows = msgspec.json.Decoder(list[row]).decode
-        self.list_types: dict[str, Any] = {name: list[one] for name, one in types.items()}  # type: ignore[valid-type]
+        self.list_decoders: dict[str, Any] = {
+            name: msgspec.json.Decoder(list[one])  # type: ignore[valid-type]
+            for name, one in types.items()
+        }
         kinds = enumerate(self.features.values())
         self._times = [(place, one) for place, one in kinds if one.is_time]
 
@@ -215,12 +218,12 @@ class Reading:
     def check(self, name: str, given: bytes | Sequence[Any], paths: Iterable[str]) -> int:
         """Check and append values of one feature, with the places where they stand."""
         codec = self._codec
-        feature, wanted = codec.features[name], codec.list_types[name]
+        feature, decoder = codec.features[name], codec.list_decoders[name]
         try:
             if isinstance(given, bytes):
-                values = msgspec.json.decode(given, type=wanted)
+                values = decoder.decode(given)
             else:
-                values = msgspec.convert(given, wanted)
+                values = msgspec.convert(given, decoder.type)
             if feature.is_time:
                 check_times(values, feature)
         except (msgspec.ValidationError, ValueError):

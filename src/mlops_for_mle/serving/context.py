@@ -5,17 +5,15 @@ and has the same parts of it applied.
 """
 
 import asyncio
-import contextvars
 import logging
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from random import getrandbits
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastapi import Response
 from starlette.requests import ClientDisconnect
@@ -35,12 +33,11 @@ if TYPE_CHECKING:
     from mlops_for_mle.serving.prediction_log import PredictionLog
     from mlops_for_mle.serving.releases import Releases
 
-Result = TypeVar("Result")
-
 LARGEST_AT_ONCE = 32 * 1024
 """Bytes of a body; a larger one is read and answered in a thread."""
-PROBES = frozenset({"/health", "/health/live", "/health/ready", "/ping", "/v2/health/live"})
-PROBES |= {"/v2/health/ready"}
+PROBES = frozenset(
+    {"/health", "/health/live", "/health/ready", "/ping", "/v2/health/live", "/v2/health/ready"}
+)
 REQUEST_ID = b"x-request-id"
 # Pages that need more than this send their own Content-Security-Policy.
 PROTECTIVE_HEADERS = (
@@ -157,13 +154,15 @@ class RequestContext:
             logger.exception("%s %s failed", method, scope["path"])
         if problem is not None:
             await response(problem_answer(problem, scope["path"]))(inner, receive, complete)
-        seconds = time.perf_counter() - started
         route = getattr(inner.get("route"), "path", UNKNOWN_ROUTE)
-        self._services.metrics.requested(route, scope["method"], status, seconds)
-        self.answered(scope["method"], scope["path"], scope.get("client"), status, seconds)
+        self.answered(route, scope["method"], scope["path"], scope["client"], status, started)
 
-    def answered(self, method: str, path: str, client: Any, status: int, seconds: float) -> None:
-        """Log a request that was answered, if that is wanted."""
+    def answered(
+        self, route: str, method: str, path: str, client: Any, status: int, started: float
+    ) -> None:
+        """Count a request that was answered, and log it if that is wanted."""
+        seconds = time.perf_counter() - started
+        self._services.metrics.requested(route, method, status, seconds)
         is_failure = status >= 500 and path not in PROBES
         if self._access_log == "off" or (self._access_log == "errors" and not is_failure):
             return
@@ -242,28 +241,6 @@ def timed_out(seconds: float) -> ProblemError:
     )
 
 
-async def work(
-    services: Services, task: Callable[[], Result], facts: RequestFacts, receive: Receive
-) -> Result:
-    """Do work in a thread while others are answered; it ends early when the client leaves.
-
-    The work looks at ``facts.is_wanted`` now and then.
-    """
-    loop = asyncio.get_running_loop()
-    run = contextvars.copy_context().run
-    doing = loop.run_in_executor(services.threads, run, task)
-    leaving = asyncio.ensure_future(receive())
-    try:
-        either: set[asyncio.Future[Any]] = {doing, leaving}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not doing.done():
-            raise ProblemError(HTTPStatus.BAD_REQUEST, "The client has left")
-        return doing.result()
-    finally:
-        facts.is_wanted = False
-        leaving.cancel()
-
-
 def media_type(headers: Headers, *allowed: str, may_be_missing: bool = False) -> str | None:
     """The type that the client says its body has; ProblemError 415, it is another."""
     declared = headers.get(b"content-type")
@@ -279,18 +256,10 @@ def media_type(headers: Headers, *allowed: str, may_be_missing: bool = False) ->
     )
 
 
-def json_body(services: Services) -> Callable[[HttpRequest], Awaitable[dict[str, Any]]]:
-    """What a route depends on whose body is one JSON object; a large one is read in a thread."""
-
-    async def read(request: HttpRequest) -> dict[str, Any]:
-        media_type(dict(request.scope["headers"]), "application/json")
-        body = await request.body()
-        if len(body) <= LARGEST_AT_ONCE:
-            return read_object(body)
-        facts = request.scope["state"]["facts"]
-        return await work(services, lambda: read_object(body), facts, request.receive)
-
-    return read
+async def json_body(request: HttpRequest) -> dict[str, Any]:
+    """What a route depends on whose body is one JSON object."""
+    media_type(dict(request.scope["headers"]), "application/json")
+    return read_object(await request.body())
 
 
 def response(answer: Answer) -> Response:

@@ -124,7 +124,7 @@ def router(services: Services) -> APIRouter:
     )
     @database.endpoint
     def rollback(
-        wanted: Annotated[Rollback, Depends(body_of(Rollback, services))], request: Request
+        wanted: Annotated[Rollback, Depends(body_of(Rollback))], request: Request
     ) -> Deployment:
         from mlops_for_mle.releases import deployments
 
@@ -145,10 +145,10 @@ def router(services: Services) -> APIRouter:
     return found
 
 
-def body_of(model: type[Body], services: Services) -> Callable[[Any], Awaitable[Body]]:
+def body_of(model: type[Body]) -> Callable[[Any], Awaitable[Body]]:
     """What a route depends on whose body is an object of a Pydantic model."""
 
-    async def read(document: Annotated[Any, Depends(json_body(services))]) -> Body:
+    async def read(document: Annotated[Any, Depends(json_body)]) -> Body:
         try:
             return model.model_validate(document)
         except ValidationError as error:

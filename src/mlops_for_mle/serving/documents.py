@@ -75,6 +75,8 @@ def plain(text: bytes | msgspec.Raw) -> Any:
 
 def read_object(body: bytes) -> dict[str, Any]:
     """The fields of a small body that is one object."""
+    if len(body) > _LONGEST_EXPLAINED:
+        raise refused("", "the body is too long", f"up to {_LONGEST_EXPLAINED} bytes")
     document = read_json(body, plain)
     if not isinstance(document, dict):
         raise refused("", "the body is no object", "an object", shown(document))

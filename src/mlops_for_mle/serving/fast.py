@@ -80,7 +80,6 @@ class FastWay:
         """Join what surrounds the ordinary way, and the routes that have this one, too."""
         self._services, self._context = services, context
         self._largest = min(LARGEST_AT_ONCE, services.settings.max_body_bytes)
-        self._logs_all = services.settings.access_log == "all"
         self._routes = [(compile_path(one.path)[0], one) for one in routes]
         self._target_of = lru_cache(maxsize=256)(self._look_up)
         self._waiting: list[tuple[_Asked, Question]] = []
@@ -91,7 +90,7 @@ class FastWay:
         Returns:
             False, the request has to go the ordinary way; nothing was done.
         """
-        started, given = time.perf_counter(), connection.headers_given
+        started, given = time.perf_counter(), list(connection.scope["headers"])
         target, headers = self._target_of(connection.url), dict(given)
         if (
             target is None
@@ -139,15 +138,10 @@ class FastWay:
 
     def _finish(self, asked: _Asked, found: Answer) -> None:
         """Count, log and send an answer."""
-        connection, request, route = asked
-        seconds = time.perf_counter() - request.started
-        self._services.metrics.requested(route, "POST", found.status, seconds)
-        if found.status >= 500 or self._logs_all:
-            token = current_request.set(request.facts)
-            client = connection.client
-            self._context.answered("POST", request.path, client, found.status, seconds)
-            current_request.reset(token)
-        connection.send_whole(found, request.facts.request_id)
+        connection, (path, _, _, started, facts), route = asked
+        current_request.set(facts)
+        self._context.answered(route, "POST", path, connection.client, found.status, started)
+        connection.send_whole(found, facts.request_id)
 
     def _look_up(self, url: bytes) -> tuple[HotRoute, str, Need] | None:
         """The route, path and need of a URL that stands for its path letter by letter."""
@@ -161,9 +155,8 @@ class FastWay:
 def _explained(request: Request, error: Exception) -> Answer:
     """The answer to a request that could not be answered."""
     if not isinstance(error, ProblemError):
-        token = current_request.set(request.facts)
+        current_request.set(request.facts)
         logger.error("POST %s failed", request.path, exc_info=error)
-        current_request.reset(token)
         error = our_failure()
     return problem_answer(error, request.path)
 
@@ -190,11 +183,6 @@ class ServingProtocol(HttpToolsProtocol):
         while application is not None and not hasattr(application, "fast_way"):
             application = getattr(application, "app", None)
         self._fast: FastWay | None = getattr(application, "fast_way", None)
-
-    @property
-    def headers_given(self) -> list[tuple[bytes, bytes]]:
-        """The headers of the request that is being read, with names in lower case."""
-        return cast(list[tuple[bytes, bytes]], self.scope["headers"])
 
     @property
     def is_busy(self) -> bool:
@@ -329,7 +317,7 @@ class ServingProtocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as upgrade:
                 version = self.parser.get_http_version().encode()
                 first = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)
-                kept = (one for one in self.headers_given if one[0] not in _UPGRADE_HEADERS)
+                kept = (one for one in self.scope["headers"] if one[0] not in _UPGRADE_HEADERS)
                 lines = [first, *(b"%b: %b" % pair for pair in kept), b"\r\n"]
                 data = b"\r\n".join(lines) + data[upgrade.args[0] :]
             self.parser = httptools.HttpRequestParser(self)

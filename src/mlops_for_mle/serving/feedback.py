@@ -93,7 +93,7 @@ def router(services: Services) -> APIRouter:
     )
     @database.endpoint
     def tell(
-        told: Annotated[NewFeedback, Depends(body_of(NewFeedback, services))], response: Response
+        told: Annotated[NewFeedback, Depends(body_of(NewFeedback))], response: Response
     ) -> Feedback:
         contract, faults = served_by(services).contract, Faults()
         target = contract.target

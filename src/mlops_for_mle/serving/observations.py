@@ -54,7 +54,7 @@ def router(services: Services) -> APIRouter:
         default_response_class=Response,
     )
     reading, writing = services.database.reading, services.database.writing
-    body = Depends(json_body(services))
+    body = Depends(json_body)
 
     @routes.post(
         "",

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Request
 
 from mlops_for_mle import __version__
 from mlops_for_mle.contract import Feature
@@ -25,15 +25,9 @@ from mlops_for_mle.serving.context import Request as PlainRequest
 from mlops_for_mle.serving.context import Services, media_type
 from mlops_for_mle.serving.documents import encode, read_json
 from mlops_for_mle.serving.errors import Answer, ProblemError, refused, shown
-from mlops_for_mle.serving.health import obstacle
+from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import json_request
-from mlops_for_mle.serving.predict import (
-    Answered,
-    HotRoute,
-    Question,
-    add_hot_route,
-    served_by,
-)
+from mlops_for_mle.serving.predict import Answered, HotRoute, Question, add_hot_route, served_by
 from mlops_for_mle.serving.releases import Served
 
 # Element types of the protocol by their names, those that models here have; little-endian.
@@ -43,7 +37,7 @@ _HEADER_LENGTH = b"inference-header-content-length"
 _OCTETS = "application/octet-stream"
 
 
-class _Parameters(msgspec.Struct, frozen=True, omit_defaults=True):
+class _Parameters(msgspec.Struct, frozen=True):
     """Those that are known; others are ignored."""
 
     binary_data_output: bool = False
@@ -54,7 +48,7 @@ class _Parameters(msgspec.Struct, frozen=True, omit_defaults=True):
 _Sizes = list[Annotated[int, msgspec.Meta(ge=1)]]
 
 
-class _Tensor(msgspec.Struct, omit_defaults=True):
+class _Tensor(msgspec.Struct):
     name: str
     shape: Annotated[_Sizes, msgspec.Meta(min_length=1, max_length=2)]
     datatype: Literal[(*ELEMENT_TYPES, "BYTES")]  # type: ignore[valid-type]
@@ -62,12 +56,12 @@ class _Tensor(msgspec.Struct, omit_defaults=True):
     data: msgspec.Raw = msgspec.Raw(b"[]")
 
 
-class _Output(msgspec.Struct, omit_defaults=True):
+class _Output(msgspec.Struct):
     name: str
     parameters: _Parameters = _Parameters()
 
 
-class _Body(msgspec.Struct, omit_defaults=True):
+class _Body(msgspec.Struct):
     inputs: list[_Tensor]
     id: str = ""
     parameters: _Parameters = _Parameters()
@@ -90,22 +84,18 @@ def router(services: Services) -> APIRouter:
     async def live() -> dict[str, bool]:
         return {"live": True}
 
-    @found.get(
-        "/v2/health/ready",
-        summary="Whether inference requests are answered",
-        responses={"503": {"description": "They are not"}},
-    )
-    async def ready(response: Response) -> dict[str, bool]:
-        is_ready = obstacle(services) is None
-        response.status_code = 200 if is_ready else 503
-        return {"ready": is_ready}
+    @found.get("/v2/health/ready", summary="Whether inference requests are answered")
+    async def ready(request: Request) -> dict[str, bool]:
+        require_ready(services, request)
+        return {"ready": True}
 
     async def metadata(request: Request) -> dict[str, Any]:
         return _metadata(_served_as(services, **request.path_params))
 
     async def model_ready(request: Request) -> dict[str, Any]:
         served = _served_as(services, **request.path_params)
-        return {"name": served.contract.name, "ready": obstacle(services) is None}
+        require_ready(services, request)
+        return {"name": served.contract.name, "ready": True}
 
     for route in INFER:
         path, body = route.path.removesuffix("/infer"), json_request({"type": "object"})
@@ -158,11 +148,7 @@ def _tensor(name: str, datatype: str, *width: int) -> dict[str, Any]:
 
 
 def _served_as(services: Services, model: str, version: str | None = None) -> Served:
-    """The release in service, which must have a name and a version.
-
-    Raises:
-        ProblemError: 404, it has others; 503, there is none.
-    """
+    """The release in service; ProblemError 404, it has another name or version."""
     served = served_by(services)
     name, number = served.contract.name, str(served.manifest.version)
     if model != name or version not in (None, number):
@@ -213,14 +199,16 @@ def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
     is_matrix = len(tensors) == 1 and tensors[0].name not in codec.features
     for one in tensors:
         path, size = f"inputs.{one.name}", one.parameters.binary_data_size
-        is_column = one.name in codec.features and one.shape[1:] in ([], [1])
-        is_number = one.datatype not in {"BYTES", "BOOL"}
-        if is_matrix and not (is_number and one.shape[1:] == [len(codec.names)]):
-            allowed = f"numbers of shape [rows, {len(codec.names)}], or a tensor for each feature"
+        if is_matrix:
+            is_number = one.datatype not in {"BYTES", "BOOL"}
+            fits = is_number and one.shape[1:] == [len(codec.names)]
+        else:
+            is_new = one.name in codec.features and one.name not in columns
+            fits = is_new and one.shape[1:] in ([], [1])
+        if not fits:
+            allowed = f"numbers of shape [rows, {len(codec.names)}], or a tensor of shape [rows] "
+            allowed += f"for each of {', '.join(codec.names)}"
             raise refused(path, "does not fit", allowed, f"{one.datatype} {one.shape}")
-        if not is_matrix and (one.name in columns or not is_column):
-            allowed = f"one tensor of shape [rows] for each of {', '.join(codec.names)}"
-            raise refused(path, "does not fit", allowed, f"shape {one.shape}")
         try:
             data = one.data if size is None else _unpacked(one.datatype, binary[:size])
             if is_matrix:
@@ -276,16 +264,15 @@ def _write(name: str, wanted: Iterable[tuple[dict[str, Any], bool]], answered: A
         else:
             tensor["data"] = values
         tensors.append(tensor)
-    prediction_id = answered.prediction_id
-    head = encode(
-        {
-            "model_name": manifest.contract.name,
-            "model_version": str(manifest.version),
-            "id": name or prediction_id,
-            "parameters": {"prediction_id": prediction_id, "release": manifest.release},
-            "outputs": tensors,
-        }
-    )
+    facts = {"prediction_id": answered.prediction_id, "release": manifest.release}
+    document = {
+        "model_name": manifest.contract.name,
+        "model_version": str(manifest.version),
+        "id": name or answered.prediction_id,
+        "parameters": facts,
+        "outputs": tensors,
+    }
+    head = encode(document)
     if not parts:
         return Answer(head)
     length = (_HEADER_LENGTH, b"%d" % len(head))

@@ -4,6 +4,8 @@ A protocol reads a ``Question`` out of a request. ``answer`` takes some of them 
 little more than one: it predicts, writes the answers and keeps them, all or none.
 """
 
+import asyncio
+import contextvars
 import time
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
@@ -29,7 +31,6 @@ from mlops_for_mle.serving.context import (
     media_type,
     response,
     timed_out,
-    work,
 )
 from mlops_for_mle.serving.documents import encode
 from mlops_for_mle.serving.errors import Answer, ProblemError, not_ready, refused
@@ -178,7 +179,8 @@ def texts_of(predictions: Predictions, precision: Precision) -> list[bytes]:
     texts = [orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]]
     if chances is not None:
         by_class = np.ascontiguousarray(chances.T, precision)
-        texts += orjson.dumps(by_class, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
+        lists = orjson.dumps(by_class, option=orjson.OPT_SERIALIZE_NUMPY)[1:-2].split(b"]")
+        texts += [one.lstrip(b",[") for one in lists]
     return texts
 
 
@@ -293,7 +295,10 @@ def add_hot_route(
     largest_at_once: int = LARGEST_AT_ONCE,
     **described: Any,
 ) -> None:
-    """Make a route that predicts one of FastAPI's: larger bodies are answered in a thread."""
+    """Make a route that predicts one of FastAPI's.
+
+    Larger bodies are answered in a thread, while others are, until the client leaves.
+    """
 
     async def endpoint(request: fastapi.Request) -> fastapi.Response:
         state = request.scope["state"]
@@ -305,7 +310,19 @@ def add_hot_route(
 
         if len(body) <= largest_at_once:
             return response(task())
-        return response(await work(services, task, asked.facts, request.receive))
+        run = contextvars.copy_context().run
+        doing = asyncio.get_running_loop().run_in_executor(services.threads, run, task)
+        leaving = asyncio.ensure_future(request.receive())
+        try:
+            either: set[asyncio.Future[Any]] = {doing, leaving}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not doing.done():
+                raise ProblemError(HTTPStatus.BAD_REQUEST, "The client has left")
+            return response(doing.result())
+        finally:
+            # The thread looks at this now and then.
+            asked.facts.is_wanted = False
+            leaving.cancel()
 
     described |= {"summary": summary, "response_class": fastapi.Response}
     router.add_api_route(route.path, endpoint, methods=["POST"], **described)
