@@ -35,6 +35,17 @@ MIXED_CONTRACT = Contract.model_validate(
         },
     }
 )
+MIXED_ROW: dict[str, Any] = {
+    "월 요금": 59000.5,
+    "Usage (GB)": 12.25,
+    "select": 3,
+    "is new": True,
+    'the "plan"': "plus",
+    "channel": "fax",
+    "region code": 20,
+    "가입일": "2025-03-01",
+    "last seen": "2025-12-31T22:10:00+09:00",
+}
 MIXED_REGRESSION = Contract.model_validate(
     MIXED_CONTRACT.model_dump()
     | {

@@ -51,6 +51,10 @@ class Server:
 
         return asyncio.run(running())
 
+    def ask(self, *parts: bytes, answers: int = 1) -> list[bytes]:
+        """What is answered on one connection, as ``exchange`` has it."""
+        return self.run(lambda _: self.exchange(*parts, answers=answers))
+
     async def exchange(self, *parts: bytes, answers: int = 1, pause: float = 0.02) -> list[bytes]:
         """Send the parts with a pause between them; gives the answers."""
         reader, writer = await asyncio.open_connection(*self.address)
@@ -61,14 +65,6 @@ class Server:
         found = [await read_answer(reader) for _ in range(answers)]
         writer.close()
         return found
-
-
-class OrdinaryWayError(AssertionError):
-    """A request went the ordinary way."""
-
-
-async def refuse_the_ordinary_way(scope, receive, send):
-    raise OrdinaryWayError(scope["path"])
 
 
 async def read_answer(reader: asyncio.StreamReader) -> bytes:

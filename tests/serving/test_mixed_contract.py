@@ -10,21 +10,11 @@ import pytest
 from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.serving.context import Services
 from tests.mixed import MIXED_CONTRACT
+from tests.mixed import MIXED_ROW as ROW
 from tests.serving.conftest import Database, call, make, wait_until
 
 pytestmark = pytest.mark.integration
 
-ROW: dict[str, Any] = {
-    "월 요금": 59000.5,
-    "Usage (GB)": 12.25,
-    "select": 3,
-    "is new": True,
-    'the "plan"': "plus",
-    "channel": "fax",
-    "region code": 20,
-    "가입일": "2025-03-01",
-    "last seen": "2025-12-31T22:10:00+09:00",
-}
 REQUIRED = {name: ROW[name] for name in ('the "plan"', "가입일")}
 
 

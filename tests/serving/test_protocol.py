@@ -12,7 +12,6 @@ from mlops_for_mle.serving import fast
 from tests.serving.conftest import IRIS_ROW
 from tests.serving.raw import ROW, Server, request, status_of
 
-LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 H2C = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABk"}
 
 
@@ -32,11 +31,7 @@ def test_a_request_that_would_rather_speak_another_protocol_is_answered_in_this_
 ):
     content = b"".join(request(**(H2C | {"Upgrade": upgrade})))
 
-    async def ask(server: Server) -> list[bytes]:
-        parts = (content[:cut], content[cut:]) if cut else (content,)
-        return await server.exchange(*parts)
-
-    (answer,) = server.run(ask)
+    (answer,) = server.ask(*((content[:cut], content[cut:]) if cut else (content,)))
 
     assert status_of(answer) == 200
     assert b"upgrade" not in answer.lower()
@@ -57,10 +52,7 @@ def test_any_number_of_them_may_stand_behind_each_other(server):
 
 
 def test_a_proxy_is_what_this_server_is_not(server):
-    async def ask(server: Server) -> list[bytes]:
-        return await server.exchange(b"CONNECT example.org:443 HTTP/1.1\r\nHost: x\r\n\r\n")
-
-    (answer,) = server.run(ask)
+    (answer,) = server.ask(b"CONNECT example.org:443 HTTP/1.1\r\nHost: x\r\n\r\n")
 
     assert status_of(answer) == 400
 
@@ -106,23 +98,19 @@ def test_a_head_that_does_not_end_in_time_is_given_up(server):
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_valid_requests_are_answered_before_what_follows_them_is_refused(server, count):
-    async def ask(server: Server) -> list[bytes]:
-        content = b"".join(request()) * count + b"\x00garbage\r\n\r\n"
-        return await server.exchange(content, answers=count + 1)
+    content = b"".join(request()) * count + b"\x00garbage\r\n\r\n"
 
-    assert [status_of(one) for one in server.run(ask)] == [200] * count + [400]
+    answers = server.ask(content, answers=count + 1)
+
+    assert [status_of(one) for one in answers] == [200] * count + [400]
 
 
 @pytest.mark.parametrize("url", ["http://localhost", "http://localhost:999999/predict", "http://"])
 @pytest.mark.parametrize("is_split", [False, True])
 def test_a_url_that_is_none_is_refused(server, url, is_split, caplog):
     head, body = request(path=url)
-    parts = (head + body[:-5], body[-5:]) if is_split else (head + body,)
 
-    async def ask(server: Server) -> list[bytes]:
-        return await server.exchange(*parts)
-
-    (answer,) = server.run(ask)
+    (answer,) = server.ask(*((head + body[:-5], body[-5:]) if is_split else (head + body,)))
 
     assert status_of(answer) == 400
     assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
@@ -133,10 +121,7 @@ def test_what_comes_behind_a_chunked_body_is_no_header(server):
     head += b"Transfer-Encoding: chunked\r\n\r\n"
     body = b"%x\r\n%b\r\n0\r\nContent-Encoding: gzip\r\n\r\n" % (len(ROW), ROW)
 
-    async def ask(server: Server) -> list[bytes]:
-        return await server.exchange(head + body)
-
-    (answer,) = server.run(ask)
+    (answer,) = server.ask(head + body)
 
     assert status_of(answer) == 200
 
@@ -183,28 +168,25 @@ def test_a_new_connection_takes_the_place_of_an_idle_one_where_there_are_too_man
 def test_two_hosts_are_a_bad_request(server):
     content = b"".join(request()).replace(b"Host: ", b"Host: evil.example\r\nHost: ", 1)
 
-    async def ask(server: Server) -> list[bytes]:
-        return await server.exchange(content)
-
-    (answer,) = server.run(ask)
+    (answer,) = server.ask(content)
 
     assert status_of(answer) == 400
 
 
 def test_head_is_answered_as_get_without_the_body(server):
-    def head_of(method: bytes, path: bytes) -> bytes:
-        async def ask(server: Server) -> bytes:
-            reader, writer = await asyncio.open_connection(*server.address)
-            writer.write(
-                b"%b %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % (method, path)
-            )
-            return await until_closed(reader)
+    async def ask(server: Server) -> dict[bytes, list[bytes]]:
+        found = {}
+        for path in (b"/health/ready", b"/model", b"/openapi.json", b"/", b"/page/main.js", b"/v2"):
+            found[path] = []
+            for method in (b"HEAD", b"GET"):
+                reader, writer = await asyncio.open_connection(*server.address)
+                closing = b"Host: localhost\r\nConnection: close"
+                writer.write(b"%b %b HTTP/1.1\r\n%b\r\n\r\n" % (method, path, closing))
+                found[path].append(await until_closed(reader))
+        return found
 
-        return server.run(ask)
-
-    for path in (b"/health/ready", b"/model", b"/openapi.json", b"/", b"/page/main.js", b"/v2"):
-        head, got = head_of(b"HEAD", path), head_of(b"GET", path)
+    length = rb"content-length: (\d+)"
+    for path, (head, got) in server.run(ask).items():
         assert status_of(head) == status_of(got) == 200, path
         assert head.endswith(b"\r\n\r\n")
-        length = rb"content-length: (\d+)"
         assert re.search(length, head)[1] == re.search(length, got)[1]

@@ -28,7 +28,7 @@ from mlops_for_mle.contract.rules import read_time
 from mlops_for_mle.pipelines.data_ingestion.csv_text import CsvForm, read_csv
 from mlops_for_mle.pipelines.data_ingestion.typed_files import read_json, read_parquet
 from mlops_for_mle.serving import mlflow, oip
-from mlops_for_mle.serving.codec import Codec, Rows
+from mlops_for_mle.serving.codec import Codec, Form, Rows
 from mlops_for_mle.serving.errors import ProblemError
 from tests.contract.strategies import allowed_values, contracts
 from tests.releases import IRIS_CONTRACT, iris_release
@@ -163,7 +163,15 @@ def test_a_row_that_is_allowed_is_the_same_input_by_every_way(data: st.DataObjec
     }
     reader = codec(contract)
 
-    found = {name: reader.matrix([read(reader, table)]) for name, read in API.items()}
+    found = {}
+    for name, read in API.items():
+        rows = read(reader, table)
+        found[name] = reader.matrix([rows])
+        lists = json.loads(rows.text)
+        if rows.form is Form.COLUMNS:
+            assert lists["columns"] == table, name
+        else:
+            assert lists == records(table), name
     for name, read in FILES.items():
         rows, faults = check_columns(read(table, contract), contract.features)
         assert faults == {}, (name, faults)
