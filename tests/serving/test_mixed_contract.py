@@ -1,5 +1,7 @@
 """A release with every type of column, over every protocol, down to the tables."""
 
+import csv
+import io
 import json
 import struct
 from typing import Any
@@ -25,9 +27,6 @@ def services(settings, database: Database, mixed):
     made.log.start()
     yield made
     made.log.stop(5)
-
-
-JSON = {"content-type": "application/json"}
 
 
 def post(services: Services, path: str, body: Any) -> httpx.Response:
@@ -71,77 +70,51 @@ def test_every_protocol_gives_the_same_answer(services):
     one = post(services, "/predict", ROW).json()
     listed = post(services, "/predict", [ROW, ROW]).json()
     columns = post(services, "/predict", {"columns": {name: [v] for name, v in ROW.items()}}).json()
-    records = post(services, "/invocations", {"dataframe_records": [ROW]}).json()
-    split = post(
-        services,
-        "/invocations",
-        {"dataframe_split": {"columns": list(ROW), "data": [list(ROW.values())]}},
-    ).json()
-    header = ",".join('"' + name.replace('"', '""') + '"' for name in ROW)
-    line = ",".join(str(value) for value in ROW.values())
-    csv = call(
-        services,
-        "POST",
-        "/invocations",
-        content=f"{header}\n{line}\n".encode(),
-        headers={"Content-Type": "text/csv"},
-    ).json()
+    split = {"columns": list(ROW), "data": [list(ROW.values())]}
+    text = io.StringIO()
+    csv.writer(text).writerows([ROW.keys(), ROW.values()])
 
     assert listed[1]["probabilities"] == one["probabilities"]
     assert [row["churn"] for row in listed] == [one["churn"]] * 2
     assert columns["columns"]["churn"] == [one["churn"]]
     assert columns["columns"]["probabilities"]["해지"] == [one["probabilities"]["해지"]]
-    assert records == split == csv == {"predictions": [one["churn"]]}
-
-
-def tensors() -> list[dict[str, Any]]:
-    kinds = dict.fromkeys(ROW, "BYTES") | {
-        "월 요금": "FP64",
-        "Usage (GB)": "FP64",
-        "select": "INT64",
-        "is new": "BOOL",
-        "region code": "INT64",
-    }
-    return [
-        {"name": name, "datatype": kinds[name], "shape": [1], "data": [value]}
-        for name, value in ROW.items()
-    ]
+    for options in (
+        {"json": {"dataframe_records": [ROW]}},
+        {"json": {"dataframe_split": split}},
+        {"content": text.getvalue().encode(), "headers": {"Content-Type": "text/csv"}},
+    ):
+        found = call(services, "POST", "/invocations", **options).json()
+        assert found == {"predictions": [one["churn"]]}
 
 
 def test_tensors_of_each_feature_are_answered_in_json_and_binary(services):
-    one = post(services, "/predict", ROW).json()
-    path = "/v2/models/churn/infer"
-    binary = [dict(tensor) for tensor in tensors()]
-    packed = []
-    for tensor in binary:
-        value = tensor.pop("data")[0]
-        codes = {"FP64": "<d", "INT64": "<q", "BOOL": "<?"}
-        if tensor["datatype"] == "BYTES":
-            encoded = str(value).encode()
-            packed.append(struct.pack("<I", len(encoded)) + encoded)
+    one, path = post(services, "/predict", ROW).json(), "/v2/models/churn/infer"
+    inputs = call(services, "GET", "/v2/models/churn").json()["inputs"]
+    kinds = {tensor["name"]: tensor["datatype"] for tensor in inputs}
+    kinds |= {"select": "INT64", "region code": "INT64"}
+    plain, binary, packed = [], [], b""
+    for name, value in ROW.items():
+        tensor = {"name": name, "datatype": kinds[name], "shape": [1]}
+        plain.append(tensor | {"data": [value]})
+        data = str(value).encode()
+        if (code := {"FP64": "<d", "INT64": "<q", "BOOL": "<?"}.get(kinds[name])) is not None:
+            data = struct.pack(code, value)
         else:
-            packed.append(struct.pack(codes[tensor["datatype"]], value))
-        tensor["parameters"] = {"binary_data_size": len(packed[-1])}
+            data = struct.pack("<I", len(data)) + data
+        binary.append(tensor | {"parameters": {"binary_data_size": len(data)}})
+        packed += data
     head = json.dumps({"inputs": binary}).encode()
+    length = {"Inference-Header-Content-Length": str(len(head))}
 
-    plain = post(services, path, {"inputs": tensors()})
-    packed_answer = call(
-        services,
-        "POST",
-        path,
-        content=head + b"".join(packed),
-        headers={"Inference-Header-Content-Length": str(len(head))},
-    )
-
-    for answer in (plain, packed_answer):
+    for answer in (
+        post(services, path, {"inputs": plain}),
+        call(services, "POST", path, content=head + packed, headers=length),
+    ):
         assert answer.status_code == 200, answer.text
         outputs = {output["name"]: output["data"] for output in answer.json()["outputs"]}
-        assert outputs["churn"] == [one["churn"]]
-        assert outputs["label"] == [one["label"]]
-    inputs = call(services, "GET", "/v2/models/churn").json()["inputs"]
+        assert (outputs["churn"], outputs["label"]) == ([one["churn"]], [one["label"]])
     assert inputs[0] == {"name": "월 요금", "datatype": "FP64", "shape": [-1]}
-    assert inputs[3] == {"name": "is new", "datatype": "BOOL", "shape": [-1]}
-    assert inputs[4] == {"name": 'the "plan"', "datatype": "BYTES", "shape": [-1]}
+    assert (kinds["is new"], kinds['the "plan"']) == ("BOOL", "BYTES")
 
 
 def test_a_preview_answers_the_row_and_recent_predictions_show_it(services):
