@@ -24,7 +24,7 @@ VALUES, ROWS, LISTS = (
     re.compile(rb"(?<=\])\s*,\s*(?=\[)"),
 )
 """Where the text of a list may be cut, by what it holds."""
-REFUSALS = (msgspec.MsgspecError, json.JSONDecodeError, UnicodeDecodeError, RecursionError)
+REFUSALS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 Found = TypeVar("Found")
@@ -34,10 +34,8 @@ encode = msgspec.json.Encoder().encode
 _BOM = b"\xef\xbb\xbf"
 _LONGEST_EXPLAINED = 4 * PIECE
 _MOST_FIELDS = 5000
-# Python refuses to parse longer integers; no feature holds a number of that size anyway.
-_LONGEST_INTEGER = 400
 _KEY = re.compile(rb'"\s*:')
-_NO_NUMBER = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?(?:NaN|Infinity)', re.DOTALL)
+_TEXT_OR_NAN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|NaN', re.DOTALL)
 
 
 def read_json(body: bytes, read: Callable[[bytes], Found], allowed: str = "an object") -> Found:
@@ -49,8 +47,8 @@ def read_json(body: bytes, read: Callable[[bytes], Found], allowed: str = "an ob
         return read(body)
     except REFUSALS:
         text = body.removeprefix(_BOM)
-    if b"NaN" in text or b"Infinity" in text:
-        text = _NO_NUMBER.sub(_as_json, text)
+    if b"NaN" in text:
+        text = _TEXT_OR_NAN.sub(lambda one: b"null" if one[0] == b"NaN" else one[0], text)
     try:
         return read(text)
     except REFUSALS as error:
@@ -69,8 +67,11 @@ def plain(text: bytes | msgspec.Raw) -> Any:
     """Everything in a text that is not long."""
     if len(text := bytes(text)) > _LONGEST_EXPLAINED:
         raise msgspec.ValidationError(f"is wrong, and longer than {_LONGEST_EXPLAINED >> 10} KiB")
-    # Of bytes it would guess the encoding.
-    return json.loads(text.decode(), parse_int=_read_integer, parse_constant=_refuse_constant)
+    try:
+        # Of bytes it would guess the encoding.
+        return json.loads(text.decode(), parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise msgspec.DecodeError(str(error)) from None
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -112,16 +113,4 @@ def _quotes_in(text: bytes) -> int:
 
 
 def _refuse_constant(name: str) -> None:
-    raise msgspec.DecodeError(f"{name} is no JSON")
-
-
-def _as_json(found: re.Match[bytes]) -> bytes:
-    text = found[0]
-    if text[:1] == b'"':
-        return text
-    # Infinity becomes a number that is refused for its size.
-    return b"null" if text.endswith(b"NaN") else text.replace(b"Infinity", b"1e999")
-
-
-def _read_integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _LONGEST_INTEGER else float(digits)
+    raise ValueError(f"{name} is no JSON")

@@ -18,7 +18,6 @@ from fastapi.responses import Response
 from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.rules import Precision, bounds, json_type
 from mlops_for_mle.releases.explain import Explained
-from mlops_for_mle.serving.auth import needed
 from mlops_for_mle.serving.codec import COLUMNS_KEY, OUTSIDE_KEY
 from mlops_for_mle.serving.errors import Problem
 
@@ -160,6 +159,7 @@ def _document(app: FastAPI, served: "Served | None", modules: Sequence[ModuleTyp
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
     document["components"]["securitySchemes"] = {"ApiKey": _API_KEY}
+    document["security"] = [{"ApiKey": []}, {}]
     schemas = document["components"]["schemas"]
     schemas |= _PROBLEM | _release_schemas(served)
     schemas["MlflowError"] = object_of({"error_code": _TEXT, "message": _TEXT})
@@ -168,15 +168,15 @@ def _document(app: FastAPI, served: "Served | None", modules: Sequence[ModuleTyp
         if hasattr(module, "schemas"):
             schemas |= module.schemas(served and served.contract)
     for path, operations in document["paths"].items():
-        for method, operation in operations.items():
-            _complete(operation, path, method.upper())
+        for operation in operations.values():
+            _complete(operation, path)
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     return document
 
 
-def _complete(operation: Schema, path: str, method: str) -> None:
-    """Say of an operation what the framework does not know: errors, keys, parts of the path."""
+def _complete(operation: Schema, path: str) -> None:
+    """Say of an operation what the framework does not know: errors, parts of the path."""
     media, schema = "application/json", "InferenceError"
     if path == "/invocations":
         schema = "MlflowError"
@@ -185,10 +185,6 @@ def _complete(operation: Schema, path: str, method: str) -> None:
     content = {media: {"schema": component(schema)}}
     operation["responses"].pop("422", None)
     operation["responses"]["default"] = {"description": "What is wrong", "content": content}
-    need = needed(method, path)
-    operation["security"] = [] if need == "nothing" else [{"ApiKey": []}]
-    if need not in {"admin", "nothing"}:
-        operation["security"].append({})
     operation.setdefault(
         "parameters",
         [
