@@ -13,6 +13,7 @@ from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.app import create_app
+from mlops_for_mle.serving.settings import ServingSettings
 from tests.serving.conftest import IRIS_ROW, Database, ServerProcess, make
 
 NAMES = list(IRIS_ROW)
@@ -130,8 +131,9 @@ def tensor(**changes) -> dict:
     return {"name": "features", "shape": [1, 4], "datatype": "FP64", "data": [1, 1, 1, 1]} | changes
 
 
-@pytest.fixture
-def direct(settings, iris: Release) -> TestClient:
+@pytest.fixture(scope="module")
+def direct(tmp_path_factory, iris: Release) -> TestClient:
+    settings = ServingSettings.load({"project_path": tmp_path_factory.mktemp("direct")})
     return TestClient(create_app(make(settings, iris)), base_url="http://localhost")
 
 
