@@ -249,6 +249,7 @@ ROW = json.dumps(IRIS_ROW)[1:-1]
         b'{"inputs": {"a": [' + b"[]," * (MEGABYTES // 3) + b"1]}}",
         b"[" + (b"{" + ROW.encode() + b"},") * (MEGABYTES // 80) + b"{}]",
         b"[" * MEGABYTES,
+        b"[" + b"NaN," * (MEGABYTES // 4) + b"NaN]",
         b'"' + b'\\"' * (MEGABYTES // 4),
     ],
     ids=lambda body: body[:40].decode() + "…",

@@ -47,10 +47,8 @@ def read_json(body: bytes, read: Callable[[bytes], Found], allowed: str = "an ob
         return read(body)
     except REFUSALS:
         text = body.removeprefix(_BOM)
-    if b"NaN" in text:
-        text = _TEXT_OR_NAN.sub(lambda one: b"null" if one[0] == b"NaN" else one[0], text)
     try:
-        return read(text)
+        return read(_without_nan(text) if b"NaN" in text else text)
     except REFUSALS as error:
         raise refused("", str(error), allowed) from None
 
@@ -110,6 +108,16 @@ def pieces(text: bytes, boundary: re.Pattern[bytes]) -> Iterator[bytes]:
 def _quotes_in(text: bytes) -> int:
     """How many quotes begin or end a text."""
     return text.replace(b"\\\\", b"").replace(b'\\"', b"").count(b'"')
+
+
+def _without_nan(text: bytes) -> bytes:
+    # re.sub would keep each part until its end.
+    found, start = bytearray(), 0
+    for one in _TEXT_OR_NAN.finditer(text):
+        if one[0] == b"NaN":
+            found += text[start : one.start()] + b"null"
+            start = one.end()
+    return bytes(found + text[start:])
 
 
 def _refuse_constant(name: str) -> None:
