@@ -186,7 +186,7 @@ class RequestContext:
             return
         if method not in READING:
             self._services.access.check_site(headers)
-            receive = _replay(await self._body(scope, headers, receive), receive)
+            scope["state"]["body"] = await self._body(scope, headers, receive)
         # Only now: whoever sends a body slowly takes nobody's place.
         if self.is_full:
             raise ProblemError(
@@ -259,7 +259,7 @@ def media_type(headers: Headers, *allowed: str, may_be_missing: bool = False) ->
 async def json_body(request: HttpRequest) -> dict[str, Any]:
     """What a route depends on whose body is one JSON object."""
     media_type(dict(request.scope["headers"]), "application/json")
-    return read_object(await request.body())
+    return read_object(request.scope["state"]["body"])
 
 
 def response(answer: Answer) -> Response:
@@ -267,14 +267,3 @@ def response(answer: Answer) -> Response:
     found = Response(answer.body, answer.status, media_type=answer.content_type.decode())
     found.raw_headers += answer.headers
     return found
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    given = [body]
-
-    async def replay() -> Message:
-        if given:
-            return {"type": "http.request", "body": given.pop(), "more_body": False}
-        return await receive()
-
-    return replay

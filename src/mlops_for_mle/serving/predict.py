@@ -302,7 +302,7 @@ def add_hot_route(
 
     async def endpoint(request: fastapi.Request) -> fastapi.Response:
         state = request.scope["state"]
-        headers, body = dict(request.scope["headers"]), await request.body()
+        headers, body = dict(request.scope["headers"]), state["body"]
         asked = Request(request.url.path, headers, body, state["started"], state["facts"])
 
         def task() -> Answer:
