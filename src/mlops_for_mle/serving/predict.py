@@ -8,6 +8,7 @@ import asyncio
 import contextvars
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from http import HTTPStatus
 from itertools import compress, repeat
 from operator import mod
@@ -270,8 +271,8 @@ def router(services: Services) -> fastapi.APIRouter:
         PREVIEW,
         "Predict one row without keeping it",
         description=_PREVIEW_WORDS,
-        openapi_extra=json_request(row),
-        responses={200: json_answer("The prediction", one)},
+        openapi_extra=json_request(row, list_of(row, maxItems=1)),
+        responses={200: json_answer("The prediction", one, list_of(one))},
     )
     add_hot_route(
         found,
@@ -334,27 +335,14 @@ def _read(services: Services, request: Request) -> Question:
     return Question(served, served.codec.read(request.body), request, served.answers.write)
 
 
-def _read_preview(services: Services, request: Request) -> Question:
+def _read_unkept(services: Services, request: Request, *, most: int, explains: bool) -> Question:
     question = _read(services, request)
-    if question.rows.form is not Form.ONE:
-        raise refused("", "holds many rows", "one row as an object")
-    return question._replace(write=_write_preview, is_kept=False)
+    if question.rows.form is Form.COLUMNS or question.rows.count > most:
+        raise refused("", "holds too many rows", f"a row, or a list of up to {most}")
+    return question._replace(write=partial(_write_unkept, explains=explains), is_kept=False)
 
 
-def _write_preview(answered: Answered) -> Answer:
-    document = msgspec.json.decode(answered.question.served.answers.write(answered).body)
-    del document["prediction_id"]
-    return Answer(encode(document))
-
-
-def _read_explain(services: Services, request: Request) -> Question:
-    question = _read(services, request)
-    if question.rows.form is Form.COLUMNS or question.rows.count > MOST_EXPLAINED:
-        raise refused("", "holds too many rows", f"a row, or a list of up to {MOST_EXPLAINED}")
-    return question._replace(write=_write_explained, is_kept=False)
-
-
-def _write_explained(answered: Answered) -> Answer:
+def _write_unkept(answered: Answered, *, explains: bool) -> Answer:
     served, rows, request, *_ = answered.question
     found = msgspec.json.decode(served.answers.write(answered).body)
     listed = [found] if rows.form is Form.ONE else found
@@ -362,10 +350,11 @@ def _write_explained(answered: Answered) -> Answer:
         if not request.facts.is_wanted:
             raise ProblemError(HTTPStatus.BAD_REQUEST, "The client has left")
         del one["prediction_id"]
-        one["explanation"] = served.explainer.explain(row)._asdict()
+        if explains:
+            one["explanation"] = served.explainer.explain(row)._asdict()
     return Answer(encode(found))
 
 
 PREDICT = HotRoute("/predict", _read)
-PREVIEW = HotRoute("/predict/preview", _read_preview)
-EXPLAIN = HotRoute("/explain", _read_explain)
+PREVIEW = HotRoute("/predict/preview", partial(_read_unkept, most=1, explains=False))
+EXPLAIN = HotRoute("/explain", partial(_read_unkept, most=MOST_EXPLAINED, explains=True))
