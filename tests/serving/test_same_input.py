@@ -31,17 +31,11 @@ from mlops_for_mle.serving import mlflow, oip
 from mlops_for_mle.serving.codec import Codec, Form, Rows
 from mlops_for_mle.serving.errors import ProblemError
 from tests.contract.strategies import allowed_values, contracts
-from tests.releases import IRIS_CONTRACT, iris_release
+from tests.releases import IRIS_CONTRACT
+from tests.serving.test_codec import codec
 
 Table = dict[str, list[Any]]
 Matrix = npt.NDArray[np.float64]
-
-
-def codec(contract: Contract) -> Codec:
-    return Codec(MANIFEST.model_copy(update={"contract": contract, "precision": "float64"}))
-
-
-MANIFEST = iris_release(1).manifest
 
 
 @st.composite
@@ -161,7 +155,7 @@ def test_a_row_that_is_allowed_is_the_same_input_by_every_way(data: st.DataObjec
         name: data.draw(st.lists(values(one), min_size=size, max_size=size))
         for name, one in contract.features.items()
     }
-    reader = codec(contract)
+    reader = codec(contract, "float64")
 
     found = {}
     for name, read in API.items():
@@ -203,7 +197,7 @@ def test_what_one_way_refuses_every_way_refuses(kind: Any, value: Any) -> None:
         {**IRIS_CONTRACT.model_dump(), "features": {"x": keys, "other": {}}}
     )
     table: Table = {"x": [value], "other": [1.5]}
-    reader = codec(contract)
+    reader = codec(contract, "float64")
 
     for name, read in API.items():
         with pytest.raises(ProblemError):

@@ -155,10 +155,14 @@ def _counts(served: "Served", predictions: Predictions) -> dict[int | None, int]
 
     A model of more classes passes every check when its example shows none of the others.
     """
-    labels, values = served.contract.target.labels, predictions.values.tolist()
+    labels, values = served.contract.target.labels, predictions.values
     if not labels:
         return {None: len(values)}
-    counts: dict[int | None, int] = {code: values.count(code) for code in set(values)}
+    if len(values) == 1:
+        counts: dict[int | None, int] = {int(values[0]): 1}
+    else:
+        found, times = np.unique(values, return_counts=True)
+        counts = dict(zip(found.tolist(), times.tolist(), strict=True))
     if not counts.keys() <= labels.keys():
         unknown = ", ".join(map(str, counts.keys() - labels.keys()))
         raise ProblemError(
