@@ -126,7 +126,7 @@ def test_a_csv_file_is_trained_on_as_it_would_be_ingested(
         ("sepal_length,target\n5.1,0\n", "missing column(s) sepal_width, petal_length"),
         (
             "sepal_length,sepal_width,petal_length,petal_width,target\n5.1,wide,1,1,0\n",
-            "first row 1: sepal_width: is no number, found 'wide'",
+            "such as row 1: sepal_width: is no number, found 'wide'",
         ),
         (
             "sepal_length,sepal_width,petal_length,petal_width,target\n5.1,3,1,1,0\n5.1,1,0\n",

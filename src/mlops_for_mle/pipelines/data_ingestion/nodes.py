@@ -31,7 +31,8 @@ class Batch:
         accepted: The rows that fit the contract, with its columns and types.
         rejected: Columns ``row_number`` (1 is the first row of data), ``reason`` and
             ``row_data`` (the row as read, a JSON object; of one that cannot be read its ``line``).
-        remark: What a person is to know of the rejected rows; empty where there are none.
+        remark: What a person is to know of the bad rows; empty where there are none, for a row
+            that is dropped by wish, because it has no target, is none.
     """
 
     source: str
@@ -89,27 +90,25 @@ def validate(
     accepted, faults = check_columns(contract_rows, features, ingestion)
     numbers, row_count = contract_rows.index + 1, len(contract_rows) + len(unread)
     reasons = {int(numbers[place]): told for place, told in faults.items()}
-    reasons = dict(sorted((reasons | {row: one.reason for row, one in unread.items()}).items()))
-    remark = "".join(f"such as row {row}: {reasons[row]}" for row in list(reasons)[:1])
-    no_target = numbers[lacks_target(contract_rows, contract, ingestion)]
-    bad_count, judged = len(reasons) - len(no_target), row_count - len(no_target)
-    if bad_count > ingestion.maximum_rejected_fraction * judged:
-        share = f"{bad_count} of {judged} rows of this batch are bad, so all were held back"
+    reasons |= {row: one.reason for row, one in unread.items()}
+    no_target = numbers[_lacks_target(contract_rows, contract, ingestion)]
+    bad, judged = sorted(reasons.keys() - {*no_target}), row_count - len(no_target)
+    remark = f"such as row {bad[0]}: {reasons[bad[0]]}" if bad else ""
+    if len(bad) > ingestion.maximum_rejected_fraction * judged:
+        share = f"{len(bad)} of {judged} rows of this batch are bad, so all were held back"
         remark = f"{share}, {remark}"
-        reasons = {row: reasons.get(row, f"batch: {share}") for row in range(1, row_count + 1)}
+        reasons = dict.fromkeys(range(1, row_count + 1), f"batch: {share}") | reasons
         accepted = accepted.head(0)
     refused = contract_rows[numbers.isin(list(reasons))]
     texts = dict(zip(refused.index + 1, _as_json(refused), strict=True))
     texts |= {row: json.dumps({"line": _plain(one.text)}) for row, one in unread.items()}
-    rejected = {
-        "row_number": list(reasons),
-        "reason": list(reasons.values()),
-        "row_data": [texts[row] for row in reasons],
-    }
-    return Batch(ingestion.source, content_sha256, accepted, pd.DataFrame(rejected), remark)
+    rejected = [(row, reasons[row], texts[row]) for row in sorted(reasons)]
+    columns = ["row_number", "reason", "row_data"]
+    table = pd.DataFrame(rejected, columns=columns)
+    return Batch(ingestion.source, content_sha256, accepted, table, remark)
 
 
-def lacks_target(
+def _lacks_target(
     rows: pd.DataFrame, contract: Contract, ingestion: IngestionOptions
 ) -> npt.NDArray[np.bool_]:
     """Which rows are dropped, by wish, because their target is missing."""
