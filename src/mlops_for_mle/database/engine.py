@@ -51,11 +51,10 @@ def database_url() -> str:
 def normalise_url(raw: str, variable: str) -> str:
     """Give a PostgreSQL URL the driver that is installed."""
     try:
-        url: URL | None = make_url(raw)
+        url = make_url(raw)
     except (ArgumentError, ValueError):
-        url = None
-    is_postgres = url is not None and url.get_backend_name() in {"postgresql", "postgres"}
-    if url is None or not is_postgres or not url.database:
+        url = URL.create("unknown")
+    if url.get_backend_name() not in {"postgresql", "postgres"} or not url.database:
         raise ConfigurationError(
             f"{variable}: expected postgresql://user:password@host:port/database"
         )
@@ -65,11 +64,7 @@ def normalise_url(raw: str, variable: str) -> str:
 @lru_cache(maxsize=8)
 def engine_for(url: str) -> Engine:
     """The process's one engine for a URL; connections are checked before they are used."""
-    return create_engine(
-        url,
-        pool_pre_ping=True,
-        connect_args=CONNECT_ARGS,
-    )
+    return create_engine(url, pool_pre_ping=True, connect_args=CONNECT_ARGS)
 
 
 def lock(connection: Connection, name: str) -> None:
