@@ -17,8 +17,11 @@ from mlops_for_mle.errors import PrerequisiteError, UserError
 from mlops_for_mle.pipelines.data_ingestion.datasets import write_batch
 from tests.expectations import refused
 from tests.mixed import MIXED_CONTRACT, mixed_rows
-from tests.pipelines.data_ingestion.observations import batch_of, numbered_observations
-from tests.pipelines.data_ingestion.tables import window_of
+from tests.pipelines.data_ingestion.observations import (
+    batch_of,
+    numbered_observations,
+    window_of,
+)
 from tests.servers import connection_to, eventually, query, waiting_for_a_lock
 
 pytestmark = pytest.mark.integration

