@@ -105,8 +105,7 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
     while len(names) > usual and not names[-1].strip():
         names.pop()
     unread: dict[int, Unread] = {}
-    skipped = sum(map(len, lines[: form.skip_lines]))
-    fields = _read_plainly(text[skipped:], form, len(names))
+    fields = _read_plainly(text, form, len(names))
     if fields is None:
         fields, unread = _read_carefully(_lines(text), form, len(names))
     rows: pd.DataFrame = fields.apply(lambda column: column.str.strip())
@@ -155,7 +154,9 @@ def _read_plainly(text: str, form: CsvForm, width: int) -> pd.DataFrame | None:
     try:
         table = arrow_csv.read_csv(
             pa.py_buffer(text.encode()),
-            arrow_csv.ReadOptions(column_names=list(types), block_size=4 * len(text) + 1),
+            arrow_csv.ReadOptions(
+                column_names=list(types), skip_rows=form.skip_lines, block_size=4 * len(text) + 1
+            ),
             arrow_csv.ParseOptions(delimiter=mark, newlines_in_values=True),
             arrow_csv.ConvertOptions(column_types=types, strings_can_be_null=False),
         )

@@ -29,6 +29,7 @@ from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
 from mlops_for_mle.pipelines.data_ingestion.postgres import read_query
 from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 
+_STAGE = "mlops_staged_rows"
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -98,23 +99,9 @@ class ObservationDataset(AbstractDataset[Batch, Window]):
             PrerequisiteError: The table has no rows yet.
             UserError: A row does not fit the contract.
         """
-        return self._load_file(self._csv_path) if self._csv_path else self._load_table()
-
-    def _load_file(self, path: str) -> Window:
-        contract, told = self._contract, {"source": path, "maximum_rejected_fraction": 1}
-        options = IngestionOptions.model_validate({**self._ingestion, **told})
-        rows = FileSourceDataset("csv", path, self._csv_form).load()
-        batch = validate(*to_contract(rows, contract, options), contract, options)
-        if batch.remark:
-            raise UserError(
-                f"{path} does not fit contract {contract.name}, {batch.remark}. Widen the "
-                "contract, or correct or delete such rows; ingestion sorts them out."
-            )
-        accepted = batch.accepted[[*contract.columns]]
-        return Window(path, accepted.tail(self._row_limit or len(accepted)))
-
-    def _load_table(self) -> Window:
         contract = self._contract
+        if self._csv_path:
+            return self._load_file(self._csv_path)
         with engine_for(self._url).connect() as connection:
             newest = self._watermark or _newest_key(connection, contract)
             rows = _newest_rows(connection, contract, newest, self._row_limit)
@@ -134,6 +121,19 @@ class ObservationDataset(AbstractDataset[Batch, Window]):
         typed.insert(0, contract.key, rows[contract.key].astype("int64"))
         typed.insert(1, contract.timestamp, read_times(rows[contract.timestamp]))
         return Window(contract.table, typed)
+
+    def _load_file(self, path: str) -> Window:
+        contract, told = self._contract, {"source": path, "maximum_rejected_fraction": 1}
+        options = IngestionOptions.model_validate({**self._ingestion, **told})
+        rows = FileSourceDataset("csv", path, self._csv_form).load()
+        batch = validate(*to_contract(rows, contract, options), contract, options)
+        if batch.remark:
+            raise UserError(
+                f"{path} does not fit contract {contract.name}, {batch.remark}. Widen the "
+                "contract, or correct or delete such rows; ingestion sorts them out."
+            )
+        accepted = batch.accepted[[*contract.columns]]
+        return Window(path, accepted.tail(self._row_limit or len(accepted)))
 
     def preview(self, nrows: int = 10) -> TablePreview:
         """The newest rows, for Kedro-Viz; waits for nobody, and nobody waits for it."""
@@ -228,10 +228,10 @@ def _insert(connection: Connection, contract: Contract, rows: pd.DataFrame) -> S
     target, time = quoted(contract.table), quoted(contract.timestamp)
     values = ", ".join(map(quoted, contract.columns))
     clock = f"COALESCE({time}, {UTC_NOW})" if contract.timestamp in rows.columns else UTC_NOW
-    stage = f"CREATE TEMPORARY TABLE staged_rows ON COMMIT DROP AS TABLE {target} WITH NO DATA"
+    stage = f"CREATE TEMPORARY TABLE {_STAGE} ON COMMIT DROP AS TABLE {target} WITH NO DATA"
     execute_plainly(connection, stage)
-    copy_in(connection, "staged_rows", pa.Table.from_pandas(rows, preserve_index=False))
-    move = f"INSERT INTO {target} ({time}, {values}) SELECT {clock}, {values} FROM staged_rows"  # noqa: S608
+    copy_in(connection, _STAGE, pa.Table.from_pandas(rows, preserve_index=False))
+    move = f"INSERT INTO {target} ({time}, {values}) SELECT {clock}, {values} FROM {_STAGE}"  # noqa: S608
     returned = f"{move} RETURNING {quoted(contract.key)} AS key"
     ends = f"WITH inserted AS ({returned}) SELECT min(key), max(key) FROM inserted"  # noqa: S608
     return execute_plainly(connection, ends).one()

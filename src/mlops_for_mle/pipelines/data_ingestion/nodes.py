@@ -31,8 +31,7 @@ class Batch:
         accepted: The rows that fit the contract, with its columns and types.
         rejected: Columns ``row_number`` (1 is the first row of data), ``reason`` and
             ``row_data`` (the row as read, a JSON object; of one that cannot be read its ``line``).
-        remark: What a person is to know of the bad rows; empty where there are none, for a row
-            that is dropped by wish, because it has no target, is none.
+        remark: What is to be known of bad rows; rows that are dropped by wish are none.
     """
 
     source: str
@@ -48,10 +47,9 @@ def to_contract(
     """Give the columns the contract's names and order; leave out columns it does not know.
 
     Returns:
-        The rows, of which the first has index 0; what identifies them whatever the contract says:
-        the digest of their file where the source gives it as ``attrs["sha256"]``, else that of the
-        rows as read; and, by its number, each row that could not even be read, where the source
-        gives them as ``attrs["unread"]``.
+        The rows, of which the first has index 0; the digest of their file where the source gives
+        it as ``attrs["sha256"]``, else that of the rows as read; and, by its number, each row that
+        could not even be read, where the source gives them as ``attrs["unread"]``.
 
     Raises:
         SourceError: There are no rows, or a column of the contract is missing or there twice.
@@ -69,7 +67,7 @@ def to_contract(
     ):
         if fault:
             raise SourceError(f"Source {ingestion.source}: {fault}")
-    chosen = rows.loc[:, [name for name in known if name in rows.columns]]
+    chosen = rows[[name for name in known if name in rows.columns]]
     sha256 = source_rows.attrs.get("sha256") or frame_digest(source_rows)
     unread: dict[int, Unread] = source_rows.attrs.get("unread", {})
     chosen.attrs = {}
@@ -102,10 +100,11 @@ def validate(
     refused = contract_rows[numbers.isin(list(reasons))]
     texts = dict(zip(refused.index + 1, _as_json(refused), strict=True))
     texts |= {row: json.dumps({"line": _plain(one.text)}) for row, one in unread.items()}
-    rejected = [(row, reasons[row], texts[row]) for row in sorted(reasons)]
-    columns = ["row_number", "reason", "row_data"]
-    table = pd.DataFrame(rejected, columns=columns)
-    return Batch(ingestion.source, content_sha256, accepted, table, remark)
+    rejected = pd.DataFrame(
+        [(row, reasons[row], texts[row]) for row in sorted(reasons)],
+        columns=["row_number", "reason", "row_data"],
+    )
+    return Batch(ingestion.source, content_sha256, accepted, rejected, remark)
 
 
 def _lacks_target(
@@ -122,8 +121,8 @@ def _as_json(rows: pd.DataFrame) -> list[str]:
     """Each row as a JSON object that Postgres can hold."""
     present = rows.astype(object).where(rows.notna(), None)
     return [
-        json.dumps(dict(zip(rows.columns, map(_plain, row), strict=True)), ensure_ascii=False)
-        for row in present.itertuples(index=False, name=None)
+        json.dumps({name: _plain(value) for name, value in row.items()}, ensure_ascii=False)
+        for row in present.to_dict("records")
     ]
 
 
