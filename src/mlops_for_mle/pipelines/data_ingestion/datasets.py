@@ -173,8 +173,10 @@ def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
                 return Receipt(known.id, is_new, 0, known.rejected_count)
             connection.execute(delete(rejected_rows).filter_by(batch_id=known.id))
         first, last = _insert(connection, contract, accepted)
-        rejects = rejected.assign(batch_id=known.id, **facts)
-        copy_in(connection, rejected_rows.name, pa.Table.from_pandas(rejects, preserve_index=False))
+        if len(rejected):
+            rejects = rejected.assign(batch_id=known.id, **facts)
+            table = pa.Table.from_pandas(rejects, preserve_index=False)
+            copy_in(connection, rejected_rows.name, table)
         counts = {
             "row_count": known.row_count + len(accepted),
             "rejected_count": len(rejected),
