@@ -166,10 +166,10 @@ def test_an_upgrade_that_fails_half_way_leaves_no_table(empty_database: str) -> 
 
 @pytest.mark.parametrize("table", ["deployments", "alembic_version", "iris_prediction"])
 def test_a_table_of_the_projects_own_cannot_be_the_contracts(
-    empty_database: str, contract: Contract, table: str
+    contract: Contract, table: str
 ) -> None:
     with pytest.raises(UserError, match=f"contract.table: {table} .* such as iris_data"):
-        ensure_observations(empty_database, contract.model_copy(update={"table": table}))
+        ensure_observations("unused", contract.model_copy(update={"table": table}))
 
 
 def test_the_time_of_a_row_is_utc_whatever_the_zone_of_the_session(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mlops_for_mle.errors import SourceError, explain
+from mlops_for_mle.errors import SourceError
 from tests.expectations import refused
 from tests.projects import run_session
 from tests.servers import query
@@ -69,15 +69,6 @@ def test_bad_rows_are_rejected_with_their_reasons_and_the_good_ones_are_kept(
         (5, "csv", unknown, None),
         (6, "csv", "line 7: has 3 field(s), expected 5", "5.1,3.5,1.4"),
     ]
-
-
-def test_a_wrong_parameter_stops_the_run_before_anything_is_written(
-    folder: Path, database_url: str
-) -> None:
-    with pytest.raises(Exception, match="sorce") as caught:
-        ingest(folder, HEADER + GOOD, ingestion={"sorce": "csv"})
-    assert "sorce" in explain(caught.value)
-    assert query(database_url, COUNTS) == [(0, 0, 0)]
 
 
 def test_a_file_that_is_read_in_a_corrected_form_doubles_no_row(
