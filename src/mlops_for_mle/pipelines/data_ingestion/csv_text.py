@@ -32,18 +32,7 @@ _TOTAL = re.compile(r"\W*((grand |sub)?totals?|sum|summe|합계|총계|소계)\W
 
 
 class CsvForm(Configuration):
-    r"""How a CSV file is written.
-
-    Attributes:
-        encoding: A name that Python knows, such as ``cp949``; a mark of UTF-8 or UTF-16 at the
-            start of a file counts more.
-        separator: Between fields; a ``space`` is any number of blanks.
-        header: Whether the first line names the columns; else they are called c0, c1, ….
-        quotes: How text with separators is set off: within ``"…"`` a quote is ``doubled``, or it is
-            ``escaped`` as ``\"``; ``single`` is ``'…'``; with ``none`` a quote is like any letter.
-        skip_lines: How many lines stand before the header, or else before the first row.
-        comments: What a line begins with that is no row.
-    """
+    """How a CSV file is written; ``conf/base/globals.yml`` says what each choice means."""
 
     encoding: str = "utf-8"
     separator: Literal["comma", "semicolon", "tab", "pipe", "space"] = "comma"
