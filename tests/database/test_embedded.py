@@ -115,6 +115,13 @@ def made() -> Iterator[Path]:
 
 
 @pytest.fixture
+def copied(made: Path, folder: Path) -> Path:
+    """A home that may be destroyed."""
+    subprocess.run(["cp", "-R", made, folder / "postgres"], check=True)
+    return folder / "postgres"
+
+
+@pytest.fixture
 def home(made: Path) -> Iterator[Path]:
     """A home with a cluster, made once because that takes a second, and no server."""
     assert nothing_is_left(made)
@@ -201,8 +208,8 @@ def acquire_in_threads_and_fork(home: Path) -> Server:
     return servers[0]
 
 
-def test_acquiring_again_is_cheap_and_sees_a_restart_and_what_was_destroyed(folder: Path) -> None:
-    holder = Holder(folder / "postgres", "acquire_again")
+def test_acquiring_again_is_cheap_and_sees_a_restart_and_what_was_destroyed(copied: Path) -> None:
+    holder = Holder(copied, "acquire_again")
     assert scalar(holder.url, "SELECT 1") == 1
     holder.end()
 
@@ -260,7 +267,6 @@ def test_an_initdb_that_fails_leaves_nothing_half_made(folder: Path) -> None:
         assert failed.server
     assert {path.suffix for path in folder.glob("postgres/*")} == {".lock", ".log"}
     assert nothing_is_left(folder)
-    Holder(folder / "postgres").end()
 
 
 def test_a_kept_server_survives_its_users_and_a_crash_until_it_is_stopped(home: Path) -> None:
@@ -452,16 +458,13 @@ class TestAsRoot:
         embedded.destroy(moved)
         assert not data.parent.exists()
 
-    def test_root_runs_the_server_of_another_user_as_that_user(
-        self, made: Path, folder: Path
-    ) -> None:
-        home, owner = folder / "postgres", pwd.getpwnam("daemon").pw_uid
-        subprocess.run(["cp", "-R", made, home], check=True)
-        (home / "server.log").unlink()
-        for path in (home, *home.rglob("*")):
+    def test_root_runs_the_server_of_another_user_as_that_user(self, copied: Path) -> None:
+        owner = pwd.getpwnam("daemon").pw_uid
+        (copied / "server.log").unlink()
+        for path in (copied, *copied.rglob("*")):
             os.chown(path, owner, -1)
-        holder = Holder(home)
+        holder = Holder(copied)
         assert Path("/proc", str(holder.server.pid)).stat().st_uid == owner
         holder.end()
-        assert nothing_is_left(home)
-        assert {path.stat().st_uid for path in home.rglob("*")} == {owner}
+        assert nothing_is_left(copied)
+        assert {path.stat().st_uid for path in copied.rglob("*")} == {owner}
