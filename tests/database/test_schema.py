@@ -172,21 +172,6 @@ def test_a_table_of_the_projects_own_cannot_be_the_contracts(
         ensure_observations("unused", contract.model_copy(update={"table": table}))
 
 
-def test_the_time_of_a_row_is_utc_whatever_the_zone_of_the_session(
-    empty_database: str, contract: Contract
-) -> None:
-    ensure_observations(empty_database, contract)
-    name = make_url(empty_database).database
-    query(empty_database, f"ALTER DATABASE \"{name}\" SET timezone TO 'Asia/Seoul'")
-    engine_for(empty_database).dispose()
-
-    query(empty_database, "INSERT INTO iris_data VALUES (DEFAULT, DEFAULT, 1, 1, 1, 1, 1)")
-
-    age = "SELECT abs(extract(epoch FROM timezone('utc', now()) - timestamp)) FROM iris_data"
-    assert scalar(empty_database, "SHOW timezone") == "Asia/Seoul"
-    assert scalar(empty_database, age) < 60
-
-
 def test_a_server_that_does_not_answer_is_told_without_its_password() -> None:
     with pytest.raises(OperationalError) as raised:
         upgrade("postgresql+psycopg2://owner:secret-word@127.0.0.1:1/absent")
