@@ -17,11 +17,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import prepare
 from mlops_for_mle.errors import UserError, explain
-from mlops_for_mle.pipelines.data_ingestion.datasets import (
-    ConnectionLostError,
-    Receipt,
-    write_batch,
-)
+from mlops_for_mle.pipelines.data_ingestion.datasets import Receipt, write_batch
 from tests.pipelines.data_ingestion.observations import (
     GOOD_ROW,
     batch_of,
@@ -93,7 +89,7 @@ def test_a_connection_that_is_lost_in_the_middle_leaves_nothing_and_says_so(
         writing = pool.submit(write_batch, engine, contract, batch)
         assert eventually(lambda: waiting_for_a_lock(database_url) == 1)
         end_who_waits_for_a_lock(database_url)
-        with pytest.raises(ConnectionLostError) as caught:
+        with pytest.raises(UserError) as caught:
             writing.result(timeout=20)
         other.rollback()
 

@@ -33,10 +33,6 @@ _STAGE = "mlops_staged_rows"
 _LOGGER = logging.getLogger(__name__)
 
 
-class ConnectionLostError(UserError):
-    """The connection was lost while a batch was written; the ledger knows the outcome."""
-
-
 class Receipt(NamedTuple):
     """A batch's number in the ledger, and how many rows were written just now or wait still."""
 
@@ -153,8 +149,8 @@ def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
     with the same batch waits for the first one's outcome.
 
     Raises:
-        ConnectionLostError: Nothing of the batch was written, unless the ledger has it.
-        UserError: The batch is in the ledger with another number of rows.
+        UserError: The connection was lost, so that only the ledger knows whether the batch was
+            written; or the ledger has it with another number of rows.
     """
     ledger, facts = ingestion_batches, {"table_name": contract.table, "source": batch.source}
     identity = {**facts, "content_sha256": batch.content_sha256}
@@ -200,7 +196,7 @@ def _transaction(engine: Engine, source: str) -> Iterator[Connection]:
                 raise
             connection.invalidate()
             reason = " ".join(str(getattr(error, "orig", error)).split())
-            raise ConnectionLostError(
+            raise UserError(
                 f"The connection to the database was lost while a batch of {source} was written: "
                 f"{reason}. A batch is written whole or not at all: run the same again."
             ) from error

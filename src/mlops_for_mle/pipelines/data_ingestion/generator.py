@@ -34,15 +34,8 @@ def stream_batches(
 ) -> int:
     """Write batches of random rows of these, until stopped; gives how many rows were written.
 
-    Args:
-        contract_rows: What is drawn from with replacement, as ``to_contract`` gives it.
-        contract: Names the table.
-        ingestion: How rows are validated.
-        stopping: Set when the stream is to end.
-        size: Rows a batch.
-        every: Time between the starts of two batches.
-        batches: Stop after so many.
-        seed: Fixes which rows are drawn.
+    Rows are drawn with replacement from ``contract_rows``, as ``to_contract`` gives them, in
+    batches of ``size``; between the starts of two batches passes the time ``every``.
     """
     stream, random = f"stream {uuid.uuid4().hex}", np.random.default_rng(seed)
     options = ingestion.model_copy(update={"source": stream})
