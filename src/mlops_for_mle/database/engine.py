@@ -12,7 +12,6 @@ from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.paths import embedded_home
 
 DATABASE_NAME = "mlops"
-MLFLOW_DATABASE_NAME = "mlflow"
 
 _DRIVER = "postgresql+psycopg2"
 
@@ -44,8 +43,7 @@ def database_url() -> str:
         return normalise_url(os.environ["DATABASE_URL"].strip(), "DATABASE_URL")
     from mlops_for_mle.database import embedded
 
-    server = embedded.acquire(embedded_home(), databases=(DATABASE_NAME, MLFLOW_DATABASE_NAME))
-    return server.url(DATABASE_NAME)
+    return embedded.acquire(embedded_home(), (DATABASE_NAME,)).url(DATABASE_NAME)
 
 
 def normalise_url(raw: str, variable: str) -> str:

@@ -24,7 +24,7 @@ from mlops_for_mle.contract.tables import (
     prediction_table,
     quoted,
 )
-from mlops_for_mle.database.engine import MLFLOW_DATABASE_NAME, engine_for, execute_plainly, lock
+from mlops_for_mle.database.engine import engine_for, execute_plainly, lock
 from mlops_for_mle.database.tables import metadata
 from mlops_for_mle.errors import PrerequisiteError, UserError
 
@@ -141,7 +141,7 @@ def mlflow_store_url(url: str) -> str:
     time, because two MLflow clients on an empty store collide and a newer MLflow refuses an older
     store.
     """
-    name = MLFLOW_DATABASE_NAME
+    name = "mlflow"
     store = make_url(url).set(database=name).render_as_string(hide_password=False)
     with _in_turn(url) as connection:
         known = text("SELECT EXISTS (SELECT FROM pg_database WHERE datname = :name)")

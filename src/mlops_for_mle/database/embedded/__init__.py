@@ -100,9 +100,9 @@ def is_used(home: Path) -> bool:
     return _is_held(users, fcntl.LOCK_EX) and not _is_held(users, fcntl.LOCK_SH)
 
 
-def keep_running(home: Path, databases: tuple[str, ...] = ("mlops",)) -> Server:
+def keep_running(home: Path) -> Server:
     """As `acquire`, and let the server run on after all processes have ended, until `stop`."""
-    server = acquire(home, databases)
+    server = acquire(home)
     (server.home / keeper.KEPT).write_text(str(server.home))
     return server
 
