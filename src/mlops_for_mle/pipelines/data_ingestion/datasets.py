@@ -256,5 +256,6 @@ def _newest_rows(
     key = quoted(contract.key)
     names = ", ".join(map(quoted, (contract.key, contract.timestamp, *contract.columns)))
     until = "" if watermark is None else f"WHERE {key} <= {watermark} "
-    query = f"SELECT {names} FROM {quoted(contract.table)} {until}ORDER BY {key} DESC"  # noqa: S608
-    return read_query(connection, query, row_limit).iloc[::-1].reset_index(drop=True)
+    chosen = f"{until}ORDER BY {key} DESC LIMIT {row_limit or 'ALL'}"
+    query = f"SELECT {names} FROM {quoted(contract.table)} {chosen}"  # noqa: S608  (quoted)
+    return read_query(connection, query).iloc[::-1].reset_index(drop=True)
