@@ -41,10 +41,10 @@ def train_again(client: MlflowClient, version: ModelVersion) -> tuple[bool, str]
     contract, training = described.contract, TrainingOptions.model_validate(described.training)
     examples, _ = nodes.split_snapshot(nodes.Examples.of(rows, contract), training)
     trained = nodes.export_model(nodes.train_model(examples, training))
-    metrics, is_same_graph = nodes.evaluate_model(trained), trained.served.graph == then.model
+    metrics, is_same_graph = nodes.evaluate_model(trained), trained.predictor.model == then.model
     matrix = encode_rows(rows, contract)
     deployed = Predictor(then.model, contract, described.threshold)
-    before, now = (one.predict(matrix) for one in (deployed, trained.predictor()))
+    before, now = (one.predict(matrix) for one in (deployed, trained.predictor))
     differing = before.values != now.values
     if before.probabilities is not None and now.probabilities is not None:
         differing |= (before.probabilities != now.probabilities).any(axis=1)

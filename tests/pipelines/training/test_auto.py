@@ -71,7 +71,7 @@ def test_what_is_chosen_is_the_same_again_to_the_last_bit(contract: Contract, by
     again = assemble(rows, contract, **first.description.training)
 
     assert again.description == first.description
-    assert again.served.graph == first.served.graph
+    assert again.predictor.model == first.predictor.model
 
 
 def test_boosting_that_cannot_stop_early_on_so_few_rows_is_not_chosen() -> None:
@@ -101,8 +101,8 @@ def test_a_calibrated_model_is_served_as_it_was_trained(
     trained = train(rows, contract, estimator=estimator, calibrate=True)
 
     assert trained.is_calibrated
-    assert trained.served.parity.largest_difference <= 1e-4
-    assert trained.predictor().has_probabilities
+    assert trained.parity.largest_difference <= 1e-4
+    assert trained.predictor.has_probabilities
 
 
 def test_calibration_leaves_the_answers_of_iris_as_they_are() -> None:
@@ -112,8 +112,8 @@ def test_calibration_leaves_the_answers_of_iris_as_they_are() -> None:
     )
 
     rows = plain.examples.features.to_numpy()
-    found = calibrated.predictor().predict(rows)
-    assert found.values.tolist() == plain.predictor().predict(rows).values.tolist()
+    found = calibrated.predictor.predict(rows)
+    assert found.values.tolist() == plain.predictor.predict(rows).values.tolist()
     assert calibrated.is_calibrated
     assert found.probabilities is not None
 
@@ -141,8 +141,8 @@ def test_a_rare_class_is_answered_from_a_threshold_on_that_the_release_carries()
     better, known = "validation_balanced_accuracy", usual.metrics
     assert found.metrics[better] > known[better] + 0.1
     matrix = candidate.examples.features.to_numpy()
-    raw = Predictor(candidate.served.graph, SMALL_CONTRACT).predict(matrix).probabilities
-    answers = candidate.predictor().predict(matrix).values
+    raw = Predictor(candidate.predictor.model, SMALL_CONTRACT).predict(matrix).probabilities
+    answers = candidate.predictor.predict(matrix).values
     assert answers.tolist() == (raw[:, 1] >= found.threshold).astype(int).tolist()
 
 
@@ -154,7 +154,7 @@ def test_a_date_beyond_the_training_rows_counts_as_the_last_of_them() -> None:
     known = trained.examples.features[~trained.examples.is_validation][day]
 
     def chance(value: float) -> float:
-        found = trained.predictor().predict(features.assign(**{day: value}).to_numpy())
+        found = trained.predictor.predict(features.assign(**{day: value}).to_numpy())
         return float(found.probabilities[0, 1])
 
     assert chance(known.min() - 700) == pytest.approx(chance(known.min()), abs=1e-6)
@@ -170,7 +170,7 @@ def test_lightgbm_joins_where_it_is_installed(contract: Contract) -> None:
     trained = train(mixed_rows(), contract, estimator={"name": "lightgbm"}, calibrate=True)
 
     assert auto_candidates(contract.target.task)[-1].name == "lightgbm"
-    assert trained.served.parity.largest_difference <= 1e-4
+    assert trained.parity.largest_difference <= 1e-4
 
 
 def test_what_a_person_should_look_at_is_told() -> None:

@@ -52,7 +52,7 @@ def test_the_same_rows_give_the_same_description_and_the_same_graph(
     again = assemble(iris_rows(with_key=True), IRIS_CONTRACT, estimator=SVC)
 
     assert again.description == candidate.description
-    assert again.served.graph == candidate.served.graph
+    assert again.predictor.model == candidate.predictor.model
 
 
 def test_the_description_tells_of_the_graph_the_rows_and_how_to_train_it_again(
@@ -60,8 +60,8 @@ def test_the_description_tells_of_the_graph_the_rows_and_how_to_train_it_again(
 ) -> None:
     description = candidate.description
 
-    assert description.model_sha256 == sha256_of(candidate.served.graph)
-    assert description.model_bytes == len(candidate.served.graph)
+    assert description.model_sha256 == sha256_of(candidate.predictor.model)
+    assert description.model_bytes == len(candidate.predictor.model)
     assert description.estimator == "SVC"
     assert (description.snapshot.row_count, description.snapshot.watermark) == (150, 150)
     assert ModelDescription.model_validate_json(description.model_dump_json()) == description
@@ -97,7 +97,7 @@ def test_a_table_of_all_types_is_trained_on_with_nothing_chosen(
     gained = description.metrics[f"validation_{metric}"] - description.metrics[f"baseline_{metric}"]
     assert better * gained > 0
     columns = dict(zip(contract.features, zip(*description.example.rows, strict=True), strict=True))
-    served = Predictor(candidate.served.graph, contract)
+    served = Predictor(candidate.predictor.model, contract)
     answers = served.predict(encode(columns, contract))
     assert len(description.example.rows) == nodes.EXAMPLE_ROWS
     np.testing.assert_allclose(answers.values, description.example.predictions, rtol=1e-5)

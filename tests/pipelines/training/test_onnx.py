@@ -55,11 +55,11 @@ def train(
     return fit(estimator, rows, contract)
 
 
-def export(model: Pipeline, rows: pd.DataFrame, contract: Contract) -> nodes.ServedForm:
+def export(model: Pipeline, rows: pd.DataFrame, contract: Contract) -> nodes.Trained:
     snapshot = nodes.take_snapshot(Window("a table", rows), contract)
     examples = nodes.Examples.of(snapshot, contract)
     fitted = nodes.Fitted(examples, TrainingOptions(), model, {}, None)
-    return nodes.export_model(fitted).served
+    return nodes.export_model(fitted)
 
 
 def check_parity(
@@ -67,7 +67,7 @@ def check_parity(
 ) -> Predictor:
     """Compare both forms on points that the export has not seen."""
     exported = export(model, rows, contract)
-    served = Predictor(exported.graph, contract)
+    served = exported.predictor
     frame = pd.DataFrame(points, columns=encoded(rows, contract)[0].columns)
 
     parity = compare(served.predict(points), served_form.trained_answers(model, frame))
@@ -131,8 +131,7 @@ def test_features_far_from_zero_are_served_in_the_precision_that_they_need() -> 
 
     exported = export(model, rows, LINE_CONTRACT)
 
-    assert exported.precision == "float64"
-    assert Predictor(exported.graph, LINE_CONTRACT).dtype is np.float64
+    assert exported.predictor.precision == "float64"
 
 
 @pytest.mark.parametrize("name", ["ridge", "random_forest", "mlp", "histogram_gradient_boosting"])
@@ -151,10 +150,10 @@ def test_a_target_of_any_size_is_learned_and_served(
     rows["y"] = rows["y"] / rows["y"].std() * scale + offset
     model = fit({"name": name, "parameters": SMALL.get(name, {})}, rows, LINE_CONTRACT)
 
-    graph = export(model, rows, LINE_CONTRACT).graph
+    served = export(model, rows, LINE_CONTRACT).predictor
 
     features, truth = encoded(rows, LINE_CONTRACT)
-    found = Predictor(graph, LINE_CONTRACT).predict(features.to_numpy())
+    found = served.predict(features.to_numpy())
     np.testing.assert_allclose(found.values, model.predict(features), rtol=0, atol=1e-4 * scale)
     assert np.corrcoef(found.values, truth)[0, 1] > 0.8
 
@@ -248,5 +247,5 @@ def test_class_values_need_not_count_from_zero() -> None:
     features = encoded(rows, contract)[0].to_numpy()
 
     for class_path in ("svm.SVC", "linear_model.LogisticRegression"):
-        graph = export(train(class_path, rows, contract), rows, contract).graph
-        assert set(Predictor(graph, contract).predict(features).values) == set(values)
+        served = export(train(class_path, rows, contract), rows, contract).predictor
+        assert set(served.predict(features).values) == set(values)

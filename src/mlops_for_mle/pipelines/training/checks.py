@@ -141,13 +141,10 @@ def label_noise(features: pd.DataFrame, truth: npt.NDArray[Any]) -> float:
     """
     neighbours = KNeighborsClassifier(min(_NEIGHBOURS, len(truth) // 2))
     model = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(), neighbours)
-    classes, codes = np.unique(truth, return_inverse=True)
-    # Folds may lack a rare class, whose column then holds zeros.
-    probabilities = np.zeros((len(codes), len(classes)))
-    for learn, judge in KFold(_FOLDS, shuffle=True, random_state=0).split(features):
-        model.fit(features.iloc[learn], codes[learn])
-        probabilities[np.ix_(judge, model.classes_)] = model.predict_proba(features.iloc[judge])
-    probabilities[np.arange(len(codes)), codes] = 0.0
+    _, codes = np.unique(truth, return_inverse=True)
+    folds: dict[str, Any] = {"cv": KFold(_FOLDS, shuffle=True, random_state=0)}
+    chances = cross_val_predict(model, features, codes, method="predict_proba", **folds)
+    chances[np.arange(len(codes)), codes] = 0.0
     shares = np.bincount(codes) / len(codes)
     needed = np.maximum(_CONFIDENT, (1 + shares) / 2)
-    return round(float(np.mean((probabilities >= needed).any(axis=1))), 6)
+    return round(float(np.mean((chances >= needed).any(axis=1))), 6)

@@ -92,26 +92,25 @@ class CandidateDataset(AbstractDataset[Candidate, None]):
         from mlflow.models import infer_signature
 
         description, examples, model = data.description, data.examples, data.model
+        rows, is_validation = examples.rows, examples.is_validation
         configured = {f"estimator.{name}": value for name, value in data.parameters.items()}
         facts = {"estimator": description.estimator, "onnx_precision": description.precision}
         mlflow.log_params(facts | configured)
         mlflow.log_dict(_environment(), "environment.json")
         if data.trials is not None:
-            name = "candidates.csv" if data.candidates else "search.csv"
+            name = "candidates.csv" if description.candidates else "search.csv"
             mlflow.log_text(data.trials.to_csv(index=False), name)
-        example = examples.features[examples.is_validation].head(len(description.example.rows))
+        example = examples.features[is_validation].head(len(description.example.rows))
         needed = _NEEDED_TO_LOAD + ("lightgbm",) * description.estimator.startswith("LGBM")
         unknown = skops.io.get_untrusted_types(data=skops.io.dumps(model))
         with TemporaryDirectory() as name:
             folder = Path(name)
-            examples.rows.to_parquet(folder / "snapshot.parquet", index=False)
+            rows.to_parquet(folder / "snapshot.parquet", index=False)
             mlflow.log_artifact(str(folder / "snapshot.parquet"), "snapshot")
-            files = [
-                folder / one for one in ("model.onnx", "description.json", "validation.parquet")
-            ]
-            files[0].write_bytes(data.served.graph)
-            files[1].write_bytes(description.to_json())
-            examples.rows[examples.is_validation].to_parquet(files[2], index=False)
+            (folder / "model.onnx").write_bytes(data.predictor.model)
+            (folder / "description.json").write_bytes(description.to_json())
+            rows[is_validation].to_parquet(folder / "validation.parquet", index=False)
+            files = ("model.onnx", "description.json", "validation.parquet")
             logged = mlflow.sklearn.log_model(
                 model,
                 name=self._name,
@@ -119,7 +118,7 @@ class CandidateDataset(AbstractDataset[Candidate, None]):
                 input_example=example,
                 pip_requirements=[f"{one}=={version(one)}" for one in needed],
                 skops_trusted_types=[one for one in unknown if one.partition(".")[0] in _TRUSTED],
-                extra_files=[str(one) for one in files],
+                extra_files=[str(folder / one) for one in files],
             )
         _log_input(examples)
         mlflow.log_metrics(description.metrics, model_id=logged.model_id)
@@ -163,12 +162,11 @@ def _code_revision() -> dict[str, str]:
 
 def _environment() -> dict[str, Any]:
     """The interpreter, the platform and every installed package with its version."""
-    packages = {one.metadata["Name"]: one.version for one in distributions()}
-    names = sorted(packages, key=str.lower)
+    packages = {one.name: one.version for one in distributions()}
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: packages[name] for name in names},
+        "packages": dict(sorted(packages.items(), key=lambda one: one[0].lower())),
     }
 
 
