@@ -20,7 +20,6 @@ from mlops_for_mle.pipelines.training.options import (
 from tests.pipelines.training.examples import LINE_CONTRACT, encoded, iris_rows, line_rows
 from tests.releases import IRIS_CONTRACT
 
-FOREST = "sklearn.ensemble.RandomForestClassifier"
 SVC = "sklearn.svm.SVC"
 
 
@@ -53,10 +52,7 @@ def search(
     [
         (IRIS_CONTRACT, {"class_path": "sklearn.svm.SVM"}),
         (IRIS_CONTRACT, {"class_path": "sklearn.datasets.load_iris"}),
-        (IRIS_CONTRACT, {"class_path": "sklearn.svm.SVR", "name": "logistic"}),
-        (LINE_CONTRACT, {"class_path": SVC}),
-        (LINE_CONTRACT, {"class_path": "sklearn.preprocessing.StandardScaler"}),
-        (IRIS_CONTRACT, {"name": "ridge"}),
+        (LINE_CONTRACT, {"class_path": SVC, "name": "ridge"}),
         (LINE_CONTRACT, {"name": "svc"}),
     ],
 )
@@ -118,14 +114,12 @@ class TestSearch:
             ({"space": {"C": [1.0], "depth": [3]}}, "Invalid parameter 'depth'"),
             ({"space": {"C": [-1.0]}}, "'C' parameter of SVC must be"),
             ({"space": {"C": [1.0]}, "scoring": "beauty"}, "'scoring' parameter"),
-            ({"space": {"C": [1.0]}, "scoring": "roc_auc_ovr"}, "predict_proba"),
-            ({"space": {"tol": [[1]]}}, "'tol' parameter of SVC must be"),
         ],
     )
     def test_a_mistake_is_told_as_scikit_learn_tells_it(
         self, options: dict[str, Any], message: str
     ) -> None:
-        with pytest.raises((AttributeError, ValueError), match=message) as caught:
+        with pytest.raises(ValueError, match=message) as caught:
             search(build(SVC), **options)
 
         assert "Traceback" not in str(caught.value)

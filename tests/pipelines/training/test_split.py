@@ -87,18 +87,12 @@ def test_the_split_is_the_same_in_every_revision_of_the_code() -> None:
     assert validation["id"].tolist() == [18, 31, 41, 64, 69, 90, 116, 144]
 
 
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([(0, 1, 0), (0, 2, 0), (0, 3, 1), (0, 3, 1)], r"Class 1 \(yes\) has 1 distinct row"),
-        # Every row of class 1 has the features of a row of class 0.
-        ([(0, 1, 0), (0, 2, 0), (0, 1, 1), (0, 2, 1)], r"Class 1 \(yes\) has 0 distinct row"),
-    ],
-)
-def test_a_class_that_cannot_stand_on_both_sides_is_told(rows: list[Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
+def test_a_class_that_cannot_stand_on_both_sides_is_told() -> None:
+    rows = [(0, 1, 0), (0, 2, 0), (0, 3, 1), (0, 3, 1)]
+
+    with pytest.raises(UserError, match="leaves no row of class yes to learn from or to validate"):
         split_rows(small_table(rows), SMALL_CONTRACT, 0.5, 1)
-    with pytest.raises(UserError, match="The table has 1 distinct row"):
+    with pytest.raises(UserError, match="leaves no row to learn from or to validate on"):
         split_rows(pd.concat([line_rows(1)] * 5), LINE_CONTRACT, 0.5, 1)
 
 
@@ -160,7 +154,11 @@ def test_folds_keep_what_the_split_keeps_and_judge_no_row_twice(rows: list[Any],
     options = TrainingOptions.model_validate({"split": {"by": by, "column": "shop"}})
     values, truth = examples.split_values, examples.truth
 
-    folds = splits.few_folds(values, truth, TIMED.target, options)
+    try:
+        folds = splits.folds(values, truth, TIMED.target, options)
+    except UserError:
+        assume(False)
+        raise
 
     for learn, judge in folds:
         if by == "time":
@@ -168,9 +166,7 @@ def test_folds_keep_what_the_split_keeps_and_judge_no_row_twice(rows: list[Any],
         assert not set(values[learn].tolist()) & set(values[judge].tolist())
         assert set(truth[learn]) == set(truth)
     judged = [row for _, judge in splits.partition(folds, len(truth)) for row in judge]
-    assert len(set(judged)) == len(judged)
-    if folds:
-        assert sorted(judged) == list(range(len(truth)))
+    assert sorted(judged) == list(range(len(truth)))
 
 
 @pytest.mark.parametrize(
@@ -178,7 +174,7 @@ def test_folds_keep_what_the_split_keeps_and_judge_no_row_twice(rows: list[Any],
     [
         ({"by": "time", "column": "when"}, "no column when, expected is one of"),
         ({"by": "time", "column": "shop"}, "shop holds no dates"),
-        ({"by": "time"}, "No row that is left to learn from has class 1"),
+        ({"by": "time"}, "leaves no row of class 1 to learn from"),
     ],
 )
 def test_a_split_that_cannot_be_is_told(by: dict[str, str], message: str) -> None:

@@ -180,10 +180,7 @@ def load_version(version: ModelVersion) -> Release:
 
 def describe(version: ModelVersion) -> ModelDescription:
     """What training says of a version."""
-    stored = f"models:/{version.name}/{version.version}/extra_files/description.json"
-    with TemporaryDirectory() as folder:
-        file = Path(download_artifacts(stored, dst_path=folder))
-        return ModelDescription.model_validate_json(file.read_bytes())
+    return _read_files(f"models:/{version.name}/{version.version}")[0]
 
 
 def _read_files(model: str) -> tuple[ModelDescription, bytes, pd.DataFrame]:
