@@ -9,7 +9,7 @@ import pytest
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training import checks, nodes
 from mlops_for_mle.pipelines.training.options import DataCheckOptions
-from tests.pipelines.training.examples import LINE_CONTRACT, Window, encoded, line_rows
+from tests.pipelines.training.examples import LINE_CONTRACT, encoded, line_rows, snapshot
 from tests.releases import SMALL_CONTRACT
 
 # Two numbers, for a test of classes or of numbers.
@@ -98,7 +98,7 @@ def test_the_share_of_wrong_labels_is_estimated(share: float) -> None:
 
 
 def test_rows_that_are_not_fit_stop_the_training() -> None:
-    snapshot = nodes.take_snapshot(Window("a table", line_rows().assign(y=1.0)), LINE_CONTRACT)
+    rows = snapshot(line_rows().assign(y=1.0), LINE_CONTRACT)
 
     with pytest.raises(UserError, match="a table is not fit to train on: y has the same value in"):
-        nodes.check_snapshot(snapshot, LINE_CONTRACT, DataCheckOptions())
+        nodes.check_snapshot(rows, LINE_CONTRACT, DataCheckOptions())

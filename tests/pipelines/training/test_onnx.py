@@ -21,11 +21,11 @@ from tests.mixed import MIXED_CONTRACT, MIXED_REGRESSION, mixed_rows
 from tests.pipelines.training.examples import (
     LINE_CONTRACT,
     SMALL,
-    Window,
     encoded,
     fit,
     iris_rows,
     line_rows,
+    snapshot,
 )
 from tests.releases import IRIS_CONTRACT
 
@@ -56,8 +56,7 @@ def train(class_path: str, rows: pd.DataFrame, contract: Contract, **parameters:
 
 
 def export(model: Pipeline, rows: pd.DataFrame, contract: Contract) -> nodes.Trained:
-    snapshot = nodes.take_snapshot(Window("a table", rows), contract)
-    examples = nodes.Examples.of(snapshot, contract)
+    examples = nodes.Examples.of(snapshot(rows, contract), contract)
     return nodes.export_model(nodes.Fitted(examples, TrainingOptions(), model, {}))
 
 
