@@ -3,7 +3,6 @@
 import logging
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from sklearn.pipeline import Pipeline
@@ -123,16 +122,6 @@ class TestSearch:
             search(build(SVC), **options)
 
         assert "Traceback" not in str(caught.value)
-
-    def test_equal_rows_never_stand_in_two_folds(self) -> None:
-        # One neighbour knows the answer of any row that it has seen before.
-        rows = pd.concat([iris_rows()] * 3, ignore_index=True)
-        rows["target"] = np.tile(np.random.default_rng(1).integers(0, 3, 150), 3)
-        neighbour = build("sklearn.neighbors.KNeighborsClassifier")
-
-        _, trials = search(neighbour, rows, space={"n_neighbors": [1]})
-
-        assert trials["mean_test_score"].iloc[0] < 0.5
 
     def test_an_estimator_whose_target_is_scaled_is_searched_by_its_own_parameters(self) -> None:
         options = EstimatorOptions(name="random_forest", parameters={"n_estimators": 5})
