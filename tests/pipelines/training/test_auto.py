@@ -1,6 +1,5 @@
 """What is chosen by held-out rows: the estimator, the calibration and the threshold."""
 
-import logging
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training.estimators import auto_candidates
 from mlops_for_mle.pipelines.training.options import TrainingOptions
 from mlops_for_mle.releases.predictor import Predictor
@@ -111,15 +111,17 @@ def test_what_cannot_be_calibrated_is_told_and_an_error_where_that_was_asked_for
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     # Of the third class one row is left to learn from, so no fold can judge it.
-    rows = pd.concat([iris_rows()[:100], iris_rows()[100:102]], ignore_index=True)
+    rows = iris_rows()[:102]
 
-    with caplog.at_level(logging.WARNING):
-        trained = train(rows, IRIS_CONTRACT, calibrate="auto")
+    assert not train(rows, IRIS_CONTRACT, calibrate="auto").is_calibrated
 
-    assert not trained.is_calibrated
     assert "probabilities are left as they are: training.split: rows of every" in caplog.text
-    with pytest.raises(Exception, match=r"training\.split: rows of every class stand in too few"):
+    with pytest.raises(UserError, match=r"training\.split: rows of every class stand in too few"):
         train(rows, IRIS_CONTRACT, calibrate=True)
+    linear = {"class_path": "sklearn.linear_model.RidgeClassifier"}
+    assert not train(iris_rows(), IRIS_CONTRACT, estimator=linear).is_calibrated
+    with pytest.raises(UserError, match=r"training\.calibrate: RidgeClassifier has no calibration"):
+        train(iris_rows(), IRIS_CONTRACT, estimator=linear, calibrate=True)
 
 
 def test_calibration_leaves_the_answers_of_iris_as_they_are() -> None:
@@ -183,7 +185,7 @@ def test_lightgbm_joins_where_it_is_installed(contract: Contract) -> None:
     pytest.importorskip("lightgbm", exc_type=ImportError)
     pytest.importorskip("onnxmltools", exc_type=ImportError)
 
-    trained = train(mixed_rows(), contract, estimator={"name": "lightgbm"}, calibrate=True)
+    trained = train(mixed_rows(), contract, estimator={"name": "lightgbm"})
 
     assert auto_candidates(contract.target.task)[-1].name == "lightgbm"
     assert trained.parity.largest_difference <= 1e-4

@@ -64,9 +64,12 @@ def decide(
     """
     has_chances = hasattr(model, "predict_proba")
     chances: Matrix | None = None
-    is_calibrated = training.calibrate is True or (
-        training.calibrate == "auto" and _is_possible(model, target)
-    )
+    is_calibrated = bool(training.calibrate) and _is_possible(model, target)
+    if training.calibrate is True and not is_calibrated:
+        raise UserError(
+            f"training.calibrate: {type(model.steps[-1][1]).__name__} has no calibration that can "
+            "be served: choose auto or false, or another estimator."
+        )
     threshold = training.threshold if len(target.classes) == 2 else None
     if is_calibrated or (has_chances and threshold == "auto"):
         try:

@@ -269,7 +269,9 @@ def _validation_answers(trained: Trained) -> dict[str, Predictions]:
     others = {"linear": trained.linear, "uncalibrated": uncalibrated(trained.model)}
     answers = {"validation": trained.predictor.predict(features.to_numpy())}
     return answers | {
-        name: trained_answers(model, features) for name, model in others.items() if model
+        name: trained_answers(model, features)
+        for name, model in others.items()
+        if model is not None
     }
 
 
