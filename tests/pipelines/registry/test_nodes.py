@@ -18,11 +18,11 @@ from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.registry.nodes import (
     Comparison,
     Decision,
+    GateOptions,
     LoggedCandidate,
     apply_gates,
     compare_models,
 )
-from mlops_for_mle.pipelines.registry.options import GateOptions
 from mlops_for_mle.releases.manifest import Manifest, ModelDescription, Release, release_name
 from mlops_for_mle.releases.metrics import ALL_METRICS
 from tests.candidates import describe, iris_rows

@@ -18,8 +18,7 @@ from mlflow.models import Model
 from mlops_for_mle.contract.columns import frame_digest
 from mlops_for_mle.errors import explain
 from mlops_for_mle.pipelines.registry.datasets import LoggedCandidateDataset
-from mlops_for_mle.pipelines.registry.nodes import LoggedCandidate, compare_models
-from mlops_for_mle.pipelines.registry.options import GateOptions
+from mlops_for_mle.pipelines.registry.nodes import GateOptions, LoggedCandidate, compare_models
 from mlops_for_mle.releases.predictor import Predictor
 from tests.candidates import RegistryProject as Project
 from tests.pipelines.training.examples import encoded, split

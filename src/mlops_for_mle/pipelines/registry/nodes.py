@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pydantic import Field
 
 from mlops_for_mle.contract import Configuration
 from mlops_for_mle.contract.columns import encode_rows, to_array
 from mlops_for_mle.contract.encoding import encode_target
 from mlops_for_mle.contract.model import Target
 from mlops_for_mle.errors import ConfigurationError, UserError
-from mlops_for_mle.pipelines.registry.options import GateOptions
 from mlops_for_mle.releases.manifest import ModelDescription, Release
 from mlops_for_mle.releases.metrics import ALL_METRICS, baseline, measure, measure_one, metric_text
 from mlops_for_mle.releases.predictor import Predictions, Predictor
@@ -24,6 +24,22 @@ _ROUNDING = 1e-6
 _FEW_ROWS = 1_000
 _RESAMPLES = 100
 _CONFIDENCE = 0.9
+
+
+class GateOptions(Configuration):
+    """What a candidate must show to become champion, besides that it has learned something.
+
+    Attributes:
+        metric: The metric that decides. For classification ``accuracy``, ``balanced_accuracy``,
+            ``macro_f1``, and of models with probabilities ``log_loss``, ``roc_auc``, ``brier``;
+            for regression ``rmse``, ``mae``, ``r2``.
+        threshold: The candidate must reach it on its validation rows; None sets no such bound.
+        tolerance: By how much the candidate may be worse than the champion on the same rows.
+    """
+
+    metric: str
+    threshold: float | None = None
+    tolerance: float = Field(default=0.0, ge=0)
 
 
 @dataclass(frozen=True)

@@ -279,7 +279,7 @@ def assemble_candidate(
     trained: Trained, metrics: dict[str, float], data_quality: dict[str, Any]
 ) -> tuple[Candidate, Any]:
     """Describe what is to be logged; with a picture of the importance of its features."""
-    from mlops_for_mle.pipelines.training import estimators, plots, remarks, splits
+    from mlops_for_mle.pipelines.training import checks, estimators, plots, splits
     from mlops_for_mle.pipelines.training.onnx import trained_answers
 
     examples, training, graph = trained.examples, trained.training, trained.predictor.model
@@ -315,7 +315,7 @@ def assemble_candidate(
         candidates=tuple(candidates),
         calibrated=trained.is_calibrated,
         threshold=trained.threshold,
-        remarks=tuple(remarks.of_model(trained, metrics, data_quality, about_rows["importance"])),
+        remarks=tuple(checks.remarks(trained, metrics, data_quality, about_rows["importance"])),
         parity=trained.parity,
         example=Example(
             rows=tuple(map(tuple, plain_rows(examples.rows.iloc[chosen], contract))),
