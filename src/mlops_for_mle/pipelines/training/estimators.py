@@ -74,14 +74,6 @@ MENU: Mapping[EstimatorName, Choice] = {
     ),
 }
 
-_TREES = {
-    "histogram_gradient_boosting": {
-        **{"learning_rate": 0.05, "max_iter": 500, "max_leaf_nodes": 15, "l2_regularization": 1.0},
-        **{"early_stopping": True, "n_iter_no_change": 20},
-    },
-    "lightgbm": {"learning_rate": 0.05, "n_estimators": 200, "num_leaves": 15, "reg_lambda": 1.0},
-}
-
 
 def names_for(task: Task) -> list[EstimatorName]:
     """The short names that are for a task, the default first."""
@@ -90,12 +82,16 @@ def names_for(task: Task) -> list[EstimatorName]:
 
 def auto_candidates(task: Task) -> list[EstimatorOptions]:
     """What ``auto`` chooses from, the simplest first."""
-    boosting, lightgbm = (
-        EstimatorOptions.model_validate({"name": name, "parameters": parameters})
-        for name, parameters in _TREES.items()
-    )
+    usual: dict[str, Any] = {"learning_rate": 0.05}
+    boosting = {"max_iter": 500, "max_leaf_nodes": 15, "l2_regularization": 1.0}
+    stopping = {"early_stopping": True, "n_iter_no_change": 20}
+    lightgbm = {"n_estimators": 200, "num_leaves": 15, "reg_lambda": 1.0}
     linear = EstimatorOptions(name=names_for(task)[0])
-    return [linear, boosting, *[lightgbm] * _has_lightgbm()]
+    trees = {"histogram_gradient_boosting": usual | boosting | stopping}
+    if _has_lightgbm():
+        trees["lightgbm"] = usual | lightgbm
+    options = ({"name": name, "parameters": parameters} for name, parameters in trees.items())
+    return [linear, *map(EstimatorOptions.model_validate, options)]
 
 
 def build_estimator(options: EstimatorOptions, contract: Contract, seed: int) -> Pipeline:
@@ -177,12 +173,11 @@ def choose_estimator(
     columns = [f"fold{number}" for number in range(len(folds))]
     table = pd.DataFrame.from_dict(errors, orient="index", columns=columns)
     found = table.drop(index="constant")
+    best = found.mean(axis=1).nsmallest(1).index
+    beyond = found - found.loc[best].sum()
+    keeps_up = beyond.mean(axis=1) <= beyond.sem(axis=1)
     # Without any, the linear one is chosen, and its fit says why it cannot be.
-    keeps_up = pd.Series({str(candidates[0].name): True})
-    if len(found):
-        beyond = found - found.iloc[found.mean(axis=1).argmin()]
-        keeps_up = beyond.mean(axis=1) <= beyond.sem(axis=1)
-    chosen = next(one for one in candidates if keeps_up.get(str(one.name)))
+    chosen = next((one for one in candidates if keeps_up.get(str(one.name))), candidates[0])
     return chosen, table.rename_axis("estimator").reset_index()
 
 
