@@ -213,7 +213,7 @@ def project_summary(
         known = [registry.find_version(client, name, candidate)]
     for told in known:
         lines["candidate"] = _measured(client, told, metric)
-        lines |= _training_lines(registry.describe(told))
+        lines |= _training_lines(registry.load_version(told).manifest)
         lines["decision"] = registry.decision_on(told)
     champion = registry.champion_version(client, name)
     lines["champion"] = "none yet"

@@ -178,11 +178,6 @@ def load_version(version: ModelVersion) -> Release:
     return Release.checked(manifest, model)
 
 
-def describe(version: ModelVersion) -> ModelDescription:
-    """What training says of a version."""
-    return _read_files(f"models:/{version.name}/{version.version}")[0]
-
-
 def _read_files(model: str) -> tuple[ModelDescription, bytes, pd.DataFrame]:
     """Read what training has stored with a model: description, ONNX graph, validation rows."""
     with TemporaryDirectory() as folder:

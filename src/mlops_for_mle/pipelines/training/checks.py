@@ -1,5 +1,6 @@
 """What a snapshot must be like before it is trained on, and what to look at in the model."""
 
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -158,7 +159,10 @@ def label_noise(features: pd.DataFrame, truth: npt.NDArray[Any]) -> float:
     model = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(), neighbours)
     _, codes = np.unique(truth, return_inverse=True)
     folds: dict[str, Any] = {"cv": KFold(_FOLDS, shuffle=True, random_state=0)}
-    chances = cross_val_predict(model, features, codes, method="predict_proba", **folds)
+    with warnings.catch_warnings():
+        # Folds may lack a rare class, which then has no probability.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        chances = cross_val_predict(model, features, codes, method="predict_proba", **folds)
     chances[np.arange(len(codes)), codes] = 0.0
     shares = np.bincount(codes) / len(codes)
     needed = np.maximum(_CONFIDENT, (1 + shares) / 2)
