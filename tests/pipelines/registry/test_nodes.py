@@ -24,7 +24,6 @@ from mlops_for_mle.pipelines.registry.nodes import (
     compare_models,
 )
 from mlops_for_mle.releases.manifest import Manifest, ModelDescription, Release, release_name
-from mlops_for_mle.releases.metrics import ALL_METRICS
 from tests.candidates import describe, iris_rows
 from tests.mixed import MIXED_REGRESSION, mixed_rows
 from tests.releases import IRIS_CONTRACT
@@ -90,37 +89,20 @@ def test_a_model_that_measures_otherwise_than_recorded_is_refused(recorded: floa
         compare_models(candidate(metrics=metrics), None, gates())
 
 
-@pytest.mark.parametrize(
-    ("kind", "threshold", "reasons"),
-    [
-        (
-            "good",
-            0.9,
-            (
-                "validation accuracy 0.9600 meets the threshold 0.9000",
-                "there is no champion to compare with",
-                "better than a constant answer, 0.3333",
-            ),
-        ),
-        (
-            "useless",
-            None,
-            (
-                "validation accuracy 0.3333, no threshold is set",
-                "there is no champion to compare with",
-                "no better than a constant answer, 0.3333",
-            ),
-        ),
-    ],
-)
-def test_only_what_has_learned_something_becomes_the_first_champion(
-    kind: str, threshold: float | None, reasons: tuple[str, ...]
-) -> None:
-    found = decision(candidate(kind), threshold=threshold)
+def test_only_what_has_learned_something_becomes_the_first_champion() -> None:
+    good, useless = decision(candidate()), decision(candidate("useless"), threshold=None)
 
-    assert found.promote == (kind == "good")
-    assert found.reasons == reasons
-    assert found.champion_version is None
+    assert (good.promote, useless.promote, good.champion_version) == (True, False, None)
+    assert good.reasons == (
+        "validation accuracy 0.9600 meets the threshold 0.9000",
+        "there is no champion to compare with",
+        "better than a constant answer, 0.3333",
+    )
+    assert useless.reasons == (
+        "validation accuracy 0.3333, no threshold is set",
+        "there is no champion to compare with",
+        "no better than a constant answer, 0.3333",
+    )
 
 
 def test_a_number_has_to_be_told_better_than_by_the_mean() -> None:
@@ -170,27 +152,23 @@ def test_few_rows_reject_only_what_chance_has_not_made_worse(
 
 
 @settings(max_examples=100)
-@given(SHARES, SHARES, SHARES, SHARES | st.none(), SHARES, st.sampled_from(["accuracy", "brier"]))
+@given(st.tuples(SHARES, SHARES, SHARES), SHARES | st.none(), SHARES, st.booleans())
 def test_a_decision_follows_from_threshold_champion_and_baseline(
-    value: float,
-    rival: float,
-    constant: float,
-    threshold: float | None,
-    tolerance: float,
-    metric: str,
+    figures: tuple[float, ...], threshold: float | None, tolerance: float, is_loss: bool
 ) -> None:
-    sign = 1 if ALL_METRICS[metric] else -1
-    figures = {"candidate": value, "champion": rival, "baseline": constant}
+    metric, sign = ("brier", -1) if is_loss else ("accuracy", 1)
+    measured = dict(zip(("candidate", "champion", "baseline"), figures, strict=True))
     compared = Comparison(
         name="iris",
         run_id="run2",
         model_uri="models:/m-2",
         champion_version=1,
-        metrics={of: {metric: figure} for of, figure in figures.items()},
+        metrics={of: {metric: figure} for of, figure in measured.items()},
     )
 
     found = apply_gates(compared, gates(metric=metric, threshold=threshold, tolerance=tolerance))
 
+    value, rival, constant = figures
     passed = [
         threshold is None or sign * value >= sign * threshold,
         sign * (value - rival) >= -tolerance - 1e-6 * rival,
