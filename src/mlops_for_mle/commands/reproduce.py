@@ -59,7 +59,7 @@ def train_again(client: MlflowClient, version: ModelVersion) -> tuple[bool, str]
     report = f"""\
 Version {version.version} of {version.name}, run {version.run_id}
   rows         {facts.row_count} of {facts.source}, sha256 {facts.sha256[:12]}…
-  code         trained by revision {commit[:12] or "unknown"}, again by the present code
+  code         trained by revision {commit or "unknown"}, again by the present code
   metrics      {changed or f"identical ({len(metrics)})"}
   predictions  {f"{other} of {len(rows)} differ" if other else f"identical ({len(rows)} rows)"}
   ONNX graph   {"identical" if is_same_graph else "written differently"}

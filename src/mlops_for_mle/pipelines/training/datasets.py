@@ -17,7 +17,6 @@ from mlops_for_mle.releases.metrics import metric_text
 
 _NEEDED_TO_LOAD = ("mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops")
 _TRUSTED = ("sklearn", "numpy", "scipy", "lightgbm", "collections")
-_COMMIT_TAG = "mlflow.source.git.commit"
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -122,9 +121,13 @@ class CandidateDataset(AbstractDataset[Candidate, None]):
             )
         _log_input(examples)
         mlflow.log_metrics(description.metrics, model_id=logged.model_id)
-        found = {"mlops.contract": description.contract.name}
-        found["mlops.candidate_model"] = f"models:/{logged.model_id}"
-        mlflow.set_tags(_code_revision() | found)
+        mlflow.set_tags(
+            {
+                "mlflow.source.git.commit": _code_revision(),
+                "mlops.contract": description.contract.name,
+                "mlops.candidate_model": f"models:/{logged.model_id}",
+            }
+        )
         validated = ", ".join(
             f"{name} {metric_text(value)}"
             for name, value in description.metrics.items()
@@ -143,21 +146,18 @@ class CandidateDataset(AbstractDataset[Candidate, None]):
         return {"name": self._name}
 
 
-def _code_revision() -> dict[str, str]:
-    """Tags that name the git commit, and whether the files differed from it.
+def _code_revision() -> str:
+    """The git commit, with ``-dirty`` where files differ from it.
 
     In an image there is no checkout; its build leaves the commit in ``MLOPS_CODE_REVISION``.
     """
     describe = ("git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
     try:
-        found = subprocess.check_output(
+        return subprocess.check_output(
             describe, cwd=project_path(), stderr=subprocess.DEVNULL, text=True
         ).strip()
     except (OSError, subprocess.SubprocessError):
-        built_from = os.environ.get("MLOPS_CODE_REVISION", "").strip()
-        return {} if built_from in {"", "unknown"} else {_COMMIT_TAG: built_from}
-    commit = found.removesuffix("-dirty")
-    return {_COMMIT_TAG: commit, "mlops.code_is_committed": "yes" if commit == found else "no"}
+        return os.environ.get("MLOPS_CODE_REVISION", "unknown")
 
 
 def _environment() -> dict[str, Any]:
