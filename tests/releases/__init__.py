@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import encode_rows, plain_rows
-from mlops_for_mle.contract.encoding import encode, encode_target, encoded_columns
+from mlops_for_mle.contract.encoding import Encoder, encode_target, encoded_columns
 from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.pipelines.training.estimators import build_estimator
 from mlops_for_mle.pipelines.training.onnx import convert
@@ -125,9 +125,8 @@ def make_release(
 ) -> Release:
     """Convert a fitted pipeline; ``manifest`` replaces parts of the manifest."""
     given = examples.tolist() if isinstance(examples, np.ndarray) else examples
-    columns = dict(zip(contract.features, zip(*given, strict=True), strict=True))
     names = [one.name for one in encoded_columns(contract)]
-    encoded = pd.DataFrame(encode(columns, contract), columns=names)
+    encoded = pd.DataFrame(Encoder(contract)(zip(*given, strict=True)), columns=names)
     examples = encoded if hasattr(model, "feature_names_in_") else encoded.to_numpy()
     graph = convert(model, contract, precision)
     has_probabilities = bool(contract.target.classes) and with_probabilities

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.encoding import encode
+from mlops_for_mle.contract.encoding import Encoder
 from mlops_for_mle.releases.ranges import Ranges, training_ranges
 from tests.contract.strategies import allowed_values, contracts
 
@@ -35,8 +35,7 @@ TRAINED = [(1.0, "a", "2024-01-01"), (9.5, "c", "2025-01-01"), (None, "d", "2025
 
 
 def encoded(rows: list[Any], contract: Contract = CONTRACT) -> Any:
-    columns = dict(zip(contract.features, zip(*rows, strict=True), strict=True))
-    return encode(columns, contract)
+    return Encoder(contract)(zip(*rows, strict=True))
 
 
 @pytest.mark.parametrize(

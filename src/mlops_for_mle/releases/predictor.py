@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.encoding import encode, encoded_columns
+from mlops_for_mle.contract.encoding import Encoder, encoded_columns
 from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.errors import ReleaseError
 from mlops_for_mle.releases.manifest import Release
@@ -107,8 +107,7 @@ def load(release: Release) -> Predictor:
     manifest = release.manifest
     contract, example = manifest.contract, manifest.example
     predictor = Predictor(release.model, contract, manifest.threshold)
-    columns = dict(zip(contract.features, zip(*example.rows, strict=True), strict=True))
-    answers = predictor.predict(encode(columns, contract))
+    answers = predictor.predict(Encoder(contract)(zip(*example.rows, strict=True)))
     expected = np.asarray(example.predictions)
     # Answers near zero are no more exact than the largest.
     size = 0.0 if contract.target.classes else max(1.0, float(np.abs(expected).max()))

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.encoding import encode
+from mlops_for_mle.contract.encoding import Encoder
 from mlops_for_mle.pipelines.training import nodes
 from mlops_for_mle.releases.manifest import ModelDescription, sha256_of
 from mlops_for_mle.releases.metrics import GREATER_IS_BETTER
@@ -53,8 +53,7 @@ def test_a_table_of_all_types_is_trained_on_with_nothing_chosen(
     assert description.estimator == estimator
     metrics = description.metrics
     assert better * (metrics[f"validation_{metric}"] - metrics[f"baseline_{metric}"]) > 0
-    columns = dict(zip(contract.features, zip(*example.rows, strict=True), strict=True))
-    answers = candidate.predictor.predict(encode(columns, contract))
+    answers = candidate.predictor.predict(Encoder(contract)(zip(*example.rows, strict=True)))
     assert len(example.rows) == nodes.EXAMPLE_ROWS
     np.testing.assert_allclose(answers.values, example.predictions, rtol=1e-5)
 
