@@ -8,13 +8,11 @@ from sklearn.datasets import load_iris
 from sklearn.pipeline import Pipeline
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.columns import encode_rows
-from mlops_for_mle.contract.encoding import encode_target, encoded_columns
 from mlops_for_mle.pipelines.data_ingestion.datasets import Window
 from mlops_for_mle.pipelines.training import nodes
 from mlops_for_mle.pipelines.training.estimators import build_estimator
 from mlops_for_mle.pipelines.training.options import EstimatorOptions, TrainingOptions
-from tests.releases import IRIS_CONTRACT
+from tests.releases import IRIS_CONTRACT, encoded
 
 LINE_CONTRACT = Contract.model_validate(
     {
@@ -49,13 +47,6 @@ def line_rows(row_count: int = 120, seed: int = 0) -> pd.DataFrame:
     rows = pd.DataFrame(values, columns=list(LINE_CONTRACT.feature_names))
     rows["y"] = values @ [2.0, -1.0] + 5 + random.normal(0, 0.1, row_count)
     return rows
-
-
-def encoded(rows: pd.DataFrame, contract: Contract) -> tuple[pd.DataFrame, np.ndarray]:
-    """Features and truth as a model takes them."""
-    names = [column.name for column in encoded_columns(contract)]
-    features = pd.DataFrame(encode_rows(rows, contract), columns=names)
-    return features, encode_target(rows[contract.target.column], contract.target)
 
 
 def fit(
