@@ -15,7 +15,7 @@ from mlops_for_mle.config import comment, yaml_key, yaml_value
 from mlops_for_mle.contract.infer.propose import propose
 from mlops_for_mle.contract.infer.write import FILES, write
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
-from mlops_for_mle.pipelines.registry.options import GateOptions
+from mlops_for_mle.pipelines.registry.nodes import GateOptions
 from mlops_for_mle.pipelines.training.estimators import names_for
 from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
 
