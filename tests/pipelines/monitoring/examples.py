@@ -5,7 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.pipelines.monitoring.counting import ColumnCounts, Window
+from mlops_for_mle.pipelines.monitoring.checks import judge
+from mlops_for_mle.pipelines.monitoring.counting import ColumnCounts, Rated, Window
+from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
+from mlops_for_mle.pipelines.monitoring.record import Metric, MonitoringRun, Severity
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
 from mlops_for_mle.releases.manifest import Example, Manifest, Parity, SnapshotFacts
 
@@ -31,12 +34,10 @@ LINE = Contract.model_validate(
     }
 )
 
-WIDTH = Column(
-    *("width", "number", (1.0, 2.0, 3.0), (40, 40, 40, 40)), centre=2.0, minimum=0.0, maximum=10.0
-)
+WIDTH = Column("number", (1.0, 2.0, 3.0), (40, 40, 40, 40), centre=2.0, minimum=0.0, maximum=10.0)
 
 
-def reference(contract: Contract = CONTRACT, *features: Column) -> Reference:
+def reference(contract: Contract = CONTRACT, **features: Column) -> Reference:
     """Four bins of 40 rows each, both classes equally often."""
     manifest = Manifest(
         release="small-v1-0123abcd",
@@ -54,12 +55,10 @@ def reference(contract: Contract = CONTRACT, *features: Column) -> Reference:
         model_bytes=1,
         background=((1.0,) * len(contract.features),),
     )
+    prediction = Column("answer", (5.0,), (80, 80), centre=5.0, scale=2.0)
     if contract.target.classes:
-        classes = ("no", "yes")
-        prediction = Column("prediction", "class", (1, 2), (0, 80, 80), categories=classes)
-        return Reference(manifest, features or (WIDTH,), prediction)
-    prediction = Column("prediction", "answer", (5.0,), (80, 80), centre=5.0, scale=2.0)
-    return Reference(manifest, features or (WIDTH,), prediction, target_scale=2.0)
+        prediction = Column("class", (1, 2), (0, 80, 80), categories=("no", "yes"))
+    return Reference(manifest, {"": (features or {"width": WIDTH}) | {"prediction": prediction}})
 
 
 def widths(*bins: int, **changes: Any) -> ColumnCounts:
@@ -75,17 +74,30 @@ def window(
         "row_count": sum(answers),
         "window_from": datetime(2026, 5, 1, tzinfo=UTC),
         "window_to": datetime(2026, 5, 1, 2, tzinfo=UTC),
-        "age_seconds": 60.0,
-        "features": {"width": counts or widths(50, 50, 50, 50)},
-        "prediction": ColumnCounts((0, *answers)),
+        "columns": {
+            "width": counts or widths(50, 50, 50, 50),
+            "prediction": ColumnCounts((0, *answers)),
+        },
     }
     return Window(**facts | changes)
 
 
-EMPTY: dict[str, Any] = {
-    "answers": (0, 0),
-    "counts": ColumnCounts((0, 0, 0, 0)),
-    "window_from": None,
-    "window_to": None,
-    "age_seconds": None,
-}
+def rated(right: int, wrong: int) -> tuple[Rated, ...]:
+    """Labelled predictions of a class."""
+    return (Rated(0, 0, right), Rated(1, 0, wrong))
+
+
+def run(data: Window, compared: Reference | None = None, **options: Any) -> MonitoringRun:
+    """Judge a window that has no parts."""
+    return judge(compared or reference(), {"": data}, MonitoringOptions.model_validate(options))
+
+
+def metric(found: MonitoringRun, subject: str, name: str) -> Metric:
+    """The one metric of that name."""
+    (one,) = (one for one in found.metrics if (one.subject, one.metric) == (subject, name))
+    return one
+
+
+def severe(found: MonitoringRun, severity: Severity) -> set[tuple[str, str]]:
+    """Subject and metric of what has a severity."""
+    return {(one.subject, one.metric) for one in found.metrics if one.severity == severity}

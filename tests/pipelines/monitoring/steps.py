@@ -22,9 +22,14 @@ class Look:
     """One look at a release: what was counted and how it was judged."""
 
     reference: Reference
-    window: Window
+    windows: dict[str, Window]
     run: MonitoringRun
     options: MonitoringOptions
+
+    @property
+    def window(self) -> Window:
+        """All of the window."""
+        return self.windows[""]
 
     @property
     def alarms(self) -> set[tuple[str, str]]:
@@ -41,7 +46,7 @@ class Look:
 
     def report(self, created_at: datetime) -> str:
         run = replace(self.run, id=1, created_at=created_at)
-        return write_report(run, self.reference, self.window, self.options)[1]
+        return write_report(run, self.reference, self.windows, self.options)[1]
 
 
 def prediction_log(database_url: str) -> PredictionLog:
@@ -61,5 +66,5 @@ def look(
     validated = snapshot if validation is None else validation
     deployed = Deployed(trained_on(release, snapshot), snapshot, validated)
     reference = describe_reference(deployed, monitoring)
-    window = count_window(reference, prediction_log(database_url), monitoring)
-    return Look(reference, window, judge(reference, window, monitoring), monitoring)
+    windows = count_window(reference, prediction_log(database_url), monitoring)
+    return Look(reference, windows, judge(reference, windows, monitoring), monitoring)

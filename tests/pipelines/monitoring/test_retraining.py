@@ -17,7 +17,6 @@ from pydantic import ValidationError
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import NotCalledForError
 from mlops_for_mle.paths import project_path
-from mlops_for_mle.pipelines.monitoring.checks import judge
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
 from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
 from mlops_for_mle.pipelines.monitoring.retraining import (
@@ -32,7 +31,7 @@ from mlops_for_mle.pipelines.monitoring.retraining import (
     require_open,
     separate,
 )
-from tests.pipelines.monitoring.examples import LINE, reference, window
+from tests.pipelines.monitoring.examples import LINE, run, window
 from tests.pipelines.monitoring.traffic import iris_source
 from tests.releases import IRIS_CONTRACT, iris_release
 
@@ -62,11 +61,11 @@ def decision(
     *oldest_first: WindowFinding, labelled: Sequence[WindowFinding] | None = None, **options: Any
 ) -> RetrainingDecision:
     """Decide on windows of predictions, all labelled unless told otherwise."""
-    run = replace(judge(reference(), window(), MonitoringOptions()), id=99)
+    look = replace(run(window()), id=99)
     windows = list(reversed(oldest_first))
     history = History(windows, windows if labelled is None else list(labelled))
     retraining = RetrainingOptions.model_validate(options)
-    return decide_on_retraining(run, history, retraining)
+    return decide_on_retraining(look, history, retraining)
 
 
 def test_an_estimate_alone_calls_for_nothing():
@@ -136,7 +135,6 @@ def chosen(
     [
         (150, {}, 150),
         (150, {"minimum_labelled": 151}, 300),
-        (150, {"include": "all"}, 300),
         # Rows 100 and 101 are the first of the third class.
         (102, {}, 252),
         (102, {"least": None}, 102),

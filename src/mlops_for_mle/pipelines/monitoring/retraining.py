@@ -70,16 +70,14 @@ def decide_on_retraining(
     """Say what is to be done about the deployed release.
 
     An area counts when it was an alarm in enough of the newest windows, so that one bad window
-    changes nothing. Live performance is a matter of labels, so its windows are those of labelled
-    predictions: labels that are the newest for long count once.
+    changes nothing. Live performance has windows of its own, see ``History``.
     """
     decision: Action = "none"
-    reasons: list[str] = []
-    evidence: list[datetime] = []
+    reasons, evidence = [], []
     for area, wanted in retraining.actions:
-        found, kind = history.windows, "windows"
-        if area == "performance":
-            found, kind = history.labelled_windows, "labelled windows"
+        is_labelled = area == "performance"
+        kind = "labelled windows" if is_labelled else "windows"
+        found = history.labelled_windows if is_labelled else history.windows
         windows = found[: retraining.windows]
         alarms = [window for window in windows if area in window.alarms]
         if not alarms:
@@ -92,14 +90,12 @@ def decide_on_retraining(
         if len(alarms) >= retraining.alarms and wanted != "none":
             evidence += [one.window_from for one in alarms]
             decision = max(decision, wanted, key=_LEAST_URGENT_FIRST.index)
-    if not reasons:
-        count = len(history.windows[: retraining.windows])
-        reasons.append(f"{run.release}: no alarm in the last {count} windows.")
+    count = len(history.windows[: retraining.windows])
     return RetrainingDecision(
         contract=run.contract,
         monitoring_run_id=run.id,
         decision=decision,
-        reasons=reasons,
+        reasons=reasons or [f"{run.release}: no alarm in the last {count} windows."],
         evidence_from=min(evidence, default=None),
     )
 
@@ -143,11 +139,10 @@ def choose_rows(
     least = max(2, minimum_rows_per_class or 0)
     by_class = labelled.drop_duplicates()[target.column].value_counts()
     has_classes = all(by_class.get(one, 0) >= least for one in target.class_values)
-    is_enough = len(labelled) >= options.minimum_labelled and has_classes
-    if is_enough and options.include == "labelled":
+    if len(labelled) >= options.minimum_labelled and has_classes:
         return TrainingRows(source, labelled)
-    both = [one for one in (observations.rows[list(contract.columns)], labelled) if len(one)]
-    rows = pd.concat(both, ignore_index=True) if both else labelled
+    both = [observations.rows[list(contract.columns)], labelled]
+    rows = pd.concat([one for one in both if len(one)] or both, ignore_index=True)
     return TrainingRows(f"{observations.source} and {source}", rows)
 
 
