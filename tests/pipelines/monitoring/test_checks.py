@@ -53,7 +53,7 @@ def test_bad_values_of_a_feature_are_an_alarm_beyond_their_limit(counts, name, s
 
     assert severe(found, "alarm") == {("width", name)}
     assert said in found.reasons[0]
-    limits = {"maximum_missing": None, "maximum_wrong_type": 0.1, "maximum_out_of_range": 0.02}
+    limits = {"maximum_missing": 1.0, "maximum_wrong_type": 0.1, "maximum_out_of_range": 0.02}
     assert run(bad, quality=limits).status == "healthy"
 
 

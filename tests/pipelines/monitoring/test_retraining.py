@@ -22,7 +22,6 @@ from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
 from mlops_for_mle.pipelines.monitoring.retraining import (
     History,
     TrainingRows,
-    Verdict,
     WindowFinding,
     admit_champion,
     choose_rows,
@@ -31,8 +30,9 @@ from mlops_for_mle.pipelines.monitoring.retraining import (
     require_open,
     separate,
 )
+from mlops_for_mle.releases.manifest import Release
 from tests.pipelines.monitoring.examples import LINE, run, window
-from tests.pipelines.monitoring.traffic import iris_source
+from tests.pipelines.monitoring.traffic import iris_source, renamed
 from tests.releases import IRIS_CONTRACT, iris_release
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -174,33 +174,36 @@ def deployments(*rows: tuple[str, str, float, str]) -> pd.DataFrame:
     return table.assign(created_at=[at(hour) for hour in table["created_at"]])
 
 
-def test_only_a_promoted_candidate_is_deployed_and_only_where_nobody_else_has_deployed():
-    champion = iris_release(1)
-    promoted, rejected = Verdict(1, True, ""), Verdict(2, False, "")
-    before = ("iris", "deploy", 8, "any")
+def trained_by(run_id: str) -> Release:
+    """The champion that a run has trained."""
+    return renamed(iris_release(2), run_id=run_id)
+
+
+def test_only_the_own_champion_is_deployed_and_only_where_nobody_else_has_deployed():
+    own, before = trained_by("own"), ("iris", "deploy", 8, "any")
     passing = [("wine", "deploy", 9.5, "any"), ("iris", "load_failed", 9.5, "any"), before]
 
-    assert admit_champion(OPEN, promoted, deployments(*passing), champion) is champion
-    assert admit_champion(OPEN, promoted, deployments(), champion) is champion
-    assert admit_champion(OPEN, rejected, deployments(before), champion) == ()
+    assert admit_champion(OPEN, own, deployments(*passing)) is own
+    assert admit_champion(OPEN, own, deployments()) is own
+    assert admit_champion(OPEN, trained_by("any"), deployments(before)) == ()
+    assert admit_champion(OPEN, None, deployments(before)) == ()
     for event in ("deploy", "rollback"):
         late = deployments(("iris", event, 9.5, "any"), before)
-        assert admit_champion(OPEN, promoted, late, champion) == ()
+        assert admit_champion(OPEN, own, late) == ()
 
 
 @pytest.mark.parametrize(
-    ("run_id", "is_promoted", "outcome"),
+    ("champion", "run_id", "outcome"),
     [
-        ("own", True, "version 2 promoted: because"),
-        ("any", False, "version 2 rejected: because"),
-        ("any", True, "version 2 promoted: because; not deployed, since another release was put"),
+        (trained_by("own"), "own", "version 2 was promoted"),
+        (trained_by("any"), "any", "the candidate was rejected"),
+        (None, "any", "the candidate was rejected"),
+        (trained_by("own"), "any", "version 2 was promoted; not deployed, since another release"),
     ],
 )
-def test_a_decision_is_concluded_with_what_the_gates_said_and_whether_it_is_served(
-    run_id, is_promoted, outcome
-):
+def test_a_decision_is_concluded_with_what_has_become_of_the_candidate(champion, run_id, outcome):
     table = deployments(("iris", "deploy", 9.5, run_id))
-    concluded = conclude_decision(OPEN, Verdict(2, is_promoted, "because"), table)
+    concluded = conclude_decision(OPEN, champion, table)
     assert replace(concluded, outcome=None) == OPEN
     assert concluded.outcome.startswith(outcome)
 

@@ -17,6 +17,13 @@ from mlops_for_mle.pipelines.monitoring.significance import (
     root_mean_square,
 )
 
+_BAD = {
+    "missing": "are missing",
+    "wrong_type": "have the wrong type",
+    "out_of_range": "are out of the contract's range",
+    "unknown": "are categories that training has not seen",
+}
+
 
 def judge(
     reference: Reference, windows: dict[str, Window], monitoring: MonitoringOptions
@@ -90,8 +97,7 @@ def check_data_quality(
     reference: Reference, window: Window, monitoring: MonitoringOptions
 ) -> Iterator[Metric]:
     """Look for missing and wrong values, and for predictions of the future."""
-    limits, rows = monitoring.quality, window.row_count
-    is_judged = rows >= monitoring.window.minimum_rows
+    limits, rows = dict(monitoring.quality), window.row_count
     yield Metric(
         *("data_quality", subject("rows", reference.contract), "future_count", window.ahead),
         threshold=0,
@@ -101,30 +107,23 @@ def check_data_quality(
     )
     for name in reference.contract.features:
         column, counts = reference.columns[name], window.columns[name]
-        # Only what is missing beyond the reference's gaps counts.
-        gaps = limits.maximum_missing
-        allowed = None if gaps is None else min(1.0, gaps + column.missing)
-        measured = [
-            ("missing", counts.missing, allowed, "are missing"),
-            ("wrong_type", counts.wrong_type, limits.maximum_wrong_type, "have the wrong type"),
-        ]
-        if (column.minimum, column.maximum) != (None, None):
-            said = "are out of the contract's range"
-            measured.append(
-                ("out_of_range", counts.out_of_range, limits.maximum_out_of_range, said)
-            )
+        bad = {"missing": counts.missing, "wrong_type": counts.wrong_type}
         if column.kind == "category":
-            said = "are categories that training has not seen"
-            measured.append(("unknown", counts.bins[0], limits.maximum_unknown, said))
-        for metric, count, limit, said in measured:
-            share = count / rows if rows else None
-            is_over = is_judged and limit is not None and count / rows > limit
+            bad["unknown"] = counts.bins[0]
+        elif (column.minimum, column.maximum) != (None, None):
+            bad["out_of_range"] = counts.out_of_range
+        for metric, count in bad.items():
+            share, limit = count / rows if rows else None, limits[f"maximum_{metric}"]
+            if metric == "missing":
+                # Only what is missing beyond the reference's gaps counts.
+                limit = min(1.0, limit + column.missing)
+            is_over = rows >= monitoring.window.minimum_rows and count / rows > limit
             yield Metric(
                 *("data_quality", name, f"{metric}_fraction", share),
                 threshold=limit,
                 severity="alarm" if is_over else "none",
-                message=f"{percent(share)} of the values of {name} {said} (at most "
-                f"{percent(limit)})",
+                message=f"{percent(share)} of the values of {name} {_BAD[metric]} "
+                f"(at most {percent(limit)})",
             )
 
 
@@ -157,19 +156,18 @@ def _check_drift(
             told = f"the predicted {reference.contract.target.response_name}"
         found = compare(column.counts, counts.bins)
         is_ignored = name in options.ignore
-        severity: Severity = "none"
-        if not is_ignored and found.index >= min(options.warning, options.alarm):
-            severity = "alarm" if found.index >= options.alarm else "warning"
-        level = options.warning if severity == "warning" else options.alarm
+        severity: Severity = "warning" if found.index >= options.warning else "none"
+        if found.index >= options.alarm:
+            severity = "alarm"
         shift = None if counts.mean is None else (counts.mean - column.centre) / column.scale
         yield Metric(
             *("drift", name, "population_stability_index", found.index),
             threshold=options.alarm,
             # What is ignored is shown, and is none of the run's tests.
             p_value=None if is_ignored else found.p_value,
-            severity=severity,
-            message=f"{told} has drifted: stability index {found.index:.2f} "
-            f"({severity} from {level:g}), {_change(column, counts, shift)}",
+            severity="none" if is_ignored else severity,
+            message=f"{told} has drifted: stability index {found.index:.2f}, "
+            f"{_change(column, counts, shift)}",
         )
         if column.is_number:
             yield Metric("drift", name, "mean_shift", shift)

@@ -22,7 +22,6 @@ from mlops_for_mle.pipelines.monitoring.record import Metric, MonitoringRun, Ret
 from mlops_for_mle.pipelines.monitoring.reference import Deployed
 from mlops_for_mle.pipelines.monitoring.retraining import (
     History,
-    Verdict,
     WindowFinding,
     require_open,
     separate,
@@ -275,19 +274,6 @@ class OpenDecisionDataset(_ContractDataset):
             _LOGGER.info("decision=%d concluded: %s", data.id, data.outcome)
         else:
             _LOGGER.warning("decision=%d was concluded by another run meanwhile", data.id)
-
-
-class VerdictDataset(_ContractDataset):
-    """What the gates have said of the version that the active run has registered."""
-
-    def load(self) -> Verdict:
-        """Read it from the version's tags."""
-        import mlflow
-
-        own = f"name = '{self._contract}' AND run_id = '{mlflow.active_run().info.run_id}'"
-        (version,) = mlflow.MlflowClient().search_model_versions(own)
-        is_promoted = version.tags["mlops.decision"] == "promoted"
-        return Verdict(int(version.version), is_promoted, version.tags["mlops.reasons"])
 
 
 def _row(table: Table, record: Any) -> dict[str, Any]:

@@ -62,10 +62,10 @@ def _by_name(given: object) -> object:
 class QualityOptions(Configuration):
     """What part of a feature's values may be bad."""
 
-    maximum_missing: Share | None = 0.05
-    maximum_wrong_type: Share | None = 0.0
-    maximum_out_of_range: Share | None = 0.01
-    maximum_unknown: Share | None = 0.05
+    maximum_missing: Share = 0.05
+    maximum_wrong_type: Share = 0.0
+    maximum_out_of_range: Share = 0.01
+    maximum_unknown: Share = 0.05
 
 
 class MonitoringOptions(Configuration):

@@ -45,8 +45,8 @@ def create_retraining_pipeline(
     """
     rows = ["open_decision", "prediction_log", "observations@window", "params:contract"]
     rows += ["params:retraining", "params:data_checks.minimum_rows_per_class"]
-    admitted = ["open_decision", "champion@verdict", "deployments_before", "champion@release"]
-    ended = ["open_decision", "champion@verdict", "deployments"]
+    admitted = ["open_decision", "champion@release", "deployments_before"]
+    ended = ["open_decision", "champion@release", "deployments"]
     nodes = [
         _node(choose_rows, rows, "retraining_rows"),
         _node(admit_champion, admitted, "admitted_champion"),

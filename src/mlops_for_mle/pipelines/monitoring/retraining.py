@@ -45,14 +45,6 @@ class TrainingRows:
     rows: pd.DataFrame
 
 
-class Verdict(NamedTuple):
-    """What the gates have said of a version: whether it was promoted, and why."""
-
-    version: int
-    is_promoted: bool
-    reasons: str
-
-
 def separate(findings: Iterable[WindowFinding]) -> list[WindowFinding]:
     """Of findings, the newest first, those that share no predictions with a newer one."""
     chosen: list[WindowFinding] = []
@@ -147,10 +139,7 @@ def choose_rows(
 
 
 def admit_champion(
-    decision: RetrainingDecision,
-    verdict: Verdict,
-    deployments: pd.DataFrame,
-    champion: Release | None,
+    decision: RetrainingDecision, champion: Release | None, deployments: pd.DataFrame
 ) -> Release | tuple[()]:
     """The champion, if this retraining has made it and nobody has deployed anything meanwhile.
 
@@ -160,15 +149,21 @@ def admit_champion(
     own = deployments[deployments["contract"] == decision.contract]
     put_in_service = own[own["event"].isin(("deploy", "rollback"))]["created_at"]
     is_passed_by = (put_in_service > decision.created_at).any()
-    return champion if champion and verdict.is_promoted and not is_passed_by else ()
+    return champion if champion and _is_own(champion, decision) and not is_passed_by else ()
 
 
 def conclude_decision(
-    decision: RetrainingDecision, verdict: Verdict, deployments: pd.DataFrame
+    decision: RetrainingDecision, champion: Release | None, deployments: pd.DataFrame
 ) -> RetrainingDecision:
     """Say how the retraining ended that a decision has called for."""
-    outcome = "promoted" if verdict.is_promoted else "rejected"
-    told = f"version {verdict.version} {outcome}: {verdict.reasons}"
-    if verdict.is_promoted and decision.run_id not in set(deployments["run_id"]):
-        told += "; not deployed, since another release was put in service meanwhile"
-    return replace(decision, outcome=told)
+    outcome = "the candidate was rejected"
+    if champion and _is_own(champion, decision):
+        outcome = f"version {champion.manifest.version} was promoted"
+        if decision.run_id not in set(deployments["run_id"]):
+            outcome += "; not deployed, since another release was put in service meanwhile"
+    return replace(decision, outcome=outcome)
+
+
+def _is_own(champion: Release, decision: RetrainingDecision) -> bool:
+    """Whether it was trained by the run that has taken up the decision."""
+    return champion.manifest.run_id == decision.run_id
