@@ -6,7 +6,7 @@ from typing import Any
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.pipelines.monitoring.checks import judge
-from mlops_for_mle.pipelines.monitoring.counting import ColumnCounts, Rated, Window
+from mlops_for_mle.pipelines.monitoring.counting import Rated, Window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.record import Metric, MonitoringRun, Severity
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
@@ -34,7 +34,10 @@ LINE = Contract.model_validate(
     }
 )
 
-WIDTH = Column("number", (1.0, 2.0, 3.0), (40, 40, 40, 40), centre=2.0, minimum=0.0, maximum=10.0)
+WIDTH = Column(
+    *("number", (1.0, 2.0, 3.0)), minimum=0.0, maximum=10.0, counts=(40, 40, 40, 40), mean=2.0
+)
+ANSWERS = Column("class", (1, 2), ("no", "yes"), counts=(0, 80, 80), mean=1.5)
 
 
 def reference(contract: Contract = CONTRACT, **features: Column) -> Reference:
@@ -55,19 +58,19 @@ def reference(contract: Contract = CONTRACT, **features: Column) -> Reference:
         model_bytes=1,
         background=((1.0,) * len(contract.features),),
     )
-    prediction = Column("answer", (5.0,), (80, 80), centre=5.0, scale=2.0)
+    prediction = Column("answer", (5.0,), scale=2.0, counts=(80, 80), mean=5.0)
     if contract.target.classes:
-        prediction = Column("class", (1, 2), (0, 80, 80), categories=("no", "yes"))
+        prediction = ANSWERS
     return Reference(manifest, {"": (features or {"width": WIDTH}) | {"prediction": prediction}})
 
 
-def widths(*bins: int, **changes: Any) -> ColumnCounts:
+def widths(*counts: int, **changes: Any) -> Column:
     """How the values of the feature lie in its four bins."""
-    return replace(ColumnCounts(bins, mean=2.0), **changes)
+    return replace(WIDTH, counts=counts, **changes)
 
 
 def window(
-    counts: ColumnCounts | None = None, answers: tuple[int, ...] = (100, 100), **changes: Any
+    counts: Column | None = None, answers: tuple[int, ...] = (100, 100), **changes: Any
 ) -> Window:
     """Two hundred predictions in two hours that look like the reference."""
     facts: dict[str, Any] = {
@@ -76,7 +79,7 @@ def window(
         "window_to": datetime(2026, 5, 1, 2, tzinfo=UTC),
         "columns": {
             "width": counts or widths(50, 50, 50, 50),
-            "prediction": ColumnCounts((0, *answers)),
+            "prediction": replace(ANSWERS, counts=(0, *answers)),
         },
     }
     return Window(**facts | changes)

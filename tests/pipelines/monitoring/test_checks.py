@@ -8,7 +8,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, r
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.pipelines.monitoring.checks import confirm, performance_limit
-from mlops_for_mle.pipelines.monitoring.counting import ColumnCounts, Rated, Window
+from mlops_for_mle.pipelines.monitoring.counting import Rated, Window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.record import Metric
 from mlops_for_mle.pipelines.monitoring.reference import Column, Expectation, Reference
@@ -26,7 +26,7 @@ from tests.pipelines.monitoring.examples import (
 )
 
 DRIFT = ("width", "population_stability_index")
-COLOUR = Column("category", (1, 2), (0, 80, 80), categories=("a", "b"))
+COLOUR = Column("category", (1, 2), ("a", "b"), counts=(0, 80, 80))
 
 
 def test_what_looks_like_the_reference_is_healthy() -> None:
@@ -59,12 +59,12 @@ def test_bad_values_of_a_feature_are_an_alarm_beyond_their_limit(counts, name, s
 
 @pytest.mark.parametrize(("missing", "status"), [(48, "healthy"), (52, "alarm")])
 def test_gaps_that_the_reference_has_too_are_no_alarm(missing: int, status: str) -> None:
-    gappy = reference(width=replace(WIDTH, missing=0.2))
+    gappy = reference(width=replace(WIDTH, missing=32))
     assert run(window(widths(40, 40, 40, 40, missing=missing)), gappy).status == status
 
 
 def test_a_category_that_training_has_not_seen_is_bad_and_is_drift() -> None:
-    found = run(window(ColumnCounts((100, 50, 50), mean=2.0)), reference(width=COLOUR))
+    found = run(window(replace(COLOUR, counts=(100, 50, 50))), reference(width=COLOUR))
 
     assert severe(found, "alarm") == {("width", "unknown_fraction"), DRIFT}
     assert any("training has not seen makes up 50 % instead of 0 %" in one for one in found.reasons)
@@ -86,7 +86,7 @@ def test_a_drifted_feature_is_named_with_how_far_it_has_moved() -> None:
     assert index.value == metric(found, *DRIFT).value
 
 
-EMPTY = window(ColumnCounts((0,) * 4), (0, 0), window_from=None, window_to=None)
+EMPTY = window(widths(0, 0, 0, 0), (0, 0), window_from=None, window_to=None)
 
 
 @pytest.mark.parametrize("few", [window(widths(2, 2, 2, 2, missing=1), answers=(5, 4)), EMPTY])
@@ -189,7 +189,7 @@ def test_a_low_estimate_is_an_alarm_of_its_own() -> None:
 
 def test_an_estimated_error_has_the_unit_of_the_target() -> None:
     given = expecting(LINE, errors=(9.0, 9.0), variation=1.4)
-    columns = {"width": widths(50, 50, 50, 50), "prediction": ColumnCounts((100, 100), mean=2.0)}
+    columns = {"width": widths(50, 50, 50, 50), "prediction": reference(LINE).columns["prediction"]}
 
     found = run(window(expected=9.0, columns=columns), given, performance={"limit": 2.0})
 

@@ -3,7 +3,6 @@
 import html
 import json
 import secrets
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -18,7 +17,7 @@ from sqlalchemy import text
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.rules import read_time
 from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.pipelines.monitoring.counting import ColumnCounts, count_window, labelled_rows
+from mlops_for_mle.pipelines.monitoring.counting import count_window, labelled_rows
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
 from mlops_for_mle.releases.manifest import Release
@@ -131,13 +130,13 @@ def test_what_was_asked_is_counted_by_what_is_wrong_with_it(
     assert seen.window.row_count == 9
     rooms, area, answers = seen.window.columns.values()
     for one, expected in ((rooms, (2, 2, 2, 5)), (area, (2, 3, 1, 4))):
-        assert (one.missing, one.wrong_type, one.out_of_range, sum(one.bins)) == expected
+        assert (one.missing, one.wrong_type, one.out_of_range, sum(one.counts)) == expected
     assert seen.window.columns["area m2"].mean == pytest.approx((100.5 + 100.5 + 0.5 + 100) / 4)
-    assert sum(answers.bins) == 9
+    assert sum(answers.counts) == 9
     assert seen.run.status == "insufficient"
 
 
-def counted(url: str, release: Release, name: str, column: Column) -> ColumnCounts:
+def counted(url: str, release: Release, name: str, column: Column) -> Column:
     """Count one feature in the whole log of a release."""
     reference = Reference(
         release.manifest, {"": {name: column, "prediction": Column("answer", ())}}
@@ -153,11 +152,11 @@ def test_categories_are_counted_by_their_texts_and_others_as_unknown(
     ):  # fmt: skip
         log(database_url, houses, f'{{"colour": {value}}}')
     log(database_url, houses, "{}")
-    colours = Column("category", (1, 2, 3, 4), categories=("red", "3", "true", "it's"))
+    colours = Column("category", (1, 2, 3, 4), ("red", "3", "true", "it's"))
 
     found = counted(database_url, houses, "colour", colours)
 
-    assert replace(found, mean=None) == ColumnCounts((2, 2, 3, 1, 1), missing=2, wrong_type=2)
+    assert (found.counts, found.missing, found.wrong_type) == ((2, 2, 3, 1, 1), 2, 2)
 
 
 TIMES = (
@@ -198,7 +197,7 @@ def test_times_are_read_as_the_api_reads_them_and_nonsense_is_counted(
 
     expected = [read_time(one).replace(tzinfo=UTC).timestamp() for one in TIMES]
     bins = np.bincount(np.searchsorted(edges, expected, side="right"), minlength=3)
-    assert found.bins == tuple(bins)
+    assert found.counts == tuple(bins)
     assert (found.wrong_type, found.missing) == (len(NONSENSE) + 2, 1)
     assert found.mean == pytest.approx(np.mean(expected), abs=1e-3)
 
@@ -212,10 +211,10 @@ def test_counts_are_those_of_pandas(database_url: str, iris: Release) -> None:
     for name in iris.manifest.contract.features:
         edges, values = seen.reference.columns[name].edges, served.rows[name].to_numpy()
         places = np.searchsorted(edges, values, side="right")
-        bins = seen.window.columns[name].bins
+        bins = seen.window.columns[name].counts
         assert list(bins) == np.bincount(places, minlength=len(edges) + 1).tolist()
         assert seen.window.columns[name].mean == pytest.approx(values.mean())
-    answers = seen.window.columns["prediction"].bins
+    answers = seen.window.columns["prediction"].counts
     assert list(answers) == [0, *np.bincount(served.predictions).tolist()]
     truth = served.rows["target"].to_numpy()[served.is_labelled]
     hits = served.predictions[served.is_labelled] == truth

@@ -5,11 +5,11 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.pipelines.monitoring.counting import ColumnCounts
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.reference import Column
 from mlops_for_mle.pipelines.monitoring.report import compare_bins, summarise, write_report
 from tests.pipelines.monitoring.examples import (
+    ANSWERS,
     CONTRACT,
     WIDTH,
     rated,
@@ -41,14 +41,14 @@ def test_the_report_shows_every_area_and_escapes_every_name() -> None:
     contract = Contract.model_validate(
         CONTRACT.model_dump() | {"features": {evil: {"unit": "<b>"}, "colour & co": {"minimum": 0}}}
     )
-    colours = Column("category", (1, 2), (0, 80, 80), categories=(evil, "b"))
+    colours = Column("category", (1, 2), (evil, "b"), counts=(0, 80, 80))
     changed = reference(contract, **{evil: WIDTH, "colour & co": colours})
     manifest = changed.manifest.model_copy(update={"importance": {evil: 0.25}})
     changed = replace(changed, manifest=manifest)
     columns = {
         evil: widths(5, 5, 10, 180, mean=3.5),
-        "colour & co": ColumnCounts((10, 100, 90), mean=2.0),
-        "prediction": ColumnCounts((0, 100, 100)),
+        "colour & co": replace(colours, counts=(10, 100, 90)),
+        "prediction": ANSWERS,
     }
     data = window(rated=rated(187, 13), columns=columns)
 
@@ -69,15 +69,15 @@ def test_the_report_shows_every_area_and_escapes_every_name() -> None:
 
 def test_bins_are_named_by_their_borders_and_those_of_dates_by_dates() -> None:
     day = 86_400.0
-    days = Column("time", (20_000 * day, 20_010 * day), (1, 1, 2), scale=6 * day)
-    hours = Column("time", (20_000.5 * day,), (0, 0), scale=0.2 * day)
+    days = Column("time", (20_000 * day, 20_010 * day), scale=6 * day, counts=(1, 1, 2))
+    hours = Column("time", (20_000.5 * day,), scale=0.2 * day, counts=(0, 0))
 
-    assert compare_bins(days, ColumnCounts((0, 0, 5))) == [
+    assert compare_bins(days, replace(days, counts=(0, 0, 5))) == [
         ("below 2024-10-04", 0.25, 0),
         ("2024-10-04 to 2024-10-14", 0.25, 0),
         ("from 2024-10-14", 0.5, 1),
     ]
-    names = [name for name, *_ in compare_bins(hours, ColumnCounts((0, 0)))]
+    names = [name for name, *_ in compare_bins(hours, hours)]
     assert names == ["below 10-04 12:00", "from 10-04 12:00"]
 
 

@@ -99,7 +99,7 @@ def test_segments_are_counted_as_pandas_counts_them(database_url: str) -> None:
     for name, found in parts.items():
         which = found.fillna(value=False).to_numpy(dtype=bool)
         part, told = seen.windows[name], which & served.is_labelled
-        assert part.row_count == which.sum() == sum(part.columns["prediction"].bins), name
+        assert part.row_count == which.sum() == sum(part.columns["prediction"].counts), name
         assert part.columns["Usage (GB)"].mean == pytest.approx(rows["Usage (GB)"][which].mean())
         assert part.labelled_count == told.sum()
         hits = (served.predictions == truth)[told].sum()

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mlops_for_mle.pipelines.monitoring.counting import ColumnCounts, Window
+from mlops_for_mle.pipelines.monitoring.counting import Window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.record import Area, Metric, MonitoringRun, Severity, Status
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference, subject
@@ -106,17 +106,17 @@ def check_data_quality(
         "looked at",
     )
     for name in reference.contract.features:
-        column, counts = reference.columns[name], window.columns[name]
-        bad = {"missing": counts.missing, "wrong_type": counts.wrong_type}
+        column, seen = reference.columns[name], window.columns[name]
+        bad = {"missing": seen.missing, "wrong_type": seen.wrong_type}
         if column.kind == "category":
-            bad["unknown"] = counts.bins[0]
+            bad["unknown"] = seen.counts[0]
         elif (column.minimum, column.maximum) != (None, None):
-            bad["out_of_range"] = counts.out_of_range
+            bad["out_of_range"] = seen.out_of_range
         for metric, count in bad.items():
             share, limit = count / rows if rows else None, limits[f"maximum_{metric}"]
             if metric == "missing":
                 # Only what is missing beyond the reference's gaps counts.
-                limit = min(1.0, limit + column.missing)
+                limit = min(1.0, limit + column.missing / reference.manifest.snapshot.row_count)
             is_over = rows >= monitoring.window.minimum_rows and count / rows > limit
             yield Metric(
                 *("data_quality", name, f"{metric}_fraction", share),
@@ -151,15 +151,15 @@ def _check_drift(
         return
     options = monitoring.drift
     for name, column in reference.parts[part].items():
-        counts, told = window.columns[name], f"feature {name}"
+        seen, told = window.columns[name], f"feature {name}"
         if name == reference.prediction:
             told = f"the predicted {reference.contract.target.response_name}"
-        found = compare(column.counts, counts.bins)
+        found = compare(column.counts, seen.counts)
         is_ignored = name in options.ignore
         severity: Severity = "warning" if found.index >= options.warning else "none"
         if found.index >= options.alarm:
             severity = "alarm"
-        shift = None if counts.mean is None else (counts.mean - column.centre) / column.scale
+        shift = (seen.mean - column.mean) / column.scale if sum(seen.counts) else None
         yield Metric(
             *("drift", name, "population_stability_index", found.index),
             threshold=options.alarm,
@@ -167,7 +167,7 @@ def _check_drift(
             p_value=None if is_ignored else found.p_value,
             severity="none" if is_ignored else severity,
             message=f"{told} has drifted: stability index {found.index:.2f}, "
-            f"{_change(column, counts, shift)}",
+            f"{_change(column, seen, shift)}",
         )
         if column.is_number:
             yield Metric("drift", name, "mean_shift", shift)
@@ -271,15 +271,14 @@ def _sentence(metric: Metric, significance: float) -> str:
     return f"{message}; {shown}{doubt}."
 
 
-def _change(column: Column, counts: ColumnCounts, shift: float | None) -> str:
+def _change(column: Column, seen: Column, shift: float | None) -> str:
     """How a column has changed most, in words."""
     if shift is None:
         return "it has no values"
     if column.is_number:
         where = "above" if shift > 0 else "below"
         return f"its mean is {abs(shift):.2f} standard deviations {where} the training data's"
-    before = np.array(column.counts) / max(1, sum(column.counts))
-    now = np.array(counts.bins) / max(1, sum(counts.bins))
+    before, now = (np.array(one.counts) / max(1, sum(one.counts)) for one in (column, seen))
     most = int(np.argmax(np.abs(now - before)))
     name = ("what training has not seen", *column.categories)[most]
     return f"{name} makes up {100 * now[most]:.3g} % instead of {100 * before[most]:.3g} %"

@@ -14,30 +14,15 @@ import pandas as pd
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns
-from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
+from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, SegmentOptions
 from mlops_for_mle.pipelines.monitoring.reference import (
     Column,
     Expectation,
     Reference,
-    Segment,
 )
 
 # Answers statements, each with its parameters, by their rows; all of them see the same moment.
 PredictionLog = Callable[[list[tuple[str, dict[str, Any]]]], list[Sequence[Any]]]
-
-
-@dataclass(frozen=True)
-class ColumnCounts:
-    """How the window's values of one column lie.
-
-    ``bins`` are those of ``Column.edges``; the first of categories has the unknown ones.
-    """
-
-    bins: tuple[int, ...]
-    missing: int = 0
-    wrong_type: int = 0
-    out_of_range: int = 0
-    mean: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +49,7 @@ class Window:
     ``expected`` is the share of right answers, or the mean error as ``Expectation`` has it.
     """
 
-    columns: dict[str, ColumnCounts]
+    columns: dict[str, Column]
     row_count: int = 0
     window_from: datetime | None = None
     window_to: datetime | None = None
@@ -117,13 +102,13 @@ SELECT segment, position, bucket, count(*) AS rows, sum(relative) AS sum,
        count(*) FILTER (WHERE number < minimum OR number > maximum) AS outside
 FROM (
     SELECT {{segment}} AS segment, position, number, minimum, maximum,
-           (number - centre) / scale AS relative,
+           (number - mean) / scale AS relative,
            CASE WHEN number IS NULL THEN {_MISSING} WHEN number = {_NAN} THEN {_WRONG_TYPE}
            ELSE width_bucket(number, edges) END AS bucket
     FROM predictions
     CROSS JOIN LATERAL unnest(ARRAY[{{values}}]) WITH ORDINALITY AS value(number, position)
     JOIN jsonb_to_recordset(CAST(:columns AS jsonb)) AS described(position bigint,
-        edges float8[], minimum float8, maximum float8, centre float8, scale float8)
+        edges float8[], minimum float8, maximum float8, mean float8, scale float8)
         USING (position)
     WHERE {_WINDOW}
 ) AS counted
@@ -191,7 +176,8 @@ def count_window(
         [begin] = prediction_log([(_BEGIN, bound | {"skipped": options.rows - 1})])
         for first in begin:
             bound |= {"first_at": first.created_at, "first_id": first.prediction_id}
-    segments = [("0", {0: ""}), *((_part(one, numbers), one.names) for one in reference.segments)]
+    segments = [("0", {0: ""})]
+    segments += [(_part(one, numbers[one.feature]), names) for one, names in reference.segments]
     statements = [
         statement.format(
             segment=segment,
@@ -242,16 +228,17 @@ def _window(
     )
 
 
-def _counts(column: Column, rows: Sequence[Any]) -> ColumnCounts:
+def _counts(column: Column, rows: Sequence[Any]) -> Column:
     counts = {row.bucket: row.rows for row in rows}
     good = [row for row in rows if row.bucket >= 0]
     total = sum(row.rows for row in good)
-    return ColumnCounts(
-        bins=tuple(counts.get(number, 0) for number in range(len(column.edges) + 1)),
+    return replace(
+        column,
+        counts=tuple(counts.get(number, 0) for number in range(len(column.edges) + 1)),
         missing=counts.get(_MISSING, 0),
         wrong_type=counts.get(_WRONG_TYPE, 0),
         out_of_range=sum(row.outside for row in good),
-        mean=column.centre + column.scale * sum(row.sum for row in good) / total if total else None,
+        mean=column.mean + column.scale * sum(row.sum for row in good) / max(1, total),
     )
 
 
@@ -267,11 +254,10 @@ def _expect(learned: Expectation | None, answer: Column) -> tuple[str, dict[str,
     return f"{said} + CAST(:surplus AS float8)", {"surplus": learned.surplus}
 
 
-def _part(segment: Segment, numbers: Mapping[str, str]) -> str:
-    """SQL of the number by which ``Segment.names`` knows a row's part."""
-    number = numbers[segment.feature]
-    if segment.by is not None:
-        part = "isodow" if segment.by == "weekday" else segment.by
+def _part(option: SegmentOptions, number: str) -> str:
+    """SQL of the number by which ``Reference.segments`` knows a row's part."""
+    if option.by is not None:
+        part = "isodow" if option.by == "weekday" else option.by
         moment = f"to_timestamp(nullif({number}, {_NAN})) AT TIME ZONE 'UTC'"
         number = f"extract({part} FROM {moment})"
     return f"CAST({number} AS float8)"

@@ -27,27 +27,29 @@ Numbers = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Column:
-    """A feature, or the prediction, and the bins that its values are counted in.
+    """A feature, or the prediction: its bins, and how values lie in them.
 
     Attributes:
         kind: How a value is read as a number. Dates and times are seconds since 1970; a category
             or predicted class is its place among ``categories``, from 1, and 0 where it is none.
         edges: Ascending; a value counts in the bin whose number is how many edges are at most as
             large, so there is one bin more than edges and the outer ones are open.
-        counts: The reference's values, one count a bin.
-        centre: The reference's mean, and ``scale`` its standard deviation, or 1 where that is 0.
         categories: The texts of categories, or the labels of classes.
+        scale: The reference's standard deviation, or 1 where that is 0.
+        counts: How many values each bin has.
     """
 
     kind: Literal["number", "time", "category", "answer", "class"]
     edges: tuple[float, ...]
-    counts: tuple[int, ...] = ()
-    missing: float = 0.0
-    centre: float = 0.0
-    scale: float = 1.0
+    categories: tuple[str, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
-    categories: tuple[str, ...] = ()
+    scale: float = 1.0
+    counts: tuple[int, ...] = ()
+    mean: float = 0.0
+    missing: int = 0
+    wrong_type: int = 0
+    out_of_range: int = 0
 
     @property
     def is_number(self) -> bool:
@@ -55,14 +57,14 @@ class Column:
         return self.kind not in ("category", "class")
 
     def holding(self, numbers: Numbers) -> "Column":
-        """The same bins with these values as the reference; NaN is missing."""
+        """The same bins with these values; NaN is missing."""
         present = numbers[np.isfinite(numbers)]
         places = np.searchsorted(self.edges, present, side="right")
         return replace(
             self,
             counts=tuple(np.bincount(places, minlength=len(self.edges) + 1).tolist()),
-            missing=1 - len(present) / max(1, len(numbers)),
-            centre=float(present.mean()) if len(present) else 0.0,
+            missing=len(numbers) - len(present),
+            mean=float(present.mean()) if len(present) else 0.0,
             scale=(float(present.std()) if len(present) else 0.0) or 1.0,
         )
 
@@ -83,30 +85,19 @@ class Expectation(NamedTuple):
     variation: float = 0.0
 
 
-class Segment(NamedTuple):
-    """What tells rows apart: a category, or a part of a date or time.
-
-    ``names`` are of its parts, by the number that each is known by: the place of the category, or
-    what Postgres' ``extract`` gives.
-    """
-
-    feature: str
-    by: str | None
-    names: dict[int, str]
-
-
 @dataclass(frozen=True)
 class Reference:
     """What a window is compared with: the release's features, and its answers for its snapshot.
 
     ``parts`` has the columns by name, the prediction last: of all rows by the empty name, and of
-    those rows alone that belong to a part of a segment by its name.
+    those rows alone that belong to a part of a segment by its name. ``segments`` has these names by
+    the number that each is known by: the place of a category, or what Postgres' ``extract`` gives.
     """
 
     manifest: Manifest
     parts: dict[str, dict[str, Column]]
     expectation: Expectation | None = None
-    segments: tuple[Segment, ...] = ()
+    segments: tuple[tuple[SegmentOptions, dict[int, str]], ...] = ()
 
     @property
     def contract(self) -> Contract:
@@ -168,9 +159,9 @@ def describe_reference(deployed: Deployed, monitoring: MonitoringOptions) -> Ref
         if option.feature not in contract.features:
             known = ", ".join(contract.features)
             raise ConfigurationError(f"monitoring.segments: {option.feature} is none of {known}")
-        segment, keys = divide(option, *read[option.feature])
-        segments.append(segment)
-        rows |= {name: keys == key for key, name in segment.names.items()}
+        names, keys = divide(option, *read[option.feature])
+        segments.append((option, names))
+        rows |= {name: keys == key for key, name in names.items()}
     return Reference(
         manifest,
         parts={
@@ -246,8 +237,10 @@ def expect(
     return Expectation(len(truth), errors=tuple(by_bin.tolist()), variation=variation)
 
 
-def divide(option: SegmentOptions, column: Column, numbers: Numbers) -> tuple[Segment, Numbers]:
-    """The parts of the reference by a feature, the largest ones, and each row's number."""
+def divide(
+    option: SegmentOptions, column: Column, numbers: Numbers
+) -> tuple[dict[int, str], Numbers]:
+    """The names of the largest parts of the reference by a feature, and each row's number."""
     name, by = option.feature, option.by
     if column.kind == "category" and by is None:
         keys = numbers
@@ -266,7 +259,7 @@ def divide(option: SegmentOptions, column: Column, numbers: Numbers) -> tuple[Se
         key: f"{name} {by}={key}" if by else f"{name}={column.categories[key - 1]}"
         for key in sorted(largest)
     }
-    return Segment(name, by, names), keys
+    return names, keys
 
 
 def _of_names(kind: Literal["category", "class"], names: tuple[str, ...]) -> Column:

@@ -5,7 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from mlops_for_mle.pipelines.monitoring.checks import percent
-from mlops_for_mle.pipelines.monitoring.counting import ColumnCounts, Window
+from mlops_for_mle.pipelines.monitoring.counting import Window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.record import MonitoringRun
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
@@ -60,10 +60,10 @@ def summarise(run: MonitoringRun) -> str:
     return "\n".join(f"  {name:<7}  {value}" for name, value in lines)
 
 
-def compare_bins(column: Column, counts: ColumnCounts) -> list[tuple[str, float, float]]:
+def compare_bins(column: Column, seen: Column) -> list[tuple[str, float, float]]:
     """Each bin for people, and its share of the reference and of the window."""
     before, now = (
-        [count / max(1, sum(bins)) for count in bins] for bins in (column.counts, counts.bins)
+        [count / max(1, sum(one.counts)) for count in one.counts] for one in (column, seen)
     )
     if not column.is_number:
         names = ["other", *column.categories]
