@@ -10,7 +10,8 @@ from mlops_for_mle.pipelines.monitoring.counting import Rated, Window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.record import Metric, MonitoringRun, Severity
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
-from mlops_for_mle.releases.manifest import Example, Manifest, Parity, SnapshotFacts
+from mlops_for_mle.releases.manifest import SnapshotFacts
+from tests.releases import iris_release
 
 CONTRACT = Contract.model_validate(
     {
@@ -38,26 +39,17 @@ WIDTH = Column(
     *("number", (1.0, 2.0, 3.0)), minimum=0.0, maximum=10.0, counts=(40, 40, 40, 40), mean=2.0
 )
 ANSWERS = Column("class", (1, 2), ("no", "yes"), counts=(0, 80, 80), mean=1.5)
+_MANIFEST = iris_release().manifest
 
 
 def reference(contract: Contract = CONTRACT, **features: Column) -> Reference:
     """Four bins of 40 rows each, both classes equally often."""
-    manifest = Manifest(
-        release="small-v1-0123abcd",
-        version=1,
-        run_id="0123abcd",
-        created_at=datetime(2026, 4, 1, tzinfo=UTC),
-        contract=contract,
-        estimator="SVC",
-        precision="float32",
-        metrics={"validation_accuracy": 0.95, "validation_rmse": 2.0},
-        snapshot=SnapshotFacts(source="small_data", sha256="", watermark=160, row_count=160),
-        parity=Parity(point_count=1, largest_difference=0),
-        example=Example(rows=((1.0,) * len(contract.features),), predictions=(0.0,)),
-        model_sha256="",
-        model_bytes=1,
-        background=((1.0,) * len(contract.features),),
-    )
+    facts = {
+        "contract": contract,
+        "metrics": {"validation_accuracy": 0.95, "validation_rmse": 2.0},
+        "snapshot": SnapshotFacts(source="", sha256="", watermark=None, row_count=160),
+    }
+    manifest = _MANIFEST.model_copy(update=facts)
     prediction = Column("answer", (5.0,), scale=2.0, counts=(80, 80), mean=5.0)
     if contract.target.classes:
         prediction = ANSWERS

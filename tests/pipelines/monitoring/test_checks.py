@@ -71,6 +71,16 @@ def test_a_category_that_training_has_not_seen_is_bad_and_is_drift() -> None:
     assert "out_of_range_fraction" not in {one.metric for one in found.metrics}
 
 
+def test_old_and_future_rows_are_a_warning() -> None:
+    stale = window(age_hours=2.5, ahead=3)
+
+    found = run(stale, quality={"maximum_age_hours": 1})
+
+    assert severe(found, "warning") == {("rows", "age_hours"), ("rows", "future_count")}
+    assert "The newest prediction is 2.5 hours old (at most 1.0)." in found.reasons
+    assert run(replace(stale, ahead=0)).status == "healthy"
+
+
 def test_a_drifted_feature_is_named_with_how_far_it_has_moved() -> None:
     drifted = window(widths(5, 5, 20, 170, mean=3.5))
     found = run(drifted)
@@ -102,7 +112,6 @@ def test_too_few_rows_are_insufficient(few: Window) -> None:
     assert metric(found, "width", "missing_fraction").value == (1 / 9 if count else None)
     # Unless something is wrong all the same.
     assert run(replace(few, rated=rated(0, 100))).status == "alarm"
-    assert run(replace(few, ahead=3)).status == "warning"
 
 
 def test_the_significance_is_shared_by_all_tests_of_the_run() -> None:

@@ -202,26 +202,6 @@ def test_times_are_read_as_the_api_reads_them_and_nonsense_is_counted(
     assert found.mean == pytest.approx(np.mean(expected), abs=1e-3)
 
 
-def test_counts_are_those_of_pandas(database_url: str, iris: Release) -> None:
-    traffic = Traffic(database_url, iris, seed=14, start=START)
-    served = traffic.serve(400, noise=0.3, labelled=0.5)
-
-    seen = look(database_url, iris, iris_source(), window={"rows": 10_000})
-
-    for name in iris.manifest.contract.features:
-        edges, values = seen.reference.columns[name].edges, served.rows[name].to_numpy()
-        places = np.searchsorted(edges, values, side="right")
-        bins = seen.window.columns[name].counts
-        assert list(bins) == np.bincount(places, minlength=len(edges) + 1).tolist()
-        assert seen.window.columns[name].mean == pytest.approx(values.mean())
-    answers = seen.window.columns["prediction"].counts
-    assert list(answers) == [0, *np.bincount(served.predictions).tolist()]
-    truth = served.rows["target"].to_numpy()[served.is_labelled]
-    hits = served.predictions[served.is_labelled] == truth
-    assert seen.run.labelled_count == served.is_labelled.sum()
-    assert seen.value("performance", "prediction", "accuracy") == pytest.approx(hits.mean())
-
-
 def test_errors_of_a_regression_are_measured_with_their_intervals(
     database_url: str, houses: Release
 ) -> None:

@@ -4,6 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from mlops_for_mle.errors import ConfigurationError
@@ -90,20 +92,27 @@ def test_segments_are_counted_as_pandas_counts_them(database_url: str) -> None:
     )
 
     parts = {
+        "": pd.Series(data=True, index=rows.index),
         **{f"channel={one}": rows["channel"] == one for one in ("web", "shop", "phone")},
         **{f"region code={one}": rows["region code"] == one for one in (10, 20, 30)},
         **{f"가입일 weekday={one + 1}": rows["가입일"].dt.day_of_week == one for one in range(7)},
         "last seen hour=7": rows["last seen"].dt.hour == 7,
     }
     truth = rows["left?"].map(MIXED_CONTRACT.target.codes).to_numpy()
+    hits = served.predictions == truth
+    edges = seen.reference.columns["Usage (GB)"].edges
     for name, found in parts.items():
         which = found.fillna(value=False).to_numpy(dtype=bool)
         part, told = seen.windows[name], which & served.is_labelled
+        usage, values = part.columns["Usage (GB)"], rows["Usage (GB)"][which].dropna()
         assert part.row_count == which.sum() == sum(part.columns["prediction"].counts), name
-        assert part.columns["Usage (GB)"].mean == pytest.approx(rows["Usage (GB)"][which].mean())
+        assert usage.mean == pytest.approx(values.mean())
+        assert usage.missing == which.sum() - len(values)
+        bins = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
+        assert list(usage.counts) == bins.tolist()
         assert part.labelled_count == told.sum()
-        hits = (served.predictions == truth)[told].sum()
-        assert sum(one.count for one in part.rated if one.predicted == one.actual) == hits
+        right = sum(one.count for one in part.rated if one.predicted == one.actual)
+        assert right == hits[told].sum()
     known = (mixed_rows(400, seed=1)["channel"] == "web").sum()
     assert sum(seen.reference.parts["channel=web"]["prediction"].counts) == known
     assert f"<summary>channel=web: {seen.windows['channel=web'].row_count}" in seen.report(START)

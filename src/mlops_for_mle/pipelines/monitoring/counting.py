@@ -45,7 +45,8 @@ class Rated:
 class Window:
     """A window of the deployed release's predictions, or a part of it, and its labelled ones.
 
-    ``ahead`` counts those that claim to have been answered in the future, in no window. What is
+    ``ahead`` counts those that claim to have been answered in the future, in no window;
+    ``age_hours`` is how long before the window's end the newest one was answered. What is
     ``expected`` is the share of right answers, or the mean error as ``Expectation`` has it.
     """
 
@@ -58,6 +59,7 @@ class Window:
     labelled_from: datetime | None = None
     labelled_to: datetime | None = None
     ahead: int = 0
+    age_hours: float | None = None
 
     @property
     def labelled_count(self) -> int:
@@ -195,7 +197,9 @@ def count_window(
         for (_, names), *answers in zip(segments, found[::3], found[1::3], found[2::3], strict=True)
         for key, name in names.items()
     }
-    return windows | {"": replace(windows[""], ahead=ahead)}
+    newest_at = windows[""].window_to
+    age = (until - newest_at) / timedelta(hours=1) if newest_at else None
+    return windows | {"": replace(windows[""], ahead=ahead, age_hours=age)}
 
 
 def labelled_rows(
