@@ -34,12 +34,12 @@ def world(count: int, seed: int, tilt: float = 0.0) -> pd.DataFrame:
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def deployed() -> Deployed:
     """Trees that have learned too much by heart, and so are too sure of themselves."""
     train, validation = world(1000, seed=1), world(1500, seed=2)
     names = ["width", "count"]
-    trees = HistGradientBoostingClassifier(max_iter=200, early_stopping=False, random_state=0)
+    trees = HistGradientBoostingClassifier(max_iter=40, learning_rate=0.5, random_state=0)
     model = Pipeline([("model", trees)])
     model.fit(train[names].to_numpy(), train["kind"])
     accuracy = model.score(validation[names].to_numpy(), validation["kind"])
