@@ -1,7 +1,6 @@
 """The steps of the pipeline monitoring without a Kedro session, which takes seconds."""
 
-from dataclasses import dataclass, replace
-from datetime import datetime
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -17,36 +16,18 @@ from tests.pipelines.monitoring.traffic import trained_on
 from tests.releases import IRIS_CONTRACT
 
 
-@dataclass(frozen=True)
-class Look:
-    """One look at a release: what was counted and how it was judged."""
+class Look(NamedTuple):
+    """One look at a release: what was counted, how it was judged, and the report of it."""
 
     reference: Reference
     windows: dict[str, Window]
     run: MonitoringRun
-    options: MonitoringOptions
+    report: str
 
     @property
     def window(self) -> Window:
         """All of the window."""
         return self.windows[""]
-
-    @property
-    def alarms(self) -> set[tuple[str, str]]:
-        """Subject and metric of each alarm."""
-        return {(one.subject, one.metric) for one in self.run.metrics if one.is_alarm}
-
-    def value(self, area: str, subject: str, metric: str) -> float | None:
-        (found,) = (
-            one.value
-            for one in self.run.metrics
-            if (one.area, one.subject, one.metric) == (area, subject, metric)
-        )
-        return found
-
-    def report(self, created_at: datetime) -> str:
-        run = replace(self.run, id=1, created_at=created_at)
-        return write_report(run, self.reference, self.windows, self.options)[1]
 
 
 def prediction_log(database_url: str) -> PredictionLog:
@@ -67,4 +48,5 @@ def look(
     deployed = Deployed(trained_on(release, snapshot), snapshot, validated)
     reference = describe_reference(deployed, monitoring)
     windows = count_window(reference, prediction_log(database_url), monitoring)
-    return Look(reference, windows, judge(reference, windows, monitoring), monitoring)
+    run = judge(reference, windows, monitoring)
+    return Look(reference, windows, run, write_report(run, reference, windows, monitoring)[1])

@@ -21,6 +21,7 @@ from mlops_for_mle.pipelines.monitoring.counting import count_window, labelled_r
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
 from mlops_for_mle.releases.manifest import Release
+from tests.pipelines.monitoring.examples import metric, severe
 from tests.pipelines.monitoring.steps import look, prediction_log
 from tests.pipelines.monitoring.traffic import Traffic, iris_source, renamed
 from tests.releases import HOUSE_CONTRACT, house_release, iris_release, make_release
@@ -101,10 +102,10 @@ def test_a_shift_of_one_standard_deviation_is_an_alarm_within_a_window(
 
     seen = look(database_url, iris, iris_source())
     assert seen.run.status == "alarm"
-    drifted = {subject for subject, metric in seen.alarms if "stability" in metric}
+    drifted = {subject for subject, name in severe(seen.run, "alarm") if "stability" in name}
     assert drifted & {"petal_length"}
     assert not drifted & {"sepal_length", "sepal_width", "petal_width"}
-    shift = seen.value("drift", "petal_length", "mean_shift")
+    shift = metric(seen.run, "petal_length", "mean_shift").value
     assert shift == pytest.approx(1.0, abs=0.15)
 
 
@@ -212,12 +213,12 @@ def test_errors_of_a_regression_are_measured_with_their_intervals(
     seen = look(database_url, houses, source, performance={"limit": 4.0})
 
     rmse = float(np.sqrt((errors**2).mean()))
-    for metric, expected in (("mae", np.abs(errors).mean()), ("rmse", rmse)):
-        found = seen.value("performance", "prediction", metric)
+    for name, expected in (("mae", np.abs(errors).mean()), ("rmse", rmse)):
+        found = metric(seen.run, "prediction", name).value
         assert found == pytest.approx(expected, rel=1e-6)
-    assert seen.alarms == {("prediction", "rmse"), ("prediction", "estimated_rmse")}
+    assert severe(seen.run, "alarm") == {("prediction", "rmse"), ("prediction", "estimated_rmse")}
     # The rows are those of the reference.
-    assert seen.value("estimate", "prediction", "estimated_rmse") == pytest.approx(rmse, rel=0.1)
+    assert metric(seen.run, "prediction", "estimated_rmse").value == pytest.approx(rmse, rel=0.1)
     healthy = look(database_url, houses, source, performance={"limit": 6.0})
     assert healthy.run.status == "healthy", healthy.run.reasons
 
@@ -274,7 +275,7 @@ def test_only_current_labels_of_the_release_count_however_late_they_come(
 
     # The newest 20 answers have no labels; the newest that have are measured.
     assert (seen.run.prediction_count, seen.run.labelled_count) == (20, 15)
-    assert seen.value("performance", "prediction", "mae") == pytest.approx(1.0)
+    assert metric(seen.run, "prediction", "mae").value == pytest.approx(1.0)
 
 
 def test_names_and_values_are_data_and_never_sql(database_url: str) -> None:
@@ -296,11 +297,11 @@ def test_names_and_values_are_data_and_never_sql(database_url: str) -> None:
     assert seen.run.prediction_count == 200
     for name in names:
         assert seen.window.columns[name].mean == pytest.approx(served.rows[name].mean())
-    assert ("100% :x %(y)s", "population_stability_index") in seen.alarms
+    assert ("100% :x %(y)s", "population_stability_index") in severe(seen.run, "alarm")
     # The feature and the answer are told apart.
     subjects = {one.subject for one in seen.run.metrics if one.area == "drift"}
     assert {"prediction", "(prediction)"} <= subjects
-    assert all(name in html.unescape(seen.report(START)) for name in names)
+    assert all(name in html.unescape(seen.report) for name in names)
 
 
 def test_predictions_of_the_future_are_a_finding_and_in_no_window(
@@ -315,11 +316,11 @@ def test_predictions_of_the_future_are_a_finding_and_in_no_window(
     seen = look(database_url, iris, iris_source())
     late = look(database_url, iris, iris_source(), window={"until": ahead.now})
 
-    assert calm.value("data_quality", "rows", "future_count") == 0
+    assert metric(calm.run, "rows", "future_count").value == 0
     for one in (seen, late):
         assert (one.run.prediction_count, one.run.labelled_count) == (200, 200)
         assert one.run.window_to == one.run.labelled_to == calm.run.window_to
-        assert one.value("data_quality", "rows", "future_count") == 100
+        assert metric(one.run, "rows", "future_count").value == 100
         assert one.run.status == "warning"
         assert "100 predictions are dated ahead of the database's clock" in one.run.reasons[0]
 

@@ -14,7 +14,7 @@ from mlops_for_mle.pipelines.monitoring.reference import Deployed, describe_refe
 from mlops_for_mle.pipelines.monitoring.report import summarise
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import Predictions, Predictor
-from tests.pipelines.monitoring.examples import LINE
+from tests.pipelines.monitoring.examples import LINE, metric
 from tests.pipelines.monitoring.steps import look
 from tests.pipelines.monitoring.traffic import Traffic, trained_on
 from tests.releases import SMALL_CONTRACT, make_release
@@ -114,7 +114,7 @@ def test_a_month_of_other_customers_is_understood_before_a_label_arrives(
     newest = days[15:]
     hits = [one.predictions == one.rows["kind"] for one in newest]
     true = float(np.mean(hits))
-    estimated = before.value("estimate", "prediction", "estimated_accuracy")
+    estimated = metric(before.run, "prediction", "estimated_accuracy").value
     assert estimated == pytest.approx(true, abs=0.03)
     assert true < release.manifest.metrics["validation_accuracy"] - 0.05
     assert before.run.labelled_count == 0
@@ -124,6 +124,6 @@ def test_a_month_of_other_customers_is_understood_before_a_label_arrives(
         traffic.tell(one, np.full(200, fill_value=True))
     after = look(database_url, release, train, validation, **options)
 
-    assert after.value("performance", "prediction", "accuracy") == pytest.approx(true)
-    assert after.value("estimate", "prediction", "estimated_accuracy") == estimated
+    assert metric(after.run, "prediction", "accuracy").value == pytest.approx(true)
+    assert metric(after.run, "prediction", "estimated_accuracy").value == estimated
     assert f"accuracy {estimated:.4g} estimated, {true:.4g} measured" in summarise(after.run)

@@ -115,7 +115,7 @@ def test_segments_are_counted_as_pandas_counts_them(database_url: str) -> None:
         assert right == hits[told].sum()
     known = (mixed_rows(400, seed=1)["channel"] == "web").sum()
     assert sum(seen.reference.parts["channel=web"]["prediction"].counts) == known
-    assert f"<summary>channel=web: {seen.windows['channel=web'].row_count}" in seen.report(START)
+    assert f"<summary>channel=web: {seen.windows['channel=web'].row_count}" in seen.report
 
 
 @pytest.mark.integration
