@@ -3,15 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mlops_for_mle.contract import Contract
@@ -28,7 +25,6 @@ from mlops_for_mle.pipelines.monitoring.retraining import (
     conclude_decision,
     decide_on_retraining,
     require_open,
-    separate,
 )
 from mlops_for_mle.releases.manifest import Release
 from tests.pipelines.monitoring.examples import LINE, run, window
@@ -206,22 +202,6 @@ def test_a_decision_is_concluded_with_what_has_become_of_the_candidate(champion,
     concluded = conclude_decision(OPEN, champion, table)
     assert replace(concluded, outcome=None) == OPEN
     assert concluded.outcome.startswith(outcome)
-
-
-@given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 12)), max_size=30))
-def test_windows_that_share_predictions_count_once(spans: list[tuple[int, int]]):
-    ends = [WindowFinding(n, at(a), at(a + length), []) for n, (a, length) in enumerate(spans)]
-    newest_first = sorted(ends, key=lambda one: one.window_to, reverse=True)
-
-    chosen = separate(newest_first)
-
-    assert chosen[:1] == newest_first[:1]
-    assert all(b.window_to < a.window_from for a, b in pairwise(chosen))
-    for one in newest_first:
-        assert one in chosen or any(
-            one.window_from <= other.window_to and other.window_from <= one.window_to
-            for other in chosen
-        )
 
 
 @pytest.mark.parametrize(

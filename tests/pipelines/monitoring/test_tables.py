@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import mlflow
+import numpy as np
 import pytest
 
 from mlops_for_mle.database.engine import engine_for
@@ -115,6 +116,23 @@ def test_however_often_one_window_was_looked_at_the_one_before_it_counts(
     looking_back = record(database_url, -2, -1)
 
     assert history(database_url) == ([earlier + 20_000, earlier, looking_back], [])
+
+
+def test_windows_that_share_predictions_count_once(database_url: str) -> None:
+    random = np.random.default_rng(3)
+    begins = random.integers(0, 60, 40).tolist()
+    ends = (begins + random.integers(1, 9, 40)).tolist()
+    spans = zip(begins, ends, strict=True)
+    runs = [(end, record(database_url, begin, end), begin) for begin, end in spans]
+
+    expected: list[int] = []
+    oldest = np.inf
+    for end, number, begin in sorted(runs, reverse=True):
+        if end < oldest:
+            expected.append(number)
+            oldest = begin
+    assert len(expected) > 5
+    assert history(database_url) == (expected, [])
 
 
 def test_what_a_retraining_has_answered_is_no_new_evidence(database_url: str) -> None:

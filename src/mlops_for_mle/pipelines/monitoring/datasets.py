@@ -18,25 +18,19 @@ from mlops_for_mle.database.engine import engine_for, lock
 from mlops_for_mle.database.tables import monitoring_metrics, monitoring_runs, retraining_decisions
 from mlops_for_mle.errors import NotCalledForError, PrerequisiteError
 from mlops_for_mle.pipelines.monitoring.counting import PredictionLog
+from mlops_for_mle.pipelines.monitoring.options import MOST_WINDOWS
 from mlops_for_mle.pipelines.monitoring.record import Metric, MonitoringRun, RetrainingDecision
 from mlops_for_mle.pipelines.monitoring.reference import Deployed
-from mlops_for_mle.pipelines.monitoring.retraining import (
-    History,
-    WindowFinding,
-    require_open,
-    separate,
-)
+from mlops_for_mle.pipelines.monitoring.retraining import History, WindowFinding, require_open
 from mlops_for_mle.releases import deployments
 from mlops_for_mle.releases.store import ReleaseStore
 
-# The windows of a contract's newest release that no retraining has answered, the newest first. Many
-# runs may look at one window while there is little traffic, and who looks back makes a new run of
-# an old window, so the number of a run is no order.
+# The windows of a contract's newest release that no retraining has answered, the newest first, each
+# without predictions of a newer one. Many runs may look at one window while there is little
+# traffic, and who looks back makes a new run of an old window, so a run's number is no order.
 _WINDOWS = """
-SELECT id, {name}_from, {name}_to,
-       ARRAY(SELECT DISTINCT area FROM monitoring_metrics WHERE run_id = newest.id AND is_alarm)
-FROM (
-    SELECT DISTINCT ON ({name}_to) id, {name}_from, {name}_to FROM monitoring_runs AS runs
+WITH RECURSIVE looks AS NOT MATERIALIZED (
+    SELECT id, {name}_from AS window_from, {name}_to AS window_to FROM monitoring_runs AS runs
     WHERE contract = :contract AND {condition} AND release = (
         SELECT release FROM monitoring_runs WHERE contract = :contract ORDER BY id DESC LIMIT 1
     ) AND {name}_from > (
@@ -44,8 +38,17 @@ FROM (
         JOIN monitoring_runs AS answered ON answered.id = monitoring_run_id
         WHERE decisions.contract = :contract AND acted_at IS NOT NULL
     )
-    ORDER BY {name}_to DESC, id DESC
-) AS newest ORDER BY {name}_to DESC
+), apart AS (
+    (SELECT * FROM looks ORDER BY window_to DESC, id DESC LIMIT 1)
+    UNION ALL
+    SELECT earlier.* FROM apart CROSS JOIN LATERAL (
+        SELECT * FROM looks WHERE window_to < apart.window_from
+        ORDER BY window_to DESC, id DESC LIMIT 1
+    ) AS earlier
+)
+SELECT id, window_from, window_to,
+       ARRAY(SELECT DISTINCT area FROM monitoring_metrics WHERE run_id = apart.id AND is_alarm)
+FROM (SELECT * FROM apart LIMIT :most) AS apart ORDER BY window_to DESC
 """
 _HAS_LABELS = (
     "EXISTS (SELECT FROM monitoring_metrics WHERE run_id = runs.id AND area = 'performance')"
@@ -222,9 +225,9 @@ class MonitoringHistoryDataset(_ContractDataset):
 
     def _windows(self, name: str, condition: str) -> list[WindowFinding]:
         query = text(_WINDOWS.format(name=name, condition=condition))
-        with self._engine.connect().execution_options(yield_per=100) as connection:
-            rows = connection.execute(query, {"contract": self._contract})
-            return separate(WindowFinding(*row) for row in rows)
+        bound = {"contract": self._contract, "most": MOST_WINDOWS}
+        with self._engine.connect() as connection:
+            return [WindowFinding(*row) for row in connection.execute(query, bound)]
 
 
 class RetrainingDecisionDataset(_ContractDataset):

@@ -1,6 +1,5 @@
 """Whether to retrain, on which rows, and what becomes of it: pure functions."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
@@ -10,7 +9,7 @@ import pandas as pd
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import NotCalledForError
 from mlops_for_mle.pipelines.monitoring.counting import PredictionLog, labelled_rows
-from mlops_for_mle.pipelines.monitoring.options import MOST_WINDOWS, RetrainingOptions
+from mlops_for_mle.pipelines.monitoring.options import RetrainingOptions
 from mlops_for_mle.pipelines.monitoring.record import Action, MonitoringRun, RetrainingDecision
 from mlops_for_mle.releases.manifest import Release
 
@@ -43,17 +42,6 @@ class TrainingRows:
 
     source: str
     rows: pd.DataFrame
-
-
-def separate(findings: Iterable[WindowFinding]) -> list[WindowFinding]:
-    """Of findings, the newest first, those that share no predictions with a newer one."""
-    chosen: list[WindowFinding] = []
-    for one in findings:
-        if not chosen or one.window_to < chosen[-1].window_from:
-            chosen.append(one)
-        if len(chosen) == MOST_WINDOWS:
-            break
-    return chosen
 
 
 def decide_on_retraining(
