@@ -4,7 +4,6 @@ import html
 import json
 import secrets
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,8 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.rules import read_time
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.monitoring.counting import count_window, labelled_rows
-from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
+from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
+from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
 from mlops_for_mle.releases.manifest import Release
 from tests.pipelines.monitoring.examples import metric, severe
@@ -337,13 +337,23 @@ def test_labelled_predictions_are_rows_of_the_table_since_a_moment(
     write(database_url, "UPDATE feedback SET superseded_at = now() WHERE prediction_id = "
           "(SELECT max(prediction_id) FROM feedback JOIN predictions USING (prediction_id) "
           "WHERE release = 'another')")  # fmt: skip
-    ask = partial(labelled_rows, prediction_log(database_url), contract)
 
-    rows = ask(START + timedelta(seconds=20), most=1000)
+    def ask(since: datetime | None, most: int = 1000) -> pd.DataFrame:
+        decision = RetrainingDecision(
+            contract="iris",
+            monitoring_run_id=1,
+            decision="retrain",
+            reasons=[],
+            evidence_from=since,
+        )
+        options = RetrainingOptions.model_validate({"rows": {"maximum_labelled": most}})
+        return labelled_rows(decision, prediction_log(database_url), contract, options)
+
+    rows = ask(START + timedelta(seconds=20))
 
     expected = served.rows[served.is_labelled].iloc[:-1].reset_index(drop=True)
     pd.testing.assert_frame_equal(rows, expected.loc[:, list(contract.columns)])
-    assert len(ask(None, most=1000)) == 20 + len(expected)
-    newest = ask(None, most=3)
-    pd.testing.assert_frame_equal(newest, rows.tail(3).reset_index(drop=True))
-    assert ask(datetime.now(UTC), most=10).empty
+    assert len(ask(None)) == 20 + len(expected)
+    newest = ask(None, most=20)
+    pd.testing.assert_frame_equal(newest, ask(None).tail(20).reset_index(drop=True))
+    assert ask(datetime.now(UTC)).empty

@@ -163,7 +163,7 @@ def a_changed_world_is_noticed_learned_and_told_by_the_tables(
     assert monitor(project) == ("alarm", "retrain")
     # Neither a part of the pipeline nor one that fails ends anything, and both let go.
     with KedroSession.create(project_path=project.folder) as session:
-        session.run(pipeline_names=["retrain"], node_names=["choose_rows"])
+        session.run(pipeline_names=["retrain"], node_names=["labelled_rows", "choose_rows"])
     with pytest.raises(Exception, match="not fit to train on"):
         project.run("retrain", data_checks={"minimum_rows": 10_000})
     assert query(project.url, "SELECT max(acted_at) FROM retraining_decisions") == [(None,)]

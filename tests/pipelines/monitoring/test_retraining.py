@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -94,36 +93,10 @@ def test_performance_is_judged_by_windows_of_labels():
     assert (found.decision, found.evidence_from) == ("retrain", at(1))
 
 
-def source(contract: Contract, count: int, name: str) -> TrainingRows:
+def source(contract: Contract, count: int) -> pd.DataFrame:
     line = pd.DataFrame({"width": range(150), "y": range(150)}, dtype=float)
     made = iris_source() if contract is IRIS_CONTRACT else line
-    return TrainingRows(name, made.head(count).loc[:, list(contract.columns)])
-
-
-def chosen(
-    labelled: int,
-    observations: int = 150,
-    contract: Contract = IRIS_CONTRACT,
-    least: int | None = 5,
-    **options: Any,
-) -> TrainingRows:
-    table, labels = source(contract, observations, "table"), source(contract, labelled, "").rows
-    names = list(contract.features)
-    rows = [
-        SimpleNamespace(features=row[names].to_dict(), target=row[contract.target.column])
-        for _, row in labels.iloc[::-1].iterrows()
-    ]
-    asked: list[dict[str, Any]] = []
-
-    def log(statements: list[tuple[str, dict[str, Any]]]) -> list[Sequence[Any]]:
-        asked.extend(bound for _, bound in statements)
-        return [rows]
-
-    retraining = RetrainingOptions.model_validate({"rows": options})
-    found = choose_rows(OPEN, log, table, contract, retraining, least)
-    most = retraining.rows.maximum_labelled
-    assert asked == [{"contract": contract.name, "since": BEGIN, "most": most}]
-    return found
+    return made.head(count).loc[:, list(contract.columns)]
 
 
 @pytest.mark.parametrize(
@@ -138,11 +111,19 @@ def chosen(
         (30, {"contract": LINE, "minimum_labelled": 30}, 30),
     ],
 )
-def test_the_table_joins_in_where_labels_are_few_or_it_is_wanted(labelled, options, count):
-    found = chosen(labelled, **{"minimum_labelled": 100} | options)
+def test_the_table_joins_in_where_labels_are_few(labelled, options, count):
+    given = {"contract": IRIS_CONTRACT, "least": 5, "minimum_labelled": 100} | options
+    contract, least = given.pop("contract"), given.pop("least")
+    table = TrainingRows("table", source(contract, 150))
+    rows = source(contract, labelled)
+
+    found = choose_rows(
+        OPEN, rows, table, contract, RetrainingOptions.model_validate({"rows": given}), least
+    )
+
     assert len(found.rows) == count
-    table = "table and " if count > labelled else ""
-    assert found.source == f"{table}labelled predictions since 2026-01-01 00:00:00 UTC"
+    joined = "table and " if count > labelled else ""
+    assert found.source == f"{joined}labelled predictions since 2026-01-01 00:00:00 UTC"
 
 
 @pytest.mark.parametrize(

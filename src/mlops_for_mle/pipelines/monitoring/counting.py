@@ -14,7 +14,12 @@ import pandas as pd
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns
-from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, SegmentOptions
+from mlops_for_mle.pipelines.monitoring.options import (
+    MonitoringOptions,
+    RetrainingOptions,
+    SegmentOptions,
+)
+from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
 from mlops_for_mle.pipelines.monitoring.reference import (
     Column,
     Expectation,
@@ -203,10 +208,14 @@ def count_window(
 
 
 def labelled_rows(
-    prediction_log: PredictionLog, contract: Contract, since: datetime | None, most: int
+    decision: RetrainingDecision,
+    prediction_log: PredictionLog,
+    contract: Contract,
+    retraining: RetrainingOptions,
 ) -> pd.DataFrame:
-    """The newest predictions with a true label, by whichever release, as rows of the table."""
-    bound = {"contract": contract.name, "since": since or "-infinity", "most": most}
+    """The newest labelled predictions since the first alarm, by any release, as table rows."""
+    since, most = decision.evidence_from or "-infinity", retraining.rows.maximum_labelled
+    bound = {"contract": contract.name, "since": since, "most": most}
     [newest_first] = prediction_log([(_LABELLED_ROWS, bound)])
     rows, target = newest_first[::-1], contract.target
     columns = {name: [row.features.get(name) for row in rows] for name in contract.features}

@@ -6,7 +6,7 @@ from typing import Any
 from kedro.pipeline import Node, Pipeline, node
 
 from mlops_for_mle.pipelines.monitoring.checks import judge
-from mlops_for_mle.pipelines.monitoring.counting import count_window
+from mlops_for_mle.pipelines.monitoring.counting import count_window, labelled_rows
 from mlops_for_mle.pipelines.monitoring.reference import describe_reference
 from mlops_for_mle.pipelines.monitoring.report import summarise, write_report
 from mlops_for_mle.pipelines.monitoring.retraining import (
@@ -43,12 +43,17 @@ def create_retraining_pipeline(
     Training is given other rows here, and deployment the champion only where the candidate has
     become it.
     """
-    rows = ["open_decision", "prediction_log", "observations@window", "params:contract"]
-    rows += ["params:retraining", "params:data_checks.minimum_rows_per_class"]
+    options = ["params:contract", "params:retraining"]
+    chosen_from = ["open_decision", "labelled_rows", "observations@window", *options]
     admitted = ["open_decision", "champion@release", "deployments_before"]
     ended = ["open_decision", "champion@release", "deployments"]
     nodes = [
-        _node(choose_rows, rows, "retraining_rows"),
+        _node(labelled_rows, ["open_decision", "prediction_log", *options], "labelled_rows"),
+        _node(
+            choose_rows,
+            [*chosen_from, "params:data_checks.minimum_rows_per_class"],
+            "retraining_rows",
+        ),
         _node(admit_champion, admitted, "admitted_champion"),
         _node(conclude_decision, ended, "retraining_outcome"),
     ]

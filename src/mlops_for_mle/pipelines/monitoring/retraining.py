@@ -8,7 +8,6 @@ import pandas as pd
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import NotCalledForError
-from mlops_for_mle.pipelines.monitoring.counting import PredictionLog, labelled_rows
 from mlops_for_mle.pipelines.monitoring.options import RetrainingOptions
 from mlops_for_mle.pipelines.monitoring.record import Action, MonitoringRun, RetrainingDecision
 from mlops_for_mle.releases.manifest import Release
@@ -105,21 +104,20 @@ def require_open(
 
 def choose_rows(
     decision: RetrainingDecision,
-    prediction_log: PredictionLog,
+    labelled: pd.DataFrame,
     observations: TrainingRows,
     contract: Contract,
     retraining: RetrainingOptions,
     minimum_rows_per_class: int | None,
 ) -> TrainingRows:
-    """The rows that a retraining learns from: what was labelled since the first alarm, or all."""
-    options, since, target = retraining.rows, decision.evidence_from, contract.target
-    labelled = labelled_rows(prediction_log, contract, since, options.maximum_labelled)
+    """What a retraining learns from: the labelled rows alone, where they are enough."""
+    since, target = decision.evidence_from, contract.target
     source = "labelled predictions" + (f" since {since:%Y-%m-%d %H:%M:%S %Z}" if since else "")
     # The split needs one row to learn from and one to validate on.
     least = max(2, minimum_rows_per_class or 0)
     by_class = labelled.drop_duplicates()[target.column].value_counts()
     has_classes = all(by_class.get(one, 0) >= least for one in target.class_values)
-    if len(labelled) >= options.minimum_labelled and has_classes:
+    if len(labelled) >= retraining.rows.minimum_labelled and has_classes:
         return TrainingRows(source, labelled)
     both = [observations.rows[list(contract.columns)], labelled]
     rows = pd.concat([one for one in both if len(one)] or both, ignore_index=True)
