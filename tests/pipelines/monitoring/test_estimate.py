@@ -101,12 +101,11 @@ def test_a_month_of_other_customers_is_understood_before_a_label_arrives(
     database_url: str, deployed: Deployed
 ) -> None:
     release, train, validation = deployed
-    source, begin = world(20_000, seed=7), datetime.now(UTC) - timedelta(days=30)
-    traffic = Traffic(database_url, release, seed=8, source=source, start=begin)
     days = []
     for day in range(30):
-        traffic.now = begin + timedelta(days=day)
-        days.append(traffic.serve(200, tilt={"width": day / 20}, labelled=0))
+        start, source = datetime.now(UTC) - timedelta(days=30 - day), world(2000, day, day / 10)
+        traffic = Traffic(database_url, release, seed=day, source=source, start=start)
+        days.append(traffic.serve(200, labelled=0))
     options = {"window": {"rows": 3000}}
 
     before = look(database_url, release, train, validation, **options)

@@ -15,9 +15,7 @@ from mlops_for_mle.pipelines.monitoring.reference import (
     bin_edges,
     describe_reference,
     read_feature,
-    subject,
 )
-from tests.pipelines.monitoring.examples import CONTRACT
 from tests.pipelines.monitoring.traffic import trained_on
 from tests.releases import house_release
 
@@ -63,8 +61,3 @@ def test_edges_are_ascending_and_never_on_a_value_that_occurs(values: np.ndarray
 def test_a_value_that_is_most_of_a_feature_has_a_bin_of_its_own(values, counts) -> None:
     column, numbers = read_feature(Feature(), pd.Series(values))
     assert column.holding(numbers).counts == counts
-
-
-def test_a_subject_never_takes_the_name_of_a_feature() -> None:
-    assert subject("prediction", CONTRACT) == "prediction"
-    assert subject("width", CONTRACT) == "(width)"

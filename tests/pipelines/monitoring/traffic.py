@@ -94,7 +94,6 @@ class Traffic:
         relabel: Mapping[int, int] | None = None,
         flip_labels: float = 0.0,
         labelled: float = 1.0,
-        tilt: Mapping[str, float] | None = None,
     ) -> Served:
         """Answer rows and write them, with their labels, to the database.
 
@@ -106,16 +105,10 @@ class Traffic:
                 way that can be learned.
             flip_labels: The fraction of labels that are replaced by any other class.
             labelled: The fraction of rows whose label arrives.
-            tilt: Rows with large values of a feature are drawn more often, by a factor of e to
-                this power for each standard deviation: other customers in the same world.
         """
         manifest = self.release.manifest
         contract, target = manifest.contract, manifest.contract.target
-        weights = np.ones(len(self._source))
-        for name, strength in (tilt or {}).items():
-            values = self._source[name].to_numpy(np.float64)
-            weights *= np.exp(strength * (values - values.mean()) / values.std())
-        drawn = self._random.choice(len(self._source), count, p=weights / weights.sum())
+        drawn = self._random.choice(len(self._source), count)
         rows = self._source.iloc[drawn].reset_index(drop=True)
         self._change(rows, shift or {}, noise)
         rows[target.column] = self._labels(rows[target.column], relabel or {}, flip_labels)
