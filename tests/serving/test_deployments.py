@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlops_for_mle.serving.keys import KeyFile
-from tests.serving.test_access import Client, bearer
+from tests.serving.conftest import Client, bearer
 
 pytestmark = pytest.mark.integration
 

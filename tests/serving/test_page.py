@@ -18,9 +18,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from mlops_for_mle.serving.keys import KeyFile
 from mlops_for_mle.serving.page import FOLDER
 from tests.releases import trained_iris_release
-from tests.serving.conftest import IRIS_ROW, ServerProcess, wait_until
+from tests.serving.conftest import IRIS_ROW, Client, ServerProcess, wait_until
 from tests.serving.monitored import record_run
-from tests.serving.test_access import Client
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

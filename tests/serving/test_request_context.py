@@ -10,8 +10,7 @@ from mlops_for_mle.serving.logs import (
     current_request,
     without_secrets,
 )
-from tests.serving.conftest import IRIS_ROW
-from tests.serving.test_access import Client
+from tests.serving.conftest import IRIS_ROW, Client
 
 
 def test_a_sane_request_id_comes_back_and_others_are_replaced(settings, iris):
@@ -40,7 +39,7 @@ def test_each_answer_has_the_headers_that_protect_browsers(settings, iris, path)
 
 
 def test_errors_are_logged_with_the_request_id_and_good_answers_are_not(settings, iris, caplog):
-    caplog.set_level(logging.INFO, "mlops_for_mle")
+    caplog.set_level(logging.INFO, "mlops_for_mle.serving.access")
     Client(settings, iris)("POST", "/predict", json=IRIS_ROW)
     assert not caplog.records
 
@@ -51,7 +50,7 @@ def test_errors_are_logged_with_the_request_id_and_good_answers_are_not(settings
 
 
 def test_every_request_is_logged_when_that_is_asked_for(settings, iris, caplog):
-    caplog.set_level(logging.INFO, "mlops_for_mle")
+    caplog.set_level(logging.INFO, "mlops_for_mle.serving.access")
     Client(settings, iris, access_log="all")("POST", "/predict", json=IRIS_ROW)
 
     (record,) = caplog.records

@@ -1,6 +1,5 @@
 """Builds the application: every route is FastAPI's, behind what surrounds all of them."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -8,8 +7,6 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Match
 from starlette.types import ASGIApp
 
 from mlops_for_mle import __version__
@@ -45,7 +42,6 @@ ROUTERS = (
     *(deployments, monitoring, health, metrics, page),
 )
 HOT_ROUTES = (predict.PREDICT, predict.PREVIEW, mlflow.INVOCATIONS, *oip.INFER)
-_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
 def make_services(settings: ServingSettings) -> Services:
@@ -59,7 +55,7 @@ def make_services(settings: ServingSettings) -> Services:
         settings=settings,
         access=Access(settings),
         releases=Releases(settings, counts),
-        log=PredictionLog(settings),
+        log=PredictionLog(settings, counts),
         metrics=counts,
         database=Database(settings.max_concurrency),
     )
@@ -72,9 +68,7 @@ def create_app(services: Services) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         services.start()
-        counting = asyncio.create_task(services.metrics.keep_fresh(services))
         yield
-        counting.cancel()
         await run_in_threadpool(services.stop)
         if spans is not None:
             await run_in_threadpool(spans.shutdown)
@@ -96,20 +90,9 @@ def create_app(services: Services) -> ASGIApp:
     _answer_errors(application)
     context = RequestContext(application, services)
     if spans is not None:
-        surrounded = logs.traced(context, spans)
-    else:
-        surrounded = context
-        context.fast_way = FastWay(services, context, HOT_ROUTES)
-    if not services.settings.allowed_origins:
-        return surrounded
-    # In front of the keys, since a browser asks for permission without one.
-    return CORSMiddleware(
-        surrounded,
-        allow_origins=services.settings.allowed_origins,
-        allow_methods=["*"],
-        allow_headers=["*"],
-        expose_headers=["ETag", "Location", "Retry-After", "X-Request-ID"],
-    )
+        return logs.traced(context, spans)
+    context.fast_way = FastWay(services, context, HOT_ROUTES)
+    return context
 
 
 def _answer_errors(application: FastAPI) -> None:
@@ -124,12 +107,9 @@ def _answer_errors(application: FastAPI) -> None:
         headers = dict(error.headers or {})
         if "Allow" in headers:
             # The framework names only the methods of one of the path's routes.
-            asked = ({**request.scope, "method": method} for method in _METHODS)
-            headers["Allow"] = ", ".join(
-                one["method"]
-                for one in asked
-                if any(route.matches(one)[0] is Match.FULL for route in application.routes)
-            )
+            routes = (one for one in application.routes if one.matches(request.scope)[0].value)
+            allowed = {method for one in routes for method in getattr(one, "methods", ())}
+            headers["Allow"] = ", ".join(sorted(allowed))
         problem = ProblemError(error.status_code, str(error.detail), headers=headers)
         return await on_problem(request, problem)
 

@@ -1,7 +1,6 @@
 """``GET /deployments`` and ``POST /deployments/rollback``: the audit trail and the way back."""
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar, get_args
@@ -25,10 +24,7 @@ Body = TypeVar("Body", bound=BaseModel)
 class DeployedRelease(BaseModel):
     """A release that was deployed, and how good it was when it was trained.
 
-    Attributes:
-        is_current: Whether it is the one that servers follow.
-        problem: Why its manifest cannot be read, and so it not be gone back to.
-        row_count: How many rows it was trained and validated on.
+    ``problem`` says why its manifest cannot be read, and so it not be gone back to.
     """
 
     release: str
@@ -36,8 +32,6 @@ class DeployedRelease(BaseModel):
     is_current: bool
     problem: str | None = None
     estimator: str | None = None
-    created_at: datetime | None = None
-    row_count: int | None = None
     metrics: dict[str, float] = {}
 
 
@@ -56,8 +50,7 @@ class DeploymentList(BaseModel):
 class Rollback(BaseModel):
     """What to go back to: a release, or without its name the one that was served before.
 
-    ``current_deployment`` is the row that the caller takes for the current one; when another has
-    come in between, nothing is done.
+    ``current_deployment`` is the row that the caller takes for the current one.
     """
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
@@ -76,21 +69,16 @@ def router(services: Services) -> APIRouter:
     @lru_cache(maxsize=64)
     def facts_of(contract: str, release: str) -> dict[str, Any]:
         # A manifest never changes, and is large beside these.
-        manifest = store.manifest(contract, release)
-        facts = manifest.model_dump(include={"estimator", "created_at", "metrics"})
-        return facts | {"row_count": manifest.snapshot.row_count}
+        return store.manifest(contract, release).model_dump(include={"estimator", "metrics"})
 
     def described(row: Deployment, current: Deployment | None) -> DeployedRelease:
         try:
             facts = facts_of(row.contract, row.release)
         except UserError as error:
             facts = {"problem": str(error)}
-        return DeployedRelease(
-            release=row.release,
-            model_version=row.model_version,
-            is_current=current is not None and current.release == row.release,
-            **facts,
-        )
+        is_current = current is not None and current.release == row.release
+        given = {"release": row.release, "model_version": row.model_version}
+        return DeployedRelease(**given, is_current=is_current, **facts)
 
     @found.get("", summary="The audit trail of deployments")
     @database.endpoint
@@ -105,12 +93,11 @@ def router(services: Services) -> APIRouter:
         for row in rows:
             if row.event != "load_failed":
                 releases.setdefault(row.release, row)
-        shown = list(releases.values())[:_SHOWN_RELEASES]
         return DeploymentList(
             contract=contract,
             current=current and current.id,
             deployments=rows,
-            releases=[described(one, current) for one in shown],
+            releases=[described(one, current) for one in [*releases.values()][:_SHOWN_RELEASES]],
         )
 
     @found.post(
@@ -165,7 +152,7 @@ def followed_contract(services: Services) -> str:
     Raises:
         ProblemError: 503, it is not known yet.
     """
-    contract = services.settings.model or services.releases.status.contract
+    contract = services.releases.status.contract
     if contract is None:
         raise not_ready(services.releases.obstacle())
     return contract

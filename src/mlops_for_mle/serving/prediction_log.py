@@ -11,9 +11,8 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -22,26 +21,14 @@ import msgspec
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.serving.context import REQUEST_ID
 from mlops_for_mle.serving.errors import not_ready
+from mlops_for_mle.serving.metrics import Metrics
 from mlops_for_mle.serving.settings import ServingSettings
 from mlops_for_mle.serving.shipping import Shipper, is_locked
 
 if TYPE_CHECKING:
     from mlops_for_mle.serving.predict import Answered
 
-COUNTED = {
-    "recorded": "Rows that were spooled.",
-    "shipped": "Rows that were written to the database, those of ended processes included.",
-    "refused": "Requests that were answered with 503 because the spool was full.",
-    "dropped": "Rows that were answered and not kept because the spool was full.",
-    "damaged": "Lines that were set aside: they cannot be read, or the database refuses them.",
-    "torn": "Last lines of killed processes, which were not answered.",
-}
-"""What a log counts."""
-
 _SEGMENT_BYTES = 8 * 1024 * 1024
-
-# macOS has no fdatasync.
-_sync_file: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 logger = logging.getLogger(__name__)
 
@@ -53,18 +40,16 @@ class PredictionLog:
         root: The spool folder.
         max_bytes: The most that it may hold.
         stored_bytes: What all processes have in it, as far as this one knows.
-        counts: What this process has done, see ``COUNTED``.
+        counts: What became of it, see ``metrics``.
         answered_at: When something was kept last, by the monotonic clock.
         stopping: Set when the process ends.
     """
 
-    def __init__(self, settings: ServingSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: ServingSettings, metrics: Metrics) -> None:
         self.root, self.max_bytes = settings.spool, settings.spool_max_bytes
-        self.stored_bytes = 0
-        self.counts = SimpleNamespace(**dict.fromkeys(COUNTED, 0))
-        self.answered_at = 0.0
-        self.stopping = threading.Event()
+        self.stored_bytes, self.counts = 0, metrics.spool
+        self.answered_at, self.stopping = 0.0, threading.Event()
+        self._ship_seconds, self._drops = settings.ship_seconds, settings.spool_when_full == "drop"
         # For the segment that is written to, since several threads answer.
         self._lock = threading.RLock()
         self._descriptor: int | None = None
@@ -74,9 +59,10 @@ class PredictionLog:
         self._threads: list[threading.Thread] = []
 
     @property
-    def is_full(self) -> bool:
-        """Whether predictions are refused or dropped at the moment."""
-        return self._has_failed or self.stored_bytes + 4096 > self.max_bytes
+    def refuses(self) -> bool:
+        """Whether predictions are refused at the moment."""
+        is_full = self._has_failed or self.stored_bytes + 4096 > self.max_bytes
+        return is_full and not self._drops
 
     def oldest_at(self) -> float | None:
         """Since when the oldest prediction may wait, in seconds since 1970; None for none."""
@@ -92,9 +78,7 @@ class PredictionLog:
         self.root.mkdir(parents=True, exist_ok=True)
         self._has_failed = True
         self.look_around()
-        tasks = [Shipper(self, self._settings.ship_seconds).run]
-        if self._settings.spool_sync == "every_second":
-            tasks.append(self._sync_every_second)
+        tasks = (Shipper(self, self._ship_seconds).run, self._sync_every_second)
         self._threads = [threading.Thread(target=one, daemon=True) for one in tasks]
         for thread in self._threads:
             thread.start()
@@ -114,24 +98,21 @@ class PredictionLog:
         Raises:
             ProblemError: 503, the spool is full and the policy is to refuse.
         """
-        rows = sum(one.question.rows.count for one in answered)
         try:
             self._append(b"".join(map(self._line, answered)))
         except OSError as error:
-            is_refused = self._settings.spool_when_full == "refuse"
             if not self._has_complained:
                 self._has_complained = True
-                done = "refused" if is_refused else "answered without being kept"
+                done = "answered without being kept" if self._drops else "refused"
                 logger.error("Predictions are %s, since they cannot be spooled: %s", done, error)  # noqa: TRY400  (the reason says it all)
-            if not is_refused:
-                self.counts.dropped += rows
+            if self._drops:
+                self.counts["dropped"].inc(sum(one.question.rows.count for one in answered))
                 return
             # Of several each is tried again alone.
-            self.counts.refused += len(answered) == 1
+            self.counts["refused"].inc(len(answered) == 1)
             reason = "Predictions cannot be recorded at the moment: the prediction log is full, "
             raise not_ready(f"{reason}or cannot be written", 5) from error
         self.answered_at, self._has_complained = time.monotonic(), False
-        self.counts.recorded += rows
 
     def end_segment(self) -> None:
         """Let what was written be shipped."""
@@ -171,8 +152,6 @@ class PredictionLog:
                 rest = memoryview(lines)
                 while rest:
                     rest = rest[os.write(self._descriptor, rest) :]
-                if self._settings.spool_sync == "always":
-                    _sync_file(self._descriptor)
             except OSError:
                 self._has_failed = True
                 # Take back a part of a line; where even that fails, nothing may follow it.
@@ -202,7 +181,7 @@ class PredictionLog:
             try:
                 for path in self.root.glob("*.log"):
                     with suppress(FileNotFoundError), path.open("rb") as segment:
-                        _sync_file(segment.fileno())
+                        os.fsync(segment.fileno())
             except OSError:
                 logger.exception("The prediction log cannot be synchronised with the disk")
 

@@ -65,7 +65,8 @@ ON CONFLICT (prediction_id) DO NOTHING
 """
 
 _BATCH_BYTES = 256 * 1024
-_STATEMENT_SECONDS, _BYTES_A_SECOND = 30, 100_000
+# Long enough for the largest request.
+_STATEMENT_SECONDS = 240.0
 _RETRY_SECONDS = 2.0
 _REST_TO_WORK, _LONGEST_WORK_SECONDS, _QUIET_SECONDS = 3.0, 0.25, 0.1
 # Errors of the data, by the classes of their SQLSTATE; all others are the database's.
@@ -96,7 +97,7 @@ class Shipper:
             log.look_around()
             if log.stored_bytes:
                 # An outage would otherwise leave a segment a round.
-                with transaction("shipper", 1, _STATEMENT_SECONDS):
+                with transaction("shipper", _STATEMENT_SECONDS):
                     log.end_segment()
                 for segment in sorted(log.root.glob("*.log")):
                     self._ship(segment)
@@ -147,7 +148,7 @@ class Shipper:
             self._set_aside(line, "it is damaged")
         else:
             # Its writer was killed: such a request was never answered.
-            self._log.counts.torn += 1
+            self._log.counts["torn"].inc()
         return b""
 
     def _insert(self, lines: Sequence[bytes]) -> None:
@@ -157,30 +158,28 @@ class Shipper:
         if not lines:
             return
         try:
-            self._log.counts.shipped += _copy(b"".join(lines))
+            self._log.counts["shipped"].inc(_copy(b"".join(lines)))
         except psycopg2.Error as error:
             if (error.pgcode or "")[:2] not in _DATA_FAULTS:
                 raise
             if len(lines) == 1:
                 self._set_aside(lines[0], str(error.diag.message_primary))
                 return
-            middle = len(lines) // 2
-            self._insert(lines[:middle])
-            self._insert(lines[middle:])
+            for line in lines:
+                self._insert([line])
 
     def _set_aside(self, line: bytes, reason: str) -> None:
         kept = self._log.root / "damaged"
         with kept.open("ab") as file:
             file.write(line.rstrip(b"\n") + b"\n")
-        self._log.counts.damaged += 1
+        self._log.counts["damaged"].inc()
         logger.error("A line of the prediction log is kept in %s: %s", kept, reason)
 
 
 def _copy(content: bytes) -> int:
     """Write lines in one transaction; gives how many rows the table did not have yet."""
-    seconds = _STATEMENT_SECONDS + len(content) // _BYTES_A_SECOND
-    with transaction("shipper", 1, _STATEMENT_SECONDS) as connection:
-        connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{seconds}s'; {_STAGE}")
+    with transaction("shipper", _STATEMENT_SECONDS) as connection:
+        connection.exec_driver_sql(_STAGE)
         cursor: Any = connection.connection.cursor()
         cursor.copy_expert("COPY staged FROM STDIN", io.BytesIO(content), size=1 << 16)
         cursor.execute(_INSERT)
