@@ -7,6 +7,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp
 
 from mlops_for_mle import __version__
@@ -41,6 +42,7 @@ ROUTERS = (
     *(predict, explain, mlflow, oip, observations, feedback),
     *(deployments, monitoring, health, metrics, page),
 )
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 HOT_ROUTES = (predict.PREDICT, predict.PREVIEW, mlflow.INVOCATIONS, *oip.INFER)
 
 
@@ -107,9 +109,13 @@ def _answer_errors(application: FastAPI) -> None:
         headers = dict(error.headers or {})
         if "Allow" in headers:
             # The framework names only the methods of one of the path's routes.
-            routes = (one for one in application.routes if one.matches(request.scope)[0].value)
-            allowed = {method for one in routes for method in getattr(one, "methods", ())}
-            headers["Allow"] = ", ".join(sorted(allowed))
+            asked = ({**request.scope, "method": method} for method in _METHODS)
+            found = (
+                one["method"]
+                for one in asked
+                if any(route.matches(one)[0] is Match.FULL for route in application.routes)
+            )
+            headers["Allow"] = ", ".join(found)
         problem = ProblemError(error.status_code, str(error.detail), headers=headers)
         return await on_problem(request, problem)
 
