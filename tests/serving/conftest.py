@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,8 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def database(server_url: str, monkeypatch: pytest.MonkeyPatch) -> "Database":
     found = Database(server_url)
-    found.run("TRUNCATE deployments RESTART IDENTITY")
+    tables = "deployments, predictions, feedback, idempotency_keys, monitoring_runs"
+    found.run(f"TRUNCATE {tables}, monitoring_reports RESTART IDENTITY CASCADE")
     monkeypatch.setenv("DATABASE_URL", server_url)
     return found
 
@@ -320,3 +321,18 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
         if one.process.poll() is None:
             one.process.kill()
             one.process.wait()
+
+
+@pytest.fixture
+def start_serving(start_server, database, store) -> Callable[..., ServerProcess]:
+    """Start a server of releases that were deployed one after the other; it serves the last."""
+
+    def start(*releases: Release, options: Sequence[str] = (), **variables: str) -> ServerProcess:
+        for release in releases:
+            store.publish(release)
+            database.deploy(release, reason=f"because of {release.manifest.version}")
+        server = start_server(*options, DATABASE_URL=database.url, **variables)
+        server.wait_until_ready(releases[-1].manifest.release)
+        return server
+
+    return start

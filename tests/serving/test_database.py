@@ -20,15 +20,10 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def server(start_server, database, store, iris) -> ServerProcess:
-    database.run("TRUNCATE predictions, feedback")
+def server(start_serving, database, iris) -> ServerProcess:
     database.run("DROP TABLE IF EXISTS iris_data")
     ensure_observations(database.url, IRIS_CONTRACT)
-    store.publish(iris)
-    database.deploy(iris)
-    started = start_server(DATABASE_URL=database.url, MLOPS_SHIP_SECONDS="0.1")
-    started.wait_until_ready()
-    return started
+    return start_serving(iris, MLOPS_SHIP_SECONDS="0.1")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from mlops_for_mle.serving.keys import KeyFile
-from tests.serving.conftest import Load, bearer
+from tests.serving.conftest import Load, bearer, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -14,16 +14,12 @@ CHANGES = 20
 
 
 def test_twenty_deployments_and_rollbacks_and_sigterm_fail_no_request_and_lose_no_prediction(
-    start_server, database, store, tmp_path: Path, iris, iris_second
+    start_serving, database, tmp_path: Path, iris, iris_second
 ):
-    database.run("TRUNCATE predictions")
-    for release in (iris_second, iris):
-        store.publish(release)
-        database.deploy(release)
+    server = start_serving(iris_second, iris, MLOPS_SHIP_SECONDS="60")
     key = KeyFile(tmp_path / "conf" / "local" / "api_keys.json").create("tests", ["admin"])
-    server = start_server(DATABASE_URL=database.url, MLOPS_SHIP_SECONDS="60")
     server.headers = bearer(key)
-    server.wait_until_ready(iris.manifest.release)
+    wait_until(lambda: server.get("/deployments").status_code == 200)
     load = Load(server, pause=0.02)
     try:
         for number in range(CHANGES):

@@ -14,7 +14,6 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def services(settings, database, iris):
-    database.run("TRUNCATE predictions, feedback")
     made = make(settings, iris, ship_seconds=0.05)
     made.log.start()
     yield made

@@ -25,7 +25,6 @@ def services(settings, database, iris) -> Services:
     for contract in (IRIS_CONTRACT, HOUSE_CONTRACT):
         database.run(f'DROP TABLE IF EXISTS "{contract.table}"')
         ensure_observations(database.url, contract)
-    database.run("TRUNCATE idempotency_keys")
     return make(settings, iris)
 
 

@@ -49,7 +49,6 @@ class Asking(Client):
 
 @pytest.fixture
 def table(database):
-    database.run("TRUNCATE predictions")
     return database
 
 

@@ -76,14 +76,9 @@ def test_no_answer_is_lost_when_the_database_stops_and_the_server_is_killed_unde
 
 
 def test_two_workers_count_as_one_follow_alike_and_ship_what_a_killed_one_left(
-    start_server, database, store, tmp_path, iris, iris_second
+    start_serving, database, store, tmp_path, iris, iris_second
 ):
-    database.run("TRUNCATE predictions")
-    for release in (iris, iris_second):
-        store.publish(release)
-    database.deploy(iris)
-    server = start_server("--workers", "2", DATABASE_URL=database.url, MLOPS_SHIP_SECONDS="3")
-    server.wait_until_ready(iris.manifest.release)
+    server = start_serving(iris, options=("--workers", "2"), MLOPS_SHIP_SECONDS="3")
 
     def scrape() -> dict[tuple, float]:
         return numbers(httpx.get(f"{server.url}/metrics").text)
@@ -102,6 +97,7 @@ def test_two_workers_count_as_one_follow_alike_and_ship_what_a_killed_one_left(
         assert found["mlops_predictions_total", *classes] == 60
     wait_until(lambda: scrape()[("mlops_spool_shipped_total",)] == 60)
 
+    store.publish(iris_second)
     database.deploy(iris_second)
     took_over = f"Serving release {iris_second.manifest.release}"
     wait_until(lambda: server.output().count(took_over) == 2, timeout=20)

@@ -57,7 +57,6 @@ def predict(server: ServerProcess, length: float) -> tuple[str, str, str]:
 def test_a_deployment_and_a_rollback_reach_all_and_their_logs_do_not_mix(
     start_replica, database, store, iris, iris_second
 ):
-    database.run("TRUNCATE predictions")
     for release in (iris, iris_second):
         store.publish(release)
     deploy(database, iris)

@@ -89,11 +89,8 @@ def test_a_signal_while_it_starts_ends_it_at_once(tmp_path, number, seconds):
 
 
 @pytest.mark.integration
-def test_nothing_of_the_metrics_stays_after_a_kill(start_server, database, store, tmp_path, iris):
-    store.publish(iris)
-    database.deploy(iris)
-    server = start_server("--workers", "2", DATABASE_URL=database.url)
-    server.wait_until_ready()
+def test_nothing_of_the_metrics_stays_after_a_kill(start_serving, tmp_path, iris):
+    server = start_serving(iris, options=("--workers", "2"))
     spool = tmp_path / "data" / "serving_spool"
     assert len(list(spool.glob("metrics-*"))) == 1
 

@@ -8,7 +8,6 @@ from collections import Counter
 
 import pytest
 
-from mlops_for_mle.releases.manifest import Release
 from tests.serving.conftest import Load, ServerProcess
 from tests.serving.raw import request
 
@@ -16,18 +15,13 @@ REQUEST = b"".join(request())
 
 
 @pytest.fixture
-def server(start_server, database, store, iris: Release) -> ServerProcess:
-    store.publish(iris)
-    database.deploy(iris)
-    started = start_server(DATABASE_URL=database.url, MLOPS_SHUTDOWN_SECONDS="6")
-    started.wait_until_ready()
-    return started
+def server(start_serving, iris) -> ServerProcess:
+    return start_serving(iris, MLOPS_SHUTDOWN_SECONDS="6")
 
 
 def test_under_load_every_request_that_was_taken_is_answered_and_kept(
     server: ServerProcess, database
 ):
-    database.run("TRUNCATE predictions")
     load = Load(server, clients=6)
     load.wait_for(20)
     load.is_ending = True
