@@ -168,19 +168,23 @@ def test_a_page_of_another_site_changes_nothing(settings, iris, headers, status)
     client = Client(settings, iris)
 
     assert client("POST", "/predict", json=IRIS_ROW, headers=headers).status_code == status
+    if status == 403:
+        for method, path in (("DELETE", "/observations/1"), ("PATCH", "/observations/1")):
+            assert client(method, path, headers=headers).status_code == 403
     told = client("GET", "/model", headers=headers)
     assert told.status_code == 200
     assert "access-control-allow-origin" not in told.headers
 
 
-@pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
-@pytest.mark.parametrize("path", ["/predict", "/predict/preview", "/invocations"])
-def test_what_a_page_can_send_without_asking_is_no_json(settings, iris, path, content_type):
-    headers = {} if content_type is None else {"Content-Type": content_type}
-
-    answer = Client(settings, iris)("POST", path, content=b"{}", headers=headers)
-
-    assert answer.status_code == 415
+@pytest.mark.parametrize(
+    "path", ["/predict", "/predict/preview", "/invocations", "/observations", "/feedback"]
+)
+def test_what_a_page_can_send_without_asking_is_no_json(settings, iris, path):
+    client = Client(settings, iris)
+    for content_type in (None, "text/plain", "application/x-www-form-urlencoded"):
+        headers = {} if content_type is None else {"Content-Type": content_type}
+        answer = client("POST", path, content=b"{}", headers=headers)
+        assert answer.status_code == 415, content_type
 
 
 def test_a_stranger_is_told_nothing_of_people_hosts_and_paths(settings, iris):
