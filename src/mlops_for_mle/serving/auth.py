@@ -105,10 +105,9 @@ class Access:
         if need == "nothing":
             return Caller(key, is_known=key is not None)
         if key is None:
-            wanted = "an API key" if need == "any key" else f"an API key with the scope {need}"
-            reason = f"This needs {wanted}, as Authorization: Bearer KEY or X-API-Key: KEY"
-            if presented is not None:
-                reason = "The API key is not known, or was revoked"
+            reason = "The API key is not known, or was revoked"
+            if presented is None:
+                reason = "This needs an API key, as Authorization: Bearer KEY or X-API-Key: KEY"
             scheme = {"WWW-Authenticate": "Bearer"}
             raise ProblemError(HTTPStatus.UNAUTHORIZED, reason, headers=scheme)
         if need != "any key" and not {need, "admin"} & {*key.scopes}:

@@ -21,32 +21,6 @@ _SHOWN_RELEASES = 8
 Body = TypeVar("Body", bound=BaseModel)
 
 
-class DeployedRelease(BaseModel):
-    """A release that was deployed, and how good it was when it was trained.
-
-    ``problem`` says why its manifest cannot be read, and so it not be gone back to.
-    """
-
-    release: str
-    model_version: int
-    is_current: bool
-    problem: str | None = None
-    estimator: str | None = None
-    metrics: dict[str, float] = {}
-
-
-class DeploymentList(BaseModel):
-    """The audit trail of a contract, the newest first, and the releases that it names.
-
-    ``current`` is the id of the row that servers follow; None before any.
-    """
-
-    contract: str
-    current: int | None
-    deployments: list[Deployment]
-    releases: list[DeployedRelease]
-
-
 class Rollback(BaseModel):
     """What to go back to: a release, or without its name the one that was served before.
 
@@ -71,18 +45,19 @@ def router(services: Services) -> APIRouter:
         # A manifest never changes, and is large beside these.
         return store.manifest(contract, release).model_dump(include={"estimator", "metrics"})
 
-    def described(row: Deployment, current: Deployment | None) -> DeployedRelease:
+    def described(row: Deployment, current: Deployment | None) -> dict[str, Any]:
+        facts: dict[str, Any] = {"problem": None, "estimator": None, "metrics": {}}
         try:
-            facts = facts_of(row.contract, row.release)
+            facts |= facts_of(row.contract, row.release)
         except UserError as error:
-            facts = {"problem": str(error)}
+            facts["problem"] = str(error)
         is_current = current is not None and current.release == row.release
-        given = {"release": row.release, "model_version": row.model_version}
-        return DeployedRelease(**given, is_current=is_current, **facts)
+        version = row.model_version
+        return {"release": row.release, "model_version": version, "is_current": is_current} | facts
 
-    @found.get("", summary="The audit trail of deployments")
+    @found.get("", summary="The audit trail of deployments, and how good the releases in it are")
     @database.endpoint
-    def history() -> DeploymentList:
+    def history() -> dict[str, Any]:
         from mlops_for_mle.releases import deployments
 
         contract = followed_contract(services)
@@ -93,12 +68,12 @@ def router(services: Services) -> APIRouter:
         for row in rows:
             if row.event != "load_failed":
                 releases.setdefault(row.release, row)
-        return DeploymentList(
-            contract=contract,
-            current=current and current.id,
-            deployments=rows,
-            releases=[described(one, current) for one in [*releases.values()][:_SHOWN_RELEASES]],
-        )
+        return {
+            "contract": contract,
+            "current": current and current.id,
+            "deployments": rows,
+            "releases": [described(one, current) for one in [*releases.values()][:_SHOWN_RELEASES]],
+        }
 
     @found.post(
         "/rollback",
