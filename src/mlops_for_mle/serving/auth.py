@@ -110,7 +110,7 @@ class Access:
                 reason = "This needs an API key, as Authorization: Bearer KEY or X-API-Key: KEY"
             scheme = {"WWW-Authenticate": "Bearer"}
             raise ProblemError(HTTPStatus.UNAUTHORIZED, reason, headers=scheme)
-        if need != "any key" and not {need, "admin"} & {*key.scopes}:
+        if need != "any key" and need not in key.scopes and "admin" not in key.scopes:
             raise ProblemError(
                 HTTPStatus.FORBIDDEN,
                 f"The API key {key.name} has the scope {', '.join(key.scopes)}; "

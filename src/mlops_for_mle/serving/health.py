@@ -82,11 +82,8 @@ def router(services: Services) -> APIRouter:
             response.headers.update(problem.headers)
         if not request.scope["state"]["caller"].is_known:
             return found
-        found.contract, found.failure, found.database = (
-            status.contract,
-            status.failure,
-            status.database,
-        )
+        found.database, found.failure = status.database, status.failure
+        found.contract = status.contract
         if served is not None:
             found.release, found.model_version = served.manifest.release, served.manifest.version
             found.loaded_at, found.origin = served.loaded_at, served.origin

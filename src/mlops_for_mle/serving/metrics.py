@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import fastapi
 from prometheus_client import (
+    CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
     disable_created_metrics,
+    generate_latest,
     multiprocess,
 )
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from mlops_for_mle.releases.manifest import Manifest
@@ -37,6 +38,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 _LATENCY_BOUNDS = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
+_TEXT = {"Content-Type": CONTENT_TYPE_LATEST}
 _SPOOL = {
     "shipped": "Rows that were written to the database, those of ended processes included.",
     "refused": "Requests that were answered with 503 because the spool was full.",
@@ -125,8 +127,8 @@ class Metrics:
         self._failures.inc()
         self.deployment_failed.set(1)
 
-    def exposition(self, accept: str, *others: Collector) -> tuple[bytes, str]:
-        """The numbers of all processes in the text form that the scraper prefers, and its type."""
+    def exposition(self, *others: Collector) -> bytes:
+        """The numbers of all processes, with those of others, as text."""
         registry, folder = self.registry, os.environ.get(METRICS_FOLDER)
         if folder:
             # The gauges of workers that were killed go; what they counted stays.
@@ -139,8 +141,7 @@ class Metrics:
         found = CollectorRegistry(auto_describe=False)
         for one in (registry, *others):
             found.register(one)
-        encode, content_type = choose_encoder(accept)
-        return encode(found), content_type
+        return generate_latest(found)
 
 
 class _State(Collector):
@@ -172,9 +173,7 @@ def router(services: "Services") -> fastapi.APIRouter:
         response_class=fastapi.Response,
         responses={200: {"description": words, "content": content}},
     )
-    def scrape(request: fastapi.Request) -> fastapi.Response:
-        accept = request.headers.get("accept", "")
-        text, content_type = services.metrics.exposition(accept, *others)
-        return fastapi.Response(text, headers={"Content-Type": content_type})
+    def scrape() -> fastapi.Response:
+        return fastapi.Response(services.metrics.exposition(*others), headers=_TEXT)
 
     return found
