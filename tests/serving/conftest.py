@@ -203,6 +203,17 @@ def wait_until(
         time.sleep(0.02)
 
 
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """``python`` with arguments, to its end."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | variables,
+    )
+
+
 class ServerProcess:
     """``python -m mlops_for_mle.serving`` as a person runs it."""
 

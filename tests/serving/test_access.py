@@ -1,13 +1,9 @@
-import os
-import subprocess
-import sys
-
 import pytest
 
 from mlops_for_mle.serving.auth import needed
 from mlops_for_mle.serving.keys import KeyFile
 from mlops_for_mle.serving.releases import DatabaseHealth
-from tests.serving.conftest import IRIS_ROW, Client, bearer, wait_until
+from tests.serving.conftest import IRIS_ROW, Client, bearer, run, wait_until
 
 
 @pytest.mark.parametrize(
@@ -134,13 +130,8 @@ def test_a_file_of_no_keys_lets_nobody_in(settings, iris):
 
 
 def test_a_public_address_without_keys_is_refused_in_one_sentence(tmp_path):
-    ended = subprocess.run(
-        [sys.executable, "-m", "mlops_for_mle.serving", "--host", "0.0.0.0", "--port", "0"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"MLOPS_PROJECT_PATH": str(tmp_path)},
-    )
+    options = ("--host", "0.0.0.0", "--port", "0")
+    ended = run("-m", "mlops_for_mle.serving", *options, MLOPS_PROJECT_PATH=str(tmp_path))
 
     assert ended.returncode == 2
     assert ended.stderr.strip() == (

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.serving.conftest import wait_until
+from tests.serving.conftest import run, wait_until
 
 FORBIDDEN = (
     *("kedro", "mlflow", "pandas", "sklearn", "mlops_for_mle.pipelines"),
@@ -22,11 +22,10 @@ def test_serving_loads_nothing_of_the_pipelines_and_no_database_before_the_first
         "print('\\n'.join(sys.modules))"
     )
 
-    ended = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
+    loaded = run("-c", program).stdout.split()
 
-    for name in ended.stdout.split():
+    assert "mlops_for_mle.serving.app" in loaded
+    for name in loaded:
         assert not any(name == one or name.startswith(f"{one}.") for one in FORBIDDEN), name
 
 
@@ -51,13 +50,8 @@ def test_an_address_that_is_taken_is_one_sentence(tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        ended = subprocess.run(
-            [sys.executable, "-m", "mlops_for_mle.serving", "--port", str(port)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {"MLOPS_PROJECT_PATH": str(tmp_path)},
-        )
+        options = ("--port", str(port), "--project-path", str(tmp_path))
+        ended = run("-m", "mlops_for_mle.serving", *options)
 
     assert ended.returncode == 1
     assert f"Cannot listen on 127.0.0.1 port {port}: Address already in use" in ended.stderr
