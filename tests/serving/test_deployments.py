@@ -26,8 +26,9 @@ def admin(settings, database, store, iris, iris_second) -> Admin:
     for release in (iris, iris_second):
         store.publish(release)
         database.deploy(release)
+    key = KeyFile(settings.api_keys_file).create("kim", ["admin"])
     found = Admin(settings, iris_second, model="iris")
-    found.headers = bearer(KeyFile(settings.api_keys_file).create("kim", ["admin"]))
+    found.headers = bearer(key)
     return found
 
 
