@@ -72,7 +72,7 @@ class Access:
             ConfigurationError: Their file is not valid, or missing where others reach the address.
         """
         self._file = KeyFile(settings.api_keys_file)
-        self._names = settings.keyless_names
+        self._names = frozenset(settings.keyless_hosts.lower().replace(",", " ").split())
         # A file without keys, or one that has gone, refuses everybody: losing it opens nothing.
         self._needs_keys = not (self._names or is_loopback(settings.host))
         self._keys: dict[str, ApiKey] = {}

@@ -13,10 +13,7 @@ from mlops_for_mle.paths import project_path as default_project_path
 
 PREFIX = "MLOPS_"
 
-LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 LogFormat = Literal["json", "text"]
-AccessLog = Literal["off", "errors", "all"]
-SpoolPolicy = Literal["refuse", "drop"]
 
 
 def _in_project(path: str) -> Any:
@@ -73,16 +70,16 @@ class ServingSettings(BaseSettings):
     spool_max_bytes: int = Field(1024**3, ge=65536)
     """The most that the spool folder may hold, in bytes; one row of four features takes about
     200."""
-    spool_when_full: SpoolPolicy = "refuse"
+    spool_when_full: Literal["refuse", "drop"] = "refuse"
     """What happens to a prediction that cannot be kept: refuse answers 503, drop answers it and
     counts it."""
     ship_seconds: float = Field(0.5, ge=0.05, le=3600)
     """How often spooled predictions are written to the database, in seconds."""
-    log_level: LogLevel = "info"
+    log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
     """The least severe messages that are logged."""
     log_format: LogFormat | None = None
     """How log lines look: json or text. Unset: text for a terminal, else json."""
-    access_log: AccessLog = "errors"
+    access_log: Literal["off", "errors", "all"] = "errors"
     """Which requests are logged: off, errors (answers from 500 on, health checks aside) or all,
     which costs about as much as a prediction."""
     api_keys_file: Path = _in_project("conf/local/api_keys.json")
@@ -93,11 +90,6 @@ class ServingSettings(BaseSettings):
     address, such as localhost,api. Only for a port that nobody but this machine reaches, like a
     container's that is published on 127.0.0.1. Operations that need the scope admin keep
     needing a key. Unset: none."""
-
-    @property
-    def keyless_names(self) -> frozenset[str]:
-        """``keyless_hosts``, in lower case."""
-        return frozenset(self.keyless_hosts.lower().replace(",", " ").split())
 
     @classmethod
     def load(
