@@ -1,8 +1,10 @@
+from datetime import UTC, datetime
+
 import pytest
 
 from mlops_for_mle.serving.auth import needed
 from mlops_for_mle.serving.keys import KeyFile
-from mlops_for_mle.serving.releases import DatabaseHealth
+from mlops_for_mle.serving.releases import LoadFailure
 from tests.serving.conftest import IRIS_ROW, Client, bearer, run, wait_until
 
 
@@ -183,7 +185,9 @@ def test_a_stranger_is_told_nothing_of_people_hosts_and_paths(settings, iris):
     secret = "postgresql at db.internal:5432 and /srv/releases"
     for release in (iris, None):
         client = Client(settings, release)
-        client.services.releases.update(database=DatabaseHealth(error=secret))
+        client.services.releases.failure = LoadFailure(
+            deployment=1, release="x", reason=secret, failed_at=datetime.now(UTC)
+        )
         for path in ("/health/ready", "/ping", "/health", "/v2/health/ready", "/openapi.json"):
             answer = client("GET", path)
             assert answer.status_code == (200 if release or path == "/openapi.json" else 503)

@@ -37,7 +37,7 @@ def wait_for_release(services: Services, release: Release) -> None:
 
 def wait_for_failure(services: Services, deployment: int, after: Any = None) -> LoadFailure:
     def failure() -> LoadFailure | None:
-        found = services.releases.status.failure
+        found = services.releases.failure
         is_new = found and found.deployment == deployment and found != after
         return found if is_new else None
 
@@ -66,7 +66,7 @@ def test_with_several_contracts_the_choice_is_asked_for(services, database, stor
 
     services.start()
 
-    wait_until(lambda: services.releases.status.database.checked_at)
+    wait_until(lambda: services.releases.database.checked_at)
     assert services.releases.obstacle() == (
         "Several contracts are deployed: set MLOPS_MODEL to houses or iris."
     )
@@ -158,7 +158,7 @@ def test_a_failure_that_cannot_be_recorded_ends_nothing(
     database.deploy(iris_second)
 
     wait_for_release(services, iris_second)
-    assert services.releases.status.database.available
+    assert services.releases.database.available
     assert counted(services, "deployment_failed") == 0
     told = [one.getMessage() for one in caplog.records if "audit trail" in one.getMessage()]
     assert len(told) == 1
@@ -178,9 +178,9 @@ def test_a_database_without_tables_is_looked_at_until_it_has_some(
     url = make_url(database.url).set(database="bare").render_as_string(hide_password=False)
     monkeypatch.setenv("DATABASE_URL", url)
     services.start()
-    wait_until(lambda: services.releases.status.database.checked_at)
+    wait_until(lambda: services.releases.database.checked_at)
     assert services.releases.obstacle() == "Nothing was deployed yet: run `kedro run` first."
-    assert services.releases.status.database.available
+    assert services.releases.database.available
 
     upgrade(url)
     store.publish(iris)
@@ -200,8 +200,8 @@ def test_a_look_that_waits_for_a_lock_is_given_up(
     wait_for_release(services, iris)
     with engine_for(database.url).begin() as connection:
         connection.exec_driver_sql("LOCK TABLE deployments IN ACCESS EXCLUSIVE MODE")
-        wait_until(lambda: services.releases.status.database.available is False)
-        assert "statement timeout" in services.releases.status.database.error
+        wait_until(lambda: services.releases.database.available is False)
+        assert "statement timeout" in services.releases.database.error
     database.deploy(iris_second)
 
     wait_for_release(services, iris_second)

@@ -127,7 +127,7 @@ def followed_contract(services: Services) -> str:
     Raises:
         ProblemError: 503, it is not known yet.
     """
-    contract = services.releases.status.contract
+    contract = services.releases.contract
     if contract is None:
         raise not_ready(services.releases.obstacle())
     return contract

@@ -72,8 +72,8 @@ def router(services: Services) -> APIRouter:
         responses={503: {"model": Readiness, "description": "They are not"}},
     )
     async def ready(request: Request, response: Response) -> Readiness:
-        status, served = services.releases.status, services.releases.current
-        found = Readiness(database=DatabaseHealth(available=status.database.available))
+        releases, served = services.releases, services.releases.current
+        found = Readiness(database=DatabaseHealth(available=releases.database.available))
         try:
             require_ready(services, request)
         except ProblemError as problem:
@@ -82,8 +82,8 @@ def router(services: Services) -> APIRouter:
             response.headers.update(problem.headers)
         if not request.scope["state"]["caller"].is_known:
             return found
-        found.database, found.failure = status.database, status.failure
-        found.contract = status.contract
+        found.database, found.failure = releases.database, releases.failure
+        found.contract = releases.contract
         if served is not None:
             found.release, found.model_version = served.manifest.release, served.manifest.version
             found.loaded_at, found.origin = served.loaded_at, served.origin

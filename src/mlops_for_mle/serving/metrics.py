@@ -151,7 +151,7 @@ class _State(Collector):
         self._services = services
 
     def collect(self) -> Iterator[Metric]:
-        log, database = self._services.log, self._services.releases.status.database
+        log, database = self._services.log, self._services.releases.database
         for name, words, value in (
             ("database_available", "1 when the database answered last.", bool(database.available)),
             ("spool_bytes", "Predictions that wait for the database, in bytes.", log.stored_bytes),

@@ -77,14 +77,15 @@ class NewestRun(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """None before the first run and while the database is away: a scrape never fails for it."""
-        status = self._services.releases.status
-        runs: list[dict[str, Any]] = []
-        if status.contract is not None and status.database.error is None:
-            with suppress(ProblemError):
-                runs, metrics = _look(self._services, status.contract)
+        releases, runs = self._services.releases, list[dict[str, Any]]()
+        contract = releases.contract
+        if contract is None or releases.database.error is not None:
+            return
+        with suppress(ProblemError):
+            runs, metrics = _look(self._services, contract)
         if not runs:
             return
-        contract, newest = str(status.contract), runs[0]
+        newest = runs[0]
 
         def gauge(name: str, words: str, *labels: str) -> GaugeMetricFamily:
             told = f"Of the newest monitoring run. {words}"

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -95,28 +95,17 @@ class LoadFailure(Configuration):
     failed_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class FollowStatus:
-    """What the follower last saw; replaced as a whole, never changed.
-
-    Attributes:
-        contract: The contract that is followed, once it is known.
-        waiting_for: Why nothing is followed yet, as a sentence; None when all is well.
-        database: Whether it answered.
-        failure: Why the deployed release is not in service; None when it is.
-    """
-
-    contract: str | None = None
-    waiting_for: str | None = "The server has just started and has not asked the database yet."
-    database: DatabaseHealth = field(default_factory=DatabaseHealth)
-    failure: LoadFailure | None = None
-
-
 class Releases:
     """Holds the release in service: one thread replaces it, any number of requests take it.
 
     A request takes ``current`` once and keeps to it, so that it is checked, answered and recorded
     by one release even while another takes over.
+
+    Attributes:
+        current: The release in service.
+        contract: Whose deployments are followed, once it is known.
+        waiting_for: Why none is followed yet, as a sentence; None when all is well.
+        failure: Why the deployed release is not the one in service; None when it is.
     """
 
     def __init__(self, settings: ServingSettings, metrics: "Metrics") -> None:
@@ -124,9 +113,12 @@ class Releases:
         self._store, self._cache = ReleaseStore(settings.release_store), Cache(settings.cache)
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._stopping = threading.Event()
-        self._status = FollowStatus(settings.model)
         self._asked_at: float | None = None
+        self._database = DatabaseHealth()
         self.current: Served | None = None
+        self.contract = settings.model
+        self.waiting_for: str | None = "The server has not asked the database yet."
+        self.failure: LoadFailure | None = None
 
     def start(self) -> None:
         """Serve the cached release, if any, and begin to follow.
@@ -151,29 +143,24 @@ class Releases:
         """Put a release into service."""
         self.current = served
         self._metrics.release_loaded(served.manifest)
-        self.update(contract=served.contract.name, waiting_for=None, failure=None)
+        self.contract, self.waiting_for, self.failure = served.contract.name, None, None
         name, number = served.manifest.release, served.deployment.id
         logger.info("Serving release %s (deployment %d, from the %s)", name, number, served.origin)
 
     @property
-    def status(self) -> FollowStatus:
-        """What the follower last saw, also while it waits for a database that is stuck."""
+    def database(self) -> DatabaseHealth:
+        """Whether the database answers, also while it is waited for."""
         asked_at = self._asked_at
         waited = 0.0 if asked_at is None else time.monotonic() - asked_at
         if waited <= _PATIENCE_SECONDS:
-            return self._status
+            return self._database
         stuck = {"available": False, "error": f"No answer for {waited:.0f} seconds"}
-        return replace(self._status, database=self._status.database.model_copy(update=stuck))
-
-    def update(self, **changes: object) -> None:
-        """Replace parts of the status."""
-        self._status = replace(self._status, **changes)  # type: ignore[arg-type]
+        return self._database.model_copy(update=stuck)
 
     def obstacle(self) -> str:
         """Why there is no release in service, as a sentence."""
-        status = self.status
-        failure = status.failure and status.failure.reason
-        return failure or status.database.error or status.waiting_for or "No release is loaded yet."
+        failure = self.failure and self.failure.reason
+        return failure or self.database.error or self.waiting_for or "No release is loaded yet."
 
     def _run(self) -> None:
         pause = 0.0
@@ -184,10 +171,10 @@ class Releases:
             except Exception as refusal:  # noqa: BLE001  (the thread outlives every failure)
                 pause, error = min(pause, _DATABASE_RETRY_SECONDS), reason_of(refusal)
             is_there, now = error is None, datetime.now(UTC)
-            if is_there is not self._status.database.available:
+            if is_there is not self._database.available:
                 level = logging.INFO if is_there else logging.WARNING
                 logger.log(level, "Looking for deployments: %s", error or "the database answers")
-            self.update(database=DatabaseHealth(available=is_there, checked_at=now, error=error))
+            self._database = DatabaseHealth(available=is_there, checked_at=now, error=error)
             if deployment is not None:
                 self._follow(deployment)
 
@@ -206,7 +193,7 @@ class Releases:
 
         from mlops_for_mle.releases import deployments
 
-        contract, deployed, row = self._status.contract, list[str](), None
+        contract, deployed, row = self.contract, list[str](), None
         with self._asking() as connection:
             # Before the first run there is no such table.
             if connection.scalar(text("SELECT to_regclass('deployments') IS NOT NULL")):
@@ -215,27 +202,26 @@ class Releases:
             if len(deployed) == 1:
                 row = deployments.current(connection, deployed[0])
         if row is not None:
-            self.update(contract=row.contract, waiting_for=None)
+            self.contract, self.waiting_for = row.contract, None
             return row
         what = f"Nothing of {contract}" if contract else "Nothing"
         reason = f"{what} was deployed yet: run `kedro run` first."
         if len(deployed) > 1:
             reason = f"Several contracts are deployed: set MLOPS_MODEL to {' or '.join(deployed)}."
-        if reason != self._status.waiting_for:
+        if reason != self.waiting_for:
             logger.warning("No deployment to follow: %s", reason)
-        self.update(waiting_for=reason)
+        self.waiting_for = reason
         return None
 
     def _follow(self, deployment: Deployment) -> None:
         """See to it that a deployment is served, out of the cache where that has it whole."""
         if self.current is not None and self.current.deployment == deployment:
-            self.update(failure=None)
+            self.failure = None
             self._metrics.deployment_failed.set(0)
             return
-        known, now = self._status.failure, datetime.now(UTC)
-        is_known = known is not None and known.deployment == deployment.id
-        pause = timedelta(seconds=self._settings.retry_seconds)
-        if known is not None and is_known and now < known.failed_at + pause:
+        known, pause = self.failure, timedelta(seconds=self._settings.retry_seconds)
+        is_new = known is None or known.deployment != deployment.id
+        if known is not None and not is_new and datetime.now(UTC) < known.failed_at + pause:
             return
         contract, name = deployment.contract, deployment.release
         origin: Origin = "cache"
@@ -247,23 +233,24 @@ class Releases:
                 release = self._store.fetch(contract, name)
             self.serve(Served.load(release, deployment, origin))
         except Exception as error:  # noqa: BLE001  (the old release outlives every failure)
-            self._tell(deployment, error, is_known=is_known)
+            self._tell(deployment, error, is_new=is_new)
             return
         try:
             self._cache.keep(release, deployment)
         except (OSError, UserError) as error:
             logger.warning("Release %s cannot be cached: %s", name, error)
 
-    def _tell(self, deployment: Deployment, error: Exception, *, is_known: bool) -> None:
+    def _tell(self, deployment: Deployment, error: Exception, *, is_new: bool) -> None:
         """Tell of a failure, the first time also in the audit trail where that can be written."""
         from mlops_for_mle.releases import deployments
 
         is_ours = isinstance(error, UserError)
         reason = str(error) if is_ours else f"{type(error).__name__}: {error}"
-        now, number, release = datetime.now(UTC), deployment.id, deployment.release
-        failure = LoadFailure(deployment=number, release=release, reason=reason, failed_at=now)
-        self.update(failure=failure)
-        if is_known:
+        number, now = deployment.id, datetime.now(UTC)
+        self.failure = LoadFailure(
+            deployment=number, release=deployment.release, reason=reason, failed_at=now
+        )
+        if not is_new:
             return
         self._metrics.release_failed()
         stays = f"{self.current.manifest.release} stays" if self.current else "nothing is"
