@@ -215,8 +215,8 @@ def test_a_damaged_copy_in_the_cache_is_fetched_anew(
     services.start()
     wait_until(lambda: list(settings.cache.glob("iris/current.json")))
     services.stop()
-    cached = Cache(settings.cache)
-    alter(cached.store, iris)
+    cached = Cache(str(settings.cache))
+    alter(cached, iris)
 
     restarted = make_services(settings)
     restarted.start()

@@ -100,35 +100,29 @@ def create_app(services: Services) -> ASGIApp:
 def _answer_errors(application: FastAPI) -> None:
     """Word the framework's errors as all others."""
 
-    @application.exception_handler(ProblemError)
-    async def on_problem(request: Request, problem: ProblemError) -> Response:
-        return response(problem_answer(problem, request.scope["path"]))
-
-    @application.exception_handler(HTTPException)
-    async def on_http_error(request: Request, error: HTTPException) -> Response:
+    def problem_of(request: Request, error: Exception) -> ProblemError:
+        if isinstance(error, ProblemError):
+            return error
+        if isinstance(error, RequestValidationError):
+            places = [".".join(map(str, one["loc"][1:])) for one in error.errors()]
+            facts = [("is not valid", shown(one["input"]), one["msg"]) for one in error.errors()]
+            found = zip(places, facts, strict=True)
+            return unprocessable(*(FieldError(place, *fact) for place, fact in found))
+        if not isinstance(error, HTTPException):
+            return our_failure()
         headers = dict(error.headers or {})
         if "Allow" in headers:
             # The framework names only the methods of one of the path's routes.
             asked = ({**request.scope, "method": method} for method in _METHODS)
-            found = (
+            headers["Allow"] = ", ".join(
                 one["method"]
                 for one in asked
                 if any(route.matches(one)[0] is Match.FULL for route in application.routes)
             )
-            headers["Allow"] = ", ".join(found)
-        problem = ProblemError(error.status_code, str(error.detail), headers=headers)
-        return await on_problem(request, problem)
+        return ProblemError(error.status_code, str(error.detail), headers=headers)
 
-    @application.exception_handler(Exception)
-    async def on_failure(request: Request, _: Exception) -> Response:
-        return await on_problem(request, our_failure())
+    async def on_error(request: Request, error: Exception) -> Response:
+        return response(problem_answer(problem_of(request, error), request.scope["path"]))
 
-    @application.exception_handler(RequestValidationError)
-    async def on_wrong_request(request: Request, error: RequestValidationError) -> Response:
-        errors = [
-            FieldError(
-                ".".join(map(str, one["loc"][1:])), "is not valid", shown(one["input"]), one["msg"]
-            )
-            for one in error.errors()
-        ]
-        return await on_problem(request, unprocessable(*errors))
+    for kind in (ProblemError, HTTPException, RequestValidationError, Exception):
+        application.add_exception_handler(kind, on_error)

@@ -14,7 +14,7 @@ from mlops_for_mle.contract.rules import describe, fault
 from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.database import rows
 from mlops_for_mle.serving.deployments import body_of
-from mlops_for_mle.serving.errors import Faults, ProblemError, refused, shown
+from mlops_for_mle.serving.errors import ProblemError, refused, shown
 from mlops_for_mle.serving.openapi import Schema, component, feature_schema, json_request
 from mlops_for_mle.serving.predict import served_by
 
@@ -97,10 +97,12 @@ def router(services: Services) -> APIRouter:
     def tell(
         told: Annotated[NewFeedback, Depends(body_of(NewFeedback, services))], response: Response
     ) -> Feedback:
-        contract, faults = served_by(services).contract, Faults()
+        contract = served_by(services).contract
         target = contract.target
-        label = read_label(target, told.label, "label", faults)
-        faults.raise_if_any()
+        label = class_value(target, told.label)
+        message = fault(label, target.feature)
+        if message is not None:
+            raise refused("label", message, describe(target.feature), shown(told.label))
         with database.begin() as connection:
             is_joined = _is_logged(connection, contract, told.prediction_id, services.log)
             row, is_new = _keep(connection, contract, told, float(target.codes.get(label, label)))
@@ -129,16 +131,11 @@ def target_schema(target: Target) -> Schema:
     return {"anyOf": [value, {"type": "string", "enum": list(target.labels.values())}]}
 
 
-def read_label(target: Target, given: Any, path: str, faults: Faults) -> Any:
-    """A label as the table holds it, also of a class that is given by its name."""
-    value = given
+def class_value(target: Target, given: Any) -> Any:
+    """The value of a class that is given by its name; anything else as it is."""
     if isinstance(given, str) and given not in target.codes:
-        value = next((one.value for one in target.classes if one.label == given), given)
-    message = fault(value, target.feature)
-    if message is not None:
-        names = dict.fromkeys([*target.class_values, *target.labels.values()])
-        faults.add(path, message, ", ".join(map(shown, names)) or describe(target.feature), given)
-    return value
+        return next((one.value for one in target.classes if one.label == given), given)
+    return given
 
 
 def _is_logged(

@@ -16,7 +16,7 @@ from mlops_for_mle.serving.codec import check_fields
 from mlops_for_mle.serving.context import Services, json_body
 from mlops_for_mle.serving.database import rows
 from mlops_for_mle.serving.errors import Faults, ProblemError, refused
-from mlops_for_mle.serving.feedback import read_label, target_schema
+from mlops_for_mle.serving.feedback import class_value, target_schema
 from mlops_for_mle.serving.openapi import (
     Schema,
     component,
@@ -190,15 +190,14 @@ def _read(
     contract: Contract, document: Mapping[str, Any], may_lack: Container[str]
 ) -> dict[str, Any]:
     """The columns of a body with their values as the table takes them."""
-    faults, target, name = Faults(), contract.target, contract.target.column
-    features = {one: feature for one, feature in _columns(contract).items() if one != name}
-    given = {one: value for one, value in document.items() if one != name}
-    values = check_fields(given, features, faults, may_lack=may_lack)
-    if name in document or name not in may_lack:
-        values[name] = read_label(target, document.get(name), name, faults)
+    faults, columns, given = Faults(), _columns(contract), dict(document)
+    name = contract.target.column
+    if name in given:
+        given[name] = class_value(contract.target, given[name])
+    values = check_fields(given, columns, faults, may_lack=may_lack)
     faults.raise_if_any()
     # A time as text would be taken without its offset.
-    times = {one for one, feature in features.items() if feature.is_time and values.get(one)}
+    times = {one for one, column in columns.items() if column.is_time and values.get(one)}
     return values | {one: rules.read_time(values[one]) for one in times}
 
 

@@ -110,7 +110,7 @@ class Releases:
 
     def __init__(self, settings: ServingSettings, metrics: "Metrics") -> None:
         self._settings, self._metrics = settings, metrics
-        self._store, self._cache = ReleaseStore(settings.release_store), Cache(settings.cache)
+        self._store, self._cache = ReleaseStore(settings.release_store), Cache(str(settings.cache))
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._stopping = threading.Event()
         self._asked_at: float | None = None
@@ -227,7 +227,7 @@ class Releases:
         origin: Origin = "cache"
         try:
             try:
-                release = self._cache.store.fetch(contract, name)
+                release = self._cache.fetch(contract, name)
             except UserError:
                 origin = "store"
                 release = self._store.fetch(contract, name)
@@ -264,12 +264,8 @@ class Releases:
             logger.warning(told, number, reason_of(refusal))
 
 
-class Cache:
+class Cache(ReleaseStore):
     """A release store in a local folder, with a pointer to the deployment that was served last."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.store = ReleaseStore(str(folder))
 
     def last_served(self, contract: str | None) -> tuple[Release, Deployment] | None:
         """The release that was served last, of the contract or of the only one there is.
@@ -277,16 +273,16 @@ class Cache:
         Raises:
             Exception: What is kept is not complete or was altered.
         """
-        pointers = list(self._folder.glob(f"{contract or '*'}/{_POINTER}"))
+        pointers = list(Path(self.url).glob(f"{contract or '*'}/{_POINTER}"))
         if len(pointers) != 1:
             return None
         deployment = msgspec.json.decode(pointers[0].read_bytes(), type=Deployment)
-        return self.store.fetch(deployment.contract, deployment.release), deployment
+        return self.fetch(deployment.contract, deployment.release), deployment
 
     def keep(self, release: Release, deployment: Deployment) -> None:
         """Keep a release that has come into service, mending its copy; older ones go in time."""
-        self.store.publish(release)
-        folder = self._folder / deployment.contract
+        self.publish(release)
+        folder = Path(self.url) / deployment.contract
         os.utime(folder / deployment.release)
         partial = folder / f"{_POINTER}.{uuid4().hex}"
         partial.write_bytes(msgspec.json.encode(deployment))
