@@ -32,10 +32,6 @@ class ApiKey(Configuration):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     created_at: datetime
 
-    def allows(self, scope: Scope) -> bool:
-        """Whether the key may do what needs this scope."""
-        return scope in self.scopes or "admin" in self.scopes
-
 
 class KeyDocument(Configuration):
     """The content of the file; an error shows nothing of it, since that may be a key."""
@@ -84,33 +80,27 @@ class KeyFile:
         return key
 
     def revoke(self, name: str) -> None:
-        """Take a key away; running servers refuse it within a second.
-
-        Raises:
-            UserError: There is no such key.
-        """
+        """Take a key away; running servers refuse it within a second; UserError, there is none."""
         with self._changing() as keys:
-            if name not in keys:
+            if keys.pop(name, None) is None:
                 known = ", ".join(keys) or "none"
                 raise UserError(f"There is no key named {name!r}; there are: {known}.")
-            del keys[name]
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, ApiKey]]:
         """The keys by name, written again afterwards; two changes never lose one of them."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        folder = os.open(self.path.parent, os.O_RDONLY)
+        lock = os.open(self.path.parent, os.O_RDONLY)
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+            fcntl.flock(lock, fcntl.LOCK_EX)
             keys = {one.name: one for one in self.read() or ()}
             yield keys
-            document = KeyDocument(keys=tuple(keys.values()))
             partial = self.path.with_name(f".{self.path.name}.new")
             partial.touch(0o600)
-            partial.write_text(document.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            partial.write_text(KeyDocument(keys=tuple(keys.values())).model_dump_json(indent=2))
             partial.replace(self.path)
         finally:
-            os.close(folder)
+            os.close(lock)
 
 
 def digest(key: bytes) -> str:
@@ -130,18 +120,12 @@ def commands(context: click.Context) -> None:
 _SCOPES_HELP = """read: what every key may read, such as /metrics; predict: predictions; write:
 observations, feedback and logged predictions; admin: everything, rollback included; may be
 repeated"""
+_SCOPES = click.Choice(get_args(Scope))
 
 
 @commands.command()
 @click.argument("name")
-@click.option(
-    "--scope",
-    "scopes",
-    type=click.Choice(get_args(Scope)),
-    multiple=True,
-    required=True,
-    help=_SCOPES_HELP,
-)
+@click.option("--scope", "scopes", type=_SCOPES, multiple=True, required=True, help=_SCOPES_HELP)
 @click.pass_obj
 def create(file: KeyFile, name: str, scopes: Sequence[Scope]) -> None:
     """Make a key for somebody, such as web-shop or kim, and print it, once."""
