@@ -114,13 +114,13 @@ MISTAKES: list[tuple[str, str, Any]] = [
     ),
     ("features.a\tb.[key]", "should match pattern", raw_contract(features={"a\tb": {}})),
     (f"features.{'가' * 22}.[key]", "Hangul syllable", raw_contract(features={"가" * 22: {}})),
-    ("", "twice: ['id']", raw_contract(features={"id": {}})),
+    ("", "features and target has id twice", raw_contract(features={"id": {}})),
     ("tabel", "not permitted", raw_contract(tabel="t")),
     ("target", "classes needs at least 2", with_target(classes=[])),
     ("target", "regression takes no classes", with_target(task="regression")),
     (
         "target",
-        "numbers in ascending order, found 1 (a), 0 (b)",
+        "numbers of classes must ascend, found (1, 0)",
         with_target(classes=[{"value": 1, "label": "a"}, {"value": 0, "label": "b"}]),
     ),
     (
@@ -131,7 +131,7 @@ MISTAKES: list[tuple[str, str, Any]] = [
     ("target", "classes has a twice", with_target(classes=[{"value": "a"}, {"value": "a"}])),
     (
         "target",
-        "classes must have distinct labels",
+        "labels of classes has a twice",
         with_target(classes=[{"value": 0, "label": "a"}, {"value": 1, "label": "a"}]),
     ),
     (

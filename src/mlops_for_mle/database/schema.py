@@ -14,8 +14,8 @@ from sqlalchemy.engine import make_url
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.tables import (
-    ExistingColumn,
     TableChange,
+    TableColumn,
     create_observations,
     create_predictions,
     find_differences,
@@ -195,7 +195,7 @@ def _compare(
 ) -> tuple[list[TableChange], list[str]] | None:
     """What the table's columns would need, and what cannot be changed; None without a table."""
     rows = connection.execute(text(_COLUMNS), {"table": contract.table})
-    present = {row.name: ExistingColumn(*row) for row in rows}
+    present = {row.name: TableColumn(*row) for row in rows}
     if not present:
         return None
     any_row = f"SELECT EXISTS (SELECT 1 FROM {quoted(contract.table)})"  # noqa: S608  (quoted)

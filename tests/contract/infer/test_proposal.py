@@ -11,9 +11,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.infer.features import column_names
 from mlops_for_mle.contract.infer.propose import Proposal, propose
 from mlops_for_mle.contract.infer.write import contract_text
-from mlops_for_mle.contract.tables import column_names
 from tests.mixed_rows import TARGET, mixed_rows
 
 ROWS = 200

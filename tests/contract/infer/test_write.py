@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from mlops_for_mle.config import comment, yaml_key, yaml_value
 from mlops_for_mle.contract.infer.propose import propose
-from mlops_for_mle.contract.infer.write import FILES, write
+from mlops_for_mle.contract.infer.write import FILES, as_comment, as_key, as_value, write
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
 from mlops_for_mle.pipelines.registry.options import GateOptions
 from mlops_for_mle.pipelines.training.estimators import names_for
@@ -108,8 +107,8 @@ def read_back(document: str) -> Any:
 
 @pytest.mark.parametrize("text", TREACHEROUS)
 def test_text_that_yaml_or_omegaconf_would_take_for_something_else_comes_back(text: str) -> None:
-    assert read_back(f"value: {yaml_value([text])}") == {"value": [text]}
-    assert read_back(f"{yaml_key(text)}: 1") == {text: 1}
+    assert read_back(f"value: {as_value([text])}") == {"value": [text]}
+    assert read_back(f"{as_key(text)}: 1") == {text: 1}
 
 
 @settings(deadline=None, database=None)
@@ -125,10 +124,10 @@ def test_text_that_yaml_or_omegaconf_would_take_for_something_else_comes_back(te
     )
 )
 def test_any_mapping_comes_back(values: dict[str, Any]) -> None:
-    assert read_back(f"value: {yaml_value(values)}") == {"value": values}
+    assert read_back(f"value: {as_value(values)}") == {"value": values}
 
 
 @settings(deadline=None, database=None)
 @given(st.text())
 def test_a_comment_is_one_printable_line(text: str) -> None:
-    assert read_back(f"a: 1  # {comment(text)}\nb: 2") == {"a": 1, "b": 2}
+    assert read_back(f"a: 1  # {as_comment(text)}\nb: 2") == {"a": 1, "b": 2}
