@@ -35,13 +35,7 @@ def check_columns(
     notation: Notation | None = None,
     precision: Precision = "float64",
 ) -> tuple[pd.DataFrame, dict[int, str]]:
-    """Read columns and find the rows that do not fit.
-
-    Args:
-        rows: Has a column for each feature, as read.
-        features: What each column may hold, by its name.
-        notation: How they are written where they are text.
-        precision: Of the model that is to take them.
+    """Read a column for each feature, as it is written, and find the rows that do not fit.
 
     Returns:
         The columns with their types (see ``typed_columns``), in rows that fit; and for the position

@@ -166,7 +166,7 @@ def number_formats(
     if len(units) > 1:
         return {}
     thousands = ["", *(mark for mark in ",.' " if plain.str.contains(mark, regex=False).any())]
-    ways: dict[tuple[float, ...], NumberFormat] = {}
+    ways: dict[bytes, tuple[NumberFormat, pd.Series[float]]] = {}
     for mark in sorted(".,", key=lambda one: one != decimal):
         for group in thousands:
             way = NumberFormat.model_validate(
@@ -174,8 +174,8 @@ def number_formats(
             )
             numbers = way.read(text)
             if group != mark and np.isfinite(numbers).all():
-                ways.setdefault(tuple(numbers), way)
-    return {way: pd.Series(numbers) for numbers, way in ways.items()}
+                ways.setdefault(numbers.to_numpy().tobytes(), (way, numbers))
+    return dict(ways.values())
 
 
 def date_readings(
@@ -228,4 +228,4 @@ def date_formats(
 def _plain_signs(text: "pd.Series[Any]") -> "pd.Series[Any]":
     """Blanks, digits, minus signs and apostrophes of any typography as those of ASCII."""
     plain = text.astype("string").str.normalize("NFKC").str.strip()
-    return plain.replace({"\u2212": "-", "\u2019": "'"}, regex=True)
+    return plain.str.replace("\u2212", "-", regex=False).str.replace("\u2019", "'", regex=False)

@@ -52,7 +52,6 @@ class Column:
     """A column of the source.
 
     Attributes:
-        name: Its name in the source.
         kind: What its values are; ``other`` is what no contract can hold.
         values: The values read as that kind, missing where they are; categories, codes and other
             text stay text.
@@ -117,7 +116,7 @@ def decide(
     """Say what a column holds.
 
     Args:
-        name: Its name in the source.
+        name: Its name in the source, for messages.
         raw: Its values, text or typed.
         marks: Texts that stand for a missing value, whatever the column holds.
         find_booleans: Whether the words true and false are booleans rather than text.

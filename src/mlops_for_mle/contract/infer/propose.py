@@ -80,13 +80,9 @@ class Proposal:
 
     Attributes:
         facts: The contract without its features, as a mapping.
-        source: What was read, for people.
-        row_count: How many rows were read.
         candidates: The columns beside target and time, in the source's order.
-        target: The column that is predicted.
         class_counts: How many rows each class has, in the contract's order.
         ingestion: What differs from the default in the options of ingestion.
-        minimum_class_rows: With how many rows a class is learned.
         unread: Why rows cannot be read, of each.
         is_timed: Whether the source says of its rows when they were observed.
         label_noise: An estimate of the share of labels that contradict those of like rows.
@@ -269,14 +265,12 @@ def _task(column: Column, wish: Wishes) -> Task:
     Raises:
         SourceError: Nothing can be learned of it; says what to do.
     """
-    counts, wanted, problem = column.counts, wish.task, None
-    is_mostly_missing = column.missing_count > _MAXIMUM_MISSING * len(column.values)
-    if counts.empty or (is_mostly_missing and not wish.drop_missing_target):
-        problem = (
-            f"is missing in {column.missing_count:,} of {len(column.values):,} rows: learn from "
-            "the others with --drop-missing-target"
-        )
-    elif column.is_time:
+    counts, rows, wanted, problem = column.counts, len(column.values), wish.task, None
+    is_mostly_missing = column.missing_count > _MAXIMUM_MISSING * rows
+    if column.kind == "empty" or (is_mostly_missing and not wish.drop_missing_target):
+        missing = f"is missing in {column.missing_count:,} of {rows:,} rows"
+        problem = f"{missing}: learn from the others with --drop-missing-target"
+    elif column.is_time or column.kind == "other":
         problem = f"holds {column.kind}, expected numbers or classes"
     elif wanted == "regression" and not column.is_number:
         problem = f"holds {column.kind}, but a regression needs numbers"
@@ -365,21 +359,17 @@ def _examine(proposal: Proposal, rows: pd.DataFrame) -> dict[str, Any]:
     names = [column.name for column in encoded_columns(contract)]
     features = pd.DataFrame(encode_rows(fitting, contract), columns=names)
     truth = encode_target(fitting[contract.target.column].to_numpy(), contract.target)
+    least = proposal.minimum_class_rows
     limits = DataCheckOptions(
-        maximum_single_feature_score=None, maximum_label_noise=None, minimum_rows_per_class=None
+        maximum_single_feature_score=None, maximum_label_noise=None, minimum_rows_per_class=least
     )
     found, problems = check(features, truth, contract, limits)
-    least = proposal.minimum_class_rows
-    counts = found.get("distinct_rows_by_class", {})
-    rare = {label: rows for label, rows in counts.items() if rows < least}
-    if rare:
-        told = ", ".join(f"{label!r} {rows}" for label, rows in rare.items())
-        problems.append(
-            f"classes of {contract.target.column} are too rare to learn, with so many distinct "
-            f"rows: {told} ({least} are needed): add rows, merge these classes into others, have "
-            f"their rows rejected by --missing {next(iter(rare))!r}, or try with fewer by "
-            f"--minimum-class-rows {max(2, min(rare.values()))}"
-        )
     if problems:
-        raise SourceError("\n".join(f"{proposal.source}: {one}." for one in problems))
+        told = [f"{proposal.source}: {one}." for one in problems]
+        if min(found.get("distinct_rows_by_class", {"": least}).values()) < least:
+            told.append(
+                "Rare classes can be merged into others, have their rows rejected by --missing "
+                "CLASS, or be tried as they are by --minimum-class-rows."
+            )
+        raise SourceError("\n".join(told))
     return found
