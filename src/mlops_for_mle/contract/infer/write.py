@@ -123,11 +123,11 @@ def as_comment(text: str) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what OmegaConf, other than PyYAML, takes for a number or an interpolation."""
+    """Quotes also what OmegaConf takes for a number or interpolation, and odd line breaks."""
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
-        style = None if text[:1].isalpha() and "$" not in text else '"'
-        return self.represent_scalar("tag:yaml.org,2002:str", text, style)
+        is_plain = text[:1].isalpha() and text.isprintable() and "$" not in text
+        return self.represent_scalar("tag:yaml.org,2002:str", text, None if is_plain else '"')
 
 
 _Dumper.add_representer(str, _Dumper.represent_text)
