@@ -34,7 +34,8 @@ def parameters(rows: pd.DataFrame) -> tuple[str, Any]:
 
 
 def test_every_block_is_one_that_the_project_takes(tmp_path: Path) -> None:
-    proposal = infer(table(a=["0,5", "1,25"], **{LONG: ["1,5", "2,5", "3"]}))
+    eighths = [f"{number / 8}".replace(".", ",") for number in range(ROWS)]
+    proposal = infer(table(a=eighths, **{LONG: ["1,5", "2,5", "3"]}))
 
     said = write(tmp_path / "new", proposal, {"source": "csv", "csv_path": "a: b.csv"})
 
