@@ -44,7 +44,6 @@ class Globals(Configuration):
     csv_path: Text
     csv_encoding: Text
     csv_separator: Text
-    csv_decimal: Text
     csv_header: Annotated[bool, Field(strict=True)]
     csv_quotes: Text
     csv_skip_lines: Annotated[int, Field(strict=True, ge=0)]

@@ -215,7 +215,10 @@ class Feature(Configuration):
 
 
 class TargetClass(Configuration):
-    """One class of a classification target, as the table holds it, and its name for people."""
+    """One class of a classification target.
+
+    The label is its name for people; the value of the table itself where none is given.
+    """
 
     value: DiscreteValue
     label: str = Field(default_factory=lambda given: str(given.get("value")), min_length=1)
