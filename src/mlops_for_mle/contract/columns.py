@@ -95,10 +95,12 @@ def read_column(
     if feature.type == "category" and not feature.has_integer_categories:
         return _read_text(present)
     numbers = read_numbers(present, number_format)
-    if feature.type == "category":
-        is_whole = (numbers == np.trunc(numbers)) & (numbers.abs() < EXACT_BELOW)
-        return numbers.where(is_whole).astype("Int64")
-    return numbers
+    return numbers.where(is_exact(numbers)).astype("Int64") if feature.categories else numbers
+
+
+def is_exact(numbers: "pd.Series[float]") -> "pd.Series[bool]":
+    """Which are whole numbers that a float64 keeps exactly."""
+    return (numbers == np.trunc(numbers)) & (numbers.abs() < EXACT_BELOW)
 
 
 def typed_columns(rows: pd.DataFrame, features: Mapping[str, Feature]) -> pd.DataFrame:
@@ -167,11 +169,9 @@ def frame_digest(frame: pd.DataFrame) -> str:
 
 
 def _read_text(present: "pd.Series[Any]") -> "pd.Series[Any]":
-    if present.dtype.kind == "f":
-        # A whole number that a gap in its column has made a float is written as one.
-        whole = present.dropna()
-        if (whole == np.trunc(whole)).all() and (whole.abs() < EXACT_BELOW).all():
-            present = present.astype("Int64")
+    # A whole number that a gap in its column has made a float is written as one.
+    if present.dtype.kind == "f" and is_exact(present.dropna()).all():
+        present = present.astype("Int64")
     text = present.astype("string").str.strip().astype(object)
     return text.where(text.notna(), None)
 

@@ -66,14 +66,9 @@ class Encoder:
 
 
 def encode(columns: Mapping[str, Values], contract: Contract) -> Matrix:
-    """Encode columns of allowed values, one of each feature.
+    """Encode columns of allowed values, one of each feature; shape (rows, encoded columns).
 
-    Args:
-        columns: Plain values, or arrays as ``rules.is_allowed`` has them.
-        contract: Whose encoding.
-
-    Returns:
-        Shape (rows, encoded columns).
+    They are plain values, or arrays as ``rules.is_allowed`` has them.
     """
     return Encoder(contract)(columns[name] for name in contract.features)
 

@@ -42,7 +42,7 @@ _TIME_CODES = {
 """What stands in a time, and strptime's code for it."""
 # A form that reads none of so many values is not tried on the others.
 _TRIED_VALUES = 100
-# Two digits that would be such a year are rather a day of the month.
+# 24.12.31 is no 24th of the far future, if all dates are a 24th then, but the 31st.
 _FAR_YEAR, _FEW_DAYS = 2029, 3
 
 
@@ -200,28 +200,20 @@ def date_readings(
     for code in (f"{day}{time}" for day in _DAYS.split("|")):
         if read_times(sample, code).notna().any():
             times = read_times(text, code)
-            found[code] = times.where(times.dt.year.between(1600, 2199))
+            is_far = "%y" in code and times.dt.year.max() >= _FAR_YEAR
+            if not is_far or times.dt.day.nunique() > _FEW_DAYS:
+                found[code] = times.where(times.dt.year.between(1600, 2199))
     return found
 
 
 def date_formats(
     readings: "dict[str | None, pd.Series[Any]]",
 ) -> "dict[str | None, pd.Series[Any]]":
-    """Of some readings those of every text, each once, that are no misreading of years.
-
-    As 24.12.31 would be, taken for a 24th of the far future: all dates are a 24th then.
-    """
-    full = {code: times for code, times in readings.items() if times.notna().all()}
-    likely = {
-        code: times
-        for code, times in full.items()
-        if "%y" not in (code or "")
-        or times.dt.year.max() < _FAR_YEAR
-        or times.dt.day.nunique() > _FEW_DAYS
-    }
+    """Of some readings those of every text, each once."""
     ways: dict[tuple[Any, ...], tuple[str | None, pd.Series[Any]]] = {}
-    for code, times in (likely or full).items():
-        ways.setdefault(tuple(times), (code, times))
+    for code, times in readings.items():
+        if times.notna().all():
+            ways.setdefault(tuple(times), (code, times))
     return dict(ways.values())
 
 

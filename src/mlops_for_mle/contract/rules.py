@@ -48,16 +48,10 @@ def time_bounds(feature: Feature) -> tuple[datetime, datetime]:
 
 
 def is_allowed(values: Column, feature: Feature, precision: Precision = "float64") -> Column:
-    """Which values of a column that was read are allowed.
+    """Which values of a column that was read are allowed by a feature, and its model's precision.
 
-    Args:
-        values: float64 for numbers and NaN where one is missing; datetime64 and NaT; for booleans
-            and categories objects and None.
-        feature: What they may be.
-        precision: Of the model that is to take them.
-
-    Returns:
-        One boolean a value.
+    Numbers are float64, and NaN where one is missing; times datetime64, and NaT; booleans and
+    categories objects, and None.
     """
     if feature.is_number:
         lower, upper = bounds(feature, precision)

@@ -119,10 +119,9 @@ def prediction_key(contract: Contract) -> str:
 def create_predictions(contract: Contract) -> tuple[str, ...]:
     """The statements that make the contract's table of predictions, or add what it lacks.
 
-    The first three columns are those of the tutorial's table. Its own programs make and write only
-    these, so the others may be null: where the row came from (a table, or a part of a topic) and
-    its number there, which together are never there twice; its key in the table of observations,
-    which a message may not have; and what scored it when.
+    The tutorial's own programs make and write only the first three columns, so the others may be
+    null: where the row came from (a table, or a part of a topic) and its number there, which
+    together are never there twice; its key in the table of observations; and what scored it when.
     """
     table = quoted(prediction_table(contract))
     prediction = f"{quoted(contract.target.response_name)} {target_type(contract)}"

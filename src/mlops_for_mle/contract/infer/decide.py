@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mlops_for_mle.contract import Feature
-from mlops_for_mle.contract.columns import read_column
-from mlops_for_mle.contract.model import EXACT_BELOW
+from mlops_for_mle.contract.columns import is_exact, read_column
 from mlops_for_mle.contract.notation import (
     NumberFormat,
     date_formats,
@@ -101,7 +100,7 @@ class Column:
     @property
     def is_whole(self) -> bool:
         """Whether all values are whole numbers that a float64 keeps exactly, however written."""
-        return self.is_number and _are_exact(self.present)
+        return self.is_number and bool(is_exact(self.present).all())
 
 
 def decide(
@@ -140,7 +139,7 @@ def decide(
             # Ingestion rejects those that are not finite.
             numbers = values.astype("Float64").astype(np.float64).replace([np.inf, -np.inf], np.nan)
             found = Column(name, "integer" if kind == "integer" else "float", numbers)
-            if kind == "integer" and not _are_exact(numbers):
+            if kind == "integer" and not is_exact(numbers.dropna()).all():
                 text = values.astype("string").astype(object)
                 found = Column(name, "text", text.where(values.notna()))
         case "decimal":
@@ -210,7 +209,7 @@ def _numbers(
     has_mark = distinct.str.contains(chosen.decimal, regex=False)
     is_whole = ~has_mark & ~distinct.str.contains(r"\d[eE][-+]?\d")
     is_padded = distinct.str.fullmatch(r"\d+").all() and distinct.str.match(r"0\d").any()
-    if is_padded or not _are_exact(read[is_whole]):
+    if is_padded or not is_exact(read[is_whole]).all():
         return Column(name, "text", values)
     told = ""
     if len(ways) > 1 and chosen.thousands:
@@ -273,12 +272,6 @@ def _refuse_mixture(
             f"value(s) such as {_where(others)}: correct them, or name those that stand for a "
             "missing value by --missing."
         )
-
-
-def _are_exact(numbers: "pd.Series[Any]") -> bool:
-    """Whether they are whole numbers that a float64 keeps exactly, or missing."""
-    present = numbers.dropna().to_numpy(np.float64)
-    return bool(((present == np.trunc(present)) & (np.abs(present) < EXACT_BELOW)).all())
 
 
 def _where(values: "pd.Series[Any]") -> str:

@@ -241,13 +241,12 @@ def _columns(
 def _notation(read: Mapping[str, Column], decimal: Literal["point", "comma"]) -> dict[str, Any]:
     """How columns are written, by their new names, where that is not as usual."""
     usual = NumberFormat(decimal="," if decimal == "comma" else ".")
-    formats = {new: one.number_format or usual for new, one in read.items()}
     return {
         "decimal": decimal if decimal == "comma" else None,
         "number_formats": {
-            new: one.model_dump(exclude_defaults=True)
-            for new, one in formats.items()
-            if one != usual
+            new: one.number_format.model_dump(exclude_defaults=True)
+            for new, one in read.items()
+            if one.number_format and one.number_format != usual
         },
         "date_formats": {new: one.date_format for new, one in read.items() if one.date_format},
         "missing_marks": {
