@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -15,7 +14,7 @@ from mlops_for_mle.contract.infer.propose import propose
 from mlops_for_mle.errors import SourceError
 from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 from tests.conftest import PROJECT
-from tests.contract.infer.tables import ROWS, infer, ingest, ingested, table
+from tests.contract.infer.tables import ROWS, infer, ingest
 from tests.pipelines.data_ingestion.observations import batch_of
 
 
@@ -63,17 +62,6 @@ def test_any_table_that_is_not_refused_is_accepted_whole(
 
     without_outcome = np.flatnonzero(proposal.target.values.isna()) + 1
     assert batch.rejected["row_number"].tolist() == without_outcome.tolist()
-
-
-@pytest.mark.parametrize(
-    "target",
-    [[True, False], ["True", "False"], ["예", "아니오"], [1, 2], [1.0, 2.0], ["1.0", "2.0"]],
-)
-def test_classes_of_each_form_are_accepted(target: list[Any]) -> None:
-    rows = table(y=target, x=["1", "2"]).infer_objects()
-
-    assert infer(rows).contract().target.task == "classification"
-    assert len(ingested(rows)) == ROWS
 
 
 def test_the_contract_of_subscriptions_is_the_proposed_one_and_accepts_every_row() -> None:

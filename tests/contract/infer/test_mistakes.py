@@ -39,7 +39,10 @@ def test_options_that_do_not_fit_are_refused(wishes: dict[str, Any], said: str) 
     ("target", "said"),
     [
         ([f"c{number % 101}" for number in range(200)], "has 101 classes, at most 100 are"),
-        (["odd", *["yes", "no"] * 19, "yes"], "class odd has 1 distinct rows, 5 are needed"),
+        (
+            ["odd", *["yes", "no"] * 19, "yes"],
+            "distinct rows of at least 5: 'odd' 1",
+        ),
         (
             ["a", "b"] * 10 + [""] * 30,
             "is missing in 30 of 50 rows: learn from the others with --drop-missing-target",

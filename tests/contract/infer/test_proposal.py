@@ -14,7 +14,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.infer.features import are_told_by_gaps, column_names
 from mlops_for_mle.contract.infer.propose import Proposal, propose
 from mlops_for_mle.contract.infer.write import contract_text
-from tests.contract.infer.tables import ROWS, infer, table
+from tests.contract.infer.tables import ROWS, infer, ingest, table
 from tests.mixed_rows import TARGET, mixed_rows
 
 DIGITS = pd.Series(np.arange(ROWS) * 7 % 9)
@@ -144,6 +144,7 @@ def test_typed_columns_keep_their_type_and_text_is_read_as_what_it_says(
         (["1", "2", "3", "4", "5"], "classification"),
         (["예", "아니오"], "classification"),
         (["True", "False"], "classification"),
+        (DIGITS < 4, "classification"),
         ((DIGITS % 3).astype(float), "classification"),
         ((DIGITS % 3).map(Decimal), "classification"),
         (["0.0", "1.0", "2.0", ""], "classification"),
@@ -152,9 +153,12 @@ def test_typed_columns_keep_their_type_and_text_is_read_as_what_it_says(
     ],
 )
 def test_the_target_decides_the_task(values: Any, task: str) -> None:
-    target = infer(table(z=values), target="z").contract().target
+    rows = table(z=values)
+    proposal = infer(rows, target="z")
+    target = proposal.contract().target
 
     assert target.task == task
+    assert len(ingest(rows, proposal).accepted) == proposal.target.values.notna().sum()
     if task == "classification":
         whole = {str(one).removesuffix(".0") for one in values} - {""}
         assert set(map(str, target.class_values)) == whole

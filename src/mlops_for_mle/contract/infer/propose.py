@@ -358,17 +358,18 @@ def _examine(proposal: Proposal, rows: pd.DataFrame) -> dict[str, Any]:
     names = [column.name for column in encoded_columns(contract)]
     features = pd.DataFrame(encode_rows(fitting, contract), columns=names)
     truth = encode_target(fitting[contract.target.column].to_numpy(), contract.target)
-    least = proposal.minimum_class_rows
     limits = DataCheckOptions(
-        maximum_single_feature_score=None, maximum_label_noise=None, minimum_rows_per_class=least
+        maximum_single_feature_score=None, maximum_label_noise=None, minimum_rows_per_class=None
     )
     found, problems = check(features, truth, contract, limits)
+    counts, least = found.get("distinct_rows_by_class", {}), proposal.minimum_class_rows
+    rare = ", ".join(f"{label!r} {rows}" for label, rows in counts.items() if rows < least)
+    if rare:
+        problems.append(
+            f"these classes are too rare to learn, with so many distinct rows of at least {least}: "
+            f"{rare}. Merge them into others, have their rows rejected by --missing CLASS, or try "
+            "with fewer by --minimum-class-rows"
+        )
     if problems:
-        told = [f"{proposal.source}: {one}." for one in problems]
-        if min(found.get("distinct_rows_by_class", {"": least}).values()) < least:
-            told.append(
-                "Rare classes can be merged into others, have their rows rejected by --missing "
-                "CLASS, or be tried as they are by --minimum-class-rows."
-            )
-        raise SourceError("\n".join(told))
+        raise SourceError("\n".join(f"{proposal.source}: {one}." for one in problems))
     return found
