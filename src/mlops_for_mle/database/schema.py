@@ -15,8 +15,8 @@ from sqlalchemy.engine import make_url
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.tables import (
-    ExistingColumn,
     TableChange,
+    TableColumn,
     create_observations,
     create_predictions,
     find_differences,
@@ -99,7 +99,7 @@ def ensure_observations(
         )
     with _in_turn(url) as connection:
         rows = connection.execute(text(_COLUMNS), {"table": contract.table})
-        present = {row.name: ExistingColumn(*row) for row in rows}
+        present = {row.name: TableColumn(*row) for row in rows}
         if not present:
             execute_plainly(connection, create_observations(contract))
             return True

@@ -78,5 +78,5 @@ def test_a_file_that_is_read_in_a_corrected_form_doubles_no_row(
     ingest(folder, content, csv_separator="semicolon", ingestion={"maximum_rejected_fraction": 1})
     assert query(database_url, COUNTS) == [(1, 3, 1)]
     for _ in range(2):
-        ingest(folder, content, csv_separator="semicolon", csv_decimal="comma")
+        ingest(folder, content, csv_separator="semicolon", ingestion={"decimal": "comma"})
         assert query(database_url, COUNTS) == [(4, 0, 1)]

@@ -34,9 +34,6 @@ _MOST_CATEGORIES = 50
 _NEIGHBOURS = 10
 _FOLDS = 5
 _CONFIDENT = 0.8
-_FEWEST_GAPS = 5
-# Rows with and without a value fall apart by class, up to so many.
-_LEAKING_SHARE = 0.999
 
 # A model that keeps less of what it gains over a constant answer learns its rows by heart.
 _KEPT = 0.5
@@ -135,16 +132,6 @@ def single_feature_scores(
             told = max(told, np.nan_to_num(ranks[0]) ** 2)
         scores[name] = round(float(told), 6)
     return scores
-
-
-def are_told_by_gaps(is_missing: "pd.Series[bool]", classes: "pd.Series[Any]") -> bool:
-    """Whether missing values of a feature tell the class, which no score of it shows."""
-    if not _FEWEST_GAPS <= is_missing.sum() <= len(classes) - _FEWEST_GAPS:
-        return False
-    counts = pd.crosstab(is_missing.to_numpy(), classes.to_numpy()).to_numpy()
-    # Where nearly all rows are of one class, answering it always would do as well.
-    is_by_chance = counts.sum(axis=0).max() >= (2 * _LEAKING_SHARE - 1) * len(classes)
-    return bool(counts.max(axis=1).sum() >= _LEAKING_SHARE * len(classes) and not is_by_chance)
 
 
 def label_noise(features: pd.DataFrame, truth: npt.NDArray[Any]) -> float:
