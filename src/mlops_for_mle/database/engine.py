@@ -68,6 +68,8 @@ def engine_for(url: str) -> Engine:
     return create_engine(
         url,
         pool_pre_ping=True,
+        # The threads of a batch hold several each, and would wait for each other for ever.
+        max_overflow=-1,
         connect_args=CONNECT_ARGS,
     )
 

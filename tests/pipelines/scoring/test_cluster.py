@@ -114,7 +114,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(
         killed.kill()
         killed.wait()
         assert not running.done()
-        found = running.result(600).load()
+        found = running.result(600)
 
     rejected = list(range(1, ROWS + 1, 1000))
     assert found.row_number.tolist() == sorted(set(range(1, ROWS + 1)) - set(rejected))

@@ -12,20 +12,22 @@ from sqlalchemy import Connection, text
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.tables import literal, prediction_table, quoted
 from mlops_for_mle.database.engine import database_url, engine_for, execute_plainly
-from mlops_for_mle.pipelines.scoring.following import Arrivals, Arrived
+from mlops_for_mle.pipelines.scoring.following import Arrived, Follower
 
-# Whoever writes to the table waits behind one who waits for its lock.
-_LOCK_TIMEOUT = "SET LOCAL lock_timeout TO '10s'"
 _HAS_TRIGGER = """
 SELECT EXISTS (SELECT FROM pg_trigger
                WHERE tgrelid = to_regclass(:table) AND tgname = :trigger AND tgenabled <> 'D')
 """
+# Whoever writes to the table waits behind one who waits for its lock.
 _CREATE_TRIGGER = """
+SET LOCAL lock_timeout TO '10s';
 CREATE OR REPLACE TRIGGER {trigger} AFTER INSERT ON {table}
 REFERENCING NEW TABLE AS inserted_rows FOR EACH STATEMENT
-EXECUTE FUNCTION enqueue_for_scoring({arguments})
+EXECUTE FUNCTION enqueue_for_scoring({name}, {key})
 """
+_DROP_TRIGGER = "SET LOCAL lock_timeout TO '10s'; DROP TRIGGER IF EXISTS {trigger} ON {table}"
 _ENQUEUE = """
+DELETE FROM scoring_rejects WHERE contract = %(contract)s AND source = %(source)s;
 INSERT INTO scoring_queue (contract, source_id)
 SELECT %(contract)s, observed.{key} FROM {table} AS observed
 WHERE NOT EXISTS (SELECT FROM {predictions} AS scored
@@ -53,10 +55,9 @@ def install(contract: Contract) -> bool:
     with engine_for(database_url()).begin() as connection:
         if connection.scalar(text(_HAS_TRIGGER), {"table": table, "trigger": trigger}):
             return False
-        arguments = f"{literal(contract.name)}, {literal(contract.key)}"
-        names = {"trigger": quoted(trigger), "table": table, "arguments": arguments}
-        execute_plainly(connection, _LOCK_TIMEOUT)
-        execute_plainly(connection, _CREATE_TRIGGER.format(**names))
+        arguments = {"name": literal(contract.name), "key": literal(contract.key)}
+        statement = _CREATE_TRIGGER.format(trigger=quoted(trigger), table=table, **arguments)
+        execute_plainly(connection, statement)
     return True
 
 
@@ -64,31 +65,24 @@ def uninstall(contract: Contract) -> int:
     """Have new rows queued no longer, and forget those that wait; gives how many did."""
     trigger, table = quoted(f"scoring_{contract.name}"), quoted(contract.table)
     with engine_for(database_url()).begin() as connection:
-        execute_plainly(connection, _LOCK_TIMEOUT)
-        execute_plainly(connection, f"DROP TRIGGER IF EXISTS {trigger} ON {table}")
+        execute_plainly(connection, _DROP_TRIGGER.format(trigger=trigger, table=table))
         forget = text("DELETE FROM scoring_queue WHERE contract = :contract")
         return connection.execute(forget, {"contract": contract.name}).rowcount
 
 
 def enqueue_unscored(contract: Contract) -> int:
     """Queue every row without a prediction, rejected ones too; gives how many did not wait."""
-    values = {"contract": contract.name, "source": contract.table}
     with engine_for(database_url()).begin() as connection:
-        forget = "DELETE FROM scoring_rejects WHERE contract = :contract AND source = :source"
-        connection.execute(text(forget), values)
+        values = {"contract": contract.name, "source": contract.table}
         return connection.exec_driver_sql(_ENQUEUE.format(**_names(contract)), values).rowcount
 
 
-class RowQueue(Arrivals):
-    """The rows that wait, in the order of their keys."""
+class RowFollower(Follower):
+    """Scores the rows that wait, in the order of their keys, by the values that they have then."""
 
-    def __init__(self, contract: Contract, size: int) -> None:
-        """Say whose rows, and how many at once."""
-        self._contract = contract
-        self._size = size
-
-    def take(self, connection: Connection, features: Mapping[str, Feature]) -> list[Arrived]:
-        """Take rows from the queue; their values are those of now."""
+    def _take(
+        self, connection: Connection, features: Mapping[str, Feature]
+    ) -> list[Arrived] | None:
         contract = self._contract
         # Postgres's times reach beyond the years that Python knows.
         values = ", ".join(
@@ -97,16 +91,13 @@ class RowQueue(Arrivals):
         )
         statement = _TAKE.format(values=values, **_names(contract))
         limits = {"contract": contract.name, "size": self._size}
-        # Where all that were taken are no longer in the table, the next ones may be.
-        while taken := connection.exec_driver_sql(statement, limits).all():
-            rows = [
-                Arrived(contract.table, key, dict(zip(features, row, strict=True)), time, key)
-                for key, is_there, time, *row in taken
-                if is_there
-            ]
-            if rows:
-                return rows
-        return []
+        taken = connection.exec_driver_sql(statement, limits).all()
+        rows = []
+        for key, is_there, time, *row in taken:
+            place = {"source": contract.table, "source_id": key, "row_key": key, "timestamp": time}
+            if is_there:
+                rows.append(Arrived(place, dict(zip(features, row, strict=True))))
+        return rows if taken else None
 
 
 def _names(contract: Contract) -> dict[str, str]:

@@ -1,0 +1,202 @@
+"""Scorers that are killed, and servers that crash: each row and message is scored exactly once."""
+
+import itertools
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mlops_for_mle.database.engine import engine_for
+from tests.pipelines.scoring.kafka_broker import KafkaBroker, Sent, bare, wrapped
+from tests.pipelines.scoring.stage import AUDIT, Stage, TopicStage, connect
+from tests.servers import ExternalPostgres, eventually, query, scalar
+
+pytestmark = pytest.mark.integration
+
+# The long forms: MLOPS_TEST_ROWS=50000, and
+# MLOPS_TEST_MESSAGES=200000 MLOPS_TEST_KILL_EVERY=5 MLOPS_TEST_KILLS=12.
+ROWS = int(os.environ.get("MLOPS_TEST_ROWS", "3000"))
+MESSAGES = int(os.environ.get("MLOPS_TEST_MESSAGES", "3000"))
+KILL_EVERY = float(os.environ.get("MLOPS_TEST_KILL_EVERY", "2"))
+KILLS = int(os.environ.get("MLOPS_TEST_KILLS", "3"))
+BAD_EVERY = min(1_000, MESSAGES // 20)
+CHUNK = MESSAGES // 100
+
+
+class Members:
+    """Processes that follow, each with a log of its own."""
+
+    def __init__(self, stage: Stage | TopicStage, folder: Path, count: int, size: int) -> None:
+        self._logs = (folder / f"member-{number}.log" for number in itertools.count())
+        self._start: Callable[[], subprocess.Popen[bytes]] = lambda: stage.start_process(
+            next(self._logs), size
+        )
+        self._folder = folder
+        self._running = [self._start() for _ in range(count)]
+
+    def replace(self, number: int) -> None:
+        """Kill one and start another."""
+        self._running[number].kill()
+        self._running[number].wait()
+        self._running[number] = self._start()
+
+    def stop(self) -> str:
+        """End all, who must end well, and give what anybody has said."""
+        for one in self._running:
+            one.send_signal(signal.SIGTERM)
+        codes = [one.wait(30) for one in self._running]
+        said = "\n".join(log.read_text() for log in self._folder.glob("member-*.log"))
+        assert set(codes) == {0}, said
+        assert "Traceback" not in said
+        return said
+
+    def kill(self) -> None:
+        for one in self._running:
+            one.kill()
+            one.wait()
+
+
+@contextmanager
+def members(
+    stage: Stage | TopicStage, folder: Path, count: int, size: int = 50
+) -> Iterator[Members]:
+    found = Members(stage, folder, count, size)
+    try:
+        yield found
+    finally:
+        found.kill()
+
+
+@contextmanager
+def meanwhile(work: Callable[[], None]) -> Iterator[None]:
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    thread.join(600)
+
+
+def audit(stage: Stage) -> None:
+    """Queue new rows, and note every write to the table of predictions from now on."""
+    stage.prepare()
+    with connect(stage.url) as cursor:
+        cursor.execute(f"{AUDIT}; COMMIT")
+
+
+def assert_each_row_was_scored_once(stage: Stage, count: int) -> None:
+    assert scalar(stage.url, "SELECT count(*) FROM iris_data") == count
+    assert (stage.scored(), stage.waiting()) == (count, 0)
+    writes = "SELECT count(*), count(DISTINCT source_id), min(operation), max(operation)"
+    assert query(stage.url, f"{writes} FROM prediction_writes") == [
+        (count, count, "INSERT", "INSERT")
+    ]
+
+
+def test_processes_that_are_killed_at_random_moments_score_each_row_once(
+    stage: Stage, tmp_path: Path
+) -> None:
+    audit(stage)
+    chance, kills, seen = random.Random(7), 0, 0
+
+    def insert() -> None:
+        left = ROWS
+        while left:
+            some = min(left, random.Random(left).randint(1, max(2, ROWS // 40)))
+            stage.insert(some)
+            left -= some
+            time.sleep(0.01)
+
+    with members(stage, tmp_path, count=2) as found:
+        with meanwhile(insert):
+            while kills < max(4, ROWS // 1000) and stage.scored() < ROWS:
+                # One that was just started must not be killed before it has done anything.
+                assert eventually(lambda seen=seen: stage.scored() > seen, seconds=60)
+                time.sleep(chance.uniform(0.0, 0.3))
+                found.replace(chance.randrange(2))
+                kills += 1
+                seen = stage.scored()
+        assert eventually(lambda: stage.scored() >= ROWS, seconds=240)
+
+    assert kills >= 3
+    assert_each_row_was_scored_once(stage, ROWS)
+
+
+def test_crashes_of_the_server_lose_and_double_nothing(
+    fragile: Stage, external_server: ExternalPostgres, tmp_path: Path
+) -> None:
+    audit(fragile)
+    with members(fragile, tmp_path, count=1) as found:
+        fragile.insert(200)
+        assert eventually(lambda: fragile.scored() > 0, seconds=60)
+        for _ in range(2):
+            fragile.insert(300)
+            external_server.stop("immediate")
+            external_server.start()
+            engine_for(fragile.url).dispose()
+        assert eventually(lambda: fragile.scored() >= 800, seconds=60)
+        external_server.stop("immediate")
+        try:
+            time.sleep(0.5)
+            said = found.stop()
+        finally:
+            external_server.start()
+
+    assert "tried again in" in said
+    engine_for(fragile.url).dispose()
+    assert_each_row_was_scored_once(fragile, 800)
+
+
+def is_bad(number: int) -> bool:
+    return number % BAD_EVERY == 37
+
+
+def message(number: int) -> bytes:
+    """Some are malformed, half of the others come in Kafka Connect's envelope."""
+    if is_bad(number):
+        return (b"{", b"null", bare(number, sepal_length="five"))[number // BAD_EVERY % 3]
+    return bare(number) if number % 2 else wrapped(number)
+
+
+def test_members_that_are_killed_and_replaced_score_each_good_message_once(
+    fragile: Stage, broker: KafkaBroker, external_server: ExternalPostgres, tmp_path: Path
+) -> None:
+    topic = TopicStage(broker, fragile, broker.make_topic(6))
+    good: list[Sent] = []
+    bad: list[Sent] = []
+
+    def send() -> None:
+        for first in range(0, MESSAGES, CHUNK):
+            numbers = range(first, min(first + CHUNK, MESSAGES))
+            sent = broker.send(topic.topic, map(message, numbers))
+            for number, place in zip(numbers, sent, strict=True):
+                (bad if is_bad(number) else good).append(place)
+            time.sleep(KILL_EVERY * KILLS / 100)
+
+    def all_are_written() -> bool:
+        return topic.count() + len(topic.rejects()) >= MESSAGES
+
+    with members(topic, tmp_path, count=3, size=500) as found:
+        assert eventually(lambda: "partitions=" in (tmp_path / "member-0.log").read_text(), 60)
+        with meanwhile(send):
+            for kill in range(KILLS):
+                time.sleep(KILL_EVERY)
+                found.replace(kill % 3)
+                if kill == KILLS // 2:
+                    external_server.stop("immediate")
+                    time.sleep(1)
+                    external_server.start()
+        assert eventually(all_are_written, 180)
+        assert eventually(
+            lambda: sum(broker.committed(topic.topic, topic.group).values()) == MESSAGES, 60
+        )
+        found.stop()
+
+    assert len(good) + len(bad) == MESSAGES
+    assert sorted(topic.positions()) == sorted(good)
+    assert sorted(topic.rejects()) == sorted(bad)
