@@ -90,7 +90,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(
         rows[::1000, 0] = -1
         table = pa.table({name: rows[:, number] for number, name in enumerate(FEATURES)})
         parquet.write_table(table, source, row_group_size=ROWS // PARTS)
-        done = lambda: len([*tmp_path.glob("_out.parquet.staging/*")])  # noqa: E731
+        done = lambda: len([*tmp_path.glob("out.parquet/_part*")])  # noqa: E731
     else:
         output, source = "scores", "iris_data"
         query(stage.url, INSERT, count=ROWS)

@@ -145,12 +145,10 @@ def score_rows(
     Raises:
         SourceError: The source lacks a feature.
     """
-    names = source.schema.names
-    missing = [name for name in release.manifest.contract.features if name not in names]
-    if missing:
+    names, needed = source.schema.names, release.manifest.contract.features
+    if missing := [name for name in needed if name not in names]:
         raise SourceError(
-            f"scoring.source: missing column(s) {', '.join(missing)}; release "
-            f"{release.manifest.release} needs them; found {', '.join(names) or 'none'}"
+            f"scoring.source: missing column(s) {', '.join(missing)}; found {', '.join(names)}"
         )
     return Scoring(source, release, scoring, Notation.of(ingestion))
 

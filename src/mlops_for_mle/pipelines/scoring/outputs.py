@@ -37,65 +37,63 @@ Write = Callable[[pa.Table], object]
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of Parquet files, one file a part; a mark says that it is whole."""
+    """A folder of Parquet files, one file a part; a mark says that it is whole.
+
+    Readers take no file for data whose name begins with an underscore.
+    """
 
     url: str
     schema: pa.Schema = _ANY
 
     @property
-    def _opened(self) -> tuple[Any, str, str]:
-        """The file system, the folder, and one beside it, which readers do not take for data."""
-        files, path = fsspec.url_to_fs(self.url)
-        place = PurePosixPath(path)
-        return files, path, str(place.with_name(f"_{place.name}.staging"))
+    def _opened(self) -> tuple[Any, str, list[str]]:
+        """The file system, the folder, and the names that are in it, the mark first."""
+        files, folder = fsspec.url_to_fs(self.url)
+        files.invalidate_cache()
+        found = files.ls(folder, detail=False) if files.isdir(folder) else []
+        return files, folder, sorted(PurePosixPath(one).name for one in found)
 
     def begin(self) -> None:
-        """Make room for staging; refuse a folder that holds anything else than former parts."""
-        self.clear()
-        files, folder, staging = self._opened
-        for name in self._names():
-            if name != _MARK and not name.startswith("part-"):
+        """Make the folder; refuse one that holds anything else than former parts."""
+        files, folder, names = self._opened
+        for name in names:
+            if not name.startswith((_MARK, "part-", "_part-")):
                 raise UserError(f"scoring.output: {folder} holds {name}: name another folder.")
-        files.makedirs(staging, exist_ok=True)
+        files.makedirs(folder, exist_ok=True)
 
     @contextmanager
     def writing(self, attempt: str) -> Iterator[Write]:
         """Give what stages rows of an attempt."""
         from pyarrow.parquet import ParquetWriter
 
-        files, _, staging = self._opened
-        with ParquetWriter(f"{staging}/{attempt}.parquet", self.schema, filesystem=files) as writer:
+        files, folder = fsspec.url_to_fs(self.url)
+        with ParquetWriter(f"{folder}/_{attempt}.parquet", self.schema, filesystem=files) as writer:
             yield writer.write_table
 
     def publish(self, attempts: Sequence[str], count: int, _: Connection) -> None:
-        """Move the files to where the former ones were; the mark goes first and comes last."""
-        files, folder, staging = self._opened
-        files.invalidate_cache()
-        for name in sorted(self._names()):
-            files.rm(f"{folder}/{name}")
-        files.makedirs(folder, exist_ok=True)
+        """Have the files take the place of the former ones; the mark goes first and comes last."""
+        files, folder, names = self._opened
+        for name in names:
+            if not name.startswith("_part-"):
+                files.rm(f"{folder}/{name}")
         for attempt in attempts:
-            files.mv(f"{staging}/{attempt}.parquet", f"{folder}/{attempt}.parquet")
+            files.mv(f"{folder}/_{attempt}.parquet", f"{folder}/{attempt}.parquet")
         files.pipe_file(f"{folder}/{_MARK}", b"")
 
     def clear(self) -> None:
         """Remove what is staged."""
-        files, _, staging = self._opened
-        if files.exists(staging):
-            files.rm(staging, recursive=True)
+        files, folder, names = self._opened
+        for name in names:
+            if name.startswith("_part-"):
+                files.rm(f"{folder}/{name}")
 
     def read(self) -> pd.DataFrame:
         """All rows in the order of the source."""
-        if _MARK not in self._names():
+        if _MARK not in self._opened[2]:
             raise PrerequisiteError(
                 "There are no predictions, or not all: run `kedro run --pipeline scoring` first."
             )
         return pd.read_parquet(self.url)
-
-    def _names(self) -> list[str]:
-        files, folder, _ = self._opened
-        found = files.ls(folder, detail=False) if files.isdir(folder) else []
-        return [PurePosixPath(one).name for one in found]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from mlops_for_mle.database.engine import engine_for, execute_plainly
 from mlops_for_mle.pipelines.scoring.nodes import Part, Source
 from mlops_for_mle.pipelines.scoring.options import place_of
 
+_BUFFER_BYTES = 2**20  # of each column
 # By the object ids of Postgres's own types. Numbers and times of the other types are read as text,
 # since they may be larger than any type of a file.
 _TYPES = {16: pa.bool_(), **dict.fromkeys((20, 21, 23), pa.int64())}
@@ -53,18 +54,14 @@ def parquet_source(path: str) -> Source:
 
 
 def _read_group(group: Any, size: int, columns: list[str]) -> Iterator[pa.Table]:
-    from pyarrow.dataset import ParquetFragmentScanOptions
+    from pyarrow.parquet import ParquetFile
 
-    # Else it would hold all of the row group.
-    options = ParquetFragmentScanOptions(use_buffered_stream=True, pre_buffer=False)
-    for batch in group.to_batches(
-        columns=columns,
-        batch_size=size,
-        batch_readahead=0,
-        fragment_scan_options=options,
-        use_threads=False,
-    ):
-        yield pa.Table.from_batches([batch])
+    with group.open() as opened:
+        # Else it would hold all of the row group.
+        file = ParquetFile(opened, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+        numbers = [one.id for one in group.row_groups]
+        for batch in file.iter_batches(size, row_groups=numbers, columns=columns):
+            yield pa.Table.from_batches([batch]).select(columns)
 
 
 def database_source(url: str, source: str) -> Source:
