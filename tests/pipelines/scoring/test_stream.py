@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mlops_for_mle.contract import Contract
@@ -238,31 +238,27 @@ def test_the_table_that_the_tutorial_made_is_completed_and_its_program_still_wri
 def test_names_that_need_quoting_are_scored(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    contract = Contract.model_validate(
-        {
-            "name": "odd",
-            "table": "Odd 표",
-            "key": "Key's",
-            "timestamp": "when",
-            "features": {'50 % "off"': {}, "방 수": {"type": "integer"}, "select": {}},
-            "target": {"column": "y", "task": "regression", "response_name": "Price %"},
-        }
-    )
+    raw = {
+        "name": "odd",
+        "table": "Odd 표",
+        "key": "Key's",
+        "timestamp": "when",
+        "features": {'50 % "off"': {}, "방 수": {"type": "integer"}, "select": {}},
+        "target": {"column": "y", "task": "regression", "response_name": "Price %"},
+    }
+    contract = Contract.model_validate(raw)
     rows = np.random.default_rng(1).integers(1, 9, (50, 3)).astype(float)
-    model = Pipeline([("scaler", StandardScaler()), ("model", LinearRegression())])
-    model.fit(rows, rows.sum(axis=1))
+    model = make_pipeline(StandardScaler(), LinearRegression()).fit(rows, rows.sum(axis=1))
     stage = staged(database_url, contract, tmp_path, monkeypatch)
     stage.prepare()
     stage.deploy(make_release(model, contract, rows[:3]))
     with connect(database_url) as cursor:
-        cursor.execute(
-            'INSERT INTO "Odd 표" ("50 % ""off""", "방 수", "select", y) VALUES (1, 2, 3, 0), '
-            "(1, 2, 'NaN', 0); COMMIT"
-        )
-
-    totals = stage.score()
+        columns = '"50 % ""off""", "방 수", "select", y'
+        cursor.execute(f"INSERT INTO \"Odd 표\" ({columns}) VALUES (1, 2, 3, 0), (1, 2, 'NaN', 0)")
+        cursor.connection.commit()
+        totals = stage.score()
+        cursor.execute('SELECT "Price %" FROM odd_prediction')
+        found = cursor.fetchall()
 
     assert (totals.scored, totals.rejected) == (1, 1)
-    with connect(database_url) as cursor:
-        cursor.execute('SELECT "Price %" FROM odd_prediction')
-        assert cursor.fetchall()[0][0] == pytest.approx(6, rel=1e-3)
+    assert found == [(pytest.approx(6, rel=1e-3),)]
