@@ -76,8 +76,15 @@ def score(
 @click.argument("topic")
 @env_option
 @_follow_option
-@click.option("--group-id", envvar="KAFKA_GROUP_ID", help="The default is <contract>-scoring.")
-@click.option("--bootstrap-servers", envvar="KAFKA_BOOTSTRAP_SERVERS", required=True)
+@click.option(
+    "--group-id",
+    envvar="KAFKA_GROUP_ID",
+    show_envvar=True,
+    help="The default is <contract>-scoring.",
+)
+@click.option(
+    "--bootstrap-servers", envvar="KAFKA_BOOTSTRAP_SERVERS", show_envvar=True, required=True
+)
 @click.option("--output-topic", help="Where predictions go, too, as JSON.")
 @_batch_size_option
 @click.pass_obj
