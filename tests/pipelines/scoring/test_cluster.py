@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import dask
 import numpy as np
 import psutil
 import pyarrow as pa
@@ -124,11 +123,3 @@ def test_a_killed_worker_loses_and_doubles_nothing(
         assert refused["row_number"].to_pylist() == rejected
     assert len(cluster.peaks) == 3
     assert max(cluster.peaks.values()) < MEBIBYTES, cluster.peaks
-
-
-def test_a_scheduler_that_does_not_answer_is_said(stage: Stage) -> None:
-    with (
-        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
-        pytest.raises(Exception, match=r"tcp://127\.0\.0\.1:1"),
-    ):
-        stage.batch(output="scores", engine={"scheduler": "tcp://127.0.0.1:1"})

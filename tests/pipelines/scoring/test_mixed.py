@@ -9,12 +9,14 @@ from mlops_for_mle.contract.columns import encode_rows
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import load
 from tests.mixed import MIXED_CONTRACT, mixed_rows
-from tests.pipelines.scoring.stage import Stage, connect, staged
+from tests.pipelines.scoring.stage import Stage, staged
 from tests.releases import mixed_release
+from tests.servers import connection_to, query
 
 pytestmark = pytest.mark.integration
 
 ROWS = mixed_rows(120, seed=5)
+TABLE = MIXED_CONTRACT.table
 FAULTS = {
     10: ("가입일", "0044-03-15 BC", "is no date"),
     20: ("last seen", "-infinity", "is no time"),
@@ -37,29 +39,16 @@ def stage(
     stage.clear()
     stage.deploy(release)
     stage.prepare()
-    columns = list(MIXED_CONTRACT.columns)
-    names = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
-    values = ROWS[columns].astype(object)
-    with connect(stage.url) as cursor:
-        cursor.executemany(
-            f'INSERT INTO "Churn 데이터" ({names}) VALUES ({", ".join(["%s"] * len(columns))})',
-            values.where(values.notna(), None).to_numpy().tolist(),
-        )
-        cursor.connection.commit()
+    with connection_to(stage.url) as connection:
+        columns = list(MIXED_CONTRACT.columns)
+        ROWS[columns].to_sql(TABLE, connection, if_exists="append", index=False)
+        connection.commit()
     return stage
 
 
 def expected(release: Release) -> list[Any]:
     codes = load(release).predict(encode_rows(ROWS, MIXED_CONTRACT)).values.tolist()
     return [MIXED_CONTRACT.target.values[code] for code in codes]
-
-
-def ask(stage: Stage, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-    with connect(stage.url) as cursor:
-        cursor.execute(statement, values or None)
-        rows = cursor.fetchall() if cursor.description else []
-        cursor.connection.commit()
-        return list(rows)
 
 
 @pytest.mark.parametrize("output", ["scores", "{folder}/out.parquet"])
@@ -79,7 +68,7 @@ def test_all_ways_give_the_same_predictions(
     answers = expected(release)
     assert set(answers) == {"stays", "leaves"}
     assert (streamed.scored, streamed.rejected) == (len(ROWS), 0)
-    values = ask(stage, "SELECT churn FROM churn_prediction ORDER BY source_id")
+    values = query(stage.url, "SELECT churn FROM churn_prediction ORDER BY source_id")
     assert [value for (value,) in values] == answers
     assert found.churn.tolist() == answers
     assert found.label.tolist() == [{"stays": "유지", "leaves": "해지"}[one] for one in answers]
@@ -89,7 +78,7 @@ def test_all_ways_give_the_same_predictions(
 def test_rows_that_do_not_fit_are_rejected_and_the_others_are_scored(stage: Stage) -> None:
     for key, (column, value, _) in FAULTS.items():
         quoted = '"' + column.replace('"', '""') + '"'
-        ask(stage, f'UPDATE "Churn 데이터" SET {quoted} = %s WHERE id = {key}', value)
+        query(stage.url, f"UPDATE \"{TABLE}\" SET {quoted} = '{value}' WHERE id = {key}")
 
     streamed = stage.score(size=50)
     found = stage.batch(chunk_rows=50, output="scores")
@@ -97,14 +86,14 @@ def test_rows_that_do_not_fit_are_rejected_and_the_others_are_scored(stage: Stag
     assert (streamed.scored, streamed.rejected) == (len(ROWS) - 4, 4)
     assert len(found) == len(ROWS) - 4
     for table, number in (("scoring_rejects", "source_id"), ("scores_rejects", "row_number")):
-        rejects = dict(ask(stage, f"SELECT {number}, reason FROM {table}"))
+        rejects = dict(query(stage.url, f"SELECT {number}, reason FROM {table}"))
         assert rejects.keys() == FAULTS.keys()
         for key, (column, _, fault) in FAULTS.items():
             assert rejects[key].startswith(f"{column}: {fault}")
 
 
 def test_what_no_file_can_hold_does_not_stop_a_batch(stage: Stage, tmp_path: Path) -> None:
-    ask(stage, 'UPDATE "Churn 데이터" SET timestamp = %s WHERE id < 3', "infinity")
+    query(stage.url, f"UPDATE \"{TABLE}\" SET timestamp = 'infinity' WHERE id < 3")
 
     found = stage.batch(output=str(tmp_path / "out.parquet"))
 
@@ -112,7 +101,7 @@ def test_what_no_file_can_hold_does_not_stop_a_batch(stage: Stage, tmp_path: Pat
 
 
 def test_a_batch_without_one_valid_row_of_text_and_dates_is_rejected_whole(stage: Stage) -> None:
-    ask(stage, """UPDATE "Churn 데이터" SET "월 요금" = '-1'""")
+    query(stage.url, f'UPDATE "{TABLE}" SET "월 요금" = \'-1\'')
 
     streamed = stage.score()
     found = stage.batch(output="scores")
@@ -120,6 +109,6 @@ def test_a_batch_without_one_valid_row_of_text_and_dates_is_rejected_whole(stage
     assert (streamed.scored, streamed.rejected) == (0, len(ROWS))
     assert found.empty
     for table in ("scoring_rejects", "scores_rejects"):
-        reasons = [reason for (reason,) in ask(stage, f"SELECT reason FROM {table}")]
+        reasons = [reason for (reason,) in query(stage.url, f"SELECT reason FROM {table}")]
         assert len(reasons) == len(ROWS)
         assert all(reason.startswith("월 요금: is too small") for reason in reasons)
