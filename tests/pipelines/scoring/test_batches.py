@@ -24,7 +24,6 @@ from mlops_for_mle.pipelines.scoring.outputs import output_of
 from mlops_for_mle.releases.manifest import Release
 from tests.expectations import refused
 from tests.pipelines.scoring.stage import FEATURES, Stage
-from tests.projects import run_session
 from tests.releases import house_release
 from tests.servers import query, scalar
 
@@ -327,21 +326,6 @@ def test_texts_that_csv_and_json_trip_over_arrive_as_they_were(
     found = stage.batch(source=str(tmp_path / "rows.parquet"), output="scores")
 
     assert [None if pd.isna(text) else text for text in found.id] == texts
-
-
-def test_the_pipeline_runs_as_it_is_configured(
-    project_folder: Path, stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stage.insert(12)
-    monkeypatch.setenv("MLOPS_PROJECT_PATH", str(project_folder))
-    monkeypatch.setenv("MLOPS_RELEASE_STORE", stage.store)
-    monkeypatch.chdir(project_folder)
-
-    run_session(project_folder, "scoring")
-
-    found = pd.read_parquet(project_folder / "data/07_model_output/predictions.parquet")
-    assert found.id.tolist() == list(range(1, 13))
-    assert "timestamp" in found.columns
 
 
 def test_a_release_can_be_named_without_being_deployed(stage: Stage, release: Release) -> None:

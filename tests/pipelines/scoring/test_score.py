@@ -29,7 +29,10 @@ def test_a_first_use_from_nothing_to_predictions(
 ) -> None:
     prepare(url, contract)
     query(url, INSERT, count=5)
-    assert "never deployed: run `kedro run` first" in project.refuse("score")
+    refused = project.kedro("score")
+    assert refused.code == 1
+    assert "those that are there already are scored by `kedro score --from-start`" in refused.output
+    assert "Error: Contract iris was never deployed: run `kedro run` first" in refused.errors
     Stage(url, contract, str(project.folder / "data/releases")).deploy(iris_release(1))
     said = project.succeed("score", "--from-start").output
     assert said == "Queued 5 row(s) that had no prediction.\nScored 5 row(s).\n"
@@ -45,10 +48,6 @@ def test_a_first_use_from_nothing_to_predictions(
     assert "Scored 2 row(s), rejected 1 (see scoring_rejects)." in finished.output
 
     assert "queued no longer; 0 waited" in project.succeed("score", "--uninstall").output
-    query(url, INSERT, count=3)
-    said = project.succeed("score").output
-    assert "those that are there already are scored by `kedro score --from-start`" in said
-    assert "Scored 0 row(s)." in said
 
 
 def test_a_whole_table_in_one_batch(project: Project, url: str) -> None:

@@ -96,12 +96,12 @@ class Scorer:
         )
         chosen, count = rows.take(pa.array(positions)), len(positions)
         columns = {"row_number": pa.array(positions + first_row, pa.int64())}
-        if contract.key in rows.column_names:
-            columns[contract.key] = chosen[contract.key]
-        if contract.timestamp in rows.column_names:
-            date_format = notation.date_formats.get(contract.timestamp)
-            times = read_times(chosen[contract.timestamp].to_pandas(), date_format)
-            columns[contract.timestamp] = pa.array(times, pa.timestamp("us"), from_pandas=True)
+        for name in rows.column_names:
+            if name in (contract.key, contract.timestamp):
+                columns[name] = chosen[name]
+            if name == contract.timestamp and not pa.types.is_integer(chosen[name].type):
+                times = read_times(chosen[name].to_pandas(), notation.date_formats.get(name))
+                columns[name] = pa.array(times, pa.timestamp("us"), from_pandas=True)
         kind = pa.int64() if target.classes else pa.float64()
         columns[target.response_name] = pa.array(
             self.values(answers), pa.string() if target.has_text_classes else kind
