@@ -34,13 +34,11 @@ def run(scoring: Scoring, url: str) -> None:
     told = (name for name in (contract.key, contract.timestamp) if name in schema.names)
     columns = [*contract.features, *told]
     nothing = schema.empty_table().select(columns)
+    predictions, rejects = _scorer(release).score_table(nothing, 1, notation)
+    beside = rejects_beside(options.output)
     outputs = [
-        output_of(name, url, table.schema)
-        for name, table in zip(
-            (options.output, rejects_beside(options.output)),
-            _scorer(release).score_table(nothing, 1, notation),
-            strict=True,
-        )
+        output_of(options.output, url, predictions.schema),
+        output_of(beside, url, rejects.schema),
     ]
     try:
         for one in outputs:
@@ -64,8 +62,7 @@ def run(scoring: Scoring, url: str) -> None:
     _LOGGER.log(
         logging.WARNING if rejected else logging.INFO,
         "scored=%d rejected=%d release=%s: into %s, rejects into %s",
-        *(scored, rejected, release.manifest.release),
-        *(options.output, rejects_beside(options.output)),
+        *(scored, rejected, release.manifest.release, options.output, beside),
     )
 
 
