@@ -62,7 +62,13 @@ def normalise_url(raw: str, variable: str) -> str:
 @lru_cache(maxsize=8)
 def engine_for(url: str) -> Engine:
     """The process's one engine for a URL; connections are checked before they are used."""
-    return create_engine(url, pool_pre_ping=True, connect_args=CONNECT_ARGS)
+    return create_engine(
+        url,
+        pool_pre_ping=True,
+        # The threads of a batch hold several each, and would wait for each other for ever.
+        max_overflow=-1,
+        connect_args=CONNECT_ARGS,
+    )
 
 
 def lock(connection: Connection, name: str) -> None:
