@@ -209,7 +209,7 @@ def _launch(home: Path, lock: IO[str], port: int | None) -> None:
     # Left behind by a killed server, as the lock tells; its number may be another process's now.
     (home / DATA / "postmaster.pid").unlink(missing_ok=True)
     programs, identity = binary("postgres").parent, _identity(home / DATA)
-    if not _can(identity, '"$1" --version', programs / "postgres"):
+    if not _reaches(identity, programs / "postgres"):
         programs = _copy_outside(programs)
     if not (home / DATA).exists():
         _initialise(home, programs, identity, lock)
@@ -234,7 +234,7 @@ def _initialise(home: Path, programs: Path, identity: dict[str, Any], lock: IO[s
     """Make a cluster beside its place, and move it there when it is whole."""
     if odd := " or ".join(sorted(set('"$`') & set(str(programs)))):
         raise EmbeddedPostgresError(f"initdb fails with {odd} in {programs}: move it, {_INSTEAD}")
-    folder, outside = home, not _can(identity, 'cd -- "$1"', home)
+    folder, outside = home, not _reaches(identity, home)
     if outside:
         OUTSIDE.mkdir(mode=0o755, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=OUTSIDE))
@@ -299,11 +299,10 @@ def _identity(data: Path) -> dict[str, Any]:
     return {"user": owner or nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
-def _can(identity: dict[str, Any], script: str, path: Path) -> bool:
-    """Whether the server's user can do something with a path, found out by trying."""
-    command = ["/bin/sh", "-c", script, "sh", str(path)]
-    options = {"cwd": "/", "env": _ENVIRONMENT, "capture_output": True, **identity}
-    return not identity or subprocess.run(command, check=False, **options).returncode == 0
+def _reaches(identity: dict[str, Any], path: Path) -> bool:
+    """Whether the server's user can run a program or enter a folder, found out by trying."""
+    options: dict[str, Any] = {"cwd": "/", "env": _ENVIRONMENT, **identity}
+    return subprocess.run(["test", "-x", path], check=False, **options).returncode == 0
 
 
 def _copy_outside(programs: Path) -> Path:
