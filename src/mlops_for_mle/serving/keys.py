@@ -58,9 +58,7 @@ class KeyFile:
             return KeyDocument.model_validate_json(self.path.read_bytes()).keys
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise ConfigurationError(f"The API keys cannot be read: {error}") from None
-        except ValidationError as error:
+        except (OSError, ValidationError) as error:
             raise ConfigurationError(f"The API keys in {self.path}: {error}") from None
 
     def create(self, name: str, scopes: Sequence[Scope]) -> str:
@@ -109,12 +107,14 @@ def digest(key: bytes) -> str:
 
 
 @click.group(name="python -m mlops_for_mle.serving.keys")
-@click.pass_context
-def commands(context: click.Context) -> None:
+def commands() -> None:
     """Manage the server's API keys, in the file MLOPS_API_KEYS_FILE."""
+
+
+def _file() -> KeyFile:
     from mlops_for_mle.serving.settings import ServingSettings
 
-    context.obj = KeyFile(ServingSettings.load().api_keys_file)
+    return KeyFile(ServingSettings.load().api_keys_file)
 
 
 _SCOPES_HELP = """read: what every key may read, such as /metrics; predict: predictions; write:
@@ -126,19 +126,18 @@ _SCOPES = click.Choice(get_args(Scope))
 @commands.command()
 @click.argument("name")
 @click.option("--scope", "scopes", type=_SCOPES, multiple=True, required=True, help=_SCOPES_HELP)
-@click.pass_obj
-def create(file: KeyFile, name: str, scopes: Sequence[Scope]) -> None:
+def create(name: str, scopes: Sequence[Scope]) -> None:
     """Make a key for somebody, such as web-shop or kim, and print it, once."""
+    file = _file()
     click.echo(file.create(name, scopes))
     click.echo(f"Kept as a digest in {file.path}; the key is not shown again.", err=True)
 
 
 @commands.command()
 @click.argument("name")
-@click.pass_obj
-def revoke(file: KeyFile, name: str) -> None:
+def revoke(name: str) -> None:
     """Take a key away."""
-    file.revoke(name)
+    _file().revoke(name)
     click.echo(f"Revoked {name}.")
 
 
