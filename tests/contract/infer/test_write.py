@@ -20,7 +20,7 @@ from mlops_for_mle.contract.infer.write import (
     write,
 )
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
-from mlops_for_mle.pipelines.registry.options import GateOptions
+from mlops_for_mle.pipelines.registry.nodes import GateOptions
 from mlops_for_mle.pipelines.training.estimators import names_for
 from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
 from tests.contract.infer.tables import ROWS, infer, table
