@@ -55,7 +55,7 @@ def router(services: Services) -> APIRouter:
         version = row.model_version
         return {"release": row.release, "model_version": version, "is_current": is_current} | facts
 
-    @found.get("", summary="The audit trail of deployments, and how good the releases in it are")
+    @found.get("", summary="The audit trail of deployments")
     @database.endpoint
     def history() -> dict[str, Any]:
         from mlops_for_mle.releases import deployments
