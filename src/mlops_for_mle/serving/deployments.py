@@ -122,11 +122,7 @@ def body_of(model: type[Body], services: Services) -> Callable[[Any], Awaitable[
 
 
 def followed_contract(services: Services) -> str:
-    """The contract whose deployments are followed.
-
-    Raises:
-        ProblemError: 503, it is not known yet.
-    """
+    """The contract whose deployments are followed; ProblemError 503 while it is not known."""
     contract = services.releases.contract
     if contract is None:
         raise not_ready(services.releases.obstacle())
