@@ -2,8 +2,6 @@
 
 import ast
 import inspect
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,15 +20,6 @@ NODES = sorted(
 
 # What `kedro run` runs without a name, in this order.
 LINE = ("data_ingestion", "training", "registry", "deployment")
-
-IMPORT_SERVING = """
-import sys
-import mlops_for_mle.serving
-import mlops_for_mle.serving.app
-import mlops_for_mle.serving.server
-import mlops_for_mle.releases.predictor
-print(*sorted({name.partition(".")[0] for name in sys.modules}))
-"""
 
 
 def imported_packages(path: Path) -> set[str]:
@@ -65,28 +54,6 @@ def everything_before(name: str) -> set[str]:
 @pytest.mark.parametrize("path", NODES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_nodes_import_nothing_with_side_effects(path: Path) -> None:
     assert not imported_packages(path) & SIDE_EFFECTS
-
-
-def test_serving_starts_without_the_packages_of_the_pipelines(tmp_path: Path) -> None:
-    result = subprocess.run(
-        [sys.executable, "-c", IMPORT_SERVING],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-
-    loaded = set(result.stdout.split())
-    assert "fastapi" in loaded
-    assert not loaded & {
-        "kedro",
-        "mlflow",
-        "pandas",
-        "sklearn",
-        "matplotlib",
-        "skl2onnx",
-        "alembic",
-    }
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def rollback(metadata: ProjectMetadata, release: str | None, reason: str, env: s
         row = deployments.roll_back(
             connection, project.store, name, reason=reason, actor=actor(), release=release
         )
-        (before,) = deployments.history(connection, name, limit=1, before=row.id)
+        _, before = deployments.history(connection, name, limit=2)
     # MLflow comes last: what is served has changed, whether it answers or not.
     click.echo(f"Rolled back from {before.release} to {row.release}; ", nl=False)
     version = str(row.model_version)
@@ -213,7 +213,7 @@ def project_summary(
         known = [registry.find_version(client, name, candidate)]
     for told in known:
         lines["candidate"] = _measured(client, told, metric)
-        lines |= _training_lines(registry.describe(told))
+        lines |= _training_lines(registry.load_version(told).manifest)
         lines["decision"] = registry.decision_on(told)
     champion = registry.champion_version(client, name)
     lines["champion"] = "none yet"

@@ -41,10 +41,10 @@ def train_again(client: MlflowClient, version: ModelVersion) -> tuple[bool, str]
     contract, training = described.contract, TrainingOptions.model_validate(described.training)
     examples, _ = nodes.split_snapshot(nodes.Examples.of(rows, contract), training)
     trained = nodes.export_model(nodes.train_model(examples, training))
-    metrics, is_same_graph = nodes.evaluate_model(trained), trained.served.graph == then.model
+    metrics, is_same_graph = nodes.evaluate_model(trained), trained.predictor.model == then.model
     matrix = encode_rows(rows, contract)
     deployed = Predictor(then.model, contract, described.threshold)
-    before, now = (one.predict(matrix) for one in (deployed, trained.predictor()))
+    before, now = (one.predict(matrix) for one in (deployed, trained.predictor))
     differing = before.values != now.values
     if before.probabilities is not None and now.probabilities is not None:
         differing |= (before.probabilities != now.probabilities).any(axis=1)
@@ -59,7 +59,7 @@ def train_again(client: MlflowClient, version: ModelVersion) -> tuple[bool, str]
     report = f"""\
 Version {version.version} of {version.name}, run {version.run_id}
   rows         {facts.row_count} of {facts.source}, sha256 {facts.sha256[:12]}…
-  code         trained by revision {commit[:12] or "unknown"}, again by the present code
+  code         trained by revision {commit or "unknown"}, again by the present code
   metrics      {changed or f"identical ({len(metrics)})"}
   predictions  {f"{other} of {len(rows)} differ" if other else f"identical ({len(rows)} rows)"}
   ONNX graph   {"identical" if is_same_graph else "written differently"}
