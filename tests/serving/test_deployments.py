@@ -49,7 +49,9 @@ def test_the_history_names_what_is_current_and_how_good_each_release_is(
     assert body["releases"][1]["metrics"] == {"validation_accuracy": 0.97}
 
 
-def test_a_rollback_is_one_more_row_with_reason_and_the_name_of_the_key(admin, database, iris):
+def test_a_rollback_is_one_more_row_with_reason_and_the_name_of_the_key(
+    admin, database, iris, iris_second
+):
     answer = admin.roll_back({"reason": "it drifts", "current_deployment": 2})
 
     assert answer.status_code == 201
@@ -58,7 +60,8 @@ def test_a_rollback_is_one_more_row_with_reason_and_the_name_of_the_key(admin, d
     assert (row.reason, row.actor) == ("it drifts", "API key kim")
     assert (row.model_version, row.run_id) == (1, iris.manifest.run_id)
     assert answer.json()["id"] == 3
-    stale = admin.roll_back({"reason": "x", "current_deployment": 2})
+    back = {"reason": "x", "release": iris_second.manifest.release, "current_deployment": 2}
+    stale = admin.roll_back(back)
     assert stale.status_code == 409
     assert "has come in between" in stale.json()["detail"]
     assert len(database.history()) == 3
