@@ -8,12 +8,12 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, NonNegativeInt, PositiveInt
 
 from mlops_for_mle.contract import Configuration
 from mlops_for_mle.errors import ConfigurationError
@@ -34,40 +34,36 @@ _INTERPOLATION = re.compile(r"(\\*)\$\{")
 # Finds train and ingest for training and ingestion, and leaves tracking alone.
 _NEARLY = 0.76
 
-# Strict, since the catalog passes a value on as it stands.
-Text = Annotated[str, Field(strict=True, min_length=1)]
-Count = Annotated[int, Field(strict=True, ge=1, lt=2**63)]
-Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
-
 
 class Globals(Configuration):
     """What the catalog is told by ``globals.yml``, which says what each is for, or ``--params``."""
 
-    model_config = ConfigDict(extra="allow")
+    # Strict, since the catalog passes a value on as it stands.
+    model_config = ConfigDict(extra="allow", strict=True, str_min_length=1)
 
     source: Literal["dataset", "generator", "csv", "parquet", "excel", "json", "table", "query"]
-    dataset: Text
-    rows: Count
-    seed: Seed | None
-    csv_path: Text
-    csv_encoding: Text
-    csv_separator: Text
-    csv_decimal: Text
-    csv_header: Annotated[bool, Field(strict=True)]
-    csv_quotes: Text
-    csv_skip_lines: Annotated[int, Field(strict=True, ge=0)]
-    csv_comments: tuple[Text, ...]
-    parquet_path: Text
-    excel_path: Text
-    excel_sheet: Text | None
-    json_path: Text
-    source_table: Text | None
-    source_query: Text | None
-    row_limit: Count | None
-    watermark: Count | None
-    training_csv: Text | None
-    experiment: Text
-    data_folder: Text
+    dataset: str
+    rows: PositiveInt
+    seed: NonNegativeInt | None
+    csv_path: str
+    csv_encoding: str
+    csv_separator: str
+    csv_decimal: str
+    csv_header: bool
+    csv_quotes: str
+    csv_skip_lines: NonNegativeInt
+    csv_comments: list[str]
+    parquet_path: str
+    excel_path: str
+    excel_sheet: str | None
+    json_path: str
+    source_table: str | None
+    source_query: str | None
+    row_limit: PositiveInt | None
+    watermark: PositiveInt | None
+    training_csv: str | None
+    experiment: str
+    data_folder: str
 
 
 class ProjectConfigLoader(OmegaConfigLoader):

@@ -48,6 +48,11 @@ def explain(error: BaseException) -> str:
     return f"{type(last).__name__}: {last} (where it came from: kedro --verbose …)"
 
 
+def is_not_called_for(error: BaseException) -> bool:
+    """Whether what failed was only not needed."""
+    return any(isinstance(one, NotCalledForError) for one in causes(error))
+
+
 def causes(error: BaseException) -> Iterator[BaseException]:
     """The error and everything that led to it."""
     following: BaseException | None = error

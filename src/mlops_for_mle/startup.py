@@ -30,6 +30,7 @@ _DROPPED = (
     "Add type hints to the `predict` method",
     "Option '--pipeline' is deprecated",
     "IProgress not found",
+    "register_new_resolver() is deprecated",
 )
 # Imports make half a million objects that stay; Python's default would look through them again
 # after every 700, which is a tenth of the time a command takes to start.
@@ -60,8 +61,6 @@ def prepare_process() -> None:
     programs = str(Path(sys.executable).parent)
     if programs not in os.environ.get("PATH", "").split(os.pathsep):
         os.environ["PATH"] = os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
-    # Kedro 1.7 and kedro-mlflow 2.0 still call OmegaConf's former name of this function.
-    warnings.filterwarnings("ignore", message=r"register_new_resolver\(\) is deprecated")
     warnings.showwarning = _show_warning
 
 

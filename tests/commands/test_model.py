@@ -8,10 +8,10 @@ import mlflow
 import pytest
 from click.testing import CliRunner, Result
 from kedro.framework.startup import bootstrap_project
+from kedro.io import DataCatalog, MemoryDataset
 
 from mlops_for_mle.cli import cli
-from mlops_for_mle.commands.model import project_summary
-from mlops_for_mle.hooks import ProjectHooks
+from mlops_for_mle.commands.model import Project, project_summary
 from mlops_for_mle.settings import HOOKS
 from tests.candidates import RegistryProject
 from tests.servers import query
@@ -183,25 +183,28 @@ def test_the_summary_tells_where_the_project_stands(
     assert "  release    none deployed yet" in before
     project.run("deployment")
 
-    after = project_summary(project.contract, "log_loss", project.url, "wine", good)
+    after = project_summary(Project(project.contract, "log_loss", "wine", project.url), good)
 
-    assert "  candidate  version 1, log_loss not measured\n  decision   promoted: " in after
+    assert (
+        "  candidate  version 1, validation log_loss not measured\n  decision   promoted: " in after
+    )
     assert f"  release    iris-v1-{good[:8]}, deployed 20" in after
     assert after.endswith("\n  serve it   kedro serve --env wine, then http://127.0.0.1:8000")
     assert "make serve, then" in kedro_model("summary").output
     project.forget()
-    nothing = project_summary(project.contract, "accuracy", project.url, None)
+    nothing = project_summary(Project(project.contract, "accuracy", None, project.url))
     assert nothing.splitlines()[1:] == ["  champion  none yet", "  release   none deployed yet"]
 
 
 def test_a_run_sums_up_its_own_decision_when_another_has_registered_a_version_meanwhile(
     project: RegistryProject, good: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (hooks,) = (one for one in HOOKS if isinstance(one, ProjectHooks))
+    (hooks,) = HOOKS
     with mlflow.start_run(good):
         project.run("registry")
 
-    hooks.after_pipeline_run({"pipeline_name": None, "env": None})
+    catalog = DataCatalog({"params:gates.metric": MemoryDataset("accuracy")})
+    hooks.after_pipeline_run({"pipeline_name": None, "env": None}, None, catalog)
 
     own = capsys.readouterr().out
     assert re.search(r"candidate +version 1, .*\n +decision +promoted: ", own)

@@ -77,8 +77,8 @@ def prune(
     monkeypatch.setattr(room, "_ROWS_A_TRANSACTION", 7)
     metadata = bootstrap_project(project_folder)
 
-    def run(*arguments: str, age: str = "90d") -> str:
-        command = ["prune", "--older-than", age, *arguments]
+    def run(*arguments: str) -> str:
+        command = ["prune", "--older-than", "90d", *arguments]
         found = CliRunner().invoke(database_commands, command, obj=metadata)
         assert found.exit_code == 0, found.output
         return found.output
@@ -120,7 +120,7 @@ def test_what_monitoring_looks_at_stays_and_the_rest_goes(
 
     said = prune()
 
-    assert "predictions       220 rows" in said
+    assert "predictions     220 rows" in said
     assert "Nothing was deleted: add --yes." in said
     assert query(database_url, COUNTS) == before
 
@@ -151,8 +151,8 @@ def test_the_newest_labelled_predictions_stay_and_labels_go_with_their_predictio
 
     said = prune("--yes")
 
-    assert "predictions       50 rows" in said
-    assert "feedback          30 rows" in said
+    assert "predictions     50 rows" in said
+    assert "feedback        30 rows" in said
     assert query(database_url, COUNTS) == [(name(3), 40 + 15)]
     assert scalar(database_url, "SELECT count(*) FROM feedback") == 15
 
@@ -198,29 +198,20 @@ INSERT INTO scoring_rejects
     (contract, source, source_id, release, model_version, reason, row_data, created_at)
 VALUES (:contract, 'a', :id, 'x', 1, 'r', '{}', now() - :age)
 """
-KEY = """
-INSERT INTO idempotency_keys (table_name, key, request_sha256, created_at)
-VALUES (:table, 'k' || :id, 'x', now() - :age)
-"""
 
 
-def test_rejects_and_keys_go_by_their_age(prune: Callable[..., str], database_url: str) -> None:
+def test_rejects_go_by_their_age(prune: Callable[..., str], database_url: str) -> None:
     for contract, days in product(("iris", "wine"), (100, 5)):
         age = {"contract": contract, "table": f"{contract}_data", "id": days}
-        for statement in (BATCH, REJECT, KEY):
+        for statement in (BATCH, REJECT):
             query(database_url, statement, age=timedelta(days=days), **age)
-    tables = ("rejected_rows", "scoring_rejects", "idempotency_keys")
-
-    def left() -> list[int]:
-        return [scalar(database_url, f"SELECT count(*) FROM {table}") for table in tables]
 
     said = prune("--yes")
 
-    assert "rejected_rows     20 rows" in said
-    assert left() == [60, 3, 3]
-    # The API knows a key for seven days, whatever is pruned.
-    prune("--yes", age="1d")
-    assert left() == [40, 2, 3]
+    assert "rejected_rows   20 rows" in said
+    tables = ("rejected_rows", "scoring_rejects")
+    left = [scalar(database_url, f"SELECT count(*) FROM {table}") for table in tables]
+    assert left == [60, 3]
     assert scalar(database_url, "SELECT count(*) FROM ingestion_batches") == 4
 
 
@@ -235,11 +226,11 @@ def test_releases_go_that_nothing_serves_and_a_rollback_still_works(
     publish(database_url, store, ages, {1: 400, 2: 300, 3: 80, 4: 70})
     (Path(store.url) / "iris/damaged").mkdir()
 
-    assert f"releases          {name(1)}, {name(6)}\n" in prune("--yes")
+    assert f"releases        {name(1)}, {name(6)}\n" in prune("--yes")
 
     left = ["damaged", *(name(version) for version in (2, 3, 4, 5, 7))]
     assert store.names("iris") == left
-    assert "releases          none" in prune("--yes")
+    assert "releases        none" in prune("--yes")
     with engine_for(database_url).connect() as connection:
         for version in (3, 2):
             row = deployments.roll_back(connection, store, "iris", reason="x", actor="ada")

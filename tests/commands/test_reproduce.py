@@ -40,7 +40,6 @@ def test_a_version_is_reproduced_to_the_last_bit(
             "  rows         150 of iris_data, sha256 ",
             "  metrics      identical (",
             "  predictions  identical (150 rows)\n",
-            "  ONNX graph   identical\n",
             "reproduced: identical\n",
         ):
             assert said in found.output
@@ -59,7 +58,6 @@ def test_a_model_that_comes_out_otherwise_is_told(
     found = reproduce(registry_project, "champion")
 
     assert found.exit_code == 1
-    assert "written differently" in found.output
     assert " then, " in found.output
     assert found.output.endswith("not reproduced\n")
 

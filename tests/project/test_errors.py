@@ -15,7 +15,7 @@ from mlops_for_mle.errors import ConfigurationError, NotCalledForError
 
 def command_that_raises(error: BaseException) -> click.Command:
     @click.command()
-    @friendly
+    @friendly()
     def command() -> None:
         raise error
 
