@@ -128,7 +128,7 @@ def ask_flaml(python: Path, examples: Any, seconds: float, folder: Path) -> tupl
 
 def main() -> None:
     from benchmarks.common import CACHE
-    from benchmarks.serving.servers import _uv
+    from benchmarks.serving.servers import uv
 
     from mlops_for_mle.pipelines.training import nodes
     from mlops_for_mle.pipelines.training.options import TrainingOptions
@@ -141,8 +141,8 @@ def main() -> None:
     options = command.parse_args()
     folder, python = CACHE / "models", CACHE / "models/venv/bin/python"
     if not python.exists():
-        _uv("venv", "--python", sys.executable, str(folder / "venv"))
-        _uv("pip", "install", "--python", str(python), *PACKAGES)
+        uv("venv", "--python", sys.executable, str(folder / "venv"))
+        uv("pip", "install", "--python", str(python), *PACKAGES)
         subprocess.run([python, __file__, "tables", folder], check=True)
     runs = pd.DataFrame(columns=["table", "split", "choice", "error", "seconds"])
     for file in sorted(folder.glob("*.parquet"), key=lambda one: one.stat().st_size):
