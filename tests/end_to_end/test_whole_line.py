@@ -1,6 +1,7 @@
 """`kedro run`, once and again, whole and in parts, in one project from the empty folder on."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ SELECT (SELECT count(*) FROM iris_data), (SELECT count(*) FROM ingestion_batches
        (SELECT count(*) FROM rejected_rows), (SELECT count(*) FROM deployments),
        (SELECT model_version FROM deployments ORDER BY id DESC LIMIT 1)
 """
+
+# Each takes from a tenth of a second to a second to import.
+SPARED = {"hypothesis", "matplotlib", "onnx", "pyarrow.dataset", "skl2onnx", "sklearn", "skops"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,6 +63,17 @@ def test_a_second_run_doubles_no_row_and_decides_against_the_champion(project: P
     assert "no worse within the tolerance" in said
     assert project.query(STATE) == [(150, 1, 0, 2, 2)]
     assert project.leaves_nothing_running(), project.processes()
+
+
+def test_an_ingestion_imports_nothing_that_only_others_need(project: Project) -> None:
+    """So it starts fast; benchmarks/start_up.py measures how fast."""
+    watched = Project(project.folder, {"PYTHONPROFILEIMPORTTIME": "1"})
+
+    said = finish(watched.start("run", "--pipeline", "data_ingestion")).errors
+
+    imported = set(re.findall(r"^import time:.*\| +(\S+)$", said, re.M))
+    assert {"kedro.framework.cli", "pandas", "sqlalchemy"} <= imported
+    assert not imported & SPARED
 
 
 def test_each_pipeline_runs_alone_in_a_later_process(project: Project) -> None:
