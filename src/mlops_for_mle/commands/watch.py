@@ -23,28 +23,17 @@ if TYPE_CHECKING:
     from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
 
 _MOST_ROUNDS_BETWEEN_TRIES = 32
-_WEBHOOK_SECONDS = 5
+_PAUSE = Duration(timedelta(seconds=1))
+_WEBHOOK, _WEBHOOK_SECONDS = "MLOPS_ALERT_WEBHOOK", 5
 
 _LOGGER = logging.getLogger(__name__)
 
 
 @click.command()
 @env_option
-@click.option(
-    "--every",
-    default="10m",
-    show_default=True,
-    type=Duration(timedelta(seconds=1)),
-    help="Between rounds; at least 1s.",
-)
+@click.option("--every", default="10m", show_default=True, type=_PAUSE, help="At least 1s.")
 @click.option("--rounds", type=click.IntRange(1), help="Stop after so many; without, go on.")
-@click.option(
-    "--webhook",
-    envvar="MLOPS_ALERT_WEBHOOK",
-    show_envvar=True,
-    metavar="URL",
-    help="Send each new decision there, as JSON.",
-)
+@click.option("--webhook", envvar=_WEBHOOK, show_envvar=True, help="A URL to tell decisions.")
 @click.pass_obj
 def watch(
     metadata: ProjectMetadata,
