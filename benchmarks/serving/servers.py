@@ -106,10 +106,6 @@ def install(name: str) -> Path:
         OSError: No Python that the peer supports is here, or a package cannot be had.
     """
     requirements, folder = HERE / f"requirements/{name}.txt", CACHE / "peers" / name
-    # An environment that was moved no longer works.
-    wanted, stamp = f"{folder}\n{requirements.read_text()}", folder / "installed"
-    if stamp.exists() and stamp.read_text() == wanted:
-        return folder / "bin"
     print(f"installing {name} …", flush=True)
     into = ("--python", str(folder / "bin/python"))
     reasons = []
@@ -117,11 +113,9 @@ def install(name: str) -> Path:
         try:
             uv("venv", "--clear", "--no-python-downloads", "--python", python, str(folder))
             uv("pip", "install", *into, "--requirements", str(requirements))
+            return folder / "bin"
         except OSError as error:
             reasons.append(f"{python}: {error}")
-            continue
-        stamp.write_text(wanted)
-        return folder / "bin"
     raise OSError("; ".join(reasons))
 
 

@@ -8,6 +8,8 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import reduce
+from operator import getitem
 from typing import Any, Literal
 
 import yaml
@@ -71,7 +73,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         """Read and check the globals."""
-        self._parameters: dict[str, Any] | None = None
+        self._parameters: Any = None
         options.setdefault("merge_strategy", {"globals": "soft", "parameters": "soft"})
         patterns = {"contract": ["contract*"], "mlflow": ["mlflow*"]}
         options["config_patterns"] = patterns | options.get("config_patterns", {})
@@ -87,10 +89,10 @@ class ProjectConfigLoader(OmegaConfigLoader):
         # Resolvers belong to the process: a loader of another environment may have come since.
         for name, value in (("globals", self._get_globals_value), ("parameters", self._block)):
             OmegaConf.register_resolver(name, value, replace=True)
-        # The entries of a catalog ask for the same parameters again and again.
-        self._parameters = self._read_parameters() if key in ("catalog", "parameters") else None
-        found: dict[str, Any] = self._parameters or {}
-        return found if key == "parameters" else super().__getitem__(key)
+        if key in ("catalog", "parameters"):
+            # The entries of a catalog ask for the same ones again and again.
+            self._parameters = self._read_parameters()
+        return self._parameters if key == "parameters" else super().__getitem__(key)
 
     def _read_parameters(self) -> dict[str, Any]:
         found: dict[str, Any] = super().__getitem__("parameters")
@@ -101,10 +103,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
         return {**found, "contract": OmegaConf.to_container(merged, resolve=True)}
 
     def _block(self, path: str) -> Any:
-        found: Any = self._parameters
-        for name in path.split("."):
-            found = found.get(name) if isinstance(found, dict) else None
-        return found
+        return reduce(getitem, path.split("."), self._parameters)
 
 
 def mlflow_tracking_uri() -> str:
