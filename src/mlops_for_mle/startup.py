@@ -3,6 +3,7 @@
 Everything here is cheap and imports nothing heavy.
 """
 
+import atexit
 import gc
 import os
 import sys
@@ -57,6 +58,8 @@ def prepare_process() -> None:
     after, *older = gc.get_threshold()
     if 0 < after < _COLLECT_AFTER:
         gc.set_threshold(_COLLECT_AFTER, *older)
+        # Python would look through all of them twice more as it ends, for half a second.
+        atexit.register(gc.freeze)
     # kedro-mlflow starts `mlflow` by its name, which must work without an activated environment.
     programs = str(Path(sys.executable).parent)
     if programs not in os.environ.get("PATH", "").split(os.pathsep):
