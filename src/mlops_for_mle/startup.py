@@ -42,13 +42,12 @@ _show_warning_as_before = warnings.showwarning
 
 def prepare_in_this_project() -> None:
     """The entry point ``kedro.init``, which Kedro calls in every project of the environment."""
-    for folder in (Path.cwd(), *Path.cwd().parents):
-        file = folder / "pyproject.toml"
-        text = file.read_text("utf-8") if file.is_file() else ""
-        if "[tool.kedro]" in text:
-            if 'package_name = "mlops_for_mle"' in text:
-                prepare_process()
-            return
+    from kedro.utils import find_kedro_project
+
+    folder = find_kedro_project(Path.cwd())
+    text = (folder / "pyproject.toml").read_text("utf-8") if folder else ""
+    if 'package_name = "mlops_for_mle"' in text:
+        prepare_process()
 
 
 def prepare_process() -> None:
