@@ -1,7 +1,9 @@
 """What the tests share: a real server, a fresh database for each test, the shipped contract."""
 
 import shutil
+import ssl
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,9 @@ from tests.projects import copy_project
 from tests.servers import DatabaseServer, ExternalPostgres, reachable_folder
 
 PROJECT = Path(__file__).parents[1]
+
+# httpx reads all certificates for each client, which takes longer than most requests.
+ssl.create_default_context = cache(ssl.create_default_context)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

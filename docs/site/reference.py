@@ -115,7 +115,7 @@ def parameters(page: Page) -> None:
     """What may stand in ``parameters.yml``, by block."""
     from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
     from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
-    from mlops_for_mle.pipelines.registry.options import GateOptions
+    from mlops_for_mle.pipelines.registry.nodes import GateOptions
     from mlops_for_mle.pipelines.scoring.options import ScoringOptions
     from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
 

@@ -6,13 +6,11 @@ merged key by key. A contract is replaced as a whole, since features of two tabl
 
 import difflib
 import os
-import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable
 from functools import reduce
 from operator import getitem
 from typing import Any, Literal
 
-import yaml
 from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
 from pydantic import ConfigDict, NonNegativeInt, PositiveInt
@@ -26,12 +24,6 @@ BLOCKS = (
     *("retraining", "monitoring", "scoring"),
 )
 """The blocks of parameters; what may stand in each is said by the class that a node takes."""
-
-# Letters of any script with digits, spaces and underscores between them need no quotes…
-_PLAIN = re.compile(r"[^\W\d_](?:[\w -]*\w)?")
-# …unless YAML or OmegaConf takes them for something else.
-_TAKEN = re.compile(r"(?:y|n|yes|no|on|off|true|false|null|none|nan|inf|infinity)", re.IGNORECASE)
-_INTERPOLATION = re.compile(r"(\\*)\$\{")
 
 # Finds train and ingest for training and ingestion, and leaves tracking alone.
 _NEARLY = 0.76
@@ -50,7 +42,6 @@ class Globals(Configuration):
     csv_path: str
     csv_encoding: str
     csv_separator: str
-    csv_decimal: str
     csv_header: bool
     csv_quotes: str
     csv_skip_lines: NonNegativeInt
@@ -171,31 +162,3 @@ def _refuse_misspellings(names: Iterable[object], known: Collection[str]) -> Non
             raise ConfigurationError(
                 f"{name}: did you mean {meant[0]}? A name of your own needs to be less like it."
             )
-
-
-def yaml_value(value: Any) -> str:
-    """Text, a number, a boolean, None, or a list or mapping of these, in YAML's flow style."""
-    if isinstance(value, Mapping):
-        pairs = (f"{yaml_key(str(key))}: {yaml_value(one)}" for key, one in value.items())
-        return "{" + ", ".join(pairs) + "}"
-    if isinstance(value, str):
-        # OmegaConf finds nothing to interpolate in it.
-        return yaml_key(_INTERPOLATION.sub(lambda found: found[1] * 2 + r"\${", value))
-    if isinstance(value, Sequence):
-        return "[" + ", ".join(map(yaml_value, value)) + "]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return repr(value)
-
-
-def yaml_key(name: str) -> str:
-    """Text, quoted where it has to be; in keys nothing is interpolated."""
-    if _PLAIN.fullmatch(name) and not _TAKEN.fullmatch(name):
-        return name
-    quoted = yaml.safe_dump(name, default_style='"', allow_unicode=True, width=10**9)
-    return quoted.rstrip("\n")
-
-
-def comment(text: str) -> str:
-    """Text that can stand behind a ``#``: without line breaks or control characters."""
-    return " ".join("".join(one if one.isprintable() else " " for one in text).split())

@@ -14,7 +14,6 @@ from sqlalchemy import text
 
 from mlops_for_mle.cli import cli
 from mlops_for_mle.commands.project import read_configuration, read_contract
-from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.data_ingestion.nodes import to_contract, validate
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
@@ -68,6 +67,16 @@ def globals_of(folder: Path, env: str = "orders") -> Any:
     return yaml.safe_load((folder / "conf" / env / "globals.yml").read_text("utf-8"))
 
 
+def ingested(folder: Path) -> pd.DataFrame:
+    """The rows that ingestion accepts of the file, as the environment says it."""
+    configuration, contract = read_configuration(folder, "orders"), read_contract(folder, "orders")
+    entry = configuration["catalog"]["source_rows"]
+    keys = entry.keys() & {"format", "filepath", "form", "sheet"}
+    rows = FileSourceDataset(**{key: entry[key] for key in keys}).load()
+    options = IngestionOptions.model_validate(configuration["parameters"]["ingestion"])
+    return validate(*to_contract(rows, contract, options), contract, options).accepted
+
+
 def test_a_csv_file_becomes_an_environment_that_kedro_reads(folder: Path) -> None:
     said = infer(folder, env="new")
 
@@ -93,14 +102,8 @@ def test_how_a_csv_file_is_written_is_recorded_for_ingestion(folder: Path) -> No
 
     assert "read with csv_encoding: cp949, csv_separator: semicolon" in said
     found = globals_of(folder)
-    forms = [found[f"csv_{key}"] for key in ("encoding", "separator", "decimal")]
-    assert forms == ["cp949", "semicolon", "comma"]
-    entry = read_configuration(folder, "orders")["catalog"]["source_rows"]
-    reader = FileSourceDataset(**{key: entry[key] for key in ("format", "filepath", "form")})
-    parameters = read_configuration(folder, "orders")["parameters"]
-    options = IngestionOptions.model_validate(parameters["ingestion"])
-    contract = read_contract(folder, "orders")
-    accepted = validate(*to_contract(reader.load(), contract, options), contract, options).accepted
+    assert (found["csv_encoding"], found["csv_separator"]) == ("cp949", "semicolon")
+    accepted = ingested(folder)
     assert accepted["price"].tolist() == rows["price"].astype(float).tolist()
     assert accepted["길이"].tolist() == [n % 7 for n in range(ROWS)]
 
@@ -120,24 +123,13 @@ def test_a_workbook_and_json_lines_are_sources_like_csv(folder: Path, kind: str)
         given.to_json(folder / place, orient="records", lines=True)
 
     infer(folder, kind, place, **chosen)
-
-    configuration = read_configuration(folder, "orders")
-    entry = configuration["catalog"]["source_rows"]
-    reader = FileSourceDataset(
-        **{key: entry[key] for key in ("format", "filepath", "sheet") if key in entry}
-    )
-    options = IngestionOptions.model_validate(configuration["parameters"]["ingestion"])
-    contract = read_contract(folder, "orders")
-    accepted = validate(*to_contract(reader.load(), contract, options), contract, options).accepted
-    assert len(accepted) == ROWS
-    assert {name: one.type for name, one in contract.features.items()} == {
-        name: one.type for name, one in contract_of_csv(folder).features.items()
-    }
-
-
-def contract_of_csv(folder: Path) -> Contract:
     infer(folder, name="as_csv")
-    return read_contract(folder, "as_csv")
+
+    features, as_csv = (read_contract(folder, env).features for env in ("orders", "as_csv"))
+    assert {name: one.type for name, one in features.items()} == {
+        name: one.type for name, one in as_csv.items()
+    }
+    assert len(ingested(folder)) == ROWS
 
 
 def test_a_file_as_people_have_it_is_read_the_same_by_ingestion(folder: Path) -> None:
@@ -151,13 +143,9 @@ def test_a_file_as_people_have_it_is_read_the_same_by_ingestion(folder: Path) ->
     said = infer(folder, place="people.data", target="c2", **{"no-header": True, "missing": "NA"})
 
     assert "read with csv_header: false" in said
-    parameters = read_configuration(folder, "orders")["parameters"]
-    options = IngestionOptions.model_validate(parameters["ingestion"])
-    assert options.missing_marks == {"c0": ("?",), "c1": ("NA",)}
-    entry = read_configuration(folder, "orders")["catalog"]["source_rows"]
-    rows = FileSourceDataset(**{key: entry[key] for key in ("format", "filepath", "form")}).load()
-    contract = read_contract(folder, "orders")
-    accepted = validate(*to_contract(rows, contract, options), contract, options).accepted
+    ingestion = read_configuration(folder, "orders")["parameters"]["ingestion"]
+    assert ingestion["missing_marks"] == {"c0": ["?"], "c1": ["NA"]}
+    accepted = ingested(folder)
     assert len(accepted) == ROWS
     assert accepted["c0"][:3].tolist() == [pd.NA, 1, 2]
     assert accepted["c1"].isna().sum() == len(range(0, ROWS, 11))

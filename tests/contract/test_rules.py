@@ -71,8 +71,7 @@ def _is_of_kind(value: Any, feature: Feature) -> bool:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (1e39, "is beyond what the model computes"),
-        (10**400, "is beyond what the model computes"),
+        (10**400, "is too large"),
         (float("nan"), "is not finite"),
         (-1, "is too small"),
         (11, "is too large"),

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import encode_rows, plain_rows
-from mlops_for_mle.contract.encoding import encode, encode_target, encoded_columns
+from mlops_for_mle.contract.encoding import Encoder, encode_target, encoded_columns
 from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.pipelines.training.estimators import build_estimator
 from mlops_for_mle.pipelines.training.onnx import convert
@@ -101,14 +101,18 @@ def house_release(version: int = 1, **options: Any) -> Release:
     return make_release(model, HOUSE_CONTRACT, rows[:3], version, **options)
 
 
+def encoded(rows: pd.DataFrame, contract: Contract) -> tuple[pd.DataFrame, np.ndarray]:
+    """Features and truth as a model takes them."""
+    names = [column.name for column in encoded_columns(contract)]
+    features = pd.DataFrame(encode_rows(rows, contract), columns=names)
+    return features, encode_target(rows[contract.target.column], contract.target)
+
+
 def mixed_release(version: int = 1, **options: Any) -> Release:
     """A release of the menu's logistic regression on every type of column."""
     rows = mixed_rows(300, seed=version)
     model = build_estimator(EstimatorOptions(name="logistic"), MIXED_CONTRACT, seed=1)
-    names = [column.name for column in encoded_columns(MIXED_CONTRACT)]
-    features = pd.DataFrame(encode_rows(rows, MIXED_CONTRACT), columns=names)
-    target = MIXED_CONTRACT.target
-    model.fit(features, encode_target(rows[target.column], target))
+    model.fit(*encoded(rows, MIXED_CONTRACT))
     examples = plain_rows(rows.head(3), MIXED_CONTRACT)
     return make_release(model, MIXED_CONTRACT, examples, version, **options)
 
@@ -125,10 +129,9 @@ def make_release(
 ) -> Release:
     """Convert a fitted pipeline; ``manifest`` replaces parts of the manifest."""
     given = examples.tolist() if isinstance(examples, np.ndarray) else examples
-    columns = dict(zip(contract.features, zip(*given, strict=True), strict=True))
     names = [one.name for one in encoded_columns(contract)]
-    encoded = pd.DataFrame(encode(columns, contract), columns=names)
-    examples = encoded if hasattr(model, "feature_names_in_") else encoded.to_numpy()
+    frame = pd.DataFrame(Encoder(contract)(zip(*given, strict=True)), columns=names)
+    examples = frame if hasattr(model, "feature_names_in_") else frame.to_numpy()
     graph = convert(model, contract, precision)
     has_probabilities = bool(contract.target.classes) and with_probabilities
     probabilities = model.predict_proba(examples).tolist() if has_probabilities else None

@@ -6,7 +6,7 @@ from sklearn import metrics
 
 from mlops_for_mle.contract import Target
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.releases.metrics import ALL_METRICS, baseline, measure, metric_text
+from mlops_for_mle.releases.metrics import GREATER_IS_BETTER, baseline, measure, metric_text
 from mlops_for_mle.releases.predictor import Predictions
 
 
@@ -20,25 +20,22 @@ TWO = classes(3, 7)
 THREE = classes("a", "b", "c")
 
 
-def test_a_classifier_is_measured_with_every_class_weighing_the_same() -> None:
-    found = measure(Predictions(np.array([3, 3, 3, 3]), None), np.array([3, 3, 3, 7]), TWO)
-
-    assert found == {
-        "accuracy": 0.75,
-        "balanced_accuracy": 0.5,
-        "macro_f1": pytest.approx((6 / 7 + 0) / 2),
-    }
-
-
-def test_probabilities_of_two_classes_are_measured() -> None:
+def test_answers_are_measured_with_every_class_weighing_the_same() -> None:
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.6, 0.4]])
     truth = np.array([3, 7, 3, 3])
 
-    found = measure(Predictions(np.array([3, 7, 7, 3]), probabilities), truth, TWO)
+    found = measure(Predictions(np.array([3, 3, 7, 3]), probabilities), truth, TWO)
 
-    assert found["brier"] == pytest.approx((0.1**2 + 0.2**2 + 0.7**2 + 0.4**2) / 4)
-    assert found["log_loss"] == pytest.approx(-np.log([0.9, 0.8, 0.3, 0.6]).mean())
-    assert found["roc_auc"] == 1.0
+    assert found == pytest.approx(
+        {
+            "accuracy": 0.5,
+            "balanced_accuracy": (2 / 3 + 0) / 2,
+            "macro_f1": (4 / 6 + 0) / 2,
+            "log_loss": -np.log([0.9, 0.8, 0.3, 0.6]).mean(),
+            "brier": (0.1**2 + 0.2**2 + 0.7**2 + 0.4**2) / 4,
+            "roc_auc": 1.0,
+        }
+    )
 
 
 def test_probabilities_of_several_classes_are_measured_one_against_the_rest() -> None:
@@ -55,23 +52,10 @@ def test_probabilities_of_several_classes_are_measured_one_against_the_rest() ->
     assert found["roc_auc"] == pytest.approx(np.mean(areas))
 
 
-def test_where_a_class_has_no_row_the_area_under_the_curve_is_left_out() -> None:
-    probabilities = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0]])
-
-    found = measure(Predictions(np.array([0, 1]), probabilities), np.array([0, 1]), THREE)
-
-    assert "roc_auc" not in found
-    assert {"log_loss", "brier"} <= found.keys()
-
-
 def test_a_regressor_is_measured_by_its_errors() -> None:
     found = measure(Predictions(np.array([1.0, 2, 6]), None), np.array([1.0, 2, 3]), NUMBER)
 
-    assert found == {
-        "rmse": pytest.approx(3**0.5),
-        "mae": pytest.approx(1.0),
-        "r2": pytest.approx(1 - 9 / 2),
-    }
+    assert found == pytest.approx({"rmse": 3**0.5, "mae": 1.0, "r2": 1 - 9 / 2})
     assert "r2" not in measure(Predictions(np.array([1.0]), None), np.array([1.0]), NUMBER)
 
 
@@ -99,7 +83,10 @@ def test_the_constant_answer_is_the_most_frequent_class_or_the_mean(
     found = measure(baseline(values, target), values, target)
 
     assert {name: found[name] for name in expected} == pytest.approx(expected)
-    assert found.keys() <= ALL_METRICS.keys()
+    # Where a class has no row, there is no area under the curve.
+    assert found.keys() == set(GREATER_IS_BETTER[target.task]) - (
+        {"roc_auc"} if len(truth) == 2 else set()
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,13 +94,9 @@ def test_the_constant_answer_is_the_most_frequent_class_or_the_mean(
     [
         (0.9487, "0.9487"),
         (0.0, "0.0000"),
-        (1.0, "1.0000"),
         (53.12346, "53.1235"),
-        (0.001, "0.0010"),
         (2.345678e-7, "2.34568e-07"),
         (123456.789, "123457"),
-        (-1.234567e9, "-1.23457e+09"),
-        (float("nan"), "nan"),
     ],
 )
 def test_a_metric_of_any_size_can_be_read(value: float, text: str) -> None:

@@ -26,21 +26,15 @@ def files_of(store: ReleaseStore, release: Release) -> tuple[Any, str]:
     return file_system, f"{root}/iris/{release.manifest.release}"
 
 
-def test_a_published_release_is_fetched_as_it_was_and_nothing_else_is_left(
+def test_a_published_release_is_fetched_as_it_was_and_never_written_again(
     store: ReleaseStore, release: Release
 ) -> None:
     assert store.publish(release)
 
     assert store.fetch("iris", release.manifest.release) == release
-    assert store.manifest("iris", release.manifest.release) == release.manifest
     file_system, folder = files_of(store, release)
     names = {Path(path).name for path in file_system.ls(folder, detail=False)}
     assert names == {MODEL_FILE, MANIFEST_FILE}
-
-
-def test_a_published_release_is_never_written_again(store: ReleaseStore, release: Release) -> None:
-    store.publish(release)
-
     assert not store.publish(release)
     # The same run may be registered anew, after its registered model was deleted.
     assert not store.publish(changed(release, created_at="2001-01-01T00:00:00Z"))
@@ -96,20 +90,15 @@ def test_one_altered_byte_is_refused(
     store.publish(release)
 
 
-def test_a_release_under_another_name_is_refused(store: ReleaseStore, release: Release) -> None:
+def test_what_is_not_there_or_under_another_name_is_refused(
+    store: ReleaseStore, release: Release
+) -> None:
+    with pytest.raises(ReleaseError, match=r"iris/nothing has no manifest\.json"):
+        store.fetch("iris", "nothing")
     store.publish(release)
     file_system, folder = files_of(store, release)
     file_system.copy(folder, f"{Path(folder).parent}/copy", recursive=True)
-
     with pytest.raises(ReleaseError, match=r"iris/copy holds the manifest of iris/iris-v1-run1"):
         store.fetch("iris", "copy")
-
-
-def test_what_is_not_there_is_told(store: ReleaseStore) -> None:
-    with pytest.raises(ReleaseError, match=r"iris/nothing has no manifest\.json"):
-        store.fetch("iris", "nothing")
-
-
-def test_an_address_that_no_store_can_have_is_named_with_its_setting() -> None:
     with pytest.raises(ReleaseError, match="MLOPS_RELEASE_STORE: 'nope://releases'"):
         ReleaseStore("nope://releases").fetch("iris", "iris-v1-00000000")

@@ -5,14 +5,16 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
 from mlops_for_mle.database import embedded
@@ -62,7 +64,8 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def database(server_url: str, monkeypatch: pytest.MonkeyPatch) -> "Database":
     found = Database(server_url)
-    found.run("TRUNCATE deployments RESTART IDENTITY")
+    tables = "deployments, predictions, feedback, idempotency_keys, monitoring_runs"
+    found.run(f"TRUNCATE {tables}, monitoring_reports RESTART IDENTITY CASCADE")
     monkeypatch.setenv("DATABASE_URL", server_url)
     return found
 
@@ -134,15 +137,47 @@ def make(settings: ServingSettings, release: Release | None = None, **changes: A
     return services
 
 
-def call(services: Services, method: str, path: str, host: str = "localhost", **options: Any):
-    """Ask the application, as a server would."""
-
-    async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(create_app(services))
+def ask(application: Any, method: str, path: str, host: str = "localhost", **options: Any):
+    async def asking() -> httpx.Response:
+        transport = httpx.ASGITransport(application)
         async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
             return await client.request(method, path, **options)
 
-    return asyncio.run(ask())
+    return asyncio.run(asking())
+
+
+def call(services: Services, method: str, path: str, host: str = "localhost", **options: Any):
+    """Ask the application, as a server would."""
+    return ask(create_app(services), method, path, host, **options)
+
+
+class Client:
+    """Asks one application again and again."""
+
+    def __init__(self, settings: ServingSettings, release: Release | None = None, **changes: Any):
+        self.services = make(settings, release, **changes)
+        self.application = create_app(self.services)
+
+    def __call__(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return ask(self.application, method, path, **options)
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def counted(services: Services, name: str, **labels: str) -> float:
+    """What a counter or gauge of this process says."""
+    return services.metrics.registry.get_sample_value(f"mlops_{name}", labels) or 0
+
+
+def numbers(text: str) -> dict[tuple, float]:
+    """The samples of an answer to Prometheus, by name and labels."""
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
 
 
 def kept(services: Services) -> list[list[str]]:
@@ -166,6 +201,17 @@ def wait_until(
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not come true within {timeout} s")
         time.sleep(0.02)
+
+
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """``python`` with arguments, to its end."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | variables,
+    )
 
 
 class ServerProcess:
@@ -230,6 +276,49 @@ class ServerProcess:
         return self.process.wait(timeout=15)
 
 
+class Load:
+    """Clients that ask until they are told to stop or the server ends, and what they were told."""
+
+    def __init__(self, server: ServerProcess, clients: int = 4, pause: float = 0.0) -> None:
+        self.answered: dict[str, str] = {}
+        self.failures: list[str] = []
+        # Whether the server may end, and so no longer answer.
+        self.is_ending = False
+        self._done = threading.Event()
+        self._server, self._pause = server, pause
+        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+        for thread in self._threads:
+            thread.start()
+
+    def wait_for(self, more: int) -> None:
+        before = len(self.answered)
+        wait_until(lambda: len(self.answered) > before + more, timeout=20, what="answers")
+
+    def stop(self) -> dict[str, str]:
+        """The releases by the ids of their predictions; nobody was told anything else."""
+        self._done.set()
+        for thread in self._threads:
+            thread.join(30)
+            assert not thread.is_alive()
+        assert not self.failures
+        return self.answered
+
+    def _ask(self) -> None:
+        with httpx.Client(base_url=self._server.url, timeout=10) as client:
+            while not self._done.wait(self._pause):
+                try:
+                    answer = client.post("/predict", json=IRIS_ROW, headers=self._server.headers)
+                except httpx.TransportError as error:
+                    if not self.is_ending:
+                        self.failures.append(repr(error))
+                    return
+                if answer.status_code == 200:
+                    body = answer.json()
+                    self.answered[body["prediction_id"]] = body["release"]
+                else:
+                    self.failures.append(f"{answer.status_code} {answer.text}")
+
+
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
     started: list[ServerProcess] = []
@@ -243,3 +332,18 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
         if one.process.poll() is None:
             one.process.kill()
             one.process.wait()
+
+
+@pytest.fixture
+def start_serving(start_server, database, store) -> Callable[..., ServerProcess]:
+    """Start a server of releases that were deployed one after the other; it serves the last."""
+
+    def start(*releases: Release, options: Sequence[str] = (), **variables: str) -> ServerProcess:
+        for release in releases:
+            store.publish(release)
+            database.deploy(release, reason=f"because of {release.manifest.version}")
+        server = start_server(*options, DATABASE_URL=database.url, **variables)
+        server.wait_until_ready(releases[-1].manifest.release)
+        return server
+
+    return start

@@ -20,15 +20,10 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def server(start_server, database, store, iris) -> ServerProcess:
-    database.run("TRUNCATE predictions, feedback")
+def server(start_serving, database, iris) -> ServerProcess:
     database.run("DROP TABLE IF EXISTS iris_data")
     ensure_observations(database.url, IRIS_CONTRACT)
-    store.publish(iris)
-    database.deploy(iris)
-    started = start_server(DATABASE_URL=database.url, MLOPS_SHIP_SECONDS="0.1")
-    started.wait_until_ready()
-    return started
+    return start_serving(iris, MLOPS_SHIP_SECONDS="0.1")
 
 
 @pytest.fixture
@@ -106,28 +101,22 @@ def memory_of(server: ServerProcess) -> int:
     return int(line.split()[1]) * 1024
 
 
-@pytest.mark.parametrize("path", ["/observations", "/feedback"])
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"{" + b",".join(b'"%d":0' % number for number in range(1_200_000)) + b"}",
-        b'{"petal_length":[' + b",".join([b"{}"] * 5_000_000) + b"]}",
-        b'{"petal_length":"' + b"x" * 15_000_000 + b'"}',
-        b"{" * 15_000_000,
-    ],
-    ids=["unknown fields", "a list", "a text", "deep"],
-)
-def test_a_large_body_of_faults_is_answered_shortly_and_in_little_memory(server, path, body):
+def test_a_large_body_of_faults_is_answered_shortly_and_in_little_memory(server):
     headers = {"content-type": "application/json"}
     id_only = f'{{"prediction_id":"{uuid7()}","label":1}}'
-    httpx.post(server.url + path, content=id_only, headers=headers)
-    before = memory_of(server)
-
-    answer = httpx.post(server.url + path, content=body, headers=headers, timeout=60)
-
-    assert answer.status_code == 422, answer.text
-    assert len(answer.content) < 20_000
-    assert memory_of(server) - before < 8 * len(body)
+    for path in ("/observations", "/feedback"):
+        httpx.post(server.url + path, content=id_only, headers=headers)
+        for body in (
+            b'{"petal_length":"' + b"x" * 15_000_000 + b'"}',
+            b"{" * 15_000_000,
+            b"{" + b",".join(b'"%d":0' % number for number in range(1_200_000)) + b"}",
+            b'{"petal_length":[' + b",".join([b"{}"] * 5_000_000) + b"]}",
+        ):
+            before = memory_of(server)
+            answer = httpx.post(server.url + path, content=body, headers=headers, timeout=60)
+            assert answer.status_code == 422, answer.text
+            assert len(answer.content) < 20_000
+            assert memory_of(server) - before < 8 * len(body)
 
 
 def test_head_answers_as_get_does(server):

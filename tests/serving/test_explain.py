@@ -44,7 +44,7 @@ def trained(table: str) -> tuple[Release, pd.DataFrame]:
     facts = {"version": 1, "run_id": "run1", "created_at": datetime.now(UTC)}
     name = release_name(contract.name, 1, "run1")
     manifest = Manifest(**dict(candidate.description), release=name, **facts)
-    return Release.checked(manifest, candidate.served.graph), rows
+    return Release.checked(manifest, candidate.predictor.model), rows
 
 
 def row_of(release: Release, rows: pd.DataFrame, place: int) -> dict[str, object]:

@@ -6,41 +6,38 @@ import httpx
 import pytest
 from uuid_utils import uuid7
 
-from mlops_for_mle.serving.context import Services
-from tests.serving.conftest import IRIS_ROW, call, make, serve, wait_until
+from tests.serving.conftest import IRIS_ROW, Client, counted, serve, wait_until
 
 pytestmark = pytest.mark.integration
 
 
+class Labels(Client):
+    """A client that predicts and tells labels."""
+
+    def tell(self, prediction_id: str, label: Any, **more: Any) -> httpx.Response:
+        body = {"prediction_id": prediction_id, "label": label, **more}
+        return self("POST", "/feedback", json=body)
+
+    def predict(self, body: Any = IRIS_ROW) -> str:
+        """Wait until the prediction is in the table."""
+        name = self("POST", "/predict", json=body).json()["prediction_id"]
+        wait_until(lambda: counted(self.services, "spool_shipped_total"))
+        return name
+
+
 @pytest.fixture
-def services(settings, database, iris):
-    database.run("TRUNCATE predictions, feedback")
-    made = make(settings, iris, ship_seconds=0.05)
-    made.log.start()
+def client(settings, database, iris):
+    made = Labels(settings, iris, ship_seconds=0.05)
+    made.services.log.start()
     yield made
-    made.log.stop(5)
+    made.services.log.stop(5)
 
 
-def tell(services: Services, prediction_id: str, label: Any, **more: Any) -> httpx.Response:
-    body = {"prediction_id": prediction_id, "label": label, **more}
-    return call(services, "POST", "/feedback", json=body)
-
-
-def rows(database, statement: str) -> list[tuple[Any, ...]]:
-    return [tuple(row) for row in database.rows(statement)]
-
-
-def predict(services: Services, database, body: Any = IRIS_ROW) -> str:
-    prediction_id = call(services, "POST", "/predict", json=body).json()["prediction_id"]
-    wait_until(lambda: rows(database, "SELECT 1 FROM predictions"))
-    return prediction_id
-
-
-def test_a_late_label_is_joined_to_its_prediction(services, database):
-    prediction_id = predict(services, database)
+def test_a_late_label_is_joined_to_its_prediction(client, database):
+    prediction_id = client.predict()
     database.run("UPDATE predictions SET created_at = now() - interval '3 days'")
 
-    answer = tell(services, prediction_id, "versicolor")
+    answer = client.tell(prediction_id, "versicolor")
 
     assert answer.status_code == 201
     body = answer.json()
@@ -52,72 +49,70 @@ def test_a_late_label_is_joined_to_its_prediction(services, database):
         "revision": 1,
         "is_joined": True,
     }
-    joined = rows(
-        database,
+    joined = database.rows(
         "SELECT p.label, f.label, f.target FROM predictions p JOIN feedback f "
         "ON f.prediction_id = p.prediction_id AND f.superseded_at IS NULL",
     )
     assert joined == [("virginica", "versicolor", 1.0)]
 
 
-def test_the_same_label_again_changes_nothing(services, database):
-    prediction_id = predict(services, database)
-    first = tell(services, prediction_id, 2)
+def test_the_same_label_again_changes_nothing(client, database):
+    prediction_id = client.predict()
+    first = client.tell(prediction_id, 2)
 
-    again = tell(services, prediction_id, "virginica")
-    correction = tell(services, prediction_id, 2, correction=True)
+    again = client.tell(prediction_id, "virginica")
+    correction = client.tell(prediction_id, 2, correction=True)
 
     assert (again.status_code, correction.status_code) == (200, 200)
     assert again.json() == correction.json() == first.json()
-    assert len(rows(database, "SELECT 1 FROM feedback")) == 1
+    assert len(database.rows("SELECT 1 FROM feedback")) == 1
 
 
-def test_another_label_is_refused_unless_it_is_a_correction_and_history_stays(services, database):
-    prediction_id = predict(services, database)
-    tell(services, prediction_id, 2)
+def test_another_label_is_refused_unless_it_is_a_correction_and_history_stays(client, database):
+    prediction_id = client.predict()
+    client.tell(prediction_id, 2)
 
-    conflict = tell(services, prediction_id, 1)
-    corrected = tell(services, prediction_id, 1, correction=True)
+    conflict = client.tell(prediction_id, 1)
+    corrected = client.tell(prediction_id, 1, correction=True)
 
     assert conflict.status_code == 409
     assert "virginica" in conflict.json()["detail"]
     assert corrected.status_code == 201
     assert corrected.json()["revision"] == 2
-    history = rows(
-        database,
+    history = database.rows(
         "SELECT revision, target, superseded_at IS NULL FROM feedback ORDER BY revision",
     )
     assert history == [(1, 2.0, False), (2, 1.0, True)]
-    assert tell(services, prediction_id, 2).status_code == 409
+    assert client.tell(prediction_id, 2).status_code == 409
 
 
-def test_of_different_labels_at_once_one_is_kept(services, database):
-    prediction_id = predict(services, database)
+def test_of_different_labels_at_once_one_is_kept(client, database):
+    prediction_id = client.predict()
 
     with ThreadPoolExecutor(9) as threads:
-        told = threads.map(lambda label: tell(services, prediction_id, label), [0, 1, 2] * 3)
+        told = threads.map(lambda label: client.tell(prediction_id, label), [0, 1, 2] * 3)
         statuses = [one.status_code for one in told]
 
     assert sorted(statuses) == [200, 200, 201, 409, 409, 409, 409, 409, 409]
-    assert len(rows(database, "SELECT 1 FROM feedback")) == 1
+    assert len(database.rows("SELECT 1 FROM feedback")) == 1
 
 
-def test_a_regression_takes_numbers(services, database, houses):
-    services.releases.serve(serve(houses))
-    prediction_id = predict(services, database, {"방 수": 3, "area m2": 50})
+def test_a_regression_takes_numbers(client, houses):
+    client.services.releases.serve(serve(houses))
+    prediction_id = client.predict({"방 수": 3, "area m2": 50})
 
-    assert tell(services, prediction_id, "cheap").status_code == 422
-    answer = tell(services, prediction_id, 151.5)
+    assert client.tell(prediction_id, "cheap").status_code == 422
+    answer = client.tell(prediction_id, 151.5)
 
     assert answer.status_code == 201
     assert (answer.json()["value"], answer.json()["label"]) == (151.5, None)
 
 
-def test_a_prediction_of_another_contract_is_refused(services, database, houses):
-    prediction_id = predict(services, database)
-    services.releases.serve(serve(houses))
+def test_a_prediction_of_another_contract_is_refused(client, houses):
+    prediction_id = client.predict()
+    client.services.releases.serve(serve(houses))
 
-    answer = tell(services, prediction_id, 2)
+    answer = client.tell(prediction_id, 2)
 
     assert answer.status_code == 422
     assert "contract iris" in answer.json()["detail"]
@@ -136,14 +131,14 @@ def test_a_prediction_of_another_contract_is_refused(services, database, houses)
         ({"extra": 1}, "extra"),
     ],
 )
-def test_a_wrong_field_is_named(services, database, changes, path):
+def test_a_wrong_field_is_named(client, database, changes, path):
     body = {"prediction_id": str(uuid7()), "label": 1} | changes
 
-    answer = call(services, "POST", "/feedback", json=body)
+    answer = client("POST", "/feedback", json=body)
 
     assert answer.status_code == 422
     assert [error["path"] for error in answer.json()["errors"]] == [path]
-    assert rows(database, "SELECT 1 FROM feedback") == []
+    assert database.rows("SELECT 1 FROM feedback") == []
 
 
 def at(days: float) -> str:
@@ -153,39 +148,38 @@ def at(days: float) -> str:
 
 
 @pytest.mark.parametrize("days", [0.1, 400, -1])
-def test_an_id_that_the_log_should_have_is_refused(services, database, days):
-    answer = tell(services, at(days), 2)
+def test_an_id_that_the_log_should_have_is_refused(client, database, days):
+    answer = client.tell(at(days), 2)
 
     assert answer.status_code == 422
     [error] = answer.json()["errors"]
     assert (error["path"], error["message"]) == ("prediction_id", "is not in the prediction log")
-    assert rows(database, "SELECT 1 FROM feedback") == []
+    assert database.rows("SELECT 1 FROM feedback") == []
 
 
-def test_a_label_for_what_still_waits_in_the_spool_is_kept_however_old_it_is(services, database):
-    services.log.stop(5)
-    waiting = services.log.root / f"{int((time.time() - 7 * 86_400) * 1e9):020d}-1-abcd.log"
+def test_a_label_for_what_still_waits_in_the_spool_is_kept_however_old_it_is(client, database):
+    client.services.log.stop(5)
+    waiting = client.services.log.root / f"{int((time.time() - 7 * 86_400) * 1e9):020d}-1-abcd.log"
     waiting.touch()
 
-    assert tell(services, at(6), 2).status_code == 202
-    assert tell(services, at(9), 2).status_code == 422
+    assert client.tell(at(6), 2).status_code == 202
+    assert client.tell(at(9), 2).status_code == 422
 
 
-def test_a_row_that_its_request_did_not_have_is_refused_at_once(services, database):
-    one = predict(services, database)
-    many = call(services, "POST", "/predict", json=[IRIS_ROW] * 2).json()
-    wait_until(lambda: len(rows(database, "SELECT 1 FROM predictions")) == 3)
+def test_a_row_that_its_request_did_not_have_is_refused_at_once(client, database):
+    one = client.predict()
+    many = client("POST", "/predict", json=[IRIS_ROW] * 2).json()
+    wait_until(lambda: len(database.rows("SELECT 1 FROM predictions")) == 3)
 
     for unknown in (f"{one}-0", many[0]["prediction_id"].removesuffix("0") + "2"):
-        answer = tell(services, unknown, 2)
+        answer = client.tell(unknown, 2)
         assert answer.status_code == 422, unknown
         assert "is not in the prediction log" in answer.json()["detail"]
-    assert tell(services, many[1]["prediction_id"], 2).status_code == 201
+    assert client.tell(many[1]["prediction_id"], 2).status_code == 201
 
 
-def test_without_the_database_it_is_503_and_predictions_go_on(settings, iris, monkeypatch):
+def test_without_the_database_it_is_503_and_predictions_go_on(client, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
-    services = make(settings, iris)
 
-    assert tell(services, str(uuid7()), 2).status_code == 503
-    assert call(services, "POST", "/predict", json=IRIS_ROW).status_code == 200
+    assert client.tell(str(uuid7()), 2).status_code == 503
+    assert client("POST", "/predict", json=IRIS_ROW).status_code == 200

@@ -1,30 +1,20 @@
 import json
-import os
 import stat
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.serving.keys import KeyFile
+from tests.serving.conftest import run
 
-
-def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mlops_for_mle.serving.keys", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | variables,
-    )
+MODULE = ("-m", "mlops_for_mle.serving.keys")
 
 
 def test_a_key_is_printed_once_and_kept_as_a_digest_for_its_owner_alone(tmp_path):
     path = tmp_path / "new" / "keys.json"
 
-    made = run("create", "web-shop", "--scope", "predict", MLOPS_API_KEYS_FILE=str(path))
+    made = run(*MODULE, "create", "web-shop", "--scope", "predict", MLOPS_API_KEYS_FILE=str(path))
 
     assert made.returncode == 0
     key = made.stdout.strip()
@@ -42,7 +32,7 @@ def test_a_key_is_revoked_by_its_name(tmp_path):
     file.create("one", ["predict"])
     file.create("two", ["write"])
 
-    assert run("revoke", "one", MLOPS_API_KEYS_FILE=str(file.path)).returncode == 0
+    assert run(*MODULE, "revoke", "one", MLOPS_API_KEYS_FILE=str(file.path)).returncode == 0
     assert [one.name for one in file.read()] == ["two"]
 
 
@@ -51,9 +41,9 @@ def test_mistakes_are_one_sentence_and_status_1(tmp_path):
     file.create("one", ["predict"])
     variables = {"MLOPS_API_KEYS_FILE": str(file.path)}
 
-    twice = run("create", "one", "--scope", "predict", **variables)
-    unknown = run("revoke", "two", **variables)
-    wrong = run("create", "Kim Lee", "--scope", "predict", **variables)
+    twice = run(*MODULE, "create", "one", "--scope", "predict", **variables)
+    unknown = run(*MODULE, "revoke", "two", **variables)
+    wrong = run(*MODULE, "create", "Kim Lee", "--scope", "predict", **variables)
 
     assert {twice.returncode, unknown.returncode, wrong.returncode} == {1}
     assert twice.stderr.strip() == "There is a key named one already: revoke it, or take another."

@@ -1,6 +1,6 @@
 """The page's form for a contract with every type of column, in headless Chromium."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -8,7 +8,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 
 from tests.releases import mixed_release
-from tests.serving.conftest import ServerProcess, wait_until
+from tests.serving.conftest import wait_until
 from tests.serving.test_page import Browser, needs_chromium
 
 pytestmark = [pytest.mark.integration, needs_chromium]
@@ -21,18 +21,8 @@ def page() -> Iterator[Browser]:
     browser.driver.quit()
 
 
-@pytest.fixture
-def server(start_server: Callable[..., ServerProcess], database, store) -> ServerProcess:
-    database.run("TRUNCATE predictions")
-    release = mixed_release()
-    store.publish(release)
-    database.deploy(release)
-    started: ServerProcess = start_server(DATABASE_URL=database.url, MLOPS_MODEL="churn")
-    started.wait_until_ready(release.manifest.release)
-    return started
-
-
-def test_each_type_has_its_own_field_and_what_is_empty_is_missing(page, server):
+def test_each_type_has_its_own_field_and_what_is_empty_is_missing(page, start_serving):
+    server = start_serving(mixed_release(), MLOPS_MODEL="churn")
     page.open(server)
     wait_until(lambda: page.text("#prediction") in ("유지", "해지"), 15)
     plan, channel, region = (page.find(f"#field-{place}") for place in (4, 5, 6))

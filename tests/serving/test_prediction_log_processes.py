@@ -2,51 +2,19 @@
 
 import os
 import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy import text
 
 from mlops_for_mle.database import embedded
-from mlops_for_mle.database.engine import engine_for, normalise_url
+from mlops_for_mle.database.engine import normalise_url
 from mlops_for_mle.database.schema import upgrade
 from mlops_for_mle.releases.store import ReleaseStore
-from tests.serving.conftest import IRIS_ROW, Database, ServerProcess, wait_until
+from tests.serving.conftest import IRIS_ROW, Database, Load, numbers, wait_until
 
 pytestmark = pytest.mark.integration
-
-
-class Load:
-    """Clients that ask until they are told to stop, and remember every answer."""
-
-    def __init__(self, server: ServerProcess, clients: int = 4) -> None:
-        self.ids: list[str] = []
-        self.statuses: set[int] = set()
-        self._url = server.url
-        self._done = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
-        for thread in self._threads:
-            thread.start()
-
-    def _ask(self) -> None:
-        with httpx.Client(base_url=self._url, timeout=5) as client:
-            while not self._done.is_set():
-                try:
-                    answer = client.post("/predict", json=IRIS_ROW)
-                except httpx.TransportError:
-                    return
-                self.statuses.add(answer.status_code)
-                if answer.status_code == 200:
-                    self.ids.append(answer.json()["prediction_id"])
-
-    def stop(self) -> None:
-        self._done.set()
-        for thread in self._threads:
-            thread.join()
 
 
 @pytest.fixture
@@ -61,13 +29,14 @@ def start_postgres(home: Path) -> str:
     return normalise_url(embedded.acquire(home, ("mlops",)).url("mlops"), "test")
 
 
-def logged(url: str) -> list[str]:
-    with engine_for(url).connect() as connection:
-        return list(connection.scalars(text("SELECT prediction_id FROM predictions")))
+def wait_until_logged(database: Database, answered: Collection[str]) -> list[str]:
+    def logged() -> list[str]:
+        return [row[0] for row in database.rows("SELECT prediction_id FROM predictions")]
 
-
-def everything_is_logged(url: str, answered: list[str]) -> Callable[[], bool]:
-    return lambda: set(answered) <= set(logged(url))
+    wait_until(lambda: set(answered) <= set(logged()), what="the complete log")
+    rows = logged()
+    assert len(rows) == len(set(rows))
+    return rows
 
 
 def test_no_answer_is_lost_when_the_database_stops_and_the_server_is_killed_under_load(
@@ -81,52 +50,58 @@ def test_no_answer_is_lost_when_the_database_stops_and_the_server_is_killed_unde
     server = start_server(**variables)
     server.wait_until_ready()
     load = Load(server)
-    answered: list[str] = []
-    try:
-        wait_until(lambda: len(load.ids) > 200)
-        embedded.stop(own_home)
-        before = len(load.ids)
-        wait_until(lambda: len(load.ids) > before + 200)
-        os.kill(server.process.pid, signal.SIGKILL)
-        server.process.wait()
-    finally:
-        load.stop()
-        answered += load.ids
-    assert load.statuses == {200}
+    load.wait_for(200)
+    embedded.stop(own_home)
+    load.wait_for(200)
+    load.is_ending = True
+    os.kill(server.process.pid, signal.SIGKILL)
+    server.process.wait()
+    answered = load.stop()
 
     # The next process serves from its cache while the database is still away.
     second = start_server(**variables)
-    second.wait_until_ready()
+    assert second.wait_until_ready()["origin"] == "cache"
+    wait_until(lambda: second.get("/health/ready").json()["database"]["available"] is False)
     load = Load(second)
-    try:
-        wait_until(lambda: len(load.ids) > 100)
-        assert start_postgres(own_home) == url
-        before = len(load.ids)
-        wait_until(lambda: len(load.ids) > before + 100)
-    finally:
-        load.stop()
-        answered += load.ids
-    assert load.statuses == {200}
-    wait_until(everything_is_logged(url, answered), what="the complete log")
+    load.wait_for(100)
+    assert start_postgres(own_home) == url
+    load.wait_for(100)
+    answered |= load.stop()
+    rows = wait_until_logged(Database(url), answered)
     assert second.stop() == 0
 
-    rows = logged(url)
-    assert len(rows) == len(set(rows))
     # A request whose answer the kill has cut off may be logged too: one for each client.
     assert len(set(rows) - set(answered)) <= 4
-    spool = tmp_path / "data" / "serving_spool"
-    assert not list(spool.rglob("*.log"))
+    assert not list((tmp_path / "data" / "serving_spool").rglob("*.log"))
 
 
-def test_a_living_worker_ships_what_a_killed_one_left(
-    start_server, database, store, tmp_path, iris
+def test_two_workers_count_as_one_follow_alike_and_ship_what_a_killed_one_left(
+    start_serving, database, store, tmp_path, iris, iris_second
 ):
-    database.run("TRUNCATE predictions")
-    store.publish(iris)
-    database.deploy(iris)
-    server = start_server("--workers", "2", DATABASE_URL=database.url, MLOPS_SHIP_SECONDS="3")
-    wait_until(lambda: server.get("/health/live"), timeout=30, what="a worker")
-    server.wait_until_ready()
+    server = start_serving(iris, options=("--workers", "2"), MLOPS_SHIP_SECONDS="3")
+
+    def scrape() -> dict[tuple, float]:
+        return numbers(httpx.get(f"{server.url}/metrics").text)
+
+    # The one that has answered is ready; the other one says so with its numbers.
+    wait_until(lambda: scrape().get(("mlops_workers_ready",)) == 2, timeout=20)
+    for body in (*[IRIS_ROW] * 60, {}):
+        # A new connection each time, so that both processes take some.
+        httpx.post(f"{server.url}/predict", json=body)
+    count = ("mlops_request_duration_seconds_count", ("method", "POST"), ("route", "/predict"))
+    classes = (("class", "virginica"), ("contract", "iris"), ("model_version", "1"))
+    for _ in range(10):
+        found = scrape()
+        assert found[*count, ("status", "200")] == 60
+        assert found[*count, ("status", "422")] == 1
+        assert found["mlops_predictions_total", *classes] == 60
+    wait_until(lambda: scrape()[("mlops_spool_shipped_total",)] == 60)
+
+    store.publish(iris_second)
+    database.deploy(iris_second)
+    took_over = f"Serving release {iris_second.manifest.release}"
+    wait_until(lambda: server.output().count(took_over) == 2, timeout=20)
+
     spool = tmp_path / "data" / "serving_spool"
 
     def worker_with_segments() -> int | None:
@@ -134,15 +109,15 @@ def test_a_living_worker_ships_what_a_killed_one_left(
         return int(found[0].split("-")[1]) if found else None
 
     load = Load(server)
-    wait_until(lambda: len(load.ids) > 100)
+    load.wait_for(100)
     victim = wait_until(worker_with_segments)
+    # Its clients lose their connections.
+    load.is_ending = True
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: not any(f"-{victim}-" in path.name for path in spool.iterdir()))
-    load.stop()
-    answered = list(load.ids)
-    time.sleep(0.1)
+    answered = load.stop()
+    wait_until(lambda: scrape()[("mlops_workers_ready",)] == 2, timeout=20)
 
-    wait_until(everything_is_logged(database.url, answered), what="the complete log")
+    wait_until_logged(database, answered)
+    assert set(answered.values()) == {iris_second.manifest.release}
     assert server.stop() == 0
-    rows = logged(database.url)
-    assert len(rows) == len(set(rows))

@@ -10,8 +10,7 @@ from mlops_for_mle.serving.logs import (
     current_request,
     without_secrets,
 )
-from tests.serving.conftest import IRIS_ROW
-from tests.serving.test_access import Client
+from tests.serving.conftest import IRIS_ROW, Client
 
 
 def test_a_sane_request_id_comes_back_and_others_are_replaced(settings, iris):
@@ -39,24 +38,21 @@ def test_each_answer_has_the_headers_that_protect_browsers(settings, iris, path)
     assert len(headers.get_list("content-security-policy")) == 1
 
 
-def test_errors_are_logged_with_the_request_id_and_good_answers_are_not(settings, iris, caplog):
+@pytest.mark.parametrize(
+    ("access_log", "is_served", "statuses"),
+    [("errors", True, []), ("errors", False, [503]), ("all", True, [200]), ("off", False, [])],
+)
+def test_errors_are_logged_and_good_answers_where_that_is_asked_for(
+    settings, iris, caplog, access_log, is_served, statuses
+):
     caplog.set_level(logging.INFO, "mlops_for_mle")
-    Client(settings, iris)("POST", "/predict", json=IRIS_ROW)
-    assert not caplog.records
+    client = Client(settings, iris if is_served else None, access_log=access_log)
+    caplog.clear()
 
-    Client(settings)("POST", "/predict", json=IRIS_ROW, headers={"X-Request-ID": "mine"})
+    client("POST", "/predict", json=IRIS_ROW)
 
-    (record,) = caplog.records
-    assert (record.status, record.path) == (503, "/predict")
-
-
-def test_every_request_is_logged_when_that_is_asked_for(settings, iris, caplog):
-    caplog.set_level(logging.INFO, "mlops_for_mle")
-    Client(settings, iris, access_log="all")("POST", "/predict", json=IRIS_ROW)
-
-    (record,) = caplog.records
-    assert record.status == 200
-    assert record.duration_ms > 0
+    assert [one.status for one in caplog.records] == statuses
+    assert all(one.path == "/predict" and one.duration_ms > 0 for one in caplog.records)
 
 
 def make_record(message: str, **extra) -> logging.LogRecord:

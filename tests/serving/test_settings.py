@@ -1,11 +1,10 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.serving.settings import ServingSettings
+from tests.serving.conftest import run
 
 
 def test_folders_are_those_of_the_project_unless_they_are_set(monkeypatch, tmp_path):
@@ -57,12 +56,7 @@ def test_a_wrong_variable_is_named_with_its_value_and_what_is_allowed(
 
 
 def test_a_wrong_option_ends_the_program_with_status_2_and_no_traceback():
-    ended = subprocess.run(
-        [sys.executable, "-m", "mlops_for_mle.serving", "--port", "http"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = run("-m", "mlops_for_mle.serving", "--port", "http")
 
     assert ended.returncode == 2
     assert ended.stderr.startswith("MLOPS_PORT: ")

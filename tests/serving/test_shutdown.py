@@ -6,65 +6,31 @@ import threading
 import time
 from collections import Counter
 
-import httpx
 import pytest
 
-from mlops_for_mle.releases.manifest import Release
-from tests.serving.conftest import IRIS_ROW, ServerProcess, wait_until
+from tests.serving.conftest import Load, ServerProcess
 from tests.serving.raw import request
 
 REQUEST = b"".join(request())
 
 
 @pytest.fixture
-def server(start_server, database, store, iris: Release) -> ServerProcess:
-    store.publish(iris)
-    database.deploy(iris)
-    started = start_server(DATABASE_URL=database.url, MLOPS_SHUTDOWN_SECONDS="6")
-    started.wait_until_ready()
-    return started
+def server(start_serving, iris) -> ServerProcess:
+    return start_serving(iris, MLOPS_SHUTDOWN_SECONDS="6")
 
 
-class Load:
-    """Threads that ask over connections that they keep, until the server takes no more."""
-
-    def __init__(self, url: str, threads: int) -> None:
-        self.statuses: Counter[int] = Counter()
-        self._url = url
-        self._threads = [threading.Thread(target=self._ask) for _ in range(threads)]
-        for thread in self._threads:
-            thread.start()
-
-    def _ask(self) -> None:
-        with httpx.Client(base_url=self._url, timeout=10) as client:
-            while True:
-                try:
-                    self.statuses[client.post("/predict", json=IRIS_ROW).status_code] += 1
-                except httpx.TransportError:
-                    # Refused, or sent on a connection that was idle and closed at that moment.
-                    return
-
-    def wait(self) -> None:
-        for thread in self._threads:
-            thread.join(15)
-            assert not thread.is_alive()
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_under_load_every_request_that_was_taken_is_answered_and_kept(
-    server: ServerProcess, database, number
+    server: ServerProcess, database
 ):
-    database.run("TRUNCATE predictions")
-    load = Load(server.url, threads=6)
-    wait_until(lambda: load.statuses[200] > 20)
+    load = Load(server, clients=6)
+    load.wait_for(20)
+    load.is_ending = True
 
-    server.process.send_signal(number)
+    server.process.send_signal(signal.SIGINT)
 
     assert server.process.wait(timeout=10) == 0
-    load.wait()
-    assert set(load.statuses) == {200}
-    ((kept,),) = database.rows("SELECT count(*) FROM predictions")
-    assert kept == load.statuses[200]
+    answered = load.stop()
+    assert database.rows("SELECT count(*) FROM predictions") == [(len(answered),)]
 
 
 def test_a_client_that_never_finishes_does_not_hold_up_the_end(server: ServerProcess):

@@ -40,12 +40,9 @@ def collector():
 
 
 @pytest.mark.integration
-def test_a_request_is_a_span_below_the_callers(start_server, database, store, iris, collector):
+def test_a_request_is_a_span_below_the_callers(start_serving, iris, collector):
     endpoint, spans = collector
-    store.publish(iris)
-    database.deploy(iris)
-    server = start_server(DATABASE_URL=database.url, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
-    server.wait_until_ready()
+    server = start_serving(iris, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
 
     headers = {"traceparent": PARENT}
     httpx.post(f"{server.url}/predict", json=IRIS_ROW, headers=headers)

@@ -67,11 +67,10 @@ class LocalStack:
     def make_databases(self) -> None:
         """What the image of PostgreSQL does with an empty volume."""
         server = make_url(self._server.url)
-        environment = self.environment("postgres")
-        path = os.pathsep.join([str(installation() / "bin"), environment["PATH"]])
+        path = os.pathsep.join([str(installation() / "bin"), os.environ["PATH"]])
         login = {"PGHOST": server.host, "PGPORT": str(server.port), "PGPASSWORD": server.password}
         script = PROJECT / "deploy/postgres/10_databases.sh"
-        subprocess.run([script], env={**environment, **login, "PATH": path}, check=True)
+        self.run("postgres", [script], PATH=path, **login)
 
     def start_s3(self) -> None:
         """rclone's S3 server, with the logins that the compose file gives to MinIO's successor."""
@@ -107,13 +106,8 @@ class LocalStack:
     def is_healthy(self, service: str, **settings: str) -> bool:
         """Whether the health check of the compose file succeeds."""
         kind, *command = services(SETTINGS)[service]["healthcheck"]["test"]
-        checked = subprocess.run(
-            ["sh", "-c", *command] if kind == "CMD-SHELL" else command,
-            env=self.environment(service) | settings,
-            capture_output=True,
-            check=False,
-        )
-        return checked.returncode == 0
+        shell = ["sh", "-c"] if kind == "CMD-SHELL" else []
+        return self.attempt(service, [*shell, *command], **settings).returncode == 0
 
     def start_mlflow(self) -> None:
         """The tracking server, with the options that the environment gives."""
@@ -133,20 +127,26 @@ class LocalStack:
         self._start("api", [sys.executable, "-m", "mlops_for_mle.serving"], environment)
         assert eventually(lambda: status_of(f"{self.url('api')}/health/ready") == 200, 30)
 
-    def run(self, service: str, command: list[Any]) -> str:
+    def run(self, service: str, command: list[Any], **changes: str | None) -> str:
         """Run a command as a service would and give what it said."""
-        finished = subprocess.run(
+        finished = self.attempt(service, command, **changes)
+        assert finished.returncode == 0, finished.stdout + finished.stderr
+        return finished.stdout + finished.stderr
+
+    def attempt(
+        self, service: str, command: list[Any], **changes: str | None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command as a service would, with changed variables; None takes one away."""
+        environment = self.environment(service) | changes
+        return subprocess.run(
             [*map(str, command)],
-            env=self.environment(service),
+            env={name: value for name, value in environment.items() if value is not None},
             cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            capture_output=True,
             text=True,
             check=False,
             timeout=300,
         )
-        assert finished.returncode == 0, finished.stdout
-        return finished.stdout
 
     def stop(self, name: str, number: signal.Signals = signal.SIGTERM) -> int:
         """End a process and give its exit status."""

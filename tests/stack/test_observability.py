@@ -51,7 +51,11 @@ def test_rules_and_dashboard_ask_only_for_metrics_that_exist(tmp_path: Path) -> 
         for name in asked - RECORDED
         if name not in exposed and re.sub(r"_(bucket|sum|count|total)$", "", name) not in exposed
     }
-    assert {"mlops_requests_total", "mlops_model_info", "mlops_spool_bytes"} <= asked
+    assert {
+        "mlops_request_duration_seconds_count",
+        "mlops_model_info",
+        "mlops_spool_bytes",
+    } <= asked
     assert unknown == set()
 
 

@@ -2,7 +2,6 @@
 pipelines' service and the API, each with the variables of the compose file.
 """
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from hashlib import sha256
@@ -43,11 +42,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
         found.start_pipeline("1s")
         assert eventually(lambda: _monitored(found) >= 1, 180), found.log("pipeline")
         digests = {
-            "API_KEY_SHA256": sha256(STRONG["MLOPS_API_KEY"].encode()).hexdigest(),
-            "METRICS_KEY_SHA256": sha256(STRONG["METRICS_API_KEY"].encode()).hexdigest(),
+            f"{name}_KEY_SHA256": sha256(STRONG[key].encode()).hexdigest()
+            for name, key in (("API", "MLOPS_API_KEY"), ("METRICS", "METRICS_API_KEY"))
         }
-        preflight = [PROJECT / "deploy/bin/preflight", folder]
-        subprocess.run(preflight, env=found.environment("pipeline") | digests, check=True)
+        found.run("preflight", [PROJECT / "deploy/bin/preflight", folder], **digests)
         found.start_api()
         yield found
     finally:
@@ -61,29 +59,15 @@ def test_the_pipelines_run_once_and_then_monitoring_does(stack: LocalStack) -> N
     assert stack.is_healthy("pipeline", PIPELINE_EVERY="1s")
 
 
-def test_a_restart_trains_and_deploys_nothing(stack: LocalStack) -> None:
-    assert stack.stop("pipeline") == 0
-    before = _monitored(stack)
-    stack.start_pipeline("1s")
-    assert eventually(lambda: _monitored(stack) > before, 60)
-    assert _deployed(stack) == ["deploy"]
-
-
 def test_a_start_while_the_database_is_away_trains_nothing(stack: LocalStack) -> None:
     away = {"DATABASE_URL": "postgresql://pipeline:none@127.0.0.1:1/mlops"}
-    finished = subprocess.run(
-        [PROJECT / "deploy/bin/pipeline"],
-        env=stack.environment("pipeline") | away,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    finished = stack.attempt("pipeline", [PROJECT / "deploy/bin/pipeline"], **away)
     assert finished.returncode == 3
     assert "Connection refused" in finished.stderr
     assert finished.stdout == ""
 
 
-def test_a_rollback_stays_until_somebody_decides_anew(stack: LocalStack) -> None:
+def test_a_restart_trains_nothing_and_a_rollback_stays(stack: LocalStack) -> None:
     stack.run("pipeline", ["kedro", "run"])
     assert _deployed(stack) == ["deploy", "deploy"]
     admin = KeyFile(stack.folder / "api_keys.json").create("kim", ["admin"])
@@ -93,7 +77,7 @@ def test_a_rollback_stays_until_somebody_decides_anew(stack: LocalStack) -> None
         headers={"X-API-Key": admin},
     )
     assert answer.status_code == 201, answer.text
-    stack.stop("pipeline")
+    assert stack.stop("pipeline") == 0
     before = _monitored(stack)
     stack.start_pipeline("1s")
     assert eventually(lambda: _monitored(stack) > before, 60)
@@ -175,49 +159,31 @@ def test_the_api_wants_a_key_and_prometheus_one_only_reads(stack: LocalStack) ->
     assert httpx.get(metrics, headers=key).status_code == 200
 
 
-def test_mlflows_server_puts_artifacts_on_s3_for_clients_without_access_to_it(
+def test_artifacts_lie_on_s3_for_clients_with_and_without_access_to_it(
     stack: LocalStack, tmp_path: Path
 ) -> None:
-    """Nothing of S3 is in the client's environment: the server does it all."""
-    run_id = _run_id(stack)
-    environment = {
-        name: value
-        for name, value in stack.environment("pipeline").items()
-        if not name.startswith(("AWS_", "MLFLOW_S3"))
-    }
-    assert (
-        _download(environment, f"runs:/{run_id}/snapshot", tmp_path) / "snapshot.parquet"
-    ).exists()
-
-
-def test_direct_clients_get_the_same_bytes_from_s3(stack: LocalStack, tmp_path: Path) -> None:
-    environment = stack.environment("pipeline")
-    run_id = _run_id(stack)
-    through_proxy = _download(environment, f"runs:/{run_id}/environment.json", tmp_path)
+    run_id = scalar(stack.url_of("mlops"), "SELECT run_id FROM deployments WHERE id = 1")
     (stored,) = (stack.folder / "s3/mlflow").rglob(f"{run_id}/artifacts/environment.json")
-    key = stored.relative_to(stack.folder / "s3")
-    del environment["MLFLOW_TRACKING_URI"]
-    environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path}/none.db"
-    (tmp_path / "direct").mkdir()
-    direct = _download(environment, f"s3://{key}", tmp_path / "direct")
-    assert direct.read_bytes() == through_proxy.read_bytes() == stored.read_bytes()
+    s3 = [name for name in stack.environment("pipeline") if name.startswith(("AWS_", "MLFLOW_S3"))]
+    for uri, changes in (
+        # Nothing of S3 is in this client's environment: MLflow's server does it all.
+        (f"runs:/{run_id}/environment.json", dict.fromkeys(s3)),
+        (
+            f"s3://{stored.relative_to(stack.folder / 's3')}",
+            {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/none.db"},
+        ),
+    ):
+        said = stack.run("pipeline", [sys.executable, "-c", DOWNLOAD, uri, tmp_path], **changes)
+        assert Path(said.splitlines()[-1]).read_bytes() == stored.read_bytes()
 
 
-def test_mlflow_counts_its_requests_for_prometheus(stack: LocalStack) -> None:
-    text = httpx.get(f"{stack.url('mlflow')}/metrics").text
-    assert 'mlflow_http_request_total{method="GET",status="200"}' in text
-
-
-def test_mlflow_answers_under_no_foreign_name(stack: LocalStack) -> None:
-    foreign = httpx.get(
-        f"{stack.url('mlflow')}/api/2.0/mlflow/experiments/search?max_results=1",
-        headers={"Host": "evil.example"},
+def test_mlflow_counts_its_requests_and_answers_under_no_foreign_name(stack: LocalStack) -> None:
+    assert 'mlflow_http_request_total{method="GET",status="200"}' in (
+        httpx.get(f"{stack.url('mlflow')}/metrics").text
     )
-    named = httpx.get(
-        f"{stack.url('mlflow')}/api/2.0/mlflow/experiments/search?max_results=1",
-        headers={"Host": "mlflow:5000"},
-    )
-    assert (foreign.status_code, named.status_code) == (403, 200)
+    url = f"{stack.url('mlflow')}/api/2.0/mlflow/experiments/search?max_results=1"
+    for host, status in (("evil.example", 403), ("mlflow:5000", 200)):
+        assert httpx.get(url, headers={"Host": host}).status_code == status
 
 
 def test_no_log_holds_a_secret(stack: LocalStack) -> None:
@@ -234,17 +200,8 @@ def test_predictions_go_on_and_are_kept_while_s3_and_mlflow_are_gone(stack: Loca
     stack.start_api()
     assert stack.ready()["origin"] == "cache"
     assert stack.predict(VIRGINICA).json()["iris_class"] == 2
-    assert eventually(
-        lambda: query(
-            stack.url_of("mlops"),
-            "SELECT 1 FROM predictions WHERE prediction_id = :i",
-            i=identity,
-        )
-    )
-
-
-def _run_id(stack: LocalStack) -> str:
-    return str(scalar(stack.url_of("mlops"), "SELECT run_id FROM deployments WHERE id = 1"))
+    kept = "SELECT count(*) FROM predictions WHERE prediction_id = :id"
+    assert eventually(lambda: scalar(stack.url_of("mlops"), kept, id=identity))
 
 
 def _deployed(stack: LocalStack) -> list[str]:
@@ -254,17 +211,3 @@ def _deployed(stack: LocalStack) -> list[str]:
 
 def _monitored(stack: LocalStack) -> int:
     return int(scalar(stack.url_of("mlops"), "SELECT count(*) FROM monitoring_runs"))
-
-
-def _download(environment: dict[str, str], uri: str, folder: Path) -> Path:
-    found = subprocess.run(
-        [sys.executable, "-c", DOWNLOAD, uri, folder],
-        env=environment,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert found.returncode == 0, found.stderr
-    return Path(found.stdout.splitlines()[-1])

@@ -1,18 +1,10 @@
 """`kedro contract`: from a table to a configuration that runs."""
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-import yaml
 from kedro.framework.startup import ProjectMetadata
-
-if TYPE_CHECKING:
-    from mlops_for_mle.contract.infer.propose import Proposal
-
-# An environment keeps its files in data/ENV, beside the project's own folders.
-_TAKEN = r"base|local|mlflow|postgres|releases|serving_.*|\d\d_.*"
 
 
 @click.group(name="contract")
@@ -72,7 +64,7 @@ def infer(
         raise click.UsageError(f"Give exactly one of --{', --'.join(kinds)}.")
     ((kind, place),) = given
     project = Path(metadata.project_path)
-    folder = _free_folder(project, env or name, name, force)
+    folder = write.free_folder(project, env or name, name, force=force)
     if kind in ("table", "query"):
         source = read.read_database(kind, place, name)
     else:
@@ -88,56 +80,4 @@ def infer(
         date_format=dict(one.split("=", 1) for one in date_format),
         **options,
     )
-    comma = proposal.ingestion.pop("decimal", None)
-    choices = source.choices | ({"csv_decimal": comma} if comma else {})
-    write.write(folder, proposal, choices)
-    click.echo(_summary(proposal, folder.name, choices))
-
-
-def _free_folder(project: Path, env: str, contract: str, force: bool) -> Path:
-    """The folder of ``conf`` that a new environment may have, else an error that says why not."""
-    from mlops_for_mle.contract.infer.write import CONTRACT_FILE, FILES
-    from mlops_for_mle.errors import ConfigurationError, UserError
-
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", env) or re.fullmatch(_TAKEN, env, re.I):
-        raise ConfigurationError(
-            f"--env: expected letters, digits, _ and -, and no folder of the project's own in conf "
-            f"or data (found {env!r})"
-        )
-    for path in (project / "conf").glob(f"*/{CONTRACT_FILE}"):
-        content = yaml.safe_load(path.read_text("utf-8"))
-        if content["contract"]["name"] == contract and path.parent.name != env:
-            raise ConfigurationError(
-                f"--name: conf/{path.parent.name} has a contract {contract!r} already, whose table "
-                "and model it would share; name another."
-            )
-    folder = project / "conf" / env
-    existing = [name for name in FILES if (folder / name).exists()]
-    if existing and not force:
-        raise UserError(
-            f"conf/{env} has {', '.join(existing)} already: name another --env, or overwrite with "
-            "--force."
-        )
-    return folder
-
-
-def _summary(proposal: "Proposal", env: str, choices: dict[str, Any]) -> str:
-    """Say in a few lines what was found and what to run."""
-    from mlops_for_mle.config import yaml_value
-    from mlops_for_mle.contract.infer.write import CONTRACT_FILE, gates
-
-    form = {key: value for key, value in choices.items() if key.startswith("csv_")}
-    how = ", ".join(f"{key}: {yaml_value(form[key])}" for key in form if key != "csv_path")
-    column, classes = proposal.target.name, proposal.class_counts
-    what = f"{len(classes)} classes of {column}" if classes else f"regression of {column}"
-    lines = [
-        ("contract", f"conf/{env}/{CONTRACT_FILE}, to review"),
-        ("rows", f"{proposal.row_count:,} from {proposal.source}{how and f', read with {how}'}"),
-        *(("rejected", f"{len(proposal.unread)}: {one}") for one in proposal.unread[:1]),
-        ("target", f"{what}, decided by {gates(proposal)['metric']}"),
-        ("features", f"{len(proposal.features)}"),
-        *(("left out", f"{one.source_name} {one.left_out}") for one in proposal.left_out),
-        ("run it", f"kedro run --env {env}"),
-        ("serve it", f"kedro serve --env {env}"),
-    ]
-    return "\n".join(f"  {name:<8}  {value}" for name, value in lines)
+    click.echo(write.write(folder, proposal, source.choices))

@@ -11,12 +11,7 @@ from kedro.framework.startup import ProjectMetadata
 from mlops_for_mle.commands.options import env_option
 from mlops_for_mle.commands.prune import prune
 from mlops_for_mle.contract.tables import TableChange
-from mlops_for_mle.database.engine import (
-    DATABASE_NAME,
-    MLFLOW_DATABASE_NAME,
-    database_url,
-    is_embedded,
-)
+from mlops_for_mle.database.engine import database_url, is_embedded
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.paths import embedded_home
 
@@ -32,8 +27,7 @@ def start() -> None:
     _require_embedded("start")
     from mlops_for_mle.database import embedded
 
-    databases = (DATABASE_NAME, MLFLOW_DATABASE_NAME)
-    server = embedded.keep_running(embedded_home(), databases=databases)
+    server = embedded.keep_running(embedded_home())
     click.echo(f"PostgreSQL runs on 127.0.0.1:{server.port}; stop it with `kedro db stop`.")
 
 

@@ -181,7 +181,7 @@ def rollback(project: Project, release: str | None, reason: str) -> None:
         row = deployments.roll_back(
             connection, store, name, reason=reason, actor=actor(), release=release
         )
-        (before,) = deployments.history(connection, name, limit=1, before=row.id)
+        _, before = deployments.history(connection, name, limit=2)
     # MLflow comes last: what is served has changed, whether it answers or not.
     click.echo(f"Rolled back from {before.release} to {row.release}; ", nl=False)
     version = str(row.model_version)
@@ -203,7 +203,7 @@ def project_summary(project: Project, candidate: str | None = None) -> str:
         known = [registry.find_version(client, contract.name, candidate)]
     for told in known:
         lines["candidate"] = _measured(client, told, metric)
-        lines |= _training_lines(registry.describe(told))
+        lines |= _training_lines(registry.load_version(told).manifest)
         lines["decision"] = registry.decision_on(told)
     champion = registry.champion_version(client, contract.name)
     lines["champion"] = _measured(client, champion, metric) if champion else "none yet"

@@ -41,7 +41,7 @@ def train_again(client: MlflowClient, version: ModelVersion) -> tuple[bool, str]
     trained = nodes.export_model(nodes.train_model(examples, training))
     metrics, matrix = nodes.evaluate_model(trained), encode_rows(rows, contract)
     deployed = Predictor(then.model, contract, described.threshold)
-    before, now = (one.predict(matrix) for one in (deployed, trained.predictor()))
+    before, now = (one.predict(matrix) for one in (deployed, trained.predictor))
     differing = before.values != now.values
     if before.probabilities is not None and now.probabilities is not None:
         differing |= (before.probabilities != now.probabilities).any(axis=1)
@@ -56,7 +56,7 @@ def train_again(client: MlflowClient, version: ModelVersion) -> tuple[bool, str]
     report = f"""\
 {title}, run {version.run_id}
   rows         {facts.row_count} of {facts.source}, sha256 {facts.sha256[:12]}…
-  code         trained by revision {commit[:12] or "unknown"}, again by the present code
+  code         trained by revision {commit or "unknown"}, again by the present code
   metrics      {changed or f"identical ({len(metrics)})"}
   predictions  {f"{other} of {len(rows)} differ" if other else f"identical ({len(rows)} rows)"}
 {"reproduced: identical" if is_identical else "not reproduced"}"""

@@ -9,7 +9,7 @@ from mlops_for_mle.commands.options import env_option
 
 if TYPE_CHECKING:
     from mlops_for_mle.contract import Contract
-    from mlops_for_mle.pipelines.scoring.following import Arrivals
+    from mlops_for_mle.pipelines.scoring.following import Follower
 
 _follow_option = click.option(
     "--follow", is_flag=True, help="Go on with what arrives, until Ctrl-C."
@@ -52,7 +52,7 @@ def score(
     on. Predictions go to the table <contract>_prediction, rows that do not fit the contract to
     scoring_rejects. Any number of these processes may run at once.
     """
-    from mlops_for_mle.contract.tables import prediction_table
+    from mlops_for_mle.config import release_store
     from mlops_for_mle.pipelines.scoring import stream
 
     contract = _prepared(metadata, env)
@@ -69,17 +69,22 @@ def score(
             f"From now on new rows of {contract.table} are queued; those that are there already "
             "are scored by `kedro score --from-start`."
         )
-    if follow:
-        click.echo(f"Scoring new rows of {contract.table} into {prediction_table(contract)}.")
-    _score(contract, stream.RowQueue(contract, batch_size), follow, "row")
+    _score(stream.RowFollower(contract, release_store(), batch_size), follow, "row")
 
 
 @click.command(name="score-topic")
 @click.argument("topic")
 @env_option
 @_follow_option
-@click.option("--group-id", default="", help="The consumer group; or KAFKA_GROUP_ID.")
-@click.option("--bootstrap-servers", default="", help="Or KAFKA_BOOTSTRAP_SERVERS.")
+@click.option(
+    "--group-id",
+    envvar="KAFKA_GROUP_ID",
+    show_envvar=True,
+    help="The default is <contract>-scoring.",
+)
+@click.option(
+    "--bootstrap-servers", envvar="KAFKA_BOOTSTRAP_SERVERS", show_envvar=True, required=True
+)
 @click.option("--output-topic", help="Where predictions go, too, as JSON.")
 @_batch_size_option
 @click.pass_obj
@@ -88,7 +93,7 @@ def score_topic(
     topic: str,
     env: str | None,
     follow: bool,
-    group_id: str,
+    group_id: str | None,
     bootstrap_servers: str,
     output_topic: str | None,
     batch_size: int,
@@ -96,23 +101,20 @@ def score_topic(
     """Score the rows in the Kafka topic TOPIC and write the contract's table of predictions.
 
     Several processes of one group share the topic's partitions. A message that cannot be scored
-    goes to scoring_rejects with the reason.
+    goes to scoring_rejects with the reason. The extra `kafka` is needed.
     """
-    from importlib.util import find_spec
+    from contextlib import closing
 
-    from mlops_for_mle.errors import PrerequisiteError
+    from mlops_for_mle.config import release_store
+    from mlops_for_mle.pipelines.scoring.topic import TopicFollower
 
-    if find_spec("confluent_kafka") is None:
-        raise PrerequisiteError(
-            "Kafka's client is not installed: install this project with its extra `kafka`."
-        )
-    from mlops_for_mle.pipelines.scoring.topic import Topic, client_settings
-
-    settings = client_settings({"bootstrap.servers": bootstrap_servers, "group.id": group_id})
     contract = _prepared(metadata, env)
-    settings.setdefault("group.id", f"{contract.name}-scoring")
-    click.echo(f"Scoring topic {topic} as a member of group {settings['group.id']}.")
-    _score(contract, Topic(contract, topic, settings, batch_size, output_topic), follow, "message")
+    group = group_id or f"{contract.name}-scoring"
+    settings = {"bootstrap.servers": bootstrap_servers, "group.id": group}
+    click.echo(f"Scoring topic {topic} as a member of group {group}.")
+    follower = TopicFollower(contract, release_store(), batch_size, topic, settings, output_topic)
+    with closing(follower):
+        _score(follower, follow, "message")
 
 
 def _prepared(metadata: ProjectMetadata, env: str | None) -> "Contract":
@@ -127,12 +129,9 @@ def _prepared(metadata: ProjectMetadata, env: str | None) -> "Contract":
     return contract
 
 
-def _score(contract: "Contract", arrivals: "Arrivals", follow: bool, what: str) -> None:
+def _score(follower: "Follower", follow: bool, what: str) -> None:
     from mlops_for_mle.commands.project import until_stopped
-    from mlops_for_mle.config import release_store
-    from mlops_for_mle.pipelines.scoring.following import Follower
 
-    follower = Follower(contract, release_store(), arrivals)
     follower.run(until_stopped(), follow=follow)
     rejected = f", rejected {follower.rejected} (see scoring_rejects)" if follower.rejected else ""
     click.echo(f"Scored {follower.scored} {what}(s){rejected}.")

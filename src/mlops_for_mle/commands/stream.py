@@ -48,7 +48,7 @@ def stream(
         contract_rows,
         contract,
         ingestion,
-        stopping.wait,
+        stopping,
         size=rows,
         every=every,
         batches=batches,

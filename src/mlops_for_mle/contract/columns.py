@@ -5,7 +5,7 @@ the same faults and the same model input.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,10 @@ from mlops_for_mle.contract.notation import (
 )
 from mlops_for_mle.contract.rules import Column, Precision, describe, fault, is_allowed
 
-_TRUE = ("true", "t", "yes", "y", "on", "1", "1.0")
-_FALSE = ("false", "f", "no", "n", "off", "0", "0.0")
+_BOOLEANS = {
+    **dict.fromkeys(("true", "t", "yes", "y", "on", "1", "1.0"), True),
+    **dict.fromkeys(("false", "f", "no", "n", "off", "0", "0.0"), False),
+}
 _LONGEST_SHOWN = 80
 
 
@@ -33,46 +35,40 @@ def check_columns(
     notation: Notation | None = None,
     precision: Precision = "float64",
 ) -> tuple[pd.DataFrame, dict[int, str]]:
-    """Read columns and find the rows that do not fit.
-
-    Args:
-        rows: Has a column for each feature, as read.
-        features: What each column may hold, by its name.
-        notation: How they are written where they are text.
-        precision: Of the model that is to take them.
+    """Read a column for each feature, as it is written, and find the rows that do not fit.
 
     Returns:
         The columns with their types (see ``typed_columns``), in rows that fit; and for the position
         of each row that does not its faults, in one sentence.
     """
-    rows, notation = rows.copy(deep=False), notation or Notation()
-    for name in features.keys() & notation.missing_marks:
-        rows[name] = rows[name].mask(rows[name].isin(notation.missing_marks[name]))
-    for name in features.keys() & {*notation.ignore_case}:
-        rows[name] = _in_known_case(rows[name], features[name])
-    read = {
-        name: read_column(
-            rows[name], feature, notation.date_formats.get(name), notation.number_format(name)
-        )
-        for name, feature in features.items()
-    }
+    notation = notation or Notation()
     faults: dict[int, list[str]] = {}
+    columns = {}
     for name, feature in features.items():
-        wrong = ~is_allowed(to_array(read[name], feature), feature, precision)
-        is_unread = (read[name].isna() & ~is_blank(rows[name])).to_numpy()
-        for position in np.flatnonzero(wrong | is_unread).tolist():
-            raw, value = rows[name].iloc[position], read[name].iloc[position]
-            form = notation.date_formats.get(name)
-            if is_unread[position] and feature.is_time and form is not None:
-                reason = f"does not have the format {form}"
+        raw, date_format = rows[name], notation.date_formats.get(name)
+        if name in notation.missing_marks:
+            raw = raw.mask(raw.isin(notation.missing_marks[name]))
+        if name in notation.ignore_case:
+            known = {str(one).casefold(): one for one in feature.categories}
+            raw = raw.str.casefold().map(known).fillna(raw)
+        read = read_column(raw, feature, date_format, notation.number_format(name))
+        columns[name] = read
+        is_unread = (read.isna() & ~is_blank(raw)).to_numpy()
+        wrong = np.flatnonzero(is_unread | ~is_allowed(to_array(read, feature), feature, precision))
+        values = plain_column(read.iloc[wrong], feature)
+        for position, given, value in zip(
+            wrong.tolist(), raw.iloc[wrong].tolist(), values, strict=True
+        ):
+            if is_unread[position] and feature.is_time and date_format is not None:
+                reason = f"does not have the format {date_format}"
             else:
-                plain = str(raw) if is_unread[position] else _plain_value(value, feature)
+                plain = str(given) if is_unread[position] else value
                 reason = fault(plain, feature, precision) or "cannot be read"
-            shown = "" if reason == "is missing" else f", found {_shown(raw)}"
+            shown = "" if reason == "is missing" else f", found {_shown(given)}"
             told = f"{name}: {reason}{shown}; allowed is {describe(feature)}"
             faults.setdefault(position, []).append(told)
     kept = np.delete(np.arange(len(rows)), list(faults))
-    fitting = pd.concat(read, axis="columns").iloc[kept].reset_index(drop=True)
+    fitting = pd.concat(columns, axis="columns").iloc[kept].reset_index(drop=True)
     return typed_columns(fitting, features), {
         position: ". ".join(faults[position]) for position in sorted(faults)
     }
@@ -92,35 +88,36 @@ def read_column(
     if feature.is_time:
         return read_times(present, date_format)
     if feature.type == "boolean":
-        return _read_booleans(present)
+        if present.dtype.kind == "b":
+            return present.astype("boolean")
+        words = present.astype("string").str.strip().str.lower()
+        return words.map(_BOOLEANS).astype("boolean")
     if feature.type == "category" and not feature.has_integer_categories:
         return _read_text(present)
     numbers = read_numbers(present, number_format)
-    if feature.type == "category":
-        is_whole = (numbers == np.trunc(numbers)) & (numbers.abs() < EXACT_BELOW)
-        return numbers.where(is_whole).astype("Int64")
-    return numbers
+    return numbers.where(is_exact(numbers)).astype("Int64") if feature.categories else numbers
+
+
+def is_exact(numbers: "pd.Series[float]") -> "pd.Series[bool]":
+    """Which are whole numbers that a float64 keeps exactly."""
+    return (numbers == np.trunc(numbers)) & (numbers.abs() < EXACT_BELOW)
 
 
 def typed_columns(rows: pd.DataFrame, features: Mapping[str, Feature]) -> pd.DataFrame:
     """Give checked columns the types of the table; the same values always get the same ones."""
-    given = rows.copy()
-    typed: pd.Series[Any]
-    # One by one, since a column may be called like an argument of pandas' functions.
+    types: dict[str, Any] = {}
     for name, feature in features.items():
-        column = rows[name]
         if feature.type in ("float", "decimal"):
-            typed = column.astype(np.float64)
+            types[name] = "float64"
         elif feature.type == "boolean":
-            typed = column.astype("boolean" if feature.is_optional else "bool")
+            types[name] = "boolean" if feature.is_optional else "bool"
         elif feature.is_time:
-            typed = pd.Series(to_array(column, feature), column.index).astype("datetime64[us]")
+            types[name] = "datetime64[us]"
         elif feature.type == "category" and not feature.has_integer_categories:
-            typed = column.astype("str")
+            types[name] = "str"
         else:
-            typed = column.astype("Int64" if feature.is_optional else "int64")
-        given[name] = typed
-    return given
+            types[name] = "Int64" if feature.is_optional else "int64"
+    return rows.astype(types)
 
 
 def to_array(column: "pd.Series[Any]", feature: Feature) -> Column:
@@ -128,10 +125,8 @@ def to_array(column: "pd.Series[Any]", feature: Feature) -> Column:
     if feature.is_number:
         return np.asarray(pd.to_numeric(column).to_numpy(np.float64, na_value=np.nan))
     if feature.is_time:
-        times = pd.to_datetime(column)
-        return (times.dt.tz_convert(None) if times.dt.tz is not None else times).to_numpy()
-    objects = column.astype(object)
-    return objects.where(objects.notna(), None).to_numpy()
+        return pd.to_datetime(column, utc=True).dt.tz_convert(None).to_numpy()
+    return column.astype(object).where(column.notna(), None).to_numpy()
 
 
 def encode_rows(rows: pd.DataFrame, contract: Contract) -> Matrix:
@@ -141,8 +136,11 @@ def encode_rows(rows: pd.DataFrame, contract: Contract) -> Matrix:
 
 
 def plain_column(column: "pd.Series[Any]", feature: Feature) -> list[Any]:
-    """A feature's column as plain values."""
-    return [_plain_value(one, feature) for one in column]
+    """A column of the table's type as plain values."""
+    values: list[Any] = column.astype(object).where(column.notna(), None).tolist()
+    if not feature.is_time:
+        return values
+    return [None if one is None else _iso_time(one, feature) for one in values]
 
 
 def plain_rows(rows: pd.DataFrame, contract: Contract) -> list[list[Any]]:
@@ -170,48 +168,19 @@ def frame_digest(frame: pd.DataFrame) -> str:
     return result.hexdigest()
 
 
-def _read_booleans(present: "pd.Series[Any]") -> "pd.Series[Any]":
-    if present.dtype.kind == "b":
-        return present.astype("boolean")
-    words = present.astype("string").str.strip().str.lower()
-    known = {**dict.fromkeys(_TRUE, True), **dict.fromkeys(_FALSE, False)}
-    return words.map(known).astype("boolean")
-
-
 def _read_text(present: "pd.Series[Any]") -> "pd.Series[Any]":
-    if present.dtype.kind == "f":
-        # A whole number that a gap in its column has made a float is written as one.
-        whole = present.dropna()
-        if (whole == np.trunc(whole)).all() and (whole.abs() < EXACT_BELOW).all():
-            present = present.astype("Int64")
+    # A whole number that a gap in its column has made a float is written as one.
+    if present.dtype.kind == "f" and is_exact(present.dropna()).all():
+        present = present.astype("Int64")
     text = present.astype("string").str.strip().astype(object)
     return text.where(text.notna(), None)
 
 
-def _in_known_case(raw: "pd.Series[Any]", feature: Feature) -> "pd.Series[Any]":
-    """Text that differs from a category only by case, as that category."""
-    known = {str(one).casefold(): one for one in feature.categories}
-    return raw.map(lambda one: known.get(one.casefold(), one), na_action="ignore")
-
-
-def _plain_value(value: Any, feature: Feature) -> Any:
-    if pd.isna(value):
-        return None
-    if feature.is_time:
-        time = pd.Timestamp(value)
-        is_midnight = feature.type == "date" and time == time.normalize()
-        return time.date().isoformat() if is_midnight else time.isoformat()
-    plain: Callable[[Any], Any] = float
-    if feature.type == "boolean":
-        plain = bool
-    elif feature.type == "category":
-        plain = int if feature.has_integer_categories else str
-    elif feature.type == "integer" and float(value).is_integer():
-        plain = int
-    return plain(value)
+def _iso_time(value: pd.Timestamp, feature: Feature) -> str:
+    is_day = feature.type == "date" and value == value.normalize()
+    return value.date().isoformat() if is_day else value.isoformat()
 
 
 def _shown(value: Any) -> str:
-    value = value.item() if isinstance(value, np.generic) else value
     text = f"{value:g}" if isinstance(value, float) else repr(value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"

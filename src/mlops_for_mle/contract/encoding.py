@@ -22,12 +22,10 @@ import numpy.typing as npt
 from mlops_for_mle.contract.model import Contract, DatePart, Feature, Target
 from mlops_for_mle.contract.rules import Column, read_time
 
-UNKNOWN_CODE = -1.0
-
 Matrix = npt.NDArray[np.float64]
 Values = Sequence[Any] | Column
-ColumnKind = Literal["number", "boolean", "category", "part"]
 
+_UNKNOWN_CODE = -1.0
 _FIRST_DAY = date(1970, 1, 1).toordinal()
 
 
@@ -39,7 +37,7 @@ class EncodedColumn(NamedTuple):
 
     name: str
     source: str
-    kind: ColumnKind
+    kind: Literal["number", "boolean", "category", "part"]
     part: DatePart | None = None
 
 
@@ -68,19 +66,14 @@ class Encoder:
 
 
 def encode(columns: Mapping[str, Values], contract: Contract) -> Matrix:
-    """Encode columns of allowed values, one of each feature.
+    """Encode columns of allowed values, one of each feature; shape (rows, encoded columns).
 
-    Args:
-        columns: Plain values, or arrays as ``rules.is_allowed`` has them.
-        contract: Whose encoding.
-
-    Returns:
-        Shape (rows, encoded columns).
+    They are plain values, or arrays as ``rules.is_allowed`` has them.
     """
     return Encoder(contract)(columns[name] for name in contract.features)
 
 
-def encode_target(values: Sequence[Any] | Column, target: Target) -> Column:
+def encode_target(values: Values, target: Target) -> Column:
     """What the model is to answer for values of the table: class codes (int64), or float64."""
     if target.task == "regression":
         return np.asarray(values, np.float64)
@@ -92,11 +85,10 @@ def encoded_columns(contract: Contract) -> tuple[EncodedColumn, ...]:
     columns: list[EncodedColumn] = []
     taken = set(contract.features)
     for source, feature in contract.features.items():
-        if not feature.is_time:
-            kind: ColumnKind = "number"
-            if feature.type in ("boolean", "category"):
-                kind = feature.type
-            columns.append(EncodedColumn(source, source, kind))
+        if feature.type in ("boolean", "category"):
+            columns.append(EncodedColumn(source, source, feature.type))
+        elif feature.is_number:
+            columns.append(EncodedColumn(source, source, "number"))
         for part in feature.date_parts:
             name = f"{source}.{part}"
             while name in taken:
@@ -111,29 +103,25 @@ def possible_codes(column: EncodedColumn, feature: Feature) -> tuple[float, ...]
     if column.kind == "boolean":
         return (0.0, 1.0)
     known = len(feature.categories) + (feature.missing == "separate")
-    unknown = [UNKNOWN_CODE] if feature.unknown == "other" else []
+    unknown = [_UNKNOWN_CODE] if feature.unknown == "other" else []
     return (*map(float, range(known)), *unknown)
-
-
-def category_codes(feature: Feature) -> dict[Any, float]:
-    """The code of each known category, and under None that of a missing one."""
-    codes: dict[Any, float] = {value: float(code) for value, code in feature.category_codes.items()}
-    is_separate = feature.missing == "separate"
-    return codes | {None: float(len(feature.categories)) if is_separate else float("nan")}
 
 
 def _encoder_of(feature: Feature) -> Callable[[Values], list[Values]]:
     if feature.is_time:
         return partial(_parts, parts=feature.date_parts)
     if feature.type == "category":
-        return partial(_codes, codes=_Codes(category_codes(feature)))
+        separate = len(feature.categories) if feature.missing == "separate" else np.nan
+        codes = _Codes(feature.category_codes)
+        codes[None] = separate
+        return partial(_codes, codes=codes)
     # NumPy makes NaN of None.
     return lambda values: [values]
 
 
 class _Codes(dict[Any, float]):
     def __missing__(self, value: Any) -> float:
-        return UNKNOWN_CODE
+        return _UNKNOWN_CODE
 
 
 def _codes(values: Values, codes: _Codes) -> list[Values]:

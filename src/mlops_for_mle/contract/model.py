@@ -22,7 +22,6 @@ from pydantic import (
 )
 
 FeatureType = Literal["float", "integer", "decimal", "boolean", "category", "date", "timestamp"]
-UnknownPolicy = Literal["reject", "other"]
 MissingPolicy = Literal["reject", "median", "mean", "most_frequent", "constant", "separate"]
 DatePart = Literal["days_since_1970", "year", "month", "day", "day_of_week", "hour"]
 Task = Literal["classification", "regression"]
@@ -72,25 +71,25 @@ def normalised(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def as_utc(time: datetime) -> datetime:
+    """A time in UTC and without a zone, as the table holds it."""
+    return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
+
+
 def _fits_postgres(name: str) -> str:
-    size = len(name.encode())
-    if size > LONGEST_NAME:
+    if len(name.encode()) > LONGEST_NAME:
         raise ValueError(
-            f"a name has up to {LONGEST_NAME} bytes in UTF-8 (a Hangul syllable takes 3), this one "
-            f"has {size}: rename it under ingestion.rename"
+            f"a name has up to {LONGEST_NAME} bytes in UTF-8 (a Hangul syllable takes 3): rename "
+            "it under ingestion.rename"
         )
     return name
 
 
-def _no_boolean(value: Any) -> Any:
+def _is_as_read(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError(  # noqa: TRY004  (Pydantic takes no TypeError)
             "put yes, no, on, off, true and false in quotes, which YAML reads as booleans"
         )
-    return value
-
-
-def _has_no_blanks_around(value: int | str) -> int | str:
     if isinstance(value, str) and value != value.strip():
         raise ValueError("has blanks around it, which are no part of text where it is read")
     return value
@@ -105,23 +104,17 @@ def _is_free(name: str) -> str:
     return name
 
 
-def _as_utc(time: datetime) -> datetime:
-    return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo is not None else time
-
-
 Name = Annotated[str, AfterValidator(normalised)]
 ColumnName = Annotated[
     Name, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]*$"), AfterValidator(_fits_postgres)
 ]
 DiscreteValue = Annotated[
     Annotated[StrictInt, Field(gt=-EXACT_BELOW, lt=EXACT_BELOW)]
-    | Annotated[StrictStr, Field(pattern=r"\S")],
-    BeforeValidator(_no_boolean),
-    AfterValidator(_has_no_blanks_around),
+    | Annotated[StrictStr, Field(min_length=1)],
+    BeforeValidator(_is_as_read),
 ]
 """A category or a class as the table holds it; blank text stands for a missing value."""
-UtcTime = Annotated[datetime, AfterValidator(_as_utc)]
-"""A time in UTC and without a zone, as the table holds it."""
+UtcTime = Annotated[datetime, AfterValidator(as_utc)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -152,7 +145,7 @@ class Feature(Configuration):
     latest: UtcTime | None = None
     description: str | None = None
     categories: tuple[DiscreteValue, ...] = Field(default=(), max_length=MAXIMUM_CATEGORIES)
-    unknown: UnknownPolicy = "reject"
+    unknown: Literal["reject", "other"] = "reject"
     missing: MissingPolicy = "reject"
     constant: bool | int | float | str | None = None
     parts: tuple[DatePart, ...] = ()
@@ -165,18 +158,15 @@ class Feature(Configuration):
             ("earliest", "latest", "parts"): self.is_time,
             ("categories", "unknown"): self.type == "category",
         }
-        wrong = [
-            name
-            for names, fits in goes_with.items()
-            for name in names
-            if not fits and getattr(self, name) != Feature.model_fields[name].default
-        ]
-        if wrong:
-            raise ValueError(f"{', '.join(wrong)} does not go with type {self.type}")
-        if self.missing not in MISSING_POLICIES[self.type]:
+        for names, fits in goes_with.items():
+            for name in names:
+                if not fits and getattr(self, name) != Feature.model_fields[name].default:
+                    raise ValueError(f"{name} does not go with type {self.type}")
+        allowed = MISSING_POLICIES[self.type]
+        if self.missing not in allowed:
             raise ValueError(
                 f"missing: {self.missing} does not go with type {self.type}; allowed: "
-                f"{', '.join(MISSING_POLICIES[self.type])}"
+                f"{', '.join(allowed)}"
             )
         for low, high in ((self.minimum, self.maximum), (self.earliest, self.latest)):
             if low is not None and high is not None and not low < high:  # type: ignore[operator]
@@ -212,7 +202,7 @@ class Feature(Configuration):
         """The model's code of each category: its place in the list."""
         return {value: code for code, value in enumerate(self.categories)}
 
-    @cached_property
+    @property
     def date_parts(self) -> tuple[DatePart, ...]:
         """The parts of a date or time that the model is given; none for other types."""
         return self.parts or _DEFAULT_PARTS.get(self.type, ())
@@ -257,16 +247,10 @@ class Target(Configuration):
             if self.classes:
                 raise ValueError("regression takes no classes")
             return self
-        values = self.class_values
-        _check_discrete("classes", values, at_least=2)
-        labels = [one.label for one in self.classes]
-        if len(set(labels)) != len(labels) or (
-            not self.has_text_classes and list(values) != sorted(values)
-        ):
-            found = ", ".join(f"{one.value} ({one.label})" for one in self.classes)
-            raise ValueError(
-                f"classes must have distinct labels, and numbers in ascending order, found {found}"
-            )
+        _check_discrete("classes", self.class_values, at_least=2)
+        _check_distinct("labels of classes", tuple(one.label for one in self.classes))
+        if not self.has_text_classes and list(self.class_codes) != sorted(self.class_codes):
+            raise ValueError(f"numbers of classes must ascend, found {self.class_codes}")
         return self
 
     @cached_property
@@ -289,25 +273,25 @@ class Target(Configuration):
     @cached_property
     def class_codes(self) -> tuple[int, ...]:
         """What the model answers for each class: its value, or its place where that is text."""
-        return tuple(
-            place if isinstance(one.value, str) else one.value
-            for place, one in enumerate(self.classes)
-        )
+        return tuple(self.codes.values())
 
     @cached_property
     def codes(self) -> dict[int | str, int]:
         """The model's answer for each value of the table."""
-        return dict(zip(self.class_values, self.class_codes, strict=True))
+        return {
+            value: place if isinstance(value, str) else value
+            for place, value in enumerate(self.class_values)
+        }
 
     @cached_property
     def values(self) -> dict[int, int | str]:
         """The table's value for each answer of the model."""
-        return dict(zip(self.class_codes, self.class_values, strict=True))
+        return {code: value for value, code in self.codes.items()}
 
     @cached_property
     def labels(self) -> dict[int, str]:
         """The name of the class for each answer of the model."""
-        return {code: one.label for code, one in zip(self.class_codes, self.classes, strict=True)}
+        return {self.codes[one.value]: one.label for one in self.classes}
 
 
 class Contract(Configuration):
@@ -331,12 +315,8 @@ class Contract(Configuration):
 
     @model_validator(mode="after")
     def _columns_are_distinct(self) -> Self:
-        columns = [self.key, self.timestamp, *self.features, self.target.column]
-        twice = sorted({column for column in columns if columns.count(column) > 1})
-        if twice:
-            raise ValueError(
-                f"a column can be one of key, timestamp, feature and target; twice: {twice}"
-            )
+        columns = (self.key, self.timestamp, *self.features, self.target.column)
+        _check_distinct("key, timestamp, features and target", columns)
         return self
 
     @cached_property
@@ -357,6 +337,10 @@ def _check_discrete(name: str, values: tuple[int | str, ...], at_least: int) -> 
         raise ValueError(
             f"{name} must be all text or all whole numbers; put numbers in quotes to make them text"
         )
+    _check_distinct(name, values)
+
+
+def _check_distinct(name: str, values: tuple[int | str, ...]) -> None:
     twice = sorted({str(one) for one in values if values.count(one) > 1})
     if twice:
         raise ValueError(f"{name} has {', '.join(twice)} twice")

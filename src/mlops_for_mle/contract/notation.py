@@ -17,8 +17,7 @@ from mlops_for_mle.contract.model import Configuration, Name
 _UNIT = r"R\$|[$€£¥₩₹₽]|원|円|元|%|USD|EUR|GBP|JPY|KRW|CNY"
 _DIGITS = r"(?:[1-9]\d{0,2}(?:[.,' ]\d{2,3})*[.,' ]\d{3}|\d+)(?:[.,]\d*)?|[.,]\d+"
 _DECORATED = rf"[-+(]*(?:{_UNIT})? ?[-+]?(?:{_DIGITS})(?:[eE][-+]?\d+)? ?(?:{_UNIT})?\)?"
-# The first of several that read the same.
-_MARKS = [(decimal, mark) for decimal in ".," for mark in ("", *",.' ") if mark != decimal]
+_ADDRESS = r"(?:\d{1,3}\.){3}\d{1,3}"
 
 _ISO_DATE = r"[12]\d{3}([-/.])\d{1,2}\1\d{1,2}(?:[T ]\d\d?:.*)?"
 DATE_LIKE = (
@@ -26,33 +25,24 @@ DATE_LIKE = (
     r"|[A-Za-z]{3}[ -]\d\d(?!\d)"
 )
 _DAYS = (
-    *("%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%Y", "%Y-%m-%d", "%Y/%m/%d"),
-    *("%Y.%m.%d", "%Y. %m. %d.", "%Y.%m.%d.", "%Y년 %m월 %d일", "%Y년%m월%d일", "%Y년 %m월"),
-    *("%d/%m/%y", "%m/%d/%y", "%y/%m/%d", "%d.%m.%y", "%y.%m.%d", "%d-%m-%y", "%y-%m-%d"),
-    *("%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%d-%B-%Y", "%d-%b-%y", "%b %d, %Y", "%B %d, %Y"),
-    *(
-        "%b-%d-%Y",
-        "%B-%d-%Y",
-        "%b %d %Y",
-        "%B %d %Y",
-        "%b-%y",
-        "%b-%Y",
-        "%b %Y",
-        "%B %Y",
-        "%Y-%m",
-        "%m/%Y",
-    ),
+    "%d/%m/%Y|%m/%d/%Y|%d-%m-%Y|%m-%d-%Y|%d.%m.%Y|%Y-%m-%d|%Y/%m/%d|%Y.%m.%d|%Y. %m. %d.|%Y.%m.%d."
+    "|%Y년 %m월 %d일|%Y년%m월%d일|%Y년 %m월"
+    "|%d/%m/%y|%m/%d/%y|%y/%m/%d|%d.%m.%y|%y.%m.%d|%d-%m-%y|%y-%m-%d"
+    "|%d %b %Y|%d %B %Y|%d-%b-%Y|%d-%B-%Y|%d-%b-%y|%b %d, %Y|%B %d, %Y|%b-%d-%Y|%B-%d-%Y|%b %d %Y"
+    "|%B %d %Y|%b-%y|%b-%Y|%b %Y|%B %Y|%Y-%m|%m/%Y"
 )
 _TIME = r"(?:T|\s+)(?:(?:오전|오후|[AP]M)\s*)?\d{1,2}:\d\d.*$"
-# What stands in a time, and strptime's code for it.
-_TIME_CODES = (
-    *((r"[+-]\d\d:?\d\d$", "%z"), (r"오전|오후|\b[AaPp][Mm]\b|(?<=\d)[AaPp][Mm]\b", "%p")),
-    *((r"\d+:\d\d:\d\d\.\d+", "%H:%M:%S.%f"), (r"\d+:\d\d:\d\d", "%H:%M:%S")),
-    (r"\d+:\d\d", "%H:%M"),
-)
+_TIME_CODES = {
+    r"[+-]\d\d:?\d\d$": "%z",
+    r"오전|오후|\b[AaPp][Mm]\b|(?<=\d)[AaPp][Mm]\b": "%p",
+    r"\d+:\d\d:\d\d\.\d+": "%H:%M:%S.%f",
+    r"\d+:\d\d:\d\d": "%H:%M:%S",
+    r"\d+:\d\d": "%H:%M",
+}
+"""What stands in a time, and strptime's code for it."""
 # A form that reads none of so many values is not tried on the others.
 _TRIED_VALUES = 100
-# Two digits that would be such a year are rather a day of the month.
+# 24.12.31 is no 24th of the far future, if all dates are a 24th then, but the 31st.
 _FAR_YEAR, _FEW_DAYS = 2029, 3
 
 
@@ -74,18 +64,17 @@ class NumberFormat(Configuration):
         plain = _plain_signs(text)
         if self.unit:
             unit = re.escape(self.unit)
-            without = plain.str.replace(
-                rf"^([-+(]*) ?{unit} ?| ?{unit}(?=\)?$)", r"\1", n=1, regex=True
-            )
+            edge = rf"^([-+(]*) ?{unit} ?| ?{unit}(?=\)?$)"
+            without = plain.str.replace(edge, r"\1", n=1, regex=True)
             plain = without.where(without != plain)
         plain = plain.str.replace(r"^\((.*)\)$", r"-\1", regex=True)
         mark, decimal = re.escape(self.thousands), re.escape(self.decimal)
         groups = rf"[1-9]\d{{0,2}}(?:{mark}\d{{2,3}})*{mark}\d{{3}}|" if mark else ""
         number = rf"[-+]?(?:(?:{groups}\d+)(?:{decimal}\d*)?|{decimal}\d+)(?:[eE][-+]?\d+)?"
         plain = plain.where(plain.str.fullmatch(number))
-        for old, new in ((self.thousands, ""), (self.decimal, ".")):
-            if old not in ("", new):
-                plain = plain.str.replace(old, new, regex=False)
+        if mark:
+            plain = plain.str.replace(self.thousands, "", regex=False)
+        plain = plain.str.replace(self.decimal, ".", regex=False)
         return pd.to_numeric(plain, errors="coerce").astype(np.float64)
 
 
@@ -137,20 +126,17 @@ def read_times(present: "pd.Series[Any]", date_format: str | None = None) -> "pd
     """Read times as UTC without a zone, missing where there is none."""
     if present.dtype.kind == "M":
         times = pd.to_datetime(present, utc=True)
-    elif date_format is not None:
-        text = present.astype("string")
-        if "%p" in date_format:
-            text = text.str.replace("오전", "AM", regex=False).str.replace(
-                "오후", "PM", regex=False
-            )
-        times = pd.to_datetime(text, errors="coerce", format=date_format, utc=True)
     else:
-        # pandas also knows "now"; a finer fraction than Postgres keeps would narrow the years.
         text = present.astype("string")
-        text = text.where(text.str.match(r"\s*[0-9]{4}")).str.replace(
-            r"(\.[0-9]{6})[0-9]+|\s*(?:UTC|GMT)?\s*$", r"\1", regex=True
-        )
-        times = pd.to_datetime(text, errors="coerce", format="ISO8601", utc=True)
+        if date_format is None:
+            # pandas also knows "now"; a finer fraction than Postgres keeps would narrow the years.
+            text = text.where(text.str.match(r"\s*[0-9]{4}")).str.replace(
+                r"(\.[0-9]{6})[0-9]+|\s*(?:UTC|GMT)?\s*$", r"\1", regex=True
+            )
+        elif "%p" in date_format:
+            text = text.replace({"오전": "AM", "오후": "PM"}, regex=True)
+        form = date_format or "ISO8601"
+        times = pd.to_datetime(text, errors="coerce", format=form, utc=True)
     naive = times.dt.tz_localize(None)
     return naive.where(naive.dt.year.between(1, 9999)).astype("datetime64[us]")
 
@@ -165,8 +151,7 @@ def is_blank(raw: "pd.Series[Any]") -> "pd.Series[bool]":
 def looks_like_number(text: "pd.Series[Any]") -> "pd.Series[bool]":
     """Which texts are digits with units, signs and marks between them, in whatever way."""
     plain = _plain_signs(text)
-    are_addresses = plain.str.fullmatch(r"(?:\d{1,3}\.){3}\d{1,3}").all()
-    return plain.str.fullmatch(_DECORATED).fillna(value=False).astype(bool) & (not are_addresses)
+    return plain.str.fullmatch(_DECORATED).astype(bool) & (not plain.str.fullmatch(_ADDRESS).all())
 
 
 def number_formats(
@@ -176,15 +161,21 @@ def number_formats(
 
     Those with the mark ``decimal`` before fractions come first.
     """
-    units = _plain_signs(text).str.extract(f"({_UNIT})")[0].fillna("").unique()
-    found: dict[tuple[float, ...], tuple[NumberFormat, pd.Series[float]]] = {}
-    marks = sorted(_MARKS, key=lambda pair: pair[0] != decimal) if len(units) == 1 else []
-    for mark, thousands in marks:
-        way = NumberFormat(decimal=mark, thousands=thousands, unit=units[0])
-        numbers = way.read(text)
-        if numbers.notna().all():
-            found.setdefault(tuple(numbers), (way, numbers))
-    return dict(found.values())
+    plain = _plain_signs(text)
+    units = plain.str.extract(f"({_UNIT})")[0].fillna("").unique()
+    if len(units) > 1:
+        return {}
+    thousands = ["", *(mark for mark in ",.' " if plain.str.contains(mark, regex=False).any())]
+    ways: dict[bytes, tuple[NumberFormat, pd.Series[float]]] = {}
+    for mark in sorted(".,", key=lambda one: one != decimal):
+        for group in thousands:
+            way = NumberFormat.model_validate(
+                {"decimal": mark, "thousands": group, "unit": units[0]}
+            )
+            numbers = way.read(text)
+            if group != mark and np.isfinite(numbers).all():
+                ways.setdefault(numbers.to_numpy().tobytes(), (way, numbers))
+    return dict(ways.values())
 
 
 def date_readings(
@@ -203,37 +194,30 @@ def date_readings(
     sample = likely.sample(min(len(likely), _TRIED_VALUES), random_state=0)
     shapes = sample.str.extract(f"({_TIME})", flags=re.IGNORECASE)[0].dropna()
     time = "" if shapes.empty else str(shapes.iloc[0])
-    for shape, code in _TIME_CODES:
+    for shape, code in _TIME_CODES.items():
         time = re.sub(shape, code, time)
     time = time.replace("%H", "%I") if "%p" in time else time
-    for code in (f"{day}{time}" for day in _DAYS):
+    for code in (f"{day}{time}" for day in _DAYS.split("|")):
         if read_times(sample, code).notna().any():
             times = read_times(text, code)
-            found[code] = times.where(times.dt.year.between(1600, 2199))
+            is_far = "%y" in code and times.dt.year.max() >= _FAR_YEAR
+            if not is_far or times.dt.day.nunique() > _FEW_DAYS:
+                found[code] = times.where(times.dt.year.between(1600, 2199))
     return found
 
 
 def date_formats(
     readings: "dict[str | None, pd.Series[Any]]",
 ) -> "dict[str | None, pd.Series[Any]]":
-    """Of some readings those of every text, each once, that are no misreading of years."""
-    full = {code: times for code, times in readings.items() if times.notna().all()}
-    likely = {code: times for code, times in full.items() if not _takes_days_for_years(times, code)}
+    """Of some readings those of every text, each once."""
     ways: dict[tuple[Any, ...], tuple[str | None, pd.Series[Any]]] = {}
-    for code, times in (likely or full).items():
-        ways.setdefault(tuple(times), (code, times))
+    for code, times in readings.items():
+        if times.notna().all():
+            ways.setdefault(tuple(times), (code, times))
     return dict(ways.values())
-
-
-def _takes_days_for_years(times: "pd.Series[Any]", code: str | None) -> bool:
-    """Whether 24.12.31 is taken for a 24th of the far future, as all dates are a 24th then."""
-    is_far = "%y" in (code or "") and times.dt.year.max() >= _FAR_YEAR
-    return bool(is_far and times.dt.day.nunique() <= _FEW_DAYS)
 
 
 def _plain_signs(text: "pd.Series[Any]") -> "pd.Series[Any]":
     """Blanks, digits, minus signs and apostrophes of any typography as those of ASCII."""
     plain = text.astype("string").str.normalize("NFKC").str.strip()
-    for old, new in (("\u2212", "-"), ("\u2019", "'")):
-        plain = plain.str.replace(old, new, regex=False)
-    return plain
+    return plain.str.replace("\u2212", "-", regex=False).str.replace("\u2019", "'", regex=False)

@@ -11,14 +11,14 @@ Plain values are those of JSON: numbers, booleans, text and None; dates and time
 import json
 import math
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime, time
 from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from mlops_for_mle.contract.model import EXACT_BELOW, Feature
+from mlops_for_mle.contract.model import EXACT_BELOW, Feature, as_utc
 
 Precision = Literal["float32", "float64"]
 """The element type in which a model computes."""
@@ -35,24 +35,23 @@ _MIDNIGHT = time()
 def bounds(feature: Feature, precision: Precision = "float64") -> tuple[float, float]:
     """The smallest and the largest number of a feature, inclusive."""
     limit = float(np.finfo(precision).max)
-    if feature.type == "integer":
-        limit = min(limit, EXACT_BELOW - 1.0)
+    if feature.type in ("integer", "category"):
+        limit = EXACT_BELOW - 1.0
     lower = -limit if feature.minimum is None else max(feature.minimum, -limit)
     upper = limit if feature.maximum is None else min(feature.maximum, limit)
     return lower, upper
 
 
+def time_bounds(feature: Feature) -> tuple[datetime, datetime]:
+    """The earliest and the latest date or time of a feature, inclusive."""
+    return feature.earliest or datetime.min, feature.latest or datetime.max  # noqa: DTZ901
+
+
 def is_allowed(values: Column, feature: Feature, precision: Precision = "float64") -> Column:
-    """Which values of a column that was read are allowed.
+    """Which values of a column that was read are allowed by a feature, and its model's precision.
 
-    Args:
-        values: float64 for numbers and NaN where one is missing; datetime64 and NaT; for booleans
-            and categories objects and None.
-        feature: What they may be.
-        precision: Of the model that is to take them.
-
-    Returns:
-        One boolean a value.
+    Numbers are float64, and NaN where one is missing; times datetime64, and NaT; booleans and
+    categories objects, and None.
     """
     if feature.is_number:
         lower, upper = bounds(feature, precision)
@@ -61,16 +60,13 @@ def is_allowed(values: Column, feature: Feature, precision: Precision = "float64
         if feature.type == "integer":
             fits &= np.trunc(values) == values
     elif feature.is_time:
+        first, last = map(np.datetime64, time_bounds(feature))
         missing = np.isnat(values)
-        fits = ~missing
+        fits = (values >= first) & (values <= last)
         if feature.type == "date":
             fits &= values == values.astype("datetime64[D]")
-        if feature.earliest is not None:
-            fits &= values >= np.datetime64(feature.earliest)
-        if feature.latest is not None:
-            fits &= values <= np.datetime64(feature.latest)
     else:
-        known = {one: one is not None and _is_discrete(one, feature) for one in {*values}}
+        known = {one: one is not None and _is_known(one, feature) for one in {*values}}
         missing = np.fromiter((one is None for one in values), np.bool_, len(values))
         fits = np.fromiter(map(known.__getitem__, values), np.bool_, len(values))
     return fits | missing if feature.is_optional else fits & ~missing
@@ -80,14 +76,16 @@ def fault(value: Any, feature: Feature, precision: Precision = "float64") -> str
     """What is wrong with one plain value, as the end of a sentence; None where nothing is."""
     if value is None:
         return None if feature.is_optional else "is missing"
-    if feature.is_number:
-        return _number_fault(value, feature, precision)
-    if feature.is_time:
-        return _time_fault(value, feature)
     if feature.type == "boolean":
         return None if isinstance(value, bool) else "is neither true nor false"
-    unreadable = _code_fault(value) if feature.has_integer_categories else _text_fault(value)
-    return unreadable or (None if _is_discrete(value, feature) else "is no known category")
+    if feature.is_time:
+        return _time_fault(value, feature)
+    if feature.type == "category" and not feature.has_integer_categories:
+        found = _text_fault(value)
+    else:
+        found = _number_fault(value, feature, precision)
+    is_known = found is not None or feature.is_number or _is_known(value, feature)
+    return found if is_known else "is no known category"
 
 
 def check_times(values: Sequence[str | None], feature: Feature) -> None:
@@ -97,10 +95,8 @@ def check_times(values: Sequence[str | None], feature: Feature) -> None:
         ValueError: One of them is not; ``fault`` says which and why.
     """
     times = [read_time(one) for one in values if one is not None]
-    if not times:
-        return
-    is_late = feature.latest is not None and max(times) > feature.latest
-    if is_late or (feature.earliest is not None and min(times) < feature.earliest):
+    first, last = time_bounds(feature)
+    if times and not first <= min(times) <= max(times) <= last:
         raise ValueError("out of range")
     if feature.type == "date" and any(one.time() != _MIDNIGHT for one in times):
         raise ValueError("a time of day")
@@ -143,12 +139,11 @@ def describe(feature: Feature) -> str:
         described = f"one of {', '.join(json.dumps(one, ensure_ascii=False) for one in few)}"
         described += f" and {more} more" if more else ""
     elif feature.is_time:
-        kind = "a date such as 2026-01-31"
+        described = "a date such as 2026-01-31"
         if feature.type == "timestamp":
-            kind = "a time such as 2026-01-31T12:00:00Z; without an offset it is UTC"
-        first = f", from {feature.earliest.isoformat()}" if feature.earliest is not None else ""
-        last = f", until {feature.latest.isoformat()}" if feature.latest is not None else ""
-        described = kind + first + last
+            described = "a time such as 2026-01-31T12:00:00Z; without an offset it is UTC"
+        described += f", from {feature.earliest.isoformat()}" if feature.earliest else ""
+        described += f", until {feature.latest.isoformat()}" if feature.latest else ""
     else:
         described = "a whole number" if feature.type == "integer" else "a number"
         if feature.minimum is not None:
@@ -167,51 +162,38 @@ def read_time(value: str | date) -> datetime:
     if isinstance(value, str):
         value = datetime.fromisoformat(value)
     if not isinstance(value, datetime):
-        return datetime(value.year, value.month, value.day)  # noqa: DTZ001  (the table has none)
+        return datetime.combine(value, _MIDNIGHT)
     try:
-        return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+        return as_utc(value)
     except OverflowError as error:
         raise ValueError(str(error)) from None
 
 
 def _number_fault(value: Any, feature: Feature, precision: Precision) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return "is no number"
-    # Integers may be too large for float(), which a comparison is not afraid of.
-    limit = float(np.finfo(precision).max)
-    if not -limit <= value <= limit:
-        is_number = isinstance(value, int) or math.isfinite(value)
-        return "is beyond what the model computes" if is_number else "is not finite"
-    if feature.type == "integer":
-        if value % 1:
-            return "is no whole number"
-        if abs(value) >= EXACT_BELOW:
-            return "is too large to be kept exactly"
+        return "is no whole number" if feature.type == "category" else "is no number"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "is not finite"
     lower, upper = bounds(feature, precision)
-    if value < lower:
-        return "is too small"
-    return "is too large" if value > upper else None
+    if not lower <= value <= upper:
+        return "is too small" if value < lower else "is too large"
+    is_whole = value % 1 == 0 or feature.type in ("float", "decimal")
+    return None if is_whole else "is no whole number"
 
 
 def _time_fault(value: Any, feature: Feature) -> str | None:
     try:
         if not isinstance(value, str) or len(value) > _LONGEST_TIME:
             raise ValueError
-        time = read_time(value)
+        found = read_time(value)
     except ValueError:
         return "is no date" if feature.type == "date" else "is no time"
-    if feature.type == "date" and time != datetime(time.year, time.month, time.day):  # noqa: DTZ001
+    if feature.type == "date" and found.time() != _MIDNIGHT:
         return "has a time of day"
-    if feature.earliest is not None and time < feature.earliest:
-        return "is too early"
-    return "is too late" if feature.latest is not None and time > feature.latest else None
-
-
-def _code_fault(value: Any) -> str | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value % 1:
-        return "is no whole number"
-    return "is too large" if abs(value) >= EXACT_BELOW else None
+    first, last = time_bounds(feature)
+    if not first <= found <= last:
+        return "is too early" if found < first else "is too late"
+    return None
 
 
 def _text_fault(value: Any) -> str | None:
@@ -219,23 +201,19 @@ def _text_fault(value: Any) -> str | None:
         return "is no text"
     if not value.strip():
         return "is blank; a missing value is null"
-    if len(value) > LONGEST_TEXT:
-        return "is too long"
-    return None if _is_text(value) else "is no text that can be kept"
+    return None if _can_be_kept(value) else "is too long, or no text that can be kept"
 
 
-def _is_discrete(value: Any, feature: Feature) -> bool:
+def _is_known(value: Any, feature: Feature) -> bool:
     """Whether a boolean or category that was read, and is not missing, is allowed."""
-    if feature.type == "boolean":
-        return value is not None
     if feature.unknown == "reject":
-        return value in feature.category_codes
-    return not isinstance(value, str) or (len(value) <= LONGEST_TEXT and _is_text(value))
+        return feature.type == "boolean" or value in feature.category_codes
+    return not isinstance(value, str) or _can_be_kept(value)
 
 
-def _is_text(value: str) -> bool:
-    """Whether PostgreSQL can hold it: neither NUL nor half of a surrogate pair."""
+def _can_be_kept(text: str) -> bool:
+    """PostgreSQL can hold neither NUL nor half of a surrogate pair."""
     try:
-        return "\x00" not in value and bool(value.encode())
+        return len(text) <= LONGEST_TEXT and "\x00" not in text and bool(text.encode())
     except UnicodeEncodeError:
         return False

@@ -4,11 +4,10 @@ Nothing is ever dropped: what can be mended by adding to a table, or by loosenin
 as a change; everything else is left to its owner.
 """
 
-import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from mlops_for_mle.contract.model import LONGEST_NAME, Contract, Feature
+from mlops_for_mle.contract.model import Contract, Feature
 
 SQL_TYPES = {
     "float": "double precision",
@@ -19,22 +18,16 @@ SQL_TYPES = {
     "date": "date",
     "timestamp": "timestamp without time zone",
 }
-_WHOLE = ("bigint", "integer", "smallint")
-_NUMBERS = ("double precision", "numeric", "real", *_WHOLE)
+_WHOLE = frozenset({"bigint", "integer", "smallint"})
+_NUMBERS = _WHOLE | {"double precision", "numeric", "real"}
 # The types of an existing column that hold the values of a column which we would make.
 _COMPATIBLE = {
-    "bigint": _WHOLE,
-    "integer": _WHOLE,
-    "double precision": _NUMBERS,
-    "numeric": _NUMBERS,
-    "text": ("text", "character varying", "character", "citext"),
-    "boolean": ("boolean",),
-    "date": ("date",),
-    "timestamp without time zone": ("timestamp without time zone", "timestamp with time zone"),
+    **dict.fromkeys(("bigint", "integer"), _WHOLE),
+    **dict.fromkeys(("double precision", "numeric"), _NUMBERS),
+    "text": {"text", "character varying", "character", "citext"},
+    SQL_TYPES["timestamp"]: {SQL_TYPES["timestamp"], "timestamp with time zone"},
 }
 _LARGEST_INTEGER = 2**31
-# Every table of PostgreSQL has columns of these names.
-_SYSTEM_COLUMNS = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
 PREDICTION_FACTS = (
     "source text",
     "source_id bigint",
@@ -48,21 +41,17 @@ UTC_NOW = "timezone('utc', now())"
 
 
 class TableColumn(NamedTuple):
-    """A column of a table as the contract needs it."""
+    """A column of a table, as the contract needs it or as it is there."""
 
     name: str
     type: str
     is_required: bool = False
-    default: str | None = None
+    has_default: bool = False
 
-
-class ExistingColumn(NamedTuple):
-    """A column of a table that is there."""
-
-    name: str
-    type: str
-    is_required: bool
-    has_default: bool
+    def definition(self) -> str:
+        """The column as SQL; the one default that we give is the clock."""
+        default = f" DEFAULT {UTC_NOW}" if self.has_default else ""
+        return f"{quoted(self.name)} {self.type}{default}{' NOT NULL' if self.is_required else ''}"
 
 
 class TableChange(NamedTuple):
@@ -101,7 +90,7 @@ def observation_columns(contract: Contract) -> tuple[TableColumn, ...]:
     """
     return (
         TableColumn(contract.key, "integer", is_required=True),
-        TableColumn(contract.timestamp, SQL_TYPES["timestamp"], default=UTC_NOW),
+        TableColumn(contract.timestamp, SQL_TYPES["timestamp"], has_default=True),
         *(
             TableColumn(name, sql_type(one), is_required=not one.is_optional)
             for name, one in contract.features.items()
@@ -113,7 +102,7 @@ def observation_columns(contract: Contract) -> tuple[TableColumn, ...]:
 def create_observations(contract: Contract) -> str:
     """The statement that makes the contract's table where there is none."""
     key, *others = observation_columns(contract)
-    columns = [f"{quoted(key.name)} serial PRIMARY KEY", *map(_definition, others)]
+    columns = [f"{quoted(key.name)} serial PRIMARY KEY", *(one.definition() for one in others)]
     return f"CREATE TABLE IF NOT EXISTS {quoted(contract.table)} ({', '.join(columns)})"
 
 
@@ -130,10 +119,9 @@ def prediction_key(contract: Contract) -> str:
 def create_predictions(contract: Contract) -> tuple[str, ...]:
     """The statements that make the contract's table of predictions, or add what it lacks.
 
-    The first three columns are those of the tutorial's table. Its own programs make and write only
-    these, so the others may be null: where the row came from (a table, or a part of a topic) and
-    its number there, which together are never there twice; its key in the table of observations,
-    which a message may not have; and what scored it when.
+    The tutorial's own programs make and write only the first three columns, so the others may be
+    null: where the row came from (a table, or a part of a topic) and its number there, which
+    together are never there twice; its key in the table of observations; and what scored it when.
     """
     table = quoted(prediction_table(contract))
     prediction = f"{quoted(contract.target.response_name)} {target_type(contract)}"
@@ -148,80 +136,40 @@ def create_predictions(contract: Contract) -> tuple[str, ...]:
 
 
 def find_differences(
-    contract: Contract, present: Mapping[str, ExistingColumn], *, has_rows: bool
+    contract: Contract, present: Mapping[str, TableColumn], *, has_rows: bool
 ) -> tuple[list[TableChange], list[str]]:
     """Compare the columns of an existing table with what the contract needs.
 
     Returns:
         What can be added or loosened without losing anything; and what only its owner can decide.
     """
+    table = f"ALTER TABLE {quoted(contract.table)}"
     changes: list[TableChange] = []
     obstacles: list[str] = []
+
+    def loosen(name: str, reason: str) -> None:
+        statement = f"{table} ALTER COLUMN {quoted(name)} DROP NOT NULL"
+        told = f"column {name} would no longer be NOT NULL ({reason})"
+        changes.append(TableChange(statement, told))
+
     wanted = {one.name: one for one in observation_columns(contract)}
-    for column in wanted.values():
-        found = present.get(column.name)
-        if found is None and column.name == contract.key:
-            obstacles.append(f"the key {column.name} is missing")
+    for name, column in wanted.items():
+        found = present.get(name)
+        if found is None and name == contract.key:
+            obstacles.append(f"the key {name} is missing")
         elif found is None:
-            changes.append(_addition(contract.table, column, has_rows=has_rows))
-        elif found.type not in _COMPATIBLE[column.type]:
+            # Rows that are there already have no value, whatever the contract says of new ones.
+            added = column._replace(is_required=column.is_required and not has_rows)
+            note = ", empty in the rows that are there" if has_rows else ""
+            told = f"column {name} would be added ({column.type}{note})"
+            changes.append(TableChange(f"{table} ADD COLUMN {added.definition()}", told))
+        elif found.type not in _COMPATIBLE.get(column.type, {column.type}):
             obstacles.append(
-                f"column {column.name} has the type {found.type}, the contract needs {column.type}"
+                f"column {name} has the type {found.type}, the contract needs {column.type}"
             )
-        elif found.is_required and not column.is_required and column.name != contract.timestamp:
-            changes.append(_loosening(contract, column.name, "the contract allows missing values"))
-    for found in present.values():
-        if found.name not in wanted and found.is_required and not found.has_default:
-            reason = "the contract does not know it, so new rows have no value in it"
-            changes.append(_loosening(contract, found.name, reason))
+        elif found.is_required and not column.is_required and name != contract.timestamp:
+            loosen(name, "the contract allows missing values")
+    for name, found in present.items():
+        if name not in wanted and found.is_required and not found.has_default:
+            loosen(name, "the contract does not know it, so new rows have no value in it")
     return changes, obstacles
-
-
-def _definition(column: TableColumn) -> str:
-    default = f" DEFAULT {column.default}" if column.default else ""
-    required = " NOT NULL" if column.is_required else ""
-    return f"{quoted(column.name)} {column.type}{default}{required}"
-
-
-def _addition(table: str, column: TableColumn, *, has_rows: bool) -> TableChange:
-    # Rows that are there already have no value, whatever the contract says of new ones.
-    definition = _definition(column._replace(is_required=column.is_required and not has_rows))
-    note = ", empty in the rows that are there" if has_rows else ""
-    return TableChange(
-        f"ALTER TABLE {quoted(table)} ADD COLUMN {definition}",
-        f"column {column.name} would be added ({column.type}{note})",
-    )
-
-
-def _loosening(contract: Contract, column: str, reason: str) -> TableChange:
-    return TableChange(
-        f"ALTER TABLE {quoted(contract.table)} ALTER COLUMN {quoted(column)} DROP NOT NULL",
-        f"column {column} would no longer be NOT NULL ({reason})",
-    )
-
-
-def column_names(names: Sequence[str]) -> dict[str, str]:
-    """The name in Postgres for each of some distinct columns: its own wherever that is possible."""
-    found = {name: name for name in names if _is_allowed(name)}
-    taken = {*found, *_SYSTEM_COLUMNS}
-    for number, name in enumerate(names, start=1):
-        if name not in found:
-            printable = "".join(one if one.isprintable() else " " for one in name)
-            # Bytes are what Postgres counts; a few are for a number behind the name.
-            kept = " ".join(printable.split()).encode()[: LONGEST_NAME - 6]
-            base = kept.decode(errors="ignore").strip() or f"column_{number}"
-            found[name] = free_name((base,), taken)
-            taken.add(found[name])
-    return found
-
-
-def _is_allowed(name: str) -> bool:
-    # Blanks alone are legal in Postgres, but nobody could type or see them.
-    is_visible = name.isprintable() and bool(name.strip())
-    return is_visible and len(name.encode()) <= LONGEST_NAME and name not in _SYSTEM_COLUMNS
-
-
-def free_name(preferred: Sequence[str], taken: Collection[str]) -> str:
-    """The first of some names that is free, else the first one with a number."""
-    more = (f"{preferred[0]}_{number}" for number in itertools.count(2))
-    return next(one for one in itertools.chain(preferred, more) if one not in taken)

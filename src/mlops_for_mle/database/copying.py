@@ -81,19 +81,18 @@ def copy_rows(
         if not file.tell():
             return
         file.seek(0)
-        yield from csv.open_csv(
-            file,
-            csv.ReadOptions(column_names=list(kinds), block_size=_BLOCK_BYTES),
-            csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
-            csv.ConvertOptions(
-                column_types=kinds,
-                null_values=[""],
-                true_values=["t"],
-                false_values=["f"],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-            ),
+        reading = csv.ReadOptions(column_names=list(kinds), block_size=_BLOCK_BYTES)
+        parsing = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
+        # An empty text is quoted, a null is not.
+        converting = csv.ConvertOptions(
+            column_types=kinds,
+            null_values=[""],
+            true_values=["t"],
+            false_values=["f"],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
         )
+        yield from csv.open_csv(file, reading, parsing, converting)
 
 
 def copy_in(connection: Connection, table: str, rows: "pa.Table") -> None:

@@ -12,7 +12,6 @@ from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.paths import embedded_home
 
 DATABASE_NAME = "mlops"
-MLFLOW_DATABASE_NAME = "mlflow"
 
 _DRIVER = "postgresql+psycopg2"
 
@@ -44,18 +43,16 @@ def database_url() -> str:
         return normalise_url(os.environ["DATABASE_URL"].strip(), "DATABASE_URL")
     from mlops_for_mle.database import embedded
 
-    server = embedded.acquire(embedded_home(), databases=(DATABASE_NAME, MLFLOW_DATABASE_NAME))
-    return server.url(DATABASE_NAME)
+    return embedded.acquire(embedded_home(), (DATABASE_NAME,)).url(DATABASE_NAME)
 
 
 def normalise_url(raw: str, variable: str) -> str:
     """Give a PostgreSQL URL the driver that is installed."""
     try:
-        url: URL | None = make_url(raw)
+        url = make_url(raw)
     except (ArgumentError, ValueError):
-        url = None
-    is_postgres = url is not None and url.get_backend_name() in {"postgresql", "postgres"}
-    if url is None or not is_postgres or not url.database:
+        url = URL.create("unknown")
+    if url.get_backend_name() not in {"postgresql", "postgres"} or not url.database:
         raise ConfigurationError(
             f"{variable}: expected postgresql://user:password@host:port/database"
         )
@@ -68,6 +65,8 @@ def engine_for(url: str) -> Engine:
     return create_engine(
         url,
         pool_pre_ping=True,
+        # The threads of a batch hold several each, and would wait for each other for ever.
+        max_overflow=-1,
         connect_args=CONNECT_ARGS,
     )
 

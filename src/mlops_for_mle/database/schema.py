@@ -5,7 +5,8 @@ Each is made by whoever comes first; the others wait for a lock and find it made
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from sqlalchemy.engine import make_url
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.tables import (
-    ExistingColumn,
     TableChange,
+    TableColumn,
     create_observations,
     create_predictions,
     find_differences,
@@ -23,7 +24,7 @@ from mlops_for_mle.contract.tables import (
     prediction_table,
     quoted,
 )
-from mlops_for_mle.database.engine import MLFLOW_DATABASE_NAME, engine_for, execute_plainly, lock
+from mlops_for_mle.database.engine import engine_for, execute_plainly, lock
 from mlops_for_mle.database.tables import metadata
 from mlops_for_mle.errors import PrerequisiteError, UserError
 
@@ -31,7 +32,6 @@ from mlops_for_mle.errors import PrerequisiteError, UserError
 HEAD_REVISION = "0001"
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-_LOCK = "schema of mlops-for-mle"
 _COLUMNS = """
 SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type, a.attnotnull AS is_required,
        a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '' AS has_default
@@ -53,16 +53,15 @@ def upgrade(url: str) -> bool:
     Returns:
         Whether anything was changed.
     """
-    with engine_for(url).begin() as connection:
-        if not _is_ours_to_do(connection, lambda: _revision(connection) != HEAD_REVISION):
+    with _in_turn(url) as connection:
+        if _revision(connection) == HEAD_REVISION:
             return False
         from alembic import command
         from alembic.config import Config
 
-        configuration = Config()
+        configuration = Config(attributes={"connection": connection})
         configuration.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
         configuration.set_main_option("path_separator", "os")
-        configuration.attributes["connection"] = connection
         command.upgrade(configuration, "head")
     return True
 
@@ -87,7 +86,8 @@ def ensure_observations(
     Args:
         url: The database.
         contract: Whose table.
-        may_change: Asked for leave when the table needs changes, all of which only add or loosen.
+        may_change: Asked for leave when the table needs changes, all of which only add or loosen;
+            other programs that look at the tables wait for the answer.
 
     Returns:
         Whether the table was made or changed.
@@ -97,46 +97,39 @@ def ensure_observations(
             f"contract.table: {contract.table} is a table of the project's own; name another, such "
             f"as {contract.name}_data."
         )
-    with engine_for(url).connect() as connection:
-        differences = _compare(connection, contract)
-        connection.rollback()
-        if differences is None:
-            lock(connection, _LOCK)
-            is_new = not inspect(connection).has_table(contract.table)
+    with _in_turn(url) as connection:
+        rows = connection.execute(text(_COLUMNS), {"table": contract.table})
+        present = {row.name: TableColumn(*row) for row in rows}
+        if not present:
             execute_plainly(connection, create_observations(contract))
-            connection.commit()
-            return is_new
-        changes, obstacles = differences
+            return True
+        any_row = f"SELECT EXISTS (SELECT 1 FROM {quoted(contract.table)})"  # noqa: S608  (quoted)
+        has_rows = bool(execute_plainly(connection, any_row).scalar())
+        changes, obstacles = find_differences(contract, present, has_rows=has_rows)
         if obstacles:
             raise UserError(
                 f"Table {contract.table} does not fit contract {contract.name}: "
                 f"{'; '.join(obstacles)}. Nothing was changed: correct the contract, "
                 "change the table yourself, or name another contract.table."
             )
-        if not changes:
-            return False
-        if not may_change(changes):
+        if changes and not may_change(changes):
             described = "; ".join(change.description for change in changes)
             raise UserError(
                 f"Table {contract.table} needs changes for contract {contract.name}: {described}. "
                 "Make them with `kedro db upgrade --yes` (and the same --env), or name another "
                 "contract.table."
             )
-        lock(connection, _LOCK)
-        # Another process may have made them meanwhile.
-        changes, _ = _compare(connection, contract) or ([], [])
         for change in changes:
             execute_plainly(connection, change.statement)
-        connection.commit()
-    return True
+        return bool(changes)
 
 
 def ensure_predictions(url: str, contract: Contract) -> None:
     """Make the contract's table of predictions, or add what one made by others lacks."""
     table, key = prediction_table(contract), prediction_key(contract)
-    with engine_for(url).begin() as connection:
+    with _in_turn(url) as connection:
         # The last that is made. Otherwise every start would wait for whoever reads the table.
-        if _is_ours_to_do(connection, lambda: not inspect(connection).has_index(table, key)):
+        if not inspect(connection).has_index(table, key):
             for statement in create_predictions(contract):
                 execute_plainly(connection, statement)
 
@@ -148,11 +141,11 @@ def mlflow_store_url(url: str) -> str:
     time, because two MLflow clients on an empty store collide and a newer MLflow refuses an older
     store.
     """
-    name = MLFLOW_DATABASE_NAME
+    name = "mlflow"
     store = make_url(url).set(database=name).render_as_string(hide_password=False)
-    is_missing = text("SELECT NOT EXISTS (SELECT FROM pg_database WHERE datname = :name)")
-    with engine_for(url).connect() as connection:
-        if _is_ours_to_do(connection, lambda: connection.scalar(is_missing, {"name": name})):
+    with _in_turn(url) as connection:
+        known = text("SELECT EXISTS (SELECT FROM pg_database WHERE datname = :name)")
+        if not connection.scalar(known, {"name": name}):
             allowed = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
             if not connection.scalar(text(allowed)):
                 raise UserError(
@@ -162,8 +155,8 @@ def mlflow_store_url(url: str) -> str:
                 )
             with engine_for(url).connect().execution_options(isolation_level="AUTOCOMMIT") as own:
                 execute_plainly(own, f"CREATE DATABASE {quoted(name)}")
-    with engine_for(store).begin() as connection:
-        if _is_ours_to_do(connection, lambda: _is_behind_mlflow(connection)):
+    with _in_turn(store) as connection:
+        if _is_behind_mlflow(connection):
             from mlflow.store.db.utils import _initialize_tables
 
             for logger in ("alembic", "mlflow.store.db.utils"):
@@ -174,12 +167,12 @@ def mlflow_store_url(url: str) -> str:
     return store
 
 
-def _is_ours_to_do(connection: Connection, is_needed: Callable[[], object]) -> bool:
-    """Whether something is to be done, asked again under the lock if it seems to be."""
-    if not is_needed():
-        return False
-    lock(connection, _LOCK)
-    return bool(is_needed())
+@contextmanager
+def _in_turn(url: str) -> Iterator[Connection]:
+    """A transaction while which nobody else looks at the tables to make or change them."""
+    with engine_for(url).begin() as connection:
+        lock(connection, "schema of mlops-for-mle")
+        yield connection
 
 
 def _revision(connection: Connection) -> str | None:
@@ -188,19 +181,6 @@ def _revision(connection: Connection) -> str | None:
         return None
     found = connection.scalar(text("SELECT version_num FROM alembic_version"))
     return None if found is None else str(found)
-
-
-def _compare(
-    connection: Connection, contract: Contract
-) -> tuple[list[TableChange], list[str]] | None:
-    """What the table's columns would need, and what cannot be changed; None without a table."""
-    rows = connection.execute(text(_COLUMNS), {"table": contract.table})
-    present = {row.name: ExistingColumn(*row) for row in rows}
-    if not present:
-        return None
-    any_row = f"SELECT EXISTS (SELECT 1 FROM {quoted(contract.table)})"  # noqa: S608  (quoted)
-    has_rows = bool(execute_plainly(connection, any_row).scalar())
-    return find_differences(contract, present, has_rows=has_rows)
 
 
 def _is_behind_mlflow(connection: Connection) -> bool:

@@ -1,7 +1,7 @@
 """The project's own tables, shared by every contract; the migrations make them.
 
-Observations and stream predictions live in tables of their own for each contract, see
-``contract_tables``.
+Observations and their predictions live in tables of their own for each contract: see
+``contract.tables``.
 """
 
 from sqlalchemy import (

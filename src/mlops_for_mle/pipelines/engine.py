@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pydantic import Field
 
 from mlops_for_mle.contract import Configuration
-from mlops_for_mle.errors import PrerequisiteError
 
 _LOCAL = {"threads": "threading", "processes": "loky"}
 
@@ -24,23 +23,15 @@ class Engine(Configuration):
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Have everything that joblib does in the context done there.
-
-        Raises:
-            PrerequisiteError: Dask is not installed.
-        """
+        """Have everything that joblib does in the context done there."""
         from joblib import parallel_config
 
         if self.scheduler in _LOCAL:
             with parallel_config(_LOCAL[self.scheduler], n_jobs=-1):
                 yield
             return
-        try:
-            from distributed import Client
-        except ImportError as error:
-            raise PrerequisiteError(
-                f"engine.scheduler: {self.scheduler} needs Dask: install this project with its "
-                "extra `scale`."
-            ) from error
+        # Of the extra `scale`.
+        from distributed import Client
+
         with Client(self.scheduler) as client, parallel_config("dask", client=client):
             yield

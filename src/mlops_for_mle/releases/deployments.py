@@ -5,7 +5,8 @@ command or the API.
 """
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
+from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
@@ -34,17 +35,14 @@ def history(
     contract: str,
     events: Sequence[Event] = SERVING_EVENTS,
     limit: int | None = None,
-    before: int | None = None,
 ) -> list[Deployment]:
-    """Rows of a contract, the newest first; with ``before`` only those with a smaller id."""
+    """Rows of a contract, the newest first."""
     query = (
         select(*_COLUMNS)
         .where(deployments.c.contract == contract, deployments.c.event.in_(events))
         .order_by(deployments.c.id.desc())
         .limit(limit)
     )
-    if before is not None:
-        query = query.where(deployments.c.id < before)
     return [Deployment(*row) for row in connection.execute(query)]
 
 
@@ -57,7 +55,16 @@ def deploy(
     if served is not None and served.release == manifest.release:
         connection.rollback()
         return None
-    return _append(connection, "deploy", manifest, reason, actor)
+    return _append(
+        connection,
+        event="deploy",
+        contract=manifest.contract.name,
+        release=manifest.release,
+        model_version=manifest.version,
+        run_id=manifest.run_id,
+        reason=reason,
+        actor=actor,
+    )
 
 
 def roll_back(
@@ -72,15 +79,9 @@ def roll_back(
 ) -> Deployment:
     """Have an earlier release served again, and commit.
 
-    Args:
-        connection: To the project's database.
-        store: Where the release is checked to be whole.
-        contract: Whose release.
-        reason: Why, for the audit trail.
-        actor: Who.
-        release: Its name; None goes back to what was served before the present release was first
-            put in service, so that twice goes back twice.
-        expected: The id of the row that the caller takes for the current one.
+    Without its name that is what was served before the present release was first put in service,
+    so that twice goes back twice. ``expected`` is the id of the row that the caller takes for the
+    current one.
 
     Raises:
         PrerequisiteError: Nothing was deployed yet.
@@ -91,9 +92,7 @@ def roll_back(
     if not rows:
         raise PrerequisiteError(f"Nothing of {contract} is deployed yet: run `kedro run` first.")
     served = rows[0]
-    if expected not in (None, served.id):
-        raise _came_in_between(served)
-    earlier = list(dict.fromkeys(one.release for one in rows if one.release != served.release))
+    earlier = {one.release: one for one in rows if one.release != served.release}
     chosen = release or release_before(rows)
     if chosen is None:
         raise RollbackRefusedError(
@@ -105,14 +104,17 @@ def roll_back(
             f"({served.release} is served now)."
         )
     # A download, during which nobody has to wait.
-    manifest = store.fetch(contract, chosen).manifest
+    store.fetch(contract, chosen)
     connection.rollback()
     lock(connection, f"deployments of {contract}")
-    now = current(connection, contract)
-    if now is None or now.id != served.id:
+    now = current(connection, contract) or served
+    if now.id != (expected or served.id):
         connection.rollback()
-        raise _came_in_between(now or served)
-    return _append(connection, "rollback", manifest, reason, actor)
+        raise RollbackRefusedError(
+            f"Another deployment has come in between: {now.release} is served now. Look again."
+        )
+    again = {**asdict(earlier[chosen]), "event": "rollback", "reason": reason, "actor": actor}
+    return _append(connection, **again)
 
 
 def release_before(rows: list[Deployment]) -> str | None:
@@ -124,12 +126,6 @@ def release_before(rows: list[Deployment]) -> str | None:
     in_order = [one.release for one in reversed(rows)]
     first = in_order.index(rows[0].release) if rows else 0
     return in_order[first - 1] if first else None
-
-
-def _came_in_between(served: Deployment) -> RollbackRefusedError:
-    return RollbackRefusedError(
-        f"Another deployment has come in between: {served.release} is served now. Look again."
-    )
 
 
 def record_failure(connection: Connection, deployment: Deployment, reason: str) -> bool:
@@ -144,26 +140,14 @@ def record_failure(connection: Connection, deployment: Deployment, reason: str) 
     if any(one.reason.startswith(prefix) for one in known):
         connection.rollback()
         return False
-    _append(connection, "load_failed", deployment, prefix + reason, "serving")
+    failure = {"event": "load_failed", "reason": prefix + reason, "actor": "serving"}
+    _append(connection, **asdict(deployment) | failure)
     return True
 
 
-def _append(
-    connection: Connection, event: Event, what: Manifest | Deployment, reason: str, actor: str
-) -> Deployment:
-    if isinstance(what, Manifest):
-        contract, version = what.contract.name, what.version
-    else:
-        contract, version = what.contract, what.model_version
-    statement = insert(deployments).values(
-        contract=contract,
-        event=event,
-        release=what.release,
-        model_version=version,
-        run_id=what.run_id,
-        reason=reason,
-        actor=actor,
-    )
-    row = connection.execute(statement.returning(*_COLUMNS)).one()
+def _append(connection: Connection, **row: Any) -> Deployment:
+    """Insert a row and commit; its id and its time are the database's."""
+    given = {name: value for name, value in row.items() if name not in ("id", "created_at")}
+    appended = connection.execute(insert(deployments).values(given).returning(*_COLUMNS)).one()
     connection.commit()
-    return Deployment(*row)
+    return Deployment(*appended)

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mlops_for_mle.contract.encoding import Matrix, encode, encoded_columns
+from mlops_for_mle.contract.encoding import Encoder, Matrix, encoded_columns
 from mlops_for_mle.releases.manifest import PlainValue
 from mlops_for_mle.releases.predictor import Predictions, Predictor
 
@@ -51,8 +51,7 @@ class Explainer:
         """Take rows of plain values in the order of the contract's features."""
         self._predictor, contract = predictor, predictor.contract
         self._names, self._target = contract.feature_names, contract.target
-        columns = dict(zip(self._names, zip(*background, strict=True), strict=True))
-        self._background = encode(columns, contract)
+        self._background = Encoder(contract)(zip(*background, strict=True))
         # The place of the feature from which each column is encoded.
         self._sources = np.array(
             [self._names.index(one.source) for one in encoded_columns(contract)]

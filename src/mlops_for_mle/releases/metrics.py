@@ -15,24 +15,17 @@ from mlops_for_mle.contract.model import Target, Task
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.releases.predictor import Predictions
 
+DECIDED_BY_VALUES = ("accuracy", "balanced_accuracy", "macro_f1")
+"""The metrics of classes that need no probabilities."""
+
 GREATER_IS_BETTER: Mapping[Task, Mapping[str, bool]] = {
-    "classification": {
-        "accuracy": True,
-        "balanced_accuracy": True,
-        "macro_f1": True,
-        "log_loss": False,
-        "brier": False,
-        "roc_auc": True,
-    },
+    "classification": dict.fromkeys(DECIDED_BY_VALUES, True)
+    | {"log_loss": False, "brier": False, "roc_auc": True},
     "regression": {"rmse": False, "mae": False, "r2": True},
 }
 ALL_METRICS: Mapping[str, bool] = {
     name: direction for metrics in GREATER_IS_BETTER.values() for name, direction in metrics.items()
 }
-
-
-DECIDED_BY_VALUES = ("accuracy", "balanced_accuracy", "macro_f1")
-"""The metrics of classes that need no probabilities."""
 
 
 def measure(answers: Predictions, truth: npt.NDArray[Any], target: Target) -> dict[str, float]:

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.encoding import encode, encoded_columns
+from mlops_for_mle.contract.encoding import Encoder, encoded_columns
+from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.errors import ReleaseError
 from mlops_for_mle.releases.manifest import Release
 
@@ -15,7 +16,7 @@ PREDICTION_OUTPUT = "prediction"
 PROBABILITY_OUTPUT = "probabilities"
 
 _TOLERANCE = 1e-4
-_ELEMENT_TYPES: dict[str, Any] = {"tensor(float)": np.float32, "tensor(double)": np.float64}
+_ELEMENT_TYPES: dict[str, Precision] = {"tensor(float)": "float32", "tensor(double)": "float64"}
 
 Rows = npt.NDArray[np.float64] | npt.NDArray[np.float32]
 
@@ -38,13 +39,18 @@ class Predictions(NamedTuple):
 
 
 class Predictor:
-    """An ONNX graph with one matrix of rows by encoded columns as its input."""
+    """An ONNX graph with one matrix of rows by encoded columns as its input.
+
+    Attributes:
+        model: The graph.
+        contract: Of the rows.
+        threshold: See ``ModelDescription``.
+        precision: The element type of its input.
+        has_probabilities: Whether it answers with them.
+    """
 
     def __init__(self, model: bytes, contract: Contract, threshold: float | None = None) -> None:
-        """Load the graph for one thread, since requests are what runs in parallel.
-
-        ``threshold`` is that of a ``ModelDescription``.
-        """
+        """Load the graph for one thread, since requests are what runs in parallel."""
         # Only now: every command of the project imports this module.
         import onnxruntime
 
@@ -58,9 +64,8 @@ class Predictor:
             )
         except Exception as error:
             raise ReleaseError(f"onnxruntime cannot load the model: {error}") from error
+        self.model, self.contract, self.threshold = model, contract, threshold
         self._outputs = [output.name for output in self._session.get_outputs()]
-        self.contract = contract
-        self._threshold = threshold
         self.has_probabilities = PROBABILITY_OUTPUT in self._outputs
         (first, *others) = self._session.get_inputs()
         width = len(encoded_columns(contract))
@@ -70,18 +75,22 @@ class Predictor:
                 f"The model does not fit contract {contract.name}: expected one input "
                 f"{INPUT_NAME!r} of {width} columns, found {first.name!r} of {first.shape}"
             )
-        self.dtype = _ELEMENT_TYPES[first.type]
+        self.precision = _ELEMENT_TYPES[first.type]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, in another process too, loads the graph again."""
+        return Predictor, (self.model, self.contract, self.threshold)
 
     def predict(self, rows: Rows) -> Predictions:
         """Answer rows of shape (rows, columns), as the contract's encoding gives them."""
         results = self._session.run(
-            self._outputs, {INPUT_NAME: np.ascontiguousarray(rows, dtype=self.dtype)}
+            self._outputs, {INPUT_NAME: np.ascontiguousarray(rows, dtype=self.precision)}
         )
         values = results[0].reshape(-1)
         if not self.contract.target.classes:
             values = values.astype(np.float64)
         probabilities = results[1].astype(np.float64) if self.has_probabilities else None
-        return decided(Predictions(values, probabilities), self.contract, self._threshold)
+        return decided(Predictions(values, probabilities), self.contract, self.threshold)
 
 
 def decided(answers: Predictions, contract: Contract, threshold: float | None) -> Predictions:
@@ -98,8 +107,7 @@ def load(release: Release) -> Predictor:
     manifest = release.manifest
     contract, example = manifest.contract, manifest.example
     predictor = Predictor(release.model, contract, manifest.threshold)
-    columns = dict(zip(contract.features, zip(*example.rows, strict=True), strict=True))
-    answers = predictor.predict(encode(columns, contract))
+    answers = predictor.predict(Encoder(contract)(zip(*example.rows, strict=True)))
     expected = np.asarray(example.predictions)
     # Answers near zero are no more exact than the largest.
     size = 0.0 if contract.target.classes else max(1.0, float(np.abs(expected).max()))

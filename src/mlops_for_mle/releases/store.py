@@ -70,15 +70,14 @@ class ReleaseStore:
             ReleaseError: The release is not there, incomplete or altered.
             StoreError: The store does not answer.
         """
+        place = f"{self.url}/{contract}/{name}"
         try:
             manifest = Manifest.model_validate_json(self._read(contract, name, MANIFEST_FILE))
         except ValidationError as error:
-            raise ReleaseError(f"The manifest of {contract}/{name} is not valid: {error}") from None
-        if (manifest.contract.name, manifest.release) != (contract, name):
-            raise ReleaseError(
-                f"{self.url}/{contract}/{name} holds the manifest of "
-                f"{manifest.contract.name}/{manifest.release}"
-            )
+            raise ReleaseError(f"The manifest of {place} is not valid: {error}") from None
+        found = f"{manifest.contract.name}/{manifest.release}"
+        if found != f"{contract}/{name}":
+            raise ReleaseError(f"{place} holds the manifest of {found}")
         return manifest
 
     def fetch(self, contract: str, name: str) -> Release:

@@ -1,6 +1,5 @@
 """Builds the application: every route is FastAPI's, behind what surrounds all of them."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -8,7 +7,6 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Match
 from starlette.types import ASGIApp
 
@@ -44,8 +42,8 @@ ROUTERS = (
     *(predict, explain, mlflow, oip, observations, feedback),
     *(deployments, monitoring, health, metrics, page),
 )
-HOT_ROUTES = (predict.PREDICT, predict.PREVIEW, mlflow.INVOCATIONS, *oip.INFER)
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+HOT_ROUTES = (predict.PREDICT, predict.PREVIEW, mlflow.INVOCATIONS, *oip.INFER)
 
 
 def make_services(settings: ServingSettings) -> Services:
@@ -59,7 +57,7 @@ def make_services(settings: ServingSettings) -> Services:
         settings=settings,
         access=Access(settings),
         releases=Releases(settings, counts),
-        log=PredictionLog(settings),
+        log=PredictionLog(settings, counts),
         metrics=counts,
         database=Database(settings.max_concurrency),
     )
@@ -72,9 +70,7 @@ def create_app(services: Services) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         services.start()
-        counting = asyncio.create_task(services.metrics.keep_fresh(services))
         yield
-        counting.cancel()
         await run_in_threadpool(services.stop)
         if spans is not None:
             await run_in_threadpool(spans.shutdown)
@@ -96,31 +92,24 @@ def create_app(services: Services) -> ASGIApp:
     _answer_errors(application)
     context = RequestContext(application, services)
     if spans is not None:
-        surrounded = logs.traced(context, spans)
-    else:
-        surrounded = context
-        context.fast_way = FastWay(services, context, HOT_ROUTES)
-    if not services.settings.allowed_origins:
-        return surrounded
-    # In front of the keys, since a browser asks for permission without one.
-    return CORSMiddleware(
-        surrounded,
-        allow_origins=services.settings.allowed_origins,
-        allow_methods=["*"],
-        allow_headers=["*"],
-        expose_headers=["ETag", "Location", "Retry-After", "X-Request-ID"],
-    )
+        return logs.traced(context, spans)
+    context.fast_way = FastWay(services, context, HOT_ROUTES)
+    return context
 
 
 def _answer_errors(application: FastAPI) -> None:
     """Word the framework's errors as all others."""
 
-    @application.exception_handler(ProblemError)
-    async def on_problem(request: Request, problem: ProblemError) -> Response:
-        return response(problem_answer(problem, request.scope["path"]))
-
-    @application.exception_handler(HTTPException)
-    async def on_http_error(request: Request, error: HTTPException) -> Response:
+    def problem_of(request: Request, error: Exception) -> ProblemError:
+        if isinstance(error, ProblemError):
+            return error
+        if isinstance(error, RequestValidationError):
+            places = [".".join(map(str, one["loc"][1:])) for one in error.errors()]
+            facts = [("is not valid", shown(one["input"]), one["msg"]) for one in error.errors()]
+            found = zip(places, facts, strict=True)
+            return unprocessable(*(FieldError(place, *fact) for place, fact in found))
+        if not isinstance(error, HTTPException):
+            return our_failure()
         headers = dict(error.headers or {})
         if "Allow" in headers:
             # The framework names only the methods of one of the path's routes.
@@ -130,19 +119,10 @@ def _answer_errors(application: FastAPI) -> None:
                 for one in asked
                 if any(route.matches(one)[0] is Match.FULL for route in application.routes)
             )
-        problem = ProblemError(error.status_code, str(error.detail), headers=headers)
-        return await on_problem(request, problem)
+        return ProblemError(error.status_code, str(error.detail), headers=headers)
 
-    @application.exception_handler(Exception)
-    async def on_failure(request: Request, _: Exception) -> Response:
-        return await on_problem(request, our_failure())
+    async def on_error(request: Request, error: Exception) -> Response:
+        return response(problem_answer(problem_of(request, error), request.scope["path"]))
 
-    @application.exception_handler(RequestValidationError)
-    async def on_wrong_request(request: Request, error: RequestValidationError) -> Response:
-        errors = [
-            FieldError(
-                ".".join(map(str, one["loc"][1:])), "is not valid", shown(one["input"]), one["msg"]
-            )
-            for one in error.errors()
-        ]
-        return await on_problem(request, unprocessable(*errors))
+    for kind in (ProblemError, HTTPException, RequestValidationError, Exception):
+        application.add_exception_handler(kind, on_error)

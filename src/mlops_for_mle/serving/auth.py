@@ -6,7 +6,6 @@ this machine too, or any page in it could reach the API under a name of its own.
 
 import ipaddress
 import logging
-import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -73,8 +72,7 @@ class Access:
             ConfigurationError: Their file is not valid, or missing where others reach the address.
         """
         self._file = KeyFile(settings.api_keys_file)
-        self._names = settings.keyless_names
-        self._origins = settings.allowed_origins
+        self._names = frozenset(settings.keyless_hosts.lower().replace(",", " ").split())
         # A file without keys, or one that has gone, refuses everybody: losing it opens nothing.
         self._needs_keys = not (self._names or is_loopback(settings.host))
         self._keys: dict[str, ApiKey] = {}
@@ -89,25 +87,14 @@ class Access:
             )
 
     def check(self, need: Need, headers: Headers) -> Caller:
-        """Who asks for something that needs ``need``.
-
-        Raises:
-            ProblemError: 401, 403 or 421, the request is not let through.
-        """
+        """Who asks for something that needs ``need``; ProblemError 401, 403 or 421 otherwise."""
         if time.monotonic() >= self._look_at:
             try:
                 self._look()
             except ConfigurationError as error:
                 logger.error("%s; the keys that were read before stay in force", error)  # noqa: TRY400  (a person's mistake)
         if not self._needs_keys:
-            name = _without_port(host := headers.get(b"host", b"localhost"))
-            if not is_loopback_name(name) and name not in self._names:
-                shown = host.decode("latin-1")[:80]
-                raise ProblemError(
-                    HTTPStatus.MISDIRECTED_REQUEST,
-                    "Without API keys only this machine is answered, under the name localhost; "
-                    f"this request names {shown!r}. Create a key to answer others.",
-                )
+            self._check_name(headers.get(b"host", b"localhost"))
             if need != "admin":
                 return Caller(None, is_known=True)
         presented = headers.get(b"x-api-key")
@@ -115,42 +102,41 @@ class Access:
         if bearer[:7].lower() == b"bearer ":
             presented = bearer[7:].strip()
         key = None if presented is None else self._keys.get(digest(presented))
-        caller = Caller(key, is_known=key is not None)
         if need == "nothing":
-            return caller
+            return Caller(key, is_known=key is not None)
         if key is None:
-            wanted = "an API key" if need == "any key" else f"an API key with the scope {need}"
-            reason = f"This needs {wanted}, as Authorization: Bearer KEY or X-API-Key: KEY"
-            if presented is not None:
-                reason = "The API key is not known, or was revoked"
+            reason = "The API key is not known, or was revoked"
+            if presented is None:
+                reason = "This needs an API key, as Authorization: Bearer KEY or X-API-Key: KEY"
             scheme = {"WWW-Authenticate": "Bearer"}
             raise ProblemError(HTTPStatus.UNAUTHORIZED, reason, headers=scheme)
-        if need != "any key" and not key.allows(need):
+        if need != "any key" and need not in key.scopes and "admin" not in key.scopes:
             raise ProblemError(
                 HTTPStatus.FORBIDDEN,
                 f"The API key {key.name} has the scope {', '.join(key.scopes)}; "
                 f"this needs the scope {need}",
             )
-        return caller
+        return Caller(key, is_known=True)
 
     def check_site(self, headers: Headers) -> None:
-        """Refuse what a page of another site sends: browsers send some of it without asking.
-
-        Raises:
-            ProblemError: 403.
-        """
-        origin = headers.get(b"origin", b"").decode("latin-1")
-        if "*" in self._origins or origin in self._origins:
-            return
+        """Refuse what a page of another site sends: browsers send some of it without asking."""
         site = headers.get(b"sec-fetch-site")
         is_ours = site in {b"same-origin", b"none"}
         if site is None:
-            host = headers.get(b"host", b"").decode("latin-1")
-            is_ours = not origin or urlsplit(origin).netloc.lower() == host.lower()
+            origin = headers.get(b"origin", b"").decode("latin-1").lower()
+            host = headers.get(b"host", b"").decode("latin-1").lower()
+            is_ours = not origin or urlsplit(origin).netloc == host
         if not is_ours:
+            reason = "A page of another site cannot change anything here"
+            raise ProblemError(HTTPStatus.FORBIDDEN, reason)
+
+    def _check_name(self, host: bytes) -> None:
+        name = _without_port(host)
+        if not is_loopback(name) and name not in self._names:
             raise ProblemError(
-                HTTPStatus.FORBIDDEN,
-                "A page of another site cannot change anything here (MLOPS_CORS_ORIGINS)",
+                HTTPStatus.MISDIRECTED_REQUEST,
+                "Without API keys only this machine is answered, under the name localhost; this "
+                f"request names {host.decode('latin-1')[:80]!r}. Create a key to answer others.",
             )
 
     def _look(self) -> None:
@@ -168,18 +154,9 @@ class Access:
             logger.info("Read %d API key(s) from %s", len(self._keys), self._file.path)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address, however it is written."""
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError:
-        return False
-    return all(ipaddress.ip_address(one[4][0]).is_loopback for one in found)
-
-
 @lru_cache(maxsize=64)
-def is_loopback_name(name: str) -> bool:
-    """Whether a name or an address in a URL always means this machine; asks no name server."""
+def is_loopback(name: str) -> bool:
+    """Whether a name or an address always means this machine; asks no name server."""
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial, wraps
 from http import HTTPStatus
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
@@ -25,39 +25,44 @@ _MISSING = {"42P01", "42703"}
 
 
 @contextmanager
-def transaction(pool: str, size: int, statement_seconds: float) -> "Iterator[Connection]":
+def transaction(pool: str, statement_seconds: float = _SECONDS) -> "Iterator[Connection]":
     """A connection of a named pool; what is not committed at its end is rolled back."""
     from mlops_for_mle.database.engine import database_url
 
     # Asked for each time: the embedded server may come back at another port.
-    with _engine(database_url(), pool, size, statement_seconds).connect() as connection:
+    with _engine(database_url(), pool, statement_seconds).connect() as connection:
         yield connection
 
 
 @lru_cache(maxsize=16)
-def _engine(url: str, pool: str, size: int, statement_seconds: float) -> "Engine":
+def _engine(url: str, pool: str, statement_seconds: float) -> "Engine":
     from sqlalchemy import Connection, create_engine, event
 
     from mlops_for_mle.database.engine import CONNECT_ARGS
 
     engine = create_engine(
         url,
-        pool_size=size,
+        pool_size=_CONNECTIONS,
         max_overflow=0,
         pool_timeout=_SECONDS,
         pool_pre_ping=True,
         connect_args=CONNECT_ARGS | {"application_name": f"mlops-for-mle {pool}"},
     )
-    # Columns with a zone and those without are then read and written alike.
-    limits = (
-        f"SET LOCAL statement_timeout = {int(statement_seconds * 1000)}; SET LOCAL TIME ZONE 'UTC'"
-    )
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(limits)
+        # Columns with a zone and those without are then read and written alike.
+        limit = f"SET LOCAL statement_timeout = {statement_seconds * 1000:.0f}"
+        connection.exec_driver_sql(f"{limit}; SET LOCAL TIME ZONE 'UTC'")
 
     return engine
+
+
+def rows(connection: "Connection", statement: str, **given: Any) -> list[dict[str, Any]]:
+    """What a statement gives."""
+    from sqlalchemy import text
+
+    return [dict(one) for one in connection.execute(text(statement), given).mappings()]
 
 
 def reason_of(error: BaseException) -> str:
@@ -85,14 +90,13 @@ class Pool:
         from sqlalchemy import exc
 
         try:
-            with transaction(self._name, _CONNECTIONS, _SECONDS) as connection:
+            with transaction(self._name) as connection:
                 yield connection
                 connection.commit()
         except (exc.IntegrityError, exc.DataError) as error:
-            reason = str(error.orig).partition("\n")[0].strip()
-            raise ProblemError(
-                HTTPStatus.CONFLICT, f"The table does not allow the change: {reason}"
-            ) from error
+            reason = str(error.orig).partition("\n")[0]
+            told = f"The table does not allow the change: {reason}"
+            raise ProblemError(HTTPStatus.CONFLICT, told) from error
         except (exc.DBAPIError, exc.TimeoutError, UserError) as error:
             reason = f"The database cannot be used at the moment: {reason_of(error)}"
             raise not_ready(reason, 5) from error
@@ -113,13 +117,7 @@ class Pool:
 
 
 class Database:
-    """The pools of one process, so that predictions always find a place.
-
-    Attributes:
-        reading: For rows of the contract's table, which may be many and slow to find.
-        writing: For changes of them.
-        own: For the project's own tables, whose questions are small.
-    """
+    """The pools of one process: ``reading`` and ``writing`` rows, and the project's own tables."""
 
     def __init__(self, max_concurrency: int) -> None:
         most = max(1, max_concurrency // 4)

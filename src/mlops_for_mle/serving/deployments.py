@@ -1,7 +1,6 @@
 """``GET /deployments`` and ``POST /deployments/rollback``: the audit trail and the way back."""
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar, get_args
@@ -22,42 +21,10 @@ _SHOWN_RELEASES = 8
 Body = TypeVar("Body", bound=BaseModel)
 
 
-class DeployedRelease(BaseModel):
-    """A release that was deployed, and how good it was when it was trained.
-
-    Attributes:
-        is_current: Whether it is the one that servers follow.
-        problem: Why its manifest cannot be read, and so it not be gone back to.
-        row_count: How many rows it was trained and validated on.
-    """
-
-    release: str
-    model_version: int
-    is_current: bool
-    problem: str | None = None
-    estimator: str | None = None
-    created_at: datetime | None = None
-    row_count: int | None = None
-    metrics: dict[str, float] = {}
-
-
-class DeploymentList(BaseModel):
-    """The audit trail of a contract, the newest first, and the releases that it names.
-
-    ``current`` is the id of the row that servers follow; None before any.
-    """
-
-    contract: str
-    current: int | None
-    deployments: list[Deployment]
-    releases: list[DeployedRelease]
-
-
 class Rollback(BaseModel):
     """What to go back to: a release, or without its name the one that was served before.
 
-    ``current_deployment`` is the row that the caller takes for the current one; when another has
-    come in between, nothing is done.
+    ``current_deployment`` is the row that the caller takes for the current one.
     """
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
@@ -76,25 +43,21 @@ def router(services: Services) -> APIRouter:
     @lru_cache(maxsize=64)
     def facts_of(contract: str, release: str) -> dict[str, Any]:
         # A manifest never changes, and is large beside these.
-        manifest = store.manifest(contract, release)
-        facts = manifest.model_dump(include={"estimator", "created_at", "metrics"})
-        return facts | {"row_count": manifest.snapshot.row_count}
+        return store.manifest(contract, release).model_dump(include={"estimator", "metrics"})
 
-    def described(row: Deployment, current: Deployment | None) -> DeployedRelease:
+    def described(row: Deployment, current: Deployment | None) -> dict[str, Any]:
+        facts: dict[str, Any] = {"problem": None, "estimator": None, "metrics": {}}
         try:
-            facts = facts_of(row.contract, row.release)
+            facts |= facts_of(row.contract, row.release)
         except UserError as error:
-            facts = {"problem": str(error)}
-        return DeployedRelease(
-            release=row.release,
-            model_version=row.model_version,
-            is_current=current is not None and current.release == row.release,
-            **facts,
-        )
+            facts["problem"] = str(error)
+        is_current = current is not None and current.release == row.release
+        version = row.model_version
+        return {"release": row.release, "model_version": version, "is_current": is_current} | facts
 
-    @found.get("", summary="The audit trail of deployments")
+    @found.get("", summary="The audit trail of deployments, and how good the releases in it are")
     @database.endpoint
-    def history() -> DeploymentList:
+    def history() -> dict[str, Any]:
         from mlops_for_mle.releases import deployments
 
         contract = followed_contract(services)
@@ -105,13 +68,12 @@ def router(services: Services) -> APIRouter:
         for row in rows:
             if row.event != "load_failed":
                 releases.setdefault(row.release, row)
-        shown = list(releases.values())[:_SHOWN_RELEASES]
-        return DeploymentList(
-            contract=contract,
-            current=current and current.id,
-            deployments=rows,
-            releases=[described(one, current) for one in shown],
-        )
+        return {
+            "contract": contract,
+            "current": current and current.id,
+            "deployments": rows,
+            "releases": [described(one, current) for one in [*releases.values()][:_SHOWN_RELEASES]],
+        }
 
     @found.post(
         "/rollback",
@@ -165,7 +127,7 @@ def followed_contract(services: Services) -> str:
     Raises:
         ProblemError: 503, it is not known yet.
     """
-    contract = services.settings.model or services.releases.status.contract
+    contract = services.releases.contract
     if contract is None:
         raise not_ready(services.releases.obstacle())
     return contract

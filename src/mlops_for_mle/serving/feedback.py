@@ -12,13 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from mlops_for_mle.contract import Contract, Target
 from mlops_for_mle.contract.rules import describe, fault
 from mlops_for_mle.serving.context import Services
+from mlops_for_mle.serving.database import rows
 from mlops_for_mle.serving.deployments import body_of
-from mlops_for_mle.serving.errors import Faults, ProblemError, refused, shown
+from mlops_for_mle.serving.errors import ProblemError, refused, shown
 from mlops_for_mle.serving.openapi import Schema, component, feature_schema, json_request
 from mlops_for_mle.serving.predict import served_by
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Connection
 
     from mlops_for_mle.serving.prediction_log import PredictionLog
 
@@ -38,12 +39,13 @@ _FIND = """
 SELECT prediction_id, contract FROM predictions WHERE prediction_id IN (:id, :request, :first)
 """
 _CURRENT = "SELECT * FROM feedback WHERE prediction_id = :id AND superseded_at IS NULL"
-_SUPERSEDE = """
-UPDATE feedback SET superseded_at = now() WHERE prediction_id = :id AND superseded_at IS NULL
-"""
-_INSERT = """
+_KEEP = """
+WITH before AS (
+    UPDATE feedback SET superseded_at = now() WHERE prediction_id = :id AND superseded_at IS NULL
+    RETURNING revision)
 INSERT INTO feedback (prediction_id, revision, contract, target, label)
-VALUES (:id, :revision, :contract, :target, :label) RETURNING *
+SELECT :id, coalesce((SELECT revision FROM before), 0) + 1, :contract, :target, :label
+RETURNING *
 """
 
 
@@ -95,10 +97,12 @@ def router(services: Services) -> APIRouter:
     def tell(
         told: Annotated[NewFeedback, Depends(body_of(NewFeedback, services))], response: Response
     ) -> Feedback:
-        contract, faults = served_by(services).contract, Faults()
+        contract = served_by(services).contract
         target = contract.target
-        label = read_label(target, told.label, "label", faults)
-        faults.raise_if_any()
+        label = class_value(target, told.label)
+        message = fault(label, target.feature)
+        if message is not None:
+            raise refused("label", message, describe(target.feature), shown(told.label))
         with database.begin() as connection:
             is_joined = _is_logged(connection, contract, told.prediction_id, services.log)
             row, is_new = _keep(connection, contract, told, float(target.codes.get(label, label)))
@@ -106,8 +110,8 @@ def router(services: Services) -> APIRouter:
             response.status_code = HTTPStatus.OK
         elif not is_joined:
             response.status_code = HTTPStatus.ACCEPTED
-        value = target.values.get(row.target, row.target)
-        return Feedback(**row._mapping, value=value, is_joined=is_joined)
+        value = target.values.get(row["target"], row["target"])
+        return Feedback(**row, value=value, is_joined=is_joined)
 
     return found
 
@@ -127,16 +131,11 @@ def target_schema(target: Target) -> Schema:
     return {"anyOf": [value, {"type": "string", "enum": list(target.labels.values())}]}
 
 
-def read_label(target: Target, given: Any, path: str, faults: Faults) -> Any:
-    """A label as the table holds it, also of a class that is given by its name."""
-    value = given
+def class_value(target: Target, given: Any) -> Any:
+    """The value of a class that is given by its name; anything else as it is."""
     if isinstance(given, str) and given not in target.codes:
-        value = next((one.value for one in target.classes if one.label == given), given)
-    message = fault(value, target.feature)
-    if message is not None:
-        names = dict.fromkeys([*target.class_values, *target.labels.values()])
-        faults.add(path, message, ", ".join(map(shown, names)) or describe(target.feature), given)
-    return value
+        return next((one.value for one in target.classes if one.label == given), given)
+    return given
 
 
 def _is_logged(
@@ -147,16 +146,14 @@ def _is_logged(
     Raises:
         ProblemError: 422, it never was, or was made under another contract.
     """
-    from sqlalchemy import text
-
     # The time of the prediction begins its id. The spool is looked at before the table, since
     # meanwhile it may be shipped.
     made_at = int(prediction_id.replace("-", "")[:12], 16) / 1000
     oldest = min(time.time(), log.oldest_at() or math.inf)
     may_wait = oldest - _MAY_WAIT_SECONDS < made_at < time.time() + _MAY_WAIT_SECONDS
     request = prediction_id[:_LENGTH_OF_REQUEST]
-    given = {"id": prediction_id, "request": request, "first": f"{request}-0"}
-    found = {row.prediction_id: row.contract for row in connection.execute(text(_FIND), given)}
+    logged = rows(connection, _FIND, id=prediction_id, request=request, first=f"{request}-0")
+    found = {one["prediction_id"]: one["contract"] for one in logged}
     made_under = found.get(prediction_id, contract.name)
     if made_under != contract.name:
         message = f"was answered under contract {made_under}"
@@ -170,25 +167,21 @@ def _is_logged(
 
 def _keep(
     connection: "Connection", contract: Contract, told: NewFeedback, code: float
-) -> tuple["Row[Any]", bool]:
+) -> tuple[dict[str, Any], bool]:
     """Keep a label; gives the current one, and whether that is new."""
-    from sqlalchemy import text
-
     from mlops_for_mle.database.engine import lock
 
-    label = contract.target.labels.get(int(code)) if contract.target.classes else None
-    given = {"id": told.prediction_id, "contract": contract.name, "target": code, "label": label}
     lock(connection, f"feedback {told.prediction_id}")
-    current = connection.execute(text(_CURRENT), given).one_or_none()
-    if current is not None and current.target == code:
-        return current, False
-    if current is not None:
+    for current in rows(connection, _CURRENT, id=told.prediction_id):
+        if current["target"] == code:
+            return current, False
         if not told.correction:
             raise ProblemError(
                 HTTPStatus.CONFLICT,
-                f"Prediction {told.prediction_id} has the label {current.label or current.target} "
-                f'since {current.created_at.isoformat()}; to replace it, send "correction": true',
+                f"Prediction {told.prediction_id} has the label "
+                f"{current['label'] or current['target']} since "
+                f'{current["created_at"].isoformat()}; to replace it, send "correction": true',
             )
-        connection.execute(text(_SUPERSEDE), given)
-    given["revision"] = 1 if current is None else current.revision + 1
-    return connection.execute(text(_INSERT), given).one(), True
+    label = contract.target.labels.get(int(code)) if contract.target.classes else None
+    given = {"id": told.prediction_id, "contract": contract.name, "target": code, "label": label}
+    return rows(connection, _KEEP, **given)[0], True

@@ -14,15 +14,7 @@ from mlops_for_mle.releases.manifest import Deployment
 from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.errors import ProblemError, not_ready
 from mlops_for_mle.serving.predict import served_by
-from mlops_for_mle.serving.releases import LoadFailure, Origin
-
-
-class DatabaseHealth(BaseModel):
-    """Whether deployments can be followed: None before the first time that it was tried."""
-
-    available: bool | None
-    checked_at: datetime | None = None
-    error: str | None = None
+from mlops_for_mle.serving.releases import DatabaseHealth, LoadFailure, Origin
 
 
 class Readiness(BaseModel):
@@ -48,7 +40,7 @@ def obstacle(services: Services) -> str | None:
     """Why predictions are not answered at the moment; None where they are."""
     if services.releases.current is None:
         return services.releases.obstacle()
-    if services.log.is_full and services.settings.spool_when_full == "refuse":
+    if services.log.refuses:
         return "The prediction log takes no more: it is full, or cannot be written"
     return None
 
@@ -80,24 +72,22 @@ def router(services: Services) -> APIRouter:
         responses={503: {"model": Readiness, "description": "They are not"}},
     )
     async def ready(request: Request, response: Response) -> Readiness:
-        releases = services.releases
-        status, served = releases.status, releases.current
-        found = Readiness(database=DatabaseHealth(available=releases.is_database_available))
+        releases, served = services.releases, services.releases.current
+        found = Readiness(database=DatabaseHealth(available=releases.database.available))
         try:
             require_ready(services, request)
         except ProblemError as problem:
             found.status, found.detail = "not_ready", problem.detail
             response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
             response.headers.update(problem.headers)
-        if request.scope["state"]["caller"].is_known:
-            found.contract, found.failure = status.contract, status.failure
-            found.database.checked_at = status.checked_at
-            found.database.error = status.database_error
-            if served is not None:
-                found.release = served.manifest.release
-                found.model_version = served.manifest.version
-                found.loaded_at, found.origin = served.loaded_at, served.origin
-                found.deployment = served.deployment
+        if not request.scope["state"]["caller"].is_known:
+            return found
+        found.database, found.failure = releases.database, releases.failure
+        found.contract = releases.contract
+        if served is not None:
+            found.release, found.model_version = served.manifest.release, served.manifest.version
+            found.loaded_at, found.origin = served.loaded_at, served.origin
+            found.deployment = served.deployment
         return found
 
     @found.get("/model", tags=["model"], summary="The model in service")

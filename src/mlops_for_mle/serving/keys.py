@@ -32,10 +32,6 @@ class ApiKey(Configuration):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     created_at: datetime
 
-    def allows(self, scope: Scope) -> bool:
-        """Whether the key may do what needs this scope."""
-        return scope in self.scopes or "admin" in self.scopes
-
 
 class KeyDocument(Configuration):
     """The content of the file; an error shows nothing of it, since that may be a key."""
@@ -62,9 +58,7 @@ class KeyFile:
             return KeyDocument.model_validate_json(self.path.read_bytes()).keys
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise ConfigurationError(f"The API keys cannot be read: {error}") from None
-        except ValidationError as error:
+        except (OSError, ValidationError) as error:
             raise ConfigurationError(f"The API keys in {self.path}: {error}") from None
 
     def create(self, name: str, scopes: Sequence[Scope]) -> str:
@@ -84,33 +78,27 @@ class KeyFile:
         return key
 
     def revoke(self, name: str) -> None:
-        """Take a key away; running servers refuse it within a second.
-
-        Raises:
-            UserError: There is no such key.
-        """
+        """Take a key away; running servers refuse it within a second; UserError, there is none."""
         with self._changing() as keys:
-            if name not in keys:
+            if keys.pop(name, None) is None:
                 known = ", ".join(keys) or "none"
                 raise UserError(f"There is no key named {name!r}; there are: {known}.")
-            del keys[name]
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, ApiKey]]:
         """The keys by name, written again afterwards; two changes never lose one of them."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        folder = os.open(self.path.parent, os.O_RDONLY)
+        lock = os.open(self.path.parent, os.O_RDONLY)
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+            fcntl.flock(lock, fcntl.LOCK_EX)
             keys = {one.name: one for one in self.read() or ()}
             yield keys
-            document = KeyDocument(keys=tuple(keys.values()))
             partial = self.path.with_name(f".{self.path.name}.new")
             partial.touch(0o600)
-            partial.write_text(document.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            partial.write_text(KeyDocument(keys=tuple(keys.values())).model_dump_json(indent=2))
             partial.replace(self.path)
         finally:
-            os.close(folder)
+            os.close(lock)
 
 
 def digest(key: bytes) -> str:
@@ -119,42 +107,37 @@ def digest(key: bytes) -> str:
 
 
 @click.group(name="python -m mlops_for_mle.serving.keys")
-@click.pass_context
-def commands(context: click.Context) -> None:
+def commands() -> None:
     """Manage the server's API keys, in the file MLOPS_API_KEYS_FILE."""
+
+
+def _file() -> KeyFile:
     from mlops_for_mle.serving.settings import ServingSettings
 
-    context.obj = KeyFile(ServingSettings.load().api_keys_file)
+    return KeyFile(ServingSettings.load().api_keys_file)
 
 
 _SCOPES_HELP = """read: what every key may read, such as /metrics; predict: predictions; write:
 observations, feedback and logged predictions; admin: everything, rollback included; may be
 repeated"""
+_SCOPES = click.Choice(get_args(Scope))
 
 
 @commands.command()
 @click.argument("name")
-@click.option(
-    "--scope",
-    "scopes",
-    type=click.Choice(get_args(Scope)),
-    multiple=True,
-    required=True,
-    help=_SCOPES_HELP,
-)
-@click.pass_obj
-def create(file: KeyFile, name: str, scopes: Sequence[Scope]) -> None:
+@click.option("--scope", "scopes", type=_SCOPES, multiple=True, required=True, help=_SCOPES_HELP)
+def create(name: str, scopes: Sequence[Scope]) -> None:
     """Make a key for somebody, such as web-shop or kim, and print it, once."""
+    file = _file()
     click.echo(file.create(name, scopes))
     click.echo(f"Kept as a digest in {file.path}; the key is not shown again.", err=True)
 
 
 @commands.command()
 @click.argument("name")
-@click.pass_obj
-def revoke(file: KeyFile, name: str) -> None:
+def revoke(name: str) -> None:
     """Take a key away."""
-    file.revoke(name)
+    _file().revoke(name)
     click.echo(f"Revoked {name}.")
 
 

@@ -46,22 +46,17 @@ current_request: ContextVar[RequestFacts | None] = ContextVar("current_request",
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one JSON object.
-
-    Fields: ``time``, ``level``, ``logger``, ``message``; ``request_id`` and ``prediction_id``
-    inside a request; what was given as ``extra``; ``exception`` with the traceback.
-    """
+    """A record as one JSON object, with the ids of its request and what was given as ``extra``."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Give the line."""
-        extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
             **_request(),
-            **extra,
+            **{name: value for name, value in vars(record).items() if name not in _STANDARD},
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -69,24 +64,22 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A record as one line for people, with the request's id where there is one."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
-        """Give the line without its traceback."""
-        ids = " ".join(f"{name}={value}" for name, value in _request().items())
-        # A client's text may hold what a terminal would obey.
-        line = "".join(
-            one if one.isprintable() else one.encode("unicode_escape").decode()
-            for one in super().formatMessage(record)
-        )
-        return line + (f" [{ids}]" if ids else "")
+    """A record as one line for people, with the ids of its request."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give the line."""
-        return without_secrets(super().format(record))
+        """Give the line, and the traceback below it."""
+        ids = " ".join(f"{name}={value}" for name, value in _request().items())
+        line = (
+            f"{self.formatTime(record)} {record.levelname:7} {record.name}: {record.getMessage()}"
+        )
+        line += f" [{ids}]" if ids else ""
+        # A client's text may hold what a terminal would obey.
+        line = "".join(
+            one if one.isprintable() else one.encode("unicode_escape").decode() for one in line
+        )
+        if record.exc_info:
+            line += f"\n{self.formatException(record.exc_info)}"
+        return without_secrets(line)
 
 
 def without_secrets(line: str) -> str:
@@ -96,13 +89,11 @@ def without_secrets(line: str) -> str:
 
 def log_configuration(level: str, form: LogFormat | None = None) -> dict[str, Any]:
     """The configuration of logging; without a form text for a terminal, JSON for all else."""
-    if form is None:
-        form = "text" if sys.stderr.isatty() else "json"
-    formatter = JsonFormatter if form == "json" else TextFormatter
+    is_text = form == "text" or (form is None and sys.stderr.isatty())
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"line": {"()": formatter}},
+        "formatters": {"line": {"()": TextFormatter if is_text else JsonFormatter}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "loggers": {"uvicorn": {"level": "WARNING"}, "mlops_for_mle": {"level": level.upper()}},
         "root": {"level": "WARNING", "handlers": ["stderr"]},
@@ -111,10 +102,10 @@ def log_configuration(level: str, form: LogFormat | None = None) -> dict[str, An
 
 def _request() -> dict[str, str]:
     facts = current_request.get()
-    found = {} if facts is None else {"request_id": facts.request_id}
-    if facts is not None and facts.prediction_id is not None:
-        found["prediction_id"] = facts.prediction_id
-    return found
+    if facts is None:
+        return {}
+    found = {"request_id": facts.request_id, "prediction_id": facts.prediction_id}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def make_provider() -> Any | None:

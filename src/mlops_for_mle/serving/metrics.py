@@ -4,7 +4,6 @@
 a folder that all workers share, so that a scrape may reach any of them.
 """
 
-import asyncio
 import os
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -13,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import fastapi
 from prometheus_client import (
+    CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
     disable_created_metrics,
+    generate_latest,
     multiprocess,
 )
-from prometheus_client.core import CounterMetricFamily, Metric
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.serving.monitoring import NewestRun
-from mlops_for_mle.serving.prediction_log import COUNTED
 from mlops_for_mle.serving.server import METRICS_FOLDER, is_running
 
 if TYPE_CHECKING:
@@ -39,16 +38,27 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 _LATENCY_BOUNDS = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
-_DURATION = "mlops_request_duration_seconds"
-_LABELS = ("route", "method", "status")
-_REFRESH_SECONDS = 0.5
+_TEXT = {"Content-Type": CONTENT_TYPE_LATEST}
+_SPOOL = {
+    "shipped": "Rows that were written to the database, those of ended processes included.",
+    "refused": "Requests that were answered with 503 because the spool was full.",
+    "dropped": "Rows that were answered and not kept because the spool was full.",
+    "damaged": "Lines that were set aside: they cannot be read, or the database refuses them.",
+    "torn": "Last lines of killed processes, which were not answered.",
+}
 
 
 class Metrics:
-    """Counts what happens; safe in several threads."""
+    """Counts what happens; safe in several threads.
+
+    Attributes:
+        registry: Where this process counts.
+        spool: What becomes of the prediction log: shipped, refused, dropped, damaged, torn.
+        deployment_failed: 1 while the newest deployment cannot be served.
+    """
 
     def __init__(self) -> None:
-        self._registry = registry = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
 
         def counter(name: str, words: str, *labels: str) -> Counter:
             return Counter(f"mlops_{name}", words, labels, registry=registry)
@@ -56,28 +66,27 @@ class Metrics:
         def gauge(name: str, words: str, mode: Any, *labels: str) -> Gauge:
             return Gauge(f"mlops_{name}", words, labels, registry=registry, multiprocess_mode=mode)
 
-        words = "Time from the arrival of a request to its answer, in seconds."
-        durations = Histogram(_DURATION, words, _LABELS, buckets=_LATENCY_BOUNDS, registry=registry)
+        durations = Histogram(
+            "mlops_request_duration_seconds",
+            "Time from the arrival of a request to its answer, in seconds.",
+            ("route", "method", "status"),
+            buckets=_LATENCY_BOUNDS,
+            registry=registry,
+        )
         words = "Rows that were predicted, by class; a regression has no class."
         predictions = counter("predictions", words, "contract", "model_version", "class")
         words = "Values that lie outside what the model was trained on, by feature."
         outside = counter("outside_training", words, "contract", "model_version", "feature")
+        self.spool = {name: counter(f"spool_{name}", words) for name, words in _SPOOL.items()}
         self._swaps = counter("release_swaps", "Releases that took over from another.")
         self._failures = counter("release_failures", "Releases that could not be loaded.")
+        words = "1 while the newest deployment cannot be served."
+        self.deployment_failed = gauge("deployment_failed", words, "livemax")
+        words = "Processes that have a release loaded."
+        self._ready = gauge("workers_ready", words, "livesum")
         words, labels = "Processes that serve it.", ("contract", "release", "model_version")
         self._info = gauge("model_info", words, "livesum", *labels, "run_id")
         self._served: Gauge | None = None
-        self._spooled = {name: counter(f"spool_{name}", words) for name, words in COUNTED.items()}
-        self._told = dict.fromkeys(COUNTED, 0)
-        words = "Processes that have a release loaded."
-        self._ready = gauge("workers_ready", words, "livesum")
-        words = "1 while the newest deployment cannot be served."
-        self._is_failing = gauge("deployment_failed", words, "livemax")
-        words = "1 when the database answered when it was last asked."
-        self._has_database = gauge("database_available", words, "livemin")
-        words = "Predictions that wait for the database, in bytes on disk."
-        self._spool_bytes = gauge("spool_bytes", words, "livemax")
-        self._spool_limit = gauge("spool_limit_bytes", "The most that may wait.", "livemax")
 
         # Remembered, since looking one up costs as much as counting.
         self._duration_of = cache(durations.labels)
@@ -110,36 +119,17 @@ class Metrics:
         name, version = manifest.contract.name, manifest.version
         self._served = self._info.labels(name, manifest.release, version, manifest.run_id)
         self._served.set(1)
+        self._ready.set(1)
+        self.deployment_failed.set(0)
 
     def release_failed(self) -> None:
         """A deployed release could not be loaded."""
         self._failures.inc()
+        self.deployment_failed.set(1)
 
-    def refresh(self, services: "Services") -> None:
-        """Take over the numbers that others keep."""
-        releases, log = services.releases, services.log
-        self._ready.set(releases.current is not None)
-        self._is_failing.set(releases.status.failure is not None)
-        self._has_database.set(releases.is_database_available is True)
-        self._spool_bytes.set(log.stored_bytes)
-        self._spool_limit.set(log.max_bytes)
-        for name, counter in self._spooled.items():
-            counted = getattr(log.counts, name)
-            counter.inc(counted - self._told[name])
-            self._told[name] = counted
-
-    async def keep_fresh(self, services: "Services") -> None:
-        """Do so now and then where a scrape may reach another process."""
-        while METRICS_FOLDER in os.environ:
-            self.refresh(services)
-            await asyncio.sleep(_REFRESH_SECONDS)
-
-    def exposition(
-        self, services: "Services", accept: str, others: Collector | None = None
-    ) -> tuple[bytes, str]:
-        """The numbers of all processes in the text form that the scraper prefers, and its type."""
-        self.refresh(services)
-        registry, folder = self._registry, os.environ.get(METRICS_FOLDER)
+    def exposition(self, *others: Collector) -> bytes:
+        """The numbers of all processes, with those of others, as text."""
+        registry, folder = self.registry, os.environ.get(METRICS_FOLDER)
         if folder:
             # The gauges of workers that were killed go; what they counted stays.
             for path in Path(folder).glob("gauge_live*.db"):
@@ -149,37 +139,31 @@ class Metrics:
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
         found = CollectorRegistry(auto_describe=False)
-        found.register(_Shown(registry))
-        if others is not None:
-            found.register(others)
-        encode, content_type = choose_encoder(accept)
-        return encode(found), content_type
+        for one in (registry, *others):
+            found.register(one)
+        return generate_latest(found)
 
 
-class _Shown(Collector):
-    """Adds how many requests there were, and leaves out releases that are no longer served."""
+class _State(Collector):
+    """What holds for all processes, as the one sees it that is asked."""
 
-    def __init__(self, registry: Collector) -> None:
-        self._registry = registry
+    def __init__(self, services: "Services") -> None:
+        self._services = services
 
     def collect(self) -> Iterator[Metric]:
-        for family in self._registry.collect():
-            if family.name == _DURATION:
-                words = "Requests that were answered."
-                count = CounterMetricFamily("mlops_requests", words, labels=_LABELS)
-                for one in family.samples:
-                    if one.name.endswith("_count"):
-                        count.add_metric([one.labels[name] for name in _LABELS], one.value)
-                yield count
-            if family.name == "mlops_model_info":
-                family.samples = [one for one in family.samples if one.value]
-            yield family
+        log, database = self._services.log, self._services.releases.database
+        for name, words, value in (
+            ("database_available", "1 when the database answered last.", bool(database.available)),
+            ("spool_bytes", "Predictions that wait for the database, in bytes.", log.stored_bytes),
+            ("spool_limit_bytes", "The most that may wait.", log.max_bytes),
+        ):
+            yield GaugeMetricFamily(f"mlops_{name}", words, value=value)
 
 
 def router(services: "Services") -> fastapi.APIRouter:
     """The route."""
     found = fastapi.APIRouter(tags=["operation"])
-    newest = NewestRun(services)
+    others = (_State(services), NewestRun(services))
     words = "The numbers of all worker processes, and those of the newest monitoring run"
     content = {"text/plain": {"schema": {"type": "string"}}}
 
@@ -189,9 +173,7 @@ def router(services: "Services") -> fastapi.APIRouter:
         response_class=fastapi.Response,
         responses={200: {"description": words, "content": content}},
     )
-    def scrape(request: fastapi.Request) -> fastapi.Response:
-        accept = request.headers.get("accept", "")
-        text, content_type = services.metrics.exposition(services, accept, newest)
-        return fastapi.Response(text, headers={"Content-Type": content_type})
+    def scrape() -> fastapi.Response:
+        return fastapi.Response(services.metrics.exposition(*others), headers=_TEXT)
 
     return found

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
@@ -10,11 +10,9 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from mlops_for_mle.serving.context import Services
+from mlops_for_mle.serving.database import rows
 from mlops_for_mle.serving.deployments import followed_contract
 from mlops_for_mle.serving.errors import ProblemError
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
 
 # A run that looks back takes its place by the end of its window.
 _RUNS = """
@@ -30,7 +28,6 @@ FROM monitoring_metrics WHERE run_id = :id AND segment = '' ORDER BY area, subje
 _REPORT = "SELECT html FROM monitoring_reports WHERE contract = :contract"
 # A report has its style within, and loads nothing.
 _REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
-_STATUSES = ("insufficient", "healthy", "warning", "alarm")
 
 
 def router(services: Services) -> APIRouter:
@@ -44,8 +41,7 @@ def router(services: Services) -> APIRouter:
     @database.endpoint
     def monitoring() -> dict[str, Any]:
         contract = followed_contract(services)
-        with database.begin() as connection:
-            runs, metrics = _look(connection, contract)
+        runs, metrics = _look(services, contract)
         newest = runs[0] | {"metrics": metrics} if runs else None
         return {"contract": contract, "newest": newest, "runs": runs}
 
@@ -56,29 +52,21 @@ def router(services: Services) -> APIRouter:
     )
     @database.endpoint
     def report() -> HTMLResponse:
-        from sqlalchemy import text
-
-        given = {"contract": followed_contract(services)}
+        contract = followed_contract(services)
         with database.begin() as connection:
-            html = connection.scalar(text(_REPORT), given)
-        if html is None:
+            reports = rows(connection, _REPORT, contract=contract)
+        if not reports:
             raise ProblemError(404, "Nothing was monitored yet")
-        return HTMLResponse(html, headers={"Content-Security-Policy": _REPORT_POLICY})
+        return HTMLResponse(reports[0]["html"], headers={"Content-Security-Policy": _REPORT_POLICY})
 
     return found
 
 
-def _look(
-    connection: "Connection", contract: str
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _look(services: Services, contract: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The last runs of a contract, the newest first, and the numbers of the newest."""
-    from sqlalchemy import text
-
-    def rows(statement: str, **given: Any) -> list[dict[str, Any]]:
-        return [dict(one) for one in connection.execute(text(statement), given).mappings()]
-
-    runs = rows(_RUNS, contract=contract)
-    return runs, rows(_METRICS, id=runs[0]["id"]) if runs else []
+    with services.database.own.begin() as connection:
+        runs = rows(connection, _RUNS, contract=contract)
+        return runs, rows(connection, _METRICS, id=runs[0]["id"]) if runs else []
 
 
 class NewestRun(Collector):
@@ -89,35 +77,31 @@ class NewestRun(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """None before the first run and while the database is away: a scrape never fails for it."""
-        status = self._services.releases.status
-        contract = self._services.settings.model or status.contract
-        if contract is None or status.database_error is not None:
+        releases, runs = self._services.releases, list[dict[str, Any]]()
+        contract = releases.contract
+        if contract is None or releases.database.error is not None:
             return
-        runs: list[dict[str, Any]] = []
-        with suppress(ProblemError), self._services.database.own.begin() as connection:
-            runs, metrics = _look(connection, contract)
-        if runs:
-            yield from _gauges(contract, runs[0], metrics)
+        with suppress(ProblemError):
+            runs, metrics = _look(self._services, contract)
+        if not runs:
+            return
+        newest = runs[0]
 
+        def gauge(name: str, words: str, *labels: str) -> GaugeMetricFamily:
+            told = f"Of the newest monitoring run. {words}"
+            return GaugeMetricFamily(f"mlops_monitoring_{name}", told, labels=("contract", *labels))
 
-def _gauges(contract: str, run: dict[str, Any], metrics: list[dict[str, Any]]) -> Iterator[Metric]:
-    labels = ("area", "subject", "metric")
-    named = {tuple(one[label] for label in labels): one for one in metrics}
-    values = {name: one["value"] for name, one in named.items() if one["value"] is not None}
-    alarms = {name: one["is_alarm"] for name, one in named.items() if one["threshold"] is not None}
-    status = {(run["release"], one): one == run["status"] for one in _STATUSES}
-    families: tuple[tuple[str, str, tuple[str, ...], dict[Any, float]], ...] = (
-        ("value", "What was measured.", labels, values),
-        ("alarm", "1 where the value is an alarm, 0 where it could be one.", labels, alarms),
-        ("status", "1 for the status.", ("release", "status"), status),
-        ("timestamp_seconds", "When it was recorded.", (), {(): run["created_at"].timestamp()}),
-        ("predictions", "Predictions in its window.", (), {(): run["prediction_count"]}),
-        ("labelled_predictions", "Those with a true label.", (), {(): run["labelled_count"]}),
-    )
-    for name, words, known_by, samples in families:
-        told = f"Of the newest monitoring run. {words}"
-        names = ("contract", *known_by)
-        family = GaugeMetricFamily(f"mlops_monitoring_{name}", told, labels=names)
-        for found, number in samples.items():
-            family.add_metric((contract, *found), number)
-        yield family
+        known_by = ("area", "subject", "metric")
+        value = gauge("value", "What was measured.", *known_by)
+        alarm = gauge("alarm", "1 where the value is an alarm, 0 where it could be.", *known_by)
+        for one in metrics:
+            labels = (contract, *(one[name] for name in known_by))
+            if one["value"] is not None:
+                value.add_metric(labels, one["value"])
+            if one["threshold"] is not None:
+                alarm.add_metric(labels, one["is_alarm"])
+        recorded = gauge("timestamp_seconds", "When it was recorded.")
+        recorded.add_metric((contract,), newest["created_at"].timestamp())
+        labelled = gauge("labelled_predictions", "Predictions with a true label.")
+        labelled.add_metric((contract,), newest["labelled_count"])
+        yield from (value, alarm, recorded, labelled)

@@ -14,8 +14,9 @@ from mlops_for_mle.contract import Contract, Feature, rules
 from mlops_for_mle.contract.tables import UTC_NOW
 from mlops_for_mle.serving.codec import check_fields
 from mlops_for_mle.serving.context import Services, json_body
+from mlops_for_mle.serving.database import rows
 from mlops_for_mle.serving.errors import Faults, ProblemError, refused
-from mlops_for_mle.serving.feedback import read_label, target_schema
+from mlops_for_mle.serving.feedback import class_value, target_schema
 from mlops_for_mle.serving.openapi import (
     Schema,
     component,
@@ -32,11 +33,14 @@ if TYPE_CHECKING:
 _PREFIX, _JSON = "/observations", "application/json"
 _TIMESTAMP = Feature(type="timestamp")
 
-_FORGET = "DELETE FROM idempotency_keys WHERE created_at < now() - interval '7 days'"
-_KEPT = "SELECT * FROM idempotency_keys WHERE table_name = :table AND key = :key"
+_KEPT = """
+WITH old AS (DELETE FROM idempotency_keys WHERE created_at < now() - interval '7 days')
+SELECT request_sha256, response FROM idempotency_keys
+WHERE table_name = :table AND key = :key AND created_at >= now() - interval '7 days'
+"""
 _KEEP = """
 INSERT INTO idempotency_keys (table_name, key, request_sha256, response)
-VALUES (:table, :key, :digest, :response)
+VALUES (:table, :key, :digest, :response) RETURNING key
 """
 
 _ROW = component("Observation")
@@ -70,7 +74,7 @@ def router(services: Services) -> APIRouter:
         contract = served_by(services).contract
         values = _read(contract, document, may_lack=(contract.timestamp,))
         with writing.begin() as connection:
-            made, is_replayed = _create_once(connection, contract, values, idempotency_key)
+            made, is_replayed = _create(connection, contract, values, idempotency_key)
         answer = _shown(made, HTTPStatus.CREATED)
         answer.headers["Location"] = f"{_PREFIX}/{msgspec.json.decode(made)[contract.key]}"
         if is_replayed:
@@ -96,14 +100,14 @@ def router(services: Services) -> APIRouter:
             query = query.where(key > after if order == "asc" else key < after)
         with reading.begin() as connection:
             # One more, which tells whether another page follows.
-            found = _rows(connection, query.limit(limit + 1))
+            found = _encoded(connection, query.limit(limit + 1))
         following = None
         if len(found) > limit:
             last = msgspec.json.decode(found[limit - 1])[contract.key]
             following = f"{_PREFIX}?limit={limit}&order={order}&after={last}"
-        rows = [msgspec.Raw(one) for one in found[:limit]]
-        listed = msgspec.json.encode({"observations": rows, "next": following})
-        return Response(listed, media_type=_JSON)
+        listed = [msgspec.Raw(one) for one in found[:limit]]
+        body = msgspec.json.encode({"observations": listed, "next": following})
+        return Response(body, media_type=_JSON)
 
     @routes.get(
         "/{key}",
@@ -139,7 +143,7 @@ def router(services: Services) -> APIRouter:
             _find(connection, contract, key, if_match)
             table = _table(contract)
             update = table.update().where(table.c[contract.key] == key).values(values)
-            (changed,) = _rows(connection, update.returning(*table.c))
+            (changed,) = _encoded(connection, update.returning(*table.c))
         return _shown(changed)
 
     @routes.delete(
@@ -186,15 +190,14 @@ def _read(
     contract: Contract, document: Mapping[str, Any], may_lack: Container[str]
 ) -> dict[str, Any]:
     """The columns of a body with their values as the table takes them."""
-    faults, target, name = Faults(), contract.target, contract.target.column
-    features = {one: feature for one, feature in _columns(contract).items() if one != name}
-    given = {one: value for one, value in document.items() if one != name}
-    values = check_fields(given, features, faults, may_lack=may_lack)
-    if name in document or name not in may_lack:
-        values[name] = read_label(target, document.get(name), name, faults)
+    faults, columns, given = Faults(), _columns(contract), dict(document)
+    name = contract.target.column
+    if name in given:
+        given[name] = class_value(contract.target, given[name])
+    values = check_fields(given, columns, faults, may_lack=may_lack)
     faults.raise_if_any()
     # A time as text would be taken without its offset.
-    times = {one for one, feature in features.items() if feature.is_time and values.get(one)}
+    times = {one for one, column in columns.items() if column.is_time and values.get(one)}
     return values | {one: rules.read_time(values[one]) for one in times}
 
 
@@ -205,7 +208,7 @@ def _table(contract: Contract) -> "TableClause":
     return sqlalchemy.table(contract.table, *map(sqlalchemy.column, names))
 
 
-def _rows(connection: "Connection", statement: Any) -> list[bytes]:
+def _encoded(connection: "Connection", statement: Any) -> list[bytes]:
     """The rows that a statement gives, as the JSON that clients get."""
     found = connection.execute(statement).mappings()
     return [_encode({name: _plain(value) for name, value in row.items()}) for row in found]
@@ -221,19 +224,19 @@ def _find(
     """
     table = _table(contract)
     statement = table.select().where(table.c[contract.key] == key)
-    rows = _rows(connection, statement if if_match is None else statement.with_for_update())
-    if not rows:
+    found = _encoded(connection, statement if if_match is None else statement.with_for_update())
+    if not found:
         detail = f"{contract.table} has no row with {contract.key} {key}"
         raise ProblemError(HTTPStatus.NOT_FOUND, detail)
-    tag = _tag(rows[0])
+    tag = _tag(found[0])
     if if_match is not None and {"*", tag}.isdisjoint(one.strip() for one in if_match.split(",")):
         detail = f"The observation was changed meanwhile, its entity tag is {tag}: read it again"
         raise ProblemError(HTTPStatus.PRECONDITION_FAILED, detail, headers={"ETag": tag})
-    return rows[0]
+    return found[0]
 
 
-def _create_once(
-    connection: "Connection", contract: Contract, values: Mapping[str, Any], name: str | None
+def _create(
+    connection: "Connection", contract: Contract, values: Mapping[str, Any], key: str | None
 ) -> tuple[bytes, bool]:
     """Make a row, at most once for an idempotency key; says whether it had been there."""
     from sqlalchemy import text
@@ -241,20 +244,18 @@ def _create_once(
     from mlops_for_mle.database.engine import lock
 
     digest = hashlib.sha256(msgspec.json.encode(values, order="deterministic")).hexdigest()
-    given = {"table": contract.table, "key": name, "digest": digest}
-    if name is not None:
-        lock(connection, f"idempotency key {name} of {contract.table}")
-        connection.execute(text(_FORGET))
-        kept = connection.execute(text(_KEPT), given).one_or_none()
-        if kept is not None and kept.request_sha256 != digest:
-            raise refused("Idempotency-Key", "was used for another request", "a new key", name)
-        if kept is not None:
-            return str(kept.response).encode(), True
-    table = _table(contract)
+    if key is not None:
+        lock(connection, f"idempotency key {key} of {contract.table}")
+        for kept in rows(connection, _KEPT, table=contract.table, key=key):
+            if kept["request_sha256"] != digest:
+                raise refused("Idempotency-Key", "was used for another request", "a new key", key)
+            return kept["response"].encode(), True
     row = {contract.timestamp: text(UTC_NOW), **values}
-    (made,) = _rows(connection, table.insert().values(row).returning(*table.c))
-    if name is not None:
-        connection.execute(text(_KEEP), given | {"response": made.decode()})
+    table = _table(contract)
+    (made,) = _encoded(connection, table.insert().values(row).returning(*table.c))
+    if key is not None:
+        given = {"table": contract.table, "key": key, "digest": digest}
+        rows(connection, _KEEP, **given, response=made.decode())
     return made, False
 
 

@@ -12,6 +12,7 @@ from fastapi.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from mlops_for_mle.serving.context import Services
+from mlops_for_mle.serving.database import rows
 from mlops_for_mle.serving.predict import served_by
 
 FOLDER = Path(__file__).resolve().parent / "page"
@@ -72,14 +73,10 @@ def router(services: Services) -> APIRouter:
     )
     @database.endpoint
     def latest() -> dict[str, Any]:
-        from sqlalchemy import text
-
-        given = {"contract": served_by(services).contract.name, "step": _STEP_SECONDS}
+        contract = served_by(services).contract.name
         with database.begin() as connection:
-            intervals, newest = (
-                [dict(row) for row in connection.execute(text(one), given).mappings()]
-                for one in (_INTERVALS, _NEWEST)
-            )
+            intervals = rows(connection, _INTERVALS, contract=contract, step=_STEP_SECONDS)
+            newest = rows(connection, _NEWEST, contract=contract)
         now, step = time.time(), _STEP_SECONDS
         return {"now": now, "interval_seconds": step, "intervals": intervals, "predictions": newest}
 

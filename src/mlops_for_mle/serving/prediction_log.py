@@ -3,45 +3,88 @@
 A request is one line: a checksum and what COPY takes, arrays where it has many rows. What was
 appended survives the end of the process, because the kernel has it. The file that a process writes
 to is locked by it, and the kernel drops the lock of a process that has ended, however it ended. So
-whatever is not locked is shipped by a thread of whichever process comes first, see ``shipping``.
+whatever is not locked is shipped by a thread of whichever process comes first: a batch of lines is
+copied into a temporary table and inserted where ``predictions`` does not have it yet; then its file
+is removed. A line that cannot be read, or that the table refuses, is set aside.
 """
 
+import fcntl
+import io
 import logging
 import os
+import re
 import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import msgspec
 
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.serving.context import REQUEST_ID
+from mlops_for_mle.serving.database import reason_of, transaction
 from mlops_for_mle.serving.errors import not_ready
+from mlops_for_mle.serving.metrics import Metrics
 from mlops_for_mle.serving.settings import ServingSettings
-from mlops_for_mle.serving.shipping import Shipper, is_locked
 
 if TYPE_CHECKING:
     from mlops_for_mle.serving.predict import Answered
 
-COUNTED = {
-    "recorded": "Rows that were spooled.",
-    "shipped": "Rows that were written to the database, those of ended processes included.",
-    "refused": "Requests that were answered with 503 because the spool was full.",
-    "dropped": "Rows that were answered and not kept because the spool was full.",
-    "damaged": "Lines that were set aside: they cannot be read, or the database refuses them.",
-    "torn": "Last lines of killed processes, which were not answered.",
-}
-"""What a log counts."""
+_STAGE = """
+CREATE TEMPORARY TABLE IF NOT EXISTS staged (
+    contract text, release text, model_version integer, prediction_id text, microseconds bigint,
+    latency_ms real, request_id text, predictions float8[], labels jsonb, form text,
+    row_count integer, features jsonb, probabilities float8[]
+) ON COMMIT DELETE ROWS
+"""
+# One row stands as it is; of several, each array gives one element a row, and the probabilities
+# come class by class.
+_INSERT = """
+INSERT INTO predictions (prediction_id, prediction, features, probabilities, label, created_at,
+    contract, release, model_version, latency_ms, request_id)
+SELECT row.*, labels ->> prediction::numeric::text,
+    timestamptz 'epoch' + microseconds * interval '1 microsecond',
+    contract, release, model_version, latency_ms, request_id
+FROM staged, LATERAL (
+    SELECT prediction_id, predictions[1] AS prediction, features, probabilities
+    WHERE form = 'ONE'
+    UNION ALL
+    SELECT
+        CASE row_count WHEN 1 THEN prediction_id ELSE prediction_id || '-' || (place - 1) END,
+        prediction, one, chances::float8[]
+    FROM ROWS FROM (
+        unnest(predictions),
+        unnest(CASE form
+            WHEN 'LIST' THEN ARRAY(SELECT jsonb_array_elements(features))
+            WHEN 'COLUMNS' THEN ARRAY(
+                SELECT jsonb_object_agg(name, value)
+                FROM jsonb_each(features -> 'columns') AS f (name, list),
+                    jsonb_array_elements(list) WITH ORDINALITY AS e (value, number)
+                GROUP BY number ORDER BY number)
+        END),
+        unnest(ARRAY(
+            SELECT array_agg(value ORDER BY number)::text
+            FROM unnest(probabilities) WITH ORDINALITY AS p (value, number)
+            GROUP BY number % row_count
+            ORDER BY min(number)))
+    ) WITH ORDINALITY AS r (prediction, one, chances, place)
+    WHERE form <> 'ONE'
+) AS row
+ON CONFLICT (prediction_id) DO NOTHING
+"""
 
-_SEGMENT_BYTES = 8 * 1024 * 1024
-
-# macOS has no fdatasync.
-_sync_file: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
+_SEGMENT_BYTES, _BATCH_BYTES = 8 * 1024 * 1024, 256 * 1024
+# Long enough for the largest request.
+_STATEMENT_SECONDS = 240.0
+_RETRY_SECONDS = 2.0
+_REST_TO_WORK, _LONGEST_WORK_SECONDS, _QUIET_SECONDS = 3.0, 0.25, 0.1
+# Errors of the data, by the classes of their SQLSTATE; all others are the database's.
+_DATA_FAULTS = ("22", "23", "54")
+_LINE = re.compile(rb"[0-9a-f]{8}\t[a-z]")
 
 logger = logging.getLogger(__name__)
 
@@ -49,22 +92,15 @@ logger = logging.getLogger(__name__)
 class PredictionLog:
     """Keeps every answered prediction until the table ``predictions`` has it, exactly once.
 
-    Attributes:
-        root: The spool folder.
-        max_bytes: The most that it may hold.
-        stored_bytes: What all processes have in it, as far as this one knows.
-        counts: What this process has done, see ``COUNTED``.
-        answered_at: When something was kept last, by the monotonic clock.
-        stopping: Set when the process ends.
+    ``stored_bytes`` is what all processes have in the folder ``root``, as far as this one knows;
+    ``answered_at`` tells by the monotonic clock when something was kept last.
     """
 
-    def __init__(self, settings: ServingSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: ServingSettings, metrics: Metrics) -> None:
         self.root, self.max_bytes = settings.spool, settings.spool_max_bytes
-        self.stored_bytes = 0
-        self.counts = SimpleNamespace(**dict.fromkeys(COUNTED, 0))
-        self.answered_at = 0.0
-        self.stopping = threading.Event()
+        self.stored_bytes, self.answered_at = 0, 0.0
+        self._ship_seconds, self._drops = settings.ship_seconds, settings.spool_when_full == "drop"
+        self._counts, self._stopping = metrics.spool, threading.Event()
         # For the segment that is written to, since several threads answer.
         self._lock = threading.RLock()
         self._descriptor: int | None = None
@@ -74,9 +110,10 @@ class PredictionLog:
         self._threads: list[threading.Thread] = []
 
     @property
-    def is_full(self) -> bool:
-        """Whether predictions are refused or dropped at the moment."""
-        return self._has_failed or self.stored_bytes + 4096 > self.max_bytes
+    def refuses(self) -> bool:
+        """Whether predictions are refused at the moment."""
+        is_full = self._has_failed or self.stored_bytes + 4096 > self.max_bytes
+        return is_full and not self._drops
 
     def oldest_at(self) -> float | None:
         """Since when the oldest prediction may wait, in seconds since 1970; None for none."""
@@ -91,10 +128,8 @@ class PredictionLog:
         """
         self.root.mkdir(parents=True, exist_ok=True)
         self._has_failed = True
-        self.look_around()
-        tasks = [Shipper(self, self._settings.ship_seconds).run]
-        if self._settings.spool_sync == "every_second":
-            tasks.append(self._sync_every_second)
+        self._look_around()
+        tasks = (self._ship_all, self._sync_every_second)
         self._threads = [threading.Thread(target=one, daemon=True) for one in tasks]
         for thread in self._threads:
             thread.start()
@@ -102,7 +137,7 @@ class PredictionLog:
     def stop(self, timeout_seconds: float) -> None:
         """Ship what is spooled within the time; the rest stays for the next process."""
         deadline = time.monotonic() + timeout_seconds
-        self.stopping.set()
+        self._stopping.set()
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         if any(thread.is_alive() for thread in self._threads):
@@ -114,24 +149,21 @@ class PredictionLog:
         Raises:
             ProblemError: 503, the spool is full and the policy is to refuse.
         """
-        rows = sum(one.question.rows.count for one in answered)
         try:
             self._append(b"".join(map(self._line, answered)))
         except OSError as error:
-            is_refused = self._settings.spool_when_full == "refuse"
             if not self._has_complained:
                 self._has_complained = True
-                done = "refused" if is_refused else "answered without being kept"
+                done = "answered without being kept" if self._drops else "refused"
                 logger.error("Predictions are %s, since they cannot be spooled: %s", done, error)  # noqa: TRY400  (the reason says it all)
-            if not is_refused:
-                self.counts.dropped += rows
+            if self._drops:
+                self._counts["dropped"].inc(sum(one.question.rows.count for one in answered))
                 return
             # Of several each is tried again alone.
-            self.counts.refused += len(answered) == 1
+            self._counts["refused"].inc(len(answered) == 1)
             reason = "Predictions cannot be recorded at the moment: the prediction log is full, "
             raise not_ready(f"{reason}or cannot be written", 5) from error
         self.answered_at, self._has_complained = time.monotonic(), False
-        self.counts.recorded += rows
 
     def end_segment(self) -> None:
         """Let what was written be shipped."""
@@ -140,7 +172,7 @@ class PredictionLog:
         if descriptor is not None:
             os.close(descriptor)
 
-    def look_around(self) -> None:
+    def _look_around(self) -> None:
         """See how much all have stored, and whether a disk that failed takes something again."""
         with self._lock:
             stored = 0
@@ -171,8 +203,6 @@ class PredictionLog:
                 rest = memoryview(lines)
                 while rest:
                     rest = rest[os.write(self._descriptor, rest) :]
-                if self._settings.spool_sync == "always":
-                    _sync_file(self._descriptor)
             except OSError:
                 self._has_failed = True
                 # Take back a part of a line; where even that fails, nothing may follow it.
@@ -193,16 +223,16 @@ class PredictionLog:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
             descriptor = os.open(self.root / name, flags, 0o600)
             # Another process may take the file for a dead one's before it is locked.
-            if is_locked(descriptor) and os.fstat(descriptor).st_nlink:
+            if _is_locked(descriptor) and os.fstat(descriptor).st_nlink:
                 return descriptor
             os.close(descriptor)
 
     def _sync_every_second(self) -> None:
-        while not self.stopping.wait(1.0):
+        while not self._stopping.wait(1.0):
             try:
                 for path in self.root.glob("*.log"):
                     with suppress(FileNotFoundError), path.open("rb") as segment:
-                        _sync_file(segment.fileno())
+                        os.fsync(segment.fileno())
             except OSError:
                 logger.exception("The prediction log cannot be synchronised with the disk")
 
@@ -236,6 +266,110 @@ class PredictionLog:
         head = b"\t".join(_copied(one.encode()) for one in facts)
         found = self._heads[manifest.release] = (head, _copied(msgspec.json.encode(labels)))
         return found
+
+    def _ship_all(self) -> None:
+        """Ship what there is now and then, and once more after the log was stopped."""
+        pause, is_last, is_away = 0.0, False, False
+        while not is_last:
+            is_last, pause = self._stopping.wait(pause), self._ship_seconds
+            try:
+                self._look_around()
+                if self.stored_bytes:
+                    # An outage would otherwise leave a segment a round.
+                    with transaction("shipper", _STATEMENT_SECONDS):
+                        self.end_segment()
+                for segment in sorted(self.root.glob("*.log")):
+                    self._ship(segment)
+                if is_away:
+                    logger.info("The prediction log is shipped to the database again")
+                is_away = False
+            except Exception as error:  # noqa: BLE001  (the thread outlives every failure)
+                if not is_away:
+                    told = "The prediction log cannot be shipped, it waits in the spool: %s"
+                    logger.warning(told, reason_of(error))
+                pause, is_away = min(pause, _RETRY_SECONDS), True
+
+    def _ship(self, segment: Path) -> None:
+        """Write a segment and remove it, unless another process writes to it or ships it."""
+        with suppress(FileNotFoundError), segment.open("rb") as file:
+            if not _is_locked(file.fileno()):
+                return
+            while lines := file.readlines(_BATCH_BYTES):
+                started = time.perf_counter()
+                self._insert([one for one in map(self._payload, lines) if one])
+                self._rest(time.perf_counter() - started)
+            segment.unlink(missing_ok=True)
+
+    def _rest(self, worked: float) -> None:
+        """Let requests come first: they need the interpreter's lock, and the same processors.
+
+        A wait for the database counts as little work, and a spool that fills up ends all rests.
+        """
+        is_busy = time.monotonic() - self.answered_at < _QUIET_SECONDS
+        if is_busy and self.stored_bytes * 2 < self.max_bytes:
+            self._stopping.wait(min(worked, _LONGEST_WORK_SECONDS) * _REST_TO_WORK)
+
+    def _payload(self, line: bytes) -> bytes:
+        """What COPY takes of a line, empty where it is damaged.
+
+        A flipped bit may have joined it with the line before.
+        """
+        for found in _LINE.finditer(line):
+            start, payload = found.start(), line[found.start() + 9 :]
+            if line[start : start + 8] == b"%08x" % zlib.crc32(payload):
+                if start:
+                    self._set_aside(line[:start], "it is damaged")
+                return payload
+        if line.endswith(b"\n"):
+            self._set_aside(line, "it is damaged")
+        else:
+            # Its writer was killed: such a request was never answered.
+            self._counts["torn"].inc()
+        return b""
+
+    def _insert(self, lines: Sequence[bytes]) -> None:
+        """Write lines in one transaction; where one is refused, all others are still written."""
+        import psycopg2
+
+        if not lines:
+            return
+        try:
+            self._counts["shipped"].inc(_copy(b"".join(lines)))
+        except psycopg2.Error as error:
+            if (error.pgcode or "")[:2] not in _DATA_FAULTS:
+                raise
+            if len(lines) == 1:
+                self._set_aside(lines[0], str(error.diag.message_primary))
+                return
+            for line in lines:
+                self._insert([line])
+
+    def _set_aside(self, line: bytes, reason: str) -> None:
+        kept = self.root / "damaged"
+        with kept.open("ab") as file:
+            file.write(line.rstrip(b"\n") + b"\n")
+        self._counts["damaged"].inc()
+        logger.error("A line of the prediction log is kept in %s: %s", kept, reason)
+
+
+def _copy(content: bytes) -> int:
+    """Write lines in one transaction; gives how many rows the table did not have yet."""
+    with transaction("shipper", _STATEMENT_SECONDS) as connection:
+        connection.exec_driver_sql(_STAGE)
+        cursor: Any = connection.connection.cursor()
+        cursor.copy_expert("COPY staged FROM STDIN", io.BytesIO(content), size=1 << 16)
+        cursor.execute(_INSERT)
+        connection.commit()
+        return int(cursor.rowcount)
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Lock an open file, unless another process has."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _copied(text: bytes) -> bytes:

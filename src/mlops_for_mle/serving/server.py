@@ -8,8 +8,6 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mlops_for_mle.errors import UserError
@@ -59,14 +57,21 @@ def run_server(settings: ServingSettings) -> None:
         ws="none",
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
     )
-    if settings.workers > 1:
-        with _metrics_folder(settings, port):
-            Multiprocess(config, sockets=[listening]).run()
+    if settings.workers == 1:
+        server = uvicorn.Server(config)
+        server.run(sockets=[listening])
+        if not server.started:
+            sys.exit(1)
         return
-    server = uvicorn.Server(config)
-    server.run(sockets=[listening])
-    if not server.started:
-        sys.exit(1)
+    # In place of what a killed server has left.
+    folder = settings.spool / f"metrics-{port}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    os.environ[METRICS_FOLDER] = str(folder)
+    try:
+        Multiprocess(config, sockets=[listening]).run()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def create_worker() -> "ASGIApp":
@@ -82,10 +87,7 @@ def create_worker() -> "ASGIApp":
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Take the address.
-
-    From here on clients wait for the first answer instead of being refused, and a second server is
-    told that the address is taken.
+    """Take the address; from here on clients wait for the first answer, and are not refused.
 
     Raises:
         UserError: It is taken or not ours; the message names the settings.
@@ -102,19 +104,6 @@ def bind(host: str, port: int) -> socket.socket:
     return listening
 
 
-@contextmanager
-def _metrics_folder(settings: ServingSettings, port: int) -> Iterator[None]:
-    """Make the folder in which workers count, in place of what a killed server has left."""
-    folder = settings.spool / f"metrics-{port}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    os.environ[METRICS_FOLDER] = str(folder)
-    try:
-        yield
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _end_with(supervisor: Any) -> None:
     """End this process when the one that started it is gone, however that ended."""
     supervisor.join()
@@ -123,11 +112,9 @@ def _end_with(supervisor: Any) -> None:
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is such a process."""
+    """Whether there is such a process of ours."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except OSError:
         return False
-    except PermissionError:
-        pass
     return True

@@ -13,15 +13,11 @@ from mlops_for_mle.paths import project_path as default_project_path
 
 PREFIX = "MLOPS_"
 
-LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 LogFormat = Literal["json", "text"]
-AccessLog = Literal["off", "errors", "all"]
-SpoolPolicy = Literal["refuse", "drop"]
-SpoolSync = Literal["every_second", "always"]
 
 
-def _project(given: Mapping[str, Any]) -> Path:
-    return Path(given.get("project_path") or default_project_path())
+def _in_project(path: str) -> Any:
+    return Field(default_factory=lambda given: str(given["project_path"] / path))
 
 
 class ServingSettings(BaseSettings):
@@ -48,9 +44,9 @@ class ServingSettings(BaseSettings):
     """How many processes answer; each loads and follows the releases by itself."""
     model: str | None = Field(None, pattern=r"^[a-z][a-z0-9_]{0,47}$")
     """The contract whose deployments are served; unset: the only one that has any."""
-    release_store: str = Field(default_factory=lambda one: str(_project(one) / "data/releases"))
+    release_store: str = _in_project("data/releases")
     """Where releases are: a folder or an fsspec URL. Default: data/releases."""
-    cache: Path = Field(default_factory=lambda one: _project(one) / "data/serving_cache")
+    cache: Path = _in_project("data/serving_cache")
     """The folder that keeps the served release for a start without database and store. Default:
     data/serving_cache."""
     poll_seconds: float = Field(1.0, ge=0.05, le=3600)
@@ -67,31 +63,26 @@ class ServingSettings(BaseSettings):
     408 when its body has not arrived by then."""
     max_body_bytes: int = Field(16 * 1024 * 1024, ge=1024)
     """The largest request body that is read, in bytes; a larger one is answered with 413."""
-    spool: Path = Field(default_factory=lambda one: _project(one) / "data/serving_spool")
+    spool: Path = _in_project("data/serving_spool")
     """The folder that keeps answered predictions until the database has them; on a local disk,
-    shared by all workers. Default: data/serving_spool."""
+    shared by all workers. The end of a process loses nothing of it, a power failure up to a second.
+    Default: data/serving_spool."""
     spool_max_bytes: int = Field(1024**3, ge=65536)
     """The most that the spool folder may hold, in bytes; one row of four features takes about
     200."""
-    spool_when_full: SpoolPolicy = "refuse"
+    spool_when_full: Literal["refuse", "drop"] = "refuse"
     """What happens to a prediction that cannot be kept: refuse answers 503, drop answers it and
     counts it."""
-    spool_sync: SpoolSync = "every_second"
-    """When the disk is told to keep what was spooled: every_second or always (before each
-    answer). The end of the process loses nothing in any case; a power failure loses up to a
-    second or nothing."""
     ship_seconds: float = Field(0.5, ge=0.05, le=3600)
     """How often spooled predictions are written to the database, in seconds."""
-    log_level: LogLevel = "info"
+    log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
     """The least severe messages that are logged."""
     log_format: LogFormat | None = None
     """How log lines look: json or text. Unset: text for a terminal, else json."""
-    access_log: AccessLog = "errors"
+    access_log: Literal["off", "errors", "all"] = "errors"
     """Which requests are logged: off, errors (answers from 500 on, health checks aside) or all,
     which costs about as much as a prediction."""
-    api_keys_file: Path = Field(
-        default_factory=lambda one: _project(one) / "conf/local/api_keys.json"
-    )
+    api_keys_file: Path = _in_project("conf/local/api_keys.json")
     """The file of API keys, see `python -m mlops_for_mle.serving.keys`. Default:
     conf/local/api_keys.json."""
     keyless_hosts: str = Field("", pattern=r"^[A-Za-z0-9.-]*(\s*,\s*[A-Za-z0-9.-]+)*$")
@@ -99,19 +90,6 @@ class ServingSettings(BaseSettings):
     address, such as localhost,api. Only for a port that nobody but this machine reaches, like a
     container's that is published on 127.0.0.1. Operations that need the scope admin keep
     needing a key. Unset: none."""
-    cors_origins: str = Field("", pattern=r"^(\*|https?://[^\s,/]+(\s*,\s*https?://[^\s,/]+)*)?$")
-    """Origins whose pages may call the API from a browser, with commas between them, such as
-    https://shop.example; * for all. Unset: none."""
-
-    @property
-    def keyless_names(self) -> frozenset[str]:
-        """``keyless_hosts``, in lower case."""
-        return frozenset(_parts(self.keyless_hosts.lower()))
-
-    @property
-    def allowed_origins(self) -> tuple[str, ...]:
-        """The origins of ``cors_origins``."""
-        return tuple(_parts(self.cors_origins))
 
     @classmethod
     def load(
@@ -137,11 +115,5 @@ class ServingSettings(BaseSettings):
 
     def export(self) -> None:
         """Put the settings into the environment, so that worker processes read the same ones."""
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if value is not None:
-                os.environ[PREFIX + name.upper()] = str(value)
-
-
-def _parts(text: str) -> list[str]:
-    return text.replace(",", " ").split()
+        for name, value in self.model_dump(mode="json", exclude_none=True).items():
+            os.environ[PREFIX + name.upper()] = str(value)

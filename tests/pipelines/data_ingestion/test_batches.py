@@ -3,7 +3,9 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,15 +16,16 @@ from sqlalchemy.exc import IntegrityError
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import prepare
-from mlops_for_mle.errors import explain
-from mlops_for_mle.pipelines.data_ingestion.datasets import ConnectionLostError, write_batch
+from mlops_for_mle.errors import UserError, explain
+from mlops_for_mle.pipelines.data_ingestion.datasets import Receipt, write_batch
 from tests.pipelines.data_ingestion.observations import (
     GOOD_ROW,
     batch_of,
+    end_who_waits_for_a_lock,
     numbered_observations,
     observations,
+    window_of,
 )
-from tests.pipelines.data_ingestion.tables import end_who_waits_for_a_lock, window_of
 from tests.servers import (
     ExternalPostgres,
     connection_to,
@@ -34,44 +37,33 @@ from tests.servers import (
 
 pytestmark = pytest.mark.integration
 
-
-def counts(url: str) -> tuple[int, int, int]:
-    """How many rows, rejects and batches there are."""
-    return query(
-        url,
-        "SELECT (SELECT count(*) FROM iris_data), (SELECT count(*) FROM rejected_rows), "
-        "(SELECT count(*) FROM ingestion_batches)",
-    )[0]  # type: ignore[return-value]
-
-
-def test_a_batch_that_is_replayed_writes_nothing(database_url: str, contract: Contract) -> None:
-    rows = observations(contract, GOOD_ROW, (99.0, 3.0, 1.4, 0.2, 0), (6.7, 3.3, 5.7, 2.1, 2))
-    engine = engine_for(database_url)
-
-    first = write_batch(engine, contract, batch_of(contract, rows))
-    second = write_batch(engine, contract, batch_of(contract, rows))
-
-    assert (first.is_new, first.written, first.rejected) == (True, 2, 1)
-    assert second == first._replace(is_new=False, written=0)
-    assert counts(database_url) == (2, 1, 1)
+ALL = "SELECT sepal_length, target FROM iris_data ORDER BY id"
+REJECTS = "SELECT row_number, reason FROM rejected_rows ORDER BY row_number"
+LEDGER = "SELECT row_count, rejected_count FROM ingestion_batches ORDER BY id"
+BAD_ROW = (99.0, 3.0, 1.4, 0.2, 0)
+COUNTS = """
+SELECT (SELECT count(*) FROM iris_data), (SELECT count(*) FROM rejected_rows),
+       (SELECT count(*) FROM ingestion_batches)
+"""
 
 
 def test_the_same_batch_written_by_several_at_once_is_there_once(
     database_url: str, contract: Contract
 ) -> None:
-    batch = batch_of(contract, numbered_observations(contract, 2_000))
-    engine = engine_for(database_url)
+    rows = pd.concat([numbered_observations(contract, 2_000), observations(contract, BAD_ROW)])
+    batch, engine = batch_of(contract, rows), engine_for(database_url)
     together = threading.Barrier(4)
 
-    def write(_: int) -> bool:
+    def write(_: int) -> Receipt:
         together.wait()
-        return write_batch(engine, contract, batch).is_new
+        return write_batch(engine, contract, batch)
 
     with ThreadPoolExecutor(4) as pool:
-        outcomes = list(pool.map(write, range(4)))
+        *others, first = sorted(pool.map(write, range(4)), key=lambda one: one.is_new)
 
-    assert sorted(outcomes) == [False, False, False, True]
-    assert counts(database_url) == (2_000, 0, 1)
+    assert first == (1, True, 2_000, 1)
+    assert others == [(1, False, 0, 1)] * 3
+    assert query(database_url, COUNTS) == [(2_000, 1, 1)]
 
 
 def test_a_failure_in_the_middle_leaves_nothing(database_url: str, contract: Contract) -> None:
@@ -82,23 +74,22 @@ def test_a_failure_in_the_middle_leaves_nothing(database_url: str, contract: Con
     with pytest.raises(IntegrityError, match="check constraint"):
         write_batch(engine, contract, batch_of(contract, rows))
 
-    assert counts(database_url) == (0, 0, 0)
+    assert query(database_url, COUNTS) == [(0, 0, 0)]
     assert write_batch(engine, contract, batch_of(contract, rows[:400])).is_new
-    assert counts(database_url) == (400, 0, 1)
 
 
-@pytest.mark.parametrize("statement", ["LOCK TABLE iris_data", "LOCK TABLE rejected_rows"])
+@pytest.mark.parametrize("table", ["iris_data", "rejected_rows"])
 def test_a_connection_that_is_lost_in_the_middle_leaves_nothing_and_says_so(
-    database_url: str, contract: Contract, statement: str, caplog: pytest.LogCaptureFixture
+    database_url: str, contract: Contract, table: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    batch = batch_of(contract, observations(contract, *[GOOD_ROW] * 500, (99.0, 3.0, 1.4, 0.2, 0)))
+    batch = batch_of(contract, observations(contract, *[GOOD_ROW] * 500, BAD_ROW))
     engine = engine_for(database_url)
     with connection_to(database_url) as other, ThreadPoolExecutor(1) as pool:
-        other.execute(text(f"{statement} IN SHARE MODE"))
+        other.execute(text(f"LOCK TABLE {table} IN SHARE MODE"))
         writing = pool.submit(write_batch, engine, contract, batch)
         assert eventually(lambda: waiting_for_a_lock(database_url) == 1)
         end_who_waits_for_a_lock(database_url)
-        with pytest.raises(ConnectionLostError) as caught:
+        with pytest.raises(UserError) as caught:
             writing.result(timeout=20)
         other.rollback()
 
@@ -107,65 +98,53 @@ def test_a_connection_that_is_lost_in_the_middle_leaves_nothing_and_says_so(
     assert "run the same again" in told
     assert "\n" not in told
     assert not caplog.records
-    assert counts(database_url) == (0, 0, 0)
+    assert query(database_url, COUNTS) == [(0, 0, 0)]
     assert write_batch(engine, contract, batch).is_new
-    assert counts(database_url) == (500, 1, 1)
+    assert query(database_url, COUNTS) == [(500, 1, 1)]
 
 
 def test_rejects_keep_the_row_as_it_was_read_and_why(database_url: str, contract: Contract) -> None:
     rows = observations(
         contract,
         ("5.1", "3.5", "1.4", "0.2", "0"),
-        ("tall", "3.5", "1.4", "0.2", "0"),
         ("5.1", "", "1.4", "0.2", "0"),
-        ("5.1", "3.5", "-4", "0.2", "0"),
-        ("5.1", "3.5", "1.4", "0.2", "7"),
         ("inf", "3.5", "1.4", '큰 \x00 \\u0000 \\. \n"', "1.5"),
     )
-    begin = datetime.now(UTC)
 
     receipt = write_batch(engine_for(database_url), contract, batch_of(contract, rows, "a.csv"))
 
-    found = query(
+    second, third = query(
         database_url,
-        "SELECT row_number, reason, row_data->>'sepal_length', row_data->>'petal_width', "
-        "jsonb_typeof(row_data), source, table_name, batch_id, created_at "
-        "FROM rejected_rows ORDER BY id",
+        "SELECT row_number, batch_id, source, table_name, now() - created_at < interval '1 minute',"
+        " row_data, reason FROM rejected_rows ORDER BY id",
     )
-    assert [row[0] for row in found] == [2, 3, 4, 5, 6]
-    reasons = [row[1] for row in found]
-    cm = "allowed is a number from 0.1 to 30"
-    assert reasons[0] == f"sepal_length: is no number, found 'tall'; {cm}"
-    assert reasons[1] == f"sepal_width: is missing; {cm}"
-    assert reasons[2] == f"petal_length: is too small, found '-4'; {cm}"
-    assert reasons[3] == "target: is no known category, found '7'; allowed is one of 0, 1, 2"
-    assert "sepal_length: is not finite" in reasons[4]
-    assert "petal_width: is no number, found '큰" in reasons[4]
-    assert [row[2] for row in found] == ["tall", "5.1", "5.1", "5.1", "inf"]
-    assert found[4][3] == '큰 \ufffd \\u0000 \\. \n"'
-    assert {row[4:8] for row in found} == {("object", "a.csv", "iris_data", receipt.batch_id)}
-    assert all(abs(row[8] - begin) < timedelta(minutes=1) for row in found)
-    assert counts(database_url) == (1, 5, 1)
+    assert [one[:5] for one in (second, third)] == [
+        (number, receipt.batch_id, "a.csv", "iris_data", True) for number in (2, 3)
+    ]
+    names = list(contract.columns)
+    as_read = ("inf", "3.5", "1.4", '큰 \ufffd \\u0000 \\. \n"', "1.5")
+    assert second[5] == dict(zip(names, ("5.1", "", "1.4", "0.2", "0"), strict=True))
+    assert third[5] == dict(zip(names, as_read, strict=True))
+    assert second[6] == "sepal_width: is missing; allowed is a number from 0.1 to 30"
+    for part in ("sepal_length: is not finite", "petal_width: is no number, found '큰", "target: "):
+        assert part in third[6]
 
 
 def test_ids_follow_the_order_of_the_source_and_the_ledger_knows_the_ends(
     database_url: str, contract: Contract
 ) -> None:
-    engine = engine_for(database_url)
+    rows = numbered_observations(contract, 6_000)
     for begin in (0, 3_000):
-        rows = numbered_observations(contract, begin + 3_000)[begin:]
-        write_batch(engine, contract, batch_of(contract, rows))
+        batch = batch_of(contract, rows[begin : begin + 3_000])
+        write_batch(engine_for(database_url), contract, batch)
 
-    lengths = [
-        row[0] for row in query(database_url, "SELECT sepal_length FROM iris_data ORDER BY id")
-    ]
-    assert lengths == numbered_observations(contract, 6_000)["sepal_length"].tolist()
-    ledger = query(
-        database_url,
+    found = query(database_url, "SELECT sepal_length FROM iris_data ORDER BY id")
+    assert [length for (length,) in found] == rows["sepal_length"].tolist()
+    ledger = (
         "SELECT row_count, last_id - first_id + 1, (SELECT count(*) FROM iris_data AS data "
-        "WHERE data.id BETWEEN first_id AND last_id) FROM ingestion_batches ORDER BY id",
+        "WHERE data.id BETWEEN first_id AND last_id) FROM ingestion_batches ORDER BY id"
     )
-    assert ledger == [(3_000, 3_000, 3_000), (3_000, 3_000, 3_000)]
+    assert query(database_url, ledger) == [(3_000, 3_000, 3_000), (3_000, 3_000, 3_000)]
 
 
 @pytest.fixture(params=["timestamp", "timestamptz"])
@@ -203,3 +182,109 @@ def test_times_are_utc_whatever_the_zone_of_the_server(seoul: str, contract: Con
     now = pd.Timestamp(datetime.now(UTC).replace(tzinfo=None))
     assert len(times) == 5
     assert all(abs(time - now) < timedelta(minutes=1) for time in times[2:])
+
+
+def corrected(
+    contract: Contract, maximum: float = 30.0, minimum: float = 0.1, classes: int = 3
+) -> Contract:
+    """The contract with another range of sepal_length and more classes."""
+    raw: dict[str, Any] = contract.model_dump(mode="json")
+    raw["features"]["sepal_length"] |= {"minimum": minimum, "maximum": maximum}
+    raw["target"]["classes"] += [
+        {"value": value, "label": f"class {value}"} for value in range(3, classes)
+    ]
+    return Contract.model_validate(raw)
+
+
+def lengths(contract: Contract, *values: float) -> pd.DataFrame:
+    return observations(contract, *((value, *GOOD_ROW[1:]) for value in values))
+
+
+def test_a_replay_under_a_corrected_contract_lets_in_exactly_the_rows_that_now_fit(
+    database_url: str, contract: Contract
+) -> None:
+    rows = observations(
+        contract,
+        (31.0, 3.5, 1.4, 0.2, 0),
+        (5.1, 3.5, 1.4, 0.2, 1),
+        (5.2, 3.5, 1.4, 0.2, 3),
+        (33.0, 3.5, 99.0, 0.2, 2),
+        (7.3, 3.5, 1.4, 0.2, 2),
+        (99.0, 3.5, 1.4, 0.2, 2),
+    )
+    engine = engine_for(database_url)
+    first = write_batch(engine, contract, batch_of(contract, rows))
+    # It refuses a row that was accepted, which stays.
+    moved = corrected(contract, minimum=7, maximum=50, classes=4)
+
+    receipt = write_batch(engine, moved, batch_of(moved, rows))
+
+    assert receipt == (first.batch_id, False, 1, 3)
+    wider = corrected(contract, maximum=50, classes=4)
+    assert write_batch(engine, wider, batch_of(wider, rows)) == (first.batch_id, False, 1, 2)
+    assert query(database_url, LEDGER) == [(4, 2)]
+    assert query(database_url, ALL) == [(5.1, 1), (7.3, 2), (31.0, 0), (5.2, 3)]
+    assert query(database_url, REJECTS) == [
+        (4, "petal_length: is too large, found 99; allowed is a number from 0.1 to 30"),
+        (6, "sepal_length: is too large, found 99; allowed is a number from 0.1 to 50"),
+    ]
+
+
+def test_a_batch_that_was_held_back_is_let_in_and_its_bad_rows_say_why_they_are_not(
+    database_url: str, contract: Contract
+) -> None:
+    rows = lengths(contract, 5.0, 31.0, 32.0, 99.0, 6.0)
+    engine = engine_for(database_url)
+    write_batch(engine, contract, batch_of(contract, rows, tolerated=0.5))
+    assert query(database_url, LEDGER) == [(0, 5)]
+
+    wider = corrected(contract, maximum=40, minimum=5.5)
+    assert write_batch(engine, wider, batch_of(wider, rows, tolerated=0.3)).written == 0
+    assert write_batch(engine, wider, batch_of(wider, rows, tolerated=0.5)).written == 3
+
+    assert query(database_url, LEDGER) == [(3, 2)]
+    assert query(database_url, ALL) == [(31.0, 0), (32.0, 0), (6.0, 0)]
+    assert query(database_url, REJECTS) == [
+        (1, "sepal_length: is too small, found 5; allowed is a number from 5.5 to 40"),
+        (4, "sepal_length: is too large, found 99; allowed is a number from 5.5 to 40"),
+    ]
+
+
+def test_several_replays_at_once_let_each_row_in_once(
+    database_url: str, contract: Contract
+) -> None:
+    rows = lengths(contract, *(20 + number / 100 for number in range(2_000)))
+    engine = engine_for(database_url)
+    write_batch(engine, contract, batch_of(contract, rows))
+    wider = corrected(contract, maximum=50)
+    batch = batch_of(wider, rows)
+    together = threading.Barrier(4)
+
+    def write(_: int) -> int:
+        together.wait()
+        return write_batch(engine, wider, batch).written
+
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = list(pool.map(write, range(4)))
+
+    assert sorted(outcomes) == [0, 0, 0, 999]
+    assert query(database_url, "SELECT count(*), count(DISTINCT sepal_length) FROM iris_data") == [
+        (2_000, 2_000)
+    ]
+    assert query(database_url, LEDGER) == [(2_000, 0)]
+
+
+def test_a_batch_that_is_read_as_other_rows_than_before_is_refused(
+    database_url: str, contract: Contract
+) -> None:
+    """Its rows would be taken for one another: some would be lost, others there twice."""
+    engine = engine_for(database_url)
+    batch = batch_of(contract, lengths(contract, 31.0, 5.0))
+    write_batch(engine, contract, batch)
+    shorter = batch_of(contract, lengths(contract, 5.0))
+
+    with pytest.raises(UserError, match="ingested before as 2 rows and is read as 1 now"):
+        write_batch(engine, contract, replace(shorter, content_sha256=batch.content_sha256))
+
+    assert query(database_url, ALL) == [(5.0, 0)]
+    assert query(database_url, LEDGER) == [(1, 1)]

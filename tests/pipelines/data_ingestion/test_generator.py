@@ -1,58 +1,89 @@
-"""The continuous generator, within this process."""
+"""The continuous generator: at its rate, until told to stop, through crashes of its database."""
 
+import re
+import signal
 import threading
 from datetime import timedelta
-from typing import Any
 
-import pandas as pd
 import pytest
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.pipelines.data_ingestion.generator import stream_batches
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+from tests.end_to_end.commands import Project, finish
 from tests.pipelines.data_ingestion.observations import numbered_observations
-from tests.servers import query
+from tests.servers import ExternalPostgres, eventually, query
 
-pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(autouse=True)
-def project_database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATABASE_URL", database_url)
-
-
-def stream(contract: Contract, stopping: threading.Event | None = None, **plan: Any) -> int:
-    rows, ingestion = numbered_observations(contract, 100), IngestionOptions(source="test")
-    plan = {"every": timedelta(0), "seed": 1} | plan
-    wait = (stopping or threading.Event()).wait
-    return stream_batches(rows, contract, ingestion, wait, **plan)
+LEDGER = """
+SELECT (SELECT count(*) FROM iris_data), coalesce(sum(row_count), 0), count(*),
+       count(DISTINCT content_sha256), count(DISTINCT source),
+       bool_and((SELECT count(*) FROM iris_data WHERE id BETWEEN first_id AND last_id) = row_count)
+FROM ingestion_batches
+"""
 
 
-def lengths(url: str) -> "pd.Series[float]":
-    rows = query(url, "SELECT sepal_length FROM iris_data ORDER BY id")
-    return pd.Series([row[0] for row in rows])
+class Clock(threading.Event):
+    """Does not wait, but writes down for how long it would; the second time it says to stop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.asked.append(timeout)
+        return len(self.asked) == 2
 
 
-def test_it_stops_after_the_batches_that_were_asked_for(
-    database_url: str, contract: Contract
+@pytest.mark.integration
+def test_it_waits_until_the_next_batch_is_due(
+    database_url: str, contract: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert stream(contract, size=50, batches=4) == 200
-    counts = "SELECT count(*), sum(row_count), count(DISTINCT source) FROM ingestion_batches"
-    assert query(database_url, counts) == [(4, 200, 1)]
-    assert len(lengths(database_url)) == 200
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    rows, clock = numbered_observations(contract, 100), Clock()
+    ingestion, every = IngestionOptions(source="test"), timedelta(hours=1)
+
+    assert stream_batches(rows, contract, ingestion, clock, size=3, every=every) == 3
+
+    first, second = clock.asked
+    assert first == 0
+    assert 3_000 < (second or 0) <= 3_600
 
 
-def test_it_waits_until_the_next_batch_is_due(contract: Contract) -> None:
-    asked: list[float] = []
+def rows_at(url: str) -> int:
+    if query(url, "SELECT to_regclass('iris_data') IS NULL") == [(True,)]:
+        return 0
+    return int(query(url, "SELECT count(*) FROM iris_data")[0][0])
 
-    def wait(seconds: float) -> bool:
-        asked.append(seconds)
-        return len(asked) == 2
 
-    rows, ingestion = numbered_observations(contract, 100), IngestionOptions(source="test")
-    every = timedelta(hours=1)
-    written = stream_batches(rows, contract, ingestion, wait, size=3, every=every)
+@pytest.mark.end_to_end
+def test_neither_a_crash_of_the_server_nor_its_own_end_loses_or_doubles_a_row(
+    project: Project, external_server: ExternalPostgres
+) -> None:
+    url = external_server.create_database()
+    other = Project(project.folder, {"DATABASE_URL": url.replace("+psycopg2", "")})
+    process = other.start("stream", "--rows", "2", "--every", "5ms")
+    assert eventually(lambda: rows_at(url) > 50, seconds=60)
+    for _ in range(2):
+        external_server.stop("immediate")
+        external_server.start()
+        seen = rows_at(url)
+        assert eventually(lambda seen=seen: rows_at(url) > seen, seconds=30)
+    external_server.stop("immediate")
+    try:
+        process.send_signal(signal.SIGINT)
+        finished = finish(process, seconds=30)
+    finally:
+        external_server.start()
 
-    assert written == 3
-    assert asked[0] == 0
-    assert 3_000 < asked[1] <= 3_600
+    assert finished.code == 0, finished.text
+    assert "Traceback" not in finished.text
+    assert "Retrying" in finished.errors
+    told = re.search(r"Stopped after (\d+) row\(s\)\.", finished.output)
+    ((rows, ledger, batches, distinct, streams, complete),) = query(url, LEDGER)
+    assert rows == ledger
+    # Of the batch that was under way when it was stopped the stream does not know the outcome.
+    assert told is not None
+    assert int(told[1]) in (rows, rows - 2)
+    assert (batches, distinct, streams, complete) == (rows // 2, rows // 2, 1, True)
+    external_server.drop_database(url)
+    assert project.leaves_nothing_running(), project.processes()

@@ -5,9 +5,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.pipelines.monitoring.counting import ColumnCounts, Window
+from mlops_for_mle.pipelines.monitoring.checks import judge
+from mlops_for_mle.pipelines.monitoring.counting import Rated, Window
+from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
+from mlops_for_mle.pipelines.monitoring.record import Metric, MonitoringRun, Severity
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
-from mlops_for_mle.releases.manifest import Example, Manifest, Parity, SnapshotFacts
+from mlops_for_mle.releases.manifest import SnapshotFacts
+from tests.releases import iris_release
 
 CONTRACT = Contract.model_validate(
     {
@@ -32,60 +36,63 @@ LINE = Contract.model_validate(
 )
 
 WIDTH = Column(
-    *("width", "number", (1.0, 2.0, 3.0), (40, 40, 40, 40)), centre=2.0, minimum=0.0, maximum=10.0
+    *("number", (1.0, 2.0, 3.0)), minimum=0.0, maximum=10.0, counts=(40, 40, 40, 40), mean=2.0
 )
+ANSWERS = Column("class", (1, 2), ("no", "yes"), counts=(0, 80, 80), mean=1.5)
+_MANIFEST = iris_release().manifest
 
 
-def reference(contract: Contract = CONTRACT, *features: Column) -> Reference:
+def reference(contract: Contract = CONTRACT, **features: Column) -> Reference:
     """Four bins of 40 rows each, both classes equally often."""
-    manifest = Manifest(
-        release="small-v1-0123abcd",
-        version=1,
-        run_id="0123abcd",
-        created_at=datetime(2026, 4, 1, tzinfo=UTC),
-        contract=contract,
-        estimator="SVC",
-        precision="float32",
-        metrics={"validation_accuracy": 0.95, "validation_rmse": 2.0},
-        snapshot=SnapshotFacts(source="small_data", sha256="", watermark=160, row_count=160),
-        parity=Parity(point_count=1, largest_difference=0),
-        example=Example(rows=((1.0,) * len(contract.features),), predictions=(0.0,)),
-        model_sha256="",
-        model_bytes=1,
-        background=((1.0,) * len(contract.features),),
-    )
+    facts = {
+        "contract": contract,
+        "metrics": {"validation_accuracy": 0.95, "validation_rmse": 2.0},
+        "snapshot": SnapshotFacts(source="", sha256="", watermark=None, row_count=160),
+    }
+    manifest = _MANIFEST.model_copy(update=facts)
+    prediction = Column("answer", (5.0,), scale=2.0, counts=(80, 80), mean=5.0)
     if contract.target.classes:
-        classes = ("no", "yes")
-        prediction = Column("prediction", "class", (1, 2), (0, 80, 80), categories=classes)
-        return Reference(manifest, features or (WIDTH,), prediction)
-    prediction = Column("prediction", "answer", (5.0,), (80, 80), centre=5.0, scale=2.0)
-    return Reference(manifest, features or (WIDTH,), prediction, target_scale=2.0)
+        prediction = ANSWERS
+    return Reference(manifest, {"": (features or {"width": WIDTH}) | {"prediction": prediction}})
 
 
-def widths(*bins: int, **changes: Any) -> ColumnCounts:
+def widths(*counts: int, **changes: Any) -> Column:
     """How the values of the feature lie in its four bins."""
-    return replace(ColumnCounts(bins, mean=2.0), **changes)
+    return replace(WIDTH, counts=counts, **changes)
 
 
 def window(
-    counts: ColumnCounts | None = None, answers: tuple[int, ...] = (100, 100), **changes: Any
+    counts: Column | None = None, answers: tuple[int, ...] = (100, 100), **changes: Any
 ) -> Window:
     """Two hundred predictions in two hours that look like the reference."""
     facts: dict[str, Any] = {
         "row_count": sum(answers),
         "window_from": datetime(2026, 5, 1, tzinfo=UTC),
         "window_to": datetime(2026, 5, 1, 2, tzinfo=UTC),
-        "age_seconds": 60.0,
-        "features": {"width": counts or widths(50, 50, 50, 50)},
-        "prediction": ColumnCounts((0, *answers)),
+        "columns": {
+            "width": counts or widths(50, 50, 50, 50),
+            "prediction": replace(ANSWERS, counts=(0, *answers)),
+        },
     }
     return Window(**facts | changes)
 
 
-EMPTY: dict[str, Any] = {
-    "answers": (0, 0),
-    "counts": ColumnCounts((0, 0, 0, 0)),
-    "window_from": None,
-    "window_to": None,
-    "age_seconds": None,
-}
+def rated(right: int, wrong: int) -> tuple[Rated, ...]:
+    """Labelled predictions of a class."""
+    return (Rated(0, 0, right), Rated(1, 0, wrong))
+
+
+def run(data: Window, compared: Reference | None = None, **options: Any) -> MonitoringRun:
+    """Judge a window that has no parts."""
+    return judge(compared or reference(), {"": data}, MonitoringOptions.model_validate(options))
+
+
+def metric(found: MonitoringRun, subject: str, name: str) -> Metric:
+    """The one metric of that name."""
+    (one,) = (one for one in found.metrics if (one.subject, one.metric) == (subject, name))
+    return one
+
+
+def severe(found: MonitoringRun, severity: Severity) -> set[tuple[str, str]]:
+    """Subject and metric of what has a severity."""
+    return {(one.subject, one.metric) for one in found.metrics if one.severity == severity}

@@ -1,7 +1,6 @@
 """The steps of the pipeline monitoring without a Kedro session, which takes seconds."""
 
-from dataclasses import dataclass, replace
-from datetime import datetime
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -17,31 +16,18 @@ from tests.pipelines.monitoring.traffic import trained_on
 from tests.releases import IRIS_CONTRACT
 
 
-@dataclass(frozen=True)
-class Look:
-    """One look at a release: what was counted and how it was judged."""
+class Look(NamedTuple):
+    """One look at a release: what was counted, how it was judged, and the report of it."""
 
     reference: Reference
-    window: Window
+    windows: dict[str, Window]
     run: MonitoringRun
-    options: MonitoringOptions
+    report: str
 
     @property
-    def alarms(self) -> set[tuple[str, str]]:
-        """Subject and metric of each alarm."""
-        return {(one.subject, one.metric) for one in self.run.metrics if one.is_alarm}
-
-    def value(self, area: str, subject: str, metric: str) -> float | None:
-        (found,) = (
-            one.value
-            for one in self.run.metrics
-            if (one.area, one.subject, one.metric) == (area, subject, metric)
-        )
-        return found
-
-    def report(self, created_at: datetime) -> str:
-        run = replace(self.run, id=1, created_at=created_at)
-        return write_report(run, self.reference, self.window, self.options)[1]
+    def window(self) -> Window:
+        """All of the window."""
+        return self.windows[""]
 
 
 def prediction_log(database_url: str) -> PredictionLog:
@@ -61,5 +47,6 @@ def look(
     validated = snapshot if validation is None else validation
     deployed = Deployed(trained_on(release, snapshot), snapshot, validated)
     reference = describe_reference(deployed, monitoring)
-    window = count_window(reference, prediction_log(database_url), monitoring)
-    return Look(reference, window, judge(reference, window, monitoring), monitoring)
+    windows = count_window(reference, prediction_log(database_url), monitoring)
+    run = judge(reference, windows, monitoring)
+    return Look(reference, windows, run, write_report(run, reference, windows, monitoring)[1])

@@ -4,7 +4,6 @@ import html
 import json
 import secrets
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,15 +16,12 @@ from sqlalchemy import text
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.rules import read_time
 from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.pipelines.monitoring.counting import (
-    ColumnCounts,
-    Window,
-    count_window,
-    labelled_rows,
-)
-from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
+from mlops_for_mle.pipelines.monitoring.counting import count_window, labelled_rows
+from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
+from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
 from mlops_for_mle.releases.manifest import Release
+from tests.pipelines.monitoring.examples import metric, severe
 from tests.pipelines.monitoring.steps import look, prediction_log
 from tests.pipelines.monitoring.traffic import Traffic, iris_source, renamed
 from tests.releases import HOUSE_CONTRACT, house_release, iris_release, make_release
@@ -106,10 +102,10 @@ def test_a_shift_of_one_standard_deviation_is_an_alarm_within_a_window(
 
     seen = look(database_url, iris, iris_source())
     assert seen.run.status == "alarm"
-    drifted = {subject for subject, metric in seen.alarms if "stability" in metric}
+    drifted = {subject for subject, name in severe(seen.run, "alarm") if "stability" in name}
     assert drifted & {"petal_length"}
     assert not drifted & {"sepal_length", "sepal_width", "petal_width"}
-    shift = seen.value("drift", "petal_length", "mean_shift")
+    shift = metric(seen.run, "petal_length", "mean_shift").value
     assert shift == pytest.approx(1.0, abs=0.15)
 
 
@@ -133,35 +129,35 @@ def test_what_was_asked_is_counted_by_what_is_wrong_with_it(
     seen = look(database_url, houses, house_rows(), window={"rows": 10_000})
 
     assert seen.window.row_count == 9
-    rooms, area = seen.window.features["방 수"], seen.window.features["area m2"]
-    for one, expected in ((rooms, (2, 3, 2)), (area, (2, 3, 1))):
-        assert (one.missing, one.wrong_type, one.out_of_range, sum(one.bins)) == (*expected, 4)
-    assert area.mean == pytest.approx((100.5 + 100.5 + 0.5 + 100) / 4)
-    assert sum(seen.window.prediction.bins) == 9
+    rooms, area, answers = seen.window.columns.values()
+    for one, expected in ((rooms, (2, 2, 2, 5)), (area, (2, 3, 1, 4))):
+        assert (one.missing, one.wrong_type, one.out_of_range, sum(one.counts)) == expected
+    assert seen.window.columns["area m2"].mean == pytest.approx((100.5 + 100.5 + 0.5 + 100) / 4)
+    assert sum(answers.counts) == 9
     assert seen.run.status == "insufficient"
 
 
-def counted(url: str, release: Release, *columns: Column) -> Window:
-    """Count the whole log of a release into other columns."""
-    answers = Column("prediction", "answer", (), ())
-    reference = Reference(release.manifest, columns, answers)
-    return count_window(reference, prediction_log(url), MonitoringOptions())
+def counted(url: str, release: Release, name: str, column: Column) -> Column:
+    """Count one feature in the whole log of a release."""
+    reference = Reference(
+        release.manifest, {"": {name: column, "prediction": Column("answer", ())}}
+    )
+    return count_window(reference, prediction_log(url), MonitoringOptions())[""].columns[name]
 
 
 def test_categories_are_counted_by_their_texts_and_others_as_unknown(
     database_url: str, houses: Release
 ) -> None:
-    colours = ("red", "3", "true", "it's")
     for value in (
         '"red"', '"red"', "3", "3.0", '"3"', "true", '"it\'s"', '"blue"', "4", "null", "[1]", "{}",
     ):  # fmt: skip
         log(database_url, houses, f'{{"colour": {value}}}')
     log(database_url, houses, "{}")
-    column = Column("colour", "category", (1, 2, 3, 4), (0, 1, 1, 1, 1), categories=colours)
+    colours = Column("category", (1, 2, 3, 4), ("red", "3", "true", "it's"))
 
-    found = counted(database_url, houses, column).features["colour"]
+    found = counted(database_url, houses, "colour", colours)
 
-    assert found == ColumnCounts((2, 2, 3, 1, 1), missing=2, wrong_type=2)
+    assert (found.counts, found.missing, found.wrong_type) == ((2, 2, 3, 1, 1), 2, 2)
 
 
 TIMES = (
@@ -196,38 +192,15 @@ def test_times_are_read_as_the_api_reads_them_and_nonsense_is_counted(
     edges = (0.0, 1.7e9)
 
     try:
-        column = Column("since", "time", edges, (0, 0, 0), scale=1e9)
-        found = counted(database_url, houses, column).features["since"]
+        found = counted(database_url, houses, "since", Column("time", edges, scale=1e9))
     finally:
         write(database_url, "ALTER ROLE CURRENT_USER RESET TIME ZONE")
 
     expected = [read_time(one).replace(tzinfo=UTC).timestamp() for one in TIMES]
     bins = np.bincount(np.searchsorted(edges, expected, side="right"), minlength=3)
-    assert found.bins == tuple(bins)
+    assert found.counts == tuple(bins)
     assert (found.wrong_type, found.missing) == (len(NONSENSE) + 2, 1)
     assert found.mean == pytest.approx(np.mean(expected), abs=1e-3)
-
-
-def test_counts_are_those_of_pandas(database_url: str, iris: Release) -> None:
-    traffic = Traffic(database_url, iris, seed=14, start=START)
-    served = traffic.serve(400, noise=0.3, labelled=0.5)
-
-    seen = look(database_url, iris, iris_source(), window={"rows": 10_000})
-
-    for one in seen.reference.features:
-        name, edges = one.name, one.edges
-        values = served.rows[name].to_numpy()
-        expected = np.bincount(
-            np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1
-        )
-        counts = seen.window.features[name]
-        assert list(counts.bins) == expected.tolist()
-        assert counts.mean == pytest.approx(values.mean())
-    assert list(seen.window.prediction.bins) == [0, *np.bincount(served.predictions).tolist()]
-    truth = served.rows["target"].to_numpy()[served.is_labelled]
-    hits = served.predictions[served.is_labelled] == truth
-    assert seen.run.labelled_count == served.is_labelled.sum()
-    assert seen.value("performance", "prediction", "accuracy") == pytest.approx(hits.mean())
 
 
 def test_errors_of_a_regression_are_measured_with_their_intervals(
@@ -239,17 +212,13 @@ def test_errors_of_a_regression_are_measured_with_their_intervals(
 
     seen = look(database_url, houses, source, performance={"limit": 4.0})
 
-    rmse, varied = float(np.sqrt((errors**2).mean())), served.rows["price"].std(ddof=0)
-    for metric, expected in (
-        ("mae", np.abs(errors).mean()),
-        ("rmse", rmse),
-        ("r2", 1 - (rmse / varied) ** 2),
-    ):
-        found = seen.value("performance", "prediction", metric)
+    rmse = float(np.sqrt((errors**2).mean()))
+    for name, expected in (("mae", np.abs(errors).mean()), ("rmse", rmse)):
+        found = metric(seen.run, "prediction", name).value
         assert found == pytest.approx(expected, rel=1e-6)
-    assert seen.alarms == {("prediction", "rmse"), ("prediction", "estimated_rmse")}
+    assert severe(seen.run, "alarm") == {("prediction", "rmse"), ("prediction", "estimated_rmse")}
     # The rows are those of the reference.
-    assert seen.value("estimate", "prediction", "estimated_rmse") == pytest.approx(rmse, rel=0.1)
+    assert metric(seen.run, "prediction", "estimated_rmse").value == pytest.approx(rmse, rel=0.1)
     healthy = look(database_url, houses, source, performance={"limit": 6.0})
     assert healthy.run.status == "healthy", healthy.run.reasons
 
@@ -269,7 +238,7 @@ def test_the_window_begins_within_a_request_of_many_rows(
     )
 
     assert seen.run.prediction_count == 25
-    assert seen.window.features["방 수"].mean == np.mean(range(5, 30))
+    assert seen.window.columns["방 수"].mean == pytest.approx(np.mean(range(5, 30)))
     assert seen.run.window_from == START
     late = look(database_url, houses, house_rows(), window={"until": START, "hours": 1.0})
     assert late.run.prediction_count == 10
@@ -306,7 +275,7 @@ def test_only_current_labels_of_the_release_count_however_late_they_come(
 
     # The newest 20 answers have no labels; the newest that have are measured.
     assert (seen.run.prediction_count, seen.run.labelled_count) == (20, 15)
-    assert seen.value("performance", "prediction", "mae") == pytest.approx(1.0)
+    assert metric(seen.run, "prediction", "mae").value == pytest.approx(1.0)
 
 
 def test_names_and_values_are_data_and_never_sql(database_url: str) -> None:
@@ -327,12 +296,12 @@ def test_names_and_values_are_data_and_never_sql(database_url: str) -> None:
 
     assert seen.run.prediction_count == 200
     for name in names:
-        assert seen.window.features[name].mean == pytest.approx(served.rows[name].mean())
-    assert ("100% :x %(y)s", "population_stability_index") in seen.alarms
+        assert seen.window.columns[name].mean == pytest.approx(served.rows[name].mean())
+    assert ("100% :x %(y)s", "population_stability_index") in severe(seen.run, "alarm")
     # The feature and the answer are told apart.
     subjects = {one.subject for one in seen.run.metrics if one.area == "drift"}
     assert {"prediction", "(prediction)"} <= subjects
-    assert all(name in html.unescape(seen.report(START)) for name in names)
+    assert all(name in html.unescape(seen.report) for name in names)
 
 
 def test_predictions_of_the_future_are_a_finding_and_in_no_window(
@@ -347,11 +316,11 @@ def test_predictions_of_the_future_are_a_finding_and_in_no_window(
     seen = look(database_url, iris, iris_source())
     late = look(database_url, iris, iris_source(), window={"until": ahead.now})
 
-    assert calm.value("data_quality", "rows", "future_count") == 0
+    assert metric(calm.run, "rows", "future_count").value == 0
     for one in (seen, late):
         assert (one.run.prediction_count, one.run.labelled_count) == (200, 200)
         assert one.run.window_to == one.run.labelled_to == calm.run.window_to
-        assert one.value("data_quality", "rows", "future_count") == 100
+        assert metric(one.run, "rows", "future_count").value == 100
         assert one.run.status == "warning"
         assert "100 predictions are dated ahead of the database's clock" in one.run.reasons[0]
 
@@ -362,19 +331,29 @@ def test_labelled_predictions_are_rows_of_the_table_since_a_moment(
     contract = iris.manifest.contract
     traffic = Traffic(database_url, iris, seed=33, start=START)
     traffic.serve(20)
-    traffic.switch(renamed(iris, release="another"))
+    traffic.release = renamed(iris, release="another")
     served = traffic.serve(30, labelled=0.5)
     Traffic(database_url, iris, seed=34, start=datetime.now(UTC) + timedelta(days=1)).serve(5)
     write(database_url, "UPDATE feedback SET superseded_at = now() WHERE prediction_id = "
           "(SELECT max(prediction_id) FROM feedback JOIN predictions USING (prediction_id) "
           "WHERE release = 'another')")  # fmt: skip
-    ask = partial(labelled_rows, prediction_log(database_url), contract)
 
-    rows = ask(START + timedelta(seconds=20), most=1000)
+    def ask(since: datetime | None, most: int = 1000) -> pd.DataFrame:
+        decision = RetrainingDecision(
+            contract="iris",
+            monitoring_run_id=1,
+            decision="retrain",
+            reasons=[],
+            evidence_from=since,
+        )
+        options = RetrainingOptions.model_validate({"rows": {"maximum_labelled": most}})
+        return labelled_rows(decision, prediction_log(database_url), contract, options)
+
+    rows = ask(START + timedelta(seconds=20))
 
     expected = served.rows[served.is_labelled].iloc[:-1].reset_index(drop=True)
     pd.testing.assert_frame_equal(rows, expected.loc[:, list(contract.columns)])
-    assert len(ask(None, most=1000)) == 20 + len(expected)
-    newest = ask(None, most=3)
-    pd.testing.assert_frame_equal(newest, rows.tail(3).reset_index(drop=True))
-    assert ask(datetime.now(UTC), most=10).empty
+    assert len(ask(None)) == 20 + len(expected)
+    newest = ask(None, most=20)
+    pd.testing.assert_frame_equal(newest, ask(None).tail(20).reset_index(drop=True))
+    assert ask(datetime.now(UTC)).empty

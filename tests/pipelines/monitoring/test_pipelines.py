@@ -38,33 +38,27 @@ def project(registry_project: RegistryProject) -> RegistryProject:
 @pytest.fixture(scope="module")
 def first(project: RegistryProject) -> Release:
     """The release that is served at first."""
-    return deployed_release(project.url, store(project), "iris")
-
-
-def table(project: RegistryProject, statement: str) -> list[tuple[Any, ...]]:
-    return query(project.url, statement)
+    return served(project)
 
 
 def store(project: RegistryProject) -> ReleaseStore:
     return ReleaseStore(str(project.folder / "data/releases"))
 
 
-def served(project: RegistryProject) -> str:
-    return deployed_release(project.url, store(project), "iris").manifest.release
+def served(project: RegistryProject) -> Release:
+    return deployed_release(project.url, store(project), "iris")
 
 
 def monitor(project: RegistryProject) -> tuple[str, str]:
     """Run the pipeline monitoring; gives the status and the decision."""
     project.run("monitoring")
-    ((status,),) = table(project, "SELECT status FROM monitoring_runs ORDER BY id DESC LIMIT 1")
-    newest = "SELECT decision FROM retraining_decisions ORDER BY id DESC LIMIT 1"
-    ((decision,),) = table(project, newest)
-    return status, decision
-
-
-def run_part(project: RegistryProject) -> None:
-    with KedroSession.create(project_path=project.folder) as session:
-        session.run(pipeline_names=["retrain"], node_names=["choose_rows"])
+    (newest,) = query(
+        project.url,
+        "SELECT status, decision FROM retraining_decisions AS decisions "
+        "JOIN monitoring_runs AS runs ON runs.id = monitoring_run_id "
+        "ORDER BY decisions.id DESC LIMIT 1",
+    )
+    return newest
 
 
 def mlflow_runs(project: RegistryProject) -> list[Any]:
@@ -87,15 +81,15 @@ def test_a_run_is_told_and_recorded_with_its_numbers(
     runs = "SELECT release, reasons, prediction_count, window_to - window_from FROM monitoring_runs"
     reason = "500 predictions look like the 150 rows of the training snapshot."
     lasted = timedelta(seconds=499)
-    assert table(project, runs) == [(first.manifest.release, [reason], 500, lasted)]
-    ((lower, value, upper, threshold),) = table(
-        project, "SELECT lower, value, upper, threshold FROM monitoring_metrics "
+    assert query(project.url, runs) == [(first.manifest.release, [reason], 500, lasted)]
+    ((lower, value, upper, threshold),) = query(
+        project.url, "SELECT lower, value, upper, threshold FROM monitoring_metrics "
         "WHERE (area, subject, metric) = ('performance', 'prediction', 'accuracy')"
     )  # fmt: skip
     assert 0.9 < lower < value < upper < 1
     assert threshold == pytest.approx(first.manifest.metrics["validation_accuracy"] - 0.1)
     decided = "SELECT DISTINCT monitoring_run_id, count(*) FROM retraining_decisions GROUP BY 1"
-    assert table(project, decided) == [(1, 2)]
+    assert query(project.url, decided) == [(1, 2)]
 
 
 def test_the_report_stands_in_the_project_and_in_an_mlflow_run_of_its_own(
@@ -106,11 +100,9 @@ def test_the_report_stands_in_the_project_and_in_an_mlflow_run_of_its_own(
 
     assert monitor(project)[0] == "alarm"
 
-    path = project.folder / "data/08_reporting/monitoring.html"
-    html = path.read_text("utf-8")
+    html = (project.folder / "data/08_reporting/monitoring.html").read_text("utf-8")
     assert 'data-status="alarm"' in html
     assert "Feature petal_length has drifted" in html
-    assert not re.search(r"(src|href)=.(?!#)|url\((?!#)|@import|<script", html)
     assert query(project.url, "SELECT html FROM monitoring_reports") == [(html,)]
     client = project.client
     experiment = client.get_experiment_by_name(f"{project.experiment}-monitoring")
@@ -130,33 +122,28 @@ def test_parameters_that_mean_nothing_are_refused_before_anything_is_recorded(
     project: RegistryProject,
 ) -> None:
     count = "SELECT count(*) FROM monitoring_runs"
-    before = table(project, count)
+    before = query(project.url, count)
     for parameters, said in (
-        ({"performance": {"metric": "rmse"}}, "measured by accuracy"),
+        ({"segments": ["nowhere"]}, "nowhere is none of"),
         ({"window": {"until": "2026-05-01 00:00:00"}}, "until"),
-        ({"drift": {"test": "ks"}}, "test"),
-        ({"window": {"rows": None}}, "rows or hours is needed"),
     ):
         with pytest.raises(Exception, match=re.escape(said)):
             project.run("monitoring", monitoring=parameters)
-    assert table(project, count) == before
+    assert query(project.url, count) == before
 
 
 def test_the_loop_from_a_changed_world_to_a_new_model(
     project: RegistryProject, first: Release
 ) -> None:
     a_changed_world_is_noticed_learned_and_told_by_the_tables(project, first)
-    labels_that_stay_the_newest_start_no_retraining_until_others_say_the_same(project)
     a_person_who_has_rolled_back_is_undone_by_a_new_decision_only(project)
 
 
 def a_changed_world_is_noticed_learned_and_told_by_the_tables(
     project: RegistryProject, first: Release
 ) -> None:
-    query(
-        project.url,
-        "TRUNCATE predictions, feedback, monitoring_runs, monitoring_metrics, retraining_decisions",
-    )
+    tables = "predictions, feedback, monitoring_runs, monitoring_metrics, retraining_decisions"
+    query(project.url, f"TRUNCATE {tables}")
     traffic = Traffic(project.url, first, seed=7)
 
     traffic.serve(500, noise=0.1)
@@ -169,98 +156,79 @@ def a_changed_world_is_noticed_learned_and_told_by_the_tables(
 
     traffic.serve(500, noise=0.1, relabel=SWAPPED)
     assert monitor(project) == ("alarm", "none")
+    # Labels that stay the newest count once.
+    traffic.serve(600, noise=0.1, labelled=0)
+    assert monitor(project) == ("alarm", "none")
     traffic.serve(500, noise=0.1, relabel=SWAPPED)
     assert monitor(project) == ("alarm", "retrain")
     # Neither a part of the pipeline nor one that fails ends anything, and both let go.
-    run_part(project)
+    with KedroSession.create(project_path=project.folder) as session:
+        session.run(pipeline_names=["retrain"], node_names=["labelled_rows", "choose_rows"])
     with pytest.raises(Exception, match="not fit to train on"):
         project.run("retrain", data_checks={"minimum_rows": 10_000})
-    assert table(project, "SELECT max(acted_at) FROM retraining_decisions") == [(None,)]
+    assert query(project.url, "SELECT max(acted_at) FROM retraining_decisions") == [(None,)]
 
     project.run("retrain")
     with refused(NotCalledForError) as refusal:
         project.run("retrain")
     assert "was acted on" in refusal.message
-    second = deployed_release(project.url, store(project), "iris")
+    second = served(project)
     assert second.manifest.release != first.manifest.release
     assert second.manifest.snapshot.row_count == 1_000
     assert second.manifest.snapshot.source.startswith("labelled predictions since")
 
-    traffic.switch(second)
+    traffic.release = second
     traffic.serve(500, noise=0.1, relabel=SWAPPED)
     assert monitor(project) == ("healthy", "none")
 
-    accuracy = table(
-        project,
-        "SELECT value FROM monitoring_metrics WHERE area = 'performance' "
-        "AND metric = 'accuracy' AND subject = 'prediction' ORDER BY run_id",
+    story = query(
+        project.url,
+        "SELECT runs.release, runs.status, decision, value > 0.9, outcome, decisions.run_id "
+        "FROM monitoring_runs AS runs JOIN retraining_decisions AS decisions "
+        "ON monitoring_run_id = runs.id JOIN monitoring_metrics AS metrics "
+        "ON metrics.run_id = runs.id AND metric = 'accuracy' ORDER BY runs.id",
     )
-    assert [value > 0.9 for (value,) in accuracy] == [True, False, False, True]
-    story = table(
-        project,
-        "SELECT runs.release, runs.status, decisions.decision, decisions.outcome, "
-        "decisions.run_id FROM monitoring_runs runs JOIN retraining_decisions decisions "
-        "ON decisions.monitoring_run_id = runs.id ORDER BY runs.id",
-    )
-    assert [row[:3] for row in story] == [
-        (first.manifest.release, "healthy", "none"),
-        (first.manifest.release, "alarm", "none"),
-        (first.manifest.release, "alarm", "retrain"),
-        (second.manifest.release, "healthy", "none"),
+    old, new = first.manifest.release, second.manifest.release
+    assert [row[:4] for row in story] == [
+        (old, "healthy", "none", True),
+        (old, "alarm", "none", False),
+        (old, "alarm", "none", False),
+        (old, "alarm", "retrain", False),
+        (new, "healthy", "none", True),
     ]
-    assert story[2][3].startswith("version 2 promoted: validation accuracy")
-    assert story[2][4] == second.manifest.run_id
-    assert table(project, "SELECT release, model_version FROM deployments ORDER BY id") == [
-        (first.manifest.release, 1),
-        (second.manifest.release, 2),
-    ]
-
-
-def labels_that_stay_the_newest_start_no_retraining_until_others_say_the_same(
-    project: RegistryProject,
-) -> None:
-    begin = datetime.now(UTC) - timedelta(hours=12)
-    release = deployed_release(project.url, store(project), "iris")
-    traffic = Traffic(project.url, release, seed=8, start=begin)
-
-    traffic.serve(500, noise=0.1, flip_labels=0.6)
-    assert monitor(project) == ("alarm", "none")
-    traffic.serve(600, noise=0.1, labelled=0)
-    assert monitor(project) == ("alarm", "none")
-    traffic.serve(600, noise=0.1, labelled=0)
-    assert monitor(project) == ("alarm", "none")
-
-    traffic.serve(500, noise=0.1, flip_labels=0.6)
-    assert monitor(project) == ("alarm", "retrain")
+    assert story[3][4:] == ("version 2 was promoted", second.manifest.run_id)
+    deployed = query(project.url, "SELECT release, model_version FROM deployments ORDER BY id")
+    assert deployed == [(old, 1), (new, 2)]
 
 
 def a_person_who_has_rolled_back_is_undone_by_a_new_decision_only(
     project: RegistryProject,
 ) -> None:
+    def labels_at_random(hours_ago: int) -> str:
+        begin = datetime.now(UTC) - timedelta(hours=hours_ago)
+        traffic = Traffic(project.url, served(project), seed=hours_ago, start=begin)
+        for _ in range(2):
+            traffic.serve(500, noise=0.1, flip_labels=0.6)
+            decision = monitor(project)[1]
+        return decision
+
     bad = served(project)
-    assert monitor(project)[1] == "retrain"
+    assert labels_at_random(hours_ago=12) == "retrain"
     with engine_for(project.url).connect() as connection:
         roll_back(connection, store(project), "iris", reason="I know better", actor="a person")
     good = served(project)
     assert good != bad
-
     with refused(NotCalledForError) as refusal:
         project.run("retrain")
     assert "another release was put in service" in refusal.message
 
-    begin = datetime.now(UTC) - timedelta(hours=6)
-    release = deployed_release(project.url, store(project), "iris")
-    traffic = Traffic(project.url, release, seed=9, start=begin)
-    for _ in range(2):
-        traffic.serve(500, noise=0.1, flip_labels=0.6)
-        decision = monitor(project)[1]
-    assert decision == "retrain"
+    assert labels_at_random(hours_ago=6) == "retrain"
     # Labels at random teach nothing, so the candidate is rejected; the champion is the bad one.
     project.run("retrain", data_checks={"maximum_label_noise": None})
 
-    ((outcome,),) = table(
-        project, "SELECT outcome FROM retraining_decisions WHERE outcome IS NOT NULL "
+    ((outcome,),) = query(
+        project.url, "SELECT outcome FROM retraining_decisions WHERE outcome IS NOT NULL "
         "ORDER BY id DESC LIMIT 1"
     )  # fmt: skip
-    assert outcome.startswith("version 3 rejected")
+    assert outcome == "the candidate was rejected"
     assert served(project) == good

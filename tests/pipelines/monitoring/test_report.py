@@ -5,15 +5,19 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.pipelines.monitoring.checks import judge
-from mlops_for_mle.pipelines.monitoring.counting import Cell, ColumnCounts
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.reference import Column
 from mlops_for_mle.pipelines.monitoring.report import compare_bins, summarise, write_report
-from tests.pipelines.monitoring.examples import CONTRACT, WIDTH, reference, widths, window
-
-LABELLED = tuple(Cell(one, one, 100, 95.0) for one in (0, 1))
-OPTIONS = MonitoringOptions()
+from tests.pipelines.monitoring.examples import (
+    ANSWERS,
+    CONTRACT,
+    WIDTH,
+    rated,
+    reference,
+    run,
+    widths,
+    window,
+)
 
 
 class Page(HTMLParser):
@@ -37,15 +41,18 @@ def test_the_report_shows_every_area_and_escapes_every_name() -> None:
     contract = Contract.model_validate(
         CONTRACT.model_dump() | {"features": {evil: {"unit": "<b>"}, "colour & co": {"minimum": 0}}}
     )
-    colours = Column("colour & co", "category", (1, 2), (0, 80, 80), categories=(evil, "b"))
-    changed = reference(contract, replace(WIDTH, name=evil), colours)
+    colours = Column("category", (1, 2), (evil, "b"), counts=(0, 80, 80))
+    changed = reference(contract, **{evil: WIDTH, "colour & co": colours})
     manifest = changed.manifest.model_copy(update={"importance": {evil: 0.25}})
     changed = replace(changed, manifest=manifest)
-    drifted = widths(5, 5, 10, 180, mean=3.5)
-    features = {evil: drifted, "colour & co": ColumnCounts((10, 100, 90))}
-    data = window(cells=LABELLED, features=features)
+    columns = {
+        evil: widths(5, 5, 10, 180, mean=3.5),
+        "colour & co": replace(colours, counts=(10, 100, 90)),
+        "prediction": ANSWERS,
+    }
+    data = window(rated=rated(187, 13), columns=columns)
 
-    html = write_report(judge(changed, data, OPTIONS), changed, data, OPTIONS)[1]
+    html = write_report(run(data, changed), changed, {"": data}, MonitoringOptions())[1]
 
     page = Page(html)
     tags = [tag for tag, _ in page.elements]
@@ -56,24 +63,26 @@ def test_the_report_shows_every_area_and_escapes_every_name() -> None:
     assert not re.search(r"(src|href)=.(?!#)|url\((?!#)|@import", html)
     for words in (evil, "colour & co", "Performance", "Data quality", "alarm", "contributes 0.25"):
         assert words in page.words
+    assert "moved by +1.50 standard deviations" in page.words
+    assert "<tr><td>no</td><td>187</td><td>13</td><td>0</td></tr>" in html
 
 
 def test_bins_are_named_by_their_borders_and_those_of_dates_by_dates() -> None:
     day = 86_400.0
-    days = Column("since", "time", (20_000 * day, 20_010 * day), (1, 1, 2), scale=6 * day)
-    hours = Column("since", "time", (20_000.5 * day,), (0, 0), scale=0.2 * day)
+    days = Column("time", (20_000 * day, 20_010 * day), scale=6 * day, counts=(1, 1, 2))
+    hours = Column("time", (20_000.5 * day,), scale=0.2 * day, counts=(0, 0))
 
-    assert compare_bins(days, ColumnCounts((0, 0, 5))) == [
+    assert compare_bins(days, replace(days, counts=(0, 0, 5))) == [
         ("below 2024-10-04", 0.25, 0),
         ("2024-10-04 to 2024-10-14", 0.25, 0),
         ("from 2024-10-14", 0.5, 1),
     ]
-    names = [name for name, *_ in compare_bins(hours, ColumnCounts((0, 0)))]
+    names = [name for name, *_ in compare_bins(hours, hours)]
     assert names == ["below 10-04 12:00", "from 10-04 12:00"]
 
 
 def test_a_run_is_summed_up_in_a_few_lines() -> None:
-    lines = summarise(judge(reference(), window(cells=LABELLED), OPTIONS)).splitlines()
+    lines = summarise(run(window(rated=rated(190, 10)))).splitlines()
     assert lines[0] == "  status   healthy"
     assert lines[1].endswith("200 predictions look like the 160 rows of the training snapshot.")
     assert "  window   200 predictions, 200 with a true label, 2026-05-01" in lines[-1]

@@ -3,37 +3,31 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import NotCalledForError
 from mlops_for_mle.paths import project_path
-from mlops_for_mle.pipelines.monitoring.checks import judge
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
 from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
 from mlops_for_mle.pipelines.monitoring.retraining import (
     History,
     TrainingRows,
-    Verdict,
     WindowFinding,
     admit_champion,
     choose_rows,
     conclude_decision,
     decide_on_retraining,
     require_open,
-    separate,
 )
-from tests.pipelines.monitoring.examples import LINE, reference, window
-from tests.pipelines.monitoring.traffic import iris_source
+from mlops_for_mle.releases.manifest import Release
+from tests.pipelines.monitoring.examples import LINE, run, window
+from tests.pipelines.monitoring.traffic import iris_source, renamed
 from tests.releases import IRIS_CONTRACT, iris_release
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -62,11 +56,11 @@ def decision(
     *oldest_first: WindowFinding, labelled: Sequence[WindowFinding] | None = None, **options: Any
 ) -> RetrainingDecision:
     """Decide on windows of predictions, all labelled unless told otherwise."""
-    run = replace(judge(reference(), window(), MonitoringOptions()), id=99)
+    look = replace(run(window()), id=99)
     windows = list(reversed(oldest_first))
     history = History(windows, windows if labelled is None else list(labelled))
     retraining = RetrainingOptions.model_validate(options)
-    return decide_on_retraining(run, history, retraining)
+    return decide_on_retraining(look, history, retraining)
 
 
 def test_an_estimate_alone_calls_for_nothing():
@@ -99,36 +93,10 @@ def test_performance_is_judged_by_windows_of_labels():
     assert (found.decision, found.evidence_from) == ("retrain", at(1))
 
 
-def source(contract: Contract, count: int, name: str) -> TrainingRows:
+def source(contract: Contract, count: int) -> pd.DataFrame:
     line = pd.DataFrame({"width": range(150), "y": range(150)}, dtype=float)
     made = iris_source() if contract is IRIS_CONTRACT else line
-    return TrainingRows(name, made.head(count).loc[:, list(contract.columns)])
-
-
-def chosen(
-    labelled: int,
-    observations: int = 150,
-    contract: Contract = IRIS_CONTRACT,
-    least: int | None = 5,
-    **options: Any,
-) -> TrainingRows:
-    table, labels = source(contract, observations, "table"), source(contract, labelled, "").rows
-    names = list(contract.features)
-    rows = [
-        SimpleNamespace(features=row[names].to_dict(), target=row[contract.target.column])
-        for _, row in labels.iloc[::-1].iterrows()
-    ]
-    asked: list[dict[str, Any]] = []
-
-    def log(statements: list[tuple[str, dict[str, Any]]]) -> list[Sequence[Any]]:
-        asked.extend(bound for _, bound in statements)
-        return [rows]
-
-    retraining = RetrainingOptions.model_validate({"rows": options})
-    found = choose_rows(OPEN, log, table, contract, retraining, least)
-    most = retraining.rows.maximum_labelled
-    assert asked == [{"contract": contract.name, "since": BEGIN, "most": most}]
-    return found
+    return made.head(count).loc[:, list(contract.columns)]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +104,6 @@ def chosen(
     [
         (150, {}, 150),
         (150, {"minimum_labelled": 151}, 300),
-        (150, {"include": "all"}, 300),
         # Rows 100 and 101 are the first of the third class.
         (102, {}, 252),
         (102, {"least": None}, 102),
@@ -144,11 +111,19 @@ def chosen(
         (30, {"contract": LINE, "minimum_labelled": 30}, 30),
     ],
 )
-def test_the_table_joins_in_where_labels_are_few_or_it_is_wanted(labelled, options, count):
-    found = chosen(labelled, **{"minimum_labelled": 100} | options)
+def test_the_table_joins_in_where_labels_are_few(labelled, options, count):
+    given = {"contract": IRIS_CONTRACT, "least": 5, "minimum_labelled": 100} | options
+    contract, least = given.pop("contract"), given.pop("least")
+    table = TrainingRows("table", source(contract, 150))
+    rows = source(contract, labelled)
+
+    found = choose_rows(
+        OPEN, rows, table, contract, RetrainingOptions.model_validate({"rows": given}), least
+    )
+
     assert len(found.rows) == count
-    table = "table and " if count > labelled else ""
-    assert found.source == f"{table}labelled predictions since 2026-01-01 00:00:00 UTC"
+    joined = "table and " if count > labelled else ""
+    assert found.source == f"{joined}labelled predictions since 2026-01-01 00:00:00 UTC"
 
 
 @pytest.mark.parametrize(
@@ -176,51 +151,38 @@ def deployments(*rows: tuple[str, str, float, str]) -> pd.DataFrame:
     return table.assign(created_at=[at(hour) for hour in table["created_at"]])
 
 
-def test_only_a_promoted_candidate_is_deployed_and_only_where_nobody_else_has_deployed():
-    champion = iris_release(1)
-    promoted, rejected = Verdict(1, True, ""), Verdict(2, False, "")
-    before = ("iris", "deploy", 8, "any")
+def trained_by(run_id: str) -> Release:
+    """The champion that a run has trained."""
+    return renamed(iris_release(2), run_id=run_id)
+
+
+def test_only_the_own_champion_is_deployed_and_only_where_nobody_else_has_deployed():
+    own, before = trained_by("own"), ("iris", "deploy", 8, "any")
     passing = [("wine", "deploy", 9.5, "any"), ("iris", "load_failed", 9.5, "any"), before]
 
-    assert admit_champion(OPEN, promoted, deployments(*passing), champion) is champion
-    assert admit_champion(OPEN, promoted, deployments(), champion) is champion
-    assert admit_champion(OPEN, rejected, deployments(before), champion) == ()
+    assert admit_champion(OPEN, own, deployments(*passing)) is own
+    assert admit_champion(OPEN, own, deployments()) is own
+    assert admit_champion(OPEN, trained_by("any"), deployments(before)) == ()
+    assert admit_champion(OPEN, None, deployments(before)) == ()
     for event in ("deploy", "rollback"):
         late = deployments(("iris", event, 9.5, "any"), before)
-        assert admit_champion(OPEN, promoted, late, champion) == ()
+        assert admit_champion(OPEN, own, late) == ()
 
 
 @pytest.mark.parametrize(
-    ("run_id", "is_promoted", "outcome"),
+    ("champion", "run_id", "outcome"),
     [
-        ("own", True, "version 2 promoted: because"),
-        ("any", False, "version 2 rejected: because"),
-        ("any", True, "version 2 promoted: because; not deployed, since another release was put"),
+        (trained_by("own"), "own", "version 2 was promoted"),
+        (trained_by("any"), "any", "the candidate was rejected"),
+        (None, "any", "the candidate was rejected"),
+        (trained_by("own"), "any", "version 2 was promoted; not deployed, since another release"),
     ],
 )
-def test_a_decision_is_concluded_with_what_the_gates_said_and_whether_it_is_served(
-    run_id, is_promoted, outcome
-):
+def test_a_decision_is_concluded_with_what_has_become_of_the_candidate(champion, run_id, outcome):
     table = deployments(("iris", "deploy", 9.5, run_id))
-    concluded = conclude_decision(OPEN, Verdict(2, is_promoted, "because"), table)
+    concluded = conclude_decision(OPEN, champion, table)
     assert replace(concluded, outcome=None) == OPEN
     assert concluded.outcome.startswith(outcome)
-
-
-@given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 12)), max_size=30))
-def test_windows_that_share_predictions_count_once(spans: list[tuple[int, int]]):
-    ends = [WindowFinding(n, at(a), at(a + length), []) for n, (a, length) in enumerate(spans)]
-    newest_first = sorted(ends, key=lambda one: one.window_to, reverse=True)
-
-    chosen = separate(newest_first)
-
-    assert chosen[:1] == newest_first[:1]
-    assert all(b.window_to < a.window_from for a, b in pairwise(chosen))
-    for one in newest_first:
-        assert one in chosen or any(
-            one.window_from <= other.window_to and other.window_from <= one.window_to
-            for other in chosen
-        )
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import mlflow
+import numpy as np
 import pytest
 
 from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.errors import UserError
+from mlops_for_mle.errors import NotCalledForError
 from mlops_for_mle.pipelines.monitoring.datasets import (
     MonitoringHistoryDataset,
     MonitoringRunDataset,
@@ -39,14 +40,6 @@ FINE = Metric("drift", "length", "population_stability_index", 0.1)
 
 def at(hour: float) -> datetime:
     return BEGIN + timedelta(hours=hour)
-
-
-@contextmanager
-def refused_with(said: str) -> Iterator[None]:
-    """Expect what Kedro makes of a refusal."""
-    with refused(UserError) as refusal:
-        yield
-    assert said in refusal.message
 
 
 def record(
@@ -87,15 +80,10 @@ def act(url: str, run_id: int) -> None:
     query(url, "UPDATE retraining_decisions SET acted_at = now()")
 
 
-def windows(url: str) -> list[int]:
-    """The runs whose windows count."""
-    return [one.run_id for one in MonitoringHistoryDataset(IRIS, {"con": url}).load().windows]
-
-
-def labelled(url: str) -> list[int]:
-    """The runs whose labels count."""
-    history = MonitoringHistoryDataset(IRIS, {"con": url}).load()
-    return [one.run_id for one in history.labelled_windows]
+def history(url: str) -> tuple[list[int], list[int]]:
+    """The runs whose windows count, and those whose labels count."""
+    found = MonitoringHistoryDataset(contract=IRIS, credentials={"con": url}).load()
+    return [one.run_id for one in found.windows], [one.run_id for one in found.labelled_windows]
 
 
 def test_each_finding_has_its_alarms_and_those_of_other_releases_are_left_out(
@@ -127,7 +115,24 @@ def test_however_often_one_window_was_looked_at_the_one_before_it_counts(
     )
     looking_back = record(database_url, -2, -1)
 
-    assert windows(database_url) == [earlier + 20_000, earlier, looking_back]
+    assert history(database_url) == ([earlier + 20_000, earlier, looking_back], [])
+
+
+def test_windows_that_share_predictions_count_once(database_url: str) -> None:
+    random = np.random.default_rng(3)
+    begins = random.integers(0, 60, 40).tolist()
+    ends = (begins + random.integers(1, 9, 40)).tolist()
+    spans = zip(begins, ends, strict=True)
+    runs = [(end, record(database_url, begin, end), begin) for begin, end in spans]
+
+    expected: list[int] = []
+    oldest = np.inf
+    for end, number, begin in sorted(runs, reverse=True):
+        if end < oldest:
+            expected.append(number)
+            oldest = begin
+    assert len(expected) > 5
+    assert history(database_url) == (expected, [])
 
 
 def test_what_a_retraining_has_answered_is_no_new_evidence(database_url: str) -> None:
@@ -135,22 +140,10 @@ def test_what_a_retraining_has_answered_is_no_new_evidence(database_url: str) ->
     act(database_url, record(database_url, 2, 3, BAD, labelled=(0, 1)))
     record(database_url, 2.5, 3.5, BAD, labelled=(0, 1))
     later = record(database_url, 4, 5, BAD, labelled=(0.5, 2))
-    assert (windows(database_url), labelled(database_url)) == ([later], [])
+    assert history(database_url) == ([later], [])
 
     late = record(database_url, 4, 5, BAD, labelled=(1.5, 3))
-    assert (windows(database_url), labelled(database_url)) == ([late], [late])
-
-
-@pytest.fixture(scope="module")
-def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A small MLflow store of its own."""
-    folder, before = tmp_path_factory.mktemp("mlflow"), mlflow.get_tracking_uri()
-    with pytest.MonkeyPatch.context() as patch:
-        # MLflow sets the variable too.
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-        yield
-        mlflow.set_tracking_uri(before)
+    assert history(database_url) == ([late], [late])
 
 
 @contextmanager
@@ -191,8 +184,9 @@ def test_a_decision_is_taken_up_by_one_run_and_concluded_by_it(
         # Decisions that are made meanwhile are not this run's, and nobody else's yet.
         decide(database_url)
         assert take(database_url) == taken
-        with mlflow_run(database_url), refused_with("Another run retrains iris already"):
+        with mlflow_run(database_url), refused(NotCalledForError) as refusal:
             take(database_url)
+        assert "Another run retrains iris already" in refusal.message
 
         entry = OpenDecisionDataset(IRIS, {"con": database_url})
         entry.save(replace(taken, outcome="version 2 rejected"))
@@ -210,7 +204,8 @@ def test_a_decision_is_not_acted_on_after_a_person_has_deployed_or_rolled_back(
     with engine_for(database_url).connect() as connection:
         deploy(connection, iris_release(2).manifest, reason="test", actor="test")
     with mlflow_run(database_url):
-        with refused_with("another release was put in service"):
+        with refused(NotCalledForError) as refusal:
             take(database_url)
+        assert "another release was put in service" in refusal.message
         decide(database_url)
         assert take(database_url).decision == "retrain"

@@ -4,33 +4,23 @@ Thousands of rows take a second, because no server stands in between: the answer
 release itself, and are written as the table of predictions has them.
 """
 
-import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
-from uuid import UUID
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from psycopg2 import extensions
 from sklearn.datasets import load_iris
+from sqlalchemy import insert
 
 from mlops_for_mle.contract.columns import encode_rows, frame_digest, plain_rows
 from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.database.tables import feedback, predictions
 from mlops_for_mle.releases.deployments import current
 from mlops_for_mle.releases.manifest import Release, SnapshotFacts
 from mlops_for_mle.releases.predictor import Predictor
 from mlops_for_mle.releases.store import ReleaseStore
-
-_COPY = (
-    "COPY predictions (prediction_id, created_at, prediction, model_version, latency_ms, contract, "
-    "release, label, features, probabilities) FROM STDIN WITH (FORMAT csv)"
-)
-_COPY_FEEDBACK = (
-    "COPY feedback (prediction_id, revision, contract, target, label) FROM STDIN WITH (FORMAT csv)"
-)
 
 
 @dataclass(frozen=True)
@@ -48,7 +38,8 @@ def trained_on(release: Release, snapshot: pd.DataFrame) -> Release:
     facts = SnapshotFacts(
         source="test", sha256=frame_digest(snapshot), watermark=None, row_count=len(snapshot)
     )
-    return renamed(release, snapshot=facts)
+    metrics = {"validation_accuracy": 0.95, "validation_rmse": 5.5} | release.manifest.metrics
+    return renamed(release, snapshot=facts, metrics=metrics)
 
 
 def renamed(given: Release, **facts: Any) -> Release:
@@ -74,8 +65,8 @@ def iris_source() -> pd.DataFrame:
 class Traffic:
     """Clients of one release: draws rows of a source with replacement and asks for predictions.
 
-    The clock goes on by a second from row to row and from call to call, so a release that follows
-    another in the same simulation is given the same ``Traffic`` by ``switch``.
+    The clock goes on by a second from row to row and from call to call; a release that follows
+    another in the same simulation is set as ``release``.
     """
 
     def __init__(
@@ -87,17 +78,12 @@ class Traffic:
         start: datetime | None = None,
     ) -> None:
         """Draw from iris if there is no other source, from a day ago if there is no other start."""
-        self._url = database_url
-        self._random = np.random.default_rng(seed)
+        self._engine = engine_for(database_url)
+        self._seed, self._random = seed, np.random.default_rng(seed)
         self._source = iris_source() if source is None else source
         self._count = 0
         self.now = start or datetime.now(UTC) - timedelta(days=1)
-        self.switch(release)
-
-    def switch(self, release: Release) -> None:
-        """Let another release answer from now on."""
         self.release = release
-        self._contract = release.manifest.contract
 
     def serve(
         self,
@@ -108,7 +94,6 @@ class Traffic:
         relabel: Mapping[int, int] | None = None,
         flip_labels: float = 0.0,
         labelled: float = 1.0,
-        tilt: Mapping[str, float] | None = None,
     ) -> Served:
         """Answer rows and write them, with their labels, to the database.
 
@@ -120,91 +105,74 @@ class Traffic:
                 way that can be learned.
             flip_labels: The fraction of labels that are replaced by any other class.
             labelled: The fraction of rows whose label arrives.
-            tilt: Rows with large values of a feature are drawn more often, by a factor of e to
-                this power for each standard deviation: other customers in the same world.
         """
-        weights = np.ones(len(self._source))
-        for name, strength in (tilt or {}).items():
-            values = self._source[name].to_numpy(np.float64)
-            weights *= np.exp(strength * (values - values.mean()) / values.std())
-        drawn = self._random.choice(len(self._source), count, p=weights / weights.sum())
+        manifest = self.release.manifest
+        contract, target = manifest.contract, manifest.contract.target
+        drawn = self._random.choice(len(self._source), count)
         rows = self._source.iloc[drawn].reset_index(drop=True)
-        target = self._contract.target
         self._change(rows, shift or {}, noise)
         rows[target.column] = self._labels(rows[target.column], relabel or {}, flip_labels)
-        answers = Predictor(self.release.model, self._contract).predict(
-            encode_rows(rows, self._contract)
-        )
+        answers = Predictor(self.release.model, contract).predict(encode_rows(rows, contract))
         is_labelled = self._random.random(count) < labelled
-        lines, identifiers = [], []
-        for index, row in enumerate(plain_rows(rows, self._contract)):
-            value = answers.values[index].item()
+        written = []
+        for index, row in enumerate(plain_rows(rows, contract)):
             sure = None if answers.probabilities is None else answers.probabilities[index].tolist()
-            identifier = self._next_identifier()
-            manifest = self.release.manifest
-            asked = json.dumps(dict(zip(self._contract.features, row, strict=True)))
-            lines.append(
-                (
-                    *(identifier, self.now.isoformat(), value, manifest.version, 0.5),
-                    *(self._contract.name, manifest.release, target.labels.get(value), asked),
-                    None if sure is None else str(sure).translate(_BRACES),
-                )
+            value, self._count = answers.values[index].item(), self._count + 1
+            written.append(
+                {
+                    "prediction_id": f"{int(self.now.timestamp()):012}-{self._seed}-{self._count}",
+                    "created_at": self.now,
+                    "prediction": value,
+                    "model_version": manifest.version,
+                    "latency_ms": 0.5,
+                    "contract": contract.name,
+                    "release": manifest.release,
+                    "label": target.labels.get(value),
+                    "features": dict(zip(contract.features, row, strict=True)),
+                    "probabilities": sure,
+                }
             )
-            identifiers.append(identifier)
             self.now += timedelta(seconds=1)
-        self._copy(_COPY, pd.DataFrame(lines))
+        with self._engine.begin() as connection:
+            connection.execute(insert(predictions), written)
+        identifiers = [one["prediction_id"] for one in written]
         served = Served(rows, answers.values, is_labelled, identifiers)
         self.tell(served, is_labelled)
         return served
 
     def tell(self, served: Served, which: np.ndarray) -> None:
         """Write the true labels of some of the rows."""
-        target = self._contract.target
+        contract = self.release.manifest.contract
         # The database has classes as the model answers them.
-        truth = [target.codes.get(one, one) for one in served.rows[target.column]]
-        labels = [
-            (identifier, 1, self._contract.name, value, target.labels.get(value))
-            for identifier, value, is_told in zip(served.identifiers, truth, which, strict=True)
+        codes, labels = contract.target.codes, contract.target.labels
+        truth = [codes.get(one, one) for one in served.rows[contract.target.column]]
+        told = [
+            {"prediction_id": one, "contract": contract.name, "target": value}
+            | {"revision": 1, "label": labels.get(value)}
+            for one, value, is_told in zip(served.identifiers, truth, which, strict=True)
             if is_told
         ]
-        self._copy(_COPY_FEEDBACK, pd.DataFrame(labels))
+        if told:
+            with self._engine.begin() as connection:
+                connection.execute(insert(feedback), told)
 
     def _change(self, rows: pd.DataFrame, shift: Mapping[str, float], noise: float) -> None:
-        for name, feature in self._contract.features.items():
-            if not feature.is_number:
-                continue
-            deviation = float(self._source[name].std(ddof=0))
-            moved = rows[name].to_numpy(dtype=np.float64) + shift.get(name, 0.0) * deviation
-            if noise:
+        for name, feature in self.release.manifest.contract.features.items():
+            if feature.is_number:
+                deviation = float(self._source[name].std(ddof=0))
+                moved = rows[name].to_numpy(np.float64) + shift.get(name, 0.0) * deviation
                 moved += self._random.normal(0, noise * deviation, len(rows))
-            # A server refuses what the contract does not allow.
-            moved = np.clip(moved, feature.minimum, feature.maximum)
-            rows[name] = np.round(moved) if feature.type == "integer" else moved
+                # A server refuses what the contract does not allow.
+                moved = np.clip(moved, feature.minimum, feature.maximum)
+                rows[name] = np.round(moved) if feature.type == "integer" else moved
 
     def _labels(
         self, target: "pd.Series[Any]", relabel: Mapping[int, int], flipped: float
     ) -> np.ndarray:
         found = np.array([relabel.get(value, value) for value in target.tolist()])
         if flipped:
-            classes = np.array(self._contract.target.class_values)
+            classes = np.array(self.release.manifest.contract.target.class_values)
             steps = self._random.integers(1, len(classes), len(found))
             others = classes[(np.searchsorted(classes, found) + steps) % len(classes)]
             found = np.where(self._random.random(len(found)) < flipped, others, found)
         return found
-
-    def _next_identifier(self) -> str:
-        """A version 7 UUID with a counter where others have random bits."""
-        self._count += 1
-        milliseconds = int(self.now.timestamp() * 1000)
-        return str(UUID(int=milliseconds << 80 | 7 << 76 | 2 << 62 | self._count))
-
-    def _copy(self, statement: str, rows: pd.DataFrame) -> None:
-        content = io.StringIO(rows.to_csv(index=False, header=False))
-        with engine_for(self._url).connect() as borrowed:
-            connection = cast("extensions.connection", borrowed.connection.driver_connection)
-            with connection.cursor() as cursor:
-                cursor.copy_expert(statement, content)
-            connection.commit()
-
-
-_BRACES = str.maketrans("[]", "{}")

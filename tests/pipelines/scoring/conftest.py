@@ -9,9 +9,9 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.releases.manifest import Release
 from tests.end_to_end.conftest import project
 from tests.pipelines.scoring.kafka_broker import KafkaBroker
-from tests.pipelines.scoring.stage import Stage, staged
-from tests.pipelines.scoring.topic_stage import TopicStage
+from tests.pipelines.scoring.stage import Stage, TopicStage, staged
 from tests.releases import iris_release
+from tests.servers import ExternalPostgres
 
 __all__ = ["project"]
 
@@ -21,18 +21,41 @@ def release() -> Release:
     return iris_release(1)
 
 
+@pytest.fixture(scope="module")
+def release_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("releases")
+
+
 @pytest.fixture
 def empty_stage(
-    database_url: str, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    module_database_url: str,
+    contract: Contract,
+    release_store: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Stage:
-    """Tables in which nothing was ever scored, and no release."""
-    return staged(database_url, contract, tmp_path / "releases", monkeypatch)
+    """Tables in which nothing was ever scored, and no release in service."""
+    stage = staged(module_database_url, contract, release_store, monkeypatch)
+    stage.clear()
+    return stage
 
 
 @pytest.fixture
 def stage(empty_stage: Stage, release: Release) -> Stage:
     empty_stage.deploy(release)
     return empty_stage
+
+
+@pytest.fixture
+def fragile(
+    external_server: ExternalPostgres,
+    contract: Contract,
+    release: Release,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Stage:
+    """A stage on a server that the test may stop."""
+    url = external_server.create_database()
+    return staged(url, contract, tmp_path / "releases", monkeypatch, release)
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,22 @@
-"""A contract's table, a release store and the deployments: what scoring works on."""
+"""A contract's table, a release store and the deployments, and a topic: what scoring works on."""
 
+import json
+import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Event
 from typing import Any
 
-import psycopg2
+import pandas as pd
 import pytest
-from sqlalchemy.engine import make_url
 
+from mlops_for_mle.commands.project import until_stopped
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import ensure_predictions, prepare
@@ -21,12 +27,14 @@ from mlops_for_mle.pipelines.scoring.datasets import (
     SourceDataset,
 )
 from mlops_for_mle.pipelines.scoring.following import Follower
-from mlops_for_mle.pipelines.scoring.nodes import Source, score_rows
+from mlops_for_mle.pipelines.scoring.nodes import score_rows
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions
+from mlops_for_mle.pipelines.scoring.topic import TopicFollower
 from mlops_for_mle.releases.deployments import deploy
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.store import ReleaseStore
-from tests.servers import query, scalar
+from tests.pipelines.scoring.kafka_broker import KafkaBroker, Sent
+from tests.servers import connection_to, query, scalar
 
 FEATURES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 
@@ -70,6 +78,16 @@ class Stage:
         ensure_predictions(self.url, self.contract)
         stream.install(self.contract)
 
+    def clear(self) -> None:
+        """As before any use, but for releases in the store and tables of other names."""
+        stream.uninstall(self.contract)
+        quoted = f'"{self.contract.table}", {self.contract.name}_prediction'
+        query(
+            self.url,
+            f"TRUNCATE {quoted}, scoring_queue, scoring_rejects, deployments RESTART IDENTITY; "
+            "DROP TABLE IF EXISTS scores, scores_rejects CASCADE",
+        )
+
     def deploy(self, release: Release) -> None:
         """Publish a release and append it to the deployments."""
         ReleaseStore(self.store).publish(release)
@@ -88,16 +106,8 @@ class Stage:
         )
         return int(scalar(self.url, statement, **dict(zip("abcd", values, strict=True))))
 
-    def audit(self) -> None:
-        """Note every write to the table of predictions from now on."""
-        with connect(self.url) as connection, connection.cursor() as cursor:
-            cursor.execute(AUDIT)
-            connection.commit()
-
-    def follower(self, size: int = 500) -> Follower:
-        """A scorer of rows that wait."""
-        queue = stream.RowQueue(self.contract, size)
-        return Follower(self.contract, self.store, queue)
+    def follower(self, size: int = 500) -> stream.RowFollower:
+        return stream.RowFollower(self.contract, self.store, size)
 
     def score(self, size: int = 500) -> Follower:
         """Score what waits, in this process."""
@@ -105,42 +115,84 @@ class Stage:
         follower.run(Event(), follow=False)
         return follower
 
-    @contextmanager
-    def following(self) -> Iterator[None]:
-        """A scorer of this process that follows; it has ended well when the block is left."""
-        with running(self.follower()):
-            yield
-
     def scored(self) -> int:
         return int(scalar(self.url, f"SELECT count(*) FROM {self.contract.name}_prediction"))
 
     def waiting(self) -> int:
         return int(scalar(self.url, "SELECT count(*) FROM scoring_queue"))
 
-    def unscored(self) -> int:
-        """How many rows of the table have no prediction."""
-        return int(
-            scalar(
-                self.url,
-                "SELECT count(*) FROM iris_data LEFT JOIN iris_prediction "
-                "ON source = 'iris_data' AND source_id = iris_data.id "
-                "WHERE source_id IS NULL",
-            )
-        )
+    def start_process(self, log: Path, size: int) -> "subprocess.Popen[bytes]":
+        """What `kedro score --follow` does, without the time that Kedro takes to start."""
+        return _start(log, contract=self.contract, store=self.store, size=size)
 
-    def source(self, source: str | None = None) -> Source:
-        """What the catalog gives for a source."""
-        raw = self.contract.model_dump(mode="json")
-        return SourceDataset(raw, {"con": self.url}, source).load()
-
-    def batch(self, **scoring: Any) -> PredictionsDataset:
-        """Score a source whole, as the pipeline does, without a session."""
-        options = ScoringOptions.model_validate(scoring)
+    def entry(self, kind: Any, **scoring: Any) -> Any:
+        """An entry of the catalog."""
         contract = self.contract.model_dump(mode="json")
-        release = ScoringReleaseDataset(contract, {"con": self.url}, self.store, options.release)
-        output = PredictionsDataset(options.output, {"con": self.url})
-        output.save(score_rows(self.source(options.source), release.load(), options, {}))
-        return output
+        return kind(scoring, contract, {"con": self.url}, self.store)
+
+    def batch(self, **scoring: Any) -> pd.DataFrame:
+        """Score a source whole, as the pipeline does, without a session; gives the predictions."""
+        source, release, output = (
+            self.entry(kind, **scoring)
+            for kind in (SourceDataset, ScoringReleaseDataset, PredictionsDataset)
+        )
+        options = ScoringOptions.model_validate(scoring)
+        output.save(score_rows(source.load(), release.load(), options, {}))
+        found: pd.DataFrame = output.load()
+        return found
+
+
+@dataclass
+class TopicStage:
+    """A topic beside a table of predictions."""
+
+    broker: KafkaBroker
+    stage: Stage
+    topic: str
+    group: str = ""
+    output_topic: str | None = None
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Of its own, since a group remembers members that were cut off for a while.
+        self.group = self.group or f"{self.topic}-scorers"
+        session = {"session.timeout.ms": "6000", "heartbeat.interval.ms": "500"}
+        place = {"bootstrap.servers": self.broker.servers, "group.id": self.group}
+        self.settings = session | place | self.settings
+
+    def follower(self, size: int = 500) -> TopicFollower:
+        settings = self.settings | {"group.id": self.group}
+        contract, store = self.stage.contract, self.stage.store
+        return TopicFollower(contract, store, size, self.topic, settings, self.output_topic)
+
+    def score(self) -> Follower:
+        """Score what is in the topic, in this process."""
+        with closing(self.follower()) as follower:
+            follower.run(Event(), follow=False)
+        return follower
+
+    def start_process(self, log: Path, size: int) -> "subprocess.Popen[bytes]":
+        """What `kedro score-topic --follow` does, without the time that Kedro takes to start."""
+        facts = {"topic": self.topic, "settings": self.settings}
+        return _start(log, contract=self.stage.contract, store=self.stage.store, size=size, **facts)
+
+    def count(self) -> int:
+        return len(self.positions())
+
+    def positions(self, table: str = "iris_prediction") -> list[Sent]:
+        """Where the messages stand that have predictions or rejects, one entry each."""
+        found = query(self.stage.url, f"SELECT source, source_id FROM {table}")
+        return [self._place(*one) for one in found]
+
+    def rejects(self) -> dict[Sent, str]:
+        """The reasons of the messages that were not scored."""
+        found = query(self.stage.url, "SELECT source, source_id, reason FROM scoring_rejects")
+        return {self._place(source, offset): why for source, offset, why in found}
+
+    def _place(self, source: str, offset: int) -> Sent:
+        name, _, number = source.removeprefix("kafka:").rpartition("/")
+        assert name == self.topic, source
+        return Sent(int(number), offset)
 
 
 def staged(
@@ -157,10 +209,10 @@ def staged(
 
 
 @contextmanager
-def running(follower: Follower) -> Iterator[None]:
-    """Have it follow; it has ended well when the block is left."""
-    stopping = Event()
-    with ThreadPoolExecutor(1) as pool:
+def following(stage: Stage | TopicStage, size: int = 500) -> Iterator[None]:
+    """A scorer of this process that follows; it has ended well when the block is left."""
+    stopping, follower = Event(), stage.follower(size)
+    with ThreadPoolExecutor(1) as pool, _left(follower):
         outcome = pool.submit(follower.run, stopping, follow=True)
         try:
             yield
@@ -171,10 +223,37 @@ def running(follower: Follower) -> Iterator[None]:
 
 @contextmanager
 def connect(url: str) -> Iterator[Any]:
-    """A plain connection of psycopg2."""
-    parts = make_url(url).set(drivername="postgresql")
-    connection = psycopg2.connect(parts.render_as_string(hide_password=False))
-    try:
-        yield connection
-    finally:
-        connection.close()
+    """A plain cursor of psycopg2, whose transaction is the caller's to end."""
+    with connection_to(url) as connection, connection.connection.cursor() as cursor:
+        yield cursor
+
+
+def _left(follower: Follower) -> Any:
+    return closing(follower) if isinstance(follower, TopicFollower) else nullcontext()
+
+
+def _start(log: Path, **facts: Any) -> "subprocess.Popen[bytes]":
+    facts["contract"] = facts["contract"].model_dump(mode="json")
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", __name__, json.dumps(facts)],
+            env=dict(os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def main() -> None:
+    """What a process of its own does; its log lines go to its output."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    facts = json.loads(sys.argv[1])
+    facts["contract"] = Contract.model_validate(facts["contract"])
+    kind = TopicFollower if "topic" in facts else stream.RowFollower
+    follower = kind(**facts)
+    with _left(follower):
+        follower.run(until_stopped(), follow=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""Rows with every type of column: streamed and in batches, the same predictions."""
+"""Rows with every type of column: streamed and in batches, the same predictions and rejects."""
 
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,20 @@ from mlops_for_mle.contract.columns import encode_rows
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import load
 from tests.mixed import MIXED_CONTRACT, mixed_rows
-from tests.pipelines.scoring.stage import Stage, connect, staged
+from tests.pipelines.scoring.stage import Stage, staged
 from tests.releases import mixed_release
+from tests.servers import connection_to, query
 
 pytestmark = pytest.mark.integration
 
 ROWS = mixed_rows(120, seed=5)
+TABLE = MIXED_CONTRACT.table
+FAULTS = {
+    10: ("가입일", "0044-03-15 BC", "is no date"),
+    20: ("last seen", "-infinity", "is no time"),
+    30: ('the "plan"', "gold", "is no known category"),
+    40: ("월 요금", "1e400", "is not finite"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -24,22 +32,18 @@ def release() -> Release:
 
 @pytest.fixture
 def stage(
-    database_url: str, tmp_path: Path, release: Release, monkeypatch: pytest.MonkeyPatch
+    module_database_url: str, release_store: Path, release: Release, monkeypatch: pytest.MonkeyPatch
 ) -> Stage:
-    return staged(database_url, MIXED_CONTRACT, tmp_path / "releases", monkeypatch, release)
-
-
-def ingest(stage: Stage) -> None:
-    """Write all rows into the table."""
-    columns = list(MIXED_CONTRACT.columns)
-    quoted = ", ".join('"' + name.replace('"', '""').replace("%", "%%") + '"' for name in columns)
-    values = ROWS[columns].astype(object)
-    with connect(stage.url) as connection, connection.cursor() as cursor:
-        cursor.executemany(
-            f'INSERT INTO "Churn 데이터" ({quoted}) VALUES ({", ".join(["%s"] * len(columns))})',
-            values.where(values.notna(), None).to_numpy().tolist(),
-        )
+    """All rows wait in the table."""
+    stage = staged(module_database_url, MIXED_CONTRACT, release_store, monkeypatch)
+    stage.clear()
+    stage.deploy(release)
+    stage.prepare()
+    with connection_to(stage.url) as connection:
+        columns = list(MIXED_CONTRACT.columns)
+        ROWS[columns].to_sql(TABLE, connection, if_exists="append", index=False)
         connection.commit()
+    return stage
 
 
 def expected(release: Release) -> list[Any]:
@@ -47,101 +51,64 @@ def expected(release: Release) -> list[Any]:
     return [MIXED_CONTRACT.target.values[code] for code in codes]
 
 
-def ask(stage: Stage, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-    with connect(stage.url) as connection, connection.cursor() as cursor:
-        cursor.execute(statement, values or None)
-        rows = cursor.fetchall() if cursor.description else []
-        connection.commit()
-        return rows
-
-
-def test_streamed_rows_have_the_values_of_their_classes(stage: Stage, release: Release) -> None:
-    stage.prepare()
-    ingest(stage)
-
-    totals = stage.score(size=50)
-
-    assert (totals.scored, totals.rejected) == (len(ROWS), 0)
-    found = ask(stage, "SELECT churn FROM churn_prediction ORDER BY source_id")
-    assert [value for (value,) in found] == expected(release)
-    assert {value for (value,) in found} == {"stays", "leaves"}
-
-
-@pytest.mark.parametrize("kind", ["table", "file"])
-@pytest.mark.parametrize("origin", ["table", "file"])
-def test_batches_give_the_same_predictions_with_labels(
-    stage: Stage, release: Release, tmp_path: Path, origin: str, kind: str
+@pytest.mark.parametrize("output", ["scores", "{folder}/out.parquet"])
+@pytest.mark.parametrize("source", [None, "{folder}/rows.parquet"])
+def test_all_ways_give_the_same_predictions(
+    stage: Stage, release: Release, tmp_path: Path, source: str | None, output: str
 ) -> None:
-    options = {"output": "churn_scores" if kind == "table" else str(tmp_path / "out.parquet")}
-    if origin == "table":
-        ingest(stage)
-    else:
-        ROWS.to_parquet(tmp_path / "rows.parquet")
-        options["source"] = str(tmp_path / "rows.parquet")
+    ROWS.to_parquet(tmp_path / "rows.parquet")
 
-    found = stage.batch(chunk_rows=33, **options).load()
+    streamed = stage.score(size=50)
+    found = stage.batch(
+        chunk_rows=33,
+        source=source and source.format(folder=tmp_path),
+        output=output.format(folder=tmp_path),
+    )
 
-    assert found.churn.tolist() == expected(release)
-    assert found.label.tolist() == [
-        {"stays": "유지", "leaves": "해지"}[value] for value in found.churn
-    ]
+    answers = expected(release)
+    assert set(answers) == {"stays", "leaves"}
+    assert (streamed.scored, streamed.rejected) == (len(ROWS), 0)
+    values = query(stage.url, "SELECT churn FROM churn_prediction ORDER BY source_id")
+    assert [value for (value,) in values] == answers
+    assert found.churn.tolist() == answers
+    assert found.label.tolist() == [{"stays": "유지", "leaves": "해지"}[one] for one in answers]
     assert [len(one) for one in found.probabilities] == [2] * len(ROWS)
 
 
-FAULTS = [
-    ("가입일", "0044-03-15 BC", "is no date"),
-    ("last seen", "-infinity", "is no time"),
-    ('the "plan"', "gold", "is no known category"),
-    ("월 요금", "1e400", "is not finite"),
-]
+def test_rows_that_do_not_fit_are_rejected_and_the_others_are_scored(stage: Stage) -> None:
+    for key, (column, value, _) in FAULTS.items():
+        quoted = '"' + column.replace('"', '""') + '"'
+        query(stage.url, f"UPDATE \"{TABLE}\" SET {quoted} = '{value}' WHERE id = {key}")
 
+    streamed = stage.score(size=50)
+    found = stage.batch(chunk_rows=50, output="scores")
 
-@pytest.mark.parametrize("way", ["stream", "batch"])
-@pytest.mark.parametrize(("column", "value", "fault"), FAULTS)
-def test_a_row_that_does_not_fit_is_rejected_and_the_others_are_scored(
-    stage: Stage, column: str, value: str, fault: str, way: str
-) -> None:
-    stage.prepare()
-    ingest(stage)
-    quoted = '"' + column.replace('"', '""') + '"'
-    ask(stage, f'UPDATE "Churn 데이터" SET {quoted} = %s WHERE id = 60', value)
-
-    if way == "stream":
-        totals = stage.score(size=50)
-        assert (totals.scored, totals.rejected) == (len(ROWS) - 1, 1)
-        ((key, reason),) = ask(stage, "SELECT source_id, reason FROM scoring_rejects")
-    else:
-        stage.batch(chunk_rows=50, output="scores")
-        assert ask(stage, "SELECT count(*) FROM scores") == [(len(ROWS) - 1,)]
-        ((key, reason),) = ask(stage, "SELECT row_number, reason FROM scores_rejects")
-
-    assert key == 60
-    assert reason.startswith(f"{column}: {fault}")
+    assert (streamed.scored, streamed.rejected) == (len(ROWS) - 4, 4)
+    assert len(found) == len(ROWS) - 4
+    for table, number in (("scoring_rejects", "source_id"), ("scores_rejects", "row_number")):
+        rejects = dict(query(stage.url, f"SELECT {number}, reason FROM {table}"))
+        assert rejects.keys() == FAULTS.keys()
+        for key, (column, _, fault) in FAULTS.items():
+            assert rejects[key].startswith(f"{column}: {fault}")
 
 
 def test_what_no_file_can_hold_does_not_stop_a_batch(stage: Stage, tmp_path: Path) -> None:
-    ingest(stage)
-    ask(stage, 'UPDATE "Churn 데이터" SET timestamp = %s WHERE id < 3', "infinity")
+    query(stage.url, f"UPDATE \"{TABLE}\" SET timestamp = 'infinity' WHERE id < 3")
 
-    found = stage.batch(output=str(tmp_path / "out.parquet")).load()
+    found = stage.batch(output=str(tmp_path / "out.parquet"))
 
     assert found.timestamp.isna().tolist() == [True, True] + [False] * (len(ROWS) - 2)
 
 
-@pytest.mark.parametrize("way", ["stream", "batch"])
-def test_a_batch_without_one_valid_row_of_text_and_dates_is_rejected_whole(
-    stage: Stage, way: str
-) -> None:
-    stage.prepare()
-    ingest(stage)
-    ask(stage, """UPDATE "Churn 데이터" SET "월 요금" = '-1'""")
+def test_a_batch_without_one_valid_row_of_text_and_dates_is_rejected_whole(stage: Stage) -> None:
+    query(stage.url, f'UPDATE "{TABLE}" SET "월 요금" = \'-1\'')
 
-    if way == "stream":
-        totals = stage.score()
-        assert (totals.scored, totals.rejected) == (0, len(ROWS))
-    else:
-        assert stage.batch(output="scores").load().empty
-    table = "scoring_rejects" if way == "stream" else "scores_rejects"
-    reasons = ask(stage, f"SELECT reason FROM {table}")
-    assert len(reasons) == len(ROWS)
-    assert all(reason.startswith("월 요금: is too small") for (reason,) in reasons)
+    streamed = stage.score()
+    found = stage.batch(output="scores")
+
+    assert (streamed.scored, streamed.rejected) == (0, len(ROWS))
+    assert found.empty
+    for table in ("scoring_rejects", "scores_rejects"):
+        reasons = [reason for (reason,) in query(stage.url, f"SELECT reason FROM {table}")]
+        assert len(reasons) == len(ROWS)
+        assert all(reason.startswith("월 요금: is too small") for reason in reasons)

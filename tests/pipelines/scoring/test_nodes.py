@@ -1,5 +1,6 @@
 """What is done to rows, without a database or a file."""
 
+from contextlib import nullcontext
 from decimal import Decimal
 from typing import Any
 
@@ -8,19 +9,21 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
+from mlops_for_mle.contract.notation import Notation
 from mlops_for_mle.errors import SourceError
 from mlops_for_mle.pipelines.scoring.nodes import (
     ChosenRelease,
+    Part,
     Scorer,
-    Scoring,
+    Source,
     as_json,
     score_rows,
 )
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions, place_of, rejects_beside
-from mlops_for_mle.pipelines.scoring.sources import ParquetRows
 from mlops_for_mle.releases.predictor import load
 from tests.releases import iris_release
 
+RELEASE = iris_release(3)
 ROWS = {
     "sepal_length": [5.1, 6.7, None, 6.7],
     "sepal_width": [3.5, 3.3, 3.0, float("inf")],
@@ -32,17 +35,19 @@ ROWS = {
 }
 
 
-def prepared(rows: dict[str, Any], **ingestion: Any) -> Scoring:
-    source = ParquetRows("rows", pa.table(rows).schema, ())
-    chosen = ChosenRelease("nowhere", iris_release(3).manifest)
-    return score_rows(source, chosen, ScoringOptions(), ingestion)
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    return Scorer(RELEASE.manifest, load(RELEASE))
 
 
-def test_rows_become_predictions_and_rejects() -> None:
-    release = iris_release(3)
-    scorer = Scorer(release.manifest, load(release))
+def prepared(rows: dict[str, Any], **ingestion: Any) -> Notation:
+    source = Source(pa.table(rows).schema, lambda size: nullcontext([Part(1, iter)]))
+    chosen = ChosenRelease("nowhere", RELEASE.manifest)
+    return score_rows(source, chosen, ScoringOptions(), ingestion).notation
 
-    predictions, rejects = prepared(ROWS).score(scorer, pa.table(ROWS), first_row=11)
+
+def test_rows_become_predictions_and_rejects(scorer: Scorer) -> None:
+    predictions, rejects = scorer.score_table(pa.table(ROWS), 11, Notation())
 
     found = predictions.to_pandas()
     assert found.columns.tolist()[:3] == ["row_number", "id", "timestamp"]
@@ -51,7 +56,7 @@ def test_rows_become_predictions_and_rejects() -> None:
     assert found.timestamp.tolist() == [pd.Timestamp("2026-01-31 12:30"), pd.NaT]
     assert found.label.tolist() == ["setosa", "virginica"]
     assert found.iris_class.tolist() == [0, 2]
-    assert set(found.release) == {release.manifest.release}
+    assert set(found.release) == {RELEASE.manifest.release}
     assert rejects["row_number"].to_pylist() == [13, 14]
     assert rejects["reason"][0].as_py().startswith("sepal_length: is missing")
     assert "sepal_width: is not finite" in rejects["reason"][1].as_py()
@@ -59,20 +64,18 @@ def test_rows_become_predictions_and_rejects() -> None:
     assert '"note": "d"' in rejects["row_data"][1].as_py()
 
 
-def test_no_rows_and_no_good_rows_have_the_same_columns_as_many() -> None:
-    release = iris_release(3)
-    scorer, table = Scorer(release.manifest, load(release)), pa.table(ROWS)
+def test_no_rows_and_no_good_rows_have_the_same_columns_as_many(scorer: Scorer) -> None:
+    table = pa.table(ROWS)
 
     schemas = [
-        [one.schema for one in prepared(ROWS).score(scorer, rows, 1)]
+        [one.schema for one in scorer.score_table(rows, 1, Notation())]
         for rows in (table, table.slice(0, 0), table.slice(2), table.slice(0, 2))
     ]
 
     assert all(one == schemas[0] for one in schemas)
 
 
-def test_text_is_read_as_ingestion_reads_it() -> None:
-    release = iris_release(3)
+def test_text_is_read_as_ingestion_reads_it(scorer: Scorer) -> None:
     rows = {
         "sepal_length": ["5,1 cm", "6,7 cm", "?"],
         "sepal_width": ["3,5", "3,3", "3,0"],
@@ -80,18 +83,17 @@ def test_text_is_read_as_ingestion_reads_it() -> None:
         "petal_width": ["0,2", "2,1", "0,2"],
         "timestamp": ["31.01.2026", "01.02.2026", "02.02.2026"],
     }
-    notation = {
-        "source": "iris.csv",
-        "rename": {"Breite": "sepal_width"},
-        "decimal": "comma",
-        "missing_marks": {"sepal_length": ["?"]},
-        "number_formats": {"sepal_length": {"decimal": ",", "unit": "cm"}, "petal_length": {}},
-        "date_formats": {"timestamp": "%d.%m.%Y"},
-    }
+    notation = prepared(
+        rows,
+        source="iris.csv",
+        rename={"Breite": "sepal_width"},
+        decimal="comma",
+        missing_marks={"sepal_length": ["?"]},
+        number_formats={"sepal_length": {"decimal": ",", "unit": "cm"}, "petal_length": {}},
+        date_formats={"timestamp": "%d.%m.%Y"},
+    )
 
-    scoring = prepared(rows, **notation)
-    scorer = Scorer(release.manifest, load(release))
-    predictions, rejects = scoring.score(scorer, pa.table(rows), first_row=1)
+    predictions, rejects = scorer.score_table(pa.table(rows), 1, notation)
 
     assert predictions["label"].to_pylist() == ["setosa", "virginica"]
     assert [str(one) for one in predictions["timestamp"].to_pylist()] == [
@@ -103,9 +105,7 @@ def test_text_is_read_as_ingestion_reads_it() -> None:
 
 def test_a_source_that_lacks_a_column_is_refused() -> None:
     rows = {name: values for name, values in ROWS.items() if name != "petal_length"}
-    with pytest.raises(
-        SourceError, match=r"rows: missing column\(s\) petal_length; .* found sepal"
-    ):
+    with pytest.raises(SourceError, match=r"missing column\(s\) petal_length; found sepal"):
         prepared(rows)
 
 
@@ -118,18 +118,12 @@ def test_any_value_stands_as_json_that_postgres_takes() -> None:
     assert as_json(value) == expected
 
 
-@pytest.mark.parametrize(
-    ("text", "place"),
-    [
-        ("iris_data", "table"),
-        ("other.selected", "table"),
-        (" SELECT 1", "query"),
-        ("with x as (select 1) select * from x", "query"),
-        ("s3://bucket/rows.parquet", "file"),
-    ],
-)
-def test_what_a_source_names_is_told_by_its_text(text: str, place: str) -> None:
-    assert place_of(text) == place
+def test_what_a_source_names_is_told_by_its_text() -> None:
+    assert [place_of(one) for one in ("iris_data", "other.selected")] == ["table", "table"]
+    assert [place_of(one) for one in (" SELECT 1", "with x as (select 1) select 2")] == [
+        "query"
+    ] * 2
+    assert place_of("s3://bucket/rows.parquet") == "file"
 
 
 @pytest.mark.parametrize(

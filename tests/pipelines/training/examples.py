@@ -1,6 +1,5 @@
 """Tables to train on, and the steps of a training by hand."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,12 +8,11 @@ from sklearn.datasets import load_iris
 from sklearn.pipeline import Pipeline
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.columns import encode_rows
-from mlops_for_mle.contract.encoding import encode_target, encoded_columns
+from mlops_for_mle.pipelines.data_ingestion.datasets import Window
 from mlops_for_mle.pipelines.training import nodes
 from mlops_for_mle.pipelines.training.estimators import build_estimator
 from mlops_for_mle.pipelines.training.options import EstimatorOptions, TrainingOptions
-from tests.releases import IRIS_CONTRACT
+from tests.releases import IRIS_CONTRACT, encoded
 
 LINE_CONTRACT = Contract.model_validate(
     {
@@ -30,14 +28,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "histogram_gradient_boosting": {"max_iter": 8},
     "mlp": {"hidden_layer_sizes": [8]},
 }
-
-
-@dataclass(frozen=True)
-class Window:
-    """Rows that were read for training, and where from."""
-
-    source: str
-    rows: pd.DataFrame
 
 
 def iris_rows(with_key: bool = False) -> pd.DataFrame:
@@ -59,13 +49,6 @@ def line_rows(row_count: int = 120, seed: int = 0) -> pd.DataFrame:
     return rows
 
 
-def encoded(rows: pd.DataFrame, contract: Contract) -> tuple[pd.DataFrame, np.ndarray]:
-    """Features and truth as a model takes them."""
-    names = [column.name for column in encoded_columns(contract)]
-    features = pd.DataFrame(encode_rows(rows, contract), columns=names)
-    return features, encode_target(rows[contract.target.column], contract.target)
-
-
 def fit(
     estimator: dict[str, Any], rows: pd.DataFrame, contract: Contract, seed: int = 1
 ) -> Pipeline:
@@ -74,11 +57,16 @@ def fit(
     return build_estimator(options, contract, seed).fit(*encoded(rows, contract))
 
 
+def snapshot(rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Rows of a table as a training fixes them."""
+    return nodes.take_snapshot(Window("a table", rows), contract)
+
+
 def split(rows: pd.DataFrame, contract: Contract, **training: Any) -> nodes.Examples:
     """The steps from rows to examples that are split, without checks."""
-    snapshot = nodes.take_snapshot(Window("a table", rows), contract)
     options = TrainingOptions.model_validate(training)
-    return nodes.split_snapshot(nodes.Examples.of(snapshot, contract), options)[0]
+    examples = nodes.Examples.of(snapshot(rows, contract), contract)
+    return nodes.split_snapshot(examples, options)[0]
 
 
 def train(rows: pd.DataFrame, contract: Contract, **training: Any) -> nodes.Trained:

@@ -8,12 +8,14 @@ import pytest
 from pydantic import ValidationError
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training.estimators import auto_candidates
 from mlops_for_mle.pipelines.training.options import TrainingOptions
 from mlops_for_mle.releases.predictor import Predictor
 from tests.mixed import MIXED_CONTRACT, MIXED_REGRESSION, mixed_rows
 from tests.pipelines.training.examples import (
     LINE_CONTRACT,
+    SMALL,
     assemble,
     iris_rows,
     line_rows,
@@ -22,12 +24,8 @@ from tests.pipelines.training.examples import (
 from tests.releases import IRIS_CONTRACT, SMALL_CONTRACT
 
 AUTO = {"name": "auto"}
-
-
-def curved_rows() -> pd.DataFrame:
-    """What no line fits."""
-    rows = line_rows(600)
-    return rows.assign(y=rows["a"] ** 2 * np.sign(rows["b"]))
+# What no line fits.
+CURVED_ROWS = line_rows(600).assign(y=lambda rows: rows["a"] ** 2 * np.sign(rows["b"]))
 
 
 def rare_rows(row_count: int = 900) -> pd.DataFrame:
@@ -41,7 +39,7 @@ def rare_rows(row_count: int = 900) -> pd.DataFrame:
 
 @pytest.mark.parametrize(
     ("rows", "chosen"),
-    [(line_rows(), "Ridge"), (curved_rows(), "HistGradientBoostingRegressor")],
+    [(line_rows(), "Ridge"), (CURVED_ROWS, "HistGradientBoostingRegressor")],
     ids=["line", "curve"],
 )
 def test_the_simplest_that_is_not_shown_to_be_worse_is_chosen(
@@ -59,19 +57,24 @@ def test_the_simplest_that_is_not_shown_to_be_worse_is_chosen(
 
 
 @pytest.mark.parametrize(
-    ("contract", "by"),
-    [(MIXED_CONTRACT, "time"), (MIXED_REGRESSION, "hash")],
-    ids=["classes by time", "numbers"],
+    ("contract", "options"),
+    [
+        (MIXED_CONTRACT, {"estimator": AUTO, "split": {"by": "time"}, "metric": "macro_f1"}),
+        (MIXED_REGRESSION, {"estimator": AUTO}),
+        (MIXED_CONTRACT, {"estimator": {"name": "svc"}, "calibrate": True}),
+    ],
+    ids=["classes by time", "numbers", "calibrated"],
 )
-def test_what_is_chosen_is_the_same_again_to_the_last_bit(contract: Contract, by: str) -> None:
+def test_what_is_chosen_is_the_same_again_to_the_last_bit(
+    contract: Contract, options: dict[str, Any]
+) -> None:
     rows = mixed_rows().assign(timestamp=pd.date_range("2026-01-01", periods=400, freq="h"))
-    options: dict[str, Any] = {"estimator": AUTO, "split": {"by": by}, "metric": "macro_f1"}
 
     first = assemble(rows, contract, **options)
     again = assemble(rows, contract, **first.description.training)
 
     assert again.description == first.description
-    assert again.served.graph == first.served.graph
+    assert again.predictor.model == first.predictor.model
 
 
 def test_boosting_that_cannot_stop_early_on_so_few_rows_is_not_chosen() -> None:
@@ -95,14 +98,30 @@ def test_auto_goes_with_no_parameters() -> None:
 def test_a_calibrated_model_is_served_as_it_was_trained(
     name: str, rows: pd.DataFrame, contract: Contract
 ) -> None:
-    small = {"random_forest": {"n_estimators": 8}, "mlp": {"max_iter": 20}}
-    estimator = {"name": name, "parameters": small.get(name, {})}
+    estimator = {"name": name, "parameters": SMALL.get(name, {})}
 
     trained = train(rows, contract, estimator=estimator, calibrate=True)
 
     assert trained.is_calibrated
-    assert trained.served.parity.largest_difference <= 1e-4
-    assert trained.predictor().has_probabilities
+    assert trained.parity.largest_difference <= 1e-4
+    assert trained.predictor.has_probabilities
+
+
+def test_what_cannot_be_calibrated_is_told_and_an_error_where_that_was_asked_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # Of the third class one row is left to learn from, so no fold can judge it.
+    rows = iris_rows()[:102]
+
+    assert not train(rows, IRIS_CONTRACT, calibrate="auto").is_calibrated
+
+    assert "probabilities are left as they are: training.split: rows of every" in caplog.text
+    with pytest.raises(UserError, match=r"training\.split: rows of every class stand in too few"):
+        train(rows, IRIS_CONTRACT, calibrate=True)
+    linear = {"class_path": "sklearn.linear_model.RidgeClassifier"}
+    assert not train(iris_rows(), IRIS_CONTRACT, estimator=linear).is_calibrated
+    with pytest.raises(UserError, match=r"training\.calibrate: RidgeClassifier has no calibration"):
+        train(iris_rows(), IRIS_CONTRACT, estimator=linear, calibrate=True)
 
 
 def test_calibration_leaves_the_answers_of_iris_as_they_are() -> None:
@@ -112,8 +131,8 @@ def test_calibration_leaves_the_answers_of_iris_as_they_are() -> None:
     )
 
     rows = plain.examples.features.to_numpy()
-    found = calibrated.predictor().predict(rows)
-    assert found.values.tolist() == plain.predictor().predict(rows).values.tolist()
+    found = calibrated.predictor.predict(rows)
+    assert found.values.tolist() == plain.predictor.predict(rows).values.tolist()
     assert calibrated.is_calibrated
     assert found.probabilities is not None
 
@@ -138,23 +157,22 @@ def test_a_rare_class_is_answered_from_a_threshold_on_that_the_release_carries()
     assert usual.threshold is None
     assert found.threshold is not None
     assert 0 < found.threshold < 0.3
-    better, known = "validation_balanced_accuracy", usual.metrics
-    assert found.metrics[better] > known[better] + 0.1
+    better = "validation_balanced_accuracy"
+    assert found.metrics[better] > usual.metrics[better] + 0.1
     matrix = candidate.examples.features.to_numpy()
-    raw = Predictor(candidate.served.graph, SMALL_CONTRACT).predict(matrix).probabilities
-    answers = candidate.predictor().predict(matrix).values
+    raw = Predictor(candidate.predictor.model, SMALL_CONTRACT).predict(matrix).probabilities
+    answers = candidate.predictor.predict(matrix).values
     assert answers.tolist() == (raw[:, 1] >= found.threshold).astype(int).tolist()
 
 
 def test_a_date_beyond_the_training_rows_counts_as_the_last_of_them() -> None:
-    rows = mixed_rows()
-    trained = train(rows, MIXED_CONTRACT, estimator={"name": "logistic"})
+    trained = train(mixed_rows(), MIXED_CONTRACT, estimator={"name": "logistic"})
     features = trained.examples.features.head(1)
     day = "last seen.days_since_1970"
     known = trained.examples.features[~trained.examples.is_validation][day]
 
     def chance(value: float) -> float:
-        found = trained.predictor().predict(features.assign(**{day: value}).to_numpy())
+        found = trained.predictor.predict(features.assign(**{day: value}).to_numpy())
         return float(found.probabilities[0, 1])
 
     assert chance(known.min() - 700) == pytest.approx(chance(known.min()), abs=1e-6)
@@ -167,52 +185,42 @@ def test_lightgbm_joins_where_it_is_installed(contract: Contract) -> None:
     pytest.importorskip("lightgbm", exc_type=ImportError)
     pytest.importorskip("onnxmltools", exc_type=ImportError)
 
-    trained = train(mixed_rows(), contract, estimator={"name": "lightgbm"}, calibrate=True)
+    trained = train(mixed_rows(), contract, estimator={"name": "lightgbm"})
 
     assert auto_candidates(contract.target.task)[-1].name == "lightgbm"
-    assert trained.served.parity.largest_difference <= 1e-4
+    assert trained.parity.largest_difference <= 1e-4
+
+
+def remarks(rows: pd.DataFrame, quality: Any = None, **training: Any) -> tuple[str, ...]:
+    return assemble(rows, LINE_CONTRACT, quality, **training).description.remarks
 
 
 def test_what_a_person_should_look_at_is_told() -> None:
-    rows = line_rows(80).assign(b=np.random.default_rng(1).normal(size=80))
-    rows["y"] = np.random.default_rng(2).normal(size=80) + rows["a"] * 0.2
-    quality = {"single_feature_scores": {"a": 0.9, "b": 0.0}}
+    random, line = np.random.default_rng(2), line_rows().assign(y=lambda one: one["a"] * 3.0)
+    noise = line_rows(80).assign(y=lambda one: random.normal(size=80) + one["a"] * 0.2)
     tree = {"class_path": "sklearn.tree.DecisionTreeRegressor"}
-
-    (overfit,) = [
-        one
-        for one in assemble(rows, LINE_CONTRACT, estimator=tree).description.remarks
-        if one.startswith("it overfits: rmse is ")
-    ]
-    assert "where a constant answer has" in overfit
-    line = line_rows().assign(y=lambda one: one["a"] * 3.0)
     search = {"space": {"alpha": [0.1, 1, 10]}, "scoring": "r2", "engine": {"scheduler": "threads"}}
-    told = assemble(line, LINE_CONTRACT, quality, search=search).description.remarks
-    assert told == (
+    alone = {"single_feature_scores": {"a": 1.0, "b": 0.0}}
+
+    assert remarks(noise, estimator=tree)[0].startswith("it overfits: rmse is ")
+    assert remarks(line, search=search) == (
         "the best alpha, 0.1, is at the edge of what was tried",
         "does nothing for the answers: b",
     )
-    quality["single_feature_scores"]["a"] = 1.0
-    assert (
-        assemble(line, LINE_CONTRACT, quality)
-        .description.remarks[0]
-        .startswith("a alone does it: r2 1.0000")
-    )
+    assert remarks(line, alone)[0].startswith("a alone does it: r2 1.0000")
 
 
 def test_rows_that_stand_on_both_sides_in_time_are_told() -> None:
     times = pd.date_range("2026-01-01", periods=120, freq="D")
     rows = line_rows().assign(timestamp=times)
     equal = pd.concat([rows, rows.assign(timestamp=times + pd.Timedelta(days=120))])
+    by_time = {"by": "time"}
 
-    told = assemble(rows, LINE_CONTRACT).description.remarks
-    newest = assemble(rows, LINE_CONTRACT, split={"by": "time"}).description
-    again = assemble(equal, LINE_CONTRACT, split={"by": "time"}).description
+    newest = assemble(rows, LINE_CONTRACT, split=by_time).description
 
-    assert told[0].startswith(
-        "rows are from 2026-01-01 to 2026-04-30 and validation rows are among"
-    )
+    said = "rows are from 2026-01-01 to 2026-04-30 and validation rows are among"
+    assert remarks(rows)[0].startswith(said)
     assert newest.remarks == ()
     assert newest.split is not None
     assert newest.split.validated_from == times[90]
-    assert again.remarks[0] == "100% of the validation rows equal a training row"
+    assert remarks(equal, split=by_time)[0] == "100% of the validation rows equal a training row"

@@ -1,6 +1,5 @@
 """What each column of a source holds: its kind, its values, and what stands in the way."""
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mlops_for_mle.contract import Feature
-from mlops_for_mle.contract.columns import read_column
-from mlops_for_mle.contract.model import EXACT_BELOW
+from mlops_for_mle.contract.columns import is_exact, read_column
 from mlops_for_mle.contract.notation import (
     NumberFormat,
     date_formats,
@@ -19,7 +17,6 @@ from mlops_for_mle.contract.notation import (
     is_blank,
     looks_like_number,
     number_formats,
-    read_numbers,
     read_times,
 )
 from mlops_for_mle.errors import SourceError
@@ -42,7 +39,6 @@ _SHARE_OF_A_MISTAKE = 0.05
 _SHARE_OF_A_KIND = 0.5
 # Fewer numbers of eight digits could all be days of the calendar by chance.
 _FEWEST_COMPACT_DATES = 3
-
 _COMPACT_DATE = r"[12]\d{3}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
 
 
@@ -55,12 +51,11 @@ class Column:
     """A column of the source.
 
     Attributes:
-        name: Its name in the source.
         kind: What its values are; ``other`` is what no contract can hold.
         values: The values read as that kind, missing where they are; categories, codes and other
             text stay text.
         date_format: How dates are written, in the codes of strptime; None for ISO 8601.
-        number_format: How numbers are written; None for plain digits.
+        number_format: How numbers are written, where they are text.
         decimal: The mark before fractions that its numbers must have; empty where both could be.
         other_reading: What a number is and what it would be with the other mark, in words.
         missing_marks: The texts that stand for a missing value.
@@ -105,7 +100,7 @@ class Column:
     @property
     def is_whole(self) -> bool:
         """Whether all values are whole numbers that a float64 keeps exactly, however written."""
-        return self.is_number and _are_exact(self.present)
+        return self.is_number and bool(is_exact(self.present).all())
 
 
 def decide(
@@ -114,13 +109,13 @@ def decide(
     marks: Collection[str] = (),
     *,
     find_booleans: bool = True,
-    decimal: str = "",
+    decimal: str = ".",
     date_format: str | None = None,
 ) -> Column:
     """Say what a column holds.
 
     Args:
-        name: Its name in the source.
+        name: Its name in the source, for messages.
         raw: Its values, text or typed.
         marks: Texts that stand for a missing value, whatever the column holds.
         find_booleans: Whether the words true and false are booleans rather than text.
@@ -141,7 +136,12 @@ def decide(
         case "boolean":
             found = Column(name, "boolean", values.astype("boolean"))
         case "integer" | "floating" | "mixed-integer-float" as kind:
-            found = _numbers(name, values, is_integer=kind == "integer")
+            # Ingestion rejects those that are not finite.
+            numbers = values.astype("Float64").astype(np.float64).replace([np.inf, -np.inf], np.nan)
+            found = Column(name, "integer" if kind == "integer" else "float", numbers)
+            if kind == "integer" and not is_exact(numbers.dropna()).all():
+                text = values.astype("string").astype(object)
+                found = Column(name, "text", text.where(values.notna()))
         case "decimal":
             numbers = values.map(float, na_action="ignore").astype(np.float64)
             found = Column(name, "decimal", numbers)
@@ -151,19 +151,9 @@ def decide(
             is_date = (times.dropna() == times.dropna().dt.normalize()).all()
             found = Column(name, "date" if is_date else "timestamp", times)
         case "string":
-            found = _text(
-                name, values.astype(object).str.strip(), find_booleans, decimal, date_format
-            )
+            text = values.astype(object).str.strip()
+            found = _text(name, text, find_booleans, decimal, date_format)
     return replace(found, missing_marks=(*found.missing_marks, *raw[is_mark].unique()))
-
-
-def _numbers(name: str, values: "pd.Series[Any]", is_integer: bool) -> Column:
-    """Numbers that have a type already; ingestion rejects those that are not finite."""
-    numbers = _finite(values.astype("Float64").astype(np.float64))
-    if is_integer and not _are_exact(numbers):
-        text = values.astype("string").astype(object)
-        return Column(name, "text", text.where(values.notna()))
-    return Column(name, "integer" if is_integer else "float", numbers)
 
 
 def _text(
@@ -175,85 +165,64 @@ def _text(
 ) -> Column:
     """Say what text holds, at least one of which is there."""
     distinct = pd.Series(values.dropna().unique(), dtype=object)
-    is_mark = distinct.str.strip().str.lower().isin(_MISSING_MARKS)
+    is_mark = distinct.str.lower().isin(_MISSING_MARKS)
     marks, rest = tuple(distinct[is_mark]), distinct[~is_mark].reset_index(drop=True)
     found, unmarked = Column(name, "text", values), values.mask(values.isin(marks))
     if rest.empty:
         return found
-    if find_booleans and rest.str.strip().str.lower().isin(("true", "false")).all():
-        booleans = read_column(unmarked, Feature(type="boolean"))
-        return Column(name, "boolean", booleans, missing_marks=marks)
-    is_number = _finite(read_numbers(rest)).notna()
-    is_decorated = is_number | looks_like_number(rest)
-    if date_format is None and is_number.all():
-        found = _digits(name, unmarked, rest, decimal)
-    elif date_format is None and is_decorated.all():
-        found = _decorated(name, unmarked, rest, decimal)
+    is_number = looks_like_number(rest)
+    if find_booleans and rest.str.lower().isin(("true", "false")).all():
+        found = Column(name, "boolean", read_column(unmarked, Feature(type="boolean")))
+    elif date_format is None and is_number.all():
+        found = _numbers(name, unmarked, rest, decimal)
     else:
         readings = date_readings(rest, date_format)
         is_date = pd.DataFrame(readings, rest.index).notna().any(axis="columns")
         if is_date.all():
             found = _dates(name, unmarked, rest, readings)
         else:
-            _refuse_mixture(name, unmarked.dropna(), "numbers", rest[is_decorated])
+            _refuse_mixture(name, unmarked.dropna(), "numbers", rest[is_number])
             _refuse_mixture(name, unmarked.dropna(), "dates", rest[is_date])
     if found.kind == "text":
         return Column(name, "text", values)
     return replace(found, missing_marks=marks)
 
 
-def _digits(
+def _numbers(
     name: str, values: "pd.Series[Any]", distinct: "pd.Series[Any]", decimal: str
 ) -> Column:
-    """Text of which every value reads as a number: numbers, codes, or dates such as 20240131."""
-    is_compact = distinct.str.fullmatch(_COMPACT_DATE).all() and read_times(distinct).notna().all()
-    if is_compact and len(distinct) >= _FEWEST_COMPACT_DATES:
-        return Column(name, "date", read_times(values))
-    has_point = distinct.str.contains(".", regex=False)
-    is_grouped = (
-        has_point.any()
-        and distinct[has_point].str.fullmatch(r"[-+]?[1-9]\d{0,2}(?:\.\d{3})+").all()
-    )
-    if is_grouped and decimal == ",":
-        return _decorated(name, values, distinct, decimal)
-    numbers, whole = read_numbers(values), distinct[distinct.str.fullmatch(r"\s*[+-]?\d+\s*")]
-    if not _are_exact(read_numbers(whole)):
-        return Column(name, "text", values)
-    if len(whole) < len(distinct):
-        return Column(
-            name, "float", numbers, decimal="" if is_grouped or not has_point.any() else "."
-        )
-    is_padded = whole.str.fullmatch(r"\d+").all() and whole.str.match(r"0\d").any()
-    return Column(name, "text", values) if is_padded else Column(name, "integer", numbers)
-
-
-def _decorated(
-    name: str, values: "pd.Series[Any]", distinct: "pd.Series[Any]", decimal: str
-) -> Column:
-    """Numbers with units, or marks between their digits, that are all written in one way.
+    """Text that looks like numbers: such, all written in one way, or codes, or 20240131.
 
     Where ``1,234`` could be read with either mark before fractions, it is a point, until other
     columns or a person say otherwise.
     """
-    ways = number_formats(distinct, decimal or ".")
+    is_compact = distinct.str.fullmatch(_COMPACT_DATE).all() and read_times(distinct).notna().all()
+    if is_compact and len(distinct) >= _FEWEST_COMPACT_DATES:
+        return Column(name, "date", read_times(values))
+    ways = number_formats(distinct, decimal)
     if not ways:
-        shown = _where(values.dropna())
         raise MixedError(
-            f"Column {name!r} writes numbers in more than one way, such as {shown}: write all of "
-            "them alike, with the same unit or none."
+            f"Column {name!r} writes numbers in more than one way, such as "
+            f"{_where(values.dropna())}: write all of them alike, with the same unit or none."
         )
-    chosen = next(iter(ways))
+    chosen, read = next(iter(ways.items()))
+    has_mark = distinct.str.contains(chosen.decimal, regex=False)
+    is_whole = ~has_mark & ~distinct.str.contains(r"\d[eE][-+]?\d")
+    is_padded = distinct.str.fullmatch(r"\d+").all() and distinct.str.match(r"0\d").any()
+    if is_padded or not is_exact(read[is_whole]).all():
+        return Column(name, "text", values)
     told = ""
-    if len(ways) > 1:
+    if len(ways) > 1 and chosen.thousands:
         value, both = _first_difference(distinct, ways)
         told = f"{value!r} is {' or '.join(f'{one:g}' for one in both)}"
-    numbers = chosen.read(values)
-    is_whole = not distinct.str.contains(re.escape(chosen.decimal) + "|[eE]").any()
-    if is_whole and not _are_exact(numbers):
-        return Column(name, "text", values)
-    kind: Kind = "integer" if is_whole else "float"
-    mark = chosen.decimal if distinct.str.contains(chosen.decimal, regex=False).any() else ""
-    return Column(name, kind, numbers, None, chosen, "" if told else mark, told)
+    return Column(
+        name,
+        "integer" if is_whole.all() else "float",
+        chosen.read(values),
+        number_format=chosen,
+        decimal=chosen.decimal if len(ways) == 1 and has_mark.any() else "",
+        other_reading=told,
+    )
 
 
 def _dates(
@@ -270,9 +239,9 @@ def _dates(
         return Column(name, kind, read_times(values, code), code)
     if ways:
         value, times = _first_difference(distinct, ways)
-        read = sorted(zip(times, ways, strict=True))
         told = " or ".join(
-            f"{time:%Y-%m-%d} (--date-format '{name}={code}')" for time, code in read
+            f"{time:%Y-%m-%d} (--date-format '{name}={code}')"
+            for time, code in sorted(zip(times, ways, strict=True))
         )
         problem = f"in which day and month could be taken for one another: {value!r} is {told}"
     else:
@@ -294,26 +263,15 @@ def _refuse_mixture(
 ) -> None:
     """Refuse text that is mostly something else, unless the rest are categories."""
     others = present[~present.isin(fitting)]
-    share, distinct = 1 - len(others) / len(present), present.nunique()
-    if share < _SHARE_OF_A_KIND:
-        return
+    other_share, distinct = len(others) / len(present), present.nunique()
     is_few = distinct <= _FEW_VALUES and distinct * _ROWS_A_VALUE <= len(present)
-    if not is_few or 1 - share < _SHARE_OF_A_MISTAKE:
+    are_categories = is_few and other_share >= _SHARE_OF_A_MISTAKE
+    if other_share <= 1 - _SHARE_OF_A_KIND and not are_categories:
         raise MixedError(
             f"Column {name!r} mixes {len(present) - len(others)} {what} with {len(others)} other "
             f"value(s) such as {_where(others)}: correct them, or name those that stand for a "
             "missing value by --missing."
         )
-
-
-def _finite(numbers: "pd.Series[float]") -> "pd.Series[float]":
-    return numbers.where(np.isfinite(numbers))
-
-
-def _are_exact(numbers: "pd.Series[Any]") -> bool:
-    """Whether they are whole numbers that a float64 keeps exactly, or missing."""
-    present = numbers.dropna().to_numpy(np.float64)
-    return bool(((present == np.trunc(present)) & (np.abs(present) < EXACT_BELOW)).all())
 
 
 def _where(values: "pd.Series[Any]") -> str:

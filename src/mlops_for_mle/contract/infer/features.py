@@ -1,14 +1,16 @@
 """What a column would say as a feature of a contract, with remarks; or that it names rows."""
 
+import itertools
 import math
 import re
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mlops_for_mle.contract.infer.decide import Column, shortened
-from mlops_for_mle.contract.model import MAXIMUM_CATEGORIES, MISSING_POLICIES
+from mlops_for_mle.contract.model import LONGEST_NAME, MAXIMUM_CATEGORIES, MISSING_POLICIES
 from mlops_for_mle.contract.notation import DATE_LIKE
 
 _FEWEST_ROWS = 20
@@ -23,10 +25,15 @@ _EPOCH_SECONDS = (10**9, 2 * 10**9)
 _LISTED_CATEGORIES = 100
 _RARE_CATEGORY_ROWS = 5
 _SENTINELS = frozenset({-99999, -9999, -999, -99, 999, 9999, 99999})
-_SHARE_OF_DATES = 0.9
 _SENTINEL_DATES = frozenset({"1900-01-01", "1970-01-01", "9999-12-31"})
+_SHARE_OF_DATES = 0.9
 _MARGIN = 0.5
 _MARGIN_YEARS = 10
+_FEWEST_GAPS = 5
+# Rows with and without a value fall apart by class, up to so many.
+_LEAKING_SHARE = 0.999
+# Every table of PostgreSQL has columns of these names.
+_SYSTEM_COLUMNS = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
 
 
 def describe(column: Column) -> tuple[dict[str, Any], str]:
@@ -64,8 +71,8 @@ def describe(column: Column) -> tuple[dict[str, Any], str]:
     if marks:
         remark += f"; does {' or '.join(marks)} stand for a missing value? See --missing"
     if column.missing_count:
-        allowed = MISSING_POLICIES[keys["type"]]
         preferred = ("separate", "median", "most_frequent")
+        allowed = MISSING_POLICIES[keys["type"]]
         keys["missing"] = next(one for one in preferred if one in allowed)
         share = 100 * column.missing_count / len(column.values)
         remark += f"; missing in {column.missing_count:,} rows ({share:.2g} %)"
@@ -95,10 +102,8 @@ def number_range(column: Column) -> dict[str, Any]:
         return {}
     digits = 1 - math.floor(math.log10(span))
     lower, upper = round(low - _MARGIN * span, digits), round(high + _MARGIN * span, digits)
-    lower, upper = (
-        (0.0 if low >= 0 > lower else lower),
-        (0.0 if low < 0 and high <= 0 < upper else upper),
-    )
+    lower = max(lower, 0.0) if low >= 0 else lower
+    upper = min(upper, 0.0) if low < 0 and high <= 0 else upper
     if column.kind == "integer":
         return {"minimum": math.floor(lower), "maximum": math.ceil(upper)}
     return {"minimum": lower, "maximum": upper}
@@ -113,21 +118,50 @@ def identifier_reason(column: Column) -> str | None:
     if column.kind not in ("integer", "text") or present < _FEWEST_ROWS:
         return None
     # Not a number of something, such as "number of trades".
-    words = [word.lower() for word in _WORDS.findall(column.name)]
-    is_named = {*words[-1:]} <= _IDENTIFIER_WORDS if words else False
+    (last_word,) = _WORDS.findall(column.name)[-1:] or [""]
+    is_named = last_word.lower() in _IDENTIFIER_WORDS
     is_named = is_named or column.name.rstrip().endswith(_IDENTIFIER_ENDINGS)
     if column.kind == "text":
-        is_date = column.present.str.contains(DATE_LIKE).mean() > _SHARE_OF_DATES
-        if is_date and distinct > min(present / 2, MAXIMUM_CATEGORIES):
+        is_identifier = distinct > min(present / 2, MAXIMUM_CATEGORIES)
+        if is_identifier and column.present.str.contains(DATE_LIKE).mean() > _SHARE_OF_DATES:
             example = f"such as {column.present.iloc[0]!r}"
             return f"looks like dates in a form that is not read, {example}; see --date-format"
-        is_identifier = distinct > min(present / 2, MAXIMUM_CATEGORIES)
     else:
-        steps = np.diff(column.present.to_numpy())
+        is_counter = (np.diff(column.present.to_numpy()) == 1).all()
         is_year = column.present.between(*_YEARS).all()
-        is_counter = distinct == present and bool((steps == 1).all()) and not is_year
-        is_identifier = is_counter or (is_named and distinct == present)
+        is_identifier = distinct == present and (is_named or (is_counter and not is_year))
     if is_identifier or (is_named and distinct > max(100, present / 50)):
         values = f"{distinct:,} different values in {present:,} rows"
         return f"has {values}, so it is an identifier or free text"
     return None
+
+
+def are_told_by_gaps(is_missing: "pd.Series[bool]", classes: "pd.Series[Any]") -> bool:
+    """Whether missing values of a feature tell the class, which no score of it shows."""
+    shares = is_missing.astype(float).groupby(classes.to_numpy()).mean()
+    is_gap, is_value = shares >= _LEAKING_SHARE, shares <= 1 - _LEAKING_SHARE
+    is_enough = _FEWEST_GAPS <= is_missing.sum() <= len(is_missing) - _FEWEST_GAPS
+    return bool(is_enough and is_gap.any() and is_value.any() and (is_gap | is_value).all())
+
+
+def column_names(names: Sequence[str]) -> dict[str, str]:
+    """The name in Postgres for each of some distinct columns: its own wherever that is possible."""
+    found: dict[str, str] = {}
+    for number, name in enumerate(names, start=1):
+        printable = "".join(one if one.isprintable() else " " for one in name)
+        # Blanks alone are legal in Postgres, but nobody could type or see them.
+        is_legal = printable == name and not name.isspace() and name not in _SYSTEM_COLUMNS
+        if is_legal and 0 < len(name.encode()) <= LONGEST_NAME:
+            found[name] = name
+            continue
+        # Bytes are what Postgres counts; a few are for a number behind the name.
+        kept = " ".join(printable.split()).encode()[: LONGEST_NAME - 6].decode(errors="ignore")
+        taken = {*names, *found.values(), *_SYSTEM_COLUMNS}
+        found[name] = free_name((kept.strip() or f"column_{number}",), taken)
+    return found
+
+
+def free_name(preferred: Sequence[str], taken: Collection[str]) -> str:
+    """The first of some names that is free, else the first one with a number."""
+    more = (f"{preferred[0]}_{number}" for number in itertools.count(2))
+    return next(one for one in itertools.chain(preferred, more) if one not in taken)

@@ -12,7 +12,14 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns, encode_rows
 from mlops_for_mle.contract.encoding import encode_target, encoded_columns
 from mlops_for_mle.contract.infer.decide import Column, MixedError, decide, shortened
-from mlops_for_mle.contract.infer.features import describe, identifier_reason, number_range
+from mlops_for_mle.contract.infer.features import (
+    are_told_by_gaps,
+    column_names,
+    describe,
+    free_name,
+    identifier_reason,
+    number_range,
+)
 from mlops_for_mle.contract.model import (
     RESERVED_ANSWER_NAMES,
     Configuration,
@@ -21,7 +28,6 @@ from mlops_for_mle.contract.model import (
     normalised,
 )
 from mlops_for_mle.contract.notation import Notation, NumberFormat
-from mlops_for_mle.contract.tables import column_names, free_name
 from mlops_for_mle.errors import SourceError, UserError
 from mlops_for_mle.pipelines.training.options import DataCheckOptions
 
@@ -37,13 +43,25 @@ _ROWS_A_CLASS = DataCheckOptions().minimum_rows_per_class or 1
 _MAXIMUM_MISSING = 0.5
 
 
+class Wishes(Configuration):
+    """What a person says of the rows, as the options of ``kedro contract infer`` explain it."""
+
+    leave_out: tuple[Name, ...] = ()
+    missing: tuple[str, ...] = ()
+    time: Name | None = None
+    task: Task | None = None
+    decimal: Literal["point", "comma"] | None = None
+    date_format: dict[Name, str] = Field(default_factory=dict)
+    drop_missing_target: bool = False
+    minimum_class_rows: int = _ROWS_A_CLASS
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A column that is a feature, or could be one.
 
     Attributes:
-        source_name: Its name in the source.
-        name: Its name in the contract.
+        source_name: Its name in the source; ``name`` is that in the contract.
         keys: What the contract says of it; None where it cannot be a feature.
         remark: What a person should know when reviewing it.
         left_out: Why it is no feature; None where it is one.
@@ -62,16 +80,12 @@ class Proposal:
 
     Attributes:
         facts: The contract without its features, as a mapping.
-        source: What was read, for people.
-        row_count: How many rows were read.
         candidates: The columns beside target and time, in the source's order.
-        target: The column that is predicted.
         class_counts: How many rows each class has, in the contract's order.
         ingestion: What differs from the default in the options of ingestion.
-        minimum_class_rows: With how many rows a class is learned.
         unread: Why rows cannot be read, of each.
-        label_noise: An estimate of the share of labels that contradict those of like rows.
         is_timed: Whether the source says of its rows when they were observed.
+        label_noise: An estimate of the share of labels that contradict those of like rows.
     """
 
     facts: dict[str, Any]
@@ -81,10 +95,10 @@ class Proposal:
     target: Column
     class_counts: dict[int | str, int]
     ingestion: dict[str, Any]
-    minimum_class_rows: int = _ROWS_A_CLASS
+    minimum_class_rows: int
+    unread: Sequence[str]
+    is_timed: bool
     label_noise: float = 0.0
-    unread: Sequence[str] = ()
-    is_timed: bool = False
 
     @property
     def features(self) -> list[Candidate]:
@@ -97,26 +111,9 @@ class Proposal:
         return [one for one in self.candidates if one.left_out is not None]
 
     def contract(self) -> Contract:
-        """The contract.
-
-        Raises:
-            ValidationError: Its name is none that a contract can have, or the target is constant.
-        """
+        """The contract; a ``ValidationError`` where its name or a constant target cannot be."""
         features = {one.name: one.keys for one in self.features}
         return Contract.model_validate({**self.facts, "features": features})
-
-
-class Wishes(Configuration):
-    """What a person says of the rows, as the options of ``kedro contract infer`` explain it."""
-
-    leave_out: tuple[Name, ...] = ()
-    missing: tuple[str, ...] = ()
-    time: Name | None = None
-    task: Task | None = None
-    decimal: Literal["point", "comma"] | None = None
-    date_format: dict[Name, str] = Field(default_factory=dict)
-    drop_missing_target: bool = False
-    minimum_class_rows: int = _ROWS_A_CLASS
 
 
 def propose(
@@ -139,18 +136,20 @@ def propose(
         raise SourceError(f"Target column {target!r} {left_out[target]}.")
     columns, mixed, decimal = _columns(rows.drop(columns=list(left_out)), target, wish, separator)
     left_out |= mixed
+    names = column_names(list(rows.columns))
+    ingestion = {
+        "rename": {old: new for old, new in names.items() if new != old},
+        **_notation({names[one.name]: one for one in columns.values()}, decimal),
+        "drop_missing_target": wish.drop_missing_target,
+    }
     answer = columns.pop(target)
     task = _task(answer, wish)
     counts = _class_counts(answer) if task == "classification" else {}
     if time and not columns[time].is_time:
         raise SourceError(f"--time: column {time!r} holds {columns[time].kind}, expected dates.")
-    time = time or next((one for one in columns if _is_time(columns[one])), None)
-    names = column_names(list(rows.columns))
-    candidates = [
-        _candidate(names[one.name], one, answer, task)
-        for one in columns.values()
-        if one.name != time
-    ]
+    time = time or next((one.name for one in columns.values() if _is_time(one)), None)
+    is_timed = time is not None and len(columns.pop(time).counts) > 1
+    candidates = [_candidate(names[one.name], one, answer, task) for one in columns.values()]
     candidates += [Candidate(one, names[one], left_out=why) for one, why in left_out.items()]
     taken, answer_name = {*names.values()}, names[target]
     timestamp = names[time] if time else free_name(("timestamp", "observed_at"), taken)
@@ -164,94 +163,25 @@ def propose(
         predicted |= number_range(answer)
     else:
         predicted["classes"] = [{"value": one, "label": str(one)} for one in counts]
-    facts = {
-        "name": name,
-        "table": f"{name}_data",
-        "key": free_name(("id", "row_id"), {*taken, timestamp}),
-        "timestamp": timestamp,
-        "target": predicted,
-    }
-    unread = rows.attrs.get("unread", {}).values()
-    ingestion = {
-        "rename": {old: new for old, new in names.items() if new != old},
-        **_notation({names[one.name]: one for one in (*columns.values(), answer)}, decimal),
-        "drop_missing_target": wish.drop_missing_target,
-    }
     proposal = Proposal(
-        facts,
-        source,
-        len(rows),
-        candidates,
-        answer,
-        counts,
-        {option: one for option, one in ingestion.items() if one},
-        wish.minimum_class_rows,
-        unread=[one.reason for one in unread],
-        is_timed=time is not None and len(columns[time].counts) > 1,
+        facts={
+            "name": name,
+            "table": f"{name}_data",
+            "key": free_name(("id", "row_id"), {*taken, timestamp}),
+            "timestamp": timestamp,
+            "target": predicted,
+        },
+        source=source,
+        row_count=len(rows),
+        candidates=candidates,
+        target=answer,
+        class_counts=counts,
+        ingestion={option: one for option, one in ingestion.items() if one},
+        minimum_class_rows=wish.minimum_class_rows,
+        unread=[one.reason for one in rows.attrs.get("unread", {}).values()],
+        is_timed=is_timed,
     )
     return _without_leaks(proposal, rows)
-
-
-def _columns(
-    rows: pd.DataFrame, target: str, wish: Wishes, separator: str
-) -> tuple[dict[str, Column], dict[str, str], Literal["point", "comma"]]:
-    """What each column holds, why others can be no features, and the mark before fractions."""
-    columns, mixed, problems = {}, dict[str, str](), []
-
-    def read(name: str, decimal: str) -> None:
-        try:
-            columns[name] = decide(
-                name,
-                rows[name],
-                wish.missing,
-                # Words for true and false are classes like others.
-                find_booleans=name != target,
-                decimal=decimal,
-                date_format=wish.date_format.get(name),
-            )
-        except SourceError as error:
-            if isinstance(error, MixedError) and name not in (target, wish.time):
-                mixed[name] = str(error).removeprefix(f"Column {name!r} ").removesuffix(".")
-                return
-            problems.append(f"{error} Or leave the column out, by --leave-out {name!r}.")
-
-    for name in rows.columns:
-        read(name, "")
-    marks = {one.decimal for one in columns.values()} - {""}
-    if wish.decimal:
-        marks = {"," if wish.decimal == "comma" else "."}
-    for name, column in list(columns.items()):
-        if not column.decimal and column.is_number and marks == {","}:
-            read(name, ",")
-        elif column.other_reading and marks != {"."} and (marks or separator == "semicolon"):
-            problems.append(
-                f"Column {name!r} has numbers that could be others: {column.other_reading}. Say "
-                "which by --decimal point or --decimal comma."
-            )
-    if problems:
-        raise SourceError("\n".join(problems))
-    return columns, mixed, "comma" if marks == {","} else "point"
-
-
-def _notation(read: Mapping[str, Column], decimal: Literal["point", "comma"]) -> dict[str, Any]:
-    """How columns are written, by their new names, where that is not as usual."""
-    usual = NumberFormat(decimal="," if decimal == "comma" else ".")
-    formats = {
-        new: one.number_format
-        or NumberFormat.model_validate({"decimal": one.decimal or usual.decimal})
-        for new, one in read.items()
-    }
-    marks = {new: list(one.missing_marks) for new, one in read.items()}
-    return {
-        "decimal": decimal if decimal == "comma" else None,
-        "number_formats": {
-            new: one.model_dump(exclude_defaults=True)
-            for new, one in formats.items()
-            if one != usual
-        },
-        "date_formats": {new: one.date_format for new, one in read.items() if one.date_format},
-        "missing_marks": {new: texts for new, texts in marks.items() if texts},
-    }
 
 
 def _check_request(rows: pd.DataFrame, source: str, options: Mapping[str, Collection[str]]) -> None:
@@ -270,82 +200,59 @@ def _check_request(rows: pd.DataFrame, source: str, options: Mapping[str, Collec
             )
 
 
-def _candidate(name: str, column: Column, target: Column, task: Task) -> Candidate:
-    """What becomes of a column as far as it can be told from it and the target."""
-    from mlops_for_mle.pipelines.training.checks import are_told_by_gaps
+def _columns(
+    rows: pd.DataFrame, target: str, wish: Wishes, separator: str
+) -> tuple[dict[str, Column], dict[str, str], Literal["point", "comma"]]:
+    """What each column holds, why others can be no features, and the mark before fractions."""
+    columns, mixed, problems = {}, dict[str, str](), []
 
-    reason = identifier_reason(column)
-    if column.kind == "empty":
-        reason = "is empty in every row"
-    elif column.kind == "other":
-        shown = shortened(column.present.iloc[0])
-        reason = f"holds values such as {shown}, which no contract can hold"
-    elif len(column.counts) == 1 and column.missing_count == 0:
-        reason = f"has the same value in every row ({column.counts.index[0]})"
-    if reason is not None:
-        return Candidate(column.name, name, left_out=reason)
-    is_known = target.values.notna()
-    gaps, answers = column.values.isna()[is_known], target.values[is_known]
-    if task == "classification" and are_told_by_gaps(gaps, answers):
-        reason = "is missing or not depending on the target, so it may only be known afterwards"
-    return Candidate(column.name, name, *describe(column), reason)
-
-
-def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
-    """Look at the rows as training will, and leave out what would stop it.
-
-    Raises:
-        SourceError: Nothing is left to learn from, or there is too little.
-    """
-    limit = DataCheckOptions().maximum_single_feature_score or 1.0
-    reason = "alone tells the target, so it may only be known afterwards"
-    if not proposal.class_counts:
-        reason = "follows the target almost exactly, so it may be computed from it"
-    if not proposal.features:
-        reasons = "".join(f"; {one.source_name!r} {one.left_out}" for one in proposal.left_out)
-        raise SourceError(
-            f"{proposal.source} has no column beside the target that can be learned from{reasons}."
+    def read(name: str, decimal: str = ".") -> Column:
+        # Words for true and false are classes like others.
+        others, form = name != target, wish.date_format.get(name)
+        return decide(
+            name, rows[name], wish.missing, find_booleans=others, decimal=decimal, date_format=form
         )
-    found = _examine(proposal, rows)
-    scores = found.get("single_feature_scores", {})
-    leaks = {name for name, score in scores.items() if score > limit}
-    if leaks:
-        candidates = [
-            replace(one, left_out=reason) if one.name in leaks and one.left_out is None else one
-            for one in proposal.candidates
-        ]
-        return _without_leaks(replace(proposal, candidates=candidates), rows)
-    return replace(proposal, label_noise=found.get("label_noise", 0.0))
 
-
-def _examine(proposal: Proposal, rows: pd.DataFrame) -> dict[str, Any]:
-    """What training's own check finds in the rows that fit the proposed contract."""
-    from mlops_for_mle.pipelines.training.checks import check
-
-    contract, options = proposal.contract(), proposal.ingestion
-    renamed = rows.rename(columns=options.get("rename", {}))
-    fitting, _ = check_columns(renamed, contract.columns, Notation.of(options))
-    names = [column.name for column in encoded_columns(contract)]
-    features = pd.DataFrame(encode_rows(fitting, contract), columns=names)
-    truth = encode_target(fitting[contract.target.column].to_numpy(), contract.target)
-    limits = DataCheckOptions(
-        maximum_single_feature_score=None, maximum_label_noise=None, minimum_rows_per_class=None
-    )
-    found, problems = check(features, truth, contract, limits)
-    least = proposal.minimum_class_rows
-    counts = found.get("distinct_rows_by_class", {})
-    rare = {label: rows for label, rows in counts.items() if rows < least}
-    if rare:
-        told = ", ".join(f"{label!r} {rows}" for label, rows in rare.items())
-        problems.append(
-            f"classes of {contract.target.column} are too rare to learn, with so many distinct "
-            f"rows: {told} ({least} are needed): add rows, merge these classes into others, have "
-            f"their rows rejected by --missing {next(iter(rare))!r}, or try with fewer by "
-            f"--minimum-class-rows {max(2, min(rare.values()))}"
-        )
+    for name in rows.columns:
+        try:
+            columns[name] = read(name)
+        except SourceError as error:
+            if isinstance(error, MixedError) and name not in (target, wish.time):
+                mixed[name] = str(error).removeprefix(f"Column {name!r} ").removesuffix(".")
+            else:
+                problems.append(f"{error} Or leave the column out, by --leave-out {name!r}.")
+    marks = {one.decimal for one in columns.values()} - {""}
+    if wish.decimal:
+        marks = {"," if wish.decimal == "comma" else "."}
+    for name, column in columns.items():
+        if not column.decimal and column.is_number and marks == {","}:
+            # Never refused, since what can be read with a point only has it as its mark.
+            columns[name] = read(name, ",")
+        elif column.other_reading and marks != {"."} and (marks or separator == "semicolon"):
+            problems.append(
+                f"Column {name!r} has numbers that could be others: {column.other_reading}. Say "
+                "which by --decimal point or --decimal comma."
+            )
     if problems:
-        raise SourceError("\n".join(f"{proposal.source}: {one}." for one in problems))
-    return found
+        raise SourceError("\n".join(problems))
+    return columns, mixed, "comma" if marks == {","} else "point"
+
+
+def _notation(read: Mapping[str, Column], decimal: Literal["point", "comma"]) -> dict[str, Any]:
+    """How columns are written, by their new names, where that is not as usual."""
+    usual = NumberFormat(decimal="," if decimal == "comma" else ".")
+    return {
+        "decimal": decimal if decimal == "comma" else None,
+        "number_formats": {
+            new: one.number_format.model_dump(exclude_defaults=True)
+            for new, one in read.items()
+            if one.number_format and one.number_format != usual
+        },
+        "date_formats": {new: one.date_format for new, one in read.items() if one.date_format},
+        "missing_marks": {
+            new: list(one.missing_marks) for new, one in read.items() if one.missing_marks
+        },
+    }
 
 
 def _task(column: Column, wish: Wishes) -> Task:
@@ -357,13 +264,11 @@ def _task(column: Column, wish: Wishes) -> Task:
     Raises:
         SourceError: Nothing can be learned of it; says what to do.
     """
-    counts, wanted, problem = column.counts, wish.task, None
-    is_mostly_missing = column.missing_count > _MAXIMUM_MISSING * len(column.values)
-    if counts.empty or (is_mostly_missing and not wish.drop_missing_target):
-        problem = (
-            f"is missing in {column.missing_count:,} of {len(column.values):,} rows: learn from "
-            "the others with --drop-missing-target"
-        )
+    counts, rows, wanted, problem = column.counts, len(column.values), wish.task, None
+    is_mostly_missing = column.missing_count > _MAXIMUM_MISSING * rows
+    if column.kind == "empty" or (is_mostly_missing and not wish.drop_missing_target):
+        missing = f"is missing in {column.missing_count:,} of {rows:,} rows"
+        problem = f"{missing}: learn from the others with --drop-missing-target"
     elif column.is_time or column.kind == "other":
         problem = f"holds {column.kind}, expected numbers or classes"
     elif wanted == "regression" and not column.is_number:
@@ -395,3 +300,76 @@ def _class_counts(column: Column) -> dict[int | str, int]:
 def _is_time(column: Column) -> bool:
     """Whether it is the time at which the row was observed, as its name says."""
     return column.is_time and _TIME_NAMES.fullmatch(column.name) is not None
+
+
+def _candidate(name: str, column: Column, target: Column, task: Task) -> Candidate:
+    """What becomes of a column as far as it can be told from it and the target."""
+    reason = identifier_reason(column)
+    if column.kind == "empty":
+        reason = "is empty in every row"
+    elif column.kind == "other":
+        shown = shortened(column.present.iloc[0])
+        reason = f"holds values such as {shown}, which no contract can hold"
+    elif len(column.counts) == 1 and column.missing_count == 0:
+        reason = f"has the same value in every row ({column.counts.index[0]})"
+    if reason is not None:
+        return Candidate(column.name, name, left_out=reason)
+    is_known = target.values.notna()
+    gaps, answers = column.values.isna()[is_known], target.values[is_known]
+    if task == "classification" and are_told_by_gaps(gaps, answers):
+        reason = "is missing or not depending on the target, so it may only be known afterwards"
+    return Candidate(column.name, name, *describe(column), reason)
+
+
+def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
+    """Look at the rows as training will, and leave out what would stop it.
+
+    Raises:
+        SourceError: Nothing is left to learn from, or there is too little.
+    """
+    if not proposal.features:
+        reasons = "".join(f"; {one.source_name!r} {one.left_out}" for one in proposal.left_out)
+        raise SourceError(
+            f"{proposal.source} has no column beside the target that can be learned from{reasons}."
+        )
+    found = _examine(proposal, rows)
+    limit = DataCheckOptions().maximum_single_feature_score or 1.0
+    scores = found.get("single_feature_scores", {})
+    leaks = {name for name, score in scores.items() if score > limit}
+    if not leaks:
+        return replace(proposal, label_noise=found.get("label_noise", 0.0))
+    reason = "alone tells the target, so it may only be known afterwards"
+    if not proposal.class_counts:
+        reason = "follows the target almost exactly, so it may be computed from it"
+    candidates = [
+        replace(one, left_out=reason) if one.name in leaks and one.left_out is None else one
+        for one in proposal.candidates
+    ]
+    return _without_leaks(replace(proposal, candidates=candidates), rows)
+
+
+def _examine(proposal: Proposal, rows: pd.DataFrame) -> dict[str, Any]:
+    """What training's own check finds in the rows that fit the proposed contract."""
+    from mlops_for_mle.pipelines.training.checks import check
+
+    contract, options = proposal.contract(), proposal.ingestion
+    renamed = rows.rename(columns=options.get("rename", {}))
+    fitting, _ = check_columns(renamed, contract.columns, Notation.of(options))
+    names = [column.name for column in encoded_columns(contract)]
+    features = pd.DataFrame(encode_rows(fitting, contract), columns=names)
+    truth = encode_target(fitting[contract.target.column].to_numpy(), contract.target)
+    limits = DataCheckOptions(
+        maximum_single_feature_score=None, maximum_label_noise=None, minimum_rows_per_class=None
+    )
+    found, problems = check(features, truth, contract, limits)
+    counts, least = found.get("distinct_rows_by_class", {}), proposal.minimum_class_rows
+    rare = ", ".join(f"{label!r} {rows}" for label, rows in counts.items() if rows < least)
+    if rare:
+        problems.append(
+            f"these classes are too rare to learn, with so many distinct rows of at least {least}: "
+            f"{rare}. Merge them into others, have their rows rejected by --missing CLASS, or try "
+            "with fewer by --minimum-class-rows"
+        )
+    if problems:
+        raise SourceError("\n".join(f"{proposal.source}: {one}." for one in problems))
+    return found

@@ -16,8 +16,6 @@ from mlops_for_mle.pipelines.data_ingestion.postgres import PostgresSourceDatase
 from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 from mlops_for_mle.pipelines.data_ingestion.typed_files import read_bytes
 
-_TIMES = ("date", "timestamp", "timestamptz")
-
 
 class Source(NamedTuple):
     """Rows, where they come from in words, and the same as ``globals.yml`` says it."""
@@ -31,20 +29,19 @@ def read_file(
     project: Path, kind: str, place: str, encoding: str | None, sheet: str | None, header: bool
 ) -> Source:
     """Read a file; a path is one of the folder where the command was called."""
+    found = place
     if "://" not in place:
         path = Path(place).expanduser().resolve()
+        found = str(path)
         place = str(path.relative_to(project) if path.is_relative_to(project) else path)
-    # Kedro takes the path for one of the project's; this command may be called elsewhere.
-    found = place if "://" in place else str(project / place)
     form: dict[str, Any] = {}
-    choices: dict[str, Any] = {"source": kind, f"{kind}_path": place}
     if kind == "csv":
         guessed = guess_csv_form(read_bytes(found), encoding, header)
         form = guessed.model_dump(exclude_defaults=True)
-    if kind == "excel" and sheet is not None:
-        choices["excel_sheet"] = sheet
-    rows = FileSourceDataset(kind, found, form, sheet).load()  # type: ignore[arg-type]
+    choices: dict[str, Any] = {"source": kind, f"{kind}_path": place}
+    choices |= {"excel_sheet": sheet} if sheet else {}
     choices |= {f"csv_{key}": value for key, value in form.items()}
+    rows = FileSourceDataset(kind, found, form, sheet).load()  # type: ignore[arg-type]
     return Source(rows, place.rpartition("/")[2], choices)
 
 
@@ -69,14 +66,14 @@ def read_database(kind: str, place: str, contract: str) -> Source:
             f"--name: contract {contract!r} would write its rows into {table}, a table that holds "
             "rows of others; name another."
         )
-    described = "the query" if kind == "query" else f"table {place}"
     rows = PostgresSourceDataset({"con": url}, **{kind: place}).load()  # type: ignore[arg-type]
-    types = rows.attrs["types"]
-    for name in types if rows.columns.is_unique else ():
-        if types[name] == "numeric":
+    types = rows.attrs["types"] if rows.columns.is_unique else {}
+    for name, type_ in types.items():
+        if type_ == "numeric":
             rows[name] = rows[name].astype(object).map(Decimal, na_action="ignore")
-        elif types[name] in _TIMES and rows[name].dtype.kind != "M":
+        elif type_ in ("date", "timestamp", "timestamptz") and rows[name].dtype.kind != "M":
             # Ingestion rejects what is no time of the years 1 to 9999.
             is_known = read_times(rows[name]).notna() | rows[name].str.endswith("infinity")
             rows[name] = rows[name].where(is_known)
+    described = "the query" if kind == "query" else f"table {place}"
     return Source(rows, described, {"source": kind, f"source_{kind}": place})

@@ -1,52 +1,97 @@
 """Writes a proposal as the files of an environment that a person reviews, and that runs."""
 
+import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jinja2 import Environment, PackageLoader
 
-from mlops_for_mle.config import comment, yaml_key, yaml_value
 from mlops_for_mle.contract.infer.features import case_remark
 from mlops_for_mle.contract.infer.propose import Proposal
+from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.training.estimators import names_for
 from mlops_for_mle.pipelines.training.options import DataCheckOptions
 
-CONTRACT_FILE = "contract.yml"
-FILES = (CONTRACT_FILE, "globals.yml", "parameters.yml")
-
+FILES = ("contract.yml", "globals.yml", "parameters.yml")
+# An environment keeps its files in data/ENV, beside the project's own folders.
+_TAKEN = r"base|local|mlflow|postgres|releases|serving_.*|\d\d_.*"
+_FLOW: dict[str, Any] = {"default_flow_style": True, "allow_unicode": True, "sort_keys": False}
+_FLOW["width"] = math.inf
+_INTERPOLATION = re.compile(r"(\\*)\$\{")
 # A class with a larger share would make the accuracy of a model that knows nothing look good.
 _BALANCED_SHARE = 0.6
 # As a share of all answers, or of the target's standard deviation.
 _TOLERANCE = 0.02
-_REASONS = {
-    "number_formats": "A unit is left away: 12% is 12. Marks that are not named here are rejected.",
-    "missing_marks": "What stands for a missing value; more by --missing.",
-    "drop_missing_target": "Rows without a target go to the rejects and are no mistakes.",
-}
 
 
-def write(folder: Path, proposal: Proposal, choices: Mapping[str, Any]) -> None:
+def free_folder(project: Path, env: str, contract: str, *, force: bool) -> Path:
+    """The folder of ``conf`` for a new environment and the contract of a name.
+
+    Raises:
+        UserError: It is no name of an environment, or a file or contract would be overwritten.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", env) or re.fullmatch(_TAKEN, env, re.I):
+        raise ConfigurationError(
+            f"--env: expected letters, digits, _ and -, and no folder of the project's own in conf "
+            f"or data (found {env!r})"
+        )
+    for path in (project / "conf").glob(f"*/{FILES[0]}"):
+        content = yaml.safe_load(path.read_text("utf-8"))
+        if content["contract"]["name"] == contract and path.parent.name != env:
+            raise ConfigurationError(
+                f"--name: conf/{path.parent.name} has a contract {contract!r} already, whose table "
+                "and model it would share; name another."
+            )
+    folder = project / "conf" / env
+    existing = [name for name in FILES if (folder / name).exists()]
+    if existing and not force:
+        raise UserError(
+            f"conf/{env} has {', '.join(existing)} already: name another --env, or overwrite with "
+            "--force."
+        )
+    return folder
+
+
+def write(folder: Path, proposal: Proposal, choices: Mapping[str, Any]) -> str:
     """Write an environment.
 
     Args:
         folder: The environment's folder of ``conf``.
         proposal: The contract.
         choices: Where the rows come from, as ``globals.yml`` says it.
+
+    Returns:
+        What was found and what to run, in a few lines for people.
     """
+    form = {key: one for key, one in choices.items() if re.match(r"csv_(?!path)", key)}
+    experiment = proposal.facts["name"]
+    choices = {**choices, "data_folder": f"data/{folder.name}", "experiment": experiment}
+    texts = (contract_text(proposal), _lines(choices, "\n") + "\n", parameters_text(proposal))
     folder.mkdir(parents=True, exist_ok=True)
-    name = proposal.facts["name"]
-    choices = {**choices, "data_folder": f"data/{folder.name}", "experiment": name}
-    global_text = "".join(f"{key}: {yaml_value(value)}\n" for key, value in choices.items())
-    contents = (contract_text(proposal), global_text, parameters_text(proposal))
-    for file, content in zip(FILES, contents, strict=True):
+    for file, content in zip(FILES, texts, strict=True):
         (folder / file).write_text(content, "utf-8")
+    column, classes = proposal.target.name, proposal.class_counts
+    how = f", read with {_lines(form, ', ')}" if form else ""
+    what = f"{len(classes)} classes of {column}" if classes else f"regression of {column}"
+    told = [
+        ("contract", f"conf/{folder.name}/{FILES[0]}, to review"),
+        ("rows", f"{proposal.row_count:,} from {proposal.source}{how}"),
+        *(("rejected", f"{len(proposal.unread)}: {one}") for one in proposal.unread[:1]),
+        ("target", f"{what}, decided by {_gates(proposal)['metric']}"),
+        ("features", f"{len(proposal.features)}"),
+        *(("left out", f"{one.source_name} {one.left_out}") for one in proposal.left_out),
+        ("run it", f"kedro run --env {folder.name}"),
+        ("serve it", f"kedro serve --env {folder.name}"),
+    ]
+    return "\n".join(f"  {name:<8}  {value}" for name, value in told)
 
 
 def contract_text(proposal: Proposal) -> str:
     """The content of ``contract.yml``, with a remark on everything that was decided."""
-    alike, unread = case_remark(proposal.target).strip("; "), proposal.unread
-    return _filled(CONTRACT_FILE, proposal, facts=proposal.facts, alike=alike, unread=unread)
+    return _filled(FILES[0], proposal, alike=case_remark(proposal.target).strip("; "))
 
 
 def parameters_text(proposal: Proposal) -> str:
@@ -57,37 +102,57 @@ def parameters_text(proposal: Proposal) -> str:
         checks["minimum_rows_per_class"] = proposal.minimum_class_rows
     if proposal.label_noise > (usual.maximum_label_noise or 1.0):
         checks["maximum_label_noise"] = None
-    return _filled(
-        FILES[-1],
-        proposal,
-        ingestion=proposal.ingestion,
-        reasons=_REASONS,
-        estimators=names_for(proposal.facts["target"]["task"]),
-        gates=gates(proposal),
-        data_checks=checks,
-    )
+    estimators = names_for(proposal.facts["target"]["task"])
+    facts = {"estimators": estimators, "gates": _gates(proposal), "data_checks": checks}
+    return _filled(FILES[2], proposal, **facts)
+
+
+def as_key(value: Any) -> str:
+    """Text, a number, a boolean, None, or a list or mapping of these, on one line of YAML."""
+    return str(yaml.dump([value], Dumper=_Dumper, **_FLOW)).rstrip("\n")[1:-1]
+
+
+def as_value(value: Any) -> str:
+    """The same as a value rather than a key: OmegaConf finds nothing to interpolate in it."""
+    return _INTERPOLATION.sub(r"\1\1\\\\${", as_key(value))
+
+
+def as_comment(text: str) -> str:
+    """Text that can stand behind a ``#``: without line breaks or control characters."""
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes also what OmegaConf takes for a number or interpolation, and odd line breaks."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        is_plain = text[:1].isalpha() and text.isprintable() and "$" not in text
+        return self.represent_scalar("tag:yaml.org,2002:str", text, None if is_plain else '"')
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
+def _lines(choices: Mapping[str, Any], between: str) -> str:
+    return between.join(f"{key}: {as_value(value)}" for key, value in choices.items())
 
 
 def _filled(file: str, proposal: Proposal, **facts: Any) -> str:
     """A file as its template beside this module has it."""
-    loader = PackageLoader(__package__, ".")
-    environment = Environment(loader=loader, trim_blocks=True, keep_trailing_newline=True)  # noqa: S701
-    environment.filters |= {"key": yaml_key, "value": yaml_value, "comment": comment}
+    environment = Environment(  # noqa: S701
+        loader=PackageLoader(__package__, "."), trim_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters |= {"key": as_key, "value": as_value, "comment": as_comment}
     return environment.get_template(f"{file}.j2").render(proposal=proposal, **facts)
 
 
-def gates(proposal: Proposal) -> dict[str, Any]:
+def _gates(proposal: Proposal) -> dict[str, Any]:
     """The metric that decides, and how much of it is chance."""
-    if not proposal.class_counts:
+    counts = proposal.class_counts.values()
+    if not counts:
         # An error is in the target's own unit.
         deviation = float(proposal.target.present.astype(float).std())
         return {"metric": "rmse", "tolerance": _TOLERANCE * deviation}
-    is_balanced = _largest_share(proposal) <= _BALANCED_SHARE
+    is_balanced = max(counts) <= _BALANCED_SHARE * sum(counts)
     metric = "accuracy" if is_balanced else "balanced_accuracy"
     return {"metric": metric, "tolerance": _TOLERANCE}
-
-
-def _largest_share(proposal: Proposal) -> float:
-    """The share of the rows that the most frequent class has; 0 for a regression."""
-    counts = proposal.class_counts.values()
-    return max(counts, default=0) / (sum(counts) or 1)

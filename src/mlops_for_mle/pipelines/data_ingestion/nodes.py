@@ -31,7 +31,7 @@ class Batch:
         accepted: The rows that fit the contract, with its columns and types.
         rejected: Columns ``row_number`` (1 is the first row of data), ``reason`` and
             ``row_data`` (the row as read, a JSON object; of one that cannot be read its ``line``).
-        remark: What a person is to know of the rejected rows; empty where there are none.
+        remark: What is to be known of bad rows; rows that are dropped by wish are none.
     """
 
     source: str
@@ -47,10 +47,9 @@ def to_contract(
     """Give the columns the contract's names and order; leave out columns it does not know.
 
     Returns:
-        The rows, of which the first has index 0; what identifies them whatever the contract says:
-        the digest of their file where the source gives it as ``attrs["sha256"]``, else that of the
-        rows as read; and, by its number, each row that could not even be read, where the source
-        gives them as ``attrs["unread"]``.
+        The rows, of which the first has index 0; the digest of their file where the source gives
+        it as ``attrs["sha256"]``, else that of the rows as read; and, by its number, each row that
+        could not even be read, where the source gives them as ``attrs["unread"]``.
 
     Raises:
         SourceError: There are no rows, or a column of the contract is missing or there twice.
@@ -68,7 +67,7 @@ def to_contract(
     ):
         if fault:
             raise SourceError(f"Source {ingestion.source}: {fault}")
-    chosen = rows.loc[:, [name for name in known if name in rows.columns]]
+    chosen = rows[[name for name in known if name in rows.columns]]
     sha256 = source_rows.attrs.get("sha256") or frame_digest(source_rows)
     unread: dict[int, Unread] = source_rows.attrs.get("unread", {})
     chosen.attrs = {}
@@ -89,27 +88,26 @@ def validate(
     accepted, faults = check_columns(contract_rows, features, ingestion)
     numbers, row_count = contract_rows.index + 1, len(contract_rows) + len(unread)
     reasons = {int(numbers[place]): told for place, told in faults.items()}
-    reasons = dict(sorted((reasons | {row: one.reason for row, one in unread.items()}).items()))
-    remark = "".join(f"such as row {row}: {reasons[row]}" for row in list(reasons)[:1])
-    no_target = numbers[lacks_target(contract_rows, contract, ingestion)]
-    bad_count, judged = len(reasons) - len(no_target), row_count - len(no_target)
-    if bad_count > ingestion.maximum_rejected_fraction * judged:
-        share = f"{bad_count} of {judged} rows of this batch are bad, so all were held back"
+    reasons |= {row: one.reason for row, one in unread.items()}
+    no_target = numbers[_lacks_target(contract_rows, contract, ingestion)]
+    bad, judged = sorted(reasons.keys() - {*no_target}), row_count - len(no_target)
+    remark = f"such as row {bad[0]}: {reasons[bad[0]]}" if bad else ""
+    if len(bad) > ingestion.maximum_rejected_fraction * judged:
+        share = f"{len(bad)} of {judged} rows of this batch are bad, so all were held back"
         remark = f"{share}, {remark}"
-        reasons = {row: reasons.get(row, f"batch: {share}") for row in range(1, row_count + 1)}
+        reasons = dict.fromkeys(range(1, row_count + 1), f"batch: {share}") | reasons
         accepted = accepted.head(0)
     refused = contract_rows[numbers.isin(list(reasons))]
     texts = dict(zip(refused.index + 1, _as_json(refused), strict=True))
     texts |= {row: json.dumps({"line": _plain(one.text)}) for row, one in unread.items()}
-    rejected = {
-        "row_number": list(reasons),
-        "reason": list(reasons.values()),
-        "row_data": [texts[row] for row in reasons],
-    }
-    return Batch(ingestion.source, content_sha256, accepted, pd.DataFrame(rejected), remark)
+    rejected = pd.DataFrame(
+        [(row, reasons[row], texts[row]) for row in sorted(reasons)],
+        columns=["row_number", "reason", "row_data"],
+    )
+    return Batch(ingestion.source, content_sha256, accepted, rejected, remark)
 
 
-def lacks_target(
+def _lacks_target(
     rows: pd.DataFrame, contract: Contract, ingestion: IngestionOptions
 ) -> npt.NDArray[np.bool_]:
     """Which rows are dropped, by wish, because their target is missing."""
@@ -123,8 +121,8 @@ def _as_json(rows: pd.DataFrame) -> list[str]:
     """Each row as a JSON object that Postgres can hold."""
     present = rows.astype(object).where(rows.notna(), None)
     return [
-        json.dumps(dict(zip(rows.columns, map(_plain, row), strict=True)), ensure_ascii=False)
-        for row in present.itertuples(index=False, name=None)
+        json.dumps({name: _plain(value) for name, value in row.items()}, ensure_ascii=False)
+        for row in present.to_dict("records")
     ]
 
 

@@ -56,8 +56,8 @@ class PostgresSourceDataset(SourceDataset):
         return {"table": self._table, "query": self._query}
 
 
-def read_query(connection: Connection, query: str, row_limit: int | None = None) -> pd.DataFrame:
-    """Read the rows of one SELECT, or the first of them, in a transaction that cannot write.
+def read_query(connection: Connection, query: str) -> pd.DataFrame:
+    """Read the rows of one SELECT in a transaction that cannot write.
 
     Returns:
         Whole numbers as Int64, others as float64, dates and times as datetime64 where pandas can
@@ -75,12 +75,9 @@ def read_query(connection: Connection, query: str, row_limit: int | None = None)
     columns = begin_reading(connection, query)
     codes = [one.type_code for one in columns]
     found = {code: one for code, *one in connection.exec_driver_sql(_TYPES, (codes,))}
-    select = query.strip().removesuffix(";")
-    if row_limit is not None:
-        select = f"SELECT * FROM ({select}\n) AS source LIMIT {row_limit}"  # noqa: S608
     # By position, since two columns may have one name, which is told later.
     kinds = {str(n): types.get(one.type_code, pa.string()) for n, one in enumerate(columns)}
-    batches = copy_rows(connection, select, list(kinds.values()))
+    batches = copy_rows(connection, query.strip().removesuffix(";"), list(kinds.values()))
     table = pa.Table.from_batches(batches, pa.schema(kinds))
     nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
     rows: pd.DataFrame = table.to_pandas(types_mapper=nullable.get)

@@ -50,9 +50,8 @@ class FileSourceDataset(SourceDataset):
     ) -> None:
         """Name a path or URL; how CSV is written: ``CsvForm``; the sheet of a workbook."""
         self._filepath = filepath
-        self._form = CsvForm.model_validate(form or {}) if format == "csv" else None
         readers: dict[str, Callable[[bytes], pd.DataFrame]] = {
-            "csv": partial(read_csv, form=self._form or CsvForm()),
+            "csv": partial(read_csv, form=CsvForm.model_validate(form or {})),
             "parquet": read_parquet,
             "excel": partial(read_excel, sheet=sheet),
             "json": read_json,
@@ -76,7 +75,7 @@ class FileSourceDataset(SourceDataset):
         return rows
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath, "form": self._form}
+        return {"filepath": self._filepath}
 
 
 class SklearnTableDataset(SourceDataset):

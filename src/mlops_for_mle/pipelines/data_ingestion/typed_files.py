@@ -24,16 +24,10 @@ def read_bytes(place: str) -> bytes:
         with fsspec.open(place, "rb", compression="infer") as file:
             return bytes(file.read())
     with fsspec.open(place, "rb") as file, ZipFile(file) as archive:
-        # The second is what macOS puts beside each file.
-        names = [
-            name
-            for name in archive.namelist()
-            if not name.endswith("/") and not name.startswith("__MACOSX/")
-        ]
+        # The first is what macOS puts beside each file.
+        names = [one for one in archive.namelist() if not re.match(r"__MACOSX/|.*/$", one)]
         if len(names) != 1:
-            raise ValueError(
-                f"expected one file in the archive, found {', '.join(names) or 'none'}"
-            )
+            raise ValueError(f"expected one file in the archive, found {', '.join(names)}")
         return archive.read(names[0])
 
 
@@ -46,15 +40,13 @@ def read_parquet(content: bytes) -> pd.DataFrame:
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
-    def mapped(kind: Any) -> Any:
-        # Whole numbers with gaps would become floats, which do not hold all of them.
-        is_whole = pa.types.is_integer(kind)
-        return (pd.UInt64Dtype() if kind == pa.uint64() else pd.Int64Dtype()) if is_whole else None
-
+    # Whole numbers with gaps would become floats, which do not hold all of them.
+    small = (pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32())
+    types = {**dict.fromkeys(small, pd.Int64Dtype()), pa.uint64(): pd.UInt64Dtype()}
     table = ParquetFile(pa.BufferReader(content)).read()
     kept = [name for name in table.column_names if not re.fullmatch(_UNNAMED_INDEX, name)]
     rows: pd.DataFrame = table.select(kept).to_pandas(
-        ignore_metadata=True, date_as_object=False, types_mapper=mapped
+        ignore_metadata=True, date_as_object=False, types_mapper=types.get
     )
     rows.attrs["left_out"] = {
         field.name: f"has the type {field.type}, which no contract can hold"
@@ -86,15 +78,13 @@ def read_excel(content: bytes, sheet: str | None = None) -> pd.DataFrame:
 
 def read_json(content: bytes) -> pd.DataFrame:
     """Read the bytes of a file with one JSON object a line, or with one array of objects."""
-    text = content.decode("utf-8-sig")
-    lines = [text] if text.lstrip().startswith("[") else filter(str.strip, text.split("\n"))
-    parsed = [json.loads(line) for line in lines]
-    objects = parsed[0] if text.lstrip().startswith("[") else parsed
+    text = content.decode("utf-8-sig").strip()
+    is_array = text.startswith("[")
+    found = json.loads(text) if is_array else map(json.loads, filter(str.strip, text.split("\n")))
+    objects = list(found)
     if not all(isinstance(one, dict) for one in objects):
         raise ValueError("expected a JSON object for each row")
-    names = dict.fromkeys(name for one in objects for name in one)
-    columns = {name: [one.get(name) for one in objects] for name in names}
-    return pd.DataFrame(columns, dtype=object).apply(_typed)
+    return pd.DataFrame(objects, dtype=object).apply(_typed)
 
 
 def _typed(column: "pd.Series[Any]") -> "pd.Series[Any]":

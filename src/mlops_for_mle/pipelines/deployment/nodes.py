@@ -6,14 +6,8 @@ from mlops_for_mle.releases.manifest import Manifest, Release
 from mlops_for_mle.releases.predictor import load
 
 
-def release_champion(
-    champion: Release | tuple[()] | None,
-) -> tuple[list[Release], list[Manifest]]:
-    """Release the champion if it answers its own example; nothing without a champion.
-
-    Returns:
-        What is to be published, and what it is.
-    """
+def release_champion(champion: Release | tuple[()] | None) -> tuple[list[Release], list[Manifest]]:
+    """What is to be published, and what it is: the champion, if there is one."""
     if not champion:
         return [], []
     load(champion)
@@ -23,12 +17,7 @@ def release_champion(
 def verify_release(
     released: list[Manifest], fetch: Callable[[str, str], Release]
 ) -> list[Manifest]:
-    """Have what lies in the store answer its example, before anybody is told to serve it.
-
-    Args:
-        released: What was published just now.
-        fetch: Reads a release from the store, by its contract and name.
-    """
+    """Have what was published answer its example, as the store gives it, before it is served."""
     stored = [fetch(one.contract.name, one.release) for one in released]
     for release in stored:
         load(release)

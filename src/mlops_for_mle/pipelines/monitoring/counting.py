@@ -5,8 +5,8 @@ bound parameters. What does not fit its column is counted, never an error.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,88 +14,62 @@ import pandas as pd
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns
-from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
-from mlops_for_mle.pipelines.monitoring.reference import Column, Reference, Segment
+from mlops_for_mle.pipelines.monitoring.options import (
+    MonitoringOptions,
+    RetrainingOptions,
+    SegmentOptions,
+)
+from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
+from mlops_for_mle.pipelines.monitoring.reference import (
+    Column,
+    Expectation,
+    Reference,
+)
 
 # Answers statements, each with its parameters, by their rows; all of them see the same moment.
 PredictionLog = Callable[[list[tuple[str, dict[str, Any]]]], list[Sequence[Any]]]
 
 
 @dataclass(frozen=True)
-class ColumnCounts:
-    """How the window's values of one column lie.
+class Rated:
+    """Labelled predictions that were answered and labelled alike: of a regression, all.
 
-    ``bins`` are those of ``Column.edges``; the first of categories has the unknown ones.
+    Classes are their places in the contract's order, -1 is any other. The others are sums of powers
+    of a regression's error, in standard deviations of the reference's answers.
     """
 
-    bins: tuple[int, ...]
-    missing: int = 0
-    wrong_type: int = 0
-    out_of_range: int = 0
-    mean: float | None = None
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Labelled predictions of a classification that were answered and labelled alike.
-
-    Classes are their places in the contract's order, None for others. ``expected`` is how many were
-    expected to be right.
-    """
-
-    predicted: int | None
-    actual: int | None
+    predicted: int
+    actual: int
     count: int
-    expected: float = 0.0
-
-    @property
-    def right(self) -> int:
-        """How many were answered with their true class."""
-        return self.count if self.predicted is not None and self.predicted == self.actual else 0
-
-
-@dataclass(frozen=True)
-class ErrorSums:
-    """Sums over labelled predictions of a regression, in standard deviations of the target.
-
-    They are sums of powers of the error, and of the target less the reference's mean answer.
-    """
-
-    count: int = 0
     absolute: float = 0.0
     square: float = 0.0
     fourth: float = 0.0
-    target: float = 0.0
-    target_square: float = 0.0
 
 
 @dataclass(frozen=True)
 class Window:
-    """A window of the deployed release's predictions, and the newest labelled ones.
+    """A window of the deployed release's predictions, or a part of it, and its labelled ones.
 
-    ``ahead`` counts those that claim to have been answered in the future, in no window. What is
+    ``ahead`` counts those that claim to have been answered in the future, in no window;
+    ``age_hours`` is how long before the window's end the newest one was answered. What is
     ``expected`` is the share of right answers, or the mean error as ``Expectation`` has it.
-    ``parts`` has the same of each part of a segment, by its name.
     """
 
-    features: dict[str, ColumnCounts]
-    prediction: ColumnCounts
+    columns: dict[str, Column]
     row_count: int = 0
     window_from: datetime | None = None
     window_to: datetime | None = None
-    age_seconds: float | None = None
-    ahead: int = 0
     expected: float | None = None
-    cells: tuple[Cell, ...] = ()
-    errors: ErrorSums = ErrorSums()
+    rated: tuple[Rated, ...] = ()
     labelled_from: datetime | None = None
     labelled_to: datetime | None = None
-    parts: dict[str, "Window"] = field(default_factory=dict)
+    ahead: int = 0
+    age_hours: float | None = None
 
     @property
     def labelled_count(self) -> int:
         """How many labelled predictions were looked at."""
-        return sum(cell.count for cell in self.cells) + self.errors.count
+        return sum(one.count for one in self.rated)
 
 
 # Buckets of what is in no bin.
@@ -124,10 +98,8 @@ _BEGIN = f"""
 SELECT created_at, prediction_id FROM predictions WHERE {_SPAN} {_NEWEST} OFFSET :skipped LIMIT 1
 """
 _OVERVIEW = f"""
-SELECT {{segment}} AS segment, count(*) AS row_count,
-       min(created_at) AS window_from, max(created_at) AS window_to,
-       CAST(extract(epoch FROM :until - max(created_at)) AS float8) AS age_seconds,
-       avg({{expected}}) AS expected
+SELECT {{segment}} AS segment, count(*) AS row_count, min(created_at) AS window_from,
+       max(created_at) AS window_to, avg({{expected}}) AS expected
 FROM predictions WHERE {_WINDOW} GROUP BY 1
 """
 # One scan for all columns. A function in FROM is called once a row, so that each value is read
@@ -137,49 +109,35 @@ SELECT segment, position, bucket, count(*) AS rows, sum(relative) AS sum,
        count(*) FILTER (WHERE number < minimum OR number > maximum) AS outside
 FROM (
     SELECT {{segment}} AS segment, position, number, minimum, maximum,
-           (number - centre) / scale AS relative,
+           (number - mean) / scale AS relative,
            CASE WHEN number IS NULL THEN {_MISSING} WHEN number = {_NAN} THEN {_WRONG_TYPE}
            ELSE width_bucket(number, edges) END AS bucket
     FROM predictions
     CROSS JOIN LATERAL unnest(ARRAY[{{values}}]) WITH ORDINALITY AS value(number, position)
     JOIN jsonb_to_recordset(CAST(:columns AS jsonb)) AS described(position bigint,
-        edges float8[], minimum float8, maximum float8, centre float8, scale float8)
+        edges float8[], minimum float8, maximum float8, mean float8, scale float8)
         USING (position)
     WHERE {_WINDOW}
 ) AS counted
 GROUP BY segment, position, bucket
 """
-_LABELLED = f"""
-SELECT {{segment}} AS segment, predictions.created_at AS answered_at,
-       {{expected}} AS expected, prediction, target
-FROM predictions JOIN feedback USING (prediction_id)
-WHERE feedback.superseded_at IS NULL AND {_SPAN} {{newest}}
-"""
-_CELLS = f"""
-SELECT segment, min(answered_at) AS first, max(answered_at) AS last,
-       predicted - 1 AS predicted, actual - 1 AS actual, count(*) AS count,
-       -- Of what no probability is known, what is true was expected.
-       sum(coalesce(expected, CASE WHEN predicted = actual THEN 1 ELSE 0 END)) AS expected
+_RATED = f"""
+SELECT segment, min(answered_at) AS labelled_from, max(answered_at) AS labelled_to,
+       count(*) AS count, {{rated}}
 FROM (
-    SELECT segment, answered_at, expected,
-           array_position(CAST(:codes AS float8[]), prediction) AS predicted,
-           array_position(CAST(:codes AS float8[]), target) AS actual
-    FROM ({_LABELLED}) AS labelled
-) AS rated
+    SELECT {{segment}} AS segment, predictions.created_at AS answered_at, prediction, target
+    FROM predictions JOIN feedback USING (prediction_id)
+    WHERE feedback.superseded_at IS NULL AND {_SPAN} {{newest}}
+) AS labelled
 GROUP BY segment, predicted, actual
 """
+_PLACE = "coalesce(array_position(CAST(:codes AS float8[]), {}), 0) - 1 AS {}"
+_CLASSES = f"{_PLACE.format('prediction', 'predicted')}, {_PLACE.format('target', 'actual')}"
 # Bounded, so that fourth powers stay within a double's range.
+_ERROR = "least(greatest((prediction - target) / :scale, -1e50), 1e50)"
 _ERRORS = f"""
-SELECT segment, min(answered_at) AS first, max(answered_at) AS last, count(*) AS count,
-       sum(abs(error)) AS absolute, sum(error ^ 2) AS square, sum(error ^ 4) AS fourth,
-       sum(moved) AS target, sum(moved ^ 2) AS target_square
-FROM (
-    SELECT segment, answered_at,
-           least(greatest((prediction - target) / :scale, -1e50), 1e50) AS error,
-           least(greatest((target - :centre) / :scale, -1e50), 1e50) AS moved
-    FROM ({_LABELLED}) AS labelled
-) AS measured
-GROUP BY segment
+-1 AS predicted, -1 AS actual,
+sum(abs({_ERROR})) AS absolute, sum({_ERROR} ^ 2) AS square, sum({_ERROR} ^ 4) AS fourth
 """
 _LABELLED_ROWS = f"""
 SELECT features, target FROM predictions JOIN feedback USING (prediction_id)
@@ -191,60 +149,73 @@ WHERE predictions.contract = :contract AND superseded_at IS NULL
 
 def count_window(
     reference: Reference, prediction_log: PredictionLog, monitoring: MonitoringOptions
-) -> Window:
-    """Count the newest predictions of the deployed release into the reference's bins.
+) -> dict[str, Window]:
+    """Count the newest predictions of the deployed release into the bins of ``Reference.parts``.
 
     What an earlier version did is not laid to the new one's charge, and no window holds what claims
     to have been answered in the future.
     """
-    options, target = monitoring.window, reference.contract.target
+    options, columns = monitoring.window, reference.columns
+    codes, answer = reference.contract.target.class_codes, columns[reference.prediction]
     bound: dict[str, Any] = {
         "contract": reference.contract.name,
         "release": reference.manifest.release,
+        "first_at": "-infinity",
+        "first_id": "",
+        "codes": [float(code) for code in codes],
+        "scale": answer.scale,
+        "iso": _ISO,
     }
+    numbers, described = {}, []
+    for position, (name, one) in enumerate(columns.items(), start=1):
+        bound |= {f"name{position}": name, f"categories{position}": [*one.categories]}
+        numbers[name] = _read(one, f"name{position}", f"categories{position}")
+        described.append({"position": position, **vars(one)})
+    expected, learned = _expect(reference.expectation, answer)
+    bound |= learned | {"columns": json.dumps(described)}
     [[(now, ahead)]] = prediction_log([(_NOW, bound)])
     until = min(options.until or now, now)
     since = "-infinity" if options.hours is None else until - timedelta(hours=options.hours)
-    bound |= {
-        "since": since,
-        "until": until,
-        "first_at": "-infinity",
-        "first_id": "",
-        "codes": [float(code) for code in target.class_codes],
-        "centre": reference.prediction.centre,
-        "scale": reference.target_scale,
-    }
+    bound |= {"since": since, "until": until}
     newest = ""
     if options.rows is not None:
         newest = f"{_NEWEST} LIMIT {options.rows}"
         [begin] = prediction_log([(_BEGIN, bound | {"skipped": options.rows - 1})])
         for first in begin:
             bound |= {"first_at": first.created_at, "first_id": first.prediction_id}
-    columns = (*reference.features, reference.prediction)
-    values, described = _describe(columns)
-    expected, learned = _expect(reference)
-    bound |= described | learned
-    labelled = _CELLS if target.classes else _ERRORS
-    segments = [("0", {0: ""}), *(_tell_apart(one, reference) for one in reference.segments)]
+    segments = [("0", {0: ""})]
+    segments += [(_part(one, numbers[one.feature]), names) for one, names in reference.segments]
     statements = [
-        statement.format(segment=segment, expected=expected, values=values, newest=newest)
+        statement.format(
+            segment=segment,
+            expected=expected,
+            values=", ".join(numbers.values()),
+            newest=newest,
+            rated=_CLASSES if codes else _ERRORS,
+        )
         for segment, _ in segments
-        for statement in (_OVERVIEW, _COLUMNS, labelled)
+        for statement in (_OVERVIEW, _COLUMNS, _RATED)
     ]
     found = prediction_log([(one, bound) for one in statements])
-    windows: dict[str, Window] = {}
-    for (_, names), *answers in zip(segments, found[::3], found[1::3], found[2::3], strict=True):
-        for key, name in names.items():
-            own = ([row for row in rows if row.segment == key] for rows in answers)
-            windows[name] = _window(columns, *own)
-    return replace(windows.pop(""), ahead=ahead, parts=windows)
+    windows = {
+        name: _window(columns, *([row for row in rows if row.segment == key] for rows in answers))
+        for (_, names), *answers in zip(segments, found[::3], found[1::3], found[2::3], strict=True)
+        for key, name in names.items()
+    }
+    newest_at = windows[""].window_to
+    age = (until - newest_at) / timedelta(hours=1) if newest_at else None
+    return windows | {"": replace(windows[""], ahead=ahead, age_hours=age)}
 
 
 def labelled_rows(
-    prediction_log: PredictionLog, contract: Contract, since: datetime | None, most: int
+    decision: RetrainingDecision,
+    prediction_log: PredictionLog,
+    contract: Contract,
+    retraining: RetrainingOptions,
 ) -> pd.DataFrame:
-    """The newest predictions with a true label, by whichever release, as rows of the table."""
-    bound = {"contract": contract.name, "since": since or "-infinity", "most": most}
+    """The newest labelled predictions since the first alarm, by any release, as table rows."""
+    since, most = decision.evidence_from or "-infinity", retraining.rows.maximum_labelled
+    bound = {"contract": contract.name, "since": since, "most": most}
     [newest_first] = prediction_log([(_LABELLED_ROWS, bound)])
     rows, target = newest_first[::-1], contract.target
     columns = {name: [row.features.get(name) for row in rows] for name in contract.features}
@@ -255,62 +226,54 @@ def labelled_rows(
 
 
 def _window(
-    columns: Sequence[Column], overview: list[Any], buckets: list[Any], rated: list[Any]
+    columns: Mapping[str, Column], overview: list[Any], buckets: list[Any], rated: list[Any]
 ) -> Window:
-    """What was counted of all columns, the last of which is the prediction."""
-    *features, prediction = (
-        _column_counts(one, [row for row in buckets if row.position == position])
-        for position, one in enumerate(columns, start=1)
-    )
-    sums = [{name: row._mapping[name] for name in row._fields[3:]} for row in rated]
-    is_classified = columns[-1].kind == "class"
     facts = {name: row._mapping[name] for row in overview for name in row._fields[1:]}
     return Window(
+        columns={
+            name: _counts(one, [row for row in buckets if row.position == position])
+            for position, (name, one) in enumerate(columns.items(), start=1)
+        },
+        rated=tuple(Rated(**{one: row._mapping[one] for one in row._fields[3:]}) for row in rated),
+        labelled_from=min((row.labelled_from for row in rated), default=None),
+        labelled_to=max((row.labelled_to for row in rated), default=None),
         **facts,
-        features={one.name: counts for one, counts in zip(columns, features, strict=False)},
-        prediction=prediction,
-        cells=tuple(Cell(**one) for one in sums) if is_classified else (),
-        errors=ErrorSums(**sums[0]) if sums and not is_classified else ErrorSums(),
-        labelled_from=min((row.first for row in rated), default=None),
-        labelled_to=max((row.last for row in rated), default=None),
     )
 
 
-def _describe(columns: Iterable[Column]) -> tuple[str, dict[str, Any]]:
-    """SQL that reads features and answers as numbers, and its parameters."""
-    read: list[str] = []
-    described: list[dict[str, Any]] = []
-    values: dict[str, Any] = {"iso": _ISO}
-    for position, one in enumerate(columns, start=1):
-        read.append(_read(one, f"name{position}", f"categories{position}"))
-        values |= {f"name{position}": one.name, f"categories{position}": [*one.categories]}
-        described.append({"position": position, **vars(one)})
-    return ", ".join(read), values | {"columns": json.dumps(described)}
+def _counts(column: Column, rows: Sequence[Any]) -> Column:
+    counts = {row.bucket: row.rows for row in rows}
+    good = [row for row in rows if row.bucket >= 0]
+    total = sum(row.rows for row in good)
+    return replace(
+        column,
+        counts=tuple(counts.get(number, 0) for number in range(len(column.edges) + 1)),
+        missing=counts.get(_MISSING, 0),
+        wrong_type=counts.get(_WRONG_TYPE, 0),
+        out_of_range=sum(row.outside for row in good),
+        mean=column.mean + column.scale * sum(row.sum for row in good) / max(1, total),
+    )
 
 
-def _expect(reference: Reference) -> tuple[str, dict[str, Any]]:
+def _expect(learned: Expectation | None, answer: Column) -> tuple[str, dict[str, Any]]:
     """SQL of how good an answer is expected to be, as ``Expectation`` says, and its parameters."""
-    learned = reference.expectation
     if learned is None:
         return "CAST(NULL AS float8)", {}
     if learned.errors:
         place = "width_bucket(prediction, CAST(:edges AS float8[])) + 1"
-        bound = {"edges": [*reference.prediction.edges], "expected_errors": [*learned.errors]}
+        bound = {"edges": [*answer.edges], "expected_errors": [*learned.errors]}
         return f"(CAST(:expected_errors AS float8[]))[{place}]", bound
     said = "probabilities[array_position(CAST(:codes AS float8[]), prediction)]"
-    right = f"least(greatest({said}, 0), 1) + CAST(:surplus AS float8)"
-    return f"CASE WHEN {said} IS NOT NULL THEN {right} END", {"surplus": learned.surplus}
+    return f"{said} + CAST(:surplus AS float8)", {"surplus": learned.surplus}
 
 
-def _tell_apart(one: Segment, reference: Reference) -> tuple[str, dict[int, str]]:
-    """SQL of the number by which ``Segment.names`` knows a row's part, and these."""
-    place = [*reference.contract.features].index(one.feature)
-    number = _read(reference.features[place], f"name{place + 1}", f"categories{place + 1}")
-    if one.by is not None:
-        part = "isodow" if one.by == "weekday" else one.by
+def _part(option: SegmentOptions, number: str) -> str:
+    """SQL of the number by which ``Reference.segments`` knows a row's part."""
+    if option.by is not None:
+        part = "isodow" if option.by == "weekday" else option.by
         moment = f"to_timestamp(nullif({number}, {_NAN})) AT TIME ZONE 'UTC'"
         number = f"extract({part} FROM {moment})"
-    return f"CAST({number} AS float8)", one.names
+    return f"CAST({number} AS float8)"
 
 
 def _read(one: Column, name: str, categories: str) -> str:
@@ -333,10 +296,8 @@ def _read(one: Column, name: str, categories: str) -> str:
         read = " ".join(f"WHEN '{one}' THEN {place}" for one in ("string", "number", "boolean"))
     else:
         # Larger numbers are no measurements, and sums of them would not be finite.
-        fits = f"abs({number}) < 1e100"
-        if one.kind == "whole":
-            fits += f" AND {number} = trunc({number})"
-        read = f"WHEN 'number' THEN CASE WHEN {fits} THEN CAST({value} AS float8) ELSE {_NAN} END"
+        fits = f"CASE WHEN abs({number}) < 1e100 THEN CAST({value} AS float8) ELSE {_NAN} END"
+        read = f"WHEN 'number' THEN {fits}"
     return f"CASE {kind} WHEN 'null' THEN NULL {read} ELSE {_NAN} END"
 
 
@@ -358,17 +319,3 @@ def _read_time(words: str) -> str:
         THEN extract(epoch FROM {date}) + ({hour} * 60 + {minute} - {offset}) * 60 + {second}
         ELSE {_NAN} END FROM regexp_match({words}, :iso) AS found(part)
     )"""
-
-
-def _column_counts(one: Column, rows: Sequence[Any]) -> ColumnCounts:
-    counts = {row.bucket: row.rows for row in rows}
-    good = [row for row in rows if row.bucket >= 0]
-    total = sum(row.rows for row in good)
-    has_mean = one.is_number and total
-    return ColumnCounts(
-        bins=tuple(counts.get(number, 0) for number in range(len(one.edges) + 1)),
-        missing=counts.get(_MISSING, 0),
-        wrong_type=counts.get(_WRONG_TYPE, 0),
-        out_of_range=sum(row.outside for row in good),
-        mean=one.centre + one.scale * sum(row.sum for row in good) / total if has_mean else None,
-    )

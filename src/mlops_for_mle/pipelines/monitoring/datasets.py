@@ -4,7 +4,6 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -19,29 +18,19 @@ from mlops_for_mle.database.engine import engine_for, lock
 from mlops_for_mle.database.tables import monitoring_metrics, monitoring_runs, retraining_decisions
 from mlops_for_mle.errors import NotCalledForError, PrerequisiteError
 from mlops_for_mle.pipelines.monitoring.counting import PredictionLog
+from mlops_for_mle.pipelines.monitoring.options import MOST_WINDOWS
 from mlops_for_mle.pipelines.monitoring.record import Metric, MonitoringRun, RetrainingDecision
 from mlops_for_mle.pipelines.monitoring.reference import Deployed
-from mlops_for_mle.pipelines.monitoring.retraining import (
-    History,
-    Verdict,
-    WindowFinding,
-    require_open,
-    separate,
-)
+from mlops_for_mle.pipelines.monitoring.retraining import History, WindowFinding, require_open
 from mlops_for_mle.releases import deployments
 from mlops_for_mle.releases.store import ReleaseStore
 
-# What MLflow does not take in the name of a metric.
-_NOT_IN_A_NAME = re.compile(r"[^/\w.\- :]")
-
-# The windows of a contract's newest release that no retraining has answered, the newest first. Many
-# runs may look at one window while there is little traffic, and who looks back makes a new run of
-# an old window, so the number of a run is no order.
+# The windows of a contract's newest release that no retraining has answered, the newest first, each
+# without predictions of a newer one. Many runs may look at one window while there is little
+# traffic, and who looks back makes a new run of an old window, so a run's number is no order.
 _WINDOWS = """
-SELECT id, {name}_from, {name}_to,
-       ARRAY(SELECT DISTINCT area FROM monitoring_metrics WHERE run_id = newest.id AND is_alarm)
-FROM (
-    SELECT DISTINCT ON ({name}_to) id, {name}_from, {name}_to FROM monitoring_runs AS runs
+WITH RECURSIVE looks AS NOT MATERIALIZED (
+    SELECT id, {name}_from AS window_from, {name}_to AS window_to FROM monitoring_runs AS runs
     WHERE contract = :contract AND {condition} AND release = (
         SELECT release FROM monitoring_runs WHERE contract = :contract ORDER BY id DESC LIMIT 1
     ) AND {name}_from > (
@@ -49,8 +38,17 @@ FROM (
         JOIN monitoring_runs AS answered ON answered.id = monitoring_run_id
         WHERE decisions.contract = :contract AND acted_at IS NOT NULL
     )
-    ORDER BY {name}_to DESC, id DESC
-) AS newest ORDER BY {name}_to DESC
+), apart AS (
+    (SELECT * FROM looks ORDER BY window_to DESC, id DESC LIMIT 1)
+    UNION ALL
+    SELECT earlier.* FROM apart CROSS JOIN LATERAL (
+        SELECT * FROM looks WHERE window_to < apart.window_from
+        ORDER BY window_to DESC, id DESC LIMIT 1
+    ) AS earlier
+)
+SELECT id, window_from, window_to,
+       ARRAY(SELECT DISTINCT area FROM monitoring_metrics WHERE run_id = apart.id AND is_alarm)
+FROM (SELECT * FROM apart LIMIT :most) AS apart ORDER BY window_to DESC
 """
 _HAS_LABELS = (
     "EXISTS (SELECT FROM monitoring_metrics WHERE run_id = runs.id AND area = 'performance')"
@@ -85,12 +83,19 @@ class _ContractDataset(AbstractDataset[Any, Any]):
     ) -> None:
         """Take the parameters block ``contract`` and credentials with the key ``con``."""
         self._contract = Contract.model_validate(contract).name
-        self._url: str = credentials["con"]
+        self._engine = engine_for(credentials["con"])
         self.metadata = metadata
 
     def save(self, data: Any) -> None:
         """Not possible, unless a kind of entry does it."""
         raise NotImplementedError
+
+    def _newest(
+        self, connection: Connection, table: Table, record: type[T], *conditions: Any
+    ) -> T | None:
+        query = select(table).where(table.c.contract == self._contract, *conditions)
+        newest = connection.execute(query.order_by(table.c.id.desc()).limit(1)).mappings()
+        return next((record(**row) for row in newest), None)
 
     def _describe(self) -> dict[str, Any]:
         return {"contract": self._contract}
@@ -108,7 +113,7 @@ class DeployedReleaseDataset(_ContractDataset):
         """Fetch all; a ``PrerequisiteError`` where nothing is deployed."""
         from mlflow.artifacts import download_artifacts
 
-        with engine_for(self._url).connect() as connection:
+        with self._engine.connect() as connection:
             served = deployments.current(connection, self._contract)
         if served is None:
             raise PrerequisiteError(
@@ -116,19 +121,13 @@ class DeployedReleaseDataset(_ContractDataset):
                 "run `kedro run` first."
             )
         release = self._store.fetch(self._contract, served.release)
-        version = f"models:/{self._contract}/{release.manifest.version}"
+        rows = [
+            f"runs:/{release.manifest.run_id}/snapshot/snapshot.parquet",
+            f"models:/{self._contract}/{release.manifest.version}/extra_files/validation.parquet",
+        ]
         with TemporaryDirectory() as folder:
-            snapshot, validation = (
-                pd.read_parquet(download_artifacts(dst_path=folder, **one))
-                for one in (
-                    {
-                        "run_id": release.manifest.run_id,
-                        "artifact_path": "snapshot/snapshot.parquet",
-                    },
-                    {"artifact_uri": f"{version}/extra_files/validation.parquet"},
-                )
-            )
-        return Deployed(release, snapshot, validation)
+            files = [download_artifacts(one, dst_path=folder) for one in rows]
+            return Deployed(release, *map(pd.read_parquet, files))
 
 
 class PredictionLogDataset(_ContractDataset):
@@ -141,7 +140,7 @@ class PredictionLogDataset(_ContractDataset):
     def _ask(self, statements: list[tuple[str, dict[str, Any]]]) -> list[Sequence[Any]]:
         # All statements see the same rows, whatever is written meanwhile.
         options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        with engine_for(self._url).connect().execution_options(**options) as connection:
+        with self._engine.connect().execution_options(**options) as connection:
             return [connection.execute(text(one), bound).all() for one, bound in statements]
 
 
@@ -152,49 +151,36 @@ class MonitoringRunDataset(_ContractDataset):
 
     def save(self, data: MonitoringRun) -> None:
         """Record a run with its metrics in one transaction."""
-        names = [column.name for column in monitoring_metrics.c if column.name != "run_id"]
-        with engine_for(self._url).begin() as connection:
+        with self._engine.begin() as connection:
             made = _append(connection, monitoring_runs, data)
             metrics = [
-                {"run_id": made["id"]} | {name: getattr(metric, name) for name in names}
-                for metric in data.metrics
+                {"run_id": made["id"], "is_alarm": one.is_alarm, **_row(monitoring_metrics, one)}
+                for one in data.metrics
             ]
             connection.execute(insert(monitoring_metrics), metrics)
         self._recorded = replace(data, **made)
-        _LOGGER.log(
-            logging.INFO if data.status in {"healthy", "insufficient"} else logging.WARNING,
-            "monitoring=%d release=%s %s: %d predictions, %d labelled",
-            *(made["id"], data.release, data.status, data.prediction_count, data.labelled_count),
-        )
 
     def load(self) -> MonitoringRun:
         """The run that this session has recorded, else the newest, without its metrics."""
         if self._recorded is not None:
             return self._recorded
-        with engine_for(self._url).connect() as connection:
-            newest = _newest(connection, monitoring_runs, MonitoringRun, self._contract)
+        with self._engine.connect() as connection:
+            newest = self._newest(connection, monitoring_runs, MonitoringRun)
         if newest is None:
             raise PrerequisiteError("Nothing was monitored yet: kedro run --pipeline monitoring")
         return newest
 
 
-class MonitoringReportDataset(AbstractDataset[tuple[MonitoringRun, str], str]):
+class MonitoringReportDataset(_ContractDataset):
     """The newest report as a file and for the API, every one in a run of its own experiment."""
 
     def __init__(
-        self,
-        filepath: str,
-        experiment: str,
-        credentials: dict[str, Any],
-        artifact_location: str | None = None,
-        metadata: dict[str, Any] | None = None,
+        self, filepath: str, experiment: str, artifact_location: str | None = None, **options: Any
     ) -> None:
-        """Name the HTML file, MLflow's experiment, the database, and where files of runs lie."""
+        """Name the HTML file, MLflow's experiment, and where files of its runs lie."""
+        super().__init__(**options)
         self._filepath = Path(filepath)
-        self._url: str = credentials["con"]
-        self._experiment = experiment
-        self._artifact_location = artifact_location
-        self.metadata = metadata
+        self._experiment = experiment, artifact_location
 
     def save(self, data: tuple[MonitoringRun, str]) -> None:
         """Write the file and the row, then log it and the run's numbers."""
@@ -203,22 +189,21 @@ class MonitoringReportDataset(AbstractDataset[tuple[MonitoringRun, str], str]):
         run, html = data
         self._filepath.parent.mkdir(parents=True, exist_ok=True)
         self._filepath.write_text(html, encoding="utf-8")
-        with engine_for(self._url).begin() as connection:
+        with self._engine.begin() as connection:
             connection.execute(text(_REPORT), {"contract": run.contract, "html": html})
-        found = mlflow.get_experiment_by_name(self._experiment)
-        create = partial(mlflow.create_experiment, self._experiment, self._artifact_location)
+        found = mlflow.get_experiment_by_name(self._experiment[0])
+        experiment = found.experiment_id if found else mlflow.create_experiment(*self._experiment)
         with mlflow.start_run(
-            experiment_id=found.experiment_id if found else create(),
+            experiment_id=experiment,
             run_name="monitoring",
             tags={
                 "mlops.contract": run.contract,
+                "mlops.release": run.release,
                 "mlops.monitoring_run": str(run.id),
                 "mlops.monitoring_status": run.status,
             },
             description="\n".join(f"- {reason}" for reason in run.reasons),
         ) as logged:
-            names = ("release", "model_version", "prediction_count", "labelled_count")
-            mlflow.log_params({name: getattr(run, name) for name in names})
             measured = [one for one in run.metrics if one.value is not None]
             mlflow.log_metrics({_name(one): one.value for one in measured})
             mlflow.log_text(html, self._filepath.name)
@@ -228,9 +213,6 @@ class MonitoringReportDataset(AbstractDataset[tuple[MonitoringRun, str], str]):
     def load(self) -> str:
         """The report that was written last."""
         return self._filepath.read_text("utf-8")
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath), "experiment": self._experiment}
 
 
 class MonitoringHistoryDataset(_ContractDataset):
@@ -243,9 +225,9 @@ class MonitoringHistoryDataset(_ContractDataset):
 
     def _windows(self, name: str, condition: str) -> list[WindowFinding]:
         query = text(_WINDOWS.format(name=name, condition=condition))
-        with engine_for(self._url).connect().execution_options(yield_per=100) as connection:
-            rows = connection.execute(query, {"contract": self._contract})
-            return separate(WindowFinding(*row) for row in rows)
+        bound = {"contract": self._contract, "most": MOST_WINDOWS}
+        with self._engine.connect() as connection:
+            return [WindowFinding(*row) for row in connection.execute(query, bound)]
 
 
 class RetrainingDecisionDataset(_ContractDataset):
@@ -253,15 +235,15 @@ class RetrainingDecisionDataset(_ContractDataset):
 
     def save(self, data: RetrainingDecision) -> None:
         """Append one."""
-        with engine_for(self._url).begin() as connection:
+        with self._engine.begin() as connection:
             made = _append(connection, retraining_decisions, data)
         level = logging.INFO if data.decision == "none" else logging.WARNING
         _LOGGER.log(level, "decision=%d %s: %s", made["id"], data.decision, " ".join(data.reasons))
 
     def load(self) -> RetrainingDecision | None:
         """The newest; None before any."""
-        with engine_for(self._url).connect() as connection:
-            return _newest(connection, retraining_decisions, RetrainingDecision, self._contract)
+        with self._engine.connect() as connection:
+            return self._newest(connection, retraining_decisions, RetrainingDecision)
 
 
 class OpenDecisionDataset(_ContractDataset):
@@ -271,26 +253,25 @@ class OpenDecisionDataset(_ContractDataset):
         """Give the decision that this run has taken up, else take up the newest."""
         import mlflow
 
-        bound = {"contract": self._contract, "run": mlflow.active_run().info.run_id}
-        with engine_for(self._url).begin() as connection:
+        run, table = mlflow.active_run().info.run_id, retraining_decisions
+        with self._engine.begin() as connection:
             lock(connection, f"retraining of {self._contract}")
-            newest = partial(
-                _newest, connection, retraining_decisions, RetrainingDecision, self._contract
-            )
-            taken = newest(retraining_decisions.c.run_id == bound["run"])
+            taken = self._newest(connection, table, RetrainingDecision, table.c.run_id == run)
             if taken is not None:
                 return taken
             served = deployments.current(connection, self._contract)
-            decision = require_open(newest(), served.created_at if served else None)
-            if not connection.execute(text(_TAKE_UP), bound | {"id": decision.id}).rowcount:
+            newest = self._newest(connection, table, RetrainingDecision)
+            decision = require_open(newest, served.created_at if served else None)
+            bound = {"contract": self._contract, "run": run, "id": decision.id}
+            if not connection.execute(text(_TAKE_UP), bound).rowcount:
                 raise NotCalledForError(f"Another run retrains {self._contract} already.")
-            return replace(decision, run_id=bound["run"])
+            return replace(decision, run_id=run)
 
     def save(self, data: RetrainingDecision) -> None:
         """Record how the retraining ended, unless the decision was concluded meanwhile."""
         table = retraining_decisions
         statement = update(table).where(table.c.id == data.id, table.c.acted_at.is_(None))
-        with engine_for(self._url).begin() as connection:
+        with self._engine.begin() as connection:
             done = connection.execute(statement.values(acted_at=func.now(), outcome=data.outcome))
         if done.rowcount:
             _LOGGER.info("decision=%d concluded: %s", data.id, data.outcome)
@@ -298,34 +279,19 @@ class OpenDecisionDataset(_ContractDataset):
             _LOGGER.warning("decision=%d was concluded by another run meanwhile", data.id)
 
 
-class VerdictDataset(_ContractDataset):
-    """What the gates have said of the version that the active run has registered."""
-
-    def load(self) -> Verdict:
-        """Read it from the version's tags."""
-        import mlflow
-
-        own = f"name = '{self._contract}' AND run_id = '{mlflow.active_run().info.run_id}'"
-        (version,) = mlflow.MlflowClient().search_model_versions(own)
-        is_promoted = version.tags.get("mlops.decision") == "promoted"
-        return Verdict(int(version.version), is_promoted, version.tags.get("mlops.reasons", ""))
+def _row(table: Table, record: Any) -> dict[str, Any]:
+    """The columns of a record that a table has."""
+    return {name: value for name, value in vars(record).items() if name in table.c}
 
 
 def _append(connection: Connection, table: Table, record: Any) -> RowMapping:
     """Append a record; gives what the database adds to it."""
-    known = {name: one for name, one in vars(record).items() if name in table.c and one is not None}
+    known = {name: value for name, value in _row(table, record).items() if value is not None}
     statement = insert(table).values(known).returning(table.c.id, table.c.created_at)
     return connection.execute(statement).mappings().one()
 
 
-def _newest(
-    connection: Connection, table: Table, record: type[T], contract: str, *conditions: Any
-) -> T | None:
-    query = select(table).where(table.c.contract == contract, *conditions)
-    row = connection.execute(query.order_by(table.c.id.desc()).limit(1)).mappings().one_or_none()
-    return None if row is None else record(**row)
-
-
 def _name(metric: Metric) -> str:
-    parts = (metric.segment, metric.area, metric.subject, metric.metric)
-    return _NOT_IN_A_NAME.sub("_", "/".join(one.replace("/", "_") for one in parts if one))[:250]
+    parts = filter(None, (metric.segment, metric.area, metric.subject, metric.metric))
+    # What MLflow does not take in a name is replaced.
+    return re.sub(r"[^/\w.\- :]", "_", "/".join(parts))[:250]

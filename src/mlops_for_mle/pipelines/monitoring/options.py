@@ -32,7 +32,6 @@ class WindowOptions(Configuration):
 class DriftOptions(Configuration):
     """From which population stability index on a significant difference counts."""
 
-    bins: int = Field(default=10, ge=2, le=100)
     warning: float = Field(default=0.1, ge=0)
     alarm: float = Field(default=0.25, gt=0)
     ignore: tuple[str, ...] = ()
@@ -42,14 +41,11 @@ class PerformanceOptions(Configuration):
     """How good the answers must be, measured on labelled predictions and estimated on all.
 
     ``tolerance`` is by how much they may be worse than the release's validation rows: an accuracy
-    by this difference, an error by this fraction. Beyond ``maximum_estimate_error``, an accuracy
-    that is measured contradicts the estimate.
+    by this difference, an error by this fraction.
     """
 
-    metric: Literal["accuracy", "rmse", "mae"] | None = None
     limit: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     tolerance: float | None = Field(default=0.1, ge=0, allow_inf_nan=False)
-    maximum_estimate_error: float | None = Field(default=0.1, gt=0, allow_inf_nan=False)
 
 
 class SegmentOptions(Configuration):
@@ -66,10 +62,10 @@ def _by_name(given: object) -> object:
 class QualityOptions(Configuration):
     """What part of a feature's values may be bad, and how old predictions may be."""
 
-    maximum_missing: Share | None = 0.05
-    maximum_wrong_type: Share | None = 0.0
-    maximum_out_of_range: Share | None = 0.01
-    maximum_unknown: Share | None = 0.05
+    maximum_missing: Share = 0.05
+    maximum_wrong_type: Share = 0.0
+    maximum_out_of_range: Share = 0.01
+    maximum_unknown: Share = 0.05
     maximum_age_hours: float | None = Field(default=None, gt=0)
 
 
@@ -78,7 +74,6 @@ class MonitoringOptions(Configuration):
 
     window: WindowOptions = WindowOptions()
     significance: float = Field(default=0.01, gt=0, lt=0.5)
-    confidence: float = Field(default=0.95, gt=0.5, lt=1)
     drift: DriftOptions = DriftOptions()
     performance: PerformanceOptions = PerformanceOptions()
     quality: QualityOptions = QualityOptions()
@@ -96,7 +91,6 @@ class AreaActions(Configuration):
 class TrainingRowsOptions(Configuration):
     """What a retraining learns from."""
 
-    include: Literal["labelled", "all"] = "labelled"
     minimum_labelled: int = Field(default=200, ge=20)
     maximum_labelled: int = Field(default=50_000, ge=20)
 

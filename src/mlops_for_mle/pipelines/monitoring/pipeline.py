@@ -6,7 +6,7 @@ from typing import Any
 from kedro.pipeline import Node, Pipeline, node
 
 from mlops_for_mle.pipelines.monitoring.checks import judge
-from mlops_for_mle.pipelines.monitoring.counting import count_window
+from mlops_for_mle.pipelines.monitoring.counting import count_window, labelled_rows
 from mlops_for_mle.pipelines.monitoring.reference import describe_reference
 from mlops_for_mle.pipelines.monitoring.report import summarise, write_report
 from mlops_for_mle.pipelines.monitoring.retraining import (
@@ -20,18 +20,19 @@ from mlops_for_mle.pipelines.monitoring.retraining import (
 def create_pipeline() -> Pipeline:
     """The deployed release and its predictions to a recorded run, a report and a decision."""
     options = "params:monitoring"
-    seen = ["monitoring_runs", "monitoring_history", "params:retraining"]
-    nodes = [
-        _node(describe_reference, ["deployed_release", options], "reference"),
-        _node(count_window, ["reference", "prediction_log", options], "window"),
-        _node(judge, ["reference", "window", options], "monitoring_runs"),
-        _node(
-            write_report, ["monitoring_runs", "reference", "window", options], "monitoring_report"
-        ),
-        _node(summarise, ["monitoring_runs"], "summary"),
-        _node(decide_on_retraining, seen, "retraining_decision"),
-    ]
-    return Pipeline(nodes, tags="monitoring")
+    report = ["monitoring_runs", "reference", "window", options]
+    history = ["monitoring_runs", "monitoring_history", "params:retraining"]
+    return Pipeline(
+        [
+            _node(describe_reference, ["deployed_release", options], "reference"),
+            _node(count_window, ["reference", "prediction_log", options], "window"),
+            _node(judge, ["reference", "window", options], "monitoring_runs"),
+            _node(write_report, report, "monitoring_report"),
+            _node(summarise, ["monitoring_runs"], "summary"),
+            _node(decide_on_retraining, history, "retraining_decision"),
+        ],
+        tags="monitoring",
+    )
 
 
 def create_retraining_pipeline(
@@ -39,17 +40,20 @@ def create_retraining_pipeline(
 ) -> Pipeline:
     """An open decision to a new candidate, on through the gates, and to the decision's end.
 
-    Args:
-        training: Is given other rows here.
-        registry: Tags the candidate's version with what the gates say.
-        deployment: Is given the champion only where the candidate has become it.
+    Training is given other rows here, and deployment the champion only where the candidate has
+    become it.
     """
-    chosen_from = ["open_decision", "prediction_log", "observations@window"]
-    options = ["params:contract", "params:retraining", "params:data_checks.minimum_rows_per_class"]
-    admitted = ["open_decision", "champion@verdict", "deployments_before", "champion@release"]
-    ended = ["open_decision", "champion@verdict", "deployments"]
+    options = ["params:contract", "params:retraining"]
+    chosen_from = ["open_decision", "labelled_rows", "observations@window", *options]
+    admitted = ["open_decision", "champion@release", "deployments_before"]
+    ended = ["open_decision", "champion@release", "deployments"]
     nodes = [
-        _node(choose_rows, [*chosen_from, *options], "retraining_rows"),
+        _node(labelled_rows, ["open_decision", "prediction_log", *options], "labelled_rows"),
+        _node(
+            choose_rows,
+            [*chosen_from, "params:data_checks.minimum_rows_per_class"],
+            "retraining_rows",
+        ),
         _node(admit_champion, admitted, "admitted_champion"),
         _node(conclude_decision, ended, "retraining_outcome"),
     ]

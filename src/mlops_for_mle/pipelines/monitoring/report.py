@@ -3,20 +3,23 @@
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import get_args
 
-from mlops_for_mle.pipelines.monitoring.checks import confusion_matrix, quantity
-from mlops_for_mle.pipelines.monitoring.counting import ColumnCounts, Window
+from mlops_for_mle.pipelines.monitoring.checks import percent
+from mlops_for_mle.pipelines.monitoring.counting import Window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
-from mlops_for_mle.pipelines.monitoring.record import Area, MonitoringRun
-from mlops_for_mle.pipelines.monitoring.reference import PREDICTION, Column, Reference
+from mlops_for_mle.pipelines.monitoring.record import MonitoringRun
+from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
+from mlops_for_mle.pipelines.monitoring.significance import CONFIDENCE
 
 _TEMPLATE = Path(__file__).with_name("report.html")
 _TWO_DAYS = 2 * 86_400.0
 
 
 def write_report(
-    run: MonitoringRun, reference: Reference, window: Window, monitoring: MonitoringOptions
+    run: MonitoringRun,
+    reference: Reference,
+    windows: dict[str, Window],
+    monitoring: MonitoringOptions,
 ) -> tuple[MonitoringRun, str]:
     """Write a recorded run for people; gives both."""
     from jinja2 import Environment
@@ -24,26 +27,18 @@ def write_report(
     # Escapes everything, since names of features and classes may hold any character.
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(_TEMPLATE.read_text("utf-8"))
-    contract, classes = reference.contract, reference.contract.target.classes
-    areas: tuple[Area, ...] = get_args(Area)
-    whole = [one for one in run.metrics if not one.segment]
-    metrics = {area: [one for one in whole if one.area == area] for area in areas}
-    response, subject = contract.target.response_name, reference.subject(PREDICTION)
-    answered = compare_bins(reference.prediction, window.prediction)
-    charts = [(f"prediction of {response}", "", subject, answered)]
-    for one in reference.features:
-        unit, compared = contract.features[one.name].unit, window.features[one.name]
-        charts.append((one.name, unit or "", one.name, compare_bins(one, compared)))
+    target = reference.contract.target
     html = template.render(
-        quantity=quantity,
         run=run,
         reference=reference,
+        window=windows[""],
         options=monitoring,
-        metrics=metrics,
-        charts=charts,
-        drift={(one.subject, one.metric): one for one in metrics["drift"]},
-        classes=[*(one.label for one in classes), "other"],
-        confusion=confusion_matrix(window.cells, len(classes)).tolist() if window.cells else [],
+        confidence=CONFIDENCE,
+        compare_bins=compare_bins,
+        quantity=quantity,
+        # The last one has the place -1.
+        classes=[*(one.label for one in target.classes), "other"],
+        confusion={(one.actual, one.predicted): one.count for one in windows[""].rated},
     )
     return run, html
 
@@ -57,18 +52,18 @@ def summarise(run: MonitoringRun) -> str:
     told = [("", reason) for reason in run.reasons]
     lines = [("status", run.status), *told, ("release", run.release), ("window", window)]
     whole = {one.metric: one.value for one in run.metrics if not one.segment}
-    for metric in ("accuracy", "rmse", "mae"):
-        known = [(f"estimated_{metric}", "estimated"), (metric, "measured")]
-        values = [f"{whole[one]:.4g} {how}" for one, how in known if whole.get(one) is not None]
+    for metric in ("accuracy", "rmse"):
         if f"estimated_{metric}" in whole:
-            lines.append(("answers", f"{metric} {', '.join(values)}"))
+            answers = f"{metric} {whole[f'estimated_{metric}']:.4g} estimated"
+            measured = f", {whole[metric]:.4g} measured" if metric in whole else ""
+            lines.append(("answers", answers + measured))
     return "\n".join(f"  {name:<7}  {value}" for name, value in lines)
 
 
-def compare_bins(column: Column, counts: ColumnCounts) -> list[tuple[str, float, float]]:
+def compare_bins(column: Column, seen: Column) -> list[tuple[str, float, float]]:
     """Each bin for people, and its share of the reference and of the window."""
     before, now = (
-        [count / max(1, sum(bins)) for count in bins] for bins in (column.counts, counts.bins)
+        [count / max(1, sum(one.counts)) for count in one.counts] for one in (column, seen)
     )
     if not column.is_number:
         names = ["other", *column.categories]
@@ -77,6 +72,13 @@ def compare_bins(column: Column, counts: ColumnCounts) -> list[tuple[str, float,
         between = [f"{low} to {high}" for low, high in pairwise(edges)]
         names = [f"below {edges[0]}", *between, f"from {edges[-1]}"] if edges else ["all"]
     return list(zip(names, before, now, strict=True))
+
+
+def quantity(metric: str, value: float | None) -> str:
+    """A value of a metric for people, such as ``4.2 %``."""
+    if value is None or metric.endswith("_fraction"):
+        return percent(value)
+    return f"{value:.4g}"
 
 
 def _edge(column: Column, value: float) -> str:

@@ -1,6 +1,5 @@
 """Whether to retrain, on which rows, and what becomes of it: pure functions."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
@@ -9,8 +8,7 @@ import pandas as pd
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import NotCalledForError
-from mlops_for_mle.pipelines.monitoring.counting import PredictionLog, labelled_rows
-from mlops_for_mle.pipelines.monitoring.options import MOST_WINDOWS, RetrainingOptions
+from mlops_for_mle.pipelines.monitoring.options import RetrainingOptions
 from mlops_for_mle.pipelines.monitoring.record import Action, MonitoringRun, RetrainingDecision
 from mlops_for_mle.releases.manifest import Release
 
@@ -45,41 +43,20 @@ class TrainingRows:
     rows: pd.DataFrame
 
 
-class Verdict(NamedTuple):
-    """What the gates have said of a version: whether it was promoted, and why."""
-
-    version: int
-    is_promoted: bool
-    reasons: str
-
-
-def separate(findings: Iterable[WindowFinding]) -> list[WindowFinding]:
-    """Of findings, the newest first, those that share no predictions with a newer one."""
-    chosen: list[WindowFinding] = []
-    for one in findings:
-        if not chosen or one.window_to < chosen[-1].window_from:
-            chosen.append(one)
-        if len(chosen) == MOST_WINDOWS:
-            break
-    return chosen
-
-
 def decide_on_retraining(
     run: MonitoringRun, history: History, retraining: RetrainingOptions
 ) -> RetrainingDecision:
     """Say what is to be done about the deployed release.
 
     An area counts when it was an alarm in enough of the newest windows, so that one bad window
-    changes nothing. Live performance is a matter of labels, so its windows are those of labelled
-    predictions: labels that are the newest for long count once.
+    changes nothing. Live performance has windows of its own, see ``History``.
     """
     decision: Action = "none"
-    reasons: list[str] = []
-    evidence: list[datetime] = []
+    reasons, evidence = [], []
     for area, wanted in retraining.actions:
-        found, kind = history.windows, "windows"
-        if area == "performance":
-            found, kind = history.labelled_windows, "labelled windows"
+        is_labelled = area == "performance"
+        kind = "labelled windows" if is_labelled else "windows"
+        found = history.labelled_windows if is_labelled else history.windows
         windows = found[: retraining.windows]
         alarms = [window for window in windows if area in window.alarms]
         if not alarms:
@@ -92,14 +69,12 @@ def decide_on_retraining(
         if len(alarms) >= retraining.alarms and wanted != "none":
             evidence += [one.window_from for one in alarms]
             decision = max(decision, wanted, key=_LEAST_URGENT_FIRST.index)
-    if not reasons:
-        count = len(history.windows[: retraining.windows])
-        reasons.append(f"{run.release}: no alarm in the last {count} windows.")
+    count = len(history.windows[: retraining.windows])
     return RetrainingDecision(
         contract=run.contract,
         monitoring_run_id=run.id,
         decision=decision,
-        reasons=reasons,
+        reasons=reasons or [f"{run.release}: no alarm in the last {count} windows."],
         evidence_from=min(evidence, default=None),
     )
 
@@ -129,33 +104,28 @@ def require_open(
 
 def choose_rows(
     decision: RetrainingDecision,
-    prediction_log: PredictionLog,
+    labelled: pd.DataFrame,
     observations: TrainingRows,
     contract: Contract,
     retraining: RetrainingOptions,
     minimum_rows_per_class: int | None,
 ) -> TrainingRows:
-    """The rows that a retraining learns from: what was labelled since the first alarm, or all."""
-    options, since, target = retraining.rows, decision.evidence_from, contract.target
-    labelled = labelled_rows(prediction_log, contract, since, options.maximum_labelled)
+    """What a retraining learns from: the labelled rows alone, where they are enough."""
+    since, target = decision.evidence_from, contract.target
     source = "labelled predictions" + (f" since {since:%Y-%m-%d %H:%M:%S %Z}" if since else "")
     # The split needs one row to learn from and one to validate on.
     least = max(2, minimum_rows_per_class or 0)
     by_class = labelled.drop_duplicates()[target.column].value_counts()
     has_classes = all(by_class.get(one, 0) >= least for one in target.class_values)
-    is_enough = len(labelled) >= options.minimum_labelled and has_classes
-    if is_enough and options.include == "labelled":
+    if len(labelled) >= retraining.rows.minimum_labelled and has_classes:
         return TrainingRows(source, labelled)
-    both = [one for one in (observations.rows[list(contract.columns)], labelled) if len(one)]
-    rows = pd.concat(both, ignore_index=True) if both else labelled
+    both = [observations.rows[list(contract.columns)], labelled]
+    rows = pd.concat([one for one in both if len(one)] or both, ignore_index=True)
     return TrainingRows(f"{observations.source} and {source}", rows)
 
 
 def admit_champion(
-    decision: RetrainingDecision,
-    verdict: Verdict,
-    deployments: pd.DataFrame,
-    champion: Release | None,
+    decision: RetrainingDecision, champion: Release | None, deployments: pd.DataFrame
 ) -> Release | tuple[()]:
     """The champion, if this retraining has made it and nobody has deployed anything meanwhile.
 
@@ -165,15 +135,21 @@ def admit_champion(
     own = deployments[deployments["contract"] == decision.contract]
     put_in_service = own[own["event"].isin(("deploy", "rollback"))]["created_at"]
     is_passed_by = (put_in_service > decision.created_at).any()
-    return champion if champion and verdict.is_promoted and not is_passed_by else ()
+    return champion if champion and _is_own(champion, decision) and not is_passed_by else ()
 
 
 def conclude_decision(
-    decision: RetrainingDecision, verdict: Verdict, deployments: pd.DataFrame
+    decision: RetrainingDecision, champion: Release | None, deployments: pd.DataFrame
 ) -> RetrainingDecision:
     """Say how the retraining ended that a decision has called for."""
-    outcome = "promoted" if verdict.is_promoted else "rejected"
-    told = f"version {verdict.version} {outcome}: {verdict.reasons}"
-    if verdict.is_promoted and decision.run_id not in set(deployments["run_id"]):
-        told += "; not deployed, since another release was put in service meanwhile"
-    return replace(decision, outcome=told)
+    outcome = "the candidate was rejected"
+    if champion and _is_own(champion, decision):
+        outcome = f"version {champion.manifest.version} was promoted"
+        if decision.run_id not in set(deployments["run_id"]):
+            outcome += "; not deployed, since another release was put in service meanwhile"
+    return replace(decision, outcome=outcome)
+
+
+def _is_own(champion: Release, decision: RetrainingDecision) -> bool:
+    """Whether it was trained by the run that has taken up the decision."""
+    return champion.manifest.run_id == decision.run_id

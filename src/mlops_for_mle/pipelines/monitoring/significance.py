@@ -9,17 +9,17 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-# Bins are joined until both samples together have so many rows in each.
-_LEAST_ROWS = 5.0
+CONFIDENCE = 0.95
+"""Of the intervals that are shown."""
+
+# Bins of which both samples together have fewer rows are looked at together.
+_LEAST_ROWS = 5
 # The chi-square approximation holds where no smaller count is expected in any cell; elsewhere so
 # many tables with the same margins are drawn, so that the smallest p-value is about 0.0001.
-_LEAST_EXPECTED = 5.0
+_LEAST_EXPECTED = 5
 _DRAWN_TABLES = 9_999
 _PSEUDO_COUNT = 0.5
-
-Counts = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -43,24 +43,27 @@ class Estimate(NamedTuple):
     p_value: float | None
 
 
-def compare(reference: Sequence[int], current: Sequence[int], *, is_ordered: bool) -> Comparison:
-    """Compare the counts of two samples in each bin; of ordered ones only neighbours are joined."""
+def compare(reference: Sequence[int], current: Sequence[int]) -> Comparison:
+    """Compare the counts of two samples in the same bins."""
     from scipy.stats import MonteCarloMethod, chi2_contingency
     from scipy.stats.contingency import expected_freq
 
-    table = _join_small(np.array([reference, current], dtype=np.float64), is_ordered)
+    table = np.array([reference, current], dtype=np.int64)
+    is_rare = table.sum(axis=0) < _LEAST_ROWS
+    table = np.column_stack([table[:, ~is_rare], table[:, is_rare].sum(axis=1)])
+    table = table[:, table.any(axis=0)]
     bins, sizes = table.shape[1], table.sum(axis=1, keepdims=True)
     if bins < 2 or not sizes.all():
         return Comparison(1.0, 0.0)
     method = None
     if expected_freq(table).min() < _LEAST_EXPECTED:
         method = MonteCarloMethod(_DRAWN_TABLES, rng=np.random.default_rng(0))
-    test = chi2_contingency(table.astype(np.int64), correction=False, method=method)
+    test = chi2_contingency(table, correction=False, method=method)
     shares = (table + _PSEUDO_COUNT) / (sizes + _PSEUDO_COUNT * bins)
-    raw = float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
+    index = float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
     # The mean of the index by sampling alone.
     by_chance = float((bins - 1) * (1 / sizes).sum())
-    return Comparison(float(test.pvalue), max(0.0, raw - by_chance))
+    return Comparison(float(test.pvalue), max(0.0, index - by_chance))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -73,58 +76,27 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return list(corrected.tolist())
 
 
-def proportion(
-    successes: int, trials: int, confidence: float, limit: float | None = None
-) -> Estimate:
+def proportion(successes: int, trials: int, limit: float | None) -> Estimate:
     """A proportion, its interval (Wilson 1927), and the exact p-value that it reaches a limit."""
     from scipy.stats import binomtest
 
-    interval = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    interval = binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
     p_value = None
     if limit is not None:
         p_value = float(binomtest(successes, trials, limit, alternative="less").pvalue)
     return Estimate(successes / trials, float(interval.low), float(interval.high), p_value)
 
 
-def mean_error(
-    count: float, total: float, squares: float, power: int, confidence: float, limit: float | None
-) -> Estimate:
-    """The mean of errors to a power, in their own unit, taken as normal; at most a limit.
+def root_mean_square(count: float, mean: float, squares: float, limit: float | None) -> Estimate:
+    """The root of a mean squared error, the mean taken as normal; at most a limit.
 
-    ``total`` is the sum of the powers, ``squares`` that of their squares: with power 1 of a mean
-    absolute error, with power 2 of the root of a mean squared one.
+    ``mean`` is that of squared errors, ``squares`` that of their squares.
     """
-    mean = total / count
-    error = (max(0.0, squares / count - mean * mean) / max(1, count - 1)) ** 0.5
-    reach = NormalDist().inv_cdf(0.5 + confidence / 2) * error
-    value, lower, upper = (
-        max(0.0, one) ** (1 / power) for one in (mean, mean - reach, mean + reach)
-    )
+    error = (max(0.0, squares - mean * mean) / max(1, count - 1)) ** 0.5
+    reach = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * error
+    value, lower, upper = (max(0.0, one) ** 0.5 for one in (mean, mean - reach, mean + reach))
     p_value = None
     if limit is not None:
-        excess = mean - limit**power
+        excess = mean - limit**2
         p_value = NormalDist().cdf(-excess / error) if error > 0 else float(excess <= 0)
     return Estimate(value, lower, upper, p_value)
-
-
-def same_share(measured: float, expected: float, count: float) -> float:
-    """The p-value that a share of so many trials is the expected one, taken as normal."""
-    deviation = (expected * (1 - expected) / count) ** 0.5
-    if deviation == 0:
-        return float(measured == expected)
-    return 2 * NormalDist().cdf(-abs(measured - expected) / deviation)
-
-
-def _join_small(table: Counts, is_ordered: bool) -> Counts:
-    columns = list(table.T)
-    if not is_ordered:
-        columns.sort(key=lambda column: float(column.sum()))
-    joined: list[Counts] = []
-    for column in columns:
-        if joined and joined[-1].sum() < _LEAST_ROWS:
-            joined[-1] = joined[-1] + column
-        else:
-            joined.append(column)
-    if len(joined) > 1 and joined[-1].sum() < _LEAST_ROWS:
-        joined[-2:] = [joined[-2] + joined[-1]]
-    return np.array(joined).T

@@ -178,14 +178,6 @@ def load_version(version: ModelVersion) -> Release:
     return Release.checked(manifest, model)
 
 
-def describe(version: ModelVersion) -> ModelDescription:
-    """What training says of a version."""
-    stored = f"models:/{version.name}/{version.version}/extra_files/description.json"
-    with TemporaryDirectory() as folder:
-        file = Path(download_artifacts(stored, dst_path=folder))
-        return ModelDescription.model_validate_json(file.read_bytes())
-
-
 def _read_files(model: str) -> tuple[ModelDescription, bytes, pd.DataFrame]:
     """Read what training has stored with a model: description, ONNX graph, validation rows."""
     with TemporaryDirectory() as folder:

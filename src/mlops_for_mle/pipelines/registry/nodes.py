@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pydantic import Field
 
 from mlops_for_mle.contract import Configuration
 from mlops_for_mle.contract.columns import encode_rows, to_array
 from mlops_for_mle.contract.encoding import encode_target
 from mlops_for_mle.contract.model import Target
 from mlops_for_mle.errors import ConfigurationError, UserError
-from mlops_for_mle.pipelines.registry.options import GateOptions
 from mlops_for_mle.releases.manifest import ModelDescription, Release
 from mlops_for_mle.releases.metrics import ALL_METRICS, baseline, measure, measure_one, metric_text
 from mlops_for_mle.releases.predictor import Predictions, Predictor
@@ -21,9 +21,25 @@ from mlops_for_mle.releases.predictor import Predictions, Predictor
 # Metrics that lie closer together, relative to their size, are the same.
 _ROUNDING = 1e-6
 # With more rows, chance moves a metric by less than any tolerance that is worth setting.
-_FEW_ROWS = 2_000
-_RESAMPLES = 400
+_FEW_ROWS = 1_000
+_RESAMPLES = 100
 _CONFIDENCE = 0.9
+
+
+class GateOptions(Configuration):
+    """What a candidate must show to become champion, besides that it has learned something.
+
+    Attributes:
+        metric: The metric that decides. For classification ``accuracy``, ``balanced_accuracy``,
+            ``macro_f1``, and of models with probabilities ``log_loss``, ``roc_auc``, ``brier``;
+            for regression ``rmse``, ``mae``, ``r2``.
+        threshold: The candidate must reach it on its validation rows; None sets no such bound.
+        tolerance: By how much the candidate may be worse than the champion on the same rows.
+    """
+
+    metric: str
+    threshold: float | None = None
+    tolerance: float = Field(default=0.0, ge=0)
 
 
 @dataclass(frozen=True)
@@ -68,52 +84,53 @@ def compare_models(
     candidate: LoggedCandidate, incumbent: Release | None, gates: GateOptions
 ) -> Comparison:
     """Measure candidate, constant answer and champion, and confirm what training has recorded."""
-    contract, rows = candidate.description.contract, candidate.validation
-    target = contract.target
+    described, rows = candidate.description, candidate.validation
+    contract, target = described.contract, described.contract.target
     truth = encode_target(to_array(rows[target.column], target.feature), target)
-
-    def answers(model: bytes, described: ModelDescription) -> Predictions:
-        # By its own contract: a category that is new since then was unknown to it.
-        own = described.contract
-        return Predictor(model, own, described.threshold).predict(encode_rows(rows, own))
-
-    ours = answers(candidate.model, candidate.description)
+    ours = _answers(candidate.model, described, rows)
     metrics = {
         "candidate": measure(ours, truth, target),
         "baseline": measure(baseline(truth, target), truth, target),
     }
     for name, value in metrics["candidate"].items():
-        recorded = candidate.description.metrics.get(f"validation_{name}", math.nan)
+        recorded = described.metrics.get(f"validation_{name}", math.nan)
         if not math.isclose(value, recorded, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
             raise UserError(
                 f"The model of run {candidate.run_id}: loaded back, its validation {name} is "
                 f"{value:.9g}, but its training recorded {recorded:.9g}; it is not registered. "
                 "Train again: `kedro run --pipeline training`."
             )
-    champion = None if incumbent is None else incumbent.manifest
-    gained = None
-    if incumbent is not None and champion is not None and champion.run_id != candidate.run_id:
-        then = champion.contract
-        asked = [(one.target.column, one.target.task, one.target.codes) for one in (then, contract)]
-        if then.feature_names != contract.feature_names or asked[0] != asked[1]:
+    version, gained = None, None
+    if incumbent is not None:
+        champion = incumbent.manifest
+        version, then = champion.version, champion.contract.target
+        is_same = (then.column, then.task, then.codes) == (target.column, target.task, target.codes)
+        if not is_same or champion.contract.feature_names != contract.feature_names:
             raise UserError(
-                f"Champion version {champion.version} of {contract.name} was trained for other "
-                f"columns or classes ({', '.join(then.columns)}), so it cannot be compared on the "
-                "same rows. Give the changed contract a new contract.name."
+                f"Champion version {version} of {contract.name} was trained for other columns or "
+                f"classes ({', '.join(champion.contract.columns)}), so it cannot be compared on "
+                "the same rows. Give the changed contract a new contract.name."
             )
-        theirs = answers(incumbent.model, champion)
-        metrics["champion"] = measure(theirs, truth, target)
-        is_measured = all(gates.metric in metrics[of] for of in ("candidate", "champion"))
-        if is_measured and len(truth) <= _FEW_ROWS:
-            gained = _bootstrap(gates.metric, ours, theirs, truth, target)
+        if champion.run_id != candidate.run_id:
+            theirs = _answers(incumbent.model, champion, rows)
+            metrics["champion"] = measure(theirs, truth, target)
+            is_measured = all(gates.metric in metrics[of] for of in ("candidate", "champion"))
+            if is_measured and len(truth) <= _FEW_ROWS:
+                gained = _bootstrap(gates.metric, ours, theirs, truth, target)
     return Comparison(
         name=contract.name,
         run_id=candidate.run_id,
         model_uri=candidate.model_uri,
-        champion_version=None if champion is None else champion.version,
+        champion_version=version,
         metrics=metrics,
         gained=gained,
     )
+
+
+def _answers(model: bytes, described: ModelDescription, rows: pd.DataFrame) -> Predictions:
+    """By its own contract: a category that is new since then was unknown to it."""
+    own = described.contract
+    return Predictor(model, own, described.threshold).predict(encode_rows(rows, own))
 
 
 def _bootstrap(
@@ -121,18 +138,20 @@ def _bootstrap(
 ) -> tuple[float, float]:
     """By how much the first answers are better, on rows that are drawn again and again.
 
-    That is the percentile interval of Efron and Tibshirani, An Introduction to the Bootstrap, 13.3.
+    That is the percentile interval of Efron and Tibshirani, An Introduction to the Bootstrap, 13.3,
+    with as many rows of each class as there are.
     """
-    random, sign = np.random.default_rng(0), 1.0 if ALL_METRICS[metric] else -1.0
+    from sklearn.utils import resample
+
     gains = []
-    for _ in range(_RESAMPLES):
-        rows = random.integers(len(truth), size=len(truth))
-        if metric == "roc_auc" and len(np.unique(truth[rows])) < len(target.classes):
-            continue
+    for seed in range(_RESAMPLES):
+        rows = resample(
+            np.arange(len(truth)), stratify=truth if target.classes else None, random_state=seed
+        )
         one, other = (
             measure_one(metric, of.taken(rows), truth[rows], target) for of in (ours, theirs)
         )
-        gains.append(sign * (one - other))
+        gains.append(one - other if ALL_METRICS[metric] else other - one)
     low, high = np.quantile(gains, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
     return float(low), float(high)
 
@@ -152,30 +171,32 @@ def apply_gates(comparison: Comparison, gates: GateOptions) -> Decision:
         measured[of] = found[gates.metric]
     sign = 1.0 if ALL_METRICS[gates.metric] else -1.0
     value, constant = measured["candidate"], measured["baseline"]
-    reasons = []
 
-    reached = gates.threshold is None or sign * (value - gates.threshold) >= 0
-    verdict = ", no threshold is set"
+    reached, verdict = True, ", no threshold is set"
     if gates.threshold is not None:
+        reached = sign * (value - gates.threshold) >= 0
         verdict = (
             f" {'meets' if reached else 'misses'} the threshold {metric_text(gates.threshold)}"
         )
-    reasons.append(f"validation {gates.metric} {metric_text(value)}{verdict}")
+    reasons = [f"validation {gates.metric} {metric_text(value)}{verdict}"]
 
-    rival = measured.get("champion", value)
-    gain = sign * (value - rival)
-    if comparison.gained is not None:
-        gain = max(gain, comparison.gained[1])
-    kept_up = gain >= -gates.tolerance - _ROUNDING * abs(rival)
+    kept_up = True
     if comparison.champion_version is None:
         reasons.append("there is no champion to compare with")
     elif "champion" not in measured:
         reasons.append("it is the champion already")
     else:
+        rival, by_chance = measured["champion"], ""
+        gain = sign * (value - rival)
+        if comparison.gained is not None:
+            gain = max(gain, comparison.gained[1])
+            low, high = map(metric_text, comparison.gained)
+            by_chance = f" (on rows drawn again it gains from {low} to {high})"
+        kept_up = gain >= -gates.tolerance - _ROUNDING * abs(rival)
         reasons.append(
             f"champion version {comparison.champion_version} has {metric_text(rival)} on the same "
             f"rows: {'no worse within' if kept_up else 'worse by more than'} the tolerance "
-            f"{metric_text(gates.tolerance)}{_by_chance(comparison)}"
+            f"{metric_text(gates.tolerance)}{by_chance}"
         )
 
     has_learned = sign * (value - constant) > _ROUNDING * abs(constant)
@@ -186,10 +207,3 @@ def apply_gates(comparison: Comparison, gates: GateOptions) -> Decision:
         promote=reached and kept_up and has_learned,
         reasons=tuple(reasons),
     )
-
-
-def _by_chance(comparison: Comparison) -> str:
-    if comparison.gained is None:
-        return ""
-    low, high = map(metric_text, comparison.gained)
-    return f" (on rows drawn again it gains from {low} to {high})"

@@ -1,65 +1,93 @@
 """Scores all parts of a source, on threads, processes or a cluster, and publishes the outcome."""
 
 import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import lru_cache
-from threading import Lock
 from uuid import uuid4
 
 from sqlalchemy import Connection
 
+from mlops_for_mle.contract.notation import Notation
+from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.errors import PrerequisiteError
-from mlops_for_mle.pipelines.scoring.nodes import Part, Scorer, Scoring
+from mlops_for_mle.pipelines.scoring.nodes import ChosenRelease, Part, Scorer, Scoring
 from mlops_for_mle.pipelines.scoring.options import rejects_beside
-from mlops_for_mle.pipelines.scoring.outputs import Attempt, ParquetOutput, Schemas, TableOutput
+from mlops_for_mle.pipelines.scoring.outputs import Output, output_of
 from mlops_for_mle.releases.deployments import current
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.releases.store import ReleaseStore
 
-Output = ParquetOutput | TableOutput
-
-_LOADING = Lock()
 _LOGGER = logging.getLogger(__name__)
 
 
-def run(scoring: Scoring, output: Output) -> None:
-    """Write predictions and rejects in place of those that are there, all of them or nothing."""
+def run(scoring: Scoring, url: str) -> None:
+    """Write predictions and rejects in place of those that are there, all of them or nothing.
+
+    ``url`` is that of the database.
+    """
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
-    options, source = scoring.options, scoring.source
-    no_rows = source.schema.empty_table().select(scoring.columns)
-    schemas = [table.schema for table in scoring.score(_scorer_of(scoring), no_rows, 1)]
+    source, release, options, notation = scoring
+    contract, schema = release.manifest.contract, source.schema
+    told = (name for name in (contract.key, contract.timestamp) if name in schema.names)
+    columns = [*contract.features, *told]
+    nothing = schema.empty_table().select(columns)
+    predictions, rejects = _scorer(release).score_table(nothing, 1, notation)
+    beside = rejects_beside(options.output)
+    outputs = [
+        output_of(options.output, url, predictions.schema),
+        output_of(beside, url, rejects.schema),
+    ]
     try:
-        output.begin(schemas)
+        for one in outputs:
+            one.begin()
         with source.parts(options.chunk_rows) as parts, options.engine.running():
             # One task a part, all of them known from the start, so that workers may come and go.
             parallel = Parallel(batch_size=1, pre_dispatch="all", return_as="generator_unordered")
-            done = parallel(delayed(score_part)(scoring, part, output, schemas) for part in parts)
+            done = parallel(
+                delayed(score_part)(f"part-{number:05}", part, columns, release, notation, outputs)
+                for number, part in enumerate(parts)
+            )
             bar = tqdm(done, "scoring", len(parts), unit="part", leave=False, disable=None)
-            attempts = sorted(bar)
-        output.publish(attempts, schemas)
+            attempts, *counts = zip(*bar, strict=True)
+        scored, rejected = map(sum, counts)
+        with engine_for(url).begin() as connection:
+            outputs[1].publish(attempts, rejected, connection)
+            outputs[0].publish(attempts, scored, connection)
     finally:
-        output.clear()
-    scored, rejected = (sum(one.scored for one in attempts), sum(one.rejected for one in attempts))
+        for one in outputs:
+            one.clear()
     _LOGGER.log(
         logging.WARNING if rejected else logging.INFO,
-        "scored=%d rejected=%d release=%s: %s into %s, rejects into %s",
-        *(scored, rejected, scoring.release.manifest.release, source.name),
-        *(options.output, rejects_beside(options.output)),
+        "scored=%d rejected=%d release=%s: into %s, rejects into %s",
+        *(scored, rejected, release.manifest.release, options.output, beside),
     )
 
 
-def score_part(scoring: Scoring, part: Part, output: Output, schemas: Schemas) -> Attempt:
-    """Score one part; any process may, and more than one."""
-    scorer, name, scored, rejected = _scorer_of(scoring), uuid4().hex, 0, 0
-    with output.writing(name, schemas) as write:
-        for rows in scoring.source.read(part, scoring.columns, scoring.options.chunk_rows):
-            first = part.first_row + scored + rejected
-            predictions, rejects = scoring.score(scorer, rows, first)
-            write(predictions, rejects)
-            scored += predictions.num_rows
-            rejected += rejects.num_rows
-    return Attempt(part.first_row, name, scored, rejected)
+def score_part(
+    name: str,
+    part: Part,
+    columns: list[str],
+    release: ChosenRelease,
+    notation: Notation,
+    outputs: Sequence[Output],
+) -> tuple[str, int, int]:
+    """Score one part; any process may, and more than one.
+
+    Returns:
+        What its rows are staged under, and how many are predictions and rejects.
+    """
+    attempt, counts = f"{name}-{uuid4().hex}", [0, 0]
+    with ExitStack() as stack:
+        writes = [stack.enter_context(one.writing(attempt)) for one in outputs]
+        for rows in part.read(columns):
+            tables = _scorer(release).score_table(rows, part.first_row + sum(counts), notation)
+            for number, table in enumerate(tables):
+                writes[number](table)
+                counts[number] += table.num_rows
+    return attempt, counts[0], counts[1]
 
 
 def deployed(connection: Connection, contract: str) -> str:
@@ -74,22 +102,17 @@ def deployed(connection: Connection, contract: str) -> str:
     return found.release
 
 
+@lru_cache(maxsize=2)
 def loaded(store: str, contract: str, release: str) -> Scorer:
     """A release that has answered its own example; loaded once a process.
 
     Raises:
         ReleaseError: It is not there, incomplete, altered or answers wrongly.
     """
-    with _LOADING:
-        return _load(store, contract, release)
+    found = ReleaseStore(store).fetch(contract, release)
+    _LOGGER.info("release=%s is loaded", release)
+    return Scorer(found.manifest, load(found))
 
 
-@lru_cache(maxsize=2)
-def _load(store: str, contract: str, name: str) -> Scorer:
-    release = ReleaseStore(store).fetch(contract, name)
-    return Scorer(release.manifest, load(release))
-
-
-def _scorer_of(scoring: Scoring) -> Scorer:
-    store, manifest = scoring.release
-    return loaded(store, manifest.contract.name, manifest.release)
+def _scorer(release: ChosenRelease) -> Scorer:
+    return loaded(release.store, release.manifest.contract.name, release.manifest.release)

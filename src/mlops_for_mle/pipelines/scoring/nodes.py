@@ -2,11 +2,11 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,28 +25,20 @@ _WHOLE = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}
 
 
 class Part(NamedTuple):
-    """Some rows of a source: the number of the first, from 1, and what the source knows them by."""
+    """Some rows of a source: the number of the first, from 1, and what reads columns anywhere."""
 
     first_row: int
-    piece: Any
+    read: Callable[[list[str]], Iterator[pa.Table]]
 
 
-class Source(Protocol):
-    """Rows that are too many to hold at once; other processes are given it with a part."""
+class Source(NamedTuple):
+    """Rows that are too many to hold at once; ``parts`` divides them by how many to read at once.
 
-    @property
-    def name(self) -> str:
-        """Where they come from, for people."""
+    There is at least one part, if without rows.
+    """
 
-    @property
-    def schema(self) -> pa.Schema:
-        """All columns."""
-
-    def parts(self, size: int) -> AbstractContextManager[list[Part]]:
-        """Divide the rows into parts, of so many rows where that can be chosen, at least one."""
-
-    def read(self, part: Part, columns: Sequence[str], size: int) -> Iterator[pa.Table]:
-        """Some columns of a part, at most about so many rows at a time."""
+    schema: pa.Schema
+    parts: Callable[[int], AbstractContextManager[list[Part]]]
 
 
 class ChosenRelease(NamedTuple):
@@ -56,14 +48,6 @@ class ChosenRelease(NamedTuple):
     manifest: Manifest
 
 
-class Scored(NamedTuple):
-    """The predictions for some rows, the position of each one's row, and why others have none."""
-
-    positions: npt.NDArray[np.intp]
-    answers: Predictions
-    rejected: dict[int, str]
-
-
 @dataclass(frozen=True)
 class Scorer:
     """A release that is loaded."""
@@ -71,8 +55,10 @@ class Scorer:
     manifest: Manifest
     predictor: Predictor
 
-    def score(self, rows: pd.DataFrame, notation: Notation | None = None) -> Scored:
-        """Score the rows that fit the release's contract; each other one is told why."""
+    def score(
+        self, rows: pd.DataFrame, notation: Notation | None = None
+    ) -> tuple[npt.NDArray[np.intp], Predictions, dict[int, str]]:
+        """The positions of the rows that fit, their predictions, and why the others have none."""
         contract = self.manifest.contract
         fitting, rejected = check_columns(
             rows, contract.features, notation, self.manifest.precision
@@ -80,62 +66,45 @@ class Scorer:
         positions = np.delete(np.arange(len(rows)), list(rejected))
         matrix = encode_rows(fitting, contract)
         # Not every graph takes a matrix without rows.
-        given = matrix if len(matrix) else np.zeros((1, matrix.shape[1]))
-        answers = self.predictor.predict(given)
+        answers = self.predictor.predict(matrix if len(matrix) else np.zeros((1, matrix.shape[1])))
         is_finite = np.isfinite(answers.values)[: len(matrix)]
         for row in np.flatnonzero(~is_finite):
             rejected[int(positions[row])] = f"the model answers {answers.values[row]}"
         chosen = np.flatnonzero(is_finite)
-        return Scored(positions[chosen], answers.taken(chosen), dict(sorted(rejected.items())))
+        return positions[chosen], answers.taken(chosen), dict(sorted(rejected.items()))
 
     def values(self, answers: Predictions) -> list[Any]:
         """The predictions as the table holds them: the values of classes, or numbers."""
         values, classes = answers.values.tolist(), self.manifest.contract.target.values
         return [classes[code] for code in values] if classes else values
 
-
-@dataclass(frozen=True)
-class Scoring:
-    """Rows with what is to score them; the work is done by whoever writes the predictions."""
-
-    source: Source
-    release: ChosenRelease
-    options: ScoringOptions
-    notation: Notation = field(default_factory=Notation)
-
-    @property
-    def columns(self) -> list[str]:
-        """What is read: the features, and the key and the timestamp where they are there."""
-        contract = self.release.manifest.contract
-        told = (contract.key, contract.timestamp)
-        return [*contract.features, *(name for name in told if name in self.source.schema.names)]
-
-    def score(self, scorer: Scorer, rows: pa.Table, first_row: int) -> tuple[pa.Table, pa.Table]:
-        """The predictions for some rows, and the rejects.
+    def score_table(
+        self, rows: pa.Table, first_row: int, notation: Notation
+    ) -> tuple[pa.Table, pa.Table]:
+        """The predictions for some rows of a source, and the rejects.
 
         Predictions have ``row_number``, the row's key and timestamp, the prediction, its label and
         the probabilities in the order of the contract's classes where there are such, the model's
         version and the release. Rejects have ``row_number``, ``reason`` and the row as JSON.
         """
-        manifest, contract = scorer.manifest, scorer.manifest.contract
-        target, features = contract.target, list(contract.features)
-        positions, answers, rejected = scorer.score(
-            rows.select(features).to_pandas(
+        contract, target = self.manifest.contract, self.manifest.contract.target
+        positions, answers, rejected = self.score(
+            rows.select(list(contract.features)).to_pandas(
                 ignore_metadata=True, date_as_object=False, types_mapper=_WHOLE.get
             ),
-            self.notation,
+            notation,
         )
         chosen, count = rows.take(pa.array(positions)), len(positions)
         columns = {"row_number": pa.array(positions + first_row, pa.int64())}
-        for name in self.columns[len(features) :]:
-            columns[name] = chosen[name]
-            if name == contract.timestamp and pa.types.is_string(chosen[name].type):
-                date_format = self.notation.date_formats.get(name)
-                times = read_times(chosen[name].to_pandas(), date_format)
+        for name in rows.column_names:
+            if name in (contract.key, contract.timestamp):
+                columns[name] = chosen[name]
+            if name == contract.timestamp and not pa.types.is_integer(chosen[name].type):
+                times = read_times(chosen[name].to_pandas(), notation.date_formats.get(name))
                 columns[name] = pa.array(times, pa.timestamp("us"), from_pandas=True)
         kind = pa.int64() if target.classes else pa.float64()
         columns[target.response_name] = pa.array(
-            scorer.values(answers), pa.string() if target.has_text_classes else kind
+            self.values(answers), pa.string() if target.has_text_classes else kind
         )
         if target.classes:
             labels = [target.labels[code] for code in answers.values.tolist()]
@@ -143,8 +112,8 @@ class Scoring:
         if answers.probabilities is not None:
             ends = np.arange(count + 1, dtype=np.int32) * len(target.classes)
             columns["probabilities"] = pa.ListArray.from_arrays(ends, answers.probabilities.ravel())
-        columns["model_version"] = pa.array(np.full(count, manifest.version, np.int32))
-        columns["release"] = pa.repeat(manifest.release, count)
+        columns["model_version"] = pa.array(np.full(count, self.manifest.version, np.int32))
+        columns["release"] = pa.repeat(self.manifest.release, count)
         refused = rows.take(pa.array(list(rejected), pa.int64())).to_pylist()
         rejects = {
             "row_number": pa.array([position + first_row for position in rejected], pa.int64()),
@@ -152,6 +121,15 @@ class Scoring:
             "row_data": pa.array([as_json(row) for row in refused], pa.string()),
         }
         return pa.table(columns), pa.table(rejects)
+
+
+class Scoring(NamedTuple):
+    """Rows with what is to score them; the work is done by whoever writes the predictions."""
+
+    source: Source
+    release: ChosenRelease
+    options: ScoringOptions
+    notation: Notation
 
 
 def score_rows(
@@ -167,12 +145,10 @@ def score_rows(
     Raises:
         SourceError: The source lacks a feature.
     """
-    names = source.schema.names
-    missing = [name for name in release.manifest.contract.features if name not in names]
-    if missing:
+    names, needed = source.schema.names, release.manifest.contract.features
+    if missing := [name for name in needed if name not in names]:
         raise SourceError(
-            f"{source.name}: missing column(s) {', '.join(missing)}; release "
-            f"{release.manifest.release} needs them; found {', '.join(names) or 'none'}"
+            f"scoring.source: missing column(s) {', '.join(missing)}; found {', '.join(names)}"
         )
     return Scoring(source, release, scoring, Notation.of(ingestion))
 

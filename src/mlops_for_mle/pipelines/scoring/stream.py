@@ -6,37 +6,45 @@ processes, whichever dies when.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, CursorResult
 
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.tables import literal, prediction_table, quoted
 from mlops_for_mle.database.engine import database_url, engine_for, execute_plainly
-from mlops_for_mle.pipelines.scoring.following import Arrivals, Arrived
+from mlops_for_mle.pipelines.scoring.following import Arrived, Follower
 
-# Whoever writes to the table waits behind one who waits for its lock.
-_LOCK_TIMEOUT = "SET LOCAL lock_timeout TO '10s'"
+# A name with _text at its end is a literal, any other is quoted.
 _HAS_TRIGGER = """
-SELECT EXISTS (SELECT FROM pg_trigger
-               WHERE tgrelid = to_regclass(:table) AND tgname = :trigger AND tgenabled <> 'D')
+SELECT count(*) FROM pg_trigger WHERE tgrelid = to_regclass(quote_ident({table_text}))
+                                  AND tgname = {trigger_text} AND tgenabled <> 'D'
 """
+# Whoever writes to the table waits behind one who waits for its lock.
 _CREATE_TRIGGER = """
+SET LOCAL lock_timeout TO '10s';
 CREATE OR REPLACE TRIGGER {trigger} AFTER INSERT ON {table}
 REFERENCING NEW TABLE AS inserted_rows FOR EACH STATEMENT
-EXECUTE FUNCTION enqueue_for_scoring({arguments})
+EXECUTE FUNCTION enqueue_for_scoring({contract_text}, {key_text})
+"""
+_DROP_TRIGGER = """
+SET LOCAL lock_timeout TO '10s';
+DROP TRIGGER IF EXISTS {trigger} ON {table};
+DELETE FROM scoring_queue WHERE contract = {contract_text}
 """
 _ENQUEUE = """
+DELETE FROM scoring_rejects WHERE contract = {contract_text} AND source = {table_text};
 INSERT INTO scoring_queue (contract, source_id)
-SELECT %(contract)s, observed.{key} FROM {table} AS observed
+SELECT {contract_text}, observed.{key} FROM {table} AS observed
 WHERE NOT EXISTS (SELECT FROM {predictions} AS scored
-                  WHERE scored.source = %(source)s AND scored.source_id = observed.{key})
+                  WHERE scored.source = {table_text} AND scored.source_id = observed.{key})
 ON CONFLICT DO NOTHING
 """
 _TAKE = """
 SET LOCAL timezone TO 'UTC';
 WITH next AS MATERIALIZED (
-    SELECT contract, source_id FROM scoring_queue WHERE contract = %(contract)s
-    ORDER BY source_id LIMIT %(size)s FOR UPDATE SKIP LOCKED
+    SELECT contract, source_id FROM scoring_queue WHERE contract = {contract_text}
+    ORDER BY source_id LIMIT {size} FOR UPDATE SKIP LOCKED
 ), taken AS (
     DELETE FROM scoring_queue USING next
     WHERE scoring_queue.contract = next.contract AND scoring_queue.source_id = next.source_id
@@ -49,75 +57,57 @@ FROM taken LEFT JOIN {table} AS observed ON observed.{key} = taken.source_id
 
 def install(contract: Contract) -> bool:
     """Have new rows of the contract's table queued from now on; gives whether they were not."""
-    trigger, table = f"scoring_{contract.name}", quoted(contract.table)
     with engine_for(database_url()).begin() as connection:
-        if connection.scalar(text(_HAS_TRIGGER), {"table": table, "trigger": trigger}):
-            return False
-        arguments = f"{literal(contract.name)}, {literal(contract.key)}"
-        names = {"trigger": quoted(trigger), "table": table, "arguments": arguments}
-        execute_plainly(connection, _LOCK_TIMEOUT)
-        execute_plainly(connection, _CREATE_TRIGGER.format(**names))
-    return True
+        is_new = not _execute(connection, _HAS_TRIGGER, contract).scalar_one()
+        if is_new:
+            _execute(connection, _CREATE_TRIGGER, contract)
+        return is_new
 
 
 def uninstall(contract: Contract) -> int:
     """Have new rows queued no longer, and forget those that wait; gives how many did."""
-    trigger, table = quoted(f"scoring_{contract.name}"), quoted(contract.table)
     with engine_for(database_url()).begin() as connection:
-        execute_plainly(connection, _LOCK_TIMEOUT)
-        execute_plainly(connection, f"DROP TRIGGER IF EXISTS {trigger} ON {table}")
-        forget = text("DELETE FROM scoring_queue WHERE contract = :contract")
-        return connection.execute(forget, {"contract": contract.name}).rowcount
+        return _execute(connection, _DROP_TRIGGER, contract).rowcount
 
 
 def enqueue_unscored(contract: Contract) -> int:
     """Queue every row without a prediction, rejected ones too; gives how many did not wait."""
-    values = {"contract": contract.name, "source": contract.table}
     with engine_for(database_url()).begin() as connection:
-        forget = "DELETE FROM scoring_rejects WHERE contract = :contract AND source = :source"
-        connection.execute(text(forget), values)
-        return connection.exec_driver_sql(_ENQUEUE.format(**_names(contract)), values).rowcount
+        return _execute(connection, _ENQUEUE, contract).rowcount
 
 
-class RowQueue(Arrivals):
-    """The rows that wait, in the order of their keys."""
+class RowFollower(Follower):
+    """Scores the rows that wait, in the order of their keys, by the values that they have then."""
 
-    def __init__(self, contract: Contract, size: int) -> None:
-        """Say whose rows, and how many at once."""
-        self._contract = contract
-        self._size = size
-
-    def take(self, connection: Connection, features: Mapping[str, Feature]) -> list[Arrived]:
-        """Take rows from the queue; their values are those of now."""
-        contract = self._contract
+    def _take(
+        self, connection: Connection, features: Mapping[str, Feature]
+    ) -> list[Arrived] | None:
         # Postgres's times reach beyond the years that Python knows.
         values = ", ".join(
-            f"observed.{_escaped(name)}{'::text' if one.is_time else ''}"
+            f"observed.{quoted(name)}{'::text' if one.is_time else ''}"
             for name, one in features.items()
         )
-        statement = _TAKE.format(values=values, **_names(contract))
-        limits = {"contract": contract.name, "size": self._size}
-        # Where all that were taken are no longer in the table, the next ones may be.
-        while taken := connection.exec_driver_sql(statement, limits).all():
-            rows = [
-                Arrived(contract.table, key, dict(zip(features, row, strict=True)), time, key)
-                for key, is_there, time, *row in taken
-                if is_there
-            ]
-            if rows:
-                return rows
-        return []
+        taken = _execute(connection, _TAKE, self._contract, size=self._size, values=values).all()
+        rows, source = [], self._contract.table
+        for key, is_there, time, *row in map(tuple, taken):
+            place = {"source": source, "source_id": key, "row_key": key, "timestamp": time}
+            if is_there:
+                rows.append(Arrived(place, dict(zip(features, row, strict=True))))
+        return rows if taken else None
 
 
-def _names(contract: Contract) -> dict[str, str]:
-    return {
-        "table": _escaped(contract.table),
-        "key": _escaped(contract.key),
-        "timestamp": _escaped(contract.timestamp),
-        "predictions": _escaped(prediction_table(contract)),
+def _execute(
+    connection: Connection, statement: str, contract: Contract, **others: Any
+) -> CursorResult[Any]:
+    """Execute a statement with the names of a contract in it, as SQL writes them."""
+    names = {
+        "contract": contract.name,
+        "table": contract.table,
+        "key": contract.key,
+        "timestamp": contract.timestamp,
+        "predictions": prediction_table(contract),
+        "trigger": f"scoring_{contract.name}",
     }
-
-
-def _escaped(name: str) -> str:
-    """A quoted name for a statement that is executed with parameters, where % has a meaning."""
-    return quoted(name).replace("%", "%%")
+    known = {name: quoted(one) for name, one in names.items()}
+    known |= {f"{name}_text": literal(one) for name, one in names.items()}
+    return execute_plainly(connection, statement.format(**known, **others))

@@ -4,7 +4,7 @@ Offsets are committed after what became of the messages is written under topic, 
 offset. So what is read again, after whatever broke, has one prediction.
 
 A message is a row as a JSON object, or what Kafka Connect's JsonConverter makes of one:
-``{"schema": …, "payload": {…}}``, where the schema tells which numbers are times.
+``{"schema": …, "payload": {…}}``, where dates and times are days and milliseconds since 1970.
 """
 
 import logging
@@ -19,7 +19,6 @@ from confluent_kafka import (
     TIMESTAMP_NOT_AVAILABLE,
     Consumer,
     KafkaError,
-    KafkaException,
     Message,
     Producer,
     TopicPartition,
@@ -29,138 +28,100 @@ from sqlalchemy import Connection
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.rules import read_time
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.pipelines.scoring.following import Arrivals, Arrived, Records
+from mlops_for_mle.pipelines.scoring.following import Arrived, Follower, Record
 from mlops_for_mle.pipelines.scoring.nodes import as_json
 
 # Properties of librdkafka that the environment may set: KAFKA_SASL_USERNAME is sasl.username.
 # Only these, since other programs have variables that begin with KAFKA_, too.
-_PROPERTIES = (
-    *("bootstrap.", "security.", "sasl.", "ssl."),
-    *("group.id", "auto.offset.reset", "session.timeout.ms"),
+_VARIABLES = (
+    *("KAFKA_SECURITY_", "KAFKA_SASL_", "KAFKA_SSL_"),
+    *("KAFKA_AUTO_OFFSET_RESET", "KAFKA_SESSION_TIMEOUT_MS"),
 )
 _PATIENCE_SECONDS = 5.0
 _BIGINT = range(-(2**63), 2**63)
+_UNITS = {"date": "days", "timestamp": "milliseconds"}
 
 _LOGGER = logging.getLogger(__name__)
 
 
-class _Field(msgspec.Struct):
-    """A column in the schema of Kafka Connect; ``name`` is that of a logical type."""
-
-    field: str
-    name: str | None = None
-
-
-class _Schema(msgspec.Struct):
-    fields: list[_Field] = []
-
-
-class _Envelope(msgspec.Struct):
-    payload: dict[str, Any]
-    schema: _Schema | None = None
-
-
-def client_settings(given: Mapping[str, str]) -> dict[str, str]:
-    """Properties of librdkafka, out of variables ``KAFKA_…``; those that are given go before."""
-    found = {
-        name.removeprefix("KAFKA_").lower().replace("_", "."): value
-        for name, value in os.environ.items()
-        if name.startswith("KAFKA_") and value
-    }
-    known = {name: value for name, value in found.items() if name.startswith(_PROPERTIES)}
-    settings = known | {name: value for name, value in given.items() if value}
-    if "bootstrap.servers" not in settings:
-        raise UserError("KAFKA_BOOTSTRAP_SERVERS: name the brokers, such as localhost:9092")
-    return settings
-
-
-class Topic(Arrivals):
-    """Messages of the partitions that the group has given to this member."""
+class TopicFollower(Follower):
+    """Scores messages of the partitions that the group has given to this member."""
 
     def __init__(
         self,
         contract: Contract,
+        store: str,
+        size: int,
         topic: str,
         settings: Mapping[str, str],
-        size: int,
         output_topic: str | None = None,
     ) -> None:
-        """Read a topic with ``client_settings``, some messages a transaction."""
-        self._contract = contract
+        """Read a topic with properties of librdkafka, to which ``KAFKA_…`` variables add."""
+        super().__init__(contract, store, size)
         self._topic = topic
-        self._size = size
         self._output_topic = output_topic
-        self._servers = settings["bootstrap.servers"]
-        self._trouble, self._are_down = "", False
+        self._trouble = self._failure = ""
         self._taken: list[Message] = []
-        self._unread: set[int] | None = None
+        # None stands for the partitions that are not known before the group assigns them.
+        self._unread: set[int | None] = {None}
+        found = {
+            name.removeprefix("KAFKA_").lower().replace("_", "."): value
+            for name, value in os.environ.items()
+            if name.startswith(_VARIABLES) and value
+        }
         # Its log repeats several times a second what the callback for errors is told.
-        clients = {**settings, "error_cb": self._note, "log_level": 0}
-        self._producer = Producer({**clients, "message.timeout.ms": 30_000})
+        clients = {"error_cb": self._note, "log_level": 0, **found, **settings}
+        self._producer = Producer({"message.timeout.ms": 30_000, **clients})
         self._consumer = Consumer(
             {
                 "auto.offset.reset": "earliest",
                 # A topic that is made later is found soon.
                 "topic.metadata.refresh.interval.ms": 5_000,
-                **clients,
-                "allow.auto.create.topics": False,
-                # Committed now and then is what was stored, and at the end.
-                "enable.auto.offset.store": False,
+                "enable.auto.commit": False,
                 "enable.partition.eof": True,
+                **clients,
             }
         )
         self._consumer.subscribe([topic], on_assign=self._assigned)
 
-    def take(self, connection: Connection, features: Mapping[str, Feature]) -> list[Arrived]:
-        """Read messages, unless those that were read last are not yet acknowledged."""
+    def _take(
+        self, connection: Connection, features: Mapping[str, Feature]
+    ) -> list[Arrived] | None:
+        # Those that were read last are given again where they are not yet acknowledged.
         if not self._taken:
-            failures = []
             for message in self._consumer.consume(self._size, timeout=0):
                 error = message.error()
                 if error is None:
                     self._taken.append(message)
-                elif error.code() != KafkaError._PARTITION_EOF:
-                    failures.append(error)
-                elif self._unread is not None:
-                    self._unread.discard(message.partition() or 0)
-            if failures:
-                raise UserError(f"Topic {self._topic}: {failures[0].str()}")
-        if self._are_down and not self._taken:
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    self._unread.discard(message.partition())
+                else:
+                    self._failure = error.str()
+        if not self._taken and self._failure:
             # The client goes on trying by itself.
-            self._are_down = False
-            raise UserError(f"The brokers {self._servers} do not answer: {self._trouble}")
-        return [arrived(message, self._contract) for message in self._taken]
+            failure, self._failure = self._failure, ""
+            raise UserError(f"Topic {self._topic}: {failure}")
+        if not self._taken and not self._unread:
+            return None
+        return [arrived(one, self._contract, features) for one in self._taken]
 
-    def acknowledge(self, predictions: Records) -> None:
-        """Send predictions to the output topic, and have the offsets committed."""
-        if self._output_topic is not None:
-            failures: list[KafkaError] = []
-            for one in predictions:
-                self._producer.produce(
-                    self._output_topic,
-                    as_json(one),
-                    on_delivery=lambda error, _: failures.append(error) if error else None,
-                )
-                self._producer.poll(0)
-            self._producer.flush()
-            if failures:
-                raise UserError(f"Topic {self._output_topic}: {failures[0].str()}")
+    def _acknowledge(self, predictions: list[Record]) -> None:
+        failures: list[KafkaError] = []
+        for one in predictions if self._output_topic else ():
+            self._producer.produce(
+                str(self._output_topic),
+                as_json(one),
+                on_delivery=lambda error, _: failures.append(error) if error else None,
+            )
+        self._producer.flush()
+        if failures:
+            raise UserError(f"Topic {self._output_topic}: {failures[0].str()}")
         ends = {one.partition() or 0: (one.offset() or 0) + 1 for one in self._taken}
         self._taken = []
-        try:
-            self._consumer.store_offsets(
-                offsets=[TopicPartition(self._topic, *place) for place in ends.items()]
-            )
-        except KafkaException as error:
-            # Whoever has the partitions now reads the messages again.
-            _LOGGER.warning("offsets are not committed: %s", error.args[0].str())
-
-    def is_at_end(self) -> bool:
-        """Whether all partitions that were assigned are read."""
-        return self._unread == set()
+        self._consumer.commit(offsets=[TopicPartition(self._topic, *end) for end in ends.items()])
 
     def close(self) -> None:
-        """Commit, and leave the group; brokers that are away are not waited for."""
+        """Leave the group; brokers that are away are not waited for."""
         # The client waits as long as a session lasts, and no signal interrupts it. What is not
         # committed then is read again, and has one prediction.
         leaving = Thread(target=self._consumer.close, daemon=True)
@@ -169,37 +130,39 @@ class Topic(Arrivals):
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._unread = {one.partition for one in partitions}
-        listed = ",".join(map(str, sorted(self._unread))) or "none"
-        _LOGGER.info("topic=%s partitions=%s", self._topic, listed)
+        _LOGGER.info("topic=%s partitions=%s", self._topic, [one.partition for one in partitions])
 
     def _note(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self._are_down = True
+            self._failure = f"the brokers do not answer: {self._trouble}"
         else:
             self._trouble = error.str()
 
 
-def arrived(message: Message, contract: Contract) -> Arrived:
+def arrived(message: Message, contract: Contract, features: Mapping[str, Feature]) -> Arrived:
     """The row in a message, or what is wrong with it.
 
     It has the time of its row or else its own; its key is that of the contract's table, if any.
     """
-    place = f"kafka:{message.topic()}/{message.partition()}", message.offset() or 0
-    value = message.value()
+    source, value = f"kafka:{message.topic()}/{message.partition()}", message.value()
+    place: Record = {"source": source, "source_id": message.offset()}
     try:
-        values = read_row(value)
-        time = _time(values.get(contract.timestamp))
+        values = read_row(value, contract, features)
     except ValueError as error:
-        return Arrived(*place, (value or b"").decode(errors="replace"), fault=str(error))
+        fault = str(error)
+        return Arrived(place, (value or b"").decode(errors="replace"), fault)
     kind, milliseconds = message.timestamp()
-    if time is None and kind != TIMESTAMP_NOT_AVAILABLE:
-        time = _utc(milliseconds=milliseconds)
+    own = None if kind == TIMESTAMP_NOT_AVAILABLE else _utc(milliseconds=milliseconds)
     key = values.get(contract.key)
     # A boolean is an int of Python's, too.
-    return Arrived(*place, values, time, key if type(key) is int else None)
+    place["row_key"] = key if type(key) is int else None
+    place["timestamp"] = values.get(contract.timestamp) or own
+    return Arrived(place, values)
 
 
-def read_row(value: bytes | None) -> dict[str, Any]:
+def read_row(
+    value: bytes | None, contract: Contract, features: Mapping[str, Feature]
+) -> dict[str, Any]:
     """The columns in the value of a message; which of them are allowed is not looked at.
 
     Raises:
@@ -208,47 +171,29 @@ def read_row(value: bytes | None) -> dict[str, Any]:
     if value is None:
         raise ValueError("has no value (a tombstone)")
     try:
-        document = msgspec.json.decode(value)
-        if isinstance(document, dict) and document.keys() == {"schema", "payload"}:
-            document = _unwrap(msgspec.convert(document, _Envelope))
-    except msgspec.ValidationError as error:
-        raise ValueError(f"is no envelope of Kafka Connect: {error}") from None
+        row = msgspec.json.decode(value)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"is no JSON: {error}") from None
-    if not isinstance(document, dict):
+    units = {contract.timestamp: "milliseconds"}
+    if isinstance(row, dict) and row.keys() == {"schema", "payload"}:
+        row = row["payload"]
+        units |= {name: _UNITS[one.type] for name, one in features.items() if one.is_time}
+    if not isinstance(row, dict):
         raise ValueError("is no JSON object")  # noqa: TRY004  (one kind for all reasons)
-    # Larger than any number of a table; as text it is refused in words.
-    return {
-        name: str(one) if isinstance(one, int) and one not in _BIGINT else one
-        for name, one in document.items()
-    }
-
-
-def _unwrap(envelope: _Envelope) -> dict[str, Any]:
-    """The payload as a message without a schema would have it: times are text."""
-    row = dict(envelope.payload)
-    for one in envelope.schema.fields if envelope.schema else ():
-        value, kind = row.get(one.field), (one.name or "").rpartition(".")[2]
-        if value is None or kind not in ("Timestamp", "Date"):
-            continue
+    for name, one in row.items():
         try:
-            in_days = kind == "Date"
-            row[one.field] = _utc(days=value)[:10] if in_days else _utc(milliseconds=value)
-        except (ArithmeticError, TypeError):
-            raise ValueError(f"{one.field}: is no {one.name}, found {value!r:.80}") from None
+            if type(one) is int and name in units:
+                row[name] = _utc(**{units[name]: one})
+            elif type(one) is int and one not in _BIGINT:
+                # Larger than any number of a table; as text it is refused in words.
+                row[name] = str(one)
+            elif name == contract.timestamp and one is not None:
+                row[name] = read_time(str(one)).isoformat()
+        except (ArithmeticError, ValueError):
+            raise ValueError(f"{name}: is no time, found {one!r:.80}") from None
     return row
 
 
-def _time(value: Any) -> str | None:
-    """Text in ISO 8601, or milliseconds since 1970, as text in UTC."""
-    try:
-        if type(value) is int:
-            return _utc(milliseconds=value)
-        return None if value is None else read_time(value).isoformat()
-    except (ArithmeticError, AttributeError, TypeError, ValueError):
-        raise ValueError(f"timestamp: is no ISO 8601 time, found {value!r:.80}") from None
-
-
-def _utc(**since_1970: Any) -> str:
+def _utc(**since_1970: int) -> str:
     # Times are kept in UTC without saying so.
     return (datetime(1970, 1, 1) + timedelta(**since_1970)).isoformat()  # noqa: DTZ001

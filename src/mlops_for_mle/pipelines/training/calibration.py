@@ -1,154 +1,100 @@
 """Probabilities that agree with how often they are right, and the threshold to answer by.
 
-Both are chosen on rows that the model has not seen: in each fold of a cross-validation it answers
-the rows that it has not learned from.
+Both are chosen by what a cross-validation answers to rows that it has not learned from.
 """
 
-from typing import Any, NamedTuple, NoReturn
+import logging
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
+from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC, NuSVC
 
+from mlops_for_mle.contract.encoding import Matrix
 from mlops_for_mle.contract.model import Target
+from mlops_for_mle.errors import UserError
+from mlops_for_mle.pipelines.training.options import TrainingOptions
 from mlops_for_mle.pipelines.training.splits import Folds, partition
+from mlops_for_mle.pipelines.training.splits import folds as made_folds
 from mlops_for_mle.releases.metrics import DECIDED_BY_VALUES, measure_one
 from mlops_for_mle.releases.predictor import Predictions
 
 # With fewer of them, nearly every answer is the other class.
 _FEW = 1 / 3
 _THRESHOLDS = 200
-_WITH_SCORES = (
-    *(GradientBoostingClassifier, HistGradientBoostingClassifier),
-    *(LogisticRegression, NuSVC, SVC),
-)
+# As scikit-learn's temperature scaling has it.
+_LEAST = 1e-12
+# skl2onnx has the decision functions of these.
+_BOOSTING = (GradientBoostingClassifier, HistGradientBoostingClassifier)
+_WITH_SCORES = (*_BOOSTING, LogisticRegression, NuSVC, SVC)
+
+_LOGGER = logging.getLogger(__name__)
+
+Classes = npt.NDArray[np.int64]
 
 
-class HeldOut(NamedTuple):
-    """Answers for rows that were not learned from.
+class Decided(NamedTuple):
+    """A model, calibrated where that helps; ``ModelDescription`` says what the others mean."""
 
-    Attributes:
-        truth: Their class codes.
-        fold: The fold in which each was answered.
-        scores: What a calibration starts from: of two classes one column, the second one's.
-        probabilities: None where the model has none.
+    model: Pipeline
+    is_calibrated: bool
+    threshold: float | None
+
+
+def decide(
+    model: Pipeline,
+    features: pd.DataFrame,
+    truth: Classes,
+    values: npt.NDArray[Any],
+    target: Target,
+    training: TrainingOptions,
+) -> Decided:
+    """Calibrate a fitted model and choose its threshold, as far as these are wanted and possible.
+
+    ``values`` are ``splits.split_values`` of the rows.
     """
-
-    truth: npt.NDArray[np.int64]
-    fold: npt.NDArray[np.intp]
-    scores: npt.NDArray[np.float64]
-    probabilities: npt.NDArray[np.float64] | None
-
-
-class _Given(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A classifier whose features are its own scores."""
-
-    def fit(self, scores: npt.NDArray[np.float64], truth: npt.NDArray[Any]) -> "_Given":
-        self.classes_ = np.unique(truth)
-        return self
-
-    def decision_function(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return scores[:, 0] if scores.shape[1] == 1 else scores
-
-    def predict(self, scores: npt.NDArray[np.float64]) -> NoReturn:
-        raise NotImplementedError
-
-
-def hold_out(
-    model: Pipeline, features: pd.DataFrame, truth: npt.NDArray[Any], folds: Folds
-) -> HeldOut:
-    """Have each fold's rows answered by a model that has not seen them."""
-    has_scores = hasattr(model, "decision_function")
-    scores, probabilities = [], []
-    for learn, judge in folds:
-        fitted = clone(model).fit(features.iloc[learn], truth[learn])
-        rows = features.iloc[judge]
-        if hasattr(model, "predict_proba"):
-            probabilities.append(fitted.predict_proba(rows))
-        score = fitted.decision_function(rows) if has_scores else probabilities[-1]
-        is_of_two = score.ndim == 2 and score.shape[1] == 2
-        scores.append(score[:, 1:] if is_of_two else score.reshape(len(rows), -1))
-    return HeldOut(
-        np.concatenate([truth[judge] for _, judge in folds]),
-        np.repeat(np.arange(len(folds)), [len(judge) for _, judge in folds]),
-        np.concatenate(scores),
-        np.concatenate(probabilities) if probabilities else None,
-    )
-
-
-def is_possible(model: Pipeline, target: Target) -> bool:
-    """Whether there is a calibration, and it has a served form.
-
-    scikit-learn's temperature takes only codes that count from zero, and of decision functions
-    skl2onnx has these.
-    """
-    codes, inner = target.class_codes, model.steps[-1][1]
-    has_form = hasattr(inner, "predict_proba") and not hasattr(inner, "decision_function")
-    has_form = has_form or isinstance(inner, _WITH_SCORES)
-    return has_form and (len(codes) == 2 or codes == tuple(range(len(codes))))
-
-
-def calibrated(held_out: HeldOut, target: Target) -> npt.NDArray[np.float64]:
-    """Probabilities of the same rows, each fold's calibrated on the other folds."""
-    found = np.empty((len(held_out.truth), len(target.classes)))
-    for fold in np.unique(held_out.fold):
-        judge = held_out.fold == fold
-        given = _Given().fit(held_out.scores, held_out.truth)
-        everything = np.arange(int((~judge).sum()))
-        calibrator = CalibratedClassifierCV(
-            FrozenEstimator(given), method=_method(target), cv=[(everything, everything)]
+    has_chances = hasattr(model, "predict_proba")
+    chances: Matrix | None = None
+    is_calibrated = bool(training.calibrate) and _is_possible(model, target)
+    if training.calibrate is True and not is_calibrated:
+        raise UserError(
+            f"training.calibrate: {type(model.steps[-1][1]).__name__} has no calibration that can "
+            "be served: choose auto or false, or another estimator."
         )
-        calibrator.fit(held_out.scores[~judge], held_out.truth[~judge])
-        found[judge] = calibrator.predict_proba(held_out.scores[judge])
-    return found
-
-
-def is_better(held_out: HeldOut, found: npt.NDArray[np.float64], target: Target) -> bool:
-    """Whether calibrated probabilities have the smaller Brier score, beyond one standard error."""
-    if held_out.probabilities is None:
-        return True
-    gains = [
-        _brier(held_out.probabilities[rows], held_out.truth[rows], target)
-        - _brier(found[rows], held_out.truth[rows], target)
-        for rows in (held_out.fold == fold for fold in np.unique(held_out.fold))
-    ]
-    return bool(np.mean(gains) > np.std(gains, ddof=1) / np.sqrt(len(gains)))
-
-
-def calibrate(
-    model: Pipeline, features: pd.DataFrame, truth: npt.NDArray[Any], folds: Folds, target: Target
-) -> Pipeline:
-    """Fit the model and behind it a calibration on held-out rows.
-
-    That is Platt's sigmoid for two classes and temperature scaling (Guo et al. 2017,
-    arXiv:1706.04599) for more, which leaves the most probable class as it is. Isotonic regression
-    is none of them: its steps have no form in float32 that answers alike.
-    """
-    *steps, (name, estimator) = clone(model).steps
-    preparation = Pipeline(steps)
-    prepared = preparation.fit_transform(features, truth)
-    wrapped = CalibratedClassifierCV(
-        estimator, method=_method(target), cv=partition(folds, len(truth)), ensemble=False
-    )
-    wrapped.fit(prepared, truth)
-    # The positions of all rows are not part of the model.
-    wrapped.set_params(cv=None)
-    return Pipeline([*preparation.steps, (name, wrapped)])
+    threshold = training.threshold if len(target.classes) == 2 else None
+    if is_calibrated or (has_chances and threshold == "auto"):
+        try:
+            folds = partition(made_folds(values, truth, target, training), len(truth))
+            method = "predict_proba" if has_chances else "decision_function"
+            found = cross_val_predict(model, features, truth, cv=folds, method=method)
+            chances = found if has_chances else None
+            if is_calibrated:
+                better = _calibrated(_scores(model, found), truth, folds, target)
+                if training.calibrate is True or _is_better(better, chances, truth, folds, target):
+                    model = _with_calibration(model, features, truth, folds, target)
+                    chances = better
+        except (UserError, ValueError) as error:
+            if training.calibrate is True:
+                raise
+            is_calibrated = False
+            _LOGGER.warning("probabilities are left as they are: %s", error)
+    if threshold == "auto":
+        metric = training.metric
+        threshold = None if chances is None else choose_threshold(chances, truth, target, metric)
+    return Decided(model, is_calibrated, threshold if hasattr(model, "predict_proba") else None)
 
 
 def choose_threshold(
-    probabilities: npt.NDArray[np.float64],
-    truth: npt.NDArray[np.int64],
-    target: Target,
-    metric: str | None,
+    chances: Matrix, truth: Classes, target: Target, metric: str | None
 ) -> float | None:
     """From which probability on the second class is best answered, by a metric of the answers.
 
@@ -158,12 +104,12 @@ def choose_threshold(
     rare = min(np.mean(truth == code) for code in codes)
     if len(codes) != 2 or rare >= _FEW or metric not in DECIDED_BY_VALUES:
         return None
-    chances = probabilities[:, 1]
-    levels = np.unique(np.quantile(chances, np.linspace(0, 1, _THRESHOLDS + 1)[1:-1]).round(4))
+    second = chances[:, 1]
+    levels = np.unique(np.quantile(second, np.linspace(0, 1, _THRESHOLDS + 1)[1:-1]).round(4))
     levels = np.append(levels[(levels > 0) & (levels < 1)], 0.5)
 
     def quality(level: float) -> tuple[float, float]:
-        answers = Predictions(codes[(chances >= level).astype(np.intp)], None)
+        answers = Predictions(codes[(second >= level).astype(np.intp)], None)
         # Of those that are equally good, the one nearest to the usual one.
         return measure_one(metric, answers, truth, target), -abs(level - 0.5)
 
@@ -179,9 +125,76 @@ def uncalibrated(model: Pipeline) -> Pipeline | None:
     return before if hasattr(before, "predict_proba") else None
 
 
+def _is_possible(model: Pipeline, target: Target) -> bool:
+    """Whether there is a calibration, and it has a served form."""
+    codes, inner = target.class_codes, model.steps[-1][1]
+    has_form = isinstance(inner, _WITH_SCORES) or not hasattr(inner, "decision_function")
+    # scikit-learn's temperature takes only codes that count from zero.
+    return has_form and (len(codes) == 2 or codes == tuple(range(len(codes))))
+
+
+def _scores(model: Pipeline, found: Matrix) -> Matrix:
+    """What scikit-learn calibrates from: a decision function, else probabilities.
+
+    One column of two classes, and logarithms of more. A decision function follows from the
+    probabilities that are made of it.
+    """
+    if not hasattr(model, "predict_proba"):
+        return found.reshape(len(found), -1)
+    if found.shape[1] > 2:
+        return np.log(found + _LEAST)
+    if hasattr(model, "decision_function"):
+        return (np.log(found + _LEAST) @ [[-1.0], [1.0]]).astype(np.float64)
+    return found[:, 1:]
+
+
+def _calibrated(scores: Matrix, truth: Classes, folds: Folds, target: Target) -> Matrix:
+    """Probabilities of the same rows, each fold's calibrated on the other folds."""
+    # A classifier whose features are its own scores.
+    given = LogisticRegression().fit(scores, truth)
+    given.coef_, given.intercept_ = np.eye(scores.shape[1]), np.zeros(scores.shape[1])
+    found = np.empty((len(truth), len(target.classes)))
+    for others, judge in folds:
+        everything = np.arange(len(others))
+        calibrator = CalibratedClassifierCV(
+            FrozenEstimator(given), method=_method(target), cv=[(everything, everything)]
+        )
+        calibrator.fit(scores[others], truth[others])
+        found[judge] = calibrator.predict_proba(scores[judge])
+    return found
+
+
+def _is_better(
+    better: Matrix, chances: Matrix | None, truth: Classes, folds: Folds, target: Target
+) -> bool:
+    """Whether calibrated probabilities have the smaller Brier score, beyond one standard error."""
+    if chances is None:
+        return True
+
+    def brier(found: Matrix, rows: npt.NDArray[np.intp]) -> float:
+        return float(brier_score_loss(truth[rows], found[rows], labels=target.class_codes))
+
+    gains = [brier(chances, judge) - brier(better, judge) for _, judge in folds]
+    return bool(np.mean(gains) > np.std(gains, ddof=1) / np.sqrt(len(gains)))
+
+
+def _with_calibration(
+    model: Pipeline, features: pd.DataFrame, truth: Classes, folds: Folds, target: Target
+) -> Pipeline:
+    """Fit the model and behind it a calibration on held-out rows.
+
+    That is Platt's sigmoid for two classes and temperature scaling (Guo et al. 2017,
+    arXiv:1706.04599) for more, which leaves the most probable class as it is. Isotonic regression
+    is none of them: its steps have no form in float32 that answers alike.
+    """
+    *steps, (name, estimator) = clone(model).steps
+    preparation = Pipeline(steps)
+    wrapped = CalibratedClassifierCV(estimator, method=_method(target), cv=folds, ensemble=False)
+    wrapped.fit(preparation.fit_transform(features, truth), truth)
+    # The positions of all rows are not part of the model.
+    wrapped.set_params(cv=None)
+    return Pipeline([*preparation.steps, (name, wrapped)])
+
+
 def _method(target: Target) -> str:
     return "sigmoid" if len(target.classes) == 2 else "temperature"
-
-
-def _brier(found: npt.NDArray[np.float64], truth: npt.NDArray[Any], target: Target) -> float:
-    return float(brier_score_loss(truth, found, labels=target.class_codes))

@@ -1,6 +1,8 @@
-"""What a snapshot must be like before a model is trained on it."""
+"""What a snapshot must be like before it is trained on, and what to look at in the model."""
 
-from typing import Any
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,11 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.encoding import encoded_columns
 from mlops_for_mle.pipelines.training.options import DataCheckOptions
+from mlops_for_mle.pipelines.training.splits import row_hashes
 from mlops_for_mle.releases.metrics import metric_text
+
+if TYPE_CHECKING:
+    from mlops_for_mle.pipelines.training.nodes import Trained
 
 # Estimates need no more rows than these, whatever the table has.
 _LARGEST_SAMPLE = 5_000
@@ -28,9 +34,16 @@ _MOST_CATEGORIES = 50
 _NEIGHBOURS = 10
 _FOLDS = 5
 _CONFIDENT = 0.8
-_FEWEST_GAPS = 5
-# Rows with and without a value fall apart by class, up to so many.
-_LEAKING_SHARE = 0.999
+
+# A model that keeps less of what it gains over a constant answer learns its rows by heart.
+_KEPT = 0.5
+# Of the mean over the folds.
+_LARGEST_SPREAD = 0.25
+_ALONE = 0.98
+_EQUAL = 0.05
+_MANY_TIMES = 20
+# Of the contributions of all features.
+_IDLE = 0.01
 
 
 def check(
@@ -121,16 +134,6 @@ def single_feature_scores(
     return scores
 
 
-def are_told_by_gaps(is_missing: "pd.Series[bool]", classes: "pd.Series[Any]") -> bool:
-    """Whether missing values of a feature tell the class, which no score of it shows."""
-    if not _FEWEST_GAPS <= is_missing.sum() <= len(classes) - _FEWEST_GAPS:
-        return False
-    counts = pd.crosstab(is_missing.to_numpy(), classes.to_numpy()).to_numpy()
-    # Where nearly all rows are of one class, answering it always would do as well.
-    is_by_chance = counts.sum(axis=0).max() >= (2 * _LEAKING_SHARE - 1) * len(classes)
-    return bool(counts.max(axis=1).sum() >= _LEAKING_SHARE * len(classes) and not is_by_chance)
-
-
 def label_noise(features: pd.DataFrame, truth: npt.NDArray[Any]) -> float:
     """Estimate the share of wrong labels; it is hardly ever larger than the truth.
 
@@ -141,13 +144,92 @@ def label_noise(features: pd.DataFrame, truth: npt.NDArray[Any]) -> float:
     """
     neighbours = KNeighborsClassifier(min(_NEIGHBOURS, len(truth) // 2))
     model = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(), neighbours)
-    classes, codes = np.unique(truth, return_inverse=True)
-    # Folds may lack a rare class, whose column then holds zeros.
-    probabilities = np.zeros((len(codes), len(classes)))
-    for learn, judge in KFold(_FOLDS, shuffle=True, random_state=0).split(features):
-        model.fit(features.iloc[learn], codes[learn])
-        probabilities[np.ix_(judge, model.classes_)] = model.predict_proba(features.iloc[judge])
-    probabilities[np.arange(len(codes)), codes] = 0.0
+    _, codes = np.unique(truth, return_inverse=True)
+    folds: dict[str, Any] = {"cv": KFold(_FOLDS, shuffle=True, random_state=0)}
+    with warnings.catch_warnings():
+        # Folds may lack a rare class, which then has no probability.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        chances = cross_val_predict(model, features, codes, method="predict_proba", **folds)
+    chances[np.arange(len(codes)), codes] = 0.0
     shares = np.bincount(codes) / len(codes)
     needed = np.maximum(_CONFIDENT, (1 + shares) / 2)
-    return round(float(np.mean((probabilities >= needed).any(axis=1))), 6)
+    return round(float(np.mean((chances >= needed).any(axis=1))), 6)
+
+
+def remarks(
+    trained: "Trained",
+    metrics: dict[str, float],
+    data_quality: dict[str, Any],
+    importance: dict[str, float],
+) -> Iterator[str]:
+    """Look at a model, its metrics, its search and what was found of its snapshot."""
+    yield from _overlap(trained)
+    yield from _fit(metrics, data_quality.get("single_feature_scores", {}))
+    yield from _trials(trained)
+    least = _IDLE * sum(importance.values())
+    idle = [name for name, size in importance.items() if size < least]
+    if idle:
+        yield f"does nothing for the answers: {', '.join(idle)}"
+
+
+def _overlap(trained: "Trained") -> Iterator[str]:
+    """What a validation row could tell of the training rows, and the split does not prevent."""
+    examples, by = trained.examples, trained.training.split.by
+    is_held_back, column = examples.is_validation, examples.contract.timestamp
+    if by == "time":
+        hashes = row_hashes(examples.features, 0)
+        share = np.isin(hashes[is_held_back], hashes[~is_held_back]).mean()
+        if share > _EQUAL:
+            yield f"{share:.0%} of the validation rows equal a training row"
+    elif by == "hash" and column in examples.rows:
+        times = examples.rows[column]
+        span = times.max() - times.min()
+        if times.nunique() > _MANY_TIMES and span >= pd.Timedelta(days=1):
+            yield (
+                f"rows are from {times.min():%Y-%m-%d} to {times.max():%Y-%m-%d} and validation "
+                "rows are among them: split.by: time would validate on the newest"
+            )
+
+
+def _fit(metrics: dict[str, float], scores: dict[str, float]) -> Iterator[str]:
+    """Overfitting; and a feature that alone does it, by the scores of the snapshot's check."""
+    is_regression = "validation_rmse" in metrics
+    name = "rmse" if is_regression else "balanced_accuracy"
+    learned, kept, constant = (
+        metrics[f"{of}_{name}"] for of in ("training", "validation", "baseline")
+    )
+    if abs(kept - constant) < _KEPT * abs(learned - constant):
+        yield (
+            f"it overfits: {name} is {metric_text(learned)} on the rows that it was trained on and "
+            f"{metric_text(kept)} on the others, where a constant answer has "
+            f"{metric_text(constant)}"
+        )
+    kind = "r2" if is_regression else "balanced_accuracy"
+    chance, of_all = metrics.get(f"baseline_{kind}", 0.0), metrics.get(f"validation_{kind}", 1.0)
+    best = max(scores, key=lambda one: scores[one], default="")
+    if len(scores) > 1 and scores[best] - chance >= _ALONE * (of_all - chance) > 0:
+        yield (
+            f"{best} alone does it: {kind} {metric_text(scores[best])}, and {metric_text(of_all)} "
+            "with all features"
+        )
+
+
+def _trials(trained: "Trained") -> Iterator[str]:
+    """What a search or ``auto`` has tried: folds that disagree, best values at the edge."""
+    if trained.trials is not None:
+        scores = trained.trials.filter(regex=r"^(split\d+_test_score|fold\d+)$").abs().to_numpy()
+        if "estimator" in trained.trials:
+            # The first is a constant answer.
+            scores = scores[1:][scores[1:].mean(axis=1).argsort()]
+        if scores[0].std(ddof=1) > _LARGEST_SPREAD * scores[0].mean():
+            low, high = metric_text(scores[0].min()), metric_text(scores[0].max())
+            yield (
+                f"the folds disagree: their scores lie between {low} and {high}, so rows are too "
+                "few"
+            )
+    search = trained.training.search
+    for name, values in search.space.items() if search else ():
+        best = trained.parameters[name]
+        are_numbers = all(isinstance(one, int | float) for one in values)
+        if len(values) > 2 and are_numbers and best in (min(values), max(values)):
+            yield f"the best {name}, {best}, is at the edge of what was tried"

@@ -17,7 +17,6 @@ from mlops_for_mle.releases.metrics import metric_text
 
 _NEEDED_TO_LOAD = ("mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops")
 _TRUSTED = ("sklearn", "numpy", "scipy", "lightgbm", "collections")
-_COMMIT_TAG = "mlflow.source.git.commit"
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -92,26 +91,25 @@ class CandidateDataset(AbstractDataset[Candidate, None]):
         from mlflow.models import infer_signature
 
         description, examples, model = data.description, data.examples, data.model
+        rows, is_validation = examples.rows, examples.is_validation
         configured = {f"estimator.{name}": value for name, value in data.parameters.items()}
         facts = {"estimator": description.estimator, "onnx_precision": description.precision}
         mlflow.log_params(facts | configured)
         mlflow.log_dict(_environment(), "environment.json")
         if data.trials is not None:
-            name = "candidates.csv" if data.candidates else "search.csv"
+            name = "candidates.csv" if description.candidates else "search.csv"
             mlflow.log_text(data.trials.to_csv(index=False), name)
-        example = examples.features[examples.is_validation].head(len(description.example.rows))
+        example = examples.features[is_validation].head(len(description.example.rows))
         needed = _NEEDED_TO_LOAD + ("lightgbm",) * description.estimator.startswith("LGBM")
         unknown = skops.io.get_untrusted_types(data=skops.io.dumps(model))
         with TemporaryDirectory() as name:
             folder = Path(name)
-            examples.rows.to_parquet(folder / "snapshot.parquet", index=False)
+            rows.to_parquet(folder / "snapshot.parquet", index=False)
             mlflow.log_artifact(str(folder / "snapshot.parquet"), "snapshot")
-            files = [
-                folder / one for one in ("model.onnx", "description.json", "validation.parquet")
-            ]
-            files[0].write_bytes(data.served.graph)
-            files[1].write_bytes(description.to_json())
-            examples.rows[examples.is_validation].to_parquet(files[2], index=False)
+            (folder / "model.onnx").write_bytes(data.predictor.model)
+            (folder / "description.json").write_bytes(description.to_json())
+            rows[is_validation].to_parquet(folder / "validation.parquet", index=False)
+            files = ("model.onnx", "description.json", "validation.parquet")
             logged = mlflow.sklearn.log_model(
                 model,
                 name=self._name,
@@ -119,13 +117,17 @@ class CandidateDataset(AbstractDataset[Candidate, None]):
                 input_example=example,
                 pip_requirements=[f"{one}=={version(one)}" for one in needed],
                 skops_trusted_types=[one for one in unknown if one.partition(".")[0] in _TRUSTED],
-                extra_files=[str(one) for one in files],
+                extra_files=[str(folder / one) for one in files],
             )
         _log_input(examples)
         mlflow.log_metrics(description.metrics, model_id=logged.model_id)
-        found = {"mlops.contract": description.contract.name}
-        found["mlops.candidate_model"] = f"models:/{logged.model_id}"
-        mlflow.set_tags(_code_revision() | found)
+        mlflow.set_tags(
+            {
+                "mlflow.source.git.commit": _code_revision(),
+                "mlops.contract": description.contract.name,
+                "mlops.candidate_model": f"models:/{logged.model_id}",
+            }
+        )
         validated = ", ".join(
             f"{name} {metric_text(value)}"
             for name, value in description.metrics.items()
@@ -144,31 +146,27 @@ class CandidateDataset(AbstractDataset[Candidate, None]):
         return {"name": self._name}
 
 
-def _code_revision() -> dict[str, str]:
-    """Tags that name the git commit, and whether the files differed from it.
+def _code_revision() -> str:
+    """The git commit, with ``-dirty`` where files differ from it.
 
     In an image there is no checkout; its build leaves the commit in ``MLOPS_CODE_REVISION``.
     """
     describe = ("git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
     try:
-        found = subprocess.check_output(
+        return subprocess.check_output(
             describe, cwd=project_path(), stderr=subprocess.DEVNULL, text=True
         ).strip()
     except (OSError, subprocess.SubprocessError):
-        built_from = os.environ.get("MLOPS_CODE_REVISION", "").strip()
-        return {} if built_from in {"", "unknown"} else {_COMMIT_TAG: built_from}
-    commit = found.removesuffix("-dirty")
-    return {_COMMIT_TAG: commit, "mlops.code_is_committed": "yes" if commit == found else "no"}
+        return os.environ.get("MLOPS_CODE_REVISION", "unknown")
 
 
 def _environment() -> dict[str, Any]:
     """The interpreter, the platform and every installed package with its version."""
-    packages = {one.metadata["Name"]: one.version for one in distributions()}
-    names = sorted(packages, key=str.lower)
+    packages = {one.name: one.version for one in distributions()}
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: packages[name] for name in names},
+        "packages": dict(sorted(packages.items(), key=lambda one: one[0].lower())),
     }
 
 

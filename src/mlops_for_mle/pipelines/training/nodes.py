@@ -7,7 +7,7 @@ inside the functions, because every command imports this module.
 
 import logging
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,6 @@ from mlops_for_mle.contract.columns import encode_rows, frame_digest, plain_rows
 from mlops_for_mle.contract.encoding import encode_target, encoded_columns
 from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.errors import ReleaseError, UserError
-from mlops_for_mle.pipelines.training import estimators, splits
 from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
 from mlops_for_mle.releases.explain import Explainer
 from mlops_for_mle.releases.manifest import (
@@ -27,10 +26,11 @@ from mlops_for_mle.releases.manifest import (
     ModelDescription,
     Parity,
     SnapshotFacts,
+    SplitFacts,
     sha256_of,
 )
 from mlops_for_mle.releases.metrics import baseline, measure
-from mlops_for_mle.releases.predictor import Predictor, decided
+from mlops_for_mle.releases.predictor import Predictions, Predictor, decided
 from mlops_for_mle.releases.ranges import training_ranges
 
 EXAMPLE_ROWS = 5
@@ -44,14 +44,6 @@ class Window(Protocol):
 
     source: str
     rows: pd.DataFrame
-
-
-class ServedForm(NamedTuple):
-    """An ONNX graph, the element type of its input, and how it compared with the model."""
-
-    graph: bytes
-    precision: Precision
-    parity: Parity
 
 
 @dataclass(frozen=True)
@@ -93,8 +85,7 @@ class Fitted:
     Attributes:
         parameters: Of its estimator, as they were configured, found or chosen.
         trials: What a search or ``auto`` has tried, with its scores.
-        candidates: What ``auto`` has chosen from.
-        linear: The linear one of these, fitted, where another one was chosen.
+        linear: Of what ``auto`` has chosen from, fitted, where another one was chosen.
         is_calibrated: See ``ModelDescription``, as for ``threshold``.
     """
 
@@ -103,7 +94,6 @@ class Fitted:
     model: Any
     parameters: dict[str, Any]
     trials: pd.DataFrame | None = None
-    candidates: tuple[EstimatorScore, ...] = ()
     linear: Any = None
     is_calibrated: bool = False
     threshold: float | None = None
@@ -111,13 +101,10 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Trained(Fitted):
-    """A fitted pipeline with its served form."""
+    """A fitted pipeline with its served form, and how the two compared."""
 
-    served: ServedForm = field(kw_only=True)
-
-    def predictor(self) -> Predictor:
-        """The served form."""
-        return Predictor(self.served.graph, self.examples.contract, self.threshold)
+    predictor: Predictor = field(kw_only=True)
+    parity: Parity = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -136,8 +123,8 @@ def take_snapshot(window: Window, contract: Contract) -> pd.DataFrame:
         watermark=int(snapshot[contract.key].max()) if contract.key in snapshot else None,
         row_count=len(snapshot),
     )
-    told = (facts.source, facts.row_count, facts.watermark, facts.sha256)
-    _LOGGER.info("snapshot of %s: %d rows, watermark=%s, sha256=%s", *told)
+    said = "snapshot of %s: %d rows, watermark=%s, sha256=%s"
+    _LOGGER.info(said, facts.source, facts.row_count, facts.watermark, facts.sha256)
     snapshot.attrs = dict(facts)
     return snapshot
 
@@ -164,6 +151,8 @@ def split_snapshot(examples: Examples, training: TrainingOptions) -> tuple[Examp
     Returns:
         The examples, and the validation rows as the table has them, for people.
     """
+    from mlops_for_mle.pipelines.training import splits
+
     contract = examples.contract
     values = splits.split_values(examples.rows, examples.features, contract, training)
     is_validation = splits.hold_back(values, examples.truth, contract.target, training)
@@ -178,23 +167,22 @@ def train_model(
 
     ``gate_metric`` is that of the registry's gates, by which a threshold is chosen.
     """
+    from mlops_for_mle.pipelines.training import calibration, estimators, splits
+
     training = training.model_copy(update={"metric": training.metric or gate_metric})
     contract, target = examples.contract, examples.contract.target
     is_training = ~examples.is_validation
     features, truth = examples.features[is_training], examples.truth[is_training]
     values, seed = examples.split_values[is_training], training.seed
-    options = training.estimator
-    parameters = dict(options.parameters)
+    options, parameters = training.estimator, dict(training.estimator.parameters)
     found: dict[str, Any] = {}
     with estimators.threads_for(len(features)):
         if options.is_auto:
-            folds = splits.folds(values, truth, target, training, splits.fold_count(truth))
-            options, errors = estimators.choose_estimator(features, truth, contract, folds, seed)
+            folds = splits.folds(values, truth, target, training)
+            options, found["trials"] = estimators.choose_estimator(
+                features, truth, contract, folds, seed
+            )
             parameters = dict(options.parameters)
-            table = zip(errors.index, errors.mean(axis=1), errors.sem(axis=1), strict=True)
-            scores = [dict(zip(EstimatorScore.model_fields, one, strict=True)) for one in table]
-            found["candidates"] = tuple(map(EstimatorScore.model_validate, scores))
-            found["trials"] = errors.reset_index()
             simplest = estimators.auto_candidates(target.task)[0]
             if options != simplest:
                 linear = estimators.build_estimator(simplest, contract, seed)
@@ -207,42 +195,11 @@ def train_model(
             )
             estimators.inner_estimator(model).set_params(**best)
             parameters |= best
-        fitted = Fitted(examples, training, model.fit(features, truth), parameters, **found)
-        return _decide(fitted, features, truth, values) if target.classes else fitted
-
-
-def _decide(
-    fitted: Fitted, features: pd.DataFrame, truth: npt.NDArray[Any], values: npt.NDArray[Any]
-) -> Fitted:
-    """Calibrate a classifier and choose its threshold, as far as these are wanted and possible."""
-    from mlops_for_mle.pipelines.training import calibration
-
-    model, training, target = fitted.model, fitted.training, fitted.examples.contract.target
-    threshold = training.threshold if len(target.classes) == 2 else None
-    has_probabilities, is_calibrated = hasattr(model, "predict_proba"), False
-    can_calibrate = training.calibrate and calibration.is_possible(model, target)
-    folds = splits.few_folds(values, truth, target, training)
-    if folds and (can_calibrate or (has_probabilities and threshold == "auto")):
-        try:
-            held_out = calibration.hold_out(model, features, truth, folds)
-            chances = held_out.probabilities
-            if can_calibrate:
-                better = calibration.calibrated(held_out, target)
-                if training.calibrate is True or calibration.is_better(held_out, better, target):
-                    model = calibration.calibrate(model, features, truth, folds, target)
-                    chances, has_probabilities = better, True
-                is_calibrated = True
-            if threshold == "auto" and chances is not None:
-                threshold = calibration.choose_threshold(
-                    chances, held_out.truth, target, training.metric
-                )
-        except ValueError as error:
-            if training.calibrate is True:
-                raise
-            _LOGGER.warning("probabilities are left as they are: %s", error)
-    if threshold == "auto" or not has_probabilities:
-        threshold = None
-    return replace(fitted, model=model, is_calibrated=is_calibrated, threshold=threshold)
+        model.fit(features, truth)
+        if target.classes:
+            chosen = calibration.decide(model, features, truth, values, target, training)
+            found |= chosen._asdict()
+    return Fitted(examples, training, parameters=parameters, **{"model": model} | found)
 
 
 def export_model(fitted: Fitted) -> Trained:
@@ -250,7 +207,7 @@ def export_model(fitted: Fitted) -> Trained:
 
     Compared are all rows and a dense grid over their ranges and categories.
     """
-    from mlops_for_mle.pipelines.training import onnx
+    from mlops_for_mle.pipelines.training import estimators, onnx
 
     model, examples = fitted.model, fitted.examples
     features, contract = examples.features, examples.contract
@@ -260,11 +217,13 @@ def export_model(fitted: Fitted) -> Trained:
     failures = {}
     for precision in precisions:
         try:
-            graph = onnx.convert(model, contract, precision)
-            parity = onnx.compare(Predictor(graph, contract).predict(points), expected)
-            return Trained(**vars(fitted), served=ServedForm(graph, precision, parity))
+            predictor = Predictor(onnx.convert(model, contract, precision), contract)
+            parity = onnx.compare(predictor.predict(points), expected)
         except (*onnx.NOT_CONVERTIBLE, ReleaseError) as error:
             failures[precision] = str(error.__cause__ or error).strip().partition("\n")[0]
+        else:
+            predictor.threshold = fitted.threshold
+            return Trained(**vars(fitted), predictor=predictor, parity=parity)
     names = ", ".join(estimators.names_for(contract.target.task))
     raise UserError(
         f"{type(estimators.inner_estimator(model)).__name__} cannot be served as it is configured, "
@@ -279,23 +238,13 @@ def evaluate_model(trained: Trained) -> dict[str, float]:
     Returns:
         Metrics by names such as ``validation_accuracy``, see ``ModelDescription``.
     """
-    from mlops_for_mle.pipelines.training.calibration import uncalibrated
-    from mlops_for_mle.pipelines.training.onnx import trained_answers
-
     examples, target = trained.examples, trained.examples.contract.target
-    predictor, is_held_back = trained.predictor(), examples.is_validation
-    features, truth = examples.features[is_held_back], examples.truth[is_held_back]
-    learned = examples.features[~is_held_back].to_numpy()
-    measured = {
-        "training": measure(predictor.predict(learned), examples.truth[~is_held_back], target),
-        "validation": measure(predictor.predict(features.to_numpy()), truth, target),
-    }
-    others = {"linear": trained.linear, "uncalibrated": uncalibrated(trained.model)}
-    for name, model in others.items():
-        if model is not None:
-            measured[name] = measure(trained_answers(model, features), truth, target)
-    constant = measure(baseline(truth, target), truth, target)
-    measured["baseline"] = {name: constant[name] for name in measured["validation"]}
+    is_held_back = examples.is_validation
+    learned, truth = examples.features[~is_held_back], examples.truth[is_held_back]
+    answers = _validation_answers(trained) | {"baseline": baseline(truth, target)}
+    measured = {name: measure(one, truth, target) for name, one in answers.items()}
+    of_learned = trained.predictor.predict(learned.to_numpy())
+    measured["training"] = measure(of_learned, examples.truth[~is_held_back], target)
     return {
         f"{of}_{name}": value for of, found in measured.items() for name, value in found.items()
     }
@@ -304,55 +253,78 @@ def evaluate_model(trained: Trained) -> dict[str, float]:
 def draw_plots(trained: Trained) -> tuple[Any, Any]:
     """Draw the confusion matrix and the scores by class (for regression, their counterparts)."""
     from mlops_for_mle.pipelines.training import plots
+
+    examples, answers = trained.examples, _validation_answers(trained)
+    names = {"validation": "served", "uncalibrated": "before calibration"}
+    shown = {names[name]: one for name, one in answers.items() if name in names}
+    return plots.draw(examples.truth[examples.is_validation], shown, examples.contract.target)
+
+
+def _validation_answers(trained: Trained) -> dict[str, Predictions]:
+    """What is answered to validation rows: as it is served, and by models that it grew from."""
     from mlops_for_mle.pipelines.training.calibration import uncalibrated
     from mlops_for_mle.pipelines.training.onnx import trained_answers
 
-    examples = trained.examples
-    features = examples.features[examples.is_validation]
-    truth = examples.truth[examples.is_validation]
-    answers = {"served": trained.predictor().predict(features.to_numpy())}
-    before = uncalibrated(trained.model)
-    if before is not None:
-        answers["before calibration"] = trained_answers(before, features)
-    return plots.draw(truth, answers, examples.contract.target)
+    features = trained.examples.features[trained.examples.is_validation]
+    others = {"linear": trained.linear, "uncalibrated": uncalibrated(trained.model)}
+    answers = {"validation": trained.predictor.predict(features.to_numpy())}
+    return answers | {
+        name: trained_answers(model, features)
+        for name, model in others.items()
+        if model is not None
+    }
 
 
 def assemble_candidate(
     trained: Trained, metrics: dict[str, float], data_quality: dict[str, Any]
 ) -> tuple[Candidate, Any]:
     """Describe what is to be logged; with a picture of the importance of its features."""
-    from mlops_for_mle.pipelines.training import plots, remarks
+    from mlops_for_mle.pipelines.training import checks, estimators, plots, splits
     from mlops_for_mle.pipelines.training.onnx import trained_answers
 
-    examples, served = trained.examples, trained.served
-    contract = examples.contract
-    chosen = np.flatnonzero(examples.is_validation)[:EXAMPLE_ROWS]
+    examples, training, graph = trained.examples, trained.training, trained.predictor.model
+    contract, values = examples.contract, examples.split_values
+    held_back = np.flatnonzero(examples.is_validation)
+    chosen = held_back[:EXAMPLE_ROWS]
     answers = decided(
         trained_answers(trained.model, examples.features.iloc[chosen]), contract, trained.threshold
     )
+    chances = answers.probabilities
+    by = training.split.by
     about_rows = describe_rows(trained)
+    candidates: list[EstimatorScore] = []
+    if training.estimator.is_auto and trained.trials is not None:
+        errors = trained.trials.set_index("estimator").T.agg(["mean", "sem"]).T
+        candidates = [
+            EstimatorScore(estimator=name, error=error, standard_error=spread)
+            for name, error, spread in errors.itertuples()
+        ]
     description = ModelDescription(
         contract=contract,
         estimator=type(estimators.inner_estimator(trained.model)).__name__,
-        precision=served.precision,
+        precision=trained.predictor.precision,
         metrics=metrics,
         snapshot=examples.facts,
-        split=splits.split_facts(
-            examples.split_values, examples.is_validation, contract, trained.training
+        split=SplitFacts(
+            by=by,
+            column=splits.split_column(training.split, contract),
+            training_rows=len(values) - len(held_back),
+            validation_rows=len(held_back),
+            validated_from=values[held_back].min().item() if by == "time" else None,
         ),
-        candidates=trained.candidates,
+        candidates=tuple(candidates),
         calibrated=trained.is_calibrated,
         threshold=trained.threshold,
-        remarks=remarks.of_model(trained, metrics, data_quality, about_rows["importance"]),
-        parity=served.parity,
+        remarks=tuple(checks.remarks(trained, metrics, data_quality, about_rows["importance"])),
+        parity=trained.parity,
         example=Example(
             rows=tuple(map(tuple, plain_rows(examples.rows.iloc[chosen], contract))),
             predictions=answers.values.tolist(),
-            probabilities=None if answers.probabilities is None else answers.probabilities.tolist(),
+            probabilities=None if chances is None else chances.tolist(),
         ),
-        training=trained.training.model_dump(mode="json"),
-        model_sha256=sha256_of(served.graph),
-        model_bytes=len(served.graph),
+        training=training.model_dump(mode="json"),
+        model_sha256=sha256_of(graph),
+        model_bytes=len(graph),
         **about_rows,
     )
     candidate = Candidate(**vars(trained), description=description)
@@ -362,7 +334,7 @@ def assemble_candidate(
 def describe_rows(trained: Trained) -> dict[str, Any]:
     """What a release needs of its rows to explain answers, and to tell what lies outside."""
     examples, contract = trained.examples, trained.examples.contract
-    predictor, rows = trained.predictor(), examples.features.to_numpy()
+    predictor, rows = trained.predictor, examples.features.to_numpy()
     answers = predictor.predict(rows)
     order = np.argsort(answers.values, kind="stable")
     if answers.probabilities is not None:

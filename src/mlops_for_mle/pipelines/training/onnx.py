@@ -12,32 +12,10 @@ import pandas as pd
 from onnx import TensorProto
 from onnx.utils import Extractor
 from skl2onnx import convert_sklearn, update_registered_converter
+from skl2onnx.algebra import onnx_ops as ops
 from skl2onnx.algebra.onnx_operator import OnnxSubEstimator
-from skl2onnx.algebra.onnx_ops import (
-    OnnxAdd,
-    OnnxArgMax,
-    OnnxArrayFeatureExtractor,
-    OnnxCast,
-    OnnxConcat,
-    OnnxIsNaN,
-    OnnxLog,
-    OnnxMul,
-    OnnxSigmoid,
-    OnnxSoftmax,
-    OnnxSub,
-    OnnxWhere,
-)
-from skl2onnx.common.data_types import (
-    DoubleTensorType,
-    FloatTensorType,
-    Int64TensorType,
-    guess_numpy_type,
-    guess_proto_type,
-)
-from skl2onnx.common.shape_calculator import (
-    calculate_linear_classifier_output_shapes,
-    calculate_linear_regressor_output_shapes,
-)
+from skl2onnx.common import data_types as types
+from skl2onnx.common import shape_calculator as shapes
 from skl2onnx.sklapi import CastTransformer
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
@@ -134,10 +112,13 @@ def convert(model: Pipeline, contract: Contract, precision: Precision) -> bytes:
     """Make the graph: one matrix in, predictions and, where there are any, probabilities out."""
     is_classifier = contract.target.task == "classification"
     # With their types, because skl2onnx 1.20 mistakes those of some trees.
-    outputs = [(PREDICTION_OUTPUT, DoubleTensorType())]
+    outputs = [(PREDICTION_OUTPUT, types.DoubleTensorType())]
     if is_classifier:
-        outputs = [(PREDICTION_OUTPUT, Int64TensorType()), (PROBABILITY_OUTPUT, FloatTensorType())]
-    kind = FloatTensorType if precision == "float32" else DoubleTensorType
+        outputs = [
+            (PREDICTION_OUTPUT, types.Int64TensorType()),
+            (PROBABILITY_OUTPUT, types.FloatTensorType()),
+        ]
+    kind = types.FloatTensorType if precision == "float32" else types.DoubleTensorType
     prepared = _prepared(model)
     options: dict[int, Any] = {id(prepared): {"zipmap": False}} if is_classifier else {}
     inner = inner_estimator(prepared)
@@ -221,14 +202,14 @@ def _register_lightgbm() -> None:
     update_registered_converter(
         LGBMClassifier,
         "LightGbmLGBMClassifier",
-        calculate_linear_classifier_output_shapes,
+        shapes.calculate_linear_classifier_output_shapes,
         convert_lightgbm,
         options=options,
     )
     update_registered_converter(
         LGBMRegressor,
         "LightGbmLGBMRegressor",
-        calculate_linear_regressor_output_shapes,
+        shapes.calculate_linear_regressor_output_shapes,
         convert_lightgbm,
         options={"split": None},
     )
@@ -237,9 +218,9 @@ def _register_lightgbm() -> None:
 def _convert_imputer(scope: Any, operator: Any, container: Any) -> None:
     """ONNX's own imputer keeps statistics in float32 and has no float64 form in onnxruntime."""
     given, version = operator.inputs[0], container.target_opset
-    learned = operator.raw_operator.statistics_.astype(guess_numpy_type(given.type))
-    missing = OnnxIsNaN(given, op_version=version)
-    OnnxWhere(
+    learned = operator.raw_operator.statistics_.astype(types.guess_numpy_type(given.type))
+    missing = ops.OnnxIsNaN(given, op_version=version)
+    ops.OnnxWhere(
         missing, learned[None, :], given, op_version=version, output_names=operator.outputs[:1]
     ).add_to(scope, container)
 
@@ -253,43 +234,35 @@ def _convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
     """Sigmoid or temperature on what the model calibrates from; skl2onnx 1.20 has no temperature.
 
     That is its decision function where it has one. scikit-learn takes the logarithm of what are
-    probabilities already before it divides by the temperature.
+    probabilities already before it divides by the temperature. A sigmoid is a softmax beside zero.
     """
-    given, version = operator.inputs[0], container.target_opset
+    given, version = operator.inputs[0], {"op_version": container.target_opset}
     (fitted,) = operator.raw_operator.calibrated_classifiers_
-    number, inner = guess_numpy_type(given.type), fitted.estimator
-    scores = OnnxSubEstimator(inner, given, op_version=version)[1]
+    number, inner = types.guess_numpy_type(given.type), fitted.estimator
     (calibrator, *_) = fitted.calibrators
+    scores = OnnxSubEstimator(inner, given, **version)[1]
     if fitted.method == "sigmoid":
-        second = OnnxArrayFeatureExtractor(scores, np.array([1], np.int64), op_version=version)
-        slope, shift = (np.array([-one], number) for one in (calibrator.a_, calibrator.b_))
-        chance = OnnxSigmoid(
-            OnnxAdd(OnnxMul(second, slope, op_version=version), shift, op_version=version),
-            op_version=version,
-        )
-        rest = OnnxSub(np.array([1], number), chance, op_version=version)
-        found = OnnxConcat(rest, chance, axis=1, op_version=version)
+        scale = np.array([0.0, -calibrator.a_], number)
+        shift = np.array([0.0, -calibrator.b_], number)
+        logits = ops.OnnxAdd(ops.OnnxMul(scores, scale, **version), shift, **version)
     else:
-        has_scores = hasattr(inner, "decision_function")
-        logits = scores if has_scores else OnnxLog(scores, op_version=version)
-        beta = np.array([calibrator.beta_], number)
-        found = OnnxSoftmax(OnnxMul(logits, beta, op_version=version), axis=1, op_version=version)
-    place = OnnxArgMax(found, axis=1, keepdims=0, op_version=version)
+        scores = scores if hasattr(inner, "decision_function") else ops.OnnxLog(scores, **version)
+        logits = ops.OnnxMul(scores, np.array([calibrator.beta_], number), **version)
+    found = ops.OnnxSoftmax(logits, axis=1, **version)
+    place = ops.OnnxArgMax(found, axis=1, keepdims=0, **version)
     codes = operator.raw_operator.classes_.astype(np.int64)
-    OnnxArrayFeatureExtractor(
-        codes, place, op_version=version, output_names=operator.outputs[:1]
-    ).add_to(scope, container)
-    OnnxCast(
-        found,
-        to=guess_proto_type(given.type),
-        op_version=version,
-        output_names=operator.outputs[1:],
-    ).add_to(scope, container)
+    answer, chances = operator.outputs
+    kind = types.guess_proto_type(given.type)
+    for output in (
+        ops.OnnxArrayFeatureExtractor(codes, place, output_names=[answer], **version),
+        ops.OnnxCast(found, to=kind, output_names=[chances], **version),
+    ):
+        output.add_to(scope, container)
 
 
 def _shape_of_calibrated(operator: Any) -> None:
     classes = len(operator.raw_operator.classes_)
-    operator.outputs[0].type = Int64TensorType([None])
+    operator.outputs[0].type = types.Int64TensorType([None])
     operator.outputs[1].type = type(operator.inputs[0].type)([None, classes])
 
 
@@ -297,12 +270,12 @@ def _convert_scaled_target(scope: Any, operator: Any, container: Any) -> None:
     """Turns a scaled prediction back into the target's unit, in float64."""
     model, version = operator.raw_operator, container.target_opset
     scaled = OnnxSubEstimator(model.regressor_, operator.inputs[0], op_version=version)
-    wide = OnnxCast(scaled, to=TensorProto.DOUBLE, op_version=version)
-    stretched = OnnxMul(wide, model.transformer_.scale_, op_version=version)
-    OnnxAdd(
+    wide = ops.OnnxCast(scaled, to=TensorProto.DOUBLE, op_version=version)
+    stretched = ops.OnnxMul(wide, model.transformer_.scale_, op_version=version)
+    ops.OnnxAdd(
         stretched, model.transformer_.mean_, op_version=version, output_names=operator.outputs[:1]
     ).add_to(scope, container)
 
 
 def _shape_of_target(operator: Any) -> None:
-    operator.outputs[0].type = DoubleTensorType([None, 1])
+    operator.outputs[0].type = types.DoubleTensorType([None, 1])

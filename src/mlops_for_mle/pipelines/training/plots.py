@@ -1,7 +1,6 @@
 """Pictures of a validation result for people."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -104,7 +103,8 @@ def draw_importance(importance: Mapping[str, float]) -> Figure:
 
 def drawable(names: Sequence[str], fallback: str) -> list[str]:
     """Names as the fonts here can draw them: themselves, or the fallback with their place."""
-    known = frozenset().union(*map(_characters, _families()))
+    fonts = [FT2Font(font_manager.findfont(one)).get_charmap() for one in _families()]
+    known = set().union(*fonts)
     return [
         name if known.issuperset(map(ord, name)) else f"{fallback} {place}"
         for place, name in enumerate(names)
@@ -112,10 +112,5 @@ def drawable(names: Sequence[str], fallback: str) -> list[str]:
 
 
 def _families() -> list[str]:
-    present = {one.name for one in font_manager.fontManager.ttflist}
+    present = set(font_manager.get_font_names())
     return [name for name in _FONTS if name in present]
-
-
-@cache
-def _characters(family: str) -> frozenset[int]:
-    return frozenset(FT2Font(font_manager.findfont(family)).get_charmap())

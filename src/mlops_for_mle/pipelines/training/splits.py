@@ -7,21 +7,19 @@ it is judged on groups that it has not seen.
 
 import hashlib
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, TimeSeriesSplit
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.model import Target
 from mlops_for_mle.contract.notation import is_blank
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training.options import SplitOptions, TrainingOptions
-from mlops_for_mle.releases.manifest import SplitFacts
 
-_FOLDS = 5
 # With more rows, fewer folds tell as much.
 _MANY_ROWS = 20_000
 
@@ -33,10 +31,9 @@ def split_values(
     rows: pd.DataFrame, features: pd.DataFrame, contract: Contract, training: TrainingOptions
 ) -> npt.NDArray[Any]:
     """What each row is split by: its time, or a salted hash of its values or of its group's."""
-    by = training.split.by
-    if by == "hash":
+    by, column = training.split.by, split_column(training.split, contract)
+    if column is None:
         return row_hashes(features, training.seed)
-    column = split_column(training.split, contract)
     if column not in rows.columns:
         raise UserError(
             f"training.split.column: the rows have no column {column}, expected is one of "
@@ -69,38 +66,27 @@ def hold_back(
     """
     by = training.split.by
     distinct, positions, weights = np.unique(values, return_inverse=True, return_counts=True)
-    order = np.arange(len(distinct))
-    strata = {"The table": order[::-1] if by == "time" else order}
+    strata = np.zeros(len(distinct), np.intp)
     if by == "hash":
-        weights = np.ones_like(order)
+        weights = np.ones_like(weights)
         if target.classes:
             # Contradicting classes of equal rows are settled by majority.
-            counts = pd.crosstab(positions, truth)
-            counts = counts.reindex(columns=target.class_codes, fill_value=0)
-            chosen = counts.to_numpy().argmax(axis=1)
-            strata = {
-                f"Class {one.value} ({one.label})": np.flatnonzero(chosen == place)
-                for place, one in enumerate(target.classes)
-            }
+            strata = pd.crosstab(positions, truth).to_numpy().argmax(axis=1)
     is_held_back = np.zeros(len(distinct), dtype=bool)
-    for name, members in strata.items():
-        if len(members) < 2:
-            what = "row" if by == "hash" else by
-            raise UserError(
-                f"{name} has {len(members)} distinct {what}(s); training needs at least 2 of each, "
-                "one to learn from and one to validate on."
-            )
+    for stratum in np.unique(strata):
+        members = np.flatnonzero(strata == stratum)[:: -1 if by == "time" else 1]
         middles = weights[members].cumsum() - weights[members] / 2
         wanted = training.validation_fraction * weights[members].sum()
         count = int((middles <= wanted).sum())
         is_held_back[members[: min(max(1, count), len(members) - 1)]] = True
     is_validation = np.asarray(is_held_back[positions])
-    unseen = set(target.class_codes) - set(truth[~is_validation].tolist())
-    if unseen:
-        labels = ", ".join(target.labels[code] for code in sorted(unseen))
+    learned, judged = (set(truth[side].tolist()) for side in (~is_validation, is_validation))
+    lacking = set(target.class_codes) - (learned & judged if by == "hash" else learned)
+    if lacking or not judged:
+        of = ", ".join(f" of class {target.labels[code]}" for code in sorted(lacking))
         raise UserError(
-            f"No row that is left to learn from has class {labels}: change training.split, hold "
-            "back fewer rows, or ingest more."
+            f"training.split leaves no row{of} to learn from or to validate on: ingest more rows, "
+            "hold back fewer, or split otherwise."
         )
     return is_validation
 
@@ -110,17 +96,21 @@ def folds(
     truth: npt.NDArray[Any],
     target: Target,
     training: TrainingOptions,
-    count: int,
+    count: int | None = None,
 ) -> Folds:
     """Split the rows to learn from again, by the same rule as ``hold_back``.
 
     Of times, each fold judges by a later stretch what was learned from all before it. A fold
     without a row of every class to learn from is left out; with fewer than two it is an error.
+    There are as many folds as are useful, and as the rarest class has rows, unless that is told.
     """
-    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, TimeSeriesSplit
-
     distinct, positions = np.unique(values, return_inverse=True)
-    if training.split.by == "time":
+    is_by_time = training.split.by == "time"
+    if count is None:
+        kinds = truth if target.classes and not is_by_time else np.zeros(len(truth))
+        rarest = int(pd.Series(values).groupby(kinds).nunique().min()) - is_by_time
+        count = max(2, min(5 if len(truth) <= _MANY_ROWS else 3, rarest))
+    if is_by_time:
         made = [
             (np.flatnonzero(np.isin(positions, past)), np.flatnonzero(np.isin(positions, later)))
             for past, later in TimeSeriesSplit(count).split(distinct)
@@ -139,49 +129,11 @@ def folds(
     return kept
 
 
-def fold_count(truth: npt.NDArray[Any]) -> int:
-    """In how many folds rows are split, unless that is configured."""
-    return _FOLDS if len(truth) <= _MANY_ROWS else 3
-
-
-def few_folds(
-    values: npt.NDArray[Any], truth: npt.NDArray[Any], target: Target, training: TrainingOptions
-) -> Folds:
-    """Fewer folds than usual where there are few rows of a class; none where they cannot be."""
-    is_by_time = training.split.by == "time"
-    parts = [values] if is_by_time else [values[truth == code] for code in np.unique(truth)]
-    count = min(fold_count(truth), *(len(np.unique(one)) - is_by_time for one in parts))
-    with suppress(UserError):
-        return folds(values, truth, target, training, count) if count > 1 else []
-    return []
-
-
 def partition(made: Folds, row_count: int) -> Folds:
     """Folds that judge every row once: the oldest, which have no past, by all that came later."""
-    unjudged = np.ones(row_count, dtype=bool)
-    for _, judge in made:
-        unjudged[judge] = False
-    if not unjudged.any():
-        return made
-    return [(np.flatnonzero(~unjudged), np.flatnonzero(unjudged)), *made]
-
-
-def split_facts(
-    values: npt.NDArray[Any],
-    is_validation: npt.NDArray[np.bool_],
-    contract: Contract,
-    training: TrainingOptions,
-) -> SplitFacts:
-    """What is told of a split."""
-    by, count = training.split.by, int(is_validation.sum())
-    oldest = values[is_validation].min() if by == "time" else None
-    return SplitFacts(
-        by=by,
-        column=split_column(training.split, contract),
-        training_rows=len(values) - count,
-        validation_rows=count,
-        validated_from=None if oldest is None else oldest.astype("datetime64[us]").item(),
-    )
+    judged = np.isin(np.arange(row_count), np.concatenate([judge for _, judge in made]))
+    rest = [] if judged.all() else [(np.flatnonzero(judged), np.flatnonzero(~judged))]
+    return rest + made
 
 
 def row_hashes(features: pd.DataFrame, seed: int) -> npt.NDArray[np.uint64]:

@@ -1,0 +1,191 @@
+"""Scorers that are killed, and servers that crash: each row and message is scored exactly once."""
+
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mlops_for_mle.database.engine import engine_for
+from tests.pipelines.scoring.kafka_broker import KafkaBroker, Sent, bare, wrapped
+from tests.pipelines.scoring.stage import AUDIT, Stage, TopicStage, connect
+from tests.servers import ExternalPostgres, eventually, query, scalar
+
+pytestmark = pytest.mark.integration
+
+# The long forms: MLOPS_TEST_ROWS=50000, and
+# MLOPS_TEST_MESSAGES=200000 MLOPS_TEST_KILL_EVERY=5 MLOPS_TEST_KILLS=12.
+ROWS = int(os.environ.get("MLOPS_TEST_ROWS", "3000"))
+MESSAGES = int(os.environ.get("MLOPS_TEST_MESSAGES", "3000"))
+KILL_EVERY = float(os.environ.get("MLOPS_TEST_KILL_EVERY", "2"))
+KILLS = int(os.environ.get("MLOPS_TEST_KILLS", "3"))
+BAD_EVERY = min(1_000, MESSAGES // 20)
+CHUNK = MESSAGES // 100
+
+
+class Members:
+    """Processes that follow, each with a log of its own."""
+
+    def __init__(self, stage: Stage | TopicStage, folder: Path, size: int) -> None:
+        self._stage, self._folder, self._size = stage, folder, size
+        self._running: dict[int, subprocess.Popen[bytes]] = {}
+
+    def start(self, number: int) -> None:
+        """Start one; the one that was there is killed."""
+        if number in self._running:
+            self._running[number].kill()
+            self._running[number].wait()
+        log = self._folder / f"member-{number}-{time.monotonic()}.log"
+        self._running[number] = self._stage.start_process(log, self._size)
+
+    def said(self) -> str:
+        return "\n".join(log.read_text() for log in self._folder.glob("member-*.log"))
+
+    def stop(self, number: signal.Signals) -> list[int]:
+        for one in self._running.values():
+            one.send_signal(number)
+        return [one.wait(30) for one in self._running.values()]
+
+
+@contextmanager
+def members(
+    stage: Stage | TopicStage, folder: Path, count: int, size: int = 50
+) -> Iterator[Members]:
+    """Some that follow until the block is left; nothing that any has said is a traceback."""
+    found = Members(stage, folder, size)
+    try:
+        for number in range(count):
+            found.start(number)
+        yield found
+        assert set(found.stop(signal.SIGTERM)) == {0}, found.said()
+        assert "Traceback" not in found.said()
+    finally:
+        found.stop(signal.SIGKILL)
+
+
+@contextmanager
+def meanwhile(work: Callable[[], None]) -> Iterator[None]:
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    thread.join(600)
+
+
+def audit(stage: Stage) -> None:
+    """Queue new rows, and note every write to the table of predictions from now on."""
+    stage.prepare()
+    with connect(stage.url) as cursor:
+        cursor.execute(f"{AUDIT}; COMMIT")
+
+
+def assert_each_row_was_scored_once(stage: Stage, count: int) -> None:
+    assert scalar(stage.url, "SELECT count(*) FROM iris_data") == count
+    assert (stage.scored(), stage.waiting()) == (count, 0)
+    writes = "SELECT count(*), count(DISTINCT source_id), min(operation), max(operation)"
+    assert query(stage.url, f"{writes} FROM prediction_writes") == [
+        (count, count, "INSERT", "INSERT")
+    ]
+
+
+def test_processes_that_are_killed_at_random_moments_score_each_row_once(
+    stage: Stage, tmp_path: Path
+) -> None:
+    audit(stage)
+    chance, kills, seen = random.Random(7), 0, 0
+
+    def insert() -> None:
+        left = ROWS
+        while left:
+            some = min(left, random.Random(left).randint(1, max(2, ROWS // 40)))
+            stage.insert(some)
+            left -= some
+            time.sleep(0.01)
+
+    with members(stage, tmp_path, count=2) as found:
+        with meanwhile(insert):
+            while kills < max(4, ROWS // 1000) and stage.scored() < ROWS:
+                # One that was just started must not be killed before it has done anything.
+                assert eventually(lambda seen=seen: stage.scored() > seen, seconds=60)
+                time.sleep(chance.uniform(0.0, 0.3))
+                found.start(chance.randrange(2))
+                kills += 1
+                seen = stage.scored()
+        assert eventually(lambda: stage.scored() >= ROWS, seconds=240)
+
+    assert kills >= 3
+    assert_each_row_was_scored_once(stage, ROWS)
+
+
+def test_crashes_of_the_server_lose_and_double_nothing(
+    fragile: Stage, external_server: ExternalPostgres, tmp_path: Path
+) -> None:
+    audit(fragile)
+    with members(fragile, tmp_path, count=1) as found:
+        fragile.insert(200)
+        assert eventually(lambda: fragile.scored() > 0, seconds=60)
+        for _ in range(2):
+            fragile.insert(300)
+            external_server.stop("immediate")
+            external_server.start()
+            engine_for(fragile.url).dispose()
+        assert eventually(lambda: fragile.scored() >= 800, seconds=60)
+        external_server.stop("immediate")
+        assert eventually(lambda: "tried again in" in found.said())
+    external_server.start()
+    engine_for(fragile.url).dispose()
+    assert_each_row_was_scored_once(fragile, 800)
+
+
+def is_bad(number: int) -> bool:
+    return number % BAD_EVERY == 37
+
+
+def message(number: int) -> bytes:
+    """Some are malformed, half of the others come in Kafka Connect's envelope."""
+    if is_bad(number):
+        return (b"{", b"null", bare(number, sepal_length="five"))[number // BAD_EVERY % 3]
+    return bare(number) if number % 2 else wrapped(number)
+
+
+def test_members_that_are_killed_and_replaced_score_each_good_message_once(
+    fragile: Stage, broker: KafkaBroker, external_server: ExternalPostgres, tmp_path: Path
+) -> None:
+    topic = TopicStage(broker, fragile, broker.make_topic(6))
+    good: list[Sent] = []
+    bad: list[Sent] = []
+
+    def send() -> None:
+        for first in range(0, MESSAGES, CHUNK):
+            numbers = range(first, min(first + CHUNK, MESSAGES))
+            sent = broker.send(topic.topic, map(message, numbers))
+            for number, place in zip(numbers, sent, strict=True):
+                (bad if is_bad(number) else good).append(place)
+            time.sleep(KILL_EVERY * KILLS / 100)
+
+    def all_are_written() -> bool:
+        return topic.count() + len(topic.rejects()) >= MESSAGES
+
+    with members(topic, tmp_path, count=3, size=500) as found:
+        assert eventually(lambda: "partitions=" in found.said(), 60)
+        with meanwhile(send):
+            for kill in range(KILLS):
+                time.sleep(KILL_EVERY)
+                found.start(kill % 3)
+                if kill == KILLS // 2:
+                    external_server.stop("immediate")
+                    time.sleep(1)
+                    external_server.start()
+        assert eventually(all_are_written, 180)
+        assert eventually(
+            lambda: sum(broker.committed(topic.topic, topic.group).values()) == MESSAGES, 60
+        )
+
+    assert len(good) + len(bad) == MESSAGES
+    assert sorted(topic.positions()) == sorted(good)
+    assert sorted(topic.rejects()) == sorted(bad)
