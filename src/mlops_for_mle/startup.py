@@ -23,6 +23,8 @@ ENVIRONMENT = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "ORT_DISABLE_TELEMETRY": "1",
+    # Its errors are shown to people as they are.
+    "PYDANTIC_ERRORS_INCLUDE_URL": "false",
 }
 
 # Kedro and MLflow set their own filters for what plugins have to mend, so it can only be dropped
