@@ -37,8 +37,9 @@ VARIABLES = {
     "MLOPS_PUBLIC_API": "Where people reach the API, for links in summaries and reports.",
     "MLOPS_PUBLIC_MLFLOW": "Where people reach MLflow's page, for links to runs.",
     "KEDRO_ENV": "The environment of `conf` that commands use without `--env`.",
-    "KAFKA_…": "Properties of librdkafka for `kedro score-topic`: `KAFKA_BOOTSTRAP_SERVERS` is "
-    "`bootstrap.servers`.",
+    "KAFKA_BOOTSTRAP_SERVERS": "The brokers of `kedro score-topic`, such as `localhost:9092`.",
+    "KAFKA_GROUP_ID": "Its consumer group.",
+    "KAFKA_…": "Properties of librdkafka for it: `KAFKA_SASL_USERNAME` is `sasl.username`.",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "Where traces go (extra `tracing`); without it nothing is "
     "traced.",
 }

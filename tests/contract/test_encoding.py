@@ -36,18 +36,11 @@ def test_a_row_is_encoded_alone_as_among_others_and_from_a_frame(data: st.DataOb
     together = encode({name: [row[name] for row in rows] for name in contract.features}, contract)
     alone = [encode({name: [row[name]] for name in contract.features}, contract) for row in rows]
     frame = pd.DataFrame({name: [row[name] for row in rows] for name in contract.features})
-    typed = typed_columns(_with_times(frame, contract), contract.features)
+    typed = typed_columns(frame, contract.features)
 
     assert together.shape == (len(rows), len(encoded_columns(contract)))
     np.testing.assert_array_equal(together, np.concatenate(alone))
     np.testing.assert_array_equal(together, encode_rows(typed, contract))
-
-
-def _with_times(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    for name, feature in contract.features.items():
-        if feature.is_time:
-            frame[name] = pd.to_datetime(frame[name], format="ISO8601").astype("datetime64[us]")
-    return frame
 
 
 @given(st.datetimes())

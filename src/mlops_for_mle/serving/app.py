@@ -47,11 +47,7 @@ HOT_ROUTES = (predict.PREDICT, predict.PREVIEW, mlflow.INVOCATIONS, *oip.INFER)
 
 
 def make_services(settings: ServingSettings) -> Services:
-    """Make the parts of a serving process; nothing runs before ``Services.start``.
-
-    Raises:
-        ConfigurationError: The file of API keys is not valid.
-    """
+    """Make the parts of a serving process; nothing runs before ``Services.start``."""
     counts = Metrics()
     return Services(
         settings=settings,

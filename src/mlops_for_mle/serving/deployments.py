@@ -55,7 +55,7 @@ def router(services: Services) -> APIRouter:
         version = row.model_version
         return {"release": row.release, "model_version": version, "is_current": is_current} | facts
 
-    @found.get("", summary="The audit trail of deployments, and how good the releases in it are")
+    @found.get("", summary="The audit trail of deployments")
     @database.endpoint
     def history() -> dict[str, Any]:
         from mlops_for_mle.releases import deployments
@@ -122,11 +122,7 @@ def body_of(model: type[Body], services: Services) -> Callable[[Any], Awaitable[
 
 
 def followed_contract(services: Services) -> str:
-    """The contract whose deployments are followed.
-
-    Raises:
-        ProblemError: 503, it is not known yet.
-    """
+    """The contract whose deployments are followed; ProblemError 503 while it is not known."""
     contract = services.releases.contract
     if contract is None:
         raise not_ready(services.releases.obstacle())

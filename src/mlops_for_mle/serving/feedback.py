@@ -141,11 +141,7 @@ def class_value(target: Target, given: Any) -> Any:
 def _is_logged(
     connection: "Connection", contract: Contract, prediction_id: str, log: "PredictionLog"
 ) -> bool:
-    """Whether the prediction is in the log; if not, it may still be on its way there.
-
-    Raises:
-        ProblemError: 422, it never was, or was made under another contract.
-    """
+    """Whether the prediction is in the log; ProblemError 422 where it cannot come there, either."""
     # The time of the prediction begins its id. The spool is looked at before the table, since
     # meanwhile it may be shipped.
     made_at = int(prediction_id.replace("-", "")[:12], 16) / 1000

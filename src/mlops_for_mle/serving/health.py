@@ -46,11 +46,7 @@ def obstacle(services: Services) -> str | None:
 
 
 def require_ready(services: Services, request: Request) -> None:
-    """Refuse where predictions are not answered; a stranger is not told why.
-
-    Raises:
-        ProblemError: 503.
-    """
+    """Raise ProblemError 503 where predictions are not answered; a stranger is not told why."""
     reason = obstacle(services)
     if reason is not None:
         is_known = request.scope["state"]["caller"].is_known

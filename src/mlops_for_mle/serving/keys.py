@@ -49,11 +49,7 @@ class KeyFile:
         self.path = path
 
     def read(self) -> tuple[ApiKey, ...] | None:
-        """The keys; None when there is no file.
-
-        Raises:
-            ConfigurationError: The file cannot be read or is not of the expected form.
-        """
+        """The keys, None when there is no file; raises ConfigurationError where it is not valid."""
         try:
             return KeyDocument.model_validate_json(self.path.read_bytes()).keys
         except FileNotFoundError:

@@ -217,11 +217,7 @@ def _encoded(connection: "Connection", statement: Any) -> list[bytes]:
 def _find(
     connection: "Connection", contract: Contract, key: int, if_match: str | None = None
 ) -> bytes:
-    """Read a row; with the header it is locked, and its present state is one of those named.
-
-    Raises:
-        ProblemError: 404, there is no such row; 412, it has changed.
-    """
+    """Read a row; with the header it is locked, and its present state is one of those named."""
     table = _table(contract)
     statement = table.select().where(table.c[contract.key] == key)
     found = _encoded(connection, statement if if_match is None else statement.with_for_update())

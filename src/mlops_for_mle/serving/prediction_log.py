@@ -121,11 +121,7 @@ class PredictionLog:
         return int(min(names).partition("-")[0]) / 1e9 if names else None
 
     def start(self) -> None:
-        """Begin to keep and to ship.
-
-        Raises:
-            OSError: The spool folder cannot be written.
-        """
+        """Begin to keep and to ship; raises OSError where the spool folder cannot be written."""
         self.root.mkdir(parents=True, exist_ok=True)
         self._has_failed = True
         self._look_around()
@@ -144,11 +140,7 @@ class PredictionLog:
             logger.warning("The prediction log was not shipped in time; it stays in the spool")
 
     def keep(self, answered: Sequence["Answered"]) -> None:
-        """Spool the predictions of some requests, all or none; they are safe afterwards.
-
-        Raises:
-            ProblemError: 503, the spool is full and the policy is to refuse.
-        """
+        """Spool the predictions of some requests, all or none; ProblemError 503 where it cannot."""
         try:
             self._append(b"".join(map(self._line, answered)))
         except OSError as error:

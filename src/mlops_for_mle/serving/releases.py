@@ -268,11 +268,7 @@ class Cache(ReleaseStore):
     """A release store in a local folder, with a pointer to the deployment that was served last."""
 
     def last_served(self, contract: str | None) -> tuple[Release, Deployment] | None:
-        """The release that was served last, of the contract or of the only one there is.
-
-        Raises:
-            Exception: What is kept is not complete or was altered.
-        """
+        """The release that was served last, of the contract or of the only one there is."""
         pointers = list(Path(self.url).glob(f"{contract or '*'}/{_POINTER}"))
         if len(pointers) != 1:
             return None

@@ -87,11 +87,7 @@ def create_worker() -> "ASGIApp":
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Take the address; from here on clients wait for the first answer, and are not refused.
-
-    Raises:
-        UserError: It is taken or not ours; the message names the settings.
-    """
+    """Take the address; from here on clients wait for the first answer, and are not refused."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family, backlog=2048)

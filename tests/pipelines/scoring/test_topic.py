@@ -149,6 +149,8 @@ def test_the_command_scores_what_is_there_or_follows_and_ends_when_told(
         "DATABASE_URL": stage.url,
         "MLOPS_RELEASE_STORE": stage.store,
         "KAFKA_BOOTSTRAP_SERVERS": broker.servers,
+        # The broker lets a first member wait for half of it.
+        "KAFKA_SESSION_TIMEOUT_MS": "6000",
     }
     project = Project(project_folder, variables)
     sent = broker.send(topic.topic, [bare(0), b"{", wrapped(1), bare(2)])
@@ -159,6 +161,7 @@ def test_the_command_scores_what_is_there_or_follows_and_ends_when_told(
     assert "is no JSON" in finished.errors
     assert sorted(topic.positions()) == sorted([sent[0], *sent[2:]])
 
+    del project.variables["KAFKA_SESSION_TIMEOUT_MS"]
     process = project.start("score-topic", topic.topic, "--follow")
     broker.send(topic.topic, [bare(number) for number in range(100)])
     ends = {0: 52, 1: 52}

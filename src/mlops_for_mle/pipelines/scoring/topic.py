@@ -33,10 +33,7 @@ from mlops_for_mle.pipelines.scoring.nodes import as_json
 
 # Properties of librdkafka that the environment may set: KAFKA_SASL_USERNAME is sasl.username.
 # Only these, since other programs have variables that begin with KAFKA_, too.
-_VARIABLES = (
-    *("KAFKA_SECURITY_", "KAFKA_SASL_", "KAFKA_SSL_"),
-    *("KAFKA_AUTO_OFFSET_RESET", "KAFKA_SESSION_TIMEOUT_MS"),
-)
+_PROPERTIES = ("security.", "sasl.", "ssl.", "auto.offset.reset", "session.timeout.ms")
 _PATIENCE_SECONDS = 5.0
 _BIGINT = range(-(2**63), 2**63)
 _UNITS = {"date": "days", "timestamp": "milliseconds"}
@@ -64,11 +61,12 @@ class TopicFollower(Follower):
         self._taken: list[Message] = []
         # None stands for the partitions that are not known before the group assigns them.
         self._unread: set[int | None] = {None}
-        found = {
+        named = {
             name.removeprefix("KAFKA_").lower().replace("_", "."): value
             for name, value in os.environ.items()
-            if name.startswith(_VARIABLES) and value
+            if name.startswith("KAFKA_") and value
         }
+        found = {name: value for name, value in named.items() if name.startswith(_PROPERTIES)}
         # Its log repeats several times a second what the callback for errors is told.
         clients = {"error_cb": self._note, "log_level": 0, **found, **settings}
         self._producer = Producer({"message.timeout.ms": 30_000, **clients})
