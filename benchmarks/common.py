@@ -24,6 +24,7 @@ from statistics import median
 from typing import Any, NamedTuple, Self
 
 import httpx
+import pandas as pd
 import psutil
 from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.pool import NullPool
@@ -36,11 +37,10 @@ _DECIDING = ("DATABASE_URL", "MLFLOW_", "MLOPS_", "KEDRO_ENV", "PYTHONDONTWRITEB
 
 
 class Run(NamedTuple):
-    """A command that has ended well: time, its processor time and memory, what it said."""
+    """A command that has ended well: time, its processor time, what it said."""
 
     seconds: float
     processor: float
-    peak_mib: float
     output: str
 
 
@@ -69,18 +69,12 @@ class Checkout:
 
     def run(self, *command: str) -> Run:
         """Run any command in the project's folder to its end."""
-        begin, peak, log = time.perf_counter(), 0, self.folder / "command.log"
-        process = _start(command, self.environment, log)
-        # What the system says of its peak afterwards may be that of the process that began it.
-        while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
-            with suppress(psutil.Error):
-                peak = max(peak, process.memory_info().rss)
-            time.sleep(0.01)
-        seconds, (_, status, usage) = time.perf_counter() - begin, ended
-        said = log.read_text("utf-8", "replace")
+        begin, log = time.perf_counter(), self.folder / "command.log"
+        _, status, usage = os.wait4(_start(command, self.environment, log).pid, 0)
+        seconds, said = time.perf_counter() - begin, log.read_text("utf-8", "replace")
         if status:
             raise SystemExit(f"{self.name}: {' '.join(command)} failed:\n{said[-3000:]}")
-        return Run(seconds, usage.ru_utime + usage.ru_stime, peak / 2**20, said)
+        return Run(seconds, usage.ru_utime + usage.ru_stime, said)
 
     def deploy(self, env: str) -> None:
         """Train and deploy the model of an environment, unless that was done before."""
@@ -281,21 +275,26 @@ def main(
         pairs = product(cases, sides)
         ways = {(one.title, side.name): partial(one.measure, side) for one, side in pairs}
         runs = interleave(options.rounds, ways, lambda run: f"{run.seconds:.2f} s")
-    heads = ("seconds", "beyond start", "rows/s", "processor s", "peak MiB")
-    print(f"\n{'':<36}" + "".join(f"{head:>13}" for head in heads))
-    fits = True
+    table, fits = {}, True
     for title, rows_of_case, _ in cases:
-        found = {side.name: [*zip(*runs[title, side.name], strict=True)] for side in sides}
         for side in sides:
-            seconds, processor, peak, _ = found[side.name]
+            seconds, processor, _ = zip(*runs[title, side.name], strict=True)
             starts = [run.seconds for run in runs[cases[0].title, side.name]]
             beyond = median(one - start for one, start in zip(seconds, starts, strict=True))
-            pace = f"{rows_of_case / beyond:13,.0f}" if beyond > 0 else " " * 13
-            times = f"{median(seconds):13.2f}{beyond:13.2f}{pace}{median(processor):13.2f}"
-            print(f"{title:<30}{side.name:<6}{times}{median(peak):13.0f}")
+            table[title, side.name] = {
+                "seconds": median(seconds),
+                "beyond start": beyond,
+                "rows/s": rows_of_case / beyond if beyond > 0 else None,
+                "processor s": median(processor),
+            }
         if len(sides) > 1:
-            times, used = (ratio(found["this"][index], found["other"][index]) for index in (0, 1))
-            print(f"{'':<30}this : other{times:7.2f}{used:39.2f}")
+            this, other = ([*zip(*runs[title, side.name], strict=True)] for side in sides)
+            times = ratio(this[0], other[0])
+            table[title, "this : other"] = {
+                "seconds": times,
+                "processor s": ratio(this[1], other[1]),
+            }
             fits = fits and times <= NOISE
+    print(f"\n{pd.DataFrame(table).T.to_string(float_format='{:,.2f}'.format, na_rep='')}")
     print(f"Medians of {options.rounds} interleaved rounds; rows/s in the time beyond the start.")
     sys.exit(int(options.check and not fits))

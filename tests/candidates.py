@@ -17,6 +17,7 @@ from sklearn.tree import DecisionTreeClassifier
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import encode_rows, plain_rows, to_array
 from mlops_for_mle.contract.encoding import encode_target
+from mlops_for_mle.pipelines.registry.datasets import champion_version
 from mlops_for_mle.releases.manifest import ModelDescription
 from mlops_for_mle.releases.metrics import measure
 from mlops_for_mle.releases.predictor import Predictor
@@ -120,12 +121,8 @@ class RegistryProject:
 
     def champion(self) -> str | None:
         """The run of the champion."""
-        for model in self.client.search_registered_models(f"name = '{self.contract.name}'"):
-            number = model.aliases.get("champion")
-            if number is not None:
-                version = self.client.get_model_version(self.contract.name, str(number))
-                return str(version.run_id)
-        return None
+        found = champion_version(self.client, self.contract.name)
+        return found.run_id if found else None
 
     def files(self, run_id: str) -> Path:
         """Where MLflow keeps what was logged with a candidate."""

@@ -2,22 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 from mlops_for_mle.errors import UserError, causes
 
 
-@dataclass
-class Refusal:
-    """The sentence that a person would see."""
-
-    message: str = ""
-
-
 @contextmanager
-def refused(kind: type[UserError]) -> Iterator[Refusal]:
-    """Expect an error of a kind, anywhere in the chain of causes, with a one-line message."""
-    refusal = Refusal()
+def refused(kind: type[UserError]) -> Iterator[SimpleNamespace]:
+    """Expect an error of a kind among the causes; its one-line ``message`` is what people see."""
+    refusal = SimpleNamespace(message="")
     try:
         yield refusal
     except Exception as error:

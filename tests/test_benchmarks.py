@@ -63,7 +63,7 @@ def test_a_gate_is_reached_at_its_ratio(found: Loads, names: list[str], is_reach
 def test_gates_name_servers_and_peers_have_pinned_versions() -> None:
     assert {name for gates in GATES.values() for name in gates} <= set(KINDS)
     pinned = {file.stem for file in (HERE / "requirements").glob("*.txt")}
-    assert pinned == set(KINDS) - {"ours", "other", "preview", "noop"}
+    assert pinned == set(KINDS) - {"ours", "other", "noop"}
 
 
 def test_growth_of_memory_is_told_from_noise() -> None:

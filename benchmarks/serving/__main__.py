@@ -10,17 +10,14 @@ from benchmarks.serving.servers import KINDS, RESPONSES
 
 def main() -> int:
     command = parser(__doc__)
-    whats = ("compare", "prediction_log", *CHECKS)
-    command.add_argument("what", nargs="?", choices=whats, default="compare")
+    command.add_argument("what", nargs="?", choices=("compare", *CHECKS), default="compare")
     command.add_argument("--seconds", type=float, default=3, help="of each load (default: 3)")
     command.add_argument("--contracts", default=",".join(RESPONSES), help="default: %(default)s")
     command.add_argument("--only", default=",".join(KINDS), help="default: %(default)s")
     command.add_argument("--requests", type=int, help="of memory (1,000,000) and fuzz (100,000)")
     options = command.parse_args()
     contracts = options.contracts.split(",")
-    # What the log costs is how much more a server answers that keeps nothing.
-    only = "ours,preview" if options.what == "prediction_log" else options.only
-    names = [name for name in only.split(",") if options.against or name != "other"]
+    names = [name for name in options.only.split(",") if options.against or name != "other"]
     loads: Loads = {}
     with checkouts(options.against) as sides:
         if check := CHECKS.get(options.what):

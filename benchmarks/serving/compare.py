@@ -11,8 +11,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+import pandas as pd
 from benchmarks.common import CACHE, Checkout, Server, interleave, ratio
-from benchmarks.serving.servers import KINDS, LOGGED, OURS, ROWS, Model, start
+from benchmarks.serving.servers import KINDS, OURS, ROWS, Model, start
 
 CLIENT = str(Path(__file__).resolve().parent / "client.py")
 CONNECTIONS = 8
@@ -50,22 +51,18 @@ def compare(
 ) -> Loads:
     """Start the servers, look whether they answer rightly, and measure them in turn."""
     models = {side.name: Model(side, contract) for side in sides}
-    servers: dict[str, Server] = {}
     ways = {}
     with ExitStack() as stack:
         for name in names:
             model = models["other" if name == "other" else "this"]
             try:
-                # The same process answers both ways.
-                shared = servers.get("ours") if name == "preview" else None
-                servers[name] = shared or stack.enter_context(start(name, model))
+                server = stack.enter_context(start(name, model))
                 for count in (1, ROWS):
-                    if KINDS[name].body(model, count):
-                        check(name, servers[name], model, count)
-                        way = partial(measure, name, servers[name], model, count, options.seconds)
-                        ways[contract, str(count), name] = way
+                    check(name, server, model, count)
+                    way = partial(measure, name, server, model, count, options.seconds)
+                    ways[contract, str(count), name] = way
             except (OSError, ValueError) as error:
-                if name in LOGGED:
+                if name in OURS:
                     raise
                 print(f"left out: {name}: {error}", flush=True)
         # So that all servers answer the same bodies within seconds.
@@ -76,10 +73,10 @@ def compare(
 def check(name: str, server: Server, model: Model, count: int) -> None:
     """Wait until a server answers as batch scoring or scikit-learn do; raises `ValueError`."""
     kind = KINDS[name]
-    if name in LOGGED:
+    if name in OURS:
         model.side.sql("TRUNCATE predictions CASCADE")
     answer = kind.read(server.wait_until_answering(kind.path, kind.body(model, count)))
-    if name in LOGGED:
+    if name in OURS:
         forget_logged(model.side, count)
     expected = model.labels if name in OURS else model.answers
     if name != "noop" and answer != expected[:count]:
@@ -89,10 +86,10 @@ def check(name: str, server: Server, model: Model, count: int) -> None:
 def measure(name: str, server: Server, model: Model, count: int, seconds: float) -> Load:
     """Load a server for some seconds."""
     used = server.processor_seconds()
-    most = MOST_LOGGED_ROWS // count if name in LOGGED else sys.maxsize
+    most = MOST_LOGGED_ROWS // count if name in OURS else sys.maxsize
     body = KINDS[name].body(model, count)
     found = load(server.address + KINDS[name].path, body, seconds, most)
-    if name in LOGGED:
+    if name in OURS:
         forget_logged(model.side, found["requests"] * count)
     used = server.processor_seconds() - used
     rate, a_request = found["requests"] / found["seconds"], 1e6 / max(1, found["requests"])
@@ -116,19 +113,18 @@ def forget_logged(side: Checkout, rows: int) -> None:
 
 
 def show(loads: Loads) -> None:
-    """Print a table for each contract and size of bodies."""
-    columns = ("requests/s", "median ms", "p99 ms", "processor µs", "ours : it", "its µs : ours")
-    for case in dict.fromkeys(key[:2] for key in loads):
-        print(f"\n{case[0]}, {case[1]} row(s) a body, {CONNECTIONS} connections")
-        print(f"  {'':<10}" + "".join(f"{column:>14}" for column in columns))
-        for name in (key[2] for key in loads if key[:2] == case):
-            found = loads[*case, name]
-            values = [median(one[index] for one in found) for index in range(4)]
-            if ours := loads.get((*case, "ours")):
-                values += [rates(ours, found), rates(found, ours, "processor_us")]
-            errors = sum(one.errors for one in found)
-            numbers = "".join(f"{value:14,.2f}" for value in values)
-            print(f"  {name:<10}{numbers}" + (f"  {errors} ERRORS" if errors else ""))
+    """Print the medians of the rounds, and how many times as good ours is."""
+    table = {}
+    for (*case, name), found in loads.items():
+        ours = loads.get((*case, "ours"))
+        table[*case, name] = {
+            **{field: median(getattr(one, field) for one in found) for field in Load._fields},
+            "ours : it": rates(ours, found) if ours else None,
+            "its µs : ours": rates(found, ours, "processor_us") if ours else None,
+            "errors": sum(one.errors for one in found),
+        }
+    print(f"\n{pd.DataFrame(table).T.to_string(float_format='{:,.2f}'.format)}")
+    print(f"By contract and rows a body; {CONNECTIONS} connections, rates a second.")
 
 
 def rates(ones: list[Load], others: list[Load], field: str = "rate") -> float:

@@ -25,9 +25,8 @@ HERE = Path(__file__).resolve().parent
 ROWS = 10_000
 RESPONSES = {"iris": "iris_class", "subscriptions": "해지"}
 
-# Those that keep what they answer, and all of the project's own.
-LOGGED = ("ours", "other")
-OURS = (*LOGGED, "preview")
+# The project's own, which keep what they answer.
+OURS = ("ours", "other")
 
 # What peers are installed for: the project's own Python, which ours runs on, or one that uv finds.
 PYTHONS = (str(Path(sys.executable).resolve()), "3.12", "3.11", "3.13")
@@ -74,7 +73,7 @@ class Model:
 
 
 class Kind(NamedTuple):
-    """How a server is asked for so many rows (None where it cannot), understood and started."""
+    """How a server is asked for so many rows, understood and started."""
 
     path: str
     body: Callable[[Model, int], Any]
@@ -96,7 +95,7 @@ def start(name: str, model: Model) -> Server:
     variables = dict(word.split("=", 1) for word in words if word.split("=")[0].isupper())
     program, *arguments = words[len(variables) :]
     path = os.pathsep.join([str(binaries), os.environ["PATH"]])
-    environment = model.side.environment | {"PATH": path, "MODEL": str(model.folder), **variables}
+    environment = model.side.environment | {"PATH": path, **variables}
     return Server([str(binaries / program), *arguments], environment, folder, places["port"])
 
 
@@ -107,26 +106,20 @@ def install(name: str) -> Path:
         OSError: No Python that the peer supports is here, or a package cannot be had.
     """
     requirements, folder = HERE / f"requirements/{name}.txt", CACHE / "peers" / name
-    # An environment that was moved no longer works.
-    wanted, stamp = f"{folder}\n{requirements.read_text()}", folder / "installed"
-    if stamp.exists() and stamp.read_text() == wanted:
-        return folder / "bin"
     print(f"installing {name} …", flush=True)
     into = ("--python", str(folder / "bin/python"))
     reasons = []
     for python in PYTHONS:
         try:
-            _uv("venv", "--clear", "--no-python-downloads", "--python", python, str(folder))
-            _uv("pip", "install", *into, "--requirements", str(requirements))
+            uv("venv", "--clear", "--no-python-downloads", "--python", python, str(folder))
+            uv("pip", "install", *into, "--requirements", str(requirements))
+            return folder / "bin"
         except OSError as error:
             reasons.append(f"{python}: {error}")
-            continue
-        stamp.write_text(wanted)
-        return folder / "bin"
     raise OSError("; ".join(reasons))
 
 
-def _uv(*arguments: str) -> None:
+def uv(*arguments: str) -> None:
     # The one that the project's set-up has brought, else the one on PATH.
     brought = sorted(map(str, PROJECT.glob(".tools/uv-*/bin/uv")))
     command = [*brought, "uv"][0], *arguments, "--quiet"
@@ -140,10 +133,6 @@ def _own_form(model: Model, count: int) -> Any:
     return model.rows[0] if count == 1 else {"columns": columns}
 
 
-def _row(model: Model, count: int) -> Any:
-    return model.rows[0] if count == 1 else None
-
-
 def _own_answer(answer: Any) -> list[Any]:
     values = answer.get("columns", answer)
     found = next(values[name] for name in RESPONSES.values() if name in values)
@@ -155,18 +144,16 @@ def _columns(model: Model, count: int) -> Any:
     return {"inputs": dict(zip(model.columns, map(list, values), strict=True))}
 
 
-def _record(model: Model, count: int) -> Any:
-    return dict(zip(model.columns, model.data[0], strict=True)) if count == 1 else None
-
-
 def _tensor(model: Model, count: int) -> Any:
     data = [value for row in model.data[:count] for value in row]
     shape = [count, len(model.columns)]
     return {"inputs": [{"name": "features", "datatype": "FP64", "shape": shape, "data": data}]}
 
 
-UVICORN = "--app-dir {apps} --port {port} --no-access-log --log-level warning"
-NOOP = f"uvicorn noop:application --loop uvloop --http httptools --lifespan off {UVICORN}"
+NOOP = """
+uvicorn noop:application --app-dir {apps} --port {port} --loop uvloop --http httptools
+--lifespan off --no-access-log --log-level warning
+"""
 MLFLOW = """
 UVICORN_ACCESS_LOG=false MLFLOW_TRACKING_URI={folder}
 mlflow models serve --model-uri {model} --env-manager local --workers 1 --port {port}
@@ -180,16 +167,13 @@ MLSERVER_MODEL_IMPLEMENTATION=mlserver_sklearn.SKLearnModel
 MLSERVER_MODEL_URI={model}/model.joblib
 mlserver start {folder}
 """
-TUTORIAL = f"uvicorn tutorial:app {UVICORN}"
 
 KINDS = {
     "ours": Kind("/predict", _own_form, _own_answer),
     "other": Kind("/predict", _own_form, _own_answer),
-    "preview": Kind("/predict/preview", _row, _own_answer),
     "noop": Kind("/predict", _own_form, _own_answer, NOOP),
     "mlflow": Kind("/invocations", _columns, lambda answer: answer["predictions"], MLFLOW),
     "mlserver": Kind(
         "/v2/models/model/infer", _tensor, lambda answer: answer["outputs"][0]["data"], MLSERVER
     ),
-    "tutorial": Kind("/predict", _record, _own_answer, TUTORIAL),
 }

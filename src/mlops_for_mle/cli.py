@@ -1,39 +1,34 @@
 """The project's commands, which `kedro` offers beside its own, and how their errors are shown."""
 
 import copy
-import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 from kedro.framework.cli.utils import KedroCliError, LazyGroup
 
-from mlops_for_mle.errors import NotCalledForError, causes, explain
+from mlops_for_mle.errors import explain, is_not_called_for
 
 _COMMANDS = "mlops_for_mle.commands"
 
 
-def friendly(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Have a command end with one sentence and exit status 1 instead of a traceback.
+@contextmanager
+def friendly() -> Iterator[None]:
+    """End with one sentence and exit status 1 instead of a traceback.
 
     What is merely not called for ends with exit status 0.
     """
-
-    @functools.wraps(function)
-    def wrapped(*args: Any, **options: Any) -> Any:
-        try:
-            return function(*args, **options)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+    try:
+        yield
+    except (click.ClickException, click.exceptions.Exit, click.Abort):
+        raise
+    except Exception as error:
+        if KedroCliError.VERBOSE_ERROR:
             raise
-        except Exception as error:
-            if KedroCliError.VERBOSE_ERROR:
-                raise
-            if any(isinstance(one, NotCalledForError) for one in causes(error)):
-                click.echo(explain(error))
-                raise click.exceptions.Exit(0) from error
-            raise click.ClickException(explain(error)) from error
-
-    return wrapped
+        if is_not_called_for(error):
+            click.echo(explain(error))
+            raise click.exceptions.Exit(0) from error
+        raise click.ClickException(explain(error)) from error
 
 
 class ProjectCommands(LazyGroup):
@@ -45,7 +40,7 @@ class ProjectCommands(LazyGroup):
         if found is None:
             return None
         command = copy.copy(found)
-        command.invoke = friendly(command.invoke)  # type: ignore[method-assign]
+        command.invoke = friendly()(command.invoke)  # type: ignore[method-assign]
         return command
 
 
@@ -65,4 +60,3 @@ cli = ProjectCommands(
         "watch": f"{_COMMANDS}.watch.watch",
     },
 )
-run = cli.get_command(click.Context(cli), "run")

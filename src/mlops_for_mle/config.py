@@ -7,11 +7,13 @@ merged key by key. A contract is replaced as a whole, since features of two tabl
 import difflib
 import os
 from collections.abc import Callable, Collection, Iterable
-from typing import Annotated, Any, Literal
+from functools import reduce
+from operator import getitem
+from typing import Any, Literal
 
 from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, NonNegativeInt, PositiveInt
 
 from mlops_for_mle.contract import Configuration
 from mlops_for_mle.errors import ConfigurationError
@@ -26,39 +28,35 @@ BLOCKS = (
 # Finds train and ingest for training and ingestion, and leaves tracking alone.
 _NEARLY = 0.76
 
-# Strict, since the catalog passes a value on as it stands.
-Text = Annotated[str, Field(strict=True, min_length=1)]
-Count = Annotated[int, Field(strict=True, ge=1, lt=2**63)]
-Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
-
 
 class Globals(Configuration):
     """What the catalog is told by ``globals.yml``, which says what each is for, or ``--params``."""
 
-    model_config = ConfigDict(extra="allow")
+    # Strict, since the catalog passes a value on as it stands.
+    model_config = ConfigDict(extra="allow", strict=True, str_min_length=1)
 
     source: Literal["dataset", "generator", "csv", "parquet", "excel", "json", "table", "query"]
-    dataset: Text
-    rows: Count
-    seed: Seed | None
-    csv_path: Text
-    csv_encoding: Text
-    csv_separator: Text
-    csv_header: Annotated[bool, Field(strict=True)]
-    csv_quotes: Text
-    csv_skip_lines: Annotated[int, Field(strict=True, ge=0)]
-    csv_comments: tuple[Text, ...]
-    parquet_path: Text
-    excel_path: Text
-    excel_sheet: Text | None
-    json_path: Text
-    source_table: Text | None
-    source_query: Text | None
-    row_limit: Count | None
-    watermark: Count | None
-    training_csv: Text | None
-    experiment: Text
-    data_folder: Text
+    dataset: str
+    rows: PositiveInt
+    seed: NonNegativeInt | None
+    csv_path: str
+    csv_encoding: str
+    csv_separator: str
+    csv_header: bool
+    csv_quotes: str
+    csv_skip_lines: NonNegativeInt
+    csv_comments: list[str]
+    parquet_path: str
+    excel_path: str
+    excel_sheet: str | None
+    json_path: str
+    source_table: str | None
+    source_query: str | None
+    row_limit: PositiveInt | None
+    watermark: PositiveInt | None
+    training_csv: str | None
+    experiment: str
+    data_folder: str
 
 
 class ProjectConfigLoader(OmegaConfigLoader):
@@ -66,7 +64,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         """Read and check the globals."""
-        self._parameters: dict[str, Any] | None = None
+        self._parameters: Any = None
         options.setdefault("merge_strategy", {"globals": "soft", "parameters": "soft"})
         patterns = {"contract": ["contract*"], "mlflow": ["mlflow*"]}
         options["config_patterns"] = patterns | options.get("config_patterns", {})
@@ -82,10 +80,10 @@ class ProjectConfigLoader(OmegaConfigLoader):
         # Resolvers belong to the process: a loader of another environment may have come since.
         for name, value in (("globals", self._get_globals_value), ("parameters", self._block)):
             OmegaConf.register_resolver(name, value, replace=True)
-        # The entries of a catalog ask for the same parameters again and again.
-        self._parameters = self._read_parameters() if key in ("catalog", "parameters") else None
-        found: dict[str, Any] = self._parameters or {}
-        return found if key == "parameters" else super().__getitem__(key)
+        if key in ("catalog", "parameters"):
+            # The entries of a catalog ask for the same ones again and again.
+            self._parameters = self._read_parameters()
+        return self._parameters if key == "parameters" else super().__getitem__(key)
 
     def _read_parameters(self) -> dict[str, Any]:
         found: dict[str, Any] = super().__getitem__("parameters")
@@ -96,10 +94,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
         return {**found, "contract": OmegaConf.to_container(merged, resolve=True)}
 
     def _block(self, path: str) -> Any:
-        found: Any = self._parameters
-        for name in path.split("."):
-            found = found.get(name) if isinstance(found, dict) else None
-        return found
+        return reduce(getitem, path.split("."), self._parameters)
 
 
 def mlflow_tracking_uri() -> str:

@@ -41,11 +41,14 @@ def explain(error: BaseException) -> str:
     # A missing key or a refused connection says less than what was made of it.
     telling = [one for one in causes(error) if not _is_bare(one)]
     last = ([one for one in drivers if isinstance(one, Exception)] or telling or [error])[-1]
-    if hasattr(last, "errors") and callable(last.errors):
-        return "\n".join(_explain_fields(last.errors()))
     if isinstance(last, OSError):
         return str(last)
     return f"{type(last).__name__}: {last} (where it came from: kedro --verbose …)"
+
+
+def is_not_called_for(error: BaseException) -> bool:
+    """Whether what failed was only not needed."""
+    return any(isinstance(one, NotCalledForError) for one in causes(error))
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -62,12 +65,3 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 def _is_bare(error: BaseException) -> bool:
     package = type(error).__module__.partition(".")[0]
     return isinstance(error, LookupError | ConnectionError) or package in {"requests", "urllib3"}
-
-
-def _explain_fields(problems: list[dict[str, object]]) -> Iterator[str]:
-    """One line for each field that Pydantic refuses."""
-    for problem in problems:
-        place = problem["loc"]
-        key = ".".join(str(one) for one in place) if isinstance(place, tuple) else str(place)
-        found = repr(problem.get("input"))
-        yield f"{key}: {problem['msg']} (found {found[:80]})"

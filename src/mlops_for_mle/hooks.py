@@ -1,4 +1,4 @@
-"""What happens around every Kedro session: tables are made ready, MLflow's run is opened."""
+"""What happens around every Kedro session."""
 
 import logging
 import os
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.framework.hooks import hook_impl
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.errors import ConfigurationError, NotCalledForError, causes
+from mlops_for_mle.errors import is_not_called_for
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -24,79 +24,26 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class ProjectHooks:
-    """Makes the tables ready before a run and sums up after it."""
+    """Makes the tables ready, keeps the MLflow run of pipelines that are tracked, and sums up.
 
-    _contract: Contract
-    _metric: str
-    _results: dict[str, Any]
-
-    @hook_impl(tryfirst=True)
-    def before_pipeline_run(self, run_params: dict[str, Any], catalog: Any) -> None:
-        """Bring the tables up to date; refuse a metric that would have a model trained in vain."""
-        from mlops_for_mle.database.engine import database_url
-        from mlops_for_mle.database.schema import prepare
-        from mlops_for_mle.releases.metrics import GREATER_IS_BETTER
-
-        self._results = {}
-        self._contract = contract = Contract.model_validate(catalog.load("params:contract"))
-        self._metric = metric = catalog.load("params:gates.metric")
-        allowed = GREATER_IS_BETTER[contract.target.task]
-        if metric not in allowed:
-            raise ConfigurationError(
-                f"gates.metric: contract {contract.name} is a {contract.target.task}, allowed are "
-                f"{', '.join(allowed)} (found {metric!r})"
-            )
-        prepare(database_url(), contract)
-
-    @hook_impl
-    def before_node_run(self, node: "Node") -> None:
-        """Say which step begins, in one short line."""
-        _LOGGER.info("%s …", node.name)
-
-    @hook_impl
-    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
-        """Remember what this run decided and found; another may run at the same time."""
-        if dataset_name in ("champion@decision", "summary"):
-            self._results[dataset_name] = data
-
-    @hook_impl
-    def after_pipeline_run(self, run_params: dict[str, Any]) -> None:
-        """Say how a pipeline sums itself up, and sum up after the whole line."""
-        import click
-
-        if "summary" in self._results:
-            click.echo(self._results["summary"])
-        if "__default__" in _pipeline_names(run_params):
-            from mlops_for_mle.commands.model import project_summary
-            from mlops_for_mle.database.engine import database_url
-
-            decision, env = self._results.get("champion@decision"), run_params.get("env")
-            run_id = decision.run_id if decision else None
-            url = database_url()
-            click.echo(project_summary(self._contract, self._metric, url, env, run_id))
-
-
-class MlflowHooks:
-    """kedro-mlflow's hook, which connects to MLflow only for pipelines that are tracked.
-
-    kedro-mlflow 2.0 opens the tracking store in every session and makes every dataset of the
-    catalog: half of the start-up time of a pipeline that logs nothing.
+    kedro-mlflow's own hook would open the tracking store in every session and make every dataset of
+    the catalog: half of the start-up time of a pipeline that logs nothing.
     """
 
     _context: "KedroContext"
-    _hook: Any = None
-    _is_tracked = False
-    _held: "Connection | None" = None
+    _contract: Contract
+    _results: dict[str, Any]
+    # Of the run under way, if its pipeline is tracked: kedro-mlflow's hook, and the run's lock.
+    _mlflow: Any = None
+    _held: Any
 
     @hook_impl
     def after_context_created(self, context: "KedroContext") -> None:
         """Read ``mlflow.yml`` and point MLflow's client at its server, without asking it."""
         import mlflow
         from kedro_mlflow.config.kedro_mlflow_config import KedroMlflowConfig
-        from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 
-        # A hook of its own: it would open the run of this process's last session again.
-        self._context, self._hook = context, MlflowHook()
+        self._context = context
         config = KedroMlflowConfig.model_validate(context.config_loader["mlflow"])
         object.__setattr__(context, "mlflow", config)
         if mlflow.active_run() is None:
@@ -105,67 +52,89 @@ class MlflowHooks:
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
-        """Connect and open the run, if the pipeline is tracked; end those of killed processes."""
-        options: Any = self._context.mlflow  # type: ignore[attr-defined]
-        untracked = set(options.tracking.disable_tracking.pipelines)
-        self._is_tracked = not _pipeline_names(run_params) <= untracked
-        if not self._is_tracked:
-            return
+        """Bring the tables up to date, and open the run of a pipeline that is tracked."""
+        from mlops_for_mle.database.engine import database_url
+        from mlops_for_mle.database.schema import prepare
+
+        self._results, self._mlflow = {}, None
+        self._contract = Contract.model_validate(catalog.load("params:contract"))
+        prepare(database_url(), self._contract)
+        tracking = self._context.mlflow.tracking  # type: ignore[attr-defined]
+        if not _pipeline_names(run_params) <= set(tracking.disable_tracking.pipelines):
+            self._open_run(tracking.experiment.name, run_params, pipeline, catalog)
+
+    def _open_run(self, experiment: str, *run: Any) -> None:
         import mlflow
+        from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 
         from mlops_for_mle.database.engine import database_url, engine_for, lock
 
+        # A hook of its own: it would open the run of this process's last session again.
+        self._mlflow = hook = MlflowHook()
         with engine_for(database_url()).begin() as connection, tracking_variable_kept():
             # It makes the experiment where it is missing; two at once would collide.
             lock(connection, "MLflow experiment")
-            self._hook.after_context_created(self._context)
-        _end_runs_of_the_dead(options.tracking.experiment.name)
-        self._hook.before_pipeline_run(run_params, pipeline, catalog)
-        self._held = _try_to_hold(self._hook.run_id)
+            hook.after_context_created(self._context)
+        _end_runs_of_the_dead(experiment)
+        hook.before_pipeline_run(*run)
+        self._held = _try_to_hold(hook.run_id)
         mlflow.set_tag(_HELD_TAG, "yes")
 
     @hook_impl
     def before_node_run(
-        self, node: Any, catalog: Any, inputs: dict[str, Any], is_async: bool
+        self, node: "Node", catalog: Any, inputs: dict[str, Any], is_async: bool
     ) -> None:
-        """Log the parameters of the node, if the pipeline is tracked."""
-        if self._is_tracked:
-            self._hook.before_node_run(node, catalog, inputs, is_async)
+        """Say which step begins, in one short line, and log its parameters."""
+        _LOGGER.info("%s …", node.name)
+        if self._mlflow:
+            self._mlflow.before_node_run(node, catalog, inputs, is_async)
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
+        """Remember what this run decided and found; another may run at the same time."""
+        if dataset_name in ("champion@decision", "summary"):
+            self._results[dataset_name] = data
 
     @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
-        """Close the run, and say where people find it if MLflow itself would not know."""
-        if not self._is_tracked:
-            return
+        """Close the run, say how a pipeline sums itself up, and sum up after the whole line."""
+        import click
         import mlflow
 
         from mlops_for_mle.config import public_address, run_page
 
-        run: Any = mlflow.active_run()
-        self._hook.after_pipeline_run(run_params, pipeline, catalog)
-        self._let_go()
-        if public_address("MLFLOW"):
-            _LOGGER.info("MLflow run: %s", run_page(run.info.experiment_id, run.info.run_id))
+        if self._mlflow:
+            run: Any = mlflow.active_run()
+            self._mlflow.after_pipeline_run(run_params, pipeline, catalog)
+            self._held.close()
+            # Where people find it, if MLflow itself would not know.
+            if public_address("MLFLOW"):
+                _LOGGER.info("MLflow run: %s", run_page(run.info.experiment_id, run.info.run_id))
+        if "summary" in self._results:
+            click.echo(self._results["summary"])
+        if "__default__" in _pipeline_names(run_params):
+            from mlops_for_mle.commands.model import Project, project_summary
+            from mlops_for_mle.database.engine import database_url
+
+            decision, env = self._results.get("champion@decision"), run_params.get("env")
+            metric = catalog.load("params:gates.metric")
+            project = Project(self._contract, metric, env, database_url())
+            click.echo(project_summary(project, decision.run_id if decision else None))
 
     @hook_impl
     def on_pipeline_error(
         self, error: Exception, run_params: dict[str, Any], pipeline: Any, catalog: Any
     ) -> None:
         """Close the run as failed; what was not called for leaves none."""
-        if not self._is_tracked:
+        if not self._mlflow:
             return
         import mlflow
 
         run = mlflow.active_run()
-        self._hook.on_pipeline_error(error, run_params, pipeline, catalog)
-        if run is not None and any(isinstance(one, NotCalledForError) for one in causes(error)):
+        self._mlflow.on_pipeline_error(error, run_params, pipeline, catalog)
+        if run is not None and is_not_called_for(error):
             mlflow.delete_run(run.info.run_id)
-        self._let_go()
-
-    def _let_go(self) -> None:
-        if self._held is not None:
-            self._held.close()
-            self._held = None
+        self._held.close()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 Everything here is cheap and imports nothing heavy.
 """
 
+import atexit
 import gc
 import os
 import sys
@@ -22,6 +23,8 @@ ENVIRONMENT = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "ORT_DISABLE_TELEMETRY": "1",
+    # Its errors are shown to people as they are.
+    "PYDANTIC_ERRORS_INCLUDE_URL": "false",
 }
 
 # Kedro and MLflow set their own filters for what plugins have to mend, so it can only be dropped
@@ -30,6 +33,7 @@ _DROPPED = (
     "Add type hints to the `predict` method",
     "Option '--pipeline' is deprecated",
     "IProgress not found",
+    "register_new_resolver() is deprecated",
 )
 # Imports make half a million objects that stay; Python's default would look through them again
 # after every 700, which is a tenth of the time a command takes to start.
@@ -40,13 +44,12 @@ _show_warning_as_before = warnings.showwarning
 
 def prepare_in_this_project() -> None:
     """The entry point ``kedro.init``, which Kedro calls in every project of the environment."""
-    for folder in (Path.cwd(), *Path.cwd().parents):
-        file = folder / "pyproject.toml"
-        text = file.read_text("utf-8") if file.is_file() else ""
-        if "[tool.kedro]" in text:
-            if 'package_name = "mlops_for_mle"' in text:
-                prepare_process()
-            return
+    from kedro.utils import find_kedro_project
+
+    folder = find_kedro_project(Path.cwd())
+    text = (folder / "pyproject.toml").read_text("utf-8") if folder else ""
+    if 'package_name = "mlops_for_mle"' in text:
+        prepare_process()
 
 
 def prepare_process() -> None:
@@ -56,12 +59,12 @@ def prepare_process() -> None:
     after, *older = gc.get_threshold()
     if 0 < after < _COLLECT_AFTER:
         gc.set_threshold(_COLLECT_AFTER, *older)
+        # Python would look through all of them twice more as it ends, for half a second.
+        atexit.register(gc.freeze)
     # kedro-mlflow starts `mlflow` by its name, which must work without an activated environment.
     programs = str(Path(sys.executable).parent)
     if programs not in os.environ.get("PATH", "").split(os.pathsep):
         os.environ["PATH"] = os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
-    # Kedro 1.7 and kedro-mlflow 2.0 still call OmegaConf's former name of this function.
-    warnings.filterwarnings("ignore", message=r"register_new_resolver\(\) is deprecated")
     warnings.showwarning = _show_warning
 
 

@@ -213,7 +213,7 @@ def test_nothing_that_a_person_wrote_is_overwritten_unless_forced(folder: Path) 
         ({"name": "iris"}, "--name: conf/base has a contract 'iris' already"),
         ({"env": "postgres"}, "no folder of the project's own in conf or data (found 'postgres')"),
         ({"env": "../new"}, "--env: expected letters, digits"),
-        ({"name": "Big Name", "env": "new"}, "name: String should match pattern"),
+        ({"name": "Big Name", "env": "new"}, "name\n  String should match pattern"),
         ({"target": "return"}, "--target: orders.csv has no column 'return' (it has order_id"),
         ({"kind": "parquet"}, "orders.csv: Parquet magic bytes not found"),
         ({"encoding": "klingon"}, "unknown encoding: klingon"),

@@ -29,19 +29,32 @@ SETTINGS: dict[str, Any] = {
 PREDICTIONS = """
 INSERT INTO predictions (prediction_id, created_at, prediction, model_version, latency_ms, contract,
     release, features)
-SELECT :release || number, now() - make_interval(days => :days, secs => number), 0, 1, 1, :contract,
-    :release, '{}' FROM generate_series(1, :rows) AS number
+SELECT :release || :days || '-' || number, now() - make_interval(days => :days, secs => number), 0,
+    1, 1, :contract, :release, '{}' FROM generate_series(1, :rows) AS number
 """
 LABELS = """
 INSERT INTO feedback (prediction_id, revision, contract, target)
 SELECT prediction_id, 1, contract, 0 FROM predictions
-WHERE release = :release AND created_at < now() - make_interval(days => 399)
+WHERE release = :release AND created_at < now() - make_interval(days => :days)
 """
 DECISION = """
 INSERT INTO retraining_decisions (contract, decision, reasons, evidence_from, acted_at)
 VALUES ('iris', 'retrain', '[]', now() - interval '300 days', :acted_at)
 """
 COUNTS = "SELECT release, count(*) FROM predictions GROUP BY release ORDER BY release"
+BATCH = """
+WITH batch AS (
+    INSERT INTO ingestion_batches (table_name, source, content_sha256, row_count, rejected_count)
+    VALUES (:table, 'a', :table || :id, 1, 20) RETURNING id
+)
+INSERT INTO rejected_rows (batch_id, table_name, source, row_number, reason, row_data, created_at)
+SELECT id, :table, 'a', number, 'r', '{}', now() - :age FROM batch, generate_series(1, 20) AS number
+"""
+REJECT = """
+INSERT INTO scoring_rejects
+    (contract, source, source_id, release, model_version, reason, row_data, created_at)
+VALUES (:contract, 'a', :id, 'x', 1, 'r', '{}', now() - :age)
+"""
 
 
 @pytest.fixture
@@ -77,8 +90,8 @@ def prune(
     monkeypatch.setattr(room, "_ROWS_A_TRANSACTION", 7)
     metadata = bootstrap_project(project_folder)
 
-    def run(*arguments: str, age: str = "90d") -> str:
-        command = ["prune", "--older-than", age, *arguments]
+    def run(*arguments: str) -> str:
+        command = ["prune", "--older-than", "90d", *arguments]
         found = CliRunner().invoke(database_commands, command, obj=metadata)
         assert found.exit_code == 0, found.output
         return found.output
@@ -108,53 +121,36 @@ def predict(url: str, release: str, rows: int, days: int, contract: str = "iris"
     query(url, PREDICTIONS, release=release, rows=rows, days=days, contract=contract)
 
 
-def test_what_monitoring_looks_at_stays_and_the_rest_goes(
+def test_what_monitoring_looks_at_stays_and_the_rest_goes_with_its_labels(
     prune: Callable[..., str], database_url: str, store: ReleaseStore
 ) -> None:
     publish(database_url, store, {1: 500, 2: 500, 3: 500}, {1: 450, 2: 410, 3: 405})
     for version in (1, 2, 3):
         predict(database_url, name(version), rows=100, days=400)
         predict(database_url, f"{name(version)}-new", rows=3, days=10)
+    # Labels are older than what is newest.
+    predict(database_url, name(3), rows=15, days=440)
+    query(database_url, LABELS, release=name(3), days=430)
+    query(database_url, LABELS, release=name(1), days=300)
     predict(database_url, "other", rows=5, days=400, contract="wine")
     before = query(database_url, COUNTS)
 
     said = prune()
 
-    assert "predictions       220 rows" in said
+    assert "predictions     220 rows" in said
+    assert "feedback        100 rows" in said
     assert "Nothing was deleted: add --yes." in said
     assert query(database_url, COUNTS) == before
 
     assert prune("--yes") == said.replace("Nothing was deleted: add --yes.", "Deleted.")
     left = dict(query(database_url, COUNTS))
-    assert {one: left.get(name(one)) for one in (1, 2, 3)} == {1: None, 2: 40, 3: 40}
+    assert {one: left.get(name(one)) for one in (1, 2, 3)} == {1: None, 2: 40, 3: 40 + 15}
     assert [left[f"{name(version)}-new"] for version in (1, 2, 3)] == [3, 3, 3]
     assert left["other"] == 5
-    newest = scalar(
-        database_url,
-        "SELECT count(*) FROM predictions WHERE release = :release AND prediction_id = ANY(:these)",
-        release=name(3),
-        these=[f"{name(3)}{number}" for number in range(1, 41)],
-    )
-    assert newest == 40
-
-
-def test_the_newest_labelled_predictions_stay_and_labels_go_with_their_predictions(
-    prune: Callable[..., str], database_url: str, store: ReleaseStore
-) -> None:
-    publish(database_url, store, {1: 500, 2: 500, 3: 500}, {1: 450, 2: 410, 3: 405})
-    predict(database_url, name(1), rows=30, days=400)
-    query(database_url, LABELS, release=name(1))
-    predict(database_url, name(3), rows=15, days=400)
-    query(database_url, LABELS, release=name(3))
-    newer = PREDICTIONS.replace(":release || number", "'newer' || number")
-    query(database_url, newer, release=name(3), rows=60, days=200, contract="iris")
-
-    said = prune("--yes")
-
-    assert "predictions       50 rows" in said
-    assert "feedback          30 rows" in said
-    assert query(database_url, COUNTS) == [(name(3), 40 + 15)]
     assert scalar(database_url, "SELECT count(*) FROM feedback") == 15
+    newest = [f"{name(3)}400-{number}" for number in range(1, 41)]
+    of_these = "SELECT count(*) FROM predictions WHERE prediction_id = ANY(:these)"
+    assert scalar(database_url, of_these, these=newest) == 40
 
 
 def test_a_window_of_hours_is_kept_where_that_is_configured(
@@ -165,7 +161,6 @@ def test_a_window_of_hours_is_kept_where_that_is_configured(
     publish(database_url, store, {1: 500}, {1: 450})
     for days in (400, 299, 200):
         predict(database_url, name(1), rows=3, days=days)
-        query(database_url, f"UPDATE predictions SET prediction_id = '{days}' || prediction_id")
 
     prune("--yes")
 
@@ -185,42 +180,18 @@ def test_what_an_open_decision_rests_on_stays_until_it_was_acted_on(
     assert query(database_url, COUNTS) == ([("long-gone", left)] if left else [])
 
 
-BATCH = """
-WITH batch AS (
-    INSERT INTO ingestion_batches (table_name, source, content_sha256, row_count, rejected_count)
-    VALUES (:table, 'a', :table || :id, 1, 20) RETURNING id
-)
-INSERT INTO rejected_rows (batch_id, table_name, source, row_number, reason, row_data, created_at)
-SELECT id, :table, 'a', number, 'r', '{}', now() - :age FROM batch, generate_series(1, 20) AS number
-"""
-REJECT = """
-INSERT INTO scoring_rejects
-    (contract, source, source_id, release, model_version, reason, row_data, created_at)
-VALUES (:contract, 'a', :id, 'x', 1, 'r', '{}', now() - :age)
-"""
-KEY = """
-INSERT INTO idempotency_keys (table_name, key, request_sha256, created_at)
-VALUES (:table, 'k' || :id, 'x', now() - :age)
-"""
-
-
-def test_rejects_and_keys_go_by_their_age(prune: Callable[..., str], database_url: str) -> None:
+def test_rejects_go_by_their_age(prune: Callable[..., str], database_url: str) -> None:
     for contract, days in product(("iris", "wine"), (100, 5)):
         age = {"contract": contract, "table": f"{contract}_data", "id": days}
-        for statement in (BATCH, REJECT, KEY):
+        for statement in (BATCH, REJECT):
             query(database_url, statement, age=timedelta(days=days), **age)
-    tables = ("rejected_rows", "scoring_rejects", "idempotency_keys")
-
-    def left() -> list[int]:
-        return [scalar(database_url, f"SELECT count(*) FROM {table}") for table in tables]
 
     said = prune("--yes")
 
-    assert "rejected_rows     20 rows" in said
-    assert left() == [60, 3, 3]
-    # The API knows a key for seven days, whatever is pruned.
-    prune("--yes", age="1d")
-    assert left() == [40, 2, 3]
+    assert "rejected_rows   20 rows" in said
+    tables = ("rejected_rows", "scoring_rejects")
+    left = [scalar(database_url, f"SELECT count(*) FROM {table}") for table in tables]
+    assert left == [60, 3]
     assert scalar(database_url, "SELECT count(*) FROM ingestion_batches") == 4
 
 
@@ -235,11 +206,11 @@ def test_releases_go_that_nothing_serves_and_a_rollback_still_works(
     publish(database_url, store, ages, {1: 400, 2: 300, 3: 80, 4: 70})
     (Path(store.url) / "iris/damaged").mkdir()
 
-    assert f"releases          {name(1)}, {name(6)}\n" in prune("--yes")
+    assert f"releases        {name(1)}, {name(6)}\n" in prune("--yes")
 
     left = ["damaged", *(name(version) for version in (2, 3, 4, 5, 7))]
     assert store.names("iris") == left
-    assert "releases          none" in prune("--yes")
+    assert "releases        none" in prune("--yes")
     with engine_for(database_url).connect() as connection:
         for version in (3, 2):
             row = deployments.roll_back(connection, store, "iris", reason="x", actor="ada")

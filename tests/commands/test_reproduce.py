@@ -24,26 +24,24 @@ def version(registry_project: RegistryProject) -> Any:
     return found
 
 
-def reproduce(project: RegistryProject, wanted: str) -> Result:
+def reproduce(project: RegistryProject) -> Result:
     metadata = bootstrap_project(project.folder)
-    return CliRunner().invoke(cli, ["model", "reproduce", wanted], obj=metadata)
+    return CliRunner().invoke(cli, ["model", "reproduce", "champion"], obj=metadata)
 
 
 def test_a_version_is_reproduced_to_the_last_bit(
     registry_project: RegistryProject, version: Any
 ) -> None:
-    for wanted in ("champion", version.run_id):
-        found = reproduce(registry_project, wanted)
-        assert found.exit_code == 0, found.output
-        for said in (
-            f"Version 1 of iris, run {version.run_id}\n",
-            "  rows         150 of iris_data, sha256 ",
-            "  metrics      identical (",
-            "  predictions  identical (150 rows)\n",
-            "  ONNX graph   identical\n",
-            "reproduced: identical\n",
-        ):
-            assert said in found.output
+    found = reproduce(registry_project)
+    assert found.exit_code == 0, found.output
+    for said in (
+        f"Version 1 of iris, run {version.run_id}\n",
+        "  rows         150 of iris_data, sha256 ",
+        "  metrics      identical (",
+        "  predictions  identical (150 rows)\n",
+        "reproduced: identical\n",
+    ):
+        assert said in found.output
 
 
 def test_a_model_that_comes_out_otherwise_is_told(
@@ -56,10 +54,9 @@ def test_a_model_that_comes_out_otherwise_is_told(
 
     monkeypatch.setattr(nodes, "split_snapshot", otherwise)
 
-    found = reproduce(registry_project, "champion")
+    found = reproduce(registry_project)
 
     assert found.exit_code == 1
-    assert "written differently" in found.output
     assert " then, " in found.output
     assert found.output.endswith("not reproduced\n")
 
@@ -72,7 +69,7 @@ def test_an_altered_snapshot_is_not_trained_on(
     original = path.read_bytes()
     pd.read_parquet(path).iloc[:-1].to_parquet(path, index=False)
     try:
-        found = reproduce(registry_project, "champion")
+        found = reproduce(registry_project)
     finally:
         path.write_bytes(original)
     assert found.exit_code == 1

@@ -52,8 +52,6 @@ class Terminal:
 
     def __init__(self, folder: Path, project: Project, ports: Mapping[int, int]) -> None:
         self._folder = folder
-        # The learner's own project is another one than the fork server knows.
-        self._is_ours = folder == project.folder
         self._ports = {str(named): str(free) for named, free in ports.items()}
         variables = project.environment
         programs = str(Path(sys.executable).parent)
@@ -83,9 +81,8 @@ class Terminal:
                     output = finished.stdout
 
     def _run(self, commands: str, programs: Path) -> subprocess.CompletedProcess[str]:
-        if self._is_ours:
-            # A server is started by the real program, so this path is not kept.
-            commands = f"PATH={programs}:$PATH\n{commands}\nPATH=${{PATH#{programs}:}}"
+        # A server is started by the real program, so this path is not kept.
+        commands = f"PATH={programs}:$PATH\n{commands}\nPATH=${{PATH#{programs}:}}"
         keep = '{ export -p; printf "cd %q\\n" "$PWD"; }'
         return subprocess.run(
             ["bash", "-c", f"{self._script(commands)}\n{keep} > {self._state}"],
@@ -117,8 +114,9 @@ class Terminal:
         finally:
             process.send_signal(signal.SIGTERM)
             code = process.wait(timeout=30)
-        # uvicorn ends in order, and then by the signal itself.
-        assert code in {0, -signal.SIGTERM}
+        # uvicorn ends in order and then by the signal itself, unless the program has its own way.
+        by_itself = "uvicorn" in commands or "python" in commands
+        assert code in ({0, -signal.SIGTERM} if by_itself else {0, 128 + signal.SIGTERM})
 
     def _script(self, commands: str) -> str:
         for named, free in self._ports.items():

@@ -2,8 +2,6 @@
 
 import os
 import re
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -13,7 +11,7 @@ import pytest
 from course.part import lay, part
 from tests.conftest import PROJECT
 from tests.course.readme import Terminal
-from tests.end_to_end.commands import Project
+from tests.end_to_end.commands import Project, fork
 from tests.servers import DatabaseServer, free_port
 
 
@@ -97,16 +95,7 @@ class PartSuite:
 
     def check(self, work: Path, server: DatabaseServer, *options: str) -> tuple[int, str]:
         """Run the part's checks with Korean hints; gives the exit status and what was said."""
-        command = [sys.executable, "-m", "course.part", "check", str(self.number)]
-        finished = subprocess.run(
-            [*command, "--work", work, "--server", server.url, *options],
-            cwd=PROJECT,
-            env={**os.environ, "HINTS": "ko", "PYTHONUTF8": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=240,
-        )
-        return finished.returncode, finished.stdout
+        command = ("course.part", "check", str(self.number), "--work", str(work), *options)
+        environment = {**os.environ, "HINTS": "ko"}
+        finished = fork(PROJECT, environment, *command, "--server", server.url)
+        return finished.code, finished.text

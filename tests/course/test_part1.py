@@ -5,12 +5,6 @@ class TestPart1(PartSuite):
     number = 1
     mistakes = (
         Mistake(
-            "database.py",
-            "if time.monotonic() > deadline:",
-            "if True:",
-            "connect_waits_until_the_database_is_ready",
-        ),
-        Mistake(
             "migrate.py",
             "with connection, connection.cursor() as cursor:",
             "connection.autocommit = True\n    with connection.cursor() as cursor:",
@@ -28,11 +22,5 @@ class TestPart1(PartSuite):
             "cursor.executemany(INSERT, [(*row, source) for row in rows])",
             'cursor.execute(INSERT.replace("%s", "{}").format(*rows[0], f"\'{source}\'"))',
             "text_from_outside_never_becomes_sql",
-        ),
-        Mistake(
-            "generator.py",
-            "psycopg2.OperationalError, psycopg2.InterfaceError",
-            "ZeroDivisionError",
-            "the_generator_goes_on_when_the_database_has_come_back",
         ),
     )

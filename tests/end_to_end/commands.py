@@ -80,12 +80,7 @@ class Project:
 
     def kedro(self, *arguments: str) -> Finished:
         """Run `kedro` to its end, in a process that need not import everything again."""
-        with TemporaryDirectory() as logs:
-            said = {name: Path(logs) / name for name in ("output", "errors")}
-            code = fork(
-                arguments=arguments, folder=self.folder, environment=self.environment, **said
-            )
-            return Finished(code, *(path.read_text("utf-8") for path in said.values()))
+        return fork(self.folder, self.environment, "kedro", *arguments)
 
     def succeed(self, *arguments: str) -> Finished:
         """Run `kedro`, which must do what it is told, calmly."""
@@ -155,15 +150,20 @@ class Project:
         ]
 
 
-def fork(**command: Any) -> int:
-    """Have the fork server run a command; gives its exit status."""
+def fork(folder: Path, environment: dict[str, str], *command: str, given: str = "") -> Finished:
+    """Have the fork server run what `python -m` would: a module with its arguments."""
     server = _fork_server()
     assert server.stdin is not None
     assert server.stdout is not None
-    server.stdin.write(json.dumps(command, default=str) + "\n")
-    server.stdin.flush()
-    if select.select([server.stdout], [], [], 180)[0]:
-        return int(server.stdout.readline())
+    with TemporaryDirectory() as streams:
+        files = [Path(streams, name) for name in ("input", "output", "errors")]
+        files[0].write_text(given)
+        wanted = {"command": command, "folder": folder, "environment": environment, "files": files}
+        server.stdin.write(json.dumps(wanted, default=str) + "\n")
+        server.stdin.flush()
+        if select.select([server.stdout], [], [], 240)[0]:
+            code = int(server.stdout.readline())
+            return Finished(code, *(path.read_text("utf-8") for path in files[1:]))
     _fork_server.cache_clear()
     server.kill()
     raise AssertionError(f"no end: {command}")

@@ -1,14 +1,16 @@
 """A process that has imported what the project's commands import, and forks them.
 
-Of the two seconds that a command takes to start, nearly all go into imports. All else is as from a
-shell: each command has a process, a folder and an environment of its own, and ends as Python does.
+Of the two seconds that a command takes to start, nearly all go into imports. All else is as `python
+-m` has it: a process, a folder and an environment of its own, and an end as Python's.
 
 A line of JSON tells what to run; the exit status is the answer.
 """
 
+import gc
 import inspect
 import json
 import os
+import runpy
 import sys
 from importlib import import_module
 from typing import TextIO
@@ -32,7 +34,10 @@ IMPORTED = (
     "mlflow.sklearn",
     "mlflow.store.model_registry.sqlalchemy_store",
     "mlflow.store.tracking.sqlalchemy_store",
+    "httpx",
     "onnxruntime",
+    "pytest",
+    "sklearn.svm",
     "skl2onnx",
     "skops.io",
     "sqlalchemy.dialects.postgresql",
@@ -50,16 +55,15 @@ def serve(answers: TextIO) -> None:
     sys.exit()
 
 
-def become(
-    arguments: list[str], folder: str, environment: dict[str, str], output: str, errors: str
-) -> None:
+def become(command: list[str], folder: str, environment: dict[str, str], files: list[str]) -> None:
     """Make this process what a shell would have made for the command."""
-    for number, path in enumerate((os.devnull, output, errors)):
+    for number, path in enumerate(files):
         os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    sys.argv = ["kedro", *arguments]
+    sys.path.insert(0, folder)
+    sys.argv = command
 
 
 if __name__ == "__main__":
@@ -69,9 +73,9 @@ if __name__ == "__main__":
         import_module(name)
     # Dynaconf does this, too, for which Python looks for the file of every module, once.
     inspect.stack()
+    # Else each process would look through all that was imported, at its end at the latest.
+    gc.freeze()
     # So that what a command spawns does not import this file.
     del __file__
     serve(answers)
-    from kedro.framework.cli import main
-
-    main()
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

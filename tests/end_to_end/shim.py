@@ -8,13 +8,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
 
-from tests.end_to_end.commands import Project
+from tests.end_to_end.commands import fork
 
 PROGRAM = """#!{python} -I
 import os, sys
 from multiprocessing.connection import Client
 with Client({address!r}) as test:
-    test.send((sys.argv[1:], os.getcwd(), dict(os.environ)))
+    test.send((os.getcwd(), dict(os.environ), sys.argv[1:], sys.stdin.read()))
     code, output, errors = test.recv()
 sys.stdout.write(output)
 sys.stderr.write(errors)
@@ -29,10 +29,10 @@ def shim() -> Iterator[Path]:
     def answer() -> None:
         while True:
             with listener.accept() as client:
-                arguments, cwd, environment = client.recv()
-                if arguments is None:
+                folder, environment, arguments, given = client.recv()
+                if folder is None:
                     return
-                finished = Project(Path(cwd), environment).kedro(*arguments)
+                finished = fork(folder, environment, "kedro", *arguments, given=given)
                 client.send((finished.code, finished.output, finished.errors))
 
     with TemporaryDirectory() as folder, Listener(f"{folder}/socket") as listener:
@@ -43,5 +43,5 @@ def shim() -> Iterator[Path]:
         answering.start()
         yield Path(folder)
         with Client(listener.address) as client:
-            client.send((None, None, None))
+            client.send([None] * 4)
         answering.join()

@@ -29,17 +29,11 @@ def test_the_server_is_started_looked_into_and_stopped(project: Project) -> None
     assert "was not running" in project.succeed("db", "stop").output
 
 
-def test_destroying_deletes_the_data_but_not_while_a_process_uses_it_unless_forced(
-    project: Project,
-) -> None:
+def test_destroying_deletes_the_data_but_not_while_a_process_uses_it(project: Project) -> None:
     data = (project.home / "pgdata").resolve()
     with project.held() as url:
         assert "A process uses the embedded server" in project.refuse("db", "destroy", "--yes")
         assert query(url, "SELECT 1") == [(1,)]
-        project.succeed("db", "destroy", "--yes", "--force")
-        assert not data.exists()
-    with project.held():
-        assert data.exists()
     project.succeed("db", "destroy", "--yes")
     assert not data.exists()
 

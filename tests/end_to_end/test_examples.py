@@ -1,9 +1,12 @@
 """Each shipped environment: the whole line, its own table and release, the API, a prediction.
 
-They share one project, one database and one MLflow store, as a person's environments would.
+They share one project, one database and one MLflow store, as a person's environments would, and
+`make clean` then removes all that they wrote.
 """
 
 import shutil
+import subprocess
+import sys
 from typing import Any
 
 import httpx
@@ -45,15 +48,50 @@ SUBSCRIBER = {
 IDLE = {"자동결제": False, "마지막 접속": "2026-04-05T09:00:00", "월 시청시간": 0.0, "문의 횟수": 5}
 UNKNOWN = {"지역": "울릉도", "나이": None, "마지막 접속": None}
 
+OF_A_PERSON = [
+    "data/sales.csv",
+    "data/01_raw/observations.csv",
+    "data/02_intermediate/joined.parquet",
+    "data/05_model_input/snapshots.csv",
+    "data/07_model_output/march.parquet",
+    "data/08_reporting/my metrics.json",
+    "data/wine/notes.txt",
+    "data/mine/05_model_input/snapshot.parquet",
+    "conf/local/globals.yml",
+    "mlruns/0/meta.yaml",
+    "mlflow.db",
+    "dist/report.html",
+    ".env",
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def before(project: Project) -> set[str]:
+    """The files that are there before anything runs, some of a person among them."""
+    (project.folder / "data/01_raw").mkdir(parents=True)
+    shutil.copy(PROJECT / "data/01_raw/subscriptions.csv", project.folder / "data/01_raw")
+    shutil.copytree(PROJECT / "scripts", project.folder / "scripts")
+    (project.folder / ".venv").symlink_to(sys.prefix)
+    for name in OF_A_PERSON:
+        (project.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (project.folder / name).touch()
+    return files(project)
+
+
+def files(project: Project) -> set[str]:
+    found = (path for path in project.folder.rglob("*") if not path.is_dir())
+    return {str(path) for path in found if path.suffix not in {".log", ".lock"}}
+
+
+def clean(project: Project) -> "subprocess.CompletedProcess[str]":
+    script, options = project.folder / "scripts/clean.sh", {"capture_output": True, "text": True}
+    return subprocess.run([script], cwd="/", env=project.environment, check=False, **options)
+
 
 @pytest.mark.parametrize("env", SAID)
 def test_an_example_is_trained_served_monitored_and_scored_without_a_line_of_code(
     project: Project, env: str
 ) -> None:
-    raw = project.folder / "data/01_raw"
-    raw.mkdir(parents=True, exist_ok=True)
-    shutil.copy(PROJECT / "data/01_raw/subscriptions.csv", raw)
-
     said = project.succeed("run", "--env", env).output
     rows, metric = SAID[env]
     for part in (f"{rows}, 0 rejected", metric, f"{env}-v1-", f"kedro serve --env {env}"):
@@ -80,6 +118,31 @@ def test_all_of_them_live_side_by_side(project: Project) -> None:
     assert deployed == [(env, 1) for env in sorted(SAID)]
     for env in ("wine", "diabetes"):
         assert f"{env}-v1-" in project.succeed("model", "list", "--env", env).output
+
+
+def test_clean_removes_all_that_was_written_and_nothing_of_a_person(
+    project: Project, before: set[str]
+) -> None:
+    project.succeed("run")
+    project.succeed("run", "--pipeline", "scoring")
+    (project.folder / "src/__pycache__").mkdir()
+    with project.held():
+        written = files(project)
+        refused = clean(project)
+        assert (refused.returncode, files(project)) == (1, written)
+        assert "A process uses the embedded server" in refused.stderr
+    environment = project.folder / ".venv"
+    environment.rename(environment.with_name("elsewhere"))
+    assert "data/postgres is kept: call make setup" in clean(project).stderr
+    assert project.home.joinpath("pgdata").exists()
+    environment.with_name("elsewhere").rename(environment)
+
+    for _ in range(2):
+        cleaned = clean(project)
+        assert (cleaned.returncode, cleaned.stderr) == (0, "")
+        assert files(project) == before
+    assert not (project.folder / "src/__pycache__").exists()
+    assert not (project.folder / "data/diabetes").exists()
 
 
 def _give_true_labels(client: httpx.Client, project: Project, env: str) -> None:

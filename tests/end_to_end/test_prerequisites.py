@@ -23,24 +23,11 @@ def test_what_is_run_too_early_names_what_to_run_first(
     assert first in project.refuse(*arguments)
 
 
-@pytest.mark.parametrize(
-    ("parameters", "start", "allowed"),
-    [
-        ("source=kafka", "source: ", "'dataset', 'generator', 'csv'"),
-        (
-            "contract.target.task=ranking",
-            "ParameterValidationError: ",
-            "target.task\n  Input should be 'classification' or 'regression'",
-        ),
-        ("gate.metric=macro_f1", "gate: ", "did you mean gates?"),
-    ],
-)
-def test_a_wrong_parameter_is_named_with_what_is_allowed(
-    project: Project, parameters: str, start: str, allowed: str
-) -> None:
-    said = project.refuse("run", "--pipeline", "data_ingestion", "--params", parameters)
-    assert said.startswith(start)
-    assert allowed in said
+def test_a_wrong_parameter_is_named_with_what_is_allowed(project: Project) -> None:
+    wrong = "contract.target.task=ranking"
+    said = project.refuse("run", "--pipeline", "data_ingestion", "--params", wrong)
+    assert said.startswith("ParameterValidationError: ")
+    assert "target.task\n  Input should be 'classification' or 'regression'" in said
 
 
 def test_a_database_that_does_not_answer_is_named_without_showing_its_password(
@@ -54,8 +41,3 @@ def test_a_database_that_does_not_answer_is_named_without_showing_its_password(
 
 def test_nothing_is_left_running(project: Project) -> None:
     assert project.leaves_nothing_running(), project.processes()
-
-
-def test_a_runner_of_many_processes_is_refused_where_mlflow_takes_part(project: Project) -> None:
-    said = project.refuse("run", "--pipeline", "training", "--runner", "ParallelRunner")
-    assert "cannot be used with multiprocessing: ['candidate@trained', " in said

@@ -108,17 +108,7 @@ def test_a_misspelt_name_is_refused_wherever_it_stands(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [
-        ("source", "tabel"),
-        ("rows", 0),
-        ("rows", "abc"),
-        ("rows", True),
-        ("seed", -1),
-        ("row_limit", "5"),
-        ("csv_path", None),
-        ("experiment", ""),
-        ("data_folder", 5),
-    ],
+    [("source", "tabel"), ("rows", 0), ("rows", True), ("row_limit", "5"), ("experiment", "")],
 )
 def test_a_wrong_value_is_named_whether_it_stands_in_a_file_or_on_the_command_line(
     conf: Path, name: str, value: Any

@@ -16,12 +16,9 @@ from mlops_for_mle.errors import UserError
 from mlops_for_mle.paths import embedded_home
 
 
-@click.group(name="db")
+@click.group(name="db", commands=[prune])
 def database_commands() -> None:
     """The database: start, stop, look into it, upgrade it, prune it."""
-
-
-database_commands.add_command(prune)
 
 
 @database_commands.command()
@@ -50,12 +47,11 @@ def url(database: str | None) -> None:
     """Print the database's URL for this moment; the password stands in a file it names."""
     from mlops_for_mle.database import embedded
 
-    if database:
-        _require_embedded("make a database in")
     if is_embedded() and embedded.find(embedded_home()) is None:
         raise UserError("PostgreSQL is not running: start it with `kedro db start`.")
     found = database_url()
     if database:
+        _require_embedded("make a database in")
         found = embedded.acquire(embedded_home(), databases=(database,)).url(database)
     # The form that every client understands, not only SQLAlchemy.
     click.echo(found.replace("+psycopg2", "", 1))
@@ -65,22 +61,18 @@ def url(database: str | None) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def psql(arguments: tuple[str, ...]) -> None:
     """Open psql on the project's database; arguments are passed on to it."""
+    from psycopg2.extensions import make_dsn
     from sqlalchemy.engine import make_url
 
     from mlops_for_mle.database import embedded
 
     program = shutil.which("psql") or str(embedded.binary("psql"))
-    target = make_url(database_url()).set(drivername="postgresql")
-    environment = {**os.environ}
-    if target.password is not None:
-        # Kept out of the arguments, which everybody on the machine can read.
-        environment["PGPASSWORD"] = str(target.password)
-    if isinstance(passfile := target.query.get("passfile"), str):
-        # libpq would take the plus for a space in a URL literally.
-        environment["PGPASSFILE"] = passfile
-    place = target.set(password=None).difference_update_query(["passfile"])
-    command = [program, place.render_as_string(hide_password=False), *arguments]
-    sys.exit(subprocess.run(command, env=environment, check=False).returncode)
+    target = make_url(database_url())
+    _, place = target.get_dialect()().create_connect_args(target)
+    # Kept out of the arguments, which everybody on the machine can read.
+    secret = {"PGPASSWORD": place.pop("password")} if "password" in place else {}
+    command = [program, make_dsn(**place), *arguments]
+    sys.exit(subprocess.run(command, env=os.environ | secret, check=False).returncode)
 
 
 @database_commands.command()
@@ -111,20 +103,14 @@ def upgrade(metadata: ProjectMetadata, env: str | None, yes: bool) -> None:
 
 
 @database_commands.command()
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--force", is_flag=True, help="Also while processes use the server.")
-def destroy(yes: bool, force: bool) -> None:
+@click.confirmation_option(prompt="Delete all rows, runs and models of the embedded server?")
+def destroy() -> None:
     """Delete the embedded server's data for good."""
     _require_embedded("destroy")
     from mlops_for_mle.database import embedded
 
-    if embedded.is_used(embedded_home()) and not force:
-        raise UserError(
-            "A process uses the embedded server, such as `kedro serve`: end what runs, or add "
-            "--force."
-        )
-    if not yes:
-        click.confirm("Delete all rows, runs and models of the embedded server?", abort=True)
+    if embedded.is_used(embedded_home()):
+        raise UserError("A process uses the embedded server, such as `kedro serve`: end it first.")
     embedded.destroy(embedded_home())
     click.echo("The embedded server's data was deleted.")
 

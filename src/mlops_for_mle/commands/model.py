@@ -3,8 +3,10 @@
 Whatever changes something calls the functions of the pipelines.
 """
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 from kedro.framework.startup import ProjectMetadata
@@ -35,13 +37,12 @@ from mlops_for_mle.releases.store import ReleaseStore
 
 
 class Project(NamedTuple):
-    """Whose models, what decides, and where everything is."""
+    """Whose models, which metric decides, and where: the environment and its database."""
 
     contract: Contract
     metric: str
+    env: str | None
     url: str
-    client: MlflowClient
-    store: ReleaseStore
 
 
 @click.group(name="model")
@@ -49,13 +50,27 @@ def model_commands() -> None:
     """Model versions: list, download, reproduce, explain, promote, roll back."""
 
 
+def _with_project(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the project of an environment, with MLflow's client pointed at its store."""
+
+    @env_option
+    @click.pass_obj
+    @functools.wraps(function)
+    def command(metadata: ProjectMetadata, /, env: str | None, **options: Any) -> None:
+        parameters = read_configuration(metadata.project_path, env)["parameters"]
+        contract, url = Contract.model_validate(parameters["contract"]), database_url()
+        require_tables(url)
+        connect_mlflow()
+        function(Project(contract, parameters["gates"]["metric"], env, url), **options)
+
+    return command
+
+
 @model_commands.command(name="list")
-@env_option
-@click.pass_obj
-def list_versions(metadata: ProjectMetadata, env: str | None) -> None:
+@_with_project
+def list_versions(project: Project) -> None:
     """Show every version with its metric, its alias and who serves it."""
-    project = open_project(metadata.project_path, env)
-    client, name = project.client, project.contract.name
+    client, name = MlflowClient(), project.contract.name
     known = registry.versions(client, name)
     if not known:
         raise PrerequisiteError(f"There is no version of {name} yet: run `kedro run` first.")
@@ -63,15 +78,14 @@ def list_versions(metadata: ProjectMetadata, env: str | None) -> None:
     with engine_for(project.url).connect() as connection:
         deployed = deployments.history(connection, name)
     releases = {row.model_version: row.release for row in reversed(deployed)}
-    drawn = Table(title=f"Versions of {name}", title_justify="left")
-    for heading in ("version", project.metric, "decision", "alias", "release", "run"):
-        drawn.add_column(heading)
+    headings = ("version", project.metric, "decision", "alias", "release", "run")
+    drawn = Table(*headings, title=f"Versions of {name}", title_justify="left")
     for version in known:
         release = releases.get(int(version.version), "")
         is_served = bool(deployed) and release == deployed[0].release
         drawn.add_row(
             str(version.version),
-            _metric(client, version, project.metric) or "not measured",
+            _metric(client, version, project.metric),
             version.tags.get(registry.DECISION_TAG, "undecided"),
             "champion" if champion and champion.version == version.version else "",
             f"{release} (served)" if is_served else release,
@@ -81,23 +95,19 @@ def list_versions(metadata: ProjectMetadata, env: str | None) -> None:
 
 
 @model_commands.command()
-@env_option
-@click.pass_obj
-def summary(metadata: ProjectMetadata, env: str | None) -> None:
+@_with_project
+def summary(project: Project) -> None:
     """Show where the project stands: rows, candidate, champion, release, how to serve."""
-    project = open_project(metadata.project_path, env)
-    click.echo(project_summary(project.contract, project.metric, project.url, env))
+    click.echo(project_summary(project))
 
 
 @model_commands.command()
 @click.argument("wanted")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@env_option
-@click.pass_obj
-def download(metadata: ProjectMetadata, wanted: str, folder: Path, env: str | None) -> None:
+@_with_project
+def download(project: Project, wanted: str, folder: Path) -> None:
     """Download the version WANTED (a number, an alias or a run id) into FOLDER."""
-    project = open_project(metadata.project_path, env)
-    version = registry.find_version(project.client, project.contract.name, wanted)
+    version = registry.find_version(MlflowClient(), project.contract.name, wanted)
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty: name another folder, or empty it.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,36 +117,33 @@ def download(metadata: ProjectMetadata, wanted: str, folder: Path, env: str | No
 
 @model_commands.command()
 @click.argument("wanted")
-@env_option
-@click.pass_context
-def reproduce(context: click.Context, wanted: str, env: str | None) -> None:
+@_with_project
+def reproduce(project: Project, wanted: str) -> None:
     """Train the version WANTED again and say whether it becomes the same model.
 
     It is trained from its recorded rows and options, by the present code. The exit code is 1 when
     metrics or predictions differ.
     """
-    project = open_project(context.obj.project_path, env)
-    version = registry.find_version(project.client, project.contract.name, wanted)
-    is_identical, report = train_again(project.client, version)
+    client = MlflowClient()
+    version = registry.find_version(client, project.contract.name, wanted)
+    is_identical, report = train_again(client, version)
     click.echo(report)
-    context.exit(0 if is_identical else 1)
+    raise click.exceptions.Exit(0 if is_identical else 1)
 
 
 @model_commands.command()
 @click.argument("row")
-@env_option
-@click.pass_obj
-def explain(metadata: ProjectMetadata, row: str, env: str | None) -> None:
+@_with_project
+def explain(project: Project, row: str) -> None:
     """Say why the deployed release answers ROW as it does.
 
     ROW is an object of JSON as POST /predict takes it, or the path of a file that holds one.
     """
-    project = open_project(metadata.project_path, env)
     with engine_for(project.url).connect() as connection:
         served = deployments.current(connection, project.contract.name)
     if served is None:
         raise PrerequisiteError("Nothing is deployed yet: run `kedro run` first.")
-    release = project.store.fetch(served.contract, served.release)
+    release = ReleaseStore(release_store()).fetch(served.contract, served.release)
     given = row.encode() if row.lstrip().startswith("{") else Path(row).read_bytes()
     Console().print(explain_row(release, given))
 
@@ -144,18 +151,16 @@ def explain(metadata: ProjectMetadata, row: str, env: str | None) -> None:
 @model_commands.command()
 @click.argument("wanted")
 @reason_option
-@env_option
-@click.pass_obj
-def promote(metadata: ProjectMetadata, wanted: str, reason: str, env: str | None) -> None:
+@_with_project
+def promote(project: Project, wanted: str, reason: str) -> None:
     """Make the version WANTED champion and deploy it, whatever the gates said."""
-    project = open_project(metadata.project_path, env)
-    client, name = project.client, project.contract.name
+    client, name, store = MlflowClient(), project.contract.name, ReleaseStore(release_store())
     version = registry.find_version(client, name, wanted)
     number = str(version.version)
     releases, released = release_champion(registry.load_version(version))
     for release in releases:
-        project.store.publish(release)
-    (manifest,) = verify_release(released, project.store.fetch)
+        store.publish(release)
+    (manifest,) = verify_release(released, store.fetch)
     client.set_model_version_tag(name, number, registry.DECISION_TAG, "promoted by hand")
     client.set_model_version_tag(name, number, registry.REASONS_TAG, reason)
     client.set_registered_model_alias(name, registry.CHAMPION, number)
@@ -168,65 +173,48 @@ def promote(metadata: ProjectMetadata, wanted: str, reason: str, env: str | None
 @model_commands.command()
 @click.argument("release", required=False)
 @reason_option
-@env_option
-@click.pass_obj
-def rollback(metadata: ProjectMetadata, release: str | None, reason: str, env: str | None) -> None:
+@_with_project
+def rollback(project: Project, release: str | None, reason: str) -> None:
     """Serve an earlier RELEASE again; without a name the one before, and twice goes back twice."""
-    project = open_project(metadata.project_path, env)
-    name = project.contract.name
+    name, store = project.contract.name, ReleaseStore(release_store())
     with engine_for(project.url).connect() as connection:
         row = deployments.roll_back(
-            connection, project.store, name, reason=reason, actor=actor(), release=release
+            connection, store, name, reason=reason, actor=actor(), release=release
         )
         _, before = deployments.history(connection, name, limit=2)
     # MLflow comes last: what is served has changed, whether it answers or not.
     click.echo(f"Rolled back from {before.release} to {row.release}; ", nl=False)
     version = str(row.model_version)
-    project.client.set_registered_model_alias(name, registry.CHAMPION, version)
+    MlflowClient().set_registered_model_alias(name, registry.CHAMPION, version)
     click.echo(f"version {version} is champion again.")
 
 
-def open_project(path: Path, env: str | None) -> Project:
-    """Read the project's configuration and find its tables, its MLflow and its releases."""
-    parameters = read_configuration(path, env)["parameters"]
-    contract, metric = parameters["contract"], parameters["gates"]["metric"]
-    url = database_url()
-    require_tables(url)
-    connect_mlflow()
-    store = ReleaseStore(release_store())
-    return Project(Contract.model_validate(contract), metric, url, MlflowClient(), store)
-
-
-def project_summary(
-    contract: Contract, metric: str, url: str, env: str | None, candidate: str | None = None
-) -> str:
+def project_summary(project: Project, candidate: str | None = None) -> str:
     """Say in a few lines where the project stands, of a run's candidate or the newest version."""
-    client, name = MlflowClient(), contract.name
+    client, (contract, metric, env, url) = MlflowClient(), project
     with engine_for(url).connect() as connection:
-        served = deployments.current(connection, name)
+        served = deployments.current(connection, contract.name)
         count = select(func.count())
         rows = connection.scalar(count.select_from(table(contract.table)))
         rejected = connection.scalar(count.where(rejected_rows.c.table_name == contract.table))
     lines = {"rows": f"{rows} in {contract.table}, {rejected} rejected"}
-    known = registry.versions(client, name)[:1]
-    if candidate is not None:
-        known = [registry.find_version(client, name, candidate)]
+    known = registry.versions(client, contract.name)[:1]
+    if candidate:
+        known = [registry.find_version(client, contract.name, candidate)]
     for told in known:
         lines["candidate"] = _measured(client, told, metric)
         lines |= _training_lines(registry.load_version(told).manifest)
         lines["decision"] = registry.decision_on(told)
-    champion = registry.champion_version(client, name)
-    lines["champion"] = "none yet"
-    if champion is not None:
-        lines["champion"] = _measured(client, champion, metric)
+    champion = registry.champion_version(client, contract.name)
+    lines["champion"] = _measured(client, champion, metric) if champion else "none yet"
     lines["release"] = "none deployed yet"
     if served is not None:
         since = served.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
         lines["release"] = f"{served.release}, deployed {since}"
-        command = f"kedro serve --env {env}" if env else "make serve"
         if public_address("API"):
             lines["served at"] = public_address("API")
         else:
+            command = f"kedro serve --env {env}" if env else "make serve"
             lines["serve it"] = f"{command}, then http://127.0.0.1:8000"
     width = max(map(len, lines))
     return "\n".join(f"  {heading:<{width}}  {value}" for heading, value in lines.items())
@@ -250,12 +238,10 @@ def _training_lines(described: ModelDescription) -> dict[str, str]:
     return lines
 
 
-def _metric(client: MlflowClient, version: ModelVersion, metric: str) -> str | None:
+def _metric(client: MlflowClient, version: ModelVersion, metric: str) -> str:
     value = client.get_run(version.run_id).data.metrics.get(f"validation_{metric}")
-    return None if value is None else metric_text(value)
+    return "not measured" if value is None else metric_text(value)
 
 
 def _measured(client: MlflowClient, version: ModelVersion, metric: str) -> str:
-    value = _metric(client, version, metric)
-    told = f"{metric} not measured" if value is None else f"validation {metric} {value}"
-    return f"version {version.version}, {told}"
+    return f"version {version.version}, validation {metric} {_metric(client, version, metric)}"

@@ -5,22 +5,17 @@ import signal
 from pathlib import Path
 from threading import Event, Thread
 
-from mlops_for_mle.config import RESOLVERS, ProjectConfigLoader, mlflow_tracking_uri
+from mlops_for_mle.config import ProjectConfigLoader, mlflow_tracking_uri
 from mlops_for_mle.contract import Contract
 
 
 def read_configuration(path: Path, env: str | None = None) -> ProjectConfigLoader:
     """What ``conf`` of a project holds for an environment; None means ``local``."""
+    from kedro.framework.project import settings
     from kedro.framework.startup import bootstrap_project
 
     bootstrap_project(path)
-    return ProjectConfigLoader(
-        conf_source=str(path / "conf"),
-        env=env,
-        base_env="base",
-        default_run_env="local",
-        custom_resolvers=RESOLVERS,
-    )
+    return ProjectConfigLoader(str(path / "conf"), env=env, **settings.CONFIG_LOADER_ARGS)
 
 
 def read_contract(path: Path, env: str | None = None) -> Contract:

@@ -1,16 +1,19 @@
 """`kedro db prune`: deletes what is old and needed by nothing that goes on."""
 
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 from kedro.framework.startup import ProjectMetadata
-from sqlalchemy import Engine, text
+from sqlalchemy import ColumnElement, Engine, Table, delete, exists, func, select, true, tuple_
 
 from mlops_for_mle.commands.options import Duration, env_option
 from mlops_for_mle.commands.project import read_configuration
 from mlops_for_mle.config import release_store
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.database import tables
 from mlops_for_mle.database.engine import database_url, engine_for
 from mlops_for_mle.database.schema import require_tables
 from mlops_for_mle.errors import ReleaseError
@@ -19,61 +22,9 @@ from mlops_for_mle.releases import deployments
 from mlops_for_mle.releases.store import ReleaseStore
 
 _ROWS_A_TRANSACTION = 10_000
-# How long the API promises to know the key of a request.
-_KEYS_ARE_KEPT = timedelta(days=7)
 
-_IS_LABELLED = """EXISTS (
-    SELECT FROM feedback
-    WHERE feedback.prediction_id = predictions.prediction_id AND superseded_at IS NULL
-)"""
-# Since when all predictions of a release are needed, and since when labelled ones are.
-_NEEDED = f"""
-SELECT release, min(created_at) FILTER (WHERE place <= :rows),
-    min(created_at) FILTER (WHERE is_labelled AND place_among_equals <= :rows)
-FROM (
-    SELECT release, created_at, is_labelled,
-        row_number() OVER (PARTITION BY release ORDER BY created_at DESC) AS place,
-        row_number() OVER (PARTITION BY release, is_labelled ORDER BY created_at DESC)
-            AS place_among_equals
-    FROM (
-        SELECT release, created_at, {_IS_LABELLED} AS is_labelled FROM predictions
-        WHERE contract = :contract AND release = ANY(:releases) AND created_at <= :until
-            AND created_at >= CAST(:since AS timestamptz)
-    ) AS looked_at
-) AS numbered GROUP BY release
-"""  # noqa: S608
-_OLD_PREDICTIONS = f"""
-contract = :contract AND created_at < least(:before, (
-    SELECT CASE WHEN decision <> 'none' AND acted_at IS NULL
-        THEN coalesce(evidence_from, '-infinity') END
-    FROM retraining_decisions WHERE contract = :contract ORDER BY id DESC LIMIT 1
-)) AND NOT EXISTS (
-    SELECT FROM unnest(
-        CAST(:releases AS text[]), CAST(:all_since AS timestamptz[]),
-        CAST(:labelled_since AS timestamptz[])
-    ) AS needed (release, all_since, labelled_since)
-    WHERE needed.release = predictions.release AND (
-        created_at >= all_since OR created_at >= labelled_since AND {_IS_LABELLED}
-    )
-)"""  # noqa: S608
-_OF_OLD_PREDICTIONS = (
-    f"prediction_id IN (SELECT prediction_id FROM predictions WHERE {_OLD_PREDICTIONS})"  # noqa: S608
-)
-# Tables, their keys, and which rows go; labels first, since they are found by their predictions.
-_TABLES = (
-    ("feedback", "prediction_id", _OF_OLD_PREDICTIONS),
-    ("predictions", "prediction_id", _OLD_PREDICTIONS),
-    ("rejected_rows", "id", "table_name = :table AND created_at < :before"),
-    (
-        "scoring_rejects",
-        "contract, source, source_id",
-        "contract = :contract AND created_at < :before",
-    ),
-    (
-        "idempotency_keys",
-        "table_name, key",
-        "table_name = :table AND created_at < least(:before, :promised)",
-    ),
+_PREDICTION, _LABEL, _DECISION = (
+    one.c for one in (tables.predictions, tables.feedback, tables.retraining_decisions)
 )
 
 
@@ -90,79 +41,100 @@ def prune(metadata: ProjectMetadata, env: str | None, older_than: timedelta, yes
     """
     parameters = read_configuration(metadata.project_path, env)["parameters"]
     contract = Contract.model_validate(parameters["contract"])
-    url, now = database_url(), datetime.now(UTC)
+    url, before = database_url(), datetime.now(UTC) - older_than
     require_tables(url)
-    engine, before = engine_for(url), now - older_than
+    engine = engine_for(url)
     with engine.connect() as connection:
         served = deployments.history(connection, contract.name)
-    in_service = served[0].release if served else None
-    needed = [one for one in (in_service, deployments.release_before(served)) if one]
-    bound = {
-        "contract": contract.name,
-        "table": contract.table,
-        "before": before,
-        "promised": now - _KEYS_ARE_KEPT,
-        **_windows(engine, contract.name, needed, parameters),
+    # What is served, and what a rollback goes back to.
+    needed = [served[0].release, deployments.release_before(served)] if served else []
+    old = _PREDICTION.contract == contract.name
+    for one in (
+        _PREDICTION.created_at < before,
+        *_needless(engine, contract.name, needed, parameters),
+    ):
+        old &= one
+    of_old = select(_PREDICTION.prediction_id).where(old)
+    rejects, scored = tables.rejected_rows.c, tables.scoring_rejects.c
+    conditions = {
+        # Labels first, since they are found by their predictions.
+        tables.feedback: _LABEL.prediction_id.in_(of_old),
+        tables.predictions: old,
+        tables.rejected_rows: (rejects.table_name == contract.table)
+        & (rejects.created_at < before),
+        tables.scoring_rejects: (scored.contract == contract.name) & (scored.created_at < before),
     }
-    store = ReleaseStore(release_store())
-    was_served = len([one for one in served if one.created_at >= before]) + 1
+    click.echo(f"{contract.name}, older than {before:%Y-%m-%d %H:%M} UTC:")
+    for table, condition in conditions.items():
+        click.echo(f"  {table.name:<15} {_prune(engine, table, condition, yes)} rows")
+    # Also what was served at that time or since.
+    newer = sum(one.created_at >= before for one in served)
     kept = {
         *needed,
         parameters["scoring"]["release"],
-        *(one.release for one in served[:was_served]),
+        *(one.release for one in served[: newer + 1]),
     }
-    names = [name for name in store.names(contract.name) if name not in kept]
-    releases = [name for name in names if _is_older(store, contract.name, name, before)]
-    click.echo(f"{contract.name}, older than {before:%Y-%m-%d %H:%M} UTC:")
-    for table, key, condition in _TABLES:
-        rows = _prune(engine, table, key, condition, bound, yes)
-        click.echo(f"  {table:<17} {rows} rows")
-    if yes:
-        for name in releases:
-            store.delete(contract.name, name)
-    click.echo(f"  {'releases':<17} {', '.join(releases) or 'none'}")
+    store, releases = ReleaseStore(release_store()), []
+    for name in store.names(contract.name):
+        # Nobody knows the age of a damaged one.
+        with suppress(ReleaseError):
+            if name not in kept and store.manifest(contract.name, name).created_at < before:
+                releases.append(name)
+    for name in releases if yes else ():
+        store.delete(contract.name, name)
+    click.echo(f"  {'releases':<15} {', '.join(releases) or 'none'}")
     click.echo("Deleted." if yes else "Nothing was deleted: add --yes.")
 
 
-def _windows(
-    engine: Engine, contract: str, releases: list[str], parameters: dict[str, Any]
-) -> dict[str, Any]:
-    """Since when predictions of some releases are needed, as the statements are told it."""
+def _needless(
+    engine: Engine, contract: str, releases: list[str | None], parameters: dict[str, Any]
+) -> Iterator[ColumnElement[bool]]:
+    """What must hold of a prediction that neither monitoring nor a decision needs."""
     window = MonitoringOptions.model_validate(parameters["monitoring"]).window
     windows = RetrainingOptions.model_validate(parameters["retraining"]).windows
-    until = window.until or datetime.now(UTC)
-    bound = {"contract": contract, "releases": releases, "until": until, "since": "-infinity"}
-    bound["rows"] = 2**62 if window.rows is None else window.rows * windows
-    if window.rows is None and window.hours is not None:
-        bound["since"] = (until - timedelta(hours=window.hours * windows)).isoformat()
+    is_labelled = exists().where(
+        _LABEL.prediction_id == _PREDICTION.prediction_id, _LABEL.superseded_at.is_(None)
+    )
     with engine.connect() as connection:
-        found = [list(row) for row in connection.execute(text(_NEEDED), bound)]
-    columns = zip(*found, strict=True) if found else ((), (), ())
-    names = ("releases", "all_since", "labelled_since")
-    return dict(zip(names, map(list, columns), strict=True))
+        for release in releases:
+            for kind in (true(), is_labelled):
+                some = (_PREDICTION.contract == contract) & (_PREDICTION.release == release) & kind
+                newest = select(_PREDICTION.created_at).where(
+                    some, _PREDICTION.created_at <= func.now()
+                )
+                if window.rows is not None:
+                    newest = newest.order_by(_PREDICTION.created_at.desc()).limit(
+                        window.rows * windows
+                    )
+                else:
+                    hours = timedelta(hours=(window.hours or 0) * windows)
+                    newest = newest.where(_PREDICTION.created_at >= func.now() - hours)
+                since = connection.scalar(select(func.min(newest.subquery().c.created_at)))
+                if since is not None:
+                    yield ~(some & (_PREDICTION.created_at >= since))
+        newest = (
+            select(tables.retraining_decisions)
+            .where(_DECISION.contract == contract)
+            .order_by(_DECISION.id.desc())
+        )
+        decision = connection.execute(newest.limit(1)).first()
+        if decision and decision.decision != "none" and decision.acted_at is None:
+            yield _PREDICTION.created_at < (
+                decision.evidence_from or datetime.min.replace(tzinfo=UTC)
+            )
 
 
-def _prune(
-    engine: Engine, table: str, key: str, condition: str, bound: dict[str, Any], is_wanted: bool
-) -> int:
+def _prune(engine: Engine, table: Table, condition: ColumnElement[bool], is_wanted: bool) -> int:
     """Delete rows, some in each transaction, or count them; gives how many there were."""
     if not is_wanted:
         with engine.connect() as connection:
-            counted = text(f"SELECT count(*) FROM {table} WHERE {condition}")  # noqa: S608
-            return int(connection.execute(counted, bound).scalar_one())
-    some = f"SELECT {key} FROM {table} WHERE {condition} LIMIT {_ROWS_A_TRANSACTION}"  # noqa: S608
-    statement = text(f"DELETE FROM {table} WHERE ({key}) IN ({some})")  # noqa: S608
+            counted = select(func.count()).select_from(table).where(condition)
+            return connection.scalar(counted) or 0
+    some = select(*table.primary_key).where(condition).limit(_ROWS_A_TRANSACTION)
+    statement = delete(table).where(tuple_(*table.primary_key).in_(some))
     deleted, rows = 0, 1
     while rows:
         with engine.begin() as connection:
-            rows = connection.execute(statement, bound).rowcount
+            rows = connection.execute(statement).rowcount
         deleted += rows
     return deleted
-
-
-def _is_older(store: ReleaseStore, contract: str, name: str, moment: datetime) -> bool:
-    """Whether a release was made before; nobody knows it of a damaged one."""
-    try:
-        return store.manifest(contract, name).created_at < moment
-    except ReleaseError:
-        return False

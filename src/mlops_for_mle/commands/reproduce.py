@@ -31,18 +31,15 @@ def train_again(client: MlflowClient, version: ModelVersion) -> tuple[bool, str]
     with TemporaryDirectory() as folder:
         stored = f"{run.info.artifact_uri}/snapshot/snapshot.parquet"
         rows = pd.read_parquet(Path(download_artifacts(stored, dst_path=folder)))
+    title = f"Version {version.version} of {version.name}"
     if frame_digest(rows) != facts.sha256:
-        raise UserError(
-            f"Version {version.version} of {version.name}: its snapshot was altered, the digest is "
-            "not that recorded."
-        )
+        raise UserError(f"{title}: its snapshot was altered, the digest is not that recorded.")
     attributes: dict[Any, Any] = facts.model_dump()
     rows.attrs = attributes
     contract, training = described.contract, TrainingOptions.model_validate(described.training)
     examples, _ = nodes.split_snapshot(nodes.Examples.of(rows, contract), training)
     trained = nodes.export_model(nodes.train_model(examples, training))
-    metrics, is_same_graph = nodes.evaluate_model(trained), trained.predictor.model == then.model
-    matrix = encode_rows(rows, contract)
+    metrics, matrix = nodes.evaluate_model(trained), encode_rows(rows, contract)
     deployed = Predictor(then.model, contract, described.threshold)
     before, now = (one.predict(matrix) for one in (deployed, trained.predictor))
     differing = before.values != now.values
@@ -57,11 +54,10 @@ def train_again(client: MlflowClient, version: ModelVersion) -> tuple[bool, str]
     commit = run.data.tags.get("mlflow.source.git.commit", "")
     is_identical = not changed and not other
     report = f"""\
-Version {version.version} of {version.name}, run {version.run_id}
+{title}, run {version.run_id}
   rows         {facts.row_count} of {facts.source}, sha256 {facts.sha256[:12]}…
   code         trained by revision {commit or "unknown"}, again by the present code
   metrics      {changed or f"identical ({len(metrics)})"}
   predictions  {f"{other} of {len(rows)} differ" if other else f"identical ({len(rows)} rows)"}
-  ONNX graph   {"identical" if is_same_graph else "written differently"}
 {"reproduced: identical" if is_identical else "not reproduced"}"""
     return is_identical, report

@@ -9,19 +9,13 @@ from kedro.framework.startup import ProjectMetadata
 from mlops_for_mle.commands.options import env_option
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command()
 @env_option
-@click.option("--host", default=None, help="Address to listen on; the default is 127.0.0.1.")
-@click.option("--port", default=None, type=int, help="Port to listen on; the default is 8000.")
-@click.option("--workers", default=None, type=int, help="Number of processes; the default is 1.")
+@click.option("--host", help="Address to listen on; the default is 127.0.0.1.")
+@click.option("--port", type=int, help="Port to listen on; the default is 8000.")
+@click.option("--workers", type=int, help="Number of processes; the default is 1.")
 @click.pass_obj
-def serve(
-    metadata: ProjectMetadata,
-    env: str | None,
-    host: str | None,
-    port: int | None,
-    workers: int | None,
-) -> None:
+def serve(metadata: ProjectMetadata, /, env: str | None, **options: str | int | None) -> None:
     """Serve the deployed release of an environment's contract over HTTP.
 
     Without --env it is that of MLOPS_MODEL where it is set, else of the default environment.
@@ -37,8 +31,8 @@ def serve(
         "MLOPS_RELEASE_STORE": release_store(),
     }
     arguments = [sys.executable, "-m", "mlops_for_mle.serving"]
-    for name, value in (("--host", host), ("--port", port), ("--workers", workers)):
+    for name, value in options.items():
         if value is not None:
-            arguments += [name, str(value)]
+            arguments += [f"--{name}", str(value)]
     # The process is replaced, so that the server carries nothing of Kedro and gets every signal.
     os.execve(sys.executable, arguments, environment)  # noqa: S606  (no shell is involved)

@@ -17,44 +17,29 @@ import click
 from kedro.framework.startup import ProjectMetadata
 
 from mlops_for_mle.commands.options import Duration, env_option
-from mlops_for_mle.errors import NotCalledForError, causes, explain
+from mlops_for_mle.errors import explain, is_not_called_for
 
 if TYPE_CHECKING:
     from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
 
 _MOST_ROUNDS_BETWEEN_TRIES = 32
-_WEBHOOK_SECONDS = 5
+_PAUSE = Duration(timedelta(seconds=1))
+_WEBHOOK, _WEBHOOK_SECONDS = "MLOPS_ALERT_WEBHOOK", 5
 
 _LOGGER = logging.getLogger(__name__)
 
 
 @click.command()
 @env_option
-@click.option(
-    "--every",
-    default="10m",
-    show_default=True,
-    type=Duration(timedelta(seconds=1)),
-    help="Between rounds; at least 1s.",
-)
-@click.option(
-    "--rounds", default=None, type=click.IntRange(1), help="Stop after so many; without, go on."
-)
-@click.option("--monitor-only", is_flag=True, help="Decide, but never retrain.")
-@click.option(
-    "--webhook",
-    envvar="MLOPS_ALERT_WEBHOOK",
-    show_envvar=True,
-    metavar="URL",
-    help="Send each new decision there, as JSON.",
-)
+@click.option("--every", default="10m", show_default=True, type=_PAUSE, help="At least 1s.")
+@click.option("--rounds", type=click.IntRange(1), help="Stop after so many; without, go on.")
+@click.option("--webhook", envvar=_WEBHOOK, show_envvar=True, help="A URL to tell decisions.")
 @click.pass_obj
 def watch(
     metadata: ProjectMetadata,
     env: str | None,
     every: timedelta,
     rounds: int | None,
-    monitor_only: bool,
     webhook: str | None,
 ) -> None:
     """Monitor the deployed release, decide, and retrain when that is called for.
@@ -76,12 +61,10 @@ def watch(
 
     def look() -> bool:
         nonlocal told
-        outputs = run_pipeline(metadata, env, "monitoring")
-        decision = outputs["retraining_decision"].load()
+        decision = run_pipeline(metadata, env, "monitoring")["retraining_decision"].load()
         if webhook and decision.decision != told and tell(webhook, decision):
             told = decision.decision
-        is_open = decision.decision == "retrain" and decision.acted_at is None
-        return is_open and not monitor_only
+        return bool(decision.decision == "retrain" and decision.acted_at is None)
 
     click.echo(f"Watching {parameters['contract']['name']} every {every.total_seconds():g} s.")
     try:
@@ -113,8 +96,7 @@ def keep_watch(
             failures = failures + 1 if retraining_error else 0
             next_try = number + min(2 ** max(0, failures - 1), _MOST_ROUNDS_BETWEEN_TRIES)
         if number == rounds:
-            error = look_error or retraining_error
-            if error is not None:
+            if error := look_error or retraining_error:
                 raise error
             return
         time.sleep(every.total_seconds())
@@ -137,10 +119,9 @@ def _attempt(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
     try:
         return work(), None
     except Exception as error:  # noqa: BLE001  (a lost database, for example, comes back)
-        needless = [one for one in causes(error) if isinstance(one, NotCalledForError)]
-        if needless:
+        if is_not_called_for(error):
             # Somebody else has done it, or what it was called for has passed.
-            _LOGGER.info("%s", needless[0])
+            _LOGGER.info("%s", explain(error))
             return None, None
         _LOGGER.warning("%s; will be tried again", " ".join(explain(error).split()))
         return None, error

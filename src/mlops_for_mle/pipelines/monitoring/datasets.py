@@ -53,7 +53,7 @@ FROM (SELECT * FROM apart LIMIT :most) AS apart ORDER BY window_to DESC
 _HAS_LABELS = (
     "EXISTS (SELECT FROM monitoring_metrics WHERE run_id = runs.id AND area = 'performance')"
 )
-# Free where nobody has taken it up, or whoever has done so has ended: hooks.MlflowHooks holds the
+# Free where nobody has taken it up, or whoever has done so has ended: hooks.ProjectHooks holds the
 # lock of its run as long as the run goes on.
 _TAKE_UP = """
 UPDATE retraining_decisions SET run_id = :run WHERE id = :id AND acted_at IS NULL AND NOT EXISTS (
