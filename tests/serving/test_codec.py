@@ -3,7 +3,6 @@
 import json
 import math
 import tracemalloc
-import unicodedata
 from typing import Any
 
 import numpy as np
@@ -134,21 +133,6 @@ MATRIX = [[row[name] for name in IRIS_ROW] for row in ROWS]
 )
 def test_columns_that_do_not_fit_are_refused(columns, message):
     assert refusal(IRIS, json.dumps({"columns": columns})).errors[0].message == message
-
-
-def test_a_name_in_another_form_of_unicode_is_the_same_feature():
-    raw = IRIS_CONTRACT.model_dump(mode="json")
-    names = ["길이", *list(raw["features"])[1:]]
-    raw["features"] = dict(zip(names, raw["features"].values(), strict=True))
-    one = codec(Contract.model_validate(raw))
-    apart = [unicodedata.normalize("NFD", name) for name in names]
-    values = list(IRIS_ROW.values())
-
-    for written in (names, apart):
-        row = dict(zip(written, values, strict=True))
-        columns = {"columns": {name: [value] for name, value in row.items()}}
-        for document in (row, [row], columns):
-            assert one.matrix([one.read(json.dumps(document).encode())]).tolist() == [values]
 
 
 def test_one_feature_may_be_named_columns():

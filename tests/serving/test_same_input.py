@@ -7,6 +7,7 @@ ingestion and batch scoring read them.
 import csv
 import io
 import json
+import unicodedata
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from decimal import Decimal
@@ -86,11 +87,11 @@ def tensors(reader: Codec, table: Table) -> Rows:
     inputs = [
         {
             "name": name,
-            "shape": [len(table[name])],
-            "datatype": oip.datatype_of(one),
-            "data": table[name],
+            "shape": [len(found)],
+            "datatype": oip.datatype_of(feature),
+            "data": found,
         }
-        for name, one in reader.features.items()
+        for (name, found), feature in zip(table.items(), reader.features.values(), strict=True)
     ]
     parsed = oip._BODY.decode(json.dumps({"inputs": inputs}).encode())
     return oip._rows(reader, parsed.inputs, memoryview(b""))
@@ -173,6 +174,16 @@ def test_a_row_that_is_allowed_is_the_same_input_by_every_way(data: st.DataObjec
 
     for name, matrix in found.items():
         np.testing.assert_array_equal(matrix, found["predict, columns"], err_msg=name)
+
+
+@pytest.mark.parametrize("way", API)
+def test_a_name_in_another_form_of_unicode_is_the_same_feature(way: str) -> None:
+    features = {"길이": {}, "à la carte": {}}
+    contract = Contract.model_validate({**IRIS_CONTRACT.model_dump(), "features": features})
+    table: Table = {unicodedata.normalize("NFD", name): [2.5] for name in features}
+    reader = codec(contract, "float64")
+
+    assert reader.matrix([API[way](reader, table)]).tolist() == [[2.5, 2.5]]
 
 
 WRONG = {

@@ -17,6 +17,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 
 from mlops_for_mle import __version__
+from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.serving.codec import Codec, Form, Reading, Rows
 from mlops_for_mle.serving.context import Request as PlainRequest
 from mlops_for_mle.serving.context import Services, media_type
@@ -136,6 +137,7 @@ def read_csv(codec: Codec, body: bytes) -> Rows:
 def _read_table(codec: Codec, header: list[Any], parts: Iterable[Any], where: str) -> Rows:
     """Rows of values in the order of a header."""
     reading, start = Reading(codec, where, lenient=True), 0
+    header = [normalised(str(one)) for one in header]
     for name, feature in codec.features.items():
         if header.count(name) > 1:
             reading.faults.add(f"columns.{name}", "is given more than once", "each name once")

@@ -19,6 +19,7 @@ from fastapi import APIRouter, Request
 from mlops_for_mle import __version__
 from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.encoding import is_plain
+from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.releases.predictor import INPUT_NAME, PROBABILITY_OUTPUT
 from mlops_for_mle.serving.codec import Codec, Given, Rows
 from mlops_for_mle.serving.context import Request as PlainRequest
@@ -54,6 +55,9 @@ class _Tensor(msgspec.Struct):
     datatype: Literal[(*ELEMENT_TYPES, "BYTES")]  # type: ignore[valid-type]
     parameters: _Parameters = _Parameters()
     data: msgspec.Raw = msgspec.Raw(b"[]")
+
+    def __post_init__(self) -> None:
+        self.name = normalised(self.name)
 
 
 class _Output(msgspec.Struct):
