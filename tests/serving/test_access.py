@@ -169,6 +169,21 @@ def test_a_page_of_another_site_changes_nothing(settings, iris, headers, status)
     assert "access-control-allow-origin" not in told.headers
 
 
+def test_a_named_site_may_ask_and_others_still_may_not(settings, iris):
+    named = settings.model_copy(update={"cors_origins": "https://shop.example"})
+    client = Client(named, iris)
+    page = {"Origin": "https://shop.example", "Sec-Fetch-Site": "cross-site"}
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key"}
+
+    assert client("OPTIONS", "/predict", headers=page | asked).status_code == 200
+    answer = client("POST", "/predict", json=IRIS_ROW, headers=page)
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == "https://shop.example"
+    other = page | {"Origin": "https://evil.example"}
+    assert client("OPTIONS", "/predict", headers=other | asked).status_code == 400
+    assert client("POST", "/predict", json=IRIS_ROW, headers=other).status_code == 403
+
+
 @pytest.mark.parametrize(
     "path", ["/predict", "/predict/preview", "/invocations", "/observations", "/feedback"]
 )
