@@ -125,7 +125,7 @@ def test_a_changed_contract_says_what_would_change_and_changes_nothing_unasked(
     assert "kedro db upgrade --yes" in message
     assert columns_of(empty_database, MIXED_CONTRACT.table) == columns
 
-    assert ensure_observations(empty_database, MIXED_CONTRACT, bool) is True
+    assert ensure_observations(empty_database, MIXED_CONTRACT, may_change=True) is True
     changed = columns_of(empty_database, MIXED_CONTRACT.table)
     assert changed["Usage (GB)"] == ("double precision", "YES")
     assert changed["select"] == ("bigint", "YES")
@@ -138,7 +138,7 @@ def test_a_column_of_another_type_is_left_to_its_owner(empty_database: str) -> N
     query(empty_database, 'ALTER TABLE "Churn 데이터" ALTER COLUMN "select" TYPE text')
 
     with pytest.raises(UserError, match="column select has the type text, the contract needs big"):
-        ensure_observations(empty_database, MIXED_CONTRACT, bool)
+        ensure_observations(empty_database, MIXED_CONTRACT, may_change=True)
 
     assert columns_of(empty_database, MIXED_CONTRACT.table)["select"] == ("text", "YES")
 

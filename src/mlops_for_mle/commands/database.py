@@ -10,7 +10,6 @@ from kedro.framework.startup import ProjectMetadata
 
 from mlops_for_mle.commands.options import env_option
 from mlops_for_mle.commands.prune import prune
-from mlops_for_mle.contract.tables import TableChange
 from mlops_for_mle.database.engine import database_url, is_embedded
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.paths import embedded_home
@@ -77,27 +76,21 @@ def psql(arguments: tuple[str, ...]) -> None:
 
 @database_commands.command()
 @env_option
-@click.option("--yes", is_flag=True, help="Change the table of observations without asking.")
+@click.option("--yes", is_flag=True, help="Change the table of observations, too.")
 @click.pass_obj
 def upgrade(metadata: ProjectMetadata, env: str | None, yes: bool) -> None:
     """Bring the tables to this program's revision and to the contract.
 
-    Where the table of observations differs from the contract, it is said what would change.
-    Columns are only added or loosened, never dropped.
+    Where the table of observations differs from the contract, it is said what would change;
+    with --yes it is changed. Columns are only added or loosened, never dropped.
     """
     from mlops_for_mle.commands.project import read_contract
     from mlops_for_mle.database import schema
 
     contract = read_contract(metadata.project_path, env)
 
-    def may_change(changes: list[TableChange]) -> bool:
-        click.echo(f"Table {contract.table} differs from contract {contract.name}:")
-        for change in changes:
-            click.echo(f"  {change.description}")
-        return yes or click.confirm("Change the table?", abort=True)
-
     schema.upgrade(database_url())
-    changed = schema.ensure_observations(database_url(), contract, may_change)
+    changed = schema.ensure_observations(database_url(), contract, may_change=yes)
     outcome = "was made or changed" if changed else "fits the contract"
     click.echo(f"Tables are at revision {schema.HEAD_REVISION}; {contract.table} {outcome}.")
 

@@ -5,7 +5,7 @@ Each is made by whoever comes first; the others wait for a lock and find it made
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +15,6 @@ from sqlalchemy.engine import make_url
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.tables import (
-    TableChange,
     TableColumn,
     create_observations,
     create_predictions,
@@ -76,18 +75,13 @@ def require_tables(url: str) -> None:
             )
 
 
-def ensure_observations(
-    url: str,
-    contract: Contract,
-    may_change: Callable[[list[TableChange]], bool] = lambda changes: False,
-) -> bool:
+def ensure_observations(url: str, contract: Contract, *, may_change: bool = False) -> bool:
     """Make the contract's table where it is missing; compare its columns where it is there.
 
     Args:
         url: The database.
         contract: Whose table.
-        may_change: Asked for leave when the table needs changes, all of which only add or loosen;
-            other programs that look at the tables wait for the answer.
+        may_change: Whether to add or loosen columns where the contract needs it.
 
     Returns:
         Whether the table was made or changed.
@@ -112,7 +106,7 @@ def ensure_observations(
                 f"{'; '.join(obstacles)}. Nothing was changed: correct the contract, "
                 "change the table yourself, or name another contract.table."
             )
-        if changes and not may_change(changes):
+        if changes and not may_change:
             described = "; ".join(change.description for change in changes)
             raise UserError(
                 f"Table {contract.table} needs changes for contract {contract.name}: {described}. "
