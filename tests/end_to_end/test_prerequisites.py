@@ -28,6 +28,7 @@ def test_a_wrong_parameter_is_named_with_what_is_allowed(project: Project) -> No
     said = project.refuse("run", "--pipeline", "data_ingestion", "--params", wrong)
     assert said.startswith("ParameterValidationError: ")
     assert "target.task\n  Input should be 'classification' or 'regression'" in said
+    assert "https://" not in said
 
 
 def test_a_database_that_does_not_answer_is_named_without_showing_its_password(
