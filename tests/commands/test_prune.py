@@ -167,6 +167,28 @@ def test_a_window_of_hours_is_kept_where_that_is_configured(
     assert query(database_url, COUNTS) == [(name(1), 6)]
 
 
+@pytest.mark.parametrize("span", [{"rows": 20}, {"rows": None, "hours": 24 * 50}])
+def test_who_looks_back_keeps_what_is_looked_at(
+    prune: Callable[..., str],
+    configure: Callable[..., None],
+    database_url: str,
+    store: Any,
+    span: dict[str, Any],
+) -> None:
+    until = (datetime.now(UTC) - timedelta(days=250)).isoformat()
+    window = {"until": until, "minimum_rows": 20, "minimum_labelled": 10}
+    configure(monitoring={"window": window | span})
+    publish(database_url, store, {1: 500}, {1: 450})
+    for days in (400, 300):
+        predict(database_url, name(1), rows=40, days=days)
+    predict(database_url, name(1), rows=50, days=200)
+
+    assert "predictions     40 rows" in prune("--yes")
+
+    oldest = "SELECT count(*) FROM predictions WHERE created_at < now() - interval '350 days'"
+    assert scalar(database_url, oldest) == 0
+
+
 @pytest.mark.parametrize(("acted_at", "left"), [(None, 5), (datetime.now(UTC), 0)])
 def test_what_an_open_decision_rests_on_stays_until_it_was_acted_on(
     prune: Callable[..., str], database_url: str, acted_at: datetime | None, left: int

@@ -95,33 +95,30 @@ def _needless(
     is_labelled = exists().where(
         _LABEL.prediction_id == _PREDICTION.prediction_id, _LABEL.superseded_at.is_(None)
     )
+    until = func.least(window.until, func.now())
     with engine.connect() as connection:
         for release in releases:
             for kind in (true(), is_labelled):
                 some = (_PREDICTION.contract == contract) & (_PREDICTION.release == release) & kind
-                newest = select(_PREDICTION.created_at).where(
-                    some, _PREDICTION.created_at <= func.now()
-                )
+                newest = select(_PREDICTION.created_at).where(some, _PREDICTION.created_at <= until)
                 if window.rows is not None:
                     newest = newest.order_by(_PREDICTION.created_at.desc()).limit(
                         window.rows * windows
                     )
                 else:
                     hours = timedelta(hours=(window.hours or 0) * windows)
-                    newest = newest.where(_PREDICTION.created_at >= func.now() - hours)
+                    newest = newest.where(_PREDICTION.created_at >= until - hours)
                 since = connection.scalar(select(func.min(newest.subquery().c.created_at)))
                 if since is not None:
                     yield ~(some & (_PREDICTION.created_at >= since))
-        newest = (
-            select(tables.retraining_decisions)
-            .where(_DECISION.contract == contract)
-            .order_by(_DECISION.id.desc())
-        )
-        decision = connection.execute(newest.limit(1)).first()
-        if decision and decision.decision != "none" and decision.acted_at is None:
-            yield _PREDICTION.created_at < (
-                decision.evidence_from or datetime.min.replace(tzinfo=UTC)
-            )
+    # Looked at by each statement, since it may be made meanwhile.
+    last = select(tables.retraining_decisions).where(_DECISION.contract == contract)
+    decision = last.order_by(_DECISION.id.desc()).limit(1).subquery().c
+    yield ~exists().where(
+        decision.decision != "none",
+        decision.acted_at.is_(None),
+        _PREDICTION.created_at >= func.coalesce(decision.evidence_from, "-infinity"),
+    )
 
 
 def _prune(engine: Engine, table: Table, condition: ColumnElement[bool], is_wanted: bool) -> int:
