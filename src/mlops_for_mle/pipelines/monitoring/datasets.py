@@ -293,5 +293,5 @@ def _append(connection: Connection, table: Table, record: Any) -> RowMapping:
 
 def _name(metric: Metric) -> str:
     parts = filter(None, (metric.segment, metric.area, metric.subject, metric.metric))
-    # What MLflow does not take in a name is replaced.
-    return re.sub(r"[^/\w.\- :]", "_", "/".join(parts))[:250]
+    # MLflow takes neither other characters nor what looks like a path of another folder.
+    return "/".join(re.sub(r"[^\w.\- :]|^\.+$", "_", one) for one in parts)[:250]
