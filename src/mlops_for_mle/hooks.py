@@ -35,7 +35,7 @@ class ProjectHooks:
     _results: dict[str, Any]
     # Of the run under way, if its pipeline is tracked: kedro-mlflow's hook, and the run's lock.
     _mlflow: Any = None
-    _held: Any
+    _held: "Connection | None"
 
     @hook_impl
     def after_context_created(self, context: "KedroContext") -> None:
@@ -106,7 +106,7 @@ class ProjectHooks:
         if self._mlflow:
             run: Any = mlflow.active_run()
             self._mlflow.after_pipeline_run(run_params, pipeline, catalog)
-            self._held.close()
+            self._let_go()
             # Where people find it, if MLflow itself would not know.
             if public_address("MLFLOW"):
                 _LOGGER.info("MLflow run: %s", run_page(run.info.experiment_id, run.info.run_id))
@@ -134,7 +134,12 @@ class ProjectHooks:
         self._mlflow.on_pipeline_error(error, run_params, pipeline, catalog)
         if run is not None and is_not_called_for(error):
             mlflow.delete_run(run.info.run_id)
-        self._held.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        # Another process has it, where a run is continued by its id.
+        if self._held:
+            self._held.close()
 
 
 @contextmanager
