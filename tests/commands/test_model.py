@@ -11,9 +11,11 @@ from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, MemoryDataset
 
 from mlops_for_mle.cli import cli
+from mlops_for_mle.commands.explain import explain_row
 from mlops_for_mle.commands.model import Project, project_summary
 from mlops_for_mle.settings import HOOKS
 from tests.candidates import RegistryProject
+from tests.releases import trained_iris_release
 from tests.servers import query
 
 pytestmark = pytest.mark.integration
@@ -157,6 +159,14 @@ def test_a_row_is_explained_by_what_is_served_from_text_or_a_file(
     assert len([one for one in found[1:-1] if one]) == 1
     for wrong in (ROW.replace("6.7", '"long"'), f"[{ROW}]", str(tmp_path / "none.json")):
         kedro_model("explain", wrong, code=1)
+
+
+def test_a_value_unlike_those_of_training_is_marked_where_a_row_is_explained() -> None:
+    marks = []
+    for row in (ROW, ROW.replace("6.7", "9.9")):
+        drawn = explain_row(trained_iris_release(), row.encode())
+        marks.append([one for one in drawn.columns[1].cells if "outside" in str(one)])
+    assert marks == [[], ["9.9 (outside the training data)"]]
 
 
 def test_a_run_sums_up_its_own_decision_when_another_has_registered_a_version_meanwhile(

@@ -7,6 +7,7 @@ from mlops_for_mle.releases.explain import Explainer
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.metrics import metric_text
 from mlops_for_mle.releases.predictor import load
+from mlops_for_mle.releases.ranges import Ranges
 from mlops_for_mle.serving.codec import Codec, Form
 
 
@@ -28,14 +29,17 @@ def explain_row(release: Release, given: bytes) -> Table:
     matrix = codec.matrix([rows])
     (code,), _ = predictor.predict(matrix)
     found = Explainer(predictor, manifest.background).explain(matrix[0])
+    outside = Ranges(manifest.contract, manifest.training_ranges).outside(matrix)
     answer = target.labels[int(code)] if target.classes else metric_text(code)
     words = {"probability": "probability of ", "answer": "answered with ", "value": ""}
     title = f"{target.response_name}: {words[found.explained]}{answer}"
     drawn = Table("feature", "value", "contribution", title=title, title_justify="left")
     drawn.add_row("mean of training rows", "", metric_text(found.base))
-    explained = zip(rows.columns, found.contributions.items(), strict=True)
-    for (value,), (name, one) in sorted(explained, key=lambda one: -abs(one[1][1])):
-        drawn.add_row(name, str(value), f"{one:+.4g}")
+    is_outside = [False] * len(rows.columns) if outside is None else outside[0]
+    explained = zip(rows.columns, found.contributions.items(), is_outside, strict=True)
+    for (value,), (name, one), is_strange in sorted(explained, key=lambda one: -abs(one[1][1])):
+        told = f"{value} (outside the training data)" if is_strange else str(value)
+        drawn.add_row(name, told, f"{one:+.4g}")
     drawn.add_section()
     drawn.add_row("this row", "", metric_text(found.value))
     return drawn
