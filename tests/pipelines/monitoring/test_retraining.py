@@ -148,7 +148,7 @@ def test_what_is_not_called_for_says_why(decision, changed_at, said):
 def deployments(*rows: tuple[str, str, float, str]) -> pd.DataFrame:
     """Contract, event, hour and MLflow run of each deployment."""
     table = pd.DataFrame(rows, columns=["contract", "event", "created_at", "run_id"])
-    return table.assign(created_at=[at(hour) for hour in table["created_at"]])
+    return table.assign(created_at=[at(hour) for hour in table["created_at"]], model_version=2)
 
 
 def trained_by(run_id: str) -> Release:
@@ -173,6 +173,8 @@ def test_only_the_own_champion_is_deployed_and_only_where_nobody_else_has_deploy
     ("champion", "run_id", "outcome"),
     [
         (trained_by("own"), "own", "version 2 was promoted"),
+        # Another one became champion after that.
+        (trained_by("any"), "own", "version 2 was promoted"),
         (trained_by("any"), "any", "the candidate was rejected"),
         (None, "any", "the candidate was rejected"),
         (trained_by("own"), "any", "version 2 was promoted; not deployed, since another release"),

@@ -142,11 +142,14 @@ def conclude_decision(
     decision: RetrainingDecision, champion: Release | None, deployments: pd.DataFrame
 ) -> RetrainingDecision:
     """Say how the retraining ended that a decision has called for."""
+    # The champion may be another one by now.
+    own = deployments[deployments["run_id"] == decision.run_id]
     outcome = "the candidate was rejected"
-    if champion and _is_own(champion, decision):
+    if len(own):
+        outcome = f"version {own['model_version'].iloc[0]} was promoted"
+    elif champion and _is_own(champion, decision):
         outcome = f"version {champion.manifest.version} was promoted"
-        if decision.run_id not in set(deployments["run_id"]):
-            outcome += "; not deployed, since another release was put in service meanwhile"
+        outcome += "; not deployed, since another release was put in service meanwhile"
     return replace(decision, outcome=outcome)
 
 
