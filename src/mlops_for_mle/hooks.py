@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.framework.hooks import hook_impl
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.errors import is_not_called_for
+from mlops_for_mle.errors import ConfigurationError, is_not_called_for
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -55,9 +55,17 @@ class ProjectHooks:
         """Bring the tables up to date, and open the run of a pipeline that is tracked."""
         from mlops_for_mle.database.engine import database_url
         from mlops_for_mle.database.schema import prepare
+        from mlops_for_mle.releases.metrics import GREATER_IS_BETTER
 
         self._results, self._mlflow = {}, None
         self._contract = Contract.model_validate(catalog.load("params:contract"))
+        task, metric = self._contract.target.task, catalog.load("params:gates.metric")
+        if metric not in GREATER_IS_BETTER[task]:
+            # Else a model would be trained in vain.
+            raise ConfigurationError(
+                f"gates.metric: contract {self._contract.name} is a {task}, allowed are "
+                f"{', '.join(GREATER_IS_BETTER[task])} (found {metric!r})"
+            )
         prepare(database_url(), self._contract)
         tracking = self._context.mlflow.tracking  # type: ignore[attr-defined]
         if not _pipeline_names(run_params) <= set(tracking.disable_tracking.pipelines):

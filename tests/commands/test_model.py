@@ -13,8 +13,10 @@ from kedro.io import DataCatalog, MemoryDataset
 from mlops_for_mle.cli import cli
 from mlops_for_mle.commands.explain import explain_row
 from mlops_for_mle.commands.model import Project, project_summary
+from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.settings import HOOKS
 from tests.candidates import RegistryProject
+from tests.expectations import refused
 from tests.releases import trained_iris_release
 from tests.servers import query
 
@@ -181,6 +183,16 @@ def test_a_run_sums_up_its_own_decision_when_another_has_registered_a_version_me
 
     own = capsys.readouterr().out
     assert re.search(r"candidate +version 1, .*\n +decision +promoted: ", own)
+
+
+def test_a_metric_of_another_task_is_refused_before_a_model_is_trained_in_vain(
+    project: RegistryProject,
+) -> None:
+    with refused(ConfigurationError) as refusal:
+        project.run("training", gates={"metric": "rmse"})
+    assert "gates.metric: contract iris is a classification, allowed are accuracy" in (
+        refusal.message
+    )
 
 
 def test_before_anything_was_registered_there_is_little_to_tell(
