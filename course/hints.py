@@ -40,10 +40,14 @@ def explain(error: BaseException, work: Path) -> list[str]:
     place = _place(error, work)
     if isinstance(error, NotImplementedError):
         step = "".join(re.findall(r"\d+", str(error))[:1]) or "?"
+        kedro = place.startswith("kedro_")
+        section = (
+            say("Make it Kedro", "Kedro로 옮기기") if kedro else say("its section", "해당 단계")
+        )
         return [
             say(
-                f"Step {step} is still to be written ({place}): see its section in the README.",
-                f"{step}단계를 아직 작성하지 않았습니다({place}). README의 해당 단계를 보십시오.",
+                f"Step {step} is still to be written ({place}): see {section} in the README.",
+                f"{step}단계를 아직 작성하지 않았습니다({place}). README의 {section}를 보십시오.",
             )
         ]
     said = str(error).strip().partition("\n")[0]

@@ -18,8 +18,9 @@ def test_twenty_deployments_and_rollbacks_and_sigterm_fail_no_request_and_lose_n
 ):
     server = start_serving(iris_second, iris, MLOPS_SHIP_SECONDS="60")
     key = KeyFile(tmp_path / "conf" / "local" / "api_keys.json").create("tests", ["admin"])
+    # Who has no key is answered until the server has read the file.
+    wait_until(lambda: server.get("/deployments").status_code == 401)
     server.headers = bearer(key)
-    wait_until(lambda: server.get("/deployments").status_code == 200)
     load = Load(server, pause=0.02)
     try:
         for number in range(CHANGES):

@@ -39,4 +39,4 @@ def measure(model: Pipeline, rows: pd.DataFrame) -> dict[str, float]:
     truth = rows[TARGET].to_numpy()
     answers = model.predict(rows[FEATURES].to_numpy())
     measures = (accuracy, balanced_accuracy, macro_f1)
-    return {one.__name__: round(one(truth, answers), 4) for one in measures}
+    return {one.__name__: round(float(one(truth, answers)), 4) for one in measures}

@@ -23,7 +23,7 @@ warnings.filterwarnings("ignore", category=FutureWarning)
 
 
 def save(model: Pipeline, folder: Path) -> None:
-    """Write ``model.joblib``, ``model.skops`` and ``model.onnx``."""
+    """Write ``model.joblib``, ``model.skops`` and ``model.onnx``; make the folder if need be."""
     raise NotImplementedError("step 6: joblib.dump, skops.io.dump, to_onnx")
 
 

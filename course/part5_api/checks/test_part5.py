@@ -79,7 +79,7 @@ def test_what_is_no_flower_is_refused_by_its_field(api, changes, field):
         found = api.post("/flowers", json=FLOWER | changes)
         assert found.status_code == 422
         assert found.json()["detail"][0]["loc"] == ["body", field]
-        assert api.get("/flowers").json() == []
+        assert api.get("/flowers/1").status_code == 404
 
 
 def test_a_field_that_is_not_known_is_refused(api):
@@ -104,7 +104,7 @@ def test_a_tag_belongs_to_one_flower(api):
         "태그가 a1인 두 번째 꽃은 409로 거부하고 저장하지 않아야 합니다.",
     ):
         assert [api.post("/flowers", json=FLOWER).status_code for _ in range(2)] == [201, 409]
-        assert len(api.get("/flowers").json()) == 1
+        assert api.get("/flowers/2").status_code == 404
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
@@ -204,7 +204,7 @@ def test_two_applications_share_nothing(api, learner):
         "저장소는 create_app() 안에서 만드십시오. 전역 저장소는 모든 테스트가 함께 쓰게 됩니다.",
     ):
         assert api.post("/flowers", json=FLOWER).status_code == 201
-        assert TestClient(learner.app.create_app()).get("/flowers").json() == []
+        assert TestClient(learner.app.create_app()).get("/flowers/1").status_code == 404
 
 
 def test_the_server_answers_and_ends_in_order(program, port):
@@ -223,7 +223,7 @@ def test_the_image_holds_what_the_api_needs(work: Path):
     text = (work / "Dockerfile").read_text("utf-8")
     with hint(
         "The image needs fastapi and uvicorn, the three files, a user of its own, and a server on 0.0.0.0.",
-        "이미지에는 fastapi와 uvicorn, 파일 세 개, 별도의 사용자, 0.0.0.0에서 듣는 서버가 필요합니다.",
+        "이미지에는 fastapi와 uvicorn, 파일 세 개, 별도의 사용자, 0.0.0.0에서 요청을 받는 서버가 필요합니다.",
     ):
         for wanted in ("fastapi", "uvicorn", "store.py", "\nUSER ", "0.0.0.0"):
             assert wanted in text
@@ -232,8 +232,8 @@ def test_the_image_holds_what_the_api_needs(work: Path):
 def test_compose_publishes_the_port_on_this_machine_only(work: Path):
     stack = yaml.safe_load((work / "compose.yaml").read_text("utf-8"))
     with hint(
-        "Publish the port as 127.0.0.1:8000:8000; 8000:8000 opens it to the whole network.",
-        "포트는 127.0.0.1:8000:8000으로 공개하십시오. 8000:8000은 네트워크 전체에 엽니다.",
+        "Publish the port as 127.0.0.1:8000:8000, for 8000:8000 opens it to the whole network; and set init: true.",
+        "포트는 127.0.0.1:8000:8000으로 공개하고(8000:8000은 네트워크 전체에 열립니다) init: true를 설정하십시오.",
     ):
         assert stack["services"]["api"]["ports"] == ["127.0.0.1:8000:8000"]
         assert stack["services"]["api"]["init"] is True

@@ -12,7 +12,7 @@ Rows = list[dict[str, Any]]
 
 
 def check_flowers(rows: Rows, require_species: bool) -> tuple[Rows, Rows]:
-    """Part rows into those that are flowers, and the others with their reasons."""
+    """Part rows into those that are flowers, and of the others ``row``, from 1, and ``reason``."""
     raise NotImplementedError("step 8: NewFlower.model_validate, and ValidationError.errors()")
 
 

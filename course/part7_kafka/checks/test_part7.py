@@ -382,8 +382,8 @@ def test_the_connectors_say_what_they_read_and_where_a_row_is_placed(work: Path)
 
 def test_the_kedro_node_reads_a_file_of_messages(learner, program, work: Path):
     with hint(
-        "read_messages() must give the rows, and the dead letters with the first characters and a reason; the catalog keeps both as CSV.",
-        "read_messages()는 행과, 처음 몇 글자와 이유가 든 데드 레터를 내놓아야 합니다. 카탈로그는 둘 다 CSV로 저장합니다.",
+        "read_messages() must give the rows with their `offset`, and dead letters as `offset`, `value` (the first characters) and `reason`; the catalog keeps both as CSV.",
+        "read_messages()는 `offset`이 붙은 행과, `offset`, `value`(처음 몇 글자), `reason` 열의 데드 레터를 내놓아야 합니다. 카탈로그는 둘 다 CSV로 저장합니다.",
     ):
         text = f"{BARE.decode()}\nno JSON at all\n{BARE.decode()}"
         rows, dead = learner.kedro_messages.read_messages(text, 7)

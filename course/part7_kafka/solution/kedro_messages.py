@@ -12,7 +12,7 @@ from messages import COLUMNS, read_row
 
 
 def read_messages(text: str, characters: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Part lines, a message each, into rows, and dead letters with some of their characters."""
+    """Part lines, counted from 0 as ``offset``, into rows, and dead letters cut short."""
     rows, dead = [], []
     for offset, line in enumerate(text.splitlines()):
         try:

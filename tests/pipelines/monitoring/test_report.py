@@ -81,6 +81,13 @@ def test_bins_are_named_by_their_borders_and_those_of_dates_by_dates() -> None:
     assert names == ["below 10-04 12:00", "from 10-04 12:00"]
 
 
+def test_other_classes_have_a_bin_where_there_are_any() -> None:
+    known = Column("class", (), categories=("yes", "no"), counts=(0, 3, 1))
+    assert [name for name, *_ in compare_bins(known, known)] == ["yes", "no"]
+    some = replace(known, counts=(1, 3, 1))
+    assert [name for name, *_ in compare_bins(known, some)] == ["other", "yes", "no"]
+
+
 def test_a_run_is_summed_up_in_a_few_lines() -> None:
     lines = summarise(run(window(rated=rated(190, 10)))).splitlines()
     assert lines[0] == "  status   healthy"

@@ -61,7 +61,7 @@ def summarise(run: MonitoringRun) -> str:
 
 
 def compare_bins(column: Column, seen: Column) -> list[tuple[str, float, float]]:
-    """Each bin for people, and its share of the reference and of the window."""
+    """Each bin for people, and its share of the reference and of the window; others if any."""
     before, now = (
         [count / max(1, sum(one.counts)) for count in one.counts] for one in (column, seen)
     )
@@ -71,7 +71,8 @@ def compare_bins(column: Column, seen: Column) -> list[tuple[str, float, float]]
         edges = [_edge(column, edge) for edge in column.edges]
         between = [f"{low} to {high}" for low, high in pairwise(edges)]
         names = [f"below {edges[0]}", *between, f"from {edges[-1]}"] if edges else ["all"]
-    return list(zip(names, before, now, strict=True))
+    found = list(zip(names, before, now, strict=True))
+    return found if column.is_number or before[0] or now[0] else found[1:]
 
 
 def quantity(metric: str, value: float | None) -> str:
