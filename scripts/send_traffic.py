@@ -53,9 +53,13 @@ def send(options: argparse.Namespace, server: httpx.Client) -> tuple[int, int]:
     weights = None
     if options.tilt:
         name, _, power = options.tilt.partition("=")
-        values = [row[name] or 0.0 for row in known]
+        if name not in contract["features"]:
+            names = ", ".join(contract["features"])
+            sys.exit(f"--tilt: expected FEATURE=POWER, with one of {names} (found {options.tilt})")
+        present = [row[name] for row in known if row[name] is not None]
         # A row is e^power times as likely as one whose value is a standard deviation less.
-        usual, unit = fmean(values), pstdev(values) or 1.0
+        usual, unit = fmean(present), pstdev(present) or 1.0
+        values = [usual if row[name] is None else row[name] for row in known]
         weights = [exp(float(power) * (value - usual) / unit) for value in values]
     drawn = Random(options.seed).choices(known, weights, k=options.rows)
     rows = [{name: row[name] for name in contract["features"]} for row in drawn]
