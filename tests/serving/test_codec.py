@@ -235,6 +235,7 @@ ROW = json.dumps(IRIS_ROW)[1:-1]
         b"[" * MEGABYTES,
         b"[" + b"NaN," * (MEGABYTES // 4) + b"NaN]",
         b'"' + b'\\"' * (MEGABYTES // 4),
+        b'[NaN,"' + b'\\"' * (MEGABYTES // 4),
     ],
     ids=lambda body: body[:40].decode() + "…",
 )
