@@ -204,3 +204,21 @@ def test_binary_data_fits_its_header_or_is_refused(direct: TestClient, size, val
     )
 
     assert answer.status_code == status, answer.text
+
+
+@pytest.mark.parametrize(("count", "status"), [(2, 200), (1, 400), (0, 400)])
+def test_binary_columns_have_the_values_of_their_shape(direct: TestClient, count, status):
+    sizes = dict.fromkeys(NAMES, 2) | {"petal_width": count}
+    tensors = [
+        tensor(name=name, shape=[2], parameters={"binary_data_size": 8 * size})
+        for name, size in sizes.items()
+    ]
+    head = json.dumps({"inputs": tensors}).encode()
+
+    answer = direct.post(
+        "/v2/models/iris/infer",
+        content=head + struct.pack("<d", 1) * sum(sizes.values()),
+        headers={"Inference-Header-Content-Length": str(len(head))},
+    )
+
+    assert answer.status_code == status, answer.text

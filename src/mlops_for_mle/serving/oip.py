@@ -21,7 +21,7 @@ from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.encoding import is_plain
 from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.releases.predictor import INPUT_NAME, PROBABILITY_OUTPUT
-from mlops_for_mle.serving.codec import Codec, Given, Rows
+from mlops_for_mle.serving.codec import MOST_ROWS, Codec, Given, Rows
 from mlops_for_mle.serving.context import Request as PlainRequest
 from mlops_for_mle.serving.context import Services, media_type
 from mlops_for_mle.serving.documents import VALUES, encode, pieces, read_json
@@ -248,8 +248,8 @@ def _unpacked(datatype: str, data: memoryview) -> Given:
     """The values of a tensor in its part of the binary data."""
     if datatype != "BYTES":
         return np.frombuffer(data, ELEMENT_TYPES[datatype])
-    texts, offset = [], 0
-    while offset < len(data):
+    texts, offset = list[str](), 0
+    while offset < len(data) and len(texts) <= MOST_ROWS:
         # Texts are UTF-8, each behind its length in four bytes.
         (length,) = struct.unpack_from("<I", data, offset)
         (text,) = struct.unpack_from(f"{length}s", data, offset + 4)
