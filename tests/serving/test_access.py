@@ -149,6 +149,7 @@ def test_a_public_address_without_keys_is_refused_in_one_sentence(tmp_path):
     [
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://["}, 403),
         ({"Origin": "http://localhost:9999"}, 403),
         ({"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost"}, 403),
         ({"Sec-Fetch-Site": "same-site"}, 403),

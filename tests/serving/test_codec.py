@@ -235,6 +235,7 @@ ROW = json.dumps(IRIS_ROW)[1:-1]
         b"[" * MEGABYTES,
         b"[" + b"NaN," * (MEGABYTES // 4) + b"NaN]",
         b'"' + b'\\"' * (MEGABYTES // 4),
+        b'[NaN,"' + b'\\"' * (MEGABYTES // 4),
     ],
     ids=lambda body: body[:40].decode() + "…",
 )
@@ -247,6 +248,21 @@ def test_no_long_body_that_is_refused_takes_much_memory(body, read):
     tracemalloc.stop()
 
     assert peak < 7 * len(body)
+
+
+@pytest.mark.parametrize("lenient", [False, True])
+def test_columns_of_short_numbers_take_little_more_than_their_rows_and_their_matrix(lenient):
+    columns = {name: [5] * MOST_ROWS for name in IRIS_ROW}
+    body = json.dumps({"inputs" if lenient else "columns": columns}, separators=(",", ":")).encode()
+    tracemalloc.start()
+    rows = mlflow.read_body(IRIS, body) if lenient else IRIS.read(body)
+    found = IRIS.matrix([rows])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert found.tolist() == [[5] * 4] * MOST_ROWS
+    # The encoded columns and the matrix that is put together of them; and the text for the log.
+    assert peak < (2.2 + lenient) * found.nbytes
 
 
 def test_the_rows_of_a_request_are_bounded():

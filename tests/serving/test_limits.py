@@ -14,6 +14,7 @@ from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import Predictions
 from mlops_for_mle.serving.app import create_app
 from mlops_for_mle.serving.context import Services
+from mlops_for_mle.serving.documents import read_object
 from mlops_for_mle.serving.settings import ServingSettings
 from tests.serving.bad_bodies import INFER, bad_requests
 from tests.serving.conftest import IRIS_ROW, kept
@@ -89,6 +90,25 @@ def test_one_request_too_many_is_answered_with_429_and_the_place_is_free_again(
             await asyncio.gather(*unfinished, return_exceptions=True)
 
     asyncio.run(ask())
+
+
+@pytest.mark.parametrize("path", ["/feedback", "/observations"])
+def test_a_body_that_may_be_long_is_not_read_in_the_event_loop(tmp_path, iris, path, monkeypatch):
+    readers = []
+
+    def noting(body: bytes) -> dict[str, Any]:
+        readers.append(threading.current_thread())
+        return read_object(body)
+
+    monkeypatch.setattr("mlops_for_mle.serving.context.read_object", noting)
+
+    async def ask() -> httpx.Response:
+        async with client(make(tmp_path, iris)) as asking:
+            return await asking.post(path, json={"other": 1})
+
+    assert asyncio.run(ask()).status_code == 422
+    assert readers
+    assert threading.current_thread() not in readers
 
 
 def test_what_takes_too_long_is_answered_with_504_and_not_recorded(tmp_path, iris):

@@ -160,6 +160,9 @@ def test_json_tensors_are_read_flat_and_nested(direct: TestClient, tensor_in_jso
         ([tensor(data=[1, 1, 1])], "inputs.features.data"),
         ([tensor(data=["a"] * 4)], "inputs.features.data"),
         ([tensor(data=[[1, 1], [1]])], "inputs.features.data"),
+        ([tensor(data=[[1, 1, 1, 1], []])], "inputs.features.data"),
+        ([tensor(data=[1, 1, 1, 1, "a"])], "inputs.features.data"),
+        ([tensor(data=[1, 1, 1, None])], "inputs.features.data"),
         ([tensor(datatype="BYTES")], "inputs.features"),
         ([tensor(shape=[0, 4], data=[])], "shape"),
         ([tensor(shape=[2**62, 4])], "inputs.features.data"),
@@ -198,6 +201,24 @@ def test_binary_data_fits_its_header_or_is_refused(direct: TestClient, size, val
         "/v2/models/iris/infer",
         content=head + struct.pack(f"<{len(values)}d", *values),
         headers={"Inference-Header-Content-Length": str(len(head) + shift)},
+    )
+
+    assert answer.status_code == status, answer.text
+
+
+@pytest.mark.parametrize(("count", "status"), [(2, 200), (1, 400), (0, 400)])
+def test_binary_columns_have_the_values_of_their_shape(direct: TestClient, count, status):
+    sizes = dict.fromkeys(NAMES, 2) | {"petal_width": count}
+    tensors = [
+        tensor(name=name, shape=[2], parameters={"binary_data_size": 8 * size})
+        for name, size in sizes.items()
+    ]
+    head = json.dumps({"inputs": tensors}).encode()
+
+    answer = direct.post(
+        "/v2/models/iris/infer",
+        content=head + struct.pack("<d", 1) * sum(sizes.values()),
+        headers={"Inference-Header-Content-Length": str(len(head))},
     )
 
     assert answer.status_code == status, answer.text

@@ -1,4 +1,6 @@
 import gc
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -187,6 +189,30 @@ def test_a_database_without_tables_is_looked_at_until_it_has_some(
     type(database)(url).deploy(iris)
 
     wait_for_release(services, iris)
+
+
+def test_a_database_that_is_stuck_is_not_available_and_then_is_again(
+    services, database, store, iris, monkeypatch
+):
+    monkeypatch.setattr("mlops_for_mle.serving.releases._PATIENCE_SECONDS", 0.5)
+    store.publish(iris)
+    database.deploy(iris)
+    services.start()
+    wait_for_release(services, iris)
+    backends = database.rows(
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'mlops-for-mle follower'"
+    )
+    for (pid,) in backends:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: services.releases.database.available is False)
+        assert "No answer for" in services.releases.database.error
+        assert served(services) == iris.manifest.release
+    finally:
+        for (pid,) in backends:
+            os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: services.releases.database.available)
+    assert services.releases.database.error is None
 
 
 def test_a_look_that_waits_for_a_lock_is_given_up(

@@ -12,7 +12,6 @@ from contextlib import suppress
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Literal, NamedTuple
-from urllib.parse import urlsplit
 
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.serving.errors import ProblemError
@@ -128,7 +127,7 @@ class Access:
         is_ours = site in {b"same-origin", b"none"}
         if site is None:
             host = headers.get(b"host", b"").decode("latin-1").lower()
-            is_ours = not origin or urlsplit(origin).netloc == host
+            is_ours = not origin or origin.partition("://")[2] == host
         if not is_ours:
             reason = "A page of another site cannot change anything here (MLOPS_CORS_ORIGINS)"
             raise ProblemError(HTTPStatus.FORBIDDEN, reason)

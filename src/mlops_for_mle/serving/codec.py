@@ -8,7 +8,7 @@ One row waits to be encoded with those of others; many are encoded as they are r
 
 import math
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from itertools import chain, count
@@ -38,6 +38,7 @@ COLUMNS_KEY, OUTSIDE_KEY = "columns", "outside_training"
 MOST_ROWS = 100_000
 """Of one request, which bounds its memory: an answer may be many times as long as its rows."""
 
+_VALUES_A_PIECE = 8192
 _BOOLEANS = {"true": True, "1": True, 1: True, "false": False, "0": False, 0: False}
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _BY_COLUMNS = re.compile(rb'\{\s*"columns"\s*:\s*\{')
@@ -161,9 +162,8 @@ class Codec:
     def matrix(self, given: Sequence[Rows]) -> Matrix:
         """Encode rows together."""
         if any(one.matrix is not None for one in given):
-            return np.concatenate(
-                [one.matrix if one.matrix is not None else self.matrix([one]) for one in given]
-            )
+            parts = [one.matrix if one.matrix is not None else self.matrix([one]) for one in given]
+            return parts[0] if len(parts) == 1 else np.concatenate(parts)
         by_feature = zip(*(one.columns for one in given), strict=True)
         return self.encoder(map(list, map(chain.from_iterable, by_feature)))
 
@@ -202,10 +202,8 @@ class Reading:
     def add_column(self, name: str, given: Given, path: str) -> None:
         """Check and append a whole column."""
         start = 0
-        if isinstance(given, np.ndarray):
-            given = given[: MOST_ROWS + 1].tolist()
         if not isinstance(given, msgspec.Raw):
-            parts: Iterable[Any] = [given]
+            parts: Iterable[Any] = _slices(given)
         elif (text := bytes(given))[:1] == b"[":
             parts = pieces(text, VALUES)
         else:
@@ -258,12 +256,21 @@ class Reading:
         faults.raise_if_any()
         for name in found.keys() - lengths.keys():
             self.add(name, [None] * size)
-        matrix = np.concatenate([np.concatenate(one, axis=1) for one in found.values()]).T
+        # What was put together is let go, since of numbers it is many times as long as the body.
+        names = list(found)
+        matrix = np.concatenate([np.concatenate(found.pop(one), axis=1) for one in names]).T
         if self._lenient:
             form = Form.COLUMNS
-            lists = {name: b"[%b]" % b",".join(parts) for name, parts in self._texts.items()}
-            text = encode({COLUMNS_KEY: {name: msgspec.Raw(one) for name, one in lists.items()}})
+            lists = {one: msgspec.Raw(b"[%b]" % b",".join(self._texts.pop(one))) for one in names}
+            text = encode({COLUMNS_KEY: lists})
         return Rows(size, text, form, matrix)
+
+
+def _slices(values: Values) -> Iterator[Sequence[Any]]:
+    # Also no values are a column, of another length than others.
+    for at in range(0, max(1, len(values)), _VALUES_A_PIECE):
+        part = values[at : at + _VALUES_A_PIECE]
+        yield part.tolist() if isinstance(part, np.ndarray) else part
 
 
 def check_fields(

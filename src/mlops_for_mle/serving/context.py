@@ -256,8 +256,8 @@ def media_type(headers: Headers, *allowed: str, may_be_missing: bool = False) ->
     )
 
 
-async def json_body(request: HttpRequest) -> dict[str, Any]:
-    """What a route depends on whose body is one JSON object."""
+def json_body(request: HttpRequest) -> dict[str, Any]:
+    """What a route depends on whose body is one JSON object; FastAPI reads it in a thread."""
     media_type(dict(request.scope["headers"]), "application/json")
     return read_object(request.scope["state"]["body"])
 

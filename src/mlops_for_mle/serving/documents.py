@@ -35,7 +35,8 @@ _BOM = b"\xef\xbb\xbf"
 _LONGEST_EXPLAINED = 4 * PIECE
 _MOST_FIELDS = 5000
 _KEY = re.compile(rb'"\s*:')
-_TEXT_OR_NAN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|NaN', re.DOTALL)
+# A text that does not end is one, too; to look again behind each of its quotes would take for ever.
+_TEXT_OR_NAN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|NaN', re.DOTALL)
 
 
 def read_json(body: bytes, read: Callable[[bytes], Found], allowed: str = "an object") -> Found:

@@ -141,6 +141,8 @@ class FastWay:
         connection, (path, _, _, started, facts), route = asked
         current_request.set(facts)
         self._context.answered(route, "POST", path, connection.client, found.status, started)
+        # What is logged next is of another request.
+        current_request.set(None)
         connection.send_whole(found, facts.request_id)
 
     def _look_up(self, url: bytes) -> tuple[HotRoute, str, Need] | None:

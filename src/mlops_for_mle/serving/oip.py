@@ -21,10 +21,10 @@ from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.encoding import is_plain
 from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.releases.predictor import INPUT_NAME, PROBABILITY_OUTPUT
-from mlops_for_mle.serving.codec import Codec, Given, Rows
+from mlops_for_mle.serving.codec import MOST_ROWS, Codec, Given, Rows
 from mlops_for_mle.serving.context import Request as PlainRequest
 from mlops_for_mle.serving.context import Services, media_type
-from mlops_for_mle.serving.documents import encode, read_json
+from mlops_for_mle.serving.documents import VALUES, encode, pieces, read_json
 from mlops_for_mle.serving.errors import Answer, ProblemError, refused, shown
 from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import json_request
@@ -73,6 +73,7 @@ class _Body(msgspec.Struct):
 
 
 _BODY = msgspec.json.Decoder(_Body)
+_decode_numbers = msgspec.json.Decoder(list[float]).decode
 
 
 def router(services: Services) -> APIRouter:
@@ -219,7 +220,7 @@ def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
                 columns = _columns(codec.names, data)
             else:
                 columns[one.name] = data
-        except (struct.error, ValueError) as error:
+        except (struct.error, ValueError, msgspec.MsgspecError) as error:
             what = f"is no data of {one.datatype}: {error}"
             raise refused(f"{path}.data", what, "the elements of the shape") from None
         binary = binary[size or 0 :]
@@ -238,7 +239,8 @@ def _columns(names: Sequence[str], given: Given) -> dict[str, Given]:
     """The columns of numbers, row by row."""
     if isinstance(given, msgspec.Raw):
         # Whether lists stand in the list makes no difference.
-        given = np.fromstring(bytes(given).translate(None, b"[]"), sep=",")
+        text = b"[%b]" % bytes(given).translate(None, b"[]")
+        given = np.concatenate([np.array(_decode_numbers(one)) for one in pieces(text, VALUES)])
     return dict(zip(names, np.reshape(given, (-1, len(names))).T, strict=True))
 
 
@@ -246,8 +248,8 @@ def _unpacked(datatype: str, data: memoryview) -> Given:
     """The values of a tensor in its part of the binary data."""
     if datatype != "BYTES":
         return np.frombuffer(data, ELEMENT_TYPES[datatype])
-    texts, offset = [], 0
-    while offset < len(data):
+    texts, offset = list[str](), 0
+    while offset < len(data) and len(texts) <= MOST_ROWS:
         # Texts are UTF-8, each behind its length in four bytes.
         (length,) = struct.unpack_from("<I", data, offset)
         (text,) = struct.unpack_from(f"{length}s", data, offset + 4)
