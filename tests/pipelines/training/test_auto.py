@@ -88,6 +88,19 @@ def test_boosting_that_cannot_stop_early_on_so_few_rows_is_not_chosen() -> None:
     assert [one.estimator for one in description.candidates] == ["constant", "logistic"]
 
 
+def test_a_class_of_a_single_group_does_not_keep_auto_from_choosing() -> None:
+    shops = np.arange(900) % 9
+    rows = rare_rows().assign(shop=shops)
+    rows["kind"] = ((shops == 5) & (rows["width"] > -0.5)).astype(int)
+    options = {"estimator": AUTO, "split": {"by": "group", "column": "shop"}}
+
+    trained = train(rows, SMALL_CONTRACT, **options)
+
+    # All folds but the one whose rows to learn from lack the class.
+    assert trained.trials is not None
+    assert trained.trials.filter(like="fold").shape[1] == 4
+
+
 def test_auto_goes_with_no_parameters() -> None:
     with pytest.raises(ValidationError, match="auto goes with no search"):
         TrainingOptions.model_validate({"estimator": AUTO | {"parameters": {"C": 1}}})

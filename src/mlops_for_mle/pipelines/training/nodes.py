@@ -178,7 +178,8 @@ def train_model(
     found: dict[str, Any] = {}
     with estimators.threads_for(len(features)):
         if options.is_auto:
-            folds = splits.folds(values, truth, target, training)
+            count = splits.useful_folds(values, training)
+            folds = splits.folds(values, truth, target, training, count)
             options, found["trials"] = estimators.choose_estimator(
                 features, truth, contract, folds, seed
             )
