@@ -82,6 +82,27 @@ def test_a_date_is_read_in_the_form_that_is_said() -> None:
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [
+        (["PRO", "free"], ["pro", "free"]),
+        ([np.nan, np.nan], [None, None]),
+        ([1, None], ["1", None]),
+    ],
+)
+def test_categories_in_any_case_are_read_from_columns_of_any_type(
+    raw: list[Any], expected: list[Any]
+) -> None:
+    feature = Feature(type="category", categories=("pro", "free", "1"), missing="separate")
+
+    read, faults = check_columns(
+        pd.DataFrame({"plan": raw}), {"plan": feature}, Notation(ignore_case=("plan",))
+    )
+
+    assert not faults
+    assert read["plan"].astype(object).where(read["plan"].notna(), None).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
         ("2026-01-31T09:00:00+09:00", "2026-01-31"),
         ("2026-01-31T00:00:00.1234567Z", "2026-01-31T00:00:00.123456"),
         (" 2026-01-31", "2026-01-31"),

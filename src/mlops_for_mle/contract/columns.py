@@ -49,8 +49,7 @@ def check_columns(
         if name in notation.missing_marks:
             raw = raw.mask(raw.isin(notation.missing_marks[name]))
         if name in notation.ignore_case:
-            known = {str(one).casefold(): one for one in feature.categories}
-            raw = raw.str.casefold().map(known).fillna(raw)
+            raw = _in_known_case(raw, feature)
         read = read_column(raw, feature, date_format, notation.number_format(name))
         columns[name] = read
         is_unread = (read.isna() & ~is_blank(raw)).to_numpy()
@@ -174,6 +173,12 @@ def _read_text(present: "pd.Series[Any]") -> "pd.Series[Any]":
         present = present.astype("Int64")
     text = present.astype("string").str.strip().astype(object)
     return text.where(text.notna(), None)
+
+
+def _in_known_case(raw: "pd.Series[Any]", feature: Feature) -> "pd.Series[Any]":
+    """What differs from a category only by case, as that category."""
+    known = {str(one).casefold(): one for one in feature.categories}
+    return raw.map(lambda one: known.get(str(one).casefold(), one), na_action="ignore")
 
 
 def _iso_time(value: pd.Timestamp, feature: Feature) -> str:

@@ -200,21 +200,26 @@ def date_readings(
     for code in (f"{day}{time}" for day in _DAYS.split("|")):
         if read_times(sample, code).notna().any():
             times = read_times(text, code)
-            is_far = "%y" in code and times.dt.year.max() >= _FAR_YEAR
-            if not is_far or times.dt.day.nunique() > _FEW_DAYS:
-                found[code] = times.where(times.dt.year.between(1600, 2199))
+            found[code] = times.where(times.dt.year.between(1600, 2199))
     return found
 
 
 def date_formats(
     readings: "dict[str | None, pd.Series[Any]]",
 ) -> "dict[str | None, pd.Series[Any]]":
-    """Of some readings those of every text, each once."""
+    """Of some readings those of every text, each once, that are no misreading of years."""
+    full = {code: times for code, times in readings.items() if times.notna().all()}
+    likely = {code: times for code, times in full.items() if not _takes_days_for_years(times, code)}
     ways: dict[tuple[Any, ...], tuple[str | None, pd.Series[Any]]] = {}
-    for code, times in readings.items():
-        if times.notna().all():
-            ways.setdefault(tuple(times), (code, times))
+    # A month of expiry may well lie in the far future, if nothing else reads it.
+    for code, times in (likely or full).items():
+        ways.setdefault(tuple(times), (code, times))
     return dict(ways.values())
+
+
+def _takes_days_for_years(times: "pd.Series[Any]", code: str | None) -> bool:
+    is_far = "%y" in (code or "") and times.dt.year.max() >= _FAR_YEAR
+    return bool(is_far and times.dt.day.nunique() <= _FEW_DAYS)
 
 
 def _plain_signs(text: "pd.Series[Any]") -> "pd.Series[Any]":

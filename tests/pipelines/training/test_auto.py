@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
+from mlops_for_mle.pipelines.training import splits
+from mlops_for_mle.pipelines.training.calibration import choose_threshold
 from mlops_for_mle.pipelines.training.estimators import auto_candidates
 from mlops_for_mle.pipelines.training.options import TrainingOptions
 from mlops_for_mle.releases.predictor import Predictor
@@ -17,8 +19,10 @@ from tests.pipelines.training.examples import (
     LINE_CONTRACT,
     SMALL,
     assemble,
+    fit,
     iris_rows,
     line_rows,
+    split,
     train,
 )
 from tests.releases import IRIS_CONTRACT, SMALL_CONTRACT
@@ -82,6 +86,19 @@ def test_boosting_that_cannot_stop_early_on_so_few_rows_is_not_chosen() -> None:
 
     assert description.estimator == "LogisticRegression"
     assert [one.estimator for one in description.candidates] == ["constant", "logistic"]
+
+
+def test_a_class_of_a_single_group_does_not_keep_auto_from_choosing() -> None:
+    shops = np.arange(900) % 9
+    rows = rare_rows().assign(shop=shops)
+    rows["kind"] = ((shops == 5) & (rows["width"] > -0.5)).astype(int)
+    options = {"estimator": AUTO, "split": {"by": "group", "column": "shop"}}
+
+    trained = train(rows, SMALL_CONTRACT, **options)
+
+    # All folds but the one whose rows to learn from lack the class.
+    assert trained.trials is not None
+    assert trained.trials.filter(like="fold").shape[1] == 4
 
 
 def test_auto_goes_with_no_parameters() -> None:
@@ -163,6 +180,29 @@ def test_a_rare_class_is_answered_from_a_threshold_on_that_the_release_carries()
     raw = Predictor(candidate.predictor.model, SMALL_CONTRACT).predict(matrix).probabilities
     answers = candidate.predictor.predict(matrix).values
     assert answers.tolist() == (raw[:, 1] >= found.threshold).astype(int).tolist()
+
+
+def test_by_time_a_threshold_is_chosen_only_by_what_had_not_happened_yet() -> None:
+    times = pd.date_range("2026-01-01", periods=900, freq="h")
+    rows = rare_rows().assign(timestamp=times)
+    # What holds of the oldest rows holds of no others.
+    rows.loc[:110, "kind"] = (rows["width"] > 1).astype(int)
+    options = {"split": {"by": "time"}, "metric": "balanced_accuracy", "calibrate": False}
+    examples, target = split(rows, SMALL_CONTRACT, **options), SMALL_CONTRACT.target
+    training = TrainingOptions.model_validate(options)
+    old, truth = ~examples.is_validation, examples.truth[~examples.is_validation]
+    folds = splits.folds(examples.split_values[old], truth, target, training)
+    later = np.concatenate([judge for _, judge in folds])
+    chances = [
+        fit({}, rows.iloc[learn], SMALL_CONTRACT).predict_proba(examples.features.iloc[judge])
+        for learn, judge in folds
+    ]
+
+    found = train(rows, SMALL_CONTRACT, **options).threshold
+
+    assert len(later) < len(truth)
+    expected = choose_threshold(np.concatenate(chances), truth[later], target, training.metric)
+    assert found == expected
 
 
 def test_a_date_beyond_the_training_rows_counts_as_the_last_of_them() -> None:

@@ -10,7 +10,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.encoding import Encoder
 from mlops_for_mle.pipelines.training import nodes
 from mlops_for_mle.releases.manifest import ModelDescription, sha256_of
-from mlops_for_mle.releases.metrics import GREATER_IS_BETTER
+from mlops_for_mle.releases.metrics import DECIDED_BY_VALUES, GREATER_IS_BETTER
 from tests.mixed import MIXED_CONTRACT, MIXED_REGRESSION, mixed_rows
 from tests.pipelines.training.examples import assemble, encoded, fit, iris_rows
 from tests.releases import IRIS_CONTRACT
@@ -33,6 +33,16 @@ def test_iris_is_learned_well_and_described_with_all_that_is_to_be_known() -> No
     assert description.estimator == "SVC"
     assert (description.snapshot.row_count, description.snapshot.watermark) == (150, 150)
     assert ModelDescription.model_validate_json(description.to_json()) == description
+
+
+def test_a_constant_answer_is_measured_by_no_more_than_the_model() -> None:
+    candidate = assemble(iris_rows(), IRIS_CONTRACT, estimator={"name": "svc"}, calibrate=False)
+
+    assert set(candidate.description.metrics) == {
+        f"{part}_{metric}"
+        for part in ("training", "validation", "baseline")
+        for metric in DECIDED_BY_VALUES
+    }
 
 
 @pytest.mark.parametrize(

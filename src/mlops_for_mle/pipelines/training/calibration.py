@@ -15,7 +15,6 @@ from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingCla
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
-from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC, NuSVC
 
@@ -73,13 +72,15 @@ def decide(
     threshold = training.threshold if len(target.classes) == 2 else None
     if is_calibrated or (has_chances and threshold == "auto"):
         try:
-            folds = partition(made_folds(values, truth, target, training), len(truth))
-            method = "predict_proba" if has_chances else "decision_function"
-            found = cross_val_predict(model, features, truth, cv=folds, method=method)
+            folds = made_folds(values, truth, target, training)
+            # By time, the oldest rows are judged by none: only what came later could.
+            judged = np.concatenate([judge for _, judge in folds])
+            fold = np.repeat(np.arange(len(folds)), [len(judge) for _, judge in folds])
+            found, known = _held_out(model, features, truth, folds), truth[judged]
             chances = found if has_chances else None
             if is_calibrated:
-                better = _calibrated(_scores(model, found), truth, folds, target)
-                if training.calibrate is True or _is_better(better, chances, truth, folds, target):
+                better = _calibrated(_scores(model, found), known, fold, target)
+                if training.calibrate is True or _is_better(better, chances, known, fold, target):
                     model = _with_calibration(model, features, truth, folds, target)
                     chances = better
         except (UserError, ValueError) as error:
@@ -89,7 +90,7 @@ def decide(
             _LOGGER.warning("probabilities are left as they are: %s", error)
     if threshold == "auto":
         metric = training.metric
-        threshold = None if chances is None else choose_threshold(chances, truth, target, metric)
+        threshold = None if chances is None else choose_threshold(chances, known, target, metric)
     return Decided(model, is_calibrated, threshold if hasattr(model, "predict_proba") else None)
 
 
@@ -133,6 +134,16 @@ def _is_possible(model: Pipeline, target: Target) -> bool:
     return has_form and (len(codes) == 2 or codes == tuple(range(len(codes))))
 
 
+def _held_out(model: Pipeline, features: pd.DataFrame, truth: Classes, folds: Folds) -> Matrix:
+    """What is answered to each fold's rows by a model that has not seen them, fold by fold."""
+    found = []
+    for learn, judge in folds:
+        fitted = clone(model).fit(features.iloc[learn], truth[learn])
+        answer = getattr(fitted, "predict_proba", None) or fitted.decision_function
+        found.append(answer(features.iloc[judge]))
+    return np.concatenate(found)
+
+
 def _scores(model: Pipeline, found: Matrix) -> Matrix:
     """What scikit-learn calibrates from: a decision function, else probabilities.
 
@@ -148,14 +159,17 @@ def _scores(model: Pipeline, found: Matrix) -> Matrix:
     return found[:, 1:]
 
 
-def _calibrated(scores: Matrix, truth: Classes, folds: Folds, target: Target) -> Matrix:
+def _calibrated(
+    scores: Matrix, truth: Classes, fold: npt.NDArray[np.intp], target: Target
+) -> Matrix:
     """Probabilities of the same rows, each fold's calibrated on the other folds."""
     # A classifier whose features are its own scores.
     given = LogisticRegression().fit(scores, truth)
     given.coef_, given.intercept_ = np.eye(scores.shape[1]), np.zeros(scores.shape[1])
     found = np.empty((len(truth), len(target.classes)))
-    for others, judge in folds:
-        everything = np.arange(len(others))
+    for one in np.unique(fold):
+        others, judge = fold != one, fold == one
+        everything = np.arange(others.sum())
         calibrator = CalibratedClassifierCV(
             FrozenEstimator(given), method=_method(target), cv=[(everything, everything)]
         )
@@ -165,16 +179,20 @@ def _calibrated(scores: Matrix, truth: Classes, folds: Folds, target: Target) ->
 
 
 def _is_better(
-    better: Matrix, chances: Matrix | None, truth: Classes, folds: Folds, target: Target
+    better: Matrix,
+    chances: Matrix | None,
+    truth: Classes,
+    fold: npt.NDArray[np.intp],
+    target: Target,
 ) -> bool:
     """Whether calibrated probabilities have the smaller Brier score, beyond one standard error."""
     if chances is None:
         return True
 
-    def brier(found: Matrix, rows: npt.NDArray[np.intp]) -> float:
+    def brier(found: Matrix, rows: npt.NDArray[np.bool_]) -> float:
         return float(brier_score_loss(truth[rows], found[rows], labels=target.class_codes))
 
-    gains = [brier(chances, judge) - brier(better, judge) for _, judge in folds]
+    gains = [brier(chances, fold == one) - brier(better, fold == one) for one in np.unique(fold)]
     return bool(np.mean(gains) > np.std(gains, ddof=1) / np.sqrt(len(gains)))
 
 
@@ -189,7 +207,8 @@ def _with_calibration(
     """
     *steps, (name, estimator) = clone(model).steps
     preparation = Pipeline(steps)
-    wrapped = CalibratedClassifierCV(estimator, method=_method(target), cv=folds, ensemble=False)
+    whole = partition(folds, len(truth))
+    wrapped = CalibratedClassifierCV(estimator, method=_method(target), cv=whole, ensemble=False)
     wrapped.fit(preparation.fit_transform(features, truth), truth)
     # The positions of all rows are not part of the model.
     wrapped.set_params(cv=None)

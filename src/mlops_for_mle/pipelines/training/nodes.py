@@ -178,7 +178,8 @@ def train_model(
     found: dict[str, Any] = {}
     with estimators.threads_for(len(features)):
         if options.is_auto:
-            folds = splits.folds(values, truth, target, training)
+            count = splits.useful_folds(values, training)
+            folds = splits.folds(values, truth, target, training, count)
             options, found["trials"] = estimators.choose_estimator(
                 features, truth, contract, folds, seed
             )
@@ -243,6 +244,8 @@ def evaluate_model(trained: Trained) -> dict[str, float]:
     learned, truth = examples.features[~is_held_back], examples.truth[is_held_back]
     answers = _validation_answers(trained) | {"baseline": baseline(truth, target)}
     measured = {name: measure(one, truth, target) for name, one in answers.items()}
+    # Without probabilities there is nothing to compare those of a constant answer with.
+    measured["baseline"] = {name: measured["baseline"][name] for name in measured["validation"]}
     of_learned = trained.predictor.predict(learned.to_numpy())
     measured["training"] = measure(of_learned, examples.truth[~is_held_back], target)
     return {

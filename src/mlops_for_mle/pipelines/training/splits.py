@@ -109,7 +109,7 @@ def folds(
     if count is None:
         kinds = truth if target.classes and not is_by_time else np.zeros(len(truth))
         rarest = int(pd.Series(values).groupby(kinds).nunique().min()) - is_by_time
-        count = max(2, min(5 if len(truth) <= _MANY_ROWS else 3, rarest))
+        count = max(2, min(useful_folds(values, training), rarest))
     if is_by_time:
         made = [
             (np.flatnonzero(np.isin(positions, past)), np.flatnonzero(np.isin(positions, later)))
@@ -127,6 +127,12 @@ def folds(
             "cross-validation: ingest more, or name one training.estimator without a search."
         )
     return kept
+
+
+def useful_folds(values: npt.NDArray[Any], training: TrainingOptions) -> int:
+    """In how many folds rows are split, however few of a class there are."""
+    possible = len(np.unique(values)) - (training.split.by == "time")
+    return max(2, min(5 if len(values) <= _MANY_ROWS else 3, possible))
 
 
 def partition(made: Folds, row_count: int) -> Folds:
