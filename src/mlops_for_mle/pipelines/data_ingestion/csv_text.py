@@ -221,10 +221,12 @@ def _usual_width(records: Sequence[Record]) -> int:
 def _distinct(names: Sequence[str]) -> list[str]:
     """Names of columns; those that stand there twice are numbered."""
     known = [normalised(name.strip()) or f"c{place}" for place, name in enumerate(names)]
-    return [
-        name if known.count(name) == 1 else f"{name}_{known[: place + 1].count(name)}"
-        for place, name in enumerate(known)
-    ]
+    found: list[str] = []
+    for name in known:
+        numbered = (f"{name}_{number}" for number in count(1))
+        free = (one for one in numbered if one not in known and one not in found)
+        found.append(name if known.count(name) == 1 else next(free))
+    return found
 
 
 def guess_csv_form(content: bytes, encoding: str | None = None, header: bool = True) -> CsvForm:
