@@ -80,8 +80,10 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
         the number of each row that cannot be read; row 1 has index 0 whether it can or not.
 
     Raises:
-        ValueError: It has no header, or no row that can be read.
+        ValueError: It is no CSV file, has no header, or no row that can be read.
     """
+    if content.startswith(b"PK\x03\x04"):
+        raise ValueError("is an Excel workbook or another ZIP archive: save the sheet as CSV")
     text = _decoded(content, form.encoding)
     lines = list(islice(io.StringIO(text, newline=""), form.skip_lines + _FIRST_LINES))
     first = list(_records(lines, form))
@@ -124,7 +126,9 @@ def _lines(text: str) -> list[str]:
 
 def _remedy(content: bytes, form: CsvForm) -> str:
     likely = _guess_encoding(content)
-    return "" if likely == form.encoding else f": set csv_encoding, such as {likely}"
+    if likely != form.encoding:
+        return f": set csv_encoding, such as {likely}"
+    return ": set csv_encoding" if _UNREADABLE.search(_decoded(content, likely)) else ""
 
 
 def _read_plainly(text: str, form: CsvForm, width: int) -> pd.DataFrame | None:
