@@ -381,6 +381,15 @@ def test_a_start_that_fails_quotes_the_log_and_leaves_no_process(home: Path) -> 
         settings.write_text(before)
 
 
+def test_what_another_program_has_made_is_refused_and_left_alone(folder: Path) -> None:
+    (folder / "pgdata").mkdir()
+    (folder / "pgdata" / "postmaster.pid").write_text("1\n")
+    with pytest.raises(EmbeddedPostgresError, match="another program"):
+        embedded.acquire(folder)
+    embedded.destroy(folder)
+    assert [path.name for path in folder.rglob("*")] == ["pgdata", "postmaster.pid"]
+
+
 def test_every_path_works_for_the_data(folder: Path) -> None:
     home = folder / ("100% $HOME `x` \"y\" 'ü' [a]?* \\" + "/long" * 40) / "postgres"
     assert embedded.find(home) is None

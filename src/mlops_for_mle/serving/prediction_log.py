@@ -333,8 +333,9 @@ class PredictionLog:
             if len(lines) == 1:
                 self._set_aside(lines[0], str(error.diag.message_primary))
                 return
-            for line in lines:
-                self._insert([line])
+            middle = len(lines) // 2
+            self._insert(lines[:middle])
+            self._insert(lines[middle:])
 
     def _set_aside(self, line: bytes, reason: str) -> None:
         kept = self.root / "damaged"

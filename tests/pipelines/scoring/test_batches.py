@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ from mlops_for_mle.releases.manifest import Release
 from tests.expectations import refused
 from tests.pipelines.scoring.stage import FEATURES, Stage
 from tests.releases import house_release
-from tests.servers import query, scalar
+from tests.servers import eventually, query, scalar
 
 pytestmark = pytest.mark.integration
 
@@ -244,6 +245,33 @@ def test_what_a_dead_worker_has_left_is_not_published(stage: Stage, output: str)
     place.clear()
 
     assert place.read().row_number.tolist() == [1, 2, 3]
+
+
+def test_of_two_that_publish_at_once_one_waits_for_the_other(stage: Stage, output: str) -> None:
+    place = output_of(output, stage.url, pa.schema({"row_number": pa.int64()}))
+    place.begin()
+    for number in range(3):
+        with place.writing(f"part-0-{number}") as write:
+            write(pa.table({"row_number": [number]}))
+
+    def publish(number: int) -> None:
+        with engine_for(stage.url).begin() as connection:
+            place.publish([f"part-0-{number}"], 1, connection)
+
+    publish(0)
+    second = Thread(target=publish, args=(2,))
+    with engine_for(stage.url).begin() as connection:
+        place.publish(["part-0-1"], 1, connection)
+        # Somebody who has forgotten a transaction does not hold up a table for ever.
+        if output == "scores":
+            assert connection.exec_driver_sql("SHOW lock_timeout").scalar() == "30s"
+        second.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        assert eventually(lambda: scalar(stage.url, waiting) == 1, 20)
+    second.join()
+
+    assert place.read().row_number.tolist() == [2]
+    place.clear()
 
 
 def test_predictions_that_are_not_whole_are_not_read(stage: Stage, tmp_path: Path) -> None:

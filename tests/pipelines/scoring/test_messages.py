@@ -59,6 +59,24 @@ def test_times_of_kafka_connect_are_numbers() -> None:
     assert read_row(b'{"joined": 20484}') == {"joined": 20_484}
 
 
+def test_the_unit_of_a_time_is_that_of_its_schema() -> None:
+    kinds = {"seen": "org.apache.kafka.connect.data.Date", "joined": "io.debezium.time.Timestamp"}
+    fields = [{"field": name, "type": "int64", "name": kind} for name, kind in kinds.items()]
+    fields += [
+        {"field": "age", "type": "int32"},
+        {"field": "timestamp", "name": "x.MicroTimestamp"},
+    ]
+    columns = {"seen": 20_484, "joined": 20_484 * 86_400_000, "age": 7}
+
+    day = "2026-01-31T00:00:00"
+    expected = {"seen": day, "joined": day, "age": 7}
+    assert read_row(enveloped(columns, {"fields": fields})) == expected
+    with pytest.raises(ValueError, match="timestamp: is no time, found 150000000000000"):
+        read_row(enveloped({"timestamp": 150_000_000_000_000}, {"fields": fields}))
+    with pytest.raises(ValueError, match="is no envelope of Kafka Connect: Expected"):
+        read_row(enveloped(columns, {"fields": [None]}))
+
+
 @pytest.mark.parametrize("columns", [{"joined": 10**12}, {"seen": 10**15}, {"timestamp": [1]}])
 def test_a_number_that_is_no_time_is_refused(columns: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=rf"{next(iter(columns))}: is no time, found "):

@@ -141,7 +141,9 @@ def binary(name: str) -> Path:
 
 
 def _check_home(home: Path) -> None:
-    """Check that the cluster of a home is not that of another one, which has been copied."""
+    """Check that the home is missing, empty or ours, and its cluster not that of another home."""
+    if home.exists() and not (home / keeper.USERS_LOCK).exists() and any(home.iterdir()):
+        raise EmbeddedPostgresError(f"{home} holds files of another program: move them, {_INSTEAD}")
     if (home / DATA).is_symlink():
         note = (home / DATA).readlink().with_name("home")
         if (owner := note.read_text().strip()) != str(home):

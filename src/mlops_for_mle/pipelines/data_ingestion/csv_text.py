@@ -80,8 +80,10 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
         the number of each row that cannot be read; row 1 has index 0 whether it can or not.
 
     Raises:
-        ValueError: It has no header, or no row that can be read.
+        ValueError: It is no CSV file, has no header, or no row that can be read.
     """
+    if content.startswith(b"PK\x03\x04"):
+        raise ValueError("is an Excel workbook or another ZIP archive: save the sheet as CSV")
     text = _decoded(content, form.encoding)
     lines = list(islice(io.StringIO(text, newline=""), form.skip_lines + _FIRST_LINES))
     first = list(_records(lines, form))
@@ -124,7 +126,9 @@ def _lines(text: str) -> list[str]:
 
 def _remedy(content: bytes, form: CsvForm) -> str:
     likely = _guess_encoding(content)
-    return "" if likely == form.encoding else f": set csv_encoding, such as {likely}"
+    if likely != form.encoding:
+        return f": set csv_encoding, such as {likely}"
+    return ": set csv_encoding" if _UNREADABLE.search(_decoded(content, likely)) else ""
 
 
 def _read_plainly(text: str, form: CsvForm, width: int) -> pd.DataFrame | None:
@@ -221,10 +225,12 @@ def _usual_width(records: Sequence[Record]) -> int:
 def _distinct(names: Sequence[str]) -> list[str]:
     """Names of columns; those that stand there twice are numbered."""
     known = [normalised(name.strip()) or f"c{place}" for place, name in enumerate(names)]
-    return [
-        name if known.count(name) == 1 else f"{name}_{known[: place + 1].count(name)}"
-        for place, name in enumerate(known)
-    ]
+    found: list[str] = []
+    for name in known:
+        numbered = (f"{name}_{number}" for number in count(1))
+        free = (one for one in numbered if one not in known and one not in found)
+        found.append(name if known.count(name) == 1 else next(free))
+    return found
 
 
 def guess_csv_form(content: bytes, encoding: str | None = None, header: bool = True) -> CsvForm:

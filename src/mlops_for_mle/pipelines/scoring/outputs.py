@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from mlops_for_mle.contract.tables import literal, quoted
 from mlops_for_mle.database.copying import copy_in, relation
-from mlops_for_mle.database.engine import engine_for, execute_plainly
+from mlops_for_mle.database.engine import engine_for, execute_plainly, lock
 from mlops_for_mle.errors import PrerequisiteError, UserError
 from mlops_for_mle.pipelines.scoring.options import place_of
 
@@ -70,8 +70,12 @@ class Folder:
         with ParquetWriter(f"{folder}/_{attempt}.parquet", self.schema, filesystem=files) as writer:
             yield writer.write_table
 
-    def publish(self, attempts: Sequence[str], count: int, _: Connection) -> None:
+    def publish(self, attempts: Sequence[str], count: int, connection: Connection) -> None:
         """Have the files take the place of the former ones; the mark goes first and comes last."""
+        # Two runs that do so at once would leave the files of both.
+        lock(connection, f"scoring into {self.url}")
+        # It waits for the files, however long that takes.
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout TO 0")
         files, folder, names = self._opened
         for name in names:
             if not name.startswith("_part-"):
@@ -154,6 +158,8 @@ class Table:
     def _fill(self, connection: Connection, attempts: Sequence[str]) -> int:
         """Have the table hold the rows of some attempts and no others; gives how many they are."""
         target = relation(connection, self.name)
+        # Whoever writes to the table waits behind one who waits for its lock.
+        execute_plainly(connection, "SET LOCAL lock_timeout TO '30s'")
         execute_plainly(connection, f"CREATE TABLE IF NOT EXISTS {target} ({self._columns})")
         # Two runs that fill it at once would leave the rows of both.
         execute_plainly(connection, f"LOCK TABLE {target} IN SHARE ROW EXCLUSIVE MODE")

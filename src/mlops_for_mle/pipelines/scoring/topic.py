@@ -41,6 +41,17 @@ _UNITS = {"date": "days", "timestamp": "milliseconds"}
 _LOGGER = logging.getLogger(__name__)
 
 
+class _Column(msgspec.Struct):
+    field: str
+    name: str | None = None
+
+
+class _Schema(msgspec.Struct):
+    """What Kafka Connect says of columns; ``name`` is that of a logical type."""
+
+    fields: list[_Column] = []
+
+
 class TopicFollower(Follower):
     """Scores messages of the partitions that the group has given to this member."""
 
@@ -169,18 +180,29 @@ def read_row(
     if value is None:
         raise ValueError("has no value (a tombstone)")
     try:
-        row = msgspec.json.decode(value)
+        row, schema = msgspec.json.decode(value), None
+        if isinstance(row, dict) and row.keys() == {"schema", "payload"}:
+            row, schema = (
+                row["payload"],
+                msgspec.convert(row["schema"], _Schema | None) or _Schema(),
+            )
+    except msgspec.ValidationError as error:
+        raise ValueError(f"is no envelope of Kafka Connect: {error}") from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"is no JSON: {error}") from None
     units = {contract.timestamp: "milliseconds"}
-    if isinstance(row, dict) and row.keys() == {"schema", "payload"}:
-        row = row["payload"]
+    if schema is not None:
         units |= {name: _UNITS[one.type] for name, one in features.items() if one.is_time}
+        # A table's date may be a model's timestamp; Debezium has times in other units, too.
+        named = {
+            one.field: one.name.rpartition(".")[2].lower() for one in schema.fields if one.name
+        }
+        units |= {name: _UNITS.get(kind, "") for name, kind in named.items()}
     if not isinstance(row, dict):
         raise ValueError("is no JSON object")  # noqa: TRY004  (one kind for all reasons)
     for name, one in row.items():
         try:
-            if type(one) is int and name in units:
+            if type(one) is int and units.get(name):
                 row[name] = _utc(**{units[name]: one})
             elif type(one) is int and one not in _BIGINT:
                 # Larger than any number of a table; as text it is refused in words.
