@@ -14,7 +14,7 @@ from uuid_utils import uuid7
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import ensure_observations
 from tests.releases import IRIS_CONTRACT
-from tests.serving.conftest import IRIS_ROW, ServerProcess, wait_until
+from tests.serving.conftest import IRIS_ROW, Client, ServerProcess, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -32,6 +32,20 @@ def held(database) -> Iterator[None]:
     with engine_for(database.url).begin() as connection:
         connection.exec_driver_sql("LOCK TABLE iris_data IN ACCESS EXCLUSIVE MODE")
         yield
+
+
+def test_an_embedded_server_that_cannot_start_is_a_database_that_is_away(
+    settings, iris, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setenv("MLOPS_PROJECT_PATH", str(settings.project_path))
+    (settings.project_path / "data").mkdir(exist_ok=True)
+    (settings.project_path / "data/postgres").write_text("a file")
+
+    answer = Client(settings, iris)("GET", "/deployments")
+
+    assert answer.status_code == 503
+    assert "postgres" in answer.json()["detail"]
 
 
 def test_forty_slow_observations_hold_up_nothing_else(

@@ -97,7 +97,7 @@ class Pool:
             reason = str(error.orig).partition("\n")[0]
             told = f"The table does not allow the change: {reason}"
             raise ProblemError(HTTPStatus.CONFLICT, told) from error
-        except (exc.DBAPIError, exc.TimeoutError, UserError) as error:
+        except (exc.DBAPIError, exc.TimeoutError, UserError, OSError) as error:
             reason = f"The database cannot be used at the moment: {reason_of(error)}"
             raise not_ready(reason, 5) from error
 
