@@ -238,10 +238,11 @@ def test_prometheus_reads_the_metrics_with_its_key(stack: Clone) -> None:
 
     def is_up() -> bool:
         try:
-            answer = httpx.get(url, params={"query": 'up{job="api"}'}).json()
-        except httpx.TransportError:
+            asked = httpx.get(url, params={"query": 'up{job="api"}'}).raise_for_status()
+        except httpx.HTTPError:
+            # It is not there yet, or is there and not ready.
             return False
-        return [one["value"][1] for one in answer["data"]["result"]] == ["1"]
+        return [one["value"][1] for one in asked.json()["data"]["result"]] == ["1"]
 
     assert eventually(is_up, 90)
 
