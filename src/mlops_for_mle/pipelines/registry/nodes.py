@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +26,6 @@ _RESAMPLES = 100
 _CONFIDENCE = 0.9
 
 
-ClassMetric = Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc", "brier"]
-
-
 class GateOptions(Configuration):
     """What a candidate must show to become champion, besides that it has learned something.
 
@@ -40,7 +37,7 @@ class GateOptions(Configuration):
         tolerance: By how much the candidate may be worse than the champion on the same rows.
     """
 
-    metric: ClassMetric | Literal["rmse", "mae", "r2"]
+    metric: str
     threshold: float | None = None
     tolerance: float = Field(default=0.0, ge=0)
 
