@@ -350,11 +350,12 @@ def _write_unkept(answered: Answered, *, explains: bool) -> Answer:
     served, rows, request, *_ = answered.question
     found = msgspec.json.decode(served.answers.write(answered).body)
     listed = [found] if rows.form is Form.ONE else found
-    for one, row in zip(listed, served.codec.matrix([rows]), strict=True):
-        if not request.facts.is_wanted:
-            raise ProblemError(HTTPStatus.BAD_REQUEST, "The client has left")
+    for one in listed:
         del one["prediction_id"]
-        if explains:
+    if explains:
+        for one, row in zip(listed, served.codec.matrix([rows]), strict=True):
+            if not request.facts.is_wanted:
+                raise ProblemError(HTTPStatus.BAD_REQUEST, "The client has left")
             one["explanation"] = served.explainer.explain(row)._asdict()
     return Answer(encode(found))
 
