@@ -36,6 +36,9 @@ from mlops_for_mle.releases.store import ReleaseStore
 from tests.pipelines.scoring.kafka_broker import KafkaBroker, Sent
 from tests.servers import connection_to, query, scalar
 
+# What a process of its own says when it may be told to stop.
+LISTENING = "listening to signals"
+
 FEATURES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 
 INSERT = """
@@ -252,7 +255,9 @@ def main() -> None:
     kind = TopicFollower if "topic" in facts else stream.RowFollower
     follower = kind(**facts)
     with _left(follower):
-        follower.run(until_stopped(), follow=True)
+        stopping = until_stopped()
+        logging.getLogger(__name__).info(LISTENING)
+        follower.run(stopping, follow=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import os
 import random
-import signal
 import subprocess
 import threading
 import time
@@ -14,7 +13,7 @@ import pytest
 
 from mlops_for_mle.database.engine import engine_for
 from tests.pipelines.scoring.kafka_broker import KafkaBroker, Sent, bare, wrapped
-from tests.pipelines.scoring.stage import AUDIT, Stage, TopicStage, connect
+from tests.pipelines.scoring.stage import AUDIT, LISTENING, Stage, TopicStage, connect
 from tests.servers import ExternalPostgres, eventually, query, scalar
 
 pytestmark = pytest.mark.integration
@@ -34,23 +33,31 @@ class Members:
 
     def __init__(self, stage: Stage | TopicStage, folder: Path, size: int) -> None:
         self._stage, self._folder, self._size = stage, folder, size
-        self._running: dict[int, subprocess.Popen[bytes]] = {}
+        self._running: dict[int, tuple[subprocess.Popen[bytes], Path]] = {}
 
     def start(self, number: int) -> None:
         """Start one; the one that was there is killed."""
         if number in self._running:
-            self._running[number].kill()
-            self._running[number].wait()
+            before, _ = self._running[number]
+            before.kill()
+            before.wait()
         log = self._folder / f"member-{number}-{time.monotonic()}.log"
-        self._running[number] = self._stage.start_process(log, self._size)
+        self._running[number] = self._stage.start_process(log, self._size), log
 
     def said(self) -> str:
         return "\n".join(log.read_text() for log in self._folder.glob("member-*.log"))
 
-    def stop(self, number: signal.Signals) -> list[int]:
-        for one in self._running.values():
-            one.send_signal(number)
-        return [one.wait(30) for one in self._running.values()]
+    def stop(self) -> list[int]:
+        """Tell them to stop, once they listen to that; gives their exit statuses."""
+        for one, log in self._running.values():
+            assert eventually(lambda log=log: LISTENING in log.read_text(), 60)
+            one.terminate()
+        return [one.wait(30) for one, _ in self._running.values()]
+
+    def kill(self) -> None:
+        for one, _ in self._running.values():
+            one.kill()
+            one.wait()
 
 
 @contextmanager
@@ -63,10 +70,10 @@ def members(
         for number in range(count):
             found.start(number)
         yield found
-        assert set(found.stop(signal.SIGTERM)) == {0}, found.said()
+        assert set(found.stop()) == {0}, found.said()
         assert "Traceback" not in found.said()
     finally:
-        found.stop(signal.SIGKILL)
+        found.kill()
 
 
 @contextmanager
