@@ -18,6 +18,7 @@ from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import prepare
 from mlops_for_mle.errors import UserError, explain
 from mlops_for_mle.pipelines.data_ingestion.datasets import Receipt, write_batch
+from mlops_for_mle.pipelines.data_ingestion.nodes import Batch
 from tests.pipelines.data_ingestion.observations import (
     GOOD_ROW,
     batch_of,
@@ -78,28 +79,36 @@ def test_a_failure_in_the_middle_leaves_nothing(database_url: str, contract: Con
     assert write_batch(engine, contract, batch_of(contract, rows[:400])).is_new
 
 
+def error_where_the_connection_is_lost(
+    url: str, contract: Contract, batch: Batch, table: str
+) -> BaseException | None:
+    """Write a batch, and cut the connection while it waits for a table."""
+    with connection_to(url) as other, ThreadPoolExecutor(1) as pool:
+        other.execute(text(f"LOCK TABLE {table} IN SHARE MODE"))
+        writing = pool.submit(write_batch, engine_for(url), contract, batch)
+        assert eventually(lambda: waiting_for_a_lock(url) == 1)
+        end_who_waits_for_a_lock(url)
+        error = writing.exception(timeout=20)
+        other.rollback()
+    return error
+
+
 @pytest.mark.parametrize("table", ["iris_data", "rejected_rows"])
 def test_a_connection_that_is_lost_in_the_middle_leaves_nothing_and_says_so(
     database_url: str, contract: Contract, table: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     batch = batch_of(contract, observations(contract, *[GOOD_ROW] * 500, BAD_ROW))
-    engine = engine_for(database_url)
-    with connection_to(database_url) as other, ThreadPoolExecutor(1) as pool:
-        other.execute(text(f"LOCK TABLE {table} IN SHARE MODE"))
-        writing = pool.submit(write_batch, engine, contract, batch)
-        assert eventually(lambda: waiting_for_a_lock(database_url) == 1)
-        end_who_waits_for_a_lock(database_url)
-        with pytest.raises(UserError) as caught:
-            writing.result(timeout=20)
-        other.rollback()
 
-    told = explain(caught.value)
+    error = error_where_the_connection_is_lost(database_url, contract, batch, table)
+
+    assert isinstance(error, UserError)
+    told = explain(error)
     assert "server closed the connection unexpectedly" in told
     assert "run the same again" in told
     assert "\n" not in told
     assert not caplog.records
     assert query(database_url, COUNTS) == [(0, 0, 0)]
-    assert write_batch(engine, contract, batch).is_new
+    assert write_batch(engine_for(database_url), contract, batch).is_new
     assert query(database_url, COUNTS) == [(500, 1, 1)]
 
 
@@ -272,6 +281,24 @@ def test_several_replays_at_once_let_each_row_in_once(
         (2_000, 2_000)
     ]
     assert query(database_url, LEDGER) == [(2_000, 0)]
+
+
+@pytest.mark.parametrize("table", ["iris_data", "rejected_rows"])
+def test_a_replay_that_is_cut_in_the_middle_changes_nothing_and_can_be_repeated(
+    database_url: str, contract: Contract, table: str
+) -> None:
+    rows = lengths(contract, 5.0, 31.0, 99.0)
+    write_batch(engine_for(database_url), contract, batch_of(contract, rows))
+    before = query(database_url, REJECTS)
+    wider = corrected(contract, maximum=50)
+    batch = batch_of(wider, rows)
+
+    assert error_where_the_connection_is_lost(database_url, wider, batch, table) is not None
+
+    assert query(database_url, REJECTS) == before
+    assert query(database_url, LEDGER) == [(1, 2)]
+    assert write_batch(engine_for(database_url), wider, batch).written == 1
+    assert query(database_url, ALL) == [(5.0, 0), (31.0, 0)]
 
 
 def test_a_batch_that_is_read_as_other_rows_than_before_is_refused(
