@@ -173,8 +173,10 @@ def test_artifacts_lie_on_s3_for_clients_with_and_without_access_to_it(
             {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/none.db"},
         ),
     ):
-        said = stack.run("pipeline", [sys.executable, "-c", DOWNLOAD, uri, tmp_path], **changes)
-        assert Path(said.splitlines()[-1]).read_bytes() == stored.read_bytes()
+        download = [sys.executable, "-c", DOWNLOAD, uri, tmp_path]
+        finished = stack.attempt("pipeline", download, **changes)
+        assert finished.returncode == 0, finished.stderr
+        assert Path(finished.stdout.splitlines()[-1]).read_bytes() == stored.read_bytes()
 
 
 def test_mlflow_counts_its_requests_and_answers_under_no_foreign_name(stack: LocalStack) -> None:
