@@ -13,6 +13,7 @@ import tarfile
 from collections import Counter
 from pathlib import Path
 
+import httpx
 from benchmarks.common import CACHE, Checkout, checkouts
 from benchmarks.serving.servers import uv
 
@@ -80,7 +81,7 @@ def _try(side: Checkout, path: str, target: str) -> tuple[str, str]:
             features = server.ask("/model")["contract"]["features"]
             (row,) = server.ask("/observations?limit=1")["observations"]
             return "predicted", str(server.ask("/predict", {one: row[one] for one in features}))
-    except (OSError, SystemExit) as error:
+    except (OSError, SystemExit, httpx.TransportError) as error:
         return reached, str(error)[-600:]
 
 

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,6 +100,7 @@ def start(name: str, model: Model) -> Server:
     return Server([str(binaries / program), *arguments], environment, folder, places["port"])
 
 
+@cache
 def install(name: str) -> Path:
     """The programs of an environment with the versions of `requirements/<name>.txt`.
 
