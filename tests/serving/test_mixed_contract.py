@@ -22,7 +22,6 @@ REQUIRED = {name: ROW[name] for name in ('the "plan"', "가입일")}
 
 @pytest.fixture
 def services(settings, database: Database, mixed):
-    database.run("TRUNCATE predictions, feedback, idempotency_keys")
     made = make(settings, mixed, ship_seconds=0.05)
     made.log.start()
     yield made

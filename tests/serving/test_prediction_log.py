@@ -48,12 +48,7 @@ class Asking(Client):
 
 
 @pytest.fixture
-def table(database):
-    return database
-
-
-@pytest.fixture
-def start(settings, table):
+def start(settings, database):
     started: list[Asking] = []
 
     def begin(release: Release, **changes: Any) -> Asking:
@@ -66,14 +61,14 @@ def start(settings, table):
         one.log.stop(5)
 
 
-def rows_of(table) -> dict[str, Any]:
-    return {one.prediction_id: one for one in table.rows("SELECT * FROM predictions")}
+def rows_of(database) -> dict[str, Any]:
+    return {one.prediction_id: one for one in database.rows("SELECT * FROM predictions")}
 
 
-def test_a_prediction_is_in_the_table_with_all_that_is_known_of_it(start, table, iris):
+def test_a_prediction_is_in_the_table_with_all_that_is_known_of_it(start, database, iris):
     answer = start(iris).ask(**{"X-Request-ID": "order:17"})
 
-    [row] = wait_until(lambda: table.rows("SELECT * FROM predictions"))
+    [row] = wait_until(lambda: database.rows("SELECT * FROM predictions"))
     assert row.prediction_id == answer["prediction_id"]
     assert abs(row.created_at.timestamp() - time.time()) < 60
     assert (row.contract, row.release, row.model_version) == ("iris", iris.manifest.release, 1)
@@ -85,7 +80,7 @@ def test_a_prediction_is_in_the_table_with_all_that_is_known_of_it(start, table,
 
 
 @pytest.mark.parametrize("form", ["columns", "list"])
-def test_each_row_of_a_request_has_its_own_id(start, table, iris, form):
+def test_each_row_of_a_request_has_its_own_id(start, database, iris, form):
     client = start(iris)
     rows = [IRIS_ROW | {"petal_length": place % 100 / 10} for place in range(3000)]
     columns = {name: [row[name] for row in rows] for name in IRIS_ROW}
@@ -93,7 +88,7 @@ def test_each_row_of_a_request_has_its_own_id(start, table, iris, form):
     answer = client.ask(rows if form == "list" else {"columns": columns})
 
     client.wait_until_shipped(3000)
-    found = rows_of(table)
+    found = rows_of(database)
     assert len(found) == 3000
     for place in (0, 7, 2999):
         if form == "list":
@@ -112,14 +107,14 @@ def test_each_row_of_a_request_has_its_own_id(start, table, iris, form):
         assert row.request_id is None
 
 
-def test_a_regression_has_neither_labels_nor_probabilities(start, table, houses):
+def test_a_regression_has_neither_labels_nor_probabilities(start, database, houses):
     client = start(houses)
 
     one = client.ask({"방 수": 3, "area m2": 100})
     many = client.ask({"columns": {"방 수": [3, 1], "area m2": [100, 50]}})
 
     client.wait_until_shipped(3)
-    rows = rows_of(table)
+    rows = rows_of(database)
     assert rows[one["prediction_id"]].prediction == one["price"]
     second = rows[f"{many['prediction_id']}-1"]
     assert second.prediction == many["columns"]["price"][1]
@@ -127,7 +122,7 @@ def test_a_regression_has_neither_labels_nor_probabilities(start, table, houses)
     assert {(row.label, row.probabilities) for row in rows.values()} == {(None, None)}
 
 
-def test_every_type_of_value_is_logged_as_it_was_given(start, table, mixed):
+def test_every_type_of_value_is_logged_as_it_was_given(start, database, mixed):
     client = start(mixed)
     names = mixed.manifest.contract.feature_names
     row = dict(zip(names, mixed.manifest.example.rows[0], strict=True))
@@ -138,10 +133,10 @@ def test_every_type_of_value_is_logged_as_it_was_given(start, table, mixed):
     assert client("POST", "/invocations", json={"dataframe_records": [row]}).status_code == 200
 
     client.wait_until_shipped(4)
-    assert [one.features for one in rows_of(table).values()] == [row] * 4
+    assert [one.features for one in rows_of(database).values()] == [row] * 4
 
 
-def test_names_and_labels_may_be_any_text(start, table, iris):
+def test_names_and_labels_may_be_any_text(start, database, iris):
     name, label = '100% "of" it\'s\\ a field,{0} %s', "50%\n'x' \\. \x01\x02\t"
     raw = IRIS_CONTRACT.model_dump()
     raw["features"] = dict(zip((name, "b", "c", "d"), raw["features"].values(), strict=True))
@@ -154,10 +149,10 @@ def test_names_and_labels_may_be_any_text(start, table, iris):
     client.ask([row, row])
 
     client.wait_until_shipped(3)
-    assert [(one.features, one.label) for one in rows_of(table).values()] == [(row, label)] * 3
+    assert [(one.features, one.label) for one in rows_of(database).values()] == [(row, label)] * 3
 
 
-def test_predictions_wait_while_the_database_is_away(start, table, iris, monkeypatch, caplog):
+def test_predictions_wait_while_the_database_is_away(start, database, iris, monkeypatch, caplog):
     available = os.environ["DATABASE_URL"]
     monkeypatch.setenv("DATABASE_URL", NOWHERE)
     client = start(iris)
@@ -167,11 +162,11 @@ def test_predictions_wait_while_the_database_is_away(start, table, iris, monkeyp
     assert "127.0.0.1" in told[0]
     assert "hidden" not in told[0]
     assert client.log.stored_bytes > 0
-    assert not rows_of(table)
+    assert not rows_of(database)
 
     monkeypatch.setenv("DATABASE_URL", available)
 
-    wait_until(lambda: set(rows_of(table)) == given)
+    wait_until(lambda: set(rows_of(database)) == given)
     wait_until(lambda: client.log.stored_bytes == 0)
 
 
@@ -195,7 +190,7 @@ def test_a_full_spool_does_what_was_configured(start, iris, monkeypatch, policy)
         assert all("retry-after" in one.headers for one in answers if one.status_code == 503)
 
 
-def test_a_disk_that_takes_no_more_refuses_until_it_does_again(start, table, iris):
+def test_a_disk_that_takes_no_more_refuses_until_it_does_again(start, database, iris):
     client = start(iris, ship_seconds=0.2)
 
     def status(method: str, path: str, **body: Any) -> int:
@@ -214,15 +209,15 @@ def test_a_disk_that_takes_no_more_refuses_until_it_does_again(start, table, iri
     wait_until(lambda: status("GET", "/health/ready") == 200)
     second = client.ask()["prediction_id"]
 
-    wait_until(lambda: {first, second} <= set(rows_of(table)))
+    wait_until(lambda: {first, second} <= set(rows_of(database)))
     assert client.counted("torn") == client.counted("damaged") == 0
 
 
 def test_shipping_goes_on_soon_after_a_lock_is_gone_and_a_stop_does_not_wait_for_it(
-    start, table, iris
+    start, database, iris
 ):
     client = start(iris)
-    with engine_for(table.url).begin() as connection:
+    with engine_for(database.url).begin() as connection:
         connection.execute(text("LOCK TABLE predictions IN ACCESS EXCLUSIVE MODE"))
         client.ask()
         time.sleep(2)
@@ -231,7 +226,7 @@ def test_shipping_goes_on_soon_after_a_lock_is_gone_and_a_stop_does_not_wait_for
         assert time.monotonic() - started < 1
         assert list(client.log.root.glob("*.log"))
     # The thread that is left has rested for nothing that the database made it wait for.
-    wait_until(lambda: rows_of(table), timeout=5)
+    wait_until(lambda: rows_of(database), timeout=5)
 
 
 def test_a_stop_ends_the_rests_of_a_busy_process(start, iris):
@@ -248,7 +243,7 @@ def test_a_stop_ends_the_rests_of_a_busy_process(start, iris):
     assert time.monotonic() - started < 15
 
 
-def test_several_threads_record_at_once(start, table, iris):
+def test_several_threads_record_at_once(start, database, iris):
     client = start(iris)
 
     def record() -> None:
@@ -262,7 +257,7 @@ def test_several_threads_record_at_once(start, table, iris):
         thread.join()
 
     client.wait_until_shipped(4 * sum(1 + place % 3 for place in range(25)))
-    assert len(rows_of(table)) == client.counted("shipped")
+    assert len(rows_of(database)) == client.counted("shipped")
 
 
 @pytest.fixture
@@ -286,43 +281,43 @@ def adopt(client: Asking, content: bytes) -> None:
 
 
 def test_rows_that_were_committed_are_not_doubled_when_they_are_shipped_again(
-    start, table, iris, spooled
+    start, database, iris, spooled
 ):
     client = start(iris)
     # A process may be killed between the commit and the removal of the segment.
     for _ in range(2):
         adopt(client, spooled[1])
 
-        assert sorted(rows_of(table)) == sorted(spooled[0])
+        assert sorted(rows_of(database)) == sorted(spooled[0])
 
 
-def test_what_was_killed_within_a_line_is_shipped_up_to_it(start, table, iris, spooled):
+def test_what_was_killed_within_a_line_is_shipped_up_to_it(start, database, iris, spooled):
     client = start(iris)
 
     adopt(client, spooled[1][:-7])
 
     assert client.counted("torn") == 1
-    assert sorted(rows_of(table)) == sorted(spooled[0][:-1])
+    assert sorted(rows_of(database)) == sorted(spooled[0][:-1])
     assert not list(client.log.root.glob("damaged"))
 
 
-def test_a_flipped_bit_never_costs_more_than_its_own_line(start, table, iris, spooled):
+def test_a_flipped_bit_never_costs_more_than_its_own_line(start, database, iris, spooled):
     answered, content = spooled
     chance = random.Random(3)
     newlines = [place for place, byte in enumerate(content) if byte == 10]
     client = start(iris)
     for place in [*newlines[:-1], *chance.sample(range(len(content)), 40)]:
-        table.run("TRUNCATE predictions")
+        database.run("TRUNCATE predictions")
         damaged = bytearray(content)
         damaged[place] ^= 1 << chance.randrange(8)
         adopt(client, bytes(damaged))
 
         own = content[:place].count(b"\n")
-        assert set(rows_of(table)) == set(answered) - {answered[own]}, (place, bytes(damaged))
+        assert set(rows_of(database)) == set(answered) - {answered[own]}, (place, bytes(damaged))
 
 
 def test_a_line_that_the_database_refuses_is_set_aside_and_holds_up_no_other(
-    settings, start, table, iris, caplog
+    settings, start, database, iris, caplog
 ):
     writer = Asking(settings, iris)
     # More digits than jsonb holds.
@@ -334,12 +329,12 @@ def test_a_line_that_the_database_refuses_is_set_aside_and_holds_up_no_other(
     client = start(iris)
     client.wait_until_shipped(19)
     refused = answered.pop(10)["prediction_id"]
-    assert set(rows_of(table)) == {one["prediction_id"] for one in answered}
+    assert set(rows_of(database)) == {one["prediction_id"] for one in answered}
     assert client.counted("damaged") == 1
     assert refused in (client.log.root / "damaged").read_text()
     assert "kept in" in caplog.text
     # One bad request must not have all others of its time written one by one.
-    assert len(table.rows("SELECT DISTINCT xmin::text FROM predictions")) <= 6
+    assert len(database.rows("SELECT DISTINCT xmin::text FROM predictions")) <= 6
 
 
 WRITER = """

@@ -8,7 +8,6 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.pipelines.data_ingestion.datasets import ObservationDataset
 from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, to_contract, validate
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
-from tests.servers import query
 
 GOOD_ROW = (5.1, 3.5, 1.4, 0.2, 0)
 
@@ -40,12 +39,3 @@ def batch_of(
 def window_of(url: str, contract: Contract, **options: Any) -> ObservationDataset:
     """The catalog's entry for the table."""
     return ObservationDataset(contract.model_dump(mode="json"), {"con": url}, **options)
-
-
-def end_who_waits_for_a_lock(url: str) -> None:
-    """Cut the connections of the database that wait."""
-    query(
-        url,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND wait_event_type = 'Lock'",
-    )

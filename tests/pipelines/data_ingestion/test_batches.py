@@ -22,7 +22,6 @@ from mlops_for_mle.pipelines.data_ingestion.nodes import Batch
 from tests.pipelines.data_ingestion.observations import (
     GOOD_ROW,
     batch_of,
-    end_who_waits_for_a_lock,
     numbered_observations,
     observations,
     window_of,
@@ -42,6 +41,10 @@ ALL = "SELECT sepal_length, target FROM iris_data ORDER BY id"
 REJECTS = "SELECT row_number, reason FROM rejected_rows ORDER BY row_number"
 LEDGER = "SELECT row_count, rejected_count FROM ingestion_batches ORDER BY id"
 BAD_ROW = (99.0, 3.0, 1.4, 0.2, 0)
+END_WHO_WAITS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
 COUNTS = """
 SELECT (SELECT count(*) FROM iris_data), (SELECT count(*) FROM rejected_rows),
        (SELECT count(*) FROM ingestion_batches)
@@ -87,7 +90,7 @@ def error_where_the_connection_is_lost(
         other.execute(text(f"LOCK TABLE {table} IN SHARE MODE"))
         writing = pool.submit(write_batch, engine_for(url), contract, batch)
         assert eventually(lambda: waiting_for_a_lock(url) == 1)
-        end_who_waits_for_a_lock(url)
+        query(url, END_WHO_WAITS)
         error = writing.exception(timeout=20)
         other.rollback()
     return error
