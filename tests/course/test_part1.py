@@ -23,4 +23,10 @@ class TestPart1(PartSuite):
             'cursor.execute(INSERT.replace("%s", "{}").format(*rows[0], f"\'{source}\'"))',
             "text_from_outside_never_becomes_sql",
         ),
+        Mistake(
+            "generator.py",
+            "psycopg2.OperationalError, psycopg2.InterfaceError",
+            "ZeroDivisionError",
+            "the_generator_goes_on_when_the_database_has_come_back",
+        ),
     )

@@ -11,6 +11,12 @@ class TestPart2(PartSuite):
             "a_hash_split_does_not_leak",
         ),
         Mistake(
+            "data.py",
+            "hashes % 1000 < 1000 * fraction",
+            "hashes.rank() < len(rows) * fraction",
+            "a_row_keeps_its_side_when_the_table_grows",
+        ),
+        Mistake(
             "model.py",
             "np.union1d(truth, answers)",
             "np.unique(truth)",

@@ -18,6 +18,12 @@ class TestPart3(PartSuite):
             "a_model_that_is_not_what_its_run_measured_gets_no_alias",
         ),
         Mistake(
+            "load_model_from_registry.py",
+            "    require_server()\n",
+            "",
+            "no_store_is_made_where_no_server_is_named",
+        ),
+        Mistake(
             "compose.yaml",
             "127.0.0.1:5000:5000",
             "5000:5000",

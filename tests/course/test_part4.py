@@ -12,6 +12,12 @@ class TestPart4(PartSuite):
         ),
         Mistake(
             "releases.py",
+            "            stack.pop()\n        elif",
+            "            stack.append(entry['release'])\n        elif",
+            "rolling_back_twice_goes_back_twice",
+        ),
+        Mistake(
+            "releases.py",
             '"\\n" + json.dumps({"event": event, "release": name})',
             'json.dumps({"event": event, "release": name}) + "\\n"',
             "half_a_line_of_the_history_costs_nothing_else",
@@ -21,5 +27,11 @@ class TestPart4(PartSuite):
             "int.from_bytes(hashlib.sha256(customer.encode()).digest()[:8]) / 2**64",
             "hash(customer) % 1000 / 1000",
             "a_customer_is_always_answered_by_the_same_release",
+        ),
+        Mistake(
+            "router.py",
+            "        path.unlink()\n",
+            "",
+            "events_are_answered_whole_and_then_removed",
         ),
     )

@@ -4,6 +4,7 @@ from tests.course.suite import Mistake, PartSuite
 class TestPart5(PartSuite):
     number = 5
     mistakes = (
+        Mistake("app.py", ", status_code=status.HTTP_201_CREATED", "", "a_flower_is_created"),
         Mistake(
             "models.py",
             'model_config = ConfigDict(extra="forbid")\n\n    tag: Tag\n',
@@ -15,6 +16,12 @@ class TestPart5(PartSuite):
             "exclude_unset=True",
             "exclude_none=True",
             "a_correction_changes_what_it_has_and_nothing_else",
+        ),
+        Mistake(
+            "store.py",
+            "Flower(**flower.model_dump() | changes)",
+            "flower.model_copy(update=changes)",
+            "a_corrected_flower_is_still_a_flower",
         ),
         Mistake(
             "store.py",

@@ -18,6 +18,18 @@ class TestPart6(PartSuite):
             "a_broken_model_does_not_take_the_place_of_the_champion",
         ),
         Mistake(
+            "app.py",
+            "champion = serving.ready()\n",
+            "champion = load(folder)\n",
+            "the_model_is_loaded_once_and_not_for_each_request",
+        ),
+        Mistake(
+            "app.py",
+            "serving.ready().version}",
+            "str(serving.champion)}",
+            "a_server_without_a_model_lives_and_is_not_ready_until_there_is_one",
+        ),
+        Mistake(
             "client.py",
             "in PASSING",
             ">= 400",

@@ -12,6 +12,12 @@ class TestPart7(PartSuite):
     ports = (9092,)
     mistakes = (
         Mistake(
+            "messages.py",
+            "except (ValueError, RecursionError)",
+            "except ValueError",
+            "what_is_no_row_is_refused_with_a_reason",
+        ),
+        Mistake(
             "producer.py",
             "    producer.flush()\n",
             "    producer.poll(0.01)\n",
@@ -29,6 +35,12 @@ class TestPart7(PartSuite):
             "%s, %s) ON CONFLICT DO NOTHING",
             "%s, %s)",
             "a_message_that_comes_twice_is_written_once",
+        ),
+        Mistake(
+            "consumer.py",
+            "[one for one in found if one.error() is None]",
+            "found",
+            "an_error_of_the_client_is_no_message",
         ),
     )
 

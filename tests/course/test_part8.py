@@ -18,8 +18,20 @@ class TestPart8(PartSuite):
         ),
         Mistake(
             "answers.py",
+            "response.status_code == 422",
+            "400 <= response.status_code < 500",
+            "what_is_no_answer_blames_no_row",
+        ),
+        Mistake(
+            "answers.py",
             "v if v is not None and math.isfinite(v) else None",
             "v",
             "numbers_that_json_does_not_have_are_sent_as_null",
+        ),
+        Mistake(
+            "dashboard.json",
+            "UNION ALL",
+            "UNION ALL SELECT now(), 'waiting', count(*) FROM waiting UNION ALL",
+            "the_panel_counts_answers_by_minute_and_class",
         ),
     )

@@ -18,6 +18,18 @@ class TestPart9(PartSuite):
             "a_correction_replaces_the_label",
         ),
         Mistake(
+            "monitor.py",
+            'findings.dropna(subset=measure).tail(limits["windows"])',
+            'findings.tail(limits["windows"])',
+            "two_bad_windows_of_three_call_for_something",
+        ),
+        Mistake(
+            "monitor.py",
+            'if len(known) >= limits["labelled"] * len(window):',
+            "if len(known):",
+            "labels_of_one_kind_that_come_early_judge_nothing",
+        ),
+        Mistake(
             "retraining.py",
             "candidate = fit(older)",
             "candidate = fit(rows)",
