@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
-from sklearn.datasets import load_iris
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -22,19 +21,16 @@ from mlops_for_mle.releases.manifest import ModelDescription
 from mlops_for_mle.releases.metrics import measure
 from mlops_for_mle.releases.predictor import Predictor
 from tests.projects import run_session
-from tests.releases import make_release
+from tests.releases import iris_rows, make_release
 from tests.servers import query
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-def iris_rows(contract: Contract) -> pd.DataFrame:
-    """The whole iris table under the contract's names, in an order without meaning."""
-    features, target = load_iris(return_X_y=True)
-    rows = pd.DataFrame(features, columns=list(contract.feature_names))
-    rows[contract.target.column] = target
-    return rows.sample(frac=1, random_state=0, ignore_index=True)
+def shuffled_iris_rows() -> pd.DataFrame:
+    """The whole iris table in an order without meaning."""
+    return iris_rows().sample(frac=1, random_state=0, ignore_index=True)
 
 
 def describe(
@@ -103,7 +99,7 @@ class RegistryProject:
 
     def log(self, model: Any, **changes: Any) -> str:
         """Train on half of iris, and log the candidate; gives its run."""
-        rows = iris_rows(self.contract)
+        rows = shuffled_iris_rows()
         learned, validation = rows[:75], rows[75:].reset_index(drop=True)
         pipeline = Pipeline([("scaler", StandardScaler()), ("model", model)])
         features = learned[list(self.contract.feature_names)].to_numpy()

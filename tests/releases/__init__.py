@@ -75,6 +75,16 @@ HOUSE_CONTRACT = Contract.model_validate(
 )
 
 
+def iris_rows(with_key: bool = False) -> pd.DataFrame:
+    """The whole iris table under the contract's names."""
+    features, target = load_iris(return_X_y=True)
+    rows = pd.DataFrame(features, columns=list(IRIS_CONTRACT.feature_names))
+    rows[IRIS_CONTRACT.target.column] = target
+    if with_key:
+        rows.insert(0, IRIS_CONTRACT.key, np.arange(1, len(rows) + 1))
+    return rows
+
+
 def iris_release(version: int = 1, **options: Any) -> Release:
     """A release of a logistic regression on iris; another version has other coefficients."""
     rows, classes = load_iris(return_X_y=True)

@@ -16,8 +16,8 @@ from mlops_for_mle.releases.manifest import Manifest, Release, release_name
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.serving.context import Services
 from tests.pipelines.data_ingestion.observations import batch_of
-from tests.pipelines.training.examples import assemble, iris_rows
-from tests.releases import trained_iris_release
+from tests.pipelines.training.examples import assemble
+from tests.releases import iris_rows, trained_iris_release
 from tests.serving.conftest import IRIS_ROW, call, kept, make
 from tests.serving.test_metrics import samples
 

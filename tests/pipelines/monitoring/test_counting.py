@@ -23,8 +23,8 @@ from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
 from mlops_for_mle.releases.manifest import Release
 from tests.pipelines.monitoring.examples import metric, severe
 from tests.pipelines.monitoring.steps import look, prediction_log
-from tests.pipelines.monitoring.traffic import Traffic, iris_source, renamed
-from tests.releases import HOUSE_CONTRACT, house_release, iris_release, make_release
+from tests.pipelines.monitoring.traffic import Traffic, renamed
+from tests.releases import HOUSE_CONTRACT, house_release, iris_release, iris_rows, make_release
 
 pytestmark = pytest.mark.integration
 
@@ -84,7 +84,7 @@ def test_twenty_windows_without_drift_raise_no_alarm(database_url: str, iris: Re
     statuses = []
     for _ in range(20):
         traffic.serve(250, noise=0.05)
-        seen = look(database_url, iris, iris_source(), **options)
+        seen = look(database_url, iris, iris_rows(), **options)
         assert seen.run.prediction_count == seen.run.labelled_count == 250
         statuses.append((seen.run.status, seen.run.reasons))
 
@@ -96,11 +96,11 @@ def test_a_shift_of_one_standard_deviation_is_an_alarm_within_a_window(
 ) -> None:
     traffic = Traffic(database_url, iris, seed=12, start=START)
     traffic.serve(1000)
-    assert look(database_url, iris, iris_source()).run.status == "healthy"
+    assert look(database_url, iris, iris_rows()).run.status == "healthy"
 
     traffic.serve(500, shift={"petal_length": 1.0}, labelled=0)
 
-    seen = look(database_url, iris, iris_source())
+    seen = look(database_url, iris, iris_rows())
     assert seen.run.status == "alarm"
     drifted = {subject for subject, name in severe(seen.run, "alarm") if "stability" in name}
     assert drifted & {"petal_length"}
@@ -309,12 +309,12 @@ def test_predictions_of_the_future_are_a_finding_and_in_no_window(
 ) -> None:
     traffic = Traffic(database_url, iris, seed=31)
     traffic.serve(200)
-    calm = look(database_url, iris, iris_source())
+    calm = look(database_url, iris, iris_rows())
     ahead = Traffic(database_url, iris, seed=32, start=datetime.now(UTC) + timedelta(days=3650))
     ahead.serve(100, shift={"petal_length": 3.0}, flip_labels=0.9)
 
-    seen = look(database_url, iris, iris_source())
-    late = look(database_url, iris, iris_source(), window={"until": ahead.now})
+    seen = look(database_url, iris, iris_rows())
+    late = look(database_url, iris, iris_rows(), window={"until": ahead.now})
 
     assert metric(calm.run, "rows", "future_count").value == 0
     for one in (seen, late):

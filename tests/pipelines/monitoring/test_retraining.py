@@ -27,8 +27,8 @@ from mlops_for_mle.pipelines.monitoring.retraining import (
 )
 from mlops_for_mle.releases.manifest import Release
 from tests.pipelines.monitoring.examples import LINE, run, window
-from tests.pipelines.monitoring.traffic import iris_source, renamed
-from tests.releases import IRIS_CONTRACT, iris_release
+from tests.pipelines.monitoring.traffic import renamed
+from tests.releases import IRIS_CONTRACT, iris_release, iris_rows
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 OPEN = RetrainingDecision(
@@ -95,7 +95,7 @@ def test_performance_is_judged_by_windows_of_labels():
 
 def source(contract: Contract, count: int) -> pd.DataFrame:
     line = pd.DataFrame({"width": range(150), "y": range(150)}, dtype=float)
-    made = iris_source() if contract is IRIS_CONTRACT else line
+    made = iris_rows() if contract is IRIS_CONTRACT else line
     return made.head(count).loc[:, list(contract.columns)]
 
 

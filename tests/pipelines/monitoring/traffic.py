@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.datasets import load_iris
 from sqlalchemy import insert
 
 from mlops_for_mle.contract.columns import encode_rows, frame_digest, plain_rows
@@ -21,6 +20,7 @@ from mlops_for_mle.releases.deployments import current
 from mlops_for_mle.releases.manifest import Release, SnapshotFacts
 from mlops_for_mle.releases.predictor import Predictor
 from mlops_for_mle.releases.store import ReleaseStore
+from tests.releases import iris_rows
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,6 @@ def deployed_release(database_url: str, store: ReleaseStore, contract: str) -> R
     return store.fetch(contract, row.release)
 
 
-def iris_source() -> pd.DataFrame:
-    """The rows of iris under the contract's names."""
-    features, target = load_iris(return_X_y=True)
-    names = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
-    return pd.DataFrame(features, columns=names).assign(target=target)
-
-
 class Traffic:
     """Clients of one release: draws rows of a source with replacement and asks for predictions.
 
@@ -80,7 +73,7 @@ class Traffic:
         """Draw from iris if there is no other source, from a day ago if there is no other start."""
         self._engine = engine_for(database_url)
         self._seed, self._random = seed, np.random.default_rng(seed)
-        self._source = iris_source() if source is None else source
+        self._source = iris_rows() if source is None else source
         self._count = 0
         self.now = start or datetime.now(UTC) - timedelta(days=1)
         self.release = release

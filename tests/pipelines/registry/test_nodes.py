@@ -24,11 +24,11 @@ from mlops_for_mle.pipelines.registry.nodes import (
     compare_models,
 )
 from mlops_for_mle.releases.manifest import Manifest, ModelDescription, Release, release_name
-from tests.candidates import describe, iris_rows
+from tests.candidates import describe, shuffled_iris_rows
 from tests.mixed import MIXED_REGRESSION, mixed_rows
 from tests.releases import IRIS_CONTRACT
 
-ROWS = iris_rows(IRIS_CONTRACT)
+ROWS = shuffled_iris_rows()
 SHARES = st.floats(0, 1)
 
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.datasets import load_iris
 from sklearn.pipeline import Pipeline
 
 from mlops_for_mle.contract import Contract
@@ -12,7 +11,7 @@ from mlops_for_mle.pipelines.data_ingestion.datasets import Window
 from mlops_for_mle.pipelines.training import nodes
 from mlops_for_mle.pipelines.training.estimators import build_estimator
 from mlops_for_mle.pipelines.training.options import EstimatorOptions, TrainingOptions
-from tests.releases import IRIS_CONTRACT, encoded
+from tests.releases import encoded
 
 LINE_CONTRACT = Contract.model_validate(
     {
@@ -28,16 +27,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "histogram_gradient_boosting": {"max_iter": 8},
     "mlp": {"hidden_layer_sizes": [8]},
 }
-
-
-def iris_rows(with_key: bool = False) -> pd.DataFrame:
-    """The whole iris table under the contract's names."""
-    features, target = load_iris(return_X_y=True)
-    rows = pd.DataFrame(features, columns=list(IRIS_CONTRACT.feature_names))
-    rows[IRIS_CONTRACT.target.column] = target
-    if with_key:
-        rows.insert(0, IRIS_CONTRACT.key, np.arange(1, len(rows) + 1))
-    return rows
 
 
 def line_rows(row_count: int = 120, seed: int = 0) -> pd.DataFrame:

@@ -20,12 +20,11 @@ from tests.pipelines.training.examples import (
     SMALL,
     assemble,
     fit,
-    iris_rows,
     line_rows,
     split,
     train,
 )
-from tests.releases import IRIS_CONTRACT, SMALL_CONTRACT
+from tests.releases import IRIS_CONTRACT, SMALL_CONTRACT, iris_rows
 
 AUTO = {"name": "auto"}
 # What no line fits.

@@ -9,8 +9,8 @@ import pytest
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training import checks, nodes
 from mlops_for_mle.pipelines.training.options import DataCheckOptions
-from tests.pipelines.training.examples import LINE_CONTRACT, encoded, line_rows, snapshot
-from tests.releases import SMALL_CONTRACT
+from tests.pipelines.training.examples import LINE_CONTRACT, line_rows, snapshot
+from tests.releases import SMALL_CONTRACT, encoded
 
 # Two numbers, for a test of classes or of numbers.
 FEATURES = {"features": {"width": {}, "height": {}}}

@@ -10,8 +10,8 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.training import nodes
 from mlops_for_mle.pipelines.training.options import TrainingOptions
-from tests.pipelines.training.examples import LINE_CONTRACT, fit, iris_rows, line_rows, split
-from tests.releases import IRIS_CONTRACT
+from tests.pipelines.training.examples import LINE_CONTRACT, fit, line_rows, split
+from tests.releases import IRIS_CONTRACT, iris_rows
 
 SVC = {"name": "svc"}
 NEIGHBOURS = {"class_path": "sklearn.neighbors.KNeighborsClassifier"}

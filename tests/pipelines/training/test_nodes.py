@@ -12,8 +12,8 @@ from mlops_for_mle.pipelines.training import nodes
 from mlops_for_mle.releases.manifest import ModelDescription, sha256_of
 from mlops_for_mle.releases.metrics import DECIDED_BY_VALUES, GREATER_IS_BETTER
 from tests.mixed import MIXED_CONTRACT, MIXED_REGRESSION, mixed_rows
-from tests.pipelines.training.examples import assemble, encoded, fit, iris_rows
-from tests.releases import IRIS_CONTRACT
+from tests.pipelines.training.examples import assemble, fit
+from tests.releases import IRIS_CONTRACT, encoded, iris_rows
 
 
 def test_iris_is_learned_well_and_described_with_all_that_is_to_be_known() -> None:

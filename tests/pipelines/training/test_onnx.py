@@ -18,16 +18,8 @@ from mlops_for_mle.pipelines.training.onnx import compare, grid
 from mlops_for_mle.pipelines.training.options import TrainingOptions
 from mlops_for_mle.releases.predictor import Predictions
 from tests.mixed import MIXED_CONTRACT, MIXED_REGRESSION, mixed_rows
-from tests.pipelines.training.examples import (
-    LINE_CONTRACT,
-    SMALL,
-    encoded,
-    fit,
-    iris_rows,
-    line_rows,
-    snapshot,
-)
-from tests.releases import IRIS_CONTRACT
+from tests.pipelines.training.examples import LINE_CONTRACT, SMALL, fit, line_rows, snapshot
+from tests.releases import IRIS_CONTRACT, encoded, iris_rows
 
 ROWS = mixed_rows()
 PLAIN = {

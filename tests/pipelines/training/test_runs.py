@@ -21,7 +21,8 @@ from mlops_for_mle.pipelines.registry.datasets import LoggedCandidateDataset
 from mlops_for_mle.pipelines.registry.nodes import GateOptions, LoggedCandidate, compare_models
 from mlops_for_mle.releases.predictor import Predictor
 from tests.candidates import RegistryProject as Project
-from tests.pipelines.training.examples import encoded, split
+from tests.pipelines.training.examples import split
+from tests.releases import encoded
 from tests.servers import connection_to, eventually
 
 pytestmark = pytest.mark.integration

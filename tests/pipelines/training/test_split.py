@@ -11,8 +11,8 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training import splits
 from mlops_for_mle.pipelines.training.options import TrainingOptions
-from tests.pipelines.training.examples import LINE_CONTRACT, iris_rows, line_rows, split
-from tests.releases import IRIS_CONTRACT, SMALL_CONTRACT
+from tests.pipelines.training.examples import LINE_CONTRACT, line_rows, split
+from tests.releases import IRIS_CONTRACT, SMALL_CONTRACT, iris_rows
 
 SEEDS = st.integers(0, 2**32 - 1)
 # Few distinct values, so that equal rows and rows with contradicting classes are common.
