@@ -186,13 +186,17 @@ def test_a_named_site_may_ask_and_others_still_may_not(settings, iris):
 
 
 @pytest.mark.parametrize(
-    "path", ["/predict", "/predict/preview", "/invocations", "/observations", "/feedback"]
+    "asked",
+    [
+        *("POST /predict", "POST /predict/preview", "POST /invocations", "POST /feedback"),
+        *("POST /observations", "PATCH /observations/1"),
+    ],
 )
-def test_what_a_page_can_send_without_asking_is_no_json(settings, iris, path):
+def test_what_a_page_can_send_without_asking_is_no_json(settings, iris, asked):
     client = Client(settings, iris)
     for content_type in (None, "text/plain", "application/x-www-form-urlencoded"):
         headers = {} if content_type is None else {"Content-Type": content_type}
-        answer = client("POST", path, content=b"{}", headers=headers)
+        answer = client(*asked.split(), content=b"{}", headers=headers | {"If-Match": "*"})
         assert answer.status_code == 415, content_type
 
 
