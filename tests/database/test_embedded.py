@@ -147,6 +147,15 @@ def test_processes_that_start_at_once_on_an_empty_home_get_one_server(folder: Pa
     assert log.count("ready to accept connections") == log.count("system is shut down") == 1
 
 
+def test_a_home_that_another_process_begins_meanwhile_is_no_other_programs(tmp_path: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        for home in (tmp_path / str(number) for number in range(500)):
+            home.mkdir()
+            making = pool.submit((home / "users.lock").touch)
+            while not making.done():
+                embedded._check_home(home)
+
+
 def test_a_killed_user_leaves_no_server_but_its_rows_and_its_port(home: Path) -> None:
     holder = Holder(home)
     query(holder.url, "CREATE TABLE committed AS SELECT 7 AS x")

@@ -142,7 +142,9 @@ def binary(name: str) -> Path:
 
 def _check_home(home: Path) -> None:
     """Check that the home is missing, empty or ours, and its cluster not that of another home."""
-    if home.exists() and not (home / keeper.USERS_LOCK).exists() and any(home.iterdir()):
+    # One look: another process may be making the home, and begins with this lock.
+    files = {file.name for file in home.iterdir()} if home.exists() else set()
+    if files and keeper.USERS_LOCK not in files:
         raise EmbeddedPostgresError(f"{home} holds files of another program: move them, {_INSTEAD}")
     if (home / DATA).is_symlink():
         note = (home / DATA).readlink().with_name("home")
