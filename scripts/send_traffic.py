@@ -2,7 +2,7 @@
 
 The rows are drawn from the server's own `/observations`, so it works for any contract. `--tilt`
 draws other rows of the same world, `--swap` exchanges two classes in the labels as a changed world
-would: what monitoring is there to notice.
+would: what monitoring is there to notice. A server with API keys is given that in MLOPS_API_KEY.
 """
 
 import argparse
@@ -26,8 +26,9 @@ def main() -> None:
     address = f"http://localhost:{os.environ.get('MLOPS_PORT', '8000')}"
     parser.add_argument("--url", default=address, help="where the server is; default: %(default)s")
     options = parser.parse_args()
+    headers = {"X-API-Key": os.environ.get("MLOPS_API_KEY", "")}
     try:
-        with httpx.Client(base_url=options.url, timeout=30) as server:
+        with httpx.Client(base_url=options.url, headers=headers, timeout=30) as server:
             predicted, told = send(options, server)
     except httpx.TransportError as error:
         sys.exit(f"No server answers at {options.url} ({error}): start one with `kedro serve`.")

@@ -5,6 +5,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -177,6 +178,14 @@ def test_an_image_is_small_and_holds_what_it_needs(stack: Clone, image: str) -> 
 
 def test_health_checks_are_not_logged(stack: Clone) -> None:
     assert "/health" not in stack.compose("logs", "mlflow")
+
+
+def test_traffic_is_sent_with_a_key(stack: Clone) -> None:
+    command = [sys.executable, "scripts/send_traffic.py", "--rows=3", "--url"]
+    command.append(f"http://127.0.0.1:{stack.settings['API_PORT']}")
+    sent = stack.run("env", f"MLOPS_API_KEY={stack.settings['MLOPS_API_KEY']}", *command)
+    assert sent.stdout == "3 rows were predicted, 3 true labels told.\n", sent.stderr
+    assert "needs an API key" in stack.run(*command).stderr
 
 
 def test_it_monitors(stack: Clone) -> None:
