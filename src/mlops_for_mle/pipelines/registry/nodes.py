@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from mlops_for_mle.releases.predictor import Predictions, Predictor
 _ROUNDING = 1e-6
 # With more rows, chance moves a metric by less than any tolerance that is worth setting.
 _FEW_ROWS = 1_000
-_RESAMPLES = 100
+_RESAMPLES = 200
 _CONFIDENCE = 0.9
 
 
@@ -136,24 +137,26 @@ def _answers(model: bytes, described: ModelDescription, rows: pd.DataFrame) -> P
 def _bootstrap(
     metric: str, ours: Predictions, theirs: Predictions, truth: npt.NDArray[Any], target: Target
 ) -> tuple[float, float]:
-    """By how much the first answers are better, on rows that are drawn again and again.
+    """By how much the first answers are better, give or take what chance has made of it.
 
-    That is the percentile interval of Efron and Tibshirani, An Introduction to the Bootstrap, 13.3,
-    with as many rows of each class as there are.
+    That is the standard interval of Efron and Tibshirani, An Introduction to the Bootstrap, 12.2,
+    with as many rows of each class as there are. Its bounds need fewer draws to be steady than
+    percentiles do.
     """
     from sklearn.utils import resample
 
-    gains = []
-    for seed in range(_RESAMPLES):
-        rows = resample(
-            np.arange(len(truth)), stratify=truth if target.classes else None, random_state=seed
-        )
+    sign, rows = 1.0 if ALL_METRICS[metric] else -1.0, np.arange(len(truth))
+
+    def gain(drawn: npt.NDArray[np.intp]) -> float:
         one, other = (
-            measure_one(metric, of.taken(rows), truth[rows], target) for of in (ours, theirs)
+            measure_one(metric, of.taken(drawn), truth[drawn], target) for of in (ours, theirs)
         )
-        gains.append(one - other if ALL_METRICS[metric] else other - one)
-    low, high = np.quantile(gains, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
-    return float(low), float(high)
+        return sign * (one - other)
+
+    strata = truth if target.classes else None
+    draws = [resample(rows, stratify=strata, random_state=seed) for seed in range(_RESAMPLES)]
+    reach = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2) * float(np.std([*map(gain, draws)]))
+    return gain(rows) - reach, gain(rows) + reach
 
 
 def apply_gates(comparison: Comparison, gates: GateOptions) -> Decision:
