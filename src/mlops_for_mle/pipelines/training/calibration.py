@@ -15,6 +15,7 @@ from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingCla
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
+from sklearn.model_selection import KFold, PredefinedSplit, cross_val_predict
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC, NuSVC
 
@@ -164,18 +165,13 @@ def _calibrated(
 ) -> Matrix:
     """Probabilities of the same rows, each fold's calibrated on the other folds."""
     # A classifier whose features are its own scores.
-    given = LogisticRegression().fit(scores, truth)
-    given.coef_, given.intercept_ = np.eye(scores.shape[1]), np.zeros(scores.shape[1])
-    found = np.empty((len(truth), len(target.classes)))
-    for one in np.unique(fold):
-        others, judge = fold != one, fold == one
-        everything = np.arange(others.sum())
-        calibrator = CalibratedClassifierCV(
-            FrozenEstimator(given), method=_method(target), cv=[(everything, everything)]
-        )
-        calibrator.fit(scores[others], truth[others])
-        found[judge] = calibrator.predict_proba(scores[judge])
-    return found
+    given, width = LogisticRegression(), scores.shape[1]
+    given.classes_ = np.arange(len(target.classes))
+    given.coef_, given.intercept_ = np.eye(width), np.zeros(width)
+    frozen = FrozenEstimator(given)
+    calibrator = CalibratedClassifierCV(frozen, method=_method(target), cv=KFold(2))
+    options: dict[str, Any] = {"cv": PredefinedSplit(fold), "method": "predict_proba"}
+    return np.asarray(cross_val_predict(calibrator, scores, truth, **options))
 
 
 def _is_better(
