@@ -8,7 +8,6 @@ one feature change together.
 """
 
 from collections.abc import Sequence
-from math import comb
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -20,10 +19,9 @@ from mlops_for_mle.releases.predictor import Predictions, Predictor
 
 Explained = Literal["value", "probability", "answer"]
 
-# Of up to so many features every subset is tried: it costs as much as the permutations of more.
-_MOST_ENUMERATED = 7
-# For each row of the background; each counts forwards and backwards.
-_PERMUTATIONS = 4
+# For each row of the background; each counts forwards and backwards, so that they err in opposite
+# directions (antithetic sampling), and not at all where features act in pairs at most.
+_ORDERS = 4
 
 
 class Explanation(NamedTuple):
@@ -67,14 +65,16 @@ class Explainer:
         for other in self._background:
             # Where both have the same value, a feature contributes nothing.
             players = np.unique(self._sources[row != other])
-            make_plan = _some_orders if len(players) > _MOST_ENUMERATED else _every_subset
-            plan = make_plan(len(players), random)
-            is_taken = np.zeros((len(plan.taken), count), dtype=bool)
-            is_taken[:, players] = plan.taken
-            mixed = np.where(is_taken[:, self._sources], row, other)
+            # When each of them takes the row's value, in each of the orders.
+            turns = random.permuted(np.tile(np.arange(len(players)), (_ORDERS, 1)), axis=1)
+            turns = np.vstack([turns, len(players) - 1 - turns])
+            moments = np.arange(len(players) + 1)
+            is_taken = np.zeros((len(turns), len(moments), count), dtype=bool)
+            is_taken[..., players] = turns[:, None] < moments[:, None]
+            mixed = np.where(is_taken[..., self._sources], row, other).reshape(-1, len(row))
             found = self._explained(self._predictor.predict(mixed), code)
-            gains = (found[plan.after] - found[plan.before]) * plan.share
-            contributions[players] += gains.sum(axis=0)
+            gains = np.diff(found.reshape(len(turns), -1), axis=1)
+            contributions[players] += np.take_along_axis(gains, turns, axis=1).mean(axis=0)
         kind: Explained = "probability" if self._predictor.has_probabilities else "answer"
         return Explanation(
             kind if self._target.classes else "value",
@@ -93,39 +93,3 @@ class Explainer:
             return answers.probabilities[:, self._target.class_codes.index(int(code))]
         found = answers.values == code if self._target.classes else answers.values
         return found.astype(np.float64)
-
-
-class _Plan(NamedTuple):
-    """Rows to mix of two, and which of their answers to compare for each feature.
-
-    Attributes:
-        taken: Which features come from the row that is explained; shape (rows, features).
-        before: Rows without each feature; shape (comparisons, features).
-        after: The same rows with it.
-        share: What each comparison counts.
-    """
-
-    taken: npt.NDArray[np.bool_]
-    before: npt.NDArray[np.intp]
-    after: npt.NDArray[np.intp]
-    share: npt.NDArray[np.float64] | float
-
-
-def _every_subset(count: int, _: np.random.Generator) -> _Plan:
-    """Shapley's formula: a subset counts by how many orders of the features begin with it."""
-    taken = (np.arange(2**count)[:, None] >> np.arange(count)) & 1 == 1
-    before = np.argsort(taken, axis=0, kind="stable")[: 2**count // 2]
-    share = np.array([1 / (count * comb(count - 1, size)) for size in range(count)])
-    return _Plan(taken, before, before + 2 ** np.arange(count), share[taken.sum(axis=1)[before]])
-
-
-def _some_orders(count: int, random: np.random.Generator) -> _Plan:
-    """Ways from one row to the other, a feature a step, each with the same way backwards.
-
-    The two of a pair err in opposite directions (antithetic sampling).
-    """
-    steps = random.permuted(np.tile(np.arange(count), (_PERMUTATIONS, 1)), axis=1)
-    steps = np.vstack([steps, count - 1 - steps])
-    taken = (steps[:, None] < np.arange(count + 1)[:, None]).reshape(-1, count)
-    before = steps + (count + 1) * np.arange(len(steps))[:, None]
-    return _Plan(taken, before, before + 1, 1 / len(steps))
