@@ -149,7 +149,8 @@ def choose_estimator(
 
     It is worse where its error in the same folds, log loss or RMSE, is larger by more than one
     standard error of the difference: the rule of Breiman et al., Classification and Regression
-    Trees, 1984, 3.4.3, on paired folds. What cannot be fitted to so few rows is not chosen.
+    Trees, 1984, 3.4.3, on paired folds. As these share rows to learn from, that error is the one
+    of Nadeau and Bengio 2003. What cannot be fitted to so few rows is not chosen.
 
     Returns:
         The estimator; and the errors of each by fold, those of a constant answer first.
@@ -177,7 +178,8 @@ def choose_estimator(
     found = table.drop(index="constant")
     best = found.mean(axis=1).nsmallest(1).index
     beyond = found - found.loc[best].sum()
-    keeps_up = beyond.mean(axis=1) <= beyond.sem(axis=1)
+    shares = [1 / len(folds) + len(judge) / len(learn) for learn, judge in folds]
+    keeps_up = beyond.mean(axis=1) <= beyond.std(axis=1) * np.mean(shares) ** 0.5
     # Without any, the linear one is chosen, and its fit says why it cannot be.
     chosen = next((one for name, one in candidates.items() if keeps_up.get(name)), None)
     chosen = chosen or auto_candidates(target.task)[0]
