@@ -239,7 +239,7 @@ def test_a_damaged_copy_in_the_cache_is_fetched_anew(
     store.publish(iris)
     database.deploy(iris)
     services.start()
-    wait_until(lambda: list(settings.cache.glob("iris/current.json")))
+    wait_until(lambda: list(settings.cache.glob("iris/*/deployment.json")))
     services.stop()
     cached = Cache(str(settings.cache))
     alter(cached, iris)
@@ -262,7 +262,8 @@ def test_a_rollback_needs_no_store(settings, services, database, store, iris, ir
         if services.releases.current is None:
             services.start()
         wait_for_release(services, release)
-    wait_until(lambda: "v2" in (settings.cache / "iris" / "current.json").read_text())
+    copy = settings.cache / "iris" / iris_second.manifest.release / "deployment.json"
+    wait_until(copy.exists)
     Path(settings.release_store).rename(settings.project_path / "elsewhere")
 
     database.deploy(iris, event="rollback")
