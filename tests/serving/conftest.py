@@ -166,6 +166,13 @@ def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
+def error_paths(answer: httpx.Response) -> list[str]:
+    """Where the faults of a body are that was refused."""
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    return [error["path"] for error in answer.json()["errors"]]
+
+
 def counted(services: Services, name: str, **labels: str) -> float:
     """What a counter or gauge of this process says."""
     return services.metrics.registry.get_sample_value(f"mlops_{name}", labels) or 0

@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.schema import ensure_observations
 from tests.releases import HOUSE_CONTRACT, IRIS_CONTRACT, make_release
-from tests.serving.conftest import IRIS_ROW, Client, serve
+from tests.serving.conftest import IRIS_ROW, Client, error_paths, serve
 
 pytestmark = pytest.mark.integration
 
@@ -36,12 +36,6 @@ def rows(settings, database, iris) -> Rows:
         database.run(f'DROP TABLE IF EXISTS "{contract.table}"')
         ensure_observations(database.url, contract)
     return Rows(settings, iris)
-
-
-def error_paths(answer: httpx.Response) -> list[str]:
-    assert answer.status_code == 422, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    return [error["path"] for error in answer.json()["errors"]]
 
 
 def count_rows(database, table: str = "iris_data") -> int:
@@ -90,13 +84,6 @@ def test_a_wrong_field_is_named_with_what_is_allowed(rows, changes):
     assert error["message"]
     assert error["given"] is not None
     assert error["allowed"]
-
-
-@pytest.mark.parametrize("body", [b"", b"[]", b'{"target": NaN}', b"\xff", b"[" * 100_000])
-def test_a_body_that_is_no_observation_is_422(rows, body):
-    headers = {"content-type": "application/json"}
-
-    error_paths(rows("POST", "/observations", content=body, headers=headers))
 
 
 def test_a_repeated_request_makes_one_row_and_is_answered_as_before(rows, database):

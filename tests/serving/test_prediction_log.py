@@ -1,7 +1,6 @@
 """The prediction log of one process: spooled, shipped, interrupted, damaged."""
 
 import json
-import os
 import random
 import resource
 import signal
@@ -140,44 +139,32 @@ def test_names_and_labels_may_be_any_text(start, database, iris):
     name, label = '100% "of" it\'s\\ a field,{0} %s', "50%\n'x' \\. \x01\x02\t"
     raw = IRIS_CONTRACT.model_dump()
     raw["features"] = dict(zip((name, "b", "c", "d"), raw["features"].values(), strict=True))
-    raw["target"]["classes"][2]["label"] = label
+    raw["target"]["response_name"], raw["target"]["classes"][2]["label"] = "answer %", label
     manifest = iris.manifest.model_copy(update={"contract": Contract.model_validate(raw)})
     client = start(Release(manifest=manifest, model=iris.model))
     row = dict(zip(raw["features"], IRIS_ROW.values(), strict=True))
 
-    client.ask(row)
-    client.ask([row, row])
+    one, (first, second) = client.ask(row), client.ask([row, row])
+    columns = client.ask({"columns": {name: [value] for name, value in row.items()}})["columns"]
 
-    client.wait_until_shipped(3)
-    assert [(one.features, one.label) for one in rows_of(database).values()] == [(row, label)] * 3
-
-
-def test_predictions_wait_while_the_database_is_away(start, database, iris, monkeypatch, caplog):
-    available = os.environ["DATABASE_URL"]
-    monkeypatch.setenv("DATABASE_URL", NOWHERE)
-    client = start(iris)
-    given = {client.ask()["prediction_id"] for _ in range(30)}
-    told = wait_until(lambda: [one for one in caplog.messages if "cannot be shipped" in one])
-    assert len(told) == 1
-    assert "127.0.0.1" in told[0]
-    assert "hidden" not in told[0]
-    assert client.log.stored_bytes > 0
-    assert not rows_of(database)
-
-    monkeypatch.setenv("DATABASE_URL", available)
-
-    wait_until(lambda: set(rows_of(database)) == given)
-    wait_until(lambda: client.log.stored_bytes == 0)
+    assert one["label"] == first["label"] == second["label"] == columns["label"][0] == label
+    assert {one["answer %"], first["answer %"], *columns["answer %"]} == {2}
+    assert columns["probabilities"][label] == [pytest.approx(one["probabilities"][label])]
+    client.wait_until_shipped(4)
+    assert [(one.features, one.label) for one in rows_of(database).values()] == [(row, label)] * 4
 
 
 @pytest.mark.parametrize("policy", ["refuse", "drop"])
-def test_a_full_spool_does_what_was_configured(start, iris, monkeypatch, policy):
+def test_a_full_spool_does_what_was_configured(start, iris, monkeypatch, caplog, policy):
     monkeypatch.setenv("DATABASE_URL", NOWHERE)
     client = start(iris, spool_max_bytes=65536, spool_when_full=policy)
     answers = [client("POST", "/predict", json=[IRIS_ROW] * 10) for _ in range(120)]
 
     statuses, spooled = Counter(one.status_code for one in answers), len(kept(client.services))
     assert client.log.stored_bytes <= 65536
+    [told] = wait_until(lambda: [one for one in caplog.messages if "cannot be shipped" in one])
+    assert "127.0.0.1" in told
+    assert "hidden" not in told
     assert 0 < spooled < 120
     lost = 120 - spooled
     expected = (lost, lost, 0, 503) if policy == "refuse" else (0, 0, lost * 10, 200)
