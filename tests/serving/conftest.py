@@ -88,13 +88,12 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def run(self, statement: str, **values: Any) -> None:
+    def run(self, statement: str, **values: Any) -> list[Any]:
         with engine_for(self.url).begin() as connection:
-            connection.execute(text(statement), values)
+            result = connection.execute(text(statement), values)
+            return list(result) if result.returns_rows else []
 
-    def rows(self, statement: str, **values: Any) -> list[Any]:
-        with engine_for(self.url).connect() as connection:
-            return list(connection.execute(text(statement), values))
+    rows = run
 
     def deploy(self, release: Release, event: str = "deploy", **changes: str) -> int:
         """Append a row, whatever the newest one says."""

@@ -61,22 +61,6 @@ def test_a_list_of_rows_is_answered_by_a_list_of_the_same_answers(services):
     assert ids == [f"{request_id}-0", f"{request_id}-1"]
 
 
-def test_columns_are_answered_by_columns(services, iris):
-    columns = {name: [row[name] for row in ROWS] for name in IRIS_ROW}
-
-    body = predict(services, {"columns": columns}).json()
-
-    (line,) = kept(services)
-    listed = predict(services, ROWS).json()
-    for name in ("iris_class", "label"):
-        assert body["columns"][name] == [one[name] for one in listed]
-    for label, column in body["columns"]["probabilities"].items():
-        assert column == [one["probabilities"][label] for one in listed]
-    assert body["prediction_id"] == line[3]
-    assert json.loads(line[-2]) == {"columns": columns}
-    assert (body["model_version"], body["release"]) == (1, iris.manifest.release)
-
-
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 @given(
     values=arrays(

@@ -4,8 +4,6 @@ import json
 import random
 import resource
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -322,34 +320,3 @@ def test_a_line_that_the_database_refuses_is_set_aside_and_holds_up_no_other(
     assert "kept in" in caplog.text
     # One bad request must not have all others of its time written one by one.
     assert len(database.rows("SELECT DISTINCT xmin::text FROM predictions")) <= 6
-
-
-WRITER = """
-import sys, time
-from mlops_for_mle.serving.metrics import Metrics
-from mlops_for_mle.serving.prediction_log import PredictionLog
-from mlops_for_mle.serving.settings import ServingSettings
-log = PredictionLog(ServingSettings.load({"spool": sys.argv[1]}), Metrics())
-log._append(b"appended\\n")
-print("done", flush=True)
-time.sleep(60)
-"""
-
-
-def test_a_killed_process_is_taken_over_and_a_living_one_is_not(start, iris):
-    client = start(iris)
-    writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(client.log.root)], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == "done\n"
-        time.sleep(0.5)
-        assert len(list(client.log.root.glob("*.log"))) == 1
-        assert client.counted("damaged") == 0
-    finally:
-        writer.kill()
-        writer.wait()
-
-    wait_until(lambda: client.counted("damaged") == 1)
-    assert not list(client.log.root.glob("*.log"))
