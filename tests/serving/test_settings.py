@@ -20,15 +20,6 @@ def test_options_come_before_variables_and_both_before_folders_of_the_project(
     assert ServingSettings.load().port == 9000
 
 
-def test_exported_settings_are_read_back_the_same(monkeypatch, tmp_path):
-    monkeypatch.setattr("os.environ", {})
-    settings = ServingSettings.load({"project_path": tmp_path, "model": "iris", "poll_seconds": 2})
-
-    settings.export()
-
-    assert ServingSettings.load() == settings
-
-
 @pytest.mark.parametrize(
     ("variable", "value", "allowed"),
     [
