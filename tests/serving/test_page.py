@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -164,7 +163,7 @@ def test_a_person_rolls_back_with_an_admin_key(
     weak, admin = keys.create("weak", ["predict"]), keys.create("kim", ["admin"])
     reader = keys.create("reader", ["predict", "write"])
     page.driver.execute_script("sessionStorage.setItem('api-key', arguments[0])", reader)
-    time.sleep(0.6)
+    wait_until(lambda: httpx.get(f"{server.url}/model").status_code == 401)
 
     def confirm(key: str) -> None:
         for field, words in (("reason", "it drifts"), ("key", key)):
