@@ -49,25 +49,23 @@ def router(services: Services) -> APIRouter:
         responses={503: {"description": "They are not"}},
     )
     async def ready(request: Request, response: Response) -> dict[str, Any]:
-        releases = services.releases
-        database, status, detail = releases.database, "ready", None
+        releases, database = services.releases, services.releases.database
+        is_known = request.scope["state"]["caller"].is_known
+        served, status, detail = releases.current if is_known else None, "ready", None
         try:
             require_ready(services, request)
         except ProblemError as problem:
             status, detail = "not_ready", problem.detail
             response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
             response.headers.update(problem.headers)
-        if not request.scope["state"]["caller"].is_known:
-            database = DatabaseHealth(available=database.available)
-            return {"status": status, "detail": detail, "database": database}
         return {
             "status": status,
             "detail": detail,
-            "contract": releases.contract,
-            "model_version": releases.current and releases.current.manifest.version,
-            **_in_service(releases.current),
-            "failure": releases.failure,
-            "database": database,
+            "contract": releases.contract if is_known else None,
+            "model_version": served and served.manifest.version,
+            **_in_service(served),
+            "failure": releases.failure if is_known else None,
+            "database": database if is_known else DatabaseHealth(available=database.available),
         }
 
     @found.get("/model", tags=["model"], summary="The model in service")
