@@ -30,7 +30,7 @@ from mlops_for_mle.serving import (
 )
 from mlops_for_mle.serving.auth import Access
 from mlops_for_mle.serving.context import RequestContext, Services, response
-from mlops_for_mle.serving.database import Database
+from mlops_for_mle.serving.database import Pool
 from mlops_for_mle.serving.errors import (
     FieldError,
     ProblemError,
@@ -62,7 +62,7 @@ def make_services(settings: ServingSettings) -> Services:
         releases=Releases(settings, counts),
         log=PredictionLog(settings, counts),
         metrics=counts,
-        database=Database(settings.max_concurrency),
+        database=Pool("own tables", settings.max_concurrency),
     )
 
 

@@ -37,7 +37,7 @@ def router(services: Services) -> APIRouter:
     """The routes."""
     found = APIRouter(prefix="/deployments", tags=["deployments"])
     store = ReleaseStore(services.settings.release_store)
-    database = services.database.own
+    database = services.database
 
     @lru_cache(maxsize=64)
     def facts_of(contract: str, release: str) -> dict[str, Any]:

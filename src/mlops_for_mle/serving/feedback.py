@@ -79,7 +79,7 @@ class Feedback(BaseModel):
 def router(services: Services) -> APIRouter:
     """The route."""
     found = APIRouter(tags=["feedback"])
-    database = services.database.own
+    database = services.database
 
     @found.post(
         "/feedback",

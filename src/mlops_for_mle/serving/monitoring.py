@@ -33,7 +33,7 @@ _REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors
 def router(services: Services) -> APIRouter:
     """The routes."""
     found = APIRouter(tags=["monitoring"])
-    database = services.database.own
+    database = services.database
 
     @found.get(
         "/monitoring", summary="The newest monitoring run with its numbers, and those before"
@@ -64,7 +64,7 @@ def router(services: Services) -> APIRouter:
 
 def _look(services: Services, contract: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The last runs of a contract, the newest first, and the numbers of the newest."""
-    with services.database.own.begin() as connection:
+    with services.database.begin() as connection:
         runs = rows(connection, _RUNS, contract=contract)
         return runs, rows(connection, _METRICS, id=runs[0]["id"]) if runs else []
 

@@ -52,7 +52,7 @@ ORDER BY created_at DESC, prediction_id DESC LIMIT 50
 def router(services: Services) -> APIRouter:
     """The routes; the files are not part of the API's document."""
     found = APIRouter()
-    database = services.database.own
+    database = services.database
     page = StaticFiles(directory=FOLDER)
     docs = StaticFiles(directory=FOLDER / "docs", packages=[("fastapi_offline", "static")])
     _add_files(found, "/", "/page", page, POLICY)
