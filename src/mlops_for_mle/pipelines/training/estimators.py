@@ -179,7 +179,7 @@ def choose_estimator(
     best = found.mean(axis=1).nsmallest(1).index
     beyond = found - found.loc[best].sum()
     shares = [1 / len(folds) + len(judge) / len(learn) for learn, judge in folds]
-    keeps_up = beyond.mean(axis=1) <= beyond.std(axis=1) * np.mean(shares) ** 0.5
+    keeps_up = beyond.mean(axis=1) <= beyond.std(axis=1) * float(np.mean(shares)) ** 0.5
     # Without any, the linear one is chosen, and its fit says why it cannot be.
     chosen = next((one for name, one in candidates.items() if keeps_up.get(name)), None)
     chosen = chosen or auto_candidates(target.task)[0]
