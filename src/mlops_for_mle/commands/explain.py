@@ -35,9 +35,9 @@ def explain_row(release: Release, given: bytes) -> Table:
     title = f"{target.response_name}: {words[found.explained]}{answer}"
     drawn = Table("feature", "value", "contribution", title=title, title_justify="left")
     drawn.add_row("mean of training rows", "", metric_text(found.base))
-    is_outside = [False] * len(rows.columns) if outside is None else outside[0]
-    explained = zip(rows.columns, found.contributions.items(), is_outside, strict=True)
-    for (value,), (name, one), is_strange in sorted(explained, key=lambda one: -abs(one[1][1])):
+    is_outside = [False] * len(rows.row) if outside is None else outside[0]
+    explained = zip(rows.row, found.contributions.items(), is_outside, strict=True)
+    for value, (name, one), is_strange in sorted(explained, key=lambda one: -abs(one[1][1])):
         told = f"{value} (outside the training data)" if is_strange else str(value)
         drawn.add_row(name, told, f"{one:+.4g}")
     drawn.add_section()

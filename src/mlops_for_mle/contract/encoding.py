@@ -133,15 +133,16 @@ def _parts(values: Values, parts: Sequence[DatePart]) -> list[Values]:
         times = values.astype("datetime64[us]").tolist()
     else:
         times = [None if one is None else read_time(one) for one in values]
-    taken = [_TAKE[part] for part in parts]
-    return [[None if one is None else take(one) for one in times] for take in taken]
+    return [_TAKE[part](times) for part in parts]
 
 
-_TAKE: Mapping[DatePart, Callable[[datetime], int]] = {
-    "days_since_1970": lambda time: time.toordinal() - _FIRST_DAY,
-    "year": lambda time: time.year,
-    "month": lambda time: time.month,
-    "day": lambda time: time.day,
-    "day_of_week": datetime.isoweekday,
-    "hour": lambda time: time.hour,
+_TAKE: Mapping[DatePart, Callable[[Sequence[datetime | None]], list[int | None]]] = {
+    "days_since_1970": lambda times: [
+        None if one is None else one.toordinal() - _FIRST_DAY for one in times
+    ],
+    "year": lambda times: [None if one is None else one.year for one in times],
+    "month": lambda times: [None if one is None else one.month for one in times],
+    "day": lambda times: [None if one is None else one.day for one in times],
+    "day_of_week": lambda times: [None if one is None else one.isoweekday() for one in times],
+    "hour": lambda times: [None if one is None else one.hour for one in times],
 }

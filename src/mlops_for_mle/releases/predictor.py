@@ -97,9 +97,9 @@ def decided(answers: Predictions, contract: Contract, threshold: float | None) -
     """The answers of a model of two classes by the threshold of its second one, if it has any."""
     if threshold is None or answers.probabilities is None:
         return answers
-    codes = np.array(contract.target.class_codes, np.int64)
+    first, second = contract.target.class_codes
     is_second = answers.probabilities[:, 1] >= threshold
-    return answers._replace(values=codes[is_second.astype(np.intp)])
+    return Predictions(np.where(is_second, second, first), answers.probabilities)
 
 
 def load(release: Release) -> Predictor:

@@ -280,18 +280,19 @@ def _write(name: str, wanted: Iterable[tuple[dict[str, Any], bool]], answered: A
     }
     head = encode(document)
     if not parts:
-        return Answer(head)
+        return Answer([head])
     length = (_HEADER_LENGTH, b"%d" % len(head))
-    return Answer(b"".join((head, *parts)), _OCTETS.encode(), headers=(length,))
+    return Answer([head, *parts], _OCTETS.encode(), headers=(length,))
 
 
 def _values(output: str, answered: Answered) -> list[Any]:
     """The values of an output, in row-major order."""
-    target, found = answered.question.served.contract.target, answered.predictions
-    if output == PROBABILITY_OUTPUT and found.probabilities is not None:
-        return list(found.probabilities.ravel().tolist())
+    target = answered.question.served.contract.target
+    if output == PROBABILITY_OUTPUT:
+        chances = (one.chances for one in answered.parts if one.chances is not None)
+        return [chance for part in chances for chance in part.ravel().tolist()]
     names: dict[int, Any] = target.labels if output == "label" else target.values
-    return [names.get(code, code) for code in found.values.tolist()]
+    return [names.get(code, code) for code in answered.values()]
 
 
 def _packed(datatype: str, values: list[Any]) -> bytes:
