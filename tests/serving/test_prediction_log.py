@@ -343,7 +343,7 @@ from mlops_for_mle.serving.metrics import Metrics
 from mlops_for_mle.serving.prediction_log import PredictionLog
 from mlops_for_mle.serving.settings import ServingSettings
 log = PredictionLog(ServingSettings.load({"spool": sys.argv[1]}), Metrics())
-log._append(b"appended\\n")
+log._append([b"appended\\n"])
 print("done", flush=True)
 time.sleep(60)
 """

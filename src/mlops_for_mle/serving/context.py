@@ -274,7 +274,7 @@ def response(answer: Answer) -> Response:
         for part in answer.parts:
             yield part
 
-    kind, size = answer.content_type.decode(), sum(map(len, answer.parts))
-    found = StreamingResponse(parts(), answer.status, media_type=kind)
-    found.raw_headers += ((b"content-length", b"%d" % size), *answer.headers)
+    found, size = StreamingResponse(parts(), answer.status), b"%d" % sum(map(len, answer.parts))
+    own = ((b"content-length", size), (b"content-type", answer.content_type))
+    found.raw_headers = [*own, *answer.headers]
     return found

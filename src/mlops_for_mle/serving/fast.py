@@ -308,13 +308,13 @@ class ServingProtocol(HttpToolsProtocol):
             return
         body = answer.body
         self.transport.write(
-            b"%b%b%bcontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n\r\n%b"
+            b"%b%bcontent-length: %d\r\ncontent-type: %b\r\n%bx-request-id: %b\r\n\r\n%b"
             % (
                 STATUS_LINE[answer.status],
                 _lines(tuple(self.server_state.default_headers)),
-                _lines(answer.headers + PROTECTIVE_HEADERS),
-                answer.content_type,
                 len(body),
+                answer.content_type,
+                _lines(answer.headers + PROTECTIVE_HEADERS),
                 request_id.encode(),
                 body,
             )
