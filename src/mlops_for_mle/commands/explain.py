@@ -29,7 +29,8 @@ def explain_row(release: Release, given: bytes) -> Table:
     matrix = codec.matrix([rows])
     (code,), _ = predictor.predict(matrix)
     found = Explainer(predictor, manifest.background).explain(matrix[0])
-    outside = Ranges(manifest.contract, manifest.training_ranges).outside(matrix)
+    ranges = Ranges(manifest.contract, manifest.training_ranges, manifest.precision)
+    outside = ranges.outside(matrix)
     answer = target.labels[int(code)] if target.classes else metric_text(code)
     words = {"probability": "probability of ", "answer": "answered with ", "value": ""}
     title = f"{target.response_name}: {words[found.explained]}{answer}"

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops_for_mle.contract.model import Contract, DatePart, Feature, Target
-from mlops_for_mle.contract.rules import Column, read_time
+from mlops_for_mle.contract.rules import Column, Precision, read_time
 
-Matrix = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64] | npt.NDArray[np.float32]
 Values = Sequence[Any] | Column
 
 _UNKNOWN_CODE = -1.0
@@ -49,8 +49,9 @@ def is_plain(contract: Contract) -> bool:
 class Encoder:
     """Encodes columns of one contract; made once, since a single row is a column of one, too."""
 
-    def __init__(self, contract: Contract) -> None:
-        """Prepare for a contract."""
+    def __init__(self, contract: Contract, precision: Precision = "float64") -> None:
+        """Prepare for a contract, and the element type of its matrices."""
+        self._precision: Precision = precision
         self._encoders = {name: _encoder_of(one) for name, one in contract.features.items()}
 
     def __call__(self, columns: Iterable[Values]) -> Matrix:
@@ -58,11 +59,11 @@ class Encoder:
         encoded: list[Values] = []
         for encode_one, values in zip(self._encoders.values(), columns, strict=True):
             encoded += encode_one(values)
-        return np.array(encoded, np.float64).T
+        return np.array(encoded, self._precision).T
 
     def feature(self, name: str, values: Values) -> Matrix:
         """Encode values of one feature; shape (encoded columns of the feature, rows)."""
-        return np.array(self._encoders[name](values), np.float64)
+        return np.array(self._encoders[name](values), self._precision)
 
 
 def encode(columns: Mapping[str, Values], contract: Contract) -> Matrix:

@@ -91,8 +91,8 @@ class Codec:
         """Prepare for the rows of a release."""
         contract = manifest.contract
         self.features, self.names = contract.features, contract.feature_names
-        self.encoder = Encoder(contract)
         self.precision: Precision = manifest.precision
+        self.encoder = Encoder(contract, self.precision)
         self.row_words = f"an object with {', '.join(self.names)}"
         types = {name: json_type(one, self.precision) for name, one in self.features.items()}
         row: Any = _row_type(types, self.features)
@@ -167,7 +167,7 @@ class Codec:
         if len(rows) == len(given):
             return self.encoder(zip(*rows, strict=True))
         parts = [self.matrix([one]) if one.matrix is None else one.matrix for one in given]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, dtype=self.precision)
 
     def _columns_of(self, rows: Sequence[Any]) -> Columns:
         """The columns of decoded rows; ValueError, a time is not allowed."""
@@ -258,14 +258,20 @@ class Reading:
         faults.raise_if_any()
         for name in found.keys() - lengths.keys():
             self.add(name, [None] * size)
-        # What was put together is let go, since of numbers it is many times as long as the body.
-        names = list(found)
-        matrix = np.concatenate([np.concatenate(found.pop(one), axis=1) for one in names]).T
+        # What was put together is let go, since of numbers it is longer than the body.
+        names, start = list(found), 0
+        columns = np.empty(
+            (sum(len(one[0]) for one in found.values()), size), self._codec.precision
+        )
+        for pieces_of in map(found.pop, names):
+            end = start + len(pieces_of[0])
+            np.concatenate(pieces_of, axis=1, out=columns[start:end])
+            start = end
         if self._lenient:
             form = Form.COLUMNS
             lists = {one: msgspec.Raw(b"[%b]" % b",".join(self._texts.pop(one))) for one in names}
             text = encode({COLUMNS_KEY: lists})
-        return Rows(size, text, form, matrix)
+        return Rows(size, text, form, columns.T)
 
 
 def _slices(values: Values) -> Iterator[Sequence[Any]]:

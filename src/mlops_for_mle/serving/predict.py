@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import fastapi
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import orjson
 from uuid_utils import uuid7
 
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 MOST_EXPLAINED = 100
 
 # So many are predicted at once, which bounds what the model needs in between.
-_ROWS_A_PART = 8192
+_ROWS_A_PART = 2048
 
 _PREDICT_WORDS = (
     "A row as an object is answered by an object, a list of them by a list in the same order, and "
@@ -89,7 +88,7 @@ class Part(msgspec.Struct):
 
     values: list[Any]
     texts: Sequence[bytes]
-    chances: npt.NDArray[np.float64] | None
+    chances: Matrix | None
     outside: Outside
 
 
@@ -180,7 +179,10 @@ def _predict(served: "Served", matrix: Matrix) -> Part:
             f"Release {served.manifest.release} predicted {unknown}, which is none of the classes "
             f"of contract {served.contract.name}: deploy another release",
         )
-    return Part(values, texts, predictions.probabilities, served.ranges.outside(matrix))
+    chances = predictions.probabilities
+    if chances is not None:
+        chances = chances.astype(served.codec.precision)
+    return Part(values, texts, chances, served.ranges.outside(matrix))
 
 
 def _divided(part: Part, questions: Sequence[Question]) -> list[list[Part]]:
@@ -277,15 +279,21 @@ class Answers:
         answer = [self._by_columns[0]]
         for slot, text in zip(slots, self._by_columns[1:], strict=True):
             answer += (*slot, text)
-        places, start = dict[str, list[int]](), 0
-        for part in answered.parts:
-            if part.outside is not None:
-                for feature, one in zip(self._features, part.outside.T, strict=True):
-                    places.setdefault(feature, []).extend((start + np.flatnonzero(one)).tolist())
-            start += len(part.values)
-        if places:
-            answer[-1] = _add(answer[-1], {feature: one for feature, one in places.items() if one})
+        if any(one.outside is not None for one in answered.parts):
+            answer[-1] = _add(answer[-1], self._places(answered.parts))
         return answer
+
+    def _places(self, parts: Sequence[Part]) -> dict[str, msgspec.Raw]:
+        """By feature which rows lie outside of what the model was trained on, as JSON."""
+        none = np.zeros((_ROWS_A_PART, len(self._features)), np.bool_)
+        outside = [none[: len(one.values)] if one.outside is None else one.outside for one in parts]
+        columns = zip(self._features, np.concatenate(outside).T, strict=True)
+        places = {feature: np.flatnonzero(column) for feature, column in columns}
+        return {
+            feature: msgspec.Raw(orjson.dumps(one, option=orjson.OPT_SERIALIZE_NUMPY))
+            for feature, one in places.items()
+            if len(one)
+        }
 
     def _add_features(self, answer: bytes, outside: list[bool]) -> bytes:
         found = list(compress(self._features, outside))
@@ -313,7 +321,7 @@ def _named(answered: Answered, names: Mapping[Any, bytes]) -> list[bytes]:
     return joined(b",".join(map(names.__getitem__, one.values)) for one in answered.parts)
 
 
-def _add(answer: bytes, outside: list[str] | dict[str, list[int]]) -> bytes:
+def _add(answer: bytes, outside: list[str] | dict[str, msgspec.Raw]) -> bytes:
     """Tell at the end of an answer what lies outside of what the model was trained on."""
     return b'%b,"%b":%b}' % (answer[:-1], OUTSIDE_KEY.encode(), encode(outside))
 
