@@ -86,7 +86,7 @@ class FastWay:
         Returns:
             False, the request has to go the ordinary way; nothing was done.
         """
-        started, given = time.perf_counter(), list(connection.scope["headers"])
+        started, given = time.perf_counter(), connection.given
         target, headers = self._target_of(connection.url), dict(given)
         if (
             target is None
@@ -167,9 +167,11 @@ class ServingProtocol(HttpToolsProtocol):
 
     Attributes:
         is_waiting: Whether an answer that is given at once is still on its way.
+        given: The headers of the request.
     """
 
     is_waiting = False
+    given: list[tuple[bytes, bytes]]
     # The body of a request that may be answered at once; None while there is no such request.
     _withheld: bytes | None = None
     # The size of the head that is being read, without its first part; None outside of one.
@@ -239,15 +241,15 @@ class ServingProtocol(HttpToolsProtocol):
             self._unread.cancel()
 
     def on_message_begin(self) -> None:
-        """Begin to read a head."""
-        super().on_message_begin()
-        self._head_bytes = 0
+        """Begin to read a head; the rest of uvicorn's own beginning is for the ordinary way."""
+        self.url, self.given, self.headers = b"", [], []
+        self.expect_100_continue, self._head_bytes = False, 0
 
     def on_headers_complete(self) -> None:
         """Begin to answer a request, or wait whether its body is there too."""
         self._head_bytes = None
         # What comes behind a chunked body is no header, least of all one that says what is in it.
-        self.headers = []
+        self.given, self.headers = self.headers, []
         # Answers leave in the order of the requests.
         self._answer_what_waits()
         if self.parser.should_upgrade():
@@ -330,7 +332,7 @@ class ServingProtocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as upgrade:
                 version = self.parser.get_http_version().encode()
                 first = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)
-                kept = (one for one in self.scope["headers"] if one[0] not in _UPGRADE_HEADERS)
+                kept = (one for one in self.given if one[0] not in _UPGRADE_HEADERS)
                 lines = [first, *(b"%b: %b" % pair for pair in kept), b"\r\n"]
                 data = b"\r\n".join(lines) + data[upgrade.args[0] :]
             self.parser = httptools.HttpRequestParser(self)
@@ -345,6 +347,9 @@ class ServingProtocol(HttpToolsProtocol):
         body, self._withheld = self._withheld, None
         # Not before: a head has to arrive in the time of an idle connection.
         self._unset_keepalive_if_required()
+        url, expects = self.url, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue, self.scope["headers"] = url, expects, self.given
         super().on_headers_complete()
         if body:
             super().on_body(body)

@@ -114,8 +114,6 @@ class Answered(msgspec.Struct):
 
     def texts(self) -> list[list[bytes]]:
         """The JSON of the values, and of the chances of each class, in pieces."""
-        if len(self.parts) == 1:
-            return [[one] for one in self.parts[0].texts]
         return [joined(pieces) for pieces in zip(*(one.texts for one in self.parts), strict=True)]
 
 

@@ -18,6 +18,7 @@ import time
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -77,6 +78,8 @@ FROM staged, LATERAL (
 ON CONFLICT (prediction_id) DO NOTHING
 """
 
+# Stands for what is long in a line; JSON itself has no such byte.
+_SLOT = b"\x00"
 _SEGMENT_BYTES, _BATCH_BYTES = 8 * 1024 * 1024, 256 * 1024
 # Long enough for the largest request.
 _STATEMENT_SECONDS = 240.0
@@ -232,32 +235,38 @@ class PredictionLog:
             except OSError:
                 logger.exception("The prediction log cannot be synchronised with the disk")
 
-    def _line(self, answered: "Answered") -> Sequence[bytes]:
-        """A line in pieces, since those of large requests are long."""
-        question = answered.question
-        rows, request, manifest = question.rows, question.request, question.served.manifest
+    def _line(self, answered: "Answered") -> list[bytes]:
+        """A line, in pieces where it is long."""
+        rows, request, parts = answered.question.rows, answered.question.request, answered.parts
+        manifest = answered.question.served.manifest
         head, labels = self._heads.get(manifest.release) or self._remember(manifest)
-        request_id = request.headers.get(REQUEST_ID)
-        if request_id is None or request_id != request.facts.request_id.encode():
-            request_id = rb"\N"
-        facts = b"%b\t%b\t%d\t%.6g\t%b\t{" % (
+        name = request.headers.get(REQUEST_ID, b"")
+        is_named = name and name == request.facts.request_id.encode()
+        values, *chances = parts[0].texts
+        by_class, features = b"{%b}" % b",".join(chances) if chances else rb"\N", _copied(rows.text)
+        if len(parts) > 1:
+            values = by_class = features = _SLOT
+        line = b"%b\t%b\t%d\t%.6g\t%b\t{%b}\t%b\t%b\t%d\t%b\t%b\n" % (
             head,
             answered.prediction_id.encode(),
             answered.answered_at // 1000,
             answered.latency_seconds * 1000,
-            request_id,
+            name if is_named else rb"\N",
+            values,
+            labels,
+            rows.form,
+            rows.count,
+            features,
+            by_class,
         )
-        form = b"}\t%b\t%b\t%d\t" % (labels, rows.form, rows.count)
-        values, *chances = answered.texts()
-        by_class = [piece for one in chances for piece in (b",", *one)]
-        probabilities = (b"\t{", *by_class[1:], b"}\n") if chances else (b"\t\\N\n",)
-        line = [facts, *values, form, _copied(rows.text), *probabilities]
-        if len(answered.parts) == 1:
-            line = [b"".join(line)]
-        checksum = 0
-        for piece in line:
-            checksum = zlib.crc32(piece, checksum)
-        return [b"%08x\t" % checksum, *line]
+        if len(parts) == 1:
+            return [b"%08x\t%b" % (zlib.crc32(line), line)]
+        start, middle, end, _ = line.split(_SLOT)
+        texts, *lists = answered.texts()
+        commas = [piece for one in lists for piece in (b",", *one)]
+        probabilities = [b"{", *commas[1:], b"}\n"] if lists else [b"\\N\n"]
+        pieces = [start, *texts, middle, _copied(rows.text), end, *probabilities]
+        return [b"%08x\t" % reduce(lambda found, one: zlib.crc32(one, found), pieces, 0), *pieces]
 
     def _remember(self, manifest: Manifest) -> tuple[bytes, bytes]:
         """What the lines of a release have in common; only this is kept of it."""
