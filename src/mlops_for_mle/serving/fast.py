@@ -223,7 +223,12 @@ class ServingProtocol(HttpToolsProtocol):
         if self._head_bytes is not None:
             self._head_bytes += len(data)
         try:
-            self._feed(data)
+            while data:
+                given, data = data, b""
+                try:
+                    self.parser.feed_data(given)
+                except httptools.HttpParserUpgrade as upgrade:
+                    data = self._without_upgrade() + given[upgrade.args[0] :]
             if self._withheld is not None:
                 self._go_the_ordinary_way()
         except httptools.HttpParserError as error:
@@ -324,20 +329,15 @@ class ServingProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         self._answered_at = self.loop.time()
 
-    def _feed(self, data: bytes) -> None:
-        """Let the parser read; where it stops for another protocol, it begins anew without it."""
-        while True:
-            try:
-                return self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                version = self.parser.get_http_version().encode()
-                first = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)
-                kept = (one for one in self.given if one[0] not in _UPGRADE_HEADERS)
-                lines = [first, *(b"%b: %b" % pair for pair in kept), b"\r\n"]
-                data = b"\r\n".join(lines) + data[upgrade.args[0] :]
-            self.parser = httptools.HttpRequestParser(self)
-            # As uvicorn does, so that a request behind one that closes is refused in order.
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    def _without_upgrade(self) -> bytes:
+        """The head again, without the other protocol at which the parser has stopped."""
+        version = self.parser.get_http_version().encode()
+        first = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)
+        kept = (one for one in self.given if one[0] not in _UPGRADE_HEADERS)
+        self.parser = httptools.HttpRequestParser(self)
+        # As uvicorn does, so that a request behind one that closes is refused in order.
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return b"\r\n".join((first, *(b"%b: %b" % pair for pair in kept), b"\r\n"))
 
     def _answer_what_waits(self) -> None:
         if self.is_waiting and self._fast is not None:

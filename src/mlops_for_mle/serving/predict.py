@@ -249,7 +249,12 @@ class Answers:
         if rows.form is Form.COLUMNS:
             return Answer(self._columns(answered, name))
         if rows.form is Form.ONE:
-            return Answer(self._rows(parts[0], iter([name])))
+            (part,) = parts
+            template = self._by_class.get(part.values[0], self._of_any)
+            found = template % (*part.texts[self._first :], name)
+            if part.outside is not None:
+                found = self._add_features(found, part.outside[0].tolist())
+            return Answer([found])
         numbered = (b"%b-%d" % (name, at) for at in range(rows.count))
         names = iter([name]) if rows.count == 1 else numbered
         lists = [b",".join(self._rows(one, names)) for one in parts]
@@ -257,12 +262,12 @@ class Answers:
 
     def _rows(self, part: Part, names: Iterator[bytes]) -> list[bytes]:
         """The answers to rows, one by one."""
-        values, numbers, template = part.values, part.texts[self._first :], self._by_class.get
-        if len(values) == 1:
-            found = [template(values[0], self._of_any) % (*numbers, next(names))]
-        else:
-            slots = zip(values, *(one.split(b",") for one in numbers), names, strict=False)
-            found = [template(one[0], self._of_any) % one[1:] for one in slots]
+        numbers, template = (
+            (one.split(b",") for one in part.texts[self._first :]),
+            self._by_class.get,
+        )
+        slots = zip(part.values, *numbers, names, strict=False)
+        found = [template(one[0], self._of_any) % one[1:] for one in slots]
         if part.outside is None:
             return found
         return list(map(self._add_features, found, part.outside.tolist()))
