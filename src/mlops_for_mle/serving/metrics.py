@@ -129,9 +129,8 @@ class Metrics:
         labels = contract.target.labels
         parts = [part for one in answered for part in one.parts]
         values = chain.from_iterable(one.values for one in parts)
-        classes = map(labels.__getitem__, values) if labels else ("" for _ in values)
-        for label, count in collections.Counter(classes).items():
-            self._predictions_of(contract.name, version, label).inc(count)
+        for code, count in collections.Counter(values if labels else ("" for _ in values)).items():
+            self._predictions_of(contract.name, version, labels.get(code, "")).inc(count)
         for part in parts:
             if part.outside is not None:
                 beyond = zip(contract.features, part.outside.sum(axis=0).tolist(), strict=True)
