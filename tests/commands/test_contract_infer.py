@@ -90,7 +90,7 @@ def test_a_csv_file_becomes_an_environment_that_kedro_reads(folder: Path) -> Non
     assert contract.table == "orders_data"
     assert len(contract.features) == 16
     assert "kedro run --env new" in said
-    assert "refund is missing or not depending on the target" in said
+    assert "refund alone tells the target" in said
 
 
 def test_how_a_csv_file_is_written_is_recorded_for_ingestion(folder: Path) -> None:

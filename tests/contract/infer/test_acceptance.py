@@ -77,5 +77,5 @@ def test_the_contract_of_subscriptions_is_the_proposed_one_and_accepts_every_row
         assert feature.missing == found.features[name].missing
         assert feature.categories == found.features[name].categories
     assert shipped.target.class_values == found.target.class_values
-    assert [one.source_name for one in proposed.left_out] == ["고객번호", "해지일"]
+    assert [one.name for one in proposed.left_out] == ["고객번호", "해지일"]
     assert len(batch_of(shipped, rows).accepted) == 600

@@ -8,10 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_for_mle.contract.infer.write import contract_text, parameters_text
 from mlops_for_mle.contract.notation import NumberFormat
 from mlops_for_mle.errors import SourceError
-from tests.contract.infer.tables import ROWS, infer, ingest, ingested, table
+from tests.contract.infer.tables import (
+    ROWS,
+    contract_text,
+    infer,
+    ingest,
+    ingested,
+    parameters_text,
+    table,
+)
 from tests.pipelines.data_ingestion.observations import batch_of
 
 POINT = [f"{number / 7:.2f}" for number in range(ROWS)]
@@ -71,7 +78,7 @@ def test_the_mark_of_other_columns_tells_which_one_is_meant() -> None:
 def test_marks_that_disagree_are_refused_with_both_readings_until_a_person_decides() -> None:
     rows = table(x=["1,234", "5,678"], b=["12,5", "7,25"])
 
-    with pytest.raises(SourceError, match=r"'1,234' is 1234 or 1\.234. Say which by --decimal"):
+    with pytest.raises(SourceError, match=r"'1,234' is 1\.234 \(--decimal comma\) or 1234 \(--"):
         infer(rows)
     assert ingested(rows, decimal="point")[:2] == [1234, 5678]
 

@@ -11,19 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from mlops_for_mle.contract.infer.write import (
-    FILES,
-    as_comment,
-    as_key,
-    as_value,
-    parameters_text,
-    write,
-)
+from mlops_for_mle.contract.infer.decide import one_line
+from mlops_for_mle.contract.infer.write import FILES, as_key, as_value, write
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
 from mlops_for_mle.pipelines.registry.nodes import GateOptions
 from mlops_for_mle.pipelines.training.estimators import names_for
 from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
-from tests.contract.infer.tables import ROWS, infer, table
+from tests.contract.infer.tables import ROWS, infer, parameters_text, table
 
 LONG = "the distance in metres that was covered between the two stations"
 
@@ -119,4 +113,4 @@ def test_any_mapping_comes_back(values: dict[str, Any]) -> None:
 @settings(deadline=None, database=None)
 @given(st.text())
 def test_a_comment_is_one_printable_line(text: str) -> None:
-    assert read_back(f"a: 1  # {as_comment(text)}\nb: 2") == {"a": 1, "b": 2}
+    assert read_back(f"a: 1  # {one_line(text)}\nb: 2") == {"a": 1, "b": 2}
