@@ -27,6 +27,8 @@ def complaint(rows: pd.DataFrame, target: str = "y", **wishes: Any) -> str:
         ({"leave_out": ["b"]}, "--leave-out: things.csv has no column 'b'"),
         ({"time": "b"}, "--time: things.csv has no column 'b'"),
         ({"time": "a"}, "--time: column 'a' holds float, expected dates."),
+        ({"time": "a", "leave_out": ["a"]}, "'a' was left out by --leave-out, expected dates."),
+        ({"leave_out": ["y"]}, "Target column 'y' was left out by --leave-out."),
         ({"target": "a", "task": "classification"}, "holds fractions, which are no classes"),
         ({"task": "regression"}, "holds text, but a regression needs numbers"),
     ],
