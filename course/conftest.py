@@ -2,20 +2,23 @@
 
 import importlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 from sqlalchemy.engine import make_url
 
-from course.hints import explain, say
+from course.hints import explain, hint, say
 from course.part import lay, part
 from tests import servers
 from tests.relay import Relay
@@ -63,34 +66,80 @@ class Report:
         title = item.name.removeprefix("test_").replace("_", " ")
         if call.excinfo is not None:
             self._failed += 1
-            print(f"✗ {title}")
+            self._tell(f"✗ {title}")
             lines = explain(call.excinfo.value, self._work)
             # A step that is still to be written is named once, not by every check that needs it.
             if lines != self._said:
-                print(*(f"    {line}" for line in lines), sep="\n", flush=True)
+                self._tell(*(f"    {line}" for line in lines))
             self._said = lines
         elif call.when == "call":
             self._passed += 1
-            print(f"✓ {title}", flush=True)
+            self._tell(f"✓ {title}")
         return report
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
-            print(report.longrepr)
+            self._tell(str(report.longrepr))
 
     def pytest_sessionfinish(self) -> None:
         count = self._passed + self._failed
-        print(
-            say(
-                f"{self._passed} of {count} pass.", f"{count}개 중 {self._passed}개를 통과했습니다."
-            )
-        )
+        passed = self._passed
+        self._tell(say(f"{passed} of {count} pass.", f"{count}개 중 {passed}개를 통과했습니다."))
+
+    def _tell(self, *lines: str) -> None:
+        try:
+            print(*lines, sep="\n", flush=True)
+        except BrokenPipeError:
+            # `make check | head` has read enough, so what is still to be said goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            pytest.exit("nobody reads on")
 
 
 @pytest.fixture(scope="session")
 def work(pytestconfig: pytest.Config) -> Path:
     """The folder that is checked."""
     return pytestconfig.stash[WORK]
+
+
+@pytest.fixture
+def services(work: Path) -> dict[str, dict[str, Any]]:
+    """The services of compose.yaml, in Compose's short forms whichever the learner has chosen."""
+    with hint(
+        "compose.yaml must be YAML, with the services below `services:`.",
+        "compose.yaml은 YAML이어야 하고, 서비스는 `services:` 아래에 있어야 합니다.",
+    ):
+        found = yaml.safe_load((work / "compose.yaml").read_text("utf-8"))["services"]
+        return {name: _in_short_forms(service) for name, service in found.items()}
+
+
+def _in_short_forms(service: dict[str, Any]) -> dict[str, Any]:
+    variables, waits = service.get("environment", {}), service.get("depends_on", {})
+    if isinstance(variables, list):
+        variables = dict(one.partition("=")[::2] for one in variables)
+    if isinstance(waits, list):
+        waits = {name: {"condition": "service_started"} for name in waits}
+    ports = [
+        "{host_ip}:{published}:{target}".format_map({"host_ip": "0.0.0.0", **one})
+        if isinstance(one, dict)
+        else str(one)
+        for one in service.get("ports", [])
+    ]
+    volumes = [
+        f"{one['source']}:{one['target']}{':ro' if one.get('read_only') else ''}"
+        if isinstance(one, dict)
+        else one
+        for one in service.get("volumes", [])
+    ]
+    short = {"environment": variables, "depends_on": waits, "ports": ports, "volumes": volumes}
+    return {**service, **short}
+
+
+def not_copied(dockerfile: str, *names: str) -> list[str]:
+    """Those of the files that no COPY brings into the image."""
+    lines = re.findall(r"^COPY\s+(.+)$", dockerfile.replace("\\\n", " "), re.M)
+    sources = [re.sub(r'^\./|[][",]', "", one) for line in lines for one in line.split()[:-1]]
+    patterns = ["*" if one in {"", "."} else one for one in sources]
+    return [name for name in names if not any(fnmatch(name, one) for one in patterns)]
 
 
 class Learner:
@@ -247,13 +296,21 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def answers(url: str) -> bool:
-    """Whether a GET is answered with 200."""
-    from urllib.error import URLError
+    """Whether a GET is answered with 200.
+
+    Raises:
+        AssertionError: There is a server, which does not know this route and never will.
+    """
+    from urllib.error import HTTPError, URLError
     from urllib.request import urlopen
 
     try:
         with urlopen(url, timeout=2) as answer:
             return bool(answer.status == 200)
+    except HTTPError as error:
+        if error.code == 404:
+            raise AssertionError(f"GET {url}: 404") from None
+        return False
     except (URLError, OSError):
         return False
 
