@@ -109,11 +109,12 @@ def services(work: Path) -> dict[str, dict[str, Any]]:
         "compose.yaml은 YAML이어야 하고, 서비스는 `services:` 아래에 있어야 합니다.",
     ):
         found = yaml.safe_load((work / "compose.yaml").read_text("utf-8"))["services"]
-        return {name: _in_short_forms(service) for name, service in found.items()}
+        return {name: in_short_forms(service) for name, service in found.items()}
 
 
-def _in_short_forms(service: dict[str, Any]) -> dict[str, Any]:
-    variables, waits = service.get("environment", {}), service.get("depends_on", {})
+def in_short_forms(service: dict[str, Any]) -> dict[str, Any]:
+    """One form for the settings of a service that Compose takes in two."""
+    variables, waits = service.get("environment") or {}, service.get("depends_on") or {}
     if isinstance(variables, list):
         variables = dict(one.partition("=")[::2] for one in variables)
     if isinstance(waits, list):
@@ -122,13 +123,13 @@ def _in_short_forms(service: dict[str, Any]) -> dict[str, Any]:
         "{host_ip}:{published}:{target}".format_map({"host_ip": "0.0.0.0", **one})
         if isinstance(one, dict)
         else str(one)
-        for one in service.get("ports", [])
+        for one in service.get("ports") or []
     ]
     volumes = [
         f"{one['source']}:{one['target']}{':ro' if one.get('read_only') else ''}"
         if isinstance(one, dict)
         else one
-        for one in service.get("volumes", [])
+        for one in service.get("volumes") or []
     ]
     short = {"environment": variables, "depends_on": waits, "ports": ports, "volumes": volumes}
     return {**service, **short}
