@@ -2,26 +2,31 @@
 
 import importlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 from sqlalchemy.engine import make_url
 
-from course.hints import explain, say
+from course.hints import explain, hint, say, within
 from course.part import lay, part
 from tests import servers
 from tests.relay import Relay
 from tests.servers import DatabaseServer, eventually
 
 WORK = pytest.StashKey[Path]()
+# How long one check may take, in seconds, before it counts as one that never ends.
+PATIENCE = 120
 # What of the learner's terminal would decide where a program under check writes.
 DECIDING = ("DATABASE_URL", "MLFLOW_", "MLOPS_", "AWS_", "KAFKA_", "KEDRO_ENV")
 
@@ -74,6 +79,11 @@ class Report:
             print(f"✓ {title}", flush=True)
         return report
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Generator[None, Any, Any]:
+        with within(PATIENCE):
+            return (yield)
+
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
             print(report.longrepr)
@@ -91,6 +101,47 @@ class Report:
 def work(pytestconfig: pytest.Config) -> Path:
     """The folder that is checked."""
     return pytestconfig.stash[WORK]
+
+
+@pytest.fixture
+def services(work: Path) -> dict[str, dict[str, Any]]:
+    """The services of compose.yaml, in Compose's short forms whichever the learner has chosen."""
+    with hint(
+        "compose.yaml must be YAML, with the services below `services:`.",
+        "compose.yaml은 YAML이어야 하고, 서비스는 `services:` 아래에 있어야 합니다.",
+    ):
+        found = yaml.safe_load((work / "compose.yaml").read_text("utf-8"))["services"]
+        return {name: _in_short_forms(service) for name, service in found.items()}
+
+
+def _in_short_forms(service: dict[str, Any]) -> dict[str, Any]:
+    variables, waits = service.get("environment", {}), service.get("depends_on", {})
+    if isinstance(variables, list):
+        variables = dict(one.partition("=")[::2] for one in variables)
+    if isinstance(waits, list):
+        waits = {name: {"condition": "service_started"} for name in waits}
+    ports = [
+        "{host_ip}:{published}:{target}".format_map({"host_ip": "0.0.0.0", **one})
+        if isinstance(one, dict)
+        else str(one)
+        for one in service.get("ports", [])
+    ]
+    volumes = [
+        f"{one['source']}:{one['target']}{':ro' if one.get('read_only') else ''}"
+        if isinstance(one, dict)
+        else one
+        for one in service.get("volumes", [])
+    ]
+    short = {"environment": variables, "depends_on": waits, "ports": ports, "volumes": volumes}
+    return {**service, **short}
+
+
+def not_copied(dockerfile: str, *names: str) -> list[str]:
+    """Those of the files that no COPY brings into the image."""
+    lines = re.findall(r"^COPY\s+(.+)$", dockerfile.replace("\\\n", " "), re.M)
+    sources = [re.sub(r'^\./|[][",]', "", one) for line in lines for one in line.split()[:-1]]
+    patterns = ["*" if one in {"", "."} else one for one in sources]
+    return [name for name in names if not any(fnmatch(name, one) for one in patterns)]
 
 
 class Learner:
@@ -159,7 +210,10 @@ class Program:
         self.process.wait()
 
     def _last_line(self) -> str:
-        return next(reversed(self.output.strip().splitlines()), "")
+        """The error that it ended with, or else what it has said last."""
+        _, found, after = self.output.rpartition("Traceback (most recent call last):\n")
+        told = [line for line in after.splitlines() if line.strip() and line[0] != " "]
+        return next(iter(told), "") if found else (told or [""])[-1]
 
 
 @pytest.fixture
@@ -208,6 +262,8 @@ class Database:
         self._relay = Relay(self._direct.port or 5432)
         through = self._direct.set(drivername="postgresql", port=self._relay.port)
         self.url = through.render_as_string(hide_password=False)
+        # A transaction that the learner has left open ends a check with a hint, and not never.
+        self.query(f"ALTER DATABASE \"{self._direct.database}\" SET lock_timeout = '5s'")
         self.cut, self.mend, self.close = self._relay.cut, self._relay.mend, self._relay.close
 
     def query(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
