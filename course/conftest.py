@@ -18,13 +18,15 @@ import pytest
 import yaml
 from sqlalchemy.engine import make_url
 
-from course.hints import explain, hint, say
+from course.hints import explain, hint, say, within
 from course.part import lay, part
 from tests import servers
 from tests.relay import Relay
 from tests.servers import DatabaseServer, eventually
 
 WORK = pytest.StashKey[Path]()
+# How long one check may take, in seconds, before it counts as one that never ends.
+PATIENCE = 120
 # What of the learner's terminal would decide where a program under check writes.
 DECIDING = ("DATABASE_URL", "MLFLOW_", "MLOPS_", "AWS_", "KAFKA_", "KEDRO_ENV")
 
@@ -76,6 +78,11 @@ class Report:
             self._passed += 1
             self._tell(f"✓ {title}")
         return report
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Generator[None, Any, Any]:
+        with within(PATIENCE):
+            return (yield)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
@@ -209,7 +216,10 @@ class Program:
         self.process.wait()
 
     def _last_line(self) -> str:
-        return next(reversed(self.output.strip().splitlines()), "")
+        """The error that it ended with, or else what it has said last."""
+        _, found, after = self.output.rpartition("Traceback (most recent call last):\n")
+        told = [line for line in after.splitlines() if line.strip() and line[0] != " "]
+        return next(iter(told), "") if found else (told or [""])[-1]
 
 
 @pytest.fixture
@@ -258,6 +268,8 @@ class Database:
         self._relay = Relay(self._direct.port or 5432)
         through = self._direct.set(drivername="postgresql", port=self._relay.port)
         self.url = through.render_as_string(hide_password=False)
+        # A transaction that the learner has left open ends a check with a hint, and not never.
+        self.query(f"ALTER DATABASE \"{self._direct.database}\" SET lock_timeout = '5s'")
         self.cut, self.mend, self.close = self._relay.cut, self._relay.mend, self._relay.close
 
     def query(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
