@@ -446,7 +446,7 @@ def test_compose_starts_two_workers_and_shows_the_dashboard(services):
             assert name in mounted, name
     with hint(
         "A program that is process 1 and has no handler does not hear SIGTERM: give generator and worker `init: true`.",
-        "1번 프로세스인 프로그램은 처리기가 없으면 SIGTERM에 끝나지 않습니다. generator와 worker에 `init: true`를 주십시오.",
+        "1번 프로세스인 프로그램은 핸들러가 없으면 SIGTERM에 끝나지 않습니다. generator와 worker에 `init: true`를 주십시오.",
     ):
         assert services["generator"]["init"] is services["worker"]["init"] is True
 
