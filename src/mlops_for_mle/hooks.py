@@ -121,13 +121,11 @@ class ProjectHooks:
         if "summary" in self._results:
             click.echo(self._results["summary"])
         if "__default__" in _pipeline_names(run_params):
-            from mlops_for_mle.commands.model import Project, project_summary
-            from mlops_for_mle.database.engine import database_url
+            from mlops_for_mle.commands.model import project_summary
 
             decision, env = self._results.get("champion@decision"), run_params.get("env")
-            metric = catalog.load("params:gates.metric")
-            project = Project(self._contract, metric, env, database_url())
-            click.echo(project_summary(project, decision.run_id if decision else None))
+            metric, candidate = catalog.load("params:gates.metric"), decision and decision.run_id
+            click.echo(project_summary(self._contract, metric, env, candidate))
 
     @hook_impl
     def on_pipeline_error(

@@ -6,7 +6,8 @@ import sys
 import click
 from kedro.framework.startup import ProjectMetadata
 
-from mlops_for_mle.commands.options import env_option
+from mlops_for_mle.commands.project import env_option, read_project
+from mlops_for_mle.config import release_store
 
 
 @click.command()
@@ -20,14 +21,11 @@ def serve(metadata: ProjectMetadata, /, env: str | None, **options: str | int | 
 
     Without --env it is that of MLOPS_MODEL where it is set, else of the default environment.
     """
-    from mlops_for_mle.commands.project import read_contract
-    from mlops_for_mle.config import release_store
-
     configured = os.environ.get("MLOPS_MODEL", "").strip() if env is None else ""
     environment = {
         "MLOPS_PROJECT_PATH": str(metadata.project_path),
         **os.environ,
-        "MLOPS_MODEL": configured or read_contract(metadata.project_path, env).name,
+        "MLOPS_MODEL": configured or read_project(metadata.project_path, env).contract.name,
         "MLOPS_RELEASE_STORE": release_store(),
     }
     arguments = [sys.executable, "-m", "mlops_for_mle.serving"]

@@ -152,7 +152,7 @@ def test_an_mlflow_run_that_is_interrupted_is_shown_as_killed(
     monkeypatch.setattr(KedroSession, "create", interrupted)
     run = mlflow.start_run(experiment_id="0")
     with pytest.raises(KeyboardInterrupt):
-        run_pipeline(SimpleNamespace(project_path=tmp_path), None, "retrain")
+        run_pipeline(SimpleNamespace(folder=tmp_path, env=None), "retrain")
     assert mlflow.MlflowClient().get_run(run.info.run_id).info.status == "KILLED"
 
 
