@@ -30,6 +30,7 @@ from mlops_for_mle.hooks import tracking_variable_kept
 from mlops_for_mle.pipelines.deployment.datasets import actor
 from mlops_for_mle.pipelines.deployment.nodes import release_champion, verify_release
 from mlops_for_mle.pipelines.registry import datasets as registry
+from mlops_for_mle.pipelines.scoring.batches import deployed
 from mlops_for_mle.releases import deployments
 from mlops_for_mle.releases.manifest import ModelDescription
 from mlops_for_mle.releases.metrics import metric_text
@@ -67,13 +68,13 @@ def list_versions(project: Project) -> None:
         raise PrerequisiteError(f"There is no version of {name} yet: run `kedro run` first.")
     champion = registry.champion_version(client, name)
     with engine_for(database_url()).connect() as connection:
-        deployed = deployments.history(connection, name)
-    releases = {row.model_version: row.release for row in reversed(deployed)}
+        served = deployments.history(connection, name)
+    releases = {row.model_version: row.release for row in reversed(served)}
     headings = ("version", project.metric, "decision", "alias", "release", "run")
     drawn = Table(*headings, title=f"Versions of {name}", title_justify="left")
     for version in known:
         release = releases.get(int(version.version), "")
-        is_served = bool(deployed) and release == deployed[0].release
+        is_served = bool(served) and release == served[0].release
         drawn.add_row(
             str(version.version),
             _metric(client, version, project.metric),
@@ -131,10 +132,8 @@ def explain(project: Project, row: str) -> None:
     ROW is an object of JSON as POST /predict takes it, or the path of a file that holds one.
     """
     with engine_for(database_url()).connect() as connection:
-        served = deployments.current(connection, project.contract.name)
-    if served is None:
-        raise PrerequisiteError("Nothing is deployed yet: run `kedro run` first.")
-    release = ReleaseStore(release_store()).fetch(served.contract, served.release)
+        served = deployed(connection, project.contract.name)
+    release = ReleaseStore(release_store()).fetch(project.contract.name, served)
     given = row.encode() if row.lstrip().startswith("{") else Path(row).read_bytes()
     Console().print(explain_row(release, given))
 

@@ -14,14 +14,6 @@ from kedro.framework.startup import ProjectMetadata
 from mlops_for_mle.config import ProjectConfigLoader
 from mlops_for_mle.contract import Contract
 
-env_option = click.option(
-    "--env",
-    "-e",
-    default=None,
-    envvar="KEDRO_ENV",
-    help="A folder of conf; the default is KEDRO_ENV, else local.",
-)
-
 
 class Project(NamedTuple):
     """What the configuration says of a project; None stands for the environment ``local``."""
@@ -53,7 +45,13 @@ def read_project(folder: Path, env: str | None = None) -> Project:
 def with_project(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the option ``--env``, and the project of that environment first."""
 
-    @env_option
+    @click.option(
+        "--env",
+        "-e",
+        default=None,
+        envvar="KEDRO_ENV",
+        help="A folder of conf; the default is KEDRO_ENV, else local.",
+    )
     @click.pass_obj
     @functools.wraps(function)
     def command(metadata: ProjectMetadata, /, env: str | None, **options: Any) -> None:
