@@ -6,13 +6,15 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-from kedro.framework.startup import ProjectMetadata
 
 from mlops_for_mle.config import ProjectConfigLoader
 from mlops_for_mle.contract import Contract
+
+if TYPE_CHECKING:
+    from kedro.framework.startup import ProjectMetadata
 
 
 class Project(NamedTuple):
@@ -54,7 +56,7 @@ def with_project(function: Callable[..., None]) -> Callable[..., None]:
     )
     @click.pass_obj
     @functools.wraps(function)
-    def command(metadata: ProjectMetadata, /, env: str | None, **options: Any) -> None:
+    def command(metadata: "ProjectMetadata", /, env: str | None, **options: Any) -> None:
         function(read_project(metadata.project_path, env), **options)
 
     return command

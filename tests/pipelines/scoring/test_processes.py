@@ -50,7 +50,7 @@ class Members:
     def stop(self) -> list[int]:
         """Tell them to stop, once they listen to that; gives their exit statuses."""
         for one, log in self._running.values():
-            assert eventually(lambda log=log: LISTENING in log.read_text(), 60)
+            assert eventually(lambda log=log: LISTENING in log.read_text(), 60), log.read_text()
             one.terminate()
         return [one.wait(30) for one, _ in self._running.values()]
 
