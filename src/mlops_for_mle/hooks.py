@@ -2,8 +2,9 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
@@ -161,6 +162,21 @@ def tracking_variable_kept() -> Iterator[None]:
         os.environ.pop(_TRACKING_URI, None)
         if before is not None:
             os.environ[_TRACKING_URI] = before
+
+
+@contextmanager
+def killed_if_interrupted() -> Iterator[None]:
+    """Have MLflow show a run that is interrupted as killed.
+
+    It would take it for finished at the end of the process.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if "mlflow" in sys.modules:
+            with suppress(Exception):
+                sys.modules["mlflow"].end_run("KILLED")
+        raise
 
 
 def _pipeline_names(run_params: dict[str, Any]) -> set[str]:

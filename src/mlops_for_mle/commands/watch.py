@@ -5,7 +5,6 @@ import logging
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from http.client import HTTPException
@@ -18,6 +17,7 @@ import click
 from mlops_for_mle.commands.options import Duration
 from mlops_for_mle.commands.project import Project, with_project
 from mlops_for_mle.errors import explain, is_not_called_for
+from mlops_for_mle.hooks import killed_if_interrupted
 
 if TYPE_CHECKING:
     from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
@@ -59,7 +59,8 @@ def watch(project: Project, every: timedelta, rounds: int | None, webhook: str |
 
     click.echo(f"Watching {project.contract.name} every {every.total_seconds():g} s.")
     try:
-        keep_watch(look, partial(run_pipeline, project, "retrain"), every, rounds)
+        with killed_if_interrupted():
+            keep_watch(look, partial(run_pipeline, project, "retrain"), every, rounds)
     except KeyboardInterrupt:
         click.echo("Stopped.")
 
@@ -120,15 +121,8 @@ def _attempt(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
 
 def run_pipeline(project: Project, pipeline: str) -> dict[str, Any]:
     """Run a pipeline in a session of its own; gives the entries that it has written last."""
-    import mlflow
     from kedro.framework.session import KedroSession
 
     session: Any
-    try:
-        with KedroSession.create(project_path=project.folder, env=project.env) as session:
-            return dict(session.run(pipeline_names=[pipeline]))
-    except KeyboardInterrupt:
-        # Else MLflow would take it for finished at the end of the process.
-        with suppress(Exception):
-            mlflow.end_run("KILLED")
-        raise
+    with KedroSession.create(project_path=project.folder, env=project.env) as session:
+        return dict(session.run(pipeline_names=[pipeline]))
