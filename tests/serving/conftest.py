@@ -88,13 +88,12 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def run(self, statement: str, **values: Any) -> None:
+    def run(self, statement: str, **values: Any) -> list[Any]:
         with engine_for(self.url).begin() as connection:
-            connection.execute(text(statement), values)
+            result = connection.execute(text(statement), values)
+            return list(result) if result.returns_rows else []
 
-    def rows(self, statement: str, **values: Any) -> list[Any]:
-        with engine_for(self.url).connect() as connection:
-            return list(connection.execute(text(statement), values))
+    rows = run
 
     def deploy(self, release: Release, event: str = "deploy", **changes: str) -> int:
         """Append a row, whatever the newest one says."""
@@ -164,6 +163,13 @@ class Client:
 
 def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
+
+
+def error_paths(answer: httpx.Response) -> list[str]:
+    """Where the faults of a body are that was refused."""
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    return [error["path"] for error in answer.json()["errors"]]
 
 
 def counted(services: Services, name: str, **labels: str) -> float:
