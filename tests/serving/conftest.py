@@ -191,7 +191,7 @@ def kept(services: Services) -> list[list[str]]:
 
 
 def wait_until(
-    condition: Callable[[], Any], timeout: float = 10.0, what: str = "the condition"
+    condition: Callable[[], Any], timeout: float = 90.0, what: str = "the condition"
 ) -> Any:
     deadline = time.monotonic() + timeout
     while True:
@@ -240,7 +240,7 @@ class ServerProcess:
     @property
     def url(self) -> str:
         if self._url is None:
-            self._url = wait_until(self._announced, timeout=30, what="the announcement")
+            self._url = wait_until(self._announced, what="the announcement")
         return self._url
 
     def _announced(self) -> str | None:
@@ -254,7 +254,7 @@ class ServerProcess:
 
     def get(self, path: str) -> httpx.Response | None:
         try:
-            return httpx.get(self.url + path, headers=self.headers, timeout=5)
+            return httpx.get(self.url + path, headers=self.headers, timeout=30)
         except httpx.TransportError:
             return None
 
@@ -267,13 +267,13 @@ class ServerProcess:
             return found if release in (None, found["release"]) else None
 
         try:
-            return wait_until(ready, timeout=30, what=f"readiness with {release or 'any release'}")
+            return wait_until(ready, what=f"readiness with {release or 'any release'}")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.output()}") from None
 
     def stop(self) -> int:
         self.process.terminate()
-        return self.process.wait(timeout=15)
+        return self.process.wait(timeout=90)
 
 
 class Load:
@@ -292,19 +292,19 @@ class Load:
 
     def wait_for(self, more: int) -> None:
         before = len(self.answered)
-        wait_until(lambda: len(self.answered) > before + more, timeout=20, what="answers")
+        wait_until(lambda: len(self.answered) > before + more, what="answers")
 
     def stop(self) -> dict[str, str]:
         """The releases by the ids of their predictions; nobody was told anything else."""
         self._done.set()
         for thread in self._threads:
-            thread.join(30)
+            thread.join(90)
             assert not thread.is_alive()
         assert not self.failures
         return self.answered
 
     def _ask(self) -> None:
-        with httpx.Client(base_url=self._server.url, timeout=10) as client:
+        with httpx.Client(base_url=self._server.url, timeout=60) as client:
             while not self._done.wait(self._pause):
                 try:
                     answer = client.post("/predict", json=IRIS_ROW, headers=self._server.headers)

