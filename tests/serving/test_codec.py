@@ -218,7 +218,7 @@ def test_a_fault_in_a_long_body_is_found_where_it_is(place):
         assert (error.path, error.message, error.given) == (path, "is no number", '"three"')
 
 
-MEGABYTES = 4 << 20
+MEGABYTES = 1 << 20
 ROW = json.dumps(IRIS_ROW)[1:-1]
 
 
