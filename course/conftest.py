@@ -126,7 +126,7 @@ class Program:
         """What it has said so far, on both streams."""
         return self._log.read_text("utf-8", errors="replace")
 
-    def until(self, condition: Callable[[], Any], seconds: float = 20) -> None:
+    def until(self, condition: Callable[[], Any], seconds: float = 60) -> None:
         """Wait until something is true while the program runs."""
 
         def is_over() -> bool:
@@ -241,7 +241,7 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [sys.executable, "-m", "mlflow", "server", *place, *stores]
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     running = Program(command, folder, folder / "server.log", {**os.environ, **quiet})
-    running.until(lambda: answers(f"{url}/health"), 60)
+    running.until(lambda: answers(f"{url}/health"))
     yield url
     running.remove()
 

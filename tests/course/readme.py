@@ -108,12 +108,12 @@ class Terminal:
             stderr=subprocess.DEVNULL,
         )
         try:
-            assert eventually(lambda: _is_ready(port) or process.poll() is not None, 60)
+            assert eventually(lambda: _is_ready(port) or process.poll() is not None)
             assert process.poll() is None
             yield
         finally:
             process.send_signal(signal.SIGTERM)
-            code = process.wait(timeout=30)
+            code = process.wait(timeout=90)
         # uvicorn ends in order and then by the signal itself, unless the program has its own way.
         by_itself = "uvicorn" in commands or "python" in commands
         assert code in ({0, -signal.SIGTERM} if by_itself else {0, 128 + signal.SIGTERM})

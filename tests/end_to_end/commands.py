@@ -123,7 +123,7 @@ class Project:
             assert url, holder.communicate()
             yield url
         finally:
-            holder.communicate(timeout=30)
+            holder.communicate(timeout=90)
 
     def is_running(self) -> bool:
         """Whether its embedded server takes connections."""

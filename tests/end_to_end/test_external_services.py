@@ -40,13 +40,13 @@ def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             stderr=log,
         )
     try:
-        assert eventually(lambda: status_of(f"{address}/health") == 200, seconds=180), (
+        assert eventually(lambda: status_of(f"{address}/health") == 200), (
             folder / "log"
         ).read_text()
         yield address
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=90)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_mlflows_page_shows_the_store_and_no_argument_shows_its_password(
         *("mlflow", "ui", "--port", str(port))
     )
     try:
-        assert eventually(lambda: status_of(page) == 200, seconds=180)
+        assert eventually(lambda: status_of(page) == 200)
         arguments = subprocess.run(
             ["ps", "-eww", "-o", "args="], check=True, capture_output=True, text=True
         )

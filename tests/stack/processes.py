@@ -88,7 +88,7 @@ class LocalStack:
             },
         )
         url = f"http://{self._address('s3')}/"
-        assert eventually(lambda: status_of(url) is not None, 30)
+        assert eventually(lambda: status_of(url) is not None)
 
     def migrate(self) -> None:
         """The one-shot service of the same name; in an image, the grants lie beside it."""
@@ -115,7 +115,7 @@ class LocalStack:
         environment["MLFLOW_EXPOSE_PROMETHEUS"] = str(self.folder / "mlflow-metrics")
         options = ["--host", "127.0.0.1", "--port", str(self.ports["mlflow"]), "--workers", "1"]
         self._start("mlflow", ["mlflow", "server", *options], environment)
-        assert eventually(lambda: status_of(f"{self.url('mlflow')}/health") == 200, 120)
+        assert eventually(lambda: status_of(f"{self.url('mlflow')}/health") == 200)
 
     def start_api(self) -> None:
         """The API; other than in a container it listens on this machine only."""
@@ -125,7 +125,7 @@ class LocalStack:
             "MLOPS_API_KEYS_FILE": str(self.folder / "api_keys.json"),
         }
         self._start("api", [sys.executable, "-m", "mlops_for_mle.serving"], environment)
-        assert eventually(lambda: status_of(f"{self.url('api')}/health/ready") == 200, 30)
+        assert eventually(lambda: status_of(f"{self.url('api')}/health/ready") == 200)
 
     def run(self, service: str, command: list[Any], **changes: str | None) -> str:
         """Run a command as a service would and give what it said."""
@@ -152,7 +152,7 @@ class LocalStack:
         """End a process and give its exit status."""
         process = self._running.pop(name)
         os.killpg(process.pid, number)
-        return process.wait(30)
+        return process.wait(90)
 
     def remove(self) -> None:
         """End everything."""

@@ -54,7 +54,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
 
 def test_the_pipelines_run_once_and_then_monitoring_does(stack: LocalStack) -> None:
     before = _monitored(stack)
-    assert eventually(lambda: _monitored(stack) > before, 60)
+    assert eventually(lambda: _monitored(stack) > before)
     assert _deployed(stack) == ["deploy"]
     assert stack.is_healthy("pipeline", PIPELINE_EVERY="1s")
 
@@ -80,7 +80,7 @@ def test_a_restart_trains_nothing_and_a_rollback_stays(stack: LocalStack) -> Non
     assert stack.stop("pipeline") == 0
     before = _monitored(stack)
     stack.start_pipeline("1s")
-    assert eventually(lambda: _monitored(stack) > before, 60)
+    assert eventually(lambda: _monitored(stack) > before)
     assert _deployed(stack) == ["deploy", "deploy", "rollback"]
     assert eventually(lambda: stack.predict(VIRGINICA).json()["model_version"] == 1)
 

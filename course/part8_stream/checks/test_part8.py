@@ -22,6 +22,7 @@ FLOWER = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_w
 FINE = (200, b'{"iris_class": 1, "model": "check"}')
 REFUSAL = (422, b'{"detail": [{"loc": ["body", "petal_width"], "msg": "is bad"}]}')
 SLEEPING = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+BLOCKED = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 
 
 class Api:
@@ -130,7 +131,7 @@ def no_worker_has_rows(database) -> bool:
     held = (
         "SELECT 1 FROM pg_locks WHERE relation = 'waiting'::regclass AND mode <> 'AccessShareLock'"
     )
-    return eventually(lambda: not database.query(held), 20)
+    return eventually(lambda: not database.query(held))
 
 
 def test_a_new_row_waits_and_an_old_one_does_not(tables, run_sql, database):
@@ -312,7 +313,8 @@ def test_two_workers_never_take_the_same_row(tables, database, worker, api):
         first = worker("--once")
         first.until(lambda: len(api.asked) == 1)
         second = worker("--once")
-        second.until(lambda: len(api.asked) == 2)
+        second.until(lambda: len(api.asked) == 2 or database.query(BLOCKED))
+        assert len(api.asked) == 2
         gate.set()
         first.succeeds()
         second.succeeds()
@@ -346,7 +348,7 @@ def test_a_worker_killed_while_it_writes_doubles_no_row(tables, database, worker
     database.query(
         """
         CREATE FUNCTION doze() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$;
+        $$ BEGIN PERFORM pg_sleep(3); RETURN NULL; END $$;
         CREATE TRIGGER slow AFTER DELETE ON waiting FOR EACH STATEMENT EXECUTE FUNCTION doze();
         """
     )

@@ -207,7 +207,7 @@ def test_the_run_of_a_killed_process_is_ended_by_the_next_and_no_other_is(
         runs = [run for run in newest(project) if run.info.run_id not in before]
         return [run for run in runs if run.data.tags.get("mlops.is_held") == "yes"]
 
-    assert eventually(held, 60)
+    assert eventually(held)
     (killed,) = newest(project)
     process.kill()
     process.wait()
