@@ -9,15 +9,11 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from hypothesis import settings
 
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.store import ReleaseStore
 from tests.releases import house_release, iris_release
 from tests.servers import eventually, free_port, status_of
-
-settings.register_profile("releases", max_examples=20, deadline=None, derandomize=True)
-settings.load_profile("releases")
 
 
 @pytest.fixture(scope="session")

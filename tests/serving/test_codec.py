@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Contract
@@ -155,7 +155,6 @@ def wire(value: Any) -> str:
 
 
 @given(st.data())
-@settings(deadline=None)
 def test_what_is_taken_is_what_the_rules_of_the_contract_allow(data: st.DataObject):
     contract = data.draw(CONTRACTS)
     row = {name: data.draw(any_values(one)) for name, one in contract.features.items()}
