@@ -30,10 +30,14 @@ IMAGE = {
 
 
 class LocalStack:
-    """Postgres, S3, MLflow, pipelines and API on free ports of this machine, in one folder."""
+    """Postgres, S3, MLflow, pipelines and API on free ports of this machine, in one folder.
 
-    def __init__(self, folder: Path) -> None:
+    Commands that end find the ``kedro`` in ``programs``; services find the one that is installed.
+    """
+
+    def __init__(self, folder: Path, programs: Path) -> None:
         self.folder = folder
+        self._programs = programs
         self.ports = {name: free_port() for name in ("s3", "mlflow", "api")}
         self._server = ExternalPostgres("postgres")
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -137,7 +141,9 @@ class LocalStack:
         self, service: str, command: list[Any], **changes: str | None
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command as a service would, with changed variables; None takes one away."""
-        environment = self.environment(service) | changes
+        environment = self.environment(service)
+        environment["PATH"] = f"{self._programs}{os.pathsep}{environment['PATH']}"
+        environment |= changes
         return subprocess.run(
             [*map(str, command)],
             env={name: value for name, value in environment.items() if value is not None},
@@ -154,7 +160,7 @@ class LocalStack:
         os.killpg(process.pid, number)
         return process.wait(90)
 
-    def remove(self) -> None:
+    def close(self) -> None:
         """End everything."""
         for name in list(self._running):
             self.stop(name, signal.SIGKILL)
