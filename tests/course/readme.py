@@ -15,6 +15,9 @@ from tests.end_to_end.commands import Project
 from tests.end_to_end.shim import shim
 from tests.servers import eventually
 
+# The pauses of a page are those of an idle machine.
+PAUSE = 'sleep() { command sleep "$((3 * $1))"; }'
+
 
 @dataclass(frozen=True)
 class Block:
@@ -121,7 +124,7 @@ class Terminal:
     def _script(self, commands: str) -> str:
         for named, free in self._ports.items():
             commands = re.sub(rf"\b{named}\b", free, commands)
-        return f". {self._state}\nset -euo pipefail\n{commands}"
+        return f". {self._state}\nset -euo pipefail\n{PAUSE}\n{commands}"
 
 
 def _is_ready(port: str) -> bool:

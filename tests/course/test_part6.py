@@ -3,7 +3,7 @@ from tests.course.suite import Mistake, PartSuite
 
 class TestPart6(PartSuite):
     number = 6
-    ports = (5000, 8000)
+    ports = (5000, 8000, 8001)
     mistakes = (
         Mistake(
             "champion.py",
