@@ -17,7 +17,6 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
-from mlops_for_mle.database import embedded
 from mlops_for_mle.database.engine import engine_for, normalise_url
 from mlops_for_mle.database.schema import upgrade
 from mlops_for_mle.releases import deployments
@@ -28,6 +27,7 @@ from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.releases import Served
 from mlops_for_mle.serving.settings import ServingSettings
 from tests.releases import house_release, iris_release, mixed_release
+from tests.servers import DatabaseServer
 
 IRIS_ROW = {"sepal_length": 6.7, "sepal_width": 3.3, "petal_length": 5.7, "petal_width": 2.1}
 
@@ -53,12 +53,10 @@ def mixed() -> Release:
 
 
 @pytest.fixture(scope="session")
-def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    home = tmp_path_factory.mktemp("postgres")
-    url = normalise_url(embedded.acquire(home, ("mlops",)).url("mlops"), "test")
+def server_url(embedded_server: DatabaseServer) -> str:
+    url = normalise_url(embedded_server.create_database(), "test")
     upgrade(url)
-    yield url
-    embedded.destroy(home)
+    return url
 
 
 @pytest.fixture
@@ -88,13 +86,12 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def run(self, statement: str, **values: Any) -> None:
+    def run(self, statement: str, **values: Any) -> list[Any]:
         with engine_for(self.url).begin() as connection:
-            connection.execute(text(statement), values)
+            result = connection.execute(text(statement), values)
+            return list(result) if result.returns_rows else []
 
-    def rows(self, statement: str, **values: Any) -> list[Any]:
-        with engine_for(self.url).connect() as connection:
-            return list(connection.execute(text(statement), values))
+    rows = run
 
     def deploy(self, release: Release, event: str = "deploy", **changes: str) -> int:
         """Append a row, whatever the newest one says."""
@@ -164,6 +161,13 @@ class Client:
 
 def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
+
+
+def error_paths(answer: httpx.Response) -> list[str]:
+    """Where the faults of a body are that was refused."""
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    return [error["path"] for error in answer.json()["errors"]]
 
 
 def counted(services: Services, name: str, **labels: str) -> float:

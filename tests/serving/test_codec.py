@@ -110,14 +110,7 @@ def test_a_body_that_is_no_object_is_refused_in_one_sentence(body, message):
     assert all(one.given is None or one.given.encode() for one in problem.errors)
 
 
-@given(st.binary(max_size=200))
-def test_no_bytes_make_anything_but_a_refusal(body):
-    assert refusal(IRIS, body).status == 422
-
-
-ROWS = [IRIS_ROW, IRIS_ROW | {"petal_width": 0.2}, IRIS_ROW | {"sepal_length": 5}]
-COLUMNS = {name: [row[name] for row in ROWS] for name in IRIS_ROW}
-MATRIX = [[row[name] for name in IRIS_ROW] for row in ROWS]
+COLUMNS = {name: [value] * 3 for name, value in IRIS_ROW.items()}
 
 
 @pytest.mark.parametrize(

@@ -153,16 +153,6 @@ def test_an_answer_names_its_prediction_beside_the_body(ours: TestClient):
     assert answer.headers["x-model-version"] == "1"
 
 
-def test_without_a_release_everything_says_so(settings):
-    client = TestClient(create_app(make(settings)), base_url="http://localhost")
-
-    assert client.get("/ping").status_code == 503
-    answer = client.post("/invocations", json={"inputs": COLUMNS})
-    assert answer.status_code == 503
-    assert answer.json()["error_code"] == "TEMPORARILY_UNAVAILABLE"
-    assert answer.headers["retry-after"] == "1"
-
-
 def test_the_client_of_mlflow_gets_its_answers(start_server, database, store, iris: Release):
     store.publish(iris)
     database.deploy(iris)

@@ -1,7 +1,5 @@
 """A release with every type of column, over every protocol, down to the tables."""
 
-import csv
-import io
 import json
 import struct
 from typing import Any
@@ -13,7 +11,7 @@ from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.serving.context import Services
 from tests.mixed import MIXED_CONTRACT
 from tests.mixed import MIXED_ROW as ROW
-from tests.serving.conftest import Database, call, make, wait_until
+from tests.serving.conftest import Database, call, error_paths, make, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -32,31 +30,6 @@ def post(services: Services, path: str, body: Any) -> httpx.Response:
     return call(services, "POST", path, json=body)
 
 
-def query(database: Database, statement: str) -> list[tuple[Any, ...]]:
-    return [tuple(row) for row in database.rows(statement)]
-
-
-def paths_of(answer: httpx.Response) -> list[str]:
-    assert answer.status_code == 422, answer.text
-    return [error["path"] for error in answer.json()["errors"]]
-
-
-def test_one_row_is_answered_with_its_class_as_text_and_logged_as_it_was_given(services, database):
-    answer = post(services, "/predict", ROW)
-
-    assert answer.status_code == 200, answer.text
-    body = answer.json()
-    assert body["churn"] in ("stays", "leaves")
-    assert body["label"] == {"stays": "유지", "leaves": "해지"}[body["churn"]]
-    assert set(body["probabilities"]) == {"유지", "해지"}
-    wait_until(lambda: query(database, "SELECT 1 FROM predictions"))
-    ((features, prediction, label),) = query(
-        database, "SELECT features, prediction, label FROM predictions"
-    )
-    assert features == ROW
-    assert (prediction, label) == (["stays", "leaves"].index(body["churn"]), body["label"])
-
-
 def test_what_may_be_missing_may_be_null_or_left_out(services):
     absent = post(services, "/predict", REQUIRED)
     null = post(services, "/predict", dict.fromkeys(ROW) | REQUIRED)
@@ -65,25 +38,14 @@ def test_what_may_be_missing_may_be_null_or_left_out(services):
     assert absent.json()["probabilities"] == null.json()["probabilities"]
 
 
-def test_every_protocol_gives_the_same_answer(services):
+def test_a_class_is_answered_by_its_text_and_its_name(services):
     one = post(services, "/predict", ROW).json()
-    listed = post(services, "/predict", [ROW, ROW]).json()
     columns = post(services, "/predict", {"columns": {name: [v] for name, v in ROW.items()}}).json()
-    split = {"columns": list(ROW), "data": [list(ROW.values())]}
-    text = io.StringIO()
-    csv.writer(text).writerows([ROW.keys(), ROW.values()])
+    records = post(services, "/invocations", {"dataframe_records": [ROW]}).json()
 
-    assert listed[1]["probabilities"] == one["probabilities"]
-    assert [row["churn"] for row in listed] == [one["churn"]] * 2
-    assert columns["columns"]["churn"] == [one["churn"]]
-    assert columns["columns"]["probabilities"]["해지"] == [one["probabilities"]["해지"]]
-    for options in (
-        {"json": {"dataframe_records": [ROW]}},
-        {"json": {"dataframe_split": split}},
-        {"content": text.getvalue().encode(), "headers": {"Content-Type": "text/csv"}},
-    ):
-        found = call(services, "POST", "/invocations", **options).json()
-        assert found == {"predictions": [one["churn"]]}
+    assert one["label"] == {"stays": "유지", "leaves": "해지"}[one["churn"]]
+    assert set(one["probabilities"]) == {"유지", "해지"}
+    assert columns["columns"]["churn"] == records["predictions"] == [one["churn"]]
 
 
 def test_tensors_of_each_feature_are_answered_in_json_and_binary(services):
@@ -116,20 +78,9 @@ def test_tensors_of_each_feature_are_answered_in_json_and_binary(services):
     assert (kinds["is new"], kinds['the "plan"']) == ("BOOL", "BYTES")
 
 
-def test_a_preview_answers_the_row_and_recent_predictions_show_it(services):
-    assert post(services, "/predict/preview", ROW).json()["churn"] in ("stays", "leaves")
-    post(services, "/predict", [ROW, ROW])
-
-    def recent() -> Any:
-        return call(services, "GET", "/predictions/recent").json()["predictions"]
-
-    wait_until(recent)
-    assert [one["features"] for one in recent()] == [ROW, ROW]
-
-
 def test_feedback_takes_the_classes_text_or_name(services, database):
     first, second = (post(services, "/predict", ROW).json()["prediction_id"] for _ in range(2))
-    wait_until(lambda: len(query(database, "SELECT 1 FROM predictions")) == 2)
+    wait_until(lambda: len(database.rows("SELECT 1 FROM predictions")) == 2)
 
     by_value = post(services, "/feedback", {"prediction_id": first, "label": "leaves"})
     by_label = post(services, "/feedback", {"prediction_id": second, "label": "해지"})
@@ -138,8 +89,8 @@ def test_feedback_takes_the_classes_text_or_name(services, database):
     for answer in (by_value, by_label):
         assert answer.status_code == 201, answer.text
         assert (answer.json()["value"], answer.json()["label"]) == ("leaves", "해지")
-    assert query(database, "SELECT DISTINCT target, label FROM feedback") == [(1.0, "해지")]
-    assert paths_of(wrong) == ["label"]
+    assert database.rows("SELECT DISTINCT target, label FROM feedback") == [(1.0, "해지")]
+    assert error_paths(wrong) == ["label"]
 
 
 def test_observations_are_created_changed_and_read(services, database):
@@ -165,17 +116,4 @@ def test_observations_are_created_changed_and_read(services, database):
     assert changed.status_code == 200, changed.text
     assert (changed.json()["is new"], changed.json()["월 요금"]) == (None, 1.5)
     refused = post(services, "/observations", ROW | {"left?": "?", "가입일": "x", "is new": "no"})
-    assert paths_of(refused) == ["is new", "가입일", "left?"]
-
-
-def test_the_openapi_document_describes_the_types(services):
-    schema = call(services, "GET", "/openapi.json").json()["components"]["schemas"]["Row"]
-
-    assert schema["required"] == ['the "plan"', "가입일"]
-    assert sorted(schema["properties"]['the "plan"']["enum"]) == ["it's max", "plus", "기본"]
-    assert schema["properties"]["is new"] == {"anyOf": [{"type": "boolean"}, {"type": "null"}]}
-    assert schema["properties"]["가입일"] == {
-        "type": "string",
-        "format": "date",
-        "maxLength": 64,
-    }
+    assert error_paths(refused) == ["is new", "가입일", "left?"]

@@ -13,6 +13,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.select import Select
 
 from mlops_for_mle.serving.keys import KeyFile
 from mlops_for_mle.serving.page import FOLDER
@@ -93,16 +94,20 @@ class Browser:
         return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def browse() -> Iterator[Callable[..., Browser]]:
-    opened: list[Browser] = []
+    """Opens one browser of each kind; what it keeps, it keeps for one server."""
+    opened: dict[tuple[str, int], Browser] = {}
 
     def browse(language: str = "en-US", width: int = 1200) -> Browser:
-        opened.append(Browser(language, width))
-        return opened[-1]
+        kind = (language, width)
+        opened[kind] = found = opened.get(kind) or Browser(*kind)
+        found.driver.get("about:blank")
+        found.complaints(), found.requests()
+        return found
 
     yield browse
-    for one in opened:
+    for one in opened.values():
         one.driver.quit()
 
 
@@ -252,6 +257,48 @@ def test_a_regression_gets_its_own_form_and_chart(browse, start_serving, houses)
     page.until("#field-0-error", "whole number")
     page.until("#legend", "Mean")
     assert page.driver.find_elements(By.CSS_SELECTOR, "#chart polygon.band")
+    assert page.complaints() == []
+
+
+@needs_chromium
+@pytest.mark.integration
+def test_each_type_has_its_own_field_and_what_is_empty_is_missing(browse, start_serving, mixed):
+    server = start_serving(mixed, MLOPS_MODEL="churn")
+    page = browse("ko-KR")
+    page.open(server)
+    wait_until(lambda: page.text("#prediction") in ("유지", "해지"))
+    plan, channel, region = (page.find(f"#field-{place}") for place in (4, 5, 6))
+    is_new, joined, seen = (page.find(f"#field-{place}") for place in (3, 7, 8))
+
+    assert [one.text for one in Select(plan).options] == ["기본", "plus", "it's max"]
+    assert [one.text for one in Select(is_new).options] == ["(없음)", "예", "아니요"]
+    assert [one.text for one in Select(region).options] == ["(없음)", "30", "10", "20"]
+    assert channel.get_attribute("type") == "text"
+    assert joined.get_attribute("type") == "date"
+    assert joined.get_attribute("min") == "2000-01-01"
+    assert seen.get_attribute("type") == "datetime-local"
+
+    Select(plan).select_by_visible_text("plus")
+    Select(is_new).select_by_visible_text("예")
+    Select(region).select_by_visible_text("(없음)")
+    page.type("#field-5", "fax")
+    page.driver.execute_script(
+        "for (const [id, value] of [['field-0', ''], ['field-7', '2025-03-01'], ['field-8', '']]) {"
+        "const one = document.getElementById(id); one.value = value;"
+        "one.dispatchEvent(new Event('input', { bubbles: true })); }"
+    )
+    page.find("#keep").click()
+    page.until("#kept", "-7")
+
+    recent = f"{server.url}/predictions/recent"
+    (kept,) = wait_until(lambda: httpx.get(recent).json()["predictions"])
+    features = kept["features"]
+    expected = {'the "plan"': "plus", "is new": True, "channel": "fax", "가입일": "2025-03-01"}
+    expected |= dict.fromkeys(("region code", "월 요금", "last seen"))
+    assert features == features | expected
+    page.until("#recent", "fax")
+    page.until("#legend", kept["label"])
+    assert page.driver.find_elements(By.CSS_SELECTOR, "#chart svg rect[class^=fill]")
     assert page.complaints() == []
 
 

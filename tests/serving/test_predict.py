@@ -9,12 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mlops_for_mle.contract import Contract
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import Predictions, load
 from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.predict import texts_of
-from tests.releases import IRIS_CONTRACT
 from tests.serving.conftest import IRIS_ROW, call, kept, make, serve
 
 ROWS = [IRIS_ROW, dict.fromkeys(IRIS_ROW, 1)]
@@ -61,40 +59,6 @@ def test_a_list_of_rows_is_answered_by_a_list_of_the_same_answers(services):
     request_id = ids[0].removesuffix("-0")
     assert UUID(request_id).version == 7
     assert ids == [f"{request_id}-0", f"{request_id}-1"]
-
-
-def test_columns_are_answered_by_columns(services, iris):
-    columns = {name: [row[name] for row in ROWS] for name in IRIS_ROW}
-
-    body = predict(services, {"columns": columns}).json()
-
-    (line,) = kept(services)
-    listed = predict(services, ROWS).json()
-    for name in ("iris_class", "label"):
-        assert body["columns"][name] == [one[name] for one in listed]
-    for label, column in body["columns"]["probabilities"].items():
-        assert column == [one["probabilities"][label] for one in listed]
-    assert body["prediction_id"] == line[3]
-    assert json.loads(line[-2]) == {"columns": columns}
-    assert (body["model_version"], body["release"]) == (1, iris.manifest.release)
-
-
-@pytest.mark.parametrize("name", ["50% %b %s", "\\ \"quoted\" 'x'", "이름 {0}"])
-def test_any_name_may_stand_in_an_answer(settings, iris, name: str):
-    raw = IRIS_CONTRACT.model_dump(mode="json")
-    raw["target"]["response_name"], raw["target"]["classes"][2]["label"] = "answer %", name
-    changed = iris.manifest.model_copy(update={"contract": Contract.model_validate(raw)})
-    services = make(settings, Release(manifest=changed, model=iris.model))
-
-    one = predict(services, IRIS_ROW).json()
-    (listed,) = predict(services, [IRIS_ROW]).json()
-    columns = predict(services, {"columns": {key: [value] for key, value in IRIS_ROW.items()}})
-
-    for found in (one, listed):
-        assert (found["answer %"], found["label"]) == (2, name)
-    found = columns.json()["columns"]
-    assert (found["answer %"], found["label"]) == ([2], [name])
-    assert found["probabilities"][name] == [one["probabilities"][name]]
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
@@ -156,10 +120,13 @@ def test_wrong_methods_and_paths_are_problem_documents(empty):
 
 def test_without_a_release_the_process_is_live_and_not_ready(empty):
     assert call(empty, "GET", "/health/live").json() == {"status": "live"}
-    for method, path in (("GET", "/health/ready"), ("GET", "/model"), ("POST", "/predict")):
+    for method, path in (
+        *(("GET", "/health/ready"), ("GET", "/ping"), ("GET", "/model"), ("POST", "/predict")),
+        *(("POST", "/invocations"), ("POST", "/v2/models/iris/infer")),
+    ):
         answer = call(empty, method, path, json=IRIS_ROW if method == "POST" else None)
-        assert answer.status_code == 503, path
-        assert "has not asked the database yet" in answer.json()["detail"]
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1"), path
+        assert path == "/ping" or "has not asked the database yet" in answer.text, path
 
 
 def test_the_model_in_service_is_described(services, iris):

@@ -1,12 +1,9 @@
 """The prediction log of one process: spooled, shipped, interrupted, damaged."""
 
 import json
-import os
 import random
 import resource
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -144,44 +141,32 @@ def test_names_and_labels_may_be_any_text(start, database, iris):
     name, label = '100% "of" it\'s\\ a field,{0} %s', "50%\n'x' \\. \x01\x02\t"
     raw = IRIS_CONTRACT.model_dump()
     raw["features"] = dict(zip((name, "b", "c", "d"), raw["features"].values(), strict=True))
-    raw["target"]["classes"][2]["label"] = label
+    raw["target"]["response_name"], raw["target"]["classes"][2]["label"] = "answer %", label
     manifest = iris.manifest.model_copy(update={"contract": Contract.model_validate(raw)})
     client = start(Release(manifest=manifest, model=iris.model))
     row = dict(zip(raw["features"], IRIS_ROW.values(), strict=True))
 
-    client.ask(row)
-    client.ask([row, row])
+    one, (first, second) = client.ask(row), client.ask([row, row])
+    columns = client.ask({"columns": {name: [value] for name, value in row.items()}})["columns"]
 
-    client.wait_until_shipped(3)
-    assert [(one.features, one.label) for one in rows_of(database).values()] == [(row, label)] * 3
-
-
-def test_predictions_wait_while_the_database_is_away(start, database, iris, monkeypatch, caplog):
-    available = os.environ["DATABASE_URL"]
-    monkeypatch.setenv("DATABASE_URL", NOWHERE)
-    client = start(iris)
-    given = {client.ask()["prediction_id"] for _ in range(30)}
-    told = wait_until(lambda: [one for one in caplog.messages if "cannot be shipped" in one])
-    assert len(told) == 1
-    assert "127.0.0.1" in told[0]
-    assert "hidden" not in told[0]
-    assert client.log.stored_bytes > 0
-    assert not rows_of(database)
-
-    monkeypatch.setenv("DATABASE_URL", available)
-
-    wait_until(lambda: set(rows_of(database)) == given)
-    wait_until(lambda: client.log.stored_bytes == 0)
+    assert one["label"] == first["label"] == second["label"] == columns["label"][0] == label
+    assert {one["answer %"], first["answer %"], *columns["answer %"]} == {2}
+    assert columns["probabilities"][label] == [pytest.approx(one["probabilities"][label])]
+    client.wait_until_shipped(4)
+    assert [(one.features, one.label) for one in rows_of(database).values()] == [(row, label)] * 4
 
 
 @pytest.mark.parametrize("policy", ["refuse", "drop"])
-def test_a_full_spool_does_what_was_configured(start, iris, monkeypatch, policy):
+def test_a_full_spool_does_what_was_configured(start, iris, monkeypatch, caplog, policy):
     monkeypatch.setenv("DATABASE_URL", NOWHERE)
     client = start(iris, spool_max_bytes=65536, spool_when_full=policy)
     answers = [client("POST", "/predict", json=[IRIS_ROW] * 10) for _ in range(120)]
 
     statuses, spooled = Counter(one.status_code for one in answers), len(kept(client.services))
     assert client.log.stored_bytes <= 65536
+    [told] = wait_until(lambda: [one for one in caplog.messages if "cannot be shipped" in one])
+    assert "127.0.0.1" in told
+    assert "hidden" not in told
     assert 0 < spooled < 120
     lost = 120 - spooled
     expected = (lost, lost, 0, 503) if policy == "refuse" else (0, 0, lost * 10, 200)
@@ -217,27 +202,37 @@ def test_a_disk_that_takes_no_more_refuses_until_it_does_again(start, database, 
     assert client.counted("torn") == client.counted("damaged") == 0
 
 
-def test_shipping_goes_on_soon_after_a_lock_is_gone_and_a_stop_does_not_wait_for_it(
-    start, database, iris
+def test_a_wait_for_the_database_is_rested_for_as_little_as_a_stop_waits_for_it(
+    start, database, iris, monkeypatch
 ):
+    monkeypatch.setattr(prediction_log, "_REST_TO_WORK", 1000)
+    monkeypatch.setattr(prediction_log, "_LONGEST_WORK_SECONDS", 0.0005)
     client = start(iris)
+    lock = text("LOCK TABLE predictions IN ACCESS EXCLUSIVE MODE")
     with engine_for(database.url).begin() as connection:
-        connection.execute(text("LOCK TABLE predictions IN ACCESS EXCLUSIVE MODE"))
+        connection.execute(lock)
+        client.ask()
+        client.log.answered_at = time.monotonic() + 3600
+        time.sleep(1)
+    client.ask()
+    wait_until(lambda: len(rows_of(database)) == 2)
+
+    with engine_for(database.url).begin() as connection:
+        connection.execute(lock)
         client.ask()
         wait_until(lambda: waiting_for_a_lock(database.url))
         client.log.stop(0.3)
-        assert waiting_for_a_lock(database.url)
         assert list(client.log.root.glob("*.log"))
-    wait_until(lambda: rows_of(database))
+    wait_until(lambda: len(rows_of(database)) == 3)
 
 
 def test_a_stop_ends_the_rests_of_a_busy_process(start, iris, monkeypatch):
-    monkeypatch.setattr(prediction_log, "_REST_TO_WORK", 1e6)
+    # Minutes, after the first batch already.
+    monkeypatch.setattr(prediction_log, "_REST_TO_WORK", 100_000)
     client = start(iris)
     for _ in range(5):
-        client.log.answered_at = time.monotonic() + 3600
         client.ask([IRIS_ROW] * 2000)
-    client.log.answered_at = time.monotonic() + 3600
+        client.log.answered_at = time.monotonic() + 3600
 
     client.log.stop(90)
 
@@ -336,35 +331,3 @@ def test_a_line_that_the_database_refuses_is_set_aside_and_holds_up_no_other(
     assert "kept in" in caplog.text
     # One bad request must not have all others of its time written one by one.
     assert len(database.rows("SELECT DISTINCT xmin::text FROM predictions")) <= 6
-
-
-WRITER = """
-import sys, time
-from mlops_for_mle.serving.metrics import Metrics
-from mlops_for_mle.serving.prediction_log import PredictionLog
-from mlops_for_mle.serving.settings import ServingSettings
-log = PredictionLog(ServingSettings.load({"spool": sys.argv[1]}), Metrics())
-log._append(b"appended\\n")
-print("done", flush=True)
-time.sleep(60)
-"""
-
-
-def test_a_killed_process_is_taken_over_and_a_living_one_is_not(start, iris):
-    client = start(iris)
-    writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(client.log.root)], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == "done\n"
-        client.ask()
-        client.wait_until_shipped(1)
-        wait_until(lambda: len(list(client.log.root.glob("*.log"))) == 1)
-        assert client.counted("damaged") == 0
-    finally:
-        writer.kill()
-        writer.wait()
-
-    wait_until(lambda: client.counted("damaged") == 1)
-    assert not list(client.log.root.glob("*.log"))

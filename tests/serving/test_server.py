@@ -1,12 +1,19 @@
+"""A server from its start to its orderly end: with idle connections, with a stuck client."""
+
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
+from collections import Counter
 
 import pytest
 
 from tests.serving.conftest import run, wait_until
+from tests.serving.raw import request
+
+REQUEST = b"".join(request())
 
 FORBIDDEN = (
     *("kedro", "mlflow", "pandas", "sklearn", "mlops_for_mle.pipelines"),
@@ -94,3 +101,49 @@ def test_nothing_of_the_metrics_stays_after_a_kill(start_serving, tmp_path, iris
     server.process.wait()
 
     wait_until(lambda: not list(spool.glob("metrics-*")))
+
+
+@pytest.mark.integration
+def test_a_client_that_never_finishes_does_not_hold_up_the_end(start_serving, iris):
+    server = start_serving(iris, MLOPS_SHUTDOWN_SECONDS="1")
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as stuck:
+        stuck.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{")
+        # Answered after the server has read what came before.
+        assert server.get("/health/live")
+
+        assert server.stop() == 0
+
+
+@pytest.mark.integration
+def test_clients_that_connect_anew_for_each_request_are_answered_or_refused(start_serving, iris):
+    server = start_serving(iris, MLOPS_SHUTDOWN_SECONDS="60")
+    host, port = server.url.removeprefix("http://").split(":")
+    statuses: Counter[str] = Counter()
+
+    def ask() -> None:
+        while True:
+            try:
+                channel = socket.create_connection((host, int(port)), timeout=60)
+            except ConnectionRefusedError:
+                return
+            with channel:
+                try:
+                    channel.sendall(REQUEST)
+                    statuses[channel.recv(65536)[9:12].decode()] += 1
+                except ConnectionError as error:
+                    statuses[type(error).__name__] += 1
+
+    threads = [threading.Thread(target=ask) for _ in range(24)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: statuses["200"] > 100)
+
+    assert server.stop() == 0
+
+    for thread in threads:
+        thread.join(90)
+    del statuses["200"]
+    # Who was not taken yet is refused, and may ask again; nobody gets half of an answer.
+    assert set(statuses) <= {"ConnectionResetError", "BrokenPipeError"}, statuses
+    assert sum(statuses.values()) <= len(threads)

@@ -7,30 +7,17 @@ from mlops_for_mle.serving.settings import ServingSettings
 from tests.serving.conftest import run
 
 
-def test_folders_are_those_of_the_project_unless_they_are_set(monkeypatch, tmp_path):
-    monkeypatch.setenv("MLOPS_PROJECT_PATH", str(tmp_path))
-    monkeypatch.setenv("MLOPS_CACHE", "/elsewhere")
+def test_options_come_before_variables_and_both_before_folders_of_the_project(
+    monkeypatch, tmp_path
+):
+    for name, value in (("PROJECT_PATH", str(tmp_path)), ("CACHE", "/elsewhere"), ("PORT", "9000")):
+        monkeypatch.setenv(f"MLOPS_{name}", value)
 
-    settings = ServingSettings.load()
+    settings = ServingSettings.load(arguments=["--port", "9001"])
 
     assert settings.release_store == str(tmp_path / "data" / "releases")
-    assert settings.cache == Path("/elsewhere")
-
-
-def test_options_come_before_variables(monkeypatch):
-    monkeypatch.setenv("MLOPS_PORT", "9000")
-
+    assert (settings.cache, settings.port) == (Path("/elsewhere"), 9001)
     assert ServingSettings.load().port == 9000
-    assert ServingSettings.load(arguments=["--port", "9001"]).port == 9001
-
-
-def test_exported_settings_are_read_back_the_same(monkeypatch, tmp_path):
-    monkeypatch.setattr("os.environ", {})
-    settings = ServingSettings.load({"project_path": tmp_path, "model": "iris", "poll_seconds": 2})
-
-    settings.export()
-
-    assert ServingSettings.load() == settings
 
 
 @pytest.mark.parametrize(

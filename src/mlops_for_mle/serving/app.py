@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPMethod
+from operator import itemgetter
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -28,7 +30,7 @@ from mlops_for_mle.serving import (
 )
 from mlops_for_mle.serving.auth import Access
 from mlops_for_mle.serving.context import RequestContext, Services, response
-from mlops_for_mle.serving.database import Database
+from mlops_for_mle.serving.database import Pool
 from mlops_for_mle.serving.errors import (
     FieldError,
     ProblemError,
@@ -48,7 +50,6 @@ ROUTERS = (
     *(predict, mlflow, oip, observations, feedback),
     *(deployments, monitoring, health, metrics, page),
 )
-_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 HOT_ROUTES = (predict.PREDICT, predict.PREVIEW, mlflow.INVOCATIONS, *oip.INFER)
 
 
@@ -61,7 +62,7 @@ def make_services(settings: ServingSettings) -> Services:
         releases=Releases(settings, counts),
         log=PredictionLog(settings, counts),
         metrics=counts,
-        database=Database(settings.max_concurrency),
+        database=Pool("own tables", settings.max_concurrency),
     )
 
 
@@ -117,20 +118,24 @@ def _answer_errors(application: FastAPI) -> None:
         if isinstance(error, ProblemError):
             return error
         if isinstance(error, RequestValidationError):
-            places = [".".join(map(str, one["loc"][1:])) for one in error.errors()]
-            facts = [("is not valid", shown(one["input"]), one["msg"]) for one in error.errors()]
-            found = zip(places, facts, strict=True)
-            return unprocessable(*(FieldError(place, *fact) for place, fact in found))
+            facts = itemgetter("loc", "input", "msg")
+            found = [
+                FieldError(".".join(map(str, path)), "is not valid", shown(given), allowed)
+                for (_, *path), given, allowed in map(facts, error.errors())
+            ]
+            return unprocessable(*found)
         if not isinstance(error, HTTPException):
             return our_failure()
         headers = dict(error.headers or {})
         if "Allow" in headers:
             # The framework names only the methods of one of the path's routes.
-            asked = ({**request.scope, "method": method} for method in _METHODS)
             headers["Allow"] = ", ".join(
-                one["method"]
-                for one in asked
-                if any(route.matches(one)[0] is Match.FULL for route in application.routes)
+                method
+                for method in HTTPMethod
+                if any(
+                    route.matches({**request.scope, "method": method})[0] is Match.FULL
+                    for route in application.routes
+                )
             )
         return ProblemError(error.status_code, str(error.detail), headers=headers)
 

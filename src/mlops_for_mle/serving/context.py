@@ -27,7 +27,7 @@ from mlops_for_mle.serving.logs import RequestFacts, current_request
 from mlops_for_mle.serving.settings import ServingSettings
 
 if TYPE_CHECKING:
-    from mlops_for_mle.serving.database import Database
+    from mlops_for_mle.serving.database import Pool
     from mlops_for_mle.serving.fast import FastWay
     from mlops_for_mle.serving.metrics import Metrics
     from mlops_for_mle.serving.prediction_log import PredictionLog
@@ -68,7 +68,8 @@ class Request(NamedTuple):
 class Services:
     """The parts of one serving process, which routes share; none of it is global.
 
-    ``threads`` are for what would hold up the event loop, and for nothing else.
+    ``threads`` are for what would hold up the event loop, and for nothing else; ``database`` is for
+    the project's own tables.
     """
 
     settings: ServingSettings
@@ -76,7 +77,7 @@ class Services:
     releases: "Releases"
     log: "PredictionLog"
     metrics: "Metrics"
-    database: "Database"
+    database: "Pool"
     threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 1)), "large")
     )

@@ -74,10 +74,13 @@ def reason_of(error: BaseException) -> str:
 
 
 class Pool:
-    """The threads and connections of one kind of request: no other kind waits for them."""
+    """The threads and connections of one kind of request: no other kind waits for them.
 
-    def __init__(self, name: str, most_requests: int) -> None:
-        self._name, self._threads = name, CapacityLimiter(most_requests)
+    A quarter of all requests may be of one kind.
+    """
+
+    def __init__(self, name: str, max_concurrency: int) -> None:
+        self._name, self._threads = name, CapacityLimiter(max(1, max_concurrency // 4))
 
     @contextmanager
     def begin(self) -> "Iterator[Connection]":
@@ -114,12 +117,3 @@ class Pool:
             return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
 
         return endpoint
-
-
-class Database:
-    """The pools of one process: ``reading`` and ``writing`` rows, and the project's own tables."""
-
-    def __init__(self, max_concurrency: int) -> None:
-        most = max(1, max_concurrency // 4)
-        self.reading, self.writing = Pool("reading", most), Pool("writing", most)
-        self.own = Pool("own tables", most)

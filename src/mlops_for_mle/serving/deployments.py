@@ -1,6 +1,5 @@
 """``GET /deployments`` and ``POST /deployments/rollback``: the audit trail and the way back."""
 
-from collections.abc import Callable
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar, get_args
@@ -38,7 +37,7 @@ def router(services: Services) -> APIRouter:
     """The routes."""
     found = APIRouter(prefix="/deployments", tags=["deployments"])
     store = ReleaseStore(services.settings.release_store)
-    database = services.database.own
+    database = services.database
 
     @lru_cache(maxsize=64)
     def facts_of(contract: str, release: str) -> dict[str, Any]:
@@ -85,11 +84,10 @@ def router(services: Services) -> APIRouter:
         openapi_extra=json_request(Rollback.model_json_schema()),
     )
     @database.endpoint
-    def rollback(
-        wanted: Annotated[Rollback, Depends(body_of(Rollback))], request: Request
-    ) -> Deployment:
+    def rollback(document: Annotated[Any, Depends(json_body)], request: Request) -> Deployment:
         from mlops_for_mle.releases import deployments
 
+        wanted = checked(Rollback, document)
         with database.begin() as connection:
             try:
                 return deployments.roll_back(
@@ -107,20 +105,14 @@ def router(services: Services) -> APIRouter:
     return found
 
 
-def body_of(model: type[Body]) -> Callable[[Request], Body]:
-    """What a route depends on whose body is an object of a Pydantic model."""
-
-    # No coroutine: FastAPI calls it in a thread, so that a long body holds up nobody.
-    def read(request: Request) -> Body:
-        document = json_body(request)
-        try:
-            return model.model_validate(document)
-        except ValidationError as error:
-            faults = error.errors(include_url=False)[:MOST_FAULTS]
-            placed = [one | {"loc": ("body", *one["loc"])} for one in faults]
-            raise RequestValidationError(placed) from None
-
-    return read
+def checked(model: type[Body], document: Any) -> Body:
+    """An object of a body, by its Pydantic model."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        faults = error.errors(include_url=False)[:MOST_FAULTS]
+        placed = [one | {"loc": ("body", *one["loc"])} for one in faults]
+        raise RequestValidationError(placed) from None
 
 
 def followed_contract(services: Services) -> str:

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mlops_for_mle.contract import Contract, Target
 from mlops_for_mle.contract.rules import describe, fault
-from mlops_for_mle.serving.context import Services
+from mlops_for_mle.serving.context import Services, json_body
 from mlops_for_mle.serving.database import rows
-from mlops_for_mle.serving.deployments import body_of
+from mlops_for_mle.serving.deployments import checked
 from mlops_for_mle.serving.errors import ProblemError, refused, shown
 from mlops_for_mle.serving.openapi import Schema, component, feature_schema, json_request
 from mlops_for_mle.serving.predict import served_by
@@ -79,7 +79,7 @@ class Feedback(BaseModel):
 def router(services: Services) -> APIRouter:
     """The route."""
     found = APIRouter(tags=["feedback"])
-    database = services.database.own
+    database = services.database
 
     @found.post(
         "/feedback",
@@ -94,9 +94,8 @@ def router(services: Services) -> APIRouter:
         },
     )
     @database.endpoint
-    def tell(
-        told: Annotated[NewFeedback, Depends(body_of(NewFeedback))], response: Response
-    ) -> Feedback:
+    def tell(document: Annotated[Any, Depends(json_body)], response: Response) -> Feedback:
+        told = checked(NewFeedback, document)
         contract = served_by(services).contract
         target = contract.target
         label = class_value(target, told.label)

@@ -64,22 +64,23 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A record as one line for people, with the ids of its request."""
+    """A record as one line for people, with the ids of its request; a traceback stands below it."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        """Give the line, and the traceback below it."""
+    def __init__(self) -> None:
+        """Say what stands in a line."""
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (the name is logging's)
+        """Give the line, without what a terminal would obey: a client's text may hold that."""
         ids = " ".join(f"{name}={value}" for name, value in _request().items())
-        line = (
-            f"{self.formatTime(record)} {record.levelname:7} {record.name}: {record.getMessage()}"
-        )
-        line += f" [{ids}]" if ids else ""
-        # A client's text may hold what a terminal would obey.
-        line = "".join(
+        line = super().formatMessage(record) + (f" [{ids}]" if ids else "")
+        return "".join(
             one if one.isprintable() else one.encode("unicode_escape").decode() for one in line
         )
-        if record.exc_info:
-            line += f"\n{self.formatException(record.exc_info)}"
-        return without_secrets(line)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Give the line and the traceback, without secrets."""
+        return without_secrets(super().format(record))
 
 
 def without_secrets(line: str) -> str:

@@ -5,7 +5,7 @@ a folder that all workers share, so that a scrape may reach any of them.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,6 @@ from prometheus_client import (
     generate_latest,
     multiprocess,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from mlops_for_mle.releases.manifest import Manifest
@@ -46,6 +45,12 @@ _SPOOL = {
     "damaged": "Lines that were set aside: they cannot be read, or the database refuses them.",
     "torn": "Last lines of killed processes, which were not answered.",
 }
+# What holds for all processes, as the one sees it that is asked.
+_STATE = {
+    "database_available": "1 when the database answered last.",
+    "spool_bytes": "Predictions that wait for the database, in bytes.",
+    "spool_limit_bytes": "The most that may wait.",
+}
 
 
 class Metrics:
@@ -54,6 +59,7 @@ class Metrics:
     Attributes:
         registry: Where this process counts.
         spool: What becomes of the prediction log: shipped, refused, dropped, damaged, torn.
+        state: What is looked up when somebody asks for the numbers.
         deployment_failed: 1 while the newest deployment cannot be served.
     """
 
@@ -87,6 +93,7 @@ class Metrics:
         words, labels = "Processes that serve it.", ("contract", "release", "model_version")
         self._info = gauge("model_info", words, "livesum", *labels, "run_id")
         self._served: Gauge | None = None
+        self.state = {name: gauge(name, words, "livemostrecent") for name, words in _STATE.items()}
 
         # Remembered, since looking one up costs as much as counting.
         self._duration_of = cache(durations.labels)
@@ -144,26 +151,10 @@ class Metrics:
         return generate_latest(found)
 
 
-class _State(Collector):
-    """What holds for all processes, as the one sees it that is asked."""
-
-    def __init__(self, services: "Services") -> None:
-        self._services = services
-
-    def collect(self) -> Iterator[Metric]:
-        log, database = self._services.log, self._services.releases.database
-        for name, words, value in (
-            ("database_available", "1 when the database answered last.", bool(database.available)),
-            ("spool_bytes", "Predictions that wait for the database, in bytes.", log.stored_bytes),
-            ("spool_limit_bytes", "The most that may wait.", log.max_bytes),
-        ):
-            yield GaugeMetricFamily(f"mlops_{name}", words, value=value)
-
-
 def router(services: "Services") -> fastapi.APIRouter:
     """The route."""
     found = fastapi.APIRouter(tags=["operation"])
-    others = (_State(services), NewestRun(services))
+    metrics, newest_run = services.metrics, NewestRun(services)
     words = "The numbers of all worker processes, and those of the newest monitoring run"
     content = {"text/plain": {"schema": {"type": "string"}}}
 
@@ -174,6 +165,10 @@ def router(services: "Services") -> fastapi.APIRouter:
         responses={200: {"description": words, "content": content}},
     )
     def scrape() -> fastapi.Response:
-        return fastapi.Response(services.metrics.exposition(*others), headers=_TEXT)
+        log, database = services.log, services.releases.database
+        metrics.state["database_available"].set(bool(database.available))
+        metrics.state["spool_bytes"].set(log.stored_bytes)
+        metrics.state["spool_limit_bytes"].set(log.max_bytes)
+        return fastapi.Response(metrics.exposition(newest_run), headers=_TEXT)
 
     return found

@@ -33,7 +33,7 @@ _REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors
 def router(services: Services) -> APIRouter:
     """The routes."""
     found = APIRouter(tags=["monitoring"])
-    database = services.database.own
+    database = services.database
 
     @found.get(
         "/monitoring", summary="The newest monitoring run with its numbers, and those before"
@@ -64,7 +64,7 @@ def router(services: Services) -> APIRouter:
 
 def _look(services: Services, contract: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The last runs of a contract, the newest first, and the numbers of the newest."""
-    with services.database.own.begin() as connection:
+    with services.database.begin() as connection:
         runs = rows(connection, _RUNS, contract=contract)
         return runs, rows(connection, _METRICS, id=runs[0]["id"]) if runs else []
 
@@ -77,31 +77,31 @@ class NewestRun(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """None before the first run and while the database is away: a scrape never fails for it."""
-        releases, runs = self._services.releases, list[dict[str, Any]]()
-        contract = releases.contract
-        if contract is None or releases.database.error is not None:
+        contract, runs = self._services.releases.contract, list[dict[str, Any]]()
+        if contract is None or self._services.releases.database.error is not None:
             return
         with suppress(ProblemError):
             runs, metrics = _look(self._services, contract)
         if not runs:
             return
-        newest = runs[0]
+        newest, known_by = runs[0], ("area", "subject", "metric")
 
-        def gauge(name: str, words: str, *labels: str) -> GaugeMetricFamily:
+        def gauge(name: str, words: str, samples: list[tuple[Any, Any]], *labels: str) -> Metric:
             told = f"Of the newest monitoring run. {words}"
-            return GaugeMetricFamily(f"mlops_monitoring_{name}", told, labels=("contract", *labels))
+            found = GaugeMetricFamily(
+                f"mlops_monitoring_{name}", told, labels=("contract", *labels)
+            )
+            for one, value in samples:
+                if value is not None:
+                    found.add_metric((contract, *(one[label] for label in labels)), value)
+            return found
 
-        known_by = ("area", "subject", "metric")
-        value = gauge("value", "What was measured.", *known_by)
-        alarm = gauge("alarm", "1 where the value is an alarm, 0 where it could be.", *known_by)
-        for one in metrics:
-            labels = (contract, *(one[name] for name in known_by))
-            if one["value"] is not None:
-                value.add_metric(labels, one["value"])
-            if one["threshold"] is not None:
-                alarm.add_metric(labels, one["is_alarm"])
-        recorded = gauge("timestamp_seconds", "When it was recorded.")
-        recorded.add_metric((contract,), newest["created_at"].timestamp())
-        labelled = gauge("labelled_predictions", "Predictions with a true label.")
-        labelled.add_metric((contract,), newest["labelled_count"])
-        yield from (value, alarm, recorded, labelled)
+        values = [(one, one["value"]) for one in metrics]
+        alarms = [(one, one["is_alarm"]) for one in metrics if one["threshold"] is not None]
+        recorded_at, labelled = newest["created_at"].timestamp(), newest["labelled_count"]
+        words = "1 where the value is an alarm, 0 where it could be."
+        yield gauge("value", "What was measured.", values, *known_by)
+        yield gauge("alarm", words, alarms, *known_by)
+        yield gauge("timestamp_seconds", "When it was recorded.", [(newest, recorded_at)])
+        words = "Predictions with a true label."
+        yield gauge("labelled_predictions", words, [(newest, labelled)])

@@ -14,7 +14,7 @@ from mlops_for_mle.contract import Contract, Feature, rules
 from mlops_for_mle.contract.tables import UTC_NOW
 from mlops_for_mle.serving.codec import check_fields
 from mlops_for_mle.serving.context import Services, json_body
-from mlops_for_mle.serving.database import rows
+from mlops_for_mle.serving.database import Pool, rows
 from mlops_for_mle.serving.errors import Faults, ProblemError, refused
 from mlops_for_mle.serving.feedback import class_value, target_schema
 from mlops_for_mle.serving.openapi import (
@@ -57,7 +57,8 @@ def router(services: Services) -> APIRouter:
         tags=["observations"],
         default_response_class=Response,
     )
-    reading, writing = services.database.reading, services.database.writing
+    most = services.settings.max_concurrency
+    reading, writing = Pool("reading", most), Pool("writing", most)
     body = Depends(json_body)
 
     @routes.post(

@@ -52,19 +52,11 @@ ORDER BY created_at DESC, prediction_id DESC LIMIT 50
 def router(services: Services) -> APIRouter:
     """The routes; the files are not part of the API's document."""
     found = APIRouter()
-    page = _Files(POLICY, directory=FOLDER)
-    docs = _Files(DOCS_POLICY, directory=FOLDER / "docs", packages=[("fastapi_offline", "static")])
-    database = services.database.own
-
-    @found.get("/", include_in_schema=False)
-    @found.get("/page/{name}", include_in_schema=False)
-    async def page_file(request: Request, name: str = "index.html") -> Response:
-        return await page.get_response(name, request.scope)
-
-    @found.get("/docs", include_in_schema=False)
-    @found.get("/docs/{name}", include_in_schema=False)
-    async def docs_file(request: Request, name: str = "index.html") -> Response:
-        return await docs.get_response(name, request.scope)
+    database = services.database
+    page = StaticFiles(directory=FOLDER)
+    docs = StaticFiles(directory=FOLDER / "docs", packages=[("fastapi_offline", "static")])
+    _add_files(found, "/", "/page", page, POLICY)
+    _add_files(found, "/docs", "/docs", docs, DOCS_POLICY)
 
     @found.get(
         "/predictions/recent",
@@ -83,14 +75,12 @@ def router(services: Services) -> APIRouter:
     return found
 
 
-class _Files(StaticFiles):
-    """Files with the policy that their page needs."""
+def _add_files(routes: APIRouter, index: str, folder: str, files: StaticFiles, policy: str) -> None:
+    """Serve a page at ``index`` and its files below ``folder``, with the policy that it needs."""
 
-    def __init__(self, policy: str, **where: Any) -> None:
-        super().__init__(**where)
-        self._headers = {"Content-Security-Policy": policy, "Cache-Control": "no-cache"}
-
-    def file_response(self, *arguments: Any, **options: Any) -> Response:
-        response = super().file_response(*arguments, **options)
-        response.headers.update(self._headers)
-        return response
+    @routes.get(index, include_in_schema=False)
+    @routes.get(f"{folder}/{{name}}", include_in_schema=False)
+    async def file(request: Request, name: str = "index.html") -> Response:
+        answer = await files.get_response(name, request.scope)
+        answer.headers.update({"Content-Security-Policy": policy, "Cache-Control": "no-cache"})
+        return answer

@@ -6,7 +6,6 @@ without database and store, and for the way back.
 """
 
 import logging
-import os
 import shutil
 import threading
 import time
@@ -41,7 +40,7 @@ Origin = Literal["store", "cache"]
 
 _STATEMENT_SECONDS, _PATIENCE_SECONDS = 5.0, 6.0
 _DATABASE_RETRY_SECONDS = 2.0
-_CACHED_RELEASES, _POINTER = 5, "current.json"
+_CACHED_RELEASES, _DEPLOYMENT = 5, "deployment.json"
 
 logger = logging.getLogger(__name__)
 
@@ -265,25 +264,27 @@ class Releases:
 
 
 class Cache(ReleaseStore):
-    """A release store in a local folder, with a pointer to the deployment that was served last."""
+    """A release store in a local folder; with each release lies the row that put it in service."""
 
     def last_served(self, contract: str | None) -> tuple[Release, Deployment] | None:
         """The release that was served last, of the contract or of the only one there is."""
-        pointers = list(Path(self.url).glob(f"{contract or '*'}/{_POINTER}"))
-        if len(pointers) != 1:
+        rows = self._rows(contract or "*")
+        if len({path.parent.parent for path in rows}) != 1:
             return None
-        deployment = msgspec.json.decode(pointers[0].read_bytes(), type=Deployment)
+        deployment = msgspec.json.decode(rows[-1].read_bytes(), type=Deployment)
         return self.fetch(deployment.contract, deployment.release), deployment
 
     def keep(self, release: Release, deployment: Deployment) -> None:
         """Keep a release that has come into service, mending its copy; older ones go in time."""
         self.publish(release)
-        folder = Path(self.url) / deployment.contract
-        os.utime(folder / deployment.release)
-        partial = folder / f"{_POINTER}.{uuid4().hex}"
+        row = Path(self.url) / deployment.contract / deployment.release / _DEPLOYMENT
+        partial = row.with_suffix(f".{uuid4().hex}")
         partial.write_bytes(msgspec.json.encode(deployment))
-        partial.replace(folder / _POINTER)
-        copies = [path for path in folder.iterdir() if path.is_dir()]
-        copies.sort(key=lambda path: path.stat().st_mtime)
-        for path in copies[:-_CACHED_RELEASES]:
-            shutil.rmtree(path, ignore_errors=True)
+        partial.replace(row)
+        for path in self._rows(deployment.contract)[:-_CACHED_RELEASES]:
+            shutil.rmtree(path.parent, ignore_errors=True)
+
+    def _rows(self, contract: str) -> list[Path]:
+        """The files of deployments, the newest last."""
+        found = Path(self.url).glob(f"{contract}/*/{_DEPLOYMENT}")
+        return sorted(found, key=lambda path: path.stat().st_mtime)

@@ -8,12 +8,13 @@ import signal
 import socket
 import sys
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.serving.auth import Access
 from mlops_for_mle.serving.logs import log_configuration
-from mlops_for_mle.serving.settings import ServingSettings
+from mlops_for_mle.serving.settings import PREFIX, ServingSettings
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -36,7 +37,8 @@ def run_server(settings: ServingSettings) -> None:
     # Says before all else what is wrong with the keys.
     Access(settings)
     listening = bind(settings.host, settings.port)
-    settings.export()
+    # Where the embedded database is looked for.
+    os.environ[f"{PREFIX}PROJECT_PATH"] = str(settings.project_path)
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     logger.info("Listening on http://%s:%d (Ctrl+C stops)", shown, port)
@@ -44,7 +46,7 @@ def run_server(settings: ServingSettings) -> None:
     from uvicorn.supervisors import Multiprocess
 
     config = uvicorn.Config(
-        "mlops_for_mle.serving.server:create_worker",
+        partial(create_worker, settings),
         factory=True,
         workers=settings.workers,
         log_level=settings.log_level,
@@ -74,8 +76,8 @@ def run_server(settings: ServingSettings) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def create_worker() -> "ASGIApp":
-    """Make the application of one process from the environment."""
+def create_worker(settings: ServingSettings) -> "ASGIApp":
+    """Make the application of one process."""
     from mlops_for_mle.serving.app import create_app, make_services
     from mlops_for_mle.serving.fast import allow_many_connections
 
@@ -83,7 +85,7 @@ def create_worker() -> "ASGIApp":
     if supervisor is not None:
         threading.Thread(target=_end_with, args=(supervisor,), daemon=True).start()
     allow_many_connections()
-    return create_app(make_services(ServingSettings.load()))
+    return create_app(make_services(settings))
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -1,6 +1,5 @@
 """The settings of the server: environment variables with the prefix ``MLOPS_``, or options."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -120,8 +119,3 @@ class ServingSettings(BaseSettings):
                     for one in faults
                 )
             ) from None
-
-    def export(self) -> None:
-        """Put the settings into the environment, so that worker processes read the same ones."""
-        for name, value in self.model_dump(mode="json", exclude_none=True).items():
-            os.environ[PREFIX + name.upper()] = str(value)
