@@ -41,7 +41,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
         found.migrate()
         found.start_mlflow()
         found.start_pipeline("3s")
-        assert eventually(lambda: _monitored(found) >= 1, 180), found.log("pipeline")
+        assert eventually(lambda: _monitored(found) >= 1, 600), found.log("pipeline")
         digests = {
             f"{name}_KEY_SHA256": sha256(STRONG[key].encode()).hexdigest()
             for name, key in (("API", "MLOPS_API_KEY"), ("METRICS", "METRICS_API_KEY"))
@@ -177,6 +177,15 @@ def test_artifacts_lie_on_s3_for_clients_with_and_without_access_to_it(
         finished = stack.attempt("pipeline", download, **changes)
         assert finished.returncode == 0, finished.stderr
         assert Path(finished.stdout.splitlines()[-1]).read_bytes() == stored.read_bytes()
+
+
+def test_the_champion_can_be_downloaded_and_nothing_is_kept_beside_the_servers(
+    stack: LocalStack, tmp_path: Path
+) -> None:
+    stack.run("pipeline", ["kedro", "model", "download", "champion", tmp_path / "champion"])
+    assert list(tmp_path.rglob("model.onnx"))
+    for name in ("postgres", "mlflow"):
+        assert not (stack.folder / "data" / name).exists()
 
 
 def test_mlflow_counts_its_requests_and_answers_under_no_foreign_name(stack: LocalStack) -> None:
