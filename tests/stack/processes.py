@@ -151,7 +151,7 @@ class LocalStack:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=600,
         )
 
     def stop(self, name: str, number: signal.Signals = signal.SIGTERM) -> int:

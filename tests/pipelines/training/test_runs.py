@@ -184,7 +184,7 @@ def test_a_later_run_can_begin_in_the_middle_and_logs_a_whole_candidate(
 def test_two_that_train_at_once_are_each_right(project: Project) -> None:
     seeds = (1, 2)
     processes = [start(project, "--params", f"training.seed={seed}") for seed in seeds]
-    said = [process.communicate(timeout=300)[0] for process in processes]
+    said = [process.communicate(timeout=600)[0] for process in processes]
 
     assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
     assert not any("Traceback" in one for one in said)
