@@ -145,7 +145,7 @@ def scalar(url: str | URL, statement: str, **values: Any) -> Any:
 @contextmanager
 def connection_to(url: str | URL) -> Iterator[Any]:
     """A connection of its own, outside the project's pool."""
-    options = {"connect_timeout": 10, "client_encoding": "utf8"}
+    options = {"connect_timeout": 60, "client_encoding": "utf8"}
     # As people write it, and as the driver that is installed needs it.
     driven = make_url(url).set(drivername="postgresql+psycopg2")
     engine = create_engine(driven, poolclass=NullPool, connect_args=options)
