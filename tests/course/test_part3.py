@@ -1,6 +1,9 @@
+import pytest
+
 from tests.course.suite import Mistake, PartSuite
 
 
+@pytest.mark.usefixtures("mlflow_for_checks")
 class TestPart3(PartSuite):
     number = 3
     ports = (5000,)
