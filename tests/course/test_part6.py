@@ -21,6 +21,18 @@ class TestPart6(PartSuite):
             "a_broken_model_does_not_take_the_place_of_the_champion",
         ),
         Mistake(
+            "champion.py",
+            "link.symlink_to(version)",
+            "link.symlink_to(models / version)",
+            "download_brings_the_version_that_the_alias_names",
+        ),
+        Mistake(
+            "compose.yaml",
+            "http://mlflow:5000",
+            "http://localhost:5000",
+            "compose_starts_the_server_without_waiting_for_the_registry",
+        ),
+        Mistake(
             "app.py",
             "champion = serving.ready()\n",
             "champion = load(folder)\n",

@@ -50,7 +50,7 @@ class Members:
     def stop(self) -> list[int]:
         """Tell them to stop, once they listen to that; gives their exit statuses."""
         for one, log in self._running.values():
-            assert eventually(lambda log=log: LISTENING in log.read_text())
+            assert eventually(lambda log=log: LISTENING in log.read_text()), log.read_text()
             one.terminate()
         return [one.wait(90) for one, _ in self._running.values()]
 
@@ -130,7 +130,7 @@ def test_processes_that_are_killed_at_random_moments_score_each_row_once(
                     found.start(chance.randrange(2))
             finally:
                 all_are_killed.set()
-        assert eventually(lambda: stage.scored() >= inserted, 240)
+        assert eventually(lambda: stage.scored() >= inserted, max(240, ROWS / 50))
 
     assert_each_row_was_scored_once(stage, inserted)
 
