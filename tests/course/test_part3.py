@@ -1,9 +1,12 @@
 from pathlib import Path
 
+import pytest
+
 from tests.course.suite import Mistake, PartSuite, Variant
 from tests.servers import DatabaseServer
 
 
+@pytest.mark.usefixtures("mlflow_for_checks")
 class TestPart3(PartSuite):
     number = 3
     ports = (5000,)

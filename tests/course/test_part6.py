@@ -1,9 +1,12 @@
+import pytest
+
 from tests.course.suite import Mistake, PartSuite
 
 
+@pytest.mark.usefixtures("mlflow_for_checks")
 class TestPart6(PartSuite):
     number = 6
-    ports = (5000, 8000)
+    ports = (5000, 8000, 8001)
     mistakes = (
         Mistake(
             "champion.py",

@@ -190,7 +190,7 @@ def test_kill_9_leaves_no_half_batch(connection, database, program):
     database.query(
         """
         CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN PERFORM pg_sleep(CASE WHEN NEW.id = 8 THEN 2 ELSE 0 END); RETURN NEW; END $$;
+        $$ BEGIN PERFORM pg_sleep(CASE WHEN NEW.id = 8 THEN 20 ELSE 0 END); RETURN NEW; END $$;
         CREATE TRIGGER slow BEFORE INSERT ON iris_data FOR EACH ROW EXECUTE FUNCTION wait();
         """
     )

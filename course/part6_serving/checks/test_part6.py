@@ -8,6 +8,7 @@ import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread, Timer
+from uuid import uuid4
 
 import pytest
 
@@ -88,7 +89,7 @@ def register(mlflow_server, tmp_path_factory):
     from mlflow import MlflowClient
 
     client = MlflowClient(mlflow_server)
-    experiment = client.create_experiment("checks of part 6")
+    experiment = client.create_experiment(uuid4().hex)
 
     def register(name: str, content: bytes) -> str:
         file = tmp_path_factory.mktemp("model") / "model.onnx"
@@ -147,17 +148,17 @@ def test_a_model_that_does_not_answer_is_not_loaded(learner, tmp_path, content):
 def test_download_brings_the_version_that_the_alias_names(
     learner, mlflow_server, register, tmp_path
 ):
-    download, models = learner.champion.download, tmp_path / "models"
+    download, models, name = learner.champion.download, tmp_path / "models", uuid4().hex
     with hint(
         "download() must lay models/1, link models/champion to it, and follow the alias when it has moved to 2.",
         "download()는 models/1을 만들고 models/champion을 거기에 연결하며, 별칭이 2로 옮겨지면 따라가야 합니다.",
     ):
-        register("moving", graph())
-        assert download(mlflow_server, "moving", "champion", models) == "1"
+        register(name, graph())
+        assert download(mlflow_server, name, "champion", models) == "1"
         assert learner.champion.load(models / "champion").version == "1"
-        assert download(mlflow_server, "moving", "champion", models) == "1"
-        register("moving", graph(bias=(0, 0, 99)))
-        assert download(mlflow_server, "moving", "champion", models) == "2"
+        assert download(mlflow_server, name, "champion", models) == "1"
+        register(name, graph(bias=(0, 0, 99)))
+        assert download(mlflow_server, name, "champion", models) == "2"
         champion = learner.champion.load(models / "champion")
         assert champion.version == "2"
         assert learner.champion.predict(champion, [SETOSA]) == ["virginica"]
@@ -177,16 +178,16 @@ def test_download_brings_the_version_that_the_alias_names(
 def test_a_broken_model_does_not_take_the_place_of_the_champion(
     learner, mlflow_server, register, tmp_path
 ):
-    download, models = learner.champion.download, tmp_path / "models"
+    download, models, name = learner.champion.download, tmp_path / "models", uuid4().hex
     with hint(
         "download() must load() what it has downloaded before it gives it its name, and leave nothing behind.",
         "download()는 내려받은 것에 이름을 붙이기 전에 load()로 확인하고, 아무것도 남기지 않아야 합니다.",
     ):
-        register("breaking", graph())
-        download(mlflow_server, "breaking", "champion", models)
-        register("breaking", graph()[:100])
+        register(name, graph())
+        download(mlflow_server, name, "champion", models)
+        register(name, graph()[:100])
         with pytest.raises(learner.champion.ModelError):
-            download(mlflow_server, "breaking", "champion", models)
+            download(mlflow_server, name, "champion", models)
         assert learner.champion.load(models / "champion").version == "1"
         assert names(models) == ["1", "champion"]
 

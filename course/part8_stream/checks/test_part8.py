@@ -21,6 +21,7 @@ FLOWER = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_w
 FINE = (200, b'{"iris_class": 1, "model": "check"}')
 REFUSAL = (422, b'{"detail": [{"loc": ["body", "petal_width"], "msg": "is bad"}]}')
 SLEEPING = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+BLOCKED = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 
 
 class Api:
@@ -129,7 +130,7 @@ def no_worker_has_rows(database) -> bool:
     held = (
         "SELECT 1 FROM pg_locks WHERE relation = 'waiting'::regclass AND mode <> 'AccessShareLock'"
     )
-    return eventually(lambda: not database.query(held), 20)
+    return eventually(lambda: not database.query(held))
 
 
 def test_a_new_row_waits_and_an_old_one_does_not(tables, run_sql, database):
@@ -311,7 +312,12 @@ def test_two_workers_never_take_the_same_row(tables, database, worker, api):
         first = worker("--once")
         first.until(lambda: api.asked)
         second = worker("--once")
-        second.until(lambda: any(one["sepal_length"] > 5 for one in api.asked))
+
+        def is_asked_for_its_rows() -> bool:
+            return any(one["sepal_length"] > 5 for one in api.asked)
+
+        second.until(lambda: is_asked_for_its_rows() or database.query(BLOCKED))
+        assert is_asked_for_its_rows()
         gate.set()
         first.succeeds()
         second.succeeds()
@@ -345,7 +351,7 @@ def test_a_worker_killed_while_it_writes_doubles_no_row(tables, database, worker
     database.query(
         """
         CREATE FUNCTION doze() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$;
+        $$ BEGIN PERFORM pg_sleep(3); RETURN NULL; END $$;
         CREATE TRIGGER slow AFTER DELETE ON waiting FOR EACH STATEMENT EXECUTE FUNCTION doze();
         """
     )

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -46,7 +46,6 @@ COLUMNS = st.one_of(
 )
 
 
-@settings(deadline=None, derandomize=True, database=None, max_examples=40)
 @given(COLUMNS, COLUMNS, repeated(TEXTS), st.booleans())
 def test_any_table_that_is_not_refused_is_accepted_whole(
     first: list[Any], second: list[Any], target: list[str], as_text: bool

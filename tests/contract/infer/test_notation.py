@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_for_mle.contract.notation import NumberFormat
@@ -194,7 +194,6 @@ def test_rows_without_a_target_are_dropped_by_wish() -> None:
     assert (len(batch.accepted), len(batch.rejected)) == (50, 150)
 
 
-@settings(deadline=None, derandomize=True, database=None)
 @given(
     number=st.decimals(-(10**9), 10**9, places=2, allow_nan=False),
     marks=st.sampled_from([(d, t) for d in ".," for t in ("", *",.' ") if d != t]),

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -104,13 +104,11 @@ def test_text_that_yaml_or_omegaconf_would_take_for_something_else_comes_back(te
     assert read_back(f"{as_key(text)}: 1") == {text: 1}
 
 
-@settings(deadline=None, database=None)
 @given(st.dictionaries(TEXTS.filter(lambda text: text and "$" not in text), VALUES, max_size=4))
 def test_any_mapping_comes_back(values: dict[str, Any]) -> None:
     assert read_back(f"value: {as_value(values)}") == {"value": values}
 
 
-@settings(deadline=None, database=None)
 @given(st.text())
 def test_a_comment_is_one_printable_line(text: str) -> None:
     assert read_back(f"a: 1  # {one_line(text)}\nb: 2") == {"a": 1, "b": 2}

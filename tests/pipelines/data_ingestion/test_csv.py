@@ -166,10 +166,9 @@ FIELDS = st.text(
     | st.sampled_from(' ,;\t|"\n'),
     max_size=6,
 ).map(str.strip)
-of_many = settings(deadline=None, derandomize=True, database=None)
 
 
-@settings(of_many, max_examples=60)
+@settings(max_examples=60)
 @given(
     rows=st.lists(st.tuples(FIELDS, FIELDS, st.just("x")), min_size=1, max_size=12),
     separator=st.sampled_from(["comma", "semicolon", "tab", "pipe"]),
@@ -193,7 +192,7 @@ def test_what_a_csv_writer_wrote_is_read_back(
         assert list(found.itertuples(index=False, name=None)) == rows
 
 
-@settings(of_many, max_examples=300)
+@settings(max_examples=300)
 @given(st.binary(max_size=60) | st.text("ab1,\"'\\\n\r \t;#", max_size=40).map(str.encode))
 def test_any_bytes_are_read_in_the_form_that_they_tell_or_refused(content: bytes) -> None:
     for form in (CsvForm(), guess_csv_form(content)):

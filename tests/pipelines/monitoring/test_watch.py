@@ -162,12 +162,12 @@ def test_it_outlives_its_database_stops_when_told_and_tells_what_is_decided(
     project.succeed("run")
     process = project.start("watch", "--every", "1s")
     try:
-        assert eventually(lambda: query(url, RUNS) >= [(1,)], seconds=60)
+        assert eventually(lambda: query(url, RUNS) >= [(1,)])
         external_server.stop("immediate")
         said = wait_for(process, "; will be tried again")
         external_server.start()
         ((before,),) = query(url, RUNS)
-        assert eventually(lambda: query(url, RUNS) > [(before,)], seconds=60)
+        assert eventually(lambda: query(url, RUNS) > [(before,)])
     finally:
         process.send_signal(signal.SIGTERM)
         finished = finish(process)

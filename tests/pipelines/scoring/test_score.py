@@ -41,7 +41,7 @@ def test_a_first_use_from_nothing_to_predictions(project: Project, stage: Stage)
     query(url, INSERT, count=2)
 
     process = project.start("score", "--follow")
-    assert eventually(lambda: scalar(url, SCORED) == 7, seconds=60)
+    assert eventually(lambda: scalar(url, SCORED) == 7)
     process.send_signal(signal.SIGINT)
     finished = finish(process, seconds=60)
     assert finished.code == 0, finished.text
