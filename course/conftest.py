@@ -2,26 +2,31 @@
 
 import importlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 from sqlalchemy.engine import make_url
 
-from course.hints import explain, say
+from course.hints import explain, hint, say, within
 from course.part import lay, part
 from tests import servers
 from tests.relay import Relay
 from tests.servers import DatabaseServer, eventually
 
 WORK = pytest.StashKey[Path]()
+# How long one check may take, in seconds, before it counts as one that never ends.
+PATIENCE = 120
 # What of the learner's terminal would decide where a program under check writes.
 DECIDING = ("DATABASE_URL", "MLFLOW_", "MLOPS_", "AWS_", "KAFKA_", "KEDRO_ENV")
 
@@ -56,6 +61,7 @@ class Report:
         self._work = work
         self._passed = self._failed = 0
         self._said: list[str] = []
+        self._is_read = True
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
@@ -63,34 +69,87 @@ class Report:
         title = item.name.removeprefix("test_").replace("_", " ")
         if call.excinfo is not None:
             self._failed += 1
-            print(f"✗ {title}")
+            self._tell(f"✗ {title}")
             lines = explain(call.excinfo.value, self._work)
             # A step that is still to be written is named once, not by every check that needs it.
             if lines != self._said:
-                print(*(f"    {line}" for line in lines), sep="\n", flush=True)
+                self._tell(*(f"    {line}" for line in lines))
             self._said = lines
         elif call.when == "call":
             self._passed += 1
-            print(f"✓ {title}", flush=True)
+            self._tell(f"✓ {title}")
+        if not self._is_read:
+            # `make check | head` has read enough; what the checks have started still ends in order.
+            item.session.shouldstop = "nobody reads on"
         return report
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Generator[None, Any, Any]:
+        with within(PATIENCE):
+            return (yield)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
-            print(report.longrepr)
+            self._tell(str(report.longrepr))
 
     def pytest_sessionfinish(self) -> None:
         count = self._passed + self._failed
-        print(
-            say(
-                f"{self._passed} of {count} pass.", f"{count}개 중 {self._passed}개를 통과했습니다."
-            )
-        )
+        passed = self._passed
+        self._tell(say(f"{passed} of {count} pass.", f"{count}개 중 {passed}개를 통과했습니다."))
+
+    def _tell(self, *lines: str) -> None:
+        try:
+            print(*lines, sep="\n", flush=True)
+        except BrokenPipeError:
+            self._is_read = False
 
 
 @pytest.fixture(scope="session")
 def work(pytestconfig: pytest.Config) -> Path:
     """The folder that is checked."""
     return pytestconfig.stash[WORK]
+
+
+@pytest.fixture
+def services(work: Path) -> dict[str, dict[str, Any]]:
+    """The services of compose.yaml, in Compose's short forms whichever the learner has chosen."""
+    with hint(
+        "compose.yaml must be YAML, with the services below `services:`.",
+        "compose.yaml은 YAML이어야 하고, 서비스는 `services:` 아래에 있어야 합니다.",
+    ):
+        found = yaml.safe_load((work / "compose.yaml").read_text("utf-8"))["services"]
+        return {name: in_short_forms(service) for name, service in found.items()}
+
+
+def in_short_forms(service: dict[str, Any]) -> dict[str, Any]:
+    """One form for the settings of a service that Compose takes in two."""
+    variables, waits = service.get("environment") or {}, service.get("depends_on") or {}
+    if isinstance(variables, list):
+        variables = dict(one.partition("=")[::2] for one in variables)
+    if isinstance(waits, list):
+        waits = {name: {"condition": "service_started"} for name in waits}
+    ports = [
+        "{host_ip}:{published}:{target}".format_map({"host_ip": "0.0.0.0", **one})
+        if isinstance(one, dict)
+        else str(one)
+        for one in service.get("ports") or []
+    ]
+    volumes = [
+        f"{one['source']}:{one['target']}{':ro' if one.get('read_only') else ''}"
+        if isinstance(one, dict)
+        else one
+        for one in service.get("volumes") or []
+    ]
+    short = {"environment": variables, "depends_on": waits, "ports": ports, "volumes": volumes}
+    return {**service, **short}
+
+
+def not_copied(dockerfile: str, *names: str) -> list[str]:
+    """Those of the files that no COPY brings into the image."""
+    lines = re.findall(r"^COPY\s+(.+)$", dockerfile.replace("\\\n", " "), re.M)
+    sources = [re.sub(r'^\./|[][",]', "", one) for line in lines for one in line.split()[:-1]]
+    patterns = ["*" if one in {"", "."} else one for one in sources]
+    return [name for name in names if not any(fnmatch(name, one) for one in patterns)]
 
 
 class Learner:
@@ -126,7 +185,7 @@ class Program:
         """What it has said so far, on both streams."""
         return self._log.read_text("utf-8", errors="replace")
 
-    def until(self, condition: Callable[[], Any], seconds: float = 20) -> None:
+    def until(self, condition: Callable[[], Any], seconds: float = 60) -> None:
         """Wait until something is true while the program runs."""
 
         def is_over() -> bool:
@@ -159,7 +218,10 @@ class Program:
         self.process.wait()
 
     def _last_line(self) -> str:
-        return next(reversed(self.output.strip().splitlines()), "")
+        """The error that it ended with, or else what it has said last."""
+        _, found, after = self.output.rpartition("Traceback (most recent call last):\n")
+        told = [line for line in after.splitlines() if line.strip() and line[0] != " "]
+        return next(iter(told), "") if found else (told or [""])[-1]
 
 
 @pytest.fixture
@@ -208,6 +270,8 @@ class Database:
         self._relay = Relay(self._direct.port or 5432)
         through = self._direct.set(drivername="postgresql", port=self._relay.port)
         self.url = through.render_as_string(hide_password=False)
+        # A transaction that the learner has left open ends a check with a hint, and not never.
+        self.query(f"ALTER DATABASE \"{self._direct.database}\" SET lock_timeout = '5s'")
         self.cut, self.mend, self.close = self._relay.cut, self._relay.mend, self._relay.close
 
     def query(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
@@ -232,7 +296,18 @@ def database(server: DatabaseServer) -> Iterator[Database]:
 
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a real MLflow server with artifacts of its own."""
+    """The URL of a real MLflow server, which other checks may use, too."""
+    # Starting one takes longer than all that checks ask of it.
+    if running := os.environ.get("COURSE_MLFLOW"):
+        yield running
+        return
+    with started_mlflow(tmp_path_factory) as url:
+        yield url
+
+
+@contextmanager
+def started_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a new server with artifacts of its own."""
     folder, port = tmp_path_factory.mktemp("mlflow"), servers.free_port()
     url = f"http://127.0.0.1:{port}"
     place = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
@@ -241,19 +316,29 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [sys.executable, "-m", "mlflow", "server", *place, *stores]
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     running = Program(command, folder, folder / "server.log", {**os.environ, **quiet})
-    running.until(lambda: answers(f"{url}/health"), 60)
-    yield url
-    running.remove()
+    try:
+        running.until(lambda: answers(f"{url}/health"))
+        yield url
+    finally:
+        running.remove()
 
 
 def answers(url: str) -> bool:
-    """Whether a GET is answered with 200."""
-    from urllib.error import URLError
+    """Whether a GET is answered with 200.
+
+    Raises:
+        AssertionError: There is a server, which does not know this route and never will.
+    """
+    from urllib.error import HTTPError, URLError
     from urllib.request import urlopen
 
     try:
         with urlopen(url, timeout=2) as answer:
             return bool(answer.status == 200)
+    except HTTPError as error:
+        if error.code == 404:
+            raise AssertionError(f"GET {url}: 404") from None
+        return False
     except (URLError, OSError):
         return False
 

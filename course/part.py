@@ -4,6 +4,7 @@
 ``python -m course.part check 1`` runs the part's checks on it; ``--solution`` checks ours instead.
 """
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -71,7 +72,13 @@ def check(number: str, *options: str) -> int:
     """Run the checks of a part; gives the exit status."""
     checks = part(number) / "checks"
     settings = ["-c", str(COURSE / "pytest.ini"), "--part", number]
-    return int(pytest.main([*settings, *options, str(checks)]))
+    status = int(pytest.main([*settings, *options, str(checks)]))
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would try once more at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status
 
 
 if __name__ == "__main__":

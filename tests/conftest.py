@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
 from sqlalchemy.engine import make_url
 
 from mlops_for_mle.contract import Contract
@@ -18,6 +19,18 @@ from tests.projects import copy_project
 from tests.servers import DatabaseServer, ExternalPostgres, reachable_folder
 
 PROJECT = Path(__file__).parents[1]
+
+# The same examples each time, in whatever time; `--hypothesis-profile default` looks for new ones.
+settings.register_profile(
+    "suite",
+    derandomize=True,
+    max_examples=25,
+    deadline=None,
+    database=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("suite")
 
 # httpx reads all certificates for each client, which takes longer than most requests.
 ssl.create_default_context = cache(ssl.create_default_context)

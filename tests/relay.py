@@ -45,7 +45,7 @@ class Relay:
             if self._is_cut:
                 return
             try:
-                server = socket.create_connection(self._target, timeout=5)
+                server = socket.create_connection(self._target, timeout=60)
             except OSError:
                 return
             server.settimeout(None)

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
@@ -86,7 +86,7 @@ class ExternalPostgres(DatabaseServer):
             stderr=subprocess.PIPE,
             text=True,
             check=False,
-            timeout=60,
+            timeout=180,
             **self._identity,
         )
         assert finished.returncode == 0, finished.stderr
@@ -108,9 +108,12 @@ def reachable_folder(prefix: str) -> Path:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port below those that systems give to connections, so that none takes it meanwhile."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def status_of(url: str) -> int | None:
@@ -142,7 +145,7 @@ def scalar(url: str | URL, statement: str, **values: Any) -> Any:
 @contextmanager
 def connection_to(url: str | URL) -> Iterator[Any]:
     """A connection of its own, outside the project's pool."""
-    options = {"connect_timeout": 10, "client_encoding": "utf8"}
+    options = {"connect_timeout": 60, "client_encoding": "utf8"}
     # As people write it, and as the driver that is installed needs it.
     driven = make_url(url).set(drivername="postgresql+psycopg2")
     engine = create_engine(driven, poolclass=NullPool, connect_args=options)
@@ -150,8 +153,8 @@ def connection_to(url: str | URL) -> Iterator[Any]:
         yield connection
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 15.0) -> bool:
-    """Whether a condition comes true in time."""
+def eventually(condition: Callable[[], Any], seconds: float = 90.0) -> bool:
+    """Whether a condition comes true in time, of which a loaded machine may need much."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

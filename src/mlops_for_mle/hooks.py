@@ -2,8 +2,9 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
@@ -121,13 +122,11 @@ class ProjectHooks:
         if "summary" in self._results:
             click.echo(self._results["summary"])
         if "__default__" in _pipeline_names(run_params):
-            from mlops_for_mle.commands.model import Project, project_summary
-            from mlops_for_mle.database.engine import database_url
+            from mlops_for_mle.commands.model import project_summary
 
             decision, env = self._results.get("champion@decision"), run_params.get("env")
-            metric = catalog.load("params:gates.metric")
-            project = Project(self._contract, metric, env, database_url())
-            click.echo(project_summary(project, decision.run_id if decision else None))
+            metric, candidate = catalog.load("params:gates.metric"), decision and decision.run_id
+            click.echo(project_summary(self._contract, metric, env, candidate))
 
     @hook_impl
     def on_pipeline_error(
@@ -163,6 +162,21 @@ def tracking_variable_kept() -> Iterator[None]:
         os.environ.pop(_TRACKING_URI, None)
         if before is not None:
             os.environ[_TRACKING_URI] = before
+
+
+@contextmanager
+def killed_if_interrupted() -> Iterator[None]:
+    """Have MLflow show a run that is interrupted as killed.
+
+    It would take it for finished at the end of the process.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if "mlflow" in sys.modules:
+            with suppress(Exception):
+                sys.modules["mlflow"].end_run("KILLED")
+        raise
 
 
 def _pipeline_names(run_params: dict[str, Any]) -> set[str]:

@@ -13,7 +13,7 @@ from kedro.framework.startup import bootstrap_project
 from sqlalchemy import text
 
 from mlops_for_mle.cli import cli
-from mlops_for_mle.commands.project import read_configuration, read_contract
+from mlops_for_mle.commands.project import read_project
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.data_ingestion.nodes import to_contract, validate
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
@@ -69,7 +69,8 @@ def globals_of(folder: Path, env: str = "orders") -> Any:
 
 def ingested(folder: Path) -> pd.DataFrame:
     """The rows that ingestion accepts of the file, as the environment says it."""
-    configuration, contract = read_configuration(folder, "orders"), read_contract(folder, "orders")
+    project = read_project(folder, "orders")
+    configuration, contract = project.configuration, project.contract
     entry = configuration["catalog"]["source_rows"]
     keys = entry.keys() & {"format", "filepath", "form", "sheet"}
     rows = FileSourceDataset(**{key: entry[key] for key in keys}).load()
@@ -86,11 +87,11 @@ def test_a_csv_file_becomes_an_environment_that_kedro_reads(folder: Path) -> Non
         "data_folder": "data/new",
         "experiment": "orders",
     }
-    contract = read_contract(folder, "new")
+    contract = read_project(folder, "new").contract
     assert contract.table == "orders_data"
     assert len(contract.features) == 16
     assert "kedro run --env new" in said
-    assert "refund is missing or not depending on the target" in said
+    assert "refund alone tells the target" in said
 
 
 def test_how_a_csv_file_is_written_is_recorded_for_ingestion(folder: Path) -> None:
@@ -125,7 +126,7 @@ def test_a_workbook_and_json_lines_are_sources_like_csv(folder: Path, kind: str)
     infer(folder, kind, place, **chosen)
     infer(folder, name="as_csv")
 
-    features, as_csv = (read_contract(folder, env).features for env in ("orders", "as_csv"))
+    features, as_csv = (read_project(folder, env).contract.features for env in ("orders", "as_csv"))
     assert {name: one.type for name, one in features.items()} == {
         name: one.type for name, one in as_csv.items()
     }
@@ -143,7 +144,7 @@ def test_a_file_as_people_have_it_is_read_the_same_by_ingestion(folder: Path) ->
     said = infer(folder, place="people.data", target="c2", **{"no-header": True, "missing": "NA"})
 
     assert "read with csv_header: false" in said
-    ingestion = read_configuration(folder, "orders")["parameters"]["ingestion"]
+    ingestion = read_project(folder, "orders").parameters["ingestion"]
     assert ingestion["missing_marks"] == {"c0": ["?"], "c1": ["NA"]}
     accepted = ingested(folder)
     assert len(accepted) == ROWS
@@ -186,7 +187,7 @@ def test_a_table_or_a_query_becomes_an_environment(
 
     assert f"{ROWS} from {'table My Shop.Orders' if kind == 'table' else 'the query'}" in said
     assert globals_of(folder)[f"source_{kind}"] == place
-    assert read_contract(folder, "orders").features["price"].type == "float"
+    assert read_project(folder, "orders").contract.features["price"].type == "float"
 
 
 def test_nothing_that_a_person_wrote_is_overwritten_unless_forced(folder: Path) -> None:

@@ -12,7 +12,9 @@ from kedro.io import DataCatalog, MemoryDataset
 
 from mlops_for_mle.cli import cli
 from mlops_for_mle.commands.explain import explain_row
-from mlops_for_mle.commands.model import Project, project_summary
+from mlops_for_mle.commands.model import project_summary
+from mlops_for_mle.commands.project import read_project
+from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.settings import HOOKS
 from tests.candidates import RegistryProject
@@ -46,7 +48,7 @@ def project(
 
 @pytest.fixture
 def kedro_model(project: RegistryProject) -> Iterator[Kedro]:
-    """Runs a command; whatever it has deployed is forgotten afterwards."""
+    """Runs a command; whatever it has deployed or decided is forgotten afterwards."""
 
     def run(*arguments: str, code: int = 0) -> Result:
         metadata = bootstrap_project(project.folder)
@@ -55,8 +57,13 @@ def kedro_model(project: RegistryProject) -> Iterator[Kedro]:
         assert "Traceback" not in found.output
         return found
 
+    before = project.versions()
     yield run
     query(project.url, "TRUNCATE deployments")
+    for version in before.values():
+        for tag in version.tags.items():
+            project.client.set_model_version_tag("iris", version.version, *tag)
+    project.client.set_registered_model_alias("iris", "champion", "1")
 
 
 def rows_of(table: str) -> list[list[str]]:
@@ -77,7 +84,7 @@ def test_the_summary_tells_where_the_project_stands(
     assert "  release    none deployed yet" in before
     project.run("deployment")
 
-    after = project_summary(Project(project.contract, "log_loss", "wine", project.url), good)
+    after = project_summary(project.contract, "log_loss", "wine", good)
 
     assert "  candidate  version 1, validation log_loss not measured\n" in after
     assert "  decision   promoted: " in after
@@ -198,8 +205,8 @@ def test_a_metric_of_another_task_is_refused_before_a_model_is_trained_in_vain(
 def test_before_anything_was_registered_there_is_little_to_tell(
     kedro_model: Kedro, project: RegistryProject
 ) -> None:
-    project.forget()
-    said = kedro_model("list", code=1).output
-    assert "There is no version of iris yet: run `kedro run` first." in said
-    lines = kedro_model("summary").output.splitlines()
+    ensure_observations(project.url, read_project(project.folder, "wine").contract)
+    said = kedro_model("list", "--env", "wine", code=1).output
+    assert "There is no version of wine yet: run `kedro run` first." in said
+    lines = kedro_model("summary", "--env", "wine").output.splitlines()
     assert lines[1:] == ["  champion  none yet", "  release   none deployed yet"]

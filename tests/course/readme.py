@@ -15,6 +15,9 @@ from tests.end_to_end.commands import Project
 from tests.end_to_end.shim import shim
 from tests.servers import eventually
 
+# The pauses of a page are those of an idle machine.
+PAUSE = 'sleep() { command sleep "$((3 * $1))"; }'
+
 
 @dataclass(frozen=True)
 class Block:
@@ -93,7 +96,7 @@ class Terminal:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
+            timeout=600,
         )
 
     @contextmanager
@@ -108,12 +111,12 @@ class Terminal:
             stderr=subprocess.DEVNULL,
         )
         try:
-            assert eventually(lambda: _is_ready(port) or process.poll() is not None, 60)
+            assert eventually(lambda: _is_ready(port) or process.poll() is not None)
             assert process.poll() is None
             yield
         finally:
             process.send_signal(signal.SIGTERM)
-            code = process.wait(timeout=30)
+            code = process.wait(timeout=90)
         # uvicorn ends in order and then by the signal itself, unless the program has its own way.
         by_itself = "uvicorn" in commands or "python" in commands
         assert code in ({0, -signal.SIGTERM} if by_itself else {0, 128 + signal.SIGTERM})
@@ -121,7 +124,7 @@ class Terminal:
     def _script(self, commands: str) -> str:
         for named, free in self._ports.items():
             commands = re.sub(rf"\b{named}\b", free, commands)
-        return f". {self._state}\nset -euo pipefail\n{commands}"
+        return f". {self._state}\nset -euo pipefail\n{PAUSE}\n{commands}"
 
 
 def _is_ready(port: str) -> bool:

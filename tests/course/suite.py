@@ -25,6 +25,16 @@ class Mistake:
     noticed_by: str
 
 
+@dataclass(frozen=True)
+class Variant:
+    """Another right way to write what stands in the solution, and a check that must accept it."""
+
+    file: str
+    ours: str
+    theirs: str
+    accepted_by: str
+
+
 class PartSuite:
     """The tests of one part."""
 
@@ -64,12 +74,7 @@ class PartSuite:
     def test_a_typical_mistake_is_noticed(
         self, mistake: Mistake, tmp_path: Path, embedded_server: DatabaseServer
     ) -> None:
-        work = tmp_path / "work"
-        lay(work, part(self.number), solved=True)
-        path = work / mistake.file
-        text = path.read_text("utf-8")
-        assert mistake.right in text
-        path.write_text(text.replace(mistake.right, mistake.wrong), "utf-8")
+        work = self.changed(tmp_path, (mistake.file, mistake.right, mistake.wrong))
 
         status, output = self.check(work, embedded_server, "-k", f"test_{mistake.noticed_by}")
 
@@ -92,6 +97,26 @@ class PartSuite:
         assert heading
         Terminal(work, project, ports).run_page(theirs)
         Terminal(project.folder, project, ports).run_page(ours)
+
+    def changed(self, folder: Path, *replacements: tuple[str, str, str]) -> Path:
+        """The solution, with some texts of its files replaced: file, text, other text."""
+        work = folder / "work"
+        lay(work, part(self.number), solved=True)
+        for name, text, other in replacements:
+            whole = (work / name).read_text("utf-8")
+            assert text in whole
+            (work / name).write_text(whole.replace(text, other), "utf-8")
+        return work
+
+    def accepts(self, folder: Path, server: DatabaseServer, *variants: Variant) -> None:
+        """Run the checks that are named on the solution, written in other right ways."""
+        work = self.changed(folder, *((one.file, one.ours, one.theirs) for one in variants))
+        chosen = " or ".join(f"test_{one.accepted_by}" for one in variants)
+
+        status, output = self.check(work, server, "-k", chosen)
+
+        assert status == 0, output
+        assert "✗" not in output
 
     def check(self, work: Path, server: DatabaseServer, *options: str) -> tuple[int, str]:
         """Run the part's checks with Korean hints; gives the exit status and what was said."""

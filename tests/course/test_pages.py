@@ -1,15 +1,20 @@
 """The pages of the course: both languages say the same, and a part is as large as it should be."""
 
+import os
 import re
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from course.hints import explain, hint, say
-from course.part import COURSE, parts
+from course.conftest import Program, in_short_forms, not_copied
+from course.hints import explain, hint, say, within
+from course.part import COURSE, lay, parts
+from tests.conftest import PROJECT
 from tests.course.readme import blocks, missing_lines
 
 PARTS = pytest.mark.parametrize("folder", parts(), ids=lambda path: path.name)
@@ -129,6 +134,88 @@ def test_a_hint_is_followed_by_what_was_found_and_where(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="look") as caught, hint("look", ""), pytest.raises(OSError):
         pass
     assert explain(caught.value, tmp_path) == ["look", "DID NOT RAISE OSError"]
+
+
+def test_what_compose_and_docker_take_in_two_forms_is_checked_in_one() -> None:
+    short = {
+        "environment": {"API_URL": "http://api:8000"},
+        "depends_on": {"api": {"condition": "service_started"}},
+        "ports": ["127.0.0.1:8000:8000"],
+        "volumes": ["models:/app/models:ro"],
+    }
+    port = {"host_ip": "127.0.0.1", "published": 8000, "target": 8000}
+    volume = {"type": "volume", "source": "models", "target": "/app/models", "read_only": True}
+    long = {
+        "environment": ["API_URL=http://api:8000"],
+        "depends_on": ["api"],
+        "ports": [port],
+        "volumes": [volume],
+    }
+    assert in_short_forms(long) == in_short_forms(short) == short
+
+    for copy in ("COPY a.py b.py ./", "COPY *.py ./", "COPY . .", 'COPY ["a.py", "b.py", "./"]'):
+        assert not_copied(f"FROM x\n{copy}\n", "a.py", "b.py") == []
+    assert not_copied("FROM x\nCOPY --chown=1 a.py \\\n  c.py ./\n", "a.py", "b.py") == ["b.py"]
+
+
+def test_a_check_whose_reader_has_gone_ends_without_a_traceback(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    lay(work, parts()[0], solved=True)
+    names = ("-k", "test_the_image_holds")
+    command = [sys.executable, "-m", "course.part", "check", "1", "--work", str(work), *names]
+    running = subprocess.Popen(
+        command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert running.stdout is not None
+    running.stdout.close()
+
+    assert running.stderr is not None
+    said = running.stderr.read()
+    assert running.wait() != 0
+    assert "Traceback" not in said
+    assert "BrokenPipe" not in said
+
+
+def test_what_is_no_program_yet_goes_before_the_hint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HINTS", "en")
+    with pytest.raises(SyntaxError), hint("look", ""):
+        compile("(", "mine.py", "exec")
+
+    with pytest.raises(Exception, match="look") as caught, hint("look", ""):
+        raise AssertionError("exit status 1: NotImplementedError: step 4: text to numbers")
+    told = ["Step 4 is still to be written: see its section in the README."]
+    assert explain(caught.value, tmp_path) == told
+
+
+def test_what_was_found_is_told_where_a_pattern_did_not_match(tmp_path: Path) -> None:
+    with (
+        pytest.raises(Exception, match="look") as caught,
+        hint("look", ""),
+        pytest.raises(SystemExit, match="one"),
+    ):
+        raise SystemExit("another")
+    assert explain(caught.value, tmp_path) == ["look", "found 'another'"]
+
+
+def test_a_loop_without_an_end_is_interrupted(tmp_path: Path) -> None:
+    def try_for_ever() -> None:
+        while True:
+            with suppress(Exception):
+                time.sleep(0.01)
+
+    with pytest.raises(Exception, match="look") as caught, hint("look", ""), within(0.2):
+        try_for_ever()
+    assert "StillRunning: " in explain(caught.value, tmp_path)[1]
+
+
+def test_the_error_of_a_program_is_told_whatever_it_prints_at_its_end(tmp_path: Path) -> None:
+    code = "import atexit; atexit.register(print, 'bye'); 1 / 0"
+    ending = Program([sys.executable, "-c", code], tmp_path, tmp_path / "log", {**os.environ})
+
+    with pytest.raises(AssertionError, match="exit status 1: ZeroDivisionError"):
+        ending.succeeds()
 
 
 def test_a_shown_line_that_did_not_appear_is_found() -> None:

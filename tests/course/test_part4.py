@@ -1,4 +1,7 @@
-from tests.course.suite import Mistake, PartSuite
+from pathlib import Path
+
+from tests.course.suite import Mistake, PartSuite, Variant
+from tests.servers import DatabaseServer
 
 
 class TestPart4(PartSuite):
@@ -35,3 +38,35 @@ class TestPart4(PartSuite):
             "events_are_answered_whole_and_then_removed",
         ),
     )
+
+    def test_other_right_ways_are_accepted(
+        self, tmp_path: Path, embedded_server: DatabaseServer
+    ) -> None:
+        self.accepts(
+            tmp_path,
+            embedded_server,
+            Variant(
+                "releases.py",
+                'f"Release {name} was changed after it was published"',
+                '"changed"',
+                "a_release_is_named_by_its_content_and_never_changes",
+            ),
+            Variant(
+                "router.py",
+                "    requests = sorted(",
+                "    outbox.mkdir(parents=True, exist_ok=True)\n    requests = sorted(",
+                "an_event_is_not_lost_when_answering_fails",
+            ),
+            Variant(
+                "ci.yml",
+                "run: pytest test_candidate.py",
+                "run: python -m pytest -q test_candidate.py",
+                "the_workflow_runs_tests_and_gate",
+            ),
+            Variant(
+                "Dockerfile",
+                "COPY releases.py router.py ./",
+                "COPY *.py ./",
+                "the_image_holds_what_the_router_needs",
+            ),
+        )

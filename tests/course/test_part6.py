@@ -1,9 +1,12 @@
+import pytest
+
 from tests.course.suite import Mistake, PartSuite
 
 
+@pytest.mark.usefixtures("mlflow_for_checks")
 class TestPart6(PartSuite):
     number = 6
-    ports = (5000, 8000)
+    ports = (5000, 8000, 8001)
     mistakes = (
         Mistake(
             "champion.py",
@@ -16,6 +19,18 @@ class TestPart6(PartSuite):
             "            load(incomplete)\n",
             "",
             "a_broken_model_does_not_take_the_place_of_the_champion",
+        ),
+        Mistake(
+            "champion.py",
+            "link.symlink_to(version)",
+            "link.symlink_to(models / version)",
+            "download_brings_the_version_that_the_alias_names",
+        ),
+        Mistake(
+            "compose.yaml",
+            "http://mlflow:5000",
+            "http://localhost:5000",
+            "compose_starts_the_server_without_waiting_for_the_registry",
         ),
         Mistake(
             "app.py",

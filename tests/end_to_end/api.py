@@ -15,8 +15,6 @@ import httpx
 from tests.end_to_end.commands import Project
 from tests.servers import eventually, status_of
 
-READY_WITHIN = 60.0
-
 
 @contextmanager
 def served(project: Project, *options: str) -> Iterator[httpx.Client]:
@@ -32,17 +30,16 @@ def served(project: Project, *options: str) -> Iterator[httpx.Client]:
             stderr=subprocess.STDOUT,
         )
     try:
-        assert eventually(lambda: _address(log) or process.poll() is not None, READY_WITHIN)
+        assert eventually(lambda: _address(log) or process.poll() is not None)
         address = _address(log)
         assert address, log.read_text("utf-8")
         with httpx.Client(base_url=address, timeout=30) as client:
-            assert eventually(lambda: status_of(f"{address}/health/ready") == 200, READY_WITHIN), (
-                log.read_text("utf-8")
-            )
+            is_ready = eventually(lambda: status_of(f"{address}/health/ready") == 200)
+            assert is_ready, log.read_text("utf-8")
             yield client
     finally:
         process.send_signal(signal.SIGTERM)
-        code = process.wait(timeout=30)
+        code = process.wait(timeout=90)
     assert code == 0, log.read_text("utf-8")
 
 

@@ -123,7 +123,7 @@ class Project:
             assert url, holder.communicate()
             yield url
         finally:
-            holder.communicate(timeout=30)
+            holder.communicate(timeout=90)
 
     def is_running(self) -> bool:
         """Whether its embedded server takes connections."""
@@ -161,7 +161,7 @@ def fork(folder: Path, environment: dict[str, str], *command: str, given: str = 
         wanted = {"command": command, "folder": folder, "environment": environment, "files": files}
         server.stdin.write(json.dumps(wanted, default=str) + "\n")
         server.stdin.flush()
-        if select.select([server.stdout], [], [], 240)[0]:
+        if select.select([server.stdout], [], [], 600)[0]:
             code = int(server.stdout.readline())
             return Finished(code, *(path.read_text("utf-8") for path in files[1:]))
     _fork_server.cache_clear()
@@ -182,7 +182,7 @@ def _fork_server() -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 180) -> Finished:
+def finish(process: subprocess.Popen[str], seconds: float = 600) -> Finished:
     """Wait for the end of a command."""
     try:
         output, errors = process.communicate(timeout=seconds)

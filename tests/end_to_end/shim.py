@@ -41,7 +41,9 @@ def shim() -> Iterator[Path]:
         program.chmod(0o755)
         answering = Thread(target=answer)
         answering.start()
-        yield Path(folder)
-        with Client(listener.address) as client:
-            client.send([None] * 4)
-        answering.join()
+        try:
+            yield Path(folder)
+        finally:
+            with Client(listener.address) as client:
+                client.send([None] * 4)
+            answering.join()

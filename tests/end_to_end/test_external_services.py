@@ -1,16 +1,13 @@
-"""The same commands on somebody else's PostgreSQL 16 and a real `mlflow server`."""
+"""The same commands on somebody else's PostgreSQL 16; tests/stack has the whole line on servers."""
 
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import make_url
 
 from tests.end_to_end.commands import Project, finish
-from tests.servers import ExternalPostgres, eventually, free_port, query, status_of
+from tests.servers import ExternalPostgres, eventually, free_port, status_of
 
 pytestmark = pytest.mark.end_to_end
 
@@ -22,69 +19,11 @@ def external_url(external_server: ExternalPostgres) -> Iterator[str]:
     external_server.drop_database(url)
 
 
-@pytest.fixture(scope="module")
-def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an `mlflow server` with a store and artifacts of its own."""
-    folder = tmp_path_factory.mktemp("mlflow-server")
-    address = f"http://127.0.0.1:{(port := free_port())}"
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "mlflow", "server", "--port", str(port)),
-                *("--backend-store-uri", f"sqlite:///{folder / 'store.db'}"),
-                *("--artifacts-destination", str(folder / "artifacts"), "--workers", "1"),
-            ],
-            cwd=folder,
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        assert eventually(lambda: status_of(f"{address}/health") == 200, seconds=180), (
-            folder / "log"
-        ).read_text()
-        yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-@pytest.fixture(scope="module")
-def connected(project: Project, external_url: str, tracking_uri: str) -> Project:
-    """The project with both external services named in its environment."""
-    plain = external_url.replace("+psycopg2", "")
-    variables = {"DATABASE_URL": plain, "MLFLOW_TRACKING_URI": tracking_uri}
-    return Project(project.folder, variables)
-
-
-def test_the_whole_line_uses_both_and_starts_no_server_of_its_own(
-    connected: Project, external_url: str, tracking_uri: str, tmp_path: Path
+def test_the_embedded_server_is_not_there_to_be_started(
+    project: Project, external_url: str
 ) -> None:
-    before = query(external_url, "SELECT datname FROM pg_database")
-    said = connected.succeed("run").output
-    assert "150 in iris_data" in said
-    assert "iris-v1-" in said
-
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri)
-    champion = client.get_model_version_by_alias("iris", "champion")
-    deployed = query(external_url, "SELECT model_version, run_id FROM deployments")
-    assert deployed == [(int(champion.version), champion.run_id)]
-    artifacts = {item.path for item in client.list_artifacts(champion.run_id)}
-    assert {"snapshot", "decision.json"} <= artifacts
-    assert client.get_run(champion.run_id).info.artifact_uri.startswith("mlflow-artifacts:")
-    assert query(external_url, "SELECT datname FROM pg_database") == before
-
-    connected.succeed("model", "download", "champion", str(tmp_path / "champion"))
-    assert list(tmp_path.rglob("model.onnx"))
-    assert not connected.home.exists()
-    assert not (connected.folder / "data/mlflow").exists()
-
-
-def test_the_embedded_server_is_not_there_to_be_started(connected: Project) -> None:
-    said = connected.refuse("db", "start")
-    assert "DATABASE_URL names an external database" in said
+    connected = Project(project.folder, {"DATABASE_URL": external_url})
+    assert "DATABASE_URL names an external database" in connected.refuse("db", "start")
     assert not connected.home.exists()
 
 
@@ -111,7 +50,7 @@ def test_mlflows_page_shows_the_store_and_no_argument_shows_its_password(
         *("mlflow", "ui", "--port", str(port))
     )
     try:
-        assert eventually(lambda: status_of(page) == 200, seconds=180)
+        assert eventually(lambda: status_of(page) == 200)
         arguments = subprocess.run(
             ["ps", "-eww", "-o", "args="], check=True, capture_output=True, text=True
         )

@@ -35,7 +35,7 @@ def read(path: Path) -> NotebookNode:
 def run(notebook: NotebookNode, folder: Path, environment: dict[str, str]) -> NotebookNode:
     """Run it in a folder; fails at the first cell that does, other than those that may."""
     place = {"metadata": {"path": str(folder)}}
-    client = NotebookClient(notebook, timeout=300, resources=place)
+    client = NotebookClient(notebook, timeout=600, startup_timeout=600, resources=place)
     # By default a kernel that needs more than five seconds to stop its servers is killed.
     client.create_kernel_manager().shutdown_wait_time = 60
     return client.execute(env=environment)

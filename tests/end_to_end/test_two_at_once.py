@@ -64,7 +64,7 @@ def test_a_run_that_is_killed_while_it_writes_leaves_no_half_batch_and_no_server
             # The rows are staged and the ledger is written; only the INSERT has to wait.
             blocker.execute(text("LOCK TABLE iris_data IN SHARE MODE"))
             process = project.start(*ingest)
-            assert eventually(lambda: waiting_for_a_lock(url) == 1, seconds=60)
+            assert eventually(lambda: waiting_for_a_lock(url) == 1)
             lease.close()
             assert project.is_running()
             process.kill()

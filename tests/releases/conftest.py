@@ -9,15 +9,11 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from hypothesis import settings
 
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.store import ReleaseStore
 from tests.releases import house_release, iris_release
 from tests.servers import eventually, free_port, status_of
-
-settings.register_profile("releases", max_examples=20, deadline=None, derandomize=True)
-settings.load_profile("releases")
 
 
 @pytest.fixture(scope="session")
@@ -47,11 +43,11 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("AWS_ACCESS_KEY_ID", key)
         patch.setenv("AWS_SECRET_ACCESS_KEY", secret)
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        assert eventually(lambda: status_of(f"http://{address}/") is not None, 30)
+        assert eventually(lambda: status_of(f"http://{address}/") is not None)
         fsspec.filesystem("s3").mkdir("bucket")
         yield "s3://bucket"
     server.terminate()
-    server.wait(10)
+    server.wait(90)
 
 
 @pytest.fixture(params=["folder", "s3"])

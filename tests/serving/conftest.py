@@ -17,7 +17,6 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
-from mlops_for_mle.database import embedded
 from mlops_for_mle.database.engine import engine_for, normalise_url
 from mlops_for_mle.database.schema import upgrade
 from mlops_for_mle.releases import deployments
@@ -28,6 +27,7 @@ from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.releases import Served
 from mlops_for_mle.serving.settings import ServingSettings
 from tests.releases import house_release, iris_release, mixed_release
+from tests.servers import DatabaseServer
 
 IRIS_ROW = {"sepal_length": 6.7, "sepal_width": 3.3, "petal_length": 5.7, "petal_width": 2.1}
 
@@ -53,12 +53,10 @@ def mixed() -> Release:
 
 
 @pytest.fixture(scope="session")
-def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    home = tmp_path_factory.mktemp("postgres")
-    url = normalise_url(embedded.acquire(home, ("mlops",)).url("mlops"), "test")
+def server_url(embedded_server: DatabaseServer) -> str:
+    url = normalise_url(embedded_server.create_database(), "test")
     upgrade(url)
-    yield url
-    embedded.destroy(home)
+    return url
 
 
 @pytest.fixture
@@ -197,7 +195,7 @@ def kept(services: Services) -> list[list[str]]:
 
 
 def wait_until(
-    condition: Callable[[], Any], timeout: float = 10.0, what: str = "the condition"
+    condition: Callable[[], Any], timeout: float = 90.0, what: str = "the condition"
 ) -> Any:
     deadline = time.monotonic() + timeout
     while True:
@@ -246,7 +244,7 @@ class ServerProcess:
     @property
     def url(self) -> str:
         if self._url is None:
-            self._url = wait_until(self._announced, timeout=30, what="the announcement")
+            self._url = wait_until(self._announced, what="the announcement")
         return self._url
 
     def _announced(self) -> str | None:
@@ -260,7 +258,7 @@ class ServerProcess:
 
     def get(self, path: str) -> httpx.Response | None:
         try:
-            return httpx.get(self.url + path, headers=self.headers, timeout=5)
+            return httpx.get(self.url + path, headers=self.headers, timeout=30)
         except httpx.TransportError:
             return None
 
@@ -273,13 +271,13 @@ class ServerProcess:
             return found if release in (None, found["release"]) else None
 
         try:
-            return wait_until(ready, timeout=30, what=f"readiness with {release or 'any release'}")
+            return wait_until(ready, what=f"readiness with {release or 'any release'}")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.output()}") from None
 
     def stop(self) -> int:
         self.process.terminate()
-        return self.process.wait(timeout=15)
+        return self.process.wait(timeout=90)
 
 
 class Load:
@@ -298,19 +296,19 @@ class Load:
 
     def wait_for(self, more: int) -> None:
         before = len(self.answered)
-        wait_until(lambda: len(self.answered) > before + more, timeout=20, what="answers")
+        wait_until(lambda: len(self.answered) > before + more, what="answers")
 
     def stop(self) -> dict[str, str]:
         """The releases by the ids of their predictions; nobody was told anything else."""
         self._done.set()
         for thread in self._threads:
-            thread.join(30)
+            thread.join(90)
             assert not thread.is_alive()
         assert not self.failures
         return self.answered
 
     def _ask(self) -> None:
-        with httpx.Client(base_url=self._server.url, timeout=10) as client:
+        with httpx.Client(base_url=self._server.url, timeout=60) as client:
             while not self._done.wait(self._pause):
                 try:
                     answer = client.post("/predict", json=IRIS_ROW, headers=self._server.headers)

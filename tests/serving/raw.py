@@ -68,7 +68,7 @@ class Server:
 
 
 async def read_answer(reader: asyncio.StreamReader) -> bytes:
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 90)
     length = int(re.search(rb"content-length: (\d+)", head)[1])
     return head + await reader.readexactly(length)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Contract
@@ -148,7 +148,6 @@ def wire(value: Any) -> str:
 
 
 @given(st.data())
-@settings(deadline=None)
 def test_what_is_taken_is_what_the_rules_of_the_contract_allow(data: st.DataObject):
     contract = data.draw(CONTRACTS)
     row = {name: data.draw(any_values(one)) for name, one in contract.features.items()}
@@ -211,7 +210,7 @@ def test_a_fault_in_a_long_body_is_found_where_it_is(place):
         assert (error.path, error.message, error.given) == (path, "is no number", '"three"')
 
 
-MEGABYTES = 2 << 20
+MEGABYTES = 1 << 20
 ROW = json.dumps(IRIS_ROW)[1:-1]
 
 
@@ -255,7 +254,7 @@ def test_columns_of_short_numbers_take_little_more_than_their_rows_and_their_mat
 
     assert found.tolist() == [[5] * 4] * MOST_ROWS
     # The encoded columns and the matrix that is put together of them; and the text for the log.
-    assert peak < (2.2 + lenient) * found.nbytes
+    assert peak < (2.2 + 2 * lenient) * found.nbytes
 
 
 def test_the_rows_of_a_request_are_bounded():

@@ -161,7 +161,7 @@ def test_the_client_of_mlflow_gets_its_answers(start_server, database, store, ir
     host, port = server.url.removeprefix("http://").split(":")
     client = ScoringServerClient(host, int(port))
 
-    client.wait_server_ready(timeout=10)
+    client.wait_server_ready(timeout=90)
     frame = pd.DataFrame(RECORDS)
     answers = client.invoke(frame).get_predictions()
 

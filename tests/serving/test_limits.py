@@ -25,16 +25,25 @@ JSON = {"content-type": "application/json"}
 
 
 class SlowPredictor:
-    """A real predictor that takes its time, until it is told to hurry."""
+    """The real predictor of what is served, which takes its time until it is told to hurry."""
 
-    def __init__(self, predictor: Any, seconds: float) -> None:
-        self._predictor = predictor
-        self._seconds = seconds
+    def __init__(self, services: Services) -> None:
+        served = services.releases.current
+        self._predictor = served.predictor
+        self.begun = self.done = 0
         self.hurry = threading.Event()
+        object.__setattr__(served, "predictor", self)
 
     def predict(self, rows: np.ndarray) -> Predictions:
-        self.hurry.wait(self._seconds)
-        return self._predictor.predict(rows)
+        self.begun += 1
+        self.hurry.wait(60)
+        found = self._predictor.predict(rows)
+        self.done += 1
+        return found
+
+    async def has_begun(self, count: int) -> None:
+        while self.begun < count:
+            await asyncio.sleep(0.01)
 
 
 def make(tmp_path, iris: Release, **changes) -> Services:
@@ -62,9 +71,7 @@ def test_one_request_too_many_is_answered_with_429_and_the_place_is_free_again(
     tmp_path, iris, path
 ):
     services = make(tmp_path, iris, max_concurrency=2)
-    served = services.releases.current
-    slow = SlowPredictor(served.predictor, 10)
-    object.__setattr__(served, "predictor", slow)
+    slow = SlowPredictor(services)
 
     async def ask() -> None:
         async with client(services) as asking:
@@ -73,7 +80,7 @@ def test_one_request_too_many_is_answered_with_429_and_the_place_is_free_again(
                 for _ in range(9)
             ]
             busy = [asyncio.create_task(asking.post("/predict", json=LARGE_ROWS)) for _ in range(2)]
-            await asyncio.sleep(0.3)
+            await slow.has_begun(2)
             refused = await asking.post(path, json=IRIS_ROW)
             assert refused.status_code == 429
             assert refused.headers["retry-after"] == "1"
@@ -111,17 +118,15 @@ def test_a_body_that_may_be_long_is_not_read_in_the_event_loop(tmp_path, iris, p
 
 
 def test_what_takes_too_long_is_answered_with_504_and_not_recorded(tmp_path, iris):
-    services = make(tmp_path, iris, request_timeout_seconds=1)
-    served = services.releases.current
-    slow = SlowPredictor(served.predictor, 30)
-    object.__setattr__(served, "predictor", slow)
+    services = make(tmp_path, iris, request_timeout_seconds=0.3)
+    slow = SlowPredictor(services)
 
     async def ask() -> None:
         async with client(services) as asking:
             waiting = asyncio.create_task(asking.post("/predict", json=LARGE_ROWS))
-            await asyncio.sleep(0.05)
+            await slow.has_begun(1)
             assert (await asking.get("/health/live")).status_code == 200
-            assert not waiting.done(), "the event loop was blocked"
+            assert not slow.done, "the event loop was blocked"
             answer = await waiting
             assert answer.status_code == 504
             assert "MLOPS_REQUEST_TIMEOUT_SECONDS" in retold(answer)
@@ -129,6 +134,7 @@ def test_what_takes_too_long_is_answered_with_504_and_not_recorded(tmp_path, iri
     asyncio.run(ask())
     slow.hurry.set()
     services.threads.shutdown()
+    assert slow.done == 1
     assert not kept(services)
 
 

@@ -1,5 +1,7 @@
 """What ``GET /metrics`` says of one process; of several, see ``test_prediction_log_processes``."""
 
+import asyncio
+
 import pytest
 
 from mlops_for_mle.serving.context import Services
@@ -17,9 +19,14 @@ def samples(services: Services) -> dict[tuple, float]:
 def test_requests_are_counted_by_route_method_and_status_with_their_latency(settings, iris):
     services = make(settings, iris)
     metrics = services.metrics
-    metrics.requested("/predict", "POST", 200, 0.0004)
-    metrics.requested("/predict", "POST", 200, 0.003)
-    metrics.requested("/predict", "POST", 422, 99)
+
+    async def answer_three() -> None:
+        metrics.requested("/predict", "POST", 200, 0.0004)
+        metrics.requested("/predict", "POST", 200, 0.003)
+        metrics.requested("/predict", "POST", 422, 99)
+        await asyncio.sleep(0)
+
+    asyncio.run(answer_three())
     call(services, "GET", "/v2/models/iris/versions/1")
     call(services, "PUT", "/predict")
     call(services, "GET", "/openapi.json")

@@ -13,8 +13,8 @@ from tests.releases import IRIS_CONTRACT
 
 pytestmark = pytest.mark.integration
 
-EXAMPLES = os.environ.get("MLOPS_FUZZ_EXAMPLES", "8")
-SECONDS = os.environ.get("MLOPS_FUZZ_SECONDS", "30")
+EXAMPLES = os.environ.get("MLOPS_FUZZ_EXAMPLES", "5")
+SECONDS = os.environ.get("MLOPS_FUZZ_SECONDS", "20")
 
 # A schema cannot say that lists have one length or that a row exists, so valid data may be refused.
 # Numbers as text and unknown columns are taken by /invocations because MLflow takes them.

@@ -13,6 +13,7 @@ from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import Predictions, load
 from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.predict import texts_of
+from tests.releases import trained_iris_release
 from tests.serving.conftest import IRIS_ROW, call, kept, make, serve
 
 ROWS = [IRIS_ROW, dict.fromkeys(IRIS_ROW, 1)]
@@ -59,6 +60,40 @@ def test_a_list_of_rows_is_answered_by_a_list_of_the_same_answers(services):
     request_id = ids[0].removesuffix("-0")
     assert UUID(request_id).version == 7
     assert ids == [f"{request_id}-0", f"{request_id}-1"]
+
+
+def test_many_rows_are_answered_and_logged_as_each_of_them(settings):
+    services = make(settings, trained_iris_release())
+    # The model answers them in parts; some lie outside of what it was trained on.
+    rows = [dict.fromkeys(IRIS_ROW, 1 + at % 80 / 10) for at in range(5000)]
+    columns = {name: [row[name] for row in rows] for name in IRIS_ROW}
+
+    listed = predict(services, rows).json()
+    found = predict(services, {"columns": columns}).json()
+
+    first = listed[0]["prediction_id"].removesuffix("-0")
+    assert [one.pop("prediction_id") for one in listed] == [f"{first}-{at}" for at in range(5000)]
+    for at in (0, 1, 2047, 2048, 4095, 4096, 4999):
+        one = predict(services, rows[at]).json()
+        del one["prediction_id"]
+        # A model of float32 rounds rows otherwise by where they stand.
+        assert one.pop("probabilities") == pytest.approx(listed[at]["probabilities"], rel=1e-4)
+        assert all(listed[at][name] == value for name, value in one.items())
+    for name in ("iris_class", "label"):
+        assert found["columns"][name] == [one[name] for one in listed]
+    chances = {
+        label: [one["probabilities"][label] for one in listed]
+        for label in listed[0]["probabilities"]
+    }
+    assert found["columns"]["probabilities"] == chances
+    for name, places in found["outside_training"].items():
+        is_outside = [name in one.get("outside_training", ()) for one in listed]
+        assert places == [at for at, is_so in enumerate(is_outside) if is_so]
+    for line, body in zip(kept(services), (rows, {"columns": columns}), strict=False):
+        assert json.loads(line[-2]) == body
+        assert line[7] == "{" + ",".join(str(one["iris_class"]) for one in listed) + "}"
+        logged = [float(one) for one in line[-1].strip("{}").split(",")]
+        assert logged == [chance for column in chances.values() for chance in column]
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])

@@ -84,7 +84,7 @@ def test_two_workers_count_as_one_follow_alike_and_ship_what_a_killed_one_left(
         return numbers(httpx.get(f"{server.url}/metrics").text)
 
     # The one that has answered is ready; the other one says so with its numbers.
-    wait_until(lambda: scrape().get(("mlops_workers_ready",)) == 2, timeout=20)
+    wait_until(lambda: scrape().get(("mlops_workers_ready",)) == 2)
     for body in (*[IRIS_ROW] * 60, {}):
         # A new connection each time, so that both processes take some.
         httpx.post(f"{server.url}/predict", json=body)
@@ -100,7 +100,7 @@ def test_two_workers_count_as_one_follow_alike_and_ship_what_a_killed_one_left(
     store.publish(iris_second)
     database.deploy(iris_second)
     took_over = f"Serving release {iris_second.manifest.release}"
-    wait_until(lambda: server.output().count(took_over) == 2, timeout=20)
+    wait_until(lambda: server.output().count(took_over) == 2)
 
     spool = tmp_path / "data" / "serving_spool"
 
@@ -116,7 +116,7 @@ def test_two_workers_count_as_one_follow_alike_and_ship_what_a_killed_one_left(
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: not any(f"-{victim}-" in path.name for path in spool.iterdir()))
     answered = load.stop()
-    wait_until(lambda: scrape()[("mlops_workers_ready",)] == 2, timeout=20)
+    wait_until(lambda: scrape()[("mlops_workers_ready",)] == 2)
 
     wait_until_logged(database, answered)
     assert set(answered.values()) == {iris_second.manifest.release}

@@ -73,13 +73,13 @@ def test_a_deployment_and_a_rollback_reach_all_and_their_logs_do_not_mix(
 
     ask_all()
     deploy(database, iris_second)
-    wait_until(lambda: all_serve(replicas, second), timeout=5, what="the deployment everywhere")
+    wait_until(lambda: all_serve(replicas, second), what="the deployment everywhere")
     ask_all()
     body = {"reason": "looks worse"}
     headers = replicas[1].headers
     told = httpx.post(f"{replicas[1].url}/deployments/rollback", json=body, headers=headers)
     assert told.status_code == 201, told.text
-    wait_until(lambda: all_serve(replicas, first), timeout=5, what="the rollback everywhere")
+    wait_until(lambda: all_serve(replicas, first), what="the rollback everywhere")
     ask_all()
     # One is killed; the others go on, and what it has not shipped is shipped when it comes back.
     killed = replicas.pop()

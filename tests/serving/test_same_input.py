@@ -145,7 +145,7 @@ FILES: dict[str, Callable[[Table, Contract], pd.DataFrame]] = {
 }
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50)
 @given(st.data())
 def test_a_row_that_is_allowed_is_the_same_input_by_every_way(data: st.DataObject) -> None:
     contract = Contract.model_validate(data.draw(contracts()))

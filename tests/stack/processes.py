@@ -30,10 +30,14 @@ IMAGE = {
 
 
 class LocalStack:
-    """Postgres, S3, MLflow, pipelines and API on free ports of this machine, in one folder."""
+    """Postgres, S3, MLflow, pipelines and API on free ports of this machine, in one folder.
 
-    def __init__(self, folder: Path) -> None:
+    Commands that end find the ``kedro`` in ``programs``; services find the one that is installed.
+    """
+
+    def __init__(self, folder: Path, programs: Path) -> None:
         self.folder = folder
+        self._programs = programs
         self.ports = {name: free_port() for name in ("s3", "mlflow", "api")}
         self._server = ExternalPostgres("postgres")
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -88,7 +92,7 @@ class LocalStack:
             },
         )
         url = f"http://{self._address('s3')}/"
-        assert eventually(lambda: status_of(url) is not None, 30)
+        assert eventually(lambda: status_of(url) is not None)
 
     def migrate(self) -> None:
         """The one-shot service of the same name; in an image, the grants lie beside it."""
@@ -115,7 +119,7 @@ class LocalStack:
         environment["MLFLOW_EXPOSE_PROMETHEUS"] = str(self.folder / "mlflow-metrics")
         options = ["--host", "127.0.0.1", "--port", str(self.ports["mlflow"]), "--workers", "1"]
         self._start("mlflow", ["mlflow", "server", *options], environment)
-        assert eventually(lambda: status_of(f"{self.url('mlflow')}/health") == 200, 120)
+        assert eventually(lambda: status_of(f"{self.url('mlflow')}/health") == 200)
 
     def start_api(self) -> None:
         """The API; other than in a container it listens on this machine only."""
@@ -125,7 +129,7 @@ class LocalStack:
             "MLOPS_API_KEYS_FILE": str(self.folder / "api_keys.json"),
         }
         self._start("api", [sys.executable, "-m", "mlops_for_mle.serving"], environment)
-        assert eventually(lambda: status_of(f"{self.url('api')}/health/ready") == 200, 30)
+        assert eventually(lambda: status_of(f"{self.url('api')}/health/ready") == 200)
 
     def run(self, service: str, command: list[Any], **changes: str | None) -> str:
         """Run a command as a service would and give what it said."""
@@ -137,7 +141,9 @@ class LocalStack:
         self, service: str, command: list[Any], **changes: str | None
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command as a service would, with changed variables; None takes one away."""
-        environment = self.environment(service) | changes
+        environment = self.environment(service)
+        environment["PATH"] = f"{self._programs}{os.pathsep}{environment['PATH']}"
+        environment |= changes
         return subprocess.run(
             [*map(str, command)],
             env={name: value for name, value in environment.items() if value is not None},
@@ -145,16 +151,16 @@ class LocalStack:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=600,
         )
 
     def stop(self, name: str, number: signal.Signals = signal.SIGTERM) -> int:
         """End a process and give its exit status."""
         process = self._running.pop(name)
         os.killpg(process.pid, number)
-        return process.wait(30)
+        return process.wait(90)
 
-    def remove(self) -> None:
+    def close(self) -> None:
         """End everything."""
         for name in list(self._running):
             self.stop(name, signal.SIGKILL)

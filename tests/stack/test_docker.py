@@ -118,7 +118,7 @@ class Clone:
             method,
             f"http://127.0.0.1:{self.settings['API_PORT']}{path}",
             headers={"X-API-Key": key or self.settings["MLOPS_API_KEY"]},
-            timeout=5,
+            timeout=30,
             **options,
         )
 
@@ -188,12 +188,6 @@ def test_traffic_is_sent_with_a_key(stack: Clone) -> None:
     assert "needs an API key" in stack.run(*command).stderr
 
 
-def test_it_monitors(stack: Clone) -> None:
-    before = stack.count("monitoring_runs")
-    assert eventually(lambda: stack.count("monitoring_runs") >= before + 2, 180)
-    assert stack.count("retraining_decisions") >= 2
-
-
 def test_predictions_go_on_and_none_is_lost_while_a_server_is_killed(stack: Clone) -> None:
     answered = []
     for service in ("s3", "mlflow", "postgres"):
@@ -203,10 +197,10 @@ def test_predictions_go_on_and_none_is_lost_while_a_server_is_killed(stack: Clon
             time.sleep(0.05)
         stack.compose("up", "--detach", "--no-deps", "--wait", service)
     these = f"predictions WHERE prediction_id IN ({str(answered)[1:-1]})"
-    assert eventually(lambda: stack.count(these) == 60, 60)
+    assert eventually(lambda: stack.count(these) == 60)
     stack.compose("kill", "--signal", "SIGKILL", "api")
     stack.compose("up", "--detach", "--no-deps", "api")
-    assert eventually(stack.predicts, 30)
+    assert eventually(stack.predicts)
 
 
 def test_replicas_answer_at_one_address_while_one_of_them_ends(stack: Clone) -> None:
@@ -223,7 +217,7 @@ def test_replicas_answer_at_one_address_while_one_of_them_ends(stack: Clone) -> 
             assert answer.status_code == 200, answer.text
             answered.append(answer.json()["prediction_id"])
         these = f"predictions WHERE prediction_id IN ({str(answered)[1:-1]})"
-        assert eventually(lambda: stack.count(these) == len(answered), 60)
+        assert eventually(lambda: stack.count(these) == len(answered))
     finally:
         stack.succeed("up")
     assert docker(*listed, "label=com.docker.compose.service=balancer") == ""
@@ -253,7 +247,7 @@ def test_prometheus_reads_the_metrics_with_its_key(stack: Clone) -> None:
             return False
         return [one["value"][1] for one in asked.json()["data"]["result"]] == ["1"]
 
-    assert eventually(is_up, 90)
+    assert eventually(is_up)
 
 
 def test_a_taken_port_is_named_with_who_has_it(stack: Clone, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What the programs of part 1 must do: bring tables up to date, and insert rows safely."""
 
+import re
 import signal
 from pathlib import Path
 from threading import Timer
@@ -8,7 +9,8 @@ import psycopg2
 import pytest
 import yaml
 
-from course.hints import hint
+from course.conftest import not_copied
+from course.hints import hint, within
 
 FLOWER = (5.1, 3.5, 1.4, 0.2, 0)
 FAST = {"INTERVAL_SECONDS": "0.01"}
@@ -39,6 +41,7 @@ def test_connect_does_not_wait_for_ever(learner, port):
             "connect() must raise the last OperationalError when `patience` seconds are over.",
             "`patience`초가 지나면 connect()는 마지막 OperationalError를 일으켜야 합니다.",
         ),
+        within(5),
         pytest.raises(psycopg2.OperationalError),
     ):
         learner.database.connect(f"postgresql://me@127.0.0.1:{port}/none", patience=0.5)
@@ -46,8 +49,10 @@ def test_connect_does_not_wait_for_ever(learner, port):
 
 def test_migrate_makes_the_table_of_the_specification(connection, database):
     with hint(
-        "After migrate(), iris_data must have the specification's columns, in this order.",
-        "migrate() 다음에는 iris_data에 명세의 열이 같은 순서로 있어야 합니다.",
+        "After migrate(), another connection must find iris_data with the specification's columns, in this "
+        "order. It finds nothing where nothing was committed: `with connection:`.",
+        "migrate() 다음에는 다른 연결에서 볼 때 iris_data에 명세의 열이 같은 순서로 있어야 합니다. 커밋하지 "
+        "않으면 아무것도 보이지 않습니다. `with connection:`을 쓰십시오.",
     ):
         columns = database.query(
             "SELECT column_name, data_type FROM information_schema.columns "
@@ -85,15 +90,24 @@ def test_migrate_brings_an_older_table_up_to_date_and_keeps_its_rows(learner, da
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(learner, connection, database, monkeypatch):
-    # Recording it is what fails.
-    broken = "CREATE TABLE half (id int); INSERT INTO schema_revisions VALUES (3)"
-    monkeypatch.setattr(learner.migrate, "MIGRATIONS", [*learner.migrate.MIGRATIONS, broken])
+    migrations = learner.migrate.MIGRATIONS
+    unrecorded = "CREATE TABLE half (id int)"
+    database.query(
+        """
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'refused'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON schema_revisions
+        FOR EACH ROW WHEN (NEW.revision = 3) EXECUTE FUNCTION refuse();
+        """
+    )
     with hint(
         "A migration and its line in schema_revisions belong into one transaction: `with connection:`.",
         "마이그레이션과 schema_revisions의 기록은 하나의 트랜잭션이어야 합니다. `with connection:`을 쓰십시오.",
     ):
-        with pytest.raises(psycopg2.errors.UniqueViolation):
-            learner.migrate.migrate(connection)
+        for broken in (unrecorded, f"{unrecorded}; SELECT 1 / 0"):
+            monkeypatch.setattr(learner.migrate, "MIGRATIONS", [*migrations, broken])
+            with pytest.raises(psycopg2.Error):
+                learner.migrate.migrate(connection)
         assert database.query("SELECT to_regclass('half')") == [(None,)]
         assert database.query("SELECT max(revision) FROM schema_revisions") == [(2,)]
 
@@ -114,8 +128,10 @@ def test_rows_are_inserted(learner, connection, database):
 
 def test_a_batch_is_inserted_whole_or_not_at_all(learner, connection, database):
     with hint(
-        "The second row of a batch is bad, but its first one stayed. Insert a batch in one transaction.",
-        "배치의 두 번째 행이 잘못되었는데 첫 번째 행이 남았습니다. 배치 하나를 한 트랜잭션으로 넣으십시오.",
+        "The second row of a batch is bad: then its first one must not stay, and the next batch must work. Insert "
+        "a batch in one transaction that is rolled back when it fails: `with connection:`.",
+        "배치의 두 번째 행이 잘못되었습니다. 첫 번째 행이 남아서는 안 되고, 다음 배치는 저장되어야 합니다. 배치 하나를 "
+        "실패하면 롤백되는 한 트랜잭션으로 넣으십시오. `with connection:`을 쓰십시오.",
     ):
         with pytest.raises(psycopg2.Error):
             learner.generator.insert_rows(connection, [FLOWER, (*FLOWER[:4], "rose")], "check")
@@ -127,8 +143,8 @@ def test_a_batch_is_inserted_whole_or_not_at_all(learner, connection, database):
 def test_text_from_outside_never_becomes_sql(learner, connection, database):
     evil = "'); DROP TABLE iris_data; --"
     with hint(
-        "`source` was read as SQL. Write %s into the statement and give the value beside it.",
-        "`source`가 SQL로 실행되었습니다. 문장에는 %s를 쓰고 값은 따로 넘기십시오.",
+        "`source` must be stored and never run as SQL. Write %s into the statement and give the value beside it.",
+        "`source`는 SQL로 실행되지 않고 값으로 저장되어야 합니다. 문장에는 %s를 쓰고 값은 따로 넘기십시오.",
     ):
         learner.generator.insert_rows(connection, [FLOWER], evil)
         assert database.query("SELECT source FROM iris_data") == [(evil,)]
@@ -155,7 +171,7 @@ def test_a_wrong_setting_ends_the_program_with_a_sentence(connection, database, 
     ):
         assert ended.ends() == 1
         assert "ROWS_PER_BATCH" in ended.output
-        assert "Traceback" not in ended.output
+        assert not re.search('Traceback|^ *File "', ended.output, re.M)
 
 
 def test_the_generator_inserts_the_batches_it_was_told(connection, database, program):
@@ -174,7 +190,7 @@ def test_kill_9_leaves_no_half_batch(connection, database, program):
     database.query(
         """
         CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN PERFORM pg_sleep(CASE WHEN NEW.id = 8 THEN 2 ELSE 0 END); RETURN NEW; END $$;
+        $$ BEGIN PERFORM pg_sleep(CASE WHEN NEW.id = 8 THEN 20 ELSE 0 END); RETURN NEW; END $$;
         CREATE TRIGGER slow BEFORE INSERT ON iris_data FOR EACH ROW EXECUTE FUNCTION wait();
         """
     )
@@ -211,23 +227,25 @@ def test_the_image_holds_what_the_generator_needs(work: Path):
         "The image needs psycopg2-binary, the three programs and iris.csv, a user of its own and a CMD.",
         "이미지에는 psycopg2-binary, 프로그램 세 개와 iris.csv, 별도의 사용자, CMD가 필요합니다.",
     ):
-        for wanted in ("psycopg2-binary", "migrate.py", "iris.csv", "\nUSER ", "\nCMD "):
+        assert not_copied(text, "database.py", "migrate.py", "generator.py", "iris.csv") == []
+        for wanted in ("psycopg2-binary", "\nUSER ", "\nCMD "):
             assert wanted in text
 
 
-def test_compose_starts_the_generator_when_the_database_is_healthy(work: Path):
-    stack = yaml.safe_load((work / "compose.yaml").read_text("utf-8"))
+def test_compose_starts_the_generator_when_the_database_is_healthy(work: Path, services):
     with hint(
-        "postgres needs a healthcheck and a named volume; generator must wait for "
+        "postgres needs a healthcheck and a named volume at /var/lib/postgresql; generator must wait for "
         "`condition: service_healthy` and reach the database by its service's name, not localhost.",
-        "postgres에는 healthcheck와 이름 있는 볼륨이 필요합니다. generator는 `condition: service_healthy`를 "
+        "postgres에는 healthcheck와 /var/lib/postgresql의 이름 있는 볼륨이 필요합니다. generator는 `condition: service_healthy`를 "
         "기다리고, localhost가 아니라 서비스 이름으로 데이터베이스에 접속해야 합니다.",
     ):
-        postgres, generator = stack["services"]["postgres"], stack["services"]["generator"]
+        postgres, generator = services["postgres"], services["generator"]
         assert "pg_isready" in str(postgres["healthcheck"]["test"])
-        assert postgres["volumes"][0].split(":")[0] in stack["volumes"]
+        named = yaml.safe_load((work / "compose.yaml").read_text("utf-8"))["volumes"]
+        places = [one.split(":")[:2] for one in postgres["volumes"]]
+        assert [one for one in places if one[0] in named and one[1] == "/var/lib/postgresql"]
         assert generator["depends_on"]["postgres"]["condition"] == "service_healthy"
-        assert "@postgres:5432/" in str(generator["environment"])
+        assert re.search(r"@postgres(:5432)?/", generator["environment"]["DATABASE_URL"])
 
 
 def test_the_kedro_node_draws_rows_and_the_catalog_stores_them(

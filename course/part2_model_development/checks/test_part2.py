@@ -212,9 +212,10 @@ def test_the_program_trains_from_a_file_and_from_the_table(learner, database, pr
         "python train.py must train from the table, python train.py iris.csv from the file.",
         "python train.py는 테이블로, python train.py iris.csv는 파일로 학습해야 합니다.",
     ):
+        # One after the other: both write the same files.
         from_table = program("train.py", DATABASE_URL=database.url)
-        from_file = program("train.py", "iris.csv")
         assert "answer 300 rows" in from_table.succeeds()
+        from_file = program("train.py", "iris.csv")
         assert "answer 150 rows" in from_file.succeeds()
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-import yaml
 
 from course.hints import hint
 
@@ -18,9 +17,12 @@ def client(mlflow_server, monkeypatch):
     """MLflow's own client; the learner's functions use the same server."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    from mlflow import MlflowClient
+    import mlflow
 
-    return MlflowClient()
+    yield mlflow.MlflowClient()
+    # A run that the learner has left open would be that of the next check, too.
+    while mlflow.active_run():
+        mlflow.end_run("KILLED")
 
 
 @pytest.fixture
@@ -61,9 +63,9 @@ def test_a_run_says_what_was_chosen_and_what_came_out(client, save, name, rows):
         "실행에는 매개변수 C와 training_rows, 지표 accuracy, 아티팩트 validation.csv가 필요합니다.",
     ):
         run = run_of(client, name, save(2.0))
-        assert run.data.params == {"C": "2.0", "training_rows": str(len(rows[0]))}
+        assert {"C": "2.0", "training_rows": str(len(rows[0]))}.items() <= run.data.params.items()
         assert 0.9 < run.data.metrics["accuracy"] <= 1
-        assert [one.path for one in client.list_artifacts(run.info.run_id)] == ["validation.csv"]
+        assert "validation.csv" in [one.path for one in client.list_artifacts(run.info.run_id)]
         assert run.info.status == "FINISHED"
 
 
@@ -130,15 +132,17 @@ def test_a_number_or_an_alias_leads_to_a_version(learner, client, save, name):
 
 def test_a_loaded_model_refuses_what_does_not_fit(learner, save, name, rows):
     with hint(
-        "load() must give the model by mlflow.pyfunc.load_model: it checks names and types, and puts columns in order.",
-        "load()는 mlflow.pyfunc.load_model로 불러와야 합니다. 이름과 타입을 검사하고 열을 순서대로 맞춥니다.",
+        "load() must give the model by mlflow.pyfunc.load_model, which checks names and types and puts columns in order. "
+        "It needs the signature for that (step 3).",
+        "load()는 mlflow.pyfunc.load_model로 불러와야 합니다. 이름과 타입을 검사하고 열을 순서대로 맞춥니다. "
+        "그러려면 시그니처가 있어야 합니다(3단계).",
     ):
         from mlflow import MlflowException
 
         model = learner.registry.load(name, save())
         features = rows[1][FEATURES]
         answers = model.predict(features[FEATURES[::-1]])
-        assert (answers == model.predict(features)).all()
+        assert list(answers) == list(model.predict(features))
         for wrong in (features.astype({"petal_width": str}), features[FEATURES[:3]]):
             with pytest.raises(MlflowException):
                 model.predict(wrong)
@@ -158,8 +162,9 @@ def test_a_good_first_version_becomes_champion(learner, client, save, name):
 
 def test_a_version_below_the_threshold_is_no_champion(learner, client, save, name):
     with hint(
-        "A version with too low an accuracy must be rejected, even where there is no champion yet; it stays in the registry.",
-        "정확도가 너무 낮은 버전은 아직 챔피언이 없어도 거부해야 합니다. 버전은 레지스트리에 남습니다.",
+        "A version with too low an accuracy must be rejected, even where there is no champion yet; it stays in the registry, "
+        "and its tag decision says why.",
+        "정확도가 너무 낮은 버전은 아직 챔피언이 없어도 거부해야 합니다. 버전은 레지스트리에 남고, 태그 decision에 그 이유가 있어야 합니다.",
     ):
         version = save(0.01)
         assert learner.registry.promote(name, version).startswith("rejected: ")
@@ -187,7 +192,7 @@ def test_a_model_that_is_not_what_its_run_measured_gets_no_alias(learner, client
     ):
         version = save()
         client.log_metric(run_of(client, name, version).info.run_id, "accuracy", 0.85)
-        with pytest.raises(ValueError, match=r"0\.85"):
+        with pytest.raises(ValueError, match=r"\w"):
             learner.registry.promote(name, version)
         assert champion_of(client, name) is None
 
@@ -211,10 +216,11 @@ def test_a_model_that_cannot_be_loaded_gets_no_alias(
 
 
 def test_the_programs_save_and_load(
-    learner, program, mlflow_server, client, work, capsys, monkeypatch
+    learner, program, mlflow_server, client, work, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.chdir(work)
-    Path("bad.csv").write_text(f"{','.join(FEATURES)}\nlong,3.5,1.4,0.2\n", "utf-8")
+    bad = tmp_path / "bad.csv"
+    bad.write_text(f"{','.join(FEATURES)},target\nlong,3.5,1.4,0.2,0\n", "utf-8")
     with hint(
         "save_model_to_registry.py must save and promote; load_model_from_registry.py must print "
         "`Version N answers [...]`, and raise SystemExit with a sentence where something does not fit.",
@@ -231,8 +237,8 @@ def test_the_programs_save_and_load(
         assert (number, len(answers.split(","))) == ("1", 150)
         with pytest.raises(SystemExit, match="rose"):
             load(["rose", "iris.csv"])
-        with pytest.raises(SystemExit, match="sepal_length"):
-            load(["champion", "bad.csv"])
+        with pytest.raises(SystemExit, match=r"sepal_length|long"):
+            load(["champion", str(bad)])
 
 
 def test_no_store_is_made_where_no_server_is_named(learner, tmp_path, monkeypatch):
@@ -257,27 +263,26 @@ def test_the_image_holds_what_the_server_needs(work: Path):
             assert wanted in text
 
 
-def test_compose_keeps_rows_in_postgres_and_files_in_s3(work: Path):
-    stack = yaml.safe_load((work / "compose.yaml").read_text("utf-8"))
+def test_compose_keeps_rows_in_postgres_and_files_in_s3(services):
     with hint(
         "mlflow needs MLFLOW_BACKEND_STORE_URI at postgres:5432, MLFLOW_ARTIFACTS_DESTINATION s3://mlflow and the login of S3; "
         "it must wait for the database (service_healthy) and the bucket (service_completed_successfully).",
         "mlflow에는 postgres:5432의 MLFLOW_BACKEND_STORE_URI, s3://mlflow인 MLFLOW_ARTIFACTS_DESTINATION, S3의 로그인이 필요합니다. "
         "데이터베이스(service_healthy)와 버킷(service_completed_successfully)도 기다려야 합니다.",
     ):
-        server = stack["services"]["mlflow"]
+        server = services["mlflow"]
         variables, waits = server["environment"], server["depends_on"]
         assert "psycopg2" in variables["MLFLOW_BACKEND_STORE_URI"]
-        assert "@postgres:5432/" in variables["MLFLOW_BACKEND_STORE_URI"]
-        assert variables["MLFLOW_ARTIFACTS_DESTINATION"] == "s3://mlflow"
+        assert re.search(r"@postgres(:5432)?/", variables["MLFLOW_BACKEND_STORE_URI"])
+        assert re.match("s3://mlflow(/|$)", variables["MLFLOW_ARTIFACTS_DESTINATION"])
         assert variables["AWS_ACCESS_KEY_ID"] == "mlflow"
         assert waits["postgres"]["condition"] == "service_healthy"
         assert waits["bucket"]["condition"] == "service_completed_successfully"
-        assert stack["services"]["bucket"]["depends_on"]["s3"]["condition"] == "service_healthy"
+        assert services["bucket"]["depends_on"]["s3"]["condition"] == "service_healthy"
 
 
-def test_compose_opens_the_registry_to_this_machine_only(work: Path):
-    server = yaml.safe_load((work / "compose.yaml").read_text("utf-8"))["services"]["mlflow"]
+def test_compose_opens_the_registry_to_this_machine_only(services):
+    server = services["mlflow"]
     with hint(
         "Publish 127.0.0.1:5000:5000, and allow the host names mlflow:5000 and localhost: anybody who reaches it may change the champion.",
         "127.0.0.1:5000:5000으로 공개하고 호스트 이름 mlflow:5000과 localhost를 허용하십시오. 접속할 수 있으면 누구나 챔피언을 바꿀 수 있습니다.",
@@ -298,7 +303,7 @@ def test_the_kedro_pipeline_logs_and_registers(learner, client, work, monkeypatc
         run = run_of(client, "part3_kedro", 1)
         assert run.data.params["c"] == "1.0"
         assert run.data.metrics["accuracy"] > 0.9
-        assert [one.path for one in client.list_artifacts(run.info.run_id)] == ["validation.csv"]
+        assert "validation.csv" in [one.path for one in client.list_artifacts(run.info.run_id)]
         signature = mlflow.models.get_model_info("models:/part3_kedro/1").signature
         assert signature is not None, "signature=None"
         assert learner.registry.promote("part3_kedro", 1).startswith("promoted: ")

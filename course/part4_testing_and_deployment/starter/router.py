@@ -22,7 +22,7 @@ class Router:
     Attributes:
         share: Of the customers, from 0 to 1, whom the candidate answers.
         shadow: Whether the candidate is asked beside the champion, and only compared.
-        differences: What the candidate would have answered otherwise.
+        differences: Customer, the champion's class, and what the candidate would have answered.
     """
 
     models: dict[str, Model]

@@ -214,7 +214,8 @@ def test_the_server_answers_and_ends_in_order(program, port):
         "`uvicorn app:create_app --factory`는 GET /health에 응답하고 SIGTERM에 끝나야 합니다.",
     ):
         running = program(*command)
-        running.until(lambda: answers(f"http://127.0.0.1:{port}/health"))
+        running.until(lambda: "Uvicorn running" in running.output)
+        assert answers(f"http://127.0.0.1:{port}/health")
         running.stop(signal.SIGTERM)
         assert running.ends() in (0, -signal.SIGTERM)
 

@@ -1,17 +1,18 @@
 """What the programs of part 6 must do: bring a model, serve it, end in order, and ask for answers."""
 
 import json
+import re
 import shutil
 import signal
 import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread, Timer
+from uuid import uuid4
 
 import pytest
-import yaml
 
-from course.conftest import answers
+from course.conftest import answers, not_copied
 from course.hints import hint
 from tests.servers import eventually
 
@@ -88,7 +89,7 @@ def register(mlflow_server, tmp_path_factory):
     from mlflow import MlflowClient
 
     client = MlflowClient(mlflow_server)
-    experiment = client.create_experiment("checks of part 6")
+    experiment = client.create_experiment(uuid4().hex)
 
     def register(name: str, content: bytes) -> str:
         file = tmp_path_factory.mktemp("model") / "model.onnx"
@@ -113,6 +114,10 @@ def test_a_loaded_model_names_the_species(learner, models):
         shuffled = dict(sorted(VIRGINICA.items()))
         named = learner.champion.predict(champion, [SETOSA, VERSICOLOR, shuffled])
         assert named == ["setosa", "versicolor", "virginica"]
+    with hint(
+        "predict() of no rows must give an empty list: reshape(-1, 4) makes 0 x 4 of an empty array.",
+        "행이 없으면 predict()는 빈 리스트를 내놓아야 합니다. reshape(-1, 4)는 빈 배열을 0 x 4로 만듭니다.",
+    ):
         assert learner.champion.predict(champion, []) == []
 
 
@@ -143,36 +148,46 @@ def test_a_model_that_does_not_answer_is_not_loaded(learner, tmp_path, content):
 def test_download_brings_the_version_that_the_alias_names(
     learner, mlflow_server, register, tmp_path
 ):
-    download, models = learner.champion.download, tmp_path / "models"
+    download, models, name = learner.champion.download, tmp_path / "models", uuid4().hex
     with hint(
         "download() must lay models/1, link models/champion to it, and follow the alias when it has moved to 2.",
         "download()는 models/1을 만들고 models/champion을 거기에 연결하며, 별칭이 2로 옮겨지면 따라가야 합니다.",
     ):
-        register("moving", graph())
-        assert download(mlflow_server, "moving", "champion", models) == "1"
+        register(name, graph())
+        assert download(mlflow_server, name, "champion", models) == "1"
         assert learner.champion.load(models / "champion").version == "1"
-        assert download(mlflow_server, "moving", "champion", models) == "1"
-        register("moving", graph(bias=(0, 0, 99)))
-        assert download(mlflow_server, "moving", "champion", models) == "2"
+        assert download(mlflow_server, name, "champion", models) == "1"
+        register(name, graph(bias=(0, 0, 99)))
+        assert download(mlflow_server, name, "champion", models) == "2"
         champion = learner.champion.load(models / "champion")
         assert champion.version == "2"
         assert learner.champion.predict(champion, [SETOSA]) == ["virginica"]
         assert names(models) == ["1", "2", "champion"]
+    with hint(
+        "Another user must be able to read models, wherever it is mounted: let the link name the version alone (`2`, for it is "
+        "sought from where the link lies), and rename a folder in the TemporaryDirectory, which itself is readable to you alone.",
+        "models는 어디에 마운트되든 다른 사용자가 읽을 수 있어야 합니다. 링크에는 버전만(`2`) 적고(링크가 있는 폴더에서부터 찾습니다), "
+        "TemporaryDirectory 자체는 본인만 읽을 수 있으므로 그 안의 폴더의 이름을 바꾸십시오.",
+    ):
+        mounted = models.rename(tmp_path / "elsewhere")
+        assert learner.champion.load(mounted / "champion").version == "2"
+        others = 0o005 & mounted.stat().st_mode
+        assert (mounted / "2").stat().st_mode & 0o005 == others
 
 
 def test_a_broken_model_does_not_take_the_place_of_the_champion(
     learner, mlflow_server, register, tmp_path
 ):
-    download, models = learner.champion.download, tmp_path / "models"
+    download, models, name = learner.champion.download, tmp_path / "models", uuid4().hex
     with hint(
         "download() must load() what it has downloaded before it gives it its name, and leave nothing behind.",
         "download()는 내려받은 것에 이름을 붙이기 전에 load()로 확인하고, 아무것도 남기지 않아야 합니다.",
     ):
-        register("breaking", graph())
-        download(mlflow_server, "breaking", "champion", models)
-        register("breaking", graph()[:100])
+        register(name, graph())
+        download(mlflow_server, name, "champion", models)
+        register(name, graph()[:100])
         with pytest.raises(learner.champion.ModelError):
-            download(mlflow_server, "breaking", "champion", models)
+            download(mlflow_server, name, "champion", models)
         assert learner.champion.load(models / "champion").version == "1"
         assert names(models) == ["1", "champion"]
 
@@ -431,29 +446,42 @@ def test_the_image_holds_what_the_server_needs(work: Path):
         "The image needs both files, a user of its own, HOST=0.0.0.0, and CMD as a list: a shell would keep SIGTERM to itself.",
         "이미지에는 두 파일, 별도의 사용자, HOST=0.0.0.0, 리스트로 쓴 CMD가 필요합니다. 셸은 SIGTERM을 전달하지 않습니다.",
     ):
-        for wanted in ("champion.py", "app.py", "\nUSER ", "0.0.0.0"):
+        assert not_copied(text, "champion.py", "app.py") == []
+        for wanted in ("\nUSER ", "0.0.0.0"):
             assert wanted in text
-        assert "CMD [" in text.splitlines()[-1]
+        *_, last = re.findall(r"^(?:CMD|ENTRYPOINT) (.+)$", text, re.M)
+        assert last.startswith("[")
 
 
-def test_compose_starts_the_server_without_waiting_for_the_registry(work: Path):
-    stack = yaml.safe_load((work / "compose.yaml").read_text("utf-8"))["services"]
+def test_compose_starts_the_server_without_waiting_for_the_registry(services):
     with hint(
         "download waits until mlflow is healthy, api for nobody: it is not ready until its model is there.",
         "download는 mlflow가 정상이 될 때까지 기다리고, api는 기다리지 않습니다. 모델이 생길 때까지 준비되지 않을 뿐입니다.",
     ):
-        assert {"mlflow", "download", "api"} <= stack.keys()
-        assert "healthcheck" in stack["mlflow"]
-        assert stack["download"]["depends_on"]["mlflow"]["condition"] == "service_healthy"
-        assert "depends_on" not in stack["api"]
+        assert {"mlflow", "download", "api"} <= services.keys()
+        assert services["download"]["depends_on"]["mlflow"]["condition"] == "service_healthy"
+        assert services["api"]["depends_on"] == {}
+    with hint(
+        "The image of mlflow has no curl, so its health check asks /health by Python; and in download, localhost would be "
+        "download itself: the registry is http://mlflow:5000.",
+        "mlflow 이미지에는 curl이 없으므로 헬스 체크는 Python으로 /health를 확인합니다. download에서 localhost는 download 자신이므로 "
+        "레지스트리는 http://mlflow:5000입니다.",
+    ):
+        asked = str(services["mlflow"]["healthcheck"]["test"])
+        assert "/health" in asked
+        assert "curl" not in asked
+        assert "mlflow:5000" in services["download"]["environment"]["MLFLOW_TRACKING_URI"]
     with hint(
         "api reads the volume models and does not write it, is published on 127.0.0.1, and is stopped after GRACE_SECONDS.",
         "api는 models 볼륨을 읽기만 하고, 127.0.0.1에 공개되며, GRACE_SECONDS보다 늦게 중지되어야 합니다.",
     ):
-        api = stack["api"]
+        api = services["api"]
         assert api["ports"] == ["127.0.0.1:8000:8000"]
         assert any(one.startswith("models:") and one.endswith(":ro") for one in api["volumes"])
-        assert int(str(api["stop_grace_period"]).removesuffix("s")) > 10
+        minutes, seconds = re.fullmatch(
+            r"(?:(\d+)m)?(?:(\d+)s)?", api["stop_grace_period"]
+        ).groups()
+        assert 60 * int(minutes or 0) + int(seconds or 0) > 10
 
 
 def test_the_kedro_node_scores_a_file_by_the_same_function(learner, program, models, work: Path):

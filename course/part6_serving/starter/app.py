@@ -39,7 +39,7 @@ class Serving:
         Raises:
             HTTPException: 503, there is none yet.
         """
-        raise NotImplementedError("step 4: HTTPException with the reason and Retry-After")
+        raise NotImplementedError("step 3: the champion, or HTTPException with the reason")
 
 
 def create_app(folder: Path) -> FastAPI:
@@ -51,7 +51,7 @@ def create_app(folder: Path) -> FastAPI:
 
 def main() -> None:
     """Serve until SIGTERM; what is under way by then is answered, within ``GRACE_SECONDS``."""
-    raise NotImplementedError("step 5: read MODELS, HOST, PORT, GRACE_SECONDS, and uvicorn.run()")
+    raise NotImplementedError("step 3: read MODELS, HOST, PORT; step 5: GRACE_SECONDS")
 
 
 if __name__ == "__main__":

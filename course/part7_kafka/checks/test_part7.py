@@ -225,14 +225,14 @@ def test_a_signal_ends_the_consumer_in_order(connection, database, broker, consu
         "At SIGTERM the consumer must leave its loop, close(), and end with status 0.",
         "SIGTERM을 받으면 컨슈머는 반복문을 벗어나 close()를 호출하고 상태 0으로 끝나야 합니다.",
     ):
-        running.until(lambda: database.count("iris_sink") == 1, 40)
+        running.until(lambda: database.count("iris_sink") == 1)
         running.stop(signal.SIGTERM)
-        assert running.ends(20) == 0
+        assert running.ends() == 0
 
 
 SLOW = """
 CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
-$$ BEGIN PERFORM pg_sleep(2); RETURN NEW; END $$;
+$$ BEGIN PERFORM pg_sleep(3); RETURN NEW; END $$;
 CREATE {when} ON iris_sink {moment} FOR EACH ROW
 WHEN (NEW."offset" = 3) EXECUTE FUNCTION wait();
 """
@@ -252,10 +252,10 @@ def test_kill_9_before_the_rows_are_written_loses_none(
         "행을 저장하기 전에 컨슈머가 죽었는데, 다음 컨슈머가 그 행을 받지 못했습니다. 오프셋은 write() 다음에 "
         "커밋하고 enable.auto.commit은 False로 두십시오.",
     ):
-        running.until(lambda: database.query(SLEEPING), 40)
+        running.until(lambda: database.query(SLEEPING))
         running.stop(signal.SIGKILL)
         running.ends()
-        consume(topic).until(lambda: committed(topic) == 10, 60)
+        consume(topic).until(lambda: committed(topic) == 10)
         assert database.count("iris_sink") == 10
 
 
@@ -274,12 +274,12 @@ def test_kill_9_between_rows_and_offsets_doubles_none(
         "행은 저장되었지만 오프셋은 커밋되지 않은 때에 컨슈머가 죽었습니다. 다음 컨슈머는 같은 메시지를 다시 읽고, "
         "두 번 저장하지 않고, 커밋해야 합니다.",
     ):
-        running.until(lambda: database.query(SLEEPING), 40)
+        running.until(lambda: database.query(SLEEPING))
         running.stop(signal.SIGKILL)
         running.ends()
-        assert eventually(lambda: database.count("iris_sink") == 10, 20)
+        assert eventually(lambda: database.count("iris_sink") == 10)
         assert committed(topic) == 0
-        consume(topic).until(lambda: committed(topic) == 10, 60)
+        consume(topic).until(lambda: committed(topic) == 10)
         assert database.count("iris_sink") == 10
 
 
@@ -295,9 +295,9 @@ def test_two_consumers_of_a_group_share_the_partitions(connection, database, bro
         "Two consumers with one GROUP_ID must get one partition each, and when one is killed, the other gets both.",
         "GROUP_ID가 같은 두 컨슈머는 파티션을 하나씩 받아야 하고, 하나가 죽으면 다른 하나가 둘 다 받아야 합니다.",
     ):
-        both[0].until(lambda: sorted(map(has, both)) == ["0", "1"], 60)
+        both[0].until(lambda: sorted(map(has, both)) == ["0", "1"])
         both[0].stop(signal.SIGKILL)
-        both[1].until(lambda: has(both[1]) == "0, 1", 60)
+        both[1].until(lambda: has(both[1]) == "0, 1")
         broker.send(topic, [BARE] * 10)
         both[1].until(lambda: database.count("iris_sink") == 10)
 
@@ -311,10 +311,10 @@ def test_an_error_of_the_client_is_no_message(connection, database, broker, cons
         "컨슈머가 시작한 뒤에 토픽을 만들었습니다. consume()이 내놓은 것은 오류일 수 있으므로, 메시지로 다루기 전에 "
         "message.error()를 보십시오.",
     ):
-        running.until(lambda: topic in running.output or "Unknown topic" in running.output, 40)
+        running.until(lambda: topic in running.output or "Unknown topic" in running.output)
         broker.make_topic(1, topic)
         broker.send(topic, [BARE])
-        running.until(lambda: database.count("iris_sink") == 1, 60)
+        running.until(lambda: database.count("iris_sink") == 1)
         assert database.count("dead_letters") == 0
 
 
@@ -330,11 +330,11 @@ def test_what_was_away_and_came_back_costs_no_message(
         f"The {away} was away for a moment. The consumer must go on, with the same batch if it was not written.",
         f"{'브로커' if away == 'broker' else '데이터베이스'}가 잠시 사라졌습니다. 컨슈머는 계속 실행되어야 하고, 저장하지 못한 배치는 다시 저장해야 합니다.",
     ):
-        running.until(lambda: committed(topic) == 1, 40)
+        running.until(lambda: committed(topic) == 1)
         network.cut()
         network.mend()
         broker.send(topic, [BARE] * 2)
-        running.until(lambda: committed(topic) == 3, 60)
+        running.until(lambda: committed(topic) == 3)
         assert database.count("iris_sink") == 3
 
 

@@ -89,6 +89,12 @@ def test_a_value_beyond_all_that_was_seen_is_counted(learner):
     ):
         counts = learner.measures.count(np.array([-1e9, 2.0, 1e9, 1e9]), np.array([1.0, 3.0, 5.0]))
         assert counts.tolist() == [1, 1, 0, 2]
+    with hint(
+        "count() must give a number for each of len(edges) + 1 bins, also where the last ones are empty: minlength of "
+        "numpy.bincount.",
+        "count()는 마지막 구간이 비어 있어도 len(edges) + 1개 구간의 개수를 모두 내놓아야 합니다. numpy.bincount의 minlength를 쓰십시오.",
+    ):
+        assert learner.measures.count(np.array([2.0]), np.array([1.0, 3.0, 5.0])).size == 4
 
 
 def test_a_feature_that_is_mostly_one_value_has_fewer_bins(learner):
@@ -170,14 +176,18 @@ def test_nothing_is_known_of_an_empty_sample(learner):
 
 def test_a_prediction_without_a_label_waits(learner):
     with hint(
-        "join_labels() must give the labelled predictions with `fails` as a whole number, and count the others as pending.",
-        "join_labels()는 레이블이 있는 예측을 정수 `fails`와 함께 내놓고, 나머지는 pending으로 세어야 합니다.",
+        "join_labels() must give the labelled predictions with `fails` as a whole number, and count the others as "
+        "pending. A prediction whose temperature is missing has a label, too: dropna(subset='fails').",
+        "join_labels()는 레이블이 있는 예측을 정수 `fails`와 함께 내놓고, 나머지는 pending으로 세어야 합니다. 온도가 비어 있는 "
+        "예측에도 레이블은 있습니다: dropna(subset='fails').",
     ):
         joined = learner.measures.join_labels(predictions(1, 2, 3), labels((3, 5, 0), (1, 5, 1)))
         assert joined.rows["prediction_id"].tolist() == [1, 3]
         assert joined.rows["fails"].tolist() == [1, 0]
         assert joined.rows["fails"].dtype.kind == "i"
         assert (joined.pending, joined.unknown) == (1, 0)
+        unmeasured = predictions(1).assign(temperature=float("nan"))
+        assert len(learner.measures.join_labels(unmeasured, labels((1, 5, 1))).rows) == 1
 
 
 def test_a_label_of_a_prediction_that_nobody_made_is_counted(learner):
@@ -439,14 +449,17 @@ def test_the_model_is_replaced_once_when_the_world_has_changed(learner, folder, 
 
     joblib.dump(learner.retraining.fit(machines(0, 400)), folder / "models/1.joblib")
     with hint(
-        "main() must let one changed day be, save models/2.joblib after two, and then wait for what the new model answers.",
-        "main()은 하루가 바뀐 것은 그냥 두고, 이틀이 바뀌면 models/2.joblib을 저장한 다음 새 모델의 예측을 기다려야 합니다.",
+        "main() must let one changed day be, save models/2.joblib after two, trained on the days from `since` on only, and "
+        "then wait for what the new model answers.",
+        "main()은 하루가 바뀐 것은 그냥 두고, 이틀이 바뀌면 `since`부터의 날로만 학습한 models/2.joblib을 저장한 다음, 새 모델의 예측을 "
+        "기다려야 합니다.",
     ):
         write(folder, [machines(1), machines(2), machines(3, changed=True)])
         learner.monitor.main()
         assert "none:" in capsys.readouterr().out
         assert [path.name for path in (folder / "models").iterdir()] == ["1.joblib"]
-        write(folder, [machines(2), machines(3, changed=True), machines(4, changed=True)])
+        changed = [machines(3, changed=True), machines(4, changed=True)]
+        write(folder, [machines(0), machines(1), machines(2), *changed])
         learner.monitor.main()
         assert "promoted" in capsys.readouterr().out
         learner.monitor.main()
@@ -461,8 +474,10 @@ def test_the_pipeline_finds_what_the_program_finds(learner, folder):
     import pandas as pd
 
     with hint(
-        "create_pipeline() has the nodes judge_days and decide; catalog.yml names findings.csv and decision.json.",
-        "create_pipeline()에는 judge_days와 decide 노드가 있고, catalog.yml에는 findings.csv와 decision.json이 있습니다.",
+        "create_pipeline() has the nodes judge_days and decide; catalog.yml names findings.csv and decision.json, a "
+        "json.JSONDataset. JSON has no numpy.int64: `since` is an int.",
+        "create_pipeline()에는 judge_days와 decide 노드가 있고, catalog.yml에는 findings.csv와 json.JSONDataset인 decision.json이 "
+        "있습니다. JSON에는 numpy.int64가 없으므로 `since`는 int입니다.",
     ):
         write(folder, [machines(1), machines(3, changed=True), machines(4, changed=True)])
         learner.kedro_monitoring.main()

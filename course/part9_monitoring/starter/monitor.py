@@ -32,7 +32,7 @@ def judge_days(
 def decide(findings: pd.DataFrame, limits: Limits) -> dict[str, Any]:
     """What to do (``action``), why (``reason``), and since which day it is bad (``since``).
 
-    The action is ``retrain``, ``investigate`` or ``none``. A measure counts when it was bad on so
+    The action is ``retrain``, ``investigate`` or ``none``, ``since`` then None. A measure counts when it was bad on so
     many of the newest days on which it could be judged.
     """
     raise NotImplementedError("step 6: of the newest judged days, how many are bad?")

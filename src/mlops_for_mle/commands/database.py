@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import click
-from kedro.framework.startup import ProjectMetadata
 
-from mlops_for_mle.commands.options import env_option
+from mlops_for_mle.commands.project import Project, with_project
 from mlops_for_mle.commands.prune import prune
+from mlops_for_mle.database import embedded, schema
 from mlops_for_mle.database.engine import database_url, is_embedded
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.paths import embedded_home
@@ -24,8 +24,6 @@ def database_commands() -> None:
 def start() -> None:
     """Start the embedded server and keep it running until `kedro db stop`."""
     _require_embedded("start")
-    from mlops_for_mle.database import embedded
-
     server = embedded.keep_running(embedded_home())
     click.echo(f"PostgreSQL runs on 127.0.0.1:{server.port}; stop it with `kedro db stop`.")
 
@@ -34,8 +32,6 @@ def start() -> None:
 def stop() -> None:
     """Stop the embedded server, also when other processes use it."""
     _require_embedded("stop")
-    from mlops_for_mle.database import embedded
-
     ran = embedded.stop(embedded_home())
     click.echo("PostgreSQL was stopped." if ran else "PostgreSQL was not running.")
 
@@ -44,8 +40,6 @@ def stop() -> None:
 @click.option("--database", metavar="NAME", help="Another of the embedded server, made if need be.")
 def url(database: str | None) -> None:
     """Print the database's URL for this moment; the password stands in a file it names."""
-    from mlops_for_mle.database import embedded
-
     if is_embedded() and embedded.find(embedded_home()) is None:
         raise UserError("PostgreSQL is not running: start it with `kedro db start`.")
     found = database_url()
@@ -63,8 +57,6 @@ def psql(arguments: tuple[str, ...]) -> None:
     from psycopg2.extensions import make_dsn
     from sqlalchemy.engine import make_url
 
-    from mlops_for_mle.database import embedded
-
     program = shutil.which("psql") or str(embedded.binary("psql"))
     target = make_url(database_url())
     _, place = target.get_dialect()().create_connect_args(target)
@@ -75,24 +67,19 @@ def psql(arguments: tuple[str, ...]) -> None:
 
 
 @database_commands.command()
-@env_option
+@with_project
 @click.option("--yes", is_flag=True, help="Change the table of observations, too.")
-@click.pass_obj
-def upgrade(metadata: ProjectMetadata, env: str | None, yes: bool) -> None:
+def upgrade(project: Project, yes: bool) -> None:
     """Bring the tables to this program's revision and to the contract.
 
     Where the table of observations differs from the contract, it is said what would change;
     with --yes it is changed. Columns are only added or loosened, never dropped.
     """
-    from mlops_for_mle.commands.project import read_contract
-    from mlops_for_mle.database import schema
-
-    contract = read_contract(metadata.project_path, env)
-
     schema.upgrade(database_url())
-    changed = schema.ensure_observations(database_url(), contract, may_change=yes)
+    table = project.contract.table
+    changed = schema.ensure_observations(database_url(), project.contract, may_change=yes)
     outcome = "was made or changed" if changed else "fits the contract"
-    click.echo(f"Tables are at revision {schema.HEAD_REVISION}; {contract.table} {outcome}.")
+    click.echo(f"Tables are at revision {schema.HEAD_REVISION}; {table} {outcome}.")
 
 
 @database_commands.command()
@@ -100,8 +87,6 @@ def upgrade(metadata: ProjectMetadata, env: str | None, yes: bool) -> None:
 def destroy() -> None:
     """Delete the embedded server's data for good."""
     _require_embedded("destroy")
-    from mlops_for_mle.database import embedded
-
     if embedded.is_used(embedded_home()):
         raise UserError("A process uses the embedded server, such as `kedro serve`: end it first.")
     embedded.destroy(embedded_home())

@@ -29,15 +29,16 @@ def explain_row(release: Release, given: bytes) -> Table:
     matrix = codec.matrix([rows])
     (code,), _ = predictor.predict(matrix)
     found = Explainer(predictor, manifest.background).explain(matrix[0])
-    outside = Ranges(manifest.contract, manifest.training_ranges).outside(matrix)
+    ranges = Ranges(manifest.contract, manifest.training_ranges, manifest.precision)
+    outside = ranges.outside(matrix)
     answer = target.labels[int(code)] if target.classes else metric_text(code)
     words = {"probability": "probability of ", "answer": "answered with ", "value": ""}
     title = f"{target.response_name}: {words[found.explained]}{answer}"
     drawn = Table("feature", "value", "contribution", title=title, title_justify="left")
     drawn.add_row("mean of training rows", "", metric_text(found.base))
-    is_outside = [False] * len(rows.columns) if outside is None else outside[0]
-    explained = zip(rows.columns, found.contributions.items(), is_outside, strict=True)
-    for (value,), (name, one), is_strange in sorted(explained, key=lambda one: -abs(one[1][1])):
+    is_outside = [False] * len(rows.row) if outside is None else outside[0]
+    explained = zip(rows.row, found.contributions.items(), is_outside, strict=True)
+    for value, (name, one), is_strange in sorted(explained, key=lambda one: -abs(one[1][1])):
         told = f"{value} (outside the training data)" if is_strange else str(value)
         drawn.add_row(name, told, f"{one:+.4g}")
     drawn.add_section()

@@ -3,32 +3,26 @@
 import os
 import subprocess
 import sys
-from typing import Any
 
 import click
-from kedro.framework.startup import ProjectMetadata
 from kedro_mlflow.framework.cli.cli import init, modelify
 from kedro_mlflow.framework.cli.cli import mlflow_commands as kedro_mlflow_commands
 
-from mlops_for_mle.commands.options import env_option
-from mlops_for_mle.commands.project import until_stopped
+from mlops_for_mle.commands.project import Project, until_stopped, with_project
 
 
 @click.command()
-@env_option
+@with_project
 @click.option("--host", "-h", default=None, help="Address to listen on, as in mlflow.yml.")
 @click.option("--port", "-p", default=None, help="Port to listen on, as in mlflow.yml.")
-@click.pass_obj
-def ui(metadata: ProjectMetadata, env: str | None, host: str | None, port: str | None) -> None:
+def ui(project: Project, host: str | None, port: str | None) -> None:
     """Look at experiments, runs and models in MLflow's page."""
-    from kedro.framework.session import KedroSession
-
-    context: Any = KedroSession.create(project_path=metadata.project_path, env=env).load_context()
-    store = context.mlflow.server.mlflow_tracking_uri
+    configured = project.configuration["mlflow"]
+    store, place = configured["server"]["mlflow_tracking_uri"], configured["ui"]
     if store.startswith("http"):
         click.echo(f"MLflow's page is at {store}")
         return
-    address, listening = host or context.mlflow.ui.host, port or context.mlflow.ui.port
+    address, listening = host or place["host"], str(port or place["port"])
     command = [sys.executable, "-m", "mlflow", "ui", "--host", address, "--port", listening]
     quiet = ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
     # kedro-mlflow would name the store, and with it an external database's password, among the

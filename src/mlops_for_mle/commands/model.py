@@ -6,10 +6,10 @@ Whatever changes something calls the functions of the pipelines.
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
-from kedro.framework.startup import ProjectMetadata
+import mlflow
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
@@ -18,31 +18,25 @@ from rich.table import Table
 from sqlalchemy import func, select, table
 
 from mlops_for_mle.commands.explain import explain_row
-from mlops_for_mle.commands.options import env_option, reason_option
-from mlops_for_mle.commands.project import connect_mlflow, read_configuration
+from mlops_for_mle.commands.project import Project, with_project
 from mlops_for_mle.commands.reproduce import train_again
-from mlops_for_mle.config import public_address, release_store
+from mlops_for_mle.config import mlflow_tracking_uri, public_address, release_store
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import database_url, engine_for
 from mlops_for_mle.database.schema import require_tables
 from mlops_for_mle.database.tables import rejected_rows
 from mlops_for_mle.errors import PrerequisiteError, UserError
+from mlops_for_mle.hooks import tracking_variable_kept
 from mlops_for_mle.pipelines.deployment.datasets import actor
 from mlops_for_mle.pipelines.deployment.nodes import release_champion, verify_release
 from mlops_for_mle.pipelines.registry import datasets as registry
+from mlops_for_mle.pipelines.scoring.batches import deployed
 from mlops_for_mle.releases import deployments
 from mlops_for_mle.releases.manifest import ModelDescription
 from mlops_for_mle.releases.metrics import metric_text
 from mlops_for_mle.releases.store import ReleaseStore
 
-
-class Project(NamedTuple):
-    """Whose models, which metric decides, and where: the environment and its database."""
-
-    contract: Contract
-    metric: str
-    env: str | None
-    url: str
+_reason_option = click.option("--reason", required=True, help="Why; recorded in the audit trail.")
 
 
 @click.group(name="model")
@@ -50,24 +44,22 @@ def model_commands() -> None:
     """Model versions: list, download, reproduce, explain, promote, roll back."""
 
 
-def _with_project(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the project of an environment, with MLflow's client pointed at its store."""
+def _with_models(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the project, with MLflow's client pointed at its store."""
 
-    @env_option
-    @click.pass_obj
+    @with_project
     @functools.wraps(function)
-    def command(metadata: ProjectMetadata, /, env: str | None, **options: Any) -> None:
-        parameters = read_configuration(metadata.project_path, env)["parameters"]
-        contract, url = Contract.model_validate(parameters["contract"]), database_url()
-        require_tables(url)
-        connect_mlflow()
-        function(Project(contract, parameters["gates"]["metric"], env, url), **options)
+    def command(project: Project, **options: Any) -> None:
+        require_tables(database_url())
+        with tracking_variable_kept():
+            mlflow.set_tracking_uri(mlflow_tracking_uri())
+        function(project, **options)
 
     return command
 
 
 @model_commands.command(name="list")
-@_with_project
+@_with_models
 def list_versions(project: Project) -> None:
     """Show every version with its metric, its alias and who serves it."""
     client, name = MlflowClient(), project.contract.name
@@ -75,14 +67,14 @@ def list_versions(project: Project) -> None:
     if not known:
         raise PrerequisiteError(f"There is no version of {name} yet: run `kedro run` first.")
     champion = registry.champion_version(client, name)
-    with engine_for(project.url).connect() as connection:
-        deployed = deployments.history(connection, name)
-    releases = {row.model_version: row.release for row in reversed(deployed)}
+    with engine_for(database_url()).connect() as connection:
+        served = deployments.history(connection, name)
+    releases = {row.model_version: row.release for row in reversed(served)}
     headings = ("version", project.metric, "decision", "alias", "release", "run")
     drawn = Table(*headings, title=f"Versions of {name}", title_justify="left")
     for version in known:
         release = releases.get(int(version.version), "")
-        is_served = bool(deployed) and release == deployed[0].release
+        is_served = bool(served) and release == served[0].release
         drawn.add_row(
             str(version.version),
             _metric(client, version, project.metric),
@@ -95,16 +87,16 @@ def list_versions(project: Project) -> None:
 
 
 @model_commands.command()
-@_with_project
+@_with_models
 def summary(project: Project) -> None:
     """Show where the project stands: rows, candidate, champion, release, how to serve."""
-    click.echo(project_summary(project))
+    click.echo(project_summary(project.contract, project.metric, project.env))
 
 
 @model_commands.command()
 @click.argument("wanted")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@_with_project
+@_with_models
 def download(project: Project, wanted: str, folder: Path) -> None:
     """Download the version WANTED (a number, an alias or a run id) into FOLDER."""
     version = registry.find_version(MlflowClient(), project.contract.name, wanted)
@@ -117,7 +109,7 @@ def download(project: Project, wanted: str, folder: Path) -> None:
 
 @model_commands.command()
 @click.argument("wanted")
-@_with_project
+@_with_models
 def reproduce(project: Project, wanted: str) -> None:
     """Train the version WANTED again and say whether it becomes the same model.
 
@@ -133,25 +125,23 @@ def reproduce(project: Project, wanted: str) -> None:
 
 @model_commands.command()
 @click.argument("row")
-@_with_project
+@_with_models
 def explain(project: Project, row: str) -> None:
     """Say why the deployed release answers ROW as it does.
 
     ROW is an object of JSON as POST /predict takes it, or the path of a file that holds one.
     """
-    with engine_for(project.url).connect() as connection:
-        served = deployments.current(connection, project.contract.name)
-    if served is None:
-        raise PrerequisiteError("Nothing is deployed yet: run `kedro run` first.")
-    release = ReleaseStore(release_store()).fetch(served.contract, served.release)
+    with engine_for(database_url()).connect() as connection:
+        served = deployed(connection, project.contract.name)
+    release = ReleaseStore(release_store()).fetch(project.contract.name, served)
     given = row.encode() if row.lstrip().startswith("{") else Path(row).read_bytes()
     Console().print(explain_row(release, given))
 
 
 @model_commands.command()
 @click.argument("wanted")
-@reason_option
-@_with_project
+@_reason_option
+@_with_models
 def promote(project: Project, wanted: str, reason: str) -> None:
     """Make the version WANTED champion and deploy it, whatever the gates said."""
     client, name, store = MlflowClient(), project.contract.name, ReleaseStore(release_store())
@@ -164,7 +154,7 @@ def promote(project: Project, wanted: str, reason: str) -> None:
     client.set_model_version_tag(name, number, registry.DECISION_TAG, "promoted by hand")
     client.set_model_version_tag(name, number, registry.REASONS_TAG, reason)
     client.set_registered_model_alias(name, registry.CHAMPION, number)
-    with engine_for(project.url).connect() as connection:
+    with engine_for(database_url()).connect() as connection:
         row = deployments.deploy(connection, manifest, reason=reason, actor=actor())
     already = " already" if row is None else ""
     click.echo(f"Version {number} is champion; release {manifest.release} is deployed{already}.")
@@ -172,12 +162,12 @@ def promote(project: Project, wanted: str, reason: str) -> None:
 
 @model_commands.command()
 @click.argument("release", required=False)
-@reason_option
-@_with_project
+@_reason_option
+@_with_models
 def rollback(project: Project, release: str | None, reason: str) -> None:
     """Serve an earlier RELEASE again; without a name the one before, and twice goes back twice."""
     name, store = project.contract.name, ReleaseStore(release_store())
-    with engine_for(project.url).connect() as connection:
+    with engine_for(database_url()).connect() as connection:
         row = deployments.roll_back(
             connection, store, name, reason=reason, actor=actor(), release=release
         )
@@ -189,10 +179,12 @@ def rollback(project: Project, release: str | None, reason: str) -> None:
     click.echo(f"version {version} is champion again.")
 
 
-def project_summary(project: Project, candidate: str | None = None) -> str:
+def project_summary(
+    contract: Contract, metric: str, env: str | None, candidate: str | None = None
+) -> str:
     """Say in a few lines where the project stands, of a run's candidate or the newest version."""
-    client, (contract, metric, env, url) = MlflowClient(), project
-    with engine_for(url).connect() as connection:
+    client = MlflowClient()
+    with engine_for(database_url()).connect() as connection:
         served = deployments.current(connection, contract.name)
         count = select(func.count())
         rows = connection.scalar(count.select_from(table(contract.table)))

@@ -1,19 +1,10 @@
-"""Options that several commands share."""
+"""A duration, as options of commands take it."""
 
 import re
 from datetime import timedelta
 from typing import Any
 
 import click
-
-env_option = click.option(
-    "--env",
-    "-e",
-    default=None,
-    envvar="KEDRO_ENV",
-    help="A folder of conf; the default is KEDRO_ENV, else local.",
-)
-reason_option = click.option("--reason", required=True, help="Why; recorded in the audit trail.")
 
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 

@@ -1,36 +1,65 @@
-"""What commands that run no pipeline share: the project's configuration, and how they end."""
+"""What commands that run no pipeline share: the project as ``conf`` has it, and how they end."""
 
+import functools
 import logging
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlops_for_mle.config import ProjectConfigLoader, mlflow_tracking_uri
+import click
+
+from mlops_for_mle.config import ProjectConfigLoader
 from mlops_for_mle.contract import Contract
 
+if TYPE_CHECKING:
+    from kedro.framework.startup import ProjectMetadata
 
-def read_configuration(path: Path, env: str | None = None) -> ProjectConfigLoader:
-    """What ``conf`` of a project holds for an environment; None means ``local``."""
+
+class Project(NamedTuple):
+    """What the configuration says of a project; None stands for the environment ``local``."""
+
+    folder: Path
+    env: str | None
+    configuration: ProjectConfigLoader
+    parameters: dict[str, Any]
+    contract: Contract
+
+    @property
+    def metric(self) -> str:
+        """What decides between two models."""
+        return str(self.parameters["gates"]["metric"])
+
+
+def read_project(folder: Path, env: str | None = None) -> Project:
+    """Read the configuration of an environment."""
     from kedro.framework.project import settings
     from kedro.framework.startup import bootstrap_project
 
-    bootstrap_project(path)
-    return ProjectConfigLoader(str(path / "conf"), env=env, **settings.CONFIG_LOADER_ARGS)
+    bootstrap_project(folder)
+    found = ProjectConfigLoader(str(folder / "conf"), env=env, **settings.CONFIG_LOADER_ARGS)
+    parameters = found["parameters"]
+    contract = Contract.model_validate(parameters["contract"])
+    return Project(folder, env, found, parameters, contract)
 
 
-def read_contract(path: Path, env: str | None = None) -> Contract:
-    """The contract of an environment."""
-    return Contract.model_validate(read_configuration(path, env)["parameters"]["contract"])
+def with_project(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the option ``--env``, and the project of that environment first."""
 
+    @click.option(
+        "--env",
+        "-e",
+        default=None,
+        envvar="KEDRO_ENV",
+        help="A folder of conf; the default is KEDRO_ENV, else local.",
+    )
+    @click.pass_obj
+    @functools.wraps(function)
+    def command(metadata: "ProjectMetadata", /, env: str | None, **options: Any) -> None:
+        function(read_project(metadata.project_path, env), **options)
 
-def connect_mlflow() -> None:
-    """Point MLflow's client at the project's tracking server or store."""
-    import mlflow
-
-    from mlops_for_mle.hooks import tracking_variable_kept
-
-    with tracking_variable_kept():
-        mlflow.set_tracking_uri(mlflow_tracking_uri())
+    return command
 
 
 def until_stopped() -> Event:

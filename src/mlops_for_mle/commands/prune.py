@@ -6,13 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
-from kedro.framework.startup import ProjectMetadata
 from sqlalchemy import ColumnElement, Engine, Table, delete, exists, func, select, true, tuple_
 
-from mlops_for_mle.commands.options import Duration, env_option
-from mlops_for_mle.commands.project import read_configuration
+from mlops_for_mle.commands.options import Duration
+from mlops_for_mle.commands.project import Project, with_project
 from mlops_for_mle.config import release_store
-from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import tables
 from mlops_for_mle.database.engine import database_url, engine_for
 from mlops_for_mle.database.schema import require_tables
@@ -29,18 +27,16 @@ _PREDICTION, _LABEL, _DECISION = (
 
 
 @click.command()
-@env_option
+@with_project
 @click.option("--older-than", required=True, type=Duration(timedelta(days=1)), help="Such as 90d.")
 @click.option("--yes", is_flag=True, help="Delete; without, it is only said what would be.")
-@click.pass_obj
-def prune(metadata: ProjectMetadata, env: str | None, older_than: timedelta, yes: bool) -> None:
+def prune(project: Project, older_than: timedelta, yes: bool) -> None:
     """Delete old predictions with their labels, rejects, and releases that nothing serves.
 
     Kept whatever their age: what monitoring and retraining look at of the release in service and
     of the one before it, what an open decision on retraining rests on, and those two releases.
     """
-    parameters = read_configuration(metadata.project_path, env)["parameters"]
-    contract = Contract.model_validate(parameters["contract"])
+    contract, parameters = project.contract, project.parameters
     url, before = database_url(), datetime.now(UTC) - older_than
     require_tables(url)
     engine = engine_for(url)
@@ -96,28 +92,24 @@ def _needless(
         _LABEL.prediction_id == _PREDICTION.prediction_id, _LABEL.superseded_at.is_(None)
     )
     until = func.least(window.until, func.now())
+    time, hours = _PREDICTION.created_at, timedelta(hours=(window.hours or 0) * windows)
+    start, count = (until - hours, None) if window.rows is None else ("-infinity", window.rows)
     with engine.connect() as connection:
         for release in releases:
             for kind in (true(), is_labelled):
                 some = (_PREDICTION.contract == contract) & (_PREDICTION.release == release) & kind
-                newest = select(_PREDICTION.created_at).where(some, _PREDICTION.created_at <= until)
-                if window.rows is not None:
-                    newest = newest.order_by(_PREDICTION.created_at.desc()).limit(
-                        window.rows * windows
-                    )
-                else:
-                    hours = timedelta(hours=(window.hours or 0) * windows)
-                    newest = newest.where(_PREDICTION.created_at >= until - hours)
+                looked_at = select(time).where(some, time.between(start, until))
+                newest = looked_at.order_by(time.desc()).limit(count and count * windows)
                 since = connection.scalar(select(func.min(newest.subquery().c.created_at)))
                 if since is not None:
-                    yield ~(some & (_PREDICTION.created_at >= since))
+                    yield ~(some & (time >= since))
     # Looked at by each statement, since it may be made meanwhile.
     last = select(tables.retraining_decisions).where(_DECISION.contract == contract)
     decision = last.order_by(_DECISION.id.desc()).limit(1).subquery().c
     yield ~exists().where(
         decision.decision != "none",
         decision.acted_at.is_(None),
-        _PREDICTION.created_at >= func.coalesce(decision.evidence_from, "-infinity"),
+        time >= func.coalesce(decision.evidence_from, "-infinity"),
     )
 
 

@@ -1,50 +1,45 @@
 """`kedro score` and `kedro score-topic`: score rows as they arrive, in a table or a Kafka topic."""
 
+from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
-from kedro.framework.startup import ProjectMetadata
 
-from mlops_for_mle.commands.options import env_option
+from mlops_for_mle.commands.project import Project, until_stopped, with_project
+from mlops_for_mle.config import release_store
 
 if TYPE_CHECKING:
-    from mlops_for_mle.contract import Contract
     from mlops_for_mle.pipelines.scoring.following import Follower
 
-_follow_option = click.option(
-    "--follow", is_flag=True, help="Go on with what arrives, until Ctrl-C."
-)
-_batch_size_option = click.option(
-    "--batch-size",
-    default=500,
-    show_default=True,
-    type=click.IntRange(1, 100_000),
-    help="At most so many rows a transaction.",
-)
+
+def _following(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the project and the options that all who follow have."""
+    follow = click.option("--follow", is_flag=True, help="Go on with what arrives, until Ctrl-C.")
+    batch_size = click.option(
+        "--batch-size",
+        default=500,
+        show_default=True,
+        type=click.IntRange(1, 100_000),
+        help="At most so many rows a transaction.",
+    )
+    return with_project(follow(batch_size(function)))
 
 
 @click.command()
-@env_option
-@_follow_option
+@_following
 @click.option(
     "--from-start",
     is_flag=True,
     help="Also score rows from before scoring was first used, and those rejected so far.",
 )
-@_batch_size_option
 @click.option(
     "--uninstall",
     is_flag=True,
     help="Queue new rows no longer, and forget those that wait; predictions stay.",
 )
-@click.pass_obj
 def score(
-    metadata: ProjectMetadata,
-    env: str | None,
-    follow: bool,
-    from_start: bool,
-    batch_size: int,
-    uninstall: bool,
+    project: Project, follow: bool, batch_size: int, from_start: bool, uninstall: bool
 ) -> None:
     """Score new rows of the table of observations with the deployed release.
 
@@ -52,10 +47,10 @@ def score(
     on. Predictions go to the table <contract>_prediction, rows that do not fit the contract to
     scoring_rejects. Any number of these processes may run at once.
     """
-    from mlops_for_mle.config import release_store
     from mlops_for_mle.pipelines.scoring import stream
 
-    contract = _prepared(metadata, env)
+    contract = project.contract
+    _make_tables(project)
     if uninstall:
         waited = stream.uninstall(contract)
         click.echo(f"New rows of {contract.table} are queued no longer; {waited} waited.")
@@ -74,8 +69,7 @@ def score(
 
 @click.command(name="score-topic")
 @click.argument("topic")
-@env_option
-@_follow_option
+@_following
 @click.option(
     "--group-id",
     envvar="KAFKA_GROUP_ID",
@@ -86,52 +80,42 @@ def score(
     "--bootstrap-servers", envvar="KAFKA_BOOTSTRAP_SERVERS", show_envvar=True, required=True
 )
 @click.option("--output-topic", help="Where predictions go, too, as JSON.")
-@_batch_size_option
-@click.pass_obj
 def score_topic(
-    metadata: ProjectMetadata,
+    project: Project,
     topic: str,
-    env: str | None,
     follow: bool,
+    batch_size: int,
     group_id: str | None,
     bootstrap_servers: str,
     output_topic: str | None,
-    batch_size: int,
 ) -> None:
     """Score the rows in the Kafka topic TOPIC and write the contract's table of predictions.
 
     Several processes of one group share the topic's partitions. A message that cannot be scored
     goes to scoring_rejects with the reason. The extra `kafka` is needed.
     """
-    from contextlib import closing
-
-    from mlops_for_mle.config import release_store
     from mlops_for_mle.pipelines.scoring.topic import TopicFollower
 
-    contract = _prepared(metadata, env)
-    group = group_id or f"{contract.name}-scoring"
+    _make_tables(project)
+    group = group_id or f"{project.contract.name}-scoring"
     settings = {"bootstrap.servers": bootstrap_servers, "group.id": group}
     click.echo(f"Scoring topic {topic} as a member of group {group}.")
-    follower = TopicFollower(contract, release_store(), batch_size, topic, settings, output_topic)
+    follower = TopicFollower(
+        project.contract, release_store(), batch_size, topic, settings, output_topic
+    )
     with closing(follower):
         _score(follower, follow, "message")
 
 
-def _prepared(metadata: ProjectMetadata, env: str | None) -> "Contract":
-    """The contract, with its tables made."""
-    from mlops_for_mle.commands.project import read_contract
+def _make_tables(project: Project) -> None:
     from mlops_for_mle.database.engine import database_url
     from mlops_for_mle.database.schema import ensure_predictions, prepare
 
-    contract = read_contract(metadata.project_path, env)
-    prepare(database_url(), contract)
-    ensure_predictions(database_url(), contract)
-    return contract
+    prepare(database_url(), project.contract)
+    ensure_predictions(database_url(), project.contract)
 
 
 def _score(follower: "Follower", follow: bool, what: str) -> None:
-    from mlops_for_mle.commands.project import until_stopped
-
     follower.run(until_stopped(), follow=follow)
     rejected = f", rejected {follower.rejected} (see scoring_rejects)" if follower.rejected else ""
     click.echo(f"Scored {follower.scored} {what}(s){rejected}.")

@@ -4,30 +4,26 @@ import os
 import sys
 
 import click
-from kedro.framework.startup import ProjectMetadata
 
-from mlops_for_mle.commands.options import env_option
+from mlops_for_mle.commands.project import Project, with_project
+from mlops_for_mle.config import release_store
 
 
 @click.command()
-@env_option
+@with_project
 @click.option("--host", help="Address to listen on; the default is 127.0.0.1.")
 @click.option("--port", type=int, help="Port to listen on; the default is 8000.")
 @click.option("--workers", type=int, help="Number of processes; the default is 1.")
-@click.pass_obj
-def serve(metadata: ProjectMetadata, /, env: str | None, **options: str | int | None) -> None:
+def serve(project: Project, **options: str | int | None) -> None:
     """Serve the deployed release of an environment's contract over HTTP.
 
     Without --env it is that of MLOPS_MODEL where it is set, else of the default environment.
     """
-    from mlops_for_mle.commands.project import read_contract
-    from mlops_for_mle.config import release_store
-
-    configured = os.environ.get("MLOPS_MODEL", "").strip() if env is None else ""
+    configured = os.environ.get("MLOPS_MODEL", "").strip() if project.env is None else ""
     environment = {
-        "MLOPS_PROJECT_PATH": str(metadata.project_path),
+        "MLOPS_PROJECT_PATH": str(project.folder),
         **os.environ,
-        "MLOPS_MODEL": configured or read_contract(metadata.project_path, env).name,
+        "MLOPS_MODEL": configured or project.contract.name,
         "MLOPS_RELEASE_STORE": release_store(),
     }
     arguments = [sys.executable, "-m", "mlops_for_mle.serving"]

@@ -3,40 +3,31 @@
 from datetime import timedelta
 
 import click
-from kedro.framework.startup import ProjectMetadata
 
-from mlops_for_mle.commands.options import Duration, env_option
+from mlops_for_mle.commands.options import Duration
+from mlops_for_mle.commands.project import Project, until_stopped, with_project
 
 
 @click.command()
-@env_option
+@with_project
 @click.option("--rows", default=1, show_default=True, type=click.IntRange(1, 1_000_000))
 @click.option("--every", default="1s", show_default=True, type=Duration(), help="Such as 250ms.")
 @click.option("--batches", default=None, type=click.IntRange(1), help="Stop after so many batches.")
 @click.option("--seed", default=None, type=click.IntRange(0), help="Draw the same rows again.")
-@click.pass_obj
 def stream(
-    metadata: ProjectMetadata,
-    env: str | None,
-    rows: int,
-    every: timedelta,
-    batches: int | None,
-    seed: int | None,
+    project: Project, rows: int, every: timedelta, batches: int | None, seed: int | None
 ) -> None:
     """Write random rows into the table of observations until stopped with Ctrl-C."""
     from kedro.io import DataCatalog
 
-    from mlops_for_mle.commands.project import read_configuration, until_stopped
-    from mlops_for_mle.contract import Contract
     from mlops_for_mle.database.engine import database_url
     from mlops_for_mle.database.schema import prepare
     from mlops_for_mle.pipelines.data_ingestion.generator import stream_batches
     from mlops_for_mle.pipelines.data_ingestion.nodes import to_contract
     from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
 
-    configuration = read_configuration(metadata.project_path, env)
-    contract = Contract.model_validate(configuration["parameters"]["contract"])
-    ingestion = IngestionOptions.model_validate(configuration["parameters"].get("ingestion"))
+    contract, configuration = project.contract, project.configuration
+    ingestion = IngestionOptions.model_validate(project.parameters.get("ingestion"))
     entry = {"source_rows": configuration["catalog"]["source_rows"]}
     source_rows = DataCatalog.from_config(entry, configuration["credentials"]).load("source_rows")
     contract_rows, *_ = to_contract(source_rows, contract, ingestion)

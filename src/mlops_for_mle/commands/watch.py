@@ -5,7 +5,6 @@ import logging
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from http.client import HTTPException
@@ -14,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.request import Request, urlopen
 
 import click
-from kedro.framework.startup import ProjectMetadata
 
-from mlops_for_mle.commands.options import Duration, env_option
+from mlops_for_mle.commands.options import Duration
+from mlops_for_mle.commands.project import Project, with_project
 from mlops_for_mle.errors import explain, is_not_called_for
+from mlops_for_mle.hooks import killed_if_interrupted
 
 if TYPE_CHECKING:
     from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
@@ -30,30 +30,21 @@ _LOGGER = logging.getLogger(__name__)
 
 
 @click.command()
-@env_option
+@with_project
 @click.option("--every", default="10m", show_default=True, type=_PAUSE, help="At least 1s.")
 @click.option("--rounds", type=click.IntRange(1), help="Stop after so many; without, go on.")
 @click.option("--webhook", envvar=_WEBHOOK, show_envvar=True, help="A URL to tell decisions.")
-@click.pass_obj
-def watch(
-    metadata: ProjectMetadata,
-    env: str | None,
-    every: timedelta,
-    rounds: int | None,
-    webhook: str | None,
-) -> None:
+def watch(project: Project, every: timedelta, rounds: int | None, webhook: str | None) -> None:
     """Monitor the deployed release, decide, and retrain when that is called for.
 
     Each round runs the pipeline monitoring and, if its decision says so, the pipeline retrain.
     What fails is tried again in the next round, a retraining more and more seldom. Ctrl-C or
     SIGTERM ends it at once.
     """
-    from mlops_for_mle.commands.project import read_configuration
     from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
 
-    parameters = read_configuration(metadata.project_path, env)["parameters"]
-    MonitoringOptions.model_validate(parameters["monitoring"])
-    RetrainingOptions.model_validate(parameters["retraining"])
+    MonitoringOptions.model_validate(project.parameters["monitoring"])
+    RetrainingOptions.model_validate(project.parameters["retraining"])
     logging.getLogger("mlops_for_mle").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
@@ -61,14 +52,15 @@ def watch(
 
     def look() -> bool:
         nonlocal told
-        decision = run_pipeline(metadata, env, "monitoring")["retraining_decision"].load()
+        decision = run_pipeline(project, "monitoring")["retraining_decision"].load()
         if webhook and decision.decision != told and tell(webhook, decision):
             told = decision.decision
         return bool(decision.decision == "retrain" and decision.acted_at is None)
 
-    click.echo(f"Watching {parameters['contract']['name']} every {every.total_seconds():g} s.")
+    click.echo(f"Watching {project.contract.name} every {every.total_seconds():g} s.")
     try:
-        keep_watch(look, partial(run_pipeline, metadata, env, "retrain"), every, rounds)
+        with killed_if_interrupted():
+            keep_watch(look, partial(run_pipeline, project, "retrain"), every, rounds)
     except KeyboardInterrupt:
         click.echo("Stopped.")
 
@@ -127,17 +119,10 @@ def _attempt(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
         return None, error
 
 
-def run_pipeline(metadata: ProjectMetadata, env: str | None, pipeline: str) -> dict[str, Any]:
+def run_pipeline(project: Project, pipeline: str) -> dict[str, Any]:
     """Run a pipeline in a session of its own; gives the entries that it has written last."""
-    import mlflow
     from kedro.framework.session import KedroSession
 
     session: Any
-    try:
-        with KedroSession.create(project_path=metadata.project_path, env=env) as session:
-            return dict(session.run(pipeline_names=[pipeline]))
-    except KeyboardInterrupt:
-        # Else MLflow would take it for finished at the end of the process.
-        with suppress(Exception):
-            mlflow.end_run("KILLED")
-        raise
+    with KedroSession.create(project_path=project.folder, env=project.env) as session:
+        return dict(session.run(pipeline_names=[pipeline]))

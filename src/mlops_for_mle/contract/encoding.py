@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops_for_mle.contract.model import Contract, DatePart, Feature, Target
-from mlops_for_mle.contract.rules import Column, read_time
+from mlops_for_mle.contract.rules import Column, Precision, read_time
 
-Matrix = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64] | npt.NDArray[np.float32]
 Values = Sequence[Any] | Column
 
 _UNKNOWN_CODE = -1.0
@@ -49,8 +49,9 @@ def is_plain(contract: Contract) -> bool:
 class Encoder:
     """Encodes columns of one contract; made once, since a single row is a column of one, too."""
 
-    def __init__(self, contract: Contract) -> None:
-        """Prepare for a contract."""
+    def __init__(self, contract: Contract, precision: Precision = "float64") -> None:
+        """Prepare for a contract, and the element type of its matrices."""
+        self._precision: Precision = precision
         self._encoders = {name: _encoder_of(one) for name, one in contract.features.items()}
 
     def __call__(self, columns: Iterable[Values]) -> Matrix:
@@ -58,11 +59,11 @@ class Encoder:
         encoded: list[Values] = []
         for encode_one, values in zip(self._encoders.values(), columns, strict=True):
             encoded += encode_one(values)
-        return np.array(encoded, np.float64).T
+        return np.array(encoded, self._precision).T
 
     def feature(self, name: str, values: Values) -> Matrix:
         """Encode values of one feature; shape (encoded columns of the feature, rows)."""
-        return np.array(self._encoders[name](values), np.float64)
+        return np.array(self._encoders[name](values), self._precision)
 
 
 def encode(columns: Mapping[str, Values], contract: Contract) -> Matrix:
@@ -133,15 +134,16 @@ def _parts(values: Values, parts: Sequence[DatePart]) -> list[Values]:
         times = values.astype("datetime64[us]").tolist()
     else:
         times = [None if one is None else read_time(one) for one in values]
-    taken = [_TAKE[part] for part in parts]
-    return [[None if one is None else take(one) for one in times] for take in taken]
+    return [_TAKE[part](times) for part in parts]
 
 
-_TAKE: Mapping[DatePart, Callable[[datetime], int]] = {
-    "days_since_1970": lambda time: time.toordinal() - _FIRST_DAY,
-    "year": lambda time: time.year,
-    "month": lambda time: time.month,
-    "day": lambda time: time.day,
-    "day_of_week": datetime.isoweekday,
-    "hour": lambda time: time.hour,
+_TAKE: Mapping[DatePart, Callable[[Sequence[datetime | None]], list[int | None]]] = {
+    "days_since_1970": lambda times: [
+        None if one is None else one.toordinal() - _FIRST_DAY for one in times
+    ],
+    "year": lambda times: [None if one is None else one.year for one in times],
+    "month": lambda times: [None if one is None else one.month for one in times],
+    "day": lambda times: [None if one is None else one.day for one in times],
+    "day_of_week": lambda times: [None if one is None else one.isoweekday() for one in times],
+    "hour": lambda times: [None if one is None else one.hour for one in times],
 }

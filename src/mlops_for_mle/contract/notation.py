@@ -46,6 +46,10 @@ _TRIED_VALUES = 100
 _FAR_YEAR, _FEW_DAYS = 2029, 3
 
 
+DecimalMark = Literal[".", ","]
+"""What stands before the fraction of a number."""
+
+
 class NumberFormat(Configuration):
     """How the numbers of a column are written; parentheses make one negative.
 
@@ -55,7 +59,7 @@ class NumberFormat(Configuration):
         unit: Stands before or behind every number, such as ``$``; of ``12%`` it leaves 12.
     """
 
-    decimal: Literal[".", ","] = "."
+    decimal: DecimalMark = "."
     thousands: Literal["", ",", ".", "'", " "] = ""
     unit: str = ""
 

@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Sequence
 from datetime import date, datetime, time
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -94,12 +95,13 @@ def check_times(values: Sequence[str | None], feature: Feature) -> None:
     Raises:
         ValueError: One of them is not; ``fault`` says which and why.
     """
-    times = [read_time(one) for one in values if one is not None]
-    first, last = time_bounds(feature)
-    if times and not first <= min(times) <= max(times) <= last:
-        raise ValueError("out of range")
-    if feature.type == "date" and any(one.time() != _MIDNIGHT for one in times):
-        raise ValueError("a time of day")
+    (first, last), is_date = time_bounds(feature), feature.type == "date"
+    for one in values:
+        if one is None:
+            continue
+        found = read_time(one)
+        if not first <= found <= last or (is_date and found.time() != _MIDNIGHT):
+            raise ValueError("out of range, or with a time of day")
 
 
 def json_type(feature: Feature, precision: Precision = "float64") -> Any:
@@ -153,6 +155,8 @@ def describe(feature: Feature) -> str:
     return f"{described}, or null" if feature.is_optional else described
 
 
+# A value is read twice within a moment, to be checked and to be encoded, and days come again.
+@lru_cache(maxsize=4096)
 def read_time(value: str | date) -> datetime:
     """A date or time in UTC and without an offset.
 

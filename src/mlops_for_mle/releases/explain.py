@@ -49,7 +49,8 @@ class Explainer:
         """Take rows of plain values in the order of the contract's features."""
         self._predictor, contract = predictor, predictor.contract
         self._names, self._target = contract.feature_names, contract.target
-        self._background = Encoder(contract)(zip(*background, strict=True))
+        encoder = Encoder(contract, predictor.precision)
+        self._background = encoder(zip(*background, strict=True))
         # The place of the feature from which each column is encoded.
         self._sources = np.array(
             [self._names.index(one.source) for one in encoded_columns(contract)]
@@ -57,7 +58,9 @@ class Explainer:
 
     def explain(self, row: Matrix) -> Explanation:
         """Explain the answer to one encoded row, of shape (columns,)."""
-        answers = self._predictor.predict(np.vstack([row, self._background]))
+        precision = self._predictor.precision
+        row = row.astype(precision)
+        answers = self._predictor.predict(np.vstack([row, self._background], dtype=precision))
         code, count = answers.values[0], len(self._names)
         value, *bases = self._explained(answers, code).tolist()
         random, contributions = np.random.default_rng(0), np.zeros(count)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.encoding import Encoder, encoded_columns
+from mlops_for_mle.contract.encoding import Encoder, Matrix, encoded_columns
 from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.errors import ReleaseError
 from mlops_for_mle.releases.manifest import Release
@@ -17,8 +17,6 @@ PROBABILITY_OUTPUT = "probabilities"
 
 _TOLERANCE = 1e-4
 _ELEMENT_TYPES: dict[str, Precision] = {"tensor(float)": "float32", "tensor(double)": "float64"}
-
-Rows = npt.NDArray[np.float64] | npt.NDArray[np.float32]
 
 
 class Predictions(NamedTuple):
@@ -81,7 +79,7 @@ class Predictor:
         """A copy, in another process too, loads the graph again."""
         return Predictor, (self.model, self.contract, self.threshold)
 
-    def predict(self, rows: Rows) -> Predictions:
+    def predict(self, rows: Matrix) -> Predictions:
         """Answer rows of shape (rows, columns), as the contract's encoding gives them."""
         results = self._session.run(
             self._outputs, {INPUT_NAME: np.ascontiguousarray(rows, dtype=self.precision)}
@@ -97,9 +95,9 @@ def decided(answers: Predictions, contract: Contract, threshold: float | None) -
     """The answers of a model of two classes by the threshold of its second one, if it has any."""
     if threshold is None or answers.probabilities is None:
         return answers
-    codes = np.array(contract.target.class_codes, np.int64)
+    first, second = contract.target.class_codes
     is_second = answers.probabilities[:, 1] >= threshold
-    return answers._replace(values=codes[is_second.astype(np.intp)])
+    return Predictions(np.where(is_second, second, first), answers.probabilities)
 
 
 def load(release: Release) -> Predictor:

@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.encoding import Matrix, encoded_columns
+from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.releases.manifest import TrainingRange
 
 Outside = npt.NDArray[np.bool_] | None
@@ -30,13 +31,22 @@ def training_ranges(rows: Matrix, contract: Contract) -> dict[str, TrainingRange
 class Ranges:
     """Finds what lies outside the ranges of the training rows."""
 
-    def __init__(self, contract: Contract, ranges: dict[str, TrainingRange]) -> None:
-        """Take ranges by the names of columns; one without has no bounds."""
+    def __init__(
+        self,
+        contract: Contract,
+        ranges: dict[str, TrainingRange],
+        precision: Precision = "float64",
+    ) -> None:
+        """Take ranges by the names of columns; one without has no bounds.
+
+        They are rounded as the model rounds, or a value that is a bound could lie outside of it.
+        """
         columns = encoded_columns(contract)
         unbounded = TrainingRange(least=-np.inf, largest=np.inf)
         known = [ranges.get(one.name, unbounded) for one in columns]
-        self._bounds = [(one.least, one.largest) for one in known]
-        self._least, self._largest = np.array(self._bounds).T
+        bounds = np.array([(one.least, one.largest) for one in known], precision)
+        self._least, self._largest = bounds.T
+        self._bounds: list[tuple[float, float]] = list(map(tuple, bounds.tolist()))
         self._absent = [(place, one.absent) for place, one in enumerate(known) if one.absent]
         sources = [one.source for one in columns]
         self._first_columns = [sources.index(name) for name in contract.features]

@@ -11,8 +11,8 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
-from itertools import chain, count
-from typing import Any, NamedTuple, TypeVar
+from itertools import count
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -58,20 +58,20 @@ class Form(bytes, Enum):
     COLUMNS = b"COLUMNS"
 
 
-class Rows(NamedTuple):
+class Rows(msgspec.Struct):
     """Rows that fit the contract.
 
     Attributes:
         text: Their JSON, for the prediction log.
         matrix: As the contract's encoding has them; None where one row waits for others.
-        columns: The values of that row.
+        row: The plain values of that row.
     """
 
-    count: int  # type: ignore[assignment]
+    count: int
     text: bytes
     form: Form
     matrix: Matrix | None
-    columns: Columns = ()
+    row: Sequence[Any] = ()
 
 
 class _ColumnsBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -91,8 +91,8 @@ class Codec:
         """Prepare for the rows of a release."""
         contract = manifest.contract
         self.features, self.names = contract.features, contract.feature_names
-        self.encoder = Encoder(contract)
         self.precision: Precision = manifest.precision
+        self.encoder = Encoder(contract, self.precision)
         self.row_words = f"an object with {', '.join(self.names)}"
         types = {name: json_type(one, self.precision) for name, one in self.features.items()}
         row: Any = _row_type(types, self.features)
@@ -108,10 +108,12 @@ class Codec:
     def read(self, body: bytes) -> Rows:
         """Read a row as an object, a list of them, or ``{"columns": {feature: [values]}}``."""
         try:
-            columns = self._columns_of([self._decode_row(body)])
+            row = msgspec.structs.astuple(self._decode_row(body))
+            for place, feature in self._times:
+                check_times(row[place : place + 1], feature)
         except (*REFUSALS, ValueError):
             return read_json(body, self._read, self.row_words)
-        return Rows(1, body, Form.ONE, None, columns)
+        return Rows(1, body, Form.ONE, None, row)
 
     def _read(self, text: bytes) -> Rows:
         text = text.strip()
@@ -120,9 +122,9 @@ class Codec:
         if _BY_COLUMNS.match(text):
             return self.read_columns(fields(text, _COLUMNS_BODY).columns, COLUMNS_KEY, text)
         reading = Reading(self)
-        columns = [(one,) for one in reading.row(plain(text), "")]
+        row = reading.row(plain(text), "")
         reading.faults.raise_if_any()
-        return Rows(1, text, Form.ONE, None, columns)
+        return Rows(1, text, Form.ONE, None, row)
 
     def read_list(self, text: bytes, where: str = "", *, lenient: bool = False) -> Rows:
         """Read a list of rows that stands somewhere in the body."""
@@ -161,11 +163,11 @@ class Codec:
 
     def matrix(self, given: Sequence[Rows]) -> Matrix:
         """Encode rows together."""
-        if any(one.matrix is not None for one in given):
-            parts = [one.matrix if one.matrix is not None else self.matrix([one]) for one in given]
-            return parts[0] if len(parts) == 1 else np.concatenate(parts)
-        by_feature = zip(*(one.columns for one in given), strict=True)
-        return self.encoder(map(list, map(chain.from_iterable, by_feature)))
+        rows = [one.row for one in given if one.matrix is None]
+        if len(rows) == len(given):
+            return self.encoder(zip(*rows, strict=True))
+        parts = [self.matrix([one]) if one.matrix is None else one.matrix for one in given]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, dtype=self.precision)
 
     def _columns_of(self, rows: Sequence[Any]) -> Columns:
         """The columns of decoded rows; ValueError, a time is not allowed."""
@@ -256,14 +258,20 @@ class Reading:
         faults.raise_if_any()
         for name in found.keys() - lengths.keys():
             self.add(name, [None] * size)
-        # What was put together is let go, since of numbers it is many times as long as the body.
-        names = list(found)
-        matrix = np.concatenate([np.concatenate(found.pop(one), axis=1) for one in names]).T
+        # What was put together is let go, since of numbers it is longer than the body.
+        names, start = list(found), 0
+        columns = np.empty(
+            (sum(len(one[0]) for one in found.values()), size), self._codec.precision
+        )
+        for pieces_of in map(found.pop, names):
+            end = start + len(pieces_of[0])
+            np.concatenate(pieces_of, axis=1, out=columns[start:end])
+            start = end
         if self._lenient:
             form = Form.COLUMNS
             lists = {one: msgspec.Raw(b"[%b]" % b",".join(self._texts.pop(one))) for one in names}
             text = encode({COLUMNS_KEY: lists})
-        return Rows(size, text, form, matrix)
+        return Rows(size, text, form, columns.T)
 
 
 def _slices(values: Values) -> Iterator[Sequence[Any]]:

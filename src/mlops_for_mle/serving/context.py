@@ -9,13 +9,16 @@ import logging
 import os
 import re
 import time
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from random import getrandbits
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 from fastapi import Response
+from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -54,7 +57,7 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 logger = logging.getLogger("mlops_for_mle.serving.access")
 
 
-class Request(NamedTuple):
+class Request(msgspec.Struct):
     """What a pure route is given; ``started`` is ``time.perf_counter()`` at its arrival."""
 
     path: str
@@ -97,8 +100,10 @@ class Services:
 
 def facts_of(headers: Headers) -> RequestFacts:
     """A request by the client's name for it, or a new one where that is missing or odd."""
-    given = headers.get(REQUEST_ID, b"")
-    return RequestFacts(given.decode() if _SANE_ID.fullmatch(given) else f"{getrandbits(128):032x}")
+    given = headers.get(REQUEST_ID)
+    if given is not None and _SANE_ID.fullmatch(given):
+        return RequestFacts(given.decode())
+    return RequestFacts(f"{getrandbits(128):032x}")
 
 
 class RequestContext:
@@ -265,6 +270,12 @@ def json_body(request: HttpRequest) -> dict[str, Any]:
 
 def response(answer: Answer) -> Response:
     """An answer as FastAPI sends it."""
-    found = Response(answer.body, answer.status, media_type=answer.content_type.decode())
-    found.raw_headers += answer.headers
+
+    async def parts() -> AsyncIterator[bytes]:
+        for part in answer.parts:
+            yield part
+
+    found, size = StreamingResponse(parts(), answer.status), b"%d" % sum(map(len, answer.parts))
+    own = ((b"content-length", size), (b"content-type", answer.content_type))
+    found.raw_headers = [*own, *answer.headers]
     return found

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -24,13 +24,18 @@ _MLFLOW_CODES = {
 }
 
 
-class Answer(NamedTuple):
-    """What a pure route answers."""
+class Answer(msgspec.Struct):
+    """What a pure route answers; the body of a large one is in many parts."""
 
-    body: bytes
+    parts: Sequence[bytes]
     content_type: bytes = JSON_TYPE
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    @property
+    def body(self) -> bytes:
+        """The whole body."""
+        return b"".join(self.parts)
 
 
 class FieldError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -132,7 +137,7 @@ def problem_answer(problem: ProblemError, path: str) -> Answer:
         media_type = b"application/problem+json"
         document = Problem("about:blank", status.phrase, status, told, tuple(problem.errors))
     headers = [(name.lower().encode(), text.encode()) for name, text in problem.headers.items()]
-    return Answer(msgspec.json.encode(document), media_type, status, tuple(headers))
+    return Answer([msgspec.json.encode(document)], media_type, status, tuple(headers))
 
 
 def shown(value: object) -> str:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import httptools
 from starlette.routing import compile_path
@@ -47,9 +47,13 @@ _UNREAD_SECONDS = 30.0
 _RESERVED_FILES = 96
 # What a client says when it would rather speak another protocol.
 _UPGRADE_HEADERS = frozenset({b"connection", b"upgrade", b"http2-settings"})
-_PROTECTIVE = b"".join(b"%b: %b\r\n" % pair for pair in PROTECTIVE_HEADERS)
 
 logger = logging.getLogger(__name__)
+
+
+@lru_cache(maxsize=16)
+def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    return b"".join(b"%b: %b\r\n" % one for one in headers)
 
 
 def allow_many_connections() -> None:
@@ -63,14 +67,6 @@ def _most_connections() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _RESERVED_FILES
 
 
-class _Asked(NamedTuple):
-    """A request, the connection that takes its answer, and the route that it has come to."""
-
-    connection: "ServingProtocol"
-    request: Request
-    route: str = UNKNOWN_ROUTE
-
-
 class FastWay:
     """Gives the answers that the application would give; for one event loop."""
 
@@ -82,7 +78,7 @@ class FastWay:
         self._largest = min(LARGEST_AT_ONCE, services.settings.max_body_bytes)
         self._routes = [(compile_path(one.path)[0], one) for one in routes]
         self._target_of = lru_cache(maxsize=256)(self._look_up)
-        self._waiting: list[tuple[_Asked, Question]] = []
+        self._waiting: list[tuple[ServingProtocol, str, Question]] = []
 
     def take(self, connection: "ServingProtocol", body: bytes) -> bool:
         """See to it that a whole POST is answered by the end of this turn of the event loop.
@@ -90,7 +86,7 @@ class FastWay:
         Returns:
             False, the request has to go the ordinary way; nothing was done.
         """
-        started, given = time.perf_counter(), list(connection.scope["headers"])
+        started, given = time.perf_counter(), connection.given
         target, headers = self._target_of(connection.url), dict(given)
         if (
             target is None
@@ -101,20 +97,20 @@ class FastWay:
         ):
             return False
         route, path, need = target
-        asked = _Asked(connection, Request(path, headers, body, started, facts_of(headers)))
+        request, reached = Request(path, headers, body, started, facts_of(headers)), UNKNOWN_ROUTE
         connection.is_waiting = True
         try:
             self._services.access.check(need, headers)
-            asked = asked._replace(route=route.path)
-            question = route.read(self._services, asked.request)
+            reached = route.path
+            question = route.read(self._services, request)
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
-            self._finish(asked, _explained(asked.request, error))
+            self._finish(connection, reached, request, _explained(request, error))
             return True
-        if self._waiting and self._waiting[0][1].served is not question.served:
-            self.flush()
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self.flush)
-        self._waiting.append((asked, question))
+        elif self._waiting[0][2].served is not question.served:
+            self.flush()
+        self._waiting.append((connection, reached, question))
         return True
 
     def flush(self) -> None:
@@ -123,27 +119,30 @@ class FastWay:
         if waiting:
             self._answer(waiting)
 
-    def _answer(self, waiting: Sequence[tuple[_Asked, Question]]) -> None:
+    def _answer(self, waiting: Sequence[tuple["ServingProtocol", str, Question]]) -> None:
         try:
-            answers = answer(self._services, [question for _, question in waiting])
+            answers = answer(self._services, [question for _, _, question in waiting])
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
             if len(waiting) > 1:
                 # What is wrong with one must not be the others' fault.
                 for one in waiting:
                     self._answer([one])
                 return
-            answers = [_explained(waiting[0][0].request, error)]
-        for (asked, _), found in zip(waiting, answers, strict=True):
-            self._finish(asked, found)
+            answers = [_explained(waiting[0][2].request, error)]
+        for (connection, route, question), found in zip(waiting, answers, strict=True):
+            self._finish(connection, route, question.request, found)
 
-    def _finish(self, asked: _Asked, found: Answer) -> None:
+    def _finish(
+        self, connection: "ServingProtocol", route: str, request: Request, found: Answer
+    ) -> None:
         """Count, log and send an answer."""
-        connection, (path, _, _, started, facts), route = asked
-        current_request.set(facts)
-        self._context.answered(route, "POST", path, connection.client, found.status, started)
+        current_request.set(request.facts)
+        self._context.answered(
+            route, "POST", request.path, connection.client, found.status, request.started
+        )
         # What is logged next is of another request.
         current_request.set(None)
-        connection.send_whole(found, facts.request_id)
+        connection.send_whole(found, request.facts.request_id)
 
     def _look_up(self, url: bytes) -> tuple[HotRoute, str, Need] | None:
         """The route, path and need of a URL that stands for its path letter by letter."""
@@ -168,9 +167,11 @@ class ServingProtocol(HttpToolsProtocol):
 
     Attributes:
         is_waiting: Whether an answer that is given at once is still on its way.
+        given: The headers of the request.
     """
 
     is_waiting = False
+    given: list[tuple[bytes, bytes]]
     # The body of a request that may be answered at once; None while there is no such request.
     _withheld: bytes | None = None
     # The size of the head that is being read, without its first part; None outside of one.
@@ -199,16 +200,35 @@ class ServingProtocol(HttpToolsProtocol):
             idle = next((one for one in others if not one.is_busy), self)
             idle.transport.abort()
         # Until a first head is there; uvicorn does so after each answer.
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
+        self._answered_at = self.loop.time()
+        self.timeout_keep_alive_handler()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """End the connection when it was idle for long; what is answered at once sets no timer."""
+        idle = self.loop.time() - self._answered_at
+        if idle < self.timeout_keep_alive or self.is_busy:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                max(1.0, self.timeout_keep_alive - idle), self.timeout_keep_alive_handler
+            )
+        else:
+            super().timeout_keep_alive_handler()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, after an answer of the ordinary way."""
+        self._answered_at = self.loop.time()
+        super().on_response_complete()
 
     def data_received(self, data: bytes) -> None:
         """Take what has arrived; a request that has not arrived whole goes the ordinary way."""
         if self._head_bytes is not None:
             self._head_bytes += len(data)
         try:
-            self._feed(data)
+            while data:
+                given, data = data, b""
+                try:
+                    self.parser.feed_data(given)
+                except httptools.HttpParserUpgrade as upgrade:
+                    data = self._without_upgrade() + given[upgrade.args[0] :]
             if self._withheld is not None:
                 self._go_the_ordinary_way()
         except httptools.HttpParserError as error:
@@ -226,17 +246,15 @@ class ServingProtocol(HttpToolsProtocol):
             self._unread.cancel()
 
     def on_message_begin(self) -> None:
-        """Begin to read a head."""
-        super().on_message_begin()
-        self._head_bytes = 0
+        """Begin to read a head; the rest of uvicorn's own beginning is for the ordinary way."""
+        self.url, self.given, self.headers = b"", [], []
+        self.expect_100_continue, self._head_bytes = False, 0
 
     def on_headers_complete(self) -> None:
         """Begin to answer a request, or wait whether its body is there too."""
         self._head_bytes = None
-        # Not before: a head has to arrive in the time of an idle connection.
-        self._unset_keepalive_if_required()
         # What comes behind a chunked body is no header, least of all one that says what is in it.
-        self.headers = []
+        self.given, self.headers = self.headers, []
         # Answers leave in the order of the requests.
         self._answer_what_waits()
         if self.parser.should_upgrade():
@@ -254,7 +272,7 @@ class ServingProtocol(HttpToolsProtocol):
         ):
             self._withheld = b""
         else:
-            super().on_headers_complete()
+            self._go_the_ordinary_way()
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
@@ -295,36 +313,31 @@ class ServingProtocol(HttpToolsProtocol):
         self.is_waiting = False
         if self.transport.is_closing():
             return
-        own, ours = answer.headers, self.server_state.default_headers
+        body = answer.body
         self.transport.write(
-            b"%b%bcontent-length: %d\r\ncontent-type: %b\r\n%b%bx-request-id: %b\r\n\r\n%b"
+            b"%b%bcontent-length: %d\r\ncontent-type: %b\r\n%bx-request-id: %b\r\n\r\n%b"
             % (
                 STATUS_LINE[answer.status],
-                b"".join(b"%b: %b\r\n" % pair for pair in ours),
-                len(answer.body),
+                _lines(tuple(self.server_state.default_headers)),
+                len(body),
                 answer.content_type,
-                b"".join(b"%b: %b\r\n" % pair for pair in own),
-                _PROTECTIVE,
+                _lines(answer.headers + PROTECTIVE_HEADERS),
                 request_id.encode(),
-                answer.body,
+                body,
             )
         )
-        self.on_response_complete()
+        self.server_state.total_requests += 1
+        self._answered_at = self.loop.time()
 
-    def _feed(self, data: bytes) -> None:
-        """Let the parser read; where it stops for another protocol, it begins anew without it."""
-        while True:
-            try:
-                return self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                version = self.parser.get_http_version().encode()
-                first = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)
-                kept = (one for one in self.scope["headers"] if one[0] not in _UPGRADE_HEADERS)
-                lines = [first, *(b"%b: %b" % pair for pair in kept), b"\r\n"]
-                data = b"\r\n".join(lines) + data[upgrade.args[0] :]
-            self.parser = httptools.HttpRequestParser(self)
-            # As uvicorn does, so that a request behind one that closes is refused in order.
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    def _without_upgrade(self) -> bytes:
+        """The head again, without the other protocol at which the parser has stopped."""
+        version = self.parser.get_http_version().encode()
+        first = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)
+        kept = (one for one in self.given if one[0] not in _UPGRADE_HEADERS)
+        self.parser = httptools.HttpRequestParser(self)
+        # As uvicorn does, so that a request behind one that closes is refused in order.
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return b"\r\n".join((first, *(b"%b: %b" % pair for pair in kept), b"\r\n"))
 
     def _answer_what_waits(self) -> None:
         if self.is_waiting and self._fast is not None:
@@ -332,6 +345,11 @@ class ServingProtocol(HttpToolsProtocol):
 
     def _go_the_ordinary_way(self) -> None:
         body, self._withheld = self._withheld, None
+        # Not before: a head has to arrive in the time of an idle connection.
+        self._unset_keepalive_if_required()
+        url, expects = self.url, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue, self.scope["headers"] = url, expects, self.given
         super().on_headers_complete()
         if body:
             super().on_body(body)

@@ -4,9 +4,13 @@
 a folder that all workers share, so that a scrape may reach any of them.
 """
 
+import asyncio
+import collections
 import os
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,24 +101,39 @@ class Metrics:
 
         # Remembered, since looking one up costs as much as counting.
         self._duration_of = cache(durations.labels)
+        self._durations = collections.defaultdict[tuple[str, str, int], list[float]](list)
         self._predictions_of = cache(predictions.labels)
         self._outside_of = cache(outside.labels)
 
     def requested(self, route: str, method: str, status: int, seconds: float) -> None:
-        """A request was answered, with whatever status."""
-        self._duration_of(route, method, status).observe(seconds)
+        """A request was answered, with whatever status; only in the thread of the event loop."""
+        if not self._durations:
+            asyncio.get_running_loop().call_soon(self._observe)
+        self._durations[route, method, status].append(seconds)
+
+    def _observe(self) -> None:
+        """Count what was answered in a turn of the event loop together: one by one costs more."""
+        for labels, durations in self._durations.items():
+            # Its method takes one value at a time.
+            histogram = self._duration_of(*labels)
+            histogram._sum.inc(sum(durations))
+            places = collections.Counter(bisect_left(_LATENCY_BOUNDS, one) for one in durations)
+            for place, count in places.items():
+                histogram._buckets[place].inc(count)
+        self._durations.clear()
 
     def predicted(self, answered: Sequence["Answered"]) -> None:
         """Rows of some requests were predicted by one release."""
         manifest = answered[0].question.served.manifest
         contract, version = manifest.contract, manifest.version
         labels = contract.target.labels
-        for one in answered:
-            for code, count in one.counts.items():
-                label = "" if code is None else labels[code]
-                self._predictions_of(contract.name, version, label).inc(count)
-            if one.outside is not None:
-                beyond = zip(contract.features, one.outside.sum(axis=0).tolist(), strict=True)
+        parts = [part for one in answered for part in one.parts]
+        values = chain.from_iterable(one.values for one in parts)
+        for code, count in collections.Counter(values if labels else ("" for _ in values)).items():
+            self._predictions_of(contract.name, version, labels.get(code, "")).inc(count)
+        for part in parts:
+            if part.outside is not None:
+                beyond = zip(contract.features, part.outside.sum(axis=0).tolist(), strict=True)
                 for name, count in beyond:
                     self._outside_of(contract.name, version, name).inc(count)
 

@@ -80,14 +80,15 @@ def _read(services: Services, request: PlainRequest) -> Question:
 def _write(answered: Answered) -> Answer:
     served = answered.question.served
     target = served.contract.target
-    written: Any = msgspec.Raw(b"[%b]" % answered.texts[0])
     if target.has_text_classes:
-        written = [target.values[code] for code in answered.predictions.values.tolist()]
+        values = encode([target.values[code] for code in answered.values()])
+    else:
+        values = b"[%b]" % b"".join(answered.texts()[0])
     headers = (
         (b"x-prediction-id", answered.prediction_id.encode()),
         (b"x-model-version", b"%d" % served.manifest.version),
     )
-    return Answer(encode({"predictions": written}), headers=headers)
+    return Answer([b'{"predictions":', values, b"}"], headers=headers)
 
 
 INVOCATIONS = HotRoute("/invocations", _read)

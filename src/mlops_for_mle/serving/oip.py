@@ -14,11 +14,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
+import orjson
 from fastapi import APIRouter, Request
 
 from mlops_for_mle import __version__
 from mlops_for_mle.contract import Feature
-from mlops_for_mle.contract.encoding import is_plain
+from mlops_for_mle.contract.encoding import Values, is_plain
 from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.releases.predictor import INPUT_NAME, PROBABILITY_OUTPUT
 from mlops_for_mle.serving.codec import MOST_ROWS, Codec, Given, Rows
@@ -268,7 +269,8 @@ def _write(name: str, wanted: Iterable[tuple[dict[str, Any], bool]], answered: A
             parts.append(_packed(kind["datatype"], values))
             tensor["parameters"] = {"binary_data_size": len(parts[-1])}
         else:
-            tensor["data"] = values
+            text = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
+            tensor["data"] = msgspec.Raw(text)
         tensors.append(tensor)
     facts = {"prediction_id": answered.prediction_id, "release": manifest.release}
     document = {
@@ -280,21 +282,21 @@ def _write(name: str, wanted: Iterable[tuple[dict[str, Any], bool]], answered: A
     }
     head = encode(document)
     if not parts:
-        return Answer(head)
+        return Answer([head])
     length = (_HEADER_LENGTH, b"%d" % len(head))
-    return Answer(b"".join((head, *parts)), _OCTETS.encode(), headers=(length,))
+    return Answer([head, *parts], _OCTETS.encode(), headers=(length,))
 
 
-def _values(output: str, answered: Answered) -> list[Any]:
+def _values(output: str, answered: Answered) -> Values:
     """The values of an output, in row-major order."""
-    target, found = answered.question.served.contract.target, answered.predictions
-    if output == PROBABILITY_OUTPUT and found.probabilities is not None:
-        return list(found.probabilities.ravel().tolist())
+    target = answered.question.served.contract.target
+    if output == PROBABILITY_OUTPUT:
+        return np.concatenate([one.chances for one in answered.parts]).ravel()
     names: dict[int, Any] = target.labels if output == "label" else target.values
-    return [names.get(code, code) for code in found.values.tolist()]
+    return [names.get(code, code) for code in answered.values()]
 
 
-def _packed(datatype: str, values: list[Any]) -> bytes:
+def _packed(datatype: str, values: Values) -> bytes:
     if datatype != "BYTES":
         return np.array(values, ELEMENT_TYPES[datatype]).tobytes()
     encoded = [str(one).encode() for one in values]

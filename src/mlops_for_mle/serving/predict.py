@@ -7,11 +7,10 @@ little more than one: it predicts, writes the answers and keeps them, all or non
 import asyncio
 import contextvars
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
-from itertools import compress, repeat
-from operator import mod
+from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fastapi
@@ -20,6 +19,7 @@ import numpy as np
 import orjson
 from uuid_utils import uuid7
 
+from mlops_for_mle.contract.encoding import Matrix
 from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.releases.predictor import Predictions
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 MOST_EXPLAINED = 100
 
+# So many are predicted at once, which bounds what the model needs in between.
+_ROWS_A_PART = 2048
+
 _PREDICT_WORDS = (
     "A row as an object is answered by an object, a list of them by a list in the same order, and "
     "rows by columns by columns, which is the quickest form for many rows, of which 100,000 may be "
@@ -62,7 +65,7 @@ _EXPLAIN_WORDS = (
 _SLOT, _SLOTS, _NAME = (msgspec.Raw(one) for one in (b"\x00", b"[\x00]", b'"\x00"'))
 
 
-class Question(NamedTuple):
+class Question(msgspec.Struct):
     """Rows that wait for the answers of one release; ``write`` makes the answer of a request."""
 
     served: "Served"
@@ -72,7 +75,24 @@ class Question(NamedTuple):
     is_kept: bool = True
 
 
-class Answered(NamedTuple):
+class Part(msgspec.Struct):
+    """What the model says to some rows of a request.
+
+    Attributes:
+        values: The class code or the number of each row.
+        texts: The same as JSON, with commas between, and the chances of each class likewise.
+        chances: Rows by classes, or None.
+        outside: Which features of which rows lie outside what the model was trained on; None
+            where none does.
+    """
+
+    values: list[Any]
+    texts: Sequence[bytes]
+    chances: Matrix | None
+    outside: Outside
+
+
+class Answered(msgspec.Struct):
     """A question with its predictions.
 
     Attributes:
@@ -80,20 +100,21 @@ class Answered(NamedTuple):
             ``<prediction_id>-<i>``, counted from 0.
         answered_at: Nanoseconds since 1970, UTC.
         latency_seconds: From the arrival of the request to its prediction.
-        texts: The predictions as ``texts_of`` writes them.
-        counts: How often each class was predicted; of a regression the number of rows.
-        outside: Which features of which rows lie outside what the model was trained on; None
-            where none does.
     """
 
     question: Question
     prediction_id: str
     answered_at: int
     latency_seconds: float
-    predictions: Predictions
-    texts: list[bytes]
-    counts: dict[int | None, int]
-    outside: Outside = None
+    parts: Sequence[Part]
+
+    def values(self) -> list[Any]:
+        """The class code or the number of each row."""
+        return [value for part in self.parts for value in part.values]
+
+    def texts(self) -> list[list[bytes]]:
+        """The JSON of the values, and of the chances of each class, in pieces."""
+        return [joined(pieces) for pieces in zip(*(one.texts for one in self.parts), strict=True)]
 
 
 class HotRoute(NamedTuple):
@@ -119,29 +140,20 @@ def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
             with a class that the contract does not have; 503, the log can keep no more; 504, it
             took too long. Then nothing was kept.
     """
-    served = questions[0].served
+    served, seconds = questions[0].served, services.settings.request_timeout_seconds
     matrix = served.codec.matrix([one.rows for one in questions])
-    values, chances = served.predictor.predict(matrix)
-    outside = served.ranges.outside(matrix)
-    if not np.isfinite(values if chances is None else chances).all():
-        raise refused("", "the model has no finite answer", "values it was trained on")
-    seconds = services.settings.request_timeout_seconds
-    texts = texts_of(Predictions(values, chances), served.codec.precision)
-    numbers = [one.split(b",") for one in texts] if len(questions) > 1 else []
-    now, answered_at, start = time.perf_counter(), time.time_ns(), 0
-    answered = []
-    for one in questions:
-        latency, end = now - one.request.started, start + one.rows.count
+    if len(questions) == 1:
+        starts = range(0, len(matrix), _ROWS_A_PART)
+        parts = [[_predict(served, matrix[at : at + _ROWS_A_PART]) for at in starts]]
+    else:
+        parts = _divided(_predict(served, matrix), questions)
+    now, answered_at, answered = time.perf_counter(), time.time_ns(), []
+    for one, found in zip(questions, parts, strict=True):
+        latency = now - one.request.started
         if latency > seconds:
             raise timed_out(seconds)
-        part = Predictions(values[start:end], None if chances is None else chances[start:end])
-        counts = _counts(served, part)
-        if numbers:
-            texts = [b",".join(column[start:end]) for column in numbers]
         one.request.facts.prediction_id = name = str(uuid7())
-        beyond = None if outside is None else outside[start:end]
-        answered.append(Answered(one, name, answered_at, latency, part, texts, counts, beyond))
-        start = end
+        answered.append(Answered(one, name, answered_at, latency, found))
     answers = [one.question.write(one) for one in answered]
     kept = [one for one in answered if one.question.is_kept]
     if kept:
@@ -150,27 +162,42 @@ def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
     return answers
 
 
-def _counts(served: "Served", predictions: Predictions) -> dict[int | None, int]:
-    """How often each class was predicted; refuses one that is none of the contract's.
-
-    A model of more classes passes every check when its example shows none of the others.
-    """
-    labels, values = served.contract.target.labels, predictions.values
-    if not labels:
-        return {None: len(values)}
-    if len(values) == 1:
-        counts: dict[int | None, int] = {int(values[0]): 1}
-    else:
-        found, times = np.unique(values, return_counts=True)
-        counts = dict(zip(found.tolist(), times.tolist(), strict=True))
-    if not counts.keys() <= labels.keys():
-        unknown = ", ".join(map(str, counts.keys() - labels.keys()))
+def _predict(served: "Served", matrix: Matrix) -> Part:
+    predictions = served.predictor.predict(matrix)
+    texts = texts_of(predictions, served.codec.precision)
+    # What orjson makes of all that is not finite.
+    if any(b"null" in one for one in texts):
+        raise refused("", "the model has no finite answer", "values it was trained on")
+    values, labels = predictions.values.tolist(), served.contract.target.labels
+    # A model of more classes passes every check when its example shows none of the others.
+    if labels and not labels.keys() >= set(values):
+        unknown = ", ".join(map(str, set(values) - labels.keys()))
         raise ProblemError(
             HTTPStatus.INTERNAL_SERVER_ERROR,
             f"Release {served.manifest.release} predicted {unknown}, which is none of the classes "
             f"of contract {served.contract.name}: deploy another release",
         )
-    return counts
+    chances = predictions.probabilities
+    if chances is not None:
+        chances = chances.astype(served.codec.precision)
+    return Part(values, texts, chances, served.ranges.outside(matrix))
+
+
+def _divided(part: Part, questions: Sequence[Question]) -> list[list[Part]]:
+    """The answers to each of the questions that were asked together."""
+    chances, outside = part.chances, part.outside
+    numbers = list(zip(*(one.split(b",") for one in part.texts), strict=True))
+    found, start = [], 0
+    for one in questions:
+        end = start + one.rows.count
+        texts = numbers[start]
+        if one.rows.count > 1:
+            texts = tuple(map(b",".join, zip(*numbers[start:end], strict=True)))
+        chance = None if chances is None else chances[start:end]
+        beyond = None if outside is None else outside[start:end]
+        found.append([Part(part.values[start:end], texts, chance, beyond)])
+        start = end
+    return found
 
 
 def texts_of(predictions: Predictions, precision: Precision) -> list[bytes]:
@@ -184,9 +211,14 @@ def texts_of(predictions: Predictions, precision: Precision) -> list[bytes]:
     texts = [orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]]
     if chances is not None:
         by_class = np.ascontiguousarray(chances.T, precision)
-        lists = orjson.dumps(by_class, option=orjson.OPT_SERIALIZE_NUMPY)[1:-2].split(b"]")
-        texts += [one.lstrip(b",[") for one in lists]
+        lists = orjson.dumps(by_class, option=orjson.OPT_SERIALIZE_NUMPY)
+        texts += lists[2:-2].split(b"],[")
     return texts
+
+
+def joined(texts: Iterable[bytes]) -> list[bytes]:
+    """Texts with commas between."""
+    return [piece for one in texts for piece in (b",", one)][1:]
 
 
 class Answers:
@@ -198,40 +230,76 @@ class Answers:
     def __init__(self, manifest: Manifest) -> None:
         """Prepare the templates."""
         self._manifest, self._target = manifest, manifest.contract.target
+        self._features = manifest.contract.feature_names
         labels, values = self._target.labels, self._target.values
         self._labels = {code: encode(label) for code, label in labels.items()}
         self._values = {code: encode(value) for code, value in values.items()}
-        self._by_columns = self._template({COLUMNS_KEY: self._answer(_SLOTS)})
-        self._by_class: dict[int | None, bytes] = {None: self._template(self._answer(_SLOT))}
+        self._by_columns = self._written({COLUMNS_KEY: self._answer(_SLOTS)}).split(b"\x00")
+        # What is said of a class stands in its template, so a row's first number is not needed.
+        self._first = 1 if labels else 0
+        self._of_any = self._template(self._answer(_SLOT))
+        self._by_class: dict[Any, bytes] = {}
         for code, label in labels.items():
             known = {self._target.response_name: values[code], "label": label}
             self._by_class[code] = self._template(self._answer(_SLOT) | known)
 
     def write(self, answered: Answered) -> Answer:
         """Answer a request; a row of several has its place behind the prediction's id."""
-        rows, name = answered.question.rows, answered.prediction_id.encode()
-        values, *chances = answered.texts
-        codes = answered.predictions.values.tolist() if self._labels else repeat(None)
+        rows, name, parts = answered.question.rows, answered.prediction_id.encode(), answered.parts
         if rows.form is Form.COLUMNS:
-            if self._target.has_text_classes:
-                values = b",".join(map(self._values.__getitem__, codes))
-            labels = [b",".join(map(self._labels.__getitem__, codes))] if self._labels else []
-            answer = self._by_columns % (values, *labels, *chances, name)
-            if answered.outside is not None:
-                features = zip(self._manifest.contract.features, answered.outside.T, strict=True)
-                places = {feature: np.flatnonzero(one).tolist() for feature, one in features}
-                answer = _add(answer, {name: one for name, one in places.items() if one})
-            return Answer(answer)
-        names = [name] if rows.count == 1 else [b"%b-%d" % (name, at) for at in range(rows.count)]
-        numbers = chances if self._labels else answered.texts
-        slots = zip(*(one.split(b",") for one in numbers), names, strict=True)
-        answers = map(mod, map(self._by_class.__getitem__, codes), slots)
-        if answered.outside is not None:
-            answers = map(self._add_features, answers, answered.outside.tolist())
-        return Answer(next(answers) if rows.form is Form.ONE else b"[%b]" % b",".join(answers))
+            return Answer(self._columns(answered, name))
+        if rows.form is Form.ONE:
+            (part,) = parts
+            template = self._by_class.get(part.values[0], self._of_any)
+            found = template % (*part.texts[self._first :], name)
+            if part.outside is not None:
+                found = self._add_features(found, part.outside[0].tolist())
+            return Answer([found])
+        numbered = (b"%b-%d" % (name, at) for at in range(rows.count))
+        names = iter([name]) if rows.count == 1 else numbered
+        lists = [b",".join(self._rows(one, names)) for one in parts]
+        return Answer([b"[", *joined(lists), b"]"])
+
+    def _rows(self, part: Part, names: Iterator[bytes]) -> list[bytes]:
+        """The answers to rows, one by one."""
+        numbers, template = (
+            (one.split(b",") for one in part.texts[self._first :]),
+            self._by_class.get,
+        )
+        slots = zip(part.values, *numbers, names, strict=False)
+        found = [template(one[0], self._of_any) % one[1:] for one in slots]
+        if part.outside is None:
+            return found
+        return list(map(self._add_features, found, part.outside.tolist()))
+
+    def _columns(self, answered: Answered, name: bytes) -> list[bytes]:
+        """The answer to rows by columns, in pieces."""
+        values, *chances = answered.texts()
+        if self._target.has_text_classes:
+            values = _named(answered, self._values)
+        labels = [_named(answered, self._labels)] if self._labels else []
+        slots = (values, *labels, *chances, [name])
+        answer = [self._by_columns[0]]
+        for slot, text in zip(slots, self._by_columns[1:], strict=True):
+            answer += (*slot, text)
+        if any(one.outside is not None for one in answered.parts):
+            answer[-1] = _add(answer[-1], self._places(answered.parts))
+        return answer
+
+    def _places(self, parts: Sequence[Part]) -> dict[str, msgspec.Raw]:
+        """By feature which rows lie outside of what the model was trained on, as JSON."""
+        none = np.zeros((_ROWS_A_PART, len(self._features)), np.bool_)
+        outside = [none[: len(one.values)] if one.outside is None else one.outside for one in parts]
+        columns = zip(self._features, np.concatenate(outside).T, strict=True)
+        places = {feature: np.flatnonzero(column) for feature, column in columns}
+        return {
+            feature: msgspec.Raw(orjson.dumps(one, option=orjson.OPT_SERIALIZE_NUMPY))
+            for feature, one in places.items()
+            if len(one)
+        }
 
     def _add_features(self, answer: bytes, outside: list[bool]) -> bytes:
-        found = list(compress(self._manifest.contract.features, outside))
+        found = list(compress(self._features, outside))
         return _add(answer, found) if found else answer
 
     def _answer(self, slot: msgspec.Raw) -> dict[str, Any]:
@@ -243,13 +311,20 @@ class Answers:
             answer["probabilities"] = dict.fromkeys(self._target.labels.values(), slot)
         return answer
 
-    def _template(self, answer: dict[str, Any]) -> bytes:
+    def _written(self, answer: dict[str, Any]) -> bytes:
         release = {"model_version": self._manifest.version, "release": self._manifest.release}
-        template = encode(answer | {"prediction_id": _NAME} | release)
-        return template.replace(b"%", b"%%").replace(b"\x00", b"%b")
+        return encode(answer | {"prediction_id": _NAME} | release)
+
+    def _template(self, answer: dict[str, Any]) -> bytes:
+        return self._written(answer).replace(b"%", b"%%").replace(b"\x00", b"%b")
 
 
-def _add(answer: bytes, outside: list[str] | dict[str, list[int]]) -> bytes:
+def _named(answered: Answered, names: Mapping[Any, bytes]) -> list[bytes]:
+    """What the classes of rows are called, in pieces."""
+    return joined(b",".join(map(names.__getitem__, one.values)) for one in answered.parts)
+
+
+def _add(answer: bytes, outside: list[str] | dict[str, msgspec.Raw]) -> bytes:
     """Tell at the end of an answer what lies outside of what the model was trained on."""
     return b'%b,"%b":%b}' % (answer[:-1], OUTSIDE_KEY.encode(), encode(outside))
 
@@ -343,11 +418,13 @@ def _read_unkept(services: Services, request: Request, *, most: int, explains: b
     question = _read(services, request)
     if question.rows.form is Form.COLUMNS or question.rows.count > most:
         raise refused("", "holds too many rows", f"a row, or a list of up to {most}")
-    return question._replace(write=partial(_write_unkept, explains=explains), is_kept=False)
+    question.write, question.is_kept = partial(_write_unkept, explains=explains), False
+    return question
 
 
 def _write_unkept(answered: Answered, *, explains: bool) -> Answer:
-    served, rows, request, *_ = answered.question
+    question = answered.question
+    served, rows, request = question.served, question.rows, question.request
     found = msgspec.json.decode(served.answers.write(answered).body)
     listed = [found] if rows.form is Form.ONE else found
     for one in listed:
@@ -357,7 +434,7 @@ def _write_unkept(answered: Answered, *, explains: bool) -> Answer:
             if not request.facts.is_wanted:
                 raise ProblemError(HTTPStatus.BAD_REQUEST, "The client has left")
             one["explanation"] = served.explainer.explain(row)._asdict()
-    return Answer(encode(found))
+    return Answer([encode(found)])
 
 
 PREDICT = HotRoute("/predict", _read)

@@ -18,6 +18,7 @@ import time
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -77,6 +78,8 @@ FROM staged, LATERAL (
 ON CONFLICT (prediction_id) DO NOTHING
 """
 
+# Stands for what is long in a line; JSON itself has no such byte.
+_SLOT = b"\x00"
 _SEGMENT_BYTES, _BATCH_BYTES = 8 * 1024 * 1024, 256 * 1024
 # Long enough for the largest request.
 _STATEMENT_SECONDS = 240.0
@@ -142,7 +145,7 @@ class PredictionLog:
     def keep(self, answered: Sequence["Answered"]) -> None:
         """Spool the predictions of some requests, all or none; ProblemError 503 where it cannot."""
         try:
-            self._append(b"".join(map(self._line, answered)))
+            self._append([piece for one in answered for piece in self._line(one)])
         except OSError as error:
             if not self._has_complained:
                 self._has_complained = True
@@ -181,10 +184,13 @@ class PredictionLog:
             finally:
                 probe.unlink(missing_ok=True)
 
-    def _append(self, lines: bytes) -> None:
-        """Write whole lines: all of them or none."""
+    def _append(self, lines: Sequence[bytes]) -> None:
+        """Write whole lines, which are in pieces: all of them or none."""
+        size = sum(map(len, lines))
+        if size < _BATCH_BYTES:
+            lines = [b"".join(lines)]
         with self._lock:
-            if self.stored_bytes + len(lines) > self.max_bytes:
+            if self.stored_bytes + size > self.max_bytes:
                 raise OSError(
                     f"{self.stored_bytes} of at most {self.max_bytes} bytes wait for the database "
                     "(MLOPS_SPOOL_MAX_BYTES)"
@@ -192,9 +198,10 @@ class PredictionLog:
             try:
                 if self._descriptor is None:
                     self._descriptor = self._begin_segment()
-                rest = memoryview(lines)
-                while rest:
-                    rest = rest[os.write(self._descriptor, rest) :]
+                for piece in lines:
+                    rest = memoryview(piece)
+                    while rest:
+                        rest = rest[os.write(self._descriptor, rest) :]
             except OSError:
                 self._has_failed = True
                 # Take back a part of a line; where even that fails, nothing may follow it.
@@ -204,8 +211,8 @@ class PredictionLog:
                     self.end_segment()
                 raise
             self._has_failed = False
-            self._size += len(lines)
-            self.stored_bytes += len(lines)
+            self._size += size
+            self.stored_bytes += size
             if self._size >= _SEGMENT_BYTES:
                 self.end_segment()
 
@@ -228,28 +235,38 @@ class PredictionLog:
             except OSError:
                 logger.exception("The prediction log cannot be synchronised with the disk")
 
-    def _line(self, answered: "Answered") -> bytes:
-        question = answered.question
-        rows, request, manifest = question.rows, question.request, question.served.manifest
+    def _line(self, answered: "Answered") -> list[bytes]:
+        """A line, in pieces where it is long."""
+        rows, request, parts = answered.question.rows, answered.question.request, answered.parts
+        manifest = answered.question.served.manifest
         head, labels = self._heads.get(manifest.release) or self._remember(manifest)
-        request_id = request.facts.request_id.encode()
-        values, *chances = answered.texts
-        facts = b"%b\t%b\t%d\t%.6g\t%b\t{%b}\t%b\t%b\t%d\t" % (
+        name = request.headers.get(REQUEST_ID, b"")
+        is_named = name and name == request.facts.request_id.encode()
+        values, *chances = parts[0].texts
+        by_class, features = b"{%b}" % b",".join(chances) if chances else rb"\N", _copied(rows.text)
+        if len(parts) > 1:
+            values = by_class = features = _SLOT
+        line = b"%b\t%b\t%d\t%.6g\t%b\t{%b}\t%b\t%b\t%d\t%b\t%b\n" % (
             head,
             answered.prediction_id.encode(),
             answered.answered_at // 1000,
             answered.latency_seconds * 1000,
-            request_id if request.headers.get(REQUEST_ID) == request_id else rb"\N",
+            name if is_named else rb"\N",
             values,
             labels,
             rows.form,
             rows.count,
+            features,
+            by_class,
         )
-        features = _copied(bytes(rows.text))
-        probabilities = b"\t{%b}\n" % b",".join(chances) if chances else b"\t\\N\n"
-        # Long texts are copied once only.
-        checksum = zlib.crc32(probabilities, zlib.crc32(features, zlib.crc32(facts)))
-        return b"%08x\t%b%b%b" % (checksum, facts, features, probabilities)
+        if len(parts) == 1:
+            return [b"%08x\t%b" % (zlib.crc32(line), line)]
+        start, middle, end, _ = line.split(_SLOT)
+        texts, *lists = answered.texts()
+        commas = [piece for one in lists for piece in (b",", *one)]
+        probabilities = [b"{", *commas[1:], b"}\n"] if lists else [b"\\N\n"]
+        pieces = [start, *texts, middle, _copied(rows.text), end, *probabilities]
+        return [b"%08x\t" % reduce(lambda found, one: zlib.crc32(one, found), pieces, 0), *pieces]
 
     def _remember(self, manifest: Manifest) -> tuple[bytes, bytes]:
         """What the lines of a release have in common; only this is kept of it."""
@@ -306,6 +323,9 @@ class PredictionLog:
 
         A flipped bit may have joined it with the line before.
         """
+        payload = line[9:]
+        if line.startswith(b"%08x\t" % zlib.crc32(payload)):
+            return payload
         for found in _LINE.finditer(line):
             start, payload = found.start(), line[found.start() + 9 :]
             if line[start : start + 8] == b"%08x" % zlib.crc32(payload):
@@ -367,6 +387,5 @@ def _is_locked(descriptor: int) -> bool:
 
 def _copied(text: bytes) -> bytes:
     """A text as COPY takes it."""
-    for raw, written in ((b"\\", rb"\\"), (b"\n", rb"\n"), (b"\r", rb"\r"), (b"\t", rb"\t")):
-        text = text.replace(raw, written)
-    return text
+    text = text.replace(b"\\", rb"\\").replace(b"\n", rb"\n")
+    return text.replace(b"\r", rb"\r").replace(b"\t", rb"\t")

@@ -71,7 +71,7 @@ class Served:
             predictor,
             Codec(manifest),
             Answers(manifest),
-            Ranges(contract, manifest.training_ranges),
+            Ranges(contract, manifest.training_ranges, manifest.precision),
             Explainer(predictor, manifest.background),
         )
         return cls(deployment, manifest, contract, *parts, origin)

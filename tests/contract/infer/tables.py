@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from mlops_for_mle.contract.infer.propose import Proposal, propose
+from mlops_for_mle.contract.infer.write import texts
 from mlops_for_mle.pipelines.data_ingestion.nodes import Batch
 from tests.pipelines.data_ingestion.observations import batch_of
 
@@ -28,6 +29,14 @@ def table(rows: int = ROWS, **columns: Any) -> pd.DataFrame:
 
 def infer(rows: pd.DataFrame, target: str = "y", **wishes: Any) -> Proposal:
     return propose(rows, "things", target, "things.csv", **wishes)
+
+
+def contract_text(proposal: Proposal) -> str:
+    return texts(proposal, {})["contract.yml"]
+
+
+def parameters_text(proposal: Proposal) -> str:
+    return texts(proposal, {})["parameters.yml"]
 
 
 def ingest(rows: pd.DataFrame, proposal: Proposal) -> Batch:

@@ -27,6 +27,8 @@ def complaint(rows: pd.DataFrame, target: str = "y", **wishes: Any) -> str:
         ({"leave_out": ["b"]}, "--leave-out: things.csv has no column 'b'"),
         ({"time": "b"}, "--time: things.csv has no column 'b'"),
         ({"time": "a"}, "--time: column 'a' holds float, expected dates."),
+        ({"time": "a", "leave_out": ["a"]}, "'a' was left out by --leave-out, expected dates."),
+        ({"leave_out": ["y"]}, "Target column 'y' was left out by --leave-out."),
         ({"target": "a", "task": "classification"}, "holds fractions, which are no classes"),
         ({"task": "regression"}, "holds text, but a regression needs numbers"),
     ],
@@ -47,8 +49,8 @@ def test_options_that_do_not_fit_are_refused(wishes: dict[str, Any], said: str) 
             ["a", "b"] * 10 + [""] * 30,
             "is missing in 30 of 50 rows: learn from the others with --drop-missing-target",
         ),
-        (pd.date_range("2024-01-01", periods=ROWS), "holds date, expected numbers or classes"),
-        (pd.Series([[1], [2]] * 20), "holds other, expected numbers or classes"),
+        (pd.date_range("2024-01-01", periods=ROWS), "holds a date, expected numbers or classes"),
+        (pd.Series([[1], [2]] * 20), "holds values such as [1], which no contract can hold"),
     ],
     ids=["many classes", "a rare class", "mostly missing", "dates", "lists"],
 )
@@ -71,16 +73,7 @@ DAYS = ["2024-01-02", "2024-01-03"]
     ("rows", "said"),
     [
         (table(a=WORDS), "beside the target that can be learned from; 'a' mixes 39 numbers with 1"),
-        (table(y=WORDS), "Column 'y' mixes 39 numbers with 1 other value(s)"),
-        (
-            table(day=["2024-01-02", "02/01/2024", "Jan 3, 2024"]),
-            "dates in more than one format, such as '2024-01-02', '02/01/2024', 'Jan 3, 2024'. "
-            "Write all of them as YYYY-MM-DD. Or leave the column out, by --leave-out 'day'",
-        ),
-        (
-            table(day=["10 Jan 2024", "11 January 2024"]),
-            "dates in more than one format, such as '10 Jan 2024', '11 January 2024'",
-        ),
+        (table(y=WORDS), "Target column 'y' mixes 39 numbers with 1 other value(s)"),
         (pd.concat([table(), table()[["a"]]], axis="columns"), "has 'a' more than once among its"),
         (table().head(0), "things.csv has no rows"),
         (
@@ -88,7 +81,7 @@ DAYS = ["2024-01-02", "2024-01-03"]
             "no column beside the target that can be learned from; 'number' has 40 different",
         ),
     ],
-    ids=["nothing else", "target", "three formats", "months", "twice", "no rows", "nothing"],
+    ids=["nothing else", "target", "twice", "no rows", "nothing"],
 )
 def test_what_stands_in_the_way_is_told_with_where_it_is(rows: pd.DataFrame, said: str) -> None:
     assert said in complaint(rows)
@@ -103,11 +96,16 @@ def test_categories_that_look_partly_like_numbers_are_no_mixture() -> None:
 @pytest.mark.parametrize(
     ("column", "why"),
     [
-        (WORDS, "39 numbers with 1 other value(s) such as 'abc' (row 40): correct them"),
-        (["2024-02-31", *DAYS * 19, "2024-01-04"], "39 dates with 1 other value(s) such as '2024"),
+        (WORDS, "mixes 39 numbers with 1 other value(s) such as 'abc' (row 40): correct them"),
+        (["2024-02-31", *DAYS * 19, "2024-01-04"], "mixes 39 dates with 1 other value(s) such as"),
         ([*DAYS * 19, "2024-01-04", "soon"], "39 dates with 1 other value(s) such as 'soon'"),
+        (
+            ["2024-01-02", "02/01/2024", "Jan 3, 2024"],
+            "has dates in more than one format, such as '2024-01-02' (row 1), '02/01/2024' (row 2)",
+        ),
+        (["10 Jan 2024", "11 January 2024"], "'10 Jan 2024' (row 1), '11 January 2024' (row 2):"),
     ],
-    ids=["words", "no day", "no date"],
+    ids=["words", "no day", "no date", "three formats", "months"],
 )
 def test_a_feature_of_several_kinds_is_left_out_and_the_others_go_on(
     column: list[str], why: str
@@ -116,8 +114,7 @@ def test_a_feature_of_several_kinds_is_left_out_and_the_others_go_on(
 
     assert proposal.contract().feature_names == ("a",)
     (odd,) = proposal.left_out
-    assert str(odd.left_out).startswith(f"mixes {why}")
-    assert str(odd.left_out).endswith("stand for a missing value by --missing")
+    assert why in odd.left_out
 
 
 @pytest.mark.parametrize("mark", ["9,500원", "12.5%", "$ 3", "1.234,5", "€ 3,50"])
@@ -125,7 +122,7 @@ def test_numbers_that_are_not_all_written_alike_are_named(mark: str) -> None:
     (price,) = infer(table(price=[mark, "3.25"])).left_out
 
     told = f"in more than one way, such as {mark!r} (row 1), '3.25' (row 2): write all"
-    assert told in str(price.left_out)
+    assert told in price.left_out
 
 
 @pytest.mark.parametrize("day", ["02/01/2024", "2-1-2024", "2/1/2024 10:30"])

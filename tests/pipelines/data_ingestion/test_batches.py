@@ -91,7 +91,7 @@ def error_where_the_connection_is_lost(
         writing = pool.submit(write_batch, engine_for(url), contract, batch)
         assert eventually(lambda: waiting_for_a_lock(url) == 1)
         query(url, END_WHO_WAITS)
-        error = writing.exception(timeout=20)
+        error = writing.exception(timeout=90)
         other.rollback()
     return error
 

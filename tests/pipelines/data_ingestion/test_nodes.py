@@ -17,7 +17,7 @@ from tests.pipelines.data_ingestion.observations import batch_of
 from tests.releases import SMALL_CONTRACT
 
 OPTIONS = IngestionOptions(source="test")
-few = settings(max_examples=10, deadline=None, derandomize=True, database=None)
+few = settings(max_examples=10)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 CELLS = (
     TEXT

@@ -64,7 +64,7 @@ def lists(rows: pd.DataFrame) -> dict[str, list[Any]]:
         (pa.array([True, None, False]), "boolean", [True, None, False]),
         (pa.array(np.array([1, 2], np.float16)), "float", [1, 2]),
         (pa.array([0.5, None], pa.float32()), "float", [0.5, None]),
-        (pa.nulls(2), "empty", [None, None]),
+        (pa.nulls(2), "other", [None, None]),
     ],
     ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
 )  # fmt: skip

@@ -60,7 +60,7 @@ def test_a_window_waits_for_a_slow_writer_whose_row_comes_before_the_newest(
         assert eventually(lambda: waiting_for_a_lock(database_url) == 1)
         assert not loading.done()
         slow.commit()
-        rows = loading.result(timeout=20).rows
+        rows = loading.result(timeout=90).rows
 
     assert rows["id"].tolist() == [early, late]
     assert_frame_equal(window_of(database_url, contract, watermark=late).load().rows, rows)
@@ -156,7 +156,7 @@ def test_a_preview_shows_the_newest_rows_and_waits_for_no_writer(
     fill(database_url, contract, 9)
     with connection_to(database_url) as writer, ThreadPoolExecutor(1) as pool:
         writer.scalar(INSERT, {"length": 4.0})
-        shown = pool.submit(window_of(database_url, contract).preview, 3).result(timeout=20)
+        shown = pool.submit(window_of(database_url, contract).preview, 3).result(timeout=90)
 
     assert shown["columns"] == ["id", "timestamp", *contract.columns]
     assert [row[0] for row in shown["data"]] == [7, 8, 9]

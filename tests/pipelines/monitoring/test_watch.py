@@ -7,17 +7,15 @@ from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain, repeat
-from pathlib import Path
 from threading import Thread
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import mlflow
 import pytest
-from kedro.framework.session import KedroSession
 
+from mlops_for_mle.cli import friendly
 from mlops_for_mle.commands import watch
-from mlops_for_mle.commands.watch import keep_watch, run_pipeline, tell
+from mlops_for_mle.commands.watch import keep_watch, tell
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
 from mlops_for_mle.releases.store import ReleaseStore
@@ -143,16 +141,10 @@ def test_a_webhook_that_fails_is_logged_and_stops_nothing(hook: str, path: str, 
 
 @pytest.mark.integration
 @pytest.mark.usefixtures("mlflow_store")
-def test_an_mlflow_run_that_is_interrupted_is_shown_as_killed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def interrupted(*args: object, **options: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(KedroSession, "create", interrupted)
+def test_an_mlflow_run_that_is_interrupted_is_shown_as_killed() -> None:
     run = mlflow.start_run(experiment_id="0")
-    with pytest.raises(KeyboardInterrupt):
-        run_pipeline(SimpleNamespace(project_path=tmp_path), None, "retrain")
+    with pytest.raises(KeyboardInterrupt), friendly():
+        raise KeyboardInterrupt
     assert mlflow.MlflowClient().get_run(run.info.run_id).info.status == "KILLED"
 
 
@@ -170,12 +162,12 @@ def test_it_outlives_its_database_stops_when_told_and_tells_what_is_decided(
     project.succeed("run")
     process = project.start("watch", "--every", "1s")
     try:
-        assert eventually(lambda: query(url, RUNS) >= [(1,)], seconds=60)
+        assert eventually(lambda: query(url, RUNS) >= [(1,)])
         external_server.stop("immediate")
         said = wait_for(process, "; will be tried again")
         external_server.start()
         ((before,),) = query(url, RUNS)
-        assert eventually(lambda: query(url, RUNS) > [(before,)], seconds=60)
+        assert eventually(lambda: query(url, RUNS) > [(before,)])
     finally:
         process.send_signal(signal.SIGTERM)
         finished = finish(process)

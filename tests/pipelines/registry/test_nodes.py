@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 from sklearn.naive_bayes import GaussianNB
@@ -151,7 +151,6 @@ def test_few_rows_reject_only_what_chance_has_not_made_worse(
     assert "(on rows drawn again it gains from -0." in found.reasons[1]
 
 
-@settings(max_examples=100)
 @given(st.tuples(SHARES, SHARES, SHARES), SHARES | st.none(), SHARES, st.booleans())
 def test_a_decision_follows_from_threshold_champion_and_baseline(
     figures: tuple[float, ...], threshold: float | None, tolerance: float, is_loss: bool

@@ -70,7 +70,7 @@ class KafkaBroker:
         return topic
 
     def partitions(self, topic: str) -> list[int]:
-        return sorted(self._admin.list_topics(topic, timeout=10).topics[topic].partitions)
+        return sorted(self._admin.list_topics(topic, timeout=60).topics[topic].partitions)
 
     def send(self, topic: str, values: Iterable[bytes | None], **options: Any) -> list[Sent]:
         """Send messages, spread over the topic's partitions, and wait until they are there."""
@@ -91,7 +91,7 @@ class KafkaBroker:
                 **options,
             )
             producer.poll(0)
-        assert producer.flush(30) == 0
+        assert producer.flush(90) == 0
         return [sent[number] for number in range(len(sent))]
 
     def read(self, topic: str) -> list[Message]:
@@ -108,7 +108,7 @@ class KafkaBroker:
         left = set(self.partitions(topic))
         consumer.assign([TopicPartition(topic, one, 0) for one in left])
         found: list[Message] = []
-        until = time.monotonic() + 20
+        until = time.monotonic() + 90
         while left:
             assert time.monotonic() < until, f"{topic} was not read to its end"
             for message in consumer.consume(500, 0.2):
@@ -123,7 +123,7 @@ class KafkaBroker:
         """The offsets that a group has committed, by partition."""
         consumer = Consumer({"bootstrap.servers": self.servers, "group.id": group, **_SILENT})
         asked = [TopicPartition(topic, one) for one in self.partitions(topic)]
-        found = {one.partition: one.offset for one in consumer.committed(asked, timeout=10)}
+        found = {one.partition: one.offset for one in consumer.committed(asked, timeout=60)}
         consumer.close()
         return found
 

@@ -221,7 +221,7 @@ def following(stage: Stage | TopicStage, size: int = 500) -> Iterator[None]:
             yield
         finally:
             stopping.set()
-        outcome.result(timeout=60)
+        outcome.result(timeout=90)
 
 
 @contextmanager

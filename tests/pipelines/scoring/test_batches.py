@@ -267,7 +267,7 @@ def test_of_two_that_publish_at_once_one_waits_for_the_other(stage: Stage, outpu
             assert connection.exec_driver_sql("SHOW lock_timeout").scalar() == "30s"
         second.start()
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-        assert eventually(lambda: scalar(stage.url, waiting) == 1, 20)
+        assert eventually(lambda: scalar(stage.url, waiting) == 1)
     second.join()
 
     assert place.read().row_number.tolist() == [2]

@@ -50,9 +50,9 @@ class Members:
     def stop(self) -> list[int]:
         """Tell them to stop, once they listen to that; gives their exit statuses."""
         for one, log in self._running.values():
-            assert eventually(lambda log=log: LISTENING in log.read_text(), 60)
+            assert eventually(lambda log=log: LISTENING in log.read_text()), log.read_text()
             one.terminate()
-        return [one.wait(30) for one, _ in self._running.values()]
+        return [one.wait(90) for one, _ in self._running.values()]
 
     def kill(self) -> None:
         for one, _ in self._running.values():
@@ -80,8 +80,10 @@ def members(
 def meanwhile(work: Callable[[], None]) -> Iterator[None]:
     thread = threading.Thread(target=work)
     thread.start()
-    yield
-    thread.join(600)
+    try:
+        yield
+    finally:
+        thread.join(600)
 
 
 def audit(stage: Stage) -> None:
@@ -104,29 +106,33 @@ def test_processes_that_are_killed_at_random_moments_score_each_row_once(
     stage: Stage, tmp_path: Path
 ) -> None:
     audit(stage)
-    chance, kills, seen = random.Random(7), 0, 0
+    chance, sizes = random.Random(7), random.Random(8)
+    all_are_killed = threading.Event()
+    inserted = 0
 
     def insert() -> None:
-        left = ROWS
-        while left:
-            some = min(left, random.Random(left).randint(1, max(2, ROWS // 40)))
-            stage.insert(some)
-            left -= some
+        nonlocal inserted
+        while inserted < ROWS or not all_are_killed.is_set():
+            if stage.waiting() < 500:
+                some = sizes.randint(1, 75)
+                stage.insert(some)
+                inserted += some
             time.sleep(0.01)
 
     with members(stage, tmp_path, count=2) as found:
         with meanwhile(insert):
-            while kills < max(4, ROWS // 1000) and stage.scored() < ROWS:
-                # One that was just started must not be killed before it has done anything.
-                assert eventually(lambda seen=seen: stage.scored() > seen, seconds=60)
-                time.sleep(chance.uniform(0.0, 0.3))
-                found.start(chance.randrange(2))
-                kills += 1
-                seen = stage.scored()
-        assert eventually(lambda: stage.scored() >= ROWS, seconds=240)
+            try:
+                for _ in range(max(4, ROWS // 1000)):
+                    seen = stage.scored()
+                    # One that was just started must not be killed before it has done anything.
+                    assert eventually(lambda seen=seen: stage.scored() > seen)
+                    time.sleep(chance.uniform(0.0, 0.3))
+                    found.start(chance.randrange(2))
+            finally:
+                all_are_killed.set()
+        assert eventually(lambda: stage.scored() >= inserted, max(240, ROWS / 50))
 
-    assert kills >= 3
-    assert_each_row_was_scored_once(stage, ROWS)
+    assert_each_row_was_scored_once(stage, inserted)
 
 
 def test_crashes_of_the_server_lose_and_double_nothing(
@@ -135,13 +141,13 @@ def test_crashes_of_the_server_lose_and_double_nothing(
     audit(fragile)
     with members(fragile, tmp_path, count=1) as found:
         fragile.insert(200)
-        assert eventually(lambda: fragile.scored() > 0, seconds=60)
+        assert eventually(lambda: fragile.scored() > 0)
         for _ in range(2):
             fragile.insert(300)
             external_server.stop("immediate")
             external_server.start()
             engine_for(fragile.url).dispose()
-        assert eventually(lambda: fragile.scored() >= 800, seconds=60)
+        assert eventually(lambda: fragile.scored() >= 800)
         external_server.stop("immediate")
         assert eventually(lambda: "tried again in" in found.said())
     external_server.start()
@@ -179,7 +185,7 @@ def test_members_that_are_killed_and_replaced_score_each_good_message_once(
         return topic.count() + len(topic.rejects()) >= MESSAGES
 
     with members(topic, tmp_path, count=3, size=500) as found:
-        assert eventually(lambda: "partitions=" in found.said(), 60)
+        assert eventually(lambda: "partitions=" in found.said())
         with meanwhile(send):
             for kill in range(KILLS):
                 time.sleep(KILL_EVERY)
@@ -190,7 +196,7 @@ def test_members_that_are_killed_and_replaced_score_each_good_message_once(
                     external_server.start()
         assert eventually(all_are_written, 180)
         assert eventually(
-            lambda: sum(broker.committed(topic.topic, topic.group).values()) == MESSAGES, 60
+            lambda: sum(broker.committed(topic.topic, topic.group).values()) == MESSAGES
         )
 
     assert len(good) + len(bad) == MESSAGES

@@ -19,28 +19,29 @@ SCORED = "SELECT count(*) FROM iris_prediction"
 
 
 @pytest.fixture
-def url(project: Project) -> Iterator[str]:
-    with project.held() as found:
-        yield found
+def stage(project: Project, contract: Contract) -> Iterator[Stage]:
+    """Five rows, and nothing is deployed."""
+    with project.held() as url:
+        prepare(url, contract)
+        query(url, "TRUNCATE iris_data, deployments RESTART IDENTITY")
+        query(url, INSERT, count=5)
+        yield Stage(url, contract, str(project.folder / "data/releases"))
 
 
-def test_a_first_use_from_nothing_to_predictions(
-    project: Project, contract: Contract, url: str
-) -> None:
-    prepare(url, contract)
-    query(url, INSERT, count=5)
+def test_a_first_use_from_nothing_to_predictions(project: Project, stage: Stage) -> None:
+    url = stage.url
     refused = project.kedro("score")
     assert refused.code == 1
     assert "those that are there already are scored by `kedro score --from-start`" in refused.output
     assert "Error: Contract iris was never deployed: run `kedro run` first" in refused.errors
-    Stage(url, contract, str(project.folder / "data/releases")).deploy(iris_release(1))
+    stage.deploy(iris_release(1))
     said = project.succeed("score", "--from-start").output
     assert said == "Queued 5 row(s) that had no prediction.\nScored 5 row(s).\n"
     query(url, "INSERT INTO iris_data VALUES (100, now(), 'NaN', 3, 1, 1, 0)")
     query(url, INSERT, count=2)
 
     process = project.start("score", "--follow")
-    assert eventually(lambda: scalar(url, SCORED) == 7, seconds=60)
+    assert eventually(lambda: scalar(url, SCORED) == 7)
     process.send_signal(signal.SIGINT)
     finished = finish(process, seconds=60)
     assert finished.code == 0, finished.text
@@ -50,13 +51,15 @@ def test_a_first_use_from_nothing_to_predictions(
     assert "queued no longer; 0 waited" in project.succeed("score", "--uninstall").output
 
 
-def test_a_whole_table_in_one_batch(project: Project, url: str) -> None:
-    rows = scalar(url, "SELECT count(*) FROM iris_data")
+def test_a_whole_table_in_one_batch(project: Project, stage: Stage) -> None:
+    stage.deploy(iris_release(1))
+    stage.insert_row("NaN", 3, 1, 1)
     said = project.succeed(
         "run", "--pipeline", "scoring", "--params", "scoring.output=scores,scoring.chunk_rows=4"
     )
 
-    told = rf"scored={rows - 1} rejected=1 release=iris-v1-\w+: into scores, rejects into scores_r"
+    told = r"scored=5 rejected=1 release=iris-v1-\w+: into scores, rejects into scores_r"
     assert re.search(told, said.errors)
-    assert scalar(url, "SELECT count(*) FROM scores") == rows - 1
-    assert query(url, "SELECT reason FROM scores_rejects")[0][0].startswith("sepal_length: is")
+    assert scalar(stage.url, "SELECT count(*) FROM scores") == 5
+    reasons = query(stage.url, "SELECT reason FROM scores_rejects")
+    assert reasons[0][0].startswith("sepal_length: is")

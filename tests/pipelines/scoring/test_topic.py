@@ -95,7 +95,7 @@ def test_it_waits_for_a_topic_and_for_a_release(broker: KafkaBroker, empty_stage
         sent = broker.send(topic.topic, [bare(number) for number in range(10)])
         time.sleep(1)
         empty_stage.deploy(iris_release())
-        assert eventually(lambda: topic.count() == 10, 30)
+        assert eventually(lambda: topic.count() == 10)
     assert sorted(topic.positions()) == sorted(sent)
 
 
@@ -127,16 +127,16 @@ def test_messages_outlast_a_membership_that_is_lost_while_the_database_is_away(
     topic = TopicStage(broker, fragile, broker.make_topic(2))
     with following(topic, size=20):
         sent = broker.send(topic.topic, [bare(0)])
-        assert eventually(lambda: topic.count() == 1, 30)
+        assert eventually(lambda: topic.count() == 1)
         external_server.stop("immediate")
         sent += broker.send(topic.topic, [bare(number) for number in range(100)])
-        assert eventually(lambda: "tried again in" in caplog.text, 30)
+        assert eventually(lambda: "tried again in" in caplog.text)
         broker.relay.cut()
         # Longer than the session, so that the broker gives the partitions to nobody.
         time.sleep(7)
         broker.relay.mend()
         external_server.start()
-        assert eventually(lambda: topic.count() >= 101, 60)
+        assert eventually(lambda: topic.count() >= 101)
     assert sorted(topic.positions()) == sorted(sent)
 
 
@@ -165,7 +165,7 @@ def test_the_command_scores_what_is_there_or_follows_and_ends_when_told(
     process = project.start("score-topic", topic.topic, "--follow")
     broker.send(topic.topic, [bare(number) for number in range(100)])
     ends = {0: 52, 1: 52}
-    are_committed = eventually(lambda: broker.committed(topic.topic, topic.group) == ends, 90)
+    are_committed = eventually(lambda: broker.committed(topic.topic, topic.group) == ends)
     broker.relay.cut()
     process.send_signal(signal.SIGTERM)
     try:

@@ -63,9 +63,11 @@ def test_too_few_rows_are_told_and_repeated_ones_count_once() -> None:
         ("classification", "kind", lambda rows: rows.kind * 2.0 + np.linspace(0, 0.1, len(rows))),
         # A copy with few values.
         ("classification", "kind", lambda rows: np.where(rows.kind == 1, 7.0, 3.0)),
+        # A refund of nothing, whatever the others were.
+        ("classification", "kind", lambda rows: rows.kind * (100.0 + np.arange(len(rows)))),
         ("regression", "y", lambda rows: rows.y * 2.0 + 1),
     ],
-    ids=["near copy", "copy", "regression"],
+    ids=["near copy", "copy", "zero in one class", "regression"],
 )
 def test_a_feature_that_holds_the_answer_is_leakage(task: str, target: str, height: Any) -> None:
     rows = table().assign(height=height)

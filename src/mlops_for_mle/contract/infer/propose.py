@@ -1,33 +1,20 @@
 """Puts a contract together: what is predicted, what is a feature, and what is left out and why."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pandas as pd
 from pydantic import Field
 
-from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract import Configuration, Contract
 from mlops_for_mle.contract.columns import check_columns, encode_rows
 from mlops_for_mle.contract.encoding import encode_target, encoded_columns
-from mlops_for_mle.contract.infer.decide import Column, MixedError, decide, shortened
-from mlops_for_mle.contract.infer.features import (
-    are_told_by_gaps,
-    column_names,
-    describe,
-    free_name,
-    identifier_reason,
-    number_range,
-)
-from mlops_for_mle.contract.model import (
-    RESERVED_ANSWER_NAMES,
-    Configuration,
-    Name,
-    Task,
-    normalised,
-)
-from mlops_for_mle.contract.notation import Notation, NumberFormat
+from mlops_for_mle.contract.infer.decide import Column, decide
+from mlops_for_mle.contract.infer.features import column_names, described, free_name, number_range
+from mlops_for_mle.contract.model import RESERVED_ANSWER_NAMES, Name, Task, normalised
+from mlops_for_mle.contract.notation import DecimalMark, Notation
 from mlops_for_mle.errors import SourceError, UserError
 from mlops_for_mle.pipelines.training.options import DataCheckOptions
 
@@ -38,7 +25,6 @@ _TIME_NAMES = re.compile(
 )
 _MAXIMUM_CLASSES = 100
 _FEW_NUMBERS = 20
-_ROWS_A_CLASS = DataCheckOptions().minimum_rows_per_class or 1
 # Ingestion holds everything back when more rows than this are bad.
 _MAXIMUM_MISSING = 0.5
 
@@ -53,25 +39,7 @@ class Wishes(Configuration):
     decimal: Literal["point", "comma"] | None = None
     date_format: dict[Name, str] = Field(default_factory=dict)
     drop_missing_target: bool = False
-    minimum_class_rows: int = _ROWS_A_CLASS
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A column that is a feature, or could be one.
-
-    Attributes:
-        source_name: Its name in the source; ``name`` is that in the contract.
-        keys: What the contract says of it; None where it cannot be a feature.
-        remark: What a person should know when reviewing it.
-        left_out: Why it is no feature; None where it is one.
-    """
-
-    source_name: str
-    name: str
-    keys: dict[str, Any] | None = None
-    remark: str = ""
-    left_out: str | None = None
+    minimum_class_rows: int = DataCheckOptions().minimum_rows_per_class or 1
 
 
 @dataclass(frozen=True)
@@ -80,7 +48,8 @@ class Proposal:
 
     Attributes:
         facts: The contract without its features, as a mapping.
-        candidates: The columns beside target and time, in the source's order.
+        features: The columns that become features, in the source's order.
+        left_out: The others, beside target and time.
         class_counts: How many rows each class has, in the contract's order.
         ingestion: What differs from the default in the options of ingestion.
         unread: Why rows cannot be read, of each.
@@ -90,8 +59,8 @@ class Proposal:
 
     facts: dict[str, Any]
     source: str
-    row_count: int
-    candidates: list[Candidate]
+    features: list[Column]
+    left_out: list[Column]
     target: Column
     class_counts: dict[int | str, int]
     ingestion: dict[str, Any]
@@ -99,16 +68,6 @@ class Proposal:
     unread: Sequence[str]
     is_timed: bool
     label_noise: float = 0.0
-
-    @property
-    def features(self) -> list[Candidate]:
-        """The columns that become features."""
-        return [one for one in self.candidates if one.left_out is None]
-
-    @property
-    def left_out(self) -> list[Candidate]:
-        """The columns that do not."""
-        return [one for one in self.candidates if one.left_out is not None]
 
     def contract(self) -> Contract:
         """The contract; a ``ValidationError`` where its name or a constant target cannot be."""
@@ -125,55 +84,54 @@ def propose(
         SourceError: Something is wrong with the rows; one sentence a problem, with its remedy.
         ValidationError: The contract's name is not allowed, or the target is constant.
     """
-    wish = Wishes.model_validate(wishes)
     rows = rows.rename(columns=lambda one: normalised(str(one)))
-    target, time, leave_out = normalised(target), wish.time, wish.leave_out
-    options = {"--target": [target], "--leave-out": leave_out, "--time": [time] if time else []}
-    _check_request(rows, source, options | {"--date-format": wish.date_format})
-    left_out = {normalised(one): why for one, why in rows.attrs.get("left_out", {}).items()}
-    left_out |= dict.fromkeys(leave_out, "was left out by --leave-out")
-    if target in left_out:
-        raise SourceError(f"Target column {target!r} {left_out[target]}.")
-    columns, mixed, decimal = _columns(rows.drop(columns=list(left_out)), target, wish, separator)
-    left_out |= mixed
+    target, wish = normalised(target), Wishes.model_validate(wishes)
+    _check_request(rows, source, target, wish)
     names = column_names(list(rows.columns))
-    ingestion = {
+    columns, decimal = _columns(rows, names, target, wish, separator)
+    ingestion: dict[str, Any] = {
         "rename": {old: new for old, new in names.items() if new != old},
-        **_notation({names[one.name]: one for one in columns.values()}, decimal),
-        "drop_missing_target": wish.drop_missing_target,
+        "decimal": "comma" if decimal == "," else None,
     }
-    answer = columns.pop(target)
+    for option in ("number_formats", "date_formats", "missing_marks"):
+        said = {one.name: one.written.get(option) for one in columns.values()}
+        ingestion[option] = {new: one for new, one in said.items() if one}
+    ingestion["drop_missing_target"] = wish.drop_missing_target
+    answer, counts = columns[target], dict[int | str, int]()
     task = _task(answer, wish)
-    counts = _class_counts(answer) if task == "classification" else {}
-    if time and not columns[time].is_time:
-        raise SourceError(f"--time: column {time!r} holds {columns[time].kind}, expected dates.")
-    time = time or next((one.name for one in columns.values() if _is_time(one)), None)
+    if wish.time and not columns[wish.time].is_time:
+        held = columns[wish.time].left_out or f"holds {columns[wish.time].kind}"
+        raise SourceError(f"--time: column {wish.time!r} {held}, expected dates.")
+    del columns[target]
+    times = [old for old, one in columns.items() if one.is_time and _TIME_NAMES.fullmatch(old)]
+    time = wish.time or next(iter(times), None)
     is_timed = time is not None and len(columns.pop(time).counts) > 1
-    candidates = [_candidate(names[one.name], one, answer, task) for one in columns.values()]
-    candidates += [Candidate(one, names[one], left_out=why) for one, why in left_out.items()]
-    taken, answer_name = {*names.values()}, names[target]
-    timestamp = names[time] if time else free_name(("timestamp", "observed_at"), taken)
-    is_reserved = answer_name in RESERVED_ANSWER_NAMES
+    timestamp = names[time] if time else free_name(("timestamp", "observed_at"), names.values())
+    is_reserved = answer.name in RESERVED_ANSWER_NAMES
     predicted: dict[str, Any] = {
-        "column": answer_name,
+        "column": answer.name,
         "task": task,
-        "response_name": f"predicted_{answer_name}" if is_reserved else answer_name,
+        "response_name": f"predicted_{answer.name}" if is_reserved else answer.name,
     }
     if task == "regression":
         predicted |= number_range(answer)
     else:
+        # Booleans become the text that ingestion makes of them.
+        values = answer.counts.index.map(int if answer.is_number else str)
+        counts = dict(sorted(zip(values, answer.counts.tolist(), strict=True)))
         predicted["classes"] = [{"value": one, "label": str(one)} for one in counts]
+    found = [described(one) for one in columns.values()]
     proposal = Proposal(
         facts={
             "name": name,
             "table": f"{name}_data",
-            "key": free_name(("id", "row_id"), {*taken, timestamp}),
+            "key": free_name(("id", "row_id"), {*names.values(), timestamp}),
             "timestamp": timestamp,
             "target": predicted,
         },
         source=source,
-        row_count=len(rows),
-        candidates=candidates,
+        features=[one for one in found if not one.left_out],
+        left_out=[one for one in found if one.left_out],
         target=answer,
         class_counts=counts,
         ingestion={option: one for option, one in ingestion.items() if one},
@@ -181,78 +139,59 @@ def propose(
         unread=[one.reason for one in rows.attrs.get("unread", {}).values()],
         is_timed=is_timed,
     )
-    return _without_leaks(proposal, rows)
+    return _without_leaks(proposal, rows.rename(columns=names))
 
 
-def _check_request(rows: pd.DataFrame, source: str, options: Mapping[str, Collection[str]]) -> None:
+def _check_request(rows: pd.DataFrame, source: str, target: str, wish: Wishes) -> None:
     names = list(rows.columns)
     twice = sorted({repr(name) for name in names if names.count(name) > 1})
     if twice:
         raise SourceError(f"{source} has {', '.join(twice)} more than once among its columns.")
     if rows.empty or len(rows) <= len(rows.attrs.get("unread", ())):
         raise SourceError(f"{source} has no rows, or most cannot be read; nothing is inferred.")
-    for option, columns in options.items():
-        for unknown in [one for one in columns if one not in names]:
-            are_data = bool(pd.to_numeric(pd.Series(names), errors="coerce").notna().any())
-            raise UserError(
-                f"{option}: {source} has no column {unknown!r} (it has {', '.join(names)})."
-                f"{' If these are data, --no-header calls the columns c0, c1, ….' * are_data}"
-            )
+    named = [("--target", target), ("--time", wish.time or target)]
+    named += [("--leave-out", one) for one in wish.leave_out]
+    named += [("--date-format", one) for one in wish.date_format]
+    for option, unknown in [one for one in named if one[1] not in names]:
+        are_data = pd.to_numeric(pd.Series(names), errors="coerce").notna().any()
+        hint = " If these are data, --no-header calls the columns c0, c1, …." if are_data else ""
+        raise UserError(
+            f"{option}: {source} has no column {unknown!r} (it has {', '.join(names)}).{hint}"
+        )
 
 
 def _columns(
-    rows: pd.DataFrame, target: str, wish: Wishes, separator: str
-) -> tuple[dict[str, Column], dict[str, str], Literal["point", "comma"]]:
-    """What each column holds, why others can be no features, and the mark before fractions."""
-    columns, mixed, problems = {}, dict[str, str](), []
+    rows: pd.DataFrame, names: Mapping[str, str], target: str, wish: Wishes, separator: str
+) -> tuple[dict[str, Column], DecimalMark]:
+    """What each column holds, by its name in the source, and the mark before fractions.
 
-    def read(name: str, decimal: str = ".") -> Column:
-        # Words for true and false are classes like others.
-        others, form = name != target, wish.date_format.get(name)
-        return decide(
-            name, rows[name], wish.missing, find_booleans=others, decimal=decimal, date_format=form
-        )
+    Raises:
+        SourceError: Only a person can decide what some of them hold.
+    """
+    left_out = {normalised(one): why for one, why in rows.attrs.get("left_out", {}).items()}
+    left_out |= dict.fromkeys(wish.leave_out, "was left out by --leave-out")
 
-    for name in rows.columns:
-        try:
-            columns[name] = read(name)
-        except SourceError as error:
-            if isinstance(error, MixedError) and name not in (target, wish.time):
-                mixed[name] = str(error).removeprefix(f"Column {name!r} ").removesuffix(".")
-            else:
-                problems.append(f"{error} Or leave the column out, by --leave-out {name!r}.")
+    def read(name: str, decimal: DecimalMark) -> Column:
+        if name in left_out:
+            return Column(names[name], "other", rows[name], left_out=left_out[name])
+        form, is_target = wish.date_format.get(name), name == target
+        return decide(names[name], rows[name], wish.missing, decimal, form, is_target=is_target)
+
+    columns = {name: read(name, ".") for name in names}
     marks = {one.decimal for one in columns.values()} - {""}
-    if wish.decimal:
-        marks = {"," if wish.decimal == "comma" else "."}
-    for name, column in columns.items():
-        if not column.decimal and column.is_number and marks == {","}:
-            # Never refused, since what can be read with a point only has it as its mark.
-            columns[name] = read(name, ",")
-        elif column.other_reading and marks != {"."} and (marks or separator == "semicolon"):
-            problems.append(
-                f"Column {name!r} has numbers that could be others: {column.other_reading}. Say "
-                "which by --decimal point or --decimal comma."
-            )
+    marks = {"point": {"."}, "comma": {","}}.get(wish.decimal or "", marks)
+    is_comma = marks == {","}
+    if is_comma:
+        columns = {name: read(name, ",") for name in names}
+    is_open = len(marks) > 1 or (not marks and separator == "semicolon")
+    problems = [
+        f"{one.question} Or leave the column out, by --leave-out {name!r}."
+        for name, one in columns.items()
+        if one.question and (is_open or not one.is_number)
+    ]
     if problems:
         raise SourceError("\n".join(problems))
-    return columns, mixed, "comma" if marks == {","} else "point"
-
-
-def _notation(read: Mapping[str, Column], decimal: Literal["point", "comma"]) -> dict[str, Any]:
-    """How columns are written, by their new names, where that is not as usual."""
-    usual = NumberFormat(decimal="," if decimal == "comma" else ".")
-    return {
-        "decimal": decimal if decimal == "comma" else None,
-        "number_formats": {
-            new: one.number_format.model_dump(exclude_defaults=True)
-            for new, one in read.items()
-            if one.number_format and one.number_format != usual
-        },
-        "date_formats": {new: one.date_format for new, one in read.items() if one.date_format},
-        "missing_marks": {
-            new: list(one.missing_marks) for new, one in read.items() if one.missing_marks
-        },
-    }
+    return columns, "," if is_comma else "."
 
 
 def _task(column: Column, wish: Wishes) -> Task:
@@ -264,61 +203,29 @@ def _task(column: Column, wish: Wishes) -> Task:
     Raises:
         SourceError: Nothing can be learned of it; says what to do.
     """
-    counts, rows, wanted, problem = column.counts, len(column.values), wish.task, None
-    is_mostly_missing = column.missing_count > _MAXIMUM_MISSING * rows
-    if column.kind == "empty" or (is_mostly_missing and not wish.drop_missing_target):
-        missing = f"is missing in {column.missing_count:,} of {rows:,} rows"
-        problem = f"{missing}: learn from the others with --drop-missing-target"
-    elif column.is_time or column.kind == "other":
-        problem = f"holds {column.kind}, expected numbers or classes"
-    elif wanted == "regression" and not column.is_number:
-        problem = f"holds {column.kind}, but a regression needs numbers"
-    elif wanted == "classification" and column.is_number and not column.is_whole:
-        problem = "holds fractions, which are no classes"
-    if problem is not None:
-        raise SourceError(f"Target column {column.name!r} {problem}.")
+    if column.left_out:
+        raise SourceError(f"Target column {column.name!r} {column.left_out}.")
+    rows, counts, problem = len(column.values), column.counts, ""
     looks_like_classes = not column.is_number or (
         column.is_whole
         and len(counts) <= _FEW_NUMBERS
         and (len(counts) <= 2 or int(counts.min()) >= wish.minimum_class_rows)
     )
-    return wanted or ("classification" if looks_like_classes else "regression")
-
-
-def _class_counts(column: Column) -> dict[int | str, int]:
-    counts = column.counts
-    if len(counts) > _MAXIMUM_CLASSES:
-        raise SourceError(
-            f"Target column {column.name!r} has {len(counts):,} classes, at most "
-            f"{_MAXIMUM_CLASSES} are allowed: group them into fewer, or name another --target."
-        )
-    # Booleans become the text that ingestion makes of them.
-    values = counts.index.map(int if column.is_number else str)
-    return dict(sorted(zip(values, counts.tolist(), strict=True)))
-
-
-def _is_time(column: Column) -> bool:
-    """Whether it is the time at which the row was observed, as its name says."""
-    return column.is_time and _TIME_NAMES.fullmatch(column.name) is not None
-
-
-def _candidate(name: str, column: Column, target: Column, task: Task) -> Candidate:
-    """What becomes of a column as far as it can be told from it and the target."""
-    reason = identifier_reason(column)
-    if column.kind == "empty":
-        reason = "is empty in every row"
-    elif column.kind == "other":
-        shown = shortened(column.present.iloc[0])
-        reason = f"holds values such as {shown}, which no contract can hold"
-    elif len(column.counts) == 1 and column.missing_count == 0:
-        reason = f"has the same value in every row ({column.counts.index[0]})"
-    if reason is not None:
-        return Candidate(column.name, name, left_out=reason)
-    is_known = target.values.notna()
-    gaps, answers = column.values.isna()[is_known], target.values[is_known]
-    if task == "classification" and are_told_by_gaps(gaps, answers):
-        reason = "is missing or not depending on the target, so it may only be known afterwards"
-    return Candidate(column.name, name, *describe(column), reason)
+    task = wish.task or ("classification" if looks_like_classes else "regression")
+    if column.missing_count > _MAXIMUM_MISSING * rows and not wish.drop_missing_target:
+        missing = f"is missing in {column.missing_count:,} of {rows:,} rows"
+        problem = f"{missing}: learn from the others with --drop-missing-target"
+    elif column.is_time:
+        problem = f"holds a {column.kind}, expected numbers or classes"
+    elif task == "regression" and not column.is_number:
+        problem = f"holds {column.kind}, but a regression needs numbers"
+    elif task == "classification" and column.is_number and not column.is_whole:
+        problem = "holds fractions, which are no classes"
+    elif task == "classification" and len(counts) > _MAXIMUM_CLASSES:
+        problem = f"has {len(counts):,} classes, at most {_MAXIMUM_CLASSES} are allowed: group them"
+    if problem:
+        raise SourceError(f"Target column {column.name!r} {problem}.")
+    return task
 
 
 def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
@@ -327,41 +234,21 @@ def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
     Raises:
         SourceError: Nothing is left to learn from, or there is too little.
     """
+    from mlops_for_mle.pipelines.training.checks import check
+
     if not proposal.features:
-        reasons = "".join(f"; {one.source_name!r} {one.left_out}" for one in proposal.left_out)
+        reasons = "".join(f"; {one.name!r} {one.left_out}" for one in proposal.left_out)
         raise SourceError(
             f"{proposal.source} has no column beside the target that can be learned from{reasons}."
         )
-    found = _examine(proposal, rows)
-    limit = DataCheckOptions().maximum_single_feature_score or 1.0
-    scores = found.get("single_feature_scores", {})
-    leaks = {name for name, score in scores.items() if score > limit}
-    if not leaks:
-        return replace(proposal, label_noise=found.get("label_noise", 0.0))
-    reason = "alone tells the target, so it may only be known afterwards"
-    if not proposal.class_counts:
-        reason = "follows the target almost exactly, so it may be computed from it"
-    candidates = [
-        replace(one, left_out=reason) if one.name in leaks and one.left_out is None else one
-        for one in proposal.candidates
-    ]
-    return _without_leaks(replace(proposal, candidates=candidates), rows)
-
-
-def _examine(proposal: Proposal, rows: pd.DataFrame) -> dict[str, Any]:
-    """What training's own check finds in the rows that fit the proposed contract."""
-    from mlops_for_mle.pipelines.training.checks import check
-
-    contract, options = proposal.contract(), proposal.ingestion
-    renamed = rows.rename(columns=options.get("rename", {}))
-    fitting, _ = check_columns(renamed, contract.columns, Notation.of(options))
+    contract = proposal.contract()
+    fitting, _ = check_columns(rows, contract.columns, Notation.of(proposal.ingestion))
     names = [column.name for column in encoded_columns(contract)]
     features = pd.DataFrame(encode_rows(fitting, contract), columns=names)
     truth = encode_target(fitting[contract.target.column].to_numpy(), contract.target)
-    limits = DataCheckOptions(
-        maximum_single_feature_score=None, maximum_label_noise=None, minimum_rows_per_class=None
-    )
-    found, problems = check(features, truth, contract, limits)
+    usual = DataCheckOptions()
+    ours = ("maximum_single_feature_score", "maximum_label_noise", "minimum_rows_per_class")
+    found, problems = check(features, truth, contract, usual.model_copy(update=dict.fromkeys(ours)))
     counts, least = found.get("distinct_rows_by_class", {}), proposal.minimum_class_rows
     rare = ", ".join(f"{label!r} {rows}" for label, rows in counts.items() if rows < least)
     if rare:
@@ -372,4 +259,13 @@ def _examine(proposal: Proposal, rows: pd.DataFrame) -> dict[str, Any]:
         )
     if problems:
         raise SourceError("\n".join(f"{proposal.source}: {one}." for one in problems))
-    return found
+    scores, limit = found.get("single_feature_scores", {}), usual.maximum_single_feature_score
+    leaks = {name for name, score in scores.items() if score > (limit or 1.0)}
+    if not leaks:
+        return replace(proposal, label_noise=found.get("label_noise", 0.0))
+    reason = "alone tells the target, so it may only be known afterwards"
+    if not proposal.class_counts:
+        reason = "follows the target almost exactly, so it may be computed from it"
+    kept = [one for one in proposal.features if one.name not in leaks]
+    told = [replace(one, left_out=reason) for one in proposal.features if one.name in leaks]
+    return _without_leaks(replace(proposal, features=kept, left_out=proposal.left_out + told), rows)

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, select, text
 
 from mlops_for_mle.contract.notation import read_times
 from mlops_for_mle.contract.tables import quoted
 from mlops_for_mle.database.engine import database_url, engine_for
+from mlops_for_mle.database.tables import ingestion_batches
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.pipelines.data_ingestion.csv_text import guess_csv_form
 from mlops_for_mle.pipelines.data_ingestion.postgres import PostgresSourceDataset
@@ -34,13 +35,13 @@ def read_file(
         path = Path(place).expanduser().resolve()
         found = str(path)
         place = str(path.relative_to(project) if path.is_relative_to(project) else path)
+    choices: dict[str, Any] = {"source": kind, f"{kind}_path": place}
+    choices |= {"excel_sheet": sheet} if sheet else {}
     form: dict[str, Any] = {}
     if kind == "csv":
         guessed = guess_csv_form(read_bytes(found), encoding, header)
         form = guessed.model_dump(exclude_defaults=True)
-    choices: dict[str, Any] = {"source": kind, f"{kind}_path": place}
-    choices |= {"excel_sheet": sheet} if sheet else {}
-    choices |= {f"csv_{key}": value for key, value in form.items()}
+        choices |= {f"csv_{key}": value for key, value in form.items()}
     rows = FileSourceDataset(kind, found, form, sheet).load()  # type: ignore[arg-type]
     return Source(rows, place.rpartition("/")[2], choices)
 
@@ -55,20 +56,17 @@ def read_database(kind: str, place: str, contract: str) -> Source:
     url, table = database_url(), f"{contract}_data"
     with engine_for(url).connect() as connection:
         known = inspect(connection)
-        is_ours = known.has_table("ingestion_batches") and connection.scalar(
-            text("SELECT EXISTS (SELECT FROM ingestion_batches WHERE table_name = :name)"),
-            {"name": table},
-        )
-        query = f"SELECT EXISTS (SELECT FROM {quoted(table)})"  # noqa: S608
-        is_filled = known.has_table(table) and connection.scalar(text(query))
-    if (is_filled and not is_ours) or (kind, place) == ("table", table):
+        batches = select(ingestion_batches).filter_by(table_name=table).exists()
+        is_ours = known.has_table(ingestion_batches.name) and connection.scalar(select(batches))
+        is_filled = f"SELECT EXISTS (SELECT FROM {quoted(table)})"  # noqa: S608
+        is_foreign = known.has_table(table) and not is_ours and connection.scalar(text(is_filled))
+    if is_foreign or (kind, place) == ("table", table):
         raise ConfigurationError(
             f"--name: contract {contract!r} would write its rows into {table}, a table that holds "
             "rows of others; name another."
         )
     rows = PostgresSourceDataset({"con": url}, **{kind: place}).load()  # type: ignore[arg-type]
-    types = rows.attrs["types"] if rows.columns.is_unique else {}
-    for name, type_ in types.items():
+    for name, type_ in rows.attrs["types"].items() if rows.columns.is_unique else ():
         if type_ == "numeric":
             rows[name] = rows[name].astype(object).map(Decimal, na_action="ignore")
         elif type_ in ("date", "timestamp", "timestamptz") and rows[name].dtype.kind != "M":

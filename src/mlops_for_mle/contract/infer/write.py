@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader
 
+from mlops_for_mle.contract.infer.decide import one_line
 from mlops_for_mle.contract.infer.features import case_remark
 from mlops_for_mle.contract.infer.propose import Proposal
 from mlops_for_mle.errors import ConfigurationError, UserError
@@ -56,55 +57,50 @@ def free_folder(project: Path, env: str, contract: str, *, force: bool) -> Path:
 
 
 def write(folder: Path, proposal: Proposal, choices: Mapping[str, Any]) -> str:
-    """Write an environment.
+    """Write an environment's folder of ``conf``; ``choices`` say where the rows come from.
 
-    Args:
-        folder: The environment's folder of ``conf``.
-        proposal: The contract.
-        choices: Where the rows come from, as ``globals.yml`` says it.
-
-    Returns:
-        What was found and what to run, in a few lines for people.
+    Gives what was found and what to run, in a few lines for people.
     """
-    form = {key: one for key, one in choices.items() if re.match(r"csv_(?!path)", key)}
-    experiment = proposal.facts["name"]
-    choices = {**choices, "data_folder": f"data/{folder.name}", "experiment": experiment}
-    texts = (contract_text(proposal), _lines(choices, "\n") + "\n", parameters_text(proposal))
+    added = {"data_folder": f"data/{folder.name}", "experiment": proposal.facts["name"]}
+    contents = texts(proposal, {**choices, **added})
     folder.mkdir(parents=True, exist_ok=True)
-    for file, content in zip(FILES, texts, strict=True):
+    for file, content in contents.items():
         (folder / file).write_text(content, "utf-8")
+    form = [line for line in contents[FILES[1]].splitlines() if re.match(r"csv_(?!path)", line)]
+    how = f", read with {', '.join(form)}" if form else ""
     column, classes = proposal.target.name, proposal.class_counts
-    how = f", read with {_lines(form, ', ')}" if form else ""
     what = f"{len(classes)} classes of {column}" if classes else f"regression of {column}"
     told = [
         ("contract", f"conf/{folder.name}/{FILES[0]}, to review"),
-        ("rows", f"{proposal.row_count:,} from {proposal.source}{how}"),
+        ("rows", f"{len(proposal.target.values):,} from {proposal.source}{how}"),
         *(("rejected", f"{len(proposal.unread)}: {one}") for one in proposal.unread[:1]),
         ("target", f"{what}, decided by {_gates(proposal)['metric']}"),
         ("features", f"{len(proposal.features)}"),
-        *(("left out", f"{one.source_name} {one.left_out}") for one in proposal.left_out),
+        *(("left out", f"{one.name} {one.left_out}") for one in proposal.left_out),
         ("run it", f"kedro run --env {folder.name}"),
         ("serve it", f"kedro serve --env {folder.name}"),
     ]
     return "\n".join(f"  {name:<8}  {value}" for name, value in told)
 
 
-def contract_text(proposal: Proposal) -> str:
-    """The content of ``contract.yml``, with a remark on everything that was decided."""
-    return _filled(FILES[0], proposal, alike=case_remark(proposal.target).strip("; "))
+def texts(proposal: Proposal, choices: Mapping[str, Any]) -> dict[str, str]:
+    """The content of each file, with a remark on everything that was decided.
 
-
-def parameters_text(proposal: Proposal) -> str:
-    """The content of ``parameters.yml``: what suits the table other than ``conf/base`` has it."""
-    checks: dict[str, Any] = {}
-    usual = DataCheckOptions()
-    if proposal.minimum_class_rows != usual.minimum_rows_per_class:
-        checks["minimum_rows_per_class"] = proposal.minimum_class_rows
-    if proposal.label_noise > (usual.maximum_label_noise or 1.0):
-        checks["maximum_label_noise"] = None
-    estimators = names_for(proposal.facts["target"]["task"])
-    facts = {"estimators": estimators, "gates": _gates(proposal), "data_checks": checks}
-    return _filled(FILES[2], proposal, **facts)
+    ``parameters.yml`` has what suits the table other than ``conf/base`` has it.
+    """
+    facts = {
+        "alike": case_remark(proposal.target).strip("; "),
+        "estimators": names_for(proposal.facts["target"]["task"]),
+        "gates": _gates(proposal),
+        "usual": DataCheckOptions(),
+    }
+    loader = PackageLoader(__package__, ".")
+    templates = Environment(loader=loader, trim_blocks=True, keep_trailing_newline=True)  # noqa: S701
+    templates.filters |= {"key": as_key, "value": as_value, "comment": one_line}
+    found = {FILES[1]: "".join(f"{key}: {as_value(one)}\n" for key, one in choices.items())}
+    for file in (FILES[0], FILES[2]):
+        found[file] = templates.get_template(f"{file}.j2").render(proposal=proposal, **facts)
+    return found
 
 
 def as_key(value: Any) -> str:
@@ -115,11 +111,6 @@ def as_key(value: Any) -> str:
 def as_value(value: Any) -> str:
     """The same as a value rather than a key: OmegaConf finds nothing to interpolate in it."""
     return _INTERPOLATION.sub(r"\1\1\\\\${", as_key(value))
-
-
-def as_comment(text: str) -> str:
-    """Text that can stand behind a ``#``: without line breaks or control characters."""
-    return " ".join("".join(one if one.isprintable() else " " for one in text).split())
 
 
 class _Dumper(yaml.SafeDumper):
@@ -133,19 +124,6 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_representer(str, _Dumper.represent_text)
 
 
-def _lines(choices: Mapping[str, Any], between: str) -> str:
-    return between.join(f"{key}: {as_value(value)}" for key, value in choices.items())
-
-
-def _filled(file: str, proposal: Proposal, **facts: Any) -> str:
-    """A file as its template beside this module has it."""
-    environment = Environment(  # noqa: S701
-        loader=PackageLoader(__package__, "."), trim_blocks=True, keep_trailing_newline=True
-    )
-    environment.filters |= {"key": as_key, "value": as_value, "comment": as_comment}
-    return environment.get_template(f"{file}.j2").render(proposal=proposal, **facts)
-
-
 def _gates(proposal: Proposal) -> dict[str, Any]:
     """The metric that decides, and how much of it is chance."""
     counts = proposal.class_counts.values()
@@ -154,5 +132,4 @@ def _gates(proposal: Proposal) -> dict[str, Any]:
         deviation = float(proposal.target.present.astype(float).std())
         return {"metric": "rmse", "tolerance": _TOLERANCE * deviation}
     is_balanced = max(counts) <= _BALANCED_SHARE * sum(counts)
-    metric = "accuracy" if is_balanced else "balanced_accuracy"
-    return {"metric": metric, "tolerance": _TOLERANCE}
+    return {"metric": "accuracy" if is_balanced else "balanced_accuracy", "tolerance": _TOLERANCE}

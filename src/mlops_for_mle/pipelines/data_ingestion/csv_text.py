@@ -10,7 +10,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import count, islice
+from itertools import count, islice, product
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -24,10 +24,15 @@ from mlops_for_mle.contract.model import normalised
 SEPARATORS = {"tab": "\t", "semicolon": ";", "pipe": "|", "comma": ",", "space": " "}
 
 _FIRST_LINES = 100
-# How a file is written shows in its beginning, but for its quotes.
-_SAMPLE_LINES, _LONG_SAMPLE_LINES = 1_000, 20_000
+_SAMPLE = 1_000
 _UNREADABLE = re.compile("[\x00\udc80-\udcff]")
 _NUMBER = re.compile(r"\s*[-+]?\d*[.,]?\d+\s*")
+_QUOTES = {"doubled": "", "escaped": '\\"', "single": "'", "none": '"'}
+"""What stands in a file that is written so."""
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    **dict.fromkeys((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-16"),
+}
 _TOTAL = re.compile(r"\W*((grand |sub)?totals?|sum|summe|합계|총계|소계)\W*", re.IGNORECASE)
 
 
@@ -91,19 +96,19 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
         raise ValueError("no lines to read")
     usual = _usual_width(first[form.header :] or first)
     names = first[0].fields if form.header else [""] * usual
-    if form.header and first[0].problem:
-        raise ValueError(f"line {first[0].start + 1}: {first[0].problem}{_remedy(content, form)}")
     while len(names) > usual and not names[-1].strip():
         names.pop()
-    unread: dict[int, Unread] = {}
-    fields = _read_plainly(text, form, len(names))
+    fields, unread = _read_plainly(text, form, len(names)), dict[int, Unread]()
     if fields is None:
-        fields, unread = _read_carefully(_lines(text), form, len(names))
+        fields, unread = _read_carefully(text, form, len(names))
     rows: pd.DataFrame = fields.apply(lambda column: column.str.strip())
     rows = rows[(rows != "").any(axis="columns")].iloc[int(form.header) :]
-    if rows.empty and unread:
+    if unread and (rows.empty or 0 in unread):
         reason = next(iter(unread.values())).reason
-        raise ValueError(f"no row can be read, {reason}{_remedy(content, form)}")
+        if _UNREADABLE.search(text):
+            likely = _guess_encoding(content)
+            reason += ": set csv_encoding" + f", such as {likely}" * (likely != form.encoding)
+        raise ValueError(f"no row can be read, {reason}")
     numbers = np.setdiff1d(np.arange(1, len(rows) + len(unread) + 1), list(unread))
     rows = rows.set_axis(_distinct(names), axis="columns").set_axis(numbers - 1)
     rows.attrs["unread"] = unread
@@ -112,23 +117,8 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
 
 def _decoded(content: bytes, encoding: str) -> str:
     """The text, in which bytes that are none stand as lone surrogates."""
-    if content.startswith(codecs.BOM_UTF8):
-        encoding = "utf-8-sig"
-    elif content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encoding = "utf-16"
-    return content.decode(encoding, "surrogateescape")
-
-
-def _lines(text: str) -> list[str]:
-    """The lines with their ends, whichever these are."""
-    return io.StringIO(text, newline="").readlines()
-
-
-def _remedy(content: bytes, form: CsvForm) -> str:
-    likely = _guess_encoding(content)
-    if likely != form.encoding:
-        return f": set csv_encoding, such as {likely}"
-    return ": set csv_encoding" if _UNREADABLE.search(_decoded(content, likely)) else ""
+    marked = (name for mark, name in _MARKS.items() if content.startswith(mark))
+    return content.decode(next(marked, encoding), "surrogateescape")
 
 
 def _read_plainly(text: str, form: CsvForm, width: int) -> pd.DataFrame | None:
@@ -159,62 +149,51 @@ def _read_plainly(text: str, form: CsvForm, width: int) -> pd.DataFrame | None:
     return rows
 
 
-def _read_carefully(
-    lines: list[str], form: CsvForm, width: int
-) -> tuple[pd.DataFrame, dict[int, Unread]]:
+def _read_carefully(text: str, form: CsvForm, width: int) -> tuple[pd.DataFrame, dict[int, Unread]]:
     """The fields of the rows that can be read, with the header; the others by their number."""
-    fields, unread = [], {}
+    lines, fields, unread = io.StringIO(text, newline="").readlines(), [], {}
     for number, record in zip(count(1 - form.header), _records(lines, form, width)):
         if record.problem:
-            text = "".join(lines[record.start : record.end]).rstrip("\r\n")
-            shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            line = "".join(lines[record.start : record.end]).rstrip("\r\n")
+            shown = line.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
             unread[number] = Unread(f"line {record.start + 1}: {record.problem}", shown)
         else:
             fields.append(record.fields)
-    columns = zip(*fields, strict=True) if fields else [()] * width
-    return pd.DataFrame({n: pd.array(one, "str") for n, one in enumerate(columns)}), unread
+    return pd.DataFrame(fields, columns=range(width), dtype="str"), unread
 
 
 def _records(lines: list[str], form: CsvForm, width: int | None = None) -> Iterator[Record]:
-    """The header and the rows, of so many fields where that is said."""
-    start = form.skip_lines
-    while start < len(lines):
-        if lines[start].startswith(form.comments):
-            start += 1
-            continue
-        record = _record(lines, start, form, width)
-        start = record.end
-        if record.problem or any(map(str.strip, record.fields)):
-            yield record
+    """The header and the rows, of so many fields where that is said.
 
-
-def _record(lines: list[str], start: int, form: CsvForm, width: int | None = None) -> Record:
-    """What begins in a line.
-
-    A quote that is never closed, or only in a later row, costs its own line and no other.
+    A quote that is never closed costs its own line and no other.
     """
-    reader = csv.reader(map(lines.__getitem__, range(start, len(lines))), **form.dialect)
-    try:
-        fields = next(reader)
-    except csv.Error as error:
-        # Python's reader takes blanks behind a quote for an error, those before it for nothing.
-        blanks = rf'(["\'])[ \t]+(?=[{re.escape(SEPARATORS[form.separator])}\r\n]|$)'
-        last = start + reader.line_num - 1
-        mended = re.sub(blanks, r"\1", lines[last])
-        if mended == lines[last]:
-            return Record(start, start + 1, [], str(error))
-        lines[last] = mended
-        return _record(lines, start, form, width)
-    end, problem = start + reader.line_num, ""
-    fields = fields if any(fields[width:]) else fields[:width]
-    if width and len(fields) != width and any(map(str.strip, fields)):
-        plain = (at for at in range(start + 1, end) if form.dialect["quotechar"] not in lines[at])
-        if any(len(_record(lines, at, form).fields) == width for at in plain):
-            return Record(start, start + 1, fields, "has a quote that is not closed")
-        problem = f"has {len(fields)} field(s), expected {width}"
-    if found := _UNREADABLE.search("".join(lines[start:end])):
-        problem = "holds NUL bytes" if found[0] == "\x00" else f"is not written in {form.encoding}"
-    return Record(start, end, fields, problem)
+    mark, end = re.escape(SEPARATORS[form.separator]), form.skip_lines
+    while end < len(lines):
+        start, end = end, end + 1
+        if lines[start].startswith(form.comments):
+            continue
+        reader = csv.reader(map(lines.__getitem__, range(start, len(lines))), **form.dialect)
+        try:
+            fields = next(reader)
+        except csv.Error as error:
+            # Python's reader takes blanks behind a quote for an error, those before it for nothing.
+            last = start + reader.line_num - 1
+            mended = re.sub(rf'(["\'])[ \t]+(?=[{mark}\r\n]|$)', r"\1", lines[last])
+            if mended == lines[last]:
+                yield Record(start, end, [], str(error))
+            else:
+                lines[last], end = mended, start
+            continue
+        end, problem = start + reader.line_num, ""
+        fields = fields if any(fields[width:]) else fields[:width]
+        if not any(map(str.strip, fields)):
+            continue
+        if width and len(fields) != width:
+            problem = f"has {len(fields)} field(s), expected {width}"
+        if found := _UNREADABLE.search("".join(lines[start:end])):
+            is_nul = found[0] == "\x00"
+            problem = "holds NUL bytes" if is_nul else f"is not written in {form.encoding}"
+        yield Record(start, end, fields, problem)
 
 
 def _usual_width(records: Sequence[Record]) -> int:
@@ -235,32 +214,30 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 def guess_csv_form(content: bytes, encoding: str | None = None, header: bool = True) -> CsvForm:
     """Tell how a CSV file is written by its bytes; UTF-8 where its encoding cannot be told."""
-    encoding = encoding or _guess_encoding(content)
-    text = _decoded(content, encoding)
-    lines = _lines(text)
-    marks = {"doubled": "", "escaped": '\\"', "single": "'", "none": '"'}
-    plain = CsvForm(encoding=encoding, header=header)
-    ways = [
-        plain.model_copy(update={"separator": separator, "quotes": way})
-        for separator in SEPARATORS
-        for way, mark in marks.items()
-        if mark in text
-    ]
-    best = max(ways, key=lambda way: _fit(lines[:_SAMPLE_LINES], way))
-    alike = [one for one in ways if one.separator == best.separator]
-    best = max(alike, key=lambda way: _fit(lines[:_LONG_SAMPLE_LINES], way))
-    form = best if _fit(lines[:_SAMPLE_LINES], best) else plain
-    return form.model_copy(update=_surroundings(lines, form))
+    plain = CsvForm(encoding=encoding or _guess_encoding(content), header=header)
+    text = _decoded(content, plain.encoding)
+    lines = io.StringIO(text, newline="").readlines()
+    # How a file is written shows in its beginning, but for its quotes.
+    sample = [*lines[:_SAMPLE], *[one for one in lines[_SAMPLE:] if '\\"' in one][:_SAMPLE]]
+    best, most = plain, 0
+    for separator, (quotes, mark) in product(SEPARATORS, _QUOTES.items()):
+        form = plain.model_copy(update={"separator": separator, "quotes": quotes})
+        fit = _fit([*sample], form) if mark in text else 0
+        if fit > most:
+            best, most = form, fit
+    return best.model_copy(update=_surroundings(lines, best))
 
 
 def _fit(lines: list[str], form: CsvForm) -> int:
     """How many lines are rows of the usual width in which no mark of quoting is left."""
-    width = _usual_width(list(_records([*lines], form)))
-    records = _records([*lines], form, width)
+    records = [one for one in _records(lines, form) if not one.problem]
+    width = _usual_width(records)
     return (width > 1) * sum(
         one.end - one.start
         for one in records
-        if not one.problem and len(one.fields) == width and not any(map(_keeps_quotes, one.fields))
+        if len(one.fields) >= width
+        and not any(one.fields[width:])
+        and not any(map(_keeps_quotes, one.fields))
     )
 
 
@@ -272,42 +249,33 @@ def _keeps_quotes(field: str) -> bool:
 
 def _surroundings(lines: list[str], form: CsvForm) -> dict[str, Any]:
     """The lines before the header, and what lines begin with that are no rows."""
-    records = list(_records([*lines[:_SAMPLE_LINES]], form))
+    records, mark = list(_records(lines[:_SAMPLE], form)), SEPARATORS[form.separator]
     width = _usual_width(records)
-    rows = [one for one in records if len(one.fields) == width and not one.problem]
     # The header may lack a separator with which all rows end.
-    least = width - all(not one.fields[-1].strip() for one in rows)
-    full = (
-        place
-        for place, one in enumerate(records)
-        if len(one.fields) >= least and sum(map(bool, one.fields)) > least / 2
-    )
-    first = next(full, 0)
+    rows = [one.fields for one in records if len(one.fields) == width and not one.problem]
+    least = width - (not any(one[-1].strip() for one in rows))
+    filled = [len(one.fields) >= least < 2 * sum(map(bool, one.fields)) for one in records]
+    first = filled.index(True) if True in filled else 0
     # Nor has R a name for the names of rows.
     is_short = first == 1 and len(records[0].fields) == least - 1
     if is_short and any(map(_NUMBER.fullmatch, records[1].fields)):
         first = 0
-    skipped = records[first].start if first < len(records) else 0
-    after = lines[skipped + 1 :]
+    skipped = records[first].start if records else 0
+    after = [one for one in lines[skipped + 1 :] if one.strip()]
     comments = []
-    for mark in ("#", "%", "//"):
-        marked = [one for one in after if one.startswith(mark)]
-        if marked and all(len(_record([one], 0, form).fields) < least for one in marked):
-            comments.append(mark)
-    last = next((one for one in reversed(after) if one.strip()), "")
-    label = last.partition(SEPARATORS[form.separator])[0]
-    if _TOTAL.fullmatch(label.strip()) and sum(one.startswith(label) for one in after) == 1:
+    for sign in ("#", "%", "//"):
+        marked = [one.count(mark) + 1 for one in after if one.startswith(sign)]
+        comments += [sign] * (0 < max(marked, default=0) < least)
+    label = after[-1].partition(mark)[0] if after else ""
+    if _TOTAL.fullmatch(label) and sum(one.startswith(label) for one in after) == 1:
         comments.append(label.strip())
     return {"skip_lines": skipped, "comments": tuple(comments)}
 
 
 def _guess_encoding(content: bytes) -> str:
-    even, odd = (content[place:_SAMPLE_LINES:2].count(0) for place in (0, 1))
-    if max(even, odd) > min(len(content), _SAMPLE_LINES) / 4:
-        return "utf-16-le" if odd > even else "utf-16-be"
-    marked = [line for line in _decoded(content, "utf-8").split("\n") if not line.isascii()]
-    others = [line for line in marked if re.search("[\udc80-\udcff]", line)]
-    if 2 * len(others) <= len(marked):
+    lines = [one for one in _decoded(content, "utf-8").split("\n") if not one.isascii()]
+    others = [one for one in lines if _UNREADABLE.search(one)]
+    if 2 * len(others) <= len(lines):
         return "utf-8"
     foreign = "\n".join(others).encode("utf-8", "surrogateescape")
     letters = [one for one in foreign.decode("cp949", "surrogateescape") if not one.isascii()]

@@ -23,6 +23,7 @@ _CASTS = {
     **{"money": "{}::numeric", "interval": "extract(epoch FROM {})", "bytea": "length({})"},
     **{"A": "{}[1]", "C": "({}).field", "R": "lower({})", "bit": "{}::integer"},
     **dict.fromkeys(("G", "U", "V"), "{}::text"),
+    "uuid": "",
 }
 
 
@@ -37,23 +38,19 @@ class PostgresSourceDataset(SourceDataset):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Name a table or view, with its schema and a dot where needed, or give one SELECT."""
+        super().__init__(metadata, table=table, query=query)
         if table is None and query is None:
             raise ConfigurationError("source_table or source_query has to be set in globals.yml")
         other = os.environ.get("SOURCE_DATABASE_URL", "").strip()
         self._url = normalise_url(other, "SOURCE_DATABASE_URL") if other else credentials["con"]
-        self._table = table
-        self._query = query
-        self.metadata = metadata
+        self._table, self._query = table or "", query
 
     def load(self) -> pd.DataFrame:
         """The rows, as ``read_query`` gives them."""
         with engine_for(self._url).connect() as connection:
-            query = self._query or f"SELECT * FROM {relation(connection, str(self._table))}"  # noqa: S608
+            query = self._query or f"SELECT * FROM {relation(connection, self._table)}"  # noqa: S608
             connection.rollback()
             return read_query(connection, query)
-
-    def _describe(self) -> dict[str, Any]:
-        return {"table": self._table, "query": self._query}
 
 
 def read_query(connection: Connection, query: str) -> pd.DataFrame:
@@ -70,35 +67,31 @@ def read_query(connection: Connection, query: str) -> pd.DataFrame:
     """
     import pyarrow as pa
 
-    types = {16: pa.bool_(), **dict.fromkeys((20, 21, 23), pa.int64())}
-    types |= dict.fromkeys((700, 701, 1700), pa.float64())
+    kinds = {16: pa.bool_(), **dict.fromkeys((20, 21, 23), pa.int64())}
+    kinds |= dict.fromkeys((700, 701, 1700), pa.float64())
     columns = begin_reading(connection, query)
-    codes = [one.type_code for one in columns]
-    found = {code: one for code, *one in connection.exec_driver_sql(_TYPES, (codes,))}
+    names = [one.name for one in columns]
+    found = connection.exec_driver_sql(_TYPES, ([one.type_code for one in columns],))
+    known = {oid: (name, _CASTS.get(name, _CASTS.get(kind))) for oid, name, kind in found}
     # By position, since two columns may have one name, which is told later.
-    kinds = {str(n): types.get(one.type_code, pa.string()) for n, one in enumerate(columns)}
-    batches = copy_rows(connection, query.strip().removesuffix(";"), list(kinds.values()))
-    table = pa.Table.from_batches(batches, pa.schema(kinds))
+    types = {str(n): kinds.get(one.type_code, pa.string()) for n, one in enumerate(columns)}
+    batches = copy_rows(connection, query.strip().removesuffix(";"), list(types.values()))
     nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+    table = pa.Table.from_batches(batches, pa.schema(types))
     rows: pd.DataFrame = table.to_pandas(types_mapper=nullable.get)
-    for name, column in zip(kinds, columns, strict=True):
+    for name, column in zip(types, columns, strict=True):
         if column.type_code in _TIMES:
             # What pandas cannot hold, such as infinity, stays text for the contract to refuse.
             with suppress(ValueError):
                 is_utc = _TIMES[column.type_code]
                 rows[name] = pd.to_datetime(rows[name], format="ISO8601", utc=is_utc)
-    rows = rows.set_axis([column.name for column in columns], axis="columns")
-    rows.attrs["types"] = {one.name: found[one.type_code][0] for one in columns}
-    casts = {one.name: _cast(*found[one.type_code]) for one in columns}
+    rows.columns = pd.Index(names)
+    told = [(one.name, *known[one.type_code]) for one in columns]
+    rows.attrs["types"] = {name: type_ for name, type_, _ in told}
     rows.attrs["left_out"] = {
-        name: f"has Postgres's type {rows.attrs['types'][name]}, which no contract can hold: read "
-        f"what is to be known of it by --query, such as SELECT {cast.format(quoted(name))}"
-        for name, cast in casts.items()
+        name: f"has Postgres's type {type_}, which no contract can hold: read what is to be known "
+        f"of it by --query, such as SELECT {cast.format(quoted(name))}"
+        for name, type_, cast in told
         if cast
     }
     return rows
-
-
-def _cast(name: str, category: str) -> str | None:
-    """What reads a value that no contract can hold; None of one that it can."""
-    return None if name == "uuid" else _CASTS.get(name, _CASTS.get(category))

@@ -32,9 +32,17 @@ from mlops_for_mle.pipelines.data_ingestion.typed_files import (
 class SourceDataset(AbstractDataset[None, pd.DataFrame]):
     """Rows that other programs write and this one only reads."""
 
+    def __init__(self, metadata: dict[str, Any] | None, **described: Any) -> None:
+        """Say what is shown of it."""
+        self.metadata = metadata
+        self._described = described
+
     def save(self, data: None) -> None:
         """Not possible."""
         raise NotImplementedError(f"{type(self).__name__} is read-only")
+
+    def _describe(self) -> dict[str, Any]:
+        return self._described
 
 
 class FileSourceDataset(SourceDataset):
@@ -49,6 +57,7 @@ class FileSourceDataset(SourceDataset):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Name a path or URL; how CSV is written: ``CsvForm``; the sheet of a workbook."""
+        super().__init__(metadata, filepath=filepath)
         self._filepath = filepath
         readers: dict[str, Callable[[bytes], pd.DataFrame]] = {
             "csv": partial(read_csv, form=CsvForm.model_validate(form or {})),
@@ -57,7 +66,6 @@ class FileSourceDataset(SourceDataset):
             "json": read_json,
         }
         self._read = readers[format]
-        self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
         """The rows.
@@ -73,9 +81,6 @@ class FileSourceDataset(SourceDataset):
             raise SourceError(f"{self._filepath}: {reason}") from error
         rows.attrs["sha256"] = hashlib.sha256(content.removeprefix(codecs.BOM_UTF8)).hexdigest()
         return rows
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath}
 
 
 class SklearnTableDataset(SourceDataset):
@@ -94,16 +99,15 @@ class SklearnTableDataset(SourceDataset):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Name the function that loads it, such as ``load_wine``, and how many rows are drawn."""
+        super().__init__(metadata, loader=loader, sample_rows=sample_rows, seed=seed)
         self._loader = loader
         # Kedro makes only paths of other names absolute, and a notebook is run in its own folder.
         self._cache = project_path() / cache
-        self._sample_rows = sample_rows
-        self._seed = seed
-        self.metadata = metadata
+        self._sample_rows, self._seed = sample_rows, seed
 
     def load(self) -> pd.DataFrame:
         """Features and a column ``target``, under scikit-learn's names."""
-        from pyarrow.parquet import ParquetFile
+        from pyarrow import parquet
 
         path = self._cache / f"{self._loader}-scikit-learn-{version('scikit-learn')}.parquet"
         if not path.exists():
@@ -115,13 +119,7 @@ class SklearnTableDataset(SourceDataset):
             table.to_parquet(partial, index=False)
             partial.replace(path)
         # pandas' reader would import what folders of files need, which takes longer than the rest.
-        with ParquetFile(path) as file:
+        with parquet.ParquetFile(path) as file:
             rows: pd.DataFrame = file.read().to_pandas()
-        if self._sample_rows is None:
-            return rows
-        return rows.sample(
-            self._sample_rows, replace=True, random_state=self._seed, ignore_index=True
-        )
-
-    def _describe(self) -> dict[str, Any]:
-        return {"loader": self._loader, "sample_rows": self._sample_rows, "seed": self._seed}
+        count, seed = self._sample_rows, self._seed
+        return rows if count is None else rows.sample(count, replace=True, random_state=seed)

@@ -34,17 +34,16 @@ def read_bytes(place: str) -> bytes:
 def read_parquet(content: bytes) -> pd.DataFrame:
     """Read the bytes of a Parquet file with its types, without an index that has no name.
 
-    Returns:
-        The rows; ``attrs["left_out"]`` says of columns why no contract can hold their values.
+    ``attrs["left_out"]`` says of columns why no contract can hold their values.
     """
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
-    # Whole numbers with gaps would become floats, which do not hold all of them.
-    small = (pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32())
-    types = {**dict.fromkeys(small, pd.Int64Dtype()), pa.uint64(): pd.UInt64Dtype()}
     table = ParquetFile(pa.BufferReader(content)).read()
     kept = [name for name in table.column_names if not re.fullmatch(_UNNAMED_INDEX, name)]
+    # Whole numbers with gaps would become floats, which do not hold all of them.
+    whole = {one: pd.Int64Dtype() for one in {*table.schema.types} if pa.types.is_integer(one)}
+    types = {**whole, pa.uint64(): pd.UInt64Dtype()}
     rows: pd.DataFrame = table.select(kept).to_pandas(
         ignore_metadata=True, date_as_object=False, types_mapper=types.get
     )
@@ -62,13 +61,13 @@ def read_excel(content: bytes, sheet: str | None = None) -> pd.DataFrame:
     Raises:
         ValueError: It is none, or has several sheets of which none or another one was named.
     """
-    # What pandas takes for a name, an index or a missing value is a value like others.
-    options: dict[str, Any] = {"header": None, "dtype": object, "na_filter": False}
     with pd.ExcelFile(io.BytesIO(content), engine="openpyxl") as workbook:
         sheets = list(map(str, workbook.sheet_names))
         if sheet not in sheets and (sheet is not None or len(sheets) > 1):
             raise ValueError(f"has the sheets {', '.join(sheets)}: name one of them")
-        cells = pd.read_excel(workbook, sheet_name=sheet or 0, **options)
+        # What pandas takes for a name, an index or a missing value is a value like others.
+        values: dict[str, Any] = {"header": None, "dtype": object, "na_filter": False}
+        cells = pd.read_excel(workbook, sheet_name=sheet or 0, **values)
     filled = cells.mask(cells == "").dropna(how="all").dropna(how="all", axis="columns")
     if filled.empty:
         raise ValueError("has no rows")
@@ -79,9 +78,8 @@ def read_excel(content: bytes, sheet: str | None = None) -> pd.DataFrame:
 def read_json(content: bytes) -> pd.DataFrame:
     """Read the bytes of a file with one JSON object a line, or with one array of objects."""
     text = content.decode("utf-8-sig").strip()
-    is_array = text.startswith("[")
-    found = json.loads(text) if is_array else map(json.loads, filter(str.strip, text.split("\n")))
-    objects = list(found)
+    lines = map(json.loads, filter(str.strip, text.split("\n")))
+    objects = json.loads(text) if text.startswith("[") else list(lines)
     if not all(isinstance(one, dict) for one in objects):
         raise ValueError("expected a JSON object for each row")
     return pd.DataFrame(objects, dtype=object).apply(_typed)

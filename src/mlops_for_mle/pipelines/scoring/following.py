@@ -115,26 +115,27 @@ class Follower(ABC):
         """The rows of the tables of predictions and of rejects."""
         manifest, response = scorer.manifest, self._contract.target.response_name
         facts = {"model_version": manifest.version, "release": manifest.release}
-        read = [one for one in rows if one.fault is None]
+        read = [{} if one.fault else one.values for one in rows]
         features = list(manifest.contract.features)
-        frame = pd.DataFrame([one.values for one in read], columns=features, dtype=object)
-        positions, answers, faults = scorer.score(frame)
+        positions, answers, faults = scorer.score(
+            pd.DataFrame(read, columns=features, dtype=object)
+        )
+        faults |= {number: one.fault for number, one in enumerate(rows) if one.fault}
         predictions = [
-            read[position].place | facts | {response: value, "scored_at": datetime.now(UTC)}
+            rows[position].place | facts | {response: value, "scored_at": datetime.now(UTC)}
             for position, value in zip(positions, scorer.values(answers), strict=True)
+            if position not in faults
         ]
-        refused = [(one, one.fault) for one in rows if one.fault is not None]
-        refused += [(read[position], reason) for position, reason in faults.items()]
         rejects = [
             {
                 "contract": self._contract.name,
-                "source": one.place["source"],
-                "source_id": one.place["source_id"],
+                "source": rows[position].place["source"],
+                "source_id": rows[position].place["source_id"],
                 "reason": plain(reason),
-                "row_data": as_json(one.values),
+                "row_data": as_json(rows[position].values),
             }
             | facts
-            for one, reason in refused
+            for position, reason in faults.items()
         ]
         return predictions, rejects
 

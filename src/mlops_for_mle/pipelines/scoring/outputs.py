@@ -133,10 +133,11 @@ class Table:
 
         def write(rows: pa.Table) -> None:
             staged = rows.add_column(0, ".attempt", pa.repeat(attempt, rows.num_rows))
-            copy_in(connection, self._stage, staged)
+            # A transaction of its own, so that no thread holds more than two connections.
+            with engine_for(self.url).begin() as connection:
+                copy_in(connection, self._stage, staged)
 
-        with engine_for(self.url).begin() as connection:
-            yield write
+        yield write
 
     def publish(self, attempts: Sequence[str], count: int, connection: Connection) -> None:
         """Replace all rows in a transaction; others read on meanwhile."""

@@ -36,7 +36,8 @@ from mlops_for_mle.pipelines.scoring.nodes import as_json
 _PROPERTIES = ("security.", "sasl.", "ssl.", "auto.offset.reset", "session.timeout.ms")
 _PATIENCE_SECONDS = 5.0
 _BIGINT = range(-(2**63), 2**63)
-_UNITS = {"date": "days", "timestamp": "milliseconds"}
+# By the last part of the name of a logical type, of Kafka Connect or of Debezium.
+_UNITS = {"Date": "days", "Timestamp": "milliseconds"}
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ class TopicFollower(Follower):
             raise UserError(f"Topic {self._topic}: {failure}")
         if not self._taken and not self._unread:
             return None
-        return [arrived(one, self._contract, features) for one in self._taken]
+        return [arrived(one, self._contract) for one in self._taken]
 
     def _acknowledge(self, predictions: list[Record]) -> None:
         failures: list[KafkaError] = []
@@ -148,7 +149,7 @@ class TopicFollower(Follower):
             self._trouble = error.str()
 
 
-def arrived(message: Message, contract: Contract, features: Mapping[str, Feature]) -> Arrived:
+def arrived(message: Message, contract: Contract) -> Arrived:
     """The row in a message, or what is wrong with it.
 
     It has the time of its row or else its own; its key is that of the contract's table, if any.
@@ -156,7 +157,7 @@ def arrived(message: Message, contract: Contract, features: Mapping[str, Feature
     source, value = f"kafka:{message.topic()}/{message.partition()}", message.value()
     place: Record = {"source": source, "source_id": message.offset()}
     try:
-        values = read_row(value, contract, features)
+        values = read_row(value, contract)
     except ValueError as error:
         fault = str(error)
         return Arrived(place, (value or b"").decode(errors="replace"), fault)
@@ -169,9 +170,7 @@ def arrived(message: Message, contract: Contract, features: Mapping[str, Feature
     return Arrived(place, values)
 
 
-def read_row(
-    value: bytes | None, contract: Contract, features: Mapping[str, Feature]
-) -> dict[str, Any]:
+def read_row(value: bytes | None, contract: Contract) -> dict[str, Any]:
     """The columns in the value of a message; which of them are allowed is not looked at.
 
     Raises:
@@ -180,30 +179,24 @@ def read_row(
     if value is None:
         raise ValueError("has no value (a tombstone)")
     try:
-        row, schema = msgspec.json.decode(value), None
+        row = msgspec.json.decode(value)
+        fields: list[_Column] = []
         if isinstance(row, dict) and row.keys() == {"schema", "payload"}:
-            row, schema = (
-                row["payload"],
-                msgspec.convert(row["schema"], _Schema | None) or _Schema(),
-            )
+            fields = (msgspec.convert(row["schema"], _Schema | None) or _Schema()).fields
+            row = row["payload"]
     except msgspec.ValidationError as error:
         raise ValueError(f"is no envelope of Kafka Connect: {error}") from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"is no JSON: {error}") from None
-    units = {contract.timestamp: "milliseconds"}
-    if schema is not None:
-        units |= {name: _UNITS[one.type] for name, one in features.items() if one.is_time}
-        # A table's date may be a model's timestamp; Debezium has times in other units, too.
-        named = {
-            one.field: one.name.rpartition(".")[2].lower() for one in schema.fields if one.name
-        }
-        units |= {name: _UNITS.get(kind, "") for name, kind in named.items()}
     if not isinstance(row, dict):
         raise ValueError("is no JSON object")  # noqa: TRY004  (one kind for all reasons)
+    named = {one.field: one.name.rpartition(".")[2] for one in fields if one.name}
+    kinds = {contract.timestamp: "Timestamp"} | named
     for name, one in row.items():
+        unit = _UNITS.get(kinds.get(name, ""))
         try:
-            if type(one) is int and units.get(name):
-                row[name] = _utc(**{units[name]: one})
+            if type(one) is int and unit:
+                row[name] = _utc(**{unit: one})
             elif type(one) is int and one not in _BIGINT:
                 # Larger than any number of a table; as text it is refused in words.
                 row[name] = str(one)

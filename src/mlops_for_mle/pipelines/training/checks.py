@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 _LARGEST_SAMPLE = 5_000
 # With fewer, a feature can seem to tell the target by chance.
 _SMALLEST_SAMPLE = 50
-# A column with no more values than these holds categories, not rows that can be told by them.
+# A column with no more values than these holds categories, not rows that can be told by them; and
+# a value that so many could share evenly tells no row.
 _MOST_CATEGORIES = 50
 _NEIGHBOURS = 10
 _FOLDS = 5
@@ -108,10 +109,10 @@ def single_feature_scores(
 ) -> dict[str, float]:
     """How well each feature alone tells the target: a tree, cross-validated.
 
-    Equal values stand in one fold, so that a column of identifiers tells nothing; not so where
-    there are few values, or a copy of the target would tell nothing either. Scores are balanced
-    accuracy for classes (0.5 for two classes is chance) and, for numbers, R2 or the square of the
-    rank correlation, whichever is larger.
+    Equal values stand in one fold, so that a column of identifiers tells nothing; not so frequent
+    ones, or it would tell nothing either that a value is zero, or missing, in all rows of a class.
+    Scores are balanced accuracy for classes (0.5 for two classes is chance) and, for numbers, R2 or
+    the square of the rank correlation, whichever is larger.
     """
     is_classifier = contract.target.task == "classification"
     tree = (DecisionTreeClassifier if is_classifier else DecisionTreeRegressor)(random_state=0)
@@ -124,7 +125,9 @@ def single_feature_scores(
         if equal.max() == 0:
             scores[name] = 0.0
             continue
-        groups = equal if equal.max() >= _MOST_CATEGORIES else np.arange(len(equal))
+        sizes = np.bincount(equal)
+        is_rare = (len(sizes) > _MOST_CATEGORIES) & (sizes * _MOST_CATEGORIES <= len(equal))
+        groups = np.where(is_rare[equal], equal, len(sizes) + np.arange(len(equal)))
         folds = GroupKFold(_FOLDS, shuffle=True, random_state=0)
         told = score(truth, cross_val_predict(tree, column, truth, groups=groups, cv=folds))
         if not is_classifier and column.shape[1] == 1:
