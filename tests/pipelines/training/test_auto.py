@@ -11,7 +11,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training import splits
 from mlops_for_mle.pipelines.training.calibration import choose_threshold
-from mlops_for_mle.pipelines.training.estimators import auto_candidates, inner_estimator
+from mlops_for_mle.pipelines.training.estimators import auto_candidates
 from mlops_for_mle.pipelines.training.options import TrainingOptions
 from mlops_for_mle.releases.predictor import Predictor
 from tests.mixed import MIXED_CONTRACT, MIXED_REGRESSION, mixed_rows
@@ -27,9 +27,8 @@ from tests.pipelines.training.examples import (
 from tests.releases import IRIS_CONTRACT, SMALL_CONTRACT, iris_rows
 
 AUTO = {"name": "auto"}
-# What no line fits, and nothing exactly.
-NOISE = np.random.default_rng(7).normal(size=600)
-CURVED_ROWS = line_rows(600).assign(y=lambda rows: rows["a"] ** 2 * np.sign(rows["b"]) + NOISE)
+# What no line fits.
+CURVED_ROWS = line_rows(600).assign(y=lambda rows: rows["a"] ** 2 * np.sign(rows["b"]))
 
 
 def rare_rows(row_count: int = 900) -> pd.DataFrame:
@@ -51,19 +50,13 @@ def test_the_simplest_that_is_not_shown_to_be_worse_is_chosen(
 ) -> None:
     monkeypatch.setattr("mlops_for_mle.pipelines.training.estimators._has_lightgbm", lambda: False)
 
-    candidate = assemble(rows, LINE_CONTRACT, estimator=AUTO)
+    description = assemble(rows, LINE_CONTRACT, estimator=AUTO).description
 
-    description, rounds = candidate.description, candidate.parameters.get("max_iter")
     assert description.estimator == chosen
     constant, linear, trees = description.candidates
     assert (constant.estimator, linear.estimator) == ("constant", "ridge")
     assert (linear.error < trees.error) == (chosen == "Ridge")
     assert ("linear_rmse" in description.metrics) == (chosen != "Ridge")
-    if rounds is not None:
-        # Found by early stopping, for which no row is held back any more.
-        assert 20 < rounds < 500
-        assert inner_estimator(candidate.model).n_iter_ == rounds
-        assert not inner_estimator(candidate.model).do_early_stopping_
 
 
 @pytest.mark.parametrize(

@@ -83,8 +83,8 @@ def names_for(task: Task) -> list[EstimatorName]:
 def auto_candidates(task: Task) -> list[EstimatorOptions]:
     """What ``auto`` chooses from, the simplest first."""
     usual: dict[str, Any] = {"learning_rate": 0.05}
-    boosting = {"max_leaf_nodes": 15, "max_features": 0.5, "l2_regularization": 1.0}
-    stopping = {"max_iter": 500, "early_stopping": True, "n_iter_no_change": 20}
+    boosting = {"max_iter": 500, "max_leaf_nodes": 15, "l2_regularization": 1.0}
+    stopping = {"early_stopping": True, "n_iter_no_change": 20}
     lightgbm = {"n_estimators": 200, "num_leaves": 15, "reg_lambda": 1.0}
     linear = EstimatorOptions(name=names_for(task)[0])
     trees = {"histogram_gradient_boosting": usual | boosting | stopping}
@@ -149,28 +149,25 @@ def choose_estimator(
 
     It is worse where its error in the same folds, log loss or RMSE, is larger by more than one
     standard error of the difference: the rule of Breiman et al., Classification and Regression
-    Trees, 1984, 3.4.3, on paired folds. As these share rows to learn from, that error is the one
-    of Nadeau and Bengio 2003. What cannot be fitted to so few rows is not chosen.
+    Trees, 1984, 3.4.3, on paired folds. What cannot be fitted to so few rows is not chosen.
 
     Returns:
         The estimator; and the errors of each by fold, those of a constant answer first.
     """
     target = contract.target
+    candidates = auto_candidates(target.task)
     models: dict[str, Any] = {"constant": DummyRegressor()}
     scorer: Any = "neg_root_mean_squared_error"
     if target.classes:
         models["constant"] = DummyClassifier()
         likely = {"response_method": "predict_proba", "labels": list(target.class_codes)}
         scorer = make_scorer(log_loss, greater_is_better=False, **likely)
-    candidates = {str(one.name): one for one in auto_candidates(target.task)}
+    models |= {str(one.name): build_estimator(one, contract, seed) for one in candidates}
     errors = {}
-    for name in ("constant", *candidates):
+    for name, model in models.items():
         options: dict[str, Any] = {"cv": folds, "scoring": scorer, "error_score": "raise"}
         try:
-            if name in candidates:
-                candidates[name] = _with_rounds(candidates[name], features, truth, contract, seed)
-                models[name] = build_estimator(candidates[name], contract, seed)
-            errors[name] = -cross_val_score(models[name], features, truth, **options)
+            errors[name] = -cross_val_score(model, features, truth, **options)
         except ValueError as error:
             _LOGGER.warning("%s is no candidate: %s", name, error)
     columns = [f"fold{number}" for number in range(len(folds))]
@@ -178,30 +175,10 @@ def choose_estimator(
     found = table.drop(index="constant")
     best = found.mean(axis=1).nsmallest(1).index
     beyond = found - found.loc[best].sum()
-    shares = [1 / len(folds) + len(judge) / len(learn) for learn, judge in folds]
-    keeps_up = beyond.mean(axis=1) <= beyond.std(axis=1) * float(np.mean(shares)) ** 0.5
+    keeps_up = beyond.mean(axis=1) <= beyond.sem(axis=1)
     # Without any, the linear one is chosen, and its fit says why it cannot be.
-    chosen = next((one for name, one in candidates.items() if keeps_up.get(name)), None)
-    chosen = chosen or auto_candidates(target.task)[0]
+    chosen = next((one for one in candidates if keeps_up.get(str(one.name))), candidates[0])
     return chosen, table.rename_axis("estimator").reset_index()
-
-
-def _with_rounds(
-    options: EstimatorOptions,
-    features: pd.DataFrame,
-    truth: npt.NDArray[Any],
-    contract: Contract,
-    seed: int,
-) -> EstimatorOptions:
-    """Find by early stopping how many rounds of boosting there are, if it is to stop early.
-
-    So many are then fitted to all rows, of which early stopping would lose a tenth.
-    """
-    if not options.parameters.get("early_stopping"):
-        return options
-    stopped = inner_estimator(build_estimator(options, contract, seed).fit(features, truth))
-    rounds = {"early_stopping": False, "max_iter": stopped.n_iter_}
-    return options.model_copy(update={"parameters": options.parameters | rounds})
 
 
 def threads_for(row_count: int) -> threadpool_limits:
