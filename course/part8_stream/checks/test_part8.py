@@ -15,6 +15,7 @@ import pytest
 
 from course.conftest import answers, not_copied
 from course.hints import hint
+from tests.servers import free_port
 from tests.servers import eventually
 
 FLOWER = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
@@ -50,7 +51,7 @@ class Api:
             def log_message(self, *arguments) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", free_port()), Handler)
         self._server.daemon_threads = True
         self._server.block_on_close = False
         self.url = f"http://127.0.0.1:{self._server.server_port}"
