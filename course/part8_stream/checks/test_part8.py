@@ -15,8 +15,7 @@ import pytest
 
 from course.conftest import answers, not_copied
 from course.hints import hint
-from tests.servers import free_port
-from tests.servers import eventually
+from tests.servers import eventually, free_port
 
 FLOWER = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 FINE = (200, b'{"iris_class": 1, "model": "check"}')
