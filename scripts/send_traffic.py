@@ -26,7 +26,8 @@ def main() -> None:
     address = f"http://localhost:{os.environ.get('MLOPS_PORT', '8000')}"
     parser.add_argument("--url", default=address, help="where the server is; default: %(default)s")
     options = parser.parse_args()
-    headers = {"X-API-Key": os.environ.get("MLOPS_API_KEY", "")}
+    key = os.environ.get("MLOPS_API_KEY")
+    headers = {"X-API-Key": key} if key else {}
     try:
         with httpx.Client(base_url=options.url, headers=headers, timeout=30) as server:
             predicted, told = send(options, server)
