@@ -110,7 +110,8 @@ class Clone:
         return found.stdout
 
     def inspect(self, service: str) -> dict[str, Any]:
-        (found,) = json.loads(docker("inspect", f"{self.name}-{service}-1"))
+        # Not by a name: of three replicas any may be the one that stays.
+        (found,) = json.loads(docker("inspect", *self.compose("ps", "-aq", service).split()))
         return dict(found)
 
     def ask(self, method: str, path: str, key: str = "", **options: Any) -> httpx.Response:
