@@ -99,11 +99,14 @@ def test_a_row_that_cannot_be_read_is_one_reject_with_its_line(
     assert rows.index.tolist() == [n for n in range(10) if n != 3]
 
 
-def test_a_quote_that_is_closed_rows_later_is_one_reject_with_all_its_lines() -> None:
+def test_a_quote_that_is_closed_rows_later_costs_its_own_line_and_no_other() -> None:
     rows = read_csv(b'a,b\n1,"2\n3,4\n5,6",x\n7,8\n', CsvForm())
 
-    assert rows.to_numpy().tolist() == [["7", "8"]]
-    assert rows.attrs["unread"] == {1: ("line 2: has 3 field(s), expected 2", '1,"2\n3,4\n5,6",x')}
+    assert rows.to_numpy().tolist() == [["3", "4"], ["7", "8"]]
+    assert rows.attrs["unread"] == {
+        1: ("line 2: has a quote that is not closed", '1,"2'),
+        3: ("line 4: has 3 field(s), expected 2", '5,6",x'),
+    }
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def _read_carefully(text: str, form: CsvForm, width: int) -> tuple[pd.DataFrame,
 def _records(lines: list[str], form: CsvForm, width: int | None = None) -> Iterator[Record]:
     """The header and the rows, of so many fields where that is said.
 
-    A quote that is never closed costs its own line and no other.
+    A quote that is never closed, or only in a later row, costs its own line and no other.
     """
     mark, end = re.escape(SEPARATORS[form.separator]), form.skip_lines
     while end < len(lines):
@@ -190,6 +190,9 @@ def _records(lines: list[str], form: CsvForm, width: int | None = None) -> Itera
             continue
         if width and len(fields) != width:
             problem = f"has {len(fields)} field(s), expected {width}"
+            inner = (one for one in lines[start + 1 : end] if form.dialect["quotechar"] not in one)
+            if any(len(one) == width for one in csv.reader(inner, **form.dialect)):
+                problem, end = "has a quote that is not closed", start + 1
         if found := _UNREADABLE.search("".join(lines[start:end])):
             is_nul = found[0] == "\x00"
             problem = "holds NUL bytes" if is_nul else f"is not written in {form.encoding}"
