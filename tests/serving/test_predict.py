@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import arrays
 
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import Predictions, load
+from mlops_for_mle.serving.answers import texts_of
 from mlops_for_mle.serving.context import Services
-from mlops_for_mle.serving.predict import texts_of
 from tests.releases import trained_iris_release
 from tests.serving.conftest import IRIS_ROW, call, kept, make, serve
 

@@ -24,6 +24,7 @@ from starlette.routing import compile_path
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from mlops_for_mle.serving.answers import Question
 from mlops_for_mle.serving.auth import Need, needed
 from mlops_for_mle.serving.context import (
     LARGEST_AT_ONCE,
@@ -36,7 +37,7 @@ from mlops_for_mle.serving.context import (
 )
 from mlops_for_mle.serving.errors import Answer, ProblemError, our_failure, problem_answer
 from mlops_for_mle.serving.logs import current_request
-from mlops_for_mle.serving.predict import HotRoute, Question, answer
+from mlops_for_mle.serving.predict import HotRoute, answer
 
 # Compressed, in parts, or from a page, which is looked at by the ordinary way.
 _UNUSUAL = frozenset({b"content-encoding", b"transfer-encoding", b"origin", b"sec-fetch-site"})

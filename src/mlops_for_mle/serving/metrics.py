@@ -32,8 +32,8 @@ from mlops_for_mle.serving.monitoring import NewestRun
 from mlops_for_mle.serving.server import METRICS_FOLDER, is_running
 
 if TYPE_CHECKING:
+    from mlops_for_mle.serving.answers import Answered
     from mlops_for_mle.serving.context import Services
-    from mlops_for_mle.serving.predict import Answered
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -128,9 +128,13 @@ class Metrics:
         contract, version = manifest.contract, manifest.version
         labels = contract.target.labels
         parts = [part for one in answered for part in one.parts]
-        values = chain.from_iterable(one.values for one in parts)
-        for code, count in collections.Counter(values if labels else ("" for _ in values)).items():
-            self._predictions_of(contract.name, version, labels.get(code, "")).inc(count)
+        if labels:
+            counts = collections.Counter(chain.from_iterable(one.values for one in parts))
+            for code, count in counts.items():
+                self._predictions_of(contract.name, version, labels[code]).inc(count)
+        else:
+            count = sum(len(one.values) for one in parts)
+            self._predictions_of(contract.name, version, "").inc(count)
         for part in parts:
             if part.outside is not None:
                 beyond = zip(contract.features, part.outside.sum(axis=0).tolist(), strict=True)

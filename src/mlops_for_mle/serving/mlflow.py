@@ -18,6 +18,7 @@ from fastapi.responses import PlainTextResponse
 
 from mlops_for_mle import __version__
 from mlops_for_mle.contract.model import normalised
+from mlops_for_mle.serving.answers import Answered, Question
 from mlops_for_mle.serving.codec import Codec, Form, Reading, Rows
 from mlops_for_mle.serving.context import Request as PlainRequest
 from mlops_for_mle.serving.context import Services, media_type
@@ -25,7 +26,7 @@ from mlops_for_mle.serving.documents import FIELDS, LISTS, encode, fields, piece
 from mlops_for_mle.serving.errors import Answer, refused
 from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import json_request
-from mlops_for_mle.serving.predict import Answered, HotRoute, Question, add_hot_route, served_by
+from mlops_for_mle.serving.predict import HotRoute, add_hot_route, served_by
 
 _LINES_A_PIECE = 1000
 

@@ -22,6 +22,7 @@ from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.encoding import Values, is_plain
 from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.releases.predictor import INPUT_NAME, PROBABILITY_OUTPUT
+from mlops_for_mle.serving.answers import Answered, Question
 from mlops_for_mle.serving.codec import MOST_ROWS, Codec, Given, Rows
 from mlops_for_mle.serving.context import Request as PlainRequest
 from mlops_for_mle.serving.context import Services, media_type
@@ -29,7 +30,7 @@ from mlops_for_mle.serving.documents import VALUES, encode, pieces, read_json
 from mlops_for_mle.serving.errors import Answer, ProblemError, refused, shown
 from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import json_request
-from mlops_for_mle.serving.predict import Answered, HotRoute, Question, add_hot_route, served_by
+from mlops_for_mle.serving.predict import HotRoute, add_hot_route, served_by
 from mlops_for_mle.serving.releases import Served
 
 # Element types of the protocol by their names, those that models here have; little-endian.

@@ -7,24 +7,18 @@ little more than one: it predicts, writes the answers and keeps them, all or non
 import asyncio
 import contextvars
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
-from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fastapi
 import msgspec
-import numpy as np
-import orjson
 from uuid_utils import uuid7
 
 from mlops_for_mle.contract.encoding import Matrix
-from mlops_for_mle.contract.rules import Precision
-from mlops_for_mle.releases.manifest import Manifest
-from mlops_for_mle.releases.predictor import Predictions
-from mlops_for_mle.releases.ranges import Outside
-from mlops_for_mle.serving.codec import COLUMNS_KEY, OUTSIDE_KEY, Form, Rows
+from mlops_for_mle.serving.answers import Answered, Part, Question, texts_of
+from mlops_for_mle.serving.codec import Form
 from mlops_for_mle.serving.context import (
     LARGEST_AT_ONCE,
     Request,
@@ -61,60 +55,6 @@ _EXPLAIN_WORDS = (
     f"is the `answer` (1 or 0), where the model has no probabilities. A row, or a list of up to "
     f"{MOST_EXPLAINED}; neither logged nor counted as predictions."
 )
-# Where a number, a list of them or an id goes in a template; JSON itself has no such byte.
-_SLOT, _SLOTS, _NAME = (msgspec.Raw(one) for one in (b"\x00", b"[\x00]", b'"\x00"'))
-
-
-class Question(msgspec.Struct):
-    """Rows that wait for the answers of one release; ``write`` makes the answer of a request."""
-
-    served: "Served"
-    rows: Rows
-    request: Request
-    write: Callable[["Answered"], Answer]
-    is_kept: bool = True
-
-
-class Part(msgspec.Struct):
-    """What the model says to some rows of a request.
-
-    Attributes:
-        values: The class code or the number of each row.
-        texts: The same as JSON, with commas between, and the chances of each class likewise.
-        chances: Rows by classes, or None.
-        outside: Which features of which rows lie outside what the model was trained on; None
-            where none does.
-    """
-
-    values: list[Any]
-    texts: Sequence[bytes]
-    chances: Matrix | None
-    outside: Outside
-
-
-class Answered(msgspec.Struct):
-    """A question with its predictions.
-
-    Attributes:
-        prediction_id: With one row it is that row's id; row ``i`` of several has the id
-            ``<prediction_id>-<i>``, counted from 0.
-        answered_at: Nanoseconds since 1970, UTC.
-        latency_seconds: From the arrival of the request to its prediction.
-    """
-
-    question: Question
-    prediction_id: str
-    answered_at: int
-    latency_seconds: float
-    parts: Sequence[Part]
-
-    def values(self) -> list[Any]:
-        """The class code or the number of each row."""
-        return [value for part in self.parts for value in part.values]
-
-    def texts(self) -> list[list[bytes]]:
-        """The JSON of the values, and of the chances of each class, in pieces."""
-        return [joined(pieces) for pieces in zip(*(one.texts for one in self.parts), strict=True)]
 
 
 class HotRoute(NamedTuple):
@@ -198,135 +138,6 @@ def _divided(part: Part, questions: Sequence[Question]) -> list[list[Part]]:
         found.append([Part(part.values[start:end], texts, chance, beyond)])
         start = end
     return found
-
-
-def texts_of(predictions: Predictions, precision: Precision) -> list[bytes]:
-    """Answers as JSON numbers with commas between: the values, and the chances of each class.
-
-    They have the digits that the model computes; orjson writes arrays, and float32 as such.
-    """
-    values, chances = predictions
-    if values.dtype.kind == "f":
-        values = values.astype(precision)
-    texts = [orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]]
-    if chances is not None:
-        by_class = np.ascontiguousarray(chances.T, precision)
-        lists = orjson.dumps(by_class, option=orjson.OPT_SERIALIZE_NUMPY)
-        texts += lists[2:-2].split(b"],[")
-    return texts
-
-
-def joined(texts: Iterable[bytes]) -> list[bytes]:
-    """Texts with commas between."""
-    return [piece for one in texts for piece in (b",", one)][1:]
-
-
-class Answers:
-    """The answers of one release to ``POST /predict``, in the form in which rows were given.
-
-    Around the numbers of a model an answer is always the same, so it is a template.
-    """
-
-    def __init__(self, manifest: Manifest) -> None:
-        """Prepare the templates."""
-        self._manifest, self._target = manifest, manifest.contract.target
-        self._features = manifest.contract.feature_names
-        labels, values = self._target.labels, self._target.values
-        self._labels = {code: encode(label) for code, label in labels.items()}
-        self._values = {code: encode(value) for code, value in values.items()}
-        self._by_columns = self._written({COLUMNS_KEY: self._answer(_SLOTS)}).split(b"\x00")
-        # What is said of a class stands in its template, so a row's first number is not needed.
-        self._first = 1 if labels else 0
-        self._of_any = self._template(self._answer(_SLOT))
-        self._by_class: dict[Any, bytes] = {}
-        for code, label in labels.items():
-            known = {self._target.response_name: values[code], "label": label}
-            self._by_class[code] = self._template(self._answer(_SLOT) | known)
-
-    def write(self, answered: Answered) -> Answer:
-        """Answer a request; a row of several has its place behind the prediction's id."""
-        rows, name, parts = answered.question.rows, answered.prediction_id.encode(), answered.parts
-        if rows.form is Form.COLUMNS:
-            return Answer(self._columns(answered, name))
-        if rows.form is Form.ONE:
-            (part,) = parts
-            template = self._by_class.get(part.values[0], self._of_any)
-            found = template % (*part.texts[self._first :], name)
-            if part.outside is not None:
-                found = self._add_features(found, part.outside[0].tolist())
-            return Answer([found])
-        numbered = (b"%b-%d" % (name, at) for at in range(rows.count))
-        names = iter([name]) if rows.count == 1 else numbered
-        lists = [b",".join(self._rows(one, names)) for one in parts]
-        return Answer([b"[", *joined(lists), b"]"])
-
-    def _rows(self, part: Part, names: Iterator[bytes]) -> list[bytes]:
-        """The answers to rows, one by one."""
-        numbers, template = (
-            (one.split(b",") for one in part.texts[self._first :]),
-            self._by_class.get,
-        )
-        slots = zip(part.values, *numbers, names, strict=False)
-        found = [template(one[0], self._of_any) % one[1:] for one in slots]
-        if part.outside is None:
-            return found
-        return list(map(self._add_features, found, part.outside.tolist()))
-
-    def _columns(self, answered: Answered, name: bytes) -> list[bytes]:
-        """The answer to rows by columns, in pieces."""
-        values, *chances = answered.texts()
-        if self._target.has_text_classes:
-            values = _named(answered, self._values)
-        labels = [_named(answered, self._labels)] if self._labels else []
-        slots = (values, *labels, *chances, [name])
-        answer = [self._by_columns[0]]
-        for slot, text in zip(slots, self._by_columns[1:], strict=True):
-            answer += (*slot, text)
-        if any(one.outside is not None for one in answered.parts):
-            answer[-1] = _add(answer[-1], self._places(answered.parts))
-        return answer
-
-    def _places(self, parts: Sequence[Part]) -> dict[str, msgspec.Raw]:
-        """By feature which rows lie outside of what the model was trained on, as JSON."""
-        none = np.zeros((_ROWS_A_PART, len(self._features)), np.bool_)
-        outside = [none[: len(one.values)] if one.outside is None else one.outside for one in parts]
-        columns = zip(self._features, np.concatenate(outside).T, strict=True)
-        places = {feature: np.flatnonzero(column) for feature, column in columns}
-        return {
-            feature: msgspec.Raw(orjson.dumps(one, option=orjson.OPT_SERIALIZE_NUMPY))
-            for feature, one in places.items()
-            if len(one)
-        }
-
-    def _add_features(self, answer: bytes, outside: list[bool]) -> bytes:
-        found = list(compress(self._features, outside))
-        return _add(answer, found) if found else answer
-
-    def _answer(self, slot: msgspec.Raw) -> dict[str, Any]:
-        """What is answered to rows, with slots for what the model says."""
-        answer: dict[str, Any] = {self._target.response_name: slot}
-        if self._target.labels:
-            answer["label"] = slot
-        if self._manifest.has_probabilities:
-            answer["probabilities"] = dict.fromkeys(self._target.labels.values(), slot)
-        return answer
-
-    def _written(self, answer: dict[str, Any]) -> bytes:
-        release = {"model_version": self._manifest.version, "release": self._manifest.release}
-        return encode(answer | {"prediction_id": _NAME} | release)
-
-    def _template(self, answer: dict[str, Any]) -> bytes:
-        return self._written(answer).replace(b"%", b"%%").replace(b"\x00", b"%b")
-
-
-def _named(answered: Answered, names: Mapping[Any, bytes]) -> list[bytes]:
-    """What the classes of rows are called, in pieces."""
-    return joined(b",".join(map(names.__getitem__, one.values)) for one in answered.parts)
-
-
-def _add(answer: bytes, outside: list[str] | dict[str, msgspec.Raw]) -> bytes:
-    """Tell at the end of an answer what lies outside of what the model was trained on."""
-    return b'%b,"%b":%b}' % (answer[:-1], OUTSIDE_KEY.encode(), encode(outside))
 
 
 def router(services: Services) -> fastapi.APIRouter:

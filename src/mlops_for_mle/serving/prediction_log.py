@@ -33,7 +33,7 @@ from mlops_for_mle.serving.metrics import Metrics
 from mlops_for_mle.serving.settings import ServingSettings
 
 if TYPE_CHECKING:
-    from mlops_for_mle.serving.predict import Answered
+    from mlops_for_mle.serving.answers import Answered
 
 _STAGE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS staged (
@@ -323,9 +323,6 @@ class PredictionLog:
 
         A flipped bit may have joined it with the line before.
         """
-        payload = line[9:]
-        if line.startswith(b"%08x\t" % zlib.crc32(payload)):
-            return payload
         for found in _LINE.finditer(line):
             start, payload = found.start(), line[found.start() + 9 :]
             if line[start : start + 8] == b"%08x" % zlib.crc32(payload):
