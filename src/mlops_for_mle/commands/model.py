@@ -30,7 +30,6 @@ from mlops_for_mle.hooks import tracking_variable_kept
 from mlops_for_mle.pipelines.deployment.datasets import actor
 from mlops_for_mle.pipelines.deployment.nodes import release_champion, verify_release
 from mlops_for_mle.pipelines.registry import datasets as registry
-from mlops_for_mle.pipelines.scoring.batches import deployed
 from mlops_for_mle.releases import deployments
 from mlops_for_mle.releases.manifest import ModelDescription
 from mlops_for_mle.releases.metrics import metric_text
@@ -132,8 +131,8 @@ def explain(project: Project, row: str) -> None:
     ROW is an object of JSON as POST /predict takes it, or the path of a file that holds one.
     """
     with engine_for(database_url()).connect() as connection:
-        served = deployed(connection, project.contract.name)
-    release = ReleaseStore(release_store()).fetch(project.contract.name, served)
+        served = deployments.deployed(connection, project.contract.name)
+    release = ReleaseStore(release_store()).fetch(served.contract, served.release)
     given = row.encode() if row.lstrip().startswith("{") else Path(row).read_bytes()
     Console().print(explain_row(release, given))
 

@@ -31,6 +31,14 @@ def current(connection: Connection, contract: str) -> Deployment | None:
     return next(iter(history(connection, contract, limit=1)), None)
 
 
+def deployed(connection: Connection, contract: str) -> Deployment:
+    """The same; a ``PrerequisiteError`` before any."""
+    found = current(connection, contract)
+    if found is None:
+        raise PrerequisiteError(f"Nothing of {contract} is deployed yet: run `kedro run` first.")
+    return found
+
+
 def history(
     connection: Connection,
     contract: str,
@@ -89,10 +97,7 @@ def roll_back(
         RollbackRefusedError: There is no such release, or the current row is another by now.
         ReleaseError: The release is no longer whole.
     """
-    rows = history(connection, contract)
-    if not rows:
-        raise PrerequisiteError(f"Nothing of {contract} is deployed yet: run `kedro run` first.")
-    served = rows[0]
+    served, rows = deployed(connection, contract), history(connection, contract)
     if expected not in (None, served.id):
         raise RollbackRefusedError(_IN_BETWEEN.format(served.release))
     earlier = {one.release: one for one in rows if one.release != served.release}

@@ -366,7 +366,7 @@ def test_a_release_can_be_named_without_being_deployed(stage: Stage, release: Re
     assert load(release.manifest.release).manifest == release.manifest
     expected: tuple[tuple[str | None, type[UserError], str], ...] = (
         ("absent", ReleaseError, "iris/absent has no manifest.json"),
-        (None, PrerequisiteError, "never deployed: run `kedro run` first"),
+        (None, PrerequisiteError, "is deployed yet: run `kedro run` first"),
     )
     for name, kind, said in expected:
         with refused(kind) as refusal:

@@ -33,7 +33,7 @@ def test_a_first_use_from_nothing_to_predictions(project: Project, stage: Stage)
     refused = project.kedro("score")
     assert refused.code == 1
     assert "those that are there already are scored by `kedro score --from-start`" in refused.output
-    assert "Error: Contract iris was never deployed: run `kedro run` first" in refused.errors
+    assert "Error: Nothing of iris is deployed yet: run `kedro run` first" in refused.errors
     stage.deploy(iris_release(1))
     said = project.succeed("score", "--from-start").output
     assert said == "Queued 5 row(s) that had no prediction.\nScored 5 row(s).\n"

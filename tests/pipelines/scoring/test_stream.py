@@ -189,7 +189,7 @@ def test_it_waits_for_a_release_and_uses_a_new_one_from_the_next_batch_on(
     stage = empty_stage
     stage.prepare()
     stage.insert(3)
-    with pytest.raises(PrerequisiteError, match="never deployed: run `kedro run` first"):
+    with pytest.raises(PrerequisiteError, match="is deployed yet: run `kedro run` first"):
         stage.score()
     with following(stage):
         stage.deploy(release)

@@ -114,12 +114,7 @@ class DeployedReleaseDataset(_ContractDataset):
         from mlflow.artifacts import download_artifacts
 
         with self._engine.connect() as connection:
-            served = deployments.current(connection, self._contract)
-        if served is None:
-            raise PrerequisiteError(
-                f"Nothing of {self._contract} is deployed yet, so there is nothing to monitor: "
-                "run `kedro run` first."
-            )
+            served = deployments.deployed(connection, self._contract)
         release = self._store.fetch(self._contract, served.release)
         rows = [
             f"runs:/{release.manifest.run_id}/snapshot/snapshot.parquet",

@@ -6,15 +6,11 @@ from contextlib import ExitStack
 from functools import lru_cache
 from uuid import uuid4
 
-from sqlalchemy import Connection
-
 from mlops_for_mle.contract.notation import Notation
 from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.errors import PrerequisiteError
 from mlops_for_mle.pipelines.scoring.nodes import ChosenRelease, Part, Scorer, Scoring
 from mlops_for_mle.pipelines.scoring.options import rejects_beside
 from mlops_for_mle.pipelines.scoring.outputs import Output, output_of
-from mlops_for_mle.releases.deployments import current
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.releases.store import ReleaseStore
 
@@ -88,18 +84,6 @@ def score_part(
                 writes[number](table)
                 counts[number] += table.num_rows
     return attempt, counts[0], counts[1]
-
-
-def deployed(connection: Connection, contract: str) -> str:
-    """The release that is deployed.
-
-    Raises:
-        PrerequisiteError: There is none.
-    """
-    found = current(connection, contract)
-    if found is None:
-        raise PrerequisiteError(f"Contract {contract} was never deployed: run `kedro run` first.")
-    return found.release
 
 
 @lru_cache(maxsize=2)

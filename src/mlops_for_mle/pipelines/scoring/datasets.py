@@ -7,11 +7,12 @@ from kedro.io import AbstractDataset
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.pipelines.scoring.batches import deployed, run
+from mlops_for_mle.pipelines.scoring.batches import run
 from mlops_for_mle.pipelines.scoring.nodes import ChosenRelease, Scoring, Source
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions, place_of
 from mlops_for_mle.pipelines.scoring.outputs import output_of
 from mlops_for_mle.pipelines.scoring.sources import database_source, parquet_source
+from mlops_for_mle.releases.deployments import deployed
 from mlops_for_mle.releases.store import ReleaseStore
 
 
@@ -63,7 +64,7 @@ class ScoringReleaseDataset(_ScoringDataset):
         """
         contract = self._contract.name
         with engine_for(self._url).connect() as connection:
-            release = self._options.release or deployed(connection, contract)
+            release = self._options.release or deployed(connection, contract).release
         return ChosenRelease(self._store, ReleaseStore(self._store).manifest(contract, release))
 
 

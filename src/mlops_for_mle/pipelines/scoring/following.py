@@ -21,8 +21,9 @@ from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.tables import prediction_table
 from mlops_for_mle.database.engine import database_url, engine_for
 from mlops_for_mle.errors import UserError, explain
-from mlops_for_mle.pipelines.scoring.batches import deployed, loaded
+from mlops_for_mle.pipelines.scoring.batches import loaded
 from mlops_for_mle.pipelines.scoring.nodes import Scorer, as_json, plain
+from mlops_for_mle.releases.deployments import deployed
 
 Record = dict[str, Any]
 
@@ -90,7 +91,7 @@ class Follower(ABC):
 
     def _score_batch(self) -> list[Arrived] | None:
         with engine_for(database_url()).begin() as connection:
-            release = deployed(connection, self._contract.name)
+            release = deployed(connection, self._contract.name).release
             scorer = loaded(self._store, self._contract.name, release)
             rows = self._take(connection, scorer.manifest.contract.features)
             if not rows:
