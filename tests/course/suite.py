@@ -108,19 +108,27 @@ class PartSuite:
             (work / name).write_text(whole.replace(text, other), "utf-8")
         return work
 
-    def accepts(self, folder: Path, server: DatabaseServer, *variants: Variant) -> None:
-        """Run the checks that are named on the solution, written in other right ways."""
-        work = self.changed(folder, *((one.file, one.ours, one.theirs) for one in variants))
-        chosen = " or ".join(f"test_{one.accepted_by}" for one in variants)
-
-        status, output = self.check(work, server, "-k", chosen)
-
-        assert status == 0, output
-        assert "✗" not in output
-
     def check(self, work: Path, server: DatabaseServer, *options: str) -> tuple[int, str]:
         """Run the part's checks with Korean hints; gives the exit status and what was said."""
         command = ("course.part", "check", str(self.number), "--work", str(work), *options)
         environment = {**os.environ, "HINTS": "ko"}
         finished = fork(PROJECT, environment, *command, "--server", server.url)
         return finished.code, finished.text
+
+
+class VariantSuite(PartSuite):
+    """The tests of a part whose solution is also written in other right ways."""
+
+    variants: ClassVar[tuple[Variant, ...]]
+
+    def test_other_right_ways_are_accepted(
+        self, tmp_path: Path, embedded_server: DatabaseServer
+    ) -> None:
+        ways = ((one.file, one.ours, one.theirs) for one in self.variants)
+        work = self.changed(tmp_path, *ways)
+        chosen = " or ".join(f"test_{one.accepted_by}" for one in self.variants)
+
+        status, output = self.check(work, embedded_server, "-k", chosen)
+
+        assert status == 0, output
+        assert "✗" not in output

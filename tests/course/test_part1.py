@@ -1,10 +1,7 @@
-from pathlib import Path
-
-from tests.course.suite import Mistake, PartSuite, Variant
-from tests.servers import DatabaseServer
+from tests.course.suite import Mistake, Variant, VariantSuite
 
 
-class TestPart1(PartSuite):
+class TestPart1(VariantSuite):
     number = 1
     mistakes = (
         Mistake(
@@ -49,28 +46,23 @@ class TestPart1(PartSuite):
         ),
     )
 
-    def test_other_right_ways_are_accepted(
-        self, tmp_path: Path, embedded_server: DatabaseServer
-    ) -> None:
-        self.accepts(
-            tmp_path,
-            embedded_server,
-            Variant(
-                "migrate.py",
-                'VALUES (%s)"',
-                'VALUES (%s) ON CONFLICT DO NOTHING"',
-                "a_migration_that_fails_leaves_nothing_behind",
-            ),
-            Variant(
-                "Dockerfile",
-                "COPY database.py migrate.py generator.py iris.csv ./",
-                "COPY . .",
-                "the_image_holds_what_the_generator_needs",
-            ),
-            Variant(
-                "compose.yaml",
-                "volumes: [postgres-data:/var/lib/postgresql]",
-                "volumes: [{type: volume, source: postgres-data, target: /var/lib/postgresql}]",
-                "compose_starts_the_generator_when_the_database_is_healthy",
-            ),
-        )
+    variants = (
+        Variant(
+            "migrate.py",
+            'VALUES (%s)"',
+            'VALUES (%s) ON CONFLICT DO NOTHING"',
+            "a_migration_that_fails_leaves_nothing_behind",
+        ),
+        Variant(
+            "Dockerfile",
+            "COPY database.py migrate.py generator.py iris.csv ./",
+            "COPY . .",
+            "the_image_holds_what_the_generator_needs",
+        ),
+        Variant(
+            "compose.yaml",
+            "volumes: [postgres-data:/var/lib/postgresql]",
+            "volumes: [{type: volume, source: postgres-data, target: /var/lib/postgresql}]",
+            "compose_starts_the_generator_when_the_database_is_healthy",
+        ),
+    )

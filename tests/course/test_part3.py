@@ -1,13 +1,10 @@
-from pathlib import Path
-
 import pytest
 
-from tests.course.suite import Mistake, PartSuite, Variant
-from tests.servers import DatabaseServer
+from tests.course.suite import Mistake, Variant, VariantSuite
 
 
 @pytest.mark.usefixtures("mlflow_for_checks")
-class TestPart3(PartSuite):
+class TestPart3(VariantSuite):
     number = 3
     ports = (5000,)
     mistakes = (
@@ -37,34 +34,29 @@ class TestPart3(PartSuite):
         ),
     )
 
-    def test_other_right_ways_are_accepted(
-        self, tmp_path: Path, embedded_server: DatabaseServer
-    ) -> None:
-        self.accepts(
-            tmp_path,
-            embedded_server,
-            Variant(
-                "registry.py",
-                'f"Version {version} has {measured:.4f}, its run recorded {recorded:.4f}"',
-                '"another model"',
-                "a_model_that_is_not_what_its_run_measured_gets_no_alias",
-            ),
-            Variant(
-                "load_model_from_registry.py",
-                "pd.read_csv(path)).tolist()",
-                "__import__('data').read_csv(path)).tolist()",
-                "the_programs_save_and_load",
-            ),
-            Variant(
-                "load_model_from_registry.py",
-                "(MlflowException, OSError)",
-                "(MlflowException, OSError, ValueError)",
-                "the_programs_save_and_load",
-            ),
-            Variant(
-                "compose.yaml",
-                'ports: ["127.0.0.1:5000:5000"]',
-                'ports: [{host_ip: 127.0.0.1, published: "5000", target: 5000}]',
-                "compose_opens_the_registry_to_this_machine_only",
-            ),
-        )
+    variants = (
+        Variant(
+            "registry.py",
+            'f"Version {version} has {measured:.4f}, its run recorded {recorded:.4f}"',
+            '"another model"',
+            "a_model_that_is_not_what_its_run_measured_gets_no_alias",
+        ),
+        Variant(
+            "load_model_from_registry.py",
+            "pd.read_csv(path)).tolist()",
+            "__import__('data').read_csv(path)).tolist()",
+            "the_programs_save_and_load",
+        ),
+        Variant(
+            "load_model_from_registry.py",
+            "(MlflowException, OSError)",
+            "(MlflowException, OSError, ValueError)",
+            "the_programs_save_and_load",
+        ),
+        Variant(
+            "compose.yaml",
+            'ports: ["127.0.0.1:5000:5000"]',
+            'ports: [{host_ip: 127.0.0.1, published: "5000", target: 5000}]',
+            "compose_opens_the_registry_to_this_machine_only",
+        ),
+    )

@@ -1,10 +1,7 @@
-from pathlib import Path
-
-from tests.course.suite import Mistake, PartSuite, Variant
-from tests.servers import DatabaseServer
+from tests.course.suite import Mistake, Variant, VariantSuite
 
 
-class TestPart4(PartSuite):
+class TestPart4(VariantSuite):
     number = 4
     mistakes = (
         Mistake(
@@ -39,34 +36,29 @@ class TestPart4(PartSuite):
         ),
     )
 
-    def test_other_right_ways_are_accepted(
-        self, tmp_path: Path, embedded_server: DatabaseServer
-    ) -> None:
-        self.accepts(
-            tmp_path,
-            embedded_server,
-            Variant(
-                "releases.py",
-                'f"Release {name} was changed after it was published"',
-                '"changed"',
-                "a_release_is_named_by_its_content_and_never_changes",
-            ),
-            Variant(
-                "router.py",
-                "    requests = sorted(",
-                "    outbox.mkdir(parents=True, exist_ok=True)\n    requests = sorted(",
-                "an_event_is_not_lost_when_answering_fails",
-            ),
-            Variant(
-                "ci.yml",
-                "run: pytest test_candidate.py",
-                "run: python -m pytest -q test_candidate.py",
-                "the_workflow_runs_tests_and_gate",
-            ),
-            Variant(
-                "Dockerfile",
-                "COPY releases.py router.py ./",
-                "COPY *.py ./",
-                "the_image_holds_what_the_router_needs",
-            ),
-        )
+    variants = (
+        Variant(
+            "releases.py",
+            'f"Release {name} was changed after it was published"',
+            '"changed"',
+            "a_release_is_named_by_its_content_and_never_changes",
+        ),
+        Variant(
+            "router.py",
+            "    requests = sorted(",
+            "    outbox.mkdir(parents=True, exist_ok=True)\n    requests = sorted(",
+            "an_event_is_not_lost_when_answering_fails",
+        ),
+        Variant(
+            "ci.yml",
+            "run: pytest test_candidate.py",
+            "run: python -m pytest -q test_candidate.py",
+            "the_workflow_runs_tests_and_gate",
+        ),
+        Variant(
+            "Dockerfile",
+            "COPY releases.py router.py ./",
+            "COPY *.py ./",
+            "the_image_holds_what_the_router_needs",
+        ),
+    )
