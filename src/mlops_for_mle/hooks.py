@@ -174,6 +174,7 @@ def killed_if_interrupted() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if "mlflow" in sys.modules:
+            # Where that fails, the next run of the project ends it.
             with suppress(Exception):
                 sys.modules["mlflow"].end_run("KILLED")
         raise

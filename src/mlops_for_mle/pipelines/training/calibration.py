@@ -166,6 +166,7 @@ def _calibrated(
     """Probabilities of the same rows, each fold's calibrated on the other folds."""
     # A classifier whose features are its own scores.
     given, width = LogisticRegression(), scores.shape[1]
+    # As `cross_val_predict` counts them.
     given.classes_ = np.arange(len(target.classes))
     given.coef_, given.intercept_ = np.eye(width), np.zeros(width)
     frozen = FrozenEstimator(given)
