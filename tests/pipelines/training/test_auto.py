@@ -11,9 +11,15 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training import splits
 from mlops_for_mle.pipelines.training.calibration import choose_threshold
-from mlops_for_mle.pipelines.training.estimators import auto_candidates
-from mlops_for_mle.pipelines.training.options import TrainingOptions
-from mlops_for_mle.releases.predictor import Predictor
+from mlops_for_mle.pipelines.training.estimators import (
+    auto_candidates,
+    build_estimator,
+    choose_estimator,
+    held_out,
+)
+from mlops_for_mle.pipelines.training.options import EstimatorOptions, TrainingOptions
+from mlops_for_mle.releases.metrics import measure_one
+from mlops_for_mle.releases.predictor import Predictions, Predictor
 from tests.mixed import MIXED_CONTRACT, MIXED_REGRESSION, mixed_rows
 from tests.pipelines.training.examples import (
     LINE_CONTRACT,
@@ -31,6 +37,12 @@ AUTO = {"name": "auto"}
 CURVED_ROWS = line_rows(600).assign(y=lambda rows: rows["a"] ** 2 * np.sign(rows["b"]))
 
 
+# What a line fits for the greater part.
+BENT_ROWS = line_rows(300).assign(
+    y=lambda rows: 4 * rows["a"] + rows["b"].abs() + np.random.default_rng(5).normal(size=300)
+)
+
+
 def rare_rows(row_count: int = 900) -> pd.DataFrame:
     """A class that has a tenth of the rows, and is never the more probable one."""
     random = np.random.default_rng(3)
@@ -42,8 +54,12 @@ def rare_rows(row_count: int = 900) -> pd.DataFrame:
 
 @pytest.mark.parametrize(
     ("rows", "chosen"),
-    [(line_rows(), "Ridge"), (CURVED_ROWS, "HistGradientBoostingRegressor")],
-    ids=["line", "curve"],
+    [
+        (line_rows(), "Ridge"),
+        (BENT_ROWS, "VotingRegressor"),
+        (CURVED_ROWS, "HistGradientBoostingRegressor"),
+    ],
+    ids=["line", "bend", "curve"],
 )
 def test_the_simplest_that_is_not_shown_to_be_worse_is_chosen(
     rows: pd.DataFrame, chosen: str, monkeypatch: pytest.MonkeyPatch
@@ -53,9 +69,12 @@ def test_the_simplest_that_is_not_shown_to_be_worse_is_chosen(
     description = assemble(rows, LINE_CONTRACT, estimator=AUTO).description
 
     assert description.estimator == chosen
-    constant, linear, trees = description.candidates
-    assert (constant.estimator, linear.estimator) == ("constant", "ridge")
-    assert (linear.error < trees.error) == (chosen == "Ridge")
+    errors = {one.estimator: one.error for one in description.candidates}
+    assert list(errors) == ["constant", "ridge", "histogram_gradient_boosting", "voting"]
+    best = {"Ridge": "ridge", "VotingRegressor": "voting"}.get(
+        chosen, "histogram_gradient_boosting"
+    )
+    assert min(errors, key=lambda name: errors[name]) == best
     assert ("linear_rmse" in description.metrics) == (chosen != "Ridge")
 
 
@@ -64,7 +83,7 @@ def test_the_simplest_that_is_not_shown_to_be_worse_is_chosen(
     [
         (MIXED_CONTRACT, {"estimator": AUTO, "split": {"by": "time"}, "metric": "macro_f1"}),
         (MIXED_REGRESSION, {"estimator": AUTO}),
-        (MIXED_CONTRACT, {"estimator": {"name": "svc"}, "calibrate": True}),
+        (MIXED_CONTRACT, {"estimator": {"name": "voting"}, "calibrate": True}),
     ],
     ids=["classes by time", "numbers", "calibrated"],
 )
@@ -78,6 +97,40 @@ def test_what_is_chosen_is_the_same_again_to_the_last_bit(
 
     assert again.description == first.description
     assert again.predictor.model == first.predictor.model
+
+
+@pytest.mark.parametrize(
+    ("rows", "contract"),
+    [(BENT_ROWS, LINE_CONTRACT), (mixed_rows(), MIXED_CONTRACT)],
+    ids=["numbers", "classes"],
+)
+def test_voting_is_chosen_by_what_it_would_answer(rows: pd.DataFrame, contract: Contract) -> None:
+    examples, target = split(rows, contract), contract.target
+    options = EstimatorOptions(name="voting")
+    learned = ~examples.is_validation
+    features, truth = examples.features[learned], examples.truth[learned]
+    values, training = examples.split_values[learned], TrainingOptions()
+    folds = splits.folds(values, truth, target, training)
+
+    trials = choose_estimator(features, truth, contract, folds, seed=1)[1].set_index("estimator")
+
+    answers = held_out(build_estimator(options, contract, 1), features, truth, folds)
+    for error, (_, judge), found in zip(trials.loc["voting"], folds, answers, strict=True):
+        given = Predictions(found if found.ndim == 1 else found[:, 0], found)
+        metric = "log_loss" if target.classes else "rmse"
+        assert error == pytest.approx(measure_one(metric, given, truth[judge], target))
+
+
+def test_auto_calibrates_and_decides_as_if_its_choice_had_been_named() -> None:
+    options = {"metric": "balanced_accuracy", "calibrate": True}
+
+    auto, named = (
+        train(rare_rows(), SMALL_CONTRACT, estimator={"name": name}, **options)
+        for name in ("auto", "logistic")
+    )
+
+    assert auto.predictor.model == named.predictor.model
+    assert auto.threshold == named.threshold is not None
 
 
 def test_boosting_that_cannot_stop_early_on_so_few_rows_is_not_chosen() -> None:
@@ -105,7 +158,9 @@ def test_auto_goes_with_no_parameters() -> None:
         TrainingOptions.model_validate({"estimator": AUTO | {"parameters": {"C": 1}}})
 
 
-@pytest.mark.parametrize("name", ["svc", "random_forest", "histogram_gradient_boosting", "mlp"])
+@pytest.mark.parametrize(
+    "name", ["svc", "random_forest", "histogram_gradient_boosting", "mlp", "voting"]
+)
 @pytest.mark.parametrize(
     ("rows", "contract"),
     [(iris_rows(), IRIS_CONTRACT), (mixed_rows(), MIXED_CONTRACT)],

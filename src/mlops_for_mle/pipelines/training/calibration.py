@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier
 from sklearn.frozen import FrozenEstimator
@@ -22,8 +21,9 @@ from sklearn.svm import SVC, NuSVC
 from mlops_for_mle.contract.encoding import Matrix
 from mlops_for_mle.contract.model import Target
 from mlops_for_mle.errors import UserError
+from mlops_for_mle.pipelines.training.estimators import Answers, held_out
 from mlops_for_mle.pipelines.training.options import TrainingOptions
-from mlops_for_mle.pipelines.training.splits import Folds, partition
+from mlops_for_mle.pipelines.training.splits import Folds
 from mlops_for_mle.pipelines.training.splits import folds as made_folds
 from mlops_for_mle.releases.metrics import DECIDED_BY_VALUES, measure_one
 from mlops_for_mle.releases.predictor import Predictions
@@ -57,10 +57,12 @@ def decide(
     values: npt.NDArray[Any],
     target: Target,
     training: TrainingOptions,
+    judged_by: tuple[Folds, Answers] | None = None,
 ) -> Decided:
     """Calibrate a fitted model and choose its threshold, as far as these are wanted and possible.
 
-    ``values`` are ``splits.split_values`` of the rows.
+    ``values`` are ``splits.split_values`` of the rows. They are split into folds and answered by
+    models that have not seen them, unless that was done already.
     """
     has_chances = hasattr(model, "predict_proba")
     chances: Matrix | None = None
@@ -73,16 +75,20 @@ def decide(
     threshold = training.threshold if len(target.classes) == 2 else None
     if is_calibrated or (has_chances and threshold == "auto"):
         try:
-            folds = made_folds(values, truth, target, training)
+            if judged_by is None:
+                folds = made_folds(values, truth, target, training)
+                judged_by = folds, held_out(model, features, truth, folds)
+            folds, answers = judged_by
             # By time, the oldest rows are judged by none: only what came later could.
             judged = np.concatenate([judge for _, judge in folds])
             fold = np.repeat(np.arange(len(folds)), [len(judge) for _, judge in folds])
-            found, known = _held_out(model, features, truth, folds), truth[judged]
+            found, known = np.concatenate(answers), truth[judged]
             chances = found if has_chances else None
             if is_calibrated:
-                better = _calibrated(_scores(model, found), known, fold, target)
+                scores = _scores(model, found)
+                better = _calibrated(scores, known, fold, target)
                 if training.calibrate is True or _is_better(better, chances, known, fold, target):
-                    model = _with_calibration(model, features, truth, folds, target)
+                    model = _with_calibration(model, scores, known, target)
                     chances = better
         except (UserError, ValueError) as error:
             if training.calibrate is True:
@@ -135,16 +141,6 @@ def _is_possible(model: Pipeline, target: Target) -> bool:
     return has_form and (len(codes) == 2 or codes == tuple(range(len(codes))))
 
 
-def _held_out(model: Pipeline, features: pd.DataFrame, truth: Classes, folds: Folds) -> Matrix:
-    """What is answered to each fold's rows by a model that has not seen them, fold by fold."""
-    found = []
-    for learn, judge in folds:
-        fitted = clone(model).fit(features.iloc[learn], truth[learn])
-        answer = getattr(fitted, "predict_proba", None) or fitted.decision_function
-        found.append(answer(features.iloc[judge]))
-    return np.concatenate(found)
-
-
 def _scores(model: Pipeline, found: Matrix) -> Matrix:
     """What scikit-learn calibrates from: a decision function, else probabilities.
 
@@ -160,17 +156,26 @@ def _scores(model: Pipeline, found: Matrix) -> Matrix:
     return found[:, 1:]
 
 
+def _calibrator(classes: npt.NDArray[Any], width: int, target: Target) -> CalibratedClassifierCV:
+    """What learns to make probabilities of scores.
+
+    That is Platt's sigmoid for two classes and temperature scaling (Guo et al. 2017,
+    arXiv:1706.04599) for more, which leaves the most probable class as it is. Isotonic regression
+    is none of them: its steps have no form in float32 that answers alike.
+    """
+    # A classifier whose features are its own scores.
+    given = LogisticRegression()
+    given.classes_, given.coef_, given.intercept_ = classes, np.eye(width), np.zeros(width)
+    method = "sigmoid" if len(target.classes) == 2 else "temperature"
+    return CalibratedClassifierCV(FrozenEstimator(given), method=method, cv=KFold(2))
+
+
 def _calibrated(
     scores: Matrix, truth: Classes, fold: npt.NDArray[np.intp], target: Target
 ) -> Matrix:
     """Probabilities of the same rows, each fold's calibrated on the other folds."""
-    # A classifier whose features are its own scores.
-    given, width = LogisticRegression(), scores.shape[1]
-    # As `cross_val_predict` counts them.
-    given.classes_ = np.arange(len(target.classes))
-    given.coef_, given.intercept_ = np.eye(width), np.zeros(width)
-    frozen = FrozenEstimator(given)
-    calibrator = CalibratedClassifierCV(frozen, method=_method(target), cv=KFold(2))
+    # Classes are as `cross_val_predict` counts them.
+    calibrator = _calibrator(np.arange(len(target.classes)), scores.shape[1], target)
     options: dict[str, Any] = {"cv": PredefinedSplit(fold), "method": "predict_proba"}
     return np.asarray(cross_val_predict(calibrator, scores, truth, **options))
 
@@ -193,24 +198,10 @@ def _is_better(
     return bool(np.mean(gains) > np.std(gains, ddof=1) / np.sqrt(len(gains)))
 
 
-def _with_calibration(
-    model: Pipeline, features: pd.DataFrame, truth: Classes, folds: Folds, target: Target
-) -> Pipeline:
-    """Fit the model and behind it a calibration on held-out rows.
-
-    That is Platt's sigmoid for two classes and temperature scaling (Guo et al. 2017,
-    arXiv:1706.04599) for more, which leaves the most probable class as it is. Isotonic regression
-    is none of them: its steps have no form in float32 that answers alike.
-    """
-    *steps, (name, estimator) = clone(model).steps
-    preparation = Pipeline(steps)
-    whole = partition(folds, len(truth))
-    wrapped = CalibratedClassifierCV(estimator, method=_method(target), cv=whole, ensemble=False)
-    wrapped.fit(preparation.fit_transform(features, truth), truth)
-    # The positions of all rows are not part of the model.
-    wrapped.set_params(cv=None)
-    return Pipeline([*preparation.steps, (name, wrapped)])
-
-
-def _method(target: Target) -> str:
-    return "sigmoid" if len(target.classes) == 2 else "temperature"
+def _with_calibration(model: Pipeline, scores: Matrix, truth: Classes, target: Target) -> Pipeline:
+    """The fitted model, and behind it a calibration that is fitted to held-out scores."""
+    *steps, (name, estimator) = model.steps
+    wrapped = _calibrator(estimator.classes_, scores.shape[1], target).fit(scores, truth)
+    wrapped.calibrated_classifiers_[0].estimator = estimator
+    wrapped.set_params(estimator=estimator, cv=None, ensemble=False)
+    return Pipeline([*steps, (name, wrapped)])

@@ -5,18 +5,20 @@ import math
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.base import ClassifierMixin, RegressorMixin, clone
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble import VotingClassifier, VotingRegressor
 from sklearn.impute import SimpleImputer
-from sklearn.metrics import log_loss, make_scorer
-from sklearn.model_selection import RandomizedSearchCV, cross_val_score
+from sklearn.metrics import log_loss, root_mean_squared_error
+from sklearn.model_selection import RandomizedSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
@@ -39,6 +41,8 @@ ESTIMATOR = "estimator"
 ROUND = "round"
 
 _MANY_ROWS = 50_000
+VOTING = (VotingClassifier, VotingRegressor)
+Answers = list[npt.NDArray[np.float64]]
 # Parts of a date that only grow.
 _DAYS = ("days_since_1970", "year")
 
@@ -72,6 +76,7 @@ MENU: Mapping[EstimatorName, Choice] = {
         early_stopping=True,
         max_iter=300,
     ),
+    "voting": _both("sklearn.ensemble.Voting"),
 }
 
 
@@ -80,18 +85,22 @@ def names_for(task: Task) -> list[EstimatorName]:
     return [name for name, choice in MENU.items() if getattr(choice, task)]
 
 
+def voting_members(task: Task) -> list[EstimatorOptions]:
+    """Whose answers ``voting`` takes the mean of: a linear model and regularised boosting."""
+    boosting = {"learning_rate": 0.05, "max_iter": 500, "max_leaf_nodes": 15}
+    boosting |= {"l2_regularization": 1.0, "early_stopping": True, "n_iter_no_change": 20}
+    trees: dict[str, Any] = {"name": "histogram_gradient_boosting", "parameters": boosting}
+    return [EstimatorOptions(name=names_for(task)[0]), EstimatorOptions(**trees)]
+
+
 def auto_candidates(task: Task) -> list[EstimatorOptions]:
-    """What ``auto`` chooses from, the simplest first."""
-    usual: dict[str, Any] = {"learning_rate": 0.05}
-    boosting = {"max_iter": 500, "max_leaf_nodes": 15, "l2_regularization": 1.0}
-    stopping = {"early_stopping": True, "n_iter_no_change": 20}
-    lightgbm = {"n_estimators": 200, "num_leaves": 15, "reg_lambda": 1.0}
-    linear = EstimatorOptions(name=names_for(task)[0])
-    trees = {"histogram_gradient_boosting": usual | boosting | stopping}
+    """What ``auto`` chooses from, the simplest first: a mean varies less than trees alone."""
+    linear, trees = voting_members(task)
+    candidates = [linear, EstimatorOptions(name="voting"), trees]
     if _has_lightgbm():
-        trees["lightgbm"] = usual | lightgbm
-    options = ({"name": name, "parameters": parameters} for name, parameters in trees.items())
-    return [linear, *map(EstimatorOptions.model_validate, options)]
+        lightgbm = {"learning_rate": 0.05, "n_estimators": 200, "num_leaves": 15, "reg_lambda": 1.0}
+        candidates.append(EstimatorOptions(name="lightgbm", parameters=lightgbm))
+    return candidates
 
 
 def build_estimator(options: EstimatorOptions, contract: Contract, seed: int) -> Pipeline:
@@ -119,6 +128,12 @@ def build_estimator(options: EstimatorOptions, contract: Contract, seed: int) ->
         )
     defaults = {} if options.class_path else MENU[name].parameters
     parameters = {**defaults, **options.parameters}
+    if issubclass(kind, VOTING) and options.class_path is None:
+        members = {str(one.name): one for one in voting_members(task)}
+        models = [(key, build_estimator(one, contract, seed)) for key, one in members.items()]
+        if task == "classification":
+            parameters = {"voting": "soft", "flatten_transform": False} | parameters
+        return Pipeline([(ESTIMATOR, kind(models).set_params(**parameters))])
     estimator = kind().set_params(**parameters)
     if "random_state" in estimator.get_params() and "random_state" not in parameters:
         estimator.set_params(random_state=seed)
@@ -144,7 +159,7 @@ def inner_estimator(model: Pipeline) -> Any:
 
 def choose_estimator(
     features: pd.DataFrame, truth: npt.NDArray[Any], contract: Contract, folds: Folds, seed: int
-) -> tuple[EstimatorOptions, pd.DataFrame]:
+) -> tuple[EstimatorOptions, pd.DataFrame, Answers]:
     """Choose the simplest estimator that is not shown to be worse than the best one.
 
     It is worse where its error in the same folds, log loss or RMSE, is larger by more than one
@@ -152,33 +167,56 @@ def choose_estimator(
     Trees, 1984, 3.4.3, on paired folds. What cannot be fitted to so few rows is not chosen.
 
     Returns:
-        The estimator; and the errors of each by fold, those of a constant answer first.
+        The estimator; the errors of each by fold, those of a constant answer first; and what the
+        chosen one answers to each fold's rows.
     """
     target = contract.target
     candidates = auto_candidates(target.task)
-    models: dict[str, Any] = {"constant": DummyRegressor()}
-    scorer: Any = "neg_root_mean_squared_error"
-    if target.classes:
-        models["constant"] = DummyClassifier()
-        likely = {"response_method": "predict_proba", "labels": list(target.class_codes)}
-        scorer = make_scorer(log_loss, greater_is_better=False, **likely)
+    models = {"constant": DummyClassifier() if target.classes else DummyRegressor()}
     models |= {str(one.name): build_estimator(one, contract, seed) for one in candidates}
-    errors = {}
+    del models["voting"]
+    answers = {}
     for name, model in models.items():
-        options: dict[str, Any] = {"cv": folds, "scoring": scorer, "error_score": "raise"}
         try:
-            errors[name] = -cross_val_score(model, features, truth, **options)
+            answers[name] = held_out(model, features, truth, folds)
         except ValueError as error:
             _LOGGER.warning("%s is no candidate: %s", name, error)
+    members = [answers.get(str(one.name)) for one in voting_members(target.task)]
+    if all(members):
+        # What its members answer is known, so it need not be fitted.
+        answers["voting"] = [np.mean(one, axis=0) for one in zip(*members, strict=True)]
+    measure: Any = root_mean_squared_error
+    if target.classes:
+        measure = partial(log_loss, labels=target.class_codes)
+    errors = {
+        name: [measure(truth[judge], one) for (_, judge), one in zip(folds, found, strict=True)]
+        for name, found in answers.items()
+    }
     columns = [f"fold{number}" for number in range(len(folds))]
     table = pd.DataFrame.from_dict(errors, orient="index", columns=columns)
-    found = table.drop(index="constant")
-    best = found.mean(axis=1).nsmallest(1).index
-    beyond = found - found.loc[best].sum()
+    compared = table.drop(index="constant")
+    best = compared.mean(axis=1).nsmallest(1).index
+    beyond = compared - compared.loc[best].sum()
     keeps_up = beyond.mean(axis=1) <= beyond.sem(axis=1)
     # Without any, the linear one is chosen, and its fit says why it cannot be.
     chosen = next((one for one in candidates if keeps_up.get(str(one.name))), candidates[0])
-    return chosen, table.rename_axis("estimator").reset_index()
+    return chosen, table.rename_axis("estimator").reset_index(), answers.get(str(chosen.name), [])
+
+
+def held_out(
+    model: Pipeline, features: pd.DataFrame, truth: npt.NDArray[Any], folds: Folds
+) -> Answers:
+    """What is answered to each fold's rows by a model that has not seen them.
+
+    That is its probabilities, else its decision function, else its predictions.
+    """
+    answers = []
+    for learn, judge in folds:
+        fitted = clone(model).fit(features.iloc[learn], truth[learn])
+        methods = ("predict_proba", "decision_function", "predict")
+        answer = next(getattr(fitted, one) for one in methods if hasattr(fitted, one))
+        answers.append(answer(features.iloc[judge]))
+    return answers
 
 
 def threads_for(row_count: int) -> threadpool_limits:

@@ -176,13 +176,15 @@ def train_model(
     values, seed = examples.split_values[is_training], training.seed
     options, parameters = training.estimator, dict(training.estimator.parameters)
     found: dict[str, Any] = {}
+    judged_by = None
     with estimators.threads_for(len(features)):
         if options.is_auto:
             count = splits.useful_folds(values, training)
             folds = splits.folds(values, truth, target, training, count)
-            options, found["trials"] = estimators.choose_estimator(
+            options, found["trials"], answers = estimators.choose_estimator(
                 features, truth, contract, folds, seed
             )
+            judged_by = folds, answers
             parameters = dict(options.parameters)
             simplest = estimators.auto_candidates(target.task)[0]
             if options != simplest:
@@ -198,8 +200,9 @@ def train_model(
             parameters |= best
         model.fit(features, truth)
         if target.classes:
-            chosen = calibration.decide(model, features, truth, values, target, training)
-            found |= chosen._asdict()
+            found |= calibration.decide(
+                model, features, truth, values, target, training, judged_by
+            )._asdict()
     return Fitted(examples, training, parameters=parameters, **{"model": model} | found)
 
 

@@ -19,6 +19,7 @@ from skl2onnx.common import shape_calculator as shapes
 from skl2onnx.sklapi import CastTransformer
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.ensemble import VotingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 
@@ -26,7 +27,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.encoding import Matrix, encoded_columns, possible_codes
 from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.errors import ReleaseError
-from mlops_for_mle.pipelines.training.estimators import ROUND, inner_estimator, threads_for
+from mlops_for_mle.pipelines.training.estimators import ROUND, VOTING, inner_estimator, threads_for
 from mlops_for_mle.releases.manifest import Parity
 from mlops_for_mle.releases.predictor import (
     INPUT_NAME,
@@ -150,6 +151,7 @@ def convert(model: Pipeline, contract: Contract, precision: Precision) -> bytes:
                 CalibratedClassifierCV: _shape_of_calibrated,
                 SimpleImputer: _shape_of_imputed,
                 TransformedTargetRegressor: _shape_of_target,
+                VotingRegressor: _shape_of_target,
             },
         )
     if is_classifier and not hasattr(model, "predict_proba"):
@@ -167,10 +169,13 @@ def _prepared(model: Pipeline) -> Pipeline:
     comparison then has the same outcome as before, while rounding to the nearest would send those
     on a threshold to the other side.
     """
-    if ROUND not in model.named_steps:
-        return model
-    prepared = copy.deepcopy(model).set_params(**{ROUND: CastTransformer(dtype=np.float32)})
+    prepared = copy.deepcopy(model)
     inner = inner_estimator(prepared)
+    if isinstance(inner, VOTING):
+        inner.estimators_ = [_prepared(one) for one in inner.estimators_]
+    if ROUND not in model.named_steps:
+        return prepared
+    prepared.set_params(**{ROUND: CastTransformer(dtype=np.float32)})
     for predictor in chain.from_iterable(getattr(inner, "_predictors", ())):
         exact = predictor.nodes["num_threshold"]
         predictor.nodes["num_threshold"] = _rounded_down(exact)

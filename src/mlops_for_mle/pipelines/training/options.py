@@ -9,16 +9,16 @@ from mlops_for_mle.pipelines.engine import Engine
 
 EstimatorName = (
     Literal["auto", "logistic", "ridge", "svc", "random_forest"]
-    | Literal["histogram_gradient_boosting", "lightgbm", "mlp"]
+    | Literal["histogram_gradient_boosting", "lightgbm", "mlp", "voting"]
 )
 
 
 class EstimatorOptions(Configuration):
     """Which estimator is trained: ``class_path``, else ``name``.
 
-    With neither it is ``logistic`` for classification and ``ridge`` for regression. ``auto``
-    chooses by cross-validation among these and gradient boosting. ``svc`` takes long on more than
-    about 10,000 rows; ``lightgbm`` needs the extra ``boosting``.
+    With neither it is ``logistic`` for classification and ``ridge`` for regression. ``voting`` is
+    the mean of these and gradient boosting, ``auto`` the best of all three by cross-validation.
+    ``svc`` takes long on more than about 10,000 rows; ``lightgbm`` needs the extra ``boosting``.
     """
 
     name: EstimatorName | None = None

@@ -135,13 +135,6 @@ def useful_folds(values: npt.NDArray[Any], training: TrainingOptions) -> int:
     return max(2, min(5 if len(values) <= _MANY_ROWS else 3, possible))
 
 
-def partition(made: Folds, row_count: int) -> Folds:
-    """Folds that judge every row once: the oldest, which have no past, by all that came later."""
-    judged = np.isin(np.arange(row_count), np.concatenate([judge for _, judge in made]))
-    rest = [] if judged.all() else [(np.flatnonzero(judged), np.flatnonzero(~judged))]
-    return rest + made
-
-
 def row_hashes(features: pd.DataFrame, seed: int) -> npt.NDArray[np.uint64]:
     """A number for each row, salted with the seed; equal rows have equal ones."""
     # Adding zero turns -0.0 into 0.0, which is the same value with other bytes.
