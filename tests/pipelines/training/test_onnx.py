@@ -155,6 +155,15 @@ def test_an_estimator_without_a_served_form_is_told_with_those_that_have_one(
         export(train(class_path, rows, contract), rows, contract)
 
 
+def test_parameters_without_a_served_form_are_told() -> None:
+    # skl2onnx 1.20 takes weights for an array.
+    rows, contract = PLAIN["classification"]
+    weighted = fit({"name": "voting", "parameters": {"weights": [1, 2]}}, rows, contract)
+
+    with pytest.raises(UserError, match=r"VotingClassifier cannot .* or other parameters"):
+        export(weighted, rows, contract)
+
+
 def test_a_model_that_no_form_reproduces_is_refused() -> None:
     # The graph is made from what was fitted, which this model does not ask.
     rows = line_rows()

@@ -43,7 +43,7 @@ _MISSING_SHARE = 0.05
 # Answers that lie closer together than this share of their size are all the same.
 _ROUNDING = 1e-13
 # What skl2onnx raises of an estimator that it does not know, or not as it is configured.
-NOT_CONVERTIBLE = (KeyError, NameError, RuntimeError, TypeError, ValueError)
+NOT_CONVERTIBLE = (AttributeError, KeyError, NameError, RuntimeError, TypeError, ValueError)
 
 
 def trained_answers(model: Pipeline, features: pd.DataFrame) -> Predictions:
