@@ -70,7 +70,7 @@ def test_the_simplest_that_is_not_shown_to_be_worse_is_chosen(
 
     assert description.estimator == chosen
     errors = {one.estimator: one.error for one in description.candidates}
-    assert list(errors) == ["constant", "ridge", "histogram_gradient_boosting", "voting"]
+    assert list(errors) == ["constant", "ridge", "voting", "histogram_gradient_boosting"]
     best = {"Ridge": "ridge", "VotingRegressor": "voting"}.get(
         chosen, "histogram_gradient_boosting"
     )

@@ -39,10 +39,12 @@ _LOGGER = logging.getLogger(__name__)
 
 ESTIMATOR = "estimator"
 ROUND = "round"
+VOTING = (VotingClassifier, VotingRegressor)
+
+Answers = list[npt.NDArray[np.float64]]
+"""Probabilities, scores or numbers for the rows to judge by, fold by fold."""
 
 _MANY_ROWS = 50_000
-VOTING = (VotingClassifier, VotingRegressor)
-Answers = list[npt.NDArray[np.float64]]
 # Parts of a date that only grow.
 _DAYS = ("days_since_1970", "year")
 
@@ -174,11 +176,10 @@ def choose_estimator(
     candidates = auto_candidates(target.task)
     models = {"constant": DummyClassifier() if target.classes else DummyRegressor()}
     models |= {str(one.name): build_estimator(one, contract, seed) for one in candidates}
-    del models["voting"]
     answers = {}
-    for name, model in models.items():
+    for name in (one for one in models if one != "voting"):
         try:
-            answers[name] = held_out(model, features, truth, folds)
+            answers[name] = held_out(models[name], features, truth, folds)
         except ValueError as error:
             _LOGGER.warning("%s is no candidate: %s", name, error)
     members = [answers.get(str(one.name)) for one in voting_members(target.task)]
@@ -188,10 +189,8 @@ def choose_estimator(
     measure: Any = root_mean_squared_error
     if target.classes:
         measure = partial(log_loss, labels=target.class_codes)
-    errors = {
-        name: [measure(truth[judge], one) for (_, judge), one in zip(folds, found, strict=True)]
-        for name, found in answers.items()
-    }
+    judged = [truth[judge] for _, judge in folds]
+    errors = {name: list(map(measure, judged, answers[name])) for name in models if name in answers}
     columns = [f"fold{number}" for number in range(len(folds))]
     table = pd.DataFrame.from_dict(errors, orient="index", columns=columns)
     compared = table.drop(index="constant")
