@@ -1,7 +1,6 @@
 from typing import Any
 
 import msgspec
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -10,9 +9,11 @@ from hypothesis import strategies as st
 from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.columns import read_column, to_array
 from mlops_for_mle.contract.rules import (
+    check_text,
     describe,
     fault,
     is_allowed,
+    is_open,
     json_type,
     read_time,
 )
@@ -24,8 +25,8 @@ FEATURES = features().map(Feature.model_validate)
 def is_taken_by_msgspec(value: Any, feature: Feature) -> bool:
     try:
         found = msgspec.convert(value, json_type(feature))
-        if feature.is_time and found is not None:
-            return bool(is_allowed(np.array([read_time(found)], "datetime64[us]"), feature)[0])
+        if is_open(feature):
+            check_text(found, feature)
     except (msgspec.ValidationError, ValueError):
         return False
     return True

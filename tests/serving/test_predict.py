@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mlops_for_mle.releases.manifest import Release
-from mlops_for_mle.releases.predictor import Predictions, load
+from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.serving.answers import texts_of
 from mlops_for_mle.serving.context import Services
 from tests.releases import trained_iris_release
@@ -105,14 +105,15 @@ def test_many_rows_are_answered_and_logged_as_each_of_them(settings):
     )
 )
 def test_numbers_are_written_so_that_the_model_s_own_are_read_again(precision, values):
-    texts = texts_of(Predictions(values, np.stack([values, -values], axis=1)), precision)
+    values = values.astype(precision)
+    texts = texts_of(values, np.stack([values, -values], axis=1))
 
     found = [np.array(json.loads(b"[%b]" % text), precision) for text in texts]
     np.testing.assert_array_equal(found, [values, values, -values])
 
 
 def test_a_float32_model_is_not_given_digits_that_it_does_not_know():
-    (text,) = texts_of(Predictions(np.array([np.float32(0.1)], np.float64), None), "float32")
+    (text,) = texts_of(np.array([0.1], np.float32), None)
 
     assert text == b"0.1"
 

@@ -82,7 +82,7 @@ def _write(answered: Answered) -> Answer:
     served = answered.question.served
     target = served.contract.target
     if target.has_text_classes:
-        values = encode([target.values[code] for code in answered.values()])
+        values = encode([target.values[code] for code in answered.values().tolist()])
     else:
         values = b"[%b]" % b"".join(answered.texts()[0])
     headers = (

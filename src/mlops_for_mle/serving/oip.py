@@ -7,7 +7,7 @@ tensor for each feature, which is what MLServer's pandas codec makes of a frame.
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
@@ -293,8 +293,8 @@ def _values(output: str, answered: Answered) -> Values:
     target = answered.question.served.contract.target
     if output == PROBABILITY_OUTPUT:
         return np.concatenate([one.chances for one in answered.parts]).ravel()
-    names: dict[int, Any] = target.labels if output == "label" else target.values
-    return [names.get(code, code) for code in answered.values()]
+    names: Mapping[int, Any] = target.labels if output == "label" else target.values
+    return [names[code] for code in answered.values().tolist()] if names else answered.values()
 
 
 def _packed(datatype: str, values: Values) -> bytes:

@@ -29,6 +29,7 @@ from mlops_for_mle.serving.context import (
 )
 from mlops_for_mle.serving.documents import encode
 from mlops_for_mle.serving.errors import Answer, ProblemError, not_ready, refused
+from mlops_for_mle.serving.metrics import counted
 from mlops_for_mle.serving.openapi import component, json_answer, json_request, list_of
 
 if TYPE_CHECKING:
@@ -103,23 +104,22 @@ def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
 
 
 def _predict(served: "Served", matrix: Matrix) -> Part:
-    predictions = served.predictor.predict(matrix)
-    texts = texts_of(predictions, served.codec.precision)
-    # What orjson makes of all that is not finite.
-    if any(b"null" in one for one in texts):
+    values, chances = served.predictor.predict(matrix)
+    precision, labels = served.codec.precision, served.contract.target.labels
+    if chances is not None:
+        chances = chances.astype(precision)
+    texts = texts_of(values if labels else values.astype(precision), chances)
+    # The first letter of null, which orjson makes of all that is not finite.
+    if any(b"n" in one for one in texts):
         raise refused("", "the model has no finite answer", "values it was trained on")
-    values, labels = predictions.values.tolist(), served.contract.target.labels
     # A model of more classes passes every check when its example shows none of the others.
-    if labels and not labels.keys() >= set(values):
-        unknown = ", ".join(map(str, set(values) - labels.keys()))
+    if labels and not labels.keys() >= (found := counted(values).keys()):
+        unknown = ", ".join(map(str, found - labels.keys()))
         raise ProblemError(
             HTTPStatus.INTERNAL_SERVER_ERROR,
             f"Release {served.manifest.release} predicted {unknown}, which is none of the classes "
             f"of contract {served.contract.name}: deploy another release",
         )
-    chances = predictions.probabilities
-    if chances is not None:
-        chances = chances.astype(served.codec.precision)
     return Part(values, texts, chances, served.ranges.outside(matrix))
 
 
