@@ -139,13 +139,14 @@ def _parts(values: Values, read: Callable[[Any], tuple[float, ...]]) -> Iterable
     if isinstance(values, np.ndarray) and values.dtype.kind == "M":
         found, places = np.unique(values.astype("datetime64[us]"), return_inverse=True)
         distinct = found.tolist()
-    elif len(values) > _FEW:
+    elif 0 < len(values) <= _FEW:
+        return zip(*map(read, values), strict=True)
+    else:
         known = defaultdict[Any, int](count().__next__)
         places = np.fromiter(map(known.__getitem__, values), np.intp, len(values))
         distinct = known
-    else:
-        return zip(*map(read, values), strict=True)
-    return np.array([read(one) for one in distinct]).T[:, places]
+    # With one more, which nobody takes, it has two axes without any row, too.
+    return np.array([read(one) for one in (*distinct, None)]).T[:, places]
 
 
 def _parts_of(value: str | date | None, parts: Sequence[DatePart]) -> tuple[float, ...]:
