@@ -55,8 +55,6 @@ class Predictor:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
-        # What it took for a large request is given back, and a small one is no slower.
-        options.enable_cpu_mem_arena = False
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(

@@ -24,17 +24,21 @@ if TYPE_CHECKING:
     from mlops_for_mle.serving.releases import Served
 
 # Where a number, a list of them or an id goes in a template; JSON itself has no such byte.
-_SLOT, _SLOTS, _NAME = (msgspec.Raw(one) for one in (b"\x00", b"[\x00]", b'"\x00"'))
+SLOT, _SLOTS, _NAME = (msgspec.Raw(one) for one in (b"\x00", b"[\x00]", b'"\x00"'))
 
 
 class Question(msgspec.Struct):
-    """Rows that wait for the answers of one release; ``write`` makes the answer of a request."""
+    """Rows that wait for the answers of one release; ``write`` makes the answer of a request.
+
+    It ``takes_chances`` as numbers, or has them as text only, which is less.
+    """
 
     served: "Served"
     rows: Rows
     request: Request
     write: Callable[["Answered"], Answer]
     is_kept: bool = True
+    takes_chances: bool = False
 
 
 class Part(msgspec.Struct):
@@ -43,7 +47,7 @@ class Part(msgspec.Struct):
     Attributes:
         values: The class code (int64) or the number (float64) of each row.
         texts: The same as JSON, with commas between, and the chances of each class likewise.
-        chances: Rows by classes, or None.
+        chances: Rows by classes, or None where no question takes them.
         outside: Which features of which rows lie outside what the model was trained on; None
             where none does.
     """
@@ -110,11 +114,11 @@ class Answers:
         self._by_columns = self._written({COLUMNS_KEY: self._answer(_SLOTS)}).split(b"\x00")
         # What is said of a class stands in its template, so a row's first number is not needed.
         self._first = 1 if labels else 0
-        self._of_any = self._template(self._answer(_SLOT))
+        self._of_any = self._template(self._answer(SLOT))
         self._by_class: dict[Any, bytes] = {}
         for code, label in labels.items():
             known = {self._target.response_name: values[code], "label": label}
-            self._by_class[code] = self._template(self._answer(_SLOT) | known)
+            self._by_class[code] = self._template(self._answer(SLOT) | known)
 
     def write(self, answered: Answered) -> Answer:
         """Answer a request; a row of several has its place behind the prediction's id."""
@@ -153,7 +157,8 @@ class Answers:
         for slot, text in zip(slots, self._by_columns[1:], strict=True):
             answer += (*slot, text)
         if any(one.outside is not None for one in answered.parts):
-            answer[-1] = _add(answer[-1], self._places(answered.parts))
+            answer[-1] = answer[-1][:-1]
+            answer += (b',"%b":{' % OUTSIDE_KEY.encode(), *self._places(answered.parts), b"}}")
         return answer
 
     def _named(self, answered: Answered, names: Column) -> list[bytes]:
@@ -161,8 +166,8 @@ class Answers:
         places = (self._codes.searchsorted(one.values) for one in answered.parts)
         return joined(b",".join(names[one].tolist()) for one in places)
 
-    def _places(self, parts: Sequence[Part]) -> dict[str, msgspec.Raw]:
-        """By feature which rows lie outside of what the model was trained on, as JSON."""
+    def _places(self, parts: Sequence[Part]) -> list[bytes]:
+        """By feature which rows lie outside of what the model was trained on, in pieces."""
         outside = [
             np.zeros((len(one.values), len(self._features)), np.bool_)
             if one.outside is None
@@ -170,16 +175,18 @@ class Answers:
             for one in parts
         ]
         columns = zip(self._features, np.concatenate(outside).T, strict=True)
-        places = {feature: np.flatnonzero(column) for feature, column in columns}
-        return {
-            feature: msgspec.Raw(orjson.dumps(one, option=orjson.OPT_SERIALIZE_NUMPY))
-            for feature, one in places.items()
-            if len(one)
-        }
+        found = ((encode(feature), np.flatnonzero(column)) for feature, column in columns)
+        return joined(
+            b"%b:%b" % (name, orjson.dumps(places, option=orjson.OPT_SERIALIZE_NUMPY))
+            for name, places in found
+            if len(places)
+        )
 
     def _add_features(self, answer: bytes, outside: list[bool]) -> bytes:
         found = list(compress(self._features, outside))
-        return _add(answer, found) if found else answer
+        if not found:
+            return answer
+        return b'%b,"%b":%b}' % (answer[:-1], OUTSIDE_KEY.encode(), encode(found))
 
     def _answer(self, slot: msgspec.Raw) -> dict[str, Any]:
         """What is answered to rows, with slots for what the model says."""
@@ -201,8 +208,3 @@ class Answers:
 def _written(names: Mapping[int, int | str]) -> Column:
     """The JSON of what classes are called, in the order of their codes."""
     return np.array([encode(names[code]) for code in sorted(names)], object)
-
-
-def _add(answer: bytes, outside: list[str] | dict[str, msgspec.Raw]) -> bytes:
-    """Tell at the end of an answer what lies outside of what the model was trained on."""
-    return b'%b,"%b":%b}' % (answer[:-1], OUTSIDE_KEY.encode(), encode(outside))

@@ -298,8 +298,9 @@ class Reading:
             start = end
         if self._lenient:
             form = Form.COLUMNS
-            lists = {one: msgspec.Raw(b"[%b]" % b",".join(self._texts.pop(one))) for one in names}
-            text = encode({COLUMNS_KEY: lists})
+            lists = ((encode(one), b",".join(self._texts.pop(one))) for one in names)
+            texts = [piece for name, one in lists for piece in (b",", name, b":[", one, b"]")]
+            text = b"".join((b'{"columns":{', *texts[1:], b"}}"))
         return Rows(size, text, form, columns.T)
 
 

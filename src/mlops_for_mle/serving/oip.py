@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -22,7 +23,7 @@ from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.encoding import Values, is_plain
 from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.releases.predictor import INPUT_NAME, PROBABILITY_OUTPUT
-from mlops_for_mle.serving.answers import Answered, Question
+from mlops_for_mle.serving.answers import SLOT, Answered, Question
 from mlops_for_mle.serving.codec import MOST_ROWS, Codec, Given, Rows
 from mlops_for_mle.serving.context import Request as PlainRequest
 from mlops_for_mle.serving.context import Services, media_type
@@ -191,7 +192,8 @@ def _question(served: Served, request: PlainRequest, text: bytes, binary: memory
         if is_binary is None:
             is_binary = body.parameters.binary_data_output
         wanted[one.name] = (outputs[one.name], is_binary)
-    return Question(served, rows, request, partial(_write, body.id, wanted.values()))
+    write = partial(_write, body.id, wanted.values())
+    return Question(served, rows, request, write, takes_chances=PROBABILITY_OUTPUT in wanted)
 
 
 INFER = (
@@ -262,7 +264,7 @@ def _unpacked(datatype: str, data: memoryview) -> Given:
 
 def _write(name: str, wanted: Iterable[tuple[dict[str, Any], bool]], answered: Answered) -> Answer:
     manifest, count = answered.question.served.manifest, answered.question.rows.count
-    tensors, parts = [], []
+    tensors, texts, parts = [], [], []
     for kind, is_binary in wanted:
         tensor = kind | {"shape": [count, *kind["shape"][1:]]}
         values = _values(kind["name"], answered)
@@ -270,8 +272,8 @@ def _write(name: str, wanted: Iterable[tuple[dict[str, Any], bool]], answered: A
             parts.append(_packed(kind["datatype"], values))
             tensor["parameters"] = {"binary_data_size": len(parts[-1])}
         else:
-            text = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
-            tensor["data"] = msgspec.Raw(text)
+            texts.append(orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY))
+            tensor["data"] = SLOT
         tensors.append(tensor)
     facts = {"prediction_id": answered.prediction_id, "release": manifest.release}
     document = {
@@ -281,11 +283,12 @@ def _write(name: str, wanted: Iterable[tuple[dict[str, Any], bool]], answered: A
         "parameters": facts,
         "outputs": tensors,
     }
-    head = encode(document)
+    start, *others = encode(document).split(SLOT)
+    head = [start, *chain.from_iterable(zip(texts, others, strict=True))]
     if not parts:
-        return Answer([head])
-    length = (_HEADER_LENGTH, b"%d" % len(head))
-    return Answer([head, *parts], _OCTETS.encode(), headers=(length,))
+        return Answer(head)
+    length = (_HEADER_LENGTH, b"%d" % sum(map(len, head)))
+    return Answer([*head, *parts], _OCTETS.encode(), headers=(length,))
 
 
 def _values(output: str, answered: Answered) -> Values:
