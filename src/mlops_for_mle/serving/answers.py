@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlops_for_mle.serving.releases import Served
 
 # Where a number, a list of them or an id goes in a template; JSON itself has no such byte.
-SLOT, _SLOTS, _NAME = (msgspec.Raw(one) for one in (b"\x00", b"[\x00]", b'"\x00"'))
+SLOT, SLOTS, _NAME = (msgspec.Raw(one) for one in (b"\x00", b"[\x00]", b'"\x00"'))
 
 
 class Question(msgspec.Struct):
@@ -111,7 +111,7 @@ class Answers:
         labels, values = self._target.labels, self._target.values
         self._codes = np.array(self._target.class_codes, np.int64)
         self._labels, self._values = _written(labels), _written(values)
-        self._by_columns = self._written({COLUMNS_KEY: self._answer(_SLOTS)}).split(b"\x00")
+        self._by_columns = self._written({COLUMNS_KEY: self._answer(SLOTS)}).split(b"\x00")
         # What is said of a class stands in its template, so a row's first number is not needed.
         self._first = 1 if labels else 0
         self._of_any = self._template(self._answer(SLOT))
