@@ -10,6 +10,7 @@ Plain values are those of JSON: numbers, booleans, text and None; dates and time
 
 import json
 import math
+from collections.abc import Callable
 from datetime import date, datetime, time
 from functools import lru_cache
 from typing import Annotated, Any, Literal
@@ -88,24 +89,30 @@ def fault(value: Any, feature: Feature, precision: Precision = "float64") -> str
     return found if is_known else "is no known category"
 
 
-def is_open(feature: Feature) -> bool:
-    """Whether text of any form is of its ``json_type``, for ``check_text``."""
-    return feature.is_time or (feature.unknown == "other" and not feature.has_integer_categories)
+def text_check(feature: Feature) -> Callable[[str | None], None] | None:
+    """What raises ValueError for values of the ``json_type`` that are not allowed.
 
+    None where there are no such values. What was allowed is remembered, for texts come again.
+    """
+    is_category = feature.unknown == "other" and not feature.has_integer_categories
+    if not (feature.is_time or is_category):
+        return None
 
-def check_text(text: str | None, feature: Feature) -> None:
-    """See that a value of an open feature is allowed; ValueError says what is wrong with it."""
-    message = fault(text, feature)
-    if message is not None:
-        raise ValueError(message)
+    @lru_cache(maxsize=4096)
+    def check(text: str | None) -> None:
+        message = fault(text, feature)
+        if message is not None:
+            raise ValueError(message)
+
+    return check
 
 
 def json_type(feature: Feature, precision: Precision = "float64") -> Any:
     """The type by which msgspec decodes and checks a value of a JSON body.
 
     What it refuses, ``fault`` explains. It is stricter in one way, which ``fault`` then allows: a
-    whole number written as 1.0 is none of the integer categories. And looser in one: where it
-    ``is_open``, text may have any form, which ``check_text`` looks at.
+    whole number written as 1.0 is none of the integer categories. And looser in one: times, and
+    text of other categories, may have any form, which ``text_check`` looks at.
     """
     value: Any
     if feature.is_number:

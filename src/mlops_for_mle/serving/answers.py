@@ -74,10 +74,6 @@ class Answered(msgspec.Struct):
     latency_seconds: float
     parts: Sequence[Part]
 
-    def values(self) -> Column:
-        """The class code or the number of each row."""
-        return np.concatenate([one.values for one in self.parts])
-
     def texts(self) -> list[list[bytes]]:
         """The JSON of the values, and of the chances of each class, in pieces."""
         return [joined(pieces) for pieces in zip(*(one.texts for one in self.parts), strict=True)]
@@ -137,6 +133,11 @@ class Answers:
         lists = [b",".join(self._rows(one, names)) for one in parts]
         return Answer([b"[", *joined(lists), b"]"])
 
+    def values(self, answered: Answered) -> list[bytes]:
+        """The JSON of the numbers or classes of rows, in pieces."""
+        is_text = self._target.has_text_classes
+        return self._named(answered, self._values) if is_text else answered.texts()[0]
+
     def _rows(self, part: Part, names: Iterator[bytes]) -> list[bytes]:
         """The answers to rows, one by one."""
         numbers = (one.split(b",") for one in part.texts[self._first :])
@@ -148,11 +149,9 @@ class Answers:
 
     def _columns(self, answered: Answered, name: bytes) -> list[bytes]:
         """The answer to rows by columns, in pieces."""
-        values, *chances = answered.texts()
-        if self._target.has_text_classes:
-            values = self._named(answered, self._values)
+        _, *chances = answered.texts()
         labels = [self._named(answered, self._labels)] if len(self._codes) else []
-        slots = (values, *labels, *chances, [name])
+        slots = (self.values(answered), *labels, *chances, [name])
         answer = [self._by_columns[0]]
         for slot, text in zip(slots, self._by_columns[1:], strict=True):
             answer += (*slot, text)

@@ -11,7 +11,6 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
-from functools import lru_cache, partial
 from itertools import count
 from typing import Any, Generic, TypeVar
 
@@ -21,14 +20,7 @@ import numpy as np
 from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.encoding import Encoder, Matrix, Values
 from mlops_for_mle.contract.model import normalised
-from mlops_for_mle.contract.rules import (
-    Precision,
-    check_text,
-    describe,
-    fault,
-    is_open,
-    json_type,
-)
+from mlops_for_mle.contract.rules import Precision, describe, fault, json_type, text_check
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.serving.documents import (
     REFUSALS,
@@ -112,13 +104,9 @@ class Codec:
             name: msgspec.json.Decoder(list[one])  # type: ignore[valid-type]
             for name, one in types.items()
         }
-        # Texts come again, and to remember them is quicker.
-        self._checks = {
-            name: lru_cache(maxsize=4096)(partial(check_text, feature=one))
-            for name, one in self.features.items()
-            if is_open(one)
-        }
-        self._open = [(self.names.index(name), one) for name, one in self._checks.items()]
+        self._checks = {name: text_check(one) for name, one in self.features.items()}
+        checks = enumerate(self._checks.values())
+        self._open = [(place, check) for place, check in checks if check is not None]
 
     def read(self, body: bytes) -> Rows:
         """Read a row as an object, a list of them, or ``{"columns": {feature: [values]}}``."""
@@ -201,7 +189,7 @@ class Codec:
 
     def check_texts(self, name: str, values: Sequence[Any]) -> None:
         """Check what the type of a feature leaves open; ValueError, a text is not allowed."""
-        check = self._checks.get(name)
+        check = self._checks[name]
         if check is not None:
             for one in set(values):
                 check(one)
