@@ -165,6 +165,19 @@ def test_without_a_release_the_process_is_live_and_not_ready(empty):
         assert path == "/ping" or "has not asked the database yet" in answer.text, path
 
 
+def test_the_openapi_document_says_what_readiness_answers(services):
+    answer, document = (
+        call(services, "GET", "/health/ready").json(),
+        call(services, "GET", "/openapi.json").json(),
+    )
+
+    told = document["paths"]["/health/ready"]["get"]["responses"]
+    reference = {"$ref": "#/components/schemas/Readiness"}
+    for status in ("200", "503"):
+        assert told[status]["content"]["application/json"]["schema"] == reference
+    assert list(document["components"]["schemas"]["Readiness"]["properties"]) == list(answer)
+
+
 def test_the_model_in_service_is_described(services, iris):
     body = call(services, "GET", "/model").json()
 
