@@ -135,7 +135,10 @@ class Codec:
         for piece in pieces(text, ROWS):
             columns: Columns
             try:
-                columns = self._columns_of(self._decode_rows(piece))
+                decoded = map(msgspec.structs.astuple, self._decode_rows(piece))
+                columns = list(zip(*decoded, strict=True))
+                for name, values in zip(self.names, columns, strict=False):
+                    self.check_texts(name, values)
             except (msgspec.ValidationError, ValueError):
                 given = enumerate(plain(piece), start)
                 rows = [reading.row(one, f"{where}[{at}]") for at, one in given]
@@ -179,13 +182,6 @@ class Codec:
             return fields(text, _COLUMNS_BODY).columns
         given = zip(self.names, lists, strict=True)
         return {name: one for name, one in given if one is not None}
-
-    def _columns_of(self, rows: Sequence[Any]) -> Columns:
-        """The columns of decoded rows; ValueError, a text is not allowed."""
-        columns = list(zip(*map(msgspec.structs.astuple, rows), strict=True))
-        for name, values in zip(self.names, columns, strict=False):
-            self.check_texts(name, values)
-        return columns
 
     def check_texts(self, name: str, values: Sequence[Any]) -> None:
         """Check what the type of a feature leaves open; ValueError, a text is not allowed."""
