@@ -92,19 +92,19 @@ def fault(value: Any, feature: Feature, precision: Precision = "float64") -> str
 def text_check(feature: Feature) -> Callable[[str | None], None] | None:
     """What raises ValueError for values of the ``json_type`` that are not allowed.
 
-    None where there are no such values. What was allowed is remembered, for texts come again.
+    None where there are no such values.
     """
     is_category = feature.unknown == "other" and not feature.has_integer_categories
     if not (feature.is_time or is_category):
         return None
 
-    @lru_cache(maxsize=4096)
     def check(text: str | None) -> None:
-        message = fault(text, feature)
+        message = None if text in feature.category_codes else fault(text, feature)
         if message is not None:
             raise ValueError(message)
 
-    return check
+    # Days come again. Other texts may be long, so they are not remembered.
+    return lru_cache(maxsize=4096)(check) if feature.is_time else check
 
 
 def json_type(feature: Feature, precision: Precision = "float64") -> Any:
