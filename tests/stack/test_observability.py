@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from mlops_for_mle.serving.settings import ServingSettings
-from tests.serving.conftest import call, make
+from tests.serving.conftest import Client
 from tests.stack.compose_file import PROJECT, SETTINGS, services
 
 STACK = services(SETTINGS)
@@ -32,8 +32,7 @@ def _expressions() -> list[str]:
 
 def _exposed(folder: Path) -> set[str]:
     """The families that a server exposes before its first request."""
-    services = make(ServingSettings.load({"project_path": folder}))
-    text = call(services, "GET", "/metrics").text
+    text = Client(ServingSettings.load({"project_path": folder})).get("/metrics").text
     return set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
 
 
