@@ -1,6 +1,8 @@
 """What the tests share: a real server, a fresh database for each test, the shipped contract."""
 
+import os
 import shutil
+import signal
 import ssl
 from collections.abc import Iterator
 from functools import cache
@@ -54,7 +56,10 @@ def embedded_server() -> Iterator[DatabaseServer]:
     """One embedded PostgreSQL 18 for the whole session."""
     folder = reachable_folder("embedded-server-")
     home = folder / "postgres"
-    yield DatabaseServer(embedded.acquire(home, databases=("mlops",)).url("mlops"))
+    server = embedded.acquire(home, databases=("mlops",))
+    yield DatabaseServer(server.url("mlops"))
+    # Nobody needs what it would write in order to end in order.
+    os.kill(server.pid, signal.SIGQUIT)
     embedded.stop(home)
     shutil.rmtree(folder)
 
