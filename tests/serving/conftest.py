@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partialmethod
+from functools import cached_property, partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -307,25 +307,21 @@ class ServerProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        self._url: str | None = None
         self.headers: dict[str, str] = {}
 
-    @property
+    @cached_property
     def url(self) -> str:
-        if self._url is None:
-            self._url = wait_until(self._announced, what="the announcement")
-        return self._url
+        def announced() -> re.Match[str] | None:
+            assert self.process.poll() is None, self.output()
+            return re.search(r"Listening on (http://\S+)", self.output())
+
+        found: re.Match[str] = wait_until(announced, what="the announcement")
+        return found[1]
 
     @property
     def address(self) -> tuple[str, int]:
-        url = httpx.URL(self.url)
-        return url.host, url.port or 0
-
-    def _announced(self) -> str | None:
-        if self.process.poll() is not None:
-            raise AssertionError(f"The server ended early:\n{self.output()}")
-        found = re.search(r"Listening on (http://\S+)", self.output())
-        return found.group(1) if found else None
+        host, port = self.url.removeprefix("http://").split(":")
+        return host, int(port)
 
     def output(self) -> str:
         return self.log.read_text("utf-8")
@@ -357,10 +353,7 @@ class ServerProcess:
             found: dict[str, Any] = answer.json()
             return found if release in (None, found["release"]) else None
 
-        try:
-            return wait_until(ready, what=f"readiness with {release or 'any release'}")
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.output()}") from None
+        return wait_until(ready, what=f"readiness with {release or 'any release'}")
 
     def stop(self) -> int:
         self.process.terminate()
@@ -380,9 +373,10 @@ def server_processes(folder: Path) -> Iterator[Callable[..., ServerProcess]]:
         yield start
     finally:
         for one in started:
-            if one.process.poll() is None:
-                one.process.kill()
-                one.process.wait()
+            one.process.kill()
+            one.process.wait()
+            # Shown beside a test that fails.
+            print(one.output())  # noqa: T201
 
 
 class Load:

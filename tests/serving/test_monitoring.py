@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import get_args
 
@@ -32,7 +33,7 @@ def test_the_report_is_given_as_it_was_written_and_loads_nothing(client, databas
 
 
 def test_the_newest_run_comes_with_its_numbers_and_the_others_with_their_status(client, database):
-    record_run(database, status="healthy", metrics=())
+    record_run(database, status="healthy")
     record_run(database, contract="houses", status="warning")
     newest = record_run(database)
     looks_back = datetime(2026, 4, 1, tzinfo=UTC)
@@ -55,7 +56,7 @@ def test_the_newest_run_comes_with_its_numbers_and_the_others_with_their_status(
 
 def test_the_gauges_are_those_of_the_newest_run_without_its_segments(client, database, monkeypatch):
     record_run(database, status="healthy")
-    part = {**METRICS[2], "segment": "region=north", "value": 0.5}
+    part = replace(METRICS[2], segment="region=north", value=0.5)
     newest = record_run(database, metrics=(*METRICS, part))
 
     assert len(client.get("/monitoring").json()["newest"]["metrics"]) == len(METRICS)

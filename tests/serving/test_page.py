@@ -322,7 +322,7 @@ def test_the_state_that_monitoring_has_found_is_shown(browse, server, database):
     page.until("#monitoring-title", "Monitoring")
     page.until("#monitoring", "kedro run --pipeline monitoring")
     for state in ("healthy", "warning", "insufficient"):
-        record_run(database, status=state, metrics=())
+        record_run(database, status=state)
     record_run(database, reasons=("Feature <b>petal_length</b> has drifted.",))
     database.run("INSERT INTO monitoring_reports VALUES ('iris', '<p>whole')")
     page.refresh()
