@@ -21,14 +21,12 @@ from tests.stack.compose_file import (
     TUTORIAL_ENVIRONMENT,
     environment_file,
     services,
-    services_of,
     variables_of,
 )
 
 ONE_SHOT = {"preflight", "migrate"}
 # The one service that an override adds is held to what holds for all.
-BALANCER = services_of(REPLICAS, SETTINGS)["balancer"]
-STACK = services(SETTINGS) | {"balancer": BALANCER}
+STACK = services(SETTINGS) | {"balancer": services(SETTINGS, REPLICAS)["balancer"]}
 SERVICES = pytest.mark.parametrize("service", STACK.values(), ids=STACK.keys())
 # Which secrets a container may have in its environment.
 ALLOWED = {
