@@ -38,8 +38,9 @@ class SlowPredictor:
         return found
 
     async def has_begun(self, count: int) -> None:
-        while self.begun < count:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            while self.begun < count:
+                await asyncio.sleep(0.01)
 
 
 def several(client: Client) -> httpx.AsyncClient:

@@ -100,7 +100,7 @@ def test_a_release_that_fails_is_recorded_once_and_the_old_one_stays(
 
     first = wait_for_failure(services, deployment)
     assert reason in first.reason
-    wait_for_release(services, iris)
+    assert services.releases.current.manifest == iris.manifest
     wait_for_failure(services, deployment, after=first)
     for name in ("deployment_failed", "release_failures_total"):
         assert counted(services, name) == 1
