@@ -1,8 +1,6 @@
 """What the tests share: a real server, a fresh database for each test, the shipped contract."""
 
-import os
 import shutil
-import signal
 import ssl
 from collections.abc import Iterator
 from functools import cache
@@ -18,7 +16,7 @@ from mlops_for_mle.database import embedded
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import prepare
 from tests.projects import copy_project
-from tests.servers import DatabaseServer, ExternalPostgres, reachable_folder
+from tests.servers import DatabaseServer, ExternalPostgres, reachable_folder, remove_embedded
 
 PROJECT = Path(__file__).parents[1]
 
@@ -56,11 +54,8 @@ def embedded_server() -> Iterator[DatabaseServer]:
     """One embedded PostgreSQL 18 for the whole session."""
     folder = reachable_folder("embedded-server-")
     home = folder / "postgres"
-    server = embedded.acquire(home, databases=("mlops",))
-    yield DatabaseServer(server.url("mlops"))
-    # Nobody needs what it would write in order to end in order.
-    os.kill(server.pid, signal.SIGQUIT)
-    embedded.stop(home)
+    yield DatabaseServer(embedded.acquire(home, databases=("mlops",)).url("mlops"))
+    remove_embedded(home)
     shutil.rmtree(folder)
 
 

@@ -10,6 +10,7 @@ import pytest
 from mlops_for_mle.database import embedded
 from mlops_for_mle.database.engine import normalise_url
 from mlops_for_mle.database.schema import upgrade
+from tests.servers import remove_embedded
 from tests.serving.conftest import IRIS_ROW, Database, Load, wait_until
 
 pytestmark = pytest.mark.integration
@@ -20,7 +21,7 @@ def own_home(tmp_path_factory) -> Iterator[Path]:
     """A database server that the test may stop."""
     home = tmp_path_factory.mktemp("own_postgres")
     yield home
-    embedded.destroy(home)
+    remove_embedded(home)
 
 
 def start_postgres(home: Path) -> str:
@@ -47,7 +48,7 @@ def test_no_answer_is_lost_when_the_database_stops_and_the_server_is_killed_unde
     variables = {"DATABASE_URL": url, "MLOPS_RETRY_SECONDS": "1"}
     server = start_server(**variables)
     server.wait_until_ready()
-    load = Load(server)
+    load = Load(server, pause=0.005)
     load.wait_for(200)
     embedded.stop(own_home)
     load.wait_for(200)
@@ -60,7 +61,7 @@ def test_no_answer_is_lost_when_the_database_stops_and_the_server_is_killed_unde
     second = start_server(**variables)
     assert second.wait_until_ready()["origin"] == "cache"
     wait_until(lambda: second.get("/health/ready").json()["database"]["available"] is False)
-    load = Load(second)
+    load = Load(second, pause=0.005)
     load.wait_for(100)
     assert start_postgres(own_home) == url
     load.wait_for(100)
@@ -99,7 +100,7 @@ def test_two_workers_count_as_one_follow_alike_and_ship_what_a_killed_one_left(
         found = [path.name for path in settings.spool.glob("*.log") if path.stat().st_size]
         return int(found[0].split("-")[1]) if found else None
 
-    load = Load(server)
+    load = Load(server, pause=0.005)
     load.wait_for(100)
     victim = wait_until(worker_with_segments)
     # Its clients lose their connections.
