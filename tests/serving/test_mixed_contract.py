@@ -1,6 +1,8 @@
 """A release with every type of column, over every protocol, down to the tables."""
 
+import codecs
 import json
+import math
 import struct
 
 import pytest
@@ -24,6 +26,25 @@ def test_what_may_be_missing_may_be_null_or_left_out(client):
     absent, null = client.predict(REQUIRED), client.predict(dict.fromkeys(ROW) | REQUIRED)
 
     assert absent["probabilities"] == null["probabilities"]
+
+
+def test_nan_is_null_and_a_byte_order_mark_is_nothing_for_every_protocol(client):
+    expected, json_type = client.predict(REQUIRED), {"content-type": "application/json"}
+    for missing in (None, math.nan):
+        row = dict.fromkeys(ROW, missing) | REQUIRED
+        tensors = [
+            {"name": name, "datatype": "BYTES", "shape": [1], "data": [value]}
+            for name, value in row.items()
+        ]
+        for path, body in (
+            ("/predict", row),
+            ("/invocations", {"inputs": [row]}),
+            ("/v2/models/churn/infer", {"inputs": tensors}),
+        ):
+            content = codecs.BOM_UTF8 + json.dumps(body).encode()
+            answer = client.post(path, content=content, headers=json_type)
+            assert answer.status_code == 200, answer.text
+            assert json.dumps(expected["churn"]) in answer.text
 
 
 def test_a_class_is_answered_by_its_text_and_its_name(client):
