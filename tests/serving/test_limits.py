@@ -12,8 +12,10 @@ import pytest
 
 from mlops_for_mle.releases.predictor import Predictions
 from mlops_for_mle.serving.documents import read_object
+from mlops_for_mle.serving.logs import current_request
 from tests.serving.bad_bodies import INFER, bad_requests
 from tests.serving.conftest import IRIS_ROW, Client, error_paths
+from tests.serving.raw import Server, request
 
 PATHS = ("/predict", "/invocations", INFER)
 LARGE_ROWS = [IRIS_ROW] * 2000
@@ -31,6 +33,7 @@ class SlowPredictor:
         object.__setattr__(served, "predictor", self)
 
     def predict(self, rows: np.ndarray) -> Predictions:
+        self.asked_by = current_request.get()
         self.begun += 1
         self.hurry.wait(60)
         found = self._predictor.predict(rows)
@@ -139,6 +142,24 @@ def test_what_takes_too_long_is_answered_with_504_and_not_recorded(settings, iri
     client.services.threads.shutdown()
     assert slow.done == 1
     assert not client.kept()
+
+
+def test_for_a_client_that_has_left_nobody_works_on(settings, iris):
+    server = Server(settings, iris)
+    slow = SlowPredictor(server)
+
+    async def ask() -> None:
+        _, writer = await asyncio.open_connection(*server.address)
+        writer.write(request(LARGE_ROWS))
+        await slow.has_begun(1)
+        assert slow.asked_by.is_wanted
+        writer.close()
+        async with asyncio.timeout(60):
+            while slow.asked_by.is_wanted:
+                await asyncio.sleep(0.01)
+
+    server.run(ask)
+    slow.hurry.set()
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -253,6 +253,7 @@ def test_rows_that_were_committed_are_not_doubled_when_they_are_shipped_again(
         adopt(client, spooled[1])
 
         assert sorted(rows_of(database)) == sorted(spooled[0])
+    assert counted(client, "damaged") == 0
 
 
 def test_what_was_killed_within_a_line_is_shipped_up_to_it(start_client, database, iris, spooled):
