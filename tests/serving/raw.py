@@ -36,10 +36,10 @@ class Server(Client):
                 timeout_keep_alive=self.keep_alive_seconds,
             )
             config.load()
-            state = ServerState()
-            state.default_headers = [(b"date", b"today")]
+            self.state = ServerState()
+            self.state.default_headers = [(b"date", b"today")]
             listening = await loop.create_server(
-                lambda: self.protocol_class(config, state, {}), "127.0.0.1", 0
+                lambda: self.protocol_class(config, self.state, {}), "127.0.0.1", 0
             )
             self.address = listening.sockets[0].getsockname()
             async with listening:

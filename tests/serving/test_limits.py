@@ -184,13 +184,11 @@ def test_no_body_makes_the_server_fail(client):
 
     async def ask() -> None:
         async with several(client) as asking:
-            for request in bad_requests(seed=7, count=3000):
-                headers = {name: value.encode("latin-1") for name, value in request.headers.items()}
-                answer = await asking.post(request.path, content=request.body, headers=headers)
-                assert answer.status_code < 500, (request, answer.text)
-                if answer.status_code != 200:
-                    assert retold(answer), request
-                statuses[request.path, answer.status_code] += 1
+            for path, headers, body in bad_requests(seed=7, count=3000):
+                answer = await asking.post(path, content=body, headers=headers)
+                assert answer.status_code < 500, (path, headers, body, answer.text)
+                assert answer.status_code == 200 or retold(answer), (path, headers, body)
+                statuses[path, answer.status_code] += 1
 
     asyncio.run(ask())
     for path, wrong in (("/predict", 422), ("/invocations", 400), (INFER, 400)):

@@ -155,6 +155,7 @@ def test_a_new_connection_takes_the_place_of_an_idle_one_where_there_are_too_man
     async def ask() -> list[bytes]:
         idle = [await asyncio.open_connection(*server.address) for _ in range(8)]
         found = [await server.exchange(request()) for _ in range(3)]
+        assert len(server.state.connections) <= 5
         for _, writer in idle:
             writer.close()
         return [one for (one,) in found]
