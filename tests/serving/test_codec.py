@@ -50,9 +50,7 @@ def refusal(reader: Codec, body: bytes | str) -> ProblemError:
 @pytest.mark.parametrize(
     ("literal", "message", "given"),
     [
-        ("true", "is no number", "true"),
         ('"5.7"', "is no number", '"5.7"'),
-        ("null", "is missing", "null"),
         ("[1, 2]", "is no number", "[1, 2]"),
         ("NaN", "is missing", "null"),
         ("10.001", "is too large", "10.001"),

@@ -71,17 +71,11 @@ def test_a_rollback_is_one_more_row_with_reason_and_the_name_of_the_key(
     assert len(database.history()) == 3
 
 
-def test_only_an_earlier_release_that_is_whole_can_be_gone_back_to(
-    admin, database, store, iris, iris_second
-):
+def test_only_an_earlier_release_can_be_gone_back_to(admin, database, iris, iris_second):
     for release in (iris_second.manifest.release, "../../etc"):
         told = admin.refusal(release=release)
         assert f"expected one of {iris.manifest.release} " in told
         assert f"{iris_second.manifest.release} is served now" in told
-    admin.history()
-    path = Path(store.url) / "iris" / iris.manifest.release / "model.onnx"
-    path.write_bytes(path.read_bytes() + b"x")
-    assert "was altered" in admin.refusal(release=iris.manifest.release)
     assert len(database.history()) == 2
 
 
