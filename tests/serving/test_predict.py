@@ -1,6 +1,7 @@
 """``POST /predict`` and what the routes beside it say of the release in service."""
 
 import json
+from unittest.mock import Mock
 from uuid import UUID
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import Predictions, load
+from mlops_for_mle.serving import openapi
 from mlops_for_mle.serving.answers import texts_of
 from tests.releases import trained_iris_release
 from tests.serving.conftest import IRIS_ROW, Client
@@ -149,7 +151,12 @@ def test_the_model_in_service_is_described(client, iris):
     assert body["deployment"]["id"] == 1
 
 
-def test_the_openapi_document_follows_the_release_in_service(client, houses):
+def test_the_openapi_document_follows_the_release_in_service_and_is_made_once_for_it(
+    client, houses, monkeypatch
+):
+    making = Mock(wraps=openapi._document)
+    monkeypatch.setattr(openapi, "_document", making)
+
     def schemas() -> tuple[dict, dict]:
         document = client.get("/openapi.json").json()
         found = document["components"]["schemas"]
@@ -167,6 +174,8 @@ def test_the_openapi_document_follows_the_release_in_service(client, houses):
     row, answer = schemas()
     assert row["properties"]["방 수"]["multipleOf"] == 1
     assert answer["required"] == ["price", "model_version", "release"]
+    assert schemas() == (row, answer)
+    assert making.call_count == 2
 
 
 @pytest.mark.parametrize("values", [(0, 1, 4), (-1, 0, 1)])
