@@ -126,6 +126,16 @@ def test_what_the_contract_forbids_is_refused_although_mlflow_takes_it(ours):
     assert "inputs.petal_width[1]: is too large, found 99" in answer.json()["message"]
 
 
+def test_a_column_that_is_missing_is_named(ours):
+    table = split(columns=NAMES[1:], data=[ROW[1:]])
+    text = pd.DataFrame(RECORDS)[NAMES[1:]].to_csv(index=False)
+    for content, content_type in ((json.dumps(table), JSON), (text, "text/csv")):
+        answer = ours.post("/invocations", content=content, headers={"content-type": content_type})
+
+        assert answer.status_code == 400
+        assert f"{NAMES[0]}: is missing" in answer.json()["message"]
+
+
 def test_an_answer_names_its_prediction_beside_the_body(ours):
     answer = ours.post("/invocations", json={"inputs": COLUMNS})
 
