@@ -122,6 +122,8 @@ def test_wrong_methods_and_paths_are_problem_documents(empty):
     for method, path, status in (
         ("GET", "/predict", 405),
         ("GET", "/nowhere", 404),
+        # No redirect, which would take its host from the request.
+        ("GET", "/model/", 404),
         ("PUT", "/predict", 405),
     ):
         answer = empty(method, path)
