@@ -10,9 +10,11 @@ from sklearn.pipeline import Pipeline
 from sqlalchemy.engine import make_url
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import ensure_observations
 from tests.releases import IRIS_CONTRACT, make_release
-from tests.serving.conftest import IRIS_ROW, NOWHERE, Client, error_paths
+from tests.servers import waiting_for_a_lock
+from tests.serving.conftest import IRIS_ROW, NOWHERE, Client, error_paths, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -142,14 +144,18 @@ def test_a_label_is_corrected_only_by_whom_has_seen_the_last_state(rows):
         error_paths(rows.change(path, wrong))
 
 
-def test_of_two_changes_at_once_one_is_refused(rows):
+def test_of_two_changes_at_once_one_is_refused(rows, database):
     created = rows.create()
     tag, path = created.headers["etag"], created.headers["location"]
 
-    with ThreadPoolExecutor(2) as threads:
-        found = threads.map(lambda target: rows.change(path, {"target": target}, tag), (0, 1))
+    with engine_for(database.url).connect() as other, ThreadPoolExecutor(1) as threads:
+        other.exec_driver_sql("UPDATE iris_data SET target = 0")
+        late = threads.submit(rows.change, path, {"target": 1}, tag)
+        wait_until(lambda: waiting_for_a_lock(database.url))
+        other.commit()
 
-    assert sorted(one.status_code for one in found) == [200, 412]
+        assert late.result().status_code == 412
+    assert rows.get(path).json()["target"] == 0
 
 
 def test_a_deleted_observation_is_gone(rows):
