@@ -5,6 +5,7 @@ import random
 import resource
 import signal
 import time
+import tracemalloc
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -292,6 +293,23 @@ def test_a_flipped_bit_never_costs_more_than_its_own_line(start_client, database
 
         own = content[:place].count(b"\n")
         assert set(rows_of(database)) == set(answered) - {answered[own]}, (place, bytes(damaged))
+
+
+def test_a_long_line_is_not_copied_before_it_is_shipped(settings, iris):
+    writer = Client(settings, iris)
+    writer.predict({"columns": {name: [5] * 100_000 for name in IRIS_ROW}})
+    log = writer.services.log
+    log.end_segment()
+    (segment,) = log.root.glob("*.log")
+    line = segment.read_bytes()
+
+    tracemalloc.start()
+    payload = log._payload(line)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert payload == line
+    assert peak < len(line) / 100
 
 
 def test_a_line_that_the_database_refuses_is_set_aside_and_holds_up_no_other(

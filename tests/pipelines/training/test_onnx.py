@@ -72,6 +72,8 @@ def check_parity(model: Pipeline, rows: pd.DataFrame, contract: Contract) -> Non
     ("task", "class_path", "parameters"),
     [
         ("classification", "svm.SVC", {"kernel": "linear"}),
+        ("classification", "svm.SVC", {"decision_function_shape": "ovo"}),
+        ("classification", "svm.SVC", {"C": 100.0, "gamma": 1.0}),
         ("classification", "linear_model.RidgeClassifier", {}),
         ("classification", "ensemble.GradientBoostingClassifier", {"n_estimators": 8}),
         ("classification", "naive_bayes.GaussianNB", {}),
