@@ -16,7 +16,7 @@ from mlops_for_mle.database import embedded
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import prepare
 from tests.projects import copy_project
-from tests.servers import DatabaseServer, ExternalPostgres, reachable_folder
+from tests.servers import DatabaseServer, ExternalPostgres, reachable_folder, remove_embedded
 
 PROJECT = Path(__file__).parents[1]
 
@@ -55,7 +55,7 @@ def embedded_server() -> Iterator[DatabaseServer]:
     folder = reachable_folder("embedded-server-")
     home = folder / "postgres"
     yield DatabaseServer(embedded.acquire(home, databases=("mlops",)).url("mlops"))
-    embedded.stop(home)
+    remove_embedded(home)
     shutil.rmtree(folder)
 
 

@@ -4,6 +4,7 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -20,6 +21,8 @@ from urllib.request import urlopen
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
+
+from mlops_for_mle.database import embedded
 
 
 class DatabaseServer:
@@ -90,6 +93,13 @@ class ExternalPostgres(DatabaseServer):
             **self._identity,
         )
         assert finished.returncode == 0, finished.stderr
+
+
+def remove_embedded(home: Path) -> None:
+    """End an embedded server at once, which would else write all that it has, and delete it."""
+    if (server := embedded.find(home)) is not None:
+        os.kill(server.pid, signal.SIGQUIT)
+    embedded.destroy(home)
 
 
 def installation() -> Path:

@@ -197,13 +197,18 @@ def test_a_group_comes_on_demand_and_with_jupyterlab_it_stays(tmp_path: Path) ->
 
 def test_without_uv_it_says_what_to_install_or_what_pip_said(small: Small) -> None:
     (small.programs / "uv").unlink()
+    python = small.programs / "python3"
+    python.unlink()
+    # As Debian has it without python3-venv.
+    python.write_text(f'#!/bin/sh\n[ "$2" != venv ] || exit 1\nexec {PYTHON} "$@"\n')
+    python.chmod(0o755)
     finished = small.setup(PIP_NO_INDEX="1")
     assert finished.returncode == 1
     assert "make: pip could not install uv" in finished.stderr
     assert "No matching distribution found for uv" in finished.stderr
     assert not (small.folder / ".venv").exists()
 
-    (small.programs / "python3").unlink()
+    python.unlink()
     for name in ("dirname", "cat", "sed", "head", "mkdir", "rm", "flock"):
         (small.programs / name).symlink_to(shutil.which(name) or f"/bin/{name}")
     finished = small.setup(PATH=str(small.programs))

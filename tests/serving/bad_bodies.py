@@ -3,7 +3,7 @@
 import json
 import random
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 INFER = "/v2/models/iris/infer"
 
@@ -35,16 +35,8 @@ _TYPES = (
 )
 
 
-class BadRequest(NamedTuple):
-    """A request that may be wrong in any way; some are right by chance."""
-
-    path: str
-    headers: dict[str, str]
-    body: bytes
-
-
-def bad_requests(seed: int, count: int) -> Iterator[BadRequest]:
-    """So many requests, the same ones for the same seed."""
+def bad_requests(seed: int, count: int) -> Iterator[tuple[str, dict[str, bytes], bytes]]:
+    """So many paths, headers and bodies, the same ones for the same seed; some are right."""
     chance = random.Random(seed)
     for _ in range(count):
         path = chance.choice(list(_DOCUMENTS))
@@ -64,7 +56,7 @@ def bad_requests(seed: int, count: int) -> Iterator[BadRequest]:
         if path == INFER and body != head and chance.random() < 0.7:
             length = chance.choice((len(head),) * 5 + (0, -1, 99999, "x", len(head) + 1))
             headers["inference-header-content-length"] = str(length)
-        yield BadRequest(path, headers, body)
+        yield path, {name: value.encode("latin-1") for name, value in headers.items()}, body
 
 
 def _spoilt(chance: random.Random, part: Any, share: float = 0.04) -> Any:

@@ -1,4 +1,4 @@
-"""What the tests of the server share: a real database, releases and server processes."""
+"""What the tests of the server share: a real database, releases, applications and processes."""
 
 import asyncio
 import os
@@ -8,7 +8,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property, partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,14 @@ from mlops_for_mle.releases.manifest import Deployment, Release
 from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.app import create_app, make_services
 from mlops_for_mle.serving.context import Services
+from mlops_for_mle.serving.keys import KeyFile, Scope
 from mlops_for_mle.serving.releases import Served
 from mlops_for_mle.serving.settings import ServingSettings
 from tests.releases import house_release, iris_release, mixed_release
 from tests.servers import DatabaseServer
 
 IRIS_ROW = {"sepal_length": 6.7, "sepal_width": 3.3, "petal_length": 5.7, "petal_width": 2.1}
+NOWHERE = "postgresql://nobody:hidden@127.0.0.1:1/nothing"
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +84,58 @@ def store(settings: ServingSettings) -> ReleaseStore:
     return ReleaseStore(settings.release_store)
 
 
+@pytest.fixture
+def deploy(database: "Database", store: ReleaseStore) -> Callable[..., int]:
+    """Publish releases and deploy one after the other; gives the last row's number."""
+
+    def deploy(*releases: Release) -> int:
+        for release in releases:
+            store.publish(release)
+            number = database.deploy(release, reason=f"because of {release.manifest.version}")
+        return number
+
+    return deploy
+
+
+@pytest.fixture
+def client(settings: ServingSettings, iris: Release) -> "Client":
+    return Client(settings, iris)
+
+
+@pytest.fixture
+def start_client(settings: ServingSettings, database: "Database"):
+    """Makes clients whose prediction log is shipped."""
+    started: list[Client] = []
+
+    def start(release: Release, **changes: Any) -> Client:
+        started.append(Client(settings, release, **{"ship_seconds": 0.05} | changes))
+        started[-1].services.log.start()
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.services.log.stop(5)
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> "Iterator[Callable[..., ServerProcess]]":
+    with server_processes(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture
+def start_serving(start_server, database, deploy) -> "Callable[..., ServerProcess]":
+    """Start a server of releases that were deployed one after the other; it serves the last."""
+
+    def start(*releases: Release, options: Sequence[str] = (), **variables: str) -> ServerProcess:
+        deploy(*releases)
+        server = start_server(*options, DATABASE_URL=database.url, **variables)
+        server.wait_until_ready(releases[-1].manifest.release)
+        return server
+
+    return start
+
+
 class Database:
     """The project's database, with the shortcuts that these tests need."""
 
@@ -92,6 +148,9 @@ class Database:
             return list(result) if result.returns_rows else []
 
     rows = run
+
+    def count(self, table: str) -> int:
+        return int(self.rows(f'SELECT count(*) FROM "{table}"')[0][0])
 
     def deploy(self, release: Release, event: str = "deploy", **changes: str) -> int:
         """Append a row, whatever the newest one says."""
@@ -121,46 +180,67 @@ def deployment_of(release: Release, number: int = 1, event: str = "deploy") -> D
     )
 
 
-def serve(release: Release) -> Served:
-    return Served.load(release, deployment_of(release), "store")
+def ask(application: Any, method: str, path: str, **options: Any) -> httpx.Response:
+    """Ask an application, as a server would."""
 
-
-def make(settings: ServingSettings, release: Release | None = None, **changes: Any) -> Services:
-    """The parts of a server whose threads do not run; its log keeps what it is given."""
-    services = make_services(settings.model_copy(update=changes))
-    services.log.root.mkdir(parents=True, exist_ok=True)
-    if release is not None:
-        services.releases.serve(serve(release))
-    return services
-
-
-def ask(application: Any, method: str, path: str, host: str = "localhost", **options: Any):
     async def asking() -> httpx.Response:
         transport = httpx.ASGITransport(application)
-        async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.request(method, path, **options)
 
     return asyncio.run(asking())
 
 
-def call(services: Services, method: str, path: str, host: str = "localhost", **options: Any):
-    """Ask the application, as a server would."""
-    return ask(create_app(services), method, path, host, **options)
-
-
 class Client:
-    """Asks one application again and again."""
+    """Asks an application whose threads do not run, so that its log keeps what it is given."""
 
-    def __init__(self, settings: ServingSettings, release: Release | None = None, **changes: Any):
-        self.services = make(settings, release, **changes)
+    def __init__(
+        self, settings: ServingSettings, release: Release | None = None, **changes: Any
+    ) -> None:
+        self.services = make_services(settings.model_copy(update=changes))
+        self.services.log.root.mkdir(parents=True, exist_ok=True)
+        if release is not None:
+            self.serve(release)
         self.application = create_app(self.services)
+
+    def serve(self, release: Release) -> Served:
+        served = Served.load(release, deployment_of(release), "store")
+        self.services.releases.serve(served)
+        return served
 
     def __call__(self, method: str, path: str, **options: Any) -> httpx.Response:
         return ask(self.application, method, path, **options)
 
+    get = partialmethod(__call__, "GET")
+    post = partialmethod(__call__, "POST")
+    patch = partialmethod(__call__, "PATCH")
+    delete = partialmethod(__call__, "DELETE")
 
-def bearer(key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"}
+    def predict(self, body: Any = IRIS_ROW, **options: Any) -> Any:
+        answer = self.post("/predict", json=body, **options)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def counted(self, name: str) -> float:
+        return counted(self.services, name)
+
+    def samples(self) -> dict[tuple, float]:
+        """What is told to Prometheus."""
+        return numbers(self.get("/metrics").text)
+
+    def kept(self) -> list[list[str]]:
+        """The lines of the prediction log that wait, as their fields."""
+        self.services.log.end_segment()
+        return [
+            line.split("\t")[1:]
+            for path in sorted(self.services.log.root.glob("*.log"))
+            for line in path.read_text("utf-8").splitlines()
+        ]
+
+
+def make_key(settings: ServingSettings, *scopes: Scope, name: str = "somebody") -> dict[str, str]:
+    """Make a key; gives the header that presents it."""
+    return {"Authorization": f"Bearer {KeyFile(settings.api_keys_file).create(name, scopes)}"}
 
 
 def error_paths(answer: httpx.Response) -> list[str]:
@@ -170,9 +250,9 @@ def error_paths(answer: httpx.Response) -> list[str]:
     return [error["path"] for error in answer.json()["errors"]]
 
 
-def counted(services: Services, name: str, **labels: str) -> float:
+def counted(services: Services, name: str) -> float:
     """What a counter or gauge of this process says."""
-    return services.metrics.registry.get_sample_value(f"mlops_{name}", labels) or 0
+    return services.metrics.registry.get_sample_value(f"mlops_{name}") or 0
 
 
 def numbers(text: str) -> dict[tuple, float]:
@@ -182,16 +262,6 @@ def numbers(text: str) -> dict[tuple, float]:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
-
-
-def kept(services: Services) -> list[list[str]]:
-    """The lines of the prediction log that wait, as their fields."""
-    services.log.end_segment()
-    return [
-        line.split("\t")[1:]
-        for path in sorted(services.log.root.glob("*.log"))
-        for line in path.read_text("utf-8").splitlines()
-    ]
 
 
 def wait_until(
@@ -229,7 +299,6 @@ class ServerProcess:
             if not name.startswith("MLOPS_") and name != "DATABASE_URL"
         }
         environment |= {"MLOPS_PROJECT_PATH": str(folder), "MLOPS_POLL_SECONDS": "0.1"} | variables
-        self.started_at = time.monotonic()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "mlops_for_mle.serving", "--port", "0", *options],
@@ -238,29 +307,43 @@ class ServerProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        self._url: str | None = None
         self.headers: dict[str, str] = {}
 
-    @property
+    @cached_property
     def url(self) -> str:
-        if self._url is None:
-            self._url = wait_until(self._announced, what="the announcement")
-        return self._url
+        def announced() -> re.Match[str] | None:
+            assert self.process.poll() is None, self.output()
+            return re.search(r"Listening on (http://\S+)", self.output())
 
-    def _announced(self) -> str | None:
-        if self.process.poll() is not None:
-            raise AssertionError(f"The server ended early:\n{self.output()}")
-        found = re.search(r"Listening on (http://\S+)", self.output())
-        return found.group(1) if found else None
+        found: re.Match[str] = wait_until(announced, what="the announcement")
+        return found[1]
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port = self.url.removeprefix("http://").split(":")
+        return host, int(port)
 
     def output(self) -> str:
         return self.log.read_text("utf-8")
 
     def get(self, path: str) -> httpx.Response | None:
+        """None where nobody answers."""
         try:
-            return httpx.get(self.url + path, headers=self.headers, timeout=30)
+            return httpx.get(self.url + path, headers=self.headers, timeout=60)
         except httpx.TransportError:
             return None
+
+    def post(self, path: str, body: Any) -> httpx.Response:
+        return httpx.post(self.url + path, json=body, headers=self.headers, timeout=60)
+
+    def predict(self, body: Any = IRIS_ROW) -> Any:
+        answer = self.post("/predict", body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def samples(self) -> dict[tuple, float]:
+        """What is told to Prometheus."""
+        return numbers(httpx.get(f"{self.url}/metrics").text)
 
     def wait_until_ready(self, release: str | None = None) -> dict[str, Any]:
         def ready() -> dict[str, Any] | None:
@@ -270,14 +353,30 @@ class ServerProcess:
             found: dict[str, Any] = answer.json()
             return found if release in (None, found["release"]) else None
 
-        try:
-            return wait_until(ready, what=f"readiness with {release or 'any release'}")
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.output()}") from None
+        return wait_until(ready, what=f"readiness with {release or 'any release'}")
 
     def stop(self) -> int:
         self.process.terminate()
         return self.process.wait(timeout=90)
+
+
+@contextmanager
+def server_processes(folder: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """Starts servers in a folder; none of them is left."""
+    started: list[ServerProcess] = []
+
+    def start(*options: str, **variables: str) -> ServerProcess:
+        started.append(ServerProcess(folder, *options, **variables))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for one in started:
+            one.process.kill()
+            one.process.wait()
+            # Shown beside a test that fails.
+            print(one.output())  # noqa: T201
 
 
 class Load:
@@ -321,33 +420,3 @@ class Load:
                     self.answered[body["prediction_id"]] = body["release"]
                 else:
                     self.failures.append(f"{answer.status_code} {answer.text}")
-
-
-@pytest.fixture
-def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
-    started: list[ServerProcess] = []
-
-    def start(*options: str, **variables: str) -> ServerProcess:
-        started.append(ServerProcess(tmp_path, *options, **variables))
-        return started[-1]
-
-    yield start
-    for one in started:
-        if one.process.poll() is None:
-            one.process.kill()
-            one.process.wait()
-
-
-@pytest.fixture
-def start_serving(start_server, database, store) -> Callable[..., ServerProcess]:
-    """Start a server of releases that were deployed one after the other; it serves the last."""
-
-    def start(*releases: Release, options: Sequence[str] = (), **variables: str) -> ServerProcess:
-        for release in releases:
-            store.publish(release)
-            database.deploy(release, reason=f"because of {release.manifest.version}")
-        server = start_server(*options, DATABASE_URL=database.url, **variables)
-        server.wait_until_ready(releases[-1].manifest.release)
-        return server
-
-    return start

@@ -50,9 +50,7 @@ def refusal(reader: Codec, body: bytes | str) -> ProblemError:
 @pytest.mark.parametrize(
     ("literal", "message", "given"),
     [
-        ("true", "is no number", "true"),
         ('"5.7"', "is no number", '"5.7"'),
-        ("null", "is missing", "null"),
         ("[1, 2]", "is no number", "[1, 2]"),
         ("NaN", "is missing", "null"),
         ("10.001", "is too large", "10.001"),
@@ -143,10 +141,6 @@ def test_one_feature_may_be_named_columns():
 CONTRACTS = contracts().map(Contract.model_validate)
 
 
-def wire(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
 @given(st.data())
 def test_what_is_taken_is_what_the_rules_of_the_contract_allow(data: st.DataObject):
     contract = data.draw(CONTRACTS)
@@ -161,18 +155,12 @@ def test_what_is_taken_is_what_the_rules_of_the_contract_allow(data: st.DataObje
         if (message := fault(plain[name], one)) is not None
     }
     for document, prefix in ((row, ""), ([row, row], "[0]."), ([row, row], "[1].")):
-        body = wire(document)
+        body = json.dumps(document)
         if not wrong:
-            reader.read(body.encode())
+            matrix(reader, body)
             continue
-        with pytest.raises(ProblemError) as caught:
-            reader.read(body.encode())
-        found = {one.path: one.message for one in caught.value.errors}
+        found = {one.path: one.message for one in refusal(reader, body).errors}
         assert {prefix + name: message for name, message in wrong.items()}.items() <= found.items()
-
-
-def read_one(reader: Codec, row: dict[str, Any]) -> np.ndarray:
-    return reader.matrix([reader.read(wire(row).encode())])
 
 
 MANY = [MIXED_ROW | {"Usage (GB)": None, "channel": 'a "},{" b\\'} for _ in range(3000)]
@@ -186,14 +174,12 @@ def test_long_bodies_are_read_in_pieces_as_short_ones_are(ascii_only):
     reader = codec(Contract.model_validate(raw))
     rows = [{names[name]: one for name, one in row.items()} for row in MANY]
     columns = {name: [row[name] for row in rows] for name in rows[0]}
-    one = read_one(reader, rows[0])
+    one = matrix(reader, rows[0])
 
     for document in (rows, {"columns": columns}):
         body = json.dumps(document, ensure_ascii=ascii_only).encode()
         assert len(body) > 3 * documents.PIECE
-        read = reader.read(body)
-        assert read.count == 3000
-        np.testing.assert_array_equal(reader.matrix([read]), np.repeat(one, 3000, axis=0))
+        np.testing.assert_array_equal(matrix(reader, body), np.repeat(one, 3000, axis=0))
 
 
 @pytest.mark.parametrize("place", [0, 2999])
@@ -231,7 +217,9 @@ ROW = json.dumps(IRIS_ROW)[1:-1]
     ],
     ids=lambda body: body[:40].decode() + "…",
 )
-@pytest.mark.parametrize("read", [IRIS.read, lambda body: mlflow.read_body(IRIS, body)])
+@pytest.mark.parametrize(
+    "read", [IRIS.read, lambda body: mlflow.read_body(IRIS, body), documents.read_object]
+)
 def test_no_long_body_that_is_refused_takes_much_memory(body, read):
     tracemalloc.start()
     with pytest.raises((ProblemError, *documents.REFUSALS)):

@@ -13,13 +13,11 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import encode_rows, plain_rows
 from mlops_for_mle.paths import project_path
 from mlops_for_mle.releases.manifest import Manifest, Release, release_name
-from mlops_for_mle.releases.predictor import load
-from mlops_for_mle.serving.context import Services
+from mlops_for_mle.releases.predictor import Predictions, load
 from tests.pipelines.data_ingestion.observations import batch_of
 from tests.pipelines.training.examples import assemble
 from tests.releases import iris_rows, trained_iris_release
-from tests.serving.conftest import IRIS_ROW, call, kept, make
-from tests.serving.test_metrics import samples
+from tests.serving.conftest import IRIS_ROW, Client, error_paths
 
 TABLES = {
     "base": ({"estimator": {"name": "svc"}, "calibrate": False}, "answer"),
@@ -47,31 +45,33 @@ def trained(table: str) -> tuple[Release, pd.DataFrame]:
     return Release.checked(manifest, candidate.predictor.model), rows
 
 
-def row_of(release: Release, rows: pd.DataFrame, place: int) -> dict[str, object]:
-    contract = release.manifest.contract
-    (values,) = plain_rows(rows.iloc[[place]], contract)
-    return dict(zip(contract.features, values, strict=True))
+def answers_to(release: Release, rows: pd.DataFrame) -> Predictions:
+    return load(release).predict(encode_rows(rows, release.manifest.contract))
+
+
+def background_of(release: Release) -> pd.DataFrame:
+    manifest = release.manifest
+    return pd.DataFrame(manifest.background, columns=list(manifest.contract.features))
 
 
 @pytest.fixture
-def services(settings) -> Services:
-    return make(settings, trained_iris_release())
+def client(settings) -> Client:
+    return Client(settings, trained_iris_release())
 
 
 @pytest.mark.parametrize("table", TABLES)
 def test_contributions_lead_from_the_mean_of_the_background_to_the_answer(settings, table):
     release, rows = trained(table)
-    services, contract = make(settings, release), release.manifest.contract
-    given = [row_of(release, rows, place) for place in range(0, 60, 20)]
+    client, contract = Client(settings, release), release.manifest.contract
+    values = plain_rows(rows.iloc[[0, 20, 40]], contract)
+    given = [dict(zip(contract.features, one, strict=True)) for one in values]
 
-    answers = call(services, "POST", "/explain", json=given).json()
+    answers = client.post("/explain", json=given).json()
 
-    background = pd.DataFrame(release.manifest.background, columns=list(contract.features))
-    base = load(release).predict(encode_rows(background, contract))
-    assert len(background) == 50
-    assert len(kept(services)) == 0
-    predicted = call(services, "POST", "/predict", json=given).json()
-    for one, other in zip(answers, predicted, strict=True):
+    base = answers_to(release, background_of(release))
+    assert len(base.values) == 50
+    assert len(client.kept()) == 0
+    for one, other in zip(answers, client.predict(given), strict=True):
         found = one.pop("explanation")
         assert list(found["contributions"]) == list(contract.features)
         total = found["base"] + sum(found["contributions"].values())
@@ -96,10 +96,11 @@ def test_training_describes_its_rows_for_explanations():
 
     known = set(map(tuple, plain_rows(rows, manifest.contract)))
     assert known.issuperset(manifest.background)
-    shares = pd.DataFrame(load(release).predict(encode_rows(rows, manifest.contract)).probabilities)
-    background = pd.DataFrame(manifest.background, columns=list(manifest.contract.features))
-    of_background = load(release).predict(encode_rows(background, manifest.contract)).probabilities
-    assert of_background.mean(axis=0) == pytest.approx(shares.mean().to_numpy(), abs=0.02)
+    shares, of_background = (
+        answers_to(release, one).probabilities.mean(axis=0)
+        for one in (rows, background_of(release))
+    )
+    assert of_background == pytest.approx(shares, abs=0.02)
     assert set(manifest.importance) == set(manifest.contract.features)
     assert max(manifest.importance.values()) > 0.01
     assert Manifest.model_validate_json(manifest.to_json()) == manifest
@@ -107,51 +108,42 @@ def test_training_describes_its_rows_for_explanations():
     assert json.dumps(manifest.background[7], ensure_ascii=False) in manifest.to_json().decode()
 
 
-def test_one_row_is_explained_by_an_object_and_a_wrong_one_is_a_problem(services):
-    answer = call(services, "POST", "/explain", json=IRIS_ROW)
-    wrong = call(services, "POST", "/explain", json=IRIS_ROW | {"petal_width": "wide"})
+def test_one_row_is_explained_by_an_object_and_a_wrong_one_is_a_problem(client):
+    answer = client.post("/explain", json=IRIS_ROW).json()
+    wrong = client.post("/explain", json=IRIS_ROW | {"petal_width": "wide"})
 
-    assert answer.json()["label"] == "virginica"
-    assert answer.json()["explanation"]["explained"] == "probability"
-    assert wrong.status_code == 422
-    assert [one["path"] for one in wrong.json()["errors"]] == ["petal_width"]
-
-
-@pytest.mark.parametrize(
-    "body", [[IRIS_ROW] * 101, {"columns": {name: [one] for name, one in IRIS_ROW.items()}}]
-)
-def test_what_is_no_row_and_no_short_list_is_refused(services, body):
-    answer = call(services, "POST", "/explain", json=body)
-
-    assert answer.status_code == 422
-    assert "a list of up to 100" in answer.json()["detail"]
+    assert answer["label"] == "virginica"
+    assert answer["explanation"]["explained"] == "probability"
+    assert error_paths(wrong) == ["petal_width"]
 
 
-def test_an_answer_tells_what_lies_outside_the_training_only_where_it_does(services):
+def test_what_is_no_row_and_no_short_list_is_refused(client):
+    columns = {name: [one] for name, one in IRIS_ROW.items()}
+    for body in ([IRIS_ROW] * 101, {"columns": columns}):
+        answer = client.post("/explain", json=body)
+
+        assert error_paths(answer) == [""]
+        assert "a list of up to 100" in answer.json()["detail"]
+
+
+def test_an_answer_tells_what_lies_outside_the_training_only_where_it_does(client):
     wide = IRIS_ROW | {"petal_width": 9.0, "sepal_length": 0.5}
-
-    def predict(body, path="/predict"):
-        return call(services, "POST", path, json=body).json()
-
-    first, second = predict([IRIS_ROW, wide])
-    for inside in (predict(IRIS_ROW), first):
-        assert "outside_training" not in inside
-    for one in (second, *(predict(wide, path) for path in ("/predict", "/explain"))):
-        assert one["outside_training"] == ["sepal_length", "petal_width"]
     columns = {name: [one, wide[name], wide[name]] for name, one in IRIS_ROW.items()}
-    told = predict({"columns": columns})["outside_training"]
+
+    first, second = client.predict([IRIS_ROW, wide])
+    for inside in (client.predict(), first):
+        assert "outside_training" not in inside
+    unkept = [client.post(path, json=wide).json() for path in ("/explain", "/predict/preview")]
+    for one in (second, client.predict(wide), *unkept):
+        assert one["outside_training"] == ["sepal_length", "petal_width"]
+    told = client.predict({"columns": columns})["outside_training"]
     assert told == {"sepal_length": [1, 2], "petal_width": [1, 2]}
-    assert predict(wide, "/predict/preview")["outside_training"] == ["sepal_length", "petal_width"]
-    predict({"inputs": [wide]}, "/invocations")
+    client.post("/invocations", json={"inputs": [wide]})
 
     counted = {
         dict(labels)["feature"]: value
-        for (name, *labels), value in samples(services).items()
-        if name == "mlops_outside_training_total"
+        for (name, *labels), value in client.samples().items()
+        if name == "mlops_outside_training_total" and value
     }
-
     # Of what is kept: a row, one of a list, two of columns and one by another protocol.
-    assert {name: one for name, one in counted.items() if one} == {
-        "sepal_length": 5,
-        "petal_width": 5,
-    }
+    assert counted == {"sepal_length": 5, "petal_width": 5}

@@ -2,25 +2,18 @@
 
 import json
 import math
-from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import mlflow
 import pandas as pd
 import pytest
-from fastapi.testclient import TestClient
 from mlflow.pyfunc import scoring_server
-from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
 
-from mlops_for_mle.releases.manifest import Release
-from mlops_for_mle.serving.app import create_app
 from mlops_for_mle.serving.settings import ServingSettings
-from tests.releases import IRIS_CONTRACT, make_release
-from tests.serving.conftest import IRIS_ROW, make
+from tests.serving.conftest import IRIS_ROW, Client, ask
 
 pytestmark = pytest.mark.integration
 
@@ -34,36 +27,25 @@ JSON = "application/json"
 
 
 @pytest.fixture(scope="module")
-def model() -> Pipeline:
+def theirs(tmp_path_factory):
+    """Asks MLflow's server, whose model gives the same classes."""
+    folder = str(tmp_path_factory.mktemp("model") / "model")
     rows, classes = load_iris(return_X_y=True)
-    pipeline = Pipeline([("scaler", StandardScaler()), ("model", LogisticRegression())])
-    return pipeline.fit(rows, classes)
-
-
-@pytest.fixture(scope="module")
-def theirs(model: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    folder = tmp_path_factory.mktemp("model") / "model"
+    model = LogisticRegression(max_iter=1000).fit(rows, classes)
     features = pd.DataFrame(RECORDS)
     mlflow.sklearn.save_model(
         model,
-        str(folder),
+        folder,
         signature=mlflow.models.infer_signature(features, model.predict(features.to_numpy())),
         pip_requirements=[],
         serialization_format="cloudpickle",
     )
-    application = scoring_server.init(mlflow.pyfunc.load_model(str(folder)))
-    with TestClient(application, raise_server_exceptions=False) as client:
-        yield client
+    return partial(ask, scoring_server.init(mlflow.pyfunc.load_model(folder)))
 
 
 @pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory, model: Pipeline) -> TestClient:
-    rows, _ = load_iris(return_X_y=True)
-    settings = ServingSettings.load({"project_path": tmp_path_factory.mktemp("ours")})
-    services = make(settings, make_release(model, IRIS_CONTRACT, rows[::50]))
-    return TestClient(
-        create_app(services), base_url="http://localhost", raise_server_exceptions=False
-    )
+def ours(tmp_path_factory, iris) -> Client:
+    return Client(ServingSettings.load({"project_path": tmp_path_factory.mktemp("ours")}), iris)
 
 
 def split(**changes: Any) -> dict[str, Any]:
@@ -123,13 +105,11 @@ OTHERS = (
 @pytest.mark.parametrize(
     ("body", "content_type"), [*((json.dumps(one), JSON) for one in SAME), *OTHERS]
 )
-def test_a_body_is_answered_as_mlflow_answers_it(
-    ours: TestClient, theirs: TestClient, body, content_type
-):
-    headers = {"content-type": content_type}
+def test_a_body_is_answered_as_mlflow_answers_it(ours, theirs, body, content_type):
+    request = {"content": body, "headers": {"content-type": content_type}}
 
-    expected = theirs.post("/invocations", content=body, headers=headers)
-    answer = ours.post("/invocations", content=body, headers=headers)
+    expected = theirs("POST", "/invocations", **request)
+    answer = ours.post("/invocations", **request)
 
     assert answer.status_code == expected.status_code, answer.text
     if expected.status_code == 200:
@@ -139,31 +119,25 @@ def test_a_body_is_answered_as_mlflow_answers_it(
         assert set(answer.json()) == {"error_code", "message"}
 
 
-def test_what_the_contract_forbids_is_refused_although_mlflow_takes_it(ours: TestClient):
+def test_what_the_contract_forbids_is_refused_although_mlflow_takes_it(ours):
     answer = ours.post("/invocations", json={"inputs": COLUMNS | {"petal_width": [1, 99]}})
 
     assert answer.status_code == 400
     assert "inputs.petal_width[1]: is too large, found 99" in answer.json()["message"]
 
 
-def test_an_answer_names_its_prediction_beside_the_body(ours: TestClient):
+def test_a_column_that_is_missing_is_named(ours):
+    table = split(columns=NAMES[1:], data=[ROW[1:]])
+    text = pd.DataFrame(RECORDS)[NAMES[1:]].to_csv(index=False)
+    for content, content_type in ((json.dumps(table), JSON), (text, "text/csv")):
+        answer = ours.post("/invocations", content=content, headers={"content-type": content_type})
+
+        assert answer.status_code == 400
+        assert f"{NAMES[0]}: is missing" in answer.json()["message"]
+
+
+def test_an_answer_names_its_prediction_beside_the_body(ours):
     answer = ours.post("/invocations", json={"inputs": COLUMNS})
 
     assert len(answer.headers["x-prediction-id"]) == 36
     assert answer.headers["x-model-version"] == "1"
-
-
-def test_the_client_of_mlflow_gets_its_answers(start_server, database, store, iris: Release):
-    store.publish(iris)
-    database.deploy(iris)
-    server = start_server(DATABASE_URL=database.url)
-    server.wait_until_ready()
-    host, port = server.url.removeprefix("http://").split(":")
-    client = ScoringServerClient(host, int(port))
-
-    client.wait_server_ready(timeout=90)
-    frame = pd.DataFrame(RECORDS)
-    answers = client.invoke(frame).get_predictions()
-
-    assert answers[answers.columns[0]].tolist() == [2, 0]
-    assert client.get_version()

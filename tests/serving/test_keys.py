@@ -1,6 +1,8 @@
 import json
 import stat
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -8,14 +10,15 @@ from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.serving.keys import KeyFile
 from tests.serving.conftest import run
 
-MODULE = ("-m", "mlops_for_mle.serving.keys")
+
+def keys(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run("-m", "mlops_for_mle.serving.keys", *arguments, MLOPS_API_KEYS_FILE=str(path))
 
 
 def test_a_key_is_printed_once_kept_as_a_digest_for_its_owner_alone_and_revoked(tmp_path):
     path = tmp_path / "new" / "keys.json"
-    variables = {"MLOPS_API_KEYS_FILE": str(path)}
 
-    made = run(*MODULE, "create", "web-shop", "--scope", "predict", **variables)
+    made = keys(path, "create", "web-shop", "--scope", "predict")
 
     assert made.returncode == 0
     key = made.stdout.strip()
@@ -27,18 +30,17 @@ def test_a_key_is_printed_once_kept_as_a_digest_for_its_owner_alone_and_revoked(
     (kept,) = json.loads(path.read_text())["keys"]
     assert (kept["name"], kept["scopes"]) == ("web-shop", ["predict"])
     KeyFile(path).create("two", ["write"])
-    assert run(*MODULE, "revoke", "web-shop", **variables).returncode == 0
+    assert keys(path, "revoke", "web-shop").returncode == 0
     assert [one.name for one in KeyFile(path).read()] == ["two"]
 
 
 def test_mistakes_are_one_sentence_and_status_1(tmp_path):
-    file = KeyFile(tmp_path / "keys.json")
-    file.create("one", ["predict"])
-    variables = {"MLOPS_API_KEYS_FILE": str(file.path)}
+    path = tmp_path / "keys.json"
+    KeyFile(path).create("one", ["predict"])
 
-    twice = run(*MODULE, "create", "one", "--scope", "predict", **variables)
-    unknown = run(*MODULE, "revoke", "two", **variables)
-    wrong = run(*MODULE, "create", "Kim Lee", "--scope", "predict", **variables)
+    twice = keys(path, "create", "one", "--scope", "predict")
+    unknown = keys(path, "revoke", "two")
+    wrong = keys(path, "create", "Kim Lee", "--scope", "predict")
 
     assert {twice.returncode, unknown.returncode, wrong.returncode} == {1}
     assert twice.stderr.strip() == "There is a key named one already: revoke it, or take another."

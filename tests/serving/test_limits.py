@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import tracemalloc
 from collections import Counter
 from typing import Any
 
@@ -9,15 +10,12 @@ import httpx
 import numpy as np
 import pytest
 
-from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import Predictions
-from mlops_for_mle.serving.app import create_app
-from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.documents import read_object
-from mlops_for_mle.serving.settings import ServingSettings
+from mlops_for_mle.serving.logs import current_request
 from tests.serving.bad_bodies import INFER, bad_requests
-from tests.serving.conftest import IRIS_ROW, kept
-from tests.serving.conftest import make as make_services
+from tests.serving.conftest import IRIS_ROW, Client, error_paths
+from tests.serving.raw import Server, request
 
 PATHS = ("/predict", "/invocations", INFER)
 LARGE_ROWS = [IRIS_ROW] * 2000
@@ -27,14 +25,15 @@ JSON = {"content-type": "application/json"}
 class SlowPredictor:
     """The real predictor of what is served, which takes its time until it is told to hurry."""
 
-    def __init__(self, services: Services) -> None:
-        served = services.releases.current
+    def __init__(self, client: Client) -> None:
+        served = client.services.releases.current
         self._predictor = served.predictor
         self.begun = self.done = 0
         self.hurry = threading.Event()
         object.__setattr__(served, "predictor", self)
 
     def predict(self, rows: np.ndarray) -> Predictions:
+        self.asked_by = current_request.get()
         self.begun += 1
         self.hurry.wait(60)
         found = self._predictor.predict(rows)
@@ -42,16 +41,14 @@ class SlowPredictor:
         return found
 
     async def has_begun(self, count: int) -> None:
-        while self.begun < count:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            while self.begun < count:
+                await asyncio.sleep(0.01)
 
 
-def make(tmp_path, iris: Release, **changes) -> Services:
-    return make_services(ServingSettings.load({"project_path": tmp_path, **changes}), iris)
-
-
-def client(services: Services) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(create_app(services))
+def several(client: Client) -> httpx.AsyncClient:
+    """Asks for several things at once."""
+    transport = httpx.ASGITransport(client.application)
     return httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=30)
 
 
@@ -66,25 +63,23 @@ def retold(answer: httpx.Response) -> str:
     return str(body.get("detail") or body.get("message") or body.get("error"))
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_one_request_too_many_is_answered_with_429_and_the_place_is_free_again(
-    tmp_path, iris, path
-):
-    services = make(tmp_path, iris, max_concurrency=2)
-    slow = SlowPredictor(services)
+def test_one_request_too_many_is_answered_with_429_and_the_place_is_free_again(settings, iris):
+    client = Client(settings, iris, max_concurrency=2)
+    slow = SlowPredictor(client)
 
     async def ask() -> None:
-        async with client(services) as asking:
+        async with several(client) as asking:
             unfinished = [
                 asyncio.create_task(asking.post("/predict", content=never_ending(), headers=JSON))
                 for _ in range(9)
             ]
             busy = [asyncio.create_task(asking.post("/predict", json=LARGE_ROWS)) for _ in range(2)]
             await slow.has_begun(2)
-            refused = await asking.post(path, json=IRIS_ROW)
-            assert refused.status_code == 429
-            assert refused.headers["retry-after"] == "1"
-            assert "MLOPS_MAX_CONCURRENCY" in retold(refused)
+            for path in PATHS:
+                refused = await asking.post(path, json=IRIS_ROW)
+                assert refused.status_code == 429
+                assert refused.headers["retry-after"] == "1"
+                assert "MLOPS_MAX_CONCURRENCY" in retold(refused)
             assert (await asking.get("/model")).status_code == 429
             assert (await asking.get("/health/live")).status_code == 200
             slow.hurry.set()
@@ -99,7 +94,7 @@ def test_one_request_too_many_is_answered_with_429_and_the_place_is_free_again(
 
 
 @pytest.mark.parametrize("path", ["/feedback", "/observations"])
-def test_a_body_that_may_be_long_is_not_read_in_the_event_loop(tmp_path, iris, path, monkeypatch):
+def test_a_body_that_may_be_long_is_not_read_in_the_event_loop(client, path, monkeypatch):
     readers = []
 
     def noting(body: bytes) -> dict[str, Any]:
@@ -108,21 +103,32 @@ def test_a_body_that_may_be_long_is_not_read_in_the_event_loop(tmp_path, iris, p
 
     monkeypatch.setattr("mlops_for_mle.serving.context.read_object", noting)
 
-    async def ask() -> httpx.Response:
-        async with client(make(tmp_path, iris)) as asking:
-            return await asking.post(path, json={"other": 1})
+    error_paths(client.post(path, json={"other": 1}))
 
-    assert asyncio.run(ask()).status_code == 422
     assert readers
     assert threading.current_thread() not in readers
 
 
-def test_what_takes_too_long_is_answered_with_504_and_not_recorded(tmp_path, iris):
-    services = make(tmp_path, iris, request_timeout_seconds=0.3)
-    slow = SlowPredictor(services)
+@pytest.mark.parametrize("path", ["/feedback", "/observations"])
+def test_a_large_body_of_faults_is_answered_shortly_and_in_little_memory(client, path):
+    body = b"{" + b",".join(b'"%d":0' % number for number in range(1_200_000)) + b"}"
+    tracemalloc.start()
+
+    answer = client.post(path, content=body, headers=JSON)
+
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert error_paths(answer) == [""]
+    assert len(answer.content) < 20_000
+    assert peak < 8 * len(body)
+
+
+def test_what_takes_too_long_is_answered_with_504_and_not_recorded(settings, iris):
+    client = Client(settings, iris, request_timeout_seconds=0.3)
+    slow = SlowPredictor(client)
 
     async def ask() -> None:
-        async with client(services) as asking:
+        async with several(client) as asking:
             waiting = asyncio.create_task(asking.post("/predict", json=LARGE_ROWS))
             await slow.has_begun(1)
             assert (await asking.get("/health/live")).status_code == 200
@@ -133,51 +139,56 @@ def test_what_takes_too_long_is_answered_with_504_and_not_recorded(tmp_path, iri
 
     asyncio.run(ask())
     slow.hurry.set()
-    services.threads.shutdown()
+    client.services.threads.shutdown()
     assert slow.done == 1
-    assert not kept(services)
+    assert not client.kept()
+
+
+def test_for_a_client_that_has_left_nobody_works_on(settings, iris):
+    server = Server(settings, iris)
+    slow = SlowPredictor(server)
+
+    async def ask() -> None:
+        _, writer = await asyncio.open_connection(*server.address)
+        writer.write(request(LARGE_ROWS))
+        await slow.has_begun(1)
+        assert slow.asked_by.is_wanted
+        writer.close()
+        async with asyncio.timeout(60):
+            while slow.asked_by.is_wanted:
+                await asyncio.sleep(0.01)
+
+    server.run(ask)
+    slow.hurry.set()
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize(
-    ("status", "told", "content", "headers"),
-    [
-        (408, "MLOPS_REQUEST_TIMEOUT_SECONDS", never_ending, {}),
-        (413, "MLOPS_MAX_BODY_BYTES", lambda: b" " * 2001, {}),
-        (415, "text/html", lambda: b"{}", {"content-type": "text/html"}),
-        (415, "gzip", lambda: b"{}", {"content-encoding": "gzip"}),
-    ],
-)
-def test_a_body_that_is_late_large_or_of_another_kind_is_refused(
-    tmp_path, iris, path, status, told, content, headers
-):
-    services = make(tmp_path, iris, max_body_bytes=2000, request_timeout_seconds=0.2)
+def test_a_body_that_is_late_large_or_of_another_kind_is_refused(settings, iris, path):
+    client = Client(settings, iris, max_body_bytes=2000, request_timeout_seconds=0.2)
 
-    async def ask() -> httpx.Response:
-        async with client(services) as asking:
-            return await asking.post(path, content=content(), headers=JSON | headers)
+    for status, told, content, headers in (
+        (408, "MLOPS_REQUEST_TIMEOUT_SECONDS", never_ending(), {}),
+        (413, "MLOPS_MAX_BODY_BYTES", b" " * 2001, {}),
+        (415, "text/html", b"{}", {"content-type": "text/html"}),
+        (415, "gzip", b"{}", {"content-encoding": "gzip"}),
+    ):
+        answer = client.post(path, content=content, headers=JSON | headers)
 
-    answer = asyncio.run(ask())
-
-    assert answer.status_code == status
-    assert told in retold(answer)
-    assert answer.headers.get("connection") == ("close" if status in {408, 413} else None)
+        assert answer.status_code == status
+        assert told in retold(answer)
+        assert answer.headers.get("connection") == ("close" if status in {408, 413} else None)
 
 
-def test_no_body_makes_the_server_fail(tmp_path, iris):
-    services = make(tmp_path, iris)
+def test_no_body_makes_the_server_fail(client):
     statuses: Counter[tuple[str, int]] = Counter()
 
     async def ask() -> None:
-        async with client(services) as asking:
-            for request in bad_requests(seed=7, count=3000):
-                answer = await asking.post(
-                    request.path, content=request.body, headers=_encoded(request.headers)
-                )
-                assert answer.status_code < 500, (request, answer.text)
-                if answer.status_code != 200:
-                    assert retold(answer), request
-                statuses[request.path, answer.status_code] += 1
+        async with several(client) as asking:
+            for path, headers, body in bad_requests(seed=7, count=3000):
+                answer = await asking.post(path, content=body, headers=headers)
+                assert answer.status_code < 500, (path, headers, body, answer.text)
+                assert answer.status_code == 200 or retold(answer), (path, headers, body)
+                statuses[path, answer.status_code] += 1
 
     asyncio.run(ask())
     for path, wrong in (("/predict", 422), ("/invocations", 400), (INFER, 400)):
@@ -185,8 +196,4 @@ def test_no_body_makes_the_server_fail(tmp_path, iris):
         assert statuses[path, wrong] > 200, statuses
         assert statuses[path, 415] > 20, statuses
     answered = sum(count for (_, status), count in statuses.items() if status == 200)
-    assert len(kept(services)) == answered
-
-
-def _encoded(headers: dict[str, str]) -> dict[str, bytes]:
-    return {name: value.encode("latin-1") for name, value in headers.items()}
+    assert len(client.kept()) == answered

@@ -4,21 +4,13 @@ import asyncio
 
 import pytest
 
-from mlops_for_mle.serving.context import Services
-from tests.serving.conftest import IRIS_ROW, call, make, numbers, serve
+from tests.serving.conftest import IRIS_ROW
 
 SETOSA = dict(zip(IRIS_ROW, (5.1, 3.5, 1.4, 0.2), strict=True))
 
 
-def samples(services: Services) -> dict[tuple, float]:
-    answer = call(services, "GET", "/metrics")
-    assert answer.headers["content-type"].startswith("text/plain")
-    return numbers(answer.text)
-
-
-def test_requests_are_counted_by_route_method_and_status_with_their_latency(settings, iris):
-    services = make(settings, iris)
-    metrics = services.metrics
+def test_requests_are_counted_by_route_method_and_status_with_their_latency(client):
+    metrics = client.services.metrics
 
     async def answer_three() -> None:
         metrics.requested("/predict", "POST", 200, 0.0004)
@@ -27,21 +19,24 @@ def test_requests_are_counted_by_route_method_and_status_with_their_latency(sett
         await asyncio.sleep(0)
 
     asyncio.run(answer_three())
-    call(services, "GET", "/v2/models/iris/versions/1")
-    call(services, "PUT", "/predict")
-    call(services, "GET", "/openapi.json")
-    call(services, "GET", "/nowhere")
+    client.get("/v2/models/iris/versions/1")
+    client("PUT", "/predict")
+    client.get("/openapi.json")
+    client.get("/nowhere")
 
-    found = samples(services)
+    found = client.samples()
 
-    predict = (("method", "POST"), ("route", "/predict"), ("status", "200"))
     name = "mlops_request_duration_seconds"
-    assert found[f"{name}_count", *predict] == 2
-    assert found[f"{name}_sum", *predict] == pytest.approx(0.0034)
-    assert found[f"{name}_bucket", ("le", "0.0005"), *predict] == 1
-    assert found[f"{name}_bucket", ("le", "0.005"), *predict] == 2
-    slow = (("method", "POST"), ("route", "/predict"), ("status", "422"))
-    assert found[f"{name}_bucket", ("le", "+Inf"), *slow] == 1
+    for suffix, status, le, expected in (
+        ("count", "200", None, 2),
+        ("sum", "200", None, pytest.approx(0.0034)),
+        ("bucket", "200", "0.0005", 1),
+        ("bucket", "200", "0.005", 2),
+        ("bucket", "422", "+Inf", 1),
+    ):
+        labels = {"method": "POST", "route": "/predict", "status": status}
+        labels |= {"le": le} if le else {}
+        assert found[f"{name}_{suffix}", *sorted(labels.items())] == expected
     for method, route, status in (
         ("GET", "/v2/models/{model}/versions/{version}", "200"),
         ("PUT", "/predict", "405"),
@@ -52,41 +47,39 @@ def test_requests_are_counted_by_route_method_and_status_with_their_latency(sett
         assert found[f"{name}_count", *labels] == 1
 
 
-def test_predictions_are_counted_by_class_and_version(settings, iris, iris_second, houses):
-    services = make(settings, iris)
-    call(services, "POST", "/predict", json=SETOSA)
-    call(services, "POST", "/predict", json=[SETOSA, IRIS_ROW, IRIS_ROW])
-    call(services, "POST", "/predict/preview", json=SETOSA)
-    services.releases.serve(serve(iris_second))
-    call(services, "POST", "/invocations", json={"instances": [IRIS_ROW]})
-    services.releases.serve(serve(houses))
-    call(services, "POST", "/predict", json=[{"방 수": 3, "area m2": 100}] * 2)
+def test_predictions_are_counted_by_class_and_version(client, iris_second, houses):
+    client.predict(SETOSA)
+    client.predict([SETOSA, IRIS_ROW, IRIS_ROW])
+    client.post("/predict/preview", json=SETOSA)
+    client.serve(iris_second)
+    client.post("/invocations", json={"instances": [IRIS_ROW]})
+    client.serve(houses)
+    client.predict([{"방 수": 3, "area m2": 100}] * 2)
 
-    found = samples(services)
+    found = client.samples()
 
-    def count(contract: str, version: str, name: str) -> float:
-        labels = (("class", name), ("contract", contract), ("model_version", version))
-        return found["mlops_predictions_total", *labels]
-
-    assert count("iris", "1", "setosa") == 2
-    assert count("iris", "1", "virginica") == 2
-    assert count("iris", "2", "virginica") == 1
-    assert count("houses", "1", "") == 2
+    for contract, version, label, count in (
+        ("iris", "1", "setosa", 2),
+        ("iris", "1", "virginica", 2),
+        ("iris", "2", "virginica", 1),
+        ("houses", "1", "", 2),
+    ):
+        labels = (("class", label), ("contract", contract), ("model_version", version))
+        assert found["mlops_predictions_total", *labels] == count
     assert found[("mlops_release_swaps_total",)] == 2
     served = [name for name in found if name[0] == "mlops_model_info" and found[name]]
     assert [dict(name[1:])["release"] for name in served] == [houses.manifest.release]
 
 
-def test_other_parts_tell_their_numbers(settings, iris):
-    services = make(settings, iris)
-    call(services, "POST", "/predict", json=IRIS_ROW)
-    services.metrics.release_failed()
+def test_other_parts_tell_their_numbers(client, settings):
+    client.predict()
+    client.services.metrics.release_failed()
 
-    found = samples(services)
+    found = client.samples()
 
     assert found[("mlops_release_failures_total",)] == found[("mlops_deployment_failed",)] == 1
     assert found[("mlops_workers_ready",)] == 1
     assert found[("mlops_database_available",)] == 0
-    assert found[("mlops_spool_bytes",)] == services.log.stored_bytes > 0
+    assert found[("mlops_spool_bytes",)] == client.services.log.stored_bytes > 0
     assert found[("mlops_spool_limit_bytes",)] == settings.spool_max_bytes
     assert found[("mlops_spool_shipped_total",)] == 0

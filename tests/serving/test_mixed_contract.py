@@ -1,17 +1,16 @@
 """A release with every type of column, over every protocol, down to the tables."""
 
+import codecs
 import json
+import math
 import struct
-from typing import Any
 
-import httpx
 import pytest
 
 from mlops_for_mle.database.schema import ensure_observations
-from mlops_for_mle.serving.context import Services
 from tests.mixed import MIXED_CONTRACT
 from tests.mixed import MIXED_ROW as ROW
-from tests.serving.conftest import Database, call, error_paths, make, wait_until
+from tests.serving.conftest import Client, error_paths, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -19,38 +18,48 @@ REQUIRED = {name: ROW[name] for name in ('the "plan"', "가입일")}
 
 
 @pytest.fixture
-def services(settings, database: Database, mixed):
-    made = make(settings, mixed, ship_seconds=0.05)
-    made.log.start()
-    yield made
-    made.log.stop(5)
+def client(settings, mixed) -> Client:
+    return Client(settings, mixed)
 
 
-def post(services: Services, path: str, body: Any) -> httpx.Response:
-    return call(services, "POST", path, json=body)
+def test_what_may_be_missing_may_be_null_or_left_out(client):
+    absent, null = client.predict(REQUIRED), client.predict(dict.fromkeys(ROW) | REQUIRED)
+
+    assert absent["probabilities"] == null["probabilities"]
 
 
-def test_what_may_be_missing_may_be_null_or_left_out(services):
-    absent = post(services, "/predict", REQUIRED)
-    null = post(services, "/predict", dict.fromkeys(ROW) | REQUIRED)
+def test_nan_is_null_and_a_byte_order_mark_is_nothing_for_every_protocol(client):
+    expected, json_type = client.predict(REQUIRED), {"content-type": "application/json"}
+    for missing in (None, math.nan):
+        row = dict.fromkeys(ROW, missing) | REQUIRED
+        tensors = [
+            {"name": name, "datatype": "BYTES", "shape": [1], "data": [value]}
+            for name, value in row.items()
+        ]
+        for path, body in (
+            ("/predict", row),
+            ("/invocations", {"inputs": [row]}),
+            ("/v2/models/churn/infer", {"inputs": tensors}),
+        ):
+            content = codecs.BOM_UTF8 + json.dumps(body).encode()
+            answer = client.post(path, content=content, headers=json_type)
+            assert answer.status_code == 200, answer.text
+            assert json.dumps(expected["churn"]) in answer.text
 
-    assert absent.status_code == null.status_code == 200
-    assert absent.json()["probabilities"] == null.json()["probabilities"]
 
-
-def test_a_class_is_answered_by_its_text_and_its_name(services):
-    one = post(services, "/predict", ROW).json()
-    columns = post(services, "/predict", {"columns": {name: [v] for name, v in ROW.items()}}).json()
-    records = post(services, "/invocations", {"dataframe_records": [ROW]}).json()
+def test_a_class_is_answered_by_its_text_and_its_name(client):
+    one = client.predict(ROW)
+    columns = client.predict({"columns": {name: [value] for name, value in ROW.items()}})
+    records = client.post("/invocations", json={"dataframe_records": [ROW]}).json()
 
     assert one["label"] == {"stays": "유지", "leaves": "해지"}[one["churn"]]
     assert set(one["probabilities"]) == {"유지", "해지"}
     assert columns["columns"]["churn"] == records["predictions"] == [one["churn"]]
 
 
-def test_tensors_of_each_feature_are_answered_in_json_and_binary(services):
-    one, path = post(services, "/predict", ROW).json(), "/v2/models/churn/infer"
-    inputs = call(services, "GET", "/v2/models/churn").json()["inputs"]
+def test_tensors_of_each_feature_are_answered_in_json_and_binary(client):
+    one, path = client.predict(ROW), "/v2/models/churn/infer"
+    inputs = client.get("/v2/models/churn").json()["inputs"]
     kinds = {tensor["name"]: tensor["datatype"] for tensor in inputs}
     kinds |= {"select": "INT64", "region code": "INT64"}
     plain, binary, packed = [], [], b""
@@ -68,8 +77,8 @@ def test_tensors_of_each_feature_are_answered_in_json_and_binary(services):
     length = {"Inference-Header-Content-Length": str(len(head))}
 
     for answer in (
-        post(services, path, {"inputs": plain}),
-        call(services, "POST", path, content=head + packed, headers=length),
+        client.post(path, json={"inputs": plain}),
+        client.post(path, content=head + packed, headers=length),
     ):
         assert answer.status_code == 200, answer.text
         outputs = {output["name"]: output["data"] for output in answer.json()["outputs"]}
@@ -78,42 +87,35 @@ def test_tensors_of_each_feature_are_answered_in_json_and_binary(services):
     assert (kinds["is new"], kinds['the "plan"']) == ("BOOL", "BYTES")
 
 
-def test_feedback_takes_the_classes_text_or_name(services, database):
-    first, second = (post(services, "/predict", ROW).json()["prediction_id"] for _ in range(2))
-    wait_until(lambda: len(database.rows("SELECT 1 FROM predictions")) == 2)
+def test_feedback_takes_the_classes_text_or_name(start_client, mixed, database):
+    client = start_client(mixed)
+    first, second = (one["prediction_id"] for one in client.predict([ROW, ROW]))
+    wait_until(lambda: database.count("predictions") == 2)
 
-    by_value = post(services, "/feedback", {"prediction_id": first, "label": "leaves"})
-    by_label = post(services, "/feedback", {"prediction_id": second, "label": "해지"})
-    wrong = post(services, "/feedback", {"prediction_id": second, "label": 1})
-
-    for answer in (by_value, by_label):
+    for name, label in ((first, "leaves"), (second, "해지")):
+        answer = client.post("/feedback", json={"prediction_id": name, "label": label})
         assert answer.status_code == 201, answer.text
         assert (answer.json()["value"], answer.json()["label"]) == ("leaves", "해지")
-    assert database.rows("SELECT DISTINCT target, label FROM feedback") == [(1.0, "해지")]
+    wrong = client.post("/feedback", json={"prediction_id": second, "label": 1})
     assert error_paths(wrong) == ["label"]
+    assert database.rows("SELECT DISTINCT target, label FROM feedback") == [(1.0, "해지")]
 
 
-def test_observations_are_created_changed_and_read(services, database):
+def test_observations_are_created_changed_and_read(client, database):
     database.run(f'DROP TABLE IF EXISTS "{MIXED_CONTRACT.table}"')
     ensure_observations(database.url, MIXED_CONTRACT)
 
-    created = post(services, "/observations", ROW | {"left?": "해지"})
-    sparse = post(services, "/observations", REQUIRED | {"left?": "stays"})
+    created = client.post("/observations", json=ROW | {"left?": "해지"})
+    sparse = client.post("/observations", json=REQUIRED | {"left?": "stays"})
 
-    assert created.status_code == 201, created.text
-    assert sparse.status_code == 201, sparse.text
-    body = created.json()
+    assert (created.status_code, sparse.status_code) == (201, 201), created.text + sparse.text
     expected = ROW | {"left?": "leaves", "last seen": "2025-12-31T13:10:00Z"}
-    assert {name: body[name] for name in expected} == expected
+    assert created.json() == created.json() | expected
     assert sparse.json()["월 요금"] is None
-    changed = call(
-        services,
-        "PATCH",
-        created.headers["location"],
-        json={"is new": None, "가입일": "2024-01-01", "월 요금": 1.5},
-        headers={"If-Match": "*"},
-    )
+    change = {"is new": None, "가입일": "2024-01-01", "월 요금": 1.5}
+    location = created.headers["location"]
+    changed = client.patch(location, json=change, headers={"If-Match": "*"})
     assert changed.status_code == 200, changed.text
-    assert (changed.json()["is new"], changed.json()["월 요금"]) == (None, 1.5)
-    refused = post(services, "/observations", ROW | {"left?": "?", "가입일": "x", "is new": "no"})
-    assert error_paths(refused) == ["is new", "가입일", "left?"]
+    assert changed.json() == created.json() | change
+    wrong = ROW | {"left?": "?", "가입일": "x", "is new": "no"}
+    assert error_paths(client.post("/observations", json=wrong)) == ["is new", "가입일", "left?"]

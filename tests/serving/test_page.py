@@ -1,12 +1,10 @@
 """The page in headless Chromium, against a server that runs as a process."""
 
-import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
 
-import httpx
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -18,28 +16,26 @@ from selenium.webdriver.support.select import Select
 from mlops_for_mle.serving.keys import KeyFile
 from mlops_for_mle.serving.page import FOLDER
 from tests.releases import trained_iris_release
-from tests.serving.conftest import IRIS_ROW, Client, ServerProcess, wait_until
+from tests.serving.conftest import IRIS_ROW, ServerProcess, wait_until
 from tests.serving.monitored import record_run
+
+pytestmark = pytest.mark.integration
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 DRIVER = shutil.which("chromedriver")
 
-needs_chromium = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed"
-)
-
-TYPE_QUICKLY = """
-const field = document.querySelector(arguments[0]);
-for (const value of arguments[1]) {
+FILL = """
+for (const [selector, value] of arguments[0]) {
+  const field = document.querySelector(selector);
   field.value = value;
   field.dispatchEvent(new Event("input", { bubbles: true }));
 }
 """
 
 
-class Browser:
+class Browser(webdriver.Chrome):
     """A window of headless Chromium."""
 
     def __init__(self, language: str, width: int) -> None:
@@ -50,29 +46,32 @@ class Browser:
         for flag in f"{flags} lang={language} window-size={width},900{sandbox}".split():
             options.add_argument(f"--{flag}")
         options.add_experimental_option("prefs", {"intl.accept_languages": language})
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         if width < 500:
             metrics = {"width": width, "height": 900, "pixelRatio": 2, "touch": True}
             options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
-        self.driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+        super().__init__(options=options, service=Service(DRIVER))
 
     def open(self, server: ServerProcess, path: str = "/") -> None:
-        self.driver.get(server.url + path)
+        self.get(server.url + path)
 
     def find(self, selector: str) -> WebElement:
-        return self.driver.find_element(By.CSS_SELECTOR, selector)
+        return self.find_element(By.CSS_SELECTOR, selector)
+
+    def find_all(self, selector: str) -> list[WebElement]:
+        return self.find_elements(By.CSS_SELECTOR, selector)
 
     def text(self, selector: str) -> str:
         # In one step, since the page replaces its parts at any time.
         script = "return document.querySelector(arguments[0])?.textContent ?? ''"
-        return str(self.driver.execute_script(script, selector))
+        return str(self.execute_script(script, selector))
 
-    def until(self, selector: str, expected: str) -> None:
+    def until(self, selector: str, words: str) -> None:
         try:
-            wait_until(lambda: expected in self.text(selector))
+            wait_until(lambda: words in self.text(selector))
         except AssertionError:
             raise AssertionError(
-                f"{selector} says {self.text(selector)!r}, not {expected!r}"
+                f"{selector} says {self.text(selector)!r}, not {words!r}"
             ) from None
 
     def type(self, selector: str, words: str) -> None:
@@ -80,35 +79,37 @@ class Browser:
         field.send_keys(Keys.CONTROL, "a")
         field.send_keys(words)
 
+    def fill(self, *values: tuple[str, str]) -> None:
+        """Set fields one after the other, faster than anybody types."""
+        self.execute_script(FILL, values)
+
     def complaints(self) -> list[str]:
         """What the browser's console holds: errors, refused sources, failed requests."""
-        return [one["message"] for one in self.driver.get_log("browser")]
+        return [one["message"] for one in self.get_log("browser")]
 
-    def requests(self) -> list[str]:
-        """The addresses that were asked for since the last call."""
-        found = []
-        for entry in self.driver.get_log("performance"):
-            message = json.loads(entry["message"])["message"]
-            if message["method"] == "Network.requestWillBeSent":
-                found.append(message["params"]["request"]["url"])
-        return found
+    def requests(self) -> set[str]:
+        """What the page that is open has asked for."""
+        script = "return performance.getEntriesByType('resource').map((one) => one.name)"
+        return {self.current_url, *self.execute_script(script)}
 
 
 @pytest.fixture(scope="module")
 def browse() -> Iterator[Callable[..., Browser]]:
     """Opens one browser of each kind; what it keeps, it keeps for one server."""
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("chromium and chromedriver are not installed")
     opened: dict[tuple[str, int], Browser] = {}
 
     def browse(language: str = "en-US", width: int = 1200) -> Browser:
         kind = (language, width)
         opened[kind] = found = opened.get(kind) or Browser(*kind)
-        found.driver.get("about:blank")
-        found.complaints(), found.requests()
+        found.get("about:blank")
+        found.complaints()
         return found
 
     yield browse
     for one in opened.values():
-        one.driver.quit()
+        one.quit()
 
 
 @pytest.fixture
@@ -116,13 +117,14 @@ def server(start_serving, iris, iris_second) -> ServerProcess:
     return start_serving(iris, iris_second, MLOPS_ACCESS_LOG="all")
 
 
-def posts(server: ServerProcess, path: str) -> int:
-    return server.output().count(f"POST {path} answered")
+def recent(server: ServerProcess) -> list[dict]:
+    return server.get("/predictions/recent").json()["predictions"]
 
 
-@needs_chromium
-@pytest.mark.integration
 def test_the_form_predicts_while_somebody_types_and_keeps_only_what_is_sent(browse, server):
+    def posts(path: str) -> int:
+        return server.output().count(f"POST {path} answered")
+
     page = browse()
     page.open(server)
     page.until("#prediction", "virginica")
@@ -133,37 +135,34 @@ def test_the_form_predicts_while_somebody_types_and_keeps_only_what_is_sent(brow
     assert "0 to 10" in page.text("#field-0-hint")
 
     page.type("#field-3", "0.1")
-    page.driver.execute_script(TYPE_QUICKLY, "#field-2", ["5.7", "1.0"] * 50)
+    page.fill(*[("#field-2", "5.7"), ("#field-2", "1.0")] * 50)
     page.until("#prediction", "setosa")
-    assert posts(server, "/predict/preview") < 10
+    assert posts("/predict/preview") < 10
     for index, value in enumerate(IRIS_ROW.values()):
         page.type(f"#field-{index}", str(value))
     page.until("#prediction", "virginica")
-    assert posts(server, "/predict") == 0
-    assert httpx.get(f"{server.url}/predictions/recent").json()["predictions"] == []
+    assert posts("/predict") == 0
+    assert recent(server) == []
 
     page.find("#keep").click()
     page.until("#kept", "Kept as ")
     page.until("#recent", "virginica")
-    (kept,) = httpx.get(f"{server.url}/predictions/recent").json()["predictions"]
+    (kept,) = recent(server)
     assert kept["prediction_id"] in page.text("#kept")
     assert kept["features"] == IRIS_ROW
     page.until("#legend", "virginica 1")
-    assert page.driver.find_elements(By.CSS_SELECTOR, "#chart svg rect.fill-2")
+    assert page.find_all("#chart svg rect.fill-2")
+    asked = page.requests()
     page.open(server, "/docs")
     page.until("body", "/deployments")
-    addresses = [one for one in page.requests() if not one.startswith("data:")]
-    # The browser's own background requests do not belong to the page.
-    ours = {one for one in addresses if not one.startswith(("chrome", "about"))}
-    assert len(ours) > 6
-    assert all(one.startswith(server.url) for one in ours)
+    asked |= page.requests()
+    assert len(asked) > 6
+    assert all(one.startswith((server.url, "data:")) for one in asked)
     assert page.complaints() == []
 
 
-@needs_chromium
-@pytest.mark.integration
-def test_a_person_rolls_back_with_an_admin_key(
-    browse, server, database, tmp_path, iris, iris_second
+def test_a_person_rolls_back_with_an_admin_key_and_then_gives_a_key_to_go_on(
+    browse, server, database, settings, iris
 ):
     page = browse()
     page.open(server)
@@ -171,10 +170,10 @@ def test_a_person_rolls_back_with_an_admin_key(
     page.until("#versions", "0.97")
     page.find("#back").click()
     assert iris.manifest.release in page.text("#rollback-what")
-    keys = KeyFile(tmp_path / "conf" / "local" / "api_keys.json")
+    keys = KeyFile(settings.api_keys_file)
     weak, admin = keys.create("weak", ["predict"]), keys.create("kim", ["admin"])
     reader = keys.create("reader", ["predict", "write"])
-    page.driver.execute_script("sessionStorage.setItem('api-key', arguments[0])", reader)
+    page.execute_script("sessionStorage.setItem('api-key', arguments[0])", reader)
     wait_until(lambda: server.get("/model").status_code == 401)
 
     def confirm(key: str) -> None:
@@ -194,35 +193,25 @@ def test_a_person_rolls_back_with_an_admin_key(
     assert "API key kim" in page.text("#history li:first-child")
     newest = database.history()[0]
     assert (newest.event, newest.release) == ("rollback", iris.manifest.release)
-    assert admin not in page.driver.execute_script("return JSON.stringify(sessionStorage)")
+    assert admin not in page.execute_script("return JSON.stringify(sessionStorage)")
     assert admin not in server.output()
 
-
-@needs_chromium
-@pytest.mark.integration
-def test_a_server_with_keys_asks_for_one(browse, server, tmp_path):
-    key = KeyFile(tmp_path / "conf" / "local" / "api_keys.json").create("a", ["predict", "write"])
-    wait_until(lambda: httpx.get(f"{server.url}/model").status_code == 401)
-    page = browse()
-    page.open(server)
+    page.execute_script("sessionStorage.clear()")
+    page.refresh()
     page.until("#need-key", "needs an API key")
     # Ready it is, and of what is in service a stranger is told nothing, not that it is nothing.
     page.until("#service", "needs an API key")
-
     page.find("#need-key button").click()
-    page.find("#key-value").send_keys(key)
+    page.find("#key-value").send_keys(reader)
     page.find("#key-dialog [type=submit]").click()
-
     page.until("#prediction", "virginica")
     page.until("#versions", "in service")
     page.until("#recent", "No prediction")
     page.until("#notices", "")
 
 
-@needs_chromium
-@pytest.mark.integration
 def test_the_page_speaks_the_browsers_language_can_be_switched_and_fits_on_a_phone(browse, server):
-    httpx.post(f"{server.url}/predict", json=IRIS_ROW)
+    server.predict()
     page = browse("ko-KR", 360)
     page.open(server)
     page.until("#status", "준비됨")
@@ -232,20 +221,18 @@ def test_the_page_speaks_the_browsers_language_can_be_switched_and_fits_on_a_pho
     page.find("#language").click()
 
     assert page.text("#try-title") == "Try it"
-    page.driver.refresh()
+    page.refresh()
     page.until("#status", "Ready")
     page.until("#prediction", "virginica")
     page.until("#recent", "virginica")
     page.until("#versions", "0.97")
-    assert page.driver.execute_script("return document.documentElement.scrollWidth") == 360
+    assert page.execute_script("return document.documentElement.scrollWidth") == 360
 
 
-@needs_chromium
-@pytest.mark.integration
 def test_a_regression_gets_its_own_form_and_chart(browse, start_serving, houses):
     server = start_serving(houses)
     for area in (50, 150):
-        httpx.post(f"{server.url}/predict", json={"방 수": 3, "area m2": area})
+        server.predict({"방 수": 3, "area m2": area})
     page = browse()
     page.open(server)
 
@@ -257,54 +244,47 @@ def test_a_regression_gets_its_own_form_and_chart(browse, start_serving, houses)
     page.until("#field-0-error", "whole number")
     page.until("#legend", "Mean")
     # With both rows: the page may have asked before the second was in the table.
-    wait_until(lambda: page.driver.find_elements(By.CSS_SELECTOR, "#chart polygon.band"))
+    wait_until(lambda: page.find_all("#chart polygon.band"))
     assert page.complaints() == []
 
 
-@needs_chromium
-@pytest.mark.integration
 def test_each_type_has_its_own_field_and_what_is_empty_is_missing(browse, start_serving, mixed):
     server = start_serving(mixed, MLOPS_MODEL="churn")
-    page = browse("ko-KR")
+    page = browse("ko-KR", 360)
     page.open(server)
     wait_until(lambda: page.text("#prediction") in ("유지", "해지"))
     plan, channel, region = (page.find(f"#field-{place}") for place in (4, 5, 6))
     is_new, joined, seen = (page.find(f"#field-{place}") for place in (3, 7, 8))
 
-    assert [one.text for one in Select(plan).options] == ["기본", "plus", "it's max"]
-    assert [one.text for one in Select(is_new).options] == ["(없음)", "예", "아니요"]
-    assert [one.text for one in Select(region).options] == ["(없음)", "30", "10", "20"]
-    assert channel.get_attribute("type") == "text"
-    assert joined.get_attribute("type") == "date"
+    for field, choices in (
+        (plan, ["기본", "plus", "it's max"]),
+        (is_new, ["(없음)", "예", "아니요"]),
+        (region, ["(없음)", "30", "10", "20"]),
+    ):
+        assert [one.text for one in Select(field).options] == choices
+    kinds = [one.get_attribute("type") for one in (channel, joined, seen)]
+    assert kinds == ["text", "date", "datetime-local"]
     assert joined.get_attribute("min") == "2000-01-01"
-    assert seen.get_attribute("type") == "datetime-local"
 
     Select(plan).select_by_visible_text("plus")
     Select(is_new).select_by_visible_text("예")
     Select(region).select_by_visible_text("(없음)")
     page.type("#field-5", "fax")
-    page.driver.execute_script(
-        "for (const [id, value] of [['field-0', ''], ['field-7', '2025-03-01'], ['field-8', '']]) {"
-        "const one = document.getElementById(id); one.value = value;"
-        "one.dispatchEvent(new Event('input', { bubbles: true })); }"
-    )
+    page.fill(("#field-0", ""), ("#field-7", "2025-03-01"), ("#field-8", ""))
     page.find("#keep").click()
     page.until("#kept", "-7")
 
-    recent = f"{server.url}/predictions/recent"
-    (kept,) = wait_until(lambda: httpx.get(recent).json()["predictions"])
+    (kept,) = wait_until(lambda: recent(server))
     features = kept["features"]
     expected = {'the "plan"': "plus", "is new": True, "channel": "fax", "가입일": "2025-03-01"}
     expected |= dict.fromkeys(("region code", "월 요금", "last seen"))
     assert features == features | expected
     page.until("#recent", "fax")
     page.until("#legend", kept["label"])
-    assert page.driver.find_elements(By.CSS_SELECTOR, "#chart svg rect[class^=fill]")
+    assert page.find_all("#chart svg rect[class^=fill]")
     assert page.complaints() == []
 
 
-@needs_chromium
-@pytest.mark.integration
 def test_an_answer_is_explained_and_a_value_beyond_the_training_is_told(browse, start_serving):
     server = start_serving(trained_iris_release())
     page = browse()
@@ -322,11 +302,45 @@ def test_an_answer_is_explained_and_a_value_beyond_the_training_is_told(browse, 
     page.until("#prediction", "virginica")
     page.until("#explanation .hint", "virginica")
     page.until("#explanation .bars span", "petal_width")
-    assert len(page.driver.find_elements(By.CSS_SELECTOR, "#explanation .bars svg")) == 4
+    assert len(page.find_all("#explanation .bars svg")) == 4
     page.find("#language").click()
     page.until("#explanation h3", "이렇게 예측한 이유")
     page.until("#explanation .hint", "virginica일 확률은 평균 ")
     page.until("#outside", "벗어난 값: petal_width")
+    assert page.complaints() == []
+
+
+def test_the_state_that_monitoring_has_found_is_shown(browse, server, database):
+    page = browse()
+    page.open(server)
+    page.until("#monitoring-title", "Monitoring")
+    page.until("#monitoring", "kedro run --pipeline monitoring")
+    for state in ("healthy", "warning", "insufficient"):
+        record_run(database, status=state)
+    record_run(database, reasons=("Feature <b>petal_length</b> has drifted.",))
+    database.run("INSERT INTO monitoring_reports VALUES ('iris', '<p>whole')")
+    page.refresh()
+
+    page.until("#monitoring-title", "Monitoring")
+    page.until("#monitoring-status", "Alarm")
+    page.until("#monitoring", "500 predictions of")
+    page.until("#monitoring tr.alarm", "Drift (stability index)")
+    page.until("#monitoring tbody tr:nth-child(2)", "Accuracy, estim")
+    assert page.text("#monitoring-reasons") == "Feature <b>petal_length</b> has drifted."
+    assert "91" in page.text("#monitoring tbody tr:nth-child(1)")
+    assert "87.3" in page.text("#monitoring tbody tr:nth-child(2)")
+    states = page.execute_script(
+        "return [...document.querySelectorAll('#monitoring .squares li')]"
+        ".map((one) => one.dataset.status)"
+    )
+    assert states == ["healthy", "warning", "insufficient", "alarm"]
+    page.find("#language").click()
+    page.until("#monitoring-title", "모니터링")
+    page.until("#monitoring-status", "경보")
+    page.until("#monitoring", "예측 500건")
+    page.until("#monitoring tr.alarm", "드리프트 (안정성 지수)")
+    page.until("#monitoring tbody tr:nth-child(2)", "정확도(추정)")
+    page.find("#report").click()
     assert page.complaints() == []
 
 
@@ -352,56 +366,12 @@ def test_both_languages_have_every_text_and_every_text_is_used():
         assert f'"{name}"' in used, name
 
 
-def test_files_are_sent_only_once(settings):
-    client = Client(settings)
-
-    first = client("GET", "/page/main.js")
-    again = client("GET", "/page/main.js", headers={"If-None-Match": first.headers["etag"]})
+def test_files_are_sent_only_once(client):
+    first = client.get("/page/main.js")
+    again = client.get("/page/main.js", headers={"If-None-Match": first.headers["etag"]})
 
     assert first.text == (FOLDER / "main.js").read_text("utf-8")
     assert again.status_code == 304
     assert again.content == b""
     for path in ("/page/../settings.py", "/page/nothing.js", "/docs/nothing.js"):
-        assert client("GET", path).status_code == 404
-
-
-@needs_chromium
-@pytest.mark.integration
-def test_the_state_that_monitoring_has_found_is_shown(browse, server, database):
-    page = browse()
-    page.open(server)
-    page.until("#monitoring-title", "Monitoring")
-    page.until("#monitoring", "kedro run --pipeline monitoring")
-    for state in ("healthy", "warning", "insufficient"):
-        record_run(database, status=state, metrics=())
-    record_run(database, reasons=("Feature <b>petal_length</b> has drifted.",))
-    database.run("INSERT INTO monitoring_reports VALUES ('iris', '<p>whole')")
-    page.driver.refresh()
-
-    def shows(*words: str) -> None:
-        for selector, expected in zip(
-            (
-                "#monitoring-title",
-                "#monitoring-status",
-                "#monitoring",
-                "#monitoring tr.alarm",
-                "#monitoring tbody tr:nth-child(2)",
-            ),
-            words,
-            strict=True,
-        ):
-            page.until(selector, expected)
-
-    shows("Monitoring", "Alarm", "500 predictions of", "Drift (stability index)", "Accuracy, estim")
-    assert page.text("#monitoring-reasons") == "Feature <b>petal_length</b> has drifted."
-    assert "91" in page.text("#monitoring tbody tr:nth-child(1)")
-    assert "87.3" in page.text("#monitoring tbody tr:nth-child(2)")
-    squares = page.driver.execute_script(
-        "return [...document.querySelectorAll('#monitoring .squares li')]"
-        ".map((one) => one.dataset.status)"
-    )
-    assert squares == ["healthy", "warning", "insufficient", "alarm"]
-    page.find("#language").click()
-    shows("모니터링", "경보", "예측 500건", "드리프트 (안정성 지수)", "정확도(추정)")
-    page.find("#report").click()
-    assert page.complaints() == []
+        assert client.get(path).status_code == 404

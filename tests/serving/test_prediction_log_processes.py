@@ -5,14 +5,13 @@ import signal
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from mlops_for_mle.database import embedded
 from mlops_for_mle.database.engine import normalise_url
 from mlops_for_mle.database.schema import upgrade
-from mlops_for_mle.releases.store import ReleaseStore
-from tests.serving.conftest import IRIS_ROW, Database, Load, numbers, wait_until
+from tests.servers import remove_embedded
+from tests.serving.conftest import IRIS_ROW, Database, Load, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -22,7 +21,7 @@ def own_home(tmp_path_factory) -> Iterator[Path]:
     """A database server that the test may stop."""
     home = tmp_path_factory.mktemp("own_postgres")
     yield home
-    embedded.destroy(home)
+    remove_embedded(home)
 
 
 def start_postgres(home: Path) -> str:
@@ -40,16 +39,16 @@ def wait_until_logged(database: Database, answered: Collection[str]) -> list[str
 
 
 def test_no_answer_is_lost_when_the_database_stops_and_the_server_is_killed_under_load(
-    start_server, own_home, tmp_path, iris
+    start_server, own_home, settings, store, iris
 ):
     url = start_postgres(own_home)
     upgrade(url)
-    ReleaseStore(str(tmp_path / "data" / "releases")).publish(iris)
+    store.publish(iris)
     Database(url).deploy(iris)
     variables = {"DATABASE_URL": url, "MLOPS_RETRY_SECONDS": "1"}
     server = start_server(**variables)
     server.wait_until_ready()
-    load = Load(server)
+    load = Load(server, pause=0.005)
     load.wait_for(200)
     embedded.stop(own_home)
     load.wait_for(200)
@@ -62,7 +61,7 @@ def test_no_answer_is_lost_when_the_database_stops_and_the_server_is_killed_unde
     second = start_server(**variables)
     assert second.wait_until_ready()["origin"] == "cache"
     wait_until(lambda: second.get("/health/ready").json()["database"]["available"] is False)
-    load = Load(second)
+    load = Load(second, pause=0.005)
     load.wait_for(100)
     assert start_postgres(own_home) == url
     load.wait_for(100)
@@ -72,51 +71,44 @@ def test_no_answer_is_lost_when_the_database_stops_and_the_server_is_killed_unde
 
     # A request whose answer the kill has cut off may be logged too: one for each client.
     assert len(set(rows) - set(answered)) <= 4
-    assert not list((tmp_path / "data" / "serving_spool").rglob("*.log"))
+    assert not list(settings.spool.rglob("*.log"))
 
 
 def test_two_workers_count_as_one_follow_alike_and_ship_what_a_killed_one_left(
-    start_serving, database, store, tmp_path, iris, iris_second
+    start_serving, settings, database, deploy, iris, iris_second
 ):
     server = start_serving(iris, options=("--workers", "2"), MLOPS_SHIP_SECONDS="3")
-
-    def scrape() -> dict[tuple, float]:
-        return numbers(httpx.get(f"{server.url}/metrics").text)
-
     # The one that has answered is ready; the other one says so with its numbers.
-    wait_until(lambda: scrape().get(("mlops_workers_ready",)) == 2)
+    wait_until(lambda: server.samples().get(("mlops_workers_ready",)) == 2)
     for body in (*[IRIS_ROW] * 60, {}):
         # A new connection each time, so that both processes take some.
-        httpx.post(f"{server.url}/predict", json=body)
+        server.post("/predict", body)
     count = ("mlops_request_duration_seconds_count", ("method", "POST"), ("route", "/predict"))
     classes = (("class", "virginica"), ("contract", "iris"), ("model_version", "1"))
     for _ in range(10):
-        found = scrape()
+        found = server.samples()
         assert found[*count, ("status", "200")] == 60
         assert found[*count, ("status", "422")] == 1
         assert found["mlops_predictions_total", *classes] == 60
-    wait_until(lambda: scrape()[("mlops_spool_shipped_total",)] == 60)
+    wait_until(lambda: server.samples()[("mlops_spool_shipped_total",)] == 60)
 
-    store.publish(iris_second)
-    database.deploy(iris_second)
+    deploy(iris_second)
     took_over = f"Serving release {iris_second.manifest.release}"
     wait_until(lambda: server.output().count(took_over) == 2)
 
-    spool = tmp_path / "data" / "serving_spool"
-
     def worker_with_segments() -> int | None:
-        found = [path.name for path in spool.glob("*.log") if path.stat().st_size]
+        found = [path.name for path in settings.spool.glob("*.log") if path.stat().st_size]
         return int(found[0].split("-")[1]) if found else None
 
-    load = Load(server)
+    load = Load(server, pause=0.005)
     load.wait_for(100)
     victim = wait_until(worker_with_segments)
     # Its clients lose their connections.
     load.is_ending = True
     os.kill(victim, signal.SIGKILL)
-    wait_until(lambda: not any(f"-{victim}-" in path.name for path in spool.iterdir()))
+    wait_until(lambda: not any(f"-{victim}-" in path.name for path in settings.spool.iterdir()))
     answered = load.stop()
-    wait_until(lambda: scrape()[("mlops_workers_ready",)] == 2)
+    wait_until(lambda: server.samples()[("mlops_workers_ready",)] == 2)
 
     wait_until_logged(database, answered)
     assert set(answered.values()) == {iris_second.manifest.release}

@@ -14,7 +14,7 @@ from mlops_for_mle.serving.app import make_services
 from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.releases import Cache, LoadFailure
 from tests.releases import house_release, iris_release
-from tests.serving.conftest import counted, wait_until
+from tests.serving.conftest import Database, counted, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -26,13 +26,12 @@ def services(settings, database) -> Iterator[Services]:
     made.stop()
 
 
-def served(services: Services) -> str | None:
-    current = services.releases.current
-    return current.manifest.release if current else None
-
-
 def wait_for_release(services: Services, release: Release) -> None:
-    wait_until(lambda: served(services) == release.manifest.release, what="the swap")
+    def is_served() -> bool:
+        current = services.releases.current
+        return current is not None and current.manifest.release == release.manifest.release
+
+    wait_until(is_served, what="the swap")
 
 
 def wait_for_failure(services: Services, deployment: int, after: Any = None) -> LoadFailure:
@@ -44,10 +43,8 @@ def wait_for_failure(services: Services, deployment: int, after: Any = None) -> 
     return wait_until(failure, what="the failure")
 
 
-def test_with_several_contracts_the_choice_is_asked_for(services, database, store, iris, houses):
-    for release in (iris, houses):
-        store.publish(release)
-        database.deploy(release)
+def test_with_several_contracts_the_choice_is_asked_for(services, deploy, iris, houses):
+    deploy(iris, houses)
 
     services.start()
 
@@ -62,57 +59,54 @@ def alter(store, release: Release) -> None:
     (folder / MODEL_FILE).write_bytes(b"altered")
 
 
-def with_manifest(release: Release, /, **changes) -> Release:
-    return Release(manifest=release.manifest.model_copy(update=changes), model=release.model)
+def altered(store, release: Release) -> None:
+    store.publish(release)
+    alter(store, release)
 
 
-def wrong_example(release: Release) -> Release:
+def of_wrong_answers(store, release: Release) -> None:
     example = release.manifest.example
-    predictions = tuple(reversed(example.predictions))
-    return with_manifest(release, example=Example(rows=example.rows, predictions=predictions))
+    wrong = Example(rows=example.rows, predictions=tuple(reversed(example.predictions)))
+    manifest = release.manifest.model_copy(update={"example": wrong})
+    store.publish(Release(manifest=manifest, model=release.model))
 
 
-def foreign_model(release: Release) -> Release:
+def of_another_model(store, release: Release) -> None:
     houses = house_release()
-    return Release(
-        manifest=release.manifest.model_copy(update={"model_sha256": houses.manifest.model_sha256}),
-        model=houses.model,
-    )
+    digest = {"model_sha256": houses.manifest.model_sha256}
+    manifest = release.manifest.model_copy(update=digest)
+    store.publish(Release(manifest=manifest, model=houses.model))
 
 
 @pytest.mark.parametrize(
-    ("spoil", "reason"),
+    ("publish", "reason"),
     [
-        (None, "has no manifest.json"),
-        (lambda store, release: (store.publish(release), alter(store, release)), "was altered"),
-        (lambda store, release: store.publish(wrong_example(release)), "answers its own example"),
-        (lambda store, release: store.publish(foreign_model(release)), "does not fit contract"),
+        (lambda store, release: None, "has no manifest.json"),
+        (altered, "was altered"),
+        (of_wrong_answers, "answers its own example"),
+        (of_another_model, "does not fit contract"),
     ],
     ids=["missing", "altered", "wrong answers", "wrong signature"],
 )
 def test_a_release_that_fails_is_recorded_once_and_the_old_one_stays(
-    services, database, store, iris, iris_second, spoil, reason
+    services, database, store, deploy, iris, iris_second, publish, reason
 ):
-    store.publish(iris)
-    database.deploy(iris)
+    deploy(iris)
     services.start()
     wait_for_release(services, iris)
-    if spoil:
-        spoil(store, iris_second)
+    publish(store, iris_second)
 
     deployment = database.deploy(iris_second)
 
     first = wait_for_failure(services, deployment)
     assert reason in first.reason
-    assert served(services) == iris.manifest.release
+    assert services.releases.current.manifest == iris.manifest
     wait_for_failure(services, deployment, after=first)
-    assert (
-        counted(services, "deployment_failed") == counted(services, "release_failures_total") == 1
-    )
+    for name in ("deployment_failed", "release_failures_total"):
+        assert counted(services, name) == 1
     newest, *older = database.history()
-    assert newest.event == "load_failed"
+    assert (newest.event, newest.actor) == ("load_failed", "serving")
     assert newest.release == iris_second.manifest.release
-    assert newest.actor == "serving"
     assert f"deployment {deployment}" in newest.reason
     assert reason in newest.reason
     assert [row.event for row in older] == ["deploy", "deploy"]
@@ -126,26 +120,24 @@ def test_a_release_that_fails_is_recorded_once_and_the_old_one_stays(
     ],
 )
 def test_a_failure_that_cannot_be_recorded_ends_nothing(
-    services, database, store, iris, iris_second, monkeypatch, caplog, login, spoil
+    services, database, store, deploy, iris, iris_second, monkeypatch, caplog, login, spoil
 ):
     database.run(f"CREATE ROLE {login} LOGIN PASSWORD 'secret'")
     database.run(f"GRANT SELECT, INSERT ON deployments TO {login}")
     database.run(spoil)
     url = make_url(database.url).set(username=login, password="secret")
     monkeypatch.setenv("DATABASE_URL", url.render_as_string(hide_password=False))
-    store.publish(iris)
-    broken = database.deploy(iris)
+    broken = deploy(iris)
     alter(store, iris)
     services.start()
     wait_for_failure(services, broken, after=wait_for_failure(services, broken))
 
-    store.publish(iris_second)
-    database.deploy(iris_second)
+    deploy(iris_second)
 
     wait_for_release(services, iris_second)
     assert services.releases.database.available
     assert counted(services, "deployment_failed") == 0
-    told = [one.getMessage() for one in caplog.records if "audit trail" in one.getMessage()]
+    told = [one for one in caplog.messages if "audit trail" in one]
     assert len(told) == 1
     assert "load_failed" not in {row.event for row in database.history()}
 
@@ -153,11 +145,8 @@ def test_a_failure_that_cannot_be_recorded_ends_nothing(
 def test_a_database_without_tables_is_looked_at_until_it_has_some(
     services, database, store, iris, monkeypatch
 ):
-    with (
-        engine_for(database.url)
-        .connect()
-        .execution_options(isolation_level="AUTOCOMMIT") as connection
-    ):
+    engine = engine_for(database.url).execution_options(isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
         connection.exec_driver_sql("DROP DATABASE IF EXISTS bare")
         connection.exec_driver_sql("CREATE DATABASE bare")
     url = make_url(database.url).set(database="bare").render_as_string(hide_password=False)
@@ -169,34 +158,29 @@ def test_a_database_without_tables_is_looked_at_until_it_has_some(
 
     upgrade(url)
     store.publish(iris)
-    type(database)(url).deploy(iris)
+    Database(url).deploy(iris)
 
     wait_for_release(services, iris)
 
 
 def test_a_look_that_waits_for_a_lock_is_given_up(
-    services, database, store, iris, iris_second, monkeypatch
+    services, database, deploy, iris, iris_second, monkeypatch
 ):
     monkeypatch.setattr("mlops_for_mle.serving.releases._STATEMENT_SECONDS", 0.3)
-    for release in (iris, iris_second):
-        store.publish(release)
-    database.deploy(iris)
+    deploy(iris)
     services.start()
     wait_for_release(services, iris)
     with engine_for(database.url).begin() as connection:
         connection.exec_driver_sql("LOCK TABLE deployments IN ACCESS EXCLUSIVE MODE")
         wait_until(lambda: services.releases.database.available is False)
         assert "statement timeout" in services.releases.database.error
-    database.deploy(iris_second)
+    deploy(iris_second)
 
     wait_for_release(services, iris_second)
 
 
-def test_a_damaged_copy_in_the_cache_is_fetched_anew(
-    settings, services, database, store, iris, caplog
-):
-    store.publish(iris)
-    database.deploy(iris)
+def test_a_damaged_copy_in_the_cache_is_fetched_anew(settings, services, deploy, iris, caplog):
+    deploy(iris)
     services.start()
     wait_until(lambda: list(settings.cache.glob("iris/*/deployment.json")))
     services.stop()
@@ -206,7 +190,7 @@ def test_a_damaged_copy_in_the_cache_is_fetched_anew(
     restarted = make_services(settings)
     restarted.start()
     try:
-        wait_until(lambda: restarted.releases.current, what="a release")
+        wait_for_release(restarted, iris)
         assert restarted.releases.current.origin == "store"
     finally:
         restarted.stop()
@@ -214,15 +198,11 @@ def test_a_damaged_copy_in_the_cache_is_fetched_anew(
     assert "The cached release cannot be served" in caplog.text
 
 
-def test_a_rollback_needs_no_store(settings, services, database, store, iris, iris_second):
+def test_a_rollback_needs_no_store(settings, services, database, deploy, iris, iris_second):
+    services.start()
     for release in (iris, iris_second):
-        store.publish(release)
-        database.deploy(release)
-        if services.releases.current is None:
-            services.start()
-        wait_for_release(services, release)
-    copy = settings.cache / "iris" / iris_second.manifest.release / "deployment.json"
-    wait_until(copy.exists)
+        deploy(release)
+        wait_until((settings.cache / "iris" / release.manifest.release / "deployment.json").exists)
     Path(settings.release_store).rename(settings.project_path / "elsewhere")
 
     database.deploy(iris, event="rollback")
@@ -231,14 +211,13 @@ def test_a_rollback_needs_no_store(settings, services, database, store, iris, ir
     assert services.releases.current.origin == "cache"
 
 
-def test_of_the_releases_that_were_served_none_is_remembered(services, database, store):
+def test_of_the_releases_that_were_served_none_is_remembered(services, deploy):
     names = []
     services.start()
     for version in range(10, 14):
         release = iris_release(version)
         names.append(release.manifest.release)
-        store.publish(release)
-        database.deploy(release)
+        deploy(release)
         wait_for_release(services, release)
     services.releases.stop(5)
     del release

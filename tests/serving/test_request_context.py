@@ -12,29 +12,27 @@ from mlops_for_mle.serving.logs import (
 from tests.serving.conftest import IRIS_ROW, Client
 
 
-def test_a_sane_request_id_comes_back_and_others_are_replaced(settings, iris):
-    client = Client(settings, iris)
+def test_a_sane_request_id_comes_back_and_others_are_replaced(client):
+    def answered(**headers: str) -> str:
+        return client.post("/predict", json=IRIS_ROW, headers=headers).headers["x-request-id"]
 
-    def answered(given: str | None) -> str:
-        headers = {} if given is None else {"X-Request-ID": given}
-        return client("POST", "/predict", json=IRIS_ROW, headers=headers).headers["x-request-id"]
-
-    assert answered("order-17/a") == "order-17/a"
-    made = {answered(None), answered(None), answered("<script>"), answered("x" * 129), answered("")}
+    assert answered(**{"X-Request-ID": "order-17/a"}) == "order-17/a"
+    odd = [answered(**{"X-Request-ID": one}) for one in ("<script>", "x" * 129, "")]
+    made = {answered(), answered(), *odd}
     assert len(made) == 5
     assert all(len(one) == 32 for one in made)
 
 
-@pytest.mark.parametrize("path", ["/predict", "/model", "/nowhere", "/", "/docs", "/metrics"])
-def test_each_answer_has_the_headers_that_protect_browsers(settings, iris, path):
-    headers = Client(settings, iris)("GET", path).headers
+def test_each_answer_has_the_headers_that_protect_browsers(client):
+    for path in ("/predict", "/model", "/nowhere", "/", "/docs", "/metrics"):
+        headers = client.get(path).headers
 
-    assert headers["x-content-type-options"] == "nosniff"
-    assert headers["referrer-policy"] == "no-referrer"
-    assert "default-src 'none'" in headers["content-security-policy"]
-    assert "frame-ancestors 'none'" in headers["content-security-policy"]
-    assert headers["cache-control"] in {"no-store", "no-cache"}
-    assert len(headers.get_list("content-security-policy")) == 1
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        (policy,) = headers.get_list("content-security-policy")
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert headers["cache-control"] in {"no-store", "no-cache"}, path
 
 
 @pytest.mark.parametrize(
@@ -48,27 +46,26 @@ def test_errors_are_logged_and_good_answers_where_that_is_asked_for(
     client = Client(settings, iris if is_served else None, access_log=access_log)
     caplog.clear()
 
-    client("POST", "/predict", json=IRIS_ROW)
+    client.post("/predict", json=IRIS_ROW)
     # That a probe fails is no news.
-    client("GET", "/health/ready")
+    client.get("/health/ready")
 
     assert [one.status for one in caplog.records] == statuses
     assert all(one.duration_ms > 0 for one in caplog.records)
 
 
-def make_record(message: str, **extra) -> logging.LogRecord:
+def record(message: str, *arguments: str, **extra) -> logging.LogRecord:
     return logging.getLogger("x").makeRecord(
-        "x", logging.INFO, "f", 1, message, (), None, extra=extra
+        "x", logging.INFO, "f", 1, message, arguments, None, extra=extra
     )
 
 
 def test_a_line_has_the_ids_of_its_request_and_no_secrets():
-    facts = RequestFacts("r-1")
-    facts.prediction_id, key = "p-1", "mlops_" + "a1B2_" * 8 + "abc"
-    token = current_request.set(facts)
+    key = "mlops_" + "a1B2_" * 8 + "abc"
+    token = current_request.set(RequestFacts("r-1", "p-1"))
     try:
-        line = JsonFormatter().format(make_record('two\nlines "quoted"', status=200))
-        text = TextFormatter().format(make_record(f"postgresql://me:hunter2@db/x got {key}"))
+        line = JsonFormatter().format(record('two\nlines "quoted"', status=200))
+        text = TextFormatter().format(record(f"postgresql://me:hunter2@db/x got {key}"))
     finally:
         current_request.reset(token)
 
@@ -82,10 +79,7 @@ def test_a_line_has_the_ids_of_its_request_and_no_secrets():
 
 
 def test_the_text_log_writes_no_raw_control_characters():
-    record = make_record("GET /%s answered 404", status=404)
-    record.args = ("a\x1b[2J\rb\nc",)
-
-    line = TextFormatter().format(record)
+    line = TextFormatter().format(record("GET /%s answered 404", "a\x1b[2J\rb\nc", status=404))
 
     assert line.isprintable()
     assert "a\\x1b[2J\\rb\\nc" in line

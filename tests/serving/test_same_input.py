@@ -8,13 +8,12 @@ import csv
 import io
 import json
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,7 +35,6 @@ from tests.releases import IRIS_CONTRACT
 from tests.serving.test_codec import codec
 
 Table = dict[str, list[Any]]
-Matrix = npt.NDArray[np.float64]
 
 
 @st.composite
@@ -84,14 +82,10 @@ def written(table: Table) -> bytes:
 
 
 def tensors(reader: Codec, table: Table) -> Rows:
+    kinds = map(oip.datatype_of, reader.features.values())
     inputs = [
-        {
-            "name": name,
-            "shape": [len(found)],
-            "datatype": oip.datatype_of(feature),
-            "data": found,
-        }
-        for (name, found), feature in zip(table.items(), reader.features.values(), strict=True)
+        {"name": name, "shape": [len(found)], "datatype": kind, "data": found}
+        for (name, found), kind in zip(table.items(), kinds, strict=True)
     ]
     parsed = oip._BODY.decode(json.dumps({"inputs": inputs}).encode())
     return oip._rows(reader, parsed.inputs, memoryview(b""))
@@ -106,29 +100,29 @@ API: dict[str, Callable[[Codec, Table], Rows]] = {
 }
 
 
-def arrow(table: Table, contract: Contract) -> pa.Table:
-    """With the types that a table or a file has."""
-    columns = {}
-    for name, feature in contract.features.items():
-        found: Sequence[Any] = table[name]
-        if feature.type == "decimal":
-            decimals = [one if one is None else Decimal(repr(one)) for one in found]
-            with suppress(pa.ArrowInvalid):
-                columns[name] = pa.array(decimals)
-        elif feature.is_time:
-            times = [one if one is None else read_time(one) for one in found]
-            columns[name] = pa.array(times, pa.timestamp("us"))
-        elif feature.type == "integer":
-            columns[name] = pa.array(
-                [one if one is None else int(one) for one in found], pa.int64()
-            )
-        columns.setdefault(name, pa.array(found))
-    return pa.table(columns)
+# How a column of a type is written into a file, where that is not as JSON has it.
+ARROW: dict[str, tuple[Callable[[Any], Any], Any]] = {
+    "decimal": (lambda one: Decimal(repr(one)), None),
+    "date": (read_time, pa.timestamp("us")),
+    "timestamp": (read_time, pa.timestamp("us")),
+    "integer": (int, pa.int64()),
+}
+
+
+def arrow(values: list[Any], feature: Feature) -> pa.Array:
+    """A column with the type that a table or a file has."""
+    if feature.type in ARROW:
+        cast, kind = ARROW[feature.type]
+        # Decimals may have more digits than such a column.
+        with suppress(pa.ArrowInvalid):
+            return pa.array([one if one is None else cast(one) for one in values], kind)
+    return pa.array(values)
 
 
 def parquet(table: Table, contract: Contract) -> pd.DataFrame:
+    columns = {name: arrow(table[name], one) for name, one in contract.features.items()}
     file = io.BytesIO()
-    pq.write_table(arrow(table, contract), file)
+    pq.write_table(pa.table(columns), file)
     return read_parquet(file.getvalue())
 
 
@@ -137,10 +131,7 @@ FILES: dict[str, Callable[[Table, Contract], pd.DataFrame]] = {
     "JSON lines": lambda table, _: read_json("\n".join(map(json.dumps, records(table))).encode()),
     "Parquet": parquet,
     "database": lambda table, _: pd.DataFrame(
-        {
-            name: [None if one is None else as_text(one) for one in found]
-            for name, found in table.items()
-        }
+        {name: [as_text(one) or None for one in found] for name, found in table.items()}
     ),
 }
 

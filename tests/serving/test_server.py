@@ -5,15 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.serving.conftest import run, wait_until
+from tests.serving.conftest import NOWHERE, run, wait_until
 from tests.serving.raw import request
-
-REQUEST = b"".join(request())
 
 FORBIDDEN = (
     *("kedro", "mlflow", "pandas", "sklearn", "mlops_for_mle.pipelines"),
@@ -36,7 +34,7 @@ def test_serving_loads_nothing_of_the_pipelines_and_no_database_before_the_first
 
 
 def test_without_cache_and_database_the_server_is_live_and_not_ready(start_server):
-    server = start_server(DATABASE_URL="postgresql://nobody:hidden@127.0.0.1:1/nothing")
+    server = start_server(DATABASE_URL=NOWHERE)
 
     assert wait_until(lambda: server.get("/health/live")).status_code == 200
 
@@ -52,9 +50,7 @@ def test_without_cache_and_database_the_server_is_live_and_not_ready(start_serve
 
 
 def test_an_address_that_is_taken_is_one_sentence(tmp_path):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         options = ("--port", str(port), "--project-path", str(tmp_path))
         ended = run("-m", "mlops_for_mle.serving", *options)
@@ -78,8 +74,7 @@ def test_a_signal_while_it_starts_ends_it_at_once(tmp_path, number, imported):
         [sys.executable, "-X", "importtime", "-m", "mlops_for_mle.serving", "--port", "0"],
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ
-        | {"MLOPS_PROJECT_PATH": str(tmp_path), "DATABASE_URL": "postgresql://x@127.0.0.1:1/x"},
+        env=os.environ | {"MLOPS_PROJECT_PATH": str(tmp_path), "DATABASE_URL": NOWHERE},
     )
     # Of each module that it has imported it says one line.
     assert any(line.endswith(f" {imported}\n") for line in process.stderr)
@@ -92,22 +87,20 @@ def test_a_signal_while_it_starts_ends_it_at_once(tmp_path, number, imported):
 
 
 @pytest.mark.integration
-def test_nothing_of_the_metrics_stays_after_a_kill(start_serving, tmp_path, iris):
+def test_nothing_of_the_metrics_stays_after_a_kill(start_serving, settings, iris):
     server = start_serving(iris, options=("--workers", "2"))
-    spool = tmp_path / "data" / "serving_spool"
-    assert len(list(spool.glob("metrics-*"))) == 1
+    assert len(list(settings.spool.glob("metrics-*"))) == 1
 
     os.kill(server.process.pid, signal.SIGKILL)
     server.process.wait()
 
-    wait_until(lambda: not list(spool.glob("metrics-*")))
+    wait_until(lambda: not list(settings.spool.glob("metrics-*")))
 
 
 @pytest.mark.integration
 def test_a_client_that_never_finishes_does_not_hold_up_the_end(start_serving, iris):
     server = start_serving(iris, MLOPS_SHUTDOWN_SECONDS="1")
-    host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port))) as stuck:
+    with socket.create_connection(server.address) as stuck:
         stuck.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{")
         # Answered after the server has read what came before.
         assert server.get("/health/live")
@@ -118,32 +111,30 @@ def test_a_client_that_never_finishes_does_not_hold_up_the_end(start_serving, ir
 @pytest.mark.integration
 def test_clients_that_connect_anew_for_each_request_are_answered_or_refused(start_serving, iris):
     server = start_serving(iris, MLOPS_SHUTDOWN_SECONDS="60")
-    host, port = server.url.removeprefix("http://").split(":")
     statuses: Counter[str] = Counter()
 
     def ask() -> None:
         while True:
             try:
-                channel = socket.create_connection((host, int(port)), timeout=60)
+                channel = socket.create_connection(server.address, timeout=60)
             except ConnectionRefusedError:
                 return
             with channel:
                 try:
-                    channel.sendall(REQUEST)
+                    channel.sendall(request())
                     statuses[channel.recv(65536)[9:12].decode()] += 1
                 except ConnectionError as error:
                     statuses[type(error).__name__] += 1
 
-    threads = [threading.Thread(target=ask) for _ in range(24)]
-    for thread in threads:
-        thread.start()
-    wait_until(lambda: statuses["200"] > 100)
+    with ThreadPoolExecutor(24) as threads:
+        asking = [threads.submit(ask) for _ in range(24)]
+        wait_until(lambda: statuses["200"] > 100)
 
-    assert server.stop() == 0
+        assert server.stop() == 0
 
-    for thread in threads:
-        thread.join(90)
+        for one in asking:
+            one.result(90)
     del statuses["200"]
     # Who was not taken yet is refused, and may ask again; nobody gets half of an answer.
     assert set(statuses) <= {"ConnectionResetError", "BrokenPipeError"}, statuses
-    assert sum(statuses.values()) <= len(threads)
+    assert sum(statuses.values()) <= len(asking)

@@ -33,13 +33,10 @@ def test_a_wrong_variable_is_named_with_its_value_and_what_is_allowed(
 ):
     monkeypatch.setenv(variable, value)
 
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(ConfigurationError, match=f"^{variable}: .*'{value}'") as caught:
         ServingSettings.load()
 
-    message = str(caught.value)
-    assert message.startswith(f"{variable}: ")
-    assert repr(value) in message
-    assert allowed in message
+    assert allowed in str(caught.value)
 
 
 def test_a_wrong_option_ends_the_program_with_status_2_and_no_traceback():
@@ -49,4 +46,3 @@ def test_a_wrong_option_ends_the_program_with_status_2_and_no_traceback():
     assert ended.stderr.startswith("MLOPS_PORT: ")
     assert "'http'" in ended.stderr
     assert ended.stderr.count("\n") == 1
-    assert "Traceback" not in ended.stderr

@@ -1,12 +1,12 @@
+import gzip
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-import httpx
 import pytest
 
-from tests.serving.conftest import IRIS_ROW, wait_until
+from tests.serving.conftest import wait_until
 
-PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 @pytest.fixture
@@ -21,8 +21,6 @@ def collector():
         def do_POST(self):
             content = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
-                import gzip
-
                 content = gzip.decompress(content)
             for resource in ExportTraceServiceRequest.FromString(content).resource_spans:
                 for scope in resource.scope_spans:
@@ -44,17 +42,12 @@ def test_a_request_is_a_span_below_the_callers(start_serving, iris, collector):
     endpoint, spans = collector
     server = start_serving(iris, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
 
-    headers = {"traceparent": PARENT}
-    httpx.post(f"{server.url}/predict", json=IRIS_ROW, headers=headers)
+    server.headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+    server.predict()
     assert server.stop() == 0
 
-    def predicted():
-        return [one for one in spans if one.name == "POST /predict"]
-
-    wait_until(predicted)
-    (span,) = predicted()
-    assert span.trace_id.hex() == PARENT.split("-")[1]
-    assert span.parent_span_id.hex() == PARENT.split("-")[2]
+    (span,) = wait_until(lambda: [one for one in spans if one.name == "POST /predict"])
+    assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
     attributes = {one.key: one.value for one in span.attributes}
     assert attributes["http.response.status_code"].int_value == 200
     assert "GET /health/ready" in {one.name for one in spans}

@@ -37,14 +37,9 @@ def environment_file(path: Path) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _secrets() -> list[str]:
-    head = EXAMPLE.read_text("utf-8").partition("\n\n")[0]
-    names = re.findall(r"^([A-Z_]+)=$", head, re.MULTILINE)
-    return [name for name in names if name != "COMPOSE_PROJECT_NAME"]
-
-
 # What `make up` fills with random values, such as these.
-SECRETS = _secrets()
+_HEAD = EXAMPLE.read_text("utf-8").partition("\n\n")[0]
+SECRETS = [one for one in re.findall(r"^(\w+)=$", _HEAD, re.M) if one != "COMPOSE_PROJECT_NAME"]
 STRONG = {name: f"k{number}-3f9c2a7d51e84b60a1" for number, name in enumerate(SECRETS)}
 SETTINGS = environment_file(EXAMPLE) | STRONG | {"COMPOSE_PROJECT_NAME": "mlops-1"}
 
@@ -63,13 +58,8 @@ def interpolate(text: str, values: Mapping[str, str]) -> str:
     return VARIABLE.sub(replace, text)
 
 
-def services(values: Mapping[str, str]) -> dict[str, Any]:
-    """The services with all variables replaced."""
-    return services_of(COMPOSE, values)
-
-
-def services_of(path: Path, values: Mapping[str, str]) -> dict[str, Any]:
-    """The services of one file with all variables replaced."""
+def services(values: Mapping[str, str], path: Path = COMPOSE) -> dict[str, Any]:
+    """The services of a file with all variables replaced."""
     found = yaml.load(path.read_text("utf-8"), _Loader)["services"]
     return dict(_interpolate_within(found, values))
 

@@ -64,6 +64,12 @@ class LocalStack:
             **found,
         }
 
+    def variables(self, service: str, **changes: str | None) -> dict[str, str]:
+        """Those of a command that a service runs; None takes one away."""
+        found: dict[str, str | None] = {**self.environment(service)}
+        found["PATH"] = f"{self._programs}{os.pathsep}{found['PATH']}"
+        return {name: value for name, value in (found | changes).items() if value is not None}
+
     def url_of(self, database: str) -> str:
         """A database, as its administrator."""
         return make_url(self._server.url).set(database=database).render_as_string(False)
@@ -141,12 +147,9 @@ class LocalStack:
         self, service: str, command: list[Any], **changes: str | None
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command as a service would, with changed variables; None takes one away."""
-        environment = self.environment(service)
-        environment["PATH"] = f"{self._programs}{os.pathsep}{environment['PATH']}"
-        environment |= changes
         return subprocess.run(
             [*map(str, command)],
-            env={name: value for name, value in environment.items() if value is not None},
+            env=self.variables(service, **changes),
             cwd=self.folder,
             capture_output=True,
             text=True,

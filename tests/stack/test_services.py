@@ -2,7 +2,6 @@
 pipelines' service and the API, each with the variables of the compose file.
 """
 
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from hashlib import sha256
@@ -13,6 +12,7 @@ import psycopg2
 import pytest
 
 from mlops_for_mle.serving.keys import KeyFile
+from tests.end_to_end.commands import fork
 from tests.end_to_end.shim import shim
 from tests.projects import copy_project
 from tests.servers import eventually, query, scalar
@@ -21,12 +21,6 @@ from tests.stack.processes import LocalStack
 
 pytestmark = pytest.mark.end_to_end
 VIRGINICA = {"sepal_length": 6.7, "sepal_width": 3.3, "petal_length": 5.7, "petal_width": 2.1}
-
-DOWNLOAD = """
-import os, sys
-import mlflow
-print(mlflow.artifacts.download_artifacts(sys.argv[1], dst_path=sys.argv[2]))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -173,10 +167,10 @@ def test_artifacts_lie_on_s3_for_clients_with_and_without_access_to_it(
             {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/none.db"},
         ),
     ):
-        download = [sys.executable, "-c", DOWNLOAD, uri, tmp_path]
-        finished = stack.attempt("pipeline", download, **changes)
-        assert finished.returncode == 0, finished.stderr
-        assert Path(finished.stdout.splitlines()[-1]).read_bytes() == stored.read_bytes()
+        download = ("mlflow", "artifacts", "download", "--artifact-uri", uri)
+        finished = fork(stack.folder, stack.variables("pipeline", **changes), *download)
+        assert finished.code == 0, finished.text
+        assert Path(finished.output.splitlines()[-1]).read_bytes() == stored.read_bytes()
 
 
 def test_the_champion_can_be_downloaded_and_nothing_is_kept_beside_the_servers(

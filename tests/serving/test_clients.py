@@ -1,0 +1,122 @@
+"""Clients that people have, tritonclient and MLflow's, against a server process."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import tritonclient.http as triton
+from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+from tritonclient.utils import InferenceServerException
+
+from mlops_for_mle.releases.manifest import Release
+from mlops_for_mle.releases.predictor import load
+from mlops_for_mle.releases.store import ReleaseStore
+from tests.serving.conftest import IRIS_ROW, Database, ServerProcess, server_processes
+
+pytestmark = pytest.mark.integration
+
+NAMES = list(IRIS_ROW)
+ROWS = np.array([list(IRIS_ROW.values()), [5.1, 3.5, 1.4, 0.2]])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, server_url: str, iris: Release):
+    folder = tmp_path_factory.mktemp("clients")
+    ReleaseStore(str(folder / "data" / "releases")).publish(iris)
+    Database(server_url).deploy(iris)
+    with server_processes(folder) as start:
+        process = start(DATABASE_URL=server_url)
+        process.wait_until_ready()
+        yield process
+
+
+@pytest.fixture
+def client(server: ServerProcess):
+    with triton.InferenceServerClient(server.url.removeprefix("http://")) as found:
+        yield found
+
+
+def matrix(rows: np.ndarray, binary: bool = True) -> triton.InferInput:
+    tensor = triton.InferInput("features", list(rows.shape), "FP64")
+    tensor.set_data_from_numpy(rows, binary_data=binary)
+    return tensor
+
+
+def test_mlflows_client_gets_its_answers(server):
+    client = ScoringServerClient(*server.address)
+
+    client.wait_server_ready(timeout=90)
+    answers = client.invoke(pd.DataFrame(ROWS, columns=NAMES)).get_predictions()
+
+    assert answers[answers.columns[0]].tolist() == [2, 0]
+    assert client.get_version()
+
+
+def test_health_and_metadata(client, iris: Release):
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready("iris")
+    assert client.is_model_ready("iris", "1")
+    assert not client.is_model_ready("iris", "2")
+    assert not client.is_model_ready("other")
+    assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
+    metadata = client.get_model_metadata("iris")
+    assert metadata == client.get_model_metadata("iris", "1")
+    assert metadata["versions"] == ["1"]
+    assert metadata["inputs"] == [{"name": "features", "datatype": "FP64", "shape": [-1, 4]}]
+    assert [one["name"] for one in metadata["outputs"]] == ["iris_class", "label", "probabilities"]
+    assert metadata["parameters"] == {"features": NAMES, "release": iris.manifest.release}
+
+
+@pytest.mark.parametrize(
+    ("binary_input", "binary_output", "version"),
+    [(True, None, ""), (True, False, "1"), (False, True, "1"), (False, False, "")],
+)
+def test_rows_are_answered_in_json_and_in_binary(
+    client, iris, binary_input, binary_output, version
+):
+    expected = load(iris).predict(ROWS)
+    outputs = None
+    if binary_output is not None:
+        outputs = [
+            triton.InferRequestedOutput(name, binary_data=binary_output)
+            for name in ("probabilities", "label", "iris_class")
+        ]
+
+    rows = matrix(ROWS, binary=binary_input)
+    result = client.infer("iris", [rows], version, outputs, request_id="mine" if outputs else "")
+
+    facts = result.get_response()
+    assert (facts["model_name"], facts["model_version"]) == ("iris", "1")
+    assert facts["id"] == ("mine" if outputs else facts["parameters"]["prediction_id"])
+    assert result.as_numpy("iris_class").tolist() == expected.values.tolist()
+    np.testing.assert_allclose(result.as_numpy("probabilities"), expected.probabilities)
+    labels = ["virginica", "setosa"]
+    is_binary = binary_output is not False
+    assert result.as_numpy("label").tolist() == (
+        [one.encode() for one in labels] if is_binary else labels
+    )
+
+
+@pytest.mark.parametrize(("shape", "binary"), [((2,), True), ((2, 1), False)])
+def test_a_tensor_for_each_feature_is_taken_in_any_order(client, shape, binary):
+    tensors = []
+    for position, name in reversed(list(enumerate(NAMES))):
+        tensors.append(triton.InferInput(name, list(shape), "FP64"))
+        tensors[-1].set_data_from_numpy(ROWS[:, position].reshape(shape), binary_data=binary)
+
+    assert client.infer("iris", tensors).as_numpy("iris_class").tolist() == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "more", "status", "told"),
+    [
+        ("other", "", 0, "404", "no .*other"),
+        ("iris", "7", 0, "404", "no .*7"),
+        ("iris", "", 5, "400", r"inputs\.sepal_length\[0\]: is too large, found 11\.7"),
+    ],
+)
+def test_what_is_not_there_or_not_allowed_is_named(client, model, version, more, status, told):
+    with pytest.raises(InferenceServerException, match=told) as caught:
+        client.infer(model, [matrix(ROWS + more)], version)
+
+    assert caught.value.status() == status
