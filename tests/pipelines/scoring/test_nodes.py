@@ -46,24 +46,6 @@ def prepared(rows: dict[str, Any], **ingestion: Any) -> Notation:
     return score_rows(source, chosen, ScoringOptions(), ingestion).notation
 
 
-def test_rows_become_predictions_and_rejects(scorer: Scorer) -> None:
-    predictions, rejects = scorer.score_table(pa.table(ROWS), 11, Notation())
-
-    found = predictions.to_pandas()
-    assert found.columns.tolist()[:3] == ["row_number", "id", "timestamp"]
-    assert found.row_number.tolist() == [11, 12]
-    assert found.id.tolist() == [1, 2]
-    assert found.timestamp.tolist() == [pd.Timestamp("2026-01-31 12:30"), pd.NaT]
-    assert found.label.tolist() == ["setosa", "virginica"]
-    assert found.iris_class.tolist() == [0, 2]
-    assert set(found.release) == {RELEASE.manifest.release}
-    assert rejects["row_number"].to_pylist() == [13, 14]
-    assert rejects["reason"][0].as_py().startswith("sepal_length: is missing")
-    assert "sepal_width: is not finite" in rejects["reason"][1].as_py()
-    assert "petal_width: is too small" in rejects["reason"][1].as_py()
-    assert '"note": "d"' in rejects["row_data"][1].as_py()
-
-
 def test_no_rows_and_no_good_rows_have_the_same_columns_as_many(scorer: Scorer) -> None:
     table = pa.table(ROWS)
 
