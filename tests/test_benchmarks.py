@@ -15,7 +15,6 @@ from benchmarks.serving.compare import GATES, Load, Loads, judge
 from benchmarks.serving.servers import HERE, KINDS
 
 PROJECT = Path(__file__).parents[1]
-ENOUGH = 1_000_000
 
 
 @pytest.mark.parametrize("name", ["start_up", "ingestion", "monitoring", "scoring", "serving"])
