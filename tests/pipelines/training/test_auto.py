@@ -74,7 +74,7 @@ def test_the_simplest_that_is_not_shown_to_be_worse_is_chosen(
 def test_what_is_chosen_is_the_same_again_to_the_last_bit(
     contract: Contract, options: dict[str, Any]
 ) -> None:
-    rows = mixed_rows().assign(timestamp=pd.date_range("2026-01-01", periods=400, freq="h"))
+    rows = mixed_rows(240).assign(timestamp=pd.date_range("2026-01-01", periods=240, freq="h"))
 
     first = assemble(rows, contract, estimator=AUTO, **options)
     again = assemble(rows, contract, **first.description.training)
