@@ -19,7 +19,7 @@ from mlops_for_mle.pipelines.scoring.nodes import (
     as_json,
     score_rows,
 )
-from mlops_for_mle.pipelines.scoring.options import ScoringOptions, place_of, rejects_beside
+from mlops_for_mle.pipelines.scoring.options import ScoringOptions, rejects_beside
 from mlops_for_mle.releases.predictor import load
 from tests.releases import iris_release
 
@@ -98,14 +98,6 @@ def test_any_value_stands_as_json_that_postgres_takes() -> None:
     }
     expected = '{"a�": ["nan", 1.5, "Infinity", "?", null, true], "t": "2026-01-31 00:00:00"}'
     assert as_json(value) == expected
-
-
-def test_what_a_source_names_is_told_by_its_text() -> None:
-    assert [place_of(one) for one in ("iris_data", "other.selected")] == ["table", "table"]
-    assert [place_of(one) for one in (" SELECT 1", "with x as (select 1) select 2")] == [
-        "query"
-    ] * 2
-    assert place_of("s3://bucket/rows.parquet") == "file"
 
 
 @pytest.mark.parametrize(
