@@ -121,6 +121,15 @@ def services(work: Path) -> dict[str, dict[str, Any]]:
         return {name: in_short_forms(service) for name, service in found.items()}
 
 
+@pytest.fixture
+def dockerfile(work: Path) -> str:
+    """The text of Dockerfile, and of the requirements that it installs from a file."""
+    with hint("Write Dockerfile beside the programs.", "프로그램 옆에 Dockerfile을 작성하십시오."):
+        text = (work / "Dockerfile").read_text("utf-8")
+    listed = work / "requirements.txt"
+    return text + listed.read_text("utf-8") if listed.name in text and listed.exists() else text
+
+
 def in_short_forms(service: dict[str, Any]) -> dict[str, Any]:
     """One form for the settings of a service that Compose takes in two."""
     variables, waits = service.get("environment") or {}, service.get("depends_on") or {}

@@ -1,7 +1,7 @@
-from tests.course.suite import Mistake, PartSuite
+from tests.course.suite import Mistake, Variant, VariantSuite
 
 
-class TestPart5(PartSuite):
+class TestPart5(VariantSuite):
     number = 5
     mistakes = (
         Mistake("app.py", ", status_code=status.HTTP_201_CREATED", "", "a_flower_is_created"),
@@ -28,5 +28,22 @@ class TestPart5(PartSuite):
             "id=next(self._numbers)",
             "id=len(self._flowers) + 1",
             "a_number_is_never_given_again",
+        ),
+        Mistake(
+            "Dockerfile", "models.py store.py", "models.py", "the_image_holds_what_the_api_needs"
+        ),
+    )
+    variants = (
+        Variant(
+            "Dockerfile",
+            "COPY models.py store.py app.py ./",
+            "COPY *.py ./",
+            "the_image_holds_what_the_api_needs",
+        ),
+        Variant(
+            "compose.yaml",
+            'ports: ["127.0.0.1:8000:8000"]',
+            "ports: [{host_ip: 127.0.0.1, published: 8000, target: 8000}]",
+            "compose_publishes_the_port_on_this_machine_only",
         ),
     )

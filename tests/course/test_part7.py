@@ -3,11 +3,11 @@ import sys
 
 import pytest
 
-from tests.course.suite import Mistake, PartSuite
+from tests.course.suite import Mistake, Variant, VariantSuite
 from tests.end_to_end.commands import Project
 
 
-class TestPart7(PartSuite):
+class TestPart7(VariantSuite):
     number = 7
     ports = (9092,)
     mistakes = (
@@ -41,6 +41,24 @@ class TestPart7(PartSuite):
             "[one for one in found if one.error() is None]",
             "found",
             "an_error_of_the_client_is_no_message",
+        ),
+    )
+    variants = (
+        Variant(
+            "Dockerfile",
+            "COPY database.py messages.py consumer.py tables.sql ./",
+            "COPY . ./",
+            "the_image_holds_what_the_consumer_needs",
+        ),
+        Variant(
+            "compose.yaml",
+            "      KAFKA_BOOTSTRAP_SERVERS: kafka:19092\n"
+            "      DATABASE_URL: postgresql://myuser:mypassword@postgres:5432/mydatabase\n"
+            "      TOPIC: connect-iris_data\n",
+            "      - KAFKA_BOOTSTRAP_SERVERS=kafka:19092\n"
+            "      - DATABASE_URL=postgresql://myuser:mypassword@postgres:5432/mydatabase\n"
+            "      - TOPIC=connect-iris_data\n",
+            "each_client_is_told_an_address_that_it_can_reach",
         ),
     )
 

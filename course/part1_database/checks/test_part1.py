@@ -221,15 +221,14 @@ def test_the_generator_goes_on_when_the_database_has_come_back(connection, datab
         running.until(lambda: database.count("iris_data") > before + 2)
 
 
-def test_the_image_holds_what_the_generator_needs(work: Path):
-    text = (work / "Dockerfile").read_text("utf-8")
+def test_the_image_holds_what_the_generator_needs(dockerfile: str):
     with hint(
         "The image needs psycopg2-binary, the three programs and iris.csv, a user of its own and a CMD.",
         "이미지에는 psycopg2-binary, 프로그램 세 개와 iris.csv, 별도의 사용자, CMD가 필요합니다.",
     ):
-        assert not_copied(text, "database.py", "migrate.py", "generator.py", "iris.csv") == []
+        assert not_copied(dockerfile, "database.py", "migrate.py", "generator.py", "iris.csv") == []
         for wanted in ("psycopg2-binary", "\nUSER ", "\nCMD "):
-            assert wanted in text
+            assert wanted in dockerfile
 
 
 def test_compose_starts_the_generator_when_the_database_is_healthy(work: Path, services):

@@ -254,14 +254,13 @@ def test_no_store_is_made_where_no_server_is_named(learner, tmp_path, monkeypatc
         assert list(tmp_path.iterdir()) == []
 
 
-def test_the_image_holds_what_the_server_needs(work: Path):
-    text = (work / "Dockerfile").read_text("utf-8")
+def test_the_image_holds_what_the_server_needs(dockerfile: str):
     with hint(
         "The image needs mlflow, psycopg2-binary for Postgres and boto3 for S3, a user of its own, and a server on 0.0.0.0.",
         "이미지에는 mlflow, Postgres를 위한 psycopg2-binary, S3를 위한 boto3, 별도의 사용자, 0.0.0.0에서 요청을 받는 서버가 필요합니다.",
     ):
         for wanted in ("mlflow==", "psycopg2-binary", "boto3", "\nUSER ", "0.0.0.0"):
-            assert wanted in text
+            assert wanted in dockerfile
 
 
 def test_compose_keeps_rows_in_postgres_and_files_in_s3(services):

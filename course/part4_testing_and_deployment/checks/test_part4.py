@@ -338,12 +338,11 @@ def test_the_workflow_runs_tests_and_gate(work: Path):
         assert found == sorted(found), lines
 
 
-def test_the_image_holds_what_the_router_needs(work: Path):
-    text = (work / "Dockerfile").read_text("utf-8")
+def test_the_image_holds_what_the_router_needs(dockerfile: str):
     with hint(
         "The image needs releases.py and router.py, a user of its own and a CMD.",
         "이미지에는 releases.py와 router.py, 별도의 사용자, CMD가 필요합니다.",
     ):
-        assert not_copied(text, "releases.py", "router.py") == []
+        assert not_copied(dockerfile, "releases.py", "router.py") == []
         for wanted in ("\nUSER ", "\nCMD "):
-            assert wanted in text
+            assert wanted in dockerfile

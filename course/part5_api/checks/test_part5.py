@@ -5,9 +5,8 @@ import signal
 from pathlib import Path
 
 import pytest
-import yaml
 
-from course.conftest import answers
+from course.conftest import answers, not_copied
 from course.hints import hint
 
 FLOWER = {
@@ -220,24 +219,23 @@ def test_the_server_answers_and_ends_in_order(program, port):
         assert running.ends() in (0, -signal.SIGTERM)
 
 
-def test_the_image_holds_what_the_api_needs(work: Path):
-    text = (work / "Dockerfile").read_text("utf-8")
+def test_the_image_holds_what_the_api_needs(dockerfile: str):
     with hint(
         "The image needs fastapi and uvicorn, the three files, a user of its own, and a server on 0.0.0.0.",
         "이미지에는 fastapi와 uvicorn, 파일 세 개, 별도의 사용자, 0.0.0.0에서 요청을 받는 서버가 필요합니다.",
     ):
-        for wanted in ("fastapi", "uvicorn", "store.py", "\nUSER ", "0.0.0.0"):
-            assert wanted in text
+        for wanted in ("fastapi", "uvicorn", "\nUSER ", "0.0.0.0"):
+            assert wanted in dockerfile
+        assert not_copied(dockerfile, "models.py", "store.py", "app.py") == []
 
 
-def test_compose_publishes_the_port_on_this_machine_only(work: Path):
-    stack = yaml.safe_load((work / "compose.yaml").read_text("utf-8"))
+def test_compose_publishes_the_port_on_this_machine_only(services):
     with hint(
         "Publish the port as 127.0.0.1:8000:8000, for 8000:8000 opens it to the whole network; and set init: true.",
         "포트는 127.0.0.1:8000:8000으로 공개하고(8000:8000은 네트워크 전체에 열립니다) init: true를 설정하십시오.",
     ):
-        assert stack["services"]["api"]["ports"] == ["127.0.0.1:8000:8000"]
-        assert stack["services"]["api"]["init"] is True
+        assert services["api"]["ports"] == ["127.0.0.1:8000:8000"]
+        assert services["api"]["init"] is True
 
 
 def test_the_kedro_node_parts_flowers_from_what_is_none(learner, program, work: Path):

@@ -440,16 +440,15 @@ def test_the_patience_of_the_client_ends(learner):
         assert server.asked > 1
 
 
-def test_the_image_holds_what_the_server_needs(work: Path):
-    text = (work / "Dockerfile").read_text("utf-8")
+def test_the_image_holds_what_the_server_needs(dockerfile: str):
     with hint(
         "The image needs both files, a user of its own, HOST=0.0.0.0, and CMD as a list: a shell would keep SIGTERM to itself.",
         "이미지에는 두 파일, 별도의 사용자, HOST=0.0.0.0, 리스트로 쓴 CMD가 필요합니다. 셸은 SIGTERM을 전달하지 않습니다.",
     ):
-        assert not_copied(text, "champion.py", "app.py") == []
+        assert not_copied(dockerfile, "champion.py", "app.py") == []
         for wanted in ("\nUSER ", "0.0.0.0"):
-            assert wanted in text
-        *_, last = re.findall(r"^(?:CMD|ENTRYPOINT) (.+)$", text, re.M)
+            assert wanted in dockerfile
+        *_, last = re.findall(r"^(?:CMD|ENTRYPOINT) (.+)$", dockerfile, re.M)
         assert last.startswith("[")
 
 

@@ -421,8 +421,7 @@ def test_the_panel_counts_answers_by_minute_and_class(tables, database, work: Pa
         assert set(found) == {(full[1], "0", 2), (full[1], "2", 1), (full[4], "refused", 1)}
 
 
-def test_one_image_holds_the_generator_the_api_and_the_worker(work: Path):
-    text = (work / "Dockerfile").read_text("utf-8")
+def test_one_image_holds_the_generator_the_api_and_the_worker(dockerfile: str):
     with hint(
         "The image needs psycopg2-binary, httpx, fastapi and uvicorn, six files, a user of its own and a CMD.",
         "이미지에는 psycopg2-binary, httpx, fastapi, uvicorn, 파일 여섯 개, 별도의 사용자, CMD가 필요합니다.",
@@ -430,8 +429,8 @@ def test_one_image_holds_the_generator_the_api_and_the_worker(work: Path):
         files = ("database.py", "generator.py", "iris.csv", "api.py", "answers.py", "worker.py")
         packages = ("psycopg2-binary", "httpx", "fastapi", "uvicorn")
         for wanted in (*packages, "\nUSER ", "\nCMD "):
-            assert wanted in text, wanted
-        assert not_copied(text, *files) == []
+            assert wanted in dockerfile, wanted
+        assert not_copied(dockerfile, *files) == []
 
 
 def test_compose_starts_two_workers_and_shows_the_dashboard(services):

@@ -14,8 +14,7 @@ from mlops_for_mle.database.tables import ingestion_batches
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.pipelines.data_ingestion.csv_text import guess_csv_form
 from mlops_for_mle.pipelines.data_ingestion.postgres import PostgresSourceDataset
-from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
-from mlops_for_mle.pipelines.data_ingestion.typed_files import read_bytes
+from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset, read_bytes
 
 
 class Source(NamedTuple):

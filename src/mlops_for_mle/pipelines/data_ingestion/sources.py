@@ -8,25 +8,22 @@ it is read.
 import codecs
 import hashlib
 import os
+import re
 import zlib
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from typing import Any, Literal
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
+import fsspec
 import pandas as pd
 from kedro.io import AbstractDataset
 
 from mlops_for_mle.errors import SourceError
 from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.data_ingestion.csv_text import CsvForm, read_csv
-from mlops_for_mle.pipelines.data_ingestion.typed_files import (
-    read_bytes,
-    read_excel,
-    read_json,
-    read_parquet,
-)
+from mlops_for_mle.pipelines.data_ingestion.typed_files import read_excel, read_json, read_parquet
 
 
 class SourceDataset(AbstractDataset[None, pd.DataFrame]):
@@ -81,6 +78,23 @@ class FileSourceDataset(SourceDataset):
             raise SourceError(f"{self._filepath}: {reason}") from error
         rows.attrs["sha256"] = hashlib.sha256(content.removeprefix(codecs.BOM_UTF8)).hexdigest()
         return rows
+
+
+def read_bytes(place: str) -> bytes:
+    """The bytes of a file at a path or URL, unpacked if it ends in ``.gz``, ``.zip`` or the like.
+
+    Raises:
+        ValueError: A ZIP archive holds other than one file.
+    """
+    if not place.endswith(".zip"):
+        with fsspec.open(place, "rb", compression="infer") as file:
+            return bytes(file.read())
+    with fsspec.open(place, "rb") as file, ZipFile(file) as archive:
+        # The first is what macOS puts beside each file.
+        names = [one for one in archive.namelist() if not re.match(r"__MACOSX/|.*/$", one)]
+        if len(names) != 1:
+            raise ValueError(f"expected one file in the archive, found {', '.join(names)}")
+        return archive.read(names[0])
 
 
 class SklearnTableDataset(SourceDataset):

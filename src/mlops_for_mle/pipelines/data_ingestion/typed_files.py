@@ -4,31 +4,12 @@ import io
 import json
 import re
 from typing import Any
-from zipfile import ZipFile
 
-import fsspec
 import pandas as pd
 
 _UNNAMED_INDEX = r"__index_level_\d+__"
 # The types of Arrow that are neither numbers nor booleans, text, dates or times of a day.
 _NO_VALUE = r".*(binary|list|struct|map|union|time32|time64|duration|interval|extension)"
-
-
-def read_bytes(place: str) -> bytes:
-    """The bytes of a file at a path or URL, unpacked if it ends in ``.gz``, ``.zip`` or the like.
-
-    Raises:
-        ValueError: A ZIP archive holds other than one file.
-    """
-    if not place.endswith(".zip"):
-        with fsspec.open(place, "rb", compression="infer") as file:
-            return bytes(file.read())
-    with fsspec.open(place, "rb") as file, ZipFile(file) as archive:
-        # The first is what macOS puts beside each file.
-        names = [one for one in archive.namelist() if not re.match(r"__MACOSX/|.*/$", one)]
-        if len(names) != 1:
-            raise ValueError(f"expected one file in the archive, found {', '.join(names)}")
-        return archive.read(names[0])
 
 
 def read_parquet(content: bytes) -> pd.DataFrame:
