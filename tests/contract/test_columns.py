@@ -10,6 +10,7 @@ from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.columns import (
     check_columns,
     frame_digest,
+    plain_rows,
     read_column,
 )
 from mlops_for_mle.contract.notation import Notation
@@ -127,6 +128,13 @@ def test_text_is_read_as_times_in_utc_and_as_booleans(kind: Any, raw: str, expec
         assert pd.isna(found)
     else:
         assert found == (pd.Timestamp(expected) if kind == "timestamp" else expected)
+
+
+def test_plain_values_are_those_of_json() -> None:
+    (row, *_) = plain_rows(mixed_rows(50).dropna(), MIXED_CONTRACT)
+
+    assert [type(one) for one in row] == [float, float, int, bool, str, str, int, str, str]
+    assert len(row[7]) == len("2026-01-31")
 
 
 @given(TEXTS, NUMBERS, st.data())
