@@ -53,6 +53,17 @@ def test_the_parts_of_a_time_are_those_of_the_calendar(time: datetime) -> None:
     assert row == [days, time.year, time.month, time.day, time.isoweekday(), time.hour]
 
 
+def test_dates_that_come_again_are_encoded_alike_and_no_rows_are_none() -> None:
+    contract = one_feature(type="date", parts=["year", "day"], missing="median")
+    days = ["2026-01-31", None, "2025-02-01"] * 100
+    times = np.array(days, "datetime64[us]")
+
+    expected = [[2026, 31], [np.nan, np.nan], [2025, 1]] * 100
+    np.testing.assert_array_equal(encode({"a": days}, contract), expected)
+    np.testing.assert_array_equal(encode({"a": times}, contract), expected)
+    assert encode({"a": []}, contract).shape == encode({"a": times[:0]}, contract).shape == (0, 2)
+
+
 def test_categories_and_what_is_missing_have_codes() -> None:
     categories = {"type": "category", "categories": ["x", "y"], "unknown": "other"}
     separate = one_feature(**categories, missing="separate")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mlops_for_mle.releases.manifest import Release
-from mlops_for_mle.releases.predictor import Predictions, load
+from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.serving.answers import texts_of
 from mlops_for_mle.serving.context import Services
 from tests.releases import trained_iris_release
@@ -105,14 +105,15 @@ def test_many_rows_are_answered_and_logged_as_each_of_them(settings):
     )
 )
 def test_numbers_are_written_so_that_the_model_s_own_are_read_again(precision, values):
-    texts = texts_of(Predictions(values, np.stack([values, -values], axis=1)), precision)
+    values = values.astype(precision)
+    texts = texts_of(values, np.stack([values, -values], axis=1))
 
     found = [np.array(json.loads(b"[%b]" % text), precision) for text in texts]
     np.testing.assert_array_equal(found, [values, values, -values])
 
 
 def test_a_float32_model_is_not_given_digits_that_it_does_not_know():
-    (text,) = texts_of(Predictions(np.array([np.float32(0.1)], np.float64), None), "float32")
+    (text,) = texts_of(np.array([0.1], np.float32), None)
 
     assert text == b"0.1"
 
@@ -162,6 +163,19 @@ def test_without_a_release_the_process_is_live_and_not_ready(empty):
         answer = call(empty, method, path, json=IRIS_ROW if method == "POST" else None)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1"), path
         assert path == "/ping" or "has not asked the database yet" in answer.text, path
+
+
+def test_the_openapi_document_says_what_readiness_answers(services):
+    answer, document = (
+        call(services, "GET", "/health/ready").json(),
+        call(services, "GET", "/openapi.json").json(),
+    )
+
+    told = document["paths"]["/health/ready"]["get"]["responses"]
+    reference = {"$ref": "#/components/schemas/Readiness"}
+    for status in ("200", "503"):
+        assert told[status]["content"]["application/json"]["schema"] == reference
+    assert list(document["components"]["schemas"]["Readiness"]["properties"]) == list(answer)
 
 
 def test_the_model_in_service_is_described(services, iris):

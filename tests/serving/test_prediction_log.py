@@ -6,6 +6,7 @@ import resource
 import signal
 import threading
 import time
+import tracemalloc
 from collections import Counter
 from typing import Any
 
@@ -310,6 +311,22 @@ def test_a_flipped_bit_never_costs_more_than_its_own_line(start, database, iris,
 
         own = content[:place].count(b"\n")
         assert set(rows_of(database)) == set(answered) - {answered[own]}, (place, bytes(damaged))
+
+
+def test_a_long_line_is_not_copied_before_it_is_shipped(settings, iris):
+    writer = Asking(settings, iris)
+    writer.ask({"columns": {name: [5] * 100_000 for name in IRIS_ROW}})
+    writer.log.end_segment()
+    (segment,) = writer.log.root.glob("*.log")
+    line = segment.read_bytes()
+
+    tracemalloc.start()
+    payload = writer.log._payload(line)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert payload == line
+    assert peak < len(line) / 100
 
 
 def test_a_line_that_the_database_refuses_is_set_aside_and_holds_up_no_other(

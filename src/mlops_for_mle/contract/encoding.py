@@ -11,9 +11,13 @@ The encoding follows from the contract alone:
 A contract of plain numbers is encoded as it is: one column a feature, unchanged.
 """
 
+import struct
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime
-from functools import partial
+from functools import lru_cache, partial
+from itertools import count
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -25,7 +29,7 @@ from mlops_for_mle.contract.rules import Column, Precision, read_time
 Matrix = npt.NDArray[np.float64] | npt.NDArray[np.float32]
 Values = Sequence[Any] | Column
 
-_UNKNOWN_CODE = -1.0
+_UNKNOWN_CODE, _FEW = -1.0, 64
 _FIRST_DAY = date(1970, 1, 1).toordinal()
 
 
@@ -58,12 +62,20 @@ class Encoder:
         """Encode allowed values, a column of each feature in the order of the contract."""
         encoded: list[Values] = []
         for encode_one, values in zip(self._encoders.values(), columns, strict=True):
-            encoded += encode_one(values)
+            encoded.extend(encode_one(values))
         return np.array(encoded, self._precision).T
 
     def feature(self, name: str, values: Values) -> Matrix:
         """Encode values of one feature; shape (encoded columns of the feature, rows)."""
-        return np.array(self._encoders[name](values), self._precision)
+        return np.array([self._array(one) for one in self._encoders[name](values)])
+
+    def _array(self, values: Values) -> Column:
+        if not isinstance(values, np.ndarray):
+            # A third of NumPy's time for numbers; others, and what is missing, are no such.
+            with suppress(struct.error):
+                packed = struct.pack(f"{len(values)}d", *values)
+                return np.frombuffer(packed).astype(self._precision)
+        return np.asarray(values, self._precision)
 
 
 def encode(columns: Mapping[str, Values], contract: Contract) -> Matrix:
@@ -108,9 +120,11 @@ def possible_codes(column: EncodedColumn, feature: Feature) -> tuple[float, ...]
     return (*map(float, range(known)), *unknown)
 
 
-def _encoder_of(feature: Feature) -> Callable[[Values], list[Values]]:
+def _encoder_of(feature: Feature) -> Callable[[Values], Iterable[Values]]:
     if feature.is_time:
-        return partial(_parts, parts=feature.date_parts)
+        read = partial(_parts_of, parts=feature.date_parts)
+        # Days come again, also one by one.
+        return partial(_parts, read=lru_cache(maxsize=4096)(read))
     if feature.type == "category":
         separate = len(feature.categories) if feature.missing == "separate" else np.nan
         codes = _Codes(feature.category_codes)
@@ -129,21 +143,34 @@ def _codes(values: Values, codes: _Codes) -> list[Values]:
     return [list(map(codes.__getitem__, values))]
 
 
-def _parts(values: Values, parts: Sequence[DatePart]) -> list[Values]:
+def _parts(values: Values, read: Callable[[Any], tuple[float, ...]]) -> Iterable[Values]:
+    """The parts of dates or times, of which each is read once: a column has few that differ."""
+    distinct: Iterable[Any]
     if isinstance(values, np.ndarray) and values.dtype.kind == "M":
-        times = values.astype("datetime64[us]").tolist()
+        found, places = np.unique(values.astype("datetime64[us]"), return_inverse=True)
+        distinct = found.tolist()
+    elif 0 < len(values) <= _FEW:
+        return zip(*map(read, values), strict=True)
     else:
-        times = [None if one is None else read_time(one) for one in values]
-    return [_TAKE[part](times) for part in parts]
+        known = defaultdict[Any, int](count().__next__)
+        places = np.fromiter(map(known.__getitem__, values), np.intp, len(values))
+        distinct = known
+    # With one more, which nobody takes, it has two axes without any row, too.
+    return np.array([read(one) for one in (*distinct, None)]).T[:, places]
 
 
-_TAKE: Mapping[DatePart, Callable[[Sequence[datetime | None]], list[int | None]]] = {
-    "days_since_1970": lambda times: [
-        None if one is None else one.toordinal() - _FIRST_DAY for one in times
-    ],
-    "year": lambda times: [None if one is None else one.year for one in times],
-    "month": lambda times: [None if one is None else one.month for one in times],
-    "day": lambda times: [None if one is None else one.day for one in times],
-    "day_of_week": lambda times: [None if one is None else one.isoweekday() for one in times],
-    "hour": lambda times: [None if one is None else one.hour for one in times],
+def _parts_of(value: str | date | None, parts: Sequence[DatePart]) -> tuple[float, ...]:
+    if value is None:
+        return (np.nan,) * len(parts)
+    time = read_time(value)
+    return tuple(_TAKE[part](time) for part in parts)
+
+
+_TAKE: Mapping[DatePart, Callable[[datetime], float]] = {
+    "days_since_1970": lambda time: time.toordinal() - _FIRST_DAY,
+    "year": lambda time: time.year,
+    "month": lambda time: time.month,
+    "day": lambda time: time.day,
+    "day_of_week": lambda time: time.isoweekday(),
+    "hour": lambda time: time.hour,
 }

@@ -10,7 +10,7 @@ Plain values are those of JSON: numbers, booleans, text and None; dates and time
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from datetime import date, datetime, time
 from functools import lru_cache
 from typing import Annotated, Any, Literal
@@ -89,27 +89,30 @@ def fault(value: Any, feature: Feature, precision: Precision = "float64") -> str
     return found if is_known else "is no known category"
 
 
-def check_times(values: Sequence[str | None], feature: Feature) -> None:
-    """See that dates or times of a JSON body are such, and allowed.
+def text_check(feature: Feature) -> Callable[[str | None], None] | None:
+    """What raises ValueError for values of the ``json_type`` that are not allowed.
 
-    Raises:
-        ValueError: One of them is not; ``fault`` says which and why.
+    None where there are no such values.
     """
-    (first, last), is_date = time_bounds(feature), feature.type == "date"
-    for one in values:
-        if one is None:
-            continue
-        found = read_time(one)
-        if not first <= found <= last or (is_date and found.time() != _MIDNIGHT):
-            raise ValueError("out of range, or with a time of day")
+    is_category = feature.unknown == "other" and not feature.has_integer_categories
+    if not (feature.is_time or is_category):
+        return None
+
+    def check(text: str | None) -> None:
+        message = None if text in feature.category_codes else fault(text, feature)
+        if message is not None:
+            raise ValueError(message)
+
+    # Days come again. Other texts may be long, so they are not remembered.
+    return lru_cache(maxsize=4096)(check) if feature.is_time else check
 
 
 def json_type(feature: Feature, precision: Precision = "float64") -> Any:
     """The type by which msgspec decodes and checks a value of a JSON body.
 
-    What it refuses, ``fault`` explains. It is stricter in two ways, which ``fault`` then allows: a
-    whole number written as 1.0 is none of the integer categories. And looser in one: a date or
-    time is text of any form, which ``check_times`` looks at.
+    What it refuses, ``fault`` explains. It is stricter in one way, which ``fault`` then allows: a
+    whole number written as 1.0 is none of the integer categories. And looser in one: times, and
+    text of other categories, may have any form, which ``text_check`` looks at.
     """
     value: Any
     if feature.is_number:
@@ -125,7 +128,8 @@ def json_type(feature: Feature, precision: Precision = "float64") -> Any:
     elif feature.has_integer_categories:
         value = Annotated[int, msgspec.Meta(gt=-EXACT_BELOW, lt=EXACT_BELOW)]
     else:
-        value = Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT, pattern=_TEXT_PATTERN)]
+        told = {"pattern": _TEXT_PATTERN}
+        value = Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT, extra_json_schema=told)]
     return value | None if feature.is_optional else value
 
 

@@ -12,9 +12,8 @@ import numpy as np
 import orjson
 
 from mlops_for_mle.contract.encoding import Matrix
-from mlops_for_mle.contract.rules import Precision
+from mlops_for_mle.contract.rules import Column
 from mlops_for_mle.releases.manifest import Manifest
-from mlops_for_mle.releases.predictor import Predictions
 from mlops_for_mle.releases.ranges import Outside
 from mlops_for_mle.serving.codec import COLUMNS_KEY, OUTSIDE_KEY, Form, Rows
 from mlops_for_mle.serving.context import Request
@@ -25,31 +24,35 @@ if TYPE_CHECKING:
     from mlops_for_mle.serving.releases import Served
 
 # Where a number, a list of them or an id goes in a template; JSON itself has no such byte.
-_SLOT, _SLOTS, _NAME = (msgspec.Raw(one) for one in (b"\x00", b"[\x00]", b'"\x00"'))
+SLOT, SLOTS, _NAME = (msgspec.Raw(one) for one in (b"\x00", b"[\x00]", b'"\x00"'))
 
 
 class Question(msgspec.Struct):
-    """Rows that wait for the answers of one release; ``write`` makes the answer of a request."""
+    """Rows that wait for the answers of one release; ``write`` makes the answer of a request.
+
+    It ``takes_chances`` as numbers, or has them as text only, which is less.
+    """
 
     served: "Served"
     rows: Rows
     request: Request
     write: Callable[["Answered"], Answer]
     is_kept: bool = True
+    takes_chances: bool = False
 
 
 class Part(msgspec.Struct):
     """What the model says to some rows of a request.
 
     Attributes:
-        values: The class code or the number of each row.
+        values: The class code (int64) or the number (float64) of each row.
         texts: The same as JSON, with commas between, and the chances of each class likewise.
-        chances: Rows by classes, or None.
+        chances: Rows by classes, or None where no question takes them.
         outside: Which features of which rows lie outside what the model was trained on; None
             where none does.
     """
 
-    values: list[Any]
+    values: Column
     texts: Sequence[bytes]
     chances: Matrix | None
     outside: Outside
@@ -71,26 +74,19 @@ class Answered(msgspec.Struct):
     latency_seconds: float
     parts: Sequence[Part]
 
-    def values(self) -> list[Any]:
-        """The class code or the number of each row."""
-        return [value for part in self.parts for value in part.values]
-
     def texts(self) -> list[list[bytes]]:
         """The JSON of the values, and of the chances of each class, in pieces."""
         return [joined(pieces) for pieces in zip(*(one.texts for one in self.parts), strict=True)]
 
 
-def texts_of(predictions: Predictions, precision: Precision) -> list[bytes]:
+def texts_of(values: Column, chances: Matrix | None) -> list[bytes]:
     """Answers as JSON numbers with commas between: the values, and the chances of each class.
 
     They have the digits that the model computes; orjson writes arrays, and float32 as such.
     """
-    values, chances = predictions
-    if values.dtype.kind == "f":
-        values = values.astype(precision)
     texts = [orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]]
     if chances is not None:
-        by_class = np.ascontiguousarray(chances.T, precision)
+        by_class = np.ascontiguousarray(chances.T)
         lists = orjson.dumps(by_class, option=orjson.OPT_SERIALIZE_NUMPY)
         texts += lists[2:-2].split(b"],[")
     return texts
@@ -109,16 +105,16 @@ class Answers:
         self._manifest, self._target = manifest, manifest.contract.target
         self._features = manifest.contract.feature_names
         labels, values = self._target.labels, self._target.values
-        self._labels = {code: encode(label) for code, label in labels.items()}
-        self._values = {code: encode(value) for code, value in values.items()}
-        self._by_columns = self._written({COLUMNS_KEY: self._answer(_SLOTS)}).split(b"\x00")
+        self._codes = np.array(self._target.class_codes, np.int64)
+        self._labels, self._values = _written(labels), _written(values)
+        self._by_columns = self._written({COLUMNS_KEY: self._answer(SLOTS)}).split(b"\x00")
         # What is said of a class stands in its template, so a row's first number is not needed.
         self._first = 1 if labels else 0
-        self._of_any = self._template(self._answer(_SLOT))
+        self._of_any = self._template(self._answer(SLOT))
         self._by_class: dict[Any, bytes] = {}
         for code, label in labels.items():
             known = {self._target.response_name: values[code], "label": label}
-            self._by_class[code] = self._template(self._answer(_SLOT) | known)
+            self._by_class[code] = self._template(self._answer(SLOT) | known)
 
     def write(self, answered: Answered) -> Answer:
         """Answer a request; a row of several has its place behind the prediction's id."""
@@ -127,7 +123,7 @@ class Answers:
             return Answer(self._columns(answered, name))
         if rows.form is Form.ONE:
             (part,) = parts
-            template = self._by_class.get(part.values[0], self._of_any)
+            template = self._by_class.get(part.values.item(0), self._of_any)
             found = template % (*part.texts[self._first :], name)
             if part.outside is not None:
                 found = self._add_features(found, part.outside[0].tolist())
@@ -137,10 +133,15 @@ class Answers:
         lists = [b",".join(self._rows(one, names)) for one in parts]
         return Answer([b"[", *joined(lists), b"]"])
 
+    def values(self, answered: Answered) -> list[bytes]:
+        """The JSON of the numbers or classes of rows, in pieces."""
+        is_text = self._target.has_text_classes
+        return self._named(answered, self._values) if is_text else answered.texts()[0]
+
     def _rows(self, part: Part, names: Iterator[bytes]) -> list[bytes]:
         """The answers to rows, one by one."""
         numbers = (one.split(b",") for one in part.texts[self._first :])
-        slots = zip(part.values, *numbers, names, strict=False)
+        slots = zip(part.values.tolist(), *numbers, names, strict=False)
         found = [self._by_class.get(one[0], self._of_any) % one[1:] for one in slots]
         if part.outside is None:
             return found
@@ -148,20 +149,24 @@ class Answers:
 
     def _columns(self, answered: Answered, name: bytes) -> list[bytes]:
         """The answer to rows by columns, in pieces."""
-        values, *chances = answered.texts()
-        if self._target.has_text_classes:
-            values = _named(answered, self._values)
-        labels = [_named(answered, self._labels)] if self._labels else []
-        slots = (values, *labels, *chances, [name])
+        _, *chances = answered.texts()
+        labels = [self._named(answered, self._labels)] if len(self._codes) else []
+        slots = (self.values(answered), *labels, *chances, [name])
         answer = [self._by_columns[0]]
         for slot, text in zip(slots, self._by_columns[1:], strict=True):
             answer += (*slot, text)
         if any(one.outside is not None for one in answered.parts):
-            answer[-1] = _add(answer[-1], self._places(answered.parts))
+            answer[-1] = answer[-1][:-1]
+            answer += (b',"%b":{' % OUTSIDE_KEY.encode(), *self._places(answered.parts), b"}}")
         return answer
 
-    def _places(self, parts: Sequence[Part]) -> dict[str, msgspec.Raw]:
-        """By feature which rows lie outside of what the model was trained on, as JSON."""
+    def _named(self, answered: Answered, names: Column) -> list[bytes]:
+        """What the classes of rows are called, in pieces."""
+        places = (self._codes.searchsorted(one.values) for one in answered.parts)
+        return joined(b",".join(names[one].tolist()) for one in places)
+
+    def _places(self, parts: Sequence[Part]) -> list[bytes]:
+        """By feature which rows lie outside of what the model was trained on, in pieces."""
         outside = [
             np.zeros((len(one.values), len(self._features)), np.bool_)
             if one.outside is None
@@ -169,16 +174,18 @@ class Answers:
             for one in parts
         ]
         columns = zip(self._features, np.concatenate(outside).T, strict=True)
-        places = {feature: np.flatnonzero(column) for feature, column in columns}
-        return {
-            feature: msgspec.Raw(orjson.dumps(one, option=orjson.OPT_SERIALIZE_NUMPY))
-            for feature, one in places.items()
-            if len(one)
-        }
+        found = ((encode(feature), np.flatnonzero(column)) for feature, column in columns)
+        return joined(
+            b"%b:%b" % (name, orjson.dumps(places, option=orjson.OPT_SERIALIZE_NUMPY))
+            for name, places in found
+            if len(places)
+        )
 
     def _add_features(self, answer: bytes, outside: list[bool]) -> bytes:
         found = list(compress(self._features, outside))
-        return _add(answer, found) if found else answer
+        if not found:
+            return answer
+        return b'%b,"%b":%b}' % (answer[:-1], OUTSIDE_KEY.encode(), encode(found))
 
     def _answer(self, slot: msgspec.Raw) -> dict[str, Any]:
         """What is answered to rows, with slots for what the model says."""
@@ -197,11 +204,6 @@ class Answers:
         return self._written(answer).replace(b"%", b"%%").replace(b"\x00", b"%b")
 
 
-def _named(answered: Answered, names: Mapping[Any, bytes]) -> list[bytes]:
-    """What the classes of rows are called, in pieces."""
-    return joined(b",".join(map(names.__getitem__, one.values)) for one in answered.parts)
-
-
-def _add(answer: bytes, outside: list[str] | dict[str, msgspec.Raw]) -> bytes:
-    """Tell at the end of an answer what lies outside of what the model was trained on."""
-    return b'%b,"%b":%b}' % (answer[:-1], OUTSIDE_KEY.encode(), encode(outside))
+def _written(names: Mapping[int, int | str]) -> Column:
+    """The JSON of what classes are called, in the order of their codes."""
+    return np.array([encode(names[code]) for code in sorted(names)], object)

@@ -12,7 +12,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import numpy as np
@@ -20,7 +20,7 @@ import numpy as np
 from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.encoding import Encoder, Matrix, Values
 from mlops_for_mle.contract.model import normalised
-from mlops_for_mle.contract.rules import Precision, check_times, describe, fault, json_type
+from mlops_for_mle.contract.rules import Precision, describe, fault, json_type, text_check
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.serving.documents import (
     REFUSALS,
@@ -74,11 +74,11 @@ class Rows(msgspec.Struct):
     row: Sequence[Any] = ()
 
 
-class _ColumnsBody(msgspec.Struct, forbid_unknown_fields=True):
-    columns: dict[str, msgspec.Raw]
+class _ColumnsBody(msgspec.Struct, Generic[Value], forbid_unknown_fields=True):
+    columns: Value
 
 
-_COLUMNS_BODY = msgspec.json.Decoder(_ColumnsBody)
+_COLUMNS_BODY = msgspec.json.Decoder(_ColumnsBody[dict[str, msgspec.Raw]])
 
 
 class Codec:
@@ -98,19 +98,22 @@ class Codec:
         row: Any = _row_type(types, self.features)
         self._decode_row = msgspec.json.Decoder(row).decode
         self._decode_rows = msgspec.json.Decoder(list[row]).decode
+        raw: Any = _row_type(dict.fromkeys(types, msgspec.Raw), self.features)
+        self._decode_columns = msgspec.json.Decoder(_ColumnsBody[raw]).decode
         self.list_decoders: dict[str, Any] = {
             name: msgspec.json.Decoder(list[one])  # type: ignore[valid-type]
             for name, one in types.items()
         }
-        kinds = enumerate(self.features.values())
-        self._times = [(place, one) for place, one in kinds if one.is_time]
+        self._checks = {name: text_check(one) for name, one in self.features.items()}
+        checks = enumerate(self._checks.values())
+        self._open = [(place, check) for place, check in checks if check is not None]
 
     def read(self, body: bytes) -> Rows:
         """Read a row as an object, a list of them, or ``{"columns": {feature: [values]}}``."""
         try:
             row = msgspec.structs.astuple(self._decode_row(body))
-            for place, feature in self._times:
-                check_times(row[place : place + 1], feature)
+            for place, check in self._open:
+                check(row[place])
         except (*REFUSALS, ValueError):
             return read_json(body, self._read, self.row_words)
         return Rows(1, body, Form.ONE, None, row)
@@ -120,7 +123,7 @@ class Codec:
         if text[:1] == b"[":
             return self.read_list(text)
         if _BY_COLUMNS.match(text):
-            return self.read_columns(fields(text, _COLUMNS_BODY).columns, COLUMNS_KEY, text)
+            return self.read_columns(self._columns(text), COLUMNS_KEY, text)
         reading = Reading(self)
         row = reading.row(plain(text), "")
         reading.faults.raise_if_any()
@@ -132,7 +135,10 @@ class Codec:
         for piece in pieces(text, ROWS):
             columns: Columns
             try:
-                columns = self._columns_of(self._decode_rows(piece))
+                decoded = map(msgspec.structs.astuple, self._decode_rows(piece))
+                columns = list(zip(*decoded, strict=True))
+                for name, values in zip(self.names, columns, strict=False):
+                    self.check_texts(name, values)
             except (msgspec.ValidationError, ValueError):
                 given = enumerate(plain(piece), start)
                 rows = [reading.row(one, f"{where}[{at}]") for at, one in given]
@@ -169,12 +175,20 @@ class Codec:
         parts = [self.matrix([one]) if one.matrix is None else one.matrix for one in given]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, dtype=self.precision)
 
-    def _columns_of(self, rows: Sequence[Any]) -> Columns:
-        """The columns of decoded rows; ValueError, a time is not allowed."""
-        columns = list(zip(*map(msgspec.structs.astuple, rows), strict=True))
-        for place, feature in self._times if columns else ():
-            check_times(columns[place], feature)
-        return columns
+    def _columns(self, text: bytes) -> Mapping[str, msgspec.Raw]:
+        try:
+            lists = msgspec.structs.astuple(self._decode_columns(text).columns)
+        except msgspec.ValidationError:
+            return fields(text, _COLUMNS_BODY).columns
+        given = zip(self.names, lists, strict=True)
+        return {name: one for name, one in given if one is not None}
+
+    def check_texts(self, name: str, values: Sequence[Any]) -> None:
+        """Check what the type of a feature leaves open; ValueError, a text is not allowed."""
+        check = self._checks[name]
+        if check is not None:
+            for one in set(values):
+                check(one)
 
 
 class Reading:
@@ -224,8 +238,7 @@ class Reading:
                 values = decoder.decode(given)
             else:
                 values = msgspec.convert(given, decoder.type)
-            if feature.is_time:
-                check_times(values, feature)
+            codec.check_texts(name, values)
         except (msgspec.ValidationError, ValueError):
             values = plain(given) if isinstance(given, bytes) else given
             if self._lenient:
@@ -269,8 +282,9 @@ class Reading:
             start = end
         if self._lenient:
             form = Form.COLUMNS
-            lists = {one: msgspec.Raw(b"[%b]" % b",".join(self._texts.pop(one))) for one in names}
-            text = encode({COLUMNS_KEY: lists})
+            lists = ((encode(one), b",".join(self._texts.pop(one))) for one in names)
+            texts = [piece for name, one in lists for piece in (b",", name, b":[", one, b"]")]
+            text = b"".join((b'{"columns":{', *texts[1:], b"}}"))
         return Rows(size, text, form, columns.T)
 
 

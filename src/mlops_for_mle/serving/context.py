@@ -52,6 +52,7 @@ PROTECTIVE_HEADERS = (
 UNKNOWN_ROUTE = "(unknown)"
 """What metrics say of a request that was answered before it came to a route."""
 
+_LARGEST_MESSAGE = 1024 * 1024
 _SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 
 logger = logging.getLogger("mlops_for_mle.serving.access")
@@ -275,7 +276,12 @@ def response(answer: Answer) -> Response:
         for part in answer.parts:
             yield part
 
-    found, size = StreamingResponse(parts(), answer.status), b"%d" % sum(map(len, answer.parts))
-    own = ((b"content-length", size), (b"content-type", answer.content_type))
+    size = sum(map(len, answer.parts))
+    # Each message costs time, but a whole answer costs its memory again.
+    if size <= _LARGEST_MESSAGE:
+        found = Response(answer.body, answer.status)
+    else:
+        found = StreamingResponse(parts(), answer.status)
+    own = ((b"content-length", b"%d" % size), (b"content-type", answer.content_type))
     found.raw_headers = [*own, *answer.headers]
     return found

@@ -108,7 +108,9 @@ def pieces(text: bytes, boundary: re.Pattern[bytes]) -> Iterator[bytes]:
 
 def _quotes_in(text: bytes) -> int:
     """How many quotes begin or end a text."""
-    return text.replace(b"\\\\", b"").replace(b'\\"', b"").count(b'"')
+    if b"\\" in text:
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return text.count(b'"')
 
 
 def _without_nan(text: bytes) -> bytes:

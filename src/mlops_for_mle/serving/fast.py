@@ -57,6 +57,9 @@ def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
     return b"".join(b"%b: %b\r\n" % one for one in headers)
 
 
+_PROTECTION = _lines(PROTECTIVE_HEADERS)
+
+
 def allow_many_connections() -> None:
     """Raise the number of files that this process may open as far as it can be."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -322,7 +325,7 @@ class ServingProtocol(HttpToolsProtocol):
                 _lines(tuple(self.server_state.default_headers)),
                 len(body),
                 answer.content_type,
-                _lines(answer.headers + PROTECTIVE_HEADERS),
+                _lines(answer.headers) + _PROTECTION,
                 request_id.encode(),
                 body,
             )

@@ -3,21 +3,39 @@
 Health checks use no thread and no database, so that no amount of other work delays them.
 """
 
+from datetime import datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 
+from mlops_for_mle.contract import Configuration
+from mlops_for_mle.releases.manifest import Deployment
 from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.errors import ProblemError, not_ready
 from mlops_for_mle.serving.predict import served_by
-from mlops_for_mle.serving.releases import DatabaseHealth, Served
+from mlops_for_mle.serving.releases import DatabaseHealth, LoadFailure, Origin, Served
 
 _OF_MODEL = (
     *("version", "run_id", "estimator", "precision", "metrics", "has_probabilities"),
     *("calibrated", "threshold", "candidates", "remarks"),
 )
 _OF_RELEASE = ("created_at", "contract", "snapshot", "split", "parity", "model_sha256")
+
+
+class Readiness(Configuration):
+    """Whether predictions are answered, and by what."""
+
+    status: Literal["ready", "not_ready"]
+    detail: str | None
+    contract: str | None
+    model_version: int | None
+    release: str | None
+    loaded_at: datetime | None
+    origin: Origin | None
+    deployment: Deployment | None
+    failure: LoadFailure | None
+    database: DatabaseHealth
 
 
 def require_ready(services: Services, request: Request) -> None:
@@ -46,27 +64,27 @@ def router(services: Services) -> APIRouter:
         summary="Whether predictions are answered",
         description="Who has a key, where the server asks for one, is told by what, and of a "
         "newer deployment that could not be loaded.",
-        responses={503: {"description": "They are not"}},
+        responses={503: {"description": "They are not", "model": Readiness}},
     )
-    async def ready(request: Request, response: Response) -> dict[str, Any]:
+    async def ready(request: Request, response: Response) -> Readiness:
         releases, database = services.releases, services.releases.database
         is_known = request.scope["state"]["caller"].is_known
-        served, status, detail = releases.current if is_known else None, "ready", None
+        served, detail = releases.current if is_known else None, None
         try:
             require_ready(services, request)
         except ProblemError as problem:
-            status, detail = "not_ready", problem.detail
+            detail = problem.detail
             response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
             response.headers.update(problem.headers)
-        return {
-            "status": status,
-            "detail": detail,
-            "contract": releases.contract if is_known else None,
-            "model_version": served and served.manifest.version,
+        return Readiness(
+            status="ready" if detail is None else "not_ready",
+            detail=detail,
+            contract=releases.contract if is_known else None,
+            model_version=served and served.manifest.version,
             **_in_service(served),
-            "failure": releases.failure if is_known else None,
-            "database": database if is_known else DatabaseHealth(available=database.available),
-        }
+            failure=releases.failure if is_known else None,
+            database=database if is_known else DatabaseHealth(available=database.available),
+        )
 
     @found.get("/model", tags=["model"], summary="The model in service")
     async def model() -> dict[str, Any]:

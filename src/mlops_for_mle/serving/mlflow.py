@@ -22,7 +22,7 @@ from mlops_for_mle.serving.answers import Answered, Question
 from mlops_for_mle.serving.codec import Codec, Form, Reading, Rows
 from mlops_for_mle.serving.context import Request as PlainRequest
 from mlops_for_mle.serving.context import Services, media_type
-from mlops_for_mle.serving.documents import FIELDS, LISTS, encode, fields, pieces, plain, read_json
+from mlops_for_mle.serving.documents import FIELDS, LISTS, fields, pieces, plain, read_json
 from mlops_for_mle.serving.errors import Answer, refused
 from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import json_request
@@ -80,16 +80,12 @@ def _read(services: Services, request: PlainRequest) -> Question:
 
 def _write(answered: Answered) -> Answer:
     served = answered.question.served
-    target = served.contract.target
-    if target.has_text_classes:
-        values = encode([target.values[code] for code in answered.values()])
-    else:
-        values = b"[%b]" % b"".join(answered.texts()[0])
     headers = (
         (b"x-prediction-id", answered.prediction_id.encode()),
         (b"x-model-version", b"%d" % served.manifest.version),
     )
-    return Answer([b'{"predictions":', values, b"}"], headers=headers)
+    values = served.answers.values(answered)
+    return Answer([b'{"predictions":[', *values, b"]}"], headers=headers)
 
 
 INVOCATIONS = HotRoute("/invocations", _read)

@@ -7,9 +7,10 @@ tensor for each feature, which is what MLServer's pandas codec makes of a frame.
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -20,9 +21,9 @@ from fastapi import APIRouter, Request
 from mlops_for_mle import __version__
 from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.encoding import Values, is_plain
-from mlops_for_mle.contract.model import normalised
+from mlops_for_mle.contract.model import Target, normalised
 from mlops_for_mle.releases.predictor import INPUT_NAME, PROBABILITY_OUTPUT
-from mlops_for_mle.serving.answers import Answered, Question
+from mlops_for_mle.serving.answers import SLOT, SLOTS, Answered, Part, Question, joined
 from mlops_for_mle.serving.codec import MOST_ROWS, Codec, Given, Rows
 from mlops_for_mle.serving.context import Request as PlainRequest
 from mlops_for_mle.serving.context import Services, media_type
@@ -191,7 +192,8 @@ def _question(served: Served, request: PlainRequest, text: bytes, binary: memory
         if is_binary is None:
             is_binary = body.parameters.binary_data_output
         wanted[one.name] = (outputs[one.name], is_binary)
-    return Question(served, rows, request, partial(_write, body.id, wanted.values()))
+    write = partial(_write, body.id, wanted.values())
+    return Question(served, rows, request, write, takes_chances=PROBABILITY_OUTPUT in wanted)
 
 
 INFER = (
@@ -242,7 +244,8 @@ def _columns(names: Sequence[str], given: Given) -> dict[str, Given]:
     if isinstance(given, msgspec.Raw):
         # Whether lists stand in the list makes no difference.
         text = b"[%b]" % bytes(given).translate(None, b"[]")
-        given = np.concatenate([np.array(_decode_numbers(one)) for one in pieces(text, VALUES)])
+        numbers = chain.from_iterable(map(_decode_numbers, pieces(text, VALUES)))
+        given = np.fromiter(numbers, np.float64, text.count(b",") + 1)
     return dict(zip(names, np.reshape(given, (-1, len(names))).T, strict=True))
 
 
@@ -262,16 +265,19 @@ def _unpacked(datatype: str, data: memoryview) -> Given:
 
 def _write(name: str, wanted: Iterable[tuple[dict[str, Any], bool]], answered: Answered) -> Answer:
     manifest, count = answered.question.served.manifest, answered.question.rows.count
-    tensors, parts = [], []
+    # The data in pieces, of which those in the JSON have their place there.
+    tensors, texts, binary = list[dict[str, Any]](), list[list[bytes]](), list[bytes]()
     for kind, is_binary in wanted:
         tensor = kind | {"shape": [count, *kind["shape"][1:]]}
-        values = _values(kind["name"], answered)
+        parts = (_values(kind["name"], manifest.contract.target, one) for one in answered.parts)
         if is_binary:
-            parts.append(_packed(kind["datatype"], values))
-            tensor["parameters"] = {"binary_data_size": len(parts[-1])}
+            packed = [_packed(kind["datatype"], one) for one in parts]
+            tensor["parameters"] = {"binary_data_size": sum(map(len, packed))}
+            binary += packed
         else:
-            text = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
-            tensor["data"] = msgspec.Raw(text)
+            lists = (orjson.dumps(one, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] for one in parts)
+            texts.append(joined(lists))
+            tensor["data"] = SLOTS
         tensors.append(tensor)
     facts = {"prediction_id": answered.prediction_id, "release": manifest.release}
     document = {
@@ -281,20 +287,21 @@ def _write(name: str, wanted: Iterable[tuple[dict[str, Any], bool]], answered: A
         "parameters": facts,
         "outputs": tensors,
     }
-    head = encode(document)
-    if not parts:
-        return Answer([head])
-    length = (_HEADER_LENGTH, b"%d" % len(head))
-    return Answer([head, *parts], _OCTETS.encode(), headers=(length,))
+    head, *others = encode(document).split(SLOT)
+    slots = zip(texts, others, strict=True)
+    json = [head, *(piece for text, other in slots for piece in (*text, other))]
+    if not binary:
+        return Answer(json)
+    length = (_HEADER_LENGTH, b"%d" % sum(map(len, json)))
+    return Answer([*json, *binary], _OCTETS.encode(), headers=(length,))
 
 
-def _values(output: str, answered: Answered) -> Values:
+def _values(output: str, target: Target, part: Part) -> Values:
     """The values of an output, in row-major order."""
-    target = answered.question.served.contract.target
-    if output == PROBABILITY_OUTPUT:
-        return np.concatenate([one.chances for one in answered.parts]).ravel()
-    names: dict[int, Any] = target.labels if output == "label" else target.values
-    return [names.get(code, code) for code in answered.values()]
+    if part.chances is not None and output == PROBABILITY_OUTPUT:
+        return part.chances.ravel()
+    names: Mapping[int, Any] = target.labels if output == "label" else target.values
+    return [names[code] for code in part.values.tolist()] if names else part.values
 
 
 def _packed(datatype: str, values: Values) -> bytes:

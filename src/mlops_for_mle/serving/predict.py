@@ -29,6 +29,7 @@ from mlops_for_mle.serving.context import (
 )
 from mlops_for_mle.serving.documents import encode
 from mlops_for_mle.serving.errors import Answer, ProblemError, not_ready, refused
+from mlops_for_mle.serving.metrics import counted
 from mlops_for_mle.serving.openapi import component, json_answer, json_request, list_of
 
 if TYPE_CHECKING:
@@ -82,11 +83,15 @@ def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
     """
     served, seconds = questions[0].served, services.settings.request_timeout_seconds
     matrix = served.codec.matrix([one.rows for one in questions])
+    takes_chances = any(one.takes_chances for one in questions)
     if len(questions) == 1:
-        starts = range(0, len(matrix), _ROWS_A_PART)
-        parts = [[_predict(served, matrix[at : at + _ROWS_A_PART]) for at in starts]]
+        slices = (matrix[at : at + _ROWS_A_PART] for at in range(0, len(matrix), _ROWS_A_PART))
+        parts = [[_predict(served, one, takes_chances=takes_chances) for one in slices]]
+        # Its memory is the answer's.
+        del matrix
+        questions[0].rows.matrix = None
     else:
-        parts = _divided(_predict(served, matrix), questions)
+        parts = _divided(_predict(served, matrix, takes_chances=takes_chances), questions)
     now, answered_at, answered = time.perf_counter(), time.time_ns(), []
     for one, found in zip(questions, parts, strict=True):
         latency = now - one.request.started
@@ -102,25 +107,24 @@ def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
     return answers
 
 
-def _predict(served: "Served", matrix: Matrix) -> Part:
-    predictions = served.predictor.predict(matrix)
-    texts = texts_of(predictions, served.codec.precision)
-    # What orjson makes of all that is not finite.
-    if any(b"null" in one for one in texts):
+def _predict(served: "Served", matrix: Matrix, *, takes_chances: bool) -> Part:
+    values, chances = served.predictor.predict(matrix)
+    precision, labels = served.codec.precision, served.contract.target.labels
+    if chances is not None:
+        chances = chances.astype(precision)
+    texts = texts_of(values if labels else values.astype(precision), chances)
+    # The first letter of null, which orjson makes of all that is not finite.
+    if any(b"n" in one for one in texts):
         raise refused("", "the model has no finite answer", "values it was trained on")
-    values, labels = predictions.values.tolist(), served.contract.target.labels
     # A model of more classes passes every check when its example shows none of the others.
-    if labels and not labels.keys() >= set(values):
-        unknown = ", ".join(map(str, set(values) - labels.keys()))
+    if labels and not labels.keys() >= (found := counted(values).keys()):
+        unknown = ", ".join(map(str, found - labels.keys()))
         raise ProblemError(
             HTTPStatus.INTERNAL_SERVER_ERROR,
             f"Release {served.manifest.release} predicted {unknown}, which is none of the classes "
             f"of contract {served.contract.name}: deploy another release",
         )
-    chances = predictions.probabilities
-    if chances is not None:
-        chances = chances.astype(served.codec.precision)
-    return Part(values, texts, chances, served.ranges.outside(matrix))
+    return Part(values, texts, chances if takes_chances else None, served.ranges.outside(matrix))
 
 
 def _divided(part: Part, questions: Sequence[Question]) -> list[list[Part]]:
@@ -229,19 +233,20 @@ def _read_unkept(services: Services, request: Request, *, most: int, explains: b
     question = _read(services, request)
     if question.rows.form is Form.COLUMNS or question.rows.count > most:
         raise refused("", "holds too many rows", f"a row, or a list of up to {most}")
-    question.write, question.is_kept = partial(_write_unkept, explains=explains), False
+    explained = question.served.codec.matrix([question.rows]) if explains else None
+    question.write, question.is_kept = partial(_write_unkept, explained=explained), False
     return question
 
 
-def _write_unkept(answered: Answered, *, explains: bool) -> Answer:
+def _write_unkept(answered: Answered, *, explained: Matrix | None) -> Answer:
     question = answered.question
     served, rows, request = question.served, question.rows, question.request
     found = msgspec.json.decode(served.answers.write(answered).body)
     listed = [found] if rows.form is Form.ONE else found
     for one in listed:
         del one["prediction_id"]
-    if explains:
-        for one, row in zip(listed, served.codec.matrix([rows]), strict=True):
+    if explained is not None:
+        for one, row in zip(listed, explained, strict=True):
             if not request.facts.is_wanted:
                 raise ProblemError(HTTPStatus.BAD_REQUEST, "The client has left")
             one["explanation"] = served.explainer.explain(row)._asdict()

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 _STAGE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS staged (
-    contract text, release text, model_version integer, prediction_id text, microseconds bigint,
-    latency_ms real, request_id text, predictions float8[], labels jsonb, form text,
-    row_count integer, features jsonb, probabilities float8[]
+    checksum text, contract text, release text, model_version integer, prediction_id text,
+    microseconds bigint, latency_ms real, request_id text, predictions float8[], labels jsonb,
+    form text, row_count integer, features jsonb, probabilities float8[]
 ) ON COMMIT DELETE ROWS
 """
 # One row stands as it is; of several, each array gives one element a row, and the probabilities
@@ -319,16 +319,16 @@ class PredictionLog:
             self._stopping.wait(min(worked, _LONGEST_WORK_SECONDS) * _REST_TO_WORK)
 
     def _payload(self, line: bytes) -> bytes:
-        """What COPY takes of a line, empty where it is damaged.
+        """What is whole of a line, which is what COPY takes; empty where it is damaged.
 
         A flipped bit may have joined it with the line before.
         """
         for found in _LINE.finditer(line):
-            start, payload = found.start(), line[found.start() + 9 :]
-            if line[start : start + 8] == b"%08x" % zlib.crc32(payload):
+            start = found.start()
+            if line[start : start + 8] == b"%08x" % zlib.crc32(memoryview(line)[start + 9 :]):
                 if start:
                     self._set_aside(line[:start], "it is damaged")
-                return payload
+                return line[start:]
         if line.endswith(b"\n"):
             self._set_aside(line, "it is damaged")
         else:

@@ -86,6 +86,8 @@ def test_every_model_of_the_menu_is_served_as_it_was_trained(task: Task, name: s
     ("task", "class_path", "parameters"),
     [
         ("classification", "svm.SVC", {"kernel": "linear"}),
+        ("classification", "svm.SVC", {"decision_function_shape": "ovo"}),
+        ("classification", "svm.SVC", {"C": 100.0, "gamma": 1.0}),
         ("classification", "linear_model.RidgeClassifier", {}),
         ("classification", "ensemble.GradientBoostingClassifier", {"n_estimators": 8}),
         ("classification", "naive_bayes.GaussianNB", {}),
