@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -135,6 +136,22 @@ def status_of(url: str) -> int | None:
         return error.code
     except (OSError, HTTPException):
         return None
+
+
+def serve_s3(buckets: Path, address: str, login: str) -> "subprocess.Popen[bytes]":
+    """Start rclone's S3 server over a folder, for one login: its key and its secret."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    server = subprocess.Popen(
+        ["rclone", "serve", "s3", "--config", "", buckets, "--addr", address],
+        # In quotes, because rclone reads a list with commas between its elements.
+        env={"PATH": path, "HOME": str(buckets), "RCLONE_AUTH_KEY": f'"{login}"'},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert eventually(lambda: status_of(f"http://{address}/") is not None)
+    return server
 
 
 def query(url: str | URL, statement: str, **values: Any) -> list[tuple[Any, ...]]:

@@ -15,7 +15,6 @@ from benchmarks.serving.compare import GATES, Load, Loads, judge
 from benchmarks.serving.servers import HERE, KINDS
 
 PROJECT = Path(__file__).parents[1]
-ENOUGH = 1_000_000
 
 
 @pytest.mark.parametrize("name", ["start_up", "ingestion", "monitoring", "scoring", "serving"])
@@ -29,14 +28,13 @@ def test_each_says_what_it_takes(
     assert all(option in said for option in ("--rounds", "--against", "--check"))
 
 
-def test_the_first_round_is_not_counted_and_the_order_changes() -> None:
+def test_rounds_are_compared_within_themselves_in_changing_order_and_the_first_not_counted() -> (
+    None
+):
     calls: list[str] = []
     ways = {(name,): lambda name=name: calls.append(name) or len(calls) for name in "ab"}
     assert interleave(2, ways, str) == {("a",): [3, 6], ("b",): [4, 5]}
     assert "".join(calls) == "baabba"
-
-
-def test_ratios_compare_within_each_round() -> None:
     # The machine is ten times slower in the second round, for both.
     assert ratio([1000, 100, 300], [2000, 200, 1000]) == 0.5
 
@@ -103,13 +101,12 @@ def address() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("size", [10, 3_000_000], ids=["small", "large"])
-def test_the_client_sends_as_many_requests_as_it_is_told(address: str, size: int) -> None:
+def test_the_client_sends_as_many_requests_as_it_is_told_and_counts_those_refused(
+    address: str, size: int
+) -> None:
     found = client.run(f"{address}/plain", b"x" * size, 4, 60.0, 20)
     assert (found["requests"], found["errors"], Handler.counter) == (20, 0, 20)
     assert 0 < found["median_ms"] <= found["p99_ms"]
     assert found["seconds"] > 0
-
-
-def test_the_client_counts_refused_requests_as_errors(address: str) -> None:
-    found = client.run(f"{address}/refuse", b"x", 1, 60.0, 20)
-    assert (found["requests"], found["errors"]) == (15, 5)
+    refused = client.run(f"{address}/refuse", b"x", 1, 60.0, 20)
+    assert (refused["requests"], refused["errors"]) == (15, 5)

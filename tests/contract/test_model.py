@@ -2,14 +2,12 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from pydantic import ValidationError
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.model import RESERVED_ANSWER_NAMES
 from mlops_for_mle.contract.tables import PREDICTION_FACTS
-from mlops_for_mle.paths import project_path
 from tests.contract.strategies import contracts
 
 
@@ -51,21 +49,14 @@ def test_text_classes_are_answered_by_their_place_and_named_by_themselves() -> N
     assert target.labels == {0: "yes", 1: "stays"}
 
 
-def test_bounds_of_dates_are_utc() -> None:
-    raw = with_feature(type="timestamp", earliest="2026-01-01T09:00:00+09:00")
+def test_dates_have_bounds_in_utc_and_sensible_parts_unless_told_otherwise() -> None:
+    time = {"type": "timestamp", "earliest": "2026-01-01T09:00:00+09:00", "parts": ["hour"]}
 
-    feature = Contract.model_validate(raw).features["a"]
+    read = Contract.model_validate(raw_contract(features={"a": {"type": "date"}, "b": time}))
 
-    assert feature.earliest == datetime.fromisoformat("2026-01-01")
-
-
-def test_a_date_gives_the_model_sensible_parts_unless_told_otherwise() -> None:
-    features = {"a": {"type": "date"}, "b": {"type": "timestamp", "parts": ["hour"]}}
-
-    read = Contract.model_validate(raw_contract(features=features)).features
-
-    assert read["a"].date_parts == ("days_since_1970", "month", "day", "day_of_week")
-    assert read["b"].date_parts == ("hour",)
+    assert read.features["a"].date_parts == ("days_since_1970", "month", "day", "day_of_week")
+    assert read.features["b"].date_parts == ("hour",)
+    assert read.features["b"].earliest == datetime.fromisoformat("2026-01-01")
 
 
 def category(*values: Any, **facts: Any) -> dict[str, Any]:
@@ -131,18 +122,3 @@ def test_the_names_that_stand_beside_a_prediction_in_its_table_are_reserved() ->
     beside = {one.partition(" ")[0] for one in PREDICTION_FACTS}
 
     assert beside | {"id", "timestamp"} <= RESERVED_ANSWER_NAMES
-
-
-def test_the_shipped_contract_is_valid_and_keeps_the_column_order_of_the_table() -> None:
-    text = (project_path() / "conf/base/contract.yml").read_text("utf-8")
-
-    contract = Contract.model_validate(yaml.safe_load(text)["contract"])
-
-    assert tuple(contract.columns) == (
-        "sepal_length",
-        "sepal_width",
-        "petal_length",
-        "petal_width",
-        "target",
-    )
-    assert contract.target.labels == {0: "setosa", 1: "versicolor", 2: "virginica"}

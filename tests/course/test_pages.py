@@ -120,20 +120,62 @@ def test_a_hint_is_in_the_language_of_the_learner(monkeypatch: pytest.MonkeyPatc
     assert say("row", "행") == "row"
 
 
-def test_a_hint_is_followed_by_what_was_found_and_where(tmp_path: Path) -> None:
+def another_message() -> None:
+    with pytest.raises(SystemExit, match="one"):
+        raise SystemExit("another")
+
+
+def no_error() -> None:
+    with pytest.raises(OSError):
+        pass
+
+
+def what_is_still_to_be_written() -> None:
+    raise AssertionError("exit status 1: NotImplementedError: step 4: text to numbers")
+
+
+def a_loop_without_an_end() -> None:
+    with within(0.2):
+        while True:
+            with suppress(Exception):
+                time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("fails", "told"),
+    [
+        (another_message, ["look", "found 'another'"]),
+        (no_error, ["look", "DID NOT RAISE OSError"]),
+        (
+            what_is_still_to_be_written,
+            ["Step 4 is still to be written: see its section in the README."],
+        ),
+        (a_loop_without_an_end, ["look", "StillRunning: after 0.2 s"]),
+    ],
+)
+def test_a_hint_is_followed_by_what_was_found(
+    fails: Any, told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HINTS", "en")
+    with pytest.raises(Exception, match="look") as caught, hint("look", "거기를 보십시오"):
+        fails()
+    assert explain(caught.value, tmp_path) == told
+
+
+def test_an_error_is_told_with_its_place_and_what_is_no_program_goes_before_the_hint(
+    tmp_path: Path,
+) -> None:
     own = tmp_path / "mine.py"
     own.write_text("def divide():\n    return 1 / 0\n")
     names: dict[str, Any] = {}
     exec(compile(own.read_text(), own, "exec"), names)
 
-    with pytest.raises(Exception, match="look") as caught, hint("look", "거기를 보십시오"):
+    with pytest.raises(Exception, match="look") as caught, hint("look", ""):
         names["divide"]()
     told = ["look", "mine.py:2: ZeroDivisionError: division by zero"]
     assert explain(caught.value, tmp_path) == told
-
-    with pytest.raises(Exception, match="look") as caught, hint("look", ""), pytest.raises(OSError):
-        pass
-    assert explain(caught.value, tmp_path) == ["look", "DID NOT RAISE OSError"]
+    with pytest.raises(SyntaxError), hint("look", ""):
+        compile("(", "mine.py", "exec")
 
 
 def test_what_compose_and_docker_take_in_two_forms_is_checked_in_one() -> None:
@@ -174,40 +216,6 @@ def test_a_check_whose_reader_has_gone_ends_without_a_traceback(tmp_path: Path) 
     assert running.wait() != 0
     assert "Traceback" not in said
     assert "BrokenPipe" not in said
-
-
-def test_what_is_no_program_yet_goes_before_the_hint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HINTS", "en")
-    with pytest.raises(SyntaxError), hint("look", ""):
-        compile("(", "mine.py", "exec")
-
-    with pytest.raises(Exception, match="look") as caught, hint("look", ""):
-        raise AssertionError("exit status 1: NotImplementedError: step 4: text to numbers")
-    told = ["Step 4 is still to be written: see its section in the README."]
-    assert explain(caught.value, tmp_path) == told
-
-
-def test_what_was_found_is_told_where_a_pattern_did_not_match(tmp_path: Path) -> None:
-    with (
-        pytest.raises(Exception, match="look") as caught,
-        hint("look", ""),
-        pytest.raises(SystemExit, match="one"),
-    ):
-        raise SystemExit("another")
-    assert explain(caught.value, tmp_path) == ["look", "found 'another'"]
-
-
-def test_a_loop_without_an_end_is_interrupted(tmp_path: Path) -> None:
-    def try_for_ever() -> None:
-        while True:
-            with suppress(Exception):
-                time.sleep(0.01)
-
-    with pytest.raises(Exception, match="look") as caught, hint("look", ""), within(0.2):
-        try_for_ever()
-    assert "StillRunning: " in explain(caught.value, tmp_path)[1]
 
 
 def test_the_error_of_a_program_is_told_whatever_it_prints_at_its_end(tmp_path: Path) -> None:

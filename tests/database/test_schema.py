@@ -211,15 +211,11 @@ def test_a_store_of_an_older_mlflow_is_upgraded(without_store: str) -> None:
         configuration.attributes["connection"] = connection
         command.downgrade(configuration, older)
         connection.commit()
-    assert scalar(url, "SELECT version_num FROM alembic_version") == older
+    assert scalar(url, version) == older
 
     mlflow_store_url(without_store)
 
-    assert (
-        scalar(url, "SELECT version_num FROM alembic_version")
-        == newest
-        == script.get_current_head()
-    )
+    assert scalar(url, version) == newest == script.get_current_head()
 
 
 def test_a_login_that_may_not_make_the_store_is_told_what_to_do(
@@ -236,24 +232,18 @@ def test_a_login_that_may_not_make_the_store_is_told_what_to_do(
     assert "secret-word" not in str(raised.value)
 
 
-@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg", "postgres"])
-def test_every_usual_form_of_a_url_is_understood(scheme: str) -> None:
-    found = normalise_url(f"{scheme}://owner:p%40ss@db:5433/rows?sslmode=require", "DATABASE_URL")
-    assert found == "postgresql+psycopg2://owner:p%40ss@db:5433/rows?sslmode=require"
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
+def test_every_usual_form_of_a_url_is_understood_and_another_refused_without_its_password() -> None:
+    for scheme in ("postgresql", "postgresql+psycopg", "postgres"):
+        url = f"{scheme}://owner:p%40ss@db:5433/rows?sslmode=require"
+        found = normalise_url(url, "DATABASE_URL")
+        assert found == "postgresql+psycopg2://owner:p%40ss@db:5433/rows?sslmode=require"
+    for raw in (
         "mysql://owner:secret-word@db/rows",
         "postgresql://owner:secret-word@db",
         "owner secret-word",
         "postgresql://owner:secret-word@db:port/rows",
-    ],
-)
-def test_another_url_is_refused_without_showing_its_password(raw: str) -> None:
-    with refused(ConfigurationError) as refusal:
-        normalise_url(raw, "DATABASE_URL")
-    assert refusal.message == (
-        "DATABASE_URL: expected postgresql://user:password@host:port/database"
-    )
+    ):
+        with refused(ConfigurationError) as refusal:
+            normalise_url(raw, "DATABASE_URL")
+        expected = "DATABASE_URL: expected postgresql://user:password@host:port/database"
+        assert refusal.message == expected

@@ -1,5 +1,6 @@
 """Two `kedro run` on an empty project at the same time, and one that is killed half-way."""
 
+import json
 import re
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +19,8 @@ BIG = 60_000
 @pytest.fixture(scope="module", autouse=True)
 def both_runs(project: Project) -> list[str]:
     """What two runs say that were started together in a project where nothing had run."""
-    processes = [project.start("run"), project.start("run")]
+    seeds = ("training.seed=1", "training.seed=2")
+    processes = [project.start("run", "--params", seed) for seed in seeds]
     finished = [finish(process) for process in processes]
     assert [one.code for one in finished] == [0, 0], "\n".join(one.text for one in finished)
     assert not any("Traceback" in one.text for one in finished)
@@ -46,6 +48,20 @@ def test_both_end_well_and_nothing_is_doubled(project: Project, both_runs: list[
     assert table.count("champion") == 1
     numbers = [line.split("│")[1].strip() for line in table.splitlines() if line.startswith("│")]
     assert numbers == ["2", "1"]
+
+
+def test_what_each_has_trained_is_its_own_to_the_last_bit(project: Project, tmp_path: Path) -> None:
+    seeds = set()
+    for version in ("1", "2"):
+        said = project.succeed("model", "reproduce", version).output
+        assert "reproduced: identical" in said
+        for part in ("rows         150 of iris_data, sha256 ", "metrics      identical ("):
+            assert part in said
+        folder = tmp_path / version
+        project.succeed("model", "download", version, str(folder))
+        (description,) = folder.rglob("description.json")
+        seeds.add(json.loads(description.read_text("utf-8"))["training"]["seed"])
+    assert seeds == {1, 2}
 
 
 def test_a_run_that_is_killed_while_it_writes_leaves_no_half_batch_and_no_server(

@@ -56,9 +56,7 @@ def test_an_environment_says_only_what_differs(conf: Path) -> None:
     assert loader["parameters"]["mine"] == {"colour": "red"}
     assert (loader["globals"]["row_limit"], loader["globals"]["own"]) == (100, 1)
     assert loader["globals"]["source"] == "dataset"
-
-
-def test_a_contract_is_replaced_as_a_whole(conf: Path) -> None:
+    # But a contract is replaced as a whole.
     assert load(conf, env="other")["parameters"]["contract"] == OTHER["contract"]
 
 

@@ -70,15 +70,12 @@ def test_each_field_that_pydantic_refuses_is_told() -> None:
     assert "tabel\n  Extra inputs are not permitted" in result.output
 
 
-def test_the_traceback_is_shown_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_traceback_is_shown_on_demand_and_what_is_not_called_for_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calm = CliRunner().invoke(command_that_raises(NotCalledForError("nothing to do")))
+    assert (calm.exit_code, calm.output) == (0, "nothing to do\n")
+
     monkeypatch.setattr(KedroCliError, "VERBOSE_ERROR", True)
-
     result = CliRunner().invoke(command_that_raises(ValueError("inner")))
-
     assert isinstance(result.exception, ValueError)
-
-
-def test_what_is_not_called_for_is_no_failure() -> None:
-    result = CliRunner().invoke(command_that_raises(NotCalledForError("nothing to do")))
-
-    assert (result.exit_code, result.output) == (0, "nothing to do\n")

@@ -1,9 +1,6 @@
 """Releases of real models, and the stores in which they lie: a folder and a real S3 server."""
 
-import os
 import secrets
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +10,7 @@ import pytest
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.store import ReleaseStore
 from tests.releases import house_release, iris_release
-from tests.servers import eventually, free_port, status_of
+from tests.servers import free_port, serve_s3
 
 
 @pytest.fixture(scope="session")
@@ -29,21 +26,13 @@ def house() -> Release:
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A bucket that rclone serves by the protocol of S3."""
-    buckets = tmp_path_factory.mktemp("buckets")
-    key, secret, address = "key", secrets.token_hex(8), f"127.0.0.1:{free_port()}"
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    server = subprocess.Popen(
-        ["rclone", "serve", "s3", "--config", "", buckets, "--addr", address],
-        env={"PATH": path, "HOME": str(buckets), "RCLONE_AUTH_KEY": f'"{key},{secret}"'},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    secret, address = secrets.token_hex(8), f"127.0.0.1:{free_port()}"
+    server = serve_s3(tmp_path_factory.mktemp("buckets"), address, f"key,{secret}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", f"http://{address}")
-        patch.setenv("AWS_ACCESS_KEY_ID", key)
+        patch.setenv("AWS_ACCESS_KEY_ID", "key")
         patch.setenv("AWS_SECRET_ACCESS_KEY", secret)
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        assert eventually(lambda: status_of(f"http://{address}/") is not None)
         fsspec.filesystem("s3").mkdir("bucket")
         yield "s3://bucket"
     server.terminate()

@@ -57,13 +57,8 @@ def test_a_regressor_is_measured_by_its_errors() -> None:
 
     assert found == pytest.approx({"rmse": 3**0.5, "mae": 1.0, "r2": 1 - 9 / 2})
     assert "r2" not in measure(Predictions(np.array([1.0]), None), np.array([1.0]), NUMBER)
-
-
-def test_answers_that_are_not_finite_are_told() -> None:
-    answers = Predictions(np.array([1.0, np.inf, 6.0]), None)
-
     with pytest.raises(UserError, match="1 of 3 rows with a number that is not finite"):
-        measure(answers, np.array([1.0, 2, 3]), NUMBER)
+        measure(Predictions(np.array([1.0, np.inf, 6.0]), None), np.array([1.0, 2, 3]), NUMBER)
 
 
 @pytest.mark.parametrize(
@@ -89,15 +84,6 @@ def test_the_constant_answer_is_the_most_frequent_class_or_the_mean(
     )
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.9487, "0.9487"),
-        (0.0, "0.0000"),
-        (53.12346, "53.1235"),
-        (2.345678e-7, "2.34568e-07"),
-        (123456.789, "123457"),
-    ],
-)
-def test_a_metric_of_any_size_can_be_read(value: float, text: str) -> None:
-    assert metric_text(value) == text
+def test_a_metric_of_any_size_can_be_read() -> None:
+    texts = [metric_text(value) for value in (0.9487, 0.0, 53.12346, 2.345678e-7, 123456.789)]
+    assert texts == ["0.9487", "0.0000", "53.1235", "2.34568e-07", "123457"]

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from mlops_for_mle.contract.columns import encode_rows
 from mlops_for_mle.errors import ReleaseError
-from mlops_for_mle.releases.manifest import Example, Release
+from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import Predictor, load
 from tests.mixed import MIXED_CONTRACT, mixed_rows
-from tests.releases import HOUSE_CONTRACT, IRIS_CONTRACT, mixed_release
+from tests.releases import HOUSE_CONTRACT, IRIS_CONTRACT, iris_release, mixed_release
 
 LENGTHS = st.floats(0.1, 10, allow_nan=False)
 ROWS = st.lists(st.tuples(LENGTHS, LENGTHS, LENGTHS, LENGTHS), min_size=1, max_size=20)
@@ -22,12 +22,6 @@ ROWS = st.lists(st.tuples(LENGTHS, LENGTHS, LENGTHS, LENGTHS), min_size=1, max_s
 @pytest.fixture(scope="module")
 def predictor(release: Release) -> Predictor:
     return load(release)
-
-
-def with_example(release: Release, **changes: Any) -> Release:
-    example = Example.model_validate(release.manifest.example.model_dump() | changes)
-    manifest = release.manifest.model_copy(update={"example": example})
-    return Release(manifest=manifest, model=release.model)
 
 
 @given(ROWS)
@@ -68,25 +62,18 @@ def test_a_copy_in_another_process_answers_alike() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [
-        {"predictions": (2.0, 1.0, 0.0)},
-        {"probabilities": ((1.0, 0.0, 0.0),) * 3},
-    ],
+    "changes", [{"predictions": (2.0, 1.0, 0.0)}, {"probabilities": ((1.0, 0.0, 0.0),) * 3}]
 )
-def test_a_release_that_answers_its_example_otherwise_is_refused(
-    release: Release, changes: dict[str, Any]
-) -> None:
+def test_a_release_that_answers_its_example_otherwise_is_refused(changes: dict[str, Any]) -> None:
+    example = iris_release().manifest.example.model_copy(update=changes)
+
     with pytest.raises(ReleaseError, match="answers its own example differently"):
-        load(with_example(release, **changes))
+        load(iris_release(example=example))
 
 
-@pytest.mark.parametrize("model", [b"", b"no graph at all", b"\x08\x07"])
-def test_bytes_that_are_no_graph_are_refused(model: bytes) -> None:
-    with pytest.raises(ReleaseError, match="onnxruntime cannot load the model"):
-        Predictor(model, IRIS_CONTRACT)
-
-
-def test_a_graph_for_another_number_of_features_is_refused(release: Release) -> None:
+def test_what_is_no_graph_or_one_for_other_features_is_refused(release: Release) -> None:
+    for model in (b"", b"no graph at all", b"\x08\x07"):
+        with pytest.raises(ReleaseError, match="onnxruntime cannot load the model"):
+            Predictor(model, IRIS_CONTRACT)
     with pytest.raises(ReleaseError, match=r"does not fit contract houses: expected one input"):
         Predictor(release.model, HOUSE_CONTRACT)

@@ -16,6 +16,7 @@ from tests.servers import (
     eventually,
     free_port,
     installation,
+    serve_s3,
     status_of,
 )
 from tests.stack.compose_file import PROJECT, SETTINGS, STRONG, services
@@ -83,22 +84,11 @@ class LocalStack:
         self.run("postgres", [script], PATH=path, **login)
 
     def start_s3(self) -> None:
-        """rclone's S3 server, with the logins that the compose file gives to MinIO's successor."""
+        """With the login that the compose file gives to MinIO's successor."""
         login = f"{SETTINGS['MINIO_ROOT_USER']},{SETTINGS['MINIO_ROOT_PASSWORD']}"
         buckets = self.folder / "s3"
-        buckets.mkdir(exist_ok=True)
-        self._start(
-            "s3",
-            ["rclone", "serve", "s3", "--config", "", buckets, "--addr", self._address("s3")],
-            {
-                "PATH": os.environ["PATH"] + os.pathsep + str(Path(sys.executable).parent),
-                "HOME": str(self.folder),
-                # In quotes, because rclone reads a list with commas between its elements.
-                "RCLONE_AUTH_KEY": f'"{login}"',
-            },
-        )
-        url = f"http://{self._address('s3')}/"
-        assert eventually(lambda: status_of(url) is not None)
+        buckets.mkdir()
+        self._running["s3"] = serve_s3(buckets, self._address("s3"), login)
 
     def migrate(self) -> None:
         """The one-shot service of the same name; in an image, the grants lie beside it."""

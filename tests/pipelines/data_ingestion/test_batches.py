@@ -40,51 +40,61 @@ pytestmark = pytest.mark.integration
 ALL = "SELECT sepal_length, target FROM iris_data ORDER BY id"
 REJECTS = "SELECT row_number, reason FROM rejected_rows ORDER BY row_number"
 LEDGER = "SELECT row_count, rejected_count FROM ingestion_batches ORDER BY id"
-BAD_ROW = (99.0, 3.0, 1.4, 0.2, 0)
+COUNTS = """
+SELECT (SELECT count(DISTINCT sepal_length) FROM iris_data), (SELECT count(*) FROM iris_data),
+       (SELECT count(*) FROM rejected_rows), (SELECT count(*) FROM ingestion_batches)
+"""
 END_WHO_WAITS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND wait_event_type = 'Lock'
 """
-COUNTS = """
-SELECT (SELECT count(*) FROM iris_data), (SELECT count(*) FROM rejected_rows),
-       (SELECT count(*) FROM ingestion_batches)
-"""
 
 
-def test_the_same_batch_written_by_several_at_once_is_there_once(
+def lengths(contract: Contract, *values: float) -> pd.DataFrame:
+    """Rows that are good but for their sepal length, which may be 30 at most."""
+    return observations(contract, *((value, *GOOD_ROW[1:]) for value in values))
+
+
+def corrected(
+    contract: Contract, maximum: float = 50.0, minimum: float = 0.1, classes: int = 3
+) -> Contract:
+    """The contract with another range of sepal_length and more classes."""
+    raw: dict[str, Any] = contract.model_dump(mode="json")
+    raw["features"]["sepal_length"] |= {"minimum": minimum, "maximum": maximum}
+    raw["target"]["classes"] += [
+        {"value": value, "label": f"class {value}"} for value in range(3, classes)
+    ]
+    return Contract.model_validate(raw)
+
+
+def test_what_several_write_at_once_is_there_once_and_so_is_what_a_correction_lets_in(
     database_url: str, contract: Contract
 ) -> None:
-    rows = pd.concat([numbered_observations(contract, 2_000), observations(contract, BAD_ROW)])
-    batch, engine = batch_of(contract, rows), engine_for(database_url)
-    together = threading.Barrier(4)
+    rows = lengths(contract, *(20 + number / 100 for number in range(2_000)))
+    engine, together = engine_for(database_url), threading.Barrier(4)
 
-    def write(_: int) -> Receipt:
-        together.wait()
-        return write_batch(engine, contract, batch)
+    def write_at_once(contract: Contract) -> list[Receipt]:
+        batch = batch_of(contract, rows)
 
-    with ThreadPoolExecutor(4) as pool:
-        *others, first = sorted(pool.map(write, range(4)), key=lambda one: one.is_new)
+        def write(_: int) -> Receipt:
+            together.wait()
+            return write_batch(engine, contract, batch)
 
-    assert first == (1, True, 2_000, 1)
-    assert others == [(1, False, 0, 1)] * 3
-    assert query(database_url, COUNTS) == [(2_000, 1, 1)]
+        with ThreadPoolExecutor(4) as pool:
+            return sorted(pool.map(write, range(4)), key=lambda one: one.written)
 
-
-def test_a_failure_in_the_middle_leaves_nothing(database_url: str, contract: Contract) -> None:
-    query(database_url, "ALTER TABLE iris_data ADD CHECK (sepal_length < 4.5)")
-    rows = numbered_observations(contract, 1_000)
-    engine = engine_for(database_url)
-
-    with pytest.raises(IntegrityError, match="check constraint"):
-        write_batch(engine, contract, batch_of(contract, rows))
-
-    assert query(database_url, COUNTS) == [(0, 0, 0)]
-    assert write_batch(engine, contract, batch_of(contract, rows[:400])).is_new
+    # Whose number of the sequence it is may be that of any of them.
+    receipts = write_at_once(contract)
+    (batch_id,) = {one.batch_id for one in receipts}
+    repeated = (batch_id, False, 0, 999)
+    assert receipts == [repeated, repeated, repeated, (batch_id, True, 1_001, 999)]
+    assert query(database_url, COUNTS) == [(1_001, 1_001, 999, 1)]
+    assert [one.written for one in write_at_once(corrected(contract))] == [0, 0, 0, 999]
+    assert query(database_url, COUNTS) == [(2_000, 2_000, 0, 1)]
+    assert query(database_url, LEDGER) == [(2_000, 0)]
 
 
-def error_where_the_connection_is_lost(
-    url: str, contract: Contract, batch: Batch, table: str
-) -> BaseException | None:
+def lose_the_connection(url: str, contract: Contract, batch: Batch, table: str) -> None:
     """Write a batch, and cut the connection while it waits for a table."""
     with connection_to(url) as other, ThreadPoolExecutor(1) as pool:
         other.execute(text(f"LOCK TABLE {table} IN SHARE MODE"))
@@ -93,62 +103,74 @@ def error_where_the_connection_is_lost(
         query(url, END_WHO_WAITS)
         error = writing.exception(timeout=90)
         other.rollback()
-    return error
+    assert isinstance(error, UserError)
+    told = explain(error)
+    assert "server closed the connection unexpectedly" in told
+    assert "run the same again" in told
+    assert "\n" not in told
 
 
 @pytest.mark.parametrize("table", ["iris_data", "rejected_rows"])
 def test_a_connection_that_is_lost_in_the_middle_leaves_nothing_and_says_so(
     database_url: str, contract: Contract, table: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    batch = batch_of(contract, observations(contract, *[GOOD_ROW] * 500, BAD_ROW))
+    rows, wider = lengths(contract, 5.0, 31.0, 99.0), corrected(contract)
+    batch, replay = batch_of(contract, rows), batch_of(wider, rows)
 
-    error = error_where_the_connection_is_lost(database_url, contract, batch, table)
+    lose_the_connection(database_url, contract, batch, table)
 
-    assert isinstance(error, UserError)
-    told = explain(error)
-    assert "server closed the connection unexpectedly" in told
-    assert "run the same again" in told
-    assert "\n" not in told
-    assert not caplog.records
-    assert query(database_url, COUNTS) == [(0, 0, 0)]
+    assert query(database_url, COUNTS) == [(0, 0, 0, 0)]
     assert write_batch(engine_for(database_url), contract, batch).is_new
-    assert query(database_url, COUNTS) == [(500, 1, 1)]
+    before = query(database_url, REJECTS)
+
+    lose_the_connection(database_url, wider, replay, table)
+
+    assert (query(database_url, REJECTS), query(database_url, LEDGER)) == (before, [(1, 2)])
+    assert write_batch(engine_for(database_url), wider, replay).written == 1
+    assert query(database_url, ALL) == [(5.0, 0), (31.0, 0)]
+    assert not caplog.records
+
+
+def test_what_the_table_itself_refuses_leaves_nothing(
+    database_url: str, contract: Contract
+) -> None:
+    query(database_url, "ALTER TABLE iris_data ADD CHECK (sepal_length < 6)")
+
+    batch = batch_of(contract, lengths(contract, 5.0, 7.0, 99.0))
+
+    with pytest.raises(IntegrityError, match="check constraint"):
+        write_batch(engine_for(database_url), contract, batch)
+
+    assert query(database_url, COUNTS) == [(0, 0, 0, 0)]
 
 
 def test_rejects_keep_the_row_as_it_was_read_and_why(database_url: str, contract: Contract) -> None:
-    rows = observations(
-        contract,
-        ("5.1", "3.5", "1.4", "0.2", "0"),
-        ("5.1", "", "1.4", "0.2", "0"),
-        ("inf", "3.5", "1.4", '큰 \x00 \\u0000 \\. \n"', "1.5"),
-    )
+    bad = [("5.1", "", "1.4", "0.2", "0"), ("inf", "3.5", "1.4", '큰 \x00 \\u0000 \\. \n"', "1.5")]
+    rows = observations(contract, ("5.1", "3.5", "1.4", "0.2", "0"), *bad)
 
     receipt = write_batch(engine_for(database_url), contract, batch_of(contract, rows, "a.csv"))
 
-    second, third = query(
+    rejects = query(
         database_url,
         "SELECT row_number, batch_id, source, table_name, now() - created_at < interval '1 minute',"
         " row_data, reason FROM rejected_rows ORDER BY id",
     )
-    assert [one[:5] for one in (second, third)] == [
-        (number, receipt.batch_id, "a.csv", "iris_data", True) for number in (2, 3)
-    ]
-    names = list(contract.columns)
-    as_read = ("inf", "3.5", "1.4", '큰 \ufffd \\u0000 \\. \n"', "1.5")
-    assert second[5] == dict(zip(names, ("5.1", "", "1.4", "0.2", "0"), strict=True))
-    assert third[5] == dict(zip(names, as_read, strict=True))
-    assert second[6] == "sepal_width: is missing; allowed is a number from 0.1 to 30"
+    as_read = [[value.replace("\x00", "\ufffd") for value in row] for row in bad]
+    for number, (*facts, row_data, _), given in zip((2, 3), rejects, as_read, strict=True):
+        assert facts == [number, receipt.batch_id, "a.csv", "iris_data", True]
+        assert row_data == dict(zip(contract.columns, given, strict=True))
+    first, second = (reason for *_, reason in rejects)
+    assert first == "sepal_width: is missing; allowed is a number from 0.1 to 30"
     for part in ("sepal_length: is not finite", "petal_width: is no number, found '큰", "target: "):
-        assert part in third[6]
+        assert part in second
 
 
 def test_ids_follow_the_order_of_the_source_and_the_ledger_knows_the_ends(
     database_url: str, contract: Contract
 ) -> None:
     rows = numbered_observations(contract, 6_000)
-    for begin in (0, 3_000):
-        batch = batch_of(contract, rows[begin : begin + 3_000])
-        write_batch(engine_for(database_url), contract, batch)
+    for part in (rows[:3_000], rows[3_000:]):
+        write_batch(engine_for(database_url), contract, batch_of(contract, part))
 
     found = query(database_url, "SELECT sepal_length FROM iris_data ORDER BY id")
     assert [length for (length,) in found] == rows["sepal_length"].tolist()
@@ -156,7 +178,7 @@ def test_ids_follow_the_order_of_the_source_and_the_ledger_knows_the_ends(
         "SELECT row_count, last_id - first_id + 1, (SELECT count(*) FROM iris_data AS data "
         "WHERE data.id BETWEEN first_id AND last_id) FROM ingestion_batches ORDER BY id"
     )
-    assert query(database_url, ledger) == [(3_000, 3_000, 3_000), (3_000, 3_000, 3_000)]
+    assert query(database_url, ledger) == [(3_000, 3_000, 3_000)] * 2
 
 
 @pytest.fixture(params=["timestamp", "timestamptz"])
@@ -196,22 +218,6 @@ def test_times_are_utc_whatever_the_zone_of_the_server(seoul: str, contract: Con
     assert all(abs(time - now) < timedelta(minutes=1) for time in times[2:])
 
 
-def corrected(
-    contract: Contract, maximum: float = 30.0, minimum: float = 0.1, classes: int = 3
-) -> Contract:
-    """The contract with another range of sepal_length and more classes."""
-    raw: dict[str, Any] = contract.model_dump(mode="json")
-    raw["features"]["sepal_length"] |= {"minimum": minimum, "maximum": maximum}
-    raw["target"]["classes"] += [
-        {"value": value, "label": f"class {value}"} for value in range(3, classes)
-    ]
-    return Contract.model_validate(raw)
-
-
-def lengths(contract: Contract, *values: float) -> pd.DataFrame:
-    return observations(contract, *((value, *GOOD_ROW[1:]) for value in values))
-
-
 def test_a_replay_under_a_corrected_contract_lets_in_exactly_the_rows_that_now_fit(
     database_url: str, contract: Contract
 ) -> None:
@@ -227,13 +233,11 @@ def test_a_replay_under_a_corrected_contract_lets_in_exactly_the_rows_that_now_f
     engine = engine_for(database_url)
     first = write_batch(engine, contract, batch_of(contract, rows))
     # It refuses a row that was accepted, which stays.
-    moved = corrected(contract, minimum=7, maximum=50, classes=4)
+    moved, wider = corrected(contract, minimum=7, classes=4), corrected(contract, classes=4)
 
-    receipt = write_batch(engine, moved, batch_of(moved, rows))
-
-    assert receipt == (first.batch_id, False, 1, 3)
-    wider = corrected(contract, maximum=50, classes=4)
+    assert write_batch(engine, moved, batch_of(moved, rows)) == (first.batch_id, False, 1, 3)
     assert write_batch(engine, wider, batch_of(wider, rows)) == (first.batch_id, False, 1, 2)
+
     assert query(database_url, LEDGER) == [(4, 2)]
     assert query(database_url, ALL) == [(5.1, 1), (7.3, 2), (31.0, 0), (5.2, 3)]
     assert query(database_url, REJECTS) == [
@@ -262,59 +266,17 @@ def test_a_batch_that_was_held_back_is_let_in_and_its_bad_rows_say_why_they_are_
     ]
 
 
-def test_several_replays_at_once_let_each_row_in_once(
-    database_url: str, contract: Contract
-) -> None:
-    rows = lengths(contract, *(20 + number / 100 for number in range(2_000)))
-    engine = engine_for(database_url)
-    write_batch(engine, contract, batch_of(contract, rows))
-    wider = corrected(contract, maximum=50)
-    batch = batch_of(wider, rows)
-    together = threading.Barrier(4)
-
-    def write(_: int) -> int:
-        together.wait()
-        return write_batch(engine, wider, batch).written
-
-    with ThreadPoolExecutor(4) as pool:
-        outcomes = list(pool.map(write, range(4)))
-
-    assert sorted(outcomes) == [0, 0, 0, 999]
-    assert query(database_url, "SELECT count(*), count(DISTINCT sepal_length) FROM iris_data") == [
-        (2_000, 2_000)
-    ]
-    assert query(database_url, LEDGER) == [(2_000, 0)]
-
-
-@pytest.mark.parametrize("table", ["iris_data", "rejected_rows"])
-def test_a_replay_that_is_cut_in_the_middle_changes_nothing_and_can_be_repeated(
-    database_url: str, contract: Contract, table: str
-) -> None:
-    rows = lengths(contract, 5.0, 31.0, 99.0)
-    write_batch(engine_for(database_url), contract, batch_of(contract, rows))
-    before = query(database_url, REJECTS)
-    wider = corrected(contract, maximum=50)
-    batch = batch_of(wider, rows)
-
-    assert error_where_the_connection_is_lost(database_url, wider, batch, table) is not None
-
-    assert query(database_url, REJECTS) == before
-    assert query(database_url, LEDGER) == [(1, 2)]
-    assert write_batch(engine_for(database_url), wider, batch).written == 1
-    assert query(database_url, ALL) == [(5.0, 0), (31.0, 0)]
-
-
 def test_a_batch_that_is_read_as_other_rows_than_before_is_refused(
     database_url: str, contract: Contract
 ) -> None:
     """Its rows would be taken for one another: some would be lost, others there twice."""
     engine = engine_for(database_url)
-    batch = batch_of(contract, lengths(contract, 31.0, 5.0))
+    batch, shorter = (
+        batch_of(contract, lengths(contract, *some)) for some in ((31.0, 5.0), (5.0,))
+    )
     write_batch(engine, contract, batch)
-    shorter = batch_of(contract, lengths(contract, 5.0))
 
     with pytest.raises(UserError, match="ingested before as 2 rows and is read as 1 now"):
         write_batch(engine, contract, replace(shorter, content_sha256=batch.content_sha256))
 
-    assert query(database_url, ALL) == [(5.0, 0)]
-    assert query(database_url, LEDGER) == [(1, 1)]
+    assert (query(database_url, ALL), query(database_url, LEDGER)) == ([(5.0, 0)], [(1, 1)])

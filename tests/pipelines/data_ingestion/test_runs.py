@@ -1,4 +1,4 @@
-"""Runs of the pipeline on CSV files: a clear error or rejects, each row once, never half a file."""
+"""Runs of the pipeline on a CSV file: its bad rows are rejects, and each row is there once."""
 
 from pathlib import Path
 from typing import Any
@@ -30,34 +30,19 @@ def folder(project_folder: Path, database_url: str, monkeypatch: pytest.MonkeyPa
     return project_folder
 
 
-def ingest(folder: Path, content: str | None, **parameters: Any) -> None:
-    path = folder / "rows.csv"
-    path.unlink(missing_ok=True)
-    if content is not None:
-        path.write_text(content)
+def ingest(folder: Path, content: str, **parameters: Any) -> None:
+    (folder / "rows.csv").write_text(content)
     run_session(folder, "data_ingestion", source="csv", csv_path="rows.csv", **parameters)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "No such file or directory"),
-        (HEADER + "5.1,3.5,1.4,0.2,0,9,9\n", "line 2: has 7 field(s), expected 5"),
-    ],
-    ids=["missing", "too many fields"],
-)
-def test_a_file_that_cannot_be_read_is_refused_and_nothing_is_written(
-    folder: Path, database_url: str, content: str | None, message: str
-) -> None:
-    with refused(SourceError) as refusal:
-        ingest(folder, content)
-    assert message in refusal.message
-    assert query(database_url, COUNTS) == [(0, 0, 0)]
 
 
 def test_bad_rows_are_rejected_with_their_reasons_and_the_good_ones_are_kept(
     folder: Path, database_url: str
 ) -> None:
+    with refused(SourceError) as refusal:
+        ingest(folder, HEADER + "5.1,3.5,1.4,0.2,0,9,9\n")
+    assert "line 2: has 7 field(s), expected 5" in refusal.message
+    assert query(database_url, COUNTS) == [(0, 0, 0)]
+
     ingest(folder, f"{HEADER}{GOOD}tall,3.5,1.4,0.2,0\n5.1,3.5,1.4,0.2,3\n5.1,3.5,1.4\n")
 
     assert query(database_url, COUNTS) == [(3, 3, 1)]

@@ -65,21 +65,8 @@ def test_the_champion_becomes_a_release_that_answers_as_it_was_trained_once(
     assert np.mean(answers == rows["target"]) == stored.manifest.metrics["validation_accuracy"]
 
 
-def test_where_the_first_candidate_was_rejected_nothing_is_deployed_and_that_is_said(
+def test_without_a_champion_nothing_is_deployed_and_that_is_said(
     project: RegistryProject, poor: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    project.forget()
-    register(project, poor)
-
-    project.run("deployment")
-
-    assert "nothing deployed: no candidate was promoted" in caplog.text
-    assert query(project.url, TRAIL) == []
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_before_anything_was_registered_the_pipeline_to_run_first_is_named(
-    project: RegistryProject,
 ) -> None:
     project.forget()
     with refused(PrerequisiteError) as refusal:
@@ -87,6 +74,13 @@ def test_before_anything_was_registered_the_pipeline_to_run_first_is_named(
     assert refusal.message == (
         "Model iris has no champion yet: run `kedro run --pipeline registry` first."
     )
+    register(project, poor)
+
+    project.run("deployment")
+
+    assert "nothing deployed: no candidate was promoted" in caplog.text
+    assert query(project.url, TRAIL) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("what", ["graph", "example"])

@@ -1,24 +1,19 @@
-"""A small MLflow store for the tests that need a run."""
+"""MLflow's store on the server of the tests, for those that need a run."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import mlflow
 import pytest
 
-
-@pytest.fixture(scope="session")
-def _mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder: Path = tmp_path_factory.mktemp("mlflow")
-    return f"sqlite:///{folder}/mlflow.db"
+from mlops_for_mle.database.schema import mlflow_store_url
 
 
 @pytest.fixture
-def mlflow_store(_mlflow_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def mlflow_store(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The store that this test's runs go to."""
-    before = mlflow.get_tracking_uri()
+    before, uri = mlflow.get_tracking_uri(), mlflow_store_url(database_url)
     # MLflow sets the variable too.
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", _mlflow_uri)
-    mlflow.set_tracking_uri(_mlflow_uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    mlflow.set_tracking_uri(uri)
     yield
     mlflow.set_tracking_uri(before)

@@ -1,17 +1,15 @@
 """What is made of counts: metrics, and the state of a release in words."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, recall_score
 
-from mlops_for_mle.contract import Contract
 from mlops_for_mle.pipelines.monitoring.checks import confirm, performance_limit
 from mlops_for_mle.pipelines.monitoring.counting import Rated, Window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.record import Metric
-from mlops_for_mle.pipelines.monitoring.reference import Column, Expectation, Reference
+from mlops_for_mle.pipelines.monitoring.reference import Column, Expectation
 from tests.pipelines.monitoring.examples import (
     CONTRACT,
     LINE,
@@ -27,15 +25,6 @@ from tests.pipelines.monitoring.examples import (
 
 DRIFT = ("width", "population_stability_index")
 COLOUR = Column("category", (1, 2), ("a", "b"), counts=(0, 80, 80))
-
-
-def test_what_looks_like_the_reference_is_healthy() -> None:
-    found = run(window(rated=rated(195, 5)))
-
-    assert found.status == "healthy"
-    assert found.reasons == ["200 predictions look like the 160 rows of the training snapshot."]
-    assert (found.prediction_count, found.labelled_count) == (200, 200)
-    assert not severe(found, "alarm") | severe(found, "warning")
 
 
 @pytest.mark.parametrize(
@@ -55,12 +44,9 @@ def test_bad_values_of_a_feature_are_an_alarm_beyond_their_limit(counts, name, s
     assert said in found.reasons[0]
     limits = {"maximum_missing": 1.0, "maximum_wrong_type": 0.1, "maximum_out_of_range": 0.02}
     assert run(bad, quality=limits).status == "healthy"
-
-
-@pytest.mark.parametrize(("missing", "status"), [(48, "healthy"), (52, "alarm")])
-def test_gaps_that_the_reference_has_too_are_no_alarm(missing: int, status: str) -> None:
-    gappy = reference(width=replace(WIDTH, missing=32))
-    assert run(window(widths(40, 40, 40, 40, missing=missing)), gappy).status == status
+    # Gaps that the reference has, too, are none.
+    gappy = reference(width=replace(WIDTH, missing=20))
+    assert (run(bad, gappy).status == "healthy") == ("missing" in counts)
 
 
 def test_a_category_that_training_has_not_seen_is_bad_and_is_drift() -> None:
@@ -81,18 +67,15 @@ def test_old_and_future_rows_are_a_warning() -> None:
     assert run(replace(stale, ahead=0)).status == "healthy"
 
 
-def test_a_drifted_feature_is_named_with_how_far_it_has_moved() -> None:
+def test_a_feature_that_is_to_be_ignored_may_move_as_far_as_it_likes() -> None:
     drifted = window(widths(5, 5, 20, 170, mean=3.5))
-    found = run(drifted)
+
+    found, ignored = run(drifted), run(drifted, drift={"ignore": ["width"]})
 
     assert severe(found, "alarm") == {DRIFT}
-    assert "Feature width has drifted" in found.reasons[0]
     assert "its mean is 1.50 standard deviations above the training data's" in found.reasons[0]
-    assert found.reasons[-1].startswith("Performance is not judged: 0 of the 50 labelled")
-    assert metric(found, "width", "mean_shift").value == 1.5
-    expected_to_differ = run(drifted, drift={"ignore": ["width"]})
-    index = metric(expected_to_differ, *DRIFT)
-    assert (expected_to_differ.status, index.p_value) == ("healthy", None)
+    index = metric(ignored, *DRIFT)
+    assert (ignored.status, index.p_value) == ("healthy", None)
     assert index.value == metric(found, *DRIFT).value
 
 
@@ -139,12 +122,10 @@ def test_classes_are_measured_as_scikit_learn_measures_them() -> None:
     ):
         assert metric(found, "prediction", name).value == pytest.approx(expected)
     assert metric(found, "yes", "recall").value == recall_score(actual, predicted)
-
-
-def test_labels_of_classes_that_the_model_does_not_know_are_wrong_answers() -> None:
-    found = run(window(rated=(Rated(0, 0, 60), Rated(1, 1, 60), Rated(-1, -1, 40))))
-    assert metric(found, "prediction", "accuracy").value == 120 / 160
-    assert {one.subject for one in found.metrics if one.metric == "recall"} == {"no", "yes"}
+    # Labels of classes that the model does not know are wrong answers.
+    strange = run(window(rated=(Rated(0, 0, 60), Rated(1, 1, 60), Rated(-1, -1, 40))))
+    assert metric(strange, "prediction", "accuracy").value == 120 / 160
+    assert {one.subject for one in strange.metrics if one.metric == "recall"} == {"no", "yes"}
 
 
 @pytest.mark.parametrize(("times", "status"), [(1, "warning"), (100, "alarm")])
@@ -176,12 +157,10 @@ def test_the_stricter_limit_counts(limit, tolerance, accuracy, rmse) -> None:
         assert found == (None if expected is None else pytest.approx(expected))
 
 
-def expecting(contract: Contract = CONTRACT, **learned: Any) -> Reference:
-    return replace(reference(contract), expectation=Expectation(**{"row_count": 2000} | learned))
-
-
 def test_a_low_estimate_is_an_alarm_of_its_own() -> None:
-    found = run(window(expected=0.6), expecting())
+    known = replace(reference(), expectation=Expectation(row_count=2000))
+
+    found = run(window(expected=0.6), known)
 
     estimate = metric(found, "prediction", "estimated_accuracy")
     assert severe(found, "alarm") == {("prediction", "estimated_accuracy")}
@@ -189,18 +168,8 @@ def test_a_low_estimate_is_an_alarm_of_its_own() -> None:
     assert estimate.threshold == pytest.approx(0.85)
     assert "Estimated accuracy is 0.6 (0.5" in found.reasons[0]
     assert "on 200 predictions, below 0.85; p below 0.001." in found.reasons[0]
-    few = run(window(expected=0.75), expecting(row_count=20))
+    few = run(window(expected=0.75), replace(known, expectation=Expectation(row_count=20)))
     assert (few.status, few.reasons[0][-20:]) == ("warning", "which may be chance.")
-    assert run(window(expected=0.94), expecting()).status == "healthy"
-    high = run(window(expected=1.04), expecting())
+    assert run(window(expected=0.94), known).status == "healthy"
+    high = run(window(expected=1.04), known)
     assert metric(high, "prediction", "estimated_accuracy").value == 1.0
-
-
-def test_an_estimated_error_has_the_unit_of_the_target() -> None:
-    given = expecting(LINE, errors=(9.0, 9.0), variation=1.4)
-    columns = {"width": widths(50, 50, 50, 50), "prediction": reference(LINE).columns["prediction"]}
-
-    found = run(window(expected=9.0, columns=columns), given, performance={"limit": 2.0})
-
-    assert metric(found, "prediction", "estimated_rmse").value == pytest.approx(3.0)
-    assert severe(found, "alarm") == {("prediction", "estimated_rmse")}

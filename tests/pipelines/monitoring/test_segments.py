@@ -44,17 +44,17 @@ def test_the_worst_segment_is_named_and_is_a_warning_while_the_whole_is_well() -
     assert measured == {"": 0.95, "region=north": 0.98, "region=south": 0.6}
 
 
-def test_the_worst_of_good_segments_is_named_too() -> None:
-    run = judged(window(rated=rated(98, 2)), window(rated=rated(95, 5)))
-    assert run.status == "healthy"
-    assert "region=south: live accuracy is 0.95" in run.reasons[-1]
+def test_the_worst_segment_is_named_among_good_ones_and_without_labels_is_what_has_drifted() -> (
+    None
+):
+    good = judged(window(rated=rated(98, 2)), window(rated=rated(95, 5)))
+    assert good.status == "healthy"
+    assert "region=south: live accuracy is 0.95" in good.reasons[-1]
 
-
-def test_without_labels_the_worst_segment_is_the_one_that_has_drifted_most() -> None:
-    run = judged(window(), window(widths(5, 5, 20, 170, mean=3.5)))
-    assert run.status == "warning"
-    assert run.reasons[-1].startswith("The worst segment is region=south: stability index 1.")
-    assert run.reasons[-1].endswith(" of width.")
+    drifted = judged(window(), window(widths(5, 5, 20, 170, mean=3.5)))
+    assert drifted.status == "warning"
+    assert drifted.reasons[-1].startswith("The worst segment is region=south: stability index 1.")
+    assert drifted.reasons[-1].endswith(" of width.")
     few = window(widths(1, 1, 2, 17, mean=3.5), answers=(10, 11))
     assert judged(window(), few).status == "healthy", "as few rows as this are not judged"
 
@@ -75,23 +75,26 @@ def test_what_tells_nothing_apart_is_refused(segment: Any, said: str) -> None:
         describe_reference(deployed, MonitoringOptions.model_validate({"segments": [segment]}))
 
 
-def observed(url: str, segments: list[Any]) -> Look:
+def observed(url: str, *segments: Any) -> Look:
     rows = mixed_rows(400, seed=1)[list(MIXED_CONTRACT.columns)]
-    options = {"window": {"rows": 10_000}, "segments": segments}
+    options = {"window": {"rows": 10_000}, "segments": list(segments)}
     return look(url, mixed_release(1), rows, **options)
 
 
 @pytest.mark.integration
-def test_segments_are_counted_as_pandas_counts_them(database_url: str) -> None:
+def test_segments_are_counted_as_pandas_counts_them_or_are_empty(database_url: str) -> None:
+    empty = observed(database_url, "channel")
+    parts = ("", "channel=phone", "channel=shop", "channel=web")
+    assert {part: one.row_count for part, one in empty.windows.items()} == dict.fromkeys(parts, 0)
+    assert empty.run.status == "insufficient"
     source = mixed_rows(300, seed=3)[list(MIXED_CONTRACT.columns)]
     traffic = Traffic(database_url, mixed_release(1), seed=5, source=source, start=START)
     served = traffic.serve(400, labelled=0.5)
     rows, day = served.rows, {"feature": "가입일", "by": "weekday"}
-    seen = observed(
-        database_url, ["channel", "region code", day, {"feature": "last seen", "by": "hour"}]
-    )
+    hour = {"feature": "last seen", "by": "hour"}
+    seen = observed(database_url, "channel", "region code", day, hour)
 
-    parts = {
+    expected = {
         "": pd.Series(data=True, index=rows.index),
         **{f"channel={one}": rows["channel"] == one for one in ("web", "shop", "phone")},
         **{f"region code={one}": rows["region code"] == one for one in (10, 20, 30)},
@@ -101,7 +104,7 @@ def test_segments_are_counted_as_pandas_counts_them(database_url: str) -> None:
     truth = rows["left?"].map(MIXED_CONTRACT.target.codes).to_numpy()
     hits = served.predictions == truth
     edges = seen.reference.columns["Usage (GB)"].edges
-    for name, found in parts.items():
+    for name, found in expected.items():
         which = found.fillna(value=False).to_numpy(dtype=bool)
         part, told = seen.windows[name], which & served.is_labelled
         usage, values = part.columns["Usage (GB)"], rows["Usage (GB)"][which].dropna()
@@ -116,12 +119,3 @@ def test_segments_are_counted_as_pandas_counts_them(database_url: str) -> None:
     known = (mixed_rows(400, seed=1)["channel"] == "web").sum()
     assert sum(seen.reference.parts["channel=web"]["prediction"].counts) == known
     assert f"<summary>channel=web: {seen.windows['channel=web'].row_count}" in seen.report
-
-
-@pytest.mark.integration
-def test_a_part_of_which_nothing_was_asked_is_empty(database_url: str) -> None:
-    seen = observed(database_url, ["channel"])
-    assert {part: one.row_count for part, one in seen.windows.items()} == {
-        "": 0, "channel=phone": 0, "channel=shop": 0, "channel=web": 0
-    }  # fmt: skip
-    assert seen.run.status == "insufficient"

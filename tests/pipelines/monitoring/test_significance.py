@@ -65,11 +65,9 @@ def test_any_two_rows_of_counts_can_be_compared(one: list[int], data: st.DataObj
     assert compare(one, one).index == 0
 
 
-@pytest.mark.parametrize(
-    ("one", "other"), [([4, 96, 0], [0, 96, 4]), ([1, 0], [0, 1]), ([0, 0], [5, 5])]
-)
-def test_what_is_too_rare_to_tell_is_no_difference(one: list[int], other: list[int]) -> None:
-    assert compare(one, other) == Comparison(1.0, 0.0)
+def test_what_is_too_rare_to_tell_is_no_difference() -> None:
+    for one, other in (([4, 96, 0], [0, 96, 4]), ([1, 0], [0, 1]), ([0, 0], [5, 5])):
+        assert compare(one, other) == Comparison(1.0, 0.0)
 
 
 @pytest.mark.parametrize(

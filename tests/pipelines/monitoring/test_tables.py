@@ -10,7 +10,6 @@ import mlflow
 import numpy as np
 import pytest
 
-from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.errors import NotCalledForError
 from mlops_for_mle.pipelines.monitoring.datasets import (
     MonitoringHistoryDataset,
@@ -26,7 +25,6 @@ from mlops_for_mle.pipelines.monitoring.record import (
     RetrainingDecision,
     Status,
 )
-from mlops_for_mle.releases.deployments import deploy
 from tests.expectations import refused
 from tests.pipelines.monitoring.examples import run, window
 from tests.releases import iris_release
@@ -214,17 +212,3 @@ def test_a_decision_is_taken_up_by_one_run_and_concluded_by_it(
     concluded = (run, False, "version 2 rejected")
     assert query(database_url, DECISIONS) == [concluded, (None, True, None)]
     assert "was concluded by another run meanwhile" in caplog.text
-
-
-def test_a_decision_is_not_acted_on_after_a_person_has_deployed_or_rolled_back(
-    database_url: str, mlflow_store: None
-) -> None:
-    decide(database_url)
-    with engine_for(database_url).connect() as connection:
-        deploy(connection, iris_release(2).manifest, reason="test", actor="test")
-    with mlflow_run(database_url):
-        with refused(NotCalledForError) as refusal:
-            take(database_url)
-        assert "another release was put in service" in refusal.message
-        decide(database_url)
-        assert take(database_url).decision == "retrain"

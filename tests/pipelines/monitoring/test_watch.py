@@ -63,21 +63,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_looks_keep_their_pace_whatever_they_fail_with(
+def test_looks_keep_their_pace_whatever_they_fail_with_and_what_they_call_for_is_done_at_once(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    look, retrain = Work(clock, UserError("no server"), ValueError("a fault")), Work(clock)
+    outcomes = (UserError("no server"), ValueError("a fault"), True)
+    look, retrain = Work(clock, *outcomes), Work(clock)
     keep_watch(look, retrain, MINUTE, rounds=4)
 
-    assert (look.done_at, retrain.done_at) == ([0, 1, 2, 3], [])
+    assert (look.done_at, retrain.done_at) == ([0, 1, 2, 3], [2])
     assert "no server; will be tried again" in caplog.text
     assert "ValueError: a fault" in caplog.text
-
-
-def test_what_a_look_calls_for_is_done_at_once(clock: Clock) -> None:
-    look, retrain = Work(clock, False, True), Work(clock)
-    keep_watch(look, retrain, MINUTE, rounds=3)
-    assert (look.done_at, retrain.done_at) == ([0, 1, 2], [1])
 
 
 def test_a_retraining_that_fails_is_tried_more_and_more_seldom_while_looks_go_on(

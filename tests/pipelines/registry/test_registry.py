@@ -30,8 +30,9 @@ def project(registry_project: RegistryProject, good: str, poor: str) -> Registry
     return registry_project
 
 
-def candidates(project: RegistryProject) -> LoggedCandidateDataset:
-    return LoggedCandidateDataset(project.contract.model_dump(mode="json"), project.experiment)
+def candidates(project: RegistryProject, name: str = "iris") -> LoggedCandidateDataset:
+    contract = project.contract.model_copy(update={"name": name})
+    return LoggedCandidateDataset(contract.model_dump(mode="json"), project.experiment)
 
 
 def champions(project: RegistryProject) -> ChampionDataset:
@@ -70,6 +71,10 @@ def test_the_candidate_of_the_active_run_comes_before_a_newer_one(
     # A run of `kedro run --from-nodes compare_models` has logged none.
     with mlflow.start_run():
         assert candidates(project).load().run_id == poor
+    with refused(PrerequisiteError) as refusal:
+        candidates(project, "never_trained").load()
+    first = "No candidate was trained for never_trained yet: run `kedro run --pipeline training`"
+    assert first in refusal.message
 
 
 def test_a_candidate_is_registered_once_by_several_at_once(
@@ -124,14 +129,3 @@ def test_a_good_candidate_becomes_champion_and_a_poor_one_does_not_for_reasons_t
 
     assert project.champion() == poor
     assert len(project.versions()) == 2
-
-
-def test_without_a_candidate_the_pipeline_to_run_first_is_named(project: RegistryProject) -> None:
-    other = project.contract.model_copy(update={"name": "never_trained"})
-    entry = LoggedCandidateDataset(other.model_dump(mode="json"), project.experiment)
-    with refused(PrerequisiteError) as refusal:
-        entry.load()
-    assert (
-        "No candidate was trained for never_trained yet: run `kedro run --pipeline training`"
-        in (refusal.message)
-    )

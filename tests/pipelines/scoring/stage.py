@@ -159,7 +159,7 @@ class TopicStage:
     def __post_init__(self) -> None:
         # Of its own, since a group remembers members that were cut off for a while.
         self.group = self.group or f"{self.topic}-scorers"
-        session = {"session.timeout.ms": "6000", "heartbeat.interval.ms": "500"}
+        session = {"session.timeout.ms": "3000", "heartbeat.interval.ms": "300"}
         place = {"bootstrap.servers": self.broker.servers, "group.id": self.group}
         self.settings = session | place | self.settings
 

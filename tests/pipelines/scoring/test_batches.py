@@ -92,12 +92,17 @@ def test_a_file_becomes_files_of_predictions_with_the_rejects_beside_them(
     ]
 
 
-def test_a_table_becomes_a_table_of_predictions(stage: Stage, release: Release) -> None:
+def test_a_table_becomes_a_table_of_predictions(
+    stage: Stage, release: Release, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "mlops_for_mle")
     stage.insert(50)
     query(stage.url, "UPDATE iris_data SET sepal_width = 'NaN' WHERE id = 7")
 
     found = stage.batch(chunk_rows=8, output="scores")
 
+    told = "scored=49 rejected=1 release=iris-v1-run1: into scores, rejects into scores_rejects"
+    assert told in caplog.text
     assert found.row_number.tolist() == [*range(1, 7), *range(8, 51)]
     assert found.id.tolist() == found.row_number.tolist()
     assert found.timestamp.iloc[0] == pd.Timestamp("2026-01-01 00:00:01")
@@ -151,15 +156,6 @@ def test_all_parts_of_a_table_are_of_one_moment(stage: Stage) -> None:
 
     assert len(parts) == 4
     assert sorted(pa.concat_tables(read)["id"].to_pylist()) == list(range(1, 21))
-
-
-def test_a_query_is_scored(stage: Stage, tmp_path: Path) -> None:
-    stage.insert(20)
-    source = f"SELECT {', '.join(FEATURES)}, id FROM iris_data WHERE id > 12;"
-
-    found = stage.batch(source=source, output=str(tmp_path / "out.parquet"))
-
-    assert sorted(found.id) == list(range(13, 21))
 
 
 @pytest.mark.parametrize(
@@ -304,31 +300,33 @@ def test_a_table_or_folder_that_is_something_else_is_left_alone(
     assert rows_of(stage) == 3
 
 
-def test_names_of_tables_are_quoted_and_may_have_a_schema(stage: Stage) -> None:
+def test_names_of_tables_are_quoted_and_may_have_a_schema_and_a_query_is_a_source_too(
+    stage: Stage,
+) -> None:
     query(stage.url, 'CREATE SCHEMA "Other 표"')
     rows = ", ".join(f"{number}::numeric AS {name}" for number, name in enumerate(FEATURES, 1))
     query(stage.url, f'CREATE TABLE "Other 표"."Rows ""x""" AS SELECT {rows}')
 
-    for _ in range(2):
-        found = stage.batch(source='Other 표.Rows "x"', output="Other 표.Scores")
+    for source in ('Other 표.Rows "x"', f"SELECT {rows}, 7 AS id WHERE 'a' LIKE '%a%';"):
+        found = stage.batch(source=source, output="Other 표.Scores")
 
-    assert found.row_number.tolist() == [1]
-    assert rows_of(stage, '"Other 표"."Scores"') == 1
+        assert found.row_number.tolist() == [1]
+        assert rows_of(stage, '"Other 표"."Scores"') == 1
+        query(stage.url, 'DROP TABLE "Other 표"."Scores", "Other 표"."Scores_rejects"')
 
 
-@pytest.mark.parametrize("source", [None, "{folder}/rows.parquet"])
 def test_no_rows_give_an_empty_output_in_place_of_what_was_there(
-    stage: Stage, tmp_path: Path, source: str | None, output: str
+    stage: Stage, tmp_path: Path, output: str
 ) -> None:
     stage.insert(5)
     assert len(stage.batch(output=output, chunk_rows=2)) == 5
     query(stage.url, "TRUNCATE iris_data")
     rows_with_gaps().head(0).to_parquet(tmp_path / "rows.parquet")
 
-    found = stage.batch(source=source and source.format(folder=tmp_path), output=output)
-
-    assert found.empty
-    assert "iris_class" in found.columns
+    for source in (None, str(tmp_path / "rows.parquet")):
+        found = stage.batch(source=source, output=output)
+        assert found.empty
+        assert "iris_class" in found.columns
 
 
 def test_a_regression_has_numbers_only(stage: Stage, tmp_path: Path) -> None:

@@ -63,16 +63,11 @@ def test_a_number_is_a_time_where_its_schema_says_so() -> None:
     columns["timestamp"] = 1_500
     for message in (enveloped(columns), json.dumps(columns).encode()):
         assert read_row(message) == columns | {"timestamp": "1970-01-01T00:00:01.500000"}
-    with pytest.raises(ValueError, match="timestamp: is no time, found 150000000000000"):
-        read_row(enveloped({"timestamp": 150_000_000_000_000}, {"fields": fields}))
+    for time, schema in ((150_000_000_000_000, {"fields": fields}), (10**15, None), ([1], None)):
+        with pytest.raises(ValueError, match="timestamp: is no time, found "):
+            read_row(enveloped({"timestamp": time}, schema))
     with pytest.raises(ValueError, match="is no envelope of Kafka Connect: Expected"):
         read_row(enveloped(columns, {"fields": [None]}))
-
-
-@pytest.mark.parametrize("time", [10**15, [1]])
-def test_what_is_no_time_is_refused(time: Any) -> None:
-    with pytest.raises(ValueError, match="timestamp: is no time, found "):
-        read_row(enveloped({"timestamp": time}))
 
 
 @given(

@@ -51,8 +51,9 @@ def expected(release: Release) -> list[Any]:
     return [MIXED_CONTRACT.target.values[code] for code in codes]
 
 
-@pytest.mark.parametrize("output", ["scores", "{folder}/out.parquet"])
-@pytest.mark.parametrize("source", [None, "{folder}/rows.parquet"])
+@pytest.mark.parametrize(
+    ("source", "output"), [(None, "scores"), ("{folder}/rows.parquet", "{folder}/out.parquet")]
+)
 def test_all_ways_give_the_same_predictions(
     stage: Stage, release: Release, tmp_path: Path, source: str | None, output: str
 ) -> None:

@@ -19,7 +19,7 @@ from mlops_for_mle.pipelines.scoring.nodes import (
     as_json,
     score_rows,
 )
-from mlops_for_mle.pipelines.scoring.options import ScoringOptions, place_of, rejects_beside
+from mlops_for_mle.pipelines.scoring.options import ScoringOptions, rejects_beside
 from mlops_for_mle.releases.predictor import load
 from tests.releases import iris_release
 
@@ -44,24 +44,6 @@ def prepared(rows: dict[str, Any], **ingestion: Any) -> Notation:
     source = Source(pa.table(rows).schema, lambda size: nullcontext([Part(1, iter)]))
     chosen = ChosenRelease("nowhere", RELEASE.manifest)
     return score_rows(source, chosen, ScoringOptions(), ingestion).notation
-
-
-def test_rows_become_predictions_and_rejects(scorer: Scorer) -> None:
-    predictions, rejects = scorer.score_table(pa.table(ROWS), 11, Notation())
-
-    found = predictions.to_pandas()
-    assert found.columns.tolist()[:3] == ["row_number", "id", "timestamp"]
-    assert found.row_number.tolist() == [11, 12]
-    assert found.id.tolist() == [1, 2]
-    assert found.timestamp.tolist() == [pd.Timestamp("2026-01-31 12:30"), pd.NaT]
-    assert found.label.tolist() == ["setosa", "virginica"]
-    assert found.iris_class.tolist() == [0, 2]
-    assert set(found.release) == {RELEASE.manifest.release}
-    assert rejects["row_number"].to_pylist() == [13, 14]
-    assert rejects["reason"][0].as_py().startswith("sepal_length: is missing")
-    assert "sepal_width: is not finite" in rejects["reason"][1].as_py()
-    assert "petal_width: is too small" in rejects["reason"][1].as_py()
-    assert '"note": "d"' in rejects["row_data"][1].as_py()
 
 
 def test_no_rows_and_no_good_rows_have_the_same_columns_as_many(scorer: Scorer) -> None:
@@ -116,14 +98,6 @@ def test_any_value_stands_as_json_that_postgres_takes() -> None:
     }
     expected = '{"a�": ["nan", 1.5, "Infinity", "?", null, true], "t": "2026-01-31 00:00:00"}'
     assert as_json(value) == expected
-
-
-def test_what_a_source_names_is_told_by_its_text() -> None:
-    assert [place_of(one) for one in ("iris_data", "other.selected")] == ["table", "table"]
-    assert [place_of(one) for one in (" SELECT 1", "with x as (select 1) select 2")] == [
-        "query"
-    ] * 2
-    assert place_of("s3://bucket/rows.parquet") == "file"
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 """`kedro score`: what a person who scores a table sees, and how it ends."""
 
-import re
 import signal
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,55 +9,32 @@ from mlops_for_mle.database.schema import prepare
 from tests.end_to_end.commands import Project, finish
 from tests.pipelines.scoring.stage import INSERT, Stage
 from tests.releases import iris_release
-from tests.servers import eventually, query, scalar
+from tests.servers import eventually, query
 
 pytestmark = pytest.mark.end_to_end
 
-SCORED = "SELECT count(*) FROM iris_prediction"
 
-
-@pytest.fixture
-def stage(project: Project, contract: Contract) -> Iterator[Stage]:
-    """Five rows, and nothing is deployed."""
+def test_a_first_use_from_nothing_to_predictions(project: Project, contract: Contract) -> None:
     with project.held() as url:
         prepare(url, contract)
-        query(url, "TRUNCATE iris_data, deployments RESTART IDENTITY")
         query(url, INSERT, count=5)
-        yield Stage(url, contract, str(project.folder / "data/releases"))
+        stage = Stage(url, contract, str(project.folder / "data/releases"))
+        refused = project.kedro("score")
+        assert refused.code == 1
+        assert "those that are there already are scored by `kedro score --from-s" in refused.output
+        assert "Error: Nothing of iris is deployed yet: run `kedro run` first" in refused.errors
+        stage.deploy(iris_release(1))
+        said = project.succeed("score", "--from-start").output
+        assert said == "Queued 5 row(s) that had no prediction.\nScored 5 row(s).\n"
+        query(url, "INSERT INTO iris_data VALUES (100, now(), 'NaN', 3, 1, 1, 0)")
+        query(url, INSERT, count=2)
 
+        process = project.start("score", "--follow")
+        assert eventually(lambda: stage.scored() == 7)
+        process.send_signal(signal.SIGINT)
+        finished = finish(process, seconds=60)
 
-def test_a_first_use_from_nothing_to_predictions(project: Project, stage: Stage) -> None:
-    url = stage.url
-    refused = project.kedro("score")
-    assert refused.code == 1
-    assert "those that are there already are scored by `kedro score --from-start`" in refused.output
-    assert "Error: Nothing of iris is deployed yet: run `kedro run` first" in refused.errors
-    stage.deploy(iris_release(1))
-    said = project.succeed("score", "--from-start").output
-    assert said == "Queued 5 row(s) that had no prediction.\nScored 5 row(s).\n"
-    query(url, "INSERT INTO iris_data VALUES (100, now(), 'NaN', 3, 1, 1, 0)")
-    query(url, INSERT, count=2)
-
-    process = project.start("score", "--follow")
-    assert eventually(lambda: scalar(url, SCORED) == 7)
-    process.send_signal(signal.SIGINT)
-    finished = finish(process, seconds=60)
-    assert finished.code == 0, finished.text
-    assert "Traceback" not in finished.text
-    assert "Scored 2 row(s), rejected 1 (see scoring_rejects)." in finished.output
-
-    assert "queued no longer; 0 waited" in project.succeed("score", "--uninstall").output
-
-
-def test_a_whole_table_in_one_batch(project: Project, stage: Stage) -> None:
-    stage.deploy(iris_release(1))
-    stage.insert_row("NaN", 3, 1, 1)
-    said = project.succeed(
-        "run", "--pipeline", "scoring", "--params", "scoring.output=scores,scoring.chunk_rows=4"
-    )
-
-    told = r"scored=5 rejected=1 release=iris-v1-\w+: into scores, rejects into scores_r"
-    assert re.search(told, said.errors)
-    assert scalar(stage.url, "SELECT count(*) FROM scores") == 5
-    reasons = query(stage.url, "SELECT reason FROM scores_rejects")
-    assert reasons[0][0].startswith("sepal_length: is")
+        assert finished.code == 0, finished.text
+        assert "Traceback" not in finished.text
+        assert "Scored 2 row(s), rejected 1 (see scoring_rejects)." in finished.output
+        assert "queued no longer; 0 waited" in project.succeed("score", "--uninstall").output

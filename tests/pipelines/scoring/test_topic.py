@@ -88,12 +88,14 @@ def test_messages_that_are_read_again_have_one_prediction_and_another_topic_all_
     assert {one["release"] for one in found} == {iris_release().manifest.release}
 
 
-def test_it_waits_for_a_topic_and_for_a_release(broker: KafkaBroker, empty_stage: Stage) -> None:
+def test_it_waits_for_a_topic_and_for_a_release(
+    broker: KafkaBroker, empty_stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
     topic = TopicStage(broker, empty_stage, "made-later")
     with following(topic):
         broker.make_topic(2, topic.topic)
         sent = broker.send(topic.topic, [bare(number) for number in range(10)])
-        time.sleep(1)
+        assert eventually(lambda: "is deployed yet" in caplog.text)
         empty_stage.deploy(iris_release())
         assert eventually(lambda: topic.count() == 10)
     assert sorted(topic.positions()) == sorted(sent)
@@ -133,7 +135,7 @@ def test_messages_outlast_a_membership_that_is_lost_while_the_database_is_away(
         assert eventually(lambda: "tried again in" in caplog.text)
         broker.relay.cut()
         # Longer than the session, so that the broker gives the partitions to nobody.
-        time.sleep(7)
+        time.sleep(1.2 * int(topic.settings["session.timeout.ms"]) / 1000)
         broker.relay.mend()
         external_server.start()
         assert eventually(lambda: topic.count() >= 101)
@@ -150,7 +152,7 @@ def test_the_command_scores_what_is_there_or_follows_and_ends_when_told(
         "MLOPS_RELEASE_STORE": stage.store,
         "KAFKA_BOOTSTRAP_SERVERS": broker.servers,
         # The broker lets a first member wait for half of it.
-        "KAFKA_SESSION_TIMEOUT_MS": "6000",
+        "KAFKA_SESSION_TIMEOUT_MS": "3000",
     }
     project = Project(project_folder, variables)
     sent = broker.send(topic.topic, [bare(0), b"{", wrapped(1), bare(2)])
