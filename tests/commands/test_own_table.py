@@ -15,6 +15,7 @@ pytestmark = pytest.mark.end_to_end
 
 ROWS = int(os.environ.get("OWN_TABLE_ROWS", "1500"))
 INFER = ("contract", "infer", "--target", TARGET, "--name", "orders", "--env", "new")
+GROUP = "customer no"
 
 
 def row_of(rows: pd.DataFrame, contract: dict[str, Any]) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def row_of(rows: pd.DataFrame, contract: dict[str, Any]) -> dict[str, Any]:
 def test_an_unseen_file_becomes_a_model_that_has_learned_something(project: Project) -> None:
     rows = mixed_rows(ROWS)
     rows.to_csv(project.folder / "orders.csv", index=False)
-    project.succeed(*INFER, "--csv", str(project.folder / "orders.csv"))
+    project.succeed(*INFER, "--group", GROUP, "--csv", str(project.folder / "orders.csv"))
 
     said = project.succeed("run", "--env", "new").output
 
@@ -39,6 +40,9 @@ def test_an_unseen_file_becomes_a_model_that_has_learned_something(project: Proj
         contract = client.get("/model").json()["contract"]
         answer = predict(client, row_of(rows, contract))
     (manifest,) = project.folder.glob("data/releases/orders/*/manifest.json")
-    assert json.loads(manifest.read_bytes())["metrics"]["validation_roc_auc"] > 0.75
+    trained = json.loads(manifest.read_bytes())
+    assert trained["metrics"]["validation_roc_auc"] > 0.75
+    assert (trained["split"]["by"], trained["split"]["column"]) == ("group", GROUP)
+    assert GROUP not in contract["features"]
     assert answer[TARGET] in {"yes", "no"}
     assert sum(answer["probabilities"].values()) == pytest.approx(1)

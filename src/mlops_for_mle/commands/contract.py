@@ -25,6 +25,7 @@ def contract_commands() -> None:
 @click.option("--env", "-e", default=None, help="The folder of conf to write; default: the name.")
 @click.option("--task", type=click.Choice(["classification", "regression"]), default=None)
 @click.option("--time", default=None, help="The column that says when a row was observed.")
+@click.option("--group", default=None, help="The column that rows belong together by.")
 @click.option("--encoding", default=None, help="Of a CSV file; default: what it looks like.")
 @click.option("--no-header", is_flag=True, help="Its first line is data; columns are c0, c1, ….")
 @click.option("--decimal", type=click.Choice(["point", "comma"]), default=None, help="Of numbers.")

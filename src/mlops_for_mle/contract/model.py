@@ -302,6 +302,8 @@ class Contract(Configuration):
         table: The Postgres table of observations.
         key: Its serial primary key.
         timestamp: When a row was observed; the database's clock where a source has none.
+        group: What rows belong together by, such as a customer: kept as text, and no feature. See
+            ``training.split``.
         features: The input columns by name, in the order in which the model takes them.
         target: The column that is predicted.
     """
@@ -310,13 +312,15 @@ class Contract(Configuration):
     table: ColumnName
     key: ColumnName = "id"
     timestamp: ColumnName = "timestamp"
+    group: ColumnName | None = None
     features: dict[ColumnName, Feature] = Field(min_length=1)
     target: Target
 
     @model_validator(mode="after")
     def _columns_are_distinct(self) -> Self:
-        columns = (self.key, self.timestamp, *self.features, self.target.column)
-        _check_distinct("key, timestamp, features and target", columns)
+        names = (self.key, self.timestamp, self.group, *self.features, self.target.column)
+        columns = tuple(one for one in names if one is not None)
+        _check_distinct("key, timestamp, group, features and target", columns)
         return self
 
     @cached_property
@@ -326,8 +330,11 @@ class Contract(Configuration):
 
     @cached_property
     def columns(self) -> dict[str, Feature]:
-        """The columns that a source must give: the features, then the target."""
-        return {**self.features, self.target.column: self.target.feature}
+        """The columns that a source must give: the features, the group if any, then the target."""
+        # Any text, and none at all.
+        text = Feature(type="category", categories=("any",), unknown="other", missing="separate")
+        group = {self.group: text} if self.group else {}
+        return {**self.features, **group, self.target.column: self.target.feature}
 
 
 def _check_discrete(name: str, values: tuple[int | str, ...], at_least: int) -> None:

@@ -93,7 +93,8 @@ def observation_columns(contract: Contract) -> tuple[TableColumn, ...]:
         TableColumn(contract.timestamp, SQL_TYPES["timestamp"], has_default=True),
         *(
             TableColumn(name, sql_type(one), is_required=not one.is_optional)
-            for name, one in contract.features.items()
+            for name, one in contract.columns.items()
+            if name != contract.target.column
         ),
         TableColumn(contract.target.column, target_type(contract), is_required=True),
     )

@@ -13,7 +13,14 @@ from omegaconf import OmegaConf
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.infer.features import column_names
 from mlops_for_mle.contract.infer.propose import Proposal, propose
-from tests.contract.infer.tables import ROWS, contract_text, infer, ingest, table
+from tests.contract.infer.tables import (
+    ROWS,
+    contract_text,
+    infer,
+    ingest,
+    parameters_text,
+    table,
+)
 from tests.mixed_rows import TARGET, mixed_rows
 
 DIGITS = pd.Series(np.arange(ROWS) * 7 % 9)
@@ -254,3 +261,17 @@ def test_names_in_options_are_those_of_columns_in_any_form_of_unicode() -> None:
     proposal = infer(rows, leave_out=(unicodedata.normalize("NFD", "비고"),))
 
     assert [one.name for one in proposal.left_out] == ["비고"]
+
+
+def test_what_rows_belong_together_by_is_kept_and_no_feature() -> None:
+    rows = table(shop=[7, 8, None])
+
+    proposal = infer(rows, group="shop")
+
+    contract = read_back(contract_text(proposal))
+    assert contract.group == "shop" not in contract.features
+    assert "split: {by: group}" in parameters_text(proposal)
+    batch = ingest(rows, proposal)
+    assert batch.accepted["shop"].head(2).tolist() == ["7", "8"]
+    assert batch.rejected.empty
+    assert batch.accepted["shop"].isna()[2]

@@ -325,3 +325,6 @@ def test_labelled_predictions_are_rows_of_the_table_since_a_moment(
     newest = ask(None, most=20)
     pd.testing.assert_frame_equal(newest, ask(None).tail(20).reset_index(drop=True))
     assert ask(datetime.now(UTC)).empty
+    # Of what it belongs to a prediction tells nothing.
+    contract = Contract.model_validate({**contract.model_dump(), "group": "shop"})
+    assert ask(None)["shop"].isna().all()

@@ -311,3 +311,14 @@ def test_rows_that_stand_on_both_sides_in_time_are_told() -> None:
     assert newest.split is not None
     assert newest.split.validated_from == times[90]
     assert remarks(equal, split=by_time)[0] == "100% of the validation rows equal a training row"
+
+
+def test_groups_that_stand_on_both_sides_are_told() -> None:
+    rows = line_rows().assign(shop=["ab"[at % 2] for at in range(len(line_rows()))])
+    grouped = Contract.model_validate({**LINE_CONTRACT.model_dump(), "group": "shop"})
+
+    by_hash, by_group = (assemble(rows, grouped, split={"by": one}) for one in ("hash", "group"))
+
+    said = "100% of the validation rows share their shop with training rows"
+    assert by_hash.description.remarks[0].startswith(said)
+    assert by_group.description.remarks == ()

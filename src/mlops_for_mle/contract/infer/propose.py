@@ -35,6 +35,7 @@ class Wishes(Configuration):
     leave_out: tuple[Name, ...] = ()
     missing: tuple[str, ...] = ()
     time: Name | None = None
+    group: Name | None = None
     task: Task | None = None
     decimal: Literal["point", "comma"] | None = None
     date_format: dict[Name, str] = Field(default_factory=dict)
@@ -106,6 +107,7 @@ def propose(
     times = [old for old, one in columns.items() if one.is_time and _TIME_NAMES.fullmatch(old)]
     time = wish.time or next(iter(times), None)
     is_timed = time is not None and len(columns.pop(time).counts) > 1
+    columns.pop(wish.group or target, None)
     timestamp = names[time] if time else free_name(("timestamp", "observed_at"), names.values())
     is_reserved = answer.name in RESERVED_ANSWER_NAMES
     predicted: dict[str, Any] = {
@@ -127,6 +129,7 @@ def propose(
             "table": f"{name}_data",
             "key": free_name(("id", "row_id"), {*names.values(), timestamp}),
             "timestamp": timestamp,
+            "group": names[wish.group] if wish.group else None,
             "target": predicted,
         },
         source=source,
@@ -150,6 +153,7 @@ def _check_request(rows: pd.DataFrame, source: str, target: str, wish: Wishes) -
     if rows.empty or len(rows) <= len(rows.attrs.get("unread", ())):
         raise SourceError(f"{source} has no rows, or most cannot be read; nothing is inferred.")
     named = [("--target", target), ("--time", wish.time or target)]
+    named += [("--group", wish.group or target)]
     named += [("--leave-out", one) for one in wish.leave_out]
     named += [("--date-format", one) for one in wish.date_format]
     for option, unknown in [one for one in named if one[1] not in names]:

@@ -218,7 +218,7 @@ def labelled_rows(
     bound = {"contract": contract.name, "since": since, "most": most}
     [newest_first] = prediction_log([(_LABELLED_ROWS, bound)])
     rows, target = newest_first[::-1], contract.target
-    columns = {name: [row.features.get(name) for row in rows] for name in contract.features}
+    columns = {name: [row.features.get(name) for row in rows] for name in contract.columns}
     columns[target.column] = [
         target.values[int(row.target)] if target.classes else row.target for row in rows
     ]

@@ -179,6 +179,15 @@ def _overlap(trained: "Trained") -> Iterator[str]:
     """What a validation row could tell of the training rows, and the split does not prevent."""
     examples, by = trained.examples, trained.training.split.by
     is_held_back, column = examples.is_validation, examples.contract.timestamp
+    group = examples.contract.group
+    if by == "hash" and group in examples.rows:
+        groups = examples.rows[group]
+        share = groups[is_held_back].isin(groups[~is_held_back].dropna()).mean()
+        if share > _EQUAL:
+            yield (
+                f"{share:.0%} of the validation rows share their {group} with training rows: "
+                "split.by: group would keep each on one side"
+            )
     if by == "time":
         hashes = row_hashes(examples.features, 0)
         share = np.isin(hashes[is_held_back], hashes[~is_held_back]).mean()

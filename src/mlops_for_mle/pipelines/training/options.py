@@ -37,17 +37,11 @@ class SplitOptions(Configuration):
     Attributes:
         by: ``hash`` of a row's values, so that equal rows fall on one side; ``time``: the newest
             rows are held back; ``group``: rows with the same value in a column fall on one side.
-        column: The time or the group; for ``time`` it is the contract's ``timestamp`` by default.
+        column: The time or the group, by default the contract's ``timestamp`` or ``group``.
     """
 
     by: Literal["hash", "time", "group"] = "hash"
     column: str | None = None
-
-    @model_validator(mode="after")
-    def _group_has_a_column(self) -> Self:
-        if self.by == "group" and self.column is None:
-            raise ValueError("by: group needs column, whose values are the groups")
-        return self
 
 
 class SearchOptions(Configuration):

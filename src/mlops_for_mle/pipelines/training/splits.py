@@ -32,12 +32,12 @@ def split_values(
 ) -> npt.NDArray[Any]:
     """What each row is split by: its time, or a salted hash of its values or of its group's."""
     by, column = training.split.by, split_column(training.split, contract)
-    if column is None:
+    if by == "hash":
         return row_hashes(features, training.seed)
-    if column not in rows.columns:
+    if column is None or column not in rows.columns:
         raise UserError(
-            f"training.split.column: the rows have no column {column}, expected is one of "
-            f"{', '.join(rows.columns)}"
+            f"training.split.column: expected is one of {', '.join(rows.columns)}, found {column}; "
+            "contract.group keeps a column that is no feature"
         )
     if by == "group":
         # What is missing is a group, too.
@@ -51,7 +51,8 @@ def split_values(
 
 def split_column(split: SplitOptions, contract: Contract) -> str | None:
     """The column that rows are split by; None for a hash of their values."""
-    return None if split.by == "hash" else split.column or contract.timestamp
+    usual = {"time": contract.timestamp, "group": contract.group}
+    return None if split.by == "hash" else split.column or usual[split.by]
 
 
 def hold_back(
