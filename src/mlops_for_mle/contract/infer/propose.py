@@ -98,12 +98,11 @@ def propose(
         said = {one.name: one.written.get(option) for one in columns.values()}
         ingestion[option] = {new: one for new, one in said.items() if one}
     ingestion["drop_missing_target"] = wish.drop_missing_target
-    answer, counts = columns[target], dict[int | str, int]()
+    answer, counts = columns.pop(target), dict[int | str, int]()
     task = _task(answer, wish)
     if wish.time and not columns[wish.time].is_time:
         held = columns[wish.time].left_out or f"holds {columns[wish.time].kind}"
         raise SourceError(f"--time: column {wish.time!r} {held}, expected dates.")
-    del columns[target]
     times = [old for old, one in columns.items() if one.is_time and _TIME_NAMES.fullmatch(old)]
     time = wish.time or next(iter(times), None)
     is_timed = time is not None and len(columns.pop(time).counts) > 1
@@ -152,8 +151,8 @@ def _check_request(rows: pd.DataFrame, source: str, target: str, wish: Wishes) -
         raise SourceError(f"{source} has {', '.join(twice)} more than once among its columns.")
     if rows.empty or len(rows) <= len(rows.attrs.get("unread", ())):
         raise SourceError(f"{source} has no rows, or most cannot be read; nothing is inferred.")
-    named = [("--target", target), ("--time", wish.time or target)]
-    named += [("--group", wish.group or target)]
+    columns = {"--target": target, "--time": wish.time, "--group": wish.group}
+    named = [(option, one) for option, one in columns.items() if one is not None]
     named += [("--leave-out", one) for one in wish.leave_out]
     named += [("--date-format", one) for one in wish.date_format]
     for option, unknown in [one for one in named if one[1] not in names]:

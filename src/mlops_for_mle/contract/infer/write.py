@@ -1,6 +1,5 @@
 """Writes a proposal as the files of an environment that a person reviews, and that runs."""
 
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +18,7 @@ from mlops_for_mle.pipelines.training.options import DataCheckOptions
 FILES = ("contract.yml", "globals.yml", "parameters.yml")
 # An environment keeps its files in data/ENV, beside the project's own folders.
 _TAKEN = r"base|local|mlflow|postgres|releases|serving_.*|\d\d_.*"
-_FLOW: dict[str, Any] = {"default_flow_style": True, "allow_unicode": True, "sort_keys": False}
-_FLOW["width"] = math.inf
+_FLOW: Any = {"default_flow_style": True, "allow_unicode": True, "sort_keys": False, "width": 10**9}
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
 # A class with a larger share would make the accuracy of a model that knows nothing look good.
 _BALANCED_SHARE = 0.6
