@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime
-from functools import lru_cache, partial
+from functools import partial
 from itertools import count
 from typing import Any, Literal, NamedTuple
 
@@ -29,7 +29,9 @@ from mlops_for_mle.contract.rules import Column, Precision, read_time
 Matrix = npt.NDArray[np.float64] | npt.NDArray[np.float32]
 Values = Sequence[Any] | Column
 
-_UNKNOWN_CODE, _FEW = -1.0, 64
+_UNKNOWN_CODE = -1.0
+# With so few values, it costs more to find equal ones than to look at each.
+_FEW = 64
 _FIRST_DAY = date(1970, 1, 1).toordinal()
 
 
@@ -62,7 +64,7 @@ class Encoder:
         """Encode allowed values, a column of each feature in the order of the contract."""
         encoded: list[Values] = []
         for encode_one, values in zip(self._encoders.values(), columns, strict=True):
-            encoded.extend(encode_one(values))
+            encoded += encode_one(values)
         return np.array(encoded, self._precision).T
 
     def feature(self, name: str, values: Values) -> Matrix:
@@ -120,11 +122,9 @@ def possible_codes(column: EncodedColumn, feature: Feature) -> tuple[float, ...]
     return (*map(float, range(known)), *unknown)
 
 
-def _encoder_of(feature: Feature) -> Callable[[Values], Iterable[Values]]:
+def _encoder_of(feature: Feature) -> Callable[[Values], list[Values]]:
     if feature.is_time:
-        read = partial(_parts_of, parts=feature.date_parts)
-        # Days come again, also one by one.
-        return partial(_parts, read=lru_cache(maxsize=4096)(read))
+        return partial(_parts, parts=feature.date_parts)
     if feature.type == "category":
         separate = len(feature.categories) if feature.missing == "separate" else np.nan
         codes = _Codes(feature.category_codes)
@@ -143,34 +143,30 @@ def _codes(values: Values, codes: _Codes) -> list[Values]:
     return [list(map(codes.__getitem__, values))]
 
 
-def _parts(values: Values, read: Callable[[Any], tuple[float, ...]]) -> Iterable[Values]:
-    """The parts of dates or times, of which each is read once: a column has few that differ."""
+def _parts(values: Values, parts: Sequence[DatePart]) -> list[Values]:
+    """The parts of dates or times; of many values each is looked at once, as most come again."""
     distinct: Iterable[Any]
     if isinstance(values, np.ndarray) and values.dtype.kind == "M":
         found, places = np.unique(values.astype("datetime64[us]"), return_inverse=True)
         distinct = found.tolist()
-    elif 0 < len(values) <= _FEW:
-        return zip(*map(read, values), strict=True)
-    else:
+    elif len(values) > _FEW:
         known = defaultdict[Any, int](count().__next__)
         places = np.fromiter(map(known.__getitem__, values), np.intp, len(values))
         distinct = known
-    # With one more, which nobody takes, it has two axes without any row, too.
-    return np.array([read(one) for one in (*distinct, None)]).T[:, places]
+    else:
+        distinct, places = values, None
+    times = [None if one is None else read_time(one) for one in distinct]
+    taken: list[Values] = [_TAKE[part](times) for part in parts]
+    return taken if places is None else list(np.array(taken, np.float64)[:, places])
 
 
-def _parts_of(value: str | date | None, parts: Sequence[DatePart]) -> tuple[float, ...]:
-    if value is None:
-        return (np.nan,) * len(parts)
-    time = read_time(value)
-    return tuple(_TAKE[part](time) for part in parts)
-
-
-_TAKE: Mapping[DatePart, Callable[[datetime], float]] = {
-    "days_since_1970": lambda time: time.toordinal() - _FIRST_DAY,
-    "year": lambda time: time.year,
-    "month": lambda time: time.month,
-    "day": lambda time: time.day,
-    "day_of_week": lambda time: time.isoweekday(),
-    "hour": lambda time: time.hour,
+_TAKE: Mapping[DatePart, Callable[[Sequence[datetime | None]], list[int | None]]] = {
+    "days_since_1970": lambda times: [
+        None if one is None else one.toordinal() - _FIRST_DAY for one in times
+    ],
+    "year": lambda times: [None if one is None else one.year for one in times],
+    "month": lambda times: [None if one is None else one.month for one in times],
+    "day": lambda times: [None if one is None else one.day for one in times],
+    "day_of_week": lambda times: [None if one is None else one.isoweekday() for one in times],
+    "hour": lambda times: [None if one is None else one.hour for one in times],
 }

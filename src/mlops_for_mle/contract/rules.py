@@ -90,21 +90,31 @@ def fault(value: Any, feature: Feature, precision: Precision = "float64") -> str
 
 
 def text_check(feature: Feature) -> Callable[[str | None], None] | None:
-    """What raises ValueError for values of the ``json_type`` that are not allowed.
+    """What raises ValueError for values of the ``json_type`` that are not allowed, see ``fault``.
 
     None where there are no such values.
     """
-    is_category = feature.unknown == "other" and not feature.has_integer_categories
-    if not (feature.is_time or is_category):
+    if feature.is_time:
+        (first, last), is_date = time_bounds(feature), feature.type == "date"
+
+        def check(text: str | None) -> None:
+            found = None if text is None else read_time(text)
+            is_allowed_time = found is None or (
+                first <= found <= last and not (is_date and found.time() != _MIDNIGHT)
+            )
+            if not is_allowed_time:
+                raise ValueError("out of range, or with a time of day")
+
+    elif feature.unknown == "other" and not feature.has_integer_categories:
+
+        def check(text: str | None) -> None:
+            message = None if text in feature.category_codes else fault(text, feature)
+            if message is not None:
+                raise ValueError(message)
+
+    else:
         return None
-
-    def check(text: str | None) -> None:
-        message = None if text in feature.category_codes else fault(text, feature)
-        if message is not None:
-            raise ValueError(message)
-
-    # Days come again. Other texts may be long, so they are not remembered.
-    return lru_cache(maxsize=4096)(check) if feature.is_time else check
+    return check
 
 
 def json_type(feature: Feature, precision: Precision = "float64") -> Any:
