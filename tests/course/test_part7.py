@@ -50,16 +50,6 @@ class TestPart7(VariantSuite):
             "COPY . ./",
             "the_image_holds_what_the_consumer_needs",
         ),
-        Variant(
-            "compose.yaml",
-            "      KAFKA_BOOTSTRAP_SERVERS: kafka:19092\n"
-            "      DATABASE_URL: postgresql://myuser:mypassword@postgres:5432/mydatabase\n"
-            "      TOPIC: connect-iris_data\n",
-            "      - KAFKA_BOOTSTRAP_SERVERS=kafka:19092\n"
-            "      - DATABASE_URL=postgresql://myuser:mypassword@postgres:5432/mydatabase\n"
-            "      - TOPIC=connect-iris_data\n",
-            "each_client_is_told_an_address_that_it_can_reach",
-        ),
     )
 
     @pytest.mark.end_to_end
