@@ -49,13 +49,7 @@ class Ranges:
         self._bounds: list[tuple[float, float]] = list(map(tuple, bounds.tolist()))
         self._absent = [(place, one.absent) for place, one in enumerate(known) if one.absent]
         sources = [one.source for one in columns]
-        features = list(contract.features)
-        self._first_columns = [sources.index(name) for name in features]
-        self._others = [
-            (place, features.index(name))
-            for place, name in enumerate(sources)
-            if place not in self._first_columns
-        ]
+        self._first_columns = [sources.index(name) for name in contract.features]
 
     def outside(self, rows: Matrix) -> Outside:
         """Compare encoded rows; a missing value lies nowhere, if it is no category of its own."""
@@ -66,10 +60,7 @@ class Ranges:
             is_outside[:, place] |= np.isin(rows[:, place], codes)
         if not is_outside.any():
             return None
-        found: npt.NDArray[np.bool_] = is_outside.T[self._first_columns]
-        for place, feature in self._others:
-            found[feature] |= is_outside[:, place]
-        return found.T
+        return np.logical_or.reduceat(is_outside, self._first_columns, axis=1)
 
     def _is_inside(self, row: list[float]) -> bool:
         """Whether one row lies inside, which most do: NumPy takes four times as long to tell."""

@@ -106,7 +106,7 @@ class Answers:
         self._features = manifest.contract.feature_names
         labels, values = self._target.labels, self._target.values
         self._codes = np.array(self._target.class_codes, np.int64)
-        self._labels, self._values = _written(labels), _written(values)
+        self._labels, self._values = _texts_by_code(labels), _texts_by_code(values)
         self._by_columns = self._written({COLUMNS_KEY: self._answer(SLOTS)}).split(b"\x00")
         # What is said of a class stands in its template, so a row's first number is not needed.
         self._first = 1 if labels else 0
@@ -204,6 +204,6 @@ class Answers:
         return self._written(answer).replace(b"%", b"%%").replace(b"\x00", b"%b")
 
 
-def _written(names: Mapping[int, int | str]) -> Column:
+def _texts_by_code(names: Mapping[int, int | str]) -> Column:
     """The JSON of what classes are called, in the order of their codes."""
     return np.array([encode(names[code]) for code in sorted(names)], object)

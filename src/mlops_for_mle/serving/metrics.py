@@ -132,7 +132,7 @@ class Metrics:
         labels = contract.target.labels
         parts = [part for one in answered for part in one.parts]
         if labels:
-            for code, count in counted(np.concatenate([one.values for one in parts])).items():
+            for code, count in _counted(np.concatenate([one.values for one in parts])).items():
                 self._predictions_of(contract.name, version, labels[code]).inc(count)
         else:
             count = sum(len(one.values) for one in parts)
@@ -176,7 +176,7 @@ class Metrics:
         return generate_latest(found)
 
 
-def counted(values: Column) -> Mapping[Any, int]:
+def _counted(values: Column) -> Mapping[Any, int]:
     """How many there are of each value."""
     if len(values) < _FEW:
         return collections.Counter(values.tolist())

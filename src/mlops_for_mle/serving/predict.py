@@ -29,7 +29,6 @@ from mlops_for_mle.serving.context import (
 )
 from mlops_for_mle.serving.documents import encode
 from mlops_for_mle.serving.errors import Answer, ProblemError, not_ready, refused
-from mlops_for_mle.serving.metrics import counted
 from mlops_for_mle.serving.openapi import component, json_answer, json_request, list_of
 
 if TYPE_CHECKING:
@@ -117,8 +116,8 @@ def _predict(served: "Served", matrix: Matrix, *, takes_chances: bool) -> Part:
     if any(b"n" in one for one in texts):
         raise refused("", "the model has no finite answer", "values it was trained on")
     # A model of more classes passes every check when its example shows none of the others.
-    if labels and not labels.keys() >= (found := counted(values).keys()):
-        unknown = ", ".join(map(str, found - labels.keys()))
+    if labels and (others := set(values.tolist()) - labels.keys()):
+        unknown = ", ".join(map(str, others))
         raise ProblemError(
             HTTPStatus.INTERNAL_SERVER_ERROR,
             f"Release {served.manifest.release} predicted {unknown}, which is none of the classes "

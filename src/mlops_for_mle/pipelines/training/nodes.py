@@ -184,7 +184,7 @@ def train_model(
             options, found["trials"], answers = estimators.choose_estimator(
                 features, truth, contract, folds, seed
             )
-            judged_by = folds, answers
+            judged_by = (folds, answers) if answers else None
             parameters = dict(options.parameters)
             simplest = estimators.auto_candidates(target.task)[0]
             if options != simplest:
