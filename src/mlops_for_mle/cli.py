@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import click
 from kedro.framework.cli.utils import KedroCliError, LazyGroup
 
-from mlops_for_mle.errors import explain, is_not_called_for
+from mlops_for_mle.errors import UserError, causes, explain, is_not_called_for
 from mlops_for_mle.hooks import killed_if_interrupted
 
 _COMMANDS = "mlops_for_mle.commands"
@@ -30,7 +30,15 @@ def friendly() -> Iterator[None]:
         if is_not_called_for(error):
             click.echo(explain(error))
             raise click.exceptions.Exit(0) from error
-        raise click.ClickException(explain(error)) from error
+        said = explain(error)
+        if not any(isinstance(one, UserError) for one in causes(error)):
+            command = click.get_current_context().command_path
+            said += f" (where it came from: {command} --verbose …)"
+        raise click.ClickException(said) from error
+
+
+def _set_verbose(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    KedroCliError.VERBOSE_ERROR = value
 
 
 class ProjectCommands(LazyGroup):
@@ -42,6 +50,14 @@ class ProjectCommands(LazyGroup):
         if found is None:
             return None
         command = copy.copy(found)
+        verbose = click.Option(
+            ["--verbose"],
+            is_flag=True,
+            expose_value=False,
+            callback=_set_verbose,
+            help="Show where an error came from.",
+        )
+        command.params = [*found.params, verbose]
         command.invoke = friendly()(command.invoke)  # type: ignore[method-assign]
         return command
 

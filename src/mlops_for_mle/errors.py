@@ -1,7 +1,7 @@
 """Errors that a person can mend, and how any error is shown at the command line.
 
-Whatever a library explains is shown as it says it: the last cause, without a traceback; ``kedro
---verbose`` shows that, too. A sentence of ours stands where a person would otherwise be misled.
+Whatever a library explains is shown as it says it: the last cause, without a traceback, which
+``--verbose`` shows. A sentence of ours stands where a person would otherwise be misled.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def explain(error: BaseException) -> str:
     last = ([one for one in drivers if isinstance(one, Exception)] or telling or [error])[-1]
     if isinstance(last, OSError):
         return str(last)
-    return f"{type(last).__name__}: {last} (where it came from: kedro --verbose …)"
+    return f"{type(last).__name__}: {last}"
 
 
 def is_not_called_for(error: BaseException) -> bool:

@@ -3,12 +3,11 @@ import errno
 import click
 import pytest
 from click.testing import CliRunner
-from kedro.framework.cli.utils import KedroCliError
 from kedro.io import DatasetError
 from mlflow.exceptions import MlflowException
 from pydantic import ValidationError
 
-from mlops_for_mle.cli import friendly
+from mlops_for_mle.cli import ProjectCommands, friendly
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import ConfigurationError, NotCalledForError
 
@@ -70,12 +69,28 @@ def test_each_field_that_pydantic_refuses_is_told() -> None:
     assert "tabel\n  Extra inputs are not permitted" in result.output
 
 
-def test_the_traceback_is_shown_on_demand_and_what_is_not_called_for_is_no_failure(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_is_not_called_for_is_no_failure() -> None:
     calm = CliRunner().invoke(command_that_raises(NotCalledForError("nothing to do")))
+
     assert (calm.exit_code, calm.output) == (0, "nothing to do\n")
 
-    monkeypatch.setattr(KedroCliError, "VERBOSE_ERROR", True)
-    result = CliRunner().invoke(command_that_raises(ValueError("inner")))
-    assert isinstance(result.exception, ValueError)
+
+@click.group()
+def failing() -> None:
+    """A group of commands."""
+
+
+@failing.command()
+def now() -> None:
+    raise ValueError("inner")
+
+
+def test_the_option_that_an_error_names_shows_where_it_came_from() -> None:
+    commands = ProjectCommands("kedro", lazy_subcommands={"failing": f"{__name__}.failing"})
+
+    said = CliRunner().invoke(commands, ["failing", "now"]).output
+
+    assert said == "Error: ValueError: inner (where it came from: kedro failing --verbose …)\n"
+    shown = CliRunner().invoke(commands, ["failing", "--verbose", "now"])
+    assert isinstance(shown.exception, ValueError)
+    assert CliRunner().invoke(commands, ["failing", "now"]).output == said

@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import func, select, table
 
-from mlops_for_mle.commands.explain import explain_row
 from mlops_for_mle.commands.project import Project, with_project
 from mlops_for_mle.commands.reproduce import train_again
 from mlops_for_mle.config import mlflow_tracking_uri, public_address, release_store
@@ -130,6 +129,9 @@ def explain(project: Project, row: str) -> None:
 
     ROW is an object of JSON as POST /predict takes it, or the path of a file that holds one.
     """
+    # The summary of every run imports this module, and needs nothing of what reads rows.
+    from mlops_for_mle.commands.explain import explain_row
+
     with engine_for(database_url()).connect() as connection:
         served = deployments.deployed(connection, project.contract.name)
     release = ReleaseStore(release_store()).fetch(served.contract, served.release)
