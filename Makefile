@@ -76,7 +76,7 @@ docs: setup ## Write the reference out of the code, and build the documentation 
 	@$(IN_VENV) .venv/bin/python docs/site/reference.py
 	@$(IN_VENV) .venv/bin/python docs/site/build.py
 
-# With as many workers as cores and one more, threads of BLAS only wait for one another.
+# With more workers than cores, threads of BLAS and of OpenMP only wait for one another.
 test: lint ## Check the code as lint does, then run the tests
 	@$(IN_VENV) OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 .venv/bin/pytest -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
@@ -85,7 +85,7 @@ lint: setup ## Check style, types and the architecture's import rules
 	@$(IN_VENV) .venv/bin/ruff format --check
 	@$(IN_VENV) .venv/bin/mypy
 	@for part in course/part?_*; do MYPYPATH=$$(echo course/part?_*/solution | tr ' ' :) \
-		.venv/bin/mypy --cache-dir .mypy_cache/course $$part/solution || exit; done
+		.venv/bin/mypy $$part/solution || exit; done
 	@$(IN_VENV) .venv/bin/lint-imports
 
 format: setup ## Put the code into the project's style

@@ -1,3 +1,4 @@
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.columns import (
+    as_json,
     check_columns,
     frame_digest,
     plain_rows,
@@ -149,3 +151,12 @@ def test_a_digest_is_of_the_values_whatever_their_storage(
     changed = list(numbers)
     changed[place] = 1.0 if np.isnan(numbers[place]) else np.nan
     assert frame_digest(pd.DataFrame({"a": changed})) != frame_digest(pd.DataFrame({"a": numbers}))
+
+
+def test_any_value_stands_as_json_that_postgres_takes() -> None:
+    value = {
+        "a\0": [float("nan"), Decimal("1.50"), Decimal("Infinity"), "\ud800", None, True],
+        "t": pd.Timestamp("2026-01-31"),
+    }
+    expected = '{"a�": ["nan", "1.50", "Infinity", "?", null, true], "t": "2026-01-31 00:00:00"}'
+    assert as_json(value) == expected

@@ -5,6 +5,8 @@ the same faults and the same model input.
 """
 
 import hashlib
+import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -146,6 +148,24 @@ def plain_rows(rows: pd.DataFrame, contract: Contract) -> list[list[Any]]:
     """The features of a frame as plain values, row by row."""
     columns = [plain_column(rows[name], one) for name, one in contract.features.items()]
     return list(map(list, zip(*columns, strict=True)))
+
+
+def as_json(value: Any) -> str:
+    """A value as JSON."""
+    return json.dumps(plain(value), ensure_ascii=False)
+
+
+def plain(value: Any) -> Any:
+    """A value of what JSON and ``jsonb`` hold; everything else stands as text."""
+    if isinstance(value, dict):
+        return {plain(str(name)): plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, str):
+        return value.replace("\x00", "�").encode("utf-8", "replace").decode()
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(value)
+    return value if value is None or isinstance(value, int) else str(value)
 
 
 def frame_digest(frame: pd.DataFrame) -> str:

@@ -108,7 +108,7 @@ class FastWay:
             reached = route.path
             question = route.read(self._services, request)
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
-            self._finish(connection, reached, request, _explained(request, error))
+            self._send(connection, reached, request, _explained(request, error))
             return True
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self.flush)
@@ -119,34 +119,49 @@ class FastWay:
 
     def flush(self) -> None:
         """Answer what waits, now: questions to one release."""
-        waiting, self._waiting = self._waiting, []
-        if waiting:
-            self._answer(waiting)
+        together = [self._waiting] if self._waiting else []
+        self._waiting = []
+        while together:
+            waiting = together.pop()
+            try:
+                answers = answer(self._services, [question for _, _, question in waiting])
+            except Exception as error:  # noqa: BLE001  (each becomes an answer)
+                if len(waiting) > 1:
+                    # What is wrong with one must not be the others' fault.
+                    together = [[one] for one in reversed(waiting)]
+                    continue
+                answers = [_explained(waiting[0][2].request, error)]
+            for (connection, route, question), found in zip(waiting, answers, strict=True):
+                self._send(connection, route, question.request, found)
 
-    def _answer(self, waiting: Sequence[tuple["ServingProtocol", str, Question]]) -> None:
-        try:
-            answers = answer(self._services, [question for _, _, question in waiting])
-        except Exception as error:  # noqa: BLE001  (each becomes an answer)
-            if len(waiting) > 1:
-                # What is wrong with one must not be the others' fault.
-                for one in waiting:
-                    self._answer([one])
-                return
-            answers = [_explained(waiting[0][2].request, error)]
-        for (connection, route, question), found in zip(waiting, answers, strict=True):
-            self._finish(connection, route, question.request, found)
-
-    def _finish(
+    def _send(
         self, connection: "ServingProtocol", route: str, request: Request, found: Answer
     ) -> None:
-        """Count, log and send an answer."""
+        """Count, log and send an answer, as RFC 9112 has it, with the headers that each has."""
         current_request.set(request.facts)
         self._context.answered(
             route, "POST", request.path, connection.client, found.status, request.started
         )
         # What is logged next is of another request.
         current_request.set(None)
-        connection.send_whole(found, request.facts.request_id)
+        connection.is_waiting = False
+        if connection.transport.is_closing():
+            return
+        state, body = connection.server_state, found.body
+        connection.transport.write(
+            b"%b%bcontent-length: %d\r\ncontent-type: %b\r\n%bx-request-id: %b\r\n\r\n%b"
+            % (
+                STATUS_LINE[found.status],
+                _lines(tuple(state.default_headers)),
+                len(body),
+                found.content_type,
+                _lines(found.headers) + _PROTECTION,
+                request.facts.request_id.encode(),
+                body,
+            )
+        )
+        state.total_requests += 1
+        connection.answered_at = connection.loop.time()
 
     def _look_up(self, url: bytes) -> tuple[HotRoute, str, Need] | None:
         """The route, path and need of a URL that stands for its path letter by letter."""
@@ -172,10 +187,12 @@ class ServingProtocol(HttpToolsProtocol):
     Attributes:
         is_waiting: Whether an answer that is given at once is still on its way.
         given: The headers of the request.
+        answered_at: When the last answer was given, by the clock of the event loop.
     """
 
     is_waiting = False
     given: list[tuple[bytes, bytes]]
+    answered_at: float
     # The body of a request that may be answered at once; None while there is no such request.
     _withheld: bytes | None = None
     # The size of the head that is being read, without its first part; None outside of one.
@@ -204,12 +221,12 @@ class ServingProtocol(HttpToolsProtocol):
             idle = next((one for one in others if not one.is_busy), self)
             idle.transport.abort()
         # Until a first head is there; uvicorn does so after each answer.
-        self._answered_at = self.loop.time()
+        self.answered_at = self.loop.time()
         self.timeout_keep_alive_handler()
 
     def timeout_keep_alive_handler(self) -> None:
         """End the connection when it was idle for long; what is answered at once sets no timer."""
-        idle = self.loop.time() - self._answered_at
+        idle = self.loop.time() - self.answered_at
         if idle < self.timeout_keep_alive or self.is_busy:
             self.timeout_keep_alive_task = self.loop.call_later(
                 max(1.0, self.timeout_keep_alive - idle), self.timeout_keep_alive_handler
@@ -219,7 +236,7 @@ class ServingProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Wait for the next request, after an answer of the ordinary way."""
-        self._answered_at = self.loop.time()
+        self.answered_at = self.loop.time()
         super().on_response_complete()
 
     def data_received(self, data: bytes) -> None:
@@ -311,27 +328,6 @@ class ServingProtocol(HttpToolsProtocol):
         """End the connection after the requests that are being answered."""
         self._answer_what_waits()
         super().shutdown()
-
-    def send_whole(self, answer: Answer, request_id: str) -> None:
-        """Send an answer, as RFC 9112 has it, with the headers that every answer has."""
-        self.is_waiting = False
-        if self.transport.is_closing():
-            return
-        body = answer.body
-        self.transport.write(
-            b"%b%bcontent-length: %d\r\ncontent-type: %b\r\n%bx-request-id: %b\r\n\r\n%b"
-            % (
-                STATUS_LINE[answer.status],
-                _lines(tuple(self.server_state.default_headers)),
-                len(body),
-                answer.content_type,
-                _lines(answer.headers) + _PROTECTION,
-                request_id.encode(),
-                body,
-            )
-        )
-        self.server_state.total_requests += 1
-        self._answered_at = self.loop.time()
 
     def _without_upgrade(self) -> bytes:
         """The head again, without the other protocol at which the parser has stopped."""

@@ -1,10 +1,8 @@
 """What is done to rows, without a database or a file."""
 
 from contextlib import nullcontext
-from decimal import Decimal
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
@@ -16,7 +14,6 @@ from mlops_for_mle.pipelines.scoring.nodes import (
     Part,
     Scorer,
     Source,
-    as_json,
     score_rows,
 )
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions, rejects_beside
@@ -89,15 +86,6 @@ def test_a_source_that_lacks_a_column_is_refused() -> None:
     rows = {name: values for name, values in ROWS.items() if name != "petal_length"}
     with pytest.raises(SourceError, match=r"missing column\(s\) petal_length; found sepal"):
         prepared(rows)
-
-
-def test_any_value_stands_as_json_that_postgres_takes() -> None:
-    value = {
-        "a\0": [float("nan"), Decimal("1.50"), Decimal("Infinity"), "\ud800", None, True],
-        "t": pd.Timestamp("2026-01-31"),
-    }
-    expected = '{"a�": ["nan", 1.5, "Infinity", "?", null, true], "t": "2026-01-31 00:00:00"}'
-    assert as_json(value) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,13 @@
 """Pure functions of ingestion: rows of a source in, a batch of good and bad rows out."""
 
-import json
-import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from mlops_for_mle.contract import Contract, Feature
-from mlops_for_mle.contract.columns import check_columns, frame_digest
+from mlops_for_mle.contract.columns import as_json, check_columns, frame_digest
 from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.contract.notation import is_blank
 from mlops_for_mle.errors import SourceError
@@ -98,8 +95,9 @@ def validate(
         reasons = dict.fromkeys(range(1, row_count + 1), f"batch: {share}") | reasons
         accepted = accepted.head(0)
     refused = contract_rows[numbers.isin(list(reasons))]
-    texts = dict(zip(refused.index + 1, _as_json(refused), strict=True))
-    texts |= {row: json.dumps({"line": _plain(one.text)}) for row, one in unread.items()}
+    listed = refused.astype(object).where(refused.notna(), None).to_dict("records")
+    texts = dict(zip(refused.index + 1, map(as_json, listed), strict=True))
+    texts |= {row: as_json({"line": one.text}) for row, one in unread.items()}
     rejected = pd.DataFrame(
         [(row, reasons[row], texts[row]) for row in sorted(reasons)],
         columns=["row_number", "reason", "row_data"],
@@ -115,20 +113,3 @@ def _lacks_target(
     marks = ingestion.missing_marks.get(target, ())
     is_missing = is_blank(rows[target]) | rows[target].isin(marks)
     return is_missing.to_numpy(bool) & ingestion.drop_missing_target
-
-
-def _as_json(rows: pd.DataFrame) -> list[str]:
-    """Each row as a JSON object that Postgres can hold."""
-    present = rows.astype(object).where(rows.notna(), None)
-    return [
-        json.dumps({name: _plain(value) for name, value in row.items()}, ensure_ascii=False)
-        for row in present.to_dict("records")
-    ]
-
-
-def _plain(value: Any) -> Any:
-    is_finite = not isinstance(value, float) or math.isfinite(value)
-    if value is None or (isinstance(value, int | float) and is_finite):
-        return value
-    # The JSON of Postgres knows neither infinity nor NUL.
-    return str(value).replace("\x00", "\ufffd")

@@ -1,11 +1,8 @@
 """Pure functions of scoring: rows in, predictions and rejects out."""
 
-import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from mlops_for_mle.contract.columns import check_columns, encode_rows
+from mlops_for_mle.contract.columns import as_json, check_columns, encode_rows
 from mlops_for_mle.contract.notation import Notation, read_times
 from mlops_for_mle.errors import SourceError
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions
@@ -151,21 +148,3 @@ def score_rows(
             f"scoring.source: missing column(s) {', '.join(missing)}; found {', '.join(names)}"
         )
     return Scoring(source, release, scoring, Notation.of(ingestion))
-
-
-def as_json(value: Any) -> str:
-    """A value as JSON."""
-    return json.dumps(plain(value), ensure_ascii=False)
-
-
-def plain(value: Any) -> Any:
-    """A value of what JSON and ``jsonb`` hold; everything else stands as text."""
-    if isinstance(value, dict):
-        return {plain(str(name)): plain(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    if isinstance(value, str):
-        return value.replace("\x00", "�").encode("utf-8", "replace").decode()
-    if isinstance(value, float | Decimal):
-        return float(value) if math.isfinite(value) else str(value)
-    return value if value is None or isinstance(value, int) else str(value)

@@ -26,10 +26,10 @@ from confluent_kafka import (
 from sqlalchemy import Connection
 
 from mlops_for_mle.contract import Contract, Feature
+from mlops_for_mle.contract.columns import as_json
 from mlops_for_mle.contract.rules import read_time
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.scoring.following import Arrived, Follower, Record
-from mlops_for_mle.pipelines.scoring.nodes import as_json
 
 # Properties of librdkafka that the environment may set: KAFKA_SASL_USERNAME is sasl.username.
 # Only these, since other programs have variables that begin with KAFKA_, too.

@@ -162,7 +162,8 @@ def _code_revision() -> str:
 
 def _environment() -> dict[str, Any]:
     """The interpreter, the platform and every installed package with its version."""
-    packages = {one.name: one.version for one in distributions()}
+    described = (one.metadata for one in distributions())
+    packages = {one["Name"]: one["Version"] for one in described}
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
