@@ -101,7 +101,9 @@ def test_a_lesson_runs_filled_in_and_says_what_is_still_open(path: Path, tmp_pat
     temporary.mkdir()
     # What the learner's terminal has for another project must not be touched.
     elsewhere = dict.fromkeys(DECIDING, "http://127.0.0.1:1/of-another-project")
-    environment = {**os.environ, **elsewhere, "TMPDIR": str(temporary)}
+    # But bytecode is kept, or every kernel compiles what it imports.
+    chosen = {"TMPDIR": str(temporary), "PYTHONDONTWRITEBYTECODE": ""}
+    environment = {**os.environ, **elsewhere, **chosen}
 
     lesson = run(as_a_learner_goes(notebook), folder, environment)
 
