@@ -76,8 +76,6 @@ docs: setup ## Write the reference out of the code, and build the documentation 
 	@$(IN_VENV) .venv/bin/python docs/site/reference.py
 	@$(IN_VENV) .venv/bin/python docs/site/build.py
 
-# Else each of the processes that begin at once would compile what it imports.
-test: export UV_COMPILE_BYTECODE = 1
 # With more workers than cores, threads of BLAS and of OpenMP only wait for one another.
 test: lint ## Check the code as lint does, then run the tests
 	@$(IN_VENV) OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 .venv/bin/pytest -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
