@@ -83,7 +83,7 @@ test: lint ## Check the code as lint does, then run the tests
 lint: setup ## Check style, types and the architecture's import rules
 	@$(IN_VENV) .venv/bin/ruff check
 	@$(IN_VENV) .venv/bin/ruff format --check
-	@$(IN_VENV) .venv/bin/mypy
+	@$(IN_VENV) .venv/bin/mypy -n 2
 	@for part in course/part?_*; do MYPYPATH=$$(echo course/part?_*/solution | tr ' ' :) \
 		.venv/bin/mypy $$part/solution || exit; done
 	@$(IN_VENV) .venv/bin/lint-imports
