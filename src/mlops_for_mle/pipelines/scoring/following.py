@@ -28,7 +28,7 @@ from mlops_for_mle.releases.deployments import deployed
 
 Record = dict[str, Any]
 
-_POLL_SECONDS, _LONGEST_PAUSE = 0.25, 15.0
+_POLL_SECONDS, _LONGEST_PAUSE = 0.25, 4.0
 # What passes by itself or once somebody has done something.
 _PASSING = (DBAPIError, psycopg2.Error, UserError, OSError)
 
