@@ -25,11 +25,11 @@ def friendly() -> Iterator[None]:
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise
     except Exception as error:
-        if KedroCliError.VERBOSE_ERROR:
-            raise
         if is_not_called_for(error):
             click.echo(explain(error))
             raise click.exceptions.Exit(0) from error
+        if KedroCliError.VERBOSE_ERROR:
+            raise
         said = explain(error)
         if not any(isinstance(one, UserError) for one in causes(error)):
             command = click.get_current_context().command_path

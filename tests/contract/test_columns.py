@@ -1,3 +1,4 @@
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -160,3 +161,14 @@ def test_any_value_stands_as_json_that_postgres_takes() -> None:
     }
     expected = '{"a�": ["nan", "1.50", "Infinity", "?", null, true], "t": "2026-01-31 00:00:00"}'
     assert as_json(value) == expected
+
+
+def test_a_value_that_is_nested_without_end_stands_as_json_nevertheless() -> None:
+    value: Any = "within"
+    for _ in range(5_000):
+        value = [value]
+
+    found = as_json({"deep": value, "x": 1})
+
+    assert json.loads(found)["x"] == 1
+    assert found.startswith('{"deep": [[[[')

@@ -1,7 +1,8 @@
 """A process that has imported what the project's commands import, and forks them.
 
 Of the two seconds that a command takes to start, nearly all go into imports. All else is as `python
--m` has it: a process, a folder and an environment of its own, and an end as Python's.
+-m` has it: a process, a folder and an environment of its own, and an end as Python's but that
+nothing is freed, so that a file which nobody has closed is not flushed.
 
 A line of JSON tells what to run; the exit status is the answer.
 """

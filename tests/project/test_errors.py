@@ -3,6 +3,7 @@ import errno
 import click
 import pytest
 from click.testing import CliRunner
+from kedro.framework.cli.utils import KedroCliError
 from kedro.io import DatasetError
 from mlflow.exceptions import MlflowException
 from pydantic import ValidationError
@@ -69,7 +70,12 @@ def test_each_field_that_pydantic_refuses_is_told() -> None:
     assert "tabel\n  Extra inputs are not permitted" in result.output
 
 
-def test_what_is_not_called_for_is_no_failure() -> None:
+@pytest.mark.parametrize("is_verbose", [False, True])
+def test_what_is_not_called_for_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, is_verbose: bool
+) -> None:
+    monkeypatch.setattr(KedroCliError, "VERBOSE_ERROR", is_verbose)
+
     calm = CliRunner().invoke(command_that_raises(NotCalledForError("nothing to do")))
 
     assert (calm.exit_code, calm.output) == (0, "nothing to do\n")

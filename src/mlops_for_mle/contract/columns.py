@@ -7,6 +7,7 @@ the same faults and the same model input.
 import hashlib
 import json
 import math
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ _BOOLEANS = {
     **dict.fromkeys(("false", "f", "no", "n", "off", "0", "0.0"), False),
 }
 _LONGEST_SHOWN = 80
+_MOST_LEVELS = 50
 
 
 def check_columns(
@@ -155,12 +157,17 @@ def as_json(value: Any) -> str:
     return json.dumps(plain(value), ensure_ascii=False)
 
 
-def plain(value: Any) -> Any:
-    """A value of what JSON and ``jsonb`` hold; everything else stands as text."""
+def plain(value: Any, levels: int = _MOST_LEVELS) -> Any:
+    """A value of what JSON and ``jsonb`` hold; everything else stands as text.
+
+    So does what is nested deeper than some ``levels``, shortened.
+    """
+    if isinstance(value, dict | list | tuple) and not levels:
+        return reprlib.repr(value)
     if isinstance(value, dict):
-        return {plain(str(name)): plain(one) for name, one in value.items()}
+        return {plain(str(name)): plain(one, levels - 1) for name, one in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
+        return [plain(one, levels - 1) for one in value]
     if isinstance(value, str):
         return value.replace("\x00", "�").encode("utf-8", "replace").decode()
     if isinstance(value, float):

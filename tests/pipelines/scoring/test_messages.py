@@ -78,3 +78,18 @@ def test_a_number_is_a_time_where_its_schema_says_so() -> None:
 def test_any_message_is_a_row_or_refused_with_a_reason(value: bytes) -> None:
     with suppress(ValueError):
         read_row(value)
+
+
+@pytest.mark.parametrize("name", ["age", "timestamp", "other"])
+def test_a_message_that_is_nested_as_deep_as_can_be_stops_nothing(name: str) -> None:
+    def told(row: dict[str, Any], calls: int = 50) -> str:
+        return told(row, calls - 1) if calls else repr(row)
+
+    refused = 0
+    for levels in (*range(600, 1000, 7), *range(940, 1000)):
+        message = f'{{"{name}": {"[" * levels}{"]" * levels}}}'.encode()
+        try:
+            assert told(read_row(message)).startswith(f"{{'{name}': [[")
+        except ValueError:
+            refused += 1
+    assert refused

@@ -26,7 +26,7 @@ from confluent_kafka import (
 from sqlalchemy import Connection
 
 from mlops_for_mle.contract import Contract, Feature
-from mlops_for_mle.contract.columns import as_json
+from mlops_for_mle.contract.columns import as_json, plain
 from mlops_for_mle.contract.rules import read_time
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.scoring.following import Arrived, Follower, Record
@@ -192,7 +192,9 @@ def read_row(value: bytes | None, contract: Contract) -> dict[str, Any]:
         raise ValueError("is no JSON object")  # noqa: TRY004  (one kind for all reasons)
     named = {one.field: one.name.rpartition(".")[2] for one in fields if one.name}
     kinds = {contract.timestamp: "Timestamp"} | named
-    for name, one in row.items():
+    for name, given in row.items():
+        # Of what is nested as deep as JSON is read, no more could be said.
+        one = row[name] = plain(given) if isinstance(given, dict | list) else given
         unit = _UNITS.get(kinds.get(name, ""))
         try:
             if type(one) is int and unit:
