@@ -197,3 +197,14 @@ def test_no_body_makes_the_server_fail(client):
         assert statuses[path, 415] > 20, statuses
     answered = sum(count for (_, status), count in statuses.items() if status == 200)
     assert len(client.kept()) == answered
+
+
+@pytest.mark.parametrize("path", ["/observations", "/feedback"])
+def test_what_is_nested_as_deep_as_json_is_read_is_refused_in_words(client, path):
+    for levels in range(800, 1000):
+        nested = "[" * levels + "]" * levels
+        body = f'{{"sepal_length": {nested}, "prediction_id": {nested}}}'.encode()
+
+        answer = client.post(path, content=body, headers=JSON)
+
+        assert answer.status_code == 422, levels

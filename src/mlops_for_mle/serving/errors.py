@@ -5,6 +5,7 @@ Every error is a ``ProblemError`` until it leaves. Then ``/invocations`` words i
 """
 
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -142,7 +143,12 @@ def problem_answer(problem: ProblemError, path: str) -> Answer:
 
 def shown(value: object) -> str:
     """A value as JSON, shortened."""
-    return readable(json.dumps(value, ensure_ascii=False, default=str))
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except RecursionError:
+        # JSON is read with less of Python's stack than it is written.
+        text = reprlib.repr(value)
+    return readable(text)
 
 
 def readable(text: str, longest: int = 80) -> str:
