@@ -11,6 +11,7 @@ import time
 from argparse import Namespace
 from collections import Counter
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.common import Checkout, interleave
@@ -34,12 +35,10 @@ DAMAGES = (b"", b"[" * 5_000, b"1e999", b'"a":1,', b"\x00", b"\xff", b"}", b"\xe
 def memory(side: Checkout, contract: str, options: Namespace) -> bool:
     """Resident memory after each tenth of a million requests."""
     body = Model(side, contract).rows[0]
+    side.sql("TRUNCATE predictions CASCADE")
     step, readings = (options.requests or 1_000_000) // 10, []
     with side.serve(contract) as server:
         server.wait_until_answering("/health/ready")
-        # First comes what a former server could not ship.
-        time.sleep(2)
-        side.sql("TRUNCATE predictions CASCADE")
         for number in range(1, 11):
             sent = load(f"{server.address}/predict", body, 600, step)["requests"]
             forget_logged(side, sent)
@@ -63,8 +62,12 @@ def first_answer(side: Checkout, contract: str, options: Namespace) -> bool:
         server.wait_until_answering("/predict", row)
 
     def measure() -> float:
-        nowhere = "postgresql://nobody@127.0.0.1:1/nothing"
-        with side.serve(contract, DATABASE_URL=nowhere) as server:
+        alone = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"}
+        # Else a later server would ship what was answered here.
+        with (
+            TemporaryDirectory() as spool,
+            side.serve(contract, MLOPS_SPOOL=spool, **alone) as server,
+        ):
             server.wait_until_answering("/predict", row, rest=0.01)
             return time.perf_counter() - server.begun
 

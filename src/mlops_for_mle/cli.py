@@ -41,6 +41,15 @@ def _set_verbose(context: click.Context, parameter: click.Parameter, value: bool
     KedroCliError.VERBOSE_ERROR = value
 
 
+_VERBOSE = click.Option(
+    ["--verbose"],
+    is_flag=True,
+    expose_value=False,
+    callback=_set_verbose,
+    help="Show where an error came from.",
+)
+
+
 class ProjectCommands(LazyGroup):
     """Commands that are imported when they are called."""
 
@@ -50,14 +59,7 @@ class ProjectCommands(LazyGroup):
         if found is None:
             return None
         command = copy.copy(found)
-        verbose = click.Option(
-            ["--verbose"],
-            is_flag=True,
-            expose_value=False,
-            callback=_set_verbose,
-            help="Show where an error came from.",
-        )
-        command.params = [*found.params, verbose]
+        command.params = [*found.params, _VERBOSE]
         command.invoke = friendly()(command.invoke)  # type: ignore[method-assign]
         return command
 

@@ -161,6 +161,7 @@ def test_any_value_stands_as_json_that_postgres_takes() -> None:
     }
     expected = '{"a�": ["nan", "1.50", "Infinity", "?", null, true], "t": "2026-01-31 00:00:00"}'
     assert as_json(value) == expected
+    assert as_json(10**400) == str(10**400)
 
 
 def test_a_value_that_is_nested_without_end_stands_as_json_nevertheless() -> None:

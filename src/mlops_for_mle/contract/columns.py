@@ -153,7 +153,7 @@ def plain_rows(rows: pd.DataFrame, contract: Contract) -> list[list[Any]]:
 
 
 def as_json(value: Any) -> str:
-    """A value as JSON."""
+    """A value as JSON that ``jsonb`` takes, see ``plain``."""
     return json.dumps(plain(value), ensure_ascii=False)
 
 
@@ -171,7 +171,7 @@ def plain(value: Any, levels: int = _MOST_LEVELS) -> Any:
     if isinstance(value, str):
         return value.replace("\x00", "�").encode("utf-8", "replace").decode()
     if isinstance(value, float):
-        return float(value) if math.isfinite(value) else str(value)
+        return value if math.isfinite(value) else str(value)
     return value if value is None or isinstance(value, int) else str(value)
 
 

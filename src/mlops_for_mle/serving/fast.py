@@ -121,14 +121,13 @@ class FastWay:
         """Answer what waits, now: questions to one release."""
         together = [self._waiting] if self._waiting else []
         self._waiting = []
-        while together:
-            waiting = together.pop()
+        for waiting in together:
             try:
                 answers = answer(self._services, [question for _, _, question in waiting])
             except Exception as error:  # noqa: BLE001  (each becomes an answer)
                 if len(waiting) > 1:
                     # What is wrong with one must not be the others' fault.
-                    together = [[one] for one in reversed(waiting)]
+                    together += ([one] for one in waiting)
                     continue
                 answers = [_explained(waiting[0][2].request, error)]
             for (connection, route, question), found in zip(waiting, answers, strict=True):

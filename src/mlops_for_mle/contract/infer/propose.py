@@ -106,7 +106,8 @@ def propose(
     times = [old for old, one in columns.items() if one.is_time and _TIME_NAMES.fullmatch(old)]
     time = wish.time or next(iter(times), None)
     is_timed = time is not None and len(columns.pop(time).counts) > 1
-    columns.pop(wish.group or target, None)
+    if wish.group:
+        columns.pop(wish.group, None)
     timestamp = names[time] if time else free_name(("timestamp", "observed_at"), names.values())
     is_reserved = answer.name in RESERVED_ANSWER_NAMES
     predicted: dict[str, Any] = {
