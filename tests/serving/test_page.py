@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -50,7 +51,13 @@ class Browser(webdriver.Chrome):
         if width < 500:
             metrics = {"width": width, "height": 900, "pixelRatio": 2, "touch": True}
             options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
-        super().__init__(options=options, service=Service(DRIVER))
+        try:
+            super().__init__(options=options, service=Service(DRIVER))
+        except WebDriverException as error:
+            # Another process may take the port that was chosen for the driver before it does.
+            if "unexpectedly exited" not in str(error):
+                raise
+            super().__init__(options=options, service=Service(DRIVER))
 
     def open(self, server: ServerProcess, path: str = "/") -> None:
         self.get(server.url + path)
