@@ -15,7 +15,7 @@ from mlops_for_mle.contract.rules import fault
 from mlops_for_mle.serving import documents, mlflow
 from mlops_for_mle.serving.codec import MOST_ROWS, Codec, Form
 from mlops_for_mle.serving.errors import FieldError, ProblemError
-from mlops_for_mle.serving.logs import RequestFacts, current_request
+from mlops_for_mle.serving.logs import Request, current_request
 from tests.contract.strategies import any_values, contracts
 from tests.mixed import MIXED_CONTRACT, MIXED_ROW
 from tests.releases import HOUSE_CONTRACT, IRIS_CONTRACT, iris_release
@@ -254,8 +254,7 @@ def test_the_rows_of_a_request_are_bounded():
 
 def test_nobody_reads_on_for_a_client_that_has_left():
     body = json.dumps([IRIS_ROW] * 20_000).encode()
-    facts = RequestFacts("gone", is_wanted=False)
-    token = current_request.set(facts)
+    token = current_request.set(Request("/", {}, 0, "gone", is_wanted=False))
     try:
         with pytest.raises(ProblemError, match="left"):
             IRIS.read(body)

@@ -50,7 +50,7 @@ def test_requests_are_counted_by_route_method_and_status_with_their_latency(clie
 def test_predictions_are_counted_by_class_and_version(client, iris_second, houses):
     client.predict(SETOSA)
     client.predict([SETOSA, IRIS_ROW, IRIS_ROW])
-    client.post("/predict/preview", json=SETOSA)
+    client.post("/explain", json=SETOSA)
     client.serve(iris_second)
     client.post("/invocations", json={"instances": [IRIS_ROW]})
     client.serve(houses)

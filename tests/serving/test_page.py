@@ -144,7 +144,7 @@ def test_the_form_predicts_while_somebody_types_and_keeps_only_what_is_sent(brow
     page.type("#field-3", "0.1")
     page.fill(*[("#field-2", "5.7"), ("#field-2", "1.0")] * 50)
     page.until("#prediction", "setosa")
-    assert posts("/predict/preview") < 10
+    assert posts("/explain") < 10
     for index, value in enumerate(IRIS_ROW.values()):
         page.type(f"#field-{index}", str(value))
     page.until("#prediction", "virginica")

@@ -210,7 +210,7 @@ def test_a_class_that_the_contract_does_not_have_is_never_answered_or_recorded(
         ("/predict", [IRIS_ROW] * 3),
         ("/invocations", {"instances": [IRIS_ROW]}),
         ("/invocations", {"instances": [IRIS_ROW] * 3}),
-        ("/predict/preview", IRIS_ROW),
+        ("/explain", IRIS_ROW),
     ):
         answer = client.post(path, json=content)
 

@@ -16,9 +16,9 @@ from mlops_for_mle.contract.rules import Column
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.releases.ranges import Outside
 from mlops_for_mle.serving.codec import COLUMNS_KEY, OUTSIDE_KEY, Form, Rows
-from mlops_for_mle.serving.context import Request
 from mlops_for_mle.serving.documents import encode
 from mlops_for_mle.serving.errors import Answer
+from mlops_for_mle.serving.logs import Request
 
 if TYPE_CHECKING:
     from mlops_for_mle.serving.releases import Served
@@ -27,27 +27,13 @@ if TYPE_CHECKING:
 SLOT, SLOTS, _NAME = (msgspec.Raw(one) for one in (b"\x00", b"[\x00]", b'"\x00"'))
 
 
-class Question(msgspec.Struct):
-    """Rows that wait for the answers of one release; ``write`` makes the answer of a request.
-
-    It ``takes_chances`` as numbers, or has them as text only, which is less.
-    """
-
-    served: "Served"
-    rows: Rows
-    request: Request
-    write: Callable[["Answered"], Answer]
-    is_kept: bool = True
-    takes_chances: bool = False
-
-
 class Part(msgspec.Struct):
     """What the model says to some rows of a request.
 
     Attributes:
         values: The class code (int64) or the number (float64) of each row.
         texts: The same as JSON, with commas between, and the chances of each class likewise.
-        chances: Rows by classes, or None where no question takes them.
+        chances: Rows by classes, or None where the model has none.
         outside: Which features of which rows lie outside what the model was trained on; None
             where none does.
     """
@@ -58,21 +44,24 @@ class Part(msgspec.Struct):
     outside: Outside
 
 
-class Answered(msgspec.Struct):
-    """A question with its predictions.
+class Question(msgspec.Struct):
+    """Rows of a request to one release, and in the end what its model says to them.
 
     Attributes:
-        prediction_id: With one row it is that row's id; row ``i`` of several has the id
-            ``<prediction_id>-<i>``, counted from 0.
+        write: Makes the answer to the request.
+        is_kept: Whether it goes into the prediction log.
         answered_at: Nanoseconds since 1970, UTC.
         latency_seconds: From the arrival of the request to its prediction.
     """
 
-    question: Question
-    prediction_id: str
-    answered_at: int
-    latency_seconds: float
-    parts: Sequence[Part]
+    served: "Served"
+    rows: Rows
+    request: Request
+    write: Callable[["Question"], Answer]
+    is_kept: bool = True
+    parts: Sequence[Part] = ()
+    answered_at: int = 0
+    latency_seconds: float = 0.0
 
     def texts(self) -> list[list[bytes]]:
         """The JSON of the values, and of the chances of each class, in pieces."""
@@ -116,11 +105,12 @@ class Answers:
             known = {self._target.response_name: values[code], "label": label}
             self._by_class[code] = self._template(self._answer(SLOT) | known)
 
-    def write(self, answered: Answered) -> Answer:
+    def write(self, question: Question) -> Answer:
         """Answer a request; a row of several has its place behind the prediction's id."""
-        rows, name, parts = answered.question.rows, answered.prediction_id.encode(), answered.parts
+        rows, name = question.rows, question.request.prediction_id.encode()
+        parts = question.parts
         if rows.form is Form.COLUMNS:
-            return Answer(self._columns(answered, name))
+            return Answer(self._columns(question, name))
         if rows.form is Form.ONE:
             (part,) = parts
             template = self._by_class.get(part.values.item(0), self._of_any)
@@ -133,10 +123,10 @@ class Answers:
         lists = [b",".join(self._rows(one, names)) for one in parts]
         return Answer([b"[", *joined(lists), b"]"])
 
-    def values(self, answered: Answered) -> list[bytes]:
+    def values(self, question: Question) -> list[bytes]:
         """The JSON of the numbers or classes of rows, in pieces."""
         is_text = self._target.has_text_classes
-        return self._named(answered, self._values) if is_text else answered.texts()[0]
+        return self._named(question, self._values) if is_text else question.texts()[0]
 
     def _rows(self, part: Part, names: Iterator[bytes]) -> list[bytes]:
         """The answers to rows, one by one."""
@@ -147,22 +137,22 @@ class Answers:
             return found
         return list(map(self._add_features, found, part.outside.tolist()))
 
-    def _columns(self, answered: Answered, name: bytes) -> list[bytes]:
+    def _columns(self, question: Question, name: bytes) -> list[bytes]:
         """The answer to rows by columns, in pieces."""
-        _, *chances = answered.texts()
-        labels = [self._named(answered, self._labels)] if len(self._codes) else []
-        slots = (self.values(answered), *labels, *chances, [name])
+        _, *chances = question.texts()
+        labels = [self._named(question, self._labels)] if len(self._codes) else []
+        slots = (self.values(question), *labels, *chances, [name])
         answer = [self._by_columns[0]]
         for slot, text in zip(slots, self._by_columns[1:], strict=True):
             answer += (*slot, text)
-        if any(one.outside is not None for one in answered.parts):
+        if any(one.outside is not None for one in question.parts):
             answer[-1] = answer[-1][:-1]
-            answer += (b',"%b":{' % OUTSIDE_KEY.encode(), *self._places(answered.parts), b"}}")
+            answer += (b',"%b":{' % OUTSIDE_KEY.encode(), *self._places(question.parts), b"}}")
         return answer
 
-    def _named(self, answered: Answered, names: Column) -> list[bytes]:
+    def _named(self, question: Question, names: Column) -> list[bytes]:
         """What the classes of rows are called, in pieces."""
-        places = (self._codes.searchsorted(one.values) for one in answered.parts)
+        places = (self._codes.searchsorted(one.values) for one in question.parts)
         return joined(b",".join(names[one].tolist()) for one in places)
 
     def _places(self, parts: Sequence[Part]) -> list[bytes]:

@@ -50,7 +50,7 @@ ROUTERS = (
     *(predict, mlflow, oip, observations, feedback),
     *(deployments, monitoring, health, metrics, page),
 )
-HOT_ROUTES = (predict.PREDICT, predict.PREVIEW, mlflow.INVOCATIONS, *oip.INFER)
+HOT_ROUTES = (predict.PREDICT, mlflow.INVOCATIONS, *oip.INFER)
 
 
 def make_services(settings: ServingSettings) -> Services:
@@ -83,6 +83,7 @@ def create_app(services: Services) -> ASGIApp:
         version=__version__,
         description="Predictions by the release that was deployed last.",
         lifespan=lifespan,
+        responses={"default": openapi.PROBLEM},
         openapi_url=None,
         docs_url=None,
         redoc_url=None,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.serving.errors import ProblemError
@@ -33,20 +33,10 @@ _OPEN_PATHS = frozenset(
     }
 )
 _OPEN_FOLDERS = ("/docs/", "/page/")
-_PREDICT_PATHS = frozenset({"/predict", "/predict/preview", "/explain", "/invocations"})
+_PREDICT_PATHS = frozenset({"/predict", "/explain", "/invocations"})
 _DATA_PATHS = ("/observations", "/feedback", "/predictions")
 
 logger = logging.getLogger(__name__)
-
-
-class Caller(NamedTuple):
-    """Who asks, with a key or from this machine; a stranger is told nothing of people and paths."""
-
-    key: ApiKey | None
-    is_known: bool
-
-
-_THIS_MACHINE = Caller(None, is_known=True)
 
 
 def needed(method: str, path: str) -> Need:
@@ -89,8 +79,13 @@ class Access:
                 "create NAME --scope predict`, or listen on 127.0.0.1."
             )
 
-    def check(self, need: Need, headers: Headers) -> Caller:
-        """Who asks for something that needs ``need``; ProblemError 401, 403 or 421 otherwise."""
+    def check(self, need: Need, headers: Headers) -> str | None:
+        """Who asks for something that needs ``need``; ProblemError 401, 403 or 421 otherwise.
+
+        Returns:
+            The name of a key, or that it is this machine; None for a stranger, who is told nothing
+            of people and paths.
+        """
         if time.monotonic() >= self._look_at:
             try:
                 self._look()
@@ -99,14 +94,14 @@ class Access:
         if not self._needs_keys:
             self._check_name(headers.get(b"host", b"localhost"))
             if need != "admin":
-                return _THIS_MACHINE
+                return "this machine"
         presented = headers.get(b"x-api-key")
         bearer = headers.get(b"authorization", b"")
         if bearer[:7].lower() == b"bearer ":
             presented = bearer[7:].strip()
         key = None if presented is None else self._keys.get(digest(presented))
         if need == "nothing":
-            return Caller(key, is_known=key is not None)
+            return None if key is None else key.name
         if key is None:
             reason = "The API key is not known, or was revoked"
             if presented is None:
@@ -119,7 +114,7 @@ class Access:
                 f"The API key {key.name} has the scope {', '.join(key.scopes)}; "
                 f"this needs the scope {need}",
             )
-        return Caller(key, is_known=True)
+        return key.name
 
     def check_site(self, headers: Headers) -> None:
         """Refuse what a page of another site sends: browsers send some of it without asking."""

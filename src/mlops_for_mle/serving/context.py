@@ -16,7 +16,6 @@ from http import HTTPStatus
 from random import getrandbits
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from fastapi import Response
 from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
@@ -26,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mlops_for_mle.serving.auth import READING, Access, Headers, needed
 from mlops_for_mle.serving.documents import read_object
 from mlops_for_mle.serving.errors import Answer, ProblemError, problem_answer
-from mlops_for_mle.serving.logs import RequestFacts, current_request
+from mlops_for_mle.serving.logs import Request, current_request
 from mlops_for_mle.serving.settings import ServingSettings
 
 if TYPE_CHECKING:
@@ -56,16 +55,6 @@ _LARGEST_MESSAGE = 1024 * 1024
 _SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 
 logger = logging.getLogger("mlops_for_mle.serving.access")
-
-
-class Request(msgspec.Struct):
-    """What a pure route is given; ``started`` is ``time.perf_counter()`` at its arrival."""
-
-    path: str
-    headers: Headers
-    body: bytes
-    started: float
-    facts: RequestFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +88,10 @@ class Services:
         self.log.stop(max(0.0, deadline - time.monotonic()))
 
 
-def facts_of(headers: Headers) -> RequestFacts:
-    """A request by the client's name for it, or a new one where that is missing or odd."""
-    given = headers.get(REQUEST_ID)
-    if given is not None and _SANE_ID.fullmatch(given):
-        return RequestFacts(given.decode())
-    return RequestFacts(f"{getrandbits(128):032x}")
+def id_of(headers: Headers) -> str:
+    """The client's name for a request, or a new one where that is missing or odd."""
+    given = headers.get(REQUEST_ID, b"")
+    return given.decode() if _SANE_ID.fullmatch(given) else f"{getrandbits(128):032x}"
 
 
 class RequestContext:
@@ -130,12 +117,12 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, headers = time.perf_counter(), dict(scope["headers"])
-        facts = facts_of(headers)
-        current_request.set(facts)
+        headers = dict(scope["headers"])
+        request = Request(scope["path"], headers, time.perf_counter(), id_of(headers))
+        current_request.set(request)
         # HEAD is answered as GET; the server itself leaves the body out.
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        state = {**scope.get("state", {}), "facts": facts, "started": started}
+        state = {**scope.get("state", {}), "request": request}
         inner: Scope = {**scope, "method": method, "state": state}
         status = HTTPStatus.INTERNAL_SERVER_ERROR.value
 
@@ -145,30 +132,28 @@ class RequestContext:
                 status = message["status"]
                 present = {name for name, _ in message["headers"]}
                 added = [one for one in PROTECTIVE_HEADERS if one[0] not in present]
-                own = (REQUEST_ID, facts.request_id.encode())
+                own = (REQUEST_ID, request.request_id.encode())
                 message["headers"] = [*message["headers"], *added, own]
             await send(message)
 
         problem = None
         try:
-            await self._let_in(inner, headers, receive, complete)
+            await self._let_in(inner, request, receive, complete)
         except ProblemError as refusal:
             problem = refusal
         except TimeoutError:
             problem = timed_out(self._seconds)
         except Exception:
             # The framework has answered it.
-            logger.exception("%s %s failed", method, scope["path"])
+            logger.exception("%s %s failed", method, request.path)
         if problem is not None:
-            await response(problem_answer(problem, scope["path"]))(inner, receive, complete)
+            await response(problem_answer(problem, request.path))(inner, receive, complete)
         route = getattr(inner.get("route"), "path", UNKNOWN_ROUTE)
-        self.answered(route, scope["method"], scope["path"], scope["client"], status, started)
+        self.answered(request, route, scope["method"], scope["client"], status)
 
-    def answered(
-        self, route: str, method: str, path: str, client: Any, status: int, started: float
-    ) -> None:
+    def answered(self, request: Request, route: str, method: str, client: Any, status: int) -> None:
         """Count a request that was answered, and log it if that is wanted."""
-        seconds = time.perf_counter() - started
+        seconds, path = time.perf_counter() - request.started, request.path
         self._services.metrics.requested(route, method, status, seconds)
         is_failure = status >= 500 and path not in PROBES
         if self._access_log == "off" or (self._access_log == "errors" and not is_failure):
@@ -183,17 +168,17 @@ class RequestContext:
         level = logging.WARNING if status >= 500 else logging.INFO
         logger.log(level, "%s %s answered %d", method, path, status, extra=facts)
 
-    async def _let_in(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
-        method, path = scope["method"], scope["path"]
+    async def _let_in(self, scope: Scope, request: Request, receive: Receive, send: Send) -> None:
+        method, path, headers = scope["method"], request.path, request.headers
         if sum(name == b"host" for name, _ in scope["headers"]) > 1:
             raise ProblemError(HTTPStatus.BAD_REQUEST, "The request names two hosts")
-        scope["state"]["caller"] = self._services.access.check(needed(method, path), headers)
+        request.caller = self._services.access.check(needed(method, path), headers)
         if path in PROBES:
             await self._app(scope, receive, send)
             return
         if method not in READING:
             self._services.access.check_site(headers)
-            scope["state"]["body"] = await self._body(scope, headers, receive)
+            request.body = await self._body(scope, headers, receive)
         # Only now: whoever sends a body slowly takes nobody's place.
         if self.is_full:
             raise ProblemError(
@@ -204,7 +189,7 @@ class RequestContext:
             )
         self._inside += 1
         try:
-            spent = time.perf_counter() - scope["state"]["started"]
+            spent = time.perf_counter() - request.started
             async with asyncio.timeout(self._seconds - spent):
                 await self._app(scope, receive, send)
         finally:
@@ -263,10 +248,17 @@ def media_type(headers: Headers, *allowed: str, may_be_missing: bool = False) ->
     )
 
 
+def asked_by(request: HttpRequest) -> Request:
+    """What is known of the request of a route."""
+    asked: Request = request.scope["state"]["request"]
+    return asked
+
+
 def json_body(request: HttpRequest) -> dict[str, Any]:
     """What a route depends on whose body is one JSON object; FastAPI reads it in a thread."""
-    media_type(dict(request.scope["headers"]), "application/json")
-    return read_object(request.scope["state"]["body"])
+    asked = asked_by(request)
+    media_type(asked.headers, "application/json")
+    return read_object(asked.body)
 
 
 def response(answer: Answer) -> Response:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.releases.manifest import Deployment, Event
 from mlops_for_mle.releases.store import ReleaseStore
-from mlops_for_mle.serving.context import Services, json_body
+from mlops_for_mle.serving.context import Services, asked_by, json_body
 from mlops_for_mle.serving.errors import MOST_FAULTS, ProblemError, not_ready
 from mlops_for_mle.serving.openapi import json_request
 
@@ -95,7 +95,7 @@ def router(services: Services) -> APIRouter:
                     store,
                     followed_contract(services),
                     reason=wanted.reason,
-                    actor=f"API key {request.scope['state']['caller'].key.name}",
+                    actor=f"API key {asked_by(request).caller}",
                     release=wanted.release,
                     expected=wanted.current_deployment,
                 )

@@ -101,8 +101,8 @@ def pieces(text: bytes, boundary: re.Pattern[bytes]) -> Iterator[bytes]:
             return
         yield b"%b%b]" % (first, text[start:cut])
         start, first = following, b"["
-        facts = current_request.get()
-        if facts is not None and not facts.is_wanted:
+        request = current_request.get()
+        if request is not None and not request.is_wanted:
             raise ProblemError(HTTPStatus.BAD_REQUEST, "The client has left")
 
 

@@ -30,13 +30,12 @@ from mlops_for_mle.serving.context import (
     LARGEST_AT_ONCE,
     PROTECTIVE_HEADERS,
     UNKNOWN_ROUTE,
-    Request,
     RequestContext,
     Services,
-    facts_of,
+    id_of,
 )
 from mlops_for_mle.serving.errors import Answer, ProblemError, our_failure, problem_answer
-from mlops_for_mle.serving.logs import current_request
+from mlops_for_mle.serving.logs import Request, current_request
 from mlops_for_mle.serving.predict import HotRoute, answer
 
 # Compressed, in parts, or from a page, which is looked at by the ordinary way.
@@ -101,7 +100,7 @@ class FastWay:
         ):
             return False
         route, path, need = target
-        request, reached = Request(path, headers, body, started, facts_of(headers)), UNKNOWN_ROUTE
+        request, reached = Request(path, headers, started, id_of(headers), body), UNKNOWN_ROUTE
         connection.is_waiting = True
         try:
             self._services.access.check(need, headers)
@@ -137,10 +136,8 @@ class FastWay:
         self, connection: "ServingProtocol", route: str, request: Request, found: Answer
     ) -> None:
         """Count, log and send an answer, as RFC 9112 has it, with the headers that each has."""
-        current_request.set(request.facts)
-        self._context.answered(
-            route, "POST", request.path, connection.client, found.status, request.started
-        )
+        current_request.set(request)
+        self._context.answered(request, route, "POST", connection.client, found.status)
         # What is logged next is of another request.
         current_request.set(None)
         connection.is_waiting = False
@@ -155,7 +152,7 @@ class FastWay:
                 len(body),
                 found.content_type,
                 _lines(found.headers) + _PROTECTION,
-                request.facts.request_id.encode(),
+                request.request_id.encode(),
                 body,
             )
         )
@@ -174,7 +171,7 @@ class FastWay:
 def _explained(request: Request, error: Exception) -> Answer:
     """The answer to a request that could not be answered."""
     if not isinstance(error, ProblemError):
-        current_request.set(request.facts)
+        current_request.set(request)
         logger.error("POST %s failed", request.path, exc_info=error)
         error = our_failure()
     return problem_answer(error, request.path)

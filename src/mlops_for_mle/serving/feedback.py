@@ -115,10 +115,10 @@ def router(services: Services) -> APIRouter:
     return found
 
 
-def schemas(contract: Contract | None) -> dict[str, Schema]:
+def schemas(contract: Contract) -> dict[str, Schema]:
     """The components of the document that the contract determines."""
     schema = NewFeedback.model_json_schema()
-    schema["properties"]["label"] = target_schema(contract.target) if contract is not None else {}
+    schema["properties"]["label"] = target_schema(contract.target)
     return {"NewFeedback": schema}
 
 

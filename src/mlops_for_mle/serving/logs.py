@@ -1,4 +1,4 @@
-"""Logs, one JSON object a line or one line of text for people; and traces, where they are wanted.
+"""The request that is answered; logs, a line of JSON or of text for people; and traces.
 
 Traces are sent by OTLP over HTTP where ``OTEL_EXPORTER_OTLP_ENDPOINT`` is set; this needs the extra
 ``tracing``. Without that variable nothing is imported and nothing is wrapped; all others, such as
@@ -10,13 +10,13 @@ import os
 import re
 import sys
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from starlette.types import ASGIApp
 
+from mlops_for_mle.serving.auth import Headers
 from mlops_for_mle.serving.settings import LogFormat
 
 _STANDARD = {"asctime", "color_message", "message", "taskName", *vars(logging.makeLogRecord({}))}
@@ -26,23 +26,30 @@ _SECRETS = re.compile(
 )
 
 
-@dataclass(slots=True)
-class RequestFacts:
-    """What is known of the request that is being answered, for log lines and traces.
+class Request(msgspec.Struct):
+    """A request that is being answered.
 
     Attributes:
+        started: ``time.perf_counter()`` at its arrival.
+        caller: See ``Access.check``.
         request_id: The client's ``X-Request-ID``, or one that was made for it.
-        prediction_id: The id of its predictions, once there are any.
+        prediction_id: With one row it is that row's id; row ``i`` of several has the id
+            ``<prediction_id>-<i>``, counted from 0. Empty before there is a prediction.
         is_wanted: Whether somebody still waits for the answer.
     """
 
+    path: str
+    headers: Headers
+    started: float
     request_id: str
-    prediction_id: str | None = None
+    body: bytes = b""
+    caller: str | None = None
+    prediction_id: str = ""
     is_wanted: bool = True
 
 
 logger = logging.getLogger(__name__)
-current_request: ContextVar[RequestFacts | None] = ContextVar("current_request", default=None)
+current_request: ContextVar[Request | None] = ContextVar("current_request", default=None)
 
 
 class JsonFormatter(logging.Formatter):
@@ -102,11 +109,8 @@ def log_configuration(level: str, form: LogFormat | None = None) -> dict[str, An
 
 
 def _request() -> dict[str, str]:
-    facts = current_request.get()
-    if facts is None:
-        return {}
-    found = {"request_id": facts.request_id, "prediction_id": facts.prediction_id}
-    return {name: value for name, value in found.items() if value is not None}
+    request, names = current_request.get(), ("request_id", "prediction_id")
+    return {name: value for name in names if (value := getattr(request, name, ""))}
 
 
 def make_provider() -> Any | None:

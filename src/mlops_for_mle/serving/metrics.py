@@ -33,7 +33,7 @@ from mlops_for_mle.serving.monitoring import NewestRun
 from mlops_for_mle.serving.server import METRICS_FOLDER, is_running
 
 if TYPE_CHECKING:
-    from mlops_for_mle.serving.answers import Answered
+    from mlops_for_mle.serving.answers import Question
     from mlops_for_mle.serving.context import Services
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -125,12 +125,12 @@ class Metrics:
                 histogram._buckets[place].inc(count)
         self._durations.clear()
 
-    def predicted(self, answered: Sequence["Answered"]) -> None:
+    def predicted(self, questions: Sequence["Question"]) -> None:
         """Rows of some requests were predicted by one release."""
-        manifest = answered[0].question.served.manifest
+        manifest = questions[0].served.manifest
         contract, version = manifest.contract, manifest.version
         labels = contract.target.labels
-        parts = [part for one in answered for part in one.parts]
+        parts = [part for one in questions for part in one.parts]
         if labels:
             for code, count in _counted(np.concatenate([one.values for one in parts])).items():
                 self._predictions_of(contract.name, version, labels[code]).inc(count)

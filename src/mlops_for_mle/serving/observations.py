@@ -165,11 +165,8 @@ def router(services: Services) -> APIRouter:
     return routes
 
 
-def schemas(contract: Contract | None) -> dict[str, Schema]:
-    """The components of the document; any object where no release is in service."""
-    if contract is None:
-        names = ("NewObservation", "ObservationChange", "Observation")
-        return {name: {"type": "object"} for name in names}
+def schemas(contract: Contract) -> dict[str, Schema]:
+    """The components of the document."""
     new = {name: feature_schema(one) for name, one in _columns(contract).items()}
     new[contract.target.column] = target_schema(contract.target)
     required = [name for name, one in contract.columns.items() if not one.is_optional]

@@ -33,7 +33,7 @@ from mlops_for_mle.serving.metrics import Metrics
 from mlops_for_mle.serving.settings import ServingSettings
 
 if TYPE_CHECKING:
-    from mlops_for_mle.serving.answers import Answered
+    from mlops_for_mle.serving.answers import Question
 
 _STAGE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS staged (
@@ -142,20 +142,20 @@ class PredictionLog:
         if any(thread.is_alive() for thread in self._threads):
             logger.warning("The prediction log was not shipped in time; it stays in the spool")
 
-    def keep(self, answered: Sequence["Answered"]) -> None:
+    def keep(self, questions: Sequence["Question"]) -> None:
         """Spool the predictions of some requests, all or none; ProblemError 503 where it cannot."""
         try:
-            self._append([piece for one in answered for piece in self._line(one)])
+            self._append([piece for one in questions for piece in self._line(one)])
         except OSError as error:
             if not self._has_complained:
                 self._has_complained = True
                 done = "answered without being kept" if self._drops else "refused"
                 logger.error("Predictions are %s, since they cannot be spooled: %s", done, error)  # noqa: TRY400  (the reason says it all)
             if self._drops:
-                self._counts["dropped"].inc(sum(one.question.rows.count for one in answered))
+                self._counts["dropped"].inc(sum(one.rows.count for one in questions))
                 return
             # Of several each is tried again alone.
-            self._counts["refused"].inc(len(answered) == 1)
+            self._counts["refused"].inc(len(questions) == 1)
             reason = "Predictions cannot be recorded at the moment: the prediction log is full, "
             raise not_ready(f"{reason}or cannot be written", 5) from error
         self.answered_at, self._has_complained = time.monotonic(), False
@@ -235,22 +235,22 @@ class PredictionLog:
             except OSError:
                 logger.exception("The prediction log cannot be synchronised with the disk")
 
-    def _line(self, answered: "Answered") -> list[bytes]:
+    def _line(self, question: "Question") -> list[bytes]:
         """A line, in pieces where it is long."""
-        rows, request, parts = answered.question.rows, answered.question.request, answered.parts
-        manifest = answered.question.served.manifest
+        rows, request, parts = question.rows, question.request, question.parts
+        manifest = question.served.manifest
         head, labels = self._heads.get(manifest.release) or self._remember(manifest)
         name = request.headers.get(REQUEST_ID, b"")
-        is_named = name and name == request.facts.request_id.encode()
+        is_named = name and name == request.request_id.encode()
         values, *chances = parts[0].texts
         by_class, features = b"{%b}" % b",".join(chances) if chances else rb"\N", _copied(rows.text)
         if len(parts) > 1:
             values = by_class = features = _SLOT
         line = b"%b\t%b\t%d\t%.6g\t%b\t{%b}\t%b\t%b\t%d\t%b\t%b\n" % (
             head,
-            answered.prediction_id.encode(),
-            answered.answered_at // 1000,
-            answered.latency_seconds * 1000,
+            request.prediction_id.encode(),
+            question.answered_at // 1000,
+            question.latency_seconds * 1000,
             name if is_named else rb"\N",
             values,
             labels,
@@ -262,7 +262,7 @@ class PredictionLog:
         if len(parts) == 1:
             return [b"%08x\t%b" % (zlib.crc32(line), line)]
         start, middle, end, _ = line.split(_SLOT)
-        texts, *lists = answered.texts()
+        texts, *lists = question.texts()
         commas = [piece for one in lists for piece in (b",", *one)]
         probabilities = [b"{", *commas[1:], b"}\n"] if lists else [b"\\N\n"]
         pieces = [start, *texts, middle, _copied(rows.text), end, *probabilities]
