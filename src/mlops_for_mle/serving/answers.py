@@ -94,8 +94,8 @@ class Answers:
         self._manifest, self._target = manifest, manifest.contract.target
         self._features = manifest.contract.feature_names
         labels, values = self._target.labels, self._target.values
-        self._codes = np.array(self._target.class_codes, np.int64)
-        self._labels, self._values = _texts_by_code(labels), _texts_by_code(values)
+        self.codes = np.array(self._target.class_codes, np.int64)
+        self._labels, self._values = _texts(labels), _texts(values)
         self._by_columns = self._written({COLUMNS_KEY: self._answer(SLOTS)}).split(b"\x00")
         # What is said of a class stands in its template, so a row's first number is not needed.
         self._first = 1 if labels else 0
@@ -107,8 +107,8 @@ class Answers:
 
     def write(self, question: Question) -> Answer:
         """Answer a request; a row of several has its place behind the prediction's id."""
-        rows, name = question.rows, question.request.prediction_id.encode()
-        parts = question.parts
+        rows, parts = question.rows, question.parts
+        name = question.request.prediction_id.encode()
         if rows.form is Form.COLUMNS:
             return Answer(self._columns(question, name))
         if rows.form is Form.ONE:
@@ -140,36 +140,29 @@ class Answers:
     def _columns(self, question: Question, name: bytes) -> list[bytes]:
         """The answer to rows by columns, in pieces."""
         _, *chances = question.texts()
-        labels = [self._named(question, self._labels)] if len(self._codes) else []
+        labels = [self._named(question, self._labels)] if len(self.codes) else []
         slots = (self.values(question), *labels, *chances, [name])
         answer = [self._by_columns[0]]
         for slot, text in zip(slots, self._by_columns[1:], strict=True):
             answer += (*slot, text)
-        if any(one.outside is not None for one in question.parts):
+        places = self._places(question.parts)
+        if places:
+            told = orjson.dumps({OUTSIDE_KEY: places}, option=orjson.OPT_SERIALIZE_NUMPY)
             answer[-1] = answer[-1][:-1]
-            answer += (b',"%b":{' % OUTSIDE_KEY.encode(), *self._places(question.parts), b"}}")
+            answer += (b",", told[1:])
         return answer
 
     def _named(self, question: Question, names: Column) -> list[bytes]:
         """What the classes of rows are called, in pieces."""
-        places = (self._codes.searchsorted(one.values) for one in question.parts)
+        places = (self.codes.searchsorted(one.values) for one in question.parts)
         return joined(b",".join(names[one].tolist()) for one in places)
 
-    def _places(self, parts: Sequence[Part]) -> list[bytes]:
-        """By feature which rows lie outside of what the model was trained on, in pieces."""
-        outside = [
-            np.zeros((len(one.values), len(self._features)), np.bool_)
-            if one.outside is None
-            else one.outside
-            for one in parts
-        ]
-        columns = zip(self._features, np.concatenate(outside).T, strict=True)
-        found = ((encode(feature), np.flatnonzero(column)) for feature, column in columns)
-        return joined(
-            b"%b:%b" % (name, orjson.dumps(places, option=orjson.OPT_SERIALIZE_NUMPY))
-            for name, places in found
-            if len(places)
-        )
+    def _places(self, parts: Sequence[Part]) -> dict[str, Column]:
+        """By feature which rows lie outside of what the model was trained on."""
+        none = np.zeros((max(len(one.values) for one in parts), len(self._features)), np.bool_)
+        outside = [none[: len(one.values)] if one.outside is None else one.outside for one in parts]
+        columns = zip(self._features, map(np.flatnonzero, np.concatenate(outside).T), strict=True)
+        return {name: places for name, places in columns if len(places)}
 
     def _add_features(self, answer: bytes, outside: list[bool]) -> bytes:
         found = list(compress(self._features, outside))
@@ -194,6 +187,6 @@ class Answers:
         return self._written(answer).replace(b"%", b"%%").replace(b"\x00", b"%b")
 
 
-def _texts_by_code(names: Mapping[int, int | str]) -> Column:
+def _texts(names: Mapping[int, int | str]) -> Column:
     """The JSON of what classes are called, in the order of their codes."""
-    return np.array([encode(names[code]) for code in sorted(names)], object)
+    return np.array([encode(one) for one in names.values()], object)

@@ -12,7 +12,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from itertools import count
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -74,11 +74,11 @@ class Rows(msgspec.Struct):
     row: Sequence[Any] = ()
 
 
-class _ColumnsBody(msgspec.Struct, Generic[Value], forbid_unknown_fields=True):
-    columns: Value
+class _ColumnsBody(msgspec.Struct, forbid_unknown_fields=True):
+    columns: dict[str, msgspec.Raw]
 
 
-_COLUMNS_BODY = msgspec.json.Decoder(_ColumnsBody[dict[str, msgspec.Raw]])
+_COLUMNS_BODY = msgspec.json.Decoder(_ColumnsBody)
 
 
 class Codec:
@@ -98,8 +98,6 @@ class Codec:
         row: Any = _row_type(types, self.features)
         self._decode_row = msgspec.json.Decoder(row).decode
         self._decode_rows = msgspec.json.Decoder(list[row]).decode
-        raw: Any = _row_type(dict.fromkeys(types, msgspec.Raw), self.features)
-        self._decode_columns = msgspec.json.Decoder(_ColumnsBody[raw]).decode
         self.list_decoders: dict[str, Any] = {
             name: msgspec.json.Decoder(list[one])  # type: ignore[valid-type]
             for name, one in types.items()
@@ -123,7 +121,7 @@ class Codec:
         if text[:1] == b"[":
             return self.read_list(text)
         if _BY_COLUMNS.match(text):
-            return self.read_columns(self._columns(text), COLUMNS_KEY, text)
+            return self.read_columns(fields(text, _COLUMNS_BODY).columns, COLUMNS_KEY, text)
         reading = Reading(self)
         row = reading.row(plain(text), "")
         reading.faults.raise_if_any()
@@ -174,14 +172,6 @@ class Codec:
             return self.encoder(zip(*rows, strict=True))
         parts = [self.matrix([one]) if one.matrix is None else one.matrix for one in given]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, dtype=self.precision)
-
-    def _columns(self, text: bytes) -> Mapping[str, msgspec.Raw]:
-        try:
-            lists = msgspec.structs.astuple(self._decode_columns(text).columns)
-        except msgspec.ValidationError:
-            return fields(text, _COLUMNS_BODY).columns
-        given = zip(self.names, lists, strict=True)
-        return {name: one for name, one in given if one is not None}
 
     def check_texts(self, name: str, values: Sequence[Any]) -> None:
         """Check what the type of a feature leaves open; ValueError, a text is not allowed."""
@@ -272,20 +262,16 @@ class Reading:
         for name in found.keys() - lengths.keys():
             self.add(name, [None] * size)
         # What was put together is let go, since of numbers it is longer than the body.
-        names, start = list(found), 0
-        columns = np.empty(
-            (sum(len(one[0]) for one in found.values()), size), self._codec.precision
-        )
-        for pieces_of in map(found.pop, names):
-            end = start + len(pieces_of[0])
-            np.concatenate(pieces_of, axis=1, out=columns[start:end])
-            start = end
+        names = list(found)
+        encoded = [np.concatenate(found.pop(one), axis=1) for one in names]
+        matrix = np.concatenate(encoded, dtype=self._codec.precision).T
+        del encoded
         if self._lenient:
             form = Form.COLUMNS
             lists = ((encode(one), b",".join(self._texts.pop(one))) for one in names)
             texts = [piece for name, one in lists for piece in (b",", name, b":[", one, b"]")]
             text = b"".join((b'{"columns":{', *texts[1:], b"}}"))
-        return Rows(size, text, form, columns.T)
+        return Rows(size, text, form, matrix)
 
 
 def _slices(values: Values) -> Iterator[Sequence[Any]]:

@@ -102,7 +102,7 @@ class Pool:
             raise ProblemError(HTTPStatus.CONFLICT, told) from error
         except (exc.DBAPIError, exc.TimeoutError, UserError, OSError) as error:
             reason = f"The database cannot be used at the moment: {reason_of(error)}"
-            raise not_ready(reason, 5) from error
+            raise not_ready(reason) from error
 
     def endpoint(self, function: Callable[Given, Result]) -> Callable[Given, Awaitable[Result]]:
         """Have the function of a route run in a thread."""

@@ -17,13 +17,6 @@ JSON_TYPE = b"application/json"
 MOST_FAULTS = 50
 """So many faults of a body are told; then nobody looks for more."""
 
-_MLFLOW_CODES = {
-    HTTPStatus.TOO_MANY_REQUESTS: "REQUEST_LIMIT_EXCEEDED",
-    HTTPStatus.SERVICE_UNAVAILABLE: "TEMPORARILY_UNAVAILABLE",
-    HTTPStatus.INTERNAL_SERVER_ERROR: "INTERNAL_ERROR",
-    HTTPStatus.GATEWAY_TIMEOUT: "DEADLINE_EXCEEDED",
-}
-
 
 class Answer(msgspec.Struct):
     """What a pure route answers; the body of a large one is in many parts."""
@@ -113,10 +106,9 @@ def refused(path: str, message: str, allowed: str, given: str | None = None) -> 
     return unprocessable(FieldError(readable(path, 200), message, given, allowed))
 
 
-def not_ready(detail: str, retry_seconds: int = 1) -> ProblemError:
-    """The answer 503, with ``Retry-After``."""
-    headers = {"Retry-After": str(retry_seconds)}
-    return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=headers)
+def not_ready(detail: str) -> ProblemError:
+    """The answer 503."""
+    return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"})
 
 
 def our_failure() -> ProblemError:
@@ -132,8 +124,8 @@ def problem_answer(problem: ProblemError, path: str) -> Answer:
         # What is wrong with the rows is 400 in both.
         if status == HTTPStatus.UNPROCESSABLE_ENTITY:
             status = HTTPStatus.BAD_REQUEST
-        code = _MLFLOW_CODES.get(status, status.name)
-        document: Any = {"error_code": code, "message": told} if is_mlflow else {"error": told}
+        own: Any = {"error_code": status.name, "message": told}
+        document = own if is_mlflow else {"error": told}
     else:
         media_type = b"application/problem+json"
         document = Problem("about:blank", status.phrase, status, told, tuple(problem.errors))

@@ -157,7 +157,7 @@ class FastWay:
             )
         )
         state.total_requests += 1
-        connection.answered_at = connection.loop.time()
+        connection.await_head()
 
     def _look_up(self, url: bytes) -> tuple[HotRoute, str, Need] | None:
         """The route, path and need of a URL that stands for its path letter by letter."""
@@ -183,12 +183,10 @@ class ServingProtocol(HttpToolsProtocol):
     Attributes:
         is_waiting: Whether an answer that is given at once is still on its way.
         given: The headers of the request.
-        answered_at: When the last answer was given, by the clock of the event loop.
     """
 
     is_waiting = False
     given: list[tuple[bytes, bytes]]
-    answered_at: float
     # The body of a request that may be answered at once; None while there is no such request.
     _withheld: bytes | None = None
     # The size of the head that is being read, without its first part; None outside of one.
@@ -216,24 +214,14 @@ class ServingProtocol(HttpToolsProtocol):
             others = (cast(ServingProtocol, one) for one in self.connections if one is not self)
             idle = next((one for one in others if not one.is_busy), self)
             idle.transport.abort()
-        # Until a first head is there; uvicorn does so after each answer.
-        self.answered_at = self.loop.time()
-        self.timeout_keep_alive_handler()
+        self.await_head()
 
-    def timeout_keep_alive_handler(self) -> None:
-        """End the connection when it was idle for long; what is answered at once sets no timer."""
-        idle = self.loop.time() - self.answered_at
-        if idle < self.timeout_keep_alive or self.is_busy:
-            self.timeout_keep_alive_task = self.loop.call_later(
-                max(1.0, self.timeout_keep_alive - idle), self.timeout_keep_alive_handler
-            )
-        else:
-            super().timeout_keep_alive_handler()
-
-    def on_response_complete(self) -> None:
-        """Wait for the next request, after an answer of the ordinary way."""
-        self.answered_at = self.loop.time()
-        super().on_response_complete()
+    def await_head(self) -> None:
+        """Have a head arrive in the time of an idle connection, as uvicorn does after answers."""
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
 
     def data_received(self, data: bytes) -> None:
         """Take what has arrived; a request that has not arrived whole goes the ordinary way."""
@@ -341,7 +329,6 @@ class ServingProtocol(HttpToolsProtocol):
 
     def _go_the_ordinary_way(self) -> None:
         body, self._withheld = self._withheld, None
-        # Not before: a head has to arrive in the time of an idle connection.
         self._unset_keepalive_if_required()
         url, expects = self.url, self.expect_100_continue
         super().on_message_begin()

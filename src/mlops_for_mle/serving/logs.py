@@ -17,7 +17,6 @@ import msgspec
 from starlette.types import ASGIApp
 
 from mlops_for_mle.serving.auth import Headers
-from mlops_for_mle.serving.settings import LogFormat
 
 _STANDARD = {"asctime", "color_message", "message", "taskName", *vars(logging.makeLogRecord({}))}
 # Passwords in URLs, and API keys.
@@ -57,58 +56,55 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Give the line."""
+        extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **_request(),
-            **{name: value for name, value in vars(record).items() if name not in _STANDARD},
         }
+        line |= _ids() | extra
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return without_secrets(msgspec.json.encode(line, enc_hook=str).decode())
+        return _without_secrets(msgspec.json.encode(line, enc_hook=str).decode())
 
 
 class TextFormatter(logging.Formatter):
     """A record as one line for people, with the ids of its request; a traceback stands below it."""
 
     def __init__(self) -> None:
-        """Say what stands in a line."""
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (the name is logging's)
         """Give the line, without what a terminal would obey: a client's text may hold that."""
-        ids = " ".join(f"{name}={value}" for name, value in _request().items())
+        ids = " ".join(f"{name}={value}" for name, value in _ids().items())
         line = super().formatMessage(record) + (f" [{ids}]" if ids else "")
         return "".join(
             one if one.isprintable() else one.encode("unicode_escape").decode() for one in line
         )
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give the line and the traceback, without secrets."""
-        return without_secrets(super().format(record))
+        """Give the line and the traceback."""
+        return _without_secrets(super().format(record))
 
 
-def without_secrets(line: str) -> str:
-    """Hide passwords and keys."""
+def _without_secrets(line: str) -> str:
     return _SECRETS.sub(lambda found: f"{found[found.lastgroup or 0]}***", line)
 
 
-def log_configuration(level: str, form: LogFormat | None = None) -> dict[str, Any]:
-    """The configuration of logging; without a form text for a terminal, JSON for all else."""
-    is_text = form == "text" or (form is None and sys.stderr.isatty())
+def log_configuration(level: str) -> dict[str, Any]:
+    """The configuration of logging: text for a terminal, JSON for all else."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"line": {"()": TextFormatter if is_text else JsonFormatter}},
+        "formatters": {"line": {"()": TextFormatter if sys.stderr.isatty() else JsonFormatter}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "loggers": {"uvicorn": {"level": "WARNING"}, "mlops_for_mle": {"level": level.upper()}},
         "root": {"level": "WARNING", "handlers": ["stderr"]},
     }
 
 
-def _request() -> dict[str, str]:
+def _ids() -> dict[str, str]:
     request, names = current_request.get(), ("request_id", "prediction_id")
     return {name: value for name in names if (value := getattr(request, name, ""))}
 

@@ -108,15 +108,18 @@ class PredictionLog:
         self._lock = threading.RLock()
         self._descriptor: int | None = None
         self._size = 0
-        self._has_failed = self._has_complained = False
+        self._has_failed = False
         self._heads: dict[str, tuple[bytes, bytes]] = {}
         self._threads: list[threading.Thread] = []
 
     @property
     def refuses(self) -> bool:
         """Whether predictions are refused at the moment."""
-        is_full = self._has_failed or self.stored_bytes + 4096 > self.max_bytes
-        return is_full and not self._drops
+        return (self._has_failed or self._is_full) and not self._drops
+
+    @property
+    def _is_full(self) -> bool:
+        return self.stored_bytes + 4096 > self.max_bytes
 
     def oldest_at(self) -> float | None:
         """Since when the oldest prediction may wait, in seconds since 1970; None for none."""
@@ -147,8 +150,8 @@ class PredictionLog:
         try:
             self._append([piece for one in questions for piece in self._line(one)])
         except OSError as error:
-            if not self._has_complained:
-                self._has_complained = True
+            if not self._has_failed:
+                self._has_failed = True
                 done = "answered without being kept" if self._drops else "refused"
                 logger.error("Predictions are %s, since they cannot be spooled: %s", done, error)  # noqa: TRY400  (the reason says it all)
             if self._drops:
@@ -157,8 +160,8 @@ class PredictionLog:
             # Of several each is tried again alone.
             self._counts["refused"].inc(len(questions) == 1)
             reason = "Predictions cannot be recorded at the moment: the prediction log is full, "
-            raise not_ready(f"{reason}or cannot be written", 5) from error
-        self.answered_at, self._has_complained = time.monotonic(), False
+            raise not_ready(f"{reason}or cannot be written") from error
+        self.answered_at, self._has_failed = time.monotonic(), False
 
     def end_segment(self) -> None:
         """Let what was written be shipped."""
@@ -168,7 +171,7 @@ class PredictionLog:
             os.close(descriptor)
 
     def _look_around(self) -> None:
-        """See how much all have stored, and whether a disk that failed takes something again."""
+        """See how much all have stored, and whether the disk takes something again."""
         with self._lock:
             stored = 0
             for path in self.root.glob("*.log"):
@@ -176,7 +179,7 @@ class PredictionLog:
                     stored += path.stat().st_size
             # At once, since others look at it meanwhile.
             self.stored_bytes = stored
-        if self._has_failed:
+        if self._has_failed and not self._is_full:
             probe = self.root / f"probe-{uuid4().hex}"
             try:
                 probe.write_bytes(bytes(8192))
@@ -203,14 +206,12 @@ class PredictionLog:
                     while rest:
                         rest = rest[os.write(self._descriptor, rest) :]
             except OSError:
-                self._has_failed = True
                 # Take back a part of a line; where even that fails, nothing may follow it.
                 try:
                     os.ftruncate(self._descriptor or -1, self._size)
                 except OSError:
                     self.end_segment()
                 raise
-            self._has_failed = False
             self._size += size
             self.stored_bytes += size
             if self._size >= _SEGMENT_BYTES:
