@@ -4,8 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mlops_for_mle.serving.auth import needed
-from mlops_for_mle.serving.keys import KeyFile
+from mlops_for_mle.serving.keys import KeyFile, needed
 from mlops_for_mle.serving.releases import LoadFailure
 from tests.serving.conftest import IRIS_ROW, Client, make_key, run, wait_until
 

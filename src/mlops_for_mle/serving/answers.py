@@ -23,8 +23,9 @@ from mlops_for_mle.serving.logs import Request
 if TYPE_CHECKING:
     from mlops_for_mle.serving.releases import Served
 
-# Where a number, a list of them or an id goes in a template; JSON itself has no such byte.
-SLOT, SLOTS, _NAME = (msgspec.Raw(one) for one in (b"\x00", b"[\x00]", b'"\x00"'))
+# Where a number, a list of them or an id goes in a document; JSON itself has no such byte.
+_NUL = b"\x00"
+_SLOT, SLOTS, _NAME = (msgspec.Raw(one % _NUL) for one in (b"%b", b"[%b]", b'"%b"'))
 
 
 class Part(msgspec.Struct):
@@ -86,6 +87,13 @@ def joined(texts: Iterable[bytes]) -> list[bytes]:
     return [piece for one in texts for piece in (b",", one)][1:]
 
 
+def filled(document: Any, lists: Iterable[Iterable[bytes]]) -> list[bytes]:
+    """The JSON of a document with what stands in its lists, in pieces."""
+    head, *others = encode(document).split(_NUL)
+    pairs = zip(lists, others, strict=True)
+    return [head, *(piece for one, other in pairs for piece in (*one, other))]
+
+
 class Answers:
     """The answers of one release to ``POST /predict``, in the form in which rows were given."""
 
@@ -93,24 +101,24 @@ class Answers:
         """Prepare the templates."""
         self._manifest, self._target = manifest, manifest.contract.target
         self._features = manifest.contract.feature_names
+        self._release = {"model_version": manifest.version, "release": manifest.release}
         labels, values = self._target.labels, self._target.values
         self.codes = np.array(self._target.class_codes, np.int64)
         self._labels, self._values = _texts(labels), _texts(values)
-        self._by_columns = self._written({COLUMNS_KEY: self._answer(SLOTS)}).split(b"\x00")
         # What is said of a class stands in its template, so a row's first number is not needed.
         self._first = 1 if labels else 0
-        self._of_any = self._template(self._answer(SLOT))
-        self._by_class: dict[Any, bytes] = {}
-        for code, label in labels.items():
-            known = {self._target.response_name: values[code], "label": label}
-            self._by_class[code] = self._template(self._answer(SLOT) | known)
+        self._of_any = self._template({})
+        self._by_class = {
+            code: self._template({self._target.response_name: values[code], "label": label})
+            for code, label in labels.items()
+        }
 
     def write(self, question: Question) -> Answer:
         """Answer a request; a row of several has its place behind the prediction's id."""
         rows, parts = question.rows, question.parts
-        name = question.request.prediction_id.encode()
         if rows.form is Form.COLUMNS:
-            return Answer(self._columns(question, name))
+            return Answer(self._columns(question))
+        name = question.request.prediction_id.encode()
         if rows.form is Form.ONE:
             (part,) = parts
             template = self._by_class.get(part.values.item(0), self._of_any)
@@ -137,20 +145,16 @@ class Answers:
             return found
         return list(map(self._add_features, found, part.outside.tolist()))
 
-    def _columns(self, question: Question, name: bytes) -> list[bytes]:
+    def _columns(self, question: Question) -> list[bytes]:
         """The answer to rows by columns, in pieces."""
         _, *chances = question.texts()
         labels = [self._named(question, self._labels)] if len(self.codes) else []
-        slots = (self.values(question), *labels, *chances, [name])
-        answer = [self._by_columns[0]]
-        for slot, text in zip(slots, self._by_columns[1:], strict=True):
-            answer += (*slot, text)
-        places = self._places(question.parts)
-        if places:
-            told = orjson.dumps({OUTSIDE_KEY: places}, option=orjson.OPT_SERIALIZE_NUMPY)
-            answer[-1] = answer[-1][:-1]
-            answer += (b",", told[1:])
-        return answer
+        answer: dict[str, Any] = {COLUMNS_KEY: self._answer(SLOTS)}
+        answer |= {"prediction_id": question.request.prediction_id} | self._release
+        if places := self._places(question.parts):
+            told = orjson.dumps(places, option=orjson.OPT_SERIALIZE_NUMPY)
+            answer[OUTSIDE_KEY] = msgspec.Raw(told)
+        return filled(answer, (self.values(question), *labels, *chances))
 
     def _named(self, question: Question, names: Column) -> list[bytes]:
         """What the classes of rows are called, in pieces."""
@@ -179,12 +183,9 @@ class Answers:
             answer["probabilities"] = dict.fromkeys(self._target.labels.values(), slot)
         return answer
 
-    def _written(self, answer: dict[str, Any]) -> bytes:
-        release = {"model_version": self._manifest.version, "release": self._manifest.release}
-        return encode(answer | {"prediction_id": _NAME} | release)
-
-    def _template(self, answer: dict[str, Any]) -> bytes:
-        return self._written(answer).replace(b"%", b"%%").replace(b"\x00", b"%b")
+    def _template(self, known: dict[str, Any]) -> bytes:
+        answer = self._answer(_SLOT) | known | {"prediction_id": _NAME} | self._release
+        return encode(answer).replace(b"%", b"%%").replace(_NUL, b"%b")
 
 
 def _texts(names: Mapping[int, int | str]) -> Column:

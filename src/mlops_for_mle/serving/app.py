@@ -28,7 +28,6 @@ from mlops_for_mle.serving import (
     page,
     predict,
 )
-from mlops_for_mle.serving.auth import Access
 from mlops_for_mle.serving.context import RequestContext, Services, response
 from mlops_for_mle.serving.database import Pool
 from mlops_for_mle.serving.errors import (
@@ -40,6 +39,7 @@ from mlops_for_mle.serving.errors import (
     unprocessable,
 )
 from mlops_for_mle.serving.fast import FastWay
+from mlops_for_mle.serving.keys import Access
 from mlops_for_mle.serving.metrics import Metrics
 from mlops_for_mle.serving.prediction_log import PredictionLog
 from mlops_for_mle.serving.releases import Releases

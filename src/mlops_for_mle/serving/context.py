@@ -22,9 +22,9 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mlops_for_mle.serving.auth import READING, Access, Headers, needed
 from mlops_for_mle.serving.documents import read_object
 from mlops_for_mle.serving.errors import Answer, ProblemError, problem_answer
+from mlops_for_mle.serving.keys import PROBES, READING, Access, Headers, needed
 from mlops_for_mle.serving.logs import Request, current_request
 from mlops_for_mle.serving.settings import ServingSettings
 
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 
 LARGEST_AT_ONCE = 32 * 1024
 """Bytes of a body; a larger one is read and answered in a thread."""
-PROBES = frozenset(
-    {"/health", "/health/live", "/health/ready", "/ping", "/v2/health/live", "/v2/health/ready"}
-)
 REQUEST_ID = b"x-request-id"
 # Pages that need more than this send their own Content-Security-Policy.
 PROTECTIVE_HEADERS = (

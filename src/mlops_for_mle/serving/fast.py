@@ -25,7 +25,6 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from mlops_for_mle.serving.answers import Question
-from mlops_for_mle.serving.auth import Need, needed
 from mlops_for_mle.serving.context import (
     LARGEST_AT_ONCE,
     PROTECTIVE_HEADERS,
@@ -35,6 +34,7 @@ from mlops_for_mle.serving.context import (
     id_of,
 )
 from mlops_for_mle.serving.errors import Answer, ProblemError, our_failure, problem_answer
+from mlops_for_mle.serving.keys import Need, needed
 from mlops_for_mle.serving.logs import Request, current_request
 from mlops_for_mle.serving.predict import HotRoute, answer
 

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from starlette.types import ASGIApp
 
-from mlops_for_mle.serving.auth import Headers
+from mlops_for_mle.serving.keys import Headers
 
 _STANDARD = {"asctime", "color_message", "message", "taskName", *vars(logging.makeLogRecord({}))}
 # Passwords in URLs, and API keys.

@@ -18,7 +18,7 @@ from fastapi.responses import PlainTextResponse
 
 from mlops_for_mle import __version__
 from mlops_for_mle.contract.model import normalised
-from mlops_for_mle.serving.answers import Question
+from mlops_for_mle.serving.answers import SLOTS, Question, filled
 from mlops_for_mle.serving.codec import Codec, Form, Reading, Rows
 from mlops_for_mle.serving.context import Services, media_type
 from mlops_for_mle.serving.documents import FIELDS, LISTS, fields, pieces, plain, read_json
@@ -91,8 +91,8 @@ def _write(question: Question) -> Answer:
         (b"x-prediction-id", question.request.prediction_id.encode()),
         (b"x-model-version", b"%d" % served.manifest.version),
     )
-    values = served.answers.values(question)
-    return Answer([b'{"predictions":[', *values, b"]}"], headers=headers)
+    found = filled({"predictions": SLOTS}, [served.answers.values(question)])
+    return Answer(found, headers=headers)
 
 
 INVOCATIONS = HotRoute("/invocations", _read)

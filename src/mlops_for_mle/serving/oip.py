@@ -24,10 +24,10 @@ from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.encoding import Values, is_plain
 from mlops_for_mle.contract.model import Target, normalised
 from mlops_for_mle.releases.predictor import INPUT_NAME, PROBABILITY_OUTPUT
-from mlops_for_mle.serving.answers import SLOT, SLOTS, Part, Question, joined
+from mlops_for_mle.serving.answers import SLOTS, Part, Question, filled, joined
 from mlops_for_mle.serving.codec import MOST_ROWS, Codec, Given, Rows
 from mlops_for_mle.serving.context import Services, media_type
-from mlops_for_mle.serving.documents import VALUES, encode, pieces, read_json
+from mlops_for_mle.serving.documents import VALUES, pieces, read_json
 from mlops_for_mle.serving.errors import Answer, ProblemError, refused, shown
 from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.logs import Request as Asked
@@ -293,9 +293,7 @@ def _write(name: str, wanted: Iterable[tuple[dict[str, Any], bool]], question: Q
         "parameters": {"prediction_id": prediction_id, "release": manifest.release},
         "outputs": tensors,
     }
-    head, *others = encode(document).split(SLOT)
-    slots = zip(texts, others, strict=True)
-    json = [head, *(piece for text, other in slots for piece in (*text, other))]
+    json = filled(document, texts)
     if not binary:
         return Answer(json)
     length = (_HEADER_LENGTH, b"%d" % sum(map(len, json)))

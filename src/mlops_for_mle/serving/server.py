@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.serving.auth import Access
+from mlops_for_mle.serving.keys import Access
 from mlops_for_mle.serving.logs import log_configuration
 from mlops_for_mle.serving.settings import PREFIX, ServingSettings
 
