@@ -121,7 +121,7 @@ def browse() -> Iterator[Callable[..., Browser]]:
 
 @pytest.fixture
 def server(start_serving, iris, iris_second) -> ServerProcess:
-    return start_serving(iris, iris_second, MLOPS_ACCESS_LOG="all")
+    return start_serving(iris, iris_second, MLOPS_LOG_LEVEL="debug")
 
 
 def recent(server: ServerProcess) -> list[dict]:

@@ -98,7 +98,6 @@ class Answers:
     """The answers of one release to ``POST /predict``, in the form in which rows were given."""
 
     def __init__(self, manifest: Manifest) -> None:
-        """Prepare the templates."""
         self._manifest, self._target = manifest, manifest.contract.target
         self._features = manifest.contract.feature_names
         self._release = {"model_version": manifest.version, "release": manifest.release}

@@ -46,8 +46,6 @@ _BY_COLUMNS = re.compile(rb'\{\s*"columns"\s*:\s*\{')
 Value = TypeVar("Value")
 Given = msgspec.Raw | Values
 """The values of a feature: the JSON of a list, or themselves."""
-Columns = Sequence[Sequence[Any]]
-"""Plain values of each feature, in the order of the contract."""
 
 
 class Form(bytes, Enum):
@@ -88,7 +86,6 @@ class Codec:
     """
 
     def __init__(self, manifest: Manifest) -> None:
-        """Prepare for the rows of a release."""
         contract = manifest.contract
         self.features, self.names = contract.features, contract.feature_names
         self.precision: Precision = manifest.precision
@@ -131,7 +128,7 @@ class Codec:
         """Read a list of rows that stands somewhere in the body."""
         reading, start = Reading(self, where, lenient=lenient), 0
         for piece in pieces(text, ROWS):
-            columns: Columns
+            columns: list[tuple[Any, ...]]
             try:
                 decoded = map(msgspec.structs.astuple, self._decode_rows(piece))
                 columns = list(zip(*decoded, strict=True))
@@ -166,12 +163,10 @@ class Codec:
         return reading.done(Form.COLUMNS, text or b"")
 
     def matrix(self, given: Sequence[Rows]) -> Matrix:
-        """Encode rows together."""
-        rows = [one.row for one in given if one.matrix is None]
-        if len(rows) == len(given):
-            return self.encoder(zip(*rows, strict=True))
-        parts = [self.matrix([one]) if one.matrix is None else one.matrix for one in given]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, dtype=self.precision)
+        """Encode single rows together, or give what was encoded as it was read."""
+        if given[0].matrix is not None:
+            return given[0].matrix
+        return self.encoder(zip(*(one.row for one in given), strict=True))
 
     def check_texts(self, name: str, values: Sequence[Any]) -> None:
         """Check what the type of a feature leaves open; ValueError, a text is not allowed."""

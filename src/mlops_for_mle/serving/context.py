@@ -102,9 +102,7 @@ class RequestContext:
     fast_way: "FastWay | None" = None
 
     def __init__(self, app: ASGIApp, services: Services) -> None:
-        """Surround an application."""
         self._app, self._services, settings = app, services, services.settings
-        self._access_log = settings.access_log
         self._limit, self._most = settings.max_body_bytes, settings.max_concurrency
         self._seconds = settings.request_timeout_seconds
         self._inside = 0
@@ -152,18 +150,12 @@ class RequestContext:
         """Count a request that was answered, and log it if that is wanted."""
         seconds, path = time.perf_counter() - request.started, request.path
         self._services.metrics.requested(route, method, status, seconds)
-        is_failure = status >= 500 and path not in PROBES
-        if self._access_log == "off" or (self._access_log == "errors" and not is_failure):
-            return
-        facts = {
-            "method": method,
-            "path": path,
-            "status": status,
-            "duration_ms": round(seconds * 1000, 3),
-            "client": client[0] if client else None,
-        }
-        level = logging.WARNING if status >= 500 else logging.INFO
-        logger.log(level, "%s %s answered %d", method, path, status, extra=facts)
+        # That a probe fails is no news.
+        level = logging.WARNING if status >= 500 and path not in PROBES else logging.DEBUG
+        if logger.isEnabledFor(level):
+            facts = {"method": method, "path": path, "status": status}
+            facts |= {"duration_ms": round(seconds * 1000, 3), "client": client and client[0]}
+            logger.log(level, "%s %s answered %d", method, path, status, extra=facts)
 
     async def _let_in(self, scope: Scope, request: Request, receive: Receive, send: Send) -> None:
         method, path, headers = scope["method"], request.path, request.headers

@@ -74,7 +74,6 @@ class Faults:
     """Collects what is wrong with a body, and ends the search when that is enough."""
 
     def __init__(self) -> None:
-        """Begin with nothing wrong."""
         self.found: list[FieldError] = []
 
     def add(self, path: str, message: str, allowed: str, given: Any = msgspec.UNSET) -> None:

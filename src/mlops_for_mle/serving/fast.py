@@ -76,12 +76,11 @@ class FastWay:
     def __init__(
         self, services: Services, context: RequestContext, routes: Sequence[HotRoute]
     ) -> None:
-        """Join what surrounds the ordinary way, and the routes that have this one, too."""
         self._services, self._context = services, context
         self._largest = min(LARGEST_AT_ONCE, services.settings.max_body_bytes)
         self._routes = [(compile_path(one.path)[0], one) for one in routes]
         self._target_of = lru_cache(maxsize=256)(self._look_up)
-        self._waiting: list[tuple[ServingProtocol, str, Question]] = []
+        self._waiting: list[_Asked] = []
 
     def take(self, connection: "ServingProtocol", body: bytes) -> bool:
         """See to it that a whole POST is answered by the end of this turn of the event loop.
@@ -109,28 +108,35 @@ class FastWay:
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
             self._send(connection, reached, request, _explained(request, error))
             return True
+        asked = (connection, reached, question)
+        if question.rows.matrix is not None:
+            self._answer([asked])
+            return True
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self.flush)
         elif self._waiting[0][2].served is not question.served:
             self.flush()
-        self._waiting.append((connection, reached, question))
+        self._waiting.append(asked)
         return True
 
     def flush(self) -> None:
-        """Answer what waits, now: questions to one release."""
-        together = [self._waiting] if self._waiting else []
-        self._waiting = []
-        for waiting in together:
-            try:
-                answers = answer(self._services, [question for _, _, question in waiting])
-            except Exception as error:  # noqa: BLE001  (each becomes an answer)
-                if len(waiting) > 1:
-                    # What is wrong with one must not be the others' fault.
-                    together += ([one] for one in waiting)
-                    continue
-                answers = [_explained(waiting[0][2].request, error)]
-            for (connection, route, question), found in zip(waiting, answers, strict=True):
-                self._send(connection, route, question.request, found)
+        """Answer the rows that wait, now."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._answer(waiting)
+
+    def _answer(self, together: "list[_Asked]") -> None:
+        try:
+            answers = answer(self._services, [question for _, _, question in together])
+        except Exception as error:  # noqa: BLE001  (each becomes an answer)
+            if len(together) > 1:
+                # What is wrong with one must not be the others' fault.
+                for one in together:
+                    self._answer([one])
+                return
+            answers = [_explained(together[0][2].request, error)]
+        for (connection, route, question), found in zip(together, answers, strict=True):
+            self._send(connection, route, question.request, found)
 
     def _send(
         self, connection: "ServingProtocol", route: str, request: Request, found: Answer
@@ -194,7 +200,6 @@ class ServingProtocol(HttpToolsProtocol):
     _unread: asyncio.TimerHandle | None = None
 
     def __init__(self, config: Config, *arguments: Any, **options: Any) -> None:
-        """Prepare for a connection."""
         super().__init__(config, *arguments, **options)
         # What the application offers, looked up through what uvicorn has wrapped around it.
         application: Any = self.app
@@ -351,3 +356,6 @@ class ServingProtocol(HttpToolsProtocol):
         self._answer_what_waits()
         self.logger.warning(message, exc_info=failure)
         self.send_400_response(message)
+
+
+_Asked = tuple[ServingProtocol, str, Question]

@@ -71,7 +71,7 @@ def served_by(services: Services) -> "Served":
 
 
 def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
-    """Answer questions to one release; they leave afterwards.
+    """Answer a question, or several of a row each, to one release; they leave afterwards.
 
     Raises:
         ProblemError: 422, the model has no finite answer for some of the rows; 500, it answers
@@ -123,19 +123,13 @@ def _predict(served: "Served", matrix: Matrix) -> Part:
 
 
 def _divide(part: Part, questions: Sequence[Question]) -> None:
-    """Give each of the questions that were asked together its part of the answer."""
-    chances, outside = part.chances, part.outside
-    numbers = list(zip(*(one.split(b",") for one in part.texts), strict=True))
-    start = 0
-    for one in questions:
-        end = start + one.rows.count
-        texts = numbers[start]
-        if one.rows.count > 1:
-            texts = tuple(map(b",".join, zip(*numbers[start:end], strict=True)))
-        chance = None if chances is None else chances[start:end]
-        beyond = None if outside is None else outside[start:end]
-        one.parts = [Part(part.values[start:end], texts, chance, beyond)]
-        start = end
+    """Give each question of a row its part of the answer."""
+    numbers = zip(*(one.split(b",") for one in part.texts), strict=True)
+    for place, (one, texts) in enumerate(zip(questions, numbers, strict=True)):
+        row = slice(place, place + 1)
+        chances = None if part.chances is None else part.chances[row]
+        outside = None if part.outside is None else part.outside[row]
+        one.parts = [Part(part.values[row], texts, chances, outside)]
 
 
 def router(services: Services) -> fastapi.APIRouter:

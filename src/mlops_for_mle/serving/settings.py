@@ -72,10 +72,9 @@ class ServingSettings(BaseSettings):
     ship_seconds: float = Field(0.5, ge=0.05, le=3600)
     """How often spooled predictions are written to the database, in seconds."""
     log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
-    """The least severe messages that are logged, as text for a terminal and else as JSON."""
-    access_log: Literal["off", "errors", "all"] = "errors"
-    """Which requests are logged: off, errors (answers from 500 on, health checks aside) or all,
-    which costs about as much as a prediction."""
+    """The least severe messages that are logged, as text for a terminal and else as JSON. An answer
+    from 500 on is a warning, any other is logged at debug, which costs about as much as a
+    prediction."""
     api_keys_file: Path = _in_project("conf/local/api_keys.json")
     """The file of API keys, see `python -m mlops_for_mle.serving.keys`. Default:
     conf/local/api_keys.json."""
