@@ -200,30 +200,33 @@ MEGABYTES = 1 << 20
 ROW = json.dumps(IRIS_ROW)[1:-1]
 
 
+READERS = {
+    "predict": IRIS.read,
+    "invocations": lambda body: mlflow.read_body(IRIS, body),
+    "object": documents.read_object,
+}
+
+
 @pytest.mark.parametrize(
-    "body",
+    ("reader", "body"),
     [
-        b"[" + b"{}," * (MEGABYTES // 3) + b"{}]",
-        b"{" + b",".join(b'"%x":1' % one for one in range(MEGABYTES // 10)) + b"}",
-        b'{"columns": {"sepal_length": [' + b"[]," * (MEGABYTES // 3) + b"1]}}",
-        b'{"instances": [' + b"{}," * (MEGABYTES // 3) + b"{}]}",
-        b'{"dataframe_split": {"columns": ["a"], "data": [' + b"[]," * (MEGABYTES // 3) + b"1]}}",
-        b'{"inputs": {"a": [' + b"[]," * (MEGABYTES // 3) + b"1]}}",
-        b"[" + (b"{" + ROW.encode() + b"},") * (MEGABYTES // 80) + b"{}]",
-        b"[" * MEGABYTES,
-        b"[" + b"NaN," * (MEGABYTES // 4) + b"NaN]",
-        b'"' + b'\\"' * (MEGABYTES // 4),
-        b'[NaN,"' + b'\\"' * (MEGABYTES // 4),
+        ("predict", b"[" + b"{}," * (MEGABYTES // 3) + b"{}]"),
+        ("object", b"{" + b",".join(b'"%x":1' % one for one in range(MEGABYTES // 10)) + b"}"),
+        ("predict", b'{"columns": {"sepal_length": [' + b"[]," * (MEGABYTES // 3) + b"1]}}"),
+        ("invocations", b'{"instances": [' + b"{}," * (MEGABYTES // 3) + b"{}]}"),
+        ("invocations", b'{"dataframe_split": {"columns": ["a"], "data": [' + b"[]," * 300_000),
+        ("invocations", b'{"inputs": {"a": [' + b"[]," * (MEGABYTES // 3) + b"1]}}"),
+        ("predict", b"[" + (b"{" + ROW.encode() + b"},") * (MEGABYTES // 80) + b"{}]"),
+        ("object", b"[" * MEGABYTES),
+        ("predict", b"[" + b"NaN," * (MEGABYTES // 4) + b"NaN]"),
+        ("predict", b'[NaN,"' + b'\\"' * (MEGABYTES // 4)),
     ],
-    ids=lambda body: body[:40].decode() + "…",
+    ids=lambda one: one if isinstance(one, str) else one[:40].decode() + "…",
 )
-@pytest.mark.parametrize(
-    "read", [IRIS.read, lambda body: mlflow.read_body(IRIS, body), documents.read_object]
-)
-def test_no_long_body_that_is_refused_takes_much_memory(body, read):
+def test_no_long_body_that_is_refused_takes_much_memory(reader, body):
     tracemalloc.start()
     with pytest.raises((ProblemError, *documents.REFUSALS)):
-        read(body)
+        READERS[reader](body)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 

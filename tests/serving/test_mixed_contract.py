@@ -22,12 +22,6 @@ def client(settings, mixed) -> Client:
     return Client(settings, mixed)
 
 
-def test_what_may_be_missing_may_be_null_or_left_out(client):
-    absent, null = client.predict(REQUIRED), client.predict(dict.fromkeys(ROW) | REQUIRED)
-
-    assert absent["probabilities"] == null["probabilities"]
-
-
 def test_nan_is_null_and_a_byte_order_mark_is_nothing_for_every_protocol(client):
     expected, json_type = client.predict(REQUIRED), {"content-type": "application/json"}
     for missing in (None, math.nan):

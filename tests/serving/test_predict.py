@@ -110,15 +110,6 @@ def test_a_wrong_row_is_a_problem_document(client):
     }
 
 
-def test_a_failure_of_the_server_says_nothing_of_its_inside(client, monkeypatch):
-    monkeypatch.setattr(type(client.services.metrics), "predicted", None)
-
-    answer = client.post("/predict", json=IRIS_ROW)
-
-    assert answer.status_code == 500
-    assert "NoneType" not in answer.text
-
-
 def test_wrong_methods_and_paths_are_problem_documents(empty):
     for method, path, status in (
         ("GET", "/predict", 405),

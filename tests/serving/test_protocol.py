@@ -35,14 +35,6 @@ def test_a_request_that_would_rather_speak_another_protocol_is_answered_in_this_
     assert b"upgrade" not in answer.lower()
 
 
-def test_any_number_of_them_may_stand_behind_each_other(server):
-    polite = LIVE + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
-
-    answers = server.run(lambda: server.say(polite * 1_500 + LAST))
-
-    assert answers.count(b"HTTP/1.1 200 ") == 1_501
-
-
 @pytest.mark.parametrize(
     "content",
     [
