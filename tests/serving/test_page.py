@@ -357,14 +357,3 @@ def test_both_languages_have_every_text_and_every_text_is_used():
     events = {"deploy", "rollback", "load_failed"}
     for name in set(texts(english)) - events:
         assert f'"{name}"' in used, name
-
-
-def test_files_are_sent_only_once(client):
-    first = client.get("/page/main.js")
-    again = client.get("/page/main.js", headers={"If-None-Match": first.headers["etag"]})
-
-    assert first.text == (FOLDER / "main.js").read_text("utf-8")
-    assert again.status_code == 304
-    assert again.content == b""
-    for path in ("/page/../settings.py", "/page/nothing.js", "/docs/nothing.js"):
-        assert client.get(path).status_code == 404

@@ -76,7 +76,7 @@ def test_no_answer_is_lost_when_the_database_stops_and_the_server_is_killed_unde
 def test_two_workers_count_as_one_follow_alike_and_ship_what_a_killed_one_left(
     start_serving, settings, database, deploy, iris, iris_second
 ):
-    server = start_serving(iris, options=("--workers", "2"), MLOPS_SHIP_SECONDS="3")
+    server = start_serving(iris, options=("--workers", "2"), MLOPS_SHIP_SECONDS="2")
     took_over = f"Serving release {iris.manifest.release}"
     wait_until(lambda: server.output().count(took_over) == 2)
     for body in (*[IRIS_ROW] * 60, {}):
