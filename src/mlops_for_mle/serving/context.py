@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from random import getrandbits
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlops_for_mle.serving.documents import read_object
-from mlops_for_mle.serving.errors import Answer, ProblemError, problem_answer
+from mlops_for_mle.serving.errors import Answer, ProblemError, problem_answer, too_many
 from mlops_for_mle.serving.keys import PROBES, READING, Access, Headers, needed
 from mlops_for_mle.serving.logs import Request, current_request
 from mlops_for_mle.serving.settings import ServingSettings
@@ -119,7 +118,7 @@ class RequestContext:
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         state = {**scope.get("state", {}), "request": request}
         inner: Scope = {**scope, "method": method, "state": state}
-        status = HTTPStatus.INTERNAL_SERVER_ERROR.value
+        status = 500
 
         async def complete(message: Message) -> None:
             nonlocal status
@@ -160,7 +159,7 @@ class RequestContext:
     async def _let_in(self, scope: Scope, request: Request, receive: Receive, send: Send) -> None:
         method, path, headers = scope["method"], request.path, request.headers
         if sum(name == b"host" for name, _ in scope["headers"]) > 1:
-            raise ProblemError(HTTPStatus.BAD_REQUEST, "The request names two hosts")
+            raise ProblemError(400, "The request names two hosts")
         request.caller = self._services.access.check(needed(method, path), headers)
         if path in PROBES:
             await self._app(scope, receive, send)
@@ -170,12 +169,7 @@ class RequestContext:
             request.body = await self._body(scope, headers, receive)
         # Only now: whoever sends a body slowly takes nobody's place.
         if self.is_full:
-            raise ProblemError(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                f"The server is working on {self._most} requests and takes no more "
-                "(MLOPS_MAX_CONCURRENCY); try again later",
-                headers={"Retry-After": "1"},
-            )
+            raise too_many(f"The server works on {self._most} requests (MLOPS_MAX_CONCURRENCY)")
         self._inside += 1
         try:
             spent = time.perf_counter() - request.started
@@ -193,33 +187,29 @@ class RequestContext:
         encoding, body = headers.get(b"content-encoding", b"identity"), bytearray()
         if encoding != b"identity":
             detail = f"Content-Encoding is {encoding.decode('latin-1')!r}: send the body as it is"
-            raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
+            raise ProblemError(415, detail)
         closing = {"Connection": "close"}
         try:
             async with asyncio.timeout(self._seconds):
                 async for part in HttpRequest(scope, receive).stream():
                     body += part
                     if len(body) > self._limit:
-                        detail = (
-                            f"The body is larger than {self._limit} bytes (MLOPS_MAX_BODY_BYTES)"
-                        )
-                        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-                        raise ProblemError(status, detail, headers=closing)
+                        detail = f"The body is larger than {self._limit} bytes"
+                        detail += " (MLOPS_MAX_BODY_BYTES)"
+                        raise ProblemError(413, detail, headers=closing)
         except ClientDisconnect:
-            raise ProblemError(HTTPStatus.BAD_REQUEST, "The body ended early") from None
+            raise ProblemError(400, "The body ended early") from None
         except TimeoutError:
-            detail = f"The body did not arrive within {self._seconds:g} seconds "
-            detail += "(MLOPS_REQUEST_TIMEOUT_SECONDS)"
-            raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, detail, headers=closing) from None
+            limit = f"{self._seconds:g} seconds (MLOPS_REQUEST_TIMEOUT_SECONDS)"
+            detail = f"The body did not arrive within {limit}"
+            raise ProblemError(408, detail, headers=closing) from None
         return bytes(body)
 
 
 def timed_out(seconds: float) -> ProblemError:
     """The answer 504 to a request that took too long."""
-    return ProblemError(
-        HTTPStatus.GATEWAY_TIMEOUT,
-        f"The request took longer than {seconds:g} seconds (MLOPS_REQUEST_TIMEOUT_SECONDS)",
-    )
+    limit = f"{seconds:g} seconds (MLOPS_REQUEST_TIMEOUT_SECONDS)"
+    return ProblemError(504, f"The request took longer than {limit}")
 
 
 def media_type(headers: Headers, *allowed: str, may_be_missing: bool = False) -> str | None:
@@ -230,11 +220,8 @@ def media_type(headers: Headers, *allowed: str, may_be_missing: bool = False) ->
     kind, _, parameters = (declared or b"").decode("latin-1").lower().partition(";")
     if kind.strip() in allowed and ("charset" not in parameters or "utf-8" in parameters):
         return kind.strip()
-    raise ProblemError(
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        f"Content-Type is {kind or 'missing'}; allowed: {', '.join(allowed)} in UTF-8",
-        headers={"Accept": "application/json"},
-    )
+    detail = f"Content-Type is {kind or 'missing'}; allowed: {', '.join(allowed)} in UTF-8"
+    raise ProblemError(415, detail, headers={"Accept": "application/json"})
 
 
 def asked_by(request: HttpRequest) -> Request:

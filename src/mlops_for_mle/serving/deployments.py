@@ -1,7 +1,6 @@
 """``GET /deployments`` and ``POST /deployments/rollback``: the audit trail and the way back."""
 
 from functools import lru_cache
-from http import HTTPStatus
 from typing import Annotated, Any, TypeVar, get_args
 
 from fastapi import APIRouter, Depends, Request
@@ -80,7 +79,7 @@ def router(services: Services) -> APIRouter:
         description="Every server follows within its poll time. The champion of the registry stays "
         "as it is, so the next deployment brings it back: promote the version to make the step "
         "last.",
-        status_code=HTTPStatus.CREATED,
+        status_code=201,
         openapi_extra=json_request(Rollback.model_json_schema()),
     )
     @database.endpoint
@@ -100,7 +99,7 @@ def router(services: Services) -> APIRouter:
                     expected=wanted.current_deployment,
                 )
             except UserError as error:
-                raise ProblemError(HTTPStatus.CONFLICT, str(error)) from None
+                raise ProblemError(409, str(error)) from None
 
     return found
 

@@ -8,7 +8,6 @@ raises ProblemError 422, or one of ``REFUSALS``, of which ``read_json`` makes on
 import json
 import re
 from collections.abc import Callable, Iterator
-from http import HTTPStatus
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -103,7 +102,7 @@ def pieces(text: bytes, boundary: re.Pattern[bytes]) -> Iterator[bytes]:
         start, first = following, b"["
         request = current_request.get()
         if request is not None and not request.is_wanted:
-            raise ProblemError(HTTPStatus.BAD_REQUEST, "The client has left")
+            raise ProblemError(400, "The client has left")
 
 
 def _quotes_in(text: bytes) -> int:

@@ -97,7 +97,7 @@ def unprocessable(*errors: FieldError) -> ProblemError:
     more = f"{len(errors) - 1} more" if len(errors) < MOST_FAULTS else "more"
     others = f" ({more})" if len(errors) > 1 else ""
     detail = f"{where}{first.message}{found}; allowed: {first.allowed}{others}"
-    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors)
+    return ProblemError(422, detail, errors)
 
 
 def refused(path: str, message: str, allowed: str, given: str | None = None) -> ProblemError:
@@ -107,25 +107,30 @@ def refused(path: str, message: str, allowed: str, given: str | None = None) -> 
 
 def not_ready(detail: str) -> ProblemError:
     """The answer 503."""
-    return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"})
+    return ProblemError(503, detail, headers={"Retry-After": "1"})
+
+
+def too_many(detail: str) -> ProblemError:
+    """The answer 429."""
+    return ProblemError(429, f"{detail}; try again later", headers={"Retry-After": "1"})
 
 
 def our_failure() -> ProblemError:
     """500: what has failed stands in the log only."""
-    return ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "The server has failed; see its log")
+    return ProblemError(500, "The server has failed; see its log")
 
 
 def problem_answer(problem: ProblemError, path: str) -> Answer:
     """A problem in the words of the path's protocol."""
     status, media_type, told = HTTPStatus(problem.status), JSON_TYPE, problem.detail
     is_mlflow, is_inference = path == "/invocations", path == "/v2" or path.startswith("/v2/")
-    if is_mlflow or is_inference:
+    if status == 422 and (is_mlflow or is_inference):
         # What is wrong with the rows is 400 in both.
-        if status == HTTPStatus.UNPROCESSABLE_ENTITY:
-            status = HTTPStatus.BAD_REQUEST
-        own: Any = {"error_code": status.name, "message": told}
-        document = own if is_mlflow else {"error": told}
-    else:
+        status = HTTPStatus.BAD_REQUEST
+    document: Any = {"error": told}
+    if is_mlflow:
+        document = {"error_code": status.name, "message": told}
+    elif not is_inference:
         media_type = b"application/problem+json"
         document = Problem("about:blank", status.phrase, status, told, tuple(problem.errors))
     headers = [(name.lower().encode(), text.encode()) for name, text in problem.headers.items()]

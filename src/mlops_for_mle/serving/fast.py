@@ -108,31 +108,29 @@ class FastWay:
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
             self._send(connection, reached, request, _explained(request, error))
             return True
-        asked = (connection, reached, question)
         if question.rows.matrix is not None:
-            self._answer([asked])
+            self.flush([(connection, reached, question)])
             return True
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self.flush)
         elif self._waiting[0][2].served is not question.served:
             self.flush()
-        self._waiting.append(asked)
+        self._waiting.append((connection, reached, question))
         return True
 
-    def flush(self) -> None:
-        """Answer the rows that wait, now."""
-        waiting, self._waiting = self._waiting, []
-        if waiting:
-            self._answer(waiting)
-
-    def _answer(self, together: "list[_Asked]") -> None:
+    def flush(self, together: "list[_Asked] | None" = None) -> None:
+        """Answer what was asked together, or all rows that wait, now."""
+        if together is None:
+            together, self._waiting = self._waiting, []
+        if not together:
+            return
         try:
             answers = answer(self._services, [question for _, _, question in together])
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
             if len(together) > 1:
                 # What is wrong with one must not be the others' fault.
                 for one in together:
-                    self._answer([one])
+                    self.flush([one])
                 return
             answers = [_explained(together[0][2].request, error)]
         for (connection, route, question), found in zip(together, answers, strict=True):

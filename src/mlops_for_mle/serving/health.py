@@ -4,7 +4,6 @@ Health checks use no thread and no database, so that no amount of other work del
 """
 
 from datetime import datetime
-from http import HTTPStatus
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -74,7 +73,7 @@ def router(services: Services) -> APIRouter:
             require_ready(services, request)
         except ProblemError as problem:
             detail = problem.detail
-            response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+            response.status_code = 503
             response.headers.update(problem.headers)
         return Readiness(
             status="ready" if detail is None else "not_ready",

@@ -20,7 +20,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache
-from http import HTTPStatus
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -197,10 +196,10 @@ class Access:
             if presented is None:
                 reason = "This needs an API key, as Authorization: Bearer KEY or X-API-Key: KEY"
             scheme = {"WWW-Authenticate": "Bearer"}
-            raise ProblemError(HTTPStatus.UNAUTHORIZED, reason, headers=scheme)
+            raise ProblemError(401, reason, headers=scheme)
         if need != "any key" and need not in key.scopes and "admin" not in key.scopes:
             raise ProblemError(
-                HTTPStatus.FORBIDDEN,
+                403,
                 f"The API key {key.name} has the scope {', '.join(key.scopes)}; "
                 f"this needs the scope {need}",
             )
@@ -218,13 +217,13 @@ class Access:
             is_ours = not origin or origin.partition("://")[2] == host
         if not is_ours:
             reason = "A page of another site cannot change anything here (MLOPS_CORS_ORIGINS)"
-            raise ProblemError(HTTPStatus.FORBIDDEN, reason)
+            raise ProblemError(403, reason)
 
     def _check_name(self, host: bytes) -> None:
         name = _without_port(host)
         if not is_loopback(name) and name not in self._names:
             raise ProblemError(
-                HTTPStatus.MISDIRECTED_REQUEST,
+                421,
                 "Without API keys only this machine is answered, under the name localhost; this "
                 f"request names {host.decode('latin-1')[:80]!r}. Create a key to answer others.",
             )

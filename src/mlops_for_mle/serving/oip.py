@@ -10,7 +10,6 @@ import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from http import HTTPStatus
 from itertools import chain
 from typing import Annotated, Any, Literal
 
@@ -168,7 +167,7 @@ def _served_as(services: Services, model: str, version: str | None = None) -> Se
     if model != name or version not in (None, number):
         asked = f"model {model[:80]!r}" + (f" of version {version[:80]!r}" if version else "")
         detail = f"There is no {asked}; in service is version {number} of {name!r}"
-        raise ProblemError(HTTPStatus.NOT_FOUND, detail)
+        raise ProblemError(404, detail)
     return served
 
 

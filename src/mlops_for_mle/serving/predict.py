@@ -9,7 +9,6 @@ import contextvars
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fastapi
@@ -115,7 +114,7 @@ def _predict(served: "Served", matrix: Matrix) -> Part:
     if labels and (others := set(values.tolist()) - labels.keys()):
         unknown = ", ".join(map(str, others))
         raise ProblemError(
-            HTTPStatus.INTERNAL_SERVER_ERROR,
+            500,
             f"Release {served.manifest.release} predicted {unknown}, which is none of the classes "
             f"of contract {served.contract.name}: deploy another release",
         )
@@ -189,7 +188,7 @@ def add_hot_route(
             either: set[asyncio.Future[Any]] = {doing, leaving}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not doing.done():
-                raise ProblemError(HTTPStatus.BAD_REQUEST, "The client has left")
+                raise ProblemError(400, "The client has left")
             return response(doing.result())
         finally:
             # The thread looks at this now and then.
@@ -221,7 +220,7 @@ def _write_explained(question: Question, *, matrix: Matrix) -> Answer:
     listed = [found] if question.rows.form is Form.ONE else found
     for one, row in zip(listed, matrix, strict=True):
         if not question.request.is_wanted:
-            raise ProblemError(HTTPStatus.BAD_REQUEST, "The client has left")
+            raise ProblemError(400, "The client has left")
         del one["prediction_id"]
         one["explanation"] = served.explainer.explain(row)._asdict()
     return Answer([encode(found)])
