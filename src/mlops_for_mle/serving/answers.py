@@ -150,22 +150,26 @@ class Answers:
         labels = [self._named(question, self._labels)] if len(self.codes) else []
         answer: dict[str, Any] = {COLUMNS_KEY: self._answer(SLOTS)}
         answer |= {"prediction_id": question.request.prediction_id} | self._release
-        if places := self._places(question.parts):
-            told = orjson.dumps(places, option=orjson.OPT_SERIALIZE_NUMPY)
-            answer[OUTSIDE_KEY] = msgspec.Raw(told)
-        return filled(answer, (self.values(question), *labels, *chances))
+        places = self._places(question.parts)
+        if places:
+            answer[OUTSIDE_KEY] = dict.fromkeys(places, SLOTS)
+        return filled(answer, (self.values(question), *labels, *chances, *places.values()))
 
     def _named(self, question: Question, names: Column) -> list[bytes]:
         """What the classes of rows are called, in pieces."""
         places = (self.codes.searchsorted(one.values) for one in question.parts)
         return joined(b",".join(names[one].tolist()) for one in places)
 
-    def _places(self, parts: Sequence[Part]) -> dict[str, Column]:
+    def _places(self, parts: Sequence[Part]) -> dict[str, list[bytes]]:
         """By feature which rows lie outside of what the model was trained on."""
         none = np.zeros((max(len(one.values) for one in parts), len(self._features)), np.bool_)
         outside = [none[: len(one.values)] if one.outside is None else one.outside for one in parts]
-        columns = zip(self._features, map(np.flatnonzero, np.concatenate(outside).T), strict=True)
-        return {name: places for name, places in columns if len(places)}
+        columns = zip(self._features, np.concatenate(outside).T, strict=True)
+        return {
+            name: [orjson.dumps(np.flatnonzero(one), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]]
+            for name, one in columns
+            if one.any()
+        }
 
     def _add_features(self, answer: bytes, outside: list[bool]) -> bytes:
         found = list(compress(self._features, outside))

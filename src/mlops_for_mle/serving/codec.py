@@ -8,7 +8,7 @@ One row waits to be encoded with those of others; many are encoded as they are r
 
 import math
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from itertools import count
@@ -38,7 +38,6 @@ COLUMNS_KEY, OUTSIDE_KEY = "columns", "outside_training"
 MOST_ROWS = 100_000
 """Of one request, which bounds its memory: an answer may be many times as long as its rows."""
 
-_VALUES_A_PIECE = 8192
 _BOOLEANS = {"true": True, "1": True, 1: True, "false": False, "0": False, 0: False}
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _BY_COLUMNS = re.compile(rb'\{\s*"columns"\s*:\s*\{')
@@ -204,7 +203,7 @@ class Reading:
         """Check and append a whole column."""
         start = 0
         if not isinstance(given, msgspec.Raw):
-            parts: Iterable[Any] = _slices(given)
+            parts: Iterable[Any] = [given.tolist() if isinstance(given, np.ndarray) else given]
         elif (text := bytes(given))[:1] == b"[":
             parts = pieces(text, VALUES)
         else:
@@ -267,13 +266,6 @@ class Reading:
             texts = [piece for name, one in lists for piece in (b",", name, b":[", one, b"]")]
             text = b"".join((b'{"columns":{', *texts[1:], b"}}"))
         return Rows(size, text, form, matrix)
-
-
-def _slices(values: Values) -> Iterator[Sequence[Any]]:
-    # Also no values are a column, of another length than others.
-    for at in range(0, max(1, len(values)), _VALUES_A_PIECE):
-        part = values[at : at + _VALUES_A_PIECE]
-        yield part.tolist() if isinstance(part, np.ndarray) else part
 
 
 def check_fields(

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from mlops_for_mle.serving.errors import ProblemError, refused, shown
+from mlops_for_mle.serving.errors import refused, shown
 from mlops_for_mle.serving.logs import current_request
 
 PIECE = 64 * 1024
@@ -100,9 +100,8 @@ def pieces(text: bytes, boundary: re.Pattern[bytes]) -> Iterator[bytes]:
             return
         yield b"%b%b]" % (first, text[start:cut])
         start, first = following, b"["
-        request = current_request.get()
-        if request is not None and not request.is_wanted:
-            raise ProblemError(400, "The client has left")
+        if (request := current_request.get()) is not None:
+            request.go_on()
 
 
 def _quotes_in(text: bytes) -> int:

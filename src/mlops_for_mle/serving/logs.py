@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from starlette.types import ASGIApp
 
+from mlops_for_mle.serving.errors import ProblemError
 from mlops_for_mle.serving.keys import Headers
 
 _STANDARD = {"asctime", "color_message", "message", "taskName", *vars(logging.makeLogRecord({}))}
@@ -45,6 +46,11 @@ class Request(msgspec.Struct):
     caller: str | None = None
     prediction_id: str = ""
     is_wanted: bool = True
+
+    def go_on(self) -> None:
+        """Raise ProblemError where nobody waits for the answer any more."""
+        if not self.is_wanted:
+            raise ProblemError(400, "The client has left")
 
 
 logger = logging.getLogger(__name__)

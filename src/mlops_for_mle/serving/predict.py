@@ -219,8 +219,7 @@ def _write_explained(question: Question, *, matrix: Matrix) -> Answer:
     found = msgspec.json.decode(served.answers.write(question).body)
     listed = [found] if question.rows.form is Form.ONE else found
     for one, row in zip(listed, matrix, strict=True):
-        if not question.request.is_wanted:
-            raise ProblemError(400, "The client has left")
+        question.request.go_on()
         del one["prediction_id"]
         one["explanation"] = served.explainer.explain(row)._asdict()
     return Answer([encode(found)])

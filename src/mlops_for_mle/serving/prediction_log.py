@@ -83,7 +83,6 @@ _SLOT = b"\x00"
 _SEGMENT_BYTES, _BATCH_BYTES = 8 * 1024 * 1024, 256 * 1024
 # Long enough for the largest request.
 _STATEMENT_SECONDS = 240.0
-_RETRY_SECONDS = 2.0
 _REST_TO_WORK, _LONGEST_WORK_SECONDS, _QUIET_SECONDS = 3.0, 0.25, 0.1
 # Errors of the data, by the classes of their SQLSTATE; all others are the database's.
 _DATA_FAULTS = ("22", "23", "54")
@@ -297,7 +296,7 @@ class PredictionLog:
                 if not is_away:
                     told = "The prediction log cannot be shipped, it waits in the spool: %s"
                     logger.warning(told, reason_of(error))
-                pause, is_away = min(pause, _RETRY_SECONDS), True
+                is_away = True
 
     def _ship(self, segment: Path) -> None:
         """Write a segment and remove it, unless another process writes to it or ships it."""

@@ -20,7 +20,7 @@ from uuid import uuid4
 import msgspec
 
 from mlops_for_mle.contract import Configuration, Contract
-from mlops_for_mle.errors import UserError
+from mlops_for_mle.errors import UserError, explain
 from mlops_for_mle.releases.explain import Explainer
 from mlops_for_mle.releases.manifest import Deployment, Manifest, Release
 from mlops_for_mle.releases.predictor import Predictor, load
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 Origin = Literal["store", "cache"]
 
-_STATEMENT_SECONDS, _PATIENCE_SECONDS = 5.0, 6.0
+_STATEMENT_SECONDS, _PATIENCE_SECONDS = 3.0, 4.0
 _DEPLOYMENT = "deployment.json"
 
 logger = logging.getLogger(__name__)
@@ -236,9 +236,7 @@ class Releases:
         """Tell of a failure, the first time also in the audit trail where that can be written."""
         from mlops_for_mle.releases import deployments
 
-        is_ours = isinstance(error, UserError)
-        reason = str(error) if is_ours else f"{type(error).__name__}: {error}"
-        number, now = deployment.id, datetime.now(UTC)
+        number, reason, now = deployment.id, explain(error), datetime.now(UTC)
         self.failure = LoadFailure(
             deployment=number, release=deployment.release, reason=reason, failed_at=now
         )
@@ -247,7 +245,8 @@ class Releases:
         self._metrics.failures.inc()
         stays = f"{self.current.manifest.release} stays" if self.current else "nothing is"
         told = "Deployment %d cannot be served, %s in service: %s"
-        logger.error(told, number, stays, reason, exc_info=None if is_ours else error)
+        trace = None if isinstance(error, UserError) else error
+        logger.error(told, number, stays, reason, exc_info=trace)
         try:
             with self._asking() as connection:
                 deployments.record_failure(connection, deployment, reason)
