@@ -223,7 +223,7 @@ def test_a_failed_run_leaves_what_was_there(
     files = [*Path(output).parent.rglob("*/*")] if output != "scores" else []
     assert scalar(stage.url, tables) + len(files) // 2 == (0 if is_first else 2)
     if not is_first:
-        assert len(entry.load()) == 30
+        assert len(stage.predictions(output)) == 30
 
 
 def test_what_a_dead_worker_has_left_is_not_published(stage: Stage, output: str) -> None:
@@ -238,7 +238,7 @@ def test_what_a_dead_worker_has_left_is_not_published(stage: Stage, output: str)
         with engine_for(stage.url).begin() as connection:
             place.publish(["part-0-reported"], 3, connection)
 
-    assert place.read().row_number.tolist() == [1, 2, 3]
+    assert stage.predictions(output).row_number.tolist() == [1, 2, 3]
 
 
 def test_of_two_that_publish_at_once_one_waits_for_the_other(stage: Stage, output: str) -> None:
@@ -264,17 +264,7 @@ def test_of_two_that_publish_at_once_one_waits_for_the_other(stage: Stage, outpu
             assert eventually(lambda: scalar(stage.url, waiting) == 1)
         second.join()
 
-    assert place.read().row_number.tolist() == [2]
-
-
-def test_predictions_that_are_not_whole_are_not_read(stage: Stage, tmp_path: Path) -> None:
-    stage.insert(5)
-    output = str(tmp_path / "out.parquet")
-    stage.batch(output=output)
-    (tmp_path / "out.parquet/_SUCCESS").unlink()
-
-    with pytest.raises(Exception, match="no predictions, or not all: run `kedro run"):
-        stage.entry(PredictionsDataset, output=output).load()
+    assert stage.predictions(output).row_number.tolist() == [2]
 
 
 def test_a_table_or_folder_that_is_something_else_is_left_alone(

@@ -1,8 +1,7 @@
 """What batch scoring reads and writes: rows of any source, a release, predictions."""
 
-from typing import Any
+from typing import Any, NoReturn
 
-import pandas as pd
 from kedro.io import AbstractDataset
 
 from mlops_for_mle.contract import Contract
@@ -10,7 +9,6 @@ from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.scoring.batches import run
 from mlops_for_mle.pipelines.scoring.nodes import Batch, Source
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions, place_of
-from mlops_for_mle.pipelines.scoring.outputs import output_of
 from mlops_for_mle.pipelines.scoring.scorer import Scorer, loaded
 from mlops_for_mle.pipelines.scoring.sources import database_source, parquet_source
 from mlops_for_mle.releases.deployments import deployed
@@ -75,6 +73,6 @@ class PredictionsDataset(_ScoringDataset):
         """Replace what is there once all rows are scored; after a failure it still is there."""
         run(data, self._url)
 
-    def load(self) -> pd.DataFrame:
-        """The predictions, all at once."""
-        return output_of(self._options.output, self._url).read()
+    def load(self) -> NoReturn:
+        """Not possible: they may be too many to hold."""
+        raise NotImplementedError

@@ -12,17 +12,15 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import fsspec
-import pandas as pd
 import pyarrow as pa
 from sqlalchemy import Connection
 
 from mlops_for_mle.contract.tables import literal, quoted
 from mlops_for_mle.database.copying import copy_in, relation
 from mlops_for_mle.database.engine import engine_for, execute_plainly, lock
-from mlops_for_mle.errors import PrerequisiteError, UserError
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.scoring.options import place_of
 
-_ANY = pa.schema([])
 _MARK = "_SUCCESS"
 _SQL_TYPES = {
     pa.int32(): "integer",
@@ -43,7 +41,7 @@ class Folder:
     """
 
     url: str
-    schema: pa.Schema = _ANY
+    schema: pa.Schema
 
     @property
     def _opened(self) -> tuple[Any, str, list[str]]:
@@ -90,14 +88,6 @@ class Folder:
             files.mv(f"{folder}/_{attempt}.parquet", f"{folder}/{attempt}.parquet")
         files.pipe_file(f"{folder}/{_MARK}", b"")
 
-    def read(self) -> pd.DataFrame:
-        """All rows in the order of the source."""
-        if _MARK not in self._opened[2]:
-            raise PrerequisiteError(
-                "There are no predictions, or not all: run `kedro run --pipeline scoring` first."
-            )
-        return pd.read_parquet(self.url)
-
     def _remove(self, *prefixes: str) -> None:
         files, folder, names = self._opened
         for name in names:
@@ -111,7 +101,7 @@ class Table:
 
     url: str
     name: str
-    schema: pa.Schema = _ANY
+    schema: pa.Schema
 
     @property
     def _stage(self) -> str:
@@ -171,18 +161,11 @@ class Table:
         if inserted != count:
             raise UserError(f"Another run writes {self.name} too: run this one again.")
 
-    def read(self) -> pd.DataFrame:
-        """All rows in the order of the source."""
-        with engine_for(self.url).connect() as connection:
-            query = f"SELECT * FROM {relation(connection, self.name)} ORDER BY row_number"  # noqa: S608
-            found = execute_plainly(connection, query)
-            return pd.DataFrame(found.fetchall(), columns=list(found.keys()))
-
 
 Output = Folder | Table
 
 
-def output_of(name: str, url: str, schema: pa.Schema = _ANY) -> Output:
+def output_of(name: str, url: str, schema: pa.Schema) -> Output:
     """The folder, or the table of a database, that ``ScoringOptions.output`` names."""
     is_file = place_of(name) == "file"
     return Folder(name, schema) if is_file else Table(url, name, schema)
