@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Contract, Feature
@@ -136,7 +136,6 @@ FILES: dict[str, Callable[[Table, Contract], pd.DataFrame]] = {
 }
 
 
-@settings(max_examples=50)
 @given(st.data())
 def test_a_row_that_is_allowed_is_the_same_input_by_every_way(data: st.DataObject) -> None:
     contract = Contract.model_validate(data.draw(contracts()))
