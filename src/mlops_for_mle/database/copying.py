@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
+import psycopg2
 from sqlalchemy import Connection, text
 
 from mlops_for_mle.contract.tables import quoted
@@ -116,5 +117,10 @@ def copy_in(connection: Connection, table: str, rows: "pa.Table") -> None:
     content.seek(0)
     listed = ", ".join(map(quoted, columns))
     session: Any = connection.connection
-    with session.cursor() as cursor:
-        cursor.copy_expert(f"COPY {table} ({listed}) FROM STDIN WITH (FORMAT csv)", content)
+    try:
+        with session.cursor() as cursor:
+            cursor.copy_expert(f"COPY {table} ({listed}) FROM STDIN WITH (FORMAT csv)", content)
+    except psycopg2.OperationalError:
+        # Otherwise the end of the transaction would fail too, and hide why.
+        connection.invalidate()
+        raise

@@ -1,6 +1,5 @@
 """Windows of observations: what is read, and that the same watermark reads the same again."""
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -139,19 +138,6 @@ def test_rows_that_another_program_wrote_have_to_fit_the_contract(
             window_of(database_url, contract).load()
         assert "row(s) do not fit contract iris, first id" in refusal.message
         assert f"first id {key}: {told}" in refusal.message
-
-
-def test_a_preview_shows_the_newest_rows_and_waits_for_no_writer(
-    database_url: str, contract: Contract
-) -> None:
-    fill(database_url, contract, 9)
-    with connection_to(database_url) as writer, ThreadPoolExecutor(1) as pool:
-        writer.scalar(INSERT, {"length": 4.0})
-        shown = pool.submit(window_of(database_url, contract).preview, 3).result(timeout=90)
-
-    assert shown["columns"] == ["id", "timestamp", *contract.columns]
-    assert [row[0] for row in shown["data"]] == [7, 8, 9]
-    json.dumps(shown, default=str, allow_nan=False)
 
 
 def test_every_type_comes_back_from_the_table_as_it_went_in_as_text(database_url: str) -> None:
