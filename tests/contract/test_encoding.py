@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns, encode_rows
 from mlops_for_mle.contract.encoding import (
-    encode,
+    Encoder,
+    Matrix,
     encode_target,
     encoded_columns,
     possible_codes,
@@ -19,6 +20,10 @@ from tests.contract.strategies import allowed_values, contracts
 from tests.mixed import MIXED_CONTRACT
 
 CONTRACTS = contracts().map(Contract.model_validate)
+
+
+def encode(columns: dict[str, Any], contract: Contract) -> Matrix:
+    return Encoder(contract)(columns[name] for name in contract.features)
 
 
 def one_feature(**facts: Any) -> Contract:

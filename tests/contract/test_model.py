@@ -85,7 +85,6 @@ MISTAKES: list[tuple[str, str, Any]] = [
     ("features.a", "categories needs at least 1", category()),
     ("features.a", "categories must be all text or all whole numbers", category("x", 1)),
     ("features.a", "categories has x twice", category("x", "x")),
-    ("features.a.categories.0", "has blanks around it", category(" x")),
     ("features.a.categories.0", IN_QUOTES, category(True, "no")),
     ("features.a.categories", "at most 1000 items", category(*map(str, range(1001)))),
     ("features.a", "categories does not go with type float", with_feature(categories=["x"])),

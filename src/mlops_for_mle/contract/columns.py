@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlops_for_mle.contract.encoding import Matrix, encode
+from mlops_for_mle.contract.encoding import Encoder, Matrix
 from mlops_for_mle.contract.model import EXACT_BELOW, Contract, Feature
 from mlops_for_mle.contract.notation import Notation, NumberFormat, is_blank, read_times
 from mlops_for_mle.contract.rules import Column, Precision, describe, fault, is_allowed
@@ -117,8 +117,7 @@ def to_array(column: "pd.Series[Any]", feature: Feature) -> Column:
 
 def encode_rows(rows: pd.DataFrame, contract: Contract) -> Matrix:
     """The model's matrix of rows that fit; shape (rows, encoded columns)."""
-    features = contract.features
-    return encode({name: to_array(rows[name], one) for name, one in features.items()}, contract)
+    return Encoder(contract)(to_array(rows[name], one) for name, one in contract.features.items())
 
 
 def plain_column(column: "pd.Series[Any]", feature: Feature) -> list[Any]:

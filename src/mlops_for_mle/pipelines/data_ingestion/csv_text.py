@@ -67,10 +67,9 @@ class Unread(NamedTuple):
     text: str
 
 
-def decoded(content: bytes, encoding: str) -> str:
-    """The text, in which bytes that are none stand as lone surrogates."""
-    marked = (name for mark, name in _MARKS.items() if content.startswith(mark))
-    return content.decode(next(marked, encoding), "surrogateescape")
+def encoding_of(content: bytes, said: str = "utf-8") -> str:
+    """The encoding that a mark at the start names, else the one that is said."""
+    return next((name for mark, name in _MARKS.items() if content.startswith(mark)), said)
 
 
 def read_records(lines: list[str], form: CsvForm, width: int | None = None) -> Iterator[Record]:
@@ -119,7 +118,7 @@ def usual_width(records: Sequence[Record]) -> int:
 def guess_csv_form(content: bytes, encoding: str | None = None, header: bool = True) -> CsvForm:
     """Tell how a CSV file is written by its bytes; UTF-8 where its encoding cannot be told."""
     plain = CsvForm(encoding=encoding or _guess_encoding(content), header=header)
-    text = decoded(content, plain.encoding)
+    text = content.decode(encoding_of(content, plain.encoding), "surrogateescape")
     lines = io.StringIO(text, newline="").readlines()
     # How a file is written shows in its beginning, but for its quotes.
     sample = [*lines[:_SAMPLE], *[one for one in lines[_SAMPLE:] if '\\"' in one][:_SAMPLE]]
@@ -177,7 +176,8 @@ def _surroundings(lines: list[str], form: CsvForm) -> dict[str, Any]:
 
 
 def _guess_encoding(content: bytes) -> str:
-    lines = [one for one in decoded(content, "utf-8").split("\n") if not one.isascii()]
+    text = content.decode(encoding_of(content), "surrogateescape")
+    lines = [one for one in text.split("\n") if not one.isascii()]
     others = [one for one in lines if UNREADABLE.search(one)]
     if 2 * len(others) <= len(lines):
         return "utf-8"

@@ -30,7 +30,7 @@ from mlops_for_mle.pipelines.data_ingestion.csv_text import (
     UNREADABLE,
     CsvForm,
     Unread,
-    decoded,
+    encoding_of,
     read_records,
     usual_width,
 )
@@ -125,7 +125,8 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
     """
     if content.startswith(b"PK\x03\x04"):
         raise ValueError("is an Excel workbook or another ZIP archive: save the sheet as CSV")
-    text = decoded(content, form.encoding)
+    # Bytes that are no text stand as lone surrogates.
+    text = content.decode(encoding_of(content, form.encoding), "surrogateescape")
     lines = list(islice(io.StringIO(text, newline=""), form.skip_lines + _FIRST_LINES))
     first = list(read_records(lines, form))
     if not first:
