@@ -125,25 +125,14 @@ def test_what_no_contract_can_hold_is_named_by_its_type(column: pa.Array, told: 
     assert reason.startswith(f"has the type {told}")
 
 
-def test_pandas_own_types_and_an_index_come_back() -> None:
+def test_an_index_is_a_column_where_it_has_a_name() -> None:
     file = io.BytesIO()
-    given = {
-        "i": pd.array([_LARGE, None], "Int64"),
-        "b": pd.array([True, None], "boolean"),
-        "s": pd.array(["a", None], "string"),
-        "c": pd.Categorical(["x", "y"]),
-        "index": [0.5, 1.0],
-    }
-    # One index has a name and is a column, the other has none.
-    frame = pd.DataFrame(given).sample(frac=1, random_state=1).set_index("index", append=True)
-    frame.to_parquet(file)
+    frame = pd.DataFrame({"i": pd.array([_LARGE, None], "Int64"), "index": [0.5, 1.0]})
+    frame.sample(frac=1, random_state=1).set_index("index", append=True).to_parquet(file)
 
-    rows = read_parquet(file.getvalue()).sort_values("c", ignore_index=True)
+    rows = read_parquet(file.getvalue()).sort_values("index", ignore_index=True)
 
-    assert lists(rows) == {
-        **{"i": [_LARGE, None], "b": [True, None], "s": ["a", None], "c": ["x", "y"]},
-        "index": [0.5, 1.0],
-    }
+    assert lists(rows) == {"i": [_LARGE, None], "index": [0.5, 1.0]}
 
 
 _LINES: list[list[Any]] = [
