@@ -168,12 +168,6 @@ def test_the_target_decides_the_task(values: Any, task: str) -> None:
         assert set(map(str, target.class_values)) == whole
 
 
-def test_the_task_can_be_wished() -> None:
-    rows = table(y=["1", "2", "3", "4", "5"])
-
-    assert infer(rows, task="regression").contract().target.task == "regression"
-
-
 @pytest.mark.parametrize("name", ["created_at", "Timestamp", "관측일시"])
 def test_a_column_named_like_the_time_of_an_observation_is_taken_for_it(name: str) -> None:
     times = pd.date_range("2024-01-01", periods=ROWS, freq="h")
@@ -229,18 +223,14 @@ def test_a_long_tail_of_categories_becomes_one_and_a_longer_one_is_left_out() ->
     assert street.left_out.startswith("has 1,200 different values in 2,300 rows")
 
 
-def test_a_column_called_id_or_timestamp_does_not_clash_with_ours() -> None:
-    contract = infer(table(id=["1", "2", "3"], timestamp=["1.5", "2.5"])).contract()
+def test_columns_called_like_ours_do_not_clash() -> None:
+    rows = table(id=["1", "2", "3"], timestamp=["1.5", "2.5"], label=["0", "1"])
+
+    contract = infer(rows, target="label").contract()
 
     assert (contract.key, contract.timestamp) == ("row_id", "observed_at")
     assert {"id", "timestamp"} <= set(contract.features)
-
-
-@pytest.mark.parametrize("name", ["label", "id"])
-def test_a_target_called_like_a_column_of_answers_gets_another_name_there(name: str) -> None:
-    target = infer(table(**{name: ["0", "1"]}), target=name).contract().target
-
-    assert (target.column, target.response_name) == (name, f"predicted_{name}")
+    assert contract.target.response_name == "predicted_label"
 
 
 def test_names_that_postgres_cannot_have_are_renamed_and_stay_apart() -> None:
