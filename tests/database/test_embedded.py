@@ -228,27 +228,6 @@ def test_a_killed_initdb_leaves_nothing_in_the_way(folder: Path) -> None:
     second.end()
 
 
-def test_a_kept_server_survives_its_users_and_a_crash_until_it_is_stopped(home: Path) -> None:
-    holder = Holder(home, "keep_running")
-    holder.end()
-    assert eventually(lambda: not keepers_of(home))
-    assert embedded.find(home) == holder.server
-    assert not embedded.is_used(home)
-    for function in ("acquire", "keep_running"):
-        again = Holder(home, function)
-        assert again.server == holder.server
-        again.kill()
-    os.kill(holder.server.pid, signal.SIGKILL)
-    Holder(home).end()
-    assert scalar(holder.url, "SELECT 1") == 1
-
-    assert embedded.stop(home)
-    assert nothing_is_left(home)
-    assert not embedded.stop(home)
-    Holder(home).end()
-    assert nothing_is_left(home)
-
-
 def test_the_password_stands_in_its_file_only_and_nobody_enters_without(home: Path) -> None:
     holder = Holder(home)
     pid, port = holder.server.pid, holder.server.port

@@ -152,16 +152,3 @@ def test_every_type_comes_back_from_the_table_as_it_went_in_as_text(database_url
     kinds = "".join(f'pg_typeof("{name}")::text, ' for name in ("월 요금", "is new", "가입일"))
     found_kinds = query(database_url, f'SELECT {kinds} 1 FROM "Churn 데이터" LIMIT 1')
     assert found_kinds == [("numeric", "boolean", "date", 1)]
-
-
-def test_what_rows_belong_together_by_comes_with_them(
-    database_url: str, contract: Contract
-) -> None:
-    grouped = Contract.model_validate({**contract.model_dump(), "group": "garden"})
-    ensure_observations(database_url, grouped, may_change=True)
-    rows = numbered_observations(contract, 3).assign(garden=["Kew", None, 7])
-    write_batch(engine_for(database_url), grouped, batch_of(grouped, rows))
-
-    found = window_of(database_url, grouped).load().rows["garden"]
-
-    assert found.fillna("none").tolist() == ["Kew", "none", "7"]
