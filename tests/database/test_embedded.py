@@ -353,11 +353,8 @@ class TestAsRoot:
         for part in package.parent.glob(f"{package.name}*"):
             (locked / part.name).symlink_to(part)
         before = [(path.stat().st_mode, path.stat().st_uid) for path in (folder, locked, package)]
-        # Two at once, of which each would copy the programs.
-        other = Holder(locked / "other/postgres", around=folder)
         holder = Holder(home, around=folder)
         query(holder.url, "CREATE TABLE kept AS SELECT 7 AS x")
-        other.end()
         data = (home / "pgdata").resolve()
         assert data.is_relative_to(folder / "outside")
         (command,) = processes_about(data).values()
