@@ -21,7 +21,6 @@ from mlops_for_mle.pipelines.data_ingestion.nodes import Batch
 from tests.pipelines.data_ingestion.observations import (
     GOOD_ROW,
     batch_of,
-    numbered_observations,
     observations,
     window_of,
 )
@@ -146,22 +145,6 @@ def test_rejects_keep_the_row_as_it_was_read_and_why(database_url: str, contract
     assert first == "sepal_width: is missing; allowed is a number from 0.1 to 30"
     for part in ("sepal_length: is not finite", "petal_width: is no number, found '큰", "target: "):
         assert part in second
-
-
-def test_ids_follow_the_order_of_the_source_and_the_ledger_knows_the_ends(
-    database_url: str, contract: Contract
-) -> None:
-    rows = numbered_observations(contract, 6_000)
-    for part in (rows[:3_000], rows[3_000:]):
-        write_batch(engine_for(database_url), contract, batch_of(contract, part))
-
-    found = query(database_url, "SELECT sepal_length FROM iris_data ORDER BY id")
-    assert [length for (length,) in found] == rows["sepal_length"].tolist()
-    ledger = (
-        "SELECT row_count, last_id - first_id + 1, (SELECT count(*) FROM iris_data AS data "
-        "WHERE data.id BETWEEN first_id AND last_id) FROM ingestion_batches ORDER BY id"
-    )
-    assert query(database_url, ledger) == [(3_000, 3_000, 3_000)] * 2
 
 
 @pytest.fixture(params=["timestamp", "timestamptz"])
