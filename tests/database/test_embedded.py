@@ -125,8 +125,13 @@ def home(made: Path) -> Iterator[Path]:
     assert nothing_is_left(made), processes_about(made)
 
 
-def test_processes_that_start_at_once_on_an_empty_home_get_one_server(folder: Path) -> None:
+def test_processes_that_start_at_once_where_an_initdb_was_killed_get_one_server(
+    folder: Path,
+) -> None:
     home = folder / "postgres"
+    killed = Holder(home)
+    assert eventually(lambda: any(home.glob("*/base")))
+    killed.kill()
     holders = [Holder(home) for _ in range(5)]
     assert len({holder.server for holder in holders}) == 1
     query(holders[0].url, "CREATE TABLE seen (x int)")
@@ -137,9 +142,12 @@ def test_processes_that_start_at_once_on_an_empty_home_get_one_server(folder: Pa
     assert embedded.is_used(home)
     holders[0].end()
     assert nothing_is_left(folder)
+    assert not (home / "initialising").exists()
     assert not embedded.is_used(home)
     log = (home / "server.log").read_text()
-    assert log.count("ready to accept connections") == log.count("system is shut down") == 1
+    starts = log.count("ready to accept connections")
+    # Two, if the first one was killed too late.
+    assert starts == log.count("system is shut down") <= 2
 
 
 def test_a_killed_user_leaves_no_server_but_its_rows_and_its_port(home: Path) -> None:
@@ -210,22 +218,6 @@ def test_a_postmaster_pid_of_somebody_else_does_not_block_a_start(home: Path) ->
             again.kill()
         assert stranger.poll() is None
         stranger.kill()
-
-
-def test_a_killed_initdb_leaves_nothing_in_the_way(folder: Path) -> None:
-    home = folder / "postgres"
-    is_whole = True
-    # Once more where it was whole before it was seen to be made.
-    while is_whole:
-        embedded.destroy(home)
-        first = Holder(home)
-        assert eventually(lambda: any(home.glob("*/base")))
-        first.kill()
-        is_whole = (home / "pgdata").exists()
-    second = Holder(home)
-    assert scalar(second.url, "SELECT 1") == 1
-    assert not (home / "initialising").exists()
-    second.end()
 
 
 def test_the_password_stands_in_its_file_only_and_nobody_enters_without(home: Path) -> None:
