@@ -1,7 +1,6 @@
 """What is decided about columns of each kind."""
 
 import datetime
-import unicodedata
 from decimal import Decimal
 from typing import Any
 
@@ -243,14 +242,6 @@ def test_names_that_postgres_cannot_have_are_renamed_and_stay_apart() -> None:
     assert names["ctid"] == "ctid_2"
     assert names["a\tb"] == "a b_2"
     assert names[""] == "column_6"
-
-
-def test_names_in_options_are_those_of_columns_in_any_form_of_unicode() -> None:
-    rows = table(비고=["abc", "def"])
-
-    proposal = infer(rows, leave_out=(unicodedata.normalize("NFD", "비고"),))
-
-    assert [one.name for one in proposal.left_out] == ["비고"]
 
 
 def test_what_rows_belong_together_by_is_kept_and_no_feature() -> None:
