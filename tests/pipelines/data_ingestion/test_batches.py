@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
@@ -101,7 +102,7 @@ def lose_the_connection(url: str, contract: Contract, batch: Batch, table: str) 
         query(url, END_WHO_WAITS)
         error = writing.exception(timeout=90)
         other.rollback()
-    assert isinstance(error, Exception)
+    assert isinstance(error, OperationalError)
     assert explain(error).startswith("OperationalError: server closed the connection unexpectedly")
 
 

@@ -10,7 +10,6 @@ from threading import Event
 
 import numpy as np
 import pandas as pd
-import psycopg2
 import tenacity
 from sqlalchemy.exc import OperationalError
 
@@ -41,7 +40,7 @@ def stream_batches(
     options = ingestion.model_copy(update={"source": stream})
     # A batch whose outcome is unknown is simply written again: the ledger knows it.
     retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type((OperationalError, psycopg2.OperationalError)),
+        retry=tenacity.retry_if_exception_type(OperationalError),
         wait=tenacity.wait_exponential(multiplier=0.2, max=15),
         sleep=tenacity.sleep_using_event(stopping),
         stop=tenacity.stop_when_event_set(stopping),
