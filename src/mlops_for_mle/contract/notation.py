@@ -135,7 +135,9 @@ def is_blank(raw: "pd.Series[Any]") -> "pd.Series[bool]":
     """Which values are missing: null, or text of nothing but spaces."""
     if raw.dtype.kind in "biufM":
         return raw.isna()
-    return raw.isna() | (raw.astype("string").str.strip() == "").fillna(value=True)
+    if raw.dtype == "str":
+        return raw.isna() | (raw.str.strip() == "")
+    return raw.isna() | np.array([isinstance(one, str) and not one.strip() for one in raw], bool)
 
 
 def looks_like_number(text: "pd.Series[Any]") -> "pd.Series[bool]":

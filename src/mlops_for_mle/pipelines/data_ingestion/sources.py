@@ -39,8 +39,6 @@ from mlops_for_mle.pipelines.data_ingestion.csv_text import (
 # Of CSV, they tell how many columns there are.
 _FIRST_LINES = 100
 _UNNAMED_INDEX = r"__index_level_\d+__"
-# The types of Arrow that are neither numbers nor booleans, text, dates or times of a day.
-_NO_VALUE = r".*(binary|list|struct|map|union|time32|time64|duration|interval|extension)"
 
 
 class SourceDataset(AbstractDataset[None, pd.DataFrame]):
@@ -208,10 +206,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 
 def read_parquet(content: bytes) -> pd.DataFrame:
-    """Read the bytes of a Parquet file with its types, without an index that has no name.
-
-    ``attrs["left_out"]`` says of columns why no contract can hold their values.
-    """
+    """Read the bytes of a Parquet file with its types, without an index that has no name."""
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
@@ -223,11 +218,6 @@ def read_parquet(content: bytes) -> pd.DataFrame:
     rows: pd.DataFrame = table.select(kept).to_pandas(
         ignore_metadata=True, date_as_object=False, types_mapper=types.get
     )
-    rows.attrs["left_out"] = {
-        field.name: f"has the type {field.type}, which no contract can hold"
-        for field in table.schema
-        if re.match(_NO_VALUE, str(field.type))
-    }
     return rows
 
 
