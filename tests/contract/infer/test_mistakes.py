@@ -23,9 +23,7 @@ def complaint(rows: pd.DataFrame, target: str = "y", **wishes: Any) -> str:
     [
         ({"target": "Y"}, "--target: things.csv has no column 'Y' (it has a, y)"),
         ({"leave_out": ["b"]}, "--leave-out: things.csv has no column 'b'"),
-        ({"time": "b"}, "--time: things.csv has no column 'b'"),
         ({"time": "a"}, "--time: column 'a' holds float, expected dates."),
-        ({"time": "a", "leave_out": ["a"]}, "'a' was left out by --leave-out, expected dates."),
         ({"leave_out": ["y"]}, "Target column 'y' was left out by --leave-out."),
         ({"target": "a", "task": "classification"}, "holds fractions, which are no classes"),
         ({"task": "regression"}, "holds text, but a regression needs numbers"),
@@ -100,7 +98,7 @@ def test_a_feature_of_several_kinds_is_left_out_and_the_others_go_on(
     assert why in odd.left_out
 
 
-@pytest.mark.parametrize("mark", ["9,500원", "12.5%", "$ 3", "1.234,5", "€ 3,50"])
+@pytest.mark.parametrize("mark", ["9,500원", "1.234,5"])
 def test_numbers_that_are_not_all_written_alike_are_named(mark: str) -> None:
     (price,) = infer(table(price=[mark, "3.25"])).left_out
 

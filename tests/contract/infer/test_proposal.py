@@ -1,6 +1,5 @@
 """What is decided about columns of each kind."""
 
-import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -111,32 +110,15 @@ def test_ranges_have_a_margin_but_keep_their_sign(values: Any, low: float, high:
 @pytest.mark.parametrize(
     ("values", "kind"),
     [
-        (DIGITS < 4, "boolean"),
-        (DIGITS, "integer"),
-        (DIGITS.astype("Int64").mask(IS_GAP), "integer"),
-        (DIGITS.mask(IS_GAP), "float"),
-        (DIGITS.astype(float), "float"),
-        (pd.Series([Decimal(number) / 100 for number in range(ROWS)]), "decimal"),
-        (pd.Series(pd.Categorical(np.where(IS_GAP, "x", "z"))), "category"),
-        (pd.Series([datetime.date(2024, 1, 1 + n % 28) for n in range(ROWS)]), "date"),
-        (pd.Series(pd.date_range("2024-01-01", periods=ROWS)), "date"),
-        (pd.Series(pd.date_range("2024-01-01", periods=ROWS, freq="h", tz="Asia/Seoul")), "time"),
         (["true", "FALSE"], "boolean"),
         (["Y", "N"], "category"),
         (["1", "2"], "integer"),
-        (["1.0", "2.0"], "float"),
         (["1.0", "2.5", ""], "float"),
-        (["1e3", "-2"], "float"),
-        (["007", "123"], "category"),
-        (["2024-01-02", "2024-03-04"], "date"),
         (["2024/01/02", "2024/03/04"], "date"),
         (["2024-01-02 10:00", "2024-03-04"], "time"),
     ],
-    ids=lambda one: str(one[0]) if isinstance(one, list) else "",
 )
-def test_typed_columns_keep_their_type_and_text_is_read_as_what_it_says(
-    values: Any, kind: str
-) -> None:
+def test_text_is_read_as_what_it_says(values: Any, kind: str) -> None:
     assert infer(table(b=values)).contract().features["b"].type.startswith(kind)
 
 
