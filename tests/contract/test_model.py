@@ -98,7 +98,11 @@ MISTAKES: list[tuple[str, str, Any]] = [
     ("target", "classes has a twice", classes("a", "a")),
     ("target", "labels of classes has a twice", classes(0, 1, label="a")),
     ("target.classes.0.value", IN_QUOTES, classes(False, True)),
-    ("target.response_name", "such as predicted_release", with_target(response_name="release")),
+    (
+        "target.response_name",
+        "name another, predicted_release",
+        with_target(response_name="release"),
+    ),
 ]
 
 

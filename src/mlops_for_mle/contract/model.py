@@ -95,10 +95,7 @@ def _is_no_boolean(value: Any) -> Any:
 
 def _is_free(name: str) -> str:
     if name in RESERVED_ANSWER_NAMES:
-        raise ValueError(
-            f"{', '.join(sorted(RESERVED_ANSWER_NAMES))} stand beside the prediction; name "
-            f"another, such as predicted_{name}"
-        )
+        raise ValueError(f"{name} stands beside the prediction: name another, predicted_{name}")
     return name
 
 
