@@ -114,7 +114,9 @@ def test_classes_are_measured_and_labels_that_the_model_does_not_know_are_wrong_
     found = run(window(rated=cells))
 
     assert metric(found, "prediction", "accuracy").value == 120 / 160
-    assert metric(found, "prediction", "balanced_accuracy").value == pytest.approx((1 + 60 / 80) / 3)
+    assert metric(found, "prediction", "balanced_accuracy").value == pytest.approx(
+        (1 + 60 / 80) / 3
+    )
     recalls = {one.subject: one.value for one in found.metrics if one.metric == "recall"}
     assert recalls == {"no": 1, "yes": 60 / 80}
 

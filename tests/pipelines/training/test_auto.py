@@ -111,7 +111,7 @@ def test_voting_is_chosen_by_what_it_would_answer(rows: pd.DataFrame, contract: 
     learned = ~examples.is_validation
     features, truth = examples.features[learned], examples.truth[learned]
     values, training = examples.split_values[learned], TrainingOptions()
-    folds = splits.folds(values, truth, target, training)
+    folds = splits.folds(values, truth, target, training, 2)
 
     trials = choose_estimator(features, truth, contract, folds, seed=1)[1].set_index("estimator")
 
@@ -187,7 +187,8 @@ def test_what_cannot_be_calibrated_is_told_and_an_error_where_that_was_asked_for
     # Of the third class one row is left to learn from, so no fold can judge it.
     rows = iris_rows()[:102]
 
-    assert not train(rows, IRIS_CONTRACT, calibrate="auto").is_calibrated
+    for estimator in (AUTO, {"name": "logistic"}):
+        assert not train(rows, IRIS_CONTRACT, estimator=estimator).is_calibrated
 
     assert "probabilities are left as they are: training.split: rows of every" in caplog.text
     with pytest.raises(UserError, match=r"training\.split: rows of every class stand in too few"):

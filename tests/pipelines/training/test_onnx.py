@@ -10,14 +10,13 @@ from sklearn.pipeline import Pipeline
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.model import Task
 from mlops_for_mle.errors import ReleaseError, UserError
-from mlops_for_mle.pipelines.training import nodes
 from mlops_for_mle.pipelines.training import onnx as served_form
 from mlops_for_mle.pipelines.training.estimators import auto_candidates, names_for
 from mlops_for_mle.pipelines.training.onnx import compare, grid
-from mlops_for_mle.pipelines.training.options import TrainingOptions
-from mlops_for_mle.releases.predictor import Predictions
+from mlops_for_mle.releases.manifest import Parity
+from mlops_for_mle.releases.predictor import Predictions, Predictor
 from tests.mixed import MIXED_CONTRACT, MIXED_REGRESSION, mixed_rows
-from tests.pipelines.training.examples import LINE_CONTRACT, SMALL, fit, line_rows, snapshot
+from tests.pipelines.training.examples import LINE_CONTRACT, SMALL, fit, line_rows
 from tests.releases import IRIS_CONTRACT, encoded, iris_rows
 
 ROWS = mixed_rows()
@@ -43,24 +42,23 @@ def plain(task: str, class_path: str, **parameters: Any) -> Pipeline:
     return fit({"class_path": f"sklearn.{class_path}", "parameters": parameters}, *PLAIN[task])
 
 
-def export(model: Pipeline, rows: pd.DataFrame, contract: Contract) -> nodes.Trained:
-    examples = nodes.Examples.of(snapshot(rows, contract), contract)
-    return nodes.export_model(nodes.Fitted(examples, TrainingOptions(), model, {}))
+def export(model: Pipeline, rows: pd.DataFrame, contract: Contract) -> tuple[Predictor, Parity]:
+    return served_form.export(model, encoded(rows, contract)[0], contract)
 
 
 def check_parity(model: Pipeline, rows: pd.DataFrame, contract: Contract) -> None:
     """Compare both forms on points that the export has not seen."""
-    exported = export(model, rows, contract)
+    predictor, parity = export(model, rows, contract)
     features, _ = encoded(rows, contract)
     points = grid(features.to_numpy(), contract, 3_001)
 
-    found = exported.predictor.predict(points)
+    found = predictor.predict(points)
     expected = served_form.trained_answers(model, pd.DataFrame(points, columns=features.columns))
 
-    assert exported.parity.point_count > 2_000
-    assert exported.parity.largest_difference <= 1e-4
+    assert parity.point_count > 2_000
+    assert parity.largest_difference <= 1e-4
     assert compare(found, expected).largest_difference <= 1e-4
-    assert exported.predictor.has_probabilities == hasattr(model, "predict_proba")
+    assert predictor.has_probabilities == hasattr(model, "predict_proba")
     assert len(np.unique(found.values)) > 1
 
 
@@ -105,7 +103,7 @@ def test_features_far_from_zero_are_served_in_the_precision_that_they_need() -> 
     rows["y"] = rows["a"] - 1e9
     model = fit({"name": "ridge"}, rows, LINE_CONTRACT)
 
-    assert export(model, rows, LINE_CONTRACT).predictor.precision == "float64"
+    assert export(model, rows, LINE_CONTRACT)[0].precision == "float64"
 
 
 @pytest.mark.parametrize("name", ["mlp", "histogram_gradient_boosting"])
@@ -115,7 +113,7 @@ def test_a_target_of_any_size_is_learned_and_served(name: str, scale: float, off
     rows["y"] = rows["y"] / rows["y"].std() * scale + offset
     model = fit({"name": name, "parameters": SMALL.get(name, {})}, rows, LINE_CONTRACT)
 
-    served = export(model, rows, LINE_CONTRACT).predictor
+    served, _ = export(model, rows, LINE_CONTRACT)
 
     features, truth = encoded(rows, LINE_CONTRACT)
     found = served.predict(features.to_numpy())
@@ -128,7 +126,7 @@ def test_a_regressor_that_always_answers_the_same_is_served() -> None:
     parameters = {"n_estimators": 10, "min_samples_leaf": 60}
     model = fit({"name": "random_forest", "parameters": parameters}, rows, LINE_CONTRACT)
 
-    assert export(model, rows, LINE_CONTRACT).parity.largest_difference <= 1e-4
+    assert export(model, rows, LINE_CONTRACT)[1].largest_difference <= 1e-4
 
 
 def test_an_answer_that_is_no_number_is_no_parity() -> None:
@@ -188,6 +186,6 @@ def test_class_values_need_not_count_from_zero(name: str) -> None:
     rows = iris_rows()
     rows["target"] = rows["target"].map(dict(enumerate(values)))
 
-    served = export(fit({"name": name}, rows, contract), rows, contract).predictor
+    served, _ = export(fit({"name": name}, rows, contract), rows, contract)
 
     assert set(served.predict(encoded(rows, contract)[0].to_numpy()).values) == set(values)

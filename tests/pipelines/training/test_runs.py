@@ -156,7 +156,7 @@ def test_what_a_search_tried_is_logged_as_a_table(forest: Run) -> None:
 @pytest.mark.parametrize(
     ("node", "parameters"),
     [
-        ("check_snapshot", SMALL_FOREST),
+        ("prepare_examples", SMALL_FOREST),
         # Whatever is configured by now, the model is that of the run before, and says so.
         ("evaluate_model", {}),
         ("assemble_candidate", {}),

@@ -27,14 +27,21 @@ from sklearn.svm import SVC
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.encoding import Matrix, encoded_columns, possible_codes
 from mlops_for_mle.contract.rules import Precision
-from mlops_for_mle.errors import ReleaseError
-from mlops_for_mle.pipelines.training.estimators import ROUND, VOTING, inner_estimator, threads_for
+from mlops_for_mle.errors import ReleaseError, UserError
+from mlops_for_mle.pipelines.training.estimators import (
+    ROUND,
+    VOTING,
+    inner_estimator,
+    names_for,
+    threads_for,
+)
 from mlops_for_mle.releases.manifest import Parity
 from mlops_for_mle.releases.predictor import (
     INPUT_NAME,
     PREDICTION_OUTPUT,
     PROBABILITY_OUTPUT,
     Predictions,
+    Predictor,
 )
 
 TOLERANCE = 1e-4
@@ -45,7 +52,7 @@ _MISSING_SHARE = 0.05
 # Answers that lie closer together than this share of their size are all the same.
 _ROUNDING = 1e-13
 # What skl2onnx raises of an estimator that it does not know, or not as it is configured.
-NOT_CONVERTIBLE = (AttributeError, KeyError, NameError, RuntimeError, TypeError, ValueError)
+_NOT_CONVERTIBLE = (AttributeError, KeyError, NameError, RuntimeError, TypeError, ValueError)
 
 
 def trained_answers(model: Pipeline, features: pd.DataFrame) -> Predictions:
@@ -53,6 +60,28 @@ def trained_answers(model: Pipeline, features: pd.DataFrame) -> Predictions:
     with threads_for(len(features)):
         probabilities = model.predict_proba(features) if hasattr(model, "predict_proba") else None
         return Predictions(np.asarray(model.predict(features)), probabilities)
+
+
+def export(model: Pipeline, features: pd.DataFrame, contract: Contract) -> tuple[Predictor, Parity]:
+    """Convert to ONNX in the first precision in which the graph answers as the model does.
+
+    Compared are all rows and a dense grid over their ranges and categories.
+    """
+    points = np.vstack([features, grid(features.to_numpy(), contract)])
+    expected = trained_answers(model, pd.DataFrame(points, columns=features.columns))
+    precisions: tuple[Precision, ...] = ("float32", "float64")
+    failures = {}
+    for precision in precisions:
+        try:
+            predictor = Predictor(convert(model, contract, precision), contract)
+            return predictor, compare(predictor.predict(points), expected)
+        except (*_NOT_CONVERTIBLE, ReleaseError) as error:
+            failures[precision] = str(error.__cause__ or error).strip().partition("\n")[0]
+    raise UserError(
+        f"{type(inner_estimator(model)).__name__} cannot be served as it is configured, because it "
+        f"has no ONNX form that answers as it does {failures}: choose for training.estimator.name "
+        f"one of {', '.join(names_for(contract.target.task))}, or other parameters."
+    )
 
 
 def compare(found: Predictions, expected: Predictions) -> Parity:

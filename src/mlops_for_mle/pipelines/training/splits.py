@@ -103,14 +103,12 @@ def folds(
 
     Of times, each fold judges by a later stretch what was learned from all before it. A fold
     without a row of every class to learn from is left out; with fewer than two it is an error.
-    There are as many folds as are useful, and as the rarest class has rows, unless that is told.
     """
     distinct, positions = np.unique(values, return_inverse=True)
     is_by_time = training.split.by == "time"
     if count is None:
-        kinds = truth if target.classes and not is_by_time else np.zeros(len(truth))
-        rarest = int(pd.Series(values).groupby(kinds).nunique().min()) - is_by_time
-        count = max(2, min(useful_folds(values, training), rarest))
+        most = 5 if len(values) <= _MANY_ROWS else 3
+        count = max(2, min(most, len(distinct) - is_by_time))
     if is_by_time:
         made = [
             (np.flatnonzero(np.isin(positions, past)), np.flatnonzero(np.isin(positions, later)))
@@ -128,12 +126,6 @@ def folds(
             "cross-validation: ingest more, or name one training.estimator without a search."
         )
     return kept
-
-
-def useful_folds(values: npt.NDArray[Any], training: TrainingOptions) -> int:
-    """In how many folds rows are split, however few of a class there are."""
-    possible = len(np.unique(values)) - (training.split.by == "time")
-    return max(2, min(5 if len(values) <= _MANY_ROWS else 3, possible))
 
 
 def row_hashes(features: pd.DataFrame, seed: int) -> npt.NDArray[np.uint64]:
