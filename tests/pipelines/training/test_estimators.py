@@ -95,14 +95,9 @@ def test_a_score_that_is_not_defined_in_a_fold_decides_nothing() -> None:
 
 
 def test_a_mistake_is_told_as_scikit_learn_tells_it() -> None:
-    for options, said in (
-        ({"space": {"C": [1.0], "depth": [3]}}, "Invalid parameter 'depth'"),
-        ({"space": {"C": [-1.0]}}, "'C' parameter of SVC must be"),
-        ({"space": {"C": [1.0]}, "scoring": "beauty"}, "'scoring' parameter"),
-    ):
-        with pytest.raises(ValueError, match=said) as caught:
-            search(SVC, **options)
-        assert "Traceback" not in str(caught.value)
+    with pytest.raises(ValueError, match="'C' parameter of SVC must be") as caught:
+        search(SVC, space={"C": [-1.0]})
+    assert "Traceback" not in str(caught.value)
 
 
 def test_an_estimator_whose_target_is_scaled_is_searched_by_its_own_parameters() -> None:

@@ -121,14 +121,6 @@ def test_a_target_of_any_size_is_learned_and_served(name: str, scale: float, off
     assert np.corrcoef(found.values, truth)[0, 1] > 0.8
 
 
-def test_a_regressor_that_always_answers_the_same_is_served() -> None:
-    rows = line_rows().head(59).assign(y=lambda one: one["y"] + 1000.0)
-    parameters = {"n_estimators": 10, "min_samples_leaf": 60}
-    model = fit({"name": "random_forest", "parameters": parameters}, rows, LINE_CONTRACT)
-
-    assert export(model, rows, LINE_CONTRACT)[1].largest_difference <= 1e-4
-
-
 def test_an_answer_that_is_no_number_is_no_parity() -> None:
     answers = Predictions(np.array([1.0, np.nan, 2.0]), None)
 
@@ -177,8 +169,7 @@ def test_the_grid_covers_what_a_request_may_hold_and_nothing_else() -> None:
     assert not points.filter(like="가입일.").isna().any(axis=None)
 
 
-@pytest.mark.parametrize("name", ["svc", "logistic"])
-def test_class_values_need_not_count_from_zero(name: str) -> None:
+def test_class_values_need_not_count_from_zero() -> None:
     values = (-3, 5, 70)
     raw = IRIS_CONTRACT.model_dump()
     classes = [{"value": value, "label": f"c{value}"} for value in values]
@@ -186,6 +177,6 @@ def test_class_values_need_not_count_from_zero(name: str) -> None:
     rows = iris_rows()
     rows["target"] = rows["target"].map(dict(enumerate(values)))
 
-    served, _ = export(fit({"name": name}, rows, contract), rows, contract)
+    served, _ = export(fit({"name": "svc"}, rows, contract), rows, contract)
 
     assert set(served.predict(encoded(rows, contract)[0].to_numpy()).values) == set(values)
