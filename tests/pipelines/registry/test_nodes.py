@@ -150,9 +150,7 @@ def test_a_decision_follows_from_threshold_champion_and_baseline(
 
 def test_a_metric_that_is_not_measured_is_refused_with_those_that_are() -> None:
     unsure = champion("without probabilities")
-    with pytest.raises(
-        ConfigurationError, match=r"brier was not .* of the champion, .* acc"
-    ):
+    with pytest.raises(ConfigurationError, match=r"brier was not .* of the champion, .* acc"):
         decision(candidate(), unsure, metric="brier")
 
 
