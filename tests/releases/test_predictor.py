@@ -23,14 +23,6 @@ def predictor(release: Release) -> Predictor:
     return load(release)
 
 
-def test_a_regression_is_answered_with_numbers_and_no_probabilities(house: Release) -> None:
-    answers = load(house).predict(np.array([[3.0, 100.0]]))
-
-    assert answers.probabilities is None
-    assert answers.values.dtype == np.float64
-    assert answers.values[0] == pytest.approx(230, rel=1e-4)
-
-
 def test_a_copy_in_another_process_answers_alike() -> None:
     release, rows = mixed_release(threshold=0.2), mixed_rows(50, seed=3)
     matrix = encode_rows(rows, MIXED_CONTRACT)
