@@ -109,7 +109,6 @@ def test_the_report_stands_in_the_project_and_in_an_mlflow_run_of_its_own(
     assert (logged.info.run_name, logged.info.status) == ("monitoring", "FINISHED")
     assert logged.data.tags["mlops.monitoring_status"] == "alarm"
     assert f"monitoring {logged.data.tags['mlops.monitoring_run']} " in html
-    assert logged.data.metrics["drift/petal_length/population_stability_index"] > 1
     artifacts = project.folder / "data/mlflow/artifacts"
     assert logged.info.artifact_uri.startswith(artifacts.as_uri())
     assert "MLFLOW_TRACKING_URI" not in os.environ, "that is what a person has set"

@@ -31,7 +31,7 @@ from mlops_for_mle.contract.encoding import (
     possible_codes,
 )
 from mlops_for_mle.contract.model import Feature, Task
-from mlops_for_mle.errors import ConfigurationError, PrerequisiteError, UserError
+from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.training.options import EstimatorName, EstimatorOptions, SearchOptions
 from mlops_for_mle.pipelines.training.splits import Folds
 
@@ -109,10 +109,6 @@ def build_estimator(options: EstimatorOptions, contract: Contract, seed: int) ->
     name = options.name or names_for(task)[0]
     path = options.class_path or MENU[name].get(task, "sklearn.")
     module, _, class_name = path.rpartition(".")
-    if module == "lightgbm" and not _has_lightgbm():
-        raise PrerequisiteError(
-            "training.estimator.name: lightgbm needs the extra `boosting` of this project."
-        )
     kind = getattr(import_module(module), class_name, None)
     mixin = ClassifierMixin if task == "classification" else RegressorMixin
     if not isinstance(kind, type) or not issubclass(kind, mixin):
