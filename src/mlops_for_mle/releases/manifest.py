@@ -129,10 +129,6 @@ class ModelDescription(Configuration):
     training_ranges: dict[str, TrainingRange] = Field(default_factory=dict)
     background: tuple[tuple[PlainValue, ...], ...] = Field(min_length=1, repr=False)
 
-    def to_json(self) -> bytes:
-        """The document, for people too."""
-        return self.model_dump_json(indent=2).encode()
-
     @property
     def has_probabilities(self) -> bool:
         """Whether the model has a second output, rows by classes."""

@@ -29,7 +29,7 @@ def test_iris_is_learned_well_and_described_with_all_that_is_to_be_known() -> No
     assert description.model_bytes == len(candidate.predictor.model)
     assert description.estimator == "SVC"
     assert (description.snapshot.row_count, description.snapshot.watermark) == (150, 150)
-    assert ModelDescription.model_validate_json(description.to_json()) == description
+    assert ModelDescription.model_validate_json(description.model_dump_json()) == description
     # Without probabilities the constant answer, too, is measured by its values alone.
     plain = assemble(iris_rows(), IRIS_CONTRACT, estimator=svc, calibrate=False).description
     assert {name.partition("_")[2] for name in plain.metrics} == set(DECIDED_BY_VALUES)
