@@ -1,6 +1,5 @@
 """``POST /explain``, and what answers say of values outside the training, on the shipped tables."""
 
-import json
 from datetime import UTC, datetime
 from functools import cache
 
