@@ -344,12 +344,6 @@ def _convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
     _add_answers(scope, operator, container, found, found)
 
 
-def _shape_of_calibrated(operator: Any) -> None:
-    classes = len(operator.raw_operator.classes_)
-    operator.outputs[0].type = types.Int64TensorType([None])
-    operator.outputs[1].type = type(operator.inputs[0].type)([None, classes])
-
-
 def _convert_scaled_target(scope: Any, operator: Any, container: Any) -> None:
     """Turns a scaled prediction back into the target's unit, in float64."""
     model, op, version = operator.raw_operator, _operators(container), container.target_opset
@@ -369,7 +363,7 @@ _CONVERTERS: dict[type, Any] = {
     TransformedTargetRegressor: _convert_scaled_target,
 }
 _CALCULATORS: dict[type, Any] = {
-    CalibratedClassifierCV: _shape_of_calibrated,
+    CalibratedClassifierCV: shapes.calculate_linear_classifier_output_shapes,
     SimpleImputer: _shape_of_imputed,
     TransformedTargetRegressor: _shape_of_target,
     VotingRegressor: _shape_of_target,
