@@ -20,11 +20,17 @@ from mlops_for_mle.releases.deployments import (
 )
 from mlops_for_mle.releases.manifest import Manifest, Release, release_name
 from mlops_for_mle.releases.store import ReleaseStore
-from tests.servers import eventually, waiting_for_a_lock
+from tests.servers import eventually, query, waiting_for_a_lock
 
 pytestmark = pytest.mark.integration
 
 Back = Callable[..., Deployment]
+
+
+@pytest.fixture
+def database_url(module_database_url: str) -> str:
+    query(module_database_url, "TRUNCATE deployments")
+    return module_database_url
 
 
 @pytest.fixture
