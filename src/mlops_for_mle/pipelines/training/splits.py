@@ -6,6 +6,7 @@ it is judged on groups that it has not seen.
 """
 
 import hashlib
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -117,7 +118,10 @@ def folds(
     else:
         kind = StratifiedGroupKFold if target.classes else GroupKFold
         splitter = kind(count, shuffle=True, random_state=training.seed)
-        made = list(splitter.split(values, truth, positions))
+        with warnings.catch_warnings():
+            # It warns of classes with fewer rows than there are folds, which is looked at below.
+            warnings.simplefilter("ignore", UserWarning)
+            made = list(splitter.split(values, truth, positions))
     known = len(np.unique(truth)) if target.classes else 0
     kept = [one for one in made if len(np.unique(truth[one[0]])) >= known]
     if len(kept) < 2:
