@@ -79,7 +79,6 @@ def trail(connection: Connection) -> str:
 @pytest.mark.parametrize(
     "steps",
     [
-        *("ABa", "ABCb"),
         # Not back to C, which was found to be bad.
         *("ABCba", "ABCDcba"),
         # B was put in service again after A: what stood before its first time is A.

@@ -73,7 +73,7 @@ def test_contributions_to_any_contract_add_up_to_the_answer(data: st.DataObject)
     assert total(found) == pytest.approx(found.value, abs=1e-6)
 
 
-@pytest.mark.parametrize("count", [1, 3, 7, 8, 20])
+@pytest.mark.parametrize("count", [1, 7, 20])
 def test_a_sum_is_explained_by_its_terms_and_what_it_ignores_by_nothing(count: int) -> None:
     weights = np.arange(count) - 1.0
     background = np.random.default_rng(1).normal(size=(10, count))
