@@ -32,12 +32,12 @@ def reproduce(project: RegistryProject) -> Result:
 def test_a_model_that_comes_out_otherwise_is_told(
     registry_project: RegistryProject, version: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    split = nodes.split_snapshot
+    prepare = nodes.prepare_examples
 
-    def otherwise(examples: Any, training: Any) -> Any:
-        return split(examples, training.model_copy(update={"seed": training.seed + 1}))
+    def otherwise(rows: Any, contract: Any, training: Any) -> Any:
+        return prepare(rows, contract, training.model_copy(update={"seed": training.seed + 1}))
 
-    monkeypatch.setattr(nodes, "split_snapshot", otherwise)
+    monkeypatch.setattr(nodes, "prepare_examples", otherwise)
 
     found = reproduce(registry_project)
 

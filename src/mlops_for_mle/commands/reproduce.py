@@ -37,8 +37,8 @@ def train_again(client: MlflowClient, version: ModelVersion) -> tuple[bool, str]
     attributes: dict[Any, Any] = facts.model_dump()
     rows.attrs = attributes
     contract, training = described.contract, TrainingOptions.model_validate(described.training)
-    examples, _ = nodes.split_snapshot(nodes.Examples.of(rows, contract), training)
-    trained = nodes.export_model(nodes.train_model(examples, training))
+    examples, *_ = nodes.prepare_examples(rows, contract, training)
+    trained = nodes.train_model(examples, training)
     metrics, matrix = nodes.evaluate_model(trained), encode_rows(rows, contract)
     deployed = Predictor(then.model, contract, described.threshold)
     before, now = (one.predict(matrix) for one in (deployed, trained.predictor))
