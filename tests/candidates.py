@@ -56,8 +56,9 @@ def log_candidate(
     import mlflow
 
     description, graph = describe(model, contract, validation, **changes)
-    mlflow.set_experiment(experiment)
-    with TemporaryDirectory() as folder, mlflow.start_run() as run:
+    # Not by set_experiment, which tells all processes that are started later.
+    logged_to = mlflow.get_experiment_by_name(experiment).experiment_id
+    with TemporaryDirectory() as folder, mlflow.start_run(experiment_id=logged_to) as run:
         files = Path(folder)
         (files / "model.onnx").write_bytes(graph)
         (files / "description.json").write_text(description.model_dump_json(), "utf-8")

