@@ -2,14 +2,15 @@
 
 import json
 import re
+import signal
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 from tests.end_to_end.commands import Project, finish
-from tests.servers import connection_to, eventually, waiting_for_a_lock
+from tests.servers import connection_to, eventually, query, waiting_for_a_lock
 
 pytestmark = pytest.mark.end_to_end
 
@@ -62,6 +63,19 @@ def test_what_each_has_trained_is_its_own_to_the_last_bit(project: Project, tmp_
         (description,) = folder.rglob("description.json")
         seeds.add(json.loads(description.read_text("utf-8"))["training"]["seed"])
     assert seeds == {1, 2}
+
+
+def test_a_training_that_is_interrupted_is_shown_as_killed(project: Project) -> None:
+    with project.held() as url:
+        mlflow = make_url(url).set(database="mlflow")
+        running = "SELECT run_uuid FROM runs WHERE status = 'RUNNING'"
+        process = project.start("run", "--pipeline", "training")
+        assert eventually(lambda: query(mlflow, running))
+        ((run,),) = query(mlflow, running)
+        process.send_signal(signal.SIGINT)
+        assert finish(process).code == 1
+        status = "SELECT status FROM runs WHERE run_uuid = :run"
+        assert query(mlflow, status, run=run) == [("KILLED",)]
 
 
 def test_a_run_that_is_killed_while_it_writes_leaves_no_half_batch_and_no_server(

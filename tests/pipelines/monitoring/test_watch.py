@@ -10,10 +10,8 @@ from itertools import chain, repeat
 from threading import Thread
 from typing import Any, ClassVar
 
-import mlflow
 import pytest
 
-from mlops_for_mle.cli import friendly
 from mlops_for_mle.commands import watch
 from mlops_for_mle.commands.watch import keep_watch, tell
 from mlops_for_mle.errors import UserError
@@ -132,15 +130,6 @@ def test_a_webhook_that_fails_is_logged_and_stops_nothing(hook: str, path: str, 
     assert not tell(address.get(path, f"{hook}{path}"), DECISION)
     assert "decision=7 was not told to the webhook: " in caplog.text
     assert "secret" not in caplog.text
-
-
-@pytest.mark.integration
-@pytest.mark.usefixtures("mlflow_store")
-def test_an_mlflow_run_that_is_interrupted_is_shown_as_killed() -> None:
-    run = mlflow.start_run(experiment_id="0")
-    with pytest.raises(KeyboardInterrupt), friendly():
-        raise KeyboardInterrupt
-    assert mlflow.MlflowClient().get_run(run.info.run_id).info.status == "KILLED"
 
 
 @pytest.mark.end_to_end
