@@ -79,9 +79,9 @@ class ProjectHooks:
             lock(connection, "MLflow experiment")
             hook.after_context_created(self._context)
         _end_runs_of_the_dead(experiment)
-        hook.before_pipeline_run(*run)
         # Comes before MLflow's own, which would take a run that is interrupted for finished.
         atexit.register(mlflow.end_run, "KILLED")
+        hook.before_pipeline_run(*run)
         self._held = _try_to_hold(hook.run_id)
         mlflow.set_tag(_HELD_TAG, "yes")
 

@@ -196,7 +196,7 @@ def test_before_anything_was_registered_there_is_little_to_tell(
 def test_what_comes_out_otherwise_or_was_altered_is_not_reproduced(
     kedro_model: Kedro, project: RegistryProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That the same comes out is seen in tests/end_to_end/test_two_at_once.py."""
+    """That the same comes out is seen in tests/end_to_end/test_whole_line.py."""
     for pipeline in ("data_ingestion", "training", "registry"):
         project.run(pipeline)
     split = nodes.split_snapshot
