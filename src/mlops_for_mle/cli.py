@@ -35,15 +35,11 @@ def friendly() -> Iterator[None]:
         raise click.ClickException(said) from error
 
 
-def _set_verbose(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-    KedroCliError.VERBOSE_ERROR = value
-
-
 _VERBOSE = click.Option(
     ["--verbose"],
     is_flag=True,
     expose_value=False,
-    callback=_set_verbose,
+    callback=lambda *given: setattr(KedroCliError, "VERBOSE_ERROR", given[-1]),
     help="Show where an error came from.",
 )
 

@@ -63,6 +63,7 @@ def _with_models(function: Callable[..., None]) -> Callable[..., None]:
 def list_versions(project: Project) -> None:
     """Show every version with its metric, its alias and who serves it."""
     client, name = MlflowClient(), project.contract.name
+    metric = project.parameters["gates"]["metric"]
     known = registry.versions(client, name)
     if not known:
         raise PrerequisiteError(f"There is no version of {name} yet: run `kedro run` first.")
@@ -70,14 +71,14 @@ def list_versions(project: Project) -> None:
     with engine_for(database_url()).connect() as connection:
         served = deployments.history(connection, name)
     releases = {row.model_version: row.release for row in reversed(served)}
-    headings = ("version", project.metric, "decision", "alias", "release", "run")
+    headings = ("version", metric, "decision", "alias", "release", "run")
     drawn = Table(*headings, title=f"Versions of {name}", title_justify="left")
     for version in known:
         release = releases.get(int(version.version), "")
         is_served = bool(served) and release == served[0].release
         drawn.add_row(
             str(version.version),
-            measured(client, version, project.metric),
+            measured(client, version, metric),
             version.tags.get(registry.DECISION_TAG, "undecided"),
             "champion" if champion and champion.version == version.version else "",
             f"{release} (served)" if is_served else release,
@@ -90,7 +91,9 @@ def list_versions(project: Project) -> None:
 @_with_models
 def summary(project: Project) -> None:
     """Show where the project stands: rows, candidate, champion, release, how to serve."""
-    click.echo(project_summary(project.contract, project.metric, project.env))
+    click.echo(
+        project_summary(project.contract, project.parameters["gates"]["metric"], project.env)
+    )
 
 
 @model_commands.command()

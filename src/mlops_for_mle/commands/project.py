@@ -28,11 +28,6 @@ class Project(NamedTuple):
     parameters: dict[str, Any]
     contract: Contract
 
-    @property
-    def metric(self) -> str:
-        """What decides between two models."""
-        return str(self.parameters["gates"]["metric"])
-
 
 def read_project(folder: Path, env: str | None = None) -> Project:
     """Read the configuration of an environment."""

@@ -59,17 +59,10 @@ def _measured(client: MlflowClient, version: ModelVersion, metric: str) -> str:
 
 def _training_lines(described: ModelDescription) -> dict[str, str]:
     """What was chosen in a training, and what a person should look at."""
-    lines = {}
-    if described.candidates:
-        tried = (
-            f"{one.estimator} {metric_text(one.error)} ± {metric_text(one.standard_error)}"
-            for one in described.candidates
-        )
-        what = "log loss" if described.contract.target.classes else "rmse"
-        lines["chosen"] = f"{described.estimator}, by {what}: {', '.join(tried)}"
-    if described.threshold is not None:
-        second = described.contract.target.classes[1].label
-        lines["threshold"] = f"{second} from probability {described.threshold:g}"
-    if described.remarks:
-        lines["look at"] = "; ".join(described.remarks)
-    return lines
+    what = "log loss" if described.contract.target.classes else "rmse"
+    tried = ", ".join(
+        f"{one.estimator} {metric_text(one.error)} ± {metric_text(one.standard_error)}"
+        for one in described.candidates
+    )
+    chosen = {"chosen": f"{described.estimator}, by {what}: {tried}"} if tried else {}
+    return chosen | ({"look at": "; ".join(described.remarks)} if described.remarks else {})

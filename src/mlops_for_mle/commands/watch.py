@@ -20,7 +20,6 @@ from mlops_for_mle.errors import explain, is_not_called_for
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
 from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
 
-_MOST_ROUNDS_BETWEEN_TRIES = 32
 _PAUSE = Duration(timedelta(seconds=1))
 _WEBHOOK, _WEBHOOK_SECONDS = "MLOPS_ALERT_WEBHOOK", 5
 
@@ -68,8 +67,8 @@ def keep_watch(
 ) -> None:
     """Look once a round, and retrain where a look says so; for some rounds, or until stopped.
 
-    A retraining that has failed is tried again one round later, then 2, 4, 8 rounds, while looks
-    keep their pace.
+    A retraining that has failed is tried again one round later, then 2, 4, 8 rounds, at last every
+    32, while looks keep their pace.
 
     Raises:
         Exception: What the last look or the last retraining has failed with.
@@ -81,7 +80,7 @@ def keep_watch(
         if is_called_for and number >= next_try:
             _, retraining_error = _attempt(retrain)
             failures = failures + 1 if retraining_error else 0
-            next_try = number + min(2 ** max(0, failures - 1), _MOST_ROUNDS_BETWEEN_TRIES)
+            next_try = number + 2 ** min(max(0, failures - 1), 5)
         if number == rounds:
             if error := look_error or retraining_error:
                 raise error
