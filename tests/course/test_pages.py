@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -15,6 +14,7 @@ from course.conftest import Program, in_short_forms, not_copied
 from course.hints import explain, hint, say, within
 from course.part import COURSE, parts
 from tests.course.readme import blocks, missing_lines
+from tests.expectations import succeed
 
 PARTS = pytest.mark.parametrize("folder", parts(), ids=lambda path: path.name)
 SECTIONS = {
@@ -94,14 +94,10 @@ def test_what_a_page_links_to_is_there(page: Path) -> None:
 @PARTS
 def test_dockerfile_and_compose_file_have_no_faults(folder: Path) -> None:
     for path in (folder / "solution").glob("*Dockerfile"):
-        found = subprocess.run(["hadolint", path], capture_output=True, text=True, check=False)
-        assert (found.returncode, found.stdout) == (0, "")
+        assert succeed("hadolint", path) == ""
     for path in (folder / "solution").glob("*compose*.yaml"):
-        command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema"]
-        found = subprocess.run(
-            [*command, "vendor.compose-spec", path], capture_output=True, text=True, check=False
-        )
-        assert found.returncode == 0, found.stdout
+        check = (sys.executable, "-m", "check_jsonschema", "--builtin-schema")
+        succeed(*check, "vendor.compose-spec", path)
 
 
 def test_each_part_has_tests() -> None:

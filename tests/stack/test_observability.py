@@ -1,6 +1,5 @@
 import json
 import re
-import subprocess
 from pathlib import Path
 from shutil import which
 
@@ -8,6 +7,7 @@ import pytest
 import yaml
 
 from mlops_for_mle.serving.settings import ServingSettings
+from tests.expectations import succeed
 from tests.serving.conftest import Client
 from tests.stack.compose_file import PROJECT, SETTINGS, services
 
@@ -45,11 +45,7 @@ def test_rules_and_dashboard_ask_only_for_metrics_that_exist(tmp_path: Path) -> 
 @pytest.mark.skipif(which("promtool") is None, reason="it comes with Prometheus")
 @pytest.mark.parametrize("name", ["monitoring", "serving"])
 def test_prometheus_fires_the_alerts_when_it_should(name: str) -> None:
-    test = PROMETHEUS / f"tests/{name}_test.yml"
-    finished = subprocess.run(
-        ["promtool", "test", "rules", test], check=False, capture_output=True, text=True
-    )
-    assert finished.returncode == 0, finished.stdout + finished.stderr
+    succeed("promtool", "test", "rules", PROMETHEUS / f"tests/{name}_test.yml")
 
 
 def test_prometheus_asks_services_of_the_stack_at_their_ports() -> None:
