@@ -25,8 +25,8 @@ from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.columns import check_columns, encode_rows
 from mlops_for_mle.contract.model import NUMBER_TYPES
 from mlops_for_mle.contract.rules import read_time
-from mlops_for_mle.pipelines.data_ingestion.csv_text import CsvForm, read_csv
-from mlops_for_mle.pipelines.data_ingestion.typed_files import read_json, read_parquet
+from mlops_for_mle.pipelines.data_ingestion.csv_text import CsvForm
+from mlops_for_mle.pipelines.data_ingestion.sources import read_csv, read_json, read_parquet
 from mlops_for_mle.serving import mlflow, oip
 from mlops_for_mle.serving.codec import Codec, Form, Rows
 from mlops_for_mle.serving.errors import ProblemError
