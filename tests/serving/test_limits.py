@@ -1,8 +1,10 @@
 """What bounds a request, and that no body makes the server fail."""
 
 import asyncio
+import json
 import random
 import threading
+import time
 import tracemalloc
 from collections import Counter
 from types import SimpleNamespace
@@ -15,7 +17,9 @@ from benchmarks.serving.checks import wrong_request
 
 from mlops_for_mle.releases.predictor import Predictions
 from mlops_for_mle.serving.documents import read_object
-from mlops_for_mle.serving.logs import current_request
+from mlops_for_mle.serving.logs import Request, current_request
+from mlops_for_mle.serving.predict import PREDICT, answer
+from tests.releases import trained_iris_release
 from tests.serving.conftest import IRIS_ROW, Client, error_paths
 from tests.serving.raw import Server, request
 
@@ -123,6 +127,23 @@ def test_a_large_body_of_faults_is_answered_shortly_and_in_little_memory(client,
     tracemalloc.stop()
     assert error_paths(answer) == [""]
     assert len(answer.content) < 20_000
+    assert peak < 8 * len(body)
+
+
+def test_the_answer_to_many_rows_takes_less_than_eight_times_their_memory(settings):
+    services, chance = Client(settings, trained_iris_release()).services, random.Random(1)
+    columns = {
+        name: [round(chance.uniform(0.5, 7), 1) for _ in range(100_000)] for name in IRIS_ROW
+    }
+    body = json.dumps({"columns": columns}, separators=(",", ":")).encode()
+    headers = {b"content-type": b"application/json"}
+    asked = Request("POST", "/predict", headers, None, time.perf_counter(), "large", body)
+    tracemalloc.start()
+
+    answer(services, [PREDICT.read(services, asked)])
+
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
     assert peak < 8 * len(body)
 
 
