@@ -107,6 +107,15 @@ def test_columns_that_do_not_fit_are_refused(columns, message):
     assert refusal(IRIS, json.dumps({"columns": columns})).errors[0].message == message
 
 
+def test_one_feature_may_be_named_columns():
+    features = {"features": {"columns": {"minimum": 0}}}
+    reader = codec(Contract.model_validate(HOUSE_CONTRACT.model_dump() | features), "float64")
+
+    assert matrix(reader, '{"columns": 3}') == [[3]]
+    assert matrix(reader, '{"columns": {"columns": [1, 2]}}') == [[1], [2]]
+    assert matrix(reader, '[{"columns": 1}, {"columns": 2}]') == [[1], [2]]
+
+
 CONTRACTS = contracts().map(Contract.model_validate)
 
 
