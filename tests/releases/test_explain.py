@@ -103,7 +103,7 @@ def test_some_orders_come_near_what_all_give() -> None:
     rows = random.normal(size=(300, 5))
     model = ExtraTreesRegressor(20, max_depth=6, random_state=0)
     model.fit(rows, rows[:, 0] * rows[:, 1] * rows[:, 2] + rows[:, 3:].sum(axis=1))
-    predictor, row, background = served(model, numbers(5)), rows[60], rows[:50]
+    predictor, row, background = served(model, numbers(5)), rows[63], rows[:50]
 
     near = list(Explainer(predictor, background.tolist()).explain(row).contributions.values())
 
@@ -115,7 +115,7 @@ def test_some_orders_come_near_what_all_give() -> None:
             mixed[-1][:, feature] = row[feature]
         answers = predictor.predict(np.vstack(mixed)).values.reshape(6, -1).mean(axis=1)
         exact[list(order)] += np.diff(answers) / 120
-    assert near == pytest.approx(exact.tolist(), abs=0.05 * np.abs(exact).max())
+    assert near == pytest.approx(exact.tolist(), abs=0.02 * np.abs(exact).max())
 
 
 def test_the_same_row_is_always_explained_alike() -> None:
