@@ -40,4 +40,10 @@ class TestPart3(PartSuite):
             "__import__('data').read_csv(path)).tolist()",
             "the_programs_save_and_load",
         ),
+        Variant(
+            "load_model_from_registry.py",
+            "(MlflowException, OSError)",
+            "(MlflowException, OSError, ValueError)",
+            "the_programs_save_and_load",
+        ),
     )
