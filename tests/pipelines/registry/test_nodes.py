@@ -167,6 +167,8 @@ def test_a_metric_that_is_not_measured_is_refused_with_those_that_are() -> None:
     unsure = champion("without probabilities")
     with pytest.raises(ConfigurationError, match=r"brier was not .* of the champion, .* acc"):
         decision(candidate(), unsure, metric="brier")
+    with pytest.raises(ConfigurationError, match=r"rmse was not .* of the candidate, .* acc"):
+        decision(candidate(), metric="rmse")
 
 
 def test_a_champion_of_other_columns_cannot_be_compared() -> None:
