@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.errors import NotCalledForError
 from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
 from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
@@ -22,6 +23,7 @@ from mlops_for_mle.pipelines.monitoring.retraining import (
     choose_rows,
     conclude_decision,
     decide_on_retraining,
+    require_open,
 )
 from mlops_for_mle.releases.manifest import Release
 from tests.pipelines.monitoring.examples import LINE, run, window
@@ -82,6 +84,15 @@ def test_performance_is_judged_by_windows_of_labels():
     assert found.reasons[0].startswith("performance: alarm in 1 of the last 1 labelled windows")
     found = decision(*windows, labelled=twice)
     assert (found.decision, found.evidence_from) == ("retrain", at(1))
+
+
+def test_what_is_not_called_for_says_why():
+    for newest, said in (
+        (None, "nothing was monitored yet"),
+        (replace(OPEN, decision="investigate"), "decision 7 says investigate. performance: alarm"),
+    ):
+        with pytest.raises(NotCalledForError, match=rf"{said}.* `kedro run` trains anyway\.$"):
+            require_open(newest, None)
 
 
 def source(contract: Contract, count: int) -> pd.DataFrame:
