@@ -13,7 +13,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import KFold, PredefinedSplit, cross_val_predict
+from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC, NuSVC
 
@@ -85,10 +85,11 @@ def decide(
             chances = found if has_chances else None
             if is_calibrated:
                 scores = _scores(model, found)
-                better = _calibrated(scores, known, fold, target)
-                if training.calibrate is True or _is_better(better, chances, known, fold, target):
-                    model = _with_calibration(model, scores, known, target)
-                    chances = better
+                calibrator = _calibrator(model, scores, known, target)
+                better = calibrator.predict_proba(scores)
+                must = training.calibrate is True or chances is None
+                if must or _is_better(better, found, known, fold, target):
+                    model, chances = _with_calibration(model, calibrator), better
         except (UserError, ValueError) as error:
             if training.calibrate is True:
                 raise
@@ -155,50 +156,40 @@ def _scores(model: Pipeline, found: Matrix) -> Matrix:
     return found[:, 1:]
 
 
-def _calibrator(classes: npt.NDArray[Any], width: int, target: Target) -> CalibratedClassifierCV:
-    """What learns to make probabilities of scores.
+def _calibrator(
+    model: Pipeline, scores: Matrix, truth: Classes, target: Target
+) -> CalibratedClassifierCV:
+    """What makes probabilities of a fitted model's scores, learned from held-out ones.
 
     That is Platt's sigmoid for two classes and temperature scaling (Guo et al. 2017,
     arXiv:1706.04599) for more, which leaves the most probable class as it is. Isotonic regression
     is none of them: its steps have no form in float32 that answers alike.
     """
     # A classifier whose features are its own scores.
-    given = LogisticRegression()
-    given.classes_, given.coef_, given.intercept_ = classes, np.eye(width), np.zeros(width)
+    given, width = LogisticRegression(), scores.shape[1]
+    given.classes_ = model.steps[-1][1].classes_
+    given.coef_, given.intercept_ = np.eye(width), np.zeros(width)
     method = "sigmoid" if len(target.classes) == 2 else "temperature"
-    return CalibratedClassifierCV(FrozenEstimator(given), method=method, cv=KFold(2))
-
-
-def _calibrated(
-    scores: Matrix, truth: Classes, fold: npt.NDArray[np.intp], target: Target
-) -> Matrix:
-    """Probabilities of the same rows, each fold's calibrated on the other folds."""
-    # Classes are as `cross_val_predict` counts them.
-    calibrator = _calibrator(np.arange(len(target.classes)), scores.shape[1], target)
-    options: dict[str, Any] = {"cv": PredefinedSplit(fold), "method": "predict_proba"}
-    return np.asarray(cross_val_predict(calibrator, scores, truth, **options))
+    calibrator = CalibratedClassifierCV(FrozenEstimator(given), method=method, cv=KFold(2))
+    return calibrator.fit(scores, truth)
 
 
 def _is_better(
-    better: Matrix,
-    chances: Matrix | None,
-    truth: Classes,
-    fold: npt.NDArray[np.intp],
-    target: Target,
+    better: Matrix, chances: Matrix, truth: Classes, fold: npt.NDArray[np.intp], target: Target
 ) -> bool:
-    """Whether calibrated probabilities have the smaller Brier score, beyond one standard error."""
-    if chances is None:
-        return True
+    """Whether calibrated probabilities have the smaller Brier score, beyond one standard error.
+
+    They have learned one or two numbers from these rows, which hardly makes a difference.
+    """
     happened = truth[:, None] == np.array(target.class_codes)
     before, after = (((one - happened) ** 2).sum(axis=1) for one in (chances, better))
     mean, error = pd.Series(before - after).groupby(fold).mean().agg(["mean", "sem"])
     return bool(mean > error)
 
 
-def _with_calibration(model: Pipeline, scores: Matrix, truth: Classes, target: Target) -> Pipeline:
-    """The fitted model, and behind it a calibration that is fitted to held-out scores."""
+def _with_calibration(model: Pipeline, calibrator: CalibratedClassifierCV) -> Pipeline:
+    """The fitted model with what makes probabilities of its scores behind it."""
     *steps, (name, estimator) = model.steps
-    wrapped = _calibrator(estimator.classes_, scores.shape[1], target).fit(scores, truth)
-    wrapped.calibrated_classifiers_[0].estimator = estimator
-    wrapped.set_params(estimator=estimator, cv=None, ensemble=False)
-    return Pipeline([*steps, (name, wrapped)])
+    calibrator.calibrated_classifiers_[0].estimator = estimator
+    calibrator.set_params(estimator=estimator, cv=None, ensemble=False)
+    return Pipeline([*steps, (name, calibrator)])
