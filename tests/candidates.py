@@ -34,7 +34,7 @@ def shuffled_iris_rows() -> pd.DataFrame:
 
 
 def describe(
-    model: Pipeline, contract: Contract, validation: pd.DataFrame, **changes: Any
+    model: Pipeline, contract: Contract, validation: pd.DataFrame
 ) -> tuple[ModelDescription, bytes]:
     """What training says of a fitted model, measured on the validation rows, and its graph."""
     is_sure = hasattr(model, "predict_proba")
@@ -46,37 +46,7 @@ def describe(
     found = measure(answers, truth, target)
     facts = {name: getattr(release.manifest, name) for name in ModelDescription.model_fields}
     facts["metrics"] = {f"validation_{name}": value for name, value in found.items()}
-    return ModelDescription.model_validate(facts | changes), release.model
-
-
-def log_candidate(
-    model: Pipeline, contract: Contract, validation: pd.DataFrame, experiment: str, **changes: Any
-) -> str:
-    """Log a fitted model as training does; gives the id of its run."""
-    import mlflow
-
-    description, graph = describe(model, contract, validation, **changes)
-    mlflow.set_experiment(experiment)
-    with TemporaryDirectory() as folder, mlflow.start_run() as run:
-        files = Path(folder)
-        (files / "model.onnx").write_bytes(graph)
-        (files / "description.json").write_text(description.model_dump_json(), "utf-8")
-        validation.to_parquet(files / "validation.parquet", index=False)
-        logged = mlflow.sklearn.log_model(
-            model,
-            name="sk_model",
-            pip_requirements=["scikit-learn"],
-            extra_files=[str(path) for path in sorted(files.iterdir())],
-            skops_trusted_types=["numpy.dtype", "sklearn.tree._tree.Tree"],
-        )
-        mlflow.log_metrics(description.metrics, model_id=logged.model_id)
-        mlflow.set_tags(
-            {
-                "mlops.contract": contract.name,
-                "mlops.candidate_model": f"models:/{logged.model_id}",
-            }
-        )
-    return str(run.info.run_id)
+    return ModelDescription.model_validate(facts), release.model
 
 
 @dataclass(frozen=True)
@@ -97,14 +67,34 @@ class RegistryProject:
     experiment: str
     client: "MlflowClient"
 
-    def log(self, model: Any, **changes: Any) -> str:
-        """Train on half of iris, and log the candidate; gives its run."""
+    def log(self, model: Any) -> str:
+        """Train on half of iris, and log the candidate as training does; gives its run."""
+        import mlflow
+
         rows = shuffled_iris_rows()
         learned, validation = rows[:75], rows[75:].reset_index(drop=True)
         pipeline = Pipeline([("scaler", StandardScaler()), ("model", model)])
         features = learned[list(self.contract.feature_names)].to_numpy()
         pipeline.fit(features, learned[self.contract.target.column])
-        return log_candidate(pipeline, self.contract, validation, self.experiment, **changes)
+        description, graph = describe(pipeline, self.contract, validation)
+        # Not by set_experiment, which tells all processes that are started later.
+        experiment = self.client.get_experiment_by_name(self.experiment).experiment_id
+        with TemporaryDirectory() as folder, mlflow.start_run(experiment_id=experiment) as run:
+            files = Path(folder)
+            (files / "model.onnx").write_bytes(graph)
+            (files / "description.json").write_text(description.model_dump_json(), "utf-8")
+            validation.to_parquet(files / "validation.parquet", index=False)
+            logged = mlflow.sklearn.log_model(
+                pipeline,
+                name="sk_model",
+                pip_requirements=["scikit-learn"],
+                extra_files=[str(path) for path in sorted(files.iterdir())],
+                skops_trusted_types=["numpy.dtype", "sklearn.tree._tree.Tree"],
+            )
+            mlflow.log_metrics(description.metrics, model_id=logged.model_id)
+            mlflow.set_tag("mlops.contract", self.contract.name)
+            mlflow.set_tag("mlops.candidate_model", f"models:/{logged.model_id}")
+        return str(run.info.run_id)
 
     def run(self, pipeline: str, from_nodes: list[str] | None = None, **parameters: Any) -> None:
         """What `kedro run --pipeline` does in a process of its own."""

@@ -1,10 +1,19 @@
-"""What tests expect of errors that Kedro has wrapped in its own."""
+"""What tests expect of commands, and of errors that Kedro has wrapped in its own."""
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 from mlops_for_mle.errors import UserError, causes
+
+
+def succeed(*command: str | Path) -> str:
+    """Run a command that must end well; gives what it says."""
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The servers that are compared: how each is installed, started, asked and understood.
+"""The servers that are compared: how each is installed, started, asked and loaded.
 
 Every server has one worker, answers on the loopback interface and writes no line per request. Where
 the documentation offers a choice, the quicker one is taken. Ours is asked in the contract's own
@@ -17,20 +17,15 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
 from benchmarks.common import CACHE, PROJECT, Checkout, Server, free_port
-from benchmarks.ingestion import iris_rows
-from benchmarks.scoring import mixed_rows, score
 
 HERE = Path(__file__).resolve().parent
 ROWS = 10_000
-RESPONSES = {"iris": "iris_class", "subscriptions": "해지"}
+CONNECTIONS = 8
+CONTRACTS = ("iris", "subscriptions")
 
-# The project's own, which keep what they answer.
-OURS = ("ours", "other")
-
-# What peers are installed for: the project's own Python, which ours runs on, or one that uv finds.
-PYTHONS = (str(Path(sys.executable).resolve()), "3.12", "3.11", "3.13")
+# What peers are installed for: the project's own Python, or one that uv finds.
+PYTHONS = ">=3.11,<3.13"
 
 
 class Model:
@@ -38,8 +33,8 @@ class Model:
 
     Attributes:
         folder: The version as MLflow stores it, and the same pipeline in `model.joblib`.
-        rows: What ours is asked about, and `labels`, what batch scoring says to them.
-        data: What the peers are asked about, by `columns`, and `answers`, what scikit-learn says.
+        rows: What ours is asked about, rows of its table; the first has a gap if any has.
+        columns: What the peers are asked about, with `data`.
     """
 
     def __init__(self, side: Checkout, contract: str) -> None:
@@ -48,49 +43,36 @@ class Model:
         self.folder = side.folder / "models" / contract
         shutil.rmtree(self.folder, ignore_errors=True)
         side.kedro("model", "download", "champion", str(self.folder), "--env", contract)
-        # The first subscriber has no gap, the second has.
-        rows = iris_rows(ROWS, 7) if contract == "iris" else mixed_rows(ROWS + 1)[1:]
-        rows.to_parquet(self.folder / "asked.parquet")
-        score(contract, self.folder / "asked.parquet", side)
-        scored = pd.read_parquet(side.folder / "scored/rows.parquet").sort_values("row_number")
-        self.labels: list[Any] = scored[RESPONSES[contract]].tolist()
-        if contract == "iris":
-            rows = rows.drop(columns="target")
-            inputs = rows.to_dict("split")
-        else:
-            seen = rows["마지막 접속"].dt.strftime("%Y-%m-%dT%H:%M:%S")
-            rows = rows.assign(**{"가입일": rows["가입일"].astype(str), "마지막 접속": seen})
-            rows = rows.drop(columns=["고객번호", "해지일", "해지"])
-            inputs = json.loads((self.folder / "input_example.json").read_text())
-        self.rows: list[dict[str, Any]] = json.loads(rows.to_json(orient="records"))
-        self.columns: list[str] = inputs["columns"]
-        # JSON has no NaN.
-        data = [[None if value != value else value for value in row] for row in inputs["data"]]
-        self.data: list[list[float | None]] = list(islice(cycle(data), ROWS))
-        document = {"columns": self.columns, "data": self.data}
-        (self.folder / "rows.json").write_text(json.dumps(document))
-        side.run(side.python, str(HERE / "apps/export.py"), str(self.folder))
-        self.answers: list[int] = json.loads((self.folder / "answers.json").read_text())
+        with side.serve(contract) as server:
+            server.wait_until_answering("/health/ready")
+            features = server.ask("/model")["contract"]["features"]
+            known = server.ask("/observations?limit=1000")["observations"]
+        known.sort(key=lambda row: None not in row.values())
+        rows = islice(cycle(known), ROWS)
+        self.rows: list[dict[str, Any]] = [{name: row[name] for name in features} for row in rows]
+        side.run(side.python, "-c", EXPORT, str(self.folder))
+        example = json.loads((self.folder / "input_example.json").read_text())
+        self.columns: list[str] = example["columns"]
+        self.data: list[list[float | None]] = list(islice(cycle(example["data"]), ROWS))
 
 
 class Kind(NamedTuple):
-    """How a server is asked for so many rows, understood and started."""
+    """How a server is asked for so many rows, and started."""
 
     path: str
     body: Callable[[Model, int], Any]
-    read: Callable[[Any], list[Any]]
     command: str = ""
 
 
 def start(name: str, model: Model) -> Server:
     """Install and start a server; raises `OSError` if it cannot be had here."""
-    if name in OURS:
+    if name == "ours":
         return model.side.serve(model.contract)
     folder = CACHE / "servers" / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     binaries = Path(model.side.python).parent if name == "noop" else install(name)
-    places = {"apps": HERE / "apps", "folder": folder, "model": model.folder}
+    places = {"here": HERE, "folder": folder, "model": model.folder}
     places |= {"port": free_port(), "second": free_port(), "third": free_port()}
     words = [word.format(**places) for word in KINDS[name].command.split()]
     variables = dict(word.split("=", 1) for word in words if word.split("=")[0].isupper())
@@ -109,16 +91,10 @@ def install(name: str) -> Path:
     """
     requirements, folder = HERE / f"requirements/{name}.txt", CACHE / "peers" / name
     print(f"installing {name} …", flush=True)
-    into = ("--python", str(folder / "bin/python"))
-    reasons = []
-    for python in PYTHONS:
-        try:
-            uv("venv", "--clear", "--no-python-downloads", "--python", python, str(folder))
-            uv("pip", "install", *into, "--requirements", str(requirements))
-            return folder / "bin"
-        except OSError as error:
-            reasons.append(f"{python}: {error}")
-    raise OSError("; ".join(reasons))
+    uv("venv", "--clear", "--no-python-downloads", "--python", PYTHONS, str(folder))
+    python = str(folder / "bin/python")
+    uv("pip", "install", "--python", python, "--requirements", str(requirements))
+    return folder / "bin"
 
 
 def uv(*arguments: str) -> None:
@@ -130,15 +106,25 @@ def uv(*arguments: str) -> None:
         raise OSError(" ".join(finished.stderr.split()[-60:]))
 
 
+def load(url: str, body: Any, seconds: float, requests: int) -> dict[str, Any]:
+    """Send a body again and again from a process of its own; gives what the client has found."""
+    file = CACHE / "body.json"
+    file.write_text(json.dumps(body, ensure_ascii=False, separators=(",", ":")))
+    numbers = (str(CONNECTIONS), str(seconds), str(requests))
+    command = [sys.executable, HERE / "client.py", url, file, *numbers]
+    return dict(json.loads(subprocess.check_output(command)))
+
+
+def forget_logged(side: Checkout, rows: int) -> None:
+    """Wait until the table has every prediction that was answered, once, and empty it."""
+    if (found := side.wait_for_rows("predictions", rows)) != rows:
+        raise SystemExit(f"{side.name}: {rows} rows were answered, {found} are in the table")
+    side.sql("TRUNCATE predictions CASCADE")
+
+
 def _own_form(model: Model, count: int) -> Any:
     columns = {name: [row[name] for row in model.rows] for name in model.rows[0]}
     return model.rows[0] if count == 1 else {"columns": columns}
-
-
-def _own_answer(answer: Any) -> list[Any]:
-    values = answer.get("columns", answer)
-    found = next(values[name] for name in RESPONSES.values() if name in values)
-    return found if isinstance(found, list) else [found]
 
 
 def _columns(model: Model, count: int) -> Any:
@@ -152,8 +138,12 @@ def _tensor(model: Model, count: int) -> Any:
     return {"inputs": [{"name": "features", "datatype": "FP64", "shape": shape, "data": data}]}
 
 
+EXPORT = """
+import sys, joblib, mlflow
+joblib.dump(mlflow.sklearn.load_model(sys.argv[1]), sys.argv[1] + "/model.joblib")
+"""
 NOOP = """
-uvicorn noop:application --app-dir {apps} --port {port} --loop uvloop --http httptools
+uvicorn noop:application --app-dir {here} --port {port} --loop uvloop --http httptools
 --lifespan off --no-access-log --log-level warning
 """
 MLFLOW = """
@@ -171,11 +161,8 @@ mlserver start {folder}
 """
 
 KINDS = {
-    "ours": Kind("/predict", _own_form, _own_answer),
-    "other": Kind("/predict", _own_form, _own_answer),
-    "noop": Kind("/predict", _own_form, _own_answer, NOOP),
-    "mlflow": Kind("/invocations", _columns, lambda answer: answer["predictions"], MLFLOW),
-    "mlserver": Kind(
-        "/v2/models/model/infer", _tensor, lambda answer: answer["outputs"][0]["data"], MLSERVER
-    ),
+    "ours": Kind("/predict", _own_form),
+    "noop": Kind("/predict", _own_form, NOOP),
+    "mlflow": Kind("/invocations", _columns, MLFLOW),
+    "mlserver": Kind("/v2/models/model/infer", _tensor, MLSERVER),
 }

@@ -8,7 +8,6 @@ import click
 from kedro.framework.cli.utils import KedroCliError, LazyGroup
 
 from mlops_for_mle.errors import UserError, causes, explain, is_not_called_for
-from mlops_for_mle.hooks import killed_if_interrupted
 
 _COMMANDS = "mlops_for_mle.commands"
 
@@ -20,8 +19,7 @@ def friendly() -> Iterator[None]:
     What is merely not called for ends with exit status 0.
     """
     try:
-        with killed_if_interrupted():
-            yield
+        yield
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise
     except Exception as error:
@@ -37,15 +35,11 @@ def friendly() -> Iterator[None]:
         raise click.ClickException(said) from error
 
 
-def _set_verbose(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-    KedroCliError.VERBOSE_ERROR = value
-
-
 _VERBOSE = click.Option(
     ["--verbose"],
     is_flag=True,
     expose_value=False,
-    callback=_set_verbose,
+    callback=lambda *given: setattr(KedroCliError, "VERBOSE_ERROR", given[-1]),
     help="Show where an error came from.",
 )
 

@@ -1,16 +1,18 @@
 """What happens around every Kedro session."""
 
+import atexit
 import logging
 import os
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import click
 from kedro.framework.hooks import hook_impl
 
+from mlops_for_mle.config import public_address, run_page
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.errors import ConfigurationError, is_not_called_for
+from mlops_for_mle.errors import is_not_called_for
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -33,7 +35,7 @@ class ProjectHooks:
 
     _context: "KedroContext"
     _contract: Contract
-    _results: dict[str, Any]
+    _candidate: str | None
     # Of the run under way, if its pipeline is tracked: kedro-mlflow's hook, and the run's lock.
     _mlflow: Any = None
     _held: "Connection | None"
@@ -56,17 +58,9 @@ class ProjectHooks:
         """Bring the tables up to date, and open the run of a pipeline that is tracked."""
         from mlops_for_mle.database.engine import database_url
         from mlops_for_mle.database.schema import prepare
-        from mlops_for_mle.releases.metrics import GREATER_IS_BETTER
 
-        self._results, self._mlflow = {}, None
+        self._mlflow, self._candidate = None, None
         self._contract = Contract.model_validate(catalog.load("params:contract"))
-        task, metric = self._contract.target.task, catalog.load("params:gates.metric")
-        if metric not in GREATER_IS_BETTER[task]:
-            # Else a model would be trained in vain.
-            raise ConfigurationError(
-                f"gates.metric: contract {self._contract.name} is a {task}, allowed are "
-                f"{', '.join(GREATER_IS_BETTER[task])} (found {metric!r})"
-            )
         prepare(database_url(), self._contract)
         tracking = self._context.mlflow.tracking  # type: ignore[attr-defined]
         if not _pipeline_names(run_params) <= set(tracking.disable_tracking.pipelines):
@@ -85,6 +79,8 @@ class ProjectHooks:
             lock(connection, "MLflow experiment")
             hook.after_context_created(self._context)
         _end_runs_of_the_dead(experiment)
+        # Comes before MLflow's own, which would take a run that is interrupted for finished.
+        atexit.register(mlflow.end_run, "KILLED")
         hook.before_pipeline_run(*run)
         self._held = _try_to_hold(hook.run_id)
         mlflow.set_tag(_HELD_TAG, "yes")
@@ -100,17 +96,16 @@ class ProjectHooks:
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
-        """Remember what this run decided and found; another may run at the same time."""
-        if dataset_name in ("champion@decision", "summary"):
-            self._results[dataset_name] = data
+        """Remember what this run, not another one, has decided on; say how it sums itself up."""
+        if dataset_name == "champion@decision":
+            self._candidate = data.run_id
+        elif dataset_name == "summary":
+            click.echo(data)
 
     @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
-        """Close the run, say how a pipeline sums itself up, and sum up after the whole line."""
-        import click
+        """Close the run, and sum up after the whole line."""
         import mlflow
-
-        from mlops_for_mle.config import public_address, run_page
 
         if self._mlflow:
             run: Any = mlflow.active_run()
@@ -119,14 +114,11 @@ class ProjectHooks:
             # Where people find it, if MLflow itself would not know.
             if public_address("MLFLOW"):
                 _LOGGER.info("MLflow run: %s", run_page(run.info.experiment_id, run.info.run_id))
-        if "summary" in self._results:
-            click.echo(self._results["summary"])
         if "__default__" in _pipeline_names(run_params):
-            from mlops_for_mle.commands.model import project_summary
+            from mlops_for_mle.commands.summary import project_summary
 
-            decision, env = self._results.get("champion@decision"), run_params.get("env")
-            metric, candidate = catalog.load("params:gates.metric"), decision and decision.run_id
-            click.echo(project_summary(self._contract, metric, env, candidate))
+            metric, env = catalog.load("params:gates.metric"), run_params.get("env")
+            click.echo(project_summary(self._contract, metric, env, self._candidate))
 
     @hook_impl
     def on_pipeline_error(
@@ -144,6 +136,9 @@ class ProjectHooks:
         self._let_go()
 
     def _let_go(self) -> None:
+        import mlflow
+
+        atexit.unregister(mlflow.end_run)
         # Another process has it, where a run is continued by its id.
         if self._held:
             self._held.close()
@@ -162,22 +157,6 @@ def tracking_variable_kept() -> Iterator[None]:
         os.environ.pop(_TRACKING_URI, None)
         if before is not None:
             os.environ[_TRACKING_URI] = before
-
-
-@contextmanager
-def killed_if_interrupted() -> Iterator[None]:
-    """Have MLflow show a run that is interrupted as killed.
-
-    It would take it for finished at the end of the process.
-    """
-    try:
-        yield
-    except KeyboardInterrupt:
-        if "mlflow" in sys.modules:
-            # Where that fails, the next run of the project ends it.
-            with suppress(Exception):
-                sys.modules["mlflow"].end_run("KILLED")
-        raise
 
 
 def _pipeline_names(run_params: dict[str, Any]) -> set[str]:

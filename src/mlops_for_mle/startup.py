@@ -6,7 +6,6 @@ Everything here is cheap and imports nothing heavy.
 import atexit
 import gc
 import os
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -61,10 +60,6 @@ def prepare_process() -> None:
         gc.set_threshold(_COLLECT_AFTER, *older)
         # Python would look through all of them twice more as it ends, for half a second.
         atexit.register(gc.freeze)
-    # kedro-mlflow starts `mlflow` by its name, which must work without an activated environment.
-    programs = str(Path(sys.executable).parent)
-    if programs not in os.environ.get("PATH", "").split(os.pathsep):
-        os.environ["PATH"] = os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
     warnings.showwarning = _show_warning
 
 

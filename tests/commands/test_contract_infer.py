@@ -49,17 +49,10 @@ def called(folder: Path, kind: str = "csv", place: str = "orders.csv", **changes
     return CliRunner().invoke(command, arguments, obj=bootstrap_project(folder))
 
 
-def infer(folder: Path, *source: str, **changes: Any) -> str:
-    """What a person reads who succeeds."""
+def infer(folder: Path, *source: str, code: int = 0, **changes: Any) -> str:
+    """What a person reads who succeeds, or who does not."""
     result = called(folder, *source, **changes)
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
-def complaint(folder: Path, *source: str, **changes: Any) -> str:
-    """What a person reads who does not."""
-    result = called(folder, *source, **changes)
-    assert result.exit_code == 1, result.output
+    assert result.exit_code == code, result.output
     assert "Traceback" not in result.output
     return result.output
 
@@ -119,7 +112,7 @@ def test_a_workbook_and_json_lines_are_sources_like_csv(folder: Path, kind: str)
         with pd.ExcelWriter(folder / place) as book:
             pd.DataFrame({"x": [1]}).to_excel(book, sheet_name="first", index=False)
             given.to_excel(book, sheet_name="두 번째", index=False)
-        assert "has the sheets first, 두 번째: name one" in complaint(folder, kind, place)
+        assert "has the sheets first, 두 번째: name one" in infer(folder, kind, place, code=1)
     else:
         place = "orders.jsonl.gz"
         given.to_json(folder / place, orient="records", lines=True)
@@ -189,7 +182,7 @@ def test_nothing_that_a_person_wrote_is_overwritten_unless_forced(folder: Path) 
     reviewed.write_text("# reviewed\n" + reviewed.read_text("utf-8"), "utf-8")
     (folder / "conf/orders/contract.yml").unlink()
 
-    said = complaint(folder)
+    said = infer(folder, code=1)
 
     assert "conf/orders has globals.yml, parameters.yml already" in said
     assert "overwrite with --force" in said
@@ -208,9 +201,7 @@ def test_nothing_that_a_person_wrote_is_overwritten_unless_forced(folder: Path) 
         ({"env": "postgres"}, "no folder of the project's own in conf or data (found 'postgres')"),
         ({"env": "../new"}, "--env: expected letters, digits"),
         ({"place": "iris.data"}, "(it has 5.1, 3.5, setosa). If these are data, --no-header"),
-        ({"name": "Big Name", "env": "new"}, "name\n  String should match pattern"),
         ({"kind": "parquet"}, "orders.csv: Parquet magic bytes not found"),
-        ({"encoding": "klingon"}, "unknown encoding: klingon"),
     ],
 )
 def test_a_request_that_cannot_be_met_is_refused_and_writes_nothing(
@@ -218,7 +209,7 @@ def test_a_request_that_cannot_be_met_is_refused_and_writes_nothing(
 ) -> None:
     before = sorted(folder.rglob("*"))
 
-    assert said in complaint(folder, **request_of)
+    assert said in infer(folder, **request_of, code=1)
     assert sorted(folder.rglob("*")) == before
 
 
@@ -238,5 +229,5 @@ def test_a_source_in_the_database_that_cannot_be_one_is_refused(
     if "orders_data" in place:
         query(shop, 'CREATE TABLE orders_data AS TABLE "My Shop"."Orders"')
 
-    assert said in complaint(folder, kind, place)
+    assert said in infer(folder, kind, place, code=1)
     assert not (folder / "conf/orders").exists()

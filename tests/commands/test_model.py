@@ -3,23 +3,22 @@
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import mlflow
+import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, MemoryDataset
 
 from mlops_for_mle.cli import cli
-from mlops_for_mle.commands.explain import explain_row
-from mlops_for_mle.commands.model import project_summary
 from mlops_for_mle.commands.project import read_project
+from mlops_for_mle.commands.summary import project_summary
 from mlops_for_mle.database.schema import ensure_observations
-from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.pipelines.training import nodes
 from mlops_for_mle.settings import HOOKS
 from tests.candidates import RegistryProject
-from tests.expectations import refused
-from tests.releases import trained_iris_release
 from tests.servers import query
 
 pytestmark = pytest.mark.integration
@@ -170,14 +169,6 @@ def test_a_row_is_explained_by_what_is_served_from_text_or_a_file(
         kedro_model("explain", wrong, code=1)
 
 
-def test_a_value_unlike_those_of_training_is_marked_where_a_row_is_explained() -> None:
-    marks = []
-    for row in (ROW, ROW.replace("6.7", "9.9")):
-        drawn = explain_row(trained_iris_release(), row.encode())
-        marks.append([one for one in drawn.columns[1].cells if "outside" in str(one)])
-    assert marks == [[], ["9.9 (outside the training data)"]]
-
-
 def test_a_run_sums_up_its_own_decision_when_another_has_registered_a_version_meanwhile(
     project: RegistryProject, good: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -192,16 +183,6 @@ def test_a_run_sums_up_its_own_decision_when_another_has_registered_a_version_me
     assert re.search(r"candidate +version 1, .*\n +decision +promoted: ", own)
 
 
-def test_a_metric_of_another_task_is_refused_before_a_model_is_trained_in_vain(
-    project: RegistryProject,
-) -> None:
-    with refused(ConfigurationError) as refusal:
-        project.run("training", gates={"metric": "rmse"})
-    assert "gates.metric: contract iris is a classification, allowed are accuracy" in (
-        refusal.message
-    )
-
-
 def test_before_anything_was_registered_there_is_little_to_tell(
     kedro_model: Kedro, project: RegistryProject
 ) -> None:
@@ -210,3 +191,27 @@ def test_before_anything_was_registered_there_is_little_to_tell(
     assert "There is no version of wine yet: run `kedro run` first." in said
     lines = kedro_model("summary", "--env", "wine").output.splitlines()
     assert lines[1:] == ["  champion  none yet", "  release   none deployed yet"]
+
+
+def test_what_comes_out_otherwise_or_was_altered_is_not_reproduced(
+    kedro_model: Kedro, project: RegistryProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That the same comes out is seen in tests/end_to_end/test_whole_line.py."""
+    for pipeline in ("data_ingestion", "training", "registry"):
+        project.run(pipeline)
+    prepare = nodes.prepare_examples
+
+    def otherwise(rows: Any, contract: Any, training: Any) -> Any:
+        return prepare(rows, contract, training.model_copy(update={"seed": training.seed + 1}))
+
+    monkeypatch.setattr(nodes, "prepare_examples", otherwise)
+    said = kedro_model("reproduce", "3", code=1).output
+    assert " then, " in said
+    assert said.endswith("not reproduced\n")
+
+    (version,) = (one for one in project.versions().values() if one.version == 3)
+    run = project.client.get_run(version.run_id)
+    path = Path(run.info.artifact_uri.removeprefix("file://")) / "snapshot/snapshot.parquet"
+    pd.read_parquet(path).iloc[:-1].to_parquet(path, index=False)
+    said = kedro_model("reproduce", "3", code=1).output
+    assert "Version 3 of iris: its snapshot was altered" in said

@@ -1,6 +1,6 @@
 """`kedro db prune` on a real database and a real store of releases."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
@@ -58,101 +58,91 @@ VALUES (:contract, 'a', :id, 'x', 1, 'r', '{}', now() - :age)
 """
 
 
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReleaseStore:
-    monkeypatch.setenv("MLOPS_RELEASE_STORE", str(tmp_path / "releases"))
-    return ReleaseStore(str(tmp_path / "releases"))
+class Stage:
+    """A project whose predictions, releases and parameters a test chooses."""
 
+    def __init__(self, url: str, folder: Path, store: ReleaseStore) -> None:
+        self.url, self.store, self._metadata = url, store, bootstrap_project(folder)
+        self.parameters = folder / "conf/local/parameters.yml"
+        self.configure()
 
-@pytest.fixture
-def configure(project_folder: Path) -> Iterator[Callable[..., None]]:
-    """Writes the parameters of this project; they are gone after the test."""
-    path = project_folder / "conf/local/parameters.yml"
+    def configure(self, **blocks: Any) -> None:
+        self.parameters.write_text(yaml.safe_dump(SETTINGS | blocks), "utf-8")
 
-    def write(**blocks: Any) -> None:
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(yaml.safe_dump(SETTINGS | blocks), "utf-8")
-
-    write()
-    yield write
-    path.unlink()
-
-
-@pytest.fixture
-def prune(
-    database_url: str,
-    project_folder: Path,
-    store: ReleaseStore,
-    configure: Any,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Callable[..., str]:
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    # So that there are many batches.
-    monkeypatch.setattr(room, "_ROWS_A_TRANSACTION", 7)
-    metadata = bootstrap_project(project_folder)
-
-    def run(*arguments: str) -> str:
-        command = ["prune", "--older-than", "90d", *arguments]
-        found = CliRunner().invoke(database_commands, command, obj=metadata)
-        assert found.exit_code == 0, found.output
+    def prune(self, *arguments: str, age: str = "90d", code: int = 0) -> str:
+        command = ["prune", "--older-than", age, *arguments]
+        found = CliRunner().invoke(database_commands, command, obj=self._metadata)
+        assert found.exit_code == code, found.output
         return found.output
 
-    return run
+    def publish(self, ages: dict[int, int], served: dict[int, int]) -> None:
+        """Make releases of some ages in days, served since some days, in this order."""
+        now = datetime.now(UTC)
+        for version, days in ages.items():
+            self.store.publish(iris_release(version, created_at=now - timedelta(days=days)))
+        with engine_for(self.url).connect() as connection:
+            for version, days in served.items():
+                manifest = self.store.manifest("iris", name(version))
+                row = deployments.deploy(connection, manifest, reason="x", actor="ada")
+                assert row is not None
+                moved = "UPDATE deployments SET created_at = now() - :age WHERE id = :id"
+                self.query(moved, age=timedelta(days=days), id=row.id)
+
+    def predict(self, release: str, rows: int, days: int, contract: str = "iris") -> None:
+        self.query(PREDICTIONS, release=release, rows=rows, days=days, contract=contract)
+
+    def query(self, statement: str, **values: Any) -> list[Any]:
+        return query(self.url, statement, **values)
+
+    def count(self, table: str) -> int:
+        return int(scalar(self.url, f"SELECT count(*) FROM {table}"))
 
 
-def publish(url: str, store: ReleaseStore, ages: dict[int, int], served: dict[int, int]) -> None:
-    """Make releases of some ages in days, and have them served since some days, in this order."""
-    now = datetime.now(UTC)
-    for version, days in ages.items():
-        store.publish(iris_release(version, created_at=now - timedelta(days=days)))
-    with engine_for(url).connect() as connection:
-        for version, days in served.items():
-            manifest = store.manifest("iris", name(version))
-            row = deployments.deploy(connection, manifest, reason="x", actor="ada")
-            assert row is not None
-            moved = "UPDATE deployments SET created_at = now() - :age WHERE id = :id"
-            query(url, moved, age=timedelta(days=days), id=row.id)
+@pytest.fixture
+def stage(
+    database_url: str, project_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Stage]:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("MLOPS_RELEASE_STORE", str(tmp_path / "releases"))
+    # So that there are many batches.
+    monkeypatch.setattr(room, "_ROWS_A_TRANSACTION", 7)
+    found = Stage(database_url, project_folder, ReleaseStore(str(tmp_path / "releases")))
+    yield found
+    found.parameters.unlink()
 
 
 def name(version: int) -> str:
     return f"iris-v{version}-run{version}"
 
 
-def predict(url: str, release: str, rows: int, days: int, contract: str = "iris") -> None:
-    query(url, PREDICTIONS, release=release, rows=rows, days=days, contract=contract)
-
-
-def test_what_monitoring_looks_at_stays_and_the_rest_goes_with_its_labels(
-    prune: Callable[..., str], database_url: str, store: ReleaseStore
-) -> None:
-    publish(database_url, store, {1: 500, 2: 500, 3: 500}, {1: 450, 2: 410, 3: 405})
+def test_what_monitoring_looks_at_stays_and_the_rest_goes_with_its_labels(stage: Stage) -> None:
+    stage.publish({1: 500, 2: 500, 3: 500}, {1: 450, 2: 410, 3: 405})
     for version in (1, 2, 3):
-        predict(database_url, name(version), rows=100, days=400)
-        predict(database_url, f"{name(version)}-new", rows=3, days=10)
+        stage.predict(name(version), rows=100, days=400)
+        stage.predict(f"{name(version)}-new", rows=3, days=10)
     # Labels are older than what is newest.
-    predict(database_url, name(3), rows=15, days=440)
-    query(database_url, LABELS, release=name(3), days=430)
-    query(database_url, LABELS, release=name(1), days=300)
-    predict(database_url, "other", rows=5, days=400, contract="wine")
-    before = query(database_url, COUNTS)
+    stage.predict(name(3), rows=15, days=440)
+    stage.query(LABELS, release=name(3), days=430)
+    stage.query(LABELS, release=name(1), days=300)
+    stage.predict("other", rows=5, days=400, contract="wine")
+    before = stage.query(COUNTS)
 
-    said = prune()
+    said = stage.prune()
 
     assert "predictions     220 rows" in said
     assert "feedback        100 rows" in said
     assert "Nothing was deleted: add --yes." in said
-    assert query(database_url, COUNTS) == before
+    assert stage.query(COUNTS) == before
 
-    counts, told = said.splitlines()[1:-1], prune("--yes").splitlines()
+    counts, told = said.splitlines()[1:-1], stage.prune("--yes").splitlines()
     assert told[1:] == [*counts, "Deleted."]
-    left = dict(query(database_url, COUNTS))
+    left = dict(stage.query(COUNTS))
     assert {one: left.get(name(one)) for one in (1, 2, 3)} == {1: None, 2: 40, 3: 40 + 15}
     assert [left[f"{name(version)}-new"] for version in (1, 2, 3)] == [3, 3, 3]
     assert left["other"] == 5
-    assert scalar(database_url, "SELECT count(*) FROM feedback") == 15
+    assert stage.count("feedback") == 15
     newest = [f"{name(3)}400-{number}" for number in range(1, 41)]
-    of_these = "SELECT count(*) FROM predictions WHERE prediction_id = ANY(:these)"
-    assert scalar(database_url, of_these, these=newest) == 40
+    assert stage.count(f"predictions WHERE prediction_id IN {tuple(newest)}") == 40
 
 
 @pytest.mark.parametrize(
@@ -165,79 +155,60 @@ def test_what_monitoring_looks_at_stays_and_the_rest_goes_with_its_labels(
     ],
 )
 def test_a_window_of_hours_or_of_the_past_is_kept_where_that_is_configured(
-    prune: Callable[..., str],
-    configure: Callable[..., None],
-    database_url: str,
-    store: Any,
-    window: dict[str, Any],
-    left: int,
+    stage: Stage, window: dict[str, Any], left: int
 ) -> None:
-    configure(monitoring={"window": {"minimum_rows": 20, "minimum_labelled": 10} | window})
-    publish(database_url, store, {1: 500}, {1: 450})
+    stage.configure(monitoring={"window": {"minimum_rows": 20, "minimum_labelled": 10} | window})
+    stage.publish({1: 500}, {1: 450})
     for days, rows in ((400, 40), (300, 40), (200, 50)):
-        predict(database_url, name(1), rows=rows, days=days)
+        stage.predict(name(1), rows=rows, days=days)
 
-    prune("--yes")
+    stage.prune("--yes")
 
-    assert query(database_url, COUNTS) == [(name(1), left)]
-    oldest = "SELECT max(now() - created_at) FROM predictions"
-    assert scalar(database_url, oldest) < timedelta(days=350)
+    assert stage.query(COUNTS) == [(name(1), left)]
+    assert stage.count("predictions WHERE now() - created_at > interval '350 days'") == 0
 
 
 @pytest.mark.parametrize(("acted_at", "left"), [(None, 5), (datetime.now(UTC), 0)])
 def test_what_an_open_decision_rests_on_stays_until_it_was_acted_on(
-    prune: Callable[..., str], database_url: str, acted_at: datetime | None, left: int
+    stage: Stage, acted_at: datetime | None, left: int
 ) -> None:
-    predict(database_url, "long-gone", rows=5, days=299)
-    predict(database_url, "longer-gone", rows=5, days=301)
-    query(database_url, DECISION, acted_at=acted_at)
+    stage.predict("long-gone", rows=5, days=299)
+    stage.predict("longer-gone", rows=5, days=301)
+    stage.query(DECISION, acted_at=acted_at)
 
-    prune("--yes")
+    stage.prune("--yes")
 
-    assert query(database_url, COUNTS) == ([("long-gone", left)] if left else [])
+    assert stage.query(COUNTS) == ([("long-gone", left)] if left else [])
 
 
-def test_rejects_go_by_their_age(prune: Callable[..., str], database_url: str) -> None:
+def test_rejects_go_by_their_age(stage: Stage) -> None:
     for contract, days in product(("iris", "wine"), (100, 5)):
         age = {"contract": contract, "table": f"{contract}_data", "id": days}
         for statement in (BATCH, REJECT):
-            query(database_url, statement, age=timedelta(days=days), **age)
+            stage.query(statement, age=timedelta(days=days), **age)
 
-    said = prune("--yes")
+    assert "rejected_rows   20 rows" in stage.prune("--yes")
 
-    assert "rejected_rows   20 rows" in said
-    tables = ("rejected_rows", "scoring_rejects")
-    left = [scalar(database_url, f"SELECT count(*) FROM {table}") for table in tables]
-    assert left == [60, 3]
-    assert scalar(database_url, "SELECT count(*) FROM ingestion_batches") == 4
+    tables = ("rejected_rows", "scoring_rejects", "ingestion_batches")
+    assert [stage.count(table) for table in tables] == [60, 3, 4]
 
 
-def test_releases_go_that_nothing_serves_and_a_rollback_still_works(
-    prune: Callable[..., str],
-    configure: Callable[..., None],
-    database_url: str,
-    store: ReleaseStore,
-) -> None:
-    configure(scoring={"release": name(5)})
+def test_releases_go_that_nothing_serves_and_a_rollback_still_works(stage: Stage) -> None:
+    stage.configure(scoring={"release": name(5)})
     ages = {1: 500, 2: 500, 3: 500, 4: 500, 5: 500, 6: 500, 7: 10}
-    publish(database_url, store, ages, {1: 400, 2: 300, 3: 80, 4: 70})
-    (Path(store.url) / "iris/damaged").mkdir()
+    stage.publish(ages, {1: 400, 2: 300, 3: 80, 4: 70})
+    (Path(stage.store.url) / "iris/damaged").mkdir()
 
-    assert f"releases        {name(1)}, {name(6)}\n" in prune("--yes")
+    assert f"releases        {name(1)}, {name(6)}\n" in stage.prune("--yes")
 
     left = ["damaged", *(name(version) for version in (2, 3, 4, 5, 7))]
-    assert store.names("iris") == left
-    assert "releases        none" in prune("--yes")
-    with engine_for(database_url).connect() as connection:
+    assert stage.store.names("iris") == left
+    assert "releases        none" in stage.prune("--yes")
+    with engine_for(stage.url).connect() as connection:
         for version in (3, 2):
-            row = deployments.roll_back(connection, store, "iris", reason="x", actor="ada")
+            row = deployments.roll_back(connection, stage.store, "iris", reason="x", actor="ada")
             assert row.release == name(version)
 
 
-def test_the_command_wants_an_age_of_a_day_at_least(project_folder: Path) -> None:
-    metadata = bootstrap_project(project_folder)
-    for age in ("90m", "90"):
-        command = ["prune", "--older-than", age, "--yes"]
-        found = CliRunner().invoke(database_commands, command, obj=metadata)
-        assert found.exit_code == 2
-        assert age in found.output
+def test_the_command_wants_an_age_of_a_day_at_least(stage: Stage) -> None:
+    assert "at least 86400s" in stage.prune("--yes", age="90m", code=2)

@@ -84,6 +84,13 @@ class Terminal:
                     output = finished.stdout
 
     def _run(self, commands: str, programs: Path) -> subprocess.CompletedProcess[str]:
+        # What waits for nobody needs no process of its own to begin with.
+        commands = re.sub(
+            r"^((?:\w+=\S+ )*)python (?=[\w/]+\.py\b[^&]*$)",
+            r"\1python-here ",
+            commands,
+            flags=re.M,
+        )
         # A server is started by the real program, so this path is not kept.
         commands = f"PATH={programs}:$PATH\n{commands}\nPATH=${{PATH#{programs}:}}"
         keep = '{ export -p; printf "cd %q\\n" "$PWD"; }'

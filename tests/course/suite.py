@@ -25,16 +25,6 @@ class Mistake:
     noticed_by: str
 
 
-@dataclass(frozen=True)
-class Variant:
-    """Another right way to write what stands in the solution, and a check that must accept it."""
-
-    file: str
-    ours: str
-    theirs: str
-    accepted_by: str
-
-
 class PartSuite:
     """The tests of one part."""
 
@@ -47,13 +37,15 @@ class PartSuite:
         if "mistake" in metafunc.fixturenames:
             metafunc.parametrize("mistake", self.mistakes, ids=lambda one: one.noticed_by)
 
-    def test_the_solution_passes_its_checks(
-        self, tmp_path: Path, embedded_server: DatabaseServer
-    ) -> None:
-        work = tmp_path / "work"
-        lay(work, part(self.number), solved=True)
+    @pytest.fixture
+    def solution(self, tmp_path: Path) -> Path:
+        lay(tmp_path / "work", part(self.number), solved=True)
+        return tmp_path / "work"
 
-        status, output = self.check(work, embedded_server)
+    def test_the_solution_passes_its_checks(
+        self, solution: Path, embedded_server: DatabaseServer
+    ) -> None:
+        status, output = self.check(solution, embedded_server)
 
         assert status == 0, output
         assert "✗" not in output
@@ -61,10 +53,9 @@ class PartSuite:
     def test_the_starter_fails_all_checks_with_hints(
         self, tmp_path: Path, embedded_server: DatabaseServer
     ) -> None:
-        work = tmp_path / "work"
-        lay(work, part(self.number))
+        lay(tmp_path / "work", part(self.number))
 
-        status, output = self.check(work, embedded_server)
+        status, output = self.check(tmp_path / "work", embedded_server)
 
         assert status == 1, output
         assert "✓" not in output
@@ -72,15 +63,18 @@ class PartSuite:
         assert re.search(r"✗ .+\n    .*[가-힣]", output), output
 
     def test_a_typical_mistake_is_noticed(
-        self, mistake: Mistake, tmp_path: Path, embedded_server: DatabaseServer
+        self, mistake: Mistake, solution: Path, embedded_server: DatabaseServer
     ) -> None:
-        work = self.changed(tmp_path, (mistake.file, mistake.right, mistake.wrong))
+        file = solution / mistake.file
+        whole = file.read_text("utf-8")
+        assert mistake.right in whole
+        file.write_text(whole.replace(mistake.right, mistake.wrong), "utf-8")
 
-        status, output = self.check(work, embedded_server, "-k", f"test_{mistake.noticed_by}")
+        status, output = self.check(solution, embedded_server, "-k", f"test_{mistake.noticed_by}")
 
         assert status == 1, output
-        assert f"✗ {mistake.noticed_by.replace('_', ' ')}" in output
-        assert re.search(r"✗ .+\n    .*[가-힣]", output), output
+        title = mistake.noticed_by.replace("_", " ")
+        assert re.search(rf"✗ {title}.*\n    .*[가-힣]", output), output
 
     @pytest.mark.end_to_end
     def test_the_commands_of_the_readme_show_what_it_says(self, project: Project) -> None:
@@ -98,37 +92,9 @@ class PartSuite:
         Terminal(work, project, ports).run_page(theirs)
         Terminal(project.folder, project, ports).run_page(ours)
 
-    def changed(self, folder: Path, *replacements: tuple[str, str, str]) -> Path:
-        """The solution, with some texts of its files replaced: file, text, other text."""
-        work = folder / "work"
-        lay(work, part(self.number), solved=True)
-        for name, text, other in replacements:
-            whole = (work / name).read_text("utf-8")
-            assert text in whole
-            (work / name).write_text(whole.replace(text, other), "utf-8")
-        return work
-
     def check(self, work: Path, server: DatabaseServer, *options: str) -> tuple[int, str]:
         """Run the part's checks with Korean hints; gives the exit status and what was said."""
         command = ("course.part", "check", str(self.number), "--work", str(work), *options)
         environment = {**os.environ, "HINTS": "ko"}
         finished = fork(PROJECT, environment, *command, "--server", server.url)
         return finished.code, finished.text
-
-
-class VariantSuite(PartSuite):
-    """The tests of a part whose solution is also written in other right ways."""
-
-    variants: ClassVar[tuple[Variant, ...]]
-
-    def test_other_right_ways_are_accepted(
-        self, tmp_path: Path, embedded_server: DatabaseServer
-    ) -> None:
-        ways = ((one.file, one.ours, one.theirs) for one in self.variants)
-        work = self.changed(tmp_path, *ways)
-        chosen = " or ".join(f"test_{one.accepted_by}" for one in self.variants)
-
-        status, output = self.check(work, embedded_server, "-k", chosen)
-
-        assert status == 0, output
-        assert "✗" not in output

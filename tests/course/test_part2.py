@@ -17,12 +17,6 @@ class TestPart2(PartSuite):
             "a_row_keeps_its_side_when_the_table_grows",
         ),
         Mistake(
-            "model.py",
-            "np.union1d(truth, answers)",
-            "np.unique(truth)",
-            "a_measure_is_that_of_the_library",
-        ),
-        Mistake(
             "train.py",
             'load(folder / "model.skops")',
             'load(folder / "model.skops", trusted=["shutil.rmtree"])',

@@ -1,10 +1,10 @@
 import pytest
 
-from tests.course.suite import Mistake, Variant, VariantSuite
+from tests.course.suite import Mistake, PartSuite
 
 
 @pytest.mark.usefixtures("mlflow_for_checks")
-class TestPart3(VariantSuite):
+class TestPart3(PartSuite):
     number = 3
     ports = (5000,)
     mistakes = (
@@ -21,42 +21,9 @@ class TestPart3(VariantSuite):
             "a_model_that_is_not_what_its_run_measured_gets_no_alias",
         ),
         Mistake(
-            "load_model_from_registry.py",
-            "    require_server()\n",
-            "",
-            "no_store_is_made_where_no_server_is_named",
-        ),
-        Mistake(
             "compose.yaml",
             "127.0.0.1:5000:5000",
             "5000:5000",
-            "compose_opens_the_registry_to_this_machine_only",
-        ),
-    )
-
-    variants = (
-        Variant(
-            "registry.py",
-            'f"Version {version} has {measured:.4f}, its run recorded {recorded:.4f}"',
-            '"another model"',
-            "a_model_that_is_not_what_its_run_measured_gets_no_alias",
-        ),
-        Variant(
-            "load_model_from_registry.py",
-            "pd.read_csv(path)).tolist()",
-            "__import__('data').read_csv(path)).tolist()",
-            "the_programs_save_and_load",
-        ),
-        Variant(
-            "load_model_from_registry.py",
-            "(MlflowException, OSError)",
-            "(MlflowException, OSError, ValueError)",
-            "the_programs_save_and_load",
-        ),
-        Variant(
-            "compose.yaml",
-            'ports: ["127.0.0.1:5000:5000"]',
-            'ports: [{host_ip: 127.0.0.1, published: "5000", target: 5000}]',
             "compose_opens_the_registry_to_this_machine_only",
         ),
     )

@@ -1,15 +1,9 @@
-from tests.course.suite import Mistake, Variant, VariantSuite
+from tests.course.suite import Mistake, PartSuite
 
 
-class TestPart4(VariantSuite):
+class TestPart4(PartSuite):
     number = 4
     mistakes = (
-        Mistake(
-            "test_candidate.py",
-            "answers.count(target) >= 0.8 * len(answers)",
-            "len(answers) > 0",
-            "your_tests_find_a_model_that",
-        ),
         Mistake(
             "releases.py",
             "            stack.pop()\n        elif",
@@ -27,38 +21,5 @@ class TestPart4(VariantSuite):
             "int.from_bytes(hashlib.sha256(customer.encode()).digest()[:8]) / 2**64",
             "hash(customer) % 1000 / 1000",
             "a_customer_is_always_answered_by_the_same_release",
-        ),
-        Mistake(
-            "router.py",
-            "        path.unlink()\n",
-            "",
-            "events_are_answered_whole_and_then_removed",
-        ),
-    )
-
-    variants = (
-        Variant(
-            "releases.py",
-            'f"Release {name} was changed after it was published"',
-            '"changed"',
-            "a_release_is_named_by_its_content_and_never_changes",
-        ),
-        Variant(
-            "router.py",
-            "    requests = sorted(",
-            "    outbox.mkdir(parents=True, exist_ok=True)\n    requests = sorted(",
-            "an_event_is_not_lost_when_answering_fails",
-        ),
-        Variant(
-            "ci.yml",
-            "run: pytest test_candidate.py",
-            "run: python -m pytest -q test_candidate.py",
-            "the_workflow_runs_tests_and_gate",
-        ),
-        Variant(
-            "Dockerfile",
-            "COPY releases.py router.py ./",
-            "COPY *.py ./",
-            "the_image_holds_what_the_router_needs",
         ),
     )

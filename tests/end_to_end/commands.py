@@ -14,6 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from psutil import process_iter
+
 from mlops_for_mle.database import embedded
 from tests.servers import eventually, query
 
@@ -141,13 +143,9 @@ class Project:
 
     def processes(self) -> list[str]:
         """The running processes whose command line names its folder, or its cluster's."""
-        listing = subprocess.run(
-            ["ps", "-eww", "-o", "pid=,args="], check=True, capture_output=True, text=True
-        )
         places = {str(self.folder), str((self.home / "pgdata").resolve())}
-        return [
-            line for line in listing.stdout.splitlines() if any(place in line for place in places)
-        ]
+        running = (" ".join(one.info["cmdline"] or ()) for one in process_iter(["cmdline"]))
+        return [line for line in running if any(place in line for place in places)]
 
 
 def fork(folder: Path, environment: dict[str, str], *command: str, given: str = "") -> Finished:

@@ -4,7 +4,7 @@ Of the two seconds that a command takes to start, nearly all go into imports. Al
 -m` has it: a process, a folder and an environment of its own, and an end as Python's but that
 nothing is freed, so that a file which nobody has closed is not flushed.
 
-A line of JSON tells what to run; the exit status is the answer.
+A line of JSON tells what to run, a module or a file of Python; the exit status is the answer.
 """
 
 import atexit
@@ -16,6 +16,7 @@ import runpy
 import sys
 import threading
 from importlib import import_module
+from pathlib import Path
 from typing import TextIO
 
 # The first one decides what libraries may say and send, before they are imported.
@@ -96,7 +97,12 @@ if __name__ == "__main__":
     del __file__
     serve(answers)
     try:
-        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        if sys.argv[0].endswith(".py"):
+            sys.path[0] = str(Path(sys.argv[0]).resolve().parent)
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        else:
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        leave(0)
     except SystemExit as end:
         if isinstance(end.code, int | None):
             leave(end.code or 0)

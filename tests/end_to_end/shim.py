@@ -1,4 +1,4 @@
-"""A `kedro` for scripts of tests that starts fast: the fork server runs what they type."""
+"""A `kedro` and a `python-here` that start fast: the fork server runs what tests type."""
 
 import sys
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ PROGRAM = """#!{python} -I
 import os, sys
 from multiprocessing.connection import Client
 with Client({address!r}) as test:
-    test.send((os.getcwd(), dict(os.environ), sys.argv[1:], sys.stdin.read()))
+    test.send((os.getcwd(), dict(os.environ), {first} + sys.argv[1:], sys.stdin.read()))
     code, output, errors = test.recv()
 sys.stdout.write(output)
 sys.stderr.write(errors)
@@ -24,7 +24,7 @@ sys.exit(code)
 
 @contextmanager
 def shim() -> Iterator[Path]:
-    """A folder for the beginning of PATH, whose `kedro` starts fast."""
+    """A folder for the beginning of PATH with both; `python-here` is for files of Python."""
 
     def answer() -> None:
         while True:
@@ -32,13 +32,14 @@ def shim() -> Iterator[Path]:
                 folder, environment, arguments, given = client.recv()
                 if folder is None:
                     return
-                finished = fork(folder, environment, "kedro", *arguments, given=given)
+                finished = fork(folder, environment, *arguments, given=given)
                 client.send((finished.code, finished.output, finished.errors))
 
     with TemporaryDirectory() as folder, Listener(f"{folder}/socket") as listener:
-        program = Path(folder, "kedro")
-        program.write_text(PROGRAM.format(python=sys.executable, address=listener.address))
-        program.chmod(0o755)
+        for name, first in (("kedro", ["kedro"]), ("python-here", [])):
+            program, place = Path(folder, name), listener.address
+            program.write_text(PROGRAM.format(python=sys.executable, address=place, first=first))
+            program.chmod(0o755)
         answering = Thread(target=answer)
         answering.start()
         try:

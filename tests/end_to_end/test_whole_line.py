@@ -1,67 +1,102 @@
-"""`kedro run`, once and again, whole and in parts, in one project from the empty folder on."""
+"""`kedro run` on an empty project: two at once, again, in parts, interrupted and killed."""
 
 import json
+import os
 import re
+import signal
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import make_url, text
 
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.releases.store import ReleaseStore
 from tests.end_to_end.commands import Project, finish
+from tests.servers import connection_to, eventually, query, waiting_for_a_lock
 
 pytestmark = pytest.mark.end_to_end
 
-STATE = """
-SELECT (SELECT count(*) FROM iris_data), (SELECT count(*) FROM ingestion_batches),
-       (SELECT count(*) FROM rejected_rows), (SELECT count(*) FROM deployments),
-       (SELECT model_version FROM deployments ORDER BY id DESC LIMIT 1)
-"""
+BIG = 60_000
+ROWS = "SELECT (SELECT count(*) FROM iris_data), (SELECT count(*) FROM ingestion_batches)"
+DEPLOYED = "SELECT release, run_id, model_version FROM deployments ORDER BY id DESC"
 
 # Each takes from a tenth of a second to a second to import.
 SPARED = {"hypothesis", "matplotlib", "onnx", "pyarrow.dataset", "skl2onnx", "sklearn", "skops"}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def first_run(project: Project) -> str:
-    """What the first `kedro run` of an empty project says, which a shell starts."""
-    finished = finish(project.start("run"))
-    assert finished.code == 0, finished.text
-    return finished.output
+def first_runs(project: Project) -> list[str]:
+    """What two runs say that shells have started together where nothing had run."""
+    seeds = ("training.seed=1", "training.seed=2")
+    processes = [project.start("run", "--params", seed) for seed in seeds]
+    finished = [finish(process) for process in processes]
+    assert [one.code for one in finished] == [0, 0], "\n".join(one.text for one in finished)
+    assert not any("Traceback" in one.text for one in finished)
+    return [one.output for one in finished]
 
 
-def test_the_first_run_ends_with_a_summary(first_run: str) -> None:
-    for said in (
-        "150 in iris_data, 0 rejected",
-        "version 1, validation accuracy 0.9",
-        "promoted: validation accuracy 0.9",
-        "better than a constant answer, 0.3333",
-        "iris-v1-",
-        "make serve",
-    ):
-        assert said in first_run
-    assert len(first_run.strip().splitlines()) <= 12
+def test_nothing_is_left_running_when_both_have_ended(project: Project) -> None:
+    assert project.leaves_nothing_running(), project.processes()
 
 
-def test_the_first_run_leaves_a_release_that_predicts(project: Project) -> None:
-    assert project.query(STATE) == [(150, 1, 0, 1, 1)]
-    ((release, run_id),) = project.query("SELECT release, run_id FROM deployments")
+def test_each_ends_with_a_summary_and_nothing_is_doubled(
+    project: Project, first_runs: list[str]
+) -> None:
+    for output in first_runs:
+        for said in (
+            "150 in iris_data, 0 rejected",
+            ", validation accuracy 0.9",
+            "promoted: validation accuracy 0.9",
+            "better than a constant answer, 0.3",
+            "  release    iris-v",
+            "make serve",
+        ):
+            assert said in output
+        assert len(output.strip().splitlines()) <= 12
+    said = [re.search(r"candidate +version (\d+)", output) for output in first_runs]
+    assert sorted(one[1] for one in said if one is not None) == ["1", "2"]
+    assert project.query(ROWS) == [(150, 1)]
+    releases = [release for release, *_ in project.query(DEPLOYED)]
+    assert len(set(releases)) == len(releases) in (1, 2)
+    table = project.succeed("model", "list").output
+    assert table.count("champion") == 1
+    numbers = [line.split("│")[1].strip() for line in table.splitlines() if line.startswith("│")]
+    assert numbers == ["2", "1"]
+
+
+def test_they_leave_a_release_that_predicts(project: Project) -> None:
+    release, run_id, version = project.query(DEPLOYED)[0]
 
     fetched = ReleaseStore(str(project.folder / "data/releases")).fetch("iris", release)
+
+    assert release == f"iris-v{version}-{run_id[:8]}"
     assert fetched.manifest.run_id == run_id
-    assert release == f"iris-v1-{run_id[:8]}"
-    assert fetched.manifest.metrics["validation_accuracy"] >= 0.93
     answer = load(fetched).predict(np.array([[6.7, 3.3, 5.7, 2.1]]))
     assert answer.values.tolist() == [2]
 
 
-def test_a_second_run_doubles_no_row_and_decides_against_the_champion(project: Project) -> None:
+def test_what_each_has_trained_is_its_own_to_the_last_bit(project: Project, tmp_path: Path) -> None:
+    seeds = set()
+    for version in ("1", "2"):
+        said = project.succeed("model", "reproduce", version).output
+        assert "reproduced: identical" in said
+        for part in ("rows         150 of iris_data, sha256 ", "metrics      identical ("):
+            assert part in said
+        folder = tmp_path / version
+        project.succeed("model", "download", version, str(folder))
+        (description,) = folder.rglob("description.json")
+        seeds.add(json.loads(description.read_text("utf-8"))["training"]["seed"])
+    assert seeds == {1, 2}
+
+
+def test_a_later_run_doubles_no_row_and_decides_against_the_champion(project: Project) -> None:
     said = project.succeed("run").output
 
-    assert "version 2, validation accuracy 0.9" in said
-    assert "champion version 1 has 0.9" in said
-    assert "no worse within the tolerance" in said
-    assert project.query(STATE) == [(150, 1, 0, 2, 2)]
+    assert "version 3, validation accuracy 0.9" in said
+    assert re.search(r"champion version [12] has 0\.9\d+ on the same rows", said)
+    assert project.query(ROWS) == [(150, 1)]
     assert project.leaves_nothing_running(), project.processes()
 
 
@@ -80,7 +115,7 @@ def test_each_pipeline_runs_alone_in_a_later_process(project: Project) -> None:
     project.succeed(
         "run", "--pipeline", "data_ingestion", "--params", "source=generator,rows=60,seed=7"
     )
-    assert project.query(STATE) == [(210, 2, 0, 2, 2)]
+    assert project.query(ROWS) == [(210, 2)]
     project.succeed("run", "--pipeline", "training")
     metrics = json.loads((project.folder / "data/08_reporting/metrics.json").read_text("utf-8"))
     assert metrics["validation_accuracy"] >= 0.93
@@ -89,4 +124,57 @@ def test_each_pipeline_runs_alone_in_a_later_process(project: Project) -> None:
         project.succeed("run", "--pipeline", "registry", *node)
     for node in ((), ("--from-nodes", "release_champion")):
         project.succeed("run", "--pipeline", "deployment", *node)
-    assert project.query(STATE) == [(210, 2, 0, 3, 3)]
+    assert project.query(DEPLOYED)[0][2] == 4
+
+
+def test_a_training_that_is_interrupted_is_shown_as_killed(
+    project: Project, tmp_path: Path
+) -> None:
+    fifo = tmp_path / "rows.csv"
+    os.mkfifo(fifo)
+
+    def is_read() -> bool:
+        with suppress(OSError):
+            writers.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(writers)
+
+    writers: list[int] = []
+    process = project.start("run", "--pipeline", "training", "--params", f"training_csv={fifo}")
+    assert eventually(is_read)
+    process.send_signal(signal.SIGINT)
+    assert finish(process).code == 1
+    os.close(writers[0])
+    with project.held() as url:
+        newest = "SELECT status FROM runs ORDER BY start_time DESC LIMIT 1"
+        assert query(make_url(url).set(database="mlflow"), newest) == [("KILLED",)]
+
+
+def test_a_run_that_is_killed_while_it_writes_leaves_no_half_batch_and_no_server(
+    project: Project, tmp_path: Path
+) -> None:
+    ((rows, batches),) = project.query(ROWS)
+    path = tmp_path / "big.csv"
+    lines = (f"{4 + number / 1e5:.5f},3.5,1.4,0.2,{number % 3}" for number in range(BIG))
+    header = "sepal_length,sepal_width,petal_length,petal_width,target"
+    path.write_text("\n".join([header, *lines]) + "\n")
+    ingest = ("run", "--pipeline", "data_ingestion", "--params", f"source=csv,csv_path={path}")
+
+    with ExitStack() as lease:
+        lease.enter_context(project.held())
+        url = project.url_without_lease()
+        with connection_to(url) as blocker:
+            # The rows are staged and the ledger is written; only the INSERT has to wait.
+            blocker.execute(text("LOCK TABLE iris_data IN SHARE MODE"))
+            process = project.start(*ingest)
+            assert eventually(lambda: waiting_for_a_lock(url) == 1)
+            lease.close()
+            assert project.is_running()
+            process.kill()
+            process.communicate()
+            assert project.leaves_nothing_running(), project.processes()
+            blocker.invalidate()
+    assert project.query(ROWS) == [(rows, batches)]
+
+    project.succeed(*ingest)
+    assert project.query(ROWS) == [(rows + BIG, batches + 1)]
+    assert project.leaves_nothing_running(), project.processes()

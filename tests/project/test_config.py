@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from mlops_for_mle.config import BLOCKS, RESOLVERS, Globals, ProjectConfigLoader
 from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.settings import CONFIG_LOADER_ARGS
 
 # Kedro 1.7 still calls OmegaConf's former name of this function.
 pytestmark = pytest.mark.filterwarnings("ignore:register_new_resolver")
@@ -24,10 +25,9 @@ def conf(tmp_path: Path) -> Iterator[Path]:
     shutil.copytree(PROJECT / "conf/base", tmp_path / "base")
     for name in ("local", "other"):
         (tmp_path / name).mkdir()
+        entries = "mine: {type: pandas.CSVDataset, contract: '${parameters:contract}'}"
+        (tmp_path / name / "catalog.yml").write_text(entries)
     (tmp_path / "other/contract.yml").write_text(yaml.safe_dump(OTHER))
-    entries = "mine: {type: pandas.CSVDataset, contract: '${parameters:contract}'}"
-    (tmp_path / "local/catalog.yml").write_text(entries)
-    (tmp_path / "other/catalog.yml").write_text(entries)
     OmegaConf.register_resolver("database_url", lambda: "postgresql://x/y", replace=True)
     yield tmp_path
     for name, resolver in RESOLVERS.items():
@@ -35,14 +35,8 @@ def conf(tmp_path: Path) -> Iterator[Path]:
 
 
 def load(folder: Path, **options: Any) -> ProjectConfigLoader:
-    resolvers = dict.fromkeys(RESOLVERS, lambda: "somewhere")
-    return ProjectConfigLoader(
-        str(folder),
-        base_env="base",
-        default_run_env="local",
-        custom_resolvers=resolvers,
-        **options,
-    )
+    resolvers = {"custom_resolvers": dict.fromkeys(RESOLVERS, lambda: "somewhere")}
+    return ProjectConfigLoader(str(folder), **CONFIG_LOADER_ARGS | resolvers | options)
 
 
 def test_an_environment_says_only_what_differs(conf: Path) -> None:

@@ -1,9 +1,10 @@
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+
+from tests.expectations import succeed
 
 PROJECT = Path(__file__).parents[2]
 SITE = PROJECT / "docs/site"
@@ -19,9 +20,7 @@ def _load(name: str) -> ModuleType:
 
 
 def test_the_reference_says_what_the_code_says(tmp_path: Path) -> None:
-    command = [sys.executable, SITE / "reference.py", tmp_path]
-    written = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert written.returncode == 0, written.stderr
+    succeed(sys.executable, SITE / "reference.py", tmp_path)
     kept = {path.name: path.read_text("utf-8") for path in (PROJECT / "docs/reference").iterdir()}
     new = {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()}
     assert kept == new, "run `make docs` and commit docs/reference"
@@ -39,9 +38,7 @@ def test_every_page_has_a_korean_counterpart() -> None:
 
 
 def test_the_site_is_built_without_a_broken_link() -> None:
-    command = [sys.executable, SITE / "build.py"]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr
+    succeed(sys.executable, SITE / "build.py")
     for language, folder, up in (("en", "site", "../.."), ("ko", "site/ko", "../../..")):
         page = (PROJECT / folder / "reference/contract/index.html").read_text("utf-8")
         assert f'lang="{language}"' in page

@@ -33,14 +33,9 @@ warnings.warn("a warning of the person's own", UserWarning, stacklevel=1)
 
 def run(code: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
-    return subprocess.run(
-        [sys.executable, "-W", "always", "-c", code],
-        env=environment | variables,
-        cwd=folder,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    command, chosen = [sys.executable, "-W", "always", "-c", code], environment | variables
+    options = {"capture_output": True, "text": True}
+    return subprocess.run(command, cwd=folder, env=chosen, check=True, **options)
 
 
 def test_defaults_are_set_a_persons_choice_stays_and_nothing_heavy_is_imported(

@@ -85,9 +85,15 @@ def small(tmp_path: Path) -> Small:
     return Small(tmp_path / AWKWARD)
 
 
-def test_it_makes_the_environment_and_says_nothing_when_that_is_up_to_date(small: Small) -> None:
-    assert "Making .venv" in small.succeed()
+def test_it_makes_the_environment_and_says_nothing_when_that_is_up_to_date(
+    small: Small, tmp_path: Path
+) -> None:
+    # Settings for other projects lead nowhere else.
+    other = {name: str(tmp_path / "other") for name in ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT")}
+    other |= {"UV_PROJECT": str(tmp_path / "other"), "UV_FROZEN": "1"}
+    assert "Making .venv" in small.succeed(**other)
     assert small.prefix() == str(small.folder / ".venv")
+    assert not (tmp_path / "other").exists()
     assert small.succeed() == ""
 
 
@@ -102,13 +108,6 @@ def test_a_folder_in_which_nothing_could_run_is_refused_at_once(
         assert str(folder) in finished.stderr
         assert len(finished.stderr.splitlines()) == 1
         assert not (folder / ".venv").exists()
-
-
-def test_settings_for_other_projects_lead_nowhere_else(small: Small, tmp_path: Path) -> None:
-    other = str(tmp_path / "other")
-    small.succeed(VIRTUAL_ENV=other, UV_PROJECT_ENVIRONMENT=other, UV_PROJECT=other, UV_FROZEN="1")
-    assert small.prefix() == str(small.folder / ".venv")
-    assert not Path(other).exists()
 
 
 def test_an_environment_that_is_half_made_or_of_another_place_is_made_again(

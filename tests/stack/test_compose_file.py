@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.expectations import succeed
 from tests.stack.compose_file import (
     COMPOSE,
     EXAMPLE,
@@ -51,10 +52,8 @@ LOGINS = {
 
 
 def test_the_files_follow_the_compose_specification() -> None:
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
-    files = [COMPOSE, TUTORIAL]
-    found = subprocess.run([*command, *files], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stdout
+    check = (sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec")
+    succeed(*check, COMPOSE, TUTORIAL)
 
 
 @pytest.mark.skipif(
@@ -111,9 +110,8 @@ def test_the_tutorial_sets_every_secret_which_stands_nowhere_else_for_this_machi
     assert set(tutorial) < set(environment_file(EXAMPLE))
     wanted = [part for name in SECRETS for part in ("-e", tutorial[name])]
     pages = [f":!{folder}" for folder in ("course", "docs", "notebooks")]
-    command = ["git", "grep", "--files-with-matches", "--fixed-strings", *wanted, "--", ".", *pages]
-    found = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
-    assert found.stdout.splitlines() == ["deploy/tutorial.env"]
+    search = ("git", "-C", PROJECT, "grep", "--files-with-matches", "--fixed-strings", *wanted)
+    assert succeed(*search, "--", ".", *pages).splitlines() == ["deploy/tutorial.env"]
     override = yaml.safe_load(TUTORIAL.read_text("utf-8"))["services"]
     published = [port for service in override.values() for port in service.get("ports", [])]
     assert published

@@ -1,6 +1,5 @@
 import re
 import shutil
-import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -8,14 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.expectations import succeed
 from tests.stack.compose_file import PROJECT
 
 
 def test_hadolint_has_nothing_to_say() -> None:
-    found = subprocess.run(
-        ["hadolint", PROJECT / "Dockerfile"], capture_output=True, text=True, check=False
-    )
-    assert (found.returncode, found.stdout) == (0, "")
+    assert succeed("hadolint", PROJECT / "Dockerfile") == ""
 
 
 def test_the_api_image_has_what_serving_imports_and_neither_kedro_nor_mlflow() -> None:
@@ -38,10 +35,7 @@ def test_the_api_image_has_what_serving_imports_and_neither_kedro_nor_mlflow() -
         for name, distributions in packages_distributions().items()
         if found.isdisjoint(re.sub(r"[._]", "-", one).lower() for one in distributions)
     ]
-    imported = subprocess.run(
-        [sys.executable, "-c", WITHOUT, *others], capture_output=True, text=True, check=False
-    )
-    assert imported.returncode == 0, imported.stderr
+    succeed(sys.executable, "-c", WITHOUT, *others)
 
 
 WITHOUT = """
@@ -76,5 +70,4 @@ def test_shellcheck_has_nothing_to_say() -> None:
         pytest.skip("shellcheck is not installed")
     plain = [path for path in SCRIPTS if path.read_text("utf-8").startswith("#!/bin/sh\n")]
     assert len(plain) >= 6
-    found = subprocess.run(["shellcheck", *plain], capture_output=True, text=True, check=False)
-    assert (found.returncode, found.stdout) == (0, "")
+    assert succeed("shellcheck", *plain) == ""

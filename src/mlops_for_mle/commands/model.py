@@ -6,33 +6,35 @@ Whatever changes something calls the functions of the pipelines.
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
 import mlflow
+import pandas as pd
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from mlflow.entities.model_registry import ModelVersion
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import func, select, table
 
 from mlops_for_mle.commands.project import Project, with_project
-from mlops_for_mle.commands.reproduce import train_again
-from mlops_for_mle.config import mlflow_tracking_uri, public_address, release_store
-from mlops_for_mle.contract import Contract
+from mlops_for_mle.commands.summary import measured, project_summary
+from mlops_for_mle.config import mlflow_tracking_uri, release_store
+from mlops_for_mle.contract.columns import encode_rows, frame_digest
 from mlops_for_mle.database.engine import database_url, engine_for
 from mlops_for_mle.database.schema import require_tables
-from mlops_for_mle.database.tables import rejected_rows
 from mlops_for_mle.errors import PrerequisiteError, UserError
 from mlops_for_mle.hooks import tracking_variable_kept
 from mlops_for_mle.pipelines.deployment.datasets import actor
-from mlops_for_mle.pipelines.deployment.nodes import release_champion, verify_release
 from mlops_for_mle.pipelines.registry import datasets as registry
+from mlops_for_mle.pipelines.training import nodes
+from mlops_for_mle.pipelines.training.options import TrainingOptions
 from mlops_for_mle.releases import deployments
-from mlops_for_mle.releases.manifest import ModelDescription
+from mlops_for_mle.releases.explain import Explainer
 from mlops_for_mle.releases.metrics import metric_text
+from mlops_for_mle.releases.predictor import Predictor, load
 from mlops_for_mle.releases.store import ReleaseStore
+from mlops_for_mle.serving.codec import Codec, Form
 
 _reason_option = click.option("--reason", required=True, help="Why; recorded in the audit trail.")
 
@@ -61,6 +63,7 @@ def _with_models(function: Callable[..., None]) -> Callable[..., None]:
 def list_versions(project: Project) -> None:
     """Show every version with its metric, its alias and who serves it."""
     client, name = MlflowClient(), project.contract.name
+    metric = project.parameters["gates"]["metric"]
     known = registry.versions(client, name)
     if not known:
         raise PrerequisiteError(f"There is no version of {name} yet: run `kedro run` first.")
@@ -68,14 +71,14 @@ def list_versions(project: Project) -> None:
     with engine_for(database_url()).connect() as connection:
         served = deployments.history(connection, name)
     releases = {row.model_version: row.release for row in reversed(served)}
-    headings = ("version", project.metric, "decision", "alias", "release", "run")
+    headings = ("version", metric, "decision", "alias", "release", "run")
     drawn = Table(*headings, title=f"Versions of {name}", title_justify="left")
     for version in known:
         release = releases.get(int(version.version), "")
         is_served = bool(served) and release == served[0].release
         drawn.add_row(
             str(version.version),
-            _metric(client, version, project.metric),
+            measured(client, version, metric),
             version.tags.get(registry.DECISION_TAG, "undecided"),
             "champion" if champion and champion.version == version.version else "",
             f"{release} (served)" if is_served else release,
@@ -88,7 +91,9 @@ def list_versions(project: Project) -> None:
 @_with_models
 def summary(project: Project) -> None:
     """Show where the project stands: rows, candidate, champion, release, how to serve."""
-    click.echo(project_summary(project.contract, project.metric, project.env))
+    click.echo(
+        project_summary(project.contract, project.parameters["gates"]["metric"], project.env)
+    )
 
 
 @model_commands.command()
@@ -116,9 +121,39 @@ def reproduce(project: Project, wanted: str) -> None:
     """
     client = MlflowClient()
     version = registry.find_version(client, project.contract.name, wanted)
-    is_identical, report = train_again(client, version)
-    click.echo(report)
-    raise click.exceptions.Exit(0 if is_identical else 1)
+    run, then = client.get_run(version.run_id), registry.load_version(version)
+    described, facts = then.manifest, then.manifest.snapshot
+    with TemporaryDirectory() as folder:
+        stored = f"{run.info.artifact_uri}/snapshot/snapshot.parquet"
+        rows = pd.read_parquet(download_artifacts(stored, dst_path=folder))
+    title = f"Version {version.version} of {version.name}"
+    if frame_digest(rows) != facts.sha256:
+        raise UserError(f"{title}: its snapshot was altered, the digest is not that recorded.")
+    rows.attrs.update(facts.model_dump())
+    contract, training = described.contract, TrainingOptions.model_validate(described.training)
+    examples, *_ = nodes.prepare_examples(rows, contract, training)
+    trained = nodes.train_model(examples, training)
+    metrics, matrix = nodes.evaluate_model(trained), encode_rows(rows, contract)
+    deployed = Predictor(then.model, contract, described.threshold)
+    before, now = (one.predict(matrix) for one in (deployed, trained.predictor))
+    differing = before.values != now.values
+    if before.probabilities is not None and now.probabilities is not None:
+        differing |= (before.probabilities != now.probabilities).any(axis=1)
+    other = int(differing.sum())
+    changed = "; ".join(
+        f"{name} {described.metrics.get(name)} then, {value} now"
+        for name, value in metrics.items()
+        if described.metrics.get(name) != value
+    )
+    commit = run.data.tags.get("mlflow.source.git.commit", "")
+    click.echo(f"""\
+{title}, run {version.run_id}
+  rows         {facts.row_count} of {facts.source}, sha256 {facts.sha256[:12]}…
+  code         trained by revision {commit or "unknown"}, again by the present code
+  metrics      {changed or f"identical ({len(metrics)})"}
+  predictions  {f"{other} of {len(rows)} differ" if other else f"identical ({len(rows)} rows)"}
+{"not reproduced" if changed or other else "reproduced: identical"}""")
+    raise click.exceptions.Exit(1 if changed or other else 0)
 
 
 @model_commands.command()
@@ -129,14 +164,28 @@ def explain(project: Project, row: str) -> None:
 
     ROW is an object of JSON as POST /predict takes it, or the path of a file that holds one.
     """
-    # The summary of every run imports this module, and needs nothing of what reads rows.
-    from mlops_for_mle.commands.explain import explain_row
-
     with engine_for(database_url()).connect() as connection:
         served = deployments.deployed(connection, project.contract.name)
     release = ReleaseStore(release_store()).fetch(served.contract, served.release)
-    given = row.encode() if row.lstrip().startswith("{") else Path(row).read_bytes()
-    Console().print(explain_row(release, given))
+    manifest, predictor = release.manifest, load(release)
+    target, codec = manifest.contract.target, Codec(manifest)
+    given = codec.read(row.encode() if row.lstrip().startswith("{") else Path(row).read_bytes())
+    if given.form is not Form.ONE:
+        raise UserError(f"One row is explained at a time: {codec.row_words}.")
+    matrix = codec.matrix([given])
+    (code,), _ = predictor.predict(matrix)
+    found = Explainer(predictor, manifest.background).explain(matrix[0])
+    answer = target.labels[int(code)] if target.classes else metric_text(code)
+    words = {"probability": "probability of ", "answer": "answered with ", "value": ""}
+    title = f"{target.response_name}: {words[found.explained]}{answer}"
+    drawn = Table("feature", "value", "contribution", title=title, title_justify="left")
+    drawn.add_row("mean of training rows", "", metric_text(found.base))
+    explained = zip(given.row, found.contributions.items(), strict=True)
+    for value, (name, one) in sorted(explained, key=lambda one: -abs(one[1][1])):
+        drawn.add_row(name, str(value), f"{one:+.4g}")
+    drawn.add_section()
+    drawn.add_row("this row", "", metric_text(found.value))
+    Console().print(drawn)
 
 
 @model_commands.command()
@@ -147,18 +196,19 @@ def promote(project: Project, wanted: str, reason: str) -> None:
     """Make the version WANTED champion and deploy it, whatever the gates said."""
     client, name, store = MlflowClient(), project.contract.name, ReleaseStore(release_store())
     version = registry.find_version(client, name, wanted)
-    number = str(version.version)
-    releases, released = release_champion(registry.load_version(version))
-    for release in releases:
-        store.publish(release)
-    (manifest,) = verify_release(released, store.fetch)
+    number, release = str(version.version), registry.load_version(version)
+    # As it was trained and as it is stored, it has to answer its example.
+    load(release)
+    store.publish(release)
+    load(store.fetch(name, release.manifest.release))
     client.set_model_version_tag(name, number, registry.DECISION_TAG, "promoted by hand")
     client.set_model_version_tag(name, number, registry.REASONS_TAG, reason)
     client.set_registered_model_alias(name, registry.CHAMPION, number)
     with engine_for(database_url()).connect() as connection:
-        row = deployments.deploy(connection, manifest, reason=reason, actor=actor())
+        row = deployments.deploy(connection, release.manifest, reason=reason, actor=actor())
     already = " already" if row is None else ""
-    click.echo(f"Version {number} is champion; release {manifest.release} is deployed{already}.")
+    said = f"release {release.manifest.release} is deployed{already}."
+    click.echo(f"Version {number} is champion; {said}")
 
 
 @model_commands.command()
@@ -178,63 +228,3 @@ def rollback(project: Project, release: str | None, reason: str) -> None:
     version = str(row.model_version)
     MlflowClient().set_registered_model_alias(name, registry.CHAMPION, version)
     click.echo(f"version {version} is champion again.")
-
-
-def project_summary(
-    contract: Contract, metric: str, env: str | None, candidate: str | None = None
-) -> str:
-    """Say in a few lines where the project stands, of a run's candidate or the newest version."""
-    client = MlflowClient()
-    with engine_for(database_url()).connect() as connection:
-        served = deployments.current(connection, contract.name)
-        count = select(func.count())
-        rows = connection.scalar(count.select_from(table(contract.table)))
-        rejected = connection.scalar(count.where(rejected_rows.c.table_name == contract.table))
-    lines = {"rows": f"{rows} in {contract.table}, {rejected} rejected"}
-    known = registry.versions(client, contract.name)[:1]
-    if candidate:
-        known = [registry.find_version(client, contract.name, candidate)]
-    for told in known:
-        lines["candidate"] = _measured(client, told, metric)
-        lines |= _training_lines(registry.load_version(told).manifest)
-        lines["decision"] = registry.decision_on(told)
-    champion = registry.champion_version(client, contract.name)
-    lines["champion"] = _measured(client, champion, metric) if champion else "none yet"
-    lines["release"] = "none deployed yet"
-    if served is not None:
-        since = served.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
-        lines["release"] = f"{served.release}, deployed {since}"
-        if public_address("API"):
-            lines["served at"] = public_address("API")
-        else:
-            command = f"kedro serve --env {env}" if env else "make serve"
-            lines["serve it"] = f"{command}, then http://127.0.0.1:8000"
-    width = max(map(len, lines))
-    return "\n".join(f"  {heading:<{width}}  {value}" for heading, value in lines.items())
-
-
-def _training_lines(described: ModelDescription) -> dict[str, str]:
-    """What was chosen in a training, and what a person should look at."""
-    lines = {}
-    if described.candidates:
-        tried = (
-            f"{one.estimator} {metric_text(one.error)} ± {metric_text(one.standard_error)}"
-            for one in described.candidates
-        )
-        what = "log loss" if described.contract.target.classes else "rmse"
-        lines["chosen"] = f"{described.estimator}, by {what}: {', '.join(tried)}"
-    if described.threshold is not None:
-        second = described.contract.target.classes[1].label
-        lines["threshold"] = f"{second} from probability {described.threshold:g}"
-    if described.remarks:
-        lines["look at"] = "; ".join(described.remarks)
-    return lines
-
-
-def _metric(client: MlflowClient, version: ModelVersion, metric: str) -> str:
-    value = client.get_run(version.run_id).data.metrics.get(f"validation_{metric}")
-    return "not measured" if value is None else metric_text(value)
-
-
-def _measured(client: MlflowClient, version: ModelVersion, metric: str) -> str:
-    return f"version {version.version}, validation {metric} {_metric(client, version, metric)}"

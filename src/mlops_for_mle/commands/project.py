@@ -1,20 +1,22 @@
-"""What commands that run no pipeline share: the project as ``conf`` has it, and how they end."""
+"""What commands share: the project as ``conf`` has it, durations, and how they are stopped."""
 
 import functools
 import logging
+import re
 import signal
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import click
+from kedro.framework.startup import ProjectMetadata
 
 from mlops_for_mle.config import ProjectConfigLoader
 from mlops_for_mle.contract import Contract
 
-if TYPE_CHECKING:
-    from kedro.framework.startup import ProjectMetadata
+_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class Project(NamedTuple):
@@ -25,11 +27,6 @@ class Project(NamedTuple):
     configuration: ProjectConfigLoader
     parameters: dict[str, Any]
     contract: Contract
-
-    @property
-    def metric(self) -> str:
-        """What decides between two models."""
-        return str(self.parameters["gates"]["metric"])
 
 
 def read_project(folder: Path, env: str | None = None) -> Project:
@@ -56,10 +53,31 @@ def with_project(function: Callable[..., None]) -> Callable[..., None]:
     )
     @click.pass_obj
     @functools.wraps(function)
-    def command(metadata: "ProjectMetadata", /, env: str | None, **options: Any) -> None:
+    def command(metadata: ProjectMetadata, /, env: str | None, **options: Any) -> None:
         function(read_project(metadata.project_path, env), **options)
 
     return command
+
+
+class Duration(click.ParamType[timedelta]):
+    """A duration such as 250ms, 1s, 5m, 1h or 90d."""
+
+    name = "duration"
+
+    def __init__(self, least: timedelta = timedelta()) -> None:
+        """Allow durations from ``least`` on."""
+        self._least = least
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """Read a number with a unit."""
+        match = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)(ms|s|m|h|d)", str(value))
+        duration = timedelta(**{_UNITS[match[2]]: float(match[1])}) if match else None
+        if duration is None or duration < self._least:
+            least = f"{self._least.total_seconds():g}s"
+            self.fail(f"expected ms, s, m, h or d, such as 1s; at least {least} (found {value!r})")
+        return duration
 
 
 def until_stopped() -> Event:

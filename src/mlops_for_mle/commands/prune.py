@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
-from sqlalchemy import ColumnElement, Engine, Table, delete, exists, func, select, true, tuple_
+import sqlalchemy as sa
+from sqlalchemy import ColumnElement, Engine, exists, func, select
 
-from mlops_for_mle.commands.options import Duration
-from mlops_for_mle.commands.project import Project, with_project
+from mlops_for_mle.commands.project import Duration, Project, with_project
 from mlops_for_mle.config import release_store
 from mlops_for_mle.database import tables
 from mlops_for_mle.database.engine import database_url, engine_for
@@ -21,9 +21,7 @@ from mlops_for_mle.releases.store import ReleaseStore
 
 _ROWS_A_TRANSACTION = 10_000
 
-_PREDICTION, _LABEL, _DECISION = (
-    one.c for one in (tables.predictions, tables.feedback, tables.retraining_decisions)
-)
+_PREDICTION, _LABEL = tables.predictions.c, tables.feedback.c
 
 
 @click.command()
@@ -36,48 +34,43 @@ def prune(project: Project, older_than: timedelta, yes: bool) -> None:
     Kept whatever their age: what monitoring and retraining look at of the release in service and
     of the one before it, what an open decision on retraining rests on, and those two releases.
     """
-    contract, parameters = project.contract, project.parameters
-    url, before = database_url(), datetime.now(UTC) - older_than
-    require_tables(url)
-    engine = engine_for(url)
+    name, before = project.contract.name, datetime.now(UTC) - older_than
+    require_tables(database_url())
+    engine = engine_for(database_url())
     with engine.connect() as connection:
-        served = deployments.history(connection, contract.name)
+        served = deployments.history(connection, name)
     # What is served, and what a rollback goes back to.
     needed = [served[0].release, deployments.release_before(served)] if served else []
-    old = _PREDICTION.contract == contract.name
-    for one in (
+    old = sa.and_(
+        _PREDICTION.contract == name,
         _PREDICTION.created_at < before,
-        *_needless(engine, contract.name, needed, parameters),
-    ):
-        old &= one
-    of_old = select(_PREDICTION.prediction_id).where(old)
+        *_needless(engine, name, needed, project.parameters),
+    )
+    labelled = _LABEL.prediction_id.in_(select(_PREDICTION.prediction_id).where(old))
     rejects, scored = tables.rejected_rows.c, tables.scoring_rejects.c
     conditions = {
         # Labels first, since they are found by their predictions.
-        tables.feedback: _LABEL.prediction_id.in_(of_old),
+        tables.feedback: labelled,
         tables.predictions: old,
-        tables.rejected_rows: (rejects.table_name == contract.table)
+        tables.rejected_rows: (rejects.table_name == project.contract.table)
         & (rejects.created_at < before),
-        tables.scoring_rejects: (scored.contract == contract.name) & (scored.created_at < before),
+        tables.scoring_rejects: (scored.contract == name) & (scored.created_at < before),
     }
-    click.echo(f"{contract.name}, older than {before:%Y-%m-%d %H:%M} UTC:")
+    click.echo(f"{name}, older than {before:%Y-%m-%d %H:%M} UTC:")
     for table, condition in conditions.items():
         click.echo(f"  {table.name:<15} {_prune(engine, table, condition, yes)} rows")
     # Also what was served at that time or since.
     newer = sum(one.created_at >= before for one in served)
-    kept = {
-        *needed,
-        parameters["scoring"]["release"],
-        *(one.release for one in served[: newer + 1]),
-    }
+    kept = {*needed, project.parameters["scoring"]["release"]}
+    kept |= {one.release for one in served[: newer + 1]}
     store, releases = ReleaseStore(release_store()), []
-    for name in store.names(contract.name):
+    for release in store.names(name):
         # Nobody knows the age of a damaged one.
         with suppress(ReleaseError):
-            if name not in kept and store.manifest(contract.name, name).created_at < before:
-                releases.append(name)
-    for name in releases if yes else ():
-        store.delete(contract.name, name)
+            if release not in kept and store.manifest(name, release).created_at < before:
+                releases.append(release)
+    for release in releases if yes else ():
+        store.delete(name, release)
     click.echo(f"  {'releases':<15} {', '.join(releases) or 'none'}")
     click.echo("Deleted." if yes else "Nothing was deleted: add --yes.")
 
@@ -91,12 +84,12 @@ def _needless(
     is_labelled = exists().where(
         _LABEL.prediction_id == _PREDICTION.prediction_id, _LABEL.superseded_at.is_(None)
     )
-    until = func.least(window.until, func.now())
-    time, hours = _PREDICTION.created_at, timedelta(hours=(window.hours or 0) * windows)
+    time, until = _PREDICTION.created_at, func.least(window.until, func.now())
+    hours = timedelta(hours=(window.hours or 0) * windows)
     start, count = (until - hours, None) if window.rows is None else ("-infinity", window.rows)
     with engine.connect() as connection:
         for release in releases:
-            for kind in (true(), is_labelled):
+            for kind in (sa.true(), is_labelled):
                 some = (_PREDICTION.contract == contract) & (_PREDICTION.release == release) & kind
                 looked_at = select(time).where(some, time.between(start, until))
                 newest = looked_at.order_by(time.desc()).limit(count and count * windows)
@@ -104,8 +97,9 @@ def _needless(
                 if since is not None:
                     yield ~(some & (time >= since))
     # Looked at by each statement, since it may be made meanwhile.
-    last = select(tables.retraining_decisions).where(_DECISION.contract == contract)
-    decision = last.order_by(_DECISION.id.desc()).limit(1).subquery().c
+    decisions = tables.retraining_decisions
+    last = select(decisions).where(decisions.c.contract == contract)
+    decision = last.order_by(decisions.c.id.desc()).limit(1).subquery().c
     yield ~exists().where(
         decision.decision != "none",
         decision.acted_at.is_(None),
@@ -113,14 +107,14 @@ def _needless(
     )
 
 
-def _prune(engine: Engine, table: Table, condition: ColumnElement[bool], is_wanted: bool) -> int:
+def _prune(engine: Engine, table: sa.Table, condition: ColumnElement[bool], is_wanted: bool) -> int:
     """Delete rows, some in each transaction, or count them; gives how many there were."""
     if not is_wanted:
         with engine.connect() as connection:
             counted = select(func.count()).select_from(table).where(condition)
             return connection.scalar(counted) or 0
     some = select(*table.primary_key).where(condition).limit(_ROWS_A_TRANSACTION)
-    statement = delete(table).where(tuple_(*table.primary_key).in_(some))
+    statement = sa.delete(table).where(sa.tuple_(*table.primary_key).in_(some))
     deleted, rows = 0, 1
     while rows:
         with engine.begin() as connection:

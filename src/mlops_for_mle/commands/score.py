@@ -1,33 +1,30 @@
 """`kedro score` and `kedro score-topic`: score rows as they arrive, in a table or a Kafka topic."""
 
-from collections.abc import Callable
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 import click
 
 from mlops_for_mle.commands.project import Project, until_stopped, with_project
 from mlops_for_mle.config import release_store
+from mlops_for_mle.database.engine import database_url
+from mlops_for_mle.database.schema import ensure_predictions, prepare
+from mlops_for_mle.pipelines.scoring import stream
+from mlops_for_mle.pipelines.scoring.following import Follower
 
-if TYPE_CHECKING:
-    from mlops_for_mle.pipelines.scoring.following import Follower
-
-
-def _following(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the project and the options that all who follow have."""
-    follow = click.option("--follow", is_flag=True, help="Go on with what arrives, until Ctrl-C.")
-    batch_size = click.option(
-        "--batch-size",
-        default=500,
-        show_default=True,
-        type=click.IntRange(1, 100_000),
-        help="At most so many rows a transaction.",
-    )
-    return with_project(follow(batch_size(function)))
+_follow = click.option("--follow", is_flag=True, help="Go on with what arrives, until Ctrl-C.")
+_batch_size = click.option(
+    "--batch-size",
+    default=500,
+    show_default=True,
+    type=click.IntRange(1, 100_000),
+    help="At most so many rows a transaction.",
+)
 
 
 @click.command()
-@_following
+@with_project
+@_follow
+@_batch_size
 @click.option(
     "--from-start",
     is_flag=True,
@@ -47,8 +44,6 @@ def score(
     on. Predictions go to the table <contract>_prediction, rows that do not fit the contract to
     scoring_rejects. Any number of these processes may run at once.
     """
-    from mlops_for_mle.pipelines.scoring import stream
-
     contract = project.contract
     _make_tables(project)
     if uninstall:
@@ -69,7 +64,9 @@ def score(
 
 @click.command(name="score-topic")
 @click.argument("topic")
-@_following
+@with_project
+@_follow
+@_batch_size
 @click.option(
     "--group-id",
     envvar="KAFKA_GROUP_ID",
@@ -108,14 +105,11 @@ def score_topic(
 
 
 def _make_tables(project: Project) -> None:
-    from mlops_for_mle.database.engine import database_url
-    from mlops_for_mle.database.schema import ensure_predictions, prepare
-
     prepare(database_url(), project.contract)
     ensure_predictions(database_url(), project.contract)
 
 
-def _score(follower: "Follower", follow: bool, what: str) -> None:
+def _score(follower: Follower, follow: bool, what: str) -> None:
     follower.run(until_stopped(), follow=follow)
     rejected = f", rejected {follower.rejected} (see scoring_rejects)" if follower.rejected else ""
     click.echo(f"Scored {follower.scored} {what}(s){rejected}.")

@@ -1,11 +1,17 @@
 """`kedro stream`: the tutorial's data generator, one random row a second unless told otherwise."""
 
 from datetime import timedelta
+from functools import partial
 
 import click
+from kedro.io import DataCatalog
 
-from mlops_for_mle.commands.options import Duration
-from mlops_for_mle.commands.project import Project, until_stopped, with_project
+from mlops_for_mle.commands.project import Duration, Project, until_stopped, with_project
+from mlops_for_mle.database.engine import database_url
+from mlops_for_mle.database.schema import prepare
+from mlops_for_mle.pipelines.data_ingestion.generator import stream_batches
+from mlops_for_mle.pipelines.data_ingestion.nodes import to_contract
+from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
 
 
 @click.command()
@@ -18,31 +24,15 @@ def stream(
     project: Project, rows: int, every: timedelta, batches: int | None, seed: int | None
 ) -> None:
     """Write random rows into the table of observations until stopped with Ctrl-C."""
-    from kedro.io import DataCatalog
-
-    from mlops_for_mle.database.engine import database_url
-    from mlops_for_mle.database.schema import prepare
-    from mlops_for_mle.pipelines.data_ingestion.generator import stream_batches
-    from mlops_for_mle.pipelines.data_ingestion.nodes import to_contract
-    from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
-
     contract, configuration = project.contract, project.configuration
-    ingestion = IngestionOptions.model_validate(project.parameters.get("ingestion"))
+    options = IngestionOptions.model_validate(project.parameters.get("ingestion"))
     entry = {"source_rows": configuration["catalog"]["source_rows"]}
-    source_rows = DataCatalog.from_config(entry, configuration["credentials"]).load("source_rows")
-    contract_rows, *_ = to_contract(source_rows, contract, ingestion)
+    source = DataCatalog.from_config(entry, configuration["credentials"]).load("source_rows")
+    drawn_from, *_ = to_contract(source, contract, options)
     prepare(database_url(), contract)
 
     stopping = until_stopped()
     click.echo(f"Writing {rows} row(s) every {every.total_seconds():g} s into {contract.table}.")
-    written = stream_batches(
-        contract_rows,
-        contract,
-        ingestion,
-        stopping,
-        size=rows,
-        every=every,
-        batches=batches,
-        seed=seed,
-    )
+    drawn = partial(stream_batches, drawn_from, contract, options, stopping)
+    written = drawn(size=rows, every=every, batches=batches, seed=seed)
     click.echo(f"Stopped after {written} row(s).")

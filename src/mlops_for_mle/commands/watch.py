@@ -9,20 +9,17 @@ from datetime import timedelta
 from functools import partial
 from http.client import HTTPException
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.request import Request, urlopen
 
 import click
+from kedro.framework.session import KedroSession
 
-from mlops_for_mle.commands.options import Duration
-from mlops_for_mle.commands.project import Project, with_project
+from mlops_for_mle.commands.project import Duration, Project, with_project
 from mlops_for_mle.errors import explain, is_not_called_for
-from mlops_for_mle.hooks import killed_if_interrupted
+from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
+from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
 
-if TYPE_CHECKING:
-    from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
-
-_MOST_ROUNDS_BETWEEN_TRIES = 32
 _PAUSE = Duration(timedelta(seconds=1))
 _WEBHOOK, _WEBHOOK_SECONDS = "MLOPS_ALERT_WEBHOOK", 5
 
@@ -41,8 +38,6 @@ def watch(project: Project, every: timedelta, rounds: int | None, webhook: str |
     What fails is tried again in the next round, a retraining more and more seldom. Ctrl-C or
     SIGTERM ends it at once.
     """
-    from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
-
     MonitoringOptions.model_validate(project.parameters["monitoring"])
     RetrainingOptions.model_validate(project.parameters["retraining"])
     logging.getLogger("mlops_for_mle").setLevel(logging.INFO)
@@ -59,8 +54,7 @@ def watch(project: Project, every: timedelta, rounds: int | None, webhook: str |
 
     click.echo(f"Watching {project.contract.name} every {every.total_seconds():g} s.")
     try:
-        with killed_if_interrupted():
-            keep_watch(look, partial(run_pipeline, project, "retrain"), every, rounds)
+        keep_watch(look, partial(run_pipeline, project, "retrain"), every, rounds)
     except KeyboardInterrupt:
         click.echo("Stopped.")
 
@@ -73,8 +67,8 @@ def keep_watch(
 ) -> None:
     """Look once a round, and retrain where a look says so; for some rounds, or until stopped.
 
-    A retraining that has failed is tried again one round later, then 2, 4, 8 rounds, while looks
-    keep their pace.
+    A retraining that has failed is tried again one round later, then 2, 4, 8 rounds, at last every
+    32, while looks keep their pace.
 
     Raises:
         Exception: What the last look or the last retraining has failed with.
@@ -86,7 +80,7 @@ def keep_watch(
         if is_called_for and number >= next_try:
             _, retraining_error = _attempt(retrain)
             failures = failures + 1 if retraining_error else 0
-            next_try = number + min(2 ** max(0, failures - 1), _MOST_ROUNDS_BETWEEN_TRIES)
+            next_try = number + 2 ** min(max(0, failures - 1), 5)
         if number == rounds:
             if error := look_error or retraining_error:
                 raise error
@@ -94,7 +88,7 @@ def keep_watch(
         time.sleep(every.total_seconds())
 
 
-def tell(webhook: str, decision: "RetrainingDecision") -> bool:
+def tell(webhook: str, decision: RetrainingDecision) -> bool:
     """Send a decision as JSON, with a ``text`` that chats show; whether that has succeeded."""
     said = f"{decision.contract}: {decision.decision}. {' '.join(decision.reasons)}"
     body = json.dumps({"text": said, **vars(decision)}, default=str).encode()
@@ -121,8 +115,6 @@ def _attempt(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
 
 def run_pipeline(project: Project, pipeline: str) -> dict[str, Any]:
     """Run a pipeline in a session of its own; gives the entries that it has written last."""
-    from kedro.framework.session import KedroSession
-
     session: Any
     with KedroSession.create(project_path=project.folder, env=project.env) as session:
         return dict(session.run(pipeline_names=[pipeline]))

@@ -10,11 +10,9 @@ from itertools import chain, repeat
 from threading import Thread
 from typing import Any, ClassVar
 
-import mlflow
 import pytest
 from sqlalchemy.engine import make_url
 
-from mlops_for_mle.cli import friendly
 from mlops_for_mle.commands import watch
 from mlops_for_mle.commands.watch import keep_watch, tell
 from mlops_for_mle.errors import UserError
@@ -135,16 +133,7 @@ def test_a_webhook_that_fails_is_logged_and_stops_nothing(hook: str, path: str, 
     assert "secret" not in caplog.text
 
 
-@pytest.mark.integration
-@pytest.mark.usefixtures("mlflow_store")
-def test_an_mlflow_run_that_is_interrupted_is_shown_as_killed() -> None:
-    run = mlflow.start_run(experiment_id="0")
-    with pytest.raises(KeyboardInterrupt), friendly():
-        raise KeyboardInterrupt
-    assert mlflow.MlflowClient().get_run(run.info.run_id).info.status == "KILLED"
-
-
-@pytest.mark.integration
+@pytest.mark.end_to_end
 def test_it_outlives_its_database_stops_when_told_and_tells_what_is_decided(
     registry_project: RegistryProject, hook: str
 ) -> None:
