@@ -16,7 +16,6 @@ from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, Retrai
 from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
 from mlops_for_mle.pipelines.monitoring.retraining import (
     History,
-    TrainingRows,
     WindowFinding,
     admit_champion,
     choose_rows,
@@ -103,16 +102,17 @@ def source(contract: Contract, count: int) -> pd.DataFrame:
 def test_the_table_joins_in_where_labels_are_few(labelled, options, count):
     given = {"contract": IRIS_CONTRACT, "least": 5, "minimum_labelled": 100} | options
     contract, least = given.pop("contract"), given.pop("least")
-    table = TrainingRows("table", source(contract, 150))
+    table = source(contract, 150)
+    table.attrs["source"] = "table"
     rows = source(contract, labelled)
 
     found = choose_rows(
         OPEN, rows, table, contract, RetrainingOptions.model_validate({"rows": given}), least
     )
 
-    assert len(found.rows) == count
+    assert len(found) == count
     joined = "table and " if count > labelled else ""
-    assert found.source == f"{joined}labelled predictions since 2026-01-01 00:00:00 UTC"
+    assert found.attrs["source"] == f"{joined}labelled predictions since 2026-01-01 00:00:00 UTC"
 
 
 def deployments(*rows: tuple[str, str, float, str]) -> pd.DataFrame:

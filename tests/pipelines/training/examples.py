@@ -7,7 +7,6 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.pipelines.data_ingestion.datasets import Window
 from mlops_for_mle.pipelines.training import nodes
 from mlops_for_mle.pipelines.training.estimators import build_estimator
 from mlops_for_mle.pipelines.training.options import EstimatorOptions, TrainingOptions
@@ -48,7 +47,8 @@ def fit(
 
 def snapshot(rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     """Rows of a table as a training fixes them."""
-    return nodes.take_snapshot(Window("a table", rows), contract)
+    rows.attrs["source"] = "a table"
+    return nodes.take_snapshot(rows, contract)
 
 
 def split(rows: pd.DataFrame, contract: Contract, **training: Any) -> nodes.Examples:

@@ -1,6 +1,6 @@
 """Whether to retrain, on which rows, and what becomes of it: pure functions."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -33,14 +33,6 @@ class History(NamedTuple):
 
     windows: list[WindowFinding]
     labelled_windows: list[WindowFinding]
-
-
-@dataclass(frozen=True)
-class TrainingRows:
-    """Rows to learn from, with the contract's columns, and where they come from."""
-
-    source: str
-    rows: pd.DataFrame
 
 
 def decide_on_retraining(
@@ -105,23 +97,28 @@ def require_open(
 def choose_rows(
     decision: RetrainingDecision,
     labelled: pd.DataFrame,
-    observations: TrainingRows,
+    observations: pd.DataFrame,
     contract: Contract,
     retraining: RetrainingOptions,
     minimum_rows_per_class: int | None,
-) -> TrainingRows:
-    """What a retraining learns from: the labelled rows alone, where they are enough."""
+) -> pd.DataFrame:
+    """What a retraining learns from: the labelled rows alone, where they are enough.
+
+    ``attrs`` have the ``source`` of the observations, and of what is chosen.
+    """
     since, target = decision.evidence_from, contract.target
     source = "labelled predictions" + (f" since {since:%Y-%m-%d %H:%M:%S %Z}" if since else "")
     # The split needs one row to learn from and one to validate on.
     least = max(2, minimum_rows_per_class or 0)
     by_class = labelled.drop_duplicates()[target.column].value_counts()
     has_classes = all(by_class.get(one, 0) >= least for one in target.class_values)
-    if len(labelled) >= retraining.rows.minimum_labelled and has_classes:
-        return TrainingRows(source, labelled)
-    both = [observations.rows[list(contract.columns)], labelled]
-    rows = pd.concat([one for one in both if len(one)] or both, ignore_index=True)
-    return TrainingRows(f"{observations.source} and {source}", rows)
+    chosen = [labelled]
+    if len(labelled) < retraining.rows.minimum_labelled or not has_classes:
+        chosen.insert(0, observations[list(contract.columns)])
+        source = f"{observations.attrs['source']} and {source}"
+    rows = pd.concat([one for one in chosen if len(one)] or chosen, ignore_index=True)
+    rows.attrs["source"] = source
+    return rows
 
 
 def admit_champion(

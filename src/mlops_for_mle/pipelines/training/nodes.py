@@ -7,7 +7,7 @@ inside the functions, because every command imports this module.
 
 import logging
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,13 +36,6 @@ EXAMPLE_ROWS = 5
 BACKGROUND_ROWS = 50
 
 _LOGGER = logging.getLogger(__name__)
-
-
-class Window(Protocol):
-    """Rows that were read for training, and where from."""
-
-    source: str
-    rows: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -95,11 +88,11 @@ class Candidate(Trained):
     description: ModelDescription = field(kw_only=True)
 
 
-def take_snapshot(window: Window, contract: Contract) -> pd.DataFrame:
-    """Fix the rows of this run; their ``attrs`` are ``SnapshotFacts``."""
-    snapshot = window.rows.copy(deep=False)
+def take_snapshot(window: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Fix the rows of this run; their ``attrs``, with the ``source``, become ``SnapshotFacts``."""
+    snapshot = window.copy(deep=False)
     facts = SnapshotFacts(
-        source=window.source,
+        source=window.attrs["source"],
         sha256=frame_digest(snapshot),
         watermark=int(snapshot[contract.key].max()) if contract.key in snapshot else None,
         row_count=len(snapshot),
