@@ -15,7 +15,6 @@ from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
 from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
 from mlops_for_mle.pipelines.monitoring.retraining import (
-    History,
     WindowFinding,
     admit_champion,
     choose_rows,
@@ -46,7 +45,7 @@ def at(hour: float) -> datetime:
 
 def finding(number: int, *alarms: str) -> WindowFinding:
     """The window of an hour, numbered."""
-    return WindowFinding(number, at(number), at(number + 0.9), list(alarms))
+    return WindowFinding("windows", number, at(number), at(number + 0.9), list(alarms))
 
 
 def decision(
@@ -55,9 +54,9 @@ def decision(
     """Decide on windows of predictions, all labelled unless told otherwise."""
     look = replace(run(window()), id=99)
     windows = list(reversed(oldest_first))
-    history = History(windows, windows if labelled is None else list(labelled))
-    retraining = RetrainingOptions.model_validate(options)
-    return decide_on_retraining(look, history, retraining)
+    with_labels = windows if labelled is None else labelled
+    history = windows + [one._replace(kind="labelled windows") for one in with_labels]
+    return decide_on_retraining(look, history, RetrainingOptions.model_validate(options))
 
 
 def test_one_bad_window_changes_nothing_and_is_told():

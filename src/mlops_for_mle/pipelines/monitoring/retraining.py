@@ -1,8 +1,9 @@
 """Whether to retrain, on which rows, and what becomes of it: pure functions."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pandas as pd
 
@@ -16,40 +17,32 @@ _LEAST_URGENT_FIRST: tuple[Action, ...] = ("none", "investigate", "retrain")
 
 
 class WindowFinding(NamedTuple):
-    """The areas with an alarm in the window of a monitoring run."""
+    """The areas with an alarm in a window that was monitored and no retraining has answered yet.
 
+    Labels come late, and one set of them may be the newest in many windows of predictions. So the
+    labelled predictions by which performance was judged have windows of their own.
+    """
+
+    kind: Literal["windows", "labelled windows"]
     run_id: int
     window_from: datetime
     window_to: datetime
     alarms: list[str]
 
 
-class History(NamedTuple):
-    """What monitoring has found, the newest first, and no retraining has answered yet.
-
-    Labels come late, and one set of them may be the newest in many windows of predictions. So the
-    labelled predictions by which performance was judged have windows of their own.
-    """
-
-    windows: list[WindowFinding]
-    labelled_windows: list[WindowFinding]
-
-
 def decide_on_retraining(
-    run: MonitoringRun, history: History, retraining: RetrainingOptions
+    run: MonitoringRun, history: Sequence[WindowFinding], retraining: RetrainingOptions
 ) -> RetrainingDecision:
-    """Say what is to be done about the deployed release.
+    """Say what is to be done about the deployed release, by what was found, the newest first.
 
     An area counts when it was an alarm in enough of the newest windows, so that one bad window
-    changes nothing. Live performance has windows of its own, see ``History``.
+    changes nothing. Live performance has windows of its own, see ``WindowFinding``.
     """
     decision: Action = "none"
     reasons, evidence = [], []
     for area, wanted in retraining.actions:
-        is_labelled = area == "performance"
-        kind = "labelled windows" if is_labelled else "windows"
-        found = history.labelled_windows if is_labelled else history.windows
-        windows = found[: retraining.windows]
+        kind = "labelled windows" if area == "performance" else "windows"
+        windows = [one for one in history if one.kind == kind][: retraining.windows]
         alarms = [window for window in windows if area in window.alarms]
         if not alarms:
             continue
@@ -61,7 +54,7 @@ def decide_on_retraining(
         if len(alarms) >= retraining.alarms and wanted != "none":
             evidence += [one.window_from for one in alarms]
             decision = max(decision, wanted, key=_LEAST_URGENT_FIRST.index)
-    count = len(history.windows[: retraining.windows])
+    count = min(retraining.windows, sum(one.kind == "windows" for one in history))
     return RetrainingDecision(
         contract=run.contract,
         monitoring_run_id=run.id,
