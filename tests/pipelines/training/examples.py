@@ -1,5 +1,6 @@
 """Tables to train on, and the steps of a training by hand."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,8 @@ def train(rows: pd.DataFrame, contract: Contract, **training: Any) -> nodes.Trai
 
 def assemble(
     rows: pd.DataFrame, contract: Contract, quality: dict[str, Any] | None = None, **training: Any
-) -> nodes.Candidate:
+) -> SimpleNamespace:
     """The steps from rows to what is logged, without checks."""
     trained = train(rows, contract, **training)
-    return nodes.assemble_candidate(trained, nodes.evaluate_model(trained), quality or {})[0]
+    candidate, _ = nodes.assemble_candidate(trained, nodes.evaluate_model(trained), quality or {})
+    return SimpleNamespace(**vars(trained), description=candidate[1])

@@ -6,7 +6,7 @@ inside the functions, because every command imports this module.
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -79,13 +79,6 @@ class Trained:
     linear: Any = None
     is_calibrated: bool = False
     threshold: float | None = None
-
-
-@dataclass(frozen=True)
-class Candidate(Trained):
-    """A trained model with its description: what is logged."""
-
-    description: ModelDescription = field(kw_only=True)
 
 
 def take_snapshot(window: pd.DataFrame, contract: Contract) -> pd.DataFrame:
@@ -231,7 +224,7 @@ def _validation_answers(trained: Trained) -> dict[str, Predictions]:
 
 def assemble_candidate(
     trained: Trained, metrics: dict[str, float], data_quality: dict[str, Any]
-) -> tuple[Candidate, Any]:
+) -> tuple[tuple[Trained, ModelDescription], Any]:
     """Describe what is to be logged; with a picture of the importance of its features."""
     from mlops_for_mle.pipelines.training import checks, estimators, plots, splits
     from mlops_for_mle.pipelines.training.onnx import trained_answers
@@ -281,8 +274,7 @@ def assemble_candidate(
         model_bytes=len(graph),
         **about_rows,
     )
-    candidate = Candidate(**vars(trained), description=description)
-    return candidate, plots.draw_importance(description.importance)
+    return (trained, description), plots.draw_importance(description.importance)
 
 
 def describe_rows(trained: Trained) -> dict[str, Any]:
