@@ -177,7 +177,7 @@ def test_times_are_utc_whatever_the_zone_of_the_server(seoul: str, contract: Con
     names = ", ".join(contract.columns)
     query(seoul, f"INSERT INTO iris_data ({names}) VALUES (5, 3, 1, 1, 0)")
 
-    times = window_of(seoul, contract).load().rows["timestamp"].tolist()
+    times = window_of(seoul, contract).load()["timestamp"].tolist()
 
     assert times[:2] == [pd.Timestamp("2024-05-01 01:00"), pd.Timestamp("2024-05-01 10:00")]
     now = pd.Timestamp(datetime.now(UTC).replace(tzinfo=None))
