@@ -114,7 +114,7 @@ class FastWay:
         if not self._waiting:
             # A turn later, so that what others send meanwhile is answered with it.
             loop = asyncio.get_running_loop()
-            loop.call_soon(loop.call_soon, self.flush)
+            loop.call_soon(lambda: loop.call_soon(self.flush))
         elif self._waiting[0][1].served is not question.served:
             self.flush()
         self._waiting.append((connection, question))

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from kedro.io import AbstractDataset
 from sqlalchemy import Connection, Engine, Row, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
@@ -23,6 +22,7 @@ from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, to_contract, val
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
 from mlops_for_mle.pipelines.data_ingestion.postgres import read_query
 from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
+from mlops_for_mle.pipelines.dataset import ProjectDataset
 
 _STAGE = "mlops_staged_rows"
 _LOGGER = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Receipt(NamedTuple):
     rejected: int
 
 
-class ObservationDataset(AbstractDataset[Batch, pd.DataFrame]):
+class ObservationDataset(ProjectDataset):
     """Appends batches to the contract's table, each once; reads its newest rows, or a CSV file."""
 
     def __init__(
@@ -62,7 +62,7 @@ class ObservationDataset(AbstractDataset[Batch, pd.DataFrame]):
         self._csv_path = csv_path
         self._csv_form = csv_form
         self._ingestion = ingestion or {}
-        self.metadata = metadata
+        super().__init__(metadata, table=self._contract.table, csv_path=csv_path)
 
     def save(self, data: Batch) -> None:
         """Write the batch in one transaction; of one in the ledger, only rejects that now fit."""
@@ -122,9 +122,6 @@ class ObservationDataset(AbstractDataset[Batch, pd.DataFrame]):
         rows = accepted.tail(self._row_limit or len(accepted))
         rows.attrs["source"] = path
         return rows
-
-    def _describe(self) -> dict[str, Any]:
-        return {"table": self._contract.table, "csv_path": self._csv_path}
 
 
 def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:

@@ -11,7 +11,7 @@ from mlops_for_mle.contract.tables import quoted
 from mlops_for_mle.database.copying import begin_reading, copy_rows, relation
 from mlops_for_mle.database.engine import engine_for, normalise_url
 from mlops_for_mle.errors import ConfigurationError
-from mlops_for_mle.pipelines.data_ingestion.sources import SourceDataset
+from mlops_for_mle.pipelines.dataset import ProjectDataset
 
 # By the object ids of Postgres's own types: times, and whether they have a zone.
 _TIMES = {1082: False, 1114: False, 1184: True}
@@ -27,7 +27,7 @@ _CASTS = {
 }
 
 
-class PostgresSourceDataset(SourceDataset):
+class PostgresSourceDataset(ProjectDataset):
     """A table or a query, of the database of ``SOURCE_DATABASE_URL`` or of the project's."""
 
     def __init__(

@@ -22,7 +22,6 @@ from zipfile import BadZipFile, ZipFile
 import fsspec
 import numpy as np
 import pandas as pd
-from kedro.io import AbstractDataset
 
 from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.errors import SourceError
@@ -35,29 +34,14 @@ from mlops_for_mle.pipelines.data_ingestion.csv_text import (
     read_records,
     usual_width,
 )
+from mlops_for_mle.pipelines.dataset import ProjectDataset
 
 # Of CSV, they tell how many columns there are.
 _FIRST_LINES = 100
 _UNNAMED_INDEX = r"__index_level_\d+__"
 
 
-class SourceDataset(AbstractDataset[None, pd.DataFrame]):
-    """Rows that other programs write and this one only reads."""
-
-    def __init__(self, metadata: dict[str, Any] | None, **described: Any) -> None:
-        """Say what is shown of it."""
-        self.metadata = metadata
-        self._described = described
-
-    def save(self, data: None) -> None:
-        """Not possible."""
-        raise NotImplementedError(f"{type(self).__name__} is read-only")
-
-    def _describe(self) -> dict[str, Any]:
-        return self._described
-
-
-class FileSourceDataset(SourceDataset):
+class FileSourceDataset(ProjectDataset):
     """A file that another program or a person made."""
 
     def __init__(
@@ -262,7 +246,7 @@ def _typed(column: "pd.Series[Any]") -> "pd.Series[Any]":
     return column if is_kept else column.infer_objects()
 
 
-class SklearnTableDataset(SourceDataset):
+class SklearnTableDataset(ProjectDataset):
     """A table out of ``sklearn.datasets``, whole or as a random sample of it.
 
     It is kept in a folder of the project, because importing scikit-learn takes longer than the

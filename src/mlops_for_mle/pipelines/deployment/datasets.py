@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
-from kedro.io import AbstractDataset
 
 from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.pipelines.dataset import ProjectDataset
 from mlops_for_mle.releases.deployments import deploy
 from mlops_for_mle.releases.manifest import Manifest, Release
 from mlops_for_mle.releases.store import ReleaseStore
@@ -17,13 +17,13 @@ from mlops_for_mle.releases.store import ReleaseStore
 _LOGGER = logging.getLogger(__name__)
 
 
-class ReleaseDataset(AbstractDataset[list[Release], Callable[[str, str], Release]]):
+class ReleaseDataset(ProjectDataset):
     """A release store: saving publishes, loading gives the function that fetches by name."""
 
     def __init__(self, url: str, metadata: dict[str, Any] | None = None) -> None:
         """Take a folder or any URL that fsspec opens."""
+        super().__init__(metadata, url=url)
         self._store = ReleaseStore(url)
-        self.metadata = metadata
 
     def save(self, data: list[Release]) -> None:
         """Publish what is not there yet."""
@@ -36,17 +36,14 @@ class ReleaseDataset(AbstractDataset[list[Release], Callable[[str, str], Release
         """Give the store's ``fetch``."""
         return self._store.fetch
 
-    def _describe(self) -> dict[str, Any]:
-        return {"url": self._store.url}
 
-
-class DeploymentDataset(AbstractDataset[list[Manifest], pd.DataFrame]):
+class DeploymentDataset(ProjectDataset):
     """The audit trail that servers follow."""
 
     def __init__(self, credentials: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
         """Take credentials with the key ``con``, a URL."""
+        super().__init__(metadata, table="deployments")
         self._url: str = credentials["con"]
-        self.metadata = metadata
 
     def save(self, data: list[Manifest]) -> None:
         """Append what is not served already."""
@@ -62,9 +59,6 @@ class DeploymentDataset(AbstractDataset[list[Manifest], pd.DataFrame]):
         """The newest rows first."""
         with engine_for(self._url).connect() as connection:
             return pd.read_sql_query("SELECT * FROM deployments ORDER BY id DESC", connection)
-
-    def _describe(self) -> dict[str, Any]:
-        return {"table": "deployments"}
 
 
 def actor() -> str:

@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import pandas as pd
-from kedro.io import AbstractDataset
 from sqlalchemy import Connection, RowMapping, Table, func, insert, select, text, update
 
 from mlops_for_mle.config import run_page
@@ -16,6 +15,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for, lock
 from mlops_for_mle.database.tables import monitoring_metrics, monitoring_runs, retraining_decisions
 from mlops_for_mle.errors import NotCalledForError, PrerequisiteError
+from mlops_for_mle.pipelines.dataset import ProjectDataset
 from mlops_for_mle.pipelines.monitoring.counting import PredictionLog
 from mlops_for_mle.pipelines.monitoring.options import MOST_WINDOWS
 from mlops_for_mle.pipelines.monitoring.record import MonitoringRun, RetrainingDecision
@@ -75,8 +75,8 @@ _LOGGER = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class _ContractDataset(AbstractDataset[Any, Any]):
-    """An entry of a contract's rows in the project's database; read-only unless it says more."""
+class _ContractDataset(ProjectDataset):
+    """An entry of a contract's rows in the project's database."""
 
     def __init__(
         self,
@@ -87,11 +87,7 @@ class _ContractDataset(AbstractDataset[Any, Any]):
         """Take the parameters block ``contract`` and credentials with the key ``con``."""
         self._contract = Contract.model_validate(contract).name
         self._engine = engine_for(credentials["con"])
-        self.metadata = metadata
-
-    def save(self, data: Any) -> None:
-        """Not possible, unless a kind of entry does it."""
-        raise NotImplementedError
+        super().__init__(metadata, contract=self._contract)
 
     def _newest(
         self, connection: Connection, table: Table, record: type[T], *conditions: Any
@@ -99,9 +95,6 @@ class _ContractDataset(AbstractDataset[Any, Any]):
         query = select(table).where(table.c.contract == self._contract, *conditions)
         newest = connection.execute(query.order_by(table.c.id.desc()).limit(1)).mappings()
         return next((record(**row) for row in newest), None)
-
-    def _describe(self) -> dict[str, Any]:
-        return {"contract": self._contract}
 
 
 class DeployedReleaseDataset(_ContractDataset):

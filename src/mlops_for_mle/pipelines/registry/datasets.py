@@ -7,11 +7,10 @@ import logging
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NoReturn
+from typing import Any
 
 import mlflow
 import pandas as pd
-from kedro.io import AbstractDataset
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
@@ -19,6 +18,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for, lock
 from mlops_for_mle.errors import PrerequisiteError
+from mlops_for_mle.pipelines.dataset import ProjectDataset
 from mlops_for_mle.pipelines.registry.nodes import Decision, LoggedCandidate
 from mlops_for_mle.releases.manifest import Manifest, ModelDescription, Release, release_name
 
@@ -30,7 +30,7 @@ _CANDIDATE_TAG = "mlops.candidate_model"
 _LOGGER = logging.getLogger(__name__)
 
 
-class LoggedCandidateDataset(AbstractDataset[None, LoggedCandidate]):
+class LoggedCandidateDataset(ProjectDataset):
     """The candidate that the active run has logged, else the newest one of the contract."""
 
     # The active run is this process's.
@@ -42,7 +42,7 @@ class LoggedCandidateDataset(AbstractDataset[None, LoggedCandidate]):
         """Take the parameters block ``contract`` and the experiment that training logs to."""
         self._contract = Contract.model_validate(contract).name
         self._experiment = experiment
-        self.metadata = metadata
+        super().__init__(metadata, contract=self._contract, experiment=experiment)
 
     def load(self) -> LoggedCandidate:
         """Find and read it; a ``PrerequisiteError`` where none was trained yet."""
@@ -66,15 +66,8 @@ class LoggedCandidateDataset(AbstractDataset[None, LoggedCandidate]):
         files = client.get_logged_model(uri.removeprefix("models:/")).artifact_location
         return LoggedCandidate(runs[0].info.run_id, uri, *_read_files(files))
 
-    def save(self, data: None) -> NoReturn:
-        """Not possible: training logs it."""
-        raise NotImplementedError
 
-    def _describe(self) -> dict[str, Any]:
-        return {"contract": self._contract, "experiment": self._experiment}
-
-
-class ChampionDataset(AbstractDataset[Decision, Release | None]):
+class ChampionDataset(ProjectDataset):
     """The champion of a registered model; saving a decision may make another one of it."""
 
     _SINGLE_PROCESS = True
@@ -93,7 +86,7 @@ class ChampionDataset(AbstractDataset[Decision, Release | None]):
         self._name = Contract.model_validate(contract).name
         self._url: str = credentials["con"]
         self._required = required
-        self.metadata = metadata
+        super().__init__(metadata, model=self._name)
 
     def save(self, data: Decision) -> None:
         """Register the candidate once, tag its version with the decision, and move the alias.
@@ -133,9 +126,6 @@ class ChampionDataset(AbstractDataset[Decision, Release | None]):
                 "first."
             )
         return None if champion is None else load_version(champion)
-
-    def _describe(self) -> dict[str, Any]:
-        return {"model": self._name}
 
 
 def versions(client: MlflowClient, name: str) -> list[ModelVersion]:

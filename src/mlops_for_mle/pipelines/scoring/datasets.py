@@ -1,11 +1,10 @@
 """What batch scoring reads and writes: rows of any source, a release, predictions."""
 
-from typing import Any, NoReturn
-
-from kedro.io import AbstractDataset
+from typing import Any
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.pipelines.dataset import ProjectDataset
 from mlops_for_mle.pipelines.scoring.batches import run
 from mlops_for_mle.pipelines.scoring.nodes import Batch, Source
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions, place_of
@@ -14,8 +13,8 @@ from mlops_for_mle.pipelines.scoring.sources import database_source, parquet_sou
 from mlops_for_mle.releases.deployments import deployed
 
 
-class _ScoringDataset(AbstractDataset[Any, Any]):
-    """An entry that the parameters block ``scoring`` names; read-only unless it says more."""
+class _ScoringDataset(ProjectDataset):
+    """An entry that the parameters block ``scoring`` names."""
 
     def __init__(
         self,
@@ -26,18 +25,11 @@ class _ScoringDataset(AbstractDataset[Any, Any]):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Take two blocks of parameters, the database as ``con``, and the release store's URL."""
+        super().__init__(metadata, **scoring)
         self._options = ScoringOptions.model_validate(scoring)
         self._contract = Contract.model_validate(contract)
         self._url: str = credentials["con"]
         self._store = store
-        self.metadata = metadata
-
-    def save(self, data: Any) -> None:
-        """Not possible, unless a kind of entry does it."""
-        raise NotImplementedError
-
-    def _describe(self) -> dict[str, Any]:
-        return self._options.model_dump(include={"source", "release", "output"})
 
 
 class SourceDataset(_ScoringDataset):
@@ -72,7 +64,3 @@ class PredictionsDataset(_ScoringDataset):
     def save(self, data: Batch) -> None:
         """Replace what is there once all rows are scored; after a failure it still is there."""
         run(data, self._url)
-
-    def load(self) -> NoReturn:
-        """Not possible: they may be too many to hold."""
-        raise NotImplementedError

@@ -7,11 +7,12 @@ import subprocess
 from importlib.metadata import distributions, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NoReturn
+from typing import Any
 
 from kedro.io import AbstractDataset
 
 from mlops_for_mle.paths import project_path
+from mlops_for_mle.pipelines.dataset import ProjectDataset
 from mlops_for_mle.pipelines.training.nodes import Examples, Trained
 from mlops_for_mle.releases.manifest import ModelDescription
 from mlops_for_mle.releases.metrics import metric_text
@@ -22,7 +23,7 @@ _TRUSTED = ("sklearn", "numpy", "scipy", "lightgbm", "collections")
 _LOGGER = logging.getLogger(__name__)
 
 
-class RunFileDataset(AbstractDataset[Any, Any]):
+class RunFileDataset(ProjectDataset):
     """A file of a run, written by a library's dataset.
 
     Runs at the same time share none: each writes and logs a file of its own, which then takes the
@@ -39,12 +40,12 @@ class RunFileDataset(AbstractDataset[Any, Any]):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Take the library's entry, with a local ``filepath``, and where the run logs the file."""
+        super().__init__(metadata, filepath=dataset["filepath"], artifact_path=artifact_path)
         self._config = dataset
         self._path = Path(dataset["filepath"])
         self._artifact_path = artifact_path
         self._dataset = self._dataset_at(self._path)
         self._written: Any = None
-        self.metadata = metadata
         if hasattr(self._dataset, "preview"):
             self.preview = self._dataset.preview
 
@@ -71,19 +72,16 @@ class RunFileDataset(AbstractDataset[Any, Any]):
     def _release(self) -> None:
         self._written = None
 
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._path), "artifact_path": self._artifact_path}
 
-
-class CandidateDataset(AbstractDataset[tuple[Trained, ModelDescription], None]):
+class CandidateDataset(ProjectDataset):
     """Logs a candidate to the active run: its model, snapshot, metrics, code and environment."""
 
     _SINGLE_PROCESS = True
 
     def __init__(self, name: str, metadata: dict[str, Any] | None = None) -> None:
         """Name the logged model within its run."""
+        super().__init__(metadata, name=name)
         self._name = name
-        self.metadata = metadata
 
     def save(self, data: tuple[Trained, ModelDescription]) -> None:
         """Log to the active run; the tags come last, by which others find the candidate."""
@@ -140,13 +138,6 @@ class CandidateDataset(AbstractDataset[tuple[Trained, ModelDescription], None]):
         _LOGGER.info("run=%s candidate %s (%s, ONNX %s)", *told)
         for remark in description.remarks:
             _LOGGER.info("candidate %s: %s", description.estimator, remark)
-
-    def load(self) -> NoReturn:
-        """Not possible: the registry finds what was logged."""
-        raise NotImplementedError("a logged candidate is read by its own entry")
-
-    def _describe(self) -> dict[str, Any]:
-        return {"name": self._name}
 
 
 def _code_revision() -> str:
