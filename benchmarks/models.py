@@ -94,7 +94,7 @@ def read(file: Path, row_count: int) -> Any:
     contract = proposal.contract()
     options = IngestionOptions.model_validate({"source": "parquet", **proposal.ingestion})
     rows = validate(*to_contract(raw, contract, options), contract, options).accepted
-    return nodes.Examples.of(nodes.take_snapshot(Window(file.stem, rows), contract), contract)
+    return nodes.take_snapshot(Window(file.stem, rows), contract), contract
 
 
 def train(estimator: dict[str, Any], examples: Any, seed: int) -> tuple[float, float]:
@@ -104,7 +104,7 @@ def train(estimator: dict[str, Any], examples: Any, seed: int) -> tuple[float, f
 
     begun = time.perf_counter()
     options = TrainingOptions.model_validate({"estimator": estimator, "seed": seed})
-    trained = nodes.export_model(nodes.train_model(examples, options))
+    trained = nodes.train_model(examples, options)
     taken = time.perf_counter() - begun
     metric = "log_loss" if examples.contract.target.classes else "rmse"
     return nodes.evaluate_model(trained)[f"validation_{metric}"], taken
@@ -146,7 +146,7 @@ def main() -> None:
     for file in sorted(folder.glob("*.parquet"), key=lambda one: one.stat().st_size):
         table = read(file, options.rows)
         for seed in range(1, options.splits + 1):
-            examples, _ = nodes.split_snapshot(table, TrainingOptions(seed=seed))
+            examples, *_ = nodes.prepare_examples(*table, TrainingOptions(seed=seed))
             found = {name: train(one, examples, seed) for name, one in CHOICES.items()}
             if options.flaml:
                 seconds = options.flaml * found["auto"][1]

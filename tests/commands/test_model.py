@@ -199,12 +199,12 @@ def test_what_comes_out_otherwise_or_was_altered_is_not_reproduced(
     """That the same comes out is seen in tests/end_to_end/test_whole_line.py."""
     for pipeline in ("data_ingestion", "training", "registry"):
         project.run(pipeline)
-    split = nodes.split_snapshot
+    prepare = nodes.prepare_examples
 
-    def otherwise(examples: Any, training: Any) -> Any:
-        return split(examples, training.model_copy(update={"seed": training.seed + 1}))
+    def otherwise(rows: Any, contract: Any, training: Any) -> Any:
+        return prepare(rows, contract, training.model_copy(update={"seed": training.seed + 1}))
 
-    monkeypatch.setattr(nodes, "split_snapshot", otherwise)
+    monkeypatch.setattr(nodes, "prepare_examples", otherwise)
     said = kedro_model("reproduce", "3", code=1).output
     assert " then, " in said
     assert said.endswith("not reproduced\n")

@@ -13,31 +13,12 @@ from mlops_for_mle.contract.columns import (
     as_json,
     check_columns,
     frame_digest,
-    plain_rows,
     read_column,
 )
 from mlops_for_mle.contract.notation import Notation
-from tests.mixed import MIXED_CONTRACT, mixed_rows
 
 NUMBERS = st.lists(st.floats(allow_nan=True), min_size=1, max_size=12)
 TEXTS = st.lists(st.none() | st.text(st.characters(exclude_categories=["Cs"])), min_size=1)
-
-
-def as_text(rows: pd.DataFrame) -> pd.DataFrame:
-    text = rows.copy()
-    for name in rows.columns:
-        text[name] = rows[name].astype(object).where(rows[name].notna(), "").map(str)
-    return text
-
-
-@pytest.mark.parametrize("form", [lambda rows: rows, as_text])
-def test_text_and_typed_columns_are_read_alike(form: Any) -> None:
-    rows = mixed_rows(300).loc[:, list(MIXED_CONTRACT.columns)]
-
-    read, faults = check_columns(form(rows), MIXED_CONTRACT.columns)
-
-    assert faults == {}
-    pd.testing.assert_frame_equal(read, rows)
 
 
 def test_every_fault_of_a_row_is_told_with_what_was_found_and_what_is_allowed() -> None:
@@ -133,13 +114,6 @@ def test_text_is_read_as_times_in_utc_and_as_booleans(kind: Any, raw: str, expec
         assert found == (pd.Timestamp(expected) if kind == "timestamp" else expected)
 
 
-def test_plain_values_are_those_of_json() -> None:
-    (row, *_) = plain_rows(mixed_rows(50).dropna(), MIXED_CONTRACT)
-
-    assert [type(one) for one in row] == [float, float, int, bool, str, str, int, str, str]
-    assert len(row[7]) == len("2026-01-31")
-
-
 @given(TEXTS, NUMBERS, st.data())
 def test_a_digest_is_of_the_values_whatever_their_storage(
     texts: list[str | None], numbers: list[float], data: st.DataObject
@@ -161,15 +135,7 @@ def test_any_value_stands_as_json_that_postgres_takes() -> None:
     }
     expected = '{"a�": ["nan", "1.50", "Infinity", "?", null, true], "t": "2026-01-31 00:00:00"}'
     assert as_json(value) == expected
-    assert as_json(10**400) == str(10**400)
-
-
-def test_a_value_that_is_nested_without_end_stands_as_json_nevertheless() -> None:
-    value: Any = "within"
+    nested: Any = "within"
     for _ in range(5_000):
-        value = [value]
-
-    found = as_json({"deep": value, "x": 1})
-
-    assert json.loads(found)["x"] == 1
-    assert found.startswith('{"deep": [[[[')
+        nested = [nested]
+    assert json.loads(as_json({"deep": nested, "x": 1}))["x"] == 1

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.columns import encode_rows, typed_columns
+from mlops_for_mle.contract.columns import check_columns, encode_rows
 from mlops_for_mle.contract.encoding import (
-    encode,
+    Encoder,
+    Matrix,
     encode_target,
     encoded_columns,
     possible_codes,
@@ -19,6 +20,10 @@ from tests.contract.strategies import allowed_values, contracts
 from tests.mixed import MIXED_CONTRACT
 
 CONTRACTS = contracts().map(Contract.model_validate)
+
+
+def encode(columns: dict[str, Any], contract: Contract) -> Matrix:
+    return Encoder(contract)(columns[name] for name in contract.features)
 
 
 def one_feature(**facts: Any) -> Contract:
@@ -36,7 +41,7 @@ def test_a_row_is_encoded_alone_as_among_others_and_from_a_frame(data: st.DataOb
     together = encode({name: [row[name] for row in rows] for name in contract.features}, contract)
     alone = [encode({name: [row[name]] for name in contract.features}, contract) for row in rows]
     frame = pd.DataFrame({name: [row[name] for row in rows] for name in contract.features})
-    typed = typed_columns(frame, contract.features)
+    typed, _ = check_columns(frame, contract.features)
 
     assert together.shape == (len(rows), len(encoded_columns(contract)))
     np.testing.assert_array_equal(together, np.concatenate(alone))

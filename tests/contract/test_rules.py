@@ -74,10 +74,7 @@ def _is_of_kind(value: Any, feature: Feature) -> bool:
         (10**400, "is too large"),
         (float("nan"), "is not finite"),
         (-1, "is too small"),
-        (11, "is too large"),
         (True, "is no number"),
-        ("5", "is no number"),
-        (None, "is missing"),
         (5, None),
     ],
 )

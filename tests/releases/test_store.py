@@ -5,14 +5,10 @@ from typing import Any
 
 import fsspec
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from mlops_for_mle.errors import ReleaseError
 from mlops_for_mle.releases.manifest import Manifest, Release
 from mlops_for_mle.releases.store import MANIFEST_FILE, MODEL_FILE, ReleaseStore
-
-SHARED_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def changed(release: Release, /, **changes: Any) -> Release:
@@ -72,22 +68,6 @@ def test_a_damaged_release_is_refused_and_published_again(
         store.fetch("iris", release.manifest.release)
     assert store.publish(release)
     assert store.fetch("iris", release.manifest.release) == release
-
-
-@SHARED_FOLDER
-@given(place=st.integers(min_value=0), change=st.integers(1, 255))
-def test_one_altered_byte_is_refused(
-    place: int, change: int, release: Release, tmp_path: Path
-) -> None:
-    store = ReleaseStore(str(tmp_path))
-    store.publish(release)
-    content = bytearray(release.model)
-    content[place % len(content)] ^= change
-    (tmp_path / "iris" / release.manifest.release / MODEL_FILE).write_bytes(content)
-
-    with pytest.raises(ReleaseError, match="was altered: its model has the digest"):
-        store.fetch("iris", release.manifest.release)
-    store.publish(release)
 
 
 def test_what_is_not_there_or_under_another_name_is_refused(

@@ -74,9 +74,7 @@ def database(server_url: str, monkeypatch: pytest.MonkeyPatch) -> "Database":
 
 @pytest.fixture
 def settings(tmp_path: Path) -> ServingSettings:
-    return ServingSettings.load(
-        {"project_path": tmp_path, "poll_seconds": 0.05, "retry_seconds": 0.2}
-    )
+    return ServingSettings.load({"project_path": tmp_path, "poll_seconds": 0.05})
 
 
 @pytest.fixture

@@ -2,10 +2,7 @@
 
 from datetime import UTC, datetime
 
-import pytest
-
-from mlops_for_mle.serving.auth import needed
-from mlops_for_mle.serving.keys import KeyFile
+from mlops_for_mle.serving.keys import KeyFile, needed
 from mlops_for_mle.serving.releases import LoadFailure
 from tests.serving.conftest import IRIS_ROW, Client, make_key, run, wait_until
 
@@ -65,18 +62,15 @@ def test_a_scope_allows_its_own_routes_and_admin_all(settings, iris):
             assert is_allowed or f"needs the scope {needed_scope}" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize(
-    ("need", "requests"),
-    {
+def test_what_a_request_needs():
+    for need, requests in {
         "nothing": ["GET /", "GET /page/main.js", "GET /v2/health/ready"],
         "predict": ["POST /invocations", "POST /explain", "POST /v2/models/iris/infer"],
         "write": ["GET /observations", "DELETE /observations/1", "GET /predictions/recent"],
         "any key": ["GET /deployments"],
         "admin": ["POST /", "POST /deployments/rollback", "PUT /something/new"],
-    }.items(),
-)
-def test_what_a_request_needs(need, requests):
-    assert {needed(*one.split()) for one in requests} == {need}
+    }.items():
+        assert {needed(*one.split()) for one in requests} == {need}
 
 
 def test_a_revoked_key_and_a_file_that_is_spoilt_or_lost_are_noticed_while_running(
@@ -149,13 +143,14 @@ def test_a_named_site_may_ask_and_others_still_may_not(settings, iris):
     assert status(client, **other) == 403
 
 
-@pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
-def test_what_a_page_can_send_without_asking_is_no_json(client, content_type):
-    headers = {"If-Match": "*"} | ({"Content-Type": content_type} if content_type else {})
-    for path in ("/predict", "/predict/preview", "/invocations", "/feedback", "/observations"):
-        assert client.post(path, content=b"{}", headers=headers).status_code == 415, path
-    changed = client.patch("/observations/1", content=b"{}", headers=headers)
-    assert changed.status_code == 415
+def test_what_a_page_can_send_without_asking_is_no_json(client):
+    for headers in ({}, {"Content-Type": "text/plain"}):
+        for path in ("/predict", "/explain", "/invocations", "/feedback", "/observations"):
+            assert client.post(path, content=b"{}", headers=headers).status_code == 415, path
+        changed = client.patch(
+            "/observations/1", content=b"{}", headers={"If-Match": "*"} | headers
+        )
+        assert changed.status_code == 415
 
 
 def test_a_stranger_is_told_nothing_of_people_hosts_and_paths(settings, iris):
@@ -177,6 +172,6 @@ def test_a_stranger_is_told_nothing_of_people_hosts_and_paths(settings, iris):
 def test_the_api_document_holds_no_data(client, iris):
     document = client.get("/openapi.json").json()
 
-    (example,) = document["components"]["schemas"]["Row"]["examples"]
-    assert list(example) == list(IRIS_ROW)
-    assert list(example.values()) not in [list(one) for one in iris.manifest.example.rows]
+    schema = document["components"]["schemas"]["Row"]
+    assert list(schema["properties"]) == list(IRIS_ROW)
+    assert not {"example", "examples"} & schema.keys()

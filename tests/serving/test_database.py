@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 def server(start_serving, database, iris) -> ServerProcess:
     database.run("DROP TABLE IF EXISTS iris_data")
     ensure_observations(database.url, IRIS_CONTRACT)
-    return start_serving(iris, MLOPS_SHIP_SECONDS="0.1")
+    return start_serving(iris, MLOPS_SHIP_SECONDS="0.1", MLOPS_SHUTDOWN_SECONDS="2")
 
 
 @pytest.fixture

@@ -1,22 +1,25 @@
 """What bounds a request, and that no body makes the server fail."""
 
 import asyncio
+import random
 import threading
 import tracemalloc
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from benchmarks.serving.checks import wrong_request
 
 from mlops_for_mle.releases.predictor import Predictions
 from mlops_for_mle.serving.documents import read_object
 from mlops_for_mle.serving.logs import current_request
-from tests.serving.bad_bodies import INFER, bad_requests
 from tests.serving.conftest import IRIS_ROW, Client, error_paths
 from tests.serving.raw import Server, request
 
+INFER = "/v2/models/iris/infer"
 PATHS = ("/predict", "/invocations", INFER)
 LARGE_ROWS = [IRIS_ROW] * 2000
 JSON = {"content-type": "application/json"}
@@ -181,10 +184,13 @@ def test_a_body_that_is_late_large_or_of_another_kind_is_refused(settings, iris,
 
 def test_no_body_makes_the_server_fail(client):
     statuses: Counter[tuple[str, int]] = Counter()
+    chance, model = random.Random(7), SimpleNamespace(contract="iris", rows=[IRIS_ROW])
 
     async def ask() -> None:
         async with several(client) as asking:
-            for path, headers, body in bad_requests(seed=7, count=3000):
+            for _ in range(3000):
+                path, body, given = wrong_request(chance, model)
+                headers = {name: value.encode("latin-1") for name, value in given.items()}
                 answer = await asking.post(path, content=body, headers=headers)
                 assert answer.status_code < 500, (path, headers, body, answer.text)
                 assert answer.status_code == 200 or retold(answer), (path, headers, body)

@@ -22,12 +22,6 @@ def client(settings, mixed) -> Client:
     return Client(settings, mixed)
 
 
-def test_what_may_be_missing_may_be_null_or_left_out(client):
-    absent, null = client.predict(REQUIRED), client.predict(dict.fromkeys(ROW) | REQUIRED)
-
-    assert absent["probabilities"] == null["probabilities"]
-
-
 def test_nan_is_null_and_a_byte_order_mark_is_nothing_for_every_protocol(client):
     expected, json_type = client.predict(REQUIRED), {"content-type": "application/json"}
     for missing in (None, math.nan):
@@ -45,16 +39,6 @@ def test_nan_is_null_and_a_byte_order_mark_is_nothing_for_every_protocol(client)
             answer = client.post(path, content=content, headers=json_type)
             assert answer.status_code == 200, answer.text
             assert json.dumps(expected["churn"]) in answer.text
-
-
-def test_a_class_is_answered_by_its_text_and_its_name(client):
-    one = client.predict(ROW)
-    columns = client.predict({"columns": {name: [value] for name, value in ROW.items()}})
-    records = client.post("/invocations", json={"dataframe_records": [ROW]}).json()
-
-    assert one["label"] == {"stays": "유지", "leaves": "해지"}[one["churn"]]
-    assert set(one["probabilities"]) == {"유지", "해지"}
-    assert columns["columns"]["churn"] == records["predictions"] == [one["churn"]]
 
 
 def test_tensors_of_each_feature_are_answered_in_json_and_binary(client):

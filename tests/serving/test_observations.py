@@ -3,16 +3,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
-from sklearn.linear_model import LinearRegression
-from sklearn.pipeline import Pipeline
-from sqlalchemy.engine import make_url
 
-from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import ensure_observations
-from tests.releases import IRIS_CONTRACT, make_release
+from tests.releases import IRIS_CONTRACT
 from tests.servers import waiting_for_a_lock
 from tests.serving.conftest import IRIS_ROW, NOWHERE, Client, error_paths, wait_until
 
@@ -60,17 +55,8 @@ def test_a_created_observation_can_be_read_at_its_location(rows):
 
 
 def test_a_wrong_field_is_named_with_what_is_allowed(rows):
-    for name, value in (
-        ("petal_length", 11),
-        ("petal_length", "5"),
-        ("petal_length", None),
-        ("petal_length", 10**400),
-        ("target", 3),
-        ("target", "rose"),
-        ("timestamp", "yesterday"),
-        ("colour", "red"),
-        ("id", 7),
-    ):
+    wrong = {"petal_length": 10**400, "target": "rose", "timestamp": "yesterday", "id": 7}
+    for name, value in wrong.items():
         answer = rows.create(VIRGINICA | {name: value})
 
         assert error_paths(answer) == [name]
@@ -174,53 +160,18 @@ def test_what_the_database_refuses_is_told(rows, database, monkeypatch):
     assert answer.status_code == 409
     assert "thin" in answer.json()["detail"]
 
-    database.run("CREATE ROLE reader LOGIN PASSWORD 'hidden'")
-    database.run("GRANT SELECT ON iris_data TO reader")
-    url = make_url(database.url).set(username="reader", password="hidden")
-    with monkeypatch.context() as changes:
-        changes.setenv("DATABASE_URL", url.render_as_string(hide_password=False))
-        answer = rows.create()
-        assert answer.status_code == 503
-        assert "iris_data" in answer.text
-        assert "INSERT INTO" not in answer.text
-        assert rows.get("/observations").status_code == 200
-
     database.run("DROP TABLE iris_data")
-    answer = rows.get("/observations")
+    answer = rows.create()
     assert answer.status_code == 503
-    assert "kedro" in answer.json()["detail"]
+    assert "iris_data" in answer.text
+    assert "kedro" in answer.text
+    assert "INSERT INTO" not in answer.text
 
     monkeypatch.setenv("DATABASE_URL", NOWHERE)
     for answer in (rows.get("/observations"), rows.create(), rows.delete("/observations/1")):
         assert answer.status_code == 503
         assert answer.headers["retry-after"]
         assert "hidden" not in answer.text
-
-
-def test_names_that_look_alike_keep_their_values_apart(rows, database):
-    names = ("a b", "a_b", "a.b", "a%b", ":x", "%s", "(y)", "{z}", "A B", "select")
-    contract = Contract.model_validate(
-        {
-            "name": "awkward",
-            "table": '50% of "it" {row}',
-            "features": {name: {} for name in names},
-            "target": {"column": "order", "task": "regression", "response_name": "order"},
-        }
-    )
-    database.run('DROP TABLE IF EXISTS "50% of ""it"" {row}"')
-    ensure_observations(database.url, contract)
-    matrix = np.eye(len(names))
-    model = Pipeline([("model", LinearRegression())]).fit(matrix, matrix[0])
-    rows.serve(make_release(model, contract, matrix[:2]))
-    values = {name: float(place) for place, name in enumerate(contract.columns)}
-
-    created = rows.create(values)
-    changed = rows.change(created.headers["location"], {"a b": 70, "a_b": 80}).json()
-
-    assert {name: created.json()[name] for name in values} == values
-    assert {name: changed[name] for name in values} == values | {"a b": 70, "a_b": 80}
-    assert rows.get("/observations").json()["observations"] == [changed]
-    assert rows.delete("/observations/1").status_code == 204
 
 
 def test_a_time_with_a_zone_is_read_and_written_in_utc(rows, database, monkeypatch):

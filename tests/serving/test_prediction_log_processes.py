@@ -45,8 +45,7 @@ def test_no_answer_is_lost_when_the_database_stops_and_the_server_is_killed_unde
     upgrade(url)
     store.publish(iris)
     Database(url).deploy(iris)
-    variables = {"DATABASE_URL": url, "MLOPS_RETRY_SECONDS": "1"}
-    server = start_server(**variables)
+    server = start_server(DATABASE_URL=url)
     server.wait_until_ready()
     load = Load(server, pause=0.005)
     load.wait_for(200)
@@ -58,7 +57,7 @@ def test_no_answer_is_lost_when_the_database_stops_and_the_server_is_killed_unde
     answered = load.stop()
 
     # The next process serves from its cache while the database is still away.
-    second = start_server(**variables)
+    second = start_server(DATABASE_URL=url)
     assert second.wait_until_ready()["origin"] == "cache"
     wait_until(lambda: second.get("/health/ready").json()["database"]["available"] is False)
     load = Load(second, pause=0.005)
@@ -77,9 +76,9 @@ def test_no_answer_is_lost_when_the_database_stops_and_the_server_is_killed_unde
 def test_two_workers_count_as_one_follow_alike_and_ship_what_a_killed_one_left(
     start_serving, settings, database, deploy, iris, iris_second
 ):
-    server = start_serving(iris, options=("--workers", "2"), MLOPS_SHIP_SECONDS="3")
-    # The one that has answered is ready; the other one says so with its numbers.
-    wait_until(lambda: server.samples().get(("mlops_workers_ready",)) == 2)
+    server = start_serving(iris, options=("--workers", "2"), MLOPS_SHIP_SECONDS="2")
+    took_over = f"Serving release {iris.manifest.release}"
+    wait_until(lambda: server.output().count(took_over) == 2)
     for body in (*[IRIS_ROW] * 60, {}):
         # A new connection each time, so that both processes take some.
         server.post("/predict", body)
@@ -108,7 +107,6 @@ def test_two_workers_count_as_one_follow_alike_and_ship_what_a_killed_one_left(
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: not any(f"-{victim}-" in path.name for path in settings.spool.iterdir()))
     answered = load.stop()
-    wait_until(lambda: server.samples()[("mlops_workers_ready",)] == 2)
 
     wait_until_logged(database, answered)
     assert set(answered.values()) == {iris_second.manifest.release}

@@ -102,8 +102,7 @@ def test_a_release_that_fails_is_recorded_once_and_the_old_one_stays(
     assert reason in first.reason
     assert services.releases.current.manifest == iris.manifest
     wait_for_failure(services, deployment, after=first)
-    for name in ("deployment_failed", "release_failures_total"):
-        assert counted(services, name) == 1
+    assert counted(services, "release_failures_total") == 1
     newest, *older = database.history()
     assert (newest.event, newest.actor) == ("load_failed", "serving")
     assert newest.release == iris_second.manifest.release
@@ -112,20 +111,12 @@ def test_a_release_that_fails_is_recorded_once_and_the_old_one_stays(
     assert [row.event for row in older] == ["deploy", "deploy"]
 
 
-@pytest.mark.parametrize(
-    ("login", "spoil"),
-    [
-        ("without_right", "REVOKE INSERT ON deployments FROM without_right"),
-        ("only_reading", "ALTER ROLE only_reading SET default_transaction_read_only = on"),
-    ],
-)
 def test_a_failure_that_cannot_be_recorded_ends_nothing(
-    services, database, store, deploy, iris, iris_second, monkeypatch, caplog, login, spoil
+    services, database, store, deploy, iris, iris_second, monkeypatch, caplog
 ):
-    database.run(f"CREATE ROLE {login} LOGIN PASSWORD 'secret'")
-    database.run(f"GRANT SELECT, INSERT ON deployments TO {login}")
-    database.run(spoil)
-    url = make_url(database.url).set(username=login, password="secret")
+    database.run("CREATE ROLE without_right LOGIN PASSWORD 'secret'")
+    database.run("GRANT SELECT ON deployments TO without_right")
+    url = make_url(database.url).set(username="without_right", password="secret")
     monkeypatch.setenv("DATABASE_URL", url.render_as_string(hide_password=False))
     broken = deploy(iris)
     alter(store, iris)
@@ -136,7 +127,7 @@ def test_a_failure_that_cannot_be_recorded_ends_nothing(
 
     wait_for_release(services, iris_second)
     assert services.releases.database.available
-    assert counted(services, "deployment_failed") == 0
+    assert services.releases.failure is None
     told = [one for one in caplog.messages if "audit trail" in one]
     assert len(told) == 1
     assert "load_failed" not in {row.event for row in database.history()}
@@ -182,7 +173,7 @@ def test_a_look_that_waits_for_a_lock_is_given_up(
 def test_a_damaged_copy_in_the_cache_is_fetched_anew(settings, services, deploy, iris, caplog):
     deploy(iris)
     services.start()
-    wait_until(lambda: list(settings.cache.glob("iris/*/deployment.json")))
+    wait_until(lambda: list(settings.cache.glob("iris/deployment.json")))
     services.stop()
     cached = Cache(str(settings.cache))
     alter(cached, iris)
@@ -196,19 +187,6 @@ def test_a_damaged_copy_in_the_cache_is_fetched_anew(settings, services, deploy,
         restarted.stop()
     assert cached.last_served("iris")[0] == cached.last_served(None)[0] == iris
     assert "The cached release cannot be served" in caplog.text
-
-
-def test_a_rollback_needs_no_store(settings, services, database, deploy, iris, iris_second):
-    services.start()
-    for release in (iris, iris_second):
-        deploy(release)
-        wait_until((settings.cache / "iris" / release.manifest.release / "deployment.json").exists)
-    Path(settings.release_store).rename(settings.project_path / "elsewhere")
-
-    database.deploy(iris, event="rollback")
-
-    wait_for_release(services, iris)
-    assert services.releases.current.origin == "cache"
 
 
 def test_of_the_releases_that_were_served_none_is_remembered(services, deploy):

@@ -1,11 +1,9 @@
 import json
 import logging
 
-import pytest
-
 from mlops_for_mle.serving.logs import (
     JsonFormatter,
-    RequestFacts,
+    Request,
     TextFormatter,
     current_request,
 )
@@ -35,23 +33,20 @@ def test_each_answer_has_the_headers_that_protect_browsers(client):
         assert headers["cache-control"] in {"no-store", "no-cache"}, path
 
 
-@pytest.mark.parametrize(
-    ("access_log", "is_served", "statuses"),
-    [("errors", True, []), ("errors", False, [503]), ("all", True, [200, 200]), ("off", False, [])],
-)
-def test_errors_are_logged_and_good_answers_where_that_is_asked_for(
-    settings, iris, caplog, access_log, is_served, statuses
-):
-    caplog.set_level(logging.INFO, "mlops_for_mle")
-    client = Client(settings, iris if is_served else None, access_log=access_log)
-    caplog.clear()
+def test_failures_are_logged_and_good_answers_where_that_is_asked_for(settings, iris, caplog):
+    def logged(client: Client, level: int) -> list[int]:
+        caplog.clear()
+        caplog.set_level(level, "mlops_for_mle")
+        client.post("/predict", json=IRIS_ROW)
+        # That a probe fails is no news.
+        client.get("/health/ready")
+        assert all(one.duration_ms > 0 for one in caplog.records)
+        return [one.status for one in caplog.records]
 
-    client.post("/predict", json=IRIS_ROW)
-    # That a probe fails is no news.
-    client.get("/health/ready")
-
-    assert [one.status for one in caplog.records] == statuses
-    assert all(one.duration_ms > 0 for one in caplog.records)
+    ready, empty = Client(settings, iris), Client(settings)
+    assert logged(ready, logging.INFO) == []
+    assert logged(empty, logging.INFO) == [503]
+    assert logged(ready, logging.DEBUG) == [200, 200]
 
 
 def record(message: str, *arguments: str, **extra) -> logging.LogRecord:
@@ -62,7 +57,7 @@ def record(message: str, *arguments: str, **extra) -> logging.LogRecord:
 
 def test_a_line_has_the_ids_of_its_request_and_no_secrets():
     key = "mlops_" + "a1B2_" * 8 + "abc"
-    token = current_request.set(RequestFacts("r-1", "p-1"))
+    token = current_request.set(Request("/", {}, 0, "r-1", prediction_id="p-1"))
     try:
         line = JsonFormatter().format(record('two\nlines "quoted"', status=200))
         text = TextFormatter().format(record(f"postgresql://me:hunter2@db/x got {key}"))

@@ -18,15 +18,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.columns import check_columns, encode_rows
 from mlops_for_mle.contract.model import NUMBER_TYPES
 from mlops_for_mle.contract.rules import read_time
-from mlops_for_mle.pipelines.data_ingestion.csv_text import CsvForm, read_csv
-from mlops_for_mle.pipelines.data_ingestion.typed_files import read_json, read_parquet
+from mlops_for_mle.pipelines.data_ingestion.csv_text import CsvForm
+from mlops_for_mle.pipelines.data_ingestion.sources import read_csv, read_json, read_parquet
 from mlops_for_mle.serving import mlflow, oip
 from mlops_for_mle.serving.codec import Codec, Form, Rows
 from mlops_for_mle.serving.errors import ProblemError
@@ -136,7 +136,6 @@ FILES: dict[str, Callable[[Table, Contract], pd.DataFrame]] = {
 }
 
 
-@settings(max_examples=50)
 @given(st.data())
 def test_a_row_that_is_allowed_is_the_same_input_by_every_way(data: st.DataObject) -> None:
     contract = Contract.model_validate(data.draw(contracts()))

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -20,23 +21,16 @@ def test_options_come_before_variables_and_both_before_folders_of_the_project(
     assert ServingSettings.load().port == 9000
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "allowed"),
-    [
-        ("MLOPS_PORT", "99999", "65535"),
-        ("MLOPS_MODEL", "No Name", "a-z"),
-        ("MLOPS_LOG_LEVEL", "loud", "warning"),
-    ],
-)
-def test_a_wrong_variable_is_named_with_its_value_and_what_is_allowed(
-    monkeypatch, variable, value, allowed
-):
-    monkeypatch.setenv(variable, value)
+def test_wrong_variables_are_named_with_their_value_and_what_is_allowed(monkeypatch):
+    monkeypatch.setenv("MLOPS_PORT", "99999")
+    monkeypatch.setenv("MLOPS_LOG_LEVEL", "loud")
 
-    with pytest.raises(ConfigurationError, match=f"^{variable}: .*'{value}'") as caught:
+    with pytest.raises(ConfigurationError) as caught:
         ServingSettings.load()
 
-    assert allowed in str(caught.value)
+    port, level = str(caught.value).splitlines()
+    assert re.match("MLOPS_PORT: .*65535.*'99999'", port)
+    assert re.match("MLOPS_LOG_LEVEL: .*warning.*'loud'", level)
 
 
 def test_a_wrong_option_ends_the_program_with_status_2_and_no_traceback():

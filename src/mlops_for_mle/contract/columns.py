@@ -14,15 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlops_for_mle.contract.encoding import Matrix, encode
+from mlops_for_mle.contract.encoding import Encoder, Matrix
 from mlops_for_mle.contract.model import EXACT_BELOW, Contract, Feature
-from mlops_for_mle.contract.notation import (
-    Notation,
-    NumberFormat,
-    is_blank,
-    read_numbers,
-    read_times,
-)
+from mlops_for_mle.contract.notation import Notation, NumberFormat, is_blank, read_times
 from mlops_for_mle.contract.rules import Column, Precision, describe, fault, is_allowed
 
 _BOOLEANS = {
@@ -42,8 +36,8 @@ def check_columns(
     """Read a column for each feature, as it is written, and find the rows that do not fit.
 
     Returns:
-        The columns with their types (see ``typed_columns``), in rows that fit; and for the position
-        of each row that does not its faults, in one sentence.
+        The columns, with the types of the table, in rows that fit; and for the position of each row
+        that does not its faults, in one sentence.
     """
     notation = notation or Notation()
     faults: dict[int, list[str]] = {}
@@ -54,9 +48,10 @@ def check_columns(
             raw = raw.mask(raw.isin(notation.missing_marks[name]))
         if name in notation.ignore_case:
             raw = _in_known_case(raw, feature)
+        raw = raw.mask(is_blank(raw))
         read = read_column(raw, feature, date_format, notation.number_format(name))
         columns[name] = read
-        is_unread = (read.isna() & ~is_blank(raw)).to_numpy()
+        is_unread = (read.isna() & raw.notna()).to_numpy()
         wrong = np.flatnonzero(is_unread | ~is_allowed(to_array(read, feature), feature, precision))
         values = plain_column(read.iloc[wrong], feature)
         for position, given, value in zip(
@@ -72,22 +67,20 @@ def check_columns(
             faults.setdefault(position, []).append(told)
     kept = np.delete(np.arange(len(rows)), list(faults))
     fitting = pd.concat(columns, axis="columns").iloc[kept].reset_index(drop=True)
-    return typed_columns(fitting, features), {
-        position: ". ".join(faults[position]) for position in sorted(faults)
-    }
+    typed = fitting.astype({name: _type_of(one) for name, one in features.items()})
+    return typed, {position: ". ".join(faults[position]) for position in sorted(faults)}
 
 
 def read_column(
-    raw: "pd.Series[Any]",
+    present: "pd.Series[Any]",
     feature: Feature,
     date_format: str | None = None,
     number_format: NumberFormat | None = None,
 ) -> "pd.Series[Any]":
-    """Read a column; missing where it is blank or could not be read.
+    """Read a column, in which nothing is blank; missing where it could not be read.
 
     Numbers come as float64, so that ranges and whole numbers can be checked on them.
     """
-    present = raw.mask(is_blank(raw))
     if feature.is_time:
         return read_times(present, date_format)
     if feature.type == "boolean":
@@ -97,30 +90,20 @@ def read_column(
         return words.map(_BOOLEANS).astype("boolean")
     if feature.type == "category" and not feature.has_integer_categories:
         return _read_text(present)
-    numbers = read_numbers(present, number_format)
+    is_typed = present.dtype.kind in "biuf" or isinstance(present.dtype, pd.Int64Dtype)
+    if number_format is not None and not is_typed:
+        numbers = number_format.read(present)
+    else:
+        numbers = pd.to_numeric(present, errors="coerce").astype(np.float64)
+        is_unread = numbers.isna() & present.notna()
+        if is_unread.any() and not is_typed:
+            numbers = numbers.where(~is_unread, NumberFormat().read(present.where(is_unread)))
     return numbers.where(is_exact(numbers)).astype("Int64") if feature.categories else numbers
 
 
 def is_exact(numbers: "pd.Series[float]") -> "pd.Series[bool]":
     """Which are whole numbers that a float64 keeps exactly."""
     return (numbers == np.trunc(numbers)) & (numbers.abs() < EXACT_BELOW)
-
-
-def typed_columns(rows: pd.DataFrame, features: Mapping[str, Feature]) -> pd.DataFrame:
-    """Give checked columns the types of the table; the same values always get the same ones."""
-    types: dict[str, Any] = {}
-    for name, feature in features.items():
-        if feature.type in ("float", "decimal"):
-            types[name] = "float64"
-        elif feature.type == "boolean":
-            types[name] = "boolean" if feature.is_optional else "bool"
-        elif feature.is_time:
-            types[name] = "datetime64[us]"
-        elif feature.type == "category" and not feature.has_integer_categories:
-            types[name] = "str"
-        else:
-            types[name] = "Int64" if feature.is_optional else "int64"
-    return rows.astype(types)
 
 
 def to_array(column: "pd.Series[Any]", feature: Feature) -> Column:
@@ -134,8 +117,7 @@ def to_array(column: "pd.Series[Any]", feature: Feature) -> Column:
 
 def encode_rows(rows: pd.DataFrame, contract: Contract) -> Matrix:
     """The model's matrix of rows that fit; shape (rows, encoded columns)."""
-    features = contract.features
-    return encode({name: to_array(rows[name], one) for name, one in features.items()}, contract)
+    return Encoder(contract)(to_array(rows[name], one) for name, one in contract.features.items())
 
 
 def plain_column(column: "pd.Series[Any]", feature: Feature) -> list[Any]:
@@ -192,6 +174,19 @@ def frame_digest(frame: pd.DataFrame) -> str:
         for value, missing in zip(values, column.isna().to_numpy(), strict=True):
             result.update(b"\x01" if missing else b"\x02" + str(value).encode() + b"\x00")
     return result.hexdigest()
+
+
+def _type_of(feature: Feature) -> str:
+    """The type in pandas of a feature's column; the same values always get the same one."""
+    if feature.is_time:
+        return "datetime64[us]"
+    if feature.type in ("float", "decimal"):
+        return "float64"
+    if feature.type == "boolean":
+        return "boolean" if feature.is_optional else "bool"
+    if feature.type == "category" and not feature.has_integer_categories:
+        return "str"
+    return "Int64" if feature.is_optional else "int64"
 
 
 def _read_text(present: "pd.Series[Any]") -> "pd.Series[Any]":

@@ -61,7 +61,11 @@ class Encoder:
         self._encoders = {name: _encoder_of(one) for name, one in contract.features.items()}
 
     def __call__(self, columns: Iterable[Values]) -> Matrix:
-        """Encode allowed values, a column of each feature in the order of the contract."""
+        """Encode allowed values, a column of each feature in the order of the contract.
+
+        They are plain values, or arrays as ``rules.is_allowed`` has them; the matrix has the shape
+        (rows, encoded columns).
+        """
         encoded: list[Values] = []
         for encode_one, values in zip(self._encoders.values(), columns, strict=True):
             encoded += encode_one(values)
@@ -78,14 +82,6 @@ class Encoder:
                 packed = struct.pack(f"{len(values)}d", *values)
                 return np.frombuffer(packed).astype(self._precision)
         return np.asarray(values, self._precision)
-
-
-def encode(columns: Mapping[str, Values], contract: Contract) -> Matrix:
-    """Encode columns of allowed values, one of each feature; shape (rows, encoded columns).
-
-    They are plain values, or arrays as ``rules.is_allowed`` has them.
-    """
-    return Encoder(contract)(columns[name] for name in contract.features)
 
 
 def encode_target(values: Values, target: Target) -> Column:
@@ -126,10 +122,9 @@ def _encoder_of(feature: Feature) -> Callable[[Values], list[Values]]:
     if feature.is_time:
         return partial(_parts, parts=feature.date_parts)
     if feature.type == "category":
-        separate = len(feature.categories) if feature.missing == "separate" else np.nan
         codes = _Codes(feature.category_codes)
-        codes[None] = separate
-        return partial(_codes, codes=codes)
+        codes[None] = len(feature.categories) if feature.missing == "separate" else np.nan
+        return lambda values: [list(map(codes.__getitem__, values))]
     # NumPy makes NaN of None.
     return lambda values: [values]
 
@@ -137,10 +132,6 @@ def _encoder_of(feature: Feature) -> Callable[[Values], list[Values]]:
 class _Codes(dict[Any, float]):
     def __missing__(self, value: Any) -> float:
         return _UNKNOWN_CODE
-
-
-def _codes(values: Values, codes: _Codes) -> list[Values]:
-    return [list(map(codes.__getitem__, values))]
 
 
 def _parts(values: Values, parts: Sequence[DatePart]) -> list[Values]:

@@ -85,22 +85,17 @@ def _fits_postgres(name: str) -> str:
     return name
 
 
-def _is_as_read(value: Any) -> Any:
+def _is_no_boolean(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError(  # noqa: TRY004  (Pydantic takes no TypeError)
             "put yes, no, on, off, true and false in quotes, which YAML reads as booleans"
         )
-    if isinstance(value, str) and value != value.strip():
-        raise ValueError("has blanks around it, which are no part of text where it is read")
     return value
 
 
 def _is_free(name: str) -> str:
     if name in RESERVED_ANSWER_NAMES:
-        raise ValueError(
-            f"{', '.join(sorted(RESERVED_ANSWER_NAMES))} stand beside the prediction; name "
-            f"another, such as predicted_{name}"
-        )
+        raise ValueError(f"{name} stands beside the prediction: name another, predicted_{name}")
     return name
 
 
@@ -111,7 +106,7 @@ ColumnName = Annotated[
 DiscreteValue = Annotated[
     Annotated[StrictInt, Field(gt=-EXACT_BELOW, lt=EXACT_BELOW)]
     | Annotated[StrictStr, Field(min_length=1)],
-    BeforeValidator(_is_as_read),
+    BeforeValidator(_is_no_boolean),
 ]
 """A category or a class as the table holds it; blank text stands for a missing value."""
 UtcTime = Annotated[datetime, AfterValidator(as_utc)]

@@ -112,20 +112,6 @@ class Notation(Configuration):
         return self.number_formats.get(name, default)
 
 
-def read_numbers(
-    present: "pd.Series[Any]", number_format: NumberFormat | None = None
-) -> "pd.Series[float]":
-    """Read numbers as float64, missing where there is none."""
-    is_typed = present.dtype.kind in "biuf" or isinstance(present.dtype, pd.Int64Dtype)
-    if number_format is not None and not is_typed:
-        return number_format.read(present)
-    numbers = pd.to_numeric(present, errors="coerce").astype(np.float64)
-    is_unread = numbers.isna() & present.notna()
-    if is_unread.any() and not is_typed:
-        numbers = numbers.where(~is_unread, NumberFormat().read(present.where(is_unread)))
-    return numbers
-
-
 def read_times(present: "pd.Series[Any]", date_format: str | None = None) -> "pd.Series[Any]":
     """Read times as UTC without a zone, missing where there is none."""
     if present.dtype.kind == "M":
@@ -149,7 +135,9 @@ def is_blank(raw: "pd.Series[Any]") -> "pd.Series[bool]":
     """Which values are missing: null, or text of nothing but spaces."""
     if raw.dtype.kind in "biufM":
         return raw.isna()
-    return raw.isna() | (raw.astype("string").str.strip() == "").fillna(value=True)
+    if raw.dtype == "str":
+        return raw.isna() | (raw.str.strip() == "")
+    return raw.isna() | np.array([isinstance(one, str) and not one.strip() for one in raw], bool)
 
 
 def looks_like_number(text: "pd.Series[Any]") -> "pd.Series[bool]":

@@ -54,13 +54,6 @@ class TableColumn(NamedTuple):
         return f"{quoted(self.name)} {self.type}{default}{' NOT NULL' if self.is_required else ''}"
 
 
-class TableChange(NamedTuple):
-    """One statement that brings a table closer to its contract, and what it does in words."""
-
-    statement: str
-    description: str
-
-
 def quoted(name: str) -> str:
     """A name as an identifier of SQL."""
     return '"' + name.replace('"', '""') + '"'
@@ -137,22 +130,17 @@ def create_predictions(contract: Contract) -> tuple[str, ...]:
 
 
 def find_differences(
-    contract: Contract, present: Mapping[str, TableColumn], *, has_rows: bool
-) -> tuple[list[TableChange], list[str]]:
+    contract: Contract, present: Mapping[str, TableColumn]
+) -> tuple[dict[str, str], list[str]]:
     """Compare the columns of an existing table with what the contract needs.
 
     Returns:
-        What can be added or loosened without losing anything; and what only its owner can decide.
+        The statements that add or loosen columns without losing anything, each with what it does
+        in words; and what only the table's owner can decide.
     """
     table = f"ALTER TABLE {quoted(contract.table)}"
-    changes: list[TableChange] = []
+    changes: dict[str, str] = {}
     obstacles: list[str] = []
-
-    def loosen(name: str, reason: str) -> None:
-        statement = f"{table} ALTER COLUMN {quoted(name)} DROP NOT NULL"
-        told = f"column {name} would no longer be NOT NULL ({reason})"
-        changes.append(TableChange(statement, told))
-
     wanted = {one.name: one for one in observation_columns(contract)}
     for name, column in wanted.items():
         found = present.get(name)
@@ -160,17 +148,20 @@ def find_differences(
             obstacles.append(f"the key {name} is missing")
         elif found is None:
             # Rows that are there already have no value, whatever the contract says of new ones.
-            added = column._replace(is_required=column.is_required and not has_rows)
-            note = ", empty in the rows that are there" if has_rows else ""
-            told = f"column {name} would be added ({column.type}{note})"
-            changes.append(TableChange(f"{table} ADD COLUMN {added.definition()}", told))
+            added = column._replace(is_required=False).definition()
+            told = f"column {name} would be added ({column.type}, empty in rows that are there)"
+            changes[f"{table} ADD COLUMN {added}"] = told
         elif found.type not in _COMPATIBLE.get(column.type, {column.type}):
             obstacles.append(
                 f"column {name} has the type {found.type}, the contract needs {column.type}"
             )
-        elif found.is_required and not column.is_required and name != contract.timestamp:
-            loosen(name, "the contract allows missing values")
     for name, found in present.items():
-        if name not in wanted and found.is_required and not found.has_default:
-            loosen(name, "the contract does not know it, so new rows have no value in it")
+        reason = ""
+        if name not in wanted and not found.has_default:
+            reason = "the contract does not know it, so new rows have no value in it"
+        elif name in wanted and name != contract.timestamp and not wanted[name].is_required:
+            reason = "the contract allows missing values"
+        if found.is_required and reason:
+            told = f"column {name} would no longer be NOT NULL ({reason})"
+            changes[f"{table} ALTER COLUMN {quoted(name)} DROP NOT NULL"] = told
     return changes, obstacles

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
+import psycopg2
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
 
 from mlops_for_mle.contract.tables import quoted
 
@@ -115,6 +117,12 @@ def copy_in(connection: Connection, table: str, rows: "pa.Table") -> None:
     csv.write_csv(pa.table(columns), content, csv.WriteOptions(include_header=False))
     content.seek(0)
     listed = ", ".join(map(quoted, columns))
+    statement = f"COPY {table} ({listed}) FROM STDIN WITH (FORMAT csv)"
     session: Any = connection.connection
-    with session.cursor() as cursor:
-        cursor.copy_expert(f"COPY {table} ({listed}) FROM STDIN WITH (FORMAT csv)", content)
+    try:
+        with session.cursor() as cursor:
+            cursor.copy_expert(statement, content)
+    except psycopg2.OperationalError as error:
+        # Otherwise the end of the transaction would fail too, and hide why.
+        connection.invalidate()
+        raise OperationalError(statement, None, error) from error

@@ -97,9 +97,7 @@ def ensure_observations(url: str, contract: Contract, *, may_change: bool = Fals
         if not present:
             execute_plainly(connection, create_observations(contract))
             return True
-        any_row = f"SELECT EXISTS (SELECT 1 FROM {quoted(contract.table)})"  # noqa: S608  (quoted)
-        has_rows = bool(execute_plainly(connection, any_row).scalar())
-        changes, obstacles = find_differences(contract, present, has_rows=has_rows)
+        changes, obstacles = find_differences(contract, present)
         if obstacles:
             raise UserError(
                 f"Table {contract.table} does not fit contract {contract.name}: "
@@ -107,14 +105,13 @@ def ensure_observations(url: str, contract: Contract, *, may_change: bool = Fals
                 "change the table yourself, or name another contract.table."
             )
         if changes and not may_change:
-            described = "; ".join(change.description for change in changes)
             raise UserError(
-                f"Table {contract.table} needs changes for contract {contract.name}: {described}. "
-                "Make them with `kedro db upgrade --yes` (and the same --env), or name another "
-                "contract.table."
+                f"Table {contract.table} needs changes for contract {contract.name}: "
+                f"{'; '.join(changes.values())}. Make them with `kedro db upgrade --yes` (and the "
+                "same --env), or name another contract.table."
             )
-        for change in changes:
-            execute_plainly(connection, change.statement)
+        for statement in changes:
+            execute_plainly(connection, statement)
         return bool(changes)
 
 

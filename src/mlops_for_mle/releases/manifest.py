@@ -5,7 +5,6 @@ calls it a ``Manifest``, which stands beside the model's bytes in a release.
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Self
@@ -129,12 +128,6 @@ class ModelDescription(Configuration):
     importance: dict[str, float] = Field(default_factory=dict)
     training_ranges: dict[str, TrainingRange] = Field(default_factory=dict)
     background: tuple[tuple[PlainValue, ...], ...] = Field(min_length=1, repr=False)
-
-    def to_json(self) -> bytes:
-        """The document, for people too: a row of the background is one line, at the end."""
-        document = self.model_dump_json(indent=2, exclude={"background"}).removesuffix("\n}")
-        rows = ",\n    ".join(json.dumps(row, ensure_ascii=False) for row in self.background)
-        return f'{document},\n  "background": [\n    {rows}\n  ]\n}}\n'.encode()
 
     @property
     def has_probabilities(self) -> bool:

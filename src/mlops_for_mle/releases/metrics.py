@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops_for_mle.contract.model import Target, Task
-from mlops_for_mle.errors import UserError
 from mlops_for_mle.releases.predictor import Predictions
 
 DECIDED_BY_VALUES = ("accuracy", "balanced_accuracy", "macro_f1")
@@ -39,13 +38,6 @@ def measure(answers: Predictions, truth: npt.NDArray[Any], target: Target) -> di
     """
     names = list(GREATER_IS_BETTER[target.task])
     if target.task == "regression":
-        is_finite = np.isfinite(answers.values)
-        if not is_finite.all():
-            raise UserError(
-                f"The model answers {int((~is_finite).sum())} of {len(truth)} rows with "
-                "a number that is not finite: choose another training.estimator or other "
-                "parameters."
-            )
         names = names if len(truth) > 1 else ["rmse", "mae"]
     elif answers.probabilities is None:
         names = list(DECIDED_BY_VALUES)

@@ -53,8 +53,9 @@ class ReleaseStore:
             stored = self.fetch(contract, name).manifest
         except ReleaseError:
             file_system, root = self._opened
-            file_system.pipe_file(f"{root}/{contract}/{name}/{MODEL_FILE}", release.model)
-            file_system.pipe_file(f"{root}/{contract}/{name}/{MANIFEST_FILE}", manifest.to_json())
+            folder, document = f"{root}/{contract}/{name}", manifest.model_dump_json(indent=2)
+            file_system.pipe_file(f"{folder}/{MODEL_FILE}", release.model)
+            file_system.pipe_file(f"{folder}/{MANIFEST_FILE}", document.encode())
             return True
         if (stored.run_id, stored.model_sha256) != (manifest.run_id, manifest.model_sha256):
             raise ReleaseError(

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
 
     try:
         settings = ServingSettings.load(arguments=arguments)
-        logging.config.dictConfig(log_configuration(settings.log_level, settings.log_format))
+        logging.config.dictConfig(log_configuration(settings.log_level))
         run_server(settings)
     except UserError as error:
         print(error, file=sys.stderr)  # noqa: T201  (the answer to a person's mistake)

@@ -16,29 +16,16 @@ from mlops_for_mle.contract.rules import Column
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.releases.ranges import Outside
 from mlops_for_mle.serving.codec import COLUMNS_KEY, OUTSIDE_KEY, Form, Rows
-from mlops_for_mle.serving.context import Request
 from mlops_for_mle.serving.documents import encode
 from mlops_for_mle.serving.errors import Answer
+from mlops_for_mle.serving.logs import Request
 
 if TYPE_CHECKING:
     from mlops_for_mle.serving.releases import Served
 
-# Where a number, a list of them or an id goes in a template; JSON itself has no such byte.
-SLOT, SLOTS, _NAME = (msgspec.Raw(one) for one in (b"\x00", b"[\x00]", b'"\x00"'))
-
-
-class Question(msgspec.Struct):
-    """Rows that wait for the answers of one release; ``write`` makes the answer of a request.
-
-    It ``takes_chances`` as numbers, or has them as text only, which is less.
-    """
-
-    served: "Served"
-    rows: Rows
-    request: Request
-    write: Callable[["Answered"], Answer]
-    is_kept: bool = True
-    takes_chances: bool = False
+# Where a number, a list of them or an id goes in a document; JSON itself has no such byte.
+_NUL = b"\x00"
+_SLOT, SLOTS, _NAME = (msgspec.Raw(one % _NUL) for one in (b"%b", b"[%b]", b'"%b"'))
 
 
 class Part(msgspec.Struct):
@@ -47,7 +34,7 @@ class Part(msgspec.Struct):
     Attributes:
         values: The class code (int64) or the number (float64) of each row.
         texts: The same as JSON, with commas between, and the chances of each class likewise.
-        chances: Rows by classes, or None where no question takes them.
+        chances: Rows by classes, or None where the model has none.
         outside: Which features of which rows lie outside what the model was trained on; None
             where none does.
     """
@@ -58,21 +45,24 @@ class Part(msgspec.Struct):
     outside: Outside
 
 
-class Answered(msgspec.Struct):
-    """A question with its predictions.
+class Question(msgspec.Struct):
+    """Rows of a request to one release, and in the end what its model says to them.
 
     Attributes:
-        prediction_id: With one row it is that row's id; row ``i`` of several has the id
-            ``<prediction_id>-<i>``, counted from 0.
+        write: Makes the answer to the request.
+        is_kept: Whether it goes into the prediction log.
         answered_at: Nanoseconds since 1970, UTC.
         latency_seconds: From the arrival of the request to its prediction.
     """
 
-    question: Question
-    prediction_id: str
-    answered_at: int
-    latency_seconds: float
-    parts: Sequence[Part]
+    served: "Served"
+    rows: Rows
+    request: Request
+    write: Callable[["Question"], Answer]
+    is_kept: bool = True
+    parts: Sequence[Part] = ()
+    answered_at: int = 0
+    latency_seconds: float = 0.0
 
     def texts(self) -> list[list[bytes]]:
         """The JSON of the values, and of the chances of each class, in pieces."""
@@ -97,30 +87,37 @@ def joined(texts: Iterable[bytes]) -> list[bytes]:
     return [piece for one in texts for piece in (b",", one)][1:]
 
 
+def filled(document: Any, lists: Iterable[Iterable[bytes]]) -> list[bytes]:
+    """The JSON of a document with what stands in its lists, in pieces."""
+    head, *others = encode(document).split(_NUL)
+    pairs = zip(lists, others, strict=True)
+    return [head, *(piece for one, other in pairs for piece in (*one, other))]
+
+
 class Answers:
     """The answers of one release to ``POST /predict``, in the form in which rows were given."""
 
     def __init__(self, manifest: Manifest) -> None:
-        """Prepare the templates."""
         self._manifest, self._target = manifest, manifest.contract.target
         self._features = manifest.contract.feature_names
+        self._release = {"model_version": manifest.version, "release": manifest.release}
         labels, values = self._target.labels, self._target.values
-        self._codes = np.array(self._target.class_codes, np.int64)
-        self._labels, self._values = _texts_by_code(labels), _texts_by_code(values)
-        self._by_columns = self._written({COLUMNS_KEY: self._answer(SLOTS)}).split(b"\x00")
+        self.codes = np.array(self._target.class_codes, np.int64)
+        self._labels, self._values = _texts(labels), _texts(values)
         # What is said of a class stands in its template, so a row's first number is not needed.
         self._first = 1 if labels else 0
-        self._of_any = self._template(self._answer(SLOT))
-        self._by_class: dict[Any, bytes] = {}
-        for code, label in labels.items():
-            known = {self._target.response_name: values[code], "label": label}
-            self._by_class[code] = self._template(self._answer(SLOT) | known)
+        self._of_any = self._template({})
+        self._by_class = {
+            code: self._template({self._target.response_name: values[code], "label": label})
+            for code, label in labels.items()
+        }
 
-    def write(self, answered: Answered) -> Answer:
+    def write(self, question: Question) -> Answer:
         """Answer a request; a row of several has its place behind the prediction's id."""
-        rows, name, parts = answered.question.rows, answered.prediction_id.encode(), answered.parts
+        rows, parts = question.rows, question.parts
         if rows.form is Form.COLUMNS:
-            return Answer(self._columns(answered, name))
+            return Answer(self._columns(question))
+        name = question.request.prediction_id.encode()
         if rows.form is Form.ONE:
             (part,) = parts
             template = self._by_class.get(part.values.item(0), self._of_any)
@@ -133,10 +130,10 @@ class Answers:
         lists = [b",".join(self._rows(one, names)) for one in parts]
         return Answer([b"[", *joined(lists), b"]"])
 
-    def values(self, answered: Answered) -> list[bytes]:
+    def values(self, question: Question) -> list[bytes]:
         """The JSON of the numbers or classes of rows, in pieces."""
         is_text = self._target.has_text_classes
-        return self._named(answered, self._values) if is_text else answered.texts()[0]
+        return self._named(question, self._values) if is_text else question.texts()[0]
 
     def _rows(self, part: Part, names: Iterator[bytes]) -> list[bytes]:
         """The answers to rows, one by one."""
@@ -147,39 +144,32 @@ class Answers:
             return found
         return list(map(self._add_features, found, part.outside.tolist()))
 
-    def _columns(self, answered: Answered, name: bytes) -> list[bytes]:
+    def _columns(self, question: Question) -> list[bytes]:
         """The answer to rows by columns, in pieces."""
-        _, *chances = answered.texts()
-        labels = [self._named(answered, self._labels)] if len(self._codes) else []
-        slots = (self.values(answered), *labels, *chances, [name])
-        answer = [self._by_columns[0]]
-        for slot, text in zip(slots, self._by_columns[1:], strict=True):
-            answer += (*slot, text)
-        if any(one.outside is not None for one in answered.parts):
-            answer[-1] = answer[-1][:-1]
-            answer += (b',"%b":{' % OUTSIDE_KEY.encode(), *self._places(answered.parts), b"}}")
-        return answer
+        _, *chances = question.texts()
+        labels = [self._named(question, self._labels)] if len(self.codes) else []
+        answer: dict[str, Any] = {COLUMNS_KEY: self._answer(SLOTS)}
+        answer |= {"prediction_id": question.request.prediction_id} | self._release
+        places = self._places(question.parts)
+        if places:
+            answer[OUTSIDE_KEY] = dict.fromkeys(places, SLOTS)
+        return filled(answer, (self.values(question), *labels, *chances, *places.values()))
 
-    def _named(self, answered: Answered, names: Column) -> list[bytes]:
+    def _named(self, question: Question, names: Column) -> list[bytes]:
         """What the classes of rows are called, in pieces."""
-        places = (self._codes.searchsorted(one.values) for one in answered.parts)
+        places = (self.codes.searchsorted(one.values) for one in question.parts)
         return joined(b",".join(names[one].tolist()) for one in places)
 
-    def _places(self, parts: Sequence[Part]) -> list[bytes]:
-        """By feature which rows lie outside of what the model was trained on, in pieces."""
-        outside = [
-            np.zeros((len(one.values), len(self._features)), np.bool_)
-            if one.outside is None
-            else one.outside
-            for one in parts
-        ]
+    def _places(self, parts: Sequence[Part]) -> dict[str, list[bytes]]:
+        """By feature which rows lie outside of what the model was trained on."""
+        none = np.zeros((max(len(one.values) for one in parts), len(self._features)), np.bool_)
+        outside = [none[: len(one.values)] if one.outside is None else one.outside for one in parts]
         columns = zip(self._features, np.concatenate(outside).T, strict=True)
-        found = ((encode(feature), np.flatnonzero(column)) for feature, column in columns)
-        return joined(
-            b"%b:%b" % (name, orjson.dumps(places, option=orjson.OPT_SERIALIZE_NUMPY))
-            for name, places in found
-            if len(places)
-        )
+        return {
+            name: [orjson.dumps(np.flatnonzero(one), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]]
+            for name, one in columns
+            if one.any()
+        }
 
     def _add_features(self, answer: bytes, outside: list[bool]) -> bytes:
         found = list(compress(self._features, outside))
@@ -196,14 +186,11 @@ class Answers:
             answer["probabilities"] = dict.fromkeys(self._target.labels.values(), slot)
         return answer
 
-    def _written(self, answer: dict[str, Any]) -> bytes:
-        release = {"model_version": self._manifest.version, "release": self._manifest.release}
-        return encode(answer | {"prediction_id": _NAME} | release)
-
-    def _template(self, answer: dict[str, Any]) -> bytes:
-        return self._written(answer).replace(b"%", b"%%").replace(b"\x00", b"%b")
+    def _template(self, known: dict[str, Any]) -> bytes:
+        answer = self._answer(_SLOT) | known | {"prediction_id": _NAME} | self._release
+        return encode(answer).replace(b"%", b"%%").replace(_NUL, b"%b")
 
 
-def _texts_by_code(names: Mapping[int, int | str]) -> Column:
+def _texts(names: Mapping[int, int | str]) -> Column:
     """The JSON of what classes are called, in the order of their codes."""
-    return np.array([encode(names[code]) for code in sorted(names)], object)
+    return np.array([encode(one) for one in names.values()], object)

@@ -28,7 +28,6 @@ from mlops_for_mle.serving import (
     page,
     predict,
 )
-from mlops_for_mle.serving.auth import Access
 from mlops_for_mle.serving.context import RequestContext, Services, response
 from mlops_for_mle.serving.database import Pool
 from mlops_for_mle.serving.errors import (
@@ -40,6 +39,7 @@ from mlops_for_mle.serving.errors import (
     unprocessable,
 )
 from mlops_for_mle.serving.fast import FastWay
+from mlops_for_mle.serving.keys import Access
 from mlops_for_mle.serving.metrics import Metrics
 from mlops_for_mle.serving.prediction_log import PredictionLog
 from mlops_for_mle.serving.releases import Releases
@@ -50,7 +50,7 @@ ROUTERS = (
     *(predict, mlflow, oip, observations, feedback),
     *(deployments, monitoring, health, metrics, page),
 )
-HOT_ROUTES = (predict.PREDICT, predict.PREVIEW, mlflow.INVOCATIONS, *oip.INFER)
+HOT_ROUTES = (predict.PREDICT, mlflow.INVOCATIONS, *oip.INFER)
 
 
 def make_services(settings: ServingSettings) -> Services:
@@ -83,6 +83,7 @@ def create_app(services: Services) -> ASGIApp:
         version=__version__,
         description="Predictions by the release that was deployed last.",
         lifespan=lifespan,
+        responses={"default": openapi.PROBLEM},
         openapi_url=None,
         docs_url=None,
         redoc_url=None,

@@ -8,11 +8,11 @@ One row waits to be encoded with those of others; many are encoded as they are r
 
 import math
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from itertools import count
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -38,7 +38,6 @@ COLUMNS_KEY, OUTSIDE_KEY = "columns", "outside_training"
 MOST_ROWS = 100_000
 """Of one request, which bounds its memory: an answer may be many times as long as its rows."""
 
-_VALUES_A_PIECE = 8192
 _BOOLEANS = {"true": True, "1": True, 1: True, "false": False, "0": False, 0: False}
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _BY_COLUMNS = re.compile(rb'\{\s*"columns"\s*:\s*\{')
@@ -46,8 +45,6 @@ _BY_COLUMNS = re.compile(rb'\{\s*"columns"\s*:\s*\{')
 Value = TypeVar("Value")
 Given = msgspec.Raw | Values
 """The values of a feature: the JSON of a list, or themselves."""
-Columns = Sequence[Sequence[Any]]
-"""Plain values of each feature, in the order of the contract."""
 
 
 class Form(bytes, Enum):
@@ -74,11 +71,11 @@ class Rows(msgspec.Struct):
     row: Sequence[Any] = ()
 
 
-class _ColumnsBody(msgspec.Struct, Generic[Value], forbid_unknown_fields=True):
-    columns: Value
+class _ColumnsBody(msgspec.Struct, forbid_unknown_fields=True):
+    columns: dict[str, msgspec.Raw]
 
 
-_COLUMNS_BODY = msgspec.json.Decoder(_ColumnsBody[dict[str, msgspec.Raw]])
+_COLUMNS_BODY = msgspec.json.Decoder(_ColumnsBody)
 
 
 class Codec:
@@ -88,7 +85,6 @@ class Codec:
     """
 
     def __init__(self, manifest: Manifest) -> None:
-        """Prepare for the rows of a release."""
         contract = manifest.contract
         self.features, self.names = contract.features, contract.feature_names
         self.precision: Precision = manifest.precision
@@ -98,8 +94,6 @@ class Codec:
         row: Any = _row_type(types, self.features)
         self._decode_row = msgspec.json.Decoder(row).decode
         self._decode_rows = msgspec.json.Decoder(list[row]).decode
-        raw: Any = _row_type(dict.fromkeys(types, msgspec.Raw), self.features)
-        self._decode_columns = msgspec.json.Decoder(_ColumnsBody[raw]).decode
         self.list_decoders: dict[str, Any] = {
             name: msgspec.json.Decoder(list[one])  # type: ignore[valid-type]
             for name, one in types.items()
@@ -123,7 +117,7 @@ class Codec:
         if text[:1] == b"[":
             return self.read_list(text)
         if _BY_COLUMNS.match(text):
-            return self.read_columns(self._columns(text), COLUMNS_KEY, text)
+            return self.read_columns(fields(text, _COLUMNS_BODY).columns, COLUMNS_KEY, text)
         reading = Reading(self)
         row = reading.row(plain(text), "")
         reading.faults.raise_if_any()
@@ -133,7 +127,7 @@ class Codec:
         """Read a list of rows that stands somewhere in the body."""
         reading, start = Reading(self, where, lenient=lenient), 0
         for piece in pieces(text, ROWS):
-            columns: Columns
+            columns: list[tuple[Any, ...]]
             try:
                 decoded = map(msgspec.structs.astuple, self._decode_rows(piece))
                 columns = list(zip(*decoded, strict=True))
@@ -168,20 +162,10 @@ class Codec:
         return reading.done(Form.COLUMNS, text or b"")
 
     def matrix(self, given: Sequence[Rows]) -> Matrix:
-        """Encode rows together."""
-        rows = [one.row for one in given if one.matrix is None]
-        if len(rows) == len(given):
-            return self.encoder(zip(*rows, strict=True))
-        parts = [self.matrix([one]) if one.matrix is None else one.matrix for one in given]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, dtype=self.precision)
-
-    def _columns(self, text: bytes) -> Mapping[str, msgspec.Raw]:
-        try:
-            lists = msgspec.structs.astuple(self._decode_columns(text).columns)
-        except msgspec.ValidationError:
-            return fields(text, _COLUMNS_BODY).columns
-        given = zip(self.names, lists, strict=True)
-        return {name: one for name, one in given if one is not None}
+        """Encode single rows together, or give what was encoded as it was read."""
+        if given[0].matrix is not None:
+            return given[0].matrix
+        return self.encoder(zip(*(one.row for one in given), strict=True))
 
     def check_texts(self, name: str, values: Sequence[Any]) -> None:
         """Check what the type of a feature leaves open; ValueError, a text is not allowed."""
@@ -219,7 +203,7 @@ class Reading:
         """Check and append a whole column."""
         start = 0
         if not isinstance(given, msgspec.Raw):
-            parts: Iterable[Any] = _slices(given)
+            parts: Iterable[Any] = [given.tolist() if isinstance(given, np.ndarray) else given]
         elif (text := bytes(given))[:1] == b"[":
             parts = pieces(text, VALUES)
         else:
@@ -272,27 +256,16 @@ class Reading:
         for name in found.keys() - lengths.keys():
             self.add(name, [None] * size)
         # What was put together is let go, since of numbers it is longer than the body.
-        names, start = list(found), 0
-        columns = np.empty(
-            (sum(len(one[0]) for one in found.values()), size), self._codec.precision
-        )
-        for pieces_of in map(found.pop, names):
-            end = start + len(pieces_of[0])
-            np.concatenate(pieces_of, axis=1, out=columns[start:end])
-            start = end
+        names = list(found)
+        encoded = [np.concatenate(found.pop(one), axis=1) for one in names]
+        matrix = np.concatenate(encoded, dtype=self._codec.precision).T
+        del encoded
         if self._lenient:
             form = Form.COLUMNS
             lists = ((encode(one), b",".join(self._texts.pop(one))) for one in names)
             texts = [piece for name, one in lists for piece in (b",", name, b":[", one, b"]")]
             text = b"".join((b'{"columns":{', *texts[1:], b"}}"))
-        return Rows(size, text, form, columns.T)
-
-
-def _slices(values: Values) -> Iterator[Sequence[Any]]:
-    # Also no values are a column, of another length than others.
-    for at in range(0, max(1, len(values)), _VALUES_A_PIECE):
-        part = values[at : at + _VALUES_A_PIECE]
-        yield part.tolist() if isinstance(part, np.ndarray) else part
+        return Rows(size, text, form, matrix)
 
 
 def check_fields(

@@ -12,21 +12,19 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from random import getrandbits
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from fastapi import Response
 from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mlops_for_mle.serving.auth import READING, Access, Headers, needed
 from mlops_for_mle.serving.documents import read_object
-from mlops_for_mle.serving.errors import Answer, ProblemError, problem_answer
-from mlops_for_mle.serving.logs import RequestFacts, current_request
+from mlops_for_mle.serving.errors import Answer, ProblemError, problem_answer, too_many
+from mlops_for_mle.serving.keys import PROBES, READING, Access, Headers, needed
+from mlops_for_mle.serving.logs import Request, current_request
 from mlops_for_mle.serving.settings import ServingSettings
 
 if TYPE_CHECKING:
@@ -38,9 +36,6 @@ if TYPE_CHECKING:
 
 LARGEST_AT_ONCE = 32 * 1024
 """Bytes of a body; a larger one is read and answered in a thread."""
-PROBES = frozenset(
-    {"/health", "/health/live", "/health/ready", "/ping", "/v2/health/live", "/v2/health/ready"}
-)
 REQUEST_ID = b"x-request-id"
 # Pages that need more than this send their own Content-Security-Policy.
 PROTECTIVE_HEADERS = (
@@ -56,16 +51,6 @@ _LARGEST_MESSAGE = 1024 * 1024
 _SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 
 logger = logging.getLogger("mlops_for_mle.serving.access")
-
-
-class Request(msgspec.Struct):
-    """What a pure route is given; ``started`` is ``time.perf_counter()`` at its arrival."""
-
-    path: str
-    headers: Headers
-    body: bytes
-    started: float
-    facts: RequestFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +84,10 @@ class Services:
         self.log.stop(max(0.0, deadline - time.monotonic()))
 
 
-def facts_of(headers: Headers) -> RequestFacts:
-    """A request by the client's name for it, or a new one where that is missing or odd."""
-    given = headers.get(REQUEST_ID)
-    if given is not None and _SANE_ID.fullmatch(given):
-        return RequestFacts(given.decode())
-    return RequestFacts(f"{getrandbits(128):032x}")
+def id_of(headers: Headers) -> str:
+    """The client's name for a request, or a new one where that is missing or odd."""
+    given = headers.get(REQUEST_ID, b"")
+    return given.decode() if _SANE_ID.fullmatch(given) else f"{getrandbits(128):032x}"
 
 
 class RequestContext:
@@ -118,9 +101,7 @@ class RequestContext:
     fast_way: "FastWay | None" = None
 
     def __init__(self, app: ASGIApp, services: Services) -> None:
-        """Surround an application."""
         self._app, self._services, settings = app, services, services.settings
-        self._access_log = settings.access_log
         self._limit, self._most = settings.max_body_bytes, settings.max_concurrency
         self._seconds = settings.request_timeout_seconds
         self._inside = 0
@@ -130,14 +111,14 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, headers = time.perf_counter(), dict(scope["headers"])
-        facts = facts_of(headers)
-        current_request.set(facts)
+        headers = dict(scope["headers"])
+        request = Request(scope["path"], headers, time.perf_counter(), id_of(headers))
+        current_request.set(request)
         # HEAD is answered as GET; the server itself leaves the body out.
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        state = {**scope.get("state", {}), "facts": facts, "started": started}
+        state = {**scope.get("state", {}), "request": request}
         inner: Scope = {**scope, "method": method, "state": state}
-        status = HTTPStatus.INTERNAL_SERVER_ERROR.value
+        status = 500
 
         async def complete(message: Message) -> None:
             nonlocal status
@@ -145,66 +126,53 @@ class RequestContext:
                 status = message["status"]
                 present = {name for name, _ in message["headers"]}
                 added = [one for one in PROTECTIVE_HEADERS if one[0] not in present]
-                own = (REQUEST_ID, facts.request_id.encode())
+                own = (REQUEST_ID, request.request_id.encode())
                 message["headers"] = [*message["headers"], *added, own]
             await send(message)
 
         problem = None
         try:
-            await self._let_in(inner, headers, receive, complete)
+            await self._let_in(inner, request, receive, complete)
         except ProblemError as refusal:
             problem = refusal
         except TimeoutError:
             problem = timed_out(self._seconds)
         except Exception:
             # The framework has answered it.
-            logger.exception("%s %s failed", method, scope["path"])
+            logger.exception("%s %s failed", method, request.path)
         if problem is not None:
-            await response(problem_answer(problem, scope["path"]))(inner, receive, complete)
+            await response(problem_answer(problem, request.path))(inner, receive, complete)
         route = getattr(inner.get("route"), "path", UNKNOWN_ROUTE)
-        self.answered(route, scope["method"], scope["path"], scope["client"], status, started)
+        self.answered(request, route, scope["method"], scope["client"], status)
 
-    def answered(
-        self, route: str, method: str, path: str, client: Any, status: int, started: float
-    ) -> None:
+    def answered(self, request: Request, route: str, method: str, client: Any, status: int) -> None:
         """Count a request that was answered, and log it if that is wanted."""
-        seconds = time.perf_counter() - started
+        seconds, path = time.perf_counter() - request.started, request.path
         self._services.metrics.requested(route, method, status, seconds)
-        is_failure = status >= 500 and path not in PROBES
-        if self._access_log == "off" or (self._access_log == "errors" and not is_failure):
-            return
-        facts = {
-            "method": method,
-            "path": path,
-            "status": status,
-            "duration_ms": round(seconds * 1000, 3),
-            "client": client[0] if client else None,
-        }
-        level = logging.WARNING if status >= 500 else logging.INFO
-        logger.log(level, "%s %s answered %d", method, path, status, extra=facts)
+        # That a probe fails is no news.
+        level = logging.WARNING if status >= 500 and path not in PROBES else logging.DEBUG
+        if logger.isEnabledFor(level):
+            facts = {"method": method, "path": path, "status": status}
+            facts |= {"duration_ms": round(seconds * 1000, 3), "client": client and client[0]}
+            logger.log(level, "%s %s answered %d", method, path, status, extra=facts)
 
-    async def _let_in(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
-        method, path = scope["method"], scope["path"]
+    async def _let_in(self, scope: Scope, request: Request, receive: Receive, send: Send) -> None:
+        method, path, headers = scope["method"], request.path, request.headers
         if sum(name == b"host" for name, _ in scope["headers"]) > 1:
-            raise ProblemError(HTTPStatus.BAD_REQUEST, "The request names two hosts")
-        scope["state"]["caller"] = self._services.access.check(needed(method, path), headers)
+            raise ProblemError(400, "The request names two hosts")
+        request.caller = self._services.access.check(needed(method, path), headers)
         if path in PROBES:
             await self._app(scope, receive, send)
             return
         if method not in READING:
             self._services.access.check_site(headers)
-            scope["state"]["body"] = await self._body(scope, headers, receive)
+            request.body = await self._body(scope, headers, receive)
         # Only now: whoever sends a body slowly takes nobody's place.
         if self.is_full:
-            raise ProblemError(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                f"The server is working on {self._most} requests and takes no more "
-                "(MLOPS_MAX_CONCURRENCY); try again later",
-                headers={"Retry-After": "1"},
-            )
+            raise too_many(f"The server works on {self._most} requests (MLOPS_MAX_CONCURRENCY)")
         self._inside += 1
         try:
-            spent = time.perf_counter() - scope["state"]["started"]
+            spent = time.perf_counter() - request.started
             async with asyncio.timeout(self._seconds - spent):
                 await self._app(scope, receive, send)
         finally:
@@ -219,33 +187,29 @@ class RequestContext:
         encoding, body = headers.get(b"content-encoding", b"identity"), bytearray()
         if encoding != b"identity":
             detail = f"Content-Encoding is {encoding.decode('latin-1')!r}: send the body as it is"
-            raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
+            raise ProblemError(415, detail)
         closing = {"Connection": "close"}
         try:
             async with asyncio.timeout(self._seconds):
                 async for part in HttpRequest(scope, receive).stream():
                     body += part
                     if len(body) > self._limit:
-                        detail = (
-                            f"The body is larger than {self._limit} bytes (MLOPS_MAX_BODY_BYTES)"
-                        )
-                        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-                        raise ProblemError(status, detail, headers=closing)
+                        detail = f"The body is larger than {self._limit} bytes"
+                        detail += " (MLOPS_MAX_BODY_BYTES)"
+                        raise ProblemError(413, detail, headers=closing)
         except ClientDisconnect:
-            raise ProblemError(HTTPStatus.BAD_REQUEST, "The body ended early") from None
+            raise ProblemError(400, "The body ended early") from None
         except TimeoutError:
-            detail = f"The body did not arrive within {self._seconds:g} seconds "
-            detail += "(MLOPS_REQUEST_TIMEOUT_SECONDS)"
-            raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, detail, headers=closing) from None
+            limit = f"{self._seconds:g} seconds (MLOPS_REQUEST_TIMEOUT_SECONDS)"
+            detail = f"The body did not arrive within {limit}"
+            raise ProblemError(408, detail, headers=closing) from None
         return bytes(body)
 
 
 def timed_out(seconds: float) -> ProblemError:
     """The answer 504 to a request that took too long."""
-    return ProblemError(
-        HTTPStatus.GATEWAY_TIMEOUT,
-        f"The request took longer than {seconds:g} seconds (MLOPS_REQUEST_TIMEOUT_SECONDS)",
-    )
+    limit = f"{seconds:g} seconds (MLOPS_REQUEST_TIMEOUT_SECONDS)"
+    return ProblemError(504, f"The request took longer than {limit}")
 
 
 def media_type(headers: Headers, *allowed: str, may_be_missing: bool = False) -> str | None:
@@ -256,17 +220,21 @@ def media_type(headers: Headers, *allowed: str, may_be_missing: bool = False) ->
     kind, _, parameters = (declared or b"").decode("latin-1").lower().partition(";")
     if kind.strip() in allowed and ("charset" not in parameters or "utf-8" in parameters):
         return kind.strip()
-    raise ProblemError(
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        f"Content-Type is {kind or 'missing'}; allowed: {', '.join(allowed)} in UTF-8",
-        headers={"Accept": "application/json"},
-    )
+    detail = f"Content-Type is {kind or 'missing'}; allowed: {', '.join(allowed)} in UTF-8"
+    raise ProblemError(415, detail, headers={"Accept": "application/json"})
+
+
+def asked_by(request: HttpRequest) -> Request:
+    """What is known of the request of a route."""
+    asked: Request = request.scope["state"]["request"]
+    return asked
 
 
 def json_body(request: HttpRequest) -> dict[str, Any]:
     """What a route depends on whose body is one JSON object; FastAPI reads it in a thread."""
-    media_type(dict(request.scope["headers"]), "application/json")
-    return read_object(request.scope["state"]["body"])
+    asked = asked_by(request)
+    media_type(asked.headers, "application/json")
+    return read_object(asked.body)
 
 
 def response(answer: Answer) -> Response:

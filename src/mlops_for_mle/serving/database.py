@@ -6,13 +6,12 @@ SQLAlchemy is imported with the first question, so that it never delays the firs
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial, wraps
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.serving.errors import ProblemError, not_ready
+from mlops_for_mle.serving.errors import ProblemError, not_ready, too_many
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -99,10 +98,10 @@ class Pool:
         except (exc.IntegrityError, exc.DataError) as error:
             reason = str(error.orig).partition("\n")[0]
             told = f"The table does not allow the change: {reason}"
-            raise ProblemError(HTTPStatus.CONFLICT, told) from error
+            raise ProblemError(409, told) from error
         except (exc.DBAPIError, exc.TimeoutError, UserError, OSError) as error:
             reason = f"The database cannot be used at the moment: {reason_of(error)}"
-            raise not_ready(reason, 5) from error
+            raise not_ready(reason) from error
 
     def endpoint(self, function: Callable[Given, Result]) -> Callable[Given, Awaitable[Result]]:
         """Have the function of a route run in a thread."""
@@ -110,9 +109,8 @@ class Pool:
         @wraps(function)
         async def endpoint(*given: Given.args, **named: Given.kwargs) -> Result:
             if self._threads.available_tokens == 0:
-                reason = f"{self._threads.total_tokens} such requests wait for the database already"
-                headers = {"Retry-After": "1"}
-                raise ProblemError(HTTPStatus.TOO_MANY_REQUESTS, reason, headers=headers)
+                most = self._threads.total_tokens
+                raise too_many(f"{most} such requests wait for the database already")
             work = partial(function, *given, **named)
             return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
 

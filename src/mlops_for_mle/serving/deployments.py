@@ -1,7 +1,6 @@
 """``GET /deployments`` and ``POST /deployments/rollback``: the audit trail and the way back."""
 
 from functools import lru_cache
-from http import HTTPStatus
 from typing import Annotated, Any, TypeVar, get_args
 
 from fastapi import APIRouter, Depends, Request
@@ -11,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.releases.manifest import Deployment, Event
 from mlops_for_mle.releases.store import ReleaseStore
-from mlops_for_mle.serving.context import Services, json_body
+from mlops_for_mle.serving.context import Services, asked_by, json_body
 from mlops_for_mle.serving.errors import MOST_FAULTS, ProblemError, not_ready
 from mlops_for_mle.serving.openapi import json_request
 
@@ -80,7 +79,7 @@ def router(services: Services) -> APIRouter:
         description="Every server follows within its poll time. The champion of the registry stays "
         "as it is, so the next deployment brings it back: promote the version to make the step "
         "last.",
-        status_code=HTTPStatus.CREATED,
+        status_code=201,
         openapi_extra=json_request(Rollback.model_json_schema()),
     )
     @database.endpoint
@@ -95,12 +94,12 @@ def router(services: Services) -> APIRouter:
                     store,
                     followed_contract(services),
                     reason=wanted.reason,
-                    actor=f"API key {request.scope['state']['caller'].key.name}",
+                    actor=f"API key {asked_by(request).caller}",
                     release=wanted.release,
                     expected=wanted.current_deployment,
                 )
             except UserError as error:
-                raise ProblemError(HTTPStatus.CONFLICT, str(error)) from None
+                raise ProblemError(409, str(error)) from None
 
     return found
 

@@ -8,13 +8,12 @@ raises ProblemError 422, or one of ``REFUSALS``, of which ``read_json`` makes on
 import json
 import re
 from collections.abc import Callable, Iterator
-from http import HTTPStatus
 from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
 
-from mlops_for_mle.serving.errors import ProblemError, refused, shown
+from mlops_for_mle.serving.errors import refused, shown
 from mlops_for_mle.serving.logs import current_request
 
 PIECE = 64 * 1024
@@ -101,9 +100,8 @@ def pieces(text: bytes, boundary: re.Pattern[bytes]) -> Iterator[bytes]:
             return
         yield b"%b%b]" % (first, text[start:cut])
         start, first = following, b"["
-        facts = current_request.get()
-        if facts is not None and not facts.is_wanted:
-            raise ProblemError(HTTPStatus.BAD_REQUEST, "The client has left")
+        if (request := current_request.get()) is not None:
+            request.go_on()
 
 
 def _quotes_in(text: bytes) -> int:

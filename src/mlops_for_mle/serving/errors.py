@@ -17,13 +17,6 @@ JSON_TYPE = b"application/json"
 MOST_FAULTS = 50
 """So many faults of a body are told; then nobody looks for more."""
 
-_MLFLOW_CODES = {
-    HTTPStatus.TOO_MANY_REQUESTS: "REQUEST_LIMIT_EXCEEDED",
-    HTTPStatus.SERVICE_UNAVAILABLE: "TEMPORARILY_UNAVAILABLE",
-    HTTPStatus.INTERNAL_SERVER_ERROR: "INTERNAL_ERROR",
-    HTTPStatus.GATEWAY_TIMEOUT: "DEADLINE_EXCEEDED",
-}
-
 
 class Answer(msgspec.Struct):
     """What a pure route answers; the body of a large one is in many parts."""
@@ -81,7 +74,6 @@ class Faults:
     """Collects what is wrong with a body, and ends the search when that is enough."""
 
     def __init__(self) -> None:
-        """Begin with nothing wrong."""
         self.found: list[FieldError] = []
 
     def add(self, path: str, message: str, allowed: str, given: Any = msgspec.UNSET) -> None:
@@ -105,7 +97,7 @@ def unprocessable(*errors: FieldError) -> ProblemError:
     more = f"{len(errors) - 1} more" if len(errors) < MOST_FAULTS else "more"
     others = f" ({more})" if len(errors) > 1 else ""
     detail = f"{where}{first.message}{found}; allowed: {first.allowed}{others}"
-    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors)
+    return ProblemError(422, detail, errors)
 
 
 def refused(path: str, message: str, allowed: str, given: str | None = None) -> ProblemError:
@@ -113,28 +105,32 @@ def refused(path: str, message: str, allowed: str, given: str | None = None) -> 
     return unprocessable(FieldError(readable(path, 200), message, given, allowed))
 
 
-def not_ready(detail: str, retry_seconds: int = 1) -> ProblemError:
-    """The answer 503, with ``Retry-After``."""
-    headers = {"Retry-After": str(retry_seconds)}
-    return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=headers)
+def not_ready(detail: str) -> ProblemError:
+    """The answer 503."""
+    return ProblemError(503, detail, headers={"Retry-After": "1"})
+
+
+def too_many(detail: str) -> ProblemError:
+    """The answer 429."""
+    return ProblemError(429, f"{detail}; try again later", headers={"Retry-After": "1"})
 
 
 def our_failure() -> ProblemError:
     """500: what has failed stands in the log only."""
-    return ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "The server has failed; see its log")
+    return ProblemError(500, "The server has failed; see its log")
 
 
 def problem_answer(problem: ProblemError, path: str) -> Answer:
     """A problem in the words of the path's protocol."""
     status, media_type, told = HTTPStatus(problem.status), JSON_TYPE, problem.detail
     is_mlflow, is_inference = path == "/invocations", path == "/v2" or path.startswith("/v2/")
-    if is_mlflow or is_inference:
+    if status == 422 and (is_mlflow or is_inference):
         # What is wrong with the rows is 400 in both.
-        if status == HTTPStatus.UNPROCESSABLE_ENTITY:
-            status = HTTPStatus.BAD_REQUEST
-        code = _MLFLOW_CODES.get(status, status.name)
-        document: Any = {"error_code": code, "message": told} if is_mlflow else {"error": told}
-    else:
+        status = HTTPStatus.BAD_REQUEST
+    document: Any = {"error": told}
+    if is_mlflow:
+        document = {"error_code": status.name, "message": told}
+    elif not is_inference:
         media_type = b"application/problem+json"
         document = Problem("about:blank", status.phrase, status, told, tuple(problem.errors))
     headers = [(name.lower().encode(), text.encode()) for name, text in problem.headers.items()]

@@ -25,18 +25,17 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from mlops_for_mle.serving.answers import Question
-from mlops_for_mle.serving.auth import Need, needed
 from mlops_for_mle.serving.context import (
     LARGEST_AT_ONCE,
     PROTECTIVE_HEADERS,
     UNKNOWN_ROUTE,
-    Request,
     RequestContext,
     Services,
-    facts_of,
+    id_of,
 )
 from mlops_for_mle.serving.errors import Answer, ProblemError, our_failure, problem_answer
-from mlops_for_mle.serving.logs import current_request
+from mlops_for_mle.serving.keys import Need, needed
+from mlops_for_mle.serving.logs import Request, current_request
 from mlops_for_mle.serving.predict import HotRoute, answer
 
 # Compressed, in parts, or from a page, which is looked at by the ordinary way.
@@ -77,12 +76,11 @@ class FastWay:
     def __init__(
         self, services: Services, context: RequestContext, routes: Sequence[HotRoute]
     ) -> None:
-        """Join what surrounds the ordinary way, and the routes that have this one, too."""
         self._services, self._context = services, context
         self._largest = min(LARGEST_AT_ONCE, services.settings.max_body_bytes)
         self._routes = [(compile_path(one.path)[0], one) for one in routes]
         self._target_of = lru_cache(maxsize=256)(self._look_up)
-        self._waiting: list[tuple[ServingProtocol, str, Question]] = []
+        self._waiting: list[_Asked] = []
 
     def take(self, connection: "ServingProtocol", body: bytes) -> bool:
         """See to it that a whole POST is answered by the end of this turn of the event loop.
@@ -101,7 +99,7 @@ class FastWay:
         ):
             return False
         route, path, need = target
-        request, reached = Request(path, headers, body, started, facts_of(headers)), UNKNOWN_ROUTE
+        request, reached = Request(path, headers, started, id_of(headers), body), UNKNOWN_ROUTE
         connection.is_waiting = True
         try:
             self._services.access.check(need, headers)
@@ -110,6 +108,9 @@ class FastWay:
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
             self._send(connection, reached, request, _explained(request, error))
             return True
+        if question.rows.matrix is not None:
+            self.flush([(connection, reached, question)])
+            return True
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self.flush)
         elif self._waiting[0][2].served is not question.served:
@@ -117,30 +118,30 @@ class FastWay:
         self._waiting.append((connection, reached, question))
         return True
 
-    def flush(self) -> None:
-        """Answer what waits, now: questions to one release."""
-        together = [self._waiting] if self._waiting else []
-        self._waiting = []
-        for waiting in together:
-            try:
-                answers = answer(self._services, [question for _, _, question in waiting])
-            except Exception as error:  # noqa: BLE001  (each becomes an answer)
-                if len(waiting) > 1:
-                    # What is wrong with one must not be the others' fault.
-                    together += ([one] for one in waiting)
-                    continue
-                answers = [_explained(waiting[0][2].request, error)]
-            for (connection, route, question), found in zip(waiting, answers, strict=True):
-                self._send(connection, route, question.request, found)
+    def flush(self, together: "list[_Asked] | None" = None) -> None:
+        """Answer what was asked together, or all rows that wait, now."""
+        if together is None:
+            together, self._waiting = self._waiting, []
+        if not together:
+            return
+        try:
+            answers = answer(self._services, [question for _, _, question in together])
+        except Exception as error:  # noqa: BLE001  (each becomes an answer)
+            if len(together) > 1:
+                # What is wrong with one must not be the others' fault.
+                for one in together:
+                    self.flush([one])
+                return
+            answers = [_explained(together[0][2].request, error)]
+        for (connection, route, question), found in zip(together, answers, strict=True):
+            self._send(connection, route, question.request, found)
 
     def _send(
         self, connection: "ServingProtocol", route: str, request: Request, found: Answer
     ) -> None:
         """Count, log and send an answer, as RFC 9112 has it, with the headers that each has."""
-        current_request.set(request.facts)
-        self._context.answered(
-            route, "POST", request.path, connection.client, found.status, request.started
-        )
+        current_request.set(request)
+        self._context.answered(request, route, "POST", connection.client, found.status)
         # What is logged next is of another request.
         current_request.set(None)
         connection.is_waiting = False
@@ -155,12 +156,12 @@ class FastWay:
                 len(body),
                 found.content_type,
                 _lines(found.headers) + _PROTECTION,
-                request.facts.request_id.encode(),
+                request.request_id.encode(),
                 body,
             )
         )
         state.total_requests += 1
-        connection.answered_at = connection.loop.time()
+        connection.await_head()
 
     def _look_up(self, url: bytes) -> tuple[HotRoute, str, Need] | None:
         """The route, path and need of a URL that stands for its path letter by letter."""
@@ -174,7 +175,7 @@ class FastWay:
 def _explained(request: Request, error: Exception) -> Answer:
     """The answer to a request that could not be answered."""
     if not isinstance(error, ProblemError):
-        current_request.set(request.facts)
+        current_request.set(request)
         logger.error("POST %s failed", request.path, exc_info=error)
         error = our_failure()
     return problem_answer(error, request.path)
@@ -186,12 +187,10 @@ class ServingProtocol(HttpToolsProtocol):
     Attributes:
         is_waiting: Whether an answer that is given at once is still on its way.
         given: The headers of the request.
-        answered_at: When the last answer was given, by the clock of the event loop.
     """
 
     is_waiting = False
     given: list[tuple[bytes, bytes]]
-    answered_at: float
     # The body of a request that may be answered at once; None while there is no such request.
     _withheld: bytes | None = None
     # The size of the head that is being read, without its first part; None outside of one.
@@ -199,7 +198,6 @@ class ServingProtocol(HttpToolsProtocol):
     _unread: asyncio.TimerHandle | None = None
 
     def __init__(self, config: Config, *arguments: Any, **options: Any) -> None:
-        """Prepare for a connection."""
         super().__init__(config, *arguments, **options)
         # What the application offers, looked up through what uvicorn has wrapped around it.
         application: Any = self.app
@@ -219,24 +217,14 @@ class ServingProtocol(HttpToolsProtocol):
             others = (cast(ServingProtocol, one) for one in self.connections if one is not self)
             idle = next((one for one in others if not one.is_busy), self)
             idle.transport.abort()
-        # Until a first head is there; uvicorn does so after each answer.
-        self.answered_at = self.loop.time()
-        self.timeout_keep_alive_handler()
+        self.await_head()
 
-    def timeout_keep_alive_handler(self) -> None:
-        """End the connection when it was idle for long; what is answered at once sets no timer."""
-        idle = self.loop.time() - self.answered_at
-        if idle < self.timeout_keep_alive or self.is_busy:
-            self.timeout_keep_alive_task = self.loop.call_later(
-                max(1.0, self.timeout_keep_alive - idle), self.timeout_keep_alive_handler
-            )
-        else:
-            super().timeout_keep_alive_handler()
-
-    def on_response_complete(self) -> None:
-        """Wait for the next request, after an answer of the ordinary way."""
-        self.answered_at = self.loop.time()
-        super().on_response_complete()
+    def await_head(self) -> None:
+        """Have a head arrive in the time of an idle connection, as uvicorn does after answers."""
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
 
     def data_received(self, data: bytes) -> None:
         """Take what has arrived; a request that has not arrived whole goes the ordinary way."""
@@ -344,7 +332,6 @@ class ServingProtocol(HttpToolsProtocol):
 
     def _go_the_ordinary_way(self) -> None:
         body, self._withheld = self._withheld, None
-        # Not before: a head has to arrive in the time of an idle connection.
         self._unset_keepalive_if_required()
         url, expects = self.url, self.expect_100_continue
         super().on_message_begin()
@@ -367,3 +354,6 @@ class ServingProtocol(HttpToolsProtocol):
         self._answer_what_waits()
         self.logger.warning(message, exc_info=failure)
         self.send_400_response(message)
+
+
+_Asked = tuple[ServingProtocol, str, Question]

@@ -3,7 +3,6 @@
 import math
 import time
 from datetime import datetime
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Response
@@ -86,7 +85,7 @@ def router(services: Services) -> APIRouter:
         name="feedback",
         summary="Tell the true label of a prediction",
         description=_DESCRIPTION,
-        status_code=HTTPStatus.CREATED,
+        status_code=201,
         openapi_extra=json_request(component("NewFeedback")),
         responses={
             200: {"model": Feedback, "description": "The prediction has this label already"},
@@ -106,19 +105,19 @@ def router(services: Services) -> APIRouter:
             is_joined = _is_logged(connection, contract, told.prediction_id, services.log)
             row, is_new = _keep(connection, contract, told, float(target.codes.get(label, label)))
         if not is_new:
-            response.status_code = HTTPStatus.OK
+            response.status_code = 200
         elif not is_joined:
-            response.status_code = HTTPStatus.ACCEPTED
+            response.status_code = 202
         value = target.values.get(row["target"], row["target"])
         return Feedback(**row, value=value, is_joined=is_joined)
 
     return found
 
 
-def schemas(contract: Contract | None) -> dict[str, Schema]:
+def schemas(contract: Contract) -> dict[str, Schema]:
     """The components of the document that the contract determines."""
     schema = NewFeedback.model_json_schema()
-    schema["properties"]["label"] = target_schema(contract.target) if contract is not None else {}
+    schema["properties"]["label"] = target_schema(contract.target)
     return {"NewFeedback": schema}
 
 
@@ -172,7 +171,7 @@ def _keep(
             return current, False
         if not told.correction:
             raise ProblemError(
-                HTTPStatus.CONFLICT,
+                409,
                 f"Prediction {told.prediction_id} has the label "
                 f"{current['label'] or current['target']} since "
                 f'{current["created_at"].isoformat()}; to replace it, send "correction": true',

@@ -4,14 +4,13 @@ Health checks use no thread and no database, so that no amount of other work del
 """
 
 from datetime import datetime
-from http import HTTPStatus
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 
 from mlops_for_mle.contract import Configuration
 from mlops_for_mle.releases.manifest import Deployment
-from mlops_for_mle.serving.context import Services
+from mlops_for_mle.serving.context import Services, asked_by
 from mlops_for_mle.serving.errors import ProblemError, not_ready
 from mlops_for_mle.serving.predict import served_by
 from mlops_for_mle.serving.releases import DatabaseHealth, LoadFailure, Origin, Served
@@ -46,7 +45,7 @@ def require_ready(services: Services, request: Request) -> None:
         reason = "The prediction log takes no more: it is full, or cannot be written"
     else:
         return
-    is_known = request.scope["state"]["caller"].is_known
+    is_known = asked_by(request).caller is not None
     raise not_ready(reason if is_known else "No predictions are answered at the moment")
 
 
@@ -68,13 +67,13 @@ def router(services: Services) -> APIRouter:
     )
     async def ready(request: Request, response: Response) -> Readiness:
         releases, database = services.releases, services.releases.database
-        is_known = request.scope["state"]["caller"].is_known
+        is_known = asked_by(request).caller is not None
         served, detail = releases.current if is_known else None, None
         try:
             require_ready(services, request)
         except ProblemError as problem:
             detail = problem.detail
-            response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+            response.status_code = 503
             response.headers.update(problem.headers)
         return Readiness(
             status="ready" if detail is None else "not_ready",

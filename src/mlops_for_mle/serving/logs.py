@@ -1,4 +1,4 @@
-"""Logs, one JSON object a line or one line of text for people; and traces, where they are wanted.
+"""The request that is answered; logs, a line of JSON or of text for people; and traces.
 
 Traces are sent by OTLP over HTTP where ``OTEL_EXPORTER_OTLP_ENDPOINT`` is set; this needs the extra
 ``tracing``. Without that variable nothing is imported and nothing is wrapped; all others, such as
@@ -10,14 +10,14 @@ import os
 import re
 import sys
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from starlette.types import ASGIApp
 
-from mlops_for_mle.serving.settings import LogFormat
+from mlops_for_mle.serving.errors import ProblemError
+from mlops_for_mle.serving.keys import Headers
 
 _STANDARD = {"asctime", "color_message", "message", "taskName", *vars(logging.makeLogRecord({}))}
 # Passwords in URLs, and API keys.
@@ -26,23 +26,35 @@ _SECRETS = re.compile(
 )
 
 
-@dataclass(slots=True)
-class RequestFacts:
-    """What is known of the request that is being answered, for log lines and traces.
+class Request(msgspec.Struct):
+    """A request that is being answered.
 
     Attributes:
+        started: ``time.perf_counter()`` at its arrival.
+        caller: See ``Access.check``.
         request_id: The client's ``X-Request-ID``, or one that was made for it.
-        prediction_id: The id of its predictions, once there are any.
+        prediction_id: With one row it is that row's id; row ``i`` of several has the id
+            ``<prediction_id>-<i>``, counted from 0. Empty before there is a prediction.
         is_wanted: Whether somebody still waits for the answer.
     """
 
+    path: str
+    headers: Headers
+    started: float
     request_id: str
-    prediction_id: str | None = None
+    body: bytes = b""
+    caller: str | None = None
+    prediction_id: str = ""
     is_wanted: bool = True
+
+    def go_on(self) -> None:
+        """Raise ProblemError where nobody waits for the answer any more."""
+        if not self.is_wanted:
+            raise ProblemError(400, "The client has left")
 
 
 logger = logging.getLogger(__name__)
-current_request: ContextVar[RequestFacts | None] = ContextVar("current_request", default=None)
+current_request: ContextVar[Request | None] = ContextVar("current_request", default=None)
 
 
 class JsonFormatter(logging.Formatter):
@@ -50,63 +62,57 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Give the line."""
+        extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **_request(),
-            **{name: value for name, value in vars(record).items() if name not in _STANDARD},
         }
+        line |= _ids() | extra
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return without_secrets(msgspec.json.encode(line, enc_hook=str).decode())
+        return _without_secrets(msgspec.json.encode(line, enc_hook=str).decode())
 
 
 class TextFormatter(logging.Formatter):
     """A record as one line for people, with the ids of its request; a traceback stands below it."""
 
     def __init__(self) -> None:
-        """Say what stands in a line."""
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (the name is logging's)
         """Give the line, without what a terminal would obey: a client's text may hold that."""
-        ids = " ".join(f"{name}={value}" for name, value in _request().items())
+        ids = " ".join(f"{name}={value}" for name, value in _ids().items())
         line = super().formatMessage(record) + (f" [{ids}]" if ids else "")
         return "".join(
             one if one.isprintable() else one.encode("unicode_escape").decode() for one in line
         )
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give the line and the traceback, without secrets."""
-        return without_secrets(super().format(record))
+        """Give the line and the traceback."""
+        return _without_secrets(super().format(record))
 
 
-def without_secrets(line: str) -> str:
-    """Hide passwords and keys."""
+def _without_secrets(line: str) -> str:
     return _SECRETS.sub(lambda found: f"{found[found.lastgroup or 0]}***", line)
 
 
-def log_configuration(level: str, form: LogFormat | None = None) -> dict[str, Any]:
-    """The configuration of logging; without a form text for a terminal, JSON for all else."""
-    is_text = form == "text" or (form is None and sys.stderr.isatty())
+def log_configuration(level: str) -> dict[str, Any]:
+    """The configuration of logging: text for a terminal, JSON for all else."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"line": {"()": TextFormatter if is_text else JsonFormatter}},
+        "formatters": {"line": {"()": TextFormatter if sys.stderr.isatty() else JsonFormatter}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "loggers": {"uvicorn": {"level": "WARNING"}, "mlops_for_mle": {"level": level.upper()}},
         "root": {"level": "WARNING", "handlers": ["stderr"]},
     }
 
 
-def _request() -> dict[str, str]:
-    facts = current_request.get()
-    if facts is None:
-        return {}
-    found = {"request_id": facts.request_id, "prediction_id": facts.prediction_id}
-    return {name: value for name, value in found.items() if value is not None}
+def _ids() -> dict[str, str]:
+    request, names = current_request.get(), ("request_id", "prediction_id")
+    return {name: value for name in names if (value := getattr(request, name, ""))}
 
 
 def make_provider() -> Any | None:

@@ -18,14 +18,14 @@ from fastapi.responses import PlainTextResponse
 
 from mlops_for_mle import __version__
 from mlops_for_mle.contract.model import normalised
-from mlops_for_mle.serving.answers import Answered, Question
+from mlops_for_mle.serving.answers import SLOTS, Question, filled
 from mlops_for_mle.serving.codec import Codec, Form, Reading, Rows
-from mlops_for_mle.serving.context import Request as PlainRequest
 from mlops_for_mle.serving.context import Services, media_type
 from mlops_for_mle.serving.documents import FIELDS, LISTS, fields, pieces, plain, read_json
 from mlops_for_mle.serving.errors import Answer, refused
 from mlops_for_mle.serving.health import require_ready
-from mlops_for_mle.serving.openapi import json_request
+from mlops_for_mle.serving.logs import Request as Asked
+from mlops_for_mle.serving.openapi import TEXT, json_answer, json_request, object_of
 from mlops_for_mle.serving.predict import HotRoute, add_hot_route, served_by
 
 _LINES_A_PIECE = 1000
@@ -54,9 +54,16 @@ def router(services: Services) -> APIRouter:
     """The routes."""
     found = APIRouter(tags=["mlflow"], default_response_class=PlainTextResponse)
     body = json_request({"type": "object"})
-    body["requestBody"]["content"]["text/csv"] = {"schema": {"type": "string"}}
-    words = "Predict rows by MLflow's scoring protocol"
-    add_hot_route(found, services, INVOCATIONS, words, openapi_extra=body)
+    body["requestBody"]["content"]["text/csv"] = {"schema": TEXT}
+    wrong = json_answer("What is wrong", object_of({"error_code": TEXT, "message": TEXT}))
+    add_hot_route(
+        found,
+        services,
+        INVOCATIONS,
+        "Predict rows by MLflow's scoring protocol",
+        openapi_extra=body,
+        responses={"default": wrong},
+    )
 
     @found.get("/ping", summary="Whether predictions are answered")
     @found.get("/health", summary="Whether predictions are answered")
@@ -71,21 +78,21 @@ def router(services: Services) -> APIRouter:
     return found
 
 
-def _read(services: Services, request: PlainRequest) -> Question:
+def _read(services: Services, request: Asked) -> Question:
     kind = media_type(request.headers, "application/json", "text/csv")
     served = served_by(services)
     read = read_csv if kind == "text/csv" else read_body
     return Question(served, read(served.codec, request.body), request, _write)
 
 
-def _write(answered: Answered) -> Answer:
-    served = answered.question.served
+def _write(question: Question) -> Answer:
+    served = question.served
     headers = (
-        (b"x-prediction-id", answered.prediction_id.encode()),
+        (b"x-prediction-id", question.request.prediction_id.encode()),
         (b"x-model-version", b"%d" % served.manifest.version),
     )
-    values = served.answers.values(answered)
-    return Answer([b'{"predictions":[', *values, b"]}"], headers=headers)
+    found = filled({"predictions": SLOTS}, [served.answers.values(question)])
+    return Answer(found, headers=headers)
 
 
 INVOCATIONS = HotRoute("/invocations", _read)

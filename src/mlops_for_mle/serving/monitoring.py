@@ -85,23 +85,17 @@ class NewestRun(Collector):
         if not runs:
             return
         newest, known_by = runs[0], ("area", "subject", "metric")
-
-        def gauge(name: str, words: str, samples: list[tuple[Any, Any]], *labels: str) -> Metric:
-            told = f"Of the newest monitoring run. {words}"
-            found = GaugeMetricFamily(
-                f"mlops_monitoring_{name}", told, labels=("contract", *labels)
-            )
-            for one, value in samples:
-                if value is not None:
-                    found.add_metric((contract, *(one[label] for label in labels)), value)
-            return found
-
-        values = [(one, one["value"]) for one in metrics]
+        values = [(one, one["value"]) for one in metrics if one["value"] is not None]
         alarms = [(one, one["is_alarm"]) for one in metrics if one["threshold"] is not None]
         recorded_at, labelled = newest["created_at"].timestamp(), newest["labelled_count"]
-        words = "1 where the value is an alarm, 0 where it could be."
-        yield gauge("value", "What was measured.", values, *known_by)
-        yield gauge("alarm", words, alarms, *known_by)
-        yield gauge("timestamp_seconds", "When it was recorded.", [(newest, recorded_at)])
-        words = "Predictions with a true label."
-        yield gauge("labelled_predictions", words, [(newest, labelled)])
+        for name, words, labels, samples in (
+            ("value", "What was measured.", known_by, values),
+            ("alarm", "1 where the value is an alarm, 0 where it could be.", known_by, alarms),
+            ("timestamp_seconds", "When it was recorded.", (), [(newest, recorded_at)]),
+            ("labelled_predictions", "Those with a true label.", (), [(newest, labelled)]),
+        ):
+            told, named = f"Of the newest monitoring run. {words}", ("contract", *labels)
+            found = GaugeMetricFamily(f"mlops_monitoring_{name}", told, labels=named)
+            for one, value in samples:
+                found.add_metric((contract, *(one[label] for label in labels)), value)
+            yield found

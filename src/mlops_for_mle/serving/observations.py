@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Container, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -66,7 +65,7 @@ def router(services: Services) -> APIRouter:
         summary="Create an observation",
         description="With an Idempotency-Key the same request can be sent again, for seven days, "
         "and is answered as it was the first time, without another row.",
-        status_code=HTTPStatus.CREATED,
+        status_code=201,
         openapi_extra=json_request(component("NewObservation")),
         responses={201: json_answer("The new row", _ROW)},
     )
@@ -76,7 +75,7 @@ def router(services: Services) -> APIRouter:
         values = _read(contract, document, may_lack=(contract.timestamp,))
         with writing.begin() as connection:
             made, is_replayed = _create(connection, contract, values, idempotency_key)
-        answer = _shown(made, HTTPStatus.CREATED)
+        answer = _shown(made, 201)
         answer.headers["Location"] = f"{_PREFIX}/{msgspec.json.decode(made)[contract.key]}"
         if is_replayed:
             answer.headers["Idempotency-Replayed"] = "true"
@@ -131,7 +130,7 @@ def router(services: Services) -> APIRouter:
     def change(key: int, document: Annotated[Any, body], if_match: IfMatch = None) -> Response:
         if if_match is None:
             raise ProblemError(
-                HTTPStatus.PRECONDITION_REQUIRED,
+                428,
                 "Send the entity tag of the observation that you have read as If-Match, so that "
                 "nobody's change is lost",
             )
@@ -151,7 +150,7 @@ def router(services: Services) -> APIRouter:
         "/{key}",
         summary="Delete an observation",
         description="With If-Match only as the client has seen it.",
-        status_code=HTTPStatus.NO_CONTENT,
+        status_code=204,
     )
     @writing.endpoint
     def delete(key: int, if_match: IfMatch = None) -> Response:
@@ -160,16 +159,13 @@ def router(services: Services) -> APIRouter:
             _find(connection, contract, key, "*" if if_match is None else if_match)
             table = _table(contract)
             connection.execute(table.delete().where(table.c[contract.key] == key))
-        return Response(status_code=HTTPStatus.NO_CONTENT)
+        return Response(status_code=204)
 
     return routes
 
 
-def schemas(contract: Contract | None) -> dict[str, Schema]:
-    """The components of the document; any object where no release is in service."""
-    if contract is None:
-        names = ("NewObservation", "ObservationChange", "Observation")
-        return {name: {"type": "object"} for name in names}
+def schemas(contract: Contract) -> dict[str, Schema]:
+    """The components of the document."""
     new = {name: feature_schema(one) for name, one in _columns(contract).items()}
     new[contract.target.column] = target_schema(contract.target)
     required = [name for name, one in contract.columns.items() if not one.is_optional]
@@ -224,11 +220,11 @@ def _find(
     found = _encoded(connection, statement if if_match is None else statement.with_for_update())
     if not found:
         detail = f"{contract.table} has no row with {contract.key} {key}"
-        raise ProblemError(HTTPStatus.NOT_FOUND, detail)
+        raise ProblemError(404, detail)
     tag = _tag(found[0])
     if if_match is not None and {"*", tag}.isdisjoint(one.strip() for one in if_match.split(",")):
         detail = f"The observation was changed meanwhile, its entity tag is {tag}: read it again"
-        raise ProblemError(HTTPStatus.PRECONDITION_FAILED, detail, headers={"ETag": tag})
+        raise ProblemError(412, detail, headers={"ETag": tag})
     return found[0]
 
 

@@ -6,10 +6,10 @@ behind it. A contract of plain numbers takes one tensor of rows by features; eve
 tensor for each feature, which is what MLServer's pandas codec makes of a frame.
 """
 
+import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from http import HTTPStatus
 from itertools import chain
 from typing import Annotated, Any, Literal
 
@@ -23,14 +23,14 @@ from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.encoding import Values, is_plain
 from mlops_for_mle.contract.model import Target, normalised
 from mlops_for_mle.releases.predictor import INPUT_NAME, PROBABILITY_OUTPUT
-from mlops_for_mle.serving.answers import SLOT, SLOTS, Answered, Part, Question, joined
+from mlops_for_mle.serving.answers import SLOTS, Part, Question, filled, joined
 from mlops_for_mle.serving.codec import MOST_ROWS, Codec, Given, Rows
-from mlops_for_mle.serving.context import Request as PlainRequest
 from mlops_for_mle.serving.context import Services, media_type
-from mlops_for_mle.serving.documents import VALUES, encode, pieces, read_json
+from mlops_for_mle.serving.documents import VALUES, pieces, read_json
 from mlops_for_mle.serving.errors import Answer, ProblemError, refused, shown
 from mlops_for_mle.serving.health import require_ready
-from mlops_for_mle.serving.openapi import json_request
+from mlops_for_mle.serving.logs import Request as Asked
+from mlops_for_mle.serving.openapi import TEXT, json_answer, json_request, object_of
 from mlops_for_mle.serving.predict import HotRoute, add_hot_route, served_by
 from mlops_for_mle.serving.releases import Served
 
@@ -81,7 +81,8 @@ _decode_numbers = msgspec.json.Decoder(list[float]).decode
 
 def router(services: Services) -> APIRouter:
     """The routes."""
-    found = APIRouter(tags=["open inference protocol"])
+    wrong = json_answer("What is wrong", object_of({"error": TEXT}))
+    found = APIRouter(tags=["open inference protocol"], responses={"default": wrong})
 
     @found.get("/v2", summary="The server")
     async def server() -> dict[str, Any]:
@@ -106,10 +107,14 @@ def router(services: Services) -> APIRouter:
         return {"name": served.contract.name, "ready": True}
 
     for route in INFER:
-        path, body = route.path.removesuffix("/infer"), json_request({"type": "object"})
-        add_hot_route(found, services, route, "Predict tensors", openapi_extra=body)
-        found.get(path, summary="The model's inputs and outputs")(metadata)
-        found.get(f"{path}/ready", summary="Whether the model answers")(model_ready)
+        path, told = route.path.removesuffix("/infer"), {"in": "path", "required": True}
+        names = re.findall(r"{(\w+)}", path)
+        named = {"parameters": [{"name": one, "schema": TEXT, **told} for one in names]}
+        asked = json_request({"type": "object"}) | named
+        add_hot_route(found, services, route, "Predict tensors", openapi_extra=asked)
+        found.get(path, summary="The model's inputs and outputs", openapi_extra=named)(metadata)
+        words = "Whether the model answers"
+        found.get(f"{path}/ready", summary=words, openapi_extra=named)(model_ready)
     return found
 
 
@@ -162,11 +167,11 @@ def _served_as(services: Services, model: str, version: str | None = None) -> Se
     if model != name or version not in (None, number):
         asked = f"model {model[:80]!r}" + (f" of version {version[:80]!r}" if version else "")
         detail = f"There is no {asked}; in service is version {number} of {name!r}"
-        raise ProblemError(HTTPStatus.NOT_FOUND, detail)
+        raise ProblemError(404, detail)
     return served
 
 
-def _read(services: Services, request: PlainRequest) -> Question:
+def _read(services: Services, request: Asked) -> Question:
     # The protocol's own clients say nothing of the type.
     media_type(request.headers, "application/json", _OCTETS, may_be_missing=True)
     # /v2/models/MODEL/infer or /v2/models/MODEL/versions/VERSION/infer
@@ -180,7 +185,7 @@ def _read(services: Services, request: PlainRequest) -> Question:
     return read_json(head, lambda text: _question(served, request, text, binary), "a request")
 
 
-def _question(served: Served, request: PlainRequest, text: bytes, binary: memoryview) -> Question:
+def _question(served: Served, request: Asked, text: bytes, binary: memoryview) -> Question:
     body = _BODY.decode(text)
     rows = _rows(served.codec, body.inputs, binary)
     outputs, wanted = _outputs(served), {}
@@ -193,7 +198,7 @@ def _question(served: Served, request: PlainRequest, text: bytes, binary: memory
             is_binary = body.parameters.binary_data_output
         wanted[one.name] = (outputs[one.name], is_binary)
     write = partial(_write, body.id, wanted.values())
-    return Question(served, rows, request, write, takes_chances=PROBABILITY_OUTPUT in wanted)
+    return Question(served, rows, request, write)
 
 
 INFER = (
@@ -263,13 +268,13 @@ def _unpacked(datatype: str, data: memoryview) -> Given:
     return texts
 
 
-def _write(name: str, wanted: Iterable[tuple[dict[str, Any], bool]], answered: Answered) -> Answer:
-    manifest, count = answered.question.served.manifest, answered.question.rows.count
+def _write(name: str, wanted: Iterable[tuple[dict[str, Any], bool]], question: Question) -> Answer:
+    manifest, count = question.served.manifest, question.rows.count
     # The data in pieces, of which those in the JSON have their place there.
     tensors, texts, binary = list[dict[str, Any]](), list[list[bytes]](), list[bytes]()
     for kind, is_binary in wanted:
         tensor = kind | {"shape": [count, *kind["shape"][1:]]}
-        parts = (_values(kind["name"], manifest.contract.target, one) for one in answered.parts)
+        parts = (_values(kind["name"], manifest.contract.target, one) for one in question.parts)
         if is_binary:
             packed = [_packed(kind["datatype"], one) for one in parts]
             tensor["parameters"] = {"binary_data_size": sum(map(len, packed))}
@@ -279,17 +284,15 @@ def _write(name: str, wanted: Iterable[tuple[dict[str, Any], bool]], answered: A
             texts.append(joined(lists))
             tensor["data"] = SLOTS
         tensors.append(tensor)
-    facts = {"prediction_id": answered.prediction_id, "release": manifest.release}
+    prediction_id = question.request.prediction_id
     document = {
         "model_name": manifest.contract.name,
         "model_version": str(manifest.version),
-        "id": name or answered.prediction_id,
-        "parameters": facts,
+        "id": name or prediction_id,
+        "parameters": {"prediction_id": prediction_id, "release": manifest.release},
         "outputs": tensors,
     }
-    head, *others = encode(document).split(SLOT)
-    slots = zip(texts, others, strict=True)
-    json = [head, *(piece for text, other in slots for piece in (*text, other))]
+    json = filled(document, texts)
     if not binary:
         return Answer(json)
     length = (_HEADER_LENGTH, b"%d" % sum(map(len, json)))

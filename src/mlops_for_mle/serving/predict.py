@@ -9,7 +9,6 @@ import contextvars
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fastapi
@@ -17,18 +16,19 @@ import msgspec
 from uuid_utils import uuid7
 
 from mlops_for_mle.contract.encoding import Matrix
-from mlops_for_mle.serving.answers import Answered, Part, Question, texts_of
+from mlops_for_mle.serving.answers import Part, Question, texts_of
 from mlops_for_mle.serving.codec import Form
 from mlops_for_mle.serving.context import (
     LARGEST_AT_ONCE,
-    Request,
     Services,
+    asked_by,
     media_type,
     response,
     timed_out,
 )
 from mlops_for_mle.serving.documents import encode
 from mlops_for_mle.serving.errors import Answer, ProblemError, not_ready, refused
+from mlops_for_mle.serving.logs import Request
 from mlops_for_mle.serving.openapi import component, json_answer, json_request, list_of
 
 if TYPE_CHECKING:
@@ -44,16 +44,13 @@ _PREDICT_WORDS = (
     "rows by columns by columns, which is the quickest form for many rows, of which 100,000 may be "
     "in one request."
 )
-_PREVIEW_WORDS = (
-    "For a form that predicts while somebody types: neither logged nor counted as a prediction, "
-    "and without a prediction_id."
-)
 _EXPLAIN_WORDS = (
     f"Shapley values: how much each feature moves the answer from the mean over some rows of the "
     f"training snapshot, `base`, to that of this row, `value`; the contributions add up to the "
     f"difference. Explained is a regression's `value`; of a class its `probability`, or whether it "
     f"is the `answer` (1 or 0), where the model has no probabilities. A row, or a list of up to "
-    f"{MOST_EXPLAINED}; neither logged nor counted as predictions."
+    f"{MOST_EXPLAINED}, as for a form that predicts while somebody types: neither logged nor "
+    f"counted as predictions, and without a prediction_id."
 )
 
 
@@ -73,7 +70,7 @@ def served_by(services: Services) -> "Served":
 
 
 def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
-    """Answer questions to one release; they leave afterwards.
+    """Answer a question, or several of a row each, to one release; they leave afterwards.
 
     Raises:
         ProblemError: 422, the model has no finite answer for some of the rows; 500, it answers
@@ -82,31 +79,29 @@ def answer(services: Services, questions: Sequence[Question]) -> list[Answer]:
     """
     served, seconds = questions[0].served, services.settings.request_timeout_seconds
     matrix = served.codec.matrix([one.rows for one in questions])
-    takes_chances = any(one.takes_chances for one in questions)
     if len(questions) == 1:
         slices = (matrix[at : at + _ROWS_A_PART] for at in range(0, len(matrix), _ROWS_A_PART))
-        parts = [[_predict(served, one, takes_chances=takes_chances) for one in slices]]
+        questions[0].parts = [_predict(served, one) for one in slices]
         # Its memory is the answer's.
         del matrix
         questions[0].rows.matrix = None
     else:
-        parts = _divided(_predict(served, matrix, takes_chances=takes_chances), questions)
-    now, answered_at, answered = time.perf_counter(), time.time_ns(), []
-    for one, found in zip(questions, parts, strict=True):
-        latency = now - one.request.started
-        if latency > seconds:
+        _divide(_predict(served, matrix), questions)
+    now, answered_at = time.perf_counter(), time.time_ns()
+    for one in questions:
+        one.answered_at, one.latency_seconds = answered_at, now - one.request.started
+        if one.latency_seconds > seconds:
             raise timed_out(seconds)
-        one.request.facts.prediction_id = name = str(uuid7())
-        answered.append(Answered(one, name, answered_at, latency, found))
-    answers = [one.question.write(one) for one in answered]
-    kept = [one for one in answered if one.question.is_kept]
+        one.request.prediction_id = str(uuid7())
+    answers = [one.write(one) for one in questions]
+    kept = [one for one in questions if one.is_kept]
     if kept:
         services.log.keep(kept)
         services.metrics.predicted(kept)
     return answers
 
 
-def _predict(served: "Served", matrix: Matrix, *, takes_chances: bool) -> Part:
+def _predict(served: "Served", matrix: Matrix) -> Part:
     values, chances = served.predictor.predict(matrix)
     precision, labels = served.codec.precision, served.contract.target.labels
     if chances is not None:
@@ -119,28 +114,21 @@ def _predict(served: "Served", matrix: Matrix, *, takes_chances: bool) -> Part:
     if labels and (others := set(values.tolist()) - labels.keys()):
         unknown = ", ".join(map(str, others))
         raise ProblemError(
-            HTTPStatus.INTERNAL_SERVER_ERROR,
+            500,
             f"Release {served.manifest.release} predicted {unknown}, which is none of the classes "
             f"of contract {served.contract.name}: deploy another release",
         )
-    return Part(values, texts, chances if takes_chances else None, served.ranges.outside(matrix))
+    return Part(values, texts, chances, served.ranges.outside(matrix))
 
 
-def _divided(part: Part, questions: Sequence[Question]) -> list[list[Part]]:
-    """The answers to each of the questions that were asked together."""
-    chances, outside = part.chances, part.outside
-    numbers = list(zip(*(one.split(b",") for one in part.texts), strict=True))
-    found, start = [], 0
-    for one in questions:
-        end = start + one.rows.count
-        texts = numbers[start]
-        if one.rows.count > 1:
-            texts = tuple(map(b",".join, zip(*numbers[start:end], strict=True)))
-        chance = None if chances is None else chances[start:end]
-        beyond = None if outside is None else outside[start:end]
-        found.append([Part(part.values[start:end], texts, chance, beyond)])
-        start = end
-    return found
+def _divide(part: Part, questions: Sequence[Question]) -> None:
+    """Give each question of a row its part of the answer."""
+    numbers = zip(*(one.split(b",") for one in part.texts), strict=True)
+    for place, (one, texts) in enumerate(zip(questions, numbers, strict=True)):
+        row = slice(place, place + 1)
+        chances = None if part.chances is None else part.chances[row]
+        outside = None if part.outside is None else part.outside[row]
+        one.parts = [Part(part.values[row], texts, chances, outside)]
 
 
 def router(services: Services) -> fastapi.APIRouter:
@@ -161,16 +149,7 @@ def router(services: Services) -> fastapi.APIRouter:
     add_hot_route(
         found,
         services,
-        PREVIEW,
-        "Predict one row without keeping it",
-        description=_PREVIEW_WORDS,
-        openapi_extra=json_request(row, list_of(row, maxItems=1)),
-        responses={200: json_answer("The prediction", one, list_of(one))},
-    )
-    add_hot_route(
-        found,
-        services,
-        EXPLAIN,
+        HotRoute("/explain", _read_to_explain),
         "Predict rows and say why",
         largest_at_once=-1,
         description=_EXPLAIN_WORDS,
@@ -195,14 +174,12 @@ def add_hot_route(
     """
 
     async def endpoint(request: fastapi.Request) -> fastapi.Response:
-        state = request.scope["state"]
-        headers, body = dict(request.scope["headers"]), state["body"]
-        asked = Request(request.url.path, headers, body, state["started"], state["facts"])
+        asked = asked_by(request)
 
         def task() -> Answer:
             return answer(services, [route.read(services, asked)])[0]
 
-        if len(body) <= largest_at_once:
+        if len(asked.body) <= largest_at_once:
             return response(task())
         run = contextvars.copy_context().run
         doing = asyncio.get_running_loop().run_in_executor(services.threads, run, task)
@@ -211,11 +188,11 @@ def add_hot_route(
             either: set[asyncio.Future[Any]] = {doing, leaving}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not doing.done():
-                raise ProblemError(HTTPStatus.BAD_REQUEST, "The client has left")
+                raise ProblemError(400, "The client has left")
             return response(doing.result())
         finally:
             # The thread looks at this now and then.
-            asked.facts.is_wanted = False
+            asked.is_wanted = False
             leaving.cancel()
 
     described |= {"summary": summary, "response_class": fastapi.Response}
@@ -228,30 +205,24 @@ def _read(services: Services, request: Request) -> Question:
     return Question(served, served.codec.read(request.body), request, served.answers.write)
 
 
-def _read_unkept(services: Services, request: Request, *, most: int, explains: bool) -> Question:
+def _read_to_explain(services: Services, request: Request) -> Question:
     question = _read(services, request)
-    if question.rows.form is Form.COLUMNS or question.rows.count > most:
-        raise refused("", "holds too many rows", f"a row, or a list of up to {most}")
-    explained = question.served.codec.matrix([question.rows]) if explains else None
-    question.write, question.is_kept = partial(_write_unkept, explained=explained), False
+    if question.rows.form is Form.COLUMNS or question.rows.count > MOST_EXPLAINED:
+        raise refused("", "holds too many rows", f"a row, or a list of up to {MOST_EXPLAINED}")
+    matrix = question.served.codec.matrix([question.rows])
+    question.write, question.is_kept = partial(_write_explained, matrix=matrix), False
     return question
 
 
-def _write_unkept(answered: Answered, *, explained: Matrix | None) -> Answer:
-    question = answered.question
-    served, rows, request = question.served, question.rows, question.request
-    found = msgspec.json.decode(served.answers.write(answered).body)
-    listed = [found] if rows.form is Form.ONE else found
-    for one in listed:
+def _write_explained(question: Question, *, matrix: Matrix) -> Answer:
+    served = question.served
+    found = msgspec.json.decode(served.answers.write(question).body)
+    listed = [found] if question.rows.form is Form.ONE else found
+    for one, row in zip(listed, matrix, strict=True):
+        question.request.go_on()
         del one["prediction_id"]
-    if explained is not None:
-        for one, row in zip(listed, explained, strict=True):
-            if not request.facts.is_wanted:
-                raise ProblemError(HTTPStatus.BAD_REQUEST, "The client has left")
-            one["explanation"] = served.explainer.explain(row)._asdict()
+        one["explanation"] = served.explainer.explain(row)._asdict()
     return Answer([encode(found)])
 
 
 PREDICT = HotRoute("/predict", _read)
-PREVIEW = HotRoute("/predict/preview", partial(_read_unkept, most=1, explains=False))
-EXPLAIN = HotRoute("/explain", partial(_read_unkept, most=MOST_EXPLAINED, explains=True))

@@ -33,7 +33,7 @@ from mlops_for_mle.serving.metrics import Metrics
 from mlops_for_mle.serving.settings import ServingSettings
 
 if TYPE_CHECKING:
-    from mlops_for_mle.serving.answers import Answered
+    from mlops_for_mle.serving.answers import Question
 
 _STAGE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS staged (
@@ -83,7 +83,6 @@ _SLOT = b"\x00"
 _SEGMENT_BYTES, _BATCH_BYTES = 8 * 1024 * 1024, 256 * 1024
 # Long enough for the largest request.
 _STATEMENT_SECONDS = 240.0
-_RETRY_SECONDS = 2.0
 _REST_TO_WORK, _LONGEST_WORK_SECONDS, _QUIET_SECONDS = 3.0, 0.25, 0.1
 # Errors of the data, by the classes of their SQLSTATE; all others are the database's.
 _DATA_FAULTS = ("22", "23", "54")
@@ -108,15 +107,18 @@ class PredictionLog:
         self._lock = threading.RLock()
         self._descriptor: int | None = None
         self._size = 0
-        self._has_failed = self._has_complained = False
+        self._has_failed = False
         self._heads: dict[str, tuple[bytes, bytes]] = {}
         self._threads: list[threading.Thread] = []
 
     @property
     def refuses(self) -> bool:
         """Whether predictions are refused at the moment."""
-        is_full = self._has_failed or self.stored_bytes + 4096 > self.max_bytes
-        return is_full and not self._drops
+        return (self._has_failed or self._is_full) and not self._drops
+
+    @property
+    def _is_full(self) -> bool:
+        return self.stored_bytes + 4096 > self.max_bytes
 
     def oldest_at(self) -> float | None:
         """Since when the oldest prediction may wait, in seconds since 1970; None for none."""
@@ -142,23 +144,23 @@ class PredictionLog:
         if any(thread.is_alive() for thread in self._threads):
             logger.warning("The prediction log was not shipped in time; it stays in the spool")
 
-    def keep(self, answered: Sequence["Answered"]) -> None:
+    def keep(self, questions: Sequence["Question"]) -> None:
         """Spool the predictions of some requests, all or none; ProblemError 503 where it cannot."""
         try:
-            self._append([piece for one in answered for piece in self._line(one)])
+            self._append([piece for one in questions for piece in self._line(one)])
         except OSError as error:
-            if not self._has_complained:
-                self._has_complained = True
+            if not self._has_failed:
+                self._has_failed = True
                 done = "answered without being kept" if self._drops else "refused"
                 logger.error("Predictions are %s, since they cannot be spooled: %s", done, error)  # noqa: TRY400  (the reason says it all)
             if self._drops:
-                self._counts["dropped"].inc(sum(one.question.rows.count for one in answered))
+                self._counts["dropped"].inc(sum(one.rows.count for one in questions))
                 return
             # Of several each is tried again alone.
-            self._counts["refused"].inc(len(answered) == 1)
+            self._counts["refused"].inc(len(questions) == 1)
             reason = "Predictions cannot be recorded at the moment: the prediction log is full, "
-            raise not_ready(f"{reason}or cannot be written", 5) from error
-        self.answered_at, self._has_complained = time.monotonic(), False
+            raise not_ready(f"{reason}or cannot be written") from error
+        self.answered_at, self._has_failed = time.monotonic(), False
 
     def end_segment(self) -> None:
         """Let what was written be shipped."""
@@ -168,7 +170,7 @@ class PredictionLog:
             os.close(descriptor)
 
     def _look_around(self) -> None:
-        """See how much all have stored, and whether a disk that failed takes something again."""
+        """See how much all have stored, and whether the disk takes something again."""
         with self._lock:
             stored = 0
             for path in self.root.glob("*.log"):
@@ -176,7 +178,7 @@ class PredictionLog:
                     stored += path.stat().st_size
             # At once, since others look at it meanwhile.
             self.stored_bytes = stored
-        if self._has_failed:
+        if self._has_failed and not self._is_full:
             probe = self.root / f"probe-{uuid4().hex}"
             try:
                 probe.write_bytes(bytes(8192))
@@ -203,14 +205,12 @@ class PredictionLog:
                     while rest:
                         rest = rest[os.write(self._descriptor, rest) :]
             except OSError:
-                self._has_failed = True
                 # Take back a part of a line; where even that fails, nothing may follow it.
                 try:
                     os.ftruncate(self._descriptor or -1, self._size)
                 except OSError:
                     self.end_segment()
                 raise
-            self._has_failed = False
             self._size += size
             self.stored_bytes += size
             if self._size >= _SEGMENT_BYTES:
@@ -235,22 +235,22 @@ class PredictionLog:
             except OSError:
                 logger.exception("The prediction log cannot be synchronised with the disk")
 
-    def _line(self, answered: "Answered") -> list[bytes]:
+    def _line(self, question: "Question") -> list[bytes]:
         """A line, in pieces where it is long."""
-        rows, request, parts = answered.question.rows, answered.question.request, answered.parts
-        manifest = answered.question.served.manifest
+        rows, request, parts = question.rows, question.request, question.parts
+        manifest = question.served.manifest
         head, labels = self._heads.get(manifest.release) or self._remember(manifest)
         name = request.headers.get(REQUEST_ID, b"")
-        is_named = name and name == request.facts.request_id.encode()
+        is_named = name and name == request.request_id.encode()
         values, *chances = parts[0].texts
         by_class, features = b"{%b}" % b",".join(chances) if chances else rb"\N", _copied(rows.text)
         if len(parts) > 1:
             values = by_class = features = _SLOT
         line = b"%b\t%b\t%d\t%.6g\t%b\t{%b}\t%b\t%b\t%d\t%b\t%b\n" % (
             head,
-            answered.prediction_id.encode(),
-            answered.answered_at // 1000,
-            answered.latency_seconds * 1000,
+            request.prediction_id.encode(),
+            question.answered_at // 1000,
+            question.latency_seconds * 1000,
             name if is_named else rb"\N",
             values,
             labels,
@@ -262,7 +262,7 @@ class PredictionLog:
         if len(parts) == 1:
             return [b"%08x\t%b" % (zlib.crc32(line), line)]
         start, middle, end, _ = line.split(_SLOT)
-        texts, *lists = answered.texts()
+        texts, *lists = question.texts()
         commas = [piece for one in lists for piece in (b",", *one)]
         probabilities = [b"{", *commas[1:], b"}\n"] if lists else [b"\\N\n"]
         pieces = [start, *texts, middle, _copied(rows.text), end, *probabilities]
@@ -296,7 +296,7 @@ class PredictionLog:
                 if not is_away:
                     told = "The prediction log cannot be shipped, it waits in the spool: %s"
                     logger.warning(told, reason_of(error))
-                pause, is_away = min(pause, _RETRY_SECONDS), True
+                is_away = True
 
     def _ship(self, segment: Path) -> None:
         """Write a segment and remove it, unless another process writes to it or ships it."""

@@ -1,8 +1,8 @@
 """The release in service, and the thread that keeps it the one that was deployed last.
 
 A new release is loaded and answers its example while the old one serves. One that fails never takes
-over, and is tried again, since a store may heal. What was served lies in a local cache: for a start
-without database and store, and for the way back.
+over, and is tried again, since a store may heal. What is served lies in a local cache, for a start
+without database and store.
 """
 
 import logging
@@ -20,7 +20,7 @@ from uuid import uuid4
 import msgspec
 
 from mlops_for_mle.contract import Configuration, Contract
-from mlops_for_mle.errors import UserError
+from mlops_for_mle.errors import UserError, explain
 from mlops_for_mle.releases.explain import Explainer
 from mlops_for_mle.releases.manifest import Deployment, Manifest, Release
 from mlops_for_mle.releases.predictor import Predictor, load
@@ -38,9 +38,8 @@ if TYPE_CHECKING:
 
 Origin = Literal["store", "cache"]
 
-_STATEMENT_SECONDS, _PATIENCE_SECONDS = 5.0, 6.0
-_DATABASE_RETRY_SECONDS = 2.0
-_CACHED_RELEASES, _DEPLOYMENT = 5, "deployment.json"
+_STATEMENT_SECONDS, _PATIENCE_SECONDS = 3.0, 4.0
+_DEPLOYMENT = "deployment.json"
 
 logger = logging.getLogger(__name__)
 
@@ -140,8 +139,9 @@ class Releases:
 
     def serve(self, served: Served) -> None:
         """Put a release into service."""
+        if self.current is not None:
+            self._metrics.swaps.inc()
         self.current = served
-        self._metrics.release_loaded(served.manifest)
         self.contract, self.waiting_for, self.failure = served.contract.name, None, None
         name, number = served.manifest.release, served.deployment.id
         logger.info("Serving release %s (deployment %d, from the %s)", name, number, served.origin)
@@ -168,7 +168,7 @@ class Releases:
             try:
                 deployment = self._look()
             except Exception as refusal:  # noqa: BLE001  (the thread outlives every failure)
-                pause, error = min(pause, _DATABASE_RETRY_SECONDS), reason_of(refusal)
+                error = reason_of(refusal)
             is_there, now = error is None, datetime.now(UTC)
             if is_there is not self._database.available:
                 level = logging.INFO if is_there else logging.WARNING
@@ -213,48 +213,40 @@ class Releases:
         return None
 
     def _follow(self, deployment: Deployment) -> None:
-        """See to it that a deployment is served, out of the cache where that has it whole."""
+        """See to it that a deployment is served."""
         if self.current is not None and self.current.deployment == deployment:
             self.failure = None
-            self._metrics.deployment_failed.set(0)
             return
-        known, pause = self.failure, timedelta(seconds=self._settings.retry_seconds)
+        known, pause = self.failure, timedelta(seconds=10 * self._settings.poll_seconds)
         is_new = known is None or known.deployment != deployment.id
-        if known is not None and not is_new and datetime.now(UTC) < known.failed_at + pause:
+        if known and not is_new and datetime.now(UTC) < known.failed_at + pause:
             return
-        contract, name = deployment.contract, deployment.release
-        origin: Origin = "cache"
         try:
-            try:
-                release = self._cache.fetch(contract, name)
-            except UserError:
-                origin = "store"
-                release = self._store.fetch(contract, name)
-            self.serve(Served.load(release, deployment, origin))
+            release = self._store.fetch(deployment.contract, deployment.release)
+            self.serve(Served.load(release, deployment, "store"))
         except Exception as error:  # noqa: BLE001  (the old release outlives every failure)
             self._tell(deployment, error, is_new=is_new)
             return
         try:
             self._cache.keep(release, deployment)
         except (OSError, UserError) as error:
-            logger.warning("Release %s cannot be cached: %s", name, error)
+            logger.warning("Release %s cannot be cached: %s", deployment.release, error)
 
     def _tell(self, deployment: Deployment, error: Exception, *, is_new: bool) -> None:
         """Tell of a failure, the first time also in the audit trail where that can be written."""
         from mlops_for_mle.releases import deployments
 
-        is_ours = isinstance(error, UserError)
-        reason = str(error) if is_ours else f"{type(error).__name__}: {error}"
-        number, now = deployment.id, datetime.now(UTC)
+        number, reason, now = deployment.id, explain(error), datetime.now(UTC)
         self.failure = LoadFailure(
             deployment=number, release=deployment.release, reason=reason, failed_at=now
         )
         if not is_new:
             return
-        self._metrics.release_failed()
+        self._metrics.failures.inc()
         stays = f"{self.current.manifest.release} stays" if self.current else "nothing is"
         told = "Deployment %d cannot be served, %s in service: %s"
-        logger.error(told, number, stays, reason, exc_info=None if is_ours else error)
+        trace = None if isinstance(error, UserError) else error
+        logger.error(told, number, stays, reason, exc_info=trace)
         try:
             with self._asking() as connection:
                 deployments.record_failure(connection, deployment, reason)
@@ -264,27 +256,23 @@ class Releases:
 
 
 class Cache(ReleaseStore):
-    """A release store in a local folder; with each release lies the row that put it in service."""
+    """A store in a local folder, of the release that is served and the row that put it there."""
 
     def last_served(self, contract: str | None) -> tuple[Release, Deployment] | None:
-        """The release that was served last, of the contract or of the only one there is."""
-        rows = self._rows(contract or "*")
-        if len({path.parent.parent for path in rows}) != 1:
+        """What was served last, of the contract or of the only one there is."""
+        rows = list(Path(self.url).glob(f"{contract or '*'}/{_DEPLOYMENT}"))
+        if len(rows) != 1:
             return None
-        deployment = msgspec.json.decode(rows[-1].read_bytes(), type=Deployment)
+        deployment = msgspec.json.decode(rows[0].read_bytes(), type=Deployment)
         return self.fetch(deployment.contract, deployment.release), deployment
 
     def keep(self, release: Release, deployment: Deployment) -> None:
-        """Keep a release that has come into service, mending its copy; older ones go in time."""
+        """Keep a release that has come into service, mending its copy, instead of another."""
         self.publish(release)
-        row = Path(self.url) / deployment.contract / deployment.release / _DEPLOYMENT
+        row = Path(self.url, deployment.contract, _DEPLOYMENT)
         partial = row.with_suffix(f".{uuid4().hex}")
         partial.write_bytes(msgspec.json.encode(deployment))
         partial.replace(row)
-        for path in self._rows(deployment.contract)[:-_CACHED_RELEASES]:
-            shutil.rmtree(path.parent, ignore_errors=True)
-
-    def _rows(self, contract: str) -> list[Path]:
-        """The files of deployments, the newest last."""
-        found = Path(self.url).glob(f"{contract}/*/{_DEPLOYMENT}")
-        return sorted(found, key=lambda path: path.stat().st_mtime)
+        for path in row.parent.glob("*/"):
+            if path.name != deployment.release:
+                shutil.rmtree(path, ignore_errors=True)

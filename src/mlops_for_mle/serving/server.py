@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.serving.auth import Access
+from mlops_for_mle.serving.keys import Access
 from mlops_for_mle.serving.logs import log_configuration
 from mlops_for_mle.serving.settings import PREFIX, ServingSettings
 
@@ -50,7 +50,7 @@ def run_server(settings: ServingSettings) -> None:
         factory=True,
         workers=settings.workers,
         log_level=settings.log_level,
-        log_config=log_configuration(settings.log_level, settings.log_format),
+        log_config=log_configuration(settings.log_level),
         access_log=False,
         server_header=False,
         # The rest of the time is for writing out the prediction log, see Services.stop.
@@ -107,12 +107,3 @@ def _end_with(supervisor: Any) -> None:
     supervisor.join()
     shutil.rmtree(os.environ[METRICS_FOLDER], ignore_errors=True)
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def is_running(pid: int) -> bool:
-    """Whether there is such a process of ours."""
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True

@@ -12,8 +12,6 @@ from mlops_for_mle.paths import project_path as default_project_path
 
 PREFIX = "MLOPS_"
 
-LogFormat = Literal["json", "text"]
-
 
 def _in_project(path: str) -> Any:
     return Field(default_factory=lambda given: str(given["project_path"] / path))
@@ -49,9 +47,8 @@ class ServingSettings(BaseSettings):
     """The folder that keeps the served release for a start without database and store. Default:
     data/serving_cache."""
     poll_seconds: float = Field(1.0, ge=0.05, le=3600)
-    """How often the deployments table is looked at, in seconds."""
-    retry_seconds: float = Field(10.0, ge=0.05, le=3600)
-    """After how many seconds a release that failed to load is tried again."""
+    """How often the deployments table is looked at, in seconds; after ten times as long a release
+    that failed to load is tried again."""
     shutdown_seconds: int = Field(10, ge=1, le=3600)
     """How long the end may take after SIGTERM, in seconds: half of it for requests that are
     being answered, the rest for writing out the prediction log."""
@@ -75,12 +72,9 @@ class ServingSettings(BaseSettings):
     ship_seconds: float = Field(0.5, ge=0.05, le=3600)
     """How often spooled predictions are written to the database, in seconds."""
     log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
-    """The least severe messages that are logged."""
-    log_format: LogFormat | None = None
-    """How log lines look: json or text. Unset: text for a terminal, else json."""
-    access_log: Literal["off", "errors", "all"] = "errors"
-    """Which requests are logged: off, errors (answers from 500 on, health checks aside) or all,
-    which costs about as much as a prediction."""
+    """The least severe messages that are logged, as text for a terminal and else as JSON. An answer
+    from 500 on is a warning, any other is logged at debug, which costs about as much as a
+    prediction."""
     api_keys_file: Path = _in_project("conf/local/api_keys.json")
     """The file of API keys, see `python -m mlops_for_mle.serving.keys`. Default:
     conf/local/api_keys.json."""

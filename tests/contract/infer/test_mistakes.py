@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from pydantic import ValidationError
 
 from mlops_for_mle.errors import UserError
 from tests.contract.infer.tables import ROWS, infer, table
@@ -24,9 +23,7 @@ def complaint(rows: pd.DataFrame, target: str = "y", **wishes: Any) -> str:
     [
         ({"target": "Y"}, "--target: things.csv has no column 'Y' (it has a, y)"),
         ({"leave_out": ["b"]}, "--leave-out: things.csv has no column 'b'"),
-        ({"time": "b"}, "--time: things.csv has no column 'b'"),
         ({"time": "a"}, "--time: column 'a' holds float, expected dates."),
-        ({"time": "a", "leave_out": ["a"]}, "'a' was left out by --leave-out, expected dates."),
         ({"leave_out": ["y"]}, "Target column 'y' was left out by --leave-out."),
         ({"target": "a", "task": "classification"}, "holds fractions, which are no classes"),
         ({"task": "regression"}, "holds text, but a regression needs numbers"),
@@ -47,11 +44,6 @@ def test_options_that_do_not_fit_are_refused(wishes: dict[str, Any], said: str) 
 )
 def test_a_target_that_cannot_be_learned_is_told(target: Any, said: str) -> None:
     assert said in complaint(table(len(target), y=target))
-
-
-def test_what_the_contract_itself_refuses_is_told_by_it() -> None:
-    with pytest.raises(ValidationError, match="classes needs at least 2"):
-        infer(table(y=["yes"]))
 
 
 WORDS = [*map(str, range(ROWS - 1)), "abc"]
@@ -106,7 +98,7 @@ def test_a_feature_of_several_kinds_is_left_out_and_the_others_go_on(
     assert why in odd.left_out
 
 
-@pytest.mark.parametrize("mark", ["9,500원", "12.5%", "$ 3", "1.234,5", "€ 3,50"])
+@pytest.mark.parametrize("mark", ["9,500원", "1.234,5"])
 def test_numbers_that_are_not_all_written_alike_are_named(mark: str) -> None:
     (price,) = infer(table(price=[mark, "3.25"])).left_out
 

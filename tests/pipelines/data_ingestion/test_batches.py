@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import OperationalError
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
@@ -22,7 +22,6 @@ from mlops_for_mle.pipelines.data_ingestion.nodes import Batch
 from tests.pipelines.data_ingestion.observations import (
     GOOD_ROW,
     batch_of,
-    numbered_observations,
     observations,
     window_of,
 )
@@ -103,11 +102,8 @@ def lose_the_connection(url: str, contract: Contract, batch: Batch, table: str) 
         query(url, END_WHO_WAITS)
         error = writing.exception(timeout=90)
         other.rollback()
-    assert isinstance(error, UserError)
-    told = explain(error)
-    assert "server closed the connection unexpectedly" in told
-    assert "run the same again" in told
-    assert "\n" not in told
+    assert isinstance(error, OperationalError)
+    assert explain(error).startswith("OperationalError: server closed the connection unexpectedly")
 
 
 @pytest.mark.parametrize("table", ["iris_data", "rejected_rows"])
@@ -131,19 +127,6 @@ def test_a_connection_that_is_lost_in_the_middle_leaves_nothing_and_says_so(
     assert not caplog.records
 
 
-def test_what_the_table_itself_refuses_leaves_nothing(
-    database_url: str, contract: Contract
-) -> None:
-    query(database_url, "ALTER TABLE iris_data ADD CHECK (sepal_length < 6)")
-
-    batch = batch_of(contract, lengths(contract, 5.0, 7.0, 99.0))
-
-    with pytest.raises(IntegrityError, match="check constraint"):
-        write_batch(engine_for(database_url), contract, batch)
-
-    assert query(database_url, COUNTS) == [(0, 0, 0, 0)]
-
-
 def test_rejects_keep_the_row_as_it_was_read_and_why(database_url: str, contract: Contract) -> None:
     bad = [("5.1", "", "1.4", "0.2", "0"), ("inf", "3.5", "1.4", '큰 \x00 \\u0000 \\. \n"', "1.5")]
     rows = observations(contract, ("5.1", "3.5", "1.4", "0.2", "0"), *bad)
@@ -163,22 +146,6 @@ def test_rejects_keep_the_row_as_it_was_read_and_why(database_url: str, contract
     assert first == "sepal_width: is missing; allowed is a number from 0.1 to 30"
     for part in ("sepal_length: is not finite", "petal_width: is no number, found '큰", "target: "):
         assert part in second
-
-
-def test_ids_follow_the_order_of_the_source_and_the_ledger_knows_the_ends(
-    database_url: str, contract: Contract
-) -> None:
-    rows = numbered_observations(contract, 6_000)
-    for part in (rows[:3_000], rows[3_000:]):
-        write_batch(engine_for(database_url), contract, batch_of(contract, part))
-
-    found = query(database_url, "SELECT sepal_length FROM iris_data ORDER BY id")
-    assert [length for (length,) in found] == rows["sepal_length"].tolist()
-    ledger = (
-        "SELECT row_count, last_id - first_id + 1, (SELECT count(*) FROM iris_data AS data "
-        "WHERE data.id BETWEEN first_id AND last_id) FROM ingestion_batches ORDER BY id"
-    )
-    assert query(database_url, ledger) == [(3_000, 3_000, 3_000)] * 2
 
 
 @pytest.fixture(params=["timestamp", "timestamptz"])
@@ -243,26 +210,6 @@ def test_a_replay_under_a_corrected_contract_lets_in_exactly_the_rows_that_now_f
     assert query(database_url, REJECTS) == [
         (4, "petal_length: is too large, found 99; allowed is a number from 0.1 to 30"),
         (6, "sepal_length: is too large, found 99; allowed is a number from 0.1 to 50"),
-    ]
-
-
-def test_a_batch_that_was_held_back_is_let_in_and_its_bad_rows_say_why_they_are_not(
-    database_url: str, contract: Contract
-) -> None:
-    rows = lengths(contract, 5.0, 31.0, 32.0, 99.0, 6.0)
-    engine = engine_for(database_url)
-    write_batch(engine, contract, batch_of(contract, rows, tolerated=0.5))
-    assert query(database_url, LEDGER) == [(0, 5)]
-
-    wider = corrected(contract, maximum=40, minimum=5.5)
-    assert write_batch(engine, wider, batch_of(wider, rows, tolerated=0.3)).written == 0
-    assert write_batch(engine, wider, batch_of(wider, rows, tolerated=0.5)).written == 3
-
-    assert query(database_url, LEDGER) == [(3, 2)]
-    assert query(database_url, ALL) == [(31.0, 0), (32.0, 0), (6.0, 0)]
-    assert query(database_url, REJECTS) == [
-        (1, "sepal_length: is too small, found 5; allowed is a number from 5.5 to 40"),
-        (4, "sepal_length: is too large, found 99; allowed is a number from 5.5 to 40"),
     ]
 
 

@@ -1,21 +1,187 @@
-"""Files by their names, packed or not, and scikit-learn's tables: read, or refused in words."""
+"""Files of every kind, packed or not, and scikit-learn's tables: values as they are, or refused."""
 
+import datetime as dt
 import gzip
 import hashlib
 import io
+import json
 import zipfile
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from kedro.io import DatasetError
+from openpyxl import Workbook
 from sklearn.datasets import load_iris
 
+from mlops_for_mle.contract import Feature
+from mlops_for_mle.contract.columns import check_columns
+from mlops_for_mle.contract.infer.decide import decide
 from mlops_for_mle.errors import explain
-from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset, SklearnTableDataset
-from tests.pipelines.data_ingestion.test_typed_files import parquet, workbook
+from mlops_for_mle.pipelines.data_ingestion.sources import (
+    FileSourceDataset,
+    SklearnTableDataset,
+    read_excel,
+    read_json,
+    read_parquet,
+)
+
+_LARGE = 2**53 + 1
+
+
+def parquet(**columns: Any) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file)
+    return file.getvalue()
+
+
+def workbook(**sheets: list[list[Any]]) -> bytes:
+    book, file = Workbook(), io.BytesIO()
+    book.remove(book.active)
+    for name, lines in sheets.items():
+        sheet = book.create_sheet(name)
+        for line in lines:
+            sheet.append(line)
+    book.save(file)
+    return file.getvalue()
+
+
+def kinds(rows: pd.DataFrame) -> dict[str, str]:
+    return {name: decide(name, rows[name]).kind for name in rows.columns}
+
+
+def lists(rows: pd.DataFrame) -> dict[str, list[Any]]:
+    return {
+        name: rows[name].astype(object).where(rows[name].notna(), None).tolist() for name in rows
+    }
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "values"),
+    [
+        (pa.array(["a", "b", None]).dictionary_encode(), "text", ["a", "b", None]),
+        (pa.array([1, 2, None]).dictionary_encode(), "integer", [1, 2, None]),
+        (pa.array([Decimal("1.10"), None]), "decimal", [Decimal("1.1"), None]),
+        (pa.array([Decimal(2), None], pa.decimal256(50, 5)), "decimal", [Decimal(2), None]),
+        (pa.array(["a", None, "b"], pa.large_string()), "text", ["a", None, "b"]),
+        (pa.array(["a", None, "b"], pa.string_view()), "text", ["a", None, "b"]),
+        *((pa.array([1, 2, None], getattr(pa, name)()), "integer", [1, 2, None])
+          for name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")),
+        (pa.array([2**64 - 1, None, 0], pa.uint64()), "text", [2**64 - 1, None, 0]),
+        (pa.array([_LARGE, None, 0]), "text", [_LARGE, None, 0]),
+        (pa.array([True, None, False]), "boolean", [True, None, False]),
+        (pa.array(np.array([1, 2], np.float16)), "float", [1, 2]),
+        (pa.array([0.5, None], pa.float32()), "float", [0.5, None]),
+        (pa.nulls(2), "other", [None, None]),
+        (pa.array([{"a": 1}]), "other", [{"a": 1}]),
+        (pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())), "other", [[("a", 1)]]),
+        (pa.array([b"\xff", None]), "other", [b"\xff", None]),
+        (pa.array([b"\xff", None], pa.binary(1)), "other", [b"\xff", None]),
+        (pa.array([dt.time(9), None]), "other", [dt.time(9), None]),
+        (pa.array([dt.timedelta(1)]), "other", [pd.Timedelta(1, "D")]),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
+)  # fmt: skip
+def test_a_column_of_parquet_is_what_its_type_says(
+    column: pa.Array, kind: str, values: list[Any]
+) -> None:
+    rows = read_parquet(parquet(x=column))
+
+    assert decide("x", rows["x"]).kind == kind
+    assert lists(rows)["x"] == values
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "first"),
+    [
+        (pa.array([1], pa.date32()), "date", "1970-01-02"),
+        (pa.array([86_400_000], pa.date64()), "date", "1970-01-02"),
+        (pa.array([1_700_000_000], pa.timestamp("s")), "timestamp", "2023-11-14T22:13:20"),
+        (pa.array([10**18 + 123_456_789], pa.timestamp("ns")), "timestamp",
+         "2001-09-09T01:46:40.123456"),
+        (pa.array([1_700_000_000_000_000], pa.timestamp("us", "Asia/Seoul")), "timestamp",
+         "2023-11-14T22:13:20"),
+        # Years that nobody can hold are rejects.
+        (pa.array([4_000_000], pa.date32()), "timestamp", None),
+        (pa.array([10**12], pa.timestamp("s")), "timestamp", None),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
+)  # fmt: skip
+def test_dates_and_times_of_parquet_are_utc_in_microseconds(
+    column: pa.Array, kind: Any, first: str | None
+) -> None:
+    rows = read_parquet(parquet(x=column))
+
+    typed, faults = check_columns(rows, {"x": Feature(type=kind)})
+
+    assert typed["x"].tolist() == ([pd.Timestamp(first)] if first else [])
+    assert bool(faults) == (first is None)
+    assert first is None or decide("x", rows["x"]).kind == kind
+
+
+def test_an_index_is_a_column_where_it_has_a_name() -> None:
+    file = io.BytesIO()
+    frame = pd.DataFrame({"i": pd.array([_LARGE, None], "Int64"), "index": [0.5, 1.0]})
+    frame.sample(frac=1, random_state=1).set_index("index", append=True).to_parquet(file)
+
+    rows = read_parquet(file.getvalue()).sort_values("index", ignore_index=True)
+
+    assert lists(rows) == {"i": [_LARGE, None], "index": [0.5, 1.0]}
+
+
+_LINES: list[list[Any]] = [
+    [],
+    [None, "n", 2024, "part", "text", "day", "at", "yes", "mixed"],
+    [None, 1, 0.5, 1, "007", pd.Timestamp(2024, 1, 31), pd.Timestamp(2024, 1, 31, 9), True, 1],
+    [],
+    [None, _LARGE, 1, 2.5, "NA", None, pd.Timestamp(2024, 2, 1, 9), False, "N/A"],
+]
+
+
+def test_a_sheet_is_read_from_its_first_row_that_holds_anything() -> None:
+    rows = read_excel(workbook(Orders=_LINES))
+
+    assert kinds(rows) == {
+        **{"n": "text", "2024": "float", "part": "float", "text": "text"},
+        **{"day": "date", "at": "timestamp", "yes": "boolean", "mixed": "integer"},
+    }
+    assert lists(rows)["mixed"] == ["1", "N/A"]
+    assert lists(rows)["text"] == ["007", "NA"]
+    assert lists(rows)["day"] == [pd.Timestamp("2024-01-31"), None]
+
+
+def test_a_sheet_is_named_where_there_are_several() -> None:
+    content = workbook(A=[["x"], [1]], B=[["y", "y"], [2, 3]], C=[])
+
+    assert read_excel(content, "B").to_numpy().tolist() == [[2, 3]]
+    assert list(read_excel(content, "B").columns) == ["y", "y"]
+    for sheet, told in ((None, "A, B, C: name one"), ("b", "A, B, C: name one"), ("C", "no rows")):
+        with pytest.raises(ValueError, match=told):
+            read_excel(content, sheet)
+
+
+def test_json_lines_keep_numbers_and_gaps() -> None:
+    full = {"n": _LARGE, "x": 0.1, "t": "a", "m": 1, "b": True, "l": [1], "at": "2024-01-01T09:00"}
+    objects = [full, {"n": None, "x": 2, "m": "N/A", "b": None, "huge": 10**30}]
+    lines = "\r\n".join(map(json.dumps, objects)) + "\n\n"
+
+    for content in (lines.encode(), lines.encode("utf-8-sig"), json.dumps(objects).encode()):
+        rows = read_json(content)
+        assert kinds(rows) == {
+            **{"n": "text", "x": "float", "t": "text", "m": "integer", "b": "boolean"},
+            **{"l": "other", "at": "timestamp", "huge": "text"},
+        }
+        assert lists(rows[["n", "x", "t"]]) == {
+            "n": [_LARGE, None],
+            "x": [0.1, 2],
+            "t": ["a", None],
+        }
 
 
 def refusal(kind: Any, place: Path | str) -> str:

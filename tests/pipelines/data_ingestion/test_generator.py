@@ -63,11 +63,10 @@ def test_neither_a_crash_of_the_server_nor_its_own_end_loses_or_doubles_a_row(
     other = Project(project.folder, {"DATABASE_URL": url.replace("+psycopg2", "")})
     process = other.start("stream", "--rows", "2", "--every", "5ms")
     assert eventually(lambda: rows_at(url) > 50)
-    for _ in range(2):
-        external_server.stop("immediate")
-        external_server.start()
-        seen = rows_at(url)
-        assert eventually(lambda seen=seen: rows_at(url) > seen)
+    external_server.stop("immediate")
+    external_server.start()
+    seen = rows_at(url)
+    assert eventually(lambda: rows_at(url) > seen)
     external_server.stop("immediate")
     try:
         process.send_signal(signal.SIGINT)

@@ -84,26 +84,6 @@ def test_too_many_bad_rows_hold_the_whole_batch_back(bad_count: int, accepted: i
         assert batch.remark.startswith(f"{share}, such as row 1: width: is too large, found '99'")
 
 
-def test_rows_without_a_target_are_rejects_but_no_bad_rows_where_they_are_dropped_by_wish() -> None:
-    rows = pd.DataFrame([GOOD | {"kind": ""}, GOOD | {"kind": "-"}, GOOD])
-    options = {"drop_missing_target": True, "missing_marks": {"kind": ["-"]}}
-
-    batch = batch_of(SMALL_CONTRACT, rows, tolerated=0, **options)
-
-    assert (len(batch.accepted), batch.remark) == (1, "")
-    assert batch.rejected["row_number"].tolist() == [1, 2]
-
-
-def test_columns_get_the_contracts_names_and_order_and_others_are_left_out() -> None:
-    rows = pd.DataFrame({"note": ["x"], "kind": ["1"], "Width (m)": ["2"], "count": ["3"]})
-    rename = {"Width (m)": "width", "absent": "also absent"}
-
-    found, *_ = to_contract(rows, SMALL_CONTRACT, IngestionOptions(source="test", rename=rename))
-
-    assert found.to_dict("records") == [{"width": "2", "count": "3", "kind": "1"}]
-    assert list(found.columns) == ["width", "count", "kind"]
-
-
 def test_rows_are_the_same_batch_whatever_the_contract_asks_of_them() -> None:
     rows, raw = ONE_ROW.assign(note="x"), SMALL_CONTRACT.model_dump()
     other = Contract.model_validate(raw | {"features": {"count": {"type": "integer"}, "note": {}}})

@@ -1,6 +1,5 @@
 """Windows of observations: what is read, and that the same watermark reads the same again."""
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -141,19 +140,6 @@ def test_rows_that_another_program_wrote_have_to_fit_the_contract(
         assert f"first id {key}: {told}" in refusal.message
 
 
-def test_a_preview_shows_the_newest_rows_and_waits_for_no_writer(
-    database_url: str, contract: Contract
-) -> None:
-    fill(database_url, contract, 9)
-    with connection_to(database_url) as writer, ThreadPoolExecutor(1) as pool:
-        writer.scalar(INSERT, {"length": 4.0})
-        shown = pool.submit(window_of(database_url, contract).preview, 3).result(timeout=90)
-
-    assert shown["columns"] == ["id", "timestamp", *contract.columns]
-    assert [row[0] for row in shown["data"]] == [7, 8, 9]
-    json.dumps(shown, default=str, allow_nan=False)
-
-
 def test_every_type_comes_back_from_the_table_as_it_went_in_as_text(database_url: str) -> None:
     rows = mixed_rows(60).loc[:, list(MIXED_CONTRACT.columns)]
     ensure_observations(database_url, MIXED_CONTRACT)
@@ -166,16 +152,3 @@ def test_every_type_comes_back_from_the_table_as_it_went_in_as_text(database_url
     kinds = "".join(f'pg_typeof("{name}")::text, ' for name in ("월 요금", "is new", "가입일"))
     found_kinds = query(database_url, f'SELECT {kinds} 1 FROM "Churn 데이터" LIMIT 1')
     assert found_kinds == [("numeric", "boolean", "date", 1)]
-
-
-def test_what_rows_belong_together_by_comes_with_them(
-    database_url: str, contract: Contract
-) -> None:
-    grouped = Contract.model_validate({**contract.model_dump(), "group": "garden"})
-    ensure_observations(database_url, grouped, may_change=True)
-    rows = numbered_observations(contract, 3).assign(garden=["Kew", None, 7])
-    write_batch(engine_for(database_url), grouped, batch_of(grouped, rows))
-
-    found = window_of(database_url, grouped).load().rows["garden"]
-
-    assert found.fillna("none").tolist() == ["Kew", "none", "7"]

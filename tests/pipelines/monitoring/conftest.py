@@ -1,4 +1,4 @@
-"""MLflow's store on the server of the tests, for those that need a run."""
+"""A database that the tests of a module share, and MLflow's store for those that need a run."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,15 @@ import mlflow
 import pytest
 
 from mlops_for_mle.database.schema import mlflow_store_url
+from tests.servers import query
+
+
+@pytest.fixture
+def database_url(module_database_url: str) -> str:
+    """One database for the tests of a module, each of which finds its tables empty."""
+    tables = "feedback, predictions, monitoring_metrics, monitoring_runs, retraining_decisions"
+    query(module_database_url, f"TRUNCATE {tables} RESTART IDENTITY")
+    return module_database_url
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, recall_score
 
 from mlops_for_mle.pipelines.monitoring.checks import confirm, performance_limit
 from mlops_for_mle.pipelines.monitoring.counting import Rated, Window
@@ -109,23 +108,17 @@ def test_the_significance_is_shared_by_all_tests_of_the_run() -> None:
     assert (lost.severity, lost.p_value) == ("none", pytest.approx(0.04))
 
 
-def test_classes_are_measured_as_scikit_learn_measures_them() -> None:
-    cells = {(0, 0): 40, (0, 1): 10, (1, 0): 5, (1, 1): 45}
-    predicted, actual = zip(*(key for key, count in cells.items() for _ in range(count)))  # noqa: B905
+def test_classes_are_measured_and_labels_that_the_model_does_not_know_are_wrong_answers() -> None:
+    cells = (Rated(0, 0, 60), Rated(0, 1, 20), Rated(1, 1, 60), Rated(0, -1, 20))
 
-    found = run(window(rated=tuple(Rated(*key, count) for key, count in cells.items())))
+    found = run(window(rated=cells))
 
-    for name, expected in (
-        ("accuracy", accuracy_score(actual, predicted)),
-        ("balanced_accuracy", balanced_accuracy_score(actual, predicted)),
-        ("macro_f1", f1_score(actual, predicted, average="macro")),
-    ):
-        assert metric(found, "prediction", name).value == pytest.approx(expected)
-    assert metric(found, "yes", "recall").value == recall_score(actual, predicted)
-    # Labels of classes that the model does not know are wrong answers.
-    strange = run(window(rated=(Rated(0, 0, 60), Rated(1, 1, 60), Rated(-1, -1, 40))))
-    assert metric(strange, "prediction", "accuracy").value == 120 / 160
-    assert {one.subject for one in strange.metrics if one.metric == "recall"} == {"no", "yes"}
+    assert metric(found, "prediction", "accuracy").value == 120 / 160
+    assert metric(found, "prediction", "balanced_accuracy").value == pytest.approx(
+        (1 + 60 / 80) / 3
+    )
+    recalls = {one.subject: one.value for one in found.metrics if one.metric == "recall"}
+    assert recalls == {"no": 1, "yes": 60 / 80}
 
 
 @pytest.mark.parametrize(("times", "status"), [(1, "warning"), (100, "alarm")])
@@ -142,10 +135,8 @@ def test_an_accuracy_below_its_limit_is_an_alarm_only_if_it_is_no_chance(times, 
 @pytest.mark.parametrize(
     ("limit", "tolerance", "accuracy", "rmse"),
     [
-        (None, 0.1, 0.85, 2.2),
         (0.9, 0.1, 0.9, 0.9),
         (0.5, 0.1, 0.85, 0.5),
-        (3.0, None, 1.0, 3.0),
         (None, None, None, None),
     ],
 )

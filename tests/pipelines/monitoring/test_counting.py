@@ -164,11 +164,10 @@ NONSENSE = (
 )
 
 
-@pytest.mark.parametrize("zone", ["UTC", "Asia/Seoul"])
 def test_times_are_read_as_the_api_reads_them_and_nonsense_is_counted(
-    database_url: str, houses: Release, zone: str
+    database_url: str, houses: Release
 ) -> None:
-    query(database_url, f"ALTER ROLE CURRENT_USER SET TIME ZONE '{zone}'")
+    query(database_url, "ALTER ROLE CURRENT_USER SET TIME ZONE 'Asia/Seoul'")
     engine_for(database_url).dispose()
     asked = (*TIMES, *NONSENSE, 1777000000, 20260501, None)
     log(database_url, houses, *({"since": one} for one in asked))

@@ -63,11 +63,6 @@ def test_an_error_is_estimated_by_those_of_answers_alike() -> None:
     assert alone.errors == (4.0, 4.0)
 
 
-def test_without_probabilities_nothing_is_expected() -> None:
-    answers = Predictions(np.array([0, 1]), None)
-    assert expect(answers, np.array([0, 1]), SMALL_CONTRACT, ()) is None
-
-
 @pytest.mark.integration
 def test_a_month_of_other_customers_is_understood_before_a_label_arrives(
     database_url: str,

@@ -11,7 +11,6 @@ import yaml
 from pydantic import ValidationError
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.errors import NotCalledForError
 from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
 from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
@@ -23,7 +22,6 @@ from mlops_for_mle.pipelines.monitoring.retraining import (
     choose_rows,
     conclude_decision,
     decide_on_retraining,
-    require_open,
 )
 from mlops_for_mle.releases.manifest import Release
 from tests.pipelines.monitoring.examples import LINE, run, window
@@ -74,11 +72,6 @@ def test_one_bad_window_changes_nothing_and_is_told():
     assert decision(*(finding(hour, "estimate") for hour in range(3))).decision == "none"
 
 
-def test_enough_bad_windows_call_for_what_the_area_says_since_the_first_of_them():
-    found = decision(finding(1, "performance"), finding(2), finding(3, "performance"))
-    assert (found.decision, found.evidence_from) == ("retrain", at(1))
-
-
 def test_performance_is_judged_by_windows_of_labels():
     windows = [finding(number, "performance") for number in (3, 4, 5)]
     once = [finding(1, "performance")]
@@ -100,12 +93,10 @@ def source(contract: Contract, count: int) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("labelled", "options", "count"),
     [
-        (150, {}, 150),
         (150, {"minimum_labelled": 151}, 300),
         # Rows 100 and 101 are the first of the third class.
         (102, {}, 252),
         (102, {"least": None}, 102),
-        (101, {"least": None}, 251),
         (30, {"contract": LINE, "minimum_labelled": 30}, 30),
     ],
 )
@@ -122,19 +113,6 @@ def test_the_table_joins_in_where_labels_are_few(labelled, options, count):
     assert len(found.rows) == count
     joined = "table and " if count > labelled else ""
     assert found.source == f"{joined}labelled predictions since 2026-01-01 00:00:00 UTC"
-
-
-@pytest.mark.parametrize(
-    ("decision", "said"),
-    [
-        (None, "nothing was monitored yet"),
-        (replace(OPEN, decision="investigate"), "decision 7 says investigate. performance"),
-    ],
-)
-def test_what_is_not_called_for_says_why(decision, said):
-    with pytest.raises(NotCalledForError, match=r"`kedro run` trains anyway\.$") as raised:
-        require_open(decision, None)
-    assert said in str(raised.value)
 
 
 def deployments(*rows: tuple[str, str, float, str]) -> pd.DataFrame:
@@ -167,7 +145,6 @@ def test_only_the_own_champion_is_deployed_and_only_where_nobody_else_has_deploy
         (trained_by("own"), "own", "version 2 was promoted"),
         # Another one became champion after that.
         (trained_by("any"), "own", "version 2 was promoted"),
-        (trained_by("any"), "any", "the candidate was rejected"),
         (None, "any", "the candidate was rejected"),
         (trained_by("own"), "any", "version 2 was promoted; not deployed, since another release"),
     ],
@@ -183,7 +160,6 @@ def test_a_decision_is_concluded_with_what_has_become_of_the_candidate(champion,
     ("model", "block", "said"),
     [
         (MonitoringOptions, {"window": {"rows": None}}, "rows or hours is needed"),
-        (MonitoringOptions, {"window": {"until": "2026-05-01 00:00:00"}}, "until"),
         (RetrainingOptions, {"alarms": 4}, "alarms 4 must not be above windows 3"),
         # It is never an alarm.
         (RetrainingOptions, {"actions": {"estimate": "retrain"}}, r"actions\.estimate"),

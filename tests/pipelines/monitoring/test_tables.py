@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -13,7 +12,6 @@ import pytest
 from mlops_for_mle.errors import NotCalledForError
 from mlops_for_mle.pipelines.monitoring.datasets import (
     MonitoringHistoryDataset,
-    MonitoringReportDataset,
     MonitoringRunDataset,
     OpenDecisionDataset,
     RetrainingDecisionDataset,
@@ -26,7 +24,6 @@ from mlops_for_mle.pipelines.monitoring.record import (
     Status,
 )
 from tests.expectations import refused
-from tests.pipelines.monitoring.examples import run, window
 from tests.releases import iris_release
 from tests.servers import connection_to, query
 
@@ -79,22 +76,6 @@ def act(url: str, run_id: int) -> None:
     """Answer what monitoring has found up to a run by a retraining."""
     decide(url, run_id=run_id)
     query(url, "UPDATE retraining_decisions SET acted_at = now()")
-
-
-def test_features_of_any_name_have_their_metric_in_mlflows_run(
-    database_url: str, mlflow_store: None, tmp_path: Path
-) -> None:
-    names = ("km/h", "a//b", "/", "..", "온도?")
-    metrics = tuple(replace(FINE, subject=name) for name in names)
-    options = {"contract": IRIS, "credentials": {"con": database_url}}
-    path, artifacts = tmp_path / "report.html", tmp_path.as_uri()
-
-    MonitoringReportDataset(str(path), "names", artifacts, **options).save(
-        (replace(run(window()), metrics=metrics), "<p>")
-    )
-
-    (logged,) = mlflow.search_runs(experiment_names=["names"], output_format="list")
-    assert {name.split("/")[1] for name in logged.data.metrics} == {"km_h", "a__b", "_", "온도_"}
 
 
 def history(url: str) -> tuple[list[int], list[int]]:

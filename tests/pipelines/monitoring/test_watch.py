@@ -11,18 +11,18 @@ from threading import Thread
 from typing import Any, ClassVar
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from mlops_for_mle.commands import watch
 from mlops_for_mle.commands.watch import keep_watch, tell
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
 from mlops_for_mle.releases.store import ReleaseStore
+from tests.candidates import RegistryProject
 from tests.end_to_end.commands import Project, finish
-from tests.end_to_end.conftest import project
 from tests.pipelines.monitoring.traffic import Traffic, deployed_release
-from tests.servers import ExternalPostgres, eventually, query
-
-__all__ = ["project"]
+from tests.relay import Relay
+from tests.servers import eventually, query
 
 RUNS = "SELECT count(*) FROM monitoring_runs"
 MINUTE = timedelta(minutes=1)
@@ -65,8 +65,9 @@ def test_looks_keep_their_pace_whatever_they_fail_with_and_what_they_call_for_is
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     outcomes = (UserError("no server"), ValueError("a fault"), True)
-    look, retrain = Work(clock, *outcomes), Work(clock)
-    keep_watch(look, retrain, MINUTE, rounds=4)
+    look, retrain = Work(clock, *outcomes, then=UserError("the last")), Work(clock)
+    with pytest.raises(UserError, match="the last"):
+        keep_watch(look, retrain, MINUTE, rounds=4)
 
     assert (look.done_at, retrain.done_at) == ([0, 1, 2, 3], [2])
     assert "no server; will be tried again" in caplog.text
@@ -134,39 +135,35 @@ def test_a_webhook_that_fails_is_logged_and_stops_nothing(hook: str, path: str, 
 
 @pytest.mark.end_to_end
 def test_it_outlives_its_database_stops_when_told_and_tells_what_is_decided(
-    project: Project, external_server: ExternalPostgres, hook: str
+    registry_project: RegistryProject, hook: str
 ) -> None:
-    url = external_server.create_database()
-    project.variables["DATABASE_URL"] = url
-    early = project.kedro("watch", "--rounds", "1")
-    assert early.code == 1
-    assert "Nothing of iris is deployed yet" in early.errors
-    assert "Traceback" not in early.text
-
-    project.succeed("run")
-    process = project.start("watch", "--every", "1s")
+    folder, url = registry_project.folder, registry_project.url
+    registry_project.run("__default__")
+    parameters = folder / "conf/local/parameters.yml"
+    parameters.write_text("retraining: {windows: 1, alarms: 1}")
+    release = deployed_release(url, ReleaseStore(str(folder / "data/releases")), "iris")
+    Traffic(url, release, seed=3).serve(500, shift={"petal_length": 1.0}, labelled=0)
+    network = Relay(make_url(url).port or 0)
+    through = make_url(url).set(port=network.port).render_as_string(hide_password=False)
+    process = Project(folder, {"DATABASE_URL": through, "MLOPS_ALERT_WEBHOOK": hook}).start(
+        "watch", "--every", "1s"
+    )
     try:
-        assert eventually(lambda: query(url, RUNS) >= [(1,)])
-        external_server.stop("immediate")
+        assert eventually(lambda: Hook.told)
+        network.cut()
         said = wait_for(process, "; will be tried again")
-        external_server.start()
+        network.mend()
         ((before,),) = query(url, RUNS)
         assert eventually(lambda: query(url, RUNS) > [(before,)])
     finally:
         process.send_signal(signal.SIGTERM)
         finished = finish(process)
+        network.close()
 
     assert finished.code == 0, said + finished.text
     assert "OperationalError: " in said
     assert "Stopped." in finished.output
-    assert query(url, "SELECT DISTINCT decision FROM retraining_decisions") == [("none",)]
-
-    project.variables["MLOPS_ALERT_WEBHOOK"] = hook
-    parameters = project.folder / "conf/local/parameters.yml"
-    parameters.write_text("retraining: {windows: 1, alarms: 1}")
-    release = deployed_release(url, ReleaseStore(str(project.folder / "data/releases")), "iris")
-    Traffic(url, release, seed=3).serve(500, shift={"petal_length": 1.0}, labelled=0)
-    project.succeed("watch", "--rounds", "1")
+    assert query(url, "SELECT DISTINCT decision FROM retraining_decisions") == [("investigate",)]
     assert [one["decision"] for one in Hook.told] == ["investigate"]
 
 

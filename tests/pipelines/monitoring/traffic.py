@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import insert
 
-from mlops_for_mle.contract.columns import encode_rows, frame_digest, plain_rows
+from mlops_for_mle.contract.columns import encode_rows, plain_rows
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.tables import feedback, predictions
 from mlops_for_mle.releases.deployments import current
@@ -35,9 +35,7 @@ class Served:
 
 def trained_on(release: Release, snapshot: pd.DataFrame) -> Release:
     """The release as if its model had been trained on these rows."""
-    facts = SnapshotFacts(
-        source="test", sha256=frame_digest(snapshot), watermark=None, row_count=len(snapshot)
-    )
+    facts = SnapshotFacts(source="test", sha256="", watermark=None, row_count=len(snapshot))
     metrics = {"validation_accuracy": 0.95, "validation_rmse": 5.5} | release.manifest.metrics
     return renamed(release, snapshot=facts, metrics=metrics)
 

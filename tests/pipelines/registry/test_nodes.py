@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.linear_model import LinearRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
@@ -25,7 +24,6 @@ from mlops_for_mle.pipelines.registry.nodes import (
 )
 from mlops_for_mle.releases.manifest import Manifest, ModelDescription, Release, release_name
 from tests.candidates import describe, shuffled_iris_rows
-from tests.mixed import MIXED_REGRESSION, mixed_rows
 from tests.releases import IRIS_CONTRACT
 
 ROWS = shuffled_iris_rows()
@@ -72,18 +70,8 @@ def decision(given: LoggedCandidate, incumbent: Release | None = None, **changes
     return apply_gates(compare_models(given, incumbent, options), options)
 
 
-def test_candidate_champion_and_constant_answer_are_measured_on_the_same_rows() -> None:
-    found = compare_models(candidate(), champion("without probabilities"), gates())
-
-    assert (found.name, found.run_id, found.champion_version) == ("iris", "run2", 1)
-    assert found.metrics["candidate"]["accuracy"] == pytest.approx(0.96)
-    assert found.metrics["champion"].keys() == {"accuracy", "balanced_accuracy", "macro_f1"}
-    assert found.metrics["baseline"]["accuracy"] == pytest.approx(1 / 3)
-
-
-@pytest.mark.parametrize("recorded", [0.5, float("nan")])
-def test_a_model_that_measures_otherwise_than_recorded_is_refused(recorded: float) -> None:
-    metrics = candidate().description.metrics | {"validation_accuracy": recorded}
+def test_a_model_that_measures_otherwise_than_recorded_is_refused() -> None:
+    metrics = candidate().description.metrics | {"validation_accuracy": 0.5}
 
     with pytest.raises(UserError, match=r"run run2: loaded back, its validation accuracy is 0\.96"):
         compare_models(candidate(metrics=metrics), None, gates())
@@ -107,23 +95,9 @@ def test_only_what_has_learned_something_becomes_the_first_champion() -> None:
     assert (again.promote, again.reasons[1]) == (True, "it is the champion already")
 
 
-def test_a_number_has_to_be_told_better_than_by_the_mean() -> None:
-    price = Contract.model_validate(
-        MIXED_REGRESSION.model_dump() | {"features": {"월 요금": {}, "Usage (GB)": {}}}
-    )
-    rows = mixed_rows(300).dropna(subset=list(price.features), ignore_index=True)
-    features, truth = rows[list(price.features)].to_numpy(np.float64), rows["next bill"].to_numpy()
-
-    for learned, is_promoted in ((truth, True), (truth[::-1], False)):
-        model = Pipeline([("model", LinearRegression())]).fit(features, learned)
-        given = LoggedCandidate("run", "models:/m-1", *describe(model, price, rows), rows)
-        for metric in ("rmse", "mae", "r2"):
-            found = decision(given, metric=metric, threshold=None)
-            assert found.promote == is_promoted, found.reasons
-
-
-@pytest.mark.parametrize(("wrong", "is_promoted"), [(1, True), (8, False)])
-@pytest.mark.parametrize("metric", ["accuracy", "roc_auc"])
+@pytest.mark.parametrize(
+    ("wrong", "is_promoted", "metric"), [(1, True, "roc_auc"), (8, False, "accuracy")]
+)
 def test_few_rows_reject_only_what_chance_has_not_made_worse(
     wrong: int, is_promoted: bool, metric: str
 ) -> None:
@@ -175,25 +149,14 @@ def test_a_decision_follows_from_threshold_champion_and_baseline(
 
 
 def test_a_metric_that_is_not_measured_is_refused_with_those_that_are() -> None:
-    unsure = "without probabilities"
-    for kind, incumbent, metric, said in (
-        (unsure, None, "log_loss", "log_loss was not measured .* candidate, .* ac"),
-        ("good", champion(unsure), "brier", "brier was not measured .* of the champion"),
-        ("good", None, "rmse", "rmse .* expected is one of .* log_loss, brier, roc_auc"),
-    ):
-        with pytest.raises(ConfigurationError, match=said):
-            decision(candidate(kind), incumbent, metric=metric)
+    unsure = champion("without probabilities")
+    with pytest.raises(ConfigurationError, match=r"brier was not .* of the champion, .* acc"):
+        decision(candidate(), unsure, metric="brier")
 
 
 def test_a_champion_of_other_columns_cannot_be_compared() -> None:
     features = {name: {} for name in ("length", "width", "depth", "weight")}
     other = Contract.model_validate(IRIS_CONTRACT.model_dump() | {"features": features})
 
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError, match=r"columns or classes \(length, .* new contract\.name"):
         compare_models(candidate(), champion(contract=other), gates())
-
-    assert str(caught.value) == (
-        "Champion version 1 of iris was trained for other columns or classes (length, width, "
-        "depth, weight, target), so it cannot be compared on the same rows. Give the "
-        "changed contract a new contract.name."
-    )

@@ -18,7 +18,8 @@ import pytest
 
 from mlops_for_mle.commands.project import until_stopped
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.database.copying import relation
+from mlops_for_mle.database.engine import engine_for, execute_plainly
 from mlops_for_mle.database.schema import ensure_predictions, prepare
 from mlops_for_mle.pipelines.scoring import stream
 from mlops_for_mle.pipelines.scoring.datasets import (
@@ -141,8 +142,17 @@ class Stage:
         )
         options = ScoringOptions.model_validate(scoring)
         output.save(score_rows(source.load(), release.load(), options, {}))
-        found: pd.DataFrame = output.load()
-        return found
+        return self.predictions(options.output)
+
+    def predictions(self, output: str) -> pd.DataFrame:
+        """What a batch has written into files or a table, in the order of the source."""
+        if output.endswith(".parquet"):
+            assert Path(output, "_SUCCESS").exists()
+            return pd.read_parquet(output)
+        with engine_for(self.url).connect() as connection:
+            every = f"SELECT * FROM {relation(connection, output)} ORDER BY row_number"
+            found = execute_plainly(connection, every)
+            return pd.DataFrame(found.fetchall(), columns=list(found.keys()))
 
 
 @dataclass

@@ -13,15 +13,15 @@ import pytest
 from mlops_for_mle.contract.notation import Notation
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.errors import PrerequisiteError, ReleaseError, SourceError, UserError
-from mlops_for_mle.pipelines.scoring.batches import loaded
 from mlops_for_mle.pipelines.scoring.datasets import (
     PredictionsDataset,
     ScoringReleaseDataset,
     SourceDataset,
 )
-from mlops_for_mle.pipelines.scoring.nodes import ChosenRelease, Part, Scoring, Source
+from mlops_for_mle.pipelines.scoring.nodes import Batch, Part, Source
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions
 from mlops_for_mle.pipelines.scoring.outputs import output_of
+from mlops_for_mle.pipelines.scoring.scorer import Scorer, loaded
 from mlops_for_mle.releases.manifest import Release
 from tests.expectations import refused
 from tests.pipelines.scoring.stage import FEATURES, Stage
@@ -149,10 +149,10 @@ def test_a_table_is_divided_by_whatever_its_key_is(stage: Stage, key: str, value
 def test_all_parts_of_a_table_are_of_one_moment(stage: Stage) -> None:
     stage.insert(20)
 
-    with stage.entry(SourceDataset).load().parts(5) as parts:
+    with stage.entry(SourceDataset).load().parts(["id"], 5) as parts:
         query(stage.url, "UPDATE iris_data SET id = id + 100")
         stage.insert(3)
-        read = [table for part in parts for table in part.read(["id"])]
+        read = [table for part in parts for table in part.read()]
 
     assert len(parts) == 4
     assert sorted(pa.concat_tables(read)["id"].to_pylist()) == list(range(1, 21))
@@ -206,25 +206,24 @@ def test_a_failed_run_leaves_what_was_there(
     if not is_first:
         stage.batch(output=output)
 
-    def read(columns: list[str]) -> Iterator[pa.Table]:
-        yield pa.table({name: [1.0, 2.0, 3.0] for name in columns})
+    rows = pa.table({name: [1.0, 2.0, 3.0] for name in FEATURES})
 
-    def fail(columns: list[str]) -> Iterator[pa.Table]:
+    def fail() -> Iterator[pa.Table]:
         raise SourceError("the disk is gone")
 
-    schema = pa.schema([(name, pa.float64()) for name in FEATURES])
-    source = Source(schema, lambda size: nullcontext([Part(1, read), Part(4, fail)]))
-    chosen = ChosenRelease(stage.store, release.manifest)
+    parts = nullcontext([Part(1, lambda: iter([rows])), Part(4, fail)])
+    source = Source(rows.schema, lambda columns, size: parts)
+    scorer = loaded(stage.store, "iris", release.manifest.release)
     entry = stage.entry(PredictionsDataset, output=output)
 
     with pytest.raises(Exception, match="the disk is gone"):
-        entry.save(Scoring(source, chosen, ScoringOptions(output=output), Notation()))
+        entry.save(Batch(source, FEATURES, scorer, ScoringOptions(output=output), Notation()))
 
     tables = "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relname ~ '^scor(es|ing_st)'"
     files = [*Path(output).parent.rglob("*/*")] if output != "scores" else []
     assert scalar(stage.url, tables) + len(files) // 2 == (0 if is_first else 2)
     if not is_first:
-        assert len(entry.load()) == 30
+        assert len(stage.predictions(output)) == 30
 
 
 def test_what_a_dead_worker_has_left_is_not_published(stage: Stage, output: str) -> None:
@@ -232,52 +231,40 @@ def test_what_a_dead_worker_has_left_is_not_published(stage: Stage, output: str)
     rows = pa.table({"row_number": [1, 2, 3]})
     place = output_of(output, stage.url, rows.schema)
 
-    place.begin()
-    for attempt in ("part-0-lost", "part-0-reported"):
-        with place.writing(attempt) as write:
-            write(rows)
-    with engine_for(stage.url).begin() as connection:
-        place.publish(["part-0-reported"], 3, connection)
-    place.clear()
+    with place.staged():
+        for attempt in ("part-0-lost", "part-0-reported"):
+            with place.writing(attempt) as write:
+                write(rows)
+        with engine_for(stage.url).begin() as connection:
+            place.publish(["part-0-reported"], 3, connection)
 
-    assert place.read().row_number.tolist() == [1, 2, 3]
+    assert stage.predictions(output).row_number.tolist() == [1, 2, 3]
 
 
 def test_of_two_that_publish_at_once_one_waits_for_the_other(stage: Stage, output: str) -> None:
     place = output_of(output, stage.url, pa.schema({"row_number": pa.int64()}))
-    place.begin()
-    for number in range(3):
-        with place.writing(f"part-0-{number}") as write:
-            write(pa.table({"row_number": [number]}))
 
     def publish(number: int) -> None:
         with engine_for(stage.url).begin() as connection:
             place.publish([f"part-0-{number}"], 1, connection)
 
-    publish(0)
-    second = Thread(target=publish, args=(2,))
-    with engine_for(stage.url).begin() as connection:
-        place.publish(["part-0-1"], 1, connection)
-        # Somebody who has forgotten a transaction does not hold up a table for ever.
-        if output == "scores":
-            assert connection.exec_driver_sql("SHOW lock_timeout").scalar() == "30s"
-        second.start()
-        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-        assert eventually(lambda: scalar(stage.url, waiting) == 1)
-    second.join()
+    with place.staged():
+        for number in range(3):
+            with place.writing(f"part-0-{number}") as write:
+                write(pa.table({"row_number": [number]}))
+        publish(0)
+        second = Thread(target=publish, args=(2,))
+        with engine_for(stage.url).begin() as connection:
+            place.publish(["part-0-1"], 1, connection)
+            # Somebody who has forgotten a transaction does not hold up a table for ever.
+            if output == "scores":
+                assert connection.exec_driver_sql("SHOW lock_timeout").scalar() == "30s"
+            second.start()
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            assert eventually(lambda: scalar(stage.url, waiting) == 1)
+        second.join()
 
-    assert place.read().row_number.tolist() == [2]
-    place.clear()
-
-
-def test_predictions_that_are_not_whole_are_not_read(stage: Stage, tmp_path: Path) -> None:
-    stage.insert(5)
-    output = str(tmp_path / "out.parquet")
-    stage.batch(output=output)
-    (tmp_path / "out.parquet/_SUCCESS").unlink()
-
-    with pytest.raises(Exception, match="no predictions, or not all: run `kedro run"):
-        stage.entry(PredictionsDataset, output=output).load()
+    assert stage.predictions(output).row_number.tolist() == [2]
 
 
 def test_a_table_or_folder_that_is_something_else_is_left_alone(
@@ -357,8 +344,8 @@ def test_texts_that_csv_and_json_trip_over_arrive_as_they_were(
 def test_a_release_can_be_named_without_being_deployed(stage: Stage, release: Release) -> None:
     query(stage.url, "TRUNCATE deployments")
 
-    def load(name: str | None) -> ChosenRelease:
-        found: ChosenRelease = stage.entry(ScoringReleaseDataset, release=name).load()
+    def load(name: str | None) -> Scorer:
+        found: Scorer = stage.entry(ScoringReleaseDataset, release=name).load()
         return found
 
     assert load(release.manifest.release).manifest == release.manifest

@@ -9,18 +9,14 @@ from pydantic import ValidationError
 
 from mlops_for_mle.contract.notation import Notation
 from mlops_for_mle.errors import SourceError
-from mlops_for_mle.pipelines.scoring.nodes import (
-    ChosenRelease,
-    Part,
-    Scorer,
-    Source,
-    score_rows,
-)
-from mlops_for_mle.pipelines.scoring.options import ScoringOptions, rejects_beside
+from mlops_for_mle.pipelines.scoring.nodes import Part, Source, score_rows
+from mlops_for_mle.pipelines.scoring.options import ScoringOptions
+from mlops_for_mle.pipelines.scoring.scorer import Scorer
 from mlops_for_mle.releases.predictor import load
 from tests.releases import iris_release
 
 RELEASE = iris_release(3)
+SCORER = Scorer("nowhere", RELEASE.manifest, load(RELEASE))
 ROWS = {
     "sepal_length": [5.1, 6.7, None, 6.7],
     "sepal_width": [3.5, 3.3, 3.0, float("inf")],
@@ -32,29 +28,24 @@ ROWS = {
 }
 
 
-@pytest.fixture(scope="module")
-def scorer() -> Scorer:
-    return Scorer(RELEASE.manifest, load(RELEASE))
-
-
 def prepared(rows: dict[str, Any], **ingestion: Any) -> Notation:
-    source = Source(pa.table(rows).schema, lambda size: nullcontext([Part(1, iter)]))
-    chosen = ChosenRelease("nowhere", RELEASE.manifest)
-    return score_rows(source, chosen, ScoringOptions(), ingestion).notation
+    parts = nullcontext([Part(1, lambda: iter(()))])
+    source = Source(pa.table(rows).schema, lambda columns, size: parts)
+    return score_rows(source, SCORER, ScoringOptions(), ingestion).notation
 
 
-def test_no_rows_and_no_good_rows_have_the_same_columns_as_many(scorer: Scorer) -> None:
+def test_no_rows_and_no_good_rows_have_the_same_columns_as_many() -> None:
     table = pa.table(ROWS)
 
     schemas = [
-        [one.schema for one in scorer.score_table(rows, 1, Notation())]
+        [one.schema for one in SCORER.score_table(rows, 1, Notation())]
         for rows in (table, table.slice(0, 0), table.slice(2), table.slice(0, 2))
     ]
 
     assert all(one == schemas[0] for one in schemas)
 
 
-def test_text_is_read_as_ingestion_reads_it(scorer: Scorer) -> None:
+def test_text_is_read_as_ingestion_reads_it() -> None:
     rows = {
         "sepal_length": ["5,1 cm", "6,7 cm", "?"],
         "sepal_width": ["3,5", "3,3", "3,0"],
@@ -72,7 +63,7 @@ def test_text_is_read_as_ingestion_reads_it(scorer: Scorer) -> None:
         date_formats={"timestamp": "%d.%m.%Y"},
     )
 
-    predictions, rejects = scorer.score_table(pa.table(rows), 1, notation)
+    predictions, rejects = SCORER.score_table(pa.table(rows), 1, notation)
 
     assert predictions["label"].to_pylist() == ["setosa", "virginica"]
     assert [str(one) for one in predictions["timestamp"].to_pylist()] == [
@@ -95,7 +86,7 @@ def test_a_source_that_lacks_a_column_is_refused() -> None:
 def test_rejects_stand_beside_the_predictions_and_a_source_is_not_overwritten(
     output: str, beside: str
 ) -> None:
-    assert rejects_beside(output) == beside
+    assert ScoringOptions(output=output).rejects == beside
     for source in (output, beside):
         with pytest.raises(ValidationError, match="source and output are the same"):
             ScoringOptions(source=source, output=output)

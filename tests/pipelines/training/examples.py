@@ -52,17 +52,15 @@ def snapshot(rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
 
 
 def split(rows: pd.DataFrame, contract: Contract, **training: Any) -> nodes.Examples:
-    """The steps from rows to examples that are split, without checks."""
+    """The steps from rows to examples, without checks."""
     options = TrainingOptions.model_validate(training)
-    examples = nodes.Examples.of(snapshot(rows, contract), contract)
-    return nodes.split_snapshot(examples, options)[0]
+    return nodes.prepare_examples(snapshot(rows, contract), contract, options)[0]
 
 
 def train(rows: pd.DataFrame, contract: Contract, **training: Any) -> nodes.Trained:
     """The steps from rows to a model with its served form, without checks."""
     options = TrainingOptions.model_validate(training)
-    examples = split(rows, contract, **training)
-    return nodes.export_model(nodes.train_model(examples, options))
+    return nodes.train_model(split(rows, contract, **training), options)
 
 
 def assemble(

@@ -8,7 +8,7 @@ import pytest
 
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training import checks, nodes
-from mlops_for_mle.pipelines.training.options import DataCheckOptions
+from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
 from tests.pipelines.training.examples import LINE_CONTRACT, line_rows, snapshot
 from tests.releases import SMALL_CONTRACT, encoded
 
@@ -103,4 +103,4 @@ def test_rows_that_are_not_fit_stop_the_training() -> None:
     rows = snapshot(line_rows().assign(y=1.0), LINE_CONTRACT)
 
     with pytest.raises(UserError, match="a table is not fit to train on: y has the same value in"):
-        nodes.check_snapshot(rows, LINE_CONTRACT, DataCheckOptions())
+        nodes.prepare_examples(rows, LINE_CONTRACT, TrainingOptions(), DataCheckOptions())

@@ -8,8 +8,13 @@ import pytest
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import ConfigurationError, UserError
-from mlops_for_mle.pipelines.training import nodes
-from mlops_for_mle.pipelines.training.options import TrainingOptions
+from mlops_for_mle.pipelines.training import splits
+from mlops_for_mle.pipelines.training.estimators import build_estimator, search_parameters
+from mlops_for_mle.pipelines.training.options import (
+    EstimatorOptions,
+    SearchOptions,
+    TrainingOptions,
+)
 from tests.pipelines.training.examples import LINE_CONTRACT, fit, line_rows, split
 from tests.releases import IRIS_CONTRACT, iris_rows
 
@@ -22,12 +27,15 @@ def search(
     rows: pd.DataFrame | None = None,
     contract: Contract = IRIS_CONTRACT,
     **options: Any,
-) -> nodes.Fitted:
-    """A training with a search, on iris unless told otherwise."""
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """A search, on iris unless told otherwise: the best combination, and all."""
     usual = {"folds": 3, "scoring": "accuracy", "engine": {"scheduler": "threads"}}
-    training = {"estimator": estimator, "search": usual | options, "calibrate": False}
-    examples = split(iris_rows() if rows is None else rows, contract)
-    return nodes.train_model(examples, TrainingOptions.model_validate(training))
+    wanted = SearchOptions.model_validate(usual | options)
+    examples, training = split(iris_rows() if rows is None else rows, contract), TrainingOptions()
+    values, truth = examples.split_values, examples.truth
+    folds = splits.folds(values, truth, contract.target, training, wanted.folds)
+    model = build_estimator(EstimatorOptions.model_validate(estimator), contract, seed=1)
+    return search_parameters(model, examples.features, truth, wanted, folds, seed=1)
 
 
 @pytest.mark.parametrize(
@@ -50,18 +58,18 @@ def test_what_is_no_estimator_for_the_task_is_refused_with_those_that_are(
 
 
 def test_the_best_combination_of_the_space_is_found_and_all_are_listed() -> None:
-    found = search(SVC, space={"C": [1e-6, 1.0], "kernel": ["rbf"]})
+    best, trials = search(SVC, space={"C": [1e-6, 1.0], "kernel": ["rbf"]})
 
-    assert found.parameters == {"C": 1.0, "kernel": "rbf"}
-    assert found.trials["C"].tolist() == [1.0, 1e-6]
-    assert found.trials["mean_test_score"].iloc[0] > 0.9
-    assert {"split0_test_score", "split2_test_score", "mean_fit_time"} <= set(found.trials)
+    assert best == {"C": 1.0, "kernel": "rbf"}
+    assert trials["C"].tolist() == [1.0, 1e-6]
+    assert trials["mean_test_score"].iloc[0] > 0.9
+    assert {"split0_test_score", "split2_test_score", "mean_fit_time"} <= set(trials)
 
 
 def test_random_combinations_are_as_many_as_wanted_and_the_same_for_a_seed() -> None:
     space = {"C": [0.1, 0.2, 0.4, 0.8, 1.6], "gamma": [0.1, 1.0]}
 
-    first, second = (search(SVC, space=space, maximum_trials=3).trials for _ in range(2))
+    first, second = (search(SVC, space=space, maximum_trials=3)[1] for _ in range(2))
 
     assert len(first) == 3
     assert first[["C", "gamma"]].equals(second[["C", "gamma"]])
@@ -71,10 +79,10 @@ def test_a_combination_that_cannot_be_scored_never_wins_and_is_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        found = search(NEIGHBOURS, space={"n_neighbors": [999, 5, -1]})
+        best, trials = search(NEIGHBOURS, space={"n_neighbors": [999, 5, -1]})
 
-    assert found.parameters == {"n_neighbors": 5}
-    assert found.trials["mean_test_score"].isna().tolist() == [False, True, True]
+    assert best == {"n_neighbors": 5}
+    assert trials["mean_test_score"].isna().tolist() == [False, True, True]
     assert "does not count: {'n_neighbors': 999}" in caplog.text
 
 
@@ -83,24 +91,20 @@ def test_a_score_that_is_not_defined_in_a_fold_decides_nothing() -> None:
     options: dict[str, Any] = {"space": {"alpha": [1e9, 0.1]}, "scoring": "r2", "folds": 15}
 
     with pytest.raises(UserError, match=r"training\.search: r2 is not defined .* 15 folds"):
-        search({}, line_rows(20), LINE_CONTRACT, **options)
+        search({}, line_rows(15), LINE_CONTRACT, **options)
 
 
 def test_a_mistake_is_told_as_scikit_learn_tells_it() -> None:
-    for options, said in (
-        ({"space": {"C": [1.0], "depth": [3]}}, "Invalid parameter 'depth'"),
-        ({"space": {"C": [-1.0]}}, "'C' parameter of SVC must be"),
-        ({"space": {"C": [1.0]}, "scoring": "beauty"}, "'scoring' parameter"),
-    ):
-        with pytest.raises(ValueError, match=said) as caught:
-            search(SVC, **options)
-        assert "Traceback" not in str(caught.value)
+    with pytest.raises(ValueError, match="'C' parameter of SVC must be") as caught:
+        search(SVC, space={"C": [-1.0]})
+    assert "Traceback" not in str(caught.value)
 
 
 def test_an_estimator_whose_target_is_scaled_is_searched_by_its_own_parameters() -> None:
     forest = {"name": "random_forest", "parameters": {"n_estimators": 5}}
 
-    found = search(forest, line_rows(), LINE_CONTRACT, space={"max_depth": [1, 6]}, scoring="r2")
+    options: dict[str, Any] = {"space": {"max_depth": [1, 6]}, "scoring": "r2"}
+    best, trials = search(forest, line_rows(), LINE_CONTRACT, **options)
 
-    assert found.parameters == {"n_estimators": 5, "max_depth": 6}
-    assert found.trials["max_depth"].tolist() == [6, 1]
+    assert best == {"max_depth": 6}
+    assert trials["max_depth"].tolist() == [6, 1]

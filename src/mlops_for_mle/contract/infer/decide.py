@@ -18,7 +18,6 @@ from mlops_for_mle.contract.notation import (
     is_blank,
     looks_like_number,
     number_formats,
-    read_numbers,
     read_times,
 )
 
@@ -123,7 +122,8 @@ def decide(
         case "integer" | "floating" | "mixed-integer-float" | "decimal" as inferred:
             kind: Kind = inferred if inferred in ("integer", "decimal") else "float"
             # Ingestion rejects those that are not finite.
-            found = Column(name, kind, read_numbers(values).replace([np.inf, -np.inf], np.nan))
+            numbers = read_column(values, Feature())
+            found = Column(name, kind, numbers.replace([np.inf, -np.inf], np.nan))
             if kind == "integer" and not found.is_whole:
                 text = values.astype("string").astype(object)
                 found = Column(name, "text", text.where(values.notna()))

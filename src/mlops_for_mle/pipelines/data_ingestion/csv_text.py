@@ -1,8 +1,4 @@
-"""CSV as people have it: how a file is written, its rows as text, and the lines that are no rows.
-
-PyArrow reads a file in which nothing is wrong. It does not say which line is, so any other file is
-read record by record with Python's own reader, which takes about twice as long as pandas.
-"""
+"""CSV as people have it: how a file is written, what is a row of it, and what its bytes tell."""
 
 import codecs
 import csv
@@ -10,22 +6,18 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import count, islice, product
+from itertools import product
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-import pandas as pd
 from pydantic import Field
 
 from mlops_for_mle.contract import Configuration
-from mlops_for_mle.contract.model import normalised
 
 # The first of several that fit.
 SEPARATORS = {"tab": "\t", "semicolon": ";", "pipe": "|", "comma": ",", "space": " "}
 
-_FIRST_LINES = 100
 _SAMPLE = 1_000
-_UNREADABLE = re.compile("[\x00\udc80-\udcff]")
+UNREADABLE = re.compile("[\x00\udc80-\udcff]")
 _NUMBER = re.compile(r"\s*[-+]?\d*[.,]?\d+\s*")
 _QUOTES = {"doubled": "", "escaped": '\\"', "single": "'", "none": '"'}
 """What stands in a file that is written so."""
@@ -75,94 +67,12 @@ class Unread(NamedTuple):
     text: str
 
 
-def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
-    """Read the bytes of a CSV file.
-
-    Returns:
-        Every column as text, without blanks around names and values and without blank rows. Empty
-        fields beyond the header are dropped; a name that is blank becomes c0, c1, … by its place,
-        and those that stand there twice are numbered. ``attrs["unread"]`` has an ``Unread`` for
-        the number of each row that cannot be read; row 1 has index 0 whether it can or not.
-
-    Raises:
-        ValueError: It is no CSV file, has no header, or no row that can be read.
-    """
-    if content.startswith(b"PK\x03\x04"):
-        raise ValueError("is an Excel workbook or another ZIP archive: save the sheet as CSV")
-    text = _decoded(content, form.encoding)
-    lines = list(islice(io.StringIO(text, newline=""), form.skip_lines + _FIRST_LINES))
-    first = list(_records(lines, form))
-    if not first:
-        raise ValueError("no lines to read")
-    usual = _usual_width(first[form.header :] or first)
-    names = first[0].fields if form.header else [""] * usual
-    while len(names) > usual and not names[-1].strip():
-        names.pop()
-    fields, unread = _read_plainly(text, form, len(names)), dict[int, Unread]()
-    if fields is None:
-        fields, unread = _read_carefully(text, form, len(names))
-    rows: pd.DataFrame = fields.apply(lambda column: column.str.strip())
-    rows = rows[(rows != "").any(axis="columns")].iloc[int(form.header) :]
-    if unread and (rows.empty or 0 in unread):
-        reason = next(iter(unread.values())).reason
-        if _UNREADABLE.search(text):
-            likely = _guess_encoding(content)
-            reason += ": set csv_encoding" + f", such as {likely}" * (likely != form.encoding)
-        raise ValueError(f"no row can be read, {reason}")
-    numbers = np.setdiff1d(np.arange(1, len(rows) + len(unread) + 1), list(unread))
-    rows = rows.set_axis(_distinct(names), axis="columns").set_axis(numbers - 1)
-    rows.attrs["unread"] = unread
-    return rows
+def encoding_of(content: bytes, said: str = "utf-8") -> str:
+    """The encoding that a mark at the start names, else the one that is said."""
+    return next((name for mark, name in _MARKS.items() if content.startswith(mark)), said)
 
 
-def _decoded(content: bytes, encoding: str) -> str:
-    """The text, in which bytes that are none stand as lone surrogates."""
-    marked = (name for mark, name in _MARKS.items() if content.startswith(mark))
-    return content.decode(next(marked, encoding), "surrogateescape")
-
-
-def _read_plainly(text: str, form: CsvForm, width: int) -> pd.DataFrame | None:
-    """The fields of a file in which nothing is wrong, with its header; None of any other."""
-    import pyarrow as pa
-    from pyarrow import csv as arrow_csv
-
-    mark = SEPARATORS[form.separator]
-    is_plain = form.quotes == "doubled" and form.separator != "space" and not form.comments
-    # PyArrow also takes quotes that neither begin nor end a field, or do so beside a blank.
-    ends = re.escape(f"{mark}\r\n")
-    odd = rf'"(?<=[^{ends}"]")[^{ends}"]|"(?<=[{ends}][ \t]")'
-    if not is_plain or _UNREADABLE.search(text) or text.count('"') % 2 or re.search(odd, text):
-        return None
-    types = dict.fromkeys(map(str, range(width)), pa.large_string())
-    try:
-        table = arrow_csv.read_csv(
-            pa.py_buffer(text.encode()),
-            arrow_csv.ReadOptions(
-                column_names=list(types), skip_rows=form.skip_lines, block_size=4 * len(text) + 1
-            ),
-            arrow_csv.ParseOptions(delimiter=mark, newlines_in_values=True),
-            arrow_csv.ConvertOptions(column_types=types, strings_can_be_null=False),
-        )
-    except (pa.ArrowInvalid, OverflowError):
-        return None
-    rows: pd.DataFrame = table.to_pandas()
-    return rows
-
-
-def _read_carefully(text: str, form: CsvForm, width: int) -> tuple[pd.DataFrame, dict[int, Unread]]:
-    """The fields of the rows that can be read, with the header; the others by their number."""
-    lines, fields, unread = io.StringIO(text, newline="").readlines(), [], {}
-    for number, record in zip(count(1 - form.header), _records(lines, form, width)):
-        if record.problem:
-            line = "".join(lines[record.start : record.end]).rstrip("\r\n")
-            shown = line.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-            unread[number] = Unread(f"line {record.start + 1}: {record.problem}", shown)
-        else:
-            fields.append(record.fields)
-    return pd.DataFrame(fields, columns=range(width), dtype="str"), unread
-
-
-def _records(lines: list[str], form: CsvForm, width: int | None = None) -> Iterator[Record]:
+def read_records(lines: list[str], form: CsvForm, width: int | None = None) -> Iterator[Record]:
     """The header and the rows, of so many fields where that is said.
 
     A quote that is never closed, or only in a later row, costs its own line and no other.
@@ -193,32 +103,22 @@ def _records(lines: list[str], form: CsvForm, width: int | None = None) -> Itera
             inner = (one for one in lines[start + 1 : end] if form.dialect["quotechar"] not in one)
             if any(len(one) == width for one in csv.reader(inner, **form.dialect)):
                 problem, end = "has a quote that is not closed", start + 1
-        if found := _UNREADABLE.search("".join(lines[start:end])):
+        if found := UNREADABLE.search("".join(lines[start:end])):
             is_nul = found[0] == "\x00"
             problem = "holds NUL bytes" if is_nul else f"is not written in {form.encoding}"
         yield Record(start, end, fields, problem)
 
 
-def _usual_width(records: Sequence[Record]) -> int:
+def usual_width(records: Sequence[Record]) -> int:
+    """How many fields most records have; of as many, the more."""
     widths = Counter(len(one.fields) for one in records if not one.problem)
     return max(widths, key=lambda width: (widths[width], width), default=0)
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Names of columns; those that stand there twice are numbered."""
-    known = [normalised(name.strip()) or f"c{place}" for place, name in enumerate(names)]
-    found: list[str] = []
-    for name in known:
-        numbered = (f"{name}_{number}" for number in count(1))
-        free = (one for one in numbered if one not in known and one not in found)
-        found.append(name if known.count(name) == 1 else next(free))
-    return found
 
 
 def guess_csv_form(content: bytes, encoding: str | None = None, header: bool = True) -> CsvForm:
     """Tell how a CSV file is written by its bytes; UTF-8 where its encoding cannot be told."""
     plain = CsvForm(encoding=encoding or _guess_encoding(content), header=header)
-    text = _decoded(content, plain.encoding)
+    text = content.decode(encoding_of(content, plain.encoding), "surrogateescape")
     lines = io.StringIO(text, newline="").readlines()
     # How a file is written shows in its beginning, but for its quotes.
     sample = [*lines[:_SAMPLE], *[one for one in lines[_SAMPLE:] if '\\"' in one][:_SAMPLE]]
@@ -233,8 +133,8 @@ def guess_csv_form(content: bytes, encoding: str | None = None, header: bool = T
 
 def _fit(lines: list[str], form: CsvForm) -> int:
     """How many lines are rows of the usual width in which no mark of quoting is left."""
-    records = [one for one in _records(lines, form) if not one.problem]
-    width = _usual_width(records)
+    records = [one for one in read_records(lines, form) if not one.problem]
+    width = usual_width(records)
     return (width > 1) * sum(
         one.end - one.start
         for one in records
@@ -252,8 +152,8 @@ def _keeps_quotes(field: str) -> bool:
 
 def _surroundings(lines: list[str], form: CsvForm) -> dict[str, Any]:
     """The lines before the header, and what lines begin with that are no rows."""
-    records, mark = list(_records(lines[:_SAMPLE], form)), SEPARATORS[form.separator]
-    width = _usual_width(records)
+    records, mark = list(read_records(lines[:_SAMPLE], form)), SEPARATORS[form.separator]
+    width = usual_width(records)
     # The header may lack a separator with which all rows end.
     rows = [one.fields for one in records if len(one.fields) == width and not one.problem]
     least = width - (not any(one[-1].strip() for one in rows))
@@ -276,8 +176,9 @@ def _surroundings(lines: list[str], form: CsvForm) -> dict[str, Any]:
 
 
 def _guess_encoding(content: bytes) -> str:
-    lines = [one for one in _decoded(content, "utf-8").split("\n") if not one.isascii()]
-    others = [one for one in lines if _UNREADABLE.search(one)]
+    text = content.decode(encoding_of(content), "surrogateescape")
+    lines = [one for one in text.split("\n") if not one.isascii()]
+    others = [one for one in lines if UNREADABLE.search(one)]
     if 2 * len(others) <= len(lines):
         return "utf-8"
     foreign = "\n".join(others).encode("utf-8", "surrogateescape")

@@ -1,20 +1,16 @@
 """The contract's table: batches are appended, windows are read."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import psycopg2
 import pyarrow as pa
 from kedro.io import AbstractDataset
-from kedro_datasets._typing import TablePreview
 from sqlalchemy import Connection, Engine, Row, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import DBAPIError
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns
@@ -131,13 +127,6 @@ class ObservationDataset(AbstractDataset[Batch, Window]):
         accepted = batch.accepted[[*contract.columns]]
         return Window(path, accepted.tail(self._row_limit or len(accepted)))
 
-    def preview(self, nrows: int = 10) -> TablePreview:
-        """The newest rows, for Kedro-Viz; waits for nobody, and nobody waits for it."""
-        with engine_for(self._url).connect() as connection:
-            rows = _newest_rows(connection, self._contract, None, nrows)
-        shown = rows.astype(object).where(rows.notna(), None)
-        return TablePreview(shown.to_dict(orient="split"))
-
     def _describe(self) -> dict[str, Any]:
         return {"table": self._contract.table, "csv_path": self._csv_path}
 
@@ -146,16 +135,16 @@ def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
     """Write a batch; of one that the ledger has, let in the rejected rows that fit by now.
 
     Everything is one transaction: a process that is killed leaves nothing, and a second process
-    with the same batch waits for the first one's outcome.
+    with the same batch waits for the first one's outcome. Where the connection was lost, only the
+    ledger knows whether the batch was written: to write it again is safe.
 
     Raises:
-        UserError: The connection was lost, so that only the ledger knows whether the batch was
-            written; or the ledger has it with another number of rows.
+        UserError: The ledger has it with another number of rows.
     """
     ledger, facts = ingestion_batches, {"table_name": contract.table, "source": batch.source}
     identity = {**facts, "content_sha256": batch.content_sha256}
     entry = insert(ledger).values(**identity, row_count=0, rejected_count=0)
-    with _transaction(engine, batch.source) as connection:
+    with engine.begin() as connection:
         # Where somebody's column has a time zone, a time without one is UTC.
         connection.execute(text("SET LOCAL timezone TO 'UTC'"))
         is_new = connection.execute(entry.on_conflict_do_nothing()).rowcount == 1
@@ -181,25 +170,6 @@ def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
         }
         connection.execute(update(ledger).filter_by(id=known.id).values(**counts))
         return Receipt(known.id, is_new, len(accepted), len(rejected))
-
-
-@contextmanager
-def _transaction(engine: Engine, source: str) -> Iterator[Connection]:
-    """Commit at the end; say in one sentence what to do where the connection was lost."""
-    with engine.connect() as connection:
-        session: Any = connection.connection.driver_connection
-        try:
-            yield connection
-            connection.commit()
-        except (psycopg2.Error, DBAPIError) as error:
-            if not session.closed:
-                raise
-            connection.invalidate()
-            reason = " ".join(str(getattr(error, "orig", error)).split())
-            raise UserError(
-                f"The connection to the database was lost while a batch of {source} was written: "
-                f"{reason}. A batch is written whole or not at all: run the same again."
-            ) from error
 
 
 def _still_waiting(

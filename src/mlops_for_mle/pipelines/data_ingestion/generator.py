@@ -15,7 +15,6 @@ from sqlalchemy.exc import OperationalError
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import database_url, engine_for
-from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.data_ingestion.datasets import Receipt, write_batch
 from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, validate
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
@@ -41,7 +40,7 @@ def stream_batches(
     options = ingestion.model_copy(update={"source": stream})
     # A batch whose outcome is unknown is simply written again: the ledger knows it.
     retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type((OperationalError, UserError)),
+        retry=tenacity.retry_if_exception_type(OperationalError),
         wait=tenacity.wait_exponential(multiplier=0.2, max=15),
         sleep=tenacity.sleep_using_event(stopping),
         stop=tenacity.stop_when_event_set(stopping),

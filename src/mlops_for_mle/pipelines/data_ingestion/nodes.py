@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from mlops_for_mle.contract import Contract, Feature
@@ -14,7 +12,6 @@ from mlops_for_mle.errors import SourceError
 from mlops_for_mle.pipelines.data_ingestion.csv_text import Unread
 from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
 
-_MOST_NAMES = 30
 _OBSERVED_AT = Feature(type="timestamp", missing="most_frequent")
 
 
@@ -56,7 +53,7 @@ def to_contract(
     known = [*contract.columns, contract.timestamp]
     twice = sorted({*known} & {*rows.columns[rows.columns.duplicated()]})
     missing = [name for name in contract.columns if name not in rows.columns]
-    found = ", ".join(map(repr, source_rows.columns[:_MOST_NAMES])) or "none"
+    found = ", ".join(map(repr, source_rows.columns[:30])) or "none"
     for fault in (
         twice and f"column(s) {', '.join(twice)} twice",
         missing and f"missing column(s) {', '.join(missing)}; found {found}",
@@ -86,8 +83,11 @@ def validate(
     numbers, row_count = contract_rows.index + 1, len(contract_rows) + len(unread)
     reasons = {int(numbers[place]): told for place, told in faults.items()}
     reasons |= {row: one.reason for row, one in unread.items()}
-    no_target = numbers[_lacks_target(contract_rows, contract, ingestion)]
-    bad, judged = sorted(reasons.keys() - {*no_target}), row_count - len(no_target)
+    target, dropped = contract_rows[contract.target.column], set[int]()
+    if ingestion.drop_missing_target:
+        marks = ingestion.missing_marks.get(contract.target.column, ())
+        dropped = {*numbers[is_blank(target) | target.isin(marks)]}
+    bad, judged = sorted(reasons.keys() - dropped), row_count - len(dropped)
     remark = f"such as row {bad[0]}: {reasons[bad[0]]}" if bad else ""
     if len(bad) > ingestion.maximum_rejected_fraction * judged:
         share = f"{len(bad)} of {judged} rows of this batch are bad, so all were held back"
@@ -103,13 +103,3 @@ def validate(
         columns=["row_number", "reason", "row_data"],
     )
     return Batch(ingestion.source, content_sha256, accepted, rejected, remark)
-
-
-def _lacks_target(
-    rows: pd.DataFrame, contract: Contract, ingestion: IngestionOptions
-) -> npt.NDArray[np.bool_]:
-    """Which rows are dropped, by wish, because their target is missing."""
-    target = contract.target.column
-    marks = ingestion.missing_marks.get(target, ())
-    is_missing = is_blank(rows[target]) | rows[target].isin(marks)
-    return is_missing.to_numpy(bool) & ingestion.drop_missing_target

@@ -1,7 +1,6 @@
 """What monitoring and retraining read and write: releases, predictions, their tables, reports."""
 
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from mlops_for_mle.database.tables import monitoring_metrics, monitoring_runs, r
 from mlops_for_mle.errors import NotCalledForError, PrerequisiteError
 from mlops_for_mle.pipelines.monitoring.counting import PredictionLog
 from mlops_for_mle.pipelines.monitoring.options import MOST_WINDOWS
-from mlops_for_mle.pipelines.monitoring.record import Metric, MonitoringRun, RetrainingDecision
+from mlops_for_mle.pipelines.monitoring.record import MonitoringRun, RetrainingDecision
 from mlops_for_mle.pipelines.monitoring.reference import Deployed
 from mlops_for_mle.pipelines.monitoring.retraining import History, WindowFinding, require_open
 from mlops_for_mle.releases import deployments
@@ -178,7 +177,7 @@ class MonitoringReportDataset(_ContractDataset):
         self._experiment = experiment, artifact_location
 
     def save(self, data: tuple[MonitoringRun, str]) -> None:
-        """Write the file and the row, then log it and the run's numbers."""
+        """Write the file and the row, then log it."""
         import mlflow
 
         run, html = data
@@ -199,8 +198,6 @@ class MonitoringReportDataset(_ContractDataset):
             },
             description="\n".join(f"- {reason}" for reason in run.reasons),
         ) as logged:
-            measured = [one for one in run.metrics if one.value is not None]
-            mlflow.log_metrics({_name(one): one.value for one in measured})
             mlflow.log_text(html, self._filepath.name)
         page = run_page(logged.info.experiment_id, logged.info.run_id)
         _LOGGER.info("report: %s and MLflow run %s", self._filepath, page)
@@ -284,9 +281,3 @@ def _append(connection: Connection, table: Table, record: Any) -> RowMapping:
     known = {name: value for name, value in _row(table, record).items() if value is not None}
     statement = insert(table).values(known).returning(table.c.id, table.c.created_at)
     return connection.execute(statement).mappings().one()
-
-
-def _name(metric: Metric) -> str:
-    parts = filter(None, (metric.segment, metric.area, metric.subject, metric.metric))
-    # MLflow takes neither other characters nor what looks like a path of another folder.
-    return "/".join(re.sub(r"[^\w.\- :]|^\.+$", "_", one) for one in parts)[:250]

@@ -3,21 +3,18 @@
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import lru_cache
 from uuid import uuid4
 
 from mlops_for_mle.contract.notation import Notation
 from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.pipelines.scoring.nodes import ChosenRelease, Part, Scorer, Scoring
-from mlops_for_mle.pipelines.scoring.options import rejects_beside
+from mlops_for_mle.pipelines.scoring.nodes import Batch, Part
 from mlops_for_mle.pipelines.scoring.outputs import Output, output_of
-from mlops_for_mle.releases.predictor import load
-from mlops_for_mle.releases.store import ReleaseStore
+from mlops_for_mle.pipelines.scoring.scorer import Scorer
 
 _LOGGER = logging.getLogger(__name__)
 
 
-def run(scoring: Scoring, url: str) -> None:
+def run(batch: Batch, url: str) -> None:
     """Write predictions and rejects in place of those that are there, all of them or nothing.
 
     ``url`` is that of the database.
@@ -25,50 +22,34 @@ def run(scoring: Scoring, url: str) -> None:
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
-    source, release, options, notation = scoring
-    contract, schema = release.manifest.contract, source.schema
-    told = (name for name in (contract.key, contract.timestamp) if name in schema.names)
-    columns = [*contract.features, *told]
-    nothing = schema.empty_table().select(columns)
-    predictions, rejects = _scorer(release).score_table(nothing, 1, notation)
-    beside = rejects_beside(options.output)
-    outputs = [
-        output_of(options.output, url, predictions.schema),
-        output_of(beside, url, rejects.schema),
-    ]
-    try:
+    source, columns, scorer, options, notation = batch
+    names = (options.output, options.rejects)
+    empty = scorer.score_table(source.schema.empty_table().select(columns), 1, notation)
+    outputs = [output_of(name, url, one.schema) for name, one in zip(names, empty, strict=True)]
+    with ExitStack() as stack:
         for one in outputs:
-            one.begin()
-        with source.parts(options.chunk_rows) as parts, options.engine.running():
-            # One task a part, all of them known from the start, so that workers may come and go.
-            parallel = Parallel(batch_size=1, pre_dispatch="all", return_as="generator_unordered")
-            done = parallel(
-                delayed(score_part)(f"part-{number:05}", part, columns, release, notation, outputs)
-                for number, part in enumerate(parts)
-            )
-            bar = tqdm(done, "scoring", len(parts), unit="part", leave=False, disable=None)
-            attempts, *counts = zip(*bar, strict=True)
-        scored, rejected = map(sum, counts)
+            stack.enter_context(one.staged())
+        parts = stack.enter_context(source.parts(columns, options.chunk_rows))
+        stack.enter_context(options.engine.running())
+        # One task a part, all of them known from the start, so that workers may come and go.
+        done = Parallel(batch_size=1, pre_dispatch="all", return_as="generator_unordered")(
+            delayed(score_part)(f"part-{number:05}", part, scorer, notation, outputs)
+            for number, part in enumerate(parts)
+        )
+        bar = tqdm(done, "scoring", len(parts), unit="part", leave=False, disable=None)
+        attempts, scored, rejected = zip(*bar, strict=True)
         with engine_for(url).begin() as connection:
-            outputs[1].publish(attempts, rejected, connection)
-            outputs[0].publish(attempts, scored, connection)
-    finally:
-        for one in outputs:
-            one.clear()
+            outputs[1].publish(attempts, sum(rejected), connection)
+            outputs[0].publish(attempts, sum(scored), connection)
     _LOGGER.log(
-        logging.WARNING if rejected else logging.INFO,
+        logging.WARNING if any(rejected) else logging.INFO,
         "scored=%d rejected=%d release=%s: into %s, rejects into %s",
-        *(scored, rejected, release.manifest.release, options.output, beside),
+        *(sum(scored), sum(rejected), scorer.manifest.release, *names),
     )
 
 
 def score_part(
-    name: str,
-    part: Part,
-    columns: list[str],
-    release: ChosenRelease,
-    notation: Notation,
-    outputs: Sequence[Output],
+    name: str, part: Part, scorer: Scorer, notation: Notation, outputs: Sequence[Output]
 ) -> tuple[str, int, int]:
     """Score one part; any process may, and more than one.
 
@@ -78,25 +59,9 @@ def score_part(
     attempt, counts = f"{name}-{uuid4().hex}", [0, 0]
     with ExitStack() as stack:
         writes = [stack.enter_context(one.writing(attempt)) for one in outputs]
-        for rows in part.read(columns):
-            tables = _scorer(release).score_table(rows, part.first_row + sum(counts), notation)
+        for rows in part.read():
+            tables = scorer.score_table(rows, part.first_row + sum(counts), notation)
             for number, table in enumerate(tables):
                 writes[number](table)
                 counts[number] += table.num_rows
     return attempt, counts[0], counts[1]
-
-
-@lru_cache(maxsize=2)
-def loaded(store: str, contract: str, release: str) -> Scorer:
-    """A release that has answered its own example; loaded once a process.
-
-    Raises:
-        ReleaseError: It is not there, incomplete, altered or answers wrongly.
-    """
-    found = ReleaseStore(store).fetch(contract, release)
-    _LOGGER.info("release=%s is loaded", release)
-    return Scorer(found.manifest, load(found))
-
-
-def _scorer(release: ChosenRelease) -> Scorer:
-    return loaded(release.store, release.manifest.contract.name, release.manifest.release)

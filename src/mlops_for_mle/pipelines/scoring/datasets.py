@@ -1,19 +1,17 @@
 """What batch scoring reads and writes: rows of any source, a release, predictions."""
 
-from typing import Any
+from typing import Any, NoReturn
 
-import pandas as pd
 from kedro.io import AbstractDataset
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.scoring.batches import run
-from mlops_for_mle.pipelines.scoring.nodes import ChosenRelease, Scoring, Source
+from mlops_for_mle.pipelines.scoring.nodes import Batch, Source
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions, place_of
-from mlops_for_mle.pipelines.scoring.outputs import output_of
+from mlops_for_mle.pipelines.scoring.scorer import Scorer, loaded
 from mlops_for_mle.pipelines.scoring.sources import database_source, parquet_source
 from mlops_for_mle.releases.deployments import deployed
-from mlops_for_mle.releases.store import ReleaseStore
 
 
 class _ScoringDataset(AbstractDataset[Any, Any]):
@@ -55,26 +53,26 @@ class SourceDataset(_ScoringDataset):
 class ScoringReleaseDataset(_ScoringDataset):
     """The release that is deployed, or the one that the parameters name."""
 
-    def load(self) -> ChosenRelease:
-        """Read its manifest.
+    def load(self) -> Scorer:
+        """Load it.
 
         Raises:
             PrerequisiteError: Nothing is deployed and no release is named.
-            ReleaseError: It is not in the store.
+            ReleaseError: It is not in the store, or not whole.
         """
         contract = self._contract.name
         with engine_for(self._url).connect() as connection:
             release = self._options.release or deployed(connection, contract).release
-        return ChosenRelease(self._store, ReleaseStore(self._store).manifest(contract, release))
+        return loaded(self._store, contract, release)
 
 
 class PredictionsDataset(_ScoringDataset):
     """Scores rows while it writes their predictions, and keeps the rejects beside them."""
 
-    def save(self, data: Scoring) -> None:
+    def save(self, data: Batch) -> None:
         """Replace what is there once all rows are scored; after a failure it still is there."""
         run(data, self._url)
 
-    def load(self) -> pd.DataFrame:
-        """The predictions, all at once."""
-        return output_of(self._options.output, self._url).read()
+    def load(self) -> NoReturn:
+        """Not possible: they may be too many to hold."""
+        raise NotImplementedError

@@ -22,8 +22,7 @@ from mlops_for_mle.contract.columns import as_json, plain
 from mlops_for_mle.contract.tables import prediction_table
 from mlops_for_mle.database.engine import database_url, engine_for
 from mlops_for_mle.errors import UserError, explain
-from mlops_for_mle.pipelines.scoring.batches import loaded
-from mlops_for_mle.pipelines.scoring.nodes import Scorer
+from mlops_for_mle.pipelines.scoring.scorer import Scorer, loaded
 from mlops_for_mle.releases.deployments import deployed
 
 Record = dict[str, Any]

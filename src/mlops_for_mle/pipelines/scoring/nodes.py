@@ -1,140 +1,48 @@
-"""Pure functions of scoring: rows in, predictions and rejects out."""
+"""Pure functions of scoring: rows and a release become a batch."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 
-from mlops_for_mle.contract.columns import as_json, check_columns, encode_rows
-from mlops_for_mle.contract.notation import Notation, read_times
+from mlops_for_mle.contract.notation import Notation
 from mlops_for_mle.errors import SourceError
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions
-from mlops_for_mle.releases.manifest import Manifest
-from mlops_for_mle.releases.predictor import Predictions, Predictor
-
-# Whole numbers with gaps would become floats, which do not hold all of them.
-_WHOLE = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}
+from mlops_for_mle.pipelines.scoring.scorer import Scorer
 
 
 class Part(NamedTuple):
-    """Some rows of a source: the number of the first, from 1, and what reads columns anywhere."""
+    """Some rows of a source: the number of the first, from 1, and what reads them anywhere."""
 
     first_row: int
-    read: Callable[[list[str]], Iterator[pa.Table]]
+    read: Callable[[], Iterator[pa.Table]]
 
 
 class Source(NamedTuple):
-    """Rows that are too many to hold at once; ``parts`` divides them by how many to read at once.
+    """Rows that are too many to hold at once.
 
-    There is at least one part, if without rows.
+    ``parts`` divides some of their columns by how many rows to read at once. There is at least one
+    part, if without rows.
     """
 
     schema: pa.Schema
-    parts: Callable[[int], AbstractContextManager[list[Part]]]
+    parts: Callable[[list[str], int], AbstractContextManager[list[Part]]]
 
 
-class ChosenRelease(NamedTuple):
-    """A release in a store, which each worker fetches for itself."""
-
-    store: str
-    manifest: Manifest
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """A release that is loaded."""
-
-    manifest: Manifest
-    predictor: Predictor
-
-    def score(
-        self, rows: pd.DataFrame, notation: Notation | None = None
-    ) -> tuple[npt.NDArray[np.intp], Predictions, dict[int, str]]:
-        """The positions of the rows that fit, their predictions, and why the others have none."""
-        contract = self.manifest.contract
-        fitting, rejected = check_columns(
-            rows, contract.features, notation, self.manifest.precision
-        )
-        positions = np.delete(np.arange(len(rows)), list(rejected))
-        matrix = encode_rows(fitting, contract)
-        # Not every graph takes a matrix without rows.
-        answers = self.predictor.predict(matrix if len(matrix) else np.zeros((1, matrix.shape[1])))
-        is_finite = np.isfinite(answers.values)[: len(matrix)]
-        for row in np.flatnonzero(~is_finite):
-            rejected[int(positions[row])] = f"the model answers {answers.values[row]}"
-        chosen = np.flatnonzero(is_finite)
-        return positions[chosen], answers.taken(chosen), dict(sorted(rejected.items()))
-
-    def values(self, answers: Predictions) -> list[Any]:
-        """The predictions as the table holds them: the values of classes, or numbers."""
-        values, classes = answers.values.tolist(), self.manifest.contract.target.values
-        return [classes[code] for code in values] if classes else values
-
-    def score_table(
-        self, rows: pa.Table, first_row: int, notation: Notation
-    ) -> tuple[pa.Table, pa.Table]:
-        """The predictions for some rows of a source, and the rejects.
-
-        Predictions have ``row_number``, the row's key and timestamp, the prediction, its label and
-        the probabilities in the order of the contract's classes where there are such, the model's
-        version and the release. Rejects have ``row_number``, ``reason`` and the row as JSON.
-        """
-        contract, target = self.manifest.contract, self.manifest.contract.target
-        positions, answers, rejected = self.score(
-            rows.select(list(contract.features)).to_pandas(
-                ignore_metadata=True, date_as_object=False, types_mapper=_WHOLE.get
-            ),
-            notation,
-        )
-        chosen, count = rows.take(pa.array(positions)), len(positions)
-        columns = {"row_number": pa.array(positions + first_row, pa.int64())}
-        for name in rows.column_names:
-            if name in (contract.key, contract.timestamp):
-                columns[name] = chosen[name]
-            if name == contract.timestamp and not pa.types.is_integer(chosen[name].type):
-                times = read_times(chosen[name].to_pandas(), notation.date_formats.get(name))
-                columns[name] = pa.array(times, pa.timestamp("us"), from_pandas=True)
-        kind = pa.int64() if target.classes else pa.float64()
-        columns[target.response_name] = pa.array(
-            self.values(answers), pa.string() if target.has_text_classes else kind
-        )
-        if target.classes:
-            labels = [target.labels[code] for code in answers.values.tolist()]
-            columns["label"] = pa.array(labels, pa.string())
-        if answers.probabilities is not None:
-            ends = np.arange(count + 1, dtype=np.int32) * len(target.classes)
-            columns["probabilities"] = pa.ListArray.from_arrays(ends, answers.probabilities.ravel())
-        columns["model_version"] = pa.array(np.full(count, self.manifest.version, np.int32))
-        columns["release"] = pa.repeat(self.manifest.release, count)
-        refused = rows.take(pa.array(list(rejected), pa.int64())).to_pylist()
-        rejects = {
-            "row_number": pa.array([position + first_row for position in rejected], pa.int64()),
-            "reason": pa.array(rejected.values(), pa.string()),
-            "row_data": pa.array([as_json(row) for row in refused], pa.string()),
-        }
-        return pa.table(columns), pa.table(rejects)
-
-
-class Scoring(NamedTuple):
+class Batch(NamedTuple):
     """Rows with what is to score them; the work is done by whoever writes the predictions."""
 
     source: Source
-    release: ChosenRelease
+    columns: list[str]
+    scorer: Scorer
     options: ScoringOptions
     notation: Notation
 
 
 def score_rows(
-    source: Source,
-    release: ChosenRelease,
-    scoring: ScoringOptions,
-    ingestion: Mapping[str, Any],
-) -> Scoring:
+    source: Source, scorer: Scorer, scoring: ScoringOptions, ingestion: Mapping[str, Any]
+) -> Batch:
     """Join rows and release; they are scored while the predictions are written.
 
     Text is read as ``ingestion`` says that the contract's columns are written.
@@ -142,9 +50,10 @@ def score_rows(
     Raises:
         SourceError: The source lacks a feature.
     """
-    names, needed = source.schema.names, release.manifest.contract.features
-    if missing := [name for name in needed if name not in names]:
+    contract, names = scorer.manifest.contract, source.schema.names
+    if missing := [name for name in contract.features if name not in names]:
         raise SourceError(
             f"scoring.source: missing column(s) {', '.join(missing)}; found {', '.join(names)}"
         )
-    return Scoring(source, release, scoring, Notation.of(ingestion))
+    told = (name for name in (contract.key, contract.timestamp) if name in names)
+    return Batch(source, [*contract.features, *told], scorer, scoring, Notation.of(ingestion))

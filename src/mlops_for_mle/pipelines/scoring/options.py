@@ -31,9 +31,15 @@ class ScoringOptions(Configuration):
     chunk_rows: int = Field(default=50_000, ge=1, le=5_000_000)
     engine: Engine = Engine()
 
+    @property
+    def rejects(self) -> str:
+        """Where rows go that do not fit the contract."""
+        name = self.output.removesuffix(_SUFFIX)
+        return f"{name}_rejects{self.output[len(name) :]}"
+
     @model_validator(mode="after")
     def _output_is_not_the_source(self) -> Self:
-        if self.source in {self.output, rejects_beside(self.output)}:
+        if self.source in {self.output, self.rejects}:
             raise ValueError("source and output are the same, so that one would replace the other")
         return self
 
@@ -43,9 +49,3 @@ def place_of(text: str) -> Literal["table", "query", "file"]:
     if re.match(r"\s*(select|with)\s", text, re.IGNORECASE):
         return "query"
     return "file" if text.endswith(_SUFFIX) else "table"
-
-
-def rejects_beside(output: str) -> str:
-    """Where rows go that do not fit the contract: the output's name with ``_rejects``."""
-    name = output.removesuffix(_SUFFIX)
-    return f"{name}_rejects{output[len(name) :]}"

@@ -12,17 +12,15 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import fsspec
-import pandas as pd
 import pyarrow as pa
 from sqlalchemy import Connection
 
 from mlops_for_mle.contract.tables import literal, quoted
 from mlops_for_mle.database.copying import copy_in, relation
 from mlops_for_mle.database.engine import engine_for, execute_plainly, lock
-from mlops_for_mle.errors import PrerequisiteError, UserError
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.scoring.options import place_of
 
-_ANY = pa.schema([])
 _MARK = "_SUCCESS"
 _SQL_TYPES = {
     pa.int32(): "integer",
@@ -43,7 +41,7 @@ class Folder:
     """
 
     url: str
-    schema: pa.Schema = _ANY
+    schema: pa.Schema
 
     @property
     def _opened(self) -> tuple[Any, str, list[str]]:
@@ -53,13 +51,21 @@ class Folder:
         found = files.ls(folder, detail=False) if files.isdir(folder) else []
         return files, folder, sorted(PurePosixPath(one).name for one in found)
 
-    def begin(self) -> None:
-        """Make the folder; refuse one that holds anything else than former parts."""
+    @contextmanager
+    def staged(self) -> Iterator[None]:
+        """Let attempts be staged; a folder that holds anything else than former parts is refused.
+
+        Afterwards nothing of what was staged is left.
+        """
         files, folder, names = self._opened
         for name in names:
             if not name.startswith((_MARK, "part-", "_part-")):
                 raise UserError(f"scoring.output: {folder} holds {name}: name another folder.")
         files.makedirs(folder, exist_ok=True)
+        try:
+            yield
+        finally:
+            self._remove("_part-")
 
     @contextmanager
     def writing(self, attempt: str) -> Iterator[Write]:
@@ -76,28 +82,17 @@ class Folder:
         lock(connection, f"scoring into {self.url}")
         # It waits for the files, however long that takes.
         connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout TO 0")
-        files, folder, names = self._opened
-        for name in names:
-            if not name.startswith("_part-"):
-                files.rm(f"{folder}/{name}")
+        self._remove(_MARK, "part-")
+        files, folder, _ = self._opened
         for attempt in attempts:
             files.mv(f"{folder}/_{attempt}.parquet", f"{folder}/{attempt}.parquet")
         files.pipe_file(f"{folder}/{_MARK}", b"")
 
-    def clear(self) -> None:
-        """Remove what is staged."""
+    def _remove(self, *prefixes: str) -> None:
         files, folder, names = self._opened
         for name in names:
-            if name.startswith("_part-"):
+            if name.startswith(prefixes):
                 files.rm(f"{folder}/{name}")
-
-    def read(self) -> pd.DataFrame:
-        """All rows in the order of the source."""
-        if _MARK not in self._opened[2]:
-            raise PrerequisiteError(
-                "There are no predictions, or not all: run `kedro run --pipeline scoring` first."
-            )
-        return pd.read_parquet(self.url)
 
 
 @dataclass(frozen=True)
@@ -106,7 +101,7 @@ class Table:
 
     url: str
     name: str
-    schema: pa.Schema = _ANY
+    schema: pa.Schema
 
     @property
     def _stage(self) -> str:
@@ -117,15 +112,25 @@ class Table:
         columns = [(quoted(one.name), _SQL_TYPES.get(one.type, "text")) for one in self.schema]
         return ", ".join(map(" ".join, columns))
 
-    def begin(self) -> None:
-        """Make a table for staging, and see that what comes into it can be published."""
-        self.clear()
+    @contextmanager
+    def staged(self) -> Iterator[None]:
+        """Let attempts be staged, once it is seen that they can be published.
+
+        Afterwards nothing of what was staged is left.
+        """
+        drop = f"DROP TABLE IF EXISTS {self._stage}"
+        columns = f'".attempt" text, {self._columns}'
         with engine_for(self.url).begin() as connection:
-            columns = f'".attempt" text, {self._columns}'
+            execute_plainly(connection, drop)
             execute_plainly(connection, f"CREATE UNLOGGED TABLE {self._stage} ({columns})")
             with connection.begin_nested() as trial:
-                self._fill(connection, [])
+                self.publish([], 0, connection)
                 trial.rollback()
+        try:
+            yield
+        finally:
+            with engine_for(self.url).begin() as connection:
+                execute_plainly(connection, drop)
 
     @contextmanager
     def writing(self, attempt: str) -> Iterator[Write]:
@@ -140,24 +145,7 @@ class Table:
         yield write
 
     def publish(self, attempts: Sequence[str], count: int, connection: Connection) -> None:
-        """Replace all rows in a transaction; others read on meanwhile."""
-        if self._fill(connection, attempts) != count:
-            raise UserError(f"Another run writes {self.name} too: run this one again.")
-
-    def clear(self) -> None:
-        """Remove what is staged."""
-        with engine_for(self.url).begin() as connection:
-            execute_plainly(connection, f"DROP TABLE IF EXISTS {self._stage}")
-
-    def read(self) -> pd.DataFrame:
-        """All rows in the order of the source."""
-        with engine_for(self.url).connect() as connection:
-            query = f"SELECT * FROM {relation(connection, self.name)} ORDER BY row_number"  # noqa: S608
-            found = execute_plainly(connection, query)
-            return pd.DataFrame(found.fetchall(), columns=list(found.keys()))
-
-    def _fill(self, connection: Connection, attempts: Sequence[str]) -> int:
-        """Have the table hold the rows of some attempts and no others; gives how many they are."""
+        """Have the table hold the rows of some attempts and no others; others read on meanwhile."""
         target = relation(connection, self.name)
         # Whoever writes to the table waits behind one who waits for its lock.
         execute_plainly(connection, "SET LOCAL lock_timeout TO '30s'")
@@ -169,13 +157,15 @@ class Table:
         listed = ", ".join(map(quoted, self.schema.names))
         chosen = ", ".join(map(literal, attempts)) or "NULL"
         taken = f'SELECT {listed} FROM {self._stage} WHERE ".attempt" IN ({chosen})'  # noqa: S608
-        return execute_plainly(connection, f"INSERT INTO {target} ({listed}) {taken}").rowcount
+        inserted = execute_plainly(connection, f"INSERT INTO {target} ({listed}) {taken}").rowcount
+        if inserted != count:
+            raise UserError(f"Another run writes {self.name} too: run this one again.")
 
 
 Output = Folder | Table
 
 
-def output_of(name: str, url: str, schema: pa.Schema = _ANY) -> Output:
+def output_of(name: str, url: str, schema: pa.Schema) -> Output:
     """The folder, or the table of a database, that ``ScoringOptions.output`` names."""
     is_file = place_of(name) == "file"
     return Folder(name, schema) if is_file else Table(url, name, schema)

@@ -46,14 +46,14 @@ def parquet_source(path: str) -> Source:
     counts = (sum(inner.num_rows for inner in one.row_groups) for one in groups)
     firsts = [*accumulate(counts, initial=1)][:-1]
 
-    def parts(size: int) -> AbstractContextManager[list[Part]]:
-        reads = (partial(_read_group, one, size) for one in groups)
+    def parts(columns: list[str], size: int) -> AbstractContextManager[list[Part]]:
+        reads = (partial(_read_group, one, columns, size) for one in groups)
         return nullcontext([*map(Part, firsts, reads)])
 
     return Source(found.schema.remove_metadata(), parts)
 
 
-def _read_group(group: Any, size: int, columns: list[str]) -> Iterator[pa.Table]:
+def _read_group(group: Any, columns: list[str], size: int) -> Iterator[pa.Table]:
     from pyarrow.parquet import ParquetFile
 
     with group.open() as opened:
@@ -81,7 +81,7 @@ def database_source(url: str, source: str) -> Source:
     schema = pa.schema([(one.name, _TYPES.get(one.type_code, pa.string())) for one in columns])
 
     @contextmanager
-    def parts(size: int) -> Iterator[list[Part]]:
+    def parts(columns: list[str], size: int) -> Iterator[list[Part]]:
         with engine_for(url).connect() as connection:
             begin_reading(connection, query)
             # It waits for the parts, however long that takes.
@@ -92,19 +92,19 @@ def database_source(url: str, source: str) -> Source:
                 names = {"key": quoted(key), "name": literal(key)}
                 divided = _PARTS.format(query=query, size=size, **names)
                 ranges = execute_plainly(connection, divided).all()
-            read = partial(_read_range, url, query, schema, snapshot)
+            fields = [schema.field(name) for name in columns]
+            read = partial(_read_range, url, query, fields, snapshot)
             yield [Part(first, partial(read, where)) for first, where in ranges or [(1, "")]]
 
     return Source(schema, parts)
 
 
 def _read_range(
-    url: str, query: str, schema: pa.Schema, snapshot: str, where: str, columns: list[str]
+    url: str, query: str, fields: list[pa.Field], snapshot: str, where: str
 ) -> Iterator[pa.Table]:
-    wanted = ", ".join(map(quoted, columns))
+    wanted = ", ".join(quoted(one.name) for one in fields)
     select = f"SELECT {wanted} FROM ({query}\n) AS source_rows{where}"  # noqa: S608  (quoted)
     with engine_for(url).connect() as connection:
         begin_reading(connection, query, snapshot)
-        types = [schema.field(name).type for name in columns]
-        for batch in copy_rows(connection, select, types):
-            yield pa.Table.from_batches([batch]).rename_columns(columns)
+        for batch in copy_rows(connection, select, [one.type for one in fields]):
+            yield pa.Table.from_batches([batch]).rename_columns([one.name for one in fields])

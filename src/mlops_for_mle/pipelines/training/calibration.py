@@ -4,7 +4,7 @@ Both are chosen by what a cross-validation answers to rows that it has not learn
 """
 
 import logging
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,6 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import brier_score_loss
 from sklearn.model_selection import KFold, PredefinedSplit, cross_val_predict
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC, NuSVC
@@ -42,14 +41,6 @@ _LOGGER = logging.getLogger(__name__)
 Classes = npt.NDArray[np.int64]
 
 
-class Decided(NamedTuple):
-    """A model, calibrated where that helps; ``ModelDescription`` says what the others mean."""
-
-    model: Pipeline
-    is_calibrated: bool
-    threshold: float | None
-
-
 def decide(
     model: Pipeline,
     features: pd.DataFrame,
@@ -58,11 +49,14 @@ def decide(
     target: Target,
     training: TrainingOptions,
     judged_by: tuple[Folds, Answers] | None = None,
-) -> Decided:
+) -> tuple[Pipeline, bool, float | None]:
     """Calibrate a fitted model and choose its threshold, as far as these are wanted and possible.
 
     ``values`` are ``splits.split_values`` of the rows. They are split into folds and answered by
     models that have not seen them, unless that was done already.
+
+    Returns:
+        The model, whether it is calibrated, and the threshold; see ``ModelDescription``.
     """
     has_chances = hasattr(model, "predict_proba")
     chances: Matrix | None = None
@@ -83,6 +77,11 @@ def decide(
             judged = np.concatenate([judge for _, judge in folds])
             fold = np.repeat(np.arange(len(folds)), [len(judge) for _, judge in folds])
             found, known = np.concatenate(answers), truth[judged]
+            if len(np.unique(known)) < len(target.classes):
+                raise UserError(
+                    "training.split: rows of every class stand in too few folds to learn how often "
+                    "a probability is right: ingest more, or set training.calibrate to false."
+                )
             chances = found if has_chances else None
             if is_calibrated:
                 scores = _scores(model, found)
@@ -98,7 +97,7 @@ def decide(
     if threshold == "auto":
         metric = training.metric
         threshold = None if chances is None else choose_threshold(chances, known, target, metric)
-    return Decided(model, is_calibrated, threshold if hasattr(model, "predict_proba") else None)
+    return model, is_calibrated, threshold if hasattr(model, "predict_proba") else None
 
 
 def choose_threshold(
@@ -190,12 +189,10 @@ def _is_better(
     """Whether calibrated probabilities have the smaller Brier score, beyond one standard error."""
     if chances is None:
         return True
-
-    def brier(found: Matrix, rows: npt.NDArray[np.bool_]) -> float:
-        return float(brier_score_loss(truth[rows], found[rows], labels=target.class_codes))
-
-    gains = [brier(chances, fold == one) - brier(better, fold == one) for one in np.unique(fold)]
-    return bool(np.mean(gains) > np.std(gains, ddof=1) / np.sqrt(len(gains)))
+    happened = truth[:, None] == np.array(target.class_codes)
+    before, after = (((one - happened) ** 2).sum(axis=1) for one in (chances, better))
+    mean, error = pd.Series(before - after).groupby(fold).mean().agg(["mean", "sem"])
+    return bool(mean > error)
 
 
 def _with_calibration(model: Pipeline, scores: Matrix, truth: Classes, target: Target) -> Pipeline:

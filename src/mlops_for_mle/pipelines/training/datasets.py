@@ -107,7 +107,8 @@ class CandidateDataset(AbstractDataset[Candidate, None]):
             rows.to_parquet(folder / "snapshot.parquet", index=False)
             mlflow.log_artifact(str(folder / "snapshot.parquet"), "snapshot")
             (folder / "model.onnx").write_bytes(data.predictor.model)
-            (folder / "description.json").write_bytes(description.to_json())
+            document = description.model_dump_json(indent=2)
+            (folder / "description.json").write_text(document, "utf-8")
             rows[is_validation].to_parquet(folder / "validation.parquet", index=False)
             files = ("model.onnx", "description.json", "validation.parquet")
             logged = mlflow.sklearn.log_model(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ from mlops_for_mle.contract.encoding import (
     possible_codes,
 )
 from mlops_for_mle.contract.model import Feature, Task
-from mlops_for_mle.errors import ConfigurationError, PrerequisiteError, UserError
+from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.training.options import EstimatorName, EstimatorOptions, SearchOptions
 from mlops_for_mle.pipelines.training.splits import Folds
 
@@ -49,42 +49,35 @@ _MANY_ROWS = 50_000
 _DAYS = ("days_since_1970", "year")
 
 
-class Choice(NamedTuple):
-    """A short name: its class by task, and parameters that are set unless others are given."""
-
-    classification: str | None
-    regression: str | None
-    parameters: Mapping[str, Any] = {}
+def _both(stem: str) -> dict[Task, str]:
+    return {"classification": f"{stem}Classifier", "regression": f"{stem}Regressor"}
 
 
-def _both(stem: str, **parameters: Any) -> Choice:
-    return Choice(f"{stem}Classifier", f"{stem}Regressor", parameters)
-
-
-MENU: Mapping[EstimatorName, Choice] = {
-    "logistic": Choice("sklearn.linear_model.LogisticRegression", None, {"max_iter": 1000}),
-    "ridge": Choice(None, "sklearn.linear_model.Ridge"),
-    "svc": Choice("sklearn.svm.SVC", None),
-    # Fully grown trees over many rows would make a release of hundreds of megabytes.
-    "random_forest": _both(
-        "sklearn.ensemble.RandomForest", n_estimators=100, min_samples_leaf=3, max_depth=16
-    ),
+MENU: Mapping[EstimatorName, Mapping[Task, str]] = {
+    "logistic": {"classification": "sklearn.linear_model.LogisticRegression"},
+    "ridge": {"regression": "sklearn.linear_model.Ridge"},
+    "svc": {"classification": "sklearn.svm.SVC"},
+    "random_forest": _both("sklearn.ensemble.RandomForest"),
     "histogram_gradient_boosting": _both("sklearn.ensemble.HistGradientBoosting"),
-    # The same trees on every machine.
-    "lightgbm": _both("lightgbm.LGBM", deterministic=True, force_row_wise=True, verbosity=-1),
-    "mlp": _both(
-        "sklearn.neural_network.MLP",
-        hidden_layer_sizes=(64, 32),
-        early_stopping=True,
-        max_iter=300,
-    ),
+    "lightgbm": _both("lightgbm.LGBM"),
+    "mlp": _both("sklearn.neural_network.MLP"),
     "voting": _both("sklearn.ensemble.Voting"),
+}
+"""The class of each short name, by task."""
+
+_DEFAULTS: Mapping[EstimatorName, Mapping[str, Any]] = {
+    "logistic": {"max_iter": 1000},
+    # Fully grown trees over many rows would make a release of hundreds of megabytes.
+    "random_forest": {"n_estimators": 100, "min_samples_leaf": 3, "max_depth": 16},
+    # The same trees on every machine.
+    "lightgbm": {"deterministic": True, "force_row_wise": True, "verbosity": -1},
+    "mlp": {"hidden_layer_sizes": (64, 32), "early_stopping": True, "max_iter": 300},
 }
 
 
 def names_for(task: Task) -> list[EstimatorName]:
     """The short names that are for a task, the default first."""
-    return [name for name, choice in MENU.items() if getattr(choice, task)]
+    return [name for name, classes in MENU.items() if task in classes]
 
 
 def voting_members(task: Task) -> list[EstimatorOptions]:
@@ -114,12 +107,8 @@ def build_estimator(options: EstimatorOptions, contract: Contract, seed: int) ->
     """
     task = contract.target.task
     name = options.name or names_for(task)[0]
-    path = options.class_path or getattr(MENU[name], task) or "sklearn."
+    path = options.class_path or MENU[name].get(task, "sklearn.")
     module, _, class_name = path.rpartition(".")
-    if module == "lightgbm" and not _has_lightgbm():
-        raise PrerequisiteError(
-            "training.estimator.name: lightgbm needs the extra `boosting` of this project."
-        )
     kind = getattr(import_module(module), class_name, None)
     mixin = ClassifierMixin if task == "classification" else RegressorMixin
     if not isinstance(kind, type) or not issubclass(kind, mixin):
@@ -128,7 +117,7 @@ def build_estimator(options: EstimatorOptions, contract: Contract, seed: int) ->
             f"{options.class_path or name}; for name choose {', '.join(names_for(task))}, "
             "for class_path any such class of scikit-learn"
         )
-    defaults = {} if options.class_path else MENU[name].parameters
+    defaults = {} if options.class_path else _DEFAULTS.get(name, {})
     parameters = {**defaults, **options.parameters}
     if issubclass(kind, VOTING) and options.class_path is None:
         members = {str(one.name): one for one in voting_members(task)}

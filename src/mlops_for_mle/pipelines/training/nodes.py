@@ -6,8 +6,8 @@ inside the functions, because every command imports this module.
 """
 
 import logging
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, Self
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,7 @@ import pandas as pd
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import encode_rows, frame_digest, plain_rows
 from mlops_for_mle.contract.encoding import encode_target, encoded_columns
-from mlops_for_mle.contract.rules import Precision
-from mlops_for_mle.errors import ReleaseError, UserError
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
 from mlops_for_mle.releases.explain import Explainer
 from mlops_for_mle.releases.manifest import (
@@ -52,8 +51,8 @@ class Examples:
 
     Attributes:
         truth: What is to be answered for each row: class codes or numbers.
-        is_validation: Which rows are held back; empty before the split.
-        split_values: What each row was split by, see ``splits``; empty before the split.
+        is_validation: Which rows are held back.
+        split_values: What each row was split by, see ``splits``.
     """
 
     contract: Contract
@@ -61,29 +60,17 @@ class Examples:
     rows: pd.DataFrame
     features: pd.DataFrame
     truth: npt.NDArray[Any]
-    is_validation: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
-    split_values: npt.NDArray[Any] = field(default_factory=lambda: np.zeros(0))
-
-    @classmethod
-    def of(cls, snapshot: pd.DataFrame, contract: Contract) -> Self:
-        """Encode a snapshot as ``take_snapshot`` gives it."""
-        names = [column.name for column in encoded_columns(contract)]
-        target = snapshot[contract.target.column].to_numpy()
-        return cls(
-            contract,
-            SnapshotFacts.model_validate(snapshot.attrs),
-            snapshot,
-            pd.DataFrame(encode_rows(snapshot, contract), columns=names),
-            encode_target(target, contract.target),
-        )
+    is_validation: npt.NDArray[np.bool_]
+    split_values: npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A scikit-learn pipeline, fitted to the examples that are not held back.
+class Trained:
+    """A pipeline that was fitted to the examples that are not held back, and its served form.
 
     Attributes:
         parameters: Of its estimator, as they were configured, found or chosen.
+        parity: How the served form compared with the pipeline.
         trials: What a search or ``auto`` has tried, with its scores.
         linear: Of what ``auto`` has chosen from, fitted, where another one was chosen.
         is_calibrated: See ``ModelDescription``, as for ``threshold``.
@@ -93,18 +80,12 @@ class Fitted:
     training: TrainingOptions
     model: Any
     parameters: dict[str, Any]
+    predictor: Predictor
+    parity: Parity
     trials: pd.DataFrame | None = None
     linear: Any = None
     is_calibrated: bool = False
     threshold: float | None = None
-
-
-@dataclass(frozen=True)
-class Trained(Fitted):
-    """A fitted pipeline with its served form, and how the two compared."""
-
-    predictor: Predictor = field(kw_only=True)
-    parity: Parity = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -129,45 +110,48 @@ def take_snapshot(window: Window, contract: Contract) -> pd.DataFrame:
     return snapshot
 
 
-def check_snapshot(
-    snapshot: pd.DataFrame, contract: Contract, data_checks: DataCheckOptions
-) -> tuple[Examples, dict[str, Any]]:
-    """Encode the snapshot; gives the examples, and what was found of their fitness."""
-    from mlops_for_mle.pipelines.training import checks
-
-    examples = Examples.of(snapshot, contract)
-    found, problems = checks.check(examples.features, examples.truth, contract, data_checks)
-    if problems:
-        raise UserError(
-            f"{examples.facts.source} is not fit to train on: {'; '.join(problems)}. Nothing was "
-            "trained."
-        )
-    return examples, found
-
-
-def split_snapshot(examples: Examples, training: TrainingOptions) -> tuple[Examples, pd.DataFrame]:
-    """Choose the validation rows, see ``splits.hold_back``.
+def prepare_examples(
+    snapshot: pd.DataFrame,
+    contract: Contract,
+    training: TrainingOptions,
+    data_checks: DataCheckOptions | None = None,
+) -> tuple[Examples, pd.DataFrame, dict[str, Any]]:
+    """Encode the snapshot, once for all that follows, check it and choose the validation rows.
 
     Returns:
-        The examples, and the validation rows as the table has them, for people.
-    """
-    from mlops_for_mle.pipelines.training import splits
+        The examples; the validation rows as the table has them, for people; and what was found of
+        the fitness of the snapshot.
 
-    contract = examples.contract
-    values = splits.split_values(examples.rows, examples.features, contract, training)
-    is_validation = splits.hold_back(values, examples.truth, contract.target, training)
-    told = replace(examples, is_validation=is_validation, split_values=values)
-    return told, examples.rows[is_validation]
+    Raises:
+        UserError: A check failed, or the rows cannot be split.
+    """
+    from mlops_for_mle.pipelines.training import checks, splits
+
+    facts, target = SnapshotFacts.model_validate(snapshot.attrs), contract.target
+    names = [column.name for column in encoded_columns(contract)]
+    features = pd.DataFrame(encode_rows(snapshot, contract), columns=names)
+    truth, found = encode_target(snapshot[target.column].to_numpy(), target), dict[str, Any]()
+    if data_checks is not None:
+        found, problems = checks.check(features, truth, contract, data_checks)
+        if problems:
+            raise UserError(
+                f"{facts.source} is not fit to train on: {'; '.join(problems)}. Nothing was "
+                "trained."
+            )
+    values = splits.split_values(snapshot, features, contract, training)
+    is_validation = splits.hold_back(values, truth, target, training)
+    examples = Examples(contract, facts, snapshot, features, truth, is_validation, values)
+    return examples, snapshot[is_validation], found
 
 
 def train_model(
     examples: Examples, training: TrainingOptions, gate_metric: str | None = None
-) -> Fitted:
-    """Choose and search where that is wanted, fit on the training rows, then calibrate.
+) -> Trained:
+    """Choose and search where that is wanted, fit on the training rows, calibrate, and convert.
 
     ``gate_metric`` is that of the registry's gates, by which a threshold is chosen.
     """
-    from mlops_for_mle.pipelines.training import calibration, estimators, splits
+    from mlops_for_mle.pipelines.training import calibration, estimators, onnx, splits
 
     training = training.model_copy(update={"metric": training.metric or gate_metric})
     contract, target = examples.contract, examples.contract.target
@@ -179,8 +163,7 @@ def train_model(
     judged_by = None
     with estimators.threads_for(len(features)):
         if options.is_auto:
-            count = splits.useful_folds(values, training)
-            folds = splits.folds(values, truth, target, training, count)
+            folds = splits.folds(values, truth, target, training)
             options, found["trials"], answers = estimators.choose_estimator(
                 features, truth, contract, folds, seed
             )
@@ -200,40 +183,12 @@ def train_model(
             parameters |= best
         model.fit(features, truth)
         if target.classes:
-            found |= calibration.decide(
+            model, found["is_calibrated"], found["threshold"] = calibration.decide(
                 model, features, truth, values, target, training, judged_by
-            )._asdict()
-    return Fitted(examples, training, parameters=parameters, **{"model": model} | found)
-
-
-def export_model(fitted: Fitted) -> Trained:
-    """Convert to ONNX in the first precision in which the graph answers as the model does.
-
-    Compared are all rows and a dense grid over their ranges and categories.
-    """
-    from mlops_for_mle.pipelines.training import estimators, onnx
-
-    model, examples = fitted.model, fitted.examples
-    features, contract = examples.features, examples.contract
-    points = np.vstack([features, onnx.grid(features.to_numpy(), contract)])
-    expected = onnx.trained_answers(model, pd.DataFrame(points, columns=features.columns))
-    precisions: tuple[Precision, ...] = ("float32", "float64")
-    failures = {}
-    for precision in precisions:
-        try:
-            predictor = Predictor(onnx.convert(model, contract, precision), contract)
-            parity = onnx.compare(predictor.predict(points), expected)
-        except (*onnx.NOT_CONVERTIBLE, ReleaseError) as error:
-            failures[precision] = str(error.__cause__ or error).strip().partition("\n")[0]
-        else:
-            predictor.threshold = fitted.threshold
-            return Trained(**vars(fitted), predictor=predictor, parity=parity)
-    names = ", ".join(estimators.names_for(contract.target.task))
-    raise UserError(
-        f"{type(estimators.inner_estimator(model)).__name__} cannot be served as it is configured, "
-        f"because it has no ONNX form that answers as it does {failures}: choose for "
-        f"training.estimator.name one of {names}, or other parameters."
-    )
+            )
+    predictor, parity = onnx.export(model, examples.features, contract)
+    predictor.threshold = found.get("threshold")
+    return Trained(examples, training, model, parameters, predictor, parity, **found)
 
 
 def evaluate_model(trained: Trained) -> dict[str, float]:

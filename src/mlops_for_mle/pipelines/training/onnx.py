@@ -3,6 +3,7 @@
 import copy
 import re
 import warnings
+from collections.abc import Callable
 from itertools import chain, combinations
 from typing import Any
 
@@ -27,14 +28,21 @@ from sklearn.svm import SVC
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.encoding import Matrix, encoded_columns, possible_codes
 from mlops_for_mle.contract.rules import Precision
-from mlops_for_mle.errors import ReleaseError
-from mlops_for_mle.pipelines.training.estimators import ROUND, VOTING, inner_estimator, threads_for
+from mlops_for_mle.errors import ReleaseError, UserError
+from mlops_for_mle.pipelines.training.estimators import (
+    ROUND,
+    VOTING,
+    inner_estimator,
+    names_for,
+    threads_for,
+)
 from mlops_for_mle.releases.manifest import Parity
 from mlops_for_mle.releases.predictor import (
     INPUT_NAME,
     PREDICTION_OUTPUT,
     PROBABILITY_OUTPUT,
     Predictions,
+    Predictor,
 )
 
 TOLERANCE = 1e-4
@@ -45,7 +53,7 @@ _MISSING_SHARE = 0.05
 # Answers that lie closer together than this share of their size are all the same.
 _ROUNDING = 1e-13
 # What skl2onnx raises of an estimator that it does not know, or not as it is configured.
-NOT_CONVERTIBLE = (AttributeError, KeyError, NameError, RuntimeError, TypeError, ValueError)
+_NOT_CONVERTIBLE = (AttributeError, KeyError, NameError, RuntimeError, TypeError, ValueError)
 
 
 def trained_answers(model: Pipeline, features: pd.DataFrame) -> Predictions:
@@ -53,6 +61,28 @@ def trained_answers(model: Pipeline, features: pd.DataFrame) -> Predictions:
     with threads_for(len(features)):
         probabilities = model.predict_proba(features) if hasattr(model, "predict_proba") else None
         return Predictions(np.asarray(model.predict(features)), probabilities)
+
+
+def export(model: Pipeline, features: pd.DataFrame, contract: Contract) -> tuple[Predictor, Parity]:
+    """Convert to ONNX in the first precision in which the graph answers as the model does.
+
+    Compared are all rows and a dense grid over their ranges and categories.
+    """
+    points = np.vstack([features, grid(features.to_numpy(), contract)])
+    expected = trained_answers(model, pd.DataFrame(points, columns=features.columns))
+    precisions: tuple[Precision, ...] = ("float32", "float64")
+    failures = {}
+    for precision in precisions:
+        try:
+            predictor = Predictor(convert(model, contract, precision), contract)
+            return predictor, compare(predictor.predict(points), expected)
+        except (*_NOT_CONVERTIBLE, ReleaseError) as error:
+            failures[precision] = str(error.__cause__ or error).strip().partition("\n")[0]
+    raise UserError(
+        f"{type(inner_estimator(model)).__name__} cannot be served as it is configured, because it "
+        f"has no ONNX form that answers as it does {failures}: choose for training.estimator.name "
+        f"one of {', '.join(names_for(contract.target.task))}, or other parameters."
+    )
 
 
 def compare(found: Predictions, expected: Predictions) -> Parity:
@@ -218,14 +248,29 @@ def _register_lightgbm() -> None:
     )
 
 
+def _operators(container: Any) -> Callable[..., Any]:
+    """Makes operators of the graph's version, by their names in ONNX."""
+    version = container.target_opset
+    return lambda name, *inputs, **attributes: getattr(ops, f"Onnx{name}")(
+        *inputs, op_version=version, **attributes
+    )
+
+
+def _add_answers(scope: Any, operator: Any, container: Any, sizes: Any, found: Any) -> None:
+    """End a classifier: the class of the largest of some sizes, and what was found of each."""
+    op, (answer, others) = _operators(container), operator.outputs
+    place = op("ArgMax", sizes, axis=1, keepdims=0)
+    codes = operator.raw_operator.classes_.astype(np.int64)
+    op("ArrayFeatureExtractor", codes, place, output_names=[answer]).add_to(scope, container)
+    op("Identity", found, output_names=[others]).add_to(scope, container)
+
+
 def _convert_imputer(scope: Any, operator: Any, container: Any) -> None:
     """ONNX's own imputer keeps statistics in float32 and has no float64 form in onnxruntime."""
-    given, version = operator.inputs[0], container.target_opset
+    given, op = operator.inputs[0], _operators(container)
     learned = operator.raw_operator.statistics_.astype(types.guess_numpy_type(given.type))
-    missing = ops.OnnxIsNaN(given, op_version=version)
-    ops.OnnxWhere(
-        missing, learned[None, :], given, op_version=version, output_names=operator.outputs[:1]
-    ).add_to(scope, container)
+    filled = (op("IsNaN", given), learned[None, :], given)
+    op("Where", *filled, output_names=operator.outputs[:1]).add_to(scope, container)
 
 
 def _shape_of_imputed(operator: Any) -> None:
@@ -251,10 +296,9 @@ def _convert_svc(scope: Any, operator: Any, container: Any) -> None:
     ``exp(-gamma |x - v|²)`` is written out, in float64, for it is a small difference of squares.
     Scores and votes are those of ``sklearn.utils.multiclass._ovr_decision_function``.
     """
-    model, given = operator.raw_operator, operator.inputs[0]
-    number, version = types.guess_numpy_type(given.type), {"op_version": container.target_opset}
-    kind, vectors, gamma = types.guess_proto_type(given.type), model.support_vectors_, model._gamma
-    count = len(model.classes_)
+    model, given, op = operator.raw_operator, operator.inputs[0], _operators(container)
+    number, kind = types.guess_numpy_type(given.type), types.guess_proto_type(given.type)
+    vectors, gamma, count = model.support_vectors_, model._gamma, len(model.classes_)
     pairs, owners = [*combinations(range(count), 2)], np.repeat(np.arange(count), model.n_support_)
     weights, signs = np.zeros((len(vectors), len(pairs))), np.zeros((len(pairs), count))
     for place, (one, other) in enumerate(pairs):
@@ -262,40 +306,21 @@ def _convert_svc(scope: Any, operator: Any, container: Any) -> None:
         weights[owners == other, place] = model.dual_coef_[one, owners == other]
         signs[place, [one, other]] = 1, -1
     # scikit-learn turns the signs of two classes.
-    turned = -1 if count == 2 else 1
-    wide = ops.OnnxCast(given, to=TensorProto.DOUBLE, **version)
-    squares = ops.OnnxMul(wide, wide, **version)
-    exponents = ops.OnnxGemm(
-        squares,
-        np.full(vectors.T.shape, -gamma),
-        ops.OnnxGemm(wide, 2 * gamma * vectors.T, -gamma * (vectors**2).sum(axis=1), **version),
-        **version,
-    )
-    kernel = ops.OnnxExp(ops.OnnxCast(exponents, to=kind, **version), **version)
-    decisions = ops.OnnxGemm(
-        kernel,
-        (turned * weights).astype(number),
-        (turned * model.intercept_).astype(number),
-        **version,
-    )
-    is_second = ops.OnnxCast(
-        ops.OnnxLess(decisions, np.array([0], number), **version), to=kind, **version
-    )
+    learned = [(-one if count == 2 else one).astype(number) for one in (weights, model.intercept_)]
+    wide = op("Cast", given, to=TensorProto.DOUBLE)
+    products = op("Gemm", wide, 2 * gamma * vectors.T, -gamma * (vectors**2).sum(axis=1))
+    squares = (op("Mul", wide, wide), np.full(vectors.T.shape, -gamma))
+    kernel = op("Exp", op("Cast", op("Gemm", *squares, products), to=kind))
+    decisions = op("Gemm", kernel, *learned)
+    is_second = op("Cast", op("Less", decisions, np.array([0], number)), to=kind)
     firsts = np.arange(count)[::-1].astype(number)
-    votes = ops.OnnxGemm(is_second, (-signs).astype(number), firsts, **version)
-    scores = ops.OnnxMatMul(decisions, signs.astype(number), **version)
+    votes = op("Gemm", is_second, (-signs).astype(number), firsts)
+    scores = op("MatMul", decisions, signs.astype(number))
     if count > 2:
         three = np.array([3], number)
-        size = ops.OnnxMul(ops.OnnxAbs(scores, **version), three, **version)
-        shares = ops.OnnxDiv(scores, ops.OnnxAdd(size, three, **version), **version)
-        scores = ops.OnnxAdd(votes, shares, **version)
-    place = ops.OnnxArgMax(votes, axis=1, keepdims=0, **version)
-    codes, (answer, found) = model.classes_.astype(np.int64), operator.outputs
-    for output in (
-        ops.OnnxArrayFeatureExtractor(codes, place, output_names=[answer], **version),
-        ops.OnnxIdentity(scores, output_names=[found], **version),
-    ):
-        output.add_to(scope, container)
+        size = op("Add", op("Mul", op("Abs", scores), three), three)
+        scores = op("Add", votes, op("Div", scores, size))
+    _add_answers(scope, operator, container, votes, scores)
 
 
 def _convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
@@ -304,45 +329,28 @@ def _convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
     That is its decision function where it has one. scikit-learn takes the logarithm of what are
     probabilities already before it divides by the temperature. A sigmoid is a softmax beside zero.
     """
-    given, version = operator.inputs[0], {"op_version": container.target_opset}
+    given, op = operator.inputs[0], _operators(container)
     (fitted,) = operator.raw_operator.calibrated_classifiers_
     number, inner = types.guess_numpy_type(given.type), fitted.estimator
     (calibrator, *_) = fitted.calibrators
-    scores = OnnxSubEstimator(inner, given, **version)[1]
+    scores = OnnxSubEstimator(inner, given, op_version=container.target_opset)[1]
     if fitted.method == "sigmoid":
-        scale = np.array([0.0, -calibrator.a_], number)
-        shift = np.array([0.0, -calibrator.b_], number)
-        logits = ops.OnnxAdd(ops.OnnxMul(scores, scale, **version), shift, **version)
+        scale, shift = (np.array([0.0, -one], number) for one in (calibrator.a_, calibrator.b_))
+        logits = op("Add", op("Mul", scores, scale), shift)
     else:
-        scores = scores if hasattr(inner, "decision_function") else ops.OnnxLog(scores, **version)
-        logits = ops.OnnxMul(scores, np.array([calibrator.beta_], number), **version)
-    found = ops.OnnxSoftmax(logits, axis=1, **version)
-    place = ops.OnnxArgMax(found, axis=1, keepdims=0, **version)
-    codes = operator.raw_operator.classes_.astype(np.int64)
-    answer, chances = operator.outputs
-    kind = types.guess_proto_type(given.type)
-    for output in (
-        ops.OnnxArrayFeatureExtractor(codes, place, output_names=[answer], **version),
-        ops.OnnxCast(found, to=kind, output_names=[chances], **version),
-    ):
-        output.add_to(scope, container)
-
-
-def _shape_of_calibrated(operator: Any) -> None:
-    classes = len(operator.raw_operator.classes_)
-    operator.outputs[0].type = types.Int64TensorType([None])
-    operator.outputs[1].type = type(operator.inputs[0].type)([None, classes])
+        scores = scores if hasattr(inner, "decision_function") else op("Log", scores)
+        logits = op("Mul", scores, np.array([calibrator.beta_], number))
+    found = op("Softmax", logits, axis=1)
+    _add_answers(scope, operator, container, found, found)
 
 
 def _convert_scaled_target(scope: Any, operator: Any, container: Any) -> None:
     """Turns a scaled prediction back into the target's unit, in float64."""
-    model, version = operator.raw_operator, container.target_opset
+    model, op, version = operator.raw_operator, _operators(container), container.target_opset
     scaled = OnnxSubEstimator(model.regressor_, operator.inputs[0], op_version=version)
-    wide = ops.OnnxCast(scaled, to=TensorProto.DOUBLE, op_version=version)
-    stretched = ops.OnnxMul(wide, model.transformer_.scale_, op_version=version)
-    ops.OnnxAdd(
-        stretched, model.transformer_.mean_, op_version=version, output_names=operator.outputs[:1]
-    ).add_to(scope, container)
+    stretched = op("Mul", op("Cast", scaled, to=TensorProto.DOUBLE), model.transformer_.scale_)
+    shifted = op("Add", stretched, model.transformer_.mean_, output_names=operator.outputs[:1])
+    shifted.add_to(scope, container)
 
 
 def _shape_of_target(operator: Any) -> None:
@@ -355,7 +363,7 @@ _CONVERTERS: dict[type, Any] = {
     TransformedTargetRegressor: _convert_scaled_target,
 }
 _CALCULATORS: dict[type, Any] = {
-    CalibratedClassifierCV: _shape_of_calibrated,
+    CalibratedClassifierCV: shapes.calculate_linear_classifier_output_shapes,
     SimpleImputer: _shape_of_imputed,
     TransformedTargetRegressor: _shape_of_target,
     VotingRegressor: _shape_of_target,

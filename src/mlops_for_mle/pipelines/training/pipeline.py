@@ -13,13 +13,11 @@ def create_pipeline() -> Pipeline:
     steps: list[Any] = [
         (nodes.take_snapshot, ["observations@window", contract], "snapshot"),
         (
-            nodes.check_snapshot,
-            ["snapshot", contract, "params:data_checks"],
-            ["checked_examples", "data_quality"],
+            nodes.prepare_examples,
+            ["snapshot", contract, training, "params:data_checks"],
+            ["examples", "validation_rows", "data_quality"],
         ),
-        (nodes.split_snapshot, ["checked_examples", training], ["examples", "validation_rows"]),
-        (nodes.train_model, ["examples", training, "params:gates.metric"], "fitted"),
-        (nodes.export_model, "fitted", "trained"),
+        (nodes.train_model, ["examples", training, "params:gates.metric"], "trained"),
         (nodes.evaluate_model, "trained", "metrics"),
         (nodes.draw_plots, "trained", ["confusion_matrix", "class_report"]),
         (

@@ -6,6 +6,7 @@ it is judged on groups that it has not seen.
 """
 
 import hashlib
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -103,14 +104,12 @@ def folds(
 
     Of times, each fold judges by a later stretch what was learned from all before it. A fold
     without a row of every class to learn from is left out; with fewer than two it is an error.
-    There are as many folds as are useful, and as the rarest class has rows, unless that is told.
     """
     distinct, positions = np.unique(values, return_inverse=True)
     is_by_time = training.split.by == "time"
     if count is None:
-        kinds = truth if target.classes and not is_by_time else np.zeros(len(truth))
-        rarest = int(pd.Series(values).groupby(kinds).nunique().min()) - is_by_time
-        count = max(2, min(useful_folds(values, training), rarest))
+        most = 5 if len(values) <= _MANY_ROWS else 3
+        count = max(2, min(most, len(distinct) - is_by_time))
     if is_by_time:
         made = [
             (np.flatnonzero(np.isin(positions, past)), np.flatnonzero(np.isin(positions, later)))
@@ -119,7 +118,10 @@ def folds(
     else:
         kind = StratifiedGroupKFold if target.classes else GroupKFold
         splitter = kind(count, shuffle=True, random_state=training.seed)
-        made = list(splitter.split(values, truth, positions))
+        with warnings.catch_warnings():
+            # It warns of classes with fewer rows than there are folds, which is looked at below.
+            warnings.simplefilter("ignore", UserWarning)
+            made = list(splitter.split(values, truth, positions))
     known = len(np.unique(truth)) if target.classes else 0
     kept = [one for one in made if len(np.unique(truth[one[0]])) >= known]
     if len(kept) < 2:
@@ -128,12 +130,6 @@ def folds(
             "cross-validation: ingest more, or name one training.estimator without a search."
         )
     return kept
-
-
-def useful_folds(values: npt.NDArray[Any], training: TrainingOptions) -> int:
-    """In how many folds rows are split, however few of a class there are."""
-    possible = len(np.unique(values)) - (training.split.by == "time")
-    return max(2, min(5 if len(values) <= _MANY_ROWS else 3, possible))
 
 
 def row_hashes(features: pd.DataFrame, seed: int) -> npt.NDArray[np.uint64]:

@@ -24,13 +24,12 @@ export class PredictionForm {
   }
 
   // Shows the fields of a contract; values that were typed stay where the names stay.
-  show(contract, example) {
+  show(contract) {
     const typed = new Map([...this.inputs].map(([name, input]) => [name, input.value]));
     this.contract = contract;
     this.inputs.clear();
     const fields = Object.entries(contract.features).map(([name, feature], index) => {
-      const value = typed.get(name) ?? (name in example ? example[name] : defaultOf(feature));
-      return this.field(name, feature, value, `field-${index}`);
+      return this.field(name, feature, typed.get(name) ?? startOf(feature), `field-${index}`);
     });
     byId("fields").replaceChildren(...fields);
     this.preview();
@@ -116,7 +115,7 @@ export class PredictionForm {
     }
     this.pending = new AbortController();
     const { signal } = this.pending;
-    if (await this.ask("/predict/preview", row, { signal })) await this.explain(row, signal);
+    await this.ask("/explain", row, { signal });
   }
 
   async keep() {
@@ -130,8 +129,7 @@ export class PredictionForm {
       this.keptId = answer.prediction_id;
       byId("kept").textContent = text("kept", { id: this.keptId });
       this.onKept();
-      this.pending = new AbortController();
-      await this.explain(row, this.pending.signal);
+      await this.preview();
     }
   }
 
@@ -146,18 +144,6 @@ export class PredictionForm {
       for (const one of error.errors ?? []) this.mark(one.path, `${one.message}: ${one.allowed}`);
       if (!error.errors?.length) this.onProblem(error);
       return null;
-    }
-  }
-
-  // Follows the answer, since it takes the server longer.
-  async explain(row, signal) {
-    try {
-      const { explanation, label } = await ask("/explain", { body: row, signal });
-      this.explanation.replaceChildren(...explained(explanation, label));
-    } catch (error) {
-      if (error.name === "AbortError") return;
-      this.explanation.replaceChildren();
-      this.onProblem(error);
     }
   }
 
@@ -181,6 +167,9 @@ export class PredictionForm {
       const names = answer.outside_training.join(", ");
       parts.push(element("p", { class: "notice", id: "outside" }, text("outside", { names })));
     }
+    if (answer.explanation) {
+      this.explanation.replaceChildren(...explained(answer.explanation, answer.label));
+    }
     parts.push(this.explanation);
     place.replaceChildren(...parts);
   }
@@ -188,7 +177,7 @@ export class PredictionForm {
   // Says the same in the other language.
   relabel() {
     if (!this.contract) return;
-    this.show(this.contract, {});
+    this.show(this.contract);
     byId("kept").textContent = this.keptId ? text("kept", { id: this.keptId }) : "";
   }
 }
@@ -250,12 +239,15 @@ function choiceText(value) {
   return text(value ? "yes" : "no");
 }
 
-function defaultOf(feature) {
-  if (isOptional(feature)) return null;
-  if (feature.type === "boolean") return false;
-  if (feature.type === "category") return feature.categories[0];
-  if (isTime(feature)) return feature.latest ?? new Date().toISOString().slice(0, 19);
-  return feature.minimum ?? feature.maximum ?? 0;
+// A value that the contract allows.
+function startOf(feature) {
+  const { minimum, maximum, type } = feature;
+  if (type === "boolean") return true;
+  if (type === "category") return feature.categories[0];
+  if (isTime(feature)) return feature.earliest ?? feature.latest ?? new Date().toISOString().slice(0, 19);
+  const hasBoth = (minimum ?? null) !== null && (maximum ?? null) !== null;
+  const value = hasBoth ? (minimum + maximum) / 2 : Math.min(Math.max(1, minimum ?? 1), maximum ?? 1);
+  return type === "integer" ? Math.floor(value) : value;
 }
 
 function shownValue(feature, value) {

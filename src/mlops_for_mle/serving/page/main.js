@@ -49,21 +49,14 @@ async function updateReadiness() {
 async function updateModel() {
   try {
     page.model = await ask("/model");
-    const example = await exampleRow();
     page.problem = null;
-    form.show(page.model.contract, example);
+    form.show(page.model.contract);
   } catch (error) {
     showProblem(error);
   }
   showService();
   showRecent();
   showNotices();
-}
-
-// A row that the contract allows, as the API's document gives it.
-async function exampleRow() {
-  const document = await ask("/openapi.json");
-  return document.components.schemas.Row.examples?.[0] ?? {};
 }
 
 async function updateRecent() {
