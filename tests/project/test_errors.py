@@ -60,6 +60,11 @@ def test_what_a_library_says_last_is_shown_without_a_traceback(last: Exception) 
     assert "Traceback" not in result.output
 
 
+def test_an_error_without_words_is_told_by_what_was_made_of_it() -> None:
+    made = caused_by(DatasetError("Failed to load load_irs"), AttributeError())
+    assert "Failed to load load_irs" in CliRunner().invoke(command_that_raises(made)).output
+
+
 def test_each_field_that_pydantic_refuses_is_told() -> None:
     with pytest.raises(ValidationError) as caught:
         Contract.model_validate({"name": "iris", "tabel": "t", "features": {"a": {"minimum": "x"}}})
