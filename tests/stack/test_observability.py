@@ -23,7 +23,7 @@ DASHBOARD = json.loads((GRAFANA / "dashboards/serving.json").read_text("utf-8"))
 RECORDED = {rule["record"] for group in RULES for rule in group["rules"] if "record" in rule}
 
 
-def test_rules_and_dashboard_ask_only_for_metrics_that_exist(tmp_path: Path) -> None:
+def test_rules_and_dashboard_ask_only_for_metrics_that_exist(tmp_path):
     expressions = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
     expressions += [rule["expr"] for group in RULES for rule in group["rules"]]
     asked = set(re.findall(r"\bmlops(?::\w+)+|\bmlops_\w+", " ".join(expressions)))
@@ -44,11 +44,11 @@ def test_rules_and_dashboard_ask_only_for_metrics_that_exist(tmp_path: Path) -> 
 
 @pytest.mark.skipif(which("promtool") is None, reason="it comes with Prometheus")
 @pytest.mark.parametrize("name", ["monitoring", "serving"])
-def test_prometheus_fires_the_alerts_when_it_should(name: str) -> None:
+def test_prometheus_fires_the_alerts_when_it_should(name):
     succeed("promtool", "test", "rules", PROMETHEUS / f"tests/{name}_test.yml")
 
 
-def test_prometheus_asks_services_of_the_stack_at_their_ports() -> None:
+def test_prometheus_asks_services_of_the_stack_at_their_ports():
     configuration = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text("utf-8"))
     api, *others = configuration["scrape_configs"]
     asked = {job["job_name"]: job["static_configs"][0]["targets"][0] for job in others}
@@ -61,7 +61,7 @@ def test_prometheus_asks_services_of_the_stack_at_their_ports() -> None:
         assert STACK[name]["ports"][0].endswith(f":{port}")
 
 
-def test_a_folder_that_a_configuration_names_is_mounted_there() -> None:
+def test_a_folder_that_a_configuration_names_is_mounted_there():
     mounted = {
         volume.split(":")[1]: PROJECT / volume.split(":")[0]
         for name in ("prometheus", "grafana")
