@@ -3,7 +3,9 @@
 import itertools
 import multiprocessing
 import os
+import pwd
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -107,31 +109,29 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def made() -> Iterator[Path]:
     folder = reachable_folder("embedded-postgres-")
-    home = folder / ("100% $HOME `x` \"y\" 'z' [a]?* \\" + "/long" * 40) / "postgres"
-    assert embedded.find(home) is None
-    assert not embedded.stop(home)
-    embedded.destroy(home)
-    Holder(home).end()
-    yield home
+    Holder(folder / "postgres").end()
+    yield folder / "postgres"
     shutil.rmtree(folder)
 
 
 @pytest.fixture
+def copied(made: Path, folder: Path) -> Path:
+    """A home that may be destroyed."""
+    subprocess.run(["cp", "-R", made, folder / "postgres"], check=True)
+    return folder / "postgres"
+
+
+@pytest.fixture
 def home(made: Path) -> Iterator[Path]:
-    """A home in an odd place, with a cluster that is made once, and no server."""
+    """A home with a cluster, made once because that takes a second, and no server."""
     assert nothing_is_left(made)
     yield made
     embedded.stop(made)
     assert nothing_is_left(made), processes_about(made)
 
 
-def test_processes_that_start_at_once_where_an_initdb_was_killed_get_one_server(
-    folder: Path,
-) -> None:
+def test_processes_that_start_at_once_on_an_empty_home_get_one_server(folder: Path) -> None:
     home = folder / "postgres"
-    killed = Holder(home)
-    assert eventually(lambda: any(home.glob("*/base")))
-    killed.kill()
     holders = [Holder(home) for _ in range(5)]
     assert len({holder.server for holder in holders}) == 1
     query(holders[0].url, "CREATE TABLE seen (x int)")
@@ -142,50 +142,89 @@ def test_processes_that_start_at_once_where_an_initdb_was_killed_get_one_server(
     assert embedded.is_used(home)
     holders[0].end()
     assert nothing_is_left(folder)
-    assert not (home / "initialising").exists()
     assert not embedded.is_used(home)
     log = (home / "server.log").read_text()
-    starts = log.count("ready to accept connections")
-    # Two, if the first one was killed too late.
-    assert starts == log.count("system is shut down") <= 2
+    assert log.count("ready to accept connections") == log.count("system is shut down") == 1
 
 
-def test_who_is_killed_user_or_server_leaves_its_rows_and_its_port(home: Path) -> None:
-    first = Holder(home)
-    query(first.url, "CREATE TABLE committed AS SELECT 7 AS x")
-    assert len(keepers_of(home)) == 1
-    first.kill()
+def test_a_home_that_another_process_begins_meanwhile_is_no_other_programs(tmp_path: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        for home in (tmp_path / str(number) for number in range(500)):
+            home.mkdir()
+            making = pool.submit((home / "users.lock").touch)
+            while not making.done():
+                embedded._check_home(home)
+
+
+def test_a_killed_user_leaves_no_server_but_its_rows_and_its_port(home: Path) -> None:
+    holder = Holder(home)
+    query(holder.url, "CREATE TABLE committed AS SELECT 7 AS x")
+    holder.kill()
     assert nothing_is_left(home)
+    again = Holder(home)
+    assert again.url == holder.url
+    assert scalar(again.url, "SELECT x FROM committed") == 7
+    again.end()
+
+
+def test_a_killed_keeper_is_replaced_by_who_comes_next(home: Path) -> None:
+    first = Holder(home)
+    assert first.server
+    (keeper,) = keepers_of(home)
+    os.kill(keeper, signal.SIGKILL)
+    first.kill()
+    assert embedded.find(home) == first.server
+    later = [Holder(home), Holder(home)]
+    assert {holder.server for holder in later} == {first.server}
+    assert len(keepers_of(home)) == 1
+    for holder in later:
+        holder.kill()
+
+
+def test_a_killed_server_is_started_again_where_its_clients_look_for_it(home: Path) -> None:
+    first = Holder(home)
+    os.kill(first.server.pid, signal.SIGKILL)
     second = Holder(home)
-    os.kill(second.server.pid, signal.SIGKILL)
-    third = Holder(home)
-    assert third.server.pid != second.server.pid
-    third.end()
-    # The users of the one that was killed look for it there.
-    assert second.url == first.url
-    assert scalar(first.url, "SELECT x FROM committed") == 7
+    assert second.server.pid != first.server.pid
     second.end()
+    assert scalar(first.url, "SELECT 1") == 1
+    first.end()
 
 
 def acquire_again(home: Path) -> Server:
+    first = embedded.acquire(home)
+    assert all(embedded.acquire(home) is first for _ in range(100))
+    os.kill(first.pid, signal.SIGKILL)
+    assert eventually(lambda: not embedded.find(home))
+    second = embedded.acquire(home, ("Straße 1",))
+    assert (second.port, second.pid) != (first.port, first.pid)
+    embedded.destroy(home)
+    assert {path.suffix for path in home.iterdir()} == {".lock"}
+    shutil.rmtree(home)
+    for name in ("mlops", "Straße 1"):
+        assert scalar(embedded.acquire(home).url(name), "SELECT current_database()") == name
+    return embedded.acquire(home)
+
+
+def acquire_in_threads_and_fork(home: Path) -> Server:
     with ThreadPoolExecutor(8) as threads:
         servers = list(threads.map(embedded.acquire, [home] * 8))
     assert all(server is servers[0] for server in servers)
-    os.kill(servers[0].pid, signal.SIGKILL)
-    assert eventually(lambda: not embedded.find(home))
-    second = embedded.acquire(home, ("Straße 1",))
-    assert scalar(second.url("Straße 1"), "SELECT current_database()") == "Straße 1"
     # The parent ends; the child answers, and is who ends when told to.
     if os.fork():
         os._exit(0)
-    assert embedded.acquire(home) is second
-    return second
+    assert embedded.acquire(home) is servers[0]
+    return servers[0]
 
 
-def test_threads_use_it_together_acquiring_again_sees_a_restart_and_a_forked_child_keeps_it(
-    home: Path,
-) -> None:
-    holder = Holder(home, "acquire_again")
+def test_acquiring_again_is_cheap_and_sees_a_restart_and_what_was_destroyed(copied: Path) -> None:
+    holder = Holder(copied, "acquire_again")
+    assert scalar(holder.url, "SELECT 1") == 1
+    holder.end()
+
+
+def test_threads_use_it_together_and_a_forked_child_keeps_it(home: Path) -> None:
+    holder = Holder(home, "acquire_in_threads_and_fork")
     assert holder.server
     holder.process.join(90)
     time.sleep(0.3)
@@ -203,7 +242,7 @@ def test_a_postmaster_pid_of_somebody_else_does_not_block_a_start(home: Path) ->
     # As the server's own user, for whose live processes PostgreSQL itself would wait.
     identity = {"user": (home / "pgdata").stat().st_uid} if IS_ROOT else {}
     with subprocess.Popen(["sleep", "60"], **identity) as stranger:
-        for stale in (stranger.pid, "x"):
+        for stale in (stranger.pid, 1, 4_194_303, "x", ""):
             assert nothing_is_left(home)
             file.write_text("\n".join([str(stale), *others]))
             assert embedded.find(home) is None
@@ -213,6 +252,56 @@ def test_a_postmaster_pid_of_somebody_else_does_not_block_a_start(home: Path) ->
             again.kill()
         assert stranger.poll() is None
         stranger.kill()
+
+
+def test_a_killed_initdb_leaves_nothing_in_the_way(folder: Path) -> None:
+    home = folder / "postgres"
+    is_whole = True
+    # Once more where it was whole before it was seen to be made.
+    while is_whole:
+        embedded.destroy(home)
+        first = Holder(home)
+        assert eventually(lambda: any(home.glob("*/base")))
+        first.kill()
+        is_whole = (home / "pgdata").exists()
+    second = Holder(home)
+    assert scalar(second.url, "SELECT 1") == 1
+    assert not (home / "initialising").exists()
+    second.end()
+
+
+def acquire_without_space(home: Path) -> Server:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+    return embedded.acquire(home)
+
+
+def test_an_initdb_that_fails_leaves_nothing_half_made(folder: Path) -> None:
+    failed = Holder(folder / "postgres", "acquire_without_space")
+    with pytest.raises(EmbeddedPostgresError, match="initdb makes no database"):
+        assert failed.server
+    assert {path.suffix for path in folder.glob("postgres/*")} == {".lock", ".log"}
+    assert nothing_is_left(folder)
+
+
+def test_a_kept_server_survives_its_users_and_a_crash_until_it_is_stopped(home: Path) -> None:
+    holder = Holder(home, "keep_running")
+    holder.end()
+    assert eventually(lambda: not keepers_of(home))
+    assert embedded.find(home) == holder.server
+    assert not embedded.is_used(home)
+    for function in ("acquire", "keep_running"):
+        again = Holder(home, function)
+        assert again.server == holder.server
+        again.kill()
+    os.kill(holder.server.pid, signal.SIGKILL)
+    Holder(home).end()
+    assert scalar(holder.url, "SELECT 1") == 1
+
+    assert embedded.stop(home)
+    assert nothing_is_left(home)
+    assert not embedded.stop(home)
+    Holder(home).end()
+    assert nothing_is_left(home)
 
 
 def test_the_password_stands_in_its_file_only_and_nobody_enters_without(home: Path) -> None:
@@ -315,6 +404,17 @@ def test_what_another_program_has_made_is_refused_and_left_alone(folder: Path) -
     assert [path.name for path in folder.rglob("*")] == ["pgdata", "postmaster.pid"]
 
 
+def test_every_path_works_for_the_data(folder: Path) -> None:
+    home = folder / ("100% $HOME `x` \"y\" 'ü' [a]?* \\" + "/long" * 40) / "postgres"
+    assert embedded.find(home) is None
+    assert not embedded.stop(home)
+    embedded.destroy(home)
+    holder = Holder(home)
+    assert scalar(holder.url, "SELECT current_database()") == "mlops"
+    holder.kill()
+    assert nothing_is_left(folder)
+
+
 def test_programs_that_are_missing_or_where_they_cannot_be_are_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,6 +430,21 @@ def test_programs_that_are_missing_or_where_they_cannot_be_are_named(
         embedded.acquire(folder / "postgres")
 
 
+def test_a_copied_project_has_a_server_of_its_own(home: Path, folder: Path) -> None:
+    original = Holder(home, "keep_running")
+    query(original.url, "CREATE TABLE IF NOT EXISTS original AS SELECT 1 AS x")
+    query(original.url, "CHECKPOINT")
+    subprocess.run(["cp", "-R", home, folder / "copy"], check=True)
+    assert embedded.find(folder / "copy") is None
+    assert not embedded.stop(folder / "copy")
+    copy = Holder(folder / "copy")
+    query(copy.url, "DROP TABLE original")
+    copy.kill()
+    assert nothing_is_left(folder)
+    assert scalar(original.url, "SELECT x FROM original") == 1
+    original.end()
+
+
 @pytest.mark.skipif(not IS_ROOT, reason="only root's server runs as another user")
 class TestAsRoot:
     def test_what_the_servers_user_cannot_reach_lies_elsewhere(self, folder: Path) -> None:
@@ -340,8 +455,11 @@ class TestAsRoot:
         for part in package.parent.glob(f"{package.name}*"):
             (locked / part.name).symlink_to(part)
         before = [(path.stat().st_mode, path.stat().st_uid) for path in (folder, locked, package)]
+        # Two at once, of which each would copy the programs.
+        other = Holder(locked / "other/postgres", around=folder)
         holder = Holder(home, around=folder)
         query(holder.url, "CREATE TABLE kept AS SELECT 7 AS x")
+        other.end()
         data = (home / "pgdata").resolve()
         assert data.is_relative_to(folder / "outside")
         (command,) = processes_about(data).values()
@@ -365,3 +483,14 @@ class TestAsRoot:
         holder.end()
         embedded.destroy(moved)
         assert not data.parent.exists()
+
+    def test_root_runs_the_server_of_another_user_as_that_user(self, copied: Path) -> None:
+        owner = pwd.getpwnam("daemon").pw_uid
+        (copied / "server.log").unlink()
+        for path in (copied, *copied.rglob("*")):
+            os.chown(path, owner, -1)
+        holder = Holder(copied)
+        assert Path("/proc", str(holder.server.pid)).stat().st_uid == owner
+        holder.end()
+        assert nothing_is_left(copied)
+        assert {path.stat().st_uid for path in copied.rglob("*")} == {owner}
