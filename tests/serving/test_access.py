@@ -74,8 +74,9 @@ def test_what_a_request_needs():
 
 
 def test_a_revoked_key_and_a_file_that_is_spoilt_or_lost_are_noticed_while_running(
-    settings, iris, caplog
+    settings, iris, caplog, monkeypatch
 ):
+    monkeypatch.setattr("mlops_for_mle.serving.keys._RELOAD_SECONDS", 0.02)
     file = KeyFile(settings.api_keys_file)
     first, second = file.create("first", ["predict"]), file.create("second", ["predict"])
     client = Client(settings, iris)

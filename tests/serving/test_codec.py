@@ -226,7 +226,7 @@ def test_the_rows_of_a_request_are_bounded():
 
 def test_nobody_reads_on_for_a_client_that_has_left():
     body = json.dumps([IRIS_ROW] * 20_000).encode()
-    token = current_request.set(Request("/", {}, 0, "gone", is_wanted=False))
+    token = current_request.set(Request("GET", "/", {}, None, 0, "gone", is_wanted=False))
     try:
         with pytest.raises(ProblemError, match="left"):
             IRIS.read(body)

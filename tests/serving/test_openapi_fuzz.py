@@ -12,7 +12,7 @@ from tests.releases import IRIS_CONTRACT
 from tests.serving.conftest import make_key
 
 # Requests an operation, beside those that the document itself suggests.
-EXAMPLES = os.environ.get("MLOPS_FUZZ_EXAMPLES", "10")
+EXAMPLES = os.environ.get("MLOPS_FUZZ_EXAMPLES", "5")
 
 # A schema cannot say that lists have one length or that a row exists, so valid data may be refused.
 # Numbers as text and unknown columns are taken by /invocations because MLflow takes them.

@@ -273,7 +273,7 @@ def test_a_flipped_bit_never_costs_more_than_its_own_line(start_client, database
     chance = random.Random(3)
     newlines = [place for place, byte in enumerate(content) if byte == 10]
     client = start_client(iris, ship_seconds=0.01)
-    for place in [*newlines[:-1], *chance.sample(range(len(content)), 40)]:
+    for place in [*newlines[:-1], *chance.sample(range(len(content)), 20)]:
         database.run("TRUNCATE predictions")
         damaged = bytearray(content)
         damaged[place] ^= 1 << chance.randrange(8)

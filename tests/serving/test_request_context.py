@@ -57,7 +57,7 @@ def record(message: str, *arguments: str, **extra) -> logging.LogRecord:
 
 def test_a_line_has_the_ids_of_its_request_and_no_secrets():
     key = "mlops_" + "a1B2_" * 8 + "abc"
-    token = current_request.set(Request("/", {}, 0, "r-1", prediction_id="p-1"))
+    token = current_request.set(Request("GET", "/", {}, None, 0, "r-1", prediction_id="p-1"))
     try:
         line = JsonFormatter().format(record('two\nlines "quoted"', status=200))
         text = TextFormatter().format(record(f"postgresql://me:hunter2@db/x got {key}"))

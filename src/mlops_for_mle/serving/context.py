@@ -44,8 +44,6 @@ PROTECTIVE_HEADERS = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cache-control", b"no-store"),
 )
-UNKNOWN_ROUTE = "(unknown)"
-"""What metrics say of a request that was answered before it came to a route."""
 
 _LARGEST_MESSAGE = 1024 * 1024
 _SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
@@ -111,13 +109,13 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
-        request = Request(scope["path"], headers, time.perf_counter(), id_of(headers))
+        method, path, headers = scope["method"], scope["path"], dict(scope["headers"])
+        now = time.perf_counter()
+        request = Request(method, path, headers, scope["client"], now, id_of(headers))
         current_request.set(request)
+        inner: Scope = {**scope, "state": {**scope.get("state", {}), "request": request}}
         # HEAD is answered as GET; the server itself leaves the body out.
-        method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        state = {**scope.get("state", {}), "request": request}
-        inner: Scope = {**scope, "method": method, "state": state}
+        inner["method"] = "GET" if method == "HEAD" else method
         status = 500
 
         async def complete(message: Message) -> None:
@@ -139,16 +137,17 @@ class RequestContext:
             problem = timed_out(self._seconds)
         except Exception:
             # The framework has answered it.
-            logger.exception("%s %s failed", method, request.path)
+            logger.exception("%s %s failed", method, path)
         if problem is not None:
-            await response(problem_answer(problem, request.path))(inner, receive, complete)
-        route = getattr(inner.get("route"), "path", UNKNOWN_ROUTE)
-        self.answered(request, route, scope["method"], scope["client"], status)
+            await response(problem_answer(problem, path))(inner, receive, complete)
+        request.route = getattr(inner.get("route"), "path", request.route)
+        self.answered(request, status)
 
-    def answered(self, request: Request, route: str, method: str, client: Any, status: int) -> None:
+    def answered(self, request: Request, status: int) -> None:
         """Count a request that was answered, and log it if that is wanted."""
-        seconds, path = time.perf_counter() - request.started, request.path
-        self._services.metrics.requested(route, method, status, seconds)
+        seconds = time.perf_counter() - request.started
+        method, path, client = request.method, request.path, request.client
+        self._services.metrics.requested(request.route, method, status, seconds)
         # That a probe fails is no news.
         level = logging.WARNING if status >= 500 and path not in PROBES else logging.DEBUG
         if logger.isEnabledFor(level):

@@ -90,7 +90,8 @@ def pieces(text: bytes, boundary: re.Pattern[bytes]) -> Iterator[bytes]:
         counted, is_inside = start, False
         for found in boundary.finditer(text, start + PIECE, start + _LONGEST_EXPLAINED):
             # Nothing is cut inside of a text.
-            is_inside ^= _quotes_in(text[counted : found.start()]) % 2 == 1
+            passed = text[counted : found.start()].replace(b"\\\\", b"").replace(b'\\"', b"")
+            is_inside ^= passed.count(b'"') % 2 == 1
             counted = found.start()
             if not is_inside:
                 cut, following = found.span()
@@ -102,13 +103,6 @@ def pieces(text: bytes, boundary: re.Pattern[bytes]) -> Iterator[bytes]:
         start, first = following, b"["
         if (request := current_request.get()) is not None:
             request.go_on()
-
-
-def _quotes_in(text: bytes) -> int:
-    """How many quotes begin or end a text."""
-    if b"\\" in text:
-        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
-    return text.count(b'"')
 
 
 def _without_nan(text: bytes) -> bytes:

@@ -28,7 +28,6 @@ from mlops_for_mle.serving.answers import Question
 from mlops_for_mle.serving.context import (
     LARGEST_AT_ONCE,
     PROTECTIVE_HEADERS,
-    UNKNOWN_ROUTE,
     RequestContext,
     Services,
     id_of,
@@ -99,23 +98,24 @@ class FastWay:
         ):
             return False
         route, path, need = target
-        request, reached = Request(path, headers, started, id_of(headers), body), UNKNOWN_ROUTE
+        client = connection.client
+        request = Request("POST", path, headers, client, started, id_of(headers), body)
         connection.is_waiting = True
         try:
             self._services.access.check(need, headers)
-            reached = route.path
+            request.route = route.path
             question = route.read(self._services, request)
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
-            self._send(connection, reached, request, _explained(request, error))
+            self._send(connection, request, _explained(request, error))
             return True
         if question.rows.matrix is not None:
-            self.flush([(connection, reached, question)])
+            self.flush([(connection, question)])
             return True
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self.flush)
-        elif self._waiting[0][2].served is not question.served:
+        elif self._waiting[0][1].served is not question.served:
             self.flush()
-        self._waiting.append((connection, reached, question))
+        self._waiting.append((connection, question))
         return True
 
     def flush(self, together: "list[_Asked] | None" = None) -> None:
@@ -125,23 +125,21 @@ class FastWay:
         if not together:
             return
         try:
-            answers = answer(self._services, [question for _, _, question in together])
+            answers = answer(self._services, [question for _, question in together])
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
             if len(together) > 1:
                 # What is wrong with one must not be the others' fault.
                 for one in together:
                     self.flush([one])
                 return
-            answers = [_explained(together[0][2].request, error)]
-        for (connection, route, question), found in zip(together, answers, strict=True):
-            self._send(connection, route, question.request, found)
+            answers = [_explained(together[0][1].request, error)]
+        for (connection, question), found in zip(together, answers, strict=True):
+            self._send(connection, question.request, found)
 
-    def _send(
-        self, connection: "ServingProtocol", route: str, request: Request, found: Answer
-    ) -> None:
+    def _send(self, connection: "ServingProtocol", request: Request, found: Answer) -> None:
         """Count, log and send an answer, as RFC 9112 has it, with the headers that each has."""
         current_request.set(request)
-        self._context.answered(request, route, "POST", connection.client, found.status)
+        self._context.answered(request, found.status)
         # What is logged next is of another request.
         current_request.set(None)
         connection.is_waiting = False
@@ -356,4 +354,4 @@ class ServingProtocol(HttpToolsProtocol):
         self.send_400_response(message)
 
 
-_Asked = tuple[ServingProtocol, str, Question]
+_Asked = tuple[ServingProtocol, Question]

@@ -95,7 +95,8 @@ class Metrics:
             places = served.answers.codes.searchsorted(values)
             counts = dict(zip(labels.values(), np.bincount(places).tolist(), strict=False))
         for name, count in counts.items():
-            self._predictions_of(contract.name, version, name).inc(count)
+            if count:
+                self._predictions_of(contract.name, version, name).inc(count)
         for part in parts:
             if part.outside is not None:
                 beyond = zip(contract.features, part.outside.sum(axis=0).tolist(), strict=True)

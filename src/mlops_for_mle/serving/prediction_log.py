@@ -130,6 +130,7 @@ class PredictionLog:
         self.root.mkdir(parents=True, exist_ok=True)
         self._has_failed = True
         self._look_around()
+        self._has_failed = False
         tasks = (self._ship_all, self._sync_every_second)
         self._threads = [threading.Thread(target=one, daemon=True) for one in tasks]
         for thread in self._threads:
@@ -343,7 +344,15 @@ class PredictionLog:
         if not lines:
             return
         try:
-            self._counts["shipped"].inc(_copy(b"".join(lines)))
+            with transaction("shipper", _STATEMENT_SECONDS) as connection:
+                connection.exec_driver_sql(_STAGE)
+                cursor: Any = connection.connection.cursor()
+                content = io.BytesIO(b"".join(lines))
+                cursor.copy_expert("COPY staged FROM STDIN", content, size=1 << 16)
+                cursor.execute(_INSERT)
+                connection.commit()
+            # Those that the table did not have yet.
+            self._counts["shipped"].inc(cursor.rowcount)
         except psycopg2.Error as error:
             if (error.pgcode or "")[:2] not in _DATA_FAULTS:
                 raise
@@ -360,17 +369,6 @@ class PredictionLog:
             file.write(line.rstrip(b"\n") + b"\n")
         self._counts["damaged"].inc()
         logger.error("A line of the prediction log is kept in %s: %s", kept, reason)
-
-
-def _copy(content: bytes) -> int:
-    """Write lines in one transaction; gives how many rows the table did not have yet."""
-    with transaction("shipper", _STATEMENT_SECONDS) as connection:
-        connection.exec_driver_sql(_STAGE)
-        cursor: Any = connection.connection.cursor()
-        cursor.copy_expert("COPY staged FROM STDIN", io.BytesIO(content), size=1 << 16)
-        cursor.execute(_INSERT)
-        connection.commit()
-        return int(cursor.rowcount)
 
 
 def _is_locked(descriptor: int) -> bool:
