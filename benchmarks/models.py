@@ -83,7 +83,6 @@ def train_flaml(folder: Path, seconds: float) -> None:
 def read(file: Path, row_count: int) -> Any:
     """The rows of a table as examples of the contract that is inferred from them."""
     from mlops_for_mle.contract.infer.propose import propose
-    from mlops_for_mle.pipelines.data_ingestion.datasets import Window
     from mlops_for_mle.pipelines.data_ingestion.nodes import to_contract, validate
     from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
     from mlops_for_mle.pipelines.training import nodes
@@ -94,7 +93,8 @@ def read(file: Path, row_count: int) -> Any:
     contract = proposal.contract()
     options = IngestionOptions.model_validate({"source": "parquet", **proposal.ingestion})
     rows = validate(*to_contract(raw, contract, options), contract, options).accepted
-    return nodes.take_snapshot(Window(file.stem, rows), contract), contract
+    rows.attrs["source"] = file.stem
+    return nodes.take_snapshot(rows, contract), contract
 
 
 def train(estimator: dict[str, Any], examples: Any, seed: int) -> tuple[float, float]:

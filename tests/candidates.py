@@ -142,7 +142,11 @@ def registry_project(
         mlflow.set_tracking_uri(uri)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         client = mlflow.MlflowClient(uri)
-        client.create_experiment(experiment, mlflow_artifact_location())
+        created = client.create_experiment(experiment, mlflow_artifact_location())
+        # This process may have run in another module's; later ones are told by no variable.
+        patch.setenv("MLFLOW_EXPERIMENT_ID", created)
+        mlflow.set_experiment(experiment_id=created)
+        patch.delenv("MLFLOW_EXPERIMENT_ID")
         project = RegistryProject(project_folder, module_database_url, contract, experiment, client)
         yield project
         project.forget()

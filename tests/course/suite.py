@@ -25,11 +25,22 @@ class Mistake:
     noticed_by: str
 
 
+@dataclass(frozen=True)
+class Variant:
+    """Another right way to write what stands in the solution, and a check that must accept it."""
+
+    file: str
+    ours: str
+    theirs: str
+    accepted_by: str
+
+
 class PartSuite:
     """The tests of one part."""
 
     number: ClassVar[int]
     mistakes: ClassVar[tuple[Mistake, ...]]
+    variants: ClassVar[tuple[Variant, ...]] = ()
     # The ports that the README names, with the variable that tells a server of ours of another.
     ports: ClassVar[tuple[int, ...]] = (8000,)
 
@@ -48,6 +59,13 @@ class PartSuite:
         assert status == 0, output
         assert "✗" not in output
 
+        for one in self.variants:
+            self.change(solution / one.file, one.ours, one.theirs)
+        if self.variants:
+            chosen = " or ".join(f"test_{one.accepted_by}" for one in self.variants)
+            status, output = self.check(solution, embedded_server, "-k", chosen)
+            assert status == 0, output
+
     def test_the_starter_fails_all_checks_with_hints(self, tmp_path, embedded_server):
         lay(tmp_path / "work", part(self.number))
 
@@ -59,10 +77,7 @@ class PartSuite:
         assert re.search(r"✗ .+\n    .*[가-힣]", output), output
 
     def test_a_typical_mistake_is_noticed(self, mistake, solution, embedded_server):
-        file = solution / mistake.file
-        whole = file.read_text("utf-8")
-        assert mistake.right in whole
-        file.write_text(whole.replace(mistake.right, mistake.wrong), "utf-8")
+        self.change(solution / mistake.file, mistake.right, mistake.wrong)
 
         status, output = self.check(solution, embedded_server, "-k", f"test_{mistake.noticed_by}")
 
@@ -85,6 +100,11 @@ class PartSuite:
         assert heading
         Terminal(work, project, ports).run_page(theirs)
         Terminal(project.folder, project, ports).run_page(ours)
+
+    def change(self, file: Path, text: str, other: str) -> None:
+        whole = file.read_text("utf-8")
+        assert text in whole
+        file.write_text(whole.replace(text, other), "utf-8")
 
     def check(self, work: Path, server: DatabaseServer, *options: str) -> tuple[int, str]:
         """Run the part's checks with Korean hints; gives the exit status and what was said."""

@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -12,7 +13,8 @@ import pytest
 
 from course.conftest import Program, in_short_forms, not_copied
 from course.hints import explain, hint, say, within
-from course.part import COURSE, parts
+from course.part import COURSE, lay, parts
+from tests.conftest import PROJECT
 from tests.course.readme import blocks, missing_lines
 from tests.expectations import succeed
 
@@ -115,6 +117,16 @@ def test_a_hint_is_in_the_language_of_the_learner(monkeypatch):
     assert say("row", "행") == "row"
 
 
+def another_message() -> None:
+    with pytest.raises(SystemExit, match="one"):
+        raise SystemExit("another")
+
+
+def no_error() -> None:
+    with pytest.raises(OSError):
+        pass
+
+
 def what_is_still_to_be_written() -> None:
     raise AssertionError("exit status 1: NotImplementedError: step 4: text to numbers")
 
@@ -129,6 +141,8 @@ def a_loop_without_an_end() -> None:
 @pytest.mark.parametrize(
     ("fails", "told"),
     [
+        (another_message, ["look", "found 'another'"]),
+        (no_error, ["look", "DID NOT RAISE OSError"]),
         (
             what_is_still_to_be_written,
             ["Step 4 is still to be written: see its section in the README."],
@@ -177,6 +191,22 @@ def test_what_compose_and_docker_take_in_two_forms_is_checked_in_one():
     for copy in ("COPY a.py b.py ./", "COPY *.py ./", "COPY . .", 'COPY ["a.py", "b.py", "./"]'):
         assert not_copied(f"FROM x\n{copy}\n", "a.py", "b.py") == []
     assert not_copied("FROM x\nCOPY --chown=1 a.py \\\n  c.py ./\n", "a.py", "b.py") == ["b.py"]
+
+
+def test_a_check_whose_reader_has_gone_ends_without_a_traceback(tmp_path):
+    lay(tmp_path / "work", parts()[0], solved=True)
+    checking = f"course.part check 1 --work {tmp_path}/work -k test_the_image_holds"
+    command = [sys.executable, "-m", *checking.split()]
+    with subprocess.Popen(
+        command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout
+        running.stdout.close()
+        assert running.stderr
+        said = running.stderr.read()
+    assert running.returncode != 0
+    assert "Traceback" not in said
+    assert "BrokenPipe" not in said
 
 
 def test_the_error_of_a_program_is_told_whatever_it_prints_at_its_end(tmp_path):

@@ -1,4 +1,4 @@
-from tests.course.suite import Mistake, PartSuite
+from tests.course.suite import Mistake, PartSuite, Variant
 
 
 class TestPart1(PartSuite):
@@ -22,5 +22,22 @@ class TestPart1(PartSuite):
             "cursor.executemany(INSERT, [(*row, source) for row in rows])",
             'cursor.execute(INSERT.replace("%s", "{}").format(*rows[0], f"\'{source}\'"))',
             "text_from_outside_never_becomes_sql",
+        ),
+        # Without a commit the table is locked, which must not stop the checks for ever.
+        Mistake(
+            "generator.py",
+            "with connection, connection.cursor() as cursor:\n        cursor.executemany("
+            "INSERT, [(*row, source) for row in rows])",
+            "cursor = connection.cursor()\n    "
+            'cursor.execute(INSERT.replace("%s", "{}").format(*rows[0], f"\'{source}\'"))',
+            "text_from_outside_never_becomes_sql",
+        ),
+    )
+    variants = (
+        Variant(
+            "migrate.py",
+            'VALUES (%s)"',
+            'VALUES (%s) ON CONFLICT DO NOTHING"',
+            "a_migration_that_fails_leaves_nothing_behind",
         ),
     )

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.course.suite import Mistake, PartSuite
+from tests.course.suite import Mistake, PartSuite, Variant
 
 
 @pytest.mark.usefixtures("mlflow_for_checks")
@@ -25,5 +25,25 @@ class TestPart3(PartSuite):
             "127.0.0.1:5000:5000",
             "5000:5000",
             "compose_opens_the_registry_to_this_machine_only",
+        ),
+    )
+    variants = (
+        Variant(
+            "registry.py",
+            'f"Version {version} has {measured:.4f}, its run recorded {recorded:.4f}"',
+            '"another model"',
+            "a_model_that_is_not_what_its_run_measured_gets_no_alias",
+        ),
+        Variant(
+            "load_model_from_registry.py",
+            "pd.read_csv(path)).tolist()",
+            "__import__('data').read_csv(path)).tolist()",
+            "the_programs_save_and_load",
+        ),
+        Variant(
+            "load_model_from_registry.py",
+            "(MlflowException, OSError)",
+            "(MlflowException, OSError, ValueError)",
+            "the_programs_save_and_load",
         ),
     )

@@ -1,4 +1,4 @@
-from tests.course.suite import Mistake, PartSuite
+from tests.course.suite import Mistake, PartSuite, Variant
 
 
 class TestPart4(PartSuite):
@@ -21,5 +21,25 @@ class TestPart4(PartSuite):
             "int.from_bytes(hashlib.sha256(customer.encode()).digest()[:8]) / 2**64",
             "hash(customer) % 1000 / 1000",
             "a_customer_is_always_answered_by_the_same_release",
+        ),
+    )
+    variants = (
+        Variant(
+            "releases.py",
+            'f"Release {name} was changed after it was published"',
+            '"changed"',
+            "a_release_is_named_by_its_content_and_never_changes",
+        ),
+        Variant(
+            "router.py",
+            "    requests = sorted(",
+            "    outbox.mkdir(parents=True, exist_ok=True)\n    requests = sorted(",
+            "an_event_is_not_lost_when_answering_fails",
+        ),
+        Variant(
+            "ci.yml",
+            "run: pytest test_candidate.py",
+            "run: python -m pytest -q test_candidate.py",
+            "the_workflow_runs_tests_and_gate",
         ),
     )

@@ -8,10 +8,9 @@ import pytest
 from sqlalchemy import Connection
 
 from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.errors import PrerequisiteError, ReleaseError
+from mlops_for_mle.errors import PrerequisiteError, ReleaseError, UserError
 from mlops_for_mle.releases.deployments import (
     Deployment,
-    RollbackRefusedError,
     current,
     deploy,
     history,
@@ -109,11 +108,11 @@ def test_any_earlier_release_may_be_named_and_what_cannot_be_gone_back_to_is_tol
     with pytest.raises(PrerequisiteError, match="run `kedro run` first"):
         back()
     put_in_service(connection, releases, "A")
-    with pytest.raises(RollbackRefusedError, match="iris-v1-AAAAAAAA was the first release"):
+    with pytest.raises(UserError, match="iris-v1-AAAAAAAA was the first release"):
         back()
     put_in_service(connection, releases, "B")
     for name in ("iris-v4-DDDDDDDD", "iris-v2-BBBBBBBB"):
-        with pytest.raises(RollbackRefusedError, match="expected one of iris-v1-AAAAAAAA"):
+        with pytest.raises(UserError, match="expected one of iris-v1-AAAAAAAA"):
             back(release=name)
     put_in_service(connection, releases, "C")
     assert back(release="iris-v1-AAAAAAAA").model_version == 1
@@ -142,7 +141,7 @@ def test_a_rollback_that_waited_for_a_deployment_is_refused(
         waiting = pool.submit(back)
         assert eventually(lambda: waiting_for_a_lock(database_url) == 1)
         put_in_service(other, releases, "C")
-        with pytest.raises(RollbackRefusedError, match="has come in between"):
+        with pytest.raises(UserError, match="has come in between"):
             waiting.result(30)
     assert trail(connection) == "ABC"
 

@@ -1,5 +1,6 @@
 """Why a model answers as it does: the laws of Shapley values, on models of every kind."""
 
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,26 @@ def test_features_that_do_the_same_together_share_the_difference() -> None:
     assert list(found.values()) == pytest.approx([6.0, 6.0, 0.0], abs=1e-9)
 
 
+def test_some_orders_come_near_what_all_give() -> None:
+    random = np.random.default_rng(2)
+    rows = random.normal(size=(300, 5))
+    model = ExtraTreesRegressor(20, max_depth=6, random_state=0)
+    model.fit(rows, rows[:, 0] * rows[:, 1] * rows[:, 2] + rows[:, 3:].sum(axis=1))
+    predictor, row, background = served(model, numbers(5)), rows[63], rows[:50]
+
+    near = list(Explainer(predictor, background.tolist()).explain(row).contributions.values())
+
+    exact = np.zeros(5)
+    for order in permutations(range(5)):
+        mixed = [background.copy()]
+        for feature in order:
+            mixed.append(mixed[-1].copy())
+            mixed[-1][:, feature] = row[feature]
+        answers = predictor.predict(np.vstack(mixed)).values.reshape(6, -1).mean(axis=1)
+        exact[list(order)] += np.diff(answers) / 120
+    assert near == pytest.approx(exact.tolist(), abs=0.02 * np.abs(exact).max())
+
+
 def test_the_same_row_is_always_explained_alike() -> None:
     random = np.random.default_rng(3)
     background, rows = random.normal(size=(20, 12)).tolist(), random.normal(size=(2, 12))
@@ -115,3 +136,11 @@ def test_a_model_without_probabilities_is_explained_by_how_often_it_answers_so()
 
     assert (found.explained, found.value, found.base) == ("answer", 1.0, 0.4)
     assert total(found) == pytest.approx(1.0)
+
+
+def test_importance_is_the_mean_size_of_contributions() -> None:
+    explainer = Explainer(linear(np.array([2.0, -1.0, 0.0])), [[0.0, 0.0, 0.0]])
+
+    found = explainer.importance(np.array([[1.0, 4.0, 9.0], [-3.0, 2.0, 9.0]]))
+
+    assert found == pytest.approx({"x0": 4.0, "x1": 3.0, "x2": 0.0})

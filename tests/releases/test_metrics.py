@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn import metrics
 
 from mlops_for_mle.contract import Target
 from mlops_for_mle.releases.metrics import GREATER_IS_BETTER, baseline, measure, metric_text
@@ -34,6 +35,20 @@ def test_answers_are_measured_with_every_class_weighing_the_same() -> None:
             "roc_auc": 1.0,
         }
     )
+
+
+def test_probabilities_of_several_classes_are_measured_one_against_the_rest() -> None:
+    random = np.random.default_rng(0)
+    # As a graph in float32 gives them: they add up to 1 only nearly.
+    probabilities = random.dirichlet(np.ones(3), 60).astype(np.float32).astype(np.float64)
+    truth = random.integers(0, 3, 60)
+
+    found = measure(Predictions(probabilities.argmax(axis=1), probabilities), truth, THREE)
+
+    happened = truth[:, None] == np.arange(3)
+    assert found["brier"] == pytest.approx(((probabilities - happened) ** 2).sum(axis=1).mean())
+    areas = [metrics.roc_auc_score(happened[:, one], probabilities[:, one]) for one in range(3)]
+    assert found["roc_auc"] == pytest.approx(np.mean(areas))
 
 
 def test_a_regressor_is_measured_by_its_errors() -> None:

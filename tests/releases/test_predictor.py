@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_for_mle.contract.columns import encode_rows
@@ -21,6 +22,20 @@ ROWS = st.lists(st.tuples(LENGTHS, LENGTHS, LENGTHS, LENGTHS), min_size=1, max_s
 @pytest.fixture(scope="module")
 def predictor(release: Release) -> Predictor:
     return load(release)
+
+
+@given(ROWS)
+def test_a_row_is_answered_with_the_likeliest_class_alone_and_among_others(
+    predictor: Predictor, rows: list[Any]
+) -> None:
+    together = predictor.predict(np.array(rows))
+
+    np.testing.assert_allclose(together.probabilities.sum(axis=1), np.ones(len(rows)), atol=1e-5)
+    assert together.values.tolist() == together.probabilities.argmax(axis=1).tolist()
+    for index, row in enumerate(rows):
+        alone = predictor.predict(np.array([row]))
+        assert alone.values[0] == together.values[index]
+        np.testing.assert_allclose(alone.probabilities[0], together.probabilities[index], atol=1e-6)
 
 
 def test_a_copy_in_another_process_answers_alike() -> None:

@@ -14,7 +14,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.rules import fault
 from mlops_for_mle.serving import documents, mlflow
 from mlops_for_mle.serving.codec import MOST_ROWS, Codec
-from mlops_for_mle.serving.errors import ProblemError
+from mlops_for_mle.serving.errors import FieldError, ProblemError
 from mlops_for_mle.serving.logs import Request, current_request
 from tests.contract.strategies import any_values, contracts
 from tests.mixed import MIXED_CONTRACT, MIXED_ROW
@@ -45,6 +45,21 @@ def refusal(reader: Codec, body: bytes | str) -> ProblemError:
         reader.read(body.encode() if isinstance(body, str) else body)
     assert caught.value.status == 422
     return caught.value
+
+
+@pytest.mark.parametrize(
+    ("literal", "message", "given"),
+    [
+        ("[1, 2]", "is no number", "[1, 2]"),
+        ("NaN", "is missing", "null"),
+        ("1e999", "is not finite", "Infinity"),
+        ("1" * 4000, "is too large", "1" * 80),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_was_given_and_what_is_allowed(literal, message, given):
+    (error,) = refusal(IRIS, json.dumps(IRIS_ROW).replace("5.7", literal)).errors
+
+    assert error == FieldError("petal_length", message, given, "a number from 0 to 10")
 
 
 def test_every_wrong_field_is_named_at_once():
@@ -105,6 +120,15 @@ COLUMNS = {name: [value] * 3 for name, value in IRIS_ROW.items()}
 )
 def test_columns_that_do_not_fit_are_refused(columns, message):
     assert refusal(IRIS, json.dumps({"columns": columns})).errors[0].message == message
+
+
+def test_one_feature_may_be_named_columns():
+    features = {"features": {"columns": {"minimum": 0}}}
+    reader = codec(Contract.model_validate(HOUSE_CONTRACT.model_dump() | features), "float64")
+
+    assert matrix(reader, '{"columns": 3}') == [[3]]
+    assert matrix(reader, '{"columns": {"columns": [1, 2]}}') == [[1], [2]]
+    assert matrix(reader, '[{"columns": 1}, {"columns": 2}]') == [[1], [2]]
 
 
 CONTRACTS = contracts().map(Contract.model_validate)

@@ -8,10 +8,12 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
+from mlflow.protos.databricks_pb2 import ErrorCode
 from mlflow.pyfunc import scoring_server
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
+from mlops_for_mle.serving.errors import ProblemError, problem_answer
 from mlops_for_mle.serving.settings import ServingSettings
 from tests.serving.conftest import IRIS_ROW, Client, ask
 
@@ -141,3 +143,10 @@ def test_an_answer_names_its_prediction_beside_the_body(ours):
 
     assert len(answer.headers["x-prediction-id"]) == 36
     assert answer.headers["x-model-version"] == "1"
+
+
+@pytest.mark.parametrize("status", [400, 422, 429, 500, 503, 504])
+def test_errors_have_the_words_that_mlflows_client_knows(status):
+    answer = problem_answer(ProblemError(status, "what is wrong"), "/invocations")
+
+    assert ErrorCode.Value(json.loads(answer.body)["error_code"])

@@ -41,6 +41,16 @@ def test_nan_is_null_and_a_byte_order_mark_is_nothing_for_every_protocol(client)
             assert json.dumps(expected["churn"]) in answer.text
 
 
+def test_a_class_is_answered_by_its_text_and_its_name(client):
+    one = client.predict(ROW)
+    columns = client.predict({"columns": {name: [value] for name, value in ROW.items()}})
+    records = client.post("/invocations", json={"dataframe_records": [ROW]}).json()
+
+    assert one["label"] == {"stays": "유지", "leaves": "해지"}[one["churn"]]
+    assert set(one["probabilities"]) == {"유지", "해지"}
+    assert columns["columns"]["churn"] == records["predictions"] == [one["churn"]]
+
+
 def test_tensors_of_each_feature_are_answered_in_json_and_binary(client):
     one, path = client.predict(ROW), "/v2/models/churn/infer"
     inputs = client.get("/v2/models/churn").json()["inputs"]

@@ -3,11 +3,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import Pipeline
 
+from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import ensure_observations
-from tests.releases import IRIS_CONTRACT
+from tests.releases import IRIS_CONTRACT, make_release
 from tests.servers import waiting_for_a_lock
 from tests.serving.conftest import IRIS_ROW, NOWHERE, Client, error_paths, wait_until
 
@@ -172,6 +176,31 @@ def test_what_the_database_refuses_is_told(rows, database, monkeypatch):
         assert answer.status_code == 503
         assert answer.headers["retry-after"]
         assert "hidden" not in answer.text
+
+
+def test_names_that_look_alike_keep_their_values_apart(rows, database):
+    names = ("a b", "a_b", "a.b", "a%b", ":x", "%s", "(y)", "{z}", "A B", "select")
+    contract = Contract.model_validate(
+        {
+            "name": "awkward",
+            "table": '50% of "it" {row}',
+            "features": {name: {} for name in names},
+            "target": {"column": "order", "task": "regression", "response_name": "order"},
+        }
+    )
+    database.run('DROP TABLE IF EXISTS "50% of ""it"" {row}"')
+    ensure_observations(database.url, contract)
+    matrix = np.eye(len(names))
+    model = Pipeline([("model", LinearRegression())]).fit(matrix, matrix[0])
+    rows.serve(make_release(model, contract, matrix[:2]))
+    values = {name: float(place) for place, name in enumerate(contract.columns)}
+
+    created = rows.create(values)
+    changed = rows.change(created.headers["location"], {"a b": 70, "a_b": 80}).json()
+
+    assert {name: created.json()[name] for name in values} == values
+    assert {name: changed[name] for name in values} == values | {"a b": 70, "a_b": 80}
+    assert rows.get("/observations").json()["observations"] == [changed]
 
 
 def test_a_time_with_a_zone_is_read_and_written_in_utc(rows, database, monkeypatch):

@@ -89,6 +89,10 @@ def test_numbers_are_written_so_that_the_model_s_own_are_read_again(precision, v
     np.testing.assert_array_equal(found, [values, values, -values])
 
 
+def test_a_float32_model_is_not_given_digits_that_it_does_not_know():
+    assert texts_of(np.array([0.1], np.float32), None) == [b"0.1"]
+
+
 def test_a_wrong_row_is_a_problem_document(client):
     answer = client.post("/predict", json=IRIS_ROW | {"petal_width": 20})
 
@@ -102,6 +106,15 @@ def test_a_wrong_row_is_a_problem_document(client):
         "detail": "petal_width: is too large, found 20; allowed: a number from 0 to 10",
         "errors": [error | {"allowed": "a number from 0 to 10"}],
     }
+
+
+def test_a_failure_of_the_server_says_nothing_of_its_inside(client, monkeypatch):
+    monkeypatch.setattr(type(client.services.metrics), "predicted", None)
+
+    answer = client.post("/predict", json=IRIS_ROW)
+
+    assert answer.status_code == 500
+    assert "NoneType" not in answer.text
 
 
 def test_wrong_methods_and_paths_are_problem_documents(empty):
@@ -126,6 +139,16 @@ def test_without_a_release_the_process_is_live_and_not_ready(empty):
     for path, answer in answers.items():
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1"), path
         assert path == "/ping" or "has not asked the database yet" in answer.text, path
+
+
+def test_the_openapi_document_says_what_readiness_answers(client):
+    answer, document = client.get("/health/ready").json(), client.get("/openapi.json").json()
+
+    told = document["paths"]["/health/ready"]["get"]["responses"]
+    reference = {"$ref": "#/components/schemas/Readiness"}
+    for status in ("200", "503"):
+        assert told[status]["content"]["application/json"]["schema"] == reference
+    assert list(document["components"]["schemas"]["Readiness"]["properties"]) == list(answer)
 
 
 def test_the_model_in_service_is_described(client, iris):

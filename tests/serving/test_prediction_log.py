@@ -6,6 +6,7 @@ import resource
 import signal
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -211,6 +212,17 @@ def test_a_stop_ends_the_rests_of_a_busy_process(start_client, iris, monkeypatch
     client.services.log.stop(90)
 
     assert counted(client, "shipped") == 10_000
+
+
+def test_several_threads_record_at_once(start_client, database, iris):
+    client = start_client(iris)
+    requests = [[IRIS_ROW] * (1 + place % 3) for place in range(100)]
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(client.predict, requests))
+
+    wait_until_shipped(client, sum(map(len, requests)))
+    assert database.count("predictions") == counted(client, "shipped")
 
 
 def test_what_another_process_still_writes_to_is_left_to_it(settings, start_client, database, iris):

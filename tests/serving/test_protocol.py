@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 
 from mlops_for_mle.serving import fast
+from mlops_for_mle.serving.logs import current_request
 from tests.serving.conftest import IRIS_ROW
 from tests.serving.raw import ROW, Server, request, status_of
 
@@ -32,6 +33,14 @@ def test_a_request_that_would_rather_speak_another_protocol_is_answered_in_this_
 
     assert status_of(answer) == 200
     assert b"upgrade" not in answer.lower()
+
+
+def test_any_number_of_them_may_stand_behind_each_other(server):
+    polite = LIVE + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+
+    answers = server.run(lambda: server.say(polite * 1_500 + LAST))
+
+    assert answers.count(b"HTTP/1.1 200 ") == 1_501
 
 
 @pytest.mark.parametrize(
@@ -91,6 +100,17 @@ def test_valid_requests_are_answered_before_what_follows_them_is_refused(server,
     answers = server.ask(request() * count + b"\x00garbage\r\n\r\n", answers=count + 1)
 
     assert [status_of(one) for one in answers] == [200] * count + [400]
+
+
+@pytest.mark.parametrize("body", [ROW, b"{}"])
+def test_the_log_gives_no_request_the_id_of_the_one_before(server, body, caplog):
+    named = []
+    caplog.handler.addFilter(lambda record: named.append(current_request.get()) or True)
+
+    server.ask(request(body) + b"\x00garbage\r\n\r\n", answers=2)
+
+    assert named
+    assert set(named) == {None}
 
 
 def test_what_comes_behind_a_chunked_body_is_no_header(server):

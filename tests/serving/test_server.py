@@ -5,10 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.serving.conftest import NOWHERE, run, wait_until
+from tests.serving.raw import request
 
 FORBIDDEN = (
     *("kedro", "mlflow", "pandas", "sklearn", "mlops_for_mle.pipelines"),
@@ -99,3 +102,35 @@ def test_a_client_that_never_finishes_does_not_hold_up_the_end(start_serving, ir
         assert server.get("/health/live")
 
         assert server.stop() == 0
+
+
+@pytest.mark.integration
+def test_clients_that_connect_anew_for_each_request_are_answered_or_refused(start_serving, iris):
+    server = start_serving(iris, MLOPS_SHUTDOWN_SECONDS="60")
+    statuses: Counter[str] = Counter()
+
+    def ask() -> None:
+        while True:
+            try:
+                channel = socket.create_connection(server.address, timeout=60)
+            except ConnectionRefusedError:
+                return
+            with channel:
+                try:
+                    channel.sendall(request())
+                    statuses[channel.recv(65536)[9:12].decode()] += 1
+                except ConnectionError as error:
+                    statuses[type(error).__name__] += 1
+
+    with ThreadPoolExecutor(24) as threads:
+        asking = [threads.submit(ask) for _ in range(24)]
+        wait_until(lambda: statuses["200"] > 100)
+
+        assert server.stop() == 0
+
+        for one in asking:
+            one.result(90)
+    del statuses["200"]
+    # Who was not taken yet is refused, and may ask again; nobody gets half of an answer.
+    assert set(statuses) <= {"ConnectionResetError", "BrokenPipeError"}, statuses
+    assert sum(statuses.values()) <= len(asking)

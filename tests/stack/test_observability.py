@@ -48,6 +48,20 @@ def test_prometheus_fires_the_alerts_when_it_should(name):
     succeed("promtool", "test", "rules", PROMETHEUS / f"tests/{name}_test.yml")
 
 
+def test_an_alert_says_how_bad_it_is_and_what_to_do():
+    for alert in (rule for group in RULES for rule in group["rules"] if "alert" in rule):
+        assert alert["labels"]["severity"] in {"critical", "warning"}, alert
+        assert set(alert["annotations"]) == {"summary", "action"}, alert
+
+
+def test_every_panel_asks_the_provisioned_data_source():
+    provisioned = (GRAFANA / "provisioning/datasources/prometheus.yml").read_text("utf-8")
+    (source,) = yaml.safe_load(provisioned)["datasources"]
+    for panel in DASHBOARD["panels"]:
+        for part in (panel, *panel["targets"]):
+            assert part["datasource"] == {"type": source["type"], "uid": source["uid"]}
+
+
 def test_prometheus_asks_services_of_the_stack_at_their_ports():
     configuration = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text("utf-8"))
     api, *others = configuration["scrape_configs"]

@@ -22,10 +22,6 @@ _IN_BETWEEN = "Another deployment has come in between: {} is served now. Look ag
 _COLUMNS = [deployments.c[one.name] for one in fields(Deployment)]
 
 
-class RollbackRefusedError(UserError):
-    """There is nothing to go back to, or another deployment came in between."""
-
-
 def current(connection: Connection, contract: str) -> Deployment | None:
     """The row that servers follow: the newest that deploys or rolls back; None before any."""
     return next(iter(history(connection, contract, limit=1)), None)
@@ -94,20 +90,20 @@ def roll_back(
 
     Raises:
         PrerequisiteError: Nothing was deployed yet.
-        RollbackRefusedError: There is no such release, or the current row is another by now.
+        UserError: There is no such release, or the current row is another by now.
         ReleaseError: The release is no longer whole.
     """
     served, rows = deployed(connection, contract), history(connection, contract)
     if expected not in (None, served.id):
-        raise RollbackRefusedError(_IN_BETWEEN.format(served.release))
+        raise UserError(_IN_BETWEEN.format(served.release))
     earlier = {one.release: one for one in rows if one.release != served.release}
     chosen = release or release_before(rows)
     if chosen is None:
-        raise RollbackRefusedError(
+        raise UserError(
             f"{served.release} was the first release of {contract}; there is none to go back to."
         )
     if chosen not in earlier:
-        raise RollbackRefusedError(
+        raise UserError(
             f"Cannot roll back to {chosen!r}: expected one of {', '.join(earlier) or 'none'} "
             f"({served.release} is served now)."
         )
@@ -118,7 +114,7 @@ def roll_back(
     now = current(connection, contract) or served
     if now.id != served.id:
         connection.rollback()
-        raise RollbackRefusedError(_IN_BETWEEN.format(now.release))
+        raise UserError(_IN_BETWEEN.format(now.release))
     again = {**asdict(earlier[chosen]), "event": "rollback", "reason": reason, "actor": actor}
     return _append(connection, **again)
 

@@ -17,10 +17,6 @@ MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
 
 
-class StoreError(UserError):
-    """The store does not answer, or refuses; a release in it may well be whole."""
-
-
 class ReleaseStore:
     """Reads and writes the releases below one folder or bucket prefix."""
 
@@ -69,7 +65,7 @@ class ReleaseStore:
 
         Raises:
             ReleaseError: The release is not there, incomplete or altered.
-            StoreError: The store does not answer.
+            UserError: The store does not answer, or refuses; the release may well be whole.
         """
         place = f"{self.url}/{contract}/{name}"
         try:
@@ -94,7 +90,7 @@ class ReleaseStore:
         except FileNotFoundError:
             return []
         except Exception as error:
-            raise StoreError(f"{self.url}/{contract} cannot be read: {error}") from error
+            raise UserError(f"{self.url}/{contract} cannot be read: {error}") from error
         return sorted(str(path).rstrip("/").rpartition("/")[2] for path in found)
 
     def delete(self, contract: str, name: str) -> None:
@@ -111,4 +107,4 @@ class ReleaseStore:
             raise ReleaseError(f"{self.url}/{contract}/{name} has no {file}") from None
         except Exception as error:
             # Each kind of store has its own errors.
-            raise StoreError(f"{self.url}/{contract}/{name} cannot be read: {error}") from error
+            raise UserError(f"{self.url}/{contract}/{name} cannot be read: {error}") from error

@@ -17,6 +17,14 @@ JSON_TYPE = b"application/json"
 MOST_FAULTS = 50
 """So many faults of a body are told; then nobody looks for more."""
 
+# MLflow's own words, by which its client knows whether to try again.
+_MLFLOW_CODES = {
+    429: "REQUEST_LIMIT_EXCEEDED",
+    500: "INTERNAL_ERROR",
+    503: "TEMPORARILY_UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
 
 class Answer(msgspec.Struct):
     """What a pure route answers; the body of a large one is in many parts."""
@@ -129,7 +137,7 @@ def problem_answer(problem: ProblemError, path: str) -> Answer:
         status = HTTPStatus.BAD_REQUEST
     document: Any = {"error": told}
     if is_mlflow:
-        document = {"error_code": status.name, "message": told}
+        document = {"error_code": _MLFLOW_CODES.get(status, status.name), "message": told}
     elif not is_inference:
         media_type = b"application/problem+json"
         document = Problem("about:blank", status.phrase, status, told, tuple(problem.errors))

@@ -1,5 +1,6 @@
 """What is decided about columns of each kind."""
 
+import unicodedata
 from decimal import Decimal
 from typing import Any
 
@@ -149,6 +150,12 @@ def test_the_target_decides_the_task(values: Any, task: str) -> None:
         assert set(map(str, target.class_values)) == whole
 
 
+def test_the_task_can_be_wished() -> None:
+    rows = table(y=["1", "2", "3", "4", "5"])
+
+    assert infer(rows, task="regression").contract().target.task == "regression"
+
+
 @pytest.mark.parametrize("name", ["created_at", "Timestamp", "관측일시"])
 def test_a_column_named_like_the_time_of_an_observation_is_taken_for_it(name: str) -> None:
     times = pd.date_range("2024-01-01", periods=ROWS, freq="h")
@@ -212,6 +219,8 @@ def test_columns_called_like_ours_do_not_clash() -> None:
     assert (contract.key, contract.timestamp) == ("row_id", "observed_at")
     assert {"id", "timestamp"} <= set(contract.features)
     assert contract.target.response_name == "predicted_label"
+    of_ids = infer(table(id=["0", "1"]), target="id").contract()
+    assert (of_ids.key, of_ids.target.response_name) == ("row_id", "predicted_id")
 
 
 def test_names_that_postgres_cannot_have_are_renamed_and_stay_apart() -> None:
@@ -224,6 +233,14 @@ def test_names_that_postgres_cannot_have_are_renamed_and_stay_apart() -> None:
     assert names["ctid"] == "ctid_2"
     assert names["a\tb"] == "a b_2"
     assert names[""] == "column_6"
+
+
+def test_names_in_options_are_those_of_columns_in_any_form_of_unicode() -> None:
+    (left_out,) = infer(
+        table(비고=["abc", "def"]), leave_out=(unicodedata.normalize("NFD", "비고"),)
+    ).left_out
+
+    assert left_out.name == "비고"
 
 
 def test_what_rows_belong_together_by_is_kept_and_no_feature() -> None:

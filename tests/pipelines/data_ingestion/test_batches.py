@@ -177,7 +177,7 @@ def test_times_are_utc_whatever_the_zone_of_the_server(seoul: str, contract: Con
     names = ", ".join(contract.columns)
     query(seoul, f"INSERT INTO iris_data ({names}) VALUES (5, 3, 1, 1, 0)")
 
-    times = window_of(seoul, contract).load().rows["timestamp"].tolist()
+    times = window_of(seoul, contract).load()["timestamp"].tolist()
 
     assert times[:2] == [pd.Timestamp("2024-05-01 01:00"), pd.Timestamp("2024-05-01 10:00")]
     now = pd.Timestamp(datetime.now(UTC).replace(tzinfo=None))
@@ -210,6 +210,26 @@ def test_a_replay_under_a_corrected_contract_lets_in_exactly_the_rows_that_now_f
     assert query(database_url, REJECTS) == [
         (4, "petal_length: is too large, found 99; allowed is a number from 0.1 to 30"),
         (6, "sepal_length: is too large, found 99; allowed is a number from 0.1 to 50"),
+    ]
+
+
+def test_a_batch_that_was_held_back_is_let_in_and_its_bad_rows_say_why_they_are_not(
+    database_url: str, contract: Contract
+) -> None:
+    rows = lengths(contract, 5.0, 31.0, 32.0, 99.0, 6.0)
+    engine = engine_for(database_url)
+    write_batch(engine, contract, batch_of(contract, rows, tolerated=0.5))
+    assert query(database_url, LEDGER) == [(0, 5)]
+
+    wider = corrected(contract, maximum=40, minimum=5.5)
+    assert write_batch(engine, wider, batch_of(wider, rows, tolerated=0.3)).written == 0
+    assert write_batch(engine, wider, batch_of(wider, rows, tolerated=0.5)).written == 3
+
+    assert query(database_url, LEDGER) == [(3, 2)]
+    assert query(database_url, ALL) == [(31.0, 0), (32.0, 0), (6.0, 0)]
+    assert query(database_url, REJECTS) == [
+        (1, "sepal_length: is too small, found 5; allowed is a number from 5.5 to 40"),
+        (4, "sepal_length: is too large, found 99; allowed is a number from 5.5 to 40"),
     ]
 
 

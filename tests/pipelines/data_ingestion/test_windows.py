@@ -36,11 +36,11 @@ def test_the_same_watermark_gives_the_same_rows_when_more_have_come(
     database_url: str, contract: Contract
 ) -> None:
     fill(database_url, contract, 20)
-    before = window_of(database_url, contract, row_limit=10).load().rows
+    before = window_of(database_url, contract, row_limit=10).load()
     query(database_url, "INSERT INTO iris_data VALUES (DEFAULT, now(), 5, 3, 1, 0.2, 0)")
 
-    again = window_of(database_url, contract, watermark=20, row_limit=10).load().rows
-    now = window_of(database_url, contract, row_limit=10).load().rows
+    again = window_of(database_url, contract, watermark=20, row_limit=10).load()
+    now = window_of(database_url, contract, row_limit=10).load()
 
     assert_frame_equal(again, before)
     assert frame_digest(again) == frame_digest(before) != frame_digest(now)
@@ -59,10 +59,10 @@ def test_a_window_waits_for_a_slow_writer_whose_row_comes_before_the_newest(
         assert eventually(lambda: waiting_for_a_lock(database_url) == 1)
         assert not loading.done()
         slow.commit()
-        rows = loading.result(timeout=90).rows
+        rows = loading.result(timeout=90)
 
     assert rows["id"].tolist() == [early, late]
-    assert_frame_equal(window_of(database_url, contract, watermark=late).load().rows, rows)
+    assert_frame_equal(window_of(database_url, contract, watermark=late).load(), rows)
 
 
 def test_an_empty_table_names_the_pipeline_to_run_first(
@@ -103,10 +103,10 @@ def test_a_csv_file_is_trained_on_as_it_would_be_ingested(
         row_limit=1,
     ).load()
 
-    assert window.source == str(path)
-    assert list(window.rows.columns) == list(contract.columns)
-    assert window.rows.drop(columns="petal_length").to_numpy().tolist() == [[5.1, 3.5, 0.2, 0]]
-    assert window.rows["petal_length"].isna().all()
+    assert window.attrs["source"] == str(path)
+    assert list(window.columns) == list(contract.columns)
+    assert window.drop(columns="petal_length").to_numpy().tolist() == [[5.1, 3.5, 0.2, 0]]
+    assert window["petal_length"].isna().all()
 
 
 def test_a_csv_file_that_does_not_fit_is_refused_in_one_sentence(
@@ -146,7 +146,7 @@ def test_every_type_comes_back_from_the_table_as_it_went_in_as_text(database_url
 
     batch = batch_of(MIXED_CONTRACT, rows.astype("string").fillna("").astype(object))
     assert write_batch(engine_for(database_url), MIXED_CONTRACT, batch) == (1, True, 60, 0)
-    found = window_of(database_url, MIXED_CONTRACT).load().rows
+    found = window_of(database_url, MIXED_CONTRACT).load()
 
     assert_frame_equal(found[list(MIXED_CONTRACT.columns)], rows)
     kinds = "".join(f'pg_typeof("{name}")::text, ' for name in ("월 요금", "is new", "가입일"))

@@ -83,20 +83,24 @@ def test_without_a_champion_nothing_is_deployed_and_that_is_said(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("what", ["graph", "example"])
 def test_a_champion_that_is_not_what_was_trained_is_neither_published_nor_deployed(
-    project: RegistryProject, good: str, tmp_path: Path
+    project: RegistryProject, good: str, tmp_path: Path, what: str
 ) -> None:
-    path = project.files(good) / "description.json"
+    path = project.files(good) / ("model.onnx" if what == "graph" else "description.json")
     original = path.read_bytes()
-    description = json.loads(original)
-    description["example"]["predictions"][0] += 1
-    path.write_text(json.dumps(description))
+    if what == "graph":
+        path.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
+    else:
+        description = json.loads(original)
+        description["example"]["predictions"][0] += 1
+        path.write_text(json.dumps(description))
     try:
         with refused(ReleaseError) as refusal:
             project.run("deployment")
     finally:
         path.write_bytes(original)
-    assert "answers its own example" in refusal.message
+    assert ("was altered" if what == "graph" else "answers its own example") in refusal.message
     assert query(project.url, TRAIL) == []
     assert list(tmp_path.iterdir()) == []
 

@@ -117,6 +117,8 @@ def test_classes_are_measured_and_labels_that_the_model_does_not_know_are_wrong_
     assert metric(found, "prediction", "balanced_accuracy").value == pytest.approx(
         (1 + 60 / 80) / 3
     )
+    f1 = {"no": 120 / 160, "yes": 120 / 140, "unknown": 0}
+    assert metric(found, "prediction", "macro_f1").value == pytest.approx(sum(f1.values()) / 3)
     recalls = {one.subject: one.value for one in found.metrics if one.metric == "recall"}
     assert recalls == {"no": 1, "yes": 60 / 80}
 
@@ -135,6 +137,7 @@ def test_an_accuracy_below_its_limit_is_an_alarm_only_if_it_is_no_chance(times, 
 @pytest.mark.parametrize(
     ("limit", "tolerance", "accuracy", "rmse"),
     [
+        (None, 0.1, 0.85, 2.2),
         (0.9, 0.1, 0.9, 0.9),
         (0.5, 0.1, 0.85, 0.5),
         (None, None, None, None),

@@ -61,6 +61,8 @@ def test_an_error_is_estimated_by_those_of_answers_alike() -> None:
     alone = expect(Predictions(np.array([1.0]), None), np.array([3.0]), LINE, (5.0,))
     assert alone is not None
     assert alone.errors == (4.0, 4.0)
+    # Nor is anything expected of classes without probabilities.
+    assert expect(Predictions(np.array([0, 1]), None), np.array([0, 1]), SMALL_CONTRACT, ()) is None
 
 
 @pytest.mark.integration

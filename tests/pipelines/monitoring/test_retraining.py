@@ -11,17 +11,17 @@ import yaml
 from pydantic import ValidationError
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.errors import NotCalledForError
 from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
 from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
 from mlops_for_mle.pipelines.monitoring.retraining import (
-    History,
-    TrainingRows,
     WindowFinding,
     admit_champion,
     choose_rows,
     conclude_decision,
     decide_on_retraining,
+    require_open,
 )
 from mlops_for_mle.releases.manifest import Release
 from tests.pipelines.monitoring.examples import LINE, run, window
@@ -47,7 +47,7 @@ def at(hour: float) -> datetime:
 
 def finding(number: int, *alarms: str) -> WindowFinding:
     """The window of an hour, numbered."""
-    return WindowFinding(number, at(number), at(number + 0.9), list(alarms))
+    return WindowFinding("windows", number, at(number), at(number + 0.9), list(alarms))
 
 
 def decision(
@@ -56,9 +56,9 @@ def decision(
     """Decide on windows of predictions, all labelled unless told otherwise."""
     look = replace(run(window()), id=99)
     windows = list(reversed(oldest_first))
-    history = History(windows, windows if labelled is None else list(labelled))
-    retraining = RetrainingOptions.model_validate(options)
-    return decide_on_retraining(look, history, retraining)
+    with_labels = windows if labelled is None else labelled
+    history = windows + [one._replace(kind="labelled windows") for one in with_labels]
+    return decide_on_retraining(look, history, RetrainingOptions.model_validate(options))
 
 
 def test_one_bad_window_changes_nothing_and_is_told():
@@ -84,6 +84,15 @@ def test_performance_is_judged_by_windows_of_labels():
     assert (found.decision, found.evidence_from) == ("retrain", at(1))
 
 
+def test_what_is_not_called_for_says_why():
+    for newest, said in (
+        (None, "nothing was monitored yet"),
+        (replace(OPEN, decision="investigate"), "decision 7 says investigate. performance: alarm"),
+    ):
+        with pytest.raises(NotCalledForError, match=rf"{said}.* `kedro run` trains anyway\.$"):
+            require_open(newest, None)
+
+
 def source(contract: Contract, count: int) -> pd.DataFrame:
     line = pd.DataFrame({"width": range(150), "y": range(150)}, dtype=float)
     made = iris_rows() if contract is IRIS_CONTRACT else line
@@ -103,16 +112,17 @@ def source(contract: Contract, count: int) -> pd.DataFrame:
 def test_the_table_joins_in_where_labels_are_few(labelled, options, count):
     given = {"contract": IRIS_CONTRACT, "least": 5, "minimum_labelled": 100} | options
     contract, least = given.pop("contract"), given.pop("least")
-    table = TrainingRows("table", source(contract, 150))
+    table = source(contract, 150)
+    table.attrs["source"] = "table"
     rows = source(contract, labelled)
 
     found = choose_rows(
         OPEN, rows, table, contract, RetrainingOptions.model_validate({"rows": given}), least
     )
 
-    assert len(found.rows) == count
+    assert len(found) == count
     joined = "table and " if count > labelled else ""
-    assert found.source == f"{joined}labelled predictions since 2026-01-01 00:00:00 UTC"
+    assert found.attrs["source"] == f"{joined}labelled predictions since 2026-01-01 00:00:00 UTC"
 
 
 def deployments(*rows: tuple[str, str, float, str]) -> pd.DataFrame:

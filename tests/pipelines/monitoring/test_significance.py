@@ -45,6 +45,13 @@ def test_windows_without_drift_are_significant_as_rarely_as_they_should_be() -> 
     assert alarms == 0
 
 
+def test_the_index_is_that_of_the_formula_for_large_samples() -> None:
+    found = compare([500_000, 500_000], [700_000, 300_000])
+
+    expected = 0.2 * np.log(0.7 / 0.5) - 0.2 * np.log(0.3 / 0.5)
+    assert found.index == pytest.approx(expected, rel=1e-3)
+
+
 @given(COUNTS, st.data())
 def test_any_two_rows_of_counts_can_be_compared(one: list[int], data: st.DataObject) -> None:
     other = data.draw(st.lists(st.integers(0, 500), min_size=len(one), max_size=len(one)))

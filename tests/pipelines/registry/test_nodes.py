@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.linear_model import LinearRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
@@ -24,6 +25,7 @@ from mlops_for_mle.pipelines.registry.nodes import (
 )
 from mlops_for_mle.releases.manifest import Manifest, ModelDescription, Release, release_name
 from tests.candidates import describe, shuffled_iris_rows
+from tests.pipelines.training.examples import LINE_CONTRACT, line_rows
 from tests.releases import IRIS_CONTRACT
 
 ROWS = shuffled_iris_rows()
@@ -70,8 +72,9 @@ def decision(given: LoggedCandidate, incumbent: Release | None = None, **changes
     return apply_gates(compare_models(given, incumbent, options), options)
 
 
-def test_a_model_that_measures_otherwise_than_recorded_is_refused() -> None:
-    metrics = candidate().description.metrics | {"validation_accuracy": 0.5}
+@pytest.mark.parametrize("recorded", [0.5, float("nan")])
+def test_a_model_that_measures_otherwise_than_recorded_is_refused(recorded: float) -> None:
+    metrics = candidate().description.metrics | {"validation_accuracy": recorded}
 
     with pytest.raises(UserError, match=r"run run2: loaded back, its validation accuracy is 0\.96"):
         compare_models(candidate(metrics=metrics), None, gates())
@@ -93,6 +96,18 @@ def test_only_what_has_learned_something_becomes_the_first_champion() -> None:
     )
     again = decision(candidate(run_id="run1"), champion())
     assert (again.promote, again.reasons[1]) == (True, "it is the champion already")
+
+
+def test_a_number_has_to_be_told_better_than_by_the_mean() -> None:
+    rows = line_rows()
+    features, truth = rows[["a", "b"]].to_numpy(), rows["y"].to_numpy()
+
+    for learned, is_promoted in ((truth, True), (truth[::-1], False)):
+        model = Pipeline([("model", LinearRegression())]).fit(features, learned)
+        given = LoggedCandidate("run", "models:/m-1", *describe(model, LINE_CONTRACT, rows), rows)
+        for metric in ("rmse", "mae", "r2"):
+            found = decision(given, metric=metric, threshold=None)
+            assert found.promote == is_promoted, found.reasons
 
 
 @pytest.mark.parametrize(
@@ -152,6 +167,8 @@ def test_a_metric_that_is_not_measured_is_refused_with_those_that_are() -> None:
     unsure = champion("without probabilities")
     with pytest.raises(ConfigurationError, match=r"brier was not .* of the champion, .* acc"):
         decision(candidate(), unsure, metric="brier")
+    with pytest.raises(ConfigurationError, match=r"rmse was not .* of the candidate, .* acc"):
+        decision(candidate(), metric="rmse")
 
 
 def test_a_champion_of_other_columns_cannot_be_compared() -> None:

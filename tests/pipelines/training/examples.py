@@ -1,5 +1,6 @@
 """Tables to train on, and the steps of a training by hand."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,6 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.pipelines.data_ingestion.datasets import Window
 from mlops_for_mle.pipelines.training import nodes
 from mlops_for_mle.pipelines.training.estimators import build_estimator
 from mlops_for_mle.pipelines.training.options import EstimatorOptions, TrainingOptions
@@ -48,7 +48,8 @@ def fit(
 
 def snapshot(rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     """Rows of a table as a training fixes them."""
-    return nodes.take_snapshot(Window("a table", rows), contract)
+    rows.attrs["source"] = "a table"
+    return nodes.take_snapshot(rows, contract)
 
 
 def split(rows: pd.DataFrame, contract: Contract, **training: Any) -> nodes.Examples:
@@ -65,7 +66,8 @@ def train(rows: pd.DataFrame, contract: Contract, **training: Any) -> nodes.Trai
 
 def assemble(
     rows: pd.DataFrame, contract: Contract, quality: dict[str, Any] | None = None, **training: Any
-) -> nodes.Candidate:
+) -> SimpleNamespace:
     """The steps from rows to what is logged, without checks."""
     trained = train(rows, contract, **training)
-    return nodes.assemble_candidate(trained, nodes.evaluate_model(trained), quality or {})[0]
+    candidate, _ = nodes.assemble_candidate(trained, nodes.evaluate_model(trained), quality or {})
+    return SimpleNamespace(**vars(trained), description=candidate[1])

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training import splits
+from mlops_for_mle.pipelines.training.calibration import choose_threshold
 from mlops_for_mle.pipelines.training.estimators import (
     build_estimator,
     choose_estimator,
@@ -23,6 +24,7 @@ from tests.pipelines.training.examples import (
     LINE_CONTRACT,
     SMALL,
     assemble,
+    fit,
     line_rows,
     split,
     train,
@@ -238,6 +240,29 @@ def test_a_rare_class_is_answered_from_a_threshold_on_that_the_release_carries()
     raw = Predictor(candidate.predictor.model, SMALL_CONTRACT).predict(matrix).probabilities
     answers = candidate.predictor.predict(matrix).values
     assert answers.tolist() == (raw[:, 1] >= found.threshold).astype(int).tolist()
+
+
+def test_by_time_a_threshold_is_chosen_only_by_what_had_not_happened_yet() -> None:
+    times = pd.date_range("2026-01-01", periods=900, freq="h")
+    rows = rare_rows().assign(timestamp=times)
+    # What holds of the oldest rows holds of no others.
+    rows.loc[:110, "kind"] = (rows["width"] > 1).astype(int)
+    options = {"split": {"by": "time"}, "metric": "balanced_accuracy", "calibrate": False}
+    examples, target = split(rows, SMALL_CONTRACT, **options), SMALL_CONTRACT.target
+    training = TrainingOptions.model_validate(options)
+    old, truth = ~examples.is_validation, examples.truth[~examples.is_validation]
+    folds = splits.folds(examples.split_values[old], truth, target, training)
+    later = np.concatenate([judge for _, judge in folds])
+    chances = [
+        fit({}, rows.iloc[learn], SMALL_CONTRACT).predict_proba(examples.features.iloc[judge])
+        for learn, judge in folds
+    ]
+
+    found = train(rows, SMALL_CONTRACT, **options).threshold
+
+    assert len(later) < len(truth)
+    expected = choose_threshold(np.concatenate(chances), truth[later], target, training.metric)
+    assert found == expected
 
 
 def test_a_date_beyond_the_training_rows_counts_as_the_last_of_them() -> None:

@@ -127,6 +127,14 @@ def test_a_target_of_any_size_is_learned_and_served(name: str, scale: float, off
     assert np.corrcoef(found.values, truth)[0, 1] > 0.8
 
 
+def test_a_regressor_that_always_answers_the_same_is_served() -> None:
+    rows = line_rows().head(59).assign(y=lambda one: one["y"] + 1000.0)
+    parameters = {"n_estimators": 10, "min_samples_leaf": 60}
+    model = fit({"name": "random_forest", "parameters": parameters}, rows, LINE_CONTRACT)
+
+    assert export(model, rows, LINE_CONTRACT)[1].largest_difference <= 1e-4
+
+
 def test_an_answer_that_is_no_number_is_no_parity() -> None:
     answers = Predictions(np.array([1.0, np.nan, 2.0]), None)
 

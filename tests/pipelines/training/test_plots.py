@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.text import Text
 
 from mlops_for_mle.contract import Target
-from mlops_for_mle.pipelines.training.plots import draw, drawable
+from mlops_for_mle.pipelines.training.plots import draw, draw_importance, drawable
 from mlops_for_mle.releases.predictor import Predictions
 from tests.pipelines.training.examples import LINE_CONTRACT
 from tests.releases import IRIS_CONTRACT
@@ -47,6 +47,11 @@ def test_a_regression_is_shown_by_its_values_and_residuals() -> None:
 
     assert values == [[1.5, 1.0], [2.0, 2.0], [3.0, 4.0]]
     assert residuals == [[1.5, -0.5], [2.0, 0.0], [3.0, 1.0]]
+
+
+def test_the_importance_of_features_is_drawn_with_the_largest_on_top() -> None:
+    (axes,) = draw_importance({"width": 0.2, "색": 0.05, "height": 0.7}).axes
+    assert texts(axes.get_yticklabels())[1:] == ["width", "height"]
 
 
 def test_names_that_no_font_has_are_drawn_as_their_place_and_without_a_warning() -> None:

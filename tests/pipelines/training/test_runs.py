@@ -22,7 +22,7 @@ from mlops_for_mle.pipelines.registry.nodes import GateOptions, LoggedCandidate,
 from mlops_for_mle.releases.predictor import Predictor
 from tests.candidates import RegistryProject as Project
 from tests.releases import encoded
-from tests.servers import eventually
+from tests.servers import connection_to, eventually
 
 pytestmark = pytest.mark.integration
 
@@ -193,6 +193,13 @@ def test_the_run_of_a_killed_process_is_ended_by_the_next_and_no_other_is(
 
     assert project.client.get_run(killed.info.run_id).info.status == "KILLED"
     assert project.client.get_run(of_a_person.info.run_id).info.status == "RUNNING"
+
+
+def test_a_run_that_another_process_holds_can_be_logged_to(project: Project, shipped: Run) -> None:
+    run_id, lock = shipped.info.run_id, "SELECT pg_advisory_lock(hashtextextended(%s, 0))"
+    with connection_to(project.url) as other, mlflow.start_run(run_id):
+        other.exec_driver_sql(lock, (f"run {run_id}",))
+        train(project, from_nodes=["evaluate_model"])
 
 
 def test_kedro_viz_can_show_what_people_look_at(project: Project, shipped: Run) -> None:

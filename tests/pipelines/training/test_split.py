@@ -77,6 +77,16 @@ def test_what_belongs_together_falls_on_one_side_in_whatever_order_and_so_in_fol
     assert len(set(judged)) == len(judged)
 
 
+@given(st.sampled_from([0.1, 0.25, 0.3, 0.5, 0.9]), SEEDS)
+def test_the_share_of_each_class_is_held_back(fraction: float, seed: int) -> None:
+    rows = iris_rows().drop_duplicates(ignore_index=True)
+
+    validation = held_back(rows, IRIS_CONTRACT, fraction, seed)
+
+    for value, count in rows["target"].value_counts().items():
+        assert (validation["target"] == value).sum() == pytest.approx(fraction * count, abs=0.5)
+
+
 def test_most_rows_keep_their_side_when_the_table_grows() -> None:
     rows = line_rows(400).assign(id=range(400))
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,15 +37,7 @@ class Receipt(NamedTuple):
     rejected: int
 
 
-@dataclass(frozen=True)
-class Window:
-    """Rows that were read for training, and where from."""
-
-    source: str
-    rows: pd.DataFrame
-
-
-class ObservationDataset(AbstractDataset[Batch, Window]):
+class ObservationDataset(AbstractDataset[Batch, pd.DataFrame]):
     """Appends batches to the contract's table, each once; reads its newest rows, or a CSV file."""
 
     def __init__(
@@ -84,8 +75,10 @@ class ObservationDataset(AbstractDataset[Batch, Window]):
             said = f"{receipt.rejected} row(s) rejected ({data.remark or 'they have no target'})"
             _LOGGER.warning("batch=%d: %s; see table rejected_rows", receipt.batch_id, said)
 
-    def load(self) -> Window:
+    def load(self) -> pd.DataFrame:
         """The rows with the contract's types, in ascending order of their key.
+
+        Their ``attrs`` have the ``source``, a table or a file.
 
         Raises:
             PrerequisiteError: The table has no rows yet.
@@ -112,9 +105,10 @@ class ObservationDataset(AbstractDataset[Batch, Window]):
             )
         typed.insert(0, contract.key, rows[contract.key].astype("int64"))
         typed.insert(1, contract.timestamp, read_times(rows[contract.timestamp]))
-        return Window(contract.table, typed)
+        typed.attrs["source"] = contract.table
+        return typed
 
-    def _load_file(self, path: str) -> Window:
+    def _load_file(self, path: str) -> pd.DataFrame:
         contract, told = self._contract, {"source": path, "maximum_rejected_fraction": 1}
         options = IngestionOptions.model_validate({**self._ingestion, **told})
         rows = FileSourceDataset("csv", path, self._csv_form).load()
@@ -125,7 +119,9 @@ class ObservationDataset(AbstractDataset[Batch, Window]):
                 "contract, or correct or delete such rows; ingestion sorts them out."
             )
         accepted = batch.accepted[[*contract.columns]]
-        return Window(path, accepted.tail(self._row_limit or len(accepted)))
+        rows = accepted.tail(self._row_limit or len(accepted))
+        rows.attrs["source"] = path
+        return rows
 
     def _describe(self) -> dict[str, Any]:
         return {"table": self._contract.table, "csv_path": self._csv_path}

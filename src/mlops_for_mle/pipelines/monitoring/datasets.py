@@ -20,7 +20,7 @@ from mlops_for_mle.pipelines.monitoring.counting import PredictionLog
 from mlops_for_mle.pipelines.monitoring.options import MOST_WINDOWS
 from mlops_for_mle.pipelines.monitoring.record import MonitoringRun, RetrainingDecision
 from mlops_for_mle.pipelines.monitoring.reference import Deployed
-from mlops_for_mle.pipelines.monitoring.retraining import History, WindowFinding, require_open
+from mlops_for_mle.pipelines.monitoring.retraining import WindowFinding, require_open
 from mlops_for_mle.releases import deployments
 from mlops_for_mle.releases.store import ReleaseStore
 
@@ -45,13 +45,17 @@ WITH RECURSIVE looks AS NOT MATERIALIZED (
         ORDER BY window_to DESC, id DESC LIMIT 1
     ) AS earlier
 )
-SELECT id, window_from, window_to,
+SELECT :kind, id, window_from, window_to,
        ARRAY(SELECT DISTINCT area FROM monitoring_metrics WHERE run_id = apart.id AND is_alarm)
 FROM (SELECT * FROM apart LIMIT :most) AS apart ORDER BY window_to DESC
 """
 _HAS_LABELS = (
     "EXISTS (SELECT FROM monitoring_metrics WHERE run_id = runs.id AND area = 'performance')"
 )
+_WINDOWS_BY_KIND = {
+    "windows": _WINDOWS.format(name="window", condition="status <> 'insufficient'"),
+    "labelled windows": _WINDOWS.format(name="labelled", condition=_HAS_LABELS),
+}
 # Free where nobody has taken it up, or whoever has done so has ended: hooks.ProjectHooks holds the
 # lock of its run as long as the run goes on.
 _TAKE_UP = """
@@ -210,16 +214,15 @@ class MonitoringReportDataset(_ContractDataset):
 class MonitoringHistoryDataset(_ContractDataset):
     """What monitoring has found of the newest release since a retraining was last acted on."""
 
-    def load(self) -> History:
+    def load(self) -> list[WindowFinding]:
         """Read no more of it than a decision may need."""
-        has_rows = "status <> 'insufficient'"
-        return History(self._windows("window", has_rows), self._windows("labelled", _HAS_LABELS))
-
-    def _windows(self, name: str, condition: str) -> list[WindowFinding]:
-        query = text(_WINDOWS.format(name=name, condition=condition))
         bound = {"contract": self._contract, "most": MOST_WINDOWS}
         with self._engine.connect() as connection:
-            return [WindowFinding(*row) for row in connection.execute(query, bound)]
+            return [
+                WindowFinding(*row)
+                for kind, statement in _WINDOWS_BY_KIND.items()
+                for row in connection.execute(text(statement), bound | {"kind": kind})
+            ]
 
 
 class RetrainingDecisionDataset(_ContractDataset):

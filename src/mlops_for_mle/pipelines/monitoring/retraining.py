@@ -1,8 +1,9 @@
 """Whether to retrain, on which rows, and what becomes of it: pure functions."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pandas as pd
 
@@ -16,48 +17,32 @@ _LEAST_URGENT_FIRST: tuple[Action, ...] = ("none", "investigate", "retrain")
 
 
 class WindowFinding(NamedTuple):
-    """The areas with an alarm in the window of a monitoring run."""
+    """The areas with an alarm in a window that was monitored and no retraining has answered yet.
 
+    Labels come late, and one set of them may be the newest in many windows of predictions. So the
+    labelled predictions by which performance was judged have windows of their own.
+    """
+
+    kind: Literal["windows", "labelled windows"]
     run_id: int
     window_from: datetime
     window_to: datetime
     alarms: list[str]
 
 
-class History(NamedTuple):
-    """What monitoring has found, the newest first, and no retraining has answered yet.
-
-    Labels come late, and one set of them may be the newest in many windows of predictions. So the
-    labelled predictions by which performance was judged have windows of their own.
-    """
-
-    windows: list[WindowFinding]
-    labelled_windows: list[WindowFinding]
-
-
-@dataclass(frozen=True)
-class TrainingRows:
-    """Rows to learn from, with the contract's columns, and where they come from."""
-
-    source: str
-    rows: pd.DataFrame
-
-
 def decide_on_retraining(
-    run: MonitoringRun, history: History, retraining: RetrainingOptions
+    run: MonitoringRun, history: Sequence[WindowFinding], retraining: RetrainingOptions
 ) -> RetrainingDecision:
-    """Say what is to be done about the deployed release.
+    """Say what is to be done about the deployed release, by what was found, the newest first.
 
     An area counts when it was an alarm in enough of the newest windows, so that one bad window
-    changes nothing. Live performance has windows of its own, see ``History``.
+    changes nothing. Live performance has windows of its own, see ``WindowFinding``.
     """
     decision: Action = "none"
     reasons, evidence = [], []
     for area, wanted in retraining.actions:
-        is_labelled = area == "performance"
-        kind = "labelled windows" if is_labelled else "windows"
-        found = history.labelled_windows if is_labelled else history.windows
-        windows = found[: retraining.windows]
+        kind = "labelled windows" if area == "performance" else "windows"
+        windows = [one for one in history if one.kind == kind][: retraining.windows]
         alarms = [window for window in windows if area in window.alarms]
         if not alarms:
             continue
@@ -69,7 +54,7 @@ def decide_on_retraining(
         if len(alarms) >= retraining.alarms and wanted != "none":
             evidence += [one.window_from for one in alarms]
             decision = max(decision, wanted, key=_LEAST_URGENT_FIRST.index)
-    count = len(history.windows[: retraining.windows])
+    count = min(retraining.windows, sum(one.kind == "windows" for one in history))
     return RetrainingDecision(
         contract=run.contract,
         monitoring_run_id=run.id,
@@ -105,23 +90,28 @@ def require_open(
 def choose_rows(
     decision: RetrainingDecision,
     labelled: pd.DataFrame,
-    observations: TrainingRows,
+    observations: pd.DataFrame,
     contract: Contract,
     retraining: RetrainingOptions,
     minimum_rows_per_class: int | None,
-) -> TrainingRows:
-    """What a retraining learns from: the labelled rows alone, where they are enough."""
+) -> pd.DataFrame:
+    """What a retraining learns from: the labelled rows alone, where they are enough.
+
+    ``attrs`` have the ``source`` of the observations, and of what is chosen.
+    """
     since, target = decision.evidence_from, contract.target
     source = "labelled predictions" + (f" since {since:%Y-%m-%d %H:%M:%S %Z}" if since else "")
     # The split needs one row to learn from and one to validate on.
     least = max(2, minimum_rows_per_class or 0)
     by_class = labelled.drop_duplicates()[target.column].value_counts()
     has_classes = all(by_class.get(one, 0) >= least for one in target.class_values)
-    if len(labelled) >= retraining.rows.minimum_labelled and has_classes:
-        return TrainingRows(source, labelled)
-    both = [observations.rows[list(contract.columns)], labelled]
-    rows = pd.concat([one for one in both if len(one)] or both, ignore_index=True)
-    return TrainingRows(f"{observations.source} and {source}", rows)
+    chosen = [labelled]
+    if len(labelled) < retraining.rows.minimum_labelled or not has_classes:
+        chosen.insert(0, observations[list(contract.columns)])
+        source = f"{observations.attrs['source']} and {source}"
+    rows = pd.concat([one for one in chosen if len(one)] or chosen, ignore_index=True)
+    rows.attrs["source"] = source
+    return rows
 
 
 def admit_champion(

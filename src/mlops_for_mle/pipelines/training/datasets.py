@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 from kedro.io import AbstractDataset
 
 from mlops_for_mle.paths import project_path
-from mlops_for_mle.pipelines.training.nodes import Candidate, Examples
+from mlops_for_mle.pipelines.training.nodes import Examples, Trained
+from mlops_for_mle.releases.manifest import ModelDescription
 from mlops_for_mle.releases.metrics import metric_text
 
 _NEEDED_TO_LOAD = ("mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops")
@@ -74,7 +75,7 @@ class RunFileDataset(AbstractDataset[Any, Any]):
         return {"filepath": str(self._path), "artifact_path": self._artifact_path}
 
 
-class CandidateDataset(AbstractDataset[Candidate, None]):
+class CandidateDataset(AbstractDataset[tuple[Trained, ModelDescription], None]):
     """Logs a candidate to the active run: its model, snapshot, metrics, code and environment."""
 
     _SINGLE_PROCESS = True
@@ -84,21 +85,22 @@ class CandidateDataset(AbstractDataset[Candidate, None]):
         self._name = name
         self.metadata = metadata
 
-    def save(self, data: Candidate) -> None:
+    def save(self, data: tuple[Trained, ModelDescription]) -> None:
         """Log to the active run; the tags come last, by which others find the candidate."""
         import mlflow
         import skops.io
         from mlflow.models import infer_signature
 
-        description, examples, model = data.description, data.examples, data.model
+        trained, description = data
+        examples, model = trained.examples, trained.model
         rows, is_validation = examples.rows, examples.is_validation
-        configured = {f"estimator.{name}": value for name, value in data.parameters.items()}
+        configured = {f"estimator.{name}": value for name, value in trained.parameters.items()}
         facts = {"estimator": description.estimator, "onnx_precision": description.precision}
         mlflow.log_params(facts | configured)
         mlflow.log_dict(_environment(), "environment.json")
-        if data.trials is not None:
+        if trained.trials is not None:
             name = "candidates.csv" if description.candidates else "search.csv"
-            mlflow.log_text(data.trials.to_csv(index=False), name)
+            mlflow.log_text(trained.trials.to_csv(index=False), name)
         example = examples.features[is_validation].head(len(description.example.rows))
         needed = _NEEDED_TO_LOAD + ("lightgbm",) * description.estimator.startswith("LGBM")
         unknown = skops.io.get_untrusted_types(data=skops.io.dumps(model))
@@ -106,7 +108,7 @@ class CandidateDataset(AbstractDataset[Candidate, None]):
             folder = Path(name)
             rows.to_parquet(folder / "snapshot.parquet", index=False)
             mlflow.log_artifact(str(folder / "snapshot.parquet"), "snapshot")
-            (folder / "model.onnx").write_bytes(data.predictor.model)
+            (folder / "model.onnx").write_bytes(trained.predictor.model)
             document = description.model_dump_json(indent=2)
             (folder / "description.json").write_text(document, "utf-8")
             rows[is_validation].to_parquet(folder / "validation.parquet", index=False)

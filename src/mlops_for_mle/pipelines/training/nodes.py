@@ -6,8 +6,8 @@ inside the functions, because every command imports this module.
 """
 
 import logging
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,13 +36,6 @@ EXAMPLE_ROWS = 5
 BACKGROUND_ROWS = 50
 
 _LOGGER = logging.getLogger(__name__)
-
-
-class Window(Protocol):
-    """Rows that were read for training, and where from."""
-
-    source: str
-    rows: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -88,18 +81,11 @@ class Trained:
     threshold: float | None = None
 
 
-@dataclass(frozen=True)
-class Candidate(Trained):
-    """A trained model with its description: what is logged."""
-
-    description: ModelDescription = field(kw_only=True)
-
-
-def take_snapshot(window: Window, contract: Contract) -> pd.DataFrame:
-    """Fix the rows of this run; their ``attrs`` are ``SnapshotFacts``."""
-    snapshot = window.rows.copy(deep=False)
+def take_snapshot(window: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Fix the rows of this run; their ``attrs``, with the ``source``, become ``SnapshotFacts``."""
+    snapshot = window.copy(deep=False)
     facts = SnapshotFacts(
-        source=window.source,
+        source=window.attrs["source"],
         sha256=frame_digest(snapshot),
         watermark=int(snapshot[contract.key].max()) if contract.key in snapshot else None,
         row_count=len(snapshot),
@@ -238,7 +224,7 @@ def _validation_answers(trained: Trained) -> dict[str, Predictions]:
 
 def assemble_candidate(
     trained: Trained, metrics: dict[str, float], data_quality: dict[str, Any]
-) -> tuple[Candidate, Any]:
+) -> tuple[tuple[Trained, ModelDescription], Any]:
     """Describe what is to be logged; with a picture of the importance of its features."""
     from mlops_for_mle.pipelines.training import checks, estimators, plots, splits
     from mlops_for_mle.pipelines.training.onnx import trained_answers
@@ -288,8 +274,7 @@ def assemble_candidate(
         model_bytes=len(graph),
         **about_rows,
     )
-    candidate = Candidate(**vars(trained), description=description)
-    return candidate, plots.draw_importance(description.importance)
+    return (trained, description), plots.draw_importance(description.importance)
 
 
 def describe_rows(trained: Trained) -> dict[str, Any]:
