@@ -34,7 +34,8 @@ def main() -> int:
     with checkouts(None) as [side]:
         # What an earlier one has learned would be compared with.
         side.kedro("db", "destroy", "--yes")
-        shutil.rmtree(side.folder / "data/releases", ignore_errors=True)
+        for name in ("releases", "serving_cache"):
+            shutil.rmtree(side.folder / "data" / name, ignore_errors=True)
         side.kedro("db", "start")
         for line in filter(re.compile(options.only).search, lines):
             path, target = line.split("\t")

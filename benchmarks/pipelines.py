@@ -170,11 +170,11 @@ def main() -> int:
             )
             beyond = seconds - median(run.seconds for run in starts)
             rate = f"{rows / beyond:14,.0f} rows/s" if beyond > 0 else ""
-            print(f"{title:<24}{side.name:<6}{seconds:8.2f} s  {processor:8.2f} s used{rate}")
+            print(f"{title:<26}{side.name:<6}{seconds:8.2f} s  {processor:8.2f} s used{rate}")
         if options.against:
             this, other = (runs[title, side.name] for side in sides)
             times, used = (ratio(this, other, what) for what in Run._fields[:2])
-            print(f"{title:<24}this : other {times:.2f} in time, {used:.2f} in processor time")
+            print(f"{title:<26}this : other {times:.2f} in time, {used:.2f} in processor time")
             fits = fits and times <= NOISE
     print(f"Medians of {options.rounds} interleaved rounds; rows/s in the time beyond the start.")
     return int(options.check and not fits)

@@ -77,9 +77,8 @@ class RegistryProject:
         features = learned[list(self.contract.feature_names)].to_numpy()
         pipeline.fit(features, learned[self.contract.target.column])
         description, graph = describe(pipeline, self.contract, validation)
-        # Not by set_experiment, which tells all processes that are started later.
-        experiment = self.client.get_experiment_by_name(self.experiment).experiment_id
-        with TemporaryDirectory() as folder, mlflow.start_run(experiment_id=experiment) as run:
+        mlflow.set_experiment(self.experiment)
+        with TemporaryDirectory() as folder, mlflow.start_run() as run:
             files = Path(folder)
             (files / "model.onnx").write_bytes(graph)
             (files / "description.json").write_text(description.model_dump_json(), "utf-8")

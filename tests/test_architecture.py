@@ -18,15 +18,13 @@ def names_of(pipeline: str) -> set[str]:
 
 
 @pytest.mark.parametrize(("earlier", "later"), pairwise(LINE))
-def test_no_step_of_a_pipeline_can_run_before_the_pipeline_in_front_of_it(
-    earlier: str, later: str
-) -> None:
+def test_no_step_of_a_pipeline_can_run_before_the_pipeline_in_front_of_it(earlier, later):
     line, before = register_pipelines()["__default__"], names_of(earlier)
     for name in names_of(later):
         assert before & {node.name for node in line.to_nodes(name).nodes}, name
 
 
-def test_the_default_pipeline_holds_every_node_once_and_reads_nothing_else() -> None:
+def test_the_default_pipeline_holds_every_node_once_and_reads_nothing_else():
     line = register_pipelines()["__default__"]
     names = [node.name for node in line.nodes]
 
@@ -36,7 +34,7 @@ def test_the_default_pipeline_holds_every_node_once_and_reads_nothing_else() -> 
     assert read == {"source_rows", "incumbent"}
 
 
-def test_nothing_in_the_code_names_a_column_or_a_class_of_the_shipped_table() -> None:
+def test_nothing_in_the_code_names_a_column_or_a_class_of_the_shipped_table():
     source, contract = project_path() / "src/mlops_for_mle", IRIS_CONTRACT
     names = {contract.name, contract.table, contract.target.response_name}
     names |= {*contract.feature_names, *contract.target.labels.values()}

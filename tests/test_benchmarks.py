@@ -2,7 +2,6 @@
 
 import runpy
 import sys
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -14,9 +13,7 @@ from benchmarks.serving.servers import HERE, KINDS
 
 
 @pytest.mark.parametrize("name", ["start_up", "pipelines", "serving"])
-def test_each_says_what_it_takes(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_says_what_it_takes(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [name, "--help"])
     with pytest.raises(SystemExit):
         runpy.run_module(f"benchmarks.{name}", run_name="__main__")
@@ -25,9 +22,7 @@ def test_each_says_what_it_takes(
     assert "--check" in said
 
 
-def test_rounds_are_compared_within_themselves_in_changing_order_and_the_first_not_counted() -> (
-    None
-):
+def test_rounds_are_compared_within_themselves_in_changing_order_and_the_first_not_counted():
     calls: list[str] = []
     ways = {(name,): lambda name=name: calls.append(name) or len(calls) for name in "ab"}
     assert interleave(2, ways, str) == {("a",): [3, 6], ("b",): [4, 5]}
@@ -47,12 +42,12 @@ def test_rounds_are_compared_within_themselves_in_changing_order_and_the_first_n
     ],
     ids=["reached", "missed", "errors", "a peer was left out"],
 )
-def test_a_gate_is_reached_at_its_ratio(ours: Load, names: list[str], is_reached: bool) -> None:
+def test_a_gate_is_reached_at_its_ratio(ours, names, is_reached):
     found = {("iris", "1", "ours"): [ours], ("iris", "1", "noop"): [Load(1000, 0)]}
     assert judge(found, names) is is_reached
 
 
-def test_gates_name_servers_and_peers_have_pinned_versions() -> None:
+def test_gates_name_servers_and_peers_have_pinned_versions():
     assert {name for gates in GATES.values() for name in gates} <= set(KINDS)
     pinned = {file.stem for file in (HERE / "requirements").glob("*.txt")}
     assert pinned == set(KINDS) - {"ours", "noop"}
@@ -78,16 +73,14 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def address() -> Iterator[str]:
+def address():
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         Thread(target=server.serve_forever, args=(0.05,)).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
 
-def test_the_client_sends_as_many_requests_as_it_is_told_and_counts_those_refused(
-    address: str,
-) -> None:
+def test_the_client_sends_as_many_requests_as_it_is_told_and_counts_those_refused(address):
     for size in (10, 3_000_000):
         Handler.counter = 0
         found = client.run(f"{address}/plain", b"x" * size, 4, 60.0, 20)

@@ -193,11 +193,11 @@ def catalog(page: Page) -> None:
     os.environ.setdefault("DATABASE_URL", "postgresql://nobody@localhost/none")
     from kedro.io.core import parse_dataset_definition
 
-    from mlops_for_mle.config import RESOLVERS, ProjectConfigLoader
+    from mlops_for_mle.config import ProjectConfigLoader
+    from mlops_for_mle.settings import CONFIG_LOADER_ARGS
 
-    loader = ProjectConfigLoader(
-        str(PROJECT / "conf"), base_env="base", default_run_env="base", custom_resolvers=RESOLVERS
-    )
+    options = CONFIG_LOADER_ARGS | {"default_run_env": "base"}
+    loader = ProjectConfigLoader(str(PROJECT / "conf"), **options)
     rows = []
     for name, entry in loader["catalog"].items():
         if not name.startswith("_"):

@@ -30,8 +30,8 @@ def friendly() -> Iterator[None]:
             raise
         said = explain(error)
         if not any(isinstance(one, UserError) for one in causes(error)):
-            command = click.get_current_context().command_path
-            said += f" (where it came from: {command} --verbose …)"
+            command = click.get_current_context().info_name
+            said += f" (where it came from: kedro {command} --verbose …)"
         raise click.ClickException(said) from error
 
 

@@ -65,9 +65,6 @@ class ProjectConfigLoader(OmegaConfigLoader):
     def __init__(self, *args: Any, **options: Any) -> None:
         """Read and check the globals."""
         self._parameters: Any = None
-        options.setdefault("merge_strategy", {"globals": "soft", "parameters": "soft"})
-        patterns = {"contract": ["contract*"], "mlflow": ["mlflow*"]}
-        options["config_patterns"] = patterns | options.get("config_patterns", {})
         super().__init__(*args, **options)
         if self._globals:
             known = Globals.model_fields

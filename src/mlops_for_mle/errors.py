@@ -64,4 +64,5 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 def _is_bare(error: BaseException) -> bool:
     package = type(error).__module__.partition(".")[0]
-    return isinstance(error, LookupError | ConnectionError) or package in {"requests", "urllib3"}
+    is_known = isinstance(error, LookupError | ConnectionError)
+    return is_known or package in {"requests", "urllib3"} or not str(error)

@@ -17,5 +17,7 @@ CONFIG_LOADER_CLASS = ProjectConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
+    "config_patterns": {"contract": ["contract*"], "mlflow": ["mlflow*"]},
     "custom_resolvers": RESOLVERS,
+    "merge_strategy": {"globals": "soft", "parameters": "soft"},
 }

@@ -28,7 +28,7 @@ ROWS = 400
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path, monkeypatch):
     """A project with the shipped configuration and a CSV file, as the working folder."""
     copy_project(PROJECT, tmp_path)
     for example in ("wine", "diabetes", "subscriptions"):
@@ -72,7 +72,7 @@ def ingested(folder: Path) -> pd.DataFrame:
     return validate(*to_contract(rows, contract, options), contract, options).accepted
 
 
-def test_a_csv_file_becomes_an_environment_that_kedro_reads(folder: Path) -> None:
+def test_a_csv_file_becomes_an_environment_that_kedro_reads(folder):
     said = infer(folder, env="new")
 
     assert globals_of(folder, "new") == {
@@ -88,7 +88,7 @@ def test_a_csv_file_becomes_an_environment_that_kedro_reads(folder: Path) -> Non
     assert "refund alone tells the target" in said
 
 
-def test_how_a_csv_file_is_written_is_recorded_for_ingestion(folder: Path) -> None:
+def test_how_a_csv_file_is_written_is_recorded_for_ingestion(folder):
     rows = mixed_rows(ROWS).assign(길이=[str(n % 7) for n in range(ROWS)])
     written = rows.replace(r"^(-?\d+)\.(\d+)$", r"\1,\2", regex=True)
     written.to_csv(folder / "orders.csv.gz", index=False, sep=";", encoding="cp949")
@@ -104,7 +104,7 @@ def test_how_a_csv_file_is_written_is_recorded_for_ingestion(folder: Path) -> No
 
 
 @pytest.mark.parametrize("kind", ["excel", "json"])
-def test_a_workbook_and_json_lines_are_sources_like_csv(folder: Path, kind: str) -> None:
+def test_a_workbook_and_json_lines_are_sources_like_csv(folder, kind):
     given = pd.read_csv("orders.csv", dtype={"zip": str})
     chosen: dict[str, Any] = {}
     if kind == "excel":
@@ -127,7 +127,7 @@ def test_a_workbook_and_json_lines_are_sources_like_csv(folder: Path, kind: str)
     assert len(ingested(folder)) == ROWS
 
 
-def test_a_file_as_people_have_it_is_read_the_same_by_ingestion(folder: Path) -> None:
+def test_a_file_as_people_have_it_is_read_the_same_by_ingestion(folder):
     """Without a header, with blanks, marks of missing values and a separator too many."""
     lines = [
         f"{'?' if n % 9 == 0 else n % 7}, {'NA' if n % 11 == 0 else 'Seoul'}, {n % 4 < 2},"
@@ -148,7 +148,7 @@ def test_a_file_as_people_have_it_is_read_the_same_by_ingestion(folder: Path) ->
 
 
 @pytest.fixture
-def shop(database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def shop(database_url, monkeypatch):
     """A database with a table of somebody else's, under a name that needs quotes."""
     monkeypatch.setenv("DATABASE_URL", database_url)
     rows = mixed_rows(ROWS).assign(price=lambda one: one["price"].astype(float))
@@ -165,9 +165,7 @@ def shop(database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
         ("query", 'SELECT * FROM "My Shop"."Orders"\nWHERE price > 0 AND size LIKE \'%\''),
     ],
 )
-def test_a_table_or_a_query_becomes_an_environment(
-    folder: Path, shop: str, kind: str, place: str
-) -> None:
+def test_a_table_or_a_query_becomes_an_environment(folder, shop, kind, place):
     del shop
     said = infer(folder, kind, place)
 
@@ -176,7 +174,7 @@ def test_a_table_or_a_query_becomes_an_environment(
     assert read_project(folder, "orders").contract.features["price"].type == "float"
 
 
-def test_nothing_that_a_person_wrote_is_overwritten_unless_forced(folder: Path) -> None:
+def test_nothing_that_a_person_wrote_is_overwritten_unless_forced(folder):
     infer(folder)
     reviewed = folder / "conf/orders/parameters.yml"
     reviewed.write_text("# reviewed\n" + reviewed.read_text("utf-8"), "utf-8")
@@ -204,9 +202,7 @@ def test_nothing_that_a_person_wrote_is_overwritten_unless_forced(folder: Path) 
         ({"kind": "parquet"}, "orders.csv: Parquet magic bytes not found"),
     ],
 )
-def test_a_request_that_cannot_be_met_is_refused_and_writes_nothing(
-    folder: Path, request_of: dict[str, Any], said: str
-) -> None:
+def test_a_request_that_cannot_be_met_is_refused_and_writes_nothing(folder, request_of, said):
     before = sorted(folder.rglob("*"))
 
     assert said in infer(folder, **request_of, code=1)
@@ -223,9 +219,7 @@ def test_a_request_that_cannot_be_met_is_refused_and_writes_nothing(
         ("query", "SELECT * FROM orders_data", "a table that holds rows of others; name another"),
     ],
 )
-def test_a_source_in_the_database_that_cannot_be_one_is_refused(
-    folder: Path, shop: str, kind: str, place: str, said: str
-) -> None:
+def test_a_source_in_the_database_that_cannot_be_one_is_refused(folder, shop, kind, place, said):
     if "orders_data" in place:
         query(shop, 'CREATE TABLE orders_data AS TABLE "My Shop"."Orders"')
 

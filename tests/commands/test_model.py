@@ -1,7 +1,7 @@
 """What `kedro model` says and does, on a registry with a promoted and a rejected version."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from mlops_for_mle.commands.summary import project_summary
 from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.pipelines.training import nodes
 from mlops_for_mle.settings import HOOKS
-from tests.candidates import RegistryProject
 from tests.servers import query
 
 pytestmark = pytest.mark.integration
@@ -29,12 +28,7 @@ Kedro = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
-def project(
-    registry_project: RegistryProject,
-    good: str,
-    poor: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[RegistryProject]:
+def project(registry_project, good, poor, tmp_path_factory):
     """Version 1 is champion, version 2 was rejected, and nothing is deployed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLOPS_RELEASE_STORE", str(tmp_path_factory.mktemp("releases")))
@@ -46,7 +40,7 @@ def project(
 
 
 @pytest.fixture
-def kedro_model(project: RegistryProject) -> Iterator[Kedro]:
+def kedro_model(project):
     """Runs a command; whatever it has deployed or decided is forgotten afterwards."""
 
     def run(*arguments: str, code: int = 0) -> Result:
@@ -70,9 +64,7 @@ def rows_of(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
 
 
-def test_the_summary_tells_where_the_project_stands(
-    kedro_model: Kedro, project: RegistryProject, good: str
-) -> None:
+def test_the_summary_tells_where_the_project_stands(kedro_model, project, good):
     before = kedro_model("summary").output
     assert "  rows       0 in iris_data, 0 rejected\n" in before
     assert "  candidate  version 2, validation accuracy 0.6533\n" in before
@@ -92,9 +84,7 @@ def test_the_summary_tells_where_the_project_stands(
     assert "make serve, then" in kedro_model("summary").output
 
 
-def test_a_version_is_downloaded_whole_into_a_folder_of_its_own(
-    kedro_model: Kedro, good: str, tmp_path: Path
-) -> None:
+def test_a_version_is_downloaded_whole_into_a_folder_of_its_own(kedro_model, good, tmp_path):
     for wanted in ("1", "champion", good):
         folder = tmp_path / wanted
         assert f"Downloaded to {folder}" in kedro_model("download", wanted, str(folder)).output
@@ -109,9 +99,7 @@ def test_a_version_is_downloaded_whole_into_a_folder_of_its_own(
     assert [path.name for path in mine.iterdir()] == ["mine"]
 
 
-def test_what_cannot_be_done_names_what_was_asked_for_or_what_comes_first(
-    kedro_model: Kedro,
-) -> None:
+def test_what_cannot_be_done_names_what_was_asked_for_or_what_comes_first(kedro_model):
     for arguments in (("promote", "99", "--reason", "x"), ("download", "99", "folder")):
         assert "99" in kedro_model(*arguments, code=1).output
     for arguments in (("rollback", "--reason", "x"), ("explain", ROW)):
@@ -119,8 +107,8 @@ def test_what_cannot_be_done_names_what_was_asked_for_or_what_comes_first(
 
 
 def test_a_person_may_promote_any_version_and_go_back_and_back_again(
-    kedro_model: Kedro, project: RegistryProject, good: str, poor: str
-) -> None:
+    kedro_model, project, good, poor
+):
     second, first = (f"iris-v2-{poor[:8]}", f"iris-v1-{good[:8]}")
     said = kedro_model("promote", "1", "--reason", "first").output
     assert said == f"Version 1 is champion; release {first} is deployed.\n"
@@ -149,9 +137,7 @@ def test_a_person_may_promote_any_version_and_go_back_and_back_again(
     assert older == ["1", "promoted by hand", "champion", f"{first} (served)", good]
 
 
-def test_a_row_is_explained_by_what_is_served_from_text_or_a_file(
-    kedro_model: Kedro, poor: str, tmp_path: Path
-) -> None:
+def test_a_row_is_explained_by_what_is_served_from_text_or_a_file(kedro_model, poor, tmp_path):
     file = tmp_path / "row.json"
     file.write_text(ROW)
     kedro_model("promote", poor, "--reason", "first")
@@ -170,8 +156,8 @@ def test_a_row_is_explained_by_what_is_served_from_text_or_a_file(
 
 
 def test_a_run_sums_up_its_own_decision_when_another_has_registered_a_version_meanwhile(
-    project: RegistryProject, good: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+    project, good, capsys
+):
     (hooks,) = HOOKS
     with mlflow.start_run(good):
         project.run("registry")
@@ -183,9 +169,7 @@ def test_a_run_sums_up_its_own_decision_when_another_has_registered_a_version_me
     assert re.search(r"candidate +version 1, .*\n +decision +promoted: ", own)
 
 
-def test_before_anything_was_registered_there_is_little_to_tell(
-    kedro_model: Kedro, project: RegistryProject
-) -> None:
+def test_before_anything_was_registered_there_is_little_to_tell(kedro_model, project):
     ensure_observations(project.url, read_project(project.folder, "wine").contract)
     said = kedro_model("list", "--env", "wine", code=1).output
     assert "There is no version of wine yet: run `kedro run` first." in said
@@ -194,8 +178,8 @@ def test_before_anything_was_registered_there_is_little_to_tell(
 
 
 def test_what_comes_out_otherwise_or_was_altered_is_not_reproduced(
-    kedro_model: Kedro, project: RegistryProject, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    kedro_model, project, monkeypatch
+):
     """That the same comes out is seen in tests/end_to_end/test_whole_line.py."""
     for pipeline in ("data_ingestion", "training", "registry"):
         project.run(pipeline)

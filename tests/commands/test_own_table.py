@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from tests.end_to_end.api import predict, served
-from tests.end_to_end.commands import Project
 from tests.mixed_rows import TARGET, mixed_rows
 
 pytestmark = pytest.mark.end_to_end
@@ -27,7 +26,7 @@ def row_of(rows: pd.DataFrame, contract: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_an_unseen_file_becomes_a_model_that_has_learned_something(project: Project) -> None:
+def test_an_unseen_file_becomes_a_model_that_has_learned_something(project):
     rows = mixed_rows(ROWS)
     rows.to_csv(project.folder / "orders.csv", index=False)
     project.succeed(*INFER, "--group", GROUP, "--csv", str(project.folder / "orders.csv"))

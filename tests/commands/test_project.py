@@ -19,12 +19,12 @@ from tests.conftest import PROJECT
     ("text", "seconds"),
     [("250ms", 0.25), ("1.5s", 1.5), ("5m", 300), ("1h", 3600), ("2d", 172_800)],
 )
-def test_a_number_with_a_unit_is_a_duration(text: str, seconds: float) -> None:
+def test_a_number_with_a_unit_is_a_duration(text, seconds):
     assert Duration().convert(text, None, None) == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("text", ["", "1", "-1s", "1w", "1 s", "nan", "99999999999999h", "999ms"])
-def test_anything_else_and_less_than_allowed_is_refused_with_what_was_found(text: str) -> None:
+def test_anything_else_and_less_than_allowed_is_refused_with_what_was_found(text):
     with pytest.raises(click.BadParameter, match="at least 1s") as said:
         Duration(timedelta(seconds=1)).convert(text, None, None)
     assert repr(text) in said.value.message
@@ -41,11 +41,8 @@ def test_anything_else_and_less_than_allowed_is_refused_with_what_was_found(text
     ],
 )
 def test_the_option_decides_what_is_served_then_the_variables_then_the_default(
-    monkeypatch: pytest.MonkeyPatch,
-    options: tuple[str, ...],
-    variables: dict[str, str],
-    model: str,
-) -> None:
+    monkeypatch, options, variables, model
+):
     executed: list[dict[str, str]] = []
     monkeypatch.setattr(os, "execve", lambda path, arguments, given: executed.append(given))
     for name in ("MLOPS_MODEL", "KEDRO_ENV"):

@@ -1,6 +1,5 @@
 """`kedro db prune` on a real database and a real store of releases."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
@@ -99,9 +98,7 @@ class Stage:
 
 
 @pytest.fixture
-def stage(
-    database_url: str, project_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Stage]:
+def stage(database_url, project_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("MLOPS_RELEASE_STORE", str(tmp_path / "releases"))
     # So that there are many batches.
@@ -115,7 +112,7 @@ def name(version: int) -> str:
     return f"iris-v{version}-run{version}"
 
 
-def test_what_monitoring_looks_at_stays_and_the_rest_goes_with_its_labels(stage: Stage) -> None:
+def test_what_monitoring_looks_at_stays_and_the_rest_goes_with_its_labels(stage):
     stage.publish({1: 500, 2: 500, 3: 500}, {1: 450, 2: 410, 3: 405})
     for version in (1, 2, 3):
         stage.predict(name(version), rows=100, days=400)
@@ -154,9 +151,7 @@ def test_what_monitoring_looks_at_stays_and_the_rest_goes_with_its_labels(stage:
         ({"rows": 20}, 40),
     ],
 )
-def test_a_window_of_hours_or_of_the_past_is_kept_where_that_is_configured(
-    stage: Stage, window: dict[str, Any], left: int
-) -> None:
+def test_a_window_of_hours_or_of_the_past_is_kept_where_that_is_configured(stage, window, left):
     stage.configure(monitoring={"window": {"minimum_rows": 20, "minimum_labelled": 10} | window})
     stage.publish({1: 500}, {1: 450})
     for days, rows in ((400, 40), (300, 40), (200, 50)):
@@ -169,9 +164,7 @@ def test_a_window_of_hours_or_of_the_past_is_kept_where_that_is_configured(
 
 
 @pytest.mark.parametrize(("acted_at", "left"), [(None, 5), (datetime.now(UTC), 0)])
-def test_what_an_open_decision_rests_on_stays_until_it_was_acted_on(
-    stage: Stage, acted_at: datetime | None, left: int
-) -> None:
+def test_what_an_open_decision_rests_on_stays_until_it_was_acted_on(stage, acted_at, left):
     stage.predict("long-gone", rows=5, days=299)
     stage.predict("longer-gone", rows=5, days=301)
     stage.query(DECISION, acted_at=acted_at)
@@ -181,7 +174,7 @@ def test_what_an_open_decision_rests_on_stays_until_it_was_acted_on(
     assert stage.query(COUNTS) == ([("long-gone", left)] if left else [])
 
 
-def test_rejects_go_by_their_age(stage: Stage) -> None:
+def test_rejects_go_by_their_age(stage):
     for contract, days in product(("iris", "wine"), (100, 5)):
         age = {"contract": contract, "table": f"{contract}_data", "id": days}
         for statement in (BATCH, REJECT):
@@ -193,7 +186,7 @@ def test_rejects_go_by_their_age(stage: Stage) -> None:
     assert [stage.count(table) for table in tables] == [60, 3, 4]
 
 
-def test_releases_go_that_nothing_serves_and_a_rollback_still_works(stage: Stage) -> None:
+def test_releases_go_that_nothing_serves_and_a_rollback_still_works(stage):
     stage.configure(scoring={"release": name(5)})
     ages = {1: 500, 2: 500, 3: 500, 4: 500, 5: 500, 6: 500, 7: 10}
     stage.publish(ages, {1: 400, 2: 300, 3: 80, 4: 70})
@@ -210,5 +203,5 @@ def test_releases_go_that_nothing_serves_and_a_rollback_still_works(stage: Stage
             assert row.release == name(version)
 
 
-def test_the_command_wants_an_age_of_a_day_at_least(stage: Stage) -> None:
+def test_the_command_wants_an_age_of_a_day_at_least(stage):
     assert "at least 86400s" in stage.prune("--yes", age="90m", code=2)

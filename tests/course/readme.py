@@ -8,12 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 from tests.end_to_end.commands import Project
 from tests.end_to_end.shim import shim
-from tests.servers import eventually
+from tests.servers import eventually, status_of
 
 # The pauses of a page are those of an idle machine.
 PAUSE = 'sleep() { command sleep "$((3 * $1))"; }'
@@ -117,8 +115,10 @@ class Terminal:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        # A server that does not know this route is as ready as it will be.
+        ready = f"http://localhost:{port}/health/ready"
         try:
-            assert eventually(lambda: _is_ready(port) or process.poll() is not None)
+            assert eventually(lambda: status_of(ready) in {200, 404} or process.poll() is not None)
             assert process.poll() is None
             yield
         finally:
@@ -132,14 +132,3 @@ class Terminal:
         for named, free in self._ports.items():
             commands = re.sub(rf"\b{named}\b", free, commands)
         return f". {self._state}\nset -euo pipefail\n{PAUSE}\n{commands}"
-
-
-def _is_ready(port: str) -> bool:
-    try:
-        with urlopen(f"http://localhost:{port}/health/ready", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except HTTPError as error:
-        # A server that does not know this route is as ready as it will be.
-        return error.code == 404
-    except OSError:
-        return False

@@ -11,7 +11,7 @@ import pytest
 from course.part import lay, part
 from tests.conftest import PROJECT
 from tests.course.readme import Terminal
-from tests.end_to_end.commands import Project, fork
+from tests.end_to_end.commands import fork
 from tests.servers import DatabaseServer, free_port
 
 
@@ -49,13 +49,11 @@ class PartSuite:
             metafunc.parametrize("mistake", self.mistakes, ids=lambda one: one.noticed_by)
 
     @pytest.fixture
-    def solution(self, tmp_path: Path) -> Path:
+    def solution(self, tmp_path):
         lay(tmp_path / "work", part(self.number), solved=True)
         return tmp_path / "work"
 
-    def test_the_solution_passes_its_checks(
-        self, solution: Path, embedded_server: DatabaseServer
-    ) -> None:
+    def test_the_solution_passes_its_checks(self, solution, embedded_server):
         status, output = self.check(solution, embedded_server)
 
         assert status == 0, output
@@ -68,9 +66,7 @@ class PartSuite:
             status, output = self.check(solution, embedded_server, "-k", chosen)
             assert status == 0, output
 
-    def test_the_starter_fails_all_checks_with_hints(
-        self, tmp_path: Path, embedded_server: DatabaseServer
-    ) -> None:
+    def test_the_starter_fails_all_checks_with_hints(self, tmp_path, embedded_server):
         lay(tmp_path / "work", part(self.number))
 
         status, output = self.check(tmp_path / "work", embedded_server)
@@ -80,9 +76,7 @@ class PartSuite:
         assert "Traceback" not in output
         assert re.search(r"✗ .+\n    .*[가-힣]", output), output
 
-    def test_a_typical_mistake_is_noticed(
-        self, mistake: Mistake, solution: Path, embedded_server: DatabaseServer
-    ) -> None:
+    def test_a_typical_mistake_is_noticed(self, mistake, solution, embedded_server):
         self.change(solution / mistake.file, mistake.right, mistake.wrong)
 
         status, output = self.check(solution, embedded_server, "-k", f"test_{mistake.noticed_by}")
@@ -92,7 +86,7 @@ class PartSuite:
         assert re.search(rf"✗ {title}.*\n    .*[가-힣]", output), output
 
     @pytest.mark.end_to_end
-    def test_the_commands_of_the_readme_show_what_it_says(self, project: Project) -> None:
+    def test_the_commands_of_the_readme_show_what_it_says(self, project):
         """In a fresh project: "Meet ours" in a new terminal there, all before it in work/partN."""
         ports = {named: free_port() for named in self.ports}
         if 8000 in ports:
@@ -115,6 +109,8 @@ class PartSuite:
     def check(self, work: Path, server: DatabaseServer, *options: str) -> tuple[int, str]:
         """Run the part's checks with Korean hints; gives the exit status and what was said."""
         command = ("course.part", "check", str(self.number), "--work", str(work), *options)
-        environment = {**os.environ, "HINTS": "ko"}
+        # Not where a session of this process has logged to.
+        kept = {name: one for name, one in os.environ.items() if not name.startswith("MLFLOW_")}
+        environment = {**kept, "HINTS": "ko"}
         finished = fork(PROJECT, environment, *command, "--server", server.url)
         return finished.code, finished.text

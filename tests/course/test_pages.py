@@ -40,7 +40,7 @@ def headings(page: str, level: str) -> list[str]:
 
 
 @PARTS
-def test_a_part_has_the_sections_that_all_parts_have_and_is_no_book(folder: Path) -> None:
+def test_a_part_has_the_sections_that_all_parts_have_and_is_no_book(folder):
     for name, sections in SECTIONS.items():
         page = (folder / name).read_text("utf-8")
         assert headings(page, "##") == sections
@@ -51,7 +51,7 @@ def test_a_part_has_the_sections_that_all_parts_have_and_is_no_book(folder: Path
 
 
 @PARTS
-def test_both_languages_have_the_same_structure(folder: Path) -> None:
+def test_both_languages_have_the_same_structure(folder):
     english, korean = ((folder / name).read_text("utf-8") for name in SECTIONS)
 
     def shape(page: str) -> list[int]:
@@ -69,7 +69,7 @@ def test_both_languages_have_the_same_structure(folder: Path) -> None:
 
 
 @PARTS
-def test_a_part_is_two_to_four_files_of_code_and_says_each_thing_once(folder: Path) -> None:
+def test_a_part_is_two_to_four_files_of_code_and_says_each_thing_once(folder):
     solved, begun = (
         {path.name: path.read_bytes() for path in (folder / name).iterdir() if path.is_file()}
         for name in ("solution", "starter")
@@ -86,7 +86,7 @@ PAGES = sorted(COURSE.glob("**/README*.md"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(COURSE)))
-def test_what_a_page_links_to_is_there(page: Path) -> None:
+def test_what_a_page_links_to_is_there(page):
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8"))
 
     assert targets
@@ -94,7 +94,7 @@ def test_what_a_page_links_to_is_there(page: Path) -> None:
 
 
 @PARTS
-def test_dockerfile_and_compose_file_have_no_faults(folder: Path) -> None:
+def test_dockerfile_and_compose_file_have_no_faults(folder):
     for path in (folder / "solution").glob("*Dockerfile"):
         assert succeed("hadolint", path) == ""
     for path in (folder / "solution").glob("*compose*.yaml"):
@@ -102,13 +102,13 @@ def test_dockerfile_and_compose_file_have_no_faults(folder: Path) -> None:
         succeed(*check, "vendor.compose-spec", path)
 
 
-def test_each_part_has_tests() -> None:
+def test_each_part_has_tests():
     tested = {path.stem for path in Path(__file__).parent.glob("test_part*.py")}
 
     assert tested == {f"test_{path.name.partition('_')[0]}" for path in parts()}
 
 
-def test_a_hint_is_in_the_language_of_the_learner(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hint_is_in_the_language_of_the_learner(monkeypatch):
     for name in ("HINTS", "LC_ALL", "LC_MESSAGES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LANG", "ko_KR.UTF-8")
@@ -150,18 +150,14 @@ def a_loop_without_an_end() -> None:
         (a_loop_without_an_end, ["look", "StillRunning: after 0.2 s"]),
     ],
 )
-def test_a_hint_is_followed_by_what_was_found(
-    fails: Any, told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hint_is_followed_by_what_was_found(fails, told, tmp_path, monkeypatch):
     monkeypatch.setenv("HINTS", "en")
     with pytest.raises(Exception, match="look") as caught, hint("look", "거기를 보십시오"):
         fails()
     assert explain(caught.value, tmp_path) == told
 
 
-def test_an_error_is_told_with_its_place_and_what_is_no_program_goes_before_the_hint(
-    tmp_path: Path,
-) -> None:
+def test_an_error_is_told_with_its_place_and_what_is_no_program_goes_before_the_hint(tmp_path):
     own = tmp_path / "mine.py"
     own.write_text("def divide():\n    return 1 / 0\n")
     names: dict[str, Any] = {}
@@ -175,7 +171,7 @@ def test_an_error_is_told_with_its_place_and_what_is_no_program_goes_before_the_
         compile("(", "mine.py", "exec")
 
 
-def test_what_compose_and_docker_take_in_two_forms_is_checked_in_one() -> None:
+def test_what_compose_and_docker_take_in_two_forms_is_checked_in_one():
     short = {
         "environment": {"API_URL": "http://api:8000"},
         "depends_on": {"api": {"condition": "service_started"}},
@@ -197,7 +193,7 @@ def test_what_compose_and_docker_take_in_two_forms_is_checked_in_one() -> None:
     assert not_copied("FROM x\nCOPY --chown=1 a.py \\\n  c.py ./\n", "a.py", "b.py") == ["b.py"]
 
 
-def test_a_check_whose_reader_has_gone_ends_without_a_traceback(tmp_path: Path) -> None:
+def test_a_check_whose_reader_has_gone_ends_without_a_traceback(tmp_path):
     lay(tmp_path / "work", parts()[0], solved=True)
     checking = f"course.part check 1 --work {tmp_path}/work -k test_the_image_holds"
     command = [sys.executable, "-m", *checking.split()]
@@ -213,7 +209,7 @@ def test_a_check_whose_reader_has_gone_ends_without_a_traceback(tmp_path: Path) 
     assert "BrokenPipe" not in said
 
 
-def test_the_error_of_a_program_is_told_whatever_it_prints_at_its_end(tmp_path: Path) -> None:
+def test_the_error_of_a_program_is_told_whatever_it_prints_at_its_end(tmp_path):
     code = "import atexit; atexit.register(print, 'bye'); 1 / 0"
     ending = Program([sys.executable, "-c", code], tmp_path, tmp_path / "log", {**os.environ})
 
@@ -221,5 +217,5 @@ def test_the_error_of_a_program_is_told_whatever_it_prints_at_its_end(tmp_path: 
         ending.succeeds()
 
 
-def test_a_shown_line_that_did_not_appear_is_found() -> None:
+def test_a_shown_line_that_did_not_appear_is_found():
     assert missing_lines("a … c\n  d  e\nf", "x a b c y\nd e\n") == ["f"]

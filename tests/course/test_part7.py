@@ -4,7 +4,6 @@ import sys
 import pytest
 
 from tests.course.suite import Mistake, PartSuite
-from tests.end_to_end.commands import Project
 
 
 class TestPart7(PartSuite):
@@ -33,7 +32,7 @@ class TestPart7(PartSuite):
     )
 
     @pytest.mark.end_to_end
-    def test_the_commands_of_the_readme_show_what_it_says(self, project: Project) -> None:
+    def test_the_commands_of_the_readme_show_what_it_says(self, project):
         """The README starts a broker in the background, which must end even where it fails."""
         try:
             super().test_the_commands_of_the_readme_show_what_it_says(project)

@@ -66,7 +66,7 @@ OF_A_PERSON = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def before(project: Project) -> set[str]:
+def before(project):
     """The files that are there before anything runs, some of a person among them."""
     (project.folder / "data/01_raw").mkdir(parents=True)
     shutil.copy(PROJECT / "data/01_raw/subscriptions.csv", project.folder / "data/01_raw")
@@ -89,9 +89,7 @@ def clean(project: Project) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.parametrize("env", SAID)
-def test_an_example_is_trained_served_monitored_and_scored_without_a_line_of_code(
-    project: Project, env: str
-) -> None:
+def test_an_example_is_trained_served_monitored_and_scored_without_a_line_of_code(project, env):
     said = project.succeed("run", "--env", env).output
     rows, metric = SAID[env]
     for part in (f"{rows}, 0 rejected", metric, f"{env}-v1-", f"kedro serve --env {env}"):
@@ -113,16 +111,14 @@ def test_an_example_is_trained_served_monitored_and_scored_without_a_line_of_cod
     assert len(pd.read_parquet(output)) == row_count
 
 
-def test_all_of_them_live_side_by_side(project: Project) -> None:
+def test_all_of_them_live_side_by_side(project):
     deployed = project.query("SELECT contract, model_version FROM deployments ORDER BY contract")
     assert deployed == [(env, 1) for env in sorted(SAID)]
     for env in ("wine", "diabetes"):
         assert f"{env}-v1-" in project.succeed("model", "list", "--env", env).output
 
 
-def test_clean_removes_all_that_was_written_and_nothing_of_a_person(
-    project: Project, before: set[str]
-) -> None:
+def test_clean_removes_all_that_was_written_and_nothing_of_a_person(project, before):
     project.succeed("run")
     project.succeed("run", "--pipeline", "scoring")
     (project.folder / "src/__pycache__").mkdir()

@@ -1,18 +1,17 @@
 """What people see first, in an empty project and on a database of somebody else's."""
 
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 from sqlalchemy.engine import make_url
 
 from tests.end_to_end.commands import Project, finish
-from tests.servers import ExternalPostgres, eventually, free_port, query, status_of
+from tests.servers import eventually, free_port, query, status_of
 
 pytestmark = pytest.mark.end_to_end
 
 
-def test_a_mistake_that_comes_first_is_one_sentence(project: Project) -> None:
+def test_a_mistake_that_comes_first_is_one_sentence(project):
     assert "start it with `kedro db start`" in project.refuse("db", "url")
     assert not project.is_running()
     assert "run `kedro run` or `kedro db upgrade` first" in project.refuse("model", "list")
@@ -24,7 +23,7 @@ def test_a_mistake_that_comes_first_is_one_sentence(project: Project) -> None:
     assert project.leaves_nothing_running(), project.processes()
 
 
-def test_the_embedded_server_is_started_looked_into_and_stopped(project: Project) -> None:
+def test_the_embedded_server_is_started_looked_into_and_stopped(project):
     started = project.succeed("db", "start").output
     assert project.is_running()
     assert f"127.0.0.1:{make_url(project.url_without_lease()).port}" in started
@@ -43,7 +42,7 @@ def test_the_embedded_server_is_started_looked_into_and_stopped(project: Project
     assert "was not running" in project.succeed("db", "stop").output
 
 
-def test_destroying_deletes_the_data_but_not_while_a_process_uses_it(project: Project) -> None:
+def test_destroying_deletes_the_data_but_not_while_a_process_uses_it(project):
     data = (project.home / "pgdata").resolve()
     with project.held() as url:
         assert "A process uses the embedded server" in project.refuse("db", "destroy", "--yes")
@@ -53,15 +52,13 @@ def test_destroying_deletes_the_data_but_not_while_a_process_uses_it(project: Pr
 
 
 @pytest.fixture(scope="module")
-def external_url(external_server: ExternalPostgres) -> Iterator[str]:
+def external_url(external_server):
     url = external_server.create_database()
     yield url.replace("+psycopg2", "")
     external_server.drop_database(url)
 
 
-def test_servers_that_are_away_or_not_ours_are_named_without_a_password(
-    project: Project, external_url: str
-) -> None:
+def test_servers_that_are_away_or_not_ours_are_named_without_a_password(project, external_url):
     away = "postgresql://owner:secret-word@127.0.0.1:1/rows"
     said = Project(project.folder, {"DATABASE_URL": away}).refuse("run")
     assert 'connection to server at "127.0.0.1", port 1 failed: Connection refused' in said
@@ -78,9 +75,7 @@ def test_servers_that_are_away_or_not_ours_are_named_without_a_password(
     assert "Connection refused" in said
 
 
-def test_mlflows_page_shows_the_store_and_no_argument_shows_its_password(
-    project: Project, external_url: str
-) -> None:
+def test_mlflows_page_shows_the_store_and_no_argument_shows_its_password(project, external_url):
     password, port = make_url(external_url).password, free_port()
     assert password
     page = f"http://127.0.0.1:{port}/health"

@@ -59,7 +59,7 @@ def as_a_learner_goes(notebook: NotebookNode) -> NotebookNode:
     return lesson
 
 
-def test_the_tour_runs_and_ends_with_a_prediction(project: Project) -> None:
+def test_the_tour_runs_and_ends_with_a_prediction(project):
     folder = project.folder / "notebooks"
     folder.mkdir(exist_ok=True)
 
@@ -78,7 +78,7 @@ def test_the_tour_runs_and_ends_with_a_prediction(project: Project) -> None:
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=name)
-def test_a_lesson_runs_filled_in_and_says_what_is_still_open(path: Path, tmp_path: Path) -> None:
+def test_a_lesson_runs_filled_in_and_says_what_is_still_open(path, tmp_path):
     notebook = read(path)
     folder, temporary = tmp_path / "anywhere", tmp_path / "temporary"
     folder.mkdir()
@@ -104,7 +104,7 @@ def test_a_lesson_runs_filled_in_and_says_what_is_still_open(path: Path, tmp_pat
 
 
 @pytest.mark.parametrize("path", EVERY, ids=name)
-def test_a_notebook_is_committed_without_outputs_and_in_both_languages(path: Path) -> None:
+def test_a_notebook_is_committed_without_outputs_and_in_both_languages(path):
     cells = read(path).cells
 
     assert path == TOUR or 10 <= len(cells) <= 18

@@ -1,5 +1,4 @@
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ OTHER = {"contract": {"name": "other", "features": {"x": {}}}}
 
 
 @pytest.fixture
-def conf(tmp_path: Path) -> Iterator[Path]:
+def conf(tmp_path):
     """The shipped configuration with an empty folder for a person's own, and another."""
     shutil.copytree(PROJECT / "conf/base", tmp_path / "base")
     for name in ("local", "other"):
@@ -39,7 +38,7 @@ def load(folder: Path, **options: Any) -> ProjectConfigLoader:
     return ProjectConfigLoader(str(folder), **CONFIG_LOADER_ARGS | resolvers | options)
 
 
-def test_an_environment_says_only_what_differs(conf: Path) -> None:
+def test_an_environment_says_only_what_differs(conf):
     (conf / "local/parameters.yml").write_text("gates: {threshold: 0.5}\nmine: {colour: red}")
     (conf / "local/globals.yml").write_text("row_limit: 100\nown: 1")
 
@@ -54,7 +53,7 @@ def test_an_environment_says_only_what_differs(conf: Path) -> None:
     assert load(conf, env="other")["parameters"]["contract"] == OTHER["contract"]
 
 
-def test_the_command_line_counts_more_than_files(conf: Path) -> None:
+def test_the_command_line_counts_more_than_files(conf):
     given = {
         "source": "csv",
         "csv_path": "a.csv",
@@ -71,7 +70,7 @@ def test_the_command_line_counts_more_than_files(conf: Path) -> None:
     assert loader["parameters"]["training"] | {"seed": 1} == loader["parameters"]["training"]
 
 
-def test_two_environments_of_one_process_do_not_mix(conf: Path) -> None:
+def test_two_environments_of_one_process_do_not_mix(conf):
     first, second = load(conf), load(conf, env="other", runtime_params={"rows": 7})
 
     assert first["catalog"]["mine"]["contract"]["name"] == "iris"
@@ -89,9 +88,7 @@ def test_two_environments_of_one_process_do_not_mix(conf: Path) -> None:
         ("parameters", "", {"sources": "csv"}),
     ],
 )
-def test_a_misspelt_name_is_refused_wherever_it_stands(
-    conf: Path, where: str, text: str, given: dict[str, Any]
-) -> None:
+def test_a_misspelt_name_is_refused_wherever_it_stands(conf, where, text, given):
     (conf / f"local/{where}.yml").write_text(text)
 
     with pytest.raises(ConfigurationError, match=r"did you mean (training|csv_path|source)\?"):
@@ -103,8 +100,8 @@ def test_a_misspelt_name_is_refused_wherever_it_stands(
     [("source", "tabel"), ("rows", 0), ("rows", True), ("row_limit", "5"), ("experiment", "")],
 )
 def test_a_wrong_value_is_named_whether_it_stands_in_a_file_or_on_the_command_line(
-    conf: Path, name: str, value: Any
-) -> None:
+    conf, name, value
+):
     with pytest.raises(ValidationError, match=name):
         load(conf, runtime_params={name: value})
     (conf / "local/globals.yml").write_text(yaml.safe_dump({name: value}))
@@ -112,7 +109,7 @@ def test_a_wrong_value_is_named_whether_it_stands_in_a_file_or_on_the_command_li
         load(conf)
 
 
-def test_the_names_that_are_known_are_those_of_the_shipped_configuration() -> None:
+def test_the_names_that_are_known_are_those_of_the_shipped_configuration():
     def shipped(file: str) -> set[str]:
         return set(yaml.safe_load((PROJECT / "conf/base" / file).read_text("utf-8")))
 
@@ -121,7 +118,7 @@ def test_the_names_that_are_known_are_those_of_the_shipped_configuration() -> No
 
 
 @pytest.mark.parametrize("env", ["wine", "diabetes", "subscriptions"])
-def test_the_shipped_environments_can_be_read(env: str) -> None:
+def test_the_shipped_environments_can_be_read(env):
     found = load(PROJECT / "conf", env=env)["parameters"]["contract"]
 
     assert found["name"] == env

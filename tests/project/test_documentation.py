@@ -19,25 +19,25 @@ def _load(name: str) -> ModuleType:
     return module
 
 
-def test_the_reference_says_what_the_code_says(tmp_path: Path) -> None:
+def test_the_reference_says_what_the_code_says(tmp_path):
     succeed(sys.executable, SITE / "reference.py", tmp_path)
     kept = {path.name: path.read_text("utf-8") for path in (PROJECT / "docs/reference").iterdir()}
     new = {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()}
     assert kept == new, "run `make docs` and commit docs/reference"
 
 
-def test_every_variable_is_in_the_reference() -> None:
+def test_every_variable_is_in_the_reference():
     reference = (PROJECT / "docs/reference/environment.md").read_text("utf-8")
     named = _load("reference").variables_of_source()
     assert {"DATABASE_URL", "MLOPS_ACTOR"} <= named
     assert sorted(name for name in named if f"`{name}`" not in reference) == []
 
 
-def test_every_page_has_a_korean_counterpart() -> None:
+def test_every_page_has_a_korean_counterpart():
     assert _load("build").without_counterpart() == []
 
 
-def test_the_site_is_built_without_a_broken_link() -> None:
+def test_the_site_is_built_without_a_broken_link():
     succeed(sys.executable, SITE / "build.py")
     for language, folder, up in (("en", "site", "../.."), ("ko", "site/ko", "../../..")):
         page = (PROJECT / folder / "reference/contract/index.html").read_text("utf-8")
@@ -46,7 +46,7 @@ def test_the_site_is_built_without_a_broken_link() -> None:
         assert f'href="{up}/reference/contract/"' in page
 
 
-def test_the_pictures_show_what_is_there_now() -> None:
+def test_the_pictures_show_what_is_there_now():
     """They are taken anew by `python docs/site/screenshots.py`."""
     shots = _load("screenshots")
     kept = json.loads((shots.IMAGES / "sources.json").read_text("utf-8"))

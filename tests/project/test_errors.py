@@ -37,7 +37,7 @@ def caused_by(error: Exception, cause: Exception) -> Exception:
         ),
     ],
 )
-def test_our_sentence_is_shown_wherever_it_stands_among_the_causes(error: Exception) -> None:
+def test_our_sentence_is_shown_wherever_it_stands_among_the_causes(error):
     result = CliRunner().invoke(command_that_raises(error))
 
     assert (result.exit_code, result.output) == (1, "Error: key: is missing\n")
@@ -51,7 +51,7 @@ def test_our_sentence_is_shown_wherever_it_stands_among_the_causes(error: Except
         MlflowException("API request to http://127.0.0.1:1/ failed"),
     ],
 )
-def test_what_a_library_says_last_is_shown_without_a_traceback(last: Exception) -> None:
+def test_what_a_library_says_last_is_shown_without_a_traceback(last):
     result = CliRunner().invoke(command_that_raises(caused_by(DatasetError("outer"), last)))
 
     assert result.exit_code == 1
@@ -60,7 +60,12 @@ def test_what_a_library_says_last_is_shown_without_a_traceback(last: Exception) 
     assert "Traceback" not in result.output
 
 
-def test_each_field_that_pydantic_refuses_is_told() -> None:
+def test_an_error_without_words_is_told_by_what_was_made_of_it():
+    made = caused_by(DatasetError("Failed to load load_irs"), AttributeError())
+    assert "Failed to load load_irs" in CliRunner().invoke(command_that_raises(made)).output
+
+
+def test_each_field_that_pydantic_refuses_is_told():
     with pytest.raises(ValidationError) as caught:
         Contract.model_validate({"name": "iris", "tabel": "t", "features": {"a": {"minimum": "x"}}})
 
@@ -70,7 +75,7 @@ def test_each_field_that_pydantic_refuses_is_told() -> None:
     assert "tabel\n  Extra inputs are not permitted" in result.output
 
 
-def test_what_is_not_called_for_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_called_for_is_no_failure(monkeypatch):
     monkeypatch.setattr(KedroCliError, "VERBOSE_ERROR", True)
 
     calm = CliRunner().invoke(command_that_raises(NotCalledForError("nothing to do")))
@@ -88,7 +93,7 @@ def now() -> None:
     raise ValueError("inner")
 
 
-def test_the_option_that_an_error_names_shows_where_it_came_from() -> None:
+def test_the_option_that_an_error_names_shows_where_it_came_from():
     commands = ProjectCommands("kedro", lazy_subcommands={"failing": f"{__name__}.failing"})
 
     said = CliRunner().invoke(commands, ["failing", "now"]).output

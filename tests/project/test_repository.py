@@ -20,13 +20,13 @@ WORKFLOWS = sorted((PROJECT / ".github/workflows").glob("*.yml"))
         ("issue-forms", [PROJECT / f".github/ISSUE_TEMPLATE/{name}.yml" for name in FORMS]),
     ],
 )
-def test_what_github_reads_fits_its_schema(schema: str, files: list[Path]) -> None:
+def test_what_github_reads_fits_its_schema(schema, files):
     check = (sys.executable, "-m", "check_jsonschema", "--builtin-schema")
     succeed(*check, f"vendor.github-{schema}", *files)
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_a_workflow_calls_what_is_there(path: Path) -> None:
+def test_a_workflow_calls_what_is_there(path):
     jobs = yaml.safe_load(path.read_text("utf-8"))["jobs"].values()
     steps = [step for job in jobs for step in job["steps"]]
     makefile = (PROJECT / "Makefile").read_text("utf-8")
@@ -40,13 +40,13 @@ def test_a_workflow_calls_what_is_there(path: Path) -> None:
             assert (PROJECT / run).stat().st_mode & 0o111
 
 
-def test_the_release_builds_images_that_the_dockerfile_has() -> None:
+def test_the_release_builds_images_that_the_dockerfile_has():
     release = yaml.safe_load((PROJECT / ".github/workflows/release.yml").read_text("utf-8"))
     stages = re.findall(r"AS (\S+)", (PROJECT / "Dockerfile").read_text("utf-8"))
     assert set(release["jobs"]["images"]["strategy"]["matrix"]["target"]) <= set(stages)
 
 
-def test_the_devcontainer_sets_the_project_up() -> None:
+def test_the_devcontainer_sets_the_project_up():
     found = json.loads((PROJECT / ".devcontainer/devcontainer.json").read_text("utf-8"))
     assert found["onCreateCommand"] == "make setup"
     assert set(found["forwardPorts"]) == set(map(int, found["portsAttributes"]))

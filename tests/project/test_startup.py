@@ -38,15 +38,13 @@ def run(code: str, folder: Path, **variables: str) -> subprocess.CompletedProces
     return subprocess.run(command, cwd=folder, env=chosen, check=True, **options)
 
 
-def test_defaults_are_set_a_persons_choice_stays_and_nothing_heavy_is_imported(
-    tmp_path: Path,
-) -> None:
+def test_defaults_are_set_a_persons_choice_stays_and_nothing_heavy_is_imported(tmp_path):
     found = run(SHOW_ENVIRONMENT, tmp_path, MLFLOW_LOGGING_LEVEL="DEBUG")
 
     assert found.stdout.strip() == str(ENVIRONMENT | {"MLFLOW_LOGGING_LEVEL": "DEBUG"})
 
 
-def test_only_the_warnings_that_plugins_must_mend_are_dropped(tmp_path: Path) -> None:
+def test_only_the_warnings_that_plugins_must_mend_are_dropped(tmp_path):
     shown = run(WARN, tmp_path).stderr
 
     assert shown.count("UserWarning: a warning of the person's own") == 1
@@ -54,7 +52,7 @@ def test_only_the_warnings_that_plugins_must_mend_are_dropped(tmp_path: Path) ->
     assert "type hints" not in shown
 
 
-def test_other_projects_of_the_environment_are_left_alone(tmp_path: Path) -> None:
+def test_other_projects_of_the_environment_are_left_alone(tmp_path):
     code = (
         "import os; from mlops_for_mle.startup import prepare_in_this_project\n"
         "prepare_in_this_project(); print('DO_NOT_TRACK' in os.environ)"

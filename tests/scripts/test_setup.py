@@ -81,13 +81,11 @@ class Small:
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Small:
+def small(tmp_path):
     return Small(tmp_path / AWKWARD)
 
 
-def test_it_makes_the_environment_and_says_nothing_when_that_is_up_to_date(
-    small: Small, tmp_path: Path
-) -> None:
+def test_it_makes_the_environment_and_says_nothing_when_that_is_up_to_date(small, tmp_path):
     # Settings for other projects lead nowhere else.
     other = {name: str(tmp_path / "other") for name in ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT")}
     other |= {"UV_PROJECT": str(tmp_path / "other"), "UV_FROZEN": "1"}
@@ -97,9 +95,7 @@ def test_it_makes_the_environment_and_says_nothing_when_that_is_up_to_date(
     assert small.succeed() == ""
 
 
-def test_a_folder_in_which_nothing_could_run_is_refused_at_once(
-    small: Small, tmp_path: Path
-) -> None:
+def test_a_folder_in_which_nothing_could_run_is_refused_at_once(small, tmp_path):
     for character in "[]?*%'\"$`\\":
         folder = tmp_path / f"a{character}b"
         shutil.copytree(small.folder, folder)
@@ -110,9 +106,7 @@ def test_a_folder_in_which_nothing_could_run_is_refused_at_once(
         assert not (folder / ".venv").exists()
 
 
-def test_an_environment_that_is_half_made_or_of_another_place_is_made_again(
-    small: Small, tmp_path: Path
-) -> None:
+def test_an_environment_that_is_half_made_or_of_another_place_is_made_again(small, tmp_path):
     small.succeed()
     (small.folder / ".venv/complete").unlink()
     (small.folder / ".venv/lib/half").touch()
@@ -125,7 +119,7 @@ def test_an_environment_that_is_half_made_or_of_another_place_is_made_again(
     assert f"{moved}/.venv" in (moved / ".venv/bin/activate").read_text("utf-8")
 
 
-def test_a_folder_of_that_name_which_is_no_environment_is_kept(small: Small) -> None:
+def test_a_folder_of_that_name_which_is_no_environment_is_kept(small):
     (small.folder / ".venv").mkdir()
     own = small.folder / ".venv/notes.txt"
     own.touch()
@@ -135,7 +129,7 @@ def test_a_folder_of_that_name_which_is_no_environment_is_kept(small: Small) -> 
     assert own.exists()
 
 
-def test_the_interpreter_can_be_named_by_version_or_path(small: Small) -> None:
+def test_the_interpreter_can_be_named_by_version_or_path(small):
     small.succeed(PYTHON="{}.{}".format(*sys.version_info[:2]))
     assert small.succeed(UV_PYTHON=str(PYTHON)) == ""
     finished = small.setup(PYTHON="3.99")
@@ -143,7 +137,7 @@ def test_the_interpreter_can_be_named_by_version_or_path(small: Small) -> None:
     assert "3.99" in finished.stderr
 
 
-def test_a_second_make_waits_for_the_first(small: Small) -> None:
+def test_a_second_make_waits_for_the_first(small):
     (small.folder / ".tools").mkdir()
     command = [small.folder / "scripts/setup.sh"]
     with (small.folder / ".tools/lock").open("w") as lock:
@@ -156,7 +150,7 @@ def test_a_second_make_waits_for_the_first(small: Small) -> None:
 
 
 @pytest.mark.parametrize("how", ["PIP_INDEX_URL", "UV_DEFAULT_INDEX", "pip.conf"])
-def test_packages_come_from_the_index_that_a_person_has_set(tmp_path: Path, how: str) -> None:
+def test_packages_come_from_the_index_that_a_person_has_set(tmp_path, how):
     """The lock file names the addresses of another one, which does not answer any more."""
     with _index(tmp_path / "first") as first:
         small = Small(tmp_path / "project", '["greeting"]', first)
@@ -174,7 +168,7 @@ def test_packages_come_from_the_index_that_a_person_has_set(tmp_path: Path, how:
     assert small.succeed(**variables) == ""
 
 
-def test_a_group_comes_on_demand_and_with_jupyterlab_it_stays(tmp_path: Path) -> None:
+def test_a_group_comes_on_demand_and_with_jupyterlab_it_stays(tmp_path):
     with _index(tmp_path / "index") as index:
         small = Small(tmp_path / "project", index=index)
         with (small.folder / "pyproject.toml").open("a") as file:
@@ -194,7 +188,7 @@ def test_a_group_comes_on_demand_and_with_jupyterlab_it_stays(tmp_path: Path) ->
         assert not list(installed())
 
 
-def test_without_uv_it_says_what_to_install_or_what_pip_said(small: Small) -> None:
+def test_without_uv_it_says_what_to_install_or_what_pip_said(small):
     (small.programs / "uv").unlink()
     python = small.programs / "python3"
     python.unlink()
@@ -215,7 +209,7 @@ def test_without_uv_it_says_what_to_install_or_what_pip_said(small: Small) -> No
     assert "make: No Python with venv or pip was found" in finished.stderr
 
 
-def test_without_uv_it_installs_one_beside_the_project(small: Small) -> None:
+def test_without_uv_it_installs_one_beside_the_project(small):
     (small.programs / "uv").unlink()
     settings = {n: v for n, v in os.environ.items() if n.startswith("PIP_")}
     finished = small.setup(**settings)
@@ -226,7 +220,7 @@ def test_without_uv_it_installs_one_beside_the_project(small: Small) -> None:
     assert small.succeed() == ""
 
 
-def test_the_image_has_the_uv_that_make_setup_installs() -> None:
+def test_the_image_has_the_uv_that_make_setup_installs():
     script = (PROJECT / "scripts/setup.sh").read_text("utf-8")
     version = re.search(r"^version=(.+)$", script, re.MULTILINE)
     assert version is not None

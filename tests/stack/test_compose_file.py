@@ -1,10 +1,8 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 from shutil import which
 from subprocess import DEVNULL, call
-from typing import Any
 
 import pytest
 import yaml
@@ -51,7 +49,7 @@ LOGINS = {
 }
 
 
-def test_the_files_follow_the_compose_specification() -> None:
+def test_the_files_follow_the_compose_specification():
     check = (sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec")
     succeed(*check, COMPOSE, TUTORIAL)
 
@@ -61,7 +59,7 @@ def test_the_files_follow_the_compose_specification() -> None:
     reason="Docker's Compose plugin is not installed",
 )
 @pytest.mark.parametrize("files", [[COMPOSE, TUTORIAL], [COMPOSE, REPLICAS]])
-def test_docker_compose_accepts_the_file_and_its_overrides(files: list[Path]) -> None:
+def test_docker_compose_accepts_the_file_and_its_overrides(files):
     options = [text for path in files for text in ("--file", str(path))]
     for environment, said in ((EXAMPLE, "run `make up`"), (TUTORIAL_ENVIRONMENT, "")):
         command = ["docker", "compose", "--env-file", str(environment), *options, "config", "-q"]
@@ -70,7 +68,7 @@ def test_docker_compose_accepts_the_file_and_its_overrides(files: list[Path]) ->
         assert (found.returncode == 0) == (not said)
 
 
-def test_every_variable_stands_in_the_example_with_the_default_of_the_file() -> None:
+def test_every_variable_stands_in_the_example_with_the_default_of_the_file():
     example = environment_file(EXAMPLE)
     used = variables_of(COMPOSE) | variables_of(REPLICAS)
     # The last two are read by `make up` alone.
@@ -84,18 +82,18 @@ def test_every_variable_stands_in_the_example_with_the_default_of_the_file() -> 
 
 
 @pytest.mark.parametrize("name", [one for one in SECRETS if one != "MLOPS_API_KEY"])
-def test_compose_refuses_to_start_without_a_secret(name: str) -> None:
+def test_compose_refuses_to_start_without_a_secret(name):
     with pytest.raises(ValueError, match=f"{name}: run `make up`"):
         services(SETTINGS | {name: ""})
 
 
 @pytest.mark.parametrize("name", STACK)
-def test_a_container_has_the_logins_that_it_needs_and_no_others(name: str) -> None:
+def test_a_container_has_the_logins_that_it_needs_and_no_others(name):
     held = str(STACK[name])
     assert {one for one in SECRETS if SETTINGS[one] in held} == ALLOWED[name]
 
 
-def test_a_service_may_have_a_login_of_its_own_at_the_s3_server() -> None:
+def test_a_service_may_have_a_login_of_its_own_at_the_s3_server():
     found = services(SETTINGS | LOGINS)
     for name in ("pipeline", "api", "mlflow"):
         environment = found[name]["environment"]
@@ -104,7 +102,7 @@ def test_a_service_may_have_a_login_of_its_own_at_the_s3_server() -> None:
         assert SETTINGS["MINIO_ROOT_PASSWORD"] not in str(environment)
 
 
-def test_the_tutorial_sets_every_secret_which_stands_nowhere_else_for_this_machine_only() -> None:
+def test_the_tutorial_sets_every_secret_which_stands_nowhere_else_for_this_machine_only():
     tutorial = environment_file(TUTORIAL_ENVIRONMENT)
     assert set(SECRETS) <= set(tutorial)
     assert set(tutorial) < set(environment_file(EXAMPLE))
@@ -119,7 +117,7 @@ def test_the_tutorial_sets_every_secret_which_stands_nowhere_else_for_this_machi
 
 
 @SERVICES
-def test_a_container_is_confined(service: dict[str, Any]) -> None:
+def test_a_container_is_confined(service):
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
@@ -136,7 +134,7 @@ def test_a_container_is_confined(service: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", STACK)
-def test_a_service_comes_back_is_checked_and_starts_after_what_it_needs(name: str) -> None:
+def test_a_service_comes_back_is_checked_and_starts_after_what_it_needs(name):
     if name in ONE_SHOT:
         assert STACK[name]["restart"] == "no"
         assert "healthcheck" not in STACK[name]
@@ -149,7 +147,7 @@ def test_a_service_comes_back_is_checked_and_starts_after_what_it_needs(name: st
     assert name == "preflight" or "preflight" in _all_before(name)
 
 
-def test_the_dockerfile_has_the_python_of_the_example() -> None:
+def test_the_dockerfile_has_the_python_of_the_example():
     dockerfile = (PROJECT / "Dockerfile").read_text("utf-8")
     assert f"ARG PYTHON_IMAGE={SETTINGS['PYTHON_IMAGE']}\n" in dockerfile
 

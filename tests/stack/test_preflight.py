@@ -21,7 +21,7 @@ def preflight(folder: Path, stack: str = ONE, metrics: str = OTHER) -> int:
     ).returncode
 
 
-def test_the_keys_are_valid_ones_of_which_prometheus_only_reads(tmp_path: Path) -> None:
+def test_the_keys_are_valid_ones_of_which_prometheus_only_reads(tmp_path):
     assert preflight(tmp_path) == 0
     path = tmp_path / "api_keys.json"
     found = {key.name: key for key in KeyFile(path).read() or ()}
@@ -31,7 +31,7 @@ def test_the_keys_are_valid_ones_of_which_prometheus_only_reads(tmp_path: Path) 
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_new_key_replaces_the_one_before_and_leaves_those_of_people(tmp_path: Path) -> None:
+def test_a_new_key_replaces_the_one_before_and_leaves_those_of_people(tmp_path):
     preflight(tmp_path)
     path = tmp_path / "api_keys.json"
     KeyFile(path).create("kim", ["predict"])
@@ -47,9 +47,7 @@ def test_a_new_key_replaces_the_one_before_and_leaves_those_of_people(tmp_path: 
 
 
 @pytest.mark.parametrize("digests", [{"stack": ""}, {"metrics": ""}])
-def test_without_digests_older_keys_stay_and_a_stack_without_any_does_not_start(
-    tmp_path: Path, digests: dict[str, str]
-) -> None:
+def test_without_digests_older_keys_stay_and_a_stack_without_any_does_not_start(tmp_path, digests):
     assert preflight(tmp_path, **digests) == 1
     preflight(tmp_path)
     before = (tmp_path / "api_keys.json").read_bytes()

@@ -2,7 +2,6 @@
 pipelines' service and the API, each with the variables of the compose file.
 """
 
-from collections.abc import Iterator
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
@@ -24,7 +23,7 @@ VIRGINICA = {"sepal_length": 6.7, "sepal_width": 3.3, "petal_length": 5.7, "peta
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+def stack(tmp_path_factory):
     """Up, migrated, and the pipelines' service has deployed."""
     folder = tmp_path_factory.mktemp("stack")
     copy_project(PROJECT, folder)
@@ -45,14 +44,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
         yield found
 
 
-def test_the_pipelines_run_once_and_then_monitoring_does(stack: LocalStack) -> None:
+def test_the_pipelines_run_once_and_then_monitoring_does(stack):
     before = _monitored(stack)
     assert eventually(lambda: _monitored(stack) > before)
     assert _deployed(stack) == ["deploy"]
     assert stack.is_healthy("pipeline", PIPELINE_EVERY="3s")
 
 
-def test_a_start_while_the_database_is_away_trains_nothing(stack: LocalStack) -> None:
+def test_a_start_while_the_database_is_away_trains_nothing(stack):
     away = {"DATABASE_URL": "postgresql://pipeline:none@127.0.0.1:1/mlops"}
     finished = stack.attempt("pipeline", [PROJECT / "deploy/bin/pipeline"], **away)
     assert finished.returncode == 3
@@ -60,7 +59,7 @@ def test_a_start_while_the_database_is_away_trains_nothing(stack: LocalStack) ->
     assert finished.stdout == ""
 
 
-def test_a_restart_trains_nothing_and_a_rollback_stays(stack: LocalStack) -> None:
+def test_a_restart_trains_nothing_and_a_rollback_stays(stack):
     stack.run("pipeline", ["kedro", "run"])
     assert _deployed(stack) == ["deploy", "deploy"]
     admin = KeyFile(stack.folder / "api_keys.json").create("kim", ["admin"])
@@ -79,14 +78,14 @@ def test_a_restart_trains_nothing_and_a_rollback_stays(stack: LocalStack) -> Non
     assert stack.stop("pipeline") == 0
 
 
-def test_the_generator_is_healthy_while_its_batches_are_new(stack: LocalStack) -> None:
+def test_the_generator_is_healthy_while_its_batches_are_new(stack):
     assert not stack.is_healthy("data-generator")
     options = ["--rows", "2", "--every", "10ms", "--batches", "3"]
     stack.run("data-generator", ["kedro", "stream", *options])
     assert stack.is_healthy("data-generator")
 
 
-def test_the_api_writes_what_its_routes_write(stack: LocalStack) -> None:
+def test_the_api_writes_what_its_routes_write(stack):
     headers = {"X-API-Key": STRONG["MLOPS_API_KEY"]}
     with httpx.Client(base_url=stack.url("api"), headers=headers) as client:
         made = client.post("/observations", json={**VIRGINICA, "target": 2})
@@ -110,23 +109,21 @@ def test_the_api_writes_what_its_routes_write(stack: LocalStack) -> None:
         ("pipeline", "DROP TABLE iris_data"),
     ],
 )
-def test_a_service_may_do_no_more_than_it_needs(
-    stack: LocalStack, service: str, statement: str
-) -> None:
+def test_a_service_may_do_no_more_than_it_needs(stack, service, statement):
     connection = psycopg2.connect(stack.environment(service)["DATABASE_URL"])
     with connection.cursor() as cursor, pytest.raises(psycopg2.errors.InsufficientPrivilege):
         cursor.execute(statement)
     connection.close()
 
 
-def test_no_service_but_mlflow_opens_mlflows_database(stack: LocalStack) -> None:
+def test_no_service_but_mlflow_opens_mlflows_database(stack):
     for service in ("data-generator", "api", "pipeline"):
         url = stack.environment(service)["DATABASE_URL"].replace("/mlops", "/mlflow")
         with pytest.raises(psycopg2.OperationalError, match="permission denied"):
             psycopg2.connect(url)
 
 
-def test_the_pipelines_make_the_table_of_another_contract_for_the_api(stack: LocalStack) -> None:
+def test_the_pipelines_make_the_table_of_another_contract_for_the_api(stack):
     stack.run("pipeline", ["kedro", "run", "--pipeline", "data_ingestion", "--env", "wine"])
     (table,) = query(
         stack.url_of("mlops"), "SELECT tablename FROM pg_tables WHERE tableowner = 'pipeline'"
@@ -135,7 +132,7 @@ def test_the_pipelines_make_the_table_of_another_contract_for_the_api(stack: Loc
     assert scalar(stack.url_of("mlops"), allowed, table=table[0])
 
 
-def test_the_api_answers_by_a_release_that_it_read_from_s3(stack: LocalStack) -> None:
+def test_the_api_answers_by_a_release_that_it_read_from_s3(stack):
     answer = stack.predict(VIRGINICA)
     assert answer.status_code == 200
     assert answer.json()["iris_class"] == 2
@@ -144,7 +141,7 @@ def test_the_api_answers_by_a_release_that_it_read_from_s3(stack: LocalStack) ->
     assert {path.name for path in release.iterdir()} == {"model.onnx", "manifest.json"}
 
 
-def test_the_api_wants_a_key_and_prometheus_one_only_reads(stack: LocalStack) -> None:
+def test_the_api_wants_a_key_and_prometheus_one_only_reads(stack):
     predict, metrics = (f"{stack.url('api')}/{name}" for name in ("predict", "metrics"))
     key = {"Authorization": f"Bearer {STRONG['METRICS_API_KEY']}"}
     assert httpx.post(predict, json=VIRGINICA).status_code == 401
@@ -153,9 +150,7 @@ def test_the_api_wants_a_key_and_prometheus_one_only_reads(stack: LocalStack) ->
     assert httpx.get(metrics, headers=key).status_code == 200
 
 
-def test_artifacts_lie_on_s3_for_clients_with_and_without_access_to_it(
-    stack: LocalStack, tmp_path: Path
-) -> None:
+def test_artifacts_lie_on_s3_for_clients_with_and_without_access_to_it(stack, tmp_path):
     run_id = scalar(stack.url_of("mlops"), "SELECT run_id FROM deployments WHERE id = 1")
     (stored,) = (stack.folder / "s3/mlflow").rglob(f"{run_id}/artifacts/environment.json")
     s3 = [name for name in stack.environment("pipeline") if name.startswith(("AWS_", "MLFLOW_S3"))]
@@ -173,16 +168,14 @@ def test_artifacts_lie_on_s3_for_clients_with_and_without_access_to_it(
         assert Path(finished.output.splitlines()[-1]).read_bytes() == stored.read_bytes()
 
 
-def test_the_champion_can_be_downloaded_and_nothing_is_kept_beside_the_servers(
-    stack: LocalStack, tmp_path: Path
-) -> None:
+def test_the_champion_can_be_downloaded_and_nothing_is_kept_beside_the_servers(stack, tmp_path):
     stack.run("pipeline", ["kedro", "model", "download", "champion", tmp_path / "champion"])
     assert list(tmp_path.rglob("model.onnx"))
     for name in ("postgres", "mlflow"):
         assert not (stack.folder / "data" / name).exists()
 
 
-def test_mlflow_counts_its_requests_and_answers_under_no_foreign_name(stack: LocalStack) -> None:
+def test_mlflow_counts_its_requests_and_answers_under_no_foreign_name(stack):
     assert 'mlflow_http_request_total{method="GET",status="200"}' in (
         httpx.get(f"{stack.url('mlflow')}/metrics").text
     )
@@ -191,13 +184,13 @@ def test_mlflow_counts_its_requests_and_answers_under_no_foreign_name(stack: Loc
         assert httpx.get(url, headers={"Host": host}).status_code == status
 
 
-def test_no_log_holds_a_secret(stack: LocalStack) -> None:
+def test_no_log_holds_a_secret(stack):
     for name in ("mlflow", "pipeline", "api"):
         for secret in STRONG.values():
             assert secret not in stack.log(name)
 
 
-def test_predictions_go_on_and_are_kept_while_s3_and_mlflow_are_gone(stack: LocalStack) -> None:
+def test_predictions_go_on_and_are_kept_while_s3_and_mlflow_are_gone(stack):
     stack.stop("s3")
     stack.stop("mlflow")
     identity = stack.predict(VIRGINICA).json()["prediction_id"]

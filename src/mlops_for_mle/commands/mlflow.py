@@ -32,11 +32,10 @@ def ui(project: Project, host: str | None, port: str | None) -> None:
     click.echo(f"MLflow's page will be at http://{address}:{listening} (Ctrl-C ends it)")
     stopping = until_stopped()
     # In a session of its own, since a Ctrl-C that reached it would end in a traceback.
-    server = subprocess.Popen([*command, *quiet], env=environment, start_new_session=True)
-    while server.poll() is None and not stopping.wait(0.2):
-        pass
-    server.terminate()
-    server.wait()
+    with subprocess.Popen([*command, *quiet], env=environment, start_new_session=True) as server:
+        while server.poll() is None and not stopping.wait(0.2):
+            pass
+        server.terminate()
     sys.exit(0 if stopping.is_set() else 1)
 
 

@@ -11,7 +11,8 @@ from threading import Event, Thread
 from typing import Any, NamedTuple
 
 import click
-from kedro.framework.startup import ProjectMetadata
+from kedro.framework.project import settings
+from kedro.framework.startup import ProjectMetadata, bootstrap_project
 
 from mlops_for_mle.config import ProjectConfigLoader
 from mlops_for_mle.contract import Contract
@@ -31,9 +32,6 @@ class Project(NamedTuple):
 
 def read_project(folder: Path, env: str | None = None) -> Project:
     """Read the configuration of an environment."""
-    from kedro.framework.project import settings
-    from kedro.framework.startup import bootstrap_project
-
     bootstrap_project(folder)
     found = ProjectConfigLoader(str(folder / "conf"), env=env, **settings.CONFIG_LOADER_ARGS)
     parameters = found["parameters"]

@@ -26,9 +26,7 @@ def serve(project: Project, **options: str | int | None) -> None:
         "MLOPS_MODEL": configured or project.contract.name,
         "MLOPS_RELEASE_STORE": release_store(),
     }
-    arguments = [sys.executable, "-m", "mlops_for_mle.serving"]
-    for name, value in options.items():
-        if value is not None:
-            arguments += [f"--{name}", str(value)]
+    given = [f"--{name}={value}" for name, value in options.items() if value is not None]
+    arguments = [sys.executable, "-m", "mlops_for_mle.serving", *given]
     # The process is replaced, so that the server carries nothing of Kedro and gets every signal.
     os.execve(sys.executable, arguments, environment)  # noqa: S606  (no shell is involved)
