@@ -145,6 +145,9 @@ def test_a_row_is_explained_by_what_is_served_from_text_or_a_file(kedro_model, p
     said = kedro_model("explain", ROW).output
 
     assert kedro_model("explain", str(file)).output == said
+    assert "outside" not in said
+    strange = kedro_model("explain", ROW.replace("6.7", "9.9")).output
+    assert "9.9 (outside the training data)" in strange
     base, *features, total = rows_of(said)
     assert {name for name, *_ in features} == set(re.findall(r'"(\w+)"', ROW))
     found = [float(one[2]) for one in (base, *features, total)]

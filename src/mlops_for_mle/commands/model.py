@@ -33,6 +33,7 @@ from mlops_for_mle.releases import deployments
 from mlops_for_mle.releases.explain import Explainer
 from mlops_for_mle.releases.metrics import metric_text
 from mlops_for_mle.releases.predictor import Predictor, load
+from mlops_for_mle.releases.ranges import Ranges
 from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.codec import Codec, Form
 
@@ -180,9 +181,14 @@ def explain(project: Project, row: str) -> None:
     title = f"{target.response_name}: {words[found.explained]}{answer}"
     drawn = Table("feature", "value", "contribution", title=title, title_justify="left")
     drawn.add_row("mean of training rows", "", metric_text(found.base))
-    explained = zip(given.row, found.contributions.items(), strict=True)
-    for value, (name, one) in sorted(explained, key=lambda one: -abs(one[1][1])):
-        drawn.add_row(name, str(value), f"{one:+.4g}")
+    outside = Ranges(manifest.contract, manifest.training_ranges, manifest.precision).outside(
+        matrix
+    )
+    is_outside = [False] * len(given.row) if outside is None else outside[0]
+    explained = zip(given.row, found.contributions.items(), is_outside, strict=True)
+    for value, (name, one), is_strange in sorted(explained, key=lambda one: -abs(one[1][1])):
+        told = f"{value} (outside the training data)" if is_strange else str(value)
+        drawn.add_row(name, told, f"{one:+.4g}")
     drawn.add_section()
     drawn.add_row("this row", "", metric_text(found.value))
     Console().print(drawn)

@@ -259,7 +259,8 @@ def _start(log: Path, **facts: Any) -> "subprocess.Popen[bytes]":
 
 def main() -> None:
     """What a process of its own does; its log lines go to its output."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    # Instead of what an import of Kedro has set.
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     facts = json.loads(sys.argv[1])
     facts["contract"] = Contract.model_validate(facts["contract"])
     kind = TopicFollower if "topic" in facts else stream.RowFollower
