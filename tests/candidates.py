@@ -20,6 +20,7 @@ from mlops_for_mle.pipelines.registry.datasets import champion_version
 from mlops_for_mle.releases.manifest import ModelDescription
 from mlops_for_mle.releases.metrics import measure
 from mlops_for_mle.releases.predictor import Predictor
+from mlops_for_mle.releases.ranges import training_ranges
 from tests.projects import run_session
 from tests.releases import iris_rows, make_release
 from tests.servers import query
@@ -40,12 +41,14 @@ def describe(
     is_sure = hasattr(model, "predict_proba")
     examples = plain_rows(validation.head(3), contract)
     release = make_release(model, contract, examples, with_probabilities=is_sure)
-    answers = Predictor(release.model, contract).predict(encode_rows(validation, contract))
+    matrix = encode_rows(validation, contract)
+    answers = Predictor(release.model, contract).predict(matrix)
     target = contract.target
     truth = encode_target(to_array(validation[target.column], target.feature), target)
     found = measure(answers, truth, target)
     facts = {name: getattr(release.manifest, name) for name in ModelDescription.model_fields}
     facts["metrics"] = {f"validation_{name}": value for name, value in found.items()}
+    facts["training_ranges"] = training_ranges(matrix, contract)
     return ModelDescription.model_validate(facts), release.model
 
 
