@@ -4,16 +4,18 @@ import json
 import os
 import re
 import signal
-from contextlib import ExitStack, suppress
+import time
+from contextlib import ExitStack
 
 import numpy as np
+import psutil
 import pytest
 from sqlalchemy import make_url, text
 
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.releases.store import ReleaseStore
 from tests.end_to_end.commands import Project, finish
-from tests.servers import connection_to, eventually, query, waiting_for_a_lock
+from tests.servers import connection_to, eventually, scalar, waiting_for_a_lock
 
 pytestmark = pytest.mark.end_to_end
 
@@ -123,21 +125,24 @@ def test_each_pipeline_runs_alone_in_a_later_process(project):
 def test_a_training_that_is_interrupted_is_shown_as_killed(project, tmp_path):
     fifo = tmp_path / "rows.csv"
     os.mkfifo(fifo)
-
-    def is_read() -> bool:
-        with suppress(OSError):
-            writers.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
-        return bool(writers)
-
-    writers: list[int] = []
-    process = project.start("run", "--pipeline", "training", "--params", f"training_csv={fifo}")
-    assert eventually(is_read)
-    process.send_signal(signal.SIGINT)
-    assert finish(process).code == 1
-    os.close(writers[0])
     with project.held() as url:
-        newest = "SELECT status FROM runs ORDER BY start_time DESC LIMIT 1"
-        assert query(make_url(url).set(database="mlflow"), newest) == [("KILLED",)]
+        runs = make_url(url).set(database="mlflow")
+
+        def status() -> str:
+            return str(scalar(runs, "SELECT status FROM runs ORDER BY start_time DESC LIMIT 1"))
+
+        def is_waiting() -> bool:
+            """Whether it does nothing for a while: it waits for who writes to the file."""
+            before = psutil.Process(process.pid).cpu_times()
+            time.sleep(1)
+            return psutil.Process(process.pid).cpu_times() == before
+
+        process = project.start("run", "--pipeline", "training", "--params", f"training_csv={fifo}")
+        assert eventually(lambda: status() == "RUNNING")
+        assert eventually(is_waiting)
+        process.send_signal(signal.SIGINT)
+        assert finish(process).code == 1
+        assert status() == "KILLED"
 
 
 def test_a_run_that_is_killed_while_it_writes_leaves_no_half_batch_and_no_server(project, tmp_path):
