@@ -53,7 +53,9 @@ class Model:
         side.run(side.python, "-c", EXPORT, str(self.folder))
         example = json.loads((self.folder / "input_example.json").read_text())
         self.columns: list[str] = example["columns"]
-        self.data: list[list[float | None]] = list(islice(cycle(example["data"]), ROWS))
+        # JSON has no NaN.
+        data = [[None if value != value else value for value in row] for row in example["data"]]
+        self.data: list[list[float | None]] = list(islice(cycle(data), ROWS))
 
 
 class Kind(NamedTuple):
