@@ -24,8 +24,8 @@ ROWS = 10_000
 CONNECTIONS = 8
 CONTRACTS = ("iris", "subscriptions")
 
-# What peers are installed for: the project's own Python, or one that uv finds.
 PYTHONS = ">=3.11,<3.13"
+"""What peers are installed for."""
 
 
 class Model:
@@ -51,11 +51,10 @@ class Model:
         rows = islice(cycle(known), ROWS)
         self.rows: list[dict[str, Any]] = [{name: row[name] for name in features} for row in rows]
         side.run(side.python, "-c", EXPORT, str(self.folder))
-        example = json.loads((self.folder / "input_example.json").read_text())
+        text = (self.folder / "input_example.json").read_text()
+        example = json.loads(text, parse_constant=lambda nan: None)
         self.columns: list[str] = example["columns"]
-        # JSON has no NaN.
-        data = [[None if value != value else value for value in row] for row in example["data"]]
-        self.data: list[list[float | None]] = list(islice(cycle(data), ROWS))
+        self.data: list[list[float | None]] = list(islice(cycle(example["data"]), ROWS))
 
 
 class Kind(NamedTuple):
