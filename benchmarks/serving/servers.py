@@ -25,7 +25,6 @@ CONNECTIONS = 8
 CONTRACTS = ("iris", "subscriptions")
 
 PYTHONS = ">=3.11,<3.13"
-"""What peers are installed for."""
 
 
 class Model:
