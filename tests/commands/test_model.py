@@ -154,8 +154,12 @@ def test_a_row_is_explained_by_what_is_served_from_text_or_a_file(kedro_model, p
     assert sum(found[:-1]) == pytest.approx(found[-1], abs=1e-3)
     # A tree with one question.
     assert len([one for one in found[1:-1] if one]) == 1
-    for wrong in (ROW.replace("6.7", '"long"'), f"[{ROW}]", str(tmp_path / "none.json")):
-        kedro_model("explain", wrong, code=1)
+    for wrong, words in (
+        (ROW.replace("6.7", "67"), "sepal_length: is too large, found 67; allowed: a number"),
+        (f"[{ROW}]", "No such file"),
+        (str(tmp_path / "none.json"), "No such file"),
+    ):
+        assert words in kedro_model("explain", wrong, code=1).stderr
 
 
 def test_a_run_sums_up_its_own_decision_when_another_has_registered_a_version_meanwhile(

@@ -36,6 +36,7 @@ from mlops_for_mle.releases.predictor import Predictor, load
 from mlops_for_mle.releases.ranges import Ranges
 from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.codec import Codec, Form
+from mlops_for_mle.serving.errors import ProblemError
 
 _reason_option = click.option("--reason", required=True, help="Why; recorded in the audit trail.")
 
@@ -170,7 +171,11 @@ def explain(project: Project, row: str) -> None:
     release = ReleaseStore(release_store()).fetch(served.contract, served.release)
     manifest, predictor = release.manifest, load(release)
     target, codec = manifest.contract.target, Codec(manifest)
-    given = codec.read(row.encode() if row.lstrip().startswith("{") else Path(row).read_bytes())
+    text = row.encode() if row.lstrip().startswith("{") else Path(row).read_bytes()
+    try:
+        given = codec.read(text)
+    except ProblemError as error:
+        raise UserError(str(error)) from None
     if given.form is not Form.ONE:
         raise UserError(f"One row is explained at a time: {codec.row_words}.")
     matrix = codec.matrix([given])
