@@ -137,7 +137,10 @@ def test_a_training_that_is_interrupted_is_shown_as_killed(project, tmp_path):
             time.sleep(1)
             return psutil.Process(process.pid).cpu_times() == before
 
+        # Else it would ignore the signal where a shell has put the tests into the background.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         process = project.start("run", "--pipeline", "training", "--params", f"training_csv={fifo}")
+        signal.signal(signal.SIGINT, before)
         assert eventually(lambda: status() == "RUNNING")
         assert eventually(is_waiting)
         process.send_signal(signal.SIGINT)
