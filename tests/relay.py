@@ -14,8 +14,9 @@ class Relay:
         self.port = int(self._listener.getsockname()[1])
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._is_cut = False
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._is_cut = self._is_closed = False
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
 
     def cut(self) -> None:
         """End all connections, and every new one as soon as it is made."""
@@ -30,14 +31,15 @@ class Relay:
 
     def close(self) -> None:
         self.cut()
+        self._is_closed = True
+        # Wakes the thread: it would go on with whatever socket is given the number of this one.
+        with socket.create_connection(("127.0.0.1", self.port)):
+            self._thread.join()
         self._listener.close()
 
     def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
+        while not self._is_closed:
+            client, _ = self._listener.accept()
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
