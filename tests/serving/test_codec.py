@@ -15,7 +15,7 @@ from mlops_for_mle.contract.rules import fault
 from mlops_for_mle.serving import documents, mlflow
 from mlops_for_mle.serving.codec import MOST_ROWS, Codec
 from mlops_for_mle.serving.errors import FieldError, ProblemError
-from mlops_for_mle.serving.logs import Request, current_request
+from mlops_for_mle.serving.request import Request, current_request
 from tests.contract.strategies import any_values, contracts
 from tests.mixed import MIXED_CONTRACT, MIXED_ROW
 from tests.releases import HOUSE_CONTRACT, IRIS_CONTRACT, iris_release

@@ -17,8 +17,8 @@ from benchmarks.serving.checks import wrong_request
 
 from mlops_for_mle.releases.predictor import Predictions
 from mlops_for_mle.serving.documents import read_object
-from mlops_for_mle.serving.logs import Request, current_request
 from mlops_for_mle.serving.predict import PREDICT, answer
+from mlops_for_mle.serving.request import Request, current_request
 from tests.releases import trained_iris_release
 from tests.serving.conftest import IRIS_ROW, Client, error_paths
 from tests.serving.raw import Server, request

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from mlops_for_mle.serving import fast
-from mlops_for_mle.serving.logs import current_request
+from mlops_for_mle.serving.request import current_request
 from tests.serving.conftest import IRIS_ROW
 from tests.serving.raw import ROW, Server, request, status_of
 

@@ -1,12 +1,8 @@
 import json
 import logging
 
-from mlops_for_mle.serving.logs import (
-    JsonFormatter,
-    Request,
-    TextFormatter,
-    current_request,
-)
+from mlops_for_mle.serving.logs import JsonFormatter, TextFormatter
+from mlops_for_mle.serving.request import Request, current_request
 from tests.serving.conftest import IRIS_ROW, Client
 
 

@@ -18,7 +18,7 @@ from mlops_for_mle.releases.ranges import Outside
 from mlops_for_mle.serving.codec import COLUMNS_KEY, OUTSIDE_KEY, Form, Rows
 from mlops_for_mle.serving.documents import encode
 from mlops_for_mle.serving.errors import Answer
-from mlops_for_mle.serving.logs import Request
+from mlops_for_mle.serving.request import Request
 
 if TYPE_CHECKING:
     from mlops_for_mle.serving.releases import Served

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mlops_for_mle.serving.documents import read_object
 from mlops_for_mle.serving.errors import Answer, ProblemError, problem_answer, too_many
 from mlops_for_mle.serving.keys import PROBES, READING, Access, Headers, needed
-from mlops_for_mle.serving.logs import Request, current_request
+from mlops_for_mle.serving.request import Request, current_request
 from mlops_for_mle.serving.settings import ServingSettings
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from mlops_for_mle.serving.errors import refused, shown
-from mlops_for_mle.serving.logs import current_request
+from mlops_for_mle.serving.request import current_request
 
 PIECE = 64 * 1024
 VALUES, ROWS, LISTS = (

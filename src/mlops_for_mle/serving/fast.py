@@ -34,8 +34,8 @@ from mlops_for_mle.serving.context import (
 )
 from mlops_for_mle.serving.errors import Answer, ProblemError, our_failure, problem_answer
 from mlops_for_mle.serving.keys import Need, needed
-from mlops_for_mle.serving.logs import Request, current_request
 from mlops_for_mle.serving.predict import HotRoute, answer
+from mlops_for_mle.serving.request import Request, current_request
 
 # Compressed, in parts, or from a page, which is looked at by the ordinary way.
 _UNUSUAL = frozenset({b"content-encoding", b"transfer-encoding", b"origin", b"sec-fetch-site"})

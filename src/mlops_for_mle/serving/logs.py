@@ -1,4 +1,4 @@
-"""The request that is answered; logs, a line of JSON or of text for people; and traces.
+"""Logs, a line of JSON or of text for people; and traces.
 
 Traces are sent by OTLP over HTTP where ``OTEL_EXPORTER_OTLP_ENDPOINT`` is set; this needs the extra
 ``tracing``. Without that variable nothing is imported and nothing is wrapped; all others, such as
@@ -9,15 +9,13 @@ import logging
 import os
 import re
 import sys
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from starlette.types import ASGIApp
 
-from mlops_for_mle.serving.errors import ProblemError
-from mlops_for_mle.serving.keys import Headers
+from mlops_for_mle.serving.request import current_request
 
 _STANDARD = {"asctime", "color_message", "message", "taskName", *vars(logging.makeLogRecord({}))}
 # Passwords in URLs, and API keys.
@@ -26,40 +24,7 @@ _SECRETS = re.compile(
 )
 
 
-class Request(msgspec.Struct):
-    """A request that is being answered.
-
-    Attributes:
-        started: ``time.perf_counter()`` at its arrival.
-        client: Its address and port.
-        caller: See ``Access.check``.
-        route: What metrics say of it, also where it was answered before it came to a route.
-        request_id: The client's ``X-Request-ID``, or one that was made for it.
-        prediction_id: With one row it is that row's id; row ``i`` of several has the id
-            ``<prediction_id>-<i>``, counted from 0. Empty before there is a prediction.
-        is_wanted: Whether somebody still waits for the answer.
-    """
-
-    method: str
-    path: str
-    headers: Headers
-    client: tuple[str, int] | None
-    started: float
-    request_id: str
-    body: bytes = b""
-    caller: str | None = None
-    route: str = "(unknown)"
-    prediction_id: str = ""
-    is_wanted: bool = True
-
-    def go_on(self) -> None:
-        """Raise ProblemError where nobody waits for the answer any more."""
-        if not self.is_wanted:
-            raise ProblemError(400, "The client has left")
-
-
 logger = logging.getLogger(__name__)
-current_request: ContextVar[Request | None] = ContextVar("current_request", default=None)
 
 
 class JsonFormatter(logging.Formatter):

@@ -24,9 +24,9 @@ from mlops_for_mle.serving.context import Services, media_type
 from mlops_for_mle.serving.documents import FIELDS, LISTS, fields, pieces, plain, read_json
 from mlops_for_mle.serving.errors import Answer, refused
 from mlops_for_mle.serving.health import require_ready
-from mlops_for_mle.serving.logs import Request as Asked
 from mlops_for_mle.serving.openapi import TEXT, json_answer, json_request, object_of
 from mlops_for_mle.serving.predict import HotRoute, add_hot_route, served_by
+from mlops_for_mle.serving.request import Request as Asked
 
 _LINES_A_PIECE = 1000
 

@@ -28,8 +28,8 @@ from mlops_for_mle.serving.context import (
 )
 from mlops_for_mle.serving.documents import encode
 from mlops_for_mle.serving.errors import Answer, ProblemError, not_ready, refused
-from mlops_for_mle.serving.logs import Request
 from mlops_for_mle.serving.openapi import component, json_answer, json_request, list_of
+from mlops_for_mle.serving.request import Request
 
 if TYPE_CHECKING:
     from mlops_for_mle.serving.releases import Served

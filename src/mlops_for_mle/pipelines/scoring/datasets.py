@@ -25,8 +25,9 @@ class _ScoringDataset(ProjectDataset):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Take two blocks of parameters, the database as ``con``, and the release store's URL."""
-        super().__init__(metadata, **scoring)
         self._options = ScoringOptions.model_validate(scoring)
+        shown = self._options.model_dump(include={"source", "release", "output"})
+        super().__init__(metadata, **shown)
         self._contract = Contract.model_validate(contract)
         self._url: str = credentials["con"]
         self._store = store

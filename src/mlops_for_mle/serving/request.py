@@ -1,0 +1,44 @@
+"""What is known of a request, from its arrival to its answer."""
+
+from contextvars import ContextVar
+
+import msgspec
+
+from mlops_for_mle.serving.errors import ProblemError
+from mlops_for_mle.serving.keys import Headers
+
+
+class Request(msgspec.Struct):
+    """A request that is being answered.
+
+    Attributes:
+        started: ``time.perf_counter()`` at its arrival.
+        client: Its address and port.
+        caller: See ``Access.check``.
+        route: What metrics say of it, also where it was answered before it came to a route.
+        request_id: The client's ``X-Request-ID``, or one that was made for it.
+        prediction_id: With one row it is that row's id; row ``i`` of several has the id
+            ``<prediction_id>-<i>``, counted from 0. Empty before there is a prediction.
+        is_wanted: Whether somebody still waits for the answer.
+    """
+
+    method: str
+    path: str
+    headers: Headers
+    client: tuple[str, int] | None
+    started: float
+    request_id: str
+    body: bytes = b""
+    caller: str | None = None
+    route: str = "(unknown)"
+    prediction_id: str = ""
+    is_wanted: bool = True
+
+    def go_on(self) -> None:
+        """Raise ProblemError where nobody waits for the answer any more."""
+        if not self.is_wanted:
+            raise ProblemError(400, "The client has left")
+
+
+current_request: ContextVar[Request | None] = ContextVar("current_request", default=None)
+"""The one that is being answered, for log lines and for whoever works on it for long."""
