@@ -12,7 +12,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -94,6 +94,9 @@ class Codec:
         row: Any = _row_type(types, self.features)
         self._decode_row = msgspec.json.Decoder(row).decode
         self._decode_rows = msgspec.json.Decoder(list[row]).decode
+        # Names are checked as they are read, so fields that would fill the memory are none.
+        columns: Any = dict[Literal["columns"], dict[Literal[tuple(types)], msgspec.Raw]]  # type: ignore[misc]
+        self._decode_columns = msgspec.json.Decoder(columns).decode
         self.list_decoders: dict[str, Any] = {
             name: msgspec.json.Decoder(list[one])  # type: ignore[valid-type]
             for name, one in types.items()
@@ -117,7 +120,11 @@ class Codec:
         if text[:1] == b"[":
             return self.read_list(text)
         if _BY_COLUMNS.match(text):
-            return self.read_columns(fields(text, _COLUMNS_BODY).columns, COLUMNS_KEY, text)
+            try:
+                columns = self._decode_columns(text)[COLUMNS_KEY]
+            except msgspec.ValidationError:
+                columns = fields(text, _COLUMNS_BODY).columns
+            return self.read_columns(columns, COLUMNS_KEY, text)
         reading = Reading(self)
         row = reading.row(plain(text), "")
         reading.faults.raise_if_any()
