@@ -29,7 +29,6 @@ from mlops_for_mle.pipelines.scoring.datasets import (
 )
 from mlops_for_mle.pipelines.scoring.following import Follower
 from mlops_for_mle.pipelines.scoring.nodes import score_rows
-from mlops_for_mle.pipelines.scoring.options import ScoringOptions
 from mlops_for_mle.pipelines.scoring.topic import TopicFollower
 from mlops_for_mle.releases.deployments import deploy
 from mlops_for_mle.releases.manifest import Release
@@ -140,9 +139,8 @@ class Stage:
             self.entry(kind, **scoring)
             for kind in (SourceDataset, ScoringReleaseDataset, PredictionsDataset)
         )
-        options = ScoringOptions.model_validate(scoring)
-        output.save(score_rows(source.load(), release.load(), options, {}))
-        return self.predictions(options.output)
+        output.save(score_rows(source.load(), release.load(), {}))
+        return self.predictions(scoring["output"])
 
     def predictions(self, output: str) -> pd.DataFrame:
         """What a batch has written into files or a table, in the order of the source."""

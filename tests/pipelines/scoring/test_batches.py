@@ -19,7 +19,6 @@ from mlops_for_mle.pipelines.scoring.datasets import (
     SourceDataset,
 )
 from mlops_for_mle.pipelines.scoring.nodes import Batch, Part, Source
-from mlops_for_mle.pipelines.scoring.options import ScoringOptions
 from mlops_for_mle.pipelines.scoring.outputs import output_of
 from mlops_for_mle.pipelines.scoring.scorer import Scorer, loaded
 from mlops_for_mle.releases.manifest import Release
@@ -217,7 +216,7 @@ def test_a_failed_run_leaves_what_was_there(
     entry = stage.entry(PredictionsDataset, output=output)
 
     with pytest.raises(Exception, match="the disk is gone"):
-        entry.save(Batch(source, FEATURES, scorer, ScoringOptions(output=output), Notation()))
+        entry.save(Batch(source, FEATURES, scorer, Notation()))
 
     tables = "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relname ~ '^scor(es|ing_st)'"
     files = [*Path(output).parent.rglob("*/*")] if output != "scores" else []

@@ -66,7 +66,7 @@ def test_a_number_is_a_time_where_its_schema_says_so() -> None:
     for time, schema in ((150_000_000_000_000, {"fields": fields}), (10**15, None), ([1], None)):
         with pytest.raises(ValueError, match="timestamp: is no time, found "):
             read_row(enveloped({"timestamp": time}, schema))
-    with pytest.raises(ValueError, match="is no envelope of Kafka Connect: Expected"):
+    with pytest.raises(ValueError, match="is no envelope of Kafka Connect"):
         read_row(enveloped(columns, {"fields": [None]}))
 
 

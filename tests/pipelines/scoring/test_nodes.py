@@ -31,7 +31,7 @@ ROWS = {
 def prepared(rows: dict[str, Any], **ingestion: Any) -> Notation:
     parts = nullcontext([Part(1, lambda: iter(()))])
     source = Source(pa.table(rows).schema, lambda columns, size: parts)
-    return score_rows(source, SCORER, ScoringOptions(), ingestion).notation
+    return score_rows(source, SCORER, ingestion).notation
 
 
 def test_no_rows_and_no_good_rows_have_the_same_columns_as_many() -> None:

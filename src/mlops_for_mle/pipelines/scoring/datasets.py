@@ -1,16 +1,22 @@
 """What batch scoring reads and writes: rows of any source, a release, predictions."""
 
+import logging
+from contextlib import ExitStack
 from typing import Any
+from uuid import uuid4
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.notation import Notation
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.dataset import ProjectDataset
-from mlops_for_mle.pipelines.scoring.batches import run
-from mlops_for_mle.pipelines.scoring.nodes import Batch, Source
+from mlops_for_mle.pipelines.scoring.nodes import Batch, Part, Source
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions, place_of
+from mlops_for_mle.pipelines.scoring.outputs import Output, output_of
 from mlops_for_mle.pipelines.scoring.scorer import Scorer, loaded
 from mlops_for_mle.pipelines.scoring.sources import database_source, parquet_source
 from mlops_for_mle.releases.deployments import deployed
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class _ScoringDataset(ProjectDataset):
@@ -64,4 +70,48 @@ class PredictionsDataset(_ScoringDataset):
 
     def save(self, data: Batch) -> None:
         """Replace what is there once all rows are scored; after a failure it still is there."""
-        run(data, self._url)
+        from joblib import Parallel, delayed
+        from tqdm import tqdm
+
+        (source, columns, scorer, notation), options = data, self._options
+        names = (options.output, options.rejects)
+        empty = scorer.score_table(source.schema.empty_table().select(columns), 1, notation)
+        predictions, rejects = outputs = [
+            output_of(name, self._url, one.schema) for name, one in zip(names, empty, strict=True)
+        ]
+        with predictions.staged(), rejects.staged(), options.engine.running():
+            with source.parts(columns, options.chunk_rows) as parts:
+                # All tasks are known from the start, so that workers may come and go.
+                tasks = Parallel(batch_size=1, pre_dispatch="all", return_as="generator_unordered")(
+                    delayed(score_part)(f"part-{number:05}", part, scorer, notation, outputs)
+                    for number, part in enumerate(parts)
+                )
+                bar = tqdm(tasks, "scoring", len(parts), unit="part", leave=False, disable=None)
+                attempts, scored, rejected = zip(*bar, strict=True)
+            with engine_for(self._url).begin() as connection:
+                rejects.publish(attempts, sum(rejected), connection)
+                predictions.publish(attempts, sum(scored), connection)
+        _LOGGER.log(
+            logging.WARNING if any(rejected) else logging.INFO,
+            "scored=%d rejected=%d release=%s: into %s, rejects into %s",
+            *(sum(scored), sum(rejected), scorer.manifest.release, *names),
+        )
+
+
+def score_part(
+    name: str, part: Part, scorer: Scorer, notation: Notation, outputs: list[Output]
+) -> tuple[str, int, int]:
+    """Score one part; any process may, and more than one.
+
+    Returns:
+        What its rows are staged under, and how many are predictions and rejects.
+    """
+    attempt, counts = f"{name}-{uuid4().hex}", [0, 0]
+    with ExitStack() as stack:
+        writes = [stack.enter_context(one.writing(attempt)) for one in outputs]
+        for rows in part.read():
+            tables = scorer.score_table(rows, part.first_row + sum(counts), notation)
+            for number, table in enumerate(tables):
+                writes[number](table)
+                counts[number] += table.num_rows
+    return attempt, counts[0], counts[1]

@@ -8,7 +8,6 @@ import pyarrow as pa
 
 from mlops_for_mle.contract.notation import Notation
 from mlops_for_mle.errors import SourceError
-from mlops_for_mle.pipelines.scoring.options import ScoringOptions
 from mlops_for_mle.pipelines.scoring.scorer import Scorer
 
 
@@ -36,13 +35,10 @@ class Batch(NamedTuple):
     source: Source
     columns: list[str]
     scorer: Scorer
-    options: ScoringOptions
     notation: Notation
 
 
-def score_rows(
-    source: Source, scorer: Scorer, scoring: ScoringOptions, ingestion: Mapping[str, Any]
-) -> Batch:
+def score_rows(source: Source, scorer: Scorer, ingestion: Mapping[str, Any]) -> Batch:
     """Join rows and release; they are scored while the predictions are written.
 
     Text is read as ``ingestion`` says that the contract's columns are written.
@@ -56,4 +52,4 @@ def score_rows(
             f"scoring.source: missing column(s) {', '.join(missing)}; found {', '.join(names)}"
         )
     told = (name for name in (contract.key, contract.timestamp) if name in names)
-    return Batch(source, [*contract.features, *told], scorer, scoring, Notation.of(ingestion))
+    return Batch(source, [*contract.features, *told], scorer, Notation.of(ingestion))

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import PurePosixPath
-from typing import Any
 
 import fsspec
 import pyarrow as pa
+from fsspec.implementations.dirfs import DirFileSystem
 from sqlalchemy import Connection
 
 from mlops_for_mle.contract.tables import literal, quoted
@@ -44,12 +43,21 @@ class Folder:
     schema: pa.Schema
 
     @property
-    def _opened(self) -> tuple[Any, str, list[str]]:
-        """The file system, the folder, and the names that are in it, the mark first."""
+    def _files(self) -> DirFileSystem:
         files, folder = fsspec.url_to_fs(self.url)
-        files.invalidate_cache()
-        found = files.ls(folder, detail=False) if files.isdir(folder) else []
-        return files, folder, sorted(PurePosixPath(one).name for one in found)
+        return DirFileSystem(folder, files)
+
+    def _names(self, *prefixes: str) -> list[str]:
+        """The files that are there with such a beginning, the mark first."""
+        files = self._files
+        files.fs.invalidate_cache()
+        # A bucket knows no folder without files.
+        found = files.ls("", detail=False) if files.isdir("") else []
+        return sorted(one for one in found if one.startswith(prefixes))
+
+    def _remove(self, *prefixes: str) -> None:
+        for name in self._names(*prefixes):
+            self._files.rm(name)
 
     @contextmanager
     def staged(self) -> Iterator[None]:
@@ -57,11 +65,9 @@ class Folder:
 
         Afterwards nothing of what was staged is left.
         """
-        files, folder, names = self._opened
-        for name in names:
-            if not name.startswith((_MARK, "part-", "_part-")):
-                raise UserError(f"scoring.output: {folder} holds {name}: name another folder.")
-        files.makedirs(folder, exist_ok=True)
+        self._files.makedirs("", exist_ok=True)
+        if others := set(self._names("")) - set(self._names(_MARK, "part-", "_part-")):
+            raise UserError(f"scoring.output: {self.url} holds {min(others)}: name another folder.")
         try:
             yield
         finally:
@@ -72,8 +78,8 @@ class Folder:
         """Give what stages rows of an attempt."""
         from pyarrow.parquet import ParquetWriter
 
-        files, folder = fsspec.url_to_fs(self.url)
-        with ParquetWriter(f"{folder}/_{attempt}.parquet", self.schema, filesystem=files) as writer:
+        name = f"_{attempt}.parquet"
+        with ParquetWriter(name, self.schema, filesystem=self._files) as writer:
             yield writer.write_table
 
     def publish(self, attempts: Sequence[str], count: int, connection: Connection) -> None:
@@ -83,16 +89,9 @@ class Folder:
         # It waits for the files, however long that takes.
         connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout TO 0")
         self._remove(_MARK, "part-")
-        files, folder, _ = self._opened
         for attempt in attempts:
-            files.mv(f"{folder}/_{attempt}.parquet", f"{folder}/{attempt}.parquet")
-        files.pipe_file(f"{folder}/{_MARK}", b"")
-
-    def _remove(self, *prefixes: str) -> None:
-        files, folder, names = self._opened
-        for name in names:
-            if name.startswith(prefixes):
-                files.rm(f"{folder}/{name}")
+            self._files.mv(f"_{attempt}.parquet", f"{attempt}.parquet")
+        self._files.pipe_file(_MARK, b"")
 
 
 @dataclass(frozen=True)

@@ -42,17 +42,6 @@ _UNITS = {"Date": "days", "Timestamp": "milliseconds"}
 _LOGGER = logging.getLogger(__name__)
 
 
-class _Column(msgspec.Struct):
-    field: str
-    name: str | None = None
-
-
-class _Schema(msgspec.Struct):
-    """What Kafka Connect says of columns; ``name`` is that of a logical type."""
-
-    fields: list[_Column] = []
-
-
 class TopicFollower(Follower):
     """Scores messages of the partitions that the group has given to this member."""
 
@@ -159,8 +148,7 @@ def arrived(message: Message, contract: Contract) -> Arrived:
     try:
         values = read_row(value, contract)
     except ValueError as error:
-        fault = str(error)
-        return Arrived(place, (value or b"").decode(errors="replace"), fault)
+        return Arrived(place, (value or b"").decode(errors="replace"), str(error))
     kind, milliseconds = message.timestamp()
     own = None if kind == TIMESTAMP_NOT_AVAILABLE else _utc(milliseconds=milliseconds)
     key = values.get(contract.key)
@@ -178,20 +166,20 @@ def read_row(value: bytes | None, contract: Contract) -> dict[str, Any]:
     """
     if value is None:
         raise ValueError("has no value (a tombstone)")
+    kinds = {contract.timestamp: "Timestamp"}
     try:
         row = msgspec.json.decode(value)
-        fields: list[_Column] = []
         if isinstance(row, dict) and row.keys() == {"schema", "payload"}:
-            fields = (msgspec.convert(row["schema"], _Schema | None) or _Schema()).fields
+            columns = (row["schema"] or {}).get("fields", ())
+            named = {one["field"]: one["name"] for one in columns if one.get("name")}
+            kinds |= {name: kind.rpartition(".")[2] for name, kind in named.items()}
             row = row["payload"]
-    except msgspec.ValidationError as error:
-        raise ValueError(f"is no envelope of Kafka Connect: {error}") from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"is no JSON: {error}") from None
+    except (AttributeError, KeyError, TypeError):
+        raise ValueError("is no envelope of Kafka Connect") from None
     if not isinstance(row, dict):
         raise ValueError("is no JSON object")  # noqa: TRY004  (one kind for all reasons)
-    named = {one.field: one.name.rpartition(".")[2] for one in fields if one.name}
-    kinds = {contract.timestamp: "Timestamp"} | named
     for name, given in row.items():
         # Of what is nested as deep as JSON is read, no more could be said.
         one = row[name] = plain(given) if isinstance(given, dict | list) else given
