@@ -30,13 +30,12 @@ from mlops_for_mle.pipelines.registry import datasets as registry
 from mlops_for_mle.pipelines.training import nodes
 from mlops_for_mle.pipelines.training.options import TrainingOptions
 from mlops_for_mle.releases import deployments
-from mlops_for_mle.releases.explain import Explainer
 from mlops_for_mle.releases.metrics import metric_text
 from mlops_for_mle.releases.predictor import Predictor, load
-from mlops_for_mle.releases.ranges import Ranges
 from mlops_for_mle.releases.store import ReleaseStore
-from mlops_for_mle.serving.codec import Codec, Form
+from mlops_for_mle.serving.codec import Form
 from mlops_for_mle.serving.errors import ProblemError
+from mlops_for_mle.serving.releases import Served
 
 _reason_option = click.option("--reason", required=True, help="Why; recorded in the audit trail.")
 
@@ -73,17 +72,16 @@ def list_versions(project: Project) -> None:
     with engine_for(database_url()).connect() as connection:
         served = deployments.history(connection, name)
     releases = {row.model_version: row.release for row in reversed(served)}
+    releases |= {row.model_version: f"{row.release} (served)" for row in served[:1]}
     headings = ("version", metric, "decision", "alias", "release", "run")
     drawn = Table(*headings, title=f"Versions of {name}", title_justify="left")
     for version in known:
-        release = releases.get(int(version.version), "")
-        is_served = bool(served) and release == served[0].release
         drawn.add_row(
             str(version.version),
             measured(client, version, metric),
             version.tags.get(registry.DECISION_TAG, "undecided"),
             "champion" if champion and champion.version == version.version else "",
-            f"{release} (served)" if is_served else release,
+            releases.get(int(version.version), ""),
             version.run_id,
         )
     Console(width=140).print(drawn)
@@ -137,11 +135,9 @@ def reproduce(project: Project, wanted: str) -> None:
     trained = nodes.train_model(examples, training)
     metrics, matrix = nodes.evaluate_model(trained), encode_rows(rows, contract)
     deployed = Predictor(then.model, contract, described.threshold)
-    before, now = (one.predict(matrix) for one in (deployed, trained.predictor))
-    differing = before.values != now.values
-    if before.probabilities is not None and now.probabilities is not None:
-        differing |= (before.probabilities != now.probabilities).any(axis=1)
-    other = int(differing.sum())
+    answers = (one.predict(matrix) for one in (deployed, trained.predictor))
+    before, now = (pd.DataFrame(one.probabilities).assign(answer=one.values) for one in answers)
+    other = int(before.ne(now).any(axis="columns").sum())
     changed = "; ".join(
         f"{name} {described.metrics.get(name)} then, {value} now"
         for name, value in metrics.items()
@@ -167,10 +163,10 @@ def explain(project: Project, row: str) -> None:
     ROW is an object of JSON as POST /predict takes it, or the path of a file that holds one.
     """
     with engine_for(database_url()).connect() as connection:
-        served = deployments.deployed(connection, project.contract.name)
-    release = ReleaseStore(release_store()).fetch(served.contract, served.release)
-    manifest, predictor = release.manifest, load(release)
-    target, codec = manifest.contract.target, Codec(manifest)
+        deployment = deployments.deployed(connection, project.contract.name)
+    release = ReleaseStore(release_store()).fetch(deployment.contract, deployment.release)
+    served = Served.load(release, deployment, "store")
+    target, codec = served.contract.target, served.codec
     text = row.encode() if row.lstrip().startswith("{") else Path(row).read_bytes()
     try:
         given = codec.read(text)
@@ -179,16 +175,13 @@ def explain(project: Project, row: str) -> None:
     if given.form is not Form.ONE:
         raise UserError(f"One row is explained at a time: {codec.row_words}.")
     matrix = codec.matrix([given])
-    (code,), _ = predictor.predict(matrix)
-    found = Explainer(predictor, manifest.background).explain(matrix[0])
+    (code,), _ = served.predictor.predict(matrix)
+    found, outside = served.explainer.explain(matrix[0]), served.ranges.outside(matrix)
     answer = target.labels[int(code)] if target.classes else metric_text(code)
     words = {"probability": "probability of ", "answer": "answered with ", "value": ""}
     title = f"{target.response_name}: {words[found.explained]}{answer}"
     drawn = Table("feature", "value", "contribution", title=title, title_justify="left")
     drawn.add_row("mean of training rows", "", metric_text(found.base))
-    outside = Ranges(manifest.contract, manifest.training_ranges, manifest.precision).outside(
-        matrix
-    )
     is_outside = [False] * len(given.row) if outside is None else outside[0]
     explained = zip(given.row, found.contributions.items(), is_outside, strict=True)
     for value, (name, one), is_strange in sorted(explained, key=lambda one: -abs(one[1][1])):

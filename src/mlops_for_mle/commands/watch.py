@@ -71,19 +71,25 @@ def keep_watch(
     32, while looks keep their pace.
 
     Raises:
-        Exception: What the last look or the last retraining has failed with.
+        Exception: What the last round has failed with.
     """
     failures, next_try = 0, 0
-    retraining_error: Exception | None = None
     for number in count(1):
-        is_called_for, look_error = _attempt(look)
-        if is_called_for and number >= next_try:
-            _, retraining_error = _attempt(retrain)
-            failures = failures + 1 if retraining_error else 0
-            next_try = number + 2 ** min(max(0, failures - 1), 5)
+        try:
+            if look() and number >= next_try:
+                failures, next_try = failures + 1, number + 2 ** min(failures, 5)
+                retrain()
+                failures, next_try = 0, 0
+        except Exception as error:
+            if is_not_called_for(error):
+                # Somebody else has done it, or what it was called for has passed.
+                failures, next_try = 0, 0
+                _LOGGER.info("%s", explain(error))
+            elif number == rounds:
+                raise
+            else:
+                _LOGGER.warning("%s; will be tried again", " ".join(explain(error).split()))
         if number == rounds:
-            if error := look_error or retraining_error:
-                raise error
             return
         time.sleep(every.total_seconds())
 
@@ -99,18 +105,6 @@ def tell(webhook: str, decision: RetrainingDecision) -> bool:
     except (OSError, ValueError, HTTPException) as error:
         _LOGGER.warning("decision=%s was not told to the webhook: %s", decision.id, error)
         return False
-
-
-def _attempt(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
-    try:
-        return work(), None
-    except Exception as error:  # noqa: BLE001  (a lost database, for example, comes back)
-        if is_not_called_for(error):
-            # Somebody else has done it, or what it was called for has passed.
-            _LOGGER.info("%s", explain(error))
-            return None, None
-        _LOGGER.warning("%s; will be tried again", " ".join(explain(error).split()))
-        return None, error
 
 
 def run_pipeline(project: Project, pipeline: str) -> dict[str, Any]:

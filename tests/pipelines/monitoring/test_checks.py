@@ -56,16 +56,6 @@ def test_a_category_that_training_has_not_seen_is_bad_and_is_drift() -> None:
     assert "out_of_range_fraction" not in {one.metric for one in found.metrics}
 
 
-def test_old_and_future_rows_are_a_warning() -> None:
-    stale = window(age_hours=2.5, ahead=3)
-
-    found = run(stale, quality={"maximum_age_hours": 1})
-
-    assert severe(found, "warning") == {("rows", "age_hours"), ("rows", "future_count")}
-    assert "The newest prediction is 2.5 hours old (at most 1.0)." in found.reasons
-    assert run(replace(stale, ahead=0)).status == "healthy"
-
-
 def test_a_feature_that_is_to_be_ignored_may_move_as_far_as_it_likes() -> None:
     drifted = window(widths(5, 5, 20, 170, mean=3.5))
 

@@ -98,20 +98,12 @@ def check_data_quality(
 ) -> Iterator[Metric]:
     """Look for missing and wrong values, and for predictions of the future."""
     limits, rows = dict(monitoring.quality), window.row_count
-    of_all, age = subject("rows", reference.contract), window.age_hours
-    oldest = limits["maximum_age_hours"]
     yield Metric(
-        *("data_quality", of_all, "future_count", window.ahead),
+        *("data_quality", subject("rows", reference.contract), "future_count", window.ahead),
         threshold=0,
         severity="warning" if window.ahead else "none",
         message=f"{window.ahead} predictions are dated ahead of the database's clock and are not "
         "looked at",
-    )
-    yield Metric(
-        *("data_quality", of_all, "age_hours", age),
-        threshold=oldest,
-        severity="warning" if age and oldest and age > oldest else "none",
-        message=f"the newest prediction is {age or 0:.3g} hours old (at most {oldest})",
     )
     for name in reference.contract.features:
         column, seen = reference.columns[name], window.columns[name]

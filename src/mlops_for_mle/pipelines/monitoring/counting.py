@@ -50,8 +50,7 @@ class Rated:
 class Window:
     """A window of the deployed release's predictions, or a part of it, and its labelled ones.
 
-    ``ahead`` counts those that claim to have been answered in the future, in no window;
-    ``age_hours`` is how long before the window's end the newest one was answered. What is
+    ``ahead`` counts those that claim to have been answered in the future, in no window. What is
     ``expected`` is the share of right answers, or the mean error as ``Expectation`` has it.
     """
 
@@ -64,7 +63,6 @@ class Window:
     labelled_from: datetime | None = None
     labelled_to: datetime | None = None
     ahead: int = 0
-    age_hours: float | None = None
 
     @property
     def labelled_count(self) -> int:
@@ -202,9 +200,7 @@ def count_window(
         for (_, names), *answers in zip(segments, found[::3], found[1::3], found[2::3], strict=True)
         for key, name in names.items()
     }
-    newest_at = windows[""].window_to
-    age = (until - newest_at) / timedelta(hours=1) if newest_at else None
-    return windows | {"": replace(windows[""], ahead=ahead, age_hours=age)}
+    return windows | {"": replace(windows[""], ahead=ahead)}
 
 
 def labelled_rows(

@@ -60,13 +60,12 @@ def _by_name(given: object) -> object:
 
 
 class QualityOptions(Configuration):
-    """What part of a feature's values may be bad, and how old predictions may be."""
+    """What part of a feature's values may be bad."""
 
     maximum_missing: Share = 0.05
     maximum_wrong_type: Share = 0.0
     maximum_out_of_range: Share = 0.01
     maximum_unknown: Share = 0.05
-    maximum_age_hours: float | None = Field(default=None, gt=0)
 
 
 class MonitoringOptions(Configuration):
