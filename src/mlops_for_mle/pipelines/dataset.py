@@ -4,6 +4,9 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.database.engine import engine_for
+
 
 class ProjectDataset(AbstractDataset[Any, Any]):
     """An entry that is read, written or both, as its kind says."""
@@ -23,3 +26,20 @@ class ProjectDataset(AbstractDataset[Any, Any]):
 
     def _describe(self) -> dict[str, Any]:
         return self._described
+
+
+class ContractDataset(ProjectDataset):
+    """An entry that belongs to a contract, in the project's database or described by it."""
+
+    def __init__(
+        self,
+        contract: dict[str, Any],
+        credentials: dict[str, Any],
+        metadata: dict[str, Any] | None = None,
+        **described: Any,
+    ) -> None:
+        """Take the parameters block ``contract`` and credentials with the key ``con``, a URL."""
+        self._contract = Contract.model_validate(contract)
+        self._url: str = credentials["con"]
+        self._engine = engine_for(self._url)
+        super().__init__(metadata, contract=self._contract.name, **described)

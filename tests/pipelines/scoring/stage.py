@@ -1,14 +1,14 @@
 """A contract's table, a release store and the deployments, and a topic: what scoring works on."""
 
-import json
 import logging
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -34,7 +34,7 @@ from mlops_for_mle.releases.deployments import deploy
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.store import ReleaseStore
 from tests.pipelines.scoring.kafka_broker import KafkaBroker, Sent
-from tests.servers import connection_to, query, scalar
+from tests.servers import query, scalar
 
 # What a process of its own says when it may be told to stop.
 LISTENING = "listening to signals"
@@ -109,24 +109,19 @@ class Stage:
         )
         return int(scalar(self.url, statement, **dict(zip("abcd", values, strict=True))))
 
-    def follower(self, size: int = 500) -> stream.RowFollower:
-        return stream.RowFollower(self.contract, self.store, size)
+    def follower(self, size: int) -> Callable[[], Follower]:
+        """What makes one."""
+        return partial(stream.RowFollower, self.contract, self.store, size)
 
     def score(self, size: int = 500) -> Follower:
         """Score what waits, in this process."""
-        follower = self.follower(size)
-        follower.run(Event(), follow=False)
-        return follower
+        return score(self, size)
 
     def scored(self) -> int:
         return int(scalar(self.url, f"SELECT count(*) FROM {self.contract.name}_prediction"))
 
     def waiting(self) -> int:
         return int(scalar(self.url, "SELECT count(*) FROM scoring_queue"))
-
-    def start_process(self, log: Path, size: int) -> "subprocess.Popen[bytes]":
-        """What `kedro score --follow` does, without the time that Kedro takes to start."""
-        return _start(log, contract=self.contract, store=self.store, size=size)
 
     def entry(self, kind: Any, **scoring: Any) -> Any:
         """An entry of the catalog."""
@@ -171,21 +166,15 @@ class TopicStage:
         place = {"bootstrap.servers": self.broker.servers, "group.id": self.group}
         self.settings = session | place | self.settings
 
-    def follower(self, size: int = 500) -> TopicFollower:
+    def follower(self, size: int) -> Callable[[], Follower]:
+        """What makes one."""
+        facts = (self.stage.contract, self.stage.store, size, self.topic)
         settings = self.settings | {"group.id": self.group}
-        contract, store = self.stage.contract, self.stage.store
-        return TopicFollower(contract, store, size, self.topic, settings, self.output_topic)
+        return partial(TopicFollower, *facts, settings, self.output_topic)
 
     def score(self) -> Follower:
         """Score what is in the topic, in this process."""
-        with closing(self.follower()) as follower:
-            follower.run(Event(), follow=False)
-        return follower
-
-    def start_process(self, log: Path, size: int) -> "subprocess.Popen[bytes]":
-        """What `kedro score-topic --follow` does, without the time that Kedro takes to start."""
-        facts = {"topic": self.topic, "settings": self.settings}
-        return _start(log, contract=self.stage.contract, store=self.stage.store, size=size, **facts)
+        return score(self)
 
     def count(self) -> int:
         return len(self.positions())
@@ -219,11 +208,18 @@ def staged(
     return stage
 
 
+def score(stage: Stage | TopicStage, size: int = 500) -> Follower:
+    """Score what is there, in this process."""
+    with _made(stage.follower(size)) as follower:
+        follower.run(Event(), follow=False)
+    return follower
+
+
 @contextmanager
 def following(stage: Stage | TopicStage, size: int = 500) -> Iterator[None]:
     """A scorer of this process that follows; it has ended well when the block is left."""
-    stopping, follower = Event(), stage.follower(size)
-    with ThreadPoolExecutor(1) as pool, _left(follower):
+    stopping = Event()
+    with ThreadPoolExecutor(1) as pool, _made(stage.follower(size)) as follower:
         outcome = pool.submit(follower.run, stopping, follow=True)
         try:
             yield
@@ -232,42 +228,24 @@ def following(stage: Stage | TopicStage, size: int = 500) -> Iterator[None]:
         outcome.result(timeout=90)
 
 
-@contextmanager
-def connect(url: str) -> Iterator[Any]:
-    """A plain cursor of psycopg2, whose transaction is the caller's to end."""
-    with connection_to(url) as connection, connection.connection.cursor() as cursor:
-        yield cursor
+def start_process(follower: Callable[[], Follower], log: Path) -> BaseProcess:
+    """What `kedro score --follow` does, without the time that Kedro takes to start."""
+    process = get_context("spawn").Process(target=_follow, args=(follower, log))
+    process.start()
+    return process
 
 
-def _left(follower: Follower) -> Any:
-    return closing(follower) if isinstance(follower, TopicFollower) else nullcontext()
-
-
-def _start(log: Path, **facts: Any) -> "subprocess.Popen[bytes]":
-    facts["contract"] = facts["contract"].model_dump(mode="json")
+def _follow(follower: Callable[[], Follower], log: Path) -> None:
     with log.open("wb") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", __name__, json.dumps(facts)],
-            env=dict(os.environ),
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-
-
-def main() -> None:
-    """What a process of its own does; its log lines go to its output."""
+        os.dup2(file.fileno(), 2)
     # Instead of what an import of Kedro has set.
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
-    facts = json.loads(sys.argv[1])
-    facts["contract"] = Contract.model_validate(facts["contract"])
-    kind = TopicFollower if "topic" in facts else stream.RowFollower
-    follower = kind(**facts)
-    with _left(follower):
+    with _made(follower) as made:
         stopping = until_stopped()
         logging.getLogger(__name__).info(LISTENING)
-        follower.run(stopping, follow=True)
+        made.run(stopping, follow=True)
 
 
-if __name__ == "__main__":
-    main()
+def _made(follower: Callable[[], Follower]) -> Any:
+    made: Any = follower()
+    return closing(made) if isinstance(made, TopicFollower) else nullcontext(made)

@@ -12,7 +12,7 @@ import pytest
 
 from mlops_for_mle.contract.notation import Notation
 from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.errors import PrerequisiteError, ReleaseError, SourceError, UserError
+from mlops_for_mle.errors import PrerequisiteError, ReleaseError, SourceError
 from mlops_for_mle.pipelines.scoring.datasets import (
     PredictionsDataset,
     ScoringReleaseDataset,
@@ -225,22 +225,10 @@ def test_a_failed_run_leaves_what_was_there(
         assert len(stage.predictions(output)) == 30
 
 
-def test_what_a_dead_worker_has_left_is_not_published(stage: Stage, output: str) -> None:
-    """A part whose first attempt was written whole, but never reported."""
-    rows = pa.table({"row_number": [1, 2, 3]})
-    place = output_of(output, stage.url, rows.schema)
-
-    with place.staged():
-        for attempt in ("part-0-lost", "part-0-reported"):
-            with place.writing(attempt) as write:
-                write(rows)
-        with engine_for(stage.url).begin() as connection:
-            place.publish(["part-0-reported"], 3, connection)
-
-    assert stage.predictions(output).row_number.tolist() == [1, 2, 3]
-
-
-def test_of_two_that_publish_at_once_one_waits_for_the_other(stage: Stage, output: str) -> None:
+def test_only_what_is_reported_is_published_and_of_two_at_once_one_waits_for_the_other(
+    stage: Stage, output: str
+) -> None:
+    """What a dead worker has written whole was never reported."""
     place = output_of(output, stage.url, pa.schema({"row_number": pa.int64()}))
 
     def publish(number: int) -> None:
@@ -279,10 +267,11 @@ def test_a_table_or_folder_that_is_something_else_is_left_alone(
             stage.batch(source=str(source), output=output)
     tables = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname ~ 'stage|^mine'"
     assert query(stage.url, tables) == [("mine_rejects",)]
-    (tmp_path / "own.parquet").mkdir()
-    (tmp_path / "own.parquet/january.parquet").touch()
+    own = tmp_path / "own.parquet"
+    own.mkdir()
+    (own / "january.parquet").touch()
     with pytest.raises(Exception, match=r"own.parquet holds january.parquet: name another folder"):
-        stage.batch(source=str(source), output=str(tmp_path / "own.parquet"))
+        stage.batch(source=str(source), output=str(own))
     assert rows_of(stage) == 3
 
 
@@ -343,16 +332,14 @@ def test_texts_that_csv_and_json_trip_over_arrive_as_they_were(
 def test_a_release_can_be_named_without_being_deployed(stage: Stage, release: Release) -> None:
     query(stage.url, "TRUNCATE deployments")
 
-    def load(name: str | None) -> Scorer:
-        found: Scorer = stage.entry(ScoringReleaseDataset, release=name).load()
+    def load(**scoring: str) -> Scorer:
+        found: Scorer = stage.entry(ScoringReleaseDataset, **scoring).load()
         return found
 
-    assert load(release.manifest.release).manifest == release.manifest
-    expected: tuple[tuple[str | None, type[UserError], str], ...] = (
-        ("absent", ReleaseError, "iris/absent has no manifest.json"),
-        (None, PrerequisiteError, "is deployed yet: run `kedro run` first"),
-    )
-    for name, kind, said in expected:
-        with refused(kind) as refusal:
-            load(name)
-        assert said in refusal.message
+    assert load(release=release.manifest.release).manifest == release.manifest
+    with refused(ReleaseError) as refusal:
+        load(release="absent")
+    assert "iris/absent has no manifest.json" in refusal.message
+    with refused(PrerequisiteError) as refusal:
+        load()
+    assert "is deployed yet: run `kedro run` first" in refusal.message

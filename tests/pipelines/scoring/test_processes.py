@@ -2,18 +2,25 @@
 
 import os
 import random
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 
 from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.pipelines.scoring.following import Follower
 from tests.pipelines.scoring.kafka_broker import KafkaBroker, Sent, bare, wrapped
-from tests.pipelines.scoring.stage import AUDIT, LISTENING, Stage, TopicStage, connect
+from tests.pipelines.scoring.stage import (
+    AUDIT,
+    LISTENING,
+    Stage,
+    TopicStage,
+    start_process,
+)
 from tests.servers import ExternalPostgres, eventually, query, scalar
 
 pytestmark = pytest.mark.integration
@@ -31,49 +38,50 @@ CHUNK = MESSAGES // 100
 class Members:
     """Processes that follow, each with a log of its own."""
 
-    def __init__(self, stage: Stage | TopicStage, folder: Path, size: int) -> None:
-        self._stage, self._folder, self._size = stage, folder, size
-        self._running: dict[int, tuple[subprocess.Popen[bytes], Path]] = {}
+    def __init__(self, follower: Callable[[], Follower], folder: Path) -> None:
+        self._follower, self._folder = follower, folder
+        self._running: dict[int, tuple[BaseProcess, Path]] = {}
 
     def start(self, number: int) -> None:
         """Start one; the one that was there is killed."""
-        if number in self._running:
-            before, _ = self._running[number]
-            before.kill()
-            before.wait()
+        self.kill(number)
         log = self._folder / f"member-{number}-{time.monotonic()}.log"
-        self._running[number] = self._stage.start_process(log, self._size), log
+        self._running[number] = start_process(self._follower, log), log
+
+    def kill(self, number: int) -> None:
+        if number in self._running:
+            one, _ = self._running.pop(number)
+            one.kill()
+            one.join()
 
     def said(self) -> str:
         return "\n".join(log.read_text() for log in self._folder.glob("member-*.log"))
 
-    def stop(self) -> list[int]:
-        """Tell them to stop, once they listen to that; gives their exit statuses."""
+    def stop(self) -> None:
+        """Tell them to stop, once they listen to that; none has said a traceback or failed."""
         for one, log in self._running.values():
             assert eventually(lambda log=log: LISTENING in log.read_text()), log.read_text()
             one.terminate()
-        return [one.wait(90) for one, _ in self._running.values()]
-
-    def kill(self) -> None:
         for one, _ in self._running.values():
-            one.kill()
-            one.wait()
+            one.join(90)
+            assert one.exitcode == 0, self.said()
+        assert "Traceback" not in self.said()
 
 
 @contextmanager
 def members(
     stage: Stage | TopicStage, folder: Path, count: int, size: int = 50
 ) -> Iterator[Members]:
-    """Some that follow until the block is left; nothing that any has said is a traceback."""
-    found = Members(stage, folder, size)
+    """Some that follow until the block is left."""
+    found = Members(stage.follower(size), folder)
     try:
         for number in range(count):
             found.start(number)
         yield found
-        assert set(found.stop()) == {0}, found.said()
-        assert "Traceback" not in found.said()
+        found.stop()
     finally:
-        found.kill()
+        for number in range(count):
+            found.kill(number)
 
 
 @contextmanager
@@ -89,8 +97,7 @@ def meanwhile(work: Callable[[], None]) -> Iterator[None]:
 def audit(stage: Stage) -> None:
     """Queue new rows, and note every write to the table of predictions from now on."""
     stage.prepare()
-    with connect(stage.url) as cursor:
-        cursor.execute(f"{AUDIT}; COMMIT")
+    query(stage.url, AUDIT)
 
 
 def assert_each_row_was_scored_once(stage: Stage, count: int) -> None:

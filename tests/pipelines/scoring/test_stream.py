@@ -14,9 +14,9 @@ from mlops_for_mle.database.schema import ensure_predictions
 from mlops_for_mle.errors import PrerequisiteError
 from mlops_for_mle.pipelines.scoring import stream
 from mlops_for_mle.releases.manifest import Release
-from tests.pipelines.scoring.stage import Stage, connect, following, staged
+from tests.pipelines.scoring.stage import Stage, following, staged
 from tests.releases import iris_release, make_release
-from tests.servers import eventually, query, scalar
+from tests.servers import connection_to, eventually, query, scalar
 
 pytestmark = pytest.mark.integration
 
@@ -33,37 +33,37 @@ def stage(stage: Stage) -> Stage:
 def test_a_prediction_stands_in_the_columns_of_the_tutorial_with_where_it_comes_from(
     stage: Stage, release: Release
 ) -> None:
-    query(
-        stage.url,
-        "INSERT INTO iris_data VALUES (7, '2026-01-02 03:04:05.678', 6.7, 3.3, 5.7, 2.1, 0)",
-    )
+    """Whatever time Postgres can hold."""
+    times = ("2026-01-02 03:04:05.678", "infinity", "0044-03-15 12:00:00 BC", None)
+    insert = "INSERT INTO iris_data VALUES (:key, CAST(:time AS timestamp), 6.7, 3.3, 5.7, 2.1, 0)"
+    for key, time in enumerate(times, 7):
+        query(stage.url, insert, key=key, time=time)
 
     totals = stage.score()
 
-    assert (totals.scored, totals.rejected, stage.waiting()) == (1, 0, 0)
-    ((found),) = query(
+    assert (totals.scored, totals.rejected, stage.waiting()) == (4, 0, 0)
+    found = query(
         stage.url,
-        "SELECT id, timestamp::text, iris_class, source, source_id, model_version, release, "
-        "scored_at > now() - interval '1 minute' FROM iris_prediction",
+        "SELECT timestamp::text, iris_class, source, source_id, model_version, release, "
+        "scored_at > now() - interval '1 minute' FROM iris_prediction ORDER BY id",
     )
-    assert found == (
-        *(1, "2026-01-02 03:04:05.678", 2, "iris_data", 7, 1),
-        *(release.manifest.release, True),
-    )
+    facts = (1, release.manifest.release, True)
+    expected = [(time, 2, "iris_data", key, *facts) for key, time in enumerate(times, 7)]
+    assert found == expected
 
 
 def test_rows_of_every_writer_are_known_once_they_are_committed(stage: Stage) -> None:
     stage.insert(20)
     stage.insert_row(*GOOD)
-    with connect(stage.url) as cursor:
-        cursor.execute(
-            "COPY iris_data (sepal_length, sepal_width, petal_length, petal_width, target) "
-            "FROM PROGRAM 'printf \"5,3,1,1,0\\n6,3,5,2,1\\n\"' WITH (FORMAT csv)"
-        )
-        cursor.connection.commit()
-        cursor.execute("INSERT INTO iris_data VALUES (999, now(), 5, 3, 1, 1, 0)")
+    query(
+        stage.url,
+        "COPY iris_data (sepal_length, sepal_width, petal_length, petal_width, target) "
+        "FROM PROGRAM 'printf \"5,3,1,1,0\\n6,3,5,2,1\\n\"' WITH (FORMAT csv)",
+    )
+    with connection_to(stage.url) as writer:
+        writer.exec_driver_sql("INSERT INTO iris_data VALUES (999, now(), 5, 3, 1, 1, 0)")
         assert stage.score().scored == 23
-        cursor.connection.rollback()
+        writer.rollback()
 
     assert stage.score().scored == 0
     assert (stage.scored(), stage.waiting()) == (23, 0)
@@ -89,15 +89,12 @@ def test_a_writer_that_may_not_touch_the_queue_still_fills_it(stage: Stage) -> N
 
 
 def test_a_row_that_commits_after_younger_ones_were_scored_is_scored_too(stage: Stage) -> None:
-    with following(stage), connect(stage.url) as cursor:
-        cursor.execute("INSERT INTO iris_data VALUES (1, now(), 5, 3, 1, 1, 0)")
-        query(
-            stage.url,
-            "INSERT INTO iris_data SELECT number, now(), 5, 3, 1, 1, 0 "
-            "FROM generate_series(20001, 20100) AS number",
-        )
+    with following(stage), connection_to(stage.url) as writer:
+        writer.exec_driver_sql("INSERT INTO iris_data VALUES (1001, now(), 5, 3, 1, 1, 0)")
+        query(stage.url, "ALTER SEQUENCE iris_data_id_seq RESTART 2000")
+        stage.insert(100)
         assert eventually(lambda: stage.scored() == 100)
-        cursor.connection.commit()
+        writer.commit()
         assert eventually(lambda: stage.scored() == 101)
 
 
@@ -118,17 +115,6 @@ def test_poison_rows_are_kept_with_their_reasons_and_the_queue_goes_on(
     rejects = query(stage.url, f"SELECT {given} FROM scoring_rejects")
     assert {key: float(value) for key, _, value in rejects} == pytest.approx(bad, nan_ok=True)
     assert all(reason.startswith("sepal_width: is ") for _, reason, _ in rejects)
-
-
-def test_any_time_that_postgres_can_hold_is_carried_over(stage: Stage) -> None:
-    times = ["infinity", "0044-03-15 12:00:00 BC", None]
-    for key, time in enumerate(times):
-        insert = "INSERT INTO iris_data VALUES (:key, CAST(:time AS timestamp), 5, 3, 1, 1, 0)"
-        query(stage.url, insert, key=key, time=time)
-
-    assert stage.score().scored == 3
-    found = query(stage.url, "SELECT timestamp::text FROM iris_prediction ORDER BY source_id")
-    assert [one for (one,) in found] == times
 
 
 def test_a_row_is_scored_by_the_values_that_it_has_when_its_turn_comes_and_then_no_more(
@@ -214,17 +200,12 @@ def test_two_contracts_on_one_table_score_the_same_rows_each_for_itself(
 def test_the_table_that_the_tutorial_made_is_completed_and_its_program_still_writes(
     empty_database: str, contract: Contract
 ) -> None:
-    query(
-        empty_database,
-        "CREATE TABLE iris_prediction (id SERIAL PRIMARY KEY, timestamp timestamp, iris_class int)",
-    )
-    insert = "INSERT INTO iris_prediction (timestamp, iris_class) VALUES ('2026-01-01', 1)"
-    query(empty_database, insert)
-
-    for _ in range(2):
-        ensure_predictions(empty_database, contract)
-    for _ in range(2):
+    columns = "id SERIAL PRIMARY KEY, timestamp timestamp, iris_class int"
+    query(empty_database, f"CREATE TABLE iris_prediction ({columns})")
+    for _ in range(3):
+        insert = "INSERT INTO iris_prediction (timestamp, iris_class) VALUES ('2026-01-01', 1)"
         query(empty_database, insert)
+        ensure_predictions(empty_database, contract)
     assert scalar(empty_database, "SELECT count(*) FROM iris_prediction") == 3
 
 
@@ -245,13 +226,12 @@ def test_names_that_need_quoting_are_scored(
     stage = staged(database_url, contract, tmp_path, monkeypatch)
     stage.prepare()
     stage.deploy(make_release(model, contract, rows[:3]))
-    with connect(database_url) as cursor:
-        columns = '"50 % ""off""", "방 수", "select", y'
-        cursor.execute(f"INSERT INTO \"Odd 표\" ({columns}) VALUES (1, 2, 3, 0), (1, 2, 'NaN', 0)")
-        cursor.connection.commit()
-        totals = stage.score()
-        cursor.execute('SELECT "Price %" FROM odd_prediction')
-        found = cursor.fetchall()
+    columns = '"50 % ""off""", "방 수", "select", y'
+    values = "(1, 2, 3, 0), (1, 2, 'NaN', 0)"
+    query(database_url, f'INSERT INTO "Odd 표" ({columns}) VALUES {values}')
+
+    totals = stage.score()
 
     assert (totals.scored, totals.rejected) == (1, 1)
-    assert found == [(pytest.approx(6, rel=1e-3),)]
+    found = scalar(database_url, 'SELECT "Price %" FROM odd_prediction')
+    assert found == pytest.approx(6, rel=1e-3)

@@ -12,10 +12,10 @@ from sqlalchemy import Connection, RowMapping, Table, func, insert, select, text
 
 from mlops_for_mle.config import run_page
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.database.engine import engine_for, lock
+from mlops_for_mle.database.engine import lock
 from mlops_for_mle.database.tables import monitoring_metrics, monitoring_runs, retraining_decisions
 from mlops_for_mle.errors import NotCalledForError, PrerequisiteError
-from mlops_for_mle.pipelines.dataset import ProjectDataset
+from mlops_for_mle.pipelines.dataset import ContractDataset
 from mlops_for_mle.pipelines.monitoring.counting import PredictionLog
 from mlops_for_mle.pipelines.monitoring.options import MOST_WINDOWS
 from mlops_for_mle.pipelines.monitoring.record import MonitoringRun, RetrainingDecision
@@ -75,29 +75,7 @@ _LOGGER = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class _ContractDataset(ProjectDataset):
-    """An entry of a contract's rows in the project's database."""
-
-    def __init__(
-        self,
-        contract: dict[str, Any],
-        credentials: dict[str, Any],
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        """Take the parameters block ``contract`` and credentials with the key ``con``."""
-        self._contract = Contract.model_validate(contract).name
-        self._engine = engine_for(credentials["con"])
-        super().__init__(metadata, contract=self._contract)
-
-    def _newest(
-        self, connection: Connection, table: Table, record: type[T], *conditions: Any
-    ) -> T | None:
-        query = select(table).where(table.c.contract == self._contract, *conditions)
-        newest = connection.execute(query.order_by(table.c.id.desc()).limit(1)).mappings()
-        return next((record(**row) for row in newest), None)
-
-
-class DeployedReleaseDataset(_ContractDataset):
+class DeployedReleaseDataset(ContractDataset):
     """The release that is served now, with the rows that it was trained and validated on."""
 
     def __init__(self, url: str, **options: Any) -> None:
@@ -109,19 +87,20 @@ class DeployedReleaseDataset(_ContractDataset):
         """Fetch all; a ``PrerequisiteError`` where nothing is deployed."""
         from mlflow.artifacts import download_artifacts
 
+        name = self._contract.name
         with self._engine.connect() as connection:
-            served = deployments.deployed(connection, self._contract)
-        release = self._store.fetch(self._contract, served.release)
+            served = deployments.deployed(connection, name)
+        release = self._store.fetch(name, served.release)
         rows = [
             f"runs:/{release.manifest.run_id}/snapshot/snapshot.parquet",
-            f"models:/{self._contract}/{release.manifest.version}/extra_files/validation.parquet",
+            f"models:/{name}/{release.manifest.version}/extra_files/validation.parquet",
         ]
         with TemporaryDirectory() as folder:
             files = [download_artifacts(one, dst_path=folder) for one in rows]
             return Deployed(release, *map(pd.read_parquet, files))
 
 
-class PredictionLogDataset(_ContractDataset):
+class PredictionLogDataset(ContractDataset):
     """The predictions and labels, which are counted where they lie."""
 
     def load(self) -> PredictionLog:
@@ -135,7 +114,7 @@ class PredictionLogDataset(_ContractDataset):
             return [connection.execute(text(one), bound).all() for one, bound in statements]
 
 
-class MonitoringRunDataset(_ContractDataset):
+class MonitoringRunDataset(ContractDataset):
     """The runs of monitoring."""
 
     _recorded: MonitoringRun | None = None
@@ -156,13 +135,13 @@ class MonitoringRunDataset(_ContractDataset):
         if self._recorded is not None:
             return self._recorded
         with self._engine.connect() as connection:
-            newest = self._newest(connection, monitoring_runs, MonitoringRun)
+            newest = _newest(connection, monitoring_runs, MonitoringRun, self._contract)
         if newest is None:
             raise PrerequisiteError("Nothing was monitored yet: kedro run --pipeline monitoring")
         return newest
 
 
-class MonitoringReportDataset(_ContractDataset):
+class MonitoringReportDataset(ContractDataset):
     """The newest report as a file and for the API, every one in a run of its own experiment."""
 
     def __init__(
@@ -204,12 +183,12 @@ class MonitoringReportDataset(_ContractDataset):
         return self._filepath.read_text("utf-8")
 
 
-class MonitoringHistoryDataset(_ContractDataset):
+class MonitoringHistoryDataset(ContractDataset):
     """What monitoring has found of the newest release since a retraining was last acted on."""
 
     def load(self) -> list[WindowFinding]:
         """Read no more of it than a decision may need."""
-        bound = {"contract": self._contract, "most": MOST_WINDOWS}
+        bound = {"contract": self._contract.name, "most": MOST_WINDOWS}
         with self._engine.connect() as connection:
             return [
                 WindowFinding(*row)
@@ -218,7 +197,7 @@ class MonitoringHistoryDataset(_ContractDataset):
             ]
 
 
-class RetrainingDecisionDataset(_ContractDataset):
+class RetrainingDecisionDataset(ContractDataset):
     """The decisions on retraining."""
 
     def save(self, data: RetrainingDecision) -> None:
@@ -231,28 +210,29 @@ class RetrainingDecisionDataset(_ContractDataset):
     def load(self) -> RetrainingDecision | None:
         """The newest; None before any."""
         with self._engine.connect() as connection:
-            return self._newest(connection, retraining_decisions, RetrainingDecision)
+            return _newest(connection, retraining_decisions, RetrainingDecision, self._contract)
 
 
-class OpenDecisionDataset(_ContractDataset):
+class OpenDecisionDataset(ContractDataset):
     """The decision that this MLflow run acts on: taken up when first read, concluded by saving."""
 
     def load(self) -> RetrainingDecision:
         """Give the decision that this run has taken up, else take up the newest."""
         import mlflow
 
-        run, table = mlflow.active_run().info.run_id, retraining_decisions
+        run, name = mlflow.active_run().info.run_id, self._contract.name
+        decisions = (retraining_decisions, RetrainingDecision, self._contract)
         with self._engine.begin() as connection:
-            lock(connection, f"retraining of {self._contract}")
-            taken = self._newest(connection, table, RetrainingDecision, table.c.run_id == run)
-            if taken is not None:
-                return taken
-            served = deployments.current(connection, self._contract)
-            newest = self._newest(connection, table, RetrainingDecision)
+            lock(connection, f"retraining of {name}")
+            own = _newest(connection, *decisions, retraining_decisions.c.run_id == run)
+            if own is not None:
+                return own
+            served = deployments.current(connection, name)
+            newest = _newest(connection, *decisions)
             decision = require_open(newest, served.created_at if served else None)
-            bound = {"contract": self._contract, "run": run, "id": decision.id}
+            bound = {"contract": name, "run": run, "id": decision.id}
             if not connection.execute(text(_TAKE_UP), bound).rowcount:
-                raise NotCalledForError(f"Another run retrains {self._contract} already.")
+                raise NotCalledForError(f"Another run retrains {name} already.")
             return replace(decision, run_id=run)
 
     def save(self, data: RetrainingDecision) -> None:
@@ -265,6 +245,14 @@ class OpenDecisionDataset(_ContractDataset):
             _LOGGER.info("decision=%d concluded: %s", data.id, data.outcome)
         else:
             _LOGGER.warning("decision=%d was concluded by another run meanwhile", data.id)
+
+
+def _newest(
+    connection: Connection, table: Table, record: type[T], contract: Contract, *conditions: Any
+) -> T | None:
+    query = select(table).where(table.c.contract == contract.name, *conditions)
+    newest = connection.execute(query.order_by(table.c.id.desc()).limit(1)).mappings()
+    return next((record(**row) for row in newest), None)
 
 
 def _row(table: Table, record: Any) -> dict[str, Any]:

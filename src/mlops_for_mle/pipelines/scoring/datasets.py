@@ -5,10 +5,8 @@ from contextlib import ExitStack
 from typing import Any
 from uuid import uuid4
 
-from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.notation import Notation
-from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.pipelines.dataset import ProjectDataset
+from mlops_for_mle.pipelines.dataset import ContractDataset
 from mlops_for_mle.pipelines.scoring.nodes import Batch, Part, Source
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions, place_of
 from mlops_for_mle.pipelines.scoring.outputs import Output, output_of
@@ -19,23 +17,14 @@ from mlops_for_mle.releases.deployments import deployed
 _LOGGER = logging.getLogger(__name__)
 
 
-class _ScoringDataset(ProjectDataset):
+class _ScoringDataset(ContractDataset):
     """An entry that the parameters block ``scoring`` names."""
 
-    def __init__(
-        self,
-        scoring: dict[str, Any],
-        contract: dict[str, Any],
-        credentials: dict[str, Any],
-        store: str,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        """Take two blocks of parameters, the database as ``con``, and the release store's URL."""
+    def __init__(self, scoring: dict[str, Any], store: str, **options: Any) -> None:
+        """Take the parameters, and the release store's URL."""
         self._options = ScoringOptions.model_validate(scoring)
         shown = self._options.model_dump(include={"source", "release", "output"})
-        super().__init__(metadata, **shown)
-        self._contract = Contract.model_validate(contract)
-        self._url: str = credentials["con"]
+        super().__init__(**options, **shown)
         self._store = store
 
 
@@ -60,7 +49,7 @@ class ScoringReleaseDataset(_ScoringDataset):
             ReleaseError: It is not in the store, or not whole.
         """
         contract = self._contract.name
-        with engine_for(self._url).connect() as connection:
+        with self._engine.connect() as connection:
             release = self._options.release or deployed(connection, contract).release
         return loaded(self._store, contract, release)
 
@@ -88,7 +77,7 @@ class PredictionsDataset(_ScoringDataset):
                 )
                 bar = tqdm(tasks, "scoring", len(parts), unit="part", leave=False, disable=None)
                 attempts, scored, rejected = zip(*bar, strict=True)
-            with engine_for(self._url).begin() as connection:
+            with self._engine.begin() as connection:
                 rejects.publish(attempts, sum(rejected), connection)
                 predictions.publish(attempts, sum(scored), connection)
         _LOGGER.log(
