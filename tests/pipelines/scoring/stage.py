@@ -125,8 +125,8 @@ class Stage:
 
     def entry(self, kind: Any, **scoring: Any) -> Any:
         """An entry of the catalog."""
-        contract = self.contract.model_dump(mode="json")
-        return kind(scoring, contract, {"con": self.url}, self.store)
+        facts = {"contract": self.contract.model_dump(mode="json"), "store": self.store}
+        return kind(scoring=scoring, credentials={"con": self.url}, **facts)
 
     def batch(self, **scoring: Any) -> pd.DataFrame:
         """Score a source whole, as the pipeline does, without a session; gives the predictions."""
