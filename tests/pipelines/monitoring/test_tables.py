@@ -16,14 +16,9 @@ from mlops_for_mle.pipelines.monitoring.datasets import (
     OpenDecisionDataset,
     RetrainingDecisionDataset,
 )
-from mlops_for_mle.pipelines.monitoring.record import (
-    Action,
-    Metric,
-    MonitoringRun,
-    RetrainingDecision,
-    Status,
-)
+from mlops_for_mle.pipelines.monitoring.record import Action, Metric, RetrainingDecision, Status
 from tests.expectations import refused
+from tests.pipelines.monitoring.examples import run, window
 from tests.releases import iris_release
 from tests.servers import connection_to, query
 
@@ -51,22 +46,16 @@ def record(
 ) -> int:
     """Record a run whose window, and whose labels, lie between two hours; gives its number."""
     entry = MonitoringRunDataset(IRIS, {"con": url})
-    entry.save(
-        MonitoringRun(
-            contract="iris",
-            release=release,
-            model_version=1,
-            window_from=at(begin),
-            window_to=at(end),
-            prediction_count=500,
-            labelled_count=200 if labelled else 0,
-            status=status,
-            reasons=["because"],
-            labelled_from=at(labelled[0]) if labelled else None,
-            labelled_to=at(labelled[1]) if labelled else None,
-            metrics=metrics or (FINE,),
-        )
-    )
+    first, last = map(at, labelled) if labelled else (None, None)
+    facts = {
+        "contract": "iris",
+        "release": release,
+        "status": status,
+        "metrics": metrics or (FINE,),
+    }
+    windows = {"window_from": at(begin), "window_to": at(end)}
+    labels = {"labelled_from": first, "labelled_to": last}
+    entry.save(replace(run(window()), **facts, **windows, **labels))
     recorded = entry.load().id
     assert recorded is not None
     return recorded
@@ -179,7 +168,7 @@ def test_a_decision_is_taken_up_by_one_run_and_concluded_by_it(
     with mlflow_run(database_url) as failed:
         assert take(database_url).run_id == failed
     # What a run that failed has taken up is free again.
-    with mlflow_run(database_url) as run:
+    with mlflow_run(database_url) as own:
         taken = take(database_url)
         # Decisions that are made meanwhile are not this run's, and nobody else's yet.
         decide(database_url)
@@ -192,6 +181,6 @@ def test_a_decision_is_taken_up_by_one_run_and_concluded_by_it(
         entry.save(replace(taken, outcome="version 2 rejected"))
         entry.save(replace(taken, outcome="version 3 promoted"))
 
-    concluded = (run, False, "version 2 rejected")
+    concluded = (own, False, "version 2 rejected")
     assert query(database_url, DECISIONS) == [concluded, (None, True, None)]
     assert "was concluded by another run meanwhile" in caplog.text

@@ -1,9 +1,10 @@
 """`kedro run --pipeline scoring`: any table, query or file to a table or files, or nothing."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
-from threading import Thread
+from threading import Event
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ from mlops_for_mle.releases.manifest import Release
 from tests.expectations import refused
 from tests.pipelines.scoring.stage import FEATURES, Stage
 from tests.releases import house_release
-from tests.servers import eventually, query, scalar
+from tests.servers import eventually, query, scalar, waiting_for_a_lock
 
 pytestmark = pytest.mark.integration
 
@@ -225,33 +226,45 @@ def test_a_failed_run_leaves_what_was_there(
         assert len(stage.predictions(output)) == 30
 
 
-def test_only_what_is_reported_is_published_and_of_two_at_once_one_waits_for_the_other(
-    stage: Stage, output: str
-) -> None:
-    """What a dead worker has written whole was never reported."""
-    place = output_of(output, stage.url, pa.schema({"row_number": pa.int64()}))
-
-    def publish(number: int) -> None:
-        with engine_for(stage.url).begin() as connection:
-            place.publish([f"part-0-{number}"], 1, connection)
+def test_what_a_dead_worker_has_left_is_not_published(stage: Stage, output: str) -> None:
+    """A part whose first attempt was written whole, but never reported."""
+    rows = pa.table({"row_number": [1, 2, 3]})
+    place = output_of(output, stage.url, rows.schema)
 
     with place.staged():
-        for number in range(3):
-            with place.writing(f"part-0-{number}") as write:
-                write(pa.table({"row_number": [number]}))
-        publish(0)
-        second = Thread(target=publish, args=(2,))
+        for attempt in ("part-0-lost", "part-0-reported"):
+            with place.writing(attempt) as write:
+                write(rows)
         with engine_for(stage.url).begin() as connection:
-            place.publish(["part-0-1"], 1, connection)
-            # Somebody who has forgotten a transaction does not hold up a table for ever.
-            if output == "scores":
-                assert connection.exec_driver_sql("SHOW lock_timeout").scalar() == "30s"
-            second.start()
-            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-            assert eventually(lambda: scalar(stage.url, waiting) == 1)
-        second.join()
+            place.publish(["part-0-reported"], 3, connection)
 
-    assert stage.predictions(output).row_number.tolist() == [2]
+    assert stage.predictions(output).row_number.tolist() == [1, 2, 3]
+
+
+def test_of_two_runs_into_one_output_one_waits_for_the_other(
+    stage: Stage, release: Release, output: str
+) -> None:
+    """Neither takes what the other has staged for its own, or away."""
+    stage.insert(5)
+    rows, is_staged, may_end = pa.table({name: [1.0] for name in FEATURES}), Event(), Event()
+
+    def read() -> Iterator[pa.Table]:
+        is_staged.set()
+        may_end.wait(90)
+        yield rows
+
+    source = Source(rows.schema, lambda columns, size: nullcontext([Part(1, read)]))
+    scorer = loaded(stage.store, "iris", release.manifest.release)
+    entry = stage.entry(PredictionsDataset, output=output)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(entry.save, Batch(source, FEATURES, scorer, Notation()))
+        assert is_staged.wait(90)
+        query = f"SELECT {', '.join(FEATURES)} FROM iris_data"
+        second = pool.submit(stage.batch, source=query, output=output)
+        assert eventually(lambda: waiting_for_a_lock(stage.url) == 1)
+        may_end.set()
+        first.result(90)
+        assert len(second.result(90)) == 5
 
 
 def test_a_table_or_folder_that_is_something_else_is_left_alone(

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 from mlops_for_mle.contract.notation import Notation
+from mlops_for_mle.database.engine import lock
 from mlops_for_mle.pipelines.dataset import ContractDataset
 from mlops_for_mle.pipelines.scoring.nodes import Batch, Part, Source
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions, place_of
@@ -68,8 +69,17 @@ class PredictionsDataset(_ScoringDataset):
         predictions, rejects = outputs = [
             output_of(name, self._url, one.schema) for name, one in zip(names, empty, strict=True)
         ]
-        with predictions.staged(), rejects.staged(), options.engine.running():
-            with source.parts(columns, options.chunk_rows) as parts:
+        with self._engine.begin() as turn:
+            # Two runs at once would take each other's parts away, so one waits for the other,
+            # however long that takes.
+            lock(turn, f"scoring into {options.output}")
+            turn.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout TO 0")
+            with (
+                predictions.staged(),
+                rejects.staged(),
+                source.parts(columns, options.chunk_rows) as parts,
+                options.engine.running(),
+            ):
                 # All tasks are known from the start, so that workers may come and go.
                 tasks = Parallel(batch_size=1, pre_dispatch="all", return_as="generator_unordered")(
                     delayed(score_part)(f"part-{number:05}", part, scorer, notation, outputs)
@@ -77,9 +87,9 @@ class PredictionsDataset(_ScoringDataset):
                 )
                 bar = tqdm(tasks, "scoring", len(parts), unit="part", leave=False, disable=None)
                 attempts, scored, rejected = zip(*bar, strict=True)
-            with self._engine.begin() as connection:
-                rejects.publish(attempts, sum(rejected), connection)
-                predictions.publish(attempts, sum(scored), connection)
+                with self._engine.begin() as connection:
+                    rejects.publish(attempts, sum(rejected), connection)
+                    predictions.publish(attempts, sum(scored), connection)
         _LOGGER.log(
             logging.WARNING if any(rejected) else logging.INFO,
             "scored=%d rejected=%d release=%s: into %s, rejects into %s",

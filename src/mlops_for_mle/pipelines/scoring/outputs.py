@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from mlops_for_mle.contract.tables import literal, quoted
 from mlops_for_mle.database.copying import copy_in, relation
-from mlops_for_mle.database.engine import engine_for, execute_plainly, lock
+from mlops_for_mle.database.engine import engine_for, execute_plainly
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.scoring.options import place_of
 
@@ -84,10 +84,6 @@ class Folder:
 
     def publish(self, attempts: Sequence[str], count: int, connection: Connection) -> None:
         """Have the files take the place of the former ones; the mark goes first and comes last."""
-        # Two runs that do so at once would leave the files of both.
-        lock(connection, f"scoring into {self.url}")
-        # It waits for the files, however long that takes.
-        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout TO 0")
         self._remove(_MARK, "part-")
         for attempt in attempts:
             self._files.mv(f"_{attempt}.parquet", f"{attempt}.parquet")
@@ -149,7 +145,7 @@ class Table:
         # Whoever writes to the table waits behind one who waits for its lock.
         execute_plainly(connection, "SET LOCAL lock_timeout TO '30s'")
         execute_plainly(connection, f"CREATE TABLE IF NOT EXISTS {target} ({self._columns})")
-        # Two runs that fill it at once would leave the rows of both.
+        # Two that fill it at once, by two ways to write its name, would leave the rows of both.
         execute_plainly(connection, f"LOCK TABLE {target} IN SHARE ROW EXCLUSIVE MODE")
         if attempts:
             execute_plainly(connection, f"DELETE FROM {target}")  # noqa: S608  (quoted)
@@ -158,7 +154,7 @@ class Table:
         taken = f'SELECT {listed} FROM {self._stage} WHERE ".attempt" IN ({chosen})'  # noqa: S608
         inserted = execute_plainly(connection, f"INSERT INTO {target} ({listed}) {taken}").rowcount
         if inserted != count:
-            raise UserError(f"Another run writes {self.name} too: run this one again.")
+            raise UserError(f"What was staged for {self.name} is lost: run this again.")
 
 
 Output = Folder | Table
