@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from mlops_for_mle.commands.project import Duration
+from mlops_for_mle.commands.project import duration
 from mlops_for_mle.commands.serve import serve
 from tests.conftest import PROJECT
 
@@ -20,13 +20,13 @@ from tests.conftest import PROJECT
     [("250ms", 0.25), ("1.5s", 1.5), ("5m", 300), ("1h", 3600), ("2d", 172_800)],
 )
 def test_a_number_with_a_unit_is_a_duration(text, seconds):
-    assert Duration().convert(text, None, None) == timedelta(seconds=seconds)
+    assert duration()(text) == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("text", ["", "1", "-1s", "1w", "1 s", "nan", "99999999999999h", "999ms"])
 def test_anything_else_and_less_than_allowed_is_refused_with_what_was_found(text):
     with pytest.raises(click.BadParameter, match="at least 1s") as said:
-        Duration(timedelta(seconds=1)).convert(text, None, None)
+        duration(timedelta(seconds=1))(text)
     assert repr(text) in said.value.message
 
 

@@ -57,25 +57,20 @@ def with_project(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-class Duration(click.ParamType[timedelta]):
-    """A duration such as 250ms, 1s, 5m, 1h or 90d."""
+def duration(least: timedelta = timedelta()) -> Callable[[str], timedelta]:
+    """The type of an option that takes a duration such as 250ms, 1s, 5m, 1h or 90d."""
 
-    name = "duration"
+    def duration(value: str) -> timedelta:
+        match = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)(ms|s|m|h|d)", value)
+        found = timedelta(**{_UNITS[match[2]]: float(match[1])}) if match else None
+        if found is None or found < least:
+            raise click.BadParameter(
+                f"expected ms, s, m, h or d, such as 1s; at least {least.total_seconds():g}s "
+                f"(found {value!r})"
+            )
+        return found
 
-    def __init__(self, least: timedelta = timedelta()) -> None:
-        """Allow durations from ``least`` on."""
-        self._least = least
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        """Read a number with a unit."""
-        match = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)(ms|s|m|h|d)", str(value))
-        duration = timedelta(**{_UNITS[match[2]]: float(match[1])}) if match else None
-        if duration is None or duration < self._least:
-            least = f"{self._least.total_seconds():g}s"
-            self.fail(f"expected ms, s, m, h or d, such as 1s; at least {least} (found {value!r})")
-        return duration
+    return duration
 
 
 def until_stopped() -> Event:

@@ -9,7 +9,7 @@ import click
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Engine, exists, func, select
 
-from mlops_for_mle.commands.project import Duration, Project, with_project
+from mlops_for_mle.commands.project import Project, duration, with_project
 from mlops_for_mle.config import release_store
 from mlops_for_mle.database import tables
 from mlops_for_mle.database.engine import database_url, engine_for
@@ -26,7 +26,7 @@ _PREDICTION, _LABEL = tables.predictions.c, tables.feedback.c
 
 @click.command()
 @with_project
-@click.option("--older-than", required=True, type=Duration(timedelta(days=1)), help="Such as 90d.")
+@click.option("--older-than", required=True, type=duration(timedelta(days=1)), help="Such as 90d.")
 @click.option("--yes", is_flag=True, help="Delete; without, it is only said what would be.")
 def prune(project: Project, older_than: timedelta, yes: bool) -> None:
     """Delete old predictions with their labels, rejects, and releases that nothing serves.

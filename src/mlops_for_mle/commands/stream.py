@@ -6,7 +6,7 @@ from functools import partial
 import click
 from kedro.io import DataCatalog
 
-from mlops_for_mle.commands.project import Duration, Project, until_stopped, with_project
+from mlops_for_mle.commands.project import Project, duration, until_stopped, with_project
 from mlops_for_mle.database.engine import database_url
 from mlops_for_mle.database.schema import prepare
 from mlops_for_mle.pipelines.data_ingestion.generator import stream_batches
@@ -17,7 +17,7 @@ from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
 @click.command()
 @with_project
 @click.option("--rows", default=1, show_default=True, type=click.IntRange(1, 1_000_000))
-@click.option("--every", default="1s", show_default=True, type=Duration(), help="Such as 250ms.")
+@click.option("--every", default="1s", show_default=True, type=duration(), help="Such as 250ms.")
 @click.option("--batches", default=None, type=click.IntRange(1), help="Stop after so many batches.")
 @click.option("--seed", default=None, type=click.IntRange(0), help="Draw the same rows again.")
 def stream(

@@ -15,12 +15,12 @@ from urllib.request import Request, urlopen
 import click
 from kedro.framework.session import KedroSession
 
-from mlops_for_mle.commands.project import Duration, Project, with_project
+from mlops_for_mle.commands.project import Project, duration, with_project
 from mlops_for_mle.errors import explain, is_not_called_for
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
 from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
 
-_PAUSE = Duration(timedelta(seconds=1))
+_PAUSE = duration(timedelta(seconds=1))
 _WEBHOOK, _WEBHOOK_SECONDS = "MLOPS_ALERT_WEBHOOK", 5
 
 _LOGGER = logging.getLogger(__name__)

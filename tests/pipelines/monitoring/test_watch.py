@@ -6,7 +6,6 @@ import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import chain, repeat
 from threading import Thread
 from typing import Any, ClassVar
 
@@ -28,44 +27,41 @@ RUNS = "SELECT count(*) FROM monitoring_runs"
 MINUTE = timedelta(minutes=1)
 
 
-class Clock:
-    """Time that passes only while somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
 class Work:
-    """Work whose outcomes are known: an error is raised, anything else is given."""
+    """Work whose outcomes are known, on a clock that only sleeping moves.
 
-    def __init__(self, clock: Clock, *outcomes: Any, then: Any = False) -> None:
-        self._clock = clock
-        self._outcomes: Iterator[Any] = chain(outcomes, repeat(then))
+    An error is raised, anything else is given, the last outcome again and again.
+    """
+
+    now = 0.0
+
+    def __init__(self, *outcomes: Any) -> None:
+        self._outcomes = list(outcomes)
         self.done_at: list[float] = []
 
     def __call__(self) -> Any:
-        self.done_at.append(self._clock.now / 60)
-        outcome = next(self._outcomes)
-        if isinstance(outcome, BaseException):
+        self.done_at.append(Work.now / 60)
+        outcome = self._outcomes.pop(0) if len(self._outcomes) > 1 else self._outcomes[0]
+        if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
+    @classmethod
+    def sleep(cls, seconds: float) -> None:
+        cls.now += seconds
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(watch, "time", clock)
-    return clock
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Work, "now", 0.0)
+    monkeypatch.setattr(watch, "time", Work)
 
 
 def test_looks_keep_their_pace_whatever_they_fail_with_and_what_they_call_for_is_done_at_once(
-    clock: Clock, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    outcomes = (UserError("no server"), ValueError("a fault"), True)
-    look, retrain = Work(clock, *outcomes, then=UserError("the last")), Work(clock)
+    look = Work(UserError("no server"), ValueError("a fault"), True, UserError("the last"))
+    retrain = Work(None)
     with pytest.raises(UserError, match="the last"):
         keep_watch(look, retrain, MINUTE, rounds=4)
 
@@ -74,10 +70,8 @@ def test_looks_keep_their_pace_whatever_they_fail_with_and_what_they_call_for_is
     assert "ValueError: a fault" in caplog.text
 
 
-def test_a_retraining_that_fails_is_tried_more_and_more_seldom_while_looks_go_on(
-    clock: Clock,
-) -> None:
-    look, retrain = Work(clock, then=True), Work(clock, *[UserError("too few labels")] * 3)
+def test_a_retraining_that_fails_is_tried_more_and_more_seldom_while_looks_go_on() -> None:
+    look, retrain = Work(True), Work(*[UserError("too few labels")] * 3, None)
     keep_watch(look, retrain, MINUTE, rounds=9)
 
     assert look.done_at == [0, 1, 2, 3, 4, 5, 6, 7, 8]

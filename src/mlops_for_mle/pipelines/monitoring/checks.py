@@ -290,12 +290,9 @@ def _limited(
     """A measure of performance that must not be worse than its limit, if it has one."""
     is_accuracy = metric.endswith("accuracy")
     is_worse = limit is not None and (found.value < limit if is_accuracy else found.value > limit)
-    what, of = f"live {metric}", "labelled predictions"
-    if area == "estimate":
-        what, of = metric.replace("_", " "), "predictions"
-    message = (
-        f"{what} is {found.value:.4g} ({found.lower:.4g} to {found.upper:.4g}) on {count} {of}"
-    )
+    live, labelled = ("live ", "labelled ") if area == "performance" else ("", "")
+    interval = f"{found.value:.4g} ({found.lower:.4g} to {found.upper:.4g})"
+    message = f"{live}{metric.replace('_', ' ')} is {interval} on {count} {labelled}predictions"
     if is_worse:
         message += f", {'below' if is_accuracy else 'above'} {limit:.4g}"
     return Metric(
