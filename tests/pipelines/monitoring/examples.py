@@ -8,7 +8,12 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.pipelines.monitoring.checks import judge
 from mlops_for_mle.pipelines.monitoring.counting import Rated, Window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
-from mlops_for_mle.pipelines.monitoring.record import Metric, MonitoringRun, Severity
+from mlops_for_mle.pipelines.monitoring.record import (
+    Metric,
+    MonitoringRun,
+    RetrainingDecision,
+    Severity,
+)
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
 from mlops_for_mle.releases.manifest import SnapshotFacts
 from tests.releases import iris_release
@@ -39,6 +44,9 @@ WIDTH = Column(
     *("number", (1.0, 2.0, 3.0)), minimum=0.0, maximum=10.0, counts=(40, 40, 40, 40), mean=2.0
 )
 ANSWERS = Column("class", (1, 2), ("no", "yes"), counts=(0, 80, 80), mean=1.5)
+DECISION = RetrainingDecision(
+    id=7, contract="iris", monitoring_run_id=None, decision="retrain", reasons=["drift: alarm."]
+)
 _MANIFEST = iris_release().manifest
 
 

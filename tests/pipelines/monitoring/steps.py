@@ -49,4 +49,4 @@ def look(
     reference = describe_reference(deployed, monitoring)
     windows = count_window(reference, prediction_log(database_url), monitoring)
     run = judge(reference, windows, monitoring)
-    return Look(reference, windows, run, write_report(run, reference, windows, monitoring)[1])
+    return Look(reference, windows, run, write_report(run, reference, windows, monitoring))

@@ -2,6 +2,7 @@
 
 import html
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,10 +18,9 @@ from mlops_for_mle.contract.rules import read_time
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.monitoring.counting import count_window, labelled_rows
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
-from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
 from mlops_for_mle.releases.manifest import Release
-from tests.pipelines.monitoring.examples import metric, severe
+from tests.pipelines.monitoring.examples import DECISION, metric, severe
 from tests.pipelines.monitoring.steps import look, prediction_log
 from tests.pipelines.monitoring.traffic import Traffic, renamed
 from tests.releases import HOUSE_CONTRACT, house_release, iris_release, iris_rows, make_release
@@ -306,14 +306,8 @@ def test_labelled_predictions_are_rows_of_the_table_since_a_moment(
           "WHERE release = 'another')")  # fmt: skip
 
     def ask(since: datetime | None, most: int = 1000) -> pd.DataFrame:
-        decision = RetrainingDecision(
-            contract="iris",
-            monitoring_run_id=1,
-            decision="retrain",
-            reasons=[],
-            evidence_from=since,
-        )
         options = RetrainingOptions.model_validate({"rows": {"maximum_labelled": most}})
+        decision = replace(DECISION, evidence_from=since)
         return labelled_rows(decision, prediction_log(database_url), contract, options)
 
     rows = ask(START + timedelta(seconds=20))

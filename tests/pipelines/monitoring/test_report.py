@@ -36,7 +36,7 @@ def test_the_report_shows_every_area_and_escapes_every_name() -> None:
     }
     data = window(rated=rated(187, 13), columns=columns)
 
-    page = write_report(run(data, changed), changed, {"": data}, MonitoringOptions())[1]
+    page = write_report(run(data, changed), changed, {"": data}, MonitoringOptions())
 
     assert "<script" not in page
     assert page.count("<figure") == 3

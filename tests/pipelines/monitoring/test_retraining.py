@@ -24,21 +24,12 @@ from mlops_for_mle.pipelines.monitoring.retraining import (
     require_open,
 )
 from mlops_for_mle.releases.manifest import Release
-from tests.pipelines.monitoring.examples import LINE, run, window
+from tests.pipelines.monitoring.examples import DECISION, LINE, run, window
 from tests.pipelines.monitoring.traffic import renamed
 from tests.releases import IRIS_CONTRACT, iris_release, iris_rows
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-OPEN = RetrainingDecision(
-    contract="iris",
-    monitoring_run_id=99,
-    decision="retrain",
-    reasons=["performance: alarm."],
-    evidence_from=BEGIN,
-    run_id="own",
-    id=7,
-    created_at=BEGIN + timedelta(hours=9),
-)
+OPEN = replace(DECISION, evidence_from=BEGIN, run_id="own", created_at=BEGIN + timedelta(hours=9))
 
 
 def at(hour: float) -> datetime:
@@ -87,7 +78,7 @@ def test_performance_is_judged_by_windows_of_labels():
 def test_what_is_not_called_for_says_why():
     for newest, said in (
         (None, "nothing was monitored yet"),
-        (replace(OPEN, decision="investigate"), "decision 7 says investigate. performance: alarm"),
+        (replace(OPEN, decision="investigate"), "decision 7 says investigate. drift: alarm"),
     ):
         with pytest.raises(NotCalledForError, match=rf"{said}.* `kedro run` trains anyway\.$"):
             require_open(newest, None)

@@ -18,7 +18,7 @@ from mlops_for_mle.pipelines.monitoring.datasets import (
 )
 from mlops_for_mle.pipelines.monitoring.record import Action, Metric, RetrainingDecision, Status
 from tests.expectations import refused
-from tests.pipelines.monitoring.examples import run, window
+from tests.pipelines.monitoring.examples import DECISION, run, window
 from tests.releases import iris_release
 from tests.servers import connection_to, query
 
@@ -146,9 +146,7 @@ def mlflow_run(url: str) -> Iterator[str]:
 
 
 def decide(url: str, decision: Action = "retrain", run_id: int | None = None) -> None:
-    made = RetrainingDecision(
-        contract="iris", monitoring_run_id=run_id, decision=decision, reasons=["because"]
-    )
+    made = replace(DECISION, id=None, monitoring_run_id=run_id, decision=decision)
     RetrainingDecisionDataset(IRIS, {"con": url}).save(made)
 
 

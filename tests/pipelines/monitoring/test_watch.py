@@ -15,10 +15,10 @@ from sqlalchemy.engine import make_url
 from mlops_for_mle.commands import watch
 from mlops_for_mle.commands.watch import keep_watch, tell
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
 from mlops_for_mle.releases.store import ReleaseStore
 from tests.candidates import RegistryProject
 from tests.end_to_end.commands import Project, finish
+from tests.pipelines.monitoring.examples import DECISION
 from tests.pipelines.monitoring.traffic import Traffic, deployed_release
 from tests.relay import Relay
 from tests.servers import eventually, query
@@ -76,11 +76,6 @@ def test_a_retraining_that_fails_is_tried_more_and_more_seldom_while_looks_go_on
 
     assert look.done_at == [0, 1, 2, 3, 4, 5, 6, 7, 8]
     assert retrain.done_at == [0, 1, 3, 7, 8]
-
-
-DECISION = RetrainingDecision(
-    id=7, contract="iris", monitoring_run_id=3, decision="retrain", reasons=["drift: alarm."]
-)
 
 
 class Hook(BaseHTTPRequestHandler):

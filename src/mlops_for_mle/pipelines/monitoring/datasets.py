@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import pandas as pd
 from sqlalchemy import Connection, RowMapping, Table, func, insert, select, text, update
 
-from mlops_for_mle.config import run_page
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import lock
 from mlops_for_mle.database.tables import monitoring_metrics, monitoring_runs, retraining_decisions
@@ -142,41 +141,20 @@ class MonitoringRunDataset(ContractDataset):
 
 
 class MonitoringReportDataset(ContractDataset):
-    """The newest report as a file and for the API, every one in a run of its own experiment."""
+    """The newest report, as a file and for the API."""
 
-    def __init__(
-        self, filepath: str, experiment: str, artifact_location: str | None = None, **options: Any
-    ) -> None:
-        """Name the HTML file, MLflow's experiment, and where files of its runs lie."""
+    def __init__(self, filepath: str, **options: Any) -> None:
+        """Name the HTML file."""
         super().__init__(**options)
         self._filepath = Path(filepath)
-        self._experiment = experiment, artifact_location
 
-    def save(self, data: tuple[MonitoringRun, str]) -> None:
-        """Write the file and the row, then log it."""
-        import mlflow
-
-        run, html = data
+    def save(self, data: str) -> None:
+        """Write the file and the row."""
         self._filepath.parent.mkdir(parents=True, exist_ok=True)
-        self._filepath.write_text(html, encoding="utf-8")
+        self._filepath.write_text(data, encoding="utf-8")
         with self._engine.begin() as connection:
-            connection.execute(text(_REPORT), {"contract": run.contract, "html": html})
-        found = mlflow.get_experiment_by_name(self._experiment[0])
-        experiment = found.experiment_id if found else mlflow.create_experiment(*self._experiment)
-        with mlflow.start_run(
-            experiment_id=experiment,
-            run_name="monitoring",
-            tags={
-                "mlops.contract": run.contract,
-                "mlops.release": run.release,
-                "mlops.monitoring_run": str(run.id),
-                "mlops.monitoring_status": run.status,
-            },
-            description="\n".join(f"- {reason}" for reason in run.reasons),
-        ) as logged:
-            mlflow.log_text(html, self._filepath.name)
-        page = run_page(logged.info.experiment_id, logged.info.run_id)
-        _LOGGER.info("report: %s and MLflow run %s", self._filepath, page)
+            connection.execute(text(_REPORT), {"contract": self._contract.name, "html": data})
+        _LOGGER.info("report: %s", self._filepath)
 
     def load(self) -> str:
         """The report that was written last."""

@@ -20,15 +20,15 @@ def write_report(
     reference: Reference,
     windows: dict[str, Window],
     monitoring: MonitoringOptions,
-) -> tuple[MonitoringRun, str]:
-    """Write a recorded run for people; gives both."""
+) -> str:
+    """Write a recorded run for people, as HTML."""
     from jinja2 import Environment
 
     # Escapes everything, since names of features and classes may hold any character.
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(_TEMPLATE.read_text("utf-8"))
     target = reference.contract.target
-    html = template.render(
+    return template.render(
         run=run,
         reference=reference,
         window=windows[""],
@@ -40,7 +40,6 @@ def write_report(
         classes=[*(one.label for one in target.classes), "other"],
         confusion={(one.actual, one.predicted): one.count for one in windows[""].rated},
     )
-    return run, html
 
 
 def summarise(run: MonitoringRun) -> str:
