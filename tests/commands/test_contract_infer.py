@@ -4,11 +4,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import click
 import pandas as pd
 import pytest
 import yaml
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
 
 from mlops_for_mle.cli import cli
@@ -39,19 +38,14 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def called(folder: Path, kind: str = "csv", place: str = "orders.csv", **changes: Any) -> Result:
-    """`kedro contract infer` in a project; an option that is True is a flag."""
-    arguments = ["infer", f"--{kind}", place]
+def infer(
+    folder: Path, kind: str = "csv", place: str = "orders.csv", code: int = 0, **changes: Any
+) -> str:
+    """What a person reads who succeeds, or who does not; an option that is True is a flag."""
+    arguments = ["contract", "infer", f"--{kind}", place]
     for option, value in ({"target": TARGET, "name": "orders"} | changes).items():
         arguments += [f"--{option}"] if value is True else [f"--{option}", value]
-    command = cli.get_command(click.Context(cli), "contract")
-    assert command is not None
-    return CliRunner().invoke(command, arguments, obj=bootstrap_project(folder))
-
-
-def infer(folder: Path, *source: str, code: int = 0, **changes: Any) -> str:
-    """What a person reads who succeeds, or who does not."""
-    result = called(folder, *source, **changes)
+    result = CliRunner().invoke(cli, arguments, obj=bootstrap_project(folder))
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.output
     return result.output

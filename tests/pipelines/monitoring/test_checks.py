@@ -126,12 +126,7 @@ def test_an_accuracy_below_its_limit_is_an_alarm_only_if_it_is_no_chance(times, 
 
 @pytest.mark.parametrize(
     ("limit", "tolerance", "accuracy", "rmse"),
-    [
-        (None, 0.1, 0.85, 2.2),
-        (0.9, 0.1, 0.9, 0.9),
-        (0.5, 0.1, 0.85, 0.5),
-        (None, None, None, None),
-    ],
+    [(None, 0.1, 0.85, 2.2), (0.9, 0.1, 0.9, 0.9), (0.5, 0.1, 0.85, 0.5), (None, None, None, None)],
 )
 def test_the_stricter_limit_counts(limit, tolerance, accuracy, rmse) -> None:
     performance = {"limit": limit, "tolerance": tolerance}

@@ -164,9 +164,7 @@ def a_changed_world_is_noticed_learned_and_told_by_the_tables(
     assert deployed == [(old, 1), (new, 2)]
 
 
-def a_person_who_has_rolled_back_is_undone_by_a_new_decision_only(
-    project: RegistryProject,
-) -> None:
+def a_person_who_has_rolled_back_is_undone_by_a_new_decision_only(project: RegistryProject) -> None:
     def labels_at_random(hours_ago: int) -> str:
         begin = datetime.now(UTC) - timedelta(hours=hours_ago)
         traffic = Traffic(project.url, served(project), seed=hours_ago, start=begin)

@@ -71,11 +71,7 @@ def test_what_is_too_rare_to_tell_is_no_difference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reference", "current"),
-    [
-        ([0, 100_000, 0], [0, 0, 500]),
-        ([9_900, 100], [80, 20]),
-    ],
+    ("reference", "current"), [([0, 100_000, 0], [0, 0, 500]), ([9_900, 100], [80, 20])]
 )
 def test_what_was_rare_in_a_large_reference_and_is_frequent_now_has_drifted(reference, current):
     found = compare(reference, current)

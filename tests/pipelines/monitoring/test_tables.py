@@ -91,9 +91,7 @@ def test_each_finding_has_its_alarms_and_those_of_other_releases_are_left_out(
     assert (oldest.run_id, sorted(oldest.alarms)) == (first, ["drift", "performance"])
 
 
-def test_however_often_one_window_was_looked_at_the_one_before_it_counts(
-    database_url: str,
-) -> None:
+def test_however_often_one_window_was_looked_at_the_one_before_it_counts(database_url: str) -> None:
     earlier = record(database_url, 0, 1, BAD, status="alarm")
     query(
         database_url,

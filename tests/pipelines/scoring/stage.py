@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -39,6 +39,7 @@ from tests.servers import query, scalar
 # What a process of its own says when it may be told to stop.
 LISTENING = "listening to signals"
 
+SESSION_SECONDS = 3
 FEATURES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 
 INSERT = """
@@ -109,13 +110,15 @@ class Stage:
         )
         return int(scalar(self.url, statement, **dict(zip("abcd", values, strict=True))))
 
-    def follower(self, size: int) -> Callable[[], Follower]:
+    def follower(self, size: int = 500) -> Callable[[], Follower]:
         """What makes one."""
         return partial(stream.RowFollower, self.contract, self.store, size)
 
     def score(self, size: int = 500) -> Follower:
         """Score what waits, in this process."""
-        return score(self, size)
+        with made(self.follower(size)) as follower:
+            follower.run(Event(), follow=False)
+        return follower
 
     def scored(self) -> int:
         return int(scalar(self.url, f"SELECT count(*) FROM {self.contract.name}_prediction"))
@@ -155,33 +158,33 @@ class TopicStage:
     broker: KafkaBroker
     stage: Stage
     topic: str
-    group: str = ""
     output_topic: str | None = None
-    settings: dict[str, str] = field(default_factory=dict)
+    servers: str = ""
 
     def __post_init__(self) -> None:
         # Of its own, since a group remembers members that were cut off for a while.
-        self.group = self.group or f"{self.topic}-scorers"
-        session = {"session.timeout.ms": "3000", "heartbeat.interval.ms": "300"}
-        place = {"bootstrap.servers": self.broker.servers, "group.id": self.group}
-        self.settings = session | place | self.settings
+        self.group = f"{self.topic}-scorers"
 
-    def follower(self, size: int) -> Callable[[], Follower]:
+    def follower(self, size: int = 500) -> Callable[[], Follower]:
         """What makes one."""
+        settings = {
+            "bootstrap.servers": self.servers or self.broker.servers,
+            "group.id": self.group,
+            "session.timeout.ms": str(1000 * SESSION_SECONDS),
+            "heartbeat.interval.ms": "300",
+        }
         facts = (self.stage.contract, self.stage.store, size, self.topic)
-        settings = self.settings | {"group.id": self.group}
         return partial(TopicFollower, *facts, settings, self.output_topic)
 
     def score(self) -> Follower:
         """Score what is in the topic, in this process."""
-        return score(self)
+        with made(self.follower()) as follower:
+            follower.run(Event(), follow=False)
+        return follower
 
-    def count(self) -> int:
-        return len(self.positions())
-
-    def positions(self, table: str = "iris_prediction") -> list[Sent]:
-        """Where the messages stand that have predictions or rejects, one entry each."""
-        found = query(self.stage.url, f"SELECT source, source_id FROM {table}")
+    def positions(self) -> list[Sent]:
+        """Where the messages stand that have predictions, one entry each."""
+        found = query(self.stage.url, "SELECT source, source_id FROM iris_prediction")
         return [self._place(*one) for one in found]
 
     def rejects(self) -> dict[Sent, str]:
@@ -190,8 +193,7 @@ class TopicStage:
         return {self._place(source, offset): why for source, offset, why in found}
 
     def _place(self, source: str, offset: int) -> Sent:
-        name, _, number = source.removeprefix("kafka:").rpartition("/")
-        assert name == self.topic, source
+        number = source.removeprefix(f"kafka:{self.topic}/")
         return Sent(int(number), offset)
 
 
@@ -208,18 +210,11 @@ def staged(
     return stage
 
 
-def score(stage: Stage | TopicStage, size: int = 500) -> Follower:
-    """Score what is there, in this process."""
-    with _made(stage.follower(size)) as follower:
-        follower.run(Event(), follow=False)
-    return follower
-
-
 @contextmanager
 def following(stage: Stage | TopicStage, size: int = 500) -> Iterator[None]:
     """A scorer of this process that follows; it has ended well when the block is left."""
     stopping = Event()
-    with ThreadPoolExecutor(1) as pool, _made(stage.follower(size)) as follower:
+    with ThreadPoolExecutor(1) as pool, made(stage.follower(size)) as follower:
         outcome = pool.submit(follower.run, stopping, follow=True)
         try:
             yield
@@ -240,12 +235,13 @@ def _follow(follower: Callable[[], Follower], log: Path) -> None:
         os.dup2(file.fileno(), 2)
     # Instead of what an import of Kedro has set.
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
-    with _made(follower) as made:
+    with made(follower) as found:
         stopping = until_stopped()
         logging.getLogger(__name__).info(LISTENING)
-        made.run(stopping, follow=True)
+        found.run(stopping, follow=True)
 
 
-def _made(follower: Callable[[], Follower]) -> Any:
-    made: Any = follower()
-    return closing(made) if isinstance(made, TopicFollower) else nullcontext(made)
+def made(follower: Callable[[], Follower]) -> Any:
+    """A follower, which leaves its group in the end, if it has any."""
+    found: Any = follower()
+    return closing(found) if isinstance(found, TopicFollower) else nullcontext(found)

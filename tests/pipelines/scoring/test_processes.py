@@ -14,13 +14,7 @@ import pytest
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.scoring.following import Follower
 from tests.pipelines.scoring.kafka_broker import KafkaBroker, Sent, bare, wrapped
-from tests.pipelines.scoring.stage import (
-    AUDIT,
-    LISTENING,
-    Stage,
-    TopicStage,
-    start_process,
-)
+from tests.pipelines.scoring.stage import AUDIT, LISTENING, Stage, TopicStage, start_process
 from tests.servers import ExternalPostgres, eventually, query, scalar
 
 pytestmark = pytest.mark.integration
@@ -189,7 +183,7 @@ def test_members_that_are_killed_and_replaced_score_each_good_message_once(
             time.sleep(KILL_EVERY * KILLS / 100)
 
     def all_are_written() -> bool:
-        return topic.count() + len(topic.rejects()) >= MESSAGES
+        return len(topic.positions()) + len(topic.rejects()) >= MESSAGES
 
     with members(topic, tmp_path, count=3, size=500) as found:
         assert eventually(lambda: "partitions=" in found.said())

@@ -11,7 +11,7 @@ import pytest
 from mlops_for_mle.errors import UserError
 from tests.end_to_end.commands import Project, finish
 from tests.pipelines.scoring.kafka_broker import KafkaBroker, bare, wrapped
-from tests.pipelines.scoring.stage import Stage, TopicStage, following
+from tests.pipelines.scoring.stage import SESSION_SECONDS, Stage, TopicStage, following
 from tests.releases import iris_release
 from tests.servers import ExternalPostgres, eventually, query, scalar
 
@@ -97,7 +97,7 @@ def test_it_waits_for_a_topic_and_for_a_release(
         sent = broker.send(topic.topic, [bare(number) for number in range(10)])
         assert eventually(lambda: "is deployed yet" in caplog.text)
         empty_stage.deploy(iris_release())
-        assert eventually(lambda: topic.count() == 10)
+        assert eventually(lambda: len(topic.positions()) == 10)
     assert sorted(topic.positions()) == sorted(sent)
 
 
@@ -106,9 +106,8 @@ def test_what_is_missing_is_said_where_nobody_waits(
 ) -> None:
     with pytest.raises(UserError, match="not available: nowhere"):
         TopicStage(broker, stage, "nowhere").score()
-    away = {"bootstrap.servers": "127.0.0.1:1"}
     with pytest.raises(UserError, match=r"brokers do not answer: 127\.0\.0\.1:1"):
-        TopicStage(broker, stage, "any", settings=away).score()
+        TopicStage(broker, stage, "any", servers="127.0.0.1:1").score()
     for name, value in (
         *(("SECURITY_PROTOCOL", "sasl_plaintext"), ("SASL_MECHANISM", "PLAIN")),
         *(("SASL_USERNAME", "scorer"), ("SASL_PASSWORD", "that nobody may see")),
@@ -129,16 +128,16 @@ def test_messages_outlast_a_membership_that_is_lost_while_the_database_is_away(
     topic = TopicStage(broker, fragile, broker.make_topic(2))
     with following(topic, size=20):
         sent = broker.send(topic.topic, [bare(0)])
-        assert eventually(lambda: topic.count() == 1)
+        assert eventually(lambda: len(topic.positions()) == 1)
         external_server.stop("immediate")
         sent += broker.send(topic.topic, [bare(number) for number in range(100)])
         assert eventually(lambda: "tried again in" in caplog.text)
         broker.relay.cut()
         # Longer than the session, so that the broker gives the partitions to nobody.
-        time.sleep(1.2 * int(topic.settings["session.timeout.ms"]) / 1000)
+        time.sleep(1.2 * SESSION_SECONDS)
         broker.relay.mend()
         external_server.start()
-        assert eventually(lambda: topic.count() >= 101)
+        assert eventually(lambda: len(topic.positions()) >= 101)
     assert sorted(topic.positions()) == sorted(sent)
 
 
@@ -146,7 +145,7 @@ def test_messages_outlast_a_membership_that_is_lost_while_the_database_is_away(
 def test_the_command_scores_what_is_there_or_follows_and_ends_when_told(
     broker: KafkaBroker, stage: Stage, project_folder: Path
 ) -> None:
-    topic = TopicStage(broker, stage, broker.make_topic(2), group="iris-scoring")
+    topic = TopicStage(broker, stage, broker.make_topic(2))
     variables = {
         "DATABASE_URL": stage.url,
         "MLOPS_RELEASE_STORE": stage.store,
@@ -167,7 +166,7 @@ def test_the_command_scores_what_is_there_or_follows_and_ends_when_told(
     process = project.start("score-topic", topic.topic, "--follow")
     broker.send(topic.topic, [bare(number) for number in range(100)])
     ends = {0: 52, 1: 52}
-    are_committed = eventually(lambda: broker.committed(topic.topic, topic.group) == ends)
+    are_committed = eventually(lambda: broker.committed(topic.topic, "iris-scoring") == ends)
     broker.relay.cut()
     process.send_signal(signal.SIGTERM)
     try:

@@ -20,11 +20,7 @@ from mlops_for_mle.pipelines.monitoring.options import (
     SegmentOptions,
 )
 from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
-from mlops_for_mle.pipelines.monitoring.reference import (
-    Column,
-    Expectation,
-    Reference,
-)
+from mlops_for_mle.pipelines.monitoring.reference import Column, Expectation, Reference
 
 # Answers statements, each with its parameters, by their rows; all of them see the same moment.
 PredictionLog = Callable[[list[tuple[str, dict[str, Any]]]], list[Sequence[Any]]]
