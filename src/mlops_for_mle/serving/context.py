@@ -108,7 +108,7 @@ class RequestContext:
         """Count a request that was answered, and log it if that is wanted."""
         seconds = time.perf_counter() - request.started
         method, path, client = request.method, request.path, request.client
-        self._services.metrics.requested(request.route, method, status, seconds)
+        self._services.metrics.duration_of(request.route, method, status).observe(seconds)
         # That a probe fails is no news.
         level = logging.WARNING if status >= 500 and path not in PROBES else logging.DEBUG
         if logger.isEnabledFor(level):

@@ -49,6 +49,7 @@ class Metrics:
 
     Attributes:
         registry: Where this process counts.
+        duration_of: The histogram of a route, method and status, in seconds.
         spool: What becomes of the prediction log: shipped, refused, damaged, torn.
         swaps: Releases that took over from another.
         failures: Deployed releases that could not be loaded.
@@ -75,13 +76,9 @@ class Metrics:
         self.swaps = counter("release_swaps", "Releases that took over from another.")
         self.failures = counter("release_failures", "Releases that could not be loaded.")
         # Remembered, since looking one up costs as much as counting.
-        self._duration_of = cache(durations.labels)
+        self.duration_of = cache(durations.labels)
         self._predictions_of = cache(predictions.labels)
         self._outside_of = cache(outside.labels)
-
-    def requested(self, route: str, method: str, status: int, seconds: float) -> None:
-        """A request was answered, with whatever status."""
-        self._duration_of(route, method, status).observe(seconds)
 
     def predicted(self, questions: Sequence["Question"]) -> None:
         """Rows of some requests were predicted by one release."""
