@@ -170,11 +170,12 @@ def http(page: Page) -> None:
     """Every route of the API."""
     from starlette.testclient import TestClient
 
-    from mlops_for_mle.serving.app import create_app, make_services
+    from mlops_for_mle.serving.app import create_app
+    from mlops_for_mle.serving.services import Services
     from mlops_for_mle.serving.settings import ServingSettings
 
     with tempfile.TemporaryDirectory() as folder:
-        services = make_services(ServingSettings.load({"project_path": folder}))
+        services = Services(ServingSettings.load({"project_path": folder}))
         # Not entered, so that nothing of it starts.
         document = TestClient(create_app(services), base_url="http://localhost").get(
             "/openapi.json"

@@ -24,10 +24,10 @@ from mlops_for_mle.database.schema import upgrade
 from mlops_for_mle.releases import deployments
 from mlops_for_mle.releases.manifest import Deployment, Release
 from mlops_for_mle.releases.store import ReleaseStore
-from mlops_for_mle.serving.app import create_app, make_services
-from mlops_for_mle.serving.context import Services
+from mlops_for_mle.serving.app import create_app
 from mlops_for_mle.serving.keys import KeyFile, Scope
 from mlops_for_mle.serving.releases import Served
+from mlops_for_mle.serving.services import Services
 from mlops_for_mle.serving.settings import ServingSettings
 from tests.releases import house_release, iris_release, mixed_release
 from tests.servers import DatabaseServer
@@ -195,14 +195,14 @@ class Client:
     def __init__(
         self, settings: ServingSettings, release: Release | None = None, **changes: Any
     ) -> None:
-        self.services = make_services(settings.model_copy(update=changes))
+        self.services = Services(settings.model_copy(update=changes))
         self.services.log.root.mkdir(parents=True, exist_ok=True)
         if release is not None:
             self.serve(release)
         self.application = create_app(self.services)
 
     def serve(self, release: Release) -> Served:
-        served = Served.load(release, deployment_of(release), "store")
+        served = Served(release, deployment_of(release), "store")
         self.services.releases.serve(served)
         return served
 

@@ -130,10 +130,9 @@ def test_names_and_labels_may_be_any_text(start_client, database, iris):
     assert [(one.features, one.label) for one in rows_of(database).values()] == [(row, label)] * 4
 
 
-@pytest.mark.parametrize("policy", ["refuse", "drop"])
-def test_a_full_spool_does_what_was_configured(start_client, iris, monkeypatch, caplog, policy):
+def test_a_full_spool_refuses_predictions(start_client, iris, monkeypatch, caplog):
     monkeypatch.setenv("DATABASE_URL", NOWHERE)
-    client = start_client(iris, spool_max_bytes=65536, spool_when_full=policy)
+    client = start_client(iris, spool_max_bytes=65536)
     answers = [client.post("/predict", json=[IRIS_ROW] * 10) for _ in range(120)]
 
     statuses, spooled = Counter(one.status_code for one in answers), len(client.kept())
@@ -142,15 +141,11 @@ def test_a_full_spool_does_what_was_configured(start_client, iris, monkeypatch, 
     assert "127.0.0.1" in told
     assert "hidden" not in told
     assert 0 < spooled < 120
-    lost = 120 - spooled
-    expected = (lost, lost, 0, 503) if policy == "refuse" else (0, 0, lost * 10, 200)
+    assert statuses[503] == counted(client, "refused") == 120 - spooled
     ready = client.get("/health/ready")
-    counts = counted(client, "refused"), counted(client, "dropped")
-    assert (statuses[503], *counts, ready.status_code) == expected
-    assert client.get("/ping").status_code == ready.status_code
-    if policy == "refuse":
-        assert "prediction log" in ready.json()["detail"]
-        assert all("retry-after" in one.headers for one in answers if one.status_code == 503)
+    assert ready.status_code == client.get("/ping").status_code == 503
+    assert "prediction log" in ready.json()["detail"]
+    assert all("retry-after" in one.headers for one in answers if one.status_code == 503)
 
 
 def test_a_disk_that_takes_no_more_refuses_until_it_does_again(start_client, database, iris):
@@ -258,26 +253,16 @@ def adopt(client: Client, content: bytes) -> None:
     wait_until(lambda: not segment.exists())
 
 
-def test_rows_that_were_committed_are_not_doubled_when_they_are_shipped_again(
+def test_what_was_killed_is_shipped_up_to_its_last_whole_line_and_never_twice(
     start_client, database, iris, spooled
 ):
-    client = start_client(iris)
-    # A process may be killed between the commit and the removal of the segment.
-    for _ in range(2):
-        adopt(client, spooled[1])
+    (answered, content), client = spooled, start_client(iris)
+    # In a line, and twice between the commit and the removal of the segment.
+    for killed, rows in ((content[:-7], answered[:-1]), (content, answered), (content, answered)):
+        adopt(client, killed)
 
-        assert sorted(rows_of(database)) == sorted(spooled[0])
-    assert counted(client, "damaged") == 0
-
-
-def test_what_was_killed_within_a_line_is_shipped_up_to_it(start_client, database, iris, spooled):
-    client = start_client(iris)
-
-    adopt(client, spooled[1][:-7])
-
-    assert counted(client, "torn") == 1
-    assert sorted(rows_of(database)) == sorted(spooled[0][:-1])
-    assert not list(client.services.log.root.glob("damaged"))
+        assert sorted(rows_of(database)) == sorted(rows)
+    assert (counted(client, "torn"), counted(client, "damaged")) == (1, 0)
 
 
 def test_a_flipped_bit_never_costs_more_than_its_own_line(start_client, database, iris, spooled):

@@ -105,7 +105,7 @@ def test_valid_requests_are_answered_before_what_follows_them_is_refused(server,
 @pytest.mark.parametrize("body", [ROW, b"{}"])
 def test_the_log_gives_no_request_the_id_of_the_one_before(server, body, caplog):
     named = []
-    caplog.handler.addFilter(lambda record: named.append(current_request.get()) or True)
+    caplog.handler.addFilter(lambda record: named.append(current_request.get(None)) or True)
 
     server.ask(request(body) + b"\x00garbage\r\n\r\n", answers=2)
 

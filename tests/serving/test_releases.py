@@ -10,9 +10,8 @@ from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import upgrade
 from mlops_for_mle.releases.manifest import Example, Manifest, Release
 from mlops_for_mle.releases.store import MODEL_FILE
-from mlops_for_mle.serving.app import make_services
-from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.releases import Cache, LoadFailure
+from mlops_for_mle.serving.services import Services
 from tests.releases import house_release, iris_release
 from tests.serving.conftest import Database, counted, wait_until
 
@@ -21,7 +20,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def services(settings, database) -> Iterator[Services]:
-    made = make_services(settings)
+    made = Services(settings)
     yield made
     made.stop()
 
@@ -178,7 +177,7 @@ def test_a_damaged_copy_in_the_cache_is_fetched_anew(settings, services, deploy,
     cached = Cache(str(settings.cache))
     alter(cached, iris)
 
-    restarted = make_services(settings)
+    restarted = Services(settings)
     restarted.start()
     try:
         wait_for_release(restarted, iris)

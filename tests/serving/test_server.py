@@ -21,8 +21,8 @@ FORBIDDEN = (
 
 def test_serving_loads_nothing_of_the_pipelines_and_no_database_before_the_first_answer():
     program = (
-        "import sys; from mlops_for_mle.serving import app, server, settings; "
-        "app.create_app(app.make_services(settings.ServingSettings.load())); "
+        "import sys; from mlops_for_mle.serving import app, server, services, settings; "
+        "app.create_app(services.Services(settings.ServingSettings.load())); "
         "print('\\n'.join(sys.modules))"
     )
 

@@ -9,7 +9,6 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Match
 from starlette.types import ASGIApp
 
@@ -28,8 +27,7 @@ from mlops_for_mle.serving import (
     page,
     predict,
 )
-from mlops_for_mle.serving.context import RequestContext, Services, response
-from mlops_for_mle.serving.database import Pool
+from mlops_for_mle.serving.context import RequestContext, response
 from mlops_for_mle.serving.errors import (
     FieldError,
     ProblemError,
@@ -39,11 +37,7 @@ from mlops_for_mle.serving.errors import (
     unprocessable,
 )
 from mlops_for_mle.serving.fast import FastWay
-from mlops_for_mle.serving.keys import Access
-from mlops_for_mle.serving.metrics import Metrics
-from mlops_for_mle.serving.prediction_log import PredictionLog
-from mlops_for_mle.serving.releases import Releases
-from mlops_for_mle.serving.settings import ServingSettings
+from mlops_for_mle.serving.services import Services
 
 # Each has a function `router(services)`; the document lists their routes in this order.
 ROUTERS = (
@@ -51,19 +45,6 @@ ROUTERS = (
     *(deployments, monitoring, health, metrics, page),
 )
 HOT_ROUTES = (predict.PREDICT, mlflow.INVOCATIONS, *oip.INFER)
-
-
-def make_services(settings: ServingSettings) -> Services:
-    """Make the parts of a serving process; nothing runs before ``Services.start``."""
-    counts = Metrics()
-    return Services(
-        settings=settings,
-        access=Access(settings),
-        releases=Releases(settings, counts),
-        log=PredictionLog(settings, counts),
-        metrics=counts,
-        database=Pool("own tables", settings.max_concurrency),
-    )
 
 
 def create_app(services: Services) -> ASGIApp:
@@ -95,21 +76,10 @@ def create_app(services: Services) -> ASGIApp:
     application.include_router(openapi.router(services, ROUTERS))
     _answer_errors(application)
     context = RequestContext(application, services)
-    surrounded: ASGIApp = context
     if spans is not None:
-        surrounded = logs.traced(context, spans)
-    else:
-        context.fast_way = FastWay(services, context, HOT_ROUTES)
-    if not services.settings.allowed_origins:
-        return surrounded
-    # In front of the keys, since a browser asks for permission without one.
-    return CORSMiddleware(
-        surrounded,
-        allow_origins=services.settings.allowed_origins,
-        allow_methods=["*"],
-        allow_headers=["*"],
-        expose_headers=["ETag", "Location", "Retry-After", "X-Request-ID"],
-    )
+        return logs.traced(context, spans)
+    context.fast_way = FastWay(services, context, HOT_ROUTES)
+    return context
 
 
 def _answer_errors(application: FastAPI) -> None:

@@ -6,12 +6,9 @@ and has the same parts of it applied.
 
 import asyncio
 import logging
-import os
 import re
 import time
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from random import getrandbits
 from typing import TYPE_CHECKING, Any
 
@@ -23,16 +20,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlops_for_mle.serving.documents import read_object
 from mlops_for_mle.serving.errors import Answer, ProblemError, problem_answer, too_many
-from mlops_for_mle.serving.keys import PROBES, READING, Access, Headers, needed
+from mlops_for_mle.serving.keys import PROBES, READING, Headers, check_site, needed
 from mlops_for_mle.serving.request import Request, current_request
-from mlops_for_mle.serving.settings import ServingSettings
 
 if TYPE_CHECKING:
-    from mlops_for_mle.serving.database import Pool
     from mlops_for_mle.serving.fast import FastWay
-    from mlops_for_mle.serving.metrics import Metrics
-    from mlops_for_mle.serving.prediction_log import PredictionLog
-    from mlops_for_mle.serving.releases import Releases
+    from mlops_for_mle.serving.services import Services
 
 LARGEST_AT_ONCE = 32 * 1024
 """Bytes of a body; a larger one is read and answered in a thread."""
@@ -51,37 +44,6 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 logger = logging.getLogger("mlops_for_mle.serving.access")
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
-    """The parts of one serving process, which routes share; none of it is global.
-
-    ``threads`` are for what would hold up the event loop, and for nothing else; ``database`` is for
-    the project's own tables.
-    """
-
-    settings: ServingSettings
-    access: Access
-    releases: "Releases"
-    log: "PredictionLog"
-    metrics: "Metrics"
-    database: "Pool"
-    threads: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 1)), "large")
-    )
-
-    def start(self) -> None:
-        """Serve the cached release, if any, and follow the deployments."""
-        self.log.start()
-        self.releases.start()
-
-    def stop(self) -> None:
-        """End in half of the configured time; requests had the other half."""
-        deadline = time.monotonic() + self.settings.shutdown_seconds / 2
-        self.threads.shutdown(wait=False, cancel_futures=True)
-        self.releases.stop(min(1.0, self.settings.shutdown_seconds / 2))
-        self.log.stop(max(0.0, deadline - time.monotonic()))
-
-
 def id_of(headers: Headers) -> str:
     """The client's name for a request, or a new one where that is missing or odd."""
     given = headers.get(REQUEST_ID, b"")
@@ -98,7 +60,7 @@ class RequestContext:
 
     fast_way: "FastWay | None" = None
 
-    def __init__(self, app: ASGIApp, services: Services) -> None:
+    def __init__(self, app: ASGIApp, services: "Services") -> None:
         self._app, self._services, settings = app, services, services.settings
         self._limit, self._most = settings.max_body_bytes, settings.max_concurrency
         self._seconds = settings.request_timeout_seconds
@@ -113,9 +75,8 @@ class RequestContext:
         now = time.perf_counter()
         request = Request(method, path, headers, scope["client"], now, id_of(headers))
         current_request.set(request)
-        inner: Scope = {**scope, "state": {**scope.get("state", {}), "request": request}}
         # HEAD is answered as GET; the server itself leaves the body out.
-        inner["method"] = "GET" if method == "HEAD" else method
+        inner: Scope = {**scope, "method": "GET" if method == "HEAD" else method}
         status = 500
 
         async def complete(message: Message) -> None:
@@ -147,7 +108,7 @@ class RequestContext:
         """Count a request that was answered, and log it if that is wanted."""
         seconds = time.perf_counter() - request.started
         method, path, client = request.method, request.path, request.client
-        self._services.metrics.requested(request.route, method, status, seconds)
+        self._services.metrics.duration_of(request.route, method, status).observe(seconds)
         # That a probe fails is no news.
         level = logging.WARNING if status >= 500 and path not in PROBES else logging.DEBUG
         if logger.isEnabledFor(level):
@@ -164,7 +125,7 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         if method not in READING:
-            self._services.access.check_site(headers)
+            check_site(headers)
             request.body = await self._body(scope, headers, receive)
         # Only now: whoever sends a body slowly takes nobody's place.
         if self.is_full:
@@ -223,17 +184,11 @@ def media_type(headers: Headers, *allowed: str, may_be_missing: bool = False) ->
     raise ProblemError(415, detail, headers={"Accept": "application/json"})
 
 
-def asked_by(request: HttpRequest) -> Request:
-    """What is known of the request of a route."""
-    asked: Request = request.scope["state"]["request"]
-    return asked
-
-
-def json_body(request: HttpRequest) -> dict[str, Any]:
-    """What a route depends on whose body is one JSON object; FastAPI reads it in a thread."""
-    asked = asked_by(request)
-    media_type(asked.headers, "application/json")
-    return read_object(asked.body)
+def json_body() -> dict[str, Any]:
+    """The fields of a route's body that is one JSON object; to be read in a thread."""
+    request = current_request.get()
+    media_type(request.headers, "application/json")
+    return read_object(request.body)
 
 
 def response(answer: Answer) -> Response:

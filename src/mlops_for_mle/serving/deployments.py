@@ -1,18 +1,22 @@
 """``GET /deployments`` and ``POST /deployments/rollback``: the audit trail and the way back."""
 
 from functools import lru_cache
-from typing import Annotated, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.releases.manifest import Deployment, Event
 from mlops_for_mle.releases.store import ReleaseStore
-from mlops_for_mle.serving.context import Services, asked_by, json_body
+from mlops_for_mle.serving.context import json_body
 from mlops_for_mle.serving.errors import MOST_FAULTS, ProblemError, not_ready
 from mlops_for_mle.serving.openapi import json_request
+from mlops_for_mle.serving.request import current_request
+
+if TYPE_CHECKING:
+    from mlops_for_mle.serving.services import Services
 
 _SHOWN_RELEASES = 8
 
@@ -32,7 +36,7 @@ class Rollback(BaseModel):
     current_deployment: int | None = None
 
 
-def router(services: Services) -> APIRouter:
+def router(services: "Services") -> APIRouter:
     """The routes."""
     found = APIRouter(prefix="/deployments", tags=["deployments"])
     store = ReleaseStore(services.settings.release_store)
@@ -83,10 +87,10 @@ def router(services: Services) -> APIRouter:
         openapi_extra=json_request(Rollback.model_json_schema()),
     )
     @database.endpoint
-    def rollback(document: Annotated[Any, Depends(json_body)], request: Request) -> Deployment:
+    def rollback() -> Deployment:
         from mlops_for_mle.releases import deployments
 
-        wanted = checked(Rollback, document)
+        wanted = body_as(Rollback)
         with database.begin() as connection:
             try:
                 return deployments.roll_back(
@@ -94,7 +98,7 @@ def router(services: Services) -> APIRouter:
                     store,
                     followed_contract(services),
                     reason=wanted.reason,
-                    actor=f"API key {asked_by(request).caller}",
+                    actor=f"API key {current_request.get().caller}",
                     release=wanted.release,
                     expected=wanted.current_deployment,
                 )
@@ -104,17 +108,17 @@ def router(services: Services) -> APIRouter:
     return found
 
 
-def checked(model: type[Body], document: Any) -> Body:
-    """An object of a body, by its Pydantic model."""
+def body_as(model: type[Body]) -> Body:
+    """A route's body by its Pydantic model."""
     try:
-        return model.model_validate(document)
+        return model.model_validate(json_body())
     except ValidationError as error:
-        faults = error.errors(include_url=False)[:MOST_FAULTS]
+        faults = error.errors()[:MOST_FAULTS]
         placed = [one | {"loc": ("body", *one["loc"])} for one in faults]
         raise RequestValidationError(placed) from None
 
 
-def followed_contract(services: Services) -> str:
+def followed_contract(services: "Services") -> str:
     """The contract whose deployments are followed; ProblemError 503 while it is not known."""
     contract = services.releases.contract
     if contract is None:

@@ -101,7 +101,7 @@ def pieces(text: bytes, boundary: re.Pattern[bytes]) -> Iterator[bytes]:
             return
         yield b"%b%b]" % (first, text[start:cut])
         start, first = following, b"["
-        if (request := current_request.get()) is not None:
+        if (request := current_request.get(None)) is not None:
             request.go_on()
 
 

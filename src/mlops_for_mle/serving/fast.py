@@ -29,13 +29,13 @@ from mlops_for_mle.serving.context import (
     LARGEST_AT_ONCE,
     PROTECTIVE_HEADERS,
     RequestContext,
-    Services,
     id_of,
 )
 from mlops_for_mle.serving.errors import Answer, ProblemError, our_failure, problem_answer
 from mlops_for_mle.serving.keys import Need, needed
 from mlops_for_mle.serving.predict import HotRoute, answer
 from mlops_for_mle.serving.request import Request, current_request
+from mlops_for_mle.serving.services import Services
 
 # Compressed, in parts, or from a page, which is looked at by the ordinary way.
 _UNUSUAL = frozenset({b"content-encoding", b"transfer-encoding", b"origin", b"sec-fetch-site"})
@@ -140,10 +140,10 @@ class FastWay:
 
     def _send(self, connection: "ServingProtocol", request: Request, found: Answer) -> None:
         """Count, log and send an answer, as RFC 9112 has it, with the headers that each has."""
-        current_request.set(request)
+        token = current_request.set(request)
         self._context.answered(request, found.status)
         # What is logged next is of another request.
-        current_request.set(None)
+        current_request.reset(token)
         connection.is_waiting = False
         if connection.transport.is_closing():
             return
@@ -175,8 +175,9 @@ class FastWay:
 def _explained(request: Request, error: Exception) -> Answer:
     """The answer to a request that could not be answered."""
     if not isinstance(error, ProblemError):
-        current_request.set(request)
+        token = current_request.set(request)
         logger.error("POST %s failed", request.path, exc_info=error)
+        current_request.reset(token)
         error = our_failure()
     return problem_answer(error, request.path)
 

@@ -3,19 +3,19 @@
 import math
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlops_for_mle.contract import Contract, Target
 from mlops_for_mle.contract.rules import describe, fault
-from mlops_for_mle.serving.context import Services, json_body
 from mlops_for_mle.serving.database import rows
-from mlops_for_mle.serving.deployments import checked
+from mlops_for_mle.serving.deployments import body_as
 from mlops_for_mle.serving.errors import ProblemError, refused, shown
 from mlops_for_mle.serving.openapi import Schema, component, feature_schema, json_request
 from mlops_for_mle.serving.predict import served_by
+from mlops_for_mle.serving.services import Services
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -93,8 +93,8 @@ def router(services: Services) -> APIRouter:
         },
     )
     @database.endpoint
-    def tell(document: Annotated[Any, Depends(json_body)], response: Response) -> Feedback:
-        told = checked(NewFeedback, document)
+    def tell(response: Response) -> Feedback:
+        told = body_as(NewFeedback)
         contract = served_by(services).contract
         target = contract.target
         label = class_value(target, told.label)
@@ -104,10 +104,7 @@ def router(services: Services) -> APIRouter:
         with database.begin() as connection:
             is_joined = _is_logged(connection, contract, told.prediction_id, services.log)
             row, is_new = _keep(connection, contract, told, float(target.codes.get(label, label)))
-        if not is_new:
-            response.status_code = 200
-        elif not is_joined:
-            response.status_code = 202
+        response.status_code = 200 if not is_new else 201 if is_joined else 202
         value = target.values.get(row["target"], row["target"])
         return Feedback(**row, value=value, is_joined=is_joined)
 

@@ -6,14 +6,15 @@ Health checks use no thread and no database, so that no amount of other work del
 from datetime import datetime
 from typing import Any, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 
 from mlops_for_mle.contract import Configuration
 from mlops_for_mle.releases.manifest import Deployment
-from mlops_for_mle.serving.context import Services, asked_by
 from mlops_for_mle.serving.errors import ProblemError, not_ready
 from mlops_for_mle.serving.predict import served_by
 from mlops_for_mle.serving.releases import DatabaseHealth, LoadFailure, Origin, Served
+from mlops_for_mle.serving.request import current_request
+from mlops_for_mle.serving.services import Services
 
 _OF_MODEL = (
     *("version", "run_id", "estimator", "precision", "metrics", "has_probabilities"),
@@ -37,7 +38,7 @@ class Readiness(Configuration):
     database: DatabaseHealth
 
 
-def require_ready(services: Services, request: Request) -> None:
+def require_ready(services: Services) -> None:
     """Raise ProblemError 503 where predictions are not answered; a stranger is not told why."""
     if services.releases.current is None:
         reason = services.releases.obstacle()
@@ -45,7 +46,7 @@ def require_ready(services: Services, request: Request) -> None:
         reason = "The prediction log takes no more: it is full, or cannot be written"
     else:
         return
-    is_known = asked_by(request).caller is not None
+    is_known = current_request.get().caller is not None
     raise not_ready(reason if is_known else "No predictions are answered at the moment")
 
 
@@ -65,12 +66,12 @@ def router(services: Services) -> APIRouter:
         "newer deployment that could not be loaded.",
         responses={503: {"description": "They are not", "model": Readiness}},
     )
-    async def ready(request: Request, response: Response) -> Readiness:
+    async def ready(response: Response) -> Readiness:
         releases, database = services.releases, services.releases.database
-        is_known = asked_by(request).caller is not None
+        is_known = current_request.get().caller is not None
         served, detail = releases.current if is_known else None, None
         try:
-            require_ready(services, request)
+            require_ready(services)
         except ProblemError as problem:
             detail = problem.detail
             response.status_code = 503

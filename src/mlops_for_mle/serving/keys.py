@@ -153,7 +153,6 @@ class Access:
             ConfigurationError: Their file is not valid, or missing where others reach the address.
         """
         self._file = KeyFile(settings.api_keys_file)
-        self._origins = settings.allowed_origins
         self._names = frozenset(settings.keyless_hosts.lower().replace(",", " ").split())
         # A file without keys, or one that has gone, refuses everybody: losing it opens nothing.
         self._needs_keys = not (self._names or is_loopback(settings.host))
@@ -181,7 +180,15 @@ class Access:
             except ConfigurationError as error:
                 logger.error("%s; the keys that were read before stay in force", error)  # noqa: TRY400  (a person's mistake)
         if not self._needs_keys:
-            self._check_name(headers.get(b"host", b"localhost"))
+            host = headers.get(b"host", b"localhost")
+            name = _without_port(host)
+            if not is_loopback(name) and name not in self._names:
+                raise ProblemError(
+                    421,
+                    "Without API keys only this machine is answered, under the name localhost; "
+                    f"this request names {host.decode('latin-1')[:80]!r}. Create a key to answer "
+                    "others.",
+                )
             if need != "admin":
                 return "this machine"
         presented = headers.get(b"x-api-key")
@@ -205,29 +212,6 @@ class Access:
             )
         return key.name
 
-    def check_site(self, headers: Headers) -> None:
-        """Refuse what a page of another site sends: browsers send some of it without asking."""
-        origin = headers.get(b"origin", b"").decode("latin-1").lower()
-        if "*" in self._origins or origin in self._origins:
-            return
-        site = headers.get(b"sec-fetch-site")
-        is_ours = site in {b"same-origin", b"none"}
-        if site is None:
-            host = headers.get(b"host", b"").decode("latin-1").lower()
-            is_ours = not origin or origin.partition("://")[2] == host
-        if not is_ours:
-            reason = "A page of another site cannot change anything here (MLOPS_CORS_ORIGINS)"
-            raise ProblemError(403, reason)
-
-    def _check_name(self, host: bytes) -> None:
-        name = _without_port(host)
-        if not is_loopback(name) and name not in self._names:
-            raise ProblemError(
-                421,
-                "Without API keys only this machine is answered, under the name localhost; this "
-                f"request names {host.decode('latin-1')[:80]!r}. Create a key to answer others.",
-            )
-
     def _look(self) -> None:
         """Read the file again if it is another one."""
         self._look_at = time.monotonic() + _RELOAD_SECONDS
@@ -241,6 +225,17 @@ class Access:
             self._keys = {one.sha256: one for one in keys or ()}
             self._needs_keys |= keys is not None
             logger.info("Read %d API key(s) from %s", len(self._keys), self._file.path)
+
+
+def check_site(headers: Headers) -> None:
+    """Refuse what a page of another site sends: browsers send some of it without asking."""
+    site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
+    is_ours = site in {b"same-origin", b"none"}
+    if site is None:
+        host = headers.get(b"host", b"").lower()
+        is_ours = not origin or origin.lower().partition(b"://")[2] == host
+    if not is_ours:
+        raise ProblemError(403, "A page of another site cannot change anything here")
 
 
 @lru_cache(maxsize=64)

@@ -81,7 +81,7 @@ def log_configuration(level: str) -> dict[str, Any]:
 
 
 def _ids() -> dict[str, str]:
-    request, names = current_request.get(), ("request_id", "prediction_id")
+    request, names = current_request.get(None), ("request_id", "prediction_id")
     return {name: value for name in names if (value := getattr(request, name, ""))}
 
 

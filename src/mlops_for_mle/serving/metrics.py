@@ -23,12 +23,12 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from mlops_for_mle.serving.monitoring import NewestRun
+from mlops_for_mle.serving.monitoring import newest_run
 from mlops_for_mle.serving.server import METRICS_FOLDER
 
 if TYPE_CHECKING:
     from mlops_for_mle.serving.answers import Question
-    from mlops_for_mle.serving.context import Services
+    from mlops_for_mle.serving.services import Services
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -39,7 +39,6 @@ _TEXT = {"Content-Type": CONTENT_TYPE_LATEST}
 _SPOOL = {
     "shipped": "Rows that were written to the database, those of ended processes included.",
     "refused": "Requests that were answered with 503 because the spool was full.",
-    "dropped": "Rows that were answered and not kept because the spool was full.",
     "damaged": "Lines that were set aside: they cannot be read, or the database refuses them.",
     "torn": "Last lines of killed processes, which were not answered.",
 }
@@ -50,7 +49,8 @@ class Metrics:
 
     Attributes:
         registry: Where this process counts.
-        spool: What becomes of the prediction log: shipped, refused, dropped, damaged, torn.
+        duration_of: The histogram of a route, method and status, in seconds.
+        spool: What becomes of the prediction log: shipped, refused, damaged, torn.
         swaps: Releases that took over from another.
         failures: Deployed releases that could not be loaded.
     """
@@ -76,13 +76,9 @@ class Metrics:
         self.swaps = counter("release_swaps", "Releases that took over from another.")
         self.failures = counter("release_failures", "Releases that could not be loaded.")
         # Remembered, since looking one up costs as much as counting.
-        self._duration_of = cache(durations.labels)
+        self.duration_of = cache(durations.labels)
         self._predictions_of = cache(predictions.labels)
         self._outside_of = cache(outside.labels)
-
-    def requested(self, route: str, method: str, status: int, seconds: float) -> None:
-        """A request was answered, with whatever status."""
-        self._duration_of(route, method, status).observe(seconds)
 
     def predicted(self, questions: Sequence["Question"]) -> None:
         """Rows of some requests were predicted by one release."""
@@ -103,48 +99,46 @@ class Metrics:
                 for name, count in beyond:
                     self._outside_of(contract.name, version, name).inc(count)
 
-    def exposition(self, *others: Collector) -> bytes:
-        """The numbers of all processes, with those of others, as text."""
-        registry, folder = self.registry, os.environ.get(METRICS_FOLDER)
-        if folder:
-            registry = CollectorRegistry()
-            multiprocess.MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
-        found = CollectorRegistry(auto_describe=False)
-        for one in (registry, *others):
-            found.register(one)
-        return generate_latest(found)
 
-
-class State(Collector):
-    """How things are, as the process sees it that is asked."""
+class Everything(Collector):
+    """What all processes have counted, how this one is, and the newest monitoring run."""
 
     def __init__(self, services: "Services") -> None:
         self._services = services
 
     def collect(self) -> Iterator[Metric]:
-        """The gauges."""
-        log, releases = self._services.log, self._services.releases
-        served, is_there = releases.current, releases.database.available
-        for name, value, words in (
-            ("ready", served is not None, "1 when a release is in service."),
-            ("deployment_failed", releases.failure is not None, "1 when the newest cannot be."),
-            ("database_available", bool(is_there), "1 when the database answered last."),
-            ("spool_bytes", log.stored_bytes, "Predictions that wait for the database, in bytes."),
-            ("spool_limit_bytes", log.max_bytes, "The most that may wait."),
-        ):
-            yield GaugeMetricFamily(f"mlops_{name}", words, value)
-        labels = ("contract", "release", "model_version", "run_id")
-        info = GaugeMetricFamily("mlops_model_info", "The model in service.", labels=labels)
-        if served is not None:
-            one = served.manifest
-            info.add_metric((served.contract.name, one.release, str(one.version), one.run_id), 1)
-        yield info
+        """What Prometheus is told."""
+        counts: Collector = self._services.metrics.registry
+        if folder := os.environ.get(METRICS_FOLDER):
+            counts = multiprocess.MultiProcessCollector(None, folder)  # type: ignore[no-untyped-call]
+        yield from counts.collect()
+        yield from _state(self._services)
+        yield from newest_run(self._services)
+
+
+def _state(services: "Services") -> Iterator[Metric]:
+    """How things are, as the process sees it that is asked."""
+    log, releases = services.log, services.releases
+    served, is_there = releases.current, releases.database.available
+    for name, value, words in (
+        ("ready", served is not None, "1 when a release is in service."),
+        ("deployment_failed", releases.failure is not None, "1 when the newest cannot be."),
+        ("database_available", bool(is_there), "1 when the database answered last."),
+        ("spool_bytes", log.stored_bytes, "Predictions that wait for the database, in bytes."),
+        ("spool_limit_bytes", log.max_bytes, "The most that may wait."),
+    ):
+        yield GaugeMetricFamily(f"mlops_{name}", words, value)
+    labels = ("contract", "release", "model_version", "run_id")
+    info = GaugeMetricFamily("mlops_model_info", "The model in service.", labels=labels)
+    if served is not None:
+        one = served.manifest
+        info.add_metric((served.contract.name, one.release, str(one.version), one.run_id), 1)
+    yield info
 
 
 def router(services: "Services") -> fastapi.APIRouter:
     """The route."""
     found = fastapi.APIRouter(tags=["operation"])
-    collectors = (State(services), NewestRun(services))
     words = "The numbers of all worker processes, and those of the newest monitoring run"
     content = {"text/plain": {"schema": {"type": "string"}}}
 
@@ -155,6 +149,6 @@ def router(services: "Services") -> fastapi.APIRouter:
         responses={200: {"description": words, "content": content}},
     )
     def scrape() -> fastapi.Response:
-        return fastapi.Response(services.metrics.exposition(*collectors), headers=_TEXT)
+        return fastapi.Response(generate_latest(Everything(services)), headers=_TEXT)
 
     return found

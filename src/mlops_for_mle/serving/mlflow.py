@@ -13,20 +13,21 @@ from itertools import islice
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 
 from mlops_for_mle import __version__
 from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.serving.answers import SLOTS, Question, filled
 from mlops_for_mle.serving.codec import Codec, Form, Reading, Rows
-from mlops_for_mle.serving.context import Services, media_type
+from mlops_for_mle.serving.context import media_type
 from mlops_for_mle.serving.documents import FIELDS, LISTS, fields, pieces, plain, read_json
 from mlops_for_mle.serving.errors import Answer, refused
 from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import TEXT, json_answer, json_request, object_of
 from mlops_for_mle.serving.predict import HotRoute, add_hot_route, served_by
-from mlops_for_mle.serving.request import Request as Asked
+from mlops_for_mle.serving.request import Request
+from mlops_for_mle.serving.services import Services
 
 _LINES_A_PIECE = 1000
 
@@ -67,8 +68,8 @@ def router(services: Services) -> APIRouter:
 
     @found.get("/ping", summary="Whether predictions are answered")
     @found.get("/health", summary="Whether predictions are answered")
-    async def ping(request: Request) -> PlainTextResponse:
-        require_ready(services, request)
+    async def ping() -> PlainTextResponse:
+        require_ready(services)
         return PlainTextResponse("\n")
 
     @found.get("/version", summary="The version of this server")
@@ -78,7 +79,7 @@ def router(services: Services) -> APIRouter:
     return found
 
 
-def _read(services: Services, request: Asked) -> Question:
+def _read(services: Services, request: Request) -> Question:
     kind = media_type(request.headers, "application/json", "text/csv")
     served = served_by(services)
     read = read_csv if kind == "text/csv" else read_body

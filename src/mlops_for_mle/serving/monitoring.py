@@ -2,17 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
-from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.database import rows
 from mlops_for_mle.serving.deployments import followed_contract
 from mlops_for_mle.serving.errors import ProblemError
+
+if TYPE_CHECKING:
+    from mlops_for_mle.serving.services import Services
 
 # A run that looks back takes its place by the end of its window.
 _RUNS = """
@@ -30,7 +31,7 @@ _REPORT = "SELECT html FROM monitoring_reports WHERE contract = :contract"
 _REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 
 
-def router(services: Services) -> APIRouter:
+def router(services: "Services") -> APIRouter:
     """The routes."""
     found = APIRouter(tags=["monitoring"])
     database = services.database
@@ -62,40 +63,37 @@ def router(services: Services) -> APIRouter:
     return found
 
 
-def _look(services: Services, contract: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _look(services: "Services", contract: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The last runs of a contract, the newest first, and the numbers of the newest."""
     with services.database.begin() as connection:
         runs = rows(connection, _RUNS, contract=contract)
         return runs, rows(connection, _METRICS, id=runs[0]["id"]) if runs else []
 
 
-class NewestRun(Collector):
-    """Gauges of the newest run, from the database and so the same in every process."""
+def newest_run(services: "Services") -> Iterator[Metric]:
+    """Gauges of the newest run, from the database and so the same in every process.
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
-    def collect(self) -> Iterator[Metric]:
-        """None before the first run and while the database is away: a scrape never fails for it."""
-        contract, runs = self._services.releases.contract, list[dict[str, Any]]()
-        if contract is None or self._services.releases.database.error is not None:
-            return
-        with suppress(ProblemError):
-            runs, metrics = _look(self._services, contract)
-        if not runs:
-            return
-        newest, known_by = runs[0], ("area", "subject", "metric")
-        values = [(one, one["value"]) for one in metrics if one["value"] is not None]
-        alarms = [(one, one["is_alarm"]) for one in metrics if one["threshold"] is not None]
-        recorded_at, labelled = newest["created_at"].timestamp(), newest["labelled_count"]
-        for name, words, labels, samples in (
-            ("value", "What was measured.", known_by, values),
-            ("alarm", "1 where the value is an alarm, 0 where it could be.", known_by, alarms),
-            ("timestamp_seconds", "When it was recorded.", (), [(newest, recorded_at)]),
-            ("labelled_predictions", "Those with a true label.", (), [(newest, labelled)]),
-        ):
-            told, named = f"Of the newest monitoring run. {words}", ("contract", *labels)
-            found = GaugeMetricFamily(f"mlops_monitoring_{name}", told, labels=named)
-            for one, value in samples:
-                found.add_metric((contract, *(one[label] for label in labels)), value)
-            yield found
+    None before the first run and while the database is away: a scrape never fails for it.
+    """
+    contract, runs = services.releases.contract, list[dict[str, Any]]()
+    if contract is None or services.releases.database.error is not None:
+        return
+    with suppress(ProblemError):
+        runs, metrics = _look(services, contract)
+    if not runs:
+        return
+    newest, known_by = runs[0], ("area", "subject", "metric")
+    values = [(one, one["value"]) for one in metrics if one["value"] is not None]
+    alarms = [(one, one["is_alarm"]) for one in metrics if one["threshold"] is not None]
+    recorded_at, labelled = newest["created_at"].timestamp(), newest["labelled_count"]
+    for name, words, labels, samples in (
+        ("value", "What was measured.", known_by, values),
+        ("alarm", "1 where the value is an alarm, 0 where it could be.", known_by, alarms),
+        ("timestamp_seconds", "When it was recorded.", (), [(newest, recorded_at)]),
+        ("labelled_predictions", "Those with a true label.", (), [(newest, labelled)]),
+    ):
+        told, named = f"Of the newest monitoring run. {words}", ("contract", *labels)
+        found = GaugeMetricFamily(f"mlops_monitoring_{name}", told, labels=named)
+        for one, value in samples:
+            found.add_metric((contract, *(one[label] for label in labels)), value)
+        yield found

@@ -7,12 +7,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 
 from mlops_for_mle.contract import Contract, Feature, rules
 from mlops_for_mle.contract.tables import UTC_NOW
 from mlops_for_mle.serving.codec import check_fields
-from mlops_for_mle.serving.context import Services, json_body
+from mlops_for_mle.serving.context import json_body
 from mlops_for_mle.serving.database import Pool, rows
 from mlops_for_mle.serving.errors import Faults, ProblemError, refused
 from mlops_for_mle.serving.feedback import class_value, target_schema
@@ -25,6 +25,7 @@ from mlops_for_mle.serving.openapi import (
     object_of,
 )
 from mlops_for_mle.serving.predict import served_by
+from mlops_for_mle.serving.services import Services
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, TableClause
@@ -58,7 +59,6 @@ def router(services: Services) -> APIRouter:
     )
     most = services.settings.max_concurrency
     reading, writing = Pool("reading", most), Pool("writing", most)
-    body = Depends(json_body)
 
     @routes.post(
         "",
@@ -70,9 +70,9 @@ def router(services: Services) -> APIRouter:
         responses={201: json_answer("The new row", _ROW)},
     )
     @writing.endpoint
-    def create(document: Annotated[Any, body], idempotency_key: IdempotencyKey = None) -> Response:
+    def create(idempotency_key: IdempotencyKey = None) -> Response:
         contract = served_by(services).contract
-        values = _read(contract, document, may_lack=(contract.timestamp,))
+        values = _read_body(contract, may_lack=(contract.timestamp,))
         with writing.begin() as connection:
             made, is_replayed = _create(connection, contract, values, idempotency_key)
         answer = _shown(made, 201)
@@ -127,7 +127,7 @@ def router(services: Services) -> APIRouter:
         responses={200: json_answer("The row as it is now", _ROW)},
     )
     @writing.endpoint
-    def change(key: int, document: Annotated[Any, body], if_match: IfMatch = None) -> Response:
+    def change(key: int, if_match: IfMatch = None) -> Response:
         if if_match is None:
             raise ProblemError(
                 428,
@@ -136,7 +136,7 @@ def router(services: Services) -> APIRouter:
             )
         contract = served_by(services).contract
         columns = _columns(contract)
-        values = _read(contract, document, may_lack=columns)
+        values = _read_body(contract, may_lack=columns)
         if not values:
             raise refused("", "changes nothing", f"some of {', '.join(columns)}", "{}")
         with writing.begin() as connection:
@@ -183,11 +183,9 @@ def _columns(contract: Contract) -> dict[str, Feature]:
     return {contract.timestamp: _TIMESTAMP, **contract.columns}
 
 
-def _read(
-    contract: Contract, document: Mapping[str, Any], may_lack: Container[str]
-) -> dict[str, Any]:
-    """The columns of a body with their values as the table takes them."""
-    faults, columns, given = Faults(), _columns(contract), dict(document)
+def _read_body(contract: Contract, may_lack: Container[str]) -> dict[str, Any]:
+    """The columns of the body with their values as the table takes them."""
+    faults, columns, given = Faults(), _columns(contract), json_body()
     name = contract.target.column
     if name in given:
         given[name] = class_value(contract.target, given[name])

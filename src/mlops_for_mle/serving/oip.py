@@ -25,7 +25,7 @@ from mlops_for_mle.contract.model import Target, normalised
 from mlops_for_mle.releases.predictor import INPUT_NAME, PROBABILITY_OUTPUT
 from mlops_for_mle.serving.answers import SLOTS, Part, Question, filled, joined
 from mlops_for_mle.serving.codec import MOST_ROWS, Codec, Given, Rows
-from mlops_for_mle.serving.context import Services, media_type
+from mlops_for_mle.serving.context import media_type
 from mlops_for_mle.serving.documents import VALUES, pieces, read_json
 from mlops_for_mle.serving.errors import Answer, ProblemError, refused, shown
 from mlops_for_mle.serving.health import require_ready
@@ -33,6 +33,7 @@ from mlops_for_mle.serving.openapi import TEXT, json_answer, json_request, objec
 from mlops_for_mle.serving.predict import HotRoute, add_hot_route, served_by
 from mlops_for_mle.serving.releases import Served
 from mlops_for_mle.serving.request import Request as Asked
+from mlops_for_mle.serving.services import Services
 
 # Element types of the protocol by their names, those that models here have; little-endian.
 ELEMENT_TYPES = {"FP64": "<f8", "FP32": "<f4", "INT64": "<i8", "INT32": "<i4", "BOOL": "|b1"}
@@ -94,8 +95,8 @@ def router(services: Services) -> APIRouter:
         return {"live": True}
 
     @found.get("/v2/health/ready", summary="Whether inference requests are answered")
-    async def ready(request: Request) -> dict[str, bool]:
-        require_ready(services, request)
+    async def ready() -> dict[str, bool]:
+        require_ready(services)
         return {"ready": True}
 
     async def metadata(request: Request) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def router(services: Services) -> APIRouter:
 
     async def model_ready(request: Request) -> dict[str, Any]:
         served = _served_as(services, **request.path_params)
-        require_ready(services, request)
+        require_ready(services)
         return {"name": served.contract.name, "ready": True}
 
     for route in INFER:

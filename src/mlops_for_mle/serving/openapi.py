@@ -19,8 +19,8 @@ from mlops_for_mle.serving.codec import COLUMNS_KEY, OUTSIDE_KEY
 from mlops_for_mle.serving.errors import Problem
 
 if TYPE_CHECKING:
-    from mlops_for_mle.serving.context import Services
     from mlops_for_mle.serving.releases import Served
+    from mlops_for_mle.serving.services import Services
 
 Schema = dict[str, Any]
 

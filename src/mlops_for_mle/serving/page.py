@@ -11,9 +11,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from mlops_for_mle.serving.context import Services
 from mlops_for_mle.serving.database import rows
 from mlops_for_mle.serving.predict import served_by
+from mlops_for_mle.serving.services import Services
 
 FOLDER = Path(__file__).resolve().parent / "page"
 POLICY = (

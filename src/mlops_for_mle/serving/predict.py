@@ -20,8 +20,6 @@ from mlops_for_mle.serving.answers import Part, Question, texts_of
 from mlops_for_mle.serving.codec import Form
 from mlops_for_mle.serving.context import (
     LARGEST_AT_ONCE,
-    Services,
-    asked_by,
     media_type,
     response,
     timed_out,
@@ -29,7 +27,8 @@ from mlops_for_mle.serving.context import (
 from mlops_for_mle.serving.documents import encode
 from mlops_for_mle.serving.errors import Answer, ProblemError, not_ready, refused
 from mlops_for_mle.serving.openapi import component, json_answer, json_request, list_of
-from mlops_for_mle.serving.request import Request
+from mlops_for_mle.serving.request import Request, current_request
+from mlops_for_mle.serving.services import Services
 
 if TYPE_CHECKING:
     from mlops_for_mle.serving.releases import Served
@@ -174,7 +173,7 @@ def add_hot_route(
     """
 
     async def endpoint(request: fastapi.Request) -> fastapi.Response:
-        asked = asked_by(request)
+        asked = current_request.get()
 
         def task() -> Answer:
             return answer(services, [route.read(services, asked)])[0]

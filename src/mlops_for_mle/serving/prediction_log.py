@@ -101,7 +101,7 @@ class PredictionLog:
     def __init__(self, settings: ServingSettings, metrics: Metrics) -> None:
         self.root, self.max_bytes = settings.spool, settings.spool_max_bytes
         self.stored_bytes, self.answered_at = 0, 0.0
-        self._ship_seconds, self._drops = settings.ship_seconds, settings.spool_when_full == "drop"
+        self._ship_seconds = settings.ship_seconds
         self._counts, self._stopping = metrics.spool, threading.Event()
         # For the segment that is written to, since several threads answer.
         self._lock = threading.RLock()
@@ -114,7 +114,7 @@ class PredictionLog:
     @property
     def refuses(self) -> bool:
         """Whether predictions are refused at the moment."""
-        return (self._has_failed or self._is_full) and not self._drops
+        return self._has_failed or self._is_full
 
     @property
     def _is_full(self) -> bool:
@@ -152,11 +152,7 @@ class PredictionLog:
         except OSError as error:
             if not self._has_failed:
                 self._has_failed = True
-                done = "answered without being kept" if self._drops else "refused"
-                logger.error("Predictions are %s, since they cannot be spooled: %s", done, error)  # noqa: TRY400  (the reason says it all)
-            if self._drops:
-                self._counts["dropped"].inc(sum(one.rows.count for one in questions))
-                return
+                logger.error("Predictions are refused, they cannot be spooled: %s", error)  # noqa: TRY400  (the reason says it all)
             # Of several each is tried again alone.
             self._counts["refused"].inc(len(questions) == 1)
             reason = "Predictions cannot be recorded at the moment: the prediction log is full, "

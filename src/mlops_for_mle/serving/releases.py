@@ -11,19 +11,18 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
 
 import msgspec
 
-from mlops_for_mle.contract import Configuration, Contract
+from mlops_for_mle.contract import Configuration
 from mlops_for_mle.errors import UserError, explain
 from mlops_for_mle.releases.explain import Explainer
-from mlops_for_mle.releases.manifest import Deployment, Manifest, Release
-from mlops_for_mle.releases.predictor import Predictor, load
+from mlops_for_mle.releases.manifest import Deployment, Release
+from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.releases.ranges import Ranges
 from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.answers import Answers
@@ -44,36 +43,21 @@ _DEPLOYMENT = "deployment.json"
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
 class Served:
     """A release that has answered its own example, with what reads and writes its rows.
 
     ``deployment`` is the row that put it into service; ``origin`` says whence it was loaded.
     """
 
-    deployment: Deployment
-    manifest: Manifest
-    contract: Contract
-    predictor: Predictor
-    codec: Codec
-    answers: Answers
-    ranges: Ranges
-    explainer: Explainer
-    origin: Origin
-    loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-    @classmethod
-    def load(cls, release: Release, deployment: Deployment, origin: Origin) -> Self:
+    def __init__(self, release: Release, deployment: Deployment, origin: Origin) -> None:
         """Load a release and let it answer its example; raises ReleaseError where it fails."""
-        manifest, contract, predictor = release.manifest, release.manifest.contract, load(release)
-        parts = (
-            predictor,
-            Codec(manifest),
-            Answers(manifest),
-            Ranges(contract, manifest.training_ranges, manifest.precision),
-            Explainer(predictor, manifest.background),
-        )
-        return cls(deployment, manifest, contract, *parts, origin)
+        self.manifest = manifest = release.manifest
+        self.contract = contract = manifest.contract
+        self.deployment, self.origin, self.loaded_at = deployment, origin, datetime.now(UTC)
+        self.predictor = load(release)
+        self.codec, self.answers = Codec(manifest), Answers(manifest)
+        self.ranges = Ranges(contract, manifest.training_ranges, manifest.precision)
+        self.explainer = Explainer(self.predictor, manifest.background)
 
 
 class DatabaseHealth(Configuration):
@@ -126,7 +110,7 @@ class Releases:
         try:
             found = self._cache.last_served(self._settings.model)
             if found is not None:
-                self.serve(Served.load(*found, "cache"))
+                self.serve(Served(*found, "cache"))
         except Exception as error:  # noqa: BLE001  (a damaged copy must not prevent the start)
             logger.warning("The cached release cannot be served: %s", error)
         self._thread.start()
@@ -223,7 +207,7 @@ class Releases:
             return
         try:
             release = self._store.fetch(deployment.contract, deployment.release)
-            self.serve(Served.load(release, deployment, "store"))
+            self.serve(Served(release, deployment, "store"))
         except Exception as error:  # noqa: BLE001  (the old release outlives every failure)
             self._tell(deployment, error, is_new=is_new)
             return

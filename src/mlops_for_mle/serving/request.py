@@ -40,5 +40,5 @@ class Request(msgspec.Struct):
             raise ProblemError(400, "The client has left")
 
 
-current_request: ContextVar[Request | None] = ContextVar("current_request", default=None)
-"""The one that is being answered, for log lines and for whoever works on it for long."""
+current_request: ContextVar[Request] = ContextVar("current_request")
+"""The one that is being answered: for routes, for log lines, for whoever works on it for long."""

@@ -78,14 +78,15 @@ def run_server(settings: ServingSettings) -> None:
 
 def create_worker(settings: ServingSettings) -> "ASGIApp":
     """Make the application of one process."""
-    from mlops_for_mle.serving.app import create_app, make_services
+    from mlops_for_mle.serving.app import create_app
     from mlops_for_mle.serving.fast import allow_many_connections
+    from mlops_for_mle.serving.services import Services
 
     supervisor = multiprocessing.parent_process()
     if supervisor is not None:
         threading.Thread(target=_end_with, args=(supervisor,), daemon=True).start()
     allow_many_connections()
-    return create_app(make_services(settings))
+    return create_app(Services(settings))
 
 
 def bind(host: str, port: int) -> socket.socket:

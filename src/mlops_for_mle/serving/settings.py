@@ -65,10 +65,7 @@ class ServingSettings(BaseSettings):
     Default: data/serving_spool."""
     spool_max_bytes: int = Field(1024**3, ge=65536)
     """The most that the spool folder may hold, in bytes; one row of four features takes about
-    200."""
-    spool_when_full: Literal["refuse", "drop"] = "refuse"
-    """What happens to a prediction that cannot be kept: refuse answers 503, drop answers it and
-    counts it."""
+    200. A prediction that cannot be kept is answered with 503."""
     ship_seconds: float = Field(0.5, ge=0.05, le=3600)
     """How often spooled predictions are written to the database, in seconds."""
     log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
@@ -83,14 +80,6 @@ class ServingSettings(BaseSettings):
     address, such as localhost,api. Only for a port that nobody but this machine reaches, like a
     container's that is published on 127.0.0.1. Operations that need the scope admin keep
     needing a key. Unset: none."""
-    cors_origins: str = Field("", pattern=r"^(\*|https?://[^\s,/]+(\s*,\s*https?://[^\s,/]+)*)?$")
-    """Origins whose pages may call the API from a browser, with commas between them, such as
-    https://shop.example; * for all. Unset: none."""
-
-    @property
-    def allowed_origins(self) -> list[str]:
-        """The origins of ``cors_origins``."""
-        return self.cors_origins.lower().replace(",", " ").split()
 
     @classmethod
     def load(
