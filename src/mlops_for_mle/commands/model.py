@@ -165,7 +165,7 @@ def explain(project: Project, row: str) -> None:
     with engine_for(database_url()).connect() as connection:
         deployment = deployments.deployed(connection, project.contract.name)
     release = ReleaseStore(release_store()).fetch(deployment.contract, deployment.release)
-    served = Served.load(release, deployment, "store")
+    served = Served(release, deployment, "store")
     target, codec = served.contract.target, served.codec
     text = row.encode() if row.lstrip().startswith("{") else Path(row).read_bytes()
     try:

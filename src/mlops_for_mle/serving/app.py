@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Match
 from starlette.types import ASGIApp
 
@@ -75,11 +76,18 @@ def create_app(services: Services) -> ASGIApp:
         application.include_router(module.router(services))
     application.include_router(openapi.router(services, ROUTERS))
     _answer_errors(application)
-    context = RequestContext(application, services)
+    surrounded: ASGIApp = (context := RequestContext(application, services))
     if spans is not None:
-        return logs.traced(context, spans)
-    context.fast_way = FastWay(services, context, HOT_ROUTES)
-    return context
+        surrounded = logs.traced(context, spans)
+    else:
+        context.fast_way = FastWay(services, context, HOT_ROUTES)
+    if not (origins := services.settings.allowed_origins):
+        return surrounded
+    # In front of the keys, since a browser asks for permission without one.
+    told = ["ETag", "Location", "Retry-After", "X-Request-ID"]
+    return CORSMiddleware(
+        surrounded, origins, allow_methods=["*"], allow_headers=["*"], expose_headers=told
+    )
 
 
 def _answer_errors(application: FastAPI) -> None:

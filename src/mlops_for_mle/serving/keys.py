@@ -227,15 +227,18 @@ class Access:
             logger.info("Read %d API key(s) from %s", len(self._keys), self._file.path)
 
 
-def check_site(headers: Headers) -> None:
+def check_site(headers: Headers, allowed: Sequence[str]) -> None:
     """Refuse what a page of another site sends: browsers send some of it without asking."""
-    site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
+    site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin", b"").decode("latin-1")
+    if "*" in allowed or origin.lower() in allowed:
+        return
     is_ours = site in {b"same-origin", b"none"}
     if site is None:
-        host = headers.get(b"host", b"").lower()
-        is_ours = not origin or origin.lower().partition(b"://")[2] == host
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        is_ours = not origin or origin.lower().partition("://")[2] == host
     if not is_ours:
-        raise ProblemError(403, "A page of another site cannot change anything here")
+        reason = "A page of another site cannot change anything here (MLOPS_CORS_ORIGINS)"
+        raise ProblemError(403, reason)
 
 
 @lru_cache(maxsize=64)
