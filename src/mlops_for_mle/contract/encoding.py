@@ -18,6 +18,7 @@ from contextlib import suppress
 from datetime import date, datetime
 from functools import partial
 from itertools import count
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -147,17 +148,16 @@ def _parts(values: Values, parts: Sequence[DatePart]) -> list[Values]:
     else:
         distinct, places = values, None
     times = [None if one is None else read_time(one) for one in distinct]
-    taken: list[Values] = [_TAKE[part](times) for part in parts]
+    takes = [_TAKE[part] for part in parts]
+    taken: list[Values] = [[None if one is None else take(one) for one in times] for take in takes]
     return taken if places is None else list(np.array(taken, np.float64)[:, places])
 
 
-_TAKE: Mapping[DatePart, Callable[[Sequence[datetime | None]], list[int | None]]] = {
-    "days_since_1970": lambda times: [
-        None if one is None else one.toordinal() - _FIRST_DAY for one in times
-    ],
-    "year": lambda times: [None if one is None else one.year for one in times],
-    "month": lambda times: [None if one is None else one.month for one in times],
-    "day": lambda times: [None if one is None else one.day for one in times],
-    "day_of_week": lambda times: [None if one is None else one.isoweekday() for one in times],
-    "hour": lambda times: [None if one is None else one.hour for one in times],
+_TAKE: Mapping[DatePart, Callable[[datetime], int]] = {
+    "days_since_1970": lambda time: time.toordinal() - _FIRST_DAY,
+    "year": attrgetter("year"),
+    "month": attrgetter("month"),
+    "day": attrgetter("day"),
+    "day_of_week": datetime.isoweekday,
+    "hour": attrgetter("hour"),
 }

@@ -94,26 +94,15 @@ def text_check(feature: Feature) -> Callable[[str | None], None] | None:
 
     None where there are no such values.
     """
-    if feature.is_time:
-        (first, last), is_date = time_bounds(feature), feature.type == "date"
-
-        def check(text: str | None) -> None:
-            found = None if text is None else read_time(text)
-            is_allowed_time = found is None or (
-                first <= found <= last and not (is_date and found.time() != _MIDNIGHT)
-            )
-            if not is_allowed_time:
-                raise ValueError("out of range, or with a time of day")
-
-    elif feature.unknown == "other" and not feature.has_integer_categories:
-
-        def check(text: str | None) -> None:
-            message = None if text in feature.category_codes else fault(text, feature)
-            if message is not None:
-                raise ValueError(message)
-
-    else:
+    is_any_text = feature.unknown == "other" and not feature.has_integer_categories
+    if not (feature.is_time or is_any_text):
         return None
+    known = {None, *feature.categories}
+
+    def check(text: str | None) -> None:
+        if text not in known and (message := fault(text, feature)) is not None:
+            raise ValueError(message)
+
     return check
 
 

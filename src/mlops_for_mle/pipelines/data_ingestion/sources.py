@@ -20,7 +20,6 @@ from typing import Any, Literal
 from zipfile import BadZipFile, ZipFile
 
 import fsspec
-import numpy as np
 import pandas as pd
 
 from mlops_for_mle.contract.model import normalised
@@ -103,7 +102,7 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
         Every column as text, without blanks around names and values and without blank rows. Empty
         fields beyond the header are dropped; a name that is blank becomes c0, c1, … by its place,
         and those that stand there twice are numbered. ``attrs["unread"]`` has an ``Unread`` for
-        the number of each row that cannot be read; row 1 has index 0 whether it can or not.
+        the number, from 1, of each row that cannot be read; there it is missing in all columns.
 
     Raises:
         ValueError: It is no CSV file, has no header, or no row that can be read.
@@ -117,7 +116,7 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
     if not first:
         raise ValueError("no lines to read")
     usual = usual_width(first[form.header :] or first)
-    names = first[0].fields if form.header else [""] * usual
+    names = first[0].fields or [""] if form.header else [""] * usual
     while len(names) > usual and not names[-1].strip():
         names.pop()
     fields, unread = _read_plainly(text, form, len(names)), dict[int, Unread]()
@@ -125,11 +124,10 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
         fields, unread = _read_carefully(text, form, len(names))
     rows: pd.DataFrame = fields.apply(lambda column: column.str.strip())
     rows = rows[(rows != "").any(axis="columns")].iloc[int(form.header) :]
-    if unread and (rows.empty or 0 in unread):
+    if unread and (len(rows) == len(unread) or 0 in unread):
         hint = ": set csv_encoding, such as cp949 or cp1252" if UNREADABLE.search(text) else ""
         raise ValueError(f"no row can be read, {next(iter(unread.values())).reason}{hint}")
-    numbers = np.setdiff1d(np.arange(1, len(rows) + len(unread) + 1), list(unread))
-    rows = rows.set_axis(_distinct(names), axis="columns").set_axis(numbers - 1)
+    rows = rows.set_axis(_distinct(names), axis="columns").reset_index(drop=True)
     rows.attrs["unread"] = unread
     return rows
 
@@ -166,15 +164,14 @@ def _read_plainly(text: str, form: CsvForm, width: int) -> pd.DataFrame | None:
 
 
 def _read_carefully(text: str, form: CsvForm, width: int) -> tuple[pd.DataFrame, dict[int, Unread]]:
-    """The fields of the rows that can be read, with the header; the others by their number."""
+    """The fields of the rows, with the header; of those that cannot be read none, but why."""
     lines, fields, unread = io.StringIO(text, newline="").readlines(), [], {}
     for number, record in enumerate(read_records(lines, form, width), 1 - form.header):
         if record.problem:
             line = "".join(lines[record.start : record.end]).rstrip("\r\n")
             shown = line.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
             unread[number] = Unread(f"line {record.start + 1}: {record.problem}", shown)
-        else:
-            fields.append(record.fields)
+        fields.append([None] * width if record.problem else record.fields)
     return pd.DataFrame(fields, columns=range(width), dtype="str"), unread
 
 
