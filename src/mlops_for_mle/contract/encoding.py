@@ -123,16 +123,11 @@ def _encoder_of(feature: Feature) -> Callable[[Values], list[Values]]:
     if feature.is_time:
         return partial(_parts, parts=feature.date_parts)
     if feature.type == "category":
-        codes = _Codes(feature.category_codes)
-        codes[None] = len(feature.categories) if feature.missing == "separate" else np.nan
-        return lambda values: [list(map(codes.__getitem__, values))]
+        missing = len(feature.categories) if feature.missing == "separate" else np.nan
+        codes: dict[Any, float] = {**feature.category_codes, None: missing}
+        return lambda values: [[codes.get(one, _UNKNOWN_CODE) for one in values]]
     # NumPy makes NaN of None.
     return lambda values: [values]
-
-
-class _Codes(dict[Any, float]):
-    def __missing__(self, value: Any) -> float:
-        return _UNKNOWN_CODE
 
 
 def _parts(values: Values, parts: Sequence[DatePart]) -> list[Values]:

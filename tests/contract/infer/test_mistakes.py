@@ -42,7 +42,6 @@ LISTS = pd.Series([[1], [2]] * 20)
         (table(y=LISTS), {}, "holds values such as [1], which no contract can hold"),
         (table(y=WORDS), {}, "Target column 'y' mixes 39 numbers with 1 other value(s)"),
         (table(a=WORDS), {}, "that can be learned from; 'a' mixes 39 numbers with 1"),
-        (pd.concat([table(), table()[["a"]]], axis="columns"), {}, "has 'a' more than once among"),
         (table().head(0), {}, "things.csv has no rows"),
         (
             table(number=range(ROWS)).drop(columns="a"),
