@@ -144,20 +144,12 @@ def test_a_table_of_the_projects_own_cannot_be_the_contracts(
 @pytest.fixture
 def without_store(external_server: ExternalPostgres) -> Iterator[str]:
     """A database on a server that has none for MLflow."""
-
-    def forget_store() -> None:
-        known = "SELECT count(*) FROM pg_database WHERE datname = 'mlflow'"
-        if scalar(external_server.url, known):
-            store = make_url(url).set(database="mlflow").render_as_string(hide_password=False)
-            engine_for(store).dispose()
-            external_server.drop_database(store)
-
     url = external_server.create_database()
-    forget_store()
+    store = make_url(url).set(database="mlflow").render_as_string(hide_password=False)
+    external_server.drop_database(store)
     yield url
-    engine_for(url).dispose()
-    external_server.drop_database(url)
-    forget_store()
+    for one in (url, store):
+        external_server.drop_database(one)
 
 
 def test_mlflows_store_is_made_once_and_one_of_an_older_mlflow_is_upgraded(

@@ -158,14 +158,22 @@ def plain(value: Any, levels: int = _MOST_LEVELS) -> Any:
 
 
 def frame_digest(frame: pd.DataFrame) -> str:
-    """SHA-256 over a frame's column names and values, in hexadecimal.
+    """SHA-256 over a frame's column names, types and values, in hexadecimal.
 
     Row order counts, the index does not. Missing values in text columns count as such.
     """
-    result = hashlib.sha256(repr(list(frame.columns)).encode())
-    for _, column in frame.items():
-        values = column.astype("string") if column.dtype == object else column
-        result.update(pd.util.hash_pandas_object(values, index=False).to_numpy().tobytes())
+    # Not by pandas' hashes: where these change with its version, known rows would be taken for new.
+    result = hashlib.sha256()
+    for position, name in enumerate(frame.columns):
+        column = frame.iloc[:, position]
+        values = column.to_numpy()
+        is_fixed = values.dtype.kind in "biufM"
+        result.update(f"{name}\x00{values.dtype if is_fixed else 'text'}\x00".encode())
+        if is_fixed:
+            result.update(np.ascontiguousarray(values).tobytes())
+            continue
+        for value, missing in zip(values, column.isna().to_numpy(), strict=True):
+            result.update(b"\x01" if missing else b"\x02" + str(value).encode() + b"\x00")
     return result.hexdigest()
 
 
