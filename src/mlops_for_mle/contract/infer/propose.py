@@ -87,8 +87,6 @@ def propose(
     """
     rows = rows.rename(columns=lambda one: normalised(str(one)))
     target, wish = normalised(target), Wishes.model_validate(wishes)
-    unread = rows.attrs.get("unread", {})
-    rows = rows.drop(index=[number - 1 for number in unread])
     _check_request(rows, source, target, wish)
     names = column_names(list(rows.columns))
     columns, decimal = _columns(rows, names, target, wish, separator)
@@ -139,7 +137,7 @@ def propose(
         class_counts=counts,
         ingestion={option: one for option, one in ingestion.items() if one},
         minimum_class_rows=wish.minimum_class_rows,
-        unread=[one.reason for one in unread.values()],
+        unread=[one.reason for one in rows.attrs.get("unread", {}).values()],
         is_timed=is_timed,
     )
     return _without_leaks(proposal, rows.rename(columns=names))

@@ -112,7 +112,7 @@ def read_records(lines: list[str], form: CsvForm, width: int | None = None) -> I
 def usual_width(records: Sequence[Record]) -> int:
     """How many fields most records have; of as many, the more."""
     widths = Counter(len(one.fields) for one in records if not one.problem)
-    return max(widths, key=lambda width: (widths[width], width), default=1)
+    return max(widths, key=lambda width: (widths[width], width), default=0)
 
 
 def guess_csv_form(content: bytes, encoding: str | None = None, header: bool = True) -> CsvForm:

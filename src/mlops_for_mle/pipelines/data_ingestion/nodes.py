@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from mlops_for_mle.contract import Contract, Feature
@@ -42,9 +41,9 @@ def to_contract(
     """Give the columns the contract's names and order; leave out columns it does not know.
 
     Returns:
-        The rows; the digest of their file where the source gives it as ``attrs["sha256"]``, else
-        that of the rows as read; and, by its number, each row that could not even be read and is
-        blank, where the source gives them as ``attrs["unread"]``.
+        The rows, of which the first has index 0; the digest of their file where the source gives
+        it as ``attrs["sha256"]``, else that of the rows as read; and, by its number, each row that
+        could not even be read, where the source gives them as ``attrs["unread"]``.
 
     Raises:
         SourceError: There are no rows, or a column of the contract is missing or there twice.
@@ -66,7 +65,7 @@ def to_contract(
     sha256 = source_rows.attrs.get("sha256") or frame_digest(source_rows)
     unread: dict[int, Unread] = source_rows.attrs.get("unread", {})
     chosen.attrs = {}
-    return chosen.reset_index(drop=True), sha256, unread
+    return chosen if unread else chosen.reset_index(drop=True), sha256, unread
 
 
 def validate(
@@ -81,14 +80,13 @@ def validate(
     if contract.timestamp in contract_rows.columns:
         features[contract.timestamp] = _OBSERVED_AT
     accepted, faults = check_columns(contract_rows, features, ingestion)
-    row_count = len(contract_rows)
-    reasons = {place + 1: told for place, told in faults.items()}
+    numbers, row_count = contract_rows.index + 1, len(contract_rows) + len(unread)
+    reasons = {int(numbers[place]): told for place, told in faults.items()}
     reasons |= {row: one.reason for row, one in unread.items()}
     target, dropped = contract_rows[contract.target.column], set[int]()
     if ingestion.drop_missing_target:
         marks = ingestion.missing_marks.get(contract.target.column, ())
-        lacks = np.flatnonzero(is_blank(target) | target.isin(marks))
-        dropped = {*(lacks + 1).tolist()} - unread.keys()
+        dropped = {*numbers[is_blank(target) | target.isin(marks)]}
     bad, judged = sorted(reasons.keys() - dropped), row_count - len(dropped)
     remark = f"such as row {bad[0]}: {reasons[bad[0]]}" if bad else ""
     if len(bad) > ingestion.maximum_rejected_fraction * judged:
@@ -96,12 +94,12 @@ def validate(
         remark = f"{share}, {remark}"
         reasons = dict.fromkeys(range(1, row_count + 1), f"batch: {share}") | reasons
         accepted = accepted.head(0)
-    numbers = sorted(reasons)
-    refused = contract_rows.iloc[[one - 1 for one in numbers]]
-    as_read = refused.astype(object).where(refused.notna(), None).to_dict("records")
-    listed = [
-        (row, reasons[row], as_json({"line": unread[row].text} if row in unread else one))
-        for row, one in zip(numbers, as_read, strict=True)
-    ]
-    rejected = pd.DataFrame(listed, columns=["row_number", "reason", "row_data"])
+    refused = contract_rows[numbers.isin(list(reasons))]
+    listed = refused.astype(object).where(refused.notna(), None).to_dict("records")
+    texts = dict(zip(refused.index + 1, map(as_json, listed), strict=True))
+    texts |= {row: as_json({"line": one.text}) for row, one in unread.items()}
+    rejected = pd.DataFrame(
+        [(row, reasons[row], texts[row]) for row in sorted(reasons)],
+        columns=["row_number", "reason", "row_data"],
+    )
     return Batch(ingestion.source, content_sha256, accepted, rejected, remark)

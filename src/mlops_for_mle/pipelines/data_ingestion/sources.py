@@ -20,6 +20,7 @@ from typing import Any, Literal
 from zipfile import BadZipFile, ZipFile
 
 import fsspec
+import numpy as np
 import pandas as pd
 
 from mlops_for_mle.contract.model import normalised
@@ -102,7 +103,7 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
         Every column as text, without blanks around names and values and without blank rows. Empty
         fields beyond the header are dropped; a name that is blank becomes c0, c1, … by its place,
         and those that stand there twice are numbered. ``attrs["unread"]`` has an ``Unread`` for
-        the number, from 1, of each row that cannot be read; there it is missing in all columns.
+        the number of each row that cannot be read; row 1 has index 0 whether it can or not.
 
     Raises:
         ValueError: It is no CSV file, has no header, or no row that can be read.
@@ -116,7 +117,7 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
     if not first:
         raise ValueError("no lines to read")
     usual = usual_width(first[form.header :] or first)
-    names = first[0].fields or [""] if form.header else [""] * usual
+    names = first[0].fields if form.header else [""] * usual
     while len(names) > usual and not names[-1].strip():
         names.pop()
     fields, unread = _read_plainly(text, form, len(names)), dict[int, Unread]()
@@ -124,10 +125,11 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
         fields, unread = _read_carefully(text, form, len(names))
     rows: pd.DataFrame = fields.apply(lambda column: column.str.strip())
     rows = rows[(rows != "").any(axis="columns")].iloc[int(form.header) :]
-    if unread and (len(rows) == len(unread) or 0 in unread):
+    if unread and (rows.empty or 0 in unread):
         hint = ": set csv_encoding, such as cp949 or cp1252" if UNREADABLE.search(text) else ""
         raise ValueError(f"no row can be read, {next(iter(unread.values())).reason}{hint}")
-    rows = rows.set_axis(_distinct(names), axis="columns").reset_index(drop=True)
+    numbers = np.setdiff1d(np.arange(1, len(rows) + len(unread) + 1), list(unread))
+    rows = rows.set_axis(_distinct(names), axis="columns").set_axis(numbers - 1)
     rows.attrs["unread"] = unread
     return rows
 
@@ -164,14 +166,15 @@ def _read_plainly(text: str, form: CsvForm, width: int) -> pd.DataFrame | None:
 
 
 def _read_carefully(text: str, form: CsvForm, width: int) -> tuple[pd.DataFrame, dict[int, Unread]]:
-    """The fields of the rows, with the header; of those that cannot be read none, but why."""
+    """The fields of the rows that can be read, with the header; the others by their number."""
     lines, fields, unread = io.StringIO(text, newline="").readlines(), [], {}
     for number, record in enumerate(read_records(lines, form, width), 1 - form.header):
         if record.problem:
             line = "".join(lines[record.start : record.end]).rstrip("\r\n")
             shown = line.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
             unread[number] = Unread(f"line {record.start + 1}: {record.problem}", shown)
-        fields.append([None] * width if record.problem else record.fields)
+        else:
+            fields.append(record.fields)
     return pd.DataFrame(fields, columns=range(width), dtype="str"), unread
 
 
