@@ -121,7 +121,7 @@ def possible_codes(column: EncodedColumn, feature: Feature) -> tuple[float, ...]
 
 def _encoder_of(feature: Feature) -> Callable[[Values], list[Values]]:
     if feature.is_time:
-        return partial(_parts, parts=feature.date_parts)
+        return partial(_parts, takes=[_TAKE[part] for part in feature.date_parts])
     if feature.type == "category":
         missing = len(feature.categories) if feature.missing == "separate" else np.nan
         codes: dict[Any, float] = {**feature.category_codes, None: missing}
@@ -130,7 +130,7 @@ def _encoder_of(feature: Feature) -> Callable[[Values], list[Values]]:
     return lambda values: [values]
 
 
-def _parts(values: Values, parts: Sequence[DatePart]) -> list[Values]:
+def _parts(values: Values, takes: Sequence[Callable[[datetime], int]]) -> list[Values]:
     """The parts of dates or times; of many values each is looked at once, as most come again."""
     distinct: Iterable[Any]
     if isinstance(values, np.ndarray) and values.dtype.kind == "M":
@@ -143,7 +143,6 @@ def _parts(values: Values, parts: Sequence[DatePart]) -> list[Values]:
     else:
         distinct, places = values, None
     times = [None if one is None else read_time(one) for one in distinct]
-    takes = [_TAKE[part] for part in parts]
     taken: list[Values] = [[None if one is None else take(one) for one in times] for take in takes]
     return taken if places is None else list(np.array(taken, np.float64)[:, places])
 

@@ -94,15 +94,24 @@ def text_check(feature: Feature) -> Callable[[str | None], None] | None:
 
     None where there are no such values.
     """
-    is_any_text = feature.unknown == "other" and not feature.has_integer_categories
-    if not (feature.is_time or is_any_text):
+    if feature.is_time:
+        (first, last), is_date = time_bounds(feature), feature.type == "date"
+
+        def check(text: str | None) -> None:
+            if text is not None:
+                found = read_time(text)
+                if not first <= found <= last or (is_date and found.time() != _MIDNIGHT):
+                    raise ValueError("out of range, or with a time of day")
+
+    elif feature.unknown == "other" and not feature.has_integer_categories:
+
+        def check(text: str | None) -> None:
+            known = text in feature.category_codes
+            if not known and (message := fault(text, feature)) is not None:
+                raise ValueError(message)
+
+    else:
         return None
-    known = {None, *feature.categories}
-
-    def check(text: str | None) -> None:
-        if text not in known and (message := fault(text, feature)) is not None:
-            raise ValueError(message)
-
     return check
 
 
