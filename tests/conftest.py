@@ -79,7 +79,7 @@ def empty_database(server: DatabaseServer) -> Iterator[str]:
     """The URL of a database without any table."""
     url = server.create_database()
     yield url
-    _forget(server, url)
+    server.drop_database(url)
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +96,7 @@ def database_url(embedded_server: DatabaseServer, migrated_template: str) -> Ite
     """The URL of a database of its own, with all tables and no row."""
     url = embedded_server.create_database(migrated_template)
     yield url
-    _forget(embedded_server, url)
+    embedded_server.drop_database(url)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def module_database_url(embedded_server: DatabaseServer, migrated_template: str)
     """As ``database_url``, shared by the tests of a module."""
     url = embedded_server.create_database(migrated_template)
     yield url
-    _forget(embedded_server, url)
+    embedded_server.drop_database(url)
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +114,3 @@ def project_folder() -> Iterator[Path]:
     copy_project(PROJECT, folder)
     yield folder
     shutil.rmtree(folder)
-
-
-def _forget(server: DatabaseServer, url: str) -> None:
-    engine_for(url).dispose()
-    server.drop_database(url)

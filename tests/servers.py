@@ -24,6 +24,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
 
 from mlops_for_mle.database import embedded
+from mlops_for_mle.database.engine import engine_for
 
 
 class DatabaseServer:
@@ -39,8 +40,9 @@ class DatabaseServer:
         return make_url(self.url).set(database=name).render_as_string(hide_password=False)
 
     def drop_database(self, url: str) -> None:
-        """Delete it, whoever is still connected."""
-        self._run(f'DROP DATABASE "{make_url(url).database}" WITH (FORCE)')
+        """Delete it where it is there, whoever is still connected."""
+        engine_for(url).dispose()
+        self._run(f'DROP DATABASE IF EXISTS "{make_url(url).database}" WITH (FORCE)')
 
     def _run(self, statement: str) -> None:
         engine = create_engine(self.url, isolation_level="AUTOCOMMIT", poolclass=NullPool)

@@ -2,12 +2,10 @@ from datetime import datetime
 from typing import Any, get_args
 
 import numpy as np
-import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.columns import check_columns, encode_rows
 from mlops_for_mle.contract.encoding import (
     Encoder,
     Matrix,
@@ -32,7 +30,7 @@ def one_feature(**facts: Any) -> Contract:
 
 
 @given(st.data())
-def test_a_row_is_encoded_alone_as_among_others_and_from_a_frame(data: st.DataObject) -> None:
+def test_a_row_is_encoded_alone_as_among_others(data: st.DataObject) -> None:
     contract = data.draw(CONTRACTS)
     rows = [
         {name: data.draw(allowed_values(one)) for name, one in contract.features.items()}
@@ -40,12 +38,9 @@ def test_a_row_is_encoded_alone_as_among_others_and_from_a_frame(data: st.DataOb
     ]
     together = encode({name: [row[name] for row in rows] for name in contract.features}, contract)
     alone = [encode({name: [row[name]] for name in contract.features}, contract) for row in rows]
-    frame = pd.DataFrame({name: [row[name] for row in rows] for name in contract.features})
-    typed, _ = check_columns(frame, contract.features)
 
     assert together.shape == (len(rows), len(encoded_columns(contract)))
     np.testing.assert_array_equal(together, np.concatenate(alone))
-    np.testing.assert_array_equal(together, encode_rows(typed, contract))
 
 
 @given(st.datetimes())

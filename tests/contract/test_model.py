@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.model import RESERVED_ANSWER_NAMES
-from mlops_for_mle.contract.tables import PREDICTION_FACTS
+from mlops_for_mle.database.tables import predictions_of
 from tests.contract.strategies import contracts
 
 
@@ -116,6 +116,6 @@ def test_a_mistake_is_told_by_its_key(place: str, words: str, raw: Any) -> None:
 
 
 def test_the_names_that_stand_beside_a_prediction_in_its_table_are_reserved() -> None:
-    beside = {one.partition(" ")[0] for one in PREDICTION_FACTS}
+    table = predictions_of(Contract.model_validate(raw_contract()))
 
-    assert beside | {"id", "timestamp"} <= RESERVED_ANSWER_NAMES
+    assert {*table.columns.keys()} - {"answer"} <= RESERVED_ANSWER_NAMES

@@ -1,6 +1,5 @@
 from typing import Any
 
-import msgspec
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -8,37 +7,10 @@ from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.columns import read_column, to_array
-from mlops_for_mle.contract.rules import (
-    describe,
-    fault,
-    is_allowed,
-    json_type,
-    read_time,
-    text_check,
-)
+from mlops_for_mle.contract.rules import describe, fault, is_allowed, read_time
 from tests.contract.strategies import any_values, features
 
 FEATURES = features().map(Feature.model_validate)
-
-
-def is_taken_by_msgspec(value: Any, feature: Feature) -> bool:
-    try:
-        found = msgspec.convert(value, json_type(feature))
-        if (check := text_check(feature)) is not None:
-            check(found)
-    except (msgspec.ValidationError, ValueError):
-        return False
-    return True
-
-
-@given(st.data())
-def test_one_value_and_json_are_held_to_the_same_rule(data: st.DataObject) -> None:
-    feature = data.draw(FEATURES)
-    value = data.draw(any_values(feature))
-    is_integral_float = isinstance(value, float) and feature.has_integer_categories
-
-    if not is_integral_float:
-        assert is_taken_by_msgspec(value, feature) == (fault(value, feature) is None)
 
 
 @given(st.data())

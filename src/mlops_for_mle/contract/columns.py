@@ -162,6 +162,7 @@ def frame_digest(frame: pd.DataFrame) -> str:
 
     Row order counts, the index does not. Missing values in text columns count as such.
     """
+    # Not by pandas' hashes: where these change with its version, known rows would be taken for new.
     result = hashlib.sha256()
     for position, name in enumerate(frame.columns):
         column = frame.iloc[:, position]

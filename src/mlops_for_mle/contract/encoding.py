@@ -18,6 +18,7 @@ from contextlib import suppress
 from datetime import date, datetime
 from functools import partial
 from itertools import count
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -120,21 +121,16 @@ def possible_codes(column: EncodedColumn, feature: Feature) -> tuple[float, ...]
 
 def _encoder_of(feature: Feature) -> Callable[[Values], list[Values]]:
     if feature.is_time:
-        return partial(_parts, parts=feature.date_parts)
+        return partial(_parts, takes=[_TAKE[part] for part in feature.date_parts])
     if feature.type == "category":
-        codes = _Codes(feature.category_codes)
-        codes[None] = len(feature.categories) if feature.missing == "separate" else np.nan
-        return lambda values: [list(map(codes.__getitem__, values))]
+        missing = len(feature.categories) if feature.missing == "separate" else np.nan
+        codes: dict[Any, float] = {**feature.category_codes, None: missing}
+        return lambda values: [[codes.get(one, _UNKNOWN_CODE) for one in values]]
     # NumPy makes NaN of None.
     return lambda values: [values]
 
 
-class _Codes(dict[Any, float]):
-    def __missing__(self, value: Any) -> float:
-        return _UNKNOWN_CODE
-
-
-def _parts(values: Values, parts: Sequence[DatePart]) -> list[Values]:
+def _parts(values: Values, takes: Sequence[Callable[[datetime], int]]) -> list[Values]:
     """The parts of dates or times; of many values each is looked at once, as most come again."""
     distinct: Iterable[Any]
     if isinstance(values, np.ndarray) and values.dtype.kind == "M":
@@ -147,17 +143,15 @@ def _parts(values: Values, parts: Sequence[DatePart]) -> list[Values]:
     else:
         distinct, places = values, None
     times = [None if one is None else read_time(one) for one in distinct]
-    taken: list[Values] = [_TAKE[part](times) for part in parts]
+    taken: list[Values] = [[None if one is None else take(one) for one in times] for take in takes]
     return taken if places is None else list(np.array(taken, np.float64)[:, places])
 
 
-_TAKE: Mapping[DatePart, Callable[[Sequence[datetime | None]], list[int | None]]] = {
-    "days_since_1970": lambda times: [
-        None if one is None else one.toordinal() - _FIRST_DAY for one in times
-    ],
-    "year": lambda times: [None if one is None else one.year for one in times],
-    "month": lambda times: [None if one is None else one.month for one in times],
-    "day": lambda times: [None if one is None else one.day for one in times],
-    "day_of_week": lambda times: [None if one is None else one.isoweekday() for one in times],
-    "hour": lambda times: [None if one is None else one.hour for one in times],
+_TAKE: Mapping[DatePart, Callable[[datetime], int]] = {
+    "days_since_1970": lambda time: time.toordinal() - _FIRST_DAY,
+    "year": attrgetter("year"),
+    "month": attrgetter("month"),
+    "day": attrgetter("day"),
+    "day_of_week": datetime.isoweekday,
+    "hour": attrgetter("hour"),
 }

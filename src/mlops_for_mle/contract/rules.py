@@ -98,18 +98,16 @@ def text_check(feature: Feature) -> Callable[[str | None], None] | None:
         (first, last), is_date = time_bounds(feature), feature.type == "date"
 
         def check(text: str | None) -> None:
-            found = None if text is None else read_time(text)
-            is_allowed_time = found is None or (
-                first <= found <= last and not (is_date and found.time() != _MIDNIGHT)
-            )
-            if not is_allowed_time:
-                raise ValueError("out of range, or with a time of day")
+            if text is not None:
+                found = read_time(text)
+                if not first <= found <= last or (is_date and found.time() != _MIDNIGHT):
+                    raise ValueError("out of range, or with a time of day")
 
     elif feature.unknown == "other" and not feature.has_integer_categories:
 
         def check(text: str | None) -> None:
-            message = None if text in feature.category_codes else fault(text, feature)
-            if message is not None:
+            known = text in feature.category_codes
+            if not known and (message := fault(text, feature)) is not None:
                 raise ValueError(message)
 
     else:

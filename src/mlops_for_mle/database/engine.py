@@ -13,8 +13,6 @@ from mlops_for_mle.paths import embedded_home
 
 DATABASE_NAME = "mlops"
 
-_DRIVER = "postgresql+psycopg2"
-
 CONNECT_ARGS = {
     "application_name": "mlops-for-mle",
     # Else names and text depend on how somebody has made the database.
@@ -56,7 +54,7 @@ def normalise_url(raw: str, variable: str) -> str:
         raise ConfigurationError(
             f"{variable}: expected postgresql://user:password@host:port/database"
         )
-    return url.set(drivername=_DRIVER).render_as_string(hide_password=False)
+    return url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
 
 
 @lru_cache(maxsize=8)

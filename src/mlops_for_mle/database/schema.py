@@ -5,39 +5,33 @@ Each is made by whoever comes first; the others wait for a lock and find it made
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, create_engine, inspect, text
+import sqlalchemy as sa
+from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.schema import CreateColumn
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.tables import (
-    TableColumn,
-    create_observations,
-    create_predictions,
-    find_differences,
-    prediction_key,
-    prediction_table,
-    quoted,
-)
+from mlops_for_mle.contract.tables import prediction_table, quoted
 from mlops_for_mle.database.engine import engine_for, execute_plainly, lock
-from mlops_for_mle.database.tables import metadata
+from mlops_for_mle.database.tables import metadata, observations, predictions_of
 from mlops_for_mle.errors import PrerequisiteError, UserError
 
 # Kept here so that an up-to-date database is recognised without importing Alembic (0.3 s).
 HEAD_REVISION = "0001"
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-_COLUMNS = """
-SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type, a.attnotnull AS is_required,
-       a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '' AS has_default
-FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-WHERE c.relname = :table AND pg_table_is_visible(c.oid) AND c.relkind IN ('r', 'p', 'f', 'v')
-      AND a.attnum > 0 AND NOT a.attisdropped
-"""
+_NUMBER = (sa.Numeric, sa.Float, sa.Integer)
+# What holds the values of a column that we would make.
+_HELD_BY: Mapping[Any, Any] = {
+    **dict.fromkeys((sa.Numeric, sa.Float), _NUMBER),
+    **{one: one for one in (sa.Integer, sa.String, sa.Boolean, sa.Date, sa.DateTime)},
+}
 
 
 def prepare(url: str, contract: Contract) -> None:
@@ -92,12 +86,11 @@ def ensure_observations(url: str, contract: Contract, *, may_change: bool = Fals
             f"as {contract.name}_data."
         )
     with _in_turn(url) as connection:
-        rows = connection.execute(text(_COLUMNS), {"table": contract.table})
-        present = {row.name: TableColumn(*row) for row in rows}
-        if not present:
-            execute_plainly(connection, create_observations(contract))
+        table = observations(contract)
+        if not sa.inspect(connection).has_table(contract.table):
+            table.create(connection)
             return True
-        changes, obstacles = find_differences(contract, present)
+        changes, obstacles = _differences(connection, table)
         if obstacles:
             raise UserError(
                 f"Table {contract.table} does not fit contract {contract.name}: "
@@ -111,18 +104,71 @@ def ensure_observations(url: str, contract: Contract, *, may_change: bool = Fals
                 "same --env), or name another contract.table."
             )
         for statement in changes:
-            execute_plainly(connection, statement)
+            connection.exec_driver_sql(statement)
         return bool(changes)
 
 
 def ensure_predictions(url: str, contract: Contract) -> None:
     """Make the contract's table of predictions, or add what one made by others lacks."""
-    table, key = prediction_table(contract), prediction_key(contract)
+    table = predictions_of(contract)
+    (key,) = table.indexes
     with _in_turn(url) as connection:
+        found = sa.inspect(connection)
+        if not found.has_table(table.name):
+            table.create(connection)
         # The last that is made. Otherwise every start would wait for whoever reads the table.
-        if not inspect(connection).has_index(table, key):
-            for statement in create_predictions(contract):
-                execute_plainly(connection, statement)
+        elif not found.has_index(table.name, str(key.name)):
+            present = {one["name"] for one in found.get_columns(table.name)}
+            for column in table.columns:
+                if column.name not in present:
+                    connection.exec_driver_sql(_addition(connection, column))
+            key.create(connection)
+
+
+def _differences(connection: Connection, table: sa.Table) -> tuple[dict[str, str], list[str]]:
+    """Compare a contract's table, as it is there, with what the contract needs.
+
+    Nothing is ever dropped: what can be mended by adding to a table, or by loosening it, is a
+    change; everything else is left to its owner.
+
+    Returns:
+        The statements that add or loosen columns without losing anything, each with what it does
+        in words; and what only the table's owner can decide.
+    """
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    present = {one["name"]: one for one in sa.inspect(connection).get_columns(table.name)}
+    changes: dict[str, str] = {}
+    obstacles: list[str] = []
+    for column in table.columns:
+        name, kind, found = column.name, column.type, present.get(column.name)
+        if found is None and column.primary_key:
+            obstacles.append(f"the key {name} is missing")
+        elif found is None:
+            # Rows that are there already have no value, whatever the contract says of new ones.
+            column.nullable = True
+            told = f"column {name} would be added ({kind}, empty in rows that are there)"
+            changes[_addition(connection, column)] = told
+        elif not any(
+            isinstance(kind, one) and isinstance(found["type"], _HELD_BY[one]) for one in _HELD_BY
+        ):
+            obstacles.append(
+                f"column {name} has the type {found['type']}, the contract needs {kind}"
+            )
+    for name, one in present.items():
+        is_filled = one["default"] is not None or "identity" in one or "computed" in one
+        wanted = table.columns.get(name)
+        if wanted is not None:
+            is_filled = not wanted.nullable or wanted.server_default is not None
+        if not (is_filled or one["nullable"]):
+            told = f"column {name} would no longer be NOT NULL (new rows may have no value in it)"
+            loosen = f"ALTER TABLE {quote(table.name)} ALTER COLUMN {quote(name)} DROP NOT NULL"
+            changes[loosen] = told
+    return changes, obstacles
+
+
+def _addition(connection: Connection, column: sa.Column[Any]) -> str:
+    table = connection.dialect.identifier_preparer.format_table(column.table)
+    return f"ALTER TABLE {table} ADD COLUMN {CreateColumn(column).compile(connection)}"
 
 
 def mlflow_store_url(url: str) -> str:
@@ -152,7 +198,7 @@ def mlflow_store_url(url: str) -> str:
 
             for logger in ("alembic", "mlflow.store.db.utils"):
                 logging.getLogger(logger).setLevel(logging.WARNING)
-            engine = create_engine(store)
+            engine = sa.create_engine(store)
             _initialize_tables(engine)
             engine.dispose()
     return store
@@ -168,7 +214,7 @@ def _in_turn(url: str) -> Iterator[Connection]:
 
 def _revision(connection: Connection) -> str | None:
     # Not by to_regclass, which may remember what was so before a lock was waited for.
-    if not inspect(connection).has_table("alembic_version"):
+    if not sa.inspect(connection).has_table("alembic_version"):
         return None
     found = connection.scalar(text("SELECT version_num FROM alembic_version"))
     return None if found is None else str(found)

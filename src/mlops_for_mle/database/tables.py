@@ -1,8 +1,10 @@
-"""The project's own tables, shared by every contract; the migrations make them.
+"""The project's own tables, shared by every contract, which the migrations make; and a contract's.
 
-Observations and their predictions live in tables of their own for each contract: see
-``contract.tables``.
+Observations and their predictions live in tables of their own for each contract.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy import (
     REAL,
@@ -10,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     Double,
     ForeignKey,
@@ -17,15 +20,31 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    Numeric,
     Table,
     Text,
     UniqueConstraint,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB, TIMESTAMP
+
+from mlops_for_mle.contract import Contract, Feature
+from mlops_for_mle.contract.model import FeatureType
+from mlops_for_mle.contract.tables import UTC_NOW, prediction_table
 
 metadata = MetaData()
+
+_TYPES: Mapping[FeatureType, Any] = {
+    "float": DOUBLE_PRECISION(),
+    "integer": BigInteger(),
+    "decimal": Numeric(),
+    "boolean": Boolean(),
+    "category": Text(),
+    "date": Date(),
+    "timestamp": TIMESTAMP(),
+}
+_LARGEST_INTEGER = 2**31
 
 
 def _created_at() -> Column[object]:
@@ -237,3 +256,52 @@ scoring_rejects = Table(
     Column("row_data", JSONB, nullable=False),
     _created_at(),
 )
+
+
+def observations(contract: Contract) -> Table:
+    """The contract's table; for the shipped contract exactly the tutorial's.
+
+    Only features that may be missing may be null.
+    """
+    return Table(
+        contract.table,
+        MetaData(),
+        Column(contract.key, Integer, primary_key=True),
+        Column(contract.timestamp, DateTime, server_default=text(UTC_NOW)),
+        *(
+            Column(name, _column_type(name, one, contract), nullable=one.is_optional)
+            for name, one in contract.columns.items()
+        ),
+    )
+
+
+def predictions_of(contract: Contract) -> Table:
+    """The contract's table of predictions.
+
+    The tutorial's own programs make and write only the first three columns, so the others may be
+    null: where the row came from (a table, or a part of a topic) and its number there, which
+    together are never there twice; its key in the table of observations; and what scored it when.
+    """
+    target = contract.target
+    return Table(
+        prediction_table(contract),
+        MetaData(),
+        Column("id", Integer, primary_key=True),
+        Column("timestamp", DateTime),
+        Column(target.response_name, _column_type(target.column, target.feature, contract)),
+        Column("source", Text),
+        Column("source_id", BigInteger),
+        Column("row_key", BigInteger),
+        Column("model_version", Integer),
+        Column("release", Text),
+        Column("scored_at", DateTime(timezone=True)),
+        Index(f"{contract.name}_predicted_key", "source", "source_id", unique=True),
+    )
+
+
+def _column_type(name: str, feature: Feature, contract: Contract) -> Any:
+    if not feature.has_integer_categories:
+        return _TYPES[feature.type]
+    # The tutorial's target, unless a class needs more.
+    is_small = all(abs(int(one)) < _LARGEST_INTEGER for one in feature.categories)
+    return Integer() if is_small and name == contract.target.column else BigInteger()

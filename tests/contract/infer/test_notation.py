@@ -139,17 +139,6 @@ def test_marks_beside_numbers_and_dates_are_missing_values(mark: str) -> None:
     assert ingested(rows)[:3] == [pd.NA, 1, 2]
 
 
-def test_in_text_only_what_a_person_names_is_a_missing_value() -> None:
-    rows = table(x=["NA", "Seoul"], b=["unknown", "1", "2"])
-
-    proposal = infer(rows, missing=("NA", "unknown"))
-
-    assert proposal.ingestion["missing_marks"] == {"x": ["NA"], "b": ["unknown"]}
-    accepted = ingest(rows, proposal).accepted
-    assert (accepted["x"].isna() == [True, False] * (ROWS // 2)).all()
-    assert accepted["b"].tolist()[:3] == [pd.NA, 1, 2]
-
-
 @pytest.mark.parametrize(
     ("values", "remark"),
     [

@@ -162,7 +162,6 @@ def seoul(
         query(url, "ALTER TABLE iris_data ALTER COLUMN timestamp SET DEFAULT now()")
     engine_for(url).dispose()
     yield url
-    engine_for(url).dispose()
     external_server.drop_database(url)
 
 

@@ -15,13 +15,6 @@ from mlops_for_mle.pipelines.data_ingestion.sources import read_csv
 TWO = {"a": ["1", "3"], "b": ["2", "4"]}
 
 
-def read(content: str | bytes, **wishes: Any) -> tuple[dict[str, list[str]], dict[int, str]]:
-    """The columns, and why rows are no rows, of a file of which nothing is known."""
-    raw = content.encode() if isinstance(content, str) else content
-    rows = read_csv(raw, guess_csv_form(raw, **wishes))
-    return rows.to_dict("list"), {n: one.reason for n, one in rows.attrs["unread"].items()}
-
-
 @pytest.mark.parametrize(
     ("content", "columns"),
     [
@@ -58,7 +51,10 @@ def read(content: str | bytes, **wishes: Any) -> tuple[dict[str, list[str]], dic
 def test_what_is_no_part_of_the_table_is_told_from_it(
     content: str, columns: dict[str, list[str]]
 ) -> None:
-    assert read(content) == (columns, {})
+    raw = content.encode()
+    rows = read_csv(raw, guess_csv_form(raw))
+
+    assert (rows.to_dict("list"), rows.attrs["unread"]) == (columns, {})
 
 
 @pytest.mark.parametrize(
@@ -113,14 +109,6 @@ def test_the_encoding_is_told_by_the_bytes(encoding: str, guessed: str) -> None:
         assert form.encoding == guessed
         for said in (form, form.model_copy(update={"encoding": encoding.removesuffix("-sig")})):
             assert read_csv(content, said).to_dict("list") == {name: ["1"], "a": ["p, q; r"]}
-
-
-def test_without_a_header_columns_have_numbers() -> None:
-    assert read("5.1 3.5 x\n4.9 3.0 y\n", header=False)[0] == {
-        "c0": ["5.1", "4.9"],
-        "c1": ["3.5", "3.0"],
-        "c2": ["x", "y"],
-    }
 
 
 @pytest.mark.parametrize(

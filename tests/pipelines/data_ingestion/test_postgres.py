@@ -65,7 +65,6 @@ def shop(external_server: ExternalPostgres) -> Iterator[str]:
     query(url, f"ALTER DATABASE {make_url(url).database} SET timezone TO 'Asia/Seoul'")
     query(url, _TABLES)
     yield url
-    engine_for(url).dispose()
     external_server.drop_database(url)
 
 

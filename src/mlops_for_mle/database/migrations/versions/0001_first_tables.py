@@ -7,8 +7,6 @@ from mlops_for_mle.database.tables import metadata
 
 revision = "0001"
 down_revision = None
-branch_labels = None
-depends_on = None
 
 # A trigger calls it once a statement, with a contract's name and the key column of its table. It
 # runs as its owner, since whoever may write observations need not be allowed to write the queue.
