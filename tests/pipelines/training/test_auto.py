@@ -24,7 +24,6 @@ from tests.pipelines.training.examples import (
     LINE_CONTRACT,
     SMALL,
     assemble,
-    fit,
     line_rows,
     split,
     train,
@@ -108,20 +107,17 @@ def test_what_is_chosen_is_the_same_again_to_the_last_bit(
     ids=["numbers", "classes"],
 )
 def test_voting_is_chosen_by_what_it_would_answer(rows: pd.DataFrame, contract: Contract) -> None:
-    examples, target = split(rows, contract), contract.target
-    options = EstimatorOptions(name="voting")
-    learned = ~examples.is_validation
-    features, truth = examples.features[learned], examples.truth[learned]
-    values, training = examples.split_values[learned], TrainingOptions()
-    folds = splits.folds(values, truth, target, training, 2)
+    learned, target = split(rows, contract).learned, contract.target
+    folds = splits.folds(learned, TrainingOptions(), 2)
 
-    trials = choose_estimator(features, truth, contract, folds, seed=1)[1].set_index("estimator")
+    trials = choose_estimator(learned, folds, seed=1)[1].set_index("estimator")
 
-    answers = held_out(build_estimator(options, contract, 1), features, truth, folds)
+    voting = build_estimator(EstimatorOptions(name="voting"), contract, 1)
+    answers = held_out(voting, learned, folds)
     for error, (_, judge), found in zip(trials.loc["voting"], folds, answers, strict=True):
         given = Predictions(found if found.ndim == 1 else found[:, 0], found)
         metric = "log_loss" if target.classes else "rmse"
-        assert error == pytest.approx(measure_one(metric, given, truth[judge], target))
+        assert error == pytest.approx(measure_one(metric, given, learned.truth[judge], target))
 
 
 def test_auto_calibrates_and_decides_as_if_its_choice_had_been_named() -> None:
@@ -133,7 +129,7 @@ def test_auto_calibrates_and_decides_as_if_its_choice_had_been_named() -> None:
     )
 
     assert auto.predictor.model == named.predictor.model
-    assert auto.threshold == named.threshold is not None
+    assert auto.predictor.threshold == named.predictor.threshold is not None
 
 
 def test_boosting_that_cannot_stop_early_on_so_few_rows_is_not_chosen() -> None:
@@ -248,20 +244,16 @@ def test_by_time_a_threshold_is_chosen_only_by_what_had_not_happened_yet() -> No
     # What holds of the oldest rows holds of no others.
     rows.loc[:110, "kind"] = (rows["width"] > 1).astype(int)
     options = {"split": {"by": "time"}, "metric": "balanced_accuracy", "calibrate": False}
-    examples, target = split(rows, SMALL_CONTRACT, **options), SMALL_CONTRACT.target
-    training = TrainingOptions.model_validate(options)
-    old, truth = ~examples.is_validation, examples.truth[~examples.is_validation]
-    folds = splits.folds(examples.split_values[old], truth, target, training)
+    learned, training = split(rows, SMALL_CONTRACT, **options).learned, TrainingOptions(**options)
+    folds = splits.folds(learned, training)
     later = np.concatenate([judge for _, judge in folds])
-    chances = [
-        fit({}, rows.iloc[learn], SMALL_CONTRACT).predict_proba(examples.features.iloc[judge])
-        for learn, judge in folds
-    ]
+    chances = held_out(build_estimator(training.estimator, SMALL_CONTRACT, 1), learned, folds)
 
-    found = train(rows, SMALL_CONTRACT, **options).threshold
+    found = train(rows, SMALL_CONTRACT, **options).predictor.threshold
 
-    assert len(later) < len(truth)
-    expected = choose_threshold(np.concatenate(chances), truth[later], target, training.metric)
+    truth, target = learned.truth[later], SMALL_CONTRACT.target
+    assert len(later) < len(learned.truth)
+    expected = choose_threshold(np.concatenate(chances), truth, target, training.metric)
     assert found == expected
 
 

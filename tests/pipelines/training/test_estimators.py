@@ -31,11 +31,10 @@ def search(
     """A search, on iris unless told otherwise: the best combination, and all."""
     usual = {"folds": 3, "scoring": "accuracy", "engine": {"scheduler": "threads"}}
     wanted = SearchOptions.model_validate(usual | options)
-    examples, training = split(iris_rows() if rows is None else rows, contract), TrainingOptions()
-    values, truth = examples.split_values, examples.truth
-    folds = splits.folds(values, truth, contract.target, training, wanted.folds)
+    examples = split(iris_rows() if rows is None else rows, contract)
+    folds = splits.folds(examples, TrainingOptions(), wanted.folds)
     model = build_estimator(EstimatorOptions.model_validate(estimator), contract, seed=1)
-    return search_parameters(model, examples.features, truth, wanted, folds, seed=1)
+    return search_parameters(model, examples, wanted, folds, seed=1)
 
 
 @pytest.mark.parametrize(

@@ -90,10 +90,7 @@ def test_a_run_says_what_it_was_trained_on_and_how(project: Project, shipped: Ru
     assert json.loads((folder / "environment.json").read_text("utf-8"))["packages"]["scikit-learn"]
     assert not (folder / "search.csv").exists()
     candidate, rows = logged(project, shipped)
-    facts = candidate.description.snapshot
-    (used,) = shipped.inputs.dataset_inputs
-    assert (facts.watermark, len(rows)) == (150, json.loads(used.dataset.profile)["num_rows"])
-    assert facts.sha256.startswith(used.dataset.digest)
+    assert candidate.description.snapshot.watermark == len(rows) == 150
 
     model, contract = download_artifacts(data.tags["mlops.candidate_model"]), project.contract
     described = Model.load(model)

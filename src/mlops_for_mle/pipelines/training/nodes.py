@@ -6,14 +6,14 @@ inside the functions, because every command imports this module.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract import Contract, Target
 from mlops_for_mle.contract.columns import encode_rows, frame_digest, plain_rows
 from mlops_for_mle.contract.encoding import encode_target, encoded_columns
 from mlops_for_mle.errors import UserError
@@ -56,6 +56,17 @@ class Examples:
     is_validation: npt.NDArray[np.bool_]
     split_values: npt.NDArray[Any]
 
+    @property
+    def target(self) -> Target:
+        """What is to be answered."""
+        return self.contract.target
+
+    @property
+    def learned(self) -> "Examples":
+        """Those that are not held back."""
+        names = ("rows", "features", "truth", "split_values", "is_validation")
+        return replace(self, **{name: getattr(self, name)[~self.is_validation] for name in names})
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -66,7 +77,7 @@ class Trained:
         parity: How the served form compared with the pipeline.
         trials: What a search or ``auto`` has tried, with its scores.
         linear: Of what ``auto`` has chosen from, fitted, where another one was chosen.
-        is_calibrated: See ``ModelDescription``, as for ``threshold``.
+        is_calibrated: See ``ModelDescription``.
     """
 
     examples: Examples
@@ -78,7 +89,6 @@ class Trained:
     trials: pd.DataFrame | None = None
     linear: Any = None
     is_calibrated: bool = False
-    threshold: float | None = None
 
 
 def take_snapshot(window: pd.DataFrame, contract: Contract) -> pd.DataFrame:
@@ -140,40 +150,35 @@ def train_model(
     from mlops_for_mle.pipelines.training import calibration, estimators, onnx, splits
 
     training = training.model_copy(update={"metric": training.metric or gate_metric})
-    contract, target = examples.contract, examples.contract.target
-    is_training = ~examples.is_validation
-    features, truth = examples.features[is_training], examples.truth[is_training]
-    values, seed = examples.split_values[is_training], training.seed
+    contract, learned, seed = examples.contract, examples.learned, training.seed
     options, parameters = training.estimator, dict(training.estimator.parameters)
     found: dict[str, Any] = {}
-    judged_by = None
-    with estimators.threads_for(len(features)):
+    judged_by, threshold = None, None
+    with estimators.threads_for(len(learned.features)):
         if options.is_auto:
-            folds = splits.folds(values, truth, target, training)
-            options, found["trials"], answers = estimators.choose_estimator(
-                features, truth, contract, folds, seed
-            )
+            folds = splits.folds(learned, training)
+            options, found["trials"], answers = estimators.choose_estimator(learned, folds, seed)
             judged_by = (folds, answers) if answers else None
             parameters = dict(options.parameters)
-            simplest = estimators.auto_candidates(target.task)[0]
+            simplest = estimators.auto_candidates(contract.target.task)[0]
             if options != simplest:
                 linear = estimators.build_estimator(simplest, contract, seed)
-                found["linear"] = linear.fit(features, truth)
+                found["linear"] = linear.fit(learned.features, learned.truth)
         model = estimators.build_estimator(options, contract, seed)
         if training.search is not None:
-            folds = splits.folds(values, truth, target, training, training.search.folds)
+            folds = splits.folds(learned, training, training.search.folds)
             best, found["trials"] = estimators.search_parameters(
-                model, features, truth, training.search, folds, seed
+                model, learned, training.search, folds, seed
             )
             estimators.inner_estimator(model).set_params(**best)
             parameters |= best
-        model.fit(features, truth)
-        if target.classes:
-            model, found["is_calibrated"], found["threshold"] = calibration.decide(
-                model, features, truth, values, target, training, judged_by
+        model.fit(learned.features, learned.truth)
+        if contract.target.classes:
+            model, found["is_calibrated"], threshold = calibration.decide(
+                model, learned, training, judged_by
             )
     predictor, parity = onnx.export(model, examples.features, contract)
-    predictor.threshold = found.get("threshold")
+    predictor.threshold = threshold
     return Trained(examples, training, model, parameters, predictor, parity, **found)
 
 
@@ -183,15 +188,14 @@ def evaluate_model(trained: Trained) -> dict[str, float]:
     Returns:
         Metrics by names such as ``validation_accuracy``, see ``ModelDescription``.
     """
-    examples, target = trained.examples, trained.examples.contract.target
-    is_held_back = examples.is_validation
-    learned, truth = examples.features[~is_held_back], examples.truth[is_held_back]
+    examples, target = trained.examples, trained.examples.target
+    learned, truth = examples.learned, examples.truth[examples.is_validation]
     answers = _validation_answers(trained) | {"baseline": baseline(truth, target)}
     measured = {name: measure(one, truth, target) for name, one in answers.items()}
     # Without probabilities there is nothing to compare those of a constant answer with.
     measured["baseline"] = {name: measured["baseline"][name] for name in measured["validation"]}
-    of_learned = trained.predictor.predict(learned.to_numpy())
-    measured["training"] = measure(of_learned, examples.truth[~is_held_back], target)
+    of_learned = trained.predictor.predict(learned.features.to_numpy())
+    measured["training"] = measure(of_learned, learned.truth, target)
     return {
         f"{of}_{name}": value for of, found in measured.items() for name, value in found.items()
     }
@@ -204,7 +208,7 @@ def draw_plots(trained: Trained) -> tuple[Any, Any]:
     examples, answers = trained.examples, _validation_answers(trained)
     names = {"validation": "served", "uncalibrated": "before calibration"}
     shown = {names[name]: one for name, one in answers.items() if name in names}
-    return plots.draw(examples.truth[examples.is_validation], shown, examples.contract.target)
+    return plots.draw(examples.truth[examples.is_validation], shown, examples.target)
 
 
 def _validation_answers(trained: Trained) -> dict[str, Predictions]:
@@ -229,49 +233,45 @@ def assemble_candidate(
     from mlops_for_mle.pipelines.training import checks, estimators, plots, splits
     from mlops_for_mle.pipelines.training.onnx import trained_answers
 
-    examples, training, graph = trained.examples, trained.training, trained.predictor.model
-    contract, values = examples.contract, examples.split_values
+    examples, training, predictor = trained.examples, trained.training, trained.predictor
+    contract, by = examples.contract, training.split.by
     held_back = np.flatnonzero(examples.is_validation)
     chosen = held_back[:EXAMPLE_ROWS]
-    answers = decided(
-        trained_answers(trained.model, examples.features.iloc[chosen]), contract, trained.threshold
-    )
-    chances = answers.probabilities
-    by = training.split.by
+    answers = trained_answers(trained.model, examples.features.iloc[chosen])
+    answers = decided(answers, contract, predictor.threshold)
     about_rows = describe_rows(trained)
-    candidates: list[EstimatorScore] = []
+    candidates: tuple[EstimatorScore, ...] = ()
     if training.estimator.is_auto and trained.trials is not None:
         errors = trained.trials.set_index("estimator").T.agg(["mean", "sem"]).T
-        candidates = [
-            EstimatorScore(estimator=name, error=error, standard_error=spread)
-            for name, error, spread in errors.itertuples()
-        ]
+        names = {"mean": "error", "sem": "standard_error"}
+        found = errors.rename(columns=names).reset_index(names="estimator").to_dict("records")
+        candidates = tuple(EstimatorScore.model_validate(one) for one in found)
     description = ModelDescription(
         contract=contract,
         estimator=type(estimators.inner_estimator(trained.model)).__name__,
-        precision=trained.predictor.precision,
+        precision=predictor.precision,
         metrics=metrics,
         snapshot=examples.facts,
         split=SplitFacts(
             by=by,
             column=splits.split_column(training.split, contract),
-            training_rows=len(values) - len(held_back),
+            training_rows=len(examples.rows) - len(held_back),
             validation_rows=len(held_back),
-            validated_from=values[held_back].min().item() if by == "time" else None,
+            validated_from=examples.split_values[held_back].min().item() if by == "time" else None,
         ),
-        candidates=tuple(candidates),
+        candidates=candidates,
         calibrated=trained.is_calibrated,
-        threshold=trained.threshold,
+        threshold=predictor.threshold,
         remarks=tuple(checks.remarks(trained, metrics, data_quality, about_rows["importance"])),
         parity=trained.parity,
         example=Example(
             rows=tuple(map(tuple, plain_rows(examples.rows.iloc[chosen], contract))),
             predictions=answers.values.tolist(),
-            probabilities=None if chances is None else chances.tolist(),
+            probabilities=None if answers.probabilities is None else answers.probabilities.tolist(),
         ),
         training=training.model_dump(mode="json"),
-        model_sha256=sha256_of(graph),
-        model_bytes=len(graph),
+        model_sha256=sha256_of(predictor.model),
+        model_bytes=len(predictor.model),
         **about_rows,
     )
     return (trained, description), plots.draw_importance(description.importance)
@@ -293,5 +293,5 @@ def describe_rows(trained: Trained) -> dict[str, Any]:
     return {
         "background": background,
         "importance": importance,
-        "training_ranges": training_ranges(rows[~examples.is_validation], contract),
+        "training_ranges": training_ranges(examples.learned.features.to_numpy(), contract),
     }

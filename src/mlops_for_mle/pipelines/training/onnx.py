@@ -159,11 +159,8 @@ def convert(model: Pipeline, contract: Contract, precision: Precision) -> bytes:
         options[id(inner)] = {"zipmap": False}
         if hasattr(inner, "decision_function"):
             options[id(inner)]["raw_scores"] = True
-    converters, calculators = dict(_CONVERTERS), dict(_CALCULATORS)
-    if _has_few_vectors(inner):
-        # Not always: skl2onnx would call these for a part of its own form, too.
-        converters[SVC] = _convert_svc
-        calculators[SVC] = shapes.calculate_linear_classifier_output_shapes
+    # Not always: skl2onnx would call the converter for a part of its own form, too.
+    few_vectors = {SVC: _convert_svc} if _has_few_vectors(inner) else {}
     opset = None
     if type(inner).__module__.startswith("lightgbm"):
         _register_lightgbm()
@@ -179,8 +176,8 @@ def convert(model: Pipeline, contract: Contract, precision: Precision) -> bytes:
             final_types=outputs,
             options=options,
             target_opset=opset,
-            custom_conversion_functions=converters,
-            custom_shape_calculators=calculators,
+            custom_conversion_functions=_CONVERTERS | few_vectors,
+            custom_shape_calculators=_CALCULATORS,
         )
     if is_classifier and not hasattr(model, "predict_proba"):
         # What decision functions answer are no probabilities.
@@ -273,11 +270,6 @@ def _convert_imputer(scope: Any, operator: Any, container: Any) -> None:
     op("Where", *filled, output_names=operator.outputs[:1]).add_to(scope, container)
 
 
-def _shape_of_imputed(operator: Any) -> None:
-    given = operator.inputs[0].type
-    operator.outputs[0].type = type(given)([None, given.shape[1]])
-
-
 def _has_few_vectors(model: Any) -> bool:
     """Whether a model is a support vector classifier of the usual form, and small."""
     return (
@@ -363,8 +355,6 @@ _CONVERTERS: dict[type, Any] = {
     TransformedTargetRegressor: _convert_scaled_target,
 }
 _CALCULATORS: dict[type, Any] = {
-    CalibratedClassifierCV: shapes.calculate_linear_classifier_output_shapes,
-    SimpleImputer: _shape_of_imputed,
     TransformedTargetRegressor: _shape_of_target,
     VotingRegressor: _shape_of_target,
 }

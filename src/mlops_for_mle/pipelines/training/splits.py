@@ -19,6 +19,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.model import Target
 from mlops_for_mle.contract.notation import is_blank
 from mlops_for_mle.errors import UserError
+from mlops_for_mle.pipelines.training.nodes import Examples
 from mlops_for_mle.pipelines.training.options import SplitOptions, TrainingOptions
 
 # With more rows, fewer folds tell as much.
@@ -93,22 +94,17 @@ def hold_back(
     return is_validation
 
 
-def folds(
-    values: npt.NDArray[Any],
-    truth: npt.NDArray[Any],
-    target: Target,
-    training: TrainingOptions,
-    count: int | None = None,
-) -> Folds:
+def folds(learned: Examples, training: TrainingOptions, count: int | None = None) -> Folds:
     """Split the rows to learn from again, by the same rule as ``hold_back``.
 
     Of times, each fold judges by a later stretch what was learned from all before it. A fold
     without a row of every class to learn from is left out; with fewer than two it is an error.
     """
-    distinct, positions = np.unique(values, return_inverse=True)
+    truth, target = learned.truth, learned.target
+    distinct, positions = np.unique(learned.split_values, return_inverse=True)
     is_by_time = training.split.by == "time"
     if count is None:
-        most = 5 if len(values) <= _MANY_ROWS else 3
+        most = 5 if len(truth) <= _MANY_ROWS else 3
         count = max(2, min(most, len(distinct) - is_by_time))
     if is_by_time:
         made = [
@@ -121,7 +117,7 @@ def folds(
         with warnings.catch_warnings():
             # It warns of classes with fewer rows than there are folds, which is looked at below.
             warnings.simplefilter("ignore", UserWarning)
-            made = list(splitter.split(values, truth, positions))
+            made = list(splitter.split(positions, truth, positions))
     known = len(np.unique(truth)) if target.classes else 0
     kept = [one for one in made if len(np.unique(truth[one[0]])) >= known]
     if len(kept) < 2:
