@@ -249,18 +249,14 @@ def search_parameters(
             f"training.search: {search.scoring} is not defined in every one of {search.folds} "
             "folds, so no combination can be chosen: choose fewer folds or another score."
         )
-    results = pd.DataFrame(searcher.cv_results_)
+    results = pd.DataFrame(searcher.cv_results_).sort_values("rank_test_score", ignore_index=True)
     results = results.rename(columns=lambda name: name.removeprefix(f"param_{prefix}"))
-    scores = results.columns[results.columns.str.endswith("_test_score")]
-    trials = results[[*search.space, *scores, "mean_fit_time"]]
+    trials = results[[*search.space, *results.filter(regex="_test_score$"), "mean_fit_time"]]
     unscored = trials.loc[trials["mean_test_score"].isna(), list(search.space)]
     for one in unscored.to_dict("records"):
         _LOGGER.warning("search: cannot be scored in every fold, does not count: %s", one)
-    best = searcher.best_params_
-    return (
-        {name.removeprefix(prefix): value for name, value in best.items()},
-        trials.sort_values("rank_test_score", ignore_index=True),
-    )
+    best = searcher.best_params_.items()
+    return {name.removeprefix(prefix): value for name, value in best}, trials
 
 
 def _preprocessing(contract: Contract, *, is_scaled: bool) -> list[tuple[str, Any]]:
@@ -272,16 +268,14 @@ def _preprocessing(contract: Contract, *, is_scaled: bool) -> list[tuple[str, An
     """
     if is_plain(contract):
         return [("scaler", StandardScaler())] if is_scaled else []
-    columns, treatments = encoded_columns(contract), []
     # Columns with the same treatment are transformed together, but for categories.
-    alike: dict[tuple[str, str], tuple[list[Any], list[int]]] = {}
-    for position, column in enumerate(columns):
+    alike: dict[tuple[str, str], tuple[str, Any, list[int]]] = {}
+    for position, column in enumerate(encoded_columns(contract)):
         steps = _treatment(column, contract.features[column.source], is_scaled)
+        treatment = make_pipeline(*steps) if steps else "passthrough"
         key = str(steps), column.source * (column.kind == "category")
-        alike.setdefault(key, (steps, []))[1].append(position)
-    for steps, positions in alike.values():
-        name = f"{columns[positions[0]].kind}_{positions[0]}"
-        treatments.append((name, make_pipeline(*steps) if steps else "passthrough", positions))
+        alike.setdefault(key, (f"{column.kind}_{position}", treatment, []))[2].append(position)
+    treatments = list(alike.values())
     return [("columns", ColumnTransformer(treatments, verbose_feature_names_out=False))]
 
 

@@ -117,9 +117,6 @@ def prepare_examples(
     Returns:
         The examples; the validation rows as the table has them, for people; and what was found of
         the fitness of the snapshot.
-
-    Raises:
-        UserError: A check failed, or the rows cannot be split.
     """
     from mlops_for_mle.pipelines.training import checks, splits
 
@@ -183,11 +180,7 @@ def train_model(
 
 
 def evaluate_model(trained: Trained) -> dict[str, float]:
-    """Measure the served form on training and validation rows.
-
-    Returns:
-        Metrics by names such as ``validation_accuracy``, see ``ModelDescription``.
-    """
+    """Measure the served form on training and validation rows, see ``ModelDescription``."""
     examples, target = trained.examples, trained.examples.target
     learned, truth = examples.learned, examples.truth[examples.is_validation]
     answers = _validation_answers(trained) | {"baseline": baseline(truth, target)}
