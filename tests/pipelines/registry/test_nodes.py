@@ -128,7 +128,6 @@ def test_a_decision_follows_from_threshold_champion_and_baseline(
     metric, sign = ("brier", -1) if is_loss else ("accuracy", 1)
     measured = dict(zip(("candidate", "champion", "baseline"), figures, strict=True))
     compared = Comparison(
-        name="iris",
         run_id="run2",
         model_uri="models:/m-2",
         champion_version=1,

@@ -291,28 +291,25 @@ def test_what_a_person_should_look_at_is_told() -> None:
     assert remarks(line, alone)[0].startswith("a alone does it: r2 1.0000")
 
 
-def test_rows_that_stand_on_both_sides_in_time_are_told() -> None:
+def test_what_stands_on_both_sides_in_time_or_by_its_group_is_told() -> None:
     times = pd.date_range("2026-01-01", periods=120, freq="D")
     rows = line_rows().assign(timestamp=times)
     equal = pd.concat([rows, rows.assign(timestamp=times + pd.Timedelta(days=120))])
     by_time = {"by": "time"}
 
-    newest = assemble(rows, LINE_CONTRACT, split=by_time).description
+    newest = assemble(rows, LINE_CONTRACT, split=by_time)
 
     said = "rows are from 2026-01-01 to 2026-04-30 and validation rows are among"
     assert remarks(rows)[0].startswith(said)
-    assert newest.remarks == ()
-    assert newest.split is not None
-    assert newest.split.validated_from == times[90]
+    assert newest.description.remarks == ()
+    assert newest.description.validation_rows == 30
+    assert newest.examples.rows[newest.examples.is_validation]["timestamp"].min() == times[90]
     assert remarks(equal, split=by_time)[0] == "100% of the validation rows equal a training row"
 
-
-def test_groups_that_stand_on_both_sides_are_told() -> None:
-    rows = line_rows().assign(shop=["ab"[at % 2] for at in range(len(line_rows()))])
     grouped = Contract.model_validate({**LINE_CONTRACT.model_dump(), "group": "shop"})
-
-    by_hash, by_group = (assemble(rows, grouped, split={"by": one}) for one in ("hash", "group"))
-
-    said = "100% of the validation rows share their shop with training rows"
-    assert by_hash.description.remarks[0].startswith(said)
-    assert by_group.description.remarks == ()
+    shops = line_rows().assign(shop=["a", "b"] * 60)
+    by_hash, by_group = (
+        assemble(shops, grouped, split={"by": one}).description.remarks for one in ("hash", "group")
+    )
+    assert by_hash[0].startswith("100% of the validation rows share their shop with training rows")
+    assert by_group == ()

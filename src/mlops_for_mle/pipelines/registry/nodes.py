@@ -58,7 +58,6 @@ class Comparison(Configuration):
     """A candidate and what it has to beat, measured on the candidate's validation rows.
 
     Attributes:
-        name: The registered model, which is called like the contract.
         champion_version: None where there is no champion.
         metrics: Of ``candidate``, of ``baseline`` (a constant answer) and of ``champion``, where
             that is another model.
@@ -66,7 +65,6 @@ class Comparison(Configuration):
             by chance; positive is better.
     """
 
-    name: str
     run_id: str
     model_uri: str
     champion_version: int | None
@@ -119,7 +117,6 @@ def compare_models(
             if is_measured and len(truth) <= _FEW_ROWS:
                 gained = _bootstrap(gates.metric, ours, theirs, truth, target)
     return Comparison(
-        name=contract.name,
         run_id=candidate.run_id,
         model_uri=candidate.model_uri,
         champion_version=version,

@@ -25,7 +25,6 @@ from mlops_for_mle.releases.manifest import (
     ModelDescription,
     Parity,
     SnapshotFacts,
-    SplitFacts,
     sha256_of,
 )
 from mlops_for_mle.releases.metrics import baseline, measure
@@ -223,11 +222,11 @@ def assemble_candidate(
     trained: Trained, metrics: dict[str, float], data_quality: dict[str, Any]
 ) -> tuple[tuple[Trained, ModelDescription], Any]:
     """Describe what is to be logged; with a picture of the importance of its features."""
-    from mlops_for_mle.pipelines.training import checks, estimators, plots, splits
+    from mlops_for_mle.pipelines.training import checks, estimators, plots
     from mlops_for_mle.pipelines.training.onnx import trained_answers
 
     examples, training, predictor = trained.examples, trained.training, trained.predictor
-    contract, by = examples.contract, training.split.by
+    contract = examples.contract
     held_back = np.flatnonzero(examples.is_validation)
     chosen = held_back[:EXAMPLE_ROWS]
     answers = trained_answers(trained.model, examples.features.iloc[chosen])
@@ -245,13 +244,7 @@ def assemble_candidate(
         precision=predictor.precision,
         metrics=metrics,
         snapshot=examples.facts,
-        split=SplitFacts(
-            by=by,
-            column=splits.split_column(training.split, contract),
-            training_rows=len(examples.rows) - len(held_back),
-            validation_rows=len(held_back),
-            validated_from=examples.split_values[held_back].min().item() if by == "time" else None,
-        ),
+        validation_rows=len(held_back),
         candidates=candidates,
         calibrated=trained.is_calibrated,
         threshold=predictor.threshold,

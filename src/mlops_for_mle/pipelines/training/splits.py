@@ -20,7 +20,7 @@ from mlops_for_mle.contract.model import Target
 from mlops_for_mle.contract.notation import is_blank
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training.nodes import Examples
-from mlops_for_mle.pipelines.training.options import SplitOptions, TrainingOptions
+from mlops_for_mle.pipelines.training.options import TrainingOptions
 
 # With more rows, fewer folds tell as much.
 _MANY_ROWS = 20_000
@@ -33,9 +33,10 @@ def split_values(
     rows: pd.DataFrame, features: pd.DataFrame, contract: Contract, training: TrainingOptions
 ) -> npt.NDArray[Any]:
     """What each row is split by: its time, or a salted hash of its values or of its group's."""
-    by, column = training.split.by, split_column(training.split, contract)
+    by, column = training.split.by, training.split.column
     if by == "hash":
         return row_hashes(features, training.seed)
+    column = column or (contract.timestamp if by == "time" else contract.group)
     if column is None or column not in rows.columns:
         raise UserError(
             f"training.split.column: expected is one of {', '.join(rows.columns)}, found {column}; "
@@ -49,12 +50,6 @@ def split_values(
         raise UserError(f"training.split.column: {column} holds no dates or times")
     # Rows without a time are taken for the oldest.
     return rows[column].fillna(rows[column].min()).to_numpy("datetime64[us]")
-
-
-def split_column(split: SplitOptions, contract: Contract) -> str | None:
-    """The column that rows are split by; None for a hash of their values."""
-    usual = {"time": contract.timestamp, "group": contract.group}
-    return None if split.by == "hash" else split.column or usual[split.by]
 
 
 def hold_back(
