@@ -17,7 +17,7 @@ from mlops_for_mle.pipelines.training.estimators import (
     held_out,
 )
 from mlops_for_mle.pipelines.training.options import EstimatorOptions, TrainingOptions
-from mlops_for_mle.releases.metrics import measure_one
+from mlops_for_mle.releases.metrics import DECIDED_BY_VALUES, measure_one
 from mlops_for_mle.releases.predictor import Predictions, Predictor
 from tests.mixed import MIXED_CONTRACT, MIXED_REGRESSION, mixed_rows
 from tests.pipelines.training.examples import (
@@ -192,7 +192,10 @@ def test_what_cannot_be_calibrated_is_told_and_an_error_where_that_was_asked_for
     with pytest.raises(UserError, match=r"training\.split: rows of every class stand in too few"):
         train(rows, IRIS_CONTRACT, calibrate=True)
     linear = {"class_path": "sklearn.linear_model.RidgeClassifier"}
-    assert not train(iris_rows(), IRIS_CONTRACT, estimator=linear).is_calibrated
+    plain = assemble(iris_rows(), IRIS_CONTRACT, estimator=linear)
+    assert not plain.is_calibrated
+    # Without probabilities the constant answer, too, is measured by its values alone.
+    assert {one.partition("_")[2] for one in plain.description.metrics} == set(DECIDED_BY_VALUES)
     with pytest.raises(UserError, match=r"training\.calibrate: RidgeClassifier has no calibration"):
         train(iris_rows(), IRIS_CONTRACT, estimator=linear, calibrate=True)
 

@@ -54,9 +54,8 @@ class RunFileDataset(ProjectDataset):
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f"{self._path.stem}.", dir=self._path.parent) as folder:
             written = Path(folder) / self._path.name
-            AbstractDataset.from_config("file", self._config | {"filepath": str(written)}).save(
-                data
-            )
+            config = self._config | {"filepath": str(written)}
+            AbstractDataset.from_config("file", config).save(data)
             if self._artifact_path is not None:
                 mlflow.log_artifact(str(written), self._artifact_path)
             written.replace(self._path)
@@ -129,12 +128,9 @@ class CandidateDataset(ProjectDataset):
                 "mlops.candidate_model": f"models:/{logged.model_id}",
             }
         )
-        validated = ", ".join(
-            f"{name} {metric_text(value)}"
-            for name, value in description.metrics.items()
-            if name.startswith("validation_")
-        )
-        told = (logged.run_id, description.estimator, validated, description.precision)
+        metrics = {name: metric_text(value) for name, value in description.metrics.items()}
+        shown = ", ".join(f"{name} {metrics[name]}" for name in metrics if "validation" in name)
+        told = (logged.run_id, description.estimator, shown, description.precision)
         _LOGGER.info("run=%s candidate %s (%s, ONNX %s)", *told)
         for remark in description.remarks:
             _LOGGER.info("candidate %s: %s", description.estimator, remark)
