@@ -173,8 +173,5 @@ def sha256_of(content: bytes) -> str:
 
 
 def release_name(contract: str, version: int, run_id: str) -> str:
-    """The name of a release.
-
-    It holds the run, so a version of another registry, whose numbers start at 1 again, has another.
-    """
+    """The name of a release; by its run it differs from a version of the same number elsewhere."""
     return f"{contract}-v{version}-{run_id[:8]}"

@@ -63,8 +63,16 @@ class Examples:
     @property
     def learned(self) -> "Examples":
         """Those that are not held back."""
+        return self._taken(~self.is_validation)
+
+    @property
+    def held_back(self) -> "Examples":
+        """Those that are."""
+        return self._taken(self.is_validation)
+
+    def _taken(self, chosen: npt.NDArray[np.bool_]) -> "Examples":
         names = ("rows", "features", "truth", "split_values", "is_validation")
-        return replace(self, **{name: getattr(self, name)[~self.is_validation] for name in names})
+        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,7 @@ def prepare_examples(
     values = splits.split_values(snapshot, features, contract, training)
     is_validation = splits.hold_back(values, truth, target, training)
     examples = Examples(contract, facts, snapshot, features, truth, is_validation, values)
-    return examples, snapshot[is_validation], found
+    return examples, examples.held_back.rows, found
 
 
 def train_model(
@@ -180,8 +188,8 @@ def train_model(
 
 def evaluate_model(trained: Trained) -> dict[str, float]:
     """Measure the served form on training and validation rows, see ``ModelDescription``."""
-    examples, target = trained.examples, trained.examples.target
-    learned, truth = examples.learned, examples.truth[examples.is_validation]
+    target, learned = trained.examples.target, trained.examples.learned
+    truth = trained.examples.held_back.truth
     answers = _validation_answers(trained) | {"baseline": baseline(truth, target)}
     measured = {name: measure(one, truth, target) for name, one in answers.items()}
     # Without probabilities there is nothing to compare those of a constant answer with.
@@ -197,10 +205,10 @@ def draw_plots(trained: Trained) -> tuple[Any, Any]:
     """Draw the confusion matrix and the scores by class (for regression, their counterparts)."""
     from mlops_for_mle.pipelines.training import plots
 
-    examples, answers = trained.examples, _validation_answers(trained)
+    held_back, answers = trained.examples.held_back, _validation_answers(trained)
     names = {"validation": "served", "uncalibrated": "before calibration"}
     shown = {names[name]: one for name, one in answers.items() if name in names}
-    return plots.draw(examples.truth[examples.is_validation], shown, examples.target)
+    return plots.draw(held_back.truth, shown, held_back.target)
 
 
 def _validation_answers(trained: Trained) -> dict[str, Predictions]:
@@ -208,7 +216,7 @@ def _validation_answers(trained: Trained) -> dict[str, Predictions]:
     from mlops_for_mle.pipelines.training.calibration import uncalibrated
     from mlops_for_mle.pipelines.training.onnx import trained_answers
 
-    features = trained.examples.features[trained.examples.is_validation]
+    features = trained.examples.held_back.features
     others = {"linear": trained.linear, "uncalibrated": uncalibrated(trained.model)}
     answers = {"validation": trained.predictor.predict(features.to_numpy())}
     return answers | {
@@ -226,10 +234,8 @@ def assemble_candidate(
     from mlops_for_mle.pipelines.training.onnx import trained_answers
 
     examples, training, predictor = trained.examples, trained.training, trained.predictor
-    contract = examples.contract
-    held_back = np.flatnonzero(examples.is_validation)
-    chosen = held_back[:EXAMPLE_ROWS]
-    answers = trained_answers(trained.model, examples.features.iloc[chosen])
+    contract, held_back = examples.contract, examples.held_back
+    answers = trained_answers(trained.model, held_back.features.head(EXAMPLE_ROWS))
     answers = decided(answers, contract, predictor.threshold)
     about_rows = describe_rows(trained)
     candidates: tuple[EstimatorScore, ...] = ()
@@ -244,14 +250,14 @@ def assemble_candidate(
         precision=predictor.precision,
         metrics=metrics,
         snapshot=examples.facts,
-        validation_rows=len(held_back),
+        validation_rows=len(held_back.rows),
         candidates=candidates,
         calibrated=trained.is_calibrated,
         threshold=predictor.threshold,
         remarks=tuple(checks.remarks(trained, metrics, data_quality, about_rows["importance"])),
         parity=trained.parity,
         example=Example(
-            rows=tuple(map(tuple, plain_rows(examples.rows.iloc[chosen], contract))),
+            rows=tuple(map(tuple, plain_rows(held_back.rows.head(EXAMPLE_ROWS), contract))),
             predictions=answers.values.tolist(),
             probabilities=None if answers.probabilities is None else answers.probabilities.tolist(),
         ),
