@@ -18,6 +18,7 @@ from mlops_for_mle.releases.store import ReleaseStore
 
 SERVING_EVENTS: tuple[Event, ...] = ("deploy", "rollback")
 
+_IN_BETWEEN = "Another deployment has come in between: {} is served now. Look again."
 _COLUMNS = [deployments.c[one.name] for one in fields(Deployment)]
 
 
@@ -81,6 +82,8 @@ def roll_back(
     current one. Raises a ``ReleaseError`` where the release is no longer whole.
     """
     served, rows = deployed(connection, contract), history(connection, contract)
+    if expected not in (None, served.id):
+        raise UserError(_IN_BETWEEN.format(served.release))
     earlier = {one.release: one for one in rows if one.release != served.release}
     chosen = release or release_before(rows)
     if chosen is None:
@@ -97,11 +100,9 @@ def roll_back(
     connection.rollback()
     lock(connection, f"deployments of {contract}")
     now = current(connection, contract) or served
-    if now.id != served.id or expected not in (None, now.id):
+    if now.id != served.id:
         connection.rollback()
-        raise UserError(
-            f"Another deployment has come in between: {now.release} is served now. Look again."
-        )
+        raise UserError(_IN_BETWEEN.format(now.release))
     again = {**asdict(earlier[chosen]), "event": "rollback", "reason": reason, "actor": actor}
     return _append(connection, **again)
 
