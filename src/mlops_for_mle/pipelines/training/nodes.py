@@ -285,5 +285,5 @@ def describe_rows(trained: Trained) -> dict[str, Any]:
     return {
         "background": background,
         "importance": importance,
-        "training_ranges": training_ranges(examples.learned.features.to_numpy(), contract),
+        "training_ranges": training_ranges(rows[~examples.is_validation], contract),
     }
