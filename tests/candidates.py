@@ -3,53 +3,22 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pytest
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
-from sklearn.tree import DecisionTreeClassifier
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.columns import encode_rows, plain_rows, to_array
-from mlops_for_mle.contract.encoding import encode_target
 from mlops_for_mle.pipelines.registry.datasets import champion_version
-from mlops_for_mle.releases.manifest import ModelDescription
-from mlops_for_mle.releases.metrics import measure
-from mlops_for_mle.releases.predictor import Predictor
-from mlops_for_mle.releases.ranges import training_ranges
+from mlops_for_mle.pipelines.training.datasets import CandidateDataset
+from tests.pipelines.training.examples import assemble
 from tests.projects import run_session
-from tests.releases import iris_rows, make_release
+from tests.releases import iris_rows
 from tests.servers import query
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-
-def shuffled_iris_rows() -> pd.DataFrame:
-    """The whole iris table in an order without meaning."""
-    return iris_rows().sample(frac=1, random_state=0, ignore_index=True)
-
-
-def describe(
-    model: Pipeline, contract: Contract, validation: pd.DataFrame
-) -> tuple[ModelDescription, bytes]:
-    """What training says of a fitted model, measured on the validation rows, and its graph."""
-    is_sure = hasattr(model, "predict_proba")
-    examples = plain_rows(validation.head(3), contract)
-    release = make_release(model, contract, examples, with_probabilities=is_sure)
-    matrix = encode_rows(validation, contract)
-    answers = Predictor(release.model, contract).predict(matrix)
-    target = contract.target
-    truth = encode_target(to_array(validation[target.column], target.feature), target)
-    found = measure(answers, truth, target)
-    facts = {name: getattr(release.manifest, name) for name in ModelDescription.model_fields}
-    facts["metrics"] = {f"validation_{name}": value for name, value in found.items()}
-    facts["training_ranges"] = training_ranges(matrix, contract)
-    return ModelDescription.model_validate(facts), release.model
+SVC = {"class_path": "sklearn.svm.SVC"}
 
 
 @dataclass(frozen=True)
@@ -70,32 +39,15 @@ class RegistryProject:
     experiment: str
     client: "MlflowClient"
 
-    def log(self, model: Any) -> str:
+    def log(self, estimator: dict[str, Any]) -> str:
         """Train on half of iris, and log the candidate as training does; gives its run."""
         import mlflow
 
-        rows = shuffled_iris_rows()
-        learned, validation = rows[:75], rows[75:].reset_index(drop=True)
-        pipeline = Pipeline([("scaler", StandardScaler()), ("model", model)])
-        features = learned[list(self.contract.feature_names)].to_numpy()
-        pipeline.fit(features, learned[self.contract.target.column])
-        description, graph = describe(pipeline, self.contract, validation)
+        options = {"estimator": estimator, "validation_fraction": 0.5, "calibrate": False}
+        candidate = assemble(iris_rows(), self.contract, **options).candidate
         mlflow.set_experiment(self.experiment)
-        with TemporaryDirectory() as folder, mlflow.start_run() as run:
-            files = Path(folder)
-            (files / "model.onnx").write_bytes(graph)
-            (files / "description.json").write_text(description.model_dump_json(), "utf-8")
-            validation.to_parquet(files / "validation.parquet", index=False)
-            logged = mlflow.sklearn.log_model(
-                pipeline,
-                name="sk_model",
-                pip_requirements=["scikit-learn"],
-                extra_files=[str(path) for path in sorted(files.iterdir())],
-                skops_trusted_types=["numpy.dtype", "sklearn.tree._tree.Tree"],
-            )
-            mlflow.log_metrics(description.metrics, model_id=logged.model_id)
-            mlflow.set_tag("mlops.contract", self.contract.name)
-            mlflow.set_tag("mlops.candidate_model", f"models:/{logged.model_id}")
+        with mlflow.start_run() as run:
+            CandidateDataset("sk_model").save(candidate)
         return str(run.info.run_id)
 
     def run(self, pipeline: str, from_nodes: list[str] | None = None, **parameters: Any) -> None:
@@ -158,11 +110,12 @@ def registry_project(
 @pytest.fixture(scope="module")
 def good(registry_project: RegistryProject) -> str:
     """The run of a candidate that tells the classes of iris apart."""
-    return registry_project.log(SVC())
+    return registry_project.log(SVC)
 
 
 @pytest.fixture(scope="module")
 def poor(registry_project: RegistryProject, good: str) -> str:
     """That of a tree with one question, which can tell two of the classes; it is the newest."""
     del good
-    return registry_project.log(DecisionTreeClassifier(max_depth=1))
+    tree = "sklearn.tree.DecisionTreeClassifier"
+    return registry_project.log({"class_path": tree, "parameters": {"max_depth": 1}})

@@ -41,7 +41,7 @@ def test_an_unseen_file_becomes_a_model_that_has_learned_something(project):
     (manifest,) = project.folder.glob("data/releases/orders/*/manifest.json")
     trained = json.loads(manifest.read_bytes())
     assert trained["metrics"]["validation_roc_auc"] > 0.75
-    assert (trained["split"]["by"], trained["split"]["column"]) == ("group", GROUP)
+    assert (trained["training"]["split"]["by"], trained["contract"]["group"]) == ("group", GROUP)
     assert GROUP not in contract["features"]
     assert answer[TARGET] in {"yes", "no"}
     assert sum(answer["probabilities"].values()) == pytest.approx(1)

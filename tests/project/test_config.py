@@ -54,12 +54,8 @@ def test_an_environment_says_only_what_differs(conf):
 
 
 def test_the_command_line_counts_more_than_files(conf):
-    given = {
-        "source": "csv",
-        "csv_path": "a.csv",
-        "contract": {"table": "t"},
-        "training": {"seed": 1},
-    }
+    given = {"source": "csv", "csv_path": "a.csv"}
+    given |= {"contract": {"table": "t"}, "training": {"seed": 1}}
 
     loader = load(conf, runtime_params=given)
 

@@ -1,8 +1,9 @@
 import errno
+from itertools import pairwise
 
 import click
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from kedro.framework.cli.utils import KedroCliError
 from kedro.io import DatasetError
 from mlflow.exceptions import MlflowException
@@ -13,32 +14,23 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import ConfigurationError, NotCalledForError
 
 
-def command_that_raises(error: BaseException) -> click.Command:
+def told(*causes: Exception) -> Result:
+    """What a command says that ends with an error, the first of these, and what led to it."""
+    for error, cause in pairwise(causes):
+        error.__cause__ = cause
+
     @click.command()
     @friendly()
     def command() -> None:
-        raise error
+        raise causes[0]
 
-    return command
-
-
-def caused_by(error: Exception, cause: Exception) -> Exception:
-    error.__cause__ = cause
-    return error
+    return CliRunner().invoke(command)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        ConfigurationError("key: is missing"),
-        caused_by(ValueError("wrapped"), ConfigurationError("key: is missing")),
-        caused_by(
-            OSError("outer"), caused_by(ConfigurationError("key: is missing"), KeyError("key"))
-        ),
-    ],
-)
-def test_our_sentence_is_shown_wherever_it_stands_among_the_causes(error):
-    result = CliRunner().invoke(command_that_raises(error))
+@pytest.mark.parametrize("before", [(), (ValueError("wrapped"),), (OSError("outer"),)])
+@pytest.mark.parametrize("after", [(), (KeyError("key"),)])
+def test_our_sentence_is_shown_wherever_it_stands_among_the_causes(before, after):
+    result = told(*before, ConfigurationError("key: is missing"), *after)
 
     assert (result.exit_code, result.output) == (1, "Error: key: is missing\n")
 
@@ -52,7 +44,7 @@ def test_our_sentence_is_shown_wherever_it_stands_among_the_causes(error):
     ],
 )
 def test_what_a_library_says_last_is_shown_without_a_traceback(last):
-    result = CliRunner().invoke(command_that_raises(caused_by(DatasetError("outer"), last)))
+    result = told(DatasetError("outer"), last)
 
     assert result.exit_code == 1
     assert str(last) in result.output
@@ -61,24 +53,23 @@ def test_what_a_library_says_last_is_shown_without_a_traceback(last):
 
 
 def test_an_error_without_words_is_told_by_what_was_made_of_it():
-    made = caused_by(DatasetError("Failed to load load_irs"), AttributeError())
-    assert "Failed to load load_irs" in CliRunner().invoke(command_that_raises(made)).output
+    assert "Failed to load x" in told(DatasetError("Failed to load x"), AttributeError()).output
 
 
 def test_each_field_that_pydantic_refuses_is_told():
     with pytest.raises(ValidationError) as caught:
         Contract.model_validate({"name": "iris", "tabel": "t", "features": {"a": {"minimum": "x"}}})
 
-    result = CliRunner().invoke(command_that_raises(caught.value))
+    said = told(caught.value).output
 
-    assert "features.a.minimum\n  Input should be a valid number" in result.output
-    assert "tabel\n  Extra inputs are not permitted" in result.output
+    assert "features.a.minimum\n  Input should be a valid number" in said
+    assert "tabel\n  Extra inputs are not permitted" in said
 
 
 def test_what_is_not_called_for_is_no_failure(monkeypatch):
     monkeypatch.setattr(KedroCliError, "VERBOSE_ERROR", True)
 
-    calm = CliRunner().invoke(command_that_raises(NotCalledForError("nothing to do")))
+    calm = told(NotCalledForError("nothing to do"))
 
     assert (calm.exit_code, calm.output) == (0, "nothing to do\n")
 

@@ -29,49 +29,38 @@ from mlops_for_mle.releases.manifest import (
 from mlops_for_mle.releases.ranges import training_ranges
 from tests.mixed import MIXED_CONTRACT, mixed_rows
 
-IRIS_CONTRACT = Contract.model_validate(
-    {
-        "name": "iris",
-        "table": "iris_data",
-        "features": {
-            name: {"unit": "cm", "minimum": 0, "maximum": 10}
-            for name in ("sepal_length", "sepal_width", "petal_length", "petal_width")
-        },
-        "target": {
-            "column": "target",
-            "response_name": "iris_class",
-            "classes": [
-                {"value": 0, "label": "setosa"},
-                {"value": 1, "label": "versicolor"},
-                {"value": 2, "label": "virginica"},
-            ],
-        },
-    }
-)
 
-SMALL_CONTRACT = Contract.model_validate(
-    {
-        "name": "small",
-        "table": "small_data",
-        "features": {"width": {"minimum": 0, "maximum": 10}, "count": {"type": "integer"}},
-        "target": {
-            "column": "kind",
-            "response_name": "kind",
-            "classes": [{"value": 0, "label": "no"}, {"value": 1, "label": "yes"}],
-        },
-    }
-)
+def contract_of(name: str, features: dict[str, Any], labels: str = "", **target: Any) -> Contract:
+    """A contract by its features; the classes of its target are counted from zero."""
+    classes = [{"value": code, "label": label} for code, label in enumerate(labels.split())]
+    task = "classification" if classes else "regression"
+    target = {"column": "y", "task": task, "classes": classes, "response_name": "y"} | target
+    facts = {"name": name, "table": f"{name}_data", "features": features, "target": target}
+    return Contract.model_validate(facts)
 
-HOUSE_CONTRACT = Contract.model_validate(
+
+IRIS_CONTRACT = contract_of(
+    "iris",
     {
-        "name": "houses",
-        "table": "houses",
-        "features": {
-            "방 수": {"type": "integer", "minimum": 1, "maximum": 20},
-            "area m2": {"minimum": 1},
-        },
-        "target": {"column": "price", "task": "regression", "response_name": "price"},
-    }
+        name: {"unit": "cm", "minimum": 0, "maximum": 10}
+        for name in ("sepal_length", "sepal_width", "petal_length", "petal_width")
+    },
+    "setosa versicolor virginica",
+    column="target",
+    response_name="iris_class",
+)
+SMALL_CONTRACT = contract_of(
+    "small",
+    {"width": {"minimum": 0, "maximum": 10}, "count": {"type": "integer"}},
+    "no yes",
+    column="kind",
+    response_name="kind",
+)
+HOUSE_CONTRACT = contract_of(
+    "houses",
+    {"방 수": {"type": "integer", "minimum": 1, "maximum": 20}, "area m2": {"minimum": 1}},
+    column="price",
+    response_name="price",
 )
 
 

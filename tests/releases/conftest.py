@@ -9,18 +9,13 @@ import pytest
 
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.store import ReleaseStore
-from tests.releases import house_release, iris_release
+from tests.releases import iris_release
 from tests.servers import free_port, serve_s3
 
 
 @pytest.fixture(scope="session")
 def release() -> Release:
     return iris_release(1)
-
-
-@pytest.fixture(scope="session")
-def house() -> Release:
-    return house_release(1)
 
 
 @pytest.fixture(scope="session")

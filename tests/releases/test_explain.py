@@ -20,18 +20,14 @@ from mlops_for_mle.pipelines.training.onnx import convert
 from mlops_for_mle.releases.explain import Explainer, Explanation
 from mlops_for_mle.releases.predictor import Predictor
 from tests.contract.strategies import allowed_values, contracts
-from tests.releases import IRIS_CONTRACT
+from tests.releases import IRIS_CONTRACT, contract_of
 
 CONTRACTS = contracts().map(Contract.model_validate)
 
 
 def numbers(count: int) -> Contract:
     """A regression on so many numbers."""
-    target = {"column": "y", "task": "regression", "response_name": "y"}
-    features: dict[str, Any] = {f"x{place}": {} for place in range(count)}
-    return Contract.model_validate(
-        {"name": "n", "table": "n", "features": features, "target": target}
-    )
+    return contract_of("n", {f"x{place}": {} for place in range(count)})
 
 
 def served(model: Any, contract: Contract, *before: Any) -> Predictor:

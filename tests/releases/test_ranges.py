@@ -11,24 +11,11 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.encoding import Encoder
 from mlops_for_mle.releases.ranges import Ranges, training_ranges
 from tests.contract.strategies import allowed_values, contracts
+from tests.releases import contract_of
 
-CONTRACT = Contract.model_validate(
-    {
-        "name": "shop",
-        "table": "shop",
-        "features": {
-            "price": {"missing": "median"},
-            "plan": {
-                "type": "category",
-                "categories": ["a", "b", "c", "d"],
-                "unknown": "other",
-                "missing": "separate",
-            },
-            "since": {"type": "date", "parts": ["year", "day_of_week"]},
-        },
-        "target": {"column": "y", "task": "regression", "response_name": "y"},
-    }
-)
+PLAN = {"type": "category", "categories": list("abcd"), "unknown": "other", "missing": "separate"}
+SINCE = {"type": "date", "parts": ["year", "day_of_week"]}
+CONTRACT = contract_of("shop", {"price": {"missing": "median"}, "plan": PLAN, "since": SINCE})
 NAMES = list(CONTRACT.features)
 # Monday and Wednesday of two years; nobody has plan b.
 TRAINED = [(1.0, "a", "2024-01-01"), (9.5, "c", "2025-01-01"), (None, "d", "2025-01-06")]

@@ -83,7 +83,7 @@ def of_another_model(store, release: Release) -> None:
         (lambda store, release: None, "has no manifest.json"),
         (altered, "was altered"),
         (of_wrong_answers, "answers its own example"),
-        (of_another_model, "does not fit contract"),
+        (of_another_model, "Got invalid dimensions for input: features"),
     ],
     ids=["missing", "altered", "wrong answers", "wrong signature"],
 )

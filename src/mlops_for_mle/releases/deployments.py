@@ -60,16 +60,9 @@ def deploy(
     if served is not None and served.release == manifest.release:
         connection.rollback()
         return None
-    return _append(
-        connection,
-        event="deploy",
-        contract=manifest.contract.name,
-        release=manifest.release,
-        model_version=manifest.version,
-        run_id=manifest.run_id,
-        reason=reason,
-        actor=actor,
-    )
+    row: dict[str, Any] = {"contract": manifest.contract.name, "release": manifest.release}
+    row |= {"model_version": manifest.version, "run_id": manifest.run_id}
+    return _append(connection, **row, event="deploy", reason=reason, actor=actor)
 
 
 def roll_back(
@@ -86,12 +79,7 @@ def roll_back(
 
     Without its name that is what was served before the present release was first put in service,
     so that twice goes back twice. ``expected`` is the id of the row that the caller takes for the
-    current one.
-
-    Raises:
-        PrerequisiteError: Nothing was deployed yet.
-        UserError: There is no such release, or the current row is another by now.
-        ReleaseError: The release is no longer whole.
+    current one. Raises a ``ReleaseError`` where the release is no longer whole.
     """
     served, rows = deployed(connection, contract), history(connection, contract)
     if expected not in (None, served.id):
@@ -120,22 +108,14 @@ def roll_back(
 
 
 def release_before(rows: list[Deployment]) -> str | None:
-    """What was served before the newest row's release was first put in service.
-
-    Args:
-        rows: All rows of a contract that deploy or roll back, the newest first.
-    """
+    """What was served before the release of the newest row, which comes first, was first served."""
     in_order = [one.release for one in reversed(rows)]
     first = in_order.index(rows[0].release) if rows else 0
     return in_order[first - 1] if first else None
 
 
 def record_failure(connection: Connection, deployment: Deployment, reason: str) -> bool:
-    """Append that a deployment could not be loaded, once for each deployment, and commit.
-
-    Returns:
-        Whether this call appended it; other processes that serve the same may have.
-    """
+    """Append that a deployment could not be loaded, and commit; False where others have."""
     lock(connection, f"deployments of {deployment.contract}")
     prefix = f"deployment {deployment.id}: "
     known = history(connection, deployment.contract, ("load_failed",))

@@ -53,21 +53,6 @@ class Example(Configuration):
     probabilities: tuple[tuple[float, ...], ...] | None = None
 
 
-class SplitFacts(Configuration):
-    """Which rows were held back to validate on.
-
-    Attributes:
-        column: What the rows were split by; None for a hash of their values.
-        validated_from: The oldest time that was held back, where they were split by time.
-    """
-
-    by: Literal["hash", "time", "group"]
-    column: str | None = None
-    training_rows: int = Field(ge=1)
-    validation_rows: int = Field(ge=1)
-    validated_from: datetime | None = None
-
-
 class EstimatorScore(Configuration):
     """How an estimator did in cross-validation: its mean error over the folds, and that one's."""
 
@@ -96,6 +81,7 @@ class ModelDescription(Configuration):
             on ``training`` and ``validation`` rows; on the latter also of a constant answer,
             ``baseline``, of the ``linear`` model that ``auto`` has compared it with, and of the
             model before it was calibrated, ``uncalibrated``.
+        validation_rows: How many were held back, as ``training.split`` has it.
         candidates: What ``auto`` chose from, the simplest first, with their log loss or RMSE.
         calibrated: Whether its probabilities agree with held-out rows: they were calibrated on
             them, or shown to need no calibration.
@@ -115,7 +101,7 @@ class ModelDescription(Configuration):
     precision: Precision
     metrics: dict[str, float]
     snapshot: SnapshotFacts
-    split: SplitFacts | None = None
+    validation_rows: int | None = None
     candidates: tuple[EstimatorScore, ...] = ()
     calibrated: bool = False
     threshold: float | None = Field(default=None, gt=0, lt=1)
@@ -187,8 +173,5 @@ def sha256_of(content: bytes) -> str:
 
 
 def release_name(contract: str, version: int, run_id: str) -> str:
-    """The name of a release.
-
-    It holds the run, so a version of another registry, whose numbers start at 1 again, has another.
-    """
+    """The name of a release; by its run it differs from a version of the same number elsewhere."""
     return f"{contract}-v{version}-{run_id[:8]}"

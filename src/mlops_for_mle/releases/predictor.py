@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.encoding import Encoder, Matrix, encoded_columns
+from mlops_for_mle.contract.encoding import Encoder, Matrix
 from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.errors import ReleaseError
 from mlops_for_mle.releases.manifest import Release
@@ -65,15 +65,7 @@ class Predictor:
         self.model, self.contract, self.threshold = model, contract, threshold
         self._outputs = [output.name for output in self._session.get_outputs()]
         self.has_probabilities = PROBABILITY_OUTPUT in self._outputs
-        (first, *others) = self._session.get_inputs()
-        width = len(encoded_columns(contract))
-        is_known = self._outputs[:1] == [PREDICTION_OUTPUT] and first.name == INPUT_NAME
-        if others or not is_known or first.shape[1:] != [width] or first.type not in _ELEMENT_TYPES:
-            raise ReleaseError(
-                f"The model does not fit contract {contract.name}: expected one input "
-                f"{INPUT_NAME!r} of {width} columns, found {first.name!r} of {first.shape}"
-            )
-        self.precision = _ELEMENT_TYPES[first.type]
+        self.precision = _ELEMENT_TYPES[self._session.get_inputs()[0].type]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy, in another process too, loads the graph again."""

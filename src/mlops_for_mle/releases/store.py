@@ -35,13 +35,9 @@ class ReleaseStore:
         return file_system, str(root).rstrip("/")
 
     def publish(self, release: Release) -> bool:
-        """Write a release unless it is there already; one that was damaged is written again.
+        """Write a release unless it is there already, and tell; a damaged one is written again.
 
-        Returns:
-            Whether it was written.
-
-        Raises:
-            ReleaseError: Another release of this name is there.
+        Another release of this name is a ``ReleaseError``.
         """
         manifest = release.manifest
         contract, name = manifest.contract.name, manifest.release

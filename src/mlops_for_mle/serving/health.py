@@ -20,7 +20,7 @@ _OF_MODEL = (
     *("version", "run_id", "estimator", "precision", "metrics", "has_probabilities"),
     *("calibrated", "threshold", "candidates", "remarks"),
 )
-_OF_RELEASE = ("created_at", "contract", "snapshot", "split", "parity", "model_sha256")
+_OF_RELEASE = ("created_at", "contract", "snapshot", "validation_rows", "parity", "model_sha256")
 
 
 class Readiness(Configuration):

@@ -15,7 +15,7 @@ from mlops_for_mle.contract.infer.decide import one_line
 from mlops_for_mle.contract.infer.write import FILES, as_key, as_value, write
 from mlops_for_mle.pipelines.registry.nodes import GateOptions
 from mlops_for_mle.pipelines.training.estimators import names_for
-from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
+from mlops_for_mle.pipelines.training.options import TrainingOptions
 from tests.contract.infer.tables import ROWS, infer, parameters_text, table
 
 LONG = "the distance in metres that was covered between the two stations"
@@ -64,14 +64,6 @@ def test_the_newest_rows_are_held_back_where_rows_have_times(days: int) -> None:
     training = TrainingOptions.model_validate(blocks["training"])
     assert training.split.by == ("time" if days > 1 else "hash")
     assert ("the newest are held back" in text) == (days > 1)
-
-
-def test_labels_that_contradict_one_another_do_not_stop_training() -> None:
-    x, chance = np.random.default_rng(3).random((2, 400))
-
-    _, blocks = parameters(table(400, a=x, y=(x > 0.5) ^ (chance < 0.15)))
-
-    assert DataCheckOptions.model_validate(blocks["data_checks"]).maximum_label_noise is None
 
 
 # No surrogates and no bytes that YAML has no form for; "???" stands for "missing" in OmegaConf.

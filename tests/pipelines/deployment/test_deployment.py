@@ -7,13 +7,12 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.svm import SVC
 
 from mlops_for_mle.contract.columns import encode_rows
 from mlops_for_mle.errors import PrerequisiteError, ReleaseError
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.releases.store import ReleaseStore
-from tests.candidates import RegistryProject
+from tests.candidates import SVC, RegistryProject
 from tests.expectations import refused
 from tests.servers import query
 
@@ -111,7 +110,7 @@ def test_a_new_database_beside_old_releases_gets_releases_of_its_own(
     """Versions begin at 1 again, and the same training gives the same graph."""
     project.run("deployment")
     project.forget()
-    again = project.log(SVC())
+    again = project.log(SVC)
     register(project, again)
 
     project.run("deployment")

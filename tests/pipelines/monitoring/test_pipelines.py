@@ -185,7 +185,7 @@ def a_person_who_has_rolled_back_is_undone_by_a_new_decision_only(project: Regis
 
     assert labels_at_random(hours_ago=6) == "retrain"
     # Labels at random teach nothing, so the candidate is rejected; the champion is the bad one.
-    project.run("retrain", data_checks={"maximum_label_noise": None})
+    project.run("retrain")
 
     ((outcome,),) = query(
         project.url, "SELECT outcome FROM retraining_decisions WHERE outcome IS NOT NULL "

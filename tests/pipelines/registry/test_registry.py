@@ -31,13 +31,7 @@ def project(registry_project: RegistryProject, good: str, poor: str) -> Registry
 
 
 def candidates(project: RegistryProject, name: str = "iris") -> LoggedCandidateDataset:
-    contract = project.contract.model_copy(update={"name": name})
-    return LoggedCandidateDataset(contract.model_dump(mode="json"), project.experiment)
-
-
-def champions(project: RegistryProject) -> ChampionDataset:
-    contract = project.contract.model_dump(mode="json")
-    return ChampionDataset(contract, credentials={"con": project.url})
+    return LoggedCandidateDataset(name, project.experiment)
 
 
 def decide_on(project: RegistryProject, run_id: str, **gates: float) -> None:
@@ -81,7 +75,6 @@ def test_a_candidate_is_registered_once_by_several_at_once(
     project: RegistryProject, good: str
 ) -> None:
     decision = Decision(
-        name="iris",
         run_id=good,
         model_uri=project.client.get_run(good).data.tags["mlops.candidate_model"],
         champion_version=None,
@@ -89,8 +82,9 @@ def test_a_candidate_is_registered_once_by_several_at_once(
         promote=True,
         reasons=("first",),
     )
+    registry = ChampionDataset("iris", credentials={"con": project.url})
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: champions(project).save(decision), range(4)))
+        list(pool.map(lambda _: registry.save(decision), range(4)))
 
     assert len(project.client.search_model_versions("name = 'iris'")) == 1
     assert project.champion() == good

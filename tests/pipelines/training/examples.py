@@ -11,16 +11,9 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.pipelines.training import nodes
 from mlops_for_mle.pipelines.training.estimators import build_estimator
 from mlops_for_mle.pipelines.training.options import EstimatorOptions, TrainingOptions
-from tests.releases import encoded
+from tests.releases import contract_of, encoded
 
-LINE_CONTRACT = Contract.model_validate(
-    {
-        "name": "line",
-        "table": "line_data",
-        "features": {"a": {}, "b": {}},
-        "target": {"column": "y", "task": "regression", "response_name": "y"},
-    }
-)
+LINE_CONTRACT = contract_of("line", {"a": {}, "b": {}})
 # Enough for a test of what is served.
 SMALL: dict[str, dict[str, Any]] = {
     "random_forest": {"n_estimators": 8},
@@ -70,4 +63,4 @@ def assemble(
     """The steps from rows to what is logged, without checks."""
     trained = train(rows, contract, **training)
     candidate, _ = nodes.assemble_candidate(trained, nodes.evaluate_model(trained), quality or {})
-    return SimpleNamespace(**vars(trained), description=candidate[1])
+    return SimpleNamespace(**vars(trained), candidate=candidate, description=candidate[1])

@@ -17,14 +17,13 @@ from mlops_for_mle.pipelines.training.estimators import (
     held_out,
 )
 from mlops_for_mle.pipelines.training.options import EstimatorOptions, TrainingOptions
-from mlops_for_mle.releases.metrics import measure_one
+from mlops_for_mle.releases.metrics import DECIDED_BY_VALUES, measure_one
 from mlops_for_mle.releases.predictor import Predictions, Predictor
 from tests.mixed import MIXED_CONTRACT, MIXED_REGRESSION, mixed_rows
 from tests.pipelines.training.examples import (
     LINE_CONTRACT,
     SMALL,
     assemble,
-    fit,
     line_rows,
     split,
     train,
@@ -108,20 +107,17 @@ def test_what_is_chosen_is_the_same_again_to_the_last_bit(
     ids=["numbers", "classes"],
 )
 def test_voting_is_chosen_by_what_it_would_answer(rows: pd.DataFrame, contract: Contract) -> None:
-    examples, target = split(rows, contract), contract.target
-    options = EstimatorOptions(name="voting")
-    learned = ~examples.is_validation
-    features, truth = examples.features[learned], examples.truth[learned]
-    values, training = examples.split_values[learned], TrainingOptions()
-    folds = splits.folds(values, truth, target, training, 2)
+    learned, target = split(rows, contract).learned, contract.target
+    folds = splits.folds(learned, TrainingOptions(), 2)
 
-    trials = choose_estimator(features, truth, contract, folds, seed=1)[1].set_index("estimator")
+    trials = choose_estimator(learned, folds, seed=1)[1].set_index("estimator")
 
-    answers = held_out(build_estimator(options, contract, 1), features, truth, folds)
+    voting = build_estimator(EstimatorOptions(name="voting"), contract, 1)
+    answers = held_out(voting, learned, folds)
     for error, (_, judge), found in zip(trials.loc["voting"], folds, answers, strict=True):
         given = Predictions(found if found.ndim == 1 else found[:, 0], found)
         metric = "log_loss" if target.classes else "rmse"
-        assert error == pytest.approx(measure_one(metric, given, truth[judge], target))
+        assert error == pytest.approx(measure_one(metric, given, learned.truth[judge], target))
 
 
 def test_auto_calibrates_and_decides_as_if_its_choice_had_been_named() -> None:
@@ -133,7 +129,7 @@ def test_auto_calibrates_and_decides_as_if_its_choice_had_been_named() -> None:
     )
 
     assert auto.predictor.model == named.predictor.model
-    assert auto.threshold == named.threshold is not None
+    assert auto.predictor.threshold == named.predictor.threshold is not None
 
 
 def test_boosting_that_cannot_stop_early_on_so_few_rows_is_not_chosen() -> None:
@@ -196,7 +192,10 @@ def test_what_cannot_be_calibrated_is_told_and_an_error_where_that_was_asked_for
     with pytest.raises(UserError, match=r"training\.split: rows of every class stand in too few"):
         train(rows, IRIS_CONTRACT, calibrate=True)
     linear = {"class_path": "sklearn.linear_model.RidgeClassifier"}
-    assert not train(iris_rows(), IRIS_CONTRACT, estimator=linear).is_calibrated
+    plain = assemble(iris_rows(), IRIS_CONTRACT, estimator=linear)
+    assert not plain.is_calibrated
+    # Without probabilities the constant answer, too, is measured by its values alone.
+    assert {one.partition("_")[2] for one in plain.description.metrics} == set(DECIDED_BY_VALUES)
     with pytest.raises(UserError, match=r"training\.calibrate: RidgeClassifier has no calibration"):
         train(iris_rows(), IRIS_CONTRACT, estimator=linear, calibrate=True)
 
@@ -248,20 +247,16 @@ def test_by_time_a_threshold_is_chosen_only_by_what_had_not_happened_yet() -> No
     # What holds of the oldest rows holds of no others.
     rows.loc[:110, "kind"] = (rows["width"] > 1).astype(int)
     options = {"split": {"by": "time"}, "metric": "balanced_accuracy", "calibrate": False}
-    examples, target = split(rows, SMALL_CONTRACT, **options), SMALL_CONTRACT.target
-    training = TrainingOptions.model_validate(options)
-    old, truth = ~examples.is_validation, examples.truth[~examples.is_validation]
-    folds = splits.folds(examples.split_values[old], truth, target, training)
+    learned, training = split(rows, SMALL_CONTRACT, **options).learned, TrainingOptions(**options)
+    folds = splits.folds(learned, training)
     later = np.concatenate([judge for _, judge in folds])
-    chances = [
-        fit({}, rows.iloc[learn], SMALL_CONTRACT).predict_proba(examples.features.iloc[judge])
-        for learn, judge in folds
-    ]
+    chances = held_out(build_estimator(training.estimator, SMALL_CONTRACT, 1), learned, folds)
 
-    found = train(rows, SMALL_CONTRACT, **options).threshold
+    found = train(rows, SMALL_CONTRACT, **options).predictor.threshold
 
-    assert len(later) < len(truth)
-    expected = choose_threshold(np.concatenate(chances), truth[later], target, training.metric)
+    truth, target = learned.truth[later], SMALL_CONTRACT.target
+    assert len(later) < len(learned.truth)
+    expected = choose_threshold(np.concatenate(chances), truth, target, training.metric)
     assert found == expected
 
 
@@ -299,28 +294,25 @@ def test_what_a_person_should_look_at_is_told() -> None:
     assert remarks(line, alone)[0].startswith("a alone does it: r2 1.0000")
 
 
-def test_rows_that_stand_on_both_sides_in_time_are_told() -> None:
+def test_what_stands_on_both_sides_in_time_or_by_its_group_is_told() -> None:
     times = pd.date_range("2026-01-01", periods=120, freq="D")
     rows = line_rows().assign(timestamp=times)
     equal = pd.concat([rows, rows.assign(timestamp=times + pd.Timedelta(days=120))])
     by_time = {"by": "time"}
 
-    newest = assemble(rows, LINE_CONTRACT, split=by_time).description
+    newest = assemble(rows, LINE_CONTRACT, split=by_time)
 
     said = "rows are from 2026-01-01 to 2026-04-30 and validation rows are among"
     assert remarks(rows)[0].startswith(said)
-    assert newest.remarks == ()
-    assert newest.split is not None
-    assert newest.split.validated_from == times[90]
+    assert newest.description.remarks == ()
+    assert newest.description.validation_rows == 30
+    assert newest.examples.rows[newest.examples.is_validation]["timestamp"].min() == times[90]
     assert remarks(equal, split=by_time)[0] == "100% of the validation rows equal a training row"
 
-
-def test_groups_that_stand_on_both_sides_are_told() -> None:
-    rows = line_rows().assign(shop=["ab"[at % 2] for at in range(len(line_rows()))])
     grouped = Contract.model_validate({**LINE_CONTRACT.model_dump(), "group": "shop"})
-
-    by_hash, by_group = (assemble(rows, grouped, split={"by": one}) for one in ("hash", "group"))
-
-    said = "100% of the validation rows share their shop with training rows"
-    assert by_hash.description.remarks[0].startswith(said)
-    assert by_group.description.remarks == ()
+    shops = line_rows().assign(shop=["a", "b"] * 60)
+    by_hash, by_group = (
+        assemble(shops, grouped, split={"by": one}).description.remarks for one in ("hash", "group")
+    )
+    assert by_hash[0].startswith("100% of the validation rows share their shop with training rows")
+    assert by_group == ()

@@ -85,20 +85,6 @@ def test_a_column_of_identifiers_is_no_leakage() -> None:
     assert check(rows)[0]["single_feature_scores"]["height"] < 0.7
 
 
-@pytest.mark.parametrize("share", [0.1, 0.3])
-def test_the_share_of_wrong_labels_is_estimated(share: float) -> None:
-    rows = table(2_000)
-    clean = check(rows)[0]["label_noise"]
-    flipped = np.random.default_rng(1).random(len(rows)) < share
-    rows.loc[flipped, "kind"] = 1 - rows.kind[flipped]
-
-    found, wrong = check(rows, maximum_label_noise=share / 3)
-
-    assert clean < 0.03
-    assert share / 3 < found["label_noise"] < share * 1.3
-    assert wrong[0].startswith(f"about {found['label_noise']:.0%} of the labels contradict")
-
-
 def test_rows_that_are_not_fit_stop_the_training() -> None:
     rows = snapshot(line_rows().assign(y=1.0), LINE_CONTRACT)
 

@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -15,8 +16,9 @@ from mlops_for_mle.pipelines.training.options import (
     SearchOptions,
     TrainingOptions,
 )
+from tests.mixed import MIXED_CONTRACT, mixed_rows
 from tests.pipelines.training.examples import LINE_CONTRACT, fit, line_rows, split
-from tests.releases import IRIS_CONTRACT, iris_rows
+from tests.releases import IRIS_CONTRACT, encoded, iris_rows
 
 SVC = {"name": "svc"}
 NEIGHBOURS = {"class_path": "sklearn.neighbors.KNeighborsClassifier"}
@@ -31,11 +33,10 @@ def search(
     """A search, on iris unless told otherwise: the best combination, and all."""
     usual = {"folds": 3, "scoring": "accuracy", "engine": {"scheduler": "threads"}}
     wanted = SearchOptions.model_validate(usual | options)
-    examples, training = split(iris_rows() if rows is None else rows, contract), TrainingOptions()
-    values, truth = examples.split_values, examples.truth
-    folds = splits.folds(values, truth, contract.target, training, wanted.folds)
+    examples = split(iris_rows() if rows is None else rows, contract)
+    folds = splits.folds(examples, TrainingOptions(), wanted.folds)
     model = build_estimator(EstimatorOptions.model_validate(estimator), contract, seed=1)
-    return search_parameters(model, examples.features, truth, wanted, folds, seed=1)
+    return search_parameters(model, examples, wanted, folds, seed=1)
 
 
 @pytest.mark.parametrize(
@@ -108,3 +109,15 @@ def test_an_estimator_whose_target_is_scaled_is_searched_by_its_own_parameters()
 
     assert best == {"max_depth": 6}
     assert trials["max_depth"].tolist() == [6, 1]
+
+
+def test_an_unknown_category_counts_as_none_of_the_known_ones() -> None:
+    rows = mixed_rows()
+    columns = fit({}, rows, MIXED_CONTRACT).named_steps["columns"]
+
+    def transformed(channel: Any) -> np.ndarray:
+        changed = rows.head(2).assign(channel=channel)
+        return np.asarray(columns.transform(encoded(changed, MIXED_CONTRACT)[0]))
+
+    known, unknown = transformed("web"), transformed(pd.Series(["phone", "fax"]))
+    assert (~np.isclose(unknown, known)).sum(axis=1).tolist() == [1, 1]

@@ -66,7 +66,7 @@ def test_what_belongs_together_falls_on_one_side_in_whatever_order_and_so_in_fol
 
     training, truth = TrainingOptions.model_validate(options), examples.truth
     try:
-        folds = splits.folds(examples.split_values, truth, SMALL_CONTRACT.target, training)
+        folds = splits.folds(examples, training)
     except (UserError, ValueError):
         return
     for learn, judge in folds:

@@ -55,7 +55,6 @@ class Proposal:
         ingestion: What differs from the default in the options of ingestion.
         unread: Why rows cannot be read, of each.
         is_timed: Whether the source says of its rows when they were observed.
-        label_noise: An estimate of the share of labels that contradict those of like rows.
     """
 
     facts: dict[str, Any]
@@ -68,7 +67,6 @@ class Proposal:
     minimum_class_rows: int
     unread: Sequence[str]
     is_timed: bool
-    label_noise: float = 0.0
 
     def contract(self) -> Contract:
         """The contract; a ``ValidationError`` where its name or a constant target cannot be."""
@@ -249,7 +247,7 @@ def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
     features = pd.DataFrame(encode_rows(fitting, contract), columns=names)
     truth = encode_target(fitting[contract.target.column].to_numpy(), contract.target)
     usual = DataCheckOptions()
-    ours = ("maximum_single_feature_score", "maximum_label_noise", "minimum_rows_per_class")
+    ours = ("maximum_single_feature_score", "minimum_rows_per_class")
     found, problems = check(features, truth, contract, usual.model_copy(update=dict.fromkeys(ours)))
     counts, least = found.get("distinct_rows_by_class", {}), proposal.minimum_class_rows
     rare = ", ".join(f"{label!r} {rows}" for label, rows in counts.items() if rows < least)
@@ -264,7 +262,7 @@ def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
     scores, limit = found.get("single_feature_scores", {}), usual.maximum_single_feature_score
     leaks = {name for name, score in scores.items() if score > (limit or 1.0)}
     if not leaks:
-        return replace(proposal, label_noise=found.get("label_noise", 0.0))
+        return proposal
     reason = "alone tells the target, so it may only be known afterwards"
     if not proposal.class_counts:
         reason = "follows the target almost exactly, so it may be computed from it"

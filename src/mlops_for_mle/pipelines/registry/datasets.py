@@ -15,7 +15,6 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 
-from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for, lock
 from mlops_for_mle.errors import PrerequisiteError
 from mlops_for_mle.pipelines.dataset import ProjectDataset
@@ -37,12 +36,11 @@ class LoggedCandidateDataset(ProjectDataset):
     _SINGLE_PROCESS = True
 
     def __init__(
-        self, contract: dict[str, Any], experiment: str, metadata: dict[str, Any] | None = None
+        self, contract: str, experiment: str, metadata: dict[str, Any] | None = None
     ) -> None:
-        """Take the parameters block ``contract`` and the experiment that training logs to."""
-        self._contract = Contract.model_validate(contract).name
-        self._experiment = experiment
-        super().__init__(metadata, contract=self._contract, experiment=experiment)
+        """Take the contract's name and the experiment that training logs to."""
+        super().__init__(metadata, contract=contract, experiment=experiment)
+        self._contract, self._experiment = contract, experiment
 
     def load(self) -> LoggedCandidate:
         """Find and read it; a ``PrerequisiteError`` where none was trained yet."""
@@ -74,26 +72,24 @@ class ChampionDataset(ProjectDataset):
 
     def __init__(
         self,
-        contract: dict[str, Any],
+        name: str,
         credentials: dict[str, Any],
         required: bool = False,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Take the parameters block ``contract`` and credentials with the key ``con``, a URL.
+        """Take the contract's name and credentials with the key ``con``, a URL.
 
         With ``required`` it is a mistake to load before anything was registered.
         """
-        self._name = Contract.model_validate(contract).name
-        self._url: str = credentials["con"]
-        self._required = required
-        super().__init__(metadata, model=self._name)
+        super().__init__(metadata, model=name)
+        self._name, self._url, self._required = name, credentials["con"], required
 
     def save(self, data: Decision) -> None:
         """Register the candidate once, tag its version with the decision, and move the alias.
 
         Whoever saves a decision at the same time waits: MLflow lets two of them collide.
         """
-        client, name = MlflowClient(), data.name
+        client, name = MlflowClient(), self._name
         outcome, reasons = "promoted" if data.promote else "rejected", "; ".join(data.reasons)
         with engine_for(self._url).begin() as connection:
             lock(connection, f"versions of {name}")

@@ -58,7 +58,6 @@ class Comparison(Configuration):
     """A candidate and what it has to beat, measured on the candidate's validation rows.
 
     Attributes:
-        name: The registered model, which is called like the contract.
         champion_version: None where there is no champion.
         metrics: Of ``candidate``, of ``baseline`` (a constant answer) and of ``champion``, where
             that is another model.
@@ -66,7 +65,6 @@ class Comparison(Configuration):
             by chance; positive is better.
     """
 
-    name: str
     run_id: str
     model_uri: str
     champion_version: int | None
@@ -119,7 +117,6 @@ def compare_models(
             if is_measured and len(truth) <= _FEW_ROWS:
                 gained = _bootstrap(gates.metric, ours, theirs, truth, target)
     return Comparison(
-        name=contract.name,
         run_id=candidate.run_id,
         model_uri=candidate.model_uri,
         champion_version=version,
@@ -164,31 +161,26 @@ def apply_gates(comparison: Comparison, gates: GateOptions) -> Decision:
 
     Of few rows it keeps up, too, where chance alone can have made it worse by the tolerance.
     """
-    measured: dict[str, float] = {}
+    metric, measured = gates.metric, dict[str, float]()
     for of, found in comparison.metrics.items():
-        if gates.metric not in found:
+        if metric not in found:
             raise ConfigurationError(
-                f"gates.metric: {gates.metric} was not measured on the validation rows of the {of},"
-                f" expected is one of {', '.join(found)}"
+                f"gates.metric: {metric} was not measured on the validation rows of the {of}, "
+                f"expected is one of {', '.join(found)}"
             )
-        measured[of] = found[gates.metric]
-    sign = 1.0 if ALL_METRICS[gates.metric] else -1.0
+        measured[of] = found[metric]
+    sign = 1.0 if ALL_METRICS[metric] else -1.0
     value, constant = measured["candidate"], measured["baseline"]
 
-    reached, verdict = True, ", no threshold is set"
+    reached, bound = True, ", no threshold is set"
     if gates.threshold is not None:
         reached = sign * (value - gates.threshold) >= 0
-        verdict = (
-            f" {'meets' if reached else 'misses'} the threshold {metric_text(gates.threshold)}"
-        )
-    reasons = [f"validation {gates.metric} {metric_text(value)}{verdict}"]
+        bound = f" {'meets' if reached else 'misses'} the threshold {metric_text(gates.threshold)}"
 
-    kept_up = True
+    kept_up, rivalry = True, "it is the champion already"
     if comparison.champion_version is None:
-        reasons.append("there is no champion to compare with")
-    elif "champion" not in measured:
-        reasons.append("it is the champion already")
-    else:
+        rivalry = "there is no champion to compare with"
+    elif "champion" in measured:
         rival, by_chance = measured["champion"], ""
         gain = sign * (value - rival)
         if comparison.gained is not None:
@@ -196,7 +188,7 @@ def apply_gates(comparison: Comparison, gates: GateOptions) -> Decision:
             low, high = map(metric_text, comparison.gained)
             by_chance = f" (on rows drawn again it gains from {low} to {high})"
         kept_up = gain >= -gates.tolerance - _ROUNDING * abs(rival)
-        reasons.append(
+        rivalry = (
             f"champion version {comparison.champion_version} has {metric_text(rival)} on the same "
             f"rows: {'no worse within' if kept_up else 'worse by more than'} the tolerance "
             f"{metric_text(gates.tolerance)}{by_chance}"
@@ -204,9 +196,10 @@ def apply_gates(comparison: Comparison, gates: GateOptions) -> Decision:
 
     has_learned = sign * (value - constant) > _ROUNDING * abs(constant)
     better = "better" if has_learned else "no better"
-    reasons.append(f"{better} than a constant answer, {metric_text(constant)}")
-    return Decision(
-        **comparison.model_dump(),
-        promote=reached and kept_up and has_learned,
-        reasons=tuple(reasons),
+    reasons = (
+        f"validation {metric} {metric_text(value)}{bound}",
+        rivalry,
+        f"{better} than a constant answer, {metric_text(constant)}",
     )
+    is_promoted = reached and kept_up and has_learned
+    return Decision(**comparison.model_dump(), promote=is_promoted, reasons=reasons)

@@ -21,6 +21,7 @@ from mlops_for_mle.contract.encoding import Matrix
 from mlops_for_mle.contract.model import Target
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training.estimators import Answers, held_out
+from mlops_for_mle.pipelines.training.nodes import Examples
 from mlops_for_mle.pipelines.training.options import TrainingOptions
 from mlops_for_mle.pipelines.training.splits import Folds
 from mlops_for_mle.pipelines.training.splits import folds as made_folds
@@ -43,23 +44,19 @@ Classes = npt.NDArray[np.int64]
 
 def decide(
     model: Pipeline,
-    features: pd.DataFrame,
-    truth: Classes,
-    values: npt.NDArray[Any],
-    target: Target,
+    learned: Examples,
     training: TrainingOptions,
     judged_by: tuple[Folds, Answers] | None = None,
 ) -> tuple[Pipeline, bool, float | None]:
     """Calibrate a fitted model and choose its threshold, as far as these are wanted and possible.
 
-    ``values`` are ``splits.split_values`` of the rows. They are split into folds and answered by
-    models that have not seen them, unless that was done already.
+    The rows are split into folds and answered by models that have not seen them, unless that was
+    done already.
 
     Returns:
         The model, whether it is calibrated, and the threshold; see ``ModelDescription``.
     """
-    has_chances = hasattr(model, "predict_proba")
-    chances: Matrix | None = None
+    target, has_chances = learned.target, hasattr(model, "predict_proba")
     is_calibrated = bool(training.calibrate) and _is_possible(model, target)
     if training.calibrate is True and not is_calibrated:
         raise UserError(
@@ -67,17 +64,15 @@ def decide(
             "be served: choose auto or false, or another estimator."
         )
     threshold = training.threshold if len(target.classes) == 2 else None
+    chances: Matrix | None = None
     if is_calibrated or (has_chances and threshold == "auto"):
         try:
-            if judged_by is None:
-                folds = made_folds(values, truth, target, training)
-                judged_by = folds, held_out(model, features, truth, folds)
-            folds, answers = judged_by
+            folds = judged_by[0] if judged_by else made_folds(learned, training)
+            found = np.concatenate(judged_by[1] if judged_by else held_out(model, learned, folds))
             # By time, the oldest rows are judged by none: only what came later could.
-            judged = np.concatenate([judge for _, judge in folds])
+            truth = np.concatenate([learned.truth[judge] for _, judge in folds])
             fold = np.repeat(np.arange(len(folds)), [len(judge) for _, judge in folds])
-            found, known = np.concatenate(answers), truth[judged]
-            if len(np.unique(known)) < len(target.classes):
+            if len(np.unique(truth)) < len(target.classes):
                 raise UserError(
                     "training.split: rows of every class stand in too few folds to learn how often "
                     "a probability is right: ingest more, or set training.calibrate to false."
@@ -85,10 +80,14 @@ def decide(
             chances = found if has_chances else None
             if is_calibrated:
                 scores = _scores(model, found)
-                better = _calibrated(scores, known, fold, target)
-                if training.calibrate is True or _is_better(better, chances, known, fold, target):
-                    model = _with_calibration(model, scores, known, target)
-                    chances = better
+                # Each fold's on the other folds. Classes are as `cross_val_predict` counts them.
+                calibrator = _calibrator(np.arange(len(target.classes)), scores.shape[1])
+                better = cross_val_predict(
+                    calibrator, scores, truth, cv=PredefinedSplit(fold), method="predict_proba"
+                )
+                happened = truth[:, None] == np.array(target.class_codes)
+                if training.calibrate is True or _is_better(better, chances, happened, fold):
+                    model, chances = _with_calibration(model, scores, truth), better
         except (UserError, ValueError) as error:
             if training.calibrate is True:
                 raise
@@ -96,7 +95,7 @@ def decide(
             _LOGGER.warning("probabilities are left as they are: %s", error)
     if threshold == "auto":
         metric = training.metric
-        threshold = None if chances is None else choose_threshold(chances, known, target, metric)
+        threshold = None if chances is None else choose_threshold(chances, truth, target, metric)
     return model, is_calibrated, threshold if hasattr(model, "predict_proba") else None
 
 
@@ -155,7 +154,7 @@ def _scores(model: Pipeline, found: Matrix) -> Matrix:
     return found[:, 1:]
 
 
-def _calibrator(classes: npt.NDArray[Any], width: int, target: Target) -> CalibratedClassifierCV:
+def _calibrator(classes: npt.NDArray[Any], width: int) -> CalibratedClassifierCV:
     """What learns to make probabilities of scores.
 
     That is Platt's sigmoid for two classes and temperature scaling (Guo et al. 2017,
@@ -165,40 +164,25 @@ def _calibrator(classes: npt.NDArray[Any], width: int, target: Target) -> Calibr
     # A classifier whose features are its own scores.
     given = LogisticRegression()
     given.classes_, given.coef_, given.intercept_ = classes, np.eye(width), np.zeros(width)
-    method = "sigmoid" if len(target.classes) == 2 else "temperature"
+    method = "sigmoid" if len(classes) == 2 else "temperature"
     return CalibratedClassifierCV(FrozenEstimator(given), method=method, cv=KFold(2))
 
 
-def _calibrated(
-    scores: Matrix, truth: Classes, fold: npt.NDArray[np.intp], target: Target
-) -> Matrix:
-    """Probabilities of the same rows, each fold's calibrated on the other folds."""
-    # Classes are as `cross_val_predict` counts them.
-    calibrator = _calibrator(np.arange(len(target.classes)), scores.shape[1], target)
-    options: dict[str, Any] = {"cv": PredefinedSplit(fold), "method": "predict_proba"}
-    return np.asarray(cross_val_predict(calibrator, scores, truth, **options))
-
-
 def _is_better(
-    better: Matrix,
-    chances: Matrix | None,
-    truth: Classes,
-    fold: npt.NDArray[np.intp],
-    target: Target,
+    better: Matrix, chances: Matrix | None, happened: Matrix, fold: npt.NDArray[np.intp]
 ) -> bool:
     """Whether calibrated probabilities have the smaller Brier score, beyond one standard error."""
     if chances is None:
         return True
-    happened = truth[:, None] == np.array(target.class_codes)
     before, after = (((one - happened) ** 2).sum(axis=1) for one in (chances, better))
     mean, error = pd.Series(before - after).groupby(fold).mean().agg(["mean", "sem"])
     return bool(mean > error)
 
 
-def _with_calibration(model: Pipeline, scores: Matrix, truth: Classes, target: Target) -> Pipeline:
+def _with_calibration(model: Pipeline, scores: Matrix, truth: Classes) -> Pipeline:
     """The fitted model, and behind it a calibration that is fitted to held-out scores."""
     *steps, (name, estimator) = model.steps
-    wrapped = _calibrator(estimator.classes_, scores.shape[1], target).fit(scores, truth)
+    wrapped = _calibrator(estimator.classes_, scores.shape[1]).fit(scores, truth)
     wrapped.calibrated_classifiers_[0].estimator = estimator
     wrapped.set_params(estimator=estimator, cv=None, ensemble=False)
     return Pipeline([*steps, (name, wrapped)])

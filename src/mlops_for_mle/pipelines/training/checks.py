@@ -1,6 +1,5 @@
 """What a snapshot must be like before it is trained on, and what to look at in the model."""
 
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -8,12 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.stats import spearmanr
-from sklearn.impute import SimpleImputer
 from sklearn.metrics import balanced_accuracy_score, r2_score
-from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from mlops_for_mle.contract import Contract
@@ -32,9 +27,7 @@ _SMALLEST_SAMPLE = 50
 # A column with no more values than these holds categories, not rows that can be told by them; and
 # a value that so many could share evenly tells no row.
 _MOST_CATEGORIES = 50
-_NEIGHBOURS = 10
 _FOLDS = 5
-_CONFIDENT = 0.8
 
 # A model that keeps less of what it gains over a constant answer learns its rows by heart.
 _KEPT = 0.5
@@ -93,14 +86,6 @@ def check(
         for name, score in scores.items()
         if limit is not None and score > limit and name not in options.allowed_predictors
     ]
-    if target.task == "classification":
-        found["label_noise"] = noise = label_noise(features, truth)
-        if options.maximum_label_noise is not None and noise > options.maximum_label_noise:
-            problems.append(
-                f"about {noise:.0%} of the labels contradict those of like rows (allowed are "
-                f"{options.maximum_label_noise:.0%}): look at how {target.column} comes about, or "
-                "raise data_checks.maximum_label_noise"
-            )
     return found, problems
 
 
@@ -135,28 +120,6 @@ def single_feature_scores(
             told = max(told, np.nan_to_num(ranks[0]) ** 2)
         scores[name] = round(float(told), 6)
     return scores
-
-
-def label_noise(features: pd.DataFrame, truth: npt.NDArray[Any]) -> float:
-    """Estimate the share of wrong labels; it is hardly ever larger than the truth.
-
-    A label counts as wrong where the nearest rows of other folds agree on another class, more than
-    they would because that class is frequent: confident learning (Northcutt, Jiang and Chuang
-    2021, doi:10.1613/jair.1.12125) with nearest neighbours as the model. Where labels are wrong at
-    random, so are the neighbours': a fifth of such labels is estimated as an eighth.
-    """
-    neighbours = KNeighborsClassifier(min(_NEIGHBOURS, len(truth) // 2))
-    model = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(), neighbours)
-    _, codes = np.unique(truth, return_inverse=True)
-    folds: dict[str, Any] = {"cv": KFold(_FOLDS, shuffle=True, random_state=0)}
-    with warnings.catch_warnings():
-        # Folds may lack a rare class, which then has no probability.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        chances = cross_val_predict(model, features, codes, method="predict_proba", **folds)
-    chances[np.arange(len(codes)), codes] = 0.0
-    shares = np.bincount(codes) / len(codes)
-    needed = np.maximum(_CONFIDENT, (1 + shares) / 2)
-    return round(float(np.mean((chances >= needed).any(axis=1))), 6)
 
 
 def remarks(

@@ -13,7 +13,7 @@ from kedro.io import AbstractDataset
 
 from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.dataset import ProjectDataset
-from mlops_for_mle.pipelines.training.nodes import Examples, Trained
+from mlops_for_mle.pipelines.training.nodes import Trained
 from mlops_for_mle.releases.manifest import ModelDescription
 from mlops_for_mle.releases.metrics import metric_text
 
@@ -41,10 +41,8 @@ class RunFileDataset(ProjectDataset):
     ) -> None:
         """Take the library's entry, with a local ``filepath``, and where the run logs the file."""
         super().__init__(metadata, filepath=dataset["filepath"], artifact_path=artifact_path)
-        self._config = dataset
-        self._path = Path(dataset["filepath"])
-        self._artifact_path = artifact_path
-        self._dataset = self._dataset_at(self._path)
+        self._path, self._artifact_path = Path(dataset["filepath"]), artifact_path
+        self._config, self._dataset = dataset, AbstractDataset.from_config("file", dataset)
         self._written: Any = None
         if hasattr(self._dataset, "preview"):
             self.preview = self._dataset.preview
@@ -56,7 +54,8 @@ class RunFileDataset(ProjectDataset):
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f"{self._path.stem}.", dir=self._path.parent) as folder:
             written = Path(folder) / self._path.name
-            self._dataset_at(written).save(data)
+            config = self._config | {"filepath": str(written)}
+            AbstractDataset.from_config("file", config).save(data)
             if self._artifact_path is not None:
                 mlflow.log_artifact(str(written), self._artifact_path)
             written.replace(self._path)
@@ -65,9 +64,6 @@ class RunFileDataset(ProjectDataset):
     def load(self) -> Any:
         """What this run has written, else the last run's file."""
         return self._dataset.load() if self._written is None else self._written
-
-    def _dataset_at(self, path: Path) -> AbstractDataset[Any, Any]:
-        return AbstractDataset.from_config("file", {**self._config, "filepath": str(path)})
 
     def _release(self) -> None:
         self._written = None
@@ -90,26 +86,27 @@ class CandidateDataset(ProjectDataset):
         from mlflow.models import infer_signature
 
         trained, description = data
-        examples, model = trained.examples, trained.model
-        rows, is_validation = examples.rows, examples.is_validation
-        configured = {f"estimator.{name}": value for name, value in trained.parameters.items()}
+        model, held_back = trained.model, trained.examples.held_back
         facts = {"estimator": description.estimator, "onnx_precision": description.precision}
-        mlflow.log_params(facts | configured)
-        mlflow.log_dict(_environment(), "environment.json")
+        parameters = {f"estimator.{name}": value for name, value in trained.parameters.items()}
+        mlflow.log_params(facts | parameters)
+        packages = {one.name: one.version for one in distributions()}
+        environment = {"python": platform.python_version(), "platform": platform.platform()}
+        mlflow.log_dict(environment | {"packages": packages}, "environment.json")
         if trained.trials is not None:
             name = "candidates.csv" if description.candidates else "search.csv"
             mlflow.log_text(trained.trials.to_csv(index=False), name)
-        example = examples.features[is_validation].head(len(description.example.rows))
+        example = held_back.features.head(len(description.example.rows))
         needed = _NEEDED_TO_LOAD + ("lightgbm",) * description.estimator.startswith("LGBM")
         unknown = skops.io.get_untrusted_types(data=skops.io.dumps(model))
         with TemporaryDirectory() as name:
             folder = Path(name)
-            rows.to_parquet(folder / "snapshot.parquet", index=False)
+            trained.examples.rows.to_parquet(folder / "snapshot.parquet", index=False)
             mlflow.log_artifact(str(folder / "snapshot.parquet"), "snapshot")
             (folder / "model.onnx").write_bytes(trained.predictor.model)
             document = description.model_dump_json(indent=2)
             (folder / "description.json").write_text(document, "utf-8")
-            rows[is_validation].to_parquet(folder / "validation.parquet", index=False)
+            held_back.rows.to_parquet(folder / "validation.parquet", index=False)
             files = ("model.onnx", "description.json", "validation.parquet")
             logged = mlflow.sklearn.log_model(
                 model,
@@ -120,7 +117,6 @@ class CandidateDataset(ProjectDataset):
                 skops_trusted_types=[one for one in unknown if one.partition(".")[0] in _TRUSTED],
                 extra_files=[str(folder / one) for one in files],
             )
-        _log_input(examples)
         mlflow.log_metrics(description.metrics, model_id=logged.model_id)
         mlflow.set_tags(
             {
@@ -129,12 +125,9 @@ class CandidateDataset(ProjectDataset):
                 "mlops.candidate_model": f"models:/{logged.model_id}",
             }
         )
-        validated = ", ".join(
-            f"{name} {metric_text(value)}"
-            for name, value in description.metrics.items()
-            if name.startswith("validation_")
-        )
-        told = (logged.run_id, description.estimator, validated, description.precision)
+        metrics = {name: metric_text(value) for name, value in description.metrics.items()}
+        shown = ", ".join(f"{name} {metrics[name]}" for name in metrics if "validation" in name)
+        told = (logged.run_id, description.estimator, shown, description.precision)
         _LOGGER.info("run=%s candidate %s (%s, ONNX %s)", *told)
         for remark in description.remarks:
             _LOGGER.info("candidate %s: %s", description.estimator, remark)
@@ -152,34 +145,3 @@ def _code_revision() -> str:
         ).strip()
     except (OSError, subprocess.SubprocessError):
         return os.environ.get("MLOPS_CODE_REVISION", "unknown")
-
-
-def _environment() -> dict[str, Any]:
-    """The interpreter, the platform and every installed package with its version."""
-    described = (one.metadata for one in distributions())
-    packages = {one["Name"]: one["Version"] for one in described}
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": dict(sorted(packages.items(), key=lambda one: one[0].lower())),
-    }
-
-
-def _log_input(examples: Examples) -> None:
-    """Log the snapshot as the dataset input of the active run."""
-    import mlflow
-    from mlflow.data.code_dataset_source import CodeDatasetSource
-    from mlflow.exceptions import MlflowException
-
-    facts, rows = examples.facts, examples.rows
-    # MLflow warns of whole numbers, which cannot be missing.
-    whole = dict.fromkeys(rows.select_dtypes(include="integer").columns, "float64")
-    source = CodeDatasetSource({"rows_of": facts.source, "watermark": str(facts.watermark)})
-    used = mlflow.data.from_pandas(
-        rows.astype(whole), source=source, name=facts.source, digest=facts.sha256[:36]
-    )
-    try:
-        mlflow.log_input(used, context="training")
-    except MlflowException:
-        # Another run has added the same rows since MLflow looked whether it knows them.
-        mlflow.log_input(used, context="training")

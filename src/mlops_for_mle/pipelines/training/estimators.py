@@ -32,6 +32,7 @@ from mlops_for_mle.contract.encoding import (
 )
 from mlops_for_mle.contract.model import Feature, Task
 from mlops_for_mle.errors import ConfigurationError, UserError
+from mlops_for_mle.pipelines.training.nodes import Examples
 from mlops_for_mle.pipelines.training.options import EstimatorName, EstimatorOptions, SearchOptions
 from mlops_for_mle.pipelines.training.splits import Folds
 
@@ -149,7 +150,7 @@ def inner_estimator(model: Pipeline) -> Any:
 
 
 def choose_estimator(
-    features: pd.DataFrame, truth: npt.NDArray[Any], contract: Contract, folds: Folds, seed: int
+    learned: Examples, folds: Folds, seed: int
 ) -> tuple[EstimatorOptions, pd.DataFrame, Answers]:
     """Choose the simplest estimator that is not shown to be worse than the best one.
 
@@ -161,14 +162,13 @@ def choose_estimator(
         The estimator; the errors of each by fold, those of a constant answer first; and what the
         chosen one answers to each fold's rows.
     """
-    target = contract.target
-    candidates = auto_candidates(target.task)
+    target, candidates = learned.target, auto_candidates(learned.target.task)
     models = {"constant": DummyClassifier() if target.classes else DummyRegressor()}
-    models |= {str(one.name): build_estimator(one, contract, seed) for one in candidates}
+    models |= {str(one.name): build_estimator(one, learned.contract, seed) for one in candidates}
     answers = {}
     for name in (one for one in models if one != "voting"):
         try:
-            answers[name] = held_out(models[name], features, truth, folds)
+            answers[name] = held_out(models[name], learned, folds)
         except ValueError as error:
             _LOGGER.warning("%s is no candidate: %s", name, error)
     members = [answers.get(str(one.name)) for one in voting_members(target.task)]
@@ -178,7 +178,7 @@ def choose_estimator(
     measure: Any = root_mean_squared_error
     if target.classes:
         measure = partial(log_loss, labels=target.class_codes)
-    judged = [truth[judge] for _, judge in folds]
+    judged = [learned.truth[judge] for _, judge in folds]
     errors = {name: list(map(measure, judged, answers[name])) for name in models if name in answers}
     columns = [f"fold{number}" for number in range(len(folds))]
     table = pd.DataFrame.from_dict(errors, orient="index", columns=columns)
@@ -191,19 +191,17 @@ def choose_estimator(
     return chosen, table.rename_axis("estimator").reset_index(), answers.get(str(chosen.name), [])
 
 
-def held_out(
-    model: Pipeline, features: pd.DataFrame, truth: npt.NDArray[Any], folds: Folds
-) -> Answers:
+def held_out(model: Pipeline, learned: Examples, folds: Folds) -> Answers:
     """What is answered to each fold's rows by a model that has not seen them.
 
     That is its probabilities, else its decision function, else its predictions.
     """
     answers = []
     for learn, judge in folds:
-        fitted = clone(model).fit(features.iloc[learn], truth[learn])
+        fitted = clone(model).fit(learned.features.iloc[learn], learned.truth[learn])
         methods = ("predict_proba", "decision_function", "predict")
         answer = next(getattr(fitted, one) for one in methods if hasattr(fitted, one))
-        answers.append(answer(features.iloc[judge]))
+        answers.append(answer(learned.features.iloc[judge]))
     return answers
 
 
@@ -223,12 +221,7 @@ def _has_lightgbm() -> bool:
 
 
 def search_parameters(
-    model: Pipeline,
-    features: pd.DataFrame,
-    truth: npt.NDArray[Any],
-    search: SearchOptions,
-    folds: Folds,
-    seed: int,
+    model: Pipeline, learned: Examples, search: SearchOptions, folds: Folds, seed: int
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Find the best combination of the search space by cross-validation.
 
@@ -247,26 +240,23 @@ def search_parameters(
     with search.engine.running(), warnings.catch_warnings(), suppress(ValueError):
         # It warns of combinations that cannot be scored in several lines each; told below.
         warnings.simplefilter("ignore")
-        searcher.fit(features, truth)
+        searcher.fit(learned.features, learned.truth)
     if not np.isfinite(getattr(searcher, "best_score_", np.nan)):
         # What is wrong with all of them is wrong with any one, which says it best.
-        searcher.set_params(n_iter=1, error_score="raise").fit(features, truth)
+        searcher.set_params(n_iter=1, error_score="raise")
+        searcher.fit(learned.features, learned.truth)
         raise UserError(
             f"training.search: {search.scoring} is not defined in every one of {search.folds} "
             "folds, so no combination can be chosen: choose fewer folds or another score."
         )
-    results = pd.DataFrame(searcher.cv_results_)
+    results = pd.DataFrame(searcher.cv_results_).sort_values("rank_test_score", ignore_index=True)
     results = results.rename(columns=lambda name: name.removeprefix(f"param_{prefix}"))
-    scores = results.columns[results.columns.str.endswith("_test_score")]
-    trials = results[[*search.space, *scores, "mean_fit_time"]]
+    trials = results[[*search.space, *results.filter(regex="_test_score$"), "mean_fit_time"]]
     unscored = trials.loc[trials["mean_test_score"].isna(), list(search.space)]
     for one in unscored.to_dict("records"):
         _LOGGER.warning("search: cannot be scored in every fold, does not count: %s", one)
-    best = searcher.best_params_
-    return (
-        {name.removeprefix(prefix): value for name, value in best.items()},
-        trials.sort_values("rank_test_score", ignore_index=True),
-    )
+    best = searcher.best_params_.items()
+    return {name.removeprefix(prefix): value for name, value in best}, trials
 
 
 def _preprocessing(contract: Contract, *, is_scaled: bool) -> list[tuple[str, Any]]:
@@ -278,16 +268,14 @@ def _preprocessing(contract: Contract, *, is_scaled: bool) -> list[tuple[str, An
     """
     if is_plain(contract):
         return [("scaler", StandardScaler())] if is_scaled else []
-    columns, treatments = encoded_columns(contract), []
     # Columns with the same treatment are transformed together, but for categories.
-    alike: dict[tuple[str, str], tuple[list[Any], list[int]]] = {}
-    for position, column in enumerate(columns):
+    alike: dict[tuple[str, str], tuple[str, Any, list[int]]] = {}
+    for position, column in enumerate(encoded_columns(contract)):
         steps = _treatment(column, contract.features[column.source], is_scaled)
+        treatment = make_pipeline(*steps) if steps else "passthrough"
         key = str(steps), column.source * (column.kind == "category")
-        alike.setdefault(key, (steps, []))[1].append(position)
-    for steps, positions in alike.values():
-        name = f"{columns[positions[0]].kind}_{positions[0]}"
-        treatments.append((name, make_pipeline(*steps) if steps else "passthrough", positions))
+        alike.setdefault(key, (f"{column.kind}_{position}", treatment, []))[2].append(position)
+    treatments = list(alike.values())
     return [("columns", ColumnTransformer(treatments, verbose_feature_names_out=False))]
 
 

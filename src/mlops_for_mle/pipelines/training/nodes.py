@@ -6,14 +6,14 @@ inside the functions, because every command imports this module.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract import Contract, Target
 from mlops_for_mle.contract.columns import encode_rows, frame_digest, plain_rows
 from mlops_for_mle.contract.encoding import encode_target, encoded_columns
 from mlops_for_mle.errors import UserError
@@ -25,7 +25,6 @@ from mlops_for_mle.releases.manifest import (
     ModelDescription,
     Parity,
     SnapshotFacts,
-    SplitFacts,
     sha256_of,
 )
 from mlops_for_mle.releases.metrics import baseline, measure
@@ -56,6 +55,25 @@ class Examples:
     is_validation: npt.NDArray[np.bool_]
     split_values: npt.NDArray[Any]
 
+    @property
+    def target(self) -> Target:
+        """What is to be answered."""
+        return self.contract.target
+
+    @property
+    def learned(self) -> "Examples":
+        """Those that are not held back."""
+        return self._taken(~self.is_validation)
+
+    @property
+    def held_back(self) -> "Examples":
+        """Those that are."""
+        return self._taken(self.is_validation)
+
+    def _taken(self, chosen: npt.NDArray[np.bool_]) -> "Examples":
+        names = ("rows", "features", "truth", "split_values", "is_validation")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -66,7 +84,7 @@ class Trained:
         parity: How the served form compared with the pipeline.
         trials: What a search or ``auto`` has tried, with its scores.
         linear: Of what ``auto`` has chosen from, fitted, where another one was chosen.
-        is_calibrated: See ``ModelDescription``, as for ``threshold``.
+        is_calibrated: See ``ModelDescription``.
     """
 
     examples: Examples
@@ -78,7 +96,6 @@ class Trained:
     trials: pd.DataFrame | None = None
     linear: Any = None
     is_calibrated: bool = False
-    threshold: float | None = None
 
 
 def take_snapshot(window: pd.DataFrame, contract: Contract) -> pd.DataFrame:
@@ -107,9 +124,6 @@ def prepare_examples(
     Returns:
         The examples; the validation rows as the table has them, for people; and what was found of
         the fitness of the snapshot.
-
-    Raises:
-        UserError: A check failed, or the rows cannot be split.
     """
     from mlops_for_mle.pipelines.training import checks, splits
 
@@ -127,7 +141,7 @@ def prepare_examples(
     values = splits.split_values(snapshot, features, contract, training)
     is_validation = splits.hold_back(values, truth, target, training)
     examples = Examples(contract, facts, snapshot, features, truth, is_validation, values)
-    return examples, snapshot[is_validation], found
+    return examples, examples.held_back.rows, found
 
 
 def train_model(
@@ -140,58 +154,48 @@ def train_model(
     from mlops_for_mle.pipelines.training import calibration, estimators, onnx, splits
 
     training = training.model_copy(update={"metric": training.metric or gate_metric})
-    contract, target = examples.contract, examples.contract.target
-    is_training = ~examples.is_validation
-    features, truth = examples.features[is_training], examples.truth[is_training]
-    values, seed = examples.split_values[is_training], training.seed
+    contract, learned, seed = examples.contract, examples.learned, training.seed
     options, parameters = training.estimator, dict(training.estimator.parameters)
     found: dict[str, Any] = {}
-    judged_by = None
-    with estimators.threads_for(len(features)):
+    judged_by, threshold = None, None
+    with estimators.threads_for(len(learned.features)):
         if options.is_auto:
-            folds = splits.folds(values, truth, target, training)
-            options, found["trials"], answers = estimators.choose_estimator(
-                features, truth, contract, folds, seed
-            )
+            folds = splits.folds(learned, training)
+            options, found["trials"], answers = estimators.choose_estimator(learned, folds, seed)
             judged_by = (folds, answers) if answers else None
             parameters = dict(options.parameters)
-            simplest = estimators.auto_candidates(target.task)[0]
+            simplest = estimators.auto_candidates(contract.target.task)[0]
             if options != simplest:
                 linear = estimators.build_estimator(simplest, contract, seed)
-                found["linear"] = linear.fit(features, truth)
+                found["linear"] = linear.fit(learned.features, learned.truth)
         model = estimators.build_estimator(options, contract, seed)
         if training.search is not None:
-            folds = splits.folds(values, truth, target, training, training.search.folds)
+            folds = splits.folds(learned, training, training.search.folds)
             best, found["trials"] = estimators.search_parameters(
-                model, features, truth, training.search, folds, seed
+                model, learned, training.search, folds, seed
             )
             estimators.inner_estimator(model).set_params(**best)
             parameters |= best
-        model.fit(features, truth)
-        if target.classes:
-            model, found["is_calibrated"], found["threshold"] = calibration.decide(
-                model, features, truth, values, target, training, judged_by
+        model.fit(learned.features, learned.truth)
+        if contract.target.classes:
+            model, found["is_calibrated"], threshold = calibration.decide(
+                model, learned, training, judged_by
             )
     predictor, parity = onnx.export(model, examples.features, contract)
-    predictor.threshold = found.get("threshold")
+    predictor.threshold = threshold
     return Trained(examples, training, model, parameters, predictor, parity, **found)
 
 
 def evaluate_model(trained: Trained) -> dict[str, float]:
-    """Measure the served form on training and validation rows.
-
-    Returns:
-        Metrics by names such as ``validation_accuracy``, see ``ModelDescription``.
-    """
-    examples, target = trained.examples, trained.examples.contract.target
-    is_held_back = examples.is_validation
-    learned, truth = examples.features[~is_held_back], examples.truth[is_held_back]
+    """Measure the served form on training and validation rows, see ``ModelDescription``."""
+    target, learned = trained.examples.target, trained.examples.learned
+    truth = trained.examples.held_back.truth
     answers = _validation_answers(trained) | {"baseline": baseline(truth, target)}
     measured = {name: measure(one, truth, target) for name, one in answers.items()}
     # Without probabilities there is nothing to compare those of a constant answer with.
     measured["baseline"] = {name: measured["baseline"][name] for name in measured["validation"]}
-    of_learned = trained.predictor.predict(learned.to_numpy())
-    measured["training"] = measure(of_learned, examples.truth[~is_held_back], target)
+    of_learned = trained.predictor.predict(learned.features.to_numpy())
+    measured["training"] = measure(of_learned, learned.truth, target)
     return {
         f"{of}_{name}": value for of, found in measured.items() for name, value in found.items()
     }
@@ -201,10 +205,10 @@ def draw_plots(trained: Trained) -> tuple[Any, Any]:
     """Draw the confusion matrix and the scores by class (for regression, their counterparts)."""
     from mlops_for_mle.pipelines.training import plots
 
-    examples, answers = trained.examples, _validation_answers(trained)
+    held_back, answers = trained.examples.held_back, _validation_answers(trained)
     names = {"validation": "served", "uncalibrated": "before calibration"}
     shown = {names[name]: one for name, one in answers.items() if name in names}
-    return plots.draw(examples.truth[examples.is_validation], shown, examples.contract.target)
+    return plots.draw(held_back.truth, shown, held_back.target)
 
 
 def _validation_answers(trained: Trained) -> dict[str, Predictions]:
@@ -212,7 +216,7 @@ def _validation_answers(trained: Trained) -> dict[str, Predictions]:
     from mlops_for_mle.pipelines.training.calibration import uncalibrated
     from mlops_for_mle.pipelines.training.onnx import trained_answers
 
-    features = trained.examples.features[trained.examples.is_validation]
+    features = trained.examples.held_back.features
     others = {"linear": trained.linear, "uncalibrated": uncalibrated(trained.model)}
     answers = {"validation": trained.predictor.predict(features.to_numpy())}
     return answers | {
@@ -226,52 +230,40 @@ def assemble_candidate(
     trained: Trained, metrics: dict[str, float], data_quality: dict[str, Any]
 ) -> tuple[tuple[Trained, ModelDescription], Any]:
     """Describe what is to be logged; with a picture of the importance of its features."""
-    from mlops_for_mle.pipelines.training import checks, estimators, plots, splits
+    from mlops_for_mle.pipelines.training import checks, estimators, plots
     from mlops_for_mle.pipelines.training.onnx import trained_answers
 
-    examples, training, graph = trained.examples, trained.training, trained.predictor.model
-    contract, values = examples.contract, examples.split_values
-    held_back = np.flatnonzero(examples.is_validation)
-    chosen = held_back[:EXAMPLE_ROWS]
-    answers = decided(
-        trained_answers(trained.model, examples.features.iloc[chosen]), contract, trained.threshold
-    )
-    chances = answers.probabilities
-    by = training.split.by
+    examples, training, predictor = trained.examples, trained.training, trained.predictor
+    contract, held_back = examples.contract, examples.held_back
+    answers = trained_answers(trained.model, held_back.features.head(EXAMPLE_ROWS))
+    answers = decided(answers, contract, predictor.threshold)
     about_rows = describe_rows(trained)
-    candidates: list[EstimatorScore] = []
+    candidates: tuple[EstimatorScore, ...] = ()
     if training.estimator.is_auto and trained.trials is not None:
         errors = trained.trials.set_index("estimator").T.agg(["mean", "sem"]).T
-        candidates = [
-            EstimatorScore(estimator=name, error=error, standard_error=spread)
-            for name, error, spread in errors.itertuples()
-        ]
+        names = {"mean": "error", "sem": "standard_error"}
+        found = errors.rename(columns=names).reset_index(names="estimator").to_dict("records")
+        candidates = tuple(EstimatorScore.model_validate(one) for one in found)
     description = ModelDescription(
         contract=contract,
         estimator=type(estimators.inner_estimator(trained.model)).__name__,
-        precision=trained.predictor.precision,
+        precision=predictor.precision,
         metrics=metrics,
         snapshot=examples.facts,
-        split=SplitFacts(
-            by=by,
-            column=splits.split_column(training.split, contract),
-            training_rows=len(values) - len(held_back),
-            validation_rows=len(held_back),
-            validated_from=values[held_back].min().item() if by == "time" else None,
-        ),
-        candidates=tuple(candidates),
+        validation_rows=len(held_back.rows),
+        candidates=candidates,
         calibrated=trained.is_calibrated,
-        threshold=trained.threshold,
+        threshold=predictor.threshold,
         remarks=tuple(checks.remarks(trained, metrics, data_quality, about_rows["importance"])),
         parity=trained.parity,
         example=Example(
-            rows=tuple(map(tuple, plain_rows(examples.rows.iloc[chosen], contract))),
+            rows=tuple(map(tuple, plain_rows(held_back.rows.head(EXAMPLE_ROWS), contract))),
             predictions=answers.values.tolist(),
-            probabilities=None if chances is None else chances.tolist(),
+            probabilities=None if answers.probabilities is None else answers.probabilities.tolist(),
         ),
         training=training.model_dump(mode="json"),
-        model_sha256=sha256_of(graph),
-        model_bytes=len(graph),
+        model_sha256=sha256_of(predictor.model),
+        model_bytes=len(predictor.model),
         **about_rows,
     )
     return (trained, description), plots.draw_importance(description.importance)

@@ -52,8 +52,6 @@ _FEW_VECTORS = 256
 _MISSING_SHARE = 0.05
 # Answers that lie closer together than this share of their size are all the same.
 _ROUNDING = 1e-13
-# What skl2onnx raises of an estimator that it does not know, or not as it is configured.
-_NOT_CONVERTIBLE = (AttributeError, KeyError, NameError, RuntimeError, TypeError, ValueError)
 
 
 def trained_answers(model: Pipeline, features: pd.DataFrame) -> Predictions:
@@ -76,7 +74,7 @@ def export(model: Pipeline, features: pd.DataFrame, contract: Contract) -> tuple
         try:
             predictor = Predictor(convert(model, contract, precision), contract)
             return predictor, compare(predictor.predict(points), expected)
-        except (*_NOT_CONVERTIBLE, ReleaseError) as error:
+        except Exception as error:  # noqa: BLE001  (skl2onnx raises any of what it does not know)
             failures[precision] = str(error.__cause__ or error).strip().partition("\n")[0]
     raise UserError(
         f"{type(inner_estimator(model)).__name__} cannot be served as it is configured, because it "
@@ -159,11 +157,8 @@ def convert(model: Pipeline, contract: Contract, precision: Precision) -> bytes:
         options[id(inner)] = {"zipmap": False}
         if hasattr(inner, "decision_function"):
             options[id(inner)]["raw_scores"] = True
-    converters, calculators = dict(_CONVERTERS), dict(_CALCULATORS)
-    if _has_few_vectors(inner):
-        # Not always: skl2onnx would call these for a part of its own form, too.
-        converters[SVC] = _convert_svc
-        calculators[SVC] = shapes.calculate_linear_classifier_output_shapes
+    # Not always: skl2onnx would call the converter for a part of its own form, too.
+    few_vectors = {SVC: _convert_svc} if _has_few_vectors(inner) else {}
     opset = None
     if type(inner).__module__.startswith("lightgbm"):
         _register_lightgbm()
@@ -179,8 +174,8 @@ def convert(model: Pipeline, contract: Contract, precision: Precision) -> bytes:
             final_types=outputs,
             options=options,
             target_opset=opset,
-            custom_conversion_functions=converters,
-            custom_shape_calculators=calculators,
+            custom_conversion_functions=_CONVERTERS | few_vectors,
+            custom_shape_calculators=_CALCULATORS,
         )
     if is_classifier and not hasattr(model, "predict_proba"):
         # What decision functions answer are no probabilities.
@@ -273,11 +268,6 @@ def _convert_imputer(scope: Any, operator: Any, container: Any) -> None:
     op("Where", *filled, output_names=operator.outputs[:1]).add_to(scope, container)
 
 
-def _shape_of_imputed(operator: Any) -> None:
-    given = operator.inputs[0].type
-    operator.outputs[0].type = type(given)([None, given.shape[1]])
-
-
 def _has_few_vectors(model: Any) -> bool:
     """Whether a model is a support vector classifier of the usual form, and small."""
     return (
@@ -363,8 +353,6 @@ _CONVERTERS: dict[type, Any] = {
     TransformedTargetRegressor: _convert_scaled_target,
 }
 _CALCULATORS: dict[type, Any] = {
-    CalibratedClassifierCV: shapes.calculate_linear_classifier_output_shapes,
-    SimpleImputer: _shape_of_imputed,
     TransformedTargetRegressor: _shape_of_target,
     VotingRegressor: _shape_of_target,
 }

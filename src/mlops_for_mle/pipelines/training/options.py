@@ -99,4 +99,3 @@ class DataCheckOptions(Configuration):
     minimum_rows_per_class: int | None = Field(default=5, ge=1)
     maximum_single_feature_score: float | None = Field(default=0.999, gt=0, le=1)
     allowed_predictors: tuple[str, ...] = ()
-    maximum_label_noise: float | None = Field(default=0.1, ge=0, lt=1)

@@ -19,7 +19,8 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.model import Target
 from mlops_for_mle.contract.notation import is_blank
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.pipelines.training.options import SplitOptions, TrainingOptions
+from mlops_for_mle.pipelines.training.nodes import Examples
+from mlops_for_mle.pipelines.training.options import TrainingOptions
 
 # With more rows, fewer folds tell as much.
 _MANY_ROWS = 20_000
@@ -32,9 +33,10 @@ def split_values(
     rows: pd.DataFrame, features: pd.DataFrame, contract: Contract, training: TrainingOptions
 ) -> npt.NDArray[Any]:
     """What each row is split by: its time, or a salted hash of its values or of its group's."""
-    by, column = training.split.by, split_column(training.split, contract)
+    by, column = training.split.by, training.split.column
     if by == "hash":
         return row_hashes(features, training.seed)
+    column = column or (contract.timestamp if by == "time" else contract.group)
     if column is None or column not in rows.columns:
         raise UserError(
             f"training.split.column: expected is one of {', '.join(rows.columns)}, found {column}; "
@@ -48,12 +50,6 @@ def split_values(
         raise UserError(f"training.split.column: {column} holds no dates or times")
     # Rows without a time are taken for the oldest.
     return rows[column].fillna(rows[column].min()).to_numpy("datetime64[us]")
-
-
-def split_column(split: SplitOptions, contract: Contract) -> str | None:
-    """The column that rows are split by; None for a hash of their values."""
-    usual = {"time": contract.timestamp, "group": contract.group}
-    return None if split.by == "hash" else split.column or usual[split.by]
 
 
 def hold_back(
@@ -93,22 +89,17 @@ def hold_back(
     return is_validation
 
 
-def folds(
-    values: npt.NDArray[Any],
-    truth: npt.NDArray[Any],
-    target: Target,
-    training: TrainingOptions,
-    count: int | None = None,
-) -> Folds:
+def folds(learned: Examples, training: TrainingOptions, count: int | None = None) -> Folds:
     """Split the rows to learn from again, by the same rule as ``hold_back``.
 
     Of times, each fold judges by a later stretch what was learned from all before it. A fold
     without a row of every class to learn from is left out; with fewer than two it is an error.
     """
-    distinct, positions = np.unique(values, return_inverse=True)
+    truth, target = learned.truth, learned.target
+    distinct, positions = np.unique(learned.split_values, return_inverse=True)
     is_by_time = training.split.by == "time"
     if count is None:
-        most = 5 if len(values) <= _MANY_ROWS else 3
+        most = 5 if len(truth) <= _MANY_ROWS else 3
         count = max(2, min(most, len(distinct) - is_by_time))
     if is_by_time:
         made = [
@@ -121,7 +112,7 @@ def folds(
         with warnings.catch_warnings():
             # It warns of classes with fewer rows than there are folds, which is looked at below.
             warnings.simplefilter("ignore", UserWarning)
-            made = list(splitter.split(values, truth, positions))
+            made = list(splitter.split(positions, truth, positions))
     known = len(np.unique(truth)) if target.classes else 0
     kept = [one for one in made if len(np.unique(truth[one[0]])) >= known]
     if len(kept) < 2:
