@@ -1,7 +1,6 @@
 """Real PostgreSQL servers for tests, and the databases in them."""
 
 import os
-import pwd
 import secrets
 import shutil
 import signal
@@ -55,12 +54,10 @@ class ExternalPostgres(DatabaseServer):
         self._folder = reachable_folder("external-postgres-")
         self._port = free_port()
         password = secrets.token_urlsafe(12)
+        self._identity: dict[str, Any] = {}
         if os.geteuid() == 0:
-            nobody = pwd.getpwnam("nobody")
-            os.chown(self._folder, nobody.pw_uid, nobody.pw_gid)
-            self._identity = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-        else:
-            self._identity: dict[str, Any] = {}
+            shutil.chown(self._folder, "nobody")
+            self._identity = {"user": "nobody", "extra_groups": []}
         password_file = self._folder / "password"
         password_file.write_text(password)
         password_file.chmod(0o644)
@@ -192,10 +189,5 @@ def eventually(condition: Callable[[], Any], seconds: float = 90.0) -> bool:
 
 def waiting_for_a_lock(url: str | URL) -> int:
     """How many sessions of the database wait for a lock right now."""
-    return int(
-        scalar(
-            url,
-            "SELECT count(*) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND wait_event_type = 'Lock'",
-        )
-    )
+    waiting = "datname = current_database() AND wait_event_type = 'Lock'"
+    return int(scalar(url, f"SELECT count(*) FROM pg_stat_activity WHERE {waiting}"))

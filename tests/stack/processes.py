@@ -3,15 +3,16 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 from sqlalchemy.engine import make_url
 
+from course.conftest import Program
 from tests.servers import ExternalPostgres, eventually, free_port, installation, serve_s3, status_of
 from tests.stack.compose_file import PROJECT, SETTINGS, STRONG, services
 
@@ -37,7 +38,7 @@ class LocalStack:
         self._programs = programs
         self._places = {name: f"127.0.0.1:{free_port()}" for name in ("s3", "mlflow", "api")}
         self._server = ExternalPostgres("postgres")
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._running: dict[str, Program] = {}
 
     def environment(self, service: str) -> dict[str, str]:
         """The variables that the compose file gives to a service, with this machine's addresses."""
@@ -73,7 +74,7 @@ class LocalStack:
         self.run("postgres", PROJECT / "deploy/postgres/10_databases.sh", **login)
         (self.folder / "s3").mkdir()
         root = f"{SETTINGS['MINIO_ROOT_USER']},{SETTINGS['MINIO_ROOT_PASSWORD']}"
-        self._running["s3"] = serve_s3(self.folder / "s3", self._places["s3"], root)
+        self.s3 = serve_s3(self.folder / "s3", self._places["s3"], root)
         # In an image, the grants lie beside it.
         shutil.copytree(BIN, self.folder / "bin")
         shutil.copy(PROJECT / "deploy/grants.sql", self.folder / "bin")
@@ -100,16 +101,9 @@ class LocalStack:
 
     def start(self, name: str, *command: Any, **changes: str) -> None:
         """Start a service, with changed variables."""
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self._running[name] = subprocess.Popen(
-                [*map(str, command)],
-                env=self.environment(name) | changes,
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        log = self.folder / f"{name}-{time.monotonic_ns()}.log"
+        variables = self.environment(name) | changes
+        self._running[name] = Program([*map(str, command)], self.folder, log, variables)
 
     def run(self, service: str, *command: Any, **changes: str | None) -> str:
         """Run a command as a service would and give what it said."""
@@ -140,17 +134,22 @@ class LocalStack:
         shell = ["sh", "-c"] if kind == "CMD-SHELL" else []
         return self.attempt(service, *shell, *command, **settings).returncode == 0
 
-    def stop(self, name: str, number: signal.Signals = signal.SIGTERM) -> int:
-        """End a process and give its exit status."""
+    def stop(self, name: str) -> int:
+        """End a service and give its exit status."""
         process = self._running.pop(name)
-        os.killpg(process.pid, number)
-        return process.wait(90)
+        process.stop()
+        return process.ends(90)
 
     def close(self) -> None:
         """End everything."""
-        for name in list(self._running):
-            self.stop(name, signal.SIGKILL)
+        for one in self._running.values():
+            one.remove()
+        self.s3.kill()
         self._server.remove()
+
+    def said(self) -> str:
+        """What all services have said so far."""
+        return "".join(log.read_text("utf-8", "replace") for log in self.folder.glob("*.log"))
 
     def ask(self, method: str, path: str, key: str = "", **options: Any) -> httpx.Response:
         """A request to the API, with the stack's own key."""

@@ -1,8 +1,5 @@
 import re
-import subprocess
 import sys
-from shutil import which
-from subprocess import DEVNULL, call
 
 import pytest
 
@@ -44,20 +41,6 @@ ALLOWED = {
 def test_the_files_follow_the_compose_specification():
     check = (sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec")
     succeed(*check, COMPOSE, TUTORIAL, *PROJECT.glob("course/*/solution/*compose*.yaml"))
-
-
-@pytest.mark.skipif(
-    which("docker") is None or bool(call(["docker", "compose", "version"], stdout=DEVNULL)),
-    reason="Docker's Compose plugin is not installed",
-)
-@pytest.mark.parametrize("files", [[COMPOSE, TUTORIAL], [COMPOSE, REPLICAS]])
-def test_docker_compose_accepts_the_file_and_its_overrides(files):
-    options = [text for path in files for text in ("--file", str(path))]
-    for environment, said in ((EXAMPLE, "run `make up`"), (TUTORIAL_ENVIRONMENT, "")):
-        command = ["docker", "compose", "--env-file", str(environment), *options, "config", "-q"]
-        found = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert said in found.stderr if said else found.stderr == ""
-        assert (found.returncode == 0) == (not said)
 
 
 def test_every_variable_stands_in_the_example_with_the_default_of_the_file():
