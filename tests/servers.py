@@ -11,13 +11,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
+import httpx
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
@@ -127,11 +125,8 @@ def free_port() -> int:
 def status_of(url: str) -> int | None:
     """The status that an HTTP server answers with, if it answers."""
     try:
-        with urlopen(url, timeout=2) as answer:
-            return int(answer.status)
-    except HTTPError as error:
-        return error.code
-    except (OSError, HTTPException):
+        return httpx.get(url, timeout=2).status_code
+    except httpx.HTTPError:
         return None
 
 
