@@ -1,72 +1,68 @@
 """A network that can be cut: passes TCP connections on until it is told not to."""
 
-import contextlib
 import socket
-import threading
+from contextlib import suppress
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+from threading import Thread
+from typing import Any
 
 
-class Relay:
+class Relay(ThreadingTCPServer):
     """Listens on a port of its own and passes every connection on to another."""
 
+    daemon_threads = True
+    request_queue_size = 128
+
     def __init__(self, target_port: int) -> None:
-        self._target = ("127.0.0.1", target_port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        self._open: set[socket.socket] = set()
-        self._lock = threading.Lock()
-        self._is_cut = self._is_closed = False
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
+        super().__init__(("127.0.0.1", 0), _PassOn)
+        self.port = int(self.server_address[1])
+        self.target = ("127.0.0.1", target_port)
+        self.open: set[socket.socket] = set()
+        self.is_cut = False
+        Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     def cut(self) -> None:
         """End all connections, and every new one as soon as it is made."""
-        self._is_cut = True
-        with self._lock:
-            for one in self._open:
-                with contextlib.suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
+        self.is_cut = True
+        for one in self.open.copy():
+            _end(one)
 
     def mend(self) -> None:
-        self._is_cut = False
+        self.is_cut = False
 
     def close(self) -> None:
         self.cut()
-        self._is_closed = True
-        # Wakes the thread: it would go on with whatever socket is given the number of this one.
-        with socket.create_connection(("127.0.0.1", self.port)):
-            self._thread.join()
-        self._listener.close()
+        self.shutdown()
+        self.server_close()
 
-    def _accept(self) -> None:
-        while not self._is_closed:
-            client, _ = self._listener.accept()
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        with client:
-            if self._is_cut:
-                return
-            try:
-                server = socket.create_connection(self._target, timeout=60)
-            except OSError:
-                return
-            server.settimeout(None)
-            with server:
-                both = {client, server}
-                with self._lock:
-                    self._open |= both
-                back = threading.Thread(target=_pass_on, args=(server, client), daemon=True)
-                back.start()
-                _pass_on(client, server)
-                back.join()
-                with self._lock:
-                    self._open -= both
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """The target does not answer, which is what the client sees, too."""
 
 
-def _pass_on(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
+class _PassOn(BaseRequestHandler):
+    server: Relay
+
+    def handle(self) -> None:
+        if self.server.is_cut:
+            return
+        with socket.create_connection(self.server.target) as target:
+            both = {self.request, target}
+            self.server.open |= both
+            back = Thread(target=_copy, args=(target, self.request), daemon=True)
+            back.start()
+            _copy(self.request, target)
+            back.join()
+            self.server.open -= both
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
         while data := source.recv(65536):
             target.sendall(data)
-    for one in (source, target):
-        with contextlib.suppress(OSError):
-            one.shutdown(socket.SHUT_RDWR)
+    _end(source)
+    _end(target)
+
+
+def _end(one: socket.socket) -> None:
+    with suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)

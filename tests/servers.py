@@ -1,7 +1,6 @@
 """Real PostgreSQL servers for tests, and the databases in them."""
 
 import os
-import pwd
 import secrets
 import shutil
 import signal
@@ -12,13 +11,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
+import httpx
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
@@ -57,12 +54,10 @@ class ExternalPostgres(DatabaseServer):
         self._folder = reachable_folder("external-postgres-")
         self._port = free_port()
         password = secrets.token_urlsafe(12)
+        self._identity: dict[str, Any] = {}
         if os.geteuid() == 0:
-            nobody = pwd.getpwnam("nobody")
-            os.chown(self._folder, nobody.pw_uid, nobody.pw_gid)
-            self._identity = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-        else:
-            self._identity: dict[str, Any] = {}
+            shutil.chown(self._folder, "nobody")
+            self._identity = {"user": "nobody", "extra_groups": []}
         password_file = self._folder / "password"
         password_file.write_text(password)
         password_file.chmod(0o644)
@@ -132,11 +127,8 @@ def free_port() -> int:
 def status_of(url: str) -> int | None:
     """The status that an HTTP server answers with, if it answers."""
     try:
-        with urlopen(url, timeout=2) as answer:
-            return int(answer.status)
-    except HTTPError as error:
-        return error.code
-    except (OSError, HTTPException):
+        return httpx.get(url, timeout=2).status_code
+    except httpx.HTTPError:
         return None
 
 
@@ -194,10 +186,5 @@ def eventually(condition: Callable[[], Any], seconds: float = 90.0) -> bool:
 
 def waiting_for_a_lock(url: str | URL) -> int:
     """How many sessions of the database wait for a lock right now."""
-    return int(
-        scalar(
-            url,
-            "SELECT count(*) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND wait_event_type = 'Lock'",
-        )
-    )
+    waiting = "datname = current_database() AND wait_event_type = 'Lock'"
+    return int(scalar(url, f"SELECT count(*) FROM pg_stat_activity WHERE {waiting}"))

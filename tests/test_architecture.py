@@ -1,6 +1,7 @@
 """The rules of the house that import-linter does not see."""
 
 import re
+import subprocess
 from itertools import pairwise
 
 import pytest
@@ -39,17 +40,8 @@ def test_nothing_in_the_code_names_a_column_or_a_class_of_the_shipped_table():
     names = {contract.name, contract.table, contract.target.response_name}
     names |= {*contract.feature_names, *contract.target.labels.values()}
     assert {"iris", "iris_data", "petal_width", "setosa"} <= names
-    one_of_them = "|".join(map(re.escape, names))
-    pattern = re.compile(rf"(?<![a-z])(?:{one_of_them})(?![a-z])", re.IGNORECASE)
-    kinds = {".py", ".js", ".html", ".mako", ".css"}
-    files = [path for path in source.rglob("*") if path.suffix in kinds]
-    assert len(files) > 100
-
-    found = [
-        f"{path.relative_to(source)}:{number}: {line.strip()}"
-        for path in files
-        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1)
-        if pattern.search(line)
-    ]
-
-    assert found == []
+    pattern = rf"(^|[^a-z])({'|'.join(map(re.escape, names))})([^a-z]|$)"
+    kinds = [f"--include=*.{kind}" for kind in ("py", "js", "html", "mako", "css")]
+    search = ["grep", "-rniE", pattern, *kinds, source]
+    found = subprocess.run(search, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (1, "")

@@ -6,29 +6,20 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+from course.conftest import Program
 from tests.end_to_end.commands import Project
 from tests.end_to_end.shim import shim
-from tests.servers import eventually, status_of
+from tests.servers import status_of
 
 # The pauses of a page are those of an idle machine.
 PAUSE = 'sleep() { command sleep "$((3 * $1))"; }'
 
 
-@dataclass(frozen=True)
-class Block:
-    """A fenced block: commands to run, what they show (``text``), or what a test cannot run."""
-
-    kind: str
-    text: str
-
-
-def blocks(page: str) -> list[Block]:
-    """The fenced blocks of a page."""
-    found = re.findall(r"^```(.+?)\n(.*?)^```$", page, re.M | re.S)
-    return [Block(kind, text) for kind, text in found]
+def blocks(page: str) -> list[tuple[str, str]]:
+    """The fenced blocks of a page: commands, what they show (``text``), or what no test can run."""
+    return re.findall(r"^```(.+?)\n(.*?)^```$", page, re.M | re.S)
 
 
 def missing_lines(shown: str, output: str) -> list[str]:
@@ -68,16 +59,15 @@ class Terminal:
         """
         output = ""
         with shim() as programs, ExitStack() as servers:
-            for block in blocks(page):
-                if block.kind == "text":
-                    assert not missing_lines(block.text, output), f"{block.text}\nnot in\n{output}"
-                elif block.kind.startswith("bash server"):
-                    port = re.sub(r"\D", "", block.kind) or "8000"
-                    servers.enter_context(self._served(block.text, self._ports.get(port, port)))
-                elif block.kind in {"bash", "bash fails"}:
-                    finished = self._run(block.text, programs)
-                    is_failure = finished.returncode != 0
-                    assert is_failure == block.kind.endswith("fails"), finished.stdout
+            for kind, text in blocks(page):
+                if kind == "text":
+                    assert not missing_lines(text, output), f"{text}\nnot in\n{output}"
+                elif kind.startswith("bash server"):
+                    port = re.sub(r"\D", "", kind) or "8000"
+                    servers.enter_context(self._served(text, self._ports.get(port, port)))
+                elif kind in {"bash", "bash fails"}:
+                    finished = self._run(text, programs)
+                    assert (finished.returncode != 0) == (kind == "bash fails"), finished.stdout
                     assert "Traceback" not in finished.stdout, finished.stdout
                     output = finished.stdout
 
@@ -107,23 +97,17 @@ class Terminal:
     @contextmanager
     def _served(self, commands: str, port: str) -> Iterator[None]:
         """A server that runs until the page ends, and must then end in order."""
-        process = subprocess.Popen(
-            ["bash", "-c", self._script(f"exec {commands}")],
-            cwd=self._folder,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        # A server that does not know this route is as ready as it will be.
+        command = ["bash", "-c", self._script(f"exec {commands}")]
+        log = self._state.with_suffix(f".{port}.log")
+        server = Program(command, self._folder, log, self._environment)
         ready = f"http://localhost:{port}/health/ready"
         try:
-            assert eventually(lambda: status_of(ready) in {200, 404} or process.poll() is not None)
-            assert process.poll() is None
+            # A server that does not know this route is as ready as it will be.
+            server.until(lambda: status_of(ready) in {200, 404}, 90)
             yield
         finally:
-            process.send_signal(signal.SIGTERM)
-            code = process.wait(timeout=90)
+            server.stop()
+            code = server.ends(90)
         # uvicorn ends in order and then by the signal itself, unless the program has its own way.
         by_itself = "uvicorn" in commands or "python" in commands
         assert code in ({0, -signal.SIGTERM} if by_itself else {0, 128 + signal.SIGTERM})

@@ -2,9 +2,10 @@
 
 import os
 import re
-from dataclasses import dataclass
+import subprocess
+import sys
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import pytest
 
@@ -15,38 +16,28 @@ from tests.end_to_end.commands import fork
 from tests.servers import DatabaseServer, free_port
 
 
-@dataclass(frozen=True)
-class Mistake:
-    """A way to get the solution wrong, and the check that must notice."""
-
-    file: str
-    right: str
-    wrong: str
-    noticed_by: str
-
-
-@dataclass(frozen=True)
-class Variant:
-    """Another right way to write what stands in the solution, and a check that must accept it."""
+class Change(NamedTuple):
+    """Another way to write what stands in the solution, and the check that tells if it is right."""
 
     file: str
     ours: str
     theirs: str
-    accepted_by: str
+    check: str
 
 
 class PartSuite:
     """The tests of one part."""
 
     number: ClassVar[int]
-    mistakes: ClassVar[tuple[Mistake, ...]]
-    variants: ClassVar[tuple[Variant, ...]] = ()
+    # What a check must notice, and what it must accept.
+    mistakes: ClassVar[tuple[Change, ...]]
+    variants: ClassVar[tuple[Change, ...]] = ()
     # The ports that the README names, with the variable that tells a server of ours of another.
     ports: ClassVar[tuple[int, ...]] = (8000,)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "mistake" in metafunc.fixturenames:
-            metafunc.parametrize("mistake", self.mistakes, ids=lambda one: one.noticed_by)
+            metafunc.parametrize("mistake", self.mistakes, ids=lambda one: one.check)
 
     @pytest.fixture
     def solution(self, tmp_path):
@@ -59,10 +50,8 @@ class PartSuite:
         assert status == 0, output
         assert "✗" not in output
 
-        for one in self.variants:
-            self.change(solution / one.file, one.ours, one.theirs)
         if self.variants:
-            chosen = " or ".join(f"test_{one.accepted_by}" for one in self.variants)
+            chosen = self.change(solution, *self.variants)
             status, output = self.check(solution, embedded_server, "-k", chosen)
             assert status == 0, output
 
@@ -77,12 +66,12 @@ class PartSuite:
         assert re.search(r"✗ .+\n    .*[가-힣]", output), output
 
     def test_a_typical_mistake_is_noticed(self, mistake, solution, embedded_server):
-        self.change(solution / mistake.file, mistake.right, mistake.wrong)
+        chosen = self.change(solution, mistake)
 
-        status, output = self.check(solution, embedded_server, "-k", f"test_{mistake.noticed_by}")
+        status, output = self.check(solution, embedded_server, "-k", chosen)
 
         assert status == 1, output
-        title = mistake.noticed_by.replace("_", " ")
+        title = mistake.check.replace("_", " ")
         assert re.search(rf"✗ {title}.*\n    .*[가-힣]", output), output
 
     @pytest.mark.end_to_end
@@ -98,13 +87,21 @@ class PartSuite:
         page = (part(self.number) / "README.md").read_text("utf-8")
         theirs, heading, ours = page.partition("\n## Meet ours\n")
         assert heading
-        Terminal(work, project, ports).run_page(theirs)
-        Terminal(project.folder, project, ports).run_page(ours)
+        try:
+            Terminal(work, project, ports).run_page(theirs)
+            Terminal(project.folder, project, ports).run_page(ours)
+        finally:
+            # It runs in the background, and must end even where something fails.
+            if (work / "broker.py").exists():
+                subprocess.run([sys.executable, "broker.py", "stop"], cwd=work, check=False)
 
-    def change(self, file: Path, text: str, other: str) -> None:
-        whole = file.read_text("utf-8")
-        assert text in whole
-        file.write_text(whole.replace(text, other), "utf-8")
+    def change(self, work: Path, *changes: Change) -> str:
+        """Write something else; gives how pytest chooses the checks of it."""
+        for file, ours, theirs, _ in changes:
+            whole = (work / file).read_text("utf-8")
+            assert ours in whole
+            (work / file).write_text(whole.replace(ours, theirs), "utf-8")
+        return " or ".join(f"test_{one.check}" for one in changes)
 
     def check(self, work: Path, server: DatabaseServer, *options: str) -> tuple[int, str]:
         """Run the part's checks with Korean hints; gives the exit status and what was said."""

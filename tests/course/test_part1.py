@@ -1,30 +1,30 @@
-from tests.course.suite import Mistake, PartSuite, Variant
+from tests.course.suite import Change, PartSuite
 
 
 class TestPart1(PartSuite):
     number = 1
     mistakes = (
-        Mistake(
+        Change(
             "migrate.py",
             "with connection, connection.cursor() as cursor:",
             "connection.autocommit = True\n    with connection.cursor() as cursor:",
             "a_migration_that_fails_leaves_nothing_behind",
         ),
-        Mistake(
+        Change(
             "generator.py",
             "with connection, connection.cursor() as cursor:\n        cursor.executemany(",
             "for row in rows:\n      with connection, connection.cursor() as cursor:\n"
             "        rows = [row]\n        cursor.executemany(",
             "kill_9_leaves_no_half_batch",
         ),
-        Mistake(
+        Change(
             "generator.py",
             "cursor.executemany(INSERT, [(*row, source) for row in rows])",
             'cursor.execute(INSERT.replace("%s", "{}").format(*rows[0], f"\'{source}\'"))',
             "text_from_outside_never_becomes_sql",
         ),
         # Without a commit the table is locked, which must not stop the checks for ever.
-        Mistake(
+        Change(
             "generator.py",
             "with connection, connection.cursor() as cursor:\n        cursor.executemany("
             "INSERT, [(*row, source) for row in rows])",
@@ -34,7 +34,7 @@ class TestPart1(PartSuite):
         ),
     )
     variants = (
-        Variant(
+        Change(
             "migrate.py",
             'VALUES (%s)"',
             'VALUES (%s) ON CONFLICT DO NOTHING"',

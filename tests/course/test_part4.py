@@ -1,22 +1,22 @@
-from tests.course.suite import Mistake, PartSuite, Variant
+from tests.course.suite import Change, PartSuite
 
 
 class TestPart4(PartSuite):
     number = 4
     mistakes = (
-        Mistake(
+        Change(
             "releases.py",
             "            stack.pop()\n        elif",
             "            stack.append(entry['release'])\n        elif",
             "rolling_back_twice_goes_back_twice",
         ),
-        Mistake(
+        Change(
             "releases.py",
             '"\\n" + json.dumps({"event": event, "release": name})',
             'json.dumps({"event": event, "release": name}) + "\\n"',
             "half_a_line_of_the_history_costs_nothing_else",
         ),
-        Mistake(
+        Change(
             "router.py",
             "int.from_bytes(hashlib.sha256(customer.encode()).digest()[:8]) / 2**64",
             "hash(customer) % 1000 / 1000",
@@ -24,19 +24,19 @@ class TestPart4(PartSuite):
         ),
     )
     variants = (
-        Variant(
+        Change(
             "releases.py",
             'f"Release {name} was changed after it was published"',
             '"changed"',
             "a_release_is_named_by_its_content_and_never_changes",
         ),
-        Variant(
+        Change(
             "router.py",
             "    requests = sorted(",
             "    outbox.mkdir(parents=True, exist_ok=True)\n    requests = sorted(",
             "an_event_is_not_lost_when_answering_fails",
         ),
-        Variant(
+        Change(
             "ci.yml",
             "run: pytest test_candidate.py",
             "run: python -m pytest -q test_candidate.py",

@@ -1,22 +1,22 @@
-from tests.course.suite import Mistake, PartSuite
+from tests.course.suite import Change, PartSuite
 
 
 class TestPart5(PartSuite):
     number = 5
     mistakes = (
-        Mistake(
+        Change(
             "models.py",
             'model_config = ConfigDict(extra="forbid")\n\n    tag: Tag\n',
             "tag: Tag\n",
             "a_field_that_is_not_known_is_refused",
         ),
-        Mistake(
+        Change(
             "store.py",
             "Flower(**flower.model_dump() | changes)",
             "flower.model_copy(update=changes)",
             "a_corrected_flower_is_still_a_flower",
         ),
-        Mistake(
+        Change(
             "store.py",
             "id=next(self._numbers)",
             "id=len(self._flowers) + 1",

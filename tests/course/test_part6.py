@@ -1,6 +1,6 @@
 import pytest
 
-from tests.course.suite import Mistake, PartSuite
+from tests.course.suite import Change, PartSuite
 
 
 @pytest.mark.usefixtures("mlflow_for_checks")
@@ -8,19 +8,19 @@ class TestPart6(PartSuite):
     number = 6
     ports = (5000, 8000, 8001)
     mistakes = (
-        Mistake(
+        Change(
             "champion.py",
             "            load(incomplete)\n",
             "",
             "a_broken_model_does_not_take_the_place_of_the_champion",
         ),
-        Mistake(
+        Change(
             "champion.py",
             "link.symlink_to(version)",
             "link.symlink_to(models / version)",
             "download_brings_the_version_that_the_alias_names",
         ),
-        Mistake(
+        Change(
             "app.py",
             "champion = serving.ready()\n",
             "champion = load(folder)\n",

@@ -1,46 +1,35 @@
 """The prediction API as `kedro serve` starts it."""
 
 import re
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
 
+from course.conftest import Program
 from tests.end_to_end.commands import Project
-from tests.servers import eventually, status_of
+from tests.servers import status_of
 
 
 @contextmanager
 def served(project: Project, *options: str) -> Iterator[httpx.Client]:
     """A client of a server that is ready; it is stopped afterwards and must end in order."""
+    command = [sys.executable, "-m", "kedro", "serve", "--port", "0", *options]
     log = project.folder / f"server-{time.monotonic_ns()}.log"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "kedro", "serve", "--port", "0", *options],
-            cwd=project.folder,
-            env=project.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
+    server = Program(command, project.folder, log, project.environment)
     try:
-        assert eventually(lambda: _address(log) or process.poll() is not None)
-        address = _address(log)
-        assert address, log.read_text("utf-8")
+        server.until(lambda: _address(server.output), 90)
+        address = _address(server.output)
+        server.until(lambda: status_of(f"{address}/health/ready") == 200, 90)
         with httpx.Client(base_url=address, timeout=30) as client:
-            is_ready = eventually(lambda: status_of(f"{address}/health/ready") == 200)
-            assert is_ready, log.read_text("utf-8")
             yield client
     finally:
-        process.send_signal(signal.SIGTERM)
-        code = process.wait(timeout=90)
-    assert code == 0, log.read_text("utf-8")
+        server.stop()
+        code = server.ends(90)
+    assert code == 0, server.output
 
 
 def predict(client: httpx.Client, row: Any) -> dict[str, Any]:
@@ -51,6 +40,6 @@ def predict(client: httpx.Client, row: Any) -> dict[str, Any]:
     return found
 
 
-def _address(log: Path) -> str | None:
-    found = re.search(r"Listening on (http://[^\s\"]+)", log.read_text("utf-8"))
-    return found[1] if found else None
+def _address(said: str) -> str:
+    found = re.search(r"Listening on (http://[^\s\"]+)", said)
+    return found[1] if found else ""

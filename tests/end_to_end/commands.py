@@ -1,15 +1,18 @@
 """Runs the project's commands as processes, and looks at what they leave behind."""
 
-import json
+import atexit
+import multiprocessing
 import os
 import re
-import select
+import runpy
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,15 +22,8 @@ from psutil import process_iter
 from mlops_for_mle.database import embedded
 from tests.servers import eventually, query
 
-HOLD = """
-import sys
-from pathlib import Path
-from mlops_for_mle.database import embedded
-print(embedded.acquire(Path(sys.argv[1])).url("mlops"), flush=True)
-sys.stdin.read()
-"""
-
 PROJECT = Path(__file__).parents[2]
+CONTEXT = multiprocessing.get_context("forkserver")
 
 # What would decide where the project keeps its data, if the caller's environment had it.
 DECIDING = ("DATABASE_URL", "MLFLOW_TRACKING_URI", "KEDRO_ENV", "PYTHONDONTWRITEBYTECODE")
@@ -111,21 +107,15 @@ class Project:
     @contextmanager
     def held(self) -> Iterator[str]:
         """Keep the embedded server running by a process beside this one; gives the URL."""
-        holder = subprocess.Popen(
-            [sys.executable, "-c", HOLD, str(self.home)],
-            env=self.environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        ours, theirs = CONTEXT.Pipe()
+        holder = CONTEXT.Process(target=_hold, args=(self.home, theirs), daemon=True)
+        _start(holder)
+        theirs.close()
         try:
-            assert holder.stdout is not None
-            url = holder.stdout.readline().strip()
-            assert url, holder.communicate()
-            yield url
+            yield ours.recv()
         finally:
-            holder.communicate(timeout=90)
+            ours.close()
+            holder.join(90)
 
     def is_running(self) -> bool:
         """Whether its embedded server takes connections."""
@@ -149,35 +139,57 @@ class Project:
 
 
 def fork(folder: Path, environment: dict[str, str], *command: str, given: str = "") -> Finished:
-    """Have the fork server run what `python -m` would: a module with its arguments."""
-    server = _fork_server()
-    assert server.stdin is not None
-    assert server.stdout is not None
+    """Run a module or a file with its arguments, as `python` would but with all imported."""
     with TemporaryDirectory() as streams:
         files = [Path(streams, name) for name in ("input", "output", "errors")]
         files[0].write_text(given)
-        wanted = {"command": command, "folder": folder, "environment": environment, "files": files}
-        server.stdin.write(json.dumps(wanted, default=str) + "\n")
-        server.stdin.flush()
-        if select.select([server.stdout], [], [], 600)[0]:
-            code = int(server.stdout.readline())
-            return Finished(code, *(path.read_text("utf-8") for path in files[1:]))
-    _fork_server.cache_clear()
-    server.kill()
-    raise AssertionError(f"no end: {command}")
+        process = CONTEXT.Process(target=_become, args=(folder, environment, command, files))
+        _start(process)
+        process.join(600)
+        if process.exitcode is None:
+            process.kill()
+            raise AssertionError(f"no end: {command}")
+        return Finished(process.exitcode, *(path.read_text("utf-8") for path in files[1:]))
 
 
-@cache
-def _fork_server() -> subprocess.Popen[str]:
-    """It ends with this process, which holds its input."""
-    return subprocess.Popen(
-        [sys.executable, "-P", Path(__file__).with_name("fork_server.py")],
-        # Kedro takes the settings of logging from where it is imported.
-        cwd=PROJECT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+def _start(process: ForkServerProcess) -> None:
+    CONTEXT.set_forkserver_preload(["tests.end_to_end.preloaded"])
+    # Kedro takes the settings of logging from where it is imported.
+    with chdir(PROJECT):
+        process.start()
+
+
+def _become(
+    folder: Path, environment: dict[str, str], command: tuple[str, ...], files: list[Path]
+) -> None:
+    """Make this process what a shell would have made for the command.
+
+    It ends as Python does but for freeing objects, so that a file which nobody has closed is not
+    flushed.
+    """
+    for number, path in enumerate(files):
+        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.argv = list(command)
+    try:
+        if command[0].endswith(".py"):
+            sys.path.insert(0, str(Path(command[0]).resolve().parent))
+            runpy.run_path(command[0], run_name="__main__")
+        else:
+            sys.path.insert(0, str(folder))
+            runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+    finally:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+
+
+def _hold(home: Path, answers: Connection) -> None:
+    answers.send(embedded.acquire(home).url("mlops"))
+    # Until the other end is closed.
+    answers.poll(None)
 
 
 def finish(process: subprocess.Popen[str], seconds: float = 600) -> Finished:

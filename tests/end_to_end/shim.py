@@ -1,4 +1,4 @@
-"""A `kedro` and a `python-here` that start fast: the fork server runs what tests type."""
+"""A `kedro` and a `python-here` that start fast: what tests type runs in forks of a process."""
 
 import sys
 from collections.abc import Iterator

@@ -23,15 +23,6 @@ EVERY = sorted(NOTEBOOKS.glob("*.ipynb"))
 LESSONS = [path for path in EVERY if path != TOUR]
 
 
-def name(path: Path) -> str:
-    return path.stem
-
-
-def read(path: Path) -> NotebookNode:
-    """The notebook as it is committed."""
-    return nbformat.read(path, as_version=4)
-
-
 def run(notebook: NotebookNode, folder: Path, environment: dict[str, str]) -> NotebookNode:
     """Run it in a folder; fails at the first cell that does, other than those that may."""
     place = {"metadata": {"path": str(folder)}}
@@ -63,26 +54,20 @@ def test_the_tour_runs_and_ends_with_a_prediction(project):
     folder = project.folder / "notebooks"
     folder.mkdir(exist_ok=True)
 
-    notebook = run(read(TOUR), folder, project.environment)
+    notebook = run(nbformat.read(TOUR, 4), folder, project.environment)
 
-    shown = [
-        output.data["text/plain"]
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
-        if output.output_type == "execute_result"
-    ]
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    shown = [one.data["text/plain"] for one in outputs if one.output_type == "execute_result"]
     assert shown[-1] == "[2]"
     assert not list(folder.iterdir()), "what it keeps belongs into data"
     assert project.query("SELECT event, model_version FROM deployments") == [("deploy", 1)]
 
 
-@pytest.mark.parametrize("path", LESSONS, ids=name)
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_a_lesson_runs_filled_in_and_says_what_is_still_open(path, tmp_path):
-    notebook = read(path)
-    folder, temporary = tmp_path / "anywhere", tmp_path / "temporary"
-    folder.mkdir()
-    temporary.mkdir()
+    notebook = nbformat.read(path, 4)
+    for place in (folder := tmp_path / "anywhere", temporary := tmp_path / "temporary"):
+        place.mkdir()
     # What the learner's terminal has for another project must not be touched.
     elsewhere = dict.fromkeys(DECIDING, "http://127.0.0.1:1/of-another-project")
     # But bytecode is kept, or every kernel compiles what it imports.
@@ -103,9 +88,9 @@ def test_a_lesson_runs_filled_in_and_says_what_is_still_open(path, tmp_path):
     assert not list(temporary.iterdir()), "it cleans up at the end of its kernel"
 
 
-@pytest.mark.parametrize("path", EVERY, ids=name)
+@pytest.mark.parametrize("path", EVERY, ids=lambda path: path.stem)
 def test_a_notebook_is_committed_without_outputs_and_in_both_languages(path):
-    cells = read(path).cells
+    cells = nbformat.read(path, 4).cells
 
     assert path == TOUR or 10 <= len(cells) <= 18
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,9 +16,12 @@ from threading import Thread
 
 import pytest
 
+from tests.expectations import succeed
+
 PROJECT = Path(__file__).parents[2]
 PYTHON = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
 PYPROJECT = '[project]\nname = "small"\nversion = "1"\nrequires-python = ">=3.11,<3.15"\n'
+BUILD_SYSTEM = '[build-system]\nrequires = ["uv_build"]\nbuild-backend = "uv_build"\n'
 AWKWARD = "자료 & (a) #1; b"
 
 
@@ -43,14 +45,14 @@ class Small:
         self.lock(index)
 
     def lock(self, index: str) -> None:
-        self._uv("lock", *(["--default-index", index] if index else ["--offline"]))
+        where = ["--default-index", index] if index else ["--offline"]
+        command = [_uv(), "lock", *where, "--quiet", "--no-config", "--python", PYTHON]
+        subprocess.run(command, cwd=self.folder, env=self.environment(UV_OFFLINE="0"), check=True)
 
-    def setup(
-        self, *arguments: str, folder: Path | None = None, **variables: str
-    ) -> "subprocess.CompletedProcess[str]":
+    def setup(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         """Run the script from another folder, as `make -C` may."""
         return subprocess.run(
-            [(folder or self.folder) / "scripts/setup.sh", *arguments],
+            [self.folder / "scripts/setup.sh", *arguments],
             cwd="/",
             env=self.environment(**variables),
             capture_output=True,
@@ -58,10 +60,17 @@ class Small:
             check=False,
         )
 
-    def succeed(self, *arguments: str, folder: Path | None = None, **variables: str) -> str:
-        finished = self.setup(*arguments, folder=folder, **variables)
+    def succeed(self, *arguments: str, **variables: str) -> str:
+        finished = self.setup(*arguments, **variables)
         assert (finished.returncode, finished.stdout) == (0, ""), finished.stderr
         return finished.stderr
+
+    def has_its_environment(self) -> bool:
+        command = [self.folder / ".venv/bin/python", "-c", "import sys; print(sys.prefix)"]
+        return succeed(*command) == f"{self.folder}/.venv\n"
+
+    def has_the_greeting(self) -> bool:
+        return any(self.folder.glob(".venv/lib/*/site-packages/greeting"))
 
     def environment(self, **variables: str) -> dict[str, str]:
         kept = {n: v for n, v in os.environ.items() if not n.startswith(("UV_", "PIP_", "PYTHON"))}
@@ -69,15 +78,6 @@ class Small:
         home.mkdir(exist_ok=True)
         path = f"{self.programs}:/usr/bin:/bin"
         return {**kept, "HOME": str(home), "PATH": path, "UV_OFFLINE": "1", **variables}
-
-    def prefix(self) -> str:
-        """Which environment its interpreter belongs to."""
-        command = [self.folder / ".venv/bin/python", "-c", "import sys; print(sys.prefix)"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    def _uv(self, *arguments: str) -> None:
-        command = [_uv(), *arguments, "--quiet", "--no-config", "--python", PYTHON]
-        subprocess.run(command, cwd=self.folder, env=self.environment(UV_OFFLINE="0"), check=True)
 
 
 @pytest.fixture
@@ -90,20 +90,19 @@ def test_it_makes_the_environment_and_says_nothing_when_that_is_up_to_date(small
     other = {name: str(tmp_path / "other") for name in ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT")}
     other |= {"UV_PROJECT": str(tmp_path / "other"), "UV_FROZEN": "1"}
     assert "Making .venv" in small.succeed(**other)
-    assert small.prefix() == str(small.folder / ".venv")
+    assert small.has_its_environment()
     assert not (tmp_path / "other").exists()
     assert small.succeed() == ""
 
 
 def test_a_folder_in_which_nothing_could_run_is_refused_at_once(small, tmp_path):
     for character in "[]?*%'\"$`\\":
-        folder = tmp_path / f"a{character}b"
-        shutil.copytree(small.folder, folder)
-        finished = small.setup(folder=folder)
+        small.folder = small.folder.rename(tmp_path / f"a{character}b")
+        finished = small.setup()
         assert (finished.returncode, finished.stdout) == (1, "")
-        assert str(folder) in finished.stderr
+        assert str(small.folder) in finished.stderr
         assert len(finished.stderr.splitlines()) == 1
-        assert not (folder / ".venv").exists()
+        assert not (small.folder / ".venv").exists()
 
 
 def test_an_environment_that_is_half_made_or_of_another_place_is_made_again(small, tmp_path):
@@ -113,10 +112,9 @@ def test_an_environment_that_is_half_made_or_of_another_place_is_made_again(smal
     assert "Making .venv" in small.succeed()
     assert not (small.folder / ".venv/lib/half").exists()
 
-    moved = tmp_path / "moved"
-    small.folder.rename(moved)
-    assert "Making .venv" in small.succeed(folder=moved)
-    assert f"{moved}/.venv" in (moved / ".venv/bin/activate").read_text("utf-8")
+    small.folder = small.folder.rename(tmp_path / "moved")
+    assert "Making .venv" in small.succeed()
+    assert f"{small.folder}/.venv" in (small.folder / ".venv/bin/activate").read_text("utf-8")
 
 
 def test_a_folder_of_that_name_which_is_no_environment_is_kept(small):
@@ -164,7 +162,7 @@ def test_packages_come_from_the_index_that_a_person_has_set(tmp_path, how):
         else:
             variables[how] = second
         small.succeed(**variables)
-    assert list(small.folder.glob(".venv/lib/*/site-packages/greeting.py"))
+    assert small.has_the_greeting()
     assert small.succeed(**variables) == ""
 
 
@@ -175,17 +173,16 @@ def test_a_group_comes_on_demand_and_with_jupyterlab_it_stays(tmp_path):
             file.write('[dependency-groups]\nnotebooks = ["greeting"]\n')
         small.lock(index)
         variables = {"UV_OFFLINE": "0", "UV_DEFAULT_INDEX": index}
-        installed = partial(small.folder.glob, ".venv/lib/*/site-packages/greeting.py")
 
         small.succeed("--group", "notebooks", **variables)
-        assert list(installed())
+        assert small.has_the_greeting()
         # As JupyterLab would, which a learner may have open in another terminal.
         (small.folder / ".venv/bin/jupyter-lab").touch()
         assert small.succeed(**variables) == ""
-        assert list(installed())
+        assert small.has_the_greeting()
         (small.folder / ".venv/bin/jupyter-lab").unlink()
         small.succeed(**variables)
-        assert not list(installed())
+        assert not small.has_the_greeting()
 
 
 def test_without_uv_it_says_what_to_install_or_what_pip_said(small):
@@ -216,7 +213,7 @@ def test_without_uv_it_installs_one_beside_the_project(small):
     if "pip could not install uv" in finished.stderr:
         pytest.skip("no package index answers")
     assert finished.returncode == 0, finished.stderr
-    assert small.prefix() == str(small.folder / ".venv")
+    assert small.has_its_environment()
     assert small.succeed() == ""
 
 
@@ -228,26 +225,19 @@ def test_the_image_has_the_uv_that_make_setup_installs():
 
 
 @contextmanager
-def _index(folder: Path, code: str = "") -> Iterator[str]:
+def _index(folder: Path) -> Iterator[str]:
     """A package index with one package, as long as it is needed."""
-    wheel = folder / "simple/greeting/greeting-1-py3-none-any.whl"
-    wheel.parent.mkdir(parents=True)
-    info = "greeting-1.dist-info"
-    members = {
-        "greeting.py": code,
-        f"{info}/METADATA": "Metadata-Version: 2.1\nName: greeting\nVersion: 1\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    record = "".join(f"{name},,\n" for name in [*members, f"{info}/RECORD"])
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for name, content in {**members, f"{info}/RECORD": record}.items():
-            archive.writestr(zipfile.ZipInfo(name), content)
+    (folder / "src/greeting").mkdir(parents=True)
+    (folder / "src/greeting/__init__.py").touch()
+    project = PYPROJECT.replace("small", "greeting") + BUILD_SYSTEM
+    (folder / "pyproject.toml").write_text(project)
+    built = folder / "simple/greeting"
+    succeed(_uv(), "build", "--quiet", "--offline", "--wheel", "--out-dir", built, folder)
+    (wheel,) = built.glob("*.whl")
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    link = f'<a href="{wheel.name}#sha256={digest}">{wheel.name}</a>'
-    (wheel.parent / "index.html").write_text(link)
+    (built / "index.html").write_text(f'<a href="{wheel.name}#sha256={digest}">{wheel.name}</a>')
     handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/simple"
-    server.shutdown()
-    server.server_close()
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/simple"
+        server.shutdown()

@@ -1,4 +1,3 @@
-import json
 import os
 import subprocess
 from hashlib import sha256
@@ -9,7 +8,7 @@ import pytest
 from mlops_for_mle.serving.keys import KeyFile
 from tests.stack.compose_file import PROJECT
 
-ONE, OTHER = (sha256(text).hexdigest() for text in (b"one", b"other"))
+ONE, OTHER, NEW = (sha256(text).hexdigest() for text in (b"one", b"other", b"new"))
 
 
 def preflight(folder: Path, stack: str = ONE, metrics: str = OTHER) -> int:
@@ -21,29 +20,24 @@ def preflight(folder: Path, stack: str = ONE, metrics: str = OTHER) -> int:
     ).returncode
 
 
-def test_the_keys_are_valid_ones_of_which_prometheus_only_reads(tmp_path):
-    assert preflight(tmp_path) == 0
+def test_the_stacks_own_keys_are_let_in_and_replaced_while_those_of_people_stay(tmp_path):
     path = tmp_path / "api_keys.json"
-    found = {key.name: key for key in KeyFile(path).read() or ()}
-    assert found["stack"].scopes == ("predict", "write")
-    assert found["metrics"].scopes == ("read",)
-    assert (found["stack"].sha256, found["metrics"].sha256) == (ONE, OTHER)
+    assert preflight(tmp_path) == 0
     assert path.stat().st_mode & 0o777 == 0o600
-
-
-def test_a_new_key_replaces_the_one_before_and_leaves_those_of_people(tmp_path):
-    preflight(tmp_path)
-    path = tmp_path / "api_keys.json"
     KeyFile(path).create("kim", ["predict"])
-    before = json.loads(path.read_text("utf-8"))
+    before = KeyFile(path).read()
+    (of_kim,) = (key for key in before if key.name == "kim")
+
     assert preflight(tmp_path) == 0
-    assert json.loads(path.read_text("utf-8")) == before
-    preflight(tmp_path, stack=OTHER)
-    after = {key["name"]: key for key in json.loads(path.read_text("utf-8"))["keys"]}
-    assert after["stack"]["sha256"] == OTHER
-    assert [key for key in before["keys"] if key["name"] != "stack"] == [
-        key for name, key in after.items() if name != "stack"
-    ]
+    assert KeyFile(path).read() == before
+    assert preflight(tmp_path, stack=NEW) == 0
+    after = {key.name: key for key in KeyFile(path).read()}
+
+    assert after.pop("kim") == of_kim
+    assert {name: (key.scopes, key.sha256) for name, key in after.items()} == {
+        "stack": (("predict", "write"), NEW),
+        "metrics": (("read",), OTHER),
+    }
 
 
 @pytest.mark.parametrize("digests", [{"stack": ""}, {"metrics": ""}])
