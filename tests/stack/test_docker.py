@@ -209,7 +209,9 @@ def test_replicas_answer_at_one_address_while_one_of_them_ends(stack):
 def test_addresses_that_people_are_told_lead_somewhere(stack):
     said = stack.compose("exec", "-T", "pipeline", "kedro", "model", "summary")
     assert f"served at  http://localhost:{stack.settings['API_PORT']}" in said
-    logged = stack.compose("logs", "pipeline")
+    training = ("kedro", "run", "--pipeline", "training")
+    trained = stack.run("docker", "compose", "exec", "-T", "pipeline", *training)
+    logged = trained.stdout + trained.stderr
     assert f"http://localhost:{stack.settings['MLFLOW_PORT']}/#/experiments/" in logged
     assert "http://mlflow:5000" not in logged
     # Of its health checks, nothing.
