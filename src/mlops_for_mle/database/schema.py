@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.schema import CreateColumn
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.tables import prediction_table, quoted
+from mlops_for_mle.contract.sql import prediction_table, quoted
 from mlops_for_mle.database.engine import engine_for, execute_plainly, lock
 from mlops_for_mle.database.tables import metadata, observations, predictions_of
 from mlops_for_mle.errors import PrerequisiteError, UserError

@@ -31,7 +31,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB, TIMES
 
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.model import FeatureType
-from mlops_for_mle.contract.tables import UTC_NOW, prediction_table
+from mlops_for_mle.contract.sql import UTC_NOW, prediction_table
 
 metadata = MetaData()
 

@@ -10,7 +10,7 @@ import msgspec
 from fastapi import APIRouter, Header, Query, Response
 
 from mlops_for_mle.contract import Contract, Feature, rules
-from mlops_for_mle.contract.tables import UTC_NOW
+from mlops_for_mle.contract.sql import UTC_NOW
 from mlops_for_mle.serving.codec import check_fields
 from mlops_for_mle.serving.context import json_body
 from mlops_for_mle.serving.database import Pool, rows

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns
 from mlops_for_mle.contract.notation import read_times
-from mlops_for_mle.contract.tables import UTC_NOW, quoted
+from mlops_for_mle.contract.sql import UTC_NOW, quoted
 from mlops_for_mle.database.copying import copy_in
 from mlops_for_mle.database.engine import engine_for, execute_plainly
 from mlops_for_mle.database.tables import ingestion_batches, rejected_rows

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Connection
 
-from mlops_for_mle.contract.tables import quoted
+from mlops_for_mle.contract.sql import quoted
 from mlops_for_mle.database.copying import begin_reading, copy_rows, relation
 from mlops_for_mle.database.engine import engine_for, normalise_url
 from mlops_for_mle.errors import ConfigurationError

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.columns import as_json, plain
-from mlops_for_mle.contract.tables import prediction_table
+from mlops_for_mle.contract.sql import prediction_table
 from mlops_for_mle.database.engine import database_url, engine_for
 from mlops_for_mle.errors import UserError, explain
 from mlops_for_mle.pipelines.scoring.scorer import Scorer, loaded

@@ -14,7 +14,7 @@ import pyarrow as pa
 from fsspec.implementations.dirfs import DirFileSystem
 from sqlalchemy import Connection
 
-from mlops_for_mle.contract.tables import literal, quoted
+from mlops_for_mle.contract.sql import literal, quoted
 from mlops_for_mle.database.copying import copy_in, relation
 from mlops_for_mle.database.engine import engine_for, execute_plainly
 from mlops_for_mle.errors import UserError

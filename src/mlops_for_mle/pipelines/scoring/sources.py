@@ -9,7 +9,7 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 
-from mlops_for_mle.contract.tables import literal, quoted
+from mlops_for_mle.contract.sql import literal, quoted
 from mlops_for_mle.database.copying import begin_reading, copy_rows, relation
 from mlops_for_mle.database.engine import engine_for, execute_plainly
 from mlops_for_mle.pipelines.scoring.nodes import Part, Source

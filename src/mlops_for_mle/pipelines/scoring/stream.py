@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, CursorResult
 
 from mlops_for_mle.contract import Contract, Feature
-from mlops_for_mle.contract.tables import literal, prediction_table, quoted
+from mlops_for_mle.contract.sql import literal, prediction_table, quoted
 from mlops_for_mle.database.engine import database_url, engine_for, execute_plainly
 from mlops_for_mle.pipelines.scoring.following import Arrived, Follower
 
