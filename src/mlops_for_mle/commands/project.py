@@ -60,6 +60,7 @@ def with_project(function: Callable[..., None]) -> Callable[..., None]:
 def duration(least: timedelta = timedelta()) -> Callable[[str], timedelta]:
     """The type of an option that takes a duration such as 250ms, 1s, 5m, 1h or 90d."""
 
+    # click calls the type by the name of its function.
     def duration(value: str) -> timedelta:
         match = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)(ms|s|m|h|d)", value)
         found = timedelta(**{_UNITS[match[2]]: float(match[1])}) if match else None

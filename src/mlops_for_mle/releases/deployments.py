@@ -60,9 +60,16 @@ def deploy(
     if served is not None and served.release == manifest.release:
         connection.rollback()
         return None
-    row: dict[str, Any] = {"contract": manifest.contract.name, "release": manifest.release}
-    row |= {"model_version": manifest.version, "run_id": manifest.run_id}
-    return _append(connection, **row, event="deploy", reason=reason, actor=actor)
+    return _append(
+        connection,
+        event="deploy",
+        contract=manifest.contract.name,
+        release=manifest.release,
+        model_version=manifest.version,
+        run_id=manifest.run_id,
+        reason=reason,
+        actor=actor,
+    )
 
 
 def roll_back(
@@ -79,7 +86,12 @@ def roll_back(
 
     Without its name that is what was served before the present release was first put in service,
     so that twice goes back twice. ``expected`` is the id of the row that the caller takes for the
-    current one. Raises a ``ReleaseError`` where the release is no longer whole.
+    current one.
+
+    Raises:
+        PrerequisiteError: Nothing was deployed yet.
+        UserError: There is no such release, or the current row is another by now.
+        ReleaseError: The release is no longer whole.
     """
     served, rows = deployed(connection, contract), history(connection, contract)
     if expected not in (None, served.id):
@@ -108,7 +120,10 @@ def roll_back(
 
 
 def release_before(rows: list[Deployment]) -> str | None:
-    """What was served before the release of the newest row, which comes first, was first served."""
+    """What was served before the newest row's release was first put in service.
+
+    ``rows`` are all of a contract that deploy or roll back, the newest first.
+    """
     in_order = [one.release for one in reversed(rows)]
     first = in_order.index(rows[0].release) if rows else 0
     return in_order[first - 1] if first else None
