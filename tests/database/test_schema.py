@@ -113,6 +113,20 @@ def test_a_changed_contract_says_what_would_change_and_changes_nothing_unasked(
     assert columns_of(database_url, MIXED_CONTRACT.table)["select"] == ("text", "YES")
 
 
+def test_a_type_of_the_database_alone_disturbs_nobody_beside_the_contract_and_is_refused_in_it(
+    database_url: str, contract: Contract, recwarn: pytest.WarningsRecorder
+) -> None:
+    assert ensure_observations(database_url, contract) is False
+    query(database_url, "CREATE TYPE pair AS (a int, b int)")
+    query(database_url, "ALTER TABLE iris_data ADD COLUMN place pair")
+    assert ensure_observations(database_url, contract) is False
+
+    query(database_url, "ALTER TABLE iris_data DROP sepal_width, ADD COLUMN sepal_width pair")
+    with pytest.raises(UserError, match="column sepal_width has a type that is not known, "):
+        ensure_observations(database_url, contract)
+    assert [str(one.message) for one in recwarn if "pair" in str(one.message)] == []
+
+
 def test_tables_of_a_newer_program_are_left_alone(database_url: str) -> None:
     query(database_url, "UPDATE alembic_version SET version_num = '9999'")
 

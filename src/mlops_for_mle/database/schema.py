@@ -5,6 +5,7 @@ Each is made by whoever comes first; the others wait for a lock and find it made
 
 import logging
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -118,7 +119,7 @@ def ensure_predictions(url: str, contract: Contract) -> None:
             table.create(connection)
         # The last that is made. Otherwise every start would wait for whoever reads the table.
         elif not found.has_index(table.name, str(key.name)):
-            present = {one["name"] for one in found.get_columns(table.name)}
+            present = _columns(connection, table)
             for column in table.columns:
                 if column.name not in present:
                     connection.exec_driver_sql(_addition(connection, column))
@@ -136,7 +137,7 @@ def _differences(connection: Connection, table: sa.Table) -> tuple[dict[str, str
         in words; and what only the table's owner can decide.
     """
     quote = connection.dialect.identifier_preparer.quote_identifier
-    present = {one["name"]: one for one in sa.inspect(connection).get_columns(table.name)}
+    present = _columns(connection, table)
     changes: dict[str, str] = {}
     obstacles: list[str] = []
     for column in table.columns:
@@ -151,9 +152,9 @@ def _differences(connection: Connection, table: sa.Table) -> tuple[dict[str, str
         elif not any(
             isinstance(kind, one) and isinstance(found["type"], _HELD_BY[one]) for one in _HELD_BY
         ):
-            obstacles.append(
-                f"column {name} has the type {found['type']}, the contract needs {kind}"
-            )
+            is_known = not isinstance(found["type"], sa.types.NullType)
+            has = f"has the type {found['type']}" if is_known else "has a type that is not known"
+            obstacles.append(f"column {name} {has}, the contract needs {kind}")
     for name, one in present.items():
         is_filled = one["default"] is not None or "identity" in one or "computed" in one
         wanted = table.columns.get(name)
@@ -164,6 +165,14 @@ def _differences(connection: Connection, table: sa.Table) -> tuple[dict[str, str
             loosen = f"ALTER TABLE {quote(table.name)} ALTER COLUMN {quote(name)} DROP NOT NULL"
             changes[loosen] = told
     return changes, obstacles
+
+
+def _columns(connection: Connection, table: sa.Table) -> dict[str, Any]:
+    """The columns of a table as they are there, by name."""
+    with warnings.catch_warnings():
+        # Of types that it does not know, such as those of extensions.
+        warnings.simplefilter("ignore", sa.exc.SAWarning)
+        return {one["name"]: one for one in sa.inspect(connection).get_columns(table.name)}
 
 
 def _addition(connection: Connection, column: sa.Column[Any]) -> str:
