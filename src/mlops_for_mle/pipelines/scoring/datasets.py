@@ -72,7 +72,7 @@ class PredictionsDataset(_ScoringDataset):
         with self._engine.begin() as turn:
             # Two runs at once would take each other's parts away, so one waits for the other,
             # however long that takes.
-            lock(turn, f"scoring into {options.output}")
+            lock(turn, f"scoring into {predictions.place}")
             turn.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout TO 0")
             with (
                 predictions.staged(),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from posixpath import normpath
 
 import fsspec
 import pyarrow as pa
@@ -46,6 +47,11 @@ class Folder:
     def _files(self) -> DirFileSystem:
         files, folder = fsspec.url_to_fs(self.url)
         return DirFileSystem(folder, files)
+
+    @property
+    def place(self) -> str:
+        """Where it is, however that was written."""
+        return str(self._files.fs.unstrip_protocol(normpath(self._files.path)))
 
     def _names(self, *prefixes: str) -> list[str]:
         """The files that are there with such a beginning, the mark first."""
@@ -97,6 +103,11 @@ class Table:
     url: str
     name: str
     schema: pa.Schema
+
+    @property
+    def place(self) -> str:
+        """Its name; whoever fills it by another one has a stage of his own."""
+        return self.name
 
     @property
     def _stage(self) -> str:
