@@ -10,7 +10,6 @@ import pytest
 from omegaconf import OmegaConf
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.infer.features import column_names
 from mlops_for_mle.contract.infer.propose import Proposal, propose
 from tests.contract.infer.tables import (
     ROWS,

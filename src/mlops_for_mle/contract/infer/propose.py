@@ -1,7 +1,8 @@
 """Puts a contract together: what is predicted, what is a feature, and what is left out and why."""
 
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,9 +12,21 @@ from pydantic import Field
 from mlops_for_mle.contract import Configuration, Contract
 from mlops_for_mle.contract.columns import check_columns, encode_rows
 from mlops_for_mle.contract.encoding import encode_target, encoded_columns
-from mlops_for_mle.contract.infer.decide import Column, decide
-from mlops_for_mle.contract.infer.features import column_names, described, free_name, number_range
-from mlops_for_mle.contract.model import RESERVED_ANSWER_NAMES, Name, Task, normalised
+from mlops_for_mle.contract.infer.decide import (
+    Column,
+    case_remark,
+    decide,
+    described,
+    number_range,
+    one_line,
+)
+from mlops_for_mle.contract.model import (
+    LONGEST_NAME,
+    RESERVED_ANSWER_NAMES,
+    Name,
+    Task,
+    normalised,
+)
 from mlops_for_mle.contract.notation import DecimalMark, Notation
 from mlops_for_mle.errors import SourceError, UserError
 from mlops_for_mle.pipelines.training.options import DataCheckOptions
@@ -27,6 +40,8 @@ _MAXIMUM_CLASSES = 100
 _FEW_NUMBERS = 20
 # Ingestion holds everything back when more rows than this are bad.
 _MAXIMUM_MISSING = 0.5
+# Every table of PostgreSQL has columns of these names.
+_SYSTEM_COLUMNS = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
 
 
 class Wishes(Configuration):
@@ -49,8 +64,7 @@ class Proposal:
 
     Attributes:
         facts: The contract without its features, as a mapping.
-        features: The columns that become features, in the source's order.
-        left_out: The others, beside target and time.
+        left_out: The columns that are no features, beside target and time.
         class_counts: How many rows each class has, in the contract's order.
         ingestion: What differs from the default in the options of ingestion.
         unread: Why rows cannot be read, of each.
@@ -86,16 +100,18 @@ def propose(
     rows = rows.rename(columns=lambda one: normalised(str(one)))
     target, wish = normalised(target), Wishes.model_validate(wishes)
     _check_request(rows, source, target, wish)
-    names = column_names(list(rows.columns))
+    names = _names_in_postgres(list(rows.columns))
     columns, decimal = _columns(rows, names, target, wish, separator)
-    renamed = {old: new for old, new in names.items() if new != old}
-    ingestion: dict[str, Any] = {"rename": renamed, "decimal": "comma" if decimal == "," else None}
-    for option in ("number_formats", "date_formats", "missing_marks"):
-        said = {one.name: one.written.get(option) for one in columns.values()}
-        ingestion[option] = {new: one for new, one in said.items() if one}
-    ingestion["drop_missing_target"] = wish.drop_missing_target
-    answer, counts = columns.pop(target), dict[int | str, int]()
-    task = _task(answer, wish)
+    ingestion: dict[str, Any] = {
+        "rename": {old: new for old, new in names.items() if new != old},
+        "decimal": "comma" if decimal == "," else None,
+        "number_formats": _written(columns, "number_formats"),
+        "date_formats": _written(columns, "date_formats"),
+        "missing_marks": _written(columns, "missing_marks"),
+        "drop_missing_target": wish.drop_missing_target,
+    }
+    answer = columns.pop(target)
+    predicted, counts = _predicted(answer, wish)
     if wish.time and not columns[wish.time].is_time:
         held = columns[wish.time].left_out or f"holds {columns[wish.time].kind}"
         raise SourceError(f"--time: column {wish.time!r} {held}, expected dates.")
@@ -104,26 +120,13 @@ def propose(
     is_timed = time is not None and len(columns.pop(time).counts) > 1
     if wish.group:
         columns.pop(wish.group, None)
-    timestamp = names[time] if time else free_name(("timestamp", "observed_at"), names.values())
-    is_reserved = answer.name in RESERVED_ANSWER_NAMES
-    predicted: dict[str, Any] = {
-        "column": answer.name,
-        "task": task,
-        "response_name": f"predicted_{answer.name}" if is_reserved else answer.name,
-    }
-    if task == "regression":
-        predicted |= number_range(answer)
-    else:
-        # Booleans become the text that ingestion makes of them.
-        values = answer.counts.index.map(int if answer.is_number else str)
-        counts = dict(sorted(zip(values, answer.counts.tolist(), strict=True)))
-        predicted["classes"] = [{"value": one, "label": str(one)} for one in counts]
+    timestamp = names[time] if time else _free(("timestamp", "observed_at"), names.values())
     found = [described(one) for one in columns.values()]
     proposal = Proposal(
         facts={
             "name": name,
             "table": f"{name}_data",
-            "key": free_name(("id", "row_id"), {*names.values(), timestamp}),
+            "key": _free(("id", "row_id"), {*names.values(), timestamp}),
             "timestamp": timestamp,
             "group": names[wish.group] if wish.group else None,
             "target": predicted,
@@ -131,7 +134,7 @@ def propose(
         source=source,
         features=[one for one in found if not one.left_out],
         left_out=[one for one in found if one.left_out],
-        target=answer,
+        target=replace(answer, remark=case_remark(answer)),
         class_counts=counts,
         ingestion={option: one for option, one in ingestion.items() if one},
         minimum_class_rows=wish.minimum_class_rows,
@@ -148,26 +151,41 @@ def _check_request(rows: pd.DataFrame, source: str, target: str, wish: Wishes) -
         raise SourceError(f"{source} has {', '.join(twice)} more than once among its columns.")
     if rows.empty or len(rows) <= len(rows.attrs.get("unread", ())):
         raise SourceError(f"{source} has no rows, or most cannot be read; nothing is inferred.")
-    columns = {"--target": target, "--time": wish.time, "--group": wish.group}
-    named = [(option, one) for option, one in columns.items() if one is not None]
+    named = [("--target", target), ("--time", wish.time), ("--group", wish.group)]
     named += [("--leave-out", one) for one in wish.leave_out]
     named += [("--date-format", one) for one in wish.date_format]
-    for option, unknown in [one for one in named if one[1] not in names]:
-        are_data = pd.to_numeric(pd.Series(names), errors="coerce").notna().any()
-        hint = " If these are data, --no-header calls the columns c0, c1, …." if are_data else ""
-        raise UserError(
-            f"{option}: {source} has no column {unknown!r} (it has {', '.join(names)}).{hint}"
-        )
+    for option, column in named:
+        if column is not None and column not in names:
+            are_data = pd.to_numeric(pd.Series(names), errors="coerce").notna().any()
+            hint = " If these are data, --no-header calls the columns c0, c1, …." * bool(are_data)
+            has = f"it has {', '.join(names)}"
+            raise UserError(f"{option}: {source} has no column {column!r} ({has}).{hint}")
+
+
+def _names_in_postgres(names: Sequence[str]) -> dict[str, str]:
+    """The name of each column in the contract: its own wherever PostgreSQL can have it."""
+    found: dict[str, str] = {}
+    for number, name in enumerate(names, start=1):
+        # Bytes are what Postgres counts; a few are for a number behind the name.
+        kept = one_line(name).encode()[: LONGEST_NAME - 6].decode(errors="ignore").strip()
+        is_short = kept and len(name.encode()) <= LONGEST_NAME
+        found[name] = name
+        if not is_short or not name.isprintable() or name in _SYSTEM_COLUMNS:
+            taken = {*names, *found.values(), *_SYSTEM_COLUMNS}
+            found[name] = _free((kept or f"column_{number}",), taken)
+    return found
+
+
+def _free(preferred: Sequence[str], taken: Collection[str]) -> str:
+    """The first of some names that is free, else the first one with a number."""
+    more = (f"{preferred[0]}_{number}" for number in itertools.count(2))
+    return next(one for one in itertools.chain(preferred, more) if one not in taken)
 
 
 def _columns(
-    rows: pd.DataFrame, names: Mapping[str, str], target: str, wish: Wishes, separator: str
+    rows: pd.DataFrame, names: dict[str, str], target: str, wish: Wishes, separator: str
 ) -> tuple[dict[str, Column], DecimalMark]:
-    """What each column holds, by its name in the source, and the mark before fractions.
-
-    Raises:
-        SourceError: Only a person can decide what some of them hold.
-    """
+    """What each column holds, by its name in the source, and the mark before fractions."""
     left_out = {normalised(one): why for one, why in rows.attrs.get("left_out", {}).items()}
     left_out |= dict.fromkeys(wish.leave_out, "was left out by --leave-out")
 
@@ -179,7 +197,8 @@ def _columns(
 
     columns = {name: read(name, ".") for name in names}
     marks = {one.decimal for one in columns.values()} - {""}
-    marks = {"point": {"."}, "comma": {","}}.get(wish.decimal or "", marks)
+    if wish.decimal is not None:
+        marks = {"," if wish.decimal == "comma" else "."}
     is_comma = marks == {","}
     if is_comma:
         columns = {name: read(name, ",") for name in names}
@@ -194,14 +213,28 @@ def _columns(
     return columns, "," if is_comma else "."
 
 
+def _predicted(answer: Column, wish: Wishes) -> tuple[dict[str, Any], dict[int | str, int]]:
+    """The target of the contract, and how many rows each class has."""
+    is_reserved = answer.name in RESERVED_ANSWER_NAMES
+    predicted: dict[str, Any] = {
+        "column": answer.name,
+        "task": _task(answer, wish),
+        "response_name": f"predicted_{answer.name}" if is_reserved else answer.name,
+    }
+    if predicted["task"] == "regression":
+        return predicted | number_range(answer), {}
+    # Booleans become the text that ingestion makes of them.
+    values = answer.counts.index.map(int if answer.is_number else str)
+    counts = dict(sorted(zip(values, answer.counts.tolist(), strict=True)))
+    predicted["classes"] = [{"value": one, "label": str(one)} for one in counts]
+    return predicted, counts
+
+
 def _task(column: Column, wish: Wishes) -> Task:
     """Decide between classification and regression.
 
     Text and booleans are classes, and so are whole numbers with few different values that are all
     frequent, even where they are written as 0.0 and 1.0; other numbers are a regression.
-
-    Raises:
-        SourceError: Nothing can be learned of it; says what to do.
     """
     if column.left_out:
         raise SourceError(f"Target column {column.name!r} {column.left_out}.")
@@ -228,12 +261,14 @@ def _task(column: Column, wish: Wishes) -> Task:
     return task
 
 
-def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
-    """Look at the rows as training will, and leave out what would stop it.
+def _written(columns: dict[str, Column], option: str) -> dict[str, Any]:
+    """What an option of ingestion has to say of each column."""
+    said = {one.name: one.written.get(option) for one in columns.values()}
+    return {name: one for name, one in said.items() if one}
 
-    Raises:
-        SourceError: Nothing is left to learn from, or there is too little.
-    """
+
+def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
+    """Look at the rows as training will, and leave out what would stop it."""
     from mlops_for_mle.pipelines.training.checks import check
 
     if not proposal.features:
@@ -263,9 +298,9 @@ def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
     leaks = {name for name, score in scores.items() if score > (limit or 1.0)}
     if not leaks:
         return proposal
-    reason = "alone tells the target, so it may only be known afterwards"
-    if not proposal.class_counts:
-        reason = "follows the target almost exactly, so it may be computed from it"
+    reason = "follows the target almost exactly, so it may be computed from it"
+    if proposal.class_counts:
+        reason = "alone tells the target, so it may only be known afterwards"
     kept = [one for one in proposal.features if one.name not in leaks]
     told = [replace(one, left_out=reason) for one in proposal.features if one.name in leaks]
     return _without_leaks(replace(proposal, features=kept, left_out=proposal.left_out + told), rows)

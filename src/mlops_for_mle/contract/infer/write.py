@@ -9,7 +9,6 @@ import yaml
 from jinja2 import Environment, PackageLoader
 
 from mlops_for_mle.contract.infer.decide import one_line
-from mlops_for_mle.contract.infer.features import case_remark
 from mlops_for_mle.contract.infer.propose import Proposal
 from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.training.estimators import names_for
@@ -19,7 +18,6 @@ FILES = ("contract.yml", "globals.yml", "parameters.yml")
 # An environment keeps its files in data/ENV, beside the project's own folders.
 _TAKEN = r"base|local|mlflow|postgres|releases|serving_.*|\d\d_.*"
 _FLOW: Any = {"default_flow_style": True, "allow_unicode": True, "sort_keys": False, "width": 10**9}
-_INTERPOLATION = re.compile(r"(\\*)\$\{")
 # A class with a larger share would make the accuracy of a model that knows nothing look good.
 _BALANCED_SHARE = 0.6
 # As a share of all answers, or of the target's standard deviation.
@@ -87,7 +85,6 @@ def texts(proposal: Proposal, choices: Mapping[str, Any]) -> dict[str, str]:
     ``parameters.yml`` has what suits the table other than ``conf/base`` has it.
     """
     facts = {
-        "alike": case_remark(proposal.target).strip("; "),
         "estimators": names_for(proposal.facts["target"]["task"]),
         "gates": _gates(proposal),
         "usual": DataCheckOptions(),
@@ -108,7 +105,7 @@ def as_key(value: Any) -> str:
 
 def as_value(value: Any) -> str:
     """The same as a value rather than a key: OmegaConf finds nothing to interpolate in it."""
-    return _INTERPOLATION.sub(r"\1\1\\\\${", as_key(value))
+    return re.sub(r"(\\*)\$\{", r"\1\1\\\\${", as_key(value))
 
 
 class _Dumper(yaml.SafeDumper):
