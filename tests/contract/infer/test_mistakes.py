@@ -73,8 +73,10 @@ def test_categories_that_look_partly_like_numbers_are_no_mixture() -> None:
             "has dates in more than one format, such as '2024-01-02' (row 1), '02/01/2024' (row 2)",
         ),
         (["10 Jan 2024", "11 January 2024"], "'10 Jan 2024' (row 1), '11 January 2024' (row 2):"),
+        (["9,500원", "3.25"], "in more than one way, such as '9,500원' (row 1), '3.25' (row 2): w"),
+        (["1.234,5", "3.25"], "in more than one way, such as '1.234,5' (row 1), '3.25' (row 2): w"),
     ],
-    ids=["words", "no day", "no date", "three formats", "months"],
+    ids=["words", "no day", "no date", "three formats", "months", "unit", "marks"],
 )
 def test_a_feature_of_several_kinds_is_left_out_and_the_others_go_on(
     column: list[str], why: str
@@ -84,14 +86,6 @@ def test_a_feature_of_several_kinds_is_left_out_and_the_others_go_on(
     assert proposal.contract().feature_names == ("a",)
     (odd,) = proposal.left_out
     assert why in odd.left_out
-
-
-@pytest.mark.parametrize("mark", ["9,500원", "1.234,5"])
-def test_numbers_that_are_not_all_written_alike_are_named(mark: str) -> None:
-    (price,) = infer(table(price=[mark, "3.25"])).left_out
-
-    told = f"in more than one way, such as {mark!r} (row 1), '3.25' (row 2): write all"
-    assert told in price.left_out
 
 
 @pytest.mark.parametrize("day", ["02/01/2024", "2-1-2024", "2/1/2024 10:30"])

@@ -223,14 +223,16 @@ def test_columns_called_like_ours_do_not_clash() -> None:
 
 def test_names_that_postgres_cannot_have_are_renamed_and_stay_apart() -> None:
     long = ["길다" * 20 + "하나", "길다" * 20 + "둘"]
-    names = column_names([*long, "a\tb", "a b", "ctid", "", "  ", "select"])
+    odd = [*long, "a\tb", "a b", "ctid", "", "  ", "select"]
 
-    assert len(set(names.values())) == len(names)
-    assert all(1 <= len(name.encode()) <= 63 for name in names.values())
-    assert names["select"] == "select"
-    assert names["ctid"] == "ctid_2"
-    assert names["a\tb"] == "a b_2"
-    assert names[""] == "column_6"
+    proposal = infer(table(**{name: ["1", "2", "3"] for name in odd}))
+
+    names, renamed = proposal.contract().feature_names, proposal.ingestion["rename"]
+    assert len(set(names)) == len(odd) + 1
+    assert all(1 <= len(name.encode()) <= 63 for name in names)
+    assert renamed.keys() == set(odd) - {"a b", "select"}
+    assert (renamed["ctid"], renamed["a\tb"], renamed[""]) == ("ctid_2", "a b_2", "column_8")
+    assert OmegaConf.create(parameters_text(proposal)).ingestion.rename == renamed
 
 
 def test_names_in_options_are_those_of_columns_in_any_form_of_unicode() -> None:

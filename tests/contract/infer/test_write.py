@@ -1,6 +1,5 @@
 """The files of the environment: the project takes every block, every value comes back."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,28 +11,16 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from mlops_for_mle.contract.infer.decide import one_line
-from mlops_for_mle.contract.infer.write import FILES, as_key, as_value, write
+from mlops_for_mle.contract.infer.write import as_key, as_value
 from mlops_for_mle.pipelines.registry.nodes import GateOptions
 from mlops_for_mle.pipelines.training.estimators import names_for
 from mlops_for_mle.pipelines.training.options import TrainingOptions
 from tests.contract.infer.tables import ROWS, infer, parameters_text, table
 
-LONG = "the distance in metres that was covered between the two stations"
-
 
 def parameters(rows: pd.DataFrame) -> tuple[str, Any]:
     text = parameters_text(infer(rows))
     return text, yaml.safe_load(text)
-
-
-def test_a_name_too_long_for_postgres_and_a_path_with_a_colon_are_written(tmp_path: Path) -> None:
-    write(tmp_path, infer(table(**{LONG: ["1", "2", "3"]})), {"csv_path": "a: b.csv"})
-
-    blocks = [yaml.safe_load((tmp_path / name).read_text("utf-8")) for name in FILES]
-    contract, choices = blocks[0]["contract"], blocks[1]
-    ingestion = next(one["ingestion"] for one in blocks if "ingestion" in one)
-    assert ingestion["rename"] == {LONG: list(contract["features"])[1]}
-    assert choices["csv_path"] == "a: b.csv"
 
 
 @pytest.mark.parametrize(
