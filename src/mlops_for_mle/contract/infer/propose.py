@@ -105,11 +105,11 @@ def propose(
     ingestion: dict[str, Any] = {
         "rename": {old: new for old, new in names.items() if new != old},
         "decimal": "comma" if decimal == "," else None,
-        "number_formats": _written(columns, "number_formats"),
-        "date_formats": _written(columns, "date_formats"),
-        "missing_marks": _written(columns, "missing_marks"),
-        "drop_missing_target": wish.drop_missing_target,
     }
+    for option in ("number_formats", "date_formats", "missing_marks"):
+        said = {one.name: one.written.get(option) for one in columns.values()}
+        ingestion[option] = {column: one for column, one in said.items() if one}
+    ingestion["drop_missing_target"] = wish.drop_missing_target
     answer = columns.pop(target)
     predicted, counts = _predicted(answer, wish)
     if wish.time and not columns[wish.time].is_time:
@@ -259,12 +259,6 @@ def _task(column: Column, wish: Wishes) -> Task:
     if problem:
         raise SourceError(f"Target column {column.name!r} {problem}.")
     return task
-
-
-def _written(columns: dict[str, Column], option: str) -> dict[str, Any]:
-    """What an option of ingestion has to say of each column."""
-    said = {one.name: one.written.get(option) for one in columns.values()}
-    return {name: one for name, one in said.items() if one}
 
 
 def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:

@@ -53,10 +53,7 @@ def free_folder(project: Path, env: str, contract: str, *, force: bool) -> Path:
 
 
 def write(folder: Path, proposal: Proposal, choices: Mapping[str, Any]) -> str:
-    """Write an environment's folder of ``conf``; ``choices`` say where the rows come from.
-
-    Gives what was found and what to run, in a few lines for people.
-    """
+    """Write an environment's folder of ``conf``; gives what was found and what to run, in words."""
     added = {"data_folder": f"data/{folder.name}", "experiment": proposal.facts["name"]}
     contents = texts(proposal, {**choices, **added})
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,10 +77,7 @@ def write(folder: Path, proposal: Proposal, choices: Mapping[str, Any]) -> str:
 
 
 def texts(proposal: Proposal, choices: Mapping[str, Any]) -> dict[str, str]:
-    """The content of each file, with a remark on everything that was decided.
-
-    ``parameters.yml`` has what suits the table other than ``conf/base`` has it.
-    """
+    """The content of each file; ``choices`` of ``globals.yml`` say where the rows come from."""
     facts = {
         "estimators": names_for(proposal.facts["target"]["task"]),
         "gates": _gates(proposal),
