@@ -189,18 +189,17 @@ def date_readings(text: Series, date_format: str | None = None) -> Dates:
 def date_formats(readings: Dates) -> Dates:
     """Of some readings those of every text, each once, that are no misreading of years."""
     full = {code: times for code, times in readings.items() if times.notna().all()}
-    likely = {code: times for code, times in full.items() if not _takes_days_for_years(times, code)}
+    likely = {}
+    for code, times in full.items():
+        is_far = "%y" in (code or "") and times.dt.year.max() >= _FAR_YEAR
+        if not is_far or times.dt.day.nunique() > _FEW_DAYS:
+            likely[code] = times
     ways: Dates = {}
     # A month of expiry may well lie in the far future, if nothing else reads it.
     for code, times in (likely or full).items():
         if not any(times.equals(one) for one in ways.values()):
             ways[code] = times
     return ways
-
-
-def _takes_days_for_years(times: Series, code: str | None) -> bool:
-    is_far = "%y" in (code or "") and times.dt.year.max() >= _FAR_YEAR
-    return bool(is_far and times.dt.day.nunique() <= _FEW_DAYS)
 
 
 def _with_plain_signs(text: Series) -> Series:

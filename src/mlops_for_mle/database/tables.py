@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB, TIMESTAMP
+from sqlalchemy.schema import SchemaItem
 
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.model import FeatureType
@@ -28,13 +29,16 @@ _MOMENT = sa.DateTime(timezone=True)
 _LARGEST_INTEGER = 2**31
 
 
+def _table(name: str, *items: SchemaItem) -> sa.Table:
+    return sa.Table(name, metadata, *items)
+
+
 def _created_at() -> sa.Column[object]:
     return sa.Column("created_at", _MOMENT, nullable=False, server_default=sa.func.now())
 
 
-ingestion_batches = sa.Table(
+ingestion_batches = _table(
     "ingestion_batches",
-    metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
     sa.Column("table_name", sa.Text, nullable=False),
     sa.Column("source", sa.Text, nullable=False),
@@ -49,9 +53,8 @@ ingestion_batches = sa.Table(
     ),
 )
 
-rejected_rows = sa.Table(
+rejected_rows = _table(
     "rejected_rows",
-    metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
     sa.Column("batch_id", sa.ForeignKey("ingestion_batches.id"), nullable=False, index=True),
     sa.Column("table_name", sa.Text, nullable=False),
@@ -62,9 +65,8 @@ rejected_rows = sa.Table(
     _created_at(),
 )
 
-deployments = sa.Table(
+deployments = _table(
     "deployments",
-    metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
     sa.Column("contract", sa.Text, nullable=False),
     sa.Column("event", sa.Text, nullable=False),
@@ -79,9 +81,8 @@ deployments = sa.Table(
 )
 
 # Several million rows are usual, so the columns stand in an order that wastes no padding.
-predictions = sa.Table(
+predictions = _table(
     "predictions",
-    metadata,
     # Version 7 UUIDs as text, with "-<row>" where a request had several rows. They begin with
     # their time: in byte order, new ones go to the end of the index.
     sa.Column("prediction_id", sa.Text(collation="C"), primary_key=True),
@@ -104,9 +105,8 @@ predictions = sa.Table(
 
 # The true label of a prediction is the row without superseded_at; the others are its history.
 # There is no foreign key, since a label may arrive before its prediction was shipped.
-feedback = sa.Table(
+feedback = _table(
     "feedback",
-    metadata,
     sa.Column("prediction_id", sa.Text(collation="C"), primary_key=True),
     sa.Column("revision", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("contract", sa.Text, nullable=False),
@@ -124,9 +124,8 @@ feedback = sa.Table(
 )
 
 # The answers to requests that a client may repeat, written with what the request changed.
-idempotency_keys = sa.Table(
+idempotency_keys = _table(
     "idempotency_keys",
-    metadata,
     sa.Column("table_name", sa.Text, primary_key=True),
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("request_sha256", sa.Text, nullable=False),
@@ -136,9 +135,8 @@ idempotency_keys = sa.Table(
 )
 
 # Every look at the deployed release: which predictions, how they were judged and why.
-monitoring_runs = sa.Table(
+monitoring_runs = _table(
     "monitoring_runs",
-    metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
     sa.Column("contract", sa.Text, nullable=False),
     sa.Column("release", sa.Text, nullable=False),
@@ -161,9 +159,8 @@ monitoring_runs = sa.Table(
     sa.Index("monitoring_runs_labelled_to_idx", "contract", "release", "labelled_to", "id"),
 )
 
-monitoring_metrics = sa.Table(
+monitoring_metrics = _table(
     "monitoring_metrics",
-    metadata,
     sa.Column("run_id", sa.ForeignKey("monitoring_runs.id"), primary_key=True),
     sa.Column("area", sa.Text, primary_key=True),
     # A feature's name, or what else was looked at, such as ``prediction`` or ``table``.
@@ -184,16 +181,14 @@ monitoring_metrics = sa.Table(
 )
 
 # The newest report of each contract, for the API to give to people.
-monitoring_reports = sa.Table(
+monitoring_reports = _table(
     "monitoring_reports",
-    metadata,
     sa.Column("contract", sa.Text, primary_key=True),
     sa.Column("html", sa.Text, nullable=False),
 )
 
-retraining_decisions = sa.Table(
+retraining_decisions = _table(
     "retraining_decisions",
-    metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
     sa.Column("contract", sa.Text, nullable=False),
     # The newest run that the decision looked at; null where there was none.
@@ -215,18 +210,16 @@ retraining_decisions = sa.Table(
 
 # Rows of observation tables that wait to be scored; triggers on those tables fill it, and whoever
 # scores a row deletes it in the same transaction. See ``pipelines.scoring.stream``.
-scoring_queue = sa.Table(
+scoring_queue = _table(
     "scoring_queue",
-    metadata,
     sa.Column("contract", sa.Text(collation="C"), primary_key=True),
     # The key of the row in the contract's table.
     sa.Column("source_id", sa.BigInteger, primary_key=True, autoincrement=False),
 )
 
 # Rows and messages that do not fit the contract of the release that was to score them.
-scoring_rejects = sa.Table(
+scoring_rejects = _table(
     "scoring_rejects",
-    metadata,
     sa.Column("contract", sa.Text, primary_key=True),
     # As in the contract's table of predictions.
     sa.Column("source", sa.Text, primary_key=True),

@@ -12,7 +12,7 @@ import pandas as pd
 
 from mlops_for_mle.contract import Feature, notation
 from mlops_for_mle.contract.columns import is_exact, read_column
-from mlops_for_mle.contract.model import MAXIMUM_CATEGORIES
+from mlops_for_mle.contract.model import MAXIMUM_CATEGORIES, NUMBER_TYPES, TIME_TYPES
 from mlops_for_mle.contract.notation import Dates, DecimalMark, NumberFormat, Series
 
 Kind = Literal["float", "integer", "decimal", "boolean", "text", "date", "timestamp", "other"]
@@ -83,19 +83,9 @@ class Column:
         return self.present.value_counts().sort_index().sort_values(ascending=False, kind="stable")
 
     @property
-    def is_number(self) -> bool:
-        """Whether the values are numbers."""
-        return self.kind in ("float", "integer", "decimal")
-
-    @property
-    def is_time(self) -> bool:
-        """Whether the values are dates or times."""
-        return self.kind in ("date", "timestamp")
-
-    @property
     def is_whole(self) -> bool:
         """Whether all values are whole numbers that a float64 keeps exactly, however written."""
-        return self.is_number and bool(is_exact(self.present).all())
+        return self.kind in NUMBER_TYPES and bool(is_exact(self.present).all())
 
 
 def decide(
@@ -151,23 +141,23 @@ def described(column: Column) -> Column:
         return replace(column, left_out=reason)
     keys: dict[str, Any] = {"type": column.kind}
     remarks = []
-    if column.is_number or column.is_time:
+    if column.kind in NUMBER_TYPES | TIME_TYPES:
         low, high = column.present.min(), column.present.max()
-        shape = "{:%Y-%m-%d}" if column.is_time else "{:.6g}"
+        shape = "{:%Y-%m-%d}" if column.kind in TIME_TYPES else "{:.6g}"
         ends = shape.format(low), shape.format(high)
         zone = ", in UTC" if column.kind == "timestamp" else ""
         remarks.append(f"seen {' to '.join(ends)}{zone}")
         if marks := [one for one in ends if re.fullmatch(_SENTINELS, one)]:
             asked = f"does {' or '.join(marks)} stand for a missing value?"
             remarks.append(f"{asked} See --missing")
-    if column.is_number:
+    if column.kind in NUMBER_TYPES:
         keys |= number_range(column)
         if unit := column.written.get("number_formats", {}).get("unit"):
             keys["unit"] = unit
         for second, factor in (("seconds", 1), ("milliseconds", 1000)):
             if _EPOCH_SECONDS[0] <= low / factor and high / factor <= _EPOCH_SECONDS[1]:
                 remarks.append(f"are these times, in {second} since 1970?")
-    elif column.is_time:
+    elif column.kind in TIME_TYPES:
         keys["earliest"] = f"{max(1, low.year - _MARGIN_YEARS):04d}-01-01"
         keys["latest"] = f"{min(9999, high.year + _MARGIN_YEARS):04d}-12-31"
     else:

@@ -22,7 +22,9 @@ from mlops_for_mle.contract.infer.decide import (
 )
 from mlops_for_mle.contract.model import (
     LONGEST_NAME,
+    NUMBER_TYPES,
     RESERVED_ANSWER_NAMES,
+    TIME_TYPES,
     Name,
     Task,
     normalised,
@@ -112,11 +114,11 @@ def propose(
     ingestion["drop_missing_target"] = wish.drop_missing_target
     answer = columns.pop(target)
     predicted, counts = _predicted(answer, wish)
-    if wish.time and not columns[wish.time].is_time:
+    if wish.time and columns[wish.time].kind not in TIME_TYPES:
         held = columns[wish.time].left_out or f"holds {columns[wish.time].kind}"
         raise SourceError(f"--time: column {wish.time!r} {held}, expected dates.")
-    times = [old for old, one in columns.items() if one.is_time and _TIME_NAMES.fullmatch(old)]
-    time = wish.time or next(iter(times), None)
+    times = [old for old, one in columns.items() if one.kind in TIME_TYPES]
+    time = wish.time or next(filter(_TIME_NAMES.fullmatch, times), None)
     is_timed = time is not None and len(columns.pop(time).counts) > 1
     if wish.group:
         columns.pop(wish.group, None)
@@ -206,7 +208,7 @@ def _columns(
     problems = [
         f"{one.question} Or leave the column out, by --leave-out {name!r}."
         for name, one in columns.items()
-        if one.question and (is_open or not one.is_number)
+        if one.question and (is_open or one.kind not in NUMBER_TYPES)
     ]
     if problems:
         raise SourceError("\n".join(problems))
@@ -224,7 +226,7 @@ def _predicted(answer: Column, wish: Wishes) -> tuple[dict[str, Any], dict[int |
     if predicted["task"] == "regression":
         return predicted | number_range(answer), {}
     # Booleans become the text that ingestion makes of them.
-    values = answer.counts.index.map(int if answer.is_number else str)
+    values = answer.counts.index.map(int if answer.kind in NUMBER_TYPES else str)
     counts = dict(sorted(zip(values, answer.counts.tolist(), strict=True)))
     predicted["classes"] = [{"value": one, "label": str(one)} for one in counts]
     return predicted, counts
@@ -239,7 +241,7 @@ def _task(column: Column, wish: Wishes) -> Task:
     if column.left_out:
         raise SourceError(f"Target column {column.name!r} {column.left_out}.")
     rows, counts, problem = len(column.values), column.counts, ""
-    looks_like_classes = not column.is_number or (
+    looks_like_classes = column.kind not in NUMBER_TYPES or (
         column.is_whole
         and len(counts) <= _FEW_NUMBERS
         and (len(counts) <= 2 or int(counts.min()) >= wish.minimum_class_rows)
@@ -248,11 +250,11 @@ def _task(column: Column, wish: Wishes) -> Task:
     if column.missing_count > _MAXIMUM_MISSING * rows and not wish.drop_missing_target:
         missing = f"is missing in {column.missing_count:,} of {rows:,} rows"
         problem = f"{missing}: learn from the others with --drop-missing-target"
-    elif column.is_time:
+    elif column.kind in TIME_TYPES:
         problem = f"holds a {column.kind}, expected numbers or classes"
-    elif task == "regression" and not column.is_number:
+    elif task == "regression" and column.kind not in NUMBER_TYPES:
         problem = f"holds {column.kind}, but a regression needs numbers"
-    elif task == "classification" and column.is_number and not column.is_whole:
+    elif task == "classification" and column.kind in NUMBER_TYPES and not column.is_whole:
         problem = "holds fractions, which are no classes"
     elif task == "classification" and len(counts) > _MAXIMUM_CLASSES:
         problem = f"has {len(counts):,} classes, at most {_MAXIMUM_CLASSES} are allowed: group them"
