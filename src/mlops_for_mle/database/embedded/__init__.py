@@ -312,10 +312,7 @@ def _copy_outside(programs: Path) -> Path:
             for folder in package.parent.glob(f"{package.name}*"):
                 shutil.copytree(folder, Path(staging, "all", folder.name))
             subprocess.run(["chmod", "-R", "a+rX", Path(staging, "all")], check=True)
-            try:
+            # Another process may have been faster.
+            with suppress(OSError):
                 Path(staging, "all").rename(copy)
-            except OSError:
-                # Unless another process was faster.
-                if not copy.exists():
-                    raise
     return copy / programs.relative_to(package.parent)
