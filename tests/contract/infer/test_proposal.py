@@ -29,7 +29,6 @@ from tests.contract.infer.tables import (
 from tests.mixed_rows import TARGET, mixed_rows
 
 DIGITS = pd.Series(np.arange(ROWS) * 7 % 9)
-IS_GAP = pd.Series(np.arange(ROWS) % 10 == 3)
 
 
 def read_back(document: str) -> Any:

@@ -47,8 +47,9 @@ _SYSTEM_COLUMNS = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"}
 
 
 class Wishes(Configuration):
-    """What a person says of the rows, as the options of ``kedro contract infer`` explain it."""
+    """What is said of the rows, as the options of ``kedro contract infer`` explain it."""
 
+    separator: str = ""
     leave_out: tuple[Name, ...] = ()
     missing: tuple[str, ...] = ()
     time: Name | None = None
@@ -90,10 +91,8 @@ class Proposal:
         return Contract.model_validate({**self.facts, "features": features})
 
 
-def propose(
-    rows: pd.DataFrame, name: str, target: str, source: str, separator: str = "", **wishes: Any
-) -> Proposal:
-    """Propose a contract for rows as read, whose ``source`` and ``separator`` are for messages.
+def propose(rows: pd.DataFrame, name: str, target: str, source: str, **wishes: Any) -> Proposal:
+    """Propose a contract for rows as read, which messages call ``source``, with ``Wishes``.
 
     Raises:
         SourceError: Something is wrong with the rows; one sentence a problem, with its remedy.
@@ -103,7 +102,7 @@ def propose(
     target, wish = normalised(target), Wishes.model_validate(wishes)
     _check_request(rows, source, target, wish)
     names = _names_in_postgres(list(rows.columns))
-    columns, decimal = _columns(rows, names, target, wish, separator)
+    columns, decimal = _columns(rows, names, target, wish)
     ingestion: dict[str, Any] = {
         "rename": {old: new for old, new in names.items() if new != old},
         "decimal": "comma" if decimal == "," else None,
@@ -185,7 +184,7 @@ def _free(preferred: Sequence[str], taken: Collection[str]) -> str:
 
 
 def _columns(
-    rows: pd.DataFrame, names: dict[str, str], target: str, wish: Wishes, separator: str
+    rows: pd.DataFrame, names: dict[str, str], target: str, wish: Wishes
 ) -> tuple[dict[str, Column], DecimalMark]:
     """What each column holds, by its name in the source, and the mark before fractions."""
     left_out = {normalised(one): why for one, why in rows.attrs.get("left_out", {}).items()}
@@ -204,7 +203,8 @@ def _columns(
     is_comma = marks == {","}
     if is_comma:
         columns = {name: read(name, ",") for name in names}
-    is_open = len(marks) > 1 or (not marks and separator == "semicolon")
+    # Where semicolons separate values, a comma may be the mark before fractions.
+    is_open = len(marks) > 1 or (not marks and wish.separator == "semicolon")
     problems = [
         f"{one.question} Or leave the column out, by --leave-out {name!r}."
         for name, one in columns.items()
