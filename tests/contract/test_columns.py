@@ -9,12 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Feature
-from mlops_for_mle.contract.columns import (
-    as_json,
-    check_columns,
-    frame_digest,
-    read_column,
-)
+from mlops_for_mle.contract.columns import as_json, check_columns, frame_digest, read_column
 from mlops_for_mle.contract.notation import Notation
 
 NUMBERS = st.lists(st.floats(allow_nan=True), min_size=1, max_size=12)

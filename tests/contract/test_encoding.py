@@ -9,7 +9,6 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.encoding import (
     Encoder,
     Matrix,
-    encode_target,
     encoded_columns,
     possible_codes,
 )
@@ -83,7 +82,3 @@ def test_two_columns_of_the_matrix_never_have_one_name() -> None:
     names = [one.name for one in encoded_columns(Contract.model_validate(raw))]
 
     assert names == ["a.month", "a.month_", "a.day"]
-
-
-def test_the_target_is_what_the_model_answers() -> None:
-    assert encode_target(["leaves", "stays"], MIXED_CONTRACT.target).tolist() == [1, 0]

@@ -6,6 +6,7 @@ from hypothesis import given
 from pydantic import ValidationError
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.encoding import encode_target
 from mlops_for_mle.contract.model import RESERVED_ANSWER_NAMES
 from mlops_for_mle.database.tables import predictions_of
 from tests.contract.strategies import contracts
@@ -47,6 +48,7 @@ def test_text_classes_are_answered_by_their_place_and_named_by_themselves() -> N
     assert target.codes == {"yes": 0, "no": 1}
     assert target.values == {0: "yes", 1: "no"}
     assert target.labels == {0: "yes", 1: "stays"}
+    assert encode_target(["no", "yes"], target).tolist() == [1, 0]
 
 
 def test_dates_have_bounds_in_utc_and_sensible_parts_unless_told_otherwise() -> None:

@@ -1,7 +1,7 @@
 """Columns of a source, text or typed, read as what a contract says they hold.
 
 Files, tables and messages all come through here, so the same row always gives the same values,
-the same faults and the same model input.
+the same faults and the same model input. (The API takes JSON, see ``rules.json_type``.)
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import pandas as pd
 
 from mlops_for_mle.contract.encoding import Encoder, Matrix
 from mlops_for_mle.contract.model import EXACT_BELOW, Contract, Feature
-from mlops_for_mle.contract.notation import Notation, NumberFormat, is_blank, read_times
+from mlops_for_mle.contract.notation import Notation, NumberFormat, Series, is_blank, read_times
 from mlops_for_mle.contract.rules import Column, Precision, describe, fault, is_allowed
 
 _BOOLEANS = {
@@ -40,6 +40,7 @@ def check_columns(
         that does not its faults, in one sentence.
     """
     notation = notation or Notation()
+    usual = NumberFormat(decimal=",") if notation.decimal == "comma" else None
     faults: dict[int, list[str]] = {}
     columns = {}
     for name, feature in features.items():
@@ -49,8 +50,8 @@ def check_columns(
         if name in notation.ignore_case:
             raw = _in_known_case(raw, feature)
         raw = raw.mask(is_blank(raw))
-        read = read_column(raw, feature, date_format, notation.number_format(name))
-        columns[name] = read
+        number_format = notation.number_formats.get(name, usual)
+        columns[name] = read = read_column(raw, feature, date_format, number_format)
         is_unread = (read.isna() & raw.notna()).to_numpy()
         wrong = np.flatnonzero(is_unread | ~is_allowed(to_array(read, feature), feature, precision))
         values = plain_column(read.iloc[wrong], feature)
@@ -72,11 +73,11 @@ def check_columns(
 
 
 def read_column(
-    present: "pd.Series[Any]",
+    present: Series,
     feature: Feature,
     date_format: str | None = None,
     number_format: NumberFormat | None = None,
-) -> "pd.Series[Any]":
+) -> Series:
     """Read a column, in which nothing is blank; missing where it could not be read.
 
     Numbers come as float64, so that ranges and whole numbers can be checked on them.
@@ -89,7 +90,11 @@ def read_column(
         words = present.astype("string").str.strip().str.lower()
         return words.map(_BOOLEANS).astype("boolean")
     if feature.type == "category" and not feature.has_integer_categories:
-        return _read_text(present)
+        # A whole number that a gap in its column has made a float is written as one.
+        if present.dtype.kind == "f" and is_exact(present.dropna()).all():
+            present = present.astype("Int64")
+        text = present.astype("string").str.strip().astype(object)
+        return text.where(text.notna(), None)
     is_typed = present.dtype.kind in "biuf" or isinstance(present.dtype, pd.Int64Dtype)
     if number_format is not None and not is_typed:
         numbers = number_format.read(present)
@@ -106,7 +111,7 @@ def is_exact(numbers: "pd.Series[float]") -> "pd.Series[bool]":
     return (numbers == np.trunc(numbers)) & (numbers.abs() < EXACT_BELOW)
 
 
-def to_array(column: "pd.Series[Any]", feature: Feature) -> Column:
+def to_array(column: Series, feature: Feature) -> Column:
     """A column as ``rules`` and ``encoding`` take it."""
     if feature.is_number:
         return np.asarray(pd.to_numeric(column).to_numpy(np.float64, na_value=np.nan))
@@ -120,12 +125,14 @@ def encode_rows(rows: pd.DataFrame, contract: Contract) -> Matrix:
     return Encoder(contract)(to_array(rows[name], one) for name, one in contract.features.items())
 
 
-def plain_column(column: "pd.Series[Any]", feature: Feature) -> list[Any]:
-    """A column of the table's type as plain values."""
+def plain_column(column: Series, feature: Feature) -> list[Any]:
+    """A column of the table's type as plain values; dates and times in ISO 8601."""
     values: list[Any] = column.astype(object).where(column.notna(), None).tolist()
-    if not feature.is_time:
-        return values
-    return [None if one is None else _iso_time(one, feature) for one in values]
+    if feature.is_time:
+        values = [None if one is None else one.isoformat() for one in values]
+    if feature.type == "date":
+        values = [None if one is None else one.removesuffix("T00:00:00") for one in values]
+    return values
 
 
 def plain_rows(rows: pd.DataFrame, contract: Contract) -> list[list[Any]]:
@@ -190,23 +197,10 @@ def _type_of(feature: Feature) -> str:
     return "Int64" if feature.is_optional else "int64"
 
 
-def _read_text(present: "pd.Series[Any]") -> "pd.Series[Any]":
-    # A whole number that a gap in its column has made a float is written as one.
-    if present.dtype.kind == "f" and is_exact(present.dropna()).all():
-        present = present.astype("Int64")
-    text = present.astype("string").str.strip().astype(object)
-    return text.where(text.notna(), None)
-
-
-def _in_known_case(raw: "pd.Series[Any]", feature: Feature) -> "pd.Series[Any]":
+def _in_known_case(raw: Series, feature: Feature) -> Series:
     """What differs from a category only by case, as that category."""
     known = {str(one).casefold(): one for one in feature.categories}
     return raw.map(lambda one: known.get(str(one).casefold(), one), na_action="ignore")
-
-
-def _iso_time(value: pd.Timestamp, feature: Feature) -> str:
-    is_day = feature.type == "date" and value == value.normalize()
-    return value.date().isoformat() if is_day else value.isoformat()
 
 
 def _shown(value: Any) -> str:

@@ -12,12 +12,10 @@ A contract of plain numbers is encoded as it is: one column a feature, unchanged
 """
 
 import struct
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime
 from functools import partial
-from itertools import count
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
@@ -37,10 +35,7 @@ _FIRST_DAY = date(1970, 1, 1).toordinal()
 
 
 class EncodedColumn(NamedTuple):
-    """One column of the matrix.
-
-    Its name is that of the feature, the source, with the part of a date or time behind it.
-    """
+    """One column of the matrix; behind the name of its feature stands the part of a time."""
 
     name: str
     source: str
@@ -54,18 +49,16 @@ def is_plain(contract: Contract) -> bool:
 
 
 class Encoder:
-    """Encodes columns of one contract; made once, since a single row is a column of one, too."""
+    """Encodes columns of one contract; a single row is columns of one value each."""
 
     def __init__(self, contract: Contract, precision: Precision = "float64") -> None:
-        """Prepare for a contract, and the element type of its matrices."""
         self._precision: Precision = precision
         self._encoders = {name: _encoder_of(one) for name, one in contract.features.items()}
 
     def __call__(self, columns: Iterable[Values]) -> Matrix:
-        """Encode allowed values, a column of each feature in the order of the contract.
+        """Encode allowed values, a column of each feature; shape (rows, encoded columns).
 
-        They are plain values, or arrays as ``rules.is_allowed`` has them; the matrix has the shape
-        (rows, encoded columns).
+        They are plain values, or arrays as ``rules.is_allowed`` has them.
         """
         encoded: list[Values] = []
         for encode_one, values in zip(self._encoders.values(), columns, strict=True):
@@ -78,7 +71,7 @@ class Encoder:
 
     def _array(self, values: Values) -> Column:
         if not isinstance(values, np.ndarray):
-            # A third of NumPy's time for numbers; others, and what is missing, are no such.
+            # A third of NumPy's time; what is missing, or no number, cannot be packed.
             with suppress(struct.error):
                 packed = struct.pack(f"{len(values)}d", *values)
                 return np.frombuffer(packed).astype(self._precision)
@@ -137,9 +130,9 @@ def _parts(values: Values, takes: Sequence[Callable[[datetime], int]]) -> list[V
         found, places = np.unique(values.astype("datetime64[us]"), return_inverse=True)
         distinct = found.tolist()
     elif len(values) > _FEW:
-        known = defaultdict[Any, int](count().__next__)
-        places = np.fromiter(map(known.__getitem__, values), np.intp, len(values))
-        distinct = known
+        distinct = dict.fromkeys(values)
+        place_of = {one: place for place, one in enumerate(distinct)}
+        places = np.fromiter(map(place_of.__getitem__, values), np.intp, len(values))
     else:
         distinct, places = values, None
     times = [None if one is None else read_time(one) for one in distinct]

@@ -1,7 +1,6 @@
 """The contract of a table: its columns, what they may hold, and the target.
 
-It is read once from the parameters block ``contract``. Ingestion, training, the API and monitoring
-all derive from it, so no other module names a column.
+Ingestion, training, the API and monitoring derive from it, so no other module names a column.
 """
 
 import unicodedata
@@ -147,7 +146,6 @@ class Feature(Configuration):
 
     @model_validator(mode="after")
     def _keys_fit_the_type(self) -> Self:
-        """Refuse keys that would be ignored, and values that would be taken for others."""
         goes_with = {
             ("minimum", "maximum"): self.is_number,
             ("earliest", "latest", "parts"): self.is_time,

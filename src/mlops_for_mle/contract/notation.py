@@ -1,12 +1,11 @@
 """How a source writes values as text: missing ones, numbers, dates and times.
 
 What a column holds is read in the way that is said, or the ways in which it can be read are told.
-The API takes numbers as numbers and times as ISO 8601; files and tables of text come through here.
 """
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -32,6 +31,7 @@ _DAYS = (
     "|%B %d %Y|%b-%y|%b-%Y|%b %Y|%B %Y|%Y-%m|%m/%Y"
 )
 _TIME = r"(?:T|\s+)(?:(?:오전|오후|[AP]M)\s*)?\d{1,2}:\d\d.*$"
+# What stands in a time, and strptime's code for it.
 _TIME_CODES = {
     r"[+-]\d\d:?\d\d$": "%z",
     r"오전|오후|\b[AaPp][Mm]\b|(?<=\d)[AaPp][Mm]\b": "%p",
@@ -39,13 +39,14 @@ _TIME_CODES = {
     r"\d+:\d\d:\d\d": "%H:%M:%S",
     r"\d+:\d\d": "%H:%M",
 }
-"""What stands in a time, and strptime's code for it."""
 # A form that reads none of so many values is not tried on the others.
 _TRIED_VALUES = 100
 # 24.12.31 is no 24th of the far future, if all dates are a 24th then, but the 31st.
 _FAR_YEAR, _FEW_DAYS = 2029, 3
 
-
+Series: TypeAlias = "pd.Series[Any]"
+Dates: TypeAlias = dict[str | None, Series]
+"""What each format reads, which is a code of ``strptime``, or None for ISO 8601."""
 DecimalMark = Literal[".", ","]
 """What stands before the fraction of a number."""
 
@@ -63,9 +64,9 @@ class NumberFormat(Configuration):
     thousands: Literal["", ",", ".", "'", " "] = ""
     unit: str = ""
 
-    def read(self, text: "pd.Series[Any]") -> "pd.Series[float]":
+    def read(self, text: Series) -> "pd.Series[float]":
         """The number that each text is; missing where it is none in this format."""
-        plain = _plain_signs(text)
+        plain = _with_plain_signs(text)
         if self.unit:
             unit = re.escape(self.unit)
             edge = rf"^([-+(]*) ?{unit} ?| ?{unit}(?=\)?$)"
@@ -106,13 +107,8 @@ class Notation(Configuration):
         given = {name: one for name, one in options.items() if name in Notation.model_fields}
         return Notation.model_validate(given)
 
-    def number_format(self, name: str) -> NumberFormat | None:
-        """How the numbers of a column are written; None: as digits with a decimal point."""
-        default = NumberFormat(decimal=",") if self.decimal == "comma" else None
-        return self.number_formats.get(name, default)
 
-
-def read_times(present: "pd.Series[Any]", date_format: str | None = None) -> "pd.Series[Any]":
+def read_times(present: Series, date_format: str | None = None) -> Series:
     """Read times as UTC without a zone, missing where there is none."""
     if present.dtype.kind == "M":
         times = pd.to_datetime(present, utc=True)
@@ -131,7 +127,7 @@ def read_times(present: "pd.Series[Any]", date_format: str | None = None) -> "pd
     return naive.where(naive.dt.year.between(1, 9999)).astype("datetime64[us]")
 
 
-def is_blank(raw: "pd.Series[Any]") -> "pd.Series[bool]":
+def is_blank(raw: Series) -> "pd.Series[bool]":
     """Which values are missing: null, or text of nothing but spaces."""
     if raw.dtype.kind in "biufM":
         return raw.isna()
@@ -140,43 +136,37 @@ def is_blank(raw: "pd.Series[Any]") -> "pd.Series[bool]":
     return raw.isna() | np.array([isinstance(one, str) and not one.strip() for one in raw], bool)
 
 
-def looks_like_number(text: "pd.Series[Any]") -> "pd.Series[bool]":
+def looks_like_number(text: Series) -> "pd.Series[bool]":
     """Which texts are digits with units, signs and marks between them, in whatever way."""
-    plain = _plain_signs(text)
+    plain = _with_plain_signs(text)
     return plain.str.fullmatch(_DECORATED).astype(bool) & (not plain.str.fullmatch(_ADDRESS).all())
 
 
-def number_formats(
-    text: "pd.Series[Any]", decimal: str = "."
-) -> "dict[NumberFormat, pd.Series[float]]":
-    """The formats that read every text as a number, and what they read: each reading once.
-
-    Those with the mark ``decimal`` before fractions come first.
-    """
-    plain = _plain_signs(text)
+def number_formats(text: Series, decimal: DecimalMark) -> dict[NumberFormat, Series]:
+    """The formats that read every text as a number: each reading once, ``decimal`` first."""
+    plain = _with_plain_signs(text)
     units = plain.str.extract(f"({_UNIT})")[0].fillna("").unique()
     if len(units) > 1:
         return {}
     thousands = ["", *(mark for mark in ",.' " if plain.str.contains(mark, regex=False).any())]
-    ways: dict[bytes, tuple[NumberFormat, pd.Series[float]]] = {}
+    ways: dict[NumberFormat, Series] = {}
     for mark in sorted(".,", key=lambda one: one != decimal):
         for group in thousands:
             way = NumberFormat.model_validate(
                 {"decimal": mark, "thousands": group, "unit": units[0]}
             )
             numbers = way.read(text)
-            if group != mark and np.isfinite(numbers).all():
-                ways.setdefault(numbers.to_numpy().tobytes(), (way, numbers))
-    return dict(ways.values())
+            is_new = not any(numbers.equals(one) for one in ways.values())
+            if group != mark and np.isfinite(numbers).all() and is_new:
+                ways[way] = numbers
+    return ways
 
 
-def date_readings(
-    text: "pd.Series[Any]", date_format: str | None = None
-) -> "dict[str | None, pd.Series[Any]]":
-    """The times that each known format reads, of those that read any; None is ISO 8601."""
+def date_readings(text: Series, date_format: str | None = None) -> Dates:
+    """The times that each known format reads, of those that read any, or only the one given."""
     if date_format is not None:
         return {date_format: read_times(text, date_format)}
-    found: dict[str | None, pd.Series[Any]] = {}
+    found: Dates = {}
     is_iso = text.str.fullmatch(_ISO_DATE)
     if is_iso.any():
         found[None] = read_times(text.where(is_iso))
@@ -196,25 +186,23 @@ def date_readings(
     return found
 
 
-def date_formats(
-    readings: "dict[str | None, pd.Series[Any]]",
-) -> "dict[str | None, pd.Series[Any]]":
+def date_formats(readings: Dates) -> Dates:
     """Of some readings those of every text, each once, that are no misreading of years."""
     full = {code: times for code, times in readings.items() if times.notna().all()}
-    likely = {code: times for code, times in full.items() if not _takes_days_for_years(times, code)}
-    ways: dict[tuple[Any, ...], tuple[str | None, pd.Series[Any]]] = {}
+    likely = {}
+    for code, times in full.items():
+        is_far = "%y" in (code or "") and times.dt.year.max() >= _FAR_YEAR
+        if not is_far or times.dt.day.nunique() > _FEW_DAYS:
+            likely[code] = times
+    ways: Dates = {}
     # A month of expiry may well lie in the far future, if nothing else reads it.
     for code, times in (likely or full).items():
-        ways.setdefault(tuple(times), (code, times))
-    return dict(ways.values())
+        if not any(times.equals(one) for one in ways.values()):
+            ways[code] = times
+    return ways
 
 
-def _takes_days_for_years(times: "pd.Series[Any]", code: str | None) -> bool:
-    is_far = "%y" in (code or "") and times.dt.year.max() >= _FAR_YEAR
-    return bool(is_far and times.dt.day.nunique() <= _FEW_DAYS)
-
-
-def _plain_signs(text: "pd.Series[Any]") -> "pd.Series[Any]":
+def _with_plain_signs(text: Series) -> Series:
     """Blanks, digits, minus signs and apostrophes of any typography as those of ASCII."""
     plain = text.astype("string").str.normalize("NFKC").str.strip()
     return plain.str.replace("\u2212", "-", regex=False).str.replace("\u2019", "'", regex=False)

@@ -1,11 +1,9 @@
-"""What a value of a feature may be: the one place that says so.
+"""What a value of a feature, or of the target, may be: the one place that says so.
 
-The same rule has three forms, which a property test holds together: ``is_allowed`` for columns that
+The same rule has three forms, which property tests hold together: ``is_allowed`` for columns that
 were read, ``json_type`` for msgspec, which decodes and checks JSON at the speed of its parser, and
-``fault``, which says in words what is wrong with one value. A target is a feature, too, see
-``Target.feature``.
-
-Plain values are those of JSON: numbers, booleans, text and None; dates and times are ISO 8601.
+``fault``, which says in words what is wrong with one plain value. Plain values are those of JSON:
+numbers, booleans, text and None; dates and times are ISO 8601.
 """
 
 import json
@@ -74,7 +72,7 @@ def is_allowed(values: Column, feature: Feature, precision: Precision = "float64
 
 
 def fault(value: Any, feature: Feature, precision: Precision = "float64") -> str | None:
-    """What is wrong with one plain value, as the end of a sentence; None where nothing is."""
+    """What is wrong with one plain value, as the end of a sentence."""
     if value is None:
         return None if feature.is_optional else "is missing"
     if feature.type == "boolean":
@@ -90,10 +88,7 @@ def fault(value: Any, feature: Feature, precision: Precision = "float64") -> str
 
 
 def text_check(feature: Feature) -> Callable[[str | None], None] | None:
-    """What raises ValueError for values of the ``json_type`` that are not allowed, see ``fault``.
-
-    None where there are no such values.
-    """
+    """What raises ValueError for values of the ``json_type`` that are not allowed, if any are."""
     if feature.is_time:
         (first, last), is_date = time_bounds(feature), feature.type == "date"
 
@@ -118,9 +113,8 @@ def text_check(feature: Feature) -> Callable[[str | None], None] | None:
 def json_type(feature: Feature, precision: Precision = "float64") -> Any:
     """The type by which msgspec decodes and checks a value of a JSON body.
 
-    What it refuses, ``fault`` explains. It is stricter in one way, which ``fault`` then allows: a
-    whole number written as 1.0 is none of the integer categories. And looser in one: times, and
-    text of other categories, may have any form, which ``text_check`` looks at.
+    What it refuses, ``fault`` explains, or allows: a whole number written as 1.0 is none of its
+    integer categories. Times and text of other categories may have any form, see ``text_check``.
     """
     value: Any
     if feature.is_number:

@@ -45,15 +45,10 @@ def relation(connection: Connection, name: str) -> str:
 
 
 def begin_reading(connection: Connection, query: str, snapshot: str | None = None) -> Any:
-    """Begin a transaction that cannot write, and have the server look at a query in it.
+    """Begin a transaction that cannot write, and have the server look at one SELECT in it.
 
-    Args:
-        connection: In no transaction yet.
-        query: One SELECT.
-        snapshot: What another such transaction has exported; both then see the same rows.
-
-    Returns:
-        The columns, as psycopg2 describes them.
+    It sees the same rows as another one that has exported the ``snapshot``. Gives the columns, as
+    psycopg2 describes them.
     """
     session: Any = connection.connection
     with session.cursor() as cursor:
@@ -69,10 +64,7 @@ def copy_rows(
 ) -> "Iterator[pa.RecordBatch]":
     """The rows of a SELECT, some megabytes at a time; columns are named by their position.
 
-    Args:
-        connection: In a transaction of ``begin_reading``.
-        select: Built around the query that was looked at there.
-        types: Of the columns; text is what the server writes.
+    It is built around the query that ``begin_reading`` has looked at on the same connection.
     """
     from pyarrow import csv
 
@@ -103,16 +95,14 @@ def copy_in(connection: Connection, table: str, rows: "pa.Table") -> None:
     from pyarrow import compute as pc
     from pyarrow import csv, types
 
-    columns = {}
-    for name, column in zip(rows.schema.names, rows.columns, strict=True):
-        given = column
+    columns = dict(zip(rows.schema.names, rows.columns, strict=True))
+    for name, column in columns.items():
         if types.is_list(column.type):
             joined = pc.binary_join(column.cast(pa.list_(pa.string())), ",")
-            given = pc.binary_join_element_wise("{", joined, "}", "")
+            columns[name] = pc.binary_join_element_wise("{", joined, "}", "")
         elif types.is_string(column.type):
             # PostgreSQL holds no NUL.
-            given = pc.replace_substring(column, "\x00", "�")
-        columns[name] = given
+            columns[name] = pc.replace_substring(column, "\x00", "�")
     content = io.BytesIO()
     csv.write_csv(pa.table(columns), content, csv.WriteOptions(include_header=False))
     content.seek(0)

@@ -11,8 +11,6 @@ from sqlalchemy.exc import ArgumentError
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.paths import embedded_home
 
-DATABASE_NAME = "mlops"
-
 CONNECT_ARGS = {
     "application_name": "mlops-for-mle",
     # Else names and text depend on how somebody has made the database.
@@ -32,16 +30,15 @@ def is_embedded() -> bool:
 
 
 def database_url() -> str:
-    """The SQLAlchemy URL of the project's database.
+    """The SQLAlchemy URL of the project's database: ``DATABASE_URL``, else the embedded server's.
 
-    ``DATABASE_URL`` where it is set; else the embedded server, which is started when it is not
-    running and which this process then keeps running until it ends.
+    That one is started when it is not running, and kept running until this process ends.
     """
     if not is_embedded():
         return normalise_url(os.environ["DATABASE_URL"].strip(), "DATABASE_URL")
     from mlops_for_mle.database import embedded
 
-    return embedded.acquire(embedded_home(), (DATABASE_NAME,)).url(DATABASE_NAME)
+    return embedded.acquire(embedded_home()).url("mlops")
 
 
 def normalise_url(raw: str, variable: str) -> str:

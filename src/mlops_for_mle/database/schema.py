@@ -6,7 +6,7 @@ Each is made by whoever comes first; the others wait for a lock and find it made
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,8 +18,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.schema import CreateColumn
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.sql import prediction_table, quoted
-from mlops_for_mle.database.engine import engine_for, execute_plainly, lock
+from mlops_for_mle.contract.sql import prediction_table
+from mlops_for_mle.database.engine import engine_for, lock
 from mlops_for_mle.database.tables import metadata, observations, predictions_of
 from mlops_for_mle.errors import PrerequisiteError, UserError
 
@@ -27,12 +27,6 @@ from mlops_for_mle.errors import PrerequisiteError, UserError
 HEAD_REVISION = "0001"
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-_NUMBER = (sa.Numeric, sa.Float, sa.Integer)
-# What holds the values of a column that we would make.
-_HELD_BY: Mapping[Any, Any] = {
-    **dict.fromkeys((sa.Numeric, sa.Float), _NUMBER),
-    **{one: one for one in (sa.Integer, sa.String, sa.Boolean, sa.Date, sa.DateTime)},
-}
 
 
 def prepare(url: str, contract: Contract) -> None:
@@ -44,8 +38,7 @@ def prepare(url: str, contract: Contract) -> None:
 def upgrade(url: str) -> bool:
     """Bring the project's own tables to the newest revision, all or nothing.
 
-    Returns:
-        Whether anything was changed.
+    Gives whether anything was changed.
     """
     with _in_turn(url) as connection:
         if _revision(connection) == HEAD_REVISION:
@@ -73,13 +66,7 @@ def require_tables(url: str) -> None:
 def ensure_observations(url: str, contract: Contract, *, may_change: bool = False) -> bool:
     """Make the contract's table where it is missing; compare its columns where it is there.
 
-    Args:
-        url: The database.
-        contract: Whose table.
-        may_change: Whether to add or loosen columns where the contract needs it.
-
-    Returns:
-        Whether the table was made or changed.
+    Columns are added or loosened only where they ``may_change``. Gives whether anything was done.
     """
     if contract.table in {*metadata.tables, "alembic_version", prediction_table(contract)}:
         raise UserError(
@@ -127,14 +114,10 @@ def ensure_predictions(url: str, contract: Contract) -> None:
 
 
 def _differences(connection: Connection, table: sa.Table) -> tuple[dict[str, str], list[str]]:
-    """Compare a contract's table, as it is there, with what the contract needs.
+    """What the contract needs of a table other than it is there.
 
-    Nothing is ever dropped: what can be mended by adding to a table, or by loosening it, is a
-    change; everything else is left to its owner.
-
-    Returns:
-        The statements that add or loosen columns without losing anything, each with what it does
-        in words; and what only the table's owner can decide.
+    Statements that add or loosen columns, each with what it does in words, since nothing is ever
+    dropped; and what only the table's owner can decide.
     """
     quote = connection.dialect.identifier_preparer.quote_identifier
     present = _columns(connection, table)
@@ -149,9 +132,7 @@ def _differences(connection: Connection, table: sa.Table) -> tuple[dict[str, str
             column.nullable = True
             told = f"column {name} would be added ({kind}, empty in rows that are there)"
             changes[_addition(connection, column)] = told
-        elif not any(
-            isinstance(kind, one) and isinstance(found["type"], _HELD_BY[one]) for one in _HELD_BY
-        ):
+        elif not _holds(found["type"], kind):
             is_known = not isinstance(found["type"], sa.types.NullType)
             has = f"has the type {found['type']}" if is_known else "has a type that is not known"
             obstacles.append(f"column {name} {has}, the contract needs {kind}")
@@ -165,6 +146,14 @@ def _differences(connection: Connection, table: sa.Table) -> tuple[dict[str, str
             loosen = f"ALTER TABLE {quote(table.name)} ALTER COLUMN {quote(name)} DROP NOT NULL"
             changes[loosen] = told
     return changes, obstacles
+
+
+def _holds(found: Any, needed: Any) -> bool:
+    """Whether a column of the type that was found can hold the values of another type."""
+    if isinstance(needed, sa.Numeric | sa.Float):
+        return isinstance(found, sa.Numeric | sa.Float | sa.Integer)
+    alike = (sa.Integer, sa.String, sa.Boolean, sa.Date, sa.DateTime)
+    return any(isinstance(needed, one) and isinstance(found, one) for one in alike)
 
 
 def _columns(connection: Connection, table: sa.Table) -> dict[str, Any]:
@@ -183,24 +172,24 @@ def _addition(connection: Connection, column: sa.Column[Any]) -> str:
 def mlflow_store_url(url: str) -> str:
     """The URL of MLflow's backend store: the database ``mlflow`` beside the project's own.
 
-    Creates the database where the login may, and makes or upgrades its tables in one process at a
-    time, because two MLflow clients on an empty store collide and a newer MLflow refuses an older
-    store.
+    Made and upgraded in one process at a time, because two MLflow clients on an empty store collide
+    and a newer MLflow refuses an older store.
     """
     name = "mlflow"
     store = make_url(url).set(database=name).render_as_string(hide_password=False)
     with _in_turn(url) as connection:
         known = text("SELECT EXISTS (SELECT FROM pg_database WHERE datname = :name)")
         if not connection.scalar(known, {"name": name}):
-            allowed = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
-            if not connection.scalar(text(allowed)):
+            try:
+                with engine_for(url).connect() as own:
+                    own.execution_options(isolation_level="AUTOCOMMIT")
+                    own.exec_driver_sql(f"CREATE DATABASE {name}")
+            except sa.exc.ProgrammingError as error:
                 raise UserError(
-                    f"MLflow needs the database {name!r} beside {make_url(url).database!r}, and "
-                    "this login may not create it: create it, or set MLFLOW_TRACKING_URI to an "
+                    f"MLflow needs the database {name!r} beside {make_url(url).database!r} "
+                    f"({str(error.orig).strip()}): create it, or set MLFLOW_TRACKING_URI to an "
                     "MLflow server."
-                )
-            with engine_for(url).connect().execution_options(isolation_level="AUTOCOMMIT") as own:
-                execute_plainly(own, f"CREATE DATABASE {quoted(name)}")
+                ) from error
     with _in_turn(store) as connection:
         if _is_behind_mlflow(connection):
             from mlflow.store.db.utils import _initialize_tables

@@ -6,276 +6,250 @@ Observations and their predictions live in tables of their own for each contract
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import (
-    REAL,
-    BigInteger,
-    Boolean,
-    CheckConstraint,
-    Column,
-    Date,
-    DateTime,
-    Double,
-    ForeignKey,
-    Identity,
-    Index,
-    Integer,
-    MetaData,
-    Numeric,
-    Table,
-    Text,
-    UniqueConstraint,
-    func,
-    text,
-)
+import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB, TIMESTAMP
+from sqlalchemy.schema import SchemaItem
 
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.model import FeatureType
 from mlops_for_mle.contract.sql import UTC_NOW, prediction_table
 
-metadata = MetaData()
+metadata = sa.MetaData()
 
 _TYPES: Mapping[FeatureType, Any] = {
     "float": DOUBLE_PRECISION(),
-    "integer": BigInteger(),
-    "decimal": Numeric(),
-    "boolean": Boolean(),
-    "category": Text(),
-    "date": Date(),
+    "integer": sa.BigInteger(),
+    "decimal": sa.Numeric(),
+    "boolean": sa.Boolean(),
+    "category": sa.Text(),
+    "date": sa.Date(),
     "timestamp": TIMESTAMP(),
 }
+_MOMENT = sa.DateTime(timezone=True)
 _LARGEST_INTEGER = 2**31
 
 
-def _created_at() -> Column[object]:
-    return Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now())
+def _table(name: str, *items: SchemaItem) -> sa.Table:
+    return sa.Table(name, metadata, *items)
 
 
-ingestion_batches = Table(
+def _created_at() -> sa.Column[object]:
+    return sa.Column("created_at", _MOMENT, nullable=False, server_default=sa.func.now())
+
+
+ingestion_batches = _table(
     "ingestion_batches",
-    metadata,
-    Column("id", BigInteger, Identity(), primary_key=True),
-    Column("table_name", Text, nullable=False),
-    Column("source", Text, nullable=False),
-    Column("content_sha256", Text, nullable=False),
-    Column("row_count", Integer, nullable=False),
-    Column("rejected_count", Integer, nullable=False),
-    Column("first_id", BigInteger),
-    Column("last_id", BigInteger),
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("table_name", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("content_sha256", sa.Text, nullable=False),
+    sa.Column("row_count", sa.Integer, nullable=False),
+    sa.Column("rejected_count", sa.Integer, nullable=False),
+    sa.Column("first_id", sa.BigInteger),
+    sa.Column("last_id", sa.BigInteger),
     _created_at(),
-    UniqueConstraint(
+    sa.UniqueConstraint(
         "table_name", "source", "content_sha256", name="ingestion_batches_content_key"
     ),
 )
 
-rejected_rows = Table(
+rejected_rows = _table(
     "rejected_rows",
-    metadata,
-    Column("id", BigInteger, Identity(), primary_key=True),
-    Column("batch_id", ForeignKey("ingestion_batches.id"), nullable=False, index=True),
-    Column("table_name", Text, nullable=False),
-    Column("source", Text, nullable=False),
-    Column("row_number", Integer, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("row_data", JSONB, nullable=False),
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("batch_id", sa.ForeignKey("ingestion_batches.id"), nullable=False, index=True),
+    sa.Column("table_name", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("row_number", sa.Integer, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("row_data", JSONB, nullable=False),
     _created_at(),
 )
 
-deployments = Table(
+deployments = _table(
     "deployments",
-    metadata,
-    Column("id", BigInteger, Identity(), primary_key=True),
-    Column("contract", Text, nullable=False),
-    Column("event", Text, nullable=False),
-    Column("release", Text, nullable=False),
-    Column("model_version", Integer, nullable=False),
-    Column("run_id", Text, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("actor", Text, nullable=False),
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("contract", sa.Text, nullable=False),
+    sa.Column("event", sa.Text, nullable=False),
+    sa.Column("release", sa.Text, nullable=False),
+    sa.Column("model_version", sa.Integer, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
     _created_at(),
-    CheckConstraint("event IN ('deploy', 'rollback', 'load_failed')"),
-    Index("deployments_contract_id_idx", "contract", "id"),
+    sa.CheckConstraint("event IN ('deploy', 'rollback', 'load_failed')"),
+    sa.Index("deployments_contract_id_idx", "contract", "id"),
 )
 
 # Several million rows are usual, so the columns stand in an order that wastes no padding.
-predictions = Table(
+predictions = _table(
     "predictions",
-    metadata,
     # Version 7 UUIDs as text, with "-<row>" where a request had several rows. They begin with
     # their time: in byte order, new ones go to the end of the index.
-    Column("prediction_id", Text(collation="C"), primary_key=True),
-    Column("created_at", DateTime(timezone=True), nullable=False),
+    sa.Column("prediction_id", sa.Text(collation="C"), primary_key=True),
+    sa.Column("created_at", _MOMENT, nullable=False),
     # A class value, its place in the contract where that is text, or a number.
-    Column("prediction", Double, nullable=False),
-    Column("model_version", Integer, nullable=False),
-    Column("latency_ms", REAL, nullable=False),
-    Column("contract", Text, nullable=False),
-    Column("release", Text, nullable=False),
+    sa.Column("prediction", sa.Double, nullable=False),
+    sa.Column("model_version", sa.Integer, nullable=False),
+    sa.Column("latency_ms", sa.REAL, nullable=False),
+    sa.Column("contract", sa.Text, nullable=False),
+    sa.Column("release", sa.Text, nullable=False),
     # The name of the predicted class; null for a regression.
-    Column("label", Text),
+    sa.Column("label", sa.Text),
     # By name, as the request gave them.
-    Column("features", JSONB, nullable=False),
+    sa.Column("features", JSONB, nullable=False),
     # In the order of the contract's classes; null where the model has none.
-    Column("probabilities", ARRAY(Double)),
-    Column("request_id", Text),
-    Index("predictions_contract_created_at_idx", "contract", "created_at"),
+    sa.Column("probabilities", ARRAY(sa.Double)),
+    sa.Column("request_id", sa.Text),
+    sa.Index("predictions_contract_created_at_idx", "contract", "created_at"),
 )
 
 # The true label of a prediction is the row without superseded_at; the others are its history.
 # There is no foreign key, since a label may arrive before its prediction was shipped.
-feedback = Table(
+feedback = _table(
     "feedback",
-    metadata,
-    Column("prediction_id", Text(collation="C"), primary_key=True),
-    Column("revision", Integer, primary_key=True, autoincrement=False),
-    Column("contract", Text, nullable=False),
-    Column("target", Double, nullable=False),
-    Column("label", Text),
+    sa.Column("prediction_id", sa.Text(collation="C"), primary_key=True),
+    sa.Column("revision", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("contract", sa.Text, nullable=False),
+    sa.Column("target", sa.Double, nullable=False),
+    sa.Column("label", sa.Text),
     _created_at(),
-    Column("superseded_at", DateTime(timezone=True)),
-    Index(
+    sa.Column("superseded_at", _MOMENT),
+    sa.Index(
         "feedback_current_key",
         "prediction_id",
         unique=True,
-        postgresql_where=text("superseded_at IS NULL"),
+        postgresql_where=sa.text("superseded_at IS NULL"),
     ),
-    Index("feedback_contract_created_at_idx", "contract", "created_at"),
+    sa.Index("feedback_contract_created_at_idx", "contract", "created_at"),
 )
 
 # The answers to requests that a client may repeat, written with what the request changed.
-idempotency_keys = Table(
+idempotency_keys = _table(
     "idempotency_keys",
-    metadata,
-    Column("table_name", Text, primary_key=True),
-    Column("key", Text, primary_key=True),
-    Column("request_sha256", Text, nullable=False),
-    Column("response", Text),
+    sa.Column("table_name", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("request_sha256", sa.Text, nullable=False),
+    sa.Column("response", sa.Text),
     _created_at(),
-    Index("idempotency_keys_created_at_idx", "created_at"),
+    sa.Index("idempotency_keys_created_at_idx", "created_at"),
 )
 
 # Every look at the deployed release: which predictions, how they were judged and why.
-monitoring_runs = Table(
+monitoring_runs = _table(
     "monitoring_runs",
-    metadata,
-    Column("id", BigInteger, Identity(), primary_key=True),
-    Column("contract", Text, nullable=False),
-    Column("release", Text, nullable=False),
-    Column("model_version", Integer, nullable=False),
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("contract", sa.Text, nullable=False),
+    sa.Column("release", sa.Text, nullable=False),
+    sa.Column("model_version", sa.Integer, nullable=False),
     # When the first and the last prediction of the window were answered.
-    Column("window_from", DateTime(timezone=True)),
-    Column("window_to", DateTime(timezone=True)),
-    Column("prediction_count", BigInteger, nullable=False),
-    Column("labelled_count", BigInteger, nullable=False),
-    Column("status", Text, nullable=False),
+    sa.Column("window_from", _MOMENT),
+    sa.Column("window_to", _MOMENT),
+    sa.Column("prediction_count", sa.BigInteger, nullable=False),
+    sa.Column("labelled_count", sa.BigInteger, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
     # A list of sentences.
-    Column("reasons", JSONB, nullable=False),
+    sa.Column("reasons", JSONB, nullable=False),
     _created_at(),
     # When the first and the last of the labelled predictions was answered that were looked at.
-    Column("labelled_from", DateTime(timezone=True)),
-    Column("labelled_to", DateTime(timezone=True)),
-    CheckConstraint("status IN ('insufficient', 'healthy', 'warning', 'alarm')"),
-    Index("monitoring_runs_contract_id_idx", "contract", "id"),
-    Index("monitoring_runs_window_to_idx", "contract", "release", "window_to", "id"),
-    Index("monitoring_runs_labelled_to_idx", "contract", "release", "labelled_to", "id"),
+    sa.Column("labelled_from", _MOMENT),
+    sa.Column("labelled_to", _MOMENT),
+    sa.CheckConstraint("status IN ('insufficient', 'healthy', 'warning', 'alarm')"),
+    sa.Index("monitoring_runs_contract_id_idx", "contract", "id"),
+    sa.Index("monitoring_runs_window_to_idx", "contract", "release", "window_to", "id"),
+    sa.Index("monitoring_runs_labelled_to_idx", "contract", "release", "labelled_to", "id"),
 )
 
-monitoring_metrics = Table(
+monitoring_metrics = _table(
     "monitoring_metrics",
-    metadata,
-    Column("run_id", ForeignKey("monitoring_runs.id"), primary_key=True),
-    Column("area", Text, primary_key=True),
+    sa.Column("run_id", sa.ForeignKey("monitoring_runs.id"), primary_key=True),
+    sa.Column("area", sa.Text, primary_key=True),
     # A feature's name, or what else was looked at, such as ``prediction`` or ``table``.
-    Column("subject", Text, primary_key=True),
-    Column("metric", Text, primary_key=True),
-    Column("value", Double),
+    sa.Column("subject", sa.Text, primary_key=True),
+    sa.Column("metric", sa.Text, primary_key=True),
+    sa.Column("value", sa.Double),
     # The ends of the confidence interval.
-    Column("lower", Double),
-    Column("upper", Double),
+    sa.Column("lower", sa.Double),
+    sa.Column("upper", sa.Double),
     # What the value was compared with.
-    Column("threshold", Double),
+    sa.Column("threshold", sa.Double),
     # Corrected for all tests of the run.
-    Column("p_value", Double),
-    Column("is_alarm", Boolean, nullable=False),
+    sa.Column("p_value", sa.Double),
+    sa.Column("is_alarm", sa.Boolean, nullable=False),
     # The part of the window that was measured, such as ``region=north``; empty for all of it.
-    Column("segment", Text, primary_key=True, server_default=""),
-    CheckConstraint("area IN ('data_quality', 'drift', 'performance', 'estimate')"),
+    sa.Column("segment", sa.Text, primary_key=True, server_default=""),
+    sa.CheckConstraint("area IN ('data_quality', 'drift', 'performance', 'estimate')"),
 )
 
 # The newest report of each contract, for the API to give to people.
-monitoring_reports = Table(
+monitoring_reports = _table(
     "monitoring_reports",
-    metadata,
-    Column("contract", Text, primary_key=True),
-    Column("html", Text, nullable=False),
+    sa.Column("contract", sa.Text, primary_key=True),
+    sa.Column("html", sa.Text, nullable=False),
 )
 
-retraining_decisions = Table(
+retraining_decisions = _table(
     "retraining_decisions",
-    metadata,
-    Column("id", BigInteger, Identity(), primary_key=True),
-    Column("contract", Text, nullable=False),
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("contract", sa.Text, nullable=False),
     # The newest run that the decision looked at; null where there was none.
-    Column("monitoring_run_id", ForeignKey("monitoring_runs.id")),
-    Column("decision", Text, nullable=False),
+    sa.Column("monitoring_run_id", sa.ForeignKey("monitoring_runs.id")),
+    sa.Column("decision", sa.Text, nullable=False),
     # A list of sentences.
-    Column("reasons", JSONB, nullable=False),
+    sa.Column("reasons", JSONB, nullable=False),
     # When the first of the predictions was answered that speak for the decision.
-    Column("evidence_from", DateTime(timezone=True)),
+    sa.Column("evidence_from", _MOMENT),
     # The MLflow run of the retraining that has taken it up last.
-    Column("run_id", Text),
+    sa.Column("run_id", sa.Text),
     # When a retraining ended that this decision called for, and how.
-    Column("acted_at", DateTime(timezone=True)),
-    Column("outcome", Text),
+    sa.Column("acted_at", _MOMENT),
+    sa.Column("outcome", sa.Text),
     _created_at(),
-    CheckConstraint("decision IN ('none', 'investigate', 'retrain')"),
-    Index("retraining_decisions_contract_id_idx", "contract", "id"),
+    sa.CheckConstraint("decision IN ('none', 'investigate', 'retrain')"),
+    sa.Index("retraining_decisions_contract_id_idx", "contract", "id"),
 )
 
 # Rows of observation tables that wait to be scored; triggers on those tables fill it, and whoever
 # scores a row deletes it in the same transaction. See ``pipelines.scoring.stream``.
-scoring_queue = Table(
+scoring_queue = _table(
     "scoring_queue",
-    metadata,
-    Column("contract", Text(collation="C"), primary_key=True),
+    sa.Column("contract", sa.Text(collation="C"), primary_key=True),
     # The key of the row in the contract's table.
-    Column("source_id", BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("source_id", sa.BigInteger, primary_key=True, autoincrement=False),
 )
 
 # Rows and messages that do not fit the contract of the release that was to score them.
-scoring_rejects = Table(
+scoring_rejects = _table(
     "scoring_rejects",
-    metadata,
-    Column("contract", Text, primary_key=True),
+    sa.Column("contract", sa.Text, primary_key=True),
     # As in the contract's table of predictions.
-    Column("source", Text, primary_key=True),
-    Column("source_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("release", Text, nullable=False),
-    Column("model_version", Integer, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("row_data", JSONB, nullable=False),
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("source_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("release", sa.Text, nullable=False),
+    sa.Column("model_version", sa.Integer, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("row_data", JSONB, nullable=False),
     _created_at(),
 )
 
 
-def observations(contract: Contract) -> Table:
+def observations(contract: Contract) -> sa.Table:
     """The contract's table; for the shipped contract exactly the tutorial's.
 
     Only features that may be missing may be null.
     """
-    return Table(
+    return sa.Table(
         contract.table,
-        MetaData(),
-        Column(contract.key, Integer, primary_key=True),
-        Column(contract.timestamp, DateTime, server_default=text(UTC_NOW)),
+        sa.MetaData(),
+        sa.Column(contract.key, sa.Integer, primary_key=True),
+        sa.Column(contract.timestamp, sa.DateTime, server_default=sa.text(UTC_NOW)),
         *(
-            Column(name, _column_type(name, one, contract), nullable=one.is_optional)
+            sa.Column(name, _column_type(name, one, contract), nullable=one.is_optional)
             for name, one in contract.columns.items()
         ),
     )
 
 
-def predictions_of(contract: Contract) -> Table:
+def predictions_of(contract: Contract) -> sa.Table:
     """The contract's table of predictions.
 
     The tutorial's own programs make and write only the first three columns, so the others may be
@@ -283,19 +257,19 @@ def predictions_of(contract: Contract) -> Table:
     together are never there twice; its key in the table of observations; and what scored it when.
     """
     target = contract.target
-    return Table(
+    return sa.Table(
         prediction_table(contract),
-        MetaData(),
-        Column("id", Integer, primary_key=True),
-        Column("timestamp", DateTime),
-        Column(target.response_name, _column_type(target.column, target.feature, contract)),
-        Column("source", Text),
-        Column("source_id", BigInteger),
-        Column("row_key", BigInteger),
-        Column("model_version", Integer),
-        Column("release", Text),
-        Column("scored_at", DateTime(timezone=True)),
-        Index(f"{contract.name}_predicted_key", "source", "source_id", unique=True),
+        sa.MetaData(),
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("timestamp", sa.DateTime),
+        sa.Column(target.response_name, _column_type(target.column, target.feature, contract)),
+        sa.Column("source", sa.Text),
+        sa.Column("source_id", sa.BigInteger),
+        sa.Column("row_key", sa.BigInteger),
+        sa.Column("model_version", sa.Integer),
+        sa.Column("release", sa.Text),
+        sa.Column("scored_at", _MOMENT),
+        sa.Index(f"{contract.name}_predicted_key", "source", "source_id", unique=True),
     )
 
 
@@ -304,4 +278,4 @@ def _column_type(name: str, feature: Feature, contract: Contract) -> Any:
         return _TYPES[feature.type]
     # The tutorial's target, unless a class needs more.
     is_small = all(abs(int(one)) < _LARGEST_INTEGER for one in feature.categories)
-    return Integer() if is_small and name == contract.target.column else BigInteger()
+    return sa.Integer() if is_small and name == contract.target.column else sa.BigInteger()

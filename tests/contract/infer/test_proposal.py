@@ -1,4 +1,4 @@
-"""What is decided about columns of each kind."""
+"""What is decided about columns of each kind, and how it is written down."""
 
 import unicodedata
 from decimal import Decimal
@@ -7,11 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.infer.features import column_names
+from mlops_for_mle.contract.infer.decide import one_line
 from mlops_for_mle.contract.infer.propose import Proposal, propose
+from mlops_for_mle.contract.infer.write import as_key, as_value
+from mlops_for_mle.pipelines.registry.nodes import GateOptions
+from mlops_for_mle.pipelines.training.estimators import names_for
+from mlops_for_mle.pipelines.training.options import TrainingOptions
 from tests.contract.infer.tables import (
     ROWS,
     contract_text,
@@ -23,13 +29,15 @@ from tests.contract.infer.tables import (
 from tests.mixed_rows import TARGET, mixed_rows
 
 DIGITS = pd.Series(np.arange(ROWS) * 7 % 9)
-IS_GAP = pd.Series(np.arange(ROWS) % 10 == 3)
 
 
-def read_back(document: str) -> Contract:
-    """The contract as Kedro would read it from the file."""
-    raw: Any = OmegaConf.to_container(OmegaConf.create(document), resolve=True)
-    return Contract.model_validate(raw["contract"])
+def read_back(document: str) -> Any:
+    """What Kedro would read from the file."""
+    return OmegaConf.to_container(OmegaConf.create(document), resolve=True)
+
+
+def contract_of(document: str) -> Contract:
+    return Contract.model_validate(read_back(document)["contract"])
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +76,8 @@ def test_identifiers_leaks_and_constants_are_left_out_with_a_reason(orders: Prop
     document = contract_text(orders)
     assert "# refund alone tells the target" in document
     assert "# refund: {type: float, " in document
-    assert read_back(document) == orders.contract()
-    put_back = read_back(document.replace("    # refund: {", "    refund: {"))
+    assert contract_of(document) == orders.contract()
+    put_back = contract_of(document.replace("    # refund: {", "    refund: {"))
     assert put_back.features["refund"].missing == "median"
 
 
@@ -224,14 +232,16 @@ def test_columns_called_like_ours_do_not_clash() -> None:
 
 def test_names_that_postgres_cannot_have_are_renamed_and_stay_apart() -> None:
     long = ["길다" * 20 + "하나", "길다" * 20 + "둘"]
-    names = column_names([*long, "a\tb", "a b", "ctid", "", "  ", "select"])
+    odd = [*long, "a\tb", "a b", "ctid", "", "  ", "select"]
 
-    assert len(set(names.values())) == len(names)
-    assert all(1 <= len(name.encode()) <= 63 for name in names.values())
-    assert names["select"] == "select"
-    assert names["ctid"] == "ctid_2"
-    assert names["a\tb"] == "a b_2"
-    assert names[""] == "column_6"
+    proposal = infer(table(**{name: ["1", "2", "3"] for name in odd}))
+
+    names, renamed = proposal.contract().feature_names, proposal.ingestion["rename"]
+    assert len(set(names)) == len(odd) + 1
+    assert all(1 <= len(name.encode()) <= 63 for name in names)
+    assert renamed.keys() == set(odd) - {"a b", "select"}
+    assert (renamed["ctid"], renamed["a\tb"], renamed[""]) == ("ctid_2", "a b_2", "column_8")
+    assert read_back(parameters_text(proposal))["ingestion"]["rename"] == renamed
 
 
 def test_names_in_options_are_those_of_columns_in_any_form_of_unicode() -> None:
@@ -247,10 +257,64 @@ def test_what_rows_belong_together_by_is_kept_and_no_feature() -> None:
 
     proposal = infer(rows, group="shop")
 
-    contract = read_back(contract_text(proposal))
+    contract = contract_of(contract_text(proposal))
     assert contract.group == "shop" not in contract.features
     assert "split: {by: group}" in parameters_text(proposal)
     batch = ingest(rows, proposal)
     assert batch.accepted["shop"].head(2).tolist() == ["7", "8"]
     assert batch.rejected.empty
     assert batch.accepted["shop"].isna()[2]
+
+
+@pytest.mark.parametrize(
+    ("target", "metric"),
+    [
+        (["a", "b"], "accuracy"),
+        (["a", "a", "a", "b"], "balanced_accuracy"),
+        (np.sqrt(np.arange(ROWS)), "rmse"),
+    ],
+    ids=["balanced", "imbalanced", "regression"],
+)
+def test_metric_and_estimator_suit_the_target(target: Any, metric: str) -> None:
+    text = parameters_text(infer(table(y=target)))
+    blocks = read_back(text)
+
+    gates = GateOptions.model_validate(blocks["gates"])
+    assert (gates.metric, gates.threshold) == (metric, None)
+    assert blocks["training"]["estimator"]["name"] == "auto"
+    task = "regression" if metric == "rmse" else "classification"
+    assert f"# {', '.join(names_for(task))}; or class_path" in text
+
+
+@pytest.mark.parametrize("days", [1, 40])
+def test_the_newest_rows_are_held_back_where_rows_have_times(days: int) -> None:
+    times = [f"2026-01-01 00:00:{number % days:02d}" for number in range(ROWS)]
+
+    text = parameters_text(infer(table(timestamp=times)))
+    blocks = read_back(text)
+
+    training = TrainingOptions.model_validate(blocks["training"])
+    assert training.split.by == ("time" if days > 1 else "hash")
+    assert ("the newest are held back" in text) == (days > 1)
+
+
+# No surrogates and no bytes that YAML has no form for; "???" stands for "missing" in OmegaConf.
+TREACHEROUS = (
+    *("off", "no", "Yes", "null", "~", "nan", ".inf", "1e5", "0x10", "00123", "1:30", "2024-01-02"),
+    *("=", "<<", "${x}", "\\${x}", "\\\\${a.b}", "a ${x}", "a: b", "# no", "- x", "'", '"', "@x"),
+)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30).filter(lambda x: x != "???")
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+VALUES = TEXTS | st.integers() | st.booleans() | st.none() | FLOATS
+
+
+@example(dict(zip(TREACHEROUS, TREACHEROUS, strict=True)), "")
+@given(st.dictionaries(TEXTS.filter(bool), VALUES, max_size=4), st.text())
+def test_any_mapping_comes_back_and_a_comment_is_one_printable_line(
+    values: dict[str, Any], comment: str
+) -> None:
+    document = "".join(f"{as_key(key)}: {as_value(one)}\n" for key, one in values.items())
+
+    listed = list(values.values())
+    found = read_back(f'{document}"": {as_value(listed)}  # {one_line(comment)}')
+    assert found == {**values, "": listed}

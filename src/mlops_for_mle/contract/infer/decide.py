@@ -1,5 +1,7 @@
 """What each column of a source holds: its kind, its values, and what stands in the way."""
 
+import math
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -8,18 +10,10 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from mlops_for_mle.contract import Feature
+from mlops_for_mle.contract import Feature, notation
 from mlops_for_mle.contract.columns import is_exact, read_column
-from mlops_for_mle.contract.notation import (
-    DecimalMark,
-    NumberFormat,
-    date_formats,
-    date_readings,
-    is_blank,
-    looks_like_number,
-    number_formats,
-    read_times,
-)
+from mlops_for_mle.contract.model import MAXIMUM_CATEGORIES, NUMBER_TYPES, TIME_TYPES
+from mlops_for_mle.contract.notation import Dates, DecimalMark, NumberFormat, Series
 
 Kind = Literal["float", "integer", "decimal", "boolean", "text", "date", "timestamp", "other"]
 
@@ -28,34 +22,44 @@ _MISSING_MARKS = (
     r"#?n/?a|n\.a\.|<na>|nan|nat|\(?null\)?|\\n|none|nil|-?infinity|\?|--?|\.|#(value|div/0|ref)!"
 )
 
-# A column with so few different values may hold categories that look like numbers ("1", "2", "3+").
-_FEW_VALUES = 20
-_ROWS_A_VALUE = 5
-_SHARE_OF_A_MISTAKE = 0.05
-_SHARE_OF_A_KIND = 0.5
 # Fewer numbers of eight digits could all be days of the calendar by chance.
 _FEWEST_COMPACT_DATES = 3
 _COMPACT_DATE = r"[12]\d{3}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
 
+# A column with so few different values may hold categories that look like numbers ("1", "2", "3+").
+_FEW_VALUES, _ROWS_A_VALUE = 20, 5
+_SHARE_OF_A_MISTAKE, _SHARE_OF_A_KIND = 0.05, 0.5
+
+# Few rows say nothing: twenty different values are usual in twenty rows.
+_FEWEST_ROWS = 20
+_IDENTIFIER_WORDS = r"id|uuid|guid|key|no|nr|num|number|seq|index|idx|row|pk"
+_IDENTIFIER_ENDINGS = ("번호", "아이디", "식별자")
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_YEARS = (1500, 2200)
+_SHARE_OF_DATES = 0.9
+# From 2001 to 2033.
+_EPOCH_SECONDS = (10**9, 2 * 10**9)
+_LISTED_CATEGORIES, _RARE_CATEGORY_ROWS = 100, 5
+_SENTINELS = r"-99|-?9{3,5}|1900-01-01|1970-01-01|9999-12-31"
+_MARGIN, _MARGIN_YEARS = 0.5, 10
+
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the source, under the contract's name.
+    """A column of the source, under the contract's name; no contract can hold kind ``other``.
 
     Attributes:
-        kind: What its values are; ``other`` is what no contract can hold.
         values: Read as that kind, missing where they are; categories and codes stay text.
         written: How its values are written, by the option of ingestion that says it.
         decimal: The mark before fractions that its numbers must have; empty where both could be.
         question: What only a person can decide; of numbers, where no other column tells.
         left_out: Why it is neither feature nor target, as the end of a sentence.
         keys: What the contract says of it as a feature.
-        remark: What a person should know when reviewing it.
     """
 
     name: str
     kind: Kind
-    values: "pd.Series[Any]"
+    values: Series
     written: Mapping[str, Any] = field(default_factory=dict)
     decimal: str = ""
     question: str = ""
@@ -64,7 +68,7 @@ class Column:
     remark: str = ""
 
     @cached_property
-    def present(self) -> "pd.Series[Any]":
+    def present(self) -> Series:
         """The values that are not missing."""
         return self.values.dropna()
 
@@ -79,24 +83,14 @@ class Column:
         return self.present.value_counts().sort_index().sort_values(ascending=False, kind="stable")
 
     @property
-    def is_number(self) -> bool:
-        """Whether the values are numbers."""
-        return self.kind in ("float", "integer", "decimal")
-
-    @property
-    def is_time(self) -> bool:
-        """Whether the values are dates or times."""
-        return self.kind in ("date", "timestamp")
-
-    @property
     def is_whole(self) -> bool:
         """Whether all values are whole numbers that a float64 keeps exactly, however written."""
-        return self.is_number and bool(is_exact(self.present).all())
+        return self.kind in NUMBER_TYPES and bool(is_exact(self.present).all())
 
 
 def decide(
     name: str,
-    raw: "pd.Series[Any]",
+    raw: Series,
     marks: Collection[str] = (),
     decimal: DecimalMark = ".",
     date_format: str | None = None,
@@ -106,17 +100,15 @@ def decide(
     """Say what a column holds, text or typed.
 
     Some ``marks`` stand for a missing value, whatever it holds. Where numbers could be read with
-    either mark before fractions, it is ``decimal``. Dates have a ``date_format`` where a person
-    says it. Of a target the words true and false are classes like others.
+    either mark before fractions, it is ``decimal``. Of a target true and false are words.
     """
     if isinstance(raw.dtype, pd.CategoricalDtype):
         raw = raw.astype(raw.cat.categories.dtype)
-    blank = is_blank(raw)
+    blank = notation.is_blank(raw)
     values = raw.mask(blank | raw.isin(marks))
-    found = Column(name, "other", values)
+    if values.isna().all():
+        return Column(name, "other", values, left_out="is empty in every row")
     match pd.api.types.infer_dtype(values, skipna=True):
-        case _ if values.isna().all():
-            return replace(found, left_out="is empty in every row")
         case "boolean":
             found = Column(name, "boolean", values.astype("boolean"))
         case "integer" | "floating" | "mixed-integer-float" | "decimal" as inferred:
@@ -128,7 +120,7 @@ def decide(
                 text = values.astype("string").astype(object)
                 found = Column(name, "text", text.where(values.notna()))
         case "date" | "datetime" | "datetime64":
-            times = read_times(values)
+            times = notation.read_times(values)
             # pandas has no type for dates.
             is_date = (times.dropna() == times.dropna().dt.normalize()).all()
             found = Column(name, "date" if is_date else "timestamp", times)
@@ -136,11 +128,125 @@ def decide(
             found = Column(name, "text", values.astype(object).str.strip())
             found = _read_text(found, decimal, date_format, is_target)
         case _:
-            told = f"holds values such as {shortened(found.present.iloc[0])}"
-            return replace(found, left_out=f"{told}, which no contract can hold")
+            told = f"holds values such as {shortened(values.dropna().iloc[0])}"
+            return Column(name, "other", values, left_out=f"{told}, which no contract can hold")
     unread = raw[found.values.isna() & ~blank].unique()
     all_marks = [one for one in unread if isinstance(one, str)]
     return replace(found, written={**found.written, "missing_marks": all_marks})
+
+
+def described(column: Column) -> Column:
+    """A column with what a contract would say of it, and a remark; or why it is no feature."""
+    if reason := column.left_out or _reason_against(column):
+        return replace(column, left_out=reason)
+    keys: dict[str, Any] = {"type": column.kind}
+    remarks = []
+    if column.kind in NUMBER_TYPES | TIME_TYPES:
+        low, high = column.present.min(), column.present.max()
+        shape = "{:%Y-%m-%d}" if column.kind in TIME_TYPES else "{:.6g}"
+        ends = shape.format(low), shape.format(high)
+        zone = ", in UTC" if column.kind == "timestamp" else ""
+        remarks.append(f"seen {' to '.join(ends)}{zone}")
+        if marks := [one for one in ends if re.fullmatch(_SENTINELS, one)]:
+            asked = f"does {' or '.join(marks)} stand for a missing value?"
+            remarks.append(f"{asked} See --missing")
+    if column.kind in NUMBER_TYPES:
+        keys |= number_range(column)
+        if unit := column.written.get("number_formats", {}).get("unit"):
+            keys["unit"] = unit
+        for second, factor in (("seconds", 1), ("milliseconds", 1000)):
+            if _EPOCH_SECONDS[0] <= low / factor and high / factor <= _EPOCH_SECONDS[1]:
+                remarks.append(f"are these times, in {second} since 1970?")
+    elif column.kind in TIME_TYPES:
+        keys["earliest"] = f"{max(1, low.year - _MARGIN_YEARS):04d}-01-01"
+        keys["latest"] = f"{min(9999, high.year + _MARGIN_YEARS):04d}-12-31"
+    else:
+        shown = column.counts.head(6)
+        rest = len(column.counts) - len(shown)
+        told = ", ".join(f"{shortened(value)} {rows:,}" for value, rows in shown.items())
+        remarks.append(f"{told} and {rest:,} more" if rest else told)
+        remarks.append(case_remark(column))
+    if column.kind == "text":
+        listed = column.counts.head(_LISTED_CATEGORIES)
+        keys = {"type": "category", "categories": sorted(map(str, listed.index))}
+        if len(listed) < len(column.counts) or int(listed.min()) < _RARE_CATEGORY_ROWS:
+            keys["unknown"] = "other"
+    if column.missing_count:
+        policies = {"category": "separate", "boolean": "most_frequent"}
+        keys["missing"] = policies.get(keys["type"], "median")
+        share = 100 * column.missing_count / len(column.values)
+        remarks.append(f"missing in {column.missing_count:,} rows ({share:.2g} %)")
+    return replace(column, keys=keys, remark="; ".join(filter(None, remarks)))
+
+
+def case_remark(column: Column) -> str:
+    """Say which texts differ only by case, blanks within, or their form in Unicode."""
+    if column.kind != "text":
+        return ""
+    texts = pd.Series(column.counts.index.map(str), dtype="str")
+    alike = texts.str.normalize("NFKC").str.casefold().str.replace(r"\s", "", regex=True)
+    shown = ", ".join(map(repr, texts[alike.duplicated(keep=False)].head(4)))
+    return f"{shown} may be the same: see ingestion.ignore_case" if shown else ""
+
+
+def number_range(column: Column) -> dict[str, Any]:
+    """A range with margins: half of what was seen on either side.
+
+    A side where nothing is negative (or positive) stays so, and flags of 0 and 1 stay flags.
+    """
+    low, high = float(column.present.min()), float(column.present.max())
+    if (low, high) == (0.0, 1.0) and column.is_whole:
+        return {"minimum": 0, "maximum": 1}
+    span = (high - low) or abs(high) or 1.0
+    if not math.isfinite(2 * span):
+        return {}
+    digits = 1 - math.floor(math.log10(span))
+    lower, upper = round(low - _MARGIN * span, digits), round(high + _MARGIN * span, digits)
+    lower = max(lower, 0.0) if low >= 0 else lower
+    upper = min(upper, 0.0) if low < 0 and high <= 0 else upper
+    if column.kind == "integer":
+        return {"minimum": math.floor(lower), "maximum": math.ceil(upper)}
+    return {"minimum": lower, "maximum": upper}
+
+
+def _reason_against(column: Column) -> str:
+    """Why a column identifies rows, or is the same in all, rather than describing them."""
+    present, distinct = len(column.present), len(column.counts)
+    if distinct == 1 and column.missing_count == 0:
+        return f"has the same value in every row ({column.counts.index[0]})"
+    if column.kind not in ("integer", "text") or present < _FEWEST_ROWS:
+        return ""
+    # Not a number of something, such as "number of trades".
+    last_word = "".join(_WORDS.findall(column.name)[-1:])
+    is_named = re.fullmatch(_IDENTIFIER_WORDS, last_word, re.IGNORECASE) is not None
+    is_named = is_named or column.name.endswith(_IDENTIFIER_ENDINGS)
+    if column.kind == "text":
+        is_identifier = distinct > min(present / 2, MAXIMUM_CATEGORIES)
+        if (
+            is_identifier
+            and column.present.str.contains(notation.DATE_LIKE).mean() > _SHARE_OF_DATES
+        ):
+            example = f"such as {column.present.iloc[0]!r}"
+            return f"looks like dates in a form that is not read, {example}; see --date-format"
+    else:
+        is_counter = (np.diff(column.present.to_numpy()) == 1).all()
+        is_year = column.present.between(*_YEARS).all()
+        is_identifier = distinct == present and (is_named or (is_counter and not is_year))
+    if is_identifier or (is_named and distinct > max(100, present / 50)):
+        found = f"{distinct:,} different values in {present:,} rows"
+        return f"has {found}, so it is an identifier or free text"
+    return ""
+
+
+def shortened(value: Any) -> str:
+    """A value as one short line."""
+    text = one_line(str(value))
+    return text if len(text) <= 30 else f"{text[:29]}…"
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks, control characters and blanks that nobody sees."""
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())
 
 
 def _read_text(text: Column, decimal: DecimalMark, form: str | None, is_target: bool) -> Column:
@@ -151,14 +257,14 @@ def _read_text(text: Column, decimal: DecimalMark, form: str | None, is_target: 
     if rest.empty:
         return text
     found = replace(text, values=text.values.where(text.values.isin(rest)))
-    is_number = looks_like_number(rest)
+    is_number = notation.looks_like_number(rest)
     if not is_target and rest.str.lower().isin(("true", "false")).all():
         flags = read_column(found.values, Feature(type="boolean"))
         found = replace(found, kind="boolean", values=flags)
     elif form is None and is_number.all():
         found = _numbers(found, rest, decimal)
     else:
-        readings = date_readings(rest, form)
+        readings = notation.date_readings(rest, form)
         is_date = pd.DataFrame(readings, rest.index).notna().any(axis="columns")
         if is_date.all():
             found = _dates(found, rest, readings)
@@ -167,15 +273,14 @@ def _read_text(text: Column, decimal: DecimalMark, form: str | None, is_target: 
     return text if found.kind == "text" else found
 
 
-def _numbers(text: Column, distinct: "pd.Series[Any]", decimal: DecimalMark) -> Column:
-    """Text that looks like numbers: such, all written in one way, or codes, or 20240131.
-
-    Where ``1,234`` could be read with either mark before fractions, ``decimal`` decides.
-    """
-    is_compact = distinct.str.fullmatch(_COMPACT_DATE).all() and read_times(distinct).notna().all()
+def _numbers(text: Column, distinct: Series, decimal: DecimalMark) -> Column:
+    """Text that looks like numbers: such, all written in one way, or codes, or 20240131."""
+    is_compact = (
+        distinct.str.fullmatch(_COMPACT_DATE).all() and notation.read_times(distinct).notna().all()
+    )
     if is_compact and len(distinct) >= _FEWEST_COMPACT_DATES:
-        return replace(text, kind="date", values=read_times(text.values))
-    ways = number_formats(distinct, decimal)
+        return replace(text, kind="date", values=notation.read_times(text.values))
+    ways = notation.number_formats(distinct, decimal)
     if not ways:
         told = f"writes numbers in more than one way, such as {_where(text.present)}"
         remedy = "write all of them alike, with the same unit or none"
@@ -202,11 +307,9 @@ def _numbers(text: Column, distinct: "pd.Series[Any]", decimal: DecimalMark) -> 
     )
 
 
-def _dates(
-    text: Column, distinct: "pd.Series[Any]", readings: dict[str | None, "pd.Series[Any]"]
-) -> Column:
+def _dates(text: Column, distinct: Series, readings: Dates) -> Column:
     """Text of which some format reads every value as a date."""
-    ways = date_formats(readings)
+    ways = notation.date_formats(readings)
     if not ways:
         told = f"has dates in more than one format, such as {_where(text.present)}"
         return replace(text, kind="other", left_out=f"{told}: write all of them as YYYY-MM-DD")
@@ -218,11 +321,11 @@ def _dates(
     (code,) = ways
     kind: Kind = "timestamp" if distinct.str.contains(":", regex=False).any() else "date"
     written = {"date_formats": code} if code else {}
-    return replace(text, kind=kind, values=read_times(text.values, code), written=written)
+    return replace(text, kind=kind, values=notation.read_times(text.values, code), written=written)
 
 
 def _question(
-    text: Column, what: str, distinct: "pd.Series[Any]", ways: Mapping[str, Any], shape: str
+    text: Column, what: str, distinct: Series, ways: Mapping[str, Any], shape: str
 ) -> str:
     """What a person is asked who has to decide between readings, by the options that do so."""
     read = zip(distinct, *ways.values(), strict=True)
@@ -231,34 +334,24 @@ def _question(
     return f"Column {text.name!r} has {what}: {value!r} is {' or '.join(told)}."
 
 
-def _mixture(text: Column, kinds: "Mapping[str, pd.Series[Any]]") -> Column:
+def _mixture(text: Column, kinds: Mapping[str, Series]) -> Column:
     """Text that is partly of other kinds: categories, or mostly of one with mistakes."""
     present, distinct = text.present, text.present.nunique()
     is_few = distinct <= _FEW_VALUES and distinct * _ROWS_A_VALUE <= len(present)
     for kind, fitting in kinds.items():
         others = present[~present.isin(fitting)]
-        other_share = len(others) / len(present)
-        are_categories = is_few and other_share >= _SHARE_OF_A_MISTAKE
-        if other_share <= 1 - _SHARE_OF_A_KIND and not are_categories:
-            told = f"mixes {len(present) - len(others)} {kind} with {len(others)} other value(s)"
-            remedy = "correct them, or name those that stand for a missing value by --missing"
-            reason = f"{told} such as {_where(others)}: {remedy}"
+        share = len(others) / len(present)
+        if share <= 1 - _SHARE_OF_A_KIND and not (is_few and share >= _SHARE_OF_A_MISTAKE):
+            reason = (
+                f"mixes {len(present) - len(others)} {kind} with {len(others)} other value(s) such "
+                f"as {_where(others)}: correct them, or name those that stand for a missing value "
+                "by --missing"
+            )
             return replace(text, kind="other", left_out=reason)
     return text
 
 
-def _where(values: "pd.Series[Any]") -> str:
+def _where(values: Series) -> str:
     """Up to three values, each with its row, counted as ingestion counts them."""
     first = values.drop_duplicates().head(3).items()
     return ", ".join(f"{shortened(value)!r} (row {int(str(row)) + 1})" for row, value in first)
-
-
-def shortened(value: Any) -> str:
-    """A value as one short line."""
-    text = one_line(str(value))
-    return text if len(text) <= 30 else f"{text[:29]}…"
-
-
-def one_line(text: str) -> str:
-    """Text without line breaks, control characters and blanks that nobody sees."""
-    return " ".join("".join(one if one.isprintable() else " " for one in text).split())

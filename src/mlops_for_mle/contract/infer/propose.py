@@ -1,7 +1,8 @@
 """Puts a contract together: what is predicted, what is a feature, and what is left out and why."""
 
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,9 +12,23 @@ from pydantic import Field
 from mlops_for_mle.contract import Configuration, Contract
 from mlops_for_mle.contract.columns import check_columns, encode_rows
 from mlops_for_mle.contract.encoding import encode_target, encoded_columns
-from mlops_for_mle.contract.infer.decide import Column, decide
-from mlops_for_mle.contract.infer.features import column_names, described, free_name, number_range
-from mlops_for_mle.contract.model import RESERVED_ANSWER_NAMES, Name, Task, normalised
+from mlops_for_mle.contract.infer.decide import (
+    Column,
+    case_remark,
+    decide,
+    described,
+    number_range,
+    one_line,
+)
+from mlops_for_mle.contract.model import (
+    LONGEST_NAME,
+    NUMBER_TYPES,
+    RESERVED_ANSWER_NAMES,
+    TIME_TYPES,
+    Name,
+    Task,
+    normalised,
+)
 from mlops_for_mle.contract.notation import DecimalMark, Notation
 from mlops_for_mle.errors import SourceError, UserError
 from mlops_for_mle.pipelines.training.options import DataCheckOptions
@@ -27,11 +42,14 @@ _MAXIMUM_CLASSES = 100
 _FEW_NUMBERS = 20
 # Ingestion holds everything back when more rows than this are bad.
 _MAXIMUM_MISSING = 0.5
+# Every table of PostgreSQL has columns of these names.
+_SYSTEM_COLUMNS = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
 
 
 class Wishes(Configuration):
-    """What a person says of the rows, as the options of ``kedro contract infer`` explain it."""
+    """What is said of the rows, as the options of ``kedro contract infer`` explain it."""
 
+    separator: str = ""
     leave_out: tuple[Name, ...] = ()
     missing: tuple[str, ...] = ()
     time: Name | None = None
@@ -49,8 +67,7 @@ class Proposal:
 
     Attributes:
         facts: The contract without its features, as a mapping.
-        features: The columns that become features, in the source's order.
-        left_out: The others, beside target and time.
+        left_out: The columns that are no features, beside target and time.
         class_counts: How many rows each class has, in the contract's order.
         ingestion: What differs from the default in the options of ingestion.
         unread: Why rows cannot be read, of each.
@@ -74,10 +91,8 @@ class Proposal:
         return Contract.model_validate({**self.facts, "features": features})
 
 
-def propose(
-    rows: pd.DataFrame, name: str, target: str, source: str, separator: str = "", **wishes: Any
-) -> Proposal:
-    """Propose a contract for rows as read, whose ``source`` and ``separator`` are for messages.
+def propose(rows: pd.DataFrame, name: str, target: str, source: str, **wishes: Any) -> Proposal:
+    """Propose a contract for rows as read, which messages call ``source``, with ``Wishes``.
 
     Raises:
         SourceError: Something is wrong with the rows; one sentence a problem, with its remedy.
@@ -86,44 +101,33 @@ def propose(
     rows = rows.rename(columns=lambda one: normalised(str(one)))
     target, wish = normalised(target), Wishes.model_validate(wishes)
     _check_request(rows, source, target, wish)
-    names = column_names(list(rows.columns))
-    columns, decimal = _columns(rows, names, target, wish, separator)
-    renamed = {old: new for old, new in names.items() if new != old}
-    ingestion: dict[str, Any] = {"rename": renamed, "decimal": "comma" if decimal == "," else None}
+    names = _names_in_postgres(list(rows.columns))
+    columns, decimal = _columns(rows, names, target, wish)
+    ingestion: dict[str, Any] = {
+        "rename": {old: new for old, new in names.items() if new != old},
+        "decimal": "comma" if decimal == "," else None,
+    }
     for option in ("number_formats", "date_formats", "missing_marks"):
         said = {one.name: one.written.get(option) for one in columns.values()}
-        ingestion[option] = {new: one for new, one in said.items() if one}
+        ingestion[option] = {column: one for column, one in said.items() if one}
     ingestion["drop_missing_target"] = wish.drop_missing_target
-    answer, counts = columns.pop(target), dict[int | str, int]()
-    task = _task(answer, wish)
-    if wish.time and not columns[wish.time].is_time:
+    answer = columns.pop(target)
+    predicted, counts = _predicted(answer, wish)
+    if wish.time and columns[wish.time].kind not in TIME_TYPES:
         held = columns[wish.time].left_out or f"holds {columns[wish.time].kind}"
         raise SourceError(f"--time: column {wish.time!r} {held}, expected dates.")
-    times = [old for old, one in columns.items() if one.is_time and _TIME_NAMES.fullmatch(old)]
-    time = wish.time or next(iter(times), None)
+    times = [old for old, one in columns.items() if one.kind in TIME_TYPES]
+    time = wish.time or next(filter(_TIME_NAMES.fullmatch, times), None)
     is_timed = time is not None and len(columns.pop(time).counts) > 1
     if wish.group:
         columns.pop(wish.group, None)
-    timestamp = names[time] if time else free_name(("timestamp", "observed_at"), names.values())
-    is_reserved = answer.name in RESERVED_ANSWER_NAMES
-    predicted: dict[str, Any] = {
-        "column": answer.name,
-        "task": task,
-        "response_name": f"predicted_{answer.name}" if is_reserved else answer.name,
-    }
-    if task == "regression":
-        predicted |= number_range(answer)
-    else:
-        # Booleans become the text that ingestion makes of them.
-        values = answer.counts.index.map(int if answer.is_number else str)
-        counts = dict(sorted(zip(values, answer.counts.tolist(), strict=True)))
-        predicted["classes"] = [{"value": one, "label": str(one)} for one in counts]
+    timestamp = names[time] if time else _free(("timestamp", "observed_at"), names.values())
     found = [described(one) for one in columns.values()]
     proposal = Proposal(
         facts={
             "name": name,
             "table": f"{name}_data",
-            "key": free_name(("id", "row_id"), {*names.values(), timestamp}),
+            "key": _free(("id", "row_id"), {*names.values(), timestamp}),
             "timestamp": timestamp,
             "group": names[wish.group] if wish.group else None,
             "target": predicted,
@@ -131,7 +135,7 @@ def propose(
         source=source,
         features=[one for one in found if not one.left_out],
         left_out=[one for one in found if one.left_out],
-        target=answer,
+        target=replace(answer, remark=case_remark(answer)),
         class_counts=counts,
         ingestion={option: one for option, one in ingestion.items() if one},
         minimum_class_rows=wish.minimum_class_rows,
@@ -148,26 +152,41 @@ def _check_request(rows: pd.DataFrame, source: str, target: str, wish: Wishes) -
         raise SourceError(f"{source} has {', '.join(twice)} more than once among its columns.")
     if rows.empty or len(rows) <= len(rows.attrs.get("unread", ())):
         raise SourceError(f"{source} has no rows, or most cannot be read; nothing is inferred.")
-    columns = {"--target": target, "--time": wish.time, "--group": wish.group}
-    named = [(option, one) for option, one in columns.items() if one is not None]
+    named = [("--target", target), ("--time", wish.time), ("--group", wish.group)]
     named += [("--leave-out", one) for one in wish.leave_out]
     named += [("--date-format", one) for one in wish.date_format]
-    for option, unknown in [one for one in named if one[1] not in names]:
-        are_data = pd.to_numeric(pd.Series(names), errors="coerce").notna().any()
-        hint = " If these are data, --no-header calls the columns c0, c1, …." if are_data else ""
-        raise UserError(
-            f"{option}: {source} has no column {unknown!r} (it has {', '.join(names)}).{hint}"
-        )
+    for option, column in named:
+        if column is not None and column not in names:
+            are_data = pd.to_numeric(pd.Series(names), errors="coerce").notna().any()
+            hint = " If these are data, --no-header calls the columns c0, c1, …." * bool(are_data)
+            has = f"it has {', '.join(names)}"
+            raise UserError(f"{option}: {source} has no column {column!r} ({has}).{hint}")
+
+
+def _names_in_postgres(names: Sequence[str]) -> dict[str, str]:
+    """The name of each column in the contract: its own wherever PostgreSQL can have it."""
+    found: dict[str, str] = {}
+    for number, name in enumerate(names, start=1):
+        # Bytes are what Postgres counts; a few are for a number behind the name.
+        kept = one_line(name).encode()[: LONGEST_NAME - 6].decode(errors="ignore").strip()
+        is_short = kept and len(name.encode()) <= LONGEST_NAME
+        found[name] = name
+        if not is_short or not name.isprintable() or name in _SYSTEM_COLUMNS:
+            taken = {*names, *found.values(), *_SYSTEM_COLUMNS}
+            found[name] = _free((kept or f"column_{number}",), taken)
+    return found
+
+
+def _free(preferred: Sequence[str], taken: Collection[str]) -> str:
+    """The first of some names that is free, else the first one with a number."""
+    more = (f"{preferred[0]}_{number}" for number in itertools.count(2))
+    return next(one for one in itertools.chain(preferred, more) if one not in taken)
 
 
 def _columns(
-    rows: pd.DataFrame, names: Mapping[str, str], target: str, wish: Wishes, separator: str
+    rows: pd.DataFrame, names: dict[str, str], target: str, wish: Wishes
 ) -> tuple[dict[str, Column], DecimalMark]:
-    """What each column holds, by its name in the source, and the mark before fractions.
-
-    Raises:
-        SourceError: Only a person can decide what some of them hold.
-    """
+    """What each column holds, by its name in the source, and the mark before fractions."""
     left_out = {normalised(one): why for one, why in rows.attrs.get("left_out", {}).items()}
     left_out |= dict.fromkeys(wish.leave_out, "was left out by --leave-out")
 
@@ -179,19 +198,38 @@ def _columns(
 
     columns = {name: read(name, ".") for name in names}
     marks = {one.decimal for one in columns.values()} - {""}
-    marks = {"point": {"."}, "comma": {","}}.get(wish.decimal or "", marks)
+    if wish.decimal is not None:
+        marks = {"," if wish.decimal == "comma" else "."}
     is_comma = marks == {","}
     if is_comma:
         columns = {name: read(name, ",") for name in names}
-    is_open = len(marks) > 1 or (not marks and separator == "semicolon")
+    # Where semicolons separate values, a comma may be the mark before fractions.
+    is_open = len(marks) > 1 or (not marks and wish.separator == "semicolon")
     problems = [
         f"{one.question} Or leave the column out, by --leave-out {name!r}."
         for name, one in columns.items()
-        if one.question and (is_open or not one.is_number)
+        if one.question and (is_open or one.kind not in NUMBER_TYPES)
     ]
     if problems:
         raise SourceError("\n".join(problems))
     return columns, "," if is_comma else "."
+
+
+def _predicted(answer: Column, wish: Wishes) -> tuple[dict[str, Any], dict[int | str, int]]:
+    """The target of the contract, and how many rows each class has."""
+    is_reserved = answer.name in RESERVED_ANSWER_NAMES
+    predicted: dict[str, Any] = {
+        "column": answer.name,
+        "task": _task(answer, wish),
+        "response_name": f"predicted_{answer.name}" if is_reserved else answer.name,
+    }
+    if predicted["task"] == "regression":
+        return predicted | number_range(answer), {}
+    # Booleans become the text that ingestion makes of them.
+    values = answer.counts.index.map(int if answer.kind in NUMBER_TYPES else str)
+    counts = dict(sorted(zip(values, answer.counts.tolist(), strict=True)))
+    predicted["classes"] = [{"value": one, "label": str(one)} for one in counts]
+    return predicted, counts
 
 
 def _task(column: Column, wish: Wishes) -> Task:
@@ -199,14 +237,11 @@ def _task(column: Column, wish: Wishes) -> Task:
 
     Text and booleans are classes, and so are whole numbers with few different values that are all
     frequent, even where they are written as 0.0 and 1.0; other numbers are a regression.
-
-    Raises:
-        SourceError: Nothing can be learned of it; says what to do.
     """
     if column.left_out:
         raise SourceError(f"Target column {column.name!r} {column.left_out}.")
     rows, counts, problem = len(column.values), column.counts, ""
-    looks_like_classes = not column.is_number or (
+    looks_like_classes = column.kind not in NUMBER_TYPES or (
         column.is_whole
         and len(counts) <= _FEW_NUMBERS
         and (len(counts) <= 2 or int(counts.min()) >= wish.minimum_class_rows)
@@ -215,11 +250,11 @@ def _task(column: Column, wish: Wishes) -> Task:
     if column.missing_count > _MAXIMUM_MISSING * rows and not wish.drop_missing_target:
         missing = f"is missing in {column.missing_count:,} of {rows:,} rows"
         problem = f"{missing}: learn from the others with --drop-missing-target"
-    elif column.is_time:
+    elif column.kind in TIME_TYPES:
         problem = f"holds a {column.kind}, expected numbers or classes"
-    elif task == "regression" and not column.is_number:
+    elif task == "regression" and column.kind not in NUMBER_TYPES:
         problem = f"holds {column.kind}, but a regression needs numbers"
-    elif task == "classification" and column.is_number and not column.is_whole:
+    elif task == "classification" and column.kind in NUMBER_TYPES and not column.is_whole:
         problem = "holds fractions, which are no classes"
     elif task == "classification" and len(counts) > _MAXIMUM_CLASSES:
         problem = f"has {len(counts):,} classes, at most {_MAXIMUM_CLASSES} are allowed: group them"
@@ -229,11 +264,7 @@ def _task(column: Column, wish: Wishes) -> Task:
 
 
 def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
-    """Look at the rows as training will, and leave out what would stop it.
-
-    Raises:
-        SourceError: Nothing is left to learn from, or there is too little.
-    """
+    """Look at the rows as training will, and leave out what would stop it."""
     from mlops_for_mle.pipelines.training.checks import check
 
     if not proposal.features:
@@ -263,9 +294,9 @@ def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
     leaks = {name for name, score in scores.items() if score > (limit or 1.0)}
     if not leaks:
         return proposal
-    reason = "alone tells the target, so it may only be known afterwards"
-    if not proposal.class_counts:
-        reason = "follows the target almost exactly, so it may be computed from it"
+    reason = "follows the target almost exactly, so it may be computed from it"
+    if proposal.class_counts:
+        reason = "alone tells the target, so it may only be known afterwards"
     kept = [one for one in proposal.features if one.name not in leaks]
     told = [replace(one, left_out=reason) for one in proposal.features if one.name in leaks]
     return _without_leaks(replace(proposal, features=kept, left_out=proposal.left_out + told), rows)

