@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.pipelines.training import splits
+from mlops_for_mle.pipelines.training import snapshots
 from mlops_for_mle.pipelines.training.calibration import choose_threshold
 from mlops_for_mle.pipelines.training.estimators import (
     build_estimator,
@@ -108,13 +108,15 @@ def test_what_is_chosen_is_the_same_again_to_the_last_bit(
 )
 def test_voting_is_chosen_by_what_it_would_answer(rows: pd.DataFrame, contract: Contract) -> None:
     learned, target = split(rows, contract).learned, contract.target
-    folds = splits.folds(learned, TrainingOptions(), 2)
+    folds = snapshots.folds(learned, TrainingOptions(), 2)
 
     trials = choose_estimator(learned, folds, seed=1)[1].set_index("estimator")
 
     voting = build_estimator(EstimatorOptions(name="voting"), contract, 1)
     answers = held_out(voting, learned, folds)
-    for error, (_, judge), found in zip(trials.loc["voting"], folds, answers, strict=True):
+    middle = len(folds[0][1])
+    parts = (answers[:middle], answers[middle:])
+    for error, (_, judge), found in zip(trials.loc["voting"], folds, parts, strict=True):
         given = Predictions(found if found.ndim == 1 else found[:, 0], found)
         metric = "log_loss" if target.classes else "rmse"
         assert error == pytest.approx(measure_one(metric, given, learned.truth[judge], target))
@@ -248,7 +250,7 @@ def test_by_time_a_threshold_is_chosen_only_by_what_had_not_happened_yet() -> No
     rows.loc[:110, "kind"] = (rows["width"] > 1).astype(int)
     options = {"split": {"by": "time"}, "metric": "balanced_accuracy", "calibrate": False}
     learned, training = split(rows, SMALL_CONTRACT, **options).learned, TrainingOptions(**options)
-    folds = splits.folds(learned, training)
+    folds = snapshots.folds(learned, training)
     later = np.concatenate([judge for _, judge in folds])
     chances = held_out(build_estimator(training.estimator, SMALL_CONTRACT, 1), learned, folds)
 
@@ -256,7 +258,7 @@ def test_by_time_a_threshold_is_chosen_only_by_what_had_not_happened_yet() -> No
 
     truth, target = learned.truth[later], SMALL_CONTRACT.target
     assert len(later) < len(learned.truth)
-    expected = choose_threshold(np.concatenate(chances), truth, target, training.metric)
+    expected = choose_threshold(chances, truth, target, training.metric)
     assert found == expected
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.pipelines.training import checks, nodes
+from mlops_for_mle.pipelines.training import nodes, snapshots
 from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
 from tests.pipelines.training.examples import LINE_CONTRACT, line_rows, snapshot
 from tests.releases import SMALL_CONTRACT, encoded
@@ -33,7 +33,7 @@ def check(
 ) -> tuple[dict[str, Any], list[str]]:
     """What is found, and what is wrong."""
     chosen = DataCheckOptions.model_validate(options)
-    return checks.check(*encoded(rows, CONTRACTS[task]), CONTRACTS[task], chosen)
+    return snapshots.check(*encoded(rows, CONTRACTS[task]), CONTRACTS[task], chosen)
 
 
 @pytest.mark.filterwarnings("error")

@@ -9,7 +9,7 @@ import pytest
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import ConfigurationError, UserError
-from mlops_for_mle.pipelines.training import splits
+from mlops_for_mle.pipelines.training import snapshots
 from mlops_for_mle.pipelines.training.estimators import build_estimator, search_parameters
 from mlops_for_mle.pipelines.training.options import (
     EstimatorOptions,
@@ -34,7 +34,7 @@ def search(
     usual = {"folds": 3, "scoring": "accuracy", "engine": {"scheduler": "threads"}}
     wanted = SearchOptions.model_validate(usual | options)
     examples = split(iris_rows() if rows is None else rows, contract)
-    folds = splits.folds(examples, TrainingOptions(), wanted.folds)
+    folds = snapshots.folds(examples, TrainingOptions(), wanted.folds)
     model = build_estimator(EstimatorOptions.model_validate(estimator), contract, seed=1)
     return search_parameters(model, examples, wanted, folds, seed=1)
 

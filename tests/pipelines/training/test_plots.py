@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.text import Text
 
 from mlops_for_mle.contract import Target
-from mlops_for_mle.pipelines.training.plots import draw, draw_importance, drawable
+from mlops_for_mle.pipelines.training.report import draw, draw_importance, drawable
 from mlops_for_mle.releases.predictor import Predictions
 from tests.pipelines.training.examples import LINE_CONTRACT
 from tests.releases import IRIS_CONTRACT

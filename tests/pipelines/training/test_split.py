@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.pipelines.training import splits
+from mlops_for_mle.pipelines.training import snapshots
 from mlops_for_mle.pipelines.training.options import TrainingOptions
 from tests.pipelines.training.examples import LINE_CONTRACT, line_rows, split
 from tests.releases import IRIS_CONTRACT, SMALL_CONTRACT, iris_rows
@@ -66,7 +66,7 @@ def test_what_belongs_together_falls_on_one_side_in_whatever_order_and_so_in_fol
 
     training, truth = TrainingOptions.model_validate(options), examples.truth
     try:
-        folds = splits.folds(examples, training)
+        folds = snapshots.folds(examples, training)
     except (UserError, ValueError):
         return
     for learn, judge in folds:

@@ -234,7 +234,7 @@ def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
     Raises:
         SourceError: Nothing is left to learn from, or there is too little.
     """
-    from mlops_for_mle.pipelines.training.checks import check
+    from mlops_for_mle.pipelines.training.snapshots import check
 
     if not proposal.features:
         reasons = "".join(f"; {one.name!r} {one.left_out}" for one in proposal.left_out)
