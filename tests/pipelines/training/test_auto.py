@@ -181,6 +181,21 @@ def test_a_calibrated_model_is_served_as_it_was_trained(
     assert trained.predictor.has_probabilities
 
 
+def test_classes_need_not_count_from_zero_to_be_calibrated() -> None:
+    classes = [{"value": code, "label": f"kind {code}"} for code in (1, 2, 3)]
+    target = IRIS_CONTRACT.target.model_dump() | {"classes": classes}
+    later = Contract.model_validate(IRIS_CONTRACT.model_dump() | {"target": target})
+    rows, options = iris_rows(), {"estimator": {"name": "svc"}, "calibrate": True}
+
+    found = train(rows.assign(target=rows["target"] + 1), later, **options)
+
+    usual, matrix = train(rows, IRIS_CONTRACT, **options), found.examples.features.to_numpy()
+    assert found.is_calibrated
+    answers, expected = found.predictor.predict(matrix), usual.predictor.predict(matrix)
+    assert answers.values.tolist() == (expected.values + 1).tolist()
+    np.testing.assert_array_equal(answers.probabilities, expected.probabilities)
+
+
 def test_what_cannot_be_calibrated_is_told_and_an_error_where_that_was_asked_for(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

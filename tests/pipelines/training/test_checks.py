@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_for_mle.errors import UserError
+from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.training import nodes, snapshots
 from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
 from tests.pipelines.training.examples import LINE_CONTRACT, line_rows, snapshot
@@ -90,3 +90,13 @@ def test_rows_that_are_not_fit_stop_the_training() -> None:
 
     with pytest.raises(UserError, match="a table is not fit to train on: y has the same value in"):
         nodes.prepare_examples(rows, LINE_CONTRACT, TrainingOptions(), DataCheckOptions())
+
+
+def test_gates_of_another_task_are_refused_before_anything_is_fitted() -> None:
+    rows = snapshot(table(), CONTRACTS["classification"])
+    contract, options = CONTRACTS["classification"], TrainingOptions()
+
+    with pytest.raises(
+        ConfigurationError, match=r"gates\.metric: rmse .* one of accuracy, .*brier"
+    ):
+        nodes.prepare_examples(rows, contract, options, DataCheckOptions(), "rmse")
