@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.encoding import Encoder
-from mlops_for_mle.releases.ranges import Ranges, training_ranges
+from mlops_for_mle.releases.explain import Ranges, training_ranges
 from tests.contract.strategies import allowed_values, contracts
 from tests.releases import contract_of
 

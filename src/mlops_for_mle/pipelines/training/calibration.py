@@ -48,8 +48,7 @@ def decide(
 ) -> tuple[Pipeline, bool, float | None]:
     """Calibrate a fitted model and choose its threshold, as far as these are wanted and possible.
 
-    ``judged_by`` are folds and what the model answers in them (see ``held_out``), where that is
-    known already.
+    ``judged_by`` are folds and what is ``held_out`` of them, where that is known already.
 
     Returns:
         The model, whether it is calibrated, and the threshold; see ``ModelDescription``.
@@ -68,8 +67,8 @@ def decide(
             folds = judged_by[0] if judged_by else snapshots.folds(learned, training)
             found = judged_by[1] if judged_by else held_out(model, learned, folds)
             # By time, the oldest rows are judged by none: only what came later could.
-            truth = np.concatenate([learned.truth[judge] for _, judge in folds])
-            fold = np.repeat(np.arange(len(folds)), [len(judge) for _, judge in folds])
+            rows, fold = snapshots.judged(folds)
+            truth = learned.truth[rows]
             known, places = np.unique(truth, return_inverse=True)
             if len(known) < len(target.classes):
                 raise UserError(

@@ -26,8 +26,8 @@ _LOGGER = logging.getLogger(__name__)
 class RunFileDataset(ProjectDataset):
     """A file of a run, written by a library's dataset.
 
-    Runs at the same time share none: each writes and logs a file of its own, which then takes the
-    place of the last run's in one step, and reads what it has written itself.
+    Each of several runs at once writes and logs a file of its own, which then takes the place of
+    the last run's, and reads what it has written itself.
     """
 
     # It belongs to MLflow's run, which is in this process.

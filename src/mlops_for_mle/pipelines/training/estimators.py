@@ -34,7 +34,7 @@ from mlops_for_mle.contract.model import Feature, Task
 from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.training.nodes import Part
 from mlops_for_mle.pipelines.training.options import EstimatorName, EstimatorOptions, SearchOptions
-from mlops_for_mle.pipelines.training.snapshots import Folds
+from mlops_for_mle.pipelines.training.snapshots import Folds, judged
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -147,9 +147,9 @@ def inner_estimator(model: Pipeline) -> Any:
 
 
 def held_out(model: Pipeline, learned: Part, folds: Folds) -> Matrix:
-    """Answer the rows that each fold judges by, fold after fold, by a model that has not seen them.
+    """What is answered to the rows ``judged`` by a model that has not seen them.
 
-    These are probabilities, else decision functions, else predictions.
+    That is its probabilities, else its decision function, else its predictions.
     """
     answers = []
     for learn, judge in folds:
@@ -192,17 +192,16 @@ def choose_estimator(
     measure: Any = root_mean_squared_error
     if target.classes:
         measure = partial(log_loss, labels=target.class_codes)
-    ends = np.cumsum([len(judge) for _, judge in folds])[:-1]
+    rows, fold = judged(folds)
     errors = {
-        name: [
-            measure(learned.truth[judge], found)
-            for (_, judge), found in zip(folds, np.split(answers[name], ends), strict=True)
-        ]
-        for name in models
-        if name in answers
+        f"fold{number}": {
+            name: measure(learned.truth[rows[fold == number]], answers[name][fold == number])
+            for name in models
+            if name in answers
+        }
+        for number in range(len(folds))
     }
-    columns = [f"fold{number}" for number in range(len(folds))]
-    table = pd.DataFrame.from_dict(errors, orient="index", columns=columns)
+    table = pd.DataFrame(errors)
     compared, chosen = table.drop(index="constant"), next(iter(candidates))
     # Where none could be fitted it is the linear one, and its fit says why it cannot be.
     if len(compared):

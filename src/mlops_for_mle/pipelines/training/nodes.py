@@ -18,18 +18,11 @@ from mlops_for_mle.contract.columns import encode_rows, frame_digest, plain_rows
 from mlops_for_mle.contract.encoding import encode_target, encoded_columns
 from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
-from mlops_for_mle.releases.explain import Explainer
-from mlops_for_mle.releases.manifest import (
-    EstimatorScore,
-    Example,
-    ModelDescription,
-    Parity,
-    SnapshotFacts,
-    sha256_of,
-)
+from mlops_for_mle.releases import manifest
+from mlops_for_mle.releases.explain import Explainer, training_ranges
+from mlops_for_mle.releases.manifest import ModelDescription, SnapshotFacts
 from mlops_for_mle.releases.metrics import GREATER_IS_BETTER, baseline, measure
 from mlops_for_mle.releases.predictor import Predictions, Predictor, decided
-from mlops_for_mle.releases.ranges import training_ranges
 
 _EXAMPLE_ROWS = 5
 _BACKGROUND_ROWS = 50
@@ -90,7 +83,7 @@ class Trained:
     model: Any
     parameters: dict[str, Any]
     predictor: Predictor
-    parity: Parity
+    parity: manifest.Parity
     trials: pd.DataFrame | None
     linear: Any
     is_calibrated: bool
@@ -119,8 +112,6 @@ def prepare_examples(
     gate_metric: str | None = None,
 ) -> tuple[Examples, pd.DataFrame, dict[str, Any]]:
     """Encode the snapshot, once for all that follows, check it and choose the validation rows.
-
-    ``gate_metric``, that of the registry's gates, has to be one of the contract's task.
 
     Returns:
         The examples; the validation rows as the table has them, for people; and what was found of
@@ -252,7 +243,7 @@ def assemble_candidate(
     if trained.training.estimator.is_auto and trained.trials is not None:
         for name, errors in trained.trials.set_index("estimator").iterrows():
             found = {"error": errors.mean(), "standard_error": errors.sem()}
-            candidates.append(EstimatorScore(estimator=str(name), **found))
+            candidates.append(manifest.EstimatorScore(estimator=str(name), **found))
     description = ModelDescription(
         contract=contract,
         estimator=type(estimators.inner_estimator(trained.model)).__name__,
@@ -265,13 +256,13 @@ def assemble_candidate(
         threshold=predictor.threshold,
         remarks=tuple(report.remarks(trained, metrics, data_quality, importance)),
         parity=trained.parity,
-        example=Example(
+        example=manifest.Example(
             rows=plain_rows(validation_rows.head(_EXAMPLE_ROWS), contract),
             predictions=answers.values.tolist(),
             probabilities=None if answers.probabilities is None else answers.probabilities.tolist(),
         ),
         training=trained.training.model_dump(mode="json"),
-        model_sha256=sha256_of(predictor.model),
+        model_sha256=manifest.sha256_of(predictor.model),
         model_bytes=len(predictor.model),
         importance=importance,
         training_ranges=training_ranges(examples.learned.features.to_numpy(), contract),
