@@ -166,10 +166,11 @@ def hold_back(
         weights = np.ones_like(weights)
         if target.classes:
             # Contradicting classes of equal rows are settled by majority.
-            known, classes = np.unique(truth, return_inverse=True)
-            counts = np.zeros((len(distinct), len(known)), np.intp)
-            np.add.at(counts, (positions, classes), 1)
-            strata = counts.argmax(axis=1)
+            codes = target.class_codes
+            counts = [
+                np.bincount(positions[truth == code], minlength=len(distinct)) for code in codes
+            ]
+            strata = np.argmax(counts, axis=0)
     is_held_back = np.zeros(len(distinct), dtype=bool)
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)
@@ -242,4 +243,4 @@ def row_hashes(features: pd.DataFrame, seed: int) -> npt.NDArray[np.uint64]:
 def _hashes(contents: "Iterable[bytes | memoryview]", seed: int) -> npt.NDArray[np.uint64]:
     key = str(seed).encode()
     hashes = (hashlib.blake2b(one, digest_size=8, key=key).digest() for one in contents)
-    return np.frombuffer(b"".join(hashes), ">u8").astype(np.uint64)
+    return np.fromiter(hashes, "S8").view(">u8").astype(np.uint64)
