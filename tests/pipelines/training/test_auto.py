@@ -181,21 +181,6 @@ def test_a_calibrated_model_is_served_as_it_was_trained(
     assert trained.predictor.has_probabilities
 
 
-def test_classes_need_not_count_from_zero_to_be_calibrated() -> None:
-    classes = [{"value": code, "label": f"kind {code}"} for code in (1, 2, 3)]
-    target = IRIS_CONTRACT.target.model_dump() | {"classes": classes}
-    later = Contract.model_validate(IRIS_CONTRACT.model_dump() | {"target": target})
-    rows, options = iris_rows(), {"estimator": {"name": "svc"}, "calibrate": True}
-
-    found = train(rows.assign(target=rows["target"] + 1), later, **options)
-
-    usual, matrix = train(rows, IRIS_CONTRACT, **options), found.examples.features.to_numpy()
-    assert found.is_calibrated
-    answers, expected = found.predictor.predict(matrix), usual.predictor.predict(matrix)
-    assert answers.values.tolist() == (expected.values + 1).tolist()
-    np.testing.assert_array_equal(answers.probabilities, expected.probabilities)
-
-
 def test_what_cannot_be_calibrated_is_told_and_an_error_where_that_was_asked_for(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -217,17 +202,28 @@ def test_what_cannot_be_calibrated_is_told_and_an_error_where_that_was_asked_for
         train(iris_rows(), IRIS_CONTRACT, estimator=linear, calibrate=True)
 
 
-def test_calibration_leaves_the_answers_of_iris_as_they_are() -> None:
-    plain, calibrated = (
-        train(iris_rows(), IRIS_CONTRACT, estimator={"name": "svc"}, calibrate=one)
-        for one in (False, "auto")
+@pytest.mark.parametrize("calibrate", [False, True, "auto"])
+def test_classes_need_not_count_from_zero_and_calibration_leaves_the_answers(
+    calibrate: Any,
+) -> None:
+    values = np.array([-3, 5, 70])
+    classes = [{"value": value, "label": f"c{value}"} for value in values.tolist()]
+    target = IRIS_CONTRACT.target.model_dump() | {"classes": classes}
+    other = Contract.model_validate(IRIS_CONTRACT.model_dump() | {"target": target})
+    rows, svc = iris_rows(), {"name": "svc"}
+
+    found = train(
+        rows.assign(target=values[rows["target"]]), other, estimator=svc, calibrate=calibrate
     )
 
-    rows = plain.examples.features.to_numpy()
-    found = calibrated.predictor.predict(rows)
-    assert found.values.tolist() == plain.predictor.predict(rows).values.tolist()
-    assert calibrated.is_calibrated
-    assert found.probabilities is not None
+    usual = train(rows, IRIS_CONTRACT, estimator=svc, calibrate=calibrate).predictor
+    plain = train(rows, IRIS_CONTRACT, estimator=svc, calibrate=False).predictor
+    matrix = found.examples.features.to_numpy()
+    answers, expected = found.predictor.predict(matrix), usual.predict(matrix)
+    assert found.is_calibrated == usual.has_probabilities == bool(calibrate)
+    assert answers.values.tolist() == values[expected.values].tolist()
+    assert expected.values.tolist() == plain.predict(matrix).values.tolist()
+    np.testing.assert_array_equal(answers.probabilities, expected.probabilities)
 
 
 def test_overconfident_probabilities_are_calibrated_and_good_ones_left_alone() -> None:
@@ -290,46 +286,3 @@ def test_a_date_beyond_the_training_rows_counts_as_the_last_of_them() -> None:
     assert chance(known.min() - 700) == pytest.approx(chance(known.min()), abs=1e-6)
     assert chance(known.max() + 700) == pytest.approx(chance(known.max()), abs=1e-6)
     assert chance(known.max()) != pytest.approx(chance(known.min()), abs=1e-6)
-
-
-def remarks(rows: pd.DataFrame, quality: Any = None, **training: Any) -> tuple[str, ...]:
-    return assemble(rows, LINE_CONTRACT, quality, **training).description.remarks
-
-
-def test_what_a_person_should_look_at_is_told() -> None:
-    random, line = np.random.default_rng(2), line_rows().assign(y=lambda one: one["a"] * 3.0)
-    noise = line_rows(80).assign(y=lambda one: random.normal(size=80) + one["a"] * 0.2)
-    tree = {"class_path": "sklearn.tree.DecisionTreeRegressor"}
-    search = {"space": {"alpha": [0.1, 1, 10]}, "scoring": "r2", "engine": {"scheduler": "threads"}}
-    alone = {"single_feature_scores": {"a": 1.0, "b": 0.0}}
-
-    assert remarks(noise, estimator=tree)[0].startswith("it overfits: rmse is ")
-    assert remarks(line, search=search) == (
-        "the best alpha, 0.1, is at the edge of what was tried",
-        "does nothing for the answers: b",
-    )
-    assert remarks(line, alone)[0].startswith("a alone does it: r2 1.0000")
-
-
-def test_what_stands_on_both_sides_in_time_or_by_its_group_is_told() -> None:
-    times = pd.date_range("2026-01-01", periods=120, freq="D")
-    rows = line_rows().assign(timestamp=times)
-    equal = pd.concat([rows, rows.assign(timestamp=times + pd.Timedelta(days=120))])
-    by_time = {"by": "time"}
-
-    newest = assemble(rows, LINE_CONTRACT, split=by_time)
-
-    said = "rows are from 2026-01-01 to 2026-04-30 and validation rows are among"
-    assert remarks(rows)[0].startswith(said)
-    assert newest.description.remarks == ()
-    assert newest.description.validation_rows == 30
-    assert newest.examples.rows[newest.examples.is_validation]["timestamp"].min() == times[90]
-    assert remarks(equal, split=by_time)[0] == "100% of the validation rows equal a training row"
-
-    grouped = Contract.model_validate({**LINE_CONTRACT.model_dump(), "group": "shop"})
-    shops = line_rows().assign(shop=["a", "b"] * 60)
-    by_hash, by_group = (
-        assemble(shops, grouped, split={"by": one}).description.remarks for one in ("hash", "group")
-    )
-    assert by_hash[0].startswith("100% of the validation rows share their shop with training rows")
-    assert by_group == ()
