@@ -213,21 +213,13 @@ def _register_lightgbm() -> None:
     from lightgbm import LGBMClassifier, LGBMRegressor
     from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
 
-    options = {"zipmap": [True, False], "nocl": [True, False], "raw_scores": [True, False]}
-    update_registered_converter(
-        LGBMClassifier,
-        "LightGbmLGBMClassifier",
-        shapes.calculate_linear_classifier_output_shapes,
-        convert_lightgbm,
-        options=options,
-    )
-    update_registered_converter(
-        LGBMRegressor,
-        "LightGbmLGBMRegressor",
-        shapes.calculate_linear_regressor_output_shapes,
-        convert_lightgbm,
-        options={"split": None},
-    )
+    classes = {"zipmap": [True, False], "nocl": [True, False], "raw_scores": [True, False]}
+    for kind, shape, options in (
+        (LGBMClassifier, shapes.calculate_linear_classifier_output_shapes, classes),
+        (LGBMRegressor, shapes.calculate_linear_regressor_output_shapes, {"split": None}),
+    ):
+        name = f"LightGbm{kind.__name__}"
+        update_registered_converter(kind, name, shape, convert_lightgbm, options=options)
 
 
 def _operators(container: Any) -> Callable[..., Any]:
