@@ -66,6 +66,13 @@ def test_the_best_combination_of_the_space_is_found_and_all_are_listed() -> None
     assert trials["mean_test_score"].iloc[0] > 0.9
     assert {"split0_test_score", "split2_test_score", "mean_fit_time"} <= set(trials)
 
+    # Its target is scaled, and the parameters are its own.
+    forest = {"name": "random_forest", "parameters": {"n_estimators": 5}}
+    options: dict[str, Any] = {"space": {"max_depth": [1, 6]}, "scoring": "r2"}
+    best, trials = search(forest, line_rows(), LINE_CONTRACT, **options)
+    assert best == {"max_depth": 6}
+    assert trials["max_depth"].tolist() == [6, 1]
+
 
 def test_random_combinations_are_as_many_as_wanted_and_the_same_for_a_seed() -> None:
     space = {"C": [0.1, 0.2, 0.4, 0.8, 1.6], "gamma": [0.1, 1.0]}
@@ -99,16 +106,6 @@ def test_a_mistake_is_told_as_scikit_learn_tells_it() -> None:
     with pytest.raises(ValueError, match="'C' parameter of SVC must be") as caught:
         search(SVC, space={"C": [-1.0]})
     assert "Traceback" not in str(caught.value)
-
-
-def test_an_estimator_whose_target_is_scaled_is_searched_by_its_own_parameters() -> None:
-    forest = {"name": "random_forest", "parameters": {"n_estimators": 5}}
-
-    options: dict[str, Any] = {"space": {"max_depth": [1, 6]}, "scoring": "r2"}
-    best, trials = search(forest, line_rows(), LINE_CONTRACT, **options)
-
-    assert best == {"max_depth": 6}
-    assert trials["max_depth"].tolist() == [6, 1]
 
 
 def test_an_unknown_category_counts_as_none_of_the_known_ones() -> None:

@@ -97,7 +97,9 @@ class CandidateDataset(ProjectDataset):
             name = "candidates.csv" if description.candidates else "search.csv"
             mlflow.log_text(trained.trials.to_csv(index=False), name)
         example = examples.held_back.features.head(len(description.example.rows))
-        needed = _NEEDED_TO_LOAD + ("lightgbm",) * description.estimator.startswith("LGBM")
+        needed = [*_NEEDED_TO_LOAD]
+        if description.estimator.startswith("LGBM"):
+            needed.append("lightgbm")
         unknown = skops.io.get_untrusted_types(data=skops.io.dumps(model))
         with TemporaryDirectory() as name:
             folder = Path(name)

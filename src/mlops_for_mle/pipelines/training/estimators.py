@@ -271,9 +271,8 @@ def _has_lightgbm() -> bool:
 def _preprocessing(contract: Contract, *, is_scaled: bool) -> list[tuple[str, Any]]:
     """The steps between the encoded matrix and the estimator.
 
-    A contract of plain numbers has a scaler or nothing. Otherwise columns are treated by their
-    kinds: statistics of the training rows replace what is missing, where the contract allows
-    that; numbers and parts of dates are scaled; categories become one column each.
+    Statistics of the training rows replace what is missing, where the contract allows that;
+    numbers and parts of dates are scaled; categories become one column each.
     """
     if is_plain(contract):
         return [("scaler", StandardScaler())] if is_scaled else []
@@ -281,11 +280,13 @@ def _preprocessing(contract: Contract, *, is_scaled: bool) -> list[tuple[str, An
     alike: dict[tuple[str, str], tuple[str, Any, list[int]]] = {}
     for position, column in enumerate(encoded_columns(contract)):
         steps = _treatment(column, contract.features[column.source], is_scaled)
-        treatment = make_pipeline(*steps) if steps else "passthrough"
-        key = str(steps), column.source * (column.kind == "category")
-        alike.setdefault(key, (f"{column.kind}_{position}", treatment, []))[2].append(position)
-    treatments = list(alike.values())
-    return [("columns", ColumnTransformer(treatments, verbose_feature_names_out=False))]
+        key = str(steps), column.source if column.kind == "category" else ""
+        if key not in alike:
+            treatment = make_pipeline(*steps) if steps else "passthrough"
+            alike[key] = (f"{column.kind}_{position}", treatment, [])
+        alike[key][2].append(position)
+    transformer = ColumnTransformer(list(alike.values()), verbose_feature_names_out=False)
+    return [("columns", transformer)]
 
 
 def _treatment(column: EncodedColumn, feature: Feature, is_scaled: bool) -> list[Any]:
@@ -301,7 +302,9 @@ def _treatment(column: EncodedColumn, feature: Feature, is_scaled: bool) -> list
         known = [sorted(code for code in possible_codes(column, feature) if code >= 0)]
         steps.append(OneHotEncoder(categories=known, handle_unknown="ignore", sparse_output=False))
     elif column.kind != "boolean" and is_scaled:
-        # A day beyond those that were seen counts as the last of them, as it does for trees: a
-        # straight line says of a login two years ago whatever it likes.
-        steps += [MinMaxScaler(clip=True)] * (column.part in _DAYS) + [StandardScaler()]
+        if column.part in _DAYS:
+            # A day beyond those that were seen counts as the last of them, as it does for trees: a
+            # straight line says of a login two years ago whatever it likes.
+            steps.append(MinMaxScaler(clip=True))
+        steps.append(StandardScaler())
     return steps
