@@ -23,15 +23,7 @@ SVC = {"class_path": "sklearn.svm.SVC"}
 
 @dataclass(frozen=True)
 class RegistryProject:
-    """A project on the session's server, with tables and an MLflow store.
-
-    Attributes:
-        folder: The project's.
-        url: Its database.
-        contract: Names the registered model.
-        experiment: Where its candidates are logged.
-        client: MLflow's, on the project's store.
-    """
+    """A project on the session's server, with tables and an MLflow store of its own."""
 
     folder: Path
     url: str

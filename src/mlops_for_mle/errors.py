@@ -6,6 +6,14 @@ Whatever a library explains is shown as it says it: the last cause, without a tr
 
 from collections.abc import Iterator
 
+EXTRAS = {
+    "confluent_kafka": "kafka",
+    "distributed": "scale",
+    "lightgbm": "boosting",
+    "onnxmltools": "boosting",
+}
+"""The extra of the project that brings a module, for those that are imported when asked for."""
+
 
 class UserError(Exception):
     """Something outside the code is wrong; the message says what, where and what to do."""
@@ -36,6 +44,10 @@ def explain(error: BaseException) -> str:
     ours = [one for one in causes(error) if isinstance(one, UserError)]
     if ours:
         return str(ours[0])
+    for one in causes(error):
+        if isinstance(one, ModuleNotFoundError) and one.name in EXTRAS:
+            extra = EXTRAS[one.name]
+            return f"{one.name} is missing: install the extra {extra} by `uv sync --extra {extra}`"
     # SQLAlchemy keeps the driver's error, beneath which only its own connection pool is found.
     drivers = [getattr(one, "orig", None) for one in causes(error)]
     # A missing key or a refused connection says less than what was made of it.

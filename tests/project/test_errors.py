@@ -1,4 +1,5 @@
 import errno
+from importlib.metadata import metadata
 from itertools import pairwise
 
 import click
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 
 from mlops_for_mle.cli import ProjectCommands, friendly
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.errors import ConfigurationError, NotCalledForError
+from mlops_for_mle.errors import EXTRAS, ConfigurationError, NotCalledForError
 
 
 def told(*causes: Exception) -> Result:
@@ -50,6 +51,17 @@ def test_what_a_library_says_last_is_shown_without_a_traceback(last):
     assert str(last) in result.output
     assert "outer" not in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(("module", "extra"), EXTRAS.items())
+def test_what_an_extra_would_bring_is_told_with_the_command_that_does(module, extra):
+    missing = ModuleNotFoundError(f"No module named '{module}'", name=module)
+
+    said = told(DatasetError("outer"), missing).output
+
+    sentence = f"{module} is missing: install the extra {extra} by `uv sync --extra {extra}`"
+    assert said.startswith(f"Error: {sentence}")
+    assert extra in metadata("mlops-for-mle").get_all("Provides-Extra")
 
 
 def test_an_error_without_words_is_told_by_what_was_made_of_it():

@@ -17,6 +17,7 @@ from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.pipelines.training.estimators import build_estimator
 from mlops_for_mle.pipelines.training.onnx import convert
 from mlops_for_mle.pipelines.training.options import EstimatorOptions
+from mlops_for_mle.releases.explain import training_ranges
 from mlops_for_mle.releases.manifest import (
     Example,
     Manifest,
@@ -26,7 +27,6 @@ from mlops_for_mle.releases.manifest import (
     release_name,
     sha256_of,
 )
-from mlops_for_mle.releases.ranges import training_ranges
 from tests.mixed import MIXED_CONTRACT, mixed_rows
 
 

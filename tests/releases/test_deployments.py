@@ -85,10 +85,7 @@ def trail(connection: Connection) -> str:
     ],
 )
 def test_each_rollback_goes_back_one_more(
-    connection: Connection,
-    releases: dict[str, Manifest],
-    back: Back,
-    steps: str,
+    connection: Connection, releases: dict[str, Manifest], back: Back, steps: str
 ) -> None:
     """A small letter is what a rollback has to go back to."""
     for letter in steps:

@@ -1,4 +1,4 @@
-"""Why a model answers as it does: the laws of Shapley values, on models of every kind."""
+"""Why a model answers as it does, by the laws of Shapley values; and what lies outside."""
 
 from itertools import permutations
 from typing import Any
@@ -17,7 +17,7 @@ from sklearn.svm import SVC
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.encoding import Encoder
 from mlops_for_mle.pipelines.training.onnx import convert
-from mlops_for_mle.releases.explain import Explainer, Explanation
+from mlops_for_mle.releases.explain import Explainer, Explanation, Ranges, training_ranges
 from mlops_for_mle.releases.predictor import Predictor
 from tests.contract.strategies import allowed_values, contracts
 from tests.releases import IRIS_CONTRACT, contract_of
@@ -140,3 +140,62 @@ def test_importance_is_the_mean_size_of_contributions() -> None:
     found = explainer.importance(np.array([[1.0, 4.0, 9.0], [-3.0, 2.0, 9.0]]))
 
     assert found == pytest.approx({"x0": 4.0, "x1": 3.0, "x2": 0.0})
+
+
+PLAN = {"type": "category", "categories": list("abcd"), "unknown": "other", "missing": "separate"}
+SINCE = {"type": "date", "parts": ["year", "day_of_week"]}
+SHOP = contract_of("shop", {"price": {"missing": "median"}, "plan": PLAN, "since": SINCE})
+NAMES = list(SHOP.features)
+# Monday and Wednesday of two years; nobody has plan b.
+TRAINED = [(1.0, "a", "2024-01-01"), (9.5, "c", "2025-01-01"), (None, "d", "2025-01-06")]
+
+
+def encoded(rows: list[Any], contract: Contract = SHOP) -> Any:
+    return Encoder(contract)(zip(*rows, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("row", "outside"),
+    [
+        ((5.0, "a", "2024-12-31"), []),
+        ((None, "c", "2024-01-02"), []),
+        ((0.99, "a", "2024-01-01"), ["price"]),
+        ((5.0, "b", "2024-01-01"), ["plan"]),
+        ((5.0, "new", "2024-01-01"), ["plan"]),
+        ((5.0, None, "2024-01-01"), ["plan"]),
+        ((5.0, "a", "2025-01-05"), ["since"]),
+        ((-1.0, "b", "1999-01-01"), ["price", "plan", "since"]),
+    ],
+)
+def test_a_value_outside_is_told_by_its_feature(row: tuple[Any, ...], outside: list[str]) -> None:
+    ranges = Ranges(SHOP, training_ranges(encoded(TRAINED), SHOP))
+
+    alone, among = ranges.outside(encoded([row])), ranges.outside(encoded([*TRAINED, row]))
+
+    if not outside:
+        assert alone is None
+        assert among is None
+        return
+    expected = [name in outside for name in NAMES]
+    assert alone.tolist() == [expected]
+    assert among.tolist() == [[False] * 3] * 3 + [expected]
+
+
+def test_a_column_without_values_has_no_bounds() -> None:
+    known = training_ranges(encoded([(None, "a", "2024-01-01")]), SHOP)
+
+    assert "price" not in known
+    assert Ranges(SHOP, known).outside(encoded([(1e9, "a", "2024-01-01")])) is None
+
+
+@given(st.data())
+def test_rows_of_the_training_lie_inside_whatever_the_contract(data: st.DataObject) -> None:
+    contract = data.draw(CONTRACTS)
+    row = st.tuples(*map(allowed_values, contract.features.values()))
+    rows = data.draw(st.lists(row, min_size=1, max_size=8))
+    matrix = encoded(rows, contract)
+    ranges = Ranges(contract, training_ranges(matrix, contract))
+
+    assert ranges.outside(matrix) is None
+    assert all(ranges.outside(one[None]) is None for one in matrix)
+    assert np.isfinite([one.least for one in training_ranges(matrix, contract).values()]).all()

@@ -42,12 +42,8 @@ def history(
     limit: int | None = None,
 ) -> list[Deployment]:
     """Rows of a contract, the newest first."""
-    query = (
-        select(*_COLUMNS)
-        .where(deployments.c.contract == contract, deployments.c.event.in_(events))
-        .order_by(deployments.c.id.desc())
-        .limit(limit)
-    )
+    is_meant = (deployments.c.contract == contract) & deployments.c.event.in_(events)
+    query = select(*_COLUMNS).where(is_meant).order_by(deployments.c.id.desc()).limit(limit)
     return [Deployment(*row) for row in connection.execute(query)]
 
 
@@ -60,16 +56,9 @@ def deploy(
     if served is not None and served.release == manifest.release:
         connection.rollback()
         return None
-    return _append(
-        connection,
-        event="deploy",
-        contract=manifest.contract.name,
-        release=manifest.release,
-        model_version=manifest.version,
-        run_id=manifest.run_id,
-        reason=reason,
-        actor=actor,
-    )
+    model = {"model_version": manifest.version, "run_id": manifest.run_id}
+    names = {"contract": manifest.contract.name, "release": manifest.release}
+    return _append(connection, **names, **model, event="deploy", reason=reason, actor=actor)
 
 
 def roll_back(
@@ -84,14 +73,9 @@ def roll_back(
 ) -> Deployment:
     """Have an earlier release served again, and commit.
 
-    Without its name that is what was served before the present release was first put in service,
-    so that twice goes back twice. ``expected`` is the id of the row that the caller takes for the
-    current one.
-
-    Raises:
-        PrerequisiteError: Nothing was deployed yet.
-        UserError: There is no such release, or the current row is another by now.
-        ReleaseError: The release is no longer whole.
+    Without its name that is ``release_before``, so that twice goes back twice. ``expected`` is the
+    id of the row that the caller takes for the current one. What cannot be is a ``UserError``, also
+    that another row has come since, and a release that is no longer whole a ``ReleaseError``.
     """
     served, rows = deployed(connection, contract), history(connection, contract)
     if expected not in (None, served.id):

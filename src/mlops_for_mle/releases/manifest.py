@@ -20,10 +20,9 @@ Event = Literal["deploy", "rollback", "load_failed"]
 
 
 class SnapshotFacts(Configuration):
-    """The rows that the model was trained and validated on.
+    """The rows that the model was trained and validated on, with their ``frame_digest``.
 
-    ``sha256`` is of ``contract.columns.frame_digest``, ``watermark`` the largest key; None for a
-    file.
+    ``watermark`` is the largest key, None for a file.
     """
 
     source: str
@@ -42,10 +41,8 @@ class Parity(Configuration):
 class Example(Configuration):
     """Rows with the answers that the trained model gave; a loaded release must repeat them.
 
-    Attributes:
-        rows: One list of plain values a row, in the order of the contract's features.
-        predictions: One class code or number a row.
-        probabilities: One list a row, in the order of the contract's classes, or None.
+    Values are plain and in the order of the contract's features, predictions class codes or
+    numbers, probabilities in the order of the contract's classes.
     """
 
     rows: tuple[tuple[PlainValue, ...], ...] = Field(min_length=1)
@@ -76,12 +73,12 @@ class ModelDescription(Configuration):
     """A trained model.
 
     Attributes:
-        precision: The element type of its one input, a matrix of rows by encoded columns.
-        metrics: Measured by its training, by names such as ``validation_accuracy``: of the model
-            on ``training`` and ``validation`` rows; on the latter also of a constant answer,
-            ``baseline``, of the ``linear`` model that ``auto`` has compared it with, and of the
-            model before it was calibrated, ``uncalibrated``.
-        validation_rows: How many were held back, as ``training.split`` has it.
+        precision: The element type of its input.
+        metrics: By names such as ``validation_accuracy``: of the model on ``training`` and
+            ``validation`` rows; on the latter also of a constant answer, ``baseline``, of the
+            ``linear`` model that ``auto`` has compared it with, and of the model before it was
+            calibrated, ``uncalibrated``.
+        validation_rows: How many were held back.
         candidates: What ``auto`` chose from, the simplest first, with their log loss or RMSE.
         calibrated: Whether its probabilities agree with held-out rows: they were calibrated on
             them, or shown to need no calibration.
@@ -89,11 +86,10 @@ class ModelDescription(Configuration):
             None: it is the most probable class.
         remarks: What a person should look at, a sentence each.
         training: The parameters of its training, from which it can be trained again.
-        model_sha256: Digest of the ONNX graph.
         importance: The mean size of each feature's contribution to an answer.
         training_ranges: By encoded column.
-        background: Rows of the snapshot with which answers are compared to explain them, each a
-            list of plain values in the order of the contract's features.
+        background: Rows of the snapshot with which answers are compared to explain them, like
+            those of the example.
     """
 
     contract: Contract
@@ -122,10 +118,7 @@ class ModelDescription(Configuration):
 
 
 class Manifest(ModelDescription):
-    """All that is to be known of a release, by its name, beside the model's bytes.
-
-    Version and time are those of the registered model, whose name is the contract's.
-    """
+    """A released model: which version of the registry it is, and when that was registered."""
 
     format: Literal[2] = 2
     release: str
@@ -142,7 +135,7 @@ class Release(Configuration):
 
     @classmethod
     def checked(cls, manifest: Manifest, model: bytes) -> Self:
-        """Join the two; a ``ReleaseError`` where the bytes are not the manifest's."""
+        """Join the two; a ``ReleaseError`` where the bytes are others."""
         found = sha256_of(model)
         if found != manifest.model_sha256:
             raise ReleaseError(
@@ -168,7 +161,7 @@ class Deployment:
 
 
 def sha256_of(content: bytes) -> str:
-    """The digest of some bytes, in hexadecimal."""
+    """The digest in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 

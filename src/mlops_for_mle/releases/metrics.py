@@ -22,19 +22,14 @@ GREATER_IS_BETTER: Mapping[Task, Mapping[str, bool]] = {
     | {"log_loss": False, "brier": False, "roc_auc": True},
     "regression": {"rmse": False, "mae": False, "r2": True},
 }
-ALL_METRICS: Mapping[str, bool] = {
-    name: direction for metrics in GREATER_IS_BETTER.values() for name, direction in metrics.items()
-}
+ALL_METRICS = {**GREATER_IS_BETTER["classification"], **GREATER_IS_BETTER["regression"]}
 
 
 def measure(answers: Predictions, truth: npt.NDArray[Any], target: Target) -> dict[str, float]:
-    """Measure answers against the truth, which is as ``encode_target`` gives it.
+    """Measure answers against the truth, as ``encode_target`` gives it, by all metrics they have.
 
-    Returns:
-        For classification ``accuracy``, ``balanced_accuracy`` and ``macro_f1``, and of a model
-        with probabilities ``log_loss``, ``brier`` (halved for two classes) and, where every class
-        has a row, ``roc_auc`` (one against the rest, every class weighing the same); for
-        regression ``rmse``, ``mae`` and, of two rows or more, ``r2``.
+    ``brier`` is halved for two classes; ``roc_auc`` is that of one class against the rest, every
+    class weighing the same, and needs a row of each; ``r2`` needs two rows.
     """
     names = list(GREATER_IS_BETTER[target.task])
     if target.task == "regression":
@@ -50,36 +45,33 @@ def measure_one(name: str, answers: Predictions, truth: npt.NDArray[Any], target
     """Measure answers by one metric that they have, see ``measure``."""
     from sklearn import metrics
 
-    found, codes = answers.values, target.class_codes
-    value: float
-    if name in DECIDED_BY_VALUES or not codes:
-        by_values = {
-            "accuracy": metrics.accuracy_score,
-            "balanced_accuracy": metrics.balanced_accuracy_score,
-            "macro_f1": partial(metrics.f1_score, average="macro"),
-            "rmse": metrics.root_mean_squared_error,
-            "mae": metrics.mean_absolute_error,
-            "r2": metrics.r2_score,
-        }
-        value = by_values[name](truth, found)
-    else:
-        chances = np.asarray(answers.probabilities)
-        # Those of a float32 graph add up to 1 only nearly.
-        shares = chances / chances.sum(axis=1, keepdims=True)
-        if name == "log_loss":
-            value = metrics.log_loss(truth, shares, labels=codes)
-        elif name == "brier":
-            value = metrics.brier_score_loss(truth, shares, labels=codes)
-        else:
-            scores = shares[:, 1] if len(codes) == 2 else shares
-            value = metrics.roc_auc_score(truth, scores, multi_class="ovr", labels=codes)
-    return float(value)
+    by_values = {
+        "accuracy": metrics.accuracy_score,
+        "balanced_accuracy": metrics.balanced_accuracy_score,
+        "macro_f1": partial(metrics.f1_score, average="macro"),
+        "rmse": metrics.root_mean_squared_error,
+        "mae": metrics.mean_absolute_error,
+        "r2": metrics.r2_score,
+    }
+    by_probabilities = {
+        "log_loss": metrics.log_loss,
+        "brier": metrics.brier_score_loss,
+        "roc_auc": partial(metrics.roc_auc_score, multi_class="ovr"),
+    }
+    if name in by_values:
+        return float(by_values[name](truth, answers.values))
+    shares = np.asarray(answers.probabilities)
+    # Those of a float32 graph add up to 1 only nearly.
+    shares = shares / shares.sum(axis=1, keepdims=True)
+    if name == "roc_auc" and len(target.classes) == 2:
+        shares = shares[:, 1]
+    return float(by_probabilities[name](truth, shares, labels=target.class_codes))
 
 
 def baseline(truth: npt.NDArray[Any], target: Target) -> Predictions:
-    """For each row the most frequent class with the shares of all, or the mean.
+    """What a model answers that has learned nothing but how often each answer occurs.
 
-    So a model answers that has learned nothing but how often each answer occurs.
+    That is for each row the most frequent class with the shares of all, or the mean.
     """
     if target.task == "regression":
         return Predictions(np.full(len(truth), truth.mean()), None)

@@ -20,11 +20,9 @@ _ELEMENT_TYPES: dict[str, Precision] = {"tensor(float)": "float32", "tensor(doub
 
 
 class Predictions(NamedTuple):
-    """The answers for some rows.
+    """The answers for some rows: class codes or numbers.
 
-    Attributes:
-        values: One class code (int64) or number (float64) a row.
-        probabilities: Rows by classes in the contract's order, or None.
+    Probabilities are rows by classes in the contract's order.
     """
 
     values: npt.NDArray[np.int64] | npt.NDArray[np.float64]
@@ -37,14 +35,9 @@ class Predictions(NamedTuple):
 
 
 class Predictor:
-    """An ONNX graph with one matrix of rows by encoded columns as its input.
+    """An ONNX graph with one matrix of rows by encoded columns, of a ``precision``, as its input.
 
-    Attributes:
-        model: The graph.
-        contract: Of the rows.
-        threshold: See ``ModelDescription``.
-        precision: The element type of its input.
-        has_probabilities: Whether it answers with them.
+    For its ``threshold`` see ``ModelDescription``.
     """
 
     def __init__(self, model: bytes, contract: Contract, threshold: float | None = None) -> None:
@@ -53,8 +46,7 @@ class Predictor:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(
@@ -93,7 +85,7 @@ def decided(answers: Predictions, contract: Contract, threshold: float | None) -
 
 
 def load(release: Release) -> Predictor:
-    """Load a release and let it answer its own example."""
+    """Load a release that answers its own example as it should; else it is a ``ReleaseError``."""
     manifest = release.manifest
     contract, example = manifest.contract, manifest.example
     predictor = Predictor(release.model, contract, manifest.threshold)

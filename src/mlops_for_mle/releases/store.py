@@ -18,10 +18,10 @@ MANIFEST_FILE = "manifest.json"
 
 
 class ReleaseStore:
-    """Reads and writes the releases below one folder or bucket prefix."""
+    """The releases below one folder or bucket prefix."""
 
     def __init__(self, url: str) -> None:
-        """Name the store; its credentials come from the environment, as fsspec reads it."""
+        """Credentials come from the environment, as fsspec reads it."""
         self.url = url.rstrip("/")
 
     @cached_property
@@ -59,9 +59,8 @@ class ReleaseStore:
     def manifest(self, contract: str, name: str) -> Manifest:
         """Read the manifest of a release, without its model.
 
-        Raises:
-            ReleaseError: The release is not there, incomplete or altered.
-            UserError: The store does not answer, or refuses; the release may well be whole.
+        It is a ``ReleaseError`` that the release is not there, incomplete or altered, and another
+        ``UserError`` that the store does not answer: the release may well be whole.
         """
         place = f"{self.url}/{contract}/{name}"
         try:

@@ -13,8 +13,8 @@ import orjson
 
 from mlops_for_mle.contract.encoding import Matrix
 from mlops_for_mle.contract.rules import Column
+from mlops_for_mle.releases.explain import Outside
 from mlops_for_mle.releases.manifest import Manifest
-from mlops_for_mle.releases.ranges import Outside
 from mlops_for_mle.serving.codec import COLUMNS_KEY, OUTSIDE_KEY, Form, Rows
 from mlops_for_mle.serving.documents import encode
 from mlops_for_mle.serving.errors import Answer

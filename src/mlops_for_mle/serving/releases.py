@@ -20,10 +20,9 @@ import msgspec
 
 from mlops_for_mle.contract import Configuration
 from mlops_for_mle.errors import UserError, explain
-from mlops_for_mle.releases.explain import Explainer
+from mlops_for_mle.releases.explain import Explainer, Ranges
 from mlops_for_mle.releases.manifest import Deployment, Release
 from mlops_for_mle.releases.predictor import load
-from mlops_for_mle.releases.ranges import Ranges
 from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.answers import Answers
 from mlops_for_mle.serving.codec import Codec

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.pipelines.training import splits
+from mlops_for_mle.pipelines.training import snapshots
 from mlops_for_mle.pipelines.training.calibration import choose_threshold
 from mlops_for_mle.pipelines.training.estimators import (
     build_estimator,
@@ -37,6 +37,8 @@ AUTO = {"name": "auto"}
 BENT_ROWS = line_rows(300).assign(
     y=lambda rows: 4 * rows["a"] + rows["b"].abs() + np.random.default_rng(5).normal(size=300)
 )
+# What no line fits.
+CURVED_ROWS = line_rows(600).assign(y=lambda rows: rows["a"] ** 2 * np.sign(rows["b"]))
 
 
 def rare_rows(row_count: int = 900) -> pd.DataFrame:
@@ -49,20 +51,16 @@ def rare_rows(row_count: int = 900) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("rows", "chosen"),
+    ("rows", "best", "chosen"),
     [
-        (line_rows(), "Ridge"),
-        (BENT_ROWS, "VotingRegressor"),
-        # What no line fits.
-        (
-            line_rows(600).assign(y=lambda rows: rows["a"] ** 2 * np.sign(rows["b"])),
-            "HistGradientBoostingRegressor",
-        ),
+        (line_rows(), "ridge", "Ridge"),
+        (BENT_ROWS, "voting", "VotingRegressor"),
+        (CURVED_ROWS, "histogram_gradient_boosting", "HistGradientBoostingRegressor"),
     ],
     ids=["line", "bend", "curve"],
 )
 def test_the_simplest_that_is_not_shown_to_be_worse_is_chosen(
-    rows: pd.DataFrame, chosen: str, monkeypatch: pytest.MonkeyPatch
+    rows: pd.DataFrame, best: str, chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mlops_for_mle.pipelines.training.estimators._has_lightgbm", lambda: False)
 
@@ -71,9 +69,6 @@ def test_the_simplest_that_is_not_shown_to_be_worse_is_chosen(
     assert description.estimator == chosen
     errors = {one.estimator: one.error for one in description.candidates}
     assert list(errors) == ["constant", "ridge", "voting", "histogram_gradient_boosting"]
-    best = {"Ridge": "ridge", "VotingRegressor": "voting"}.get(
-        chosen, "histogram_gradient_boosting"
-    )
     assert min(errors, key=lambda name: errors[name]) == best
     assert ("linear_rmse" in description.metrics) == (chosen != "Ridge")
 
@@ -81,10 +76,7 @@ def test_the_simplest_that_is_not_shown_to_be_worse_is_chosen(
 @pytest.mark.parametrize(
     ("contract", "options"),
     [
-        (
-            MIXED_CONTRACT,
-            {"split": {"by": "time"}, "metric": "macro_f1", "calibrate": True},
-        ),
+        (MIXED_CONTRACT, {"split": {"by": "time"}, "metric": "macro_f1", "calibrate": True}),
         (MIXED_REGRESSION, {}),
     ],
     ids=["classes by time", "numbers"],
@@ -108,13 +100,15 @@ def test_what_is_chosen_is_the_same_again_to_the_last_bit(
 )
 def test_voting_is_chosen_by_what_it_would_answer(rows: pd.DataFrame, contract: Contract) -> None:
     learned, target = split(rows, contract).learned, contract.target
-    folds = splits.folds(learned, TrainingOptions(), 2)
+    folds = snapshots.folds(learned, TrainingOptions(), 2)
 
     trials = choose_estimator(learned, folds, seed=1)[1].set_index("estimator")
 
     voting = build_estimator(EstimatorOptions(name="voting"), contract, 1)
     answers = held_out(voting, learned, folds)
-    for error, (_, judge), found in zip(trials.loc["voting"], folds, answers, strict=True):
+    middle = len(folds[0][1])
+    parts = (answers[:middle], answers[middle:])
+    for error, (_, judge), found in zip(trials.loc["voting"], folds, parts, strict=True):
         given = Predictions(found if found.ndim == 1 else found[:, 0], found)
         metric = "log_loss" if target.classes else "rmse"
         assert error == pytest.approx(measure_one(metric, given, learned.truth[judge], target))
@@ -123,10 +117,9 @@ def test_voting_is_chosen_by_what_it_would_answer(rows: pd.DataFrame, contract: 
 def test_auto_calibrates_and_decides_as_if_its_choice_had_been_named() -> None:
     options = {"metric": "balanced_accuracy", "calibrate": True}
 
-    auto, named = (
-        train(rare_rows(400), SMALL_CONTRACT, estimator={"name": name}, **options)
-        for name in ("auto", "logistic")
-    )
+    auto = train(rare_rows(400), SMALL_CONTRACT, estimator=AUTO, **options)
+
+    named = train(rare_rows(400), SMALL_CONTRACT, estimator={"name": "logistic"}, **options)
 
     assert auto.predictor.model == named.predictor.model
     assert auto.predictor.threshold == named.predictor.threshold is not None
@@ -200,17 +193,28 @@ def test_what_cannot_be_calibrated_is_told_and_an_error_where_that_was_asked_for
         train(iris_rows(), IRIS_CONTRACT, estimator=linear, calibrate=True)
 
 
-def test_calibration_leaves_the_answers_of_iris_as_they_are() -> None:
-    plain, calibrated = (
-        train(iris_rows(), IRIS_CONTRACT, estimator={"name": "svc"}, calibrate=one)
-        for one in (False, "auto")
+@pytest.mark.parametrize("calibrate", [False, True, "auto"])
+def test_classes_need_not_count_from_zero_and_calibration_leaves_the_answers(
+    calibrate: Any,
+) -> None:
+    values = np.array([-3, 5, 70])
+    classes = [{"value": value, "label": f"c{value}"} for value in values.tolist()]
+    target = IRIS_CONTRACT.target.model_dump() | {"classes": classes}
+    other = Contract.model_validate(IRIS_CONTRACT.model_dump() | {"target": target})
+    rows, svc = iris_rows(), {"name": "svc"}
+
+    found = train(
+        rows.assign(target=values[rows["target"]]), other, estimator=svc, calibrate=calibrate
     )
 
-    rows = plain.examples.features.to_numpy()
-    found = calibrated.predictor.predict(rows)
-    assert found.values.tolist() == plain.predictor.predict(rows).values.tolist()
-    assert calibrated.is_calibrated
-    assert found.probabilities is not None
+    usual = train(rows, IRIS_CONTRACT, estimator=svc, calibrate=calibrate).predictor
+    plain = train(rows, IRIS_CONTRACT, estimator=svc, calibrate=False).predictor
+    matrix = found.examples.features.to_numpy()
+    answers, expected = found.predictor.predict(matrix), usual.predict(matrix)
+    assert found.is_calibrated == usual.has_probabilities == bool(calibrate)
+    assert answers.values.tolist() == values[expected.values].tolist()
+    assert expected.values.tolist() == plain.predict(matrix).values.tolist()
+    np.testing.assert_array_equal(answers.probabilities, expected.probabilities)
 
 
 def test_overconfident_probabilities_are_calibrated_and_good_ones_left_alone() -> None:
@@ -248,7 +252,7 @@ def test_by_time_a_threshold_is_chosen_only_by_what_had_not_happened_yet() -> No
     rows.loc[:110, "kind"] = (rows["width"] > 1).astype(int)
     options = {"split": {"by": "time"}, "metric": "balanced_accuracy", "calibrate": False}
     learned, training = split(rows, SMALL_CONTRACT, **options).learned, TrainingOptions(**options)
-    folds = splits.folds(learned, training)
+    folds = snapshots.folds(learned, training)
     later = np.concatenate([judge for _, judge in folds])
     chances = held_out(build_estimator(training.estimator, SMALL_CONTRACT, 1), learned, folds)
 
@@ -256,7 +260,7 @@ def test_by_time_a_threshold_is_chosen_only_by_what_had_not_happened_yet() -> No
 
     truth, target = learned.truth[later], SMALL_CONTRACT.target
     assert len(later) < len(learned.truth)
-    expected = choose_threshold(np.concatenate(chances), truth, target, training.metric)
+    expected = choose_threshold(chances, truth, target, training.metric)
     assert found == expected
 
 
@@ -273,46 +277,3 @@ def test_a_date_beyond_the_training_rows_counts_as_the_last_of_them() -> None:
     assert chance(known.min() - 700) == pytest.approx(chance(known.min()), abs=1e-6)
     assert chance(known.max() + 700) == pytest.approx(chance(known.max()), abs=1e-6)
     assert chance(known.max()) != pytest.approx(chance(known.min()), abs=1e-6)
-
-
-def remarks(rows: pd.DataFrame, quality: Any = None, **training: Any) -> tuple[str, ...]:
-    return assemble(rows, LINE_CONTRACT, quality, **training).description.remarks
-
-
-def test_what_a_person_should_look_at_is_told() -> None:
-    random, line = np.random.default_rng(2), line_rows().assign(y=lambda one: one["a"] * 3.0)
-    noise = line_rows(80).assign(y=lambda one: random.normal(size=80) + one["a"] * 0.2)
-    tree = {"class_path": "sklearn.tree.DecisionTreeRegressor"}
-    search = {"space": {"alpha": [0.1, 1, 10]}, "scoring": "r2", "engine": {"scheduler": "threads"}}
-    alone = {"single_feature_scores": {"a": 1.0, "b": 0.0}}
-
-    assert remarks(noise, estimator=tree)[0].startswith("it overfits: rmse is ")
-    assert remarks(line, search=search) == (
-        "the best alpha, 0.1, is at the edge of what was tried",
-        "does nothing for the answers: b",
-    )
-    assert remarks(line, alone)[0].startswith("a alone does it: r2 1.0000")
-
-
-def test_what_stands_on_both_sides_in_time_or_by_its_group_is_told() -> None:
-    times = pd.date_range("2026-01-01", periods=120, freq="D")
-    rows = line_rows().assign(timestamp=times)
-    equal = pd.concat([rows, rows.assign(timestamp=times + pd.Timedelta(days=120))])
-    by_time = {"by": "time"}
-
-    newest = assemble(rows, LINE_CONTRACT, split=by_time)
-
-    said = "rows are from 2026-01-01 to 2026-04-30 and validation rows are among"
-    assert remarks(rows)[0].startswith(said)
-    assert newest.description.remarks == ()
-    assert newest.description.validation_rows == 30
-    assert newest.examples.rows[newest.examples.is_validation]["timestamp"].min() == times[90]
-    assert remarks(equal, split=by_time)[0] == "100% of the validation rows equal a training row"
-
-    grouped = Contract.model_validate({**LINE_CONTRACT.model_dump(), "group": "shop"})
-    shops = line_rows().assign(shop=["a", "b"] * 60)
-    by_hash, by_group = (
-        assemble(shops, grouped, split={"by": one}).description.remarks for one in ("hash", "group")
-    )
-    assert by_hash[0].startswith("100% of the validation rows share their shop with training rows")
-    assert by_group == ()

@@ -9,7 +9,7 @@ import pytest
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import ConfigurationError, UserError
-from mlops_for_mle.pipelines.training import splits
+from mlops_for_mle.pipelines.training import snapshots
 from mlops_for_mle.pipelines.training.estimators import build_estimator, search_parameters
 from mlops_for_mle.pipelines.training.options import (
     EstimatorOptions,
@@ -34,7 +34,7 @@ def search(
     usual = {"folds": 3, "scoring": "accuracy", "engine": {"scheduler": "threads"}}
     wanted = SearchOptions.model_validate(usual | options)
     examples = split(iris_rows() if rows is None else rows, contract)
-    folds = splits.folds(examples, TrainingOptions(), wanted.folds)
+    folds = snapshots.folds(examples, TrainingOptions(), wanted.folds)
     model = build_estimator(EstimatorOptions.model_validate(estimator), contract, seed=1)
     return search_parameters(model, examples, wanted, folds, seed=1)
 
@@ -65,6 +65,13 @@ def test_the_best_combination_of_the_space_is_found_and_all_are_listed() -> None
     assert trials["C"].tolist() == [1.0, 1e-6]
     assert trials["mean_test_score"].iloc[0] > 0.9
     assert {"split0_test_score", "split2_test_score", "mean_fit_time"} <= set(trials)
+
+    # Its target is scaled, and the parameters are its own.
+    forest = {"name": "random_forest", "parameters": {"n_estimators": 5}}
+    options: dict[str, Any] = {"space": {"max_depth": [1, 6]}, "scoring": "r2"}
+    best, trials = search(forest, line_rows(), LINE_CONTRACT, **options)
+    assert best == {"max_depth": 6}
+    assert trials["max_depth"].tolist() == [6, 1]
 
 
 def test_random_combinations_are_as_many_as_wanted_and_the_same_for_a_seed() -> None:
@@ -99,16 +106,6 @@ def test_a_mistake_is_told_as_scikit_learn_tells_it() -> None:
     with pytest.raises(ValueError, match="'C' parameter of SVC must be") as caught:
         search(SVC, space={"C": [-1.0]})
     assert "Traceback" not in str(caught.value)
-
-
-def test_an_estimator_whose_target_is_scaled_is_searched_by_its_own_parameters() -> None:
-    forest = {"name": "random_forest", "parameters": {"n_estimators": 5}}
-
-    options: dict[str, Any] = {"space": {"max_depth": [1, 6]}, "scoring": "r2"}
-    best, trials = search(forest, line_rows(), LINE_CONTRACT, **options)
-
-    assert best == {"max_depth": 6}
-    assert trials["max_depth"].tolist() == [6, 1]
 
 
 def test_an_unknown_category_counts_as_none_of_the_known_ones() -> None:

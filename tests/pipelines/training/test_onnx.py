@@ -181,16 +181,3 @@ def test_the_grid_covers_what_a_request_may_hold_and_nothing_else() -> None:
     seen = points.filter(like="last seen.")
     assert (seen.isna().all(axis=1) == seen.isna().any(axis=1)).all()
     assert not points.filter(like="가입일.").isna().any(axis=None)
-
-
-def test_class_values_need_not_count_from_zero() -> None:
-    values = (-3, 5, 70)
-    raw = IRIS_CONTRACT.model_dump()
-    classes = [{"value": value, "label": f"c{value}"} for value in values]
-    contract = Contract.model_validate(raw | {"target": raw["target"] | {"classes": classes}})
-    rows = iris_rows()
-    rows["target"] = rows["target"].map(dict(enumerate(values)))
-
-    served, _ = export(fit({"name": "svc"}, rows, contract), rows, contract)
-
-    assert set(served.predict(encoded(rows, contract)[0].to_numpy()).values) == set(values)

@@ -58,11 +58,10 @@ class Comparison(Configuration):
     """A candidate and what it has to beat, measured on the candidate's validation rows.
 
     Attributes:
-        champion_version: None where there is no champion.
         metrics: Of ``candidate``, of ``baseline`` (a constant answer) and of ``champion``, where
             that is another model.
-        gained: Of few rows, within which bounds the metric of the gates differs from the champion's
-            by chance; positive is better.
+        gained: Of few rows, within which bounds the candidate is better than the champion by the
+            metric of the gates, if chance is taken into account.
     """
 
     run_id: str
@@ -137,29 +136,28 @@ def _bootstrap(
     """By how much the first answers are better, give or take what chance has made of it.
 
     That is the standard interval of Efron and Tibshirani, An Introduction to the Bootstrap, 12.2,
-    with as many rows of each class as there are. Its bounds need fewer draws to be steady than
-    percentiles do.
+    by classes. Its bounds need fewer draws to be steady than percentiles do.
     """
     from sklearn.utils import resample
 
     sign, rows = 1.0 if ALL_METRICS[metric] else -1.0, np.arange(len(truth))
 
     def gain(drawn: npt.NDArray[np.intp]) -> float:
-        one, other = (
-            measure_one(metric, of.taken(drawn), truth[drawn], target) for of in (ours, theirs)
-        )
+        one = measure_one(metric, ours.taken(drawn), truth[drawn], target)
+        other = measure_one(metric, theirs.taken(drawn), truth[drawn], target)
         return sign * (one - other)
 
     strata = truth if target.classes else None
     draws = [resample(rows, stratify=strata, random_state=seed) for seed in range(_RESAMPLES)]
-    reach = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2) * float(np.std([*map(gain, draws)]))
+    error = float(np.std([gain(drawn) for drawn in draws]))
+    reach = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2) * error
     return gain(rows) - reach, gain(rows) + reach
 
 
 def apply_gates(comparison: Comparison, gates: GateOptions) -> Decision:
     """Promote what reaches the threshold, keeps up with the champion and has learned something.
 
-    Of few rows it keeps up, too, where chance alone can have made it worse by the tolerance.
+    Of few rows it keeps up, too, where chance alone can have made it worse.
     """
     metric, measured = gates.metric, dict[str, float]()
     for of, found in comparison.metrics.items():

@@ -4,7 +4,6 @@ Both are chosen by what a cross-validation answers to rows that it has not learn
 """
 
 import logging
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +19,10 @@ from sklearn.svm import SVC, NuSVC
 from mlops_for_mle.contract.encoding import Matrix
 from mlops_for_mle.contract.model import Target
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.pipelines.training.estimators import Answers, held_out
-from mlops_for_mle.pipelines.training.nodes import Examples
+from mlops_for_mle.pipelines.training import snapshots
+from mlops_for_mle.pipelines.training.estimators import held_out
+from mlops_for_mle.pipelines.training.nodes import Part
 from mlops_for_mle.pipelines.training.options import TrainingOptions
-from mlops_for_mle.pipelines.training.splits import Folds
-from mlops_for_mle.pipelines.training.splits import folds as made_folds
 from mlops_for_mle.releases.metrics import DECIDED_BY_VALUES, measure_one
 from mlops_for_mle.releases.predictor import Predictions
 
@@ -39,40 +37,40 @@ _WITH_SCORES = (*_BOOSTING, LogisticRegression, NuSVC, SVC)
 
 _LOGGER = logging.getLogger(__name__)
 
-Classes = npt.NDArray[np.int64]
+Places = npt.NDArray[np.intp]
 
 
 def decide(
     model: Pipeline,
-    learned: Examples,
+    learned: Part,
     training: TrainingOptions,
-    judged_by: tuple[Folds, Answers] | None = None,
+    judged_by: tuple[snapshots.Folds, Matrix] | None = None,
 ) -> tuple[Pipeline, bool, float | None]:
     """Calibrate a fitted model and choose its threshold, as far as these are wanted and possible.
 
-    The rows are split into folds and answered by models that have not seen them, unless that was
-    done already.
+    ``judged_by`` are folds and what is ``held_out`` of them, where that is known already.
 
     Returns:
         The model, whether it is calibrated, and the threshold; see ``ModelDescription``.
     """
-    target, has_chances = learned.target, hasattr(model, "predict_proba")
-    is_calibrated = bool(training.calibrate) and _is_possible(model, target)
+    target, has_chances = learned.contract.target, hasattr(model, "predict_proba")
+    is_calibrated = bool(training.calibrate) and _has_form(model[-1])
     if training.calibrate is True and not is_calibrated:
         raise UserError(
-            f"training.calibrate: {type(model.steps[-1][1]).__name__} has no calibration that can "
-            "be served: choose auto or false, or another estimator."
+            f"training.calibrate: {type(model[-1]).__name__} has no calibration that can be "
+            "served: choose auto or false, or another estimator."
         )
     threshold = training.threshold if len(target.classes) == 2 else None
     chances: Matrix | None = None
     if is_calibrated or (has_chances and threshold == "auto"):
         try:
-            folds = judged_by[0] if judged_by else made_folds(learned, training)
-            found = np.concatenate(judged_by[1] if judged_by else held_out(model, learned, folds))
+            folds = judged_by[0] if judged_by else snapshots.folds(learned, training)
+            found = judged_by[1] if judged_by else held_out(model, learned, folds)
             # By time, the oldest rows are judged by none: only what came later could.
-            truth = np.concatenate([learned.truth[judge] for _, judge in folds])
-            fold = np.repeat(np.arange(len(folds)), [len(judge) for _, judge in folds])
-            if len(np.unique(truth)) < len(target.classes):
+            rows, fold = snapshots.judged(folds)
+            truth = learned.truth[rows]
+            known, places = np.unique(truth, return_inverse=True)
+            if len(known) < len(target.classes):
                 raise UserError(
                     "training.split: rows of every class stand in too few folds to learn how often "
                     "a probability is right: ingest more, or set training.calibrate to false."
@@ -80,14 +78,13 @@ def decide(
             chances = found if has_chances else None
             if is_calibrated:
                 scores = _scores(model, found)
-                # Each fold's on the other folds. Classes are as `cross_val_predict` counts them.
-                calibrator = _calibrator(np.arange(len(target.classes)), scores.shape[1])
+                calibrator = _calibrator(len(known), scores.shape[1])
+                # Each fold's on the other folds.
                 better = cross_val_predict(
-                    calibrator, scores, truth, cv=PredefinedSplit(fold), method="predict_proba"
+                    calibrator, scores, places, cv=PredefinedSplit(fold), method="predict_proba"
                 )
-                happened = truth[:, None] == np.array(target.class_codes)
-                if training.calibrate is True or _is_better(better, chances, happened, fold):
-                    model, chances = _with_calibration(model, scores, truth), better
+                if training.calibrate is True or _is_better(better, chances, places, fold):
+                    model, chances = _with_calibration(model, calibrator, scores, places), better
         except (UserError, ValueError) as error:
             if training.calibrate is True:
                 raise
@@ -100,7 +97,7 @@ def decide(
 
 
 def choose_threshold(
-    chances: Matrix, truth: Classes, target: Target, metric: str | None
+    chances: Matrix, truth: npt.NDArray[np.int64], target: Target, metric: str | None
 ) -> float | None:
     """From which probability on the second class is best answered, by a metric of the answers.
 
@@ -108,7 +105,7 @@ def choose_threshold(
     """
     codes = np.array(target.class_codes, np.int64)
     rare = min(np.mean(truth == code) for code in codes)
-    if len(codes) != 2 or rare >= _FEW or metric not in DECIDED_BY_VALUES:
+    if rare >= _FEW or metric not in DECIDED_BY_VALUES:
         return None
     second = chances[:, 1]
     levels = np.unique(np.quantile(second, np.linspace(0, 1, _THRESHOLDS + 1)[1:-1]).round(4))
@@ -124,19 +121,16 @@ def choose_threshold(
 
 def uncalibrated(model: Pipeline) -> Pipeline | None:
     """The model before its calibration, where it was calibrated and had probabilities before."""
-    *steps, (name, last) = model.steps
-    if not hasattr(last, "calibrated_classifiers_"):
+    if not isinstance(model[-1], CalibratedClassifierCV):
         return None
-    before = Pipeline([*steps, (name, last.calibrated_classifiers_[0].estimator)])
+    (fitted,) = model[-1].calibrated_classifiers_
+    before = _ending_with(model, fitted.estimator)
     return before if hasattr(before, "predict_proba") else None
 
 
-def _is_possible(model: Pipeline, target: Target) -> bool:
-    """Whether there is a calibration, and it has a served form."""
-    codes, inner = target.class_codes, model.steps[-1][1]
-    has_form = isinstance(inner, _WITH_SCORES) or not hasattr(inner, "decision_function")
-    # scikit-learn's temperature takes only codes that count from zero.
-    return has_form and (len(codes) == 2 or codes == tuple(range(len(codes))))
+def _has_form(estimator: object) -> bool:
+    """Whether its calibration has a served form, which begins with its decision function if any."""
+    return isinstance(estimator, _WITH_SCORES) or not hasattr(estimator, "decision_function")
 
 
 def _scores(model: Pipeline, found: Matrix) -> Matrix:
@@ -154,8 +148,8 @@ def _scores(model: Pipeline, found: Matrix) -> Matrix:
     return found[:, 1:]
 
 
-def _calibrator(classes: npt.NDArray[Any], width: int) -> CalibratedClassifierCV:
-    """What learns to make probabilities of scores.
+def _calibrator(class_count: int, width: int) -> CalibratedClassifierCV:
+    """What learns to make probabilities of scores, from the places of the classes.
 
     That is Platt's sigmoid for two classes and temperature scaling (Guo et al. 2017,
     arXiv:1706.04599) for more, which leaves the most probable class as it is. Isotonic regression
@@ -163,26 +157,34 @@ def _calibrator(classes: npt.NDArray[Any], width: int) -> CalibratedClassifierCV
     """
     # A classifier whose features are its own scores.
     given = LogisticRegression()
-    given.classes_, given.coef_, given.intercept_ = classes, np.eye(width), np.zeros(width)
-    method = "sigmoid" if len(classes) == 2 else "temperature"
+    given.classes_ = np.arange(class_count)
+    given.coef_, given.intercept_ = np.eye(width), np.zeros(width)
+    method = "sigmoid" if class_count == 2 else "temperature"
     return CalibratedClassifierCV(FrozenEstimator(given), method=method, cv=KFold(2))
 
 
-def _is_better(
-    better: Matrix, chances: Matrix | None, happened: Matrix, fold: npt.NDArray[np.intp]
-) -> bool:
+def _is_better(better: Matrix, chances: Matrix | None, places: Places, fold: Places) -> bool:
     """Whether calibrated probabilities have the smaller Brier score, beyond one standard error."""
     if chances is None:
         return True
+    happened = np.eye(chances.shape[1])[places]
     before, after = (((one - happened) ** 2).sum(axis=1) for one in (chances, better))
     mean, error = pd.Series(before - after).groupby(fold).mean().agg(["mean", "sem"])
     return bool(mean > error)
 
 
-def _with_calibration(model: Pipeline, scores: Matrix, truth: Classes) -> Pipeline:
+def _with_calibration(
+    model: Pipeline, calibrator: CalibratedClassifierCV, scores: Matrix, places: Places
+) -> Pipeline:
     """The fitted model, and behind it a calibration that is fitted to held-out scores."""
-    *steps, (name, estimator) = model.steps
-    wrapped = _calibrator(estimator.classes_, scores.shape[1]).fit(scores, truth)
-    wrapped.calibrated_classifiers_[0].estimator = estimator
-    wrapped.set_params(estimator=estimator, cv=None, ensemble=False)
-    return Pipeline([*steps, (name, wrapped)])
+    estimator = model[-1]
+    (fitted,) = calibrator.fit(scores, places).calibrated_classifiers_
+    fitted.estimator = estimator
+    # scikit-learn's temperature takes only classes that count from zero.
+    fitted.classes = calibrator.classes_ = estimator.classes_
+    calibrator.set_params(estimator=estimator, cv=None, ensemble=False)
+    return _ending_with(model, calibrator)
+
+
+def _ending_with(model: Pipeline, estimator: object) -> Pipeline:
+    return Pipeline([*model.steps[:-1], (model.steps[-1][0], estimator)])

@@ -26,8 +26,8 @@ _LOGGER = logging.getLogger(__name__)
 class RunFileDataset(ProjectDataset):
     """A file of a run, written by a library's dataset.
 
-    Runs at the same time share none: each writes and logs a file of its own, which then takes the
-    place of the last run's in one step, and reads what it has written itself.
+    Each of several runs at once writes and logs a file of its own, which then takes the place of
+    the last run's, and reads what it has written itself.
     """
 
     # It belongs to MLflow's run, which is in this process.
@@ -86,7 +86,7 @@ class CandidateDataset(ProjectDataset):
         from mlflow.models import infer_signature
 
         trained, description = data
-        model, held_back = trained.model, trained.examples.held_back
+        model, examples = trained.model, trained.examples
         facts = {"estimator": description.estimator, "onnx_precision": description.precision}
         parameters = {f"estimator.{name}": value for name, value in trained.parameters.items()}
         mlflow.log_params(facts | parameters)
@@ -96,17 +96,20 @@ class CandidateDataset(ProjectDataset):
         if trained.trials is not None:
             name = "candidates.csv" if description.candidates else "search.csv"
             mlflow.log_text(trained.trials.to_csv(index=False), name)
-        example = held_back.features.head(len(description.example.rows))
-        needed = _NEEDED_TO_LOAD + ("lightgbm",) * description.estimator.startswith("LGBM")
+        example = examples.held_back.features.head(len(description.example.rows))
+        needed = [*_NEEDED_TO_LOAD]
+        if description.estimator.startswith("LGBM"):
+            needed.append("lightgbm")
         unknown = skops.io.get_untrusted_types(data=skops.io.dumps(model))
         with TemporaryDirectory() as name:
             folder = Path(name)
-            trained.examples.rows.to_parquet(folder / "snapshot.parquet", index=False)
+            examples.rows.to_parquet(folder / "snapshot.parquet", index=False)
             mlflow.log_artifact(str(folder / "snapshot.parquet"), "snapshot")
             (folder / "model.onnx").write_bytes(trained.predictor.model)
             document = description.model_dump_json(indent=2)
             (folder / "description.json").write_text(document, "utf-8")
-            held_back.rows.to_parquet(folder / "validation.parquet", index=False)
+            held_back = examples.rows[examples.is_validation]
+            held_back.to_parquet(folder / "validation.parquet", index=False)
             files = ("model.onnx", "description.json", "validation.parquet")
             logged = mlflow.sklearn.log_model(
                 model,

@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from sklearn.base import ClassifierMixin, RegressorMixin, clone
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
@@ -26,24 +25,22 @@ from threadpoolctl import threadpool_limits
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.encoding import (
     EncodedColumn,
+    Matrix,
     encoded_columns,
     is_plain,
     possible_codes,
 )
 from mlops_for_mle.contract.model import Feature, Task
 from mlops_for_mle.errors import ConfigurationError, UserError
-from mlops_for_mle.pipelines.training.nodes import Examples
+from mlops_for_mle.pipelines.training.nodes import Part
 from mlops_for_mle.pipelines.training.options import EstimatorName, EstimatorOptions, SearchOptions
-from mlops_for_mle.pipelines.training.splits import Folds
+from mlops_for_mle.pipelines.training.snapshots import Folds, judged
 
 _LOGGER = logging.getLogger(__name__)
 
 ESTIMATOR = "estimator"
 ROUND = "round"
 VOTING = (VotingClassifier, VotingRegressor)
-
-Answers = list[npt.NDArray[np.float64]]
-"""Probabilities, scores or numbers for the rows to judge by, fold by fold."""
 
 _MANY_ROWS = 50_000
 # Parts of a date that only grow.
@@ -149,50 +146,8 @@ def inner_estimator(model: Pipeline) -> Any:
     return getattr(last, "regressor_", getattr(last, "regressor", last))
 
 
-def choose_estimator(
-    learned: Examples, folds: Folds, seed: int
-) -> tuple[EstimatorOptions, pd.DataFrame, Answers]:
-    """Choose the simplest estimator that is not shown to be worse than the best one.
-
-    It is worse where its error in the same folds, log loss or RMSE, is larger by more than one
-    standard error of the difference: the rule of Breiman et al., Classification and Regression
-    Trees, 1984, 3.4.3, on paired folds. What cannot be fitted to so few rows is not chosen.
-
-    Returns:
-        The estimator; the errors of each by fold, those of a constant answer first; and what the
-        chosen one answers to each fold's rows.
-    """
-    target, candidates = learned.target, auto_candidates(learned.target.task)
-    models = {"constant": DummyClassifier() if target.classes else DummyRegressor()}
-    models |= {str(one.name): build_estimator(one, learned.contract, seed) for one in candidates}
-    answers = {}
-    for name in (one for one in models if one != "voting"):
-        try:
-            answers[name] = held_out(models[name], learned, folds)
-        except ValueError as error:
-            _LOGGER.warning("%s is no candidate: %s", name, error)
-    members = [answers.get(str(one.name)) for one in voting_members(target.task)]
-    if all(members):
-        # What its members answer is known, so it need not be fitted.
-        answers["voting"] = [np.mean(one, axis=0) for one in zip(*members, strict=True)]
-    measure: Any = root_mean_squared_error
-    if target.classes:
-        measure = partial(log_loss, labels=target.class_codes)
-    judged = [learned.truth[judge] for _, judge in folds]
-    errors = {name: list(map(measure, judged, answers[name])) for name in models if name in answers}
-    columns = [f"fold{number}" for number in range(len(folds))]
-    table = pd.DataFrame.from_dict(errors, orient="index", columns=columns)
-    compared = table.drop(index="constant")
-    best = compared.mean(axis=1).nsmallest(1).index
-    beyond = compared - compared.loc[best].sum()
-    keeps_up = beyond.mean(axis=1) <= beyond.sem(axis=1)
-    # Without any, the linear one is chosen, and its fit says why it cannot be.
-    chosen = next((one for one in candidates if keeps_up.get(str(one.name))), candidates[0])
-    return chosen, table.rename_axis("estimator").reset_index(), answers.get(str(chosen.name), [])
-
-
-def held_out(model: Pipeline, learned: Examples, folds: Folds) -> Answers:
-    """What is answered to each fold's rows by a model that has not seen them.
+def held_out(model: Pipeline, learned: Part, folds: Folds) -> Matrix:
+    """What is answered to the rows ``judged`` by a model that has not seen them.
 
     That is its probabilities, else its decision function, else its predictions.
     """
@@ -202,26 +157,63 @@ def held_out(model: Pipeline, learned: Examples, folds: Folds) -> Answers:
         methods = ("predict_proba", "decision_function", "predict")
         answer = next(getattr(fitted, one) for one in methods if hasattr(fitted, one))
         answers.append(answer(learned.features.iloc[judge]))
-    return answers
+    return np.concatenate(answers)
 
 
-def threads_for(row_count: int) -> threadpool_limits:
-    """One thread for few rows: there, boosting spends its time on waiting for the others."""
-    return threadpool_limits(1 if row_count < _MANY_ROWS else None, user_api="openmp")
+def choose_estimator(
+    learned: Part, folds: Folds, seed: int
+) -> tuple[EstimatorOptions, pd.DataFrame, Matrix | None]:
+    """Choose the simplest estimator that is not shown to be worse than the best one.
 
+    It is worse where its error in the same folds, log loss or RMSE, is larger by more than one
+    standard error of the difference: the rule of Breiman et al., Classification and Regression
+    Trees, 1984, 3.4.3, on paired folds. What cannot be fitted to so few rows is not chosen.
 
-def _has_lightgbm() -> bool:
-    try:
-        import_module("lightgbm")
-        import_module("onnxmltools")
-    except (ImportError, OSError):
-        # Its wheel needs the system's OpenMP library, which a bare machine lacks.
-        return False
-    return True
+    Returns:
+        The estimator; the errors of each by fold, those of a constant answer first; and what the
+        chosen one answers, see ``held_out``.
+    """
+    target = learned.contract.target
+    candidates = {str(one.name): one for one in auto_candidates(target.task)}
+    models: dict[str, Any] = {"constant": DummyClassifier() if target.classes else DummyRegressor()}
+    for name, one in candidates.items():
+        models[name] = build_estimator(one, learned.contract, seed)
+    answers = {}
+    for name, model in models.items():
+        try:
+            if name != "voting":
+                answers[name] = held_out(model, learned, folds)
+        except ValueError as error:
+            _LOGGER.warning("%s is no candidate: %s", name, error)
+    members = [str(one.name) for one in voting_members(target.task)]
+    if answers.keys() >= set(members):
+        # What its members answer is known, so it need not be fitted.
+        answers["voting"] = np.mean([answers[name] for name in members], axis=0)
+    measure: Any = root_mean_squared_error
+    if target.classes:
+        measure = partial(log_loss, labels=target.class_codes)
+    rows, fold = judged(folds)
+    errors = {
+        f"fold{number}": {
+            name: measure(learned.truth[rows[fold == number]], answers[name][fold == number])
+            for name in models
+            if name in answers
+        }
+        for number in range(len(folds))
+    }
+    table = pd.DataFrame(errors)
+    compared, chosen = table.drop(index="constant"), next(iter(candidates))
+    # Where none could be fitted it is the linear one, and its fit says why it cannot be.
+    if len(compared):
+        best = str(compared.mean(axis=1).idxmin())
+        beyond = compared - compared.loc[best]
+        # Simpler ones stand first.
+        chosen = str((beyond.mean(axis=1) <= beyond.sem(axis=1)).idxmax())
+    return candidates[chosen], table.rename_axis("estimator").reset_index(), answers.get(chosen)
 
 
 def search_parameters(
-    model: Pipeline, learned: Examples, search: SearchOptions, folds: Folds, seed: int
+    model: Pipeline, learned: Part, search: SearchOptions, folds: Folds, seed: int
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Find the best combination of the search space by cross-validation.
 
@@ -231,12 +223,14 @@ def search_parameters(
     Returns:
         The best combination, and all that were tried with their scores, the best first.
     """
-    prefix = f"{ESTIMATOR}__" + "regressor__" * hasattr(model.steps[-1][1], "regressor")
+    prefix = f"{ESTIMATOR}__"
+    if isinstance(model[-1], TransformedTargetRegressor):
+        prefix += "regressor__"
     space = {prefix + name: values for name, values in search.space.items()}
     # As many trials as there are combinations are all of them, each once.
-    trial_count = search.maximum_trials or math.prod(map(len, space.values()))
+    count = search.maximum_trials or math.prod(map(len, space.values()))
     options: dict[str, Any] = {"scoring": search.scoring, "cv": folds, "refit": False}
-    searcher = RandomizedSearchCV(model, space, n_iter=trial_count, random_state=seed, **options)
+    searcher = RandomizedSearchCV(model, space, n_iter=count, random_state=seed, **options)
     with search.engine.running(), warnings.catch_warnings(), suppress(ValueError):
         # It warns of combinations that cannot be scored in several lines each; told below.
         warnings.simplefilter("ignore")
@@ -255,16 +249,30 @@ def search_parameters(
     unscored = trials.loc[trials["mean_test_score"].isna(), list(search.space)]
     for one in unscored.to_dict("records"):
         _LOGGER.warning("search: cannot be scored in every fold, does not count: %s", one)
-    best = searcher.best_params_.items()
-    return {name.removeprefix(prefix): value for name, value in best}, trials
+    best = {name.removeprefix(prefix): one for name, one in searcher.best_params_.items()}
+    return best, trials
+
+
+def threads_for(row_count: int) -> threadpool_limits:
+    """One thread for few rows: there, boosting spends its time on waiting for the others."""
+    return threadpool_limits(1 if row_count < _MANY_ROWS else None, user_api="openmp")
+
+
+def _has_lightgbm() -> bool:
+    try:
+        import_module("lightgbm")
+        import_module("onnxmltools")
+    except (ImportError, OSError):
+        # Its wheel needs the system's OpenMP library, which a bare machine lacks.
+        return False
+    return True
 
 
 def _preprocessing(contract: Contract, *, is_scaled: bool) -> list[tuple[str, Any]]:
     """The steps between the encoded matrix and the estimator.
 
-    A contract of plain numbers has a scaler or nothing. Otherwise columns are treated by their
-    kinds: statistics of the training rows replace what is missing, where the contract allows
-    that; numbers and parts of dates are scaled; categories become one column each.
+    Statistics of the training rows replace what is missing, where the contract allows that;
+    numbers and parts of dates are scaled; categories become one column each.
     """
     if is_plain(contract):
         return [("scaler", StandardScaler())] if is_scaled else []
@@ -272,11 +280,13 @@ def _preprocessing(contract: Contract, *, is_scaled: bool) -> list[tuple[str, An
     alike: dict[tuple[str, str], tuple[str, Any, list[int]]] = {}
     for position, column in enumerate(encoded_columns(contract)):
         steps = _treatment(column, contract.features[column.source], is_scaled)
-        treatment = make_pipeline(*steps) if steps else "passthrough"
-        key = str(steps), column.source * (column.kind == "category")
-        alike.setdefault(key, (f"{column.kind}_{position}", treatment, []))[2].append(position)
-    treatments = list(alike.values())
-    return [("columns", ColumnTransformer(treatments, verbose_feature_names_out=False))]
+        key = str(steps), column.source if column.kind == "category" else ""
+        if key not in alike:
+            treatment = make_pipeline(*steps) if steps else "passthrough"
+            alike[key] = (f"{column.kind}_{position}", treatment, [])
+        alike[key][2].append(position)
+    transformer = ColumnTransformer(list(alike.values()), verbose_feature_names_out=False)
+    return [("columns", transformer)]
 
 
 def _treatment(column: EncodedColumn, feature: Feature, is_scaled: bool) -> list[Any]:
@@ -292,7 +302,9 @@ def _treatment(column: EncodedColumn, feature: Feature, is_scaled: bool) -> list
         known = [sorted(code for code in possible_codes(column, feature) if code >= 0)]
         steps.append(OneHotEncoder(categories=known, handle_unknown="ignore", sparse_output=False))
     elif column.kind != "boolean" and is_scaled:
-        # A day beyond those that were seen counts as the last of them, as it does for trees: a
-        # straight line says of a login two years ago whatever it likes.
-        steps += [MinMaxScaler(clip=True)] * (column.part in _DAYS) + [StandardScaler()]
+        if column.part in _DAYS:
+            # A day beyond those that were seen counts as the last of them, as it does for trees: a
+            # straight line says of a login two years ago whatever it likes.
+            steps.append(MinMaxScaler(clip=True))
+        steps.append(StandardScaler())
     return steps

@@ -13,7 +13,7 @@ import pandas as pd
 from onnx import TensorProto
 from onnx.utils import Extractor
 from skl2onnx import convert_sklearn, update_registered_converter
-from skl2onnx.algebra import onnx_ops as ops
+from skl2onnx.algebra import onnx_ops
 from skl2onnx.algebra.onnx_operator import OnnxSubEstimator
 from skl2onnx.common import data_types as types
 from skl2onnx.common import shape_calculator as shapes
@@ -29,24 +29,14 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.encoding import Matrix, encoded_columns, possible_codes
 from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.errors import ReleaseError, UserError
-from mlops_for_mle.pipelines.training.estimators import (
-    ROUND,
-    VOTING,
-    inner_estimator,
-    names_for,
-    threads_for,
-)
+from mlops_for_mle.pipelines.training import estimators
+from mlops_for_mle.pipelines.training.estimators import inner_estimator
+from mlops_for_mle.releases import predictor as served
 from mlops_for_mle.releases.manifest import Parity
-from mlops_for_mle.releases.predictor import (
-    INPUT_NAME,
-    PREDICTION_OUTPUT,
-    PROBABILITY_OUTPUT,
-    Predictions,
-    Predictor,
-)
+from mlops_for_mle.releases.predictor import Predictions, Predictor
 
-TOLERANCE = 1e-4
-GRID_POINTS = 20_000
+_TOLERANCE = 1e-4
+_GRID_POINTS = 20_000
 _FEW_VECTORS = 256
 # Rarely enough to leave most points complete, often enough to meet every column many times.
 _MISSING_SHARE = 0.05
@@ -56,7 +46,7 @@ _ROUNDING = 1e-13
 
 def trained_answers(model: Pipeline, features: pd.DataFrame) -> Predictions:
     """What the scikit-learn model answers, in the form of a served answer."""
-    with threads_for(len(features)):
+    with estimators.threads_for(len(features)):
         probabilities = model.predict_proba(features) if hasattr(model, "predict_proba") else None
         return Predictions(np.asarray(model.predict(features)), probabilities)
 
@@ -79,16 +69,16 @@ def export(model: Pipeline, features: pd.DataFrame, contract: Contract) -> tuple
     raise UserError(
         f"{type(inner_estimator(model)).__name__} cannot be served as it is configured, because it "
         f"has no ONNX form that answers as it does {failures}: choose for training.estimator.name "
-        f"one of {', '.join(names_for(contract.target.task))}, or other parameters."
+        f"one of {', '.join(estimators.names_for(contract.target.task))}, or other parameters."
     )
 
 
 def compare(found: Predictions, expected: Predictions) -> Parity:
-    """Compare served answers with the trained model's.
+    """Compare served answers with the trained model's; a ``ReleaseError`` where they differ.
 
-    Probabilities may differ by ``TOLERANCE``, numbers by that share of the standard deviation of
-    the trained model's answers, classes not at all, unless its two best probabilities are as close
-    as that: the last bit of rounding decides a tie.
+    Probabilities may do so by ``_TOLERANCE``, numbers by that share of the standard deviation of
+    the trained model's answers, and classes where its two best probabilities are as close as that:
+    the last bit of rounding decides a tie.
     """
     count, difference = len(expected.values), 0.0
     if found.values.dtype.kind == "f":
@@ -100,20 +90,19 @@ def compare(found: Predictions, expected: Predictions) -> Parity:
         if found.probabilities is not None and expected.probabilities is not None:
             difference = float(np.abs(found.probabilities - expected.probabilities).max())
             best = np.sort(expected.probabilities, axis=1)[:, -2:]
-            is_wrong &= best[:, 1] - best[:, 0] > TOLERANCE
+            is_wrong &= best[:, 1] - best[:, 0] > _TOLERANCE
         if is_wrong.any():
             raise ReleaseError(f"{is_wrong.sum()} of {count} predictions differ")
     # An answer that is no number differs, too.
-    if not difference <= TOLERANCE:
+    if not difference <= _TOLERANCE:
         raise ReleaseError(f"answers differ by up to {difference:.2g}")
     return Parity(point_count=count, largest_difference=difference)
 
 
-def grid(values: Matrix, contract: Contract, point_count: int = GRID_POINTS) -> Matrix:
+def grid(values: Matrix, contract: Contract, point_count: int = _GRID_POINTS) -> Matrix:
     """Points of which each column is spread evenly over its range in some rows, in random order.
 
-    Only what a request may hold is among them: whole numbers where the contract has whole numbers,
-    codes of categories, and what is missing only where it may be.
+    Only what a request may hold is among them.
     """
     random = np.random.default_rng(0)
     columns = encoded_columns(contract)
@@ -143,12 +132,10 @@ def convert(model: Pipeline, contract: Contract, precision: Precision) -> bytes:
     """Make the graph: one matrix in, predictions and, where there are any, probabilities out."""
     is_classifier = contract.target.task == "classification"
     # With their types, because skl2onnx 1.20 mistakes those of some trees.
-    outputs = [(PREDICTION_OUTPUT, types.DoubleTensorType())]
+    outputs = [(served.PREDICTION_OUTPUT, types.DoubleTensorType())]
     if is_classifier:
-        outputs = [
-            (PREDICTION_OUTPUT, types.Int64TensorType()),
-            (PROBABILITY_OUTPUT, types.FloatTensorType()),
-        ]
+        outputs = [(served.PREDICTION_OUTPUT, types.Int64TensorType())]
+        outputs.append((served.PROBABILITY_OUTPUT, types.FloatTensorType()))
     kind = types.FloatTensorType if precision == "float32" else types.DoubleTensorType
     prepared = _prepared(model)
     options: dict[int, Any] = {id(prepared): {"zipmap": False}} if is_classifier else {}
@@ -170,7 +157,7 @@ def convert(model: Pipeline, contract: Contract, precision: Precision) -> bytes:
         converted = convert_sklearn(
             prepared,
             name=contract.name,
-            initial_types=[(INPUT_NAME, kind([None, len(encoded_columns(contract))]))],
+            initial_types=[(served.INPUT_NAME, kind([None, len(encoded_columns(contract))]))],
             final_types=outputs,
             options=options,
             target_opset=opset,
@@ -179,7 +166,8 @@ def convert(model: Pipeline, contract: Contract, precision: Precision) -> bytes:
         )
     if is_classifier and not hasattr(model, "predict_proba"):
         # What decision functions answer are no probabilities.
-        converted = Extractor(converted).extract_model([INPUT_NAME], [PREDICTION_OUTPUT])
+        wanted = [served.INPUT_NAME], [served.PREDICTION_OUTPUT]
+        converted = Extractor(converted).extract_model(*wanted)
     # Their order comes from a set of names; with it, the same model would have several digests.
     converted.opset_import.sort(key=lambda one: one.domain)
     return bytes(converted.SerializeToString())
@@ -188,17 +176,16 @@ def convert(model: Pipeline, contract: Contract, precision: Precision) -> bytes:
 def _prepared(model: Pipeline) -> Pipeline:
     """The model as skl2onnx understands its rounding, with thresholds that float32 can hold.
 
-    Thresholds of boosted trees are rounded down: for values that are float32 each
-    comparison then has the same outcome as before, while rounding to the nearest would send those
-    on a threshold to the other side.
+    Those of boosted trees are rounded down, so that comparisons with float32 have the same outcome
+    as before; to the nearest would send values on a threshold to the other side.
     """
     prepared = copy.deepcopy(model)
     inner = inner_estimator(prepared)
-    if isinstance(inner, VOTING):
+    if isinstance(inner, estimators.VOTING):
         inner.estimators_ = [_prepared(one) for one in inner.estimators_]
-    if ROUND not in model.named_steps:
+    if estimators.ROUND not in model.named_steps:
         return prepared
-    prepared.set_params(**{ROUND: CastTransformer(dtype=np.float32)})
+    prepared.set_params(**{estimators.ROUND: CastTransformer(dtype=np.float32)})
     for predictor in chain.from_iterable(getattr(inner, "_predictors", ())):
         exact = predictor.nodes["num_threshold"]
         predictor.nodes["num_threshold"] = _rounded_down(exact)
@@ -226,27 +213,19 @@ def _register_lightgbm() -> None:
     from lightgbm import LGBMClassifier, LGBMRegressor
     from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
 
-    options = {"zipmap": [True, False], "nocl": [True, False], "raw_scores": [True, False]}
-    update_registered_converter(
-        LGBMClassifier,
-        "LightGbmLGBMClassifier",
-        shapes.calculate_linear_classifier_output_shapes,
-        convert_lightgbm,
-        options=options,
-    )
-    update_registered_converter(
-        LGBMRegressor,
-        "LightGbmLGBMRegressor",
-        shapes.calculate_linear_regressor_output_shapes,
-        convert_lightgbm,
-        options={"split": None},
-    )
+    classes = {"zipmap": [True, False], "nocl": [True, False], "raw_scores": [True, False]}
+    for kind, shape, options in (
+        (LGBMClassifier, shapes.calculate_linear_classifier_output_shapes, classes),
+        (LGBMRegressor, shapes.calculate_linear_regressor_output_shapes, {"split": None}),
+    ):
+        name = f"LightGbm{kind.__name__}"
+        update_registered_converter(kind, name, shape, convert_lightgbm, options=options)
 
 
 def _operators(container: Any) -> Callable[..., Any]:
     """Makes operators of the graph's version, by their names in ONNX."""
     version = container.target_opset
-    return lambda name, *inputs, **attributes: getattr(ops, f"Onnx{name}")(
+    return lambda name, *inputs, **attributes: getattr(onnx_ops, f"Onnx{name}")(
         *inputs, op_version=version, **attributes
     )
 
@@ -280,9 +259,8 @@ def _has_few_vectors(model: Any) -> bool:
 
 
 def _convert_svc(scope: Any, operator: Any, container: Any) -> None:
-    """Products of matrices for few support vectors, of which rows by vectors take little memory.
+    """Products of matrices, which take a third of the time of ONNX's own support vectors.
 
-    They take a third of the time of ONNX's own support vectors, also where those are what is used.
     ``exp(-gamma |x - v|²)`` is written out, in float64, for it is a small difference of squares.
     Scores and votes are those of ``sklearn.utils.multiclass._ovr_decision_function``.
     """

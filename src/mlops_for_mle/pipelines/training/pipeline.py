@@ -9,15 +9,15 @@ from mlops_for_mle.pipelines.training import nodes
 
 def create_pipeline() -> Pipeline:
     """The table of observations to a logged candidate; each step is called like its function."""
-    contract, training = "params:contract", "params:training"
+    contract, training, metric = "params:contract", "params:training", "params:gates.metric"
     steps: list[Any] = [
         (nodes.take_snapshot, ["observations@window", contract], "snapshot"),
         (
             nodes.prepare_examples,
-            ["snapshot", contract, training, "params:data_checks"],
+            ["snapshot", contract, training, "params:data_checks", metric],
             ["examples", "validation_rows", "data_quality"],
         ),
-        (nodes.train_model, ["examples", training, "params:gates.metric"], "trained"),
+        (nodes.train_model, ["examples", training, metric], "trained"),
         (nodes.evaluate_model, "trained", "metrics"),
         (nodes.draw_plots, "trained", ["confusion_matrix", "class_report"]),
         (

@@ -1,14 +1,18 @@
+"""What people are shown of a model: pictures, and remarks."""
+
 import io
 import warnings
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.text import Text
 
-from mlops_for_mle.contract import Target
-from mlops_for_mle.pipelines.training.plots import draw, draw_importance, drawable
+from mlops_for_mle.contract import Contract, Target
+from mlops_for_mle.pipelines.training.report import draw, draw_importance, drawable
 from mlops_for_mle.releases.predictor import Predictions
-from tests.pipelines.training.examples import LINE_CONTRACT
+from tests.pipelines.training.examples import LINE_CONTRACT, assemble, line_rows
 from tests.releases import IRIS_CONTRACT
 
 IRIS, LINE = IRIS_CONTRACT.target, LINE_CONTRACT.target
@@ -63,3 +67,46 @@ def test_names_that_no_font_has_are_drawn_as_their_place_and_without_a_warning()
         warnings.simplefilter("error")
         for figure in draw(TRUTH, {"served": Predictions(TRUTH, None)}, Target.model_validate(raw)):
             figure.savefig(io.BytesIO())
+
+
+def remarks(rows: pd.DataFrame, quality: Any = None, **training: Any) -> tuple[str, ...]:
+    return assemble(rows, LINE_CONTRACT, quality, **training).description.remarks
+
+
+def test_what_a_person_should_look_at_is_told() -> None:
+    random, line = np.random.default_rng(2), line_rows().assign(y=lambda one: one["a"] * 3.0)
+    noise = line_rows(80).assign(y=lambda one: random.normal(size=80) + one["a"] * 0.2)
+    tree = {"class_path": "sklearn.tree.DecisionTreeRegressor"}
+    search = {"space": {"alpha": [0.1, 1, 10]}, "scoring": "r2", "engine": {"scheduler": "threads"}}
+    alone = {"single_feature_scores": {"a": 1.0, "b": 0.0}}
+
+    assert remarks(noise, estimator=tree)[0].startswith("it overfits: rmse is ")
+    assert remarks(line, search=search) == (
+        "the best alpha, 0.1, is at the edge of what was tried",
+        "does nothing for the answers: b",
+    )
+    assert remarks(line, alone)[0].startswith("a alone does it: r2 1.0000")
+
+
+def test_what_stands_on_both_sides_in_time_or_by_its_group_is_told() -> None:
+    times = pd.date_range("2026-01-01", periods=120, freq="D")
+    rows = line_rows().assign(timestamp=times)
+    equal = pd.concat([rows, rows.assign(timestamp=times + pd.Timedelta(days=120))])
+    by_time = {"by": "time"}
+
+    newest = assemble(rows, LINE_CONTRACT, split=by_time)
+
+    said = "rows are from 2026-01-01 to 2026-04-30 and validation rows are among"
+    assert remarks(rows)[0].startswith(said)
+    assert newest.description.remarks == ()
+    assert newest.description.validation_rows == 30
+    assert newest.examples.rows[newest.examples.is_validation]["timestamp"].min() == times[90]
+    assert remarks(equal, split=by_time)[0] == "100% of the validation rows equal a training row"
+
+    grouped = Contract.model_validate({**LINE_CONTRACT.model_dump(), "group": "shop"})
+    shops = line_rows().assign(shop=["a", "b"] * 60)
+    by_hash, by_group = (
+        assemble(shops, grouped, split={"by": one}).description.remarks for one in ("hash", "group")
+    )
+    assert by_hash[0].startswith("100% of the validation rows share their shop with training rows")
+    assert by_group == ()

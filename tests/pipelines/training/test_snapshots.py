@@ -1,18 +1,102 @@
-"""Which rows are held back: laws of the split."""
+"""What a snapshot must be like before a model is trained on it, and which rows are held back."""
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.errors import UserError
-from mlops_for_mle.pipelines.training import splits
-from mlops_for_mle.pipelines.training.options import TrainingOptions
-from tests.pipelines.training.examples import LINE_CONTRACT, line_rows, split
-from tests.releases import IRIS_CONTRACT, SMALL_CONTRACT, iris_rows
+from mlops_for_mle.errors import ConfigurationError, UserError
+from mlops_for_mle.pipelines.training import nodes, snapshots
+from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
+from tests.pipelines.training.examples import LINE_CONTRACT, line_rows, snapshot, split
+from tests.releases import IRIS_CONTRACT, SMALL_CONTRACT, encoded, iris_rows
+
+# Two numbers, for a test of classes or of numbers.
+FEATURES = {"features": {"width": {}, "height": {}}}
+CLASSES, NUMBERS = (
+    one.model_validate(one.model_dump() | FEATURES) for one in (SMALL_CONTRACT, LINE_CONTRACT)
+)
+
+
+def table(count: int = 400) -> pd.DataFrame:
+    """Two classes that overlap in each feature and part along the diagonal."""
+    random = np.random.default_rng(0)
+    width, height = random.normal(size=(2, count))
+    kind = (width + height + random.normal(scale=0.2, size=count) > 0).astype(int)
+    return pd.DataFrame({"width": width, "height": height, "kind": kind, "y": width + height})
+
+
+def check(
+    rows: pd.DataFrame, contract: Contract = CLASSES, **options: Any
+) -> tuple[dict[str, Any], list[str]]:
+    """What is found, and what is wrong."""
+    chosen = DataCheckOptions.model_validate(options)
+    return snapshots.check(*encoded(rows, contract), contract, chosen)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_sound_table_passes_every_check() -> None:
+    found, wrong = check(table())
+
+    assert wrong == []
+    assert found["distinct_rows_by_class"].keys() == {"no", "yes"}
+
+
+def test_too_few_rows_are_told_and_repeated_ones_count_once() -> None:
+    rows = table()
+    keep = (rows.kind == 0) | (rows.index < rows.index[rows.kind == 1][3])
+
+    assert check(pd.concat([table(20)] * 10, ignore_index=True), minimum_rows=30)[1] == [
+        "it has 20 distinct rows, 30 are needed: ingest more, or lower data_checks.minimum_rows"
+    ]
+    assert check(rows[keep].reset_index(drop=True))[1] == [
+        "class yes has 3 distinct rows, 5 are needed: ingest more, or lower "
+        "data_checks.minimum_rows_per_class"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("contract", "height"),
+    [
+        (CLASSES, lambda rows: rows.kind * 2.0 + np.linspace(0, 0.1, len(rows))),
+        # A copy with few values.
+        (CLASSES, lambda rows: np.where(rows.kind == 1, 7.0, 3.0)),
+        # A refund of nothing, whatever the others were.
+        (CLASSES, lambda rows: rows.kind * (100.0 + np.arange(len(rows)))),
+        (NUMBERS, lambda rows: rows.y * 2.0 + 1),
+    ],
+    ids=["near copy", "copy", "zero in one class", "regression"],
+)
+def test_a_feature_that_holds_the_answer_is_leakage(contract: Contract, height: Any) -> None:
+    rows = table().assign(height=height)
+
+    (problem,) = check(rows, contract)[1]
+
+    told = f"height alone tells {contract.target.column} (cross-validated score "
+    assert problem.startswith(told)
+    assert check(rows, contract, allowed_predictors=["height"])[1] == []
+    assert check(rows, contract, maximum_single_feature_score=None)[1] == []
+
+
+def test_a_column_of_identifiers_is_no_leakage() -> None:
+    rows = table().assign(height=np.arange(400.0))
+
+    assert check(rows)[0]["single_feature_scores"]["height"] < 0.7
+
+
+def test_rows_and_gates_that_do_not_fit_stop_the_training_before_anything_is_fitted() -> None:
+    constant = snapshot(line_rows().assign(y=1.0), LINE_CONTRACT)
+    options = TrainingOptions(), DataCheckOptions()
+
+    with pytest.raises(UserError, match="a table is not fit to train on: y has the same value in"):
+        nodes.prepare_examples(constant, LINE_CONTRACT, *options, "rmse")
+    with pytest.raises(ConfigurationError, match=r"gates\.metric: accuracy .* one of rmse, mae"):
+        nodes.prepare_examples(constant, LINE_CONTRACT, *options, "accuracy")
+
 
 SEEDS = st.integers(0, 2**32 - 1)
 # Few distinct values, so that equal rows and rows with contradicting classes are common.
@@ -26,7 +110,7 @@ ROWS = st.lists(
 )
 
 
-def table(rows: list[Any]) -> pd.DataFrame:
+def shops(rows: list[Any]) -> pd.DataFrame:
     """Rows of the small contract with a time and a shop."""
     found = pd.DataFrame(rows, columns=["width", "count", "kind", "day", "shop"])
     days = pd.to_timedelta(found["day"], "D")
@@ -48,8 +132,8 @@ def test_what_belongs_together_falls_on_one_side_in_whatever_order_and_so_in_fol
     options["validation_fraction"] = fraction
     order = random.sample(range(len(rows)), len(rows))
     try:
-        examples = split(table(rows), SMALL_CONTRACT, **options)
-        shuffled = split(table(rows).iloc[order], SMALL_CONTRACT, **options)
+        examples = split(shops(rows), SMALL_CONTRACT, **options)
+        shuffled = split(shops(rows).iloc[order], SMALL_CONTRACT, **options)
     except UserError:
         reject()
 
@@ -66,7 +150,7 @@ def test_what_belongs_together_falls_on_one_side_in_whatever_order_and_so_in_fol
 
     training, truth = TrainingOptions.model_validate(options), examples.truth
     try:
-        folds = splits.folds(examples, training)
+        folds = snapshots.folds(examples, training)
     except (UserError, ValueError):
         return
     for learn, judge in folds:
@@ -116,13 +200,13 @@ def test_a_split_that_cannot_be_is_told(by: dict[str, str], message: str) -> Non
     rows = [(0.0, day % 5, int(day > 7), day, "ab"[day % 2]) for day in range(9)]
 
     with pytest.raises(UserError, match=message):
-        split(table(rows), SMALL_CONTRACT, split=by)
+        split(shops(rows), SMALL_CONTRACT, split=by)
     with pytest.raises(UserError, match="leaves no row to learn from or to validate on"):
         split(pd.concat([line_rows(1)] * 5), LINE_CONTRACT)
 
 
 def test_the_group_is_that_of_the_contract_where_no_column_is_named() -> None:
-    rows = table([(0.5, at % 5, at % 2, at, "abcdef"[at % 6]) for at in range(60)])
+    rows = shops([(0.5, at % 5, at % 2, at, "abcdef"[at % 6]) for at in range(60)])
     grouped = Contract.model_validate({**SMALL_CONTRACT.model_dump(), "group": "shop"})
 
     named = split(rows, SMALL_CONTRACT, split={"by": "group", "column": "shop"})

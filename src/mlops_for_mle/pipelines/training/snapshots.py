@@ -1,0 +1,246 @@
+"""Whether a snapshot is fit to train on, which of its rows are held back, and the folds.
+
+Rows are split by a hash of their values, so that equal rows fall on one side; by time, so that a
+model is judged on what comes after what it has learned from; or by a group, such as a shop, so that
+it is judged on groups that it has not seen. The folds of a cross-validation follow the same rule.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.stats import spearmanr
+from sklearn.metrics import balanced_accuracy_score, r2_score
+from sklearn.model_selection import (
+    GroupKFold,
+    StratifiedGroupKFold,
+    TimeSeriesSplit,
+    cross_val_predict,
+)
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.encoding import encoded_columns
+from mlops_for_mle.contract.model import Target
+from mlops_for_mle.contract.notation import is_blank
+from mlops_for_mle.errors import UserError
+from mlops_for_mle.pipelines.training.nodes import Part
+from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
+from mlops_for_mle.releases.metrics import metric_text
+
+# A feature is judged by no more rows than these, and with fewer it can tell the target by chance.
+_LARGEST_SAMPLE = 5_000
+_SMALLEST_SAMPLE = 50
+# A column with no more values than these holds categories, not rows that can be told by them; and
+# a value that so many could share evenly tells no row.
+_MOST_CATEGORIES = 50
+# With more rows, fewer folds tell as much.
+_MANY_ROWS = 20_000
+
+Folds = list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
+"""Positions of the rows to learn from and of those to judge by, fold by fold."""
+
+
+def check(
+    features: pd.DataFrame, truth: npt.NDArray[Any], contract: Contract, options: DataCheckOptions
+) -> tuple[dict[str, Any], list[str]]:
+    """Look at encoded rows and what is to be answered for each.
+
+    Returns:
+        What was found; and for each limit that is not kept a sentence with its remedy.
+    """
+    target, problems = contract.target, []
+    # Equal features with another label are another row.
+    is_first = ~features.assign(**{target.column: truth}).duplicated()
+    found: dict[str, Any] = {"rows": len(features), "distinct_rows": int(is_first.sum())}
+    if found["distinct_rows"] < (options.minimum_rows or 0):
+        problems.append(
+            f"it has {found['distinct_rows']} distinct rows, {options.minimum_rows} are needed: "
+            "ingest more, or lower data_checks.minimum_rows"
+        )
+    if target.classes:
+        by_code = pd.Series(truth[is_first]).value_counts()
+        counts = {label: int(by_code.get(code, 0)) for code, label in target.labels.items()}
+        found["distinct_rows_by_class"] = counts
+        problems += [
+            f"class {label} has {count} distinct rows, {options.minimum_rows_per_class} are "
+            "needed: ingest more, or lower data_checks.minimum_rows_per_class"
+            for label, count in counts.items()
+            if count < (options.minimum_rows_per_class or 0)
+        ]
+    elif truth.min() == truth.max():
+        problems.append(
+            f"{target.column} has the same value in all {len(truth)} rows, so there is nothing to "
+            "learn: ingest other rows, or choose another target"
+        )
+    if len(features) < _SMALLEST_SAMPLE or problems:
+        return found, problems
+    sample = features.sample(min(len(features), _LARGEST_SAMPLE), random_state=0)
+    scores = _single_feature_scores(sample, truth[sample.index], contract)
+    found["single_feature_scores"] = scores
+    limit = options.maximum_single_feature_score
+    problems += [
+        f"{name} alone tells {target.column} (cross-validated score {metric_text(score)}), so it "
+        "probably holds the answer: leave it out of contract.features, or name it in "
+        "data_checks.allowed_predictors"
+        for name, score in scores.items()
+        if limit is not None and score > limit and name not in options.allowed_predictors
+    ]
+    return found, problems
+
+
+def _single_feature_scores(
+    features: pd.DataFrame, truth: npt.NDArray[Any], contract: Contract
+) -> dict[str, float]:
+    """How well each feature alone tells the target: a tree, cross-validated.
+
+    Equal values stand in one fold, so that a column of identifiers tells nothing; not so frequent
+    ones, or it would tell nothing either that a value is zero, or missing, in all rows of a class.
+    Scores are balanced accuracy for classes (0.5 for two classes is chance) and, for numbers, R2 or
+    the square of the rank correlation, whichever is larger.
+    """
+    is_classifier = contract.target.task == "classification"
+    tree = (DecisionTreeClassifier if is_classifier else DecisionTreeRegressor)(random_state=0)
+    score = balanced_accuracy_score if is_classifier else r2_score
+    folds = GroupKFold(5, shuffle=True, random_state=0)
+    sources = np.array([column.source for column in encoded_columns(contract)])
+    scores = {}
+    for name in contract.features:
+        column = features.loc[:, sources == name]
+        equal = column.groupby(list(column.columns), dropna=False).ngroup().to_numpy()
+        if equal.max() == 0:
+            scores[name] = 0.0
+            continue
+        sizes = np.bincount(equal)
+        is_rare = (len(sizes) > _MOST_CATEGORIES) & (sizes * _MOST_CATEGORIES <= len(equal))
+        groups = np.where(is_rare[equal], equal, len(sizes) + np.arange(len(equal)))
+        told = score(truth, cross_val_predict(tree, column, truth, groups=groups, cv=folds))
+        if not is_classifier and column.shape[1] == 1:
+            ranks = spearmanr(column.iloc[:, 0], truth, nan_policy="omit")
+            told = max(told, np.nan_to_num(ranks[0]) ** 2)
+        scores[name] = round(float(told), 6)
+    return scores
+
+
+def split_values(
+    rows: pd.DataFrame, features: pd.DataFrame, contract: Contract, training: TrainingOptions
+) -> npt.NDArray[Any]:
+    """What each row is split by: its time, or a salted hash of its values or of its group's."""
+    by, column = training.split.by, training.split.column
+    if by == "hash":
+        return row_hashes(features, training.seed)
+    column = column or (contract.timestamp if by == "time" else contract.group)
+    if column is None or column not in rows.columns:
+        raise UserError(
+            f"training.split.column: expected is one of {', '.join(rows.columns)}, found {column}; "
+            "contract.group keeps a column that is no feature"
+        )
+    if by == "group":
+        # What is missing is a group, too.
+        texts = rows[column].astype("str").mask(is_blank(rows[column]), "")
+        return _hashes((one.encode() for one in texts), training.seed)
+    if rows[column].dtype.kind != "M":
+        raise UserError(f"training.split.column: {column} holds no dates or times")
+    # Rows without a time are taken for the oldest.
+    return rows[column].fillna(rows[column].min()).to_numpy("datetime64[us]")
+
+
+def hold_back(
+    values: npt.NDArray[Any], truth: npt.NDArray[Any], target: Target, training: TrainingOptions
+) -> npt.NDArray[np.bool_]:
+    """Choose the validation rows, so that rows with equal ``split_values`` fall on one side.
+
+    Distinct values are put in order, hashes as they are and times with the newest first, and the
+    first are held back: ``validation_fraction`` of the rows, or of the distinct rows of each class
+    where these are what is split. So the order of the rows does not matter, and most rows keep
+    their side when the table grows.
+    """
+    by = training.split.by
+    distinct, positions, weights = np.unique(values, return_inverse=True, return_counts=True)
+    strata = np.zeros(len(distinct), np.intp)
+    if by == "hash":
+        weights = np.ones_like(weights)
+        if target.classes:
+            # Contradicting classes of equal rows are settled by majority.
+            codes = target.class_codes
+            counts = [
+                np.bincount(positions[truth == code], minlength=len(distinct)) for code in codes
+            ]
+            strata = np.argmax(counts, axis=0)
+    is_held_back = np.zeros(len(distinct), dtype=bool)
+    for stratum in np.unique(strata):
+        members = np.flatnonzero(strata == stratum)
+        if by == "time":
+            members = members[::-1]
+        middles = weights[members].cumsum() - weights[members] / 2
+        wanted = training.validation_fraction * weights[members].sum()
+        count = int((middles <= wanted).sum())
+        is_held_back[members[: min(max(1, count), len(members) - 1)]] = True
+    is_validation = np.asarray(is_held_back[positions])
+    learned, judged = set(truth[~is_validation].tolist()), set(truth[is_validation].tolist())
+    lacking = set(target.class_codes) - (learned & judged if by == "hash" else learned)
+    if lacking or not judged:
+        of = ", ".join(f" of class {target.labels[code]}" for code in sorted(lacking))
+        raise UserError(
+            f"training.split leaves no row{of} to learn from or to validate on: ingest more rows, "
+            "hold back fewer, or split otherwise."
+        )
+    return is_validation
+
+
+def folds(learned: Part, training: TrainingOptions, count: int | None = None) -> Folds:
+    """Split the rows to learn from again, by the same rule as ``hold_back``.
+
+    Of times, each fold judges by a later stretch what was learned from all before it. A fold
+    without a row of every class to learn from is left out; with fewer than two it is an error.
+    """
+    truth, is_classifier = learned.truth, bool(learned.contract.target.classes)
+    distinct, positions = np.unique(learned.split_values, return_inverse=True)
+    is_by_time = training.split.by == "time"
+    if count is None:
+        most = 5 if len(truth) <= _MANY_ROWS else 3
+        count = max(2, min(most, len(distinct) - is_by_time))
+    if is_by_time:
+        made = [
+            (np.flatnonzero(np.isin(positions, past)), np.flatnonzero(np.isin(positions, later)))
+            for past, later in TimeSeriesSplit(count).split(distinct)
+        ]
+    else:
+        kind = StratifiedGroupKFold if is_classifier else GroupKFold
+        splitter = kind(count, shuffle=True, random_state=training.seed)
+        with warnings.catch_warnings():
+            # It warns of classes with fewer rows than there are folds, which is looked at below.
+            warnings.simplefilter("ignore", UserWarning)
+            made = list(splitter.split(positions, truth, positions))
+    if is_classifier:
+        known = len(np.unique(truth))
+        made = [fold for fold in made if len(np.unique(truth[fold[0]])) == known]
+    if len(made) < 2:
+        raise UserError(
+            "training.split: rows of every class stand in too few folds to choose by "
+            "cross-validation: ingest more, or name one training.estimator without a search."
+        )
+    return made
+
+
+def judged(folds: Folds) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Positions of all rows to judge by, fold after fold, and the fold of each."""
+    counts = [len(judge) for _, judge in folds]
+    return np.concatenate([judge for _, judge in folds]), np.repeat(np.arange(len(folds)), counts)
+
+
+def row_hashes(features: pd.DataFrame, seed: int) -> npt.NDArray[np.uint64]:
+    """A number for each row, salted with the seed; equal rows have equal ones."""
+    # Adding zero turns -0.0 into 0.0, which is the same value with other bytes.
+    rows = np.ascontiguousarray(features.to_numpy(np.float64) + 0.0)
+    return _hashes((row.data for row in rows), seed)
+
+
+def _hashes(contents: "Iterable[bytes | memoryview]", seed: int) -> npt.NDArray[np.uint64]:
+    key = str(seed).encode()
+    hashes = (hashlib.blake2b(one, digest_size=8, key=key).digest() for one in contents)
+    return np.fromiter(hashes, "S8").view(">u8").astype(np.uint64)
