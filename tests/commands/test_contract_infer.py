@@ -13,8 +13,7 @@ from kedro.framework.startup import bootstrap_project
 from mlops_for_mle.cli import cli
 from mlops_for_mle.commands.project import read_project
 from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.pipelines.data_ingestion.nodes import to_contract, validate
-from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+from mlops_for_mle.pipelines.data_ingestion.nodes import IngestionOptions, to_contract, validate
 from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 from tests.conftest import PROJECT
 from tests.mixed_rows import TARGET, mixed_rows

@@ -6,8 +6,12 @@ import pandas as pd
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.pipelines.data_ingestion.datasets import ObservationDataset
-from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, to_contract, validate
-from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+from mlops_for_mle.pipelines.data_ingestion.nodes import (
+    Batch,
+    IngestionOptions,
+    to_contract,
+    validate,
+)
 
 GOOD_ROW = (5.1, 3.5, 1.4, 0.2, 0)
 
@@ -38,4 +42,5 @@ def batch_of(
 
 def window_of(url: str, contract: Contract, **options: Any) -> ObservationDataset:
     """The catalog's entry for the table."""
-    return ObservationDataset(contract.model_dump(mode="json"), {"con": url}, **options)
+    raw = contract.model_dump(mode="json")
+    return ObservationDataset(contract=raw, credentials={"con": url}, **options)

@@ -4,14 +4,16 @@ import re
 import signal
 import threading
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.pipelines.data_ingestion.generator import stream_batches
-from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
-from tests.end_to_end.commands import Project, finish
+from mlops_for_mle.pipelines.data_ingestion.nodes import IngestionOptions
+from tests.end_to_end.commands import Project, finish, fork
 from tests.pipelines.data_ingestion.observations import numbered_observations
+from tests.pipelines.data_ingestion.test_runs import HEADER
 from tests.servers import ExternalPostgres, eventually, query, scalar
 
 LEDGER = """
@@ -31,8 +33,30 @@ def test_it_waits_until_the_next_batch_is_due_or_it_is_told_to_stop(
     ingestion, every = IngestionOptions(source="test"), timedelta(hours=1)
     threading.Timer(1, stopping.set).start()
 
-    assert stream_batches(rows, contract, ingestion, stopping, size=3, every=every) == 3
+    assert stream_batches(rows, contract, ingestion, stopping, size=3, every=every) == (3, 0)
     assert scalar(database_url, "SELECT count(*) FROM iris_data") == 3
+
+
+@pytest.mark.integration
+def test_a_csv_file_is_drawn_from_by_its_rows_that_can_be_read_wherever_one_stands(
+    project_folder: Path, database_url: str
+) -> None:
+    """Nor is its path another one than that of a run."""
+    (project_folder / "conf/local/globals.yml").write_text("source: csv\ncsv_path: rows.csv\n")
+    good, tall = ["4,3,1,1,0", "5,3,1,1,1"], "tall,3,1,1,2"
+    lines = ["1,2", good[0], "", "1,2,3,4,5,6", good[1], tall, '"6,3,1,1,2']
+    (project_folder / "rows.csv").write_text(HEADER + "\n".join(lines))
+    project = Project(project_folder, {"DATABASE_URL": database_url.replace("+psycopg2", "")})
+    draw = ("stream", "--rows", "20", "--every", "1ms", "--batches", "5", "--seed", "1")
+
+    finished = fork(project_folder / "conf", project.environment, "kedro", *draw)
+
+    said = "Stopped after 70 row(s); 30 others were rejected, see table rejected_rows."
+    assert (finished.code, finished.output.splitlines()[1:]) == (0, [said])
+    written = "SELECT sepal_length, count(*) FROM iris_data GROUP BY 1 ORDER BY 1"
+    assert query(database_url, written) == [(4, 35), (5, 35)]
+    rejected = "SELECT DISTINCT row_data ->> 'sepal_length', count(*) FROM rejected_rows GROUP BY 1"
+    assert query(database_url, rejected) == [("tall", 30)]
 
 
 def rows_at(url: str) -> int:

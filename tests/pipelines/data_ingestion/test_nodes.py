@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns
 from mlops_for_mle.errors import SourceError
-from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, to_contract
-from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, IngestionOptions, to_contract
 from tests.pipelines.data_ingestion.observations import batch_of
 from tests.releases import SMALL_CONTRACT
 

@@ -14,7 +14,7 @@ from mlops_for_mle.contract.infer.read import read_database
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.pipelines.data_ingestion.datasets import write_batch
-from mlops_for_mle.pipelines.data_ingestion.postgres import PostgresSourceDataset
+from mlops_for_mle.pipelines.data_ingestion.sources import PostgresSourceDataset
 from tests.mixed import MIXED_CONTRACT, mixed_rows
 from tests.pipelines.data_ingestion.observations import batch_of
 from tests.servers import ExternalPostgres, query

@@ -16,8 +16,7 @@ from sqlalchemy.exc import OperationalError
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import database_url, engine_for
 from mlops_for_mle.pipelines.data_ingestion.datasets import Receipt, write_batch
-from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, validate
-from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, IngestionOptions, validate
 
 
 def stream_batches(
@@ -30,8 +29,8 @@ def stream_batches(
     every: timedelta,
     batches: int | None = None,
     seed: int | None = None,
-) -> int:
-    """Write batches of random rows of these, until stopped; gives how many rows were written.
+) -> tuple[int, int]:
+    """Write batches of random rows, until stopped; gives how many were written and rejected.
 
     Rows are drawn with replacement from ``contract_rows``, as ``to_contract`` gives them, in
     batches of ``size``; between the starts of two batches passes the time ``every``.
@@ -47,7 +46,7 @@ def stream_batches(
         before_sleep=tenacity.before_sleep_log(getLogger(__name__), WARNING),
         retry_error_callback=lambda state: None,
     )
-    written, due = 0, time.monotonic()
+    written, rejected, due = 0, 0, time.monotonic()
     for number in itertools.count() if batches is None else range(batches):
         if stopping.wait(max(0.0, due - time.monotonic())):
             break
@@ -58,8 +57,9 @@ def stream_batches(
         if retrying(_write, contract, batch) is None:
             break
         written += len(batch.accepted)
+        rejected += len(batch.rejected)
         due = max(due + every.total_seconds(), time.monotonic())
-    return written
+    return written, rejected
 
 
 def _write(contract: Contract, batch: Batch) -> Receipt:

@@ -1,4 +1,4 @@
-"""Where rows come from, files and scikit-learn's tables; ``postgres.py`` has tables and queries.
+"""Where rows come from: files, scikit-learn's tables, and tables and queries of PostgreSQL.
 
 A source gives a frame, so any dataset of Kedro that gives one can take its place in the catalog.
 A file's digest goes with its rows as ``attrs["sha256"]``: the same file is the same batch, however
@@ -13,6 +13,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from itertools import count, islice
@@ -22,9 +23,13 @@ from zipfile import BadZipFile, ZipFile
 import fsspec
 import numpy as np
 import pandas as pd
+from sqlalchemy import Connection
 
 from mlops_for_mle.contract.model import normalised
-from mlops_for_mle.errors import SourceError
+from mlops_for_mle.contract.sql import quoted
+from mlops_for_mle.database.copying import begin_reading, copy_rows, relation
+from mlops_for_mle.database.engine import engine_for, normalise_url
+from mlops_for_mle.errors import ConfigurationError, SourceError
 from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.data_ingestion.csv_text import (
     UNREADABLE,
@@ -40,6 +45,19 @@ from mlops_for_mle.pipelines.dataset import ProjectDataset
 _FIRST_LINES = 100
 _UNNAMED_INDEX = r"__index_level_\d+__"
 
+# By the object ids of Postgres's own types: times, and whether they have a zone.
+_TIMES = {1082: False, 1114: False, 1184: True}
+_TYPES = "SELECT oid, typname, typcategory FROM pg_type WHERE oid = ANY(%s)"
+# What can be read of values that no contract can hold, by their type or its category in pg_type.
+_CASTS = {
+    **dict.fromkeys(("json", "jsonb"), "{} ->> 'key'"),
+    **dict.fromkeys(("time", "timetz"), "extract(hour FROM {})"),
+    **{"money": "{}::numeric", "interval": "extract(epoch FROM {})", "bytea": "length({})"},
+    **{"A": "{}[1]", "C": "({}).field", "R": "lower({})", "bit": "{}::integer"},
+    **dict.fromkeys(("G", "U", "V"), "{}::text"),
+    "uuid": "",
+}
+
 
 class FileSourceDataset(ProjectDataset):
     """A file that another program or a person made."""
@@ -52,9 +70,10 @@ class FileSourceDataset(ProjectDataset):
         sheet: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Name a path or URL; how CSV is written: ``CsvForm``; the sheet of a workbook."""
+        """Name a URL or a path in the project; how CSV is written; the sheet of a workbook."""
         super().__init__(metadata, filepath=filepath)
-        self._filepath = filepath
+        # Kedro makes paths absolute in its runs, but not in commands of the project's own.
+        self._place = filepath if "://" in filepath else str(project_path() / filepath)
         readers: dict[str, Callable[[bytes], pd.DataFrame]] = {
             "csv": partial(read_csv, form=CsvForm.model_validate(form or {})),
             "parquet": read_parquet,
@@ -64,17 +83,13 @@ class FileSourceDataset(ProjectDataset):
         self._read = readers[format]
 
     def load(self) -> pd.DataFrame:
-        """The rows.
-
-        Raises:
-            SourceError: The file cannot be read; says why.
-        """
+        """The rows; a ``SourceError`` says why they cannot be read."""
         try:
-            content = read_bytes(self._filepath)
+            content = read_bytes(self._place)
             rows = self._read(content)
         except (OSError, EOFError, ValueError, ImportError, BadZipFile, zlib.error) as error:
             reason = getattr(error, "strerror", None) or str(error).strip()
-            raise SourceError(f"{self._filepath}: {reason}") from error
+            raise SourceError(f"{self._place}: {reason}") from error
         rows.attrs["sha256"] = hashlib.sha256(content.removeprefix(codecs.BOM_UTF8)).hexdigest()
         return rows
 
@@ -179,7 +194,6 @@ def _read_carefully(text: str, form: CsvForm, width: int) -> tuple[pd.DataFrame,
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Names of columns; those that stand there twice are numbered."""
     known = [normalised(name.strip()) or f"c{place}" for place, name in enumerate(names)]
     found: list[str] = []
     for name in known:
@@ -206,10 +220,10 @@ def read_parquet(content: bytes) -> pd.DataFrame:
 
 
 def read_excel(content: bytes, sheet: str | None = None) -> pd.DataFrame:
-    """Read the bytes of a workbook; the first row of the sheet has the names.
+    """Read a sheet of a workbook, whose first row that holds anything has the names.
 
     Raises:
-        ValueError: It is none, or has several sheets of which none or another one was named.
+        ValueError: It is no workbook, or has several sheets of which none or another one was named.
     """
     with pd.ExcelFile(io.BytesIO(content), engine="openpyxl") as workbook:
         sheets = list(map(str, workbook.sheet_names))
@@ -278,11 +292,82 @@ class SklearnTableDataset(ProjectDataset):
 
             table = getattr(datasets, self._loader)(as_frame=True).frame
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f"{path.name}.{os.getpid()}")
-            table.to_parquet(partial, index=False)
-            partial.replace(path)
+            unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+            table.to_parquet(unfinished, index=False)
+            unfinished.replace(path)
         # pandas' reader would import what folders of files need, which takes longer than the rest.
         with parquet.ParquetFile(path) as file:
             rows: pd.DataFrame = file.read().to_pandas()
-        count, seed = self._sample_rows, self._seed
-        return rows if count is None else rows.sample(count, replace=True, random_state=seed)
+        if self._sample_rows is None:
+            return rows
+        return rows.sample(self._sample_rows, replace=True, random_state=self._seed)
+
+
+class PostgresSourceDataset(ProjectDataset):
+    """A table or a query, of the database of ``SOURCE_DATABASE_URL`` or of the project's."""
+
+    def __init__(
+        self,
+        credentials: dict[str, Any],
+        table: str | None = None,
+        query: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Name a table or view, with its schema and a dot where needed, or give one SELECT."""
+        super().__init__(metadata, table=table, query=query)
+        if table is None and query is None:
+            raise ConfigurationError("source_table or source_query has to be set in globals.yml")
+        other = os.environ.get("SOURCE_DATABASE_URL", "").strip()
+        self._url = normalise_url(other, "SOURCE_DATABASE_URL") if other else credentials["con"]
+        self._table, self._query = table or "", query
+
+    def load(self) -> pd.DataFrame:
+        """The rows, as ``read_query`` gives them."""
+        with engine_for(self._url).connect() as connection:
+            query = self._query or f"SELECT * FROM {relation(connection, self._table)}"  # noqa: S608
+            connection.rollback()
+            return read_query(connection, query)
+
+
+def read_query(connection: Connection, query: str) -> pd.DataFrame:
+    """Read the rows of one SELECT in a transaction that cannot write.
+
+    Returns:
+        Whole numbers as Int64, others as float64, dates and times as datetime64 where pandas can
+        hold all of them, everything else as the text that the server writes. ``attrs["types"]``
+        are the names of Postgres's types by column; ``attrs["left_out"]`` says of columns why no
+        contract can hold their values, and what can be read of them.
+
+    Raises:
+        psycopg2.Error: The database refuses the query; more than one statement is refused.
+    """
+    import pyarrow as pa
+
+    kinds = {16: pa.bool_(), **dict.fromkeys((20, 21, 23), pa.int64())}
+    kinds |= dict.fromkeys((700, 701, 1700), pa.float64())
+    columns = begin_reading(connection, query)
+    names = [one.name for one in columns]
+    found = connection.exec_driver_sql(_TYPES, ([one.type_code for one in columns],))
+    known = {oid: (name, _CASTS.get(name, _CASTS.get(kind))) for oid, name, kind in found}
+    # By position, since two columns may have one name, which is told later.
+    types = {str(n): kinds.get(one.type_code, pa.string()) for n, one in enumerate(columns)}
+    batches = copy_rows(connection, query.strip().removesuffix(";"), list(types.values()))
+    nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+    table = pa.Table.from_batches(batches, pa.schema(types))
+    rows: pd.DataFrame = table.to_pandas(types_mapper=nullable.get)
+    for name, column in zip(types, columns, strict=True):
+        if column.type_code in _TIMES:
+            # What pandas cannot hold, such as infinity, stays text for the contract to refuse.
+            with suppress(ValueError):
+                is_utc = _TIMES[column.type_code]
+                rows[name] = pd.to_datetime(rows[name], format="ISO8601", utc=is_utc)
+    rows.columns = pd.Index(names)
+    told = [(one.name, *known[one.type_code]) for one in columns]
+    rows.attrs["types"] = {name: type_ for name, type_, _ in told}
+    rows.attrs["left_out"] = {
+        name: f"has Postgres's type {type_}, which no contract can hold: read what is to be known "
+        f"of it by --query, such as SELECT {cast.format(quoted(name))}"
+        for name, type_, cast in told
+        if cast
+    }
+    return rows
